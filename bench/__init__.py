@@ -1,0 +1,28 @@
+"""Measures how fast a machine or a cluster really is for distributed training.
+
+Importing this package does nothing and costs nothing: no torch, no pandas. `bench.load` is the Python interface to
+saved results.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from os import PathLike
+
+    import pandas as pd
+
+    from bench.frame import Level
+
+__version__ = "0.1.0"
+
+
+def load(
+    paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case"
+) -> pd.DataFrame:
+    """Saved result files as one tidy frame; see `bench.frame.load`."""
+    from bench.frame import load as load_frame
+
+    return load_frame(paths, level=level)

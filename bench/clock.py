@@ -1,0 +1,81 @@
+"""The clocks: the only file that reads one. Everything that times takes a clock as an argument.
+
+A mark is whatever a clock makes of "now"; two marks become nanoseconds only after `synchronise`, so that a device's
+events need no wait inside the timed part.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How one kind of work is timed. `mark` sits inside the timed part: it must cost next to nothing."""
+
+    name: str
+    mark: Callable[[], Any]
+    elapsed_ns: Callable[[Any, Any], int]
+    """Nanoseconds between two marks; call it after `synchronise`."""
+    synchronise: Callable[[], object]
+    """Returns when all that was enqueued on the device is done; nothing to do on a CPU."""
+
+
+def _nothing() -> None:
+    return None
+
+
+def _difference(start: int, end: int) -> int:
+    return end - start
+
+
+def cpu_clock() -> Clock:
+    """The host's monotonic clock around work that is done when its call returns."""
+    return Clock("host", time.perf_counter_ns, _difference, _nothing)
+
+
+def synchronised_host_clock(synchronise: Callable[[], object]) -> Clock:
+    """The host's monotonic clock between device synchronisations, for work that the host drives."""
+
+    def mark() -> int:
+        synchronise()
+        return time.perf_counter_ns()
+
+    return Clock("host", mark, _difference, synchronise)
+
+
+def cuda_event_clock() -> Clock:
+    """CUDA (or HIP) events on the current stream; resolution about 0.5 microseconds (CUDA runtime API, events)."""
+    import torch
+
+    def mark() -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def elapsed_ns(start: torch.cuda.Event, end: torch.cuda.Event) -> int:
+        return round(start.elapsed_time(end) * 1e6)
+
+    return Clock("device", mark, elapsed_ns, torch.cuda.synchronize)
+
+
+def for_work(device_type: str, kind: str) -> Clock:
+    """The clock for a Work on a device: `kind` is the Work's own choice, `device` or `host`."""
+    if device_type == "cpu":
+        return cpu_clock()
+    import torch
+
+    return cuda_event_clock() if kind == "device" else synchronised_host_clock(torch.cuda.synchronize)
+
+
+def monotonic_seconds() -> float:
+    """For deadlines and budgets, which are not measurements."""
+    return time.monotonic()
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,1 @@
+"""Facts with sources that ship with the product; read with importlib.resources, never executed."""

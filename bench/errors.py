@@ -1,0 +1,14 @@
+"""The one error that is the user's to mend; the command prints it as one line and exits with 2.
+
+Our own mistakes are `assert`s and keep their traceback.
+"""
+
+from __future__ import annotations
+
+
+class BenchError(Exception):
+    """What is wrong, the value, and what to do, in one line."""
+
+
+class Skip(Exception):  # noqa: N818 - not an error: a case that has no meaning here
+    """Raised in a suite's `prepare` to skip the case on every rank, with the reason."""

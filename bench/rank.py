@@ -1,0 +1,171 @@
+"""What a rank knows of itself and its peers; opens and closes the process groups.
+
+A `RankContext` is an argument, never a global: one place reads the environment, everything else is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from bench.suite import Machine, Span
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import DeviceMesh
+
+    from bench.clock import Clock
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank stands, as its launcher told it."""
+
+    index: int
+    world_size: int
+    local_index: int
+    local_world_size: int
+    host_index: int = 0
+    num_hosts: int = 1
+
+
+@dataclass
+class Tracer:
+    """Records the spans of one rank during the traced pass."""
+
+    rank: int
+    clock: Clock
+    marks: list[tuple[int, str, int | None, int | None, object, object]] = field(default_factory=list)
+    calls: list[tuple[object, object]] = field(default_factory=list)
+    num_calls: int = 0
+
+    def spans(self) -> list[Span]:
+        """The recorded spans, relative to the start of their call; call after the clock was synchronised."""
+        elapsed = self.clock.elapsed_ns
+        return [
+            Span(
+                rank=self.rank,
+                call=call,
+                kind=kind,
+                start_ns=elapsed(self.calls[call][0], start),
+                duration_ns=elapsed(start, end),
+                stage=stage,
+                microbatch=microbatch,
+            )
+            for call, kind, stage, microbatch, start, end in self.marks
+        ]
+
+    def call_ns(self) -> list[int]:
+        return [self.clock.elapsed_ns(start, end) for start, end in self.calls]
+
+
+@dataclass
+class RankContext:
+    """One rank of a run, as suites see it."""
+
+    place: Place
+    machine: Machine
+    backend: str
+    device: torch.device
+    group: dist.ProcessGroup
+    """All ranks, on the backend that is measured."""
+    control: dist.ProcessGroup
+    """All ranks, on gloo: counts, votes and gathers, never inside a timed part."""
+    seed: int = 0
+    tracer: Tracer | None = None
+    _groups: dict[tuple[int, ...], dist.ProcessGroup] = field(default_factory=dict)
+
+    @property
+    def index(self) -> int:
+        return self.place.index
+
+    @property
+    def world_size(self) -> int:
+        return self.place.world_size
+
+    @property
+    def local_index(self) -> int:
+        return self.place.local_index
+
+    @property
+    def local_world_size(self) -> int:
+        return self.place.local_world_size
+
+    @contextmanager
+    def span(self, kind: str, *, stage: int | None = None, microbatch: int | None = None) -> Iterator[None]:
+        """Marks a part of the work. Recorded in the traced pass only."""
+        tracer = self.tracer
+        if tracer is None:
+            yield
+            return
+        start = tracer.clock.mark()
+        try:
+            yield
+        finally:
+            end = tracer.clock.mark()
+            tracer.marks.append((tracer.num_calls, kind, stage, microbatch, start, end))
+
+    def subgroup(self, ranks: Sequence[int]) -> dist.ProcessGroup:
+        """The group of some ranks, made once and kept until the run ends. Every rank must ask for it, in one order."""
+        import torch.distributed as dist
+
+        key = tuple(ranks)
+        if key not in self._groups:
+            self._groups[key] = dist.new_group(list(key), backend=self.backend)
+        return self._groups[key]
+
+    def mesh(self, shape: Sequence[int], axes: Sequence[str]) -> DeviceMesh:
+        """A device mesh over all ranks, in row-major order of the ranks."""
+        from torch.distributed.device_mesh import init_device_mesh
+
+        return init_device_mesh(self.device.type, tuple(shape), mesh_dim_names=tuple(axes))
+
+    def generator(self, *salt: int) -> torch.Generator:
+        """A generator seeded by the run's seed and the salt: equal on all ranks unless the rank is in the salt."""
+        import torch
+
+        seed = self.seed
+        for number in salt:
+            seed = (seed * 1_000_003 + number + 1) % (2**63 - 1)
+        return torch.Generator(device=self.device).manual_seed(seed)
+
+
+def open_groups(
+    place: Place, machine: Machine, backend: str, store: dist.Store, timeout_seconds: float, seed: int
+) -> RankContext:
+    """Join the process groups of a run through a store, on the device that the launcher gave this rank."""
+    import torch
+    import torch.distributed as dist
+
+    device = torch.device("cpu")
+    if machine.device_type != "cpu":
+        # One visible device: the launcher (Slurm, Kubernetes) has already narrowed them down to this rank's own.
+        own = place.local_index if torch.cuda.device_count() > 1 else 0
+        device = torch.device(machine.device_type, own)
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        backend,
+        store=store,
+        rank=place.index,
+        world_size=place.world_size,
+        timeout=timedelta(seconds=timeout_seconds),
+        device_id=device if device.type == "cuda" else None,
+    )
+    world = dist.group.WORLD
+    assert world is not None
+    control = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
+    return RankContext(
+        place=place, machine=machine, backend=backend, device=device, group=world, control=control, seed=seed
+    )
+
+
+def close_groups() -> None:
+    """Leave the process groups; peers that still wait in one fail at once, instead of waiting for ever."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,325 @@
+"""The suite contract: what a suite module gives, and how one is found.
+
+A suite is a Python module. Its first docstring line is its summary, and it defines
+
+    cases(machine) -> Iterable[dict[str, Param]]      parameters, the most telling case first
+    prepare(params, rank) -> Work                     allocate, and say what to time and how to check it
+
+and, where it wants to,
+
+    memory(params, machine) -> int                    bytes a rank needs, asked before anything is allocated
+    DEFAULTS: dict[str, Param]                        permanent defaults: left out of a case's identity, for ever
+    CHOICES: dict[str, tuple[Param, ...]]             the values that a parameter can take
+    METRICS: dict[str, tuple[str, str]]               metric -> (unit, "higher" | "lower" | "neither")
+
+A suite never times, prints, gathers or saves; torch is imported inside `prepare`, so that listing stays quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from bench.errors import BenchError, Skip
+
+if TYPE_CHECKING:
+    from bench.rank import RankContext
+
+__all__ = ["Case", "Check", "Machine", "Observed", "Param", "Params", "Skip", "Span", "Suite", "Work"]
+
+Param = bool | int | float | str
+Params = dict[str, Param]
+
+ENTRY_POINT_GROUP = "bench.suites"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What `cases` and `memory` may know of where they will run; a declared one when listing."""
+
+    world_size: int
+    device_type: str
+    preset: str
+    memory_bytes: int
+    """Memory that one rank can have: free device memory, or its share of the host's available memory."""
+    num_cores: int
+    """Cores that the ranks of one host share."""
+    ranks_per_host: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A frozen identity: what is measured. The numbers live elsewhere."""
+
+    suite: str
+    params: tuple[tuple[str, Param], ...]
+    id: str
+
+
+class Check(NamedTuple):
+    """Result of a case's check on one rank: it holds where `error <= tolerance` (a NaN never does)."""
+
+    error: float
+    tolerance: float
+    scope: Literal["full", "reduced"] = "full"
+    """`reduced`: the same code was checked at a size that one device can hold."""
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Span:
+    """A traced part of one call of the work on one rank."""
+
+    rank: int
+    call: int
+    kind: str
+    start_ns: int
+    duration_ns: int
+    stage: int | None = None
+    microbatch: int | None = None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a case's `derive` gets, on rank 0, when all is measured: every rank's samples and spans."""
+
+    world_size: int
+    num_cores: int
+    """Cores that the ranks of one host share."""
+    device_type: str
+    seconds: Mapping[str, float]
+    """Variant -> median over samples of the maximum over ranks, of one call."""
+    rank_seconds: Mapping[str, tuple[float, ...]]
+    """Variant -> each rank's own median, of one call."""
+    spans: tuple[Span, ...]
+    """From the traced pass; times are relative to the start of their call."""
+    traced_call_ns: tuple[tuple[int, ...], ...]
+    """[rank][call]: duration of each traced call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What to time, how to check it, and what one call of it amounts to.
+
+    `variants` maps names to callables; the first is the case itself. The others are what its metrics are derived from
+    (`compute_only`, `one_device`, ...): the engine times all of them interleaved, so that ratios compare like with
+    like. A variant that has nothing to do on a rank returns at once there.
+    """
+
+    variants: Mapping[str, Callable[[], object]]
+    check: Callable[[], Check | tuple[float, float]]
+    """Runs on every rank; may communicate."""
+    clock: Literal["device", "host"] = "device"
+    """`host`: time between device synchronisations, for work that the host drives (steps, loaders, checkpoints)."""
+    reset: Callable[[], object] | None = None
+    """Restores the inputs before every sample, untimed."""
+    close: Callable[[], object] | None = None
+    bytes: int | None = None
+    """Payload of one call of a collective (for all-gather, reduce-scatter, gather, scatter: the full buffer)."""
+    bus_factor: float | None = None
+    """Bus bandwidth / algorithm bandwidth; None where there is none (barrier, one rank)."""
+    memory_traffic_bytes: int | None = None
+    """Bytes that one rank reads and writes of its own memory in one call."""
+    flops: float | None = None
+    """Model FLOPs of one call, summed over the ranks."""
+    flops_dtype: str | None = None
+    """Type whose peak and ceiling the FLOPs are held against, such as `bfloat16`."""
+    tokens: int | None = None
+    """Tokens that one call processes, summed over the ranks."""
+    check_after: bool = True
+    """False only where a second check after the timed part has no meaning."""
+    traced_calls: int = 0
+    """Calls of the separate traced pass, whose spans `derive` and `bench explain` read; 0: none."""
+    derive: Callable[[Observed], Mapping[str, float | None]] | None = None
+    """Further metrics, on rank 0; each is named in the suite's METRICS."""
+    notes: tuple[str, ...] = ()
+    """Footnotes of the row: what a reader must know to read the number rightly."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A loaded suite module."""
+
+    name: str
+    reference: str
+    summary: str
+    sha256: str
+    module: ModuleType = field(repr=False)
+
+    @property
+    def defaults(self) -> Params:
+        return dict(getattr(self.module, "DEFAULTS", {}))
+
+    @property
+    def choices(self) -> dict[str, tuple[Param, ...]]:
+        return dict(getattr(self.module, "CHOICES", {}))
+
+    @property
+    def metrics(self) -> dict[str, tuple[str, str]]:
+        return dict(getattr(self.module, "METRICS", {}))
+
+    def cases(self, machine: Machine) -> list[Params]:
+        """The machine's cases, defaults filled in. Raises BenchError where the suite yields something else."""
+        rows = list(self.module.cases(machine))
+        for row in rows:
+            if not isinstance(row, dict) or not all(
+                isinstance(k, str) and isinstance(v, bool | int | float | str) for k, v in row.items()
+            ):
+                raise BenchError(
+                    f"suite {self.name}: cases() yielded {row!r}; yield a dict of str to bool, int, float or str"
+                )
+        return [self.defaults | row for row in rows]
+
+    def memory_bytes(self, params: Params, machine: Machine) -> int | None:
+        ask: Callable[[Params, Machine], int] | None = getattr(self.module, "memory", None)
+        return None if ask is None else int(ask(params, machine))
+
+    def prepare(self, params: Params, rank: RankContext) -> Work:
+        """Raises Skip where the case has no meaning here, TypeError where the suite returns no Work."""
+        work = self.module.prepare(dict(params), rank)
+        if not isinstance(work, Work):
+            raise TypeError(f"suite {self.name}: prepare() returned {type(work).__name__}, not bench.suite.Work")
+        if not work.variants:
+            raise TypeError(f"suite {self.name}: Work has no variant to time")
+        if not callable(work.check):
+            raise TypeError(f"suite {self.name}: Work has no check(); an unchecked speed is worse than none")
+        return work
+
+    def case(self, params: Params) -> Case:
+        full = self.defaults | params
+        return Case(self.name, tuple(sorted(full.items())), case_id(self.name, full, self.defaults))
+
+
+def case_id(suite: str, params: Mapping[str, Param], defaults: Mapping[str, Param]) -> str:
+    """The stable text id: parameters at their permanent defaults are left out, the rest in alphabetical order.
+
+    `collective/all_reduce[num_bytes=1048576,timing=streamed]`; a case without an operation is called `run`.
+    """
+    shown = [
+        f"{name}={format_param(value)}"
+        for name, value in sorted(params.items())
+        if name != "op" and not (name in defaults and _same(value, defaults[name]))
+    ]
+    return f"{suite}/{params.get('op', 'run')}[{','.join(shown)}]" if shown else f"{suite}/{params.get('op', 'run')}"
+
+
+def _same(value: Param, default: Param) -> bool:
+    # True == 1 in Python, but `x=true` and `x=1` are different parameters.
+    return isinstance(value, bool) == isinstance(default, bool) and value == default
+
+
+def format_param(value: Param) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def builtin_names() -> list[str]:
+    """Names of the suites that ship with the product: the modules of the package `suites`."""
+    return sorted(p.stem for p in _builtin_folder().glob("*.py") if not p.stem.startswith("_"))
+
+
+def _builtin_folder() -> Path:
+    return Path(__file__).resolve().parent.parent / "suites"
+
+
+def entry_point_names() -> list[str]:
+    return sorted({ep.name for ep in entry_points(group=ENTRY_POINT_GROUP)})
+
+
+def load(reference: str) -> Suite:
+    """Load a suite by built-in name, entry point in the group `bench.suites`, or path of a `.py` file.
+
+    Raises BenchError for an unknown name, a missing or broken file, or a module that is not a suite.
+    """
+    if reference.endswith(".py") or "/" in reference:
+        return _checked(reference, _load_path(Path(reference)))
+    if reference in builtin_names():
+        return _checked(reference, _load_builtin(reference))
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == reference:
+            return _checked(reference, _importing(reference, entry.load), name=entry.name)
+    known = ", ".join([*builtin_names(), *entry_point_names()])
+    raise BenchError(f"no suite named {reference!r}; there are: {known} - or give the path of a .py file")
+
+
+def load_all(references: Iterable[str]) -> list[Suite]:
+    """Load suites in order. Raises BenchError where two have one name, since their cases could not be told apart."""
+    suites: dict[str, Suite] = {}
+    for reference in references:
+        suite = load(reference)
+        if suite.name in suites and suites[suite.name].reference != reference:
+            raise BenchError(
+                f"two suites are named {suite.name!r} ({suites[suite.name].reference} and {reference}); rename one"
+            )
+        suites[suite.name] = suite
+    return list(suites.values())
+
+
+def _load_builtin(name: str) -> ModuleType:
+    module: ModuleType = _importing(name, lambda: importlib.import_module(f"suites.{name}"))
+    return module
+
+
+def _load_path(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise BenchError(f"no suite file {str(path)!r}; give the path of a .py file, or a name from `bench list`")
+    name = f"bench_suite_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise BenchError(f"{str(path)!r} is not a Python file; a suite is a .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling inside the module look it up
+    _importing(str(path), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+    return module
+
+
+def _importing(reference: str, load_module: Callable[[], Any]) -> Any:
+    try:
+        return load_module()
+    except BenchError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's module raises is the user's to mend
+        other = sys.modules.get("suites")
+        where = getattr(other, "__file__", None) or next(iter(getattr(other, "__path__", [])), None)
+        if other is not None and where and Path(where).resolve().parent != _builtin_folder() != Path(where).resolve():
+            raise BenchError(
+                f"another package named `suites` is in the way: {where}; move it, or take its folder off PYTHONPATH"
+            ) from error
+        raise BenchError(
+            f"suite {reference!r} cannot be imported: {type(error).__name__}: {error}{_place(error)}; mend the file"
+        ) from error
+
+
+def _place(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return f" (line {error.lineno})"
+    frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def _checked(reference: str, module: ModuleType, name: str | None = None) -> Suite:
+    for needed in ("cases", "prepare"):
+        if not callable(getattr(module, needed, None)):
+            raise BenchError(
+                f"{reference!r} is not a suite: it defines no function {needed}(); `bench list --template` prints one"
+            )
+    source = Path(str(module.__file__))
+    doc = (module.__doc__ or "").strip().splitlines()
+    return Suite(
+        name=name or source.stem,
+        reference=reference,
+        summary=doc[0] if doc else "(no summary: the first docstring line)",
+        sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+        module=module,
+    )
