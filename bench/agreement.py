@@ -1,0 +1,85 @@
+"""How far results may be from their reference, and how far they are.
+
+Two orders of summation of the same K terms differ by rounding: about the machine epsilon times the square
+root of K (Higham and Mary 2019, "A new approach to probabilistic rounding error analysis"). In float32 with
+full-precision products that gives a tolerance beforehand. Where products are rounded to fewer bits
+(bfloat16, float16, TF32), errors depend on the data, so the tolerance is measured: `SHORT_TYPE_MARGIN`
+times the error that the same module, run whole on one device in that type, makes against a reference in a
+longer type.
+
+Errors are relative to the largest element: an element near zero carries the rounding of the large terms
+that cancelled. Importing this module imports torch: suites import it inside `prepare`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from bench.suite import Check
+
+FLOAT32_MARGIN = 8.0
+"""Over epsilon x sqrt(K): up to four such sums follow each other, and the worst of many elements is looked
+at."""
+
+SHORT_TYPE_MARGIN = 4.0
+"""Over the error of the one-device run: shares are rounded before they are summed, once for each rank."""
+
+
+def longer_dtype(dtype: torch.dtype) -> torch.dtype | None:
+    """The type of the reference that results in `dtype` are held against; None: the one-device run itself.
+
+    float32 counts as short where torch may round its products to TF32 or bfloat16
+    (set_float32_matmul_precision).
+    """
+    if dtype in (torch.bfloat16, torch.float16):
+        return torch.float32
+    if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        return torch.float64
+    return None
+
+
+def float_tolerance(dtype: torch.dtype, num_terms: int) -> float:
+    """Tolerance of a result whose longest sum has `num_terms` terms, computed in `dtype` in two orders."""
+    return FLOAT32_MARGIN * torch.finfo(dtype).eps * math.sqrt(num_terms)
+
+
+def relative_error(value: Tensor, reference: Tensor) -> float:
+    """Largest difference / largest element of the reference (absolute where that is zero); NaN if any is NaN.
+
+    Raises ValueError where the shapes differ.
+    """
+    if value.shape != reference.shape:
+        raise ValueError(f"a result has shape {tuple(value.shape)}, its reference {tuple(reference.shape)}")
+    difference = float((value.detach().to(reference.dtype) - reference.detach()).abs().max())
+    scale = float(reference.detach().abs().max())
+    return difference / scale if scale else difference
+
+
+def inner_product_error(value: Tensor, reference: Tensor, weight: Tensor) -> float:
+    """Error of the loss <value, weight> against <reference, weight>, relative to the sum of its terms' sizes.
+
+    Not relative to the loss itself, whose terms cancel: it may be as near zero as chance will have it.
+    """
+    weights = weight.detach().to(reference.dtype)
+    terms = reference.detach() * weights
+    loss = (value.detach().to(reference.dtype) * weights).sum()
+    scale = float(terms.abs().sum())
+    difference = abs(float(loss - terms.sum()))
+    return difference / scale if scale else difference
+
+
+def worst(checks: Iterable[Check]) -> Check:
+    """The check that is furthest from holding: NaN first, then the largest error / tolerance."""
+
+    def badness(check: Check) -> float:
+        if math.isnan(check.error) or math.isnan(check.tolerance):
+            return math.inf
+        if check.tolerance > 0:
+            return check.error / check.tolerance
+        return math.inf if check.error else 0.0
+
+    return max(checks, key=badness)

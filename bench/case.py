@@ -1,0 +1,252 @@
+"""One case on one rank, phase by phase: memory, prepare, check, measure, trace, check again, gather.
+
+After each phase that can fail on one rank alone, all ranks vote, so that all do the same next.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from bench import clock as clocks
+from bench import control, statistics
+from bench.environment import available_memory_bytes
+from bench.errors import Skip
+from bench.gather import gather_samples, slowest_samples
+from bench.measure import Limits, Sampler, Samples, Timing
+from bench.rank import RankContext, Tracer
+from bench.session import case_record
+from bench.suite import Check, Observed, Span, Suite, Work
+from bench.vote import Agreement, Poll, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.plan import Plan, PlannedCase
+    from bench.watchdog import Watchdog
+
+
+class CaseEnd(Exception):  # noqa: N818 - the way out of a case that has no speed, agreed by all ranks
+    """All ranks agreed that the case ends here."""
+
+    def __init__(self, agreement: Agreement) -> None:
+        super().__init__(agreement.reason)
+        self.agreement = agreement
+
+
+_STATUS = {Verdict.SKIP: "skipped", Verdict.INVALID: "invalid", Verdict.RAISED: "failed"}
+
+
+@dataclass
+class CaseRun:
+    """What one rank does for one case."""
+
+    rank: RankContext
+    plan: Plan
+    case: PlannedCase
+    suite: Suite
+    launch: int
+    poll: Poll
+    watchdog: Watchdog
+    host: str
+    work: Work | None = None
+
+    def record(self, limits: Limits) -> tuple[dict[str, Any], bool]:
+        """The case's measurement line (complete on rank 0), and whether this generation can go on.
+
+        Raises Broken where the ranks cannot meet any more.
+        """
+        started, began = clocks.utc_now(), clocks.monotonic_seconds()
+        sound = True
+        fields: dict[str, Any] = {}
+        try:
+            status, reason = self._phases(limits, fields)
+        except CaseEnd as end:
+            status, reason, sound = _STATUS[end.agreement.verdict], end.agreement.reason, end.agreement.sound
+        finally:
+            self.rank.tracer = None
+        fields["seconds"] = clocks.monotonic_seconds() - began
+        stamp = started.isoformat(timespec="milliseconds")
+        return case_record(self.plan, self.case, self.launch, status, reason, stamp, **fields), sound
+
+    def _phases(self, limits: Limits, fields: dict[str, Any]) -> tuple[str, str | None]:
+        with self._voting("memory"):
+            self._ask_memory()
+        with self._voting("prepare"):
+            self.work = work = self.suite.prepare(dict(self.case.params), self.rank)
+        fields["work"] = _work_facts(work)
+        fields["notes"] = list(work.notes)
+        try:
+            self._measured(work, limits, fields)
+        except CaseEnd as end:
+            if end.agreement.sound:
+                self._close(work)
+            raise
+        self._close(work)
+        return "ok", None
+
+    def _close(self, work: Work) -> None:
+        if work.close is not None:
+            with self._voting("close"):
+                work.close()
+
+    def _measured(self, work: Work, limits: Limits, fields: dict[str, Any]) -> None:
+        timing = cast("Timing", self.case.params.get("timing", "aligned"))
+        clock = clocks.for_work(self.rank.device.type, work.clock)
+        fields["check"] = self._check(work, "check before")
+        with self._voting("measure"):
+            samples = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds).measure(limits)
+        spans, call_ns = self._trace(work, clock)
+        if work.check_after:
+            after = self._check(work, "check after")
+            fields["check"]["error_after"] = after["error"]
+        with self._voting("gather"):
+            fields |= gather_samples(self.rank, samples)
+            fields["stop"] = {
+                "reason": samples.stop_reason,
+                "half_width": samples.half_width,
+                "warmup_calls": samples.warmup_rounds,
+            }
+            self._gather_trace(work, samples, fields, spans, call_ns)
+
+    def _ask_memory(self) -> None:
+        machine = replace(
+            self.rank.machine,
+            memory_bytes=available_memory_bytes(self.rank.device, self.rank.local_world_size),
+        )
+        needed = self.suite.memory_bytes(dict(self.case.params), machine)
+        if needed is not None and needed > machine.memory_bytes:
+            raise Skip(
+                f"needs {needed / 2**30:.2f} GiB a rank, and rank {self.rank.index} has "
+                f"{machine.memory_bytes / 2**30:.2f} GiB free"
+            )
+
+    def _check(self, work: Work, phase: str) -> dict[str, Any]:
+        """Run the case's check on all ranks; the worst rank's error decides."""
+        with self._voting(phase):
+            own = Check(*work.check())
+        with self._voting(f"{phase}, compared"):
+            checks = [_from_json(row) for row in control.all_gather_json(self.rank, _to_json(own))]
+        worst = max(checks, key=_badness)
+        if not worst.passed:
+            rank = checks.index(worst)
+            error = f"{worst.error:.3g}" if math.isfinite(worst.error) else "not a number"
+            reason = f"{phase}: error {error} on rank {rank} is above the tolerance {worst.tolerance:.3g}"
+            raise CaseEnd(Agreement(Verdict.INVALID, reason, sound=True))
+        return {"error": worst.error, "tolerance": worst.tolerance, "scope": worst.scope, "error_after": None}
+
+    def _trace(self, work: Work, clock: clocks.Clock) -> tuple[list[Span], list[int]]:
+        """The separate, untimed pass that records the spans of a few calls of the case itself."""
+        if not work.traced_calls:
+            return [], []
+        full = next(iter(work.variants.values()))
+        tracer = Tracer(self.rank.index, clock)
+        with self._voting("trace"):
+            sampler = Sampler(self.rank, work, clock, "aligned", clocks.monotonic_seconds)
+            for _ in range(work.traced_calls):
+                if work.reset is not None:
+                    work.reset()
+                sampler.align(1)
+                self.rank.tracer = tracer
+                start = clock.mark()
+                full()
+                tracer.calls.append((start, clock.mark()))
+                self.rank.tracer = None
+                tracer.num_calls += 1
+            clock.synchronise()
+        return tracer.spans(), tracer.call_ns()
+
+    def _gather_trace(
+        self, work: Work, samples: Samples, fields: dict[str, Any], spans: list[Span], call_ns: list[int]
+    ) -> None:
+        rows = [[s.rank, s.call, s.kind, s.stage, s.microbatch, s.start_ns, s.duration_ns] for s in spans]
+        medians = {
+            name: statistics.median(totals) / samples.calls[name] / 1e9
+            for name, totals in samples.nanoseconds.items()
+        }
+        gathered = control.gather_json(self.rank, {"spans": rows, "calls": call_ns, "medians": medians})
+        if gathered is None:
+            return
+        fields["spans"] = [row for each in gathered for row in each["spans"]]
+        fields["traced_call_ns"] = [each["calls"] for each in gathered]
+        if work.derive is not None:
+            observed = self._observed(samples, fields, [each["medians"] for each in gathered])
+            fields["derived"] = {k: _finite_or_none(v) for k, v in work.derive(observed).items()}
+
+    def _observed(
+        self, samples: Samples, fields: dict[str, Any], medians: list[dict[str, float]]
+    ) -> Observed:
+        return Observed(
+            world_size=self.rank.world_size,
+            num_cores=self.rank.machine.num_cores,
+            device_type=self.rank.device.type,
+            seconds={
+                name: statistics.median(slowest_samples(fields["variants"][name])) / calls / 1e9
+                for name, calls in samples.calls.items()
+            },
+            rank_seconds={name: tuple(row[name] for row in medians) for name in samples.calls},
+            spans=tuple(
+                Span(rank=r, call=c, kind=k, stage=s, microbatch=m, start_ns=t, duration_ns=d)
+                for r, c, k, s, m, t, d in fields["spans"]
+            ),
+            traced_call_ns=tuple(tuple(row) for row in fields["traced_call_ns"]),
+        )
+
+    @contextmanager
+    def _voting(self, phase: str) -> Iterator[None]:
+        """Run a phase, then vote on it; leaves through CaseEnd where any rank skipped or raised."""
+        self.watchdog.enter(phase)
+        verdict, reason = Verdict.OK, None
+        try:
+            yield
+        except Skip as skip:
+            verdict, reason = Verdict.SKIP, str(skip) or "the suite gave no reason"
+        except Exception as error:  # noqa: BLE001 - a case that raises is recorded as failed, and the run goes on
+            verdict, reason = Verdict.RAISED, f"rank {self.rank.index} ({self.host}), {phase}: {describe(error)}"
+        agreement = self.poll.agree(phase, verdict, reason)
+        if agreement.verdict is not Verdict.OK:
+            raise CaseEnd(agreement)
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line, with the last place in it that is not the engine's or torch's own."""
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
+    frames = traceback.extract_tb(error.__traceback__)
+    engine = Path(__file__).parent
+    own = [f for f in frames if Path(f.filename).parent != engine and "site-packages" not in f.filename]
+    return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
+
+
+def _work_facts(work: Work) -> dict[str, Any]:
+    return {
+        "bytes": work.bytes,
+        "bus_factor": work.bus_factor,
+        "memory_traffic_bytes": work.memory_traffic_bytes,
+        "flops": work.flops,
+        "flops_dtype": work.flops_dtype,
+        "tokens": work.tokens,
+        "clock": work.clock,
+    }
+
+
+def _to_json(check: Check) -> list[float | str | None]:
+    """JSON has no NaN: an error that is not a number travels as null, and never passes."""
+    return [_finite_or_none(check.error), float(check.tolerance), check.scope]
+
+
+def _from_json(row: list[Any]) -> Check:
+    return Check(math.nan if row[0] is None else row[0], row[1], row[2])
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _badness(check: Check) -> float:
+    return math.inf if math.isnan(check.error) else check.error - check.tolerance
+

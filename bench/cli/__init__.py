@@ -1,0 +1,106 @@
+"""The command `bench`: parse, call one function, echo. Each command is a file of its own, imported when it is called.
+
+Exit codes: 0 success; 1 a gate that the user asked for failed; 2 a mistake in the call or an unreadable file;
+3 the run ended early, or a case failed or is invalid; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from bench.errors import BenchError
+
+COMMANDS: dict[str, str] = {
+    "run": "Measure this machine, check every number, and save a result file.",
+    "list": "List suites, or the cases of one; --template prints a suite to start from.",
+    "show": "Show a result file as a table, or export it.",
+    "compare": "Put two or more results side by side.",
+    "doctor": "Say what `bench run` would use here, and what is wrong or suspicious.",
+}
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
+
+
+class Lazy(click.Group):
+    """Imports a command's module only when that command is called, so that `--help` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"bench.cli.{cmd_name}_command")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from bench.environment import versions
+
+        for name, version in versions().items():
+            click.echo(f"{name} {version or 'none'}")
+        ctx.exit()
+
+
+@click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Versions of bench, torch, CUDA, NCCL and Python.",
+)
+def cli() -> None:
+    """Learn how fast a machine or a cluster really is for distributed training.
+
+    \b
+    Examples:
+      bench run                          measure this machine (about 5 minutes)
+      bench run --preset smoke           the same in under a minute
+      bench show results/FILE.jsonl      look at a saved run
+      bench compare BASE.jsonl NEW.jsonl
+    """
+
+
+def main() -> None:
+    """The console script; also the exit codes of what goes wrong."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: list[str]) -> int:
+    try:
+        result: Any = cli.main(arguments, prog_name="bench", standalone_mode=False)
+    except BenchError as error:
+        _complain(str(error))
+        return 2
+    except click.UsageError as error:
+        hint = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
+        _complain(error.format_message() + hint)
+        return 2
+    except click.ClickException as error:
+        _complain(error.format_message())
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe went away (`bench list | head`); what was to be flushed at exit has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return result if isinstance(result, int) else 0
+
+
+def _complain(text: str) -> None:
+    click.echo(f"bench: error: {' '.join(text.split())}", err=True)

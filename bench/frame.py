@@ -1,0 +1,200 @@
+"""Results as tidy rows: plain dicts a case for tables, pandas frames for everything else.
+
+Four levels, each with one row a ...
+    case      case of a file, over its launches: what `bench show --format json` prints
+    launch    case and launch, with the same metrics of that launch alone
+    rank      case, launch, variant and rank: that rank's own times, in seconds of one call
+    sample    case, launch, variant, rank and sample: `seconds` of one call
+
+Above 64 ranks a file keeps no matrix of samples: `rank` rows come from the ranks' quantiles, and `sample`
+rows are the maximum over the ranks, without a rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from bench import metrics
+from bench.errors import BenchError
+from bench.result import Record, Result, load_many
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    import pandas as pd
+
+Level = Literal["case", "launch", "rank", "sample"]
+Row = dict[str, Any]
+
+IDENTITY = ("suite", "case", "params", "status", "reason", "num_ranks", "num_samples")
+TEXT_COLUMNS = ("interval", "stop_reason", "ceiling_source", "check_scope", "notes")
+_WORST_FIRST = ("invalid", "failed", "ok", "skipped")
+
+
+@dataclass(frozen=True)
+class Group:
+    """All measurements of one case that are read together, each of another launch."""
+
+    records: tuple[Record, ...]
+    view: metrics.CaseView
+
+    @cached_property
+    def status(self) -> str:
+        """The worst of the launches; a launch that skipped the case does not spoil those that measured it."""
+        found = {record["status"] for record in self.records}
+        return next(status for status in _WORST_FIRST if status in found)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the case is not ok, with the launch where launches differ."""
+        lone = len(self.records) == 1
+        reasons = [
+            f"{record.get('reason') or 'no reason given'}" + ("" if lone else f" (launch {record['launch']})")
+            for record in self.records
+            if record["status"] == self.status
+        ]
+        return None if self.status == "ok" else reasons[0]
+
+    @property
+    def leader(self) -> Record:
+        """The first record with the group's status: what does not change between launches is read from it."""
+        return next(record for record in self.records if record["status"] == self.status)
+
+    @property
+    def skipped_launches(self) -> list[Record]:
+        return [r for r in self.records if r["status"] == "skipped"] if self.status == "ok" else []
+
+
+def groups(results: Sequence[Result]) -> dict[str, Group]:
+    """Case id -> its measurements in all the results, whose launches count as launches of one run."""
+    records: dict[str, list[Record]] = {}
+    for result in results:
+        for record in result.latest():
+            records.setdefault(record["case"], []).append(record)
+    peak = _peaks(results)
+    found = {case: Group(tuple(rows), _view(rows, peak)) for case, rows in records.items()}
+    ceilings = metrics.ceilings({case: group.view for case, group in found.items()})
+    return {
+        case: replace(group, view=replace(group.view, ceilings=ceilings)) for case, group in found.items()
+    }
+
+
+def launch_groups(result: Result) -> list[Group]:
+    """Every case and launch of a file as a group of its own, held against the whole file's ceilings."""
+    whole = groups([result])
+    peak = _peaks([result])
+    alone = []
+    for group in whole.values():
+        for record in group.records:
+            view = replace(_view([record], peak), ceilings=group.view.ceilings)
+            alone.append(Group((record,), view))
+    return alone
+
+
+def _view(records: Sequence[Record], peak: Callable[[str], float | None]) -> metrics.CaseView:
+    status = Group(tuple(records), metrics.CaseView("", 1, ())).status
+    measured = [r for r in records if r["status"] == status == "ok" and r["variants"]]
+    derived: dict[str, tuple[float, ...]] = {}
+    for record in measured:
+        for name, value in (record.get("derived") or {}).items():
+            if value is not None:
+                derived[name] = (*derived.get(name, ()), float(value))
+    return metrics.CaseView(
+        main=next(iter(measured[0]["variants"])) if measured else "",
+        num_ranks=max(1, records[0]["num_ranks"]),
+        launches=tuple(metrics.launch_times(record) for record in measured),
+        work=(measured[0].get("work") or {}) if measured else {},
+        derived=derived,
+        peak_flops=peak,
+    )
+
+
+def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
+    """Type -> sum over the ranks of the peak dense FLOP/s; None where one device's is not known."""
+    devices = results[0].rank_devices() if results else []
+
+    def peak(dtype: str) -> float | None:
+        from bench.hardware import peak_flops
+
+        known = [name and peak_flops(name, dtype, memory_bytes=num_bytes) for _, name, num_bytes in devices]
+        return sum(float(flops) for flops in known if flops) if known and all(known) else None
+
+    return peak
+
+
+def case_rows(results: Iterable[Result]) -> list[Row]:
+    """One plain object a case and file, unknown values None: identity, metrics, then how it was measured."""
+    rows = []
+    for result in results:
+        for group in groups([result]).values():
+            rows.append(group_row(group) | origin(result))
+    return rows
+
+
+def group_row(group: Group) -> Row:
+    """The row of a case, without where it came from."""
+    lead, view = group.leader, group.view
+    op = lead["params"].get("op")
+    check = lead.get("check") or {}
+    stop = lead.get("stop") or {}
+    own = {name: view.own(name) for name in lead.get("metrics") or {} if name not in metrics.METRICS}
+    row: Row = {
+        "suite": lead["suite"],
+        "case": lead["case"],
+        "params": ({"op": op} if op is not None else {}) | lead["params"],
+        "status": group.status,
+        "reason": group.reason,
+        "num_ranks": lead["num_ranks"],
+        "num_samples": int(view.all_seconds.size),
+    }
+    assert tuple(row) == IDENTITY
+    found = metrics.values(view)
+    ceiling = view.ceiling if found["percent_of_measured_ceiling"] is not None else None
+    return row | found | own | {
+        "interval": view.interval_kind,
+        "num_launches": len(view.launches),
+        "stop_reason": stop.get("reason"),
+        "half_width": stop.get("half_width"),
+        "ceiling_source": ceiling.case if ceiling else None,
+        "check_error": check.get("error"),
+        "check_tolerance": check.get("tolerance"),
+        "check_scope": check.get("scope"),
+        "notes": list(dict.fromkeys(note for r in group.records for note in r.get("notes") or [])),
+    }  # fmt: skip
+
+
+def origin(result: Result) -> Row:
+    """Where a row came from."""
+    return {
+        "host": ", ".join(result.hosts()) or None,
+        "architecture": result.architecture,
+        "label": result.label,
+        "file": str(result.path),
+    }
+
+
+def own_metrics(results: Iterable[Result]) -> dict[str, tuple[str, str]]:
+    """The suites' further metrics in these results: name -> (unit, direction)."""
+    return {
+        name: (str(row[0]), str(row[1]))
+        for result in results
+        for record in result.measurements
+        for name, row in (record.get("metrics") or {}).items()
+    }
+
+
+def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case") -> pd.DataFrame:
+    """Saved results (files, folders, globs) as a tidy frame, one row a case, launch, rank or sample.
+
+    Times are in seconds. Raises BenchError for what cannot be read, and for a level that there is not. Does
+    not import torch.
+    """
+    if level not in get_args(Level):
+        raise BenchError(f"level {level!r}: there are {', '.join(get_args(Level))}")
+    from bench import frame_levels
+
+    results = load_many(paths)  # type: ignore[arg-type]
+    return frame_levels.build(results, level)

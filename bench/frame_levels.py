@@ -1,0 +1,147 @@
+"""The pandas side of `bench.frame`: one builder for each level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bench import frame
+from bench.table import flat_row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bench.frame import Level, Row
+    from bench.result import Record, Result
+
+_WHOLE = ("num_ranks", "num_samples", "num_launches", "launch", "rank", "sample")
+_ORIGIN = ("host", "architecture", "label", "file")
+_TEXT = ("suite", "case", "op", "status", "reason", "variant", "device", *_ORIGIN, *frame.TEXT_COLUMNS)
+_SECONDS = ("seconds_median", "seconds_min", "seconds_max")
+
+
+def build(results: Sequence[Result], level: Level) -> pd.DataFrame:
+    """The frame of a level; its columns are there even where no row is."""
+    return _BUILDERS[level](results)
+
+
+def _cases(results: Sequence[Result]) -> pd.DataFrame:
+    return _tidy([_flat(row) for row in frame.case_rows(results)])
+
+
+def _launches(results: Sequence[Result]) -> pd.DataFrame:
+    rows = [
+        _flat(frame.group_row(group) | frame.origin(result), launch=group.leader["launch"])
+        for result in results
+        for group in frame.launch_groups(result)
+    ]
+    return _tidy(rows, ("launch",))
+
+
+def _ranks(results: Sequence[Result]) -> pd.DataFrame:
+    rows = []
+    for result, record, name, variant in _measured(results):
+        devices = result.rank_devices()
+        first = _flat(_identity(result, record), launch=record["launch"], variant=name)
+        for rank, (count, times) in enumerate(_rank_times(variant)):
+            host, device, _ = devices[rank] if rank < len(devices) else (first["host"], None, None)
+            own = {"host": host, "rank": rank, "device": device, "num_samples": count}
+            rows.append(first | own | dict(zip(_SECONDS, times, strict=True)))
+    return _tidy(rows, ("launch", "variant", "rank", "device", "num_samples", *_SECONDS))
+
+
+def _rank_times(variant: Record) -> list[tuple[int, tuple[float, float, float]]]:
+    """Of every rank the number of samples and the median, fastest and slowest seconds of one call."""
+    scale = 1e9 * variant["calls"]
+    if "nanoseconds" in variant:
+        samples = np.asarray(variant["nanoseconds"], dtype=float) / scale
+        stats = np.stack([np.median(samples, axis=1), samples.min(axis=1), samples.max(axis=1)], axis=1)
+        return [(samples.shape[1], (row[0], row[1], row[2])) for row in stats.tolist()]
+    count = len(variant["per_iteration"]["max"])
+    kept = variant.get("rank_quantiles") or {"q": [], "nanoseconds": []}
+    at = {q: column for column, q in enumerate(kept["q"])}
+    middle, low, high = (at.get(q) for q in (0.5, 0, 1))
+    if middle is None or low is None or high is None:
+        return []
+    return [
+        (count, (row[middle] / scale, row[low] / scale, row[high] / scale)) for row in kept["nanoseconds"]
+    ]
+
+
+def _samples(results: Sequence[Result]) -> pd.DataFrame:
+    rows, sizes = [], []
+    ranks: list[NDArray[Any]] = []
+    samples: list[NDArray[Any]] = []
+    seconds: list[NDArray[Any]] = []
+    for result, record, name, variant in _measured(results):
+        matrix = np.asarray(_matrix(variant), dtype=float) / (1e9 * variant["calls"])
+        num_ranks, num_samples = matrix.shape
+        own = np.arange(num_ranks) if "nanoseconds" in variant else np.full(num_ranks, -1)
+        rows.append(_flat(_identity(result, record), launch=record["launch"], variant=name))
+        sizes.append(matrix.size)
+        ranks.append(np.repeat(own, num_samples))
+        samples.append(np.tile(np.arange(num_samples), num_ranks))
+        seconds.append(matrix.ravel())
+    # The identity columns are made once a variant and repeated: a million samples then take about a second.
+    table = _tidy(rows, ("launch", "variant"))
+    table = table.loc[table.index.repeat(sizes)].reset_index(drop=True)
+    number = np.concatenate(ranks) if ranks else np.empty(0, dtype=int)
+    return table.assign(
+        rank=pd.arrays.IntegerArray(number.astype(np.int64), number < 0),
+        sample=np.concatenate(samples) if samples else np.empty(0, dtype=int),
+        seconds=np.concatenate(seconds) if seconds else np.empty(0),
+    )
+
+
+def _matrix(variant: Record) -> list[list[int]]:
+    """[rank][sample] nanoseconds; above 64 ranks one row, the maximum over the ranks."""
+    rows: list[list[int]] = (
+        variant["nanoseconds"] if "nanoseconds" in variant else [variant["per_iteration"]["max"]]
+    )
+    return rows
+
+
+def _measured(results: Sequence[Result]) -> Iterator[tuple[Result, Record, str, Record]]:
+    """Every variant of the measurements that are ok: an invalid case has no speed at any level."""
+    for result in results:
+        for record in result.latest():
+            if record["status"] == "ok":
+                for name, variant in record["variants"].items():
+                    yield result, record, name, variant
+
+
+def _identity(result: Result, record: Record) -> Row:
+    return {name: record[name] for name in ("suite", "case", "params")} | frame.origin(result)
+
+
+def _flat(row: Row, **more: Any) -> Row:
+    return flat_row(row) | more
+
+
+def _tidy(rows: Sequence[Row], measured: Sequence[str] = ()) -> pd.DataFrame:
+    """Identity columns first, then parameters, then where it came from, then the rest; with fitting types."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    params = [name for name in names if name.startswith("param_")]
+    order = dict.fromkeys(["suite", "case", "op", *params, *_ORIGIN, *measured, *names])
+    table = pd.DataFrame(rows, columns=list(order))
+    for name in order:
+        if name in _WHOLE:
+            table[name] = table[name].astype("Int64" if table[name].isna().any() else "int64")
+        elif name in params:
+            table[name] = table[name].convert_dtypes()
+        elif name in _TEXT:
+            table[name] = table[name].astype("object").where(table[name].notna(), None)
+        else:
+            table[name] = pd.to_numeric(table[name]).astype("float64")
+    return table
+
+
+_BUILDERS: dict[Level, Callable[[Sequence[Result]], pd.DataFrame]] = {
+    "case": _cases,
+    "launch": _launches,
+    "rank": _ranks,
+    "sample": _samples,
+}

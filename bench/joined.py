@@ -1,0 +1,246 @@
+"""A run whose ranks somebody else started: torchrun, srun, or a user's own environment.
+
+Processes cannot be replaced here, so a run is one launch. Where a case raises on one rank only, gloo ranks leave their
+groups and meet again in new ones; where a rank is gone, or hangs, the run ends with everything measured kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bench import clock, control, worker
+from bench.errors import BenchError
+from bench.launch import JOIN_TIMEOUT_SECONDS, Joined, connect, find_place, second_connection
+from bench.rank import Place, close_groups
+from bench.recorder import EXIT_INTERRUPTED, EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, Recorder
+from bench.session import Emit, Session
+from bench.vote import Broken, first_error
+from bench.watchdog import Watchdog, read_report, report_key, who_is_missing
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
+    from bench.plan import Plan
+
+REGROUP_SECONDS = 5.0
+REPORT_SECONDS = 1.5
+FAREWELL_SECONDS = 1.0
+Open = Callable[[Place], tuple["Plan", Recorder, set[tuple[int, int]]]]
+"""Rank 0's: from its place, the plan, the recorder, and the (launch, case) pairs already in a resumed file."""
+
+
+class Quiet(BenchError):
+    """A mistake that rank 0 reports; the other ranks only end with its exit code."""
+
+
+@dataclass
+class JoinedRun:
+    """One rank of a joined run."""
+
+    joined: Joined
+    place: Place
+    hosts: list[str]
+    store: dist.Store
+    side: dist.Store
+    recorder: Recorder | None = None
+
+    def run(self, open_run: Open, began: float) -> int:
+        """Returns the exit code, the same on every rank. Raises BenchError (Quiet on all ranks but 0)."""
+        session = self._first_session(open_run, began)
+        watch = _SignalWatch(self, session)
+        try:
+            while True:
+                finished, session = self._generation(session)
+                if finished is not None:
+                    return finished
+        finally:
+            watch.close()
+
+    def _first_session(self, open_run: Open, began: float) -> Session:
+        """Rank 0 plans; the others wait for its word."""
+        if self.place.index != 0:
+            return self._await("session")
+        try:
+            plan, self.recorder, done = open_run(self.place)
+        except BenchError as error:
+            self.store.set("session", json.dumps({"error": str(error)}))
+            raise
+        left = None if plan.budget_seconds is None else plan.budget_seconds - 1.0 - (clock.monotonic_seconds() - began)
+        pending = tuple(i for i in plan.order(0) if (0, i) not in done)
+        session = Session(plan, 0, 0, pending, left)
+        self.store.set("session", session.to_text())
+        return session
+
+    def _await(self, key: str) -> Session:
+        text = self.store.get(key)
+        if "error" in json.loads(text):
+            raise Quiet(json.loads(text)["error"])
+        return Session.from_text(text)
+
+    def _generation(self, session: Session) -> tuple[int | None, Session]:
+        """One generation of process groups: the exit code when all is done, or the session of the next one."""
+        watchdog = Watchdog(
+            self.place.index,
+            self.hosts[self.place.index],
+            self.store,
+            self.side,
+            session.prefix,
+            session.plan.timeout_seconds,
+            expired=lambda: self._late(session),
+        )
+        began = clock.monotonic_seconds()
+        try:
+            suites = worker.load_suites(session)
+            rank = worker.join(session, self.place, self.store)
+            environment = worker.describe_all(rank, self.hosts[self.place.index])
+            if self.recorder is not None:
+                self.recorder.handle({"event": "ready", "environment": environment})
+            host = self.hosts[self.place.index]
+            sound = worker.Generation(session, rank, suites, self.store, watchdog, host, self._emit()).run()
+            if sound:
+                code = control.broadcast_numbers(rank, [self.recorder.exit_code if self.recorder else 0])[0]
+                watchdog.stop()
+                close_groups()
+                if self.recorder is not None:
+                    self.recorder.end("complete" if code == EXIT_OK else "failed", code)
+                return code, session
+        except Broken:
+            pass
+        finally:
+            watchdog.stop()
+        return self._regroup(session, clock.monotonic_seconds() - began)
+
+    def _emit(self) -> Emit:
+        recorder = self.recorder
+        return (lambda event: None) if recorder is None else recorder.handle
+
+    def _regroup(self, session: Session, seconds: float) -> tuple[int | None, Session]:
+        """Meet again in new groups, or end the run where a rank does not come or the backend cannot."""
+        close_groups()
+        prefix = f"{session.prefix}/regroup"
+        self.store.set(f"{prefix}/{self.place.index}", "here")
+        if self.recorder is None:
+            following = self._await(f"{prefix}/next")
+            return (None, following) if following.pending else (EXIT_PARTIAL, session)
+        recorder = self.recorder
+        missing = self._missing(prefix, REGROUP_SECONDS)
+        reason = first_error(self.store, session.prefix) or "the ranks lost each other"
+        if missing:
+            reason = f"{_named(missing, self.hosts)} died; the others found their connection closed"
+        if recorder.current is not None:
+            recorder.fail_case(recorder.current, session.launch, reason)
+        pending = tuple(i for i in session.pending if (session.launch, i) not in recorder.done)
+        ends = bool(missing) or session.plan.backend != "gloo" or not pending
+        left = None if session.seconds_left is None else session.seconds_left - seconds
+        following = replace(
+            session, generation=session.generation + 1, pending=() if ends else pending, seconds_left=left
+        )
+        self.store.set(f"{prefix}/next", following.to_text())
+        if not ends:
+            return None, following
+        recorder.end("failed", EXIT_PARTIAL)
+        return EXIT_PARTIAL, session
+
+    def _missing(self, prefix: str, seconds: float) -> list[int]:
+        """Ranks that did not set their key within a time; asked over the side connection."""
+        ends = clock.monotonic_seconds() + seconds
+        absent = set(range(self.place.world_size))
+        pause = threading.Event()
+        while absent and clock.monotonic_seconds() < ends:
+            absent -= {index for index in absent if self.side.check([f"{prefix}/{index}"])}
+            if absent:
+                pause.wait(0.05)
+        return sorted(absent)
+
+    def _late(self, session: Session) -> None:
+        """On the watchdog's thread, after it posted: a case took longer than it may, and nobody can replace a rank."""
+        if self.recorder is None:
+            threading.Event().wait(2 * REPORT_SECONDS)
+            os._exit(EXIT_PARTIAL)
+        missing = set(self._missing(f"{session.prefix}/late", REPORT_SECONDS))
+        keys = {i: report_key(session.prefix, i) for i in range(self.place.world_size) if i not in missing}
+        reports = {index: read_report(self.side.get(key)) for index, key in keys.items()}
+        self._give_up(
+            session, who_is_missing(reports, self.place.world_size, session.plan.timeout_seconds), "failed", EXIT_PARTIAL
+        )
+
+    def _give_up(self, session: Session, reason: str | None, status: str, code: int) -> None:
+        """From a thread, while the main thread is inside a collective: save what is to be said, and end the process."""
+        recorder = self.recorder
+        assert recorder is not None
+        if reason is not None and recorder.current is not None:
+            recorder.fail_case(recorder.current, session.launch, reason)
+        recorder.end(status, code)
+        os._exit(code)
+
+
+def _named(ranks: list[int], hosts: list[str]) -> str:
+    return ", ".join(f"rank {index} on {hosts[index]}" for index in ranks)
+
+
+class _SignalWatch:
+    """Hears SIGTERM and SIGINT on a thread: the main thread may be in a collective, where Python hears nothing.
+
+    torchrun sends SIGTERM to the ranks that are left when one died. Each says farewell in the store; the rank that does
+    not is the one that died.
+    """
+
+    def __init__(self, run: JoinedRun, session: Session) -> None:
+        self.run = run
+        self.session = session
+        self._read, self._write = socket.socketpair()
+        self._write.setblocking(False)
+        signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        self._previous = {s: signal.signal(s, lambda *_: None) for s in (signal.SIGTERM, signal.SIGINT)}
+        threading.Thread(target=self._listen, name="bench-signals", daemon=True).start()
+
+    def close(self) -> None:
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._write.close()
+
+    def _listen(self) -> None:
+        data = self._read.recv(1)
+        if not data:
+            return
+        run = self.run
+        run.side.set(f"farewell/{run.place.index}", "here")
+        code = EXIT_INTERRUPTED if data[0] == signal.SIGINT else 128 + int(signal.SIGTERM)
+        if run.recorder is None:
+            os._exit(code)
+        missing = run._missing("farewell", FAREWELL_SECONDS)
+        if data[0] == signal.SIGTERM and missing:
+            run._give_up(self.session, f"{_named(missing, run.hosts)} died in phase {self._phase(missing[0])}; "
+                         "its launcher ended the others", "failed", EXIT_PARTIAL)
+        run._give_up(self.session, None, "interrupted", code)
+
+    def _phase(self, index: int) -> str:
+        key = f"{self.session.prefix}/phase/{index}"
+        return self.run.side.get(key).decode() if self.run.side.check([key]) else "start"
+
+
+def run_joined(joined: Joined, open_run: Open, began: float, check: Callable[[Place], None]) -> tuple[int, Recorder | None]:
+    """See a run through as one of its ranks; the recorder is rank 0's. Raises BenchError (Quiet on other ranks)."""
+    host = worker.host_name()
+    store = connect(joined)
+    side = second_connection(joined)
+    place, hosts = find_place(joined, host, store)
+    check(place)
+    run = JoinedRun(joined, place, hosts, store, side)
+    code = run.run(open_run, began)
+    # The process that hosts the store must be the last to go.
+    store.set(f"left/{place.index}", "here")
+    if run.recorder is not None:
+        run._missing("left", REGROUP_SECONDS)
+    return code, run.recorder
+
+
+__all__ = ["EXIT_USAGE", "JOIN_TIMEOUT_SECONDS", "JoinedRun", "Quiet", "run_joined"]

@@ -1,0 +1,214 @@
+"""How ranks come to be: joined (torchrun, srun or a user started them) or local (this process starts them).
+
+The only file that knows both ways, and the only one that reads a launcher's variables.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+from bench.plan import Plan
+from bench.rank import Place
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
+JOIN_TIMEOUT_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What a launcher told this process; None where it did not say."""
+
+    how: str
+    index: int
+    world_size: int
+    local_index: int | None
+    address: str
+    port: int
+    agent_hosts_store: bool
+    attempt: str
+
+
+def detect(launcher: str, environ: Mapping[str, str]) -> Joined | None:
+    """The launcher's word for this process, or None where the ranks are to be started here.
+
+    `launcher` is auto, local, env or slurm. Raises BenchError where the named launcher left no trace.
+    """
+    if launcher == "local":
+        return None
+    if launcher in ("auto", "env") and _is_env(environ):
+        return _from_env(environ)
+    if launcher in ("auto", "slurm") and _is_slurm_step(environ):
+        return _from_slurm(environ)
+    if launcher == "env":
+        missing = [n for n in ("RANK", "WORLD_SIZE", "MASTER_ADDR") if n not in environ]
+        raise BenchError(f"--launcher env: {', '.join(missing)} not set; start with torchrun --no-python bench run")
+    if launcher == "slurm":
+        raise BenchError(
+            "--launcher slurm: this process is not in an srun step of more than one task; "
+            "start with srun --ntasks-per-node=GPUS bench run"
+        )
+    return None
+
+
+def _is_env(environ: Mapping[str, str]) -> bool:
+    return "TORCHELASTIC_RUN_ID" in environ or all(n in environ for n in ("RANK", "WORLD_SIZE", "MASTER_ADDR"))
+
+
+def _is_slurm_step(environ: Mapping[str, str]) -> bool:
+    # A batch shell has SLURM_PROCID=0 and SLURM_NTASKS too; only a step of several tasks has ranks to join.
+    return _number(environ, "SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_PROCID" in environ
+
+
+def _number(environ: Mapping[str, str], name: str, missing: int | None = None) -> int:
+    text = environ.get(name)
+    if text is None and missing is not None:
+        return missing
+    try:
+        return int(str(text))
+    except ValueError:
+        raise BenchError(f"{name}={text!r} in the environment: a whole number; it comes from the launcher") from None
+
+
+def _from_env(environ: Mapping[str, str]) -> Joined:
+    local = _number(environ, "LOCAL_RANK") if "LOCAL_RANK" in environ else None
+    return _checked(
+        Joined(
+            how="torchrun" if "TORCHELASTIC_RUN_ID" in environ else "env",
+            index=_number(environ, "RANK"),
+            world_size=_number(environ, "WORLD_SIZE"),
+            local_index=local,
+            address=environ.get("MASTER_ADDR", "localhost"),
+            port=_number(environ, "MASTER_PORT", 29500),
+            agent_hosts_store=environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+            attempt=environ.get("TORCHELASTIC_RESTART_COUNT", "0"),
+        )
+    )
+
+
+def _from_slurm(environ: Mapping[str, str]) -> Joined:
+    """Slurm's own variables of a step (srun(1), OUTPUT ENVIRONMENT VARIABLES)."""
+    nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST") or ""
+    address = environ.get("MASTER_ADDR") or first_host(nodes)
+    if not address:
+        raise BenchError("SLURM_STEP_NODELIST is not set, so rank 0's host is unknown; set MASTER_ADDR")
+    # Two steps of one job, or two jobs on a node, must not meet at one port.
+    job, step = _number(environ, "SLURM_JOB_ID", 0), _number(environ, "SLURM_STEP_ID", 0)
+    return _checked(
+        Joined(
+            how="slurm",
+            index=_number(environ, "SLURM_PROCID"),
+            world_size=_number(environ, "SLURM_STEP_NUM_TASKS"),
+            local_index=_number(environ, "SLURM_LOCALID"),
+            address=address,
+            port=_number(environ, "MASTER_PORT", 15000 + (job * 7 + step) % 40000),
+            agent_hosts_store=False,
+            attempt=f"{job}.{step}",
+        )
+    )
+
+
+def _checked(joined: Joined) -> Joined:
+    if not 0 <= joined.index < joined.world_size:
+        raise BenchError(f"rank {joined.index} of {joined.world_size}: the launcher's variables do not fit together")
+    return joined
+
+
+def first_host(nodes: str) -> str:
+    """The first host of a Slurm host list: `gpu[003-007,9],login1` gives `gpu003`."""
+    match = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\])?([^\[,]*)", nodes.strip())
+    return "" if match is None else match.group(1) + (match.group(2) or "") + match.group(3)
+
+
+def connect(joined: Joined) -> dist.Store:
+    """The store of a joined run. Raises BenchError where rank 0's host cannot be reached."""
+    import torch.distributed as dist
+
+    try:
+        store = _tcp_store(joined, hosts=joined.index == 0 and not joined.agent_hosts_store)
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise BenchError(
+            f"cannot meet the other ranks at {joined.address}:{joined.port} ({reason}); "
+            "check MASTER_ADDR and MASTER_PORT, and that every rank was started"
+        ) from error
+    return dist.PrefixStore(f"bench/{joined.attempt}", store)
+
+
+def second_connection(joined: Joined) -> dist.Store:
+    """Another connection to the same store, for a thread that must not wait behind the first."""
+    import torch.distributed as dist
+
+    return dist.PrefixStore(f"bench/{joined.attempt}", _tcp_store(joined, hosts=False))
+
+
+def _tcp_store(joined: Joined, hosts: bool) -> dist.TCPStore:
+    import torch.distributed as dist
+
+    return dist.TCPStore(
+        joined.address,
+        joined.port,
+        joined.world_size,
+        is_master=hosts,
+        timeout=timedelta(seconds=JOIN_TIMEOUT_SECONDS),
+        wait_for_workers=False,
+    )
+
+
+def find_place(joined: Joined, host: str, store: dist.Store) -> tuple[Place, list[str]]:
+    """Where this rank stands among all, from every rank's host name; and the host of every rank."""
+    store.set(f"host/{joined.index}", host)
+    hosts = [store.get(f"host/{index}").decode() for index in range(joined.world_size)]
+    siblings = [index for index, name in enumerate(hosts) if name == host]
+    different = list(dict.fromkeys(hosts))
+    local = siblings.index(joined.index) if joined.local_index is None else joined.local_index
+    place = Place(
+        index=joined.index,
+        world_size=joined.world_size,
+        local_index=local,
+        local_world_size=len(siblings),
+        host_index=different.index(host),
+        num_hosts=len(different),
+    )
+    return place, hosts
+
+
+def check_gpus(place: Place, num_visible: int, num_nodes_hint: str) -> None:
+    """Raises BenchError where a node has more GPUs than ranks: half a node's figures would pass for the node's."""
+    if num_visible > 1 and place.local_world_size < num_visible:
+        raise BenchError(
+            f"{place.local_world_size} rank(s) on {num_nodes_hint}, which has {num_visible} GPUs; start one a GPU: "
+            f"torchrun --nproc-per-node={num_visible} --no-python bench run, or "
+            f"srun --ntasks-per-node={num_visible} bench run (or hide the others with CUDA_VISIBLE_DEVICES)"
+        )
+
+
+def threads_per_rank(environ: Mapping[str, str], joined: Joined | None, num_cores: int, local_ranks: int) -> int:
+    """Threads of a rank's CPU kernels: OMP_NUM_THREADS where the user set it, else the host's cores shared out.
+
+    torchrun sets OMP_NUM_THREADS=1 when nobody did, other launchers nothing: taken as it comes, one machine would be
+    measured with different thread counts. So torchrun's 1 counts as not set.
+    """
+    text = environ.get("OMP_NUM_THREADS")
+    if text and text.isdigit() and int(text) > 0 and not (joined and joined.how == "torchrun" and text == "1"):
+        return int(text)
+    return max(1, num_cores // local_ranks)
+
+
+def run(plan: Plan, recorder: Any, done: set[tuple[int, int]], began: float) -> int:
+    """Start local ranks and see the plan through; returns the exit code."""
+    from bench.supervisor import Supervisor
+
+    return Supervisor(plan, recorder, done, began).run()
+
+
+def environment_variables() -> Mapping[str, str]:
+    """The one place that reads this process's environment for its launcher."""
+    return os.environ

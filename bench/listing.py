@@ -1,0 +1,51 @@
+"""What `bench list` says: suites, their cases for a declared machine, and a suite to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from bench.errors import BenchError
+from bench.plan import PRESETS, declared_machine
+from bench.suite import builtin_names, entry_point_names, format_param, load, load_all
+
+
+def template() -> str:
+    """The source of a complete small suite."""
+    return resources.files("bench.data").joinpath("template_suite.py.txt").read_text(encoding="utf-8")
+
+
+def suites(world_size: int, device_type: str, form: str) -> str:
+    """A row a suite: what it measures, and how many cases each preset has. A broken plugin is a row, not an end."""
+    rows = [_suite_row(name, world_size, device_type) for name in [*builtin_names(), *entry_point_names()]]
+    return _rendered(rows, form)
+
+
+def _suite_row(name: str, world_size: int, device_type: str) -> dict[str, Any]:
+    try:
+        suite = load(name)
+        counts = {
+            preset: len(suite.cases(declared_machine(world_size, device_type, preset))) for preset in PRESETS
+        }
+    except BenchError as error:
+        return {"suite": name, **dict.fromkeys(PRESETS), "summary": f"cannot be used: {error}"}
+    return {"suite": name, **counts, "summary": suite.summary}
+
+
+def cases(references: Sequence[str], preset: str, world_size: int, device_type: str, form: str) -> str:
+    """A row a case: its id and its parameters."""
+    machine = declared_machine(world_size, device_type, preset)
+    rows = []
+    for suite in load_all(references):
+        for params in suite.cases(machine):
+            case = suite.case(params)
+            shown = params if form == "json" else ", ".join(f"{k}={format_param(v)}" for k, v in sorted(params.items()))
+            rows.append({"case": case.id, "parameters": shown})
+    return _rendered(rows, form)
+
+
+def _rendered(rows: Sequence[dict[str, Any]], form: str) -> str:
+    from bench import report
+
+    return report.render(rows, form)

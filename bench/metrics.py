@@ -1,0 +1,257 @@
+"""The metrics: what each number is, its unit, which way is better, and how it comes from the raw samples.
+
+A new metric is one new row of `METRICS`. Every formula gets a `CaseView`, the samples of one case in one or
+several launches, and returns None where the case has no such number. The *time* of a case is the maximum over
+the ranks, sample by sample, since a collective or a step is over when its last rank is; divided by the calls
+in a sample. Of several launches it is the median of the launches' medians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from bench import statistics
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Better = Literal["higher", "lower", "neither"]
+Record = dict[str, Any]
+
+ONE_DEVICE, COMPUTE_ONLY = "one_device", "compute_only"
+"""Variants that metrics are derived from: the work on one device; the same local work, no communication."""
+CEILING_SUITE, CEILING_OP = "compute", "matmul"
+
+
+def _no_peak(_: str) -> float | None:
+    return None
+
+
+class Ceiling(NamedTuple):
+    """What the devices sustained in the same file."""
+
+    flop_per_s: float
+    """Of one device, while all of them compute."""
+    case: str
+
+
+@dataclass(frozen=True)
+class LaunchTimes:
+    """Seconds of one call in one launch, variant -> [sample]; over the ranks the slowest and the fastest."""
+
+    launch: int
+    slowest: Mapping[str, NDArray[np.float64]]
+    fastest: Mapping[str, NDArray[np.float64]]
+
+    @cached_property
+    def medians(self) -> dict[str, float]:
+        return {name: statistics.median(times) for name, times in self.slowest.items() if times.size}
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """One case as formulas see it. A case that is not ok has no launches, and so no number."""
+
+    main: str
+    """The variant that is the case itself."""
+    num_ranks: int
+    launches: tuple[LaunchTimes, ...]
+    work: Mapping[str, Any] = field(default_factory=dict)
+    derived: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """The suite's own metrics: the known values, one a launch."""
+    ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
+    """Type -> what the devices sustained."""
+    peak_flops: Callable[[str], float | None] = _no_peak
+    """Type -> sum over the ranks of the peak dense FLOP/s."""
+
+    @cached_property
+    def medians(self) -> tuple[float, ...]:
+        """Each launch's median time, in seconds."""
+        return tuple(launch.medians[self.main] for launch in self.launches if self.main in launch.medians)
+
+    @cached_property
+    def seconds(self) -> float | None:
+        return statistics.median(self.medians) if self.medians else None
+
+    @cached_property
+    def all_seconds(self) -> NDArray[np.float64]:
+        """Every sample of every launch."""
+        parts = [launch.slowest[self.main] for launch in self.launches if self.main in launch.slowest]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    @cached_property
+    def interval(self) -> statistics.Interval | None:
+        """95%: of the median within the only launch, or between launches (t, logarithms of their medians)."""
+        if len(self.medians) > 1:
+            return statistics.log_t_interval(self.medians)
+        return statistics.median_interval(self.all_seconds) if self.medians else None
+
+    @property
+    def interval_kind(self) -> str | None:
+        if self.interval is None:
+            return None
+        return "between_launches" if len(self.medians) > 1 else "within_launch"
+
+    def rate(self, quantity: str) -> float | None:
+        """A quantity of the work per second of the case's time."""
+        amount = self.work.get(quantity)
+        return None if amount is None or not self.seconds else float(amount) / self.seconds
+
+    def ratio(self, variant: str) -> float | None:
+        """Time of a variant over the time of the case: the median of the launches' ratios, like with like."""
+        ratios = [
+            launch.medians[variant] / launch.medians[self.main]
+            for launch in self.launches
+            if variant in launch.medians and launch.medians.get(self.main)
+        ]
+        return statistics.median(ratios) if ratios else None
+
+    def own(self, name: str) -> float | None:
+        """A metric that the suite derived: the median of the launches that know it."""
+        values = self.derived.get(name, ())
+        return statistics.median(values) if values and self.launches else None
+
+    @property
+    def ceiling(self) -> Ceiling | None:
+        return self.ceilings.get(str(self.work.get("flops_dtype")))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row."""
+
+    name: str
+    unit: str
+    better: Better
+    formula: Callable[[CaseView], float | None]
+    over_ranks: str
+    """How the ranks are reduced to one number."""
+    meaning: str
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def _flop_per_s_per_device(view: CaseView) -> float | None:
+    return _scaled(view.rate("flops"), 1 / view.num_ranks)
+
+
+def _bus_bandwidth(view: CaseView) -> float | None:
+    factor = view.work.get("bus_factor")
+    return None if factor is None else _scaled(view.rate("bytes"), factor * 1e-9)
+
+
+def _mfu(view: CaseView) -> float | None:
+    dtype = view.work.get("flops_dtype")
+    peak = view.peak_flops(dtype) if dtype else None
+    return _scaled(view.rate("flops"), 1 / peak) if peak else None
+
+
+def _percent_of_ceiling(view: CaseView) -> float | None:
+    if view.ceiling is None:
+        return None
+    return _scaled(_flop_per_s_per_device(view), 100 / view.ceiling.flop_per_s)
+
+
+def _communication_share(view: CaseView) -> float | None:
+    ratio = view.ratio(COMPUTE_ONLY)
+    return None if ratio is None else 1 - ratio
+
+
+def _skew(view: CaseView) -> float | None:
+    """Median over samples of 1 - fastest rank / slowest rank, then over launches."""
+    shares = [
+        statistics.median(1 - launch.fastest[view.main] / launch.slowest[view.main])
+        for launch in view.launches
+        if view.main in launch.medians and launch.slowest[view.main].all()
+    ]
+    return statistics.median(shares) if shares and view.num_ranks > 1 else None
+
+
+_MAX = "maximum, sample by sample"
+_SUM = "sum over ranks of the work, over the maximum of the time"
+_MEAN = "mean over ranks of the work, over the maximum of the time"
+
+_ROWS = (
+    Metric("seconds_median", "s", "lower", lambda v: v.seconds, _MAX,
+           "Time of one call: the median of the samples, of several launches the median of their medians."),
+    Metric("seconds_low", "s", "neither", lambda v: v.interval.low if v.interval else None, _MAX,
+           "Lower end of the 95% interval of the median; `interval` says if within or between launches."),
+    Metric("seconds_high", "s", "neither", lambda v: v.interval.high if v.interval else None, _MAX,
+           "Upper end of the 95% interval of the median; `interval` says if within or between launches."),
+    Metric("seconds_min", "s", "lower", lambda v: float(v.all_seconds.min()) if v.medians else None, _MAX,
+           "The fastest sample of all launches."),
+    Metric("seconds_max", "s", "lower", lambda v: float(v.all_seconds.max()) if v.medians else None, _MAX,
+           "The slowest sample of all launches."),
+    Metric("algbw_gb_per_s", "GB/s", "higher", lambda v: _scaled(v.rate("bytes"), 1e-9), _MAX,
+           "Algorithm bandwidth: payload of the collective over its time (nccl-tests, doc/PERFORMANCE.md)."),
+    Metric("busbw_gb_per_s", "GB/s", "higher", _bus_bandwidth, _MAX,
+           "Bus bandwidth: algorithm bandwidth x the operation's bus factor, to hold against a link's speed; "
+           "reduction in the network may exceed it (nccl-tests, doc/PERFORMANCE.md)."),
+    Metric("tflop_per_s", "TFLOP/s", "higher", lambda v: _scaled(_flop_per_s_per_device(v), 1e-12), _MEAN,
+           "Model FLOPs per second and device, from formulas; backward counts twice the forward."),
+    Metric("mfu", "share", "higher", _mfu, "sum of the work over the sum of the ranks' peaks",
+           "Model FLOP/s over the sum of the ranks' peak dense FLOP/s of that type, from the catalogue."),
+    Metric("percent_of_measured_ceiling", "%", "higher", _percent_of_ceiling, _MEAN,
+           "TFLOP/s per device over the best that the compute suite's matrix multiplications sustained in the "
+           "same file, of the same type and with all ranks at once; `ceiling_source` names the case."),
+    Metric("tokens_per_s", "tokens/s", "higher", lambda v: v.rate("tokens"), _SUM,
+           "Tokens that all ranks together process in a second."),
+    Metric("speedup", "x", "higher", lambda v: v.ratio(ONE_DEVICE), _MAX,
+           "Time of the same work on one device over the time of the case."),
+    Metric("communication_share", "share", "lower", _communication_share, _MAX,
+           "1 - time of the same local work without communication / time of the case; below 0 is noise."),
+    Metric("bubble_theory", "share", "lower", lambda v: v.own("bubble_theory"), "replay of all ranks",
+           "Share of the step that the pipeline's order leaves idle: a replay with the measured durations."),
+    Metric("idle_share", "share", "lower", lambda v: v.own("idle_share"), "mean over ranks",
+           "Share of the step in which a device runs none of the pipeline's work, measured."),
+    Metric("membw_gb_per_s", "GB/s", "higher", lambda v: _scaled(v.rate("memory_traffic_bytes"), 1e-9),
+           "one rank's traffic, over the maximum of the time",
+           "Bytes that a rank reads and writes of its own memory, over the time."),
+    Metric("skew", "share", "neither", _skew, "minimum against maximum, sample by sample",
+           "1 - time of the first rank to finish / time of the last; the rank with the longest time is not "
+           "the slow one where ranks wait for each other."),
+)  # fmt: skip
+
+METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
+
+
+def values(view: CaseView) -> dict[str, float | None]:
+    """Every metric of a case, in the table's order."""
+    return {name: metric.formula(view) for name, metric in METRICS.items()}
+
+
+def launch_times(record: Record) -> LaunchTimes:
+    """Times of a measurement that `bench.result.load` accepted; a variant without a sample is left out."""
+    slowest, fastest = {}, {}
+    for name, variant in record["variants"].items():
+        rows = variant.get("nanoseconds")
+        if rows is None:
+            high, low = (np.asarray(variant["per_iteration"][key], dtype=float) for key in ("max", "min"))
+        else:
+            matrix = np.asarray(rows, dtype=float)
+            if not matrix.size:
+                continue
+            high, low = matrix.max(axis=0), matrix.min(axis=0)
+        scale = 1e9 * variant["calls"]
+        slowest[name], fastest[name] = high / scale, low / scale
+    return LaunchTimes(record["launch"], slowest, fastest)
+
+
+def ceilings(views: Mapping[str, CaseView]) -> dict[str, Ceiling]:
+    """Type -> the best that a matrix multiplication of the compute suite sustained, from case id -> view."""
+    best: dict[str, Ceiling] = {}
+    for case, view in views.items():
+        speed = _flop_per_s_per_device(view)
+        dtype = str(view.work.get("flops_dtype"))
+        if case.partition("[")[0] != f"{CEILING_SUITE}/{CEILING_OP}" or not speed:
+            continue
+        if dtype not in best or speed > best[dtype].flop_per_s:
+            best[dtype] = Ceiling(speed, case)
+    return best

@@ -1,0 +1,256 @@
+"""The Plan: frozen plain data that every rank receives; presets, `--set` and `--case` become cases here."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import zip_longest
+from typing import Any
+
+from bench.errors import BenchError
+from bench.parse import parse_param
+from bench.suite import Case, Machine, Param, Params, Suite, case_id, format_param
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A base point for how much is measured."""
+
+    name: str
+    budget_seconds: float | None
+    """For the whole run, start-up of every launch included; None: as long as it needs."""
+    launches: int
+    case_seconds: float
+    """Upper bound of the samples of one case in one launch."""
+    timeout_seconds: float
+
+
+PRESETS: dict[str, Preset] = {
+    # The budgets leave room below the promised 45 s and 5 min for the end of the run and a slow machine.
+    "smoke": Preset("smoke", 38.0, 1, 0.5, 60.0),
+    "standard": Preset("standard", 280.0, 3, 1.5, 120.0),
+    "full": Preset("full", None, 3, 10.0, 900.0),
+}
+
+DEFAULT_SUITES = ("compute", "collective", "tensor_parallel", "pipeline_parallel")
+TIMINGS = ("aligned", "streamed")
+STARTUP_SECONDS = 6.0
+"""Rough cost of one launch before its first case: the import of torch on every rank; only for estimates."""
+MIN_CASE_SECONDS = 0.25
+"""A case that would get less than this, all included, is left out for the budget."""
+
+
+@dataclass(frozen=True)
+class SuiteFacts:
+    """What the result file keeps of a suite, so that comparing different code can say so."""
+
+    name: str
+    reference: str
+    summary: str
+    sha256: str
+    metrics: dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class PlannedCase:
+    suite: str
+    id: str
+    params: Params
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides what is measured and how. Equal plans give equal cases."""
+
+    preset: str
+    suites: tuple[SuiteFacts, ...]
+    cases: tuple[PlannedCase, ...]
+    """The most telling first."""
+    left_out: tuple[PlannedCase, ...]
+    """What did not fit the budget."""
+    world_size: int
+    device_type: str
+    backend: str
+    launches: int
+    case_seconds: float
+    budget_seconds: float | None
+    timeout_seconds: float
+    precision: float
+    seed: int
+    threads_per_rank: int | None
+    """Threads of each rank's CPU kernels; None: as torch chooses."""
+    label: str
+    options: dict[str, Any] = field(default_factory=dict)
+    """The command's options as given, for the record and for `--like`."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Plan:
+        """Raises BenchError where `data` is not a plan of this version."""
+        try:
+            fields = dict(data)
+            fields["suites"] = tuple(
+                SuiteFacts(**{**s, "metrics": {k: (v[0], v[1]) for k, v in s["metrics"].items()}})
+                for s in data["suites"]
+            )
+            for name in ("cases", "left_out"):
+                fields[name] = tuple(PlannedCase(**c) for c in data[name])
+            return Plan(**fields)
+        except (TypeError, KeyError, ValueError) as error:
+            raise BenchError(f"the file's plan cannot be read ({error}); it was written by another version") from error
+
+    def order(self, launch: int) -> list[int]:
+        """Indices of the cases in a launch: the first as planned, later ones shuffled by the recorded seed."""
+        indices = list(range(len(self.cases)))
+        if launch:
+            random.Random(f"{self.seed}/{launch}").shuffle(indices)
+        return indices
+
+    def same_work(self, other: Plan) -> bool:
+        """Whether both measure the same cases on as many ranks with the same suite code."""
+        mine, theirs = self.identity(), other.identity()
+        return mine == theirs
+
+    def identity(self) -> str:
+        return json.dumps(
+            [
+                [(s.name, s.sha256) for s in self.suites],
+                [c.id for c in self.cases],
+                [self.world_size, self.device_type, self.backend, self.threads_per_rank],
+            ],
+            sort_keys=True,
+        )
+
+
+def suite_facts(suite: Suite) -> SuiteFacts:
+    return SuiteFacts(suite.name, suite.reference, suite.summary, suite.sha256, suite.metrics)
+
+
+def choose_cases(
+    suites: Sequence[Suite], machine: Machine, settings: Mapping[str, Sequence[str]], wanted: Sequence[str]
+) -> list[PlannedCase]:
+    """The cases of a run: each suite's own for this machine, varied by `--set`, or just those named by `--case`.
+
+    Suites take turns, so that what comes first tells something of each. Raises BenchError for a parameter that no case
+    has, a value that a parameter cannot take, and a case id that is none of a chosen suite's.
+    """
+    if wanted:
+        return [_named_case(case, suites) for case in wanted]
+    unused = set(settings)
+    per_suite: list[list[PlannedCase]] = []
+    for suite in suites:
+        rows = suite.cases(machine)
+        known = {name for row in rows for name in row} | set(suite.defaults)
+        own = {name: _values(suite, rows, name, texts) for name, texts in settings.items() if name in known}
+        unused -= set(own)
+        per_suite.append(_unique(suite, _varied(rows, own)))
+    if unused:
+        names = sorted({name for s in suites for row in s.cases(machine) for name in row})
+        raise BenchError(f"--set {sorted(unused)[0]}: no chosen suite has it; parameters: {', '.join(names)}")
+    turns = zip_longest(*per_suite)
+    return [case for turn in turns for case in turn if case is not None]
+
+
+def _varied(rows: Iterable[Params], own: Mapping[str, Sequence[Param]]) -> list[Params]:
+    varied = list(rows)
+    for name, values in own.items():
+        varied = [row | {name: value} for row in varied if name in row for value in values]
+    return varied
+
+
+def _unique(suite: Suite, rows: Iterable[Params]) -> list[PlannedCase]:
+    seen: dict[str, PlannedCase] = {}
+    for row in rows:
+        case: Case = suite.case(row)
+        if row.get("timing", "aligned") not in TIMINGS:
+            raise BenchError(f"{case.id}: timing is one of {', '.join(TIMINGS)}")
+        seen.setdefault(case.id, PlannedCase(suite.name, case.id, dict(case.params)))
+    return list(seen.values())
+
+
+def _values(suite: Suite, rows: Sequence[Params], name: str, texts: Sequence[str]) -> list[Param]:
+    example = next((row[name] for row in rows if name in row), suite.defaults.get(name, ""))
+    values = [parse_param(name, text, example) for text in texts]
+    choices = suite.choices.get(name)
+    for value in values:
+        if choices is not None and value not in choices:
+            raise BenchError(
+                f"--set {name}={format_param(value)}: suite {suite.name} takes "
+                f"{', '.join(format_param(c) for c in choices)}"
+            )
+    return values
+
+
+def _named_case(text: str, suites: Sequence[Suite]) -> PlannedCase:
+    """A case from its id, such as `collective/all_reduce[num_bytes=1048576]`, whether a preset has it or not."""
+    head, _, tail = text.partition("[")
+    suite_name, _, op = head.partition("/")
+    suite = next((s for s in suites if s.name == suite_name), None)
+    if suite is None or not op or (tail and not tail.endswith("]")):
+        names = ", ".join(s.name for s in suites)
+        raise BenchError(f"--case {text}: not a case of {names}; an id looks like suite/op[name=value,...]: bench list")
+    params: Params = dict(suite.defaults)
+    rows = suite.cases(declared_machine(2, "cpu", "full"))
+    examples = {name: value for row in rows for name, value in row.items()}
+    if op != "run" or "op" in examples:
+        params["op"] = op
+    for pair in filter(None, tail.removesuffix("]").split(",")):
+        name, equals, value = pair.partition("=")
+        if not equals or name not in examples:
+            raise BenchError(f"--case {text}: no parameter {name!r} in suite {suite.name}; it has {', '.join(examples)}")
+        params[name] = parse_param(name, value, examples[name])
+    _check_choices(text, suite, params)
+    shapes = [set(row) for row in rows if row.get("op") == params.get("op")]
+    if set(params) not in shapes:
+        raise BenchError(f"--case {text}: suite {suite.name} has no such case; take an id from `bench list {suite.name}`")
+    return PlannedCase(suite.name, case_id(suite.name, params, suite.defaults), params)
+
+
+def _check_choices(text: str, suite: Suite, params: Params) -> None:
+    for name, choices in suite.choices.items():
+        if name in params and params[name] not in choices:
+            raise BenchError(
+                f"--case {text}: {name} is one of {', '.join(format_param(c) for c in choices)}; bench list {suite.name}"
+            )
+
+
+def declared_machine(world_size: int, device_type: str, preset: str, memory_bytes: int = 8 << 30) -> Machine:
+    """A machine for listing cases where none is at hand."""
+    return Machine(
+        world_size=world_size,
+        device_type=device_type,
+        preset=preset,
+        memory_bytes=memory_bytes,
+        num_cores=world_size,
+        ranks_per_host=world_size,
+    )
+
+
+def fit_budget(plan: Plan) -> Plan:
+    """Leave out the least telling cases where the budget has no room for them.
+
+    Raises BenchError where not one case fits.
+    """
+    if plan.budget_seconds is None:
+        return plan
+    room = plan.budget_seconds - plan.launches * STARTUP_SECONDS
+    count = min(len(plan.cases), int(room / plan.launches / MIN_CASE_SECONDS))
+    if count < 1:
+        raise BenchError(
+            f"--budget {plan.budget_seconds:g}s with {plan.launches} launch(es): starting them takes about "
+            f"{plan.launches * STARTUP_SECONDS:g} s, which leaves nothing to measure; give more, or --launches 1"
+        )
+    return replace(plan, cases=plan.cases[:count], left_out=plan.cases[count:])
+
+
+def estimate_seconds(plan: Plan) -> float:
+    """Rough length of the run: an upper bound of sampling, the start-ups, and what surrounds the samples."""
+    each = plan.case_seconds * 1.25 + 0.3
+    seconds = plan.launches * (STARTUP_SECONDS + len(plan.cases) * each)
+    return seconds if plan.budget_seconds is None else min(seconds, plan.budget_seconds)
+
+

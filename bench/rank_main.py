@@ -1,0 +1,96 @@
+"""What a process that `bench run` started as a rank does; its parent is `bench.supervisor`."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError
+from bench.session import EXIT_BROKEN, Emit, Event, Session
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the parent hands a rank on its command line."""
+
+    index: int
+    world_size: int
+    port: int
+    generation: int
+    events_fd: int | None
+    """Where rank 0 writes its events as JSON lines."""
+    parent: int
+
+
+def die_with_parent(parent: int) -> None:
+    """No orphans: the kernel ends this rank when its parent is gone, however it went (prctl(2), Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main() -> None:
+    orders = Orders(**json.loads(sys.argv[1]))
+    die_with_parent(orders.parent)
+    sys.exit(_run(orders))
+
+
+def _run(orders: Orders) -> int:
+    from bench import worker
+    from bench.rank import Place, close_groups
+    from bench.vote import Broken, post_error
+    from bench.watchdog import Watchdog
+
+    place = Place(orders.index, orders.world_size, orders.index, orders.world_size)
+    store = _connect(orders.port)
+    session = Session.from_text(store.get(f"bench/generation{orders.generation}/session"))
+    host = worker.host_name()
+    watchdog = Watchdog(
+        orders.index, host, store, _connect(orders.port), session.prefix, session.plan.timeout_seconds
+    )
+    try:
+        suites = worker.load_suites(session)
+        rank = worker.join(session, place, store)
+        environment = worker.describe_all(rank, host)
+        emit = _emitter(orders.events_fd)
+        if environment is not None:
+            emit({"event": "ready", "environment": environment})
+        generation = worker.Generation(session, rank, suites, store, watchdog, host, emit)
+        done = generation.run()
+    except BenchError as error:
+        post_error(store, session.prefix, str(error))
+        return 2
+    except Broken:
+        return EXIT_BROKEN
+    watchdog.stop()
+    close_groups()
+    return 0 if done else EXIT_BROKEN
+
+
+def _connect(port: int) -> dist.TCPStore:
+    import torch.distributed as dist
+
+    return dist.TCPStore("127.0.0.1", port, is_master=False, timeout=timedelta(seconds=120))
+
+
+def _emitter(events_fd: int | None) -> Emit:
+    stream = None if events_fd is None else os.fdopen(events_fd, "w", encoding="utf-8")
+
+    def emit(event: Event) -> None:
+        assert stream is not None, "only rank 0 has something to say"
+        stream.write(json.dumps(event, allow_nan=False) + "\n")
+        stream.flush()
+
+    return emit

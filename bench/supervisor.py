@@ -1,0 +1,265 @@
+"""Starts and supervises local ranks: a raise, kill or hang ends a generation of processes, and a fresh one goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import clock
+from bench.errors import BenchError
+from bench.plan import STARTUP_SECONDS, Plan
+from bench.recorder import EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, Recorder
+from bench.session import EXIT_BROKEN, Session
+from bench.vote import first_error
+from bench.watchdog import Report, read_report, report_key, who_is_missing
+from bench.worker import host_name
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
+MAX_HARD_ENDS = 3
+"""Kills and hangs after which a run gives up: the machine itself is then in doubt."""
+POLL_SECONDS = 0.05
+REPORT_SECONDS = 1.5
+"""How long after a time-out the ranks' watchdogs have to say where they are."""
+EXIT_SECONDS = 10.0
+END_RESERVE_SECONDS = 1.5
+START_TIMEOUT_SECONDS = 180.0
+
+# -P keeps the working directory off sys.path: a user's own bench.py or suites/ there must not get in the way.
+_BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from bench.rank_main import main; main()"
+
+
+class Outcome(Enum):
+    DONE = "all pending cases are done"
+    BROKEN = "a case broke the generation"
+    HARD = "a rank was killed or hung"
+
+
+class _EventPipe:
+    """Rank 0's JSON lines, read without waiting."""
+
+    def __init__(self) -> None:
+        self.read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self.read_fd, False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self.read_fd, selectors.EVENT_READ)
+        self._rest = b""
+
+    def close_write(self) -> None:
+        os.close(self.write_fd)
+
+    def close(self) -> None:
+        self._selector.close()
+        os.close(self.read_fd)
+
+    def read(self, wait_seconds: float) -> list[dict[str, object]]:
+        lines: list[bytes] = []
+        while self._selector.select(wait_seconds if not lines else 0):
+            data = os.read(self.read_fd, 1 << 20)
+            if not data:
+                self._selector.unregister(self.read_fd)
+                break
+            *complete, self._rest = (self._rest + data).split(b"\n")
+            lines += complete
+        return [json.loads(line) for line in lines]
+
+
+@dataclass
+class _Ranks:
+    """The processes of one generation."""
+
+    session: Session
+    store: dist.TCPStore
+    logs: Path
+    environ: dict[str, str]
+    pipe: _EventPipe = field(default_factory=_EventPipe)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self) -> None:
+        self.store.set(f"{self.session.prefix}/session", self.session.to_text())
+        for index in range(self.session.plan.world_size):
+            self.processes.append(self._start_rank(index))
+        self.pipe.close_write()
+
+    def _start_rank(self, index: int) -> subprocess.Popen[bytes]:
+        events_fd = self.pipe.write_fd if index == 0 else None
+        orders = {
+            "index": index,
+            "world_size": self.session.plan.world_size,
+            "port": self.store.port,
+            "generation": self.session.generation,
+            "events_fd": events_fd,
+            "parent": os.getpid(),
+        }
+        root = str(Path(__file__).resolve().parent.parent)
+        with self.log(index).open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-c", _BOOT, root, json.dumps(orders)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=() if events_fd is None else (events_fd,),
+                env=self.environ,
+                start_new_session=True,  # Ctrl-C goes to the parent alone, which ends the ranks in order
+            )
+
+    def log(self, index: int) -> Path:
+        return self.logs / f"generation{self.session.generation}-rank{index}.log"
+
+    def last_words(self, index: int) -> str:
+        """The last line that a rank wrote, for a process that ended without an error of its own."""
+        lines = self.log(index).read_text(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+
+    def end(self) -> None:
+        """No process is left behind; each rank leads a process group, with whatever it started itself."""
+        for process in self.processes:
+            with _ignoring_gone():
+                os.killpg(process.pid, signal.SIGKILL)
+        for process in self.processes:
+            process.wait()
+        self.pipe.close()
+
+
+@contextmanager
+def _ignoring_gone() -> Iterator[None]:
+    try:
+        yield
+    except ProcessLookupError:
+        return
+
+
+@dataclass
+class Supervisor:
+    """Sees a plan through with local ranks."""
+
+    plan: Plan
+    recorder: Recorder
+    done: set[tuple[int, int]]
+    began: float
+    """When the run began, for its budget."""
+    startup_seconds: float = STARTUP_SECONDS
+    generation: int = 0
+    hard_ends: int = 0
+
+    def run(self) -> int:
+        """Returns the exit code. Raises BenchError where the ranks cannot start."""
+        import torch.distributed as dist
+
+        store = dist.TCPStore(
+            "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
+        )
+        environ = os.environ | {"OMP_NUM_THREADS": str(self.plan.threads_per_rank or 1)}
+        self.recorder.done |= self.done
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            for launch in range(self.plan.launches):
+                while pending := self._pending(launch):
+                    session = Session(self.plan, self.generation, launch, pending, self._seconds_left(launch))
+                    outcome = self._supervise(_Ranks(session, store, Path(folder), dict(environ)))
+                    self.generation += 1
+                    self.hard_ends += outcome is Outcome.HARD
+                    if self.hard_ends >= MAX_HARD_ENDS:
+                        self.recorder.end("failed", EXIT_PARTIAL)
+                        return EXIT_PARTIAL
+        code = self.recorder.exit_code
+        self.recorder.end("complete" if code == EXIT_OK else "failed", code)
+        return code
+
+    def _pending(self, launch: int) -> tuple[int, ...]:
+        return tuple(i for i in self.plan.order(launch) if (launch, i) not in self.recorder.done)
+
+    def _seconds_left(self, launch: int) -> float | None:
+        if self.plan.budget_seconds is None:
+            return None
+        left = self.plan.budget_seconds - END_RESERVE_SECONDS - (clock.monotonic_seconds() - self.began)
+        return left / (self.plan.launches - launch) - self.startup_seconds
+
+    def _supervise(self, ranks: _Ranks) -> Outcome:
+        started = clock.monotonic_seconds()
+        deadline = started + max(START_TIMEOUT_SECONDS, self.plan.timeout_seconds)
+        try:
+            ranks.start()
+            while True:
+                for event in ranks.pipe.read(POLL_SECONDS):
+                    if event["event"] == "ready":
+                        self.startup_seconds = clock.monotonic_seconds() - started
+                    self.recorder.handle(event)
+                    deadline = clock.monotonic_seconds() + self.plan.timeout_seconds
+                codes = [process.poll() for process in ranks.processes]
+                if all(code == 0 for code in codes):
+                    self._take(ranks)
+                    return Outcome.DONE
+                if any(code for code in codes):
+                    self._take(ranks)
+                    return self._ended(ranks)
+                if clock.monotonic_seconds() > deadline:
+                    return self._hung(ranks)
+        finally:
+            ranks.end()
+
+    def _take(self, ranks: _Ranks) -> None:
+        """Whatever rank 0 still had to say before it ended."""
+        for event in ranks.pipe.read(POLL_SECONDS):
+            self.recorder.handle(event)
+
+    def _ended(self, ranks: _Ranks) -> Outcome:
+        """At least one rank ended with an error: find out which was first, and save the case as failed."""
+        error = first_error(ranks.store, ranks.session.prefix)
+        codes = [process.poll() for process in ranks.processes]
+        if EXIT_USAGE in codes and error is not None:
+            raise BenchError(error)
+        killed = [i for i, code in enumerate(codes) if code is not None and code not in (0, EXIT_BROKEN)]
+        if killed:
+            self._blame(ranks, self._death(ranks, killed[0]))
+            return Outcome.HARD
+        if self.recorder.current is not None:
+            self._blame(ranks, error or "the ranks lost each other without an error of their own")
+        return Outcome.BROKEN
+
+    def _death(self, ranks: _Ranks, index: int) -> str:
+        code = ranks.processes[index].returncode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        words = ranks.last_words(index)
+        phase = self._phase(ranks, index)
+        return f"rank {index} on {host_name()} {how} in phase {phase}" + (f": {words}" if words else "")
+
+    def _phase(self, ranks: _Ranks, index: int) -> str:
+        key = f"{ranks.session.prefix}/phase/{index}"
+        return ranks.store.get(key).decode() if ranks.store.check([key]) else "start"
+
+    def _hung(self, ranks: _Ranks) -> Outcome:
+        reports = self._reports(ranks)
+        self._blame(ranks, who_is_missing(reports, self.plan.world_size, self.plan.timeout_seconds))
+        return Outcome.HARD
+
+    def _reports(self, ranks: _Ranks) -> dict[int, Report]:
+        """What the ranks' watchdogs say within a moment of the time-out."""
+        ends = clock.monotonic_seconds() + REPORT_SECONDS
+        reports: dict[int, Report] = {}
+        while len(reports) < self.plan.world_size and clock.monotonic_seconds() < ends:
+            for index in set(range(self.plan.world_size)) - set(reports):
+                key = report_key(ranks.session.prefix, index)
+                if ranks.store.check([key]):
+                    reports[index] = read_report(ranks.store.get(key))
+            ranks.pipe.read(POLL_SECONDS)
+        return reports
+
+    def _blame(self, ranks: _Ranks, reason: str) -> None:
+        """Raises BenchError where no case had begun: the ranks cannot even start, so going on has no sense."""
+        if self.recorder.current is not None:
+            self.recorder.fail_case(self.recorder.current, ranks.session.launch, reason)
+        elif not self.recorder.has_header:
+            raise BenchError(f"the ranks did not start: {reason}; try `bench doctor`")

@@ -1,0 +1,224 @@
+"""Tables as data, and how they are shown: terminal, Markdown, CSV, JSON.
+
+Text in a table comes from files that others wrote: control characters are shown as escapes, so that no label moves a
+terminal's cursor, and Markdown's own characters are escaped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO, get_args
+
+from bench.errors import BenchError
+
+Format = Literal["table", "markdown", "csv", "json"]
+FORMATS: tuple[str, ...] = get_args(Format)
+Row = Mapping[str, Any]
+
+MISSING = "-"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: the key of its raw value, its head with the unit, and how a value is written for people."""
+
+    key: str
+    head: str
+    show: Callable[[Any], str]
+    align: Literal["left", "right"] = "right"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of raw values with the columns to show of them."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    footnotes: tuple[str, ...] = ()
+
+
+def clean(text: str) -> str:
+    """The text with control and format characters as visible escapes, and every white space as one blank."""
+    blank = re.sub(r"[\t\n\r\v\f\x85\u2028\u2029]+", " ", text)
+    return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") else c for c in blank)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def show_text(value: object) -> str:
+    return MISSING if value is None or value == "" else clean(str(value))
+
+
+def show_number(value: float | None, digits: int = 3) -> str:
+    """So many significant digits, never as a power of ten where people would not write one."""
+    if value is None:
+        return MISSING
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    rounded = round(value, digits - 1 - exponent)
+    if rounded and -4 <= exponent < 15:
+        decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+        return f"{rounded:,.{decimals}f}"
+    return f"{value:.{digits - 1}e}"
+
+
+_TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+
+
+def show_seconds(value: float | None) -> str:
+    """A time with the unit that fits it and 3 significant digits, such as `1.23 ms`."""
+    if value is None:
+        return MISSING
+    for scale, unit in _TIME_UNITS:
+        # What rounds up to the next unit is written in it: 1.00 ms rather than 1,000 us.
+        if abs(value) >= 0.9995 * scale:
+            return f"{show_number(value / scale)} {unit}"
+    return "0 s" if value == 0 else f"{show_number(value * 1e9)} ns"
+
+
+def show_share(value: float | None) -> str:
+    """A share of one as percent."""
+    return MISSING if value is None else f"{100 * value:.1f}%"
+
+
+def show_count(value: int | None) -> str:
+    return MISSING if value is None else f"{value:,}"
+
+
+def render(tables: Sequence[Table], output: str, colour: bool = False) -> str:
+    """Tables in a format, ending in a newline. Raises BenchError for a format that there is not.
+
+    Nothing is ever cut: the width is what the cells need.
+    """
+    if output not in _RENDERERS:
+        raise BenchError(f"--format {output}: there are {', '.join(FORMATS)}")
+    return _RENDERERS[output](tables, colour)
+
+
+def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """NO_COLOR wins over FORCE_COLOR (no-color.org, force-color.org); without either, only a terminal has colour."""
+    if environment.get("NO_COLOR"):
+        return False
+    return bool(environment.get("FORCE_COLOR")) or stream.isatty()
+
+
+def _terminal(tables: Sequence[Table], colour: bool) -> str:
+    return "\n".join(_terminal_table(table, colour) for table in tables)
+
+
+def _terminal_table(table: Table, colour: bool) -> str:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=SIMPLE_HEAD, title_justify="left", pad_edge=False, show_edge=False)
+    cells = _cells(table)
+    for column in table.columns:
+        drawn.add_column(Text(clean(column.head)), justify=column.align, no_wrap=True)
+    for row in cells:
+        # Text, not str: an id such as `all_reduce[num_bytes=4]` would be read as markup.
+        drawn.add_row(*(Text(cell) for cell in row))
+    heads = [[clean(column.head) for column in table.columns]]
+    # Wide characters take two cells; 3 for each gap between columns.
+    width = sum(max(_width(row[i]) for row in heads + cells) + 3 for i in range(len(table.columns)))
+    out = io.StringIO()
+    console = Console(
+        file=out, width=max(80, width), force_terminal=colour, no_color=not colour, highlight=False, legacy_windows=False
+    )
+    console.print(Text(clean(table.title), style="bold"), no_wrap=True, overflow="ignore", crop=False)
+    if table.rows:
+        console.print(drawn)
+    for note in table.footnotes:
+        console.print(Text(clean(note), style="dim"), no_wrap=True, overflow="ignore", crop=False)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _width(cell: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(cell)
+
+
+def _cells(table: Table) -> list[list[str]]:
+    return [[clean(column.show(row.get(column.key))) for column in table.columns] for row in table.rows]
+
+
+def _markdown(tables: Sequence[Table], colour: bool) -> str:  # noqa: ARG001 - Markdown has none
+    return "\n".join(map(_markdown_table, tables))
+
+
+def _markdown_table(table: Table) -> str:
+    lines = [f"**{escape_markdown(table.title)}**", ""]
+    if table.rows:
+        lines.append(_pipes([column.head for column in table.columns]))
+        lines.append("|" + "|".join(" ---: " if c.align == "right" else " :--- " for c in table.columns) + "|")
+        lines += [*map(_pipes, _cells(table)), ""]
+    lines += [line for note in table.footnotes for line in (escape_markdown(note), "")]
+    return "\n".join(lines)
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(escape_markdown, cells)) + " |"
+
+
+def escape_markdown(text: str) -> str:
+    """The text as Markdown that shows it as it is: no cell ends early, no link, image, emphasis or HTML comes up."""
+    return re.sub(r"([\\|`*<>]|(?<=\])\(|!(?=\[)|(?<=\])\[)", r"\\\1", clean(text))
+
+
+def _csv(tables: Sequence[Table], colour: bool) -> str:  # noqa: ARG001 - CSV has none
+    return csv_text([row for table in tables for row in table.rows])
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Raw values with one head for all rows, every parameter a column of its own; unknown values are empty cells."""
+    flat = [flat_row(row) for row in rows]
+    heads = list(dict.fromkeys(name for row in flat for name in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, heads, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: clean(v) if isinstance(v, str) else v for k, v in row.items()} for row in flat)
+    return out.getvalue()
+
+
+def flat_row(row: Row) -> dict[str, Any]:
+    """A row of plain cells: `params` becomes `op` and `param_*`, a list becomes text."""
+    cells: dict[str, Any] = {}
+    for name, value in row.items():
+        if name == "params":
+            cells["op"] = value.get("op")
+            cells |= {f"param_{key}": each for key, each in value.items() if key != "op"}
+        elif isinstance(value, Mapping):
+            cells |= {f"{name}_{key}": each for key, each in value.items()}
+        else:
+            cells[name] = "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return cells
+
+
+def _json(tables: Sequence[Table], colour: bool) -> str:  # noqa: ARG001 - JSON has none
+    return json_text([dict(row) for table in tables for row in table.rows])
+
+
+def json_text(value: Any) -> str:
+    """Indented strict JSON in ASCII, so that no control character reaches a terminal."""
+    return json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
+
+
+_RENDERERS: dict[str, Callable[[Sequence[Table], bool], str]] = {
+    "table": _terminal,
+    "markdown": _markdown,
+    "csv": _csv,
+    "json": _json,
+}

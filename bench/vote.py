@@ -1,0 +1,100 @@
+"""How the ranks agree after each phase of a case: one failure, skip or refusal holds everywhere.
+
+Before ranks meet on the control group they announce themselves in the store. A rank whose code raised can so see whether
+its peers will come: where they do not (they wait for it inside a collective), it leaves the groups, which sets them
+free, and the generation is over.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from bench import control
+from bench.clock import monotonic_seconds
+from bench.rank import RankContext, close_groups
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
+GRACE_SECONDS = 2.0
+"""How long a rank whose code raised waits for its peers before it takes them for stuck."""
+
+
+class Verdict(IntEnum):
+    """What a rank says of a phase; the highest holds for all."""
+
+    OK = 0
+    SKIP = 1
+    INVALID = 2
+    RAISED = 3
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What all ranks know after a vote."""
+
+    verdict: Verdict
+    reason: str | None
+    sound: bool
+    """False where only some ranks raised: messages may be left over, so this generation of processes must end."""
+
+
+class Broken(Exception):  # noqa: N818 - not an error of ours: the generation of processes is over
+    """The ranks cannot meet any more; the first error in the store says why."""
+
+
+class Poll:
+    """Votes of one rank during one case."""
+
+    def __init__(self, rank: RankContext, store: dist.Store, prefix: str, case: str) -> None:
+        self.rank = rank
+        self.store = store
+        self.prefix = prefix
+        self.case = case
+
+    def agree(self, phase: str, verdict: Verdict, reason: str | None = None) -> Agreement:
+        """The ranks' common verdict on a phase. Raises Broken where they cannot meet."""
+        if self.rank.world_size == 1:
+            return Agreement(verdict, reason, sound=True)
+        key = f"{self.prefix}/{self.case}/{phase}"
+        self.store.add(key, 1)
+        if verdict is Verdict.RAISED:
+            post_error(self.store, self.prefix, reason or "")
+            if not self._all_arrive(key):
+                close_groups()
+                raise Broken(reason)
+        try:
+            votes = control.all_gather_json(self.rank, [int(verdict), reason])
+        except RuntimeError as error:
+            close_groups()
+            raise Broken(str(error)) from error
+        worst = Verdict(max(vote[0] for vote in votes))
+        reasons = [vote[1] for vote in votes if vote[0] == worst and vote[1]]
+        raised = sum(vote[0] == Verdict.RAISED for vote in votes)
+        return Agreement(worst, reasons[0] if reasons else None, sound=raised in (0, len(votes)))
+
+    def _all_arrive(self, key: str) -> bool:
+        deadline = monotonic_seconds() + GRACE_SECONDS
+        while monotonic_seconds() < deadline:
+            if self.store.add(key, 0) >= self.rank.world_size:
+                return True
+            time.sleep(0.05)
+        return False
+
+
+def post_error(store: dist.Store, prefix: str, reason: str) -> None:
+    """Keep an error in the order in which errors came: the first is the cause, later ones are its consequences."""
+    number = store.add(f"{prefix}/errors", 1)
+    store.set(f"{prefix}/errors/{number}", json.dumps(reason))
+
+
+def first_error(store: dist.Store, prefix: str) -> str | None:
+    """The error that came first in a generation, if there was one."""
+    if store.add(f"{prefix}/errors", 0) < 1:
+        return None
+    text: str = json.loads(store.get(f"{prefix}/errors/1"))
+    return text

@@ -1,0 +1,124 @@
+"""A thread in each rank that says where the rank is when a case takes longer than it may.
+
+A rank that waits in a collective cannot speak for itself: its only Python thread is inside a C++ call. This thread can.
+It posts the rank's phase and whether its main thread waits in communication, over a store connection of its own; whoever
+reads the posts of all ranks can then name the one that did *not* arrive. It wakes only when a deadline is due, so
+that it costs the timed parts nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.clock import monotonic_seconds
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where one rank was when its deadline passed."""
+
+    rank: int
+    host: str
+    phase: str
+    waits_in_communication: bool
+    frame: str
+    """Innermost Python frame: file, line and function."""
+
+
+class Watchdog:
+    """Watches one rank's main thread; `expired` is called, once, after the report was posted.
+
+    `main_store` serves the main thread, `store` is a connection of the watchdog's own: a client's calls queue up.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        host: str,
+        main_store: dist.Store,
+        store: dist.Store,
+        prefix: str,
+        timeout_seconds: float,
+        expired: Callable[[], None] | None = None,
+    ) -> None:
+        self.rank = rank
+        self.host = host
+        self.timeout_seconds = timeout_seconds
+        self.phase = "start"
+        self._prefix = prefix
+        self._main_store = main_store
+        self._store = store
+        self._expired = expired
+        self._deadline = monotonic_seconds() + timeout_seconds
+        self._main = threading.main_thread().ident
+        self._stop = threading.Event()
+        threading.Thread(target=self._watch, name="bench-watchdog", daemon=True).start()
+
+    def enter(self, phase: str) -> None:
+        """The main thread enters a phase of the current case; told to the store too, for the case of a kill."""
+        self.phase = phase
+        self._main_store.set(f"{self._prefix}/phase/{self.rank}", phase)
+
+    def restart(self) -> None:
+        """A new case begins: it has the whole time-out again."""
+        self._deadline = monotonic_seconds() + self.timeout_seconds
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(max(0.05, self._deadline - monotonic_seconds())):
+            if monotonic_seconds() < self._deadline:
+                continue
+            self._store.set(report_key(self._prefix, self.rank), json.dumps(asdict(self._report())))
+            if self._expired is not None:
+                self._expired()
+            return
+
+    def _report(self) -> Report:
+        assert self._main is not None
+        frame = sys._current_frames().get(self._main)
+        stack = traceback.extract_stack(frame) if frame is not None else []
+        waits = any("torch/distributed/" in Path(entry.filename).as_posix() for entry in stack[-6:])
+        last = stack[-1] if stack else None
+        place = f"{Path(last.filename).name}:{last.lineno} {last.name}" if last else "unknown"
+        return Report(self.rank, self.host, self.phase, waits, place)
+
+
+def report_key(prefix: str, rank: int) -> str:
+    return f"{prefix}/late/{rank}"
+
+
+def read_report(text: str | bytes) -> Report:
+    return Report(**json.loads(text))
+
+
+def who_is_missing(reports: Mapping[int, Report], num_ranks: int, timeout_seconds: float) -> str:
+    """One sentence that names the rank, host and phase that held up a case, from what the ranks' watchdogs said.
+
+    A rank whose watchdog is silent is stopped or gone; else the ranks that do not wait in communication are the ones
+    that the others wait for.
+    """
+    head = f"no end within --timeout {timeout_seconds:g} s: "
+    silent = [index for index in range(num_ranks) if index not in reports]
+    if silent and reports:
+        ranks = ", ".join(str(index) for index in silent)
+        return f"{head}rank {ranks} gives no sign of life (stopped, or its interpreter is stuck)"
+    if not reports:
+        return f"{head}no rank gives a sign of life"
+    busy = [r for r in reports.values() if not r.waits_in_communication]
+    if not busy:
+        phases = ", ".join(f"rank {r.rank} ({r.host}, {r.phase})" for r in reports.values())
+        return f"{head}every rank waits in communication: {phases}"
+    named = "; ".join(f"rank {r.rank} on {r.host} in phase {r.phase}, at {r.frame}" for r in busy)
+    return f"{head}{named}" + ("" if len(busy) == num_ranks else "; the others wait for it in communication")

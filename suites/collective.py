@@ -1,0 +1,364 @@
+"""Collectives: latency, algorithm and bus bandwidth of every operation, over sizes and types.
+
+One call of one collective on all ranks, with tensors that stay where they are from call to call. `num_bytes`
+is the payload as nccl-tests counts it: the buffer of a rank, and for all_gather, reduce_scatter, gather and
+scatter the full buffer, that is n times a rank's share. It is rounded down to a multiple of n elements (n
+elements at least), so that all operations move the same payload; the result has the bytes really moved. Bus
+factors: nccl-tests, doc/PERFORMANCE.md, and for gather and scatter src/gather.cu and src/scatter.cu. The root
+is rank 0.
+
+The check fills the very tensors of the timed call with small whole numbers, different on every rank, runs the
+very callable that is timed, and compares every element of the output; anything but equality fails.
+
+all_reduce and reduce work in place: their inputs are restored before every sample. Within one streamed sample
+the values grow, past the end of small types, which costs no time. A broadcast repeated in place moves the
+same bytes again and needs no restoring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench.backends import BACKENDS, resolve
+from bench.errors import BenchError
+from bench.suite import Check, Machine, Params, Skip, Work
+from suites._exact import CHECK_BYTES, Segment, early_departures, fill, largest_error, poison
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.rank import RankContext
+
+ROOT = 0
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int32": 4}
+
+
+@dataclass(frozen=True)
+class Payload:
+    """How many elements there are, and whose view of them this is."""
+
+    count: int
+    num_ranks: int
+    index: int
+
+    @property
+    def share(self) -> int:
+        return self.count // self.num_ranks
+
+    @property
+    def at_root(self) -> bool:
+        return self.index == ROOT
+
+    @property
+    def everyone(self) -> tuple[int, ...]:
+        return tuple(range(self.num_ranks))
+
+    def of_each(self, start: int) -> list[Segment]:
+        """A share of every rank's input, from element `start` of it."""
+        return [Segment((source,), start, self.share) for source in self.everyone]
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """Tensors of one rank; `output` is `input` where the operation works in place."""
+
+    input: torch.Tensor
+    output: torch.Tensor
+    parts: list[torch.Tensor] | None
+    """At the root of gather and scatter: a view a rank of the full buffer."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One row: a collective, and what must be known of it to run it, check it and read its time."""
+
+    bind: Callable[[Any, Buffers], Callable[..., Any]]
+    """(torch.distributed, buffers) -> the collective with its tensors bound, so that a timed call looks
+    nothing up."""
+    input: Callable[[Payload], int]
+    """Elements of a rank's input."""
+    output: Callable[[Payload], int] | None
+    """Elements of a rank's output; None: works in place."""
+    expected: Callable[[Payload], Sequence[Segment]]
+    """What the rank's output must be, in order; nothing where it is undefined."""
+    bus_factor: Callable[[int], float] | None
+    """Bus bandwidth / algorithm bandwidth, by the number of ranks; None: moves no data."""
+    reduces_in_place: bool = False
+    """Its result replaces an input, which must be restored before the next sample."""
+    is_rooted: bool = False
+
+
+def _either(dist: Any, new_name: str, old_name: str) -> Any:
+    """torch renamed two collectives, and warns at every call under the old name."""
+    return getattr(dist, new_name, None) or getattr(dist, old_name)
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "all_reduce": Operation(
+        lambda dist, b: partial(dist.all_reduce, b.input),
+        input=lambda p: p.count,
+        output=None,
+        expected=lambda p: [Segment(p.everyone, 0, p.count)],
+        bus_factor=lambda n: 2 * (n - 1) / n,
+        reduces_in_place=True,
+    ),
+    "all_gather": Operation(
+        lambda dist, b: partial(
+            _either(dist, "all_gather_single", "all_gather_into_tensor"), b.output, b.input
+        ),
+        input=lambda p: p.share,
+        output=lambda p: p.count,
+        expected=lambda p: p.of_each(0),
+        bus_factor=lambda n: (n - 1) / n,
+    ),
+    "reduce_scatter": Operation(
+        lambda dist, b: partial(
+            _either(dist, "reduce_scatter_single", "reduce_scatter_tensor"), b.output, b.input
+        ),
+        input=lambda p: p.count,
+        output=lambda p: p.share,
+        expected=lambda p: [Segment(p.everyone, p.index * p.share, p.share)],
+        bus_factor=lambda n: (n - 1) / n,
+    ),
+    "all_to_all": Operation(
+        lambda dist, b: partial(dist.all_to_all_single, b.output, b.input),
+        input=lambda p: p.count,
+        output=lambda p: p.count,
+        expected=lambda p: p.of_each(p.index * p.share),
+        bus_factor=lambda n: (n - 1) / n,
+    ),
+    "broadcast": Operation(
+        lambda dist, b: partial(dist.broadcast, b.input, src=ROOT),
+        input=lambda p: p.count,
+        output=None,
+        expected=lambda p: [Segment((ROOT,), 0, p.count)],
+        bus_factor=lambda n: 1.0,  # noqa: ARG005 - the root sends everything once, to however many
+        is_rooted=True,
+    ),
+    "reduce": Operation(
+        lambda dist, b: partial(dist.reduce, b.input, dst=ROOT),
+        input=lambda p: p.count,
+        output=None,
+        expected=lambda p: [Segment(p.everyone, 0, p.count)] if p.at_root else [],
+        bus_factor=lambda n: 1.0,  # noqa: ARG005 - the root receives everything once, from however many
+        reduces_in_place=True,
+        is_rooted=True,
+    ),
+    "gather": Operation(
+        lambda dist, b: partial(dist.gather, b.input, b.parts, dst=ROOT),
+        input=lambda p: p.share,
+        output=lambda p: p.count if p.at_root else 0,
+        expected=lambda p: p.of_each(0) if p.at_root else [],
+        bus_factor=lambda n: (n - 1) / n,
+        is_rooted=True,
+    ),
+    "scatter": Operation(
+        lambda dist, b: partial(dist.scatter, b.output, b.parts, src=ROOT),
+        input=lambda p: p.count if p.at_root else 0,
+        output=lambda p: p.share,
+        expected=lambda p: [Segment((ROOT,), p.index * p.share, p.share)],
+        bus_factor=lambda n: (n - 1) / n,
+        is_rooted=True,
+    ),
+    "barrier": Operation(
+        lambda dist, b: dist.barrier,  # noqa: ARG005 - it moves no data
+        input=lambda p: 0,  # noqa: ARG005
+        output=None,
+        expected=lambda p: [],  # noqa: ARG005
+        bus_factor=None,
+    ),
+}
+
+DEFAULTS: Params = {"dtype": "float32", "timing": "aligned", "async_op": False, "graph": False}
+CHOICES = {
+    "op": tuple(OPERATIONS),
+    "dtype": tuple(ITEM_BYTES),
+    "timing": ("aligned", "streamed"),
+    "async_op": (False, True),
+    "graph": (False, True),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of a preset in bytes. The base point is varied one factor at a time."""
+
+    base: int
+    latency: int
+    """Small enough for start-up costs alone; where overheads are compared."""
+    every_op: tuple[int, ...]
+    ladder: tuple[int, ...]
+    """Sizes of all_reduce."""
+
+
+def _powers(first: int, last: int, ratio: int) -> tuple[int, ...]:
+    return (first, *_powers(first * ratio, last, ratio)) if first <= last else ()
+
+
+SCALES: Mapping[tuple[str, str], Scale] = {
+    ("cpu", "smoke"): Scale(MIB, KIB, (), (KIB, 64 * KIB, MIB)),
+    ("cpu", "standard"): Scale(MIB, KIB, (64 * MIB, KIB), _powers(KIB, 64 * MIB, 4)),
+    ("cpu", "full"): Scale(MIB, KIB, _powers(KIB, GIB, 2), _powers(KIB, GIB, 2)),
+    ("cuda", "smoke"): Scale(64 * MIB, KIB, (), (KIB, MIB, 64 * MIB)),
+    ("cuda", "standard"): Scale(64 * MIB, KIB, (4 * GIB, KIB), _powers(KIB, 4 * GIB, 4)),
+    ("cuda", "full"): Scale(64 * MIB, KIB, _powers(KIB, 16 * GIB, 2), _powers(KIB, 16 * GIB, 2)),
+}
+
+
+def cases(machine: Machine) -> Iterable[Params]:
+    """The base point, every operation at its size, every other factor varied there, then the other sizes."""
+    scale = SCALES[(machine.device_type, machine.preset)]
+    unique = {tuple(sorted(row.items())): row for row in _points(scale, machine.device_type)}
+    return unique.values()
+
+
+def _points(scale: Scale, device_type: str) -> Iterator[Params]:
+    backend = resolve(device_type, None)
+    base: Params = {"op": "all_reduce", "num_bytes": scale.base}
+    latency: Params = base | {"num_bytes": scale.latency}
+    moving = [name for name, row in OPERATIONS.items() if row.bus_factor]
+    yield base
+    yield latency
+    yield base | {"num_bytes": max(scale.ladder)}
+    yield from (base | {"op": op} for op in moving)
+    yield {"op": "barrier"}
+    yield from (base | {"dtype": dtype} for dtype in (*backend.dtypes, "int32") if dtype != DEFAULTS["dtype"])
+    for point in (base, latency):
+        yield point | {"timing": "streamed"}
+        yield point | {"async_op": True}
+        if backend.has_graphs:
+            yield point | {"graph": True}
+    yield from (base | {"num_bytes": num_bytes} for num_bytes in scale.ladder)
+    yield from (base | {"op": op, "num_bytes": size} for size in scale.every_op for op in moving)
+
+
+def memory(params: Params, machine: Machine) -> int:
+    """Bytes of the busiest rank, the root: buffers, the copy that restores them, and scratch.
+
+    Raises BenchError for a bad num_bytes or type.
+    """
+    row = _row(params)
+    if not row.bus_factor or "num_bytes" not in params:
+        return CHECK_BYTES
+    payload = Payload(_num_elements(params, machine.world_size), machine.world_size, ROOT)
+    elements = row.input(payload) + (row.output(payload) if row.output else 0)
+    elements += payload.count if row.reduces_in_place else 0
+    elements += payload.count  # the most that a backend takes of its own: gloo gathers by way of a full copy
+    return elements * ITEM_BYTES[str(params["dtype"])] + CHECK_BYTES
+
+
+def _row(params: Params) -> Operation:
+    for name, table in (("op", OPERATIONS), ("dtype", ITEM_BYTES)):
+        if params[name] not in table:
+            raise BenchError(f"collective: {name}={params[name]}; it is one of {', '.join(table)}")
+    return OPERATIONS[str(params["op"])]
+
+
+def _num_elements(params: Params, num_ranks: int) -> int:
+    """Elements of the payload: a multiple of the number of ranks. Raises BenchError for a bad size."""
+    num_bytes = params["num_bytes"]
+    if isinstance(num_bytes, bool) or not isinstance(num_bytes, int) or num_bytes < 1:
+        raise BenchError(f"collective: num_bytes={num_bytes!r}; give a whole number above 0, such as 1MiB")
+    return max(1, num_bytes // ITEM_BYTES[str(params["dtype"])] // num_ranks) * num_ranks
+
+
+def prepare(params: Params, rank: RankContext) -> Work:
+    """Raises BenchError for a bad num_bytes or type, Skip for what has no meaning here."""
+    row = _row(params)
+    count = _num_elements(params, rank.world_size) if row.bus_factor and "num_bytes" in params else 0
+    reason = _skip_reason(params, rank, row)
+    if reason:
+        raise Skip(reason)
+    payload = Payload(count, rank.world_size, rank.index)
+    dtype = str(params["dtype"])
+    buffers = _make_buffers(row, payload, dtype, rank)
+    restore = partial(buffers.input.copy_, buffers.input.clone()) if row.reduces_in_place else None
+    call = _bound(row, buffers, rank, bool(params["async_op"]))
+    run, close = _capture(call) if params["graph"] else (call, None)
+    return Work(
+        variants={"full": run},
+        check=_make_check(row, payload, buffers, run, rank),
+        reset=restore,
+        close=close,
+        bytes=count * ITEM_BYTES[dtype] if row.bus_factor else None,
+        bus_factor=row.bus_factor(rank.world_size) if row.bus_factor else None,
+        notes=_notes(params, row),
+    )
+
+
+def _skip_reason(params: Params, rank: RankContext, row: Operation) -> str | None:
+    """The first of the reasons that holds."""
+    backend, op, has_size = BACKENDS[rank.backend], params["op"], "num_bytes" in params
+    reasons = (
+        (rank.world_size < 2, "needs at least 2 ranks: one alone has nobody to exchange data with"),
+        (op in backend.unsupported_ops, f"backend {backend.name} has no {op}"),
+        (row.bus_factor and not has_size, f"{op} needs num_bytes, the size of its payload"),
+        (not row.bus_factor and has_size, f"{op} moves no data: num_bytes has no meaning for it"),
+        (params["graph"] and not backend.has_graphs, f"graph: backend {backend.name} has no CUDA graphs"),
+        (params["graph"] and not row.bus_factor, f"graph: {op} waits on the host, which a graph cannot hold"),
+    )
+    return next((reason for holds, reason in reasons if holds), None)
+
+
+def _notes(params: Params, row: Operation) -> tuple[str, ...]:
+    if row.is_rooted and params["timing"] == "streamed":
+        return ("rooted and streamed: calls may overlap, as a rank whose part is done goes on to the next",)
+    return ()
+
+
+def _make_buffers(row: Operation, payload: Payload, dtype: str, rank: RankContext) -> Buffers:
+    import torch
+
+    empty = partial(torch.empty, dtype=getattr(torch, dtype), device=rank.device)
+    own = empty(row.input(payload))
+    fill(own, rank)
+    output = empty(row.output(payload)) if row.output else own
+    full = max(own, output, key=len)
+    has_parts = row.is_rooted and row.output and payload.at_root
+    return Buffers(own, output, list(full.chunk(payload.num_ranks)) if has_parts else None)
+
+
+def _bound(row: Operation, buffers: Buffers, rank: RankContext, async_op: bool) -> Callable[[], object]:
+    import torch.distributed as dist
+
+    call = partial(row.bind(dist, buffers), group=rank.group)
+    if not async_op:
+        return call
+    start = partial(call, async_op=True)
+    return lambda: start().wait()
+
+
+def _capture(call: Callable[[], object]) -> tuple[Callable[[], object], Callable[[], object]]:
+    """One call as a CUDA graph: its replay, and what frees it."""
+    import torch
+
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):  # the first calls open NCCL's connections, which a capture cannot hold
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay, graph.reset
+
+
+def _make_check(
+    row: Operation, payload: Payload, buffers: Buffers, run: Callable[[], object], rank: RankContext
+) -> Callable[[], Check]:
+    def check_barrier() -> Check:
+        return Check(float(early_departures(run, rank)), 0.0)
+
+    def check_data() -> Check:
+        poison(buffers.output)
+        fill(buffers.input, rank)
+        run()
+        return Check(largest_error(buffers.output, row.expected(payload), rank), 0.0)
+
+    return check_data if row.bus_factor else check_barrier

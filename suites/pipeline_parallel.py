@@ -1,0 +1,262 @@
+"""Pipeline parallelism: training steps of a transformer stack through every schedule that torch has.
+
+What is measured: the time of one step, forward and backward of a batch cut into microbatches, with the
+layers split over all ranks as stages. Why: a rank waits for the stage before it and the stage behind it, so
+that a pipeline is as fast as its slowest stage, less the bubble that the schedule leaves; schedules differ
+in that bubble. Beside the time:
+
+    bubble_theory               share of the step that the schedule's order leaves idle: a replay of it, with
+                                the measured durations of forward, input gradient and weight gradient
+    idle_share                  share of the step in which a rank computed nothing, mean over ranks, measured
+    communication_and_overhead  the difference: messages, the host's work, jitter
+
+They come from a separate traced pass. The variant `one_device` is the whole stack with the same
+microbatches, which every rank runs by itself at the same time; the speed-up is one_device / full. What is
+timed is also what is checked: outputs, loss and the gradients of each rank's own stages, against that
+stack. The loss is the mean square against random targets. Gradients are cleared before every sample,
+untimed; no optimiser step is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bench import bubble, flops
+from bench.schedules import SCHEDULES, Schedule
+from bench.suite import Check, Machine, Observed, Params, Skip, Work
+
+if TYPE_CHECKING:
+    from bench.pipeline_check import Model
+    from bench.rank import RankContext
+
+DEFAULTS: Params = {"dtype": "float32", "microbatch_size": 1, "num_layers": 8, "timing": "aligned"}
+CHOICES = {
+    "op": tuple(SCHEDULES),
+    # Not float16: the gradients of a mean over so many elements fall below its smallest number.
+    "dtype": ("float32", "bfloat16"),
+    "timing": ("aligned", "streamed"),
+}
+METRICS = {
+    "bubble_theory": ("share", "lower"),
+    "idle_share": ("share", "lower"),
+    "communication_and_overhead": ("share", "lower"),
+}
+TRACED_CALLS = 5
+
+# Device type -> preset -> the base point; layers and microbatches are at least so many (see `cases`).
+BASE: dict[str, dict[str, Params]] = {
+    "cpu": {
+        "smoke": {"hidden": 64, "num_heads": 4, "sequence": 32, "num_microbatches": 4},
+        "standard": {"hidden": 128, "num_heads": 8, "sequence": 64, "num_microbatches": 8},
+    },
+    # As wide as GPT-3 XL (Brown et al. 2020, table 2.1), and as Llama-3 8B (Grattafiori et al. 2024).
+    "cuda": {
+        "smoke": {"hidden": 2048, "num_heads": 16, "sequence": 1024, "num_microbatches": 8},
+        "standard": {"hidden": 4096, "num_heads": 32, "sequence": 2048, "num_microbatches": 16},
+    },
+}
+DTYPES = {"cpu": ("float32", "bfloat16"), "cuda": ("bfloat16", "float32")}
+"""Device type -> the base point's type, and another."""
+# The most telling first: the usual schedule, the one it improved on, and those with the smallest bubbles.
+ORDER = (
+    "1f1b",
+    "gpipe",
+    "zbv_zero_bubble",
+    "interleaved_1f1b",
+    "dual_pipe_v",
+    "interleaved_zero_bubble",
+    "looped_bfs",
+)
+STAGES_PER_RANK = 2
+"""The most that a schedule of the table has: layers are chosen so that all schedules can run."""
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+KEPT_PER_TOKEN = 17
+"""Numbers that a layer keeps for its backward, per token and unit of `hidden`: the 34 s b h bytes of
+Korthikanti et al. 2022 ("Reducing Activation Recomputation in Large Transformer Models", section 4.1), of
+two bytes each; the scores of attention are not kept by the fused kernels."""
+
+
+def cases(machine: Machine) -> Iterator[Params]:
+    """Every schedule at the base point, then 1F1B and GPipe over numbers of microbatches.
+
+    The preset `full` varies the other schedules too.
+
+    Layers are a multiple of the stages, and microbatches of the ranks, two a rank at least: so every
+    schedule can run on any number of ranks.
+    """
+    ranks = machine.world_size
+    dtype, other_dtype = DTYPES[machine.device_type]
+    base = {"dtype": dtype, **BASE[machine.device_type]["smoke" if machine.preset == "smoke" else "standard"]}
+    base["num_layers"] = _multiple(STAGES_PER_RANK * ranks, int(DEFAULTS["num_layers"]))
+    base["num_microbatches"] = _multiple(ranks, max(2 * ranks, int(base["num_microbatches"])))
+    yield from ({"op": op, **base} for op in ORDER)
+    if machine.preset == "smoke":
+        return
+    counts = [turns * ranks for turns in (1, 2, 4, 8) if turns * ranks != base["num_microbatches"]]
+    for op in ORDER if machine.preset == "full" else ("1f1b", "gpipe"):
+        yield from ({"op": op, **base, "num_microbatches": count} for count in counts)
+    yield {"op": "1f1b", **base, "dtype": other_dtype}
+    if machine.preset == "full":
+        for change in (
+            {"microbatch_size": 4},
+            {"sequence": 4 * int(base["sequence"])},
+            {"timing": "streamed"},
+        ):
+            yield from ({"op": op, **base, **change} for op in ORDER)
+
+
+def _multiple(unit: int, at_least: int) -> int:
+    return -(-at_least // unit) * unit
+
+
+def _skip_reason(params: Params, schedule: Schedule, num_ranks: int) -> str | None:
+    """Why this cannot run on so many ranks, with the numbers; None where it can."""
+    if num_ranks == 1:
+        return "one rank: a pipeline needs at least two"
+    for name in ("hidden", "num_heads", "num_layers", "sequence", "microbatch_size", "num_microbatches"):
+        if int(params[name]) < 1:
+            return f"{name}={params[name]} is less than 1"
+    num_layers, num_stages = int(params["num_layers"]), schedule.num_stages(num_ranks)
+    if num_layers % num_stages:
+        return f"num_layers={num_layers} cannot be split evenly over {num_stages} stages"
+    if int(params["hidden"]) % int(params["num_heads"]):
+        return f"num_heads={params['num_heads']} does not divide hidden={params['hidden']}"
+    objection = schedule.objection(num_ranks, int(params["num_microbatches"]))
+    if objection:
+        return f"{schedule.class_name} {objection}"
+    if schedule.torch_class() is None:
+        return f"this torch has no {schedule.class_name}"
+    return None
+
+
+def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
+    """Bytes that a rank holds at the worst moment; with `one_device`, also for the whole stack and the check.
+
+    Counted from the shapes: weights and their gradients, the batch with its target and outputs, torch's
+    receive buffers (one of each kind a stage and microbatch), and what layers keep for the backward, of all
+    microbatches at once: GPipe does keep them all, other schedules fewer, but for the gradients that a
+    split backward keeps.
+    """
+    hidden, num_layers = int(params["hidden"]), int(params["num_layers"])
+    microbatch_tokens = int(params["microbatch_size"]) * int(params["sequence"])
+    batch = int(params["num_microbatches"]) * microbatch_tokens * hidden
+    weights = num_layers * (12 * hidden + 2) * hidden
+    stages = SCHEDULES[str(params["op"])].stages_per_rank
+    item = ITEM_BYTES[str(params["dtype"])]
+    own = 2 * weights // num_ranks + (4 + 2 * stages) * batch
+    own += KEPT_PER_TOKEN * batch * num_layers // num_ranks
+    if not one_device:
+        return item * own
+    whole = 2 * weights + 2 * batch + KEPT_PER_TOKEN * microbatch_tokens * hidden * num_layers
+    reference = 4 * (whole + 2 * batch) if item < 4 else 0
+    return item * (own + whole) + reference
+
+
+def memory(params: Params, machine: Machine) -> int:
+    """Without the variant on one device, which is left out where there is no room for it."""
+    return _bytes_needed(params, machine.world_size, one_device=False)
+
+
+def prepare(params: Params, rank: RankContext) -> Work:
+    """Raises Skip with one rank, where this torch lacks the schedule, and for numbers that do not fit it."""
+    schedule = SCHEDULES[str(params["op"])]
+    reason = _skip_reason(params, schedule, rank.world_size)
+    if reason:
+        raise Skip(reason)
+    from bench.pipeline_check import Model
+
+    model = Model(
+        hidden=int(params["hidden"]),
+        num_heads=int(params["num_heads"]),
+        num_layers=int(params["num_layers"]),
+        sequence=int(params["sequence"]),
+        microbatch_size=int(params["microbatch_size"]),
+        num_microbatches=int(params["num_microbatches"]),
+        dtype=str(params["dtype"]),
+    )
+    variants, check, reset, notes = _variants(params, model, schedule, rank)
+    batch = model.num_microbatches * model.microbatch_size
+    forward = flops.layer_forward(batch, model.sequence, model.hidden, 4 * model.hidden)
+    too_few_cores = _too_few_cores(rank.machine)
+    return Work(
+        variants=variants,
+        check=check,
+        clock="host",
+        reset=reset,
+        flops=model.num_layers * forward * flops.PER_FORWARD["forward_backward"],
+        flops_dtype=model.dtype,
+        tokens=batch * model.sequence,
+        traced_calls=TRACED_CALLS,
+        derive=partial(
+            shares,
+            schedule=schedule,
+            num_microbatches=model.num_microbatches,
+            is_idle_known=too_few_cores is None,
+        ),
+        notes=(
+            *notes,
+            *([too_few_cores] if too_few_cores else []),
+            f"FLOPs: attention counted in the convention `{flops.DEFAULT_CONVENTION}` (PaLM, appendix B)",
+        ),
+    )
+
+
+def _variants(
+    params: Params, model: Model, schedule: Schedule, rank: RankContext
+) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], Callable[[], object], tuple[str, ...]]:
+    """The variants, check, reset and notes of a case; without `one_device` where memory has no room for
+    it."""
+    from bench import control
+    from bench.pipeline_check import check_step
+
+    full = model.pipeline_step(schedule, rank)
+    need = _bytes_needed(params, rank.world_size, one_device=True)
+    # One rank without room decides for all: the check and the variants are work that they share.
+    have = -control.maxima(rank, [-rank.machine.memory_bytes])[0]
+    if need > have:
+        small = model.reduced()
+        small_full, small_whole = small.pipeline_step(schedule, rank), small.one_device_step(rank)
+        return (
+            {"full": full.run},
+            lambda: check_step(small_full, small_whole, small)._replace(scope="reduced"),
+            full.clear_gradients,
+            (f"no one_device variant: it needs {need} bytes, and a rank has {have}",),
+        )
+    whole = model.one_device_step(rank)
+
+    def reset() -> None:
+        full.clear_gradients()
+        whole.clear_gradients()
+
+    return (
+        {"full": full.run, "one_device": whole.run},
+        lambda: check_step(full, whole, model),
+        reset,
+        ("one_device: every rank runs the whole stack by itself, all at the same time",),
+    )
+
+
+def _too_few_cores(machine: Machine) -> str | None:
+    """Why the idle share cannot be read off the spans; None where it can.
+
+    Ranks that share a core also wait for one another while they compute: their spans hold that waiting.
+    """
+    if machine.device_type != "cpu" or machine.ranks_per_host <= machine.num_cores:
+        return None
+    return f"no idle_share: {machine.ranks_per_host} ranks share {machine.num_cores} cores"
+
+
+def shares(
+    observed: Observed, *, schedule: Schedule, num_microbatches: int, is_idle_known: bool
+) -> Mapping[str, float | None]:
+    """Where the step's time goes, from the spans of the traced pass; see `bench.bubble`."""
+    theory = bubble.bubble_theory(observed.spans, schedule, observed.world_size, num_microbatches)
+    idle = bubble.idle_share(observed.spans, observed.traced_call_ns) if is_idle_known else None
+    return {
+        "bubble_theory": theory,
+        "idle_share": idle,
+        "communication_and_overhead": None if theory is None or idle is None else idle - theory,
+    }

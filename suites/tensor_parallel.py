@@ -1,0 +1,278 @@
+"""Tensor parallelism: an MLP and an attention block split over the ranks, forward and backward.
+
+What is measured: the time of one block of a transformer layer whose matrices are split over all ranks, so
+that every call waits for its slowest rank and for the sums between them. Why: training of large models does
+this in every layer, and communication that is not hidden is lost. Variants, timed in turn with the case
+itself (`full`):
+
+    compute_only  the same code on the same local shapes, over a group whose collectives return at once
+    one_device    the whole block, which every rank runs by itself at the same time
+
+The speed-up is one_device / full, the share of communication 1 - compute_only / full. What is timed is also
+what is checked: outputs, loss and all gradients against the whole block on one device. Machinery:
+bench/tensor_parallel.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from bench import flops
+from bench.suite import Check, Machine, Params, Skip, Work
+
+if TYPE_CHECKING:
+    from bench.rank import RankContext
+    from bench.tensor_parallel import Call, Ranks, Sizes
+
+DEFAULTS: Params = {
+    "dtype": "float32",
+    "direction": "forward_backward",
+    "implementation": "manual",
+    "timing": "aligned",
+}
+CHOICES = {
+    "op": ("mlp", "attention"),
+    "dtype": ("float32", "bfloat16", "float16"),
+    "direction": ("forward", "forward_backward"),
+    "implementation": ("manual", "dtensor", "sequence"),
+    "timing": ("aligned", "streamed"),
+}
+
+# Device type -> the base point of each operation. An MLP has no num_heads, attention no ffn_hidden.
+BASE: dict[str, dict[str, Params]] = {
+    "cpu": {
+        "mlp": {"hidden": 256, "ffn_hidden": 1024, "batch": 1, "sequence": 256},
+        "attention": {"hidden": 256, "num_heads": 16, "batch": 1, "sequence": 256},
+    },
+    # Sizes of Llama-3 8B (Grattafiori et al. 2024, table 3); two matrices in the MLP, no grouped heads.
+    "cuda": {
+        "mlp": {"hidden": 4096, "ffn_hidden": 14336, "batch": 1, "sequence": 4096, "dtype": "bfloat16"},
+        "attention": {"hidden": 4096, "num_heads": 32, "batch": 1, "sequence": 4096, "dtype": "bfloat16"},
+    },
+}
+
+# Operation and what differs from the base point, the most telling first; the presets nest.
+Change = tuple[str, Params]
+SMOKE: tuple[Change, ...] = (
+    ("mlp", {}),
+    ("attention", {}),
+    ("mlp", {"implementation": "sequence"}),
+    ("mlp", {"implementation": "dtensor"}),
+    ("mlp", {"direction": "forward"}),
+    ("attention", {"implementation": "sequence"}),
+)
+OTHER_ATTENTION: tuple[Change, ...] = (
+    ("attention", {"implementation": "dtensor"}),
+    ("attention", {"direction": "forward"}),
+)
+STANDARD: dict[str, tuple[Change, ...]] = {
+    "cpu": (
+        # Sizes of GPT-2 medium (Radford et al. 2019, table 2: 1024 wide).
+        ("mlp", {"hidden": 1024, "ffn_hidden": 4096}),
+        ("attention", {"hidden": 1024}),
+        ("mlp", {"dtype": "bfloat16"}),
+        *OTHER_ATTENTION,
+        ("mlp", {"hidden": 512, "ffn_hidden": 2048}),
+        ("attention", {"sequence": 1024}),
+        ("attention", {"dtype": "bfloat16"}),
+    ),
+    "cuda": (
+        # Sizes of Llama-3 70B.
+        ("mlp", {"hidden": 8192, "ffn_hidden": 28672}),
+        ("attention", {"hidden": 8192, "num_heads": 64}),
+        *OTHER_ATTENTION,
+        ("mlp", {"hidden": 1024, "ffn_hidden": 4096}),
+        ("attention", {"sequence": 16384}),
+        ("mlp", {"dtype": "float16"}),
+        ("mlp", {"dtype": "float32"}),
+    ),
+}
+FULL: dict[str, tuple[Change, ...]] = {
+    "cpu": (
+        # Widths of GPT-3 XL (Brown et al. 2020, table 2.1).
+        ("mlp", {"hidden": 2048, "ffn_hidden": 8192}),
+        ("attention", {"hidden": 2048}),
+        ("mlp", {"hidden": 1024, "ffn_hidden": 4096, "implementation": "sequence"}),
+        ("mlp", {"hidden": 1024, "ffn_hidden": 4096, "implementation": "dtensor"}),
+        ("attention", {"hidden": 1024, "implementation": "sequence"}),
+        ("attention", {"hidden": 1024, "implementation": "dtensor"}),
+    ),
+    "cuda": (
+        # Sizes of GPT-3 175B.
+        ("mlp", {"hidden": 12288, "ffn_hidden": 49152}),
+        ("attention", {"hidden": 12288, "num_heads": 96}),
+        ("mlp", {"hidden": 8192, "ffn_hidden": 28672, "implementation": "sequence"}),
+        ("mlp", {"hidden": 8192, "ffn_hidden": 28672, "implementation": "dtensor"}),
+        ("attention", {"hidden": 8192, "num_heads": 64, "implementation": "sequence"}),
+        ("attention", {"hidden": 8192, "num_heads": 64, "implementation": "dtensor"}),
+    ),
+}
+FULL_BOTH: tuple[Change, ...] = (
+    ("mlp", {"batch": 4}),
+    ("attention", {"batch": 4}),
+    ("mlp", {"timing": "streamed"}),
+    ("attention", {"timing": "streamed"}),
+    ("mlp", {"direction": "forward", "implementation": "sequence"}),
+    ("mlp", {"direction": "forward", "implementation": "dtensor"}),
+    ("attention", {"direction": "forward", "implementation": "sequence"}),
+    ("attention", {"direction": "forward", "implementation": "dtensor"}),
+)
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+WORKSPACE_BYTES = 32 << 20
+"""What the matrix library keeps for itself: cuBLAS on Hopper 32 MiB (its documentation), oneDNN less."""
+NOTES = (
+    "one_device: every rank runs the whole block by itself, all at the same time",
+    "compute_only: the same code over a group whose collectives send nothing",
+)
+ATTENTION_NOTE = f"FLOPs: attention counted in the convention `{flops.DEFAULT_CONVENTION}` (PaLM, appendix B)"
+NO_ONE_DEVICE_NOTE = (
+    "no one_device variant: {need} bytes for it, {have} bytes there; checked at a reduced size"
+)
+
+
+def cases(machine: Machine) -> Iterator[Params]:
+    """A base point varied one factor at a time; the presets nest."""
+    device = machine.device_type
+    presets: dict[str, tuple[Change, ...]] = {
+        "smoke": SMOKE,
+        "standard": SMOKE + STANDARD[device],
+        "full": SMOKE + STANDARD[device] + FULL[device] + FULL_BOTH,
+    }
+    for op, changes in presets[machine.preset]:
+        yield {"op": op, **BASE[device][op], **changes}
+
+
+def _sizes(params: Params) -> Sizes:
+    from bench.tensor_parallel import Sizes
+
+    op, hidden = str(params["op"]), int(params["hidden"])
+    return Sizes(
+        op=op,
+        hidden=hidden,
+        width=3 * hidden if op == "attention" else int(params["ffn_hidden"]),
+        num_heads=int(params.get("num_heads", 1)),
+        batch=int(params["batch"]),
+        sequence=int(params["sequence"]),
+    )
+
+
+def _skip_reason(sizes: Sizes, implementation: str, num_ranks: int) -> str | None:
+    """Why these sizes cannot be split over the ranks, with the numbers; None where they can."""
+    if num_ranks == 1:
+        return "one rank: there is nothing to split, and the block on one device is the compute suite's"
+    if sizes.hidden % sizes.num_heads:
+        return f"num_heads={sizes.num_heads} does not divide hidden={sizes.hidden}"
+    must_divide = {"ffn_hidden": sizes.width} if sizes.op == "mlp" else {"num_heads": sizes.num_heads}
+    if implementation == "sequence":
+        must_divide["sequence"] = sizes.sequence
+    for name, value in must_divide.items():
+        if value % num_ranks:
+            return f"{name}={value} cannot be split evenly over {num_ranks} ranks"
+    return None
+
+
+def _bytes_needed(sizes: Sizes, params: Params, num_ranks: int, one_device: bool) -> int:
+    """Bytes that a rank holds at the worst moment; `one_device`: also the whole block's call and its check.
+
+    Counted from the shapes: weights and their gradients, activations kept for the backward and the
+    temporary ones of the widest moment. Attention's scores are not kept (the fused kernels of
+    scaled_dot_product_attention).
+    """
+    item = ITEM_BYTES[str(params["dtype"])]
+    tokens = sizes.batch * sizes.sequence
+    weights = sizes.hidden * (2 * sizes.width if sizes.op == "mlp" else 4 * sizes.hidden)
+    inputs = 2 * tokens * sizes.hidden
+    activations = tokens * (8 * sizes.hidden + 4 * sizes.width)
+    share = activations // num_ranks + 8 * tokens * sizes.hidden
+    resident = weights + inputs + 2 * (weights // num_ranks + inputs)
+    if not one_device:
+        return WORKSPACE_BYTES + item * (resident + weights // num_ranks + share)
+    # The check holds three calls' results; for a short type its reference is twice as long.
+    reference = (2 * weights + activations) * (4 if item == 2 else 0)
+    return WORKSPACE_BYTES + item * (resident + 2 * weights + activations + share) + reference
+
+
+def memory(params: Params, machine: Machine) -> int:
+    """Without the variant on one device, which is left out where there is no room for it."""
+    return _bytes_needed(_sizes(params), params, machine.world_size, one_device=False)
+
+
+def _reduced(sizes: Sizes, num_ranks: int) -> Sizes:
+    """Sizes that any device can hold, for the check of a block that is too large for one."""
+    from dataclasses import replace
+
+    head_dim = min(sizes.hidden // sizes.num_heads, 16)
+    hidden = sizes.num_heads * head_dim if sizes.op == "attention" else 64
+    width = 3 * hidden if sizes.op == "attention" else 16 * num_ranks
+    return replace(sizes, hidden=hidden, width=width, batch=1, sequence=8 * num_ranks)
+
+
+def _model_flops(sizes: Sizes, direction: str) -> float:
+    tokens = sizes.batch * sizes.sequence
+    forward: dict[str, float] = {
+        "mlp": flops.mlp_forward(tokens, sizes.hidden, sizes.width),
+        "attention": flops.attention_forward(sizes.batch, sizes.sequence, sizes.hidden),
+    }
+    return forward[sizes.op] * flops.PER_FORWARD[direction]
+
+
+def prepare(params: Params, rank: RankContext) -> Work:
+    """Raises Skip with one rank, and where the ranks do not divide what is split."""
+    sizes = _sizes(params)
+    reason = _skip_reason(sizes, str(params["implementation"]), rank.world_size)
+    if reason:
+        raise Skip(reason)
+    import torch.distributed as dist
+
+    from bench.tensor_parallel import Ranks, silent_group
+
+    silent = silent_group()
+    talking, mute = (
+        Ranks(group, rank.index, rank.world_size, axis=f"tensor_{group.group_name}")
+        for group in (rank.group, silent)
+    )
+    variants, check, notes = _variants(sizes, params, rank, talking, mute)
+    return Work(
+        variants=variants,
+        check=check,
+        close=lambda: dist.destroy_process_group(silent),
+        flops=_model_flops(sizes, str(params["direction"])),
+        flops_dtype=str(params["dtype"]),
+        tokens=sizes.batch * sizes.sequence,
+        notes=(*notes, *([ATTENTION_NOTE] if sizes.op == "attention" else [])),
+    )
+
+
+def _variants(
+    sizes: Sizes, params: Params, rank: RankContext, talking: Ranks, mute: Ranks
+) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
+    """The variants, check and notes of a case; without `one_device` where memory has no room for it."""
+    import torch
+
+    from bench.tensor_parallel import check_call, shared_call, whole_call
+
+    implementation = str(params["implementation"])
+    dtype: torch.dtype = getattr(torch, str(params["dtype"]))
+
+    def pair(of: Sizes) -> tuple[Call, Call]:
+        whole = whole_call(of, str(params["direction"]), rank.generator(), rank.device, dtype)
+        return whole, shared_call(whole, of, implementation, talking)
+
+    whole, full = pair(sizes)
+    compute_only = shared_call(whole, sizes, implementation, mute)
+    need, have = _bytes_needed(sizes, params, talking.size, one_device=True), rank.machine.memory_bytes
+    if need <= have:
+        return (
+            {"full": full, "compute_only": compute_only, "one_device": whole},
+            lambda: check_call(full, whole, sizes, implementation, talking),
+            NOTES,
+        )
+    small = _reduced(sizes, talking.size)
+    small_whole, small_full = pair(small)
+    return (
+        {"full": full, "compute_only": compute_only},
+        lambda: check_call(small_full, small_whole, small, implementation, talking)._replace(scope="reduced"),
+        (NOTES[1], f"no one_device variant: it needs {need} bytes, and a rank has {have}"),
+    )

@@ -1,0 +1,54 @@
+"""Errors and tolerances with known values."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from bench.agreement import float_tolerance, inner_product_error, longer_dtype, relative_error, worst
+from bench.suite import Check
+
+
+def test_the_error_is_relative_to_the_largest_element() -> None:
+    reference = torch.tensor([0.0, -8.0, 2.0])
+    assert relative_error(torch.tensor([1.0, -8.0, 4.0]), reference) == 0.25
+    assert relative_error(reference, reference) == 0.0
+    assert relative_error(torch.tensor([0.5]), torch.zeros(1)) == 0.5
+
+
+def test_nan_and_infinity_never_pass() -> None:
+    reference = torch.ones(2)
+    assert math.isnan(relative_error(torch.tensor([math.nan, 1.0]), reference))
+    assert not Check(relative_error(torch.tensor([math.inf, 1.0]), reference), 1.0).passed
+    assert not Check(relative_error(torch.tensor([math.nan, 1.0]), reference), 1.0).passed
+
+
+def test_shapes_must_agree() -> None:
+    with pytest.raises(ValueError, match=r"\(2,\), its reference \(2, 2\)"):
+        relative_error(torch.ones(2), torch.ones(2, 2))
+
+
+def test_a_loss_near_zero_does_not_blow_its_error_up() -> None:
+    reference, weight = torch.tensor([4.0, -4.0]), torch.ones(2)  # the loss is 0, its terms are 4 and 4
+    assert inner_product_error(torch.tensor([5.0, -4.0]), reference, weight) == 1 / 8
+
+
+def test_float32_tolerance_grows_with_the_root_of_the_terms() -> None:
+    assert float_tolerance(torch.float32, 1024) == 8 * 2**-23 * 32
+    assert float_tolerance(torch.float32, 4) == 8 * 2**-23 * 2
+
+
+def test_types_that_need_a_longer_reference() -> None:
+    assert longer_dtype(torch.bfloat16) == torch.float32
+    assert longer_dtype(torch.float16) == torch.float32
+    assert longer_dtype(torch.float32) is None
+
+
+def test_the_worst_check_is_the_one_furthest_from_holding() -> None:
+    far, near, nan = Check(2e-6, 1e-6), Check(0.1, 1.0), Check(math.nan, 1.0)
+    assert worst([near, far]) is far
+    assert worst([near, nan, far]) is nan
+    assert worst([Check(0.0, 0.0), near]) is near
+    assert worst([far, Check(1e-9, 0.0)]).tolerance == 0.0

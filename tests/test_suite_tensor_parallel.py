@@ -1,0 +1,202 @@
+"""Every implementation on real ranks, and that the check notices a block that is wrong."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bench.suite import Check, Params, Skip, load
+from tests.ranks import cpu_machine, on_ranks, run_case
+
+SMALL: dict[str, Params] = {
+    "mlp": {"op": "mlp", "hidden": 48, "ffn_hidden": 144, "batch": 2, "sequence": 24},
+    "attention": {"op": "attention", "hidden": 48, "num_heads": 12, "batch": 2, "sequence": 24},
+}
+OPS = tuple(SMALL)
+IMPLEMENTATIONS = ("manual", "dtensor", "sequence")
+DIRECTIONS = ("forward", "forward_backward")
+
+
+def _every_case(context: Any) -> dict[tuple[str, ...], dict[str, Any]]:
+    keys = [
+        *itertools.product(OPS, IMPLEMENTATIONS, DIRECTIONS, ["float32"]),
+        *itertools.product(OPS, IMPLEMENTATIONS, ["forward_backward"], ["bfloat16"]),
+    ]
+    return {
+        (op, implementation, direction, dtype): run_case(
+            context,
+            "tensor_parallel",
+            SMALL[op] | {"implementation": implementation, "direction": direction, "dtype": dtype},
+        )
+        for op, implementation, direction, dtype in keys
+    }
+
+
+def _assert_all_pass(ranks: list[dict[tuple[str, ...], dict[str, Any]]]) -> None:
+    for rank in ranks:
+        assert len(rank) == 18
+        for key, result in rank.items():
+            assert all(c.passed and c.scope == "full" for c in result["checks"]), (key, result["checks"])
+            assert result["variants"] == ["full", "compute_only", "one_device"]
+            assert result["tokens"] == 48
+    # The whole block's FLOPs, whatever the number of ranks: 2 matrices, 2 operations, 48 tokens.
+    forward = 2 * 2 * 48 * 48 * 144
+    assert ranks[0]["mlp", "manual", "forward", "float32"]["flops"] == forward
+    assert ranks[0]["mlp", "manual", "forward_backward", "float32"]["flops"] == 3 * forward
+    # 4 projections of 48 x 48, and 2 products of 24 x 24 x 48 for each of 2 sequences.
+    forward = 4 * 2 * 48 * 48 * 48 + 2 * 2 * 2 * 24 * 24 * 48
+    assert ranks[0]["attention", "sequence", "forward_backward", "bfloat16"]["flops"] == 3 * forward
+
+
+def _silenced(context: Any, implementation: str, op: str, direction: str) -> Check:
+    """The check of a block whose collectives send nothing, as if they had been forgotten."""
+    import torch
+
+    from bench.tensor_parallel import Ranks, Sizes, check_call, shared_call, silent_group, whole_call
+
+    sizes = Sizes(op, 48, 144, 12 if op == "attention" else 1, 2, 24)
+    group = silent_group()
+    mute = Ranks(group, context.index, context.world_size, axis=f"tensor_{group.group_name}")
+    whole = whole_call(sizes, direction, context.generator(), context.device, torch.float32)
+    return check_call(shared_call(whole, sizes, implementation, mute), whole, sizes, implementation, mute)
+
+
+def _without_f(context: Any) -> list[float]:
+    """Error of each result of a manual block whose operator f does not sum the gradient: output, x,
+    weights."""
+    import torch
+    from torch import nn
+
+    from bench.agreement import relative_error
+    from bench.tensor_parallel import Ranks, Sizes, SumOverRanks, part, shared_call, whole_call
+
+    class NoF(nn.Module):
+        def __init__(self, local: nn.Module) -> None:
+            super().__init__()
+            self.local = local
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return SumOverRanks.apply(self.local(x), context.group)
+
+    sizes = Sizes("mlp", 48, 144, 1, 2, 24)
+    ranks = Ranks(context.group, context.index, context.world_size, axis="unused")
+    whole = whole_call(sizes, "forward_backward", context.generator(), context.device, torch.float32)
+    call = shared_call(whole, sizes, "manual", ranks)
+    call.block.block = NoF(call.block.block.local)
+    splits = (None, None, None, 0, 1)
+    return [
+        relative_error(result, part(reference, dim, ranks))
+        for result, reference, dim in zip(call(), whole(), splits, strict=True)
+    ]
+
+
+def _two_ranks(context: Any) -> dict[str, Any]:
+    import torch
+
+    found: dict[str, Any] = {"cases": _every_case(context)}
+    found["silenced"] = {
+        key: _silenced(context, *key) for key in itertools.product(IMPLEMENTATIONS, OPS, DIRECTIONS)
+    }
+    found["without_f"] = _without_f(context)
+    context.machine = cpu_machine(2, memory_bytes=1)
+    found["reduced"] = {
+        (op, i): run_case(context, "tensor_parallel", SMALL[op] | {"implementation": i})
+        for op in OPS
+        for i in IMPLEMENTATIONS
+    }
+    torch.set_float32_matmul_precision("medium")
+    context.machine = cpu_machine(2)
+    found["medium"] = run_case(context, "tensor_parallel", SMALL["mlp"])
+    return found
+
+
+def test_on_two_ranks() -> None:
+    ranks = on_ranks(2, _two_ranks)
+    _assert_all_pass([rank["cases"] for rank in ranks])
+    for rank in ranks:
+        for key, check in rank["silenced"].items():
+            assert not check.passed, key
+            assert check.error > 0.05, key
+        # Without f the output is right, but the gradients that pass through it are a share of the sum.
+        output, x, norm, up, down = rank["without_f"]
+        assert max(output, up, down) < 1e-5 < 0.05 < min(x, norm)
+        for result in rank["reduced"].values():
+            assert result["variants"] == ["full", "compute_only"]
+            assert all(c.passed and c.scope == "reduced" for c in result["checks"])
+            assert any("no one_device variant: it needs" in note for note in result["notes"])
+        # Products of float32 in fewer bits have no tolerance beforehand: it is measured.
+        assert all(check.passed for check in rank["medium"]["checks"])
+
+
+def test_on_three_ranks() -> None:
+    _assert_all_pass(on_ranks(3, _every_case))
+
+
+@pytest.mark.parametrize(
+    ("num_ranks", "change", "reason"),
+    [
+        (1, {}, "one rank: there is nothing to split"),
+        (5, {}, "ffn_hidden=144 cannot be split evenly over 5 ranks"),
+        (16, {"implementation": "sequence"}, "sequence=24 cannot be split evenly over 16 ranks"),
+        (8, SMALL["attention"], "num_heads=12 cannot be split evenly over 8 ranks"),
+        (2, SMALL["attention"] | {"hidden": 50}, "num_heads=12 does not divide hidden=50"),
+    ],
+)
+def test_what_cannot_be_split_is_skipped(num_ranks: int, change: Params, reason: str) -> None:
+    suite = load("tensor_parallel")
+    rank: Any = SimpleNamespace(world_size=num_ranks)
+    with pytest.raises(Skip, match=reason):
+        suite.prepare(suite.defaults | SMALL["mlp"] | change, rank)
+
+
+def _ids(preset: str, device_type: str = "cpu") -> list[str]:
+    suite = load("tensor_parallel")
+    machine = replace(cpu_machine(2, preset), device_type=device_type)
+    return [suite.case(row).id for row in suite.cases(machine)]
+
+
+def test_the_ids_are_stable() -> None:
+    assert _ids("smoke") == [
+        "tensor_parallel/mlp[batch=1,ffn_hidden=1024,hidden=256,sequence=256]",
+        "tensor_parallel/attention[batch=1,hidden=256,num_heads=16,sequence=256]",
+        "tensor_parallel/mlp[batch=1,ffn_hidden=1024,hidden=256,implementation=sequence,sequence=256]",
+        "tensor_parallel/mlp[batch=1,ffn_hidden=1024,hidden=256,implementation=dtensor,sequence=256]",
+        "tensor_parallel/mlp[batch=1,direction=forward,ffn_hidden=1024,hidden=256,sequence=256]",
+        "tensor_parallel/attention[batch=1,hidden=256,implementation=sequence,num_heads=16,sequence=256]",
+    ]
+    assert (
+        _ids("standard", "cuda")[0]
+        == "tensor_parallel/mlp[batch=1,dtype=bfloat16,ffn_hidden=14336,hidden=4096,sequence=4096]"
+    )
+
+
+@pytest.mark.parametrize("device_type", ["cpu", "cuda"])
+def test_the_presets_nest_and_name_no_case_twice(device_type: str) -> None:
+    smoke, standard, full = (_ids(preset, device_type) for preset in ("smoke", "standard", "full"))
+    assert len(smoke) == 6
+    assert len(standard) == 14
+    assert (standard[:6], full[:14]) == (smoke, standard)
+    assert len(set(full)) == len(full)
+
+
+def test_every_value_is_a_choice_of_the_suite() -> None:
+    suite = load("tensor_parallel")
+    for device_type, preset in itertools.product(("cpu", "cuda"), ("standard", "full")):
+        for row in suite.cases(replace(cpu_machine(2, preset), device_type=device_type)):
+            assert all(row[name] in values for name, values in suite.choices.items())
+
+
+def test_memory_is_counted_from_the_shapes() -> None:
+    """2 x 1024 x 4096 weights in float32 on 2 ranks: the whole, two shares, and a share's gradient."""
+    suite = load("tensor_parallel")
+    row = suite.defaults | {"op": "mlp", "hidden": 1024, "ffn_hidden": 4096, "batch": 1, "sequence": 1}
+    needed = suite.memory_bytes(row, cpu_machine(2))
+    assert needed is not None
+    weights = 4 * 2 * 1024 * 4096
+    activations = needed - (32 << 20) - weights * (1 + 2 / 2 + 1 / 2)
+    # 6 inputs, 8 replicated activations, and half of 8 x hidden + 4 x ffn_hidden.
+    assert activations == 4 * (6 * 1024 + 8 * 1024 + (8 * 1024 + 4 * 4096) // 2)
