@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(
-    paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case"
-) -> pd.DataFrame:
+def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case") -> pd.DataFrame:
     """Saved result files as one tidy frame; see `bench.frame.load`."""
     from bench.frame import load as load_frame
 

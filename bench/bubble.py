@@ -40,9 +40,7 @@ def stage_seconds(spans: Sequence[Span]) -> dict[tuple[int, str], float]:
     return seconds
 
 
-def bubble_theory(
-    spans: Sequence[Span], schedule: Schedule, num_ranks: int, num_microbatches: int
-) -> float | None:
+def bubble_theory(spans: Sequence[Span], schedule: Schedule, num_ranks: int, num_microbatches: int) -> float | None:
     """Share of the step that ranks wait when the schedule is replayed with the spans' durations.
 
     Messages take no time in it. None where an operation of the schedule has no span.

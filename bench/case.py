@@ -97,13 +97,12 @@ class CaseRun:
     def _measured(self, work: Work, limits: Limits, fields: dict[str, Any]) -> None:
         timing = cast("Timing", self.case.params.get("timing", "aligned"))
         clock = clocks.for_work(self.rank.device.type, work.clock)
-        fields["check"] = self._check(work, "check before")
+        self._check(work, "check before", fields)
         with self._voting("measure"):
             samples = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds).measure(limits)
         spans, call_ns = self._trace(work, clock)
         if work.check_after:
-            after = self._check(work, "check after")
-            fields["check"]["error_after"] = after["error"]
+            self._check(work, "check after", fields)
         with self._voting("gather"):
             fields |= gather_samples(self.rank, samples)
             fields["stop"] = {
@@ -114,30 +113,36 @@ class CaseRun:
             self._gather_trace(work, samples, fields, spans, call_ns)
 
     def _ask_memory(self) -> None:
-        machine = replace(
-            self.rank.machine,
-            memory_bytes=available_memory_bytes(self.rank.device, self.rank.local_world_size),
-        )
+        """What every rank can have, agreed: suites decide by it, and must decide alike on all ranks."""
+        own = available_memory_bytes(self.rank.device, self.rank.local_world_size)
+        least = -control.maxima(self.rank, [-own])[0]
+        machine = self.rank.machine = replace(self.rank.machine, memory_bytes=least)
         needed = self.suite.memory_bytes(dict(self.case.params), machine)
         if needed is not None and needed > machine.memory_bytes:
-            raise Skip(
-                f"needs {needed / 2**30:.2f} GiB a rank, and rank {self.rank.index} has "
-                f"{machine.memory_bytes / 2**30:.2f} GiB free"
-            )
+            raise Skip(f"needs {needed / 2**30:.2f} GiB a rank, and {least / 2**30:.2f} GiB are free on some rank")
 
-    def _check(self, work: Work, phase: str) -> dict[str, Any]:
-        """Run the case's check on all ranks; the worst rank's error decides."""
+    def _check(self, work: Work, phase: str, fields: dict[str, Any]) -> None:
+        """Run the case's check on all ranks; the worst rank's error decides, and is kept either way."""
         with self._voting(phase):
             own = Check(*work.check())
         with self._voting(f"{phase}, compared"):
             checks = [_from_json(row) for row in control.all_gather_json(self.rank, _to_json(own))]
         worst = max(checks, key=_badness)
+        error = _finite_or_none(worst.error)
+        if "check" in fields:
+            fields["check"]["error_after"] = error
+        else:
+            fields["check"] = {
+                "error": error,
+                "tolerance": worst.tolerance,
+                "scope": worst.scope,
+                "error_after": None,
+            }
         if not worst.passed:
             rank = checks.index(worst)
-            error = f"{worst.error:.3g}" if math.isfinite(worst.error) else "not a number"
-            reason = f"{phase}: error {error} on rank {rank} is above the tolerance {worst.tolerance:.3g}"
+            text = "not a number" if error is None else f"{error:.3g}"
+            reason = f"{phase}: error {text} on rank {rank} is above the tolerance {worst.tolerance:.3g}"
             raise CaseEnd(Agreement(Verdict.INVALID, reason, sound=True))
-        return {"error": worst.error, "tolerance": worst.tolerance, "scope": worst.scope, "error_after": None}
 
     def _trace(self, work: Work, clock: clocks.Clock) -> tuple[list[Span], list[int]]:
         """The separate, untimed pass that records the spans of a few calls of the case itself."""
@@ -165,8 +170,7 @@ class CaseRun:
     ) -> None:
         rows = [[s.rank, s.call, s.kind, s.stage, s.microbatch, s.start_ns, s.duration_ns] for s in spans]
         medians = {
-            name: statistics.median(totals) / samples.calls[name] / 1e9
-            for name, totals in samples.nanoseconds.items()
+            name: statistics.median(totals) / samples.calls[name] / 1e9 for name, totals in samples.nanoseconds.items()
         }
         gathered = control.gather_json(self.rank, {"spans": rows, "calls": call_ns, "medians": medians})
         if gathered is None:
@@ -177,9 +181,7 @@ class CaseRun:
             observed = self._observed(samples, fields, [each["medians"] for each in gathered])
             fields["derived"] = {k: _finite_or_none(v) for k, v in work.derive(observed).items()}
 
-    def _observed(
-        self, samples: Samples, fields: dict[str, Any], medians: list[dict[str, float]]
-    ) -> Observed:
+    def _observed(self, samples: Samples, fields: dict[str, Any], medians: list[dict[str, float]]) -> Observed:
         return Observed(
             world_size=self.rank.world_size,
             num_cores=self.rank.machine.num_cores,
@@ -206,7 +208,10 @@ class CaseRun:
         except Skip as skip:
             verdict, reason = Verdict.SKIP, str(skip) or "the suite gave no reason"
         except Exception as error:  # noqa: BLE001 - a case that raises is recorded as failed, and the run goes on
-            verdict, reason = Verdict.RAISED, f"rank {self.rank.index} ({self.host}), {phase}: {describe(error)}"
+            verdict, reason = (
+                Verdict.RAISED,
+                f"rank {self.rank.index} ({self.host}), {phase}: {describe(error)}",
+            )
         agreement = self.poll.agree(phase, verdict, reason)
         if agreement.verdict is not Verdict.OK:
             raise CaseEnd(agreement)
@@ -249,4 +254,3 @@ def _finite_or_none(value: float | None) -> float | None:
 
 def _badness(check: Check) -> float:
     return math.inf if math.isnan(check.error) else check.error - check.tolerance
-

@@ -58,7 +58,7 @@ def cuda_event_clock() -> Clock:
         return event
 
     def elapsed_ns(start: torch.cuda.Event, end: torch.cuda.Event) -> int:
-        return round(start.elapsed_time(end) * 1e6)
+        return round(float(start.elapsed_time(end)) * 1e6)
 
     return Clock("device", mark, elapsed_ns, torch.cuda.synchronize)
 

@@ -1,7 +1,8 @@
 """What machine a result was measured on: devices, hosts, versions, settings and variables that change speed.
 
-Nothing private is recorded: variables are a named list of prefixes, never the whole environ. An unknown value is
-None. Functions that read the system's files take the root of the file system, so that another tree can be read.
+Nothing private is recorded: variables are a named list of prefixes, never the whole environ. An unknown
+value is None. Functions that read the system's files take the root of the file system, so that another
+tree can be read.
 """
 
 from __future__ import annotations
@@ -147,8 +148,10 @@ def _gpu_device(device: torch.device, root: Path) -> dict[str, Any]:
     facts = torch.cuda.get_device_properties(device)
     # Not every build of torch has these: ROCm builds and older ones lack some.
     uuid = getattr(facts, "uuid", None)
-    place = [getattr(facts, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
-    pci = None if None in place else "{:04x}:{:02x}:{:02x}.0".format(*place)
+    domain, bus, slot = (getattr(facts, f"pci_{part}_id", None) for part in ("domain", "bus", "device"))
+    pci = None
+    if domain is not None and bus is not None and slot is not None:
+        pci = f"{domain:04x}:{bus:02x}:{slot:02x}.0"
     return {
         "device_name": facts.name,
         "memory_bytes": facts.total_memory,
@@ -164,19 +167,18 @@ def versions() -> dict[str, str | None]:
     """Versions of the product and of what it stands on; None for what is not there. (gloo has no version.)"""
     import torch
 
-    collectives = "rccl" if torch.version.hip else "nccl"
-    nccl = None
-    if torch.cuda.is_available() and torch.distributed.is_nccl_available():
-        nccl = ".".join(str(part) for part in torch.cuda.nccl.version())
-    cudnn = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
+    # Both modules are untyped.
+    nccl: Any = torch.cuda.nccl
+    cudnn: Any = torch.backends.cudnn
+    has_nccl = torch.cuda.is_available() and torch.distributed.is_nccl_available()
     return {
         "bench": bench.__version__,
         "python": ".".join(str(part) for part in sys.version_info[:3]),
         "torch": str(torch.__version__),
         "cuda": torch.version.cuda,
         "rocm": torch.version.hip,
-        collectives: nccl,
-        "cudnn": None if cudnn is None else str(cudnn),
+        "rccl" if torch.version.hip else "nccl": ".".join(map(str, nccl.version())) if has_nccl else None,
+        "cudnn": str(cudnn.version()) if cudnn.is_available() else None,
         "numpy": _installed("numpy"),
     }
 
@@ -217,12 +219,13 @@ def settings(torch: ModuleType) -> dict[str, Any]:
 
 
 def commit(folder: Path | None = None) -> str | None:
-    """The git commit of the product, with `-dirty` where tracked files were changed; None outside its checkout.
+    """The product's git commit, with `-dirty` where tracked files were changed; None outside its checkout.
 
     `folder` is the one that should be the checkout, by default the one that holds the package.
     """
     folder = Path(bench.__file__).resolve().parent.parent if folder is None else folder.resolve()
-    # An installed package may lie in a checkout of something else, such as a virtual environment inside a project.
+    # An installed package may lie in a checkout of something else, such as a virtual environment inside a
+    # project.
     if f'name = "{DISTRIBUTION}"' not in (read_text(folder / "pyproject.toml") or ""):
         return None
     if _git(folder, "rev-parse", "--show-toplevel") != str(folder):
@@ -237,7 +240,7 @@ def _git(folder: Path, *words: str) -> str | None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(folder), "--no-optional-locks", *words]
     try:
-        done = subprocess.run(  # noqa: S603 - a fixed list of words
+        done = subprocess.run(
             command, env=environ, capture_output=True, text=True, timeout=GIT_TIMEOUT_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -246,7 +249,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def collect(ranks: list[dict[str, Any]], hosts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The environment of a header, from every rank's `describe_rank` and every host's `describe_host` by name.
+    """A header's environment, from every rank's `describe_rank` and every host's `describe_host` by name.
 
     Versions, variables, settings and commit are those of the process that calls it, rank 0.
     """

@@ -40,9 +40,7 @@ def projections_forward(num_tokens: int, hidden: int) -> int:
     return 4 * matmul(num_tokens, hidden, hidden)
 
 
-def attention_products_forward(
-    batch: int, sequence: int, hidden: int, convention: str = DEFAULT_CONVENTION
-) -> float:
+def attention_products_forward(batch: int, sequence: int, hidden: int, convention: str = DEFAULT_CONVENTION) -> float:
     """Scores = query x key' and output = scores x value, over all heads; `hidden` = heads x head size.
 
     In full 4 x sequence x hidden a token, and 12 with the backward: the 12 H Q T of PaLM, appendix B.

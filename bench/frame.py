@@ -64,8 +64,11 @@ class Group:
         return next(record for record in self.records if record["status"] == self.status)
 
     @property
-    def skipped_launches(self) -> list[Record]:
-        return [r for r in self.records if r["status"] == "skipped"] if self.status == "ok" else []
+    def notes(self) -> list[str]:
+        """The suite's footnotes, and which launches the numbers lack."""
+        notes = dict.fromkeys(str(note) for record in self.records for note in record.get("notes") or [])
+        lacking = [r for r in self.records if r["status"] == "skipped"] if self.status == "ok" else []
+        return [*notes, *(f"launch {r['launch']} is missing: {r.get('reason')}" for r in lacking)]
 
 
 def groups(results: Sequence[Result]) -> dict[str, Group]:
@@ -77,9 +80,7 @@ def groups(results: Sequence[Result]) -> dict[str, Group]:
     peak = _peaks(results)
     found = {case: Group(tuple(rows), _view(rows, peak)) for case, rows in records.items()}
     ceilings = metrics.ceilings({case: group.view for case, group in found.items()})
-    return {
-        case: replace(group, view=replace(group.view, ceilings=ceilings)) for case, group in found.items()
-    }
+    return {case: replace(group, view=replace(group.view, ceilings=ceilings)) for case, group in found.items()}
 
 
 def launch_groups(result: Result) -> list[Group]:
@@ -162,7 +163,7 @@ def group_row(group: Group) -> Row:
         "check_error": check.get("error"),
         "check_tolerance": check.get("tolerance"),
         "check_scope": check.get("scope"),
-        "notes": list(dict.fromkeys(note for r in group.records for note in r.get("notes") or [])),
+        "notes": group.notes,
     }  # fmt: skip
 
 

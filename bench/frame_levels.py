@@ -29,7 +29,7 @@ def build(results: Sequence[Result], level: Level) -> pd.DataFrame:
 
 
 def _cases(results: Sequence[Result]) -> pd.DataFrame:
-    return _tidy([_flat(row) for row in frame.case_rows(results)])
+    return tidy([_flat(row) for row in frame.case_rows(results)])
 
 
 def _launches(results: Sequence[Result]) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def _launches(results: Sequence[Result]) -> pd.DataFrame:
         for result in results
         for group in frame.launch_groups(result)
     ]
-    return _tidy(rows, ("launch",))
+    return tidy(rows, ("launch",))
 
 
 def _ranks(results: Sequence[Result]) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def _ranks(results: Sequence[Result]) -> pd.DataFrame:
             host, device, _ = devices[rank] if rank < len(devices) else (first["host"], None, None)
             own = {"host": host, "rank": rank, "device": device, "num_samples": count}
             rows.append(first | own | dict(zip(_SECONDS, times, strict=True)))
-    return _tidy(rows, ("launch", "variant", "rank", "device", "num_samples", *_SECONDS))
+    return tidy(rows, ("launch", "variant", "rank", "device", "num_samples", *_SECONDS))
 
 
 def _rank_times(variant: Record) -> list[tuple[int, tuple[float, float, float]]]:
@@ -66,9 +66,7 @@ def _rank_times(variant: Record) -> list[tuple[int, tuple[float, float, float]]]
     middle, low, high = (at.get(q) for q in (0.5, 0, 1))
     if middle is None or low is None or high is None:
         return []
-    return [
-        (count, (row[middle] / scale, row[low] / scale, row[high] / scale)) for row in kept["nanoseconds"]
-    ]
+    return [(count, (row[middle] / scale, row[low] / scale, row[high] / scale)) for row in kept["nanoseconds"]]
 
 
 def _samples(results: Sequence[Result]) -> pd.DataFrame:
@@ -86,7 +84,7 @@ def _samples(results: Sequence[Result]) -> pd.DataFrame:
         samples.append(np.tile(np.arange(num_samples), num_ranks))
         seconds.append(matrix.ravel())
     # The identity columns are made once a variant and repeated: a million samples then take about a second.
-    table = _tidy(rows, ("launch", "variant"))
+    table = tidy(rows, ("launch", "variant"))
     table = table.loc[table.index.repeat(sizes)].reset_index(drop=True)
     number = np.concatenate(ranks) if ranks else np.empty(0, dtype=int)
     return table.assign(
@@ -98,9 +96,7 @@ def _samples(results: Sequence[Result]) -> pd.DataFrame:
 
 def _matrix(variant: Record) -> list[list[int]]:
     """[rank][sample] nanoseconds; above 64 ranks one row, the maximum over the ranks."""
-    rows: list[list[int]] = (
-        variant["nanoseconds"] if "nanoseconds" in variant else [variant["per_iteration"]["max"]]
-    )
+    rows: list[list[int]] = variant["nanoseconds"] if "nanoseconds" in variant else [variant["per_iteration"]["max"]]
     return rows
 
 
@@ -121,8 +117,9 @@ def _flat(row: Row, **more: Any) -> Row:
     return flat_row(row) | more
 
 
-def _tidy(rows: Sequence[Row], measured: Sequence[str] = ()) -> pd.DataFrame:
-    """Identity columns first, then parameters, then where it came from, then the rest; with fitting types."""
+def tidy(rows: Sequence[Row], measured: Sequence[str] = ()) -> pd.DataFrame:
+    """Rows as a frame with fitting types: identity first, then parameters, then origin, then the rest."""
+    rows = [flat_row(row) for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     params = [name for name in names if name.startswith("param_")]
     order = dict.fromkeys(["suite", "case", "op", *params, *_ORIGIN, *measured, *names])

@@ -98,9 +98,7 @@ def find(device_name: str, memory_bytes: int | None = None) -> Accelerator | Non
     Where the device's memory is given, and the row has one, the two have to agree within MEMORY_TOLERANCE:
     memory tells variants of one name apart.
     """
-    wanted = next(
-        (row for pattern, row in PATTERNS if re.fullmatch(pattern, device_name.strip(), re.I)), None
-    )
+    wanted = next((row for pattern, row in PATTERNS if re.fullmatch(pattern, device_name.strip(), re.I)), None)
     found = next((row for row in catalogue() if row.name == wanted), None)
     if found is None or memory_bytes is None or found.memory_gb is None:
         return found

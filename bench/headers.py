@@ -78,7 +78,7 @@ def architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
 
 
 def differences(first: Record, second: Record) -> list[Difference]:
-    """(field, value in the first, value in the second) for every field that changes speed and is not the same.
+    """(field, value in the first, value in the second) of all that changes speed and is not the same.
 
     Fields of ranks and hosts are one value where all agree, and the list of all where they do not. What was
     taken out of a published environment differs from nothing.
@@ -89,7 +89,7 @@ def differences(first: Record, second: Record) -> list[Difference]:
         ("hosts", len(first.get("hosts", {})), len(second.get("hosts", {}))),
     ]
     one_hosts, two_hosts = _host_records(first), _host_records(second)
-    pairs += [(f"host.{f}", _common(one_hosts, f), _common(two_hosts, f)) for f in HOST_FIELDS]
+    pairs += [(f"host.{f}", _any_order(one_hosts, f), _any_order(two_hosts, f)) for f in HOST_FIELDS]
     one_ranks, two_ranks = first.get("ranks", []), second.get("ranks", [])
     pairs += [(f"rank.{f}", _common(one_ranks, f), _common(two_ranks, f)) for f in RANK_FIELDS]
     for section in ("versions", "settings", "variables"):
@@ -122,12 +122,18 @@ def _common(records: Iterable[Record], field: str) -> Any:
     return values
 
 
+def _any_order(records: Iterable[Record], field: str) -> Any:
+    """The same where the order of the records means nothing."""
+    value = _common(records, field)
+    return sorted(value, key=repr) if isinstance(value, list) else value
+
+
 def _device_name(rank: Record) -> str:
     return str(rank.get("device_name") or f"unknown {rank.get('device_type')} device")
 
 
 def _named(devices: Counter[str]) -> list[tuple[str, int]]:
-    """(name, number) in alphabetical order; short names where there are several models and these stay distinct."""
+    """(name, number) in alphabetical order; of several models the short names, where these stay distinct."""
     short = {name: _short(name) for name in devices}
     distinct = len(devices) > 1 and len(set(short.values())) == len(devices)
     return sorted((short[name] if distinct else name, number) for name, number in devices.items())
@@ -140,7 +146,7 @@ def _short(device_name: str) -> str:
 
 
 def _cores(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> Counter[str]:
-    """Processor -> cores that the ranks' threads can keep busy: ranks x threads, at most what each host has."""
+    """Processor -> cores that the ranks can keep busy: ranks x threads, at most what each host has."""
     cores: Counter[str] = Counter()
     threads: Counter[str] = Counter()
     models: dict[str, str] = {}

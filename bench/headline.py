@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from bench import metrics
+from bench.table import show_number, show_seconds
 
 SPEEDS = ("busbw_gb_per_s", "tokens_per_s", "tflop_per_s", "membw_gb_per_s")
 """The first that a case has is its headline."""
-_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
-
-
-def format_seconds(seconds: float) -> str:
-    """Three significant digits in the unit that fits."""
-    factor, unit = next((row for row in _TIMES if seconds >= row[0]), _TIMES[-1])
-    return f"{seconds / factor:.3g} {unit}" if seconds / factor < 999.5 else f"{seconds / factor:.0f} {unit}"
 
 
 def headline(record: dict[str, Any]) -> str:
@@ -29,10 +23,10 @@ def headline(record: dict[str, Any]) -> str:
     )
     values = metrics.values(view)
     seconds = values["seconds_median"]
-    words = [] if seconds is None else [format_seconds(seconds)]
+    words = [] if seconds is None else [show_seconds(seconds)]
     for name in SPEEDS:
         value = values[name]
         if value is not None:
-            words.append(f"{value:.3g} {metrics.METRICS[name].unit}")
+            words.append(f"{show_number(value)} {metrics.METRICS[name].unit}")
             break
     return "  ".join(words)

@@ -69,9 +69,7 @@ def describe_host(root: Path = ROOT) -> dict[str, Any]:
 def cpu_model(root: Path = ROOT) -> str | None:
     """The processor's name as the kernel gives it; on Arm the name of its cores."""
     info = _cpuinfo(root)
-    named = info.get("model name") or ARM_CORES.get(
-        (info.get("CPU implementer", ""), info.get("CPU part", ""))
-    )
+    named = info.get("model name") or ARM_CORES.get((info.get("CPU implementer", ""), info.get("CPU part", "")))
     return named or platform.processor() or platform.machine() or None
 
 

@@ -12,21 +12,21 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench import clock, control, worker
 from bench.errors import BenchError
-from bench.launch import JOIN_TIMEOUT_SECONDS, Joined, connect, find_place, second_connection
-from bench.rank import Place, close_groups
-from bench.recorder import EXIT_INTERRUPTED, EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, Recorder
+from bench.launch import Joined, connect, find_place, second_connection
+from bench.rank import Place, RankContext, close_groups, leave_groups
+from bench.recorder import EXIT_INTERRUPTED, EXIT_OK, EXIT_PARTIAL, Recorder
 from bench.session import Emit, Session
+from bench.store import Store
 from bench.vote import Broken, first_error
 from bench.watchdog import Watchdog, read_report, report_key, who_is_missing
 
 if TYPE_CHECKING:
-    import torch.distributed as dist
-
     from bench.plan import Plan
 
 REGROUP_SECONDS = 5.0
@@ -36,7 +36,7 @@ Open = Callable[[Place], tuple["Plan", Recorder, set[tuple[int, int]]]]
 """Rank 0's: from its place, the plan, the recorder, and the (launch, case) pairs already in a resumed file."""
 
 
-class Quiet(BenchError):
+class Quiet(BenchError):  # noqa: N818 - said by rank 0, not here
     """A mistake that rank 0 reports; the other ranks only end with its exit code."""
 
 
@@ -47,8 +47,8 @@ class JoinedRun:
     joined: Joined
     place: Place
     hosts: list[str]
-    store: dist.Store
-    side: dist.Store
+    store: Store
+    side: Store
     recorder: Recorder | None = None
 
     def run(self, open_run: Open, began: float) -> int:
@@ -96,26 +96,35 @@ class JoinedRun:
             expired=lambda: self._late(session),
         )
         began = clock.monotonic_seconds()
+        rank = None
         try:
             suites = worker.load_suites(session)
             rank = worker.join(session, self.place, self.store)
-            environment = worker.describe_all(rank, self.hosts[self.place.index])
-            if self.recorder is not None:
-                self.recorder.handle({"event": "ready", "environment": environment})
+            self._describe(rank)
             host = self.hosts[self.place.index]
             sound = worker.Generation(session, rank, suites, self.store, watchdog, host, self._emit()).run()
             if sound:
-                code = control.broadcast_numbers(rank, [self.recorder.exit_code if self.recorder else 0])[0]
-                watchdog.stop()
-                close_groups()
-                if self.recorder is not None:
-                    self.recorder.end("complete" if code == EXIT_OK else "failed", code)
-                return code, session
+                return self._finish(rank), session
         except Broken:
-            pass
+            pass  # said in the store already; what matters now is to leave the groups
         finally:
             watchdog.stop()
+        assert rank is not None
+        leave_groups(rank)
         return self._regroup(session, clock.monotonic_seconds() - began)
+
+    def _describe(self, rank: RankContext) -> None:
+        environment = worker.describe_all(rank, self.hosts[self.place.index])
+        if self.recorder is not None:
+            self.recorder.handle({"event": "ready", "environment": environment})
+
+    def _finish(self, rank: RankContext) -> int:
+        """All cases are done: one exit code for all ranks."""
+        code = control.broadcast_numbers(rank, [self.recorder.exit_code if self.recorder else 0])[0]
+        close_groups()
+        if self.recorder is not None:
+            self.recorder.end("complete" if code == EXIT_OK else "failed", code)
+        return code
 
     def _emit(self) -> Emit:
         recorder = self.recorder
@@ -123,7 +132,6 @@ class JoinedRun:
 
     def _regroup(self, session: Session, seconds: float) -> tuple[int | None, Session]:
         """Meet again in new groups, or end the run where a rank does not come or the backend cannot."""
-        close_groups()
         prefix = f"{session.prefix}/regroup"
         self.store.set(f"{prefix}/{self.place.index}", "here")
         if self.recorder is None:
@@ -168,7 +176,10 @@ class JoinedRun:
         keys = {i: report_key(session.prefix, i) for i in range(self.place.world_size) if i not in missing}
         reports = {index: read_report(self.side.get(key)) for index, key in keys.items()}
         self._give_up(
-            session, who_is_missing(reports, self.place.world_size, session.plan.timeout_seconds), "failed", EXIT_PARTIAL
+            session,
+            who_is_missing(reports, self.place.world_size, session.plan.timeout_seconds),
+            "failed",
+            EXIT_PARTIAL,
         )
 
     def _give_up(self, session: Session, reason: str | None, status: str, code: int) -> None:
@@ -218,8 +229,12 @@ class _SignalWatch:
             os._exit(code)
         missing = run._missing("farewell", FAREWELL_SECONDS)
         if data[0] == signal.SIGTERM and missing:
-            run._give_up(self.session, f"{_named(missing, run.hosts)} died in phase {self._phase(missing[0])}; "
-                         "its launcher ended the others", "failed", EXIT_PARTIAL)
+            run._give_up(
+                self.session,
+                f"{_named(missing, run.hosts)} died in phase {self._phase(missing[0])}; its launcher ended the others",
+                "failed",
+                EXIT_PARTIAL,
+            )
         run._give_up(self.session, None, "interrupted", code)
 
     def _phase(self, index: int) -> str:
@@ -227,8 +242,17 @@ class _SignalWatch:
         return self.run.side.get(key).decode() if self.run.side.check([key]) else "start"
 
 
-def run_joined(joined: Joined, open_run: Open, began: float, check: Callable[[Place], None]) -> tuple[int, Recorder | None]:
-    """See a run through as one of its ranks; the recorder is rank 0's. Raises BenchError (Quiet on other ranks)."""
+def run_joined(
+    joined: Joined,
+    open_run: Open,
+    began: float,
+    check: Callable[[Place], None],
+    close: Callable[[Recorder, int], int],
+) -> int:
+    """See a run through as one of its ranks; `close` says on rank 0 what came out. Returns the exit code.
+
+    Raises BenchError (Quiet on other ranks than 0).
+    """
     host = worker.host_name()
     store = connect(joined)
     side = second_connection(joined)
@@ -236,11 +260,15 @@ def run_joined(joined: Joined, open_run: Open, began: float, check: Callable[[Pl
     check(place)
     run = JoinedRun(joined, place, hosts, store, side)
     code = run.run(open_run, began)
-    # The process that hosts the store must be the last to go.
-    store.set(f"left/{place.index}", "here")
-    if run.recorder is not None:
-        run._missing("left", REGROUP_SECONDS)
-    return code, run.recorder
-
-
-__all__ = ["EXIT_USAGE", "JOIN_TIMEOUT_SECONDS", "JoinedRun", "Quiet", "run_joined"]
+    if run.recorder is None:
+        # A launcher ends the other ranks once one ended with an error: let rank 0 have its say before.
+        with suppress(RuntimeError):
+            store.get("said")
+            store.set(f"left/{place.index}", "here")
+        return code
+    close(run.recorder, code)
+    store.set("said", "all")
+    store.set("left/0", "here")
+    if not joined.agent_hosts_store:
+        run._missing("left", REGROUP_SECONDS)  # the process that hosts the store is the last to go
+    return code

@@ -9,15 +9,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.errors import BenchError
 from bench.plan import Plan
 from bench.rank import Place
-
-if TYPE_CHECKING:
-    import torch.distributed as dist
+from bench.store import Store, tcp_store, under
 
 JOIN_TIMEOUT_SECONDS = 300.0
 
@@ -127,10 +124,8 @@ def first_host(nodes: str) -> str:
     return "" if match is None else match.group(1) + (match.group(2) or "") + match.group(3)
 
 
-def connect(joined: Joined) -> dist.Store:
+def connect(joined: Joined) -> Store:
     """The store of a joined run. Raises BenchError where rank 0's host cannot be reached."""
-    import torch.distributed as dist
-
     try:
         store = _tcp_store(joined, hosts=joined.index == 0 and not joined.agent_hosts_store)
     except (RuntimeError, ValueError, OSError) as error:
@@ -139,30 +134,19 @@ def connect(joined: Joined) -> dist.Store:
             f"cannot meet the other ranks at {joined.address}:{joined.port} ({reason}); "
             "check MASTER_ADDR and MASTER_PORT, and that every rank was started"
         ) from error
-    return dist.PrefixStore(f"bench/{joined.attempt}", store)
+    return under(f"bench/{joined.attempt}", store)
 
 
-def second_connection(joined: Joined) -> dist.Store:
+def second_connection(joined: Joined) -> Store:
     """Another connection to the same store, for a thread that must not wait behind the first."""
-    import torch.distributed as dist
-
-    return dist.PrefixStore(f"bench/{joined.attempt}", _tcp_store(joined, hosts=False))
+    return under(f"bench/{joined.attempt}", _tcp_store(joined, hosts=False))
 
 
-def _tcp_store(joined: Joined, hosts: bool) -> dist.TCPStore:
-    import torch.distributed as dist
-
-    return dist.TCPStore(
-        joined.address,
-        joined.port,
-        joined.world_size,
-        is_master=hosts,
-        timeout=timedelta(seconds=JOIN_TIMEOUT_SECONDS),
-        wait_for_workers=False,
-    )
+def _tcp_store(joined: Joined, hosts: bool) -> Store:
+    return tcp_store(joined.address, joined.port, hosts, JOIN_TIMEOUT_SECONDS, joined.world_size)
 
 
-def find_place(joined: Joined, host: str, store: dist.Store) -> tuple[Place, list[str]]:
+def find_place(joined: Joined, host: str, store: Store) -> tuple[Place, list[str]]:
     """Where this rank stands among all, from every rank's host name; and the host of every rank."""
     store.set(f"host/{joined.index}", host)
     hosts = [store.get(f"host/{index}").decode() for index in range(joined.world_size)]

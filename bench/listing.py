@@ -9,6 +9,7 @@ from typing import Any
 from bench.errors import BenchError
 from bench.plan import PRESETS, declared_machine
 from bench.suite import builtin_names, entry_point_names, format_param, load, load_all
+from bench.table import Table, column, csv_text, json_text, render, show_text
 
 
 def template() -> str:
@@ -25,9 +26,7 @@ def suites(world_size: int, device_type: str, form: str) -> str:
 def _suite_row(name: str, world_size: int, device_type: str) -> dict[str, Any]:
     try:
         suite = load(name)
-        counts = {
-            preset: len(suite.cases(declared_machine(world_size, device_type, preset))) for preset in PRESETS
-        }
+        counts = {preset: len(suite.cases(declared_machine(world_size, device_type, preset))) for preset in PRESETS}
     except BenchError as error:
         return {"suite": name, **dict.fromkeys(PRESETS), "summary": f"cannot be used: {error}"}
     return {"suite": name, **counts, "summary": suite.summary}
@@ -46,6 +45,9 @@ def cases(references: Sequence[str], preset: str, world_size: int, device_type: 
 
 
 def _rendered(rows: Sequence[dict[str, Any]], form: str) -> str:
-    from bench import report
-
-    return report.render(rows, form)
+    if form == "json":
+        return json_text(rows)
+    if form == "csv":
+        return csv_text(rows)
+    columns = tuple(column(key, key, show_text, "left") for key in rows[0]) if rows else ()
+    return render([Table("", columns, tuple(rows))], form)

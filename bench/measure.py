@@ -77,9 +77,7 @@ def take_sample(clock: Clock, run: Callable[[], object], calls: int) -> tuple[An
 class Sampler:
     """Takes the samples of one case on one rank, in step with the other ranks."""
 
-    def __init__(
-        self, rank: RankContext, work: Work, clock: Clock, timing: Timing, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, rank: RankContext, work: Work, clock: Clock, timing: Timing, now: Callable[[], float]) -> None:
         self.rank = rank
         self.clock = clock
         self.timing = timing
@@ -137,9 +135,7 @@ class Sampler:
     def _choose_calls(self, block: list[list[int]]) -> None:
         """K for each variant, from its slowest rank's first call, so that a sample lasts about 10 ms."""
         slowest = control.maxima(self.rank, [max(samples) for samples in block])
-        self.calls = [
-            max(2, min(MAX_STREAMED_CALLS, round(STREAMED_SECONDS * 1e9 / max(1, ns)))) for ns in slowest
-        ]
+        self.calls = [max(2, min(MAX_STREAMED_CALLS, round(STREAMED_SECONDS * 1e9 / max(1, ns)))) for ns in slowest]
 
     def _first_block(self, round_seconds: float, limits: Limits) -> int:
         size = _block_rounds(round_seconds, limits.seconds)

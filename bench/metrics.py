@@ -199,8 +199,8 @@ _ROWS = (
     Metric("mfu", "share", "higher", _mfu, "sum of the work over the sum of the ranks' peaks",
            "Model FLOP/s over the sum of the ranks' peak dense FLOP/s of that type, from the catalogue."),
     Metric("percent_of_measured_ceiling", "%", "higher", _percent_of_ceiling, _MEAN,
-           "TFLOP/s per device over the best that the compute suite's matrix multiplications sustained in the "
-           "same file, of the same type and with all ranks at once; `ceiling_source` names the case."),
+           "TFLOP/s per device over the best that the compute suite's matrix multiplications sustained in "
+           "the same file, of the same type and with all ranks at once; `ceiling_source` names the case."),
     Metric("tokens_per_s", "tokens/s", "higher", lambda v: v.rate("tokens"), _SUM,
            "Tokens that all ranks together process in a second."),
     Metric("speedup", "x", "higher", lambda v: v.ratio(ONE_DEVICE), _MAX,

@@ -5,7 +5,16 @@ from __future__ import annotations
 from bench.errors import BenchError
 from bench.suite import Param
 
-_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_UNITS = {
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+}
 
 
 def parse_param(name: str, text: str, example: Param) -> Param:

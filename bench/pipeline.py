@@ -104,9 +104,7 @@ class PipelineStep:
 class OneDeviceStep:
     """The same step with all stages on one device, one microbatch after the other."""
 
-    def __init__(
-        self, module: nn.Module, num_microbatches: int, loss: Loss, batch: Tensor, target: Tensor
-    ) -> None:
+    def __init__(self, module: nn.Module, num_microbatches: int, loss: Loss, batch: Tensor, target: Tensor) -> None:
         self.module = module
         self._loss = loss
         self._batches = batch.chunk(num_microbatches)

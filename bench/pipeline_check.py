@@ -37,9 +37,7 @@ class Model:
     def reduced(self) -> Model:
         """The same stack, heads and microbatches, small enough for any device."""
         head_dim = min(16, self.hidden // self.num_heads)
-        return replace(
-            self, hidden=self.num_heads * head_dim, sequence=min(16, self.sequence), microbatch_size=1
-        )
+        return replace(self, hidden=self.num_heads * head_dim, sequence=min(16, self.sequence), microbatch_size=1)
 
     def layers(self, indices: range, rank: RankContext) -> nn.Sequential:
         return nn.Sequential(
@@ -60,9 +58,7 @@ class Model:
         shape = (self.num_microbatches * self.microbatch_size, self.sequence, self.hidden)
         generator = rank.generator(self.num_layers)
         batch, target = (
-            torch.empty(shape, device=rank.device, dtype=getattr(torch, self.dtype)).normal_(
-                generator=generator
-            )
+            torch.empty(shape, device=rank.device, dtype=getattr(torch, self.dtype)).normal_(generator=generator)
             for _ in range(2)
         )
         return batch, target
@@ -113,9 +109,7 @@ def check_step(step: PipelineStep, whole: OneDeviceStep, model: Model) -> Check:
         tolerances = [float_tolerance(dtype, model.num_terms)] * len(expected)
     else:
         one_device, expected = expected, _whole_results(whole.to(long_dtype), step)
-        tolerances = [
-            SHORT_TYPE_MARGIN * relative_error(*pair) for pair in zip(one_device, expected, strict=True)
-        ]
+        tolerances = [SHORT_TYPE_MARGIN * relative_error(*pair) for pair in zip(one_device, expected, strict=True)]
     if step.has_last_stage:
         # One device's loss may be near the reference by chance, where its errors cancel; it cannot be
         # nearer by right than the outputs that it is made from.

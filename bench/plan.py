@@ -201,12 +201,16 @@ def _named_case(text: str, suites: Sequence[Suite]) -> PlannedCase:
     for pair in filter(None, tail.removesuffix("]").split(",")):
         name, equals, value = pair.partition("=")
         if not equals or name not in examples:
-            raise BenchError(f"--case {text}: no parameter {name!r} in suite {suite.name}; it has {', '.join(examples)}")
+            raise BenchError(
+                f"--case {text}: no parameter {name!r} in suite {suite.name}; it has {', '.join(examples)}"
+            )
         params[name] = parse_param(name, value, examples[name])
     _check_choices(text, suite, params)
     shapes = [set(row) for row in rows if row.get("op") == params.get("op")]
     if set(params) not in shapes:
-        raise BenchError(f"--case {text}: suite {suite.name} has no such case; take an id from `bench list {suite.name}`")
+        raise BenchError(
+            f"--case {text}: suite {suite.name} has no such case; take an id from `bench list {suite.name}`"
+        )
     return PlannedCase(suite.name, case_id(suite.name, params, suite.defaults), params)
 
 
@@ -252,5 +256,3 @@ def estimate_seconds(plan: Plan) -> float:
     each = plan.case_seconds * 1.25 + 0.3
     seconds = plan.launches * (STARTUP_SECONDS + len(plan.cases) * each)
     return seconds if plan.budget_seconds is None else min(seconds, plan.budget_seconds)
-
-

@@ -1,4 +1,4 @@
-"""Shows on stderr how far a run is: the case, the time left, the last figure. Plain lines where stderr is no terminal."""
+"""Shows on stderr how far a run is: the case, the time left, the last figure; plain lines where that is no terminal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Copies of results that are fit to be published: what names a machine, a person or a place is taken out.
 
-Hosts are numbered; UUIDs, PCI and network addresses, names of network interfaces and paths go. Values of variables
-are published only where they look harmless, since a list of what may be shown fails on the safe side.
+Hosts are numbered; UUIDs, PCI and network addresses, names of network interfaces and paths go. Values of
+variables are published only where they look harmless, since a list of what may be shown fails on the safe
+side.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from bench.headers import REMOVED
 
 # Variables whose values name interfaces, network devices, addresses, peers or files.
 _NAMING = re.compile(
-    r"IFNAME|IFACE|INTERFACE|_HCA|NET_DEVICE|NET_PLUGIN|COMM_ID|ADDR|HOST|DOMAIN|FILE|PATH|HOME|_DIR|_ROOT|PRELOAD"
+    r"IFNAME|IFACE|INTERFACE|_HCA|NET_DEVICE|NET_PLUGIN|COMM_ID|ADDR|HOST|DOMAIN|FILE|PATH|HOME|_DIR|_ROOT"
+    r"|PRELOAD"
 )
 _HARMLESS_VALUE = re.compile(r"[\w.,:+=%^*@-]*")
 _UUID = re.compile(r"\b(?:(?:GPU|MIG)-)?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.I)
 _PCI = re.compile(r"\b[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b", re.I)
 _MAC = re.compile(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b", re.I)
 # Wider than an address: `ipaddress` decides what of it is one.
-_ADDRESS = re.compile(r"(?<![\w.:])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w:])", re.I)
+_ADDRESS = re.compile(
+    r"(?<![\w.:])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w:])", re.I
+)
 # Begins a word, so that `GB/s` and `collective/all_reduce` are no paths.
 _FILE_PATH = re.compile(r"(?<![\w./~-])(?:~|\.{1,2})?(?:/[\w.@+~-]+)+/?|\b[A-Z]:\\[\w.\\-]+")
 
@@ -31,8 +35,7 @@ def share(environment: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of an environment (`bench.environment.collect`) without what names its machines."""
     names = numbered(environment)
     hosts = {
-        names[name]: scrub({**host, "hostname": names[name]}, names)
-        for name, host in environment.get("hosts", {}).items()
+        names[name]: scrub({**host, "hostname": REMOVED}, names) for name, host in environment.get("hosts", {}).items()
     }
     ranks = [
         scrub({**rank, "uuid": None, "pci_bus_id": None, "host": names.get(str(rank.get("host")))}, names)
@@ -52,7 +55,7 @@ def numbered(environment: Mapping[str, Any]) -> dict[str, str]:
 
 
 def scrub(value: Any, hosts: Mapping[str, str]) -> Any:
-    """A copy of plain JSON data with host names numbered, and paths, UUIDs and addresses taken out of its strings.
+    """A copy of plain JSON data with hosts numbered, and paths, UUIDs and addresses taken out of its strings.
 
     For texts such as error messages; `hosts` is what `numbered` gives. Keys of objects are left as they are.
     """

@@ -5,11 +5,12 @@ A `RankContext` is an argument, never a global: one place reads the environment,
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from bench.suite import Machine, Span
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
     from bench.clock import Clock
+    from bench.store import Store
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class RankContext:
 
 
 def open_groups(
-    place: Place, machine: Machine, backend: str, store: dist.Store, timeout_seconds: float, seed: int
+    place: Place, machine: Machine, backend: str, store: Store, timeout_seconds: float, seed: int
 ) -> RankContext:
     """Join the process groups of a run through a store, on the device that the launcher gave this rank."""
     import torch
@@ -149,7 +151,7 @@ def open_groups(
         torch.cuda.set_device(device)
     dist.init_process_group(
         backend,
-        store=store,
+        store=cast("Any", store),
         rank=place.index,
         world_size=place.world_size,
         timeout=timedelta(seconds=timeout_seconds),
@@ -164,8 +166,20 @@ def open_groups(
 
 
 def close_groups() -> None:
-    """Leave the process groups; peers that still wait in one fail at once, instead of waiting for ever."""
+    """Leave the process groups after all ranks are done."""
     import torch.distributed as dist
 
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def leave_groups(rank: RankContext) -> None:
+    """Leave the process groups of a broken case, so that peers that wait in one fail at once.
+
+    gloo closes its connections only when the last reference to a group is gone (tried on torch 2.13: neither destroy
+    nor abort nor shutdown frees a waiting peer while one is left); so the caller holds no Work of the case any more.
+    """
+    rank._groups.clear()
+    del rank.group, rank.control
+    close_groups()
+    gc.collect()

@@ -8,14 +8,10 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.session import EXIT_BROKEN, Emit, Event, Session
-
-if TYPE_CHECKING:
-    import torch.distributed as dist
+from bench.store import Store, tcp_store
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -57,9 +53,7 @@ def _run(orders: Orders) -> int:
     store = _connect(orders.port)
     session = Session.from_text(store.get(f"bench/generation{orders.generation}/session"))
     host = worker.host_name()
-    watchdog = Watchdog(
-        orders.index, host, store, _connect(orders.port), session.prefix, session.plan.timeout_seconds
-    )
+    watchdog = Watchdog(orders.index, host, store, _connect(orders.port), session.prefix, session.plan.timeout_seconds)
     try:
         suites = worker.load_suites(session)
         rank = worker.join(session, place, store)
@@ -79,10 +73,8 @@ def _run(orders: Orders) -> int:
     return 0 if done else EXIT_BROKEN
 
 
-def _connect(port: int) -> dist.TCPStore:
-    import torch.distributed as dist
-
-    return dist.TCPStore("127.0.0.1", port, is_master=False, timeout=timedelta(seconds=120))
+def _connect(port: int) -> Store:
+    return tcp_store("127.0.0.1", port, hosts=False, timeout_seconds=120.0)
 
 
 def _emitter(events_fd: int | None) -> Emit:

@@ -80,9 +80,7 @@ class Replay:
         return 1.0 - sum(self.busy_seconds) / (self.makespan_seconds * len(self.busy_seconds))
 
 
-def replay(
-    operations: Sequence[Operation], transfer_seconds: Callable[[int, int], float] | None = None
-) -> Replay:
+def replay(operations: Sequence[Operation], transfer_seconds: Callable[[int, int], float] | None = None) -> Replay:
     """Run the operations of all ranks, 0 to p - 1; those of one rank in the order in which they are given.
 
     `transfer_seconds(sender, receiver)` says how long a result travels between two ranks; without it
@@ -158,9 +156,7 @@ class _Table:
         }
 
 
-def _start_seconds(
-    operations: Sequence[Operation], table: _Table, travel: dict[tuple[int, int], float]
-) -> list[float]:
+def _start_seconds(operations: Sequence[Operation], table: _Table, travel: dict[tuple[int, int], float]) -> list[float]:
     """When each operation starts. A rank that must wait is taken up again when that result is there."""
     num_ranks = len(table.queues)
     starts = [0.0] * len(operations)
@@ -233,9 +229,7 @@ def _refuse_deadlock(
     rank, queue = blocked[0]
     missing = next(result for result, ranks in waiting.items() if rank in ranks)
     stage, microbatch = divmod(missing % (table.num_stages * table.num_microbatches), table.num_microbatches)
-    what = ("activation", "input gradient", "weight gradient")[
-        missing // (table.num_stages * table.num_microbatches)
-    ]
+    what = ("activation", "input gradient", "weight gradient")[missing // (table.num_stages * table.num_microbatches)]
     raise ValueError(
         f"the order is deadlocked, {len(blocked)} of {len(table.queues)} ranks wait for ever: "
         f"{operations[queue[position[rank]]].name} needs the {what} of stage {stage}, microbatch {microbatch}"

@@ -68,8 +68,8 @@ _REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "header": {"schema": int, "label": str, "architecture": str, "environment": dict, "plan": dict},
     "measurement": {
         "launch": int, "suite": str, "case": str, "params": dict, "status": str, "num_ranks": int,
-        "variants": dict, "check": _MAYBE_DICT, "work": _MAYBE_DICT, "stop": _MAYBE_DICT, "derived": _MAYBE_DICT,
-        "metrics": _MAYBE_DICT, "notes": (list, NoneType),
+        "variants": dict, "check": _MAYBE_DICT, "work": _MAYBE_DICT, "stop": _MAYBE_DICT,
+        "derived": _MAYBE_DICT, "metrics": _MAYBE_DICT, "notes": (list, NoneType),
     },
     "resume": {"environment": dict},
     "end": {"status": str, "exit_code": int},
@@ -110,10 +110,7 @@ class Result:
 
     def rank_devices(self) -> list[tuple[str | None, str | None, int | None]]:
         """Of every rank the host, the device's name as its driver gives it, and the device's bytes."""
-        return [
-            (r.get("host"), r.get("device_name"), r.get("memory_bytes"))
-            for r in self.environment.get("ranks", [])
-        ]
+        return [(r.get("host"), r.get("device_name"), r.get("memory_bytes")) for r in self.environment.get("ranks", [])]
 
     def planned_cases(self) -> list[str]:
         """Ids of the cases that the run set out to measure."""
@@ -153,6 +150,8 @@ class Writer:
     @classmethod
     def create(cls, path: Path) -> Writer:
         """A new file; folders on the way are made. Raises BenchError where it exists or cannot be written."""
+        if path.parent.exists() and not path.parent.is_dir():
+            raise BenchError(f"{str(path.parent)!r} is a file, not a folder; choose a folder with -o")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return cls(path, path.open("xb", buffering=0))
@@ -241,7 +240,7 @@ def _expanded(path: Path) -> list[Path]:
 def _records(path: Path, text: bytes, whole: bool) -> tuple[list[Record], list[str]]:
     lines = [(number, line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
     records: list[Record] = []
-    warnings = [] if whole else [f"{path}: the compressed file breaks off; what comes before is used"]
+    warnings: list[str] = []
     for position, (number, line) in enumerate(lines):
         record = jsonl.parse(line)
         if position == 0:
@@ -249,40 +248,30 @@ def _records(path: Path, text: bytes, whole: bool) -> tuple[list[Record], list[s
         if isinstance(record, dict):
             records.append(record)
         elif position == len(lines) - 1:
-            warnings.append(
-                f"{path}: the last line ({number}) is torn and left out; the run ended as it was written"
-            )
+            warnings.append(f"{path}: the last line ({number}) is torn and left out; the run ended as it was written")
         else:
             raise BenchError(
-                f"{str(path)!r} is damaged at line {number} of {lines[-1][0]}; take the original, "
-                "or remove that line"
+                f"{str(path)!r} is damaged at line {number} of {lines[-1][0]}; take the original, or remove that line"
             )
+    if not whole and not warnings:
+        warnings.append(f"{path}: the compressed file breaks off after its last whole line")
     return records, warnings
 
 
 def _check_header(path: Path, line: bytes, header: Any) -> None:
     if header is None and line.startswith(b'{"kind":"header"'):
-        raise BenchError(
-            f"{str(path)!r} breaks off within its first line and holds no case; delete it, measure again"
-        )
+        raise BenchError(f"{str(path)!r} breaks off within its first line and holds no case; delete it, measure again")
     if header is None and not _is_text(line):
-        raise BenchError(
-            f"{str(path)!r} is a binary file, not a bench result; name a .jsonl that `bench run` wrote"
-        )
+        raise BenchError(f"{str(path)!r} is a binary file, not a bench result; name a .jsonl that `bench run` wrote")
     if not isinstance(header, dict) or header.get("kind") != "header":
         raise BenchError(
-            f"{str(path)!r} is not a bench result (its first line is no header); "
-            "name a .jsonl that `bench run` wrote"
+            f"{str(path)!r} is not a bench result (its first line is no header); name a .jsonl that `bench run` wrote"
         )
     schema = header.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise BenchError(
-            f"{str(path)!r} is not a bench result (schema {schema!r}); name a .jsonl `bench run` wrote"
-        )
+        raise BenchError(f"{str(path)!r} is not a bench result (schema {schema!r}); name a .jsonl `bench run` wrote")
     if schema > SCHEMA:
-        raise BenchError(
-            f"{str(path)!r} has schema {schema}, this bench reads up to {SCHEMA}; update bench to read it"
-        )
+        raise BenchError(f"{str(path)!r} has schema {schema}, this bench reads up to {SCHEMA}; update bench to read it")
 
 
 def _is_text(line: bytes) -> bool:
@@ -299,17 +288,13 @@ def _assembled(path: Path, records: list[Record], warnings: list[str]) -> Result
     for number, record in enumerate(records, 1):
         kind = record.get("kind")
         if not isinstance(kind, str) or kind not in kinds or (kind == "header" and number > 1):
-            raise BenchError(
-                f"{str(path)!r}: record {number} is of no known kind ({kind!r}); take the original file"
-            )
+            raise BenchError(f"{str(path)!r}: record {number} is of no known kind ({kind!r}); take the original file")
         _check_record(path, number, kind, record)
         kinds[kind].append(record)
     end = kinds["end"][-1] if kinds["end"] else None
     if end is not None and kinds["resume"] and records[-1] is not end:
         end = None  # taken up again after that end, and not ended since
-    return Result(
-        path, kinds["header"][0], tuple(kinds["measurement"]), tuple(kinds["resume"]), end, tuple(warnings)
-    )
+    return Result(path, kinds["header"][0], tuple(kinds["measurement"]), tuple(kinds["resume"]), end, tuple(warnings))
 
 
 def _check_record(path: Path, number: int, kind: str, record: Record) -> None:

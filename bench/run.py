@@ -102,7 +102,9 @@ def _run_local(options: Options, arguments: list[str], began: float) -> int:
     if ranks < 1:
         raise BenchError(f"--ranks {ranks}: at least 1")
     if device != "cpu" and ranks > num_gpus:
-        raise BenchError(f"--ranks {ranks}: this machine has {num_gpus} visible GPU(s), and a rank needs one of its own")
+        raise BenchError(
+            f"--ranks {ranks}: this machine has {num_gpus} visible GPU(s), and a rank needs one of its own"
+        )
     place = Place(0, ranks, 0, ranks)
     plan, recorder, done = open_run(options, arguments, device, place, None)
     try:
@@ -145,8 +147,10 @@ def _run_joined(options: Options, arguments: list[str], joined: Joined, began: f
     def open_here(place: Place) -> tuple[Plan, Recorder, DoneCases]:
         return open_run(options, arguments, device, place, joined)
 
-    code, recorder = run_joined(joined, open_here, began, check)
-    return code if recorder is None else _close(options, recorder, code)
+    def close(recorder: Recorder, code: int) -> int:
+        return _close(options, recorder, code)
+
+    return run_joined(joined, open_here, began, check, close)
 
 
 def choose_device(wanted: str) -> tuple[str, int]:
@@ -162,7 +166,9 @@ def choose_device(wanted: str) -> tuple[str, int]:
     if unusable:
         raise BenchError(f"{unusable}; or measure the CPU with --device cpu")
     if wanted == "cuda" and not num_gpus:
-        raise BenchError("--device cuda: torch sees no GPU here; `bench doctor` says why, --device cpu measures the CPU")
+        raise BenchError(
+            "--device cuda: torch sees no GPU here; `bench doctor` says why, --device cpu measures the CPU"
+        )
     return ("cuda", num_gpus) if num_gpus else ("cpu", 0)
 
 
@@ -257,9 +263,7 @@ def _plan(options: Options, device: str, place: Place, joined: Joined | None) ->
         timeout_seconds=parse_seconds("--timeout", options.timeout) if options.timeout else preset.timeout_seconds,
         precision=parse_share("--precision", options.precision) if options.precision else DEFAULT_PRECISION,
         seed=options.seed or 0,
-        threads_per_rank=threads_per_rank(
-            environment_variables(), joined, machine.num_cores, place.local_world_size
-        ),
+        threads_per_rank=threads_per_rank(environment_variables(), joined, machine.num_cores, place.local_world_size),
         label=options.label or DEFAULT_LABEL,
         options=options.recorded(),
     )
@@ -329,7 +333,8 @@ def _announce(plan: Plan, left: int, estimate: float, joined: Joined | None) -> 
     click.echo(f"devices: {_devices(plan)}; {plan.world_size} ranks ({how}), backend {plan.backend}", err=True)
     budget = "" if plan.budget_seconds is None else f" (budget {plan.budget_seconds:g} s)"
     click.echo(
-        f"{len(plan.cases)} cases x {plan.launches} launch(es), {left} to do, about {estimate:.0f} s{budget}", err=True
+        f"{len(plan.cases)} cases x {plan.launches} launch(es), {left} to do, about {estimate:.0f} s{budget}",
+        err=True,
     )
     if plan.left_out:
         click.echo(f"{len(plan.left_out)} cases do not fit the budget and are left out", err=True)
@@ -353,9 +358,10 @@ def _close(options: Options, recorder: Recorder, code: int) -> int:
     """The tables and the closing lines."""
     from bench import report
     from bench.result import load
+    from bench.table import wants_colour
 
     result = load(recorder.path)
-    click.echo(report.tables([result]))
+    click.echo(report.tables([result], colour=wants_colour(sys.stdout, environment_variables())))
     click.echo(report.verdict(result))
     size = recorder.path.stat().st_size
     click.echo(f"saved: {recorder.path} ({size / 1000:.0f} kB)")

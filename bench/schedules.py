@@ -84,9 +84,7 @@ class Schedule:
     def stages_of(self, rank: int, num_ranks: int) -> tuple[int, ...]:
         """The stages of a rank, in the order of the model."""
         turned = num_ranks - 1 - rank if self.placement == "v" else rank
-        return tuple(
-            turn * num_ranks + (turned if turn % 2 else rank) for turn in range(self.stages_per_rank)
-        )
+        return tuple(turn * num_ranks + (turned if turn % 2 else rank) for turn in range(self.stages_per_rank))
 
     def torch_class(self) -> Any:
         """The class, or None where this torch has none of that name."""
@@ -154,9 +152,7 @@ def _torch_orders(schedule: Schedule, num_ranks: int, num_microbatches: int) -> 
     if torch_class is None:
         raise ValueError(f"this torch has no {schedule.class_name}; a newer one has")
     stages = [
-        SimpleNamespace(
-            num_stages=schedule.num_stages(num_ranks), group_size=num_ranks, group_rank=0, submod=None
-        )
+        SimpleNamespace(num_stages=schedule.num_stages(num_ranks), group_size=num_ranks, group_rank=0, submod=None)
         for _ in range(schedule.stages_per_rank)
     ]
     planned = torch_class(stages, num_microbatches).pipeline_order

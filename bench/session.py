@@ -18,7 +18,7 @@ Emit = Callable[[Event], None]
 """Takes what rank 0 has to say: `ready` (environment), `case` (index begun), `record` (a measurement line)."""
 
 EXIT_BROKEN = 70
-"""A rank's exit code when a case broke its generation; the supervisor starts a fresh one (EX_SOFTWARE of sysexits.h)."""
+"""A rank's exit code when a case broke its generation (EX_SOFTWARE of sysexits.h); a fresh one is started."""
 
 
 @dataclass(frozen=True)

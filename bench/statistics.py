@@ -145,12 +145,7 @@ def _incomplete_beta(a: float, b: float, x: float, rest: float) -> float:
     if x > (a + 1) / (a + b + 2):  # the fraction converges fast only below
         return 1 - _incomplete_beta(b, a, rest, x)
     log_front = (
-        a * math.log(x)
-        + b * math.log(rest)
-        - math.log(a)
-        + math.lgamma(a + b)
-        - math.lgamma(a)
-        - math.lgamma(b)
+        a * math.log(x) + b * math.log(rest) - math.log(a) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     )
     return math.exp(log_front) / _beta_fraction(a, b, x)
 

@@ -11,6 +11,7 @@ and, where it wants to,
     DEFAULTS: dict[str, Param]                        permanent defaults: left out of a case's identity, for ever
     CHOICES: dict[str, tuple[Param, ...]]             the values that a parameter can take
     METRICS: dict[str, tuple[str, str]]               metric -> (unit, "higher" | "lower" | "neither")
+    MACHINERY: tuple[str, ...]                        other modules whose source is part of what is measured
 
 A suite never times, prints, gathers or saves; torch is imported inside `prepare`, so that listing stays quick.
 """
@@ -156,6 +157,7 @@ class Suite:
     reference: str
     summary: str
     sha256: str
+    """Of the file and its MACHINERY: comparing results of different code says so."""
     module: ModuleType = field(repr=False)
 
     @property
@@ -289,7 +291,7 @@ def _importing(reference: str, load_module: Callable[[], Any]) -> Any:
         return load_module()
     except BenchError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's module raises is the user's to mend
+    except Exception as error:
         other = sys.modules.get("suites")
         where = getattr(other, "__file__", None) or next(iter(getattr(other, "__path__", [])), None)
         if other is not None and where and Path(where).resolve().parent != _builtin_folder() != Path(where).resolve():
@@ -308,6 +310,14 @@ def _place(error: BaseException) -> str:
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
+def _source_of(reference: str, name: str) -> Path:
+    """A module's file, found without importing it: it may well import torch."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise BenchError(f"suite {reference!r}: MACHINERY names {name!r}, and there is no such module")
+    return Path(spec.origin)
+
+
 def _checked(reference: str, module: ModuleType, name: str | None = None) -> Suite:
     for needed in ("cases", "prepare"):
         if not callable(getattr(module, needed, None)):
@@ -315,11 +325,12 @@ def _checked(reference: str, module: ModuleType, name: str | None = None) -> Sui
                 f"{reference!r} is not a suite: it defines no function {needed}(); `bench list --template` prints one"
             )
     source = Path(str(module.__file__))
+    machinery = [_source_of(reference, name) for name in getattr(module, "MACHINERY", ())]
     doc = (module.__doc__ or "").strip().splitlines()
     return Suite(
         name=name or source.stem,
         reference=reference,
         summary=doc[0] if doc else "(no summary: the first docstring line)",
-        sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+        sha256=hashlib.sha256(b"".join(path.read_bytes() for path in [source, *machinery])).hexdigest(),
         module=module,
     )

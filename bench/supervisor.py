@@ -12,22 +12,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench import clock
 from bench.errors import BenchError
 from bench.plan import STARTUP_SECONDS, Plan
 from bench.recorder import EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, Recorder
 from bench.session import EXIT_BROKEN, Session
+from bench.store import HostedStore, tcp_store
 from bench.vote import first_error
 from bench.watchdog import Report, read_report, report_key, who_is_missing
 from bench.worker import host_name
-
-if TYPE_CHECKING:
-    import torch.distributed as dist
 
 MAX_HARD_ENDS = 3
 """Kills and hangs after which a run gives up: the machine itself is then in doubt."""
@@ -82,7 +78,7 @@ class _Ranks:
     """The processes of one generation."""
 
     session: Session
-    store: dist.TCPStore
+    store: HostedStore
     logs: Path
     environ: dict[str, str]
     pipe: _EventPipe = field(default_factory=_EventPipe)
@@ -157,11 +153,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Returns the exit code. Raises BenchError where the ranks cannot start."""
-        import torch.distributed as dist
-
-        store = dist.TCPStore(
-            "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
-        )
+        store = tcp_store("127.0.0.1", 0, hosts=True, timeout_seconds=60.0)
         environ = os.environ | {"OMP_NUM_THREADS": str(self.plan.threads_per_rank or 1)}
         self.recorder.done |= self.done
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:

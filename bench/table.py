@@ -1,7 +1,7 @@
 """Tables as data, and how they are shown: terminal, Markdown, CSV, JSON.
 
-Text in a table comes from files that others wrote: control characters are shown as escapes, so that no label moves a
-terminal's cursor, and Markdown's own characters are escaped.
+Text in a table comes from files that others wrote: control characters are shown as escapes, so that no label
+moves a terminal's cursor, and Markdown's own characters are escaped.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ MISSING = "-"
 
 @dataclass(frozen=True)
 class Column:
-    """One column: the key of its raw value, its head with the unit, and how a value is written for people."""
+    """One column: its head with the unit, and what people read in it of a row."""
 
-    key: str
     head: str
-    show: Callable[[Any], str]
+    show: Callable[[Row], str]
     align: Literal["left", "right"] = "right"
+
+
+def column(key: str, head: str, show: Callable[[Any], str], align: Literal["left", "right"] = "right") -> Column:
+    """A column of one raw value."""
+    return Column(head, lambda row: show(row.get(key)), align)
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,9 @@ def show_seconds(value: float | None) -> str:
     return "0 s" if value == 0 else f"{show_number(value * 1e9)} ns"
 
 
-def show_share(value: float | None) -> str:
-    """A share of one as percent."""
-    return MISSING if value is None else f"{100 * value:.1f}%"
+def show_percent(value: float | None) -> str:
+    """A share of one in percent; the sign is in the column's head."""
+    return MISSING if value is None else f"{100 * value:.1f}"
 
 
 def show_count(value: int | None) -> str:
@@ -107,7 +111,7 @@ def render(tables: Sequence[Table], output: str, colour: bool = False) -> str:
 
 
 def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """NO_COLOR wins over FORCE_COLOR (no-color.org, force-color.org); without either, only a terminal has colour."""
+    """NO_COLOR wins over FORCE_COLOR (no-color.org, force-color.org); else only a terminal has colour."""
     if environment.get("NO_COLOR"):
         return False
     return bool(environment.get("FORCE_COLOR")) or stream.isatty()
@@ -135,7 +139,12 @@ def _terminal_table(table: Table, colour: bool) -> str:
     width = sum(max(_width(row[i]) for row in heads + cells) + 3 for i in range(len(table.columns)))
     out = io.StringIO()
     console = Console(
-        file=out, width=max(80, width), force_terminal=colour, no_color=not colour, highlight=False, legacy_windows=False
+        file=out,
+        width=max(80, width),
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+        legacy_windows=False,
     )
     console.print(Text(clean(table.title), style="bold"), no_wrap=True, overflow="ignore", crop=False)
     if table.rows:
@@ -152,10 +161,10 @@ def _width(cell: str) -> int:
 
 
 def _cells(table: Table) -> list[list[str]]:
-    return [[clean(column.show(row.get(column.key))) for column in table.columns] for row in table.rows]
+    return [[clean(column.show(row)) for column in table.columns] for row in table.rows]
 
 
-def _markdown(tables: Sequence[Table], colour: bool) -> str:  # noqa: ARG001 - Markdown has none
+def _markdown(tables: Sequence[Table], colour: bool) -> str:
     return "\n".join(map(_markdown_table, tables))
 
 
@@ -174,16 +183,16 @@ def _pipes(cells: Sequence[str]) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """The text as Markdown that shows it as it is: no cell ends early, no link, image, emphasis or HTML comes up."""
+    """The text as Markdown that shows it as it is: no cell ends early, no link, image, emphasis or HTML."""
     return re.sub(r"([\\|`*<>]|(?<=\])\(|!(?=\[)|(?<=\])\[)", r"\\\1", clean(text))
 
 
-def _csv(tables: Sequence[Table], colour: bool) -> str:  # noqa: ARG001 - CSV has none
+def _csv(tables: Sequence[Table], colour: bool) -> str:
     return csv_text([row for table in tables for row in table.rows])
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """Raw values with one head for all rows, every parameter a column of its own; unknown values are empty cells."""
+    """Raw values under one head, each parameter a column of its own; an unknown value is an empty cell."""
     flat = [flat_row(row) for row in rows]
     heads = list(dict.fromkeys(name for row in flat for name in row))
     out = io.StringIO()
@@ -207,7 +216,7 @@ def flat_row(row: Row) -> dict[str, Any]:
     return cells
 
 
-def _json(tables: Sequence[Table], colour: bool) -> str:  # noqa: ARG001 - JSON has none
+def _json(tables: Sequence[Table], colour: bool) -> str:
     return json_text([dict(row) for table in tables for row in table.rows])
 
 

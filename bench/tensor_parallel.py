@@ -138,9 +138,7 @@ class Share(nn.Module):
 _Inner = Callable[[Sizes, int, torch.Generator | None, torch.device, torch.dtype], nn.Module]
 INNER: dict[str, _Inner] = {
     "mlp": lambda s, parts, *rest: MLP(s.hidden, s.width // parts, *rest),
-    "attention": lambda s, parts, *rest: Attention(
-        s.hidden, s.num_heads // parts, s.hidden // s.num_heads, *rest
-    ),
+    "attention": lambda s, parts, *rest: Attention(s.hidden, s.num_heads // parts, s.hidden // s.num_heads, *rest),
 }
 # Operation -> its matrices, split by columns and by rows.
 MATRICES: dict[str, tuple[str, str]] = {"mlp": ("up", "down"), "attention": ("qkv", "out")}
@@ -244,9 +242,7 @@ def copy_weights(block: nn.Module, weights: list[Tensor]) -> None:
         local.copy_(weight)
 
 
-def whole_block(
-    sizes: Sizes, generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
-) -> nn.Module:
+def whole_block(sizes: Sizes, generator: torch.Generator | None, device: torch.device, dtype: torch.dtype) -> nn.Module:
     return Residual(sizes.hidden, INNER[sizes.op](sizes, 1, generator, device, dtype), device, dtype)
 
 
@@ -256,9 +252,7 @@ def whole_call(
     """The whole block on one device, with inputs of unit variance [batch, sequence, hidden]."""
     shape = (sizes.batch, sizes.sequence, sizes.hidden)
     block = whole_block(sizes, generator, device, dtype)
-    x, output_gradient = (
-        torch.empty(shape, device=device, dtype=dtype).normal_(generator=generator) for _ in range(2)
-    )
+    x, output_gradient = (torch.empty(shape, device=device, dtype=dtype).normal_(generator=generator) for _ in range(2))
     return Call(block, x.requires_grad_(), output_gradient, direction)
 
 
@@ -269,8 +263,7 @@ def shared_call(whole: Call, sizes: Sizes, implementation: str, ranks: Ranks) ->
     weights = list(whole.block.parameters())
     copy_weights(block, [part(w, dim, ranks) for w, dim in zip(weights, WEIGHT_SPLITS, strict=True)])
     x, output_gradient = (
-        part(tensor.detach(), row.activation_split, ranks).clone()
-        for tensor in (whole.x, whole.output_gradient)
+        part(tensor.detach(), row.activation_split, ranks).clone() for tensor in (whole.x, whole.output_gradient)
     )
     return Call(block, x.requires_grad_(), output_gradient, whole.direction)
 

@@ -1,8 +1,8 @@
 """How the ranks agree after each phase of a case: one failure, skip or refusal holds everywhere.
 
-Before ranks meet on the control group they announce themselves in the store. A rank whose code raised can so see whether
-its peers will come: where they do not (they wait for it inside a collective), it leaves the groups, which sets them
-free, and the generation is over.
+Before ranks meet on the control group they announce themselves in the store. A rank whose code raised can so see
+whether its peers will come: where they do not (they wait for it inside a collective), the generation is over. The rank
+then leaves its groups, by ending or by `bench.rank.leave_groups`, which sets the others free.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from bench import control
 from bench.clock import monotonic_seconds
-from bench.rank import RankContext, close_groups
 
 if TYPE_CHECKING:
-    import torch.distributed as dist
+    from bench.rank import RankContext
+    from bench.store import Store
 
 GRACE_SECONDS = 2.0
 """How long a rank whose code raised waits for its peers before it takes them for stuck."""
@@ -50,7 +50,7 @@ class Broken(Exception):  # noqa: N818 - not an error of ours: the generation of
 class Poll:
     """Votes of one rank during one case."""
 
-    def __init__(self, rank: RankContext, store: dist.Store, prefix: str, case: str) -> None:
+    def __init__(self, rank: RankContext, store: Store, prefix: str, case: str) -> None:
         self.rank = rank
         self.store = store
         self.prefix = prefix
@@ -65,12 +65,10 @@ class Poll:
         if verdict is Verdict.RAISED:
             post_error(self.store, self.prefix, reason or "")
             if not self._all_arrive(key):
-                close_groups()
                 raise Broken(reason)
         try:
             votes = control.all_gather_json(self.rank, [int(verdict), reason])
         except RuntimeError as error:
-            close_groups()
             raise Broken(str(error)) from error
         worst = Verdict(max(vote[0] for vote in votes))
         reasons = [vote[1] for vote in votes if vote[0] == worst and vote[1]]
@@ -86,13 +84,13 @@ class Poll:
         return False
 
 
-def post_error(store: dist.Store, prefix: str, reason: str) -> None:
+def post_error(store: Store, prefix: str, reason: str) -> None:
     """Keep an error in the order in which errors came: the first is the cause, later ones are its consequences."""
     number = store.add(f"{prefix}/errors", 1)
     store.set(f"{prefix}/errors/{number}", json.dumps(reason))
 
 
-def first_error(store: dist.Store, prefix: str) -> str | None:
+def first_error(store: Store, prefix: str) -> str | None:
     """The error that came first in a generation, if there was one."""
     if store.add(f"{prefix}/errors", 0) < 1:
         return None

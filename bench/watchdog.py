@@ -1,15 +1,16 @@
 """A thread in each rank that says where the rank is when a case takes longer than it may.
 
 A rank that waits in a collective cannot speak for itself: its only Python thread is inside a C++ call. This thread can.
-It posts the rank's phase and whether its main thread waits in communication, over a store connection of its own; whoever
-reads the posts of all ranks can then name the one that did *not* arrive. It wakes only when a deadline is due, so
-that it costs the timed parts nothing.
+It posts the rank's phase and whether its main thread waits in communication, over a store connection of its own;
+whoever reads the posts of all ranks can then name the one that did *not* arrive. It wakes only when a deadline is due,
+so that it costs the timed parts nothing.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import sysconfig
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from bench.clock import monotonic_seconds
 
 if TYPE_CHECKING:
-    import torch.distributed as dist
+    from bench.store import Store
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Report:
     phase: str
     waits_in_communication: bool
     frame: str
-    """Innermost Python frame: file, line and function."""
+    """Innermost Python frame outside libraries: file, line and function."""
 
 
 class Watchdog:
@@ -45,8 +46,8 @@ class Watchdog:
         self,
         rank: int,
         host: str,
-        main_store: dist.Store,
-        store: dist.Store,
+        main_store: Store,
+        store: Store,
         prefix: str,
         timeout_seconds: float,
         expired: Callable[[], None] | None = None,
@@ -90,9 +91,14 @@ class Watchdog:
         frame = sys._current_frames().get(self._main)
         stack = traceback.extract_stack(frame) if frame is not None else []
         waits = any("torch/distributed/" in Path(entry.filename).as_posix() for entry in stack[-6:])
-        last = stack[-1] if stack else None
+        own = [entry for entry in stack if not _is_library(entry.filename)]
+        last = own[-1] if own else None
         place = f"{Path(last.filename).name}:{last.lineno} {last.name}" if last else "unknown"
         return Report(self.rank, self.host, self.phase, waits, place)
+
+
+def _is_library(filename: str) -> bool:
+    return "site-packages" in filename or filename.startswith(("<frozen", sysconfig.get_path("stdlib")))
 
 
 def report_key(prefix: str, rank: int) -> str:

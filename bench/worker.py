@@ -7,7 +7,7 @@ differs (who writes the file, what happens when a generation breaks) is in `benc
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import clock, control, environment
@@ -16,12 +16,11 @@ from bench.errors import BenchError
 from bench.measure import Limits
 from bench.rank import Place, RankContext, open_groups
 from bench.session import BUDGET_REASON, Emit, Session, case_record
+from bench.store import Store, under
 from bench.suite import Machine, Suite, load_all
 from bench.vote import Broken, Poll, first_error
 
 if TYPE_CHECKING:
-    import torch.distributed as dist
-
     from bench.watchdog import Watchdog
 
 GROUP_TIMEOUT_FACTOR = 3.0
@@ -63,7 +62,7 @@ class Generation:
     session: Session
     rank: RankContext
     suites: dict[str, Suite]
-    store: dist.Store
+    store: Store
     watchdog: Watchdog
     host: str
     emit: Emit
@@ -146,24 +145,29 @@ def machine_of(plan: Any, place: Place) -> Machine:
     )
 
 
-def join(session: Session, place: Place, store: dist.Store) -> RankContext:
+def join(session: Session, place: Place, store: Store) -> RankContext:
     """This rank's process groups and settings; raises BenchError where two ranks were given one device."""
-    import torch.distributed as dist
-
     plan = session.plan
     apply_settings(plan.threads_per_rank)
-    return open_groups(
+    rank = open_groups(
         place,
         machine_of(plan, place),
         plan.backend,
-        dist.PrefixStore(session.prefix, store),
+        under(session.prefix, store),
         plan.timeout_seconds * GROUP_TIMEOUT_FACTOR + 60.0,
         plan.seed,
     )
+    # Hosts may have unequal numbers of ranks; suites must see one number, or they would build unlike cases.
+    most = control.maxima(rank, [place.local_world_size])[0]
+    rank.machine = replace(rank.machine, ranks_per_host=most)
+    return rank
 
 
 def describe_all(rank: RankContext, host: str) -> dict[str, Any] | None:
-    """The environment of every rank, on rank 0, for the header. Raises BenchError on every rank where two share a GPU."""
+    """The environment of every rank, on rank 0, for the header.
+
+    Raises BenchError on every rank where two share a GPU.
+    """
     own = environment.describe_rank(rank.device, rank.place)
     hosts = environment.describe_host() if rank.local_index == 0 else None
     gathered = control.all_gather_json(rank, {"rank": own, "host_name": host, "host": hosts})

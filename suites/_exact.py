@@ -35,9 +35,7 @@ class Segment(NamedTuple):
     length: int
 
 
-def pattern(
-    sources: Iterable[int], num_ranks: int, length: int, device: torch.device | None = None
-) -> torch.Tensor:
+def pattern(sources: Iterable[int], num_ranks: int, length: int, device: torch.device | None = None) -> torch.Tensor:
     """[length] int64: the sum of the test data of the ranks `sources`, different on every rank.
 
     The magnitudes of all ranks together stay within MAX_EXACT, so that every order of adding is exact; above

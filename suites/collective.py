@@ -107,18 +107,14 @@ OPERATIONS: Mapping[str, Operation] = {
         reduces_in_place=True,
     ),
     "all_gather": Operation(
-        lambda dist, b: partial(
-            _either(dist, "all_gather_single", "all_gather_into_tensor"), b.output, b.input
-        ),
+        lambda dist, b: partial(_either(dist, "all_gather_single", "all_gather_into_tensor"), b.output, b.input),
         input=lambda p: p.share,
         output=lambda p: p.count,
         expected=lambda p: p.of_each(0),
         bus_factor=lambda n: (n - 1) / n,
     ),
     "reduce_scatter": Operation(
-        lambda dist, b: partial(
-            _either(dist, "reduce_scatter_single", "reduce_scatter_tensor"), b.output, b.input
-        ),
+        lambda dist, b: partial(_either(dist, "reduce_scatter_single", "reduce_scatter_tensor"), b.output, b.input),
         input=lambda p: p.count,
         output=lambda p: p.share,
         expected=lambda p: [Segment(p.everyone, p.index * p.share, p.share)],
@@ -136,7 +132,7 @@ OPERATIONS: Mapping[str, Operation] = {
         input=lambda p: p.count,
         output=None,
         expected=lambda p: [Segment((ROOT,), 0, p.count)],
-        bus_factor=lambda n: 1.0,  # noqa: ARG005 - the root sends everything once, to however many
+        bus_factor=lambda n: 1.0,
         is_rooted=True,
     ),
     "reduce": Operation(
@@ -144,7 +140,7 @@ OPERATIONS: Mapping[str, Operation] = {
         input=lambda p: p.count,
         output=None,
         expected=lambda p: [Segment(p.everyone, 0, p.count)] if p.at_root else [],
-        bus_factor=lambda n: 1.0,  # noqa: ARG005 - the root receives everything once, from however many
+        bus_factor=lambda n: 1.0,
         reduces_in_place=True,
         is_rooted=True,
     ),
@@ -165,14 +161,15 @@ OPERATIONS: Mapping[str, Operation] = {
         is_rooted=True,
     ),
     "barrier": Operation(
-        lambda dist, b: dist.barrier,  # noqa: ARG005 - it moves no data
-        input=lambda p: 0,  # noqa: ARG005
+        lambda dist, b: dist.barrier,
+        input=lambda p: 0,
         output=None,
-        expected=lambda p: [],  # noqa: ARG005
+        expected=lambda p: [],
         bus_factor=None,
     ),
 }
 
+MACHINERY = ("suites._exact",)
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned", "async_op": False, "graph": False}
 CHOICES = {
     "op": tuple(OPERATIONS),

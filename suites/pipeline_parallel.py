@@ -31,6 +31,16 @@ if TYPE_CHECKING:
     from bench.pipeline_check import Model
     from bench.rank import RankContext
 
+MACHINERY = (
+    "bench.pipeline",
+    "bench.pipeline_check",
+    "bench.schedules",
+    "bench.bubble",
+    "bench.replay",
+    "bench.transformer",
+    "bench.agreement",
+    "bench.flops",
+)
 DEFAULTS: Params = {"dtype": "float32", "microbatch_size": 1, "num_layers": 8, "timing": "aligned"}
 CHOICES = {
     "op": tuple(SCHEDULES),
@@ -72,6 +82,7 @@ ORDER = (
 STAGES_PER_RANK = 2
 """The most that a schedule of the table has: layers are chosen so that all schedules can run."""
 
+MIB = 2**20
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 KEPT_PER_TOKEN = 17
 """Numbers that a layer keeps for its backward, per token and unit of `hidden`: the 34 s b h bytes of
@@ -97,7 +108,8 @@ def cases(machine: Machine) -> Iterator[Params]:
         return
     counts = [turns * ranks for turns in (1, 2, 4, 8) if turns * ranks != base["num_microbatches"]]
     for op in ORDER if machine.preset == "full" else ("1f1b", "gpipe"):
-        yield from ({"op": op, **base, "num_microbatches": count} for count in counts)
+        possible = [count for count in counts if SCHEDULES[op].objection(ranks, count) is None]
+        yield from ({"op": op, **base, "num_microbatches": count} for count in possible)
     yield {"op": "1f1b", **base, "dtype": other_dtype}
     if machine.preset == "full":
         for change in (
@@ -223,7 +235,7 @@ def _variants(
             {"full": full.run},
             lambda: check_step(small_full, small_whole, small)._replace(scope="reduced"),
             full.clear_gradients,
-            (f"no one_device variant: it needs {need} bytes, and a rank has {have}",),
+            (f"no one_device variant: it needs {need / MIB:.0f} MiB, and a rank has {have / MIB:.0f} MiB",),
         )
     whole = model.one_device_step(rank)
 

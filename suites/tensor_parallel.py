@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bench.rank import RankContext
     from bench.tensor_parallel import Call, Ranks, Sizes
 
+MACHINERY = ("bench.tensor_parallel", "bench.transformer", "bench.agreement", "bench.flops")
 DEFAULTS: Params = {
     "dtype": "float32",
     "direction": "forward_backward",
@@ -127,9 +128,7 @@ NOTES = (
     "compute_only: the same code over a group whose collectives send nothing",
 )
 ATTENTION_NOTE = f"FLOPs: attention counted in the convention `{flops.DEFAULT_CONVENTION}` (PaLM, appendix B)"
-NO_ONE_DEVICE_NOTE = (
-    "no one_device variant: {need} bytes for it, {have} bytes there; checked at a reduced size"
-)
+NO_ONE_DEVICE_NOTE = "no one_device variant: {need} bytes for it, {have} bytes there; checked at a reduced size"
 
 
 def cases(machine: Machine) -> Iterator[Params]:
@@ -230,8 +229,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
     silent = silent_group()
     talking, mute = (
-        Ranks(group, rank.index, rank.world_size, axis=f"tensor_{group.group_name}")
-        for group in (rank.group, silent)
+        Ranks(group, rank.index, rank.world_size, axis=f"tensor_{group.group_name}") for group in (rank.group, silent)
     )
     variants, check, notes = _variants(sizes, params, rank, talking, mute)
     return Work(

@@ -59,8 +59,7 @@ def test_the_conventions_are_12_percent_apart_on_llama_3_8b() -> None:
     layer = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336
     weights = 2 * (32 * layer + 4096 * 128256)
     full, half = (
-        weights + 32 * flops.attention_products_forward(1, 8192, 4096, name) / 8192
-        for name in ("full", "causal_half")
+        weights + 32 * flops.attention_products_forward(1, 8192, 4096, name) / 8192 for name in ("full", "causal_half")
     )
     assert full / half == pytest.approx(1.12, abs=0.01)
 

@@ -74,9 +74,7 @@ def test_peaks_are_the_dense_ones() -> None:
     assert hardware.peak_flops("NVIDIA H100 80GB HBM3", "float8_e4m3fn") == 1979e12
     assert hardware.peak_flops("NVIDIA A100-SXM4-80GB", "bfloat16") == 312e12
     assert hardware.peak_memory_bytes_per_s("NVIDIA H200") == 4.8e12
-    assert hardware.peak_memory_bytes_per_s("NVIDIA H100 80GB HBM3", int(79.1 * GIB)) == pytest.approx(
-        3.35e12
-    )
+    assert hardware.peak_memory_bytes_per_s("NVIDIA H100 80GB HBM3", int(79.1 * GIB)) == pytest.approx(3.35e12)
 
 
 def test_what_the_catalogue_does_not_give_is_none() -> None:
@@ -89,9 +87,7 @@ def test_what_the_catalogue_does_not_give_is_none() -> None:
 
 
 def test_every_row_is_read_and_has_a_pattern_and_a_source() -> None:
-    with (
-        resources.files("bench.data").joinpath("accelerators.csv").open(encoding="utf-8", newline="") as file
-    ):
+    with resources.files("bench.data").joinpath("accelerators.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     found = hardware.catalogue()
     assert [row["name"] for row in rows] == [one.name for one in found]

@@ -151,9 +151,7 @@ def _stub(world_size: int = 2, backend: str = "gloo") -> Any:
         (_stub(), {"op": "all_reduce"}, "needs num_bytes"),
     ],
 )
-def test_what_has_no_meaning_is_skipped_with_its_reason(
-    rank: Any, params: dict[str, Any], reason: str
-) -> None:
+def test_what_has_no_meaning_is_skipped_with_its_reason(rank: Any, params: dict[str, Any], reason: str) -> None:
     with pytest.raises(Skip, match=reason):
         SUITE.prepare(SUITE.defaults | params, rank)
 
@@ -207,8 +205,7 @@ def test_ids_are_permanent() -> None:
         "collective/all_reduce[num_bytes=1048576]": _sized("all_reduce", 2**20),
         "collective/all_reduce[num_bytes=1048576,timing=streamed]": _sized("all_reduce", 2**20)
         | {"timing": "streamed"},
-        "collective/all_gather[dtype=bfloat16,num_bytes=1024]": _sized("all_gather", 1024)
-        | {"dtype": "bfloat16"},
+        "collective/all_gather[dtype=bfloat16,num_bytes=1024]": _sized("all_gather", 1024) | {"dtype": "bfloat16"},
         "collective/all_reduce[async_op=true,graph=true,num_bytes=1024]": _sized("all_reduce", 1024)
         | {"async_op": True, "graph": True},
         "collective/barrier": {"op": "barrier"},
@@ -253,11 +250,7 @@ def test_full_has_every_power_of_two(device_type: str, largest: int) -> None:
 
 def test_rooted_streamed_cases_carry_a_footnote() -> None:
     rooted = [
-        op
-        for op, row in collective.OPERATIONS.items()
-        if collective._notes({"op": op, "timing": "streamed"}, row)
+        op for op, row in collective.OPERATIONS.items() if collective._notes({"op": op, "timing": "streamed"}, row)
     ]
     assert rooted == ["broadcast", "reduce", "gather", "scatter"]
-    assert (
-        collective._notes({"op": "broadcast", "timing": "aligned"}, collective.OPERATIONS["broadcast"]) == ()
-    )
+    assert collective._notes({"op": "broadcast", "timing": "aligned"}, collective.OPERATIONS["broadcast"]) == ()

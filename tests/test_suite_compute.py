@@ -90,6 +90,16 @@ def test_memory_traffic_counts_reads_and_writes(op: str, factor: int) -> None:
     assert work.flops_dtype is None
 
 
+@pytest.mark.parametrize(("cache_bytes", "expected"), [(250, "4 x"), (500, "below STREAM's 4 x")])
+def test_arrays_are_held_against_the_cache(cache_bytes: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "_last_level_cache_bytes", lambda rank: cache_bytes)
+    (note,) = _prepare({"op": "triad", "num_bytes": 1000}).notes
+    assert expected in note
+    assert ("below" in note) == ("below" in expected)
+    monkeypatch.setattr(compute, "_last_level_cache_bytes", lambda rank: None)
+    assert _prepare({"op": "copy", "num_bytes": 1000}).notes == ()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "spoil",

@@ -98,9 +98,7 @@ def _two_ranks(context: Any) -> dict[str, Any]:
     import torch
 
     found: dict[str, Any] = {"cases": _every_case(context)}
-    found["silenced"] = {
-        key: _silenced(context, *key) for key in itertools.product(IMPLEMENTATIONS, OPS, DIRECTIONS)
-    }
+    found["silenced"] = {key: _silenced(context, *key) for key in itertools.product(IMPLEMENTATIONS, OPS, DIRECTIONS)}
     found["without_f"] = _without_f(context)
     context.machine = cpu_machine(2, memory_bytes=1)
     found["reduced"] = {

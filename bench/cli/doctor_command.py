@@ -9,7 +9,13 @@ from bench.errors import BenchError
 
 @click.command(name="doctor")
 @click.option("--strict", is_flag=True, help="Exit with 1 on a warning too.")
-@click.option("--expect", "expected", multiple=True, metavar="NAME=NUMBER", help="Fail where the machine has not so many, such as gpus=8. Repeatable.")
+@click.option(
+    "--expect",
+    "expected",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="Fail where the machine has not so many, such as gpus=8. Repeatable.",
+)
 def command(strict: bool, expected: tuple[str, ...]) -> int:
     """Say what `bench run` would use here and why, and what is wrong or suspicious.
 

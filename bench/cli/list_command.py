@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import click
 
+from bench.cli.options import form
 from bench.plan import PRESETS
 
 
 @click.command(name="list")
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="standard", show_default=True, help="List the cases of this preset.")
-@click.option("--ranks", type=click.IntRange(min=1), default=2, show_default=True, help="List for a machine of so many ranks.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="List for this kind of device.")
-@click.option("--format", "form", type=click.Choice(["table", "markdown", "csv", "json"]), default="table", show_default=True)
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="standard",
+    show_default=True,
+    help="List the cases of this preset.",
+)
+@click.option(
+    "--ranks",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="List for a machine of so many ranks.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="List for this kind of device.",
+)
+@form
 @click.option("--template", is_flag=True, help="Print a complete suite to start from.")
 def command(suites: tuple[str, ...], preset: str, ranks: int, device: str, form: str, template: bool) -> None:
     """List suites with their number of cases in each preset, or the cases of the named SUITEs.
@@ -28,6 +47,6 @@ def command(suites: tuple[str, ...], preset: str, ranks: int, device: str, form:
     if template:
         click.echo(listing.template(), nl=False)
     elif suites:
-        click.echo(listing.cases(suites, preset, ranks, device, form))
+        click.echo(listing.cases(suites, preset, ranks, device, form), nl=False)
     else:
-        click.echo(listing.suites(ranks, device, form))
+        click.echo(listing.suites(ranks, device, form), nl=False)

@@ -13,24 +13,99 @@ from bench.plan import PRESETS
 
 @click.command(name="run")
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
-@click.option("--preset", type=click.Choice(list(PRESETS)), default=None, help="How much: smoke within 45 s, standard (the default) within 5 min, full as long as it needs.")
-@click.option("--ranks", type=int, help="Ranks to start here; default all GPUs, on CPU 2 for smoke, else one a core (2 to 8).")
-@click.option("--launcher", type=click.Choice(["auto", "local", "env", "slurm"]), default="auto", show_default=True, help="Start ranks here, or join those that torchrun (env) or srun started.")
-@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True, help="auto never passes over hardware: GPUs that torch cannot use are an error.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default=None,
+    help="How much: smoke within 45 s, standard (the default) within 5 min, full as long as it needs.",
+)
+@click.option(
+    "--ranks",
+    type=int,
+    help="Ranks to start here; default all GPUs, on CPU 2 for smoke, else one a core (2 to 8).",
+)
+@click.option(
+    "--launcher",
+    type=click.Choice(["auto", "local", "env", "slurm"]),
+    default="auto",
+    show_default=True,
+    help="Start ranks here, or join those that torchrun (env) or srun started.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cuda", "cpu"]),
+    default="auto",
+    show_default=True,
+    help="auto never passes over hardware: GPUs that torch cannot use are an error.",
+)
 @click.option("--backend", metavar="NAME", help="torch.distributed backend; default nccl on GPUs, gloo on CPU.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=V1,V2", help="Parameter values in place of the suites' own; comma: alternatives; sizes as 1MiB. Repeatable.")
-@click.option("--case", "cases", multiple=True, metavar="ID", help="Only this case, by its id from `bench list`. Repeatable.")
-@click.option("--budget", metavar="TIME", help="Time for the whole run, such as 90s or 5m; what does not fit is listed as skipped.")
-@click.option("--precision", metavar="SHARE", help="A case stops when its median is known this well within the launch [default: 2%].")
-@click.option("--launches", type=int, help="Fresh starts of all processes; errors come from several [default: smoke 1, else 3].")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=V1,V2",
+    help="Parameter values in place of the suites' own; comma: alternatives; sizes as 1MiB. Repeatable.",
+)
+@click.option(
+    "--case",
+    "cases",
+    multiple=True,
+    metavar="ID",
+    help="Only this case, by its id from `bench list`. Repeatable.",
+)
+@click.option(
+    "--budget",
+    metavar="TIME",
+    help="Time for the whole run, such as 90s or 5m; what does not fit is listed as skipped.",
+)
+@click.option(
+    "--precision",
+    metavar="SHARE",
+    help="A case stops when its median is known this well within the launch [default: 2%].",
+)
+@click.option(
+    "--launches",
+    type=int,
+    help="Fresh starts of all processes; errors come from several [default: smoke 1, else 3].",
+)
 @click.option("--seed", type=int, help="Of the inputs and of the cases' order [default: 0].")
-@click.option("--label", metavar="TEXT", help="A name for this run, in the file's name and in comparisons [default: run].")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of the result file.")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="FILE", help="Finish a run that ended early; its plan is in the file.")
-@click.option("--like", type=click.Path(path_type=Path), metavar="FILE", help="Measure the same plan again, into a new file.")
-@click.option("--against", type=click.Path(path_type=Path), metavar="FILE|FOLDER", help="Compare with saved results at the end.")
+@click.option(
+    "--label",
+    metavar="TEXT",
+    help="A name for this run, in the file's name and in comparisons [default: run].",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Folder of the result file.",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Finish a run that ended early; its plan is in the file.",
+)
+@click.option(
+    "--like",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Measure the same plan again, into a new file.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="FILE|FOLDER",
+    help="Compare with saved results at the end.",
+)
 @click.option("--allow-unlike", is_flag=True, help="Resume or repeat although machine, versions or suite code differ.")
-@click.option("--timeout", metavar="TIME", help="A case that takes longer is failed [default: smoke 60s, standard 2m, full 15m].")
+@click.option(
+    "--timeout",
+    metavar="TIME",
+    help="A case that takes longer is failed [default: smoke 60s, standard 2m, full 15m].",
+)
 def command(**options: Any) -> int:
     """Measure this machine with SUITEs (default: compute, collective, tensor_parallel, pipeline_parallel).
 

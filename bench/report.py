@@ -1,0 +1,247 @@
+"""Results for people: a table a suite, what has no speed and why, and exports.
+
+Only columns with a value in them are shown; the plain rows (CSV, JSON, parquet) always have all. Footnotes
+say what a reader must know to read a number rightly.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import frame, metrics
+from bench.errors import BenchError
+from bench.frame import Row
+from bench.jsonl import cannot_write
+from bench.result import STATUSES, Result
+from bench.table import (
+    MISSING,
+    Column,
+    Table,
+    column,
+    csv_text,
+    json_text,
+    render,
+    show_number,
+    show_percent,
+    show_seconds,
+    show_text,
+)
+
+OwnMetrics = Mapping[str, tuple[str, str]]
+"""The suites' further metrics: name -> (unit, direction)."""
+
+MIN_SAMPLES = 20
+"""Fewer are footnoted."""
+LARGE_SKEW = 0.2
+"""A share of the time by which the first rank is done before the last, above which it is footnoted."""
+EXIT_ENDED_EARLY = 3
+
+_HEADS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "algbw_gb_per_s": ("algorithm GB/s", show_number),
+    "busbw_gb_per_s": ("bus GB/s", show_number),
+    "membw_gb_per_s": ("memory GB/s", show_number),
+    "tflop_per_s": ("TFLOP/s a device", show_number),
+    "mfu": ("MFU %", show_percent),
+    "percent_of_measured_ceiling": ("% of ceiling", show_number),
+    "tokens_per_s": ("tokens/s", show_number),
+    "speedup": ("speed-up", show_number),
+    "communication_share": ("communication %", show_percent),
+    "bubble_theory": ("bubble in theory %", show_percent),
+    "idle_share": ("idle %", show_percent),
+}
+"""Metric -> (head with the unit, how it is written), in the order of the columns."""
+_SHOW_UNIT: dict[str, Callable[[Any], str]] = {"share": show_percent, "s": show_seconds}
+_UNIT_IN_HEAD = {"share": "%", "s": ""}
+
+
+def tables(results: Sequence[Result], output: str = "table", colour: bool = False) -> str:
+    """All of some results in a format, ready to print. JSON is an array of one object a case and file."""
+    rows = frame.case_rows(results)
+    if output == "json":
+        return json_text(rows)
+    if output == "csv":
+        return csv_text(rows)
+    parts: list[Table] = []
+    for result in results:
+        own = [row for row in rows if row["file"] == str(result.path)]
+        parts += [_facts(result), *suite_tables(own, frame.own_metrics([result])), *_not_measured(result)]
+    return render(parts, output, colour)
+
+
+def verdict(result: Result) -> str:
+    """One line: how many cases have which status, how many are not in the file, and how the run ended."""
+    found = Counter(group.status for group in frame.groups([result]).values())
+    words = [f"{found[status]} {status}" for status in STATUSES if found[status]] or ["no case"]
+    missing = len(_missing_cases(result))
+    words += [f"{missing} not measured"] if missing else []
+    return f"{', '.join(words)}; {_ending(result)}"
+
+
+def status_code(result: Result) -> int:
+    """The exit code that the run ended with; 3 where it never came to its end."""
+    return EXIT_ENDED_EARLY if result.end is None else int(result.end["exit_code"])
+
+
+def _ending(result: Result) -> str:
+    return "no end was written: it still runs, or it died" if result.end is None else f"run {result.end['status']}"
+
+
+def _facts(result: Result) -> Table:
+    """The lines above the tables: what was measured where."""
+    plan, versions = result.plan, result.environment.get("versions") or {}
+    launches = len({record["launch"] for record in result.measurements})
+    what = [
+        f"{plan['world_size']} ranks" if plan.get("world_size") else None,
+        plan.get("backend"),
+        f"preset {plan['preset']}" if plan.get("preset") else None,
+        f"{launches} of {plan['launches']} launches" if plan.get("launches") else f"{launches} launches",
+        *(f"{name} {versions[name]}" for name in ("torch", "cuda", "nccl") if versions.get(name)),
+    ]
+    lines = [
+        f"file: {result.path}",
+        f"measured: {', '.join(str(word) for word in what if word)}",
+        f"started: {result.header.get('started')} on {', '.join(result.hosts()) or 'unknown hosts'}",
+        f"outcome: {verdict(result)}",
+        *(f"warning: {warning}" for warning in result.warnings),
+    ]
+    return Table(f"{result.label}: {result.architecture}", (), (), tuple(lines))
+
+
+def suite_tables(rows: Iterable[Row], own: OwnMetrics | None = None) -> list[Table]:
+    """A table for each suite with what was measured, and one of what was not, with the reasons."""
+    by_suite: dict[str, list[Row]] = {}
+    not_ok: list[Row] = []
+    for row in rows:
+        if row["status"] == "ok":
+            by_suite.setdefault(row["suite"], []).append(row)
+        else:
+            not_ok.append(row)
+    found = [_suite_table(suite, of_suite, own or {}) for suite, of_suite in by_suite.items()]
+    return [*found, _no_speed(not_ok)] if not_ok else found
+
+
+def _suite_table(suite: str, rows: Sequence[Row], own: OwnMetrics) -> Table:
+    notes: dict[str, int] = {}
+    marks = [[notes.setdefault(note, len(notes) + 1) for note in _notes(row)] for row in rows]
+    marked = tuple(row | {"marks": ",".join(map(str, numbers))} for row, numbers in zip(rows, marks, strict=True))
+    columns = [c for c in _columns(own) if any(c.show(row) != MISSING for row in marked)]
+    numbered = [f"[{number}] {note}" for note, number in notes.items()]
+    return Table(suite, tuple(columns), marked, (*numbered, *_common_notes(rows)))
+
+
+def _columns(own: OwnMetrics) -> list[Column]:
+    columns = [
+        Column("case", lambda row: show_text(row["case"].removeprefix(f"{row['suite']}/")), "left"),
+        column("seconds_median", "median", show_seconds),
+        Column("95% interval", _show_interval),
+        column("num_samples", "samples", lambda value: f"{value:,}" if value else MISSING),
+    ]
+    columns += [column(name, head, show) for name, (head, show) in _HEADS.items()]
+    for name, (unit, _) in own.items():
+        if name not in metrics.METRICS:
+            head = f"{name} {_UNIT_IN_HEAD.get(unit, unit)}".strip()
+            columns.append(column(name, head, _SHOW_UNIT.get(unit, show_number)))
+    return [*columns, column("marks", "notes", show_text, "left")]
+
+
+def _show_interval(row: Mapping[str, Any]) -> str:
+    low, high = row.get("seconds_low"), row.get("seconds_high")
+    return MISSING if low is None or high is None else f"{show_seconds(low)} to {show_seconds(high)}"
+
+
+def _notes(row: Row) -> list[str]:
+    """The footnotes of a row."""
+    notes = list(row.get("notes") or [])
+    if (row.get("skew") or 0) > LARGE_SKEW:
+        notes.append(
+            f"skew: the first rank is done over {LARGE_SKEW:.0%} of the time before the last "
+            "(the last is not the slow one where ranks wait for each other)"
+        )
+    if 0 < row["num_samples"] < MIN_SAMPLES:
+        notes.append(f"fewer than {MIN_SAMPLES} samples: median and interval say little")
+    if row.get("check_scope") == "reduced":
+        notes.append("check: reduced (the same code was checked at a size that one device can hold)")
+    return notes
+
+
+def _common_notes(rows: Sequence[Row]) -> list[str]:
+    """What holds for the whole table."""
+    notes = []
+    if any(row.get("num_launches") == 1 for row in rows):
+        notes.append(
+            "One launch has no error bar: the interval is that of the median within the launch, and launches "
+            "differ by more. --launches 3 gives one."
+        )
+    if any(row.get("interval") == "between_launches" for row in rows):
+        notes.append("The interval is between launches: t on the logarithms of the launch medians.")
+    sources = dict.fromkeys(row["ceiling_source"] for row in rows if row.get("ceiling_source"))
+    return notes + [f"Ceiling: {source}, as measured in the same file." for source in sources]
+
+
+def _no_speed(rows: Sequence[Row]) -> Table:
+    columns = (
+        column("case", "case", show_text, "left"),
+        column("status", "status", show_text, "left"),
+        column("reason", "reason", show_text, "left"),
+    )
+    ranked = sorted(rows, key=lambda row: ("invalid", "failed", "skipped").index(row["status"]))
+    return Table("No speed", columns, tuple(ranked))
+
+
+def _missing_cases(result: Result) -> list[str]:
+    measured = {record["case"] for record in result.measurements}
+    return [case for case in result.planned_cases() if case not in measured]
+
+
+def _not_measured(result: Result) -> list[Table]:
+    """Planned cases that the file does not have, since the run ended early."""
+    cases = _missing_cases(result)
+    if not cases:
+        return []
+    rows = tuple({"case": case} for case in cases)
+    return [Table(f"Not measured ({_ending(result)})", (column("case", "case", show_text, "left"),), rows)]
+
+
+def write(rows: Sequence[Row], path: Path, own: OwnMetrics | None = None) -> None:
+    """Save the rows of `frame.case_rows` in the format that the name ends in: .csv, .md, .json or .parquet.
+
+    Raises BenchError for another ending, for a file that exists, and for what cannot be written.
+    """
+    if path.suffix not in _WRITERS:
+        raise BenchError(f"-o {path}: the name has to end in {', '.join(_WRITERS)}")
+    if path.exists():
+        raise BenchError(f"{str(path)!r} exists; saving never overwrites: give another name")
+    data = _WRITERS[path.suffix](rows, own or {})
+    try:
+        with path.open("xb") as stream:
+            stream.write(data)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _as_parquet(rows: Sequence[Row], own: OwnMetrics) -> bytes:
+    try:
+        import pyarrow  # type: ignore[import-not-found, unused-ignore] # noqa: F401
+    except ImportError as error:
+        raise BenchError("parquet needs a package that is not installed; pip install pyarrow, or use .csv") from error
+    from bench.frame_levels import tidy
+
+    table = tidy(rows)
+    for name in table.select_dtypes("object").columns:
+        # A parameter that is a number in one suite and a word in another has no type of its own in parquet.
+        table[name] = table[name].astype("string")
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, engine="pyarrow", index=False)
+    return buffer.getvalue()
+
+
+_WRITERS: dict[str, Callable[[Sequence[Row], OwnMetrics], bytes]] = {
+    ".csv": lambda rows, _: csv_text(rows).encode(),
+    ".md": lambda rows, own: render(suite_tables(rows, own), "markdown").encode(),
+    ".json": lambda rows, _: json_text(list(rows)).encode(),
+    ".parquet": _as_parquet,
+}
