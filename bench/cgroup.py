@@ -87,11 +87,9 @@ def folders(controller: str, root: Path = Path("/")) -> Iterator[Path]:
     """This process's group of a controller and all its ancestors that are visible here, innermost first."""
     paths = _paths_of_process(root)
     for mount, subtree, kind, options in _mounts(root):
-        if kind == "cgroup2":
-            path = paths.get("")
-        else:
-            path = paths.get(controller) if controller in options else None
-        if path is None:
+        is_v2 = kind == "cgroup2"
+        path = paths.get("" if is_v2 else controller)
+        if path is None or not (is_v2 or controller in options):
             continue
         # In a container without a namespace of its own, only a subtree is mounted, and the path begins with
         # it.

@@ -54,6 +54,10 @@ def _expected(facts: Facts, name: str, number: int) -> Finding:
 def _run(facts: Facts) -> Iterator[Finding]:
     seen = len(facts.torch_gpus)
     why = f"torch sees {counted(seen, 'GPU')}" if seen else f"no GPU, {counted(facts.usable_cores, 'usable core')}"
+    if facts.unusable:
+        remedy = "mend that, or ask for --device cpu"
+        yield Finding("fail", "bench run", "stops, since torch cannot use the accelerators of this machine", remedy)
+        return
     ranks = counted(facts.num_ranks, "rank")
     yield Finding("ok", "bench run", f"{facts.device_type}, {ranks}, {facts.backend} ({why})")
 

@@ -62,21 +62,21 @@ class Facts:
 def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[str, str] = os.environ) -> Facts:
     """Ask the machine. Imports torch, and asks NVML first, so that this process is not yet on a GPU."""
     gpus, no_gpu_facts = gather_gpus()
+    names, uuids, trouble = torch_gpus()
     import torch
 
-    count = torch.cuda.device_count()
-    device_type = "cuda" if count else "cpu"
+    device_type = "cuda" if names else "cpu"
     cores = host.usable_cores(root)
     affinity, load = host.cpu_affinity(), host.load_averages(root)
     return Facts(
         device_type=device_type,
-        num_ranks=environment.default_ranks(device_type, preset, count, cores),
+        num_ranks=environment.default_ranks(device_type, preset, len(names), cores),
         backend=DEFAULT_FOR_DEVICE[device_type],
         torch_version=str(torch.__version__),
-        torch_gpus=tuple(torch.cuda.get_device_name(index) for index in range(count)),
+        torch_gpus=names,
         present_gpus=host.present_gpus(root),
-        unusable=host.unusable_accelerators(count, root),
-        gpus=visible(gpus, [getattr(torch.cuda.get_device_properties(i), "uuid", None) for i in range(count)]),
+        unusable=trouble or host.unusable_accelerators(len(names), root),
+        gpus=visible(gpus, uuids),
         no_gpu_facts=no_gpu_facts,
         own_process_id=os.getpid(),
         usable_cores=cores,
@@ -93,6 +93,18 @@ def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[st
         hostname=socket.gethostname(),
         host_address=usable_address(socket.gethostname()),
     )
+
+
+def torch_gpus() -> tuple[tuple[str, ...], list[Any], str | None]:
+    """(names, UUIDs) of the GPUs that torch sees, and what to say where it sees some and cannot use them."""
+    import torch
+
+    try:
+        found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    except RuntimeError as error:  # a driver that is too old, a device that fell off the bus
+        first = (str(error).splitlines() or ["no reason given"])[0]
+        return (), [], f"CUDA does not start: {first}; look at nvidia-smi and dmesg, or ask for --device cpu"
+    return tuple(facts.name for facts in found), [getattr(facts, "uuid", None) for facts in found], None
 
 
 def visible(gpus: tuple[GpuFacts, ...], uuids: list[Any]) -> tuple[GpuFacts, ...]:

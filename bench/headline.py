@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench import metrics
-from bench.table import show_number, show_seconds
+from bench.table import clean, show_number, show_seconds
 
 SPEEDS = ("busbw_gb_per_s", "tokens_per_s", "tflop_per_s", "membw_gb_per_s")
 """The first that a case has is its headline."""
@@ -14,7 +14,7 @@ SPEEDS = ("busbw_gb_per_s", "tokens_per_s", "tflop_per_s", "membw_gb_per_s")
 def headline(record: dict[str, Any]) -> str:
     """Of one measurement line: `1.23 ms  4.5 GB/s`, or why it has no speed."""
     if record["status"] != "ok":
-        return f"{record['status']}: {record['reason']}"
+        return clean(f"{record['status']}: {record['reason']}")
     view = metrics.CaseView(
         main=next(iter(record["variants"])),
         num_ranks=record["num_ranks"],

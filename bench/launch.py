@@ -66,10 +66,12 @@ def _is_slurm_step(environ: Mapping[str, str]) -> bool:
 
 def _number(environ: Mapping[str, str], name: str, missing: int | None = None) -> int:
     text = environ.get(name)
-    if text is None and missing is not None:
-        return missing
+    if text is None:
+        if missing is not None:
+            return missing
+        raise BenchError(f"{name} is not set in the environment, though its launcher sets it; start all ranks with it")
     try:
-        return int(str(text))
+        return int(text)
     except ValueError:
         raise BenchError(f"{name}={text!r} in the environment: a whole number; it comes from the launcher") from None
 
@@ -120,8 +122,9 @@ def _checked(joined: Joined) -> Joined:
 
 def first_host(nodes: str) -> str:
     """The first host of a Slurm host list: `gpu[003-007,9],login1` gives `gpu003`."""
-    match = re.match(r"([^\[,]+)(?:\[(\d+)[^\]]*\])?([^\[,]*)", nodes.strip())
-    return "" if match is None else match.group(1) + (match.group(2) or "") + match.group(3)
+    first = re.match(r"(\[[^\]]*\]|[^\[,])*", nodes.strip())
+    assert first is not None
+    return re.sub(r"\[(\w+)[^\]]*\]", r"\1", first.group())
 
 
 def connect(joined: Joined) -> Store:

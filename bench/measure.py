@@ -26,7 +26,8 @@ MAX_STREAMED_CALLS = 32
 STREAMED_SECONDS = 0.010
 """A streamed sample aims at this length, so that the one alignment before it weighs little."""
 MIN_ROUNDS_FOR_PRECISION = 20
-MIN_ROUNDS = 3
+MIN_ROUNDS = 6
+"""The fewest samples whose median has a 95% interval by order statistics; taken even where time is up."""
 NUM_BLOCKS_FOR_PRECISION = 5
 BLOCK_SECONDS = 0.05
 """A block lasts at least about this long: control messages between blocks then cost little of the time."""
@@ -94,7 +95,7 @@ class Sampler:
         taken: list[list[int]] = [[] for _ in self.runs]
         slowest: list[int] = []
         began = self.now()
-        size = self._first_block(round_seconds, limits)
+        size = min(self._first_block(round_seconds, limits), limits.max_rounds)
         reason, width = None, None
         while reason is None:
             block = self._block(size, len(slowest))
@@ -104,6 +105,7 @@ class Sampler:
             elapsed = self.now() - began
             reason, width = _decide(slowest, elapsed, limits)
             size = _next_block(size, elapsed / len(slowest), limits.seconds - elapsed)
+            size = max(1, min(size, limits.max_rounds - len(slowest)))
             code, size = control.broadcast_numbers(self.rank, [_CODES.index(reason), size])
             reason = _CODES[code]
         return Samples(
@@ -119,21 +121,23 @@ class Sampler:
         began = self.now()
         slowest: list[int] = []
         settled, num_rounds, round_seconds = 0, 0, 0.0
+        # The first call is cold: it says nothing of how many fit into a streamed sample. The second does.
+        fewest = 3 if self.timing == "streamed" else 2
         while not settled:
             round_began = self.now()
             block = self._block(1, num_rounds)
             slowest += control.maxima(self.rank, block[0])
             num_rounds += 1
-            if num_rounds == 1 and self.timing == "streamed":
+            if num_rounds == 2 and self.timing == "streamed":
                 self._choose_calls(block)
                 slowest = []
             round_seconds = self.now() - round_began
             done = _is_settled(slowest) or self.now() - began > max_seconds
-            settled = control.broadcast_numbers(self.rank, [int(done and num_rounds >= 2)])[0]
+            settled = control.broadcast_numbers(self.rank, [int(done and num_rounds >= fewest)])[0]
         return num_rounds, round_seconds
 
     def _choose_calls(self, block: list[list[int]]) -> None:
-        """K for each variant, from its slowest rank's first call, so that a sample lasts about 10 ms."""
+        """K for each variant, from one call on its slowest rank, so that a sample lasts about 10 ms."""
         slowest = control.maxima(self.rank, [max(samples) for samples in block])
         self.calls = [max(2, min(MAX_STREAMED_CALLS, round(STREAMED_SECONDS * 1e9 / max(1, ns)))) for ns in slowest]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from bench.errors import BenchError
 from bench.suite import Param
 
@@ -14,6 +16,7 @@ _UNITS = {
     "KB": 10**3,
     "MB": 10**6,
     "GB": 10**9,
+    "TB": 10**12,
 }
 
 
@@ -28,9 +31,12 @@ def parse_param(name: str, text: str, example: Param) -> Param:
         return parse_size(name, text)
     if isinstance(example, float):
         try:
-            return float(text)
+            value = float(text)
         except ValueError:
-            raise BenchError(f"{name}={text}: a number, such as 0.5") from None
+            value = math.nan
+        if not math.isfinite(value):
+            raise BenchError(f"{name}={text}: a number, such as 0.5")
+        return value
     if not text:
         raise BenchError(f"{name}=: a value is missing")
     return text
@@ -38,17 +44,16 @@ def parse_param(name: str, text: str, example: Param) -> Param:
 
 def parse_size(name: str, text: str) -> int:
     """A whole number above 0, with or without a binary (KiB, MiB, GiB) or decimal (KB, MB, GB) unit."""
+    number, factor = text.strip(), 1
     for unit in sorted(_UNITS, key=len, reverse=True):
-        if text.lower().endswith(unit.lower()):
-            number, factor = text[: -len(unit)].strip(), _UNITS[unit]
+        if number.lower().endswith(unit.lower()):
+            number, factor = number[: -len(unit)].strip(), _UNITS[unit]
             break
-    else:
-        number, factor = text, 1
     try:
         value = float(number) * factor if "." in number else int(number) * factor
     except ValueError:
         raise BenchError(f"{name}={text}: a whole number, or a size such as 64KiB, 1MiB or 4GiB") from None
-    if value != int(value) or value < 1:
+    if not 1 <= value < math.inf or value != int(value):
         raise BenchError(f"{name}={text}: a whole number of at least 1")
     return int(value)
 
@@ -73,8 +78,9 @@ def parse_seconds(name: str, text: str) -> float:
 
 def parse_share(name: str, text: str) -> float:
     """A share such as `2%` or `0.02`. Raises BenchError."""
+    number = text.strip()
     try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        value = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
     except ValueError:
         raise BenchError(f"{name} {text}: a share such as 2%") from None
     if not 0 < value < 1:

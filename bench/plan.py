@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.parse import parse_param
-from bench.suite import Case, Machine, Param, Params, Suite, case_id, format_param
+from bench.suite import Case, Machine, Param, Params, Suite, format_param
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     # The budgets leave room below the promised 45 s and 5 min for the end of the run and a slow machine.
-    "smoke": Preset("smoke", 38.0, 1, 0.5, 60.0),
+    "smoke": Preset("smoke", 40.0, 1, 0.5, 60.0),
     "standard": Preset("standard", 280.0, 3, 1.5, 120.0),
     "full": Preset("full", None, 3, 10.0, 900.0),
 }
@@ -100,7 +100,7 @@ class Plan:
             for name in ("cases", "left_out"):
                 fields[name] = tuple(PlannedCase(**c) for c in data[name])
             return Plan(**fields)
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise BenchError(f"the file's plan cannot be read ({error}); it was written by another version") from error
 
     def order(self, launch: int) -> list[int]:
@@ -136,10 +136,13 @@ def choose_cases(
     """The cases of a run: each suite's own for this machine, varied by `--set`, or just those named by `--case`.
 
     Suites take turns, so that what comes first tells something of each. Raises BenchError for a parameter that no case
-    has, a value that a parameter cannot take, and a case id that is none of a chosen suite's.
+    has, a value that a parameter cannot take, a case id that is none of a chosen suite's, and both options together.
     """
     if wanted:
-        return [_named_case(case, suites) for case in wanted]
+        if settings:
+            raise BenchError(f"--set {next(iter(settings))} with --case: an id says it all; leave one of them out")
+        named = [_named_case(case, suites, machine) for case in wanted]
+        return list({case.id: case for case in named}.values())
     unused = set(settings)
     per_suite: list[list[PlannedCase]] = []
     for suite in suites:
@@ -165,16 +168,20 @@ def _varied(rows: Iterable[Params], own: Mapping[str, Sequence[Param]]) -> list[
 def _unique(suite: Suite, rows: Iterable[Params]) -> list[PlannedCase]:
     seen: dict[str, PlannedCase] = {}
     for row in rows:
-        case: Case = suite.case(row)
-        if row.get("timing", "aligned") not in TIMINGS:
-            raise BenchError(f"{case.id}: timing is one of {', '.join(TIMINGS)}")
-        seen.setdefault(case.id, PlannedCase(suite.name, case.id, dict(case.params)))
+        case = _planned(suite, row)
+        seen.setdefault(case.id, case)
     return list(seen.values())
 
 
+def _planned(suite: Suite, row: Params) -> PlannedCase:
+    case: Case = suite.case(row)
+    if row.get("timing", TIMINGS[0]) not in TIMINGS:
+        raise BenchError(f"{case.id}: timing is one of {', '.join(TIMINGS)}")
+    return PlannedCase(suite.name, case.id, dict(case.params))
+
+
 def _values(suite: Suite, rows: Sequence[Params], name: str, texts: Sequence[str]) -> list[Param]:
-    example = next((row[name] for row in rows if name in row), suite.defaults.get(name, ""))
-    values = [parse_param(name, text, example) for text in texts]
+    values = [_value(suite, rows, name, text.strip()) for text in texts]
     choices = suite.choices.get(name)
     for value in values:
         if choices is not None and value not in choices:
@@ -185,41 +192,55 @@ def _values(suite: Suite, rows: Sequence[Params], name: str, texts: Sequence[str
     return values
 
 
-def _named_case(text: str, suites: Sequence[Suite]) -> PlannedCase:
+def _value(suite: Suite, rows: Sequence[Params], name: str, text: str) -> Param:
+    """A parameter's value as the suite itself has it (that may be a 0, or of one of two types), else of its type."""
+    own = [*suite.choices.get(name, ()), *(row[name] for row in [suite.defaults, *rows] if name in row)]
+    found = [value for value in own if format_param(value) == text]
+    return found[0] if found else parse_param(name, text, own[0])
+
+
+def _named_case(text: str, suites: Sequence[Suite], machine: Machine) -> PlannedCase:
     """A case from its id, such as `collective/all_reduce[num_bytes=1048576]`, whether a preset has it or not."""
-    head, _, tail = text.partition("[")
-    suite_name, _, op = head.partition("/")
-    suite = next((s for s in suites if s.name == suite_name), None)
-    if suite is None or not op or (tail and not tail.endswith("]")):
+    suite = next((s for s in suites if text.startswith(f"{s.name}/")), None)
+    if suite is None:
         names = ", ".join(s.name for s in suites)
         raise BenchError(f"--case {text}: not a case of {names}; an id looks like suite/op[name=value,...]: bench list")
-    params: Params = dict(suite.defaults)
-    rows = suite.cases(declared_machine(2, "cpu", "full"))
-    examples = {name: value for row in rows for name, value in row.items()}
-    if op != "run" or "op" in examples:
+    machines = (machine, replace(machine, preset="full"), declared_machine(2, "cpu", "full"))
+    rows = [row for each in machines for row in suite.cases(each)]
+    listed = next((row for row in rows if suite.case(row).id == text), None)
+    return _planned(suite, _parsed_case(text, suite, rows) if listed is None else listed)
+
+
+def _parsed_case(text: str, suite: Suite, rows: Sequence[Params]) -> Params:
+    """Parameters from an id that the suite does not list, of the same names as one that it lists."""
+    head, bracket, tail = text.partition("[")
+    op = head.removeprefix(f"{suite.name}/")
+    params: Params = {}
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if op != "run" or "op" in names:
         params["op"] = op
     for pair in filter(None, tail.removesuffix("]").split(",")):
         name, equals, value = pair.partition("=")
-        if not equals or name not in examples:
+        if not equals or name not in names or name in params:
             raise BenchError(
-                f"--case {text}: no parameter {name!r} in suite {suite.name}; it has {', '.join(examples)}"
+                f"--case {text}: no parameter {name!r} in suite {suite.name}, or twice; it has {', '.join(names)}"
             )
-        params[name] = parse_param(name, value, examples[name])
+        params[name] = _value(suite, rows, name, value)
+    params = suite.defaults | params
     _check_choices(text, suite, params)
     shapes = [set(row) for row in rows if row.get("op") == params.get("op")]
-    if set(params) not in shapes:
+    if set(params) not in shapes or bool(bracket) != tail.endswith("]"):
         raise BenchError(
             f"--case {text}: suite {suite.name} has no such case; take an id from `bench list {suite.name}`"
         )
-    return PlannedCase(suite.name, case_id(suite.name, params, suite.defaults), params)
+    return params
 
 
 def _check_choices(text: str, suite: Suite, params: Params) -> None:
     for name, choices in suite.choices.items():
         if name in params and params[name] not in choices:
-            raise BenchError(
-                f"--case {text}: {name} is one of {', '.join(format_param(c) for c in choices)}; bench list {suite.name}"
-            )
+            takes = ", ".join(format_param(c) for c in choices)
+            raise BenchError(f"--case {text}: {name} is one of {takes}; bench list {suite.name}")
 
 
 def declared_machine(world_size: int, device_type: str, preset: str, memory_bytes: int = 8 << 30) -> Machine:

@@ -43,11 +43,13 @@ class Counting:
         self.figure = ""
 
     def seconds_left(self) -> float:
-        """From the pace so far once a tenth is done, from the estimate before."""
+        """From the estimate, an upper bound; once a tenth is done also from the pace, the smaller unless it is over."""
         elapsed = self.now() - self.began
-        if self.num_done * 10 < self.total:
-            return max(0.0, self.estimate_seconds - elapsed)
-        return min(max(0.0, self.estimate_seconds - elapsed), elapsed / self.num_done * (self.total - self.num_done))
+        estimated = max(0.0, self.estimate_seconds - elapsed)
+        if not self.num_done or self.num_done * 10 < self.total:
+            return estimated
+        paced = elapsed / self.num_done * max(0, self.total - self.num_done)
+        return min(estimated, paced) if estimated else paced
 
     def line(self) -> str:
         left = int(self.seconds_left() + 0.5)
@@ -57,8 +59,14 @@ class Counting:
 class Lines(Counting):
     """One plain line for each finished case."""
 
-    def __init__(self, stream: TextIO, total: int, estimate_seconds: float) -> None:
-        super().__init__(total, estimate_seconds)
+    def __init__(
+        self,
+        stream: TextIO,
+        total: int,
+        estimate_seconds: float,
+        now: Callable[[], float] = clock.monotonic_seconds,
+    ) -> None:
+        super().__init__(total, estimate_seconds, now)
         self.stream = stream
 
     def ready(self, environment: dict[str, Any]) -> None: ...

@@ -117,8 +117,10 @@ class Recorder:
 
     @property
     def exit_code(self) -> int:
-        """What the cases alone make of it: 3 where any failed or is invalid."""
-        return EXIT_PARTIAL if self.counts["failed"] or self.counts["invalid"] else EXIT_OK
+        """What the cases alone make of it: 3 where any in the file failed or is invalid."""
+        before = () if self.resumed is None else self.resumed.latest()
+        statuses = {*(record["status"] for record in before), *self.counts.elements()}
+        return EXIT_PARTIAL if statuses & {"failed", "invalid"} else EXIT_OK
 
     def end(self, status: str, exit_code: int) -> None:
         """Write the end line, once, and take the display away."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
+from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -26,7 +28,13 @@ class Interval(NamedTuple):
 
 def median(samples: ArrayLike) -> float:
     """The median of at least one sample."""
-    return float(np.median(np.asarray(samples)))
+    values = np.asarray(samples)
+    middle = values.size // 2
+    # By hand, since numpy's own takes ten times as long for tens of samples.
+    if values.size % 2:
+        return float(np.partition(values, middle)[middle])
+    pair = np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1]
+    return (float(pair[0]) + float(pair[1])) / 2
 
 
 def quantiles(samples: ArrayLike, shares: Sequence[float]) -> list[float]:
@@ -54,7 +62,7 @@ def order_statistic(num_samples: int, confidence: float = CONFIDENCE) -> int | N
     """The k of `median_interval`, counted from 1; None where there is none."""
     tail = (1 - confidence) / 2
     # Within two of the normal approximation for every n; from there exact steps.
-    k = max(1, int(num_samples / 2 - t_quantile(1 - tail, math.inf) * math.sqrt(num_samples) / 2) + 2)
+    k = max(1, int(num_samples / 2 - NormalDist().inv_cdf(1 - tail) * math.sqrt(num_samples) / 2) + 2)
     while k > 0 and _half_binomial_cdf(k - 1, num_samples) > tail:
         k -= 1
     return k or None
@@ -84,7 +92,7 @@ def half_width(samples: ArrayLike, num_blocks: int) -> float | None:
     values = np.asarray(samples, dtype=float)
     if num_blocks < 2 or values.size < num_blocks:
         return None
-    medians = np.array([np.median(block) for block in np.array_split(values, num_blocks)])
+    medians = np.array([median(block) for block in np.array_split(values, num_blocks)])
     mean = float(medians.mean())
     if mean <= 0:
         return None
@@ -107,6 +115,7 @@ def log_t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interva
     return Interval(math.exp(centre - half), math.exp(centre + half))
 
 
+@cache
 def t_quantile(share: float, degrees: float) -> float:
     """The quantile of Student's t for 0 < share < 1 and `degrees` of freedom above 0; infinity: the normal.
 

@@ -21,8 +21,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import inspect
+import math
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -173,14 +174,12 @@ class Suite:
         return dict(getattr(self.module, "METRICS", {}))
 
     def cases(self, machine: Machine) -> list[Params]:
-        """The machine's cases, defaults filled in. Raises BenchError where the suite yields something else."""
-        rows = list(self.module.cases(machine))
+        """The machine's cases, defaults filled in. Raises BenchError where the suite raises or yields anything else."""
+        rows = _of_suite(f"suite {self.name}: cases() raised", lambda: list(self.module.cases(machine)))
         for row in rows:
-            if not isinstance(row, dict) or not all(
-                isinstance(k, str) and isinstance(v, bool | int | float | str) for k, v in row.items()
-            ):
+            if not isinstance(row, dict) or not all(isinstance(k, str) and is_param(v) for k, v in row.items()):
                 raise BenchError(
-                    f"suite {self.name}: cases() yielded {row!r}; yield a dict of str to bool, int, float or str"
+                    f"suite {self.name}: cases() yielded {row!r}; yield a dict of str to bool, int, finite float or str"
                 )
         return [self.defaults | row for row in rows]
 
@@ -214,12 +213,18 @@ def case_id(suite: str, params: Mapping[str, Param], defaults: Mapping[str, Para
         for name, value in sorted(params.items())
         if name != "op" and not (name in defaults and _same(value, defaults[name]))
     ]
-    return f"{suite}/{params.get('op', 'run')}[{','.join(shown)}]" if shown else f"{suite}/{params.get('op', 'run')}"
+    head = f"{suite}/{params.get('op', 'run')}"
+    return f"{head}[{','.join(shown)}]" if shown else head
 
 
 def _same(value: Param, default: Param) -> bool:
     # True == 1 in Python, but `x=true` and `x=1` are different parameters.
     return isinstance(value, bool) == isinstance(default, bool) and value == default
+
+
+def is_param(value: object) -> bool:
+    """Whether it is a value that a parameter can have; JSON has no NaN and no infinity."""
+    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def format_param(value: Param) -> str:
@@ -268,9 +273,15 @@ def load_all(references: Iterable[str]) -> list[Suite]:
     return list(suites.values())
 
 
-def _load_builtin(name: str) -> ModuleType:
-    module: ModuleType = _importing(name, lambda: importlib.import_module(f"suites.{name}"))
-    return module
+def _load_builtin(name: str) -> Any:
+    """Raises BenchError where `import suites` finds another package than the product's own."""
+    spec = importlib.util.find_spec("suites")
+    found = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
+    if found and _builtin_folder() not in (Path(found).resolve(), Path(found).resolve().parent):
+        raise BenchError(
+            f"another package named `suites` is in the way: {found}; move it, or take its folder off PYTHONPATH"
+        )
+    return _importing(name, lambda: importlib.import_module(f"suites.{name}"))
 
 
 def _load_path(path: Path) -> ModuleType:
@@ -287,50 +298,61 @@ def _load_path(path: Path) -> ModuleType:
 
 
 def _importing(reference: str, load_module: Callable[[], Any]) -> Any:
+    return _of_suite(f"suite {reference!r} cannot be imported:", load_module)
+
+
+def _of_suite(what: str, call: Callable[[], Any]) -> Any:
+    """Call a suite's own code; whatever a stranger's module raises is the user's to mend."""
     try:
-        return load_module()
+        return call()
     except BenchError:
         raise
-    except Exception as error:
-        other = sys.modules.get("suites")
-        where = getattr(other, "__file__", None) or next(iter(getattr(other, "__path__", [])), None)
-        if other is not None and where and Path(where).resolve().parent != _builtin_folder() != Path(where).resolve():
-            raise BenchError(
-                f"another package named `suites` is in the way: {where}; move it, or take its folder off PYTHONPATH"
-            ) from error
-        raise BenchError(
-            f"suite {reference!r} cannot be imported: {type(error).__name__}: {error}{_place(error)}; mend the file"
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise BenchError(f"{what} {_described(error)}; mend the file") from error
 
 
-def _place(error: BaseException) -> str:
-    if isinstance(error, SyntaxError):
-        return f" (line {error.lineno})"
-    frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+def _described(error: BaseException) -> str:
+    """Type, text and place; a SyntaxError's text has its place already."""
+    files = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+    known = isinstance(error, SyntaxError) or not files
+    place = "" if known else f" ({Path(files[-1].filename).name}, line {files[-1].lineno})"
+    return f"{type(error).__name__}: {error}{place}"
 
 
-def _source_of(reference: str, name: str) -> Path:
-    """A module's file, found without importing it: it may well import torch."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        raise BenchError(f"suite {reference!r}: MACHINERY names {name!r}, and there is no such module")
-    return Path(spec.origin)
+def _is_metric(row: object) -> bool:
+    return isinstance(row, tuple | list) and len(row) == 2 and isinstance(row[0], str) and row[1] in _DIRECTIONS
 
 
-def _checked(reference: str, module: ModuleType, name: str | None = None) -> Suite:
+_DIRECTIONS = ("higher", "lower", "neither")
+_TABLES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "DEFAULTS": (is_param, "bool, int, finite float or str"),
+    "CHOICES": (
+        lambda row: isinstance(row, tuple | list) and bool(row) and all(map(is_param, row)),
+        "a tuple of values",
+    ),
+    "METRICS": (_is_metric, f"(unit, {' | '.join(_DIRECTIONS)})"),
+}
+
+
+def _checked(reference: str, module: Any, name: str | None = None) -> Suite:
+    """Raises BenchError where the module does not keep the contract."""
+    if not isinstance(module, ModuleType) or module.__file__ is None:
+        raise BenchError(f"{reference!r} is not a suite: it is {type(module).__name__}, not a module with a file")
     for needed in ("cases", "prepare"):
         if not callable(getattr(module, needed, None)):
             raise BenchError(
                 f"{reference!r} is not a suite: it defines no function {needed}(); `bench list --template` prints one"
             )
-    source = Path(str(module.__file__))
-    machinery = [_source_of(reference, name) for name in getattr(module, "MACHINERY", ())]
+    for table, (fits, form) in _TABLES.items():
+        rows = getattr(module, table, {})
+        if not isinstance(rows, dict) or not all(isinstance(k, str) and fits(v) for k, v in rows.items()):
+            raise BenchError(f"suite {reference!r}: {table} is {rows!r}; it is a dict of str to {form}")
+    source = Path(module.__file__)
     doc = (module.__doc__ or "").strip().splitlines()
     return Suite(
         name=name or source.stem,
         reference=reference,
         summary=doc[0] if doc else "(no summary: the first docstring line)",
-        sha256=hashlib.sha256(b"".join(path.read_bytes() for path in [source, *machinery])).hexdigest(),
+        sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
         module=module,
     )

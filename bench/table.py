@@ -121,43 +121,44 @@ def _terminal(tables: Sequence[Table], colour: bool) -> str:
     return "\n".join(_terminal_table(table, colour) for table in tables)
 
 
+_BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
+_GAP = "   "
+
+
 def _terminal_table(table: Table, colour: bool) -> str:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    drawn = RichTable(box=SIMPLE_HEAD, title_justify="left", pad_edge=False, show_edge=False)
-    cells = _cells(table)
-    for column in table.columns:
-        drawn.add_column(Text(clean(column.head)), justify=column.align, no_wrap=True)
-    for row in cells:
-        # Text, not str: an id such as `all_reduce[num_bytes=4]` would be read as markup.
-        drawn.add_row(*(Text(cell) for cell in row))
-    heads = [[clean(column.head) for column in table.columns]]
-    # Wide characters take two cells; 3 for each gap between columns.
-    width = sum(max(_width(row[i]) for row in heads + cells) + 3 for i in range(len(table.columns)))
-    out = io.StringIO()
-    console = Console(
-        file=out,
-        width=max(80, width),
-        force_terminal=colour,
-        no_color=not colour,
-        highlight=False,
-        legacy_windows=False,
-    )
-    console.print(Text(clean(table.title), style="bold"), no_wrap=True, overflow="ignore", crop=False)
+    """Drawn here rather than by rich, which cuts cells at a width and takes a millisecond a row."""
+    lines = [_styled(clean(table.title), _BOLD, colour)] if table.title else []
     if table.rows:
-        console.print(drawn)
-    for note in table.footnotes:
-        console.print(Text(clean(note), style="dim"), no_wrap=True, overflow="ignore", crop=False)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+        heads, cells = [clean(column.head) for column in table.columns], _cells(table)
+        widths = [max(map(_width, cells_of)) for cells_of in zip(heads, *cells, strict=True)]
+        lines += [
+            _styled(_line(heads, widths, table.columns), _BOLD, colour),
+            "-" * (sum(widths) + 3 * len(widths) - 3),
+        ]
+        lines += [_line(row, widths, table.columns) for row in cells]
+    lines += [_styled(clean(note), _DIM, colour) for note in table.footnotes]
+    return "\n".join(lines) + "\n"
 
 
-def _width(cell: str) -> int:
+def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column]) -> str:
+    padded = []
+    for cell, width, column in zip(cells, widths, columns, strict=True):
+        blanks = " " * (width - _width(cell))
+        padded.append(blanks + cell if column.align == "right" else cell + blanks)
+    return _GAP.join(padded).rstrip()
+
+
+def _styled(text: str, style: str, colour: bool) -> str:
+    return f"{style}{text}{_PLAIN}" if colour else text
+
+
+def _width(text: str) -> int:
+    """Cells of a terminal: wide characters take two."""
+    if text.isascii():
+        return len(text)
     from rich.cells import cell_len
 
-    return cell_len(cell)
+    return cell_len(text)
 
 
 def _cells(table: Table) -> list[list[str]]:

@@ -9,6 +9,7 @@ so that it costs the timed parts nothing.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import sysconfig
 import threading
@@ -90,7 +91,8 @@ class Watchdog:
         assert self._main is not None
         frame = sys._current_frames().get(self._main)
         stack = traceback.extract_stack(frame) if frame is not None else []
-        waits = any("torch/distributed/" in Path(entry.filename).as_posix() for entry in stack[-6:])
+        # On a GPU the wait for a collective is one for the device.
+        waits = any(re.search("torch/(distributed|cuda)/", Path(entry.filename).as_posix()) for entry in stack[-6:])
         own = [entry for entry in stack if not _is_library(entry.filename)]
         last = own[-1] if own else None
         place = f"{Path(last.filename).name}:{last.lineno} {last.name}" if last else "unknown"
@@ -127,4 +129,4 @@ def who_is_missing(reports: Mapping[int, Report], num_ranks: int, timeout_second
         phases = ", ".join(f"rank {r.rank} ({r.host}, {r.phase})" for r in reports.values())
         return f"{head}every rank waits in communication: {phases}"
     named = "; ".join(f"rank {r.rank} on {r.host} in phase {r.phase}, at {r.frame}" for r in busy)
-    return f"{head}{named}" + ("" if len(busy) == num_ranks else "; the others wait for it in communication")
+    return f"{head}{named}" + ("" if len(busy) == num_ranks else "; the others wait in communication")

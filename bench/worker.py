@@ -7,6 +7,7 @@ differs (who writes the file, what happens when a generation breaks) is in `benc
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,33 +27,37 @@ if TYPE_CHECKING:
 GROUP_TIMEOUT_FACTOR = 3.0
 """The process groups' own time-out must not fire before the watchdog has said which rank is missing."""
 MIN_SAMPLING_SECONDS = 0.03
+FIRST_OVERHEAD_SECONDS = 0.3
+LEARNING_SHARE = 0.3
 
 
-@dataclass
 class Pace:
-    """Shares what time is left among the cases that are left; only rank 0's counts."""
+    """Shares what time is left among the cases that are left; only rank 0's counts.
 
-    seconds_left: float | None
-    cap_seconds: float
-    overhead_seconds: float = 0.3
-    """What a case takes besides its samples: prepare, check, warm-up; learnt on the way."""
+    What a case takes besides its samples (prepare, check, warm-up, trace) is learnt on the way, suite by suite.
+    """
 
-    def __post_init__(self) -> None:
-        self._ends = None if self.seconds_left is None else clock.monotonic_seconds() + self.seconds_left
+    def __init__(self, seconds_left: float | None, cap_seconds: float, suites: Sequence[str]) -> None:
+        self.cap_seconds = cap_seconds
+        self.left = list(suites)
+        self.overhead_seconds = dict.fromkeys(suites, FIRST_OVERHEAD_SECONDS)
+        self._ends = None if seconds_left is None else clock.monotonic_seconds() + seconds_left
 
-    def sampling_seconds(self, num_cases_left: int) -> float | None:
+    def sampling_seconds(self) -> float | None:
         """Seconds of samples for the next case; None: no time is left for it."""
         if self._ends is None:
             return self.cap_seconds
         left = self._ends - clock.monotonic_seconds()
         if left <= 0:
             return None
-        share = left / num_cases_left
-        return max(MIN_SAMPLING_SECONDS, min(self.cap_seconds, (share - self.overhead_seconds) / 1.25))
+        around = sum(self.overhead_seconds[suite] for suite in self.left)
+        return max(MIN_SAMPLING_SECONDS, min(self.cap_seconds, (left - around) / len(self.left)))
 
-    def learn(self, case_seconds: float, sampling_seconds: float) -> None:
-        extra = max(0.0, case_seconds - 1.25 * sampling_seconds)
-        self.overhead_seconds += 0.2 * (extra - self.overhead_seconds)
+    def finished(self, case_seconds: float, sampling_seconds: float) -> None:
+        """The next case is done; it took so long, of which so much was meant for its samples."""
+        suite = self.left.pop(0)
+        extra = max(0.0, case_seconds - sampling_seconds)
+        self.overhead_seconds[suite] += LEARNING_SHARE * (extra - self.overhead_seconds[suite])
 
 
 @dataclass
@@ -73,19 +78,20 @@ class Generation:
         Raises Broken where the ranks cannot meet any more.
         """
         plan, pending = self.session.plan, self.session.pending
-        pace = Pace(self.session.seconds_left, plan.case_seconds)
-        for done, index in enumerate(pending):
+        pace = Pace(self.session.seconds_left, plan.case_seconds, [plan.cases[index].suite for index in pending])
+        for index in pending:
             self.watchdog.restart()
             self.watchdog.enter("between cases")
-            seconds = pace.sampling_seconds(len(pending) - done)
+            seconds = pace.sampling_seconds()
             # Microseconds, or -1 for no time left: whole numbers travel exactly.
             micro = control.broadcast_numbers(self.rank, [-1 if seconds is None else round(seconds * 1e6)])[0]
             if micro < 0:
                 self._say_left_out(index)
+                pace.finished(0.0, 0.0)
                 continue
             began = clock.monotonic_seconds()
             sound = self._run_case(index, Limits(plan.precision, micro / 1e6))
-            pace.learn(clock.monotonic_seconds() - began, micro / 1e6)
+            pace.finished(clock.monotonic_seconds() - began, micro / 1e6)
             if not sound:
                 return False
         return True
