@@ -143,7 +143,7 @@ def _columns(own: OwnMetrics) -> list[Column]:
     columns += [column(name, head, show) for name, (head, show) in _HEADS.items()]
     for name, (unit, _) in own.items():
         if name not in metrics.METRICS:
-            head = f"{name} {_UNIT_IN_HEAD.get(unit, unit)}".strip()
+            head = f"{name.replace('_', ' ')} {_UNIT_IN_HEAD.get(unit, unit)}".strip()
             columns.append(column(name, head, _SHOW_UNIT.get(unit, show_number)))
     return [*columns, column("marks", "notes", show_text, "left")]
 

@@ -23,6 +23,7 @@ import importlib
 import importlib.util
 import math
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -312,11 +313,16 @@ def _of_suite(what: str, call: Callable[[], Any]) -> Any:
 
 
 def _described(error: BaseException) -> str:
-    """Type, text and place; a SyntaxError's text has its place already."""
-    files = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
-    known = isinstance(error, SyntaxError) or not files
-    place = "" if known else f" ({Path(files[-1].filename).name}, line {files[-1].lineno})"
+    """Type, text, and the last place outside libraries and the engine; a SyntaxError's text has its place already."""
+    others = ("<", sysconfig.get_path("stdlib"), str(Path(__file__).parent))
+    own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
+    known = isinstance(error, SyntaxError) or not own
+    place = "" if known else f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
     return f"{type(error).__name__}: {error}{place}"
+
+
+def _are_params(row: object) -> bool:
+    return isinstance(row, tuple | list) and bool(row) and all(map(is_param, row))
 
 
 def _is_metric(row: object) -> bool:
@@ -326,10 +332,7 @@ def _is_metric(row: object) -> bool:
 _DIRECTIONS = ("higher", "lower", "neither")
 _TABLES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "DEFAULTS": (is_param, "bool, int, finite float or str"),
-    "CHOICES": (
-        lambda row: isinstance(row, tuple | list) and bool(row) and all(map(is_param, row)),
-        "a tuple of values",
-    ),
+    "CHOICES": (_are_params, "a tuple of values"),
     "METRICS": (_is_metric, f"(unit, {' | '.join(_DIRECTIONS)})"),
 }
 

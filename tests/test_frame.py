@@ -12,7 +12,7 @@ import bench
 from bench import frame
 from bench.errors import BenchError
 from bench.result import load
-from results import GPU, MILLISECOND, header, measurement, not_ok, save
+from tests.results import GPU, MILLISECOND, header, measurement, not_ok, save
 
 MS = MILLISECOND
 A, B = "collective/all_reduce[num_bytes=4]", "compute/matmul[size=8]"

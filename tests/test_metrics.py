@@ -8,7 +8,7 @@ import pytest
 
 from bench import frame, metrics
 from bench.result import load
-from results import GPU, MILLISECOND, header, measurement, not_ok, save
+from tests.results import GPU, MILLISECOND, header, measurement, not_ok, save
 
 MS = MILLISECOND
 CASE = "collective/all_reduce[num_bytes=1000000]"

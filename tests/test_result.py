@@ -12,7 +12,7 @@ import pytest
 from bench import result as module
 from bench.errors import BenchError
 from bench.result import Writer, load, load_many, new_path
-from results import end, header, measurement, save
+from tests.results import end, header, measurement, save
 
 A, B = "collective/all_reduce[num_bytes=4]", "collective/barrier"
 
@@ -160,7 +160,7 @@ BAD = {
     "text": (lambda path: path.write_text("# nccl-tests\nsize time\n"), "not a bench result"),
     "binary": (lambda path: path.write_bytes(bytes(range(256)) * 10), "binary"),
     "pickle": (_pickled, "binary"),
-    "torn header": (lambda path: path.write_bytes(json.dumps(header(), separators=(",", ":")).encode()[:90]), "first line"),
+    "torn header": (lambda path: path.write_bytes(json.dumps(header(), separators=(",", ":"))[:90].encode()), "first"),
     "newer": (lambda path: save(path, header(schema=99)), "schema 99.*update bench"),
     "odd schema": (lambda path: save(path, header(schema="one")), "schema 'one'"),
     "no plan": (lambda path: path.write_text('{"kind": "header", "schema": 1, "label": ""}\n'), "architecture None"),

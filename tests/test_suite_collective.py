@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from ranks import cpu_machine, on_ranks, run_case
+from tests.ranks import cpu_machine, on_ranks, run_case
 
 from bench.errors import BenchError, Skip
 from bench.suite import Check, Machine, load

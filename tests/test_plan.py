@@ -1,0 +1,282 @@
+"""From presets, `--set` and `--case` to a plan: which cases, in which order, and what fits."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from bench.errors import BenchError
+from bench.plan import (
+    PRESETS,
+    Plan,
+    PlannedCase,
+    SuiteFacts,
+    choose_cases,
+    declared_machine,
+    estimate_seconds,
+    fit_budget,
+)
+from bench.suite import Params, Suite, builtin_names, load
+from tests.ranks import cpu_machine
+
+MACHINE = cpu_machine(2)
+
+
+def a_suite(name: str, rows: Sequence[Params], **tables: Any) -> Suite:
+    module = ModuleType(name)
+    module.__dict__.update(tables, cases=lambda machine: [dict(row) for row in rows])
+    return Suite(name=name, reference=name, summary="", sha256=name * 8, module=module)
+
+
+def ids(suites: Sequence[Suite], settings: Mapping[str, Sequence[str]] | None = None, *wanted: str) -> list[str]:
+    return [case.id for case in choose_cases(suites, MACHINE, settings or {}, wanted)]
+
+
+SUM = a_suite(
+    "sum",
+    [{"op": "add", "size": 8}, {"op": "add", "size": 16}, {"op": "mul", "size": 8}],
+    DEFAULTS={"dtype": "float32", "timing": "aligned"},
+    CHOICES={"op": ("add", "mul"), "dtype": ("float32", "bfloat16")},
+)
+COPY = a_suite("copy", [{"num_bytes": 4}])
+ODD = a_suite("odd", [{"axis": 0}, {"axis": -1}, {"axis": 0.5}, {"axis": "a,b]"}, {"axis": True}])
+
+
+def test_suites_take_turns_until_each_has_given_all() -> None:
+    assert ids([SUM, COPY]) == ["sum/add[size=8]", "copy/run[num_bytes=4]", "sum/add[size=16]", "sum/mul[size=8]"]
+
+
+def test_parameters_are_all_there_with_their_defaults() -> None:
+    first = choose_cases([SUM], MACHINE, {}, [])[0]
+    assert first == PlannedCase(
+        "sum", "sum/add[size=8]", {"op": "add", "size": 8, "dtype": "float32", "timing": "aligned"}
+    )
+
+
+def test_set_gives_alternatives_to_every_case_that_has_the_parameter() -> None:
+    assert ids([SUM, COPY], {"dtype": ["float32", "bfloat16"], "op": ["add"]}) == [
+        "sum/add[size=8]",
+        "copy/run[num_bytes=4]",  # has neither parameter
+        "sum/add[dtype=bfloat16,size=8]",
+        "sum/add[size=16]",
+        "sum/add[dtype=bfloat16,size=16]",
+        # mul with op=add is add at size 8 again, and measured once
+    ]
+
+
+def test_set_keeps_one_of_equal_cases() -> None:
+    assert ids([SUM], {"size": ["1KiB", "1024"]}) == ["sum/add[size=1024]", "sum/mul[size=1024]"]
+
+
+def test_set_takes_what_the_suite_itself_has_even_where_it_is_no_size() -> None:
+    assert ids([ODD], {"axis": ["0", "-1", "0.5", "true"]}) == [
+        "odd/run[axis=0]",
+        "odd/run[axis=-1]",
+        "odd/run[axis=0.5]",
+        "odd/run[axis=true]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"sizes": ["8"]}, "--set sizes: no chosen suite has it; parameters: dtype, num_bytes, op, size, timing"),
+        ({"dtype": ["int8"]}, "--set dtype=int8: suite sum takes float32, bfloat16"),
+        ({"size": ["big"]}, "size=big: a whole number"),
+        ({"size": ["0"]}, "size=0: a whole number of at least 1"),
+        ({"timing": ["both"]}, "timing is one of aligned, streamed"),
+        ({"op": ["add", ""]}, "op=: a value is missing"),
+    ],
+)
+def test_set_refuses_by_name_and_value(settings: Mapping[str, Sequence[str]], complaint: str) -> None:
+    with pytest.raises(BenchError, match=re.escape(complaint)):
+        ids([SUM, COPY], settings)
+
+
+def test_case_chooses_in_the_order_given_and_once() -> None:
+    wanted = ("sum/mul[size=8]", "copy/run[num_bytes=4]", "sum/mul[size=8]", "sum/mul[dtype=float32,size=8]")
+    assert ids([SUM, COPY], None, *wanted) == ["sum/mul[size=8]", "copy/run[num_bytes=4]"]
+
+
+def test_case_may_have_values_that_no_preset_has() -> None:
+    case = choose_cases([SUM], MACHINE, {}, ["sum/mul[dtype=bfloat16,size=1MiB,timing=streamed]"])[0]
+    assert case.id == "sum/mul[dtype=bfloat16,size=1048576,timing=streamed]"
+    assert case.params == {"op": "mul", "size": 1048576, "dtype": "bfloat16", "timing": "streamed"}
+
+
+@pytest.mark.parametrize("axis", [0, -1, 0.5, "a,b]", True])
+def test_case_takes_every_id_that_is_listed(axis: bool | int | float | str) -> None:
+    case = ODD.case({"axis": axis})
+    (chosen,) = choose_cases([ODD], MACHINE, {}, [case.id])
+    assert chosen == PlannedCase("odd", case.id, {"axis": axis})
+    assert type(chosen.params["axis"]) is type(axis)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "complaint"),
+    [
+        ("other/add[size=8]", "--case other/add[size=8]: not a case of sum, copy"),
+        ("sum", "--case sum: not a case of sum, copy"),
+        ("", "--case : not a case of sum, copy"),
+        ("sum/", "--case sum/: op is one of add, mul"),
+        ("sum/sub[size=8]", "--case sum/sub[size=8]: op is one of add, mul"),
+        ("sum/add", "--case sum/add: suite sum has no such case"),
+        ("sum/add[size=8", "--case sum/add[size=8: suite sum has no such case"),
+        ("sum/add[size=8]]", "size=8]: a whole number"),
+        ("sum/add[size]", "no parameter 'size' in suite sum"),
+        ("sum/add[width=8]", "no parameter 'width' in suite sum, or twice; it has dtype, timing, op, size"),
+        ("sum/add[size=8,size=16]", "no parameter 'size' in suite sum, or twice"),
+        ("sum/add[op=mul,size=8]", "no parameter 'op' in suite sum, or twice"),
+        ("sum/add[size=x]", "size=x: a whole number"),
+        ("sum/add[dtype=int8,size=8]", "dtype is one of float32, bfloat16"),
+        ("sum/add[size=8,timing=both]", "timing is one of aligned, streamed"),
+        ("copy/add[num_bytes=4]", "suite copy has no such case; take an id from `bench list copy`"),
+    ],
+)
+def test_case_refuses_by_id(wanted: str, complaint: str) -> None:
+    with pytest.raises(BenchError, match=re.escape(complaint)):
+        ids([SUM, COPY], None, wanted)
+
+
+def test_case_and_set_do_not_go_together() -> None:
+    with pytest.raises(BenchError, match="--set size with --case"):
+        ids([SUM], {"size": ["8"]}, "sum/add[size=8]")
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_every_id_of_a_built_in_suite_leads_back_to_its_case(name: str) -> None:
+    suite, machine = load(name), declared_machine(2, "cpu", "full")
+    listed = choose_cases([suite], machine, {}, [])
+    assert len(listed) == len(suite.cases(machine)), "no case twice"
+    assert choose_cases([suite], machine, {}, [case.id for case in listed]) == listed
+    assert choose_cases([suite], cpu_machine(1), {}, [listed[-1].id]) == [listed[-1]]
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_every_id_of_a_built_in_suite_can_be_read_without_the_list(name: str) -> None:
+    suite, machine = load(name), declared_machine(2, "cpu", "full")
+    listed = choose_cases([suite], machine, {}, [])
+    dtype = str(suite.defaults["dtype"])
+    explicit = [
+        case.id.replace("[", f"[dtype={dtype},") if case.params["dtype"] == dtype and "[" in case.id else case.id
+        for case in listed
+    ]
+    assert choose_cases([suite], machine, {}, explicit) == listed
+
+
+def a_plan(num_cases: int = 8, **changes: Any) -> Plan:
+    plan = Plan(
+        preset="standard",
+        suites=(SuiteFacts("sum", "./sum.py", "Sums.", "ab" * 32, {"speed": ("GB/s", "higher")}),),
+        cases=tuple(PlannedCase("sum", f"sum/run[size={n}]", {"size": n, "exact": True}) for n in range(1, num_cases + 1)),
+        left_out=(PlannedCase("sum", "sum/run[size=99]", {"size": 99, "exact": False}),),
+        world_size=2,
+        device_type="cpu",
+        backend="gloo",
+        launches=3,
+        case_seconds=2.0,
+        budget_seconds=None,
+        timeout_seconds=60.0,
+        precision=0.02,
+        seed=7,
+        threads_per_rank=1,
+        label="run",
+        options={"preset": "standard", "suites": ["./sum.py"]},
+    )
+    return replace(plan, **changes)
+
+
+def test_a_plan_survives_json() -> None:
+    plan = a_plan()
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json(), allow_nan=False))) == plan
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data.pop("seed"),
+        lambda data: data.update(colour="red"),
+        lambda data: data.update(cases=[{"suite": "sum"}]),
+        lambda data: data.update(cases=None),
+        lambda data: data.update(suites=[{**data["suites"][0], "metrics": ["GB/s"]}]),
+        lambda data: data.update(suites=["sum"]),
+    ],
+)
+def test_what_is_no_plan_is_refused(spoil: Callable[[dict[str, Any]], object]) -> None:
+    data = a_plan().to_json()
+    spoil(data)
+    with pytest.raises(BenchError, match="the file's plan cannot be read"):
+        Plan.from_json(data)
+
+
+def test_the_first_launch_goes_as_planned_and_later_ones_by_the_seed() -> None:
+    plan = a_plan(num_cases=40)
+    planned = list(range(40))
+    assert plan.order(0) == planned
+    assert sorted(plan.order(1)) == planned
+    assert plan.order(1) == a_plan(num_cases=40).order(1)
+    orders = [planned, plan.order(1), plan.order(2), a_plan(num_cases=40, seed=8).order(1)]
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def test_an_order_leaves_the_program_s_random_numbers_alone() -> None:
+    before = random.getstate()
+    a_plan().order(1)
+    assert random.getstate() == before
+
+
+def test_plans_are_the_same_work_whatever_their_labels_and_times() -> None:
+    plan = a_plan()
+    assert plan.same_work(a_plan(label="other", seed=1, launches=1, budget_seconds=9.0))
+    changed = SuiteFacts("sum", "./sum.py", "Sums.", "cd" * 32, {})
+    for other in (
+        a_plan(num_cases=7),
+        a_plan(world_size=4),
+        a_plan(threads_per_rank=2),
+        a_plan(suites=(changed,)),
+    ):
+        assert not plan.same_work(other)
+
+
+def test_without_a_budget_all_fits() -> None:
+    plan = a_plan()
+    assert fit_budget(plan) is plan
+
+
+def test_a_budget_keeps_the_most_telling_cases() -> None:
+    # 2 launches of 6 s to start leave 2 s, 1 s a launch: 4 cases of 0.25 s.
+    plan = a_plan(left_out=(), launches=2, budget_seconds=14.0)
+    fitted = fit_budget(plan)
+    assert [case.params["size"] for case in fitted.cases] == [1, 2, 3, 4]
+    assert [case.params["size"] for case in fitted.left_out] == [5, 6, 7, 8]
+    assert fit_budget(replace(plan, budget_seconds=100.0)).cases == plan.cases
+
+
+def test_a_budget_too_small_for_a_single_case_is_refused() -> None:
+    with pytest.raises(BenchError, match=r"--budget 18\.5s with 3 launch\(es\): starting them takes about 18 s"):
+        fit_budget(a_plan(launches=3, budget_seconds=18.5))
+
+
+def test_the_estimate_is_an_upper_bound_of_sampling_within_the_budget() -> None:
+    # 3 x (6 + 8 x (2 x 1.25 + 0.3)) = 3 x 28.4
+    assert estimate_seconds(a_plan()) == pytest.approx(85.2)
+    assert estimate_seconds(a_plan(budget_seconds=40.0)) == 40.0
+    assert estimate_seconds(a_plan(budget_seconds=400.0)) == pytest.approx(85.2)
+
+
+def test_presets_keep_what_the_command_s_help_promises() -> None:
+    assert list(PRESETS) == ["smoke", "standard", "full"]
+    smoke, standard, full = PRESETS.values()
+    assert (smoke.launches, standard.launches) == (1, 3)
+    assert smoke.budget_seconds is not None
+    assert smoke.budget_seconds <= 45
+    assert standard.budget_seconds is not None
+    assert standard.budget_seconds <= 300
+    assert full.budget_seconds is None

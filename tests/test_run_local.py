@@ -1,0 +1,202 @@
+"""`bench run` with ranks of its own, through the real command: what is saved, and what happens when things go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.command import BENCH, FAULTY, SUITES, call, saved, start
+
+TINY = str(SUITES / "tiny.py")
+QUICK = ("--preset", "smoke", "--budget", "10m")
+"""The smoke preset's short samples, with so much time that a busy machine leaves nothing out."""
+
+
+def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
+    done = call("run", TINY, *QUICK, "--launches", "2", "--label", "two launches", "-o", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    file = saved(tmp_path)
+    # Every case in each launch, all ranks' samples, equally many of them.
+    assert sorted((m["launch"], m["case"]) for m in file.measurements) == [
+        (launch, f"tiny/{op}") for launch in (0, 1) for op in ("first", "second", "third")
+    ]
+    for record in file.measurements:
+        rows = record["variants"]["full"]["nanoseconds"]
+        assert len(rows) == 2
+        assert len(rows[0]) == len(rows[1]) == len(record["variants"]["nothing"]["nanoseconds"][0]) >= 6
+        assert record["check"] == {"error": 0.0, "tolerance": 0.0, "scope": "full", "error_after": 0.0}
+        # Two traced calls on each rank, of one span each; none came from the timed samples.
+        assert sorted((s[0], s[1], s[2]) for s in record["spans"]) == [(r, c, "sum") for r in (0, 1) for c in (0, 1)]
+        assert record["derived"]["slowest_rank_seconds"] > 0
+    assert file.end is not None
+    assert (file.end["status"], file.end["exit_code"]) == ("complete", 0)
+    assert file.header["plan"]["suites"][0]["sha256"]
+    assert len(file.header["environment"]["ranks"]) == 2
+    # stdout has the table and the closing lines, stderr the progress.
+    assert f"saved: {file.path}" in done.stdout
+    assert "bench run --like" in done.stdout
+    assert "[6/6]" in done.stderr
+    assert "[6/6]" not in done.stdout
+
+
+def test_show_reads_what_run_saved(tmp_path: Path) -> None:
+    made = call("run", TINY, *QUICK, "--set", "timing=streamed", "--set", "op=first", "-o", str(tmp_path))
+    assert made.returncode == 0, made.stderr
+    file = saved(tmp_path)
+    (row,) = json.loads(call("show", str(file.path), "--format", "json").stdout)
+    assert row["case"] == "tiny/first[timing=streamed]"
+    assert row["params"] == {"op": "first", "timing": "streamed"}
+    assert (row["status"], row["reason"], row["num_ranks"]) == ("ok", None, 2)
+    assert row["mfu"] is row["tokens_per_s"] is None
+    calls = file.measurements[0]["variants"]["full"]["calls"]
+    assert 2 <= calls <= 32
+    rows = file.measurements[0]["variants"]["full"]["nanoseconds"]
+    slowest = sorted(max(pair) / calls / 1e9 for pair in zip(*rows, strict=True))
+    assert row["seconds_min"] == pytest.approx(slowest[0])
+    assert row["seconds_max"] == pytest.approx(slowest[-1])
+    assert row["busbw_gb_per_s"] == pytest.approx(row["algbw_gb_per_s"])  # the factor is 1 at two ranks
+    assert row["algbw_gb_per_s"] == pytest.approx(32 / row["seconds_median"] / 1e9)
+
+
+def test_what_breaks_is_saved_and_the_run_goes_on(tmp_path: Path) -> None:
+    ops = "none,raise_one,raise_all,prepare_one,skip_one,memory,wrong,not_a_number,wrong_after,no_work,kill,last"
+    done = call("run", FAULTY, *QUICK, "--set", f"op={ops}", "-o", str(tmp_path))
+    assert done.returncode == 3, done.stderr
+    file = saved(tmp_path)
+    assert file.statuses() == {
+        "none": "ok",
+        "raise_one": "failed",
+        "raise_all": "failed",
+        "prepare_one": "failed",
+        "skip_one": "skipped",
+        "memory": "skipped",
+        "wrong": "invalid",
+        "not_a_number": "invalid",
+        "wrong_after": "invalid",
+        "no_work": "failed",
+        "kill": "failed",
+        "last": "ok",
+    }
+    assert "rank 1" in file.of("raise_one")["reason"]
+    assert "run went wrong (faulty.py, line" in file.of("raise_one")["reason"]
+    assert "rank 1" in file.of("prepare_one")["reason"]
+    assert "killed by SIGKILL in phase measure" in file.of("kill")["reason"]
+    assert "rank 1 on " in file.of("kill")["reason"]
+    assert "GiB" in file.of("memory")["reason"]
+    assert file.of("wrong")["check"]["error"] == 1.0
+    assert file.of("not_a_number")["check"]["error"] is None
+    assert file.of("wrong_after")["check"]["error_after"] == 1.0
+    assert file.end is not None
+    assert file.end["exit_code"] == 3
+    rows = {row["params"]["op"]: row for row in json.loads(call("show", str(file.path), "--format", "json").stdout)}
+    assert rows["wrong_after"]["seconds_median"] is None  # measured, but its check failed: no speed
+    assert call("show", str(file.path), "--status").returncode == 3
+
+
+def test_a_hang_names_the_rank_that_did_not_arrive(tmp_path: Path) -> None:
+    done = call("run", FAULTY, *QUICK, "--timeout", "3s", "--set", "op=hang,last", "-o", str(tmp_path))
+    assert done.returncode == 3, done.stderr
+    file = saved(tmp_path)
+    assert file.statuses() == {"hang": "failed", "last": "ok"}
+    reason = file.of("hang")["reason"]
+    assert "rank 1 on " in reason
+    assert "phase measure" in reason
+    assert "faulty.py" in reason
+    assert "rank 0" not in reason
+
+
+def test_three_kills_end_the_run_and_resume_finishes_it(tmp_path: Path) -> None:
+    suite = tmp_path / "killer.py"
+    suite.write_text(Path(FAULTY).read_text().replace('"op": fault}', '"op": fault, "turn": 1}'))
+    ended = call("run", str(suite), *QUICK, "--set", "op=exit", "--set", "turn=1,2,3,4", "-o", str(tmp_path))
+    assert ended.returncode == 3
+    file = saved(tmp_path)
+    assert [m["status"] for m in file.measurements] == ["failed"] * 3
+    assert "exit code 7" in file.measurements[0]["reason"]
+    resumed = call("run", "--resume", str(file.path))
+    assert resumed.returncode == 3, resumed.stderr
+    file = saved(tmp_path)
+    assert sorted(m["params"]["turn"] for m in file.measurements) == [1, 2, 3, 4]
+    assert len(file.resumes) == 1
+    # A suite whose code changed since is refused.
+    suite.write_text(suite.read_text() + "\n")
+    refused = call("run", "--resume", str(file.path))
+    assert refused.returncode == 2
+    assert "changed" in refused.stderr
+
+
+def test_ctrl_c_leaves_a_file_to_resume_and_no_process(tmp_path: Path) -> None:
+    run = start([*BENCH, "run", FAULTY, *QUICK, "--set", "op=none,hang_all", "-o", str(tmp_path)], launcher=True)
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.startswith("[1/2]"):
+            break
+    children = psutil.Process(run.pid).children(recursive=True)
+    assert len(children) == 2
+    os.kill(run.pid, signal.SIGINT)
+    _, errors = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert "--resume" in errors
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    file = saved(tmp_path)
+    assert file.statuses() == {"none": "ok"}
+    assert file.end is not None
+    assert (file.end["status"], file.end["exit_code"]) == ("interrupted", 130)
+
+
+def test_a_killed_parent_leaves_no_orphans(tmp_path: Path) -> None:
+    run = start([*BENCH, "run", FAULTY, *QUICK, "--set", "op=none,hang_all", "-o", str(tmp_path)], launcher=True)
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.startswith("[1/2]"):
+            break
+    children = psutil.Process(run.pid).children(recursive=True)
+    run.kill()
+    run.communicate(timeout=30)
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    assert saved(tmp_path).statuses() == {"none": "ok"}
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a full disk: both are an OSError of write."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
+
+    import subprocess
+
+    from tests.command import environ
+
+    done = subprocess.run(
+        [*BENCH, "run", TINY, *QUICK, "--launches", "3", "-o", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environ(),
+        preexec_fn=limit,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("bench: error: ")
+    (path,) = tmp_path.glob("*.jsonl")
+    assert path.stat().st_size <= 9_000
+    shown = call("show", str(path))  # the torn last line is salvaged
+    assert shown.returncode == 0, shown.stderr
+
+
+def test_one_rank_works_and_says_what_has_no_meaning(tmp_path: Path) -> None:
+    done = call(
+        *("run", "compute", "collective", "tensor_parallel", "pipeline_parallel", "--ranks", "1", *QUICK),
+        *("--case", "compute/matmul[shape=square,size=256]", "--case", "collective/all_reduce[num_bytes=1024]"),
+        *("-o", str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr
+    file = saved(tmp_path)
+    assert file.statuses() == {"matmul": "ok", "all_reduce": "skipped"}
+    assert "2 ranks" in file.of("all_reduce")["reason"]
