@@ -92,6 +92,9 @@ def compare(base: Sequence[Result], news: Sequence[Sequence[Result]]) -> Compari
     facts = [_facts(side.results[0]) for side in sides]
     shared = {key: value for key, value in facts[0].items() if all(other.get(key) == value for other in facts[1:])}
     pairs = [_pair(sides[0], side, case) for side in sides[1:] for case in sides[0].rows if _ok(case, sides[0], side)]
+    hosts = [side.results[0].hosts() for side in sides]
+    if all(each == hosts[0] for each in hosts):  # where not, the environment knows if a published copy hides them
+        shared["hosts"] = ", ".join(hosts[0]) or None
     return Comparison(
         sides=sides,
         shared=shared,
@@ -123,11 +126,10 @@ def _names(given: Sequence[Sequence[Result]]) -> list[str]:
 def _facts(result: Result) -> Row:
     """What a run is, in plain fields; equal ones are stated once."""
     plan, environment = result.plan, result.environment
-    versions, hosts = environment.get("versions") or {}, sorted(result.hosts())
+    versions = environment.get("versions") or {}
     return {
         "label": result.label,
         "architecture": result.architecture,
-        "host.hostname": hosts[0] if len(hosts) == 1 else hosts or None,
         "ranks": plan.get("world_size"),
         **{name: plan.get(name) for name in _PLAN_FIELDS},
         **{f"versions.{name}": value for name, value in versions.items()},

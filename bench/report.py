@@ -34,6 +34,7 @@ from bench.table import (
 OwnMetrics = Mapping[str, tuple[str, str]]
 """The suites' further metrics: name -> (unit, direction)."""
 
+USELESS_RATIO = 100
 MIN_SAMPLES = 20
 """Fewer are footnoted."""
 LARGE_SKEW = 0.2
@@ -150,7 +151,10 @@ def _columns(own: OwnMetrics) -> list[Column]:
 
 def _show_interval(row: Mapping[str, Any]) -> str:
     low, high = row.get("seconds_low"), row.get("seconds_high")
-    return MISSING if low is None or high is None else f"{show_seconds(low)} to {show_seconds(high)}"
+    if low is None or high is None:
+        return MISSING
+    # Few launches far apart give ends that are right and tell nothing: nanoseconds to days.
+    return "unknown" if high > USELESS_RATIO * low else f"{show_seconds(low)} to {show_seconds(high)}"
 
 
 def _notes(row: Row) -> list[str]:
@@ -177,7 +181,10 @@ def _common_notes(rows: Sequence[Row]) -> list[str]:
             "differ by more. --launches 3 gives one."
         )
     if any(row.get("interval") == "between_launches" for row in rows):
-        notes.append("The interval is between launches: t on the logarithms of the launch medians.")
+        notes.append(
+            "The interval is between launches: t on the logarithms of the launch medians; unknown: its ends are "
+            f"more than {USELESS_RATIO}x apart, since the launches disagree. More launches narrow it."
+        )
     sources = dict.fromkeys(row["ceiling_source"] for row in rows if row.get("ceiling_source"))
     return notes + [f"Ceiling: {source}, as measured in the same file." for source in sources]
 

@@ -20,14 +20,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import math
 import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import entry_points
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -276,7 +277,7 @@ def load_all(references: Iterable[str]) -> list[Suite]:
 
 def _load_builtin(name: str) -> Any:
     """Raises BenchError where `import suites` finds another package than the product's own."""
-    spec = importlib.util.find_spec("suites")
+    spec = find_spec("suites")
     found = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
     if found and _builtin_folder() not in (Path(found).resolve(), Path(found).resolve().parent):
         raise BenchError(
@@ -289,10 +290,10 @@ def _load_path(path: Path) -> ModuleType:
     if not path.is_file():
         raise BenchError(f"no suite file {str(path)!r}; give the path of a .py file, or a name from `bench list`")
     name = f"bench_suite_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise BenchError(f"{str(path)!r} is not a Python file; a suite is a .py file")
-    module = importlib.util.module_from_spec(spec)
+    module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling inside the module look it up
     _importing(str(path), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
     return module
@@ -337,6 +338,17 @@ _TABLES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+def _machinery(reference: str, names: Any) -> list[Path]:
+    """Files of the modules that MACHINERY names, found without importing them: they may well import torch."""
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise BenchError(f"suite {reference!r}: MACHINERY is {names!r}; it is a tuple of names of modules")
+    specs = [_of_suite(f"suite {reference!r}: MACHINERY names {n!r}:", partial(find_spec, n)) for n in names]
+    for name, spec in zip(names, specs, strict=True):
+        if spec is None or not spec.has_location:
+            raise BenchError(f"suite {reference!r}: MACHINERY names {name!r}, and there is no such module with a file")
+    return [Path(spec.origin) for spec in specs]
+
+
 def _checked(reference: str, module: Any, name: str | None = None) -> Suite:
     """Raises BenchError where the module does not keep the contract."""
     if not isinstance(module, ModuleType) or module.__file__ is None:
@@ -351,11 +363,12 @@ def _checked(reference: str, module: Any, name: str | None = None) -> Suite:
         if not isinstance(rows, dict) or not all(isinstance(k, str) and fits(v) for k, v in rows.items()):
             raise BenchError(f"suite {reference!r}: {table} is {rows!r}; it is a dict of str to {form}")
     source = Path(module.__file__)
+    files = [source, *_machinery(reference, getattr(module, "MACHINERY", ()))]
     doc = (module.__doc__ or "").strip().splitlines()
     return Suite(
         name=name or source.stem,
         reference=reference,
         summary=doc[0] if doc else "(no summary: the first docstring line)",
-        sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+        sha256=hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest(),
         module=module,
     )

@@ -241,7 +241,9 @@ _CUDA_FULL = (4 * GIB, MIB, 8 * MIB, 64 * MIB, 512 * MIB, 16 * GIB)
 # 4 x a cache of hundreds of MiB, as STREAM asks for, are left to the preset that may take its time.
 SCALES: Mapping[tuple[str, str], Scale] = {
     ("cpu", "smoke"): Scale((1024, 256), (512,), 512, (64 * MIB, 4 * MIB), (4 * MIB,), every_dtype=False),
-    ("cpu", "standard"): Scale((1024, 256, 512), (1024,), 512, (256 * MIB, 4 * MIB), (256 * MIB, 4 * MIB)),
+    ("cpu", "standard"): Scale(
+        (1024, 256, 512), (1024,), 512, (64 * MIB, 4 * MIB), (64 * MIB, 4 * MIB), every_dtype=False
+    ),
     ("cpu", "full"): Scale((1024, 128, 256, 512, 2048, 4096), (1024, 4096), 2048, _CPU_FULL, _CPU_FULL),
     ("cuda", "smoke"): Scale((8192, 2048), (4096,), 4096, (GIB, 8 * MIB), (GIB,), every_dtype=False),
     ("cuda", "standard"): Scale((8192, 1024, 2048, 4096, 16384), (4096,), 8192, (4 * GIB, 8 * MIB), (4 * GIB, 8 * MIB)),

@@ -59,7 +59,7 @@ TRACED_CALLS = 5
 BASE: dict[str, dict[str, Params]] = {
     "cpu": {
         "smoke": {"hidden": 64, "num_heads": 4, "sequence": 32, "num_microbatches": 4},
-        "standard": {"hidden": 128, "num_heads": 8, "sequence": 64, "num_microbatches": 8},
+        "standard": {"hidden": 128, "num_heads": 8, "sequence": 32, "num_microbatches": 4},
     },
     # As wide as GPT-3 XL (Brown et al. 2020, table 2.1), and as Llama-3 8B (Grattafiori et al. 2024).
     "cuda": {
@@ -109,7 +109,8 @@ def cases(machine: Machine) -> Iterator[Params]:
         yield from ({"op": op, **base} for op in ORDER[:SMOKE_SCHEDULES])
         return
     yield from ({"op": op, **base} for op in ORDER)
-    counts = [turns * ranks for turns in (1, 2, 4, 8) if turns * ranks != base["num_microbatches"]]
+    turns = (1, 2, 4, 8) if machine.preset == "full" else (1, 2, 4)
+    counts = [turn * ranks for turn in turns if turn * ranks != base["num_microbatches"]]
     for op in ORDER if machine.preset == "full" else ("1f1b", "gpipe"):
         possible = [count for count in counts if SCHEDULES[op].objection(ranks, count) is None]
         yield from ({"op": op, **base, "num_microbatches": count} for count in possible)

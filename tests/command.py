@@ -30,9 +30,7 @@ def call(*arguments: str, timeout_seconds: float = 120.0, **variables: str) -> s
     )
 
 
-def start(
-    command: Sequence[str], launcher: bool = False, **variables: str
-) -> subprocess.Popen[str]:
+def start(command: Sequence[str], launcher: bool = False, **variables: str) -> subprocess.Popen[str]:
     """A process whose output is read later; `launcher` puts it in a session of its own, as a terminal would."""
     return subprocess.Popen(
         command,

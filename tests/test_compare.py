@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bench import compare
+from bench import compare, share
 from bench.errors import BenchError
-from bench.result import load
+from bench.result import Writer, load
 from tests.results import MILLISECOND, header, measurement, not_ok, save
 
 MS = MILLISECOND
@@ -69,7 +69,7 @@ def test_what_differs_is_named_first_and_what_is_shared_once(tmp_path: Path, bas
         "suite collective (SHA-256)": ["a" * 64, "b" * 64],
     }
     assert found.shared["backend"] == "gloo"
-    assert found.shared["host.hostname"] == "node07"
+    assert found.shared["hosts"] == "node07"
     assert set(found.shared).isdisjoint(row["field"] for row in found.differences)
     text = compare.show(found)
     assert text.index("Shared by all") < text.index("Differences") < text.index("Times of one call")
@@ -122,6 +122,15 @@ def test_sides_with_one_label_are_told_apart(tmp_path: Path) -> None:
     same = saved(tmp_path / "three", measurement(A))
     assert [s.name for s in compare.compare([load(one)], [[load(same)]]).sides] == ["one.jsonl", "three.jsonl"]
     assert [s.name for s in compare.compare([load(one)], [[load(one)]]).sides] == ["one.jsonl (1)", "one.jsonl (2)"]
+
+
+def test_a_published_copy_is_no_other_machine(tmp_path: Path, base: Path) -> None:
+    with Writer.create(tmp_path / "public.jsonl") as writer:
+        for record in share.shared(load(base)):
+            writer.append(record)
+    found = compare.compare([load(base)], [[load(tmp_path / "public.jsonl")]])
+    assert found.differences == ()
+    assert "hosts" not in found.shared
 
 
 def test_no_common_case_is_refused_with_an_example_of_each(tmp_path: Path, base: Path) -> None:

@@ -148,7 +148,11 @@ def test_local_joins_nothing(environ: Mapping[str, str]) -> None:
         ("slurm", TORCHRUN, "--launcher slurm: this process is not in an srun step"),
         ("auto", without(TORCHRUN, "RANK"), "RANK is not set in the environment"),
         ("auto", without(SRUN, "SLURM_LOCALID"), "SLURM_LOCALID is not set in the environment"),
-        ("auto", without(SRUN, "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"), "rank 0's host is unknown; set MASTER_ADDR"),
+        (
+            "auto",
+            without(SRUN, "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"),
+            "rank 0's host is unknown; set MASTER_ADDR",
+        ),
         ("auto", PLAIN | {"RANK": "one"}, "RANK='one' in the environment: a whole number"),
         ("auto", PLAIN | {"RANK": ""}, "RANK='' in the environment: a whole number"),
         ("auto", PLAIN | {"MASTER_PORT": "tcp"}, "MASTER_PORT='tcp' in the environment: a whole number"),

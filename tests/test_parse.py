@@ -37,7 +37,23 @@ def test_sizes(text: str, num_bytes: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "MiB", "1XB", "1.5", "0.3KiB", "0", "-1", "-1MiB", "1e3", "one", "1.0e999", "1.0e999MiB", "nan", "inf", "1MiB2"],
+    [
+        "",
+        "MiB",
+        "1XB",
+        "1.5",
+        "0.3KiB",
+        "0",
+        "-1",
+        "-1MiB",
+        "1e3",
+        "one",
+        "1.0e999",
+        "1.0e999MiB",
+        "nan",
+        "inf",
+        "1MiB2",
+    ],
 )
 def test_what_is_no_size_is_named(text: str) -> None:
     with pytest.raises(BenchError, match=re.escape(f"num_bytes={text}: a whole number")):

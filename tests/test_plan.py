@@ -24,6 +24,7 @@ from bench.plan import (
     fit_budget,
 )
 from bench.suite import Params, Suite, builtin_names, load
+from tests.plans import a_plan
 from tests.ranks import cpu_machine
 
 MACHINE = cpu_machine(2)
@@ -169,28 +170,6 @@ def test_every_id_of_a_built_in_suite_can_be_read_without_the_list(name: str) ->
         for case in listed
     ]
     assert choose_cases([suite], machine, {}, explicit) == listed
-
-
-def a_plan(num_cases: int = 8, **changes: Any) -> Plan:
-    plan = Plan(
-        preset="standard",
-        suites=(SuiteFacts("sum", "./sum.py", "Sums.", "ab" * 32, {"speed": ("GB/s", "higher")}),),
-        cases=tuple(PlannedCase("sum", f"sum/run[size={n}]", {"size": n, "exact": True}) for n in range(1, num_cases + 1)),
-        left_out=(PlannedCase("sum", "sum/run[size=99]", {"size": 99, "exact": False}),),
-        world_size=2,
-        device_type="cpu",
-        backend="gloo",
-        launches=3,
-        case_seconds=2.0,
-        budget_seconds=None,
-        timeout_seconds=60.0,
-        precision=0.02,
-        seed=7,
-        threads_per_rank=1,
-        label="run",
-        options={"preset": "standard", "suites": ["./sum.py"]},
-    )
-    return replace(plan, **changes)
 
 
 def test_a_plan_survives_json() -> None:

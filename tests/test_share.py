@@ -13,8 +13,10 @@ from tests.results import end, header, measurement, not_ok, save
 HOSTS = ("node07.secret-lab.example", "node08.secret-lab.example")
 UUID = "GPU-3f2a9c1e-7b54-4d1a-9e21-0c8b7a6d5e4f"
 PLANTED = [
-    "node07", "node08", "node31", "secret-lab", UUID, UUID[4:], "10.1.2.3", "fe80::1ff:fe23:4567:890a",
-    "02:42:ac:11:00:02", "0000:17:00.0", "enp3s0f0", "mlx5_4", "weird0if", "eth1", "/home/alice", "alice", "Alice Smith",
+    "node07", "node08", "node31", "secret-lab", UUID, UUID[4:], "10.1.2.3",
+    "fe80::1ff:fe23:4567:890a",
+    "02:42:ac:11:00:02",
+    "0000:17:00.0", "enp3s0f0", "mlx5_4", "weird0if", "eth1", "/home/alice", "alice", "Alice Smith",
     "scratch", "master.cluster", "bob@", "C:\\Users", "out folder", "elsewhere", "private-repo",
 ]  # fmt: skip
 TEXTS = [

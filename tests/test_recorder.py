@@ -1,0 +1,290 @@
+"""What a run's events leave in its file, and what becomes of its exit code."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from bench.errors import BenchError
+from bench.plan import Plan
+from bench.recorder import Recorder
+from bench.result import SCHEMA, Result, Writer, load
+from bench.session import BUDGET_REASON, Session, case_record
+from tests.plans import a_plan
+from tests.results import end, header, not_ok, save
+
+ENVIRONMENT = header()["environment"]
+READY = {"event": "ready", "environment": ENVIRONMENT}
+STARTED = "2026-01-31T12:00:00.000+00:00"
+
+
+@dataclass
+class Heard:
+    """A display that keeps what it is told."""
+
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+
+    def ready(self, environment: dict[str, Any]) -> None:
+        self.calls.append(("ready", environment["architecture"]))
+
+    def begin(self, case: str) -> None:
+        self.calls.append(("begin", case))
+
+    def done(self, record: dict[str, Any]) -> None:
+        self.calls.append(("done", record["case"], record["status"]))
+
+    def close(self) -> None:
+        self.calls.append(("close",))
+
+
+class Recorders(Protocol):
+    def __call__(self, plan: Plan | None = None, resumed: Result | None = None, **changes: Any) -> Recorder: ...
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.jsonl"
+
+
+@pytest.fixture
+def a_recorder(path: Path) -> Iterator[Recorders]:
+    """Makes recorders on `path`, whose files are closed in the end."""
+    writers: list[Writer] = []
+
+    def make(plan: Plan | None = None, resumed: Result | None = None, **changes: Any) -> Recorder:
+        writers.append(Writer.create(path) if resumed is None else Writer.reopen(path))
+        return Recorder(
+            plan=plan or a_plan(2),
+            writer=writers[-1],
+            path=path,
+            progress=Heard(),
+            command=["bench", "run", "./sum.py"],
+            run_id="0123456789abcdef",
+            resumed=resumed,
+            **changes,
+        )
+
+    yield make
+    for writer in writers:
+        writer.close()
+
+
+def record(plan: Plan, index: int, status: str = "ok", launch: int = 0, **fields: Any) -> dict[str, Any]:
+    reason = None if status == "ok" else "why"
+    variants = {"full": {"calls": 1, "nanoseconds": [[1, 2], [3, 4]]}} if status == "ok" else {}
+    line = case_record(plan, plan.cases[index], launch, status, reason, STARTED, variants=variants, **fields)
+    return {"event": "record", "index": index, "record": line}
+
+
+def saved(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def kinds(path: Path) -> list[str]:
+    return [line["kind"] for line in saved(path)]
+
+
+def test_events_become_lines_as_they_come(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(2)
+    recorder = a_recorder(plan)
+    assert kinds(path) == []
+    recorder.handle(READY)
+    assert kinds(path) == ["header", "measurement"]  # the measurement is the case that does not fit the budget
+    recorder.handle({"event": "case", "index": 1})
+    assert (recorder.current, recorder.done) == (1, set())
+    recorder.handle(record(plan, 1, seconds=0.5))
+    assert (recorder.current, recorder.done) == (None, {(0, 1)})
+    assert kinds(path) == ["header", "measurement", "measurement"]
+    recorder.end("complete", 0)
+    assert kinds(path)[-1] == "end"
+
+    result = load(path)
+    assert result.warnings == ()
+    assert {key: result.header[key] for key in ("schema", "run_id", "label", "architecture", "command")} == {
+        "schema": SCHEMA,
+        "run_id": "0123456789abcdef",
+        "label": "run",
+        "architecture": ENVIRONMENT["architecture"],
+        "command": ["bench", "run", "./sum.py"],
+    }
+    assert result.header["environment"] == ENVIRONMENT
+    assert Plan.from_json(result.header["plan"]) == plan
+    left_out, measured = result.measurements
+    assert (left_out["case"], left_out["status"], left_out["reason"]) == (plan.left_out[0].id, "skipped", BUDGET_REASON)
+    assert (measured["case"], measured["status"], measured["seconds"]) == ("sum/run[size=2]", "ok", 0.5)
+    assert result.end is not None
+    assert (result.end["status"], result.end["exit_code"]) == ("complete", 0)
+
+
+def test_the_display_hears_of_everything_once(a_recorder: Recorders) -> None:
+    plan, display = a_plan(1), Heard()
+    recorder = a_recorder(plan)
+    recorder.progress = display
+    recorder.handle(READY)
+    recorder.handle({"event": "case", "index": 0})
+    recorder.handle(record(plan, 0))
+    recorder.end("complete", 0)
+    recorder.end("failed", 3)
+    assert display.calls == [
+        ("ready", ENVIRONMENT["architecture"]),
+        ("begin", "sum/run[size=1]"),
+        ("done", "sum/run[size=1]", "ok"),
+        ("close",),
+    ]
+
+
+def test_a_fresh_generation_of_ranks_writes_no_second_header(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(1, left_out=())
+    recorder = a_recorder(plan)
+    for launch in range(2):
+        recorder.handle(READY)
+        recorder.handle(record(plan, 0, launch=launch))
+    assert kinds(path) == ["header", "measurement", "measurement"]
+    assert recorder.done == {(0, 0), (1, 0)}
+
+
+def test_a_run_ends_once(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder()
+    recorder.handle(READY)
+    recorder.end("interrupted", 130)
+    recorder.end("complete", 0)
+    ends = [line for line in saved(path) if line["kind"] == "end"]
+    assert [(line["status"], line["exit_code"]) for line in ends] == [("interrupted", 130)]
+
+
+def test_a_run_that_never_began_leaves_no_empty_file(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder()
+    assert path.exists()
+    recorder.end("failed", 2)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_case_can_be_failed_for_ranks_that_cannot_say_so(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(2, left_out=())
+    recorder = a_recorder(plan)
+    recorder.handle(READY)
+    recorder.handle({"event": "case", "index": 1})
+    recorder.fail_case(1, 2, "rank 1 on node07 was killed")
+    assert (recorder.current, recorder.done, recorder.exit_code) == (None, {(2, 1)}, 3)
+    (failed,) = load(path).measurements
+    assert (failed["case"], failed["launch"], failed["status"]) == ("sum/run[size=2]", 2, "failed")
+    assert failed["reason"] == "rank 1 on node07 was killed"
+    assert failed["num_ranks"] == 2
+
+
+@pytest.mark.parametrize(
+    ("statuses", "exit_code"),
+    [
+        ([], 0),
+        (["ok", "ok"], 0),
+        (["skipped", "skipped"], 0),
+        (["ok", "failed"], 3),
+        (["invalid", "skipped"], 3),
+    ],
+)
+def test_the_exit_code_is_3_where_a_case_failed_or_is_invalid(
+    a_recorder: Recorders, path: Path, statuses: list[str], exit_code: int
+) -> None:
+    plan = a_plan(2)
+    recorder = a_recorder(plan)
+    recorder.handle(READY)
+    for index, status in enumerate(statuses):
+        recorder.handle(record(plan, index, status))
+    assert recorder.exit_code == exit_code
+
+
+def resumed(path: Path, *records: dict[str, Any]) -> Result:
+    return load(save(path, header(), *records))
+
+
+def test_a_resumed_run_goes_on_in_its_file(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(2)
+    before = resumed(path, not_ok("sum/run[size=1]", "skipped", "why"), end("interrupted", 130))
+    recorder = a_recorder(plan, before)
+    recorder.handle(READY)
+    recorder.handle(READY)
+    recorder.handle(record(plan, 1))
+    recorder.end("complete", recorder.exit_code)
+    assert kinds(path) == ["header", "measurement", "end", "resume", "measurement", "end"]
+    after = load(path)
+    assert [each["environment"] for each in after.resumes] == [ENVIRONMENT]
+    assert after.end is not None
+    assert (after.end["status"], after.end["exit_code"]) == ("complete", 0)
+
+
+@pytest.mark.parametrize("status", ["failed", "invalid"])
+def test_a_resumed_run_s_exit_code_is_that_of_the_whole_file(a_recorder: Recorders, path: Path, status: str) -> None:
+    plan = a_plan(2)
+    recorder = a_recorder(plan, resumed(path, not_ok("sum/run[size=1]", status, "why")))
+    recorder.handle(READY)
+    recorder.handle(record(plan, 1))
+    assert recorder.exit_code == 3
+
+
+def unlike() -> dict[str, Any]:
+    environment = copy.deepcopy(ENVIRONMENT)
+    environment["versions"]["torch"] = "2.14.0"
+    return {"event": "ready", "environment": environment}
+
+
+def test_a_run_is_not_resumed_on_another_set_up(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder(resumed=resumed(path))
+    with pytest.raises(BenchError) as caught:
+        recorder.handle(unlike())
+    assert str(caught.value) == (
+        "run.jsonl was measured on another machine or set-up: versions.torch was '2.13.0', is '2.14.0'; "
+        "resume it where it began, or say --allow-unlike"
+    )
+    recorder.end("failed", 2)
+    assert kinds(path) == ["header"]  # kept, and as it was
+
+
+def test_a_run_is_resumed_on_another_set_up_where_that_is_wanted(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder(resumed=resumed(path), allow_unlike=True)
+    recorder.handle(unlike())
+    recorder.end("complete", 0)
+    assert kinds(path) == ["header", "resume", "end"]
+    assert saved(path)[1]["environment"]["versions"]["torch"] == "2.14.0"
+
+
+# What the ranks of a generation receive
+
+
+@pytest.mark.parametrize("seconds_left", [None, 12.5])
+def test_a_session_survives_its_way_to_the_ranks(seconds_left: float | None) -> None:
+    session = Session(a_plan(4), generation=3, launch=1, pending=(2, 0, 3), seconds_left=seconds_left)
+    assert Session.from_text(session.to_text()) == session
+    assert Session.from_text(session.to_text().encode()) == session
+    assert session.prefix == "bench/generation3"
+
+
+def test_what_a_measurement_does_not_know_is_null_or_empty() -> None:
+    plan = a_plan(1)
+    line = case_record(plan, plan.cases[0], 2, "skipped", "why", STARTED, notes=["a note"])
+    assert line == {
+        "kind": "measurement",
+        "launch": 2,
+        "suite": "sum",
+        "case": "sum/run[size=1]",
+        "params": {"size": 1, "exact": True},
+        "status": "skipped",
+        "reason": "why",
+        "num_ranks": 2,
+        "started": STARTED,
+        "variants": {},
+        "check": None,
+        "work": None,
+        "derived": {},
+        "metrics": {"speed": ["GB/s", "higher"]},
+        "stop": None,
+        "spans": [],
+        "traced_call_ns": [],
+        "notes": ["a note"],
+        "seconds": None,
+    }

@@ -1,0 +1,96 @@
+"""Who holds up a case, from what the ranks' watchdogs say; and what one watchdog says of its main thread."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from bench.watchdog import Report, Watchdog, read_report, report_key, who_is_missing
+from tests.test_vote import memory_store
+
+HEAD = "no end within --timeout 90 s: "
+TIMEOUT_SECONDS = 90.0
+
+
+def busy(rank: int) -> Report:
+    return Report(rank, f"node{rank}", "measure", waits_in_communication=False, frame="mine.py:12 run")
+
+
+def waiting(rank: int) -> Report:
+    return Report(rank, f"node{rank}", "check before", waits_in_communication=True, frame="mine.py:20 check")
+
+
+@pytest.mark.parametrize(
+    ("reports", "num_ranks", "sentence"),
+    [
+        ([], 3, "no rank gives a sign of life"),
+        ([waiting(0), waiting(2)], 3, "rank 1 gives no sign of life (stopped, or its interpreter is stuck)"),
+        ([waiting(1)], 3, "rank 0, 2 gives no sign of life (stopped, or its interpreter is stuck)"),
+        ([busy(0)], 2, "rank 1 gives no sign of life (stopped, or its interpreter is stuck)"),
+        (
+            [waiting(0), busy(1)],
+            2,
+            "rank 1 on node1 in phase measure, at mine.py:12 run; the others wait in communication",
+        ),
+        (
+            [busy(0), waiting(1), busy(2)],
+            3,
+            "rank 0 on node0 in phase measure, at mine.py:12 run; rank 2 on node2 in phase measure, at mine.py:12 run; "
+            "the others wait in communication",
+        ),
+        ([busy(0)], 1, "rank 0 on node0 in phase measure, at mine.py:12 run"),
+        (
+            [busy(0), busy(1)],
+            2,
+            "rank 0 on node0 in phase measure, at mine.py:12 run; rank 1 on node1 in phase measure, at mine.py:12 run",
+        ),
+        (
+            [waiting(0), waiting(1)],
+            2,
+            "every rank waits in communication: rank 0 (node0, check before), rank 1 (node1, check before)",
+        ),
+    ],
+)
+def test_the_rank_that_did_not_arrive_is_named(reports: list[Report], num_ranks: int, sentence: str) -> None:
+    assert who_is_missing({r.rank: r for r in reports}, num_ranks, TIMEOUT_SECONDS) == HEAD + sentence
+
+
+def late(filename: str) -> Report:
+    """What a watchdog says of a main thread that waits in code of this file."""
+    store, expired = memory_store(), threading.Event()
+    watchdog = Watchdog(3, "node3", store, store, "g0", timeout_seconds=0.0, expired=expired.set)
+    watchdog.enter("check before")
+    code = compile("def wait():\n    assert event.wait(30)\n", filename, "exec")
+    scope: dict[str, object] = {"event": expired}
+    exec(code, scope)
+    wait = scope["wait"]
+    assert callable(wait)
+    wait()
+    assert store.get("g0/phase/3") == b"check before"
+    return read_report(store.get(report_key("g0", 3)))
+
+
+def test_a_late_rank_says_where_it_is() -> None:
+    assert late("/home/someone/mine.py") == Report(
+        3, "node3", "check before", waits_in_communication=False, frame="mine.py:2 wait"
+    )
+
+
+@pytest.mark.parametrize("package", ["distributed", "cuda"])
+def test_a_rank_that_waits_for_others_or_for_its_device_says_so(package: str) -> None:
+    report = late(f"/venv/lib/python3.12/site-packages/torch/{package}/module.py")
+    assert report.waits_in_communication
+    assert report.frame.startswith("test_watchdog.py:")
+    assert report.frame.endswith(" late")
+
+
+def test_a_watchdog_that_was_stopped_is_silent() -> None:
+    store = memory_store()
+    watchdog = Watchdog(0, "node0", store, store, "g0", timeout_seconds=3600.0, expired=lambda: pytest.fail("expired"))
+    watchdog.enter("prepare")
+    (thread,) = [each for each in threading.enumerate() if each.name == "bench-watchdog"]
+    watchdog.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert not store.check([report_key("g0", 0)])
