@@ -107,7 +107,7 @@ def _from_slurm(environ: Mapping[str, str]) -> Joined:
             world_size=_number(environ, "SLURM_STEP_NUM_TASKS"),
             local_index=_number(environ, "SLURM_LOCALID"),
             address=address,
-            port=_number(environ, "MASTER_PORT", 15000 + (job * 7 + step) % 40000),
+            port=_number(environ, "MASTER_PORT", 15000 + (job * 7 + step) % 17000),
             agent_hosts_store=False,
             attempt=f"{job}.{step}",
         )

@@ -72,7 +72,15 @@ class Options:
         return [name for name in self.PLAN_OPTIONS if getattr(self, name) not in (None, ())]
 
     def recorded(self) -> dict[str, Any]:
-        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items() if v not in (None, (), False)}
+        """Those that were said, as plain JSON values."""
+        said = {name: value for name, value in asdict(self).items() if value not in (None, (), False)}
+        return {name: _plain(value) for name, value in said.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def run(options: Options, arguments: list[str]) -> int:

@@ -162,7 +162,8 @@ class Supervisor:
                     session = Session(self.plan, self.generation, launch, pending, self._seconds_left(launch))
                     outcome = self._supervise(_Ranks(session, store, Path(folder), dict(environ)))
                     self.generation += 1
-                    self.hard_ends += outcome is Outcome.HARD
+                    # A generation that brought nothing is as bad as a hang: without a count it would go on for ever.
+                    self.hard_ends += outcome is Outcome.HARD or self._pending(launch) == pending
                     if self.hard_ends >= MAX_HARD_ENDS:
                         self.recorder.end("failed", EXIT_PARTIAL)
                         return EXIT_PARTIAL
@@ -246,7 +247,8 @@ class Supervisor:
                 key = report_key(ranks.session.prefix, index)
                 if ranks.store.check([key]):
                     reports[index] = read_report(ranks.store.get(key))
-            ranks.pipe.read(POLL_SECONDS)
+            for event in ranks.pipe.read(POLL_SECONDS):
+                self.recorder.handle(event)  # nothing measured is lost, even now
         return reports
 
     def _blame(self, ranks: _Ranks, reason: str) -> None:

@@ -170,7 +170,7 @@ def _markdown(tables: Sequence[Table], colour: bool) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    lines = [f"**{escape_markdown(table.title)}**", ""]
+    lines = [f"**{escape_markdown(table.title)}**", ""] if table.title else []
     if table.rows:
         lines.append(_pipes([column.head for column in table.columns]))
         lines.append("|" + "|".join(" ---: " if c.align == "right" else " :--- " for c in table.columns) + "|")
