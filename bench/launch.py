@@ -155,14 +155,14 @@ def find_place(joined: Joined, host: str, store: Store) -> tuple[Place, list[str
     hosts = [store.get(f"host/{index}").decode() for index in range(joined.world_size)]
     siblings = [index for index, name in enumerate(hosts) if name == host]
     different = list(dict.fromkeys(hosts))
-    local = siblings.index(joined.index) if joined.local_index is None else joined.local_index
     place = Place(
         index=joined.index,
         world_size=joined.world_size,
-        local_index=local,
+        local_index=siblings.index(joined.index),
         local_world_size=len(siblings),
         host_index=different.index(host),
         num_hosts=len(different),
+        device_index=joined.local_index,
     )
     return place, hosts
 

@@ -30,9 +30,12 @@ class Place:
     index: int
     world_size: int
     local_index: int
+    """Position among the ranks of its host."""
     local_world_size: int
     host_index: int = 0
     num_hosts: int = 1
+    device_index: int | None = None
+    """The device that its launcher named (LOCAL_RANK); None: the one at `local_index`."""
 
 
 @dataclass
@@ -146,7 +149,8 @@ def open_groups(
     device = torch.device("cpu")
     if machine.device_type != "cpu":
         # One visible device: the launcher (Slurm, Kubernetes) has already narrowed them down to this rank's own.
-        own = place.local_index if torch.cuda.device_count() > 1 else 0
+        named = place.local_index if place.device_index is None else place.device_index
+        own = named if torch.cuda.device_count() > 1 else 0
         device = torch.device(machine.device_type, own)
         torch.cuda.set_device(device)
     dist.init_process_group(

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from bench.result import Result
 
 DoneCases = set[tuple[int, int]]
-DEFAULT_PRECISION, DEFAULT_LABEL = 0.02, "run"
+DEFAULT_PRECISION, DEFAULT_LABEL, DEFAULT_FOLDER = 0.02, "run", Path("results")
+_SPELT = {"suites": "SUITE", "settings": "--set", "cases": "--case"}
+"""Options whose name is not that of their field."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Options:
     launches: int | None = None
     seed: int | None = None
     label: str | None = None
-    output: Path = Path("results")
+    output: Path | None = None
     resume: Path | None = None
     like: Path | None = None
     against: Path | None = None
@@ -68,8 +70,14 @@ class Options:
         "label", "timeout",
     )  # fmt: skip
 
-    def plan_options_given(self) -> list[str]:
-        return [name for name in self.PLAN_OPTIONS if getattr(self, name) not in (None, ())]
+    def refuse_mixed(self) -> None:
+        """Raises BenchError where a saved plan is asked for, and something else than it."""
+        for source, fitting in (("resume", {"ranks"}), ("like", {"ranks", "label", "output"})):
+            names = (*self.PLAN_OPTIONS, "output", *({"resume", "like"} - {source}))
+            given = [name for name in names if getattr(self, name) not in (None, ()) and name not in fitting]
+            if getattr(self, source) is not None and given:
+                shown = ", ".join(_SPELT.get(name, f"--{name}") for name in given)
+                raise BenchError(f"--{source} {getattr(self, source)}: its plan is in the file; leave out {shown}")
 
     def recorded(self) -> dict[str, Any]:
         """Those that were said, as plain JSON values."""
@@ -89,6 +97,7 @@ def run(options: Options, arguments: list[str]) -> int:
     joined = detect(options.launcher, environment_variables())
     quiet = joined is not None and joined.index != 0
     try:
+        options.refuse_mixed()
         if joined is None:
             return _run_local(options, arguments, began)
         return _run_joined(options, arguments, joined, began)
@@ -132,7 +141,7 @@ def _saved_ranks(options: Options) -> int | None:
     from bench.result import load
 
     saved = options.resume or options.like
-    return None if saved is None else Plan.from_json(load(saved).header["plan"]).world_size
+    return None if saved is None else _saved_plan(load(saved)).world_size
 
 
 def _run_joined(options: Options, arguments: list[str], joined: Joined, began: float) -> int:
@@ -172,7 +181,7 @@ def choose_device(wanted: str) -> tuple[str, int]:
         return "cpu", num_gpus
     unusable = unusable_accelerators(num_gpus)
     if unusable:
-        raise BenchError(f"{unusable}; or measure the CPU with --device cpu")
+        raise BenchError(unusable)
     if wanted == "cuda" and not num_gpus:
         raise BenchError(
             "--device cuda: torch sees no GPU here; `bench doctor` says why, --device cpu measures the CPU"
@@ -185,21 +194,21 @@ def open_run(
 ) -> tuple[Plan, Recorder, DoneCases]:
     """The plan, a recorder on an open file, and what a resumed file already has. Says on stderr what will be done."""
     from bench import progress
+    from bench.against import refuse_incomparable
     from bench.result import Writer, load, new_path
     from bench.worker import host_name
 
     resumed: Result | None = None
     if options.resume is not None:
-        extra = [*options.plan_options_given(), *(["like"] if options.like else [])]
-        if set(extra) - {"ranks"}:
-            raise BenchError(f"--resume takes its plan from the file; leave out {', '.join(extra)}")
         resumed = load(options.resume)
         plan = _planned_before(resumed, options, place, device)
-        path, writer = options.resume, Writer.reopen(options.resume)
+        path = options.resume
     else:
         plan = _plan(options, device, place, joined)
-        path = new_path(options.output, plan.label, host_name(), clock.utc_now())
-        writer = Writer.create(path)
+        path = new_path(options.output or DEFAULT_FOLDER, plan.label, host_name(), clock.utc_now())
+    if options.against is not None:
+        refuse_incomparable(options.against, path, (case.id for case in (*plan.cases, *plan.left_out)))
+    writer = Writer.create(path) if resumed is None else Writer.reopen(path)
     done = done_cases(plan, resumed)
     left = len(plan.cases) * plan.launches - len(done)
     estimate = estimate_seconds(plan) * left / max(1, len(plan.cases) * plan.launches)
@@ -229,9 +238,16 @@ def done_cases(plan: Plan, resumed: Result | None) -> DoneCases:
     }
 
 
+def _saved_plan(saved: Result) -> Plan:
+    try:
+        return Plan.from_json(saved.header["plan"])
+    except BenchError as error:
+        raise BenchError(f"{saved.path}: {error}; measure anew") from error
+
+
 def _planned_before(resumed: Result, options: Options, place: Place, device: str) -> Plan:
     """The plan of a saved file, once it is sure that it means the same here. Raises BenchError."""
-    plan = Plan.from_json(resumed.header["plan"])
+    plan = _saved_plan(resumed)
     if plan.device_type != device:
         raise BenchError(f"{resumed.path}: measured on {plan.device_type}, and the device here is {device}")
     facts = {suite.name: suite.sha256 for suite in load_all(s.reference for s in plan.suites)}
@@ -268,8 +284,10 @@ def _plan(options: Options, device: str, place: Place, joined: Joined | None) ->
         launches=_launches(options, preset.launches, budget, joined),
         case_seconds=preset.case_seconds,
         budget_seconds=budget,
-        timeout_seconds=parse_seconds("--timeout", options.timeout) if options.timeout else preset.timeout_seconds,
-        precision=parse_share("--precision", options.precision) if options.precision else DEFAULT_PRECISION,
+        timeout_seconds=preset.timeout_seconds
+        if options.timeout is None
+        else parse_seconds("--timeout", options.timeout),
+        precision=DEFAULT_PRECISION if options.precision is None else parse_share("--precision", options.precision),
         seed=options.seed or 0,
         threads_per_rank=threads_per_rank(environment_variables(), joined, machine.num_cores, place.local_world_size),
         label=options.label or DEFAULT_LABEL,
@@ -302,9 +320,6 @@ def _repeated(options: Options, device: str, place: Place) -> Plan:
     from bench.result import load
 
     assert options.like is not None
-    given = [name for name in options.plan_options_given() if name not in ("label", "ranks")]
-    if given:
-        raise BenchError(f"--like takes its plan from the file; leave out {', '.join(given)}")
     plan = _planned_before(load(options.like), options, place, device)
     return replace(plan, label=options.label or plan.label)
 
@@ -368,14 +383,14 @@ def _close(options: Options, recorder: Recorder, code: int) -> int:
     from bench.result import load
     from bench.table import wants_colour
 
-    result = load(recorder.path)
-    click.echo(report.tables([result], colour=wants_colour(sys.stdout, environment_variables())))
+    result, colour = load(recorder.path), wants_colour(sys.stdout, environment_variables())
+    click.echo(report.tables([result], colour=colour))
     click.echo(report.verdict(result))
     size = recorder.path.stat().st_size
     click.echo(f"saved: {recorder.path} ({size / 1000:.0f} kB)")
     click.echo(f"again: bench run --like {shlex.quote(os.fspath(recorder.path))}")
     if options.against is not None:
-        from bench.compare import compare_paths
+        from bench.against import beside
 
-        click.echo(compare_paths(options.against, [recorder.path], "table"))
+        click.echo(beside(options.against, result, colour))
     return code

@@ -219,9 +219,10 @@ def test_a_rank_finds_its_place_from_the_hosts_of_all() -> None:
     assert place == Place(index=4, world_size=5, local_index=1, local_world_size=2, host_index=1, num_hosts=2)
 
 
-def test_the_launcher_s_own_local_index_holds() -> None:
+def test_the_launcher_names_the_device_and_the_host_names_the_siblings() -> None:
+    """Two agents of torchrun on one host give two ranks LOCAL_RANK=0: still they share the host."""
     place, _ = find_place(joined_as(1, 2, 0), "a", Hosts(["a", "a"]))
-    assert place.local_index == 0
+    assert (place.local_index, place.local_world_size, place.device_index) == (1, 2, 0)
 
 
 @pytest.mark.parametrize(

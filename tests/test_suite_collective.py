@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.ranks import cpu_machine, on_ranks, run_case
 
 from bench.errors import BenchError, Skip
 from bench.suite import Check, Machine, load
 from suites import _exact, collective
+from tests.ranks import cpu_machine, on_ranks, run_case
 
 SUITE = load("collective")
 MOVING = [name for name in collective.OPERATIONS if name != "barrier"]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.ranks import cpu_machine, on_ranks, run_case
 
 from bench.errors import BenchError, Skip
 from bench.rank import Place, RankContext
 from bench.suite import Check, Machine, Observed, Work, load
 from suites import _product, compute
+from tests.ranks import cpu_machine, on_ranks, run_case
 
 SUITE = load("compute")
 LAYER = {"size": 24, "tokens": 40}

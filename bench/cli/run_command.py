@@ -78,9 +78,7 @@ from bench.plan import PRESETS
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Folder of the result file.",
+    help="Folder of the result file [default: results].",
 )
 @click.option(
     "--resume",

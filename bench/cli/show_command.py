@@ -37,12 +37,14 @@ def command(paths: tuple[str, ...], form: str, output: Path | None, publish: boo
       bench show FILE --share -o public.jsonl
     """
     from bench import frame, report, share
-    from bench.result import Writer, load_many
+    from bench.result import SUFFIXES, Writer, load_many
 
     results = load_many(paths)
     if publish:
         if output is None or len(results) != 1:
-            raise BenchError("--share makes one publishable copy of one file; name it with -o OUT.jsonl")
+            raise BenchError(f"--share of {len(results)} file(s): it makes one copy of one file; name it -o OUT.jsonl")
+        if not output.name.endswith(SUFFIXES):
+            raise BenchError(f"-o {output}: a published copy is a result file; its name has to end in .jsonl")
         with Writer.create(output) as writer:
             for record in share.shared(results[0]):
                 writer.append(record)
