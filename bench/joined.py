@@ -16,11 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench import clock, control, worker
+from bench import clock, control, exit_code, worker
 from bench.errors import BenchError
 from bench.launch import Joined, connect, find_place, second_connection
 from bench.rank import Place, RankContext, close_groups, leave_groups
-from bench.recorder import EXIT_INTERRUPTED, EXIT_OK, EXIT_PARTIAL, Recorder
+from bench.recorder import Recorder
 from bench.session import Emit, Session
 from bench.store import Store
 from bench.vote import Broken, first_error
@@ -123,7 +123,7 @@ class JoinedRun:
         code = control.broadcast_numbers(rank, [self.recorder.exit_code if self.recorder else 0])[0]
         close_groups()
         if self.recorder is not None:
-            self.recorder.end("complete" if code == EXIT_OK else "failed", code)
+            self.recorder.end("complete" if code == exit_code.OK else "failed", code)
         return code
 
     def _emit(self) -> Emit:
@@ -136,7 +136,7 @@ class JoinedRun:
         self.store.set(f"{prefix}/{self.place.index}", "here")
         if self.recorder is None:
             following = self._await(f"{prefix}/next")
-            return (None, following) if following.pending else (EXIT_PARTIAL, session)
+            return (None, following) if following.pending else (exit_code.PARTIAL, session)
         recorder = self.recorder
         missing = self._missing(prefix, REGROUP_SECONDS)
         reason = first_error(self.store, session.prefix) or "the ranks lost each other"
@@ -153,8 +153,8 @@ class JoinedRun:
         self.store.set(f"{prefix}/next", following.to_text())
         if not ends:
             return None, following
-        recorder.end("failed", EXIT_PARTIAL)
-        return EXIT_PARTIAL, session
+        recorder.end("failed", exit_code.PARTIAL)
+        return exit_code.PARTIAL, session
 
     def _missing(self, prefix: str, seconds: float) -> list[int]:
         """Ranks that did not set their key within a time; asked over the side connection."""
@@ -171,7 +171,7 @@ class JoinedRun:
         """On the watchdog's thread, after it posted: a case took longer than it may, and nobody can replace a rank."""
         if self.recorder is None:
             threading.Event().wait(2 * REPORT_SECONDS)
-            os._exit(EXIT_PARTIAL)
+            os._exit(exit_code.PARTIAL)
         missing = set(self._missing(f"{session.prefix}/late", REPORT_SECONDS))
         keys = {i: report_key(session.prefix, i) for i in range(self.place.world_size) if i not in missing}
         reports = {index: read_report(self.side.get(key)) for index, key in keys.items()}
@@ -179,7 +179,7 @@ class JoinedRun:
             session,
             who_is_missing(reports, self.place.world_size, session.plan.timeout_seconds),
             "failed",
-            EXIT_PARTIAL,
+            exit_code.PARTIAL,
         )
 
     def _give_up(self, session: Session, reason: str | None, status: str, code: int) -> None:
@@ -224,7 +224,7 @@ class _SignalWatch:
             return
         run = self.run
         run.side.set(f"farewell/{run.place.index}", "here")
-        code = EXIT_INTERRUPTED if data[0] == signal.SIGINT else 128 + int(signal.SIGTERM)
+        code = exit_code.INTERRUPTED if data[0] == signal.SIGINT else exit_code.TERMINATED
         if run.recorder is None:
             os._exit(code)
         missing = run._missing("farewell", FAREWELL_SECONDS)
@@ -233,7 +233,7 @@ class _SignalWatch:
                 self.session,
                 f"{_named(missing, run.hosts)} died in phase {self._phase(missing[0])}; its launcher ended the others",
                 "failed",
-                EXIT_PARTIAL,
+                exit_code.PARTIAL,
             )
         run._give_up(self.session, None, "interrupted", code)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -109,21 +108,6 @@ class Plan:
         if launch:
             random.Random(f"{self.seed}/{launch}").shuffle(indices)
         return indices
-
-    def same_work(self, other: Plan) -> bool:
-        """Whether both measure the same cases on as many ranks with the same suite code."""
-        mine, theirs = self.identity(), other.identity()
-        return mine == theirs
-
-    def identity(self) -> str:
-        return json.dumps(
-            [
-                [(s.name, s.sha256) for s in self.suites],
-                [c.id for c in self.cases],
-                [self.world_size, self.device_type, self.backend, self.threads_per_rank],
-            ],
-            sort_keys=True,
-        )
 
 
 def suite_facts(suite: Suite) -> SuiteFacts:

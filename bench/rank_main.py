@@ -9,8 +9,9 @@ import signal
 import sys
 from dataclasses import dataclass
 
+from bench import exit_code
 from bench.errors import BenchError
-from bench.session import EXIT_BROKEN, Emit, Event, Session
+from bench.session import Emit, Event, Session
 from bench.store import Store, tcp_store
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -69,12 +70,12 @@ def _run(orders: Orders) -> int:
         done = generation.run()
     except BenchError as error:
         post_error(store, session.prefix, str(error))
-        return 2
+        return exit_code.USAGE
     except Broken:
-        return EXIT_BROKEN
+        return exit_code.BROKEN_GENERATION
     watchdog.stop()
     close_groups()
-    return 0 if done else EXIT_BROKEN
+    return 0 if done else exit_code.BROKEN_GENERATION
 
 
 def _connect(port: int) -> Store:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import clock
+from bench import clock, exit_code
 from bench.environment import differences
 from bench.errors import BenchError
 from bench.session import BUDGET_REASON, case_record
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from bench.progress import Progress
     from bench.result import Result, Writer
     from bench.session import Event
-
-EXIT_OK, EXIT_GATE, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def stamp() -> str:
@@ -120,7 +118,7 @@ class Recorder:
         """What the cases alone make of it: 3 where any in the file failed or is invalid."""
         before = () if self.resumed is None else self.resumed.latest()
         statuses = {*(record["status"] for record in before), *self.counts.elements()}
-        return EXIT_PARTIAL if statuses & {"failed", "invalid"} else EXIT_OK
+        return exit_code.PARTIAL if statuses & {"failed", "invalid"} else exit_code.OK
 
     def end(self, status: str, exit_code: int) -> None:
         """Write the end line, once, and take the display away."""

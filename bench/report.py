@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import frame, metrics
+from bench import exit_code, frame, metrics
 from bench.errors import BenchError
 from bench.frame import Row
 from bench.jsonl import cannot_write
@@ -39,7 +39,6 @@ MIN_SAMPLES = 20
 """Fewer are footnoted."""
 LARGE_SKEW = 0.2
 """A share of the time by which the first rank is done before the last, above which it is footnoted."""
-EXIT_ENDED_EARLY = 3
 
 _HEADS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "algbw_gb_per_s": ("algorithm GB/s", show_number),
@@ -84,7 +83,7 @@ def verdict(result: Result) -> str:
 
 def status_code(result: Result) -> int:
     """The exit code that the run ended with; 3 where it never came to its end."""
-    return EXIT_ENDED_EARLY if result.end is None else int(result.end["exit_code"])
+    return exit_code.PARTIAL if result.end is None else int(result.end["exit_code"])
 
 
 def _ending(result: Result) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench import clock
+from bench import clock, exit_code
 from bench.backends import Backend, resolve
 from bench.errors import BenchError
 from bench.launch import Joined, detect, environment_variables, threads_per_rank
@@ -29,7 +29,7 @@ from bench.plan import (
     suite_facts,
 )
 from bench.rank import Place
-from bench.recorder import EXIT_INTERRUPTED, Recorder
+from bench.recorder import Recorder
 from bench.suite import Machine, load_all
 
 if TYPE_CHECKING:
@@ -127,9 +127,11 @@ def _run_local(options: Options, arguments: list[str], began: float) -> int:
     try:
         code = run_ranks(plan, recorder, done, began)
     except KeyboardInterrupt:
-        recorder.end("interrupted", EXIT_INTERRUPTED)
-        click.echo(f"interrupted; go on with: bench run --resume {shlex.quote(str(recorder.path))}", err=True)
-        return EXIT_INTERRUPTED
+        recorder.end("interrupted", exit_code.INTERRUPTED)
+        there = recorder.path.exists()  # a file without a single record is taken away
+        remedy = f"go on with: bench run --resume {shlex.quote(str(recorder.path))}" if there else "nothing was measured"
+        click.echo(f"interrupted; {remedy}", err=True)
+        return exit_code.INTERRUPTED
     except BenchError:
         recorder.end("failed", 2)
         raise

@@ -17,9 +17,6 @@ Event = dict[str, Any]
 Emit = Callable[[Event], None]
 """Takes what rank 0 has to say: `ready` (environment), `case` (index begun), `record` (a measurement line)."""
 
-EXIT_BROKEN = 70
-"""A rank's exit code when a case broke its generation (EX_SOFTWARE of sysexits.h); a fresh one is started."""
-
 
 @dataclass(frozen=True)
 class Session:

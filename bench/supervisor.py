@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from bench import clock
+from bench import clock, exit_code
 from bench.errors import BenchError
 from bench.plan import STARTUP_SECONDS, Plan
-from bench.recorder import EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, Recorder
-from bench.session import EXIT_BROKEN, Session
+from bench.recorder import Recorder
+from bench.session import Session
 from bench.store import HostedStore, tcp_store
 from bench.vote import first_error
 from bench.watchdog import Report, read_report, report_key, who_is_missing
@@ -30,7 +30,6 @@ MAX_HARD_ENDS = 3
 POLL_SECONDS = 0.05
 REPORT_SECONDS = 1.5
 """How long after a time-out the ranks' watchdogs have to say where they are."""
-EXIT_SECONDS = 10.0
 END_RESERVE_SECONDS = 1.5
 START_TIMEOUT_SECONDS = 180.0
 
@@ -165,10 +164,10 @@ class Supervisor:
                     # A generation that brought nothing is as bad as a hang: without a count it would go on for ever.
                     self.hard_ends += outcome is Outcome.HARD or self._pending(launch) == pending
                     if self.hard_ends >= MAX_HARD_ENDS:
-                        self.recorder.end("failed", EXIT_PARTIAL)
-                        return EXIT_PARTIAL
+                        self.recorder.end("failed", exit_code.PARTIAL)
+                        return exit_code.PARTIAL
         code = self.recorder.exit_code
-        self.recorder.end("complete" if code == EXIT_OK else "failed", code)
+        self.recorder.end("complete" if code == exit_code.OK else "failed", code)
         return code
 
     def _pending(self, launch: int) -> tuple[int, ...]:
@@ -212,9 +211,11 @@ class Supervisor:
         """At least one rank ended with an error: find out which was first, and save the case as failed."""
         error = first_error(ranks.store, ranks.session.prefix)
         codes = [process.poll() for process in ranks.processes]
-        if EXIT_USAGE in codes and error is not None:
+        if exit_code.USAGE in codes and error is not None:
             raise BenchError(error)
-        killed = [i for i, code in enumerate(codes) if code is not None and code not in (0, EXIT_BROKEN)]
+        killed = [
+            i for i, code in enumerate(codes) if code is not None and code not in (0, exit_code.BROKEN_GENERATION)
+        ]
         if killed:
             self._blame(ranks, self._death(ranks, killed[0]))
             return Outcome.HARD

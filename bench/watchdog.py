@@ -61,9 +61,10 @@ class Watchdog:
         self._main_store = main_store
         self._store = store
         self._expired = expired
-        self._deadline = monotonic_seconds() + timeout_seconds
+        self._deadline: float | None = None
+        self._stopped = False
+        self._changed = threading.Condition()
         self._main = threading.main_thread().ident
-        self._stop = threading.Event()
         threading.Thread(target=self._watch, name="bench-watchdog", daemon=True).start()
 
     def enter(self, phase: str) -> None:
@@ -72,20 +73,34 @@ class Watchdog:
         self._main_store.set(f"{self._prefix}/phase/{self.rank}", phase)
 
     def restart(self) -> None:
-        """A new case begins: it has the whole time-out again."""
-        self._deadline = monotonic_seconds() + self.timeout_seconds
+        """A case begins: it has the whole time-out. Before the first one nothing is watched."""
+        with self._changed:
+            is_first = self._deadline is None
+            self._deadline = monotonic_seconds() + self.timeout_seconds
+            if is_first:
+                self._changed.notify()
 
     def stop(self) -> None:
-        self._stop.set()
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
 
     def _watch(self) -> None:
-        while not self._stop.wait(max(0.05, self._deadline - monotonic_seconds())):
-            if monotonic_seconds() < self._deadline:
-                continue
-            self._store.set(report_key(self._prefix, self.rank), json.dumps(asdict(self._report())))
-            if self._expired is not None:
-                self._expired()
+        if not self._wait_for_deadline():
             return
+        self._store.set(report_key(self._prefix, self.rank), json.dumps(asdict(self._report())))
+        if self._expired is not None:
+            self._expired()
+
+    def _wait_for_deadline(self) -> bool:
+        """True when a case is late, False when watching has ended."""
+        with self._changed:
+            while not self._stopped:
+                left = None if self._deadline is None else self._deadline - monotonic_seconds()
+                if left is not None and left <= 0:
+                    return True
+                self._changed.wait(left)
+        return False
 
     def _report(self) -> Report:
         assert self._main is not None

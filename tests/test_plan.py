@@ -17,7 +17,6 @@ from bench.plan import (
     PRESETS,
     Plan,
     PlannedCase,
-    SuiteFacts,
     choose_cases,
     declared_machine,
     estimate_seconds,
@@ -209,19 +208,6 @@ def test_an_order_leaves_the_program_s_random_numbers_alone() -> None:
     before = random.getstate()
     a_plan().order(1)
     assert random.getstate() == before
-
-
-def test_plans_are_the_same_work_whatever_their_labels_and_times() -> None:
-    plan = a_plan()
-    assert plan.same_work(a_plan(label="other", seed=1, launches=1, budget_seconds=9.0))
-    changed = SuiteFacts("sum", "./sum.py", "Sums.", "cd" * 32, {})
-    for other in (
-        a_plan(num_cases=7),
-        a_plan(world_size=4),
-        a_plan(threads_per_rank=2),
-        a_plan(suites=(changed,)),
-    ):
-        assert not plan.same_work(other)
 
 
 def test_without_a_budget_all_fits() -> None:

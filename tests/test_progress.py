@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.headline import headline
-from bench.progress import Counting, Lines, Silent, Terminal, show
+from bench.progress import Counting, Lines, Terminal, show
 from tests.results import measurement, not_ok
 
 ALL_REDUCE = "collective/all_reduce[num_bytes=1000000]"
@@ -108,11 +108,3 @@ def test_a_stream_gets_the_display_that_fits_it(monkeypatch: pytest.MonkeyPatch)
         display.close()
     assert "sum/run[size=8]" in stream.getvalue()
     assert not display.live.is_started
-
-
-def test_silence() -> None:
-    silent = Silent()
-    silent.ready({})
-    silent.begin("sum/run")
-    silent.done({})
-    silent.close()

@@ -60,6 +60,7 @@ def late(filename: str) -> Report:
     """What a watchdog says of a main thread that waits in code of this file."""
     store, expired = memory_store(), threading.Event()
     watchdog = Watchdog(3, "node3", store, store, "g0", timeout_seconds=0.0, expired=expired.set)
+    watchdog.restart()
     watchdog.enter("check before")
     code = compile("def wait():\n    assert event.wait(30)\n", filename, "exec")
     scope: dict[str, object] = {"event": expired}
@@ -89,6 +90,7 @@ def test_a_watchdog_that_was_stopped_is_silent() -> None:
     store = memory_store()
     watchdog = Watchdog(0, "node0", store, store, "g0", timeout_seconds=3600.0, expired=lambda: pytest.fail("expired"))
     watchdog.enter("prepare")
+    watchdog.restart()
     (thread,) = [each for each in threading.enumerate() if each.name == "bench-watchdog"]
     watchdog.stop()
     thread.join(30)

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from bench import exit_code
 from bench.errors import BenchError
 
 COMMANDS: dict[str, str] = {
@@ -22,8 +23,6 @@ COMMANDS: dict[str, str] = {
     "compare": "Put two or more results side by side.",
     "doctor": "Say what `bench run` would use here, and what is wrong or suspicious.",
 }
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
 
 
 class Lazy(click.Group):
@@ -88,21 +87,21 @@ def call(arguments: list[str]) -> int:
         result: Any = cli.main(arguments, prog_name="bench", standalone_mode=False)
     except BenchError as error:
         _complain(str(error))
-        return 2
+        return exit_code.USAGE
     except click.UsageError as error:
         hint = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
         _complain(error.format_message() + hint)
-        return 2
+        return exit_code.USAGE
     except click.ClickException as error:
         _complain(error.format_message())
-        return 2
+        return exit_code.USAGE
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
-        return EXIT_INTERRUPTED
+        return exit_code.INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe went away (`bench list | head`); what was to be flushed at exit has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return exit_code.BROKEN_PIPE
     return result if isinstance(result, int) else 0
 
 

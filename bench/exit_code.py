@@ -1,0 +1,18 @@
+"""The command's exit codes; the README lists them too."""
+
+from __future__ import annotations
+
+OK = 0
+GATE = 1
+"""A check that the user asked for failed."""
+USAGE = 2
+"""A mistake in the call, an unreadable file, or a gate that could judge nothing."""
+PARTIAL = 3
+"""The run ended early, or a case failed or is invalid."""
+BROKEN_GENERATION = 70
+"""Of a rank, to its parent alone: a case broke its generation (EX_SOFTWARE of sysexits.h); a fresh one is started."""
+INTERRUPTED = 130
+TERMINATED = 143
+"""SIGTERM, as a shell reports it: 128 + 15."""
+BROKEN_PIPE = 141
+"""SIGPIPE, as a shell reports it: 128 + 13."""
