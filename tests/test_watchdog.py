@@ -59,7 +59,7 @@ def test_the_rank_that_did_not_arrive_is_named(reports: list[Report], num_ranks:
 def late(filename: str) -> Report:
     """What a watchdog says of a main thread that waits in code of this file."""
     store, expired = memory_store(), threading.Event()
-    watchdog = Watchdog(3, "node3", store, store, "g0", timeout_seconds=0.0, expired=expired.set)
+    watchdog = Watchdog(3, "node3", store, store, "g0", timeout_seconds=0.3, expired=expired.set)
     watchdog.restart()
     watchdog.enter("check before")
     code = compile("def wait():\n    assert event.wait(30)\n", filename, "exec")

@@ -98,8 +98,11 @@ def call(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return exit_code.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe went away (`bench list | head`); what was to be flushed at exit has nowhere to go.
+    except SystemExit as end:
+        # The reader of a pipe went away (`bench list | head`), which click turns into 1: here that is a failed gate.
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        # What was to be flushed at exit has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_code.BROKEN_PIPE
     return result if isinstance(result, int) else 0
