@@ -430,9 +430,10 @@ def test_help_of_every_command_has_an_example_and_is_light() -> None:
         assert f"\n    bench {name}" in part.partition("Examples:")[2]
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+@pytest.mark.parametrize("words", [["list"], ["--help"], ["show", "--help"]])
+def test_a_reader_that_goes_away_is_no_error(words: list[str]) -> None:
     """As in `bench list | head -1`."""
-    command = subprocess.Popen([*BENCH, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ())
+    command = subprocess.Popen([*BENCH, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ())
     assert command.stdout is not None
     command.stdout.close()
     _, err = command.communicate(timeout=60)

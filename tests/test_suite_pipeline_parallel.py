@@ -233,7 +233,7 @@ def test_every_case_can_run_on_any_number_of_ranks_and_differs_from_the_others()
             assert SCHEDULES[str(case["op"])].objection(world_size, int(case["num_microbatches"])) is None
             assert int(case["num_layers"]) % (2 * world_size) == 0
     assert len(suite.cases(cpu_machine(2, preset="smoke"))) == pipeline_parallel.SMOKE_SCHEDULES
-    assert len(suite.cases(cpu_machine(2, preset="standard"))) == 14
+    assert len(suite.cases(cpu_machine(2, preset="standard"))) == 12
 
 
 def test_memory_by_hand() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -25,8 +27,28 @@ COMMANDS: dict[str, str] = {
 }
 
 
+class ReaderGone(Exception):  # noqa: N818 - no mistake: `bench list | head` is done when it has its lines
+    """The reader of a pipe went away. click would end with 1, which here means that a gate failed."""
+
+
+@contextmanager
+def _noticing_a_gone_reader() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+
+
 class Lazy(click.Group):
     """Imports a command's module only when that command is called, so that `--help` is quick."""
+
+    def make_context(self, *words: Any, **extra: Any) -> click.Context:
+        with _noticing_a_gone_reader():
+            return super().make_context(*words, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _noticing_a_gone_reader():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -98,10 +120,7 @@ def call(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return exit_code.INTERRUPTED
-    except SystemExit as end:
-        # The reader of a pipe went away (`bench list | head`), which click turns into 1: here that is a failed gate.
-        if not isinstance(end.__context__, BrokenPipeError):
-            raise
+    except ReaderGone:
         # What was to be flushed at exit has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_code.BROKEN_PIPE
