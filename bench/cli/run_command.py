@@ -117,6 +117,7 @@ def command(**options: Any) -> int:
       bench run ./mine.py --label h100-node7
       torchrun --nproc-per-node=8 --no-python bench run
     """
-    from bench.run import Options, run
+    from bench.planning import Options
+    from bench.run import run
 
     return run(Options(**options), sys.argv[1:])

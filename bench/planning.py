@@ -1,0 +1,212 @@
+"""From the options of `bench run` to its Plan: a new one, a repeated one, or the rest of one that ended early."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.backends import Backend, resolve
+from bench.errors import BenchError
+from bench.launch import Joined, environment_variables, threads_per_rank
+from bench.parse import parse_seconds, parse_share
+from bench.plan import DEFAULT_SUITES, PRESETS, STARTUP_SECONDS, Plan, choose_cases, fit_budget, suite_facts
+from bench.rank import Place
+from bench.suite import Machine, load_all
+
+if TYPE_CHECKING:
+    from bench.result import Result
+
+DEFAULT_PRECISION, DEFAULT_LABEL, DEFAULT_FOLDER = 0.02, "run", Path("results")
+_SPELT = {"suites": "SUITE", "settings": "--set", "cases": "--case"}
+"""Options whose name is not that of their field."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `bench run` as click gives them; None: not said."""
+
+    suites: tuple[str, ...] = ()
+    preset: str | None = None
+    ranks: int | None = None
+    launcher: str = "auto"
+    device: str = "auto"
+    backend: str | None = None
+    settings: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    budget: str | None = None
+    precision: str | None = None
+    launches: int | None = None
+    seed: int | None = None
+    label: str | None = None
+    output: Path | None = None
+    resume: Path | None = None
+    like: Path | None = None
+    against: Path | None = None
+    allow_unlike: bool = False
+    timeout: str | None = None
+
+    PLAN_OPTIONS = (
+        "suites", "preset", "ranks", "backend", "settings", "cases", "budget", "precision", "launches", "seed",
+        "label", "timeout",
+    )  # fmt: skip
+
+    def refuse_mixed(self) -> None:
+        """Raises BenchError where a saved plan is asked for, and something else than it."""
+        for source, fitting in (("resume", {"ranks"}), ("like", {"ranks", "label", "output"})):
+            names = (*self.PLAN_OPTIONS, "output", *({"resume", "like"} - {source}))
+            given = [name for name in names if getattr(self, name) not in (None, ()) and name not in fitting]
+            if getattr(self, source) is not None and given:
+                shown = ", ".join(_SPELT.get(name, f"--{name}") for name in given)
+                raise BenchError(f"--{source} {getattr(self, source)}: its plan is in the file; leave out {shown}")
+
+    def recorded(self) -> dict[str, Any]:
+        """Those that were said, as plain JSON values."""
+        said = {name: value for name, value in asdict(self).items() if value not in (None, (), False)}
+        return {name: _plain(value) for name, value in said.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def saved_ranks(options: Options) -> int | None:
+    """The number of ranks of the run that is to be finished or repeated."""
+    from bench.result import load
+
+    saved = options.resume or options.like
+    return None if saved is None else _saved_plan(load(saved)).world_size
+
+
+def choose_device(wanted: str) -> tuple[str, int]:
+    """The device type and the number of visible GPUs. Raises BenchError for what is not there, or would be hidden."""
+    import torch
+
+    from bench.environment import unusable_accelerators
+
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "cpu":
+        return "cpu", num_gpus
+    unusable = unusable_accelerators(num_gpus)
+    if unusable:
+        raise BenchError(unusable)
+    if wanted == "cuda" and not num_gpus:
+        raise BenchError(
+            "--device cuda: torch sees no GPU here; `bench doctor` says why, --device cpu measures the CPU"
+        )
+    return ("cuda", num_gpus) if num_gpus else ("cpu", 0)
+
+
+def _saved_plan(saved: Result) -> Plan:
+    try:
+        return Plan.from_json(saved.header["plan"])
+    except BenchError as error:
+        raise BenchError(f"{saved.path}: {error}; measure anew") from error
+
+
+def planned_before(resumed: Result, options: Options, place: Place, device: str) -> Plan:
+    """The plan of a saved file, once it is sure that it means the same here. Raises BenchError."""
+    plan = _saved_plan(resumed)
+    if plan.device_type != device:
+        raise BenchError(f"{resumed.path}: measured on {plan.device_type}, and the device here is {device}")
+    facts = {suite.name: suite.sha256 for suite in load_all(s.reference for s in plan.suites)}
+    changed = [s.name for s in plan.suites if facts[s.name] != s.sha256]
+    if changed and not options.allow_unlike:
+        raise BenchError(f"{resumed.path}: suite {changed[0]} has changed since; measure anew, or say --allow-unlike")
+    if plan.world_size != place.world_size:
+        raise BenchError(f"{resumed.path}: its plan has {plan.world_size} ranks, not {place.world_size}; start as many")
+    # Equal code was made sure of, or waived: the ranks are to hold the code that is there now against the plan.
+    return replace(plan, suites=tuple(replace(s, sha256=facts[s.name]) for s in plan.suites))
+
+
+def new_plan(options: Options, device: str, place: Place, joined: Joined | None) -> Plan:
+    if options.like is not None:
+        return _repeated(options, device, place)
+    preset = PRESETS[options.preset or "standard"]
+    backend = resolve(device, options.backend)
+    suites = load_all(options.suites or _default_suites(options))
+    machine = _machine(device, backend, place, preset.name)
+    cases = choose_cases(suites, machine, _settings(options.settings), options.cases)
+    if not cases:
+        raise BenchError(f"nothing to measure: {', '.join(s.name for s in suites)} gave no case for this machine")
+    budget = preset.budget_seconds if options.budget is None else parse_seconds("--budget", options.budget)
+    if options.seed is not None and options.seed < 0:
+        raise BenchError(f"--seed {options.seed}: 0 or more")
+    plan = Plan(
+        preset=preset.name,
+        suites=tuple(suite_facts(s) for s in suites),
+        cases=tuple(cases),
+        left_out=(),
+        world_size=place.world_size,
+        device_type=device,
+        backend=backend.name,
+        launches=_launches(options, preset.launches, budget, joined),
+        case_seconds=preset.case_seconds,
+        budget_seconds=budget,
+        timeout_seconds=preset.timeout_seconds
+        if options.timeout is None
+        else parse_seconds("--timeout", options.timeout),
+        precision=DEFAULT_PRECISION if options.precision is None else parse_share("--precision", options.precision),
+        seed=options.seed or 0,
+        threads_per_rank=threads_per_rank(environment_variables(), joined, machine.num_cores, place.local_world_size),
+        label=options.label or DEFAULT_LABEL,
+        options=options.recorded(),
+    )
+    return fit_budget(plan)
+
+
+def _default_suites(options: Options) -> tuple[str, ...]:
+    """Those of the named cases, else the default ones."""
+    named = tuple(dict.fromkeys(case.partition("/")[0] for case in options.cases))
+    return named or DEFAULT_SUITES
+
+
+def _launches(options: Options, of_preset: int, budget: float | None, joined: Joined | None) -> int:
+    """The number asked for; else the preset's, fewer where a small budget would go into starting processes."""
+    if options.launches is not None:
+        if options.launches < 1:
+            raise BenchError(f"--launches {options.launches}: at least 1")
+        return options.launches
+    if joined is not None:
+        return 1
+    if budget is None or options.budget is None:
+        return of_preset
+    return max(1, min(of_preset, int(budget / (2 * STARTUP_SECONDS))))
+
+
+def _repeated(options: Options, device: str, place: Place) -> Plan:
+    """`--like FILE`: its plan again, under a label of its own where one is given."""
+    from bench.result import load
+
+    assert options.like is not None
+    plan = planned_before(load(options.like), options, place, device)
+    return replace(plan, label=options.label or plan.label)
+
+
+def _settings(texts: tuple[str, ...]) -> Mapping[str, list[str]]:
+    settings: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals or not name.strip() or not values.strip():
+            raise BenchError(f"--set {text}: KEY=VALUE, or KEY=VALUE1,VALUE2 for alternatives")
+        settings.setdefault(name.strip(), []).extend(values.split(","))
+    return settings
+
+
+def _machine(device: str, backend: Backend, place: Place, preset: str) -> Machine:
+    import torch
+
+    from bench.environment import available_memory_bytes, usable_cores
+
+    assert backend.device_type == device
+    return Machine(
+        world_size=place.world_size,
+        device_type=device,
+        preset=preset,
+        memory_bytes=available_memory_bytes(torch.device(device), place.local_world_size),
+        num_cores=usable_cores(),
+        ranks_per_host=place.local_world_size,
+    )
