@@ -142,11 +142,17 @@ def choose_cases(
     return [case for turn in turns for case in turn if case is not None]
 
 
-def _varied(rows: Iterable[Params], own: Mapping[str, Sequence[Param]]) -> list[Params]:
+def _varied(rows: Sequence[Params], own: Mapping[str, Sequence[Param]]) -> list[Params]:
+    """Rows with every combination of the values; an operation keeps only rows with the parameters that it has."""
+    shapes: dict[Param | None, list[frozenset[str]]] = {}
+    for row in rows:
+        shapes.setdefault(row.get("op"), []).append(frozenset(row))
     varied = list(rows)
     for name, values in own.items():
         varied = [row | {name: value} for row in varied if name in row for value in values]
-    return varied
+    # A barrier has no size: `--set op=barrier` is the barrier, not every other row under its name. An operation that
+    # this preset lacks has no row to go by; its suite says what does not fit.
+    return [row for row in varied if frozenset(row) in shapes.get(row.get("op"), [frozenset(row)])]
 
 
 def _unique(suite: Suite, rows: Iterable[Params]) -> list[PlannedCase]:

@@ -245,3 +245,12 @@ def test_presets_keep_what_the_command_s_help_promises() -> None:
     assert standard.budget_seconds is not None
     assert standard.budget_seconds <= 300
     assert full.budget_seconds is None
+
+
+def test_an_operation_keeps_to_the_parameters_that_it_has() -> None:
+    """`--set op=barrier` is the barrier alone: no other operation's rows under its name, with a size it does not have."""
+    suite = load("collective")
+    machine = declared_machine(2, "cpu", "smoke")
+    assert [case.id for case in choose_cases([suite], machine, {"op": ["barrier"]}, [])] == ["collective/barrier"]
+    both = choose_cases([suite], machine, {"op": ["barrier", "gather"], "num_bytes": ["1KiB"]}, [])
+    assert {case.params["op"] for case in both} == {"gather"}
