@@ -248,7 +248,7 @@ def test_presets_keep_what_the_command_s_help_promises() -> None:
 
 
 def test_an_operation_keeps_to_the_parameters_that_it_has() -> None:
-    """`--set op=barrier` is the barrier alone: no other operation's rows under its name, with a size it does not have."""
+    """`--set op=barrier` is the barrier alone, not other operations' rows under its name with a size it has not."""
     suite = load("collective")
     machine = declared_machine(2, "cpu", "smoke")
     assert [case.id for case in choose_cases([suite], machine, {"op": ["barrier"]}, [])] == ["collective/barrier"]
