@@ -9,9 +9,6 @@ tensor-parallel block's time goes, and idle time of pipeline schedules against t
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import matplotlib as mpl
 import pandas as pd
