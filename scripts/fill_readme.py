@@ -10,13 +10,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-
 import pandas as pd
 
 import bench
 from bench.table import show_number, show_percent, show_seconds
 
+ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 SPEEDS = {
     "busbw_gb_per_s": ("GB/s bus", show_number),
