@@ -28,6 +28,8 @@ STREAMED_SECONDS = 0.010
 MIN_ROUNDS_FOR_PRECISION = 20
 MIN_ROUNDS = 6
 """The fewest samples whose median has a 95% interval by order statistics; taken even where time is up."""
+OVERRUN, OVERRUN_SECONDS = 8, 3.0
+"""A case that took so many times its time, and so long, stops with fewer: the budget holds on a slow machine too."""
 NUM_BLOCKS_FOR_PRECISION = 5
 BLOCK_SECONDS = 0.05
 """A block lasts at least about this long: control messages between blocks then cost little of the time."""
@@ -179,7 +181,8 @@ def _decide(
         width = statistics.half_width(slowest, NUM_BLOCKS_FOR_PRECISION)
         if width is not None and width <= limits.precision:
             return "precision", width
-    if elapsed >= limits.seconds and len(slowest) >= MIN_ROUNDS:
+    enough = len(slowest) >= MIN_ROUNDS or elapsed >= max(OVERRUN * limits.seconds, OVERRUN_SECONDS)
+    if elapsed >= limits.seconds and enough:
         return "time", width
     return ("samples", width) if len(slowest) >= limits.max_rounds else (None, width)
 

@@ -11,7 +11,7 @@ import pytest
 from bench import clock as clocks
 from bench.clock import Clock
 from bench.gather import gather_samples, shape, slowest_samples
-from bench.measure import Limits, Sampler, Samples, Timing, take_sample
+from bench.measure import Limits, Sampler, Samples, Timing, _decide, take_sample
 from bench.statistics import median
 from bench.suite import Work
 from tests.plans import lone_rank
@@ -171,9 +171,9 @@ def test_the_half_width_is_that_of_five_blocks_of_the_samples() -> None:
 
 def test_sampling_stops_when_the_time_is_over_but_not_before_a_median_has_an_interval() -> None:
     time = FakeTime()
-    samples = measure(time, Limits(NO_PRECISION, 1.0), full=time.takes("f", 10 * SECOND))
+    samples = measure(time, Limits(NO_PRECISION, 1.0), full=time.takes("f", SECOND))
     assert samples.stop_reason == "time"
-    assert samples.nanoseconds["full"] == [10 * SECOND] * 6  # fewer have no 95% interval: 1 - 2 / 2**5 is 94%
+    assert samples.nanoseconds["full"] == [SECOND] * 6  # fewer have no 95% interval: 1 - 2 / 2**5 is 94%
     assert samples.half_width is None
 
 
@@ -305,3 +305,18 @@ def test_samples_of_a_world_of_one() -> None:
             "half": {"calls": 1, "nanoseconds": [[5, 6]]},
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("num_rounds", "elapsed", "reason"),
+    [
+        (5, 0.6, None),  # its half second is over, but five samples have no interval yet
+        (6, 0.6, "time"),
+        (1, 3.9, None),
+        (1, 4.0, "time"),  # eight times its time: one call alone takes too long for this budget
+    ],
+)
+def test_a_case_that_is_far_too_slow_stops_with_few_samples(
+    num_rounds: int, elapsed: float, reason: str | None
+) -> None:
+    assert _decide([10**9] * num_rounds, elapsed, Limits(precision=0.02, seconds=0.5)) == (reason, None)
