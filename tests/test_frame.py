@@ -17,7 +17,7 @@ from tests.results import GPU, MILLISECOND, header, measurement, not_ok, save
 MS = MILLISECOND
 A, B = "collective/all_reduce[num_bytes=4]", "compute/matmul[size=8]"
 
-# Issue 3: "an array of one object a case, with at least the keys ...".
+# The keys that readers of `bench show --format json` can rely on.
 KEYS = [
     "suite", "case", "params", "status", "reason", "num_ranks", "num_samples", "seconds_median", "seconds_low",
     "seconds_high", "seconds_min", "seconds_max", "algbw_gb_per_s", "busbw_gb_per_s", "tflop_per_s", "mfu",
