@@ -98,6 +98,22 @@ def installed_extras(wanted: Plan) -> frozenset[str] | None:
     return frozenset(extras) if whole and isinstance(extras, list) and python_of(wanted.folder).exists() else None
 
 
+def refuse_old_torch(torch: str) -> None:
+    """Said here, since pip's own words for it are two pages."""
+    dependencies = tomllib.loads(PROJECT.read_text())["project"]["dependencies"]
+    (lowest,) = [text.removeprefix("torch>=") for text in dependencies if text.startswith("torch>=")]
+    if numbers(torch) < numbers(lowest):
+        raise SetupError(
+            f"torch {torch} of {sys.executable} is too old: {lowest} or newer is needed; name an interpreter that has "
+            "a newer one, or none, with PYTHON"
+        )
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """`2.13.0a0+cu130` gives (2, 13, 0)."""
+    return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[^\d.]", version)[0]))
+
+
 def make(wanted: Plan) -> None:
     """An empty environment, which sees what its interpreter lends."""
     if importlib.util.find_spec("ensurepip") is None:
@@ -160,6 +176,8 @@ def install(wanted: Plan, lock: TextIO) -> None:
     have = installed_extras(wanted)
     if have is not None and wanted.extras <= have:
         return
+    if wanted.torch is not None:
+        refuse_old_torch(wanted.torch)
     requirements = requirements_of(wanted.extras - (have or frozenset()))
     print(
         f"setting up {wanted.folder.name} (once: a minute or two, longer where a GPU build of torch is fetched) ...",
