@@ -17,7 +17,7 @@ from bench import control, statistics
 from bench.environment import available_memory_bytes
 from bench.errors import Skip
 from bench.gather import gather_samples, slowest_samples
-from bench.measure import Limits, Sampler, Samples, Timing
+from bench.measure import Limits, Sampler, Samples, Timing, alignment
 from bench.rank import RankContext, Tracer
 from bench.session import case_record
 from bench.suite import Check, Observed, Span, Suite, Work
@@ -53,14 +53,13 @@ class CaseRun:
     poll: Poll
     watchdog: Watchdog
     host: str
-    work: Work | None = None
 
     def record(self, limits: Limits) -> tuple[dict[str, Any], bool]:
         """The case's measurement line (complete on rank 0), and whether this generation can go on.
 
         Raises Broken where the ranks cannot meet any more.
         """
-        started, began = clocks.utc_now(), clocks.monotonic_seconds()
+        started, began = clocks.stamp(), clocks.monotonic_seconds()
         sound = True
         fields: dict[str, Any] = {}
         try:
@@ -70,14 +69,13 @@ class CaseRun:
         finally:
             self.rank.tracer = None
         fields["seconds"] = clocks.monotonic_seconds() - began
-        stamp = started.isoformat(timespec="milliseconds")
-        return case_record(self.plan, self.case, self.launch, status, reason, stamp, **fields), sound
+        return case_record(self.plan, self.case, self.launch, status, reason, started, **fields), sound
 
     def _phases(self, limits: Limits, fields: dict[str, Any]) -> tuple[str, str | None]:
         with self._voting("memory"):
             self._ask_memory()
         with self._voting("prepare"):
-            self.work = work = self.suite.prepare(dict(self.case.params), self.rank)
+            work = self.suite.prepare(dict(self.case.params), self.rank)
         fields["work"] = _work_facts(work)
         fields["notes"] = list(work.notes)
         try:
@@ -151,11 +149,11 @@ class CaseRun:
         full = next(iter(work.variants.values()))
         tracer = Tracer(self.rank.index, clock)
         with self._voting("trace"):
-            sampler = Sampler(self.rank, work, clock, "aligned", clocks.monotonic_seconds)
+            align = alignment(self.rank, clock)
             for _ in range(work.traced_calls):
                 if work.reset is not None:
                     work.reset()
-                sampler.align(1)
+                align(1)
                 self.rank.tracer = tracer
                 start = clock.mark()
                 full()

@@ -79,3 +79,8 @@ def monotonic_seconds() -> float:
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def stamp() -> str:
+    """Now, as the result file writes times: ISO 8601 in UTC, to the millisecond."""
+    return utc_now().isoformat(timespec="milliseconds")

@@ -13,8 +13,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
 
 from bench import clock, control, exit_code, worker
 from bench.errors import BenchError
@@ -24,20 +23,14 @@ from bench.recorder import Recorder
 from bench.session import Emit, Session
 from bench.store import Store
 from bench.vote import Broken, first_error
-from bench.watchdog import Watchdog, read_report, report_key, who_is_missing
+from bench.watchdog import Watchdog, last_phase, read_report, report_key, who_is_missing
 
-if TYPE_CHECKING:
-    from bench.plan import Plan
-
+END_RESERVE_SECONDS = 1.0
 REGROUP_SECONDS = 5.0
 REPORT_SECONDS = 1.5
 FAREWELL_SECONDS = 1.0
-Open = Callable[[Place], tuple["Plan", Recorder, set[tuple[int, int]]]]
-"""Rank 0's: from its place, the plan, the recorder, and the (launch, case) pairs already in a resumed file."""
-
-
-class Quiet(BenchError):  # noqa: N818 - said by rank 0, not here
-    """A mistake that rank 0 reports; the other ranks only end with its exit code."""
+Open = Callable[[Place], Recorder]
+"""Rank 0's: from its place a recorder, with the plan and what a resumed file already has."""
 
 
 @dataclass
@@ -50,14 +43,16 @@ class JoinedRun:
     store: Store
     side: Store
     recorder: Recorder | None = None
+    session: Session = field(init=False)
+    """Of the generation that is under way."""
 
     def run(self, open_run: Open, began: float) -> int:
-        """Returns the exit code, the same on every rank. Raises BenchError (Quiet on all ranks but 0)."""
-        session = self._first_session(open_run, began)
-        watch = _SignalWatch(self, session)
+        """Returns the exit code, the same on every rank. Raises BenchError on every rank."""
+        self.session = self._first_session(open_run, began)
+        watch = _SignalWatch(self)
         try:
             while True:
-                finished, session = self._generation(session)
+                finished, self.session = self._generation(self.session)
                 if finished is not None:
                     return finished
         finally:
@@ -68,12 +63,13 @@ class JoinedRun:
         if self.place.index != 0:
             return self._await("session")
         try:
-            plan, self.recorder, done = open_run(self.place)
+            self.recorder = open_run(self.place)
         except BenchError as error:
             self.store.set("session", json.dumps({"error": str(error)}))
             raise
-        left = None if plan.budget_seconds is None else plan.budget_seconds - 1.0 - (clock.monotonic_seconds() - began)
-        pending = tuple(i for i in plan.order(0) if (0, i) not in done)
+        plan, seconds = self.recorder.plan, clock.monotonic_seconds() - began
+        left = None if plan.budget_seconds is None else plan.budget_seconds - END_RESERVE_SECONDS - seconds
+        pending = self.recorder.pending(0)
         session = Session(plan, 0, 0, pending, left)
         self.store.set("session", session.to_text())
         return session
@@ -81,7 +77,7 @@ class JoinedRun:
     def _await(self, key: str) -> Session:
         text = self.store.get(key)
         if "error" in json.loads(text):
-            raise Quiet(json.loads(text)["error"])
+            raise BenchError(json.loads(text)["error"])
         return Session.from_text(text)
 
     def _generation(self, session: Session) -> tuple[int | None, Session]:
@@ -144,7 +140,7 @@ class JoinedRun:
             reason = f"{_named(missing, self.hosts)} died; the others found their connection closed"
         if recorder.current is not None:
             recorder.fail_case(recorder.current, session.launch, reason)
-        pending = tuple(i for i in session.pending if (session.launch, i) not in recorder.done)
+        pending = recorder.pending(session.launch)
         ends = bool(missing) or session.plan.backend != "gloo" or not pending
         left = None if session.seconds_left is None else session.seconds_left - seconds
         following = replace(
@@ -203,9 +199,8 @@ class _SignalWatch:
     not is the one that died.
     """
 
-    def __init__(self, run: JoinedRun, session: Session) -> None:
+    def __init__(self, run: JoinedRun) -> None:
         self.run = run
-        self.session = session
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
@@ -229,17 +224,14 @@ class _SignalWatch:
             os._exit(code)
         missing = run._missing("farewell", FAREWELL_SECONDS)
         if data[0] == signal.SIGTERM and missing:
+            phase = last_phase(run.side, run.session.prefix, missing[0])
             run._give_up(
-                self.session,
-                f"{_named(missing, run.hosts)} died in phase {self._phase(missing[0])}; its launcher ended the others",
+                run.session,
+                f"{_named(missing, run.hosts)} died in phase {phase}; its launcher ended the others",
                 "failed",
                 exit_code.PARTIAL,
             )
-        run._give_up(self.session, None, "interrupted", code)
-
-    def _phase(self, index: int) -> str:
-        key = f"{self.session.prefix}/phase/{index}"
-        return self.run.side.get(key).decode() if self.run.side.check([key]) else "start"
+        run._give_up(run.session, None, "interrupted", code)
 
 
 def run_joined(
@@ -251,7 +243,7 @@ def run_joined(
 ) -> int:
     """See a run through as one of its ranks; `close` says on rank 0 what came out. Returns the exit code.
 
-    Raises BenchError (Quiet on other ranks than 0).
+    Raises BenchError on every rank; the caller lets rank 0 alone say it.
     """
     host = worker.host_name()
     store = connect(joined)

@@ -9,12 +9,14 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
-from bench.plan import Plan
 from bench.rank import Place
 from bench.store import Store, tcp_store, under
+
+if TYPE_CHECKING:
+    from bench.recorder import Recorder
 
 JOIN_TIMEOUT_SECONDS = 300.0
 
@@ -191,11 +193,11 @@ def threads_per_rank(environ: Mapping[str, str], joined: Joined | None, num_core
     return max(1, num_cores // local_ranks)
 
 
-def run(plan: Plan, recorder: Any, done: set[tuple[int, int]], began: float) -> int:
-    """Start local ranks and see the plan through; returns the exit code."""
+def run(recorder: Recorder, began: float) -> int:
+    """Start local ranks and see the recorder's plan through; returns the exit code."""
     from bench.supervisor import Supervisor
 
-    return Supervisor(plan, recorder, done, began).run()
+    return Supervisor(recorder, began).run()
 
 
 def environment_variables() -> Mapping[str, str]:

@@ -89,7 +89,7 @@ class Sampler:
         self.names = list(work.variants)
         self.runs = list(work.variants.values())
         self.calls = [1] * len(self.runs)
-        self.align = _alignment(rank, clock)
+        self.align = alignment(rank, clock)
 
     def measure(self, limits: Limits) -> Samples:
         """Warm up, then sample block by block until the rule of `limits` ends it."""
@@ -207,7 +207,7 @@ def _is_settled(slowest: Sequence[int]) -> bool:
     return last >= WARMUP_SETTLED * before
 
 
-def _alignment(rank: RankContext, clock: Clock) -> Callable[[int], object]:
+def alignment(rank: RankContext, clock: Clock) -> Callable[[int], object]:
     """What brings the ranks to one starting line before a sample of so many calls, outside the timed part."""
     if rank.world_size == 1 and rank.device.type == "cpu":
         return lambda calls: None

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.backends import Backend, resolve
+from bench.backends import resolve
 from bench.errors import BenchError
 from bench.launch import Joined, environment_variables, threads_per_rank
 from bench.parse import parse_seconds, parse_share
 from bench.plan import DEFAULT_SUITES, PRESETS, STARTUP_SECONDS, Plan, choose_cases, fit_budget, suite_facts
 from bench.rank import Place
-from bench.suite import Machine, load_all
+from bench.suite import load_all
 
 if TYPE_CHECKING:
     from bench.result import Result
@@ -123,12 +123,18 @@ def planned_before(resumed: Result, options: Options, place: Place, device: str)
 
 
 def new_plan(options: Options, device: str, place: Place, joined: Joined | None) -> Plan:
+    """A plan made of the options, or the one that `--like` names again. Raises BenchError."""
+    import torch
+
+    from bench.environment import available_memory_bytes, usable_cores
+
     if options.like is not None:
         return _repeated(options, device, place)
     preset = PRESETS[options.preset or "standard"]
     backend = resolve(device, options.backend)
     suites = load_all(options.suites or _default_suites(options))
-    machine = _machine(device, backend, place, preset.name)
+    memory_bytes = available_memory_bytes(torch.device(device), place.local_world_size)
+    machine = place.machine(device, preset.name, usable_cores(), memory_bytes)
     cases = choose_cases(suites, machine, _settings(options.settings), options.cases)
     if not cases:
         raise BenchError(f"nothing to measure: {', '.join(s.name for s in suites)} gave no case for this machine")
@@ -194,19 +200,3 @@ def _settings(texts: tuple[str, ...]) -> Mapping[str, list[str]]:
             raise BenchError(f"--set {text}: KEY=VALUE, or KEY=VALUE1,VALUE2 for alternatives")
         settings.setdefault(name.strip(), []).extend(values.split(","))
     return settings
-
-
-def _machine(device: str, backend: Backend, place: Place, preset: str) -> Machine:
-    import torch
-
-    from bench.environment import available_memory_bytes, usable_cores
-
-    assert backend.device_type == device
-    return Machine(
-        world_size=place.world_size,
-        device_type=device,
-        preset=preset,
-        memory_bytes=available_memory_bytes(torch.device(device), place.local_world_size),
-        num_cores=usable_cores(),
-        ranks_per_host=place.local_world_size,
-    )

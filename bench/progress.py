@@ -42,6 +42,11 @@ class Counting:
         paced = elapsed / self.num_done * max(0, self.total - self.num_done)
         return min(estimated, paced) if estimated else paced
 
+    def ready(self, environment: dict[str, Any]) -> None: ...
+
+    def begin(self, case: str) -> None:
+        self.case = case
+
     def line(self) -> str:
         left = int(self.seconds_left() + 0.5)
         return f"[{self.num_done}/{self.total}] {self.case}  {self.figure}  about {left // 60}:{left % 60:02d} left"
@@ -59,11 +64,6 @@ class Lines(Counting):
     ) -> None:
         super().__init__(total, estimate_seconds, now)
         self.stream = stream
-
-    def ready(self, environment: dict[str, Any]) -> None: ...
-
-    def begin(self, case: str) -> None:
-        self.case = case
 
     def done(self, record: dict[str, Any]) -> None:
         self.num_done += 1
@@ -91,11 +91,6 @@ class Terminal(Counting):
         from rich.text import Text
 
         return Text(self.line(), no_wrap=True, overflow="ellipsis")
-
-    def ready(self, environment: dict[str, Any]) -> None: ...
-
-    def begin(self, case: str) -> None:
-        self.case = case
 
     def done(self, record: dict[str, Any]) -> None:
         self.num_done += 1

@@ -37,6 +37,17 @@ class Place:
     device_index: int | None = None
     """The device that its launcher named (LOCAL_RANK); None: the one at `local_index`."""
 
+    def machine(self, device_type: str, preset: str, num_cores: int, memory_bytes: int) -> Machine:
+        """What suites may know of the machine that a rank here is part of."""
+        return Machine(
+            world_size=self.world_size,
+            device_type=device_type,
+            preset=preset,
+            memory_bytes=memory_bytes,
+            num_cores=num_cores,
+            ranks_per_host=self.local_world_size,
+        )
+
 
 @dataclass
 class Tracer:

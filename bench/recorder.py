@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from bench.session import Event
 
 
-def stamp() -> str:
-    return clock.utc_now().isoformat(timespec="milliseconds")
-
-
 @dataclass
 class Recorder:
     """Keeps the events of a run; safe to call from a signal's thread as well."""
@@ -62,7 +58,7 @@ class Recorder:
         else:
             self._refuse_unlike(self.resumed, environment)
             self.writer.append(
-                {"kind": "resume", "started": stamp(), "environment": environment, "command": self.command}
+                {"kind": "resume", "started": clock.stamp(), "environment": environment, "command": self.command}
             )
         self.has_header = True
 
@@ -74,7 +70,7 @@ class Recorder:
             "schema": SCHEMA,
             "run_id": self.run_id,
             "label": self.plan.label,
-            "started": stamp(),
+            "started": clock.stamp(),
             "architecture": environment["architecture"],
             "environment": environment,
             "plan": self.plan.to_json(),
@@ -83,7 +79,7 @@ class Recorder:
 
     def _leave_out(self) -> None:
         for case in self.plan.left_out:
-            self.writer.append(case_record(self.plan, case, 0, "skipped", BUDGET_REASON, stamp()))
+            self.writer.append(case_record(self.plan, case, 0, "skipped", BUDGET_REASON, clock.stamp()))
             self.counts["skipped"] += 1
 
     def _refuse_unlike(self, resumed: Result, environment: dict[str, Any]) -> None:
@@ -110,8 +106,12 @@ class Recorder:
     def fail_case(self, index: int, launch: int, reason: str) -> None:
         """Save a case as failed, for ranks that can no longer say so themselves."""
         with self._lock:
-            record = case_record(self.plan, self.plan.cases[index], launch, "failed", reason, stamp())
+            record = case_record(self.plan, self.plan.cases[index], launch, "failed", reason, clock.stamp())
             self._record({"event": "record", "index": index, "record": record})
+
+    def pending(self, launch: int) -> tuple[int, ...]:
+        """Indices of the cases that a launch still has to do, in its order."""
+        return tuple(index for index in self.plan.order(launch) if (launch, index) not in self.done)
 
     @property
     def exit_code(self) -> int:
@@ -128,7 +128,7 @@ class Recorder:
             self._ended = True
             self.progress.close()
             if self.has_header:
-                self.writer.append({"kind": "end", "ended": stamp(), "status": status, "exit_code": exit_code})
+                self.writer.append({"kind": "end", "ended": clock.stamp(), "status": status, "exit_code": exit_code})
             self.writer.close()
             if not self.has_header and self.resumed is None:
                 self.path.unlink(missing_ok=True)  # nothing was measured: leave no empty file behind

@@ -17,11 +17,10 @@ from bench.plan import Plan, estimate_seconds
 from bench.planning import DEFAULT_FOLDER, Options, choose_device, new_plan, planned_before, saved_ranks
 from bench.rank import Place
 from bench.recorder import Recorder
+from bench.session import was_left_out
 
 if TYPE_CHECKING:
     from bench.result import Result
-
-DoneCases = set[tuple[int, int]]
 
 
 def run(options: Options, arguments: list[str]) -> int:
@@ -36,7 +35,7 @@ def run(options: Options, arguments: list[str]) -> int:
         return _run_joined(options, arguments, joined, began)
     except BenchError:
         if quiet:  # rank 0 says it once for all
-            return 2
+            return exit_code.USAGE
         raise
 
 
@@ -56,9 +55,9 @@ def _run_local(options: Options, arguments: list[str], began: float) -> int:
             f"--ranks {ranks}: this machine has {num_gpus} visible GPU(s), and a rank needs one of its own"
         )
     place = Place(0, ranks, 0, ranks)
-    plan, recorder, done = open_run(options, arguments, device, place, None)
+    recorder = open_run(options, arguments, device, place, None)
     try:
-        code = run_ranks(plan, recorder, done, began)
+        code = run_ranks(recorder, began)
     except KeyboardInterrupt:
         recorder.end("interrupted", exit_code.INTERRUPTED)
         there = recorder.path.exists()  # a file without a single record is taken away
@@ -68,7 +67,7 @@ def _run_local(options: Options, arguments: list[str], began: float) -> int:
         click.echo(f"interrupted; {remedy}", err=True)
         return exit_code.INTERRUPTED
     except BenchError:
-        recorder.end("failed", 2)
+        recorder.end("failed", exit_code.USAGE)
         raise
     return _close(options, recorder, code)
 
@@ -90,7 +89,7 @@ def _run_joined(options: Options, arguments: list[str], joined: Joined, began: f
         if device != "cpu":
             check_gpus(place, num_gpus, "this node")
 
-    def open_here(place: Place) -> tuple[Plan, Recorder, DoneCases]:
+    def open_here(place: Place) -> Recorder:
         return open_run(options, arguments, device, place, joined)
 
     def close(recorder: Recorder, code: int) -> int:
@@ -99,10 +98,11 @@ def _run_joined(options: Options, arguments: list[str], joined: Joined, began: f
     return run_joined(joined, open_here, began, check, close)
 
 
-def open_run(
-    options: Options, arguments: list[str], device: str, place: Place, joined: Joined | None
-) -> tuple[Plan, Recorder, DoneCases]:
-    """The plan, a recorder on an open file, and what a resumed file already has. Says on stderr what will be done."""
+def open_run(options: Options, arguments: list[str], device: str, place: Place, joined: Joined | None) -> Recorder:
+    """A recorder with the plan, on an open file, that knows what a resumed file already has.
+
+    Says on stderr what will be done. Raises BenchError.
+    """
     from bench import progress
     from bench.against import refuse_incomparable
     from bench.result import Writer, load, new_path
@@ -123,7 +123,7 @@ def open_run(
     left = len(plan.cases) * plan.launches - len(done)
     estimate = estimate_seconds(plan) * left / max(1, len(plan.cases) * plan.launches)
     _announce(plan, left, estimate, joined)
-    recorder = Recorder(
+    return Recorder(
         plan=plan,
         writer=writer,
         path=path,
@@ -132,11 +132,11 @@ def open_run(
         run_id=uuid.uuid4().hex,
         resumed=resumed,
         allow_unlike=options.allow_unlike,
+        done=done,
     )
-    return plan, recorder, done
 
 
-def done_cases(plan: Plan, resumed: Result | None) -> DoneCases:
+def done_cases(plan: Plan, resumed: Result | None) -> set[tuple[int, int]]:
     """(launch, case) pairs that a file has already; what was left out for the budget is tried again."""
     if resumed is None:
         return set()
@@ -144,7 +144,7 @@ def done_cases(plan: Plan, resumed: Result | None) -> DoneCases:
     return {
         (record["launch"], index[record["case"]])
         for record in resumed.measurements
-        if record["case"] in index and not (record["reason"] or "").startswith("budget")
+        if record["case"] in index and not was_left_out(record)
     }
 
 

@@ -22,7 +22,7 @@ from bench.recorder import Recorder
 from bench.session import Session
 from bench.store import HostedStore, tcp_store
 from bench.vote import first_error
-from bench.watchdog import Report, read_report, report_key, who_is_missing
+from bench.watchdog import Report, last_phase, read_report, report_key, who_is_missing
 from bench.worker import host_name
 
 MAX_HARD_ENDS = 3
@@ -141,37 +141,35 @@ def _ignoring_gone() -> Iterator[None]:
 class Supervisor:
     """Sees a plan through with local ranks."""
 
-    plan: Plan
     recorder: Recorder
-    done: set[tuple[int, int]]
     began: float
     """When the run began, for its budget."""
     startup_seconds: float = STARTUP_SECONDS
     generation: int = 0
     hard_ends: int = 0
 
+    @property
+    def plan(self) -> Plan:
+        return self.recorder.plan
+
     def run(self) -> int:
         """Returns the exit code. Raises BenchError where the ranks cannot start."""
         store = tcp_store("127.0.0.1", 0, hosts=True, timeout_seconds=60.0)
         environ = os.environ | {"OMP_NUM_THREADS": str(self.plan.threads_per_rank or 1)}
-        self.recorder.done |= self.done
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             for launch in range(self.plan.launches):
-                while pending := self._pending(launch):
+                while pending := self.recorder.pending(launch):
                     session = Session(self.plan, self.generation, launch, pending, self._seconds_left(launch))
-                    outcome = self._supervise(_Ranks(session, store, Path(folder), dict(environ)))
+                    outcome = self._supervise(_Ranks(session, store, Path(folder), environ))
                     self.generation += 1
                     # A generation that brought nothing is as bad as a hang: without a count it would go on for ever.
-                    self.hard_ends += outcome is Outcome.HARD or self._pending(launch) == pending
+                    self.hard_ends += outcome is Outcome.HARD or self.recorder.pending(launch) == pending
                     if self.hard_ends >= MAX_HARD_ENDS:
                         self.recorder.end("failed", exit_code.PARTIAL)
                         return exit_code.PARTIAL
         code = self.recorder.exit_code
         self.recorder.end("complete" if code == exit_code.OK else "failed", code)
         return code
-
-    def _pending(self, launch: int) -> tuple[int, ...]:
-        return tuple(i for i in self.plan.order(launch) if (launch, i) not in self.recorder.done)
 
     def _seconds_left(self, launch: int) -> float | None:
         if self.plan.budget_seconds is None:
@@ -213,9 +211,8 @@ class Supervisor:
         codes = [process.poll() for process in ranks.processes]
         if exit_code.USAGE in codes and error is not None:
             raise BenchError(error)
-        killed = [
-            i for i, code in enumerate(codes) if code is not None and code not in (0, exit_code.BROKEN_GENERATION)
-        ]
+        orderly = (None, exit_code.OK, exit_code.BROKEN_GENERATION)
+        killed = [index for index, code in enumerate(codes) if code not in orderly]
         if killed:
             self._blame(ranks, self._death(ranks, killed[0]))
             return Outcome.HARD
@@ -227,12 +224,8 @@ class Supervisor:
         code = ranks.processes[index].returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         words = ranks.last_words(index)
-        phase = self._phase(ranks, index)
+        phase = last_phase(ranks.store, ranks.session.prefix, index)
         return f"rank {index} on {host_name()} {how} in phase {phase}" + (f": {words}" if words else "")
-
-    def _phase(self, ranks: _Ranks, index: int) -> str:
-        key = f"{ranks.session.prefix}/phase/{index}"
-        return ranks.store.get(key).decode() if ranks.store.check([key]) else "start"
 
     def _hung(self, ranks: _Ranks) -> Outcome:
         reports = self._reports(ranks)

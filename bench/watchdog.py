@@ -70,7 +70,7 @@ class Watchdog:
     def enter(self, phase: str) -> None:
         """The main thread enters a phase of the current case; told to the store too, for the case of a kill."""
         self.phase = phase
-        self._main_store.set(f"{self._prefix}/phase/{self.rank}", phase)
+        self._main_store.set(_phase_key(self._prefix, self.rank), phase)
 
     def restart(self) -> None:
         """A case begins: it has the whole time-out. Before the first one nothing is watched."""
@@ -116,6 +116,16 @@ class Watchdog:
 
 def _is_library(filename: str) -> bool:
     return "site-packages" in filename or filename.startswith(("<frozen", sysconfig.get_path("stdlib")))
+
+
+def _phase_key(prefix: str, rank: int) -> str:
+    return f"{prefix}/phase/{rank}"
+
+
+def last_phase(store: Store, prefix: str, rank: int) -> str:
+    """The phase that a rank of a generation entered last."""
+    key = _phase_key(prefix, rank)
+    return store.get(key).decode() if store.check([key]) else "start"
 
 
 def report_key(prefix: str, rank: int) -> str:

@@ -18,8 +18,8 @@ from bench.measure import Limits
 from bench.rank import Place, RankContext, open_groups
 from bench.session import BUDGET_REASON, Emit, Session, case_record
 from bench.store import Store, under
-from bench.suite import Machine, Suite, load_all
-from bench.vote import Broken, Poll, first_error
+from bench.suite import Suite, load_all
+from bench.vote import Poll
 
 if TYPE_CHECKING:
     from bench.watchdog import Watchdog
@@ -115,8 +115,7 @@ class Generation:
 
     def _say_left_out(self, index: int) -> None:
         case = self.session.plan.cases[index]
-        now = clock.utc_now().isoformat(timespec="milliseconds")
-        record = case_record(self.session.plan, case, self.session.launch, "skipped", BUDGET_REASON, now)
+        record = case_record(self.session.plan, case, self.session.launch, "skipped", BUDGET_REASON, clock.stamp())
         self._say({"event": "record", "index": index, "record": record})
 
     def _say(self, event: dict[str, Any]) -> None:
@@ -140,24 +139,14 @@ def apply_settings(threads_per_rank: int | None) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def machine_of(plan: Any, place: Place) -> Machine:
-    return Machine(
-        world_size=place.world_size,
-        device_type=plan.device_type,
-        preset=plan.preset,
-        memory_bytes=0,  # asked anew before every case
-        num_cores=environment.usable_cores(),
-        ranks_per_host=place.local_world_size,
-    )
-
-
 def join(session: Session, place: Place, store: Store) -> RankContext:
-    """This rank's process groups and settings; raises BenchError where two ranks were given one device."""
+    """This rank's process groups and settings."""
     plan = session.plan
     apply_settings(plan.threads_per_rank)
     rank = open_groups(
         place,
-        machine_of(plan, place),
+        # Memory is asked anew before every case.
+        place.machine(plan.device_type, plan.preset, environment.usable_cores(), memory_bytes=0),
         plan.backend,
         under(session.prefix, store),
         plan.timeout_seconds * GROUP_TIMEOUT_FACTOR + 60.0,
@@ -199,6 +188,3 @@ def load_suites(session: Session) -> dict[str, Suite]:
         if suites[facts.name].sha256 != facts.sha256:
             raise BenchError(f"suite {facts.name} changed while the run was going on; start it again")
     return suites
-
-
-__all__ = ["Broken", "Generation", "first_error", "join", "load_suites"]

@@ -61,7 +61,7 @@ class Started(Exception):  # noqa: N818 - what a test may wait for
     """All checks are passed, and ranks would be started now."""
 
 
-def _start_nothing(plan: Any, recorder: Any, done: Any, began: float) -> int:
+def _start_nothing(recorder: Any, began: float) -> int:
     recorder.end("failed", 2)
     raise Started
 
