@@ -73,12 +73,12 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def saved_ranks(options: Options) -> int | None:
-    """The number of ranks of the run that is to be finished or repeated."""
+def earlier_run(options: Options) -> Result | None:
+    """The run that is to be finished or repeated."""
     from bench.result import load
 
-    saved = options.resume or options.like
-    return None if saved is None else _saved_plan(load(saved)).world_size
+    path = options.resume or options.like
+    return None if path is None else load(path)
 
 
 def choose_device(wanted: str) -> tuple[str, int]:
@@ -100,7 +100,8 @@ def choose_device(wanted: str) -> tuple[str, int]:
     return ("cuda", num_gpus) if num_gpus else ("cpu", 0)
 
 
-def _saved_plan(saved: Result) -> Plan:
+def saved_plan(saved: Result) -> Plan:
+    """The plan in a result file. Raises BenchError where another version wrote it."""
     try:
         return Plan.from_json(saved.header["plan"])
     except BenchError as error:
@@ -109,7 +110,7 @@ def _saved_plan(saved: Result) -> Plan:
 
 def planned_before(resumed: Result, options: Options, place: Place, device: str) -> Plan:
     """The plan of a saved file, once it is sure that it means the same here. Raises BenchError."""
-    plan = _saved_plan(resumed)
+    plan = saved_plan(resumed)
     if plan.device_type != device:
         raise BenchError(f"{resumed.path}: measured on {plan.device_type}, and the device here is {device}")
     facts = {suite.name: suite.sha256 for suite in load_all(s.reference for s in plan.suites)}
@@ -123,13 +124,11 @@ def planned_before(resumed: Result, options: Options, place: Place, device: str)
 
 
 def new_plan(options: Options, device: str, place: Place, joined: Joined | None) -> Plan:
-    """A plan made of the options, or the one that `--like` names again. Raises BenchError."""
+    """A plan made of the options alone. Raises BenchError."""
     import torch
 
     from bench.environment import available_memory_bytes, usable_cores
 
-    if options.like is not None:
-        return _repeated(options, device, place)
     preset = PRESETS[options.preset or "standard"]
     backend = resolve(device, options.backend)
     suites = load_all(options.suites or _default_suites(options))
@@ -181,15 +180,6 @@ def _launches(options: Options, of_preset: int, budget: float | None, joined: Jo
     if budget is None or options.budget is None:
         return of_preset
     return max(1, min(of_preset, int(budget / (2 * STARTUP_SECONDS))))
-
-
-def _repeated(options: Options, device: str, place: Place) -> Plan:
-    """`--like FILE`: its plan again, under a label of its own where one is given."""
-    from bench.result import load
-
-    assert options.like is not None
-    plan = planned_before(load(options.like), options, place, device)
-    return replace(plan, label=options.label or plan.label)
 
 
 def _settings(texts: tuple[str, ...]) -> Mapping[str, list[str]]:

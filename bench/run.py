@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +15,7 @@ from bench import clock, exit_code
 from bench.errors import BenchError
 from bench.launch import Joined, detect, environment_variables
 from bench.plan import Plan, estimate_seconds
-from bench.planning import DEFAULT_FOLDER, Options, choose_device, new_plan, planned_before, saved_ranks
+from bench.planning import DEFAULT_FOLDER, Options, choose_device, earlier_run, new_plan, planned_before, saved_plan
 from bench.rank import Place
 from bench.recorder import Recorder
 from bench.session import was_left_out
@@ -45,9 +46,12 @@ def _run_local(options: Options, arguments: list[str], began: float) -> int:
 
     device, num_gpus = choose_device(options.device)
     preset = options.preset or "standard"
+    earlier = earlier_run(options)
     ranks = options.ranks
+    if ranks is None and earlier is not None:
+        ranks = saved_plan(earlier).world_size
     if ranks is None:
-        ranks = saved_ranks(options) or default_ranks(device, preset, num_gpus, usable_cores())
+        ranks = default_ranks(device, preset, num_gpus, usable_cores())
     if ranks < 1:
         raise BenchError(f"--ranks {ranks}: at least 1")
     if device != "cpu" and ranks > num_gpus:
@@ -55,7 +59,7 @@ def _run_local(options: Options, arguments: list[str], began: float) -> int:
             f"--ranks {ranks}: this machine has {num_gpus} visible GPU(s), and a rank needs one of its own"
         )
     place = Place(0, ranks, 0, ranks)
-    recorder = open_run(options, arguments, device, place, None)
+    recorder = open_run(options, arguments, device, place, None, earlier)
     try:
         code = run_ranks(recorder, began)
     except KeyboardInterrupt:
@@ -90,7 +94,7 @@ def _run_joined(options: Options, arguments: list[str], joined: Joined, began: f
             check_gpus(place, num_gpus, "this node")
 
     def open_here(place: Place) -> Recorder:
-        return open_run(options, arguments, device, place, joined)
+        return open_run(options, arguments, device, place, joined, earlier_run(options))
 
     def close(recorder: Recorder, code: int) -> int:
         return _close(options, recorder, code)
@@ -98,24 +102,31 @@ def _run_joined(options: Options, arguments: list[str], joined: Joined, began: f
     return run_joined(joined, open_here, began, check, close)
 
 
-def open_run(options: Options, arguments: list[str], device: str, place: Place, joined: Joined | None) -> Recorder:
+def open_run(
+    options: Options,
+    arguments: list[str],
+    device: str,
+    place: Place,
+    joined: Joined | None,
+    earlier: Result | None,
+) -> Recorder:
     """A recorder with the plan, on an open file, that knows what a resumed file already has.
 
-    Says on stderr what will be done. Raises BenchError.
+    `earlier` is the run to finish or to repeat. Says on stderr what will be done. Raises BenchError.
     """
     from bench import progress
     from bench.against import refuse_incomparable
-    from bench.result import Writer, load, new_path
+    from bench.result import Writer, new_path
     from bench.worker import host_name
 
-    resumed: Result | None = None
-    if options.resume is not None:
-        resumed = load(options.resume)
-        plan = planned_before(resumed, options, place, device)
-        path = options.resume
-    else:
+    if earlier is None:
         plan = new_plan(options, device, place, joined)
-        path = new_path(options.output or DEFAULT_FOLDER, plan.label, host_name(), clock.utc_now())
+    else:
+        plan = planned_before(earlier, options, place, device)
+        plan = replace(plan, label=options.label or plan.label)
+    resumed = earlier if options.resume is not None else None
+    folder = options.output or DEFAULT_FOLDER
+    path = options.resume or new_path(folder, plan.label, host_name(), clock.utc_now())
     if options.against is not None:
         refuse_incomparable(options.against, path, (case.id for case in (*plan.cases, *plan.left_out)))
     writer = Writer.create(path) if resumed is None else Writer.reopen(path)
