@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from bench import cache, control, disturbance, statistics
 from bench import clock as clocks
-from bench import control, statistics
 from bench.environment import available_memory_bytes
 from bench.errors import Skip
 from bench.gather import gather_samples, slowest_samples
@@ -24,10 +24,14 @@ from bench.suite import Check, Observed, Span, Suite, Work
 from bench.vote import Agreement, Poll, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bench.plan import Plan, PlannedCase
     from bench.watchdog import Watchdog
+
+
+UNTIMED_CALLS = 3
+"""Of the pass that only listens; the last is listened to, the ones before open connections."""
 
 
 class CaseEnd(Exception):  # noqa: N818 - the way out of a case that has no speed, agreed by all ranks
@@ -53,6 +57,9 @@ class CaseRun:
     poll: Poll
     watchdog: Watchdog
     host: str
+    visit: int = 0
+    calls: dict[str, int] | None = None
+    """Calls in a sample of each variant: of an earlier visit, if there was one; afterwards as they were."""
 
     def record(self, limits: Limits) -> tuple[dict[str, Any], bool]:
         """The case's measurement line (complete on rank 0), and whether this generation can go on.
@@ -69,23 +76,53 @@ class CaseRun:
         finally:
             self.rank.tracer = None
         fields["seconds"] = clocks.monotonic_seconds() - began
-        return case_record(self.plan, self.case, self.launch, status, reason, started, **fields), sound
+        return case_record(self.plan, self.case, self.launch, status, reason, started, self.visit, **fields), sound
+
+    def call_untimed(self, heard: Callable[[], str]) -> tuple[tuple[str, str] | None, bool]:
+        """Prepare the case and call it a few times without timing; `heard` gives what was logged since last asked.
+
+        Returns what preparing it and its last call have logged, None where it could not be called, and whether this
+        generation can go on. Raises Broken where the ranks cannot meet any more.
+        """
+        clock = clocks.for_work(self.rank.device.type, "host")
+        heard()
+        try:
+            with self._prepared() as work:
+                prepared = heard()
+                with self._voting("untimed calls"):
+                    for _ in range(UNTIMED_CALLS):
+                        if work.reset is not None:
+                            work.reset()
+                        heard()  # of a first call also what it says while it opens connections
+                        next(iter(work.variants.values()))()
+                        clock.synchronise()
+                    called = heard()
+        except CaseEnd as end:
+            return None, end.agreement.sound
+        return (prepared, called), True
 
     def _phases(self, limits: Limits, fields: dict[str, Any]) -> tuple[str, str | None]:
+        with self._prepared() as work:
+            fields["work"] = _work_facts(work)
+            fields["notes"] = list(work.notes)
+            self._measured(work, limits, fields)
+        return "ok", None
+
+    @contextmanager
+    def _prepared(self) -> Iterator[Work]:
+        """The case's work; closed in the end, unless the ranks no longer meet."""
         with self._voting("memory"):
             self._ask_memory()
         with self._voting("prepare"):
-            work = self.suite.prepare(dict(self.case.params), self.rank)
-        fields["work"] = _work_facts(work)
-        fields["notes"] = list(work.notes)
+            flush = cache.flusher(self.case.params, self.rank.device)
+            work = cache.flushed(self.suite.prepare(dict(self.case.params), self.rank), flush)
         try:
-            self._measured(work, limits, fields)
+            yield work
         except CaseEnd as end:
             if end.agreement.sound:
                 self._close(work)
             raise
         self._close(work)
-        return "ok", None
 
     def _close(self, work: Work) -> None:
         if work.close is not None:
@@ -96,17 +133,21 @@ class CaseRun:
         timing = cast("Timing", self.case.params.get("timing", "aligned"))
         clock = clocks.for_work(self.rank.device.type, work.clock)
         self._check(work, "check before", fields)
-        with self._voting("measure"):
-            samples = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds).measure(limits)
+        with self._voting("measure"), disturbance.watching(self.rank.device, self.host) as seen:
+            sampler = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds, self.calls)
+            samples = sampler.measure(limits)
+        self.calls = samples.calls
         spans, call_ns = self._trace(work, clock)
         if work.check_after:
             self._check(work, "check after", fields)
         with self._voting("gather"):
             fields |= gather_samples(self.rank, samples)
+            fields |= disturbance.combined(control.gather_json(self.rank, seen))
             fields["stop"] = {
                 "reason": samples.stop_reason,
                 "half_width": samples.half_width,
                 "warmup_calls": samples.warmup_rounds,
+                "samples": samples.num_rounds,
             }
             self._gather_trace(work, samples, fields, spans, call_ns)
 

@@ -31,6 +31,9 @@ MEMORY_FILES = (
     MemoryFiles("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 
+_THROTTLED = ("nr_throttled", "throttled_usec", "throttled_time")
+"""In `cpu.stat`: both versions' count of periods; version 2's microseconds and version 1's nanoseconds."""
+
 
 def read_text(path: Path) -> str | None:
     """A small file's text without the blanks around it, or None where it is not there or cannot be read."""
@@ -81,6 +84,14 @@ def memory_room_bytes(root: Path = Path("/")) -> int | None:
             cached = _stat(folder / "memory.stat", files.reclaimable) or 0
             rooms.append(max(0, limit - max(0, used - cached)))
     return min(rooms, default=None)
+
+
+def throttled(folder: Path) -> tuple[int, float] | None:
+    """(periods, seconds summed over cores) in which a group was held back by its CPU quota; None where not told."""
+    periods, version2, version1 = (_stat(folder / "cpu.stat", name) for name in _THROTTLED)
+    if periods is None or (version2 is None and version1 is None):
+        return None
+    return periods, version2 / 1e6 if version2 is not None else (version1 or 0) / 1e9
 
 
 def folders(controller: str, root: Path = Path("/")) -> Iterator[Path]:

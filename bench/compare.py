@@ -1,51 +1,43 @@
-"""Results side by side: medians, spread and ratio of every case that both sides have.
+"""Results side by side, with a verdict for every case that both sides have.
 
-A side is one file, or several whose launches count as launches of one run. First comes what all sides share
-and how they differ; then the numbers; then what only one side has and what is not ok. Nothing is dropped, and
-no verdict is given: a ratio without an interval between launches proves nothing.
+What a side has of a case is one number a launch. Its estimate is their geometric mean, the centre of the interval; so a
+change is new / base - 1 of the numbers beside it. Nothing is dropped: cases of one side only, and cases that are not ok
+on either side, are listed.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from os import PathLike
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from bench import frame
+from bench import frame, metrics, sides, statistics, verdict
 from bench.errors import BenchError
-from bench.frame import Row
-from bench.result import Result, load_many
-from bench.table import (
-    MISSING,
-    Column,
-    Table,
-    column,
-    csv_text,
-    json_text,
-    render,
-    show_number,
-    show_seconds,
-    show_text,
-)
+from bench.frame import Group, Row
+from bench.pairs import are_paired
+from bench.parse import as_size
+from bench.result import Result
+from bench.sides import Side
+from bench.suite import format_param
 
-Paths = str | PathLike[str] | Iterable[str | PathLike[str]]
-
-_PLAN_FIELDS = ("preset", "backend", "device_type", "launches", "precision", "seed", "threads_per_rank")
-_MAX_SHOWN = 80
-"""Characters of a differing value in a table; JSON has all of them."""
+TIME = "seconds_median"
+_Values = dict[int, float]
+"""Launch -> the metric in it."""
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of what is compared."""
+class Settings:
+    """What is compared, and how."""
 
-    name: str
-    results: tuple[Result, ...]
-    rows: dict[str, Row]
-    """Case id -> its row over all files."""
+    metrics: tuple[str, ...] = (TIME,)
+    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """`suite`, `op`, `case` or a parameter -> the values of the cases to compare."""
+    threshold: float = verdict.THRESHOLD
+    allow_unlike: bool = False
+    by: str | None = None
+    """A parameter whose values within one run are the sides."""
 
 
 @dataclass(frozen=True)
@@ -57,237 +49,242 @@ class Comparison:
     differences: tuple[Row, ...]
     """{"field", "values": [one a side]}."""
     cases: tuple[Row, ...]
-    """One a case and new side, of the time: suite, case, metric, name (of the new side), base, base_low,
-    base_high, new, new_low, new_high, ratio (new / base), change (ratio - 1)."""
-    only: tuple[Row, ...]
-    """{"case", "name", "status"} of each case that a side has and another lacks."""
+    """One a case, metric and new side: suite, case, metric, unit, better, name (of the new side), base, base_low,
+    base_high, base_launches, new, new_low, new_high, new_launches, change, change_low, change_high, p_value,
+    adjusted_p, verdict, reason, launches_needed."""
+    only_base: tuple[Row, ...]
+    """{"case", "name" (the side that lacks it), "status" (on the base)}."""
+    only_new: tuple[Row, ...]
+    """{"case", "name" (the side that has it), "status"}."""
     not_ok: tuple[Row, ...]
     """{"case", "name", "status", "reason"}."""
+    paired: bool
+    """Whether launch i of one side belongs to launch i of the other."""
+    threshold: float
+
+    @property
+    def alike(self) -> bool:
+        """Whether all sides are of one architecture, so that this is a check for a regression."""
+        return all(side.architecture == self.sides[0].architecture for side in self.sides)
+
+    def counts(self) -> Counter[str]:
+        """Verdict -> number of cases."""
+        return Counter(row["verdict"] for row in self.cases)
 
 
-def compare_paths(base: Paths, news: Sequence[Paths], output: str = "table", colour: bool = False) -> str:
-    """Compare saved results, each side a file, a folder of launches or a glob; ready to print."""
-    return show(compare(load_many(base), [load_many(new) for new in news]), output, colour)  # type: ignore[arg-type]
+class _Metric(NamedTuple):
+    name: str
+    unit: str
+    better: str
+    of: Callable[[metrics.CaseView], float | None]
 
 
-def compare(base: Sequence[Result], news: Sequence[Sequence[Result]]) -> Comparison:
-    """Put each of `news` beside `base`. Raises BenchError for a single side, and for no common case."""
-    if not news:
-        raise BenchError("there is one result to compare; name a second")
-    given = [base, *news]
-    sides = tuple(
-        Side(
-            name,
-            tuple(results),
-            {case: frame.group_row(group) for case, group in frame.groups(results).items()},
-        )
-        for name, results in zip(_names(given), given, strict=True)
-    )
-    for side in sides[1:]:
-        if not set(side.rows) & set(sides[0].rows):
-            raise BenchError(
-                f"no common case: {sides[0].name} has {_examples(sides[0])}, "
-                f"{side.name} has {_examples(side)}; measure the same with `bench run --like FILE`"
-            )
-    facts = [_facts(side.results[0]) for side in sides]
-    shared = {key: value for key, value in facts[0].items() if all(other.get(key) == value for other in facts[1:])}
-    pairs = [_pair(sides[0], side, case) for side in sides[1:] for case in sides[0].rows if _ok(case, sides[0], side)]
-    hosts = [side.results[0].hosts() for side in sides]
-    if all(each == hosts[0] for each in hosts):  # where not, the environment knows if a published copy hides them
-        shared["hosts"] = ", ".join(hosts[0]) or None
+def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: Settings | None = None) -> Comparison:
+    """Put each of `news` beside `base`, or the values of a parameter within `base` beside each other.
+
+    Raises BenchError for a single side, no common case, a metric that nobody has or that has no better direction, a
+    `where` that fits nothing, and a side whose files are no launches of one run.
+    """
+    settings = settings or Settings()
+    built = _sides([base, *news], settings)
+    wanted = [_metric(name, [result for side in built for result in side.results]) for name in settings.metrics]
+    for side in built[1:]:
+        _refuse_strangers(built[0], side)
+    paired = settings.by is not None or _are_pairs(built)
     return Comparison(
-        sides=sides,
-        shared=shared,
-        differences=tuple(_differences(sides, facts)),
-        cases=tuple(pairs),
-        only=tuple(_only(sides)),
-        not_ok=tuple(_not_ok(sides)),
+        sides=tuple(built),
+        shared=sides.shared(built),
+        differences=tuple(sides.differing(built)),
+        cases=tuple(_judged(built, wanted, settings.threshold, paired)),
+        only_base=tuple(_lacking(built)),
+        only_new=tuple(_added(built)),
+        not_ok=tuple(_not_ok(built)),
+        paired=paired,
+        threshold=settings.threshold,
     )
+
+
+def _sides(given: Sequence[Sequence[Result]], settings: Settings) -> list[Side]:
+    if settings.by is None and len(given) < 2:
+        raise BenchError("there is one result to compare; name a second, or say --by PARAM or --among host")
+    if settings.by is not None and len(given) > 1:
+        raise BenchError(f"--by {settings.by}: it compares the variants within one run; name one result")
+    built = sides.build(given, settings.allow_unlike)
+    if settings.by is not None:
+        built = sides.by_parameter(built[0], settings.by)
+    if settings.where:
+        kept = [sides.only(side, lambda case, group: _fits(group, settings.where)) for side in built]
+        if not any(side.groups for side in kept):
+            raise BenchError(f"--where {_shown(settings.where)}: no case fits; {_what_fits(built, settings.where)}")
+        built = kept
+    return built
+
+
+def _fits(group: Group, where: Mapping[str, tuple[str, ...]]) -> bool:
+    return all(_is_one_of(_value(group, name), values) for name, values in where.items())
+
+
+def _is_one_of(value: str | None, wanted: Sequence[str]) -> bool:
+    """As written in a case's id, or a size such as 1MiB."""
+    return value is not None and any(text == value or as_size(text) == value for text in wanted)
+
+
+def _value(group: Group, name: str) -> str | None:
+    if name in ("suite", "case"):
+        return str(group.leader[name])
+    params = group.leader["params"]
+    return format_param(params[name]) if name in params else None
+
+
+def _shown(where: Mapping[str, tuple[str, ...]]) -> str:
+    return " --where ".join(f"{name}={','.join(values)}" for name, values in where.items())
+
+
+def _what_fits(built: Sequence[Side], where: Mapping[str, tuple[str, ...]]) -> str:
+    groups = [group for side in built for group in side.groups.values()]
+    for name in where:
+        have = sorted({value for group in groups if (value := _value(group, name)) is not None})
+        if not have:
+            names = sorted({param for group in groups for param in group.leader["params"]} - {"op"})
+            return f"{name} is none of suite, op, case, {', '.join(names)}"
+        if not any(_is_one_of(value, where[name]) for value in have):
+            return f"{name} is one of {', '.join(have[:20])}"
+    return "each of them is there, but not together"
+
+
+def _refuse_strangers(base: Side, new: Side) -> None:
+    if not set(base.groups) & set(new.groups):
+        raise BenchError(
+            f"no common case: {base.name} has {_examples(base)}, {new.name} has {_examples(new)}; measure the same "
+            "with `bench run --like FILE`"
+        )
 
 
 def _examples(side: Side) -> str:
-    first = next(iter(side.rows), None)
-    return "no case" if first is None else f"{len(side.rows)} such as {first}"
+    first = next(iter(side.groups), None)
+    return "no case" if first is None else f"{len(side.groups)} such as {first}"
 
 
-def _names(given: Sequence[Sequence[Result]]) -> list[str]:
-    """The sides' names: labels, else architectures, else files; numbered where even those are the same."""
-    candidates = [
-        [results[0].label for results in given],
-        [results[0].architecture for results in given],
-        [results[0].path.name for results in given],
-    ]
-    for names in candidates:
-        if all(names) and len(set(names)) == len(names):
-            return names
-    return [f"{name} ({number})" for number, name in enumerate(candidates[-1], 1)]
+def _metric(name: str, results: Sequence[Result]) -> _Metric:
+    """Raises BenchError for a name that no result has, and for a metric of which neither way is better."""
+    own = frame.own_metrics(results)
+    if name in metrics.METRICS:
+        row = metrics.METRICS[name]
+        found = _Metric(name, row.unit, row.better, row.formula)
+    elif name in own:
+        found = _Metric(name, *own[name], lambda view: view.own(name))
+    else:
+        known = [n for n, row in metrics.METRICS.items() if row.better != "neither"]
+        raise BenchError(f"--metric {name}: there are {', '.join([*known, *sorted(set(own) - set(known))])}")
+    if found.better == "neither":
+        raise BenchError(f"--metric {name}: neither more nor less of it is better, so no verdict can be given")
+    return found
 
 
-def _facts(result: Result) -> Row:
-    """What a run is, in plain fields; equal ones are stated once."""
-    plan, environment = result.plan, result.environment
-    versions = environment.get("versions") or {}
+def _are_pairs(built: Sequence[Side]) -> bool:
+    """Whether all sides were measured in alternation with the base: one file each."""
+    base, *news = built
+    alone = all(len(side.results) == 1 for side in built)
+    return alone and all(are_paired(base.results[0], new.results[0]) for new in news)
+
+
+def _judged(built: Sequence[Side], wanted: Sequence[_Metric], threshold: float, paired: bool) -> list[Row]:
+    """All cases, metrics and new sides are judged together: the false discoveries are controlled over all of them."""
+    base, *news = built
+    rows: list[Row] = []
+    launches: list[verdict.Launches] = []
+    for metric in wanted:
+        values = [{case: _values(group, metric) for case, group in side.groups.items()} for side in built]
+        for new, of_new in zip(news, values[1:], strict=True):
+            for case, one in values[0].items():
+                held = _in_pairs(one, of_new.get(case, {})) if paired else (one, of_new.get(case, {}))
+                if not all(held):
+                    continue
+                suite = base.groups[case].leader["suite"]
+                rows.append(_row(suite, case, metric, new, *held))
+                kind = f"{metric.name}/{suite}"
+                launches.append(
+                    verdict.Launches(*map(_logs, held), kind=kind, lower_is_better=metric.better == "lower")
+                )
+    if not rows and not any(row["status"] != "ok" for row in _not_ok(built)):
+        raise BenchError(f"--metric {', '.join(metric.name for metric in wanted)}: no common case has it")
+    return [row | _plain(judged) for row, judged in zip(rows, verdict.judge(launches, threshold, paired), strict=True)]
+
+
+def _plain(judged: verdict.Judged) -> Row:
+    return {name: getattr(judged, name) for name in judged.__dataclass_fields__}
+
+
+def _values(group: Group, metric: _Metric) -> _Values:
+    """Launch -> the metric in it; a value that is not above 0 has no logarithm and is left out."""
+    if metric.name == TIME:
+        view = group.view
+        found = [(launch.launch, launch.medians.get(view.main)) for launch in view.launches]
+    else:
+        found = [(each.leader["launch"], metric.of(each.view)) for each in frame.per_launch(group)]
+    if len({launch for launch, _ in found}) < len(found):  # several files may each have a launch 0
+        found = [(index, value) for index, (_, value) in enumerate(found)]
+    return {launch: value for launch, value in found if value is not None and value > 0}
+
+
+def _in_pairs(one: _Values, two: _Values) -> tuple[_Values, _Values]:
+    """What both have, in one order."""
+    common = [launch for launch in one if launch in two]
+    return {launch: one[launch] for launch in common}, {launch: two[launch] for launch in common}
+
+
+def _logs(values: _Values) -> list[float]:
+    return [math.log(value) for value in values.values()]
+
+
+def _row(suite: str, case: str, metric: _Metric, new: Side, one: _Values, two: _Values) -> Row:
     return {
-        "label": result.label,
-        "architecture": result.architecture,
-        "ranks": plan.get("world_size"),
-        **{name: plan.get(name) for name in _PLAN_FIELDS},
-        **{f"versions.{name}": value for name, value in versions.items()},
-        "commit": environment.get("commit"),
-        **{f"suite {suite['name']} (SHA-256)": suite.get("sha256") for suite in plan.get("suites", [])},
-    }
-
-
-def _differences(sides: Sequence[Side], facts: Sequence[Row]) -> list[Row]:
-    """Every field of the runs, and of their environments where it changes speed, that is not the same."""
-    from bench.environment import differences
-
-    found: dict[str, list[Any]] = {}
-    for name in dict.fromkeys(name for each in facts for name in each):
-        values = [each.get(name) for each in facts]
-        if any(value != values[0] for value in values):
-            found[name] = values
-    environments = [side.results[0].environment for side in sides]
-    for index, environment in enumerate(environments[1:], 1):
-        for name, base, new in differences(environments[0], environment):
-            if name not in facts[0]:
-                found.setdefault(name, [base] * len(sides))[index] = new
-    for side in sides:
-        for result in side.results[1:]:
-            unlike = differences(side.results[0].environment, result.environment)
-            if unlike:
-                names = ", ".join(name for name, _, _ in unlike)
-                found[f"within {side.name}, {result.path.name}"] = [names if s is side else None for s in sides]
-    return [{"field": name, "values": values} for name, values in found.items()]
-
-
-def _ok(case: str, *sides: Side) -> bool:
-    rows = [side.rows.get(case) for side in sides]
-    return all(row is not None and row["seconds_median"] for row in rows)
-
-
-def _pair(base: Side, new: Side, case: str) -> Row:
-    one, two = base.rows[case], new.rows[case]
-    ratio = two["seconds_median"] / one["seconds_median"]
-    return {
-        "suite": one["suite"],
+        "suite": suite,
         "case": case,
-        "metric": "seconds_median",
+        "metric": metric.name,
+        "unit": metric.unit,
+        "better": metric.better,
         "name": new.name,
-        "base": one["seconds_median"],
-        "base_low": one["seconds_low"],
-        "base_high": one["seconds_high"],
-        "new": two["seconds_median"],
-        "new_low": two["seconds_low"],
-        "new_high": two["seconds_high"],
-        "ratio": ratio,
-        "change": ratio - 1,
+        **_estimate("base", list(one.values())),
+        **_estimate("new", list(two.values())),
     }
 
 
-def _only(sides: Sequence[Side]) -> list[Row]:
-    every = set[str].intersection(*(set(side.rows) for side in sides))
+def _estimate(name: str, values: Sequence[float]) -> Row:
+    """The geometric mean of the launches, and its 95% interval between launches where there are several."""
+    interval = statistics.log_t_interval(values)
+    return {
+        name: math.exp(math.fsum(map(math.log, values)) / len(values)),
+        f"{name}_low": interval.low if interval else None,
+        f"{name}_high": interval.high if interval else None,
+        f"{name}_launches": len(values),
+    }
+
+
+def _lacking(built: Sequence[Side]) -> list[Row]:
+    base, *news = built
     return [
-        {"case": case, "name": side.name, "status": row["status"]}
-        for side in sides
-        for case, row in side.rows.items()
-        if case not in every
+        {"case": case, "name": new.name, "status": group.status}
+        for new in news
+        for case, group in base.groups.items()
+        if case not in new.groups
     ]
 
 
-def _not_ok(sides: Sequence[Side]) -> list[Row]:
+def _added(built: Sequence[Side]) -> list[Row]:
+    base, *news = built
     return [
-        {"case": case, "name": side.name, "status": row["status"], "reason": row["reason"]}
-        for side in sides
-        for case, row in side.rows.items()
-        if row["status"] != "ok"
+        {"case": case, "name": new.name, "status": group.status}
+        for new in news
+        for case, group in new.groups.items()
+        if case not in base.groups
     ]
 
 
-def show(comparison: Comparison, output: str = "table", colour: bool = False) -> str:
-    """A comparison in a format: JSON is one object with its fields and the sides' names, CSV the cases alone."""
-    if output == "csv":
-        return csv_text(comparison.cases)
-    if output == "json":
-        fields = ("shared", "differences", "cases", "only", "not_ok")
-        names = [side.name for side in comparison.sides]
-        return json_text({"names": names, **{field: getattr(comparison, field) for field in fields}})
-    return render(_tables(comparison), output, colour)
-
-
-def _tables(comparison: Comparison) -> list[Table]:
-    sides = comparison.sides
-    heads = [
-        _text("name", "side"),
-        _text("case", "case"),
-        _text("status", "status"),
-        _text("reason", "reason"),
+def _not_ok(built: Sequence[Side]) -> list[Row]:
+    return [
+        {"case": case, "name": side.name, "status": group.status, "reason": group.reason}
+        for side in built
+        for case, group in side.groups.items()
+        if group.status != "ok"
     ]
-    shared = tuple(f"{name}: {_brief(value)}" for name, value in comparison.shared.items() if value is not None)
-    tables = [Table("Shared by all", (), (), shared or ("nothing",))]
-    if comparison.differences:
-        columns = [_text("field", "field"), *(_value_of(index, side) for index, side in enumerate(sides))]
-        tables.append(Table("Differences", tuple(columns), comparison.differences))
-    tables.append(_medians(comparison))
-    if comparison.only:
-        tables.append(Table("Not on every side", tuple(heads[:3]), comparison.only))
-    if comparison.not_ok:
-        tables.append(Table("Not ok", tuple(heads), comparison.not_ok))
-    return tables
-
-
-def _text(key: str, head: str) -> Column:
-    return column(key, head, show_text, "left")
-
-
-def _value_of(index: int, side: Side) -> Column:
-    return Column(side.name, lambda row: _brief(row["values"][index]), "left")
-
-
-def _brief(value: Any) -> str:
-    text = show_text(value)
-    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
-
-
-def _medians(comparison: Comparison) -> Table:
-    """A row a case with the columns of every side, in the order of the base."""
-    base, *news = comparison.sides
-    pairs = {(pair["case"], pair["name"]): pair for pair in comparison.cases}
-    rows = [
-        {"case": case, "sides": {side.name: side.rows.get(case) for side in comparison.sides}}
-        | {"ratios": {new.name: pairs.get((case, new.name), {}).get("ratio") for new in news}}
-        for case in base.rows
-        if any((case, new.name) in pairs for new in news)
-    ]
-    columns = [_text("case", "case")]
-    for side in comparison.sides:
-        columns.append(Column(f"{side.name} median", partial(_median, name=side.name)))
-        columns.append(Column("spread", partial(_spread, name=side.name)))
-        if side is not base:
-            columns.append(Column(f"{side.name} / {base.name}", partial(_ratio, name=side.name)))
-    kinds = Counter(row["interval"] for side in comparison.sides for row in side.rows.values() if row["interval"])
-    notes = ["Ratios are of times: below 1 is faster than the base. Spread: the 95% interval's farther end."]
-    if kinds["within_launch"]:
-        notes.append("One launch has no error bar: such a spread is that within a launch, and launches differ by more.")
-    if not rows:
-        notes = ["No common case is ok on both sides."]
-    return Table("Times of one call", tuple(columns), tuple(rows), tuple(notes))
-
-
-def _median(row: Row, name: str) -> str:
-    side = row["sides"][name]
-    return MISSING if side is None else show_seconds(side["seconds_median"])
-
-
-def _spread(row: Row, name: str) -> str:
-    side = row["sides"][name]
-    if side is None or side["seconds_low"] is None or not side["seconds_median"]:
-        return MISSING
-    ends = (side["seconds_low"], side["seconds_high"])
-    farthest = max(abs(end / side["seconds_median"] - 1) for end in ends)
-    return f"±{100 * farthest:.1f}%"
-
-
-def _ratio(row: Row, name: str) -> str:
-    value = row["ratios"][name]
-    return MISSING if value is None else f"{show_number(value)}x"

@@ -146,21 +146,32 @@ def _gpu_device(device: torch.device, root: Path) -> dict[str, Any]:
     import torch
 
     facts = torch.cuda.get_device_properties(device)
+    uuid, pci = gpu_addresses(device)
+    return {
+        "device_name": facts.name,
+        "memory_bytes": facts.total_memory,
+        "driver": gpu_driver(root),
+        "uuid": uuid,
+        "pci_bus_id": pci,
+        "numa_node": None if pci is None else pci_numa_node(pci, root),
+        "mig": " MIG " in facts.name or str(uuid).startswith("MIG-"),
+    }
+
+
+def gpu_addresses(device: torch.device) -> tuple[str | None, str | None]:
+    """(UUID, PCI address) of torch's device; None where its build of torch does not tell, and on a CPU."""
+    if device.type == "cpu":
+        return None, None
+    import torch
+
     # Not every build of torch has these: ROCm builds and older ones lack some.
+    facts = torch.cuda.get_device_properties(device)
     uuid = getattr(facts, "uuid", None)
     domain, bus, slot = (getattr(facts, f"pci_{part}_id", None) for part in ("domain", "bus", "device"))
     pci = None
     if domain is not None and bus is not None and slot is not None:
         pci = f"{domain:04x}:{bus:02x}:{slot:02x}.0"
-    return {
-        "device_name": facts.name,
-        "memory_bytes": facts.total_memory,
-        "driver": gpu_driver(root),
-        "uuid": None if uuid is None else str(uuid),
-        "pci_bus_id": pci,
-        "numa_node": None if pci is None else pci_numa_node(pci, root),
-        "mig": " MIG " in facts.name or str(uuid).startswith("MIG-"),
-    }
+    return None if uuid is None else str(uuid), pci
 
 
 def versions() -> dict[str, str | None]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from bench import metrics
+from bench import choices, disturbed, metrics
 from bench.errors import BenchError
 from bench.result import Record, Result, load_many
 
@@ -30,7 +30,11 @@ Level = Literal["case", "launch", "rank", "sample"]
 Row = dict[str, Any]
 
 IDENTITY = ("suite", "case", "params", "status", "reason", "num_ranks", "num_samples")
-TEXT_COLUMNS = ("interval", "stop_reason", "ceiling_source", "check_scope", "notes")
+TEXT_COLUMNS = (
+    *("interval", "stop_reason", "ceiling_source", "check_scope", "notes"),
+    *choices.TEXT_COLUMNS,
+    *disturbed.TEXT_COLUMNS,
+)
 _WORST_FIRST = ("invalid", "failed", "ok", "skipped")
 
 
@@ -85,14 +89,15 @@ def groups(results: Sequence[Result]) -> dict[str, Group]:
 
 def launch_groups(result: Result) -> list[Group]:
     """Every case and launch of a file as a group of its own, held against the whole file's ceilings."""
-    whole = groups([result])
-    peak = _peaks([result])
-    alone = []
-    for group in whole.values():
-        for record in group.records:
-            view = replace(_view([record], peak), ceilings=group.view.ceilings)
-            alone.append(Group((record,), view))
-    return alone
+    return [alone for group in groups([result]).values() for alone in per_launch(group)]
+
+
+def per_launch(group: Group) -> list[Group]:
+    """Every launch of a case as a group of its own, held against the same ceilings and peaks."""
+    view = group.view
+    return [
+        Group((record,), replace(_view([record], view.peak_flops), ceilings=view.ceilings)) for record in group.records
+    ]
 
 
 def _view(records: Sequence[Record], peak: Callable[[str], float | None]) -> metrics.CaseView:
@@ -130,8 +135,10 @@ def case_rows(results: Iterable[Result]) -> list[Row]:
     """One plain object a case and file, unknown values None: identity, metrics, then how it was measured."""
     rows = []
     for result in results:
-        for group in groups([result]).values():
-            rows.append(group_row(group) | origin(result))
+        chosen = {record["case"]: record["nccl"] for record in result.choices}
+        for case, group in groups([result]).items():
+            columns = disturbed.columns(group) | choices.columns(chosen.get(case))
+            rows.append(group_row(group) | columns | origin(result))
     return rows
 
 

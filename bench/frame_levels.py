@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bench import frame
+from bench import disturbed, frame, metrics
 from bench.table import flat_row
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from bench.frame import Level, Row
     from bench.result import Record, Result
 
-_WHOLE = ("num_ranks", "num_samples", "num_launches", "launch", "rank", "sample")
+_WHOLE = ("num_ranks", "num_samples", "num_launches", "launch", "rank", "sample", "modes")
+_FLAGS = ("throttled",)
 _ORIGIN = ("host", "architecture", "label", "file")
 _TEXT = ("suite", "case", "op", "status", "reason", "variant", "device", *_ORIGIN, *frame.TEXT_COLUMNS)
 _SECONDS = ("seconds_median", "seconds_min", "seconds_max")
@@ -34,7 +35,7 @@ def _cases(results: Sequence[Result]) -> pd.DataFrame:
 
 def _launches(results: Sequence[Result]) -> pd.DataFrame:
     rows = [
-        _flat(frame.group_row(group) | frame.origin(result), launch=group.leader["launch"])
+        _flat(frame.group_row(group) | disturbed.columns(group) | frame.origin(result), launch=group.leader["launch"])
         for result in results
         for group in frame.launch_groups(result)
     ]
@@ -44,29 +45,15 @@ def _launches(results: Sequence[Result]) -> pd.DataFrame:
 def _ranks(results: Sequence[Result]) -> pd.DataFrame:
     rows = []
     for result, record, name, variant in _measured(results):
+        if metrics.is_over_ranks(record, variant):
+            continue
         devices = result.rank_devices()
         first = _flat(_identity(result, record), launch=record["launch"], variant=name)
-        for rank, (count, times) in enumerate(_rank_times(variant)):
+        for rank, (count, times) in enumerate(metrics.rank_times(variant)):
             host, device, _ = devices[rank] if rank < len(devices) else (first["host"], None, None)
             own = {"host": host, "rank": rank, "device": device, "num_samples": count}
             rows.append(first | own | dict(zip(_SECONDS, times, strict=True)))
     return tidy(rows, ("launch", "variant", "rank", "device", "num_samples", *_SECONDS))
-
-
-def _rank_times(variant: Record) -> list[tuple[int, tuple[float, float, float]]]:
-    """Of every rank the number of samples and the median, fastest and slowest seconds of one call."""
-    scale = 1e9 * variant["calls"]
-    if "nanoseconds" in variant:
-        samples = np.asarray(variant["nanoseconds"], dtype=float) / scale
-        stats = np.stack([np.median(samples, axis=1), samples.min(axis=1), samples.max(axis=1)], axis=1)
-        return [(samples.shape[1], (row[0], row[1], row[2])) for row in stats.tolist()]
-    count = len(variant["per_iteration"]["max"])
-    kept = variant.get("rank_quantiles") or {"q": [], "nanoseconds": []}
-    at = {q: column for column, q in enumerate(kept["q"])}
-    middle, low, high = (at.get(q) for q in (0.5, 0, 1))
-    if middle is None or low is None or high is None:
-        return []
-    return [(count, (row[middle] / scale, row[low] / scale, row[high] / scale)) for row in kept["nanoseconds"]]
 
 
 def _samples(results: Sequence[Result]) -> pd.DataFrame:
@@ -77,7 +64,8 @@ def _samples(results: Sequence[Result]) -> pd.DataFrame:
     for result, record, name, variant in _measured(results):
         matrix = np.asarray(_matrix(variant), dtype=float) / (1e9 * variant["calls"])
         num_ranks, num_samples = matrix.shape
-        own = np.arange(num_ranks) if "nanoseconds" in variant else np.full(num_ranks, -1)
+        has_ranks = "nanoseconds" in variant and not metrics.is_over_ranks(record, variant)
+        own = np.arange(num_ranks) if has_ranks else np.full(num_ranks, -1)
         rows.append(_flat(_identity(result, record), launch=record["launch"], variant=name))
         sizes.append(matrix.size)
         ranks.append(np.repeat(own, num_samples))
@@ -127,6 +115,8 @@ def tidy(rows: Sequence[Row], measured: Sequence[str] = ()) -> pd.DataFrame:
     for name in order:
         if name in _WHOLE:
             table[name] = table[name].astype("Int64" if table[name].isna().any() else "int64")
+        elif name in _FLAGS:
+            table[name] = table[name].astype("boolean")
         elif name in params:
             table[name] = table[name].convert_dtypes()
         elif name in _TEXT:

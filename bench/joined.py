@@ -69,8 +69,7 @@ class JoinedRun:
             raise
         plan, seconds = self.recorder.plan, clock.monotonic_seconds() - began
         left = None if plan.budget_seconds is None else plan.budget_seconds - END_RESERVE_SECONDS - seconds
-        pending = self.recorder.pending(0)
-        session = Session(plan, 0, 0, pending, left)
+        session = Session(plan, 0, 0, self.recorder.pending(0), left, self.recorder.calls(0))
         self.store.set("session", session.to_text())
         return session
 
@@ -144,7 +143,11 @@ class JoinedRun:
         ends = bool(missing) or session.plan.backend != "gloo" or not pending
         left = None if session.seconds_left is None else session.seconds_left - seconds
         following = replace(
-            session, generation=session.generation + 1, pending=() if ends else pending, seconds_left=left
+            session,
+            generation=session.generation + 1,
+            pending=() if ends else pending,
+            seconds_left=left,
+            calls=recorder.calls(session.launch),
         )
         self.store.set(f"{prefix}/next", following.to_text())
         if not ends:

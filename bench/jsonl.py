@@ -68,10 +68,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
 def parse(line: bytes) -> Any:
     """The value of a line, or None where it is not strict JSON (no record is null)."""
     try:
-        return json.loads(line.decode(), parse_constant=_refuse_constant)
+        return _DECODER.decode(line.decode())
     except (ValueError, RecursionError):
         return None
 

@@ -9,7 +9,7 @@ rank 0 decides after each block and tells the others over the control group.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +28,8 @@ STREAMED_SECONDS = 0.010
 MIN_ROUNDS_FOR_PRECISION = 20
 MIN_ROUNDS = 6
 """The fewest samples whose median has a 95% interval by order statistics; taken even where time is up."""
+MIN_LATER_ROUNDS = 3
+"""The same for a later visit to a case, which adds to samples that are there: a median of three outlives an outlier."""
 OVERRUN, OVERRUN_SECONDS = 8, 3.0
 """A case that took so many times its time, and so long, stops with fewer: the budget holds on a slow machine too."""
 NUM_BLOCKS_FOR_PRECISION = 5
@@ -46,8 +48,9 @@ class Limits:
     precision: float
     """Half width of the 95% interval of the block medians, relative to their mean, at which sampling may stop."""
     seconds: float
-    """Time for all samples of the case; warm-up takes at most a quarter of it on top."""
+    """Time for all samples of one visit to the case; warm-up takes at most a quarter of it on top."""
     max_rounds: int = 20_000
+    min_rounds: int = MIN_ROUNDS
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class Samples:
     stop_reason: Literal["precision", "time", "samples"]
     half_width: float | None
     warmup_rounds: int
+
+    @property
+    def num_rounds(self) -> int:
+        """How many samples each variant has."""
+        return len(next(iter(self.nanoseconds.values())))
 
 
 def take_sample(clock: Clock, run: Callable[[], object], calls: int) -> tuple[Any, Any]:
@@ -78,17 +86,30 @@ def take_sample(clock: Clock, run: Callable[[], object], calls: int) -> tuple[An
 
 
 class Sampler:
-    """Takes the samples of one case on one rank, in step with the other ranks."""
+    """Takes the samples of one case on one rank, in step with the other ranks.
 
-    def __init__(self, rank: RankContext, work: Work, clock: Clock, timing: Timing, now: Callable[[], float]) -> None:
+    `calls` are the back-to-back calls in a streamed sample of each variant, where an earlier visit chose them: samples
+    of one launch are all of one kind. They count only where they are those of just these variants.
+    """
+
+    def __init__(
+        self,
+        rank: RankContext,
+        work: Work,
+        clock: Clock,
+        timing: Timing,
+        now: Callable[[], float],
+        calls: Mapping[str, int] | None = None,
+    ) -> None:
         self.rank = rank
         self.clock = clock
-        self.timing = timing
         self.now = now
         self.reset = work.reset
         self.names = list(work.variants)
         self.runs = list(work.variants.values())
-        self.calls = [1] * len(self.runs)
+        known = calls if calls is not None and timing == "streamed" and set(calls) == set(self.names) else {}
+        self.chooses_calls = timing == "streamed" and not known
+        self.calls = [known.get(name, 1) for name in self.names]
         self.align = alignment(rank, clock)
 
     def measure(self, limits: Limits) -> Samples:
@@ -124,13 +145,13 @@ class Sampler:
         slowest: list[int] = []
         settled, num_rounds, round_seconds = 0, 0, 0.0
         # The first call is cold: it says nothing of how many fit into a streamed sample. The second does.
-        fewest = 3 if self.timing == "streamed" else 2
+        fewest = 3 if self.chooses_calls else 2
         while not settled:
             round_began = self.now()
             block = self._block(1, num_rounds)
             slowest += control.maxima(self.rank, block[0])
             num_rounds += 1
-            if num_rounds == 2 and self.timing == "streamed":
+            if num_rounds == 2 and self.chooses_calls:
                 self._choose_calls(block)
                 slowest = []
             round_seconds = self.now() - round_began
@@ -181,7 +202,7 @@ def _decide(
         width = statistics.half_width(slowest, NUM_BLOCKS_FOR_PRECISION)
         if width is not None and width <= limits.precision:
             return "precision", width
-    enough = len(slowest) >= MIN_ROUNDS or elapsed >= max(OVERRUN * limits.seconds, OVERRUN_SECONDS)
+    enough = len(slowest) >= limits.min_rounds or elapsed >= max(OVERRUN * limits.seconds, OVERRUN_SECONDS)
     if elapsed >= limits.seconds and enough:
         return "time", width
     return ("samples", width) if len(slowest) >= limits.max_rounds else (None, width)
@@ -228,11 +249,13 @@ def alignment(rank: RankContext, clock: Clock) -> Callable[[int], object]:
         return at_once if rank.device.type != "cpu" else together
 
     # The stream is kept busy while the host enqueues the sample; otherwise the host's launch cost would be timed.
-    filler = torch.randn(4096, 4096, device=rank.device, dtype=torch.bfloat16)
+    # Eight small products rather than one as long: 16 MiB instead of 64 pass through the L2, so that it is still warm.
+    filler = torch.randn(2048, 2048, device=rank.device, dtype=torch.bfloat16)
+    product = torch.empty_like(filler)
 
     def enqueued(calls: int) -> None:
-        for _ in range(1 + calls // 2):
-            torch.mm(filler, filler)
+        for _ in range(8 * (1 + calls // 2)):
+            torch.mm(filler, filler, out=product)
         together(calls)
 
     return enqueued

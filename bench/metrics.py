@@ -26,6 +26,8 @@ Record = dict[str, Any]
 ONE_DEVICE, COMPUTE_ONLY = "one_device", "compute_only"
 """Variants that metrics are derived from: the work on one device; the same local work, no communication."""
 CEILING_SUITE, CEILING_OP = "compute", "matmul"
+MIN_BEYOND = 3
+"""Samples beyond a quantile of the tail, without which it is chance."""
 
 
 def _no_peak(_: str) -> float | None:
@@ -169,9 +171,17 @@ def _skew(view: CaseView) -> float | None:
     shares = [
         statistics.median(1 - launch.fastest[view.main] / launch.slowest[view.main])
         for launch in view.launches
-        if view.main in launch.medians and launch.slowest[view.main].all()
+        if view.main in launch.fastest and launch.slowest[view.main].all()
     ]
     return statistics.median(shares) if shares and view.num_ranks > 1 else None
+
+
+def _tail(view: CaseView, share: float) -> float | None:
+    """A quantile of all samples; None where fewer than MIN_BEYOND are expected beyond it."""
+    samples = view.all_seconds
+    if not view.medians or round(samples.size * (1 - share), 6) < MIN_BEYOND:
+        return None
+    return statistics.quantiles(samples, (share,))[0]
 
 
 _MAX = "maximum, sample by sample"
@@ -217,6 +227,10 @@ _ROWS = (
     Metric("skew", "share", "neither", _skew, "minimum against maximum, sample by sample",
            "1 - time of the first rank to finish / time of the last; the rank with the longest time is not "
            "the slow one where ranks wait for each other."),
+    Metric("seconds_p95", "s", "lower", lambda v: _tail(v, 0.95), _MAX,
+           "95% of all samples of all launches took no longer; from 60 samples on, of which 3 lie beyond."),
+    Metric("seconds_p99", "s", "lower", lambda v: _tail(v, 0.99), _MAX,
+           "99% of all samples of all launches took no longer; from 300 samples on, of which 3 lie beyond."),
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
@@ -240,8 +254,32 @@ def launch_times(record: Record) -> LaunchTimes:
                 continue
             high, low = matrix.max(axis=0), matrix.min(axis=0)
         scale = 1e9 * variant["calls"]
-        slowest[name], fastest[name] = high / scale, low / scale
+        slowest[name] = high / scale
+        if not is_over_ranks(record, variant):
+            fastest[name] = low / scale
     return LaunchTimes(record["launch"], slowest, fastest)
+
+
+def rank_times(variant: Record) -> list[tuple[int, tuple[float, float, float]]]:
+    """Of every rank the number of samples and the median, fastest and slowest seconds of one call."""
+    scale = 1e9 * variant["calls"]
+    if "nanoseconds" in variant:
+        samples = np.asarray(variant["nanoseconds"], dtype=float) / scale
+        stats = np.stack([np.median(samples, axis=1), samples.min(axis=1), samples.max(axis=1)], axis=1)
+        return [(samples.shape[1], (row[0], row[1], row[2])) for row in stats.tolist()]
+    count = len(variant["per_iteration"]["max"])
+    kept = variant.get("rank_quantiles") or {"q": [], "nanoseconds": []}
+    at = {q: column for column, q in enumerate(kept["q"])}
+    middle, low, high = (at.get(q) for q in (0.5, 0, 1))
+    if middle is None or low is None or high is None:
+        return []
+    return [(count, (row[middle] / scale, row[low] / scale, row[high] / scale)) for row in kept["nanoseconds"]]
+
+
+def is_over_ranks(record: Record, variant: Record) -> bool:
+    """Whether a variant has no rows of single ranks, but one over them all, as imported results do."""
+    rows = variant.get("nanoseconds")
+    return rows is not None and len(rows) < int(record.get("num_ranks") or 1)
 
 
 def ceilings(views: Mapping[str, CaseView]) -> dict[str, Ceiling]:

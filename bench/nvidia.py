@@ -8,7 +8,8 @@ given instead. A question that a driver or a device does not answer gives None.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,12 @@ CLOCK_REASONS = {
     0x200: "board limit",
     0x400: "reliability",
 }
+
+LIMITING = frozenset(CLOCK_REASONS.values()) - {"clocks set by an application", "sync boost", "display clocks"}
+"""Reasons by which a GPU is slower than it was set to be."""
+
+SM_CLOCK, MEMORY_CLOCK = 1, 2
+ON_DIE = 0
 
 # nvidia-ml-py defines NVML_P2P_CAPS_INDEX_READ with a comma behind it, which makes it a tuple.
 P2P_READ = 0
@@ -72,14 +79,9 @@ class GpuFacts:
 
 def gather_gpus() -> tuple[tuple[GpuFacts, ...], str | None]:
     """Facts of all GPUs that NVML shows, and why there are none where there are none."""
-    try:
-        nvml = importlib.import_module("pynvml")
-    except ImportError:
-        return (), "the Python package nvidia-ml-py is not installed"
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError as error:
-        return (), f"NVML does not start: {error}"
+    nvml, why = _started()
+    if nvml is None:
+        return (), why
     try:
         handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
         return tuple(_facts(nvml, index, handles) for index in range(len(handles))), None
@@ -89,25 +91,26 @@ def gather_gpus() -> tuple[tuple[GpuFacts, ...], str | None]:
         nvml.nvmlShutdown()
 
 
+def _started() -> tuple[ModuleType | None, str | None]:
+    """The bindings with NVML running, to be shut down by the caller; or why there are none."""
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return None, "the Python package nvidia-ml-py is not installed"
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        return None, f"NVML does not start: {error}"
+    return nvml, None
+
+
 def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
     handle = handles[index]
 
-    def ask(function: str, *arguments: Any) -> Any:
-        """The library's answer; None where it, the driver or the device does not know the question."""
-        known: Callable[..., Any] | None = getattr(nvml, function, None)
-        if known is None:
-            return None
-        try:
-            return known(handle, *arguments)
-        except nvml.NVMLError:
-            return None
-
+    ask = _asker(nvml, handle)
     memory, mig = ask("nvmlDeviceGetMemoryInfo"), ask("nvmlDeviceGetMigMode")
     remapped = ask("nvmlDeviceGetRemappedRows")
     processes = ask("nvmlDeviceGetComputeRunningProcesses")
-    reasons = ask("nvmlDeviceGetCurrentClocksEventReasons")
-    if reasons is None:
-        reasons = ask("nvmlDeviceGetCurrentClocksThrottleReasons")  # its name until driver 535
     active, total = _links(nvml, ask)
     return GpuFacts(
         index=index,
@@ -119,7 +122,7 @@ def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
         ecc_uncorrected=ask("nvmlDeviceGetTotalEccErrors", UNCORRECTED, SINCE_DRIVER_LOAD),
         remapping_pending=None if remapped is None else bool(remapped[2]),
         remapping_failed=None if remapped is None else bool(remapped[3]),
-        clock_reasons=None if reasons is None else _named_reasons(int(reasons)),
+        clock_reasons=_clock_reasons(ask),
         pcie_width=ask("nvmlDeviceGetCurrPcieLinkWidth"),
         pcie_width_max=ask("nvmlDeviceGetMaxPcieLinkWidth"),
         pcie_generation_max=ask("nvmlDeviceGetMaxPcieLinkGeneration"),
@@ -130,8 +133,25 @@ def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
     )
 
 
-def _named_reasons(bits: int) -> tuple[str, ...]:
-    return tuple(name for bit, name in CLOCK_REASONS.items() if bits & bit)
+def _asker(nvml: ModuleType, handle: Any) -> Callable[..., Any]:
+    def ask(function: str, *arguments: Any) -> Any:
+        """The library's answer; None where it, the driver or the device does not know the question."""
+        known: Callable[..., Any] | None = getattr(nvml, function, None)
+        if known is None:
+            return None
+        try:
+            return known(handle, *arguments)
+        except nvml.NVMLError:
+            return None
+
+    return ask
+
+
+def _clock_reasons(ask: Callable[..., Any]) -> tuple[str, ...] | None:
+    bits = ask("nvmlDeviceGetCurrentClocksEventReasons")
+    if bits is None:
+        bits = ask("nvmlDeviceGetCurrentClocksThrottleReasons")  # its name until driver 535
+    return None if bits is None else tuple(name for bit, name in CLOCK_REASONS.items() if int(bits) & bit)
 
 
 def _links(nvml: ModuleType, ask: Callable[..., Any]) -> tuple[int | None, int | None]:
@@ -148,3 +168,60 @@ def _without_p2p(ask: Callable[..., Any], index: int, handles: list[Any]) -> tup
     if None in states.values():
         return None
     return tuple(other for other, state in states.items() if state != P2P_OK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuState:
+    """A GPU at one moment; None where NVML did not answer."""
+
+    clock_reasons: tuple[str, ...] | None
+    sm_clock_hz: int | None
+    memory_clock_hz: int | None
+    temperature_celsius: int | None
+    power_watts: float | None
+
+
+ReadGpu = Callable[[], GpuState | None]
+
+
+@contextmanager
+def watch(pci: str | None, uuid: str | None) -> Iterator[ReadGpu]:
+    """A function that reads the state of one GPU, in about a millisecond; it gives None where NVML cannot.
+
+    The PCI address is tried first: the UUID of a slice (MIG) has no clocks of its own.
+    """
+    nvml = _started()[0] if pci or uuid else None
+    if nvml is None:
+        yield lambda: None
+        return
+    try:
+        handle = _handle_of(nvml, pci, uuid)
+        yield lambda: None if handle is None else _state(_asker(nvml, handle))
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _state(ask: Callable[..., Any]) -> GpuState:
+    reasons = _clock_reasons(ask)  # first, while the device is still at work
+    sm_mhz, memory_mhz = ask("nvmlDeviceGetClockInfo", SM_CLOCK), ask("nvmlDeviceGetClockInfo", MEMORY_CLOCK)
+    milliwatts = ask("nvmlDeviceGetPowerUsage")
+    return GpuState(
+        clock_reasons=reasons,
+        sm_clock_hz=None if sm_mhz is None else int(sm_mhz) * 1_000_000,
+        memory_clock_hz=None if memory_mhz is None else int(memory_mhz) * 1_000_000,
+        temperature_celsius=ask("nvmlDeviceGetTemperature", ON_DIE),
+        power_watts=None if milliwatts is None else int(milliwatts) / 1000,
+    )
+
+
+def _handle_of(nvml: ModuleType, pci: str | None, uuid: str | None) -> Any:
+    """NVML's handle of a device; torch counts otherwise, and gives UUIDs without their prefix. None: not found."""
+    if uuid is not None and not uuid.startswith(("GPU-", "MIG-")):
+        uuid = f"GPU-{uuid}"
+    for function, name in (("nvmlDeviceGetHandleByPciBusId", pci), ("nvmlDeviceGetHandleByUUID", uuid)):
+        if name is not None:
+            try:
+                return getattr(nvml, function)(name)
+            except nvml.NVMLError:
+                continue
+    return None

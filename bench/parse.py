@@ -42,6 +42,14 @@ def parse_param(name: str, text: str, example: Param) -> Param:
     return text
 
 
+def as_size(text: str) -> str | None:
+    """The whole number that a size such as `1MiB` stands for, as it is written in a case's id; None for other text."""
+    try:
+        return str(parse_size("", text))
+    except BenchError:
+        return None
+
+
 def parse_size(name: str, text: str) -> int:
     """A whole number above 0, with or without a binary (KiB, MiB, GiB) or decimal (KB, MB, GB) unit."""
     number, factor = text.strip(), 1

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
+from bench.cache import L2_STATES
 from bench.errors import BenchError
 from bench.parse import parse_param
 from bench.suite import Case, Machine, Param, Params, Suite, format_param
@@ -21,20 +22,26 @@ class Preset:
     budget_seconds: float | None
     """For the whole run, start-up of every launch included; None: as long as it needs."""
     launches: int
+    visits: int
     case_seconds: float
-    """Upper bound of the samples of one case in one launch."""
+    """Upper bound of the samples of one case in one launch, all visits together."""
     timeout_seconds: float
 
 
 PRESETS: dict[str, Preset] = {
     # The budgets leave room below the promised 45 s and 5 min for the end of the run and a slow machine.
-    "smoke": Preset("smoke", 40.0, 1, 0.5, 60.0),
-    "standard": Preset("standard", 280.0, 3, 1.5, 120.0),
-    "full": Preset("full", None, 3, 10.0, 900.0),
+    "smoke": Preset("smoke", 40.0, 1, 1, 0.5, 60.0),
+    "standard": Preset("standard", 280.0, 3, 2, 1.5, 120.0),
+    "full": Preset("full", None, 3, 3, 10.0, 900.0),
 }
+
+Turn = tuple[int, int]
+"""A case's index in the plan, and the number of the visit to it within a launch, from 0."""
 
 DEFAULT_SUITES = ("compute", "collective", "tensor_parallel", "pipeline_parallel")
 TIMINGS = ("aligned", "streamed")
+_ENGINE_PARAMS = {"timing": TIMINGS, "l2": L2_STATES}
+"""Parameters that the engine handles for any suite that has them; the first value is what a row without one means."""
 STARTUP_SECONDS = 6.0
 """Rough cost of one launch before its first case: the import of torch on every rank; only for estimates."""
 MIN_CASE_SECONDS = 0.25
@@ -81,6 +88,8 @@ class Plan:
     threads_per_rank: int | None
     """Threads of each rank's CPU kernels; None: as torch chooses."""
     label: str
+    visits: int = 1
+    """How often a launch takes up a case, each time for an equal share of its samples; 1 in files of before visits."""
     options: dict[str, Any] = field(default_factory=dict)
     """The command's options as given, for the record and for `--like`."""
 
@@ -102,12 +111,18 @@ class Plan:
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise BenchError(f"the file's plan cannot be read ({error}); it was written by another version") from error
 
-    def order(self, launch: int) -> list[int]:
-        """Indices of the cases in a launch: the first as planned, later ones shuffled by the recorded seed."""
-        indices = list(range(len(self.cases)))
-        if launch:
-            random.Random(f"{self.seed}/{launch}").shuffle(indices)
-        return indices
+    def order(self, launch: int) -> list[Turn]:
+        """The turns of a launch: every case once, then once more, ...; each round shuffled by the recorded seed.
+
+        Foreign load comes in spells of seconds. Visits that lie apart are not all hit by one, and a case's neighbours
+        are others each time.
+        """
+        turns: list[Turn] = []
+        for visit in range(self.visits):
+            indices = list(range(len(self.cases)))
+            random.Random(f"{self.seed}/{launch}/{visit}").shuffle(indices)
+            turns += [(index, visit) for index in indices]
+        return turns
 
 
 def suite_facts(suite: Suite) -> SuiteFacts:
@@ -134,7 +149,10 @@ def choose_cases(
         known = {name for row in rows for name in row} | set(suite.defaults)
         own = {name: _values(suite, rows, name, texts) for name, texts in settings.items() if name in known}
         unused -= set(own)
-        per_suite.append(_unique(suite, _varied(rows, own)))
+        varied = _varied(rows, own)
+        if not own.keys() >= {"timing", "l2"}:  # of a suite's own rows that a setting would spoil, none is meant
+            varied = [row for row in varied if not _is_contradiction(row)]
+        per_suite.append(_unique(suite, varied))
     if unused:
         names = sorted({name for s in suites for row in s.cases(machine) for name in row})
         raise BenchError(f"--set {sorted(unused)[0]}: no chosen suite has it; parameters: {', '.join(names)}")
@@ -155,6 +173,10 @@ def _varied(rows: Sequence[Params], own: Mapping[str, Sequence[Param]]) -> list[
     return [row for row in varied if frozenset(row) in shapes.get(row.get("op"), [frozenset(row)])]
 
 
+def _is_contradiction(row: Params) -> bool:
+    return row.get("timing") == "streamed" and row.get("l2") == "cold"
+
+
 def _unique(suite: Suite, rows: Iterable[Params]) -> list[PlannedCase]:
     seen: dict[str, PlannedCase] = {}
     for row in rows:
@@ -165,8 +187,11 @@ def _unique(suite: Suite, rows: Iterable[Params]) -> list[PlannedCase]:
 
 def _planned(suite: Suite, row: Params) -> PlannedCase:
     case: Case = suite.case(row)
-    if row.get("timing", TIMINGS[0]) not in TIMINGS:
-        raise BenchError(f"{case.id}: timing is one of {', '.join(TIMINGS)}")
+    for name, values in _ENGINE_PARAMS.items():
+        if row.get(name, values[0]) not in values:
+            raise BenchError(f"{case.id}: {name} is one of {', '.join(values)}")
+    if _is_contradiction(row):
+        raise BenchError(f"{case.id}: only the first of streamed calls finds a cold L2; take l2=cold,timing=aligned")
     return PlannedCase(suite.name, case.id, dict(case.params))
 
 
@@ -264,6 +289,6 @@ def fit_budget(plan: Plan) -> Plan:
 
 def estimate_seconds(plan: Plan) -> float:
     """Rough length of the run: an upper bound of sampling, the start-ups, and what surrounds the samples."""
-    each = plan.case_seconds * 1.25 + 0.3
+    each = plan.case_seconds * 1.25 + 0.3 * plan.visits
     seconds = plan.launches * (STARTUP_SECONDS + len(plan.cases) * each)
     return seconds if plan.budget_seconds is None else min(seconds, plan.budget_seconds)

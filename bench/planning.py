@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.backends import resolve
 from bench.errors import BenchError
 from bench.launch import Joined, environment_variables, threads_per_rank
+from bench.pairs import parse as parse_pair
 from bench.parse import parse_seconds, parse_share
 from bench.plan import DEFAULT_SUITES, PRESETS, STARTUP_SECONDS, Plan, choose_cases, fit_budget, suite_facts
 from bench.rank import Place
@@ -38,6 +39,7 @@ class Options:
     budget: str | None = None
     precision: str | None = None
     launches: int | None = None
+    visits: int | None = None
     seed: int | None = None
     label: str | None = None
     output: Path | None = None
@@ -46,10 +48,16 @@ class Options:
     against: Path | None = None
     allow_unlike: bool = False
     timeout: str | None = None
+    one_launch: int | None = None
+    """Just this launch of the plan: `bench ab` makes two runs launch by launch, in turn."""
+    save_as: Path | None = None
+    """The result file of such a run, whose name has to be known."""
+    pair: str | None = None
+    """What `bench.pairs` keeps of it."""
 
     PLAN_OPTIONS = (
-        "suites", "preset", "ranks", "backend", "settings", "cases", "budget", "precision", "launches", "seed",
-        "label", "timeout",
+        "suites", "preset", "ranks", "backend", "settings", "cases", "budget", "precision", "launches", "visits",
+        "seed", "label", "timeout",
     )  # fmt: skip
 
     def refuse_mixed(self) -> None:
@@ -62,9 +70,11 @@ class Options:
                 raise BenchError(f"--{source} {getattr(self, source)}: its plan is in the file; leave out {shown}")
 
     def recorded(self) -> dict[str, Any]:
-        """Those that were said, as plain JSON values."""
-        said = {name: value for name, value in asdict(self).items() if value not in (None, (), False)}
-        return {name: _plain(value) for name, value in said.items()}
+        """Those that were said, as plain JSON values; of a side of `bench ab`, which of its pair it is."""
+        internal = ("one_launch", "save_as", "pair")
+        said = {n: v for n, v in asdict(self).items() if v not in (None, (), False) and n not in internal}
+        pair = {} if self.pair is None else {"pair": asdict(parse_pair(self.pair))}
+        return {name: _plain(value) for name, value in said.items()} | pair
 
 
 def _plain(value: Any) -> Any:
@@ -123,6 +133,11 @@ def planned_before(resumed: Result, options: Options, place: Place, device: str)
     return replace(plan, suites=tuple(replace(s, sha256=facts[s.name]) for s in plan.suites))
 
 
+def unpaired(plan: Plan) -> Plan:
+    """The plan as one of a run of its own: a side of `bench ab` that is repeated is a side no more."""
+    return replace(plan, options={name: said for name, said in plan.options.items() if name != "pair"})
+
+
 def new_plan(options: Options, device: str, place: Place, joined: Joined | None) -> Plan:
     """A plan made of the options alone. Raises BenchError."""
     import torch
@@ -138,6 +153,8 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
     if not cases:
         raise BenchError(f"nothing to measure: {', '.join(s.name for s in suites)} gave no case for this machine")
     budget = preset.budget_seconds if options.budget is None else parse_seconds("--budget", options.budget)
+    if options.visits is not None and options.visits < 1:
+        raise BenchError(f"--visits {options.visits}: at least 1")
     if options.seed is not None and options.seed < 0:
         raise BenchError(f"--seed {options.seed}: 0 or more")
     plan = Plan(
@@ -149,6 +166,7 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
         device_type=device,
         backend=backend.name,
         launches=_launches(options, preset.launches, budget, joined),
+        visits=options.visits or preset.visits,
         case_seconds=preset.case_seconds,
         budget_seconds=budget,
         timeout_seconds=preset.timeout_seconds

@@ -18,11 +18,12 @@ class Progress(Protocol):
     def ready(self, environment: dict[str, Any]) -> None: ...
     def begin(self, case: str) -> None: ...
     def done(self, record: dict[str, Any]) -> None: ...
+    def drop(self, count: int) -> None: ...
     def close(self) -> None: ...
 
 
 class Counting:
-    """How many cases are done, and about how long the rest will take."""
+    """How many visits to cases are done, and about how long the rest will take."""
 
     def __init__(self, total: int, estimate_seconds: float, now: Callable[[], float] = clock.monotonic_seconds) -> None:
         self.total = total
@@ -46,6 +47,10 @@ class Counting:
 
     def begin(self, case: str) -> None:
         self.case = case
+
+    def drop(self, count: int) -> None:
+        """So many visits will not be made."""
+        self.total -= count
 
     def line(self) -> str:
         left = int(self.seconds_left() + 0.5)

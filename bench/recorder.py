@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from bench import clock, exit_code
 from bench.environment import differences
 from bench.errors import BenchError
-from bench.session import BUDGET_REASON, case_record
+from bench.session import BUDGET_REASON, case_record, was_left_out
 
 if TYPE_CHECKING:
-    from bench.plan import Plan
+    from bench.plan import Plan, Turn
     from bench.progress import Progress
     from bench.result import Result, Writer
     from bench.session import Event
@@ -36,16 +37,27 @@ class Recorder:
     resumed: Result | None = None
     allow_unlike: bool = False
     counts: Counter[str] = field(default_factory=Counter)
-    current: int | None = None
-    done: set[tuple[int, int]] = field(default_factory=set)
+    current: Turn | None = None
+    done: set[tuple[int, int, int]] = field(default_factory=set)
+    """(launch, index of the case, visit) of what is measured, and of what is not to be measured any more."""
     has_header: bool = False
+    unheard: set[str] = field(default_factory=set)
+    """Ids of measured cases that move data between ranks, and of which the file has no line of `bench.choices`."""
+    _calls: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
     _ended: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        for record in () if self.resumed is None else self.resumed.measurements:
+            self._remember_calls(record)
+            self._note_collective(record)
+        for record in () if self.resumed is None else self.resumed.choices:
+            self.unheard.discard(record["case"])
 
     def handle(self, event: Event) -> None:
         """Raises BenchError where the file cannot be written, or a resumed run finds itself on another machine."""
         with self._lock:
-            {"ready": self._ready, "case": self._case, "record": self._record}[event["event"]](event)
+            _HANDLERS[event["event"]](self, event)
 
     def _ready(self, event: Event) -> None:
         self.progress.ready(event["environment"])
@@ -92,26 +104,63 @@ class Recorder:
             )
 
     def _case(self, event: Event) -> None:
-        self.current = event["index"]
+        self.current = event["index"], event["visit"]
         self.progress.begin(self.plan.cases[event["index"]].id)
 
     def _record(self, event: Event) -> None:
         record = event["record"]
         self.writer.append(record)
         self.current = None
-        self.done.add((record["launch"], event["index"]))
+        self.done.add((record["launch"], event["index"], record["visit"]))
         self.counts[record["status"]] += 1
+        self._remember_calls(record)
+        self._note_collective(record)
         self.progress.done(record)
+        if record["status"] != "ok":
+            self._drop(without_speed(self.plan, record["launch"], event["index"], record["visit"]))
 
-    def fail_case(self, index: int, launch: int, reason: str) -> None:
+    def _remember_calls(self, record: dict[str, Any]) -> None:
+        if record["variants"]:
+            calls = {name: variant["calls"] for name, variant in record["variants"].items()}
+            self._calls.setdefault((record["launch"], record["case"]), calls)
+
+    def _drop(self, turns: set[tuple[int, int, int]]) -> None:
+        self.progress.drop(len(turns - self.done))
+        self.done |= turns
+
+    def _left_out(self, event: Event) -> None:
+        """No time for these: a case without any visit is skipped; a visit less to another is nothing to complain of."""
+        launch = event["launch"]
+        for index, visit in sorted(event["turns"], key=lambda turn: turn[1]):
+            if (launch, index, 0) not in self.done:
+                self._save_without_speed((index, visit), launch, "skipped", BUDGET_REASON)
+            self._drop({(launch, index, visit)})
+
+    def fail_case(self, turn: Turn, launch: int, reason: str) -> None:
         """Save a case as failed, for ranks that can no longer say so themselves."""
         with self._lock:
-            record = case_record(self.plan, self.plan.cases[index], launch, "failed", reason, clock.stamp())
-            self._record({"event": "record", "index": index, "record": record})
+            self._save_without_speed(turn, launch, "failed", reason)
 
-    def pending(self, launch: int) -> tuple[int, ...]:
-        """Indices of the cases that a launch still has to do, in its order."""
-        return tuple(index for index in self.plan.order(launch) if (launch, index) not in self.done)
+    def _save_without_speed(self, turn: Turn, launch: int, status: str, reason: str) -> None:
+        index, visit = turn
+        record = case_record(self.plan, self.plan.cases[index], launch, status, reason, clock.stamp(), visit)
+        self._record({"event": "record", "index": index, "record": record})
+
+    def _choices(self, event: Event) -> None:
+        self.writer.append(event["record"])
+        self.unheard.discard(event["record"]["case"])
+
+    def _note_collective(self, record: dict[str, Any]) -> None:
+        if record["status"] == "ok" and (record["work"] or {}).get("bus_factor") is not None:
+            self.unheard.add(record["case"])
+
+    def pending(self, launch: int) -> tuple[Turn, ...]:
+        """What a launch still has to do, in its order."""
+        return tuple(turn for turn in self.plan.order(launch) if (launch, *turn) not in self.done)
+
+    def calls(self, launch: int) -> dict[str, dict[str, int]]:
+        """Case id -> variant -> calls in a sample, of the cases that a launch has visited."""
+        return {case: calls for (known, case), calls in self._calls.items() if known == launch}
 
     @property
     def exit_code(self) -> int:
@@ -132,3 +181,30 @@ class Recorder:
             self.writer.close()
             if not self.has_header and self.resumed is None:
                 self.path.unlink(missing_ok=True)  # nothing was measured: leave no empty file behind
+
+
+_HANDLERS: dict[str, Callable[[Recorder, Event], None]] = {
+    "ready": Recorder._ready,
+    "case": Recorder._case,
+    "record": Recorder._record,
+    "left_out": Recorder._left_out,
+    "choices": Recorder._choices,
+}
+
+
+def done_turns(plan: Plan, resumed: Result | None) -> set[tuple[int, int, int]]:
+    """(launch, index of the case, visit) that a file has already; what was left out for the budget is tried again."""
+    done: set[tuple[int, int, int]] = set()
+    index = {case.id: number for number, case in enumerate(plan.cases)}
+    for record in () if resumed is None else resumed.measurements:
+        if record["case"] in index and not was_left_out(record):
+            launch, number, visit = record["launch"], index[record["case"]], record.get("visit", 0)
+            done.add((launch, number, visit))
+            if record["status"] != "ok":
+                done |= without_speed(plan, launch, number, visit)
+    return done
+
+
+def without_speed(plan: Plan, launch: int, index: int, visit: int) -> set[tuple[int, int, int]]:
+    """Later visits of the launch to a case that came out of this one without a speed: they could not mend that."""
+    return {(launch, index, later) for later in range(visit + 1, plan.visits)}

@@ -1,21 +1,16 @@
 """Results for people: a table a suite, what has no speed and why, and exports.
 
-Only columns with a value in them are shown; the plain rows (CSV, JSON, parquet) always have all. Footnotes
-say what a reader must know to read a number rightly.
+Only columns with a value in them are shown; the plain rows (CSV, JSON, parquet) always have all.
 """
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from bench import exit_code, frame, metrics
-from bench.errors import BenchError
+from bench import choices, exit_code, footnotes, frame, metrics
 from bench.frame import Row
-from bench.jsonl import cannot_write
 from bench.result import STATUSES, Result
 from bench.table import (
     MISSING,
@@ -33,12 +28,6 @@ from bench.table import (
 
 OwnMetrics = Mapping[str, tuple[str, str]]
 """The suites' further metrics: name -> (unit, direction)."""
-
-USELESS_RATIO = 100
-MIN_SAMPLES = 20
-"""Fewer are footnoted."""
-LARGE_SKEW = 0.2
-"""A share of the time by which the first rank is done before the last, above which it is footnoted."""
 
 _HEADS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "algbw_gb_per_s": ("algorithm GB/s", show_number),
@@ -104,11 +93,26 @@ def _facts(result: Result) -> Table:
     lines = [
         f"file: {result.path}",
         f"measured: {', '.join(str(word) for word in what if word)}",
-        f"started: {result.header.get('started')} on {', '.join(result.hosts()) or 'unknown hosts'}",
+        *_imported(result),
+        f"started: {result.header.get('started') or 'unknown'} on {', '.join(result.hosts()) or 'unknown hosts'}",
         f"outcome: {verdict(result)}",
         *(f"warning: {warning}" for warning in result.warnings),
     ]
     return Table(f"{result.label}: {result.architecture}", (), (), tuple(lines))
+
+
+def _imported(result: Result) -> list[str]:
+    """Where an imported result came from, and what of it could not be read."""
+    source = result.environment.get("imported_from")
+    if not isinstance(source, dict):
+        return []
+    unread = source.get("unread") or []
+    tool = " ".join(str(word) for word in (source.get("tool"), source.get("version")) if word)
+    rows = "1 row" if len(unread) == 1 else f"{len(unread)} rows"
+    return [
+        f"imported: from {source.get('file')}, {source.get('format')} of {tool}",
+        *([f"warning: {rows} of it could not be read, the first {unread[0]['where']}"] if unread else []),
+    ]
 
 
 def suite_tables(rows: Iterable[Row], own: OwnMetrics | None = None) -> list[Table]:
@@ -125,12 +129,10 @@ def suite_tables(rows: Iterable[Row], own: OwnMetrics | None = None) -> list[Tab
 
 
 def _suite_table(suite: str, rows: Sequence[Row], own: OwnMetrics) -> Table:
-    notes: dict[str, int] = {}
-    marks = [[notes.setdefault(note, len(notes) + 1) for note in _notes(row)] for row in rows]
+    marks, notes = footnotes.numbered(rows)
     marked = tuple(row | {"marks": ",".join(map(str, numbers))} for row, numbers in zip(rows, marks, strict=True))
     columns = [c for c in _columns(own) if any(c.show(row) != MISSING for row in marked)]
-    numbered = [f"[{number}] {note}" for note, number in notes.items()]
-    return Table(suite, tuple(columns), marked, (*numbered, *_common_notes(rows)))
+    return Table(suite, tuple(columns), marked, (*notes, *footnotes.common(rows)))
 
 
 def _columns(own: OwnMetrics) -> list[Column]:
@@ -138,9 +140,12 @@ def _columns(own: OwnMetrics) -> list[Column]:
         Column("case", lambda row: show_text(row["case"].removeprefix(f"{row['suite']}/")), "left"),
         column("seconds_median", "median", show_seconds),
         Column("95% interval", _show_interval),
+        column("seconds_p95", "p95", show_seconds),
+        column("seconds_p99", "p99", show_seconds),
         column("num_samples", "samples", lambda value: f"{value:,}" if value else MISSING),
     ]
     columns += [column(name, head, show) for name, (head, show) in _HEADS.items()]
+    columns.append(Column("NCCL", lambda row: show_text(choices.shown(row)), "left"))
     for name, (unit, _) in own.items():
         if name not in metrics.METRICS:
             head = f"{name.replace('_', ' ')} {_UNIT_IN_HEAD.get(unit, unit)}".strip()
@@ -153,39 +158,7 @@ def _show_interval(row: Mapping[str, Any]) -> str:
     if low is None or high is None:
         return MISSING
     # Few launches far apart give ends that are right and tell nothing: nanoseconds to days.
-    return "unknown" if high > USELESS_RATIO * low else f"{show_seconds(low)} to {show_seconds(high)}"
-
-
-def _notes(row: Row) -> list[str]:
-    """The footnotes of a row."""
-    notes = list(row.get("notes") or [])
-    if (row.get("skew") or 0) > LARGE_SKEW:
-        notes.append(
-            f"skew: the first rank is done over {LARGE_SKEW:.0%} of the time before the last "
-            "(the last is not the slow one where ranks wait for each other)"
-        )
-    if 0 < row["num_samples"] < MIN_SAMPLES:
-        notes.append(f"fewer than {MIN_SAMPLES} samples: median and interval say little")
-    if row.get("check_scope") == "reduced":
-        notes.append("check: reduced (the same code was checked at a size that one device can hold)")
-    return notes
-
-
-def _common_notes(rows: Sequence[Row]) -> list[str]:
-    """What holds for the whole table."""
-    notes = []
-    if any(row.get("num_launches") == 1 for row in rows):
-        notes.append(
-            "One launch has no error bar: the interval is that of the median within the launch, and launches "
-            "differ by more. --launches 3 gives one."
-        )
-    if any(row.get("interval") == "between_launches" for row in rows):
-        notes.append(
-            "The interval is between launches: t on the logarithms of the launch medians; unknown: its ends are "
-            f"more than {USELESS_RATIO}x apart, since the launches disagree. More launches narrow it."
-        )
-    sources = dict.fromkeys(row["ceiling_source"] for row in rows if row.get("ceiling_source"))
-    return notes + [f"Ceiling: {source}, as measured in the same file." for source in sources]
+    return "unknown" if high > footnotes.USELESS_RATIO * low else f"{show_seconds(low)} to {show_seconds(high)}"
 
 
 def _no_speed(rows: Sequence[Row]) -> Table:
@@ -210,44 +183,3 @@ def _not_measured(result: Result) -> list[Table]:
         return []
     rows = tuple({"case": case} for case in cases)
     return [Table(f"Not measured ({_ending(result)})", (column("case", "case", show_text, "left"),), rows)]
-
-
-def write(rows: Sequence[Row], path: Path, own: OwnMetrics | None = None) -> None:
-    """Save the rows of `frame.case_rows` in the format that the name ends in: .csv, .md, .json or .parquet.
-
-    Raises BenchError for another ending, for a file that exists, and for what cannot be written.
-    """
-    if path.suffix not in _WRITERS:
-        raise BenchError(f"-o {path}: the name has to end in {', '.join(_WRITERS)}")
-    if path.exists():
-        raise BenchError(f"{str(path)!r} exists; saving never overwrites: give another name")
-    data = _WRITERS[path.suffix](rows, own or {})
-    try:
-        with path.open("xb") as stream:
-            stream.write(data)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
-def _as_parquet(rows: Sequence[Row], own: OwnMetrics) -> bytes:
-    try:
-        import pyarrow  # type: ignore[import-not-found, unused-ignore] # noqa: F401
-    except ImportError as error:
-        raise BenchError("parquet needs a package that is not installed; pip install pyarrow, or use .csv") from error
-    from bench.frame_levels import tidy
-
-    table = tidy(rows)
-    for name in table.select_dtypes("object").columns:
-        # A parameter that is a number in one suite and a word in another has no type of its own in parquet.
-        table[name] = table[name].astype("string")
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, engine="pyarrow", index=False)
-    return buffer.getvalue()
-
-
-_WRITERS: dict[str, Callable[[Sequence[Row], OwnMetrics], bytes]] = {
-    ".csv": lambda rows, _: csv_text(rows).encode(),
-    ".md": lambda rows, own: render(suite_tables(rows, own), "markdown").encode(),
-    ".json": lambda rows, _: json_text(list(rows)).encode(),
-    ".parquet": _as_parquet,
-}

@@ -8,10 +8,12 @@ Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when t
 
     header       {"kind": "header", "schema": 1, "run_id", "label", "started", "architecture", "environment",
                   "plan", "command"}: first line; times are ISO 8601 in UTC
-    measurement  one case in one launch:
-                 {"kind": "measurement", "launch", "suite", "case", "params", "status", "reason", "num_ranks",
+    measurement  one visit to a case in one launch:
+                 {"kind": "measurement", "launch", "visit", "suite", "case", "params", "status", "reason", "num_ranks",
                   "variants", "check", "work", "derived", "metrics", "stop", "spans", "traced_call_ns",
                   "notes", "started", "seconds"}
+      visit      from 0; a launch takes its samples of a case in `plan["visits"]` visits, spread over the launch.
+                 `Result.latest()` merges them: see there
       status     "ok" | "invalid" (failed its check) | "skipped" | "failed"; `reason` says why it is not ok
       variants   name -> {"calls": K, "nanoseconds": [[rank 0's samples], [rank 1's], ...]}: a sample is the
                  total of K back-to-back calls, K = 1 for aligned ones; the first variant is the case itself.
@@ -22,14 +24,28 @@ Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when t
       work       {"bytes", "bus_factor", "memory_traffic_bytes", "flops", "flops_dtype", "tokens", "clock"} of
                  one call, or null; flops and tokens summed over the ranks, memory_traffic_bytes of one rank
       derived    the suite's own metrics -> number or null; `metrics` has each one's [unit, direction]
-      stop       {"reason": "precision" | "time" | "samples", "half_width", "warmup_calls"}, or null
+      stop       {"reason": "precision" | "time" | "samples", "half_width", "warmup_calls", "samples"}, or null;
+                 `samples` is how many the visit took of each variant
+      disturbance  {"hosts": [{"host", "steal_share", "busy_share", "other_load_share", "other_load_noise_share",
+                 "thermal_events"}, ...], "ranks": [{"rank", "seconds", "cpu_seconds", "run_delay_share",
+                 "involuntary_switches", "quota_throttled_seconds", "frequency_before_hz", "gpu_...", ...}, ...]}
+                 around the measure phase; what could not be read is left out, and so is all of it in older files
       spans      [[rank, call, kind, stage, microbatch, start_ns, duration_ns], ...] from the traced pass;
                  `traced_call_ns` is [rank][call]
+    choices      {"kind": "choices", "case", "nccl", "setup"}: what the library chose for one call, from the separate
+                 untimed pass of `bench.choices`; the later line of a case holds
+      nccl       [{"function", "num_bytes", "algorithm", "protocol", "channels"}, ...], empty where it said nothing
+      setup      {"version", "network", "coll_channels", "collnet_channels", "nvls_channels", "p2p_channels"}
     resume       {"kind": "resume", "started", "environment", "command"}: the run was taken up again from here
     end          {"kind": "end", "ended", "status": "complete" | "interrupted" | "failed" | "budget",
                   "exit_code"}
 
-Where a case was measured twice in a launch (after a resume), the later record holds.
+Where a visit was made twice in a launch (after a resume), the later record holds. A later visit that is missing is no
+error: there was no time for it.
+
+History of schema 1. At first a launch made one visit to a case: such files have no `visit`, no `stop["samples"]` and
+no `plan["visits"]`, and are read as one visit each. A program of that time reads a newer file too, but takes the last
+visit of a case and launch for the whole.
 """
 
 from __future__ import annotations
@@ -43,11 +59,12 @@ import re
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from bench import jsonl
+from bench import jsonl, visits
 from bench.errors import BenchError
 from bench.jsonl import cannot_write
 
@@ -71,6 +88,7 @@ _REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
         "variants": dict, "check": _MAYBE_DICT, "work": _MAYBE_DICT, "stop": _MAYBE_DICT,
         "derived": _MAYBE_DICT, "metrics": _MAYBE_DICT, "notes": (list, NoneType),
     },
+    "choices": {"case": str, "nccl": list},
     "resume": {"environment": dict},
     "end": {"status": str, "exit_code": int},
 }  # fmt: skip
@@ -87,6 +105,8 @@ class Result:
     end: Record | None
     """None where the run died, or still goes on."""
     warnings: tuple[str, ...]
+    choices: tuple[Record, ...] = ()
+    """What the communication library chose, a record a case; files of a gloo run have none."""
 
     @property
     def label(self) -> str:
@@ -117,11 +137,22 @@ class Result:
         return [str(case["id"]) for case in self.plan.get("cases", [])]
 
     def latest(self) -> list[Record]:
-        """The measurements that hold: of each case and launch the last one, in the order first written."""
-        held: dict[tuple[str, int], Record] = {}
-        for record in self.measurements:
-            held[record["case"], record["launch"]] = record
-        return list(held.values())
+        """The measurements that hold, one a case and launch: in the plan's order, else in the order first written.
+
+        The visits of a launch are merged: samples (also `per_iteration`) one visit after the other, of `rank_quantiles`
+        and `derived` the median over the visits, the worst status with its reason, the largest errors of the checks,
+        spans of the first visit, `seconds`, warm-up calls and samples summed. In place of `visit` there is
+        `visit_samples`: the number of samples of each visit. Of visits with unlike calls in a sample only those like
+        the first count, and a note says so. What disturbed the visits is kept at its worst.
+        """
+        return list(self._merged)
+
+    @cached_property
+    def _merged(self) -> tuple[Record, ...]:
+        planned = [*self.planned_cases(), *(str(case["id"]) for case in self.plan.get("left_out", []))]
+        order = {case: number for number, case in enumerate(planned)}
+        merged = visits.merged(self.measurements)
+        return tuple(sorted(merged, key=lambda record: order.get(record["case"], len(order))))
 
 
 def new_path(folder: Path, label: str, host: str, now: datetime) -> Path:
@@ -294,17 +325,35 @@ def _assembled(path: Path, records: list[Record], warnings: list[str]) -> Result
     end = kinds["end"][-1] if kinds["end"] else None
     if end is not None and kinds["resume"] and records[-1] is not end:
         end = None  # taken up again after that end, and not ended since
-    return Result(path, kinds["header"][0], tuple(kinds["measurement"]), tuple(kinds["resume"]), end, tuple(warnings))
+    chosen = {record["case"]: record for record in kinds["choices"]}
+    return Result(
+        path=path,
+        header=kinds["header"][0],
+        measurements=tuple(kinds["measurement"]),
+        resumes=tuple(kinds["resume"]),
+        end=end,
+        warnings=tuple(warnings),
+        choices=tuple(chosen.values()),
+    )
 
 
 def _check_record(path: Path, number: int, kind: str, record: Record) -> None:
     for name, wanted in _REQUIRED[kind].items():
         if not isinstance(record.get(name), wanted):
             raise _unreadable(path, number, kind, name, record.get(name))
+    if kind == "choices" and not all(isinstance(choice, dict) for choice in record["nccl"]):
+        raise _unreadable(path, number, kind, "nccl", record["nccl"])
     if kind != "measurement":
         return
     if record["status"] not in STATUSES:
         raise _unreadable(path, number, kind, "status", record["status"])
+    visit = record.get("visit", 0)
+    if not isinstance(visit, int) or isinstance(visit, bool) or visit < 0:
+        raise _unreadable(path, number, kind, "visit", visit)
+    from bench.disturbed import is_record
+
+    if not is_record(record.get("disturbance")):
+        raise _unreadable(path, number, kind, "disturbance", record["disturbance"])
     for name, variant in record["variants"].items():
         if not _is_variant(variant):
             raise _unreadable(path, number, kind, f"variants.{name}", variant)

@@ -15,10 +15,18 @@ from bench import clock, exit_code
 from bench.errors import BenchError
 from bench.launch import Joined, detect, environment_variables
 from bench.plan import Plan, estimate_seconds
-from bench.planning import DEFAULT_FOLDER, Options, choose_device, earlier_run, new_plan, planned_before, saved_plan
+from bench.planning import (
+    DEFAULT_FOLDER,
+    Options,
+    choose_device,
+    earlier_run,
+    new_plan,
+    planned_before,
+    saved_plan,
+    unpaired,
+)
 from bench.rank import Place
-from bench.recorder import Recorder
-from bench.session import was_left_out
+from bench.recorder import Recorder, done_turns
 
 if TYPE_CHECKING:
     from bench.result import Result
@@ -61,7 +69,7 @@ def _run_local(options: Options, arguments: list[str], began: float) -> int:
     place = Place(0, ranks, 0, ranks)
     recorder = open_run(options, arguments, device, place, None, earlier)
     try:
-        code = run_ranks(recorder, began)
+        code = run_ranks(recorder, began, options.one_launch)
     except KeyboardInterrupt:
         recorder.end("interrupted", exit_code.INTERRUPTED)
         there = recorder.path.exists()  # a file without a single record is taken away
@@ -73,7 +81,8 @@ def _run_local(options: Options, arguments: list[str], began: float) -> int:
     except BenchError:
         recorder.end("failed", exit_code.USAGE)
         raise
-    return _close(options, recorder, code)
+    # The other launches are still to come, and `bench ab` shows what came out of both sides.
+    return code if options.one_launch is not None else _close(options, recorder, code)
 
 
 def _run_joined(options: Options, arguments: list[str], joined: Joined, began: float) -> int:
@@ -124,15 +133,17 @@ def open_run(
     else:
         plan = planned_before(earlier, options, place, device)
         plan = replace(plan, label=options.label or plan.label)
+        plan = plan if options.resume is not None else unpaired(plan)
     resumed = earlier if options.resume is not None else None
     folder = options.output or DEFAULT_FOLDER
-    path = options.resume or new_path(folder, plan.label, host_name(), clock.utc_now())
+    path = options.resume or options.save_as or new_path(folder, plan.label, host_name(), clock.utc_now())
     if options.against is not None:
         refuse_incomparable(options.against, path, (case.id for case in (*plan.cases, *plan.left_out)))
     writer = Writer.create(path) if resumed is None else Writer.reopen(path)
-    done = done_cases(plan, resumed)
-    left = len(plan.cases) * plan.launches - len(done)
-    estimate = estimate_seconds(plan) * left / max(1, len(plan.cases) * plan.launches)
+    done = done_turns(plan, resumed)
+    whole = len(plan.cases) * plan.launches * plan.visits
+    left = whole - len(done)
+    estimate = estimate_seconds(plan) * left / max(1, whole)
     _announce(plan, left, estimate, joined)
     return Recorder(
         plan=plan,
@@ -147,25 +158,14 @@ def open_run(
     )
 
 
-def done_cases(plan: Plan, resumed: Result | None) -> set[tuple[int, int]]:
-    """(launch, case) pairs that a file has already; what was left out for the budget is tried again."""
-    if resumed is None:
-        return set()
-    index = {case.id: number for number, case in enumerate(plan.cases)}
-    return {
-        (record["launch"], index[record["case"]])
-        for record in resumed.measurements
-        if record["case"] in index and not was_left_out(record)
-    }
-
-
 def _announce(plan: Plan, left: int, estimate: float, joined: Joined | None) -> None:
     """On stderr, before anything is measured: on what, how much, how long."""
     how = "started here" if joined is None else f"joined through {joined.how}"
     click.echo(f"devices: {_devices(plan)}; {plan.world_size} ranks ({how}), backend {plan.backend}", err=True)
     budget = "" if plan.budget_seconds is None else f" (budget {plan.budget_seconds:g} s)"
     click.echo(
-        f"{len(plan.cases)} cases x {plan.launches} launch(es), {left} to do, about {estimate:.0f} s{budget}",
+        f"{len(plan.cases)} cases x {plan.launches} launch(es) x {plan.visits} visit(s), {left} to do, "
+        f"about {estimate:.0f} s{budget}",
         err=True,
     )
     if plan.left_out:

@@ -1,21 +1,22 @@
 """One generation of ranks: which cases it has to do, and what it says on the way.
 
-A *launch* is one pass over all cases in fresh processes. Where processes end early (a raise, a kill, a hang), another
-*generation* of processes goes on with the cases that are left of the launch.
+A *launch* measures all cases in fresh processes, in one or more *visits* to each, spread over the launch. Where
+processes end early (a raise, a kill, a hang), another *generation* of them goes on with what is left of the launch.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from bench.plan import Plan, PlannedCase
+from bench.plan import Plan, PlannedCase, Turn
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
-"""Takes what rank 0 has to say: `ready` (environment), `case` (index begun), `record` (a measurement line)."""
+"""Takes what rank 0 has to say: `ready` (environment), `case` (turn begun), `record` (its measurement line), `left_out`
+(turns for which no time is left), `choices` (a line of `bench.choices`)."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,15 @@ class Session:
     plan: Plan
     generation: int
     launch: int
-    pending: tuple[int, ...]
-    """Indices of the plan's cases, in the order to do them."""
+    pending: tuple[Turn, ...]
+    """(index of the plan's case, visit), in the order to do them."""
     seconds_left: float | None
-    """For all pending cases, from now; None: as long as it needs."""
+    """For all that is pending, from now; None: as long as it needs."""
+    calls: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Case id -> variant -> calls in a sample, where an earlier visit of this launch chose them: all keep to that."""
+
+    untimed: bool = False
+    """Whether the cases are only to be called, for `bench.choices`, and not measured."""
 
     @property
     def prefix(self) -> str:
@@ -43,12 +49,19 @@ class Session:
     def from_text(text: str | bytes) -> Session:
         fields = json.loads(text)
         fields["plan"] = Plan.from_json(fields["plan"])
-        fields["pending"] = tuple(fields["pending"])
+        fields["pending"] = tuple((index, visit) for index, visit in fields["pending"])
         return Session(**fields)
 
 
 def case_record(
-    plan: Plan, case: PlannedCase, launch: int, status: str, reason: str | None, started: str, **fields: Any
+    plan: Plan,
+    case: PlannedCase,
+    launch: int,
+    status: str,
+    reason: str | None,
+    started: str,
+    visit: int = 0,
+    **fields: Any,
 ) -> dict[str, Any]:
     """A measurement line of the result file; see `bench.result` for its schema. What is not given is null."""
     facts = next(s for s in plan.suites if s.name == case.suite)
@@ -67,6 +80,7 @@ def case_record(
     return {
         "kind": "measurement",
         "launch": launch,
+        "visit": visit,
         "suite": case.suite,
         "case": case.id,
         "params": dict(case.params),

@@ -49,7 +49,7 @@ _ADDRESSES = tuple(
 
 
 def shared(result: Result) -> list[Record]:
-    """The file's records fit to be published: the header, then measurements, resumes and the end.
+    """The file's records fit to be published: the header, then measurements, choices, resumes and the end.
 
     Hosts are numbered as in `bench.environment.share`; UUIDs, addresses, interface names and paths become
     `(removed)`. Cases, parameters and all numbers stay as they are. A file without an end gets none.
@@ -59,7 +59,7 @@ def shared(result: Result) -> list[Record]:
         for host in numbered(record["environment"]):
             names.setdefault(host, f"host{len(names)}")
     cleaner = _Cleaner(names, _interfaces(result))
-    records = [result.header | {"plan": _plan(result.plan)}, *result.measurements, *result.resumes]
+    records = [result.header | {"plan": _plan(result.plan)}, *result.measurements, *result.choices, *result.resumes]
     copies = [cleaner.record(record) for record in [*records, *filter(None, [result.end])]]
     copies[0]["run_id"] = hashlib.sha256(str(result.header.get("run_id")).encode()).hexdigest()[:16]
     return copies

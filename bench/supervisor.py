@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from bench import clock, exit_code
+import click
+
+from bench import boot, choices, clock, exit_code
 from bench.errors import BenchError
 from bench.plan import STARTUP_SECONDS, Plan
 from bench.recorder import Recorder
@@ -32,9 +34,6 @@ REPORT_SECONDS = 1.5
 """How long after a time-out the ranks' watchdogs have to say where they are."""
 END_RESERVE_SECONDS = 1.5
 START_TIMEOUT_SECONDS = 180.0
-
-# -P keeps the working directory off sys.path: a user's own bench.py or suites/ there must not get in the way.
-_BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from bench.rank_main import main; main()"
 
 
 class Outcome(Enum):
@@ -99,10 +98,9 @@ class _Ranks:
             "events_fd": events_fd,
             "parent": os.getpid(),
         }
-        root = str(Path(__file__).resolve().parent.parent)
         with self.log(index).open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOT, root, json.dumps(orders)],
+                boot.command(sys.executable, "bench.rank_main:main", json.dumps(orders)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -145,8 +143,12 @@ class Supervisor:
     began: float
     """When the run began, for its budget."""
     startup_seconds: float = STARTUP_SECONDS
+    only_launch: int | None = None
+    """Do just this launch of the plan, and take its share of the budget; None: all that is left."""
     generation: int = 0
     hard_ends: int = 0
+    logged_backends: frozenset[str] = choices.LOGGED_BACKENDS
+    """Backends of which it is asked, in the end, what they chose."""
 
     @property
     def plan(self) -> Plan:
@@ -157,9 +159,10 @@ class Supervisor:
         store = tcp_store("127.0.0.1", 0, hosts=True, timeout_seconds=60.0)
         environ = os.environ | {"OMP_NUM_THREADS": str(self.plan.threads_per_rank or 1)}
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            for launch in range(self.plan.launches):
+            for launch in range(self.plan.launches) if self.only_launch is None else (self.only_launch,):
                 while pending := self.recorder.pending(launch):
-                    session = Session(self.plan, self.generation, launch, pending, self._seconds_left(launch))
+                    calls = self.recorder.calls(launch)
+                    session = Session(self.plan, self.generation, launch, pending, self._seconds_left(launch), calls)
                     outcome = self._supervise(_Ranks(session, store, Path(folder), environ))
                     self.generation += 1
                     # A generation that brought nothing is as bad as a hang: without a count it would go on for ever.
@@ -167,15 +170,57 @@ class Supervisor:
                     if self.hard_ends >= MAX_HARD_ENDS:
                         self.recorder.end("failed", exit_code.PARTIAL)
                         return exit_code.PARTIAL
+            warning = self._hear_choices(store, Path(folder), environ)
         code = self.recorder.exit_code
         self.recorder.end("complete" if code == exit_code.OK else "failed", code)
+        if warning:
+            click.echo(f"warning: {warning}", err=True)
         return code
 
     def _seconds_left(self, launch: int) -> float | None:
+        left = self._budget_left()
+        if left is None:
+            return None
+        reserve = self.startup_seconds + choices.PASS_SECONDS if self._hears_choices else 0.0
+        launches = self.plan.launches - launch if self.only_launch is None else 1
+        return (left - reserve) / launches - self.startup_seconds
+
+    def _budget_left(self) -> float | None:
+        """Seconds until this has to come to its end; None: it may take as long as it needs."""
         if self.plan.budget_seconds is None:
             return None
-        left = self.plan.budget_seconds - END_RESERVE_SECONDS - (clock.monotonic_seconds() - self.began)
-        return left / (self.plan.launches - launch) - self.startup_seconds
+        whole = self.plan.budget_seconds / (1 if self.only_launch is None else self.plan.launches)
+        return whole - END_RESERVE_SECONDS - (clock.monotonic_seconds() - self.began)
+
+    @property
+    def _hears_choices(self) -> bool:
+        is_last = self.only_launch in (None, self.plan.launches - 1)
+        return is_last and self.plan.backend in self.logged_backends
+
+    def _hear_choices(self, store: HostedStore, folder: Path, environ: Mapping[str, str]) -> str | None:
+        """The untimed pass of `bench.choices`. It never fails a run: returns what a warning has to say, if anything."""
+        recorder = self.recorder
+        pending = tuple((index, 0) for index, case in enumerate(self.plan.cases) if case.id in recorder.unheard)
+        if not self._hears_choices or not pending or not recorder.has_header:
+            return None
+        left = self._budget_left()
+        if left is not None and left <= self.startup_seconds:
+            return self._not_heard("no time was left to ask; give more with --budget")
+        recorder.progress.begin("what the backend chose (not timed)")
+        seconds = None if left is None else left - self.startup_seconds
+        session = Session(self.plan, self.generation, self.plan.launches - 1, pending, seconds, untimed=True)
+        self.generation += 1
+        try:
+            outcome = self._supervise(_Ranks(session, store, folder, {**environ, **choices.environ(folder)}))
+        except BenchError as error:
+            return self._not_heard(str(error))
+        return self._not_heard("it was not called" if outcome is Outcome.DONE else outcome.value)
+
+    def _not_heard(self, reason: str) -> str | None:
+        missing = sorted(self.recorder.unheard)
+        if not missing:
+            return None
+        return f"what the backend chose is not known of {len(missing)} case(s), such as {missing[0]}: {reason}"
 
     def _supervise(self, ranks: _Ranks) -> Outcome:
         started = clock.monotonic_seconds()

@@ -6,17 +6,19 @@ differs (who writes the file, what happens when a generation breaks) is in `benc
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bench import clock, control, environment
+from bench import choices, clock, control, environment
 from bench.case import CaseRun
 from bench.errors import BenchError
-from bench.measure import Limits
+from bench.measure import MIN_LATER_ROUNDS, MIN_ROUNDS, Limits
+from bench.pace import Pace
+from bench.plan import Turn
 from bench.rank import Place, RankContext, open_groups
-from bench.session import BUDGET_REASON, Emit, Session, case_record
+from bench.session import Emit, Session
 from bench.store import Store, under
 from bench.suite import Suite, load_all
 from bench.vote import Poll
@@ -26,38 +28,6 @@ if TYPE_CHECKING:
 
 GROUP_TIMEOUT_FACTOR = 3.0
 """The process groups' own time-out must not fire before the watchdog has said which rank is missing."""
-MIN_SAMPLING_SECONDS = 0.03
-FIRST_OVERHEAD_SECONDS = 0.3
-LEARNING_SHARE = 0.3
-
-
-class Pace:
-    """Shares what time is left among the cases that are left; only rank 0's counts.
-
-    What a case takes besides its samples (prepare, check, warm-up, trace) is learnt on the way, suite by suite.
-    """
-
-    def __init__(self, seconds_left: float | None, cap_seconds: float, suites: Sequence[str]) -> None:
-        self.cap_seconds = cap_seconds
-        self.left = list(suites)
-        self.overhead_seconds = dict.fromkeys(suites, FIRST_OVERHEAD_SECONDS)
-        self._ends = None if seconds_left is None else clock.monotonic_seconds() + seconds_left
-
-    def sampling_seconds(self) -> float | None:
-        """Seconds of samples for the next case; None: no time is left for it."""
-        if self._ends is None:
-            return self.cap_seconds
-        left = self._ends - clock.monotonic_seconds()
-        if left <= 0:
-            return None
-        around = sum(self.overhead_seconds[suite] for suite in self.left)
-        return max(MIN_SAMPLING_SECONDS, min(self.cap_seconds, (left - around) / len(self.left)))
-
-    def finished(self, case_seconds: float, sampling_seconds: float) -> None:
-        """The next case is done; it took so long, of which so much was meant for its samples."""
-        suite = self.left.pop(0)
-        extra = max(0.0, case_seconds - sampling_seconds)
-        self.overhead_seconds[suite] += LEARNING_SHARE * (extra - self.overhead_seconds[suite])
 
 
 @dataclass
@@ -71,52 +41,92 @@ class Generation:
     watchdog: Watchdog
     host: str
     emit: Emit
+    calls: dict[str, dict[str, int]] = field(init=False)
+    """Case id -> variant -> calls in a sample, as chosen at the first visit."""
 
     def run(self) -> bool:
-        """Do the pending cases; True when all are done, False where this generation must end before that.
+        """Do what is pending; True when all is done, False where this generation must end before that.
 
         Raises Broken where the ranks cannot meet any more.
         """
-        plan, pending = self.session.plan, self.session.pending
-        pace = Pace(self.session.seconds_left, plan.case_seconds, [plan.cases[index].suite for index in pending])
-        for index in pending:
+        plan, session = self.session.plan, self.session
+        self.calls = dict(session.calls)
+        if session.untimed:
+            return self._run_untimed()
+        suites = [case.suite for case in plan.cases]
+        pace = Pace(session.seconds_left, plan.case_seconds / plan.visits, session.pending, suites)
+        while pace.left:
             self.watchdog.restart()
             self.watchdog.enter("between cases")
-            seconds = pace.sampling_seconds()
-            # Microseconds, or -1 for no time left: whole numbers travel exactly.
-            micro = control.broadcast_numbers(self.rank, [-1 if seconds is None else round(seconds * 1e6)])[0]
-            if micro < 0:
-                self._say_left_out(index)
-                pace.finished(0.0, 0.0)
-                continue
+            choice = self._agreed(pace)
+            if choice is None:
+                self._say({"event": "left_out", "launch": session.launch, "turns": pace.left})
+                break
+            turn, seconds = choice
             began = clock.monotonic_seconds()
-            sound = self._run_case(index, Limits(plan.precision, micro / 1e6))
-            pace.finished(clock.monotonic_seconds() - began, micro / 1e6)
+            status, sound = self._run_turn(turn, seconds)
+            pace.finished(turn, clock.monotonic_seconds() - began, seconds)
             if not sound:
                 return False
+            if status != "ok":
+                pace.give_up(turn[0])
         return True
 
-    def _run_case(self, index: int, limits: Limits) -> bool:
-        plan, case = self.session.plan, self.session.plan.cases[index]
-        self._say({"event": "case", "index": index})
-        run = CaseRun(
+    def _agreed(self, pace: Pace) -> tuple[Turn, float] | None:
+        """What rank 0 chose, on all ranks."""
+        choice = pace.choose() if self.rank.index == 0 else None
+        # Microseconds, or -1 for no time left: whole numbers travel exactly.
+        numbers = [0, 0, -1] if choice is None else [*choice[0], round(choice[1] * 1e6)]
+        index, visit, micro = control.broadcast_numbers(self.rank, numbers)
+        return None if micro < 0 else ((index, visit), micro / 1e6)
+
+    def _run_turn(self, turn: Turn, seconds: float) -> tuple[str, bool]:
+        """The status of one visit to a case, and whether this generation can go on."""
+        plan, (index, visit) = self.session.plan, turn
+        case = plan.cases[index]
+        self._say({"event": "case", "index": index, "visit": visit})
+        run = self._case_run(turn)
+        least = MIN_LATER_ROUNDS if visit else MIN_ROUNDS
+        record, sound = run.record(Limits(plan.precision, seconds, min_rounds=least))
+        if run.calls is not None:
+            self.calls[case.id] = run.calls
+        self._say({"event": "record", "index": index, "record": record})
+        return record["status"], sound
+
+    def _case_run(self, turn: Turn) -> CaseRun:
+        plan, (index, visit) = self.session.plan, turn
+        case = plan.cases[index]
+        return CaseRun(
             rank=self.rank,
             plan=plan,
             case=case,
             suite=self.suites[case.suite],
             launch=self.session.launch,
-            poll=Poll(self.rank, self.store, self.session.prefix, f"case{index}"),
+            visit=visit,
+            poll=Poll(self.rank, self.store, self.session.prefix, f"case{index}.{visit}"),
             watchdog=self.watchdog,
             host=self.host,
+            calls=self.calls.get(case.id),
         )
-        record, sound = run.record(limits)
-        self._say({"event": "record", "index": index, "record": record})
-        return sound
 
-    def _say_left_out(self, index: int) -> None:
-        case = self.session.plan.cases[index]
-        record = case_record(self.session.plan, case, self.session.launch, "skipped", BUDGET_REASON, clock.stamp())
-        self._say({"event": "record", "index": index, "record": record})
+    def _run_untimed(self) -> bool:
+        """The pass of `bench.choices`; True also where its time was up before the last case."""
+        file = choices.DebugFile.of_process(os.environ, os.getpid())
+        left = self.session.seconds_left
+        ends = None if left is None else clock.monotonic_seconds() + left
+        for turn in self.session.pending:
+            self.watchdog.restart()
+            self.watchdog.enter("between cases")
+            late = ends is not None and clock.monotonic_seconds() > ends
+            if control.broadcast_numbers(self.rank, [int(late)])[0]:
+                break
+            heard, sound = self._case_run(turn).call_untimed(file.new)
+            if heard is not None and self.rank.index == 0:
+                case = self.session.plan.cases[turn[0]]
+                self._say({"event": "choices", "record": choices.record(case.id, *heard, file.whole())})
+            if not sound:
+                return False
+        return True
 
     def _say(self, event: dict[str, Any]) -> None:
         if self.rank.index == 0:

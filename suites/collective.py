@@ -170,13 +170,14 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 
 MACHINERY = ("suites._exact",)
-DEFAULTS: Params = {"dtype": "float32", "timing": "aligned", "async_op": False, "graph": False}
+DEFAULTS: Params = {"dtype": "float32", "timing": "aligned", "async_op": False, "graph": False, "l2": "warm"}
 CHOICES = {
     "op": tuple(OPERATIONS),
     "dtype": tuple(ITEM_BYTES),
     "timing": ("aligned", "streamed"),
     "async_op": (False, True),
     "graph": (False, True),
+    "l2": ("warm", "cold"),
 }
 
 
@@ -229,6 +230,8 @@ def _points(scale: Scale, device_type: str) -> Iterator[Params]:
         yield point | {"async_op": True}
         if backend.has_graphs:
             yield point | {"graph": True}
+        if device_type == "cuda":
+            yield point | {"l2": "cold"}
     yield from (base | {"num_bytes": num_bytes} for num_bytes in scale.ladder)
     yield from (base | {"op": op, "num_bytes": size} for size in scale.every_op for op in moving)
 

@@ -41,6 +41,8 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 MAX_ALONE = 16
 """Ranks of a host that are also timed one by one; more would take more time than they tell."""
 TRIAD_SCALAR = 3.0
+COLD_SIZE = 2048
+"""Of the matmul that is also timed with a cold L2: its matrices, 24 MiB in 16 bits, fit into that of an A100."""
 SMALLEST = sys.float_info.min
 CHECK_BYTES = 6 * 8 * BLOCK
 
@@ -55,7 +57,7 @@ SHAPES: Mapping[str, Callable[[int, int], tuple[int, int, int]]] = {
 LAYER_SHAPES = tuple(name for name in SHAPES if name != "square")
 
 MACHINERY = ("suites._product",)
-DEFAULTS: Params = {"dtype": "float32", "timing": "aligned"}
+DEFAULTS: Params = {"dtype": "float32", "timing": "aligned", "l2": "warm"}
 METRICS = {
     "alone_tflop_per_s": ("TFLOP/s", "higher"),
     "alone_membw_gb_per_s": ("GB/s", "higher"),
@@ -214,6 +216,7 @@ CHOICES: dict[str, tuple[Param, ...]] = {
     "dtype": tuple(ITEM_BYTES),
     "shape": tuple(SHAPES),
     "timing": ("aligned", "streamed"),
+    "l2": ("warm", "cold"),
 }
 
 
@@ -256,12 +259,13 @@ SCALES: Mapping[tuple[str, str], Scale] = {
 def cases(machine: Machine) -> Iterable[Params]:
     """The base point in every type, memory bandwidth, the layer's shapes, then other sizes."""
     scale = SCALES[(machine.device_type, machine.preset)]
-    dtypes = resolve(machine.device_type, None).dtypes
-    unique = {tuple(sorted(row.items())): row for row in _points(scale, dtypes)}
+    unique = {tuple(sorted(row.items())): row for row in _points(scale, machine.device_type)}
     return unique.values()
 
 
-def _points(scale: Scale, dtypes: tuple[str, ...]) -> Iterator[Params]:
+def _points(scale: Scale, device_type: str) -> Iterator[Params]:
+    dtypes = resolve(device_type, None).dtypes
+
     def square(size: int, dtype: str) -> Params:
         return {"op": "matmul", "shape": "square", "size": size, "dtype": dtype}
 
@@ -277,6 +281,8 @@ def _points(scale: Scale, dtypes: tuple[str, ...]) -> Iterator[Params]:
     yield memory_bound("triad", scale.triads[0])
     yield from starmap(layer, product(scale.hidden, wanted, LAYER_SHAPES))
     yield from (memory_bound("copy", num_bytes) for num_bytes in scale.copies)
+    if device_type == "cuda":
+        yield square(COLD_SIZE, dtypes[0]) | {"l2": "cold"}
     yield from starmap(square, product(scale.squares, wanted))
     yield from (memory_bound("triad", num_bytes) for num_bytes in scale.triads)
 

@@ -129,6 +129,33 @@ def test_each_variant_has_its_own_number_of_calls_and_a_cold_first_call_does_not
     assert set(samples.nanoseconds["full"]) == set(samples.nanoseconds["half"]) == {10 * MILLISECOND}
 
 
+def test_a_later_visit_keeps_to_the_calls_of_the_first() -> None:
+    time = FakeTime()
+    variants = {"full": time.takes("f", 3 * MILLISECOND), "half": time.takes("h", 1 * MILLISECOND)}
+    work = Work(variants=variants, check=lambda: (0.0, 0.0))
+    earlier = {"half": 7, "full": 4}
+    sampler = Sampler(lone_rank(), work, time.clock(), "streamed", time.seconds, earlier)
+    samples = sampler.measure(Limits(ANY_PRECISION, 10.0))
+    assert samples.calls == earlier
+    assert set(samples.nanoseconds["full"]) == {12 * MILLISECOND}
+    assert "".join(time.log).startswith("ffff" + "hhhhhhh")
+
+
+@pytest.mark.parametrize(("timing", "calls"), [("aligned", 1), ("streamed", 10)])
+def test_calls_of_other_variants_or_of_another_timing_do_not_count(timing: Timing, calls: int) -> None:
+    time = FakeTime()
+    work = Work(variants={"full": time.takes("f", MILLISECOND)}, check=lambda: (0.0, 0.0))
+    earlier = {"full": 4, "gone": 4} if timing == "streamed" else {"full": 4}
+    sampler = Sampler(lone_rank(), work, time.clock(), timing, time.seconds, earlier)
+    assert sampler.measure(Limits(ANY_PRECISION, 1.0)).calls == {"full": calls}
+
+
+def test_a_later_visit_may_stop_with_fewer_samples() -> None:
+    time = FakeTime()
+    samples = measure(time, Limits(NO_PRECISION, 0.1, min_rounds=3), full=time.takes("f", SECOND // 2))
+    assert (samples.stop_reason, samples.num_rounds) == ("time", 3)
+
+
 def test_reset_comes_before_every_sample_and_is_not_timed() -> None:
     time = FakeTime()
     reset = time.takes("r", SECOND)

@@ -176,3 +176,16 @@ def test_every_row_of_the_table_says_what_it_is() -> None:
         assert re.fullmatch(r"[A-Z0-9].*\.", metric.meaning), metric.name
         assert metric.unit
         assert metric.over_ranks
+
+
+@pytest.mark.parametrize(("count", "known"), [(59, (False, False)), (60, (True, False)), (300, (True, True))])
+def test_tails_need_three_samples_beyond(tmp_path: Path, count: int, known: tuple[bool, bool]) -> None:
+    # Two launches together: 1 to `count` milliseconds, the maximum over the ranks.
+    every = [n * MS for n in range(1, count + 1)]
+    halves = (every[::2], every[1::2])
+    found = row(tmp_path, *(measurement(CASE, [half, [MS] * len(half)], n) for n, half in enumerate(halves)))
+    assert tuple(found[name] is not None for name in ("seconds_p95", "seconds_p99")) == known
+    if known[0]:
+        assert found["seconds_p95"] == pytest.approx((1 + 0.95 * (count - 1)) / 1000)
+    if known[1]:
+        assert found["seconds_p99"] == pytest.approx((1 + 0.99 * (count - 1)) / 1000)

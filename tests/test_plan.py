@@ -172,7 +172,7 @@ def test_every_id_of_a_built_in_suite_can_be_read_without_the_list(name: str) ->
 
 
 def test_a_plan_survives_json() -> None:
-    plan = a_plan()
+    plan = a_plan(visits=2)
     assert Plan.from_json(json.loads(json.dumps(plan.to_json(), allow_nan=False))) == plan
 
 
@@ -194,14 +194,26 @@ def test_what_is_no_plan_is_refused(spoil: Callable[[dict[str, Any]], object]) -
         Plan.from_json(data)
 
 
-def test_the_first_launch_goes_as_planned_and_later_ones_by_the_seed() -> None:
-    plan = a_plan(num_cases=40)
+def test_a_launch_visits_all_cases_then_all_again_each_time_in_another_order_by_the_seed() -> None:
+    plan = a_plan(num_cases=40, visits=3)
     planned = list(range(40))
-    assert plan.order(0) == planned
-    assert sorted(plan.order(1)) == planned
-    assert plan.order(1) == a_plan(num_cases=40).order(1)
-    orders = [planned, plan.order(1), plan.order(2), a_plan(num_cases=40, seed=8).order(1)]
-    assert len({tuple(order) for order in orders}) == 4
+    orders = [tuple(planned)]
+    for launch in (0, 1):
+        turns = plan.order(launch)
+        assert [visit for _, visit in turns] == [0] * 40 + [1] * 40 + [2] * 40
+        orders += [tuple(index for index, visit in turns if visit == wanted) for wanted in range(3)]
+    assert all(sorted(order) == planned for order in orders)
+    assert plan.order(1) == a_plan(num_cases=40, visits=3).order(1)
+    orders += [tuple(index for index, _ in a_plan(num_cases=40, seed=8).order(1))]
+    assert len(set(orders)) == 8
+    # What one visit's order is does not depend on how many follow.
+    assert a_plan(num_cases=40).order(1) == plan.order(1)[:40]
+
+
+def test_a_plan_of_before_visits_has_one() -> None:
+    data = a_plan(visits=2).to_json()
+    del data["visits"]
+    assert Plan.from_json(data) == a_plan(visits=1)
 
 
 def test_an_order_leaves_the_program_s_random_numbers_alone() -> None:
@@ -232,6 +244,8 @@ def test_a_budget_too_small_for_a_single_case_is_refused() -> None:
 def test_the_estimate_is_an_upper_bound_of_sampling_within_the_budget() -> None:
     # 3 x (6 + 8 x (2 x 1.25 + 0.3)) = 3 x 28.4
     assert estimate_seconds(a_plan()) == pytest.approx(85.2)
+    # A visit more is 0.3 s more of what surrounds its samples: 3 x 8 x 0.3 = 7.2
+    assert estimate_seconds(a_plan(visits=2)) == pytest.approx(92.4)
     assert estimate_seconds(a_plan(budget_seconds=40.0)) == 40.0
     assert estimate_seconds(a_plan(budget_seconds=400.0)) == pytest.approx(85.2)
 
@@ -240,6 +254,7 @@ def test_presets_keep_what_the_command_s_help_promises() -> None:
     assert list(PRESETS) == ["smoke", "standard", "full"]
     smoke, standard, full = PRESETS.values()
     assert (smoke.launches, standard.launches) == (1, 3)
+    assert [preset.visits for preset in PRESETS.values()] == [1, 2, 3]
     assert smoke.budget_seconds is not None
     assert smoke.budget_seconds <= 45
     assert standard.budget_seconds is not None

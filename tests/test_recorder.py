@@ -13,7 +13,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.plan import Plan
-from bench.recorder import Recorder
+from bench.recorder import Recorder, done_turns
 from bench.result import SCHEMA, Result, Writer, load
 from bench.session import BUDGET_REASON, Session, case_record
 from tests.plans import a_plan
@@ -38,6 +38,10 @@ class Heard:
 
     def done(self, record: dict[str, Any]) -> None:
         self.calls.append(("done", record["case"], record["status"]))
+
+    def drop(self, count: int) -> None:
+        if count:
+            self.calls.append(("drop", str(count)))
 
     def close(self) -> None:
         self.calls.append(("close",))
@@ -75,10 +79,12 @@ def a_recorder(path: Path) -> Iterator[Recorders]:
         writer.close()
 
 
-def record(plan: Plan, index: int, status: str = "ok", launch: int = 0, **fields: Any) -> dict[str, Any]:
+def record(
+    plan: Plan, index: int, status: str = "ok", launch: int = 0, visit: int = 0, calls: int = 1, **fields: Any
+) -> dict[str, Any]:
     reason = None if status == "ok" else "why"
-    variants = {"full": {"calls": 1, "nanoseconds": [[1, 2], [3, 4]]}} if status == "ok" else {}
-    line = case_record(plan, plan.cases[index], launch, status, reason, STARTED, variants=variants, **fields)
+    variants = {"full": {"calls": calls, "nanoseconds": [[1, 2], [3, 4]]}} if status == "ok" else {}
+    line = case_record(plan, plan.cases[index], launch, status, reason, STARTED, visit, variants=variants, **fields)
     return {"event": "record", "index": index, "record": line}
 
 
@@ -96,10 +102,10 @@ def test_events_become_lines_as_they_come(a_recorder: Recorders, path: Path) -> 
     assert kinds(path) == []
     recorder.handle(READY)
     assert kinds(path) == ["header", "measurement"]  # the measurement is the case that does not fit the budget
-    recorder.handle({"event": "case", "index": 1})
-    assert (recorder.current, recorder.done) == (1, set())
+    recorder.handle({"event": "case", "index": 1, "visit": 0})
+    assert (recorder.current, recorder.done) == ((1, 0), set())
     recorder.handle(record(plan, 1, seconds=0.5))
-    assert (recorder.current, recorder.done) == (None, {(0, 1)})
+    assert (recorder.current, recorder.done) == (None, {(0, 1, 0)})
     assert kinds(path) == ["header", "measurement", "measurement"]
     recorder.end("complete", 0)
     assert kinds(path)[-1] == "end"
@@ -127,7 +133,7 @@ def test_the_display_hears_of_everything_once(a_recorder: Recorders) -> None:
     recorder = a_recorder(plan)
     recorder.progress = display
     recorder.handle(READY)
-    recorder.handle({"event": "case", "index": 0})
+    recorder.handle({"event": "case", "index": 0, "visit": 0})
     recorder.handle(record(plan, 0))
     recorder.end("complete", 0)
     recorder.end("failed", 3)
@@ -146,7 +152,7 @@ def test_a_fresh_generation_of_ranks_writes_no_second_header(a_recorder: Recorde
         recorder.handle(READY)
         recorder.handle(record(plan, 0, launch=launch))
     assert kinds(path) == ["header", "measurement", "measurement"]
-    assert recorder.done == {(0, 0), (1, 0)}
+    assert recorder.done == {(0, 0, 0), (1, 0, 0)}
 
 
 def test_a_run_ends_once(a_recorder: Recorders, path: Path) -> None:
@@ -169,9 +175,9 @@ def test_a_case_can_be_failed_for_ranks_that_cannot_say_so(a_recorder: Recorders
     plan = a_plan(2, left_out=())
     recorder = a_recorder(plan)
     recorder.handle(READY)
-    recorder.handle({"event": "case", "index": 1})
-    recorder.fail_case(1, 2, "rank 1 on node07 was killed")
-    assert (recorder.current, recorder.done, recorder.exit_code) == (None, {(2, 1)}, 3)
+    recorder.handle({"event": "case", "index": 1, "visit": 0})
+    recorder.fail_case((1, 0), 2, "rank 1 on node07 was killed")
+    assert (recorder.current, recorder.done, recorder.exit_code) == (None, {(2, 1, 0)}, 3)
     (failed,) = load(path).measurements
     assert (failed["case"], failed["launch"], failed["status"]) == ("sum/run[size=2]", 2, "failed")
     assert failed["reason"] == "rank 1 on node07 was killed"
@@ -197,6 +203,84 @@ def test_the_exit_code_is_3_where_a_case_failed_or_is_invalid(
     for index, status in enumerate(statuses):
         recorder.handle(record(plan, index, status))
     assert recorder.exit_code == exit_code
+
+
+# Visits
+
+
+def test_what_is_pending_is_the_launch_s_order_without_what_is_done(a_recorder: Recorders) -> None:
+    plan = a_plan(3, visits=2)
+    recorder = a_recorder(plan)
+    recorder.handle(READY)
+    assert recorder.pending(1) == tuple(plan.order(1))
+    recorder.handle(record(plan, 2, launch=1))
+    recorder.handle(record(plan, 0, launch=1, visit=1))
+    assert recorder.pending(1) == tuple(turn for turn in plan.order(1) if turn not in {(2, 0), (0, 1)})
+    assert recorder.pending(0) == tuple(plan.order(0))
+
+
+@pytest.mark.parametrize("status", ["failed", "invalid", "skipped"])
+def test_a_case_without_a_speed_is_not_visited_again_in_its_launch(a_recorder: Recorders, status: str) -> None:
+    plan = a_plan(2, visits=3, left_out=())
+    recorder, display = a_recorder(plan), Heard()
+    recorder.progress = display
+    recorder.handle(READY)
+    recorder.handle(record(plan, 1, visit=0))
+    recorder.handle(record(plan, 1, status, visit=1))
+    assert recorder.done == {(0, 1, 0), (0, 1, 1), (0, 1, 2)}
+    assert display.calls[-1] == ("drop", "1")
+    assert len(recorder.pending(1)) == 6
+
+
+def test_only_a_case_without_any_visit_is_recorded_as_left_out(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(3, visits=2, left_out=())
+    recorder, display = a_recorder(plan), Heard()
+    recorder.progress = display
+    recorder.handle(READY)
+    recorder.handle(record(plan, 0))
+    recorder.handle(record(plan, 1))
+    recorder.handle(record(plan, 1, visit=1))
+    recorder.handle({"event": "left_out", "launch": 0, "turns": [[2, 1], [0, 1], [2, 0]]})
+    assert recorder.pending(0) == ()
+    assert recorder.exit_code == 0
+    held = {each["case"]: each for each in load(path).latest()}
+    assert [each["status"] for each in held.values()] == ["ok", "ok", "skipped"]
+    assert held["sum/run[size=3]"]["reason"] == BUDGET_REASON
+    assert [held[case]["visit_samples"] for case in held] == [[2], [2, 2], [0]]
+    # Six visits: three made, one record of a case without any, and two less to come.
+    assert [call[0] for call in display.calls].count("done") == 4
+    assert sum(int(call[1]) for call in display.calls if call[0] == "drop") == 2
+
+
+def test_calls_in_a_sample_are_those_of_a_launch_s_first_visit(a_recorder: Recorders) -> None:
+    plan = a_plan(2, visits=3)
+    recorder = a_recorder(plan)
+    recorder.handle(READY)
+    recorder.handle(record(plan, 0, calls=7))
+    recorder.handle(record(plan, 0, visit=1, calls=8))
+    recorder.handle(record(plan, 0, launch=1, calls=9))
+    recorder.handle(record(plan, 1, "failed"))
+    assert recorder.calls(0) == {"sum/run[size=1]": {"full": 7}}
+    assert recorder.calls(1) == {"sum/run[size=1]": {"full": 9}}
+    assert recorder.calls(2) == {}
+
+
+def test_a_resumed_run_knows_the_visits_and_the_calls_of_its_file(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(4, visits=2)
+
+    def line(index: int, status: str, **fields: Any) -> dict[str, Any]:
+        made: dict[str, Any] = record(plan, index, status, **fields)["record"]
+        return made
+
+    without_visit = {key: value for key, value in line(0, "ok", calls=5).items() if key != "visit"}
+    left_out = line(3, "skipped") | {"reason": BUDGET_REASON}
+    before = resumed(path, without_visit, line(1, "failed"), line(2, "ok", visit=1, launch=1), left_out)
+    done = done_turns(plan, before)
+    assert done == {(0, 0, 0), (0, 1, 0), (0, 1, 1), (1, 2, 1)}
+    recorder = a_recorder(plan, before, done=done)
+    assert set(recorder.pending(0)) == {(0, 1), (2, 0), (2, 1), (3, 0), (3, 1)}
+    assert recorder.calls(0) == {"sum/run[size=1]": {"full": 5}}
+    assert done_turns(plan, None) == set()
 
 
 def resumed(path: Path, *records: dict[str, Any]) -> Result:
@@ -258,7 +342,14 @@ def test_a_run_is_resumed_on_another_set_up_where_that_is_wanted(a_recorder: Rec
 
 @pytest.mark.parametrize("seconds_left", [None, 12.5])
 def test_a_session_survives_its_way_to_the_ranks(seconds_left: float | None) -> None:
-    session = Session(a_plan(4), generation=3, launch=1, pending=(2, 0, 3), seconds_left=seconds_left)
+    session = Session(
+        a_plan(4, visits=2),
+        generation=3,
+        launch=1,
+        pending=((2, 0), (0, 0), (3, 1)),
+        seconds_left=seconds_left,
+        calls={"sum/run[size=1]": {"full": 4}},
+    )
     assert Session.from_text(session.to_text()) == session
     assert Session.from_text(session.to_text().encode()) == session
     assert session.prefix == "bench/generation3"
@@ -270,6 +361,7 @@ def test_what_a_measurement_does_not_know_is_null_or_empty() -> None:
     assert line == {
         "kind": "measurement",
         "launch": 2,
+        "visit": 0,
         "suite": "sum",
         "case": "sum/run[size=1]",
         "params": {"size": 1, "exact": True},

@@ -3,13 +3,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import frame, report
+import bench
+from bench import frame, rank_table, report
 from bench.errors import BenchError
 from bench.result import load
 from bench.table import (
@@ -121,6 +121,76 @@ def test_footnotes_say_what_a_reader_must_know(tmp_path: Path) -> None:
     assert "One launch has no error bar" in text
 
 
+def disturbed(case: str, samples: list[int] | None = None, **host: float) -> Any:
+    found = {"hosts": [{"host": "a", **host}], "ranks": []}
+    return measurement(case, [samples or [MS] * 30], disturbance=found)
+
+
+def test_a_kind_of_disturbance_is_one_footnote_with_the_worst_figure(tmp_path: Path) -> None:
+    slow, fast = [MS] * 20 + [4 * MS] * 12, [MS] * 20 + [2 * MS] * 12
+    mixed = [*slow[::4], *slow[1::4], *slow[2::4], *slow[3::4]]
+    result = saved(
+        tmp_path,
+        disturbed("s/a", other_load_share=0.12, other_load_noise_share=0.02, steal_share=0.021),
+        disturbed("s/b", other_load_share=0.31, other_load_noise_share=0.02, steal_share=0.04),
+        disturbed("s/c", other_load_share=0.12, other_load_noise_share=0.08, steal_share=0.019),
+        disturbed("s/d", mixed),
+        disturbed("s/e", fast[::4] + fast[1::4] + fast[2::4] + fast[3::4]),
+        disturbed("s/f", [(100 + n) * 10_000 for n in range(31)]),
+    )
+    text = report.tables([result])
+    ends = {line[0]: line.split()[-1] for line in text.splitlines() if line[:2] in {f"{c} " for c in "abcdef"}}
+    assert ends == {"a": "1,2", "b": "1,2", "c": "30", "d": "3", "e": "3", "f": "4"}
+    assert "[1] disturbed: other processes used up to 31% of the CPU time" in text
+    assert "[2] disturbed: up to 4.0% of the CPU time was stolen by the hypervisor" in text
+    assert "[3] two modes: 62% of a launch's samples at 1.00 ms, 38% at 4.00 ms" in text
+    assert "[4] drift: the last third of a launch's samples is up to 20% slower than the first" in text
+
+
+def test_throttling_and_a_fall_of_clocks_are_told_apart(tmp_path: Path) -> None:
+    clocks = {"rank": 0, "gpu_sm_clock_before_hz": 1_980_000_000, "gpu_sm_clock_after_hz": 1_410_000_000}
+    held = {"ranks": [clocks | {"gpu_clock_reasons_after": ["power cap"]}]}
+    result = saved(tmp_path, measurement("s/a", disturbance=held), measurement("s/b", disturbance={"ranks": [clocks]}))
+    text = report.tables([result])
+    assert "] throttled: GPU power cap; clocks went from 1.98 to 1.41 GHz" in text
+    assert "] clocks fell from 1.98 to 1.41 GHz" in text
+    table = bench.load(result.path)
+    assert table["throttled"].tolist() == [True, None]
+    assert table["throttle_reasons"].tolist() == ["GPU power cap", None]
+    assert table["clock_after_hz"].tolist() == [1.41e9, 1.41e9]
+
+
+def test_tails_stand_beside_the_median_where_they_are_known(tmp_path: Path) -> None:
+    text = report.tables([saved(tmp_path, measurement("s/a", [[MS] * 60]), measurement("s/b", [[MS] * 59]))])
+    head = next(line for line in text.splitlines() if line.startswith("case"))
+    assert "p95" in head
+    assert "p99" not in head
+
+
+def test_ranks_have_medians_of_their_own_and_of_their_own_work(tmp_path: Path) -> None:
+    own = {"compute_only": [[3 * MS, MS, 2 * MS], [4 * MS] * 3]}
+    spans = [[0, 0, "forward", 0, 0, 0, 2 * MS], [0, 0, "loss", 0, 0, MS, 2 * MS], [0, 0, "forward", 0, 1, 5 * MS, MS],
+             [0, 1, "forward", 0, 0, 0, 6 * MS]]  # fmt: skip
+    result = saved(
+        tmp_path,
+        measurement("s/a", [[5 * MS] * 3, [6 * MS] * 3], others=own),
+        measurement("s/a", [[7 * MS] * 3, [6 * MS] * 3], 1, others=own),
+        measurement("s/b", [[8 * MS], [9 * MS]], spans=spans),
+        not_ok("s/c", "failed", "boom"),
+    )
+    rows = json.loads(rank_table.text([result], "json"))
+    assert [(r["case"], r["rank"], r["seconds_median"], r["own_seconds_median"], r["own_work"]) for r in rows] == [
+        ("s/a", 0, 0.006, 0.002, "compute_only"), ("s/a", 1, 0.006, 0.004, "compute_only"),
+        ("s/b", 0, 0.008, 0.005, "spans"),  # calls of 4 ms (0 to 3 and 5 to 6) and 6 ms
+        ("s/b", 1, 0.009, None, None),
+    ]  # fmt: skip
+    assert rows[0]["host"] == "node07"
+    text = rank_table.text([result])
+    assert "does not name the slow rank" in text
+    assert rank_table.text([result], "csv").splitlines()[0].startswith("suite,case,rank,num_launches,seconds_median")
+    assert "No rank was timed" in rank_table.text([saved(tmp_path / "b", not_ok("s/c", "failed", "boom"))])
+
+
 def test_several_launches_have_an_error_bar(tmp_path: Path) -> None:
     text = report.tables([saved(tmp_path, *(measurement("s/a", [[n * MS] * 30], n) for n in (1, 2)))])
     assert "between launches" in text
@@ -195,41 +265,3 @@ def test_colour(terminal: bool, environment: dict[str, str], expected: bool, tmp
     colour = wants_colour(_Stream(terminal), environment)
     assert colour is expected
     assert ("\x1b[" in report.tables([saved(tmp_path, measurement())], colour=colour)) is expected
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".md", ".json"])
-def test_exports_are_what_is_shown_and_never_overwrite(tmp_path: Path, suffix: str) -> None:
-    rows = frame.case_rows([saved(tmp_path, measurement("s/a[x=1]"), not_ok("s/b", "failed", "boom"))])
-    path = tmp_path / f"out{suffix}"
-    report.write(rows, path)
-    text = path.read_text()
-    assert "s/a[x=1]" in text or "| a[x=1] |" in text
-    assert "boom" in text
-    with pytest.raises(BenchError, match="never overwrites"):
-        report.write(rows, path)
-    assert path.read_text() == text
-
-
-def test_parquet_round_trips_or_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = frame.case_rows([saved(tmp_path, measurement("s/a[x=1]"), measurement("s/b[x=two]"))])
-    path = tmp_path / "out.parquet"
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "pyarrow", None)
-        with pytest.raises(BenchError, match="pip install pyarrow"):
-            report.write(rows, path)
-    assert not path.exists()
-    pytest.importorskip("pyarrow")
-    import pandas as pd
-
-    report.write(rows, path)
-    table = pd.read_parquet(path)
-    assert table["case"].tolist() == ["s/a[x=1]", "s/b[x=two]"]
-    assert table["param_x"].tolist() == ["1", "two"]
-    assert table["seconds_median"].tolist() == [0.002, 0.002]
-
-
-def test_an_unknown_ending_and_an_unwritable_place_are_named(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=r"out\.xls: the name has to end in \.csv, \.md, \.json, \.parquet"):
-        report.write([], tmp_path / "out.xls")
-    with pytest.raises(BenchError, match="cannot write"):
-        report.write([], tmp_path / "nowhere" / "out.csv")

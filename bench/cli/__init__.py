@@ -22,7 +22,9 @@ COMMANDS: dict[str, str] = {
     "run": "Measure this machine, check every number, and save a result file.",
     "list": "List suites, or the cases of one; --template prints a suite to start from.",
     "show": "Show a result file as a table, or export it.",
+    "ab": "Compare two settings by launches in turn, which holds on a noisy machine.",
     "compare": "Put two or more results side by side.",
+    "import": "Make a result file of what another tool wrote (nccl-tests, PARAM, OSU, pytest-benchmark).",
     "doctor": "Say what `bench run` would use here, and what is wrong or suspicious.",
 }
 

@@ -1,27 +1,53 @@
-"""`bench compare`: results side by side."""
+"""`bench compare`: results side by side, with a verdict for every case."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from bench.cli.options import colour, form
+from bench.cli.options import comparing, without_collecting
+from bench.errors import BenchError
 
 
 @click.command(name="compare")
 @click.argument("base")
-@click.argument("news", nargs=-1, required=True, metavar="NEW...")
-@form
-def command(base: str, news: tuple[str, ...], form: str) -> None:
-    """Put NEW results beside BASE: how they differ, then medians with spread and ratio, then what only one side has.
+@click.argument("news", nargs=-1, metavar="[NEW]...")
+@click.option("--by", metavar="PARAM", help="Compare the values of a parameter within BASE, such as implementation.")
+@click.option(
+    "--among",
+    type=click.Choice(["host", "rank"]),
+    help="BASE holds many equals, such as a file of each node: find the ones that stand out.",
+)
+@click.option("--outlier", metavar="SHARE", help="With --among: how far from its siblings one has to be [default: 5%].")
+@comparing
+def command(
+    base: str, news: tuple[str, ...], by: str | None, among: str | None, outlier: str | None, **options: Any
+) -> int:
+    """Put NEW results beside BASE: how they differ, then every case with its change, the interval and a verdict.
 
-    Each is a file, a folder of launches, or a glob in quotes. No verdict is given yet: with one launch a side, a ratio
-    says nothing of the spread between launches.
+    Each is a file, a folder of launches, or a glob in quotes. `same`: the interval of the change lies within the
+    threshold; `slower`, `faster`: the interval excludes no change, false discoveries controlled over all cases; else
+    `unclear`, with the launches that would settle it. Errors come from several launches: with one a side there is no
+    verdict.
 
     \b
     Examples:
       bench compare results/base.jsonl results/new.jsonl
-      bench compare base.jsonl new.jsonl --format markdown
+      bench compare old/ new/ --fail-slower 5% --fail-missing --format github
+      bench compare a100.jsonl h100.jsonl gb200.jsonl --metric tokens_per_s --all
+      bench compare run.jsonl --by implementation --where suite=tensor_parallel
+      bench compare fleet/ --among host --outlier 5%
     """
-    from bench.compare import compare_paths
+    from bench.comparing import Options, present, present_among
+    from bench.result import load_many
 
-    click.echo(compare_paths(base, news, form, colour()), nl=False)
+    chosen = Options(**options)
+    if among is None and outlier is not None:
+        raise BenchError(f"--outlier {outlier}: it goes with --among host or --among rank")
+    if among is not None:
+        if by is not None:
+            raise BenchError(f"--among {among} with --by {by}: leave one of them out")
+        return present_among(load_many([base, *news]), among, outlier, chosen)
+    with without_collecting():
+        return present(load_many(base), [load_many(new) for new in news], chosen, by)

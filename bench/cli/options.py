@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -14,6 +16,76 @@ from bench.table import FORMATS, wants_colour
 form: Callable[[Any], Any] = click.option(
     "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print."
 )
+
+COMPARING: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--fail-slower",
+        metavar="SHARE",
+        help="Exit 1 where a case is shown to be slower by more than this, such as 5%.",
+    ),
+    click.option(
+        "--fail-missing", is_flag=True, help="Exit 1 where a case that is ok on the base is missing or not ok."
+    ),
+    click.option(
+        "--min-decided",
+        metavar="SHARE",
+        help="Exit 2 where the gate could decide fewer of the cases than this [default: not one].",
+    ),
+    click.option(
+        "--threshold", metavar="SHARE", help="A change within this is the same for practical ends [default: 5%]."
+    ),
+    click.option(
+        "--metric",
+        "metrics",
+        multiple=True,
+        metavar="NAME",
+        help="Compare this in place of seconds_median. Repeatable.",
+    ),
+    click.option(
+        "--where",
+        multiple=True,
+        metavar="NAME=V1,V2",
+        help="Only cases whose suite, op, case or parameter is one of these. Repeatable: all have to fit.",
+    ),
+    click.option(
+        "--sort",
+        type=click.Choice(["verdict", "change", "case", "base"]),
+        default="verdict",
+        show_default=True,
+        help="Order of the rows.",
+    ),
+    click.option("--all", "everything", is_flag=True, help="Show the cases that are the same, too."),
+    click.option(
+        "--allow-unlike", is_flag=True, help="Gate, or count files as launches of one run, although they are unlike."
+    ),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice([*FORMATS, "github"]),
+        default="table",
+        show_default=True,
+        help="How to print; github: annotations and the step's summary.",
+    ),
+)
+
+
+def comparing(command: Any) -> Any:
+    """The options of what is compared, how it is shown, and what fails; fields of `bench.comparing.Options`."""
+    for option in reversed(COMPARING):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def without_collecting() -> Iterator[None]:
+    """For reading millions of samples, none of them garbage: looking for cycles in them takes as long as the rest."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def colour() -> bool:

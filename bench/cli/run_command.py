@@ -68,6 +68,12 @@ from bench.plan import PRESETS
     type=int,
     help="Fresh starts of all processes; errors come from several [default: smoke 1, else 3].",
 )
+@click.option(
+    "--visits",
+    type=int,
+    help="Visits to each case, spread over a launch; its samples are shared among them, so that a spell of foreign "
+    "load does not hit all [default: smoke 1, standard 2, full 3].",
+)
 @click.option("--seed", type=int, help="Of the inputs and of the cases' order [default: 0].")
 @click.option(
     "--label",
@@ -104,6 +110,9 @@ from bench.plan import PRESETS
     metavar="TIME",
     help="A case that takes longer is failed [default: smoke 60s, standard 2m, full 15m].",
 )
+@click.option("--one-launch", type=click.IntRange(min=0), hidden=True, help="Do just this launch of the plan.")
+@click.option("--save-as", type=click.Path(path_type=Path), hidden=True, help="The new result file itself.")
+@click.option("--pair", metavar="JSON", hidden=True, help="Which side of `bench ab` this is.")
 def command(**options: Any) -> int:
     """Measure this machine with SUITEs (default: compute, collective, tensor_parallel, pipeline_parallel).
 

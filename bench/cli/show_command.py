@@ -17,7 +17,8 @@ from bench.errors import BenchError
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Save instead of print, by suffix: .csv .md .json .parquet (or .jsonl with --share).",
+    help="Save instead of print, by suffix: .csv .md .json .parquet .pytest-benchmark.json .continuous.json .bmf.json "
+    "(or .jsonl with --share).",
 )
 @click.option(
     "--share",
@@ -25,21 +26,31 @@ from bench.errors import BenchError
     is_flag=True,
     help="A copy fit to be published: hosts numbered, no UUIDs, addresses, interface names or paths.",
 )
+@click.option(
+    "--ranks", is_flag=True, help="Medians of each rank by itself, and of its own work, instead of the cases."
+)
 @click.option("--status", is_flag=True, help="Exit with the code that the run ended with (3 where it never ended).")
-def command(paths: tuple[str, ...], form: str, output: Path | None, publish: bool, status: bool) -> int:
+def command(paths: tuple[str, ...], form: str, output: Path | None, publish: bool, ranks: bool, status: bool) -> int:
     """Show result FILEs: what was measured on what, a table per suite, and what has no speed and why.
+
+    With -o, also what other tools read: pytest-benchmark's JSON (all samples; `bench import` reads it back),
+    x.continuous.json for github-action-benchmark (customSmallerIsBetter, us), x.bmf.json for Bencher (ns).
 
     \b
     Examples:
       bench show results/run-node7-20260101T120000Z-1a2b.jsonl
       bench show FILE --format json | jq '.[] | select(.suite == "collective")'
       bench show FILE -o cases.csv
+      bench show FILE -o cases.continuous.json
+      bench show FILE --ranks
       bench show FILE --share -o public.jsonl
     """
-    from bench import frame, report, share
+    from bench import export, rank_table, report, share
     from bench.result import SUFFIXES, Writer, load_many
 
     results = load_many(paths)
+    if ranks and (publish or output is not None):
+        raise BenchError("--ranks only prints; leave out -o and --share, or take --format csv > FILE")
     if publish:
         if output is None or len(results) != 1:
             raise BenchError(f"--share of {len(results)} file(s): it makes one copy of one file; name it -o OUT.jsonl")
@@ -49,10 +60,14 @@ def command(paths: tuple[str, ...], form: str, output: Path | None, publish: boo
             for record in share.shared(results[0]):
                 writer.append(record)
     elif output is not None:
-        report.write(frame.case_rows(results), output, frame.own_metrics(results))
+        left_out = export.write(results, output)
+        if left_out:
+            shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+            click.echo(f"warning: {len(left_out)} of the cases left out, for want of a speed: {shown}", err=True)
     else:
         for result in results if form != "table" else ():
             for warning in result.warnings:
                 click.echo(f"warning: {warning}", err=True)
-        click.echo(report.tables(results, form, colour()), nl=False)
+        show = rank_table.text if ranks else report.tables
+        click.echo(show(results, form, colour()), nl=False)
     return max(report.status_code(result) for result in results) if status else 0

@@ -1,0 +1,121 @@
+"""One launch of a side of `bench ab`: a child process with the side's interpreter and variables, and this source."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from bench import boot
+from bench.ab_plan import Side
+from bench.errors import BenchError
+from bench.launch import environment_variables
+
+NEEDED = ("click", "numpy", "psutil", "torch")
+"""What `bench run` imports of others; a side's interpreter has to have them."""
+PROBE_SECONDS = 60.0
+TIDY_SECONDS = 20.0
+"""How long an interrupted launch has to end its ranks and close its file."""
+
+# The working directory is taken off sys.path by hand, since interpreters that are too old do not know -P.
+_PROBE = """
+import sys
+sys.path[:] = [path for path in sys.path if path]
+import json
+from importlib import metadata, util
+torch = metadata.version("torch") if util.find_spec("torch") else None
+missing = [name for name in sys.argv[1:] if util.find_spec(name) is None]
+print(json.dumps({"version": list(sys.version_info[:3]), "missing": missing, "torch": torch}))
+"""
+_OLDEST_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a launch ended."""
+
+    code: int
+    """Below 0: killed by that signal."""
+    last_words: str
+
+
+def probe(side: Side) -> str:
+    """The versions of a side's interpreter. Raises BenchError where it cannot run `bench`."""
+    command = [side.python, "-c", _PROBE, *NEEDED]
+    flag = f"side {side.name}, {side.python}"
+    try:
+        done = subprocess.run(
+            command, env=_environ(side), capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+        )
+        found = json.loads(done.stdout.strip().rpartition("\n")[2] or "null")
+    except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
+        raise BenchError(f"{flag}: cannot be started as a Python interpreter ({error}); name another") from error
+    if not isinstance(found, Mapping):
+        raise BenchError(f"{flag}: is no working Python interpreter ({_last_line(done.stderr)}); name another")
+    version = ".".join(map(str, found["version"]))
+    if tuple(found["version"]) < _OLDEST_PYTHON:
+        raise BenchError(f"{flag}: Python {version}; bench needs {'.'.join(map(str, _OLDEST_PYTHON))} or newer")
+    if found["missing"]:
+        names = " ".join(found["missing"])
+        raise BenchError(f"{flag}: lacks {names}; install with {side.python} -m pip install {names}")
+    return f"Python {version}, torch {found['torch']}"
+
+
+def start(side: Side, words: Sequence[str]) -> Ended:
+    """A launch in a process of its own; Ctrl-C is handed on to it, and it has time to end its ranks in order."""
+    command = boot.command(side.python, "bench.ab_launch:launch_main", str(os.getpid()), *words)
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env=_environ(side),
+            start_new_session=True,  # Ctrl-C goes to this process alone
+        )
+        try:
+            code = process.wait()
+        finally:
+            _end(process)
+        return Ended(code, _last_words(log))
+
+
+def launch_main() -> None:
+    """What the child process does: `bench` with its words, but not for longer than its parent lives."""
+    from bench.rank_main import die_with_parent
+
+    die_with_parent(int(sys.argv.pop(1)))
+    from bench.cli import main
+
+    main()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(TIDY_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()  # its ranks die with it
+        process.wait()
+
+
+def _environ(side: Side) -> dict[str, str]:
+    return {**environment_variables(), **dict(side.variables)}
+
+
+def _last_words(log: IO[str]) -> str:
+    log.seek(0)
+    return _last_line(log.read())
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else ""

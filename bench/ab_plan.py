@@ -1,0 +1,252 @@
+"""What `bench ab` will do: what is set on each side, how many pairs, in which order, within which time.
+
+A launch of one side is followed by a launch of the other, so that a machine that grows slower by the minute slows both;
+and the order turns round from pair to pair (ABBA), so that neither side always comes first.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.environment import SECRET
+from bench.errors import BenchError
+from bench.pairs import SIDES, UNCHANGED
+from bench.parse import parse_seconds
+from bench.plan import PRESETS
+
+DEFAULT_PAIRS = 10
+FEWEST_PAIRS = 3
+"""With fewer pairs a budget is too small: an interval from two has no use."""
+LEAST_LAUNCH_SECONDS = 12.0
+"""About half goes into starting the processes; the rest is enough for the quickest two dozen cases."""
+RESERVE_SECONDS, RESERVE_SHARE = 5.0, 0.03
+"""Of a budget, for the interpreters' starts and ends, and for the comparison."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_OF_BOTH = {
+    "suites": "both sides measure the same SUITEs; name them before the options",
+    "launches": "--pairs says how many launches each side makes",
+    "budget": "--budget outside the quotes is for both sides together",
+    "seed": "--seed outside the quotes gives both sides the same order and inputs",
+    "label": "--label outside the quotes names both files",
+    "output": "-o outside the quotes is the folder of both files",
+    "launcher": "both sides start their own ranks",
+    "resume": "both sides are measured anew",
+    "like": "both sides are measured anew",
+    "against": "the two sides are compared with each other",
+    "allow_unlike": "both sides are measured anew",
+    "one_launch": "`bench ab` hands that to each side itself",
+    "save_as": "`bench ab` hands that to each side itself",
+    "pair": "`bench ab` hands that to each side itself",
+}
+"""Options of `bench run` that one side cannot have alone, and why."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two settings."""
+
+    name: str
+    """"a" or "b"."""
+    python: str
+    variables: tuple[tuple[str, str], ...]
+    options: tuple[str, ...]
+    """Words for `bench run`."""
+    device: str | None
+    """That of `options`; a run that is taken up again has to be told."""
+    setting: str
+    """In words, as one would type it; `unchanged` where nothing was said."""
+
+    def does_as(self, other: Side) -> bool:
+        return (self.python, self.variables, self.options) == (other.python, other.variables, other.options)
+
+
+def side(name: str, texts: Sequence[str], python: str | None, default_python: str) -> Side:
+    """A side from its `--a` or `--b` texts and its interpreter (None: not said).
+
+    A text that begins with "-" is options of `bench run`, any other one NAME=VALUE, a variable of the environment.
+    Raises BenchError for a text that is neither, for what only both sides can have, and for a name that speaks of a
+    secret: what is set on a side is recorded.
+    """
+    words: list[str] = []
+    variables: dict[str, str] = {}
+    for text in texts:
+        if text.lstrip().startswith("-"):
+            words += _option_words(name, text)
+            continue
+        variable, value = _variable(name, text)
+        if variable in variables:
+            raise BenchError(f"--{name} {text}: {variable} is set twice on this side; leave one out")
+        variables[variable] = value
+    said = [*(f"{n}={shlex.quote(v)}" for n, v in variables.items()), *map(shlex.quote, words)]
+    if python is not None:
+        said.append(f"python {shlex.quote(python)}")
+    return Side(
+        name=name,
+        python=default_python if python is None else found_python(name, python),
+        variables=tuple(sorted(variables.items())),
+        options=tuple(words),
+        device=_checked_options(name, words).get("device"),
+        setting=" ".join(said) or UNCHANGED,
+    )
+
+
+def _option_words(name: str, text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise BenchError(f"--{name} {text}: cannot be taken apart into words ({error}); mind the quotes") from error
+
+
+def _variable(name: str, text: str) -> tuple[str, str]:
+    variable, equals, value = text.partition("=")
+    if not equals or not _VARIABLE.fullmatch(variable):
+        raise BenchError(
+            f'--{name} {text}: a variable is NAME=VALUE, such as NCCL_ALGO=Ring; options begin with "-", '
+            f'such as --{name} "--backend gloo"'
+        )
+    if SECRET.search(variable):
+        # Its value is kept out of this message, too.
+        raise BenchError(
+            f"--{name} {variable}=...: the name speaks of a secret, and what is set on a side is recorded; set it for "
+            "both sides in the environment"
+        )
+    if "\0" in value:
+        raise BenchError(f"--{name} {variable}=...: a value cannot hold a NUL character")
+    return variable, value
+
+
+def _checked_options(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """What the words say to `bench run`. Raises BenchError for what it does not take, or one side cannot have alone."""
+    import click
+    from click.core import ParameterSource
+
+    from bench.cli.run_command import command
+
+    shown = f'--{name} "{shlex.join(words)}"'
+    try:
+        # Without --help, which would end this process.
+        context = command.make_context("bench run", list(words), help_option_names=[])
+    except click.UsageError as error:
+        raise BenchError(f"{shown}: {error.format_message()} (see: bench run --help)") from error
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and value != ()
+    }
+    for option in given:
+        if option in _OF_BOTH:
+            raise BenchError(f"{shown}: {_OF_BOTH[option]}")
+    return given
+
+
+def found_python(name: str, text: str) -> str:
+    """The path of an interpreter, absolute, but not through its link: that is what makes an environment of it.
+
+    Raises BenchError where it is none that can be started.
+    """
+    found = shutil.which(text)
+    if found is not None:
+        return str(Path(found).absolute())
+    inside = Path(text) / "bin" / "python"
+    hint = f"did you mean {inside}?" if inside.exists() else "give the path of an interpreter, such as pr/bin/python"
+    raise BenchError(f"--{name}-python {text}: no program of that name can be started; {hint}")
+
+
+def sides(
+    texts: tuple[Sequence[str], Sequence[str]], pythons: tuple[str | None, str | None], default_python: str
+) -> tuple[Side, Side]:
+    """Both sides. Raises BenchError as `side` does, and where they are alike and only one of them was said.
+
+    Two sides that are both said and alike are an A/A check: how far apart are two equals here?
+    """
+    a, b = (side(*each, default_python) for each in zip(SIDES, texts, pythons, strict=True))
+    both_said = all(text or python is not None for text, python in zip(texts, pythons, strict=True))
+    if a.does_as(b) and not both_said:
+        raise BenchError(
+            "the two sides do not differ; set something on one, such as --b NCCL_ALGO=Tree, --b '--backend gloo' or "
+            "--b-python pr/bin/python (or the same on both, to see how far apart two equals are)"
+        )
+    return a, b
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many pairs, and the time that each launch has."""
+
+    pairs: int
+    launch_seconds: float | None
+    """All that is part of it; None: as long as it needs."""
+    budget_seconds: float | None
+    """For all; None: none was given."""
+
+    @property
+    def side_seconds(self) -> float | None:
+        """The budget of one side's run."""
+        return None if self.launch_seconds is None else self.launch_seconds * self.pairs
+
+    @property
+    def most_seconds(self) -> float | None:
+        """An upper bound of the whole; None: not known."""
+        if self.budget_seconds is not None or self.side_seconds is None:
+            return self.budget_seconds
+        return len(SIDES) * self.side_seconds
+
+
+def schedule(preset: str, pairs: int | None, budget: str | None) -> Schedule:
+    """As many pairs as were asked for, or fewer where a budget has no room for them.
+
+    Without a budget each launch has what the preset gives a launch. Raises BenchError for a number of pairs that is
+    none, and for a budget that cannot hold the fewest that make sense.
+    """
+    wanted = DEFAULT_PAIRS if pairs is None else pairs
+    if wanted < 2:
+        raise BenchError(f"--pairs {wanted}: at least 2, better {DEFAULT_PAIRS}; one pair has no error bar")
+    if budget is None:
+        base = PRESETS[preset]
+        return Schedule(wanted, None if base.budget_seconds is None else base.budget_seconds / base.launches, None)
+    seconds = parse_seconds("--budget", budget)
+    room = seconds - max(RESERVE_SECONDS, RESERVE_SHARE * seconds)
+    pair_seconds = len(SIDES) * LEAST_LAUNCH_SECONDS
+    fitting = min(wanted, int(room / pair_seconds))
+    fewest = min(FEWEST_PAIRS, wanted)
+    if fitting < fewest:
+        raise BenchError(
+            f"--budget {budget}: {fewest} pairs of launches take at least {fewest * pair_seconds + RESERVE_SECONDS:g} "
+            "s; give more"
+        )
+    return Schedule(fitting, room / len(SIDES) / fitting, seconds)
+
+
+def order(pair: int) -> tuple[int, int]:
+    """Which side comes first in a pair: ABBA."""
+    return (1, 0) if pair % 2 else (0, 1)
+
+
+def first_words(
+    given: Sequence[str], suites: Sequence[str], chosen: Side, plan: Schedule, label: str, file: Path, pair: str
+) -> list[str]:
+    """What makes `bench run` plan a side and do its first launch; `given` are the options of both sides."""
+    seconds = plan.side_seconds
+    return [
+        "run",
+        *given,
+        *chosen.options,
+        *("--launcher", "local", "--launches", str(plan.pairs), "--label", f"{label}-{chosen.name}"),
+        *(() if seconds is None else ("--budget", f"{seconds:.3f}s")),
+        *("--one-launch", "0", "--save-as", str(file), "--pair", pair),
+        *("--", *suites),
+    ]
+
+
+def next_words(launch: int, chosen: Side, device: str | None, file: Path) -> list[str]:
+    """What makes `bench run` do a later launch of a side's file; its plan is in the file."""
+    device = chosen.device or device
+    words = ["run", "--resume", str(file), "--one-launch", str(launch), "--launcher", "local"]
+    return words if device is None else [*words, "--device", device]

@@ -1,0 +1,82 @@
+"""`bench ab`: two settings in alternating launches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.options import comparing
+from bench.cli.run_command import command as run_command
+from bench.plan import PRESETS
+
+PASSED_ON = ("ranks", "device", "backend", "settings", "cases", "precision", "visits", "seed", "timeout")
+"""Options of `bench run` that both sides get as they are."""
+_OWN = (
+    "a", "b", "a_python", "b_python", "suites", "preset", "pairs", "budget", "label", "output",
+)  # fmt: skip
+_OPTIONS = {param.name: param for param in run_command.params if param.name in PASSED_ON}
+
+
+@click.command(name="ab", params=list(_OPTIONS.values()))
+@click.argument("suites", nargs=-1, metavar="[SUITE]...")
+@click.option(
+    "--a",
+    multiple=True,
+    metavar="NAME=VALUE|OPTIONS",
+    help='One side: a variable of the environment, or in quotes options of `bench run`, "--backend gloo". Repeatable.',
+)
+@click.option("--b", multiple=True, metavar="NAME=VALUE|OPTIONS", help="The other side, the same way.")
+@click.option("--a-python", metavar="PYTHON", help="The interpreter of one side [default: this one].")
+@click.option("--b-python", metavar="PYTHON", help="The interpreter of the other side, such as pr/bin/python.")
+@click.option(
+    "--pairs", type=int, help="Launches of each side [default: 10, fewer where the budget has no room for them]."
+)
+@click.option("--budget", metavar="TIME", help="For both sides together, such as 5m [default: the preset's a launch].")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="smoke",
+    show_default=True,
+    help="How much each launch measures, as in `bench run`.",
+)
+@click.option("--label", metavar="TEXT", default="ab", show_default=True, help="A name for the two files.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder of the two result files [default: results]."
+)
+@comparing
+def command(**said: Any) -> int:
+    """Measure SUITEs on two sides in turn, a b b a, and compare them launch by launch: is B faster or slower than A?
+
+    A side is what is set on it: variables, options of `bench run`, another interpreter (both sides run this source of
+    bench; what is not set is alike). Comparing within pairs holds on a machine whose speed wanders. The gate and the
+    formats are those of `bench compare`; two ordinary result files come out.
+
+    \b
+    Examples:
+      bench ab collective --a NCCL_ALGO=Ring --b NCCL_ALGO=Tree
+      bench ab tensor_parallel --a "--backend gloo" --b "--backend ucc" --budget 5m
+      bench ab --b-python pr/bin/python --fail-slower 10% --budget 10m
+      bench ab --a-python python --b-python python       two equals: how far apart are they here?
+    """
+    from bench import ab
+    from bench.comparing import Options as Comparing
+
+    own = {name: said.pop(name) for name in _OWN}
+    passed = {name: said.pop(name) for name in PASSED_ON}
+    options = ab.Options(**own, given=tuple(_words(passed)), device=passed["device"])
+    return ab.run(options, Comparing(**said))
+
+
+command.params.sort(key=lambda param: param.name in PASSED_ON)  # in --help, what is special to it comes first
+
+
+def _words(values: Mapping[str, Any]) -> list[str]:
+    """The options as they would be typed; what was not said is left out."""
+    words: list[str] = []
+    for name, value in values.items():
+        each = value if isinstance(value, tuple) else (value,)
+        words += [word for one in each if one is not None for word in (_OPTIONS[name].opts[0], str(one))]
+    return words

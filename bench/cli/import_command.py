@@ -1,0 +1,81 @@
+"""`bench import`: another tool's file as a result file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench import exit_code
+from bench.errors import BenchError
+from bench.imported import Told
+from bench.importing import TOOLS, Saved, import_file
+from bench.result import SUFFIXES
+from bench.table import clean
+
+MAX_SHOWN = 5
+"""Rows that could not be read which are printed; the file has all of them."""
+
+
+@click.command(name="import")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--from", "tool", type=click.Choice(TOOLS), help="Which tool wrote it, where the file does not tell.")
+@click.option("--op", help="Which collective it measured, where the text does not say it (all_reduce, ...).")
+@click.option("--ranks", type=click.IntRange(1), help="How many ranks took part, where the text does not say it.")
+@click.option("--device", help="The devices' name as the driver gives it, where the file does not say it.")
+@click.option("--label", help="Label of the result; default: the file's name.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Folder of the results, or the name of the one result (.jsonl).",
+)
+def command(
+    files: tuple[Path, ...],
+    tool: str | None,
+    op: str | None,
+    ranks: int | None,
+    device: str | None,
+    label: str | None,
+    output: Path,
+) -> int:
+    """Make result files of what other tools wrote, to be shown, compared and plotted like any other.
+
+    Reads the text and JSON of nccl-tests (rccl-tests), the text of PARAM's comms benchmark and of the OSU
+    micro-benchmarks, and the JSON of pytest-benchmark. A row that cannot be read is named, and kept in the
+    result's header; the exit code is 3 where there is one, and 2 where nothing could be read.
+
+    \b
+    Examples:
+      bench import all_reduce.txt
+      bench import nccl.json -o h200.jsonl && bench compare results/run.jsonl h200.jsonl
+      bench import --op all_gather old-nccl-tests.txt
+      bench import --ranks 16 --device "NVIDIA H200" osu_allreduce.txt
+    """
+    if len(files) > 1 and output.name.endswith(SUFFIXES):
+        raise BenchError(f"-o {output}: {len(files)} files become a result each; name a folder")
+    told = Told(op=op, num_ranks=ranks, device=device)
+    saved = [import_file(file, told, output, tool, label) for file in files]
+    for each in saved:
+        _say(each)
+    return max((each.exit_code for each in saved), default=exit_code.OK)
+
+
+def _say(saved: Saved) -> None:
+    click.echo(f"{saved.path}: {_counted(saved.num_cases, 'case')} of {saved.tool}, from {saved.source}")
+    if saved.not_ok:
+        click.echo(
+            f"{saved.source}: {_counted(saved.not_ok, 'case')} wrong or without a time: see `bench show`", err=True
+        )
+    if saved.unread:
+        shown = [f"{row.where}: {clean(row.text)}" for row in saved.unread[:MAX_SHOWN]]
+        more = len(saved.unread) - len(shown)
+        shown += [f"{more} more, in the result's header"] if more else []
+        rows = _counted(len(saved.unread), "row")
+        click.echo(f"{saved.source}: {rows} could not be read: {'; '.join(shown)}", err=True)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,127 @@
+"""The gate: whether a comparison lets a change pass, in one line and an exit code.
+
+A gate fails on what is shown, never on what is suspected: where the whole interval of a case lies beyond the allowed
+slow-down. What the interval leaves open is not decided, and a gate that decides nothing is no gate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench import exit_code
+from bench.errors import BenchError
+from bench.table import MISSING
+
+if TYPE_CHECKING:
+    from bench.compare import Comparison
+    from bench.frame import Row
+
+
+SHOWN = 3
+"""Cases that the last line names."""
+UNKNOWN_SPREAD = 3
+"""Launches to begin with where there is no error bar yet."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the user asked for."""
+
+    fail_slower: float | None = None
+    """The share by which a case may be slower."""
+    fail_missing: bool = False
+    """Whether a case of the base that the new side lacks, or that is not ok there alone, fails the gate."""
+    min_decided: float = 0.0
+    """The share of cases that has to be decided."""
+    allow_unlike: bool = False
+
+    @property
+    def asked(self) -> bool:
+        return self.fail_slower is not None or self.fail_missing
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """The last line, and the exit code."""
+
+    line: str
+    exit_code: int
+    failing: tuple[Row, ...] = ()
+    """The cases that are too slow."""
+
+
+def rule(comparison: Comparison, gate: Gate) -> Ruling | None:
+    """The ruling, or None where no gate was asked for. Raises BenchError where the architectures are not the same."""
+    if not gate.asked:
+        return None
+    if not comparison.alike and not gate.allow_unlike:
+        base, *others = comparison.sides
+        other = next(side for side in others if side.architecture != base.architecture)
+        raise BenchError(
+            f"base ran on {base.architecture}, new on {other.architecture}: use bench ab, or --allow-unlike"
+        )
+    missing = _missing(comparison) if gate.fail_missing else []
+    if gate.fail_slower is None:
+        present = len(comparison.sides[0].groups) * (len(comparison.sides) - 1)
+        return _ruling([], missing, present, present, gate, None)
+    limit = gate.fail_slower
+    failing = [row for row in comparison.cases if _least_slowdown(row) > limit and row["verdict"] == "slower"]
+    passing = [row for row in comparison.cases if _most_slowdown(row) <= limit]
+    decided = len(failing) + len(passing)
+    return _ruling(failing, missing, decided, len(comparison.cases), gate, _launches_that_settle(comparison, gate))
+
+
+def _ruling(
+    failing: Sequence[Row], missing: Sequence[str], decided: int, total: int, gate: Gate, launches: int | None
+) -> Ruling:
+    counts = f"decided {decided} of {total} cases"
+    why = [f"{len(failing)} slower by more than {show_share(gate.fail_slower)}"] if failing else []
+    why += [f"{len(missing)} missing or not ok: {', '.join(missing[:SHOWN])}"] if missing else []
+    if why:
+        return Ruling("; ".join(["Gate: FAILED", counts, *why]), exit_code.GATE, tuple(failing))
+    if decided == 0 or decided < gate.min_decided * total:
+        wanted = "too few to say anything" if decided == 0 else f"fewer than {show_share(gate.min_decided)}"
+        needs = "more launches" if launches is None else f"about {launches} launches a side"
+        return Ruling(f"Gate: FAILED; {counts}; {wanted}: it needs {needs}", exit_code.USAGE)
+    return Ruling(f"Gate: passed; {counts}", exit_code.OK)
+
+
+def _least_slowdown(row: Row) -> float:
+    """The end of the interval that is kindest to the new side, as a share by which it is slower."""
+    ends = (row["change_low"], row["change_high"])
+    if None in ends:
+        return -math.inf
+    return float(ends[0] if row["better"] == "lower" else -ends[1])
+
+
+def _most_slowdown(row: Row) -> float:
+    ends = (row["change_low"], row["change_high"])
+    if None in ends:
+        return math.inf
+    return float(ends[1] if row["better"] == "lower" else -ends[0])
+
+
+def _missing(comparison: Comparison) -> list[str]:
+    """Cases that are ok on the base, and on a new side are not there or not ok."""
+    base, *news = comparison.sides
+    return [
+        case
+        for new in news
+        for case, group in base.groups.items()
+        if group.status == "ok" and (case not in new.groups or new.groups[case].status != "ok")
+    ]
+
+
+def _launches_that_settle(comparison: Comparison, gate: Gate) -> int | None:
+    """How many launches a side would decide enough cases, as far as that is known."""
+    needed = sorted(row["launches_needed"] for row in comparison.cases if row["launches_needed"] is not None)
+    if not needed:
+        return UNKNOWN_SPREAD if any(row["change_low"] is None for row in comparison.cases) else None
+    return int(needed[min(len(needed) - 1, round(gate.min_decided * len(needed)))])
+
+
+def show_share(share: float | None) -> str:
+    return MISSING if share is None else f"{100 * share:g}%"

@@ -1,0 +1,111 @@
+"""Variances of few replicates, moderated: shrunk towards those of like cases, as far as these are alike.
+
+With three launches a side a case's own variance has 4 degrees of freedom and is known within a factor of several. Cases
+that are measured together tell how large variances usually are, and how much they differ from case to case: the less
+they differ, the more weight that prior gets. Source: G. K. Smyth, "Linear models and empirical Bayes methods for
+assessing differential expression in microarray experiments", Stat. Appl. Genet. Mol. Biol. 3 (2004), sections 4, 6.2.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+MIN_CASES = 8
+"""With fewer like cases a prior is as badly known as the variances that it is to mend."""
+
+
+class Prior(NamedTuple):
+    """Variances s0^2 d0 / chi^2(d0): a scaled inverse chi-square. No degrees: nothing is known beforehand."""
+
+    variance: float
+    degrees: float
+    """Infinity: all cases have the same variance."""
+    pooled_degrees: float
+    """Sum of all cases' own: no moderated variance is known better than all of them together."""
+
+
+NO_PRIOR = Prior(0.0, 0.0, math.inf)
+
+
+class Moderated(NamedTuple):
+    variances: NDArray[np.float64]
+    degrees: NDArray[np.float64]
+
+
+def moderate(variances: ArrayLike, degrees: ArrayLike) -> Moderated:
+    """Every case's variance and its degrees of freedom, shrunk towards the prior that all of them give.
+
+    [case] each; a case without degrees of its own has variance NaN and keeps it. A variance of 0 (a clock too coarse
+    for the case) says nothing of the others and is left as it is.
+    """
+    own, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
+    told = (free > 0) & (own > 0)
+    prior = fit_prior(own[told], free[told])
+    if prior.degrees == 0:
+        return Moderated(own, free)
+    if math.isinf(prior.degrees):
+        shrunk = np.full_like(own, prior.variance)
+    else:
+        shrunk = (prior.degrees * prior.variance + free * own) / (prior.degrees + free)
+    total = np.minimum(free + prior.degrees, prior.pooled_degrees)
+    return Moderated(np.where(told, shrunk, own), np.where(told, total, free))
+
+
+def fit_prior(variances: ArrayLike, degrees: ArrayLike) -> Prior:
+    """The prior's variance and degrees from the mean and the spread of the variances' logarithms.
+
+    log s^2 has mean log s0^2 + psi(d/2) - log(d/2) - psi(d0/2) + log(d0/2) and variance psi'(d/2) + psi'(d0/2).
+    """
+    own, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
+    if own.size < MIN_CASES:
+        return NO_PRIOR
+    logs = np.log(own) - np.array([digamma(d / 2) - math.log(d / 2) for d in free])
+    centre = float(logs.mean())
+    beyond = float(logs.var(ddof=1)) - float(np.mean([trigamma(d / 2) for d in free]))
+    pooled = float(free.sum())
+    if beyond <= 0:  # they differ by no more than chance makes equal variances differ
+        return Prior(math.exp(centre), math.inf, pooled)
+    half = trigamma_inverse(beyond)
+    return Prior(math.exp(centre + digamma(half) - math.log(half)), 2 * half, pooled)
+
+
+def digamma(x: float) -> float:
+    """psi(x) for x > 0: its recurrence upwards, then the asymptotic series (Abramowitz and Stegun, 6.3.5, 6.3.18)."""
+    shift = 0.0
+    while x < 12:
+        shift -= 1 / x
+        x += 1
+    inverse = 1 / (x * x)
+    series = inverse * (1 / 12 - inverse * (1 / 120 - inverse * (1 / 252 - inverse * (1 / 240 - inverse / 132))))
+    return shift + math.log(x) - 0.5 / x - series
+
+
+def trigamma(x: float) -> float:
+    """psi'(x) for x > 0 (Abramowitz and Stegun, 6.4.6, 6.4.12)."""
+    shift = 0.0
+    while x < 12:
+        shift += 1 / (x * x)
+        x += 1
+    inverse = 1 / (x * x)
+    series = 1 / 6 - inverse * (1 / 30 - inverse * (1 / 42 - inverse * (1 / 30 - inverse * 5 / 66)))
+    return shift + 1 / x + 0.5 * inverse + series * inverse / x
+
+
+def trigamma_inverse(value: float) -> float:
+    """The x > 0 with psi'(x) = value > 0, by Newton's method on 1 / psi'(x), which is convex (Smyth 2004, appendix)."""
+    assert value > 0
+    x = 0.5 + 1 / value
+    for _ in range(60):
+        here = trigamma(x)
+        slope = (trigamma(x * (1 + 1e-6)) - trigamma(x * (1 - 1e-6))) / (2e-6 * x)
+        step = here * (1 - here / value) / slope
+        x += step
+        if abs(step) < 1e-10 * x:
+            break
+    return x

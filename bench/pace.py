@@ -1,0 +1,81 @@
+"""Shares what time is left among the turns that are left, the most telling first where it does not suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bench import clock
+from bench.plan import Turn
+
+MIN_SAMPLING_SECONDS = 0.03
+MIN_LATER_SECONDS = 0.1
+"""A case is taken up again only where all that is to be done then gets so much time for its samples, on average."""
+FIRST_OVERHEAD_SECONDS = 0.2
+"""Before any is known; with the least sampling it stays below what the plan allows a case at least."""
+LEARNING_SHARE = 0.3
+
+
+class Pace:
+    """Chooses the next turn and its time; only rank 0's counts.
+
+    What a turn takes besides its samples (prepare, check, warm-up, trace) is learnt on the way, suite by suite. Where
+    time is short, later visits are put off first and then the cases that come last in the plan, and put off is not yet
+    left out: once what is known better leaves room for them they are done after all.
+    """
+
+    def __init__(
+        self,
+        seconds_left: float | None,
+        cap_seconds: float,
+        pending: Sequence[Turn],
+        suites: Sequence[str],
+        now: Callable[[], float] = clock.monotonic_seconds,
+    ) -> None:
+        """`suites` has the suite's name of every case in the plan, `cap_seconds` is for the samples of one visit."""
+        self.cap_seconds = cap_seconds
+        self.left = list(pending)
+        self.suites = suites
+        self.overhead_seconds = dict.fromkeys(suites, FIRST_OVERHEAD_SECONDS)
+        self._now = now
+        self._ends = None if seconds_left is None else now() + seconds_left
+
+    def choose(self) -> tuple[Turn, float] | None:
+        """The next turn, and seconds for its samples; None: no time is left for any."""
+        if not self.left:
+            return None
+        if self._ends is None:
+            return self.left[0], self.cap_seconds
+        seconds = self._ends - self._now()
+        fitting = self._fitting(seconds)
+        if not fitting:
+            return None
+        around = sum(self._overhead(turn) for turn in fitting)
+        share = (seconds - around) / len(fitting)
+        turn = next(turn for turn in self.left if turn in fitting)
+        return turn, max(MIN_SAMPLING_SECONDS, min(self.cap_seconds, share))
+
+    def _fitting(self, seconds: float) -> set[Turn]:
+        """As many of the turns as the seconds suffice for: first visits before later ones, in the plan's order."""
+        fitting: set[Turn] = set()
+        around = 0.0
+        for turn in sorted(self.left, key=lambda turn: (turn[1], turn[0])):
+            overhead = self._overhead(turn)
+            least = MIN_LATER_SECONDS if turn[1] else MIN_SAMPLING_SECONDS
+            if around + overhead + (len(fitting) + 1) * least <= seconds:
+                fitting.add(turn)
+                around += overhead
+        return fitting
+
+    def _overhead(self, turn: Turn) -> float:
+        return self.overhead_seconds[self.suites[turn[0]]]
+
+    def finished(self, turn: Turn, seconds: float, sampling_seconds: float) -> None:
+        """A turn is done; it took so long, of which so much was meant for its samples."""
+        self.left.remove(turn)
+        suite = self.suites[turn[0]]
+        extra = max(0.0, seconds - sampling_seconds)
+        self.overhead_seconds[suite] += LEARNING_SHARE * (extra - self.overhead_seconds[suite])
+
+    def give_up(self, index: int) -> None:
+        """No further visit to a case: it has failed, or cannot run here."""
+        self.left = [turn for turn in self.left if turn[0] != index]

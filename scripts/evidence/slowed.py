@@ -1,0 +1,54 @@
+"""Known slow-downs: pieces of the other suites, each also made slower by a known share of its own time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from bench.rank import RankContext
+from bench.suite import Machine, Params, Work, load
+
+PIECES: dict[str, tuple[str, dict[str, str | int]]] = {
+    "matmul_512": ("compute", {"op": "matmul", "shape": "square", "size": 512}),
+    "matmul_1024": ("compute", {"op": "matmul", "shape": "square", "size": 1024}),
+    "mlp": ("tensor_parallel", {"op": "mlp", "batch": 1, "sequence": 256, "hidden": 256, "ffn_hidden": 1024}),
+    "all_reduce_1KiB": ("collective", {"op": "all_reduce", "num_bytes": 1024}),
+    "all_reduce_1MiB": ("collective", {"op": "all_reduce", "num_bytes": 1048576}),
+    "all_reduce_16MiB": ("collective", {"op": "all_reduce", "num_bytes": 16777216}),
+}
+"""Operation -> the suite that it is taken from, and its parameters there; the others have their defaults."""
+SLOWER_PERCENT = (0, 3, 5, 10, 20)
+DEFAULTS = {"slower_percent": 0}
+CHOICES = {"op": tuple(PIECES), "slower_percent": SLOWER_PERCENT}
+
+
+def cases(machine: Machine) -> Iterator[Params]:
+    for op in PIECES:
+        for percent in SLOWER_PERCENT:
+            yield {"op": op, "slower_percent": percent}
+
+
+def prepare(params: Params, rank: RankContext) -> Work:
+    name, own = PIECES[str(params["op"])]
+    suite = load(name)
+    work = suite.prepare(suite.defaults | own, rank)
+    full, run = next(iter(work.variants.items()))
+    slower = slowed(run, int(params["slower_percent"]))
+    return replace(work, variants={full: slower}, derive=None, traced_calls=0)
+
+
+def slowed(run: Callable[[], object], percent: int) -> Callable[[], object]:
+    """The same work, followed by a busy loop of so many percent of what it took, on every rank, in the timed part."""
+    if not percent:
+        return run
+
+    def slower() -> None:
+        began = time.perf_counter_ns()
+        run()
+        ended = time.perf_counter_ns()
+        until = ended + (ended - began) * percent // 100
+        while time.perf_counter_ns() < until:
+            pass
+
+    return slower

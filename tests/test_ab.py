@@ -1,0 +1,352 @@
+"""`bench ab`: what is set on each side, the order and the budget, and what a real one leaves behind."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import venv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench import exit_code
+from bench.ab import Alternation, Options
+from bench.ab_launch import Ended, probe
+from bench.ab_plan import Schedule, Side, order, schedule, side, sides
+from bench.errors import BenchError
+from bench.pairs import Pair, are_paired, pair_of, parse
+from bench.planning import Options as RunOptions
+from bench.planning import unpaired
+from bench.result import Result, load
+from bench.share import shared
+from tests.command import BENCH, SUITES, call, start
+from tests.plans import a_plan
+from tests.results import end, header, measurement, save
+
+COUNTED = str(SUITES / "counted.py")
+PLAIN = Pair("0123abcd", "a", "unchanged")
+
+
+def side_of(*texts: str, name: str = "b", python: str | None = None) -> Side:
+    return side(name, texts, python, "/here/python")
+
+
+def test_a_side_is_variables_and_options_and_says_so() -> None:
+    made = side_of("NCCL_ALGO=Tree", "--backend gloo --set dtype=float32", "LD_PRELOAD=a b", "--device cpu")
+    assert made.variables == (("LD_PRELOAD", "a b"), ("NCCL_ALGO", "Tree"))
+    assert made.options == ("--backend", "gloo", "--set", "dtype=float32", "--device", "cpu")
+    assert made.setting == "NCCL_ALGO=Tree LD_PRELOAD='a b' --backend gloo --set dtype=float32 --device cpu"
+    assert (made.device, made.python) == ("cpu", "/here/python")
+    # Words, never a shell: what a shell would do with them stays undone.
+    assert side_of("--backend '$(false)' --set 'x=a;b'").options == ("--backend", "$(false)", "--set", "x=a;b")
+    assert side_of("EMPTY=", "EQUALS=a=b").variables == (("EMPTY", ""), ("EQUALS", "a=b"))
+    assert side_of().setting == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("NCCL_ALGO", "NAME=VALUE"),
+        ("1ST=x", "NAME=VALUE"),
+        ("A B=x", "NAME=VALUE"),
+        ("ÄRGER=x", "NAME=VALUE"),
+        ("=x", "NAME=VALUE"),
+        ("", "NAME=VALUE"),
+        ("--backend 'gloo", "mind the quotes"),
+        ("--no-such-option", "bench run --help"),
+        ("--help", "bench run --help"),
+        ("--ranks two", "bench run --help"),
+        ("--launches 5", "--pairs"),
+        ("--resume x.jsonl", "measured anew"),
+        ("--backend gloo compute", "same SUITEs"),
+        ("--budget 5m", "both sides together"),
+        ("--one-launch 1", "itself"),
+        ("-o elsewhere", "folder of both files"),
+        ("--allow-unlike", "measured anew"),
+    ],
+)
+def test_what_a_side_cannot_have_is_refused_by_name(text: str, said: str) -> None:
+    with pytest.raises(BenchError, match=said) as caught:
+        side_of(text)
+    assert str(caught.value).startswith("--b ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "api_key", "MY_SECRET", "PGPASSWORD"])
+def test_secrets_are_refused_and_their_value_not_repeated(name: str) -> None:
+    with pytest.raises(BenchError, match="secret") as caught:
+        side_of(f"{name}=hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_variable_is_set_once() -> None:
+    with pytest.raises(BenchError, match="twice"):
+        side_of("OMP_NUM_THREADS=1", "OMP_NUM_THREADS=2")
+
+
+def test_sides_have_to_differ_unless_both_are_said() -> None:
+    def both(a: Sequence[str] = (), b: Sequence[str] = (), b_python: str | None = None) -> tuple[Side, Side]:
+        return sides((a, b), (None, b_python), sys.executable)
+
+    for same in (both, lambda: both(b_python=sys.executable)):
+        with pytest.raises(BenchError, match="do not differ"):
+            same()
+    a, b = both(b=["NCCL_ALGO=Tree"])
+    assert (a.setting, b.setting) == ("unchanged", "NCCL_ALGO=Tree")
+    a, b = both(["X=1", "Y=2"], ["Y=2", "X=1"])  # an A/A check
+    assert a.does_as(b)
+    a, b = sides(((), ()), (sys.executable, sys.executable), "/here/python")
+    assert a.does_as(b)
+    assert a.python == sys.executable
+
+
+def test_an_interpreter_has_to_be_there_and_have_what_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="no program of that name"):
+        side_of(python=str(tmp_path / "python"))
+    (tmp_path / "bin").mkdir()
+    # The same program outside its environment: it has no torch.
+    (tmp_path / "bin" / "python").symlink_to(Path(sys.executable).resolve())
+    with pytest.raises(BenchError, match=r"did you mean .*/bin/python\?"):
+        side_of(python=str(tmp_path))
+    if sys.prefix != sys.base_prefix:
+        with pytest.raises(BenchError, match=r"lacks .*torch"):
+            probe(side_of("PYTHONPATH=", python=str(tmp_path / "bin" / "python")))
+    for words, said in (("exit 3", "no working Python"), ("echo hello", "cannot be started as a Python")):
+        script = tmp_path / "script"
+        script.write_text(f"#!/bin/sh\n{words}\n")
+        script.chmod(0o755)
+        with pytest.raises(BenchError, match=said):
+            probe(side_of(python=str(script)))
+    assert probe(side_of(python=sys.executable)).startswith(f"Python {sys.version.split()[0]}, torch ")
+
+
+def test_an_environment_is_not_left_by_following_its_link(tmp_path: Path) -> None:
+    venv.create(tmp_path / "pr", symlinks=True, with_pip=False)
+    assert side_of(python=str(tmp_path / "pr" / "bin" / "python")).python == str(tmp_path / "pr" / "bin" / "python")
+
+
+def test_pairs_and_their_budget() -> None:
+    # Smoke gives a launch 40 s, standard 280 s for three; full has no limit.
+    assert schedule("smoke", None, None) == Schedule(10, 40.0, None)
+    assert schedule("smoke", None, None).most_seconds == 800.0
+    assert schedule("standard", 4, None).side_seconds == pytest.approx(4 * 280 / 3)
+    assert schedule("full", 3, None) == Schedule(3, None, None)
+    assert schedule("full", 3, None).most_seconds is None
+    # 10 minutes: 18 s are kept, 582 s hold ten pairs of launches of 29.1 s.
+    assert schedule("smoke", None, "10m") == Schedule(10, pytest.approx(29.1), 600.0)
+    # 2 minutes: 5 s are kept, 115 s hold four pairs of at least 24 s.
+    assert schedule("smoke", None, "2m") == Schedule(4, pytest.approx(14.375), 120.0)
+    assert schedule("smoke", 3, "2m") == Schedule(3, pytest.approx(115 / 6), 120.0)
+    assert schedule("smoke", None, "77s").pairs == 3
+    assert schedule("smoke", 2, "60s").pairs == 2
+    for wanted, budget, said in ((None, "76s", "3 pairs .* 77 s"), (2, "50s", "2 pairs"), (1, None, "--pairs 1")):
+        with pytest.raises(BenchError, match=said):
+            schedule("smoke", wanted, budget)
+
+
+def test_the_order_turns_round_from_pair_to_pair() -> None:
+    assert "".join("ab"[number] for pair in range(4) for number in order(pair)) == "abbaabba"
+
+
+def test_a_pair_goes_through_a_command_line_and_a_file(tmp_path: Path) -> None:
+    b = Pair("0123abcd", "b", 'X="y z" --set é=1')
+    assert parse(b.to_text()) == b
+    for text in ("", "{", "[]", "{}", '{"id": "1", "side": "c", "setting": "x"}', '{"id": 1, "side": "a"}'):
+        with pytest.raises(BenchError, match="--pair"):
+            parse(text)
+
+    def file(name: str, pair: Pair | None) -> Result:
+        options = {} if pair is None else {"pair": json.loads(pair.to_text())}
+        return load(save(tmp_path / name, header(plan={"options": options}), measurement(), end()))
+
+    one, other, plain = file("a.jsonl", PLAIN), file("b.jsonl", b), file("plain.jsonl", None)
+    stranger = file("c.jsonl", Pair("ffff", "b", "unchanged"))
+    assert (pair_of(one), pair_of(other), pair_of(plain)) == (PLAIN, b, None)
+    assert are_paired(one, other)
+    assert not any(are_paired(one, result) for result in (one, plain, stranger))
+    # A published copy is still one of its pair, without the path of the interpreter.
+    private = file("d.jsonl", Pair("0123abcd", "b", "python /home/someone/pr/bin/python"))
+    published = load(save(tmp_path / "public.jsonl", *shared(private)))
+    assert pair_of(published) == Pair("0123abcd", "b", "python (removed)")
+
+
+def test_only_the_run_that_makes_a_side_records_its_pair() -> None:
+    recorded = RunOptions(preset="smoke", one_launch=0, save_as=Path("x.jsonl"), pair=PLAIN.to_text()).recorded()
+    assert recorded["pair"] == {"id": "0123abcd", "side": "a", "setting": "unchanged"}
+    assert not {"one_launch", "save_as"} & set(recorded)
+    assert "pair" not in RunOptions(preset="smoke").recorded()
+    assert unpaired(a_plan(options=recorded)) == a_plan(options=RunOptions(preset="smoke").recorded())
+
+
+class Fake:
+    """Stands in for the processes: writes a side's first line, and takes a set time for every launch."""
+
+    def __init__(self, folder: Path, ends: Callable[[int], Ended] = lambda _: Ended(0, ""), seconds: float = 10.0):
+        self.said: list[list[str]] = []
+        self.sides: list[str] = []
+        self.time = 100.0
+        self.ends, self.seconds = ends, seconds
+        self.files = (folder / "a.jsonl", folder / "b.jsonl")
+        self.cases = {"a": "sum/one", "b": "sum/one"}
+
+    def __call__(self, which: Side, words: Sequence[str]) -> Ended:
+        self.said.append(list(words))
+        self.sides.append(which.name)
+        self.time += self.seconds
+        if "--save-as" in words:
+            plan = {"cases": [{"id": self.cases[which.name]}]}
+            save(Path(words[words.index("--save-as") + 1]), header(plan=plan), measurement("sum/one"))
+        return self.ends(len(self.said))
+
+    def alternation(self, planned: Schedule, options: Options | None = None) -> Alternation:
+        both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable)
+        return Alternation(
+            options or Options(), both, planned, self.files, self, began=self.time, now=lambda: self.time
+        )
+
+
+def test_launches_alternate_and_go_on_with_their_own_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fake = Fake(tmp_path)
+    fake.alternation(Schedule(3, 20.0, None), Options(suites=("x.py",), given=("--ranks", "1"), label="try")).run()
+    assert "".join(fake.sides) == "abbaab"
+    a, b = fake.said[:2]
+    shared_words = "--ranks 1 {}--launcher local --launches 3 --label try-{} --budget 60.000s --one-launch 0"
+    assert shlex.join(a).startswith(f"run --preset smoke {shared_words.format('', 'a')} --save-as {tmp_path}/a.jsonl")
+    assert shlex.join(b).startswith(f"run --preset smoke {shared_words.format('--device cpu ', 'b')}")
+    assert a[-2:] == b[-2:] == ["--", "x.py"]
+    of_a, of_b = (parse(words[words.index("--pair") + 1]) for words in (a, b))
+    assert of_a.id == of_b.id
+    assert (of_a.side, of_b.side, of_a.setting, of_b.setting) == ("a", "b", "unchanged", "X=1 --device cpu")
+    again = f"--resume {tmp_path}/b.jsonl --one-launch {{}} --launcher local --device cpu"
+    assert [shlex.join(words) for words in (fake.said[2], fake.said[5])] == [
+        f"run {again.format(1)}",
+        f"run {again.format(2)}",
+    ]
+    assert shlex.join(fake.said[4]) == f"run --resume {tmp_path}/a.jsonl --one-launch 2 --launcher local"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "3 pairs of launches in the order a b b a, at most 2 min"
+    assert lines[1] == "pair 1 of 3: a unchanged"
+    assert lines[3] == "pair 2 of 3: b X=1 --device cpu, about 40 s left"
+
+
+def test_it_stops_where_the_budget_has_no_time_for_another_pair(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 100 s for four pairs of two launches of 15 s: three are done after 90 s, a fourth would need 30 s more.
+    fake = Fake(tmp_path, seconds=15.0)
+    fake.alternation(Schedule(4, 11.0, 100.0)).run()
+    assert "".join(fake.sides) == "abbaab"
+    assert "no time for another pair: 3 of 4 done" in capsys.readouterr().err
+
+
+def test_a_failed_case_goes_on_and_a_mistake_ends_it(tmp_path: Path) -> None:
+    fake = Fake(tmp_path, lambda n: Ended(exit_code.PARTIAL if n == 2 else 0, ""))
+    alternation = fake.alternation(Schedule(2, 20.0, None))
+    alternation.run()
+    assert len(fake.said) == 4
+    assert max(alternation.codes) == exit_code.PARTIAL
+    endings = {
+        Ended(2, "bench: error: no suite 'x'"): "^pair 1 of 2: b: no suite 'x'$",
+        Ended(1, "ImportError: libcudart.so.12"): r"exit code 1\): ImportError: libcudart.so.12$",
+        Ended(-9, ""): r"killed by signal 9\): it said nothing$",
+    }
+    for number, (ended, said) in enumerate(endings.items()):
+        folder = tmp_path / str(number)
+        fake = Fake(folder, lambda n, ended=ended: ended if n == 2 else Ended(0, ""))  # type: ignore[misc]
+        alternation = fake.alternation(Schedule(2, 20.0, None))
+        with pytest.raises(BenchError, match=said):
+            alternation.run()
+        assert alternation.kept() == f"saved: {folder}/a.jsonl and {folder}/b.jsonl"
+    fake = Fake(tmp_path / "stopped", lambda _: Ended(exit_code.INTERRUPTED, ""))
+    with pytest.raises(KeyboardInterrupt):
+        fake.alternation(Schedule(2, 20.0, None)).run()
+    assert len(fake.said) == 1
+
+
+def test_sides_without_a_common_case_end_after_the_first_pair(tmp_path: Path) -> None:
+    fake = Fake(tmp_path)
+    fake.cases = {"a": "sum/one", "b": "sum/two"}
+    with pytest.raises(BenchError, match=r"no case in common .*sum/one.*sum/two"):
+        fake.alternation(Schedule(3, 20.0, None)).run()
+    assert len(fake.said) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "said"),
+    [
+        ((), {}, "do not differ"),
+        (("--b", "X=1", "--fail-slower", "ten"), {}, "--fail-slower ten"),
+        (("--b", "X=1"), {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}, "cannot be alternated"),
+        (("--b", "X=1", "--budget", "30s"), {}, "give more"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_started(
+    words: Sequence[str], variables: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    done = call("ab", COUNTED, *words, "-o", str(tmp_path / "results"), **variables)
+    assert done.returncode == exit_code.USAGE
+    assert said in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_side_made_slower_is_found_and_fails_the_gate(tmp_path: Path) -> None:
+    given = ("--ranks", "1", "--device", "cpu", "--pairs", "3", "--label", "counted")
+    shown = ("--fail-slower", "50%", "--where", "op=varied", "--format", "json")
+    done = call("ab", COUNTED, "--b", "COUNTED_FACTOR=10", *given, *shown, "-o", str(tmp_path))
+    assert done.returncode == exit_code.GATE, done.stderr
+    (row,) = json.loads(done.stdout)["cases"]
+    assert (row["case"], row["verdict"]) == ("counted/varied", "slower")
+    assert 2 < row["change"] < 50  # ten times the work
+    # Two ordinary files, each with its three launches, that ended well and know of each other.
+    a, b = (load(next(tmp_path.glob(f"counted_{name}-*.jsonl"))) for name in "ab")
+    assert are_paired(a, b)
+    assert pair_of(b) == Pair(pair_of(a).id, "b", "COUNTED_FACTOR=10")  # type: ignore[union-attr]
+    for result in (a, b):
+        assert sorted((record["case"], record["launch"]) for record in result.measurements) == [
+            (f"counted/{op}", launch) for op in ("constant", "varied") for launch in range(3)
+        ]
+        assert result.end is not None
+        assert (result.end["status"], result.end["exit_code"]) == ("complete", 0)
+        assert (result.plan["launches"], result.plan["budget_seconds"]) == (3, 120.0)
+        assert "one_launch" not in result.plan["options"]
+    starts = [(stamp, name) for name, r in (("a", a), ("b", b)) for stamp in _starts(r)]
+    assert "".join(name for _, name in sorted(starts)) == "abbaab"
+    assert f"saved: {a.path} and {b.path}" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Gate: FAILED")
+
+
+def _starts(result: Result) -> list[str]:
+    return [result.header["started"], *(record["started"] for record in result.resumes)]
+
+
+def test_an_interrupted_one_keeps_its_file_and_leaves_no_process(tmp_path: Path) -> None:
+    command = [*BENCH, "ab", COUNTED, "--b", "COUNTED_FACTOR=2", "--ranks", "1", "--device", "cpu", "-o", str(tmp_path)]
+    with start(command) as process:
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            next(line for line in lines if line.startswith("pair 1 of 10: b"))  # a's launch is done
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == exit_code.INTERRUPTED
+    (path,) = tmp_path.glob("ab_a-*.jsonl")
+    assert f"interrupted; saved: {path}" in errors
+    assert {record["launch"] for record in load(path).measurements} == {0}
+    assert not psutil.wait_procs(family, timeout=10)[1]
+
+
+def test_a_childs_mistake_is_shown_in_one_line(tmp_path: Path) -> None:
+    done = call("ab", "nosuch", "--b", "X=1", "-o", str(tmp_path))
+    assert done.returncode == exit_code.USAGE
+    assert "nosuch" in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1].startswith("bench: error: pair 1 of 10: a: ")
+    assert "nothing was measured" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,201 @@
+"""The untimed pass in which the backend says what it chose: a real run of two ranks, whose suite writes NCCL's text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import choices, clock, frame, report, share
+from bench.choices import DebugFile
+from bench.errors import BenchError
+from bench.plan import Plan, choose_cases, declared_machine, suite_facts
+from bench.recorder import Recorder
+from bench.result import Result, Writer, load
+from bench.suite import load as load_suite
+from bench.supervisor import Supervisor
+from tests.command import SUITES
+from tests.plans import a_plan
+from tests.results import end, header, measurement, save
+
+CHATTY = str(SUITES / "chatty.py")
+RING = {"function": "AllReduce", "num_bytes": 4096, "algorithm": "Ring", "protocol": "LL128", "channels": 8}
+TREE = {"function": "AllReduce", "num_bytes": 64, "algorithm": "Tree", "protocol": "LL", "channels": 1}
+SPLIT = [
+    {"function": "ReduceScatter", "num_bytes": 2048, "algorithm": "NVLS", "protocol": "Simple", "channels": 16},
+    {"function": "AllGather", "num_bytes": 2048, "algorithm": "Ring", "protocol": "LL", "channels": 2},
+]
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def ready(self, environment: dict[str, Any]) -> None: ...
+    def begin(self, case: str) -> None: ...
+    def done(self, record: dict[str, Any]) -> None: ...
+    def drop(self, count: int) -> None: ...
+    def close(self) -> None: ...
+
+
+def chatty_plan(*ops: str) -> Plan:
+    suite = load_suite(CHATTY)
+    cases = choose_cases([suite], declared_machine(2, "cpu", "smoke"), {"op": list(ops)} if ops else {}, ())
+    plan = a_plan(launches=1, case_seconds=0.05, left_out=())
+    return replace(plan, suites=(suite_facts(suite),), cases=tuple(cases))
+
+
+def supervised(path: Path, plan: Plan, resumed: Result | None = None, **fields: Any) -> int:
+    writer = Writer.create(path) if resumed is None else Writer.reopen(path)
+    recorder = Recorder(plan, writer, path, Silent(), ["bench", "run"], "ab" * 16, resumed)
+    return Supervisor(recorder, clock.monotonic_seconds(), **fields).run()
+
+
+def test_the_pass_records_what_one_call_of_each_case_made_the_backend_choose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.log"
+    monkeypatch.setenv("NCCL_DEBUG_FILE", str(own))
+    path = tmp_path / "run.jsonl"
+    code = supervised(path, chatty_plan("ring", "graph", "split", "alone"), logged_backends=frozenset({"gloo"}))
+    assert code == 0
+    result = load(path)
+    found = {record["case"]: record["nccl"] for record in result.choices}
+    # A graph's replay says nothing: its capture did. `alone` moves no data between ranks, and is not asked about.
+    assert found == {"chatty/ring": [RING], "chatty/graph": [TREE], "chatty/split": SPLIT}
+    assert result.choices[0]["setup"]["coll_channels"] == 8
+    assert result.choices[0]["setup"]["network"] == "Socket"
+    # The user's own settings hold in the timed launches, and none of the pass's text is among it: every case was
+    # prepared once there.
+    assert own.read_text().count("NCCL version") == 4
+    assert len(result.measurements) == 4
+    assert result.end is not None
+    assert result.end["status"] == "complete"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_case_that_breaks_in_the_pass_is_a_warning_and_the_others_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NCCL_DEBUG_FILE", raising=False)
+    path = tmp_path / "run.jsonl"
+    plan = chatty_plan("ring", "raises")
+    assert supervised(path, plan, logged_backends=frozenset({"gloo"})) == 0
+    result = load(path)
+    assert [record["case"] for record in result.choices] == ["chatty/ring"]
+    assert {record["status"] for record in result.measurements} == {"ok"}
+    assert "chatty/raises" in capsys.readouterr().err
+
+
+def test_the_pass_is_for_backends_that_say_what_they_choose_and_for_the_last_launch() -> None:
+    recorder: Any = _Stub(a_plan(2))
+    assert not Supervisor(recorder, 0.0)._hears_choices
+    recorder.plan = a_plan(2, backend="nccl")
+    assert Supervisor(recorder, 0.0)._hears_choices
+    assert Supervisor(recorder, 0.0, only_launch=2)._hears_choices
+    assert not Supervisor(recorder, 0.0, only_launch=1)._hears_choices
+
+
+class _Stub:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+
+def test_a_budget_keeps_time_for_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "monotonic_seconds", lambda: 10.0)
+    recorder: Any = _Stub(a_plan(2, backend="gloo", budget_seconds=101.5, launches=2))
+    without = Supervisor(recorder, 10.0, startup_seconds=6.0)._seconds_left(0)
+    recorder.plan = replace(recorder.plan, backend="nccl")
+    kept = Supervisor(recorder, 10.0, startup_seconds=6.0)._seconds_left(0)
+    # 1.5 s for the end; two launches of 50 s with a start of 6 s each; the pass: another start, and its 2 s.
+    assert (without, kept) == (44.0, 40.0)
+
+
+def test_the_debug_file_is_found_by_host_and_process(tmp_path: Path) -> None:
+    folder = tmp_path / "100%" / "a[b]"
+    folder.mkdir(parents=True)
+    pattern = choices.environ(folder)["NCCL_DEBUG_FILE"]
+    file = DebugFile.of_process({"NCCL_DEBUG_FILE": pattern}, 77)
+    assert (file.whole(), file.new()) == ("", "")
+    (folder / "nccl.other.177").write_text("not this one\n")
+    (folder / "nccl.node-1.77").write_text("first\n")
+    assert file.new() == "first\n"
+    assert file.new() == ""
+    with (folder / "nccl.node-1.77").open("a") as log:
+        log.write("second\n")
+    assert file.new() == "second\n"
+    assert file.whole() == "first\nsecond\n"
+
+
+def test_the_pass_switches_on_what_is_read_and_nothing_else(tmp_path: Path) -> None:
+    assert set(choices.environ(tmp_path)) == {"NCCL_DEBUG", "NCCL_DEBUG_SUBSYS", "NCCL_DEBUG_FILE"}
+    assert choices.environ(tmp_path)["NCCL_DEBUG"] == "INFO"
+    assert set(choices.environ(tmp_path)["NCCL_DEBUG_SUBSYS"].split(",")) == {"INIT", "COLL", "TUNING"}
+
+
+@pytest.mark.parametrize(
+    ("nccl", "columns", "text"),
+    [
+        ([RING], ("Ring", "LL128", 8), "Ring LL128 x8"),
+        (SPLIT, ("NVLS+Ring", "Simple+LL", None), "NVLS+Ring Simple+LL"),
+        ([RING | {"function": "Reduce"}, RING], ("Ring", "LL128", 8), "Ring LL128 x8"),
+        ([RING | {"protocol": None, "algorithm": "AllReduce_AGxLL_R"}], ("AllReduce_AGxLL_R", None, 8), None),
+        ([], (None, None, None), None),
+        (None, (None, None, None), None),
+    ],
+)
+def test_a_case_s_choices_as_columns(
+    nccl: list[dict[str, Any]] | None, columns: tuple[Any, ...], text: str | None
+) -> None:
+    found = choices.columns(nccl)
+    assert tuple(found.values()) == columns
+    assert tuple(found) == ("nccl_algorithm", "nccl_protocol", "nccl_channels")
+    if text:
+        assert choices.shown(found) == text
+
+
+def chosen(case: str, *nccl: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "choices", "case": case, "nccl": list(nccl), "setup": None}
+
+
+def test_show_has_the_choices_beside_the_speed_and_the_later_line_holds(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "a.jsonl",
+        header(),
+        measurement("s/a[x=1]"),
+        measurement("s/b[x=2]"),
+        chosen("s/a[x=1]", TREE),
+        chosen("s/a[x=1]", RING),
+        end(),
+    )
+    result = load(path)
+    assert [record["nccl"] for record in result.choices] == [[RING]]
+    text = report.tables([result])
+    assert "NCCL" in text
+    assert "Ring LL128 x8" in text
+    rows = {row["case"]: row for row in json.loads(report.tables([result], "json"))}
+    assert [rows["s/a[x=1]"][name] for name in ("nccl_algorithm", "nccl_protocol", "nccl_channels")] == [
+        "Ring",
+        "LL128",
+        8,
+    ]
+    assert rows["s/b[x=2]"]["nccl_algorithm"] is None
+    assert "nccl_algorithm" in report.tables([result], "csv").splitlines()[0]
+    loaded = frame.load(path)
+    assert list(loaded["nccl_algorithm"].fillna("none")) == ["Ring", "none"]
+    # A published copy keeps them.
+    assert chosen("s/a[x=1]", RING) in share.shared(result)
+
+
+def test_files_without_choices_have_no_such_column(tmp_path: Path) -> None:
+    result = load(save(tmp_path / "a.jsonl", header(), measurement("s/a[x=1]"), end()))
+    assert result.choices == ()
+    assert "NCCL" not in report.tables([result])
+
+
+def test_a_damaged_line_of_choices_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", header(), chosen("s/a") | {"nccl": ["Ring"]}, end())
+    with pytest.raises(BenchError, match=r"record 2, a choices, has nccl"):
+        load(path)
