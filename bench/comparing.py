@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench import compare_tables, exit_code, github
+from bench import among, compare_tables, exit_code, github
 from bench.compare import TIME, Settings, compare
 from bench.errors import BenchError
-from bench.gate import Gate, rule
+from bench.gate import Gate, Ruling, rule
 from bench.launch import environment_variables
+from bench.outliers import OUTLIER
 from bench.parse import parse_share
 from bench.table import wants_colour
 from bench.verdict import THRESHOLD
@@ -82,18 +83,40 @@ def present(base: Sequence[Result], news: Sequence[Sequence[Result]], options: O
             github.append_summary(Path(summary), text)
         text = github.workflow_commands(comparison, ruling) + ("" if summary else text)
     click.echo(text, nl=False)
-    if ruling is None:
-        return exit_code.OK
-    # A program reads the table's format alone: there the line goes to stderr.
-    click.echo(ruling.line, err=options.form in ("json", "csv"))
-    return ruling.exit_code
+    return _say(ruling, options.form)
 
 
 def present_among(results: Sequence[Result], by: str, outlier: str | None, options: Options) -> int:
     """Print which of many equals stand out; returns the exit code. Raises BenchError."""
-    from bench import among
-
-    share = THRESHOLD if outlier is None else parse_share("--outlier", outlier)
+    _refuse_useless(by, options)
+    gate = options.gate()
+    share = OUTLIER if outlier is None else parse_share("--outlier", outlier)
     found = among.among(results, by, share, options.allow_unlike)
+    ruling = None if gate.fail_slower is None else among.rule(found, gate.fail_slower, gate.min_decided)
     click.echo(among.show(found, options.form, wants_colour(sys.stdout, environment_variables())), nl=False)
-    return exit_code.OK
+    return _say(ruling, options.form)
+
+
+_OF_SIDES = {
+    "fail_missing": "--fail-missing", "threshold": "--threshold", "metrics": "--metric", "where": "--where",
+    "sort": "--sort", "everything": "--all",
+}  # fmt: skip
+
+
+def _refuse_useless(by: str, options: Options) -> None:
+    """Raises BenchError for an option that means something between sides only, rather than pass over it."""
+    for name, option in _OF_SIDES.items():
+        if getattr(options, name) != getattr(Options(), name):
+            raise BenchError(
+                f"--among {by} with {option}: that belongs to a comparison of sides; leave one of them out"
+            )
+    if options.form == "github":
+        raise BenchError(f"--among {by} with --format github: take markdown, or json")
+
+
+def _say(ruling: Ruling | None, form: str) -> int:
+    """The gate's line, the last; a program reads the table's format alone, so there the line goes to stderr."""
+    if ruling is None:
+        return exit_code.OK
+    click.echo(ruling.line, err=form in ("json", "csv"))
+    return ruling.exit_code

@@ -1,7 +1,9 @@
 """Makes one measurement of the visits to a case within a launch. Pure: records in, records out.
 
 A run takes each case up several times in a launch, and each visit is a line of the result file. A reader gets them
-merged, as if the samples had been taken in one go; `visit_samples` says where one visit ends and the next begins.
+merged, as if the samples had been taken in one go; `visit_samples` says where one visit ends and the next begins. On a
+virtual machine noise comes in spells during which the hypervisor gives the cores to others: visits in such a spell stay
+in the file and do not count where the launch has a calmer one.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ Record = dict[str, Any]
 
 WORST_FIRST = ("invalid", "failed", "ok", "skipped")
 """A visit that skipped the case does not spoil those that measured it."""
+STOLEN_SHARE = 0.05
+"""Above it a visit says more of the hypervisor than of the machine. The rule looks at the stolen time alone, never at
+the samples, so that it favours neither fast nor slow ones."""
 _ITERATION_KEYS = ("max", "min", "last_rank")
 
 
@@ -26,9 +31,11 @@ class _Visits:
     lead: Record
     """The first with the worst status: it says what became of the case."""
     sampled: Sequence[Record]
-    """Those that are ok and whose samples are of one kind."""
+    """Those that are ok, with samples of one kind, and that the hypervisor left alone where there is such a one."""
     unlike: Sequence[Record]
     """Those that are ok with samples of another kind, such as another number of calls in each."""
+    num_stolen: int
+    """How many were left out since the hypervisor gave the machine's time away, and a calmer visit is there."""
 
     @property
     def first(self) -> Record:
@@ -56,13 +63,20 @@ def merge(visits: Sequence[Record]) -> Record:
         return alone | {"visit_samples": [count]}
     worst = min(visits, key=lambda visit: WORST_FIRST.index(visit["status"]))
     usable = [visit for visit in visits if visit["status"] == "ok" and visit["variants"]]
-    sampled = [visit for visit in usable if _kind(visit) == _kind(usable[0])]
+    alike = [visit for visit in usable if _kind(visit) == _kind(usable[0])]
     unlike = [visit for visit in usable if _kind(visit) != _kind(usable[0])]
-    view = _Visits(visits, worst, sampled, unlike)
+    calm = [visit for visit in alike if stolen_share(visit) <= STOLEN_SHARE]
+    view = _Visits(visits, worst, calm or alike, unlike, len(alike) - len(calm) if calm else 0)
     whole = {name: value for name, value in worst.items() if name != "visit"}
     whole |= {name: rule(view) for name, rule in _RULES.items()}
-    counts = {id(visit): num_samples(visit) for visit in sampled}
+    counts = {id(visit): num_samples(visit) for visit in view.sampled}
     return whole | {"visit_samples": [counts.get(id(visit), 0) for visit in visits]}
+
+
+def stolen_share(record: Record) -> float:
+    """The largest share of a host's CPU time that its hypervisor gave to others meanwhile; 0 where not known."""
+    hosts = (record.get("disturbance") or {}).get("hosts") or []
+    return max((host.get("steal_share") or 0.0 for host in hosts), default=0.0)
 
 
 def num_samples(record: Record) -> int:
@@ -144,6 +158,10 @@ def _stop(view: _Visits) -> Record | None:
 def _notes(view: _Visits) -> list[str]:
     """Every visit's, once, and what was not merged."""
     notes = dict.fromkeys(str(note) for visit in view.all for note in visit.get("notes") or [])
+    if view.num_stolen:
+        notes[
+            f"visits while the hypervisor took over {STOLEN_SHARE:.0%} of the CPU time do not count, calmer ones do"
+        ] = None
     left_out = sum(num_samples(visit) for visit in view.unlike)
     if left_out:
         numbers = ", ".join(str(visit.get("visit", 0)) for visit in view.unlike)

@@ -175,3 +175,23 @@ def test_a_visit_that_is_no_number_of_one_is_refused(tmp_path: Path, number: Any
     path = save(tmp_path / "a.jsonl", measurement(A) | {"visit": number})
     with pytest.raises(BenchError, match="has visit"):
         load(path)
+
+
+def stolen(number: int, rows: list[list[int]], share: float | None) -> Record:
+    return visit(number, rows, disturbance={"hosts": [{"host": "node07", "steal_share": share}], "ranks": []})
+
+
+def test_a_visit_while_the_hypervisor_took_the_cores_does_not_count_beside_a_calmer_one() -> None:
+    whole = merge([stolen(0, [[1, 2]], 0.01), stolen(1, [[90, 91]], 0.30), stolen(2, [[3]], None)])
+    assert whole["variants"]["full"]["nanoseconds"] == [[1, 2, 3]]
+    assert whole["visit_samples"] == [2, 0, 1]
+    assert whole["stop"]["samples"] == 3
+    assert whole["disturbance"]["hosts"][0]["steal_share"] == 0.01
+    assert [note for note in whole["notes"] if "hypervisor took over 5%" in note]
+
+
+def test_where_no_visit_was_calm_all_count() -> None:
+    whole = merge([stolen(0, [[1]], 0.2), stolen(1, [[9]], 0.3)])
+    assert whole["variants"]["full"]["nanoseconds"] == [[1, 9]]
+    assert whole["disturbance"]["hosts"][0]["steal_share"] == 0.3
+    assert whole["notes"] == []

@@ -11,10 +11,8 @@ from bench.suite import Machine, Params, Work, load
 
 PIECES: dict[str, tuple[str, dict[str, str | int]]] = {
     "matmul_512": ("compute", {"op": "matmul", "shape": "square", "size": 512}),
-    "matmul_1024": ("compute", {"op": "matmul", "shape": "square", "size": 1024}),
     "mlp": ("tensor_parallel", {"op": "mlp", "batch": 1, "sequence": 256, "hidden": 256, "ffn_hidden": 1024}),
     "all_reduce_1KiB": ("collective", {"op": "all_reduce", "num_bytes": 1024}),
-    "all_reduce_1MiB": ("collective", {"op": "all_reduce", "num_bytes": 1048576}),
     "all_reduce_16MiB": ("collective", {"op": "all_reduce", "num_bytes": 16777216}),
 }
 """Operation -> the suite that it is taken from, and its parameters there; the others have their defaults."""

@@ -1,0 +1,275 @@
+"""What the verdicts are worth: false alarms, power and coverage, all from one and the same data.
+
+    python scripts/evidence/analyse.py FOLDER > results/evidence/README.md
+
+FOLDER holds the runs that `collect.py` made, each of three launches. Every figure comes from the product's own code:
+the runs are handed to `bench.compare` and `bench.frame` as they are, or, where a slow-down is to be found, with a
+slower piece in the place of the plain one. For contrast: pytest-benchmark's rule and pyperf's test, on the same samples.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from bench import frame
+from bench.compare import Comparison, compare
+from bench.gate import Gate, rule
+from bench.metrics import CaseView
+from bench.result import Result, load_many
+from bench.statistics import median
+
+LEVELS = (3, 5, 10, 20)
+PAIRS = (3, 5, 10)
+STEADY = 0.03
+"""Standard deviation of the logarithms of launch medians, below which launches agree."""
+LONG_SECONDS = 1e-3
+GATE = Gate(fail_slower=0.05, allow_unlike=True)
+
+
+def main(folder: Path) -> None:
+    """Print the document."""
+    runs = [result for result in load_many(folder) if result.end is not None and result.end["status"] == "complete"]
+    runs.sort(key=lambda result: str(result.header["started"]))
+    spread = spreads(runs)
+    for part in (about(runs, spread), false_alarms(runs), power_of_compare(runs, spread), power_of_ab(runs, spread)):
+        click.echo(part)
+    click.echo(coverage(runs))
+
+
+def about(runs: Sequence[Result], spread: dict[str, tuple[float, float]]) -> str:
+    """What was measured, and how well launches agree."""
+    first, last = runs[0], runs[-1]
+    rows = [
+        [case, f"{1e3 * seconds:.3g} ms", f"{100 * sd:.1f}%", "yes" if is_steady((seconds, sd)) else "no"]
+        for case, (seconds, sd) in spread.items()
+    ]
+    return "\n".join([
+        "# What the verdicts are worth",
+        "",
+        f"{len(runs)} separate runs of unchanged code (`scripts/evidence/collect.py`), {_launches(runs)} launches in "
+        f"all, on {first.architecture}, {first.plan['backend']}, torch {first.environment['versions']['torch']}, from "
+        f"{str(first.header['started'])[:16]} to {str(last.header['started'])[11:16]} UTC. Each launch measures four "
+        "pieces of the built-in suites in three visits, plain and followed by a busy loop of 3, 5, 10 and 20% of its "
+        "own time, in the timed part of every rank. This page is what `scripts/evidence/analyse.py` printed.",
+        "",
+        _table(["case", "median", "launches differ by (sd of logs)", "over 1 ms and within 3%"], rows),
+    ])  # fmt: skip
+
+
+def _launches(runs: Iterable[Result]) -> int:
+    return sum(len({record["launch"] for record in run.measurements}) for run in runs)
+
+
+def spreads(runs: Sequence[Result]) -> dict[str, tuple[float, float]]:
+    """Case -> median seconds, and the standard deviation of the logarithms of all launch medians."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        for case, group in frame.groups([run]).items():
+            found[case] += group.view.medians
+    return {
+        case: (median(values), float(np.log(values).std(ddof=1))) for case, values in found.items() if len(values) > 1
+    }
+
+
+def is_steady(of_case: tuple[float, float]) -> bool:
+    return of_case[0] >= LONG_SECONDS and of_case[1] <= STEADY
+
+
+def neighbours(runs: Sequence[Result]) -> Iterator[tuple[Result, Result]]:
+    """Each run and the next."""
+    return itertools.pairwise(runs)
+
+
+def false_alarms(runs: Sequence[Result]) -> str:
+    """A/A comparisons: each run against the next, and against every other."""
+    close = [compare([one], [[two]]) for one, two in neighbours(runs)]
+    far = [compare([one], [[two]]) for index, one in enumerate(runs) for two in runs[index + 2 :]]
+    rows = [
+        ["`bench compare`, each run and the next", *_shares(close)],
+        ["`bench compare`, all other pairs of runs", *_shares(far)],
+    ]
+    pairs = [(ab_sides(window, 0, 0), ab_sides(window, 0, 1)) for window in windows(runs, 10)]
+    rows.append(["`bench ab`, 10 pairs, both sides unchanged", *_shares([compare([a], [[b]]) for a, b in pairs])])
+    for name, alarm in CONTRAST.items():
+        flags = [alarm(one, two) for one, two in neighbours(runs)]
+        hits, total = sum(sum(each) for each in flags), sum(len(each) for each in flags)
+        rows.append(
+            [name, str(len(flags)), str(total), f"{100 * hits / total:.1f}%", "-", f"{100 * (1 - hits / total):.1f}%"]
+        )
+    heads = ["method", "comparisons", "cases", "called faster or slower", "unclear", "same"]
+    return "\n## False alarms: nothing has changed\n\n" + _table(heads, rows)
+
+
+def _shares(found: Sequence[Comparison]) -> list[str]:
+    counts: Counter[str] = sum((each.counts() for each in found), Counter())
+    total = sum(counts.values())
+    shares = [counts["slower"] + counts["faster"], counts["unclear"], counts["same"]]
+    return [str(len(found)), str(total), *(f"{100 * share / total:.2f}%" for share in shares)]
+
+
+def pooled(result: Result) -> dict[str, np.ndarray[Any, Any]]:
+    """Case -> every sample of all launches in one heap, as tools that know no launches take them."""
+    return {case: group.view.all_seconds for case, group in frame.groups([result]).items()}
+
+
+def pytest_benchmark_alarms(one: Result, two: Result) -> list[bool]:
+    """`--benchmark-compare-fail=median:5%`: the new median is more than 5% above the old; or below, to count both."""
+    old, new = pooled(one), pooled(two)
+    return [abs(median(new[case]) / median(old[case]) - 1) > 0.05 for case in old if case in new]
+
+
+def pyperf_alarms(one: Result, two: Result) -> list[bool]:
+    """`pyperf compare_to`: its own two-sample t test on all values, two-tailed, 95%."""
+    from pyperf._utils import is_significant  # type: ignore[import-not-found, unused-ignore]
+
+    old, new = pooled(one), pooled(two)
+    return [bool(is_significant(old[case].tolist(), new[case].tolist())[0]) for case in old if case in new]
+
+
+CONTRAST: dict[str, Callable[[Result, Result], list[bool]]] = {
+    "pytest-benchmark, `compare-fail=median:5%` (either way)": pytest_benchmark_alarms,
+    "pyperf `compare_to`, significant": pyperf_alarms,
+}
+
+
+def relabelled(result: Result, slower: int, launches: dict[int, int] | None = None, **options: Any) -> Result:
+    """A run in which the plain pieces have been replaced by those that are so much slower.
+
+    The others stay, so that a comparison holds changed and unchanged cases. `launches` picks some and renumbers them.
+    """
+    records = []
+    for record in result.measurements:
+        if launches is not None and record["launch"] not in launches:
+            continue
+        percent = record["params"]["slower_percent"]
+        if percent == 0 and slower:
+            continue
+        named = record if launches is None else record | {"launch": launches[record["launch"]]}
+        records.append(named)
+        if percent == slower and slower:
+            records.append(named | {"case": plain(record["case"]), "params": record["params"] | {"slower_percent": 0}})
+    header = result.header | {"plan": result.plan | {"options": options}}
+    return replace(result, header=header, measurements=tuple(records))
+
+
+def plain(case: str) -> str:
+    return case.partition("[")[0]
+
+
+def _power(found: Sequence[Comparison], keep: Callable[[str], bool]) -> list[str]:
+    """Of the slower pieces in all comparisons: how many were found, and how many fail a 5% gate."""
+    rows = [row for each in found for row in each.cases if plain(row["case"]) == row["case"] and keep(row["case"])]
+    if not rows:
+        return ["-", "-", "-"]
+    rulings = [rule(each, GATE) for each in found]
+    failing = {id(row) for ruling in rulings if ruling is not None for row in ruling.failing}
+    detected = sum(row["verdict"] == "slower" for row in rows)
+    gated = sum(id(row) in failing for row in rows)
+    return [str(len(rows)), f"{100 * detected / len(rows):.0f}%", f"{100 * gated / len(rows):.0f}%"]
+
+
+def kinds(spread: dict[str, tuple[float, float]]) -> dict[str, Callable[[str], bool]]:
+    """Which cases are told apart."""
+    return {
+        "all four": lambda case: True,
+        "over 1 ms": lambda case: spread[case][0] >= LONG_SECONDS,
+        "over 1 ms, launches within 3%": lambda case: is_steady(spread[case]),
+    } | {case.partition("/")[2]: (lambda case, own=case: case == own) for case in spread if plain(case) == case}
+
+
+def power_of_compare(runs: Sequence[Result], spread: dict[str, tuple[float, float]]) -> str:
+    """Runs side by side: each against later ones, in which the plain pieces are slower."""
+    rows = []
+    for num_runs in (1, 2, 3):
+        for percent in LEVELS:
+            starts = range(len(runs) - 2 * num_runs + 1)
+            found = [
+                compare(
+                    [relabelled(run, 0) for run in runs[start : start + num_runs]],
+                    [[relabelled(run, percent) for run in runs[start + num_runs : start + 2 * num_runs]]],
+                )
+                for start in starts
+            ]
+            for name, keep in kinds(spread).items():
+                counted = _power(found, keep)
+                if counted[0] != "-":
+                    rows.append([f"{3 * num_runs} against {3 * num_runs}", f"{percent}%", name, *counted])
+    heads = ["launches", "slower by", "cases", "judged", "detected", "fails a 5% gate"]
+    text = "\n## Power of `bench compare`: four of twenty cases are slower\n\n"
+    return text + _table(heads, rows)
+
+
+def windows(runs: Sequence[Result], num_pairs: int) -> Iterator[list[tuple[Result, int]]]:
+    """Consecutive launches, enough for so many pairs; each window begins at another run."""
+    launches = [(run, launch) for run in runs for launch in sorted({r["launch"] for r in run.measurements})]
+    for start in range(0, len(launches) - 2 * num_pairs + 1, 3):
+        yield launches[start : start + 2 * num_pairs]
+
+
+def ab_sides(window: Sequence[tuple[Result, int]], percent: int, side: int) -> Result:
+    """One side of an alternation: of launches 0 1, 3 2, 4 5, 7 6, ... the first (a) or the second (b) of each pair."""
+    parts = []
+    for pair in range(len(window) // 2):
+        run, launch = window[2 * pair + (side if pair % 2 == 0 else 1 - side)]
+        own = {"id": "evidence", "side": "ab"[side], "setting": f"{percent}% slower"}
+        parts.append(relabelled(run, percent, {launch: pair}, pair=own))
+    measurements = tuple(record for part in parts for record in part.measurements)
+    return replace(parts[0], measurements=measurements)
+
+
+def power_of_ab(runs: Sequence[Result], spread: dict[str, tuple[float, float]]) -> str:
+    """Launches in turn, as `bench ab` makes them: the same launches, taken two by two."""
+    rows = []
+    for num_pairs in PAIRS:
+        for percent in LEVELS:
+            found = [
+                compare([ab_sides(window, 0, 0)], [[ab_sides(window, percent, 1)]])
+                for window in windows(runs, num_pairs)
+            ]
+            for name, keep in kinds(spread).items():
+                counted = _power(found, keep)
+                if counted[0] != "-":
+                    rows.append([str(num_pairs), f"{percent}%", name, *counted])
+    heads = ["pairs", "slower by", "cases", "judged", "detected", "fails a 5% gate"]
+    return "\n## Power of `bench ab`: the same launches in pairs\n\n" + _table(heads, rows)
+
+
+def coverage(runs: Sequence[Result]) -> str:
+    """How often a run's printed interval holds the median of all launches of the other runs."""
+    views: list[dict[str, CaseView]] = [{c: g.view for c, g in frame.groups([run]).items()} for run in runs]
+    held: dict[str, list[bool]] = defaultdict(list)
+    for index, own in enumerate(views):
+        for case, view in own.items():
+            others = [value for other in (*views[:index], *views[index + 1 :]) for value in _medians(other, case)]
+            if view.interval is not None and len(view.medians) > 1 and others:
+                held[case].append(view.interval.low <= median(others) <= view.interval.high)
+    every = [each for flags in held.values() for each in flags]
+    rows = [[case, str(len(flags)), f"{100 * np.mean(flags):.1f}%"] for case, flags in held.items()]
+    error = math.sqrt(0.95 * 0.05 / len(every))
+    note = f"Standard error of the whole, were all independent: {100 * error:.1f}%."
+    heads = ["case", "intervals", "hold the median of the others"]
+    whole = ["all", str(len(every)), f"{100 * np.mean(every):.1f}%"]
+    return "\n## Coverage of the 95% interval of a run\n\n" + _table(heads, [whole, *rows]) + f"\n\n{note}"
+
+
+def _medians(views: dict[str, CaseView], case: str) -> tuple[float, ...]:
+    return views[case].medians if case in views else ()
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, [":---"] + ["---:"] * (len(heads) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
