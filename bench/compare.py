@@ -202,10 +202,9 @@ def _judged(built: Sequence[Side], wanted: Sequence[_Metric], threshold: float, 
                     continue
                 suite = base.groups[case].leader["suite"]
                 rows.append(_row(suite, case, metric, new, *held))
+                one_logs, two_logs = ([math.log(value) for value in side.values()] for side in held)
                 kind = f"{metric.name}/{suite}"
-                launches.append(
-                    verdict.Launches(*map(_logs, held), kind=kind, lower_is_better=metric.better == "lower")
-                )
+                launches.append(verdict.Launches(one_logs, two_logs, kind, metric.better == "lower"))
     if not rows and not any(row["status"] != "ok" for row in _not_ok(built)):
         raise BenchError(f"--metric {', '.join(metric.name for metric in wanted)}: no common case has it")
     return [row | _plain(judged) for row, judged in zip(rows, verdict.judge(launches, threshold, paired), strict=True)]
@@ -231,10 +230,6 @@ def _in_pairs(one: _Values, two: _Values) -> tuple[_Values, _Values]:
     """What both have, in one order."""
     common = [launch for launch in one if launch in two]
     return {launch: one[launch] for launch in common}, {launch: two[launch] for launch in common}
-
-
-def _logs(values: _Values) -> list[float]:
-    return [math.log(value) for value in values.values()]
 
 
 def _row(suite: str, case: str, metric: _Metric, new: Side, one: _Values, two: _Values) -> Row:

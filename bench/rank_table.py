@@ -34,7 +34,8 @@ def text(results: Sequence[Result], output: str = "table", colour: bool = False)
     by_file: dict[str, list[Row]] = {}
     for row in rows:
         by_file.setdefault(row["file"], []).append(row)
-    return render([_table(file, own) for file, own in by_file.items()] or [Table("No rank was timed", (), ())], output, colour)
+    tables = [_table(file, own) for file, own in by_file.items()] or [Table("No rank was timed", (), ())]
+    return render(tables, output, colour)
 
 
 def rank_rows(results: Sequence[Result]) -> list[Row]:

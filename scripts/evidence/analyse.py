@@ -4,7 +4,7 @@
 
 FOLDER holds the runs that `collect.py` made, each of three launches. Every figure comes from the product's own code:
 the runs are handed to `bench.compare` and `bench.frame` as they are, or, where a slow-down is to be found, with a
-slower piece in the place of the plain one. For contrast: pytest-benchmark's rule and pyperf's test, on the same samples.
+slower piece in the place of the plain one. For contrast: pytest-benchmark's rule and pyperf's test on the same.
 """
 
 from __future__ import annotations
