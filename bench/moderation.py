@@ -43,8 +43,8 @@ def moderate(variances: ArrayLike, degrees: ArrayLike) -> Moderated:
 
     [case] each. A variance is only ever raised: a case whose launches were seen to differ more than the others' keeps
     that. limma lowers it, too; here that made alarms of disturbed cases (0.6% of unchanged ones in place of 0.2%, see
-    results/evidence), since launches are disturbed in spells. A case without degrees of its own has variance NaN. A variance of 0 (a clock too coarse
-    for the case) says nothing of the others and is left as it is.
+    results/evidence), since launches are disturbed in spells. A case without degrees of its own has variance NaN. A
+    variance of 0 (a clock too coarse for the case) says nothing of the others and is left as it is.
     """
     own, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
     told = (free > 0) & (own > 0)
