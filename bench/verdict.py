@@ -134,7 +134,9 @@ def _judged(
         reason = "the interval holds both no change and more than the threshold"
         if p <= FALSE_DISCOVERIES:
             reason = f"among {num_cases} cases, chance alone brings up such a change"
-        needed = launches_needed(estimate, threshold, paired)
+        # Where chance among many cases stands in the way, what holds for each of them by itself would settle it.
+        confidence = 1 - FALSE_DISCOVERIES / (num_cases if p <= FALSE_DISCOVERIES else 1)
+        needed = launches_needed(estimate, threshold, paired, confidence)
     return Judged(_change(estimate.shift), low, high, p, q, verdict, reason, needed)
 
 
@@ -158,7 +160,9 @@ def _verdict(shift: float, low: float, high: float, q: float, threshold: float, 
     return "slower" if (shift > 0) == lower_is_better else "faster"
 
 
-def launches_needed(estimate: _Estimate, threshold: float, paired: bool) -> int | None:
+def launches_needed(
+    estimate: _Estimate, threshold: float, paired: bool, confidence: float = statistics.CONFIDENCE
+) -> int | None:
     """The fewest launches a side (paired: pairs) at which the same shift and variance would be settled.
 
     Settled: an interval within the threshold, or one that excludes no change.
@@ -167,7 +171,7 @@ def launches_needed(estimate: _Estimate, threshold: float, paired: bool) -> int 
     size = 1
     while (size := max(size + 1, size * 21 // 20)) <= MOST_LAUNCHES:
         degrees, scale = (size - 1, 1 / size) if paired else (2 * size - 2, 2 / size)
-        half = estimate._replace(degrees=max(degrees, estimate.degrees), scale=scale).half()
+        half = estimate._replace(degrees=max(degrees, estimate.degrees), scale=scale).half(confidence)
         inside = math.exp(distance + half) - 1 <= threshold and 1 - math.exp(-distance - half) <= threshold
         if inside or half < distance:
             return size

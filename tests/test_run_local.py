@@ -59,8 +59,9 @@ def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
             for m in file.measurements
             if (m["case"], m["launch"]) == (record["case"], record["launch"])
         ]
-        assert record["visit_samples"] == parts
-        assert record["stop"]["samples"] == len(record["variants"]["full"]["nanoseconds"][1]) == sum(parts)
+        counted = record["visit_samples"]  # a visit that the hypervisor disturbed may not count
+        assert all(number in (0, part) for number, part in zip(counted, parts, strict=True))
+        assert record["stop"]["samples"] == len(record["variants"]["full"]["nanoseconds"][1]) == sum(counted) > 0
 
 
 def test_show_reads_what_run_saved(tmp_path: Path) -> None:
@@ -191,7 +192,8 @@ def test_an_interrupted_launch_is_finished_visit_by_visit(tmp_path: Path) -> Non
     assert f"{4 - len(done)} to do" in resumed.stderr
     for record in load(file.path).latest():
         assert len(record["visit_samples"]) == 2
-        assert all(record["visit_samples"])  # the calls in a sample are those of before
+        assert any(record["visit_samples"])
+        assert not [note for note in record["notes"] if "unlike calls" in note]  # those in a sample are those of before
 
 
 def test_a_killed_parent_leaves_no_orphans(tmp_path: Path) -> None:
