@@ -87,10 +87,8 @@ def among(results: Sequence[Result], by: str, outlier: float = outliers.OUTLIER,
         raise BenchError(f"--among {by}: there are {', '.join(SOURCES)}")
     members = SOURCES[by](results, allow_unlike)
     if len(members) < 2:
-        other = "--among rank" if by == "host" else "--among host"
-        raise BenchError(
-            f"--among {by}: there is one {by}, {members[0].name}; name the files of several, or take {other}"
-        )
+        remedy = {"host": "the files of several hosts, or take --among rank", "rank": "a file of several ranks"}[by]
+        raise BenchError(f"--among {by}: there is one {by}, {members[0].name}; name {remedy}")
     if not allow_unlike:
         _refuse_unlike(by, members)
     return judge(members, by, outlier)

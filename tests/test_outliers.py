@@ -127,7 +127,7 @@ def test_qn_estimates_the_standard_deviation(num: int) -> None:
 
 
 def test_qn_by_hand() -> None:
-    # Distances 1, 2, 3, 4, 5, 7 of 0, 1, 3, 7... of four values: h = 3, k = 3; pairs 1, 2, 3, 4, 6, 7.
+    # The distances of 0, 1, 3, 7 are 1, 2, 3, 4, 6, 7; h = 3 and so k = 3.
     (scale,) = outliers.qn(np.array([[7.0, 0.0, 1.0, 3.0]]))
     assert scale == pytest.approx(2.21914 * 0.512 * 3)
 
@@ -143,18 +143,19 @@ def test_the_score_has_the_tails_that_are_claimed(num_siblings: int) -> None:
     assert 0.0005 < beyond.mean() < 0.0012  # with few siblings it errs on the careful side
 
 
+def alarms(num_hosts: int, num_fleets: int, seed: int) -> int:
+    """Fleets of equals with an alarm; without a practical threshold, so that chance alone is looked at."""
+    random = np.random.default_rng(seed)
+    fleets = [outliers.judge(a_fleet(random, num_hosts), outlier=0.0) for _ in range(num_fleets)]
+    return sum(any(each.verdict in ("slower", "faster") for row in fleet for each in row) for fleet in fleets)
+
+
 def test_no_false_alarm_among_64_equals() -> None:
-    random = np.random.default_rng(7)
-    alarms = sum(bool(found(a_fleet(random, 64)) | found(a_fleet(random, 64), "faster")) for _ in range(40))
-    assert alarms <= 2
+    assert alarms(64, 40, seed=7) <= 2
 
 
 def test_no_false_alarm_among_few_equals() -> None:
-    """200 fleets of 8; without a practical threshold, so that chance alone is looked at."""
-    random = np.random.default_rng(8)
-    fleets = [outliers.judge(a_fleet(random, 8), outlier=0.0) for _ in range(200)]
-    alarms = sum(any(each.verdict in ("slower", "faster") for row in fleet for each in row) for fleet in fleets)
-    assert alarms <= 10
+    assert alarms(8, 200, seed=8) <= 10
 
 
 def test_a_slow_host_is_found() -> None:
