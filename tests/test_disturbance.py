@@ -84,7 +84,7 @@ def test_what_a_container_hides_is_unknown(tmp_path: Path, stat: str) -> None:
 
 
 def test_version_1_counts_nanoseconds(tmp_path: Path) -> None:
-    files = {
+    files: dict[str, object] = {
         "proc/self/cgroup": "1:cpu:/",
         "proc/self/mountinfo": "32 31 0:29 / /cg rw - cgroup cgroup rw,cpu",
         "cg/cpu.stat": "nr_periods 9\nnr_throttled 4\nthrottled_time 2500000000",
@@ -208,7 +208,12 @@ def test_the_own_process_is_watched_for_real() -> None:
 
 def test_nothing_is_read_after_work_that_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = []
-    monkeypatch.setattr(Probe, "read", lambda self: reads.append(START) or START)
+
+    def read(probe: Probe) -> Reading:
+        reads.append(probe)
+        return START
+
+    monkeypatch.setattr(Probe, "read", read)
     with pytest.raises(ValueError, match="boom"), watching(CPU, "here"):
         raise ValueError("boom")
     assert len(reads) == 1

@@ -81,6 +81,12 @@ def test_modes_are_described_by_their_medians_and_shares() -> None:
     assert found.slow_share == pytest.approx(1 / 3)
 
 
+def test_two_modes_of_equal_samples_each_are_no_coarse_clock() -> None:
+    found = stability.modes([1e-3, 4e-3] * 20)
+    assert found is not None
+    assert (found.fast_seconds, found.slow_seconds, found.slow_share) == (1e-3, 4e-3, 0.5)
+
+
 def test_two_modes_ten_percent_apart_concern_nobody() -> None:
     assert rate(stability.modes, two(0.5, 1.1, 0.005), (200,)) == 0
 
