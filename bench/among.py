@@ -11,19 +11,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench import exit_code, outliers, sides
-from bench.environment import differences
+from bench import gate, metrics, outliers, sides
 from bench.equals import SOURCES, Member, equals
 from bench.errors import BenchError
 from bench.frame import Row
 from bench.gate import Ruling
 from bench.headers import RANK_FIELDS
+from bench.table import show_share
 
 if TYPE_CHECKING:
     from bench.equals import Key
     from bench.result import Result
 
-METRIC = "seconds_median"
 SHOWN = 3
 """Names that a line gives before it counts the rest."""
 _OWN_FIELDS = frozenset({"label", "host.hostname", "rank.cpu_affinity", "rank.visible_devices"})
@@ -118,6 +117,7 @@ def judge(
     beyond = [row for _, row in rows if row["verdict"] in ("slower", "faster")]
     counts = Counter(row["member"] for row in beyond if row["verdict"] == "slower")
     beyond.sort(key=lambda row: (row["verdict"] != "slower", -counts[row["member"]], row["member"], -row["ratio"]))
+    results = [member.results[0] for member in members]
     sizes = [each.logs.size for case in cases.values() for each in case.members.values()]
     return Among(
         by=by,
@@ -125,7 +125,7 @@ def judge(
         outlier=outlier,
         num_cases=len(cases),
         num_launches=(min(sizes), max(sizes)),
-        shared=_shared(members),
+        shared=sides.common_facts(results),
         differences=tuple(_differing(members)),
         rows=tuple(beyond),
         unclear=tuple(row for _, row in rows if row["verdict"] == "unclear"),
@@ -138,7 +138,7 @@ def _row(key: Key, judged: outliers.Judged) -> Row:
     return {
         "member": judged.member,
         **key._asdict(),
-        "metric": METRIC,
+        "metric": metrics.TIME,
         "value": judged.value,
         "siblings_median": judged.centre,
         "siblings_low": judged.low,
@@ -151,15 +151,12 @@ def _row(key: Key, judged: outliers.Judged) -> Row:
     }
 
 
-def _shared(members: Sequence[Member]) -> Row:
-    """The facts of a run that are the same for all."""
-    known = [sides.facts(member.results[0]) for member in members]
-    return {name: value for name, value in known[0].items() if all(each.get(name) == value for each in known[1:])}
-
-
 def _differing(members: Sequence[Member]) -> list[Row]:
     """Every field that is not the same for all, with who has which value."""
-    fields = _rank_fields(members) if members[0].rank is not None else _host_fields(members)
+    if members[0].rank is None:
+        fields = sides.field_values([member.results[0] for member in members])
+    else:
+        fields = _rank_fields(members)
     found = []
     for name, values in fields.items():
         holders: dict[str, list[str]] = {}
@@ -171,18 +168,6 @@ def _differing(members: Sequence[Member]) -> list[Row]:
             common = sorted(holders, key=lambda text: -len(holders[text]))
             found.append({"field": name, "values": [{"value": kept[t], "members": holders[t]} for t in common]})
     return found
-
-
-def _host_fields(members: Sequence[Member]) -> dict[str, list[Any]]:
-    """Field -> value of each member."""
-    first = members[0].results[0]
-    known = [sides.facts(member.results[0]) for member in members]
-    fields = {name: [each.get(name) for each in known] for name in dict.fromkeys(n for each in known for n in each)}
-    for index, member in enumerate(members):
-        for name, base, value in differences(first.environment, member.results[0].environment):
-            if name not in known[0]:
-                fields.setdefault(name, [base] * len(members))[index] = value
-    return fields
 
 
 def _rank_fields(members: Sequence[Member]) -> dict[str, list[Any]]:
@@ -218,23 +203,11 @@ def rule(found: Among, fail_slower: float, min_decided: float = 0.0) -> Ruling:
     told = {_case(row) for row in failing}
     unsure = {_case(row) for row in found.unclear if row["ratio"] - 1 > fail_slower}
     decided = found.num_cases - len((unsure | {tuple(key) for key in found.undecided}) - told)
-    counts = f"decided {decided} of {found.num_cases} cases"
-    if failing:
-        slow = brief(list(dict.fromkeys(str(row["member"]) for row in failing)))
-        line = f"Gate: FAILED; {counts}; slower than the siblings by more than {100 * fail_slower:g}%: {slow}"
-        return Ruling(line, exit_code.GATE, tuple(failing))
-    if decided == 0 or decided < min_decided * found.num_cases:
-        remedy = f"it needs at least {outliers.MIN_SIBLINGS + 1} {found.by}s, or several launches of each"
-        return Ruling(f"Gate: FAILED; {counts}; too few: {remedy}", exit_code.USAGE)
-    return Ruling(f"Gate: passed; {counts}", exit_code.OK)
+    slow = brief(list(dict.fromkeys(str(row["member"]) for row in failing)))
+    why = [f"slower than the siblings by more than {show_share(fail_slower)}: {slow}"] if failing else []
+    needs = f"too few: it needs at least {outliers.MIN_SIBLINGS + 1} {found.by}s, or several launches of each"
+    return gate.ruling(decided, found.num_cases, why, needs, min_decided, failing)
 
 
 def _case(row: Row) -> tuple[str, str, str | None]:
     return row["suite"], row["case"], row["variant"]
-
-
-def show(found: Among, form: str = "table", colour: bool = False) -> str:
-    """What was found in a format, ready to print; see `bench.among_tables`."""
-    from bench import among_tables
-
-    return among_tables.show(found, form, colour)

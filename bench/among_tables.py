@@ -12,6 +12,7 @@ from bench.table import (
     MISSING,
     Column,
     Table,
+    brief_text,
     column,
     csv_text,
     json_text,
@@ -19,11 +20,10 @@ from bench.table import (
     show_count,
     show_number,
     show_seconds,
-    show_text,
+    show_share,
+    text_column,
 )
 
-MAX_SHOWN = 80
-"""Characters of a value in a table; JSON has all of them."""
 _SMALLEST_P = 0.001
 _JSON_FIELDS = ("by", "members", "outlier", "num_cases", "shared", "differences")
 
@@ -52,11 +52,11 @@ def as_object(found: Among) -> dict[str, Any]:
 
 def tables(found: Among) -> list[Table]:
     """What all share, what differs, who stands out, which cases only some have; the summary is the last line."""
-    shared = [f"{name}: {_brief(value)}" for name, value in found.shared.items() if value is not None]
+    shared = [f"{name}: {brief_text(value)}" for name, value in found.shared.items() if value is not None]
     head = f"{len(found.members)} {found.by}s in {found.num_cases} cases: {brief(found.members)}"
     parts = [Table("Equals", (), (), (head,)), Table("Shared by all", (), (), tuple(shared or ("nothing",)))]
     if found.differences:
-        columns = (_text("field", "field"), Column("values", _values, "left"))
+        columns = (text_column("field"), Column("values", _values, "left"))
         parts.append(Table("Differences", columns, found.differences))
     if found.partial:
         parts.append(_partial(found))
@@ -68,13 +68,13 @@ def tables(found: Among) -> list[Table]:
 def outlier_table(found: Among) -> Table:
     """The rows that stand out, and what is to be known of them."""
     columns = (
-        _text("member", found.by),
+        text_column("member", found.by),
         Column("case", _case, "left"),
         column("value", "time", show_seconds),
         column("siblings_median", "siblings' median", show_seconds),
         Column("siblings' range", _range),
         column("ratio", "ratio", lambda value: f"{show_number(value)}x"),
-        _text("verdict", "verdict"),
+        text_column("verdict"),
         column("adjusted_p", "adjusted p", _p_value),
     )
     return Table("Standing out", columns, found.rows, tuple(_notes(found)))
@@ -83,8 +83,8 @@ def outlier_table(found: Among) -> Table:
 def _notes(found: Among) -> list[str]:
     notes = [] if found.rows else ["none"]
     notes.append(
-        f"Standing out: at least {100 * found.outlier:g}% from the siblings' median, and more than chance explains "
-        f"({100 * outliers.FALSE_DISCOVERIES:g}% false discoveries over all {found.by}s and cases)."
+        f"Standing out: at least {show_share(found.outlier)} from the siblings' median, and more than chance explains "
+        f"({show_share(outliers.FALSE_DISCOVERIES)} false discoveries over all {found.by}s and cases)."
     )
     if found.unclear:
         told = list(dict.fromkeys(f"{row['member']}: {_case(row)}" for row in found.unclear))
@@ -108,10 +108,6 @@ def _partial(found: Among) -> Table:
     return Table(f"Not on every {found.by}", columns, found.partial)
 
 
-def _text(key: str, head: str) -> Column:
-    return column(key, head, show_text, "left")
-
-
 def _case(row: Mapping[str, Any]) -> str:
     return str(row["case"]) if row["variant"] is None else f"{row['case']} {row['variant']}"
 
@@ -131,9 +127,4 @@ def _lacking(row: Mapping[str, Any]) -> str:
 
 
 def _values(row: Mapping[str, Any]) -> str:
-    return "; ".join(f"{_brief(each['value'])}: {brief(each['members'])}" for each in row["values"])
-
-
-def _brief(value: Any) -> str:
-    text = show_text(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+    return "; ".join(f"{brief_text(each['value'])}: {brief(each['members'])}" for each in row["values"])

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 from bench import frame, metrics, sides, statistics, verdict
 from bench.errors import BenchError
 from bench.frame import Group, Row
+from bench.metrics import TIME
 from bench.pairs import are_paired
 from bench.parse import as_size
 from bench.result import Result
 from bench.sides import Side
 from bench.suite import format_param
 
-TIME = "seconds_median"
 _Values = dict[int, float]
 """Launch -> the metric in it."""
 
@@ -88,16 +88,17 @@ def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: 
     settings = settings or Settings()
     built = _sides([base, *news], settings)
     wanted = [_metric(name, [result for side in built for result in side.results]) for name in settings.metrics]
-    for side in built[1:]:
-        _refuse_strangers(built[0], side)
+    first, *others = built
+    for side in others:
+        _refuse_strangers(first, side)
     paired = settings.by is not None or _are_pairs(built)
     return Comparison(
         sides=tuple(built),
         shared=sides.shared(built),
         differences=tuple(sides.differing(built)),
         cases=tuple(_judged(built, wanted, settings.threshold, paired)),
-        only_base=tuple(_lacking(built)),
-        only_new=tuple(_added(built)),
+        only_base=tuple(row for new in others for row in _not_in(first, new, new.name)),
+        only_new=tuple(row for new in others for row in _not_in(new, first, new.name)),
         not_ok=tuple(_not_ok(built)),
         paired=paired,
         threshold=settings.threshold,
@@ -205,13 +206,9 @@ def _judged(built: Sequence[Side], wanted: Sequence[_Metric], threshold: float, 
                 one_logs, two_logs = ([math.log(value) for value in side.values()] for side in held)
                 kind = f"{metric.name}/{suite}"
                 launches.append(verdict.Launches(one_logs, two_logs, kind, metric.better == "lower"))
-    if not rows and not any(row["status"] != "ok" for row in _not_ok(built)):
+    if not rows and not _not_ok(built):
         raise BenchError(f"--metric {', '.join(metric.name for metric in wanted)}: no common case has it")
-    return [row | _plain(judged) for row, judged in zip(rows, verdict.judge(launches, threshold, paired), strict=True)]
-
-
-def _plain(judged: verdict.Judged) -> Row:
-    return {name: getattr(judged, name) for name in judged.__dataclass_fields__}
+    return [row | vars(judged) for row, judged in zip(rows, verdict.judge(launches, threshold, paired), strict=True)]
 
 
 def _values(group: Group, metric: _Metric) -> _Values:
@@ -256,23 +253,12 @@ def _estimate(name: str, values: Sequence[float]) -> Row:
     }
 
 
-def _lacking(built: Sequence[Side]) -> list[Row]:
-    base, *news = built
+def _not_in(side: Side, other: Side, name: str) -> list[Row]:
+    """What a side has and another lacks, with a side's name."""
     return [
-        {"case": case, "name": new.name, "status": group.status}
-        for new in news
-        for case, group in base.groups.items()
-        if case not in new.groups
-    ]
-
-
-def _added(built: Sequence[Side]) -> list[Row]:
-    base, *news = built
-    return [
-        {"case": case, "name": new.name, "status": group.status}
-        for new in news
-        for case, group in new.groups.items()
-        if case not in base.groups
+        {"case": case, "name": name, "status": group.status}
+        for case, group in side.groups.items()
+        if case not in other.groups
     ]
 
 

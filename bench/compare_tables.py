@@ -7,24 +7,26 @@ from functools import partial
 from typing import Any
 
 from bench import verdict
-from bench.compare import TIME, Comparison
+from bench.compare import Comparison
 from bench.frame import Row
+from bench.metrics import TIME
 from bench.sides import Side
 from bench.table import (
     MISSING,
     Column,
     Table,
+    brief_text,
     column,
     csv_text,
     json_text,
     render,
     show_number,
     show_seconds,
+    show_share,
     show_text,
+    text_column,
 )
 
-MAX_SHOWN = 80
-"""Characters of a differing value in a table; JSON has all of them."""
 MAX_MARKDOWN = 60_000
 """Bytes that a comment on a pull request may have, with room below GitHub's 65,536 characters."""
 USELESS = 10.0
@@ -65,6 +67,7 @@ def show(
 
 def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
     """What `--format json` prints."""
+    counts = comparison.counts()
     return {
         "names": [side.name for side in comparison.sides],
         "paired": comparison.paired,
@@ -75,16 +78,16 @@ def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
         "only_base": list(comparison.only_base),
         "only_new": list(comparison.only_new),
         "not_ok": list(comparison.not_ok),
-        "counts": {name: comparison.counts()[name] for name in verdict.VERDICTS},
+        "counts": {name: counts[name] for name in verdict.VERDICTS},
     }
 
 
 def _tables(comparison: Comparison, rows: Sequence[Row], everything: bool) -> list[Table]:
-    shared = tuple(f"{name}: {_brief(value)}" for name, value in comparison.shared.items() if value is not None)
+    shared = tuple(f"{name}: {brief_text(value)}" for name, value in comparison.shared.items() if value is not None)
     tables = [Table("Shared by all", (), (), shared or ("nothing",))]
     if comparison.differences:
         values = [_value_of(index, side) for index, side in enumerate(comparison.sides)]
-        tables.append(Table("Differences", (_text("field", "field"), *values), comparison.differences))
+        tables.append(Table("Differences", (text_column("field"), *values), comparison.differences))
     tables.append(_cases(comparison, rows, everything))
     listed = (
         ("Only on the base", comparison.only_base, ("name", "not on")),
@@ -92,24 +95,15 @@ def _tables(comparison: Comparison, rows: Sequence[Row], everything: bool) -> li
     )
     for title, found, (key, head) in listed:
         if found:
-            tables.append(Table(title, (_text("case", "case"), _text(key, head), _text("status", "status")), found))
+            tables.append(Table(title, (text_column("case"), text_column(key, head), text_column("status")), found))
     if comparison.not_ok:
-        columns = [_text("name", "side"), *(_text(name, name) for name in ("case", "status", "reason"))]
+        columns = [text_column("name", "side"), *map(text_column, ("case", "status", "reason"))]
         tables.append(Table("Not ok", tuple(columns), comparison.not_ok))
     return tables
 
 
-def _text(key: str, head: str) -> Column:
-    return column(key, head, show_text, "left")
-
-
 def _value_of(index: int, side: Side) -> Column:
-    return Column(side.name, lambda row: _brief(row["values"][index]), "left")
-
-
-def _brief(value: Any) -> str:
-    text = show_text(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+    return Column(side.name, lambda row: brief_text(row["values"][index]), "left")
 
 
 def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool) -> Table:
@@ -121,14 +115,14 @@ def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool) -> Tab
     shown = [by_side for by_side in found.values() if everything or any(_is_news(row) for row in by_side.values())]
     notes: dict[str, int] = {}
     table_rows = tuple(_table_row(by_side, notes) for by_side in shown)
-    columns = [_text("case", "case")]
+    columns = [text_column("case")]
     if {row["metric"] for row in rows} - {TIME}:
-        columns.append(_text("metric", "metric"))
+        columns.append(text_column("metric"))
     columns += [column("base", base.name, show_text), column("base_spread", "±", show_text)]
     for new in news:
         columns += [Column(_head(key, new), partial(_cell, name=new.name, key=key)) for key in _NEW_CELLS]
     if notes:
-        columns.append(_text("marks", "notes"))
+        columns.append(text_column("marks", "notes"))
     numbered = tuple(f"[{number}] {note}" for note, number in notes.items())
     closing = _closing(comparison, len(found) - len(shown))
     return Table(_title(comparison), tuple(columns), table_rows, (*numbered, *closing))
@@ -230,8 +224,8 @@ def _closing(comparison: Comparison, num_hidden: int) -> list[str]:
     lines = [
         f"{total} verdicts: {words}{hidden}",
         "Values are geometric means of the launches' medians; ± is the farther end of their 95% interval. same: the "
-        f"interval of the change lies within {100 * comparison.threshold:g}%; slower, faster: it excludes no change, "
-        "false discoveries controlled at 5%.",
+        f"interval of the change lies within {show_share(comparison.threshold)}; slower, faster: it excludes no "
+        "change, false discoveries controlled at 5%.",
     ]
     if any(row["change_low"] is None for row in comparison.cases):
         lines.append("One launch a side has no error bar, so no verdict: measure with --launches 3, or use bench ab.")

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench import among, compare_tables, exit_code, github
-from bench.compare import TIME, Settings, compare
+from bench import among, among_tables, compare_tables, exit_code, github
+from bench.compare import Settings, compare
 from bench.errors import BenchError
 from bench.gate import Gate, Ruling, rule
 from bench.launch import environment_variables
+from bench.metrics import TIME
 from bench.outliers import OUTLIER
 from bench.parse import parse_share
 from bench.table import wants_colour
@@ -93,7 +94,7 @@ def present_among(results: Sequence[Result], by: str, outlier: str | None, optio
     share = OUTLIER if outlier is None else parse_share("--outlier", outlier)
     found = among.among(results, by, share, options.allow_unlike)
     ruling = None if gate.fail_slower is None else among.rule(found, gate.fail_slower, gate.min_decided)
-    click.echo(among.show(found, options.form, wants_colour(sys.stdout, environment_variables())), nl=False)
+    click.echo(among_tables.show(found, options.form, wants_colour(sys.stdout, environment_variables())), nl=False)
     return _say(ruling, options.form)
 
 

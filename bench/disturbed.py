@@ -101,21 +101,3 @@ def clock_fall(row: Mapping[str, Any]) -> float | None:
     """The share by which the clock fell during the case; None where unknown."""
     before, after = row.get("clock_before_hz"), row.get("clock_after_hz")
     return 1 - after / before if before and after else None
-
-
-def is_record(value: object) -> bool:
-    """Whether a file's `disturbance` can be read: missing, or lists of rows of numbers, texts and lists of texts."""
-    if value is None:
-        return True
-    if not isinstance(value, dict) or not all(isinstance(value.get(part, []), list) for part in ("hosts", "ranks")):
-        return False
-    rows = [row for part in ("hosts", "ranks") for row in value.get(part, [])]
-    return all(isinstance(row, dict) and all(_is_cell(*cell) for cell in row.items()) for row in rows)
-
-
-def _is_cell(key: str, value: object) -> bool:
-    if key == "host":
-        return isinstance(value, str)
-    if "reasons" in key:
-        return isinstance(value, list) and all(isinstance(each, str) for each in value)
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from bench import choices, disturbed, metrics
 from bench.errors import BenchError
 from bench.result import Record, Result, load_many
+from bench.visits import WORST_FIRST
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -35,7 +36,6 @@ TEXT_COLUMNS = (
     *choices.TEXT_COLUMNS,
     *disturbed.TEXT_COLUMNS,
 )
-_WORST_FIRST = ("invalid", "failed", "ok", "skipped")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Group:
     def status(self) -> str:
         """The worst of the launches; a launch that skipped the case does not spoil those that measured it."""
         found = {record["status"] for record in self.records}
-        return next(status for status in _WORST_FIRST if status in found)
+        return next(status for status in WORST_FIRST if status in found)
 
     @property
     def reason(self) -> str | None:

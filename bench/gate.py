@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench import exit_code
 from bench.errors import BenchError
-from bench.table import MISSING
+from bench.table import show_share
 
 if TYPE_CHECKING:
     from bench.compare import Comparison
@@ -64,29 +64,35 @@ def rule(comparison: Comparison, gate: Gate) -> Ruling | None:
             f"base ran on {base.architecture}, new on {other.architecture}: use bench ab, or --allow-unlike"
         )
     missing = _missing(comparison) if gate.fail_missing else []
+    why = [f"{len(missing)} missing or not ok: {', '.join(missing[:SHOWN])}"] if missing else []
     if gate.fail_slower is None:
         present = len(comparison.sides[0].groups) * (len(comparison.sides) - 1)
-        return _ruling([], missing, present, present, gate, None)
+        return ruling(present, present, why, _needs(present, comparison, gate), gate.min_decided)
     limit = gate.fail_slower
     failing = [row for row in comparison.cases if _least_slowdown(row) > limit and row["verdict"] == "slower"]
     passing = [row for row in comparison.cases if _most_slowdown(row) <= limit]
+    slower = [f"{len(failing)} slower by more than {show_share(limit)}"] if failing else []
     decided = len(failing) + len(passing)
-    return _ruling(failing, missing, decided, len(comparison.cases), gate, _launches_that_settle(comparison, gate))
+    needs = _needs(decided, comparison, gate)
+    return ruling(decided, len(comparison.cases), [*slower, *why], needs, gate.min_decided, failing)
 
 
-def _ruling(
-    failing: Sequence[Row], missing: Sequence[str], decided: int, total: int, gate: Gate, launches: int | None
+def ruling(
+    decided: int, total: int, why: Sequence[str], needs: str, min_decided: float, failing: Sequence[Row] = ()
 ) -> Ruling:
+    """Failed where there is a reason `why`; an error that says what it `needs` where too little could be decided."""
     counts = f"decided {decided} of {total} cases"
-    why = [f"{len(failing)} slower by more than {show_share(gate.fail_slower)}"] if failing else []
-    why += [f"{len(missing)} missing or not ok: {', '.join(missing[:SHOWN])}"] if missing else []
     if why:
         return Ruling("; ".join(["Gate: FAILED", counts, *why]), exit_code.GATE, tuple(failing))
-    if decided == 0 or decided < gate.min_decided * total:
-        wanted = "too few to say anything" if decided == 0 else f"fewer than {show_share(gate.min_decided)}"
-        needs = "more launches" if launches is None else f"about {launches} launches a side"
-        return Ruling(f"Gate: FAILED; {counts}; {wanted}: it needs {needs}", exit_code.USAGE)
+    if decided == 0 or decided < min_decided * total:
+        return Ruling(f"Gate: FAILED; {counts}; {needs}", exit_code.USAGE)
     return Ruling(f"Gate: passed; {counts}", exit_code.OK)
+
+
+def _needs(decided: int, comparison: Comparison, gate: Gate) -> str:
+    wanted = "too few to say anything" if decided == 0 else f"fewer than {show_share(gate.min_decided)}"
+    launches = _launches_that_settle(comparison, gate) if gate.fail_slower is not None else None
+    return f"{wanted}: it needs {'more launches' if launches is None else f'about {launches} launches a side'}"
 
 
 def _least_slowdown(row: Row) -> float:
@@ -121,7 +127,3 @@ def _launches_that_settle(comparison: Comparison, gate: Gate) -> int | None:
     if not needed:
         return UNKNOWN_SPREAD if any(row["change_low"] is None for row in comparison.cases) else None
     return int(needed[min(len(needed) - 1, round(gate.min_decided * len(needed)))])
-
-
-def show_share(share: float | None) -> str:
-    return MISSING if share is None else f"{100 * share:g}%"

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.import_nccl_rows import EXTRA_COLUMNS, OPTIONS, TOOL, Body, Row, Setup, operation, readings, version_text
-from bench.imported import Imported, Reading, Told, Unread, checked_ranks, mapping, number
+from bench.imported import Imported, Reading, Told, Unread, checked_ranks, json_value, mapping, number
 
 MAX_VERSION = 3
 _KEYS = ("args", "nccl_version", "results")
@@ -70,10 +70,7 @@ def read(text: str, told: Told) -> Imported:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise BenchError(f"no whole JSON ({error}); the run may have been cut off: import its text instead") from error
+    data = json_value(text, "the run may have been cut off: import its text instead")
     if not isinstance(data, dict) or not any(key in data for key in _KEYS):
         raise BenchError("no JSON of nccl-tests: it has none of " + ", ".join(_KEYS))
     version = data.setdefault("version", 1)

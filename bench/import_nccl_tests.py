@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.import_nccl_rows import EXTRA_COLUMNS, TOOL, Body, Row, Setup, operation, readings, version_text
-from bench.imported import Imported, Reading, Told, Unread, number
+from bench.imported import LAUNCHER_PREFIX, Imported, Reading, Told, Unread, number
 
 _START = re.compile(r"#\s*(nccl-tests version|rccl-tests: Version|Collective test starting|nThread\b)")
 _VERSION = re.compile(r"nccl-tests version (\S+)(?:.*nccl-library=(\d+))?")
@@ -26,8 +26,6 @@ _PROGRAM = re.compile(r"(\w+_perf)\b")
 _DEVICE = re.compile(r"#\s*Rank\s+(\d+)(?:\s+Group\s+(\d+))?\s+Pid\s+\d+ on\s+(\S+) device\s+\d+ \[[^\]]*\] (.*\S)")
 _OPTION = re.compile(r"(nThread|nGpus|minBytes|maxBytes) (\d+)|(?<!warmup )(agg iters|iters|graph|unalign): (\d+)")
 _STEP = re.compile(r"step: (\d+)\((factor|bytes)\)")
-_PREFIX = re.compile(r"\[\d+,\d+\]<std(?:out|err)>:|\d+:(?=\s)")
-"""What mpirun and srun -l put before a line."""
 _DEBUG = re.compile(r"[A-Za-z][\w.-]*:\d+:\d+ \[\d+\].*$")
 """A line of NCCL_DEBUG, which may begin in the middle of a row: host:process:thread [device] ..."""
 _ROW = re.compile(r"\d+\s+\d+\s+[a-z]|\d+(\s+\d+)?\s*$")
@@ -84,7 +82,7 @@ class _Reader:
         return self.runs[-1]
 
     def line(self, index: int, text: str) -> None:
-        text = _PREFIX.sub("", text.strip(), count=1).strip()
+        text = LAUNCHER_PREFIX.sub("", text.strip(), count=1).strip()
         if found := _NCCL_LINE.search(text):
             self.versions |= {k: v for k, v in zip(("nccl", "cuda"), found.groups(), strict=True) if v}
         if text.startswith("#"):

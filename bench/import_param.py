@@ -14,7 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.errors import BenchError
-from bench.imported import COLLECTIVE, Imported, Reading, Told, Unread, collective_work, mean_note, number
+from bench.imported import (
+    COLLECTIVE,
+    LAUNCHER_PREFIX,
+    Imported,
+    Reading,
+    Told,
+    Unread,
+    collective_work,
+    mean_note,
+    number,
+)
 from bench.suite import Params
 
 TOOL = "PARAM"
@@ -29,7 +39,6 @@ OPERATIONS: Mapping[str, tuple[str, Params]] = {
 
 _DTYPES = "bfloat16|float16|float32|float64|int8|int16|int32|int64|uint8|bool|half|float|double|long|int|byte"
 _ALIASES = {"half": "float16", "float": "float32", "double": "float64", "long": "int64", "int": "int32"}
-_PREFIX = re.compile(r"\d+:(?=\s)|\[\d+,\d+\]<std(?:out|err)>:")
 _TABLE = re.compile(r"COMMS-RES(?P<quant>-QUANT)?\s+(?P<heads>\S.*\(B\).*)")
 _ROW = re.compile(r"COMMS-RES(?P<label>-\S+)?\s+(?P<cells>.*)")
 _LABEL = re.compile(rf"-(?P<op>\w+?)-(?P<dtype>{_DTYPES})(?P<tag>\S*)")
@@ -60,7 +69,7 @@ def read(text: str, told: Told) -> Imported:
     found: list[Reading] = []
     unread: list[Unread] = []
     for index, line in enumerate(text.splitlines(), 1):
-        line = _PREFIX.sub("", line.strip(), count=1).strip()
+        line = LAUNCHER_PREFIX.sub("", line.strip(), count=1).strip()
         table, row = _TABLE.search(line), _ROW.search(line)
         if table is not None:
             setup.columns = _columns(table["heads"])

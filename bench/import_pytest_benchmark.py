@@ -18,7 +18,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.errors import BenchError
-from bench.imported import Imported, Reading, Told, Unread, checked_ranks, mapping, mean_note, number, safe_name
+from bench.imported import (
+    Imported,
+    Reading,
+    Told,
+    Unread,
+    checked_ranks,
+    json_value,
+    mapping,
+    mean_note,
+    number,
+    safe_name,
+)
 from bench.suite import Param, Params, is_param
 
 TOOL = "pytest-benchmark"
@@ -59,10 +70,7 @@ def read(text: str, told: Told) -> Imported:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise BenchError(f"no whole JSON ({error}); write it again with --benchmark-json") from error
+    data = json_value(text, "write it again with --benchmark-json")
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
         raise BenchError("no JSON of pytest-benchmark: it has no list `benchmarks`; name what --benchmark-json wrote")
     return data

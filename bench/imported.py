@@ -6,6 +6,7 @@ says so in a note, has no interval, and tells nothing of single ranks.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,9 @@ MAX_RANKS = 2**20
 """A file that states more is damaged."""
 MAX_UNREAD_CHARACTERS = 120
 """Of a line that could not be read, as it is kept."""
+
+LAUNCHER_PREFIX = re.compile(r"\[\d+,\d+\]<std(?:out|err)>:|\d+:(?=\s)")
+"""What mpirun and srun -l put before a line."""
 
 _OTHER_BUS_FACTORS = {"send_recv": (0, 1), "hypercube": (1, 0)}
 """Operations of other tools that bench lacks: bus bandwidth is algorithm bandwidth x (a (n - 1) / n + b)."""
@@ -125,6 +129,14 @@ def number(text: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return value if math.isfinite(value) else None
+
+
+def json_value(text: str, remedy: str) -> Any:
+    """What a JSON text holds. Raises BenchError with the remedy where it is not whole."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BenchError(f"no whole JSON ({error}); {remedy}") from error
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from bench.headers import architecture
 from bench.imported import Imported, Reading, Told, Unread, identity
 from bench.plan import PlannedCase, SuiteFacts
 from bench.result import SCHEMA, SUFFIXES, Writer, new_path
+from bench.visits import WORST_FIRST
 
 Record = dict[str, Any]
 MAIN = "full"
@@ -219,11 +220,8 @@ def _measurements(read: Imported) -> list[Record]:
     ]
 
 
-_WORST_FIRST = ("invalid", "failed", "ok", "skipped")
-
-
 def _measurement(case: str, params: Mapping[str, Any], launch: int, rows: Sequence[Reading]) -> Record:
-    status = next(status for status in _WORST_FIRST if any(row.status == status for row in rows))
+    status = next(status for status in WORST_FIRST if any(row.status == status for row in rows))
     lead = next(row for row in rows if row.status == status)
     kept = [row for row in rows if row.status == "ok"] if status == "ok" else []
     variants: dict[str, Record] = {}

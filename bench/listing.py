@@ -9,7 +9,7 @@ from typing import Any
 from bench.errors import BenchError
 from bench.plan import PRESETS, declared_machine
 from bench.suite import builtin_names, entry_point_names, format_param, load, load_all
-from bench.table import Table, column, csv_text, json_text, render, show_text
+from bench.table import Table, csv_text, json_text, render, text_column
 
 
 def template() -> str:
@@ -49,5 +49,5 @@ def _rendered(title: str, rows: Sequence[dict[str, Any]], form: str) -> str:
         return json_text(rows)
     if form == "csv":
         return csv_text(rows)
-    columns = tuple(column(key, key, show_text, "left") for key in rows[0]) if rows else ()
+    columns = tuple(map(text_column, rows[0])) if rows else ()
     return render([Table(title, columns, tuple(rows))], form)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Better = Literal["higher", "lower", "neither"]
 Record = dict[str, Any]
 
+TIME = "seconds_median"
+"""The metric that is meant where none is named."""
 ONE_DEVICE, COMPUTE_ONLY = "one_device", "compute_only"
 """Variants that metrics are derived from: the work on one device; the same local work, no communication."""
 CEILING_SUITE, CEILING_OP = "compute", "matmul"

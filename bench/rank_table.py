@@ -12,7 +12,7 @@ from typing import Any
 
 from bench import metrics, statistics
 from bench.result import Record, Result
-from bench.table import Column, Table, column, csv_text, json_text, render, show_count, show_seconds, show_text
+from bench.table import Column, Table, column, csv_text, json_text, render, show_count, show_seconds, text_column
 
 Row = dict[str, Any]
 
@@ -110,13 +110,13 @@ def _over_launches(launches: Sequence[Mapping[int, float]], rank: int) -> float 
 
 
 _COLUMNS: tuple[Column, ...] = (
-    column("case", "case", show_text, "left"),
+    text_column("case"),
     column("rank", "rank", show_count),
-    column("host", "host", show_text, "left"),
-    column("device", "device", show_text, "left"),
+    text_column("host"),
+    text_column("device"),
     column("seconds_median", "median", show_seconds),
     column("own_seconds_median", "own work", show_seconds),
-    column("own_work", "from", show_text, "left"),
+    text_column("own_work", "from"),
 )
 
 

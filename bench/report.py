@@ -11,7 +11,8 @@ from typing import Any
 
 from bench import choices, exit_code, footnotes, frame, metrics
 from bench.frame import Row
-from bench.result import STATUSES, Result
+from bench.record_check import STATUSES
+from bench.result import Result
 from bench.table import (
     MISSING,
     Column,
@@ -24,6 +25,7 @@ from bench.table import (
     show_percent,
     show_seconds,
     show_text,
+    text_column,
 )
 
 OwnMetrics = Mapping[str, tuple[str, str]]
@@ -150,7 +152,7 @@ def _columns(own: OwnMetrics) -> list[Column]:
         if name not in metrics.METRICS:
             head = f"{name.replace('_', ' ')} {_UNIT_IN_HEAD.get(unit, unit)}".strip()
             columns.append(column(name, head, _SHOW_UNIT.get(unit, show_number)))
-    return [*columns, column("marks", "notes", show_text, "left")]
+    return [*columns, text_column("marks", "notes")]
 
 
 def _show_interval(row: Mapping[str, Any]) -> str:
@@ -163,9 +165,9 @@ def _show_interval(row: Mapping[str, Any]) -> str:
 
 def _no_speed(rows: Sequence[Row]) -> Table:
     columns = (
-        column("case", "case", show_text, "left"),
-        column("status", "status", show_text, "left"),
-        column("reason", "reason", show_text, "left"),
+        text_column("case"),
+        text_column("status"),
+        text_column("reason"),
     )
     ranked = sorted(rows, key=lambda row: ("invalid", "failed", "skipped").index(row["status"]))
     return Table("No speed", columns, tuple(ranked))
@@ -182,4 +184,4 @@ def _not_measured(result: Result) -> list[Table]:
     if not cases:
         return []
     rows = tuple({"case": case} for case in cases)
-    return [Table(f"Not measured ({_ending(result)})", (column("case", "case", show_text, "left"),), rows)]
+    return [Table(f"Not measured ({_ending(result)})", (text_column("case"),), rows)]

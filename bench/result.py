@@ -61,12 +61,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import NoneType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bench import jsonl, visits
 from bench.errors import BenchError
 from bench.jsonl import cannot_write
+from bench.record_check import REQUIRED, check_record
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -77,21 +77,7 @@ SCHEMA = 1
 UPGRADES: dict[int, Callable[[Record], Record]] = {}
 """Version v -> what makes a record of v + 1 of a record of v; a new schema adds one row."""
 
-STATUSES = ("ok", "invalid", "skipped", "failed")
 SUFFIXES = (".jsonl", ".jsonl.gz")
-
-_MAYBE_DICT = (dict, NoneType)
-_REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "header": {"schema": int, "label": str, "architecture": str, "environment": dict, "plan": dict},
-    "measurement": {
-        "launch": int, "suite": str, "case": str, "params": dict, "status": str, "num_ranks": int,
-        "variants": dict, "check": _MAYBE_DICT, "work": _MAYBE_DICT, "stop": _MAYBE_DICT,
-        "derived": _MAYBE_DICT, "metrics": _MAYBE_DICT, "notes": (list, NoneType),
-    },
-    "choices": {"case": str, "nccl": list},
-    "resume": {"environment": dict},
-    "end": {"status": str, "exit_code": int},
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -315,12 +301,12 @@ def _is_text(line: bytes) -> bool:
 def _assembled(path: Path, records: list[Record], warnings: list[str]) -> Result:
     for version in range(records[0]["schema"], SCHEMA):
         records = [UPGRADES[version](record) for record in records]
-    kinds: dict[str, list[Record]] = {kind: [] for kind in _REQUIRED}
+    kinds: dict[str, list[Record]] = {kind: [] for kind in REQUIRED}
     for number, record in enumerate(records, 1):
         kind = record.get("kind")
         if not isinstance(kind, str) or kind not in kinds or (kind == "header" and number > 1):
             raise BenchError(f"{str(path)!r}: record {number} is of no known kind ({kind!r}); take the original file")
-        _check_record(path, number, kind, record)
+        check_record(path, number, kind, record)
         kinds[kind].append(record)
     end = kinds["end"][-1] if kinds["end"] else None
     if end is not None and kinds["resume"] and records[-1] is not end:
@@ -335,45 +321,3 @@ def _assembled(path: Path, records: list[Record], warnings: list[str]) -> Result
         warnings=tuple(warnings),
         choices=tuple(chosen.values()),
     )
-
-
-def _check_record(path: Path, number: int, kind: str, record: Record) -> None:
-    for name, wanted in _REQUIRED[kind].items():
-        if not isinstance(record.get(name), wanted):
-            raise _unreadable(path, number, kind, name, record.get(name))
-    if kind == "choices" and not all(isinstance(choice, dict) for choice in record["nccl"]):
-        raise _unreadable(path, number, kind, "nccl", record["nccl"])
-    if kind != "measurement":
-        return
-    if record["status"] not in STATUSES:
-        raise _unreadable(path, number, kind, "status", record["status"])
-    visit = record.get("visit", 0)
-    if not isinstance(visit, int) or isinstance(visit, bool) or visit < 0:
-        raise _unreadable(path, number, kind, "visit", visit)
-    from bench.disturbed import is_record
-
-    if not is_record(record.get("disturbance")):
-        raise _unreadable(path, number, kind, "disturbance", record["disturbance"])
-    for name, variant in record["variants"].items():
-        if not _is_variant(variant):
-            raise _unreadable(path, number, kind, f"variants.{name}", variant)
-
-
-def _is_variant(variant: Any) -> bool:
-    """Whether it has calls and samples: equally many numbers from every rank, or what stands for them."""
-    import numpy as np
-
-    if not isinstance(variant, dict) or not isinstance(variant.get("calls"), int) or variant["calls"] < 1:
-        return False
-    iterations = variant.get("per_iteration", {})
-    rows = variant.get("nanoseconds", [iterations.get(key) for key in ("max", "min", "last_rank")])
-    try:
-        samples = np.asarray(rows)
-    except (ValueError, OverflowError):
-        return False
-    return samples.ndim == 2 and (samples.size == 0 or samples.dtype.kind in "iuf")
-
-
-def _unreadable(path: Path, number: int, kind: str, name: str, value: object) -> BenchError:
-    shown = f"{value!r:.40}"
-    return BenchError(f"{str(path)!r}: record {number}, a {kind}, has {name} {shown}; take the original file")

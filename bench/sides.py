@@ -25,7 +25,6 @@ _SAME_PLAN = (
 """Fields of a plan that are equal in the launches of one run; not the seed, which only orders the cases."""
 _NAMING = ("architecture", "ranks", "backend", "versions.torch", "versions.nccl", "versions.cuda", "preset", "commit")
 """Facts that name the sides where one of them is another on each, in this order."""
-_DEFAULT_LABEL = "run"
 _COMMIT_DIGITS = 8
 
 
@@ -182,10 +181,28 @@ def facts(result: Result) -> Row:
     }
 
 
+def common_facts(results: Sequence[Result]) -> Row:
+    """The facts that are the same for all."""
+    first, *others = map(facts, results)
+    return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+
+
+def field_values(results: Sequence[Result]) -> dict[str, list[Any]]:
+    """Field -> its value for each result: all facts, and what differs of their environments where it changes speed."""
+    known = [facts(result) for result in results]
+    found = {
+        name: [each.get(name) for each in known] for name in dict.fromkeys(name for each in known for name in each)
+    }
+    for index, result in enumerate(results):
+        for name, base, value in differences(results[0].environment, result.environment):
+            if name not in known[0]:
+                found.setdefault(name, [base] * len(results))[index] = value
+    return found
+
+
 def shared(sides: Sequence[Side]) -> Row:
     """The facts that are the same on all sides."""
-    found = [facts(side.results[0]) for side in sides]
-    same = {key: value for key, value in found[0].items() if all(other.get(key) == value for other in found[1:])}
+    same = common_facts([side.results[0] for side in sides])
     if all(side.hosts == sides[0].hosts for side in sides):
         same["hosts"] = ", ".join(sides[0].hosts) or None
     return same
@@ -193,18 +210,9 @@ def shared(sides: Sequence[Side]) -> Row:
 
 def differing(sides: Sequence[Side]) -> list[Row]:
     """{"field", "values": [one a side]} of all that changes speed, in runs and environments, and is not the same."""
-    known = [facts(side.results[0]) for side in sides]
-    found: dict[str, list[Any]] = {}
-    for name in dict.fromkeys(name for each in known for name in each):
-        values = [each.get(name) for each in known]
-        if any(value != values[0] for value in values):
-            found[name] = values
-    environments = [side.results[0].environment for side in sides]
-    for index, environment in enumerate(environments[1:], 1):
-        for name, base, new in differences(environments[0], environment):
-            if name not in known[0]:
-                found.setdefault(name, [base] * len(sides))[index] = new
-    return [{"field": name, "values": values} for name, values in found.items()] + _within(sides)
+    found = field_values([side.results[0] for side in sides])
+    unlike = {name: values for name, values in found.items() if any(value != values[0] for value in values)}
+    return [{"field": name, "values": values} for name, values in unlike.items()] + _within(sides)
 
 
 def _within(sides: Sequence[Side]) -> list[Row]:

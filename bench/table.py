@@ -39,6 +39,11 @@ def column(key: str, head: str, show: Callable[[Any], str], align: Literal["left
     return Column(head, lambda row: show(row.get(key)), align)
 
 
+def text_column(key: str, head: str | None = None) -> Column:
+    """A column of one text, headed by its key where nothing else is said."""
+    return column(key, key if head is None else head, show_text, "left")
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of raw values with the columns to show of them."""
@@ -63,6 +68,16 @@ def _escaped(char: str) -> str:
 
 def show_text(value: object) -> str:
     return MISSING if value is None or value == "" else clean(str(value))
+
+
+MAX_SHOWN = 80
+"""Characters of a value whose length nobody chose; JSON has all of them."""
+
+
+def brief_text(value: object) -> str:
+    """As `show_text`, cut where it is long."""
+    text = show_text(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def show_number(value: float | None, digits: int = 3) -> str:
@@ -96,6 +111,11 @@ def show_seconds(value: float | None) -> str:
 def show_percent(value: float | None) -> str:
     """A share of one in percent; the sign is in the column's head."""
     return MISSING if value is None else f"{100 * value:.1f}"
+
+
+def show_share(share: float) -> str:
+    """A share as people type it: `5%`, `2.5%`."""
+    return f"{100 * share:g}%"
 
 
 def show_count(value: int | None) -> str:

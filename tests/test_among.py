@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench import among, share
+from bench import among, among_tables, share
 from bench.errors import BenchError
 from bench.result import Record, Result, load
 from tests.results import GPU, MILLISECOND, header, measurement, not_ok, save
@@ -126,7 +126,7 @@ def test_what_only_some_have_is_listed_and_who_differs_is_named(tmp_path: Path) 
     (kernel,) = [row for row in found.differences if row["field"] == "host.kernel"]
     assert [(each["value"], len(each["members"])) for each in kernel["values"]] == [("6.1", 9), ("5.4", 1)]
     assert "host.hostname" not in {row["field"] for row in found.differences}
-    text = among.show(found)
+    text = among_tables.show(found)
     assert "odd (failed), few (missing)" in text
     assert "5.4: odd" in text
 
@@ -135,7 +135,7 @@ def test_few_hosts_are_said_to_be_few(tmp_path: Path) -> None:
     found = among.among(fleet(tmp_path, {"node2": 1.5}, num_hosts=3), "host")
     assert found.rows == ()
     assert {row["member"] for row in found.unclear} >= {"node2"}
-    assert "With 3 hosts the spread of so few siblings cannot show an outlier" in among.show(found)
+    assert "With 3 hosts the spread of so few siblings cannot show an outlier" in among_tables.show(found)
     assert len(found.undecided) == 2
 
 
@@ -249,13 +249,13 @@ def test_a_fast_host_passes_and_too_few_hosts_decide_nothing(tmp_path: Path) -> 
 
 def test_formats(tmp_path: Path) -> None:
     found = among.among(fleet(tmp_path, {"node3": 1.5}), "host")
-    whole = json.loads(among.show(found, "json"))
+    whole = json.loads(among_tables.show(found, "json"))
     assert whole["standing_out"] == {"node3": {"slower": 2}}
     assert {row["case"] for row in whole["cases"]} == {A, B}
-    rows = list(csv.DictReader(io.StringIO(among.show(found, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(among_tables.show(found, "csv"))))
     assert [row["member"] for row in rows] == ["node3", "node3"]
-    text = among.show(found)
+    text = among_tables.show(found)
     assert text.splitlines()[-1] == found.summary()
     assert "1.00 ms to 1.01 ms" in text
     assert "One launch each" in text
-    assert "| node3 |" in among.show(found, "github")
+    assert "| node3 |" in among_tables.show(found, "github")

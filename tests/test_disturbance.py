@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import disturbance, disturbed, frame, nvidia
+from bench import disturbance, frame, nvidia, record_check
 from bench.disturbance import CoreTicks, Probe, Reading, between, combined, merged, watching, worst
 from bench.errors import BenchError
 from bench.result import load
@@ -203,7 +203,7 @@ def test_the_own_process_is_watched_for_real() -> None:
     found = combined([row])["disturbance"]
     assert found["hosts"][0]["host"] == "here"
     assert found["ranks"][0]["seconds"] > 0
-    assert disturbed.is_record(found)
+    assert record_check.is_disturbance(found)
 
 
 def test_nothing_is_read_after_work_that_raised(monkeypatch: pytest.MonkeyPatch) -> None:
