@@ -12,15 +12,15 @@ rows are the maximum over the ranks, without a rank.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from bench import choices, disturbed, metrics
 from bench.errors import BenchError
 from bench.result import Record, Result, load_many
-from bench.visits import WORST_FIRST
+from bench.visits import worst_status
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -48,8 +48,7 @@ class Group:
     @cached_property
     def status(self) -> str:
         """The worst of the launches; a launch that skipped the case does not spoil those that measured it."""
-        found = {record["status"] for record in self.records}
-        return next(status for status in WORST_FIRST if status in found)
+        return worst_status(record["status"] for record in self.records)
 
     @property
     def reason(self) -> str | None:
@@ -82,9 +81,10 @@ def groups(results: Sequence[Result]) -> dict[str, Group]:
         for record in result.latest():
             records.setdefault(record["case"], []).append(record)
     peak = _peaks(results)
-    found = {case: Group(tuple(rows), _view(rows, peak)) for case, rows in records.items()}
-    ceilings = metrics.ceilings({case: group.view for case, group in found.items()})
-    return {case: replace(group, view=replace(group.view, ceilings=ceilings)) for case, group in found.items()}
+    ceilings: dict[str, metrics.Ceiling] = {}  # all views share it; it is known once all of them are there
+    found = {case: Group(tuple(rows), _view(rows, peak, ceilings)) for case, rows in records.items()}
+    ceilings |= metrics.ceilings({case: group.view for case, group in found.items()})
+    return found
 
 
 def launch_groups(result: Result) -> list[Group]:
@@ -95,13 +95,13 @@ def launch_groups(result: Result) -> list[Group]:
 def per_launch(group: Group) -> list[Group]:
     """Every launch of a case as a group of its own, held against the same ceilings and peaks."""
     view = group.view
-    return [
-        Group((record,), replace(_view([record], view.peak_flops), ceilings=view.ceilings)) for record in group.records
-    ]
+    return [Group((record,), _view([record], view.peak_flops, view.ceilings)) for record in group.records]
 
 
-def _view(records: Sequence[Record], peak: Callable[[str], float | None]) -> metrics.CaseView:
-    status = Group(tuple(records), metrics.CaseView("", 1, ())).status
+def _view(
+    records: Sequence[Record], peak: Callable[[str], float | None], ceilings: Mapping[str, metrics.Ceiling]
+) -> metrics.CaseView:
+    status = worst_status(record["status"] for record in records)
     measured = [r for r in records if r["status"] == status == "ok" and r["variants"]]
     derived: dict[str, tuple[float, ...]] = {}
     for record in measured:
@@ -114,6 +114,7 @@ def _view(records: Sequence[Record], peak: Callable[[str], float | None]) -> met
         launches=tuple(metrics.launch_times(record) for record in measured),
         work=(measured[0].get("work") or {}) if measured else {},
         derived=derived,
+        ceilings=ceilings,
         peak_flops=peak,
     )
 

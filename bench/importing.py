@@ -21,7 +21,7 @@ from bench.headers import architecture
 from bench.imported import Imported, Reading, Told, Unread, identity
 from bench.plan import PlannedCase, SuiteFacts
 from bench.result import SCHEMA, SUFFIXES, Writer, new_path
-from bench.visits import WORST_FIRST
+from bench.visits import worst_status
 
 Record = dict[str, Any]
 MAIN = "full"
@@ -221,7 +221,7 @@ def _measurements(read: Imported) -> list[Record]:
 
 
 def _measurement(case: str, params: Mapping[str, Any], launch: int, rows: Sequence[Reading]) -> Record:
-    status = next(status for status in WORST_FIRST if any(row.status == status for row in rows))
+    status = worst_status(row.status for row in rows)
     lead = next(row for row in rows if row.status == status)
     kept = [row for row in rows if row.status == "ok"] if status == "ok" else []
     variants: dict[str, Record] = {}

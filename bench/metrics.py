@@ -288,9 +288,10 @@ def ceilings(views: Mapping[str, CaseView]) -> dict[str, Ceiling]:
     """Type -> the best that a matrix multiplication of the compute suite sustained, from case id -> view."""
     best: dict[str, Ceiling] = {}
     for case, view in views.items():
-        speed = _flop_per_s_per_device(view)
-        dtype = str(view.work.get("flops_dtype"))
-        if case.partition("[")[0] != f"{CEILING_SUITE}/{CEILING_OP}" or not speed:
+        if case.partition("[")[0] != f"{CEILING_SUITE}/{CEILING_OP}":
+            continue
+        speed, dtype = _flop_per_s_per_device(view), str(view.work.get("flops_dtype"))
+        if not speed:
             continue
         if dtype not in best or speed > best[dtype].flop_per_s:
             best[dtype] = Ceiling(speed, case)

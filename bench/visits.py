@@ -20,6 +20,14 @@ WORST_FIRST = ("invalid", "failed", "ok", "skipped")
 STOLEN_SHARE = 0.05
 """Above it a visit says more of the hypervisor than of the machine. The rule looks at the stolen time alone, never at
 the samples, so that it favours neither fast nor slow ones."""
+
+
+def worst_status(statuses: Iterable[str]) -> str:
+    """What becomes of a case whose records have these statuses, at least one."""
+    found = set(statuses)
+    return next(status for status in WORST_FIRST if status in found)
+
+
 _ITERATION_KEYS = ("max", "min", "last_rank")
 
 
@@ -61,7 +69,8 @@ def merge(visits: Sequence[Record]) -> Record:
         if alone.get("stop"):  # older files do not say how many
             alone["stop"] = alone["stop"] | {"samples": count}
         return alone | {"visit_samples": [count]}
-    worst = min(visits, key=lambda visit: WORST_FIRST.index(visit["status"]))
+    status = worst_status(visit["status"] for visit in visits)
+    worst = next(visit for visit in visits if visit["status"] == status)
     usable = [visit for visit in visits if visit["status"] == "ok" and visit["variants"]]
     alike = [visit for visit in usable if _kind(visit) == _kind(usable[0])]
     unlike = [visit for visit in usable if _kind(visit) != _kind(usable[0])]
