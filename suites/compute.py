@@ -17,199 +17,34 @@ other (`contention`).
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product, starmap
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.backends import resolve
 from bench.errors import BenchError
-from bench.suite import Check, Machine, Observed, Param, Params, Skip, Work
-from suites._product import BLOCK, NUM_SAMPLED, product_error, product_tolerance
+from bench.suite import Machine, Observed, Param, Params, Skip, Work
+from suites._kernels import CHECK_BYTES, ITEM_BYTES, LAYER_SHAPES, OPERATIONS, SHAPES, Kernel, Operation, dimensions
+from suites._product import NUM_SAMPLED
 
 if TYPE_CHECKING:
-    import torch
-
     from bench.rank import RankContext
 
 MIB, GIB = 2**20, 2**30
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 MAX_ALONE = 16
 """Ranks of a host that are also timed one by one; more would take more time than they tell."""
-TRIAD_SCALAR = 3.0
 COLD_SIZE = 2048
 """Of the matmul that is also timed with a cold L2: its matrices, 24 MiB in 16 bits, fit into that of an A100."""
-SMALLEST = sys.float_info.min
-CHECK_BYTES = 6 * 8 * BLOCK
-
-SHAPES: Mapping[str, Callable[[int, int], tuple[int, int, int]]] = {
-    "square": lambda size, tokens: (size, size, size),
-    "qkv": lambda hidden, tokens: (tokens, 3 * hidden, hidden),
-    "attention_out": lambda hidden, tokens: (tokens, hidden, hidden),
-    "mlp_up": lambda hidden, tokens: (tokens, 4 * hidden, hidden),
-    "mlp_down": lambda hidden, tokens: (tokens, hidden, 4 * hidden),
-}
-"""Shape -> (size, tokens) -> (m, n, k)."""
-LAYER_SHAPES = tuple(name for name in SHAPES if name != "square")
-
-MACHINERY = ("suites._product",)
+MACHINERY = ("suites._kernels", "suites._product")
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned", "l2": "warm"}
 METRICS = {
     "alone_tflop_per_s": ("TFLOP/s", "higher"),
     "alone_membw_gb_per_s": ("GB/s", "higher"),
     "contention": ("x", "lower"),
     "rank_spread": ("x", "lower"),
-}
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """What one rank runs, and what one call of it amounts to."""
-
-    run: Callable[[], object]
-    check: Callable[[], Check]
-    flops: float | None = None
-    traffic_bytes: int | None = None
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One row of the table: what it needs, what it takes, and how it is made."""
-
-    needs: Callable[[Params], set[str]]
-    """Names of its parameters besides those with defaults."""
-    num_bytes: Callable[[Params], int]
-    """Of all its tensors."""
-    make: Callable[[Params, RankContext], Kernel]
-
-
-def _whole(params: Params, name: str) -> int:
-    value = params[name]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BenchError(f"compute: {name}={value!r}; give a whole number of at least 1")
-    return value
-
-
-def _dimensions(params: Params) -> tuple[int, int, int]:
-    tokens = _whole(params, "tokens") if "tokens" in params else 0
-    return SHAPES[str(params["shape"])](_whole(params, "size"), tokens)
-
-
-def _matmul(params: Params, rank: RankContext) -> Kernel:
-    import torch
-
-    m, n, k = _dimensions(params)
-    dtype = getattr(torch, str(params["dtype"]))
-    generator = rank.generator(rank.index)
-    normal = partial(torch.randn, device=rank.device, dtype=dtype, generator=generator)
-    a, b = normal(m, k), normal(k, n)
-    c = torch.empty(m, n, device=rank.device, dtype=dtype)
-    run = partial(torch.matmul, a, b, out=c)
-
-    def check() -> Check:
-        c.fill_(torch.nan)
-        run()
-        return Check(product_error(a, b, c, generator), product_tolerance(k, dtype, rank.device))
-
-    return Kernel(run, check, flops=2.0 * m * n * k)
-
-
-def _num_elements(params: Params) -> int:
-    return max(1, _whole(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])])
-
-
-def _copy(params: Params, rank: RankContext) -> Kernel:
-    import torch
-
-    target, source = _arrays(2, params, rank)
-
-    def check() -> Check:
-        target.fill_(torch.nan)
-        run()
-        return Check(_blockwise_error((target, source), lambda a, b: (a - b).abs()), 0.0)
-
-    run = partial(target.copy_, source)
-    return Kernel(run, check, traffic_bytes=2 * source.nbytes, notes=_cache_notes(source.nbytes, rank))
-
-
-def _triad(params: Params, rank: RankContext) -> Kernel:
-    """Checked against float64, relative to |b| + |s c|: a product and a sum round by half an epsilon each."""
-    import torch
-
-    a, b, c = _arrays(3, params, rank)
-
-    def error(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        b64, scaled = b.double(), TRIAD_SCALAR * c.double()
-        return (a.double() - (b64 + scaled)).abs() / (b64.abs() + scaled.abs()).clamp_min(SMALLEST)
-
-    def check() -> Check:
-        a.fill_(torch.nan)
-        run()
-        return Check(_blockwise_error((a, b, c), error), torch.finfo(a.dtype).eps)
-
-    run = partial(torch.add, b, c, alpha=TRIAD_SCALAR, out=a)
-    return Kernel(run, check, traffic_bytes=3 * a.nbytes, notes=_cache_notes(a.nbytes, rank))
-
-
-def _arrays(count: int, params: Params, rank: RankContext) -> list[torch.Tensor]:
-    """Random normal numbers that repeat, since drawing each takes longer than measuring them."""
-    import torch
-
-    generator, dtype = rank.generator(rank.index), getattr(torch, str(params["dtype"]))
-    size = _num_elements(params)
-    arrays = [torch.empty(size, device=rank.device, dtype=dtype) for _ in range(count)]
-    for array in arrays:
-        numbers = torch.randn(min(size, BLOCK), device=rank.device, dtype=dtype, generator=generator)
-        for block in torch.split(array, BLOCK):
-            block.copy_(numbers[: len(block)])
-    return arrays
-
-
-def _blockwise_error(arrays: Sequence[torch.Tensor], error: Callable[..., torch.Tensor]) -> float:
-    """The largest of the elements' errors; NaN where one is NaN."""
-    import torch
-
-    blocks = zip(*(torch.split(array, BLOCK) for array in arrays), strict=True)
-    return float(torch.stack([error(*block).max() for block in blocks]).max())
-
-
-def _cache_notes(array_bytes: int, rank: RankContext) -> tuple[str, ...]:
-    cache_bytes = _last_level_cache_bytes(rank)
-    if not cache_bytes:
-        return ()
-    ratio = array_bytes / cache_bytes
-    return (
-        f"each array: {array_bytes / MIB:.4g} MiB, {ratio:.2g} x the last-level cache "
-        f"({cache_bytes / MIB:.4g} MiB)"
-        + ("; below STREAM's 4 x, so a cache may serve part of it" if ratio < 4 else ""),
-    )
-
-
-def _last_level_cache_bytes(rank: RankContext) -> int | None:
-    """Of the device, or of the first core as Linux tells it; None where unknown."""
-    if rank.device.type == "cuda":
-        import torch
-
-        return int(torch.cuda.get_device_properties(rank.device).L2_cache_size) or None
-    caches = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
-    texts = [path.read_text().strip() for path in caches]
-    sizes = [int(text[:-1]) * {"K": 2**10, "M": 2**20}[text[-1]] for text in texts if text[-1:] in ("K", "M")]
-    return max(sizes, default=None)
-
-
-OPERATIONS: Mapping[str, Operation] = {
-    "matmul": Operation(
-        needs=lambda p: {"shape", "size"} | ({"tokens"} if p.get("shape") in LAYER_SHAPES else set()),
-        num_bytes=lambda p: _matmul_elements(*_dimensions(p)) * ITEM_BYTES[str(p["dtype"])],
-        make=_matmul,
-    ),
-    "copy": Operation(lambda _: {"num_bytes"}, lambda p: 2 * _whole(p, "num_bytes"), _copy),
-    "triad": Operation(lambda _: {"num_bytes"}, lambda p: 3 * _whole(p, "num_bytes"), _triad),
 }
 CHOICES: dict[str, tuple[Param, ...]] = {
     "op": tuple(OPERATIONS),
@@ -218,10 +53,6 @@ CHOICES: dict[str, tuple[Param, ...]] = {
     "timing": ("aligned", "streamed"),
     "l2": ("warm", "cold"),
 }
-
-
-def _matmul_elements(m: int, n: int, k: int) -> int:
-    return m * k + k * n + m * n + k * n  # once more for the second factor, which oneDNN rearranges
 
 
 @dataclass(frozen=True)
@@ -294,7 +125,7 @@ def memory(params: Params, machine: Machine) -> int:
         return 0
     sampled = 0
     if params["op"] == "matmul":
-        sampled = 4 * 8 * NUM_SAMPLED * _dimensions(params)[2]
+        sampled = 4 * 8 * NUM_SAMPLED * dimensions(params)[2]
     return row.num_bytes(params) + sampled + CHECK_BYTES
 
 

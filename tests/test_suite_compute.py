@@ -11,7 +11,7 @@ import torch
 from bench.errors import BenchError, Skip
 from bench.rank import Place, RankContext
 from bench.suite import Check, Machine, Observed, Work, load
-from suites import _product, compute
+from suites import _kernels, _product, compute
 from tests.ranks import cpu_machine, on_ranks, run_case
 
 SUITE = load("compute")
@@ -92,11 +92,11 @@ def test_memory_traffic_counts_reads_and_writes(op: str, factor: int) -> None:
 
 @pytest.mark.parametrize(("cache_bytes", "expected"), [(250, "4 x"), (500, "below STREAM's 4 x")])
 def test_arrays_are_held_against_the_cache(cache_bytes: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compute, "_last_level_cache_bytes", lambda rank: cache_bytes)
+    monkeypatch.setattr(_kernels, "_last_level_cache_bytes", lambda rank: cache_bytes)
     (note,) = _prepare({"op": "triad", "num_bytes": 1000}).notes
     assert expected in note
     assert ("below" in note) == ("below" in expected)
-    monkeypatch.setattr(compute, "_last_level_cache_bytes", lambda rank: None)
+    monkeypatch.setattr(_kernels, "_last_level_cache_bytes", lambda rank: None)
     assert _prepare({"op": "copy", "num_bytes": 1000}).notes == ()
 
 
@@ -140,7 +140,7 @@ def test_a_wrong_triad_is_caught(index: int, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_copy_that_leaves_something_out_is_caught() -> None:
-    error = compute._blockwise_error
+    error = _kernels._blockwise_error
     whole, part = torch.ones(2**18 + 3), torch.ones(2**18 + 3)
     part[-1] = torch.nan
     assert error((whole, whole), lambda a, b: (a - b).abs()) == 0.0
