@@ -90,7 +90,7 @@ def _as_markdown(results: Results) -> bytes:
 
 def _as_parquet(results: Results) -> bytes:
     try:
-        import pyarrow  # type: ignore[import-not-found, unused-ignore] # noqa: F401
+        import pyarrow  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: F401
     except ImportError as error:
         raise BenchError("parquet needs a package that is not installed; pip install pyarrow, or use .csv") from error
     from bench.frame_levels import tidy
