@@ -17,10 +17,11 @@ from bench import clock as clocks
 from bench.environment import available_memory_bytes
 from bench.errors import Skip
 from bench.gather import gather_samples, slowest_samples
+from bench.loading import Suite
 from bench.measure import Limits, Sampler, Samples, Timing, alignment
 from bench.rank import RankContext, Tracer
 from bench.session import case_record
-from bench.suite import Check, Observed, Span, Suite, Work
+from bench.suite import Check, Observed, Span, Table, Work
 from bench.vote import Agreement, Poll, Verdict
 
 if TYPE_CHECKING:
@@ -133,6 +134,9 @@ class CaseRun:
         timing = cast("Timing", self.case.params.get("timing", "aligned"))
         clock = clocks.for_work(self.rank.device.type, work.clock)
         self._check(work, "check before", fields)
+        if work.min_seconds is not None and self.visit == 0:
+            limits = limits.lasting(work.min_seconds)
+            self.watchdog.allow(work.min_seconds)
         with self._voting("measure"), disturbance.watching(self.rank.device, self.host) as seen:
             sampler = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds, self.calls)
             samples = sampler.measure(limits)
@@ -149,7 +153,7 @@ class CaseRun:
                 "warmup_calls": samples.warmup_rounds,
                 "samples": samples.num_rounds,
             }
-            self._gather_trace(work, samples, fields, spans, call_ns)
+            self._gather_rest(work, samples, fields, spans, call_ns)
 
     def _ask_memory(self) -> None:
         """What every rank can have, agreed: suites decide by it, and must decide alike on all ranks."""
@@ -204,21 +208,26 @@ class CaseRun:
             clock.synchronise()
         return tracer.spans(), tracer.call_ns()
 
-    def _gather_trace(
+    def _gather_rest(
         self, work: Work, samples: Samples, fields: dict[str, Any], spans: list[Span], call_ns: list[int]
     ) -> None:
         rows = [[s.rank, s.call, s.kind, s.stage, s.microbatch, s.start_ns, s.duration_ns] for s in spans]
         medians = {
             name: statistics.median(totals) / samples.calls[name] / 1e9 for name, totals in samples.nanoseconds.items()
         }
-        gathered = control.gather_json(self.rank, {"spans": rows, "calls": call_ns, "medians": medians})
+        own = None if work.per_rank is None else dict(work.per_rank())
+        mine = {"spans": rows, "calls": call_ns, "medians": medians, "own": own}
+        gathered = control.gather_json(self.rank, mine)
         if gathered is None:
             return
         fields["spans"] = [row for each in gathered for row in each["spans"]]
         fields["traced_call_ns"] = [each["calls"] for each in gathered]
+        fields["per_rank"] = [] if own is None else [each["own"] for each in gathered]
+        observed = self._observed(samples, fields, [each["medians"] for each in gathered])
         if work.derive is not None:
-            observed = self._observed(samples, fields, [each["medians"] for each in gathered])
             fields["derived"] = {k: _finite_or_none(v) for k, v in work.derive(observed).items()}
+        if work.tables is not None:
+            fields["tables"] = {name: _table_to_json(table) for name, table in work.tables(observed).items()}
 
     def _observed(self, samples: Samples, fields: dict[str, Any], medians: list[dict[str, float]]) -> Observed:
         return Observed(
@@ -235,6 +244,7 @@ class CaseRun:
                 for r, c, k, s, m, t, d in fields["spans"]
             ),
             traced_call_ns=tuple(tuple(row) for row in fields["traced_call_ns"]),
+            per_rank=tuple(fields["per_rank"]),
         )
 
     @contextmanager
@@ -285,6 +295,11 @@ def _to_json(check: Check) -> list[float | str | None]:
 
 def _from_json(row: list[Any]) -> Check:
     return Check(math.nan if row[0] is None else row[0], row[1], row[2])
+
+
+def _table_to_json(table: Table) -> dict[str, Any]:
+    rows = [[_finite_or_none(cell) if isinstance(cell, float) else cell for cell in row] for row in table.rows]
+    return {"title": table.title, "columns": list(table.columns), "rows": rows, "notes": list(table.notes)}
 
 
 def _finite_or_none(value: float | None) -> float | None:

@@ -15,7 +15,8 @@ from functools import cache
 from typing import Any
 
 from bench.errors import BenchError
-from bench.suite import Params, Suite, case_id, load
+from bench.loading import Suite, load
+from bench.suite import Params, case_id
 from bench.table import clean
 
 COLLECTIVE = "collective"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench import control, statistics
@@ -36,6 +36,7 @@ NUM_BLOCKS_FOR_PRECISION = 5
 BLOCK_SECONDS = 0.05
 """A block lasts at least about this long: control messages between blocks then cost little of the time."""
 MAX_BLOCK_ROUNDS = 512
+MAX_LASTING_ROUNDS = 200_000
 WARMUP_WINDOW = 3
 WARMUP_SETTLED = 0.95
 """Warm-up goes on while the last rounds are still faster than this share of the ones before them."""
@@ -51,6 +52,12 @@ class Limits:
     """Time for all samples of one visit to the case; warm-up takes at most a quarter of it on top."""
     max_rounds: int = 20_000
     min_rounds: int = MIN_ROUNDS
+    min_seconds: float = 0.0
+    """Sampling does not end before, whatever the precision."""
+
+    def lasting(self, seconds: float) -> Limits:
+        """The same, for work that needs so long; the number of samples is then no reason to stop early."""
+        return replace(self, seconds=max(self.seconds, seconds), min_seconds=seconds, max_rounds=MAX_LASTING_ROUNDS)
 
 
 @dataclass(frozen=True)
@@ -200,7 +207,7 @@ def _decide(
     width = None
     if len(slowest) >= MIN_ROUNDS_FOR_PRECISION:
         width = statistics.half_width(slowest, NUM_BLOCKS_FOR_PRECISION)
-        if width is not None and width <= limits.precision:
+        if width is not None and width <= limits.precision and elapsed >= limits.min_seconds:
             return "precision", width
     enough = len(slowest) >= limits.min_rounds or elapsed >= max(OVERRUN * limits.seconds, OVERRUN_SECONDS)
     if elapsed >= limits.seconds and enough:

@@ -10,8 +10,9 @@ from typing import Any
 
 from bench.cache import L2_STATES
 from bench.errors import BenchError
+from bench.loading import Suite
 from bench.parse import parse_param
-from bench.suite import Case, Machine, Param, Params, Suite, format_param
+from bench.suite import Case, Machine, Param, Params, format_param
 
 
 @dataclass(frozen=True)

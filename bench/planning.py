@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from bench.backends import resolve
 from bench.errors import BenchError
 from bench.launch import Joined, environment_variables, threads_per_rank
+from bench.loading import load_all
 from bench.pairs import parse as parse_pair
 from bench.parse import parse_seconds, parse_share
 from bench.plan import DEFAULT_SUITES, PRESETS, STARTUP_SECONDS, Plan, choose_cases, fit_budget, suite_facts
 from bench.rank import Place
-from bench.suite import load_all
 
 if TYPE_CHECKING:
     from bench.result import Result

@@ -45,9 +45,31 @@ def check_record(path: Path, number: int, kind: str, record: Record) -> None:
         raise _unreadable(path, number, kind, "visit", visit)
     if not is_disturbance(record.get("disturbance")):
         raise _unreadable(path, number, kind, "disturbance", record["disturbance"])
+    for name, table in _entries(path, number, kind, record):
+        if not is_table(table):
+            raise _unreadable(path, number, kind, f"tables.{name}", table)
     for name, variant in record["variants"].items():
         if not _is_variant(variant):
             raise _unreadable(path, number, kind, f"variants.{name}", variant)
+
+
+def _entries(path: Path, number: int, kind: str, record: Record) -> list[tuple[str, Any]]:
+    tables = record.get("tables") or {}
+    if not isinstance(tables, dict):
+        raise _unreadable(path, number, kind, "tables", tables)
+    return list(tables.items())
+
+
+def is_table(value: object) -> bool:
+    """Whether a file's table has heads, and rows of as many plain cells."""
+    if not isinstance(value, dict) or not isinstance(value.get("title", ""), str):
+        return False
+    columns, rows, notes = value.get("columns"), value.get("rows"), value.get("notes", [])
+    if not isinstance(columns, list) or not isinstance(rows, list) or not isinstance(notes, list):
+        return False
+    cells = [row for row in rows if isinstance(row, list) and len(row) == len(columns)]
+    plain = all(isinstance(cell, bool | int | float | str | NoneType) for row in cells for cell in row)
+    return len(cells) == len(rows) and plain and all(isinstance(text, str) for text in (*columns, *notes))
 
 
 def _is_variant(variant: Any) -> bool:

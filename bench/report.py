@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bench import choices, exit_code, footnotes, frame, metrics
+from bench.case_tables import case_tables
 from bench.frame import Row
 from bench.record_check import STATUSES
 from bench.result import Result
@@ -59,7 +60,8 @@ def tables(results: Sequence[Result], output: str = "table", colour: bool = Fals
     parts: list[Table] = []
     for result in results:
         own = [row for row in rows if row["file"] == str(result.path)]
-        parts += [_facts(result), *suite_tables(own, frame.own_metrics([result])), *_not_measured(result)]
+        parts += [_facts(result), *suite_tables(own, frame.own_metrics([result])), *case_tables(result)]
+        parts += _not_measured(result)
     return render(parts, output, colour)
 
 

@@ -11,7 +11,7 @@ Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when t
     measurement  one visit to a case in one launch:
                  {"kind": "measurement", "launch", "visit", "suite", "case", "params", "status", "reason", "num_ranks",
                   "variants", "check", "work", "derived", "metrics", "stop", "spans", "traced_call_ns",
-                  "notes", "started", "seconds"}
+                  "per_rank", "tables", "notes", "started", "seconds"}
       visit      from 0; a launch takes its samples of a case in `plan["visits"]` visits, spread over the launch.
                  `Result.latest()` merges them: see there
       status     "ok" | "invalid" (failed its check) | "skipped" | "failed"; `reason` says why it is not ok
@@ -32,6 +32,8 @@ Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when t
                  around the measure phase; what could not be read is left out, and so is all of it in older files
       spans      [[rank, call, kind, stage, microbatch, start_ns, duration_ns], ...] from the traced pass;
                  `traced_call_ns` is [rank][call]
+      per_rank   [rank 0's further facts, ...], as the suite names them; empty where it has none
+      tables     name -> {"title", "columns", "rows", "notes"}: what the case shows besides its numbers
     choices      {"kind": "choices", "case", "nccl", "setup"}: what the library chose for one call, from the separate
                  untimed pass of `bench.choices`; the later line of a case holds
       nccl       [{"function", "num_bytes", "algorithm", "protocol", "channels"}, ...], empty where it said nothing
@@ -45,7 +47,8 @@ error: there was no time for it.
 
 History of schema 1. At first a launch made one visit to a case: such files have no `visit`, no `stop["samples"]` and
 no `plan["visits"]`, and are read as one visit each. A program of that time reads a newer file too, but takes the last
-visit of a case and launch for the whole.
+visit of a case and launch for the whole. `per_rank` and `tables` came later still: where they are missing there is
+none.
 """
 
 from __future__ import annotations

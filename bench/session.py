@@ -74,6 +74,8 @@ def case_record(
         "stop": None,
         "spans": [],
         "traced_call_ns": [],
+        "per_rank": [],
+        "tables": {},
         "notes": [],
         "seconds": None,
     }

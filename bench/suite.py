@@ -1,4 +1,4 @@
-"""The suite contract: what a suite module gives, and how one is found.
+"""The suite contract: what a suite module gives, and what it is told.
 
 A suite is a Python module. Its first docstring line is its summary, and it defines
 
@@ -14,36 +14,36 @@ and, where it wants to,
     MACHINERY: tuple[str, ...]                        other modules whose source is part of what is measured
 
 A suite never times, prints, gathers or saves; torch is imported inside `prepare`, so that listing stays quick.
+`bench.loading` finds and loads suites.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import math
-import sys
-import sysconfig
-import traceback
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from importlib.metadata import entry_points
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
-from bench.errors import BenchError, Skip
+from bench.errors import Skip
 
-if TYPE_CHECKING:
-    from bench.rank import RankContext
-
-__all__ = ["Case", "Check", "Machine", "Observed", "Param", "Params", "Skip", "Span", "Suite", "Work"]
+__all__ = [
+    "Case",
+    "Check",
+    "Machine",
+    "Observed",
+    "Param",
+    "Params",
+    "Skip",
+    "Span",
+    "Table",
+    "Work",
+    "case_id",
+    "format_param",
+    "is_param",
+]
 
 Param = bool | int | float | str
 Params = dict[str, Param]
-
-ENTRY_POINT_GROUP = "bench.suites"
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,24 @@ class Span:
     microbatch: int | None = None
 
 
+Cell = int | float | str | bool | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a case shows besides its numbers: a matrix of pairs, time by part, a series over time."""
+
+    columns: tuple[str, ...]
+    """Heads, each with its unit, such as `GB/s`."""
+    rows: tuple[tuple[Cell, ...], ...]
+    """One cell a column; None where a value is not known."""
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert all(len(row) == len(self.columns) for row in self.rows), "every row has one cell a column"
+
+
 @dataclass(frozen=True)
 class Observed:
     """What a case's `derive` gets, on rank 0, when all is measured: every rank's samples and spans."""
@@ -111,6 +129,8 @@ class Observed:
     """From the traced pass; times are relative to the start of their call."""
     traced_call_ns: tuple[tuple[int, ...], ...]
     """[rank][call]: duration of each traced call."""
+    per_rank: tuple[Mapping[str, Any], ...] = ()
+    """What each rank's `Work.per_rank` said; empty where the work has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,61 +168,15 @@ class Work:
     """Calls of the separate traced pass, whose spans `derive` and `bench explain` read; 0: none."""
     derive: Callable[[Observed], Mapping[str, float | None]] | None = None
     """Further metrics, on rank 0; each is named in the suite's METRICS."""
+    per_rank: Callable[[], Mapping[str, Any]] | None = None
+    """Further facts of each rank as plain JSON values, asked after the timed part (peak memory, a series of clocks)."""
+    tables: Callable[[Observed], Mapping[str, Table]] | None = None
+    """Tables by name, on rank 0, when all is measured; kept in the record and shown below the suite's own table."""
+    min_seconds: float | None = None
+    """Sampling goes on for at least so long, on the first visit, whatever precision and budget say; for what must
+    heat the machine or fill a counter."""
     notes: tuple[str, ...] = ()
     """Footnotes of the row: what a reader must know to read the number rightly."""
-
-
-@dataclass(frozen=True)
-class Suite:
-    """A loaded suite module."""
-
-    name: str
-    reference: str
-    summary: str
-    sha256: str
-    """Of the file and its MACHINERY: comparing results of different code says so."""
-    module: ModuleType = field(repr=False)
-
-    @property
-    def defaults(self) -> Params:
-        return dict(getattr(self.module, "DEFAULTS", {}))
-
-    @property
-    def choices(self) -> dict[str, tuple[Param, ...]]:
-        return dict(getattr(self.module, "CHOICES", {}))
-
-    @property
-    def metrics(self) -> dict[str, tuple[str, str]]:
-        return dict(getattr(self.module, "METRICS", {}))
-
-    def cases(self, machine: Machine) -> list[Params]:
-        """The machine's cases, defaults filled in. Raises BenchError where the suite raises or yields anything else."""
-        rows = _of_suite(f"suite {self.name}: cases() raised", lambda: list(self.module.cases(machine)))
-        for row in rows:
-            if not isinstance(row, dict) or not all(isinstance(k, str) and is_param(v) for k, v in row.items()):
-                raise BenchError(
-                    f"suite {self.name}: cases() yielded {row!r}; yield a dict of str to bool, int, finite float or str"
-                )
-        return [self.defaults | row for row in rows]
-
-    def memory_bytes(self, params: Params, machine: Machine) -> int | None:
-        ask: Callable[[Params, Machine], int] | None = getattr(self.module, "memory", None)
-        return None if ask is None else int(ask(params, machine))
-
-    def prepare(self, params: Params, rank: RankContext) -> Work:
-        """Raises Skip where the case has no meaning here, TypeError where the suite returns no Work."""
-        work = self.module.prepare(dict(params), rank)
-        if not isinstance(work, Work):
-            raise TypeError(f"suite {self.name}: prepare() returned {type(work).__name__}, not bench.suite.Work")
-        if not work.variants:
-            raise TypeError(f"suite {self.name}: Work has no variant to time")
-        if not callable(work.check):
-            raise TypeError(f"suite {self.name}: Work has no check(); an unchecked speed is worse than none")
-        return work
-
-    def case(self, params: Params) -> Case:
-        full = self.defaults | params
-        return Case(self.name, tuple(sorted(full.items())), case_id(self.name, full, self.defaults))
 
 
 def case_id(suite: str, params: Mapping[str, Param], defaults: Mapping[str, Param]) -> str:
@@ -231,144 +205,3 @@ def is_param(value: object) -> bool:
 
 def format_param(value: Param) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def builtin_names() -> list[str]:
-    """Names of the suites that ship with the product: the modules of the package `suites`."""
-    return sorted(p.stem for p in _builtin_folder().glob("*.py") if not p.stem.startswith("_"))
-
-
-def _builtin_folder() -> Path:
-    return Path(__file__).resolve().parent.parent / "suites"
-
-
-def entry_point_names() -> list[str]:
-    return sorted({ep.name for ep in entry_points(group=ENTRY_POINT_GROUP)})
-
-
-def load(reference: str) -> Suite:
-    """Load a suite by built-in name, entry point in the group `bench.suites`, or path of a `.py` file.
-
-    Raises BenchError for an unknown name, a missing or broken file, or a module that is not a suite.
-    """
-    if reference.endswith(".py") or "/" in reference:
-        return _checked(reference, _load_path(Path(reference)))
-    if reference in builtin_names():
-        return _checked(reference, _load_builtin(reference))
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name == reference:
-            return _checked(reference, _importing(reference, entry.load), name=entry.name)
-    known = ", ".join([*builtin_names(), *entry_point_names()])
-    raise BenchError(f"no suite named {reference!r}; there are: {known} - or give the path of a .py file")
-
-
-def load_all(references: Iterable[str]) -> list[Suite]:
-    """Load suites in order. Raises BenchError where two have one name, since their cases could not be told apart."""
-    suites: dict[str, Suite] = {}
-    for reference in references:
-        suite = load(reference)
-        if suite.name in suites and suites[suite.name].reference != reference:
-            raise BenchError(
-                f"two suites are named {suite.name!r} ({suites[suite.name].reference} and {reference}); rename one"
-            )
-        suites[suite.name] = suite
-    return list(suites.values())
-
-
-def _load_builtin(name: str) -> Any:
-    """Raises BenchError where `import suites` finds another package than the product's own."""
-    spec = find_spec("suites")
-    found = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
-    if found and _builtin_folder() not in (Path(found).resolve(), Path(found).resolve().parent):
-        raise BenchError(
-            f"another package named `suites` is in the way: {found}; move it, or take its folder off PYTHONPATH"
-        )
-    return _importing(name, lambda: importlib.import_module(f"suites.{name}"))
-
-
-def _load_path(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise BenchError(f"no suite file {str(path)!r}; give the path of a .py file, or a name from `bench list`")
-    name = f"bench_suite_{path.stem}"
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise BenchError(f"{str(path)!r} is not a Python file; a suite is a .py file")
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickling inside the module look it up
-    _importing(str(path), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
-    return module
-
-
-def _importing(reference: str, load_module: Callable[[], Any]) -> Any:
-    return _of_suite(f"suite {reference!r} cannot be imported:", load_module)
-
-
-def _of_suite(what: str, call: Callable[[], Any]) -> Any:
-    """Call a suite's own code; whatever a stranger's module raises is the user's to mend."""
-    try:
-        return call()
-    except BenchError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise BenchError(f"{what} {_described(error)}; mend the file") from error
-
-
-def _described(error: BaseException) -> str:
-    """Type, text, and the last place outside libraries and the engine; a SyntaxError's text has its place already."""
-    others = ("<", sysconfig.get_path("stdlib"), str(Path(__file__).parent))
-    own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
-    known = isinstance(error, SyntaxError) or not own
-    place = "" if known else f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
-    return f"{type(error).__name__}: {error}{place}"
-
-
-def _are_params(row: object) -> bool:
-    return isinstance(row, tuple | list) and bool(row) and all(map(is_param, row))
-
-
-def _is_metric(row: object) -> bool:
-    return isinstance(row, tuple | list) and len(row) == 2 and isinstance(row[0], str) and row[1] in _DIRECTIONS
-
-
-_DIRECTIONS = ("higher", "lower", "neither")
-_TABLES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "DEFAULTS": (is_param, "bool, int, finite float or str"),
-    "CHOICES": (_are_params, "a tuple of values"),
-    "METRICS": (_is_metric, f"(unit, {' | '.join(_DIRECTIONS)})"),
-}
-
-
-def _machinery(reference: str, names: Any) -> list[Path]:
-    """Files of the modules that MACHINERY names, found without importing them: they may well import torch."""
-    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
-        raise BenchError(f"suite {reference!r}: MACHINERY is {names!r}; it is a tuple of names of modules")
-    specs = [_of_suite(f"suite {reference!r}: MACHINERY names {n!r}:", partial(find_spec, n)) for n in names]
-    for name, spec in zip(names, specs, strict=True):
-        if spec is None or not spec.has_location:
-            raise BenchError(f"suite {reference!r}: MACHINERY names {name!r}, and there is no such module with a file")
-    return [Path(spec.origin) for spec in specs]
-
-
-def _checked(reference: str, module: Any, name: str | None = None) -> Suite:
-    """Raises BenchError where the module does not keep the contract."""
-    if not isinstance(module, ModuleType) or module.__file__ is None:
-        raise BenchError(f"{reference!r} is not a suite: it is {type(module).__name__}, not a module with a file")
-    for needed in ("cases", "prepare"):
-        if not callable(getattr(module, needed, None)):
-            raise BenchError(
-                f"{reference!r} is not a suite: it defines no function {needed}(); `bench list --template` prints one"
-            )
-    for table, (fits, form) in _TABLES.items():
-        rows = getattr(module, table, {})
-        if not isinstance(rows, dict) or not all(isinstance(k, str) and fits(v) for k, v in rows.items()):
-            raise BenchError(f"suite {reference!r}: {table} is {rows!r}; it is a dict of str to {form}")
-    source = Path(module.__file__)
-    files = [source, *_machinery(reference, getattr(module, "MACHINERY", ()))]
-    doc = (module.__doc__ or "").strip().splitlines()
-    return Suite(
-        name=name or source.stem,
-        reference=reference,
-        summary=doc[0] if doc else "(no summary: the first docstring line)",
-        sha256=hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest(),
-        module=module,
-    )

@@ -204,6 +204,8 @@ _RULES: dict[str, Callable[[_Visits], Any]] = {
     "disturbance": _disturbance,
     "spans": lambda view: view.first.get("spans") or [],
     "traced_call_ns": lambda view: view.first.get("traced_call_ns") or [],
+    "per_rank": lambda view: view.first.get("per_rank") or [],
+    "tables": lambda view: view.first.get("tables") or {},
     "notes": _notes,
     "seconds": lambda view: _sum(visit.get("seconds") for visit in view.all),
 }

@@ -80,6 +80,12 @@ class Watchdog:
             if is_first:
                 self._changed.notify()
 
+    def allow(self, seconds: float) -> None:
+        """The current case may take so much longer, since its work asks for it."""
+        with self._changed:
+            if self._deadline is not None:
+                self._deadline += seconds
+
     def stop(self) -> None:
         with self._changed:
             self._stopped = True

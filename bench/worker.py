@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from bench import choices, clock, control, environment
 from bench.case import CaseRun
 from bench.errors import BenchError
+from bench.loading import Suite, load_all
 from bench.measure import MIN_LATER_ROUNDS, MIN_ROUNDS, Limits
 from bench.pace import Pace
 from bench.plan import Turn
 from bench.rank import Place, RankContext, open_groups
 from bench.session import Emit, Session
 from bench.store import Store, under
-from bench.suite import Suite, load_all
 from bench.vote import Poll
 
 if TYPE_CHECKING:

@@ -54,8 +54,9 @@ def on_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list[
 def run_case(context: Any, reference: str, params: dict[str, Any], calls: int = 2) -> dict[str, Any]:
     """Prepare a case, check it, call every variant, trace it, check it again: what the engine does, without a clock."""
     from bench.clock import for_work
+    from bench.loading import load
     from bench.rank import Tracer
-    from bench.suite import Check, load
+    from bench.suite import Check
 
     suite = load(reference)
     work = suite.prepare(suite.defaults | params, context)

@@ -10,9 +10,10 @@ import torch
 
 from bench import cache
 from bench.errors import BenchError, Skip
+from bench.loading import load
 from bench.measure import Limits, Sampler
 from bench.plan import choose_cases, declared_machine
-from bench.suite import Work, load
+from bench.suite import Work
 from tests.plans import lone_rank
 
 MIB = 2**20

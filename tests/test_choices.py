@@ -12,10 +12,10 @@ import pytest
 from bench import choices, clock, frame, report, share
 from bench.choices import DebugFile
 from bench.errors import BenchError
+from bench.loading import load as load_suite
 from bench.plan import Plan, choose_cases, declared_machine, suite_facts
 from bench.recorder import Recorder
 from bench.result import Result, Writer, load
-from bench.suite import load as load_suite
 from bench.supervisor import Supervisor
 from tests.command import SUITES
 from tests.plans import a_plan

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import listing
-from bench import suite as suite_module
+from bench import listing, loading
 from bench.errors import BenchError, Skip
+from bench.loading import builtin_names, load
 from bench.plan import PRESETS, declared_machine
-from bench.suite import builtin_names, load
 from bench.table import FORMATS
 from tests.plans import lone_rank
 from tests.ranks import cpu_machine, on_ranks, run_case
@@ -105,7 +104,7 @@ def test_a_broken_plugin_is_a_row_and_not_the_end(monkeypatch: pytest.MonkeyPatc
         EntryPoint("gone", "no_such_module_of_a_stranger", "bench.suites"),
         EntryPoint("late", "plugin_whose_cases_break", "bench.suites"),
     ]
-    monkeypatch.setattr(suite_module, "entry_points", lambda group: points)
+    monkeypatch.setattr(loading, "entry_points", lambda group: points)
     rows = {row["suite"]: row for row in json.loads(listing.suites(2, "cpu", "json"))}
     assert {preset: rows["gone"][preset] for preset in PRESETS} == dict.fromkeys(PRESETS)
     assert rows["gone"]["summary"].startswith("cannot be used: suite 'gone' cannot be imported: ModuleNotFoundError")

@@ -156,6 +156,14 @@ def test_a_later_visit_may_stop_with_fewer_samples() -> None:
     assert (samples.stop_reason, samples.num_rounds) == ("time", 3)
 
 
+def test_work_that_must_last_goes_on_where_precision_and_time_would_end_it() -> None:
+    time = FakeTime()
+    limits = Limits(ANY_PRECISION, 0.1, max_rounds=20).lasting(30.0)
+    samples = measure(time, limits, full=time.takes("f", SECOND))
+    assert samples.num_rounds == 30
+    assert Limits(ANY_PRECISION, 60.0).lasting(30.0).seconds == 60.0
+
+
 def test_reset_comes_before_every_sample_and_is_not_timed() -> None:
     time = FakeTime()
     reset = time.takes("r", SECOND)

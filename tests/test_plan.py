@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
+from bench.loading import Suite, builtin_names, load
 from bench.plan import (
     PRESETS,
     Plan,
@@ -22,7 +23,7 @@ from bench.plan import (
     estimate_seconds,
     fit_budget,
 )
-from bench.suite import Params, Suite, builtin_names, load
+from bench.suite import Params
 from tests.plans import a_plan
 from tests.ranks import cpu_machine
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import metrics
 from bench.cli import COMMANDS
-from bench.suite import builtin_names, load
+from bench.loading import builtin_names, load
 from tests.command import BENCH, TORCHRUN, call, saved, start
 
 ROOT = Path(__file__).parent.parent

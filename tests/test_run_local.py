@@ -42,6 +42,8 @@ def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
         # Two traced calls on each rank, of one span each; none came from the timed samples.
         assert sorted((s[0], s[1], s[2]) for s in record["spans"]) == [(r, c, "sum") for r in (0, 1) for c in (0, 1)]
         assert record["derived"]["slowest_rank_seconds"] > 0
+        assert record["per_rank"] == [{"doubled": 0.0}, {"doubled": 2.0}]
+        assert record["tables"]["ranks"]["rows"] == [[0, 0.0, None], [1, 2.0, None]]
     assert file.end is not None
     assert (file.end["status"], file.end["exit_code"]) == ("complete", 0)
     assert file.header["plan"]["suites"][0]["sha256"]

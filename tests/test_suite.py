@@ -20,9 +20,10 @@ import pytest
 
 import bench
 import suites
-from bench import suite as suite_module
+from bench import loading
 from bench.errors import BenchError
-from bench.suite import Case, Check, Param, Suite, Work, builtin_names, case_id, entry_point_names, load, load_all
+from bench.loading import Suite, builtin_names, entry_point_names, load, load_all
+from bench.suite import Case, Check, Param, Work, case_id
 from tests.ranks import cpu_machine
 
 ROOT = Path(bench.__file__).resolve().parent.parent
@@ -123,7 +124,7 @@ def test_entry_points_are_found_by_their_name(tmp_path: Path, monkeypatch: pytes
         EntryPoint("function", "plugin_of_a_stranger:cases", "bench.suites"),
     ]
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(suite_module, "entry_points", lambda group: points if group == "bench.suites" else [])
+    monkeypatch.setattr(loading, "entry_points", lambda group: points if group == "bench.suites" else [])
     assert entry_point_names() == ["broken", "function", "theirs"]
     assert load("theirs").name == "theirs"
     with pytest.raises(BenchError, match="suite 'broken' cannot be imported: ModuleNotFoundError: No module named"):

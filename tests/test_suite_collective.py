@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from bench.errors import BenchError, Skip
-from bench.suite import Check, Machine, load
+from bench.loading import load
+from bench.suite import Check, Machine
 from suites import _exact, collective
 from tests.ranks import cpu_machine, on_ranks, run_case
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from bench.errors import BenchError, Skip
+from bench.loading import load
 from bench.rank import Place, RankContext
-from bench.suite import Check, Machine, Observed, Work, load
+from bench.suite import Check, Machine, Observed, Work
 from suites import _kernels, _product, compute
 from tests.ranks import cpu_machine, on_ranks, run_case
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from bench import bubble
+from bench.loading import load
 from bench.schedules import SCHEDULES, Schedule, operations
-from bench.suite import Check, Observed, Params, Skip, Span, load
+from bench.suite import Check, Observed, Params, Skip, Span
 from suites import pipeline_parallel
 from tests.ranks import cpu_machine, on_ranks, run_case
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench.suite import Check, Params, Skip, load
+from bench.loading import load
+from bench.suite import Check, Params, Skip
 from tests.ranks import cpu_machine, on_ranks, run_case
 
 SMALL: dict[str, Params] = {

@@ -86,6 +86,19 @@ def test_a_rank_that_waits_for_others_or_for_its_device_says_so(package: str) ->
     assert report.frame.endswith(" late")
 
 
+def test_work_that_asks_for_more_time_gets_it() -> None:
+    store = memory_store()
+    expired = threading.Event()
+    watchdog = Watchdog(0, "node0", store, store, "p", 0.0, expired.set)
+    watchdog.allow(3600.0)  # before the first case nothing is watched, and nothing is given
+    watchdog.timeout_seconds = 3600.0
+    watchdog.restart()
+    watchdog.allow(-7200.0)
+    with watchdog._changed:
+        watchdog._changed.notify()
+    assert expired.wait(60.0)
+
+
 def test_a_watchdog_that_was_stopped_is_silent() -> None:
     store = memory_store()
     watchdog = Watchdog(0, "node0", store, store, "g0", timeout_seconds=3600.0, expired=lambda: pytest.fail("expired"))

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from bench.loading import load
 from bench.rank import RankContext
-from bench.suite import Machine, Params, Work, load
+from bench.suite import Machine, Params, Work
 
 PIECES: dict[str, tuple[str, dict[str, str | int]]] = {
     "matmul_512": ("compute", {"op": "matmul", "shape": "square", "size": 512}),

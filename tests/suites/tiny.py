@@ -1,6 +1,6 @@
 """A sum over ranks that takes next to no time, for tests of what surrounds it."""
 
-from bench.suite import Work
+from bench.suite import Table, Work
 
 DEFAULTS = {"timing": "aligned"}
 CHOICES = {"timing": ("aligned", "streamed")}
@@ -30,7 +30,13 @@ def prepare(params, rank):
     def derive(observed):
         return {"slowest_rank_seconds": max(observed.rank_seconds["full"])}
 
+    def tables(observed):
+        rows = tuple((index, facts["doubled"], None) for index, facts in enumerate(observed.per_rank))
+        return {"ranks": Table(("rank", "doubled", "missing"), rows, "of each rank")}
+
     return Work(
+        per_rank=lambda: {"doubled": 2.0 * rank.index},
+        tables=tables,
         variants={"full": run, "nothing": lambda: None},
         check=check,
         reset=lambda: buffer.fill_(1.0),
