@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "show": "Show a result file as a table, or export it.",
     "ab": "Compare two settings by launches in turn, which holds on a noisy machine.",
     "compare": "Put two or more results side by side.",
+    "explain": "Take the time of a step apart: which ranks, stages and links it waits for.",
     "import": "Make a result file of what another tool wrote (nccl-tests, PARAM, OSU, pytest-benchmark).",
     "doctor": "Say what `bench run` would use here, and what is wrong or suspicious.",
 }
