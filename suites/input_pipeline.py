@@ -1,0 +1,408 @@
+"""Input pipeline: a DataLoader that reads real files, against training steps of known length.
+
+What is measured: one epoch on every rank, each over its own share of the files (DistributedSampler, shuffled
+anew). `full` fetches every batch and takes a step with it; `step_only` takes the steps alone; `loader_only`
+fetches alone. Why: a device that waits for its data is paid for and idle, and nothing in a training loop says
+so. What comes of it:
+
+    samples_per_s, read_gb_per_s  of full, all ranks together; bytes are those of the files
+    loader_gb_per_s               of loader_only: what the loader could give a faster device
+    accelerator_utilisation       step_only / full: compute time / total time, as MLPerf Storage defines it
+                                  (mlcommons/storage, Submission_guidelines.md, 4.1); here the start of the
+                                  epoch counts as well, and the compute time is measured
+
+`tokens` are sequences of a memory-mapped file of 16-bit tokens, delivered as int64; `samples` are small files of
+random bytes, one each. Nothing is decoded. All is written beforehand, from the run's seed, into a new folder
+on every host (`folder=PATH`; the system's temporary folder by default), which is removed in the end.
+
+The step, `step=wait`: the host waits `step_ms`, as MLPerf Storage does, and its cores are free for the
+loader, as they are where a GPU computes. `step=matmul`: multiplications of `step_gflop` in all. On a GPU that
+is the truth; on a CPU the loader's workers take cores from it, and the utilisation holds that loss too: right for
+training on this CPU, wrong for a GPU that one will have.
+
+`cache=uncached` drops the files from the page cache before every epoch, untimed. A twin of the files that stays
+in the cache is read as `from_cache`: page_cache_gain is loader_only / from_cache. `cached_share` is what
+part of the files was in the cache when an epoch began. Names and sizes of files stay in memory either way.
+
+Workers are started before anything is timed, in a process group that ends with its rank.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from bench import control, page_cache, scratch
+from bench.errors import BenchError
+from bench.suite import Check, Machine, Observed, Param, Params, Skip, Work
+from suites._input_files import Files, digest
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.rank import RankContext
+
+MIB = 2**20
+MACHINERY = ("suites._input_files", "bench.page_cache", "bench.scratch")
+DEFAULTS: Params = {
+    "num_workers": 0,
+    "step": "wait",
+    "step_ms": 10,
+    "step_gflop": 1,
+    "cache": "warm",
+    "folder": scratch.TEMPORARY,
+}
+STEPS = ("wait", "matmul")
+CHOICES: dict[str, tuple[Param, ...]] = {
+    "op": ("tokens", "samples"),
+    "step": STEPS,
+    "cache": page_cache.CACHE_STATES,
+}
+METRICS = {
+    "samples_per_s": ("samples/s", "higher"),
+    "read_gb_per_s": ("GB/s", "higher"),
+    "loader_gb_per_s": ("GB/s", "higher"),
+    "accelerator_utilisation": ("share", "higher"),
+    "page_cache_gain": ("x", "neither"),
+    "cached_share": ("share", "neither"),
+}
+SIZE = {"tokens": "sequence", "samples": "sample_bytes"}
+"""Operation -> the parameter that says how large a sample is."""
+STEP_SIZE = {"wait": "step_ms", "matmul": "step_gflop"}
+PREFETCH = 2
+"""Batches that each worker has ready: the DataLoader's own default."""
+WORKER_BYTES, SERVER_BYTES = 100 * MIB, 300 * MIB
+"""Of a worker on top of what it shares with the process that forks workers, and of that process, with torch."""
+SHARED_MEMORY = Path("/dev/shm")
+MATMUL_SIZE = {"cpu": 512, "cuda": 8192}
+
+# Device type -> preset -> the base point. Samples as large as ImageNet's pictures, 110 KB; sequences as of GPT-2.
+BASE: Mapping[str, Mapping[str, Mapping[str, Params]]] = {
+    "cpu": {
+        "smoke": {
+            "tokens": {"sequence": 256, "batch_size": 4, "num_batches": 4},
+            "samples": {"sample_bytes": 16 * 1024, "batch_size": 4, "num_batches": 4},
+        },
+        "standard": {
+            "tokens": {"sequence": 1024, "batch_size": 8, "num_batches": 8},
+            "samples": {"sample_bytes": 112 * 1024, "batch_size": 16, "num_batches": 8},
+        },
+        "full": {
+            "tokens": {"sequence": 1024, "batch_size": 8, "num_batches": 64},
+            "samples": {"sample_bytes": 112 * 1024, "batch_size": 32, "num_batches": 32},
+        },
+    },
+    "cuda": {
+        "smoke": {
+            "tokens": {"sequence": 8192, "batch_size": 2, "num_batches": 16},
+            "samples": {"sample_bytes": 112 * 1024, "batch_size": 64, "num_batches": 8},
+        },
+        "standard": {
+            "tokens": {"sequence": 8192, "batch_size": 2, "num_batches": 32},
+            "samples": {"sample_bytes": 112 * 1024, "batch_size": 128, "num_batches": 16},
+        },
+        "full": {
+            "tokens": {"sequence": 8192, "batch_size": 2, "num_batches": 256},
+            "samples": {"sample_bytes": 112 * 1024, "batch_size": 256, "num_batches": 64},
+        },
+    },
+}
+WORKERS = {
+    "cpu": {"smoke": (1,), "standard": (1, 0, 2), "full": (1, 0, 2, 4)},
+    "cuda": {"smoke": (4,), "standard": (4, 0, 1, 2, 8), "full": (4, 0, 1, 2, 8, 16)},
+}
+
+
+def cases(machine: Machine) -> Iterator[Params]:
+    """Small files with the usual number of workers, uncached; tokens; then over numbers of workers."""
+    base, workers = BASE[machine.device_type][machine.preset], WORKERS[machine.device_type][machine.preset]
+    step: Params = {"step": "matmul", "step_gflop": 5000} if machine.device_type == "cuda" else {}
+    samples: Params = {"op": "samples", **base["samples"], **step}
+    tokens: Params = {"op": "tokens", **base["tokens"], **step}
+    yield samples | {"num_workers": workers[0]}
+    yield samples | {"num_workers": workers[0], "cache": "uncached"}
+    yield tokens | {"num_workers": workers[0]}
+    yield from (samples | {"num_workers": number} for number in workers[1:])
+    yield tokens | {"num_workers": workers[0], "cache": "uncached"}
+    yield from (tokens | {"num_workers": number} for number in workers[1:])
+    if machine.preset == "full":
+        other: Params = {"step": "wait"} if machine.device_type == "cuda" else {"step": "matmul"}
+        yield samples | {"num_workers": workers[0], "step_gflop": 1} | other
+        yield from (samples | {"num_workers": number, "cache": "uncached"} for number in workers[1:])
+
+
+def _sample_bytes(params: Params) -> int:
+    """Of a sample in its file."""
+    return 2 * (_whole(params, "sequence") + 1) if params["op"] == "tokens" else _whole(params, "sample_bytes")
+
+
+def _batch_bytes(params: Params) -> int:
+    """Of a batch as it is delivered: tokens are int64 by then."""
+    return int(params["batch_size"]) * _sample_bytes(params) * (4 if params["op"] == "tokens" else 1)
+
+
+def _whole(params: Params, name: str, least: int = 1) -> int:
+    value = params.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BenchError(f"input_pipeline: {name}={value!r}; give a whole number of at least {least}")
+    return value
+
+
+def _misfit(params: Params) -> str | None:
+    """Why these parameters do not fit together; None where they do."""
+    for step, size in STEP_SIZE.items():
+        if step != params["step"] and params[size] not in (DEFAULTS[size], None):
+            return f"{size} has no meaning for step={params['step']}"
+    return None
+
+
+def memory(params: Params, machine: Machine) -> int:
+    """Bytes of a rank: batches under way, the matrices of the step, and what its workers take of the host."""
+    num_workers = _whole(params, "num_workers", least=0)
+    batches = (2 + PREFETCH * num_workers) * _batch_bytes(params)
+    matrices = 3 * 4 * MATMUL_SIZE[machine.device_type] ** 2 if params["step"] == "matmul" else 0
+    # Workers live in the host's memory, which on a GPU machine is not what is counted here.
+    processes = SERVER_BYTES + WORKER_BYTES * num_workers if machine.device_type == "cpu" and num_workers else 0
+    return batches + matrices + processes
+
+
+@dataclass
+class Pipeline:
+    """The loader of one rank, its steps, and the numbers of its epochs."""
+
+    files: Files
+    loader: Any
+    sampler: Any
+    shifted: Shifted
+    step: Callable[[], object]
+    num_batches: int
+    device: torch.device
+    epoch: int = 0
+    cached: list[float | None] = field(default_factory=list)
+    """Share of the files in the page cache after each time that they were dropped from it."""
+
+    def batches(self, folder: int = 0) -> Iterator[torch.Tensor]:
+        """One epoch over this rank's share of a folder's samples, on the device, in an order of its own."""
+        self.epoch += 1
+        self.sampler.set_epoch(self.epoch)
+        self.shifted.shift = folder * self.files.num_samples
+        for batch in self.loader:
+            yield batch.to(self.device, non_blocking=True)
+
+    def full(self) -> None:
+        for _ in self.batches():
+            self.step()
+
+    def step_only(self) -> None:
+        for _ in range(self.num_batches):
+            self.step()
+
+    def load(self, folder: int = 0) -> None:
+        for _ in self.batches(folder):
+            pass
+
+    def drop(self) -> None:
+        paths = self.files.paths(0)
+        page_cache.drop_from_cache(paths)
+        self.cached.append(page_cache.cached_share(paths))
+
+    def facts(self) -> dict[str, float | None]:
+        """Share of the files in the page cache: the median of what epochs found, or as it is now."""
+        known = [share for share in self.cached if share is not None]
+        share = median(known) if known else page_cache.cached_share(self.files.paths(0))
+        return {"cached_share": share}
+
+    def stop(self) -> None:
+        """Ends the workers, which a loader keeps from epoch to epoch."""
+        iterator, self.loader = self.loader._iterator, None
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
+
+
+@dataclass
+class Shifted:
+    """A sampler's indices, moved to one of the folders."""
+
+    inner: Any
+    shift: int = 0
+
+    def __iter__(self) -> Iterator[int]:
+        return (index + self.shift for index in self.inner)
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+
+def prepare(params: Params, rank: RankContext) -> Work:
+    """Raises BenchError for a bad value or folder, Skip without room, and where uncached reads cannot be had."""
+    misfit = _misfit(params)
+    if misfit:
+        raise Skip(misfit)
+    batch_size, num_batches = _whole(params, "batch_size"), _whole(params, "num_batches")
+    num_workers, uncached = _whole(params, "num_workers", least=0), params["cache"] == "uncached"
+    num_samples = rank.world_size * batch_size * num_batches
+    num_bytes = num_samples * _sample_bytes(params)
+    folder = str(params["folder"])
+    _ask_shared_memory(params, num_workers, rank)
+    scratch.ask_room(rank, folder, num_bytes * (2 if uncached else 1))
+    root, held = scratch.new_scratch(rank, folder, "input", per_host=True)
+    files, expected = _written(params, num_samples, root, rank, twin=uncached)
+    if uncached:
+        page_cache.require_uncached(rank, files.paths(0))
+    pipeline = _pipeline(params, files, rank)
+    pipeline.load()
+    variants: dict[str, Callable[[], object]] = {
+        "full": pipeline.full,
+        "step_only": pipeline.step_only,
+        "loader_only": pipeline.load,
+    }
+    if uncached:
+        pipeline.load(1)
+        variants["from_cache"] = lambda: pipeline.load(1)
+
+    def close() -> None:
+        pipeline.stop()
+        control.maxima(rank, [0])  # nobody reads any more
+        if held is not None:
+            held.close()
+
+    return Work(
+        variants=variants,
+        check=lambda: _check(pipeline, expected, rank),
+        clock="host",
+        reset=pipeline.drop if uncached else None,
+        close=close,
+        per_rank=pipeline.facts,
+        derive=lambda observed: derive(observed, num_samples, num_bytes),
+        notes=_notes(params, root, num_workers, rank),
+    )
+
+
+def _ask_shared_memory(params: Params, num_workers: int, rank: RankContext) -> None:
+    """Workers hand batches over in shared memory, of which a container may have little. Raises Skip without room."""
+    needed = num_workers * (PREFETCH + 1) * _batch_bytes(params) * rank.machine.ranks_per_host
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
+    short = free is not None and needed > free
+    if control.maxima(rank, [int(short)])[0]:
+        raise Skip(f"workers need {needed / MIB:.0f} MiB of {SHARED_MEMORY}, and not every rank's host has them free")
+
+
+def _written(
+    params: Params, num_samples: int, root: Path, rank: RankContext, twin: bool
+) -> tuple[Files, Counter[str]]:
+    """The files, of which each rank of a host writes its share, and the digests of all samples."""
+    op = str(params["op"])
+    size = _whole(params, "sequence") + 1 if op == "tokens" else _whole(params, "sample_bytes")
+    folders = tuple(root / name for name in ("data", "twin")[: 2 if twin else 1])
+    files = Files(op, folders, num_samples, size)
+
+    def write() -> list[str]:
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+        return files.write(range(rank.local_index, num_samples, rank.local_world_size), rank.seed)
+
+    own = scratch.on_all(rank, write)
+    rows = control.all_gather_json(rank, [rank.place.host_index, own])
+    if twin and rank.local_index == 0:
+        for path in files.paths(0):
+            page_cache.sync(path)
+    return files, Counter(text for host, texts in rows if host == rank.place.host_index for text in texts)
+
+
+def _pipeline(params: Params, files: Files, rank: RankContext) -> Pipeline:
+    from torch.utils.data import DataLoader, DistributedSampler
+
+    num_workers = int(params["num_workers"])
+    sampler: Any = DistributedSampler(
+        range(files.num_samples),
+        num_replicas=rank.world_size,
+        rank=rank.index,
+        seed=rank.seed,
+    )
+    shifted = Shifted(sampler)
+    with warnings.catch_warnings():
+        # More workers than cores is what may be asked for here.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        loader: Any = DataLoader(
+            files,  # type: ignore[arg-type]
+            batch_size=int(params["batch_size"]),
+            sampler=shifted,  # type: ignore[arg-type]
+            num_workers=num_workers,
+            multiprocessing_context=_start_method() if num_workers else None,
+            persistent_workers=num_workers > 0,
+            prefetch_factor=PREFETCH if num_workers else None,
+            pin_memory=rank.device.type == "cuda",
+        )
+    step = _matmul_step(params, rank) if params["step"] == "matmul" else _wait_step(params)
+    return Pipeline(files, loader, sampler, shifted, step, int(params["num_batches"]), rank.device)
+
+
+def _start_method() -> Any:
+    """Workers are forked by a process that has torch, and no threads, as a rank has, that no fork survives."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "torch.utils.data", "numpy"])
+    return context
+
+
+def _wait_step(params: Params) -> Callable[[], object]:
+    seconds = _whole(params, "step_ms") / 1e3
+    return lambda: time.sleep(seconds)
+
+
+def _matmul_step(params: Params, rank: RankContext) -> Callable[[], object]:
+    import torch
+
+    size = MATMUL_SIZE[rank.device.type]
+    dtype = torch.bfloat16 if rank.device.type == "cuda" else torch.float32
+    a, b = (torch.randn(size, size, device=rank.device, dtype=dtype, generator=rank.generator(i)) for i in range(2))
+    c = torch.empty_like(a)
+    repeats = range(max(1, round(_whole(params, "step_gflop") * 1e9 / (2 * size**3))))
+
+    def step() -> None:
+        for _ in repeats:
+            torch.mm(a, b, out=c)
+
+    return step
+
+
+def _check(pipeline: Pipeline, expected: Counter[str], rank: RankContext) -> Check:
+    """Samples that came to no rank, twice, or not as they were written, in an epoch over each folder; none may."""
+    error = 0
+    for folder in range(len(pipeline.files.folders)):
+        own = [digest(row.cpu().numpy()) for batch in pipeline.batches(folder) for row in batch]
+        found = Counter(text for texts in control.all_gather_json(rank, own) for text in texts)
+        error += (found - expected).total() + (expected - found).total()
+    return Check(float(error), 0.0)
+
+
+def derive(observed: Observed, num_samples: int, num_bytes: int) -> Mapping[str, float | None]:
+    """Rates and shares from the times of the variants; see the top of the file."""
+    seconds = observed.seconds
+    from_cache = seconds.get("from_cache")
+    shares = [row["cached_share"] for row in observed.per_rank if row["cached_share"] is not None]
+    return {
+        "samples_per_s": num_samples / seconds["full"],
+        "read_gb_per_s": num_bytes / seconds["full"] / 1e9,
+        "loader_gb_per_s": num_bytes / seconds["loader_only"] / 1e9,
+        "accelerator_utilisation": seconds["step_only"] / seconds["full"],
+        "page_cache_gain": seconds["loader_only"] / from_cache if from_cache else None,
+        "cached_share": max(shares) if len(shares) == observed.world_size else None,
+    }
+
+
+def _notes(params: Params, root: Path, num_workers: int, rank: RankContext) -> tuple[str, ...]:
+    found = [*page_cache.notes(root)]
+    if rank.device.type == "cpu" and params["step"] == "matmul":
+        found.append("the step computes on the cores that the workers read with: not what a GPU's host would see")
+    processes = rank.machine.ranks_per_host * (1 + num_workers)
+    if processes > rank.machine.num_cores:
+        found.append(f"{processes} processes a host, workers included, share {rank.machine.num_cores} cores")
+    return tuple(found)
