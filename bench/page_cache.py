@@ -99,9 +99,7 @@ def _cached_pages(path: Path) -> tuple[int, int] | None:
         array = np.frombuffer(view, dtype=np.uint8)
         pages = -(-size // mmap.PAGESIZE)
         states = np.zeros(pages, dtype=np.uint8)
-        failed = mincore(
-            ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(size), ctypes.c_void_p(states.ctypes.data)
-        )
+        failed = mincore(ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(size), ctypes.c_void_p(states.ctypes.data))
         del array  # a view of a map that is to be closed
     return None if failed else (int((states & 1).sum()), pages)
 

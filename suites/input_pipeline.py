@@ -295,9 +295,7 @@ def _ask_shared_memory(params: Params, num_workers: int, rank: RankContext) -> N
         raise Skip(f"workers need {needed / MIB:.0f} MiB of {SHARED_MEMORY}, and not every rank's host has them free")
 
 
-def _written(
-    params: Params, num_samples: int, root: Path, rank: RankContext, twin: bool
-) -> tuple[Files, Counter[str]]:
+def _written(params: Params, num_samples: int, root: Path, rank: RankContext, twin: bool) -> tuple[Files, Counter[str]]:
     """The files, of which each rank of a host writes its share, and the digests of all samples."""
     op = str(params["op"])
     size = _whole(params, "sequence") + 1 if op == "tokens" else _whole(params, "sample_bytes")
@@ -322,7 +320,7 @@ def _pipeline(params: Params, files: Files, rank: RankContext) -> Pipeline:
 
     num_workers = int(params["num_workers"])
     sampler: Any = DistributedSampler(
-        range(files.num_samples),
+        range(files.num_samples),  # type: ignore[arg-type]
         num_replicas=rank.world_size,
         rank=rank.index,
         seed=rank.seed,
@@ -334,7 +332,7 @@ def _pipeline(params: Params, files: Files, rank: RankContext) -> Pipeline:
         loader: Any = DataLoader(
             files,  # type: ignore[arg-type]
             batch_size=int(params["batch_size"]),
-            sampler=shifted,  # type: ignore[arg-type]
+            sampler=shifted,
             num_workers=num_workers,
             multiprocessing_context=_start_method() if num_workers else None,
             persistent_workers=num_workers > 0,
