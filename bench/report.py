@@ -152,9 +152,16 @@ def _columns(own: OwnMetrics) -> list[Column]:
     columns.append(Column("NCCL", lambda row: show_text(choices.shown(row)), "left"))
     for name, (unit, _) in own.items():
         if name not in metrics.METRICS:
-            head = f"{name.replace('_', ' ')} {_UNIT_IN_HEAD.get(unit, unit)}".strip()
-            columns.append(column(name, head, _SHOW_UNIT.get(unit, show_number)))
+            columns.append(column(name, _own_head(name, unit), _SHOW_UNIT.get(unit, show_number)))
     return [*columns, text_column("marks", "notes")]
+
+
+def _own_head(name: str, unit: str) -> str:
+    """A suite's own metric with its unit, once: `loader_gb_per_s` is headed `loader GB/s`."""
+    words = name.replace("_", " ")
+    if "/" in unit:
+        words = words.removesuffix(unit.lower().replace("/", " per ")).strip()
+    return f"{words} {_UNIT_IN_HEAD.get(unit, unit)}".strip()
 
 
 def _show_interval(row: Mapping[str, Any]) -> str:
