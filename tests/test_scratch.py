@@ -46,7 +46,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(tmp_pat
 
 
 def test_a_folder_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=r"rank 0: folder=.*nowhere: there is no such folder; make it, or give another"):
+    with pytest.raises(BenchError, match=r"rank 0: folder=.*: there is no such folder; make it, or give"):
         scratch.new_scratch(one_rank(), str(tmp_path / "nowhere"), "x", per_host=True)
     assert scratch.parent_folder(scratch.TEMPORARY).is_dir()
 
