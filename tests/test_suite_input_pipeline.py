@@ -15,7 +15,7 @@ from bench.loading import load
 from bench.suite import Check, Observed, Work
 from suites import input_pipeline
 from suites._input_files import LAYOUTS, Files
-from tests.ranks import cpu_machine, on_ranks, run_case
+from tests.ranks import cpu_machine
 from tests.test_scratch import one_rank
 
 SUITE = load("input_pipeline")
@@ -32,34 +32,6 @@ def _prepare(params: dict[str, Any], folder: Path) -> Work:
 def _close(work: Work) -> None:
     assert work.close is not None
     work.close()
-
-
-def _exercise(rank: Any, folder: str) -> dict[tuple[str, str], Any]:
-    found: dict[tuple[str, str], Any] = {}
-    for op in SMALL:
-        for cache, num_workers in (("warm", 0), ("uncached", 0), ("warm", 1)):
-            if num_workers and (op != "samples" or rank.world_size > 2):
-                continue
-            params = SMALL[op] | {"cache": cache, "num_workers": num_workers, "folder": folder}
-            try:
-                found[op, f"{cache}{num_workers}"] = run_case(rank, "input_pipeline", params)
-            except Skip as skip:
-                found[op, f"{cache}{num_workers}"] = str(skip)
-    return found
-
-
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_every_rank_gets_its_share_of_the_samples_once(world_size: int, tmp_path: Path) -> None:
-    for results in on_ranks(world_size, _exercise, str(tmp_path)):
-        assert len(results) == (5 if world_size == 2 else 4)
-        for key, result in results.items():
-            if isinstance(result, str):
-                assert "no uncached reads" in result
-                continue
-            assert result["checks"] == [Check(0.0, 0.0)] * 2, key
-            names = ["full", "step_only", "loader_only", *(["from_cache"] if key[1] == "uncached0" else [])]
-            assert result["variants"] == names
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("op", SMALL)
