@@ -35,6 +35,12 @@ def mlp_forward(num_tokens: int, hidden: int, ffn_hidden: int, num_matrices: int
     return num_matrices * matmul(num_tokens, ffn_hidden, hidden)
 
 
+def moe_forward(num_tokens: int, top_k: int, hidden: int, ffn_hidden: int) -> int:
+    """A mixture of gated experts: each token goes through `top_k` of them, so that only active parameters count (Jiang
+    et al. 2024, "Mixtral of Experts", section 2). The router is not counted."""
+    return mlp_forward(num_tokens * top_k, hidden, ffn_hidden, num_matrices=3)
+
+
 def projections_forward(num_tokens: int, hidden: int) -> int:
     """Query, key, value and output projections of multi-head attention: 4 matrices hidden x hidden."""
     return 4 * matmul(num_tokens, hidden, hidden)
