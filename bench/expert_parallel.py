@@ -159,7 +159,7 @@ class Exchange:
 def experts_forward(rows: Tensor, counts: list[int], up: Tensor, down: Tensor) -> Tensor:
     """The rows of each expert, one after the other, through its gated MLP."""
     outputs = []
-    for part, own_up, own_down in zip(rows.split(counts), up, down, strict=True):
+    for part, own_up, own_down in zip(torch.split(rows, counts), up, down, strict=True):
         gate, value = (part @ own_up).chunk(2, -1)
         outputs.append((functional.silu(gate) * value) @ own_down)
     return torch.cat(outputs)

@@ -94,6 +94,15 @@ def llama_layer_forward(
     return attention + products + mlp_forward(tokens, hidden, ffn_hidden, num_matrices=3)
 
 
+def llama_layer_decode(batch: int, context: int, hidden: int, kv_hidden: int, ffn_hidden: int) -> float:
+    """A layer as in bench.llama for one new token of each sequence, which attends to `context` keys, its own among
+    them: 2 a weight and token, and 4 x context x hidden for the two products (Pope et al. 2022, "Efficiently Scaling
+    Transformer Inference", section 2). No convention: no mask leaves any of it out."""
+    products = 2 * batch * matmul(1, context, hidden)
+    projections = grouped_projections_forward(batch, hidden, kv_hidden)
+    return projections + products + mlp_forward(batch, hidden, ffn_hidden, num_matrices=3)
+
+
 def output_head_forward(num_tokens: int, hidden: int, vocabulary: int) -> int:
     """Logits of every token; counted as in PaLM's appendix B, where the embedding, a look-up, is not."""
     return matmul(num_tokens, vocabulary, hidden)

@@ -1,0 +1,181 @@
+"""Data parallelism: forward and backward of one model on all ranks, by DDP and by FSDP2; what of it is hidden.
+
+What is measured: the time of forward and backward of a Llama-style model, each rank with a batch of its own, until all
+gradients are averaged over the ranks (no optimizer). Why: all training does this in every step, and whether the
+communication hides behind the backward decides what more devices are worth. Variants, timed in turn with the case
+(`full`):
+
+    compute_only   the same model and batch without a wrapper, every rank by itself
+    communication  the same messages and nothing else: DDP's buckets, or FSDP's gathers and reduce-scatters, one by one
+
+and from them (`bench.exposure`) exposed = full - compute_only, and overlapped = 1 - exposed / communication. The
+exposed time also holds what the wrapper itself costs: copies into buckets, the gathered weights' copies, its hooks.
+What is timed is also what is checked: loss and all gradients, against one device that goes through every rank's batch.
+Machinery: bench/data_parallel.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bench import exposure, flops
+from bench.llama_shape import SHAPES, LlamaShape
+from bench.suite import Machine, Params, Skip, Work
+from bench.wrapping import Wrapping
+
+if TYPE_CHECKING:
+    from bench.rank import RankContext
+
+MACHINERY = (
+    "bench.data_parallel",
+    "bench.wrapping",
+    "bench.exposure",
+    "bench.llama",
+    "bench.llama_shape",
+    "bench.agreement",
+    "bench.flops",
+)
+DEFAULTS: Params = {"dtype": "float32", "batch": 1, "timing": "aligned"}
+CHOICES = {
+    "op": ("ddp", "fsdp"),
+    "model": tuple(SHAPES),
+    # Not float16: small gradients fall below its smallest number.
+    "dtype": ("float32", "bfloat16"),
+    "reshard_after_forward": (True, False),
+    "timing": ("aligned", "streamed"),
+}
+METRICS = exposure.METRICS
+
+# Device type -> preset -> the base point. An operation has only the choices that are its own.
+BASE: dict[str, dict[str, Params]] = {
+    "cpu": {
+        "smoke": {"model": "tiny", "num_layers": 4, "sequence": 64},
+        "standard": {"model": "small", "num_layers": 4, "sequence": 128},
+    },
+    # Of Llama-3 8B as many layers as fit twice (with and without the wrapper) beside the gradients.
+    "cuda": {
+        "smoke": {"model": "llama3-1b", "num_layers": 4, "sequence": 2048, "dtype": "bfloat16"},
+        "standard": {"model": "llama3-8b", "num_layers": 8, "sequence": 4096, "dtype": "bfloat16"},
+    },
+}
+OWN: dict[str, dict[str, Params]] = {
+    "cpu": {"ddp": {"bucket_mb": 4}, "fsdp": {"layers_per_group": 1, "reshard_after_forward": True}},
+    "cuda": {"ddp": {"bucket_mb": 25}, "fsdp": {"layers_per_group": 1, "reshard_after_forward": True}},
+}
+Change = tuple[str, Params]
+STANDARD: dict[str, tuple[Change, ...]] = {
+    "cpu": (
+        ("ddp", {}),
+        ("fsdp", {}),
+        ("ddp", {"bucket_mb": 1}),
+        ("ddp", {"bucket_mb": 64}),
+        ("fsdp", {"layers_per_group": 0}),
+        ("fsdp", {"layers_per_group": 2}),
+        ("fsdp", {"reshard_after_forward": False}),
+    ),
+    "cuda": (
+        ("ddp", {}),
+        ("fsdp", {}),
+        ("ddp", {"bucket_mb": 1}),
+        ("ddp", {"bucket_mb": 100}),
+        ("ddp", {"bucket_mb": 400}),
+        ("fsdp", {"layers_per_group": 0}),
+        ("fsdp", {"layers_per_group": 2}),
+        ("fsdp", {"layers_per_group": 4}),
+        ("fsdp", {"reshard_after_forward": False}),
+    ),
+}
+FULL: tuple[Change, ...] = (
+    ("ddp", {"batch": 4}),
+    ("fsdp", {"batch": 4}),
+    ("fsdp", {"layers_per_group": 0, "reshard_after_forward": False}),
+    ("ddp", {"num_layers": 16}),
+    ("fsdp", {"num_layers": 16}),
+)
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+KEPT_PER_TOKEN = 34
+"""Numbers that a layer keeps for its backward, per token and unit of `hidden`, with room to spare: inputs of seven
+matrices, of which three are ffn_hidden wide, and of two norms."""
+NOTES = (
+    "exposed: full - compute_only, the wrapper's own copies and hooks included",
+    f"FLOPs: attention counted in the convention `{flops.DEFAULT_CONVENTION}` (PaLM, appendix B)",
+)
+
+
+def cases(machine: Machine) -> Iterator[Params]:
+    """A base point of each operation varied one factor at a time; smoke has one small case of DDP."""
+    device, is_smoke = machine.device_type, machine.preset == "smoke"
+    base = BASE[device]["smoke" if is_smoke else "standard"]
+    changes = STANDARD[device][:1] if is_smoke else STANDARD[device]
+    if machine.preset == "full":
+        changes += FULL
+    for op, change in changes:
+        yield {"op": op, **base, **OWN[device][op], **change}
+
+
+def _shape(params: Params) -> LlamaShape:
+    from dataclasses import replace
+
+    shape = SHAPES[str(params["model"])]
+    return replace(shape, num_layers=int(params["num_layers"]), sequence=int(params["sequence"]))
+
+
+def _wrapping(params: Params) -> Wrapping:
+    names = ("bucket_mb", "layers_per_group", "reshard_after_forward")
+    return Wrapping(str(params["op"]), **{name: params[name] for name in names if name in params})  # type: ignore[arg-type]
+
+
+def _skip_reason(params: Params, num_ranks: int) -> str | None:
+    if num_ranks == 1:
+        return "one rank: there is nobody to average gradients with"
+    for name, least in (("batch", 1), ("bucket_mb", 1), ("layers_per_group", 0)):
+        if name in params and int(params[name]) < least:
+            return f"{name}={params[name]} is less than {least}"
+    return _shape(params).objection()
+
+
+def memory(params: Params, machine: Machine) -> int:
+    """Bytes that a rank holds at the worst moment, counted from the shapes: the model without a wrapper and its
+    gradients, the same of the wrapped one (FSDP: a share, and the whole in the messages' buffers), what layers keep for
+    the backward, and the logits, their copy in float32 and the gradients of both; for a short type a float32 reference
+    besides."""
+    shape, op = _shape(params), str(params["op"])
+    item = ITEM_BYTES[str(params["dtype"])]
+    tokens = int(params["batch"]) * shape.sequence
+    weights = shape.num_parameters
+    # The check puts all of a sharded model's gradients together on every rank.
+    held = 2 * weights + {"ddp": 3, "fsdp": 3}[op] * weights
+    kept = tokens * (KEPT_PER_TOKEN * shape.hidden * shape.num_layers)
+    logits = tokens * shape.vocabulary * (2 * item + 12)
+    reference = 4 * (2 * weights + kept) + 2 * weights * item if item < 4 else 0
+    return item * (held + kept) + logits + reference
+
+
+def prepare(params: Params, rank: RankContext) -> Work:
+    """Raises Skip with one rank, and for sizes that make no model."""
+    reason = _skip_reason(params, rank.world_size)
+    if reason:
+        raise Skip(reason)
+    import torch
+
+    from bench.data_parallel import check_step, trained
+
+    shape, batch = _shape(params), int(params["batch"])
+    work = trained(shape, batch, getattr(torch, str(params["dtype"])), _wrapping(params), rank)
+    return Work(
+        variants={
+            exposure.FULL: work.full,
+            exposure.COMPUTE_ONLY: work.plain,
+            exposure.COMMUNICATION: work.communicate,
+        },
+        check=lambda: check_step(work, shape),
+        clock="host",
+        reset=work.clear,
+        flops=shape.step_flops(batch) * rank.world_size,
+        flops_dtype=str(params["dtype"]),
+        tokens=rank.world_size * batch * shape.sequence,
+        derive=exposure.exposure,
+        notes=NOTES,
+    )
