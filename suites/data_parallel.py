@@ -141,12 +141,12 @@ def memory(params: Params, machine: Machine) -> int:
     gradients, the same of the wrapped one (FSDP: a share, and the whole in the messages' buffers), what layers keep for
     the backward, and the logits, their copy in float32 and the gradients of both; for a short type a float32 reference
     besides."""
-    shape, op = _shape(params), str(params["op"])
+    shape = _shape(params)
     item = ITEM_BYTES[str(params["dtype"])]
     tokens = int(params["batch"]) * shape.sequence
     weights = shape.num_parameters
-    # The check puts all of a sharded model's gradients together on every rank.
-    held = 2 * weights + {"ddp": 3, "fsdp": 3}[op] * weights
+    # Of FSDP a share; but the check puts all of its gradients together on every rank.
+    held = 5 * weights
     kept = tokens * (KEPT_PER_TOKEN * shape.hidden * shape.num_layers)
     logits = tokens * shape.vocabulary * (2 * item + 12)
     reference = 4 * (2 * weights + kept) + 2 * weights * item if item < 4 else 0

@@ -11,7 +11,7 @@ with `parallel=replicas` each has its own model and batch, and waits for nobody.
     served_tokens_per_s            prompt tokens (prefill) or new tokens (decode) a second, of all ranks together, each
                                    replica at its own pace
     served_over_synchronous        served_tokens_per_s / what the same ranks would serve if all kept the pace of the
-                                   slowest, as they must in training: above 1 where ranks differ
+                                   slowest, as they must in training: above 1 where ranks differ, or their times vary
 
 A machine of unlike ranks can train poorly and serve well: `served_over_synchronous` is what serving regains of it, and
 what `parallel=replicas` serves more than `parallel=tensor` is the price of the waiting and of the communication.
@@ -262,11 +262,11 @@ def _replica(params: Params, rank: RankContext) -> Made:
     full.fill()
     variants: dict[str, Callable[[], object]] = {"full": OPERATIONS[op](full)}
     if _has_room(params, rank):
-        return variants, lambda: check_server(full, op, model), None, NOTES["replicas"]
+        return variants, partial(check_server, full, op, model), None, NOTES["replicas"]
     small, small_model = made(_reduced(params, rank), 1)
     return (
         variants,
-        lambda: check_server(small, op, small_model)._replace(scope="reduced"),
+        partial(_check_reduced, small, op, small_model),
         None,
         (*NOTES["replicas"], _no_room(params, rank)),
     )
@@ -300,16 +300,22 @@ def _tensor(params: Params, rank: RankContext) -> Made:
     notes = NOTES["tensor"]
     if _has_room(params, rank):
         servers["one_device"], whole = made(shape, batch, None)
-        check = lambda: check_server(full, op, whole)  # noqa: E731
+        check = partial(check_server, full, op, whole)
     else:
         small_shape = _reduced(params, rank)
         small, small_whole = made(small_shape, 1, rank.group)[0], made(small_shape, 1, None)[1]
-        check = lambda: check_server(small, op, small_whole)._replace(scope="reduced")  # noqa: E731
+        check = partial(_check_reduced, small, op, small_whole)
         notes = (notes[1], f"no one_device variant: {_no_room(params, rank)}")
     for each in servers.values():
         each.fill()
     variants: dict[str, Callable[[], object]] = {name: OPERATIONS[op](each) for name, each in servers.items()}
     return variants, check, lambda: torch_dist.destroy_process_group(silent), notes
+
+
+def _check_reduced(small: Server, op: str, whole: Llama) -> Check:
+    from bench.inference import check_server
+
+    return check_server(small, op, whole)._replace(scope="reduced")
 
 
 def _reduced(params: Params, rank: RankContext) -> LlamaShape:
