@@ -40,6 +40,12 @@ Turn = tuple[int, int]
 """A case's index in the plan, and the number of the visit to it within a launch, from 0."""
 
 DEFAULT_SUITES = ("compute", "collective", "tensor_parallel", "pipeline_parallel")
+FURTHER_CASES: dict[str, dict[str, int]] = {
+    "smoke": {"data_parallel": 1, "inference": 1},
+    "standard": {"data_parallel": 2, "inference": 2, "context_parallel": 1, "expert_parallel": 1},
+    "full": {"data_parallel": 2, "inference": 4, "context_parallel": 2, "expert_parallel": 2},
+}
+"""Preset -> further suites, and how many of their first cases a run takes that names no suite."""
 TIMINGS = ("aligned", "streamed")
 _ENGINE_PARAMS = {"timing": TIMINGS, "l2": L2_STATES}
 """Parameters that the engine handles for any suite that has them; the first value is what a row without one means."""
@@ -159,6 +165,19 @@ def choose_cases(
         raise BenchError(f"--set {sorted(unused)[0]}: no chosen suite has it; parameters: {', '.join(names)}")
     turns = zip_longest(*per_suite)
     return [case for turn in turns for case in turn if case is not None]
+
+
+def first_of_further(cases: Sequence[PlannedCase], preset: str) -> list[PlannedCase]:
+    """The cases of a run that names no suite: of the further suites only the first ones."""
+    left = dict(FURTHER_CASES.get(preset, {}))
+    chosen = []
+    for case in cases:
+        room = left.get(case.suite)
+        if room is None or room > 0:
+            chosen.append(case)
+        if room is not None:
+            left[case.suite] = room - 1
+    return chosen
 
 
 def _varied(rows: Sequence[Params], own: Mapping[str, Sequence[Param]]) -> list[Params]:

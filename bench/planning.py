@@ -13,7 +13,17 @@ from bench.launch import Joined, environment_variables, threads_per_rank
 from bench.loading import load_all
 from bench.pairs import parse as parse_pair
 from bench.parse import parse_seconds, parse_share
-from bench.plan import DEFAULT_SUITES, PRESETS, STARTUP_SECONDS, Plan, choose_cases, fit_budget, suite_facts
+from bench.plan import (
+    DEFAULT_SUITES,
+    FURTHER_CASES,
+    PRESETS,
+    STARTUP_SECONDS,
+    Plan,
+    choose_cases,
+    first_of_further,
+    fit_budget,
+    suite_facts,
+)
 from bench.rank import Place
 
 if TYPE_CHECKING:
@@ -146,10 +156,12 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
 
     preset = PRESETS[options.preset or "standard"]
     backend = resolve(device, options.backend)
-    suites = load_all(options.suites or _default_suites(options))
+    suites = load_all(options.suites or _default_suites(options, preset.name))
     memory_bytes = available_memory_bytes(torch.device(device), place.local_world_size)
     machine = place.machine(device, preset.name, usable_cores(), memory_bytes)
     cases = choose_cases(suites, machine, _settings(options.settings), options.cases)
+    if not options.suites and not options.cases:
+        cases = first_of_further(cases, preset.name)
     if not cases:
         raise BenchError(f"nothing to measure: {', '.join(s.name for s in suites)} gave no case for this machine")
     budget = preset.budget_seconds if options.budget is None else parse_seconds("--budget", options.budget)
@@ -181,10 +193,10 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
     return fit_budget(plan)
 
 
-def _default_suites(options: Options) -> tuple[str, ...]:
-    """Those of the named cases, else the default ones."""
+def _default_suites(options: Options, preset: str) -> tuple[str, ...]:
+    """Those of the named cases, else the default ones and further ones, of which a run takes few cases."""
     named = tuple(dict.fromkeys(case.partition("/")[0] for case in options.cases))
-    return named or DEFAULT_SUITES
+    return named or (*DEFAULT_SUITES, *FURTHER_CASES.get(preset, {}))
 
 
 def _launches(options: Options, of_preset: int, budget: float | None, joined: Joined | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -15,12 +16,15 @@ import pytest
 from bench.errors import BenchError
 from bench.loading import Suite, builtin_names, load
 from bench.plan import (
+    DEFAULT_SUITES,
+    FURTHER_CASES,
     PRESETS,
     Plan,
     PlannedCase,
     choose_cases,
     declared_machine,
     estimate_seconds,
+    first_of_further,
     fit_budget,
 )
 from bench.suite import Params
@@ -270,3 +274,14 @@ def test_an_operation_keeps_to_the_parameters_that_it_has() -> None:
     assert [case.id for case in choose_cases([suite], machine, {"op": ["barrier"]}, [])] == ["collective/barrier"]
     both = choose_cases([suite], machine, {"op": ["barrier", "gather"], "num_bytes": ["1KiB"]}, [])
     assert {case.params["op"] for case in both} == {"gather"}
+
+
+def test_a_run_that_names_no_suite_takes_few_cases_of_the_further_ones() -> None:
+    further = FURTHER_CASES["standard"]
+    cases = [PlannedCase(suite, f"{suite}/run[n={n}]", {"n": n}) for n in range(3) for suite in ("compute", *further)]
+    chosen = first_of_further(cases, "standard")
+    assert Counter(case.suite for case in chosen) == {"compute": 3, **further}
+    assert chosen[: 1 + len(further)] == cases[: 1 + len(further)]
+    assert first_of_further(cases, "unknown") == cases
+    assert not set(further) & set(DEFAULT_SUITES)
+    assert {suite for suites in FURTHER_CASES.values() for suite in suites} <= set(builtin_names())
