@@ -59,10 +59,10 @@ def show(
         return csv_text(rows)
     if output == "json":
         return json_text(as_object(comparison, rows) | {"gate": gate})
-    tables = _tables(comparison, rows, everything)
+    found = tables(comparison, everything, sort)
     if output == "table":
-        return render(tables, "table", colour)
-    return _fitting(tables)
+        return render(found, "table", colour)
+    return _fitting(found)
 
 
 def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
@@ -82,24 +82,26 @@ def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _tables(comparison: Comparison, rows: Sequence[Row], everything: bool) -> list[Table]:
+def tables(comparison: Comparison, everything: bool = False, sort: str = "verdict") -> list[Table]:
+    """What is shared, what differs, the cases (those that are not `same`, or all), and what cannot be compared."""
+    rows = sorted(comparison.cases, key=SORTS[sort])
     shared = tuple(f"{name}: {brief_text(value)}" for name, value in comparison.shared.items() if value is not None)
-    tables = [Table("Shared by all", (), (), shared or ("nothing",))]
+    found = [Table("Shared by all", (), (), shared or ("nothing",))]
     if comparison.differences:
         values = [_value_of(index, side) for index, side in enumerate(comparison.sides)]
-        tables.append(Table("Differences", (text_column("field"), *values), comparison.differences))
-    tables.append(_cases(comparison, rows, everything))
+        found.append(Table("Differences", (text_column("field"), *values), comparison.differences))
+    found.append(_cases(comparison, rows, everything))
     listed = (
         ("Only on the base", comparison.only_base, ("name", "not on")),
         ("Only on the new side", comparison.only_new, ("name", "only on")),
     )
-    for title, found, (key, head) in listed:
-        if found:
-            tables.append(Table(title, (text_column("case"), text_column(key, head), text_column("status")), found))
+    for title, lacking, (key, head) in listed:
+        if lacking:
+            found.append(Table(title, (text_column("case"), text_column(key, head), text_column("status")), lacking))
     if comparison.not_ok:
         columns = [text_column("name", "side"), *map(text_column, ("case", "status", "reason"))]
-        tables.append(Table("Not ok", tuple(columns), comparison.not_ok))
-    return tables
+        found.append(Table("Not ok", tuple(columns), comparison.not_ok))
+    return found
 
 
 def _value_of(index: int, side: Side) -> Column:

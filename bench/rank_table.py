@@ -109,7 +109,7 @@ def _over_launches(launches: Sequence[Mapping[int, float]], rank: int) -> float 
     return statistics.median(known) if known else None
 
 
-_COLUMNS: tuple[Column, ...] = (
+COLUMNS: tuple[Column, ...] = (
     text_column("case"),
     column("rank", "rank", show_count),
     text_column("host"),
@@ -121,4 +121,4 @@ _COLUMNS: tuple[Column, ...] = (
 
 
 def _table(file: str, rows: Sequence[Row]) -> Table:
-    return Table(f"Ranks of {file}", _COLUMNS, tuple(rows), NOTES)
+    return Table(f"Ranks of {file}", COLUMNS, tuple(rows), NOTES)

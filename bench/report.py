@@ -69,7 +69,7 @@ def verdict(result: Result) -> str:
     """One line: how many cases have which status, how many are not in the file, and how the run ended."""
     found = Counter(group.status for group in frame.groups([result]).values())
     words = [f"{found[status]} {status}" for status in STATUSES if found[status]] or ["no case"]
-    missing = len(_missing_cases(result))
+    missing = len(missing_cases(result))
     words += [f"{missing} not measured"] if missing else []
     return f"{', '.join(words)}; {_ending(result)}"
 
@@ -182,14 +182,15 @@ def _no_speed(rows: Sequence[Row]) -> Table:
     return Table("No speed", columns, tuple(ranked))
 
 
-def _missing_cases(result: Result) -> list[str]:
+def missing_cases(result: Result) -> list[str]:
+    """Planned cases that the file does not have at all."""
     measured = {record["case"] for record in result.measurements}
     return [case for case in result.planned_cases() if case not in measured]
 
 
 def _not_measured(result: Result) -> list[Table]:
     """Planned cases that the file does not have, since the run ended early."""
-    cases = _missing_cases(result)
+    cases = missing_cases(result)
     if not cases:
         return []
     rows = tuple({"case": case} for case in cases)

@@ -1,0 +1,42 @@
+"""`bench report`: saved results as a page, as Markdown, or as a folder of plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.options import without_collecting
+
+DEFAULT = Path("report.html")
+
+
+@click.command(name="report")
+@click.argument("paths", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Where to, by ending: .html (one page with all in it), .md (plots beside it), .csv, .json, .parquet, or a "
+    "folder (every plot as PNG and SVG). Repeatable  [default: report.html].",
+)
+def command(paths: tuple[str, ...], outputs: tuple[Path, ...]) -> None:
+    """Make a report of result FILEs: the answer first, then every suite with its plots and tables.
+
+    Files, folders or globs; the first file is the base of the comparison. The page needs no network, opens from a
+    disk, and can be sorted, filtered and printed. Cases that were skipped or failed are listed with their reasons.
+
+    \b
+    Examples:
+      bench report results/run.jsonl -o report.html
+      bench report a100.jsonl h100.jsonl gb200.jsonl -o report.html -o report.md
+      bench report results/ -o plots/
+    """
+    from bench.page.writing import write
+    from bench.result import load_many
+
+    with without_collecting():
+        for path in write(load_many(paths), outputs or (DEFAULT,)):
+            click.echo(f"saved: {path}")

@@ -1,0 +1,93 @@
+"""Saves a report under one or more names; the ending of each says in which form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import export
+from bench.errors import BenchError
+from bench.jsonl import cannot_write
+
+if TYPE_CHECKING:
+    from bench.page.content import Content
+    from bench.result import Result
+
+
+class Report:
+    """The report of some results, built once however many forms are asked for."""
+
+    def __init__(self, results: Sequence[Result]) -> None:
+        self.results = results
+
+    @cached_property
+    def content(self) -> Content:
+        from bench.page.content import build
+
+        return build(self.results)
+
+    def html(self, path: Path) -> dict[Path, bytes]:
+        from bench.page.html import page
+
+        return {path: page(self.content, len(self.results)).encode()}
+
+    def markdown(self, path: Path) -> dict[Path, bytes]:
+        from bench.page.markdown import markdown
+        from bench.plots.style import as_png
+
+        folder = path.with_name(f"{path.stem}_files")
+        files = {folder / f"{plot.name}.png": as_png(plot.figure) for plot in self.content.plots()}
+        return {path: markdown(self.content, folder.name).encode()} | files
+
+    def folder(self, path: Path) -> dict[Path, bytes]:
+        """Every plot as PNG and SVG. Raises BenchError where the results have nothing to draw."""
+        from bench.plots.style import as_png, as_svg
+
+        files: dict[Path, bytes] = {}
+        for plot in self.content.plots():
+            files[path / f"{plot.name}.png"] = as_png(plot.figure)
+            files[path / f"{plot.name}.svg"] = as_svg(plot.figure, plot.name, on_page=False).encode()
+        if not files:
+            raise BenchError(f"-o {path}: nothing in these results can be drawn; -o report.html has the tables")
+        return files
+
+
+FORMS: dict[str, Callable[[Report, Path], dict[Path, bytes]]] = {".html": Report.html, ".md": Report.markdown}
+PLAIN = (".csv", ".json", ".parquet")
+"""The plain rows, as `bench show FILE -o` writes them."""
+
+
+def write(results: Sequence[Result], outputs: Sequence[Path]) -> list[Path]:
+    """Save under every name; returns what was written, the file that a reader opens first of each.
+
+    A name without an ending is a folder of plots. Raises BenchError for an ending that there is not and for what is
+    there already, before anything is written, and for what cannot be written.
+    """
+    report = Report(results)
+    known = (*FORMS, *PLAIN)
+    for path in outputs:
+        if path.suffix and path.suffix not in known:
+            raise BenchError(f"-o {path}: the name has to end in {', '.join(known)}, or be a folder for the plots")
+        if path.exists() and not path.is_dir():
+            raise BenchError(f"{str(path)!r} exists; saving never overwrites: give another name")
+    for path in outputs:
+        if path.suffix in PLAIN:
+            export.write(results, path)
+        else:
+            _save(FORMS.get(path.suffix, Report.folder)(report, path))
+    return list(outputs)
+
+
+def _save(files: dict[Path, bytes]) -> None:
+    there = [path for path in files if path.exists()]
+    if there:
+        raise BenchError(f"{str(there[0])!r} exists; saving never overwrites: give another name")
+    for path, data in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as stream:
+                stream.write(data)
+        except OSError as error:
+            raise cannot_write(path, error) from error
