@@ -28,6 +28,9 @@ TIME = "seconds_median"
 ONE_DEVICE, COMPUTE_ONLY = "one_device", "compute_only"
 """Variants that metrics are derived from: the work on one device; the same local work, no communication."""
 CEILING_SUITE, CEILING_OP = "compute", "matmul"
+LINK_SUITE, LINK_CEILING = "point_to_point", "link_ceiling_gb_per_s"
+LINK = "link"
+"""Key of the ceiling that collectives are held against, beside those of types."""
 MIN_BEYOND = 3
 """Samples beyond a quantile of the tail, without which it is chance."""
 
@@ -37,10 +40,10 @@ def _no_peak(_: str) -> float | None:
 
 
 class Ceiling(NamedTuple):
-    """What the devices sustained in the same file."""
+    """What the devices, or the links between pairs of ranks, sustained in the same file."""
 
-    flop_per_s: float
-    """Of one device, while all of them compute."""
+    rate: float
+    """FLOP/s of one device, while all of them compute; GB/s in one direction of the median pair of ranks."""
     case: str
 
 
@@ -69,7 +72,7 @@ class CaseView:
     derived: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """The suite's own metrics: the known values, one a launch."""
     ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
-    """Type -> what the devices sustained."""
+    """Type -> what the devices sustained; LINK -> what pairs of ranks did."""
     peak_flops: Callable[[str], float | None] = _no_peak
     """Type -> sum over the ranks of the peak dense FLOP/s."""
 
@@ -122,7 +125,9 @@ class CaseView:
 
     @property
     def ceiling(self) -> Ceiling | None:
-        return self.ceilings.get(str(self.work.get("flops_dtype")))
+        """Of the type that it computes in; of the links where it is communication."""
+        dtype = self.work.get("flops_dtype")
+        return self.ceilings.get(str(dtype)) if dtype else self.ceilings.get(LINK)
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,8 @@ def _mfu(view: CaseView) -> float | None:
 def _percent_of_ceiling(view: CaseView) -> float | None:
     if view.ceiling is None:
         return None
-    return _scaled(_flop_per_s_per_device(view), 100 / view.ceiling.flop_per_s)
+    speed = _flop_per_s_per_device(view) if view.work.get("flops_dtype") else _bus_bandwidth(view)
+    return _scaled(speed, 100 / view.ceiling.rate)
 
 
 def _communication_share(view: CaseView) -> float | None:
@@ -212,7 +218,8 @@ _ROWS = (
            "Model FLOP/s over the sum of the ranks' peak dense FLOP/s of that type, from the catalogue."),
     Metric("percent_of_measured_ceiling", "%", "higher", _percent_of_ceiling, _MEAN,
            "TFLOP/s per device over the best that the compute suite's matrix multiplications sustained in "
-           "the same file, of the same type and with all ranks at once; `ceiling_source` names the case."),
+           "the same file, of the same type and with all ranks at once; for communication, bus bandwidth over the "
+           "best link ceiling of the point_to_point suite there; `ceiling_source` names the case."),
     Metric("tokens_per_s", "tokens/s", "higher", lambda v: v.rate("tokens"), _SUM,
            "Tokens that all ranks together process in a second."),
     Metric("speedup", "x", "higher", lambda v: v.ratio(ONE_DEVICE), _MAX,
@@ -285,14 +292,24 @@ def is_over_ranks(record: Record, variant: Record) -> bool:
 
 
 def ceilings(views: Mapping[str, CaseView]) -> dict[str, Ceiling]:
-    """Type -> the best that a matrix multiplication of the compute suite sustained, from case id -> view."""
+    """Type, or LINK -> the best of what sets it, from case id -> view.
+
+    A type's is the fastest matrix multiplication of the compute suite. That of the links is the most that the pairs of
+    the point_to_point suite let a ring of all ranks have, in one direction, whatever the size and whether one way or
+    both: a ceiling is an upper bound.
+    """
     best: dict[str, Ceiling] = {}
     for case, view in views.items():
-        if case.partition("[")[0] != f"{CEILING_SUITE}/{CEILING_OP}":
-            continue
-        speed, dtype = _flop_per_s_per_device(view), str(view.work.get("flops_dtype"))
-        if not speed:
-            continue
-        if dtype not in best or speed > best[dtype].flop_per_s:
-            best[dtype] = Ceiling(speed, case)
+        key, rate = _sets_ceiling(case, view)
+        if rate and (key not in best or rate > best[key].rate):
+            best[key] = Ceiling(rate, case)
     return best
+
+
+def _sets_ceiling(case: str, view: CaseView) -> tuple[str, float | None]:
+    head = case.partition("[")[0]
+    if head == f"{CEILING_SUITE}/{CEILING_OP}":
+        return str(view.work.get("flops_dtype")), _flop_per_s_per_device(view)
+    if head.startswith(f"{LINK_SUITE}/"):
+        return LINK, view.own(LINK_CEILING)
+    return "", None

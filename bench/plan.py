@@ -41,9 +41,25 @@ Turn = tuple[int, int]
 
 DEFAULT_SUITES = ("compute", "collective", "tensor_parallel", "pipeline_parallel")
 FURTHER_CASES: dict[str, dict[str, int]] = {
-    "smoke": {"data_parallel": 1, "inference": 1},
-    "standard": {"data_parallel": 2, "inference": 2, "context_parallel": 1, "expert_parallel": 1},
-    "full": {"data_parallel": 2, "inference": 4, "context_parallel": 2, "expert_parallel": 2},
+    "smoke": {"point_to_point": 2, "overlap": 1, "data_parallel": 1, "inference": 1},
+    "standard": {
+        "point_to_point": 3,
+        "overlap": 1,
+        "concurrent": 1,
+        "data_parallel": 2,
+        "inference": 2,
+        "context_parallel": 1,
+        "expert_parallel": 1,
+    },
+    "full": {
+        "point_to_point": 9,
+        "overlap": 3,
+        "concurrent": 3,
+        "data_parallel": 2,
+        "inference": 4,
+        "context_parallel": 2,
+        "expert_parallel": 2,
+    },
 }
 """Preset -> further suites, and how many of their first cases a run takes that names no suite."""
 TIMINGS = ("aligned", "streamed")

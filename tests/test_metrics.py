@@ -87,6 +87,22 @@ def test_the_ceiling_is_the_best_ok_matmul_of_the_type_in_the_file(tmp_path: Pat
     assert found["ceiling_source"] == big
 
 
+def test_communication_is_held_against_the_largest_link_ceiling_in_the_file(tmp_path: Path) -> None:
+    own = {"link_ceiling_gb_per_s": ["GB/s", "higher"]}
+    pair, best = "point_to_point/both_ways[num_bytes=1]", "point_to_point/one_way[num_bytes=1]"
+    links = [
+        measurement(case, [[MS], [MS]], metrics=own, derived={"link_ceiling_gb_per_s": value})
+        for case, value in ((pair, 1.0), (best, 2.0), ("mine/one_way", 9.0))
+    ]
+    matmul = measurement("compute/matmul[size=1]", [[MS]] * 2, flops=4e9, flops_dtype="float32")
+    found = row(tmp_path, *links, matmul, measurement(CASE, [[2 * MS]] * 2, bytes=1_000_000, bus_factor=1.0))
+    assert found["percent_of_measured_ceiling"] == pytest.approx(25.0)  # 0.5 GB/s
+    assert found["ceiling_source"] == best
+    barrier = "collective/barrier"
+    found = row(tmp_path / "b", *links, measurement(barrier, [[MS]] * 2), case=barrier)
+    assert (found["percent_of_measured_ceiling"], found["ceiling_source"]) == (None, None)
+
+
 def test_speed_up_and_communication_compare_variants_launch_by_launch(tmp_path: Path) -> None:
     # one_device / full is 3, then 2; compute_only / full is 0.5, then 0.75: medians 2.5 and 0.625.
     found = row(

@@ -27,7 +27,7 @@ from bench.plan import (
     first_of_further,
     fit_budget,
 )
-from bench.suite import Params
+from bench.suite import Params, format_param
 from tests.plans import a_plan
 from tests.ranks import cpu_machine
 
@@ -168,9 +168,9 @@ def test_every_id_of_a_built_in_suite_leads_back_to_its_case(name: str) -> None:
 def test_every_id_of_a_built_in_suite_can_be_read_without_the_list(name: str) -> None:
     suite, machine = load(name), declared_machine(2, "cpu", "full")
     listed = choose_cases([suite], machine, {}, [])
-    dtype = str(suite.defaults["dtype"])
+    key, value = sorted(suite.defaults.items())[0]
     explicit = [
-        case.id.replace("[", f"[dtype={dtype},") if case.params["dtype"] == dtype and "[" in case.id else case.id
+        case.id.replace("[", f"[{key}={format_param(value)},") if case.params.get(key) == value else case.id
         for case in listed
     ]
     assert choose_cases([suite], machine, {}, explicit) == listed

@@ -155,6 +155,8 @@ def test_every_suite_has_its_own_figures(smoke: Smoke) -> None:
     told = {
         "compute": "tflop_per_s",
         "collective": "busbw_gb_per_s",
+        "point_to_point": "link_ceiling_gb_per_s",
+        "overlap": "hidden_share",
         "tensor_parallel": "communication_share",
         "pipeline_parallel": "bubble_theory",
     }

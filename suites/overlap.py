@@ -1,0 +1,180 @@
+"""Overlap: compute and a collective at the same time, against each alone: what is hidden, and what it costs.
+
+Training hides communication behind compute: the gradients of one layer are reduced while the next is differentiated,
+and weights are gathered ahead. Both want the same things, though: cores, memory bandwidth, a GPU's multiprocessors. The
+case itself (`full`) starts a collective, multiplies matrices and waits for the collective; `compute_alone` and
+`communication_alone` are the two by themselves, timed in turn with it. The collective runs in gloo's own thread, or on
+the stream of its NCCL group.
+
+`hidden_share` is (compute alone + communication alone - both) / communication alone: 1 where the collective costs no
+time at all, 0 where one might as well do one after the other, below 0 where they get in each other's way. No more can
+be hidden than there is compute to hide it behind (`hideable_share`), so sizes matter: several are measured, and
+`communication_over_compute` says which is longer. `compute_slowdown` is the time of the multiplications beside the
+collective, from the spans of traced calls, over their time alone: median over the ranks.
+
+The check is of both: the product in float64 (suites/_product.py), the collective exactly. A wrong element of the
+collective is off by at least 1, which no product may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import TYPE_CHECKING
+
+from bench.backends import resolve
+from bench.errors import BenchError
+from bench.suite import Check, Machine, Observed, Params, Skip, Work
+from suites._exact import CHECK_BYTES
+from suites._product import product_error, product_tolerance
+from suites._started import ITEM_BYTES, OVERLAPPED, Started, buffer_bytes, num_elements, prepare_collective
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.rank import RankContext
+
+MIB, GIB = 2**20, 2**30
+TRACED_CALLS = 12
+COMPUTE, COMMUNICATION = "compute_alone", "communication_alone"
+SPAN = "compute"
+
+MACHINERY = ("suites._collectives", "suites._exact", "suites._product", "suites._started")
+DEFAULTS: Params = {"dtype": "float32", "timing": "aligned"}
+CHOICES = {"op": OVERLAPPED, "dtype": tuple(ITEM_BYTES), "timing": ("aligned",)}
+METRICS = {
+    "hidden_share": ("share", "higher"),
+    "hideable_share": ("share", "neither"),
+    "compute_slowdown": ("x", "lower"),
+    "communication_over_compute": ("x", "neither"),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of a preset; the first of each is the base point, at which both take about as long."""
+
+    sizes: tuple[int, ...]
+    """Rows and columns of the matrices."""
+    num_bytes: tuple[int, ...]
+    ops: tuple[str, ...] = OVERLAPPED[:1]
+
+
+# On two cores of the machine of the reference run a product of 1,024 takes 17 ms, an all-reduce of 16 MiB about that.
+# For GPUs by arithmetic: 8,192 in 16 bits at 600 TFLOP/s 1.8 ms, 256 MiB among 8 at 300 GB/s of bus bandwidth 1.6 ms.
+SCALES: Mapping[tuple[str, str], Scale] = {
+    ("cpu", "smoke"): Scale((1024,), (16 * MIB,)),
+    ("cpu", "standard"): Scale((1024,), (16 * MIB, 4 * MIB)),
+    ("cpu", "full"): Scale((1024, 512, 2048), (16 * MIB, MIB, 4 * MIB, 64 * MIB), OVERLAPPED),
+    ("cuda", "smoke"): Scale((8192,), (256 * MIB,)),
+    ("cuda", "standard"): Scale((8192,), (256 * MIB, 16 * MIB, GIB), OVERLAPPED[:3]),
+    ("cuda", "full"): Scale((8192, 2048, 4096, 16384), (256 * MIB, 16 * MIB, 64 * MIB, GIB, 4 * GIB), OVERLAPPED),
+}
+
+
+def cases(machine: Machine) -> Iterable[Params]:
+    """The base point, then every other size of the collective, operation and size of the matrices there."""
+    scale = SCALES[(machine.device_type, machine.preset)]
+    dtype = resolve(machine.device_type, None).dtypes[0]
+    base: Params = {"op": scale.ops[0], "size": scale.sizes[0], "num_bytes": scale.num_bytes[0], "dtype": dtype}
+    yield base
+    yield from (base | {"num_bytes": num_bytes} for num_bytes in scale.num_bytes[1:])
+    yield from (base | {"op": op} for op in scale.ops[1:])
+    yield from (base | {"size": size} for size in scale.sizes[1:])
+
+
+def _checked(params: Params) -> tuple[str, str, int]:
+    """(operation, type, size). Raises BenchError for a value that a parameter cannot take."""
+    for name, choices in CHOICES.items():
+        if params[name] not in choices:
+            raise BenchError(f"overlap: {name}={params[name]}; it is one of {', '.join(map(str, choices))}")
+    size = params["size"]
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise BenchError(f"overlap: size={size!r}; give a whole number of at least 1")
+    return str(params["op"]), str(params["dtype"]), size
+
+
+def memory(params: Params, machine: Machine) -> int:
+    """Bytes of the matrices, the collective's tensors and the check. Raises BenchError for a bad value."""
+    op, dtype, size = _checked(params)
+    count = num_elements(params["num_bytes"], dtype, machine.world_size, "overlap")
+    return 4 * size * size * ITEM_BYTES[dtype] + buffer_bytes(op, count, dtype, machine.world_size) + CHECK_BYTES
+
+
+@dataclass(frozen=True)
+class Product:
+    """c = a @ b of random normal numbers, different on each rank."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    c: torch.Tensor
+    run: Callable[[], object]
+
+    def error(self, rank: RankContext) -> float:
+        return product_error(self.a, self.b, self.c, rank.generator(rank.index, 1))
+
+    def tolerance(self, rank: RankContext) -> float:
+        return product_tolerance(len(self.b), self.a.dtype, rank.device)
+
+
+def _product(size: int, dtype: str, rank: RankContext) -> Product:
+    import torch
+
+    generator = rank.generator(rank.index)
+    normal = partial(torch.randn, device=rank.device, dtype=getattr(torch, dtype), generator=generator)
+    a, b = normal(size, size), normal(size, size)
+    c = torch.empty_like(a)
+    return Product(a, b, c, partial(torch.matmul, a, b, out=c))
+
+
+def prepare(params: Params, rank: RankContext) -> Work:
+    """Raises BenchError for a bad value, Skip for one rank alone."""
+    op, dtype, size = _checked(params)
+    count = num_elements(params["num_bytes"], dtype, rank.world_size, "overlap")
+    if rank.world_size < 2:
+        raise Skip("needs at least 2 ranks: one alone has no communication to hide")
+    collective = prepare_collective(op, count, dtype, range(rank.world_size), rank.index, rank.device, rank.group)
+    product = _product(size, dtype, rank)
+
+    def both() -> None:
+        pending = collective.start()
+        with rank.span(SPAN):
+            product.run()
+        pending.wait()
+
+    return Work(
+        variants={"full": both, COMPUTE: product.run, COMMUNICATION: collective.run},
+        check=partial(_check, both, collective, product, rank),
+        reset=collective.restore,
+        flops=2.0 * size**3 * rank.world_size,
+        flops_dtype=dtype,
+        traced_calls=TRACED_CALLS,
+        derive=derive,
+    )
+
+
+def _check(both: Callable[[], object], collective: Started, product: Product, rank: RankContext) -> Check:
+    collective.arm()
+    product.c.fill_(float("nan"))
+    both()
+    return Check(product.error(rank) + collective.error(), product.tolerance(rank))
+
+
+def derive(observed: Observed) -> dict[str, float | None]:
+    """The suite's own metrics, from the medians of the variants and the traced spans."""
+    both, compute, communication = (observed.seconds[name] for name in ("full", COMPUTE, COMMUNICATION))
+    if compute <= 0 or communication <= 0:
+        return {}
+    beside: dict[int, list[float]] = {}
+    for span in observed.spans:
+        beside.setdefault(span.rank, []).append(span.duration_ns / 1e9)
+    alone = observed.rank_seconds[COMPUTE]
+    slowdowns = [median(times) / alone[rank] for rank, times in beside.items() if alone[rank] > 0]
+    return {
+        "hidden_share": (compute + communication - both) / communication,
+        "hideable_share": min(1.0, compute / communication),
+        "compute_slowdown": median(slowdowns) if slowdowns else None,
+        "communication_over_compute": communication / compute,
+    }

@@ -1,0 +1,281 @@
+"""Point to point: latency and bandwidth between each pair of ranks, in disjoint rounds, and of a ring of all at once.
+
+A slow link hides behind every collective, which only shows that all ranks waited. Here each pair exchanges by itself:
+the ranks meet in the rounds of a tournament, in which everybody has one partner at a time, and a round is a variant of
+its own. So n - 1 rounds (some more where n or the number of hosts is odd) give all n (n - 1) / 2 pairs, while as much
+of the machine is busy as in training. The rounds within hosts and across them are apart. Above 64 ranks the pairs are
+of hosts: all ranks of two hosts exchange, each with the one of its position.
+
+`one_way`: the first of each pair sends (`there`), then the second (`back`). `both_ways`: both at once. `ping_pong`:
+there and back again; half of it is the latency. `ring`: every rank sends to the next and receives from the one before.
+The case itself (`full`) is the whole tournament, one round after the other, so that a slow pair shows in its time.
+`num_bytes` is what crosses in one direction; a pair's time is that of the slower of its two ranks, and bandwidth is
+per direction. A small message pays for being started too: read bandwidth from large ones.
+
+The check runs every round with whole numbers, different on each rank, and compares what arrived exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+from bench.suite import Check, Machine, Params, Skip, Work
+from suites._exact import CHECK_BYTES, Segment, fill, largest_error, poison
+from suites._pairs import MAX_RANKS, Pairs, figures, tables
+from suites._rounds import Round, rounds_of_hosts, rounds_of_ranks
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.rank import RankContext
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+ITEM_BYTES = 4
+SEND, RECEIVE = "send", "receive"
+Batches = tuple[tuple[str, ...], ...]
+"""What a rank does in a round, one batch after the other; what is in one batch runs at once."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """One row: a way to exchange."""
+
+    parts: Mapping[str, tuple[Batches, Batches]]
+    """Part of a round -> what the first and the second of a pair do; at one of them bytes cross one way, or both."""
+    trips: int = 1
+    """How often the payload crosses in a call, one after the other."""
+    tells: str = "bandwidth"
+
+
+_SENDS: Batches = ((SEND,),)
+_RECEIVES: Batches = ((RECEIVE,),)
+_BOTH: Batches = ((SEND, RECEIVE),)
+
+FORMS: Mapping[str, Form] = {
+    "one_way": Form({"there": (_SENDS, _RECEIVES), "back": (_RECEIVES, _SENDS)}),
+    "both_ways": Form({"both": (_BOTH, _BOTH)}),
+    "ping_pong": Form({"both": (((SEND,), (RECEIVE,)), ((RECEIVE,), (SEND,)))}, trips=2, tells="latency"),
+}
+RING = "ring"
+
+MACHINERY = ("suites._exact", "suites._pairs", "suites._rounds")
+DEFAULTS: Params = {"timing": "aligned"}
+CHOICES = {"op": (*FORMS, RING), "timing": ("aligned", "streamed")}
+METRICS = {
+    "slowest_pair_gb_per_s": ("GB/s", "higher"),
+    "median_pair_gb_per_s": ("GB/s", "higher"),
+    "fastest_pair_gb_per_s": ("GB/s", "higher"),
+    "pair_latency_seconds": ("s", "lower"),
+    "slowest_pair_latency_seconds": ("s", "lower"),
+    "direction_asymmetry": ("x", "lower"),
+    "link_ceiling_gb_per_s": ("GB/s", "higher"),
+    "slow_links": ("count", "lower"),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of a preset in bytes; the first of each is the base point."""
+
+    bandwidth: tuple[int, ...]
+    latency: tuple[int, ...]
+    ops: tuple[str, ...]
+    """Measured at the base point, besides ping_pong."""
+
+
+_LADDER = (8, KIB, 64 * KIB)
+_ALL_OPS = ("one_way", "both_ways", RING)
+SCALES: Mapping[tuple[str, str], Scale] = {
+    ("cpu", "smoke"): Scale((4 * MIB,), (8,), ("one_way",)),
+    ("cpu", "standard"): Scale((4 * MIB,), (8,), _ALL_OPS),
+    ("cpu", "full"): Scale((4 * MIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB, 256 * MIB), _LADDER, _ALL_OPS),
+    ("cuda", "smoke"): Scale((64 * MIB,), (8,), ("one_way",)),
+    ("cuda", "standard"): Scale((64 * MIB, 512 * MIB), (8,), _ALL_OPS),
+    ("cuda", "full"): Scale((64 * MIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB, 4 * GIB), _LADDER, _ALL_OPS),
+}
+
+
+def cases(machine: Machine) -> Iterable[Params]:
+    """Bandwidth and latency at the base point, then other forms and sizes; a ring from 3 ranks on."""
+    scale = SCALES[(machine.device_type, machine.preset)]
+    ops = [op for op in scale.ops if op != RING or machine.world_size > 2]
+    rows = list(_points(scale, ops))
+    return list({tuple(sorted(row.items())): row for row in rows}.values())
+
+
+def _points(scale: Scale, ops: Sequence[str]) -> Iterator[Params]:
+    def latency(num_bytes: int) -> Params:
+        return {"op": "ping_pong", "num_bytes": num_bytes, "timing": "streamed"}
+
+    yield {"op": ops[0], "num_bytes": scale.bandwidth[0]}
+    yield latency(scale.latency[0])
+    for num_bytes in scale.bandwidth:
+        for op in ops:
+            yield {"op": op, "num_bytes": num_bytes}
+    yield from map(latency, scale.latency)
+
+
+def memory(params: Params, machine: Machine) -> int:
+    """Bytes of what a rank sends and receives, and of the check. Raises BenchError for a bad num_bytes."""
+    return 2 * ITEM_BYTES * _num_elements(params) + CHECK_BYTES
+
+
+def _num_elements(params: Params) -> int:
+    num_bytes = params["num_bytes"]
+    if isinstance(num_bytes, bool) or not isinstance(num_bytes, int) or num_bytes < 1:
+        raise BenchError(f"point_to_point: num_bytes={num_bytes!r}; give a whole number above 0, such as 4MiB")
+    return max(1, num_bytes // ITEM_BYTES)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """A rank's own tensors."""
+
+    outgoing: torch.Tensor
+    incoming: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Move:
+    """What one rank does in one part of a round, or nothing."""
+
+    run: Callable[[], object]
+    source: int | None
+    """Whose data it has received afterwards."""
+
+
+def prepare(params: Params, rank: RankContext) -> Work:
+    """Raises BenchError for a bad size or operation, Skip for what has no meaning here."""
+    count, op = _num_elements(params), str(params["op"])
+    if op not in CHOICES["op"]:
+        raise BenchError(f"point_to_point: op={op}; it is one of {', '.join(CHOICES['op'])}")
+    if rank.world_size < 2:
+        raise Skip("needs at least 2 ranks: one alone has nobody to exchange data with")
+    if op == RING and rank.world_size == 2:
+        raise Skip("2 ranks: a ring of two is the pair both ways, op=both_ways")
+    ends = _ends(count, rank)
+    return _ring(ends, rank) if op == RING else _tournament(FORMS[op], ends, rank)
+
+
+def _ends(count: int, rank: RankContext) -> Ends:
+    import torch
+
+    outgoing, incoming = (torch.empty(count, dtype=torch.float32, device=rank.device) for _ in range(2))
+    fill(outgoing, rank)
+    return Ends(outgoing, incoming)
+
+
+def _ring(ends: Ends, rank: RankContext) -> Work:
+    before, after = (rank.index - 1) % rank.world_size, (rank.index + 1) % rank.world_size
+    moves = {"full": Move(_exchange([[(SEND, after), (RECEIVE, before)]], ends, rank), before)}
+    return Work(
+        variants={"full": moves["full"].run},
+        check=partial(_check, moves, ends, rank),
+        bytes=ends.outgoing.nbytes,
+        bus_factor=1.0,
+    )
+
+
+def _tournament(form: Form, ends: Ends, rank: RankContext) -> Work:
+    hosts = _hosts(rank)
+    by_host = rank.world_size > MAX_RANKS
+    if by_host and len(set(hosts)) < 2:
+        raise Skip(f"{rank.world_size} ranks on one host: above {MAX_RANKS} ranks the pairs are of hosts, and needs 2")
+    rounds = (rounds_of_hosts if by_host else rounds_of_ranks)(hosts)
+    moves = {
+        f"round_{number}_{part}" if len(form.parts) > 1 else f"round_{number}": _move(batches, one_round, ends, rank)
+        for number, one_round in enumerate(rounds)
+        for part, batches in form.parts.items()
+    }
+    full = _in_sequence(list(moves.values()))
+    pairs = Pairs(
+        rounds=tuple(rounds),
+        directions=tuple(form.parts),
+        trips=form.trips,
+        num_bytes=ends.outgoing.nbytes,
+        hosts=tuple(hosts),
+        is_latency=form.tells == "latency",
+    )
+    met = sum(move.source is not None for move in moves.values()) * len(form.parts)
+    has_speed = not pairs.is_latency
+    return Work(
+        variants={"full": full.run} | {name: move.run for name, move in moves.items()},
+        check=partial(_check, {"full": full} | moves, ends, rank),
+        bytes=met * ends.outgoing.nbytes if has_speed else None,
+        bus_factor=1.0 if has_speed else None,
+        derive=partial(figures, pairs),
+        tables=partial(tables, pairs),
+        notes=pairs.notes,
+    )
+
+
+def _hosts(rank: RankContext) -> list[int]:
+    """The host of every rank, on every rank."""
+    from bench import control
+
+    return [int(host) for host in control.all_gather_json(rank, rank.place.host_index)]
+
+
+def _rest() -> None:
+    return None
+
+
+def _move(batches: tuple[Batches, Batches], one_round: Round, ends: Ends, rank: RankContext) -> Move:
+    """The rank's part of a round; a rank without a partner returns at once."""
+    pair = next((pair for pair in one_round if rank.index in pair), None)
+    if pair is None:
+        return Move(_rest, None)
+    own, peer = batches[pair.index(rank.index)], pair[1 - pair.index(rank.index)]
+    receives = any(RECEIVE in batch for batch in own)
+    run = _exchange([[(what, peer) for what in batch] for batch in own], ends, rank)
+    return Move(run, peer if receives else None)
+
+
+def _exchange(batches: Sequence[Sequence[tuple[str, int]]], ends: Ends, rank: RankContext) -> Callable[[], object]:
+    """Batches of (send or receive, peer) as one call, bound beforehand.
+
+    With NCCL batch_isend_irecv stays on the group's own communicator, whereas send and recv open one for each pair.
+    """
+    import torch.distributed as dist
+
+    kinds: dict[str, tuple[Any, Any]] = {SEND: (dist.isend, ends.outgoing), RECEIVE: (dist.irecv, ends.incoming)}
+    bound = [[dist.P2POp(*kinds[what], peer, group=rank.group) for what, peer in batch] for batch in batches]
+    start = dist.batch_isend_irecv
+
+    def exchange() -> None:
+        for batch in bound:
+            for work in start(batch):
+                work.wait()
+
+    return exchange
+
+
+def _in_sequence(moves: Sequence[Move]) -> Move:
+    """All of a rank's moves, one after the other; the rounds have one order on all ranks, so that nobody waits in
+    a circle."""
+    own = [move for move in moves if move.run is not _rest]
+    runs = [move.run for move in own]
+
+    def every_round() -> None:
+        for run in runs:
+            run()
+
+    return Move(every_round, next((move.source for move in reversed(own) if move.source is not None), None))
+
+
+def _check(moves: Mapping[str, Move], ends: Ends, rank: RankContext) -> Check:
+    """The largest error of what any of the moves has received; NaN where one is."""
+    worst = 0.0
+    for move in moves.values():
+        poison(ends.incoming)
+        fill(ends.outgoing, rank)
+        move.run()
+        if move.source is not None:
+            expected = [Segment((move.source,), 0, len(ends.incoming))]
+            error = largest_error(ends.incoming, expected, rank)
+            worst = worst if error <= worst else error
+    return Check(worst, 0.0)
