@@ -6,8 +6,12 @@ Workers import this module; it imports torch only when the first sample is read,
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,3 +157,19 @@ class Files:
 def digest(sample: NDArray[Any]) -> str:
     """64 bits of BLAKE2b over a sample's bytes: no two of some millions are alike by chance."""
     return hashlib.blake2b(sample.tobytes(), digest_size=8).hexdigest()
+
+
+def end_with_rank(worker: int) -> None:
+    """Called in each worker: it ends when its rank does, however that ended.
+
+    The DataLoader's own watch looks for a change of the parent process. That of a forked worker is the process that
+    forks, which in turn stays as long as a worker does.
+    """
+    rank = multiprocessing.parent_process()
+    assert rank is not None
+
+    def watch() -> None:
+        wait([rank.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-rank", daemon=True).start()

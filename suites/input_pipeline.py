@@ -24,7 +24,7 @@ training on this CPU, wrong for a GPU that one will have.
 in the cache is read as `from_cache`: page_cache_gain is loader_only / from_cache. `cached_share` is what
 part of the files was in the cache when an epoch began. Names and sizes of files stay in memory either way.
 
-Workers are started before anything is timed, in a process group that ends with its rank.
+Workers are started before anything is timed, and end with their rank.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from typing import TYPE_CHECKING, Any
 from bench import control, page_cache, scratch
 from bench.errors import BenchError
 from bench.suite import Check, Machine, Observed, Param, Params, Skip, Work
-from suites._input_files import Files, digest
+from suites._input_files import Files, digest, end_with_rank
 
 if TYPE_CHECKING:
     import torch
@@ -338,6 +338,7 @@ def _pipeline(params: Params, files: Files, rank: RankContext) -> Pipeline:
             persistent_workers=num_workers > 0,
             prefetch_factor=PREFETCH if num_workers else None,
             pin_memory=rank.device.type == "cuda",
+            worker_init_fn=end_with_rank if num_workers else None,
         )
     step = _matmul_step(params, rank) if params["step"] == "matmul" else _wait_step(params)
     return Pipeline(files, loader, sampler, shifted, step, int(params["num_batches"]), rank.device)

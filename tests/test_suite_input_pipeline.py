@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from bench import page_cache
@@ -119,3 +122,32 @@ def test_presets_nest_in_kind_and_every_value_is_a_choice() -> None:
             assert Counter(row["op"] for row in rows).keys() == {"tokens", "samples"}
             assert {row["cache"] for row in rows} == set(page_cache.CACHE_STATES)
             assert all(input_pipeline._misfit(row) is None for row in rows)
+
+
+LOADING = """
+import os, sys
+from pathlib import Path
+from tests.test_suite_input_pipeline import SMALL, _prepare
+if __name__ == "__main__":
+    work = _prepare(SMALL["samples"] | {"num_workers": 2}, Path(sys.argv[1]))
+    workers = work.variants["full"].__self__.loader._iterator._workers
+    print(*(worker.pid for worker in workers), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_no_worker_outlives_a_rank_that_is_killed(tmp_path: Path) -> None:
+    root = str(Path(__file__).parent.parent)
+    command = [sys.executable, "-c", LOADING, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as rank:
+        assert rank.stdout is not None
+        workers = [psutil.Process(int(pid)) for pid in rank.stdout.readline().split()]
+        server = workers[0].parent()
+        assert len(workers) == 2
+        assert server is not None
+        rank.kill()
+        gone, left = psutil.wait_procs([*workers, server], timeout=20)
+        assert not left, (gone, left)
+    # The next case that needs a folder there removes what was left.
+    _close(_prepare(SMALL["samples"], tmp_path))
+    assert not list(tmp_path.iterdir())
