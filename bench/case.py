@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bench import cache, control, disturbance, statistics
+from bench import cache, control, disturbance, emulation, statistics
 from bench import clock as clocks
 from bench.environment import available_memory_bytes
 from bench.errors import Skip
@@ -105,7 +105,7 @@ class CaseRun:
     def _phases(self, limits: Limits, fields: dict[str, Any]) -> tuple[str, str | None]:
         with self._prepared() as work:
             fields["work"] = _work_facts(work)
-            fields["notes"] = list(work.notes)
+            fields["notes"] = [*work.notes, *emulation.notes(self.plan)]
             self._measured(work, limits, fields)
         return "ok", None
 
@@ -117,6 +117,7 @@ class CaseRun:
         with self._voting("prepare"):
             flush = cache.flusher(self.case.params, self.rank.device)
             work = cache.flushed(self.suite.prepare(dict(self.case.params), self.rank), flush)
+            work = emulation.emulated(work, self.rank.pace)
         try:
             yield work
         except CaseEnd as end:
@@ -134,6 +135,9 @@ class CaseRun:
         timing = cast("Timing", self.case.params.get("timing", "aligned"))
         clock = clocks.for_work(self.rank.device.type, work.clock)
         self._check(work, "check before", fields)
+        if self.plan.slow_links:
+            with self._voting("emulation"):
+                emulation.refuse_unmarked_links(work, self.rank.pace)
         if work.min_seconds is not None and self.visit == 0:
             limits = limits.lasting(work.min_seconds)
             self.watchdog.allow(work.min_seconds)

@@ -77,6 +77,29 @@ def monotonic_seconds() -> float:
     return time.monotonic()
 
 
+def thread_cpu_seconds() -> float:
+    """CPU time that this thread has had."""
+    return time.thread_time()
+
+
+def process_cpu_seconds() -> float:
+    """CPU time that this process has had, all its threads together."""
+    return time.process_time()
+
+
+SPIN_SECONDS = 2e-4
+"""A sleep may end so much too late; the last of a wait is spent looking at the clock."""
+
+
+def wait_seconds(seconds: float) -> None:
+    """Return after so long, and leave the core to others meanwhile."""
+    ends = time.perf_counter() + seconds
+    if seconds > SPIN_SECONDS:
+        time.sleep(seconds - SPIN_SECONDS)
+    while time.perf_counter() < ends:
+        pass
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 

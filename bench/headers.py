@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bench import emulation
 from bench.host import tidy_cpu_model
 
 Record = Mapping[str, Any]
@@ -53,6 +54,8 @@ RANK_FIELDS = (
     "num_interop_threads",
     "omp_num_threads",
     "cpu_affinity",
+    "emulated_speed",
+    "emulated_link_speed",
 )
 # Variables that say where things lie, not how fast they go.
 _PLACES = re.compile(r"(_HOME|_PATH|_DIR|_FILE|_ROOT)$")
@@ -65,7 +68,7 @@ def architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
 
     `8 x NVIDIA H100 80GB HBM3`; `2 x A100 + 6 x H100 (mixed)`, in alphabetical order; for ranks on CPUs the
     cores that they can keep busy, `2 x AMD EPYC core`, with the ranks before it where their number is
-    another: `4 ranks on 2 x AMD EPYC core`.
+    another: `4 ranks on 2 x AMD EPYC core`. What is emulated is said: `... (emulated: rank 1 computes at 0.5)`.
     """
     on_cpu = [rank for rank in ranks if rank.get("device_type") == "cpu"]
     devices = Counter(_device_name(rank) for rank in ranks if rank.get("device_type") != "cpu")
@@ -74,7 +77,7 @@ def architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
     parts += [f"{number} x {name} core" for name, number in sorted(cores.items())]
     mixed = " (mixed)" if len(parts) > 1 else ""
     before = f"{len(on_cpu)} ranks on " if on_cpu and len(on_cpu) != sum(cores.values()) else ""
-    return before + " + ".join(parts) + mixed
+    return before + " + ".join(parts) + mixed + emulation.label(ranks)
 
 
 def differences(first: Record, second: Record) -> list[Difference]:

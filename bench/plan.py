@@ -113,6 +113,10 @@ class Plan:
     label: str
     visits: int = 1
     """How often a launch takes up a case, each time for an equal share of its samples; 1 in files of before visits."""
+    slow: tuple[tuple[int, float], ...] = ()
+    """(rank, share of its speed): emulated, see `bench.emulation`."""
+    slow_links: tuple[tuple[int, float], ...] = ()
+    """The same of the ranks' communication."""
     options: dict[str, Any] = field(default_factory=dict)
     """The command's options as given, for the record and for `--like`."""
 
@@ -130,6 +134,8 @@ class Plan:
             )
             for name in ("cases", "left_out"):
                 fields[name] = tuple(PlannedCase(**c) for c in data[name])
+            for name in ("slow", "slow_links"):
+                fields[name] = tuple((int(rank), float(speed)) for rank, speed in data.get(name, ()))
             return Plan(**fields)
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise BenchError(f"the file's plan cannot be read ({error}); it was written by another version") from error

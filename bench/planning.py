@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import emulation
 from bench.backends import resolve
 from bench.errors import BenchError
 from bench.launch import Joined, environment_variables, threads_per_rank
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from bench.result import Result
 
 DEFAULT_PRECISION, DEFAULT_LABEL, DEFAULT_FOLDER = 0.02, "run", Path("results")
-_SPELT = {"suites": "SUITE", "settings": "--set", "cases": "--case"}
+_SPELT = {"suites": "SUITE", "settings": "--set", "cases": "--case", "slow_link": "--slow-link"}
 """Options whose name is not that of their field."""
 
 
@@ -58,6 +59,8 @@ class Options:
     against: Path | None = None
     allow_unlike: bool = False
     timeout: str | None = None
+    slow: tuple[str, ...] = ()
+    slow_link: tuple[str, ...] = ()
     one_launch: int | None = None
     """Just this launch of the plan: `bench ab` makes two runs launch by launch, in turn."""
     save_as: Path | None = None
@@ -67,7 +70,7 @@ class Options:
 
     PLAN_OPTIONS = (
         "suites", "preset", "ranks", "backend", "settings", "cases", "budget", "precision", "launches", "visits",
-        "seed", "label", "timeout",
+        "seed", "label", "timeout", "slow", "slow_link",
     )  # fmt: skip
 
     def refuse_mixed(self) -> None:
@@ -188,6 +191,8 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
         seed=options.seed or 0,
         threads_per_rank=threads_per_rank(environment_variables(), joined, machine.num_cores, place.local_world_size),
         label=options.label or DEFAULT_LABEL,
+        slow=emulation.parse("--slow", options.slow, place.world_size),
+        slow_links=emulation.parse("--slow-link", options.slow_link, place.world_size),
         options=options.recorded(),
     )
     return fit_budget(plan)

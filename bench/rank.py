@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
     from bench.clock import Clock
+    from bench.emulation import Pace
     from bench.store import Store
 
 
@@ -93,6 +94,8 @@ class RankContext:
     """All ranks, on gloo: counts, votes and gathers, never inside a timed part."""
     seed: int = 0
     tracer: Tracer | None = None
+    pace: Pace | None = None
+    """What slows this rank, where `--slow` or a case says so (see `bench.emulation`)."""
     _groups: dict[tuple[int, ...], dist.ProcessGroup] = field(default_factory=dict)
 
     @property
@@ -114,16 +117,33 @@ class RankContext:
     @contextmanager
     def span(self, kind: str, *, stage: int | None = None, microbatch: int | None = None) -> Iterator[None]:
         """Marks a part of the work. Recorded in the traced pass only."""
-        tracer = self.tracer
-        if tracer is None:
+        tracer, pace = self.tracer, self.pace
+        if tracer is None and pace is None:
             yield
+            return
+        if tracer is None:
+            with _part(pace, kind, stage):
+                yield
             return
         start = tracer.clock.mark()
         try:
-            yield
+            with _part(pace, kind, stage):
+                yield
         finally:
             end = tracer.clock.mark()
             tracer.marks.append((tracer.num_calls, kind, stage, microbatch, start, end))
+
+    @contextmanager
+    def at_pace(self, pace: Pace | None) -> Iterator[None]:
+        """Within, this rank works at another pace than the run's; None: at its own full speed."""
+        before = self.pace
+        if before is not None:
+            before.seen = before.link_seen = True  # the parts are marked, for whichever pace
+        self.pace = pace
+        try:
+            yield
+        finally:
+            self.pace = before
 
     def subgroup(self, ranks: Sequence[int]) -> dist.ProcessGroup:
         """The group of some ranks, made once and kept until the run ends. Every rank must ask for it, in one order."""
@@ -148,6 +168,10 @@ class RankContext:
         for number in salt:
             seed = (seed * 1_000_003 + number + 1) % (2**63 - 1)
         return torch.Generator(device=self.device).manual_seed(seed)
+
+
+def _part(pace: Pace | None, kind: str, stage: int | None) -> AbstractContextManager[None]:
+    return nullcontext() if pace is None else pace.part(kind, stage)
 
 
 def open_groups(

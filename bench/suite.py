@@ -82,6 +82,10 @@ class Check(NamedTuple):
         return self.error <= self.tolerance
 
 
+COMMUNICATION = "communication"
+"""Kind of a span in which a rank's host stands still for communication; it may lie within another span."""
+
+
 @dataclass(frozen=True)
 class Span:
     """A traced part of one call of the work on one rank."""

@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bench import choices, clock, control, environment
+from bench import choices, clock, control, emulation, environment
 from bench.case import CaseRun
 from bench.errors import BenchError
 from bench.loading import Suite, load_all
@@ -165,6 +165,7 @@ def join(session: Session, place: Place, store: Store) -> RankContext:
     # Hosts may have unequal numbers of ranks; suites must see one number, or they would build unlike cases.
     most = control.maxima(rank, [place.local_world_size])[0]
     rank.machine = replace(rank.machine, ranks_per_host=most)
+    rank.pace = emulation.of_rank(plan, rank.index, rank.device)
     return rank
 
 
@@ -173,7 +174,7 @@ def describe_all(rank: RankContext, host: str) -> dict[str, Any] | None:
 
     Raises BenchError on every rank where two share a GPU.
     """
-    own = environment.describe_rank(rank.device, rank.place)
+    own = environment.describe_rank(rank.device, rank.place) | emulation.facts_of(rank.pace)
     hosts = environment.describe_host() if rank.local_index == 0 else None
     gathered = control.all_gather_json(rank, {"rank": own, "host_name": host, "host": hosts})
     ranks = [each["rank"] for each in gathered]

@@ -110,6 +110,18 @@ from bench.plan import PRESETS
     metavar="TIME",
     help="A case that takes longer is failed [default: smoke 60s, standard 2m, full 15m].",
 )
+@click.option(
+    "--slow",
+    multiple=True,
+    metavar="RANK=SPEED",
+    help="Emulate a slow rank: it computes at this share of its speed, such as 1=0.5. Repeatable; named so everywhere.",
+)
+@click.option(
+    "--slow-link",
+    multiple=True,
+    metavar="RANK=SPEED",
+    help="Emulate a slow link: this rank's communication at a share of its speed. Repeatable; named so everywhere.",
+)
 @click.option("--one-launch", type=click.IntRange(min=0), hidden=True, help="Do just this launch of the plan.")
 @click.option("--save-as", type=click.Path(path_type=Path), hidden=True, help="The new result file itself.")
 @click.option("--pair", metavar="JSON", hidden=True, help="Which side of `bench ab` this is.")

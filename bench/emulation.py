@@ -1,0 +1,309 @@
+"""Makes one machine behave as a mixed one: chosen ranks compute, or communicate, at a share of their speed.
+
+A rank at speed s waits, after each part of its own work, for (1/s - 1) times what that part took. On a CPU a part has
+taken the CPU-seconds of the thread that ran it: wall time would also count what other processes took from the core,
+and slow the rank by up to a third too much. On CUDA the wait is a kernel on the same stream (`torch.cuda._sleep`), as
+long as the part took when it was last known to be done, so that the host never waits for it.
+
+A part is a span that a suite marks (`rank.span`), of the outermost ones those that are not communication; where a
+call has no span at all, and the work is computation, the whole call. Communication waits *before* each message or
+collective, so that the peers wait too, as they do at a slow link; by what the last one of its kind took: on a CPU the
+CPU-seconds of the whole process, whose threads do the copying, on CUDA the shortest time seen, which has the least
+waiting for peers in it.
+
+A waiting rank leaves its core to others: an emulation is only right where no more ranks are busy than there are cores.
+All of it is an emulation, and is called so in the result file, the architecture's name and the notes of every case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bench import clock
+from bench.errors import BenchError, Skip
+from bench.suite import COMMUNICATION
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.plan import Plan
+    from bench.suite import Work
+
+Speeds = tuple[tuple[int, float], ...]
+"""(rank, share of its speed), in the order of the ranks; ranks at full speed are not in it."""
+
+
+def parse(option: str, texts: Sequence[str], world_size: int) -> Speeds:
+    """`1=0.5,3=0.25` to pairs. Raises BenchError for what is no rank of the run, or no share of a speed."""
+    speeds: dict[int, float] = {}
+    for text in (part.strip() for given in texts for part in given.split(",")):
+        rank_text, equals, speed_text = text.partition("=")
+        if not equals or not rank_text.strip().isdecimal():
+            raise BenchError(f"{option} {text}: RANK=SPEED, such as {world_size - 1}=0.5 for half as fast")
+        rank, speed = int(rank_text), _speed(option, text, speed_text)
+        if rank >= world_size:
+            raise BenchError(f"{option} {text}: the run has {world_size} ranks, 0 to {world_size - 1}")
+        if rank in speeds:
+            raise BenchError(f"{option} {text}: rank {rank} is given twice")
+        speeds[rank] = speed
+    return tuple(sorted(speeds.items()))
+
+
+def _speed(option: str, text: str, speed_text: str) -> float:
+    try:
+        speed = float(speed_text)
+    except ValueError:
+        speed = 0.0
+    if not 0.0 < speed < 1.0:
+        raise BenchError(f"{option} {text}: a speed lies between 0 and 1; a rank can only be made slower than it is")
+    return speed
+
+
+def facts(plan: Plan, rank: int) -> dict[str, float]:
+    """What the environment says of a rank that is slowed; nothing for the others."""
+    return _facts(dict(plan.slow).get(rank, 1.0), dict(plan.slow_links).get(rank, 1.0))
+
+
+def facts_of(own: Pace | None) -> dict[str, float]:
+    """The same, from what slows the rank."""
+    return {} if own is None else _facts(own.compute_speed, own.link_speed)
+
+
+def _facts(compute_speed: float, link_speed: float) -> dict[str, float]:
+    found = {"emulated_speed": compute_speed, "emulated_link_speed": link_speed}
+    return {name: speed for name, speed in found.items() if speed < 1.0}
+
+
+def label(ranks: Sequence[Mapping[str, Any]]) -> str:
+    """What the architecture's name says of it: ` (emulated: rank 1 computes at 0.5)`; empty without emulation."""
+    parts = []
+    for what, name in (("computes", "emulated_speed"), ("communicates", "emulated_link_speed")):
+        by_speed: dict[float, list[str]] = {}
+        for rank in ranks:
+            if rank.get(name) is not None:
+                by_speed.setdefault(float(rank[name]), []).append(str(rank.get("rank")))
+        parts += [
+            f"rank{'s' if len(who) > 1 else ''} {', '.join(who)} {what if len(who) == 1 else what[:-1]} at {speed:g}"
+            for speed, who in by_speed.items()
+        ]
+    return f" (emulated: {'; '.join(parts)})" if parts else ""
+
+
+def notes(plan: Plan) -> list[str]:
+    """The footnote of every case of a run with an emulation."""
+    ranks = [{"rank": rank, **facts(plan, rank)} for rank in range(plan.world_size) if facts(plan, rank)]
+    text = label(ranks).strip(" ()")
+    return [f"{text} of its speed"] if text else []
+
+
+class Pace(Protocol):
+    """How fast one rank works."""
+
+    seen: bool
+    """Set by every part: a call without one is a part itself."""
+    link_seen: bool
+    """Set by every communication."""
+    compute_speed: float
+    link_speed: float
+
+    def part(self, kind: str, stage: int | None = None) -> Any: ...
+
+
+@dataclass
+class CpuPace:
+    """Of a rank on a CPU: waits by CPU-seconds. The clocks are arguments, for tests."""
+
+    compute_speed: float = 1.0
+    link_speed: float = 1.0
+    thread_seconds: Callable[[], float] = clock.thread_cpu_seconds
+    process_seconds: Callable[[], float] = clock.process_cpu_seconds
+    wait: Callable[[float], None] = clock.wait_seconds
+    seen: bool = False
+    link_seen: bool = False
+    _depth: int = 0
+    _elsewhere: float = 0.0
+    """CPU-seconds of this thread in communication since the outermost part began."""
+    _last: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, kind: str, stage: int | None = None) -> Iterator[None]:
+        if kind == COMMUNICATION:
+            with self._communication(kind):
+                yield
+        elif self._depth:
+            yield
+        else:
+            with self._computation():
+                yield
+
+    @contextmanager
+    def _computation(self) -> Iterator[None]:
+        self.seen = True
+        self._depth, self._elsewhere = 1, 0.0
+        began = self.thread_seconds()
+        try:
+            yield
+        finally:
+            self._depth = 0
+            own = self.thread_seconds() - began - self._elsewhere
+            if self.compute_speed < 1.0:
+                self.wait(own * (1.0 / self.compute_speed - 1.0))
+
+    @contextmanager
+    def _communication(self, kind: str) -> Iterator[None]:
+        self.seen = self.link_seen = True
+        if self.link_speed < 1.0:
+            self.wait(self._last.get(kind, 0.0) * (1.0 / self.link_speed - 1.0))
+        own, whole = self.thread_seconds(), self.process_seconds()
+        try:
+            yield
+        finally:
+            self._elsewhere += self.thread_seconds() - own
+            self._last[kind] = self.process_seconds() - whole
+
+
+@dataclass
+class CudaPace:
+    """Of a rank on a GPU: a waiting kernel on the current stream, as long as the part took when it was last known."""
+
+    device: torch.device
+    compute_speed: float = 1.0
+    link_speed: float = 1.0
+    seen: bool = False
+    link_seen: bool = False
+    _cycles_per_second: float = field(init=False)
+    _pending: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    _seconds: dict[str, float] = field(default_factory=dict)
+    _depth: int = 0
+
+    def __post_init__(self) -> None:
+        cycles = 20_000_000
+        start, end = self._event(), self._event()
+        self._sleep(1000)
+        start.record()
+        self._sleep(cycles)
+        end.record()
+        end.synchronize()
+        self._cycles_per_second = cycles / (start.elapsed_time(end) / 1e3)
+
+    def _event(self) -> Any:
+        import torch
+
+        return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+    def _sleep(self, cycles: int) -> None:
+        import torch
+
+        torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def part(self, kind: str, stage: int | None = None) -> Iterator[None]:
+        is_link = kind == COMMUNICATION
+        self.seen, self.link_seen = True, self.link_seen or is_link
+        speed = self.link_speed if is_link else self.compute_speed
+        if speed >= 1.0 or (self._depth and not is_link):
+            yield
+            return
+        key = f"{kind} {stage}"
+        self._learn(key, is_link)
+        if is_link:
+            self._delay(key, speed)
+        self._depth += not is_link
+        start, end = self._event(), self._event()
+        start.record()
+        try:
+            yield
+        finally:
+            self._depth -= not is_link
+            end.record()
+            self._pending.setdefault(key, (start, end))
+            if key not in self._seconds:  # only the first of its kind, which is a warm-up, is waited for
+                end.synchronize()
+                self._learn(key, is_link)
+            if not is_link:
+                self._delay(key, speed)
+
+    def _learn(self, key: str, is_link: bool) -> None:
+        pair = self._pending.get(key)
+        if pair is None or not pair[1].query():
+            return
+        seconds = pair[0].elapsed_time(pair[1]) / 1e3
+        known = self._seconds.get(key)
+        self._seconds[key] = min(seconds, known) if is_link and known is not None else seconds
+        del self._pending[key]
+
+    def _delay(self, key: str, speed: float) -> None:
+        self._sleep(round(self._seconds.get(key, 0.0) * (1.0 / speed - 1.0) * self._cycles_per_second))
+
+
+def pace(device: torch.device, compute_speed: float = 1.0, link_speed: float = 1.0) -> Pace:
+    """What slows a rank on a device."""
+    if device.type == "cpu":
+        return CpuPace(compute_speed, link_speed)
+    return CudaPace(device, compute_speed, link_speed)
+
+
+def of_rank(plan: Plan, rank: int, device: torch.device) -> Pace | None:
+    """The pace of a rank of the run; None where it is not slowed."""
+    found = facts(plan, rank)
+    if not found:
+        return None
+    return pace(device, found.get("emulated_speed", 1.0), found.get("emulated_link_speed", 1.0))
+
+
+def emulated(work: Work, own: Pace | None) -> Work:
+    """The same work at a rank's pace: a call that marks no part of itself is one part as a whole."""
+    if own is None:
+        return work
+    moves_data = work.bus_factor is not None or work.bytes is not None
+    computes = work.flops is not None or work.memory_traffic_bytes is not None
+    if not moves_data and not computes:
+        return work
+    kind = COMMUNICATION if moves_data else "call"
+    return replace(work, variants={name: _paced(run, own, kind) for name, run in work.variants.items()})
+
+
+def _paced(run: Callable[[], object], own: Pace, kind: str) -> Callable[[], object]:
+    if kind == COMMUNICATION:
+
+        def communicate() -> None:
+            with own.part(kind):
+                run()
+
+        return communicate
+    probe = _Probe(own)
+
+    def compute() -> None:
+        probe.call(run)
+
+    return compute
+
+
+@dataclass
+class _Probe:
+    """Finds out, call by call, whether the work marks its own parts."""
+
+    own: Pace
+    marks_parts: bool | None = None
+
+    def call(self, run: Callable[[], object]) -> None:
+        if self.marks_parts is None:
+            self.own.seen = False
+            run()
+            self.marks_parts = self.own.seen
+        elif self.marks_parts:
+            run()
+        else:
+            with self.own.part("call"):
+                run()
+
+
+def refuse_unmarked_links(work: Work, own: Pace | None) -> None:
+    """Asked after a call. Raises Skip where this rank's link is to be slow, and the work does not mark its messages."""
+    is_slow = own is not None and own.link_speed < 1.0 and not own.link_seen
+    communicates = bool({"one_device", "compute_only"} & set(work.variants))
+    if is_slow and communicates and work.bus_factor is None:
+        raise Skip("--slow-link: this case does not mark its communication, so that none of it can be slowed")
