@@ -195,17 +195,17 @@ class CaseRun:
         """The separate, untimed pass that records the spans of a few calls of the case itself."""
         if not work.traced_calls:
             return [], []
-        full = next(iter(work.variants.values()))
+        names = _traced_variants(work)
         tracer = Tracer(self.rank.index, clock)
         with self._voting("trace"):
             align = alignment(self.rank, clock)
-            for _ in range(work.traced_calls):
+            for name in (name for name in names for _ in range(work.traced_calls)):
                 if work.reset is not None:
                     work.reset()
                 align(1)
                 self.rank.tracer = tracer
                 start = clock.mark()
-                full()
+                work.variants[name]()
                 tracer.calls.append((start, clock.mark()))
                 self.rank.tracer = None
                 tracer.num_calls += 1
@@ -226,6 +226,8 @@ class CaseRun:
             return
         fields["spans"] = [row for each in gathered for row in each["spans"]]
         fields["traced_call_ns"] = [each["calls"] for each in gathered]
+        if work.traced_variants:
+            fields["traced_variants"] = [name for name in work.traced_variants for _ in range(work.traced_calls)]
         fields["per_rank"] = [] if own is None else [each["own"] for each in gathered]
         observed = self._observed(samples, fields, [each["medians"] for each in gathered])
         if work.derive is not None:
@@ -248,6 +250,7 @@ class CaseRun:
                 for r, c, k, s, m, t, d in fields["spans"]
             ),
             traced_call_ns=tuple(tuple(row) for row in fields["traced_call_ns"]),
+            traced_variants=tuple(fields.get("traced_variants", ())),
             per_rank=tuple(fields["per_rank"]),
         )
 
@@ -268,6 +271,10 @@ class CaseRun:
         agreement = self.poll.agree(phase, verdict, reason)
         if agreement.verdict is not Verdict.OK:
             raise CaseEnd(agreement)
+
+
+def _traced_variants(work: Work) -> tuple[str, ...]:
+    return work.traced_variants or (next(iter(work.variants)),)
 
 
 def describe(error: BaseException) -> str:

@@ -74,8 +74,15 @@ def _own_work(records: Sequence[Record]) -> tuple[list[dict[int, float]], str | 
     alone = [_medians(record, metrics.COMPUTE_ONLY) for record in records]
     if any(alone):
         return alone, metrics.COMPUTE_ONLY
-    marked = [_marked(record.get("spans") or []) for record in records]
+    marked = [_marked(_of_case(record)) for record in records]
     return marked, "spans" if any(marked) else None
+
+
+def _of_case(record: Record) -> list[Sequence[Any]]:
+    """The spans of the case itself, where the traced pass called other variants too."""
+    names = record.get("traced_variants") or []
+    main = next(iter(record["variants"]), "")
+    return [row for row in record.get("spans") or [] if not names or names[row[1]] == main]
 
 
 def _medians(record: Record, variant: str) -> dict[int, float]:

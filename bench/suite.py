@@ -133,6 +133,8 @@ class Observed:
     """From the traced pass; times are relative to the start of their call."""
     traced_call_ns: tuple[tuple[int, ...], ...]
     """[rank][call]: duration of each traced call."""
+    traced_variants: tuple[str, ...] = ()
+    """[call]: the variant that was called."""
     per_rank: tuple[Mapping[str, Any], ...] = ()
     """What each rank's `Work.per_rank` said; empty where the work has none."""
 
@@ -170,6 +172,8 @@ class Work:
     """False only where a second check after the timed part has no meaning."""
     traced_calls: int = 0
     """Calls of the separate traced pass, whose spans `derive` and `bench explain` read; 0: none."""
+    traced_variants: tuple[str, ...] = ()
+    """Variants that the traced pass calls, one after the other, each so often; empty: the first only."""
     derive: Callable[[Observed], Mapping[str, float | None]] | None = None
     """Further metrics, on rank 0; each is named in the suite's METRICS."""
     per_rank: Callable[[], Mapping[str, Any]] | None = None

@@ -1,0 +1,320 @@
+"""Mixed ranks: the same step on equal ranks, on mixed ones split evenly, and split in proportion to their speed.
+
+What is measured: the time of a training step by data, tensor and pipeline parallelism when some ranks are slower.
+Why: such a step waits for its slowest rank, so that a cluster of mixed accelerators trains as if all were the slowest,
+unless the work is split unevenly. Three variants, timed in turn, on equally many ranks:
+
+    even       (the case) the mixed ranks, all with equal shares of the work
+    balanced   the mixed ranks, each with a share in proportion to its measured speed, in whole microbatches (data),
+               blocks of an MLP's columns (tensor) or layers (pipeline, 1F1B)
+    uniform    equal ranks with equal shares
+
+    mixing_penalty             even / uniform - 1
+    won_back                   share of that which balancing wins back: (even - balanced) / (even - uniform)
+    bound_seconds              what no split could beat: computation over the sum of the speeds, the rest as it was
+    predicted_even_seconds, predicted_balanced_seconds
+                               from the spans of the uniform step alone and the measured speeds (`bench.mixing`)
+
+Where the ranks themselves are mixed (accelerators of several kinds, or `--slow`), these are measured and nothing else
+is emulated; the uniform ranks are then as many of the most frequent kind. On equal ranks the last one is slowed to
+`speed` of its own, an emulation (`bench.emulation`), which the row says. `busy` below 1 slows all ranks alike, in every
+variant, so that more ranks than cores do not get in each other's way: they sleep the rest.
+
+What is timed is also what is checked: gradients of all three against the whole model on one device.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench import flops, mixing, shares
+from bench.suite import Cell, Check, Machine, Observed, Params, Skip, Table, Work
+
+if TYPE_CHECKING:
+    from bench.emulation import Pace
+    from bench.rank import RankContext
+    from bench.uneven import Sizes, Team
+
+MACHINERY = (
+    "bench.uneven",
+    "bench.shares",
+    "bench.mixing",
+    "bench.replay",
+    "bench.relative_speed",
+    "bench.emulation",
+    "bench.transformer",
+    "bench.agreement",
+    "bench.flops",
+)
+DEFAULTS: Params = {"speed": 0.5, "busy": 1.0}
+CHOICES = {"op": ("data", "tensor", "pipeline")}
+METRICS = {
+    "uniform_seconds": ("s", "lower"),
+    "balanced_seconds": ("s", "lower"),
+    "bound_seconds": ("s", "lower"),
+    "mixing_penalty": ("share", "lower"),
+    "won_back": ("share", "higher"),
+    "predicted_even_seconds": ("s", "neither"),
+    "predicted_balanced_seconds": ("s", "neither"),
+    "slowest_speed": ("share", "higher"),
+}
+TRACED_CALLS = 7
+VARIANTS = ("even", "balanced", "uniform")
+
+# Units of work a rank on equal shares, so that there is something to deal out.
+UNITS = {"data": 6, "tensor": 8, "pipeline": 6}
+BASE: dict[str, dict[str, Params]] = {
+    "cpu": {
+        "data": {"hidden": 64, "num_heads": 4, "num_layers": 2, "sequence": 64},
+        "tensor": {"hidden": 256, "num_layers": 2, "sequence": 128},
+        "pipeline": {"hidden": 64, "num_heads": 4, "sequence": 64},
+    },
+    "cuda": {
+        "data": {"hidden": 4096, "num_heads": 32, "num_layers": 4, "sequence": 2048},
+        "tensor": {"hidden": 4096, "num_layers": 4, "sequence": 4096},
+        "pipeline": {"hidden": 4096, "num_heads": 32, "sequence": 2048},
+    },
+}
+
+
+def cases(machine: Machine) -> Iterator[Params]:
+    """Each kind of parallelism with one rank at half speed; beyond smoke also at a quarter."""
+    crowded = machine.device_type == "cpu" and machine.ranks_per_host > machine.num_cores
+    busy = 0.4 * machine.num_cores / machine.ranks_per_host if crowded else 1.0
+    for speed in (0.5,) if machine.preset == "smoke" else (0.5, 0.25):
+        for op, base in BASE[machine.device_type].items():
+            yield {"op": op, **base, "units": UNITS[op] * machine.world_size, "speed": speed, "busy": round(busy, 3)}
+
+
+def sizes_of(params: Params, world_size: int) -> Sizes:
+    from bench.uneven import Sizes
+
+    op, units, hidden = str(params["op"]), int(params["units"]), int(params["hidden"])
+    common = {"hidden": hidden, "num_heads": int(params.get("num_heads", 1)), "sequence": int(params["sequence"])}
+    if op == "data":
+        return Sizes(num_layers=int(params["num_layers"]), num_microbatches=units, **common)
+    if op == "pipeline":
+        return Sizes(num_layers=units, num_microbatches=2 * world_size, **common)
+    return Sizes(
+        num_layers=int(params["num_layers"]), num_microbatches=1, ffn_blocks=units, ffn_hidden=4 * hidden, **common
+    )
+
+
+def _skip_reason(params: Params, world_size: int) -> str | None:
+    if world_size == 1:
+        return "one rank: nothing to mix"
+    for name in ("hidden", "sequence", "units", "num_layers", "num_heads"):
+        if name in params and int(params[name]) < 1:
+            return f"{name}={params[name]} is less than 1"
+    units, hidden = int(params["units"]), int(params["hidden"])
+    if units < world_size:
+        return f"units={units} are fewer than the {world_size} ranks"
+    if params["op"] == "tensor" and 4 * hidden % units:
+        return f"units={units} do not divide the {4 * hidden} columns of the MLP"
+    if params["op"] != "tensor" and hidden % int(params["num_heads"]):
+        return f"num_heads={params['num_heads']} does not divide hidden={hidden}"
+    for name in ("speed", "busy"):
+        if not 0 < float(params[name]) <= 1:
+            return f"{name}={params[name]} does not lie between 0 and 1"
+    return None
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Who works at what pace in which variant."""
+
+    uniform: tuple[int, ...]
+    mixed: tuple[int, ...]
+    uniform_pace: Pace | None
+    mixed_pace: Pace | None
+    notes: tuple[str, ...]
+
+
+def prepare(params: Params, rank: RankContext) -> Work:
+    """Raises Skip where there is nothing to mix, or the numbers do not fit."""
+    reason = _skip_reason(params, rank.world_size)
+    if reason:
+        raise Skip(reason)
+    from bench.relative_speed import relative_speeds
+    from bench.uneven import STEPS, Team
+
+    op, sizes, mix = str(params["op"]), sizes_of(params, rank.world_size), _mix(params, rank)
+    step, units = STEPS[op], int(params["units"])
+    teams = {ranks: Team(ranks, *_groups(ranks, rank)) for ranks in dict.fromkeys((mix.mixed, mix.uniform))}
+    mixed: Team = teams[mix.mixed]
+    even_shares = shares.even(units, len(mix.mixed))
+    even = step(sizes, even_shares, mixed, rank)
+    unit = even.unit()
+    with rank.at_pace(mix.mixed_pace):
+        found = relative_speeds(rank, unit)
+    speeds = [found[index] for index in mix.mixed]
+    speeds = [speed / max(speeds) for speed in speeds]
+    balanced_shares = shares.balanced(units, speeds)
+    steps = {
+        "even": even,
+        "balanced": step(sizes, balanced_shares, mixed, rank),
+        "uniform": step(sizes, even_shares, teams[mix.uniform], rank),
+    }
+    paces = {"even": mix.mixed_pace, "balanced": mix.mixed_pace, "uniform": mix.uniform_pace}
+
+    def check() -> Check:
+        from bench.agreement import worst
+
+        return worst([each.check() for each in steps.values()])
+
+    def reset() -> None:
+        for each in steps.values():
+            each.clear()
+
+    plan = Dealt(op, mix.uniform, even_shares, balanced_shares, tuple(speeds))
+    return Work(
+        variants={name: _paced(rank, steps[name].run, paces[name]) for name in VARIANTS},
+        check=check,
+        clock="host",
+        reset=reset,
+        flops=_flops(op, sizes),
+        flops_dtype="float32",
+        tokens=sizes.num_microbatches * sizes.sequence,
+        traced_calls=TRACED_CALLS,
+        traced_variants=VARIANTS,
+        derive=partial(derived, dealt=plan),
+        per_rank=lambda: {"speed": found[rank.index]},
+        tables=partial(tables, dealt=plan),
+        notes=mix.notes,
+    )
+
+
+def _groups(ranks: tuple[int, ...], rank: RankContext) -> tuple[Any, Any]:
+    own = rank.subgroup(ranks)
+    return (rank.group if len(ranks) == rank.world_size else own), own
+
+
+def _paced(rank: RankContext, run: Callable[[], object], pace: Pace | None) -> Callable[[], object]:
+    def call() -> None:
+        with rank.at_pace(pace):
+            run()
+
+    return call
+
+
+def _mix(params: Params, rank: RankContext) -> Mix:
+    """From what is here, or emulated. Collective: every rank says what it is."""
+    from bench import control, emulation
+
+    own = rank.pace.compute_speed if rank.pace is not None else 1.0
+    said = control.all_gather_json(rank, {"speed": own, "device": _device_name(rank)})
+    every = tuple(range(rank.world_size))
+    busy, speed = float(params["busy"]), float(params["speed"])
+
+    def pace(share: float) -> Pace | None:
+        return emulation.pace(rank.device, compute_speed=share) if share < 1.0 else None
+
+    devices = Counter(each["device"] for each in said)
+    if len(devices) > 1:
+        return _real_mix([each["device"] for each in said], devices)
+    slow = {index: each["speed"] for index, each in enumerate(said) if each["speed"] < 1.0}
+    if not slow and speed >= 1.0:
+        raise Skip("speed=1 on equal ranks: nothing to mix; set speed below 1, or take --slow RANK=SPEED")
+    if not slow:
+        slow = {rank.world_size - 1: speed}
+        notes: tuple[str, ...] = (
+            f"emulated: rank {rank.world_size - 1} computes at {speed:g} of its speed in even and balanced",
+        )
+    else:
+        notes = ("even and balanced with the ranks slowed by --slow, uniform without; speed= is not used",)
+    if busy < 1.0:
+        notes += (f"emulated: all ranks compute at {busy:g} of their speed and sleep the rest, in all variants",)
+    return Mix(every, every, pace(busy), pace(busy * slow.get(rank.index, 1.0)), notes)
+
+
+def _real_mix(kinds: list[str], devices: Counter[str]) -> Mix:
+    """Equally many ranks of one kind, and half of them replaced by the others."""
+    (first, count), *_ = devices.most_common()
+    ones = [index for index, kind in enumerate(kinds) if kind == first]
+    others = [index for index, kind in enumerate(kinds) if kind != first]
+    replaced = min(len(others), count // 2)
+    if count < 2 or not replaced:
+        raise Skip(f"{count} of the most frequent kind ({first}): a uniform team needs two of a kind")
+    size = min(count, 2 * replaced)
+    mixed = tuple(sorted(ones[: size - size // 2] + others[: size // 2]))
+    note = f"nothing is emulated: uniform is {size} x {first}, mixed has {size // 2} of other kinds"
+    return Mix(tuple(ones[:size]), mixed, None, None, (note,))
+
+
+def _device_name(rank: RankContext) -> str:
+    if rank.device.type == "cpu":
+        from bench.host import cpu_model
+
+        return str(cpu_model())
+    import torch
+
+    return str(torch.cuda.get_device_name(rank.device))
+
+
+def _flops(op: str, sizes: Sizes) -> float:
+    """Model FLOPs of the whole step, forward and backward."""
+    tokens, factor = sizes.num_microbatches * sizes.sequence, flops.PER_FORWARD["forward_backward"]
+    if op == "tensor":
+        return sizes.num_layers * factor * 2.0 * tokens * 2 * sizes.hidden * sizes.ffn_hidden
+    layer = flops.layer_forward(sizes.num_microbatches, sizes.sequence, sizes.hidden, 4 * sizes.hidden)
+    return sizes.num_layers * layer * factor
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """How the work was dealt out, for what is derived from the measurement."""
+
+    op: str
+    uniform: tuple[int, ...]
+    even: tuple[int, ...]
+    balanced: tuple[int, ...]
+    speeds: tuple[float, ...]
+
+
+def derived(observed: Observed, *, dealt: Dealt) -> Mapping[str, float | None]:
+    even, balanced, uniform = (observed.seconds[name] for name in VARIANTS)
+    calls = _uniform_calls(observed, dealt)
+    return {
+        "uniform_seconds": uniform,
+        "balanced_seconds": balanced,
+        "bound_seconds": mixing.predicted_bound(calls, dealt.speeds),
+        "mixing_penalty": even / uniform - 1.0,
+        "won_back": (even - balanced) / (even - uniform) if even > uniform else None,
+        "predicted_even_seconds": mixing.predicted(dealt.op, calls, dealt.even, dealt.speeds),
+        "predicted_balanced_seconds": mixing.predicted(dealt.op, calls, dealt.balanced, dealt.speeds),
+        "slowest_speed": min(dealt.speeds),
+    }
+
+
+def _uniform_calls(observed: Observed, dealt: Dealt) -> list[mixing.Uniform]:
+    calls = [call for call, name in enumerate(observed.traced_variants) if name == "uniform"]
+    return mixing.uniform_calls(observed.spans, observed.traced_call_ns, calls, dealt.uniform, dealt.even)
+
+
+def tables(observed: Observed, *, dealt: Dealt) -> Mapping[str, Table]:
+    """The split, and each variant's time beside what was predicted of it."""
+    facts = derived(observed, dealt=dealt)
+    rows: list[tuple[Cell, ...]] = []
+    for name, split in (("uniform", dealt.even), ("even", dealt.even), ("balanced", dealt.balanced)):
+        predicted, measured = facts.get(f"predicted_{name}_seconds"), observed.seconds[name]
+        off = None if predicted is None else predicted / measured - 1.0
+        rows.append(
+            (name, " ".join(map(str, split)), 1e3 * measured, _ms(predicted), None if off is None else 100 * off)
+        )
+    rows.append(("bound", None, None, _ms(facts["bound_seconds"]), None))
+    speeds = " ".join(f"{speed:.3f}" for speed in dealt.speeds)
+    return {
+        "split": Table(
+            ("variant", "units a rank", "measured ms", "predicted ms", "prediction off by %"),
+            tuple(rows),
+            f"{dealt.op}: speeds of the mixed ranks as measured: {speeds}",
+        )
+    }
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1e3 * seconds
