@@ -85,18 +85,21 @@ def uniform_calls(
 
 
 def predicted(op: str, calls: Sequence[Uniform], shares: Sequence[int], speeds: Sequence[float]) -> float | None:
-    """Seconds of the step with other shares on ranks of these speeds (1: as measured); the median over the calls."""
-    seconds = [_PREDICTIONS[op](call, shares, speeds) for call in calls]
-    return median(seconds) if seconds else None
+    """Times as long as the uniform step with other shares on ranks of these speeds (1: as measured).
+
+    The median over the traced calls, each held against itself: whatever made that call slower or faster falls out.
+    """
+    ratios = [_PREDICTIONS[op](call, shares, speeds) / (call.call_ns / 1e9) for call in calls]
+    return median(ratios) if ratios else None
 
 
 def predicted_bound(calls: Sequence[Uniform], speeds: Sequence[float]) -> float | None:
-    """Seconds that no split could beat, if units of work had any size and nothing else changed."""
-    seconds = []
+    """Times as long as the uniform step no split could beat, if units had any size and nothing else changed."""
+    ratios = []
     for call in calls:
-        busy = fmean(call.own_seconds.values())
-        seconds.append(call.call_ns / 1e9 - busy + busy * len(speeds) / sum(speeds))
-    return median(seconds) if seconds else None
+        busy = fmean(call.own_seconds.values()) / (call.call_ns / 1e9)
+        ratios.append(1.0 - busy + busy * len(speeds) / sum(speeds))
+    return median(ratios) if ratios else None
 
 
 def _data_step(call: Uniform, shares: Sequence[int], speeds: Sequence[float]) -> float:

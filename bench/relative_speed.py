@@ -1,6 +1,6 @@
 """How fast each rank is, beside the fastest: the same piece of work on all ranks at once.
 
-For splitting work in proportion. The fastest round of a quarter of a second counts, since whatever else a machine does
+For splitting work in proportion. The fastest round of many counts, since whatever else a machine does
 can only make a round longer. It runs when a case is prepared, never in a timed part.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from bench import clock, control
 from bench.rank import RankContext
 
-MIN_ROUNDS, MIN_SECONDS = 7, 0.25
+MIN_ROUNDS, MIN_SECONDS = 15, 0.4
 
 
 def relative_speeds(rank: RankContext, work: Callable[[], object]) -> list[float]:

@@ -13,7 +13,7 @@ unless the work is split unevenly. Three variants, timed in turn, on equally man
     won_back                   share of that which balancing wins back: (even - balanced) / (even - uniform)
     bound_seconds              what no split could beat: computation over the sum of the speeds, the rest as it was
     predicted_even_seconds, predicted_balanced_seconds
-                               from the spans of the uniform step alone and the measured speeds (`bench.mixing`)
+                               uniform times what its own spans and the measured speeds say (`bench.mixing`)
 
 Where the ranks themselves are mixed (accelerators of several kinds, or `--slow`), these are measured and nothing else
 is emulated; the uniform ranks are then as many of the most frequent kind. On equal ranks the last one is slowed to
@@ -278,14 +278,18 @@ class Dealt:
 def derived(observed: Observed, *, dealt: Dealt) -> Mapping[str, float | None]:
     even, balanced, uniform = (observed.seconds[name] for name in VARIANTS)
     calls = _uniform_calls(observed, dealt)
+
+    def seconds(times: float | None) -> float | None:
+        return None if times is None else times * uniform
+
     return {
         "uniform_seconds": uniform,
         "balanced_seconds": balanced,
-        "bound_seconds": mixing.predicted_bound(calls, dealt.speeds),
+        "bound_seconds": seconds(mixing.predicted_bound(calls, dealt.speeds)),
         "mixing_penalty": even / uniform - 1.0,
         "won_back": (even - balanced) / (even - uniform) if even > uniform else None,
-        "predicted_even_seconds": mixing.predicted(dealt.op, calls, dealt.even, dealt.speeds),
-        "predicted_balanced_seconds": mixing.predicted(dealt.op, calls, dealt.balanced, dealt.speeds),
+        "predicted_even_seconds": seconds(mixing.predicted(dealt.op, calls, dealt.even, dealt.speeds)),
+        "predicted_balanced_seconds": seconds(mixing.predicted(dealt.op, calls, dealt.balanced, dealt.speeds)),
         "slowest_speed": min(dealt.speeds),
     }
 

@@ -144,8 +144,12 @@ def uniform() -> list[mixing.Uniform]:
 
 
 def test_the_prediction_of_data_parallel_is_arithmetic() -> None:
-    assert mixing.predicted("data", uniform(), (3, 3), (1.0, 1.0)) == pytest.approx(0.032, rel=1e-3)
-    assert mixing.predicted("data", uniform(), (3, 3), (1.0, 0.5)) == pytest.approx(0.062, rel=1e-3)
-    assert mixing.predicted("data", uniform(), (4, 2), (1.0, 0.5)) == pytest.approx(0.042, rel=1e-3)
-    assert mixing.predicted_bound(uniform(), (1.0, 0.5)) == pytest.approx(0.042, rel=1e-3)
+    for shares, speeds, seconds in (
+        ((3, 3), (1.0, 1.0), 0.032),
+        ((3, 3), (1.0, 0.5), 0.062),
+        ((4, 2), (1.0, 0.5), 0.042),
+    ):
+        times = mixing.predicted("data", uniform(), shares, speeds)
+        assert times == pytest.approx(seconds / 0.032, rel=1e-3)
+    assert mixing.predicted_bound(uniform(), (1.0, 0.5)) == pytest.approx(42 / 32, rel=1e-3)
     assert mixing.predicted("data", [], (3, 3), (1.0, 1.0)) is None
