@@ -215,12 +215,11 @@ class CaseRun:
     def _gather_rest(
         self, work: Work, samples: Samples, fields: dict[str, Any], spans: list[Span], call_ns: list[int]
     ) -> None:
-        rows = [[s.rank, s.call, s.kind, s.stage, s.microbatch, s.start_ns, s.duration_ns] for s in spans]
         medians = {
             name: statistics.median(totals) / samples.calls[name] / 1e9 for name, totals in samples.nanoseconds.items()
         }
         own = None if work.per_rank is None else dict(work.per_rank())
-        mine = {"spans": rows, "calls": call_ns, "medians": medians, "own": own}
+        mine = {"spans": [span.to_row() for span in spans], "calls": call_ns, "medians": medians, "own": own}
         gathered = control.gather_json(self.rank, mine)
         if gathered is None:
             return
@@ -245,10 +244,7 @@ class CaseRun:
                 for name, calls in samples.calls.items()
             },
             rank_seconds={name: tuple(row[name] for row in medians) for name in samples.calls},
-            spans=tuple(
-                Span(rank=r, call=c, kind=k, stage=s, microbatch=m, start_ns=t, duration_ns=d)
-                for r, c, k, s, m, t, d in fields["spans"]
-            ),
+            spans=tuple(map(Span.from_row, fields["spans"])),
             traced_call_ns=tuple(tuple(row) for row in fields["traced_call_ns"]),
             traced_variants=tuple(fields.get("traced_variants", ())),
             per_rank=tuple(fields["per_rank"]),
@@ -293,6 +289,7 @@ def _work_facts(work: Work) -> dict[str, Any]:
         "bus_factor": work.bus_factor,
         "memory_traffic_bytes": work.memory_traffic_bytes,
         "flops": work.flops,
+        **({} if work.hardware_flops is None else {"hardware_flops": work.hardware_flops}),
         "flops_dtype": work.flops_dtype,
         "tokens": work.tokens,
         "clock": work.clock,

@@ -21,6 +21,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from bench.llama_shape import LlamaShape
 
@@ -144,7 +145,12 @@ class SwiGLU(nn.Module):
 
 
 class LlamaLayer(nn.Module):
-    """[batch, length, hidden] -> the same: attention, then SwiGLU, each with its norm and residual."""
+    """[batch, length, hidden] -> the same: attention, then SwiGLU, each with its norm and residual.
+
+    With `recompute` nothing inside is kept for the backward, which runs the forward once more.
+    """
+
+    recompute = False
 
     def __init__(self, shape: LlamaShape, index: int, rotary: Rotary, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -154,16 +160,25 @@ class LlamaLayer(nn.Module):
         self.mlp = SwiGLU(shape, dtype)
 
     def forward(self, x: Tensor, offset: int = 0, cache: KVCache | None = None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), offset, cache)
+        if self.recompute and torch.is_grad_enabled():
+            return cast("Tensor", checkpoint(self._forward, x, offset, cache, use_reentrant=False))
+        return self._forward(x, offset, cache)
+
+    def _forward(self, x: Tensor, offset: int, cache: KVCache | None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), offset=offset, cache=cache)
         return cast("Tensor", x + self.mlp(self.mlp_norm(x)))
 
 
 class Llama(nn.Module):
     """The whole model, or the part of it that one stage of a pipeline has; all on the meta device at first.
 
+    With `autocast_dtype` matrix products run in that type, on weights that stay as they are (torch.autocast).
+
     Takes tokens [batch, length] where it has the embedding, else hidden states [batch, length, hidden]; gives
     logits [batch, length, vocabulary] where it has the head, else hidden states. `layers` defaults to all.
     """
+
+    autocast_dtype: torch.dtype | None = None
 
     def __init__(
         self,
@@ -189,6 +204,12 @@ class Llama(nn.Module):
         """`offset`: position of the first token given; what came before it is in `cache`."""
         # The shape's own length where the activations between the layers are a share of the sequence each.
         self.rotary.prepare(offset, x.shape[1] if self.embedding is not None else self._length(x, cache), x.device)
+        if self.autocast_dtype is None:
+            return self._forward(x, offset, cache)
+        with torch.autocast(x.device.type, self.autocast_dtype):
+            return self._forward(x, offset, cache)
+
+    def _forward(self, x: Tensor, offset: int, cache: KVCache | None) -> Tensor:
         if self.embedding is not None:
             x = self.embedding(x)
         for layer in self.layers.values():
@@ -207,10 +228,15 @@ class Llama(nn.Module):
         The embedding draws from `generators(0)`, layer i from `generators(1 + i)`, the head from
         `generators(1 + num_layers)`: before the weights are split, as all of a matrix is drawn.
         """
-        if self.embedding is not None:
-            self.embedding.weight.normal_(generator=generators(0))
         for name, layer in self.layers.items():
             init_layer(layer, generators(1 + int(name)))
+        self.init_ends(generators)
+
+    @torch.no_grad()
+    def init_ends(self, generators: Generators) -> None:
+        """The weights of embedding, last norm and head, where there are any here."""
+        if self.embedding is not None:
+            self.embedding.weight.normal_(generator=generators(0))
         if self.norm is not None and self.head is not None:
             self.norm.weight.fill_(1.0)
             _init_linear(self.head, generators(1 + self.shape.num_layers))

@@ -69,6 +69,12 @@ class LlamaShape:
         """Model FLOPs of a training step on `batch` sequences: forward and backward, nothing recomputed."""
         return self.forward_flops(batch, convention) * flops.PER_FORWARD["forward_backward"]
 
+    def recomputed_flops(self, batch: int, convention: str = flops.DEFAULT_CONVENTION) -> float:
+        """What one layer's backward computes once more with torch.utils.checkpoint: its forward without the last
+        matrix, whose output no gradient needs (the recomputation stops before it)."""
+        last = flops.matmul(batch * self.sequence, self.hidden, self.ffn_hidden)
+        return self.layer_forward_flops(batch, convention) - last
+
     def objection(self) -> str | None:
         """Why there is no such model, with the numbers; None where there is."""
         for name in ("vocabulary", "hidden", "ffn_hidden", "num_layers", "num_heads", "num_kv_heads", "sequence"):

@@ -162,6 +162,12 @@ def _mfu(view: CaseView) -> float | None:
     return _scaled(view.rate("flops"), 1 / peak) if peak else None
 
 
+def _hfu(view: CaseView) -> float | None:
+    dtype = view.work.get("flops_dtype")
+    peak = view.peak_flops(dtype) if dtype else None
+    return _scaled(view.rate("hardware_flops"), 1 / peak) if peak else None
+
+
 def _percent_of_ceiling(view: CaseView) -> float | None:
     if view.ceiling is None:
         return None
@@ -216,12 +222,17 @@ _ROWS = (
            "Model FLOPs per second and device, from formulas; backward counts twice the forward."),
     Metric("mfu", "share", "higher", _mfu, "sum of the work over the sum of the ranks' peaks",
            "Model FLOP/s over the sum of the ranks' peak dense FLOP/s of that type, from the catalogue."),
+    Metric("hfu", "share", "higher", _hfu, "sum of the work over the sum of the ranks' peaks",
+           "As mfu, with the FLOPs of what is recomputed; only where something is."),
     Metric("percent_of_measured_ceiling", "%", "higher", _percent_of_ceiling, _MEAN,
            "TFLOP/s per device over the best that the compute suite's matrix multiplications sustained in "
            "the same file, of the same type and with all ranks at once; for communication, bus bandwidth over the "
            "best link ceiling of the point_to_point suite there; `ceiling_source` names the case."),
     Metric("tokens_per_s", "tokens/s", "higher", lambda v: v.rate("tokens"), _SUM,
            "Tokens that all ranks together process in a second."),
+    Metric("tokens_per_s_per_device", "tokens/s", "higher",
+           lambda v: _scaled(v.rate("tokens"), 1 / v.num_ranks), _MEAN,
+           "Tokens per second over the number of ranks."),
     Metric("speedup", "x", "higher", lambda v: v.ratio(ONE_DEVICE), _MAX,
            "Time of the same work on one device over the time of the case."),
     Metric("communication_share", "share", "lower", _communication_share, _MAX,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage
 
@@ -29,8 +30,16 @@ class TracedStage(PipelineStage):
     next to nothing in its `backward_input` and the whole backward in its `backward_weight`.
     """
 
-    def __init__(self, module: nn.Module, stage_index: int, num_stages: int, rank: RankContext) -> None:
-        super().__init__(module, stage_index, num_stages, rank.device, group=rank.group)
+    def __init__(
+        self,
+        module: nn.Module,
+        stage_index: int,
+        num_stages: int,
+        rank: RankContext,
+        group: dist.ProcessGroup | None = None,
+    ) -> None:
+        """`group`: the ranks of the pipeline; all of the run where it is None."""
+        super().__init__(module, stage_index, num_stages, rank.device, group=group or rank.group)
         self._rank = rank
 
     def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:

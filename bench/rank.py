@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from bench.suite import Machine, Span
 
@@ -50,13 +50,28 @@ class Place:
         )
 
 
+class Mark(NamedTuple):
+    """A span as it is recorded; see `bench.suite.Span`."""
+
+    call: int
+    kind: str
+    start: object
+    end: object
+    stage: int | None = None
+    microbatch: int | None = None
+    axis: str | None = None
+    sequence: int | None = None
+    num_bytes: int | None = None
+    launch: object | None = None
+
+
 @dataclass
 class Tracer:
     """Records the spans of one rank during the traced pass."""
 
     rank: int
     clock: Clock
-    marks: list[tuple[int, str, int | None, int | None, object, object]] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
     calls: list[tuple[object, object]] = field(default_factory=list)
     num_calls: int = 0
 
@@ -66,14 +81,18 @@ class Tracer:
         return [
             Span(
                 rank=self.rank,
-                call=call,
-                kind=kind,
-                start_ns=elapsed(self.calls[call][0], start),
-                duration_ns=elapsed(start, end),
-                stage=stage,
-                microbatch=microbatch,
+                call=mark.call,
+                kind=mark.kind,
+                start_ns=elapsed(self.calls[mark.call][0], mark.start),
+                duration_ns=elapsed(mark.start, mark.end),
+                stage=mark.stage,
+                microbatch=mark.microbatch,
+                axis=mark.axis,
+                sequence=mark.sequence,
+                num_bytes=mark.num_bytes,
+                launch_ns=None if mark.launch is None else elapsed(self.calls[mark.call][0], mark.launch),
             )
-            for call, kind, stage, microbatch, start, end in self.marks
+            for mark in self.marks
         ]
 
     def call_ns(self) -> list[int]:
@@ -97,6 +116,7 @@ class RankContext:
     pace: Pace | None = None
     """What slows this rank, where `--slow` or a case says so (see `bench.emulation`)."""
     _groups: dict[tuple[int, ...], dist.ProcessGroup] = field(default_factory=dict)
+    _meshes: dict[tuple[tuple[int, ...], tuple[str, ...]], DeviceMesh] = field(default_factory=dict)
 
     @property
     def index(self) -> int:
@@ -131,7 +151,7 @@ class RankContext:
                 yield
         finally:
             end = tracer.clock.mark()
-            tracer.marks.append((tracer.num_calls, kind, stage, microbatch, start, end))
+            tracer.marks.append(Mark(tracer.num_calls, kind, start, end, stage, microbatch))
 
     @contextmanager
     def at_pace(self, pace: Pace | None) -> Iterator[None]:
@@ -155,10 +175,17 @@ class RankContext:
         return self._groups[key]
 
     def mesh(self, shape: Sequence[int], axes: Sequence[str]) -> DeviceMesh:
-        """A device mesh over all ranks, in row-major order of the ranks."""
+        """A device mesh over all ranks, in row-major order of the ranks, made once and kept until the run ends.
+
+        Not a new one each time: torch keeps plans of DTensor by mesh, and meshes with the same ranks and names
+        compare equal, so that the groups of a first one would be used for the second.
+        """
         from torch.distributed.device_mesh import init_device_mesh
 
-        return init_device_mesh(self.device.type, tuple(shape), mesh_dim_names=tuple(axes))
+        key = (tuple(shape), tuple(axes))
+        if key not in self._meshes:
+            self._meshes[key] = init_device_mesh(self.device.type, key[0], mesh_dim_names=key[1])
+        return self._meshes[key]
 
     def generator(self, *salt: int) -> torch.Generator:
         """A generator seeded by the run's seed and the salt: equal on all ranks unless the rank is in the salt."""
@@ -219,6 +246,7 @@ def leave_groups(rank: RankContext) -> None:
     nor abort nor shutdown frees a waiting peer while one is left); so the caller holds no Work of the case any more.
     """
     rank._groups.clear()
+    rank._meshes.clear()
     del rank.group, rank.control
     close_groups()
     gc.collect()

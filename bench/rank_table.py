@@ -12,6 +12,7 @@ from typing import Any
 
 from bench import metrics, statistics
 from bench.result import Record, Result
+from bench.suite import COMMUNICATION, Span
 from bench.table import Column, Table, column, csv_text, json_text, render, show_count, show_seconds, text_column
 
 Row = dict[str, Any]
@@ -93,13 +94,22 @@ def _medians(record: Record, variant: str) -> dict[int, float]:
 
 
 def _marked(spans: Sequence[Sequence[Any]]) -> dict[int, float]:
-    """Rank -> seconds of a traced call that lie in a span, where spans overlap once; the median over the calls."""
+    """Rank -> seconds of a traced call that lie in a span, where spans overlap once; the median over the calls.
+
+    Without those of communication, which hold the waiting for other ranks, wherever they lie.
+    """
     calls: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for rank, call, _, _, _, start_ns, duration_ns in spans:
-        calls.setdefault((rank, call), []).append((start_ns, start_ns + duration_ns))
+    blocked: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for span in map(Span.from_row, spans):
+        interval = (span.start_ns, span.start_ns + span.duration_ns)
+        calls.setdefault((span.rank, span.call), []).append(interval)
+        if span.kind == COMMUNICATION:
+            blocked.setdefault((span.rank, span.call), []).append(interval)
     by_rank: dict[int, list[float]] = {}
-    for (rank, _), parts in calls.items():
-        by_rank.setdefault(rank, []).append(_covered_ns(parts) / 1e9)
+    for (rank, call), parts in calls.items():
+        waits = blocked.get((rank, call))
+        own = _covered_ns(parts) - (_covered_ns(waits) if waits else 0)
+        by_rank.setdefault(rank, []).append(own / 1e9)
     return {rank: statistics.median(seconds) for rank, seconds in by_rank.items()}
 
 

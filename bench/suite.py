@@ -20,7 +20,7 @@ A suite never times, prints, gathers or saves; torch is imported inside `prepare
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -97,6 +97,25 @@ class Span:
     duration_ns: int
     stage: int | None = None
     microbatch: int | None = None
+    axis: str | None = None
+    """Of communication: along which axis of the mesh, such as `tensor`."""
+    sequence: int | None = None
+    """Number of the collective on its group within the call: equal on all its ranks."""
+    num_bytes: int | None = None
+    """Of the tensor that this rank hands over, or takes in, whichever is the larger."""
+    launch_ns: int | None = None
+    """When this rank handed the communication over; until the last rank has, the others wait for it."""
+
+    def to_row(self) -> list[int | str | None]:
+        """As the result file has it; the last four only where there are any."""
+        row = [self.rank, self.call, self.kind, self.stage, self.microbatch, self.start_ns, self.duration_ns]
+        further = [self.axis, self.sequence, self.num_bytes, self.launch_ns]
+        return row if all(value is None for value in further) else row + further
+
+    @staticmethod
+    def from_row(row: Sequence[Any]) -> Span:
+        rank, call, kind, stage, microbatch, start_ns, duration_ns, *further = row
+        return Span(rank, call, kind, start_ns, duration_ns, stage, microbatch, *further)
 
 
 Cell = int | float | str | bool | None
@@ -164,6 +183,8 @@ class Work:
     """Bytes that one rank reads and writes of its own memory in one call."""
     flops: float | None = None
     """Model FLOPs of one call, summed over the ranks."""
+    hardware_flops: float | None = None
+    """Model FLOPs and what is recomputed, summed over the ranks; None where nothing is."""
     flops_dtype: str | None = None
     """Type whose peak and ceiling the FLOPs are held against, such as `bfloat16`."""
     tokens: int | None = None

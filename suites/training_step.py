@@ -1,0 +1,343 @@
+"""Training steps of a Llama-style model, split over the ranks by pipeline x data x tensor.
+
+What is measured: the time of one optimizer step (forward and backward of every microbatch, the sums over the ranks,
+AdamW) of the model of bench/llama.py under torch's own parallel library (bench/llama_parallel.py). Why: it is what the
+machine is for; kernels and collectives alone do not say how fast it trains. A case is a split (`pp` pipeline stages,
+`tp` tensor ranks with sequence parallel, data ranks for the rest: `dp_mode` replicate by DDP or shard by FSDP2), a
+type, with or without recomputation and torch.compile. The batch of a step, `batch` sequences over all ranks, is the
+same whatever the split; `num_microbatches` cuts each data rank's share of it (gradient accumulation, or the pipeline's
+microbatches).
+
+The check: loss and gradient norm of the first 3 steps, against those of one device from the same seed. Adam hardly
+notices a gradient that is wrong by a factor, the norm does. In float32 they agree within 1e-4 of their size, bfloat16
+stays within 2% of one device's float32. Timed steps have a learning rate of 0: they do all that a step does, on weights
+that stay as they are, so that every sample is the same work.
+
+Spans of the traced pass: `forward`, `loss`, `backward` (with a split backward `backward_input`, `backward_weight`) with
+stage and microbatch, `optimizer`, and `communication` with axis, number on its group, bytes and launch, wherever the
+host stands still for it. The time by part (bench/step_parts.py) comes from them; `other` is what is left, never shared
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench import flops, peak_memory, step_parts
+from bench.llama_shape import SHAPES, LlamaShape
+from bench.schedules import SCHEDULES
+from bench.splits import Job, Split, all_splits, split_of
+from bench.suite import Check, Machine, Observed, Params, Skip, Table, Work
+
+if TYPE_CHECKING:
+    from bench.llama_parallel import Treatment
+    from bench.rank import RankContext
+
+MACHINERY = (
+    "bench.training",
+    "bench.llama_parallel",
+    "bench.llama",
+    "bench.llama_shape",
+    "bench.splits",
+    "bench.step_parts",
+    "bench.communication_trace",
+    "bench.pipeline",
+    "bench.schedules",
+    "bench.flops",
+)
+DEFAULTS: Params = {
+    "dp_mode": "replicate",
+    "dtype": "float32",
+    "recompute": False,
+    "compile": False,
+    "schedule": "1f1b",
+    "num_layers": 0,
+    "sequence": 0,
+}
+"""`num_layers=0`: as many of the shape's as fit; `sequence=0`: the shape's own."""
+CHOICES = {
+    "shape": tuple(SHAPES),
+    "dp_mode": ("replicate", "shard"),
+    "dtype": ("float32", "bfloat16"),
+    "recompute": (False, True),
+    "compile": (False, True),
+    "schedule": tuple(SCHEDULES),
+}
+PART_METRICS = {part: f"{part}_share" for part in step_parts.PARTS}
+METRICS = {
+    **dict.fromkeys(PART_METRICS.values(), ("share", "neither")),
+    "traced_over_timed": ("x", "neither"),
+    "peak_memory_bytes": ("B", "lower"),
+    "trained_layers": ("layers", "neither"),
+}
+TRACED_CALLS = 5
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
+"""Relative, of loss and gradient norm. Two orders of summation differ by 1e-7 to 1e-6 in float32; bfloat16 rounds to
+4e-3, over which a mean over all tokens and a norm over all weights average."""
+
+BASE: dict[str, Params] = {
+    "cpu": {"shape": "tiny", "batch": 8, "dtype": "float32"},
+    "cuda": {"shape": "llama3-1b", "batch": 32, "dtype": "bfloat16"},
+}
+STANDARD_SHAPE = {"cpu": "small", "cuda": "llama3-8b"}
+LAYER_LADDER = (80, 64, 48, 32, 24, 16, 12, 8, 6, 4, 2, 1)
+"""Numbers of layers that are tried: few, so that a little more or less free memory does not change the model."""
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+STATE_BYTES = {"cpu": 20, "cuda": 16}
+"""Of a weight: itself, its gradient, AdamW's two moments, all float32; and on a CPU the first weights kept beside."""
+KEPT_PER_TOKEN = 12
+"""Numbers of `hidden` that a layer keeps for its backward, per token, besides the inner ones of SwiGLU (3 of them)."""
+
+
+def cases(machine: Machine) -> Iterator[Params]:
+    """The splits, most telling first, at a base point; then one factor at a time. `full` has every split."""
+    ranks = machine.world_size
+    base = dict(BASE[machine.device_type])
+    if machine.preset != "smoke":
+        base["shape"] = STANDARD_SHAPE[machine.device_type]
+    ways = _usual_splits(machine)
+    if machine.preset == "smoke":
+        yield from (_row(base, split, mode) for split, mode in ways[:3])
+        return
+    if machine.preset == "full":
+        known = set(ways)
+        every = [(split, mode) for split in all_splits(ranks) for mode in _modes(split)]
+        ways += [way for way in every if way not in known]
+    yield from (_row(base, split, mode) for split, mode in ways)
+    split, mode = ways[0]
+    other = "bfloat16" if base["dtype"] == "float32" else "float32"
+    for change in ({"recompute": True}, {"dtype": other}, {"num_microbatches": 4}):
+        yield _row(base, split, mode) | change
+    if machine.preset == "full":
+        yield _row(base, split, mode) | {"compile": True}
+
+
+def _modes(split: Split) -> tuple[str, ...]:
+    return ("replicate", "shard") if split.data > 1 else ("replicate",)
+
+
+def _usual_splits(machine: Machine) -> list[tuple[Split, str]]:
+    """Data alone, sharded and replicated; tensor within a node; a pipeline; then two axes at once."""
+    ranks, node = machine.world_size, machine.ranks_per_host
+    tensor = max(n for n in range(1, min(node, 8) + 1) if ranks % n == 0)
+    wanted = [
+        (Split(1, ranks, 1), "shard"),
+        (Split(1, ranks // tensor, tensor), "shard" if ranks > tensor else "replicate"),
+    ]
+    if ranks % 2 == 0:
+        wanted.append((Split(2, ranks // 2, 1), "replicate"))
+    wanted.append((Split(1, ranks, 1), "replicate"))
+    if ranks % 4 == 0:
+        wanted += [(Split(1, ranks // 2, 2), "shard"), (Split(2, ranks // 4, 2), "replicate")]
+        wanted.append((Split(2, ranks // 2, 1), "shard"))
+    return list(dict.fromkeys((split, mode if split.data > 1 else "replicate") for split, mode in wanted))
+
+
+def _row(base: Params, split: Split, mode: str) -> Params:
+    microbatches = 1 if split.pipeline == 1 else 2 * split.pipeline
+    batch = max(int(base["batch"]), split.data * microbatches)
+    size = {"batch": -(-batch // (split.data * microbatches)) * split.data * microbatches}
+    return {**DEFAULTS, **base, **size, "tp": split.tensor, "pp": split.pipeline, "dp_mode": mode,
+            "num_microbatches": microbatches}  # fmt: skip
+
+
+def _job(params: Params, num_layers: int) -> Job:
+    from dataclasses import replace
+
+    shape = SHAPES[str(params["shape"])]
+    sequence = int(params["sequence"]) or shape.sequence
+    shape = replace(shape, num_layers=num_layers, sequence=sequence)
+    return Job(shape, int(params["batch"]), int(params["num_microbatches"]), str(params["schedule"]))
+
+
+def _bytes_needed(job: Job, split: Split, params: Params, device_type: str) -> int:
+    """Bytes that a rank holds at the worst moment: the states of its weights, and what its microbatches keep."""
+    shape = job.shape
+    ends = shape.vocabulary * shape.hidden
+    weights = (shape.num_layers * shape.layer_parameters // split.pipeline + 2 * ends) // split.tensor
+    shares = split.data if params["dp_mode"] == "shard" else 1
+    gathered = 4 * (2 * ends + shape.layer_parameters) // split.tensor if shares > 1 else 0
+    tokens = max(1, job.microbatch_size(split)) * shape.sequence
+    layer = tokens * (KEPT_PER_TOKEN * shape.hidden + 3 * shape.ffn_hidden) // split.tensor
+    layers = shape.num_layers // split.pipeline if not params["recompute"] else 1
+    kept = tokens * shape.hidden * shape.num_layers // split.pipeline // split.tensor if params["recompute"] else 0
+    in_flight = min(job.num_microbatches, split.pipeline)
+    logits = 3 * 4 * tokens * shape.vocabulary // split.tensor
+    item = ITEM_BYTES[str(params["dtype"])]
+    activations = item * (in_flight * (layers * layer + kept) + layer) + logits
+    return STATE_BYTES[device_type] * weights // shares + gathered + activations
+
+
+def _num_layers(params: Params, split: Split, machine: Machine) -> int:
+    """The number asked for, or the largest of the ladder that fits into 90% of the memory and divides into the stages.
+
+    Raises Skip where not even the fewest fit.
+    """
+    asked, whole = int(params["num_layers"]), SHAPES[str(params["shape"])].num_layers
+    if asked:
+        return asked
+    need = 0
+    for count in (whole, *(n for n in LAYER_LADDER if n < whole)):
+        job = _job(params, count)
+        if count % job.num_stages(split):
+            continue
+        need = _bytes_needed(job, split, params, machine.device_type)
+        if need <= 0.9 * machine.memory_bytes:
+            return count
+    raise Skip(f"the fewest layers need {need / 2**30:.2f} GiB a rank, of {machine.memory_bytes / 2**30:.2f} GiB")
+
+
+def prepare(params: Params, rank: RankContext) -> Work:
+    """Raises Skip for a split that the ranks, the model, the batch or the schedule do not divide into."""
+    split = split_of(rank.world_size, int(params["tp"]), int(params["pp"]))
+    if isinstance(split, str):
+        raise Skip(split)
+    if split.data == 1 and params["dp_mode"] == "shard":
+        raise Skip(f"tp={split.tensor} x pp={split.pipeline} leaves one data rank: nothing to shard")
+    job = _job(params, _num_layers(params, split, rank.machine))
+    objection = job.objection(split)
+    if objection is not None:
+        raise Skip(objection)
+    return _work(params, job, split, rank)
+
+
+def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:
+    from bench.llama_parallel import Treatment
+    from bench.training import TrainingStep
+
+    treatment = Treatment(
+        dtype=str(params["dtype"]),
+        data_mode=str(params["dp_mode"]),
+        recompute=bool(params["recompute"]),
+        compile=bool(params["compile"]),
+    )
+    peak = peak_memory.PeakMemory(rank.device)
+    step = TrainingStep(job, split, treatment, rank)
+    for _ in range(2):
+        step.run()
+    peak_bytes = peak.bytes()
+    one_device_bytes = _bytes_needed(job, Split(1, 1, 1), params, rank.device.type)
+    is_reduced = one_device_bytes > 0.9 * rank.machine.memory_bytes - (peak_bytes or 0)
+    check = _reduced_check(job, split, treatment, rank) if is_reduced else _full_check(step, job, split, rank)
+    recomputed = job.shape.num_layers * job.shape.recomputed_flops(job.batch) if treatment.recompute else 0.0
+    return Work(
+        variants={"full": step.run},
+        check=check,
+        clock="host",
+        flops=job.shape.step_flops(job.batch),
+        hardware_flops=job.shape.step_flops(job.batch) + recomputed if treatment.recompute else None,
+        flops_dtype=treatment.dtype,
+        tokens=job.batch * job.shape.sequence,
+        traced_calls=TRACED_CALLS,
+        per_rank=lambda: {"peak_memory_bytes": peak_bytes, **split.coordinates(rank.index)._asdict()},
+        derive=partial(_derived, job=job, split=split),
+        tables=partial(_tables, job=job, split=split),
+        notes=_notes(job, split, treatment, rank),
+    )
+
+
+def _notes(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> tuple[str, ...]:
+    shape, machine = job.shape, rank.machine
+    kind = "fully_shard's mixed precision" if treatment.data_mode == "shard" else "autocast"
+    notes = [
+        f"{shape.num_layers} layers, {shape.num_parameters / 1e6:.4g} M parameters; dp={split.data}",
+        peak_memory.MEANING[rank.device.type],
+        f"FLOPs: attention counted in the convention `{flops.DEFAULT_CONVENTION}` (PaLM, appendix B)",
+    ]
+    if treatment.dtype != "float32":
+        notes.append(f"{treatment.dtype} by {kind}, weights and AdamW in float32")
+    if split.data > 1 and split.tensor > 1 and treatment.data_mode == "replicate":
+        notes.append("replicas by fully_shard on a mesh of data x 1: DDP does not know tensor-parallel weights")
+    if machine.device_type == "cpu" and machine.ranks_per_host > machine.num_cores:
+        notes.append(f"{machine.ranks_per_host} ranks share {machine.num_cores} cores: parts hold waiting for a core")
+    if machine.device_type != "cpu":
+        notes.append("time by part: the traced pass synchronises the device at each span, nothing overlaps in it")
+    return tuple(notes)
+
+
+def _full_check(step: Any, job: Job, split: Split, rank: RankContext) -> Any:
+    expected = _one_device(job, split, step.treatment, rank)
+    return lambda: _compared(step, expected)
+
+
+def _reduced_check(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> Any:
+    from bench.training import TrainingStep
+
+    small = job._replace(shape=_reduced(job, split))
+    step, expected = TrainingStep(small, split, treatment, rank), _one_device(small, split, treatment, rank)
+    return lambda: _compared(step, expected)._replace(scope="reduced")
+
+
+def _reduced(job: Job, split: Split) -> LlamaShape:
+    """The same heads, one layer a stage: small enough for any device."""
+    from dataclasses import replace
+
+    shape = job.shape
+    return replace(
+        shape,
+        vocabulary=64 * split.tensor,
+        hidden=16 * shape.num_heads,
+        ffn_hidden=32 * split.tensor,
+        num_layers=job.num_stages(split),
+        sequence=16 * split.tensor,
+    )
+
+
+def _one_device(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> list[tuple[float, float]]:
+    """Loss and gradient norm of the first steps on one device in float32: on rank 0, which tells the others."""
+    from dataclasses import replace
+
+    import torch
+    import torch.distributed as dist
+
+    from bench.training import NUM_BATCHES, TrainingStep, first_steps, one_device_job
+
+    told = torch.zeros(NUM_BATCHES, 2, dtype=torch.float64)
+    if rank.index == 0:
+        plain = replace(treatment, dtype="float32", recompute=False, compile=False)
+        alone = TrainingStep(one_device_job(job, split), Split(1, 1, 1), plain, rank)
+        told = torch.tensor(first_steps(alone), dtype=torch.float64)
+    if rank.world_size > 1:
+        dist.broadcast(told, src=0, group=rank.control)
+    return [(float(loss), float(norm)) for loss, norm in told]
+
+
+def _compared(step: Any, expected: list[tuple[float, float]]) -> Check:
+    from bench.training import first_steps
+
+    found = first_steps(step)
+    pairs = [pair for own, other in zip(found, expected, strict=True) for pair in zip(own, other, strict=True)]
+    errors = [abs(own - other) / abs(other) for own, other in pairs]
+    worst = next((error for error in errors if error != error), max(errors))  # a NaN is the worst
+    return Check(worst, TOLERANCE[step.treatment.dtype])
+
+
+def _derived(observed: Observed, *, job: Job, split: Split) -> Mapping[str, float | None]:
+    calls = step_parts.step_parts(observed.spans, observed.traced_call_ns, split, job.num_stages(split))
+    shares = step_parts.mean_shares(calls)
+    steps = sorted(sum(ranks[0].values()) / 1e9 for ranks in calls)
+    peaks = [facts["peak_memory_bytes"] for facts in observed.per_rank]
+    return {
+        **{PART_METRICS[part]: share for part, share in shares.items()},
+        "traced_over_timed": steps[len(steps) // 2] / observed.seconds["full"] if steps else None,
+        "peak_memory_bytes": max(peaks) if peaks and None not in peaks else None,
+        "trained_layers": job.shape.num_layers,
+    }
+
+
+def _tables(observed: Observed, *, job: Job, split: Split) -> Mapping[str, Table]:
+    calls = step_parts.step_parts(observed.spans, observed.traced_call_ns, split, job.num_stages(split))
+    rows = []
+    for rank, seconds in enumerate(step_parts.rank_seconds(calls)):
+        times = [seconds[part] * 1e3 for part in step_parts.PARTS]
+        peak = _mebibytes(observed.per_rank[rank]["peak_memory_bytes"])
+        rows.append((rank, *split.coordinates(rank), *times, sum(times), peak))
+    heads = [f"{part} ms" for part in step_parts.PARTS]
+    columns = ("rank", "pipeline", "data", "tensor", *heads, "step ms", "peak memory MiB")
+    return {"time_by_part": Table(columns, tuple(rows), "Time by part of a traced step, mean over the traced calls")}
+
+
+def _mebibytes(num_bytes: int | None) -> float | None:
+    return None if num_bytes is None else num_bytes / 2**20
