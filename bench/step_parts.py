@@ -7,7 +7,7 @@ Of each rank, in the order in which time is given away; no nanosecond is counted
     waiting                        of collectives: from when the host stands still until the last rank of the group
                                    has handed its part over (the collectives of a group are numbered alike on its
                                    ranks), and the end of the step, from the end of this rank's own call to the last's
-    communication                  the rest of that standing still: the transfer that nothing hides
+    exposed_communication          the rest of that standing still: the transfer that nothing hides
     pipeline_idle                  of the pipeline's messages: standing still while no operation of another stage that
                                    the next of this rank is made from has ended; at the end of a step as `waiting`
     other                          what is left: the host's work between the spans
@@ -27,7 +27,7 @@ from bench.bubble import LOSS
 from bench.splits import Split
 from bench.suite import COMMUNICATION, Span
 
-PARTS = ("forward", "backward", "optimizer", "communication", "waiting", "pipeline_idle", "other")
+PARTS = ("forward", "backward", "optimizer", "exposed_communication", "waiting", "pipeline_idle", "other")
 _COMPUTE = {
     "forward": "forward",
     LOSS: "forward",
@@ -116,7 +116,7 @@ def _give_away(
         part, until = "pipeline_idle", _made_ns(following, split, num_stages, ends)
     standing = min(max(until - span.start_ns, 0), span.duration_ns)
     parts[part] += standing
-    parts["communication"] += span.duration_ns - standing
+    parts["exposed_communication"] += span.duration_ns - standing
 
 
 def _ends(spans: Sequence[Span]) -> dict[_Operation, int]:

@@ -11,8 +11,9 @@ import pytest
 
 from bench import step_parts
 from bench.llama_shape import SHAPES, LlamaShape
+from bench.loading import load
 from bench.splits import Job, Split, all_splits, split_of
-from bench.suite import COMMUNICATION, Params, Skip, Span, load
+from bench.suite import COMMUNICATION, Params, Skip, Span
 from suites import training_step
 from tests.ranks import cpu_machine, on_ranks, run_case
 
@@ -273,7 +274,7 @@ def test_a_collective_by_hand() -> None:
         "forward": 5,
         "backward": 10,
         "optimizer": 3,
-        "communication": 15,
+        "exposed_communication": 15,
         "waiting": 15,
         "other": 2,
         **zero,
@@ -282,7 +283,7 @@ def test_a_collective_by_hand() -> None:
         "forward": 20,
         "backward": 10,
         "optimizer": 0,
-        "communication": 10,
+        "exposed_communication": 10,
         "waiting": 5,
         "other": 5,
         **zero,
@@ -303,7 +304,7 @@ def test_a_pipeline_by_hand() -> None:
     ((first, second),) = step_parts.step_parts(spans, [[12], [30]], Split(2, 1, 1), 2)
     assert (first["forward"], first["pipeline_idle"], first["other"]) == (10, 18, 2)
     assert (second["forward"], second["backward"]) == (8, 8)
-    assert (second["pipeline_idle"], second["communication"], second["other"]) == (8, 4, 2)
+    assert (second["pipeline_idle"], second["exposed_communication"], second["other"]) == (8, 4, 2)
     assert step_parts.mean_shares([]) == dict.fromkeys(step_parts.PARTS)
 
 
