@@ -97,7 +97,7 @@ def cases(machine: Machine) -> Iterator[Params]:
     base = dict(BASE[machine.device_type])
     if machine.preset != "smoke":
         base["shape"] = STANDARD_SHAPE[machine.device_type]
-    ways = _usual_splits(machine)
+    ways = _usual_splits(machine, SHAPES[str(base["shape"])].num_kv_heads)
     if machine.preset == "smoke":
         yield from (_row(base, split, mode) for split, mode in ways[:3])
         return
@@ -118,10 +118,10 @@ def _modes(split: Split) -> tuple[str, ...]:
     return ("replicate", "shard") if split.data > 1 else ("replicate",)
 
 
-def _usual_splits(machine: Machine) -> list[tuple[Split, str]]:
+def _usual_splits(machine: Machine, num_kv_heads: int) -> list[tuple[Split, str]]:
     """Data alone, sharded and replicated; tensor within a node; a pipeline; then two axes at once."""
     ranks, node = machine.world_size, machine.ranks_per_host
-    tensor = max(n for n in range(1, min(node, 8) + 1) if ranks % n == 0)
+    tensor = max(n for n in range(1, min(node, num_kv_heads) + 1) if ranks % n == 0 and num_kv_heads % n == 0)
     wanted = [
         (Split(1, ranks, 1), "shard"),
         (Split(1, ranks // tensor, tensor), "shard" if ranks > tensor else "replicate"),
@@ -189,6 +189,19 @@ def _num_layers(params: Params, split: Split, machine: Machine) -> int:
     raise Skip(f"the fewest layers need {need / 2**30:.2f} GiB a rank, of {machine.memory_bytes / 2**30:.2f} GiB")
 
 
+def _smallest(params: Params, split: Split) -> Job:
+    """The job with the layers that are asked for, or one a stage."""
+    return _job(params, int(params["num_layers"]) or _job(params, 1).num_stages(split))
+
+
+def memory(params: Params, machine: Machine) -> int:
+    """Of the layers that are asked for; without a number, as many are taken as fit. 0 for what `prepare` will skip."""
+    split = split_of(machine.world_size, int(params["tp"]), int(params["pp"]))
+    if isinstance(split, str) or _smallest(params, split).objection(split) is not None:
+        return 0
+    return _bytes_needed(_smallest(params, split), split, params, machine.device_type)
+
+
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip for a split that the ranks, the model, the batch or the schedule do not divide into."""
     split = split_of(rank.world_size, int(params["tp"]), int(params["pp"]))
@@ -196,11 +209,10 @@ def prepare(params: Params, rank: RankContext) -> Work:
         raise Skip(split)
     if split.data == 1 and params["dp_mode"] == "shard":
         raise Skip(f"tp={split.tensor} x pp={split.pipeline} leaves one data rank: nothing to shard")
-    job = _job(params, _num_layers(params, split, rank.machine))
-    objection = job.objection(split)
+    objection = _smallest(params, split).objection(split)
     if objection is not None:
         raise Skip(objection)
-    return _work(params, job, split, rank)
+    return _work(params, _job(params, _num_layers(params, split, rank.machine)), split, rank)
 
 
 def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:
@@ -218,8 +230,9 @@ def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:
     for _ in range(2):
         step.run()
     peak_bytes = peak.bytes()
-    one_device_bytes = _bytes_needed(job, Split(1, 1, 1), params, rank.device.type)
-    is_reduced = one_device_bytes > 0.9 * rank.machine.memory_bytes - (peak_bytes or 0)
+    # By what all ranks agree on: one that decided by its own memory would leave the others waiting.
+    needed = [_bytes_needed(job, each, params, rank.device.type) for each in (split, Split(1, 1, 1))]
+    is_reduced = sum(needed) > 0.9 * rank.machine.memory_bytes
     check = _reduced_check(job, split, treatment, rank) if is_reduced else _full_check(step, job, split, rank)
     recomputed = job.shape.num_layers * job.shape.recomputed_flops(job.batch) if treatment.recompute else 0.0
     return Work(
