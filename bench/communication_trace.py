@@ -123,7 +123,7 @@ def _functional(trace: CommunicationTrace, call: Callable[..., Any]) -> Callable
     def wrapped(*arguments: Any, **named: Any) -> Any:
         launch = trace.tracer.clock.mark()
         result = call(*arguments, **named)
-        names = (_group_name(argument) for argument in (*arguments, *named.values()))
+        names = (_group_name(argument) or "" for argument in (*arguments, *named.values()))
         axis = next((trace.axes[name] for name in names if name in trace.axes), None)
         if axis is not None and isinstance(result, Tensor):
             num_bytes = _num_bytes((*arguments, result))
@@ -203,7 +203,8 @@ def last_gradient(trace: CommunicationTrace, module: nn.Module, axis: str, num_b
 
     with ExitStack() as stack:
         for parameter in module.parameters():
-            stack.callback(parameter.register_post_accumulate_grad_hook(stamp).remove)
+            handle = parameter.register_post_accumulate_grad_hook(stamp)  # type: ignore[no-untyped-call]
+            stack.callback(handle.remove)
         yield
         last = moments[0]
         trace.blocked(axis, trace.next_sequence(axis), num_bytes, last, last)

@@ -116,7 +116,7 @@ def build_part(
         if tensor_mesh is not None:
             parallelize_module(layer, tensor_mesh, layer_plan(), src_data_rank=None)
         if treatment.compile:
-            layer.compile()  # type: ignore[no-untyped-call]
+            layer.compile()
         if arguments is not None:
             fully_shard(layer, **arguments)
     for end in (model.embedding, model.norm, model.head):
@@ -131,7 +131,8 @@ def build_part(
     if arguments is not None:
         # A tensor-parallel head gives a view of its DTensor; nothing here changes logits in place.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-        return fully_shard(model, **arguments)
+        fully_shard(model, **arguments)
+        return model
     if mesh is not None and split.data > 1:
         return DistributedDataParallel(model, process_group=mesh["replicate"].get_group())
     return model

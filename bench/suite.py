@@ -108,7 +108,8 @@ class Span:
 
     def to_row(self) -> list[int | str | None]:
         """As the result file has it; the last four only where there are any."""
-        row = [self.rank, self.call, self.kind, self.stage, self.microbatch, self.start_ns, self.duration_ns]
+        row: list[int | str | None] = [self.rank, self.call, self.kind, self.stage, self.microbatch]
+        row += [self.start_ns, self.duration_ns]
         further = [self.axis, self.sequence, self.num_bytes, self.launch_ns]
         return row if all(value is None for value in further) else row + further
 

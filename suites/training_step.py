@@ -108,7 +108,8 @@ def cases(machine: Machine) -> Iterator[Params]:
     yield from (_row(base, split, mode) for split, mode in ways)
     split, mode = ways[0]
     other = "bfloat16" if base["dtype"] == "float32" else "float32"
-    for change in ({"recompute": True}, {"dtype": other}, {"num_microbatches": 4}):
+    changes: tuple[Params, ...] = ({"recompute": True}, {"dtype": other}, {"num_microbatches": 4})
+    for change in changes:
         yield _row(base, split, mode) | change
     if machine.preset == "full":
         yield _row(base, split, mode) | {"compile": True}
