@@ -2,8 +2,9 @@
 
     tensor     parallelize_module: matrices by columns, then by rows, norms and residuals along the sequence
                (sequence parallel, Korthikanti et al. 2022), the vocabulary split in embedding and head
-    data       replicate: DistributedDataParallel, or with a tensor axis, which that does not know, fully_shard
-               on a mesh of data x 1 (replicas, by the same code as sharding)
+    data       replicate: DistributedDataParallel where data is the only axis. With a tensor axis, which that does
+               not know, or a pipeline, whose split backwards it does not survive (torch 2.13 hangs with zero
+               bubbles), fully_shard on a mesh of data x 1: replicas, by the same code as sharding
                shard: fully_shard, each layer a unit, embedding with head and last norm another
     pipeline   parts of the layers, run by a schedule of torch.distributed.pipelining
 
@@ -104,7 +105,8 @@ def build_part(
     `mesh` has the axes MESH_AXES; None on one device. On the meta device the weights are not drawn.
     """
     model = Llama(shape, layers, has_embedding=0 in layers, has_head=shape.num_layers - 1 in layers)
-    is_sharded = mesh is not None and split.data > 1 and (treatment.data_mode == "shard" or split.tensor > 1)
+    is_only_axis = split.data == split.world_size
+    is_sharded = mesh is not None and split.data > 1 and (treatment.data_mode == "shard" or not is_only_axis)
     arguments = _fully_shard_arguments(mesh, split, treatment) if is_sharded and mesh is not None else None
     tensor_mesh = mesh["tensor"] if mesh is not None and split.tensor > 1 else None
     is_drawn = device.type != "meta"

@@ -262,8 +262,8 @@ def _notes(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> t
     ]
     if treatment.dtype != "float32":
         notes.append(f"{treatment.dtype} by {kind}, weights and AdamW in float32")
-    if split.data > 1 and split.tensor > 1 and treatment.data_mode == "replicate":
-        notes.append("replicas by fully_shard on a mesh of data x 1: DDP does not know tensor-parallel weights")
+    if 1 < split.data < split.world_size and treatment.data_mode == "replicate":
+        notes.append("replicas by fully_shard on a mesh of data x 1, not by DDP, since data is not the only axis")
     if machine.device_type == "cpu" and machine.ranks_per_host > machine.num_cores:
         notes.append(f"{machine.ranks_per_host} ranks share {machine.num_cores} cores: parts hold waiting for a core")
     if machine.device_type != "cpu":

@@ -98,7 +98,16 @@ def test_every_listed_case_can_run_and_differs_from_the_others() -> None:
 
 
 def _two_ranks(context: Any) -> dict[str, Any]:
-    base = {**training_step.DEFAULTS, "shape": "tiny", "batch": 8, "tp": 1, "pp": 1, "num_microbatches": 2}
+    base = {
+        **training_step.DEFAULTS,
+        "shape": "tiny",
+        "batch": 8,
+        "tp": 1,
+        "pp": 1,
+        "num_microbatches": 2,
+        "num_layers": 2,
+        "sequence": 16,
+    }
     cases: dict[str, Params] = {
         "ddp": {},
         "fsdp": {"dp_mode": "shard", "recompute": True},
@@ -109,8 +118,8 @@ def _two_ranks(context: Any) -> dict[str, Any]:
     for name, change in cases.items():
         results[name] = run_case(context, "training_step", base | change, calls=1)
     results["wrong"] = _wrong(context)
-    context.machine = replace(context.machine, memory_bytes=16 << 20)
-    results["reduced"] = run_case(context, "training_step", base | {"num_layers": 4}, calls=1)
+    context.machine = replace(context.machine, memory_bytes=8 << 20)
+    results["reduced"] = run_case(context, "training_step", base, calls=1)
     return results
 
 
@@ -175,8 +184,8 @@ def test_splits_over_two_ranks(two_ranks: list[dict[str, Any]], name: str, split
     ranks = [rank[name] for rank in two_ranks]
     for rank in ranks:
         assert all(check.passed and check.scope == "full" for check in rank["checks"])
-        assert rank["tokens"] == 8 * 64
-        assert rank["flops"] == SHAPES["tiny"].step_flops(8)
+        assert rank["tokens"] == 8 * 16
+        assert rank["flops"] == replace(SHAPES["tiny"], num_layers=2, sequence=16).step_flops(8)
         blocked = [span for span in rank["spans"] if span.kind == COMMUNICATION]
         assert {span.axis for span in blocked} == {axis}
         assert all((span.num_bytes or 0) > 0 for span in blocked)
@@ -193,7 +202,16 @@ def test_without_room_for_one_device_the_check_is_reduced(two_ranks: list[dict[s
 
 
 def _four_ranks(context: Any) -> dict[str, Any]:
-    base = {**training_step.DEFAULTS, "shape": "tiny", "batch": 8, "tp": 2, "pp": 1, "num_microbatches": 2}
+    base = {
+        **training_step.DEFAULTS,
+        "shape": "tiny",
+        "batch": 8,
+        "tp": 2,
+        "pp": 1,
+        "num_microbatches": 2,
+        "num_layers": 2,
+        "sequence": 16,
+    }
     return {
         "2x2 shard": run_case(context, "training_step", base | {"dp_mode": "shard"}, calls=1),
         "2x2 pipeline": run_case(context, "training_step", base | {"pp": 2}, calls=1),
@@ -228,7 +246,7 @@ def test_a_rank_of_1024_holds_its_share(split: Split) -> None:
     from bench.llama_parallel import MESH_AXES, Treatment, build_part, local, mesh_shape
 
     rank = 1000
-    job = Job(LARGE, 1024, 8, "1f1b")
+    job = Job(LARGE, 2048, 8, "1f1b")
     assert job.objection(split) is None
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=1024)
     try:
