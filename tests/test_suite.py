@@ -47,9 +47,13 @@ DEFAULTS = {"dtype": "float32"}
 '''
 MODULES_OF_TORCH = {
     "bench.agreement",
+    "bench.communication_trace",
+    "bench.llama",
+    "bench.llama_parallel",
     "bench.pipeline",
     "bench.pipeline_check",
     "bench.tensor_parallel",
+    "bench.training",
     "bench.transformer",
 }
 """Tensor code that suites import inside prepare; no other module may import torch when it is imported itself."""
