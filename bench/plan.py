@@ -41,11 +41,12 @@ Turn = tuple[int, int]
 
 DEFAULT_SUITES = ("compute", "collective", "tensor_parallel", "pipeline_parallel")
 FURTHER_CASES: dict[str, dict[str, int]] = {
-    "smoke": {"point_to_point": 2, "overlap": 1, "data_parallel": 1, "inference": 1},
+    "smoke": {"training_step": 1, "point_to_point": 2, "overlap": 1, "data_parallel": 1, "inference": 1},
     "standard": {
         "point_to_point": 3,
         "overlap": 1,
         "concurrent": 1,
+        "training_step": 4,
         "data_parallel": 2,
         "inference": 2,
         "context_parallel": 1,
@@ -55,6 +56,7 @@ FURTHER_CASES: dict[str, dict[str, int]] = {
         "point_to_point": 9,
         "overlap": 3,
         "concurrent": 3,
+        "training_step": 6,
         "data_parallel": 2,
         "inference": 4,
         "context_parallel": 2,
