@@ -46,7 +46,7 @@ FURTHER_CASES: dict[str, dict[str, int]] = {
         "point_to_point": 3,
         "overlap": 1,
         "concurrent": 1,
-        "training_step": 4,
+        "training_step": 3,
         "data_parallel": 2,
         "inference": 2,
         "context_parallel": 1,
