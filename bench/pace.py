@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from bench import clock
@@ -20,7 +21,8 @@ class Pace:
 
     What a turn takes besides its samples (prepare, check, warm-up, trace) is learnt on the way, suite by suite. Where
     time is short, later visits are put off first and then the cases that come last in the plan, and put off is not yet
-    left out: once what is known better leaves room for them they are done after all.
+    left out: once what is known better leaves room for them they are done after all. A visit that was disturbed brings
+    one more to its case, after all others and where there is time for it.
     """
 
     def __init__(
@@ -29,12 +31,17 @@ class Pace:
         cap_seconds: float,
         pending: Sequence[Turn],
         suites: Sequence[str],
+        visits: int = 1,
         now: Callable[[], float] = clock.monotonic_seconds,
     ) -> None:
-        """`suites` has the suite's name of every case in the plan, `cap_seconds` is for the samples of one visit."""
+        """`suites` has the suite's name of every case in the plan, `cap_seconds` is for the samples of one visit,
+        `visits` are planned to each case."""
         self.cap_seconds = cap_seconds
         self.left = list(pending)
         self.suites = suites
+        self.visits = visits
+        self.further: Counter[int] = Counter()
+        """Index of a case -> visits beyond the planned ones."""
         self.overhead_seconds = dict.fromkeys(suites, FIRST_OVERHEAD_SECONDS)
         self._now = now
         self._ends = None if seconds_left is None else now() + seconds_left
@@ -69,12 +76,20 @@ class Pace:
     def _overhead(self, turn: Turn) -> float:
         return self.overhead_seconds[self.suites[turn[0]]]
 
-    def finished(self, turn: Turn, seconds: float, sampling_seconds: float) -> None:
-        """A turn is done; it took so long, of which so much was meant for its samples."""
+    def finished(self, turn: Turn, seconds: float, sampling_seconds: float, disturbed: bool = False) -> None:
+        """A turn is done; it took so long, of which so much was meant for its samples.
+
+        Where it was `disturbed` its case is taken up once more, in the end: foreign load comes in spells. At most as
+        many visits are added as were planned, since a machine that is never calm would double its work for nothing.
+        """
         self.left.remove(turn)
         suite = self.suites[turn[0]]
         extra = max(0.0, seconds - sampling_seconds)
         self.overhead_seconds[suite] += LEARNING_SHARE * (extra - self.overhead_seconds[suite])
+        index = turn[0]
+        if disturbed and self.further[index] < self.visits:
+            self.left.append((index, self.visits + self.further[index]))
+            self.further[index] += 1
 
     def give_up(self, index: int) -> None:
         """No further visit to a case: it has failed, or cannot run here."""

@@ -115,6 +115,8 @@ class Recorder:
         self.counts[record["status"]] += 1
         self._remember_calls(record)
         self._note_collective(record)
+        if record["visit"] >= self.plan.visits:  # one more, since another was disturbed
+            self.progress.drop(-1)
         self.progress.done(record)
         if record["status"] != "ok":
             self._drop(without_speed(self.plan, record["launch"], event["index"], record["visit"]))

@@ -12,8 +12,8 @@ Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when t
                  {"kind": "measurement", "launch", "visit", "suite", "case", "params", "status", "reason", "num_ranks",
                   "variants", "check", "work", "derived", "metrics", "stop", "spans", "traced_call_ns",
                   "per_rank", "tables", "notes", "started", "seconds"}
-      visit      from 0; a launch takes its samples of a case in `plan["visits"]` visits, spread over the launch.
-                 `Result.latest()` merges them: see there
+      visit      from 0; a launch takes its samples of a case in `plan["visits"]` visits, spread over the launch, and
+                 in as many more where some were disturbed and it had time. `Result.latest()` merges them: see there
       status     "ok" | "invalid" (failed its check) | "skipped" | "failed"; `reason` says why it is not ok
       variants   name -> {"calls": K, "nanoseconds": [[rank 0's samples], [rank 1's], ...]}: a sample is the
                  total of K back-to-back calls, K = 1 for aligned ones; the first variant is the case itself.

@@ -142,7 +142,7 @@ def open_run(
     writer = Writer.create(path) if resumed is None else Writer.reopen(path)
     done = done_turns(plan, resumed)
     whole = len(plan.cases) * plan.launches * plan.visits
-    left = whole - len(done)
+    left = whole - sum(visit < plan.visits for _, _, visit in done)
     estimate = estimate_seconds(plan) * left / max(1, whole)
     _announce(plan, left, estimate, joined)
     return Recorder(

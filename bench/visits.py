@@ -1,9 +1,9 @@
 """Makes one measurement of the visits to a case within a launch. Pure: records in, records out.
 
 A run takes each case up several times in a launch, and each visit is a line of the result file. A reader gets them
-merged, as if the samples had been taken in one go; `visit_samples` says where one visit ends and the next begins. On a
-virtual machine noise comes in spells during which the hypervisor gives the cores to others: visits in such a spell stay
-in the file and do not count where the launch has a calmer one.
+merged, as if the samples had been taken in one go; `visit_samples` says where one visit ends and the next begins. Noise
+comes in spells, during which the hypervisor or other processes have the cores: visits in such a spell stay in the file
+and do not count where the launch has a calmer one, and the launch makes a further visit where it has time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ Record = dict[str, Any]
 WORST_FIRST = ("invalid", "failed", "ok", "skipped")
 """A visit that skipped the case does not spoil those that measured it."""
 STOLEN_SHARE = 0.05
-"""Above it a visit says more of the hypervisor than of the machine. The rule looks at the stolen time alone, never at
-the samples, so that it favours neither fast nor slow ones."""
+"""Of the CPU time: above it a visit says more of the hypervisor than of the machine."""
+FOREIGN_SHARE = 0.05
+"""The same for what other processes used, beyond what the kernel's coarse counting can make of nothing."""
 
 
 def worst_status(statuses: Iterable[str]) -> str:
@@ -39,11 +40,11 @@ class _Visits:
     lead: Record
     """The first with the worst status: it says what became of the case."""
     sampled: Sequence[Record]
-    """Those that are ok, with samples of one kind, and that the hypervisor left alone where there is such a one."""
+    """Those that are ok, with samples of one kind, and undisturbed where there is such a one."""
     unlike: Sequence[Record]
     """Those that are ok with samples of another kind, such as another number of calls in each."""
-    num_stolen: int
-    """How many were left out since the hypervisor gave the machine's time away, and a calmer visit is there."""
+    num_disturbed: int
+    """How many were left out since others had the machine's time, and a calmer visit is there."""
 
     @property
     def first(self) -> Record:
@@ -74,7 +75,7 @@ def merge(visits: Sequence[Record]) -> Record:
     usable = [visit for visit in visits if visit["status"] == "ok" and visit["variants"]]
     alike = [visit for visit in usable if _kind(visit) == _kind(usable[0])]
     unlike = [visit for visit in usable if _kind(visit) != _kind(usable[0])]
-    calm = [visit for visit in alike if stolen_share(visit) <= STOLEN_SHARE]
+    calm = [visit for visit in alike if not is_disturbed(visit)]
     view = _Visits(visits, worst, calm or alike, unlike, len(alike) - len(calm) if calm else 0)
     whole = {name: value for name, value in worst.items() if name != "visit"}
     whole |= {name: rule(view) for name, rule in _RULES.items()}
@@ -82,10 +83,17 @@ def merge(visits: Sequence[Record]) -> Record:
     return whole | {"visit_samples": [counts.get(id(visit), 0) for visit in visits]}
 
 
-def stolen_share(record: Record) -> float:
-    """The largest share of a host's CPU time that its hypervisor gave to others meanwhile; 0 where not known."""
+def is_disturbed(record: Record) -> bool:
+    """Whether the hypervisor or other processes had much of a host's CPU time during a visit, as far as is known.
+
+    The rule looks at who had the cores, never at the samples, so that it favours neither fast nor slow ones.
+    """
     hosts = (record.get("disturbance") or {}).get("hosts") or []
-    return max((host.get("steal_share") or 0.0 for host in hosts), default=0.0)
+    return any(
+        (host.get("steal_share") or 0.0) > STOLEN_SHARE
+        or (host.get("other_load_share") or 0.0) > FOREIGN_SHARE + (host.get("other_load_noise_share") or 0.0)
+        for host in hosts
+    )
 
 
 def num_samples(record: Record) -> int:
@@ -167,9 +175,10 @@ def _stop(view: _Visits) -> Record | None:
 def _notes(view: _Visits) -> list[str]:
     """Every visit's, once, and what was not merged."""
     notes = dict.fromkeys(str(note) for visit in view.all for note in visit.get("notes") or [])
-    if view.num_stolen:
+    if view.num_disturbed:
         notes[
-            f"visits while the hypervisor took over {STOLEN_SHARE:.0%} of the CPU time do not count, calmer ones do"
+            f"visits while the hypervisor or other processes had over {STOLEN_SHARE:.0%} of the CPU time do not count, "
+            "calmer ones do"
         ] = None
     left_out = sum(num_samples(visit) for visit in view.unlike)
     if left_out:

@@ -21,6 +21,7 @@ from bench.plan import Turn
 from bench.rank import Place, RankContext, open_groups
 from bench.session import Emit, Session
 from bench.store import Store, under
+from bench.visits import is_disturbed
 from bench.vote import Poll
 
 if TYPE_CHECKING:
@@ -54,34 +55,34 @@ class Generation:
         if session.untimed:
             return self._run_untimed()
         suites = [case.suite for case in plan.cases]
-        pace = Pace(session.seconds_left, plan.case_seconds / plan.visits, session.pending, suites)
-        while pace.left:
-            self.watchdog.restart()
-            self.watchdog.enter("between cases")
-            choice = self._agreed(pace)
-            if choice is None:
-                self._say({"event": "left_out", "launch": session.launch, "turns": pace.left})
-                break
+        pace = Pace(session.seconds_left, plan.case_seconds / plan.visits, session.pending, suites, plan.visits)
+        while (choice := self._agreed(pace)) is not None:
             turn, seconds = choice
             began = clock.monotonic_seconds()
-            status, sound = self._run_turn(turn, seconds)
-            pace.finished(turn, clock.monotonic_seconds() - began, seconds)
+            record, sound = self._run_turn(turn, seconds)
+            if self.rank.index == 0:
+                pace.finished(turn, clock.monotonic_seconds() - began, seconds, is_disturbed(record))
+                if record["status"] != "ok":
+                    pace.give_up(turn[0])
             if not sound:
                 return False
-            if status != "ok":
-                pace.give_up(turn[0])
+        planned = [turn for turn in pace.left if turn[1] < plan.visits]
+        if planned:
+            self._say({"event": "left_out", "launch": session.launch, "turns": planned})
         return True
 
     def _agreed(self, pace: Pace) -> tuple[Turn, float] | None:
-        """What rank 0 chose, on all ranks."""
+        """What rank 0 chose, on all ranks; only its `pace` is kept up."""
+        self.watchdog.restart()
+        self.watchdog.enter("between cases")
         choice = pace.choose() if self.rank.index == 0 else None
-        # Microseconds, or -1 for no time left: whole numbers travel exactly.
+        # Microseconds, or -1 for the end: whole numbers travel exactly.
         numbers = [0, 0, -1] if choice is None else [*choice[0], round(choice[1] * 1e6)]
         index, visit, micro = control.broadcast_numbers(self.rank, numbers)
         return None if micro < 0 else ((index, visit), micro / 1e6)
 
-    def _run_turn(self, turn: Turn, seconds: float) -> tuple[str, bool]:
-        """The status of one visit to a case, and whether this generation can go on."""
+    def _run_turn(self, turn: Turn, seconds: float) -> tuple[dict[str, Any], bool]:
+        """The measurement line of one visit to a case, whole on rank 0, and whether this generation can go on."""
         plan, (index, visit) = self.session.plan, turn
         case = plan.cases[index]
         self._say({"event": "case", "index": index, "visit": visit})
@@ -91,7 +92,7 @@ class Generation:
         if run.calls is not None:
             self.calls[case.id] = run.calls
         self._say({"event": "record", "index": index, "record": record})
-        return record["status"], sound
+        return record, sound
 
     def _case_run(self, turn: Turn) -> CaseRun:
         plan, (index, visit) = self.session.plan, turn

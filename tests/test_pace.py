@@ -23,7 +23,7 @@ class Watch:
 
 
 def pace(seconds: float | None, pending: Sequence[Turn], suites: Sequence[str], watch: Watch | None = None) -> Pace:
-    return Pace(seconds, CAP, pending, suites, watch or Watch())
+    return Pace(seconds, CAP, pending, suites, now=watch or Watch())
 
 
 def run_all(
@@ -97,7 +97,7 @@ def test_later_visits_do_not_take_the_first_ones_time_where_both_would_have_too_
 def test_what_was_put_off_is_done_after_all_where_time_turns_out_to_suffice() -> None:
     watch, suites = Watch(), ["a", "a", "a"]
     # Expected are 0.2 s around each, so that two fit into 0.6 s; true are 0.01 s, and little is sampled by then.
-    of = Pace(0.6, 0.1, [(2, 0), (0, 0), (1, 0)], suites, watch)
+    of = Pace(0.6, 0.1, [(2, 0), (0, 0), (1, 0)], suites, now=watch)
     made = run_all(of, watch, {"a": 0.01}, suites)
     assert [turn for turn, _ in made] == [(0, 0), (2, 0), (1, 0)]
     assert of.left == []
@@ -116,3 +116,24 @@ def test_a_case_without_a_speed_is_not_visited_again() -> None:
     of.finished((0, 0), 1.0, 0.5)
     of.give_up(0)
     assert of.left == [(1, 0), (1, 1)]
+
+
+def test_a_disturbed_visit_brings_one_more_in_the_end_and_no_more_than_were_planned() -> None:
+    of = Pace(None, CAP, [(0, 0), (1, 0), (0, 1), (1, 1)], ["a", "a"], visits=2)
+    made = []
+    while (choice := of.choose()) is not None:
+        made.append(choice[0])
+        of.finished(choice[0], 1.0, 0.5, disturbed=choice[0][0] == 0)
+    assert made == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (0, 3)]
+
+
+def test_a_further_visit_gives_way_where_time_is_short() -> None:
+    watch = Watch()
+    # Two turns at 0.2 + 0.03 fit into 0.5 s; a third does not.
+    of = Pace(0.5, CAP, [(0, 0), (1, 0)], ["a", "a"], now=watch)
+    choice = of.choose()
+    assert choice is not None
+    watch.seconds += 0.25
+    of.finished(choice[0], 0.25, choice[1], disturbed=True)
+    assert of.choose() == ((1, 0), pytest.approx(0.25 - of.overhead_seconds["a"]))
+    assert (0, 1) in of.left

@@ -187,7 +187,19 @@ def test_a_visit_while_the_hypervisor_took_the_cores_does_not_count_beside_a_cal
     assert whole["visit_samples"] == [2, 0, 1]
     assert whole["stop"]["samples"] == 3
     assert whole["disturbance"]["hosts"][0]["steal_share"] == 0.01
-    assert [note for note in whole["notes"] if "hypervisor took over 5%" in note]
+    assert [note for note in whole["notes"] if "hypervisor or other processes had over 5%" in note]
+
+
+def loaded(number: int, rows: list[list[int]], share: float, noise: float) -> Record:
+    host = {"host": "node07", "steal_share": 0.0, "other_load_share": share, "other_load_noise_share": noise}
+    return visit(number, rows, disturbance={"hosts": [host], "ranks": []})
+
+
+def test_nor_does_one_in_which_other_processes_had_the_cores_beyond_what_coarse_counting_makes_of_nothing() -> None:
+    whole = merge([loaded(0, [[1]], 0.20, 0.17), loaded(1, [[90]], 0.40, 0.17), loaded(2, [[3]], 0.0, 0.15)])
+    assert whole["visit_samples"] == [1, 0, 1]
+    # The rule sees who had the cores, not the samples.
+    assert merge([loaded(0, [[90]], 0.0, 0.1), loaded(1, [[1]], 0.9, 0.1)])["visit_samples"] == [1, 0]
 
 
 def test_where_no_visit_was_calm_all_count() -> None:
