@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench import clock
 from bench.plan import Plan, PlannedCase, Turn
 
 Event = dict[str, Any]
@@ -29,12 +30,20 @@ class Session:
     pending: tuple[Turn, ...]
     """(index of the plan's case, visit), in the order to do them."""
     seconds_left: float | None
-    """For all that is pending, from now; None: as long as it needs."""
+    """For all that is pending, from `asked_at_seconds` on, or from now; None: as long as it needs."""
     calls: dict[str, dict[str, int]] = field(default_factory=dict)
     """Case id -> variant -> calls in a sample, where an earlier visit of this launch chose them: all keep to that."""
 
     untimed: bool = False
     """Whether the cases are only to be called, for `bench.choices`, and not measured."""
+    asked_at_seconds: float | None = None
+    """When `seconds_left` was counted, on the monotonic clock of rank 0's host: ranks take their time to start."""
+
+    def remaining_seconds(self) -> float | None:
+        """What is left of `seconds_left`, on rank 0; only its answer counts."""
+        if self.seconds_left is None or self.asked_at_seconds is None:
+            return self.seconds_left
+        return self.seconds_left - (clock.monotonic_seconds() - self.asked_at_seconds)
 
     @property
     def prefix(self) -> str:

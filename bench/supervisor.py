@@ -162,7 +162,15 @@ class Supervisor:
             for launch in range(self.plan.launches) if self.only_launch is None else (self.only_launch,):
                 while pending := self.recorder.pending(launch):
                     calls = self.recorder.calls(launch)
-                    session = Session(self.plan, self.generation, launch, pending, self._seconds_left(launch), calls)
+                    session = Session(
+                        self.plan,
+                        self.generation,
+                        launch,
+                        pending,
+                        self._seconds_left(launch),
+                        calls,
+                        asked_at_seconds=clock.monotonic_seconds(),
+                    )
                     outcome = self._supervise(_Ranks(session, store, Path(folder), environ))
                     self.generation += 1
                     # A generation that brought nothing is as bad as a hang: without a count it would go on for ever.
@@ -178,12 +186,13 @@ class Supervisor:
         return code
 
     def _seconds_left(self, launch: int) -> float | None:
+        """An equal share for every launch that is left, its start included."""
         left = self._budget_left()
         if left is None:
             return None
         reserve = self.startup_seconds + choices.PASS_SECONDS if self._hears_choices else 0.0
         launches = self.plan.launches - launch if self.only_launch is None else 1
-        return (left - reserve) / launches - self.startup_seconds
+        return (left - reserve) / launches
 
     def _budget_left(self) -> float | None:
         """Seconds until this has to come to its end; None: it may take as long as it needs."""

@@ -55,7 +55,7 @@ class Generation:
         if session.untimed:
             return self._run_untimed()
         suites = [case.suite for case in plan.cases]
-        pace = Pace(session.seconds_left, plan.case_seconds / plan.visits, session.pending, suites, plan.visits)
+        pace = Pace(session.remaining_seconds(), plan.case_seconds / plan.visits, session.pending, suites, plan.visits)
         while (choice := self._agreed(pace)) is not None:
             turn, seconds = choice
             began = clock.monotonic_seconds()
@@ -113,7 +113,7 @@ class Generation:
     def _run_untimed(self) -> bool:
         """The pass of `bench.choices`; True also where its time was up before the last case."""
         file = choices.DebugFile.of_process(os.environ, os.getpid())
-        left = self.session.seconds_left
+        left = self.session.remaining_seconds()
         ends = None if left is None else clock.monotonic_seconds() + left
         for turn in self.session.pending:
             self.watchdog.restart()

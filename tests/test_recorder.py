@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+from bench import clock
 from bench.errors import BenchError
 from bench.plan import Plan
 from bench.recorder import Recorder, done_turns
@@ -353,6 +354,14 @@ def test_a_session_survives_its_way_to_the_ranks(seconds_left: float | None) -> 
     assert Session.from_text(session.to_text()) == session
     assert Session.from_text(session.to_text().encode()) == session
     assert session.prefix == "bench/generation3"
+
+
+def test_the_start_of_the_ranks_is_part_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(a_plan(1), 0, 0, ((0, 0),), 12.5, asked_at_seconds=100.0)
+    monkeypatch.setattr(clock, "monotonic_seconds", lambda: 104.0)
+    assert session.remaining_seconds() == 8.5
+    assert replace(session, asked_at_seconds=None).remaining_seconds() == 12.5
+    assert replace(session, seconds_left=None).remaining_seconds() is None
 
 
 def test_what_a_measurement_does_not_know_is_null_or_empty() -> None:

@@ -28,10 +28,11 @@ def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     file = saved(tmp_path)
     # Every case at each visit of each launch, all ranks' samples, equally many of them.
-    assert [(m["launch"], m["visit"]) for m in file.measurements] == [
+    planned = [m for m in file.measurements if m["visit"] < 2]  # where others disturbed these, more follow
+    assert [(m["launch"], m["visit"]) for m in planned] == [
         (launch, visit) for launch in (0, 1) for visit in (0, 1) for _ in range(3)
     ]
-    assert len({(m["launch"], m["visit"], m["case"]) for m in file.measurements}) == 12
+    assert len({(m["launch"], m["visit"], m["case"]) for m in planned}) == 12
     assert file.header["plan"]["visits"] == 2
     for record in file.measurements:
         rows = record["variants"]["full"]["nanoseconds"]
@@ -51,8 +52,9 @@ def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
     # stdout has the table and the closing lines, stderr the progress.
     assert f"saved: {file.path}" in done.stdout
     assert "bench run --like" in done.stdout
-    assert "[12/12]" in done.stderr
-    assert "[12/12]" not in done.stdout
+    count = len(file.measurements)
+    assert f"[{count}/{count}]" in done.stderr
+    assert f"[{count}/{count}]" not in done.stdout
     merged = load(file.path).latest()
     assert [record["case"] for record in merged] == [f"tiny/{op}" for op in ("first", "second", "third") for _ in "12"]
     for record in merged:
