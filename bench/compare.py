@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bench import frame, metrics, sides, statistics, verdict
+from bench import frame, metrics, moderation, sides, statistics, verdict
 from bench.errors import BenchError
 from bench.frame import Group, Row
 from bench.metrics import TIME
@@ -202,13 +202,17 @@ def _judged(built: Sequence[Side], wanted: Sequence[_Metric], threshold: float, 
                 if not all(held):
                     continue
                 suite = base.groups[case].leader["suite"]
-                rows.append(_row(suite, case, metric, new, *held))
+                rows.append(_row(suite, case, metric, new))
                 one_logs, two_logs = ([math.log(value) for value in side.values()] for side in held)
                 kind = f"{metric.name}/{suite}"
                 launches.append(verdict.Launches(one_logs, two_logs, kind, metric.better == "lower"))
     if not rows and not _not_ok(built):
         raise BenchError(f"--metric {', '.join(metric.name for metric in wanted)}: no common case has it")
-    return [row | vars(judged) for row, judged in zip(rows, verdict.judge(launches, threshold, paired), strict=True)]
+    kinds = [f"{row['name']}/{each.kind}" for row, each in zip(rows, launches, strict=True)]
+    base_rows = _estimates("base", kinds, [each.base for each in launches])
+    new_rows = _estimates("new", kinds, [each.new for each in launches])
+    judged = [vars(found) for found in verdict.judge(launches, threshold, paired)]
+    return [row | one | two | found for row, one, two, found in zip(rows, base_rows, new_rows, judged, strict=True)]
 
 
 def _values(group: Group, metric: _Metric) -> _Values:
@@ -229,7 +233,7 @@ def _in_pairs(one: _Values, two: _Values) -> tuple[_Values, _Values]:
     return {launch: one[launch] for launch in common}, {launch: two[launch] for launch in common}
 
 
-def _row(suite: str, case: str, metric: _Metric, new: Side, one: _Values, two: _Values) -> Row:
+def _row(suite: str, case: str, metric: _Metric, new: Side) -> Row:
     return {
         "suite": suite,
         "case": case,
@@ -237,20 +241,27 @@ def _row(suite: str, case: str, metric: _Metric, new: Side, one: _Values, two: _
         "unit": metric.unit,
         "better": metric.better,
         "name": new.name,
-        **_estimate("base", list(one.values())),
-        **_estimate("new", list(two.values())),
     }
 
 
-def _estimate(name: str, values: Sequence[float]) -> Row:
-    """The geometric mean of the launches, and its 95% interval between launches where there are several."""
-    interval = statistics.log_t_interval(values)
-    return {
-        name: math.exp(math.fsum(map(math.log, values)) / len(values)),
-        f"{name}_low": interval.low if interval else None,
-        f"{name}_high": interval.high if interval else None,
-        f"{name}_launches": len(values),
-    }
+def _estimates(name: str, kinds: Sequence[str], cases: Sequence[Sequence[float]]) -> list[Row]:
+    """Of each case's logarithms the geometric mean, and its 95% interval where there are several launches."""
+    found = [statistics.centre_and_squares(logs) for logs in cases]
+    degrees = [len(logs) - 1 for logs in cases]
+    own = [squares / free if free else math.nan for (_, squares), free in zip(found, degrees, strict=True)]
+    raised = moderation.moderate_by_kind(kinds, own, degrees).variances.tolist()
+    rows = []
+    for (centre, _), free, variance in zip(found, degrees, raised, strict=True):
+        half = statistics.log_half_width(variance, free + 1) if free else None
+        rows.append(
+            {
+                name: math.exp(centre),
+                f"{name}_low": None if half is None else math.exp(centre - half),
+                f"{name}_high": None if half is None else math.exp(centre + half),
+                f"{name}_launches": free + 1,
+            }
+        )
+    return rows
 
 
 def _not_in(side: Side, other: Side, name: str) -> list[Row]:

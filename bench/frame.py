@@ -12,12 +12,13 @@ rows are the maximum over the ranks, without a rank.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from bench import choices, disturbed, metrics
+from bench import choices, disturbed, metrics, moderation, statistics
 from bench.errors import BenchError
 from bench.result import Record, Result, load_many
 from bench.visits import worst_status
@@ -81,10 +82,30 @@ def groups(results: Sequence[Result]) -> dict[str, Group]:
         for record in result.latest():
             records.setdefault(record["case"], []).append(record)
     peak = _peaks(results)
-    ceilings: dict[str, metrics.Ceiling] = {}  # all views share it; it is known once all of them are there
-    found = {case: Group(tuple(rows), _view(rows, peak, ceilings)) for case, rows in records.items()}
+    # All views share these; they are known once all of them are there.
+    ceilings: dict[str, metrics.Ceiling] = {}
+    variances: dict[str, float] = {}
+    found = {
+        case: Group(tuple(rows), _view(rows, peak, ceilings, partial(variances.get, case, 0.0)))
+        for case, rows in records.items()
+    }
     ceilings |= metrics.ceilings({case: group.view for case, group in found.items()})
+    variances |= _least_variances(found)
     return found
+
+
+def _least_variances(found: Mapping[str, Group]) -> dict[str, float]:
+    """Case -> the variance between its launches, raised towards those of the suite's cases."""
+    several = {case: group for case, group in found.items() if len(group.view.launches) > 1}
+    logs = [[math.log(value) for value in group.view.medians if value > 0] for group in several.values()]
+    kinds = [group.leader["suite"] for group in several.values()]
+    degrees = [max(0, len(values) - 1) for values in logs]
+    own = [
+        statistics.centre_and_squares(values)[1] / free if free else math.nan
+        for values, free in zip(logs, degrees, strict=True)
+    ]
+    raised = moderation.moderate_by_kind(kinds, own, degrees).variances.tolist()
+    return {case: variance for case, variance in zip(several, raised, strict=True) if variance > 0}
 
 
 def launch_groups(result: Result) -> list[Group]:
@@ -95,11 +116,15 @@ def launch_groups(result: Result) -> list[Group]:
 def per_launch(group: Group) -> list[Group]:
     """Every launch of a case as a group of its own, held against the same ceilings and peaks."""
     view = group.view
-    return [Group((record,), _view([record], view.peak_flops, view.ceilings)) for record in group.records]
+    shared = (view.peak_flops, view.ceilings, view.least_variance)
+    return [Group((record,), _view([record], *shared)) for record in group.records]
 
 
 def _view(
-    records: Sequence[Record], peak: Callable[[str], float | None], ceilings: Mapping[str, metrics.Ceiling]
+    records: Sequence[Record],
+    peak: Callable[[str], float | None],
+    ceilings: Mapping[str, metrics.Ceiling],
+    least_variance: Callable[[], float],
 ) -> metrics.CaseView:
     status = worst_status(record["status"] for record in records)
     measured = [r for r in records if r["status"] == status == "ok" and r["variants"]]
@@ -116,6 +141,7 @@ def _view(
         derived=derived,
         ceilings=ceilings,
         peak_flops=peak,
+        least_variance=least_variance,
     )
 
 

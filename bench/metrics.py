@@ -39,6 +39,10 @@ def _no_peak(_: str) -> float | None:
     return None
 
 
+def _no_variance() -> float:
+    return 0.0
+
+
 class Ceiling(NamedTuple):
     """What the devices, or the links between pairs of ranks, sustained in the same file."""
 
@@ -73,6 +77,8 @@ class CaseView:
     """The suite's own metrics: the known values, one a launch."""
     ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
     """Type -> what the devices sustained; LINK -> what pairs of ranks did."""
+    least_variance: Callable[[], float] = _no_variance
+    """Of the logarithm of a launch's median, as far as the like cases of the file tell."""
     peak_flops: Callable[[str], float | None] = _no_peak
     """Type -> sum over the ranks of the peak dense FLOP/s."""
 
@@ -93,9 +99,13 @@ class CaseView:
 
     @cached_property
     def interval(self) -> statistics.Interval | None:
-        """95%: of the median within the only launch, or between launches (t, logarithms of their medians)."""
+        """95%: of the median within the only launch, or between launches (t, logarithms of their medians).
+
+        Three launches that happen to agree do not make a case sure: their variance is taken to be no less than what
+        like cases suggest (`bench.moderation`).
+        """
         if len(self.medians) > 1:
-            return statistics.log_t_interval(self.medians)
+            return statistics.log_t_interval(self.medians, least_variance=self.least_variance())
         return statistics.median_interval(self.all_seconds) if self.medians else None
 
     @property

@@ -9,6 +9,8 @@ assessing differential expression in microarray experiments", Stat. Appl. Genet.
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -36,6 +38,19 @@ NO_PRIOR = Prior(0.0, 0.0, math.inf)
 class Moderated(NamedTuple):
     variances: NDArray[np.float64]
     degrees: NDArray[np.float64]
+
+
+def moderate_by_kind(kinds: Sequence[str], variances: ArrayLike, degrees: ArrayLike) -> Moderated:
+    """`moderate` within each kind of case, where there are enough of it; all the others are taken together."""
+    own, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
+    counts = Counter(kinds)
+    groups: dict[str, list[int]] = {}
+    for index, kind in enumerate(kinds):
+        groups.setdefault(kind if counts[kind] >= MIN_CASES else "", []).append(index)
+    found = Moderated(own.copy(), free.copy())
+    for indices in groups.values():
+        found.variances[indices], found.degrees[indices] = moderate(own[indices], free[indices])
+    return found
 
 
 def moderate(variances: ArrayLike, degrees: ArrayLike) -> Moderated:

@@ -100,19 +100,26 @@ def half_width(samples: ArrayLike, num_blocks: int) -> float | None:
     return t_quantile(0.5 + CONFIDENCE / 2, num_blocks - 1) * error / mean
 
 
-def log_t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval | None:
+def log_t_interval(
+    values: Sequence[float], confidence: float = CONFIDENCE, least_variance: float = 0.0
+) -> Interval | None:
     """The t interval of the mean of the logarithms, as times: exp(mean(log x) +- t s / sqrt(n)).
 
     Of launch medians: launches differ by factors, so their logarithms are nearer to normal than they are.
+    `least_variance` is that of one value's logarithm, as far as it is known from elsewhere: s^2 is taken to be no less.
     None for fewer than two values, or where one is not above 0.
     """
-    given = np.asarray(values, dtype=float).tolist()
+    given = list(values)
     if len(given) < 2 or not all(value > 0 for value in given):
         return None
     centre, squares = centre_and_squares([math.log(value) for value in given])
-    variance = squares / (len(given) - 1)
-    half = t_quantile(0.5 + confidence / 2, len(given) - 1) * math.sqrt(variance / len(given))
+    half = log_half_width(max(squares / (len(given) - 1), least_variance), len(given), confidence)
     return Interval(math.exp(centre - half), math.exp(centre + half))
+
+
+def log_half_width(variance: float, count: int, confidence: float = CONFIDENCE) -> float:
+    """Half of the t interval of the mean of so many logarithms, at least two, of which one has the variance."""
+    return t_quantile(0.5 + confidence / 2, count - 1) * math.sqrt(variance / count)
 
 
 def centre_and_squares(values: Sequence[float]) -> tuple[float, float]:

@@ -9,7 +9,6 @@ and false discoveries are controlled over all cases that are judged together. A 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -109,19 +108,12 @@ def _paired(case: Launches) -> _Estimate:
 
 
 def _moderated(kinds: Sequence[str], estimates: Sequence[_Estimate]) -> list[_Estimate]:
-    """Variances shrunk towards those of the same kind, where there are enough of it, else towards all such others."""
-    counts = Counter(kinds)
-    groups: dict[str, list[int]] = {}
-    for index, kind in enumerate(kinds):
-        groups.setdefault(kind if counts[kind] >= moderation.MIN_CASES else "", []).append(index)
-    moderated = list(estimates)
-    for indices in groups.values():
-        found = moderation.moderate(
-            [estimates[index].variance for index in indices], [estimates[index].degrees for index in indices]
-        )
-        for index, variance, degrees in zip(indices, *(column.tolist() for column in found), strict=True):
-            moderated[index] = estimates[index]._replace(variance=variance, degrees=degrees)
-    return moderated
+    """Variances raised towards those of the same kind, where there are enough of it, else towards all such others."""
+    found = moderation.moderate_by_kind(kinds, [e.variance for e in estimates], [e.degrees for e in estimates])
+    return [
+        estimate._replace(variance=variance, degrees=degrees)
+        for estimate, variance, degrees in zip(estimates, *(column.tolist() for column in found), strict=True)
+    ]
 
 
 def _judged(

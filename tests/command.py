@@ -62,15 +62,16 @@ class Saved:
 
 
 def saved(folder: Path) -> Saved:
-    """The only result file in a folder."""
+    """The only result file in a folder, without visits beyond the planned ones: a busy machine brings some."""
     (path,) = folder.glob("*.jsonl")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines[0]["kind"] == "header"
+    visits = lines[0]["plan"]["visits"]
     ends = [line for line in lines if line["kind"] == "end"]
     return Saved(
         path=path,
         header=lines[0],
-        measurements=[line for line in lines if line["kind"] == "measurement"],
+        measurements=[line for line in lines if line["kind"] == "measurement" and line["visit"] < visits],
         resumes=[line for line in lines if line["kind"] == "resume"],
         end=ends[-1] if ends else None,
     )

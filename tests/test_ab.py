@@ -307,7 +307,7 @@ def test_a_side_made_slower_is_found_and_fails_the_gate(tmp_path: Path) -> None:
     assert are_paired(a, b)
     assert pair_of(b) == Pair(pair_of(a).id, "b", "COUNTED_FACTOR=10")  # type: ignore[union-attr]
     for result in (a, b):
-        assert sorted((record["case"], record["launch"]) for record in result.measurements) == [
+        assert sorted((record["case"], record["launch"]) for record in result.latest()) == [
             (f"counted/{op}", launch) for op in ("constant", "varied") for launch in range(3)
         ]
         assert result.end is not None

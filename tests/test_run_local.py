@@ -28,11 +28,10 @@ def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     file = saved(tmp_path)
     # Every case at each visit of each launch, all ranks' samples, equally many of them.
-    planned = [m for m in file.measurements if m["visit"] < 2]  # where others disturbed these, more follow
-    assert [(m["launch"], m["visit"]) for m in planned] == [
+    assert [(m["launch"], m["visit"]) for m in file.measurements] == [
         (launch, visit) for launch in (0, 1) for visit in (0, 1) for _ in range(3)
     ]
-    assert len({(m["launch"], m["visit"], m["case"]) for m in planned}) == 12
+    assert len({(m["launch"], m["visit"], m["case"]) for m in file.measurements}) == 12
     assert file.header["plan"]["visits"] == 2
     for record in file.measurements:
         rows = record["variants"]["full"]["nanoseconds"]
@@ -52,9 +51,8 @@ def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
     # stdout has the table and the closing lines, stderr the progress.
     assert f"saved: {file.path}" in done.stdout
     assert "bench run --like" in done.stdout
-    count = len(file.measurements)
-    assert f"[{count}/{count}]" in done.stderr
-    assert f"[{count}/{count}]" not in done.stdout
+    assert "[12/12]" in done.stderr
+    assert "[12/12]" not in done.stdout
     merged = load(file.path).latest()
     assert [record["case"] for record in merged] == [f"tiny/{op}" for op in ("first", "second", "third") for _ in "12"]
     for record in merged:
@@ -63,8 +61,8 @@ def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
             for m in file.measurements
             if (m["case"], m["launch"]) == (record["case"], record["launch"])
         ]
-        counted = record["visit_samples"]  # a visit that the hypervisor disturbed may not count
-        assert all(number in (0, part) for number, part in zip(counted, parts, strict=True))
+        counted = record["visit_samples"]  # a disturbed visit may not count, and one more may follow
+        assert all(number in (0, part) for number, part in zip(counted, parts, strict=False))
         assert record["stop"]["samples"] == len(record["variants"]["full"]["nanoseconds"][1]) == sum(counted) > 0
 
 
@@ -78,11 +76,12 @@ def test_show_reads_what_run_saved(tmp_path: Path) -> None:
     assert row["params"] == {"op": "first", "timing": "streamed"}
     assert (row["status"], row["reason"], row["num_ranks"]) == ("ok", None, 2)
     assert row["mfu"] is row["tokens_per_s"] is None
-    first, second = (measurement["variants"]["full"] for measurement in file.measurements)
-    calls = first["calls"]
+    visits = [measurement["variants"]["full"] for measurement in file.measurements]
+    assert len(visits) >= 2
+    (calls,) = {visit["calls"] for visit in visits}
     assert 2 <= calls <= 32
-    assert second["calls"] == calls
-    rows = [[*one, *two] for one, two in zip(first["nanoseconds"], second["nanoseconds"], strict=True)]
+    (whole,) = load(file.path).latest()  # those visits that count
+    rows = whole["variants"]["full"]["nanoseconds"]
     slowest = sorted(max(pair) / calls / 1e9 for pair in zip(*rows, strict=True))
     assert row["seconds_min"] == pytest.approx(slowest[0])
     assert row["seconds_max"] == pytest.approx(slowest[-1])
@@ -195,7 +194,7 @@ def test_an_interrupted_launch_is_finished_visit_by_visit(tmp_path: Path) -> Non
     assert len({(m["case"], m["visit"]) for m in file.measurements}) == len(file.measurements) == 4
     assert f"{4 - len(done)} to do" in resumed.stderr
     for record in load(file.path).latest():
-        assert len(record["visit_samples"]) == 2
+        assert len(record["visit_samples"]) >= 2
         assert any(record["visit_samples"])
         assert not [note for note in record["notes"] if "unlike calls" in note]  # those in a sample are those of before
 
