@@ -21,6 +21,8 @@ STOLEN_SHARE = 0.05
 """Of the CPU time: above it a visit says more of the hypervisor than of the machine."""
 FOREIGN_SHARE = 0.05
 """The same for what other processes used, beyond what the kernel's coarse counting can make of nothing."""
+LONG_SECONDS = 15.0
+"""A visit that takes so long, as those of a soak do, outlasts spells: what it met belongs to it."""
 
 
 def worst_status(statuses: Iterable[str]) -> str:
@@ -88,11 +90,13 @@ def is_disturbed(record: Record) -> bool:
 
     The rule looks at who had the cores, never at the samples, so that it favours neither fast nor slow ones.
     """
-    hosts = (record.get("disturbance") or {}).get("hosts") or []
+    seen = record.get("disturbance") or {}
+    if max((rank.get("seconds") or 0.0 for rank in seen.get("ranks") or []), default=0.0) > LONG_SECONDS:
+        return False
     return any(
         (host.get("steal_share") or 0.0) > STOLEN_SHARE
         or (host.get("other_load_share") or 0.0) > FOREIGN_SHARE + (host.get("other_load_noise_share") or 0.0)
-        for host in hosts
+        for host in seen.get("hosts") or []
     )
 
 

@@ -207,3 +207,9 @@ def test_where_no_visit_was_calm_all_count() -> None:
     assert whole["variants"]["full"]["nanoseconds"] == [[1, 9]]
     assert whole["disturbance"]["hosts"][0]["steal_share"] == 0.3
     assert whole["notes"] == []
+
+
+def test_a_visit_that_outlasts_spells_always_counts() -> None:
+    long = stolen(0, [[90]], 0.5)
+    long["disturbance"]["ranks"] = [{"rank": 0, "seconds": 600.0}]
+    assert merge([long, stolen(1, [[1]], 0.0)])["visit_samples"] == [1, 1]
