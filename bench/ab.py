@@ -12,19 +12,21 @@ import secrets
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
 
-from bench import clock, exit_code
+from bench import choices, clock, exit_code
 from bench.ab_launch import Ended, probe, start
 from bench.ab_plan import Schedule, Side, first_words, next_words, order, schedule, sides
+from bench.ab_resume import taken_up
 from bench.comparing import Options as Comparing
 from bench.comparing import present
 from bench.errors import BenchError
 from bench.launch import detect, environment_variables
 from bench.pairs import Pair
+from bench.plan import STARTUP_SECONDS
 from bench.planning import DEFAULT_FOLDER
 from bench.result import load, new_path
 from bench.worker import host_name
@@ -47,6 +49,8 @@ class Options:
     budget: str | None = None
     label: str = "ab"
     output: Path | None = None
+    resume: tuple[Path, ...] = ()
+    """Both files of an alternation that ended early."""
 
 
 Launch = Callable[[Side, Sequence[str]], Ended]
@@ -66,17 +70,23 @@ def run(options: Options, comparing: Comparing) -> int:
     comparing.gate()
     comparing.settings()
     both = sides((options.a, options.b), (options.a_python, options.b_python), sys.executable)
-    planned = schedule(options.preset, options.pairs, options.budget)
+    planned, before = schedule(options.preset, options.pairs, options.budget), None
+    if options.resume:
+        before = taken_up(options.resume, both)
+        planned = replace(planned, pairs=before.pairs)
     for side in both:
         click.echo(f"{side.name}: {side.setting}; {probe(side)}", err=True)
-    alternation = Alternation(options, both, planned, _files(options, both), start, began=began)
+    files = _files(options, both) if before is None else before.files
+    alternation = Alternation(options, both, planned, files, start, began=began)
+    if before is not None:
+        alternation.id, alternation.first = before.id, before.first
     try:
         alternation.run()
     except KeyboardInterrupt:
-        click.echo(f"interrupted; {alternation.kept()}", err=True)
+        click.echo(f"interrupted; {alternation.kept()}{alternation.remedy()}", err=True)
         return exit_code.INTERRUPTED
     except BenchError:
-        click.echo(alternation.kept(), err=True)
+        click.echo(f"{alternation.kept()}{alternation.remedy()}", err=True)
         raise
     click.echo(f"{alternation.kept()}; compare again: {alternation.command()}", err=True)
     a, b = map(load, alternation.files)
@@ -102,6 +112,8 @@ class Alternation:
     began: float
     now: Callable[[], float] = clock.monotonic_seconds
     id: str = field(default_factory=lambda: secrets.token_hex(8))
+    first: int = 0
+    """The pair to begin with."""
     codes: list[int] = field(default_factory=lambda: [0])
     seconds: list[float] = field(default_factory=list)
     """What each launch took."""
@@ -110,10 +122,12 @@ class Alternation:
         """Raises BenchError where a launch cannot be made, or the sides turn out to have no case in common."""
         most = self.schedule.most_seconds
         length = "as long as they need" if most is None else f"at most {_duration(most)}"
-        click.echo(f"{self.schedule.pairs} pairs of launches in the order a b b a, {length}", err=True)
-        for pair in range(self.schedule.pairs):
-            if pair and not self._has_time():
+        left = self.schedule.pairs - self.first
+        click.echo(f"{left} pairs of launches in the order a b b a, {length}", err=True)
+        for pair in range(self.first, self.schedule.pairs):
+            if self.seconds and not self._has_time():
                 click.echo(f"the budget has no time for another pair: {pair} of {self.schedule.pairs} done", err=True)
+                self._ask_choices()
                 return
             for number in order(pair):
                 self._one(pair, number)
@@ -142,9 +156,27 @@ class Alternation:
         return first_words(given, chosen.suites, side, self.schedule, chosen.label, file, pair)
 
     def _has_time(self) -> bool:
-        """Whether the budget holds another pair like those before."""
+        """Whether the budget holds another pair like those before, and what has to be asked in the end."""
         left = self._budget_left()
-        return left is None or left >= 2 * sum(self.seconds) / len(self.seconds)
+        if left is None:
+            return True
+        asking = len(self._asked()) * (STARTUP_SECONDS + choices.PASS_SECONDS)
+        return left >= 2 * sum(self.seconds) / len(self.seconds) + asking
+
+    def _asked(self) -> list[int]:
+        """Numbers of the sides whose backend is asked, after their last launch, what it chose."""
+        return [n for n, file in enumerate(self.files) if load(file).plan.get("backend") in choices.LOGGED_BACKENDS]
+
+    def _ask_choices(self) -> None:
+        """The pass that the last of the planned launches would have made. It fails nothing."""
+        for number in self._asked():
+            side, file = self.sides[number], self.files[number]
+            click.echo(f"{side.name}: what the backend chose (not timed)", err=True)
+            ended = self.launch(side, next_words(self.schedule.pairs, side, self.options.device, file))
+            if ended.code == exit_code.INTERRUPTED:
+                raise KeyboardInterrupt
+            if ended.code not in (exit_code.OK, exit_code.PARTIAL):
+                click.echo(f"warning: {side.name}: what the backend chose is not known: {_reason(ended)}", err=True)
 
     def _budget_left(self) -> float | None:
         budget = self.schedule.budget_seconds
@@ -171,6 +203,13 @@ class Alternation:
         """What became of the files."""
         there = [str(file) for file in self.files if file.exists()]
         return f"saved: {' and '.join(there)}" if there else "nothing was measured"
+
+    def remedy(self) -> str:
+        """How to go on."""
+        if not all(file.exists() for file in self.files):
+            return ""
+        both = " ".join(f"--resume {shlex.quote(str(file))}" for file in self.files)
+        return f"; go on with the same command and {both}"
 
     def command(self) -> str:
         return shlex.join(["bench", "compare", *map(str, self.files)])

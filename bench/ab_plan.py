@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class Side:
     """Words for `bench run`."""
     device: str | None
     """That of `options`; a run that is taken up again has to be told."""
+    sets: frozenset[str]
+    """Keys of its own --set, which take the place of those that both sides were given."""
     setting: str
     """In words, as one would type it; `unchanged` where nothing was said."""
 
@@ -84,6 +86,7 @@ def side(name: str, texts: Sequence[str], python: str | None, default_python: st
         if variable in variables:
             raise BenchError(f"--{name} {text}: {variable} is set twice on this side; leave one out")
         variables[variable] = value
+    given = _checked_options(name, words)
     said = [*(f"{n}={shlex.quote(v)}" for n, v in variables.items()), *map(shlex.quote, words)]
     if python is not None:
         said.append(f"python {shlex.quote(python)}")
@@ -92,7 +95,8 @@ def side(name: str, texts: Sequence[str], python: str | None, default_python: st
         python=default_python if python is None else found_python(name, python),
         variables=tuple(sorted(variables.items())),
         options=tuple(words),
-        device=_checked_options(name, words).get("device"),
+        device=given.get("device"),
+        sets=frozenset(_key(text) for text in given.get("settings", ())),
         setting=" ".join(said) or UNCHANGED,
     )
 
@@ -236,13 +240,24 @@ def first_words(
     seconds = plan.side_seconds
     return [
         "run",
-        *given,
+        *_without(given, chosen.sets),
         *chosen.options,
         *("--launcher", "local", "--launches", str(plan.pairs), "--label", f"{label}-{chosen.name}"),
         *(() if seconds is None else ("--budget", f"{seconds:.3f}s")),
         *("--one-launch", "0", "--save-as", str(file), "--pair", pair),
         *("--", *suites),
     ]
+
+
+def _key(setting: str) -> str:
+    """Of a --set."""
+    return setting.partition("=")[0].strip()
+
+
+def _without(words: Sequence[str], keys: Collection[str]) -> list[str]:
+    """The words, each an option or its value by turns, without a --set of these keys."""
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return [word for pair in pairs if pair[0] != "--set" or _key(pair[1]) not in keys for word in pair]
 
 
 def next_words(launch: int, chosen: Side, device: str | None, file: Path) -> list[str]:

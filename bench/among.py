@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench import gate, metrics, outliers, sides
-from bench.equals import SOURCES, Member, equals
+from bench import choosing, gate, metrics, outliers, sides
+from bench.equals import BY_TIME, SOURCES, Chosen, Member, equals
 from bench.errors import BenchError
 from bench.frame import Row
 from bench.gate import Ruling
@@ -37,6 +37,8 @@ class Among:
     members: tuple[str, ...]
     outlier: float
     """The share of the siblings' median from which on a distance matters."""
+    metric: str
+    unit: str
     num_cases: int
     """Those that at least two members measured."""
     num_launches: tuple[int, int]
@@ -47,7 +49,7 @@ class Among:
     rows: tuple[Row, ...]
     """One a member and case that stands out, the slow ones first: member, suite, case, variant, metric, value,
     siblings_median, siblings_low, siblings_high, num_siblings, ratio (value / siblings_median), p_value, adjusted_p,
-    verdict (slower | faster)."""
+    verdict (slower | faster), slowdown (ratio - 1, and 1 / ratio - 1 where more is better)."""
     unclear: tuple[Row, ...]
     """The same fields: as far from the siblings, but chance may explain it, or too little is known."""
     undecided: frozenset[Key]
@@ -76,21 +78,29 @@ def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{verdict} in {counts[verdict]}" for verdict in ("slower", "faster") if counts[verdict])
 
 
-def among(results: Sequence[Result], by: str, outlier: float = outliers.OUTLIER, allow_unlike: bool = False) -> Among:
+def among(
+    results: Sequence[Result],
+    by: str,
+    outlier: float = outliers.OUTLIER,
+    allow_unlike: bool = False,
+    chosen: Chosen = BY_TIME,
+) -> Among:
     """Hold every host, or every rank, of the results against the others (`by`: `host` or `rank`).
 
     Raises BenchError for a single member, for members of unlike architecture (unless `allow_unlike`), for files of one
-    member that are no launches of one run, and where no two members have a case in common.
+    member that are no launches of one run, where no two members have a case in common, and for a metric or cases that
+    nobody has.
     """
     if by not in SOURCES:
         raise BenchError(f"--among {by}: there are {', '.join(SOURCES)}")
-    members = SOURCES[by](results, allow_unlike)
+    choosing.refuse_none([record for result in results for record in result.measurements], chosen.where)
+    members = SOURCES[by](results, allow_unlike, chosen)
     if len(members) < 2:
         remedy = {"host": "the files of several hosts, or take --among rank", "rank": "a file of several ranks"}[by]
         raise BenchError(f"--among {by}: there is one {by}, {members[0].name}; name {remedy}")
     if not allow_unlike:
         _refuse_unlike(by, members)
-    return judge(members, by, outlier)
+    return judge(members, by, outlier, metric=choosing.metric(chosen.metric, results))
 
 
 def _refuse_unlike(by: str, members: Sequence[Member]) -> None:
@@ -103,26 +113,37 @@ def _refuse_unlike(by: str, members: Sequence[Member]) -> None:
 
 
 def judge(
-    members: Sequence[Member], by: str, outlier: float = outliers.OUTLIER, only: Collection[str] | None = None
+    members: Sequence[Member],
+    by: str,
+    outlier: float = outliers.OUTLIER,
+    only: Collection[str] | None = None,
+    metric: choosing.Metric | None = None,
 ) -> Among:
-    """Hold the members, or `only` those named, against their siblings. Raises BenchError for no common case."""
-    cases = equals(members)
+    """Hold the members, or `only` those named, against their siblings, by their time unless another metric is named.
+
+    Raises BenchError for no common case.
+    """
+    metric = metric or choosing.metric(metrics.TIME, ())
+    cases = equals(members, metric.better == "lower")
     if only is not None:
         cases = {key: case for key, case in cases.items() if set(only) & set(case.members)}
     if not cases:
-        raise BenchError(f"no two {by}s have measured the same case; measure the same with `bench run --like FILE`")
+        what = "measured the same case" if metric.name == metrics.TIME else f"{metric.name} of the same case"
+        raise BenchError(f"no two {by}s have {what}; measure the same with `bench run --like FILE`")
     found = outliers.judge(list(cases.values()), outlier, only)
     judged = [(key, each) for key, row in zip(cases, found, strict=True) for each in row]
-    rows = [(key, _row(key, each)) for key, each in judged]
+    rows = [(key, _row(key, each, metric)) for key, each in judged]
     beyond = [row for _, row in rows if row["verdict"] in ("slower", "faster")]
     counts = Counter(row["member"] for row in beyond if row["verdict"] == "slower")
-    beyond.sort(key=lambda row: (row["verdict"] != "slower", -counts[row["member"]], row["member"], -row["ratio"]))
+    beyond.sort(key=lambda row: (row["verdict"] != "slower", -counts[row["member"]], row["member"], -row["slowdown"]))
     results = [member.results[0] for member in members]
     sizes = [each.logs.size for case in cases.values() for each in case.members.values()]
     return Among(
         by=by,
         members=tuple(member.name for member in members),
         outlier=outlier,
+        metric=metric.name,
+        unit=metric.unit,
         num_cases=len(cases),
         num_launches=(min(sizes), max(sizes)),
         shared=sides.common_facts(results),
@@ -134,17 +155,19 @@ def judge(
     )
 
 
-def _row(key: Key, judged: outliers.Judged) -> Row:
+def _row(key: Key, judged: outliers.Judged, metric: choosing.Metric) -> Row:
     return {
         "member": judged.member,
         **key._asdict(),
-        "metric": metrics.TIME,
+        "metric": metric.name,
+        "unit": metric.unit,
         "value": judged.value,
         "siblings_median": judged.centre,
         "siblings_low": judged.low,
         "siblings_high": judged.high,
         "num_siblings": judged.num_siblings,
         "ratio": judged.ratio,
+        "slowdown": (judged.ratio if metric.better == "lower" else 1 / judged.ratio) - 1,
         "p_value": judged.p_value,
         "adjusted_p": judged.adjusted_p,
         "verdict": judged.verdict,
@@ -199,9 +222,9 @@ def rule(found: Among, fail_slower: float, min_decided: float = 0.0) -> Ruling:
 
     A case is decided where every member could be judged, and none that is slower by so much is unclear.
     """
-    failing = [row for row in found.rows if row["verdict"] == "slower" and row["ratio"] - 1 > fail_slower]
+    failing = [row for row in found.rows if row["verdict"] == "slower" and row["slowdown"] > fail_slower]
     told = {_case(row) for row in failing}
-    unsure = {_case(row) for row in found.unclear if row["ratio"] - 1 > fail_slower}
+    unsure = {_case(row) for row in found.unclear if row["slowdown"] > fail_slower}
     decided = found.num_cases - len((unsure | {tuple(key) for key in found.undecided}) - told)
     slow = brief(list(dict.fromkeys(str(row["member"]) for row in failing)))
     why = [f"slower than the siblings by more than {show_share(fail_slower)}: {slow}"] if failing else []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from bench import outliers
 from bench.among import Among, brief
+from bench.metrics import TIME
 from bench.table import (
     MISSING,
     Column,
@@ -19,13 +21,13 @@ from bench.table import (
     render,
     show_count,
     show_number,
-    show_seconds,
     show_share,
+    show_value,
     text_column,
 )
 
 _SMALLEST_P = 0.001
-_JSON_FIELDS = ("by", "members", "outlier", "num_cases", "shared", "differences")
+_JSON_FIELDS = ("by", "members", "outlier", "metric", "num_cases", "shared", "differences")
 
 
 def show(found: Among, form: str = "table", colour: bool = False) -> str:
@@ -70,8 +72,8 @@ def outlier_table(found: Among) -> Table:
     columns = (
         text_column("member", found.by),
         Column("case", _case, "left"),
-        column("value", "time", show_seconds),
-        column("siblings_median", "siblings' median", show_seconds),
+        Column("time" if found.metric == TIME else found.metric, partial(_value, "value")),
+        Column("siblings' median", partial(_value, "siblings_median")),
         Column("siblings' range", _range),
         column("ratio", "ratio", lambda value: f"{show_number(value)}x"),
         text_column("verdict"),
@@ -113,7 +115,11 @@ def _case(row: Mapping[str, Any]) -> str:
 
 
 def _range(row: Mapping[str, Any]) -> str:
-    return f"{show_seconds(row['siblings_low'])} to {show_seconds(row['siblings_high'])}"
+    return f"{_value('siblings_low', row)} to {_value('siblings_high', row)}"
+
+
+def _value(key: str, row: Mapping[str, Any]) -> str:
+    return show_value(row[key], row["unit"])
 
 
 def _p_value(p: float | None) -> str:

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from bench import frame, metrics, moderation, sides, statistics, verdict
+from bench import choosing, moderation, sides, statistics, verdict
+from bench.choosing import Metric, Values, Where
 from bench.errors import BenchError
-from bench.frame import Group, Row
+from bench.frame import Row
 from bench.metrics import TIME
 from bench.pairs import are_paired
-from bench.parse import as_size
 from bench.result import Result
 from bench.sides import Side
-from bench.suite import format_param
-
-_Values = dict[int, float]
-"""Launch -> the metric in it."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,7 @@ class Settings:
     """What is compared, and how."""
 
     metrics: tuple[str, ...] = (TIME,)
-    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """`suite`, `op`, `case` or a parameter -> the values of the cases to compare."""
+    where: Where = field(default_factory=dict)
     threshold: float = verdict.THRESHOLD
     allow_unlike: bool = False
     by: str | None = None
@@ -72,13 +67,6 @@ class Comparison:
         return Counter(row["verdict"] for row in self.cases)
 
 
-class _Metric(NamedTuple):
-    name: str
-    unit: str
-    better: str
-    of: Callable[[metrics.CaseView], float | None]
-
-
 def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: Settings | None = None) -> Comparison:
     """Put each of `news` beside `base`, or the values of a parameter within `base` beside each other.
 
@@ -87,7 +75,7 @@ def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: 
     """
     settings = settings or Settings()
     built = _sides([base, *news], settings)
-    wanted = [_metric(name, [result for side in built for result in side.results]) for name in settings.metrics]
+    wanted = [choosing.metric(name, [result for side in built for result in side.results]) for name in settings.metrics]
     first, *others = built
     for side in others:
         _refuse_strangers(first, side)
@@ -114,43 +102,9 @@ def _sides(given: Sequence[Sequence[Result]], settings: Settings) -> list[Side]:
     if settings.by is not None:
         built = sides.by_parameter(built[0], settings.by)
     if settings.where:
-        kept = [sides.only(side, lambda case, group: _fits(group, settings.where)) for side in built]
-        if not any(side.groups for side in kept):
-            raise BenchError(f"--where {_shown(settings.where)}: no case fits; {_what_fits(built, settings.where)}")
-        built = kept
+        choosing.refuse_none([g.leader for side in built for g in side.groups.values()], settings.where)
+        built = [sides.only(side, lambda case, group: choosing.fits(group.leader, settings.where)) for side in built]
     return built
-
-
-def _fits(group: Group, where: Mapping[str, tuple[str, ...]]) -> bool:
-    return all(_is_one_of(_value(group, name), values) for name, values in where.items())
-
-
-def _is_one_of(value: str | None, wanted: Sequence[str]) -> bool:
-    """As written in a case's id, or a size such as 1MiB."""
-    return value is not None and any(text == value or as_size(text) == value for text in wanted)
-
-
-def _value(group: Group, name: str) -> str | None:
-    if name in ("suite", "case"):
-        return str(group.leader[name])
-    params = group.leader["params"]
-    return format_param(params[name]) if name in params else None
-
-
-def _shown(where: Mapping[str, tuple[str, ...]]) -> str:
-    return " --where ".join(f"{name}={','.join(values)}" for name, values in where.items())
-
-
-def _what_fits(built: Sequence[Side], where: Mapping[str, tuple[str, ...]]) -> str:
-    groups = [group for side in built for group in side.groups.values()]
-    for name in where:
-        have = sorted({value for group in groups if (value := _value(group, name)) is not None})
-        if not have:
-            names = sorted({param for group in groups for param in group.leader["params"]} - {"op"})
-            return f"{name} is none of suite, op, case, {', '.join(names)}"
-        if not any(_is_one_of(value, where[name]) for value in have):
-            return f"{name} is one of {', '.join(have[:20])}"
-    return "each of them is there, but not together"
 
 
 def _refuse_strangers(base: Side, new: Side) -> None:
@@ -166,22 +120,6 @@ def _examples(side: Side) -> str:
     return "no case" if first is None else f"{len(side.groups)} such as {first}"
 
 
-def _metric(name: str, results: Sequence[Result]) -> _Metric:
-    """Raises BenchError for a name that no result has, and for a metric of which neither way is better."""
-    own = frame.own_metrics(results)
-    if name in metrics.METRICS:
-        row = metrics.METRICS[name]
-        found = _Metric(name, row.unit, row.better, row.formula)
-    elif name in own:
-        found = _Metric(name, *own[name], lambda view: view.own(name))
-    else:
-        known = [n for n, row in metrics.METRICS.items() if row.better != "neither"]
-        raise BenchError(f"--metric {name}: there are {', '.join([*known, *sorted(set(own) - set(known))])}")
-    if found.better == "neither":
-        raise BenchError(f"--metric {name}: neither more nor less of it is better, so no verdict can be given")
-    return found
-
-
 def _are_pairs(built: Sequence[Side]) -> bool:
     """Whether all sides were measured in alternation with the base: one file each."""
     base, *news = built
@@ -189,13 +127,13 @@ def _are_pairs(built: Sequence[Side]) -> bool:
     return alone and all(are_paired(base.results[0], new.results[0]) for new in news)
 
 
-def _judged(built: Sequence[Side], wanted: Sequence[_Metric], threshold: float, paired: bool) -> list[Row]:
+def _judged(built: Sequence[Side], wanted: Sequence[Metric], threshold: float, paired: bool) -> list[Row]:
     """All cases, metrics and new sides are judged together: the false discoveries are controlled over all of them."""
     base, *news = built
     rows: list[Row] = []
     launches: list[verdict.Launches] = []
     for metric in wanted:
-        values = [{case: _values(group, metric) for case, group in side.groups.items()} for side in built]
+        values = [{case: choosing.values(group, metric) for case, group in side.groups.items()} for side in built]
         for new, of_new in zip(news, values[1:], strict=True):
             for case, one in values[0].items():
                 held = _in_pairs(one, of_new.get(case, {})) if paired else (one, of_new.get(case, {}))
@@ -215,25 +153,13 @@ def _judged(built: Sequence[Side], wanted: Sequence[_Metric], threshold: float, 
     return [row | one | two | found for row, one, two, found in zip(rows, base_rows, new_rows, judged, strict=True)]
 
 
-def _values(group: Group, metric: _Metric) -> _Values:
-    """Launch -> the metric in it; a value that is not above 0 has no logarithm and is left out."""
-    if metric.name == TIME:
-        view = group.view
-        found = [(launch.launch, launch.medians.get(view.main)) for launch in view.launches]
-    else:
-        found = [(each.leader["launch"], metric.of(each.view)) for each in frame.per_launch(group)]
-    if len({launch for launch, _ in found}) < len(found):  # several files may each have a launch 0
-        found = [(index, value) for index, (_, value) in enumerate(found)]
-    return {launch: value for launch, value in found if value is not None and value > 0}
-
-
-def _in_pairs(one: _Values, two: _Values) -> tuple[_Values, _Values]:
+def _in_pairs(one: Values, two: Values) -> tuple[Values, Values]:
     """What both have, in one order."""
     common = [launch for launch in one if launch in two]
     return {launch: one[launch] for launch in common}, {launch: two[launch] for launch in common}
 
 
-def _row(suite: str, case: str, metric: _Metric, new: Side) -> Row:
+def _row(suite: str, case: str, metric: Metric, new: Side) -> Row:
     return {
         "suite": suite,
         "case": case,

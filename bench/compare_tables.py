@@ -21,9 +21,9 @@ from bench.table import (
     json_text,
     render,
     show_number,
-    show_seconds,
     show_share,
     show_text,
+    show_value,
     text_column,
 )
 
@@ -172,11 +172,7 @@ def _cells_of(row: Row) -> dict[str, str]:
 
 
 def _value(row: Row, side: str) -> str:
-    if row["unit"] == "s":
-        return show_seconds(row[side])
-    if row["unit"] == "share":
-        return f"{100 * row[side]:.1f}%"
-    return f"{show_number(row[side])} {row['unit']}".strip()
+    return show_value(row[side], row["unit"])
 
 
 def _spread(row: Row, side: str) -> str:

@@ -12,6 +12,7 @@ import click
 
 from bench import among, among_tables, compare_tables, exit_code, github
 from bench.compare import Settings, compare
+from bench.equals import Chosen
 from bench.errors import BenchError
 from bench.gate import Gate, Ruling, rule
 from bench.launch import environment_variables
@@ -92,15 +93,18 @@ def present_among(results: Sequence[Result], by: str, outlier: str | None, optio
     _refuse_useless(by, options)
     gate = options.gate()
     share = OUTLIER if outlier is None else parse_share("--outlier", outlier)
-    found = among.among(results, by, share, options.allow_unlike)
+    settings = options.settings()
+    if len(settings.metrics) > 1:
+        raise BenchError(f"--among {by} with --metric {', '.join(settings.metrics)}: name one of them")
+    chosen = Chosen(settings.metrics[0], settings.where)
+    found = among.among(results, by, share, options.allow_unlike, chosen)
     ruling = None if gate.fail_slower is None else among.rule(found, gate.fail_slower, gate.min_decided)
     click.echo(among_tables.show(found, options.form, wants_colour(sys.stdout, environment_variables())), nl=False)
     return _say(ruling, options.form)
 
 
 _OF_SIDES = {
-    "fail_missing": "--fail-missing", "threshold": "--threshold", "metrics": "--metric", "where": "--where",
-    "sort": "--sort", "everything": "--all",
+    "fail_missing": "--fail-missing", "threshold": "--threshold", "sort": "--sort", "everything": "--all",
 }  # fmt: skip
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from bench import frame, metrics, sides, statistics
+from bench import choosing, frame, metrics, sides, statistics
 from bench.errors import BenchError
 from bench.headers import REMOVED
 from bench.outliers import Equals, Launches
@@ -41,6 +41,18 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What the equals are held against each other by."""
+
+    metric: str = metrics.TIME
+    where: choosing.Where = field(default_factory=dict)
+    """The cases; empty: all."""
+
+
+BY_TIME = Chosen()
+
+
+@dataclass(frozen=True)
 class Member:
     """One of the equals."""
 
@@ -54,10 +66,11 @@ class Member:
     """Also of the cases in which it measured nothing."""
 
 
-def hosts(results: Sequence[Result], allow_unlike: bool = False) -> list[Member]:
+def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen = BY_TIME) -> list[Member]:
     """A member a host: its files are its launches. The file of a job on several hosts makes one member of them all.
 
-    Raises BenchError where the files of a host are no launches of one run, unless `allow_unlike`.
+    Raises BenchError where the files of a host are no launches of one run, unless `allow_unlike`, and for a metric
+    that nobody has.
     """
     files: dict[str, list[Result]] = {}
     for result in results:
@@ -65,7 +78,8 @@ def hosts(results: Sequence[Result], allow_unlike: bool = False) -> list[Member]
     if not allow_unlike:
         for own in files.values():
             sides.refuse_unlike(own)
-    return [_host(name, tuple(own)) for name, own in files.items()]
+    metric = choosing.metric(chosen.metric, results)
+    return [_host(name, tuple(own), metric, chosen.where) for name, own in files.items()]
 
 
 def host_name(result: Result) -> str:
@@ -76,13 +90,16 @@ def host_name(result: Result) -> str:
     return ", ".join(names) if names and not hidden else result.path.name
 
 
-def _host(name: str, results: tuple[Result, ...]) -> Member:
+def _host(name: str, results: tuple[Result, ...], metric: choosing.Metric, where: choosing.Where) -> Member:
     launches, status = {}, {}
     for case, group in frame.groups(results).items():
+        if not choosing.fits(group.leader, where):
+            continue
         key = Key(group.leader["suite"], case, None)
         status[key] = group.status
-        values = [value for value in group.view.medians if value > 0]
+        values = list(choosing.values(group, metric).values())
         if values:
+            # Of a rate, a constant over the time, the logarithm is as uncertain as that of the time.
             launches[key] = Launches(np.log(values), within(group.view.interval) if len(values) == 1 else None)
     return Member(name, results[0].architecture, results, None, launches, status)
 
@@ -94,12 +111,17 @@ def within(interval: statistics.Interval | None) -> float | None:
     return math.log(interval.high / interval.low) / (2 * _SIGMAS)
 
 
-def ranks(results: Sequence[Result], allow_unlike: bool = False) -> list[Member]:
+def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen = BY_TIME) -> list[Member]:
     """A member a rank of one file, or of several that are launches of one run, by its own work.
 
     Raises BenchError where the files are no launches of one run (other numbers of ranks always, the rest unless
-    `allow_unlike`), and where they have no work that a rank does on its own.
+    `allow_unlike`), where they have no work that a rank does on its own, and for any other metric than time.
     """
+    if chosen.metric != metrics.TIME:
+        raise BenchError(
+            f"--among rank with --metric {chosen.metric}: ranks are held against each other by the time of their own "
+            f"work, {metrics.TIME}; of the same work, rates stand in the inverse ratio"
+        )
     if not allow_unlike:
         sides.refuse_unlike(results)
     devices = results[0].rank_devices()
@@ -109,7 +131,7 @@ def ranks(results: Sequence[Result], allow_unlike: bool = False) -> list[Member]
                 f"--among rank: {results[0].path} has {len(devices)} ranks, {other.path} {len(other.rank_devices())}; "
                 "name launches of one run"
             )
-    times, status = _rank_launches(results, len(devices))
+    times, status = _rank_launches(results, len(devices), chosen.where)
     if not any(times):
         raise BenchError(
             "--among rank: no case has work that a rank does on its own (variants compute_only, one_device or alone_0, "
@@ -133,12 +155,16 @@ class _Time(NamedTuple):
     within: float | None
 
 
-def _rank_launches(results: Sequence[Result], num_ranks: int) -> tuple[list[dict[Key, list[_Time]]], dict[Key, str]]:
+def _rank_launches(
+    results: Sequence[Result], num_ranks: int, where: choosing.Where
+) -> tuple[list[dict[Key, list[_Time]]], dict[Key, str]]:
     """Of every rank what it took in each launch of its own work, and how each such work went."""
     times: list[dict[Key, list[_Time]]] = [{} for _ in range(num_ranks)]
     status: dict[Key, str] = {}
     for result in results:
         for record in result.latest():
+            if not choosing.fits(record, where):
+                continue
             for variant, row in own_work(record):
                 key = Key(record["suite"], record["case"], variant)
                 status[key] = "ok"
@@ -194,14 +220,16 @@ def _rank_time(samples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> _Time |
     return _Time(math.log(middle), within(statistics.median_interval(samples))) if middle > 0 else None
 
 
-def equals(members: Sequence[Member]) -> dict[Key, Equals]:
+def equals(members: Sequence[Member], lower_is_better: bool = True) -> dict[Key, Equals]:
     """The cases that at least two of the members measured, each with those that did."""
     found: dict[Key, dict[str, Launches]] = {}
     for member in members:
         for key, launches in member.launches.items():
             found.setdefault(key, {})[member.name] = launches
     return {
-        key: Equals(launches, kind=f"{key.suite}/{key.variant}") for key, launches in found.items() if len(launches) > 1
+        key: Equals(launches, f"{key.suite}/{key.variant}", lower_is_better)
+        for key, launches in found.items()
+        if len(launches) > 1
     }
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -144,7 +144,8 @@ class Supervisor:
     """When the run began, for its budget."""
     startup_seconds: float = STARTUP_SECONDS
     only_launch: int | None = None
-    """Do just this launch of the plan, and take its share of the budget; None: all that is left."""
+    """Do just this launch of the plan, and take its share of the budget; None: all that is left. The number of launches
+    itself: none of them, only the pass of `bench.choices`."""
     generation: int = 0
     hard_ends: int = 0
     logged_backends: frozenset[str] = choices.LOGGED_BACKENDS
@@ -159,7 +160,7 @@ class Supervisor:
         store = tcp_store("127.0.0.1", 0, hosts=True, timeout_seconds=60.0)
         environ = os.environ | {"OMP_NUM_THREADS": str(self.plan.threads_per_rank or 1)}
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            for launch in range(self.plan.launches) if self.only_launch is None else (self.only_launch,):
+            for launch in self._launches():
                 while pending := self.recorder.pending(launch):
                     calls = self.recorder.calls(launch)
                     session = Session(
@@ -185,6 +186,11 @@ class Supervisor:
             click.echo(f"warning: {warning}", err=True)
         return code
 
+    def _launches(self) -> Sequence[int]:
+        if self.only_launch is None:
+            return range(self.plan.launches)
+        return [self.only_launch] if self.only_launch < self.plan.launches else []
+
     def _seconds_left(self, launch: int) -> float | None:
         """An equal share for every launch that is left, its start included."""
         left = self._budget_left()
@@ -203,14 +209,15 @@ class Supervisor:
 
     @property
     def _hears_choices(self) -> bool:
-        is_last = self.only_launch in (None, self.plan.launches - 1)
+        is_last = self.only_launch is None or self.only_launch >= self.plan.launches - 1
         return is_last and self.plan.backend in self.logged_backends
 
     def _hear_choices(self, store: HostedStore, folder: Path, environ: Mapping[str, str]) -> str | None:
         """The untimed pass of `bench.choices`. It never fails a run: returns what a warning has to say, if anything."""
         recorder = self.recorder
         pending = tuple((index, 0) for index, case in enumerate(self.plan.cases) if case.id in recorder.unheard)
-        if not self._hears_choices or not pending or not recorder.has_header:
+        is_alone = not self._launches()
+        if not self._hears_choices or not pending or not (recorder.has_header or is_alone):
             return None
         left = self._budget_left()
         if left is not None and left <= self.startup_seconds:

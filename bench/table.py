@@ -108,6 +108,13 @@ def show_seconds(value: float | None) -> str:
     return "0 s" if value == 0 else f"{show_number(value * 1e9)} ns"
 
 
+def show_value(value: float, unit: str) -> str:
+    """A metric's value with its unit."""
+    if unit == "s":
+        return show_seconds(value)
+    return f"{100 * value:.1f}%" if unit == "share" else f"{show_number(value)} {unit}".strip()
+
+
 def show_percent(value: float | None) -> str:
     """A share of one in percent; the sign is in the column's head."""
     return MISSING if value is None else f"{100 * value:.1f}"

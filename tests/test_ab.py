@@ -16,7 +16,8 @@ import pytest
 from bench import exit_code
 from bench.ab import Alternation, Options
 from bench.ab_launch import Ended, probe
-from bench.ab_plan import Schedule, Side, order, schedule, side, sides
+from bench.ab_plan import Schedule, Side, first_words, order, schedule, side, sides
+from bench.ab_resume import TakenUp, taken_up
 from bench.errors import BenchError
 from bench.pairs import Pair, are_paired, pair_of, parse
 from bench.planning import Options as RunOptions
@@ -192,13 +193,14 @@ class Fake:
         self.ends, self.seconds = ends, seconds
         self.files = (folder / "a.jsonl", folder / "b.jsonl")
         self.cases = {"a": "sum/one", "b": "sum/one"}
+        self.plan: dict[str, str] = {}
 
     def __call__(self, which: Side, words: Sequence[str]) -> Ended:
         self.said.append(list(words))
         self.sides.append(which.name)
         self.time += self.seconds
         if "--save-as" in words:
-            plan = {"cases": [{"id": self.cases[which.name]}]}
+            plan = {"cases": [{"id": self.cases[which.name]}]} | self.plan
             save(Path(words[words.index("--save-as") + 1]), header(plan=plan), measurement("sum/one"))
         return self.ends(len(self.said))
 
@@ -241,6 +243,62 @@ def test_it_stops_where_the_budget_has_no_time_for_another_pair(
     fake.alternation(Schedule(4, 11.0, 100.0)).run()
     assert "".join(fake.sides) == "abbaab"
     assert "no time for another pair: 3 of 4 done" in capsys.readouterr().err
+
+
+def test_nccl_is_asked_what_it_chose_also_where_the_budget_ends_it_early(tmp_path: Path) -> None:
+    fake = Fake(tmp_path, seconds=15.0)
+    fake.plan = {"backend": "nccl"}
+    # Three pairs take 90 s; 16 s are kept for asking both sides.
+    fake.alternation(Schedule(4, 11.0, 110.0)).run()
+    assert "".join(fake.sides) == "abbaabab"
+    assert [shlex.join(words[3:5]) for words in fake.said[-2:]] == ["--one-launch 4"] * 2
+
+
+def half_done(fake: Fake, num_launches: int, **changes: str) -> tuple[Path, Path]:
+    """Files of an alternation that had begun so many launches of a, and one less of b."""
+    for side_name, path in zip("ab", fake.files, strict=True):
+        setting = {"a": "unchanged", "b": "X=1 --device cpu"}[side_name]
+        pair = {"id": "0123abcd", "side": side_name, "setting": setting} | changes
+        plan = {"cases": [{"id": "sum/one"}], "launches": 4, "options": {"pair": pair}}
+        count = num_launches - (side_name == "b")
+        save(path, header(plan=plan), *(measurement("sum/one") | {"launch": launch} for launch in range(count)))
+    return fake.files
+
+
+def test_an_interrupted_alternation_goes_on_with_the_next_whole_pair(tmp_path: Path) -> None:
+    fake = Fake(tmp_path)
+    both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable)
+    before = taken_up(half_done(fake, 3)[::-1], both)  # in either order
+    assert before == TakenUp(fake.files, "0123abcd", pairs=4, first=3)
+    alternation = fake.alternation(Schedule(before.pairs, None, None))
+    alternation.first = before.first
+    alternation.run()
+    assert [shlex.join(words[:5]) for words in fake.said] == [
+        f"run --resume {path} --one-launch 3" for path in (fake.files[1], fake.files[0])
+    ]
+    assert f"--resume {fake.files[0]} --resume {fake.files[1]}" in alternation.remedy()
+
+
+def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path) -> None:
+    fake = Fake(tmp_path)
+    a, b = half_done(fake, 1)
+    both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable)
+    others = sides(((), ("X=2",)), (None, None), sys.executable)
+    with pytest.raises(BenchError, match="files of both sides"):
+        taken_up([a], both)
+    with pytest.raises(BenchError, match="not the two sides"):
+        taken_up([a, a], both)
+    with pytest.raises(BenchError, match="side b was 'X=1 --device cpu' and is now 'X=2'"):
+        taken_up([a, b], others)
+    with pytest.raises(BenchError, match="no file of `bench ab`"):
+        taken_up([a, save(tmp_path / "c.jsonl", header(), measurement("sum/one"))], both)
+
+
+def test_a_side_s_own_setting_takes_the_place_of_a_common_one() -> None:
+    own = side_of("--set num_bytes=4MiB")
+    given = ["--preset", "smoke", "--set", "num_bytes=1MiB", "--set", "op=all_reduce"]
+    words = first_words(given, (), own, Schedule(2, None, None), "try", Path("b.jsonl"), "{}")
+    assert shlex.join(words).startswith("run --preset smoke --set op=all_reduce --set num_bytes=4MiB --launcher")
 
 
 def test_a_failed_case_goes_on_and_a_mistake_ends_it(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bench.plan import PRESETS
 PASSED_ON = ("ranks", "device", "backend", "settings", "cases", "precision", "visits", "seed", "timeout")
 """Options of `bench run` that both sides get as they are."""
 _OWN = (
-    "a", "b", "a_python", "b_python", "suites", "preset", "pairs", "budget", "label", "output",
+    "a", "b", "a_python", "b_python", "suites", "preset", "pairs", "budget", "label", "output", "resume",
 )  # fmt: skip
 _OPTIONS = {param.name: param for param in run_command.params if param.name in PASSED_ON}
 
@@ -46,13 +46,22 @@ _OPTIONS = {param.name: param for param in run_command.params if param.name in P
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder of the two result files [default: results]."
 )
+@click.option(
+    "--resume",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Go on where an alternation was interrupted: the same --a and --b again, and both files, each with --resume. "
+    "A pair that was cut short is not made whole.",
+)
 @comparing
 def command(**said: Any) -> int:
     """Measure SUITEs on two sides in turn, a b b a, and compare them launch by launch: is B faster or slower than A?
 
     A side is what is set on it: variables, options of `bench run`, another interpreter (both sides run this source of
-    bench; what is not set is alike). Comparing within pairs holds on a machine whose speed wanders. The gate and the
-    formats are those of `bench compare`; two ordinary result files come out.
+    bench; what is not set is alike; a side's own --set KEY takes the place of a common one). Comparing within pairs
+    holds on a machine whose speed wanders. The gate and the formats are those of `bench compare`; two ordinary result
+    files come out.
 
     \b
     Examples:
