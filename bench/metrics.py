@@ -8,7 +8,7 @@ in a sample. Of several launches it is the median of the launches' medians.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -31,6 +31,8 @@ CEILING_SUITE, CEILING_OP = "compute", "matmul"
 LINK_SUITE, LINK_CEILING = "point_to_point", "link_ceiling_gb_per_s"
 LINK = "link"
 """Key of the ceiling that collectives are held against, beside those of types."""
+FEW_SAMPLES = 500
+"""Up to so many of a launch, its median is faster had by hand than by numpy."""
 MIN_BEYOND = 3
 """Samples beyond a quantile of the tail, without which it is chance."""
 
@@ -51,17 +53,58 @@ class Ceiling(NamedTuple):
     case: str
 
 
+class Variant(NamedTuple):
+    """Samples as a file has them; times are over the ranks, sample by sample."""
+
+    slow: Sequence[Sequence[float]]
+    """[rank][sample] whose maximum over the ranks is the time; one row where a file keeps only that."""
+    fast: Sequence[Sequence[float]]
+    """The same for the minimum."""
+    scale: float
+    """What a sample is divided by to give the seconds of one call."""
+    over_ranks: bool
+    """Whether there are no rows of single ranks, so that the fastest is not known."""
+
+    def slowest(self) -> NDArray[np.float64]:
+        return np.asarray(self.slow, dtype=float).max(axis=0) / self.scale
+
+    def fastest(self) -> NDArray[np.float64]:
+        return np.asarray(self.fast, dtype=float).min(axis=0) / self.scale
+
+    def median(self) -> float:
+        """Of the slowest. By hand for few samples, where making an array of them takes the most time."""
+        if len(self.slow) * len(self.slow[0]) > FEW_SAMPLES:
+            return statistics.median(self.slowest())
+        ordered = sorted(self.slow[0] if len(self.slow) == 1 else map(max, *self.slow))
+        middle = len(ordered) // 2
+        if len(ordered) % 2:
+            return ordered[middle] / self.scale
+        return (ordered[middle - 1] / self.scale + ordered[middle] / self.scale) / 2
+
+
 @dataclass(frozen=True)
 class LaunchTimes:
-    """Seconds of one call in one launch, variant -> [sample]; over the ranks the slowest and the fastest."""
+    """Seconds of one call in one launch; over the ranks the slowest and the fastest.
+
+    Read when they are asked for: a comparison of thousands of cases needs the medians alone.
+    """
 
     launch: int
-    slowest: Mapping[str, NDArray[np.float64]]
-    fastest: Mapping[str, NDArray[np.float64]]
+    variants: Mapping[str, Variant]
+
+    @cached_property
+    def slowest(self) -> dict[str, NDArray[np.float64]]:
+        """Variant -> [sample]."""
+        return {name: variant.slowest() for name, variant in self.variants.items()}
+
+    @cached_property
+    def fastest(self) -> dict[str, NDArray[np.float64]]:
+        """Variant -> [sample]; without variants that have no rows of single ranks."""
+        return {name: variant.fastest() for name, variant in self.variants.items() if not variant.over_ranks}
 
     @cached_property
     def medians(self) -> dict[str, float]:
-        return {name: statistics.median(times) for name, times in self.slowest.items() if times.size}
+        return {name: variant.median() for name, variant in self.variants.items()}
 
 
 @dataclass(frozen=True)
@@ -273,21 +316,18 @@ def values(view: CaseView) -> dict[str, float | None]:
 
 def launch_times(record: Record) -> LaunchTimes:
     """Times of a measurement that `bench.result.load` accepted; a variant without a sample is left out."""
-    slowest, fastest = {}, {}
+    found = {}
     for name, variant in record["variants"].items():
+        scale, over_ranks = 1e9 * variant["calls"], is_over_ranks(record, variant)
         rows = variant.get("nanoseconds")
         if rows is None:
-            high, low = (np.asarray(variant["per_iteration"][key], dtype=float) for key in ("max", "min"))
+            kept = variant["per_iteration"]
+            read = Variant([kept["max"]], [kept["min"]], scale, over_ranks)
         else:
-            matrix = np.asarray(rows, dtype=float)
-            if not matrix.size:
-                continue
-            high, low = matrix.max(axis=0), matrix.min(axis=0)
-        scale = 1e9 * variant["calls"]
-        slowest[name] = high / scale
-        if not is_over_ranks(record, variant):
-            fastest[name] = low / scale
-    return LaunchTimes(record["launch"], slowest, fastest)
+            read = Variant(rows, rows, scale, over_ranks)
+        if read.slow and len(read.slow[0]):
+            found[name] = read
+    return LaunchTimes(record["launch"], found)
 
 
 def rank_times(variant: Record) -> list[tuple[int, tuple[float, float, float]]]:

@@ -102,11 +102,12 @@ def test_show_gives_the_times_that_the_raw_samples_hold(capsys: pytest.CaptureFi
         assert row["seconds_median"] == pytest.approx(np.median(medians), rel=1e-12)
         assert (row["num_samples"], row["num_ranks"], row["num_launches"]) == (slowest.size, 2, 2)
         assert (row["seconds_min"], row["seconds_max"]) == pytest.approx((slowest.min(), slowest.max()), rel=1e-12)
-        # Between two launches: t with one degree of freedom, on logarithms.
+        # Between two launches: t with one degree of freedom, on logarithms; wider where like cases vary more.
         centre, half = np.mean(np.log(medians)), T_OF_ONE_DEGREE * np.std(np.log(medians), ddof=1) / math.sqrt(2)
         assert row["interval"] == "between_launches"
-        ends = (math.exp(centre - half), math.exp(centre + half))
-        assert (row["seconds_low"], row["seconds_high"]) == pytest.approx(ends, rel=1e-6)
+        low, high = (math.log(row[f"seconds_{end}"]) - centre for end in ("low", "high"))
+        assert high == pytest.approx(-low, rel=1e-6)
+        assert high >= half * (1 - 1e-6)
 
 
 def test_show_gives_the_speeds_that_follow(capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +197,9 @@ def test_a_torn_file_keeps_all_but_what_it_was_writing(tmp_path: Path, capsys: p
     assert found[case]["seconds_median"] == pytest.approx(launch_median(raw_launches(case)[0], "full"), rel=1e-12)
     assert found[case]["interval"] == "within_launch"
     for other in set(found) - {case}:
-        assert found[other] | {"file": ""} == whole[other] | {"file": ""}
+        # The interval is no narrower than the like cases suggest, of which the torn file has one less.
+        own = {"file": "", "seconds_low": None, "seconds_high": None}
+        assert found[other] | own == whole[other] | own
     assert call(["show", str(path), "--status"]) == 3
     assert "no end was written" in capsys.readouterr().out
 
