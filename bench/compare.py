@@ -175,16 +175,16 @@ def _estimates(name: str, kinds: Sequence[str], cases: Sequence[Sequence[float]]
     found = [statistics.centre_and_squares(logs) for logs in cases]
     degrees = [len(logs) - 1 for logs in cases]
     own = [squares / free if free else math.nan for (_, squares), free in zip(found, degrees, strict=True)]
-    raised = moderation.moderate_by_kind(kinds, own, degrees).variances.tolist()
+    raised = (column.tolist() for column in moderation.moderate_by_kind(kinds, own, degrees))
     rows = []
-    for (centre, _), free, variance in zip(found, degrees, raised, strict=True):
-        half = statistics.log_half_width(variance, free + 1) if free else None
+    for (centre, _), logs, variance, free in zip(found, cases, *raised, strict=True):
+        half = statistics.log_half_width(variance, free, len(logs)) if free else None
         rows.append(
             {
                 name: math.exp(centre),
                 f"{name}_low": None if half is None else math.exp(centre - half),
                 f"{name}_high": None if half is None else math.exp(centre + half),
-                f"{name}_launches": free + 1,
+                f"{name}_launches": len(logs),
             }
         )
     return rows

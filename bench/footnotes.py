@@ -149,7 +149,7 @@ def common(rows: Sequence[Row]) -> list[str]:
     if any(row.get("interval") == "between_launches" for row in rows):
         notes.append(
             "The interval is between launches: t on the logarithms of the launch medians, which are taken to vary no "
-            "less than those of like cases suggest; unknown: its ends are "
+            "less than those of like cases suggest, and runs by more than their launches; unknown: its ends are "
             f"more than {USELESS_RATIO}x apart, since the launches disagree. More launches narrow it."
         )
     sources = dict.fromkeys(row["ceiling_source"] for row in rows if row.get("ceiling_source"))

@@ -84,18 +84,18 @@ def groups(results: Sequence[Result]) -> dict[str, Group]:
     peak = _peaks(results)
     # All views share these; they are known once all of them are there.
     ceilings: dict[str, metrics.Ceiling] = {}
-    variances: dict[str, float] = {}
+    spreads: dict[str, tuple[float, float]] = {}
     found = {
-        case: Group(tuple(rows), _view(rows, peak, ceilings, partial(variances.get, case, 0.0)))
+        case: Group(tuple(rows), _view(rows, peak, ceilings, partial(spreads.get, case)))
         for case, rows in records.items()
     }
     ceilings |= metrics.ceilings({case: group.view for case, group in found.items()})
-    variances |= _least_variances(found)
+    spreads |= _spreads(found)
     return found
 
 
-def _least_variances(found: Mapping[str, Group]) -> dict[str, float]:
-    """Case -> the variance between its launches, raised towards those of the suite's cases."""
+def _spreads(found: Mapping[str, Group]) -> dict[str, tuple[float, float]]:
+    """Case -> the variance between its launches, raised towards those of the suite's cases, and degrees of freedom."""
     several = {case: group for case, group in found.items() if len(group.view.launches) > 1}
     logs = [[math.log(value) for value in group.view.medians if value > 0] for group in several.values()]
     kinds = [group.leader["suite"] for group in several.values()]
@@ -104,8 +104,8 @@ def _least_variances(found: Mapping[str, Group]) -> dict[str, float]:
         statistics.centre_and_squares(values)[1] / free if free else math.nan
         for values, free in zip(logs, degrees, strict=True)
     ]
-    raised = moderation.moderate_by_kind(kinds, own, degrees).variances.tolist()
-    return {case: variance for case, variance in zip(several, raised, strict=True) if variance > 0}
+    raised = (column.tolist() for column in moderation.moderate_by_kind(kinds, own, degrees))
+    return {case: (variance, free) for case, variance, free in zip(several, *raised, strict=True) if free > 0}
 
 
 def launch_groups(result: Result) -> list[Group]:
@@ -116,7 +116,7 @@ def launch_groups(result: Result) -> list[Group]:
 def per_launch(group: Group) -> list[Group]:
     """Every launch of a case as a group of its own, held against the same ceilings and peaks."""
     view = group.view
-    shared = (view.peak_flops, view.ceilings, view.least_variance)
+    shared = (view.peak_flops, view.ceilings, view.spread)
     return [Group((record,), _view([record], *shared)) for record in group.records]
 
 
@@ -124,7 +124,7 @@ def _view(
     records: Sequence[Record],
     peak: Callable[[str], float | None],
     ceilings: Mapping[str, metrics.Ceiling],
-    least_variance: Callable[[], float],
+    spread: Callable[[], tuple[float, float] | None],
 ) -> metrics.CaseView:
     status = worst_status(record["status"] for record in records)
     measured = [r for r in records if r["status"] == status == "ok" and r["variants"]]
@@ -141,7 +141,7 @@ def _view(
         derived=derived,
         ceilings=ceilings,
         peak_flops=peak,
-        least_variance=least_variance,
+        spread=spread,
     )
 
 

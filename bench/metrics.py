@@ -41,8 +41,8 @@ def _no_peak(_: str) -> float | None:
     return None
 
 
-def _no_variance() -> float:
-    return 0.0
+def _no_spread() -> None:
+    return None
 
 
 class Ceiling(NamedTuple):
@@ -120,8 +120,9 @@ class CaseView:
     """The suite's own metrics: the known values, one a launch."""
     ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
     """Type -> what the devices sustained; LINK -> what pairs of ranks did."""
-    least_variance: Callable[[], float] = _no_variance
-    """Of the logarithm of a launch's median, as far as the like cases of the file tell."""
+    spread: Callable[[], tuple[float, float] | None] = _no_spread
+    """Variance of the logarithm of a launch's median, and its degrees of freedom, as the like cases of the file tell;
+    None: they do not."""
     peak_flops: Callable[[str], float | None] = _no_peak
     """Type -> sum over the ranks of the peak dense FLOP/s."""
 
@@ -145,10 +146,10 @@ class CaseView:
         """95%: of the median within the only launch, or between launches (t, logarithms of their medians).
 
         Three launches that happen to agree do not make a case sure: their variance is taken to be no less than what
-        like cases suggest (`bench.moderation`).
+        like cases suggest (`bench.moderation`), and runs to differ by more than their launches.
         """
         if len(self.medians) > 1:
-            return statistics.log_t_interval(self.medians, least_variance=self.least_variance())
+            return statistics.log_t_interval(self.medians, spread=self.spread())
         return statistics.median_interval(self.all_seconds) if self.medians else None
 
     @property

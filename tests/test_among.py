@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bench import among, among_tables, share
+from bench.equals import Chosen
 from bench.errors import BenchError
 from bench.result import Record, Result, load
 from tests.results import GPU, MILLISECOND, header, measurement, not_ok, save
@@ -236,6 +237,39 @@ def test_the_gate(tmp_path: Path) -> None:
     assert ruling.line == "Gate: FAILED; decided 2 of 2 cases; slower than the siblings by more than 5%: node3"
     passed = among.rule(found, 0.6)
     assert (passed.line, passed.exit_code) == ("Gate: passed; decided 2 of 2 cases", 0)
+
+
+def test_a_rate_of_some_cases(tmp_path: Path) -> None:
+    results = []
+    for number in range(NUM_HOSTS):
+        value = 1000 * (1 + 0.002 * number) * (1.5 if number == 3 else 1.0)
+        lines = [measurement(case, times(value), bytes=10**6) for case in (A, B)]
+        results.append(load(save(tmp_path / f"node{number}.jsonl", head(f"node{number}"), *lines)))
+    found = among.among(results, "host", chosen=Chosen("algbw_gb_per_s", {"op": ("all_reduce",)}))
+    (row,) = found.rows
+    assert (row["member"], row["case"], row["verdict"], row["unit"]) == ("node3", B, "slower", "GB/s")
+    assert row["ratio"] == pytest.approx(1 / 1.5, rel=0.02)  # less of it is slower
+    assert row["slowdown"] == pytest.approx(0.5, rel=0.02)
+    assert among.rule(found, 0.4).exit_code == 1
+    assert among.rule(found, 0.6).exit_code == 0
+    text = among_tables.show(found)
+    assert "algbw_gb_per_s" in text
+    assert "0.661 GB/s" in text
+    assert json.loads(among_tables.show(found, "json"))["metric"] == "algbw_gb_per_s"
+
+
+@pytest.mark.parametrize(
+    ("by", "chosen", "said"),
+    [
+        ("host", Chosen(where={"op": ("all_gather",)}), "op is one of all_reduce, matmul"),
+        ("host", Chosen("speed"), "--metric speed: there are seconds_median"),
+        ("host", Chosen("mfu"), "no two hosts have mfu of the same case"),
+        ("rank", Chosen("mfu"), "time of their own work"),
+    ],
+)
+def test_a_metric_or_cases_that_nobody_has_are_refused(tmp_path: Path, by: str, chosen: Chosen, said: str) -> None:
+    with pytest.raises(BenchError, match=said):
+        among.among(fleet(tmp_path, {}, num_hosts=2), by, chosen=chosen)
 
 
 def test_a_fast_host_passes_and_too_few_hosts_decide_nothing(tmp_path: Path) -> None:

@@ -102,6 +102,17 @@ class _Stub:
         self.plan = plan
 
 
+def test_the_pass_can_be_made_alone_for_an_alternation_that_stopped_early(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    plan = replace(chatty_plan("ring"), launches=2)
+    assert supervised(path, plan, only_launch=0, logged_backends=frozenset({"gloo"})) == 0
+    assert load(path).choices == ()
+    assert supervised(path, plan, load(path), only_launch=2, logged_backends=frozenset({"gloo"})) == 0
+    result = load(path)
+    assert [record["nccl"] for record in result.choices] == [[RING]]
+    assert {record["launch"] for record in result.measurements} == {0}
+
+
 def test_a_budget_keeps_time_for_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "monotonic_seconds", lambda: 10.0)
     recorder: Any = _Stub(a_plan(2, backend="gloo", budget_seconds=101.5, launches=2))

@@ -63,7 +63,9 @@ def test_both_values_the_change_its_interval_and_a_verdict(base: Path, new: Path
     assert case["change_high"] == pytest.approx(1.5 * math.exp(half) - 1, rel=1e-6)
     assert (case["verdict"], case["base_launches"], case["new_launches"]) == ("slower", 3, 3)
     # 95% of one side alone: t of 2 degrees.
-    assert case["base_high"] == pytest.approx(case["base"] * math.exp(4.3026527 * spread / math.sqrt(3)), rel=1e-6)
+    assert case["base_high"] == pytest.approx(
+        case["base"] * math.exp(4.3026527 * spread * math.sqrt(1 / 3 + 0.4)), rel=1e-6
+    )
 
 
 def test_nothing_is_dropped(base: Path, new: Path) -> None:
@@ -138,7 +140,7 @@ def test_files_of_one_side_count_as_launches(tmp_path: Path, base: Path) -> None
         saved(tmp_path / "runs" / f"{n}", header(label="runs"), measurement(A, [[n * MS] * 10]))
     [case] = compared(base, tmp_path / "runs").cases
     assert (case["new"], case["new_launches"]) == (pytest.approx(0.002), 3)
-    assert case["new_high"] == pytest.approx(0.002 * 2 ** (4.302653 / 3**0.5), rel=1e-6)
+    assert case["new_high"] == pytest.approx(0.002 * 2 ** (4.302653 * (1 / 3 + 0.4) ** 0.5), rel=1e-6)
 
 
 @pytest.mark.parametrize(

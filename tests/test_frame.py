@@ -47,6 +47,26 @@ def test_a_case_is_one_plain_object_with_the_promised_keys_first(path: Path) -> 
     assert second["seconds_median"] is None
 
 
+def test_an_interval_is_no_narrower_than_like_cases_suggest(tmp_path: Path) -> None:
+    """Nine cases of one suite: eight whose launches differ by about 10%, and one whose three happen to be equal."""
+    cases = [f"collective/all_reduce[num_bytes={n}]" for n in range(9)]
+    spread = [(0, 0, 0), *[(-10 - n, 0, 10 + n) for n in range(8)]]
+    records = [
+        measurement(case, [[MS + MS * percent // 100] * 3], launch)
+        for case, percents in zip(cases, spread, strict=True)
+        for launch, percent in enumerate(percents)
+    ]
+    equal, *others = frame.case_rows([load(save(tmp_path / "a.jsonl", *records))])
+    assert equal["seconds_low"] == pytest.approx(equal["seconds_high"])  # too coarse a clock says nothing
+    records[2] = measurement(cases[0], [[MS + MS // 1000] * 3], 2)
+    close, *others = frame.case_rows([load(save(tmp_path / "b.jsonl", *records))])
+    narrowest = min(row["seconds_high"] / row["seconds_low"] for row in others)
+    assert 1.2 < close["seconds_high"] / close["seconds_low"] <= narrowest * 1.01
+    # Few like cases suggest nothing: t on its own three medians.
+    alone = frame.case_rows([load(save(tmp_path / "c.jsonl", *records[:3]))])[0]
+    assert alone["seconds_high"] / alone["seconds_low"] < 1.01
+
+
 def test_case_level(path: Path) -> None:
     table = bench.load(path)
     assert list(table["case"]) == [A, B]

@@ -135,7 +135,7 @@ def test_the_interval_is_within_one_launch_and_between_several(tmp_path: Path) -
     many = row(tmp_path / "b", *(measurement(CASE, [[n * MS] * 3], launch) for launch, n in enumerate((1, 2, 4))))
     assert many["interval"] == "between_launches"
     assert many["seconds_median"] == pytest.approx(0.002)
-    factor = 2 ** (4.302653 / 3**0.5)
+    factor = 2 ** (4.302653 * (1 / 3 + 0.4) ** 0.5)
     assert (many["seconds_low"], many["seconds_high"]) == pytest.approx((0.002 / factor, 0.002 * factor), rel=1e-6)
     assert many["num_samples"] == 9
 

@@ -81,11 +81,16 @@ def test_equal_samples_have_no_width() -> None:
 
 
 def test_log_t_interval_by_hand() -> None:
-    # Logarithms to base 2 are 0, 1, 2: mean 1, s 1, t(2) = 4.302653, so 2^(1 +- 4.302653 / sqrt(3)).
+    # Logarithms to base 2 are 0, 1, 2: mean 1, s 1, t(2) = 4.302653, so 2^(1 +- 4.302653 sqrt(1 / 3 + 0.4)).
     interval = stats.log_t_interval([1.0, 2.0, 4.0])
     assert interval is not None
-    half = 4.302653 / math.sqrt(3)
+    assert stats.BETWEEN_RUNS == 0.4
+    half = 4.302653 * math.sqrt(1 / 3 + 0.4)
     assert interval == pytest.approx((2 ** (1 - half), 2 ** (1 + half)), rel=1e-6)
+    # A spread that is known from elsewhere: normal, with a variance of 4 (in logarithms to base 2).
+    half = 1.959964 * math.sqrt(4 * (1 / 3 + 0.4))
+    known = stats.log_t_interval([1.0, 2.0, 4.0], spread=(4 * math.log(2) ** 2, math.inf))
+    assert known == pytest.approx((2 ** (1 - half), 2 ** (1 + half)), rel=1e-6)
     assert stats.log_t_interval([1.0]) is None
     assert stats.log_t_interval([1.0, 0.0]) is None
 
