@@ -23,7 +23,7 @@ BETWEEN_RUNS = 0.4
 """Variance between runs of unchanged code, beyond what their launches explain, over that between the launches of a run.
 
 Launches of a run lie within minutes, and see no slower drift. Measured, not known: 0.1 to 0.5 for four kinds of work on
-one machine; with it an interval held the median of other runs in 95.6% of cases, and without it in 89% (results/evidence).
+one machine; with it an interval held the median of other runs in 95.6% of cases, without it in 89% (results/evidence).
 Where runs do not drift the interval is wider than it need be."""
 
 
