@@ -1,8 +1,9 @@
 """What the verdicts are worth: false alarms, power and coverage, all from one and the same data.
 
-    python scripts/evidence/analyse.py FOLDER > results/evidence/README.md
+    python scripts/evidence/analyse.py results/evidence/data/xeon > results/evidence/xeon.md
 
-FOLDER holds the runs that `collect.py` made, each of three launches. Every figure comes from the product's own code:
+The folder holds the runs that `collect.py` made, each of three launches. Runs that did not have the machine to themselves,
+by what they recorded of other processes and the hypervisor, are counted and left out. Every figure comes from the product's own code:
 the runs are handed to `bench.compare` and `bench.frame` as they are, or, where a slow-down is to be found, with a
 slower piece in the place of the plain one. For contrast: pytest-benchmark's rule and pyperf's test on the same.
 """
@@ -15,6 +16,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +29,41 @@ from bench.gate import Gate, rule
 from bench.metrics import CaseView
 from bench.result import Result, load_many
 from bench.statistics import median
+from bench.visits import is_disturbed
 
 LEVELS = (3, 5, 10, 20)
 PAIRS = (3, 5, 10)
 STEADY = 0.03
 """Standard deviation of the logarithms of launch medians, below which launches agree."""
 LONG_SECONDS = 1e-3
+MOST_DISTURBED = 0.5
+NEAR_SECONDS = 60.0
+"""Launches that began within so many seconds make a pair, as those of `bench ab` do."""
 GATE = Gate(fail_slower=0.05, allow_unlike=True)
 
 
 def main(folder: Path) -> None:
     """Print the document."""
-    runs = [result for result in load_many(folder) if result.end is not None and result.end["status"] == "complete"]
-    runs.sort(key=lambda result: str(result.header["started"]))
+    whole = [result for result in load_many(folder) if result.end is not None and result.end["status"] == "complete"]
+    runs = sorted(filter(was_alone, whole), key=lambda result: str(result.header["started"]))
     spread = spreads(runs)
-    for part in (about(runs, spread), false_alarms(runs), power_of_compare(runs, spread), power_of_ab(runs, spread)):
+    for part in (
+        about(runs, spread, len(whole) - len(runs)),
+        false_alarms(runs),
+        power_of_compare(runs, spread),
+        power_of_ab(runs, spread),
+    ):
         click.echo(part)
     click.echo(coverage(runs))
 
 
-def about(runs: Sequence[Result], spread: dict[str, tuple[float, float]]) -> str:
+def was_alone(run: Result) -> bool:
+    """Whether others had the cores in no more than a few of its visits; nothing else of it is looked at."""
+    disturbed = [is_disturbed(record) for record in run.measurements]
+    return sum(disturbed) <= MOST_DISTURBED * len(disturbed)
+
+
+def about(runs: Sequence[Result], spread: dict[str, tuple[float, float]], num_left_out: int) -> str:
     """What was measured, and how well launches agree."""
     first, last = runs[0], runs[-1]
     rows = [
@@ -60,7 +77,13 @@ def about(runs: Sequence[Result], spread: dict[str, tuple[float, float]]) -> str
         f"all, on {first.architecture}, {first.plan['backend']}, torch {first.environment['versions']['torch']}, from "
         f"{str(first.header['started'])[:16]} to {str(last.header['started'])[11:16]} UTC. Each launch measures four "
         "pieces of the built-in suites in three visits, plain and followed by a busy loop of 3, 5, 10 and 20% of its "
-        "own time, in the timed part of every rank. This page is what `scripts/evidence/analyse.py` printed.",
+        "own time, in the timed part of every rank. This page is what `scripts/evidence/analyse.py` printed."
+        + (
+            f" {num_left_out} further runs are left out: others had the cores in over {MOST_DISTURBED:.0%} of their "
+            "visits, so that they are no measurement of this machine."
+            if num_left_out
+            else ""
+        ),
         "",
         _table(["case", "median", "launches differ by (sd of logs)", "over 1 ms and within 3%"], rows),
     ])  # fmt: skip
@@ -214,10 +237,28 @@ def power_of_compare(runs: Sequence[Result], spread: dict[str, tuple[float, floa
 
 
 def windows(runs: Sequence[Result], num_pairs: int) -> Iterator[list[tuple[Result, int]]]:
-    """Consecutive launches, enough for so many pairs; each window begins at another run."""
-    launches = [(run, launch) for run in runs for launch in sorted({r["launch"] for r in run.measurements})]
-    for start in range(0, len(launches) - 2 * num_pairs + 1, 3):
-        yield launches[start : start + 2 * num_pairs]
+    """So many pairs of consecutive launches; each window begins at another pair."""
+    pairs = near_pairs(runs)
+    for start in range(len(pairs) - num_pairs + 1):
+        yield [launch for pair in pairs[start : start + num_pairs] for launch in pair]
+
+
+def near_pairs(runs: Sequence[Result]) -> list[list[tuple[Result, int]]]:
+    """Launches two by two, each once, as they followed each other without a long break."""
+    launches = sorted(
+        (min(datetime.fromisoformat(r["started"]) for r in run.measurements if r["launch"] == launch), number, launch)
+        for number, run in enumerate(runs)
+        for launch in {record["launch"] for record in run.measurements}
+    )
+    pairs: list[list[tuple[Result, int]]] = []
+    while len(launches) > 1:
+        (first, *one), (second, *two), *rest = launches
+        if (second - first).total_seconds() <= NEAR_SECONDS:
+            pairs.append([(runs[number], launch) for number, launch in (one, two)])
+            launches = rest
+        else:
+            launches = launches[1:]
+    return pairs
 
 
 def ab_sides(window: Sequence[tuple[Result, int]], percent: int, side: int) -> Result:
