@@ -2,10 +2,11 @@
 
     python scripts/evidence/analyse.py results/evidence/data/xeon > results/evidence/xeon.md
 
-The folder holds the runs that `collect.py` made, each of three launches. Runs that did not have the machine to themselves,
-by what they recorded of other processes and the hypervisor, are counted and left out. Every figure comes from the product's own code:
-the runs are handed to `bench.compare` and `bench.frame` as they are, or, where a slow-down is to be found, with a
-slower piece in the place of the plain one. For contrast: pytest-benchmark's rule and pyperf's test on the same.
+The folder holds the runs that `collect.py` made, each of three launches. Runs that did not have the machine to
+themselves, by what they recorded of other processes and the hypervisor, are counted and left out. Every figure comes
+from the product's own code: the runs are handed to `bench.compare` and `bench.frame` as they are, or, where a slow-down
+is to be found, with a slower piece in the place of the plain one. For contrast: pytest-benchmark's rule and pyperf's
+test on the same.
 """
 
 from __future__ import annotations
