@@ -82,9 +82,11 @@ def fit_prior(variances: ArrayLike, degrees: ArrayLike) -> Prior:
     own, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
     if own.size < MIN_CASES:
         return NO_PRIOR
-    logs = np.log(own) - np.array([digamma(d / 2) - math.log(d / 2) for d in free])
+    several, which = np.unique(free, return_inverse=True)  # thousands of cases have as many launches each
+    logs = np.log(own) - np.array([digamma(d / 2) - math.log(d / 2) for d in several.tolist()])[which]
     centre = float(logs.mean())
-    beyond = float(logs.var(ddof=1)) - float(np.mean([trigamma(d / 2) for d in free]))
+    chance = np.array([trigamma(d / 2) for d in several.tolist()])[which]
+    beyond = float(logs.var(ddof=1)) - float(chance.mean())
     pooled = float(free.sum())
     if beyond <= 0:  # they differ by no more than chance makes equal variances differ
         return Prior(math.exp(centre), math.inf, pooled)

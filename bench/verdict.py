@@ -63,9 +63,11 @@ class _Estimate(NamedTuple):
     scale: float
     """What the variance of one launch is multiplied with to give that of the shift."""
 
-    def half(self, confidence: float = statistics.CONFIDENCE) -> float:
-        """Half of the interval of the shift."""
-        return statistics.t_quantile(0.5 + confidence / 2, self.degrees) * math.sqrt(self.variance * self.scale)
+    def half(self) -> float:
+        """Half of the 95% interval of the shift."""
+        return statistics.t_quantile(0.5 + statistics.CONFIDENCE / 2, self.degrees) * math.sqrt(
+            self.variance * self.scale
+        )
 
     def p_value(self) -> float | None:
         """Two-sided, of no change; None without degrees of freedom."""
@@ -159,11 +161,12 @@ def launches_needed(
 
     Settled: an interval within the threshold, or one that excludes no change.
     """
-    distance = abs(estimate.shift)
+    distance, one = abs(estimate.shift), math.sqrt(estimate.variance)
+    share = 0.5 + confidence / 2
     size = 1
     while (size := max(size + 1, size * 21 // 20)) <= MOST_LAUNCHES:
         degrees, scale = (size - 1, 1 / size) if paired else (2 * size - 2, 2 / size)
-        half = estimate._replace(degrees=max(degrees, estimate.degrees), scale=scale).half(confidence)
+        half = statistics.t_quantile(share, max(degrees, estimate.degrees)) * one * math.sqrt(scale)
         inside = math.exp(distance + half) - 1 <= threshold and 1 - math.exp(-distance - half) <= threshold
         if inside or half < distance:
             return size
