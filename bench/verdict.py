@@ -8,6 +8,7 @@ and false discoveries are controlled over all cases that are judged together. A 
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -163,11 +164,13 @@ def launches_needed(
     """
     distance, one = abs(estimate.shift), math.sqrt(estimate.variance)
     share = 0.5 + confidence / 2
-    size = 1
-    while (size := max(size + 1, size * 21 // 20)) <= MOST_LAUNCHES:
+
+    def settles(size: int) -> bool:
         degrees, scale = (size - 1, 1 / size) if paired else (2 * size - 2, 2 / size)
         half = statistics.t_quantile(share, max(degrees, estimate.degrees)) * one * math.sqrt(scale)
-        inside = math.exp(distance + half) - 1 <= threshold and 1 - math.exp(-distance - half) <= threshold
-        if inside or half < distance:
-            return size
-    return None
+        inside = _change(distance + half) <= threshold and -_change(-distance - half) <= threshold
+        return inside or half < distance
+
+    # More launches only ever narrow the interval.
+    found = bisect.bisect_left(range(2, MOST_LAUNCHES + 1), True, key=settles) + 2
+    return found if found <= MOST_LAUNCHES else None

@@ -67,11 +67,13 @@ def merge(visits: Sequence[Record]) -> Record:
     Has `visit_samples`, the number of samples of each of the visits, in place of `visit`.
     """
     if len(visits) == 1:  # most files have thousands of these
-        alone = {name: value for name, value in visits[0].items() if name != "visit"}
+        alone = dict(visits[0])
+        alone.pop("visit", None)
         count = num_samples(alone)
         if alone.get("stop"):  # older files do not say how many
             alone["stop"] = alone["stop"] | {"samples": count}
-        return alone | {"visit_samples": [count]}
+        alone["visit_samples"] = [count]
+        return alone
     status = worst_status(visit["status"] for visit in visits)
     worst = next(visit for visit in visits if visit["status"] == status)
     usable = [visit for visit in visits if visit["status"] == "ok" and visit["variants"]]
