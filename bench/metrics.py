@@ -66,16 +66,18 @@ class Variant(NamedTuple):
     """Whether there are no rows of single ranks, so that the fastest is not known."""
 
     def slowest(self) -> NDArray[np.float64]:
-        return np.asarray(self.slow, dtype=float).max(axis=0) / self.scale
+        found: NDArray[np.float64] = np.asarray(self.slow, dtype=float).max(axis=0) / self.scale
+        return found
 
     def fastest(self) -> NDArray[np.float64]:
-        return np.asarray(self.fast, dtype=float).min(axis=0) / self.scale
+        found: NDArray[np.float64] = np.asarray(self.fast, dtype=float).min(axis=0) / self.scale
+        return found
 
     def median(self) -> float:
         """Of the slowest. By hand for few samples, where making an array of them takes the most time."""
         if len(self.slow) * len(self.slow[0]) > FEW_SAMPLES:
             return statistics.median(self.slowest())
-        ordered = sorted(self.slow[0] if len(self.slow) == 1 else map(max, *self.slow))
+        ordered: list[float] = sorted(self.slow[0] if len(self.slow) == 1 else map(max, *self.slow))
         middle = len(ordered) // 2
         if len(ordered) % 2:
             return ordered[middle] / self.scale
