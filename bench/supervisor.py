@@ -216,8 +216,10 @@ class Supervisor:
         """The untimed pass of `bench.choices`. It never fails a run: returns what a warning has to say, if anything."""
         recorder = self.recorder
         pending = tuple((index, 0) for index, case in enumerate(self.plan.cases) if case.id in recorder.unheard)
-        is_alone = not self._launches()
-        if not self._hears_choices or not pending or not (recorder.has_header or is_alone):
+        if not self._launches():
+            # Nothing is measured: the file is not taken up again, and the pass has settings of its own.
+            recorder.has_header = True
+        if not self._hears_choices or not pending or not recorder.has_header:
             return None
         left = self._budget_left()
         if left is not None and left <= self.startup_seconds:

@@ -132,7 +132,8 @@ def false_alarms(runs: Sequence[Result]) -> str:
         ["`bench compare`, all other pairs of runs", *_shares(far)],
     ]
     pairs = [(ab_sides(window, 0, 0), ab_sides(window, 0, 1)) for window in windows(runs, 10)]
-    rows.append(["`bench ab`, 10 pairs, both sides unchanged", *_shares([compare([a], [[b]]) for a, b in pairs])])
+    if pairs:
+        rows.append(["`bench ab`, 10 pairs, both sides unchanged", *_shares([compare([a], [[b]]) for a, b in pairs])])
     for name, alarm in CONTRAST.items():
         flags = [alarm(one, two) for one, two in neighbours(runs)]
         hits, total = sum(sum(each) for each in flags), sum(len(each) for each in flags)
