@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
-from bench import verdict
+from bench import sparks, verdict
 from bench.compare import Comparison
 from bench.frame import Row
 from bench.metrics import TIME
@@ -48,6 +48,7 @@ def show(
     everything: bool = False,
     sort: str = "verdict",
     gate: str | None = None,
+    width: int | None = None,
 ) -> str:
     """A comparison in a format: JSON is one object, CSV the cases alone; both have all cases.
 
@@ -59,9 +60,9 @@ def show(
         return csv_text(rows)
     if output == "json":
         return json_text(as_object(comparison, rows) | {"gate": gate})
-    found = tables(comparison, everything, sort)
+    found = tables(comparison, everything, sort, narrow=output == "table" and width is not None)
     if output == "table":
-        return render(found, "table", colour)
+        return render(found, "table", colour, width)
     return _fitting(found)
 
 
@@ -82,15 +83,20 @@ def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def tables(comparison: Comparison, everything: bool = False, sort: str = "verdict") -> list[Table]:
-    """What is shared, what differs, the cases (those that are not `same`, or all), and what cannot be compared."""
+def tables(
+    comparison: Comparison, everything: bool = False, sort: str = "verdict", narrow: bool = False
+) -> list[Table]:
+    """What is shared, what differs, the cases (those that are not `same`, or all), and what cannot be compared.
+
+    `narrow`: sides are called base and new in the heads, and their names stand below.
+    """
     rows = sorted(comparison.cases, key=SORTS[sort])
     shared = tuple(f"{name}: {brief_text(value)}" for name, value in comparison.shared.items() if value is not None)
     found = [Table("Shared by all", (), (), shared or ("nothing",))]
     if comparison.differences:
         values = [_value_of(index, side) for index, side in enumerate(comparison.sides)]
         found.append(Table("Differences", (text_column("field"), *values), comparison.differences))
-    found.append(_cases(comparison, rows, everything))
+    found.append(_cases(comparison, rows, everything, narrow))
     listed = (
         ("Only on the base", comparison.only_base, ("name", "not on")),
         ("Only on the new side", comparison.only_new, ("name", "only on")),
@@ -108,9 +114,9 @@ def _value_of(index: int, side: Side) -> Column:
     return Column(side.name, lambda row: brief_text(row["values"][index]), "left")
 
 
-def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool) -> Table:
+def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow: bool) -> Table:
     """A row a case and metric, with the columns of every side."""
-    base, *news = comparison.sides
+    news = comparison.sides[1:]
     found: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         found.setdefault((row["case"], row["metric"]), {})[row["name"]] = row
@@ -120,22 +126,43 @@ def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool) -> Tab
     columns = [text_column("case")]
     if {row["metric"] for row in rows} - {TIME}:
         columns.append(text_column("metric"))
-    columns += [column("base", base.name, show_text), column("base_spread", "±", show_text)]
-    for new in news:
-        columns += [Column(_head(key, new), partial(_cell, name=new.name, key=key)) for key in _NEW_CELLS]
+    heads = _heads(comparison, narrow)
+    columns += [column("base", heads[0], show_text, weight=2), column("base_spread", "±", show_text, weight=5)]
+    for new, name in zip(news, heads[1:], strict=True):
+        columns += [
+            Column(head or name, partial(_cell, name=new.name, key=key), _ALIGN.get(key, "right"), weight)
+            for key, (head, weight) in _NEW_CELLS.items()
+            if key != ("verdict" if narrow else "brief")
+        ]
     if notes:
         columns.append(text_column("marks", "notes"))
     numbered = tuple(f"[{number}] {note}" for note, number in notes.items())
     closing = _closing(comparison, len(found) - len(shown))
+    if narrow:
+        called = zip(heads, (side.name for side in comparison.sides), strict=True)
+        closing = [", ".join(f"{head}: {show_text(name)}" for head, name in called), *closing]
     return Table(_title(comparison), tuple(columns), table_rows, (*numbered, *closing))
 
 
-_NEW_CELLS = {"new": None, "new_spread": "±", "change": "change", "interval": "95% interval", "verdict": "verdict"}
-"""Cell -> head; None: the side's own name."""
+_NEW_CELLS: dict[str, tuple[str | None, float]] = {
+    "new": (None, 2),
+    "new_spread": ("±", 5),
+    "change": ("change", 1),
+    "bar": ("less|more", 4),
+    "interval": ("95% interval", 3),
+    "verdict": ("verdict", 0),
+    "brief": ("verdict", 0),
+}
+"""Cell -> head (None: the side's own name), and how soon it gives way where there is no room: on all sides at once."""
+_ALIGN: dict[str, Literal["left", "right"]] = {"bar": "left"}
 
 
-def _head(key: str, side: Side) -> str:
-    return _NEW_CELLS[key] or side.name
+def _heads(comparison: Comparison, narrow: bool) -> list[str]:
+    """What sides are called in the heads: by name, or shortly where there is little room."""
+    names = [side.name for side in comparison.sides]
+    if not narrow:
+        return names
+    return ["base", *(["new"] if len(names) == 2 else [f"new {number}" for number in range(1, len(names))])]
 
 
 def _cell(row: Mapping[str, Any], name: str, key: str) -> str:
@@ -166,8 +193,10 @@ def _cells_of(row: Row) -> dict[str, str]:
         "new": _value(row, "new"),
         "new_spread": _spread(row, "new"),
         "change": show_change(row["change"]),
+        "bar": sparks.bar(row["change"]) if row["change"] is not None else MISSING,
         "interval": show_interval(row),
         "verdict": show_verdict(row),
+        "brief": show_verdict(row).replace(" launches)", ")"),
     }
 
 

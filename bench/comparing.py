@@ -14,6 +14,7 @@ from bench import among, among_tables, compare_tables, exit_code, github
 from bench.compare import Settings, compare
 from bench.equals import Chosen
 from bench.errors import BenchError
+from bench.fitting import WIDTH
 from bench.gate import Gate, Ruling, rule
 from bench.launch import environment_variables
 from bench.metrics import TIME
@@ -40,6 +41,7 @@ class Options:
     sort: str = "verdict"
     everything: bool = False
     allow_unlike: bool = False
+    wide: bool = False
 
     def gate(self) -> Gate:
         return Gate(
@@ -78,7 +80,8 @@ def present(base: Sequence[Result], news: Sequence[Sequence[Result]], options: O
     ruling = rule(comparison, gate)
     colour = wants_colour(sys.stdout, environment_variables())
     line = None if ruling is None else ruling.line
-    text = compare_tables.show(comparison, options.form, colour, options.everything, options.sort, line)
+    width = None if options.wide else WIDTH
+    text = compare_tables.show(comparison, options.form, colour, options.everything, options.sort, line, width)
     if options.form == "github":
         summary = environment_variables().get(github.SUMMARY_VARIABLE)
         if summary:

@@ -12,8 +12,7 @@ from typing import Any
 
 from bench import metrics, statistics
 from bench.result import Record, Result
-from bench.suite import COMMUNICATION, Span
-from bench.table import Column, Table, column, csv_text, json_text, render, show_count, show_seconds, text_column
+from bench.table import Column, Span   Column, Table, column, csv_text, from bench.suite import COMMUNICATION, json_text, render, show_count, show_seconds, show_text, text_column
 
 Row = dict[str, Any]
 
@@ -25,7 +24,7 @@ NOTES = (
 )
 
 
-def text(results: Sequence[Result], output: str = "table", colour: bool = False) -> str:
+def text(results: Sequence[Result], output: str = "table", colour: bool = False, width: int | None = None) -> str:
     """The ranks of some results in a format, ready to print. JSON is an array of one object a case and rank."""
     rows = rank_rows(results)
     if output == "json":
@@ -36,7 +35,7 @@ def text(results: Sequence[Result], output: str = "table", colour: bool = False)
     for row in rows:
         by_file.setdefault(row["file"], []).append(row)
     tables = [_table(file, own) for file, own in by_file.items()] or [Table("No rank was timed", (), ())]
-    return render(tables, output, colour)
+    return render(tables, output, colour, width)
 
 
 def rank_rows(results: Sequence[Result]) -> list[Row]:
@@ -129,11 +128,11 @@ def _over_launches(launches: Sequence[Mapping[int, float]], rank: int) -> float 
 COLUMNS: tuple[Column, ...] = (
     text_column("case"),
     column("rank", "rank", show_count),
-    text_column("host"),
-    text_column("device"),
+    column("host", "host", show_text, "left", weight=2),
+    column("device", "device", show_text, "left", weight=3),
     column("seconds_median", "median", show_seconds),
     column("own_seconds_median", "own work", show_seconds),
-    text_column("own_work", "from"),
+    column("own_work", "from", show_text, "left", weight=1),
 )
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bench import choices, exit_code, footnotes, frame, metrics
+from bench import choices, exit_code, footnotes, frame, metrics, sparks
 from bench.case_tables import case_tables
 from bench.frame import Row
 from bench.record_check import STATUSES
@@ -46,12 +46,17 @@ _HEADS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "idle_share": ("idle %", show_percent),
 }
 """Metric -> (head with the unit, how it is written), in the order of the columns."""
+_MAIN = ("busbw_gb_per_s", "tflop_per_s", "tokens_per_s")
+"""What a suite is about: kept before the other rates where there is no room for all."""
 _SHOW_UNIT: dict[str, Callable[[Any], str]] = {"share": show_percent, "s": show_seconds}
 _UNIT_IN_HEAD = {"share": "%", "s": ""}
 
 
-def tables(results: Sequence[Result], output: str = "table", colour: bool = False) -> str:
-    """All of some results in a format, ready to print. JSON is an array of one object a case and file."""
+def tables(results: Sequence[Result], output: str = "table", colour: bool = False, width: int | None = None) -> str:
+    """All of some results in a format, ready to print. JSON is an array of one object a case and file.
+
+    With `width` a terminal's tables fit it: parameters that all cases of a suite share stand once below its table.
+    """
     rows = frame.case_rows(results)
     if output == "json":
         return json_text(rows)
@@ -60,9 +65,15 @@ def tables(results: Sequence[Result], output: str = "table", colour: bool = Fals
     parts: list[Table] = []
     for result in results:
         own = [row for row in rows if row["file"] == str(result.path)]
-        parts += [_facts(result), *suite_tables(own, frame.own_metrics([result])), *case_tables(result)]
-        parts += _not_measured(result)
-    return render(parts, output, colour)
+        narrow = output == "table" and width is not None
+        parts += [_facts(result), *suite_tables(own, frame.own_metrics([result]), narrow, _shapes(result))]
+        parts += [*case_tables(result), *_not_measured(result)]
+    return render(parts, output, colour, width)
+
+
+def _shapes(result: Result) -> dict[str, str | None]:
+    """Case -> the shape of its samples."""
+    return {case: sparks.shape(group.view.all_seconds) for case, group in frame.groups([result]).items()}
 
 
 def verdict(result: Result) -> str:
@@ -119,8 +130,16 @@ def _imported(result: Result) -> list[str]:
     ]
 
 
-def suite_tables(rows: Iterable[Row], own: OwnMetrics | None = None) -> list[Table]:
-    """A table for each suite with what was measured, and one of what was not, with the reasons."""
+def suite_tables(
+    rows: Iterable[Row],
+    own: OwnMetrics | None = None,
+    narrow: bool = False,
+    shapes: Mapping[str, str | None] | None = None,
+) -> list[Table]:
+    """A table for each suite with what was measured, and one of what was not, with the reasons.
+
+    `narrow`: what all cases of a suite share stands once. `shapes`: case -> a small picture of its samples.
+    """
     by_suite: dict[str, list[Row]] = {}
     not_ok: list[Row] = []
     for row in rows:
@@ -128,31 +147,66 @@ def suite_tables(rows: Iterable[Row], own: OwnMetrics | None = None) -> list[Tab
             by_suite.setdefault(row["suite"], []).append(row)
         else:
             not_ok.append(row)
-    found = [_suite_table(suite, of_suite, own or {}) for suite, of_suite in by_suite.items()]
+    found = [_suite_table(suite, of_suite, own or {}, narrow, shapes or {}) for suite, of_suite in by_suite.items()]
     return [*found, _no_speed(not_ok)] if not_ok else found
 
 
-def _suite_table(suite: str, rows: Sequence[Row], own: OwnMetrics) -> Table:
+def _suite_table(
+    suite: str, rows: Sequence[Row], own: OwnMetrics, narrow: bool, shapes: Mapping[str, str | None]
+) -> Table:
     marks, notes = footnotes.numbered(rows)
     marked = tuple(row | {"marks": ",".join(map(str, numbers))} for row, numbers in zip(rows, marks, strict=True))
-    columns = [c for c in _columns(own) if any(c.show(row) != MISSING for row in marked)]
-    return Table(suite, tuple(columns), marked, (*notes, *footnotes.common(rows)))
+    shared = _shared_params(rows) if narrow else {}
+    columns = [c for c in _columns(own, shared, shapes, narrow) if any(c.show(row) != MISSING for row in marked)]
+    said = [f"in all: {', '.join(shared)}"] if shared else []
+    return Table(suite, tuple(columns), marked, (*said, *notes, *footnotes.common(rows)))
 
 
-def _columns(own: OwnMetrics) -> list[Column]:
+def _shared_params(rows: Sequence[Row]) -> dict[str, None]:
+    """`name=value` of the parameters that stand in every case's id, in their order."""
+    ids = [_params_of(row["case"]) for row in rows]
+    return dict.fromkeys(pair for pair in ids[0] if all(pair in other for other in ids)) if len(ids) > 1 else {}
+
+
+def _params_of(case: str) -> list[str]:
+    return [pair for pair in case.partition("[")[2].removesuffix("]").split(",") if pair]
+
+
+def _name(row: Mapping[str, Any], shared: Mapping[str, None]) -> str:
+    """The case without its suite and what all share."""
+    name = str(row["case"]).removeprefix(f"{row['suite']}/")
+    if not shared:
+        return show_text(name)
+    own = [pair for pair in _params_of(name) if pair not in shared]
+    head = name.partition("[")[0]
+    return show_text(f"{head}[{','.join(own)}]" if own else head)
+
+
+# How soon a column gives way where there is no room (see bench.fitting): the larger, the sooner.
+_SPREAD, _RATES, _OWN, _SHAPE, _SAMPLES, _TAIL, _INTERVAL = 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0
+
+
+def _columns(
+    own: OwnMetrics, shared: Mapping[str, None], shapes: Mapping[str, str | None], narrow: bool
+) -> list[Column]:
     columns = [
-        Column("case", lambda row: show_text(row["case"].removeprefix(f"{row['suite']}/")), "left"),
+        Column("case", lambda row: _name(row, shared), "left"),
         column("seconds_median", "median", show_seconds),
-        Column("95% interval", _show_interval),
-        column("seconds_p95", "p95", show_seconds),
-        column("seconds_p99", "p99", show_seconds),
-        column("num_samples", "samples", lambda value: f"{value:,}" if value else MISSING),
+        *([Column("±", _show_spread, weight=_SPREAD)] if narrow else []),
+        Column("95% interval", _show_interval, weight=_INTERVAL),
+        column("seconds_p95", "p95", show_seconds, weight=_TAIL),
+        column("seconds_p99", "p99", show_seconds, weight=_TAIL),
+        column("num_samples", "samples", lambda value: f"{value:,}" if value else MISSING, weight=_SAMPLES),
+        Column("shape", lambda row: shapes.get(row["case"]) or MISSING, "left", _SHAPE),
     ]
-    columns += [column(name, head, show) for name, (head, show) in _HEADS.items()]
-    columns.append(Column("NCCL", lambda row: show_text(choices.shown(row)), "left"))
-    for name, (unit, _) in own.items():
+    for number, (name, (head, show)) in enumerate(_HEADS.items()):
+        weight = _RATES - (0.5 if name in _MAIN else 0.0) + number / 100
+        columns.append(column(name, head, show, weight=weight))
+    columns.append(Column("NCCL", lambda row: show_text(choices.shown(row)), "left", _OWN))
+    for number, (name, (unit, _)) in enumerate(own.items()):
         if name not in metrics.METRICS:
-            columns.append(column(name, _own_head(name, unit), _SHOW_UNIT.get(unit, show_number)))
+            show, weight = _SHOW_UNIT.get(unit, show_number), _OWN + number / 100
+            columns.append(column(name, _own_head(name, unit), show, weight=weight))
     return [*columns, text_column("marks", "notes")]
 
 
@@ -170,6 +224,15 @@ def _show_interval(row: Mapping[str, Any]) -> str:
         return MISSING
     # Few launches far apart give ends that are right and tell nothing: nanoseconds to days.
     return "unknown" if high > footnotes.USELESS_RATIO * low else f"{show_seconds(low)} to {show_seconds(high)}"
+
+
+def _show_spread(row: Mapping[str, Any]) -> str:
+    """The farther end of the 95% interval, as a share of the median."""
+    low, middle, high = row.get("seconds_low"), row.get("seconds_median"), row.get("seconds_high")
+    if low is None or high is None or not middle:
+        return MISSING
+    farthest = max(1 - low / middle, high / middle - 1)
+    return f"{100 * farthest:.0f}%" if farthest < footnotes.USELESS_RATIO / 10 else "unknown"
 
 
 def _no_speed(rows: Sequence[Row]) -> Table:

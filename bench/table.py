@@ -32,11 +32,15 @@ class Column:
     head: str
     show: Callable[[Row], str]
     align: Literal["left", "right"] = "right"
+    weight: float = 0
+    """How soon it gives way where a terminal has no room for all (see `bench.fitting`); 0: never."""
 
 
-def column(key: str, head: str, show: Callable[[Any], str], align: Literal["left", "right"] = "right") -> Column:
+def column(
+    key: str, head: str, show: Callable[[Any], str], align: Literal["left", "right"] = "right", weight: float = 0
+) -> Column:
     """A column of one raw value."""
-    return Column(head, lambda row: show(row.get(key)), align)
+    return Column(head, lambda row: show(row.get(key)), align, weight)
 
 
 def text_column(key: str, head: str | None = None) -> Column:
@@ -129,13 +133,15 @@ def show_count(value: int | None) -> str:
     return MISSING if value is None else f"{value:,}"
 
 
-def render(tables: Sequence[Table], output: str, colour: bool = False) -> str:
+def render(tables: Sequence[Table], output: str, colour: bool = False, width: int | None = None) -> str:
     """Tables in a format, ending in a newline. Raises BenchError for a format that there is not.
 
-    Nothing is ever cut: the width is what the cells need.
+    No cell is ever cut: the width is what the cells need, or with `width` columns are chosen that fit a terminal of it.
     """
     if output not in _RENDERERS:
         raise BenchError(f"--format {output}: there are {', '.join(FORMATS)}")
+    if output == "table" and width is not None:
+        return _terminal(tables, colour, width)
     return _RENDERERS[output](tables, colour)
 
 
@@ -146,42 +152,63 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
     return bool(environment.get("FORCE_COLOR")) or stream.isatty()
 
 
-def _terminal(tables: Sequence[Table], colour: bool) -> str:
-    return "\n".join(_terminal_table(table, colour) for table in tables)
+def _terminal(tables: Sequence[Table], colour: bool, width: int | None = None) -> str:
+    from bench.fitting import fitted
+
+    chosen = tables if width is None else [fitted(table, width) for table in tables]
+    return "\n".join(_terminal_table(table, colour, width) for table in chosen)
 
 
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
-_GAP = "   "
+GAP = "   "
+MIN_ROOM = 30
+"""Cells that a last column of text is given at least, whatever stands before it."""
 
 
-def _terminal_table(table: Table, colour: bool) -> str:
+def _terminal_table(table: Table, colour: bool, width: int | None) -> str:
     """Drawn here rather than by rich, which cuts cells at a width and takes a millisecond a row."""
+    from bench.fitting import wrapped
+
     lines = [_styled(clean(table.title), _BOLD, colour)] if table.title else []
     if table.rows:
         heads, cells = [clean(column.head) for column in table.columns], _cells(table)
-        widths = [max(map(_width, cells_of)) for cells_of in zip(heads, *cells, strict=True)]
-        lines += [
-            _styled(_line(heads, widths, table.columns), _BOLD, colour),
-            "-" * (sum(widths) + 3 * len(widths) - 3),
-        ]
+        widths = [max(map(cell_width, cells_of)) for cells_of in zip(heads, *cells, strict=True)]
+        room = None if width is None else width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1)
+        if room is not None and table.columns[-1].align == "left" and widths[-1] > room:
+            cells, widths[-1] = _flowing(cells, max(MIN_ROOM, room)), max(MIN_ROOM, room)
+        rule = "-" * (sum(widths) + len(GAP) * (len(widths) - 1))
+        lines += [_styled(_line(heads, widths, table.columns), _BOLD, colour), rule]
         lines += [_line(row, widths, table.columns) for row in cells]
-    lines += [_styled(clean(note), _DIM, colour) for note in table.footnotes]
+    notes = [clean(note) for note in table.footnotes]
+    notes = notes if width is None else [line for note in notes for line in wrapped(note, width)]
+    lines += [_styled(note, _DIM, colour) for note in notes]
     return "\n".join(lines) + "\n"
+
+
+def _flowing(cells: Sequence[Sequence[str]], room: int) -> list[list[str]]:
+    """Rows whose last cell goes on in rows below, of blanks but for it."""
+    from bench.fitting import wrapped
+
+    rows = []
+    for *before, last in cells:
+        first, *others = wrapped(last, room)
+        rows += [[*before, first], *([*("" for _ in before), other] for other in others)]
+    return rows
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column]) -> str:
     padded = []
     for cell, width, column in zip(cells, widths, columns, strict=True):
-        blanks = " " * (width - _width(cell))
+        blanks = " " * (width - cell_width(cell))
         padded.append(blanks + cell if column.align == "right" else cell + blanks)
-    return _GAP.join(padded).rstrip()
+    return GAP.join(padded).rstrip()
 
 
 def _styled(text: str, style: str, colour: bool) -> str:
     return f"{style}{text}{_PLAIN}" if colour else text
 
 
-def _width(text: str) -> int:
+def cell_width(text: str) -> int:
     """Cells of a terminal: wide characters take two."""
     if text.isascii():
         return len(text)

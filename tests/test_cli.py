@@ -152,7 +152,7 @@ def test_a_mistake_in_the_call(capsys: pytest.CaptureFixture[str], command: str,
 @pytest.mark.parametrize(
     ("reference", "what", "remedy"),
     [
-        ("nothing", "no suite named 'nothing'", "there are: collective, compute,"),
+        ("nothing", "no suite named 'nothing'", "there are: checkpoint, collective, compute,"),
         ("''", "no suite named ''", "the path of a .py file"),
         ("./gone.py", "no suite file 'gone.py'", "`bench list`"),
         ("a/folder/", "no suite file 'a/folder'", "`bench list`"),

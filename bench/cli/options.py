@@ -17,6 +17,10 @@ form: Callable[[Any], Any] = click.option(
     "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print."
 )
 
+wide: Callable[[Any], Any] = click.option(
+    "--wide", is_flag=True, help="All columns, however wide; else those that fit 100."
+)
+
 COMPARING: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--fail-slower",
@@ -54,6 +58,7 @@ COMPARING: tuple[Callable[[Any], Any], ...] = (
         show_default=True,
         help="Order of the rows.",
     ),
+    wide,
     click.option("--all", "everything", is_flag=True, help="Show the cases that are the same, too."),
     click.option(
         "--allow-unlike", is_flag=True, help="Gate, or count files as launches of one run, although they are unlike."

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import colour, form
+from bench.cli.options import colour, form, wide
 from bench.errors import BenchError
 
 
 @click.command(name="show")
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...")
 @form
+@wide
 @click.option(
     "-o",
     "--output",
@@ -30,7 +31,9 @@ from bench.errors import BenchError
     "--ranks", is_flag=True, help="Medians of each rank by itself, and of its own work, instead of the cases."
 )
 @click.option("--status", is_flag=True, help="Exit with the code that the run ended with (3 where it never ended).")
-def command(paths: tuple[str, ...], form: str, output: Path | None, publish: bool, ranks: bool, status: bool) -> int:
+def command(
+    paths: tuple[str, ...], form: str, output: Path | None, publish: bool, ranks: bool, status: bool, wide: bool
+) -> int:
     """Show result FILEs: what was measured on what, a table per suite, and what has no speed and why.
 
     With -o, also what other tools read: pytest-benchmark's JSON (all samples; `bench import` reads it back),
@@ -46,6 +49,7 @@ def command(paths: tuple[str, ...], form: str, output: Path | None, publish: boo
       bench show FILE --share -o public.jsonl
     """
     from bench import export, rank_table, report, share
+    from bench.fitting import WIDTH
     from bench.result import SUFFIXES, Writer, load_many
 
     results = load_many(paths)
@@ -69,5 +73,5 @@ def command(paths: tuple[str, ...], form: str, output: Path | None, publish: boo
             for warning in result.warnings:
                 click.echo(f"warning: {warning}", err=True)
         show = rank_table.text if ranks else report.tables
-        click.echo(show(results, form, colour()), nl=False)
+        click.echo(show(results, form, colour(), None if wide else WIDTH), nl=False)
     return max(report.status_code(result) for result in results) if status else 0

@@ -1,0 +1,35 @@
+"""Small pictures in a cell of a table: the shape of a distribution, and a bar for a change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVELS = "▁▂▃▄▅▆▇█"
+NUM_BINS = 8
+MIN_SAMPLES = 20
+BAR_CELLS = 5
+FULL_BAR = 0.5
+"""A change of so much, or more, fills its half of the bar."""
+
+
+def shape(values: Sequence[float] | NDArray[np.float64]) -> str | None:
+    """Eight columns from the fastest sample to the 99th percentile; two humps are two modes. None with few samples."""
+    samples = np.asarray(values, dtype=float)
+    if samples.size < MIN_SAMPLES:
+        return None
+    low, high = float(samples.min()), float(np.quantile(samples, 0.99))
+    if not high > low:
+        return LEVELS[-1] + LEVELS[0] * (NUM_BINS - 1)
+    counts, _ = np.histogram(np.minimum(samples, high), NUM_BINS, (low, high))
+    steps = np.ceil(counts / counts.max() * (len(LEVELS) - 1)).astype(int)
+    return "".join(LEVELS[step] for step in steps)
+
+
+def bar(change: float) -> str:
+    """`  ■■|     `: left of the line is less, right is more; full at half as much again."""
+    cells = min(BAR_CELLS, round(abs(change) / FULL_BAR * BAR_CELLS))
+    left, right = (cells, 0) if change < 0 else (0, cells)
+    return f"{'■' * left:>{BAR_CELLS}}|{'■' * right:<{BAR_CELLS}}"
