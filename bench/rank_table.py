@@ -12,7 +12,19 @@ from typing import Any
 
 from bench import metrics, statistics
 from bench.result import Record, Result
-from bench.table import Column, Span   Column, Table, column, csv_text, from bench.suite import COMMUNICATION, json_text, render, show_count, show_seconds, show_text, text_column
+from bench.suite import COMMUNICATION, Span
+from bench.table import (
+    Column,
+    Table,
+    column,
+    csv_text,
+    json_text,
+    render,
+    show_count,
+    show_seconds,
+    show_text,
+    text_column,
+)
 
 Row = dict[str, Any]
 

@@ -73,7 +73,8 @@ def test_columns_line_up_and_only_those_with_a_value_are_there(tmp_path: Path) -
     lines = report.tables([result]).splitlines()
     start = lines.index("mine")
     head, rule, first, second = lines[start + 1 : start + 5]
-    assert " ".join(head.split()) == "case median 95% interval samples shape algorithm GB/s bus GB/s contention x fill %"
+    heads = "case median 95% interval samples shape algorithm GB/s bus GB/s contention x fill %"
+    assert " ".join(head.split()) == heads
     assert rule == "-" * len(head)
     assert " ".join(first.split()) == "run[a=1] 2.00 ms 2.00 ms to 2.00 ms 30 █▁▁▁▁▁▁▁ - - 1.25 50.0"
     assert " ".join(second.split()) == "run[a=22] 3.00 ms 3.00 ms to 3.00 ms 30 █▁▁▁▁▁▁▁ 1.00 1.00 - -"
