@@ -15,7 +15,7 @@ from tests.results import header, measurement, not_ok, save
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = sorted((ROOT / "results" / "reference").glob("*.jsonl"))
-EVIDENCE = sorted((ROOT / "results" / "evidence" / "data").glob("*"))[:3]
+EVIDENCE = sorted((ROOT / "results" / "evidence" / "data").glob("**/*.jsonl.gz"))[:3]
 
 
 def table(**weights: float) -> Table:
