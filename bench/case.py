@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import traceback
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bench import cache, control, disturbance, emulation, statistics
+from bench import cache, control, disturbance, emulation, energy, statistics
 from bench import clock as clocks
-from bench.environment import available_memory_bytes
+from bench.environment import available_memory_bytes, gpu_addresses
 from bench.errors import Skip
 from bench.gather import gather_samples, slowest_samples
 from bench.loading import Suite
@@ -61,6 +61,8 @@ class CaseRun:
     visit: int = 0
     calls: dict[str, int] | None = None
     """Calls in a sample of each variant: of an earlier visit, if there was one; afterwards as they were."""
+    idle: energy.Idle = field(default_factory=energy.Idle)
+    """Power of this rank's device without work, measured at the first case whose energy is."""
 
     def record(self, limits: Limits) -> tuple[dict[str, Any], bool]:
         """The case's measurement line (complete on rank 0), and whether this generation can go on.
@@ -148,8 +150,11 @@ class CaseRun:
         spans, call_ns = self._trace(work, clock)
         if work.check_after:
             self._check(work, "check after", fields)
+        joules = self._energy(work, clock, samples, limits) if self.visit == 0 else None
         with self._voting("gather"):
             fields |= gather_samples(self.rank, samples)
+            if joules is not None:
+                fields |= energy.combined(control.gather_json(self.rank, joules))
             fields |= disturbance.combined(control.gather_json(self.rank, seen))
             fields["stop"] = {
                 "reason": samples.stop_reason,
@@ -211,6 +216,34 @@ class CaseRun:
                 tracer.num_calls += 1
             clock.synchronise()
         return tracer.spans(), tracer.call_ns()
+
+    def _energy(self, work: Work, clock: clocks.Clock, samples: Samples, limits: Limits) -> energy.Row:
+        """This rank's joules over a window of calls of the case itself, inputs restored before each."""
+        run = next(iter(work.variants.values()))
+        with self._voting("energy"), energy.meter_of(self.rank, *gpu_addresses(self.rank.device)) as meter:
+            calls = self._energy_calls(meter, samples, limits)
+            if calls is None:
+                return energy.unmeasured(meter, limits.seconds)
+            self.watchdog.allow(3 * energy.WINDOW_SECONDS)
+            idle = self.idle.measure(meter, clocks.wait_seconds)
+
+            def window() -> None:
+                for _ in range(calls):
+                    if work.reset is not None:
+                        work.reset()
+                    run()
+                clock.synchronise()
+
+            return energy.between(meter, window, calls) | {"idle_watts": idle}
+
+    def _energy_calls(self, meter: energy.Meter, samples: Samples, limits: Limits) -> int | None:
+        """Calls of a window, the same on all ranks; None where no rank has a meter, or the case not the time."""
+        main, totals = next(iter(samples.nanoseconds.items()))
+        call_ns = statistics.median(totals) / samples.calls[main]
+        known, slowest = control.maxima(self.rank, [int(meter.known), max(1, round(call_ns))])
+        if not known or limits.seconds < energy.MIN_CASE_SECONDS:
+            return None
+        return min(energy.MAX_CALLS, math.ceil(energy.WINDOW_SECONDS * 1e9 / slowest))
 
     def _gather_rest(
         self, work: Work, samples: Samples, fields: dict[str, Any], spans: list[Span], call_ns: list[int]

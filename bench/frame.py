@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 Level = Literal["case", "launch", "rank", "sample"]
 Row = dict[str, Any]
 
+COMMUNICATION = "communication"
+"""Kind of the spans in which a rank does no work of its own."""
 IDENTITY = ("suite", "case", "params", "status", "reason", "num_ranks", "num_samples")
 TEXT_COLUMNS = (
+    *("energy_source", "energy_scope", "energy_reason"),
     *("interval", "stop_reason", "ceiling_source", "check_scope", "notes"),
     *choices.TEXT_COLUMNS,
     *disturbed.TEXT_COLUMNS,
@@ -140,9 +143,23 @@ def _view(
         work=(measured[0].get("work") or {}) if measured else {},
         derived=derived,
         ceilings=ceilings,
+        energies=tuple(energy for record in measured if (energy := record.get("energy"))),
+        busy_share=_busy_share(measured),
         peak_flops=peak,
         spread=spread,
     )
+
+
+def _busy_share(records: Sequence[Record]) -> float | None:
+    """Of the traced calls, for which the ranks did work that they marked; None without spans, or where they overlap."""
+    shares = []
+    for record in records:
+        spans, calls = record.get("spans") or [], record.get("traced_call_ns") or []
+        total = sum(sum(row) for row in calls)
+        if spans and total:
+            shares.append(sum(span[6] for span in spans if span[2] != COMMUNICATION) / total)
+    known = [share for share in shares if share <= 1.0]
+    return sum(known) / len(known) if known and len(known) == len(shares) else None
 
 
 def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
@@ -189,6 +206,7 @@ def group_row(group: Group) -> Row:
     found = metrics.values(view)
     ceiling = view.ceiling if found["percent_of_measured_ceiling"] is not None else None
     return row | found | own | {
+        **{f"energy_{name}": (lead.get("energy") or {}).get(name) for name in ("source", "scope", "reason")},
         "interval": view.interval_kind,
         "num_launches": len(view.launches),
         "stop_reason": stop.get("reason"),

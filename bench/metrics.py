@@ -125,6 +125,10 @@ class CaseView:
     spread: Callable[[], tuple[float, float] | None] = _no_spread
     """Variance of the logarithm of a launch's median, and its degrees of freedom, as the like cases of the file tell;
     None: they do not."""
+    energies: tuple[Mapping[str, Any], ...] = ()
+    """The launches' `energy`, of those that have a figure."""
+    busy_share: float | None = None
+    """Of a call, for which a rank does its own work; mean over the ranks, from spans."""
     peak_flops: Callable[[str], float | None] = _no_peak
     """Type -> sum over the ranks of the peak dense FLOP/s."""
 
@@ -178,6 +182,16 @@ class CaseView:
         """A metric that the suite derived: the median of the launches that know it."""
         values = self.derived.get(name, ())
         return statistics.median(values) if values and self.launches else None
+
+    def of_energy(self, name: str) -> float | None:
+        """A figure of the launches' energy: the median of those that know it."""
+        values = [float(each[name]) for each in self.energies if each.get(name) is not None]
+        return statistics.median(values) if values else None
+
+    def joules_for(self, quantity: str) -> float | None:
+        """Joules for one unit of a quantity of the work."""
+        amount, joules = self.work.get(quantity), self.of_energy("joules")
+        return None if not amount or joules is None else joules / float(amount)
 
     @property
     def ceiling(self) -> Ceiling | None:
@@ -246,6 +260,19 @@ def _skew(view: CaseView) -> float | None:
     return statistics.median(shares) if shares and view.num_ranks > 1 else None
 
 
+def _joules_waiting(view: CaseView) -> float | None:
+    joules = view.of_energy("joules")
+    return None if joules is None or view.busy_share is None else joules * (1.0 - view.busy_share)
+
+
+def _joules_for_gb(view: CaseView) -> float | None:
+    """Of the payload of a collective, else of the memory traffic of all ranks."""
+    moved = view.joules_for("bytes")
+    if moved is None:
+        moved = _scaled(view.joules_for("memory_traffic_bytes"), 1 / view.num_ranks)
+    return _scaled(moved, 1e9)
+
+
 def _tail(view: CaseView, share: float) -> float | None:
     """A quantile of all samples; None where fewer than MIN_BEYOND are expected beyond it."""
     samples = view.all_seconds
@@ -303,6 +330,17 @@ _ROWS = (
     Metric("skew", "share", "neither", _skew, "minimum against maximum, sample by sample",
            "1 - time of the first rank to finish / time of the last; the rank with the longest time is not "
            "the slow one where ranks wait for each other."),
+    Metric("joules", "J", "lower", lambda v: v.of_energy("joules"), "sum over ranks",
+           "Energy of one call by the devices' own counters, over at least 2 s of calls; `energy_source` and "
+           "`energy_scope` say what was read, `energy_reason` why there is none."),
+    Metric("joules_per_token", "J/token", "lower", lambda v: v.joules_for("tokens"), "sum over ranks",
+           "Energy of one call over the tokens that it processes."),
+    Metric("joules_per_gb", "J/GB", "lower", _joules_for_gb, "sum over ranks",
+           "Energy of one call over the GB that it moves: a collective's payload, or all ranks' memory traffic."),
+    Metric("joules_waiting", "J", "lower", _joules_waiting, "sum over ranks",
+           "Share of a call in which ranks do no work of their own (from spans), of its energy: at mean power."),
+    Metric("idle_watts", "W", "neither", lambda v: v.of_energy("idle_watts"), "sum over ranks",
+           "Power of the devices without work, measured once a process over 2 s."),
     Metric("seconds_p95", "s", "lower", lambda v: _tail(v, 0.95), _MAX,
            "95% of all samples of all launches took no longer; from 60 samples on, of which 3 lie beyond."),
     Metric("seconds_p99", "s", "lower", lambda v: _tail(v, 0.99), _MAX,

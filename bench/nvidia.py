@@ -225,3 +225,35 @@ def _handle_of(nvml: ModuleType, pci: str | None, uuid: str | None) -> Any:
             except nvml.NVMLError:
                 continue
     return None
+
+
+@dataclass(frozen=True)
+class EnergyReader:
+    """Energy and power of one GPU; each gives None where the device does not have it."""
+
+    name: str
+    millijoules: Callable[[], int | None]
+    """Since the driver was loaded; on Volta and newer."""
+    milliwatts: Callable[[], int | None]
+
+
+@contextmanager
+def energy_reader(pci: str | None, uuid: str | None) -> Iterator[EnergyReader | None]:
+    """The reader of one GPU while the block lasts; None where NVML does not know the device."""
+    nvml = _started()[0] if pci or uuid else None
+    if nvml is None:
+        yield None
+        return
+    try:
+        handle = _handle_of(nvml, pci, uuid)
+        if handle is None:
+            yield None
+            return
+        ask = _asker(nvml, handle)
+        yield EnergyReader(
+            str(ask("nvmlDeviceGetName") or ""),
+            lambda: ask("nvmlDeviceGetTotalEnergyConsumption"),
+            lambda: ask("nvmlDeviceGetPowerUsage"),
+        )
+    finally:
+        nvml.nvmlShutdown()

@@ -48,6 +48,8 @@ def check_record(path: Path, number: int, kind: str, record: Record) -> None:
         raise _unreadable(path, number, kind, "visit", visit)
     if not is_disturbance(record.get("disturbance")):
         raise _unreadable(path, number, kind, "disturbance", record["disturbance"])
+    if not is_energy(record.get("energy")):
+        raise _unreadable(path, number, kind, "energy", record["energy"])
     for name, table in _entries(path, number, kind, record):
         if not is_table(table):
             raise _unreadable(path, number, kind, f"tables.{name}", table)
@@ -103,6 +105,19 @@ def is_disturbance(value: object) -> bool:
         return False
     rows = [row for part in ("hosts", "ranks") for row in value.get(part, [])]
     return all(isinstance(row, dict) and all(_is_cell(*cell) for cell in row.items()) for row in rows)
+
+
+def is_energy(value: object) -> bool:
+    """Whether a file's `energy` can be read: missing, or its texts and numbers."""
+    if value is None:
+        return True
+    if not isinstance(value, dict):
+        return False
+    texts = (value.get("source"), value.get("scope"), value.get("reason"))
+    numbers = (value.get("joules"), value.get("idle_watts"), *(value.get("rank_joules") or ()))
+    return all(text is None or isinstance(text, str) for text in texts) and all(
+        number is None or (isinstance(number, int | float) and not isinstance(number, bool)) for number in numbers
+    )
 
 
 def _is_cell(key: str, value: object) -> bool:

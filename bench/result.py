@@ -30,6 +30,8 @@ Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when t
                  "thermal_events"}, ...], "ranks": [{"rank", "seconds", "cpu_seconds", "run_delay_share",
                  "involuntary_switches", "quota_throttled_seconds", "frequency_before_hz", "gpu_...", ...}, ...]}
                  around the measure phase; what could not be read is left out, and so is all of it in older files
+      energy     {"source", "scope", "reason", "calls", "seconds", "joules", "idle_watts", "rank_joules"}: joules of one
+                 call, or null with the reason; left out in older files
       spans      [[rank, call, kind, stage, microbatch, start_ns, duration_ns], ...] from the traced pass, those of
                  communication with axis, sequence, num_bytes, launch_ns behind; `traced_call_ns` is [rank][call]
       per_rank   [rank 0's further facts, ...], as the suite names them; empty where it has none

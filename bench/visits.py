@@ -217,6 +217,7 @@ _RULES: dict[str, Callable[[_Visits], Any]] = {
     "check": _check,
     "stop": _stop,
     "disturbance": _disturbance,
+    "energy": lambda view: view.all[0].get("energy"),
     "spans": lambda view: view.first.get("spans") or [],
     "traced_call_ns": lambda view: view.first.get("traced_call_ns") or [],
     "per_rank": lambda view: view.first.get("per_rank") or [],

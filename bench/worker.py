@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bench import choices, clock, control, emulation, environment
+from bench import choices, clock, control, emulation, energy, environment
 from bench.case import CaseRun
 from bench.errors import BenchError
 from bench.loading import Suite, load_all
@@ -42,6 +42,7 @@ class Generation:
     watchdog: Watchdog
     host: str
     emit: Emit
+    idle: energy.Idle = field(default_factory=energy.Idle)
     calls: dict[str, dict[str, int]] = field(init=False)
     """Case id -> variant -> calls in a sample, as chosen at the first visit."""
 
@@ -108,6 +109,7 @@ class Generation:
             watchdog=self.watchdog,
             host=self.host,
             calls=self.calls.get(case.id),
+            idle=self.idle,
         )
 
     def _run_untimed(self) -> bool:
