@@ -1,0 +1,121 @@
+"""`bench predict`: the same job on N accelerators, in time, money, energy and failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.options import colour, form
+
+SHAPE = (
+    click.option("--model", metavar="NAME", help="A model by name, such as llama3-70b, or its shape:"),
+    click.option("--layers", type=int, help="Layers."),
+    click.option("--hidden", type=int, help="Width."),
+    click.option("--heads", type=int, help="Attention heads."),
+    click.option("--kv-heads", type=int, help="Key and value heads; default as many as heads."),
+    click.option("--ffn-hidden", type=int, help="Width of the feed-forward block (of an expert); default 4 x hidden."),
+    click.option("--gated", is_flag=True, help="The feed-forward block has three matrices (SwiGLU)."),
+    click.option("--vocab", type=int, help="Vocabulary."),
+    click.option("--experts", type=int, help="Experts of a layer."),
+    click.option("--active-experts", type=int, help="Experts that a token goes to."),
+    click.option("--sequence", type=int, help="Tokens of a sequence; default the model's own."),
+    click.option("--batch", type=int, help="Sequences of a step, all replicas together; default 16 Mi tokens."),
+    click.option("--precision", type=click.Choice(["bf16", "fp16", "fp8", "fp32"]), default="bf16", show_default=True,
+                 help="Of the matrix products; fp32 with --from only."),
+)  # fmt: skip
+DEVICES = (
+    click.option("--gpus", type=int, help="Accelerators."),
+    click.option("--accelerator", metavar="NAME", default="H100-SXM-80GB", show_default=True,
+                 help="As in the catalogue, or a mixed fleet: H100=150000,H200=50000,GB200=20000."),
+    click.option("--nic-gbit", type=float, help="Gbit/s of an accelerator's NIC, if not the catalogue's."),
+    click.option("--link-gb-per-s", type=float, help="GB/s one way of an accelerator within its scale-up domain."),
+    click.option("--domain-size", type=int, help="Accelerators of a scale-up domain; default 8, 72 for NVL72."),
+    click.option("--memory-gb", type=float, help="Memory of an accelerator, in place of the catalogue's."),
+    click.option("--stack", default="megatron-core", show_default=True, help="Kind of training software (see README)."),
+    click.option("--jitter", metavar="SHARE", help="Standard deviation of a rank's step, such as 1%."),
+    click.option("--from", "sources", multiple=True, metavar="FILE",
+                 help="Results of `bench run`: measured rates in place of the catalogue's. Repeatable."),
+    click.option("--device-share", type=float, default=1.0, show_default=True,
+                 help="With --from: what a rank has of a device, such as 0.5 where two ranks run on one core."),
+)  # fmt: skip
+SPLIT = (
+    *(click.option(f"--{name}", type=int, help=f"{text}; default searched.") for name, text in (
+        ("tp", "Tensor parallelism"), ("pp", "Pipeline parallelism"), ("dp", "Replicas"), ("cp", "Context parallelism"),
+        ("ep", "Expert parallelism"), ("microbatch", "Sequences of a microbatch"),
+        ("interleave", "Stages of a pipeline rank"),
+        ("zero", "Stage of ZeRO, 0 to 3"),
+    )),
+    click.option("--schedule", help="gpipe, 1f1b, interleaved, zb1p or zb2p; default searched."),
+    click.option("--recompute", help="none, selective, half or full; default the least that fits."),
+    click.option("--top", type=int, default=5, show_default=True, help="Splits to show."),
+)  # fmt: skip
+SCALE = (
+    click.option("--sweep", metavar="gpus=8..100000", help="Weak and strong scaling over numbers of accelerators."),
+    click.option(
+        "--plots", type=click.Path(path_type=Path, file_okay=False), help="Folder for plots of what is predicted."
+    ),
+)
+FAILURES = (
+    click.option("--mtbf", metavar="TIME", help="Mean time between failures of a device; default Llama 3's."),
+    click.option("--mtbf-per", type=click.Choice(["device", "node"]), default="device", show_default=True,
+                 help="What --mtbf is of."),
+    click.option("--checkpoint-seconds", metavar="TIME", help="Of a checkpoint; default its bytes over the storage."),
+    click.option("--checkpoint-interval", metavar="TIME", help="Time between checkpoints; default the best."),
+    click.option("--storage-gb-per-s", type=float, help="Bandwidth of a checkpoint, all devices together."),
+    click.option("--restart", metavar="TIME", help="From a failure to the next step; default 600s."),
+    click.option("--failure-domain", multiple=True, metavar="NAME=DEVICES:TIME[:RESTART]",
+                 help="A power feed or cooling loop that takes many devices with it. Repeatable."),
+)  # fmt: skip
+MONEY = (
+    click.option("--price", multiple=True, metavar="NAME=USD",
+                 help="Rent of an accelerator-hour; default the price file's cheapest."),
+    click.option("--spot", is_flag=False, flag_value="file", metavar="[NAME=USD]",
+                 help="Spot price; alone: the price file's."),
+    click.option("--preemptions", type=float, default=0.0, show_default=True, help="Of a spot node, a day."),
+    click.option("--own", is_flag=False, flag_value="", metavar="[NAME=NUMBER,...]",
+                 help="purchase_usd, installation, years, residual, kw, pue, usd_per_kwh, operations, utilisation."),
+    click.option("--prices", type=click.Path(dir_okay=False), help="A price file in place of the product's dated one."),
+    click.option("--tokens", type=float, help="Tokens of a training run; default 15e12."),
+    click.option("--waiting", type=float, metavar="USD", help="What a day of waiting for the run costs."),
+)  # fmt: skip
+
+
+def _grouped(command: Any) -> Any:
+    for option in reversed((*SHAPE, *DEVICES, *SPLIT, *SCALE, *FAILURES, *MONEY)):
+        command = option(command)
+    return command
+
+
+@click.command(name="predict")
+@_grouped
+@form
+def command(form: str, **options: Any) -> int:
+    """Predict a training job on N accelerators: step time, memory, the best splits, scaling, failures and cost.
+
+    A prediction is never a measurement, and every table says so. What it rests on, and what is not modelled, is
+    printed with it. --from takes rates from results of `bench run`; else they are the catalogue's.
+
+    \b
+    Examples:
+      bench predict --model llama3-70b --gpus 4096 --accelerator H100-SXM-80GB
+      bench predict --model llama3-405b --accelerator H100=15000,H200=5000 --nic-gbit 400
+      bench predict --model llama3-405b --gpus 24000 --sweep gpus=1024..100000 --plots plots
+      bench predict --model llama3-405b --gpus 100000 --own utilisation=0.8 --price 2.95
+    """
+    from bench.predict import tables
+    from bench.predict.run import answered
+    from bench.table import json_text, render
+
+    answer = answered(options)
+    if options["plots"] is not None:
+        from bench.predict import plots
+
+        for path in plots.save(answer, options["plots"]):
+            click.echo(f"saved {path}", err=True)
+    if form == "json":
+        click.echo(json_text(tables.as_json(answer)), nl=False)
+    else:
+        click.echo(render(tables.all_tables(answer), form, colour()), nl=False)
+    return 0

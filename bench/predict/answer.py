@@ -1,0 +1,196 @@
+"""A question answered: the best splits, scaling, failures and money, as plain data that tables and plots are made
+from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from bench.errors import BenchError
+from bench.predict import failures as failing
+from bench.predict import fleet as fleets
+from bench.predict import money
+from bench.predict.constants import Constants
+from bench.predict.fleet import FleetPrediction, Member
+from bench.predict.hardware import Device
+from bench.predict.request import Assumption, Request
+from bench.predict.search import Found, search
+from bench.predict.step import Job, Prediction, Predictor, Split
+
+MakePredictor = Callable[[Device, Job], Predictor]
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """A job on so many devices: `weak` keeps the batch a device, `strong` the whole batch."""
+
+    scaling: str
+    devices: int
+    prediction: Prediction
+    efficiency: float
+    """Tokens per second and device, over those of the smallest number of devices that fits."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What failures leave."""
+
+    failures: failing.Failures
+    interval_seconds: float
+    goodput: float
+    young_goodput: float
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to pay."""
+
+    name: str
+    usd_per_device_hour: float
+    cost: money.Cost
+    reliability: Reliability | None
+    source: str
+    break_even_utilisation: float | None = None
+    """Of owning, against the cheapest rent that was priced."""
+
+
+@dataclass
+class Answer:
+    request: Request
+    found: Found | None = None
+    fleet: tuple[FleetPrediction, ...] = ()
+    sweep: tuple[SweepPoint, ...] = ()
+    reliability: Reliability | None = None
+    options: tuple[Option, ...] = ()
+    own: money.Own | None = None
+    """The assumptions of owning, where it was asked for."""
+    power_watts: float | None = None
+    """Of all devices with their share of the hall, by the catalogue; None where its figure is not known."""
+    joules_per_token: float | None = None
+    assumptions: list[Assumption] = field(default_factory=list)
+
+    @property
+    def tokens_per_s(self) -> float:
+        if self.fleet:
+            return max(each.tokens_per_s for each in self.fleet)
+        assert self.found is not None
+        return self.found.best[0].tokens_per_s
+
+    @property
+    def split(self) -> Split:
+        if self.fleet:
+            return self.fleet[0].split
+        assert self.found is not None
+        return self.found.best[0].split
+
+
+def predictor_maker(constants: Constants, stack: str, jitter_share: float | None = None) -> MakePredictor:
+    def make(device: Device, job: Job) -> Predictor:
+        return Predictor(job, device, constants, stack, jitter_share=jitter_share)
+
+    return make
+
+
+def splits(request: Request, make: MakePredictor, keep: int) -> Found:
+    """Of one kind of device. Raises BenchError where none fits."""
+    member = request.members[0]
+    return search(make(member.device, request.job), member.devices, request.fixed, keep)
+
+
+def mixed(request: Request, make: MakePredictor) -> tuple[FleetPrediction, ...]:
+    """Even and balanced, each with the best of the splits that are best on one of the types.
+
+    Raises BenchError where no split fits all types.
+    """
+    candidates: dict[Split, None] = {}
+    problems: list[str] = []
+    for member in request.members:
+        # A type's share of the batch, so that the search sees about as many microbatches a replica.
+        share = max(1, round(request.job.global_batch * member.devices / request.devices))
+        job = replace(request.job, global_batch=share)
+        try:
+            found = search(make(member.device, job), member.devices, request.fixed, 20)
+        except BenchError as error:
+            problems.append(str(error))
+            continue
+        candidates |= dict.fromkeys(prediction.split for prediction in found.best)
+    best: list[FleetPrediction] = []
+    for mode in fleets.MODES:
+        tried = list(_fleet_predictions(make, request, candidates, mode))
+        if not tried:
+            raise BenchError("no split fits all types of the fleet; " + "; ".join(problems or ["take more devices"]))
+        best.append(min(tried, key=lambda each: each.step_seconds))
+    return tuple(best)
+
+
+def _fleet_predictions(
+    make: MakePredictor, request: Request, candidates: Iterable[Split], mode: str
+) -> Iterable[FleetPrediction]:
+    for split in candidates:
+        try:
+            found = fleets.predict(make, request.job, request.members, split, mode)
+        except BenchError:
+            continue
+        if found.fits:
+            yield found
+
+
+def parse_sweep(text: str) -> list[int]:
+    """`gpus=8..100000`: doublings from the first, and the last. Raises BenchError."""
+    name, _, span = text.partition("=")
+    low, dots, high = span.partition("..")
+    if name != "gpus" or not dots or not low.isdigit() or not high.isdigit() or not 1 <= int(low) <= int(high):
+        raise BenchError(f"--sweep {text}: gpus=FIRST..LAST, such as gpus=8..100000")
+    counts, number = [], int(low)
+    while number < int(high):
+        counts.append(number)
+        number *= 2
+    return [*counts, int(high)]
+
+
+def sweep(request: Request, make: MakePredictor, counts: list[int]) -> tuple[SweepPoint, ...]:
+    """Weak scaling from the job's batch on the request's devices, and strong scaling; sizes that do not fit are left
+    out.
+
+    Raises BenchError where none fits.
+    """
+    device = request.members[0].device
+    reference = request.devices if not request.mixed else request.members[0].devices
+    points: list[SweepPoint] = []
+    problem = "no size"
+    for scaling in ("weak", "strong"):
+        base: float | None = None
+        for number in counts:
+            batch = request.job.global_batch
+            if scaling == "weak":
+                batch = max(1, round(batch * number / reference))
+            job = replace(request.job, global_batch=batch)
+            fixed = replace(request.fixed, dp=None)
+            try:
+                best = search(make(device, job), number, fixed, 1, coarse=True).best[0]
+            except BenchError as error:
+                problem = str(error)
+                continue
+            rate = best.tokens_per_s / number
+            base = rate if base is None else base
+            points.append(SweepPoint(scaling, number, best, rate / base))
+    if not points:
+        raise BenchError(f"--sweep: nothing fits: {problem}")
+    return tuple(points)
+
+
+def reliability(failures: failing.Failures, interval_seconds: float | None) -> Reliability:
+    chosen = failures.best_seconds if interval_seconds is None else interval_seconds
+    return Reliability(failures, chosen, failures.goodput(chosen), failures.goodput(failures.young_seconds))
+
+
+def with_preemptions(
+    failures: failing.Failures, devices: int, devices_a_node: int, per_node_day: float
+) -> failing.Failures:
+    """A preempted node stops the job as a failed one does."""
+    rate = 1.0 / failures.mtbf_seconds + devices / devices_a_node * per_node_day / 86400.0
+    return failing.Failures(1.0 / rate, failures.checkpoint_seconds, failures.restart_seconds)
+
+
+def members_named(members: Iterable[Member]) -> str:
+    return " + ".join(f"{member.devices:,} {member.device.name}" for member in members)

@@ -1,0 +1,105 @@
+"""Bytes that the fullest device holds, by part.
+
+Mixed precision with Adam: 2 bytes a parameter, the gradient's 2 or 4, 12 of optimizer states (a float32 copy and two
+moments; arXiv 1910.02054, section 3). ZeRO divides them over the data-parallel ranks. Activations are counted matrix by
+matrix: for a GPT layer in 16 bits they come to the 34 s b h (+ 5 a s^2 b unless the scores are never kept) of arXiv
+2205.05198, section 4, of which 10 s b h are not divided by tensor parallelism without sequence parallelism.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bench.predict.constants import Stack
+from bench.predict.shapes import Shape
+
+OPTIMIZER_BYTES = 12
+LOGIT_BYTES = 12.0
+"""Of one logit where the loss is computed: 2 in 16 bits, 4 in float32, 4 of its log-softmax, and 2 of its gradient."""
+GATHERED_LAYERS = 2
+"""With parameters sharded, a layer and the next one are whole at a time."""
+RESERVED_BYTES = 3.0e9
+"""The driver's context, the communicators' buffers and what an allocator cannot use: an assumption."""
+
+
+class Memory(NamedTuple):
+    """Bytes by part, of the device that holds most."""
+
+    parameters: float
+    gradients: float
+    optimizer: float
+    activations: float
+    reserved: float
+
+    @property
+    def total(self) -> float:
+        return sum(self)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the fullest device has of a job. `dense` and `expert` are its parameters, `dp` their replicas."""
+
+    dense: float
+    expert: float
+    layer_parameters: float
+    """Of one layer of this device, whole."""
+    dp: int
+    expert_dp: int
+    layers: float
+    microbatches_held: float
+    tokens: int
+    sequence: int
+    tp: int
+    recompute: str
+    logits: float
+    """Tokens x columns of the output layer on this device; 0 where it has none."""
+
+
+def of(held: Held, shape: Shape, stack: Stack, zero: int, element_bytes: float = 2.0) -> Memory:
+    """With elements of 4 bytes the optimizer needs no float32 copy beside them."""
+    dense, expert = held.dense, held.expert
+
+    def sharded(stage: int, per_parameter: float) -> float:
+        if zero < stage:
+            return per_parameter * (dense + expert)
+        return per_parameter * (dense / held.dp + expert / held.expert_dp)
+
+    parameters = sharded(3, element_bytes)
+    if zero >= 3:
+        parameters += GATHERED_LAYERS * element_bytes * held.layer_parameters
+    gradients = sharded(2, max(stack.gradient_bytes, element_bytes))
+    optimizer = sharded(1, OPTIMIZER_BYTES if element_bytes < 4.0 else OPTIMIZER_BYTES - 4)
+    activations = (
+        held.layers * held.microbatches_held * layer_activation_bytes(held, shape, stack) * element_bytes / 2.0
+    )
+    if held.recompute == "full":
+        # While a layer is computed again, its own activations are there once.
+        activations += _whole_layer(held, shape, stack, True)
+    return Memory(parameters, gradients, optimizer, activations + LOGIT_BYTES * held.logits, RESERVED_BYTES)
+
+
+def layer_activation_bytes(held: Held, shape: Shape, stack: Stack) -> float:
+    """What one layer keeps of one microbatch until its backward."""
+    sharded = held.tp if stack.sequence_parallel else 1
+    if held.recompute == "full":
+        return 2.0 * held.tokens * shape.hidden / sharded
+    whole = _whole_layer(held, shape, stack, held.recompute == "none")
+    return 0.5 * whole if held.recompute == "half" else whole
+
+
+def _whole_layer(held: Held, shape: Shape, stack: Stack, scores: bool) -> float:
+    tokens, tp = held.tokens, held.tp
+    sharded = tp if stack.sequence_parallel else 1
+    ffn = shape.ffn_hidden
+    if shape.is_mixture:
+        ffn = shape.active_experts * shape.expert_ffn_hidden + shape.shared_ffn_hidden
+    around = 10.0 * shape.hidden
+    attention = 2.0 * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)
+    feed_forward = 2.0 * ffn * shape.matrices
+    routed = 4.0 * shape.active_experts * shape.hidden if shape.is_mixture else 0.0
+    total = tokens * (around / sharded + (attention + feed_forward + routed) / tp)
+    if scores and stack.attention == "unfused":
+        total += 5.0 * tokens * held.sequence * shape.heads / tp
+    return total

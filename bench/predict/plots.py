@@ -1,0 +1,179 @@
+"""Plots of an answer, each a matplotlib Figure: scaling, time by part, cost against time, break-even, goodput.
+
+Predictions are drawn dashed with open marks, and every title says so: nothing here looks like a measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+from bench.predict.answer import Answer, Option
+from bench.predict.step import PARTS
+from bench.predict.tables import LABEL, option_row, sweep_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE: dict[str, Any] = {"linestyle": "--", "marker": "o", "markerfacecolor": "none"}
+
+
+def frames(answer: Answer) -> dict[str, pd.DataFrame]:
+    """The data of the plots, for a report of one's own; a frame that the answer has nothing for is missing.
+
+    `scaling`: a row a number of devices and kind of scaling, with seconds by part. `money`: a row a way to pay, with
+    `pareto` where no other is both cheaper and sooner. `goodput`: over the interval between checkpoints. `break_even`:
+    USD a device-hour over utilisation. Every row has `status`, which says that it is predicted.
+    """
+    import pandas as pd
+
+    found = {
+        "scaling": sweep_rows(answer),
+        "money": pareto(answer.options),
+        "goodput": goodput_rows(answer),
+        "break_even": break_even_rows(answer),
+    }
+    return {name: pd.DataFrame(rows) for name, rows in found.items() if rows}
+
+
+def pareto(options: tuple[Option, ...]) -> list[dict[str, Any]]:
+    """Ways to pay with `pareto`: no other costs less and is done no later."""
+    rows = [option_row(option) for option in options]
+    for row in rows:
+        row["pareto"] = not any(
+            other["run_usd"] <= row["run_usd"]
+            and other["days"] <= row["days"]
+            and (other["run_usd"], other["days"]) != (row["run_usd"], row["days"])
+            for other in rows
+        )
+    return rows
+
+
+def goodput_rows(answer: Answer, points: int = 60) -> list[dict[str, Any]]:
+    """Around the best interval, a tenth to ten times of it."""
+    if answer.reliability is None:
+        return []
+    failures = answer.reliability.failures
+    best = failures.best_seconds
+    intervals = [best * 10.0 ** (2.0 * place / (points - 1) - 1.0) for place in range(points)]
+    return [{"interval_seconds": each, "goodput": failures.goodput(each), "status": LABEL} for each in intervals]
+
+
+def break_even_rows(answer: Answer, points: int = 50) -> list[dict[str, Any]]:
+    """Owning over utilisation, beside the cheapest rent."""
+    if answer.own is None:
+        return []
+    rents = [option.usd_per_device_hour for option in answer.options if option.name == "rent"]
+    rows = []
+    for place in range(1, points + 1):
+        share = place / points
+        owned = answer.own.fixed_usd_per_hour() / share + answer.own.energy_usd_per_hour()
+        rows.append({"utilisation": share, "own_usd": owned, "rent_usd": min(rents, default=None), "status": LABEL})
+    return rows
+
+
+def scaling(answer: Answer) -> Figure:
+    figure, axes = _figure(f"Scaling, {LABEL}")
+    for kind in ("weak", "strong"):
+        rows = [row for row in sweep_rows(answer) if row["scaling"] == kind]
+        axes.plot([r["devices"] for r in rows], [100 * r["efficiency"] for r in rows], label=kind, **STYLE)
+    axes.set(xscale="log", xlabel="accelerators", ylabel="tokens/s an accelerator, % of the fewest", ylim=(0, None))
+    axes.legend()
+    return figure
+
+
+def parts(answer: Answer) -> Figure:
+    figure, axes = _figure(f"Time of a step by part, strong scaling, {LABEL}")
+    rows = [row for row in sweep_rows(answer) if row["scaling"] == "strong"]
+    shares = [[row[part] / row["step_seconds"] * 100 for row in rows] for part in PARTS]
+    axes.stackplot(
+        [row["devices"] for row in rows], shares, labels=[p.removesuffix("_seconds") for p in PARTS], alpha=0.6
+    )
+    axes.set(xscale="log", xlabel="accelerators", ylabel="% of a step", ylim=(0, 100))
+    axes.legend(fontsize="small", loc="lower left")
+    return figure
+
+
+def cost(answer: Answer) -> Figure:
+    figure, axes = _figure(f"Cost of a run against its time, {LABEL}")
+    for row in pareto(answer.options):
+        name = row["option"] + (" (Pareto)" if row["pareto"] else "")
+        axes.plot([row["days"]], [row["run_usd"] / 1e6], label=name, **STYLE)
+    axes.set(xlabel="days", ylabel="million USD", xlim=(0, None), ylim=(0, None))
+    axes.legend()
+    return figure
+
+
+def break_even(answer: Answer) -> Figure:
+    figure, axes = _figure(f"Owning against renting, {LABEL}")
+    rows = break_even_rows(answer)
+    shares = [100 * row["utilisation"] for row in rows]
+    axes.plot(shares, [row["own_usd"] for row in rows], linestyle="--", label="own")
+    if rows[0]["rent_usd"] is not None:
+        axes.axhline(rows[0]["rent_usd"], linestyle=":", label="cheapest rent")
+        axes.set_ylim(0, 4 * rows[0]["rent_usd"])
+    axes.set(xlabel="utilisation, %", ylabel="USD a device-hour in use")
+    axes.legend()
+    return figure
+
+
+def goodput(answer: Answer) -> Figure:
+    figure, axes = _figure(f"Goodput over the interval between checkpoints, {LABEL}")
+    rows = goodput_rows(answer)
+    axes.plot([r["interval_seconds"] / 60 for r in rows], [100 * r["goodput"] for r in rows], linestyle="--")
+    assert answer.reliability is not None
+    axes.axvline(answer.reliability.failures.best_seconds / 60, linestyle=":", label="best")
+    axes.axvline(answer.reliability.failures.young_seconds / 60, linestyle="-.", label="Young")
+    axes.set(xscale="log", xlabel="minutes between checkpoints", ylabel="goodput, %")
+    axes.legend()
+    return figure
+
+
+PLOTS: dict[str, tuple[Callable[[Answer], Figure], Callable[[Answer], bool]]] = {
+    "scaling": (scaling, lambda answer: bool(answer.sweep)),
+    "parts": (parts, lambda answer: any(point.scaling == "strong" for point in answer.sweep)),
+    "cost": (cost, lambda answer: bool(answer.options)),
+    "break_even": (break_even, lambda answer: answer.own is not None),
+    "goodput": (goodput, lambda answer: answer.reliability is not None),
+}
+"""Name -> figure, and whether an answer has what it shows."""
+
+
+def save(answer: Answer, folder: Path) -> list[Path]:
+    """PNG files of all plots that the answer has something for, and their data as CSV. Never overwrites.
+
+    Raises BenchError for a file that is there, or a folder that cannot be written.
+    """
+    paths: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (draw, has) in PLOTS.items():
+            if has(answer):
+                paths.append(_free(folder / f"predicted_{name}.png"))
+                draw(answer).savefig(paths[-1], dpi=120)
+        for name, frame in frames(answer).items():
+            paths.append(_free(folder / f"predicted_{name}.csv"))
+            frame.to_csv(paths[-1], index=False)
+    except OSError as error:
+        raise BenchError(f"--plots {folder}: cannot be written ({error.strerror}); give another folder") from error
+    return paths
+
+
+def _free(path: Path) -> Path:
+    if path.exists():
+        raise BenchError(f"--plots: {path} is there already; give another folder")
+    return path
+
+
+def _figure(title: str) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    return figure, axes

@@ -1,0 +1,157 @@
+"""From what a user typed to a job, devices and the sizes of a split; every assumption that was filled in is noted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bench.errors import BenchError
+from bench.predict import hardware, shapes
+from bench.predict.constants import Common
+from bench.predict.fleet import Member
+from bench.predict.hardware import Device, Level
+from bench.predict.search import Fixed
+from bench.predict.step import Job
+
+TOKENS_A_BATCH = 16 * 2**20
+"""Where no batch is given: what Llama 3 405B was trained with (arXiv 2407.21783, section 3.4.1)."""
+DEFAULT_STACK = "megatron-core"
+SHAPE_OPTIONS = ("layers", "hidden", "heads", "vocab")
+SIZES = ("tp", "pp", "dp", "cp", "ep", "microbatch", "interleave", "schedule", "recompute", "zero")
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """One line of what a prediction rests on."""
+
+    what: str
+    value: str
+    source: str
+
+    def row(self) -> dict[str, str]:
+        return {"assumption": self.what, "value": self.value, "source": self.source}
+
+
+@dataclass
+class Request:
+    """A question, understood."""
+
+    job: Job
+    members: tuple[Member, ...]
+    fixed: Fixed
+    stack: str
+    assumptions: list[Assumption] = field(default_factory=list)
+
+    @property
+    def devices(self) -> int:
+        return sum(member.devices for member in self.members)
+
+    @property
+    def mixed(self) -> bool:
+        return len(self.members) > 1
+
+
+def understood(options: Mapping[str, Any], common: Common) -> Request:
+    """Raises BenchError for what is unknown, contradictory or missing, with what to give."""
+    job, notes = job_of(options)
+    members = _members(options, common)
+    for member in members:
+        notes += _device_notes(member, job)
+    return Request(job, members, fixed_of(options), options["stack"], notes)
+
+
+def job_of(options: Mapping[str, Any]) -> tuple[Job, list[Assumption]]:
+    """The job, and what of it was filled in."""
+    shape = _shape(options)
+    notes = [Assumption("model", _model_text(shape), shape.source)]
+    sequence = options["sequence"] or shape.sequence
+    batch = options["batch"] or max(1, TOKENS_A_BATCH // sequence)
+    if not options["batch"]:
+        notes.append(Assumption("global batch", f"{batch:,} sequences", "not given: 16 Mi tokens, as Llama 3 405B"))
+    return Job(shape, sequence, batch, options["precision"]), notes
+
+
+def fixed_of(options: Mapping[str, Any]) -> Fixed:
+    return Fixed(**{name: options[name] for name in SIZES})
+
+
+def _shape(options: Mapping[str, Any]) -> shapes.Shape:
+    given = {name: options[name] for name in SHAPE_OPTIONS if options[name] is not None}
+    name = options["model"]
+    if name is not None:
+        if given:
+            raise BenchError(f"--model {name} and --{next(iter(given))}: a model by its name, or by its numbers")
+        return shapes.find(name)
+    missing = [f"--{each}" for each in SHAPE_OPTIONS if each not in given]
+    if missing:
+        raise BenchError(f"no model: give --model NAME ({', '.join(shapes.models())}), or {', '.join(missing)}")
+    return shapes.given(
+        **given,
+        kv_heads=options["kv_heads"],
+        ffn_hidden=options["ffn_hidden"],
+        gated=options["gated"],
+        experts=options["experts"] or 1,
+        active_experts=options["active_experts"] or 1,
+        sequence=options["sequence"] or 2048,
+    )
+
+
+def _model_text(shape: shapes.Shape) -> str:
+    size = f"{shape.parameters / 1e9:,.3g} billion parameters"
+    if shape.is_mixture:
+        size += f", {shape.active_parameters / 1e9:,.3g} active"
+    return f"{shape.name}: {shape.layers} layers x {shape.hidden}, {size}"
+
+
+def _members(options: Mapping[str, Any], common: Common) -> tuple[Member, ...]:
+    text, gpus = options["accelerator"], options["gpus"]
+    latencies = (common.inside_latency_seconds, common.across_latency_seconds)
+
+    def device(name: str) -> Device:
+        found = hardware.find(
+            name,
+            nic_gbit=options["nic_gbit"],
+            domain_size=options["domain_size"],
+            latencies=latencies,
+            memory_gb=options["memory_gb"],
+        )
+        link = options["link_gb_per_s"]
+        return found if link is None else replace(found, inside=Level(link * 1e9, latencies[0], "given"))
+
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise BenchError(
+            f"--accelerator {text!r}: a name, or NAME=COUNT,NAME=COUNT; there are: {', '.join(hardware.names())}"
+        )
+    if "=" not in text:
+        if len(parts) > 1:
+            raise BenchError(f"--accelerator {text}: say how many of each: {parts[0]}=COUNT,{parts[1]}=COUNT")
+        if gpus is None:
+            raise BenchError(f"how many {text}? Give --gpus NUMBER")
+        return (Member(device(text), gpus),)
+    counts = [part.partition("=") for part in parts]
+    members = tuple(Member(device(name), _count(name, number)) for name, _, number in counts)
+    total = sum(member.devices for member in members)
+    if gpus is not None and gpus != total:
+        raise BenchError(f"--gpus {gpus}: the accelerators are {total} together; leave it out")
+    return members
+
+
+def _count(name: str, text: str) -> int:
+    if not text.strip().isdigit() or int(text) < 1:
+        raise BenchError(f"--accelerator {name}={text}: a whole number of at least 1 after the =")
+    return int(text)
+
+
+def _device_notes(member: Member, job: Job) -> list[Assumption]:
+    device = member.device
+    peak = device.flops_per_s(job.precision) / 1e12
+    notes = [Assumption(f"{device.name}", f"{peak:,.0f} TFLOP/s {job.precision}, dense", "catalogue")]
+    for name, level in (("inside a domain", device.inside), ("across domains", device.across)):
+        if level is not None:
+            size = f" of {device.domain_size}" if name == "inside a domain" else ""
+            notes.append(
+                Assumption(f"{device.name}, {name}{size}", f"{level.bytes_per_s / 1e9:,.4g} GB/s one way", level.source)
+            )
+    return notes + [Assumption(device.name, note, "catalogue") for note in device.notes]

@@ -1,0 +1,161 @@
+"""The fastest splits of a job over so many devices, of all that fit into memory.
+
+Every combination of tensor, pipeline and context parallelism, experts, microbatch, interleaving and ZeRO is tried; of
+recomputation the least that fits, since more only takes longer. What does not divide is allowed and costs what it
+costs: devices that are left over idle, and replicas wait for the one with most microbatches.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from bench.errors import BenchError
+from bench.predict.step import Prediction, Predictor, Split
+
+MICROBATCHES = (1, 2, 3, 4, 6, 8, 16)
+COARSE_MICROBATCHES = (1, 2, 4, 8)
+RECOMPUTE_ORDER = ("none", "selective", "full")
+SHORTEST_CONTEXT = 1024
+"""Tokens of a sequence that a context-parallel rank keeps at least."""
+MAX_STAGE_WASTE = 1.34
+"""Layers of the fullest stage over the mean: more uneven pipelines are never the fastest."""
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What is not to be searched; None is."""
+
+    tp: int | None = None
+    pp: int | None = None
+    dp: int | None = None
+    cp: int | None = None
+    ep: int | None = None
+    microbatch: int | None = None
+    interleave: int | None = None
+    schedule: str | None = None
+    recompute: str | None = None
+    zero: int | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    best: tuple[Prediction, ...]
+    tried: int
+    fitting: int
+
+
+def search(
+    predictor: Predictor, devices: int, fixed: Fixed | None = None, keep: int = 10, coarse: bool = False
+) -> Found:
+    """`coarse`: even pipelines, microbatches of powers of two and few interleavings only.
+
+    Raises BenchError where no split fits, with the leanest that was tried."""
+    heap: list[tuple[float, int, Split]] = []
+    tried = fitting = 0
+    leanest: tuple[float, Split] | None = None
+    capacity = predictor.device.memory_bytes
+    for candidates in _candidates(predictor, devices, fixed or Fixed(), coarse):
+        for split in candidates:
+            tried += 1
+            counts = predictor.stage_layers(split)
+            held = predictor.memory(split, counts).total
+            if leanest is None or held < leanest[0]:
+                leanest = held, split
+            if capacity is not None and held > capacity:
+                continue
+            fitting += 1
+            seconds = predictor.seconds(split, counts)
+            entry = (-seconds, -tried, split)
+            heapq.heappush(heap, entry) if len(heap) < keep else heapq.heappushpop(heap, entry)
+            break
+    if not heap:
+        if leanest is None:
+            raise BenchError(f"no split of {devices} devices with the sizes given; leave some of them to the search")
+        needed, split = leanest
+        raise BenchError(
+            f"no split fits into {(capacity or 0) / 1e9:.0f} GB; the leanest of {tried}, {describe(split)}, needs "
+            f"{needed / 1e9:.0f} GB; take more devices, or more recomputation or ZeRO"
+        )
+    ordered = [split for _, _, split in sorted(heap, key=lambda entry: -entry[0])]
+    return Found(tuple(predictor.predict(split, devices) for split in ordered), tried, fitting)
+
+
+def describe(split: Split) -> str:
+    """In one line, without what is not used."""
+    sizes = {"tp": split.tp, "pp": split.pp, "dp": split.dp, "cp": split.cp, "ep": split.ep}
+    shown = [f"{name} {size}" for name, size in sizes.items() if size > 1] or ["one device"]
+    shown.append(f"microbatch {split.microbatch}")
+    if split.pp > 1:
+        shown.append(split.schedule + (f" x{split.interleave}" if split.interleave > 1 else ""))
+    return ", ".join([*shown, f"recompute {split.recompute}", f"ZeRO {split.zero}"])
+
+
+def _candidates(predictor: Predictor, devices: int, fixed: Fixed, coarse: bool) -> Iterator[list[Split]]:
+    """Lists of splits that differ in recomputation only, least first."""
+    job, shape = predictor.job, predictor.job.shape
+    zeros = [fixed.zero] if fixed.zero is not None else sorted({predictor.stack.zero, 1, 3})
+    again = [fixed.recompute] if fixed.recompute is not None else _recompute(predictor)
+    sizes = (
+        [fixed.microbatch] if fixed.microbatch is not None else list(COARSE_MICROBATCHES if coarse else MICROBATCHES)
+    )
+    for tp in [fixed.tp] if fixed.tp else _powers(min(predictor.network.domain_size, shape.heads, devices)):
+        if shape.heads % tp:
+            continue
+        for cp in [fixed.cp] if fixed.cp else _powers(max(1, job.sequence // SHORTEST_CONTEXT)):
+            for pp in [fixed.pp] if fixed.pp else _depths(shape.layers, coarse):
+                replicas = fixed.dp or devices // (tp * cp * pp)
+                if replicas < 1 or tp * cp * pp * replicas > devices:
+                    continue
+                for microbatch in sizes:
+                    dp = replicas if fixed.dp else min(replicas, max(1, job.global_batch // microbatch))
+                    split = Split(tp, pp, dp, cp, 1, microbatch)
+                    for interleave, schedule in _turns(split, shape.layers, fixed, coarse):
+                        for ep in _experts(split, shape.experts, fixed.ep):
+                            for zero in zeros:
+                                # Parameters that every microbatch gathers anew and a pipeline do not go together.
+                                if zero >= 3 and pp > 1 and fixed.zero is None:
+                                    continue
+                                base = replace(split, ep=ep, interleave=interleave, schedule=schedule, zero=zero)
+                                yield [replace(base, recompute=name) for name in again]
+
+
+def _recompute(predictor: Predictor) -> list[str]:
+    """A fused attention keeps no scores, so that its core need not be computed again."""
+    fused = predictor.stack.attention != "unfused"
+    return [name for name in RECOMPUTE_ORDER if not (fused and name == "selective")]
+
+
+def _powers(limit: int) -> list[int]:
+    return [2**n for n in range(limit.bit_length()) if 2**n <= limit]
+
+
+def _depths(layers: int, coarse: bool) -> list[int]:
+    """In a coarse search divisors of the layers, and of a few more than there are, as where ends have one less."""
+    depths = [pp for pp in range(1, layers + 1) if -(-layers // pp) * pp <= MAX_STAGE_WASTE * layers]
+    return [pp for pp in depths if not coarse or not layers % pp or not (layers + 2) % pp]
+
+
+def _turns(split: Split, layers: int, fixed: Fixed, coarse: bool) -> Iterator[tuple[int, str]]:
+    if fixed.schedule is not None and fixed.schedule != "interleaved":
+        yield 1, fixed.schedule
+        return
+    if split.pp == 1:
+        yield 1, "1f1b"
+        return
+    per_rank = layers // split.pp
+    choices = [fixed.interleave] if fixed.interleave else [v for v in range(1, per_rank + 1) if per_rank % v == 0]
+    if coarse and len(choices) > 3:
+        choices = [choices[0], *choices[-2:]]
+    for interleave in choices:
+        if interleave > 1 or fixed.schedule != "interleaved":
+            yield interleave, "interleaved" if interleave > 1 else "1f1b"
+
+
+def _experts(split: Split, experts: int, fixed: int | None) -> list[int]:
+    if fixed is not None:
+        return [fixed]
+    if experts == 1:
+        return [1]
+    return [ep for ep in _powers(experts) if experts % ep == 0 and (split.dp * split.cp) % ep == 0] or [1]

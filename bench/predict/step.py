@@ -1,0 +1,471 @@
+"""One training step, put together from its parts: from a job and a split to seconds, memory and what takes the time.
+
+Ranks are placed as Megatron-LM places them: tensor parallelism innermost, then context, then data, pipeline outermost
+(megatron/core/parallel_state.py), so that tensor parallelism stays within a domain wherever it fits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+
+from bench.errors import BenchError
+from bench.predict import memory, pipeline, stragglers
+from bench.predict.constants import Common, Constants, Stack
+from bench.predict.hardware import Device
+from bench.predict.layer import RECOMPUTE, LayerTimes, Parts, Slice
+from bench.predict.matmul import MeasuredRates, Multiplier
+from bench.predict.network import Group, Network
+from bench.predict.shapes import Shape
+
+NOT_MODELLED = (
+    "congestion between jobs or between groups of one job, and the fabric's topology above the NIC",
+    "contention for memory and links between computation and transfers, beyond one fitted share",
+    "imbalance of experts, of sequence lengths and of attention's causal mask across context-parallel ranks",
+    "clocks that fall with temperature, data loading, checkpoints (see failures), evaluation, start-up",
+    "in-network reduction (SHARP, NVLS), and the choice between NCCL's algorithms and protocols",
+    "multi-head latent attention, multi-token prediction, state-space layers, sliding windows",
+)
+
+OPTIMIZER_TRAFFIC_BYTES = 30.0
+"""Adam in mixed precision, of one parameter: gradient, copy and two moments read, three written, 16 bits written."""
+ACCUMULATE_BYTES = 8.0
+"""A weight's gradient is read and written in float32 for every microbatch."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained. `global_batch` is in sequences."""
+
+    shape: Shape
+    sequence: int
+    global_batch: int
+    precision: str = "bf16"
+
+    @property
+    def tokens(self) -> int:
+        return self.sequence * self.global_batch
+
+    @property
+    def element_bytes(self) -> float:
+        """Of an activation, and of a parameter as it is computed with; fp8 is for the products only."""
+        return 4.0 if self.precision == "fp32" else 2.0
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a job is spread: `dp` replicas, each of tp x cp x pp devices; experts over ep of the cp x dp ranks."""
+
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    cp: int = 1
+    ep: int = 1
+    microbatch: int = 1
+    interleave: int = 1
+    schedule: str = "1f1b"
+    recompute: str = "none"
+    zero: int = 0
+
+    @property
+    def devices(self) -> int:
+        return self.tp * self.pp * self.dp * self.cp
+
+
+PARTS = (
+    *("compute_seconds", "host_seconds", "tensor_seconds", "context_seconds", "expert_seconds"),
+    *("pipeline_seconds", "idle_seconds", "data_seconds", "optimizer_seconds", "straggler_seconds"),
+)
+"""What a step's time is made of. compute: what the busiest rank's device does; host: what it waits for kernels to be
+launched; tensor, context, expert, pipeline, data: transfers that nothing hides; idle: the pipeline's bubble."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted step. Never a measurement, and never shown as one."""
+
+    job: Job
+    split: Split
+    device: Device
+    devices: int
+    """Paid for, idle ones included."""
+    step_seconds: float
+    parts: dict[str, float]
+    memory: memory.Memory
+    fits: bool | None
+    """None where the device's memory is not known."""
+    pipeline_method: str
+    error_share: float
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95%, from the error on published runs that nothing was fitted to (or on what was measured here)."""
+        factor = math.exp(1.96 * self.error_share)
+        return self.step_seconds / factor, self.step_seconds * factor
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.job.tokens / self.step_seconds
+
+    @property
+    def model_flops_per_device_s(self) -> float:
+        return self.tokens_per_s * self.job.shape.model_flops_per_token(self.job.sequence) / self.devices
+
+    @property
+    def mfu(self) -> float:
+        """Against the peak of the job's precision."""
+        return self.model_flops_per_device_s / self.device.flops_per_s(self.job.precision)
+
+    def row(self) -> dict[str, object]:
+        low, high = self.interval
+        return {
+            **asdict(self.split),
+            "devices": self.devices,
+            "idle_devices": self.devices - self.split.devices,
+            "step_seconds": self.step_seconds,
+            "step_seconds_low": low,
+            "step_seconds_high": high,
+            "tokens_per_s": self.tokens_per_s,
+            "model_tflop_per_s_per_device": self.model_flops_per_device_s / 1e12,
+            "mfu": self.mfu,
+            "memory_gb": self.memory.total / 1e9,
+            "fits": self.fits,
+            **self.parts,
+        }
+
+
+class Predictor:
+    """Predicts steps of one job on one kind of device; what several splits share is computed once."""
+
+    def __init__(
+        self,
+        job: Job,
+        device: Device,
+        constants: Constants,
+        stack: str,
+        measured: MeasuredRates | None = None,
+        network: Network | None = None,
+        jitter_share: float | None = None,
+    ) -> None:
+        self.job, self.device, self.constants = job, device, constants
+        self.common: Common = constants.common
+        self.stack: Stack = constants.stack(stack)
+        self.network = network or Network(device, self.common)
+        half = "bf16" if job.precision == "fp8" else job.precision
+        multiplier = Multiplier(device, self.common, job.precision, measured)
+        halves = Multiplier(device, self.common, half, measured)
+        self.layers = LayerTimes(job.shape, device, self.common, self.stack, multiplier, halves)
+        self.bytes_per_s = device.memory_bytes_per_s * self.common.memory_share
+        self.jitter_share = self.common.jitter_share if jitter_share is None else jitter_share
+        self._layer_cache: dict[tuple[object, ...], tuple[_LayerCost, _LayerCost]] = {}
+
+    @property
+    def _gradient_bytes(self) -> float:
+        return max(self.stack.gradient_bytes, self.job.element_bytes)
+
+    # ---- what a device holds ---------------------------------------------------------------------------------------
+
+    def _zero(self, split: Split) -> int:
+        """With a pipeline, parameters and gradients stay whole from the first microbatch to the last: gathering them
+        for each would cost more than it saves (torchtitan's FSDP does not reshard then). The optimizer's stay divided.
+        """
+        return 1 if split.zero >= 3 and split.pp > 1 else split.zero
+
+    def microbatches(self, split: Split) -> int:
+        """Of the replica that has most: batches that do not divide leave some replicas with one less."""
+        return max(1, math.ceil(self.job.global_batch / (split.dp * split.microbatch)))
+
+    def stage_layers(self, split: Split) -> list[int]:
+        """Layers of each pipeline rank; what is left over goes to the middle, away from embedding and output layer."""
+        base, left = divmod(self.job.shape.layers, split.pp)
+        counts = [base] * split.pp
+        for place in range(left):
+            counts[(split.pp - left) // 2 + place] += 1
+        return counts
+
+    def memory(self, split: Split, layers: list[int] | None = None) -> memory.Memory:
+        """Of the first or the last pipeline rank, whichever holds more."""
+        counts = self.stage_layers(split) if layers is None else layers
+        held = pipeline.schedule(split.schedule).held(split.pp, self.microbatches(split), split.interleave)
+        ranks = {place: max(1.0, held - place) for place in (0, counts.index(max(counts)), split.pp - 1)}
+        if split.schedule == "zb2p":
+            ranks = dict.fromkeys(ranks, held)
+        return max((self._rank_memory(split, counts, rank, number) for rank, number in ranks.items()), key=sum)
+
+    def _rank_memory(self, split: Split, counts: list[int], rank: int, held: float) -> memory.Memory:
+        shape, last = self.job.shape, rank == split.pp - 1
+        mixtures = self._mixtures(counts[rank])
+        embedding = shape.embedding_parameters * ((rank == 0) + (last and not (shape.tied and split.pp == 1)))
+        dense_layers = counts[rank] - mixtures
+        dense = counts[rank] * shape.attention_parameters + dense_layers * shape.dense_ffn_parameters
+        dense += mixtures * shape.shared_parameters + embedding
+        expert = mixtures * shape.experts * shape.expert_parameters / split.ep / split.tp
+        tokens = split.microbatch * self.job.sequence // split.cp
+        whole = memory.Held(
+            dense=dense / split.tp,
+            expert=expert,
+            layer_parameters=self._layer_parameters(split, mixtures > 0),
+            dp=split.dp * split.cp,
+            expert_dp=max(1, split.dp * split.cp // split.ep),
+            layers=counts[rank],
+            microbatches_held=1.0 if split.pp == 1 else held,
+            tokens=tokens,
+            sequence=self.job.sequence,
+            tp=split.tp,
+            recompute=split.recompute,
+            logits=tokens * shape.vocab / split.tp if last else 0.0,
+        )
+        return memory.of(whole, shape, self.stack, self._zero(split), self.job.element_bytes)
+
+    def _mixtures(self, layers: float) -> int:
+        shape = self.job.shape
+        return round(layers * shape.mixture_layers / shape.layers)
+
+    def _layer_parameters(self, split: Split, mixture: bool) -> float:
+        """Of one layer, on one device, whole."""
+        shape = self.job.shape
+        dense = shape.attention_parameters + (shape.shared_parameters if mixture else shape.dense_ffn_parameters)
+        expert = shape.experts * shape.expert_parameters / split.ep if mixture else 0.0
+        return (dense + expert) / split.tp
+
+    # ---- time ------------------------------------------------------------------------------------------------------
+
+    def predict(self, split: Split, devices: int | None = None, replay: bool = True) -> Prediction:
+        """Raises BenchError for a split that the job cannot have, or a network whose rates are not known."""
+        _refuse(self.job, split)
+        counts = self.stage_layers(split)
+        held = self.memory(split, counts)
+        step, parts, method = self._time(split, counts, replay)
+        fits = None if self.device.memory_bytes is None else held.total <= self.device.memory_bytes
+        return Prediction(
+            self.job, split, self.device, devices or split.devices, step, parts, held, fits, method,
+            self.constants.error_share, self.device.notes,
+        )  # fmt: skip
+
+    def seconds(self, split: Split, counts: list[int]) -> float:
+        """Of a step by the pipeline's formula: what a search compares."""
+        return self._time(split, counts, replay=False)[0]
+
+    def _time(self, split: Split, counts: list[int], replay: bool) -> tuple[float, dict[str, float], str]:
+        kinds = {(count, rank == split.pp - 1) for rank, count in enumerate(counts)}
+        costs = {kind: self._rank_cost(split, *kind) for kind in kinds}
+        ranks = [costs[count, rank == split.pp - 1] for rank, count in enumerate(counts)]
+        stages = pipeline.Stages(
+            tuple(cost[0].total for cost in ranks),
+            tuple(cost[1].total for cost in ranks),
+            self.microbatches(split),
+            split.interleave,
+        )
+        again = pipeline.replayed_seconds(split.schedule, stages) if replay and split.pp > 1 else None
+        whole = pipeline.seconds(split.schedule, stages) if again is None else again
+        totals = stages.totals
+        slowest = totals.index(max(totals))
+        forward, backward = ranks[slowest]
+        number = stages.microbatches
+        parts = {
+            name: number * (getattr(forward, name) + getattr(backward, name))
+            for name in ("compute_seconds", "host_seconds", "tensor_seconds", "context_seconds", "expert_seconds")
+        }
+        parts["pipeline_seconds"] = number * (forward.pipeline_seconds + backward.pipeline_seconds)
+        parts["idle_seconds"] = max(0.0, whole - number * totals[slowest])
+        hidden = ranks[0][1].total if split.pp > 1 else backward.total
+        parts["data_seconds"] = number * (forward.data_seconds + backward.data_seconds)
+        parts["data_seconds"] += self._gradient_seconds(split, counts, hidden)
+        parts["optimizer_seconds"] = self._optimizer_seconds(split, counts)
+        before = sum(parts.values())
+        share = stragglers.expected_maximum_share(split.devices, self.jitter_share)
+        parts["straggler_seconds"] = before * share
+        return before * (1.0 + share), parts, "formula" if again is None else "replay"
+
+    def _rank_cost(self, split: Split, layers: int, last: bool) -> tuple[_LayerCost, _LayerCost]:
+        """Forward and backward of one microbatch on one pipeline rank."""
+        mixtures = self._mixtures(layers)
+        kinds = {False: layers - mixtures, True: mixtures}
+        sums = (_LayerCost(), _LayerCost())
+        for mixture, number in kinds.items():
+            if number:
+                costs = self._layer_cost(split, mixture)
+                sums = (sums[0].plus(costs[0], number), sums[1].plus(costs[1], number))
+        part = self._slice(split)
+        if last:
+            ahead, back = self._cached_head(part)
+            sums = (sums[0].plus(ahead), sums[1].plus(back))
+        parameters = layers * self._layer_parameters(split, mixtures > 0)
+        sums = (sums[0], sums[1].plus(_LayerCost(compute_seconds=ACCUMULATE_BYTES * parameters / self.bytes_per_s)))
+        if split.pp > 1:
+            sent = self._send_seconds(split)
+            sums = (sums[0].plus(_LayerCost(pipeline_seconds=sent)), sums[1].plus(_LayerCost(pipeline_seconds=sent)))
+        return sums
+
+    def _slice(self, split: Split) -> Slice:
+        tokens = split.microbatch * self.job.sequence // split.cp
+        return Slice(tokens, self.job.sequence, split.tp, split.ep, split.recompute)
+
+    def _cached_head(self, part: Slice) -> tuple[_LayerCost, _LayerCost]:
+        key = ("head", part)
+        if key not in self._layer_cache:
+            ahead, back = self.layers.head(part)
+            self._layer_cache[key] = (self._with_host(ahead, _LayerCost()), self._with_host(back, _LayerCost()))
+        return self._layer_cache[key]
+
+    def _layer_cost(self, split: Split, mixture: bool) -> tuple[_LayerCost, _LayerCost]:
+        sharded = (split.dp, self._zero(split)) if self._zero(split) >= 3 else (1, 0)
+        key = (split.tp, split.cp, split.ep, split.microbatch, split.recompute, mixture, *sharded)
+        if key not in self._layer_cache:
+            part = self._slice(split)
+            ahead, back = self.layers.forward(part, mixture), self.layers.backward(part, mixture)
+            again = RECOMPUTE[split.recompute][0]
+            self._layer_cache[key] = (
+                self._with_host(ahead, self._transfers(split, ahead, 1.0, mixture, backward=False)),
+                self._with_host(back, self._transfers(split, back, 1.0 + again, mixture, backward=True)),
+            )
+        return self._layer_cache[key]
+
+    def _with_host(self, parts: Parts, transfers: _LayerCost) -> _LayerCost:
+        """The host launches while the device works: whichever takes longer."""
+        busy = parts.seconds + transfers.total
+        waited = max(0.0, parts.kernels * self.stack.kernel_seconds - busy)
+        return replace(transfers, compute_seconds=transfers.compute_seconds + parts.seconds, host_seconds=waited)
+
+    def _transfers(self, split: Split, parts: Parts, rounds: float, mixture: bool, backward: bool) -> _LayerCost:
+        """A layer's transfers that nothing hides."""
+        shape, part = self.job.shape, self._slice(split)
+        tensor = self._tensor_seconds(split, part) * rounds * self.stack.tensor_exposed
+        context = 0.0
+        if split.cp > 1:
+            sent = (
+                2.0 * self.job.element_bytes * part.tokens * shape.head_dim * shape.kv_heads / split.tp * (split.cp - 1)
+            )
+            hop = self.network.group(split.cp, split.tp)
+            moved = sent * (2.0 if backward else 1.0) / self.network.bus_bytes_per_s(hop)
+            context = max(0.0, moved - parts.attention) + self.common.overlap_tax * min(moved, parts.attention)
+        expert = 0.0
+        if mixture and split.ep > 1:
+            group = self._expert_group(split)
+            sent = self.job.element_bytes * part.tokens * shape.active_experts * shape.hidden / split.tp
+            expert = 2.0 * rounds * self.network.all_to_all_seconds(sent, group)
+        data, tax = 0.0, 0.0
+        if self._zero(split) >= 3:
+            whole = self._layer_parameters(split, mixture)
+            group = self.network.group(split.dp * split.cp, split.tp)
+            moved = self.network.gather_seconds(self.job.element_bytes * whole, group)
+            if backward:
+                moved += self.network.gather_seconds(self._gradient_bytes * whole, group)
+            hidden = min(moved, parts.seconds)
+            data, tax = moved - hidden, self.common.overlap_tax * hidden
+        return _LayerCost(
+            compute_seconds=0.0,
+            tensor_seconds=tensor,
+            context_seconds=context,
+            expert_seconds=expert,
+            data_seconds=data + tax,
+        )
+
+    def _tensor_seconds(self, split: Split, part: Slice) -> float:
+        """Two all-reduces of the activations; with sequence parallelism all-gathers and reduce-scatters."""
+        if split.tp == 1:
+            return 0.0
+        num_bytes = self.job.element_bytes * part.tokens * self.job.shape.hidden
+        group = self.network.group(split.tp)
+        if self.stack.sequence_parallel:
+            return 4.0 * self.network.gather_seconds(num_bytes, group)
+        return 2.0 * self.network.all_reduce_seconds(num_bytes, group)
+
+    def _expert_group(self, split: Split) -> Group:
+        return self.network.group(split.ep, split.tp)
+
+    def _send_seconds(self, split: Split) -> float:
+        """One boundary of a pipeline rank for one microbatch, times its stages."""
+        part = self._slice(split)
+        num_bytes = self.job.element_bytes * part.tokens * self.job.shape.hidden / split.tp
+        crosses = split.tp * split.cp * split.dp >= self.network.domain_size or split.devices > self.network.domain_size
+        return split.interleave * self.stack.pipeline_exposed * self.network.send_seconds(num_bytes, crosses)
+
+    def _gradient_seconds(self, split: Split, counts: list[int], hidden: float) -> float:
+        """Gradients of the step, less what one microbatch's backward hides of them."""
+        replicas = split.dp * split.cp
+        if replicas == 1 or self._zero(split) >= 3:
+            return 0.0
+        shape, layers = self.job.shape, max(counts)
+        mixtures = self._mixtures(layers)
+        experts = mixtures * shape.experts * shape.expert_parameters / split.ep / split.tp
+        whole = layers * self._layer_parameters(split, False) if not mixtures else (
+            mixtures * self._layer_parameters(split, True) - experts
+        )  # fmt: skip
+        whole += shape.embedding_parameters / split.tp
+        moved = self._reduced_seconds(split, whole, self.network.group(replicas, split.tp))
+        if experts and replicas > split.ep:
+            group = self.network.group(replicas // split.ep, split.tp * split.ep)
+            moved += self._reduced_seconds(split, experts, group)
+        if not self.stack.data_overlap:
+            return moved
+        covered = min(moved, hidden)
+        return moved - covered + self.common.overlap_tax * covered
+
+    def _reduced_seconds(self, split: Split, parameters: float, group: Group) -> float:
+        gradients = self._gradient_bytes * parameters
+        if self._zero(split) == 0:
+            return self.network.all_reduce_seconds(gradients, group)
+        gathered = self.network.gather_seconds(self.job.element_bytes * parameters, group)
+        return self.network.gather_seconds(gradients, group) + gathered
+
+    def _optimizer_seconds(self, split: Split, counts: list[int]) -> float:
+        shape = self.job.shape
+        mixtures = self._mixtures(max(counts))
+        layers = max(counts) * self._layer_parameters(split, mixtures > 0)
+        held = layers + shape.embedding_parameters / split.tp
+        sharded = held / (split.dp * split.cp) if self._zero(split) >= 1 else held
+        return self.stack.step_seconds + OPTIMIZER_TRAFFIC_BYTES * sharded / self.bytes_per_s
+
+
+@dataclass(frozen=True)
+class _LayerCost:
+    """Seconds of one layer, or of all layers of a rank, for one microbatch in one direction."""
+
+    compute_seconds: float = 0.0
+    host_seconds: float = 0.0
+    tensor_seconds: float = 0.0
+    context_seconds: float = 0.0
+    expert_seconds: float = 0.0
+    pipeline_seconds: float = 0.0
+    data_seconds: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return (
+            self.compute_seconds + self.host_seconds + self.tensor_seconds + self.context_seconds
+            + self.expert_seconds + self.pipeline_seconds + self.data_seconds
+        )  # fmt: skip
+
+    def plus(self, other: _LayerCost, times: float = 1.0) -> _LayerCost:
+        return _LayerCost(
+            self.compute_seconds + times * other.compute_seconds,
+            self.host_seconds + times * other.host_seconds,
+            self.tensor_seconds + times * other.tensor_seconds,
+            self.context_seconds + times * other.context_seconds,
+            self.expert_seconds + times * other.expert_seconds,
+            self.pipeline_seconds + times * other.pipeline_seconds,
+            self.data_seconds + times * other.data_seconds,
+        )
+
+
+def _refuse(job: Job, split: Split) -> None:
+    """Raises BenchError for a split that the job cannot have, with the numbers."""
+    shape = job.shape
+    for name, size in {**asdict(split), "global batch": job.global_batch, "sequence": job.sequence}.items():
+        if isinstance(size, int) and size < (0 if name == "zero" else 1):
+            raise BenchError(f"{name} {size}: has to be at least 1")
+    if split.recompute not in RECOMPUTE:
+        raise BenchError(f"recomputation {split.recompute!r}: there are: {', '.join(RECOMPUTE)}")
+    pipeline.schedule(split.schedule)
+    if shape.heads % split.tp:
+        raise BenchError(f"tp {split.tp} does not divide {shape.heads} heads of {shape.name}")
+    if split.pp * (split.interleave - 1) >= shape.layers or split.pp > shape.layers:
+        raise BenchError(f"pp {split.pp} x interleave {split.interleave}: more stages than the {shape.layers} layers")
+    if split.ep > 1 and (shape.experts % split.ep or (split.dp * split.cp) % split.ep):
+        raise BenchError(f"ep {split.ep} has to divide {shape.experts} experts and dp x cp, {split.dp * split.cp}")
+    if job.sequence % split.cp:
+        raise BenchError(f"cp {split.cp} does not divide a sequence of {job.sequence}")
+    if split.zero not in (0, 1, 2, 3):
+        raise BenchError(f"zero {split.zero}: the stages are 0 to 3")

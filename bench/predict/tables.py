@@ -1,0 +1,307 @@
+"""An answer as tables. Each says that it is a prediction, and none looks like one of measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.predict.answer import Answer, Option, Reliability
+from bench.predict.fleet import FleetPrediction
+from bench.predict.search import Found
+from bench.predict.step import NOT_MODELLED, PARTS, Prediction
+from bench.table import Table, column, show_number, show_seconds, show_text, text_column
+
+LABEL = "predicted, not measured"
+
+Row = dict[str, Any]
+
+
+def all_tables(answer: Answer) -> list[Table]:
+    """In the order in which they are read; the last says what is not modelled, and what all rests on."""
+    tables: list[Table] = []
+    if answer.found is not None:
+        best = answer.found.best[0]
+        tables += [step_table(best), parts_table(best), memory_table(best), splits_table(answer.found)]
+    if answer.fleet:
+        tables.append(fleet_table(answer))
+    if answer.sweep:
+        tables.append(sweep_table(answer))
+    if answer.reliability is not None:
+        tables.append(reliability_table(answer.reliability, answer.tokens_per_s))
+    if answer.options:
+        tables.append(money_table(answer))
+    tables.append(assumptions_table(answer))
+    return tables
+
+
+def _quantities(title: str, rows: list[tuple[str, str, object]], footnotes: tuple[str, ...] = ()) -> Table:
+    """One quantity a row, as shown and as the raw value."""
+    cells = tuple({"quantity": name, "shown": shown, "value": value, "status": LABEL} for name, shown, value in rows)
+    return Table(title, (text_column("quantity"), text_column("shown", "value")), cells, footnotes)
+
+
+def step_table(best: Prediction) -> Table:
+    low, high = best.interval
+    job, split = best.job, best.split
+    rows: list[tuple[str, str, object]] = [
+        (
+            "step",
+            f"{show_seconds(best.step_seconds)} (95%: {show_seconds(low)} to {show_seconds(high)})",
+            best.step_seconds,
+        ),
+        ("step, low", show_seconds(low), low),
+        ("step, high", show_seconds(high), high),
+        ("tokens/s", f"{best.tokens_per_s:,.0f}", best.tokens_per_s),
+        ("tokens/s a device", f"{best.tokens_per_s / best.devices:,.1f}", best.tokens_per_s / best.devices),
+        (
+            "model TFLOP/s a device",
+            show_number(best.model_flops_per_device_s / 1e12),
+            best.model_flops_per_device_s / 1e12,
+        ),
+        ("MFU, attention in full", f"{100 * best.mfu:.1f} %", best.mfu),
+        ("memory a device", f"{best.memory.total / 1e9:.1f} GB{_fits(best)}", best.memory.total / 1e9),
+        ("split", describe(best), split.devices),
+    ]
+    notes = [f"Pipeline by {best.pipeline_method}."] if split.pp > 1 else []
+    size = f"{job.global_batch:,} x {job.sequence:,} tokens"
+    title = f"{job.shape.name} on {best.devices:,} {best.device.name}, {size}, {LABEL}"
+    return _quantities(title, rows, tuple(notes))
+
+
+def _fits(best: Prediction) -> str:
+    if best.device.memory_bytes is None:
+        return ", of an unknown number"
+    return f" of {best.device.memory_bytes / 1e9:.0f}" + ("" if best.fits else ": DOES NOT FIT")
+
+
+def describe(best: Prediction) -> str:
+    from bench.predict.search import describe as of_split
+
+    idle = best.devices - best.split.devices
+    return of_split(best.split) + (f"; {idle:,} devices idle" if idle else "")
+
+
+def parts_table(best: Prediction) -> Table:
+    rows = tuple(
+        {
+            "part": name.removesuffix("_seconds"),
+            "seconds": best.parts[name],
+            "share": best.parts[name] / best.step_seconds,
+            "status": LABEL,
+        }
+        for name in PARTS
+    )  # fmt: skip
+    return Table(
+        f"Time of a step by part, {LABEL}",
+        (
+            text_column("part"),
+            column("seconds", "time", show_seconds),
+            column("share", "%", lambda v: f"{100 * v:.1f}"),
+        ),
+        rows,
+        ("Of the slowest pipeline rank. tensor, context, expert, pipeline, data: transfers that nothing hides.",),
+    )
+
+
+def memory_table(best: Prediction) -> Table:
+    rows = tuple({"memory": name, "gb": value / 1e9, "status": LABEL} for name, value in best.memory._asdict().items())
+    note = f"Of the device that holds most; recomputation: {best.split.recompute}. reserved is an assumption."
+    return Table(f"Memory by part, {LABEL}", (text_column("memory"), column("gb", "GB", show_number)), rows, (note,))
+
+
+def splits_table(found: Found) -> Table:
+    columns = (
+        *(column(name, name, str) for name in ("tp", "pp", "dp", "cp", "ep", "microbatch", "interleave")),
+        *(text_column(name) for name in ("schedule", "recompute")),
+        column("zero", "ZeRO", str),
+        column("step_seconds", "step", show_seconds),
+        column("mfu", "MFU %", lambda v: f"{100 * v:.1f}"),
+        column("memory_gb", "GB", lambda v: f"{v:.1f}"),
+        column("idle_seconds", "idle", show_seconds),
+        column("data_seconds", "data", show_seconds),
+        column("tensor_seconds", "tensor", show_seconds),
+    )
+    rows = tuple(prediction.row() | {"status": LABEL} for prediction in found.best)
+    note = (
+        f"{found.tried:,} tried, {found.fitting:,} fit into memory." if found.tried > 1 else "The split that was given."
+    )
+    return Table(f"Best splits, {LABEL}", columns, rows, (note,))
+
+
+def fleet_rows(fleet: FleetPrediction) -> list[Row]:
+    rows = []
+    for part in fleet.parts:
+        own = part.prediction
+        rows.append(
+            {
+                "mode": fleet.mode,
+                "accelerator": part.member.device.name,
+                "devices": part.member.devices,
+                "replicas": part.replicas,
+                "microbatches": part.microbatches,
+                "own_step_seconds": own.step_seconds if part.microbatches else None,
+                "waiting_share": 1.0 - own.step_seconds / fleet.step_seconds if part.microbatches else None,
+                "step_seconds": fleet.step_seconds,
+                "tokens_per_s": fleet.tokens_per_s,
+                "memory_gb": own.memory.total / 1e9,
+                "status": LABEL,
+            }
+        )
+    return rows
+
+
+def fleet_table(answer: Answer) -> Table:
+    from bench.predict.search import describe as of_split
+
+    rows = tuple(row for fleet in answer.fleet for row in fleet_rows(fleet))
+    columns = (
+        text_column("mode"), text_column("accelerator"), column("devices", "devices", _count),
+        column("replicas", "replicas", _count), column("microbatches", "microbatches", _count),
+        column("own_step_seconds", "own step", show_seconds), column("waiting_share", "waits %", _percent),
+        column("step_seconds", "step", show_seconds), column("tokens_per_s", "tokens/s", _count),
+        column("memory_gb", "GB", show_number),
+    )  # fmt: skip
+    notes = [f"{fleet.mode}: {of_split(fleet.split)}." for fleet in answer.fleet]
+    even, balanced = (fleet.tokens_per_s for fleet in answer.fleet)
+    notes.append(f"Balanced gives {100 * (balanced / even - 1):.1f}% more tokens per second than even.")
+    return Table(f"Mixed fleet, {LABEL}", columns, rows, tuple(notes))
+
+
+def sweep_rows(answer: Answer) -> list[Row]:
+    return [
+        {
+            "scaling": point.scaling,
+            "efficiency": point.efficiency,
+            "global_batch": point.prediction.job.global_batch,
+            **point.prediction.row(),
+            "status": LABEL,
+        }
+        for point in answer.sweep
+    ]
+
+
+def sweep_table(answer: Answer) -> Table:
+    columns = (
+        text_column("scaling"), column("devices", "devices", _count), column("global_batch", "batch", _count),
+        column("step_seconds", "step", show_seconds), column("tokens_per_s", "tokens/s", _count),
+        column("efficiency", "efficiency %", _percent), column("mfu", "MFU %", _percent),
+        column("tp", "tp", str), column("pp", "pp", str), column("dp", "dp", str), column("cp", "cp", str),
+        column("memory_gb", "GB", show_number), column("idle_seconds", "idle", show_seconds),
+        column("data_seconds", "data", show_seconds),
+    )  # fmt: skip
+    notes = (
+        "Efficiency: tokens/s a device over those of the fewest devices that fit. weak: the batch grows along.",
+        "The best split of each size by a coarser search than that of one size.",
+    )
+    return Table(f"Scaling, {LABEL}", columns, tuple(sweep_rows(answer)), notes)
+
+
+def reliability_table(found: Reliability, tokens_per_s: float) -> Table:
+    failures = found.failures
+    rows: list[tuple[str, str, object]] = [
+        ("time between failures", _hours(failures.mtbf_seconds), failures.mtbf_seconds),
+        ("checkpoint", show_seconds(failures.checkpoint_seconds), failures.checkpoint_seconds),
+        ("restart", show_seconds(failures.restart_seconds), failures.restart_seconds),
+        ("best interval", _hours(failures.best_seconds), failures.best_seconds),
+        (
+            "interval by Young",
+            f"{_hours(failures.young_seconds)}: goodput {_percent(found.young_goodput)} %",
+            failures.young_seconds,
+        ),
+        ("interval taken", _hours(found.interval_seconds), found.interval_seconds),
+        ("goodput", f"{_percent(found.goodput)} %", found.goodput),
+        (
+            "tokens a day, after failures",
+            f"{tokens_per_s * found.goodput * 86400:.3e}",
+            tokens_per_s * found.goodput * 86400,
+        ),
+    ]
+    note = (
+        "Exponential failures, a whole restart each; work since the last checkpoint is lost (Daly 2006, equation 20)."
+    )
+    return _quantities(f"Failures, {LABEL}", rows, (note,))
+
+
+def option_row(option: Option) -> Row:
+    cost = option.cost
+    return {
+        "option": option.name,
+        "usd_per_device_hour": option.usd_per_device_hour,
+        "goodput": cost.goodput,
+        "days": cost.seconds / 86400.0,
+        "run_usd": cost.run_usd,
+        "waiting_usd": cost.waiting_usd,
+        "usd_per_million_tokens": cost.usd_per_million_tokens,
+        "usd_per_pflops_day": cost.usd_per_pflops_day,
+        "break_even_utilisation": option.break_even_utilisation,
+        "source": option.source,
+        "status": LABEL,
+    }
+
+
+def money_table(answer: Answer) -> Table:
+    columns = (
+        text_column("option"), column("usd_per_device_hour", "USD/device-hour", show_number),
+        column("goodput", "goodput %", _percent), column("days", "days", show_number),
+        column("run_usd", "USD a run", _dollars), column("waiting_usd", "waiting USD", _dollars),
+        column("usd_per_million_tokens", "USD/M tokens", show_number),
+        column("usd_per_pflops_day", "USD/PFLOP/s-day", show_number),
+        column("break_even_utilisation", "break-even use %", _percent), text_column("source"),
+    )  # fmt: skip
+    tokens = answer.options[0].cost.tokens
+    note = f"A run is {tokens:.3g} tokens. Break-even use: above it owning is cheaper than the cheapest firm rent."
+    notes = [note]
+    if answer.power_watts is not None and answer.joules_per_token is not None:
+        notes.append(
+            f"Power by the catalogue, times PUE: {answer.power_watts / 1e6:.3g} MW, "
+            f"{answer.joules_per_token:.3g} J a token."
+        )
+    return Table(f"Money, {LABEL}", columns, tuple(map(option_row, answer.options)), tuple(notes))
+
+
+def assumptions_table(answer: Answer) -> Table:
+    rows = tuple(each.row() for each in answer.assumptions)
+    notes = tuple(f"Not modelled: {text}." for text in NOT_MODELLED)
+    return Table(
+        "What this rests on", tuple(text_column(name) for name in ("assumption", "value", "source")), rows, notes
+    )
+
+
+def as_json(answer: Answer) -> Mapping[str, Any]:
+    """One object; the name of each list says that it is predicted."""
+    document: dict[str, Any] = {"status": LABEL}
+    if answer.found is not None:
+        best = answer.found.best[0]
+        document["predicted"] = best.row()
+        document["predicted_memory_bytes"] = best.memory._asdict()
+        document["predicted_splits"] = [each.row() for each in answer.found.best]
+    if answer.fleet:
+        document["predicted_fleet"] = [row for fleet in answer.fleet for row in fleet_rows(fleet)]
+    if answer.sweep:
+        document["predicted_scaling"] = sweep_rows(answer)
+    if answer.reliability is not None:
+        table = reliability_table(answer.reliability, answer.tokens_per_s)
+        document["predicted_failures"] = {str(row["quantity"]): row["value"] for row in table.rows}
+    if answer.options:
+        document["predicted_money"] = [option_row(option) for option in answer.options]
+        document["predicted_power_watts"] = answer.power_watts
+        document["predicted_joules_per_token"] = answer.joules_per_token
+    document["assumptions"] = [each.row() for each in answer.assumptions]
+    document["not_modelled"] = list(NOT_MODELLED)
+    return document
+
+
+def _count(value: float | None) -> str:
+    return show_text(None) if value is None else f"{value:,.0f}"
+
+
+def _percent(value: float | None) -> str:
+    return show_text(None) if value is None else f"{100 * value:.1f}"
+
+
+def _dollars(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600.0:.3g} h" if seconds >= 600.0 else show_seconds(seconds)
