@@ -1,0 +1,305 @@
+"""Published training runs as jobs, splits and devices that a prediction takes; what a source leaves open, by rule.
+
+The rows are `results/evidence/data/published_training.csv.gz`, each with its source. SETTINGS says what the sources
+say of the software and the network, never a figure that was fitted. What a row does not state (microbatch,
+interleaving, recomputation, parallel sizes) is what the predictor itself finds fastest within memory: the same rule
+for every row.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.predict import hardware, shapes
+from bench.predict.constants import Constants
+from bench.predict.step import Job, Prediction, Predictor, Split
+
+DATA = Path(__file__).resolve().parents[2] / "results" / "evidence" / "data" / "published_training.csv.gz"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a source says beside its columns; `pattern` is searched in source, model, recompute and notes."""
+
+    pattern: str
+    stack: str
+    nic_gbit: float | None = None
+    note: str = ""
+    link_gb_per_s: float | None = None
+
+
+# The first that fits. NICs: Gbit/s a device.
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        r"vTrain", "megatron-deepspeed", 100, "config/validation/*.json: 800 Gb/s a node, 150 GB/s reached inside", 190
+    ),
+    Setting(r"cases_jan2021", "megatron", 200, "Selene; before interleaving"),
+    Setting(
+        r"images/(cases|tables)", "megatron", 200, "Selene: eight 200 Gb/s HCAs a node (arXiv 2104.04473, section 5)"
+    ),
+    Setting(r"MT-NLG 530B", "megatron", 200, "Selene (arXiv 2201.11990)"),
+    Setting(r"2205.05198.*selective", "megatron-sp", 200, "Selene"),
+    Setting(r"2205.05198", "megatron", 200, "Selene"),
+    Setting(r"Zero Bubble", "megatron", 200, "RoCE; rate not stated, 200 assumed"),
+    Setting(r"MegaScale.*(\(MegaScale\)|\+efficient|\+misc|\+LAMB)", "megascale", 200, "200 Gb/s a GPU (section 4.1)"),
+    Setting(r"MegaScale.*(\(Megatron-LM\)|175B baseline)", "megatron-sp", 200, "200 Gb/s a GPU"),
+    Setting(r"stas00|BLOOM", "megatron", 100, "four 100 Gb/s a node of eight: from memory"),
+    Setting(r"model_table|strong scaling|Llama 3 Herd|Nemotron-4", "megatron-core", 400, "DGX H100: eight 400 Gb/s"),
+    Setting(r"Megatron-Bridge", "nemo", 400, "the page gives none; DGX: 400 a GPU"),
+    Setting(r"fms-fsdp", "fsdp", 100, "not stated; 100 assumed"),
+    Setting(r"A100 80GB with 1600|A100 40GB with 1600", "fsdp", 200, "1600 Gbps a node"),
+    Setting(r"llm-foundry.*H100", "fsdp", 400, "3200 Gbps RoCE a node"),
+    Setting(r"torchtitan.*A100-SXM", "torchtitan", 200, "not stated; 200 assumed"),
+    Setting(r"(torchtitan|149990).*(AsyncTP|async TP)", "torchtitan-async", 400, "400 Gb/s a GPU"),
+    Setting(r"(torchtitan|149990).*(compile|2D|[Ff]loat8|vanilla)", "torchtitan-compile", 400, "400 Gb/s a GPU"),
+    Setting(r"torchtitan", "torchtitan", 400, "400 Gb/s a GPU"),
+)
+
+GPUS = {
+    "A100-SXM": "A100-SXM-80GB",
+    "A100-SXM (NVIDIA Ampere)": "A100-SXM-80GB",
+    "A100-SXM-40GB (DGX-A100)": "A100-SXM-40GB",
+    "H100-SXM-80GB 700W": "H100-SXM-80GB",
+    "H100-SXM-96GB-HBM2e 500W": "H100-SXM-96GB",
+    "H100": "H100-SXM-80GB",
+    "B200": "B200-SXM-180GB",
+    "B300": "B300-SXM-288GB",
+    "GB200": "GB200-SXM (per GPU of NVL72)",
+    "GB300": "GB300-SXM (per GPU of NVL72)",
+}
+PRECISIONS = {
+    **dict.fromkeys(("bf16", "amp_bf16", "BF16", ""), "bf16"),
+    "fp16": "fp16",
+    **dict.fromkeys(("fp8", "FP8", "amp_fp8", "FP8-CS", "FP8-MX", "MXFP8", "fp8-tensorwise", "fp8-rowwise"), "fp8"),
+}
+RECOMPUTE = {
+    **dict.fromkeys(("none",), "none"),
+    "full": "full",
+    "selective+seqpar": "selective",
+    **dict.fromkeys(("selective", "selective-op", "selective-layer"), "half"),
+}
+SCHEDULES = (("schedule=ZB-2p", "zb2p"), ("schedule=ZB-1p", "zb1p"), ("schedule=1F1B-I", "interleaved"))
+NAMED = (  # models of rows whose shape is not a plain GPT of four times the hidden size
+    (r"Llama 3(\.1)? 8B|LLAMA3_8B", "llama3-8b"),
+    (r"Llama 3(\.1)? 70B|LLAMA3_70B", "llama3-70b"),
+    (r"Llama 3(\.1)? 405B|LLAMA3\.1_405B", "llama3-405b"),
+    (r"Llama ?2 7B", "llama2-7b"),
+    (r"Llama ?2 13B|LLaMA-13B", "llama2-13b"),
+    (r"Llama ?2 70B", "llama2-70b"),
+    (r"Nemotron-4-340B", "nemotron4-340b"),
+    (r"^Qwen3_30B", "qwen3-30b-a3b"),
+    (r"^Qwen3_235B", "qwen3-235b-a22b"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One published run that can be predicted."""
+
+    row: dict[str, str]
+    job: Job
+    device: hardware.Device
+    devices: int
+    stack: str
+    splits: tuple[Split, ...]
+    """One where everything is stated; else the alternatives of what is not."""
+    seconds: float
+    memory_bytes: float | None
+
+    @property
+    def source(self) -> str:
+        return self.row["source"]
+
+
+def rows(path: Path = DATA) -> list[dict[str, str]]:
+    with gzip.open(path, "rb") as file:
+        return list(csv.DictReader(io.StringIO(file.read().decode("utf-8"))))
+
+
+def runs(path: Path = DATA) -> tuple[list[Run], list[tuple[dict[str, str], str]]]:
+    """Runs that can be predicted, and rows that cannot with the reason."""
+    good: list[Run] = []
+    left: list[tuple[dict[str, str], str]] = []
+    for row in rows(path):
+        try:
+            good.append(_run(row))
+        except BenchError as error:
+            left.append((row, str(error)))
+    return good, left
+
+
+def _run(row: dict[str, str]) -> Run:
+    notes = row["notes"]
+    if "from memory" in notes or "digest" in row["source"] or "(memory)" in notes:
+        raise BenchError("from memory: used for nothing")
+    if "fine-tuning" in notes or "LoRA" in row["source"]:
+        raise BenchError("fine-tuning, not pre-training")
+    if "pathological" in notes:
+        raise BenchError("the source calls it broken")
+    if "parallel transformer" in row["model"] or re.search(r"\+(sliding|TP|PP|DP) ", row["model"]):
+        raise BenchError("an ablation between two stacks")
+    if "V100" in row["gpu"] or "TPU" in row["gpu"] or "MI250" in row["gpu"]:
+        raise BenchError("the accelerator is not in the catalogue")
+    if row["precision"] not in PRECISIONS:
+        raise BenchError(f"no peak of precision {row['precision']} in the catalogue")
+    if "tokendrop" in row["model"]:
+        raise BenchError("tokens are dropped")
+    shape = _shape(row)
+    setting = _setting(row)
+    device = hardware.find(GPUS.get(row["gpu"], row["gpu"]), nic_gbit=setting.nic_gbit)
+    if setting.link_gb_per_s is not None:
+        device = replace(device, inside=hardware.Level(setting.link_gb_per_s * 1e9, 0.0, setting.note))
+    if not row["n_gpus"] or not row["seq"] or not row["global_batch"]:
+        raise BenchError("number of devices, sequence or batch not stated")
+    job = Job(shape, int(float(row["seq"])), int(float(row["global_batch"])), PRECISIONS[row["precision"]])
+    devices = int(float(row["n_gpus"]))
+    splits = tuple(_splits(row, job, devices))
+    if not splits:
+        raise BenchError("no split of the stated sizes is possible")
+    return Run(row, job, device, devices, setting.stack, splits, _seconds(row, job, device, devices), _memory(notes))
+
+
+def _shape(row: dict[str, str]) -> shapes.Shape:
+    for pattern, name in NAMED:
+        if re.search(pattern, row["model"]):
+            return shapes.find(name)
+    if not row["layers"]:
+        raise BenchError("the shape of the model is not stated, or has parts that are not modelled")
+    vocab = int(float(row["vocab"])) if row["vocab"] else 51200
+    sizes = (int(float(row[column])) for column in ("layers", "hidden", "heads"))
+    layers, hidden, heads = sizes
+    return replace(
+        shapes.Shape(row["model"], layers, hidden, heads, heads, hidden // heads, 4 * hidden, False, vocab, tied=True)
+    )
+
+
+def _setting(row: dict[str, str]) -> Setting:
+    text = " ".join((row["source"], row["model"], row["gpu"], row["recompute"], row["precision"], row["notes"]))
+    for setting in SETTINGS:
+        if re.search(setting.pattern, text):
+            return setting
+    raise BenchError("the software is not one of the stacks")
+
+
+def _number(row: dict[str, str], column: str) -> int | None:
+    return int(float(row[column])) if row[column] else None
+
+
+def _splits(row: dict[str, str], job: Job, devices: int) -> Iterator[Split]:
+    notes = row["notes"]
+    cp = (
+        int(m.group(1))
+        if (m := re.search(r"\bcp=(\d+)", notes))
+        else int(m.group(1))
+        if (m := re.search(r"CP (\d+)", notes))
+        else 1
+    )
+    ep = int(m.group(1)) if (m := re.search(r"\bep=(\d+)", notes)) else 1
+    if (m := re.search(r"FSDP (\d+) CP", notes)) or (m := re.search(r"FSDP (\d+) \+ CP", notes)):
+        cp = cp or 1
+    schedule = next((name for mark, name in SCHEDULES if mark in notes), None)
+    stated = {name: _number(row, name) for name in ("tp", "pp", "interleave", "micro_batch")}
+    model_parallel = int(m.group(1)) if (m := re.search(r"model-parallel size=(\d+)", notes)) else None
+    recompute = [RECOMPUTE[row["recompute"]]] if row["recompute"] in RECOMPUTE else ["none", "selective", "full"]
+    zero = _zero(row)
+    if "cases_jan2021" in row["source"]:
+        stated["interleave"] = 1  # arXiv 2104.04473 brought it, in April
+    tps = [stated["tp"]] if stated["tp"] else [1, 2, 4, 8]
+    pps = [stated["pp"]] if stated["pp"] else [p for p in range(1, job.shape.layers + 1) if job.shape.layers % p == 0]
+    for tp, pp, again in product(tps, pps, recompute):
+        assert tp is not None
+        assert pp is not None
+        if (
+            job.shape.heads % tp
+            or devices % (tp * pp * cp)
+            or (model_parallel is not None and tp * pp != model_parallel)
+        ):
+            continue
+        dp = devices // (tp * pp * cp)
+        interleaves = [stated["interleave"]] if stated["interleave"] else ([1] if pp == 1 else [1, 2, 3, 4, 6])
+        sizes = [stated["micro_batch"]] if stated["micro_batch"] else [1, 2, 4]
+        if job.global_batch < dp and not stated["micro_batch"]:
+            continue
+        for interleave, size in product(interleaves, sizes):
+            assert interleave is not None
+            assert size is not None
+            v = min(interleave, -(-job.shape.layers // pp))
+            if not stated["interleave"] and interleave != v:
+                continue
+            name = schedule or ("interleaved" if v > 1 else "1f1b")
+            yield Split(
+                tp, pp, dp, cp, max(1, min(ep, dp * cp)), size, v if name == "interleaved" else 1, name, again, zero
+            )
+
+
+def _zero(row: dict[str, str]) -> int:
+    text = row["source"] + row["notes"]
+    if "SHARD_GRAD_OP" in text:
+        return 2
+    if (
+        "llm-foundry" in text
+        or "FSDP" in text
+        or "fsdp" in row["source"]
+        or re.search(r"fsdp=(\d\d)", text)
+        or "torchtitan" in text
+    ):
+        return 3
+    return (
+        1
+        if re.search(
+            r"model_table|strong scaling|Herd|Nemotron|Bridge|\(MegaScale\)|\+(eff|misc|LAMB)", text + row["model"]
+        )
+        else 0
+    )
+
+
+def _seconds(row: dict[str, str], job: Job, device: hardware.Device, devices: int) -> float:
+    """Of a step, from whatever the row has, most direct first; raises BenchError where it has nothing."""
+    if row["step_time_s"]:
+        return float(row["step_time_s"])
+    if row["tokens_per_s_per_gpu"]:
+        return job.tokens / (float(row["tokens_per_s_per_gpu"]) * devices)
+    kind = m.group(1) if (m := re.search(r"flops_kind=(model-causal|model|hardware)", row["notes"])) else None
+    if kind is None:
+        raise BenchError("FLOP/s without the convention they are counted by")
+    per_token = job.shape.model_flops_per_token(job.sequence, "causal_half" if kind == "model-causal" else "full")
+    if kind == "hardware":
+        head = 6.0 * job.shape.embedding_parameters
+        per_token = (per_token - head) * 4.0 / 3.0 + head
+    if row["tflops_per_gpu"]:
+        return per_token * job.tokens / (float(row["tflops_per_gpu"]) * 1e12 * devices)
+    if row["mfu"]:
+        return per_token * job.tokens / (float(row["mfu"]) * device.bf16_flops_per_s * devices)
+    raise BenchError("no speed in the row")
+
+
+def _memory(notes: str) -> float | None:
+    if m := re.search(r"mem_GiB=([\d.]+)", notes):
+        return float(m.group(1)) * 2**30
+    if m := re.search(r"mem_GB=([\d.]+)", notes):
+        return float(m.group(1)) * 2**30
+    return None
+
+
+def predicted(run: Run, constants: Constants, choice: Split | None = None, replay: bool = False) -> Prediction:
+    """The stated split; of alternatives the fastest that fits, or the leanest where none does."""
+    predictor = Predictor(run.job, run.device, constants, run.stack)
+    if choice is not None or len(run.splits) == 1:
+        return predictor.predict(choice or run.splits[0], replay=replay)
+    found: list[Prediction] = []
+    for split in run.splits:
+        try:
+            found.append(predictor.predict(split, replay=False))
+        except BenchError:
+            continue
+    fitting = [p for p in found if p.fits is not False]
+    best = min(fitting, key=lambda p: p.step_seconds) if fitting else min(found, key=lambda p: p.memory.total)
+    return predictor.predict(best.split, replay=replay)
