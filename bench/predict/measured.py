@@ -163,7 +163,7 @@ def _jitter(results: Iterable[Result]) -> float | None:
         for record in result.latest():
             if record["suite"] != "compute" or record["status"] != "ok":
                 continue
-            main = next(iter(record["variants"].values()), {})
+            main: dict[str, Any] = next(iter(record["variants"].values()), {})
             for samples in main.get("nanoseconds") or []:
                 if len(samples) >= 10:
                     middle = statistics.median(samples)

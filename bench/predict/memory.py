@@ -57,7 +57,7 @@ class Held:
     """Tokens x columns of the output layer on this device; 0 where it has none."""
 
 
-def of(held: Held, shape: Shape, stack: Stack, zero: int, element_bytes: float = 2.0) -> Memory:
+def held_bytes(held: Held, shape: Shape, stack: Stack, zero: int, element_bytes: float = 2.0) -> Memory:
     """With elements of 4 bytes the optimizer needs no float32 copy beside them."""
     dense, expert = held.dense, held.expert
 

@@ -140,10 +140,10 @@ def own(text: str, purchase_usd: float | None, kw: float | None) -> Own:
         if not low <= number <= high:
             raise BenchError(f"--own {part!r}: {name} is a number from {low:g} to {high:g}")
         given[name] = number
-    for name, value in (("purchase_usd", purchase_usd), ("kw", kw)):
-        if name not in given and value is None:
+    for name, known in (("purchase_usd", purchase_usd), ("kw", kw)):
+        if name not in given and known is None:
             raise BenchError(f"--own: {name} is not known of this accelerator; give it: --own {name}=NUMBER")
-        given.setdefault(name, value or 0.0)
+        given.setdefault(name, known or 0.0)
     return Own(**given)
 
 

@@ -10,11 +10,12 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 
 from bench.errors import BenchError
-from bench.predict import memory, pipeline, stragglers
+from bench.predict import pipeline, stragglers
 from bench.predict.constants import Common, Constants, Stack
 from bench.predict.hardware import Device
 from bench.predict.layer import RECOMPUTE, LayerTimes, Parts, Slice
 from bench.predict.matmul import MeasuredRates, Multiplier
+from bench.predict.memory import Held, Memory, held_bytes
 from bench.predict.network import Group, Network
 from bench.predict.shapes import Shape
 
@@ -91,7 +92,7 @@ class Prediction:
     """Paid for, idle ones included."""
     step_seconds: float
     parts: dict[str, float]
-    memory: memory.Memory
+    memory: Memory
     fits: bool | None
     """None where the device's memory is not known."""
     pipeline_method: str
@@ -184,7 +185,7 @@ class Predictor:
             counts[(split.pp - left) // 2 + place] += 1
         return counts
 
-    def memory(self, split: Split, layers: list[int] | None = None) -> memory.Memory:
+    def memory(self, split: Split, layers: list[int] | None = None) -> Memory:
         """Of the first or the last pipeline rank, whichever holds more."""
         counts = self.stage_layers(split) if layers is None else layers
         held = pipeline.schedule(split.schedule).held(split.pp, self.microbatches(split), split.interleave)
@@ -193,7 +194,7 @@ class Predictor:
             ranks = dict.fromkeys(ranks, held)
         return max((self._rank_memory(split, counts, rank, number) for rank, number in ranks.items()), key=sum)
 
-    def _rank_memory(self, split: Split, counts: list[int], rank: int, held: float) -> memory.Memory:
+    def _rank_memory(self, split: Split, counts: list[int], rank: int, held: float) -> Memory:
         shape, last = self.job.shape, rank == split.pp - 1
         mixtures = self._mixtures(counts[rank])
         embedding = shape.embedding_parameters * ((rank == 0) + (last and not (shape.tied and split.pp == 1)))
@@ -202,7 +203,7 @@ class Predictor:
         dense += mixtures * shape.shared_parameters + embedding
         expert = mixtures * shape.experts * shape.expert_parameters / split.ep / split.tp
         tokens = split.microbatch * self.job.sequence // split.cp
-        whole = memory.Held(
+        whole = Held(
             dense=dense / split.tp,
             expert=expert,
             layer_parameters=self._layer_parameters(split, mixtures > 0),
@@ -216,7 +217,7 @@ class Predictor:
             recompute=split.recompute,
             logits=tokens * shape.vocab / split.tp if last else 0.0,
         )
-        return memory.of(whole, shape, self.stack, self._zero(split), self.job.element_bytes)
+        return held_bytes(whole, shape, self.stack, self._zero(split), self.job.element_bytes)
 
     def _mixtures(self, layers: float) -> int:
         shape = self.job.shape
