@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from bench import choices, disturbed, metrics, moderation, statistics
 from bench.errors import BenchError
 from bench.result import Record, Result, load_many
+from bench.suite import COMMUNICATION
 from bench.visits import worst_status
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 Level = Literal["case", "launch", "rank", "sample"]
 Row = dict[str, Any]
 
-COMMUNICATION = "communication"
-"""Kind of the spans in which a rank does no work of its own."""
 IDENTITY = ("suite", "case", "params", "status", "reason", "num_ranks", "num_samples")
 TEXT_COLUMNS = (
     *("energy_source", "energy_scope", "energy_reason"),

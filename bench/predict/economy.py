@@ -58,7 +58,7 @@ def _checkpoint_seconds(options: Mapping[str, Any], request: Request, notes: lis
     num_bytes = failures.checkpoint_bytes(request.job.shape.parameters)
     rate = options["storage_gb_per_s"] or STORAGE_GB_PER_S_A_DEVICE * request.devices
     source = (
-        "given"
+        options.get("storage_source", "given")
         if options["storage_gb_per_s"]
         else f"{STORAGE_GB_PER_S_A_DEVICE:.3g} GB/s a device, as Llama 3's (arXiv 2407.21783, section 3.3.1)"
     )

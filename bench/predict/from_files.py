@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.parse import parse_share
+from bench.predict import calibrate
 from bench.predict import measured as measuring
 from bench.predict import request as requests
 from bench.predict.answer import Answer, MakePredictor
@@ -17,13 +18,12 @@ from bench.predict.hardware import Device
 from bench.predict.matmul import MeasuredRates
 from bench.predict.measured import Measured, MeasuredNetwork
 from bench.predict.request import Assumption, Request
-from bench.predict.step import Job, Predictor
+from bench.predict.step import Job, Prediction, Predictor
 from bench.table import show_number
 
 
-def understood(options: Mapping[str, Any], constants: Constants) -> tuple[Request, MakePredictor]:
+def understood(found: Measured, options: Mapping[str, Any], constants: Constants) -> tuple[Request, MakePredictor]:
     """The request on the files' devices, and what predicts on them."""
-    found = measuring.read(options["sources"])
     device = measuring.device(found, options["precision"], options, constants.common)
     jitter = parse_share("--jitter", options["jitter"]) if options["jitter"] else found.jitter_share
     constants = replace(constants, error_share=math.hypot(constants.error_share, found.launch_share or 0.0))
@@ -34,11 +34,27 @@ def understood(options: Mapping[str, Any], constants: Constants) -> tuple[Reques
     request.assumptions += _notes(found, options["precision"], jitter) + [
         Assumption(device.name, n, "files") for n in device.notes
     ]
-    rates = _shared(found.rates[measuring.DTYPES[options["precision"]]], options["device_share"])
+    rates = found.rates[measuring.DTYPES[options["precision"]]]
+    own_steps = [step for step in found.steps if step.job.precision == options["precision"]]
+
+    def made(device: Device, job: Job, share: float, transfers: float, jitter: float | None) -> Predictor:
+        own = replace(device, memory_bytes_per_s=device.memory_bytes_per_s * share)
+        network = MeasuredNetwork(own, constants.common, found.lines, transfers)
+        return Predictor(job, own, constants, options["stack"], _shared(rates, share), network, jitter)
+
+    def alone(step: calibrate.MeasuredStep) -> Prediction:
+        # Its ranks had a device each, and a measured median has its own waiting in it.
+        return made(device, step.job, 1.0, 1.0, 0.0).predict(step.split)
+
+    factor = calibrate.factor(own_steps, alone)
+    if factor is not None:
+        text = f"{show_number(factor)} x the work that the rates alone say"
+        request.assumptions.append(Assumption("measured: training_step", text, ", ".join(found.paths)))
+    share = options["device_share"]
+    work_share = share / (factor or 1.0)
 
     def make(device: Device, job: Job) -> Predictor:
-        network = MeasuredNetwork(device, constants.common, found.lines)
-        return Predictor(job, device, constants, options["stack"], rates, network, jitter)
+        return made(device, job, work_share, share, jitter)
 
     return request, make
 
@@ -72,5 +88,13 @@ def answered(options: Mapping[str, Any], constants: Constants) -> Answer:
     """Raises BenchError for files that cannot be read, or lack what a prediction needs."""
     from bench.predict.run import completed
 
-    request, make = understood(options, constants)
-    return completed(Answer(request), make, options)
+    found = measuring.read(options["sources"])
+    request, make = understood(found, options, constants)
+    return completed(Answer(request), make, storage(found, options))
+
+
+def storage(found: Measured, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options with the storage that was measured, where none is given."""
+    if found.storage_gb_per_s is None or options["storage_gb_per_s"] is not None:
+        return options
+    return {**options, "storage_gb_per_s": found.storage_gb_per_s, "storage_source": ", ".join(found.paths)}

@@ -23,7 +23,9 @@ import numpy as np
 
 from bench import frame, hardware
 from bench.errors import BenchError
+from bench.predict import calibrate
 from bench.predict import hardware as devices
+from bench.predict.calibrate import MeasuredStep
 from bench.predict.constants import Common
 from bench.predict.hardware import Device
 from bench.predict.matmul import MeasuredRates
@@ -31,7 +33,6 @@ from bench.predict.network import Group, Network
 from bench.result import Result, load_many
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp8": "float8_e4m3fn"}
-FITTED_OPS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv")
 MAX_JITTER = 0.5
 LARGE_BYTES = 32 * 2**20
 """Memory is measured beyond the caches."""
@@ -63,6 +64,9 @@ class Measured:
     memory_bytes_per_s: float | None
     lines: tuple[Line, ...]
     jitter_share: float | None
+    steps: tuple[MeasuredStep, ...]
+    storage_gb_per_s: float | None
+    """What checkpoints of the `checkpoint` suite were saved at, all its ranks together."""
     launch_share: float | None
     """Standard deviation of the logarithm between launches: what another day would differ by."""
 
@@ -91,6 +95,8 @@ def read(paths: Sequence[str]) -> Measured:
         memory_bytes_per_s=_memory(rows),
         lines=tuple(_lines(rows)),
         jitter_share=_jitter(results),
+        steps=tuple(calibrate.steps(rows, DTYPES)),
+        storage_gb_per_s=_storage(rows),
         launch_share=_between_launches(results),
     )
 
@@ -119,6 +125,14 @@ def _memory(rows: Iterable[Mapping[str, Any]]) -> float | None:
     return statistics.median(speeds) if speeds else None
 
 
+def _storage(rows: Iterable[Mapping[str, Any]]) -> float | None:
+    """Of synchronous saves that are synced to the storage."""
+    saves = [row for row in rows if row["suite"] == "checkpoint" and row["params"].get("op") == "save"]
+    speeds = [row.get("storage_gb_per_s") for row in saves if row["params"].get("fsync", True)]
+    known = [float(speed) for speed in speeds if speed]
+    return statistics.median(known) if known else None
+
+
 def _memory_of_rank(results: Sequence[Result], memories: Sequence[int]) -> float | None:
     """A GPU's own; of a host's memory a rank's share."""
     if not memories:
@@ -128,18 +142,29 @@ def _memory_of_rank(results: Sequence[Result], memories: Sequence[int]) -> float
     return float(min(memories)) / shared
 
 
-def _lines(rows: Iterable[Mapping[str, Any]]) -> Iterable[Line]:
+def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
     points: defaultdict[tuple[str, int], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         params = row["params"]
         size = params.get("num_bytes")
         plain = params.get("timing", "aligned") == "aligned" and not params.get("async_op", False)
-        plain &= params.get("dtype", "float32") == "float32" and row["suite"] in ("collective", "point_to_point")
+        plain &= params.get("dtype", "float32") == "float32" and row["suite"] == "collective"
         if plain and isinstance(size, int):
             points[str(params.get("op")), row["num_ranks"]][size].append(row["seconds_median"])
+    yield from _pairs(rows)
     for (op, ranks), sizes in points.items():
         if len(sizes) >= 2 and ranks > 1:
             yield fitted_line(op, ranks, {size: statistics.median(times) for size, times in sizes.items()})
+
+
+def _pairs(rows: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
+    """A message between two ranks, by the `point_to_point` suite's own latency and bandwidth of the median pair."""
+    own = [row for row in rows if row["suite"] == "point_to_point"]
+    latencies = [row["pair_latency_seconds"] for row in own if row.get("pair_latency_seconds")]
+    speeds = [row["median_pair_gb_per_s"] * 1e9 for row in own if row.get("median_pair_gb_per_s")]
+    if latencies and speeds:
+        ranks = max(row["num_ranks"] for row in own)
+        yield Line("send", ranks, min(latencies), max(speeds), len(speeds))
 
 
 def fitted_line(op: str, ranks: int, seconds: Mapping[int, float]) -> Line:
@@ -203,7 +228,6 @@ def device(found: Measured, precision: str, options: Mapping[str, Any], common: 
     best = max(rates.flops_per_s) * options["device_share"]
     known = hardware.find(found.device_name, None if found.memory_bytes is None else int(found.memory_bytes))
     latencies = (common.inside_latency_seconds, common.across_latency_seconds)
-    share = options["device_share"]
     if known is not None:
         base = devices.find(known.name, options["nic_gbit"], options["domain_size"], latencies, options["memory_gb"])
         return replace(base, notes=(*base.notes, f"rates measured in {', '.join(found.paths)}"))
@@ -220,7 +244,7 @@ def device(found: Measured, precision: str, options: Mapping[str, Any], common: 
         reached_bf16_flops_per_s=best,
         memory_bytes=memory,
         # The share that is reached is taken off again: this is what was reached.
-        memory_bytes_per_s=found.memory_bytes_per_s * share / common.memory_share,
+        memory_bytes_per_s=found.memory_bytes_per_s / common.memory_share,
         domain_size=options["domain_size"] or found.ranks,
         inside=None,
         across=None if nic is None else devices.Level(nic * 1e9 / 8, common.across_latency_seconds, "given"),
@@ -238,11 +262,14 @@ class MeasuredNetwork(Network):
     and the latency grows with the steps of a ring.
     """
 
-    def __init__(self, device: Device, common: Common, lines: Sequence[Line]) -> None:
+    def __init__(self, device: Device, common: Common, lines: Sequence[Line], share: float = 1.0) -> None:
+        """`share`: of a core that a rank has; on cores transfers take the same ones as the work."""
         super().__init__(device, common)
         self._lines: dict[str, Line] = {}
         for line in sorted(lines, key=lambda line: line.ranks):
-            self._lines[line.op] = line  # of several numbers of ranks the largest
+            latency, rate = line.latency_seconds / share, line.bytes_per_s * share
+            # Of several numbers of ranks the largest stays.
+            self._lines[line.op] = replace(line, latency_seconds=latency, bytes_per_s=rate)
 
     def all_reduce_seconds(self, num_bytes: float, group: Group) -> float:
         own = self._of("all_reduce", num_bytes, group)
@@ -258,7 +285,7 @@ class MeasuredNetwork(Network):
         return super().all_to_all_seconds(num_bytes, group) if own is None else own
 
     def send_seconds(self, num_bytes: float, crosses: bool) -> float:
-        line = next((self._lines[op] for op in ("send_recv", "send", "broadcast") if op in self._lines), None)
+        line = next((self._lines[op] for op in ("send", "broadcast") if op in self._lines), None)
         if crosses or line is None:
             return super().send_seconds(num_bytes, crosses)
         return line.latency_seconds + num_bytes / line.bytes_per_s

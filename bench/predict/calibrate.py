@@ -1,0 +1,96 @@
+"""A factor from training steps that were measured: what a step takes over what the rates alone say of its work.
+
+The suites' rates are of one kernel after the other; a step's own kernels, its host and its caches differ. Where the
+files have a `training_step`, each of its cases is predicted from the same files, and the median over them of
+
+    (measured - transfers and waiting predicted) / work predicted
+
+is put on the work of every device. It is one number for a machine and a type, never one a case.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.llama_shape import SHAPES
+from bench.predict import shapes
+from bench.predict.step import Job, Prediction, Split
+
+SUITE = "training_step"
+WORK = ("compute_seconds", "host_seconds", "optimizer_seconds")
+LEAST_FACTOR = 0.1
+
+
+@dataclass(frozen=True)
+class MeasuredStep:
+    """A case of `training_step` as a job and a split."""
+
+    case: str
+    ranks: int
+    job: Job
+    split: Split
+    seconds: float
+
+
+def steps(rows: Iterable[Mapping[str, Any]], precisions: Mapping[str, str]) -> list[MeasuredStep]:
+    """Of the rows of measured cases, those without torch.compile; `precisions` has torch's names of types by ours."""
+    ours = {dtype: name for name, dtype in precisions.items()}
+    found = []
+    for row in rows:
+        params = row["params"]
+        if row["suite"] == SUITE and not params.get("compile") and params.get("shape") in SHAPES:
+            step = _step(row, params, ours[str(params.get("dtype", "float32"))])
+            if step is not None:
+                found.append(step)
+    return found
+
+
+def _step(row: Mapping[str, Any], params: Mapping[str, Any], precision: str) -> MeasuredStep | None:
+    known = SHAPES[str(params["shape"])]
+    layers = int(row.get("trained_layers") or params.get("num_layers") or known.num_layers)
+    tp, pp, ranks = int(params["tp"]), int(params["pp"]), int(row["num_ranks"])
+    dp, batch, number = max(1, ranks // (tp * pp)), int(params["batch"]), int(params["num_microbatches"])
+    if dp * tp * pp != ranks or batch % (dp * number):
+        return None
+    shape = shapes.Shape(
+        str(params["shape"]),
+        layers,
+        known.hidden,
+        known.num_heads,
+        known.num_kv_heads,
+        known.head_dim,
+        known.ffn_hidden,
+        True,
+        known.vocabulary,
+        sequence=known.sequence,
+        source="bench/llama_shape.py",
+    )
+    schedule = str(params.get("schedule", "1f1b"))
+    split = Split(
+        tp=tp,
+        pp=pp,
+        dp=dp,
+        microbatch=batch // (dp * number),
+        schedule=schedule if schedule in ("gpipe", "1f1b") else "1f1b",
+        recompute="full" if params.get("recompute") else "none",
+        zero=3 if params.get("dp_mode") == "shard" else 0,
+    )
+    job = Job(shape, int(params.get("sequence") or known.sequence), batch, precision)
+    return MeasuredStep(str(row["case"]), ranks, job, split, float(row["seconds_median"]))
+
+
+def factor(measured: Iterable[MeasuredStep], predict: Callable[[MeasuredStep], Prediction]) -> float | None:
+    """The median over the steps of the fewest ranks, where transfers say least; None without a step."""
+    known = list(measured)
+    fewest = min((step.ranks for step in known), default=0)
+    shares = []
+    for step in known:
+        if step.ranks == fewest:
+            parts = predict(step).parts
+            work = sum(parts[name] for name in WORK)
+            rest = sum(parts.values()) - work
+            shares.append(max(LEAST_FACTOR, (step.seconds - rest) / work))
+    return statistics.median(shares) if shares else None
