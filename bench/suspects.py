@@ -102,12 +102,7 @@ def _spans(record: Record) -> list[Span]:
     names = record.get("traced_variants") or []
     main = next(iter(record["variants"]), "")
     rows = [row for row in record.get("spans") or [] if not names or names[row[1]] == main]
-    return [_span(row) for row in rows]
-
-
-def _span(row: Sequence[Any]) -> Span:
-    rank, call, kind, stage, microbatch, start_ns, duration_ns, *further = row
-    return Span(rank, call, kind, start_ns, duration_ns, stage, microbatch, *further)
+    return [Span.from_row(row) for row in rows]
 
 
 def last_arrivals(record: Record) -> tuple[int, float] | None:
@@ -119,7 +114,7 @@ def last_arrivals(record: Record) -> tuple[int, float] | None:
             [s for s in spans if s.call == call and s.rank == r and timeline.sort_of(s.kind) == timeline.MOVE]
             for r in range(int(record["num_ranks"]))
         ]
-        starts = [[s.start_ns for s in own] for own in by_rank]
+        starts = [[s.start_ns if s.launch_ns is None else s.launch_ns for s in own] for own in by_rank]
         if len({len(own) for own in starts}) == 1 and starts[0]:
             last.update(max(range(len(row)), key=row.__getitem__) for row in zip(*starts, strict=True))
     if not last:

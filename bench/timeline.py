@@ -71,9 +71,8 @@ def pieces_of(spans: Sequence[Span], rank: int, call_ns: int) -> list[Piece]:
         pieces.append(Piece(rank, kind, start, end))
         if span is not None:
             pieces[-1].stage, pieces[-1].microbatch = span.stage, span.microbatch
-            sequence = getattr(span, "sequence", None)
-            if sort_of(kind) == MOVE and sequence is not None:
-                pieces[-1].meeting = (getattr(span, "axis", None), sequence)
+            if sort_of(kind) == MOVE and span.sequence is not None:
+                pieces[-1].meeting = (span.axis, span.sequence)
     return pieces
 
 

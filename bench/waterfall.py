@@ -167,18 +167,12 @@ def _calls(record: dict[str, Any]) -> list[Operations]:
     """A graph of each traced call of the case itself."""
     names = record.get("traced_variants") or []
     main = next(iter(record["variants"]))
-    spans = [span_of(row) for row in record["spans"]]
+    spans = [Span.from_row(row) for row in record["spans"]]
     numbers = [n for n in range(len(record["traced_call_ns"][0])) if not names or names[n] == main]
     return [
         timeline.operations([s for s in spans if s.call == n], [rank[n] for rank in record["traced_call_ns"]])
         for n in numbers
     ]
-
-
-def span_of(row: Sequence[Any]) -> Span:
-    """A row of the result file."""
-    rank, call, kind, stage, microbatch, start_ns, duration_ns, *further = row
-    return Span(rank, call, kind, start_ns, duration_ns, stage, microbatch, *further)
 
 
 def _cumulated(operations: Operations, changes: Sequence[Change | None]) -> list[float]:

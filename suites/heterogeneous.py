@@ -46,6 +46,7 @@ MACHINERY = (
     "bench.replay",
     "bench.relative_speed",
     "bench.emulation",
+    "bench.host",
     "bench.transformer",
     "bench.agreement",
     "bench.flops",

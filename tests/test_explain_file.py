@@ -11,7 +11,7 @@ import pytest
 from bench import mixing, suspects, timeline
 from bench.cli import call
 from bench.suite import COMMUNICATION, Span
-from bench.waterfall import span_of, waterfall
+from bench.waterfall import waterfall
 from tests.results import header, measurement, save
 
 MS = 1_000_000
@@ -44,7 +44,7 @@ def record(case: str = "heterogeneous/data[units=6]", slow: float = 1.0, **field
 
 def test_a_call_run_again_takes_what_it_took() -> None:
     rows, calls = data_spans(num_calls=1, slow=0.5)
-    found = timeline.operations([span_of(row) for row in rows], [rank[0] for rank in calls])
+    found = timeline.operations([Span.from_row(row) for row in rows], [rank[0] for rank in calls])
     assert found.run(found.seconds)[0] == pytest.approx(0.062)
     moved = found.seconds[found.communicates]
     assert moved.tolist() == [[pytest.approx(0.002)], [pytest.approx(0.002)]]  # the rest is waiting
@@ -140,7 +140,7 @@ def test_the_command_prints_the_waterfall_of_a_file(tmp_path: Path, capsys: pyte
 
 def uniform() -> list[mixing.Uniform]:
     rows, calls = data_spans()
-    return mixing.uniform_calls([span_of(row) for row in rows], calls, range(4), (0, 1), (3, 3))
+    return mixing.uniform_calls([Span.from_row(row) for row in rows], calls, range(4), (0, 1), (3, 3))
 
 
 def test_the_prediction_of_data_parallel_is_arithmetic() -> None:

@@ -55,6 +55,7 @@ MODULES_OF_TORCH = {
     "bench.tensor_parallel",
     "bench.training",
     "bench.transformer",
+    "bench.uneven",
 }
 """Tensor code that suites import inside prepare; no other module may import torch when it is imported itself."""
 

@@ -1,0 +1,141 @@
+"""Prints results/evidence/mixed.md from the files that scripts/evidence/mixed_measure.sh left in a folder:
+
+scripts/evidence/mixed_report.py results/evidence/mixed > results/evidence/mixed.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import explain_file, frame, mix_report, suspects
+from bench.result import Result, load_many
+from bench.table import Table, column, render, show_number, show_percent, text_column
+
+FLEET = ("H100-SXM-80GB=150000", "H200-SXM-141GB=50000", "GB200-SXM=20000")
+REPORTED_MFU, UNIFORM_MFU = 0.11, 0.40
+"""Of the fleet, as the press reported it, and what uniform fleets reach."""
+
+
+def results(folder: Path, label: str) -> list[Result]:
+    return [result for result in load_many([str(folder)]) if result.label == label]
+
+
+def split_rows(found: Sequence[Result]) -> Iterator[dict[str, Any]]:
+    for row in frame.case_rows(found):
+        if row["suite"] != "heterogeneous" or row["status"] != "ok":
+            continue
+        even, balanced = row["seconds_median"], row["balanced_seconds"]
+        yield {
+            "what": f"{row['params']['op']}, {row['num_ranks']} ranks",
+            "speed": float(row["params"]["speed"]),
+            "uniform": 1e3 * row["uniform_seconds"],
+            "even": 1e3 * even,
+            "even_predicted": 1e3 * row["predicted_even_seconds"],
+            "even_off": row["predicted_even_seconds"] / even - 1,
+            "balanced": 1e3 * balanced,
+            "balanced_predicted": 1e3 * row["predicted_balanced_seconds"],
+            "balanced_off": row["predicted_balanced_seconds"] / balanced - 1,
+            "bound": 1e3 * row["bound_seconds"],
+            "penalty": row["mixing_penalty"],
+            "won_back": row["won_back"],
+        }
+
+
+def split_table(rows: Sequence[dict[str, Any]]) -> Table:
+    def number(key: str, head: str) -> Any:
+        return column(key, head, show_number)
+
+    def share(key: str, head: str) -> Any:
+        return column(key, head, show_percent)
+
+    columns = (
+        text_column("what", ""),
+        number("speed", "slow rank's speed"),
+        number("uniform", "uniform ms"),
+        number("even", "even ms"),
+        number("even_predicted", "predicted"),
+        share("even_off", "off by %"),
+        number("balanced", "balanced ms"),
+        number("balanced_predicted", "predicted"),
+        share("balanced_off", "off by %"),
+        number("bound", "bound ms"),
+        share("penalty", "penalty %"),
+        share("won_back", "won back %"),
+    )
+    return Table("", columns, tuple(rows))
+
+
+def within(rows: Sequence[dict[str, Any]], share: float) -> str:
+    errors = [abs(row[key]) for row in rows for key in ("even_off", "balanced_off")]
+    return f"{sum(error <= share for error in errors)} of {len(errors)} predictions lie within {share:.0%}"
+
+
+def lab_lines(folder: Path) -> Iterator[str]:
+    for label in ("lab", "lab-slow-link"):
+        for result in results(folder, label):
+            rows = {row["case"]: row for row in frame.case_rows([result]) if row["status"] == "ok"}
+            sums = next(row for case, row in rows.items() if case.startswith("collective/all_reduce"))
+            yield (
+                f"- `{label}`: all-reduce of 16 MiB {1e3 * sums['seconds_median']:.0f} ms, "
+                f"{8 * sums['busbw_gb_per_s']:.2f} Gbit/s of bus bandwidth."
+            )
+            yield from (f"  - {line}" for line in said(result) if "link" in line)
+
+
+def said(result: Result) -> list[str]:
+    return suspects.sentences([record for group in frame.groups([result]).values() for record in group.records])
+
+
+def waterfalls(found: Sequence[Result]) -> str:
+    (result,) = found
+    path = result.path
+    return explain_file.text(path, "markdown", False)
+
+
+def fleet_text() -> Iterator[str]:
+    yield mix_report.text(FLEET, (), None, None, "markdown", False)
+    kinds, _ = mix_report.kinds(FLEET, ())
+    peaks = [(kind.count, next(iter(kind.speeds.values()))["peak"].value) for kind in kinds]
+    kept = sum(count for count, _ in peaks) * min(peak for _, peak in peaks) / sum(c * p for c, p in peaks)
+    lost, missing, rest = UNIFORM_MFU * (1 - kept), UNIFORM_MFU - REPORTED_MFU, UNIFORM_MFU * kept - REPORTED_MFU
+    yield (
+        f"Catalogue peaks, not measurements. Waiting for the kind with the least compute leaves {kept:.1%} of the sum "
+        f"of peaks: of {UNIFORM_MFU:.0%} MFU, which uniform fleets reach, {UNIFORM_MFU * kept:.1%} would be left, and "
+        f"{REPORTED_MFU:.0%} was reported. So unequal compute explains {lost:.1%} of the {missing:.0%} of MFU that are "
+        f"missing, and a balanced split could win back nearly all of that part. The other {rest:.1%} have other causes "
+        "(memory that caps the batch, fabrics of unequal speed and the links between them, pipelines, data, failures), "
+        "none of which a data sheet shows: each takes a measurement on such a fleet, which is not to be had here."
+    )
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    two, four = results(folder, "two"), results(folder, "four")
+    rows = [*split_rows(two), *split_rows(four)]
+    print("# Mixed architectures: measured, predicted, explained\n")
+    print(
+        f"Measured by `scripts/evidence/mixed_measure.sh` on {two[0].architecture}, gloo, torch "
+        f"{two[0].environment['versions']['torch']}; this page is what `scripts/evidence/mixed_report.py` printed. The "
+        "slow rank is emulated. Two ranks on two cores compute all the time; four ranks sleep 80% of theirs "
+        "(`busy=0.2`), so that busy ranks are never more than cores.\n"
+    )
+    print("## Uniform, even and balanced, and the prediction from the uniform step's spans\n")
+    print(render([split_table(rows)], "markdown"))
+    print(f"{within(rows, 0.05)}, {within(rows, 0.10)}.\n")
+    print("## Four hosts with shaped links (`scripts/lab`), 1 Gbit/s, and host 3 at 250 Mbit/s\n")
+    print("\n".join(lab_lines(folder)) + "\n")
+    print("## Which rank: two runs of the compute suite\n")
+    for label in ("healthy", "slowed"):
+        for result in results(folder, label):
+            print(f"- `{label}`: {said(result)[0]}")
+    print("\n## From peak to achieved: the run on two ranks\n")
+    print(waterfalls(two))
+    print("## 150,000 H100 + 50,000 H200 + 20,000 GB200\n")
+    print("\n".join(fleet_text()))
+
+
+if __name__ == "__main__":
+    main()
