@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bench import cache, control, disturbance, emulation, energy, statistics
+from bench import cache, control, disturbance, emulation, energy, profiling, statistics
 from bench import clock as clocks
 from bench.environment import available_memory_bytes, gpu_addresses
 from bench.errors import Skip
@@ -63,6 +63,8 @@ class CaseRun:
     """Calls in a sample of each variant: of an earlier visit, if there was one; afterwards as they were."""
     idle: energy.Idle = field(default_factory=energy.Idle)
     """Power of this rank's device without work, measured at the first case whose energy is."""
+    trace_path: Path | None = None
+    """File for this rank's trace by torch's profiler; None: none is asked for."""
 
     def record(self, limits: Limits) -> tuple[dict[str, Any], bool]:
         """The case's measurement line (complete on rank 0), and whether this generation can go on.
@@ -163,6 +165,18 @@ class CaseRun:
                 "samples": samples.num_rounds,
             }
             self._gather_rest(work, samples, fields, spans, call_ns)
+        self._profile(work, fields)
+
+    def _profile(self, work: Work, fields: dict[str, Any]) -> None:
+        """After all that is measured: the profiler slows what it watches, and stays loaded."""
+        if self.trace_path is None:
+            return
+        align = alignment(self.rank, clocks.for_work(self.rank.device.type, "host"))
+        with self._voting("profile"):
+            profiling.write(work, self.rank, lambda: align(1), self.trace_path)
+            names = control.gather_json(self.rank, self.trace_path.name)
+        if names is not None:
+            fields["profile"] = profiling.record(names, self.trace_path.parent)
 
     def _ask_memory(self) -> None:
         """What every rank can have, agreed: suites decide by it, and must decide alike on all ranks."""
@@ -281,6 +295,15 @@ class CaseRun:
             traced_call_ns=tuple(tuple(row) for row in fields["traced_call_ns"]),
             traced_variants=tuple(fields.get("traced_variants", ())),
             per_rank=tuple(fields["per_rank"]),
+            samples={
+                name: tuple(ns / calls / 1e9 for ns in slowest_samples(fields["variants"][name]))
+                for name, calls in samples.calls.items()
+            },
+            rank_samples={
+                name: tuple(tuple(ns / calls / 1e9 for ns in row) for row in fields["variants"][name]["nanoseconds"])
+                for name, calls in samples.calls.items()
+                if "nanoseconds" in fields["variants"][name]
+            },
         )
 
     @contextmanager

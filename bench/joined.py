@@ -69,7 +69,8 @@ class JoinedRun:
             raise
         plan, seconds = self.recorder.plan, clock.monotonic_seconds() - began
         left = None if plan.budget_seconds is None else plan.budget_seconds - END_RESERVE_SECONDS - seconds
-        session = Session(plan, 0, 0, self.recorder.pending(0), left, self.recorder.calls(0))
+        recorder = self.recorder
+        session = Session(plan, 0, 0, recorder.pending(0), left, recorder.calls(0), recorder.profile)
         self.store.set("session", session.to_text())
         return session
 
@@ -115,10 +116,8 @@ class JoinedRun:
 
     def _finish(self, rank: RankContext) -> int:
         """All cases are done: one exit code for all ranks."""
-        code = control.broadcast_numbers(rank, [self.recorder.exit_code if self.recorder else 0])[0]
+        code = control.broadcast_numbers(rank, [self.recorder.finish() if self.recorder else 0])[0]
         close_groups()
-        if self.recorder is not None:
-            self.recorder.end("complete" if code == exit_code.OK else "failed", code)
         return code
 
     def _emit(self) -> Emit:

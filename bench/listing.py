@@ -12,6 +12,9 @@ from bench.plan import PRESETS, declared_machine
 from bench.suite import format_param
 from bench.table import Table, csv_text, json_text, render, text_column
 
+_SCALES = tuple(name for name, preset in PRESETS.items() if not preset.scale)
+"""Presets with cases of their own."""
+
 
 def template() -> str:
     """The source of a complete small suite."""
@@ -27,15 +30,15 @@ def suites(world_size: int, device_type: str, form: str) -> str:
 def _suite_row(name: str, world_size: int, device_type: str) -> dict[str, Any]:
     try:
         suite = load(name)
-        counts = {preset: len(suite.cases(declared_machine(world_size, device_type, preset))) for preset in PRESETS}
+        counts = {name: len(suite.cases(declared_machine(world_size, device_type, name))) for name in _SCALES}
     except BenchError as error:
-        return {"suite": name, **dict.fromkeys(PRESETS), "summary": f"cannot be used: {error}"}
+        return {"suite": name, **dict.fromkeys(_SCALES), "summary": f"cannot be used: {error}"}
     return {"suite": name, **counts, "summary": suite.summary}
 
 
 def cases(references: Sequence[str], preset: str, world_size: int, device_type: str, form: str) -> str:
     """A row a case: its id and its parameters."""
-    machine = declared_machine(world_size, device_type, preset)
+    machine = declared_machine(world_size, device_type, PRESETS[preset].of_suites)
     rows = []
     for suite in load_all(references):
         for params in suite.cases(machine):

@@ -64,6 +64,11 @@ class Suite:
         ask: Callable[[Params, Machine], int] | None = getattr(self.module, "memory", None)
         return None if ask is None else int(ask(params, machine))
 
+    def min_seconds(self, params: Params) -> float:
+        """For how long a case is sampled at least, as far as the suite tells it beforehand."""
+        ask: Callable[[Params], float] | None = getattr(self.module, "min_seconds", None)
+        return 0.0 if ask is None else float(ask(params))
+
     def prepare(self, params: Params, rank: RankContext) -> Work:
         """Raises Skip where the case has no meaning here, TypeError where the suite returns no Work."""
         work = self.module.prepare(dict(params), rank)

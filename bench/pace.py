@@ -33,10 +33,13 @@ class Pace:
         suites: Sequence[str],
         visits: int = 1,
         now: Callable[[], float] = clock.monotonic_seconds,
+        lasts: Callable[[Turn], float] = lambda turn: 0.0,
     ) -> None:
         """`suites` has the suite's name of every case in the plan, `cap_seconds` is for the samples of one visit,
-        `visits` are planned to each case."""
+        `visits` are planned to each case; `lasts` says for how long a turn is sampled at least.
+        """
         self.cap_seconds = cap_seconds
+        self._lasts = lasts
         self.left = list(pending)
         self.suites = suites
         self.visits = visits
@@ -51,7 +54,7 @@ class Pace:
         if not self.left:
             return None
         if self._ends is None:
-            return self.left[0], self.cap_seconds
+            return self.left[0], max(self.cap_seconds, self._lasts(self.left[0]))
         seconds = self._ends - self._now()
         fitting = self._fitting(seconds)
         if not fitting:
@@ -59,7 +62,7 @@ class Pace:
         around = sum(self._overhead(turn) for turn in fitting)
         share = (seconds - around) / len(fitting)
         turn = next(turn for turn in self.left if turn in fitting)
-        return turn, max(MIN_SAMPLING_SECONDS, min(self.cap_seconds, share))
+        return turn, max(MIN_SAMPLING_SECONDS, self._lasts(turn), min(self.cap_seconds, share))
 
     def _fitting(self, seconds: float) -> set[Turn]:
         """As many of the turns as the seconds suffice for: first visits before later ones, in the plan's order."""
@@ -74,7 +77,8 @@ class Pace:
         return fitting
 
     def _overhead(self, turn: Turn) -> float:
-        return self.overhead_seconds[self.suites[turn[0]]]
+        """What a turn takes besides samples that could be fewer."""
+        return self.overhead_seconds[self.suites[turn[0]]] + self._lasts(turn)
 
     def finished(self, turn: Turn, seconds: float, sampling_seconds: float, disturbed: bool = False) -> None:
         """A turn is done; it took so long, of which so much was meant for its samples.
@@ -87,7 +91,7 @@ class Pace:
         extra = max(0.0, seconds - sampling_seconds)
         self.overhead_seconds[suite] += LEARNING_SHARE * (extra - self.overhead_seconds[suite])
         index = turn[0]
-        if disturbed and self.further[index] < self.visits:
+        if disturbed and not self._lasts(turn) and self.further[index] < self.visits:
             self.left.append((index, self.visits + self.further[index]))
             self.further[index] += 1
 

@@ -14,6 +14,10 @@ from bench.loading import Suite
 from bench.parse import parse_param
 from bench.suite import Case, Machine, Param, Params, format_param
 
+DEFAULT_SUITES = ("compute", "collective", "tensor_parallel", "pipeline_parallel")
+NODE_SUITES = ("compute", "collective", "point_to_point", "tensor_parallel", "soak")
+"""After the doctor: what an engineer runs on a machine just handed over."""
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -21,25 +25,37 @@ class Preset:
 
     name: str
     budget_seconds: float | None
-    """For the whole run, start-up of every launch included; None: as long as it needs."""
+    """For the whole run, start-up of every launch included; what cases ask for by `min_seconds` comes on top. None: as
+    long as it needs."""
     launches: int
     visits: int
     case_seconds: float
     """Upper bound of the samples of one case in one launch, all visits together."""
     timeout_seconds: float
+    suites: tuple[str, ...] = DEFAULT_SUITES
+    """What is measured where no suite is named."""
+    scale: str = ""
+    """The preset whose sizes and cases the suites are to take; its own where nothing else is said."""
+    judged: bool = False
+    """Whether a run ends in a verdict on the machine (`bench.health`), which the doctor's findings are part of."""
+
+    @property
+    def of_suites(self) -> str:
+        """What suites know as `Machine.preset`."""
+        return self.scale or self.name
 
 
 PRESETS: dict[str, Preset] = {
-    # The budgets leave room below the promised 45 s and 5 min for the end of the run and a slow machine.
+    # The budgets leave room below the promised 45 s, 5 min and 10 min for the end of the run and a slow machine.
     "smoke": Preset("smoke", 40.0, 1, 1, 0.5, 60.0),
     "standard": Preset("standard", 280.0, 3, 2, 1.5, 120.0),
     "full": Preset("full", None, 3, 3, 10.0, 900.0),
+    "node": Preset("node", 440.0, 1, 1, 1.5, 120.0, NODE_SUITES, scale="standard", judged=True),
 }
 
 Turn = tuple[int, int]
 """A case's index in the plan, and the number of the visit to it within a launch, from 0."""
 
-DEFAULT_SUITES = ("compute", "collective", "tensor_parallel", "pipeline_parallel")
 FURTHER_CASES: dict[str, dict[str, int]] = {
     "smoke": {"training_step": 1, "point_to_point": 2, "overlap": 1, "data_parallel": 1, "inference": 1},
     "standard": {
@@ -89,6 +105,8 @@ class PlannedCase:
     suite: str
     id: str
     params: Params
+    min_seconds: float = 0.0
+    """For which it is sampled at least, whatever the preset says; in each launch, on the first visit."""
 
 
 @dataclass(frozen=True)
@@ -146,14 +164,24 @@ class Plan:
         """The turns of a launch: every case once, then once more, ...; each round shuffled by the recorded seed.
 
         Foreign load comes in spells of seconds. Visits that lie apart are not all hit by one, and a case's neighbours
-        are others each time.
+        are others each time. Cases that are to last are visited once, at the end: they heat the machine.
         """
         turns: list[Turn] = []
         for visit in range(self.visits):
             indices = list(range(len(self.cases)))
             random.Random(f"{self.seed}/{launch}/{visit}").shuffle(indices)
-            turns += [(index, visit) for index in indices]
-        return turns
+            turns += [(index, visit) for index in indices if not visit or not self.cases[index].min_seconds]
+        return sorted(turns, key=lambda turn: self.lasts(turn) > 0)
+
+    @property
+    def longest_seconds(self) -> float:
+        """What time-outs of a case have to leave room for."""
+        return max((case.min_seconds for case in self.cases), default=0.0)
+
+    def lasts(self, turn: Turn) -> float:
+        """Seconds for which a turn is sampled at least, whatever the preset says."""
+        index, visit = turn
+        return 0.0 if visit else self.cases[index].min_seconds
 
 
 def suite_facts(suite: Suite) -> SuiteFacts:
@@ -236,7 +264,7 @@ def _planned(suite: Suite, row: Params) -> PlannedCase:
             raise BenchError(f"{case.id}: {name} is one of {', '.join(values)}")
     if _is_contradiction(row):
         raise BenchError(f"{case.id}: only the first of streamed calls finds a cold L2; take l2=cold,timing=aligned")
-    return PlannedCase(suite.name, case.id, dict(case.params))
+    return PlannedCase(suite.name, case.id, dict(case.params), suite.min_seconds(dict(case.params)))
 
 
 def _values(suite: Suite, rows: Sequence[Params], name: str, texts: Sequence[str]) -> list[Param]:
@@ -322,7 +350,14 @@ def fit_budget(plan: Plan) -> Plan:
     if plan.budget_seconds is None:
         return plan
     room = plan.budget_seconds - plan.launches * STARTUP_SECONDS
+    room -= plan.launches * sum(case.min_seconds for case in plan.cases)
     count = min(len(plan.cases), int(room / plan.launches / MIN_CASE_SECONDS))
+    lasting = next((case for case in plan.cases if case.min_seconds), None)
+    if count < 1 and lasting is not None:
+        raise BenchError(
+            f"--budget {plan.budget_seconds:g}s: {lasting.id} alone lasts {lasting.min_seconds:g} s in each of "
+            f"{plan.launches} launch(es); give more, or set it shorter"
+        )
     if count < 1:
         raise BenchError(
             f"--budget {plan.budget_seconds:g}s with {plan.launches} launch(es): starting them takes about "
@@ -334,5 +369,6 @@ def fit_budget(plan: Plan) -> Plan:
 def estimate_seconds(plan: Plan) -> float:
     """Rough length of the run: an upper bound of sampling, the start-ups, and what surrounds the samples."""
     each = plan.case_seconds * 1.25 + 0.3 * plan.visits
-    seconds = plan.launches * (STARTUP_SECONDS + len(plan.cases) * each)
+    lasting = sum(case.min_seconds for case in plan.cases)
+    seconds = plan.launches * (STARTUP_SECONDS + len(plan.cases) * each + lasting)
     return seconds if plan.budget_seconds is None else min(seconds, plan.budget_seconds)

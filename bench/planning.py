@@ -15,11 +15,11 @@ from bench.loading import load_all
 from bench.pairs import parse as parse_pair
 from bench.parse import parse_seconds, parse_share
 from bench.plan import (
-    DEFAULT_SUITES,
     FURTHER_CASES,
     PRESETS,
     STARTUP_SECONDS,
     Plan,
+    Preset,
     choose_cases,
     first_of_further,
     fit_budget,
@@ -65,6 +65,8 @@ class Options:
     """Just this launch of the plan: `bench ab` makes two runs launch by launch, in turn."""
     save_as: Path | None = None
     """The result file of such a run, whose name has to be known."""
+    profile: bool = False
+    """Whether each rank saves a trace by torch's profiler of every case."""
     pair: str | None = None
     """What `bench.pairs` keeps of it."""
 
@@ -159,15 +161,20 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
 
     preset = PRESETS[options.preset or "standard"]
     backend = resolve(device, options.backend)
-    suites = load_all(options.suites or _default_suites(options, preset.name))
+    suites = load_all(options.suites or _default_suites(options, preset))
     memory_bytes = available_memory_bytes(torch.device(device), place.local_world_size)
-    machine = place.machine(device, preset.name, usable_cores(), memory_bytes)
+    machine = place.machine(device, preset.of_suites, usable_cores(), memory_bytes)
     cases = choose_cases(suites, machine, _settings(options.settings), options.cases)
     if not options.suites and not options.cases:
         cases = first_of_further(cases, preset.name)
     if not cases:
         raise BenchError(f"nothing to measure: {', '.join(s.name for s in suites)} gave no case for this machine")
-    budget = preset.budget_seconds if options.budget is None else parse_seconds("--budget", options.budget)
+    lasting = sum(case.min_seconds for case in cases)
+    launches = 1 if cases and all(case.min_seconds for case in cases) else preset.launches
+    budget = None if options.budget is None else parse_seconds("--budget", options.budget)
+    launches = _launches(options, launches, budget, joined)
+    if budget is None and preset.budget_seconds is not None:
+        budget = preset.budget_seconds + launches * lasting  # a preset's time is for what can be shortened
     if options.visits is not None and options.visits < 1:
         raise BenchError(f"--visits {options.visits}: at least 1")
     if options.seed is not None and options.seed < 0:
@@ -180,7 +187,7 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
         world_size=place.world_size,
         device_type=device,
         backend=backend.name,
-        launches=_launches(options, preset.launches, budget, joined),
+        launches=launches,
         visits=options.visits or preset.visits,
         case_seconds=preset.case_seconds,
         budget_seconds=budget,
@@ -198,10 +205,10 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
     return fit_budget(plan)
 
 
-def _default_suites(options: Options, preset: str) -> tuple[str, ...]:
-    """Those of the named cases, else the default ones and further ones, of which a run takes few cases."""
+def _default_suites(options: Options, preset: Preset) -> tuple[str, ...]:
+    """Those of the named cases, else the preset's and further ones, of which a run takes few cases."""
     named = tuple(dict.fromkeys(case.partition("/")[0] for case in options.cases))
-    return named or (*DEFAULT_SUITES, *FURTHER_CASES.get(preset, {}))
+    return named or (*preset.suites, *FURTHER_CASES.get(preset.name, {}))
 
 
 def _launches(options: Options, of_preset: int, budget: float | None, joined: Joined | None) -> int:

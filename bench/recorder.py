@@ -41,6 +41,12 @@ class Recorder:
     done: set[tuple[int, int, int]] = field(default_factory=set)
     """(launch, index of the case, visit) of what is measured, and of what is not to be measured any more."""
     has_header: bool = False
+    doctor: dict[str, Any] | None = None
+    """What the doctor found before the run, for the header; None: it was not asked."""
+    profile: str | None = None
+    """Folder for traces; None: none was asked for."""
+    judge: Callable[[Path], int] | None = None
+    """Exit code of a whole run by its file, where its preset promises a verdict."""
     unheard: set[str] = field(default_factory=set)
     """Ids of measured cases that move data between ranks, and of which the file has no line of `bench.choices`."""
     _calls: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
@@ -87,6 +93,7 @@ class Recorder:
             "environment": environment,
             "plan": self.plan.to_json(),
             "command": self.command,
+            **({} if self.doctor is None else {"doctor": self.doctor}),
         }
 
     def _leave_out(self) -> None:
@@ -170,6 +177,14 @@ class Recorder:
         before = () if self.resumed is None else self.resumed.latest()
         statuses = {*(record["status"] for record in before), *self.counts.elements()}
         return exit_code.PARTIAL if statuses & {"failed", "invalid"} else exit_code.OK
+
+    def finish(self) -> int:
+        """End a run whose cases are all done; returns its exit code, in which the preset's verdict has its say."""
+        code = self.exit_code
+        if code == exit_code.OK and self.judge is not None:
+            code = self.judge(self.path)
+        self.end("failed" if code == exit_code.PARTIAL else "complete", code)
+        return code
 
     def end(self, status: str, exit_code: int) -> None:
         """Write the end line, once, and take the display away."""

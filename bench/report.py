@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bench import choices, exit_code, footnotes, frame, metrics, sparks
+from bench import choices, exit_code, footnotes, frame, health, metrics, profiling, sparks
 from bench.case_tables import case_tables
 from bench.frame import Row
 from bench.record_check import STATUSES
@@ -67,13 +67,18 @@ def tables(results: Sequence[Result], output: str = "table", colour: bool = Fals
         own = [row for row in rows if row["file"] == str(result.path)]
         narrow = output == "table" and width is not None
         parts += [_facts(result), *suite_tables(own, frame.own_metrics([result]), narrow, _shapes(result))]
-        parts += [*case_tables(result), *_not_measured(result)]
+        parts += [*case_tables(result), *_not_measured(result), *_health(result)]
     return render(parts, output, colour, width)
 
 
 def _shapes(result: Result) -> dict[str, str | None]:
     """Case -> the shape of its samples."""
     return {case: sparks.shape(group.view.all_seconds) for case, group in frame.groups([result]).items()}
+
+
+def _health(result: Result) -> list[Table]:
+    """The rules of a run whose preset promises a verdict on the machine."""
+    return [health.judge(result).table()] if health.is_judged(result) else []
 
 
 def verdict(result: Result) -> str:
@@ -111,6 +116,7 @@ def _facts(result: Result) -> Table:
         *_imported(result),
         f"started: {result.header.get('started') or 'unknown'} on {', '.join(result.hosts()) or 'unknown hosts'}",
         f"outcome: {verdict(result)}",
+        *profiling.lines(result.measurements, result.path),
         *(f"warning: {warning}" for warning in result.warnings),
     ]
     return Table(f"{result.label}: {result.architecture}", (), (), tuple(lines))

@@ -7,7 +7,8 @@ reading.
 Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when there are any):
 
     header       {"kind": "header", "schema": 1, "run_id", "label", "started", "architecture", "environment",
-                  "plan", "command"}: first line; times are ISO 8601 in UTC
+                  "plan", "command"}: first line; times are ISO 8601 in UTC. With a preset that ends in a verdict on
+                  the machine also "doctor": {"host", "findings": [{"level", "what", "value", "remedy"}, ...]}
     measurement  one visit to a case in one launch:
                  {"kind": "measurement", "launch", "visit", "suite", "case", "params", "status", "reason", "num_ranks",
                   "variants", "check", "work", "derived", "metrics", "stop", "spans", "traced_call_ns",
@@ -36,6 +37,8 @@ Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when t
                  communication with axis, sequence, num_bytes, launch_ns behind; `traced_call_ns` is [rank][call]
       per_rank   [rank 0's further facts, ...], as the suite names them; empty where it has none
       tables     name -> {"title", "columns", "rows", "notes"}: what the case shows besides its numbers
+      profile    {"folder", "files": [rank 0's, ...], "calls"}: traces by torch's profiler, in a folder beside this
+                 file; only where they were asked for
     choices      {"kind": "choices", "case", "nccl", "setup"}: what the library chose for one call, from the separate
                  untimed pass of `bench.choices`; the later line of a case holds
       nccl       [{"function", "num_bytes", "algorithm", "protocol", "channels"}, ...], empty where it said nothing

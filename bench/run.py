@@ -6,15 +6,17 @@ import os
 import shlex
 import sys
 import uuid
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench import clock, exit_code
+from bench import clock, exit_code, profiling
 from bench.errors import BenchError
+from bench.finding import Finding
 from bench.launch import Joined, detect, environment_variables
-from bench.plan import Plan, estimate_seconds
+from bench.plan import PRESETS, Plan, estimate_seconds
 from bench.planning import (
     DEFAULT_FOLDER,
     Options,
@@ -141,11 +143,15 @@ def open_run(
         refuse_incomparable(options.against, path, (case.id for case in (*plan.cases, *plan.left_out)))
     writer = Writer.create(path) if resumed is None else Writer.reopen(path)
     done = done_turns(plan, resumed)
-    whole = len(plan.cases) * plan.launches * plan.visits
-    left = whole - sum(visit < plan.visits for _, _, visit in done)
+    turns = {(launch, *turn) for launch in range(plan.launches) for turn in plan.order(launch)}
+    whole, left = len(turns), len(turns - done)
     estimate = estimate_seconds(plan) * left / max(1, whole)
     _announce(plan, left, estimate, joined)
+    judged = PRESETS[plan.preset].judged and options.one_launch is None
     return Recorder(
+        doctor=_examined(host_name()) if judged and resumed is None else None,
+        judge=_judge if judged else None,
+        profile=str(profiling.folder_of(path).resolve()) if options.profile else None,
         plan=plan,
         writer=writer,
         path=path,
@@ -156,6 +162,25 @@ def open_run(
         allow_unlike=options.allow_unlike,
         done=done,
     )
+
+
+def _examined(host: str) -> dict[str, Any]:
+    """The doctor's findings on this host, before any rank is at work, for the header."""
+    from bench.doctor import examine, gather
+
+    findings = [asdict(finding) for finding in examine(gather())]
+    bad = [finding for finding in findings if finding["level"] != "ok"]
+    for finding in bad:
+        click.echo(f"doctor: {Finding(**finding).line()}", err=True)
+    click.echo(f"doctor: {len(findings)} findings, {len(bad)} of them not ok", err=True)
+    return {"host": host, "findings": findings}
+
+
+def _judge(path: Path) -> int:
+    from bench import health
+    from bench.result import load
+
+    return health.judge(load(path)).exit_code
 
 
 def _announce(plan: Plan, left: int, estimate: float, joined: Joined | None) -> None:
@@ -188,13 +213,15 @@ def _devices(plan: Plan) -> str:
 
 def _close(options: Options, recorder: Recorder, code: int) -> int:
     """The tables and the closing lines."""
-    from bench import report
+    from bench import health, report
     from bench.result import load
     from bench.table import wants_colour
 
     result, colour = load(recorder.path), wants_colour(sys.stdout, environment_variables())
     click.echo(report.tables([result], colour=colour))
     click.echo(report.verdict(result))
+    for line in profiling.lines(result.measurements, recorder.path):
+        click.echo(line)
     size = recorder.path.stat().st_size
     click.echo(f"saved: {recorder.path} ({size / 1000:.0f} kB)")
     click.echo(f"again: bench run --like {shlex.quote(os.fspath(recorder.path))}")
@@ -202,4 +229,6 @@ def _close(options: Options, recorder: Recorder, code: int) -> int:
         from bench.against import beside
 
         click.echo(beside(options.against, result, colour))
+    if health.is_judged(result):
+        click.echo(health.judge(result).line())
     return code

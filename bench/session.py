@@ -34,6 +34,8 @@ class Session:
     calls: dict[str, dict[str, int]] = field(default_factory=dict)
     """Case id -> variant -> calls in a sample, where an earlier visit of this launch chose them: all keep to that."""
 
+    profile: str | None = None
+    """Folder for the traces of `bench.profiling`; None: none is asked for."""
     untimed: bool = False
     """Whether the cases are only to be called, for `bench.choices`, and not measured."""
     asked_at_seconds: float | None = None

@@ -8,6 +8,8 @@ A suite is a Python module. Its first docstring line is its summary, and it defi
 and, where it wants to,
 
     memory(params, machine) -> int                    bytes a rank needs, asked before anything is allocated
+    min_seconds(params) -> float                      of a case with `Work.min_seconds`: the same, told beforehand, so
+                                                      that budget and time-outs have room for it
     DEFAULTS: dict[str, Param]                        permanent defaults: left out of a case's identity, for ever
     CHOICES: dict[str, tuple[Param, ...]]             the values that a parameter can take
     METRICS: dict[str, tuple[str, str]]               metric -> (unit, "higher" | "lower" | "neither")
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from bench.errors import Skip
@@ -157,6 +159,10 @@ class Observed:
     """[call]: the variant that was called."""
     per_rank: tuple[Mapping[str, Any], ...] = ()
     """What each rank's `Work.per_rank` said; empty where the work has none."""
+    samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Variant -> seconds of one call, the maximum over the ranks, in the order taken."""
+    rank_samples: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    """Variant -> [rank][sample] in seconds of one call; empty above 64 ranks, of which not every sample is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -170,6 +170,7 @@ class Supervisor:
                         pending,
                         self._seconds_left(launch),
                         calls,
+                        profile=self.recorder.profile,
                         asked_at_seconds=clock.monotonic_seconds(),
                     )
                     outcome = self._supervise(_Ranks(session, store, Path(folder), environ))
@@ -180,8 +181,7 @@ class Supervisor:
                         self.recorder.end("failed", exit_code.PARTIAL)
                         return exit_code.PARTIAL
             warning = self._hear_choices(store, Path(folder), environ)
-        code = self.recorder.exit_code
-        self.recorder.end("complete" if code == exit_code.OK else "failed", code)
+        code = self.recorder.finish()
         if warning:
             click.echo(f"warning: {warning}", err=True)
         return code
@@ -242,7 +242,8 @@ class Supervisor:
 
     def _supervise(self, ranks: _Ranks) -> Outcome:
         started = clock.monotonic_seconds()
-        deadline = started + max(START_TIMEOUT_SECONDS, self.plan.timeout_seconds)
+        timeout = self.plan.timeout_seconds + self.plan.longest_seconds
+        deadline = started + max(START_TIMEOUT_SECONDS, timeout)
         try:
             ranks.start()
             while True:
@@ -250,7 +251,7 @@ class Supervisor:
                     if event["event"] == "ready":
                         self.startup_seconds = clock.monotonic_seconds() - started
                     self.recorder.handle(event)
-                    deadline = clock.monotonic_seconds() + self.plan.timeout_seconds
+                    deadline = clock.monotonic_seconds() + timeout
                 codes = [process.poll() for process in ranks.processes]
                 if all(code == 0 for code in codes):
                     self._take(ranks)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import choices, clock, control, emulation, energy, environment
+from bench import choices, clock, control, emulation, energy, environment, profiling
 from bench.case import CaseRun
 from bench.errors import BenchError
 from bench.loading import Suite, load_all
 from bench.measure import MIN_LATER_ROUNDS, MIN_ROUNDS, Limits
 from bench.pace import Pace
-from bench.plan import Turn
+from bench.plan import PRESETS, Turn
 from bench.rank import Place, RankContext, open_groups
 from bench.session import Emit, Session
 from bench.store import Store, under
@@ -56,7 +57,8 @@ class Generation:
         if session.untimed:
             return self._run_untimed()
         suites = [case.suite for case in plan.cases]
-        pace = Pace(session.remaining_seconds(), plan.case_seconds / plan.visits, session.pending, suites, plan.visits)
+        cap = plan.case_seconds / plan.visits
+        pace = Pace(session.remaining_seconds(), cap, session.pending, suites, plan.visits, lasts=plan.lasts)
         while (choice := self._agreed(pace)) is not None:
             turn, seconds = choice
             began = clock.monotonic_seconds()
@@ -110,7 +112,15 @@ class Generation:
             host=self.host,
             calls=self.calls.get(case.id),
             idle=self.idle,
+            trace_path=self._trace_path(turn),
         )
+
+    def _trace_path(self, turn: Turn) -> Path | None:
+        """Where this rank's trace of a turn goes: of a case one is enough."""
+        session, (index, visit) = self.session, turn
+        if session.profile is None or session.launch or visit:
+            return None
+        return Path(session.profile) / profiling.file_name(index, session.plan.cases[index].id, self.rank.index)
 
     def _run_untimed(self) -> bool:
         """The pass of `bench.choices`; True also where its time was up before the last case."""
@@ -159,7 +169,7 @@ def join(session: Session, place: Place, store: Store) -> RankContext:
     rank = open_groups(
         place,
         # Memory is asked anew before every case.
-        place.machine(plan.device_type, plan.preset, environment.usable_cores(), memory_bytes=0),
+        place.machine(plan.device_type, PRESETS[plan.preset].of_suites, environment.usable_cores(), memory_bytes=0),
         plan.backend,
         under(session.prefix, store),
         plan.timeout_seconds * GROUP_TIMEOUT_FACTOR + 60.0,

@@ -37,7 +37,7 @@ _OPTIONS = {param.name: param for param in run_command.params if param.name in P
 @click.option("--budget", metavar="TIME", help="For both sides together, such as 5m [default: the preset's a launch].")
 @click.option(
     "--preset",
-    type=click.Choice(list(PRESETS)),
+    type=click.Choice([name for name, preset in PRESETS.items() if not preset.judged]),
     default="smoke",
     show_default=True,
     help="How much each launch measures, as in `bench run`.",

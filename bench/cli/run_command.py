@@ -17,7 +17,8 @@ from bench.plan import PRESETS
     "--preset",
     type=click.Choice(list(PRESETS)),
     default=None,
-    help="How much: smoke within 45 s, standard (the default) within 5 min, full as long as it needs.",
+    help="How much: smoke within 45 s, standard (the default) within 5 min, full as long as it needs; node within "
+    "10 min whether a machine just handed over is healthy, and why not (exit 1).",
 )
 @click.option(
     "--ranks",
@@ -108,7 +109,12 @@ from bench.plan import PRESETS
 @click.option(
     "--timeout",
     metavar="TIME",
-    help="A case that takes longer is failed [default: smoke 60s, standard 2m, full 15m].",
+    help="A case that takes longer is failed [default: smoke 60s, standard and node 2m, full 15m].",
+)
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="After its samples, save a trace of each case by torch's profiler, a file a rank, beside the result file.",
 )
 @click.option(
     "--slow",
@@ -134,8 +140,10 @@ def command(**options: Any) -> int:
     \b
     Examples:
       bench run --preset smoke
+      bench run --preset node
       bench run collective --set op=all_reduce --set num_bytes=1MiB,64MiB
       bench run ./mine.py --label h100-node7
+      bench run --profile --case "compute/matmul[shape=square,size=1024]"
       torchrun --nproc-per-node=8 --no-python bench run
     """
     from bench.planning import Options

@@ -1,0 +1,213 @@
+"""Soak: all devices busy for minutes with matrix products and collectives in turn, and how the speed holds.
+
+A case of a second never heats a machine: clocks, power limits and cooling show after minutes only. One call is
+`num_rounds` times a matrix product [size, size] @ [size, size] on every rank, a reduce-scatter and an all-gather of
+`num_bytes` (what sequence parallelism and sharded data parallelism send); calls go on for `seconds`. `compute_only`,
+timed in turn with it, is the products alone: in it no rank waits for another, so that it shows which device became
+slower.
+
+Beside it a thread on each rank reads, once a second, clocks, temperature, power and the reasons for low clocks (NVIDIA
+GPUs), and the CPU's frequency and load. `slowdown` is the time of a call in the last fifth of the soak over that in the
+first, less 1, with its 95% interval (`slowdown_low`, `slowdown_high`); two tables show its course and each device.
+Checked before and after: the product in float64, the sums exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+from bench.suite import Check, Machine, Observed, Params, Table, Work
+from suites._exact import CHECK_BYTES, Segment, fill, largest_error, poison
+from suites._product import BLOCK, NUM_SAMPLED, product_error, product_tolerance
+
+if TYPE_CHECKING:
+    from bench.rank import RankContext
+    from bench.soaking import Device
+
+MIB = 2**20
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+SECONDS = 120
+
+MACHINERY = ("bench.series", "bench.soaking", "suites._collectives", "suites._exact", "suites._product")
+DEFAULTS: Params = {"dtype": "float32", "seconds": SECONDS}
+CHOICES = {"dtype": tuple(ITEM_BYTES)}
+METRICS = {
+    "slowdown": ("share", "lower"),
+    "slowdown_low": ("share", "neither"),
+    "slowdown_high": ("share", "neither"),
+    "hottest_celsius": ("C", "lower"),
+    "clock_fall": ("share", "lower"),
+    "throttled_share": ("share", "lower"),
+    "power_watts": ("W", "neither"),
+}
+# A call of 50 to 100 ms: the alignment between calls then weighs little, and there are a thousand of them.
+BASE: Mapping[str, Params] = {
+    "cpu": {"size": 1024, "num_rounds": 3, "num_bytes": MIB},
+    "cuda": {"size": 8192, "num_rounds": 32, "num_bytes": 64 * MIB, "dtype": "bfloat16"},
+}
+SMOKE_SECONDS = 15
+"""Heats nothing; shows that it runs."""
+
+
+def cases(machine: Machine) -> Iterator[Params]:
+    """One case; the preset smoke cuts it short."""
+    yield BASE[machine.device_type] | ({"seconds": SMOKE_SECONDS} if machine.preset == "smoke" else {})
+
+
+def min_seconds(params: Params) -> float:
+    """How long a case is sampled, whatever the preset says."""
+    value = params["seconds"]
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise BenchError(f"soak: seconds={value!r}; give a number above 0")
+    return float(value)
+
+
+def memory(params: Params, machine: Machine) -> int:
+    """Bytes of a rank's matrices, of its buffers, and of what the check needs."""
+    size = _whole(params, "size")
+    elements = 4 * size * size + 3 * _num_elements(params, machine.world_size)
+    return elements * ITEM_BYTES[str(params["dtype"])] + 4 * 8 * NUM_SAMPLED * size + 6 * 8 * BLOCK + CHECK_BYTES
+
+
+def _whole(params: Params, name: str) -> int:
+    value = params[name]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BenchError(f"soak: {name}={value!r}; give a whole number of at least 1")
+    return value
+
+
+def _num_elements(params: Params, num_ranks: int) -> int:
+    """Of a rank's full buffer: a multiple of the number of ranks."""
+    return max(1, _whole(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])] // num_ranks) * num_ranks
+
+
+@dataclass
+class Load:
+    """What one rank does, and how often it was called."""
+
+    once: Callable[[], None]
+    compute: Callable[[], None]
+    check: Callable[[], Check]
+    calls: int = 0
+
+    def run(self) -> None:
+        self.calls += 1
+        self.once()
+
+
+def prepare(params: Params, rank: RankContext) -> Work:
+    """Raises BenchError for a value that a parameter cannot take."""
+    from bench.series import DeviceSeries
+
+    seconds, rounds = min_seconds(params), _whole(params, "num_rounds")
+    load = _load(params, rank, rounds)
+    watch = DeviceSeries(rank.device, lambda: load.calls)
+    watch.start()
+    alone = rank.world_size == 1
+    return Work(
+        variants={"full": load.run} | ({} if alone else {"compute_only": load.compute}),
+        check=load.check,
+        close=watch.stop,
+        flops=2.0 * _whole(params, "size") ** 3 * rounds * rank.world_size,
+        flops_dtype=str(params["dtype"]),
+        min_seconds=seconds,
+        per_rank=lambda: {"series": watch.stop(), "calls": load.calls},
+        derive=derive,
+        tables=tables,
+        notes=("one rank: no collective, matrix products alone",) if alone else (),
+    )
+
+
+def _load(params: Params, rank: RankContext, rounds: int) -> Load:
+    import torch
+
+    dtype, size = getattr(torch, str(params["dtype"])), _whole(params, "size")
+    generator = rank.generator(rank.index)
+    normal = partial(torch.randn, device=rank.device, dtype=dtype, generator=generator)
+    a, b = normal(size, size), normal(size, size)
+    product = torch.empty_like(a)
+    multiply = partial(torch.matmul, a, b, out=product)
+    count = _num_elements(params, rank.world_size)
+    own = normal(count)
+    share, gathered = torch.empty_like(own[: count // rank.world_size]), torch.empty_like(own)
+    reduce_scatter, all_gather = _collectives(own, share, gathered, rank)
+
+    def once() -> None:
+        for _ in range(rounds):
+            multiply()
+            reduce_scatter()
+            all_gather()
+
+    def compute() -> None:
+        for _ in range(rounds):
+            multiply()
+
+    def check() -> Check:
+        product.fill_(torch.nan)
+        poison(gathered)
+        fill(own, rank)
+        once()
+        of_product = product_error(a, b, product, generator) / product_tolerance(size, dtype, rank.device)
+        everyone = tuple(range(rank.world_size))
+        of_sums = largest_error(gathered, [Segment(everyone, 0, count)], rank) if rank.world_size > 1 else 0.0
+        own.normal_(generator=generator)  # data changes a GPU's power: the soak has it as training has
+        return Check(_worst(of_product, 0.0 if of_sums == 0 else 1 + of_sums), 1.0)
+
+    return Load(once, compute, check)
+
+
+def _worst(*errors: float) -> float:
+    """In units of what is tolerated; a NaN stays one."""
+    return math.nan if any(map(math.isnan, errors)) else max(errors)
+
+
+def _collectives(own: Any, share: Any, gathered: Any, rank: RankContext) -> list[Callable[[], object]]:
+    """Reduce-scatter and all-gather: neither writes over its input, so that nothing need be restored."""
+    import torch.distributed as dist
+
+    from suites._collectives import OPERATIONS, Buffers
+
+    if rank.world_size == 1:
+        return [lambda: None] * 2
+    tensors = {"reduce_scatter": Buffers(own, share, None), "all_gather": Buffers(share, gathered, None)}
+    return [partial(OPERATIONS[op].bind(dist, buffers), group=rank.group) for op, buffers in tensors.items()]
+
+
+def derive(observed: Observed) -> dict[str, float | None]:
+    """See `bench.soaking.metrics`."""
+    from bench.soaking import metrics
+
+    return metrics(observed.samples["full"], _devices(observed))
+
+
+def tables(observed: Observed) -> dict[str, Table]:
+    """The course of the soak, and each device."""
+    from bench.soaking import devices_table, over_time
+
+    return {
+        "over_time": over_time(observed.samples["full"], _series(observed)),
+        "devices": devices_table(_devices(observed)),
+    }
+
+
+def _series(observed: Observed) -> list[Any]:
+    from bench.soaking import series
+
+    count = len(observed.samples["full"])
+    return [series(own["series"], count, 1, own["calls"]) for own in observed.per_rank]
+
+
+def _devices(observed: Observed) -> list[Device]:
+    from bench.soaking import device
+
+    count = len(observed.samples["full"])
+    own = observed.rank_samples.get("compute_only", ())
+    return [
+        device(rank, readings, count, own[rank] if rank < len(own) else ())
+        for rank, readings in enumerate(_series(observed))
+    ]
