@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.suite import Check, Params
+from suites import _float8
 from suites._product import BLOCK, product_error, product_tolerance
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+MATMUL_BYTES = ITEM_BYTES | {_float8.DTYPE: 5}
+"""Of an element, as memory is counted: FP8 with its output and what it is widened to for the check, 2 bytes each."""
 TRIAD_SCALAR = 3.0
 SMALLEST = sys.float_info.min
 CHECK_BYTES = 6 * 8 * BLOCK
@@ -74,6 +77,8 @@ def _matmul(params: Params, rank: RankContext) -> Kernel:
     import torch
 
     m, n, k = dimensions(params)
+    if params["dtype"] == _float8.DTYPE:
+        return Kernel(*_float8.matmul(m, n, k, rank), flops=2.0 * m * n * k)
     dtype = getattr(torch, str(params["dtype"]))
     generator = rank.generator(rank.index)
     normal = partial(torch.randn, device=rank.device, dtype=dtype, generator=generator)
@@ -179,7 +184,7 @@ def _matmul_elements(m: int, n: int, k: int) -> int:
 OPERATIONS: Mapping[str, Operation] = {
     "matmul": Operation(
         needs=lambda p: {"shape", "size"} | ({"tokens"} if p.get("shape") in LAYER_SHAPES else set()),
-        num_bytes=lambda p: _matmul_elements(*dimensions(p)) * ITEM_BYTES[str(p["dtype"])],
+        num_bytes=lambda p: _matmul_elements(*dimensions(p)) * MATMUL_BYTES[str(p["dtype"])],
         make=_matmul,
     ),
     "copy": Operation(lambda _: {"num_bytes"}, lambda p: 2 * _whole(p, "num_bytes"), _copy),

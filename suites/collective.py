@@ -12,11 +12,15 @@ very callable that is timed, and compares every element of the output; anything 
 all_reduce and reduce work in place: their inputs are restored before every sample. Within one streamed sample
 the values grow, past the end of small types, which costs no time. A broadcast repeated in place moves the
 same bytes again and needs no restoring.
+
+`buffer=registered` takes memory that is registered with NCCL, `buffer=symmetric` torch's own all-reduce over
+memory that every rank maps: suites/_buffers.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +28,7 @@ from typing import TYPE_CHECKING
 from bench.backends import BACKENDS, resolve
 from bench.errors import BenchError
 from bench.suite import Check, Machine, Params, Skip, Work
+from suites._buffers import KINDS, PLAIN, SYMMETRIC, Empty, allocator, skip_reason, symmetric_all_reduce
 from suites._collectives import OPERATIONS, ROOT, Buffers, Operation, Payload
 from suites._exact import CHECK_BYTES, early_departures, fill, largest_error, poison
 
@@ -32,8 +37,15 @@ if TYPE_CHECKING:
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int32": 4}
-MACHINERY = ("suites._collectives", "suites._exact")
-DEFAULTS: Params = {"dtype": "float32", "timing": "aligned", "async_op": False, "graph": False, "l2": "warm"}
+MACHINERY = ("suites._collectives", "suites._buffers", "suites._exact")
+DEFAULTS: Params = {
+    "dtype": "float32",
+    "timing": "aligned",
+    "async_op": False,
+    "graph": False,
+    "l2": "warm",
+    "buffer": "plain",
+}
 CHOICES = {
     "op": tuple(OPERATIONS),
     "dtype": tuple(ITEM_BYTES),
@@ -41,6 +53,7 @@ CHOICES = {
     "async_op": (False, True),
     "graph": (False, True),
     "l2": ("warm", "cold"),
+    "buffer": KINDS,
 }
 
 
@@ -95,6 +108,7 @@ def _points(scale: Scale, device_type: str) -> Iterator[Params]:
             yield point | {"graph": True}
         if device_type == "cuda":
             yield point | {"l2": "cold"}
+            yield from (point | {"buffer": kind} for kind in KINDS if kind != PLAIN)
     yield from (base | {"num_bytes": num_bytes} for num_bytes in scale.ladder)
     yield from (base | {"op": op, "num_bytes": size} for size in scale.every_op for op in moving)
 
@@ -115,7 +129,7 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 def _row(params: Params) -> Operation:
-    for name, table in (("op", OPERATIONS), ("dtype", ITEM_BYTES)):
+    for name, table in (("op", OPERATIONS), ("dtype", ITEM_BYTES), ("buffer", dict.fromkeys(KINDS))):
         if params[name] not in table:
             raise BenchError(f"collective: {name}={params[name]}; it is one of {', '.join(table)}")
     return OPERATIONS[str(params["op"])]
@@ -133,21 +147,30 @@ def prepare(params: Params, rank: RankContext) -> Work:
     """Raises BenchError for a bad num_bytes or type, Skip for what has no meaning here."""
     row = _row(params)
     count = _num_elements(params, rank.world_size) if row.bus_factor and "num_bytes" in params else 0
-    reason = _skip_reason(params, rank, row)
+    kind, num_bytes = str(params["buffer"]), count * ITEM_BYTES[str(params["dtype"])]
+    reason = _skip_reason(params, rank, row) or skip_reason(
+        kind, str(params["op"]), str(params["dtype"]), num_bytes, rank.world_size, rank.backend
+    )
     if reason:
         raise Skip(reason)
     payload = Payload(count, rank.world_size, rank.index)
     dtype = str(params["dtype"])
-    buffers = _make_buffers(row, payload, dtype, rank)
+    stack = ExitStack()
+    with allocator(kind, rank, stack) as empty:
+        buffers = _make_buffers(row, payload, dtype, rank, empty)
     restore = partial(buffers.input.copy_, buffers.input.clone()) if row.reduces_in_place else None
     call = _bound(row, buffers, rank, bool(params["async_op"]))
+    if kind == SYMMETRIC:
+        call = symmetric_all_reduce(buffers.input, rank)
     run, close = _capture(call) if params["graph"] else (call, None)
+    if close is not None:
+        stack.callback(close)
     return Work(
         variants={"full": run},
         check=_make_check(row, payload, buffers, run, rank),
         reset=restore,
-        close=close,
-        bytes=count * ITEM_BYTES[dtype] if row.bus_factor else None,
+        close=stack.close,
+        bytes=num_bytes if row.bus_factor else None,
         bus_factor=row.bus_factor(rank.world_size) if row.bus_factor else None,
         notes=_notes(params, row),
     )
@@ -161,6 +184,7 @@ def _skip_reason(params: Params, rank: RankContext, row: Operation) -> str | Non
         (op in backend.unsupported_ops, f"backend {backend.name} has no {op}"),
         (row.bus_factor and not has_size, f"{op} needs num_bytes, the size of its payload"),
         (not row.bus_factor and has_size, f"{op} moves no data: num_bytes has no meaning for it"),
+        (params["async_op"] and params["buffer"] == SYMMETRIC, f"buffer={SYMMETRIC}: its all-reduce has no async_op"),
         (params["graph"] and not backend.has_graphs, f"graph: backend {backend.name} has no CUDA graphs"),
         (params["graph"] and not row.bus_factor, f"graph: {op} waits on the host, which a graph cannot hold"),
     )
@@ -173,10 +197,10 @@ def _notes(params: Params, row: Operation) -> tuple[str, ...]:
     return ()
 
 
-def _make_buffers(row: Operation, payload: Payload, dtype: str, rank: RankContext) -> Buffers:
+def _make_buffers(row: Operation, payload: Payload, dtype: str, rank: RankContext, make_empty: Empty) -> Buffers:
     import torch
 
-    empty = partial(torch.empty, dtype=getattr(torch, dtype), device=rank.device)
+    empty = partial(make_empty, dtype=getattr(torch, dtype), device=rank.device)
     own = empty(row.input(payload))
     fill(own, rank)
     output = empty(row.output(payload)) if row.output else own

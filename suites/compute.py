@@ -4,6 +4,7 @@
 `size`, and the four matrices of a transformer layer of hidden size `size` over `tokens` tokens: query, key
 and value in one (`qkv`), `attention_out`, `mlp_up` and `mlp_down` with an inner size of 4 x hidden, as in
 GPT-2. 2mnk FLOPs each (Narayanan et al. 2021, Efficient Large-Scale Language Model Training, appendix).
+`dtype=float8_e4m3fn` multiplies in FP8 (`torch._scaled_mm`), with a bfloat16 result.
 
 `copy` (a = b) and `triad` (a = b + s c) are the first and the last kernel of STREAM (McCalpin 1995), counted
 as there: 2 and 3 x `num_bytes`, the size of one array; what the cache reads before it writes is not counted.
@@ -27,7 +28,18 @@ from typing import TYPE_CHECKING
 from bench.backends import resolve
 from bench.errors import BenchError
 from bench.suite import Machine, Observed, Param, Params, Skip, Work
-from suites._kernels import CHECK_BYTES, ITEM_BYTES, LAYER_SHAPES, OPERATIONS, SHAPES, Kernel, Operation, dimensions
+from suites._float8 import DTYPE as FLOAT8
+from suites._kernels import (
+    CHECK_BYTES,
+    ITEM_BYTES,
+    LAYER_SHAPES,
+    MATMUL_BYTES,
+    OPERATIONS,
+    SHAPES,
+    Kernel,
+    Operation,
+    dimensions,
+)
 from suites._product import NUM_SAMPLED
 
 if TYPE_CHECKING:
@@ -38,7 +50,7 @@ MAX_ALONE = 16
 """Ranks of a host that are also timed one by one; more would take more time than they tell."""
 COLD_SIZE = 2048
 """Of the matmul that is also timed with a cold L2: its matrices, 24 MiB in 16 bits, fit into that of an A100."""
-MACHINERY = ("suites._kernels", "suites._product")
+MACHINERY = ("suites._kernels", "suites._float8", "suites._product")
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned", "l2": "warm"}
 METRICS = {
     "alone_tflop_per_s": ("TFLOP/s", "higher"),
@@ -48,7 +60,7 @@ METRICS = {
 }
 CHOICES: dict[str, tuple[Param, ...]] = {
     "op": tuple(OPERATIONS),
-    "dtype": tuple(ITEM_BYTES),
+    "dtype": tuple(MATMUL_BYTES),
     "shape": tuple(SHAPES),
     "timing": ("aligned", "streamed"),
     "l2": ("warm", "cold"),
@@ -108,6 +120,8 @@ def _points(scale: Scale, device_type: str) -> Iterator[Params]:
 
     wanted = dtypes if scale.every_dtype else dtypes[:1]
     yield from (square(scale.squares[0], dtype) for dtype in dtypes)
+    if device_type == "cuda":
+        yield square(scale.squares[0], FLOAT8)
     yield memory_bound("copy", scale.copies[0])
     yield memory_bound("triad", scale.triads[0])
     yield from starmap(layer, product(scale.hidden, wanted, LAYER_SHAPES))
@@ -140,6 +154,8 @@ def _row(params: Params) -> Operation:
 def _misfit(params: Params, row: Operation) -> str | None:
     """Why these parameters do not belong to the operation; settings that vary it can bring them together."""
     needed, given = row.needs(params), set(params) - {"op", *DEFAULTS}
+    if params["dtype"] not in ITEM_BYTES and params["op"] != "matmul":
+        return f"{params['dtype']} is for matmul alone"
     if needed - given:
         return f"{params['op']} needs {', '.join(sorted(needed - given))}"
     if given - needed:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bench.rank import RankContext
     from bench.tensor_parallel import Call, Ranks, Sizes
 
-MACHINERY = ("bench.tensor_parallel", "bench.transformer", "bench.agreement", "bench.flops")
+MACHINERY = ("bench.tensor_parallel", "bench.async_tp", "bench.transformer", "bench.agreement", "bench.flops")
 DEFAULTS: Params = {
     "dtype": "float32",
     "direction": "forward_backward",
@@ -36,7 +36,7 @@ CHOICES = {
     "op": ("mlp", "attention"),
     "dtype": ("float32", "bfloat16", "float16"),
     "direction": ("forward", "forward_backward"),
-    "implementation": ("manual", "dtensor", "sequence"),
+    "implementation": ("manual", "dtensor", "sequence", "async_tp"),
     "timing": ("aligned", "streamed"),
 }
 
@@ -79,6 +79,7 @@ STANDARD: dict[str, tuple[Change, ...]] = {
         ("attention", {"dtype": "bfloat16"}),
     ),
     "cuda": (
+        ("mlp", {"implementation": "async_tp"}),
         # Sizes of Llama-3 70B.
         ("mlp", {"hidden": 8192, "ffn_hidden": 28672}),
         ("attention", {"hidden": 8192, "num_heads": 64}),
@@ -104,6 +105,7 @@ FULL: dict[str, tuple[Change, ...]] = {
         ("mlp", {"hidden": 12288, "ffn_hidden": 49152}),
         ("attention", {"hidden": 12288, "num_heads": 96}),
         ("mlp", {"hidden": 8192, "ffn_hidden": 28672, "implementation": "sequence"}),
+        ("mlp", {"hidden": 8192, "ffn_hidden": 28672, "implementation": "async_tp"}),
         ("mlp", {"hidden": 8192, "ffn_hidden": 28672, "implementation": "dtensor"}),
         ("attention", {"hidden": 8192, "num_heads": 64, "implementation": "sequence"}),
         ("attention", {"hidden": 8192, "num_heads": 64, "implementation": "dtensor"}),
@@ -164,7 +166,7 @@ def _skip_reason(sizes: Sizes, implementation: str, num_ranks: int) -> str | Non
     if sizes.hidden % sizes.num_heads:
         return f"num_heads={sizes.num_heads} does not divide hidden={sizes.hidden}"
     must_divide = {"ffn_hidden": sizes.width} if sizes.op == "mlp" else {"num_heads": sizes.num_heads}
-    if implementation == "sequence":
+    if implementation in ("sequence", "async_tp"):
         must_divide["sequence"] = sizes.sequence
     for name, value in must_divide.items():
         if value % num_ranks:
@@ -220,7 +222,12 @@ def _model_flops(sizes: Sizes, direction: str) -> float:
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip with one rank, and where the ranks do not divide what is split."""
     sizes = _sizes(params)
-    reason = _skip_reason(sizes, str(params["implementation"]), rank.world_size)
+    implementation = str(params["implementation"])
+    reason = _skip_reason(sizes, implementation, rank.world_size)
+    if reason is None and implementation == "async_tp":
+        from bench.async_tp import skip_reason
+
+        reason = skip_reason(rank.device.type, rank.backend, rank.place.num_hosts)
     if reason:
         raise Skip(reason)
     import torch.distributed as dist
@@ -252,6 +259,8 @@ def _variants(
     from bench.tensor_parallel import check_call, shared_call, whole_call
 
     implementation = str(params["implementation"])
+    if implementation == "async_tp":
+        return _async_variants(sizes, params, rank, talking)
     dtype: torch.dtype = getattr(torch, str(params["dtype"]))
 
     def pair(of: Sizes) -> tuple[Call, Call]:
@@ -273,4 +282,31 @@ def _variants(
         {"full": full, "compute_only": compute_only},
         lambda: check_call(small_full, small_whole, small, implementation, talking)._replace(scope="reduced"),
         (NOTES[1], f"no one_device variant: it needs {need} bytes, and a rank has {have}"),
+    )
+
+
+def _async_variants(
+    sizes: Sizes, params: Params, rank: RankContext, talking: Ranks
+) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
+    """The compiled block beside the same one as it is. Raises Skip where nothing was fused.
+
+    `eager` is the implementation `sequence`; the silent group has no symmetric memory, so there is no `compute_only`.
+    """
+    import torch
+
+    from bench.async_tp import Graphs, compiled
+    from bench.tensor_parallel import check_call, shared_call, whole_call
+
+    dtype, graphs = getattr(torch, str(params["dtype"])), Graphs()
+    whole = whole_call(sizes, str(params["direction"]), rank.generator(), rank.device, dtype)
+    eager = shared_call(whole, sizes, "sequence", talking)
+    full = shared_call(whole, sizes, "sequence", talking)
+    full.block = compiled(full.block, talking.group, graphs)
+    full()
+    if not graphs.num_fused:
+        raise Skip(f"async_tp: nothing was fused: {graphs.said()}")
+    return (
+        {"full": full, "eager": eager, "one_device": whole},
+        lambda: check_call(full, whole, sizes, "sequence", talking),
+        (NOTES[0], f"async_tp: the compiled graphs have {graphs.said()}"),
     )

@@ -10,6 +10,7 @@ import pytest
 from bench import exit_code, health
 from bench.result import load
 from tests import results
+from tests.command import call, saved
 
 SUITES = ("compute", "collective", "point_to_point", "tensor_parallel", "soak")
 MS = 1_000_000
@@ -227,3 +228,17 @@ def test_the_verdict_is_shown_of_such_presets_alone(tmp_path: Path) -> None:
     assert shown.rstrip().splitlines()[-1].startswith("Machine: healthy: ")
     plain = results.save(tmp_path / "other.jsonl", _header(preset="standard"), *_records(EVEN), results.end())
     assert "healthy" not in report.tables([load(plain)])
+
+
+def test_a_run_that_promises_a_verdict_ends_in_one(tmp_path: Path) -> None:
+    tiny = str(Path(__file__).parent / "suites" / "tiny.py")
+    done = call("run", tiny, "--preset", "node", "--visits", "1", "-o", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    file = saved(tmp_path)
+    assert file.header["doctor"]["findings"][0]["what"] == "bench run"
+    assert f"doctor: {len(file.header['doctor']['findings'])} findings" in done.stderr
+    assert file.end == file.end | {"status": "complete", "exit_code": 0}
+    last = done.stdout.rstrip().splitlines()[-1]
+    assert last.startswith("Machine: healthy: ")
+    again = call("show", str(file.path))
+    assert last in again.stdout

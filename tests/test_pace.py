@@ -137,3 +137,14 @@ def test_a_further_visit_gives_way_where_time_is_short() -> None:
     of.finished(choice[0], 0.25, choice[1], disturbed=True)
     assert of.choose() == ((1, 0), pytest.approx(0.25 - of.overhead_seconds["a"]))
     assert (0, 1) in of.left
+
+
+@pytest.mark.parametrize("seconds", [None, 130.0])
+def test_a_turn_that_lasts_has_its_time_and_the_others_share_the_rest(seconds: float | None) -> None:
+    suites, watch = ["short", "short", "soak"], Watch()
+    pending = [(0, 0), (1, 0), (2, 0)]
+    of = Pace(seconds, CAP, pending, suites, now=watch, lasts=lambda turn: 100.0 if turn == (2, 0) else 0.0)
+    made = run_all(of, watch, {"short": 1.0, "soak": 5.0}, suites)
+    assert [turn for turn, _ in made] == pending
+    assert made[2][1] >= 100.0
+    assert made[0][1] == pytest.approx(CAP if seconds is None else (130 - 3 * FIRST_OVERHEAD_SECONDS - 100) / 3)

@@ -255,11 +255,39 @@ def test_the_estimate_is_an_upper_bound_of_sampling_within_the_budget() -> None:
     assert estimate_seconds(a_plan(budget_seconds=400.0)) == pytest.approx(85.2)
 
 
+def _lasting(**changes: Any) -> Plan:
+    """Eight cases, the third of which lasts for 100 s."""
+    plan = a_plan(**changes)
+    cases = [replace(case, min_seconds=100.0 if n == 2 else 0.0) for n, case in enumerate(plan.cases)]
+    return replace(plan, cases=tuple(cases))
+
+
+def test_a_case_that_lasts_comes_last_once_and_has_its_time() -> None:
+    plan = _lasting(visits=2)
+    assert plan.order(0)[-1] == (2, 0)
+    assert sorted(plan.order(0)) == sorted([(n, visit) for n in range(8) for visit in (0, 1) if (n, visit) != (2, 1)])
+    assert (plan.lasts((2, 0)), plan.lasts((1, 0)), plan.longest_seconds) == (100.0, 0.0, 100.0)
+    assert estimate_seconds(plan) == pytest.approx(92.4 + 3 * 100)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_the_budget_has_room_for_what_lasts_or_says_so() -> None:
+    # 320 - 3 x (6 + 100) leaves 2 s, less than a second for each launch.
+    assert len(fit_budget(_lasting(budget_seconds=320.0)).cases) == 2
+    with pytest.raises(BenchError, match=r"--budget 300s: sum/run\[size=3\] alone lasts 100 s in each of 3 launch"):
+        fit_budget(_lasting(budget_seconds=300.0))
+
+
 def test_presets_keep_what_the_command_s_help_promises() -> None:
-    assert list(PRESETS) == ["smoke", "standard", "full"]
-    smoke, standard, full = PRESETS.values()
+    assert list(PRESETS) == ["smoke", "standard", "full", "node"]
+    smoke, standard, full, node = PRESETS.values()
     assert (smoke.launches, standard.launches) == (1, 3)
-    assert [preset.visits for preset in PRESETS.values()] == [1, 2, 3]
+    assert [preset.visits for preset in PRESETS.values()] == [1, 2, 3, 1]
+    # The soak of two minutes comes on top of what can be shortened: 10 minutes with some room.
+    assert node.budget_seconds is not None
+    assert node.budget_seconds + 120 <= 570
+    assert (node.launches, node.judged, node.of_suites) == (1, True, "standard")
+    assert node.suites == ("compute", "collective", "point_to_point", "tensor_parallel", "soak")
     assert smoke.budget_seconds is not None
     assert smoke.budget_seconds <= 45
     assert standard.budget_seconds is not None

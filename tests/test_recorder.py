@@ -338,6 +338,19 @@ def test_a_run_is_resumed_on_another_set_up_where_that_is_wanted(a_recorder: Rec
     assert saved(path)[1]["environment"]["versions"]["torch"] == "2.14.0"
 
 
+@pytest.mark.parametrize(("verdict", "status", "code"), [(0, "complete", 0), (1, "complete", 1), (2, "complete", 2)])
+def test_the_preset_s_verdict_is_the_exit_code(
+    verdict: int, status: str, code: int, a_recorder: Recorders, path: Path
+) -> None:
+    recorder = a_recorder(judge=lambda file: verdict if file == path else 99)
+    recorder.doctor = {"host": "node7", "findings": []}
+    recorder.handle(ready())
+    assert recorder.finish() == code
+    lines = saved(path)
+    assert lines[0]["doctor"] == {"host": "node7", "findings": []}
+    assert (lines[-1]["status"], lines[-1]["exit_code"]) == (status, code)
+
+
 # What the ranks of a generation receive
 
 

@@ -12,7 +12,7 @@ from bench.errors import BenchError, Skip
 from bench.loading import load
 from bench.rank import Place, RankContext
 from bench.suite import Check, Machine, Observed, Work
-from suites import _kernels, _product, compute
+from suites import _float8, _kernels, _product, compute
 from tests.ranks import cpu_machine, on_ranks, run_case
 
 SUITE = load("compute")
@@ -148,6 +148,47 @@ def test_a_copy_that_leaves_something_out_is_caught() -> None:
     assert not Check(error((part, whole), lambda a, b: (a - b).abs()), 0.0).passed
 
 
+def test_float8_that_torch_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise RuntimeError("no kernel for it\nand a stack")
+
+    monkeypatch.setattr(torch, "_scaled_mm", refuse)
+    with pytest.raises(Skip, match=r"cannot multiply float8_e4m3fn on this device: no kernel for it$"):
+        _prepare({"op": "matmul", "shape": "square", "size": 64, "dtype": "float8_e4m3fn"})
+
+
+def test_float8() -> None:
+    params = {"op": "matmul", "shape": "square", "size": 64, "dtype": "float8_e4m3fn"}
+    work = _prepare(params)
+    assert (work.flops, work.flops_dtype) == (2 * 64**3, "float8_e4m3fn")
+    assert Check(*work.check()).passed
+    product = work.variants["full"].keywords["out"]  # type: ignore[attr-defined]
+    multiply = torch._scaled_mm
+
+    def wrong(*args: Any, out: torch.Tensor, **options: Any) -> torch.Tensor:
+        multiply(*args, out=out, **options)
+        out[7, 9] += 30.0
+        return out
+
+    assert product.dtype == torch.bfloat16
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "_scaled_mm", wrong)
+        assert not Check(*_prepare(params).check()).passed
+
+
+def test_float8_on_gpus_that_lack_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    rank = replace(_one_rank(), device=torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    with pytest.raises(Skip, match=r"compute capability 8\.0, and FP8 begins with 8\.9"):
+        _prepare({"op": "matmul", "shape": "square", "size": 64, "dtype": "float8_e4m3fn"}, rank)
+
+
+def test_float8_s_tolerance_by_hand() -> None:
+    # 8 epsilons of the output's bfloat16, and 4 sqrt(k) of 2^-13; an entry that is wrong is off by about 1.
+    assert _float8.tolerance(8192) == pytest.approx(8 * 2**-7 + 4 * 8192**0.5 * 2**-13)
+    assert _float8.tolerance(32768) < 0.2
+
+
 def test_tolerance_by_hand() -> None:
     cpu = torch.device("cpu")
     # 8 epsilons of the type, and 4 sqrt(k) of float32's 2^-23, in which sums are kept.
@@ -203,6 +244,8 @@ def test_ranks_not_timed_alone_have_no_such_metrics() -> None:
 @pytest.mark.parametrize(
     ("params", "reason"),
     [
+        ({"op": "copy", "num_bytes": 64, "dtype": "float8_e4m3fn"}, "float8_e4m3fn is for matmul alone"),
+        (SQUARE | {"dtype": "float8_e4m3fn"}, "multiples of 16: m=65, n=65, k=65"),
         ({"op": "copy"}, "copy needs num_bytes"),
         ({"op": "matmul", "shape": "qkv", "size": 8}, "matmul needs tokens"),
         (SQUARE | {"tokens": 8}, "tokens has no meaning"),
@@ -272,9 +315,9 @@ def test_ids_are_permanent() -> None:
 def test_cases_cover_every_operation_shape_and_type(device_type: str, preset: str) -> None:
     rows = SUITE.cases(Machine(2, device_type, preset, 8 << 30, num_cores=2, ranks_per_host=2))
     ids = [SUITE.case(row).id for row in rows]
-    assert len(ids) == len(set(ids)) <= (12 if preset == "smoke" else 100)
+    assert len(ids) == len(set(ids)) <= (13 if preset == "smoke" else 100)
     assert {row["op"] for row in rows} == set(compute.OPERATIONS)
     assert {row["shape"] for row in rows if "shape" in row} == set(compute.SHAPES)
-    types = {"cpu": {"float32", "bfloat16"}, "cuda": {"float32", "bfloat16", "float16"}}
+    types = {"cpu": {"float32", "bfloat16"}, "cuda": {"float32", "bfloat16", "float16", "float8_e4m3fn"}}
     assert {row["dtype"] for row in rows} == types[device_type]
     assert all(compute._misfit(row, compute.OPERATIONS[str(row["op"])]) is None for row in rows)
