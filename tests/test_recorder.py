@@ -344,7 +344,7 @@ def test_the_preset_s_verdict_is_the_exit_code(
 ) -> None:
     recorder = a_recorder(judge=lambda file: verdict if file == path else 99)
     recorder.doctor = {"host": "node7", "findings": []}
-    recorder.handle(ready())
+    recorder.handle(READY)
     assert recorder.finish() == code
     lines = saved(path)
     assert lines[0]["doctor"] == {"host": "node7", "findings": []}
