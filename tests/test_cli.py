@@ -185,7 +185,7 @@ def test_a_suite_without_a_case_leaves_nothing_to_measure(capsys: pytest.Capture
         ("--set num_bytes", "--set num_bytes", "KEY=VALUE"),
         ("--set =4", "--set =4", "KEY=VALUE"),
         ("--set num_bytes=", "--set num_bytes=", "KEY=VALUE"),
-        ("--set colour=red", "--set colour", "parameters: async_op, dtype, graph, l2, num_bytes"),
+        ("--set colour=red", "--set colour", "parameters: async_op, buffer, dtype, graph, l2, num_bytes"),
         ("--set num_bytes=-1", "num_bytes=-1", "at least 1"),
         ("--set num_bytes=0", "num_bytes=0", "at least 1"),
         ("--set num_bytes=1.5", "num_bytes=1.5", "at least 1"),

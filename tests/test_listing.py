@@ -13,11 +13,13 @@ import pytest
 from bench import listing, loading
 from bench.errors import BenchError, Skip
 from bench.loading import builtin_names, load
-from bench.plan import PRESETS, declared_machine
+from bench.plan import declared_machine
 from bench.table import FORMATS
 from tests.plans import lone_rank
 from tests.ranks import cpu_machine, on_ranks, run_case
 
+SCALES = ("smoke", "standard", "full")
+"""Presets with cases of their own."""
 TWO_CASES = '''"""Two cases."""
 DEFAULTS = {"dtype": "float32"}
 
@@ -93,7 +95,7 @@ def test_suites_are_counted_by_preset() -> None:
     for name, row in rows.items():
         suite = load(name)
         assert row["summary"] == suite.summary
-        for preset in PRESETS:
+        for preset in SCALES:
             assert row[preset] == len(suite.cases(declared_machine(4, "cpu", preset))) > 0
 
 
@@ -106,7 +108,7 @@ def test_a_broken_plugin_is_a_row_and_not_the_end(monkeypatch: pytest.MonkeyPatc
     ]
     monkeypatch.setattr(loading, "entry_points", lambda group: points)
     rows = {row["suite"]: row for row in json.loads(listing.suites(2, "cpu", "json"))}
-    assert {preset: rows["gone"][preset] for preset in PRESETS} == dict.fromkeys(PRESETS)
+    assert {preset: rows["gone"][preset] for preset in SCALES} == dict.fromkeys(SCALES)
     assert rows["gone"]["summary"].startswith("cannot be used: suite 'gone' cannot be imported: ModuleNotFoundError")
     assert "cases() raised ZeroDivisionError" in rows["late"]["summary"]
     assert rows["compute"]["smoke"] > 0

@@ -47,6 +47,7 @@ DEFAULTS = {"dtype": "float32"}
 '''
 MODULES_OF_TORCH = {
     "bench.agreement",
+    "bench.async_tp",
     "bench.communication_trace",
     "bench.llama",
     "bench.llama_parallel",
