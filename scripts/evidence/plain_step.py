@@ -1,6 +1,6 @@
 """The training step of the suite against plain torch loops outside the harness: in turn, 10 pairs each.
 
-    python scripts/evidence/plain_step.py > results/evidence/plain_step.txt
+    python scripts/evidence/plain_step.py ["one rank" | tensor | fsdp2 ...]
 
 Ranks are started once for each comparison. In each pair both sides take steps for a while: the suite's by the engine's
 own sampler (aligned, median over samples of the maximum over ranks), the plain loop's by a clock around all its steps,
@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-NUM_PAIRS, SIDE_SECONDS, BATCH = 10, 0.8, 8
+NUM_PAIRS, SIDE_SECONDS, BATCH = 10, 0.8, 4
 # Name -> ranks and the case's own parameters.
 COMPARISONS: dict[str, tuple[int, dict[str, Any]]] = {
     "one rank": (1, {}),
@@ -145,7 +145,8 @@ def on_rank(index: int, path: str, name: str) -> list[tuple[float, float]]:
 
 
 def main() -> None:
-    for name, (world_size, _) in COMPARISONS.items():
+    for name in sys.argv[1:] or COMPARISONS:
+        world_size, _ = COMPARISONS[name]
         with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(world_size, get_context("spawn")) as pool:
             path = str(Path(folder) / "store")
             jobs = [pool.submit(on_rank, index, path, name) for index in range(world_size)]
