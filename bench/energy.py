@@ -146,11 +146,11 @@ def _rapl(root: Path) -> Meter:
     zones = sorted(path for path in folder.glob("intel-rapl:*") if path.name.count(":") == 1)
     packages = [zone for zone in zones if (read_text(zone / "name") or "").startswith("package")]
     if not packages:
-        return Meter(NONE, None, "no RAPL package in /sys/class/powercap")
+        return Meter(NONE, None, "no RAPL package in the powercap tree")
     counters = [(zone / "energy_uj", read_int(zone / "max_energy_range_uj")) for zone in packages]
     readable = [(path, span) for path, span in counters if span is not None and read_int(path) is not None]
     if len(readable) < len(counters):
-        return Meter(NONE, None, "energy_uj in /sys/class/powercap can be read by root only")
+        return Meter(NONE, None, "RAPL counters can be read by root only")
     return Meter("rapl", PACKAGES, None, WrappingSum(readable).joules)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench import energy, frame, result
+from tests.ranks import on_ranks
 from tests.results import measurement, save
 from tests.test_nvidia import NVMLError, fake
 
@@ -77,7 +78,7 @@ def test_rapl_packages_are_added_and_a_wrap_is_not_a_loss(tmp_path: Path) -> Non
 
 def test_what_cannot_be_read_is_none_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with energy.meter("cpu", None, None, True, tmp_path) as meter:
-        assert (meter.source, meter.reason) == ("none", "no RAPL package in /sys/class/powercap")
+        assert (meter.source, meter.reason) == ("none", "no RAPL package in the powercap tree")
     root = powercap(tmp_path, ("intel-rapl:0", "package-0", 1, 10))
     (root / "sys/class/powercap/intel-rapl:0/energy_uj").write_text("")  # as where only root may read it
     with energy.meter("cpu", None, None, True, root) as meter:
@@ -146,3 +147,54 @@ def test_joules_become_metrics(tmp_path: Path) -> None:
     assert (row["idle_watts"], row["energy_source"], row["energy_scope"]) == (150.0, "nvml_counter", "device")
     (bare,) = frame.case_rows([result.load(save(tmp_path / "b.jsonl", measurement()))])
     assert (bare["joules"], bare["energy_source"]) == (None, None)
+
+
+def window_on(context: Any) -> dict[str, Any]:
+    """What a rank's energy pass makes of a work of about a millisecond, with a meter of 100 W on the first rank."""
+    import time
+    from contextlib import contextmanager, nullcontext
+    from types import MethodType, SimpleNamespace
+
+    from bench.case import CaseRun
+    from bench.clock import cpu_clock
+    from bench.measure import Limits, Samples
+    from bench.suite import Work
+
+    energy.MIN_WINDOW_SECONDS, energy.WINDOW_SECONDS, energy.MIN_CASE_SECONDS = 0.05, 0.1, 0.2
+    source = "rapl" if context.index == 0 else "none"
+    meter = energy.Meter(source, energy.PACKAGES, None, lambda: 100.0 * time.monotonic())
+
+    @contextmanager
+    def fake_meter(*arguments: Any) -> Any:
+        yield meter
+
+    energy.meter_of = fake_meter  # type: ignore[assignment]
+    counts = {"run": 0, "reset": 0}
+    run = SimpleNamespace(rank=context, idle=energy.Idle(), watchdog=SimpleNamespace(allow=lambda seconds: None))
+    run._voting = lambda phase: nullcontext()
+    run._energy_calls = MethodType(CaseRun._energy_calls, run)
+
+    def work() -> None:
+        counts["run"] += 1
+        time.sleep(0.001)
+
+    def reset() -> None:
+        counts["reset"] += 1
+
+    own = Work(variants={"full": work}, check=lambda: (0.0, 0.0), reset=reset)
+    # The slower rank decides how many calls a window has.
+    samples = Samples({"full": 1}, {"full": [1_000_000 * (1 + context.index)] * 3}, "time", None, 1)
+    short = CaseRun._energy(run, own, cpu_clock(), samples, Limits(0.02, 0.1))  # type: ignore[arg-type]
+    row = CaseRun._energy(run, own, cpu_clock(), samples, Limits(0.02, 0.3))  # type: ignore[arg-type]
+    return {"short": short, "row": row, **counts}
+
+
+def test_all_ranks_make_the_same_window_and_the_meter_gives_its_joules() -> None:
+    first, second = on_ranks(2, window_on)
+    assert first["run"] == first["reset"] == second["run"] == 50  # 0.1 s of calls of 2 ms
+    assert "(--preset full, or --budget)" in first["short"]["reason"]
+    assert first["row"]["joules"] == pytest.approx(100.0 * first["row"]["seconds"], rel=0.05)
+    assert first["row"]["idle_watts"] == pytest.approx(100.0, rel=0.05)
+    found = energy.combined([first["row"], second["row"]])["energy"]
+    assert found["joules"] == pytest.approx(first["row"]["joules"] / 50)
+    assert found["rank_joules"] == [found["joules"], None]
