@@ -399,6 +399,8 @@ def test_what_a_measurement_does_not_know_is_null_or_empty() -> None:
         "stop": None,
         "spans": [],
         "traced_call_ns": [],
+        "per_rank": [],
+        "tables": {},
         "notes": ["a note"],
         "seconds": None,
     }
