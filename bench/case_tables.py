@@ -8,6 +8,7 @@ from bench import frame
 from bench.result import Record, Result
 from bench.table import Column, Table, show_number, show_text
 
+NUM_KEPT = 2
 MAX_ROWS = 40
 """A series over time may have thousands; all of them are in the file."""
 
@@ -36,7 +37,9 @@ def _shown(case: str, table: Record) -> Table:
 
 def _column(key: str, head: str, cells: list[Any]) -> Column:
     numbers = all(cell is None or _is_number(cell) for cell in cells)
-    return Column(head, lambda row: _cell(row.get(key)), "right" if numbers else "left")
+    # Where there is no room the last columns give way first; what a row is about stays.
+    weight = 0 if int(key) < NUM_KEPT else int(key)
+    return Column(head, lambda row: _cell(row.get(key)), "right" if numbers else "left", weight)
 
 
 def _is_number(cell: object) -> bool:

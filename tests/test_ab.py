@@ -131,10 +131,10 @@ def test_an_environment_is_not_left_by_following_its_link(tmp_path: Path) -> Non
 
 
 def test_pairs_and_their_budget() -> None:
-    # Smoke gives a launch 40 s, standard 280 s for three; full has no limit.
-    assert schedule("smoke", None, None) == Schedule(10, 40.0, None)
-    assert schedule("smoke", None, None).most_seconds == 800.0
-    assert schedule("standard", 4, None).side_seconds == pytest.approx(4 * 280 / 3)
+    # Smoke gives a launch 54 s, standard 460 s for three; full has no limit.
+    assert schedule("smoke", None, None) == Schedule(10, 54.0, None)
+    assert schedule("smoke", None, None).most_seconds == 1080.0
+    assert schedule("standard", 4, None).side_seconds == pytest.approx(4 * 460 / 3)
     assert schedule("full", 3, None) == Schedule(3, None, None)
     assert schedule("full", 3, None).most_seconds is None
     # 10 minutes: 18 s are kept, 582 s hold ten pairs of launches of 29.1 s.

@@ -103,15 +103,16 @@ def test_a_history_needs_three_files(tmp_path: Path) -> None:
 
 
 def test_tables_of_pairs_parts_and_series_are_drawn(tmp_path: Path) -> None:
-    pairs = {"title": "", "columns": ["from", "to", "GB/s"], "rows": [[0, 1, 1.5], [1, 0, None]], "notes": []}
-    parts = {"title": "", "columns": ["part", "ms"], "rows": [["forward", 1.0], ["step", 3.0]], "notes": []}
-    series = {"title": "", "columns": ["s", "rank", "GHz"], "rows": [[0, 0, 2.0], [1, 0, 1.9]], "notes": []}
+    pairs = {"columns": ["rank", "GB/s 0", "GB/s 1"], "rows": [[0, None, 1.5], [1, 1.25, None]]}
+    parts = {"columns": ["rank", "forward ms", "step ms"], "rows": [[0, 1.0, 3.0], [1, 2.0, 3.0]]}
+    series = {"columns": ["until s", "call ms", "why"], "rows": [[0.0, 2.0, "a"], [1.0, 1.9, None]]}
     record = measurement("soak/run", tables={"pairs": pairs, "parts": parts, "series": series})
     plots = drawn(saved(tmp_path, record))
     assert {"pairs-1", "parts-soak", "series-1"} <= set(plots)
-    assert "1.5" in texts(plots["pairs-1"])
+    assert {"1.5", "1.25", "to rank"} <= set(texts(plots["pairs-1"]))
     assert "forward" in texts(plots["parts-soak"])
     assert "step" not in texts(plots["parts-soak"])  # the whole is no part of itself
+    assert "call ms" in texts(plots["series-1"])
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from bench.plan import PRESETS
     "--preset",
     type=click.Choice(list(PRESETS)),
     default=None,
-    help="How much: smoke within 45 s, standard (the default) within 5 min, full as long as it needs; node within "
+    help="How much: smoke within 60 s, standard (the default) within 8 min, full as long as it needs; node within "
     "10 min whether a machine just handed over is healthy, and why not (exit 1).",
 )
 @click.option(

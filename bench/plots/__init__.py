@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bench.plots.source import Plot, Source
 
-DRAWN = ("changes", "collectives", "speed", "pipeline", "tables", "samples")
+DRAWN = ("changes", "collectives", "speed", "pipeline", "tables", "penalty", "samples")
 """Modules of this package, in the order of a report."""
 
 

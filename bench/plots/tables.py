@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ MAX_STACKS = 24
 MAX_SERIES = 6
 MAX_WRITTEN = 16
 """Ranks up to which the value stands in each cell."""
-NOT_PARTS = ("step", "total", "full")
+WHOLES = ("step",)
+"""Heads of what the parts add up to, which is no part of itself."""
 
 _MATRIX = (
     "Each cell is one ordered pair of ranks: from the row's to the column's. Dark is fast. A row or column that is "
@@ -33,11 +35,11 @@ def draw(source: Source) -> Iterator[Plot]:
     for suite in source.suites():
         for one, case, table in source.tables(suite):
             label = shorten(f"{case} ({one.name})" if len(source.series) > 1 else case, 80)
-            if _pair_columns(table) and matrices < MAX_MATRICES:
+            if _pairs(table) and matrices < MAX_MATRICES:
                 matrices += 1
                 yield _matrix(one, suite, label, str(matrices), table)
-            elif _part_columns(table):
-                stacks.setdefault(suite, []).append((label, _shares(table)))
+            elif _parts(table):
+                stacks.setdefault(suite, []).extend(_stacks(label, table))
             elif _time_column(table) is not None and series < MAX_SERIES:
                 series += 1
                 yield from _over_time(suite, label, str(series), table)
@@ -45,62 +47,60 @@ def draw(source: Source) -> Iterator[Plot]:
         yield _stacked(suite, bars[:MAX_STACKS])
 
 
+_PAIR = re.compile(r"(?P<unit>GB/s) (?P<to>\S+)")
+_PART = re.compile(r"(?P<part>.+) ms")
+
+
 def _column(table: dict[str, Any], *names: str) -> int | None:
     heads = [str(head).lower() for head in table["columns"]]
     return next((heads.index(name) for name in names if name in heads), None)
 
 
-def _pair_columns(table: dict[str, Any]) -> tuple[int, int, int] | None:
-    """From, to, and the value to colour by: bandwidth where there is one."""
-    start, end = _column(table, "from", "from rank", "source"), _column(table, "to", "to rank", "destination")
-    value = next((n for n, head in enumerate(table["columns"]) if "GB/s" in str(head)), None)
-    return None if start is None or end is None or value is None else (start, end, value)
+def _pairs(table: dict[str, Any]) -> dict[int, str]:
+    """Column -> the end that it is about, of a matrix whose rows send: `GB/s 3`; empty for any other table."""
+    found = {n: match["to"] for n, head in enumerate(table["columns"]) if (match := _PAIR.fullmatch(str(head)))}
+    return found if len(found) == len(table["columns"]) - 1 > 1 else {}
 
 
-def _part_columns(table: dict[str, Any]) -> tuple[int, int] | None:
-    part = _column(table, "part")
-    value = next((n for n, head in enumerate(table["columns"]) if str(head).lower() in _PART_UNITS), None)
-    return None if part is None or value is None else (part, value)
+def _parts(table: dict[str, Any]) -> dict[int, str]:
+    """Column -> the part of a step whose milliseconds it holds; empty for a table without a `step`."""
+    found = {n: match["part"] for n, head in enumerate(table["columns"]) if (match := _PART.fullmatch(str(head)))}
+    if not set(found.values()) & set(WHOLES):
+        return {}
+    return {n: part for n, part in found.items() if part not in WHOLES}
 
 
-_PART_UNITS = {"ms": 1.0, "s": 1e3, "us": 1e-3, "seconds": 1e3, "time (ms)": 1.0, "mean (ms)": 1.0, "ms a step": 1.0}
-"""Head of a table's column -> milliseconds in one of it."""
+def _stacks(label: str, table: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
+    """A bar a row: the rank's, where the table says which."""
+    parts, rank = _parts(table), _column(table, "rank")
+    return [
+        (
+            label if rank is None else f"{label}, rank {row[rank]}",
+            {part: float(row[n]) for n, part in parts.items() if _is_number(row[n])},
+        )
+        for row in table["rows"]
+    ]
 
 
 def _time_column(table: dict[str, Any]) -> int | None:
-    return _column(table, "s", "time (s)", "t (s)", "at (s)", "since start (s)", "second")
-
-
-def _shares(table: dict[str, Any]) -> dict[str, float]:
-    found = _part_columns(table)
-    assert found is not None
-    scale = _PART_UNITS[str(table["columns"][found[1]]).lower()]
-    return {
-        str(row[found[0]]): float(row[found[1]]) * scale
-        for row in table["rows"]
-        if row[found[1]] is not None and str(row[found[0]]).lower() not in NOT_PARTS
-    }
+    return _column(table, "s", "until s", "at s")
 
 
 def _matrix(one: Series, suite: str, label: str, name: str, table: dict[str, Any]) -> Plot:
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
 
-    columns = _pair_columns(table)
-    assert columns is not None
-    rows = [[row[column] for column in columns] for row in table["rows"]]
-    names = sorted({cell for row in rows for cell in row[:2]}, key=lambda cell: (str(type(cell)), cell))
-    place = {cell: number for number, cell in enumerate(names)}
-    values = np.full((len(names), len(names)), np.nan)
-    for start, end, value in rows:
-        if value is not None:
-            values[place[start], place[end]] = value
+    ends, head = _pairs(table), shorten(str(table["columns"][0]), 16)
+    names = list(ends.values())
+    senders = [str(row[0]) for row in table["rows"]]
+    rows = [[row[n] if _is_number(row[n]) else np.nan for n in ends] for row in table["rows"]]
+    values = np.asarray(rows, dtype=float).reshape(len(senders), len(names))
     side = max(3.2, min(8.0, 1.6 + 0.42 * len(names)))
     figure, grid = canvas(side + 1.4, side)
     axes: Axes = grid[0][0]
     shades = LinearSegmentedColormap.from_list("pairs", ["#dfeaf3", one.look.colour])
     image = axes.imshow(values, cmap=shades, aspect="equal", vmin=0.0)
-    figure.colorbar(image, ax=axes, label=shorten(str(table["columns"][columns[2]])), shrink=0.8)
+    figure.colorbar(image, ax=axes, label="GB/s", shrink=0.8)
     if len(names) <= MAX_WRITTEN:
         top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
         for (row, column), value in np.ndenumerate(values):
@@ -108,10 +108,10 @@ def _matrix(one: Series, suite: str, label: str, name: str, table: dict[str, Any
                 ink = "#fefefe" if value > 0.55 * top else "#111111"
                 axes.annotate(f"{value:.3g}", (column, row), ha="center", va="center", fontsize=7.5, color=ink)
     step = max(1, len(names) // 16)
-    axes.set_xticks(range(0, len(names), step), [shorten(str(name), 16) for name in names[::step]])
-    axes.set_yticks(range(0, len(names), step), [shorten(str(name), 16) for name in names[::step]])
-    axes.set_xlabel("to rank")
-    axes.set_ylabel("from rank")
+    axes.set_xticks(range(0, len(names), step), [shorten(name, 16) for name in names[::step]])
+    axes.set_yticks(range(0, len(senders), step), [shorten(name, 16) for name in senders[::step]])
+    axes.set_xlabel(f"to {head}")
+    axes.set_ylabel(f"from {head}")
     return Plot(f"pairs-{name}", suite, f"Pairs: {label}", _MATRIX, figure)
 
 
