@@ -25,7 +25,7 @@ from typing import Any
 CONFIGURATION = frozenset(
     {
         "batch", "global_batch", "microbatch_size", "num_microbatches", "microbatches", "units", "recompute",
-        "recomputation", "activation_checkpointing", "checkpointing", "schedule", "data", "data_mode",
+        "recomputation", "compile", "schedule", "dp_mode",
     }
 )  # fmt: skip
 """Parameters that a kind may choose for itself, since they change speed and memory but not what is trained."""
@@ -168,6 +168,8 @@ def speeds_of(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, dict[str, Sp
 def identity(row: Mapping[str, Any]) -> tuple[str, str]:
     """(workload, configuration) of a case."""
     params = {name: value for name, value in sorted(row["params"].items()) if name != "op"}
+    if row.get("trained_layers"):  # of a model that is cut to the memory, what was really trained
+        params["num_layers"] = int(row["trained_layers"])
     fixed = ",".join(f"{name}={value}" for name, value in params.items() if name not in CONFIGURATION)
     free = ",".join(f"{name}={value}" for name, value in params.items() if name in CONFIGURATION)
     head = f"{row['suite']}/{row['params'].get('op', 'run')}"

@@ -13,10 +13,11 @@ so that the call, run again with these durations, takes what it took.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ OUTSIDE = "outside"
 INPUT_KINDS = frozenset({"input", "load", "data"})
 COMPUTE, MOVE, FEED, HOST = "compute", "communication", "input", "outside"
 SORTS = (COMPUTE, MOVE, FEED, HOST)
+GroupOf = Callable[[int, Any], object]
 
 
 def sort_of(kind: str) -> str:
@@ -47,7 +49,8 @@ class Piece:
     end: int
     stage: int | None = None
     microbatch: int | None = None
-    meeting: tuple[object, ...] | None = None
+    axis: str | None = None
+    sequence: int | None = None
 
     @property
     def sort(self) -> str:
@@ -71,13 +74,20 @@ def pieces_of(spans: Sequence[Span], rank: int, call_ns: int) -> list[Piece]:
         pieces.append(Piece(rank, kind, start, end))
         if span is not None:
             pieces[-1].stage, pieces[-1].microbatch = span.stage, span.microbatch
-            if sort_of(kind) == MOVE and span.sequence is not None:
-                pieces[-1].meeting = (span.axis, span.sequence)
+            pieces[-1].axis, pieces[-1].sequence = span.axis, span.sequence
     return pieces
 
 
-def operations(spans: Sequence[Span], call_ns: Sequence[int]) -> Operations:
-    """One call of all ranks; `call_ns` is [rank]. Places: rank, stage and `sort` (index into SORTS)."""
+def one_group(_rank: int, _axis: Any) -> object:
+    """All ranks are peers along every axis."""
+    return 0
+
+
+def operations(spans: Sequence[Span], call_ns: Sequence[int], group_of: GroupOf = one_group) -> Operations:
+    """One call of all ranks; `call_ns` is [rank]. Places: rank, stage and `sort` (index into SORTS).
+
+    `group_of(rank, axis)` is the same for the ranks that talk to each other along an axis.
+    """
     by_rank = [pieces_of([s for s in spans if s.rank == r], r, length) for r, length in enumerate(call_ns)]
     for own in by_rank:
         _with_doors(own)
@@ -85,10 +95,10 @@ def operations(spans: Sequence[Span], call_ns: Sequence[int]) -> Operations:
     index = {id(piece): number for number, piece in enumerate(pieces)}
     waits = [(index[id(a)], index[id(b)]) for own in by_rank for a, b in pairwise(own)]
     seconds = np.array([[(piece.end - piece.start) / 1e9] for piece in pieces])
-    for producer, door in _messages(by_rank):
+    for producer, door in _messages(by_rank, group_of):
         waits.append((index[id(producer)], index[id(door)]))
         seconds[index[id(door)], 0] = max(0, door.end - max(door.start, producer.end)) / 1e9
-    group = _meetings(by_rank, index, seconds)
+    group = _meetings(by_rank, index, seconds, group_of)
     kinds = tuple(dict.fromkeys(piece.kind for piece in pieces))
     before, after = edges(waits)
     return Operations(
@@ -118,20 +128,23 @@ def _with_doors(own: list[Piece]) -> None:
         at += 1
 
 
-def _messages(by_rank: Sequence[list[Piece]]) -> list[tuple[Piece, Piece]]:
+def _messages(by_rank: Sequence[list[Piece]], group_of: GroupOf) -> list[tuple[Piece, Piece]]:
     """(computation that sends, the piece before the one that needs it), between ranks."""
-    done: dict[tuple[str, int, int], Piece] = {}
+    done: dict[tuple[object, str, int, int], Piece] = {}
     for own in by_rank:
         for piece in own:
             if piece.sort == COMPUTE and piece.stage is not None and piece.microbatch is not None:
-                done[_pass(piece.kind), piece.stage, piece.microbatch] = piece  # the last of it, where it was cut up
-    found, seen = [], set()
+                lane = group_of(piece.rank, "pipeline")
+                done[lane, _pass(piece.kind), piece.stage, piece.microbatch] = piece  # of one cut up the last piece
+    found: list[tuple[Piece, Piece]] = []
+    seen: set[tuple[int, str, int, int]] = set()
     for own in by_rank:
         for door, piece in pairwise(own):
             if piece.sort != COMPUTE or piece.stage is None or piece.microbatch is None:
                 continue
-            key = (_pass(piece.kind), piece.stage, piece.microbatch)
-            producer = done.get((key[0], piece.stage + (-1 if key[0] == "forward" else 1), piece.microbatch))
+            kind, lane = _pass(piece.kind), group_of(piece.rank, "pipeline")
+            producer = done.get((lane, kind, piece.stage + (-1 if kind == "forward" else 1), piece.microbatch))
+            key = (piece.rank, kind, piece.stage, piece.microbatch)
             if producer is not None and producer.rank != piece.rank and key not in seen and door.sort != COMPUTE:
                 found.append((producer, door))
             seen.add(key)
@@ -142,10 +155,12 @@ def _pass(kind: str) -> str:
     return "backward" if kind.startswith("backward") else kind
 
 
-def _meetings(by_rank: Sequence[list[Piece]], index: dict[int, int], seconds: np.ndarray) -> np.ndarray:
+def _meetings(
+    by_rank: Sequence[list[Piece]], index: dict[int, int], seconds: np.ndarray, group_of: GroupOf
+) -> np.ndarray:
     """[operation] number of the meeting, -1 for none; sets the own durations of those that meet."""
     group = np.full(len(index), -1, dtype=np.int64)
-    for number, members in enumerate(_met(by_rank)):
+    for number, members in enumerate(_met(by_rank, group_of)):
         latest = max(piece.start for piece in members)
         for piece in members:
             group[index[id(piece)]] = number
@@ -153,15 +168,25 @@ def _meetings(by_rank: Sequence[list[Piece]], index: dict[int, int], seconds: np
     return group
 
 
-def _met(by_rank: Sequence[list[Piece]]) -> list[list[Piece]]:
-    """The communications that meet: all ranks have them, equally many; others are left to themselves."""
+def _met(by_rank: Sequence[list[Piece]], group_of: GroupOf) -> list[list[Piece]]:
+    """The communications that meet, where every rank of their group has them once; others are left to themselves."""
     named: defaultdict[tuple[object, ...], list[Piece]] = defaultdict(list)
-    unnamed = [[p for p in own if p.sort == MOVE and p.meeting is None and p.microbatch is None] for own in by_rank]
     for own in by_rank:
         for piece in own:
-            if piece.meeting is not None:
-                named[piece.meeting].append(piece)
-    whole = [m for m in named.values() if len(m) == len(by_rank) == len({piece.rank for piece in m})]
+            if piece.sort == MOVE and piece.sequence is not None:
+                named[piece.axis, piece.sequence, group_of(piece.rank, piece.axis)].append(piece)
+    sizes = Counter((axis, group_of(rank, axis)) for axis in {key[0] for key in named} for rank in range(len(by_rank)))
+    whole = [
+        members
+        for (axis, _, group), members in named.items()
+        if len({piece.rank for piece in members}) == len(members) == sizes[axis, group]
+    ]
+    unnamed = [[p for p in own if p.sort == MOVE and _is_unnamed(p)] for own in by_rank]
     if len({len(own) for own in unnamed}) == 1:
         whole += [list(members) for members in zip(*unnamed, strict=True)]
     return whole
+
+
+def _is_unnamed(piece: Piece) -> bool:
+    """A collective of all ranks that says no more of itself; messages say an axis or a microbatch."""
+    return piece.sequence is None and piece.microbatch is None and piece.axis is None

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import timeline
+from bench.splits import AXES, Split
 from bench.suite import Span
 from bench.whatif import Operations
 
@@ -168,11 +169,26 @@ def _calls(record: dict[str, Any]) -> list[Operations]:
     names = record.get("traced_variants") or []
     main = next(iter(record["variants"]))
     spans = [Span.from_row(row) for row in record["spans"]]
+    group_of = _groups(record)
     numbers = [n for n in range(len(record["traced_call_ns"][0])) if not names or names[n] == main]
     return [
-        timeline.operations([s for s in spans if s.call == n], [rank[n] for rank in record["traced_call_ns"]])
+        timeline.operations([s for s in spans if s.call == n], [r[n] for r in record["traced_call_ns"]], group_of)
         for n in numbers
     ]
+
+
+def _groups(record: dict[str, Any]) -> timeline.GroupOf:
+    """Who talks to whom along which axis, where the case is split along several (parameters `tp` and `pp`)."""
+    params, num_ranks = record["params"], int(record["num_ranks"])
+    tensor, pipeline = int(params.get("tp", 0)), int(params.get("pp", 0))
+    if not tensor or not pipeline or num_ranks % (tensor * pipeline):
+        return timeline.one_group
+    split = Split(pipeline, num_ranks // (tensor * pipeline), tensor)
+
+    def group_of(rank: int, axis: Any) -> object:
+        return split.peers(rank, axis) if axis in AXES else 0
+
+    return group_of
 
 
 def _cumulated(operations: Operations, changes: Sequence[Change | None]) -> list[float]:
