@@ -70,9 +70,10 @@ VARIANTS = ("even", "balanced", "uniform")
 UNITS = {"data": 6, "tensor": 8, "pipeline": 6}
 BASE: dict[str, dict[str, Params]] = {
     "cpu": {
-        "data": {"hidden": 64, "num_heads": 4, "num_layers": 2, "sequence": 64},
-        "tensor": {"hidden": 256, "num_layers": 2, "sequence": 128},
-        "pipeline": {"hidden": 64, "num_heads": 4, "sequence": 64},
+        # Parts of ten milliseconds: a core that slept needs a while to be as fast as it was.
+        "data": {"hidden": 128, "num_heads": 8, "num_layers": 2, "sequence": 256},
+        "tensor": {"hidden": 256, "num_layers": 2, "sequence": 512},
+        "pipeline": {"hidden": 128, "num_heads": 8, "sequence": 128},
     },
     "cuda": {
         "data": {"hidden": 4096, "num_heads": 32, "num_layers": 4, "sequence": 2048},

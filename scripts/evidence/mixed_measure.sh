@@ -8,9 +8,9 @@ cd "$(dirname "$0")/../.."
 part=${1:?two, four, lab or ranks} folder=${2:?FOLDER}
 bench=${BENCH:-.venv/bin/bench}
 
-data=hidden=64,num_heads=4,num_layers=2,sequence=64
-tensor=hidden=256,num_layers=2,sequence=128
-pipeline=hidden=64,num_heads=4,sequence=64
+data=hidden=128,num_heads=8,num_layers=2,sequence=256
+tensor=hidden=256,num_layers=2,sequence=512
+pipeline=hidden=128,num_heads=8,sequence=128
 
 mixed() { # mixed UNITS_PIPELINE_AND_DATA UNITS_TENSOR PREFIX: both speeds of all three
   for speed in "" ,speed=0.25; do
