@@ -22,6 +22,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench import shares
+
 CONFIGURATION = frozenset(
     {
         "batch", "global_batch", "microbatch_size", "num_microbatches", "microbatches", "units", "recompute",
@@ -31,6 +33,11 @@ CONFIGURATION = frozenset(
 """Parameters that a kind may choose for itself, since they change speed and memory but not what is trained."""
 MAX_UNITS = 16
 """Most units that a rank gets a round; finer splits are beyond what a batch can be cut into."""
+EVEN_SHARE = {"data": None, "tensor": 8, "pipeline": 4}
+"""Parallelism -> units of a rank where all have equally many: heads (of Llama-3 8B's 32, at a tensor degree of 4),
+layers (of its 32, in 8 stages). Their sum over the ranks of a group is fixed; of microbatches each rank may have any number."""
+MAX_GROUP = 512
+"""Ranks of a group that a plan is searched for; larger clusters repeat it."""
 SERVING = frozenset({"inference", "decode", "prefill"})
 """Suites whose work is independent replicas."""
 
@@ -69,8 +76,8 @@ class Plan:
     rate: float
     low: float | None
     high: float | None
-    units: tuple[int, ...]
-    """Of each kind's rank, in each round."""
+    units: str
+    """Of each kind's rank in each round, such as `2 : 2 : 5`, or `4-5` where ranks of a kind differ."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ class Mixed:
     """A workload on the mixed cluster; None where one of the kinds was not measured on it."""
 
     workload: str
+    parallelism: str
     configuration: str | None
     even: Plan | None
     balanced: Plan | None
@@ -90,7 +98,7 @@ class Mixed:
         return any(speed is None for speed in self.alone)
 
 
-def mixed(kinds: Sequence[Kind], workload: str, most: Sequence[int] | None = None) -> Mixed:
+def mixed(kinds: Sequence[Kind], workload: str, most: Sequence[int] | None = None, parallelism: str = "data") -> Mixed:
     """`most` caps the units of each kind's ranks, such as by memory."""
     alone = tuple(kind.best(workload) for kind in kinds)
     own = [kind.speeds.get(workload, {}) for kind in kinds]
@@ -98,14 +106,17 @@ def mixed(kinds: Sequence[Kind], workload: str, most: Sequence[int] | None = Non
     # Of the configurations that all kinds can hold, the one that is fastest in lockstep.
     chosen = max(common, key=lambda name: min(each[name].value for each in own), default=None)
     if chosen is None:
-        return Mixed(workload, None, None, None, None, alone)
+        return Mixed(workload, parallelism, None, None, None, None, alone)
     counts = [kind.count for kind in kinds]
     speeds = [each[chosen] for each in own]
     even = _plan(counts, speeds, (1,) * len(kinds))
-    found = best_units(counts, [speed.value for speed in speeds], most)
-    balanced = _plan(counts, speeds, found)
+    each = EVEN_SHARE[parallelism]
+    if each is None:
+        balanced = _plan(counts, speeds, best_units(counts, [speed.value for speed in speeds], most))
+    else:
+        balanced = _dealt(counts, speeds, each, most)
     bound = sum(count * speed.value for count, speed in zip(counts, speeds, strict=True))
-    return Mixed(workload, chosen, even, balanced, bound, alone)
+    return Mixed(workload, parallelism, chosen, even, balanced, bound, alone)
 
 
 def rate(counts: Sequence[int], speeds: Sequence[float], units: Sequence[int]) -> float:
@@ -143,7 +154,38 @@ def _plan(counts: Sequence[int], speeds: Sequence[Speed], units: tuple[int, ...]
 
     value = at(speed.value for speed in speeds)
     assert value is not None
-    return Plan(value, at(s.low for s in speeds), at(s.high for s in speeds), units)
+    return Plan(value, at(s.low for s in speeds), at(s.high for s in speeds), " : ".join(map(str, units)))
+
+
+def _dealt(counts: Sequence[int], speeds: Sequence[Speed], each: int, most: Sequence[int] | None) -> Plan | None:
+    """`each` x ranks units of a group dealt out to its ranks; None where the memories do not hold them."""
+    group = _group(counts)
+    kind_of = [kind for kind, count in enumerate(group) for _ in range(count)]
+    caps = None if most is None else [most[kind] for kind in kind_of]
+    num_units = each * len(kind_of)
+    if caps is not None and sum(caps) < num_units:
+        return None
+    found = shares.balanced(num_units, [speeds[kind].value for kind in kind_of], caps)
+    groups = sum(counts) / len(kind_of)
+
+    def at(values: Sequence[float | None]) -> float | None:
+        if None in values:
+            return None
+        seconds = max(share / float(values[kind] or 0) for share, kind in zip(found, kind_of, strict=True))
+        return groups * num_units / seconds
+
+    value = at([speed.value for speed in speeds])
+    assert value is not None
+    own = [sorted({share for share, k in zip(found, kind_of, strict=True) if k == kind}) for kind in range(len(group))]
+    units = " : ".join(str(s[0]) if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in own)
+    return Plan(value, at([speed.low for speed in speeds]), at([speed.high for speed in speeds]), units)
+
+
+def _group(counts: Sequence[int]) -> list[int]:
+    """Ranks of each kind in the smallest group that is mixed as the whole, at least one, at most MAX_GROUP in all."""
+    common = math.gcd(*counts)
+    scale = max(1.0, sum(counts) / common / MAX_GROUP)
+    return [max(1, round(count / common / scale)) for count in counts]
 
 
 def speeds_of(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, dict[str, Speed]], dict[str, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 from bench import frame
 from bench.errors import BenchError
 from bench.hardware import catalogue
-from bench.mix import SERVING, Kind, Mixed, Plan, Speed, mixed, speeds_of
+from bench.mix import EVEN_SHARE, SERVING, Kind, Mixed, Plan, Speed, mixed, speeds_of
 from bench.result import load_many
 from bench.table import Column, Table, column, csv_text, json_text, render, show_number, text_column
 
@@ -17,6 +17,7 @@ CATALOGUE = "catalogue peak, bfloat16, TFLOP/s"
 LOCKSTEP = (
     "even: all ranks have equal shares and wait for the slowest. balanced: the best whole numbers of units a rank, by "
     "search; bound: the sum of the speeds.",
+    "split by data: any whole microbatches a rank; tensor: heads, 8 a rank if equal; pipeline: layers, 4 a stage if so.",
     "alone: each kind by itself at its own best configuration; the mixed plans run at one that every kind was measured "
     "at. Penalty: 1 - rate / sum of each kind alone.",
     "network beyond the measured ranks: not measured. Rates assume that communication takes the same share as there.",
@@ -81,7 +82,8 @@ def text(
     found, by_catalogue = kinds(parts, prices)
     workloads = list(dict.fromkeys(name for kind in found for name in kind.speeds))
     most = None if unit_gb is None else [_cap(kind, unit_gb) for kind in found]
-    training = [mixed(found, name, most) for name in workloads if name.partition("/")[0] not in SERVING]
+    trained = [name for name in workloads if name.partition("/")[0] not in SERVING]
+    training = [mixed(found, name, most, parallelism) for name in trained for parallelism in EVEN_SHARE]
     serving = [mixed(found, name) for name in workloads if name.partition("/")[0] in SERVING]
     errors = {} if measured is None else _errors(measured)
     rows = [_row(found, each, by_catalogue, errors) for each in training]
@@ -114,6 +116,7 @@ def _row(found: Sequence[Kind], one: Mixed, by_catalogue: bool, errors: Mapping[
     penalty = _penalty(one.even, total)
     row: dict[str, Any] = {
         "workload": one.workload,
+        "parallelism": one.parallelism,
         "source": "catalogue" if by_catalogue else "measured",
         "unit": "TFLOP/s" if by_catalogue else "tokens/s",
         "configuration": one.configuration,
@@ -122,7 +125,7 @@ def _row(found: Sequence[Kind], one: Mixed, by_catalogue: bool, errors: Mapping[
         "even_penalty": penalty,
         "balanced": None if one.balanced is None else one.balanced.rate,
         "balanced_penalty": _penalty(one.balanced, total),
-        "balanced_units": None if one.balanced is None else " : ".join(map(str, one.balanced.units)),
+        "balanced_units": None if one.balanced is None else one.balanced.units,
         "bound": one.bound,
         "model_error": error,
         "verdict": _verdict(one, penalty, error),
@@ -163,7 +166,7 @@ def _costs(found: Sequence[Kind], one: Mixed, total: float | None, by_catalogue:
 def _uses(found: Sequence[Kind], training: Sequence[Mixed], serving: Sequence[Mixed]) -> list[dict[str, Any]]:
     """All kinds in one training job, against one kind training and the others serving."""
     rows = []
-    for one in training:
+    for one in (each for each in training if each.parallelism == "data"):
         rows.append(
             {
                 "workload": one.workload,
@@ -230,7 +233,11 @@ def _show_percent(value: float | None) -> str:
 def _training_table(
     found: Sequence[Kind], rows: Sequence[Mapping[str, Any]], by_catalogue: bool, measured: Path | None
 ) -> Table:
-    columns: list[Column] = [text_column("workload"), text_column("unit", "")]
+    columns: list[Column] = [
+        text_column("workload"),
+        text_column("parallelism", "split by"),
+        text_column("unit", ""),
+    ]
     columns += [column(f"alone_{kind.name}", f"{kind.name} alone", show_number) for kind in found]
     columns += [
         column("sum_alone", "sum alone", show_number),
