@@ -35,7 +35,7 @@ MAX_UNITS = 16
 """Most units that a rank gets a round; finer splits are beyond what a batch can be cut into."""
 EVEN_SHARE = {"data": None, "tensor": 8, "pipeline": 4}
 """Parallelism -> units of a rank where all have equally many: heads (of Llama-3 8B's 32, at a tensor degree of 4),
-layers (of its 32, in 8 stages). Their sum over the ranks of a group is fixed; of microbatches each rank may have any number."""
+layers (of its 32, in 8 stages). Their sum over a group's ranks is fixed; of microbatches each may have any number."""
 MAX_GROUP = 512
 """Ranks of a group that a plan is searched for; larger clusters repeat it."""
 SERVING = frozenset({"inference", "decode", "prefill"})

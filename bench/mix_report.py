@@ -17,7 +17,7 @@ CATALOGUE = "catalogue peak, bfloat16, TFLOP/s"
 LOCKSTEP = (
     "even: all ranks have equal shares and wait for the slowest. balanced: the best whole numbers of units a rank, by "
     "search; bound: the sum of the speeds.",
-    "split by data: any whole microbatches a rank; tensor: heads, 8 a rank if equal; pipeline: layers, 4 a stage if so.",
+    "split by data: any whole microbatches a rank; tensor: heads, 8 a rank if equal; pipeline: layers, 4 a stage.",
     "alone: each kind by itself at its own best configuration; the mixed plans run at one that every kind was measured "
     "at. Penalty: 1 - rate / sum of each kind alone.",
     "network beyond the measured ranks: not measured. Rates assume that communication takes the same share as there.",

@@ -7,7 +7,7 @@ computation by its kind, communication as such. Importing this module imports to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -61,9 +61,6 @@ class Step(Protocol):
     """What the suite times and checks."""
 
     def run(self) -> None: ...
-    def unit(self) -> Callable[[], None]:
-        """Some of the computation, the same on every rank and without communication: what speeds are told from."""
-
     def clear(self) -> None: ...
     def check(self) -> Check: ...
 
@@ -131,15 +128,6 @@ class DataStep:
                 parameter.grad = flat[first : first + parameter.numel()].view_as(parameter)
                 first += parameter.numel()
 
-    def unit(self) -> Callable[[], None]:
-        batches, targets = _data(self.sizes, self.rank)
-
-        def microbatch() -> None:
-            with self.rank.span("forward_backward"):
-                _loss(self.model(batches[0]), targets[0], self.sizes).backward()  # type: ignore[no-untyped-call]
-
-        return microbatch
-
     def clear(self) -> None:
         self.model.zero_grad(set_to_none=True)
 
@@ -205,15 +193,6 @@ class TensorStep:
                 dist.all_reduce(summed, group=self.team.group)
             gradient = gradient + summed
         self.input_gradient = gradient
-
-    def unit(self) -> Callable[[], None]:
-        whole = self._whole(0)
-
-        def layer() -> None:
-            with self.rank.span("forward"):
-                whole(self.batch).sum().backward()
-
-        return layer
 
     def clear(self) -> None:
         for part in self.parts:
@@ -301,15 +280,6 @@ class PipelineStep:
             assert work is not None
             work.wait()
         return message
-
-    def unit(self) -> Callable[[], None]:
-        first = _layers(self.sizes, range(1), self.rank)
-
-        def layer() -> None:
-            with self.rank.span("forward", stage=self.place):
-                first(self.batches[0]).sum().backward()
-
-        return layer
 
     def clear(self) -> None:
         self.model.zero_grad(set_to_none=True)

@@ -150,10 +150,10 @@ def prepare(params: Params, rank: RankContext) -> Work:
     mixed: Team = teams[mix.mixed]
     even_shares = shares.even(units, len(mix.mixed))
     even = step(sizes, even_shares, mixed, rank)
-    unit = even.unit()
     with rank.at_pace(mix.mixed_pace):
-        found = relative_speeds(rank, unit)
-    speeds = [found[index] for index in mix.mixed]
+        found = relative_speeds(rank, even.run, even.clear)
+    # Where shares are unequal by one, the one with more has more to compute and is no slower for it.
+    speeds = [found[index] * share for index, share in zip(mix.mixed, even_shares, strict=True)]
     speeds = [speed / max(speeds) for speed in speeds]
     balanced_shares = shares.balanced(units, speeds)
     steps = {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures what results/evidence/mixed.md shows, in parts of at most 90 s, on an idle machine with two cores:
 #   scripts/evidence/mixed_measure.sh two|four|lab|ranks FOLDER
-# two: two busy ranks on two cores. four: four ranks that sleep 80% of their time (busy=0.2). lab: four network
+# two: two busy ranks on two cores. four: four ranks that sleep 60% of their time (busy=0.4). lab: four network
 # namespaces, needs root. ranks: a healthy run and one with a slowed rank.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -29,7 +29,7 @@ case $part in
     "$bench" run compute heterogeneous --ranks 2 --launches 1 --visits 2 --budget 60s --case "$square" "${cases[@]}" \
       --label two -o "$folder" ;;
   four)
-    mixed 24 32 busy=0.2,
+    mixed 16 32 busy=0.4,
     "$bench" run heterogeneous --ranks 4 --launches 1 --visits 2 --budget 70s "${cases[@]}" --label four -o "$folder" ;;
   lab)
     for slow in "" "--slow 3=250mbit"; do

@@ -119,8 +119,8 @@ def main() -> None:
     print(
         f"Measured by `scripts/evidence/mixed_measure.sh` on {two[0].architecture}, gloo, torch "
         f"{two[0].environment['versions']['torch']}; this page is what `scripts/evidence/mixed_report.py` printed. The "
-        "slow rank is emulated. Two ranks on two cores compute all the time; four ranks sleep 80% of theirs "
-        "(`busy=0.2`), so that busy ranks are never more than cores.\n"
+        "slow rank is emulated. Two ranks on two cores compute all the time; four ranks sleep 60% of theirs "
+        "(`busy=0.4`), so that busy ranks are never more than cores.\n"
     )
     print("## Uniform, even and balanced, and the prediction from the uniform step's spans\n")
     print(render([split_table(rows)], "markdown"))
