@@ -111,6 +111,7 @@ def mixed(kinds: Sequence[Kind], workload: str, most: Sequence[int] | None = Non
     speeds = [each[chosen] for each in own]
     even = _plan(counts, speeds, (1,) * len(kinds))
     each = EVEN_SHARE[parallelism]
+    balanced: Plan | None
     if each is None:
         balanced = _plan(counts, speeds, best_units(counts, [speed.value for speed in speeds], most))
     else:
