@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plots.source import Plot, Series, Source, labels
 from bench.plots.style import HATCHES, LIGHT, canvas, shorten
+from bench.suite import COMMUNICATION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,8 @@ def _timeline(number: int, one: Series, case: str, lead: dict[str, Any], spans: 
     """The traced call of median length, so that an interrupted one is not shown as typical."""
     call = _median_call(lead.get("traced_call_ns") or [])
     own = [span for span in spans if span[1] == call] or [span for span in spans if span[1] == spans[0][1]]
-    kinds = list(dict.fromkeys(shorten(str(span[2])) for span in own))
+    # Communication lies within forward and backward: it is drawn last, narrower, on top of them.
+    kinds = sorted(dict.fromkeys(shorten(str(span[2])) for span in own), key=lambda kind: kind == COMMUNICATION)
     num_ranks = max(int(lead["num_ranks"]), 1 + max(span[0] for span in own))
     end = max(span[5] + span[6] for span in own)
     figure, grid = canvas(8.6, 1.3 + 0.34 * min(num_ranks, 24))
@@ -55,8 +57,8 @@ def _timeline(number: int, one: Series, case: str, lead: dict[str, Any], spans: 
     for kind in kinds:
         place = KINDS.index(kind) if kind in KINDS else len(KINDS) + kinds.index(kind)
         parts = [span for span in own if shorten(str(span[2])) == kind]
-        bars = axes.barh([span[0] for span in parts], [span[6] / 1e6 for span in parts], 0.72,
-                         [span[5] / 1e6 for span in parts], color=LIGHT[place % len(LIGHT)], lw=0.4,
+        ranks, lefts, widths = ([span[0] for span in parts], [s[5] / 1e6 for s in parts], [s[6] / 1e6 for s in parts])
+        bars = axes.barh(ranks, widths, 0.34 if kind == COMMUNICATION else 0.72, lefts, color=LIGHT[place % len(LIGHT)], lw=0.4,
                          edgecolor="#fefefe", hatch=HATCHES[place % len(HATCHES)], label=kind)  # fmt: skip
         for bar, span in zip(bars, parts, strict=True):
             if span[4] is not None and span[6] > 0.035 * end:
