@@ -58,8 +58,9 @@ def _timeline(number: int, one: Series, case: str, lead: dict[str, Any], spans: 
         place = KINDS.index(kind) if kind in KINDS else len(KINDS) + kinds.index(kind)
         parts = [span for span in own if shorten(str(span[2])) == kind]
         ranks, lefts, widths = ([span[0] for span in parts], [s[5] / 1e6 for s in parts], [s[6] / 1e6 for s in parts])
-        bars = axes.barh(ranks, widths, 0.34 if kind == COMMUNICATION else 0.72, lefts, color=LIGHT[place % len(LIGHT)], lw=0.4,
-                         edgecolor="#fefefe", hatch=HATCHES[place % len(HATCHES)], label=kind)  # fmt: skip
+        height = 0.34 if kind == COMMUNICATION else 0.72
+        bars = axes.barh(ranks, widths, height, lefts, color=LIGHT[place % len(LIGHT)], lw=0.4, edgecolor="#fefefe",
+                         hatch=HATCHES[place % len(HATCHES)], label=kind)  # fmt: skip
         for bar, span in zip(bars, parts, strict=True):
             if span[4] is not None and span[6] > 0.035 * end:
                 axes.annotate(str(span[4]), (bar.get_x() + bar.get_width() / 2, span[0]), ha="center", va="center",
