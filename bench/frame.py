@@ -176,12 +176,16 @@ def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
 
 def case_rows(results: Iterable[Result]) -> list[Row]:
     """One plain object a case and file, unknown values None: identity, metrics, then how it was measured."""
+    return [row for result in results for row in run_rows([result])]
+
+
+def run_rows(results: Sequence[Result]) -> list[Row]:
+    """The same of one run, whose launches may lie in several files; a row's file is the first."""
+    chosen = {record["case"]: record["nccl"] for result in results for record in result.choices}
     rows = []
-    for result in results:
-        chosen = {record["case"]: record["nccl"] for record in result.choices}
-        for case, group in groups([result]).items():
-            columns = disturbed.columns(group) | choices.columns(chosen.get(case))
-            rows.append(group_row(group) | columns | origin(result))
+    for case, group in groups(results).items():
+        columns = disturbed.columns(group) | choices.columns(chosen.get(case))
+        rows.append(group_row(group) | columns | origin(results[0]))
     return rows
 
 

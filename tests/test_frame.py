@@ -20,8 +20,9 @@ A, B = "collective/all_reduce[num_bytes=4]", "compute/matmul[size=8]"
 # The keys that readers of `bench show --format json` can rely on.
 KEYS = [
     "suite", "case", "params", "status", "reason", "num_ranks", "num_samples", "seconds_median", "seconds_low",
-    "seconds_high", "seconds_min", "seconds_max", "algbw_gb_per_s", "busbw_gb_per_s", "tflop_per_s", "mfu",
-    "percent_of_measured_ceiling", "tokens_per_s", "speedup", "communication_share", "bubble_theory", "idle_share",
+    "seconds_high", "seconds_min", "seconds_max", "algbw_gb_per_s", "busbw_gb_per_s", "tflop_per_s", "mfu", "hfu",
+    "percent_of_measured_ceiling", "tokens_per_s", "tokens_per_s_per_device", "speedup", "communication_share",
+    "bubble_theory", "idle_share",
 ]  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def saved(tmp_path: Path, *records: Any, name: str = "a") -> Result:
 
 
 def drawn(*results: Result) -> dict[str, Plot]:
-    return {plot.name: plot for plot in draw(Source.of(results))}
+    return {plot.name: plot for plot in draw(Source.of([[result] for result in results]))}
 
 
 def texts(plot: Plot) -> list[str]:

@@ -25,7 +25,8 @@ DEFAULT = Path("report.html")
 def command(paths: tuple[str, ...], outputs: tuple[Path, ...]) -> None:
     """Make a report of result FILEs: the answer first, then every suite with its plots and tables.
 
-    Files, folders or globs; the first file is the base of the comparison. The page needs no network, opens from a
+    Files, folders or globs; the first run is the base of the comparison, and a folder whose files are launches of one
+    run is one run. The page needs no network, opens from a
     disk, and can be sorted, filtered and printed. Cases that were skipped or failed are listed with their reasons.
 
     \b
@@ -34,9 +35,8 @@ def command(paths: tuple[str, ...], outputs: tuple[Path, ...]) -> None:
       bench report a100.jsonl h100.jsonl gb200.jsonl -o report.html -o report.md
       bench report results/ -o plots/
     """
-    from bench.page.writing import write
-    from bench.result import load_many
+    from bench.page.writing import runs, write
 
     with without_collecting():
-        for path in write(load_many(paths), outputs or (DEFAULT,)):
+        for path in write(runs(paths), outputs or (DEFAULT,)):
             click.echo(f"saved: {path}")

@@ -50,11 +50,11 @@ class Content:
         return [plot for section in self.sections for plot in section.plots]
 
 
-def build(results: Sequence[Result]) -> Content:
-    """The report of some results; the first is the base of the comparison."""
-    source = Source.of(results)
+def build(runs: Sequence[Sequence[Result]]) -> Content:
+    """The report of some runs, each the files of its launches; the first is the base of the comparison."""
+    source = Source.of(runs)
     plots = list(draw(source))
-    names = {str(one.result.path): one.name for one in source.series}
+    names = {str(result.path): one.name for one in source.series for result in one.results}
     sections = [
         answers(source),
         _measured(source),
@@ -63,7 +63,7 @@ def build(results: Sequence[Result]) -> Content:
         *_others(plots, source.suites()),
         *_ranks(source, names),
         *_no_speed(source, names),
-        environments(results, [one.name for one in source.series]),
+        environments([one.result for one in source.series], [one.name for one in source.series]),
         _reading(source),
     ]
     emulated = [one.name for one in source.series if one.result.environment.get("emulated")]
@@ -81,8 +81,8 @@ def _title(source: Source) -> str:
 
 def _measured(source: Source) -> Section:
     columns = tuple(text_column(key) for key in _MEASURED)
-    rows = tuple(_measured_row(one.name, one.result) for one in source.series)
-    warnings = tuple(warning for one in source.series for warning in one.result.warnings)
+    rows = tuple(_measured_row(one.name, one.results) for one in source.series)
+    warnings = tuple(warning for one in source.series for result in one.results for warning in result.warnings)
     return Section("measured", "What was measured on what", source.notes + warnings, (Table("", columns, rows),))
 
 
@@ -91,9 +91,11 @@ _MEASURED = (
 )  # fmt: skip
 
 
-def _measured_row(name: str, result: Result) -> dict[str, Any]:
+def _measured_row(name: str, results: Sequence[Result]) -> dict[str, Any]:
+    result = results[0]
     plan, versions = result.plan, result.environment.get("versions") or {}
-    launches = len({record["launch"] for record in result.measurements})
+    launches = sum(len({record["launch"] for record in each.measurements}) for each in results)
+    planned = None if not plan.get("launches") else plan["launches"] * len(results)
     return {
         "run": name,
         "architecture": result.architecture,
@@ -101,7 +103,7 @@ def _measured_row(name: str, result: Result) -> dict[str, Any]:
         "ranks": plan.get("world_size"),
         "backend": plan.get("backend"),
         "preset": plan.get("preset"),
-        "launches": f"{launches} of {plan['launches']}" if plan.get("launches") else str(launches),
+        "launches": f"{launches} of {planned}" if planned else str(launches),
         "started": str(result.header.get("started") or "")[:16].replace("T", " "),
         "torch": versions.get("torch"),
         "outcome": report.verdict(result),
@@ -147,7 +149,7 @@ def _others(plots: Sequence[Plot], suites: Sequence[str]) -> Iterator[Section]:
 
 
 def _ranks(source: Source, names: dict[str, str]) -> Iterator[Section]:
-    rows = rank_table.rank_rows([one.result for one in source.series])
+    rows = rank_table.rank_rows([result for one in source.series for result in one.results])
     if not rows:
         return
     said: tuple[str, ...] = rank_table.NOTES

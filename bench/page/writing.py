@@ -10,28 +10,29 @@ from typing import TYPE_CHECKING
 from bench import export
 from bench.errors import BenchError
 from bench.jsonl import cannot_write
+from bench.result import Result, load_many
+from bench.sides import are_launches_of_one_run
 
 if TYPE_CHECKING:
     from bench.page.content import Content
-    from bench.result import Result
 
 
 class Report:
-    """The report of some results, built once however many forms are asked for."""
+    """The report of some runs, built once however many forms are asked for."""
 
-    def __init__(self, results: Sequence[Result]) -> None:
-        self.results = results
+    def __init__(self, runs: Sequence[Sequence[Result]]) -> None:
+        self.runs = runs
 
     @cached_property
     def content(self) -> Content:
         from bench.page.content import build
 
-        return build(self.results)
+        return build(self.runs)
 
     def html(self, path: Path) -> dict[Path, bytes]:
         from bench.page.html import page
 
-        return {path: page(self.content, len(self.results)).encode()}
+        return {path: page(self.content, len(self.runs)).encode()}
 
     def markdown(self, path: Path) -> dict[Path, bytes]:
         from bench.page.markdown import markdown
@@ -59,13 +60,26 @@ PLAIN = (".csv", ".json", ".parquet")
 """The plain rows, as `bench show FILE -o` writes them."""
 
 
-def write(results: Sequence[Result], outputs: Sequence[Path]) -> list[Path]:
+def runs(paths: Sequence[str]) -> list[list[Result]]:
+    """The runs of files, folders and globs: a folder whose files are launches of one run is one run, else each file.
+
+    Raises BenchError as `bench.result.load_many` does.
+    """
+    found: list[list[Result]] = []
+    for path in paths:
+        results = load_many([path])
+        together = Path(path).is_dir() and all(are_launches_of_one_run(results[0], other) for other in results[1:])
+        found += [results] if together else [[result] for result in results]
+    return found
+
+
+def write(runs: Sequence[Sequence[Result]], outputs: Sequence[Path]) -> list[Path]:
     """Save under every name; returns what was written, the file that a reader opens first of each.
 
     A name without an ending is a folder of plots. Raises BenchError for an ending that there is not and for what is
     there already, before anything is written, and for what cannot be written.
     """
-    report = Report(results)
+    report = Report(runs)
     known = (*FORMS, *PLAIN)
     for path in outputs:
         if path.suffix and path.suffix not in known:
@@ -74,7 +88,7 @@ def write(results: Sequence[Result], outputs: Sequence[Path]) -> list[Path]:
             raise BenchError(f"{str(path)!r} exists; saving never overwrites: give another name")
     for path in outputs:
         if path.suffix in PLAIN:
-            export.write(results, path)
+            export.write([result for results in runs for result in results], path)
         else:
             _save(FORMS.get(path.suffix, Report.folder)(report, path))
     return list(outputs)

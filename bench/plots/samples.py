@@ -67,6 +67,8 @@ def _per_rank(source: Source, case: str, suite: str) -> Plot | None:
         axes.hlines(float(np.median(values)) * 1e3, place - 0.33, place + 0.33, color=one.look.colour, lw=2)
     axes.set_xticks(range(len(columns)), [f"rank {rank}" for _, rank, _ in columns], rotation=90 * (len(columns) > 8))
     _legend(figure, axes, [one for one, *_ in columns])
+    ends = [1e3 * end for _, _, values in columns for end in (values.min(), values.max())]
+    axes.set_ylim(0.95 * min(ends), 1.05 * max(ends))
     axes.set_yscale("log")
     plain_log(axes.yaxis)
     axes.set_ylabel("time of one call (ms)")

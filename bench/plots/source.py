@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench import frame, sides
-from bench.plots.style import Look, looks
+from bench.plots.style import Look, looks, shorten
 from bench.suite import format_param
 
 if TYPE_CHECKING:
@@ -37,20 +37,25 @@ class Plot:
 
 @dataclass(frozen=True)
 class Series:
-    """One side: a result file."""
+    """One side: a run, whose launches may lie in several files."""
 
     name: str
-    result: Result
+    results: tuple[Result, ...]
     look: Look
+
+    @property
+    def result(self) -> Result:
+        """The first file: what does not change between launches is read from it."""
+        return self.results[0]
 
     @cached_property
     def groups(self) -> dict[str, Group]:
-        return frame.groups([self.result])
+        return frame.groups(self.results)
 
     @cached_property
     def rows(self) -> list[Row]:
         """One a case, params first; those that are ok have metrics."""
-        return frame.case_rows([self.result])
+        return frame.run_rows(self.results)
 
     def of_suite(self, suite: str, op: str | None = None) -> list[Row]:
         return [
@@ -70,19 +75,19 @@ class Source:
     notes: tuple[str, ...] = field(default=())
 
     @staticmethod
-    def of(results: Sequence[Result]) -> Source:
-        """Raises nothing that a result could bring about: without a common case there is no comparison, and a note."""
+    def of(runs: Sequence[Sequence[Result]]) -> Source:
+        """`runs`: each the files of one run. Without a common case there is no comparison, and a note says why."""
         from bench.compare import Settings, compare
         from bench.errors import BenchError
 
-        names = [shortened(name) for name in sides.names([[result] for result in results])]
+        names = [shorten(name, MAX_NAME) for name in sides.names(runs)]
         names = names if len(set(names)) == len(names) else [f"{n} ({i})" for i, n in enumerate(names, 1)]
-        look = looks(names, [result.architecture for result in results])
-        series = tuple(Series(name, result, look[name]) for name, result in zip(names, results, strict=True))
-        if len(results) < 2:
+        look = looks(names, [results[0].architecture for results in runs])
+        series = tuple(Series(name, tuple(results), look[name]) for name, results in zip(names, runs, strict=True))
+        if len(runs) < 2:
             return Source(series)
         try:
-            found = compare([results[0]], [[other] for other in results[1:]], Settings(allow_unlike=True))
+            found = compare(runs[0], runs[1:], Settings(allow_unlike=True))
         except BenchError as error:
             return Source(series, None, (f"no comparison: {error}",))
         return Source(series, found)
@@ -100,12 +105,6 @@ class Source:
                 if group.status == "ok" and group.leader["suite"] == suite:
                     for table in (group.leader.get("tables") or {}).values():
                         yield one, case, table
-
-
-def shortened(name: str) -> str:
-    from bench.plots.style import shorten
-
-    return shorten(name, MAX_NAME)
 
 
 def labels(rows: Sequence[Row]) -> list[str]:
