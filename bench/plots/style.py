@@ -98,6 +98,8 @@ def _styled(**more: Any) -> Iterator[None]:
     with mpl.rc_context(_RC | more), warnings.catch_warnings():
         # Text stays text in an SVG, so that a reader's own fonts serve where the one that is measured lacks a sign.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        # All values may well be one and the same; the axis is widened then, as it should be.
+        warnings.filterwarnings("ignore", "Attempting to set identical low and high", UserWarning)
         yield
 
 
