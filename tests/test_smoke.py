@@ -22,7 +22,7 @@ from bench.result import load
 from tests.command import Saved, call, environ, saved
 
 ROOT = Path(__file__).parent.parent
-PROMISED_SECONDS = 45
+PROMISED_SECONDS = 60
 WAIT_SECONDS = 180.0
 """Only so that a hang ends: how fast a busy machine is proves nothing."""
 
@@ -104,9 +104,9 @@ def test_smoke_keeps_its_plan_and_leaves_nothing_unrecorded(smoke: Smoke) -> Non
     assert plan["budget_seconds"] == PRESETS["smoke"].budget_seconds <= PROMISED_SECONDS
     assert (plan["launches"], plan["world_size"], plan["backend"]) == (1, 2, "gloo")
     planned = [case["id"] for case in (*plan["cases"], *plan["left_out"])]
-    recorded = [record["case"] for record in file.measurements]
-    assert len(set(recorded)) == len(recorded)
-    assert sorted(recorded) == sorted(planned)
+    recorded = [(record["case"], record["visit"]) for record in file.measurements]
+    assert len(set(recorded)) == len(recorded)  # a disturbed visit is made again, as another one
+    assert sorted({case for case, _ in recorded}) == sorted(planned)
     assert file.end is not None
     assert (file.end["status"], file.end["exit_code"]) == ("complete", 0)
     assert file.header["command"] == ["bench", *smoke.COMMAND, "-o", str(smoke.folder)]
@@ -135,7 +135,7 @@ def test_shown_values_fit_together(smoke: Smoke) -> None:
         assert 0 < row["seconds_min"] <= seconds <= row["seconds_max"]
         assert row["seconds_low"] is None or row["seconds_low"] <= seconds <= row["seconds_high"]
         assert row["num_samples"] > 0
-        op, num_bytes = row["params"]["op"], row["params"].get("num_bytes")
+        op, num_bytes = row["params"].get("op"), row["params"].get("num_bytes")
         if row["suite"] == "collective" and op in BUS_FACTORS:
             assert row["algbw_gb_per_s"] == pytest.approx(num_bytes / seconds / 1e9)
             assert row["busbw_gb_per_s"] == pytest.approx(row["algbw_gb_per_s"] * BUS_FACTORS[op])
@@ -159,16 +159,19 @@ def test_every_suite_has_its_own_figures(smoke: Smoke) -> None:
         "overlap": "hidden_share",
         "tensor_parallel": "communication_share",
         "pipeline_parallel": "bubble_theory",
+        "training_step": "tokens_per_s_per_device",
+        "data_parallel": "exposed_communication_seconds",
+        "inference": "tokens_per_s",
     }
     for suite, metric in told.items():
         assert [row[metric] for row in smoke.ok.values() if row["suite"] == suite and row[metric] is not None]
     ceiling = max(
         row["tflop_per_s"]
         for row in smoke.ok.values()
-        if row["params"]["op"] == "matmul" and row["params"]["dtype"] == "float32"
+        if row["suite"] == "compute" and row["params"]["op"] == "matmul" and row["params"]["dtype"] == "float32"
     )
     for row in smoke.ok.values():
-        if row["tflop_per_s"] is not None and row["params"]["dtype"] == "float32":
+        if row["tflop_per_s"] is not None and row["params"].get("dtype") == "float32":
             assert row["percent_of_measured_ceiling"] == pytest.approx(100 * row["tflop_per_s"] / ceiling)
 
 
@@ -218,7 +221,7 @@ def test_load_reads_every_level_without_torch(smoke: Smoke) -> None:
         env=environ(PYTHONPATH=str(ROOT)),
         timeout=60,
     )
-    measured = [variant for m in smoke.file.measurements for variant in m["variants"].values()]
+    measured = [variant for m in smoke.file.latest() for variant in m["variants"].values()]
     num_samples = sum(len(rank) for variant in measured for rank in variant["nanoseconds"])
     num_cases = len(smoke.rows)
     sizes = {"case": num_cases, "launch": num_cases, "rank": 2 * len(measured), "sample": num_samples}
