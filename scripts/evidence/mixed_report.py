@@ -15,6 +15,8 @@ from bench.result import Result, load_many
 from bench.table import Table, column, render, show_number, show_percent, text_column
 
 FLEET = ("H100-SXM-80GB=150000", "H200-SXM-141GB=50000", "GB200-SXM=20000")
+NOTES = Path("results/evidence/mixed/NOTES.md")
+"""What a reader has to know of these very files; printed as it is."""
 REPORTED_MFU, UNIFORM_MFU = 0.11, 0.40
 """Of the fleet, as the press reported it, and what uniform fleets reach."""
 
@@ -29,7 +31,7 @@ def split_rows(found: Sequence[Result]) -> Iterator[dict[str, Any]]:
             continue
         even, balanced = row["seconds_median"], row["balanced_seconds"]
         yield {
-            "what": f"{row['params']['op']}, {row['num_ranks']} ranks",
+            "what": f"{row['params']['op']}, {row['num_ranks']} ranks, busy {row['params']['busy']:g}",
             "speed": float(row["params"]["speed"]),
             "uniform": 1e3 * row["uniform_seconds"],
             "even": 1e3 * even,
@@ -52,6 +54,7 @@ def split_table(rows: Sequence[dict[str, Any]]) -> Table:
         return column(key, head, show_percent)
 
     columns = (
+        text_column("run", "started, UTC"),
         text_column("what", ""),
         number("speed", "slow rank's speed"),
         number("uniform", "uniform ms"),
@@ -74,15 +77,16 @@ def within(rows: Sequence[dict[str, Any]], share: float) -> str:
 
 
 def lab_lines(folder: Path) -> Iterator[str]:
-    for label in ("lab", "lab-slow-link"):
-        for result in results(folder, label):
-            rows = {row["case"]: row for row in frame.case_rows([result]) if row["status"] == "ok"}
-            sums = next(row for case, row in rows.items() if case.startswith("collective/all_reduce"))
-            yield (
-                f"- `{label}`: all-reduce of 16 MiB {1e3 * sums['seconds_median']:.0f} ms, "
-                f"{8 * sums['busbw_gb_per_s']:.2f} Gbit/s of bus bandwidth."
-            )
-            yield from (f"  - {line}" for line in said(result) if "link" in line)
+    """The two runs of the lab, in the order in which the script makes them."""
+    runs = [result for result in load_many([str(folder)]) if result.label.startswith("lab")]
+    for result in sorted(runs, key=lambda each: str(each.header["started"])):
+        rows = {row["case"]: row for row in frame.case_rows([result]) if row["status"] == "ok"}
+        sums = next(row for case, row in rows.items() if case.startswith("collective/all_reduce"))
+        yield (
+            f"- started {result.header['started']}: all-reduce of 16 MiB {1e3 * sums['seconds_median']:.0f} ms, "
+            f"{8 * sums['busbw_gb_per_s']:.2f} Gbit/s of bus bandwidth."
+        )
+        yield from (f"  - {line}" for line in said(result) if "link" in line)
 
 
 def said(result: Result) -> list[str]:
@@ -90,9 +94,8 @@ def said(result: Result) -> list[str]:
 
 
 def waterfalls(found: Sequence[Result]) -> str:
-    (result,) = found
-    path = result.path
-    return explain_file.text(path, "markdown", False)
+    first = min(found, key=lambda each: str(each.header["started"]))
+    return explain_file.text(first.path, "markdown", False)
 
 
 def fleet_text() -> Iterator[str]:
@@ -114,18 +117,21 @@ def fleet_text() -> Iterator[str]:
 def main() -> None:
     folder = Path(sys.argv[1])
     two, four = results(folder, "two"), results(folder, "four")
-    rows = [*split_rows(two), *split_rows(four)]
+    runs = sorted([*two, *four], key=lambda each: str(each.header["started"]))
+    rows = [row | {"run": str(run.header["started"])[11:16]} for run in runs for row in split_rows([run])]
     print("# Mixed architectures: measured, predicted, explained\n")
     print(
         f"Measured by `scripts/evidence/mixed_measure.sh` on {two[0].architecture}, gloo, torch "
         f"{two[0].environment['versions']['torch']}; this page is what `scripts/evidence/mixed_report.py` printed. The "
-        "slow rank is emulated. Two ranks on two cores compute all the time; four ranks sleep 60% of theirs "
-        "(`busy=0.4`), so that busy ranks are never more than cores.\n"
+        "slow rank is emulated. Two ranks on two cores compute all the time; with `busy` below 1 all ranks sleep the "
+        "rest of theirs, so that busy ranks are never more than cores.\n"
     )
+    if NOTES.exists():
+        print(NOTES.read_text(encoding="utf-8"))
     print("## Uniform, even and balanced, and the prediction from the uniform step's spans\n")
     print(render([split_table(rows)], "markdown"))
     print(f"{within(rows, 0.05)}, {within(rows, 0.10)}.\n")
-    print("## Four hosts with shaped links (`scripts/lab`), 1 Gbit/s, and host 3 at 250 Mbit/s\n")
+    print("## Four hosts with shaped links (`scripts/lab`): all at 1 Gbit/s, then host 3 at 250 Mbit/s\n")
     print("\n".join(lab_lines(folder)) + "\n")
     print("## Which rank: two runs of the compute suite\n")
     for label in ("healthy", "slowed"):
