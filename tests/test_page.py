@@ -66,7 +66,7 @@ def outline(text: str) -> Outline:
 
 def test_the_answer_comes_first_and_says_who_is_ahead_by_how_much_and_how_sure(tmp_path: Path) -> None:
     results = [run(tmp_path, "slow", 2.0), run(tmp_path, "fast", 1.0, architecture="2 x Other core")]
-    text = page(build([[r] for r in results]), 2)
+    text = page(build([[r] for r in results]), "report")
     headings = outline(text).headings
     assert headings[:3] == ["The answer", "What was measured on what", "Case by case"]
     assert "fast is ahead of slow: faster in 4 of 4 common cases, slower in none" in text
@@ -90,7 +90,7 @@ def test_the_sentence_follows_the_verdicts(tmp_path: Path, factors: tuple[float,
 
 def test_what_has_no_speed_is_listed_with_its_reason(tmp_path: Path) -> None:
     broken = [not_ok("compute/x", "failed", "rank 1 fell over"), not_ok("compute/y", "skipped", "no room")]
-    text = page(build([[run(tmp_path, "a", 1.0, *broken)]]), 1)
+    text = page(build([[run(tmp_path, "a", 1.0, *broken)]]), "report")
     assert "rank 1 fell over" in text
     assert "no room" in text
     assert "1 cases failed or are invalid" in text
@@ -105,7 +105,7 @@ def test_a_hostile_file_runs_no_script_and_fetches_nothing(tmp_path: Path) -> No
     broken = not_ok("compute/x", "failed", EVIL) | {"case": f"compute/{EVIL}"}
     table = {"title": EVIL, "columns": ["part", EVIL], "rows": [[EVIL, 1.0]], "notes": [EVIL]}
     evil = run(tmp_path, EVIL, 1.0, broken, measurement("soak/x", tables={EVIL: table}), architecture=EVIL)
-    text = page(build([[evil], [run(tmp_path, "b", 1.0)]]), 2)
+    text = page(build([[evil], [run(tmp_path, "b", 1.0)]]), "report")
     found = outline(text)
     assert found.active == ["script"]  # the page's own
     assert "\x1b" not in text
@@ -115,8 +115,8 @@ def test_a_hostile_file_runs_no_script_and_fetches_nothing(tmp_path: Path) -> No
 def test_an_emulated_side_is_labelled_at_the_top(tmp_path: Path) -> None:
     slowed = run(tmp_path, "slowed", 1.0)
     slowed.header["environment"]["emulated"] = {"slow": {"1": 0.5}}
-    assert "Emulated: in slowed something was slowed on purpose" in page(build([[slowed]]), 1)
-    assert "Emulated" not in page(build([[run(tmp_path, "plain", 1.0)]]), 1)
+    assert "Emulated: in slowed something was slowed on purpose" in page(build([[slowed]]), "report")
+    assert "Emulated" not in page(build([[run(tmp_path, "plain", 1.0)]]), "report")
 
 
 def test_runs_without_a_common_case_are_shown_without_a_comparison(tmp_path: Path) -> None:

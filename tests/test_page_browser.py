@@ -73,7 +73,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("page")
     long = measurement("compute/" + "very_long_name_" * 30)
     odd = load(save(folder / "odd.jsonl", header(label="label " * 40), long))
-    return page(build([[load(REFERENCE[0])], [odd]]), 2)
+    return page(build([[load(REFERENCE[0])], [odd]]), "report")
 
 
 def test_a_page_works_as_a_person_would_use_it(tmp_path: Path, text: str) -> None:

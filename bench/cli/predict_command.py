@@ -56,6 +56,7 @@ SCALE = (
     click.option(
         "--plots", type=click.Path(path_type=Path, file_okay=False), help="Folder for plots of what is predicted."
     ),
+    click.option("-o", "--output", type=click.Path(path_type=Path), help="A page of it all, with plots: NAME.html."),
 )
 FAILURES = (
     click.option("--mtbf", metavar="TIME", help="Mean time between failures of a device; default Llama 3's."),
@@ -101,7 +102,7 @@ def command(form: str, **options: Any) -> int:
     Examples:
       bench predict --model llama3-70b --gpus 4096 --accelerator H100-SXM-80GB
       bench predict --model llama3-405b --accelerator H100=15000,H200=5000 --nic-gbit 400
-      bench predict --model llama3-405b --gpus 24000 --sweep gpus=1024..100000 --plots plots
+      bench predict --model llama3-405b --gpus 24000 --sweep gpus=1024..100000 -o prediction.html
       bench predict --model llama3-405b --gpus 100000 --own utilisation=0.8 --price 2.95
     """
     from bench.predict import tables
@@ -114,6 +115,11 @@ def command(form: str, **options: Any) -> int:
 
         for path in plots.save(answer, options["plots"]):
             click.echo(f"saved {path}", err=True)
+    if options["output"] is not None:
+        from bench.predict import page
+
+        page.save(answer, options["output"])
+        click.echo(f"saved {options['output']}", err=True)
     if form == "json":
         click.echo(json_text(tables.as_json(answer)), nl=False)
     else:

@@ -25,8 +25,8 @@ LONG_TABLE = 30
 """Rows above which a table scrolls by itself."""
 
 
-def page(content: Content, num_files: int) -> str:
-    """The whole page."""
+def page(content: Content, kind: str) -> str:
+    """The whole page; `kind` says what of, such as `report of 2 runs`."""
     from jinja2 import Environment
     from markupsafe import Markup
 
@@ -36,7 +36,7 @@ def page(content: Content, num_files: int) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return templates.from_string(_part("page.html.jinja")).render(
         content=content,
-        num_files=num_files,
+        kind=kind,
         version=__version__,
         # Our own files, and drawings whose texts matplotlib has escaped.
         style=Markup(_style()),

@@ -32,7 +32,8 @@ class Report:
     def html(self, path: Path) -> dict[Path, bytes]:
         from bench.page.html import page
 
-        return {path: page(self.content, len(self.runs)).encode()}
+        count = len(self.runs)
+        return {path: page(self.content, f"report of {count} saved {'run' if count == 1 else 'runs'}").encode()}
 
     def markdown(self, path: Path) -> dict[Path, bytes]:
         from bench.page.markdown import markdown
