@@ -29,7 +29,7 @@ def kinds(parts: Sequence[str], prices: Sequence[str]) -> tuple[list[Kind], bool
     found = [_kind(part) for part in parts]
     names = [kind.name for kind in found]
     if len(found) < 2 or len(set(names)) < len(names):
-        raise BenchError(f"{' '.join(parts)}: two or more different kinds, such as a.jsonl=16 b.jsonl=48")
+        raise BenchError(f"{' '.join(parts)}: a mix takes two or more different kinds, such as a.jsonl=16 b.jsonl=48")
     by_catalogue = {kind.num_ranks is None for kind in found}
     if len(by_catalogue) > 1:
         raise BenchError("measured results and catalogue figures cannot be mixed: they are not of one sort")

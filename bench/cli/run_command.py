@@ -132,7 +132,7 @@ from bench.plan import PRESETS
 @click.option("--save-as", type=click.Path(path_type=Path), hidden=True, help="The new result file itself.")
 @click.option("--pair", metavar="JSON", hidden=True, help="Which side of `bench ab` this is.")
 def command(**options: Any) -> int:
-    """Measure this machine with SUITEs (default: compute, collective, tensor_parallel, pipeline_parallel).
+    """Measure this machine with SUITEs; default: those of the preset, and a few cases of the others.
 
     SUITE is a name from `bench list`, an entry point, or the path of a .py file. Every case is checked against a
     reference before and after it gets a speed. All raw samples go to one result file.
@@ -144,6 +144,7 @@ def command(**options: Any) -> int:
       bench run collective --set op=all_reduce --set num_bytes=1MiB,64MiB
       bench run ./mine.py --label h100-node7
       bench run --profile --case "compute/matmul[shape=square,size=1024]"
+      bench run pipeline_parallel --slow 1=0.5 --slow-link 1=0.25
       torchrun --nproc-per-node=8 --no-python bench run
     """
     from bench.planning import Options
