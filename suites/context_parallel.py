@@ -32,6 +32,7 @@ MACHINERY = (
     "bench.context_check",
     "bench.sequence_order",
     "bench.exposure",
+    "bench.tensor_parallel",
     "bench.agreement",
     "bench.flops",
 )

@@ -41,7 +41,14 @@ if TYPE_CHECKING:
     from bench.llama import Llama
     from bench.rank import RankContext
 
-MACHINERY = ("bench.inference", "bench.llama", "bench.llama_shape", "bench.agreement", "bench.flops")
+MACHINERY = (
+    "bench.inference",
+    "bench.llama",
+    "bench.llama_shape",
+    "bench.tensor_parallel",
+    "bench.agreement",
+    "bench.flops",
+)
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned"}
 CHOICES = {
     "op": ("prefill", "decode"),

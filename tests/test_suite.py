@@ -49,6 +49,11 @@ MODULES_OF_TORCH = {
     "bench.agreement",
     "bench.async_tp",
     "bench.communication_trace",
+    "bench.context_check",
+    "bench.context_parallel",
+    "bench.data_parallel",
+    "bench.expert_parallel",
+    "bench.inference",
     "bench.llama",
     "bench.llama_parallel",
     "bench.pipeline",
@@ -57,6 +62,7 @@ MODULES_OF_TORCH = {
     "bench.training",
     "bench.transformer",
     "bench.uneven",
+    "suites._checkpoints",
 }
 """Tensor code that suites import inside prepare; no other module may import torch when it is imported itself."""
 
@@ -137,9 +143,7 @@ def test_entry_points_are_found_by_their_name(tmp_path: Path, monkeypatch: pytes
         load("broken")
     with pytest.raises(BenchError, match="'function' is not a suite: it is function, not a module with a file"):
         load("function")
-    with pytest.raises(
-        BenchError, match=r"no suite named 'other'; there are: collective, .*, broken, function, theirs"
-    ):
+    with pytest.raises(BenchError, match=r"no suite named 'other'; there are: .*compute, .*, broken, function, theirs"):
         load("other")
     sys.modules.pop("plugin_of_a_stranger")
 
@@ -160,7 +164,7 @@ def test_two_suites_of_one_name_cannot_be_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "complaint"),
     [
-        ("nothing", "no suite named 'nothing'; there are: collective, compute"),
+        ("nothing", "no suite named 'nothing'; there are: checkpoint, collective, compute"),
         ("", "no suite named ''"),
         ("_exact", "no suite named '_exact'"),
         ("./nothing.py", "no suite file 'nothing.py'"),
