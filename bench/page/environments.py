@@ -53,8 +53,6 @@ def _fields(result: Result) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}.{field}", _common([record.get(field) for record in records])
     for section in ("settings", "variables"):
         yield from ((f"{section}.{name}", value) for name, value in sorted((environment.get(section) or {}).items()))
-    if environment.get("emulated"):
-        yield "emulated", environment["emulated"]
 
 
 def _common(values: Sequence[Any]) -> Any:
