@@ -28,7 +28,12 @@ def kinds(parts: Sequence[str], prices: Sequence[str]) -> tuple[list[Kind], bool
     """`FILE=COUNT` or `CATALOGUE NAME=COUNT` to kinds; and whether they are by catalogue. Raises BenchError."""
     found = [_kind(part) for part in parts]
     names = [kind.name for kind in found]
-    if len(found) < 2 or len(set(names)) < len(names):
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise BenchError(
+            f"{' '.join(parts)}: two kinds are called {twice!r}; a kind is called as its file or folder: name one anew"
+        )
+    if len(found) < 2:
         raise BenchError(f"{' '.join(parts)}: a mix takes two or more different kinds, such as a.jsonl=16 b.jsonl=48")
     by_catalogue = {kind.num_ranks is None for kind in found}
     if len(by_catalogue) > 1:
@@ -51,6 +56,8 @@ def _kind(part: str) -> Kind:
         if row.bf16_dense_tflop_per_s is None:
             raise BenchError(f"{source}: the catalogue has no bfloat16 peak of it")
         return Kind(row.name, count, {CATALOGUE: {"peak": Speed(row.bf16_dense_tflop_per_s)}}, row.memory_gb)
+    if row is None and not Path(source).exists() and not set("*?[") & set(source):
+        raise BenchError(f"{source}: no such file, and no accelerator of the catalogue (bench/data/accelerators.csv)")
     results = load_many([source])
     rows = frame.case_rows(results)
     speeds, ranks = speeds_of(rows)
