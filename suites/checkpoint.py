@@ -49,7 +49,7 @@ DEFAULTS: Params = {
     "num_layers": 4,
     "fsync": True,
     "cache": "warm",
-    "num_steps": 4,
+    "num_steps": 2,
     "batch_size": 256,
     "folder": scratch.TEMPORARY,
 }

@@ -213,7 +213,27 @@ def prepare(params: Params, rank: RankContext) -> Work:
     objection = _smallest(params, split).objection(split)
     if objection is not None:
         raise Skip(objection)
+    if params["compile"]:
+        _compilable(split, rank.device.type)
     return _work(params, _job(params, _num_layers(params, split, rank.machine)), split, rank)
+
+
+def _compilable(split: Split, device_type: str) -> None:
+    """Raises Skip where torch.compile does not work: with a tensor axis, and on a CPU without a C++ compiler."""
+    if split.tensor > 1:
+        raise Skip(
+            f"compile=true with tp={split.tensor}: torch 2.13, with which it was tried, breaks in the backward of "
+            "compiled layers that DTensor splits; leave one of the two out"
+        )
+    if device_type != "cpu":
+        return
+    import shutil
+
+    from torch._inductor import config
+
+    names = [name for name in config.cpp.cxx if name]
+    if not any(shutil.which(name) for name in names):
+        raise Skip(f"compile=true on a CPU needs a C++ compiler, and there is no {' or '.join(names)}; set CXX to one")
 
 
 def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:

@@ -64,6 +64,16 @@ def test_what_cannot_run_is_skipped_with_its_numbers() -> None:
             training_step.prepare(base | change, rank)
 
 
+def test_compiling_is_skipped_where_it_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    rank: Any = SimpleNamespace(world_size=2, machine=cpu_machine(2), device=SimpleNamespace(type="cpu"))
+    base = next(iter(training_step.cases(cpu_machine(2)))) | {"compile": True}
+    with pytest.raises(Skip, match=r"compile=true with tp=2: torch 2\.13, .* breaks in the backward"):
+        training_step.prepare(base | {"tp": 2, "dp_mode": "replicate"}, rank)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(Skip, match=r"on a CPU needs a C\+\+ compiler, and there is no"):
+        training_step.prepare(base, rank)
+
+
 def test_as_many_layers_as_fit() -> None:
     params: Params = {
         **training_step.DEFAULTS,
