@@ -18,7 +18,7 @@ from bench.environment import SECRET
 from bench.errors import BenchError
 from bench.pairs import SIDES, UNCHANGED
 from bench.parse import parse_seconds
-from bench.plan import PRESETS
+from bench.presets import PRESETS
 
 DEFAULT_PAIRS = 10
 FEWEST_PAIRS = 3

@@ -284,7 +284,7 @@ def judge(result: Result) -> Health:
 
 def is_judged(result: Result) -> bool:
     """Whether the run's preset promised a verdict."""
-    from bench.plan import PRESETS
+    from bench.presets import PRESETS
 
     preset = PRESETS.get(str(result.plan.get("preset")))
     return preset is not None and preset.judged

@@ -8,7 +8,8 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.loading import builtin_names, entry_point_names, load, load_all
-from bench.plan import PRESETS, declared_machine
+from bench.plan import declared_machine
+from bench.presets import PRESETS
 from bench.suite import format_param
 from bench.table import Table, csv_text, json_text, render, text_column
 

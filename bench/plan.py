@@ -12,76 +12,12 @@ from bench.cache import L2_STATES
 from bench.errors import BenchError
 from bench.loading import Suite
 from bench.parse import parse_param
+from bench.presets import FURTHER_CASES
 from bench.suite import Case, Machine, Param, Params, format_param
-
-DEFAULT_SUITES = ("compute", "collective", "tensor_parallel", "pipeline_parallel")
-NODE_SUITES = ("compute", "collective", "point_to_point", "tensor_parallel", "soak")
-"""After the doctor: what an engineer runs on a machine just handed over."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A base point for how much is measured."""
-
-    name: str
-    budget_seconds: float | None
-    """For the whole run, start-up of every launch included; what cases ask for by `min_seconds` comes on top. None: as
-    long as it needs."""
-    launches: int
-    visits: int
-    case_seconds: float
-    """Upper bound of the samples of one case in one launch, all visits together."""
-    timeout_seconds: float
-    suites: tuple[str, ...] = DEFAULT_SUITES
-    """What is measured where no suite is named."""
-    scale: str = ""
-    """The preset whose sizes and cases the suites are to take; its own where nothing else is said."""
-    judged: bool = False
-    """Whether a run ends in a verdict on the machine (`bench.health`), which the doctor's findings are part of."""
-
-    @property
-    def of_suites(self) -> str:
-        """What suites know as `Machine.preset`."""
-        return self.scale or self.name
-
-
-PRESETS: dict[str, Preset] = {
-    # The budgets leave room below the promised 60 s, 8 min and 10 min for the end of the run and a slow machine.
-    "smoke": Preset("smoke", 54.0, 1, 1, 0.5, 60.0),
-    "standard": Preset("standard", 460.0, 3, 2, 1.5, 120.0),
-    "full": Preset("full", None, 3, 3, 10.0, 900.0),
-    "node": Preset("node", 440.0, 1, 1, 1.5, 120.0, NODE_SUITES, scale="standard", judged=True),
-}
 
 Turn = tuple[int, int]
 """A case's index in the plan, and the number of the visit to it within a launch, from 0."""
 
-FURTHER_CASES: dict[str, dict[str, int]] = {
-    "smoke": {"training_step": 1, "point_to_point": 2, "overlap": 1, "data_parallel": 1, "inference": 1},
-    "standard": {
-        "point_to_point": 3,
-        "overlap": 1,
-        "concurrent": 1,
-        "training_step": 3,
-        "data_parallel": 2,
-        "inference": 2,
-        "context_parallel": 1,
-        "expert_parallel": 1,
-        "input_pipeline": 1,
-        "checkpoint": 1,
-    },
-    "full": {
-        "point_to_point": 9,
-        "overlap": 3,
-        "concurrent": 3,
-        "training_step": 6,
-        "data_parallel": 2,
-        "inference": 4,
-        "context_parallel": 2,
-        "expert_parallel": 2,
-    },
-}
-"""Preset -> further suites, and how many of their first cases a run takes that names no suite."""
 TIMINGS = ("aligned", "streamed")
 _ENGINE_PARAMS = {"timing": TIMINGS, "l2": L2_STATES}
 """Parameters that the engine handles for any suite that has them; the first value is what a row without one means."""

@@ -14,17 +14,8 @@ from bench.launch import Joined, environment_variables, threads_per_rank
 from bench.loading import load_all
 from bench.pairs import parse as parse_pair
 from bench.parse import parse_seconds, parse_share
-from bench.plan import (
-    FURTHER_CASES,
-    PRESETS,
-    STARTUP_SECONDS,
-    Plan,
-    Preset,
-    choose_cases,
-    first_of_further,
-    fit_budget,
-    suite_facts,
-)
+from bench.plan import STARTUP_SECONDS, Plan, choose_cases, first_of_further, fit_budget, suite_facts
+from bench.presets import FURTHER_CASES, PRESETS, Preset
 from bench.rank import Place
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from bench import clock, exit_code, profiling
 from bench.errors import BenchError
 from bench.finding import Finding
 from bench.launch import Joined, detect, environment_variables
-from bench.plan import PRESETS, Plan, estimate_seconds
+from bench.plan import Plan, estimate_seconds
 from bench.planning import (
     DEFAULT_FOLDER,
     Options,
@@ -27,6 +27,7 @@ from bench.planning import (
     saved_plan,
     unpaired,
 )
+from bench.presets import PRESETS
 from bench.rank import Place
 from bench.recorder import Recorder, done_turns
 

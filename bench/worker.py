@@ -18,7 +18,8 @@ from bench.errors import BenchError
 from bench.loading import Suite, load_all
 from bench.measure import MIN_LATER_ROUNDS, MIN_ROUNDS, Limits
 from bench.pace import Pace
-from bench.plan import PRESETS, Turn
+from bench.plan import Turn
+from bench.presets import PRESETS
 from bench.rank import Place, RankContext, open_groups
 from bench.session import Emit, Session
 from bench.store import Store, under

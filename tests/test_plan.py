@@ -15,18 +15,8 @@ import pytest
 
 from bench.errors import BenchError
 from bench.loading import Suite, builtin_names, load
-from bench.plan import (
-    DEFAULT_SUITES,
-    FURTHER_CASES,
-    PRESETS,
-    Plan,
-    PlannedCase,
-    choose_cases,
-    declared_machine,
-    estimate_seconds,
-    first_of_further,
-    fit_budget,
-)
+from bench.plan import Plan, PlannedCase, choose_cases, declared_machine, estimate_seconds, first_of_further, fit_budget
+from bench.presets import DEFAULT_SUITES, FURTHER_CASES, PRESETS
 from bench.suite import Params, format_param
 from tests.plans import a_plan
 from tests.ranks import cpu_machine

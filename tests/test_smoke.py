@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from bench.plan import DEFAULT_SUITES, PRESETS
+from bench.presets import DEFAULT_SUITES, PRESETS
 from bench.result import load
 from tests.command import Saved, call, environ, saved
 

@@ -12,7 +12,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.loading import load
-from bench.plan import PRESETS
+from bench.presets import PRESETS
 from bench.series import COLUMNS
 from tests.command import call, saved
 from tests.plans import lone_rank

@@ -10,7 +10,7 @@ import click
 
 from bench.cli.options import comparing
 from bench.cli.run_command import command as run_command
-from bench.plan import PRESETS
+from bench.presets import PRESETS
 
 PASSED_ON = ("ranks", "device", "backend", "settings", "cases", "precision", "visits", "seed", "timeout")
 """Options of `bench run` that both sides get as they are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bench.cli.options import form
-from bench.plan import PRESETS
+from bench.presets import PRESETS
 
 
 @click.command(name="list")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.plan import PRESETS
+from bench.presets import PRESETS
 
 
 @click.command(name="run")
