@@ -370,7 +370,7 @@ def test_a_side_made_slower_is_found_and_fails_the_gate(tmp_path: Path) -> None:
         ]
         assert result.end is not None
         assert (result.end["status"], result.end["exit_code"]) == ("complete", 0)
-        assert (result.plan["launches"], result.plan["budget_seconds"]) == (3, 120.0)
+        assert (result.plan["launches"], result.plan["budget_seconds"]) == (3, 162.0)
         assert "one_launch" not in result.plan["options"]
     starts = [(stamp, name) for name, r in (("a", a), ("b", b)) for stamp in _starts(r)]
     assert "".join(name for _, name in sorted(starts)) == "abbaab"

@@ -279,9 +279,9 @@ def test_presets_keep_what_the_command_s_help_promises() -> None:
     assert (node.launches, node.judged, node.of_suites) == (1, True, "standard")
     assert node.suites == ("compute", "collective", "point_to_point", "tensor_parallel", "soak")
     assert smoke.budget_seconds is not None
-    assert smoke.budget_seconds <= 45
+    assert smoke.budget_seconds <= 60 - 4  # the end of the run and a slow machine
     assert standard.budget_seconds is not None
-    assert standard.budget_seconds <= 300
+    assert standard.budget_seconds <= 480 - 15
     assert full.budget_seconds is None
 
 
