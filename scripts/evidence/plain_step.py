@@ -3,8 +3,9 @@
     python scripts/evidence/plain_step.py ["one rank" | tensor | fsdp2 ...]
 
 Ranks are started once for each comparison. In each pair both sides take steps for a while: the suite's by the engine's
-own sampler (aligned, median over samples of the maximum over ranks), the plain loop's by a clock around all its steps,
-which is how a script of one's own is timed. Which side is first changes from pair to pair. The plain loops are written
+own sampler (aligned, median over samples of the maximum over ranks), the plain loop's by a clock around each step on
+rank 0 (median), which is how a script of one's own is timed: if anything, it favours the plain loop.
+Which side is first changes from pair to pair. The plain loops are written
 here with torch's functions alone; only the model's class is shared.
 """
 
