@@ -221,7 +221,7 @@ def test_load_reads_every_level_without_torch(smoke: Smoke) -> None:
         env=environ(PYTHONPATH=str(ROOT)),
         timeout=60,
     )
-    measured = [variant for m in smoke.file.latest() for variant in m["variants"].values()]
+    measured = [variant for m in load(smoke.file.path).latest() for variant in m["variants"].values()]
     num_samples = sum(len(rank) for variant in measured for rank in variant["nanoseconds"])
     num_cases = len(smoke.rows)
     sizes = {"case": num_cases, "launch": num_cases, "rank": 2 * len(measured), "sample": num_samples}
