@@ -6,7 +6,7 @@ from typing import Any
 
 from bench import frame
 from bench.result import Record, Result
-from bench.table import Column, Table, show_number, show_text
+from bench.table import Column, Table, is_number, show_number, show_text
 
 NUM_KEPT = 2
 MAX_ROWS = 40
@@ -36,14 +36,10 @@ def _shown(case: str, table: Record) -> Table:
 
 
 def _column(key: str, head: str, cells: list[Any]) -> Column:
-    numbers = all(cell is None or _is_number(cell) for cell in cells)
+    numbers = all(cell is None or is_number(cell) for cell in cells)
     # Where there is no room the last columns give way first; what a row is about stays.
     weight = 0 if int(key) < NUM_KEPT else int(key)
     return Column(head, lambda row: _cell(row.get(key)), "right" if numbers else "left", weight)
-
-
-def _is_number(cell: object) -> bool:
-    return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 
 def _cell(value: Any) -> str:

@@ -176,14 +176,14 @@ def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
 
 def case_rows(results: Iterable[Result]) -> list[Row]:
     """One plain object a case and file, unknown values None: identity, metrics, then how it was measured."""
-    return [row for result in results for row in run_rows([result])]
+    return [row for result in results for row in run_rows([result], groups([result]))]
 
 
-def run_rows(results: Sequence[Result]) -> list[Row]:
-    """The same of one run, whose launches may lie in several files; a row's file is the first."""
+def run_rows(results: Sequence[Result], found: Mapping[str, Group]) -> list[Row]:
+    """The same of one run, whose launches may lie in several files, from its groups; a row's file is the first."""
     chosen = {record["case"]: record["nccl"] for result in results for record in result.choices}
     rows = []
-    for case, group in groups(results).items():
+    for case, group in found.items():
         columns = disturbed.columns(group) | choices.columns(chosen.get(case))
         rows.append(group_row(group) | columns | origin(results[0]))
     return rows

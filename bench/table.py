@@ -70,6 +70,11 @@ def _escaped(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def is_number(cell: object) -> bool:
+    """Whether a raw cell can be drawn and aligned as a number; a flag is none."""
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
 def show_text(value: object) -> str:
     return MISSING if value is None or value == "" else clean(str(value))
 

@@ -55,7 +55,7 @@ class Series:
     @cached_property
     def rows(self) -> list[Row]:
         """One a case, params first; those that are ok have metrics."""
-        return frame.run_rows(self.results)
+        return frame.run_rows(self.results, self.groups)
 
     def of_suite(self, suite: str, op: str | None = None) -> list[Row]:
         return [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plots.source import Plot, Series, Source
 from bench.plots.style import HATCHES, LIGHT, canvas, shorten
+from bench.table import is_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +77,7 @@ def _stacks(label: str, table: dict[str, Any]) -> list[tuple[str, dict[str, floa
     return [
         (
             label if rank is None else f"{label}, rank {row[rank]}",
-            {part: float(row[n]) for n, part in parts.items() if _is_number(row[n])},
+            {part: float(row[n]) for n, part in parts.items() if is_number(row[n])},
         )
         for row in table["rows"]
     ]
@@ -93,7 +94,7 @@ def _matrix(one: Series, suite: str, label: str, name: str, table: dict[str, Any
     ends, head = _pairs(table), shorten(str(table["columns"][0]), 16)
     names = list(ends.values())
     senders = [str(row[0]) for row in table["rows"]]
-    rows = [[row[n] if _is_number(row[n]) else np.nan for n in ends] for row in table["rows"]]
+    rows = [[row[n] if is_number(row[n]) else np.nan for n in ends] for row in table["rows"]]
     values = np.asarray(rows, dtype=float).reshape(len(senders), len(names))
     side = max(3.2, min(8.0, 1.6 + 0.42 * len(names)))
     figure, grid = canvas(side + 1.4, side)
@@ -140,7 +141,7 @@ def _over_time(suite: str, label: str, name: str, table: dict[str, Any]) -> Iter
     heads = [
         number
         for number, head in enumerate(table["columns"])
-        if number not in (at, group) and any(_is_number(row[number]) for row in table["rows"])
+        if number not in (at, group) and any(is_number(row[number]) for row in table["rows"])
     ]
     if not heads or len(table["rows"]) < 2:
         return
@@ -149,7 +150,7 @@ def _over_time(suite: str, label: str, name: str, table: dict[str, Any]) -> Iter
     for axes, number in zip(grid.flat, heads, strict=True):
         for place, one in enumerate(who):
             rows = [row for row in table["rows"] if group is None or row[group] == one]
-            points = [(row[at], row[number]) for row in rows if _is_number(row[number])]
+            points = [(row[at], row[number]) for row in rows if is_number(row[number])]
             if points:
                 axes.plot(*zip(*points, strict=True), color=LIGHT[place % len(LIGHT)], lw=1.1, marker=".", ms=3,
                           label=None if group is None else shorten(f"{table['columns'][group]} {one}"))  # fmt: skip
@@ -159,7 +160,3 @@ def _over_time(suite: str, label: str, name: str, table: dict[str, Any]) -> Iter
     if group is not None and len(who) <= 16:
         figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower left", ncols=6)
     yield Plot(f"series-{name}", suite, f"Over time: {label}", _SERIES, figure)
-
-
-def _is_number(cell: object) -> bool:
-    return isinstance(cell, int | float) and not isinstance(cell, bool)
