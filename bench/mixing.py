@@ -1,8 +1,8 @@
 """Predicts a step on ranks of unequal speed from the spans of the same step on equal ones.
 
-Every computation keeps the duration that it had, in proportion to its new share of the work and over the speed of its
-new rank; every communication keeps its own duration, apart from waiting: end - the latest start among its ranks. Then
-the step is run again as what waits for what:
+Every computation keeps the duration that it had, but for what grows with its share of the work (the fraction that does
+not was measured: `bench.relative_speed`), over the speed of its new rank; every communication keeps its own duration,
+apart from waiting: end - the latest start among its ranks. Then the step is run again as what waits for what:
 
     data       the ranks' microbatches, then one sum that waits for the last rank
     tensor     a layer's shares, then one sum that waits for the last rank; layer after layer, forward and backward
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, median
 
 from bench.replay import Operation, replay
@@ -84,12 +84,28 @@ def uniform_calls(
     return found
 
 
-def predicted(op: str, calls: Sequence[Uniform], shares: Sequence[int], speeds: Sequence[float]) -> float | None:
-    """Times as long as the uniform step with other shares on ranks of these speeds (1: as measured).
+@dataclass(frozen=True)
+class Dealing:
+    """Other shares, on ranks of these speeds (1: as measured)."""
+
+    shares: tuple[int, ...]
+    speeds: tuple[float, ...]
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    """Kind of computation -> fraction of its time at the old share that it takes whatever the share."""
+
+    def seconds(self, span: Span, place: int, before: int) -> float:
+        """Of a computation that had `before` units of the work, on the rank at `place`."""
+        fixed = self.fixed.get(span.kind, 0.0)
+        grown = fixed + (1.0 - fixed) * self.shares[place] / before
+        return span.duration_ns / 1e9 * grown / self.speeds[place]
+
+
+def predicted(op: str, calls: Sequence[Uniform], dealing: Dealing) -> float | None:
+    """Times as long as the uniform step with other shares on ranks of other speeds.
 
     The median over the traced calls, each held against itself: whatever made that call slower or faster falls out.
     """
-    ratios = [_PREDICTIONS[op](call, shares, speeds) / (call.call_ns / 1e9) for call in calls]
+    ratios = [_PREDICTIONS[op](call, dealing) / (call.call_ns / 1e9) for call in calls]
     return median(ratios) if ratios else None
 
 
@@ -102,50 +118,43 @@ def predicted_bound(calls: Sequence[Uniform], speeds: Sequence[float]) -> float 
     return median(ratios) if ratios else None
 
 
-def _data_step(call: Uniform, shares: Sequence[int], speeds: Sequence[float]) -> float:
+def _data_step(call: Uniform, dealing: Dealing) -> float:
     # Durations of single microbatches, dealt anew: those of all ranks in turn.
     pool = [s.duration_ns / 1e9 for rank in call.ranks for s in call.compute[rank] if s.microbatch is not None]
     others = [sum(s.duration_ns for s in call.compute[rank] if s.microbatch is None) / 1e9 for rank in call.ranks]
     ready, taken = [], 0
-    for share, speed, other in zip(shares, speeds, others, strict=True):
+    for share, speed, other in zip(dealing.shares, dealing.speeds, others, strict=True):
         own = [pool[number % len(pool)] for number in range(taken, taken + share)]
         taken += share
         ready.append((sum(own) + other) / speed)
     return max(ready) + sum(call.collective_seconds()) + call.outside_seconds
 
 
-def _tensor_step(call: Uniform, shares: Sequence[int], speeds: Sequence[float]) -> float:
+def _tensor_step(call: Uniform, dealing: Dealing) -> float:
     levels = zip(*(call.compute[rank] for rank in call.ranks), strict=True)
-    total = 0.0
-    for level in levels:
-        total += max(
-            span.duration_ns / 1e9 * share / before / speed
-            for span, share, before, speed in zip(level, shares, call.shares, speeds, strict=True)
-        )
+    total = sum(
+        max(dealing.seconds(span, place, call.shares[place]) for place, span in enumerate(level)) for level in levels
+    )
     return total + sum(call.collective_seconds()) + call.outside_seconds
 
 
-def _pipeline_step(call: Uniform, shares: Sequence[int], speeds: Sequence[float]) -> float:
+def _pipeline_step(call: Uniform, dealing: Dealing) -> float:
     order = SCHEDULES["1f1b"].order
     assert order is not None
-    num_stages, seconds = len(shares), _layer_seconds(call)
+    num_stages = len(dealing.shares)
+    own = {
+        (span.kind, stage, span.microbatch): dealing.seconds(span, stage, call.shares[stage])
+        for stage, rank in enumerate(call.ranks)
+        for span in call.compute[rank]
+    }
     num_microbatches = 1 + max(s.microbatch for s in call.compute[call.ranks[0]] if s.microbatch is not None)
     operations = [
-        Operation(stage, stage, microbatch, kind, seconds(kind, stage, microbatch) * shares[stage] / speeds[stage])
+        Operation(stage, stage, microbatch, kind, own[kind, stage, microbatch])
         for stage in range(num_stages)
         for _, microbatch, kind, _ in order(stage, num_stages, num_microbatches)
     ]
     message = _message_seconds(call)
     return replay(operations, lambda sender, receiver: message).makespan_seconds + call.outside_seconds
-
-
-def _layer_seconds(call: Uniform) -> Callable[[str, int, int], float]:
-    own = {
-        (span.kind, stage, span.microbatch): span.duration_ns / 1e9 / call.shares[stage]
-        for stage, rank in enumerate(call.ranks)
-        for span in call.compute[rank]
-    }
-    return lambda kind, stage, microbatch: own[kind, stage, microbatch]
 
 
 def _message_seconds(call: Uniform) -> float:
@@ -173,7 +182,7 @@ def _belongs(span: Span, kind: str, done: Mapping[tuple[str, int, int | None], i
     )
 
 
-_PREDICTIONS: dict[str, Callable[[Uniform, Sequence[int], Sequence[float]], float]] = {
+_PREDICTIONS: dict[str, Callable[[Uniform, Dealing], float]] = {
     "data": _data_step,
     "tensor": _tensor_step,
     "pipeline": _pipeline_step,

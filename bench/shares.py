@@ -19,8 +19,12 @@ def even(num_units: int, num_ranks: int) -> tuple[int, ...]:
     return tuple(each + (rank < more) for rank in range(num_ranks))
 
 
-def balanced(num_units: int, speeds: Sequence[float], most: Sequence[int] | None = None) -> tuple[int, ...]:
-    """Units of each rank, at least one, so that max(units / speed) is least; `most` are caps, such as by memory.
+def balanced(
+    num_units: int, speeds: Sequence[float], most: Sequence[int] | None = None, fixed_units: float = 0.0
+) -> tuple[int, ...]:
+    """Units of each rank, at least one, so that max((fixed_units + units) / speed) is least.
+
+    `most` are caps, such as by memory; `fixed_units` is what any share costs on top of its units, in units.
 
     Raises ValueError for fewer units than ranks, a speed that is not positive, or caps that leave units over.
     """
@@ -31,14 +35,14 @@ def balanced(num_units: int, speeds: Sequence[float], most: Sequence[int] | None
     if min(caps) < 1 or sum(caps) < num_units:
         raise ValueError(f"{num_units} units do not fit on ranks that hold {caps}")
     shares = [1] * len(speeds)
-    queue = [(2 / speed, rank) for rank, speed in enumerate(speeds)]
+    queue = [((fixed_units + 2) / speed, rank) for rank, speed in enumerate(speeds)]
     heapq.heapify(queue)
     for _ in range(num_units - len(speeds)):
         while shares[queue[0][1]] >= caps[queue[0][1]]:
             heapq.heappop(queue)
         _, rank = heapq.heappop(queue)
         shares[rank] += 1
-        heapq.heappush(queue, ((shares[rank] + 1) / speeds[rank], rank))
+        heapq.heappush(queue, ((fixed_units + shares[rank] + 1) / speeds[rank], rank))
     return tuple(shares)
 
 

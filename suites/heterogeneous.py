@@ -14,6 +14,8 @@ unless the work is split unevenly. Three variants, timed in turn, on equally man
     bound_seconds              what no split could beat: computation over the sum of the speeds, the rest as it was
     predicted_even_seconds, predicted_balanced_seconds
                                uniform times what its own spans and the measured speeds say (`bench.mixing`)
+    even_prediction_error, balanced_prediction_error
+                               predicted / measured - 1, launch by launch
 
 Where the ranks themselves are mixed (accelerators of several kinds, or `--slow`), these are measured and nothing else
 is emulated; the uniform ranks are then as many of the most frequent kind. On equal ranks the last one is slowed to
@@ -25,19 +27,20 @@ What is timed is also what is checked: gradients of all three against the whole 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench import flops, mixing, shares
 from bench.suite import Cell, Check, Machine, Observed, Params, Skip, Table, Work
+from suites._mixes import mix_of
 
 if TYPE_CHECKING:
     from bench.emulation import Pace
     from bench.rank import RankContext
-    from bench.uneven import Sizes, Team
+    from bench.uneven import Sizes, Step, Team
 
 MACHINERY = (
     "bench.uneven",
@@ -61,6 +64,8 @@ METRICS = {
     "won_back": ("share", "higher"),
     "predicted_even_seconds": ("s", "neither"),
     "predicted_balanced_seconds": ("s", "neither"),
+    "even_prediction_error": ("share", "neither"),
+    "balanced_prediction_error": ("share", "neither"),
     "slowest_speed": ("share", "higher"),
 }
 TRACED_CALLS = 7
@@ -125,17 +130,6 @@ def _skip_reason(params: Params, world_size: int) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class Mix:
-    """Who works at what pace in which variant."""
-
-    uniform: tuple[int, ...]
-    mixed: tuple[int, ...]
-    uniform_pace: Pace | None
-    mixed_pace: Pace | None
-    notes: tuple[str, ...]
-
-
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip where there is nothing to mix, or the numbers do not fit."""
     reason = _skip_reason(params, rank.world_size)
@@ -144,7 +138,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     from bench.relative_speed import relative_speeds
     from bench.uneven import STEPS, Team
 
-    op, sizes, mix = str(params["op"]), sizes_of(params, rank.world_size), _mix(params, rank)
+    op, sizes, mix = str(params["op"]), sizes_of(params, rank.world_size), mix_of(params, rank)
     step, units = STEPS[op], int(params["units"])
     teams = {ranks: Team(ranks, *_groups(ranks, rank)) for ranks in dict.fromkeys((mix.mixed, mix.uniform))}
     mixed: Team = teams[mix.mixed]
@@ -155,12 +149,11 @@ def prepare(params: Params, rank: RankContext) -> Work:
     # Where shares are unequal by one, the one with more has more to compute and is no slower for it.
     speeds = [found[index] * share for index, share in zip(mix.mixed, even_shares, strict=True)]
     speeds = [speed / max(speeds) for speed in speeds]
-    balanced_shares = shares.balanced(units, speeds)
-    steps = {
-        "even": even,
-        "balanced": step(sizes, balanced_shares, mixed, rank),
-        "uniform": step(sizes, even_shares, teams[mix.uniform], rank),
-    }
+    uniform = step(sizes, even_shares, teams[mix.uniform], rank)
+    with rank.at_pace(mix.uniform_pace):
+        fixed = _fixed(op, rank, uniform, sizes, teams[mix.uniform], even_shares)
+    balanced_shares = shares.balanced(units, speeds, fixed_units=_in_units(fixed, even_shares))
+    steps = {"even": even, "balanced": step(sizes, balanced_shares, mixed, rank), "uniform": uniform}
     paces = {"even": mix.mixed_pace, "balanced": mix.mixed_pace, "uniform": mix.uniform_pace}
 
     def check() -> Check:
@@ -172,7 +165,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
         for each in steps.values():
             each.clear()
 
-    plan = Dealt(op, mix.uniform, even_shares, balanced_shares, tuple(speeds))
+    plan = Dealt(op, mix.uniform, even_shares, balanced_shares, tuple(speeds), fixed)
     return Work(
         variants={name: _paced(rank, steps[name].run, paces[name]) for name in VARIANTS},
         check=check,
@@ -190,6 +183,27 @@ def prepare(params: Params, rank: RankContext) -> Work:
     )
 
 
+def _fixed(
+    op: str, rank: RankContext, uniform: Step, sizes: Sizes, team: Team, even: tuple[int, ...]
+) -> dict[str, float]:
+    """What of each computation any share costs. Microbatches of their own have nothing of the kind."""
+    from bench.relative_speed import fixed_fractions, skewed
+    from bench.uneven import STEPS
+
+    if op == "data":
+        return {}
+    others, place = skewed(even), team.index(rank)
+    other = STEPS[op](sizes, others, team, rank)
+    ratio = None if place is None else others[place] / even[place]
+    return fixed_fractions(rank, (uniform.run, uniform.clear), (other.run, other.clear), ratio)
+
+
+def _in_units(fixed: Mapping[str, float], even: tuple[int, ...]) -> float:
+    """The mean of it over the kinds, in units of the work."""
+    mean = fmean(fixed.values()) if fixed else 0.0
+    return mean / (1.0 - mean) * fmean(even)
+
+
 def _groups(ranks: tuple[int, ...], rank: RankContext) -> tuple[Any, Any]:
     own = rank.subgroup(ranks)
     return (rank.group if len(ranks) == rank.world_size else own), own
@@ -201,60 +215,6 @@ def _paced(rank: RankContext, run: Callable[[], object], pace: Pace | None) -> C
             run()
 
     return call
-
-
-def _mix(params: Params, rank: RankContext) -> Mix:
-    """From what is here, or emulated. Collective: every rank says what it is."""
-    from bench import control, emulation
-
-    own = rank.pace.compute_speed if rank.pace is not None else 1.0
-    said = control.all_gather_json(rank, {"speed": own, "device": _device_name(rank)})
-    every = tuple(range(rank.world_size))
-    busy, speed = float(params["busy"]), float(params["speed"])
-
-    def pace(share: float) -> Pace | None:
-        return emulation.pace(rank.device, compute_speed=share) if share < 1.0 else None
-
-    devices = Counter(each["device"] for each in said)
-    if len(devices) > 1:
-        return _real_mix([each["device"] for each in said], devices)
-    slow = {index: each["speed"] for index, each in enumerate(said) if each["speed"] < 1.0}
-    if not slow and speed >= 1.0:
-        raise Skip("speed=1 on equal ranks: nothing to mix; set speed below 1, or take --slow RANK=SPEED")
-    if not slow:
-        slow = {rank.world_size - 1: speed}
-        notes: tuple[str, ...] = (
-            f"emulated: rank {rank.world_size - 1} computes at {speed:g} of its speed in even and balanced",
-        )
-    else:
-        notes = ("even and balanced with the ranks slowed by --slow, uniform without; speed= is not used",)
-    if busy < 1.0:
-        notes += (f"emulated: all ranks compute at {busy:g} of their speed and sleep the rest, in all variants",)
-    return Mix(every, every, pace(busy), pace(busy * slow.get(rank.index, 1.0)), notes)
-
-
-def _real_mix(kinds: list[str], devices: Counter[str]) -> Mix:
-    """Equally many ranks of one kind, and half of them replaced by the others."""
-    (first, count), *_ = devices.most_common()
-    ones = [index for index, kind in enumerate(kinds) if kind == first]
-    others = [index for index, kind in enumerate(kinds) if kind != first]
-    replaced = min(len(others), count // 2)
-    if count < 2 or not replaced:
-        raise Skip(f"{count} of the most frequent kind ({first}): a uniform team needs two of a kind")
-    size = min(count, 2 * replaced)
-    mixed = tuple(sorted(ones[: size - size // 2] + others[: size // 2]))
-    note = f"nothing is emulated: uniform is {size} x {first}, mixed has {size // 2} of other kinds"
-    return Mix(tuple(ones[:size]), mixed, None, None, (note,))
-
-
-def _device_name(rank: RankContext) -> str:
-    if rank.device.type == "cpu":
-        from bench.host import cpu_model
-
-        return str(cpu_model())
-    import torch
-
-    return str(torch.cuda.get_device_name(rank.device))
 
 
 def _flops(op: str, sizes: Sizes) -> float:
@@ -275,6 +235,10 @@ class Dealt:
     even: tuple[int, ...]
     balanced: tuple[int, ...]
     speeds: tuple[float, ...]
+    fixed: Mapping[str, float]
+
+    def dealing(self, split: tuple[int, ...]) -> mixing.Dealing:
+        return mixing.Dealing(split, self.speeds, self.fixed)
 
 
 def derived(observed: Observed, *, dealt: Dealt) -> Mapping[str, float | None]:
@@ -284,16 +248,24 @@ def derived(observed: Observed, *, dealt: Dealt) -> Mapping[str, float | None]:
     def seconds(times: float | None) -> float | None:
         return None if times is None else times * uniform
 
+    predicted_even = seconds(mixing.predicted(dealt.op, calls, dealt.dealing(dealt.even)))
+    predicted_balanced = seconds(mixing.predicted(dealt.op, calls, dealt.dealing(dealt.balanced)))
     return {
         "uniform_seconds": uniform,
         "balanced_seconds": balanced,
         "bound_seconds": seconds(mixing.predicted_bound(calls, dealt.speeds)),
         "mixing_penalty": even / uniform - 1.0,
         "won_back": (even - balanced) / (even - uniform) if even > uniform else None,
-        "predicted_even_seconds": seconds(mixing.predicted(dealt.op, calls, dealt.even, dealt.speeds)),
-        "predicted_balanced_seconds": seconds(mixing.predicted(dealt.op, calls, dealt.balanced, dealt.speeds)),
+        "predicted_even_seconds": predicted_even,
+        "predicted_balanced_seconds": predicted_balanced,
+        "even_prediction_error": _error(predicted_even, even),
+        "balanced_prediction_error": _error(predicted_balanced, balanced),
         "slowest_speed": min(dealt.speeds),
     }
+
+
+def _error(predicted: float | None, measured: float) -> float | None:
+    return None if predicted is None else predicted / measured - 1.0
 
 
 def _uniform_calls(observed: Observed, dealt: Dealt) -> list[mixing.Uniform]:
@@ -307,17 +279,18 @@ def tables(observed: Observed, *, dealt: Dealt) -> Mapping[str, Table]:
     rows: list[tuple[Cell, ...]] = []
     for name, split in (("uniform", dealt.even), ("even", dealt.even), ("balanced", dealt.balanced)):
         predicted, measured = facts.get(f"predicted_{name}_seconds"), observed.seconds[name]
-        off = None if predicted is None else predicted / measured - 1.0
+        off = _error(predicted, measured)
         rows.append(
             (name, " ".join(map(str, split)), 1e3 * measured, _ms(predicted), None if off is None else 100 * off)
         )
     rows.append(("bound", None, None, _ms(facts["bound_seconds"]), None))
     speeds = " ".join(f"{speed:.3f}" for speed in dealt.speeds)
+    fixed = "".join(f"; {100 * share:.0f}% of {kind} whatever the share" for kind, share in dealt.fixed.items())
     return {
         "split": Table(
             ("variant", "units a rank", "measured ms", "predicted ms", "prediction off by %"),
             tuple(rows),
-            f"{dealt.op}: speeds of the mixed ranks as measured: {speeds}",
+            f"{dealt.op}: speeds of the mixed ranks as measured: {speeds}{fixed}",
         )
     }
 

@@ -149,7 +149,7 @@ def test_the_prediction_of_data_parallel_is_arithmetic() -> None:
         ((3, 3), (1.0, 0.5), 0.062),
         ((4, 2), (1.0, 0.5), 0.042),
     ):
-        times = mixing.predicted("data", uniform(), shares, speeds)
+        times = mixing.predicted("data", uniform(), mixing.Dealing(shares, speeds))
         assert times == pytest.approx(seconds / 0.032, rel=1e-3)
     assert mixing.predicted_bound(uniform(), (1.0, 0.5)) == pytest.approx(42 / 32, rel=1e-3)
-    assert mixing.predicted("data", [], (3, 3), (1.0, 1.0)) is None
+    assert mixing.predicted("data", [], mixing.Dealing((3, 3), (1.0, 1.0))) is None

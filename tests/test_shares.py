@@ -24,6 +24,18 @@ def test_no_other_split_is_shorter(speeds: tuple[float, ...], num_units: int) ->
     assert bound(num_units, speeds) <= longest(found, speeds) + 1e-12
 
 
+@pytest.mark.parametrize("fixed_units", [0.5, 2.0, 10.0])
+def test_what_any_share_costs_is_weighed(fixed_units: float) -> None:
+    """A small share at low speed pays it too: 8 : 4 at half the speed is no longer the best."""
+
+    def time(split: tuple[int, ...]) -> float:
+        return longest([fixed_units + share for share in split], (1.0, 0.5))
+
+    others = [(first, 12 - first) for first in range(1, 12)]
+    assert time(balanced(12, (1.0, 0.5), fixed_units=fixed_units)) == pytest.approx(min(map(time, others)))
+    assert balanced(12, (1.0, 0.5), fixed_units=10.0) == (11, 1)
+
+
 def test_caps_are_kept_and_what_cannot_be_is_refused() -> None:
     assert balanced(9, (1.0, 0.1), most=(6, 9)) == (6, 3)
     with pytest.raises(ValueError, match="9 units do not fit on ranks that hold"):

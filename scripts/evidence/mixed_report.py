@@ -36,10 +36,10 @@ def split_rows(found: Sequence[Result]) -> Iterator[dict[str, Any]]:
             "uniform": 1e3 * row["uniform_seconds"],
             "even": 1e3 * even,
             "even_predicted": 1e3 * row["predicted_even_seconds"],
-            "even_off": row["predicted_even_seconds"] / even - 1,
+            "even_off": row["even_prediction_error"],
             "balanced": 1e3 * balanced,
             "balanced_predicted": 1e3 * row["predicted_balanced_seconds"],
-            "balanced_off": row["predicted_balanced_seconds"] / balanced - 1,
+            "balanced_off": row["balanced_prediction_error"],
             "bound": 1e3 * row["bound_seconds"],
             "penalty": row["mixing_penalty"],
             "won_back": row["won_back"],
@@ -123,8 +123,8 @@ def main() -> None:
     print(
         f"Measured by `scripts/evidence/mixed_measure.sh` on {two[0].architecture}, gloo, torch "
         f"{two[0].environment['versions']['torch']}; this page is what `scripts/evidence/mixed_report.py` printed. The "
-        "slow rank is emulated. Two ranks on two cores compute all the time; with `busy` below 1 all ranks sleep the "
-        "rest of theirs, so that busy ranks are never more than cores.\n"
+        "slow rank is emulated. With `busy` below 1 all ranks sleep the rest of their time, so that they do not get in "
+        "each other's way on two cores.\n"
     )
     if NOTES.exists():
         print(NOTES.read_text(encoding="utf-8"))
