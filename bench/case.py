@@ -6,14 +6,21 @@ After each phase that can fail on one rank alone, all ranks vote, so that all do
 from __future__ import annotations
 
 import math
-import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bench import cache, control, disturbance, emulation, energy, profiling, statistics
 from bench import clock as clocks
+from bench.case_json import (
+    badness,
+    check_from_json,
+    check_to_json,
+    describe,
+    finite_or_none,
+    table_to_json,
+    work_facts,
+)
 from bench.environment import available_memory_bytes, gpu_addresses
 from bench.errors import Skip
 from bench.gather import gather_samples, slowest_samples
@@ -21,11 +28,12 @@ from bench.loading import Suite
 from bench.measure import Limits, Sampler, Samples, Timing, alignment
 from bench.rank import RankContext, Tracer
 from bench.session import case_record
-from bench.suite import Check, Observed, Span, Table, Work
+from bench.suite import Check, Observed, Span, Work
 from bench.vote import Agreement, Poll, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from bench.plan import Plan, PlannedCase
     from bench.watchdog import Watchdog
@@ -108,7 +116,7 @@ class CaseRun:
 
     def _phases(self, limits: Limits, fields: dict[str, Any]) -> tuple[str, str | None]:
         with self._prepared() as work:
-            fields["work"] = _work_facts(work)
+            fields["work"] = work_facts(work)
             fields["notes"] = [*work.notes, *emulation.notes(self.plan)]
             self._measured(work, limits, fields)
         return "ok", None
@@ -192,9 +200,9 @@ class CaseRun:
         with self._voting(phase):
             own = Check(*work.check())
         with self._voting(f"{phase}, compared"):
-            checks = [_from_json(row) for row in control.all_gather_json(self.rank, _to_json(own))]
-        worst = max(checks, key=_badness)
-        error = _finite_or_none(worst.error)
+            checks = [check_from_json(row) for row in control.all_gather_json(self.rank, check_to_json(own))]
+        worst = max(checks, key=badness)
+        error = finite_or_none(worst.error)
         if "check" in fields:
             fields["check"]["error_after"] = error
         else:
@@ -277,9 +285,9 @@ class CaseRun:
         fields["per_rank"] = [] if own is None else [each["own"] for each in gathered]
         observed = self._observed(samples, fields, [each["medians"] for each in gathered])
         if work.derive is not None:
-            fields["derived"] = {k: _finite_or_none(v) for k, v in work.derive(observed).items()}
+            fields["derived"] = {k: finite_or_none(v) for k, v in work.derive(observed).items()}
         if work.tables is not None:
-            fields["tables"] = {name: _table_to_json(table) for name, table in work.tables(observed).items()}
+            fields["tables"] = {name: table_to_json(table) for name, table in work.tables(observed).items()}
 
     def _observed(self, samples: Samples, fields: dict[str, Any], medians: list[dict[str, float]]) -> Observed:
         return Observed(
@@ -327,48 +335,3 @@ class CaseRun:
 
 def _traced_variants(work: Work) -> tuple[str, ...]:
     return work.traced_variants or (next(iter(work.variants)),)
-
-
-def describe(error: BaseException) -> str:
-    """An error in one line, with the last place in it that is not the engine's or torch's own."""
-    lines = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
-    frames = traceback.extract_tb(error.__traceback__)
-    engine = Path(__file__).parent
-    own = [f for f in frames if Path(f.filename).parent != engine and "site-packages" not in f.filename]
-    return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
-
-
-def _work_facts(work: Work) -> dict[str, Any]:
-    return {
-        "bytes": work.bytes,
-        "bus_factor": work.bus_factor,
-        "memory_traffic_bytes": work.memory_traffic_bytes,
-        "flops": work.flops,
-        **({} if work.hardware_flops is None else {"hardware_flops": work.hardware_flops}),
-        "flops_dtype": work.flops_dtype,
-        "tokens": work.tokens,
-        "clock": work.clock,
-    }
-
-
-def _to_json(check: Check) -> list[float | str | None]:
-    """JSON has no NaN: an error that is not a number travels as null, and never passes."""
-    return [_finite_or_none(check.error), float(check.tolerance), check.scope]
-
-
-def _from_json(row: list[Any]) -> Check:
-    return Check(math.nan if row[0] is None else row[0], row[1], row[2])
-
-
-def _table_to_json(table: Table) -> dict[str, Any]:
-    rows = [[_finite_or_none(cell) if isinstance(cell, float) else cell for cell in row] for row in table.rows]
-    return {"title": table.title, "columns": list(table.columns), "rows": rows, "notes": list(table.notes)}
-
-
-def _finite_or_none(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _badness(check: Check) -> float:
-    return math.inf if math.isnan(check.error) else check.error - check.tolerance

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from bench import frame, metrics
+from bench.case_view import CaseView
 from bench.errors import BenchError
 from bench.frame import Group
 from bench.metrics import TIME
@@ -23,7 +24,7 @@ class Metric(NamedTuple):
     name: str
     unit: str
     better: str
-    of: Callable[[metrics.CaseView], float | None]
+    of: Callable[[CaseView], float | None]
 
 
 def fits(record: Record, where: Where) -> bool:

@@ -27,7 +27,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bench.rank import Mark, Tracer
+from bench.rank import Mark, RankContext, Tracer
 from bench.suite import COMMUNICATION
 
 _FUNCTIONAL = ("all_reduce", "all_gather_into_tensor", "reduce_scatter_tensor", "all_to_all_single", "broadcast")
@@ -180,6 +180,16 @@ def traced(tracer: Tracer, axes: Mapping[str, str]) -> Iterator[CommunicationTra
             if hasattr(dist.ProcessGroup, name):
                 _replace(stack, dist.ProcessGroup, name, _method(trace, name, getattr(dist.ProcessGroup, name)))
         _replace(stack, dist.Work, "wait", _wait(trace, dist.Work.wait))
+        yield trace
+
+
+@contextmanager
+def marked(rank: RankContext, axes: Mapping[str, str]) -> Iterator[CommunicationTrace | None]:
+    """`traced` in a rank's traced pass; nothing in calls that are timed."""
+    if rank.tracer is None:
+        yield None
+        return
+    with traced(rank.tracer, axes) as trace:
         yield trace
 
 

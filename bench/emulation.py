@@ -306,4 +306,7 @@ def refuse_unmarked_links(work: Work, own: Pace | None) -> None:
     is_slow = own is not None and own.link_speed < 1.0 and not own.link_seen
     communicates = bool({"one_device", "compute_only"} & set(work.variants))
     if is_slow and communicates and work.bus_factor is None:
-        raise Skip("--slow-link: this case does not mark its communication, so that none of it can be slowed")
+        raise Skip(
+            "--slow-link: this case does not mark its communication, so that none of it can be slowed; a link that is "
+            "slow for every case takes shaped ones (scripts/lab)"
+        )

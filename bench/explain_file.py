@@ -11,6 +11,7 @@ import numpy as np
 from bench import frame, metrics, suspects
 from bench.errors import BenchError
 from bench.frame import Group
+from bench.launch_times import is_over_ranks, rank_times
 from bench.result import load
 from bench.table import Table, column, csv_text, json_text, render, show_number, show_seconds, text_column
 from bench.waterfall import Waterfall, waterfall
@@ -37,7 +38,8 @@ def text(path: Path, output: str, colour: bool) -> str:
     if output == "csv":
         return csv_text(rows)
     head = Table(f"{path}: {result.architecture}", (), (), (*said, *unexplained))
-    return render([head, *(_table(one) for one in found)], output, colour)
+    # What holds for all tables is said once, below the last.
+    return render([head, *(_table(one, NOTES if one is found[-1] else ()) for one in found)], output, colour)
 
 
 def waterfalls(groups: dict[str, Group]) -> tuple[list[Waterfall], list[str]]:
@@ -88,10 +90,10 @@ def _rank_flops(records: Sequence[dict[str, Any]]) -> list[float]:
     launches = []
     for record in records:
         variant = next(iter(record["variants"].values()))
-        if not record["work"].get("flops") or metrics.is_over_ranks(record, variant):
+        if not record["work"].get("flops") or is_over_ranks(record, variant):
             return []
         each = record["work"]["flops"] / record["num_ranks"]
-        launches.append([each / times[0] for _, (_, times) in enumerate(metrics.rank_times(variant))])
+        launches.append([each / times[0] for _, (_, times) in enumerate(rank_times(variant))])
     return [float(value) for value in np.median(np.asarray(launches), axis=0)] if launches else []
 
 
@@ -131,7 +133,7 @@ def _row(
     }
 
 
-def _table(one: Waterfall) -> Table:
+def _table(one: Waterfall, notes: tuple[str, ...]) -> Table:
     columns = (
         text_column("part", "from peak to achieved"),
         column("seconds", "time", show_seconds),
@@ -141,4 +143,4 @@ def _table(one: Waterfall) -> Table:
         column("percent_of_peak_left", "% of peak left", lambda value: f"{value:.1f}"),
         text_column("how", "how it was found"),
     )
-    return Table(f"{one.case}, {one.num_ranks} ranks", columns, tuple(_rows(one)), NOTES)
+    return Table(f"{one.case}, {one.num_ranks} ranks", columns, tuple(_rows(one)), notes)

@@ -19,7 +19,9 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from bench import choices, disturbed, metrics, moderation, statistics
+from bench.case_view import CaseView, Ceiling
 from bench.errors import BenchError
+from bench.launch_times import launch_times
 from bench.result import Record, Result, load_many
 from bench.suite import COMMUNICATION
 from bench.visits import worst_status
@@ -46,7 +48,7 @@ class Group:
     """All measurements of one case that are read together, each of another launch."""
 
     records: tuple[Record, ...]
-    view: metrics.CaseView
+    view: CaseView
 
     @cached_property
     def status(self) -> str:
@@ -85,7 +87,7 @@ def groups(results: Sequence[Result]) -> dict[str, Group]:
             records.setdefault(record["case"], []).append(record)
     peak = _peaks(results)
     # All views share these; they are known once all of them are there.
-    ceilings: dict[str, metrics.Ceiling] = {}
+    ceilings: dict[str, Ceiling] = {}
     spreads: dict[str, tuple[float, float]] = {}
     found = {
         case: Group(tuple(rows), _view(rows, peak, ceilings, partial(spreads.get, case)))
@@ -125,9 +127,9 @@ def per_launch(group: Group) -> list[Group]:
 def _view(
     records: Sequence[Record],
     peak: Callable[[str], float | None],
-    ceilings: Mapping[str, metrics.Ceiling],
+    ceilings: Mapping[str, Ceiling],
     spread: Callable[[], tuple[float, float] | None],
-) -> metrics.CaseView:
+) -> CaseView:
     status = worst_status(record["status"] for record in records)
     measured = [r for r in records if r["status"] == status == "ok" and r["variants"]]
     derived: dict[str, tuple[float, ...]] = {}
@@ -135,10 +137,10 @@ def _view(
         for name, value in (record.get("derived") or {}).items():
             if value is not None:
                 derived[name] = (*derived.get(name, ()), float(value))
-    return metrics.CaseView(
+    return CaseView(
         main=next(iter(measured[0]["variants"])) if measured else "",
         num_ranks=max(1, records[0]["num_ranks"]),
-        launches=tuple(metrics.launch_times(record) for record in measured),
+        launches=tuple(launch_times(record) for record in measured),
         work=(measured[0].get("work") or {}) if measured else {},
         derived=derived,
         ceilings=ceilings,

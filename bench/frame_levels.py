@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bench import disturbed, frame, metrics
+from bench import disturbed, frame
+from bench.launch_times import is_over_ranks, rank_times
 from bench.table import flat_row
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ def _launches(results: Sequence[Result]) -> pd.DataFrame:
 def _ranks(results: Sequence[Result]) -> pd.DataFrame:
     rows = []
     for result, record, name, variant in _measured(results):
-        if metrics.is_over_ranks(record, variant):
+        if is_over_ranks(record, variant):
             continue
         devices = result.rank_devices()
         first = _flat(_identity(result, record), launch=record["launch"], variant=name)
-        for rank, (count, times) in enumerate(metrics.rank_times(variant)):
+        for rank, (count, times) in enumerate(rank_times(variant)):
             host, device, _ = devices[rank] if rank < len(devices) else (first["host"], None, None)
             own = {"host": host, "rank": rank, "device": device, "num_samples": count}
             rows.append(first | own | dict(zip(_SECONDS, times, strict=True)))
@@ -64,7 +65,7 @@ def _samples(results: Sequence[Result]) -> pd.DataFrame:
     for result, record, name, variant in _measured(results):
         matrix = np.asarray(_matrix(variant), dtype=float) / (1e9 * variant["calls"])
         num_ranks, num_samples = matrix.shape
-        has_ranks = "nanoseconds" in variant and not metrics.is_over_ranks(record, variant)
+        has_ranks = "nanoseconds" in variant and not is_over_ranks(record, variant)
         own = np.arange(num_ranks) if has_ranks else np.full(num_ranks, -1)
         rows.append(_flat(_identity(result, record), launch=record["launch"], variant=name))
         sizes.append(matrix.size)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bench import metrics
+from bench.case_view import CaseView
+from bench.launch_times import launch_times
 from bench.table import clean, show_number, show_seconds
 
 SPEEDS = ("busbw_gb_per_s", "tokens_per_s", "tflop_per_s", "membw_gb_per_s")
@@ -15,10 +17,10 @@ def headline(record: dict[str, Any]) -> str:
     """Of one measurement line: `1.23 ms  4.5 GB/s`, or why it has no speed."""
     if record["status"] != "ok":
         return clean(f"{record['status']}: {record['reason']}")
-    view = metrics.CaseView(
+    view = CaseView(
         main=next(iter(record["variants"])),
         num_ranks=record["num_ranks"],
-        launches=(metrics.launch_times(record),),
+        launches=(launch_times(record),),
         work=record["work"],
     )
     values = metrics.values(view)

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage
 
+from bench import communication_trace
 from bench.bubble import LOSS
 from bench.rank import RankContext
 from bench.schedules import Schedule
@@ -99,7 +100,8 @@ class PipelineStep:
         )
 
     def run(self) -> None:
-        self.outputs = self._schedule.step(*self._args, **self._target)
+        with communication_trace.marked(self._rank, {self._rank.group.group_name: "pipeline"}):
+            self.outputs = self._schedule.step(*self._args, **self._target)
 
     def clear_gradients(self) -> None:
         for module in self.modules.values():

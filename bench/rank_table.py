@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench import metrics, statistics
+from bench.launch_times import is_over_ranks, rank_times
 from bench.result import Record, Result
 from bench.suite import COMMUNICATION, Span
 from bench.table import (
@@ -99,9 +100,9 @@ def _of_case(record: Record) -> list[Sequence[Any]]:
 
 def _medians(record: Record, variant: str) -> dict[int, float]:
     known = record["variants"].get(variant)
-    if not known or metrics.is_over_ranks(record, known):
+    if not known or is_over_ranks(record, known):
         return {}
-    return {rank: times[0] for rank, (_, times) in enumerate(metrics.rank_times(known))}
+    return {rank: times[0] for rank, (_, times) in enumerate(rank_times(known))}
 
 
 def _marked(spans: Sequence[Sequence[Any]]) -> dict[int, float]:

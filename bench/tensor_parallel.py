@@ -16,6 +16,7 @@ Importing this module imports torch: the suite imports it inside `prepare`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ from bench.agreement import (
     relative_error,
     worst,
 )
-from bench.suite import Check
+from bench.suite import COMMUNICATION, Check
 from bench.transformer import MLP, Attention, Residual
 
 SEQUENCE_DIM = 1
@@ -61,6 +62,14 @@ class Sizes:
     sequence: int
 
 
+Mark = Callable[[str], AbstractContextManager[None]]
+"""Marks a part of the work by its kind, as `RankContext.span` does."""
+
+
+def unmarked(_kind: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Ranks:
     """The ranks that share a block; a silent group makes the same code run without communication."""
@@ -71,6 +80,8 @@ class Ranks:
     axis: str
     """Name of the mesh axis, of its own for every group: DTensor caches its plans by mesh, and meshes that
     differ in nothing but the group compare equal, so that one group would be used for the other."""
+    mark: Mark = unmarked
+    """What a call's forward and backward and, of `manual`, its sums are marked with."""
 
     def mesh(self, device: torch.device) -> DeviceMesh:
         return DeviceMesh.from_group(self.group, device.type, mesh_dim_names=(self.axis,))
@@ -94,15 +105,16 @@ class CopyToRanks(torch.autograd.Function):
     """Megatron-LM's f: the input as it is; the gradient, of which each rank has a term, summed over them."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
+    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         # In place: it is the fresh product of the first matrix's backward, which nothing else holds.
         total = gradients[0].contiguous()
-        dist.all_reduce(total, group=ctx.group)
+        with ctx.ranks.mark(COMMUNICATION):
+            dist.all_reduce(total, group=ctx.ranks.group)
         return total, None
 
 
@@ -110,8 +122,9 @@ class SumOverRanks(torch.autograd.Function):
     """Megatron-LM's g: the sum over the ranks; the gradient as it is, since every rank has all of it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        dist.all_reduce(x, group=group)
+    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        with ranks.mark(COMMUNICATION):
+            dist.all_reduce(x, group=ranks.group)
         ctx.mark_dirty(x)
         return x
 
@@ -123,14 +136,14 @@ class SumOverRanks(torch.autograd.Function):
 class Share(nn.Module):
     """A rank's share of a block between f and g: replicated input, replicated output."""
 
-    def __init__(self, local: nn.Module, group: dist.ProcessGroup) -> None:
+    def __init__(self, local: nn.Module, ranks: Ranks) -> None:
         super().__init__()
         self.local = local
-        self.group = group
+        self.ranks = ranks
 
     def forward(self, x: Tensor) -> Tensor:
-        copied = CopyToRanks.apply(x, self.group)  # type: ignore[no-untyped-call]
-        output: Tensor = SumOverRanks.apply(self.local(copied), self.group)  # type: ignore[no-untyped-call]
+        copied = CopyToRanks.apply(x, self.ranks)  # type: ignore[no-untyped-call]
+        output: Tensor = SumOverRanks.apply(self.local(copied), self.ranks)  # type: ignore[no-untyped-call]
         return output
 
 
@@ -146,7 +159,7 @@ MATRICES: dict[str, tuple[str, str]] = {"mlp": ("up", "down"), "attention": ("qk
 
 def _manual(sizes: Sizes, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> nn.Module:
     local = INNER[sizes.op](sizes, ranks.size, None, device, dtype)
-    return Residual(sizes.hidden, Share(local, ranks.group), device, dtype)
+    return Residual(sizes.hidden, Share(local, ranks), device, dtype)
 
 
 def _parallelized(
@@ -214,6 +227,7 @@ class Call:
     output_gradient: Tensor
     """Gradient of the loss, which is <output, output_gradient>."""
     direction: str
+    mark: Mark = unmarked
 
     def __post_init__(self) -> None:
         self.wanted: tuple[Tensor, ...] = (self.x, *self.block.parameters())
@@ -221,11 +235,13 @@ class Call:
     def __call__(self) -> list[Tensor]:
         """The output; with the backward, then the gradients of the input and each parameter (local parts)."""
         if self.direction == "forward":
-            with torch.no_grad():
+            with torch.no_grad(), self.mark("forward"):
                 return [self.block(self.x)]
-        output = self.block(self.x)
-        gradients = torch.autograd.grad(output, self.wanted, self.output_gradient)
-        return [output, *map(_complete, gradients)]
+        with self.mark("forward"):
+            output = self.block(self.x)
+        with self.mark("backward"):
+            gradients = torch.autograd.grad(output, self.wanted, self.output_gradient)
+            return [output, *map(_complete, gradients)]
 
     def to(self, dtype: torch.dtype, make_block: Callable[[torch.dtype], nn.Module]) -> Call:
         """The same call in another type; `make_block` gives an empty block for its weights."""
@@ -265,7 +281,7 @@ def shared_call(whole: Call, sizes: Sizes, implementation: str, ranks: Ranks) ->
     x, output_gradient = (
         part(tensor.detach(), row.activation_split, ranks).clone() for tensor in (whole.x, whole.output_gradient)
     )
-    return Call(block, x.requires_grad_(), output_gradient, whole.direction)
+    return Call(block, x.requires_grad_(), output_gradient, whole.direction, ranks.mark)
 
 
 def check_call(call: Call, whole: Call, sizes: Sizes, implementation: str, ranks: Ranks) -> Check:

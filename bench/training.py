@@ -80,7 +80,7 @@ class TrainingStep:
 
     def run(self) -> None:
         """One step: what is timed."""
-        with self._traced() as trace:
+        with communication_trace.marked(self.rank, self._axes) as trace:
             self.accumulate(trace)
             with self.rank.span("optimizer"):
                 self.optimizer.step()
@@ -104,14 +104,6 @@ class TrainingStep:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.count = 0
-
-    @contextmanager
-    def _traced(self) -> Iterator[communication_trace.CommunicationTrace | None]:
-        if self.rank.tracer is None or self.mesh is None:
-            yield None
-            return
-        with communication_trace.traced(self.rank.tracer, self._axes) as trace:
-            yield trace
 
     def _microbatches(
         self, tokens: Tensor, targets: Tensor, trace: communication_trace.CommunicationTrace | None

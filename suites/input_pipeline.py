@@ -35,23 +35,20 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench import control, page_cache, scratch
 from bench.errors import BenchError
 from bench.suite import Check, Machine, Observed, Param, Params, Skip, Work
+from suites._epochs import Epochs, Shifted
 from suites._input_files import Files, digest, end_with_rank
 
 if TYPE_CHECKING:
-    import torch
-
     from bench.rank import RankContext
 
 MIB = 2**20
-MACHINERY = ("suites._input_files", "bench.page_cache", "bench.scratch")
+MACHINERY = ("suites._epochs", "suites._input_files", "bench.page_cache", "bench.scratch")
 DEFAULTS: Params = {
     "num_workers": 0,
     "step": "wait",
@@ -174,73 +171,6 @@ def memory(params: Params, machine: Machine) -> int:
     return batches + matrices + processes
 
 
-@dataclass
-class Pipeline:
-    """The loader of one rank, its steps, and the numbers of its epochs."""
-
-    files: Files
-    loader: Any
-    sampler: Any
-    shifted: Shifted
-    step: Callable[[], object]
-    num_batches: int
-    device: torch.device
-    epoch: int = 0
-    cached: list[float | None] = field(default_factory=list)
-    """Share of the files in the page cache after each time that they were dropped from it."""
-
-    def batches(self, folder: int = 0) -> Iterator[torch.Tensor]:
-        """One epoch over this rank's share of a folder's samples, on the device, in an order of its own."""
-        self.epoch += 1
-        self.sampler.set_epoch(self.epoch)
-        self.shifted.shift = folder * self.files.num_samples
-        for batch in self.loader:
-            yield batch.to(self.device, non_blocking=True)
-
-    def full(self) -> None:
-        for _ in self.batches():
-            self.step()
-
-    def step_only(self) -> None:
-        for _ in range(self.num_batches):
-            self.step()
-
-    def load(self, folder: int = 0) -> None:
-        for _ in self.batches(folder):
-            pass
-
-    def drop(self) -> None:
-        paths = self.files.paths(0)
-        page_cache.drop_from_cache(paths)
-        self.cached.append(page_cache.cached_share(paths))
-
-    def facts(self) -> dict[str, float | None]:
-        """Share of the files in the page cache: the median of what epochs found, or as it is now."""
-        known = [share for share in self.cached if share is not None]
-        share = median(known) if known else page_cache.cached_share(self.files.paths(0))
-        return {"cached_share": share}
-
-    def stop(self) -> None:
-        """Ends the workers, which a loader keeps from epoch to epoch."""
-        iterator, self.loader = self.loader._iterator, None
-        if hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()
-
-
-@dataclass
-class Shifted:
-    """A sampler's indices, moved to one of the folders."""
-
-    inner: Any
-    shift: int = 0
-
-    def __iter__(self) -> Iterator[int]:
-        return (index + self.shift for index in self.inner)
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises BenchError for a bad value or folder, Skip without room, and where uncached reads cannot be had."""
     misfit = _misfit(params)
@@ -315,7 +245,7 @@ def _written(params: Params, num_samples: int, root: Path, rank: RankContext, tw
     return files, Counter(text for host, texts in rows if host == rank.place.host_index for text in texts)
 
 
-def _pipeline(params: Params, files: Files, rank: RankContext) -> Pipeline:
+def _pipeline(params: Params, files: Files, rank: RankContext) -> Epochs:
     from torch.utils.data import DataLoader, DistributedSampler
 
     num_workers = int(params["num_workers"])
@@ -341,7 +271,7 @@ def _pipeline(params: Params, files: Files, rank: RankContext) -> Pipeline:
             worker_init_fn=end_with_rank if num_workers else None,
         )
     step = _matmul_step(params, rank) if params["step"] == "matmul" else _wait_step(params)
-    return Pipeline(files, loader, sampler, shifted, step, int(params["num_batches"]), rank.device)
+    return Epochs(files, loader, sampler, shifted, step, int(params["num_batches"]), rank.device)
 
 
 def _start_method() -> Any:
@@ -372,7 +302,7 @@ def _matmul_step(params: Params, rank: RankContext) -> Callable[[], object]:
     return step
 
 
-def _check(pipeline: Pipeline, expected: Counter[str], rank: RankContext) -> Check:
+def _check(pipeline: Epochs, expected: Counter[str], rank: RankContext) -> Check:
     """Samples that came to no rank, twice, or not as they were written, in an epoch over each folder; none may."""
     error = 0
     for folder in range(len(pipeline.files.folders)):

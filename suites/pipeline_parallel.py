@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MACHINERY = (
     "bench.pipeline",
     "bench.pipeline_check",
+    "bench.communication_trace",
     "bench.schedules",
     "bench.bubble",
     "bench.replay",

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from bench.rank import RankContext
     from bench.tensor_parallel import Call, Ranks, Sizes
 
-MACHINERY = ("bench.tensor_parallel", "bench.async_tp", "bench.transformer", "bench.agreement", "bench.flops")
+MACHINERY = (
+    "bench.tensor_parallel",
+    "bench.async_tp",
+    "bench.communication_trace",
+    "bench.transformer",
+    "bench.agreement",
+    "bench.flops",
+)
+TRACED_CALLS = 7
 DEFAULTS: Params = {
     "dtype": "float32",
     "direction": "forward_backward",
@@ -232,11 +240,12 @@ def prepare(params: Params, rank: RankContext) -> Work:
         raise Skip(reason)
     import torch.distributed as dist
 
-    from bench.tensor_parallel import Ranks, silent_group
+    from bench.tensor_parallel import Ranks, silent_group, unmarked
 
     silent = silent_group()
     talking, mute = (
-        Ranks(group, rank.index, rank.world_size, axis=f"tensor_{group.group_name}") for group in (rank.group, silent)
+        Ranks(group, rank.index, rank.world_size, axis=f"tensor_{group.group_name}", mark=mark)
+        for group, mark in ((rank.group, rank.span), (silent, unmarked))
     )
     variants, check, notes = _variants(sizes, params, rank, talking, mute)
     return Work(
@@ -246,6 +255,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
         flops=_model_flops(sizes, str(params["direction"])),
         flops_dtype=str(params["dtype"]),
         tokens=sizes.batch * sizes.sequence,
+        traced_calls=TRACED_CALLS,
         notes=(*notes, *([ATTENTION_NOTE] if sizes.op == "attention" else [])),
     )
 
@@ -272,17 +282,31 @@ def _variants(
     need, have = _bytes_needed(sizes, params, talking.size, one_device=True), rank.machine.memory_bytes
     if need <= have:
         return (
-            {"full": full, "compute_only": compute_only, "one_device": whole},
+            {"full": _traced(full, implementation, rank), "compute_only": compute_only, "one_device": whole},
             lambda: check_call(full, whole, sizes, implementation, talking),
             NOTES,
         )
     small = _reduced(sizes, talking.size)
     small_whole, small_full = pair(small)
     return (
-        {"full": full, "compute_only": compute_only},
+        {"full": _traced(full, implementation, rank), "compute_only": compute_only},
         lambda: check_call(small_full, small_whole, small, implementation, talking)._replace(scope="reduced"),
         (NOTES[1], f"no one_device variant: it needs {need} bytes, and a rank has {have}"),
     )
+
+
+def _traced(call: Call, implementation: str, rank: RankContext) -> Callable[[], object]:
+    """The call; in the traced pass, where torch sends by itself, with what it sends marked."""
+    from bench.communication_trace import marked
+
+    if implementation == "manual":
+        return call
+
+    def run() -> object:
+        with marked(rank, {rank.group.group_name: "tensor"}):
+            return call()
+
+    return run
 
 
 def _async_variants(

@@ -23,19 +23,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench import flops, peak_memory, step_parts
-from bench.llama_shape import SHAPES, LlamaShape
+from bench.llama_shape import SHAPES
 from bench.schedules import SCHEDULES
 from bench.splits import Job, Split, all_splits, split_of
-from bench.suite import Check, Machine, Observed, Params, Skip, Table, Work
+from bench.suite import Machine, Observed, Params, Skip, Table, Work
+from suites._step_check import full_check, reduced_check
 
 if TYPE_CHECKING:
     from bench.llama_parallel import Treatment
     from bench.rank import RankContext
 
 MACHINERY = (
+    "suites._step_check",
     "bench.training",
     "bench.llama_parallel",
     "bench.llama",
@@ -73,9 +75,6 @@ METRICS = {
     "trained_layers": ("layers", "neither"),
 }
 TRACED_CALLS = 5
-TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
-"""Relative, of loss and gradient norm. Two orders of summation differ by 1e-7 to 1e-6 in float32; bfloat16 rounds to
-4e-3, over which a mean over all tokens and a norm over all weights average."""
 
 BASE: dict[str, Params] = {
     "cpu": {"shape": "tiny", "batch": 8, "dtype": "float32"},
@@ -254,7 +253,7 @@ def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:
     # By what all ranks agree on: one that decided by its own memory would leave the others waiting.
     needed = [_bytes_needed(job, each, params, rank.device.type) for each in (split, Split(1, 1, 1))]
     is_reduced = sum(needed) > 0.9 * rank.machine.memory_bytes
-    check = _reduced_check(job, split, treatment, rank) if is_reduced else _full_check(step, job, split, rank)
+    check = reduced_check(job, split, treatment, rank) if is_reduced else full_check(step, job, split, rank)
     recomputed = job.shape.num_layers * job.shape.recomputed_flops(job.batch) if treatment.recompute else 0.0
     return Work(
         variants={"full": step.run},
@@ -289,63 +288,6 @@ def _notes(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> t
     if machine.device_type != "cpu":
         notes.append("time by part: the traced pass synchronises the device at each span, nothing overlaps in it")
     return tuple(notes)
-
-
-def _full_check(step: Any, job: Job, split: Split, rank: RankContext) -> Any:
-    expected = _one_device(job, split, step.treatment, rank)
-    return lambda: _compared(step, expected)
-
-
-def _reduced_check(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> Any:
-    from bench.training import TrainingStep
-
-    small = job._replace(shape=_reduced(job, split))
-    step, expected = TrainingStep(small, split, treatment, rank), _one_device(small, split, treatment, rank)
-    return lambda: _compared(step, expected)._replace(scope="reduced")
-
-
-def _reduced(job: Job, split: Split) -> LlamaShape:
-    """The same heads, one layer a stage: small enough for any device."""
-    from dataclasses import replace
-
-    shape = job.shape
-    return replace(
-        shape,
-        vocabulary=64 * split.tensor,
-        hidden=16 * shape.num_heads,
-        ffn_hidden=32 * split.tensor,
-        num_layers=job.num_stages(split),
-        sequence=16 * split.tensor,
-    )
-
-
-def _one_device(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> list[tuple[float, float]]:
-    """Loss and gradient norm of the first steps on one device in float32: on rank 0, which tells the others."""
-    from dataclasses import replace
-
-    import torch
-    import torch.distributed as dist
-
-    from bench.training import NUM_BATCHES, TrainingStep, first_steps, one_device_job
-
-    told = torch.zeros(NUM_BATCHES, 2, dtype=torch.float64)
-    if rank.index == 0:
-        plain = replace(treatment, dtype="float32", recompute=False, compile=False)
-        alone = TrainingStep(one_device_job(job, split), Split(1, 1, 1), plain, rank)
-        told = torch.tensor(first_steps(alone), dtype=torch.float64)
-    if rank.world_size > 1:
-        dist.broadcast(told, src=0, group=rank.control)
-    return [(float(loss), float(norm)) for loss, norm in told]
-
-
-def _compared(step: Any, expected: list[tuple[float, float]]) -> Check:
-    from bench.training import first_steps
-
-    found = first_steps(step)
-    pairs = [pair for own, other in zip(found, expected, strict=True) for pair in zip(own, other, strict=True)]
-    errors = [abs(own - other) / abs(other) for own, other in pairs]
-    worst = next((error for error in errors if error != error), max(errors))  # a NaN is the worst
-    return Check(worst, TOLERANCE[step.treatment.dtype])
 
 
 def _derived(observed: Observed, *, job: Job, split: Split) -> Mapping[str, float | None]:

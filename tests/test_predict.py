@@ -14,9 +14,10 @@ from bench.predict.constants import frozen
 from bench.predict.fleet import Member
 from bench.predict.fleet import predict as fleet_predict
 from bench.predict.hardware import Device
+from bench.predict.job import Job, Split
 from bench.predict.network import Network
 from bench.predict.search import Fixed, search
-from bench.predict.step import Job, Predictor, Split
+from bench.predict.step import Predictor
 
 H100 = hardware.find("H100")
 LLAMA = shapes.find("llama3-70b")

@@ -44,6 +44,7 @@ def _assert_all_pass(ranks: list[dict[tuple[str, ...], dict[str, Any]]]) -> None
             assert all(c.passed and c.scope == "full" for c in result["checks"]), (key, result["checks"])
             assert result["variants"] == ["full", "compute_only", "one_device"]
             assert result["tokens"] == 48
+            _assert_sums_are_within_the_work(result["spans"], key)
     # The whole block's FLOPs, whatever the number of ranks: 2 matrices, 2 operations, 48 tokens.
     forward = 2 * 2 * 48 * 48 * 144
     assert ranks[0]["mlp", "manual", "forward", "float32"]["flops"] == forward
@@ -51,6 +52,19 @@ def _assert_all_pass(ranks: list[dict[tuple[str, ...], dict[str, Any]]]) -> None
     # 4 projections of 48 x 48, and 2 products of 24 x 24 x 48 for each of 2 sequences.
     forward = 4 * 2 * 48 * 48 * 48 + 2 * 2 * 2 * 24 * 24 * 48
     assert ranks[0]["attention", "sequence", "forward_backward", "bfloat16"]["flops"] == 3 * forward
+
+
+def _assert_sums_are_within_the_work(spans: list[Any], key: tuple[str, ...]) -> None:
+    """Each call has its directions, with what is sent in each marked within it."""
+    _, implementation, direction, _ = key
+    kinds = ("forward",) if direction == "forward" else ("forward", "backward")
+    whole = [span for span in spans if span.kind != "communication"]
+    sent = [span for span in spans if span.kind == "communication"]
+    assert [span.kind for span in whole] == [*kinds] * 7
+    for span in sent:
+        assert any(w.start_ns <= span.start_ns <= w.start_ns + w.duration_ns for w in whole if w.call == span.call)
+    per_call = len(sent) / 7
+    assert per_call == len(kinds) if implementation in ("manual", "dtensor") else per_call >= len(kinds), key
 
 
 def _silenced(context: Any, implementation: str, op: str, direction: str) -> Check:
@@ -81,7 +95,7 @@ def _without_f(context: Any) -> list[float]:
             self.local = local
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return SumOverRanks.apply(self.local(x), context.group)
+            return SumOverRanks.apply(self.local(x), ranks)
 
     sizes = Sizes("mlp", 48, 144, 1, 2, 24)
     ranks = Ranks(context.group, context.index, context.world_size, axis="unused")

@@ -15,6 +15,7 @@ from bench.loading import load
 from bench.splits import Job, Split, all_splits, split_of
 from bench.suite import COMMUNICATION, Params, Skip, Span
 from suites import training_step
+from suites._step_check import compared, one_device
 from tests.ranks import cpu_machine, on_ranks, run_case
 
 JOB = Job(SHAPES["tiny"], 8, 4, "1f1b")
@@ -142,9 +143,9 @@ def _wrong(context: Any) -> list[bool]:
 
     split, job = Split(1, 2, 1), JOB._replace(num_microbatches=1)
     treatment = Treatment("float32", "shard", recompute=False, compile=False)
-    expected = training_step._one_device(job, split, treatment, context)
+    expected = one_device(job, split, treatment, context)
     step = TrainingStep(job, split, treatment, context)
-    passed = [training_step._compared(step, expected).passed]
+    passed = [compared(step, expected).passed]
     accumulate = step.accumulate
 
     def summed(trace: Any = None) -> None:
@@ -155,7 +156,7 @@ def _wrong(context: Any) -> list[bool]:
                 parameter.grad.mul_(2)
 
     step.accumulate = summed  # type: ignore[method-assign]
-    return [*passed, training_step._compared(step, expected).passed]
+    return [*passed, compared(step, expected).passed]
 
 
 def _spans(ranks: list[dict[str, Any]]) -> tuple[list[Span], list[list[int]]]:

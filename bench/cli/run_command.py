@@ -144,7 +144,7 @@ def command(**options: Any) -> int:
       bench run collective --set op=all_reduce --set num_bytes=1MiB,64MiB
       bench run ./mine.py --label h100-node7
       bench run --profile --case "compute/matmul[shape=square,size=1024]"
-      bench run pipeline_parallel --slow 1=0.5 --slow-link 1=0.25
+      bench run tensor_parallel --slow 1=0.5 --slow-link 1=0.25
       torchrun --nproc-per-node=8 --no-python bench run
     """
     from bench.planning import Options

@@ -13,9 +13,10 @@ from bench.predict import money
 from bench.predict.constants import Constants
 from bench.predict.fleet import FleetPrediction, Member
 from bench.predict.hardware import Device
+from bench.predict.job import Job, Prediction, Split
 from bench.predict.request import Assumption, Request
 from bench.predict.search import Found, search
-from bench.predict.step import Job, Prediction, Predictor, Split
+from bench.predict.step import Predictor
 
 MakePredictor = Callable[[Device, Job], Predictor]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.llama_shape import SHAPES
 from bench.predict import shapes
-from bench.predict.step import Job, Prediction, Split
+from bench.predict.job import Job, Prediction, Split
 
 SUITE = "training_step"
 WORK = ("compute_seconds", "host_seconds", "optimizer_seconds")

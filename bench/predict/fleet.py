@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from bench.errors import BenchError
 from bench.predict.hardware import Device
-from bench.predict.step import Job, Prediction, Predictor, Split
+from bench.predict.job import Job, Prediction, Split
+from bench.predict.step import Predictor
 
 MODES = ("even", "balanced")
 

@@ -15,10 +15,11 @@ from bench.predict.answer import Answer, MakePredictor
 from bench.predict.constants import Constants
 from bench.predict.fleet import Member
 from bench.predict.hardware import Device
+from bench.predict.job import Job, Prediction
 from bench.predict.matmul import MeasuredRates
 from bench.predict.measured import Measured, MeasuredNetwork
 from bench.predict.request import Assumption, Request
-from bench.predict.step import Job, Prediction, Predictor
+from bench.predict.step import Predictor
 from bench.table import show_number
 
 

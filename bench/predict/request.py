@@ -11,8 +11,8 @@ from bench.predict import hardware, shapes
 from bench.predict.constants import Common
 from bench.predict.fleet import Member
 from bench.predict.hardware import Device, Level
+from bench.predict.job import Job
 from bench.predict.search import Fixed
-from bench.predict.step import Job
 
 TOKENS_A_BATCH = 16 * 2**20
 """Where no batch is given: what Llama 3 405B was trained with (arXiv 2407.21783, section 3.4.1)."""

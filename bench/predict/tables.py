@@ -7,8 +7,8 @@ from typing import Any
 
 from bench.predict.answer import Answer, Option, Reliability
 from bench.predict.fleet import FleetPrediction
+from bench.predict.job import NOT_MODELLED, PARTS, Prediction
 from bench.predict.search import Found
-from bench.predict.step import NOT_MODELLED, PARTS, Prediction
 from bench.table import Table, column, show_number, show_seconds, show_text, text_column
 
 LABEL = "predicted, not measured"

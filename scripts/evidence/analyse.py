@@ -25,9 +25,9 @@ import click
 import numpy as np
 
 from bench import frame
+from bench.case_view import CaseView
 from bench.compare import Comparison, compare
 from bench.gate import Gate, rule
-from bench.metrics import CaseView
 from bench.result import Result, load_many
 from bench.statistics import median
 from bench.visits import is_disturbed

@@ -23,7 +23,7 @@ import published
 from scipy.optimize import least_squares
 
 from bench.predict.constants import from_json
-from bench.predict.step import Split
+from bench.predict.job import Split
 
 FILE = resources.files("bench.data") / "predict_constants.json"
 

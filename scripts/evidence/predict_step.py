@@ -1,9 +1,7 @@
 """Predict training steps on more ranks from suites that ran on fewer, and hold them against what was measured.
 
-    bench run compute training_step --ranks 1 -o FOLDER/r1
-    bench run compute collective training_step --ranks 2 -o FOLDER/r2
-    bench run training_step --ranks 4 -o FOLDER/r4
-    python scripts/evidence/predict_step.py FOLDER
+    scripts/evidence/predict_measure.sh asleep FOLDER
+    python scripts/evidence/predict_step.py FOLDER/asleep
 
 Nothing of r4 goes into the prediction but its cases' parameters, and how many of its ranks share a core.
 """
@@ -30,9 +28,11 @@ def main() -> None:
     found = measured.read(sources)
     truth = load_many([str(path) for path in sorted((folder / "r4").glob("*.jsonl*"))])
     rows = [row for row in frame.case_rows(truth) if row["status"] == "ok"]
+    # Ranks that sleep most of their time (`--slow`) leave cores to the others.
+    busy = sum(float(rank.get("emulated_speed", 1.0)) for rank in truth[0].environment["ranks"])
     shown, errors = [], []
     for step in calibrate.steps(rows, measured.DTYPES):
-        share = min(1.0, (found.num_cores or step.ranks) / step.ranks)
+        share = min(1.0, (found.num_cores or step.ranks) / busy)
         given = ["--precision", step.job.precision, "--stack", STACK, "--device-share", str(share)]
         given += ["--model", "llama3-8b", "--gpus", str(step.ranks)]  # the job itself is the case's
         options = command.make_context("predict", [*given, *(f"--from={source}" for source in sources)]).params

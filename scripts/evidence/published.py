@@ -20,7 +20,8 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.predict import hardware, shapes
 from bench.predict.constants import Constants
-from bench.predict.step import Job, Prediction, Predictor, Split
+from bench.predict.job import Job, Prediction, Split
+from bench.predict.step import Predictor
 
 DATA = Path(__file__).resolve().parents[2] / "results" / "evidence" / "data" / "published_training.csv.gz"
 
