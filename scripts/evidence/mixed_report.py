@@ -26,9 +26,11 @@ def results(folder: Path, label: str) -> list[Result]:
 
 
 def split_rows(found: Sequence[Result]) -> Iterator[dict[str, Any]]:
+    groups = frame.groups(found)
     for row in frame.case_rows(found):
         if row["suite"] != "heterogeneous" or row["status"] != "ok":
             continue
+        launches = groups[row["case"]].view.derived
         even, balanced = row["seconds_median"], row["balanced_seconds"]
         yield {
             "what": f"{row['params']['op']}, {row['num_ranks']} ranks, busy {row['params']['busy']:g}",
@@ -37,13 +39,20 @@ def split_rows(found: Sequence[Result]) -> Iterator[dict[str, Any]]:
             "even": 1e3 * even,
             "even_predicted": 1e3 * row["predicted_even_seconds"],
             "even_off": row["even_prediction_error"],
+            "even_launches": spread(launches["even_prediction_error"]),
             "balanced": 1e3 * balanced,
             "balanced_predicted": 1e3 * row["predicted_balanced_seconds"],
             "balanced_off": row["balanced_prediction_error"],
+            "balanced_launches": spread(launches["balanced_prediction_error"]),
             "bound": 1e3 * row["bound_seconds"],
             "penalty": row["mixing_penalty"],
             "won_back": row["won_back"],
         }
+
+
+def spread(errors: Sequence[float]) -> str:
+    """Of the launches, of which the median stands beside it."""
+    return f"{100 * min(errors):.1f} to {100 * max(errors):.1f} ({len(errors)})"
 
 
 def split_table(rows: Sequence[dict[str, Any]]) -> Table:
@@ -61,9 +70,11 @@ def split_table(rows: Sequence[dict[str, Any]]) -> Table:
         number("even", "even ms"),
         number("even_predicted", "predicted"),
         share("even_off", "off by %"),
+        text_column("even_launches", "launches"),
         number("balanced", "balanced ms"),
         number("balanced_predicted", "predicted"),
         share("balanced_off", "off by %"),
+        text_column("balanced_launches", "launches"),
         number("bound", "bound ms"),
         share("penalty", "penalty %"),
         share("won_back", "won back %"),
@@ -130,6 +141,7 @@ def main() -> None:
         print(NOTES.read_text(encoding="utf-8"))
     print("## Uniform, even and balanced, and the prediction from the uniform step's spans\n")
     print(render([split_table(rows)], "markdown"))
+    print("off by: predicted / measured - 1, the median of the launches, with the lowest and highest beside it.\n")
     print(f"{within(rows, 0.05)}, {within(rows, 0.10)}.\n")
     print("## Four hosts with shaped links (`scripts/lab`): all at 1 Gbit/s, then host 3 at 250 Mbit/s\n")
     print("\n".join(lab_lines(folder)) + "\n")
