@@ -1,7 +1,7 @@
 """Predict training steps on more ranks from suites that ran on fewer, and hold them against what was measured.
 
-    scripts/evidence/predict_measure.sh asleep FOLDER
-    python scripts/evidence/predict_step.py FOLDER/asleep
+    scripts/evidence/predict_measure.sh asleep FOLDER     (and lab, cores)
+    python scripts/evidence/predict_step.py FOLDER > results/evidence/predict_step.md
 
 Nothing of r4 goes into the prediction but its cases' parameters, and how many of its ranks share a core.
 """
@@ -10,48 +10,90 @@ from __future__ import annotations
 
 import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench import frame
 from bench.cli.predict_command import command
 from bench.predict import calibrate, from_files, measured
+from bench.predict.calibrate import MeasuredStep
 from bench.predict.constants import frozen
-from bench.result import load_many
-from bench.table import Table, render, text_column
+from bench.predict.job import Prediction
+from bench.result import Result, load_many
+from bench.table import Table, column, render, text_column
 
 STACK = "torchtitan"
+TITLES = {
+    "asleep": "Four ranks that compute a fifth of the time and sleep the rest, as four devices would",
+    "lab": "The same on four hosts (network namespaces) with links of 200 Mbit/s",
+    "cores": "Four busy ranks on two cores",
+}
+PARTS = ("compute", "tensor", "data", "pipeline", "idle", "optimizer")
+
+
+def files(folder: Path) -> list[str]:
+    return [str(path) for path in sorted(folder.glob("*.jsonl*"))]
+
+
+def predictions(folder: Path) -> tuple[list[Result], list[tuple[MeasuredStep, Prediction]]]:
+    sources = files(folder / "r1") + files(folder / "r2")
+    found, truth = measured.read(sources), load_many(files(folder / "r4"))
+    rows = [row for row in frame.case_rows(truth) if row["status"] == "ok"]
+    # Ranks that sleep most of their time (`--slow`) leave cores to the others.
+    busy = sum(float(rank.get("emulated_speed", 1.0)) for rank in truth[0].environment["ranks"])
+    share = min(1.0, (found.num_cores or busy) / busy)
+    return truth, [(step, _predicted(step, found, sources, share)) for step in calibrate.steps(rows, measured.DTYPES)]
+
+
+def _predicted(step: MeasuredStep, found: measured.Measured, sources: list[str], share: float) -> Prediction:
+    given = ["--precision", step.job.precision, "--stack", STACK, "--device-share", str(share)]
+    given += ["--model", "llama3-8b", "--gpus", str(step.ranks)]  # the job itself is the case's
+    options = command.make_context("predict", [*given, *(f"--from={source}" for source in sources)]).params
+    _, make = from_files.understood(found, options, frozen())
+    device = measured.device(found, step.job.precision, {**options, "domain_size": step.ranks}, frozen().common)
+    return make(device, step.job).predict(step.split)
+
+
+def _row(step: MeasuredStep, predicted: Prediction) -> dict[str, Any]:
+    return {
+        "case": step.case.partition("[")[2].rstrip("]"),
+        "measured": step.seconds,
+        "predicted": predicted.step_seconds,
+        "error": predicted.step_seconds / step.seconds - 1.0,
+        **{part: predicted.parts[f"{part}_seconds"] for part in PARTS},
+    }
+
+
+def page(folder: Path) -> Iterator[str]:
+    for part, title in TITLES.items():
+        if not (folder / part).is_dir():
+            continue
+        truth, pairs = predictions(folder / part)
+        rows = tuple(_row(step, predicted) for step, predicted in pairs)
+        errors = [abs(row["error"]) for row in rows]
+        columns = [text_column("case")]
+        columns += [column(name, f"{name} ms", lambda v: f"{1e3 * v:.0f}") for name in ("measured", "predicted")]
+        columns.append(column("error", "off by %", lambda v: f"{100 * v:+.1f}"))
+        columns += [column(name, f"{name} ms", lambda v: f"{1e3 * v:.0f}") for name in PARTS]
+        yield f"## {title}\n"
+        yield f"{truth[0].architecture}; the suites on 1 and 2 ranks ran the same way.\n"
+        yield render([Table("", tuple(columns), rows)], "markdown")
+        yield (
+            f"Mean error {100 * statistics.fmean(errors):.1f}%, median {100 * statistics.median(errors):.1f}%; "
+            f"{sum(error <= 0.10 for error in errors)} of {len(errors)} within 10%.\n"
+        )
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    sources = [str(path) for part in ("r1", "r2") for path in sorted((folder / part).glob("*.jsonl*"))]
-    found = measured.read(sources)
-    truth = load_many([str(path) for path in sorted((folder / "r4").glob("*.jsonl*"))])
-    rows = [row for row in frame.case_rows(truth) if row["status"] == "ok"]
-    # Ranks that sleep most of their time (`--slow`) leave cores to the others.
-    busy = sum(float(rank.get("emulated_speed", 1.0)) for rank in truth[0].environment["ranks"])
-    shown, errors = [], []
-    for step in calibrate.steps(rows, measured.DTYPES):
-        share = min(1.0, (found.num_cores or step.ranks) / busy)
-        given = ["--precision", step.job.precision, "--stack", STACK, "--device-share", str(share)]
-        given += ["--model", "llama3-8b", "--gpus", str(step.ranks)]  # the job itself is the case's
-        options = command.make_context("predict", [*given, *(f"--from={source}" for source in sources)]).params
-        _, make = from_files.understood(found, options, frozen())
-        device = measured.device(found, step.job.precision, {**options, "domain_size": step.ranks}, frozen().common)
-        predicted = make(device, step.job).predict(step.split)
-        error = predicted.step_seconds / step.seconds - 1.0
-        errors.append(abs(error))
-        shown.append(
-            {
-                "case": step.case,
-                "measured ms": f"{step.seconds * 1e3:.1f}",
-                "predicted ms": f"{predicted.step_seconds * 1e3:.1f}",
-                "error %": f"{100 * error:+.1f}",
-            }
-        )
-    notes = (f"mean error {100 * statistics.fmean(errors):.1f}%, median {100 * statistics.median(errors):.1f}%",)
-    columns = tuple(text_column(name) for name in shown[0])
-    print(render([Table("Steps on more ranks than were measured", columns, tuple(shown), notes)], "table"), end="")
+    notes = folder / "NOTES.md"
+    print("# A training step on four ranks, predicted from suites on one and two\n")
+    print("Measured by `scripts/evidence/predict_measure.sh`, printed by `scripts/evidence/predict_step.py`.")
+    print("The columns after the error are the parts that the prediction is made of.\n")
+    if notes.exists():
+        print(notes.read_text(encoding="utf-8"))
+    print("\n".join(page(folder)), end="")
 
 
 if __name__ == "__main__":
