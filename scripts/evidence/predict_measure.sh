@@ -1,25 +1,16 @@
 #!/usr/bin/env bash
 # Measures what scripts/evidence/predict_step.py holds predictions against, on an idle machine with two cores:
-#   scripts/evidence/predict_measure.sh cores|asleep|lab FOLDER
-# cores: ranks as they are, so that four of them share two cores. asleep: every rank computes at a fifth of its speed and
-# sleeps the rest (--slow), so that four of them behave as four devices. lab: the same on four hosts, network namespaces
-# with links of 200 Mbit/s; needs root. Each: 5 to 8 minutes, into FOLDER/<part>/r1, r2 and r4.
+#   scripts/evidence/predict_measure.sh cores|lab FOLDER
+# cores: one, two and four ranks on one host, so that four share two cores. lab: one rank a host, on one, two and four
+# network namespaces with links of 200 Mbit/s; needs root. Each 8 minutes, into FOLDER/<part>/r1, r2 and r4.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-part=${1:?cores, asleep or lab} folder=${2:?FOLDER}/$1
+part=${1:?cores or lab} folder=${2:?FOLDER}/$1
 export BENCH=${BENCH:-.venv/bin/bench}
-
-case $part in
-  cores) speed= ;;
-  asleep|lab) speed=0.2 ;;
-  *) echo "$part: cores, asleep or lab" >&2; exit 2 ;;
-esac
+[ "$part" = cores ] || [ "$part" = lab ] || { echo "$part: cores or lab" >&2; exit 2; }
 
 measure() { # measure RANKS BUDGET ARGUMENTS...: into r<RANKS>
-  local ranks=$1 budget=$2 slow=() rank
-  shift 2
-  for ((rank = 0; rank < ranks; rank++)); do [ -z "$speed" ] || slow+=(--slow "$rank=$speed"); done
-  local arguments=("$@" "${slow[@]}" --launches 1 --budget "$budget" -o "$folder/r$ranks")
+  local ranks=$1 arguments=("${@:3}" --launches 1 --visits 3 --budget "$2" -o "$folder/r$1")
   if [ "$part" = lab ] && [ "$ranks" -gt 1 ]; then
     scripts/lab --hosts "$ranks" --rate 200mbit -- "${arguments[@]}"
   else
@@ -35,12 +26,16 @@ links=()
 for op in all_reduce all_gather reduce_scatter broadcast; do
   for size in 65536 1048576 16777216; do links+=(--case "collective/$op[num_bytes=$size]"); done
 done
-step=shape=small,batch=8
-steps=()
-for split in num_microbatches=1,pp=1,tp=1 dp_mode=shard,num_microbatches=1,pp=1,tp=1 num_microbatches=4,pp=2,tp=1 \
-  num_microbatches=1,pp=1,tp=4 dp_mode=shard,num_microbatches=1,pp=1,tp=2 num_microbatches=4,pp=1,tp=1; do
-  steps+=(--case "training_step/run[$step,$split]")
-done
-measure 1 80s compute training_step "${rates[@]}" --case "training_step/run[$step,num_microbatches=1,pp=1,tp=1]"
-measure 2 150s compute collective "${rates[@]}" "${links[@]}"
-measure 4 240s training_step "${steps[@]}"
+steps() { # steps SPLIT...: their cases, in `cases`
+  cases=()
+  for split in "$@"; do cases+=(--case "training_step/run[shape=small,batch=8,$split]"); done
+}
+steps num_microbatches=1,pp=1,tp=1
+measure 1 60s compute training_step "${rates[@]}" "${cases[@]}"
+steps num_microbatches=1,pp=1,tp=1 dp_mode=shard,num_microbatches=1,pp=1,tp=1 num_microbatches=4,pp=2,tp=1 \
+  num_microbatches=1,pp=1,tp=2
+measure 2 200s compute collective training_step "${rates[@]}" "${links[@]}" "${cases[@]}"
+steps num_microbatches=1,pp=1,tp=1 dp_mode=shard,num_microbatches=1,pp=1,tp=1 num_microbatches=4,pp=2,tp=1 \
+  num_microbatches=1,pp=1,tp=4 dp_mode=shard,num_microbatches=1,pp=1,tp=2 num_microbatches=2,pp=1,tp=1 \
+  num_microbatches=4,pp=4,tp=1
+measure 4 200s training_step "${cases[@]}"
