@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from bench.parse import parse_share
-from bench.predict import calibrate
+from bench.predict import calibrate, overheads
 from bench.predict import measured as measuring
 from bench.predict import request as requests
 from bench.predict.answer import Answer, MakePredictor
@@ -18,9 +19,10 @@ from bench.predict.hardware import Device
 from bench.predict.job import Job, Prediction
 from bench.predict.matmul import MeasuredRates
 from bench.predict.measured import Measured, MeasuredNetwork
+from bench.predict.overheads import Overheads
 from bench.predict.request import Assumption, Request
 from bench.predict.step import Predictor
-from bench.table import show_number
+from bench.table import show_number, show_seconds
 
 
 def understood(found: Measured, options: Mapping[str, Any], constants: Constants) -> tuple[Request, MakePredictor]:
@@ -38,16 +40,20 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
     rates = found.rates[measuring.DTYPES[options["precision"]]]
     own_steps = [step for step in found.steps if step.job.precision == options["precision"]]
 
-    def made(device: Device, job: Job, share: float, transfers: float, jitter: float | None) -> Predictor:
+    def made(
+        device: Device, job: Job, share: float, transfers: float, jitter: float | None, more: Overheads
+    ) -> Predictor:
         own = replace(device, memory_bytes_per_s=device.memory_bytes_per_s * share)
         network = MeasuredNetwork(own, constants.common, found.lines, transfers)
-        return Predictor(job, own, constants, options["stack"], _shared(rates, share), network, jitter)
+        return Predictor(job, own, constants, options["stack"], _shared(rates, share), network, jitter, more)
 
-    def alone(step: calibrate.MeasuredStep) -> Prediction:
+    def alone(step: calibrate.MeasuredStep, factor: float = 1.0) -> Prediction:
         # Its ranks had a device each, and a measured median has its own waiting in it.
-        return made(device, step.job, 1.0, 1.0, 0.0).predict(step.split)
+        return made(device, step.job, 1.0 / factor, 1.0, 0.0, Overheads()).predict(step.split)
 
     factor = calibrate.factor(own_steps, alone)
+    ways = overheads.fitted(own_steps, partial(alone, factor=factor or 1.0))
+    request.assumptions += _ways(ways, found)
     if factor is not None:
         text = f"{show_number(factor)} x the work that the rates alone say"
         request.assumptions.append(Assumption("measured: training_step", text, ", ".join(found.paths)))
@@ -55,9 +61,17 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
     work_share = share / (factor or 1.0)
 
     def make(device: Device, job: Job) -> Predictor:
-        return made(device, job, work_share, share, jitter)
+        return made(device, job, work_share, share, jitter, ways.on(share))
 
     return request, make
+
+
+def _ways(ways: Overheads, found: Measured) -> list[Assumption]:
+    units = {way.name: way.unit for way in overheads.WAYS}
+    return [
+        Assumption(f"measured: {name} parallel", f"{show_seconds(seconds)} more {units[name]}", ", ".join(found.paths))
+        for name, seconds in ways.seconds_of.items()
+    ]
 
 
 def _shared(rates: MeasuredRates, share: float) -> MeasuredRates:

@@ -13,6 +13,7 @@ from bench.predict.layer import RECOMPUTE, LayerTimes, Parts, Slice
 from bench.predict.matmul import MeasuredRates, Multiplier
 from bench.predict.memory import Held, Memory, held_bytes
 from bench.predict.network import Group, Network
+from bench.predict.overheads import Overheads
 
 OPTIMIZER_TRAFFIC_BYTES = 30.0
 """Adam in mixed precision, of one parameter: gradient, copy and two moments read, three written, 16 bits written."""
@@ -32,8 +33,10 @@ class Predictor:
         measured: MeasuredRates | None = None,
         network: Network | None = None,
         jitter_share: float | None = None,
+        overheads: Overheads | None = None,
     ) -> None:
         self.job, self.device, self.constants = job, device, constants
+        self.overheads = overheads
         self.common: Common = constants.common
         self.stack: Stack = constants.stack(stack)
         self.network = network or Network(device, self.common)
@@ -158,6 +161,8 @@ class Predictor:
         parts["data_seconds"] = number * (forward.data_seconds + backward.data_seconds)
         parts["data_seconds"] += self._gradient_seconds(split, counts, hidden)
         parts["optimizer_seconds"] = self._optimizer_seconds(split, counts)
+        if self.overheads is not None:
+            parts["host_seconds"] += self.overheads.seconds(split, max(counts), number)
         before = sum(parts.values())
         share = stragglers.expected_maximum_share(split.devices, self.jitter_share)
         parts["straggler_seconds"] = before * share

@@ -1,6 +1,6 @@
 """Predict training steps on more ranks from suites that ran on fewer, and hold them against what was measured.
 
-    scripts/evidence/predict_measure.sh asleep FOLDER     (and lab, cores)
+    scripts/evidence/predict_measure.sh cores FOLDER     (and lab)
     python scripts/evidence/predict_step.py FOLDER > results/evidence/predict_step.md
 
 Nothing of r4 goes into the prediction but its cases' parameters, and how many of its ranks share a core.
@@ -25,8 +25,7 @@ from bench.table import Table, column, render, text_column
 
 STACK = "torchtitan"
 TITLES = {
-    "asleep": "Four ranks that compute a fifth of the time and sleep the rest, as four devices would",
-    "lab": "The same on four hosts (network namespaces) with links of 200 Mbit/s",
+    "lab": "Four hosts (network namespaces) with links of 200 Mbit/s, on the same two cores",
     "cores": "Four busy ranks on two cores",
 }
 PARTS = ("compute", "tensor", "data", "pipeline", "idle", "optimizer")
