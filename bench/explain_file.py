@@ -44,7 +44,8 @@ def text(path: Path, output: str, colour: bool) -> str:
 
 def waterfalls(groups: dict[str, Group]) -> tuple[list[Waterfall], list[str]]:
     """Of every case with traced calls of computation; and why others have none."""
-    found, reasons = [], []
+    found: list[Waterfall] = []
+    reasons: dict[str, list[str]] = {}
     devices = _device_speeds(groups)
     for case, group in groups.items():
         record = group.records[0]
@@ -54,10 +55,17 @@ def waterfalls(groups: dict[str, Group]) -> tuple[list[Waterfall], list[str]]:
             continue
         peak, source = _peak(group, record, devices)
         if peak is None:
-            reasons.append(f"{case}: no waterfall: {source}")
+            reasons.setdefault(source, []).append(case)
             continue
         found.append(waterfall(record, group.view.seconds, peak, source, _speeds(record, devices)))
-    return found, reasons
+    return found, [f"{_counted(cases)}: no waterfall: {reason}" for reason, cases in reasons.items()]
+
+
+def _counted(cases: Sequence[str]) -> str:
+    if len(cases) == 1:
+        return cases[0]
+    suites = sorted({case.partition("/")[0] for case in cases})
+    return f"{len(cases)} cases of {', '.join(suites)}"
 
 
 def _peak(group: Group, record: dict[str, Any], devices: dict[str, list[float]]) -> tuple[float | None, str]:

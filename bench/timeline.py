@@ -51,10 +51,20 @@ class Piece:
     microbatch: int | None = None
     axis: str | None = None
     sequence: int | None = None
+    num_bytes: int | None = None
+    within: str = ""
+    """Kind of the span around it."""
 
     @property
     def sort(self) -> str:
         return sort_of(self.kind)
+
+    @property
+    def like(self) -> str:
+        """What it shares a typical duration with: a communication with others of its axis, size and pass."""
+        if self.sort != MOVE:
+            return self.kind
+        return " ".join(str(each) for each in (self.kind, self.axis, self.num_bytes, self.within) if each)
 
 
 def pieces_of(spans: Sequence[Span], rank: int, call_ns: int) -> list[Piece]:
@@ -75,6 +85,7 @@ def pieces_of(spans: Sequence[Span], rank: int, call_ns: int) -> list[Piece]:
         if span is not None:
             pieces[-1].stage, pieces[-1].microbatch = span.stage, span.microbatch
             pieces[-1].axis, pieces[-1].sequence = span.axis, span.sequence
+            pieces[-1].num_bytes, pieces[-1].within = span.num_bytes, inner[-2].kind if len(inner) > 1 else ""
     return pieces
 
 
@@ -99,11 +110,11 @@ def operations(spans: Sequence[Span], call_ns: Sequence[int], group_of: GroupOf 
         waits.append((index[id(producer)], index[id(door)]))
         seconds[index[id(door)], 0] = max(0, door.end - max(door.start, producer.end)) / 1e9
     group = _meetings(by_rank, index, seconds, group_of)
-    kinds = tuple(dict.fromkeys(piece.kind for piece in pieces))
+    kinds = tuple(dict.fromkeys(piece.like for piece in pieces))
     before, after = edges(waits)
     return Operations(
         seconds=seconds,
-        kind=np.array([kinds.index(piece.kind) for piece in pieces]),
+        kind=np.array([kinds.index(piece.like) for piece in pieces]),
         kinds=kinds,
         communicates=np.array([piece.sort == MOVE for piece in pieces]),
         places={

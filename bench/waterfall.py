@@ -112,7 +112,7 @@ def _no_waits(operations: Operations, seconds: Seconds) -> float:
 _HOW_SPEED = "ranks' computation over their measured speeds"
 _STEPS = (
     ("input stalls", "input spans at no time"),
-    ("slow link", "communications at most at the median of their kind"),
+    ("slow link", "communications at most at the median of those as large along their axis"),
     ("exposed communication", "communication spans at no time, apart from waiting"),
     ("host between kernels", "time in no span at none"),
     ("slowest device", _HOW_SPEED),

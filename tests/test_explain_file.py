@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import mixing, suspects, timeline
+from bench import frame, mixing, suspects, timeline
 from bench.cli import call
+from bench.result import load as load_result
 from bench.suite import COMMUNICATION, Span
 from bench.waterfall import waterfall
 from tests.results import header, measurement, save
@@ -153,3 +155,36 @@ def test_the_prediction_of_data_parallel_is_arithmetic() -> None:
         assert times == pytest.approx(seconds / 0.032, rel=1e-3)
     assert mixing.predicted_bound(uniform(), (1.0, 0.5)) == pytest.approx(42 / 32, rel=1e-3)
     assert mixing.predicted("data", [], mixing.Dealing((3, 3), (1.0, 1.0))) is None
+
+
+STEPS_ON_FOUR_RANKS = sorted((Path(__file__).parent.parent / "results/evidence/predict").glob("*/r4/*.jsonl.gz"))
+
+
+@pytest.mark.parametrize("path", STEPS_ON_FOUR_RANKS, ids=lambda path: path.parts[-3])
+def test_training_steps_split_in_several_ways_are_explained(path: Path) -> None:
+    """Real files, with up to two axes a step: the parts add up, little is left over, and what is sent is found."""
+    for case, group in frame.groups([load_result(path)]).items():
+        if group.status != "ok":
+            continue
+        assert group.view.seconds is not None
+        one = waterfall(group.records[0], group.view.seconds, 1e11, "planted", None)
+        parts = {part.name: part.seconds or 0.0 for part in one.parts}
+        # The parts of several traced calls are medians, which do not add up to the last digit.
+        assert one.peak_seconds + sum(parts.values()) == pytest.approx(one.measured_seconds, rel=0.1), case
+        assert abs(parts["residual"]) < 0.15 * one.measured_seconds, case
+        sent = parts["exposed communication"] + parts["slow link"]
+        assert sent > 0.3 * one.measured_seconds or "lab" not in path.parts or "pp=2" in case, case
+    said = suspects.sentences([r for g in frame.groups([load_result(path)]).values() for r in g.records])
+    assert said[0].startswith("slow rank: none")
+
+
+def test_communications_are_held_against_those_of_their_size() -> None:
+    """One of four sums is ten times as large and as long: no link is slow for that."""
+    spans = [
+        Span(0, 0, "communication", start, length, axis="data", sequence=number, num_bytes=size)
+        for number, (start, length, size) in enumerate([(0, 10, 1), (10, 10, 1), (20, 100, 10), (120, 10, 1)])
+    ]
+    found = timeline.operations(spans, [130])
+    assert len(found.kinds) == 2
+    same = [replace(span, num_bytes=None) for span in spans]
+    assert len(timeline.operations(same, [130]).kinds) == 1

@@ -47,7 +47,9 @@ def test_without_a_plain_step_and_below_zero_there_is_none() -> None:
 def test_a_split_in_several_ways_pays_each() -> None:
     more = Overheads(PLANTED)
     assert more.seconds(Split(), 4, 8) == 0.0
-    assert more.seconds(Split(tp=2, pp=2, dp=2), 4, 8) == pytest.approx(32 * 2e-3 + 0.05 + 9 * 3e-3)
+    assert more.seconds(Split(tp=2, pp=2, dp=2), 4, 8) == pytest.approx(32 * 2e-3 + 4 * 1e-3 + 9 * 3e-3)
+    assert more.seconds(Split(dp=4), 4, 8) == pytest.approx(0.05)
+    assert more.seconds(Split(dp=4, zero=3), 4, 8) == pytest.approx(32 * 1e-3)
     assert more.seconds(Split(tp=2, dp=2, zero=3), 4, 1) == pytest.approx(4 * 3e-3)
     assert more.on(0.5).seconds(Split(tp=2), 1, 1) == pytest.approx(4e-3)
     assert {way.name for way in WAYS} == set(PLANTED)

@@ -123,6 +123,18 @@ def test_a_slow_stage_sets_the_pace_in_formula_and_replay() -> None:
     assert pipeline.seconds("1f1b", stages) == pytest.approx(replayed, rel=0.02)
 
 
+def test_ranks_that_share_a_device_use_what_others_leave_idle() -> None:
+    """Of equal stages nothing is left idle where the bubble is less than what the others have to do."""
+    split = Split(pp=4, microbatch=1)
+    job = Job(shapes.find("llama3-8b"), 8192, 8)
+    own = Predictor(job, H100, frozen(), "megatron-core", jitter_share=0.0)
+    shared = Predictor(job, H100, frozen(), "megatron-core", jitter_share=0.0, core_share=0.25)
+    whole, part = own.predict(split), shared.predict(split)
+    assert whole.parts["idle_seconds"] > 0
+    assert part.parts["idle_seconds"] == 0
+    assert part.step_seconds < whole.step_seconds
+
+
 def test_zero_bubble_schedules_are_ordered_as_their_paper_says() -> None:
     stages = pipeline.Stages((1.0,) * 8, (2.0,) * 8, 24)
     plain, half, none = (pipeline.seconds(name, stages) for name in ("1f1b", "zb1p", "zb2p"))

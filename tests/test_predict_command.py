@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bench.cli import call
-from bench.predict.measured import fitted_line
+from bench.predict.measured_network import fitted_line
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = str(ROOT / "results/reference/reference-2-xeon-cores-gloo.jsonl")

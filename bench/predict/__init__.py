@@ -8,6 +8,7 @@ A prediction is built from parts that can each be checked, one module a part:
     constants     everything fitted, frozen in `bench/data/predict_constants.json`
     matmul        a matrix multiplication's time from its shape
     layer         the operations of a layer, and their time
+    measured, measured_network, calibrate, from_files    the same from result files
     overheads     what a way of splitting costs more than its rates say, from measured steps
     network       collectives, by latency and bandwidth of each level
     memory        bytes a device holds, by part

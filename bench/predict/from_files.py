@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,11 +18,27 @@ from bench.predict.fleet import Member
 from bench.predict.hardware import Device
 from bench.predict.job import Job, Prediction
 from bench.predict.matmul import MeasuredRates
-from bench.predict.measured import Measured, MeasuredNetwork
+from bench.predict.measured import Measured
+from bench.predict.measured_network import MeasuredNetwork
 from bench.predict.overheads import Overheads
 from bench.predict.request import Assumption, Request
 from bench.predict.step import Predictor
 from bench.table import show_number, show_seconds
+
+MOST = 2**30
+"""More ranks than any file has: the rates of the most that were measured."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Shares of the measured rates."""
+
+    work: float
+    """Of computation and memory."""
+    core: float
+    """Of a core or device that a rank has."""
+    transfers: float
+    overheads: Overheads = field(default_factory=Overheads)
 
 
 def understood(found: Measured, options: Mapping[str, Any], constants: Constants) -> tuple[Request, MakePredictor]:
@@ -37,19 +53,31 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
     request.assumptions += _notes(found, options["precision"], jitter) + [
         Assumption(device.name, n, "files") for n in device.notes
     ]
-    rates = found.rates[measuring.DTYPES[options["precision"]]]
+    dtype = measuring.DTYPES[options["precision"]]
     own_steps = [step for step in found.steps if step.job.precision == options["precision"]]
 
-    def made(
-        device: Device, job: Job, share: float, transfers: float, jitter: float | None, more: Overheads
-    ) -> Predictor:
-        own = replace(device, memory_bytes_per_s=device.memory_bytes_per_s * share)
-        network = MeasuredNetwork(own, constants.common, found.lines, transfers)
-        return Predictor(job, own, constants, options["stack"], _shared(rates, share), network, jitter, more)
+    def made(device: Device, job: Job, ranks: int, pace: Pace, jitter: float | None) -> Predictor:
+        rates, memory = found.at(ranks, dtype)
+        if memory is not None and found.memory_bytes_per_s is not None:
+            device = replace(
+                device, memory_bytes_per_s=device.memory_bytes_per_s * pace.work * memory / found.memory_bytes_per_s
+            )
+        network = MeasuredNetwork(device, constants.common, found.lines, pace.transfers)
+        return Predictor(
+            job,
+            device,
+            constants,
+            options["stack"],
+            _shared(rates, pace.work),
+            network,
+            jitter,
+            pace.overheads,
+            pace.core,
+        )
 
     def alone(step: calibrate.MeasuredStep, factor: float = 1.0) -> Prediction:
         # Its ranks had a device each, and a measured median has its own waiting in it.
-        return made(device, step.job, 1.0 / factor, 1.0, 0.0, Overheads()).predict(step.split)
+        return made(device, step.job, step.ranks, Pace(1.0 / factor, 1.0, 1.0), 0.0).predict(step.split)
 
     factor = calibrate.factor(own_steps, alone)
     ways = overheads.fitted(own_steps, partial(alone, factor=factor or 1.0))
@@ -58,10 +86,12 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
         text = f"{show_number(factor)} x the work that the rates alone say"
         request.assumptions.append(Assumption("measured: training_step", text, ", ".join(found.paths)))
     share = options["device_share"]
-    work_share = share / (factor or 1.0)
+    # Transfers within a host take the same cores as the work; those between hosts are of links, whoever has the cores.
+    transfers = share if found.num_hosts == 1 else 1.0
+    pace = Pace(share / (factor or 1.0), share, transfers, ways.on(transfers))
 
     def make(device: Device, job: Job) -> Predictor:
-        return made(device, job, work_share, share, jitter, ways.on(share))
+        return made(device, job, MOST, pace, jitter)
 
     return request, make
 
@@ -90,7 +120,8 @@ def _notes(found: Measured, precision: str, jitter: float | None) -> list[Assump
         text = f"{show_number(line.latency_seconds * 1e6)} us + bytes / {show_number(line.bytes_per_s / 1e9)} GB/s"
         notes.append(Assumption(f"measured: {line.op} of {line.ranks} ranks", f"{text}, {line.sizes} sizes", files))
     if jitter is not None:
-        text = f"{100 * jitter:.2g}% of a step: as if a step varied as one call does, an upper estimate"
+        text = f"{100 * jitter:.2g}% of a step"
+        text += "" if found.is_step_jitter else ": as if a step varied as one call does, an upper estimate"
         notes.append(Assumption("jitter of a rank", text, files))
     if found.launch_share is not None:
         notes.append(

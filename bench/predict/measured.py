@@ -1,12 +1,14 @@
 """Rates of this machine from results of `bench run`, in place of the catalogue's.
 
-    compute          a multiplication's rate by its size; the bandwidth of memory; how much ranks disturb one another
+    compute          a multiplication's rate by its size, and the bandwidth of memory, by how many ranks work at once
     collective,      latency and bandwidth of each operation between so many ranks: t = a + b x bytes, fitted to the
     sizes
     point_to_point   in relative error (least squares of the ratio), so that small and large messages count alike
     training_step    where there is one: what a step took over what is predicted of it, on the fewest ranks; the factor
-                     stands for all that the rates do not know, and holds for the work of a device, not for transfers
-    samples          jitter of a rank: 1.4826 x median absolute deviation of its own times, as a share
+                     stands for all that the rates do not know, and holds for the work of a device, not for transfers;
+                     what each way of splitting adds: `overheads`
+    jitter           of a rank: standard deviation of its own computation between traced steps (training_step), else
+                     1.4826 x median absolute deviation of its multiplications, as a share
 
 The devices are the file's. What the files do not have comes from the catalogue, or is asked for.
 """
@@ -21,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import frame, hardware
+from bench import frame, hardware, timeline
 from bench.errors import BenchError
 from bench.predict import calibrate
 from bench.predict import hardware as devices
@@ -29,24 +31,24 @@ from bench.predict.calibrate import MeasuredStep
 from bench.predict.constants import Common
 from bench.predict.hardware import Device
 from bench.predict.matmul import MeasuredRates
-from bench.predict.network import Group, Network
+from bench.predict.measured_network import Line, lines_of
 from bench.result import Result, load_many
+from bench.suite import Span
 
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp8": "float8_e4m3fn"}
 MAX_JITTER = 0.5
+MIN_STEPS = 4
 LARGE_BYTES = 32 * 2**20
 """Memory is measured beyond the caches."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """t = latency + bytes / rate of one operation among `ranks`; `rate` is of the payload."""
+class Work:
+    """What a device reaches while so many ranks work at once: those of a host share its memory, caches and power."""
 
-    op: str
-    ranks: int
-    latency_seconds: float
-    bytes_per_s: float
-    sizes: int
+    rates: Mapping[str, MeasuredRates]
+    """Type -> a multiplication's rate."""
+    memory_bytes_per_s: float | None
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,10 @@ class Measured:
     memory_bytes: float | None
     num_cores: int | None
     """Cores that the ranks of one host share, where the devices are cores."""
+    num_hosts: int
     ranks: int
-    rates: Mapping[str, MeasuredRates]
-    """Type -> a multiplication's rate, all ranks at once where that was measured."""
-    memory_bytes_per_s: float | None
+    work: Mapping[int, Work]
+    """By the number of ranks of the runs."""
     lines: tuple[Line, ...]
     jitter_share: float | None
     steps: tuple[MeasuredStep, ...]
@@ -69,14 +71,33 @@ class Measured:
     """What checkpoints of the `checkpoint` suite were saved at, all its ranks together."""
     launch_share: float | None
     """Standard deviation of the logarithm between launches: what another day would differ by."""
+    is_step_jitter: bool = False
+    """Whether the jitter is of whole steps' computation; else of single multiplications."""
+
+    @property
+    def rates(self) -> Mapping[str, MeasuredRates]:
+        """Of the most ranks at once that each type was measured with."""
+        return {dtype: rates for ranks in sorted(self.work) for dtype, rates in self.work[ranks].rates.items()}
+
+    @property
+    def memory_bytes_per_s(self) -> float | None:
+        known = [self.work[ranks].memory_bytes_per_s for ranks in sorted(self.work)]
+        return next((rate for rate in reversed(known) if rate is not None), None)
+
+    def at(self, ranks: int, dtype: str) -> tuple[MeasuredRates, float | None]:
+        """Products and memory with so many ranks at once; of no more, where that was not measured."""
+        able = [number for number, work in self.work.items() if dtype in work.rates]
+        number = max((n for n in able if n <= ranks), default=min(able))
+        own = self.work[number].memory_bytes_per_s
+        return self.work[number].rates[dtype], self.memory_bytes_per_s if own is None else own
 
 
 def read(paths: Sequence[str]) -> Measured:
     """Raises BenchError for unreadable files, or where none has a measured multiplication."""
     results = load_many(paths)
     rows = [row for row in frame.case_rows(results) if row["status"] == "ok" and row["seconds_median"]]
-    rates = _rates(rows)
-    if not rates:
+    work = _work(rows)
+    if not any(each.rates for each in work.values()):
         raise BenchError(
             f"--from {', '.join(map(str, paths))}: no multiplication measured there; bench run compute gives them"
         )
@@ -84,21 +105,31 @@ def read(paths: Sequence[str]) -> Measured:
     names = {name for _, name, _ in described if name}
     if len(names) > 1:
         raise BenchError(f"--from: devices of several types: {', '.join(sorted(names))}; give files of one type")
+    steps = _step_jitter(results)
     memories = [num_bytes for _, _, num_bytes in described if num_bytes]
     return Measured(
         paths=tuple(str(result.path) for result in results),
         device_name=next(iter(names), "unknown device"),
         memory_bytes=_memory_of_rank(results, memories),
         num_cores=_num_cores(results),
+        num_hosts=max(len(result.environment.get("hosts") or {}) or 1 for result in results),
         ranks=max(row["num_ranks"] for row in rows),
-        rates=rates,
-        memory_bytes_per_s=_memory(rows),
-        lines=tuple(_lines(rows)),
-        jitter_share=_jitter(results),
+        work=work,
+        lines=tuple(lines_of(rows)),
+        jitter_share=_jitter(results) if steps is None else steps,
+        is_step_jitter=steps is not None,
         steps=tuple(calibrate.steps(rows, DTYPES)),
         storage_gb_per_s=_storage(rows),
         launch_share=_between_launches(results),
     )
+
+
+def _work(rows: Sequence[Mapping[str, Any]]) -> dict[int, Work]:
+    by_ranks: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["suite"] == "compute":
+            by_ranks[row["num_ranks"]].append(row)
+    return {ranks: Work(_rates(own), _memory(own)) for ranks, own in by_ranks.items()}
 
 
 def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, MeasuredRates]:
@@ -142,45 +173,6 @@ def _memory_of_rank(results: Sequence[Result], memories: Sequence[int]) -> float
     return float(min(memories)) / shared
 
 
-def _lines(rows: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
-    points: defaultdict[tuple[str, int], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        params = row["params"]
-        size = params.get("num_bytes")
-        plain = params.get("timing", "aligned") == "aligned" and not params.get("async_op", False)
-        plain &= params.get("dtype", "float32") == "float32" and row["suite"] == "collective"
-        if plain and isinstance(size, int):
-            points[str(params.get("op")), row["num_ranks"]][size].append(row["seconds_median"])
-    yield from _pairs(rows)
-    for (op, ranks), sizes in points.items():
-        if len(sizes) >= 2 and ranks > 1:
-            yield fitted_line(op, ranks, {size: statistics.median(times) for size, times in sizes.items()})
-
-
-def _pairs(rows: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
-    """A message between two ranks, by the `point_to_point` suite's own latency and bandwidth of the median pair."""
-    own = [row for row in rows if row["suite"] == "point_to_point"]
-    latencies = [row["pair_latency_seconds"] for row in own if row.get("pair_latency_seconds")]
-    speeds = [row["median_pair_gb_per_s"] * 1e9 for row in own if row.get("median_pair_gb_per_s")]
-    if latencies and speeds:
-        ranks = max(row["num_ranks"] for row in own)
-        yield Line("send", ranks, min(latencies), max(speeds), len(speeds))
-
-
-def fitted_line(op: str, ranks: int, seconds: Mapping[int, float]) -> Line:
-    """Least squares of (a + b n - t) / t; a latency or slope below 0 is noise, and the other is fitted alone."""
-    sizes = np.array(sorted(seconds), dtype=float)
-    times = np.array([seconds[int(size)] for size in sizes])
-    matrix = np.stack([1.0 / times, sizes / times], axis=1)
-    (latency, slope), *_ = np.linalg.lstsq(matrix, np.ones(len(sizes)), rcond=None)
-    if latency <= 0.0:
-        column = sizes / times
-        latency, slope = 0.0, float(column.sum() / (column**2).sum())
-    if slope <= 0.0:
-        latency, slope = float(np.median(times)), 1e-15
-    return Line(op, ranks, float(latency), 1.0 / float(slope), len(sizes))
-
-
 def _jitter(results: Iterable[Result]) -> float | None:
     """Of one rank's own multiplications, the median over cases and ranks."""
     shares = []
@@ -194,6 +186,25 @@ def _jitter(results: Iterable[Result]) -> float | None:
                     middle = statistics.median(samples)
                     shares.append(1.4826 * statistics.median(abs(each - middle) for each in samples) / middle)
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
+
+
+def _step_jitter(results: Iterable[Result]) -> float | None:
+    """Of the ranks' own computation in the traced calls of training steps, from call to call; None without any."""
+    shares = []
+    for result in results:
+        for record in result.latest():
+            if record["suite"] == calibrate.SUITE and record["status"] == "ok" and record.get("spans"):
+                spans = [Span.from_row(row) for row in record["spans"]]
+                for rank, calls in enumerate(record["traced_call_ns"]):
+                    own = [_computed_ns(spans, rank, call, whole) for call, whole in enumerate(calls)]
+                    if len(own) >= MIN_STEPS and min(own) > 0:
+                        shares.append(float(np.std(np.log(own), ddof=1)))
+    return min(MAX_JITTER, statistics.median(shares)) if shares else None
+
+
+def _computed_ns(spans: Sequence[Span], rank: int, call: int, call_ns: int) -> int:
+    pieces = timeline.pieces_of([s for s in spans if s.rank == rank and s.call == call], rank, call_ns)
+    return sum(piece.end - piece.start for piece in pieces if piece.sort == timeline.COMPUTE)
 
 
 def _between_launches(results: Iterable[Result]) -> float | None:
@@ -253,54 +264,3 @@ def device(found: Measured, precision: str, options: Mapping[str, Any], common: 
         notes=("peak not known: MFU is against the best measured multiplication",),
         fp32_flops_per_s=best if precision == "fp32" else None,
     )
-
-
-class MeasuredNetwork(Network):
-    """Inside a domain by the fitted lines, each operation by its own; across domains as the catalogue's or given.
-
-    Among another number of ranks than measured the bytes cost as bus bandwidth says (nccl-tests, doc/PERFORMANCE.md),
-    and the latency grows with the steps of a ring.
-    """
-
-    def __init__(self, device: Device, common: Common, lines: Sequence[Line], share: float = 1.0) -> None:
-        """`share`: of a core that a rank has; on cores transfers take the same ones as the work."""
-        super().__init__(device, common)
-        self._lines: dict[str, Line] = {}
-        for line in sorted(lines, key=lambda line: line.ranks):
-            latency, rate = line.latency_seconds / share, line.bytes_per_s * share
-            # Of several numbers of ranks the largest stays.
-            self._lines[line.op] = replace(line, latency_seconds=latency, bytes_per_s=rate)
-
-    def all_reduce_seconds(self, num_bytes: float, group: Group) -> float:
-        own = self._of("all_reduce", num_bytes, group)
-        return super().all_reduce_seconds(num_bytes, group) if own is None else own
-
-    def gather_seconds(self, num_bytes: float, group: Group) -> float:
-        found = [self._of(op, num_bytes, group) for op in ("all_gather", "reduce_scatter")]
-        known = [seconds for seconds in found if seconds is not None]
-        return sum(known) / len(known) if known else super().gather_seconds(num_bytes, group)
-
-    def all_to_all_seconds(self, num_bytes: float, group: Group) -> float:
-        own = self._of("all_to_all", num_bytes, group)
-        return super().all_to_all_seconds(num_bytes, group) if own is None else own
-
-    def send_seconds(self, num_bytes: float, crosses: bool) -> float:
-        line = next((self._lines[op] for op in ("send", "broadcast") if op in self._lines), None)
-        if crosses or line is None:
-            return super().send_seconds(num_bytes, crosses)
-        return line.latency_seconds + num_bytes / line.bytes_per_s
-
-    def _inside(self) -> float:
-        line = self._lines.get("all_reduce")
-        if self.inside_bytes_per_s is None and line is not None:
-            return line.bytes_per_s * 2.0 * (line.ranks - 1) / line.ranks
-        return super()._inside()
-
-    def _of(self, op: str, num_bytes: float, group: Group) -> float | None:
-        line = self._lines.get(op)
-        if line is None or group.domains > 1:
-            return None
-        if group.size == 1:
-            return 0.0
-        share = ((group.size - 1) / group.size) / ((line.ranks - 1) / line.ranks)
-        return line.latency_seconds * (group.size - 1) / (line.ranks - 1) + num_bytes / line.bytes_per_s * share

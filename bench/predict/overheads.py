@@ -31,10 +31,20 @@ class Way:
     """(split, layers of the rank, microbatches) -> number of units."""
 
 
+def _is_sharded(split: Split) -> bool:
+    """By torch's fully_shard: also replicas where data is not the only axis (bench/llama_parallel.py)."""
+    return split.dp > 1 and (split.zero >= 3 or split.tp * split.pp > 1)
+
+
+def _gathers(split: Split, layers: int, microbatches: int) -> float:
+    """In a pipeline layers stay whole from the first microbatch to the last."""
+    return layers if split.pp > 1 else layers * microbatches
+
+
 WAYS = (
     Way("tensor", "a layer and microbatch", lambda s: s.tp > 1, lambda s, layers, number: layers * number),
-    Way("sharded data", "a layer and microbatch", lambda s: s.zero >= 3, lambda s, layers, number: layers * number),
-    Way("replicated data", "a step", lambda s: s.dp > 1 and s.zero < 3, lambda s, layers, number: 1.0),
+    Way("sharded data", "a gathered layer", _is_sharded, _gathers),
+    Way("replicated data", "a step", lambda s: s.dp > 1 and not _is_sharded(s), lambda s, layers, number: 1.0),
     Way("pipeline", "a microbatch and stage", lambda s: s.pp > 1, lambda s, layers, number: number + s.pp - 1.0),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from bench.predict import pipeline, stragglers
 from bench.predict.constants import Common, Constants, Stack
@@ -34,9 +35,11 @@ class Predictor:
         network: Network | None = None,
         jitter_share: float | None = None,
         overheads: Overheads | None = None,
+        core_share: float = 1.0,
     ) -> None:
+        """`core_share`: of a device that a rank has; `measured` and `network` are of that share."""
         self.job, self.device, self.constants = job, device, constants
-        self.overheads = overheads
+        self.overheads, self.core_share = overheads, core_share
         self.common: Common = constants.common
         self.stack: Stack = constants.stack(stack)
         self.network = network or Network(device, self.common)
@@ -151,15 +154,19 @@ class Predictor:
         slowest = totals.index(max(totals))
         forward, backward = ranks[slowest]
         number = stages.microbatches
+        busy = number * totals[slowest]
+        # Ranks that share a core use what others leave idle, until all of its time is used.
+        whole = max(whole * self.core_share, number * fmean(totals))
+        shown = number * min(1.0, whole / busy)
         parts = {
-            name: number * (getattr(forward, name) + getattr(backward, name))
+            name: shown * (getattr(forward, name) + getattr(backward, name))
             for name in ("compute_seconds", "host_seconds", "tensor_seconds", "context_seconds", "expert_seconds")
         }
-        parts["pipeline_seconds"] = number * (forward.pipeline_seconds + backward.pipeline_seconds)
-        parts["idle_seconds"] = max(0.0, whole - number * totals[slowest])
+        parts["pipeline_seconds"] = shown * (forward.pipeline_seconds + backward.pipeline_seconds)
+        parts["idle_seconds"] = max(0.0, whole - busy)
         hidden = ranks[0][1].total if split.pp > 1 else backward.total
-        parts["data_seconds"] = number * (forward.data_seconds + backward.data_seconds)
-        parts["data_seconds"] += self._gradient_seconds(split, counts, hidden)
+        parts["data_seconds"] = shown * (forward.data_seconds + backward.data_seconds)
+        parts["data_seconds"] += self._gradient_seconds(split, counts, hidden) + number * self._end_seconds(split)
         parts["optimizer_seconds"] = self._optimizer_seconds(split, counts)
         if self.overheads is not None:
             parts["host_seconds"] += self.overheads.seconds(split, max(counts), number)
@@ -283,7 +290,7 @@ class Predictor:
         whole = layers * self._layer_parameters(split, False) if not mixtures else (
             mixtures * self._layer_parameters(split, True) - experts
         )  # fmt: skip
-        whole += shape.embedding_parameters / split.tp
+        whole += self._end_parameters(split)
         moved = self._reduced_seconds(split, whole, self.network.group(replicas, split.tp))
         if experts and replicas > split.ep:
             group = self.network.group(replicas // split.ep, split.tp * split.ep)
@@ -293,6 +300,22 @@ class Predictor:
         covered = min(moved, hidden)
         return moved - covered + self.common.overlap_tax * covered
 
+    def _end_parameters(self, split: Split) -> float:
+        """Of the embedding and the output layer, on the device that has most of them."""
+        both = split.pp == 1 and not self.job.shape.tied
+        return self.job.shape.embedding_parameters * (2 if both else 1) / split.tp
+
+    def _end_seconds(self, split: Split) -> float:
+        """Of a microbatch: with the parameters sharded, embedding and output layer are gathered before it begins, stay
+        whole until its backward ends, and their gradients are scattered last: nothing is left to hide either.
+        """
+        replicas = split.dp * split.cp
+        if replicas == 1 or self._zero(split) < 3:
+            return 0.0
+        group, whole = self.network.group(replicas, split.tp), self._end_parameters(split)
+        gathered = self.network.gather_seconds(self.job.element_bytes * whole, group)
+        return gathered + self.network.gather_seconds(self._gradient_bytes * whole, group)
+
     def _reduced_seconds(self, split: Split, parameters: float, group: Group) -> float:
         gradients = self._gradient_bytes * parameters
         if self._zero(split) == 0:
@@ -301,10 +324,9 @@ class Predictor:
         return self.network.gather_seconds(gradients, group) + gathered
 
     def _optimizer_seconds(self, split: Split, counts: list[int]) -> float:
-        shape = self.job.shape
         mixtures = self._mixtures(max(counts))
         layers = max(counts) * self._layer_parameters(split, mixtures > 0)
-        held = layers + shape.embedding_parameters / split.tp
+        held = layers + self._end_parameters(split)
         sharded = held / (split.dp * split.cp) if self._zero(split) >= 1 else held
         return self.stack.step_seconds + OPTIMIZER_TRAFFIC_BYTES * sharded / self.bytes_per_s
 
