@@ -12,7 +12,7 @@ from bench import frame, metrics, suspects
 from bench.errors import BenchError
 from bench.frame import Group
 from bench.launch_times import is_over_ranks, rank_times
-from bench.result import load
+from bench.result import Record, load
 from bench.table import Table, column, csv_text, json_text, render, show_number, show_seconds, text_column
 from bench.waterfall import Waterfall, waterfall
 
@@ -48,8 +48,10 @@ def waterfalls(groups: dict[str, Group]) -> tuple[list[Waterfall], list[str]]:
     reasons: dict[str, list[str]] = {}
     devices = _device_speeds(groups)
     for case, group in groups.items():
-        record = group.records[0]
-        if group.status != "ok" or not record.get("spans") or not (record.get("work") or {}).get("flops"):
+        if group.status != "ok":
+            continue
+        record = _measured(group)[0]
+        if not record.get("spans") or not (record.get("work") or {}).get("flops"):
             continue
         if not group.view.seconds:
             continue
@@ -59,6 +61,11 @@ def waterfalls(groups: dict[str, Group]) -> tuple[list[Waterfall], list[str]]:
             continue
         found.append(waterfall(record, group.view.seconds, peak, source, _speeds(record, devices)))
     return found, [f"{_counted(cases)}: no waterfall: {reason}" for reason, cases in reasons.items()]
+
+
+def _measured(group: Group) -> list[Record]:
+    """Of a case that is ok: also then a launch can have been skipped, for want of time."""
+    return [record for record in group.records if record["status"] == "ok"]
 
 
 def _counted(cases: Sequence[str]) -> str:
@@ -86,8 +93,8 @@ def _device_speeds(groups: dict[str, Group]) -> dict[str, list[float]]:
     for case, group in groups.items():
         if case.partition("[")[0] != f"{metrics.CEILING_SUITE}/{metrics.CEILING_OP}" or group.status != "ok":
             continue
-        speeds = _rank_flops(group.records)
-        dtype = str(group.records[0]["work"].get("flops_dtype"))
+        speeds = _rank_flops(_measured(group))
+        dtype = str(_measured(group)[0]["work"].get("flops_dtype"))
         if speeds and sum(speeds) > sum(best.get(dtype, [])):
             best[dtype] = speeds
     return best
