@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from bench.uneven import Sizes, Step, Team
 
 MACHINERY = (
+    "suites._mixes",
     "bench.uneven",
     "bench.shares",
     "bench.mixing",

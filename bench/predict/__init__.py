@@ -10,6 +10,7 @@ A prediction is built from parts that can each be checked, one module a part:
     layer         the operations of a layer, and their time
     measured, measured_network, calibrate, from_files    the same from result files
     overheads     what a way of splitting costs more than its rates say, from measured steps
+    costs         what layers cost for a microbatch, by part
     network       collectives, by latency and bandwidth of each level
     memory        bytes a device holds, by part
     pipeline      a schedule's time from its stages'

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 
 from bench.predict import pipeline, stragglers
 from bench.predict.constants import Common, Constants, Stack
+from bench.predict.costs import LayerCost
 from bench.predict.hardware import Device
 from bench.predict.job import Job, Prediction, Split, refuse
 from bench.predict.layer import RECOMPUTE, LayerTimes, Parts, Slice
@@ -49,7 +50,7 @@ class Predictor:
         self.layers = LayerTimes(job.shape, device, self.common, self.stack, multiplier, halves)
         self.bytes_per_s = device.memory_bytes_per_s * self.common.memory_share
         self.jitter_share = self.common.jitter_share if jitter_share is None else jitter_share
-        self._layer_cache: dict[tuple[object, ...], tuple[_LayerCost, _LayerCost]] = {}
+        self._layer_cache: dict[tuple[object, ...], tuple[LayerCost, LayerCost]] = {}
 
     @property
     def _gradient_bytes(self) -> float:
@@ -175,11 +176,11 @@ class Predictor:
         parts["straggler_seconds"] = before * share
         return before * (1.0 + share), parts, "formula" if again is None else "replay"
 
-    def _rank_cost(self, split: Split, layers: int, last: bool) -> tuple[_LayerCost, _LayerCost]:
+    def _rank_cost(self, split: Split, layers: int, last: bool) -> tuple[LayerCost, LayerCost]:
         """Forward and backward of one microbatch on one pipeline rank."""
         mixtures = self._mixtures(layers)
         kinds = {False: layers - mixtures, True: mixtures}
-        sums = (_LayerCost(), _LayerCost())
+        sums = (LayerCost(), LayerCost())
         for mixture, number in kinds.items():
             if number:
                 costs = self._layer_cost(split, mixture)
@@ -189,24 +190,24 @@ class Predictor:
             ahead, back = self._cached_head(part)
             sums = (sums[0].plus(ahead), sums[1].plus(back))
         parameters = layers * self._layer_parameters(split, mixtures > 0)
-        sums = (sums[0], sums[1].plus(_LayerCost(compute_seconds=ACCUMULATE_BYTES * parameters / self.bytes_per_s)))
+        sums = (sums[0], sums[1].plus(LayerCost(compute_seconds=ACCUMULATE_BYTES * parameters / self.bytes_per_s)))
         if split.pp > 1:
             sent = self._send_seconds(split)
-            sums = (sums[0].plus(_LayerCost(pipeline_seconds=sent)), sums[1].plus(_LayerCost(pipeline_seconds=sent)))
+            sums = (sums[0].plus(LayerCost(pipeline_seconds=sent)), sums[1].plus(LayerCost(pipeline_seconds=sent)))
         return sums
 
     def _slice(self, split: Split) -> Slice:
         tokens = split.microbatch * self.job.sequence // split.cp
         return Slice(tokens, self.job.sequence, split.tp, split.ep, split.recompute)
 
-    def _cached_head(self, part: Slice) -> tuple[_LayerCost, _LayerCost]:
+    def _cached_head(self, part: Slice) -> tuple[LayerCost, LayerCost]:
         key = ("head", part)
         if key not in self._layer_cache:
             ahead, back = self.layers.head(part)
-            self._layer_cache[key] = (self._with_host(ahead, _LayerCost()), self._with_host(back, _LayerCost()))
+            self._layer_cache[key] = (self._with_host(ahead, LayerCost()), self._with_host(back, LayerCost()))
         return self._layer_cache[key]
 
-    def _layer_cost(self, split: Split, mixture: bool) -> tuple[_LayerCost, _LayerCost]:
+    def _layer_cost(self, split: Split, mixture: bool) -> tuple[LayerCost, LayerCost]:
         sharded = (split.dp, self._zero(split)) if self._zero(split) >= 3 else (1, 0)
         key = (split.tp, split.cp, split.ep, split.microbatch, split.recompute, mixture, *sharded)
         if key not in self._layer_cache:
@@ -219,13 +220,13 @@ class Predictor:
             )
         return self._layer_cache[key]
 
-    def _with_host(self, parts: Parts, transfers: _LayerCost) -> _LayerCost:
+    def _with_host(self, parts: Parts, transfers: LayerCost) -> LayerCost:
         """The host launches while the device works: whichever takes longer."""
         busy = parts.seconds + transfers.total
         waited = max(0.0, parts.kernels * self.stack.kernel_seconds - busy)
         return replace(transfers, compute_seconds=transfers.compute_seconds + parts.seconds, host_seconds=waited)
 
-    def _transfers(self, split: Split, parts: Parts, rounds: float, mixture: bool, backward: bool) -> _LayerCost:
+    def _transfers(self, split: Split, parts: Parts, rounds: float, mixture: bool, backward: bool) -> LayerCost:
         """A layer's transfers that nothing hides."""
         shape, part = self.job.shape, self._slice(split)
         tensor = self._tensor_seconds(split, part) * rounds * self.stack.tensor_exposed
@@ -251,7 +252,7 @@ class Predictor:
                 moved += self.network.gather_seconds(self._gradient_bytes * whole, group)
             hidden = min(moved, parts.seconds)
             data, tax = moved - hidden, self.common.overlap_tax * hidden
-        return _LayerCost(
+        return LayerCost(
             compute_seconds=0.0,
             tensor_seconds=tensor,
             context_seconds=context,
@@ -329,34 +330,3 @@ class Predictor:
         held = layers + self._end_parameters(split)
         sharded = held / (split.dp * split.cp) if self._zero(split) >= 1 else held
         return self.stack.step_seconds + OPTIMIZER_TRAFFIC_BYTES * sharded / self.bytes_per_s
-
-
-@dataclass(frozen=True)
-class _LayerCost:
-    """Seconds of one layer, or of all layers of a rank, for one microbatch in one direction."""
-
-    compute_seconds: float = 0.0
-    host_seconds: float = 0.0
-    tensor_seconds: float = 0.0
-    context_seconds: float = 0.0
-    expert_seconds: float = 0.0
-    pipeline_seconds: float = 0.0
-    data_seconds: float = 0.0
-
-    @property
-    def total(self) -> float:
-        return (
-            self.compute_seconds + self.host_seconds + self.tensor_seconds + self.context_seconds
-            + self.expert_seconds + self.pipeline_seconds + self.data_seconds
-        )  # fmt: skip
-
-    def plus(self, other: _LayerCost, times: float = 1.0) -> _LayerCost:
-        return _LayerCost(
-            self.compute_seconds + times * other.compute_seconds,
-            self.host_seconds + times * other.host_seconds,
-            self.tensor_seconds + times * other.tensor_seconds,
-            self.context_seconds + times * other.context_seconds,
-            self.expert_seconds + times * other.expert_seconds,
-            self.pipeline_seconds + times * other.pipeline_seconds,
-            self.data_seconds + times * other.data_seconds,
-        )
