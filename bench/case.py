@@ -127,6 +127,8 @@ class CaseRun:
         with self._voting("memory"):
             self._ask_memory()
         with self._voting("prepare"):
+            if self.rank.pace is not None:
+                self.rank.pace.link_seen = False  # what another case marked says nothing of this one
             flush = cache.flusher(self.case.params, self.rank.device)
             work = cache.flushed(self.suite.prepare(dict(self.case.params), self.rank), flush)
             work = emulation.emulated(work, self.rank.pace)

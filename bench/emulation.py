@@ -258,12 +258,17 @@ def emulated(work: Work, own: Pace | None) -> Work:
     """The same work at a rank's pace: a call that marks no part of itself is one part as a whole."""
     if own is None:
         return work
-    moves_data = work.bus_factor is not None or work.bytes is not None
+    moves_data = _moves_data(work)
     computes = work.flops is not None or work.memory_traffic_bytes is not None
     if not moves_data and not computes:
         return work
     kind = COMMUNICATION if moves_data else "call"
     return replace(work, variants={name: _paced(run, own, kind) for name, run in work.variants.items()})
+
+
+def _moves_data(work: Work) -> bool:
+    """Whether a call is one transfer, slowed as a whole."""
+    return work.bus_factor is not None or work.bytes is not None
 
 
 def _paced(run: Callable[[], object], own: Pace, kind: str) -> Callable[[], object]:
@@ -304,8 +309,7 @@ class _Probe:
 def refuse_unmarked_links(work: Work, own: Pace | None) -> None:
     """Asked after a call. Raises Skip where this rank's link is to be slow, and the work does not mark its messages."""
     is_slow = own is not None and own.link_speed < 1.0 and not own.link_seen
-    communicates = bool({"one_device", "compute_only"} & set(work.variants))
-    if is_slow and communicates and work.bus_factor is None:
+    if is_slow and work.communicates and not _moves_data(work):
         raise Skip(
             "--slow-link: this case does not mark its communication, so that none of it can be slowed; a link that is "
             "slow for every case takes shaped ones (scripts/lab)"

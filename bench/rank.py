@@ -158,7 +158,7 @@ class RankContext:
         """Within, this rank works at another pace than the run's; None: at its own full speed."""
         before = self.pace
         if before is not None:
-            before.seen = before.link_seen = True  # the parts are marked, for whichever pace
+            before.seen = True  # the parts are marked, for whichever pace
         self.pace = pace
         try:
             yield

@@ -196,6 +196,8 @@ class Work:
     """Type whose peak and ceiling the FLOPs are held against, such as `bfloat16`."""
     tokens: int | None = None
     """Tokens that one call processes, summed over the ranks."""
+    communicates: bool = True
+    """Whether a call sends anything between ranks: what does is refused under `--slow-link`, unless it marks it."""
     check_after: bool = True
     """False only where a second check after the timed part has no meaning."""
     traced_calls: int = 0

@@ -33,8 +33,11 @@ def mix_of(params: Params, rank: RankContext) -> Mix:
     every = tuple(range(rank.world_size))
     busy, speed = float(params["busy"]), float(params["speed"])
 
+    link = rank.pace.link_speed if rank.pace is not None else 1.0
+
     def pace(share: float) -> Pace | None:
-        return emulation.pace(rank.device, compute_speed=share) if share < 1.0 else None
+        # A slow link of the run's is slow in all variants.
+        return emulation.pace(rank.device, share, link) if min(share, link) < 1.0 else None
 
     devices = Counter(each["device"] for each in said)
     if len(devices) > 1:

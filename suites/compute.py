@@ -174,6 +174,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     alone = _alone(kernel.run, num_local, rank) if 1 < num_local <= MAX_ALONE else {}
     crowded = f"ranks were not timed alone: {num_local} on a host, and at most {MAX_ALONE} are"
     return Work(
+        communicates=False,
         variants={"full": kernel.run} | alone,
         check=kernel.check,
         flops=None if kernel.flops is None else kernel.flops * rank.world_size,

@@ -205,6 +205,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
             held.close()
 
     return Work(
+        communicates=False,
         variants=variants,
         check=lambda: _check(pipeline, expected, rank),
         clock="host",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,12 +137,14 @@ def test_collectives_have_a_slow_link_and_no_slow_compute() -> None:
 
 def test_a_slow_link_is_refused_where_no_message_is_marked() -> None:
     pace = Clock().pace(link=0.5)
-    split = Work(variants={"full": print, "one_device": print}, check=lambda: (0.0, 0.0), flops=1.0)
+    split = Work(variants={"full": print}, check=lambda: (0.0, 0.0), flops=1.0)
     with pytest.raises(Skip, match="does not mark its communication"):
         emulation.refuse_unmarked_links(split, pace)
     pace.link_seen = True
     emulation.refuse_unmarked_links(split, pace)
     emulation.refuse_unmarked_links(split, None)
+    pace.link_seen = False
+    emulation.refuse_unmarked_links(replace(split, communicates=False), pace)
 
 
 def test_names_and_differences_say_what_is_emulated() -> None:
