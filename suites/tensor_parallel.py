@@ -33,7 +33,7 @@ MACHINERY = (
     "bench.agreement",
     "bench.flops",
 )
-TRACED_CALLS = 7
+TRACED_CALLS = 5
 DEFAULTS: Params = {
     "dtype": "float32",
     "direction": "forward_backward",

@@ -17,7 +17,20 @@ SMALL = ("--set", "hidden=48", "--set", "sequence=16", "--set", "units=6")
 
 def test_all_kinds_of_parallelism_stay_right_however_they_are_split(tmp_path: Path) -> None:
     """One run on 3 ranks: all splits against one device, before and after; splits and predictions are in the file."""
-    arguments = ("--preset", "smoke", "--budget", "2m", "--set", "speed=0.25", "--set", "busy=0.5")
+    arguments = (
+        "--preset",
+        "smoke",
+        "--budget",
+        "40s",
+        "--launches",
+        "1",
+        "--visits",
+        "1",
+        "--set",
+        "speed=0.25",
+        "--set",
+        "busy=0.5",
+    )
     run = call("run", "heterogeneous", "--ranks", "3", *arguments, *SMALL, "-o", str(tmp_path))
     assert run.returncode == 0, run.stdout + run.stderr
     file = saved(tmp_path)

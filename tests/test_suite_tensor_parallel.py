@@ -11,6 +11,7 @@ import pytest
 
 from bench.loading import load
 from bench.suite import Check, Params, Skip
+from suites.tensor_parallel import TRACED_CALLS
 from tests.ranks import cpu_machine, on_ranks, run_case
 
 SMALL: dict[str, Params] = {
@@ -60,10 +61,10 @@ def _assert_sums_are_within_the_work(spans: list[Any], key: tuple[str, ...]) -> 
     kinds = ("forward",) if direction == "forward" else ("forward", "backward")
     whole = [span for span in spans if span.kind != "communication"]
     sent = [span for span in spans if span.kind == "communication"]
-    assert [span.kind for span in whole] == [*kinds] * 7
+    assert [span.kind for span in whole] == [*kinds] * TRACED_CALLS
     for span in sent:
         assert any(w.start_ns <= span.start_ns <= w.start_ns + w.duration_ns for w in whole if w.call == span.call)
-    per_call = len(sent) / 7
+    per_call = len(sent) / TRACED_CALLS
     assert per_call == len(kinds) if implementation in ("manual", "dtensor") else per_call >= len(kinds), key
 
 
