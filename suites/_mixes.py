@@ -41,7 +41,7 @@ def mix_of(params: Params, rank: RankContext) -> Mix:
 
     devices = Counter(each["device"] for each in said)
     if len(devices) > 1:
-        return _real_mix([each["device"] for each in said], devices)
+        return _real_mix([each["device"] for each in said], devices, pace(1.0))
     slow = {index: each["speed"] for index, each in enumerate(said) if each["speed"] < 1.0}
     if not slow and speed >= 1.0:
         raise Skip("speed=1 on equal ranks: nothing to mix; set speed below 1, or take --slow RANK=SPEED")
@@ -57,8 +57,8 @@ def mix_of(params: Params, rank: RankContext) -> Mix:
     return Mix(every, every, pace(busy), pace(busy * slow.get(rank.index, 1.0)), notes)
 
 
-def _real_mix(kinds: list[str], devices: Counter[str]) -> Mix:
-    """Equally many ranks of one kind, and half of them replaced by the others."""
+def _real_mix(kinds: list[str], devices: Counter[str], own: Pace | None) -> Mix:
+    """Equally many ranks of one kind, and half of them replaced by the others. `own` slows none but a slow link."""
     (first, count), *_ = devices.most_common()
     ones = [index for index, kind in enumerate(kinds) if kind == first]
     others = [index for index, kind in enumerate(kinds) if kind != first]
@@ -68,7 +68,7 @@ def _real_mix(kinds: list[str], devices: Counter[str]) -> Mix:
     size = min(count, 2 * replaced)
     mixed = tuple(sorted(ones[: size - size // 2] + others[: size // 2]))
     note = f"nothing is emulated: uniform is {size} x {first}, mixed has {size // 2} of other kinds"
-    return Mix(tuple(ones[:size]), mixed, None, None, (note,))
+    return Mix(tuple(ones[:size]), mixed, own, own, (note,))
 
 
 def _device_name(rank: RankContext) -> str:

@@ -58,10 +58,9 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
 
     def made(device: Device, job: Job, ranks: int, pace: Pace, jitter: float | None) -> Predictor:
         rates, memory = found.at(ranks, dtype)
-        if memory is not None and found.memory_bytes_per_s is not None:
-            device = replace(
-                device, memory_bytes_per_s=device.memory_bytes_per_s * pace.work * memory / found.memory_bytes_per_s
-            )
+        # The device's is that of the most ranks at once, or the catalogue's where none was measured.
+        pressure = 1.0 if memory is None or found.memory_bytes_per_s is None else memory / found.memory_bytes_per_s
+        device = replace(device, memory_bytes_per_s=device.memory_bytes_per_s * pace.work * pressure)
         network = MeasuredNetwork(device, constants.common, found.lines, pace.transfers)
         return Predictor(
             job,

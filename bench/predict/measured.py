@@ -194,16 +194,19 @@ def _step_jitter(results: Iterable[Result]) -> float | None:
     for result in results:
         for record in result.latest():
             if record["suite"] == calibrate.SUITE and record["status"] == "ok" and record.get("spans"):
-                spans = [Span.from_row(row) for row in record["spans"]]
+                spans: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
+                for span in map(Span.from_row, record["spans"]):
+                    spans[span.rank, span.call].append(span)
                 for rank, calls in enumerate(record["traced_call_ns"]):
-                    own = [_computed_ns(spans, rank, call, whole) for call, whole in enumerate(calls)]
+                    own = [_computed_ns(spans[rank, call], rank, whole) for call, whole in enumerate(calls)]
                     if len(own) >= MIN_STEPS and min(own) > 0:
                         shares.append(float(np.std(np.log(own), ddof=1)))
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
 
 
-def _computed_ns(spans: Sequence[Span], rank: int, call: int, call_ns: int) -> int:
-    pieces = timeline.pieces_of([s for s in spans if s.rank == rank and s.call == call], rank, call_ns)
+def _computed_ns(spans: Sequence[Span], rank: int, call_ns: int) -> int:
+    """`spans` are those of one call on the rank."""
+    pieces = timeline.pieces_of(spans, rank, call_ns)
     return sum(piece.end - piece.start for piece in pieces if piece.sort == timeline.COMPUTE)
 
 
