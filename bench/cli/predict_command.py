@@ -22,8 +22,8 @@ SHAPE = (
     click.option("--active-experts", type=int, help="Experts that a token goes to."),
     click.option("--sequence", type=int, help="Tokens of a sequence; default the model's own."),
     click.option("--batch", type=int, help="Sequences of a step, all replicas together; default 16 Mi tokens."),
-    click.option("--precision", type=click.Choice(["bf16", "fp16", "fp8", "fp32"]), default="bf16", show_default=True,
-                 help="Of the matrix products; fp32 with --from only."),
+    click.option("--precision", type=click.Choice(["bf16", "fp16", "fp8", "fp8-rowwise", "fp32"]), default="bf16",
+                 show_default=True, help="Of matrix products: fp8 with a scale a tensor or a row; fp32 with --from."),
 )  # fmt: skip
 DEVICES = (
     click.option("--gpus", type=int, help="Accelerators."),

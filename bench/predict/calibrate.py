@@ -1,22 +1,26 @@
 """A factor from training steps that were measured: what a step takes over what the rates alone say of its work.
 
-The suites' rates are of one kernel after the other; a step's own kernels, its host and its caches differ. Where the
-files have a `training_step`, each of its cases is predicted from the same files, and the median over them of
+The suites' rates are of one kernel after the other; a step's own kernels, its host and its caches differ, and weigh
+more the smaller a microbatch is. Where the files have a `training_step`, each of its cases is predicted from the same
+files, and
 
     (measured - transfers and waiting predicted) / work predicted
 
-is put on the work of every device. It is one number for a machine and a type, never one a case.
+is put on the work of every device: the median over the cases with microbatches of so many tokens, and between the
+sizes that were measured interpolated. It is a matter of a machine, a type and a size, never of one case.
 """
 
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.llama_shape import SHAPES
 from bench.predict import shapes
+from bench.predict.by_size import BySize
 from bench.predict.job import Job, Prediction, Split
 
 SUITE = "training_step"
@@ -33,10 +37,25 @@ class MeasuredStep:
     job: Job
     split: Split
     seconds: float
+    own_seconds: float | None = None
+    """Of them the busiest rank's own computation, by the calls that were traced; None where none was."""
+
+    @property
+    def microbatch_tokens(self) -> int:
+        """Of one rank."""
+        return self.split.microbatch * self.job.sequence // self.split.cp
 
 
-def steps(rows: Iterable[Mapping[str, Any]], precisions: Mapping[str, str]) -> list[MeasuredStep]:
-    """Of the rows of measured cases, those without torch.compile; `precisions` has torch's names of types by ours."""
+def steps(
+    rows: Iterable[Mapping[str, Any]],
+    precisions: Mapping[str, str],
+    own_shares: Mapping[tuple[int, str], float] | None = None,
+) -> list[MeasuredStep]:
+    """Of the rows of measured cases, those without torch.compile; `precisions` has torch's names of types by ours.
+
+    `own_shares`: (ranks, case) -> the busiest rank's own computation as a share of a traced call.
+    """
+    shares = own_shares or {}
     ours = {dtype: name for name, dtype in precisions.items()}
     found = []
     for row in rows:
@@ -44,7 +63,8 @@ def steps(rows: Iterable[Mapping[str, Any]], precisions: Mapping[str, str]) -> l
         if row["suite"] == SUITE and not params.get("compile") and params.get("shape") in SHAPES:
             step = _step(row, params, ours[str(params.get("dtype", "float32"))])
             if step is not None:
-                found.append(step)
+                share = shares.get((step.ranks, step.case))
+                found.append(step if share is None else replace(step, own_seconds=share * step.seconds))
     return found
 
 
@@ -82,15 +102,21 @@ def _step(row: Mapping[str, Any], params: Mapping[str, Any], precision: str) -> 
     return MeasuredStep(str(row["case"]), ranks, job, split, float(row["seconds_median"]))
 
 
-def factor(measured: Iterable[MeasuredStep], predict: Callable[[MeasuredStep], Prediction]) -> float | None:
-    """The median over the steps of the fewest ranks, where transfers say least; None without a step."""
+def work_seconds(predicted: Prediction) -> float:
+    """What the busiest rank does itself."""
+    return sum(predicted.parts[name] for name in WORK)
+
+
+def factors(measured: Iterable[MeasuredStep], predict: Callable[[MeasuredStep], Prediction]) -> BySize | None:
+    """By the tokens of a microbatch, from the steps of the fewest ranks, where transfers say little; None if none."""
     known = list(measured)
     fewest = min((step.ranks for step in known), default=0)
-    shares = []
+    shares: defaultdict[int, list[float]] = defaultdict(list)
     for step in known:
         if step.ranks == fewest:
-            parts = predict(step).parts
-            work = sum(parts[name] for name in WORK)
-            rest = sum(parts.values()) - work
-            shares.append(max(LEAST_FACTOR, (step.seconds - rest) / work))
-    return statistics.median(shares) if shares else None
+            predicted = predict(step)
+            work = work_seconds(predicted)
+            rest = sum(predicted.parts.values()) - work
+            shares[step.microbatch_tokens].append(max(LEAST_FACTOR, (step.seconds - rest) / work))
+    sizes = sorted(shares)
+    return BySize(tuple(map(float, sizes)), tuple(statistics.median(shares[size]) for size in sizes)) if sizes else None

@@ -33,6 +33,8 @@ class Common:
     memory_share: float
     attention_share: float
     """Of what a fused attention kernel's authors published."""
+    ring_share: float
+    """Of that, where keys and values come from other ranks, a chunk at a time."""
     inside_share: float
     """Bus bandwidth / one-way link rate within a scale-up domain."""
     across_share: float
@@ -42,7 +44,7 @@ class Common:
     overlap_tax: float
     """Share of a hidden transfer's time by which the computation over it becomes longer."""
     jitter_share: float
-    """Standard deviation of a rank's time for a step, as a share of it: an assumption, since no published run tells."""
+    """Standard deviation of a rank's own work in a step, as a share of it."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,15 @@ class Stack:
     """Share of tensor-parallel transfers that computation does not hide."""
     data_overlap: bool
     pipeline_exposed: float
+    sends_slices: bool
+    """Of a pipeline's boundary a tensor-parallel rank sends its slice, not all (arXiv 2104.04473, section 4.1)."""
     gradient_bytes: int
     zero: int
     """Stage of ZeRO where none is given: 1 shards optimizer states, 2 gradients too, 3 parameters too (FSDP)."""
+    compiled_loss: bool
+    """The loss is one compiled kernel, that keeps no float32 copies of the logits."""
+    eight_bit_inputs: bool
+    """In fp8 the inputs of products are kept for the backward in one byte (Transformer Engine's linear layers)."""
     step_seconds: float
     """Of a step, whatever its size: the optimizer's launches, loss scaling, logging."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from bench.parse import parse_share
@@ -13,11 +12,11 @@ from bench.predict import calibrate, overheads
 from bench.predict import measured as measuring
 from bench.predict import request as requests
 from bench.predict.answer import Answer, MakePredictor
+from bench.predict.by_size import BySize
 from bench.predict.constants import Constants
 from bench.predict.fleet import Member
 from bench.predict.hardware import Device
-from bench.predict.job import Job, Prediction
-from bench.predict.matmul import MeasuredRates
+from bench.predict.job import Job
 from bench.predict.measured import Measured
 from bench.predict.measured_network import MeasuredNetwork
 from bench.predict.overheads import Overheads
@@ -38,6 +37,8 @@ class Pace:
     core: float
     """Of a core or device that a rank has."""
     transfers: float
+    slowdown: BySize | None = None
+    """Of work in training steps, by the tokens of a microbatch."""
     overheads: Overheads = field(default_factory=Overheads)
 
 
@@ -67,27 +68,31 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
             device,
             constants,
             options["stack"],
-            _shared(rates, pace.work),
+            rates.times(pace.work),
             network,
             jitter,
             pace.overheads,
             pace.core,
+            pace.slowdown,
         )
 
-    def alone(step: calibrate.MeasuredStep, factor: float = 1.0) -> Prediction:
+    def alone(step: calibrate.MeasuredStep, slowdown: BySize | None = None) -> Predictor:
         # Its ranks had a device each, and a measured median has its own waiting in it.
-        return made(device, step.job, step.ranks, Pace(1.0 / factor, 1.0, 1.0), 0.0).predict(step.split)
+        return made(device, step.job, step.ranks, Pace(1.0, 1.0, 1.0, slowdown), 0.0)
 
-    factor = calibrate.factor(own_steps, alone)
-    ways = overheads.fitted(own_steps, partial(alone, factor=factor or 1.0))
+    slowdown = calibrate.factors(own_steps, lambda step: alone(step).predict(step.split))
+    ways = overheads.fitted(
+        own_steps,
+        lambda step: alone(step, slowdown).predict(step.split),
+        lambda step: alone(step).rank_work(step.split),
+    )
     request.assumptions += _ways(ways, found)
-    if factor is not None:
-        text = f"{show_number(factor)} x the work that the rates alone say"
-        request.assumptions.append(Assumption("measured: training_step", text, ", ".join(found.paths)))
+    if slowdown is not None:
+        request.assumptions.append(Assumption("measured: training_step", _range(slowdown), ", ".join(found.paths)))
     share = options["device_share"]
     # Transfers within a host take the same cores as the work; those between hosts are of links, whoever has the cores.
     transfers = share if found.num_hosts == 1 else 1.0
-    pace = Pace(share / (factor or 1.0), share, transfers, ways.on(transfers))
+    pace = Pace(share, share, transfers, slowdown, ways.on(share))
 
     def make(device: Device, job: Job) -> Predictor:
         return made(device, job, MOST, pace, jitter)
@@ -103,16 +108,19 @@ def _ways(ways: Overheads, found: Measured) -> list[Assumption]:
     ]
 
 
-def _shared(rates: MeasuredRates, share: float) -> MeasuredRates:
-    return MeasuredRates(rates.flops, tuple(rate * share for rate in rates.flops_per_s))
+def _range(slowdown: BySize) -> str:
+    low, high = (show_number(pick(slowdown.values)) for pick in (min, max))
+    text = f"{low} x" if low == high else f"{low} to {high} x"
+    by_size = "" if len(slowdown.sizes) == 1 else ", by the size of the microbatch"
+    return f"{text} the work that the rates alone say{by_size}"
 
 
 def _notes(found: Measured, precision: str, jitter: float | None) -> list[Assumption]:
     files = ", ".join(found.paths)
     rates = found.rates[measuring.DTYPES[precision]]
-    low, high = min(rates.flops_per_s), max(rates.flops_per_s)
+    low, high = min(rates.values), max(rates.values)
     shown = f"{show_number(low / 1e12)} to {show_number(high / 1e12)} TFLOP/s {precision}, by size"
-    notes = [Assumption("measured: matrix products", f"{shown}, {len(rates.flops)} sizes", files)]
+    notes = [Assumption("measured: matrix products", f"{shown}, {len(rates.sizes)} sizes", files)]
     if found.memory_bytes_per_s is not None:
         notes.append(Assumption("measured: memory", f"{show_number(found.memory_bytes_per_s / 1e9)} GB/s", files))
     for line in found.lines:

@@ -61,12 +61,14 @@ class Device:
     notes: tuple[str, ...] = field(default=())
     fp32_flops_per_s: float | None = None
     """Only of measured devices: the catalogue has none."""
+    overlaps: bool = True
+    """Whether it computes while data move: not where ranks compute on the cores that move them."""
 
     def flops_per_s(self, precision: str) -> float:
         """Peak dense rate; raises BenchError for a precision whose rate is not in the catalogue."""
         if precision in ("bf16", "fp16"):
             return self.bf16_flops_per_s
-        if precision == "fp8" and self.fp8_flops_per_s is not None:
+        if precision.startswith("fp8") and self.fp8_flops_per_s is not None:
             return self.fp8_flops_per_s
         if precision == "fp32" and self.fp32_flops_per_s is not None:
             return self.fp32_flops_per_s
@@ -75,15 +77,17 @@ class Device:
         )
 
     def matmul_flops_per_s(self, precision: str) -> float:
-        """What the best multiplication reaches: measured for bf16, and the same share of the peak for fp8.
+        """What the best multiplication reaches: measured for bf16, and the same share of the peak for fp8."""
+        return self.clock_share * self.reached_bf16_flops_per_s * self.flops_per_s(precision) / self.bf16_flops_per_s
 
-        A power cap lowers the clock by its cube root: power goes with frequency times voltage squared, and voltage
+    @property
+    def clock_share(self) -> float:
+        """A power cap lowers the clock by its cube root: power goes with frequency times voltage squared, and voltage
         about with frequency.
         """
-        reached = self.reached_bf16_flops_per_s * self.flops_per_s(precision) / self.bf16_flops_per_s
         if self.power_watts and self.nominal_watts and self.power_watts < self.nominal_watts:
-            reached *= (self.power_watts / self.nominal_watts) ** (1.0 / 3.0)
-        return float(reached)
+            return float((self.power_watts / self.nominal_watts) ** (1.0 / 3.0))
+        return 1.0
 
 
 def names() -> list[str]:

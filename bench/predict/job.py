@@ -40,6 +40,10 @@ class Job:
         return self.sequence * self.global_batch
 
     @property
+    def is_eight_bit(self) -> bool:
+        return self.precision.startswith("fp8")
+
+    @property
     def element_bytes(self) -> float:
         """Of an activation, and of a parameter as it is computed with; fp8 is for the products only."""
         return 4.0 if self.precision == "fp32" else 2.0
@@ -47,7 +51,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Split:
-    """How a job is spread: `dp` replicas, each of tp x cp x pp devices; experts over ep of the cp x dp ranks."""
+    """How a job is spread: `dp` replicas, each of tp x cp x pp devices.
+
+    Experts are whole, and spread over ep of a stage's tp x cp x dp devices (Megatron-LM's folding: expert tensor
+    parallelism of 1, megatron/core/parallel_state.py); with an ep of 1 every device has its tp-th part of all experts.
+    """
 
     tp: int = 1
     pp: int = 1
@@ -62,7 +70,20 @@ class Split:
 
     @property
     def devices(self) -> int:
-        return self.tp * self.pp * self.dp * self.cp
+        return self.stage_devices * self.pp
+
+    @property
+    def stage_devices(self) -> int:
+        return self.tp * self.dp * self.cp
+
+    @property
+    def expert_tp(self) -> int:
+        return self.tp if self.ep == 1 else 1
+
+    @property
+    def expert_replicas(self) -> int:
+        """Devices that hold the same part of the same experts."""
+        return max(1, self.stage_devices // (self.ep * self.expert_tp))
 
 
 PARTS = (
@@ -141,8 +162,8 @@ def refuse(job: Job, split: Split) -> None:
         raise BenchError(f"tp {split.tp} does not divide {shape.heads} heads of {shape.name}")
     if split.pp * (split.interleave - 1) >= shape.layers or split.pp > shape.layers:
         raise BenchError(f"pp {split.pp} x interleave {split.interleave}: more stages than the {shape.layers} layers")
-    if split.ep > 1 and (shape.experts % split.ep or (split.dp * split.cp) % split.ep):
-        raise BenchError(f"ep {split.ep} has to divide {shape.experts} experts and dp x cp, {split.dp * split.cp}")
+    if split.ep > 1 and (shape.experts % split.ep or split.stage_devices % split.ep):
+        raise BenchError(f"ep {split.ep} has to divide {shape.experts} experts and tp x dp x cp, {split.stage_devices}")
     if job.sequence % split.cp:
         raise BenchError(f"cp {split.cp} does not divide a sequence of {job.sequence}")
     if split.zero not in (0, 1, 2, 3):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.predict.by_size import BySize
 from bench.predict.constants import Common, Stack, attention_flops_per_s
 from bench.predict.hardware import Device
 from bench.predict.matmul import Multiplier
@@ -28,6 +29,9 @@ RECOMPUTE: dict[str, tuple[float, float]] = {
 FLASH_BACKWARD = 2.5
 """A fused backward recomputes the scores: five products against the forward's two (arXiv 2307.08691)."""
 SCORE_BYTES = {"forward": 11.0, "backward": 17.0}
+LOSS_BYTES = {False: 14.0, True: 6.0}
+"""Of one logit, forward or backward: eager, 2 written by the product, then 4 for each of the float32 copy, its
+log-softmax and one read of it; compiled (bool), 2 written and read twice by one kernel."""
 KERNELS = {"forward": 24, "backward": 40}
 """Kernels of one layer, for the host's time: Megatron-LM's, counted from its modules."""
 ROUTING_KERNELS = {"forward": 60, "backward": 60}
@@ -47,6 +51,9 @@ class Parts:
     def seconds(self) -> float:
         return self.matmul + self.attention + self.memory
 
+    def slower(self, factor: float) -> Parts:
+        return Parts(self.matmul * factor, self.attention * factor, self.memory * factor, self.kernels)
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -59,6 +66,7 @@ class Slice:
     tp: int
     ep: int
     recompute: str
+    cp: int = 1
 
 
 class LayerTimes:
@@ -72,13 +80,23 @@ class LayerTimes:
         stack: Stack,
         multiplier: Multiplier,
         half_multiplier: Multiplier,
+        slowdown: BySize | None = None,
     ) -> None:
+        """`slowdown`: what all work takes longer than its rates say, by the tokens of a microbatch."""
         self.shape, self.stack, self.multiplier, self.half = shape, stack, multiplier, half_multiplier
+        self._slowdown = slowdown
         self.bytes_per_s = device.memory_bytes_per_s * common.memory_share
-        peak = attention_flops_per_s(stack.attention, device.name, device.bf16_flops_per_s)
+        self.ring_share = common.ring_share
+        peak = attention_flops_per_s(stack.attention, device.name, device.bf16_flops_per_s) * device.clock_share
         self.attention_rate = peak * common.attention_share * min(1.0, 0.5 + shape.head_dim / 256)
 
+    def slowdown(self, tokens: int) -> float:
+        return 1.0 if self._slowdown is None else self._slowdown.at(tokens)
+
     def forward(self, part: Slice, mixture: bool) -> Parts:
+        return self._forward(part, mixture).slower(self.slowdown(part.tokens))
+
+    def _forward(self, part: Slice, mixture: bool) -> Parts:
         shape, tokens = self.shape, part.tokens
         width = shape.head_dim * (shape.heads + 2 * shape.kv_heads) / part.tp
         attended = shape.head_dim * shape.heads / part.tp
@@ -100,21 +118,25 @@ class LayerTimes:
 
     def backward(self, part: Slice, mixture: bool) -> Parts:
         """Gradients of inputs and weights, and what is computed again."""
-        ahead = self.forward(part, mixture)
+        ahead = self._forward(part, mixture)
         again, attention_again = RECOMPUTE[part.recompute]
         # A fused kernel keeps no scores: there is nothing to save by computing the core again.
         if self.stack.attention != "unfused" and part.recompute == "selective":
             attention_again = 0.0
         attention = self._attention(part, "backward") + attention_again * ahead.attention
         kernels = _kernels("backward", mixture) + _kernels("forward", mixture) * max(again, attention_again / 4)
-        return Parts((2.0 + again) * ahead.matmul, attention, (2.0 + again) * ahead.memory, kernels)
+        found = Parts((2.0 + again) * ahead.matmul, attention, (2.0 + again) * ahead.memory, kernels)
+        return found.slower(self.slowdown(part.tokens))
 
     def _experts(self, part: Slice) -> float:
-        """The experts of this device: each gets its share of the tokens of the whole expert-parallel group."""
+        """The experts of this device: each gets its share of the tokens of the whole expert-parallel group, of whose
+        devices each brings its tp-th part of the microbatch; without such a group, the tp-th part of every expert.
+        """
         shape, seconds = self.shape, self.multiplier.seconds
         local = max(1.0, shape.experts / part.ep)
-        rows = max(1.0, part.tokens * shape.active_experts / shape.experts * min(part.ep, shape.experts))
-        width = shape.expert_ffn_hidden / part.tp
+        brought = part.tokens * part.ep / part.tp if part.ep > 1 else part.tokens
+        rows = max(1.0, brought * shape.active_experts / shape.experts)
+        width = shape.expert_ffn_hidden / (part.tp if part.ep == 1 else 1)
         total = seconds(rows, (shape.matrices - 1) * width, shape.hidden, local) + seconds(
             rows, shape.hidden, width, local
         )
@@ -134,7 +156,8 @@ class LayerTimes:
             return twice * products / self.half.rate + SCORE_BYTES[direction] * scores / self.bytes_per_s
         # A fused kernel skips the half that a causal mask hides.
         factor = 0.5 if direction == "forward" else 0.5 * FLASH_BACKWARD
-        return factor * products / self.attention_rate
+        share = self.ring_share if part.cp > 1 else 1.0
+        return factor * products / (share * self.attention_rate)
 
     def _memory(self, part: Slice, ffn_width: float, mixture: bool, factor: float) -> float:
         shape, sharded = self.shape, part.tp if self.stack.sequence_parallel else 1
@@ -144,12 +167,16 @@ class LayerTimes:
         return factor * self.stack.traffic * 2.0 * part.tokens * (around + inside + permuted) / self.bytes_per_s
 
     def head(self, part: Slice) -> tuple[Parts, Parts]:
-        """Output layer with the loss, forward and backward: the logits pass memory several times, in float32."""
+        """Output layer with the loss, forward and backward: the logits pass memory several times, in float32; fewer
+        times where the loss is compiled.
+        """
         shape = self.shape
         columns = shape.vocab / part.tp
         matmul = self.half.seconds(part.tokens, columns, shape.hidden)
-        memory = 14.0 * self.stack.traffic * part.tokens * columns / self.bytes_per_s
-        return Parts(matmul, 0.0, memory, 12), Parts(2.0 * matmul, 0.0, memory, 16)
+        passed = LOSS_BYTES[self.stack.compiled_loss]
+        memory = passed * self.stack.traffic * part.tokens * columns / self.bytes_per_s
+        factor = self.slowdown(part.tokens)
+        return Parts(matmul, 0.0, memory, 12).slower(factor), Parts(2.0 * matmul, 0.0, memory, 16).slower(factor)
 
 
 def _kernels(direction: str, mixture: bool) -> int:

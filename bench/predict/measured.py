@@ -4,9 +4,9 @@
     collective,      latency and bandwidth of each operation between so many ranks: t = a + b x bytes, fitted to the
     sizes
     point_to_point   in relative error (least squares of the ratio), so that small and large messages count alike
-    training_step    where there is one: what a step took over what is predicted of it, on the fewest ranks; the factor
-                     stands for all that the rates do not know, and holds for the work of a device, not for transfers;
-                     what each way of splitting adds: `overheads`
+    training_step    where there is one: what a step took over what is predicted of it, on the fewest ranks, by the
+                     size of its microbatch; the factor stands for all that the rates do not know, and holds for the
+                     work of a device, not for transfers; what each way of splitting adds: `overheads`
     jitter           of a rank: standard deviation of its own computation between traced steps (training_step), else
                      1.4826 x median absolute deviation of its multiplications, as a share
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,10 +27,10 @@ from bench import frame, hardware, timeline
 from bench.errors import BenchError
 from bench.predict import calibrate
 from bench.predict import hardware as devices
+from bench.predict.by_size import BySize
 from bench.predict.calibrate import MeasuredStep
 from bench.predict.constants import Common
 from bench.predict.hardware import Device
-from bench.predict.matmul import MeasuredRates
 from bench.predict.measured_network import Line, lines_of
 from bench.result import Result, load_many
 from bench.suite import Span
@@ -46,8 +46,8 @@ LARGE_BYTES = 32 * 2**20
 class Work:
     """What a device reaches while so many ranks work at once: those of a host share its memory, caches and power."""
 
-    rates: Mapping[str, MeasuredRates]
-    """Type -> a multiplication's rate."""
+    rates: Mapping[str, BySize]
+    """Type -> FLOP/s of multiplications by their FLOPs."""
     memory_bytes_per_s: float | None
 
 
@@ -75,7 +75,7 @@ class Measured:
     """Whether the jitter is of whole steps' computation; else of single multiplications."""
 
     @property
-    def rates(self) -> Mapping[str, MeasuredRates]:
+    def rates(self) -> Mapping[str, BySize]:
         """Of the most ranks at once that each type was measured with."""
         return {dtype: rates for ranks in sorted(self.work) for dtype, rates in self.work[ranks].rates.items()}
 
@@ -84,7 +84,7 @@ class Measured:
         known = [self.work[ranks].memory_bytes_per_s for ranks in sorted(self.work)]
         return next((rate for rate in reversed(known) if rate is not None), None)
 
-    def at(self, ranks: int, dtype: str) -> tuple[MeasuredRates, float | None]:
+    def at(self, ranks: int, dtype: str) -> tuple[BySize, float | None]:
         """Products and memory with so many ranks at once; of no more, where that was not measured."""
         able = [number for number, work in self.work.items() if dtype in work.rates]
         number = max((n for n in able if n <= ranks), default=min(able))
@@ -118,7 +118,7 @@ def read(paths: Sequence[str]) -> Measured:
         lines=tuple(lines_of(rows)),
         jitter_share=_jitter(results) if steps is None else steps,
         is_step_jitter=steps is not None,
-        steps=tuple(calibrate.steps(rows, DTYPES)),
+        steps=tuple(calibrate.steps(rows, DTYPES, _own_shares(results))),
         storage_gb_per_s=_storage(rows),
         launch_share=_between_launches(results),
     )
@@ -132,7 +132,7 @@ def _work(rows: Sequence[Mapping[str, Any]]) -> dict[int, Work]:
     return {ranks: Work(_rates(own), _memory(own)) for ranks, own in by_ranks.items()}
 
 
-def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, MeasuredRates]:
+def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, BySize]:
     """Of `compute`'s multiplications; not of `tensor_parallel`, whose time has transfers in it."""
     found: defaultdict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -142,7 +142,7 @@ def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, MeasuredRates]:
             flops = rate * row["seconds_median"]
             found[str(params.get("dtype", "float32"))][flops].append(rate)
     return {
-        dtype: MeasuredRates(tuple(sorted(sizes)), tuple(statistics.median(sizes[size]) for size in sorted(sizes)))
+        dtype: BySize(tuple(sorted(sizes)), tuple(statistics.median(sizes[size]) for size in sorted(sizes)))
         for dtype, sizes in found.items()
     }
 
@@ -188,20 +188,37 @@ def _jitter(results: Iterable[Result]) -> float | None:
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
 
 
-def _step_jitter(results: Iterable[Result]) -> float | None:
-    """Of the ranks' own computation in the traced calls of training steps, from call to call; None without any."""
-    shares = []
+def _traced_steps(results: Iterable[Result]) -> Iterator[tuple[int, str, list[list[int]], list[list[int]]]]:
+    """Ranks, case, and of each rank's traced calls the nanoseconds of its own computation and of the whole call."""
     for result in results:
         for record in result.latest():
             if record["suite"] == calibrate.SUITE and record["status"] == "ok" and record.get("spans"):
                 spans: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
                 for span in map(Span.from_row, record["spans"]):
                     spans[span.rank, span.call].append(span)
-                for rank, calls in enumerate(record["traced_call_ns"]):
-                    own = [_computed_ns(spans[rank, call], rank, whole) for call, whole in enumerate(calls)]
-                    if len(own) >= MIN_STEPS and min(own) > 0:
-                        shares.append(float(np.std(np.log(own), ddof=1)))
+                wholes = record["traced_call_ns"]
+                own = [
+                    [_computed_ns(spans[rank, call], rank, whole) for call, whole in enumerate(calls)]
+                    for rank, calls in enumerate(wholes)
+                ]
+                yield len(wholes), record["case"], own, wholes
+
+
+def _step_jitter(results: Iterable[Result]) -> float | None:
+    """Of the ranks' own computation in the traced calls of training steps, from call to call; None without any."""
+    ranks = [calls for _, _, own, _ in _traced_steps(results) for calls in own]
+    shares = [float(np.std(np.log(calls), ddof=1)) for calls in ranks if len(calls) >= MIN_STEPS and min(calls) > 0]
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
+
+
+def _own_shares(results: Iterable[Result]) -> dict[tuple[int, str], float]:
+    """(ranks, case) -> the busiest rank's own computation as a share of a call, the median over calls and launches."""
+    found: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
+    for ranks, case, own, wholes in _traced_steps(results):
+        shares = [[o / w for o, w in zip(*pair, strict=True)] for pair in zip(own, wholes, strict=True)]
+        if all(shares):
+            found[ranks, case].append(max(map(statistics.median, shares)))
+    return {key: statistics.median(each) for key, each in found.items()}
 
 
 def _computed_ns(spans: Sequence[Span], rank: int, call_ns: int) -> int:
@@ -235,11 +252,11 @@ def device(found: Measured, precision: str, options: Mapping[str, Any], common: 
 
     Raises BenchError where the files have no multiplication of the precision.
     """
-    rates = found.rates.get(DTYPES[precision])
+    rates = found.rates.get(DTYPES.get(precision, precision))
     if rates is None:
         have = ", ".join(name for name, dtype in DTYPES.items() if dtype in found.rates)
         raise BenchError(f"--precision {precision}: the files have multiplications in {have}; take one of them")
-    best = max(rates.flops_per_s) * options["device_share"]
+    best = max(rates.values) * options["device_share"]
     known = hardware.find(found.device_name, None if found.memory_bytes is None else int(found.memory_bytes))
     latencies = (common.inside_latency_seconds, common.across_latency_seconds)
     if known is not None:
@@ -266,4 +283,5 @@ def device(found: Measured, precision: str, options: Mapping[str, Any], common: 
         nominal_watts=None,
         notes=("peak not known: MFU is against the best measured multiplication",),
         fp32_flops_per_s=best if precision == "fp32" else None,
+        overlaps=found.num_cores is None,
     )

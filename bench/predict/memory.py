@@ -15,8 +15,9 @@ from bench.predict.constants import Stack
 from bench.predict.shapes import Shape
 
 OPTIMIZER_BYTES = 12
-LOGIT_BYTES = 12.0
-"""Of one logit where the loss is computed: 2 in 16 bits, 4 in float32, 4 of its log-softmax, and 2 of its gradient."""
+LOGIT_BYTES = {False: 12.0, True: 4.0}
+"""Of one logit where the loss is computed: 2 in 16 bits, 4 in float32, 4 of its log-softmax, and 2 of its gradient; of
+a compiled loss (True) the first and the last."""
 GATHERED_LAYERS = 2
 """With parameters sharded, a layer and the next one are whole at a time."""
 RESERVED_BYTES = 3.0e9
@@ -52,6 +53,8 @@ class Held:
     tokens: int
     sequence: int
     tp: int
+    eight_bit: bool
+    """Inputs of products are kept in one byte."""
     recompute: str
     logits: float
     """Tokens x columns of the output layer on this device; 0 where it has none."""
@@ -77,7 +80,8 @@ def held_bytes(held: Held, shape: Shape, stack: Stack, zero: int, element_bytes:
     if held.recompute == "full":
         # While a layer is computed again, its own activations are there once.
         activations += _whole_layer(held, shape, stack, True)
-    return Memory(parameters, gradients, optimizer, activations + LOGIT_BYTES * held.logits, RESERVED_BYTES)
+    activations += LOGIT_BYTES[stack.compiled_loss] * held.logits
+    return Memory(parameters, gradients, optimizer, activations, RESERVED_BYTES)
 
 
 def layer_activation_bytes(held: Held, shape: Shape, stack: Stack) -> float:
@@ -99,6 +103,13 @@ def _whole_layer(held: Held, shape: Shape, stack: Stack, scores: bool) -> float:
     attention = 2.0 * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)
     feed_forward = 2.0 * ffn * shape.matrices
     routed = 4.0 * shape.active_experts * shape.hidden if shape.is_mixture else 0.0
+    if held.eight_bit:
+        # Kept in 16 bits: what the norms, the attention and the activation function took in, and attention gave; in 8:
+        # the inputs of the products (transformer_engine/pytorch/module/linear.py, layernorm_linear.py).
+        around = (6.0 + shape.is_mixture) * shape.hidden
+        attention = shape.head_dim * (5.0 * shape.heads + 4.0 * shape.kv_heads)
+        feed_forward = (2.0 * (shape.matrices - 1) + 1.0) * ffn
+        routed /= 4.0
     total = tokens * (around / sharded + (attention + feed_forward + routed) / tp)
     if scores and stack.attention == "unfused":
         total += 5.0 * tokens * held.sequence * shape.heads / tp

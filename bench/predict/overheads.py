@@ -1,12 +1,14 @@
 """What a way of splitting costs more than its rates say: the library's own work, from measured training steps.
 
-A layer that DTensor splits, or FSDP gathers, takes its host longer than the plain one, whatever its size, and a rate
-of products and transfers knows nothing of that. Where the files have a plain step on one device and others split in
-one way only, each way gets
+A layer that DTensor splits takes its host longer than the plain one, whatever its size; parameters that FSDP gathers,
+or gradients that DDP sums, are copied into buffers and out of them besides; and a rate of products and transfers knows
+nothing of either. Where the files have a plain step on one device and others split in one way only, each way gets
 
     (measured - predicted) / how often the step pays it
 
-of its steps, the median, 0 at least. One number a way, a machine and a type; a split in several ways pays each of them.
+of its steps, the median, 0 at least: of the busiest rank's own computation where calls were traced, so that a link that
+is slower than its sweep said does not pass for a library's cost; else, and for a pipeline, of the whole step. One
+number a way, a machine and a type; a split in several ways pays each of them.
 """
 
 from __future__ import annotations
@@ -16,8 +18,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from bench.predict.calibrate import MeasuredStep
+from bench.predict.calibrate import MeasuredStep, work_seconds
 from bench.predict.job import Prediction, Split
+
+
+@dataclass(frozen=True)
+class RankWork:
+    """What the busiest rank has of a step."""
+
+    layers: int
+    parameters: float
+    """After tensor parallelism, embedding and output layer included."""
+    microbatches: int
 
 
 @dataclass(frozen=True)
@@ -27,8 +39,9 @@ class Way:
     name: str
     unit: str
     applies: Callable[[Split], bool]
-    times: Callable[[Split, int, int], float]
-    """(split, layers of the rank, microbatches) -> number of units."""
+    times: Callable[[Split, RankWork], float]
+    is_own_work: bool = True
+    """Whether it shows in a rank's own computation; else only in the whole step."""
 
 
 def _is_sharded(split: Split) -> bool:
@@ -36,16 +49,20 @@ def _is_sharded(split: Split) -> bool:
     return split.dp > 1 and (split.zero >= 3 or split.tp * split.pp > 1)
 
 
-def _gathers(split: Split, layers: int, microbatches: int) -> float:
-    """In a pipeline layers stay whole from the first microbatch to the last."""
-    return layers if split.pp > 1 else layers * microbatches
+def _is_replicated(split: Split) -> bool:
+    return split.dp > 1 and not _is_sharded(split)
+
+
+def _gathered(split: Split, work: RankWork) -> float:
+    """Millions of parameters; in a pipeline they stay whole from the first microbatch to the last."""
+    return work.parameters / 1e6 * (1 if split.pp > 1 else work.microbatches)
 
 
 WAYS = (
-    Way("tensor", "a layer and microbatch", lambda s: s.tp > 1, lambda s, layers, number: layers * number),
-    Way("sharded data", "a gathered layer", _is_sharded, _gathers),
-    Way("replicated data", "a step", lambda s: s.dp > 1 and not _is_sharded(s), lambda s, layers, number: 1.0),
-    Way("pipeline", "a microbatch and stage", lambda s: s.pp > 1, lambda s, layers, number: number + s.pp - 1.0),
+    Way("tensor", "a layer and microbatch", lambda s: s.tp > 1, lambda s, rank: rank.layers * rank.microbatches),
+    Way("sharded data", "a million gathered parameters", _is_sharded, _gathered),
+    Way("replicated data", "a million parameters", _is_replicated, lambda s, rank: rank.parameters / 1e6),
+    Way("pipeline", "a microbatch and stage", lambda s: s.pp > 1, lambda s, rank: rank.microbatches + s.pp - 1, False),
 )
 
 
@@ -55,20 +72,20 @@ class Overheads:
 
     seconds_of: Mapping[str, float] = field(default_factory=dict)
 
-    def seconds(self, split: Split, layers: int, microbatches: int) -> float:
+    def seconds(self, split: Split, work: RankWork) -> float:
         """Of a step."""
-        return sum(
-            self.seconds_of.get(way.name, 0.0) * way.times(split, layers, microbatches)
-            for way in WAYS
-            if way.applies(split)
-        )
+        return sum(self.seconds_of.get(way.name, 0.0) * way.times(split, work) for way in WAYS if way.applies(split))
 
     def on(self, share: float) -> Overheads:
         """The same where a device has only this share of its host."""
         return Overheads({name: seconds / share for name, seconds in self.seconds_of.items()})
 
 
-def fitted(measured: Iterable[MeasuredStep], predict: Callable[[MeasuredStep], Prediction]) -> Overheads:
+def fitted(
+    measured: Iterable[MeasuredStep],
+    predict: Callable[[MeasuredStep], Prediction],
+    work: Callable[[MeasuredStep], RankWork],
+) -> Overheads:
     """Nothing without a plain step on one device, by which the rates' own error is told from the ways'."""
     known = list(measured)
     found: defaultdict[str, list[float]] = defaultdict(list)
@@ -77,8 +94,12 @@ def fitted(measured: Iterable[MeasuredStep], predict: Callable[[MeasuredStep], P
     for step in known:
         ways = [way for way in WAYS if way.applies(step.split)]
         if len(ways) == 1:
-            layers = -(-step.job.shape.layers // step.split.pp)
-            number = max(1, step.job.global_batch // (step.split.dp * step.split.microbatch))
-            more = step.seconds - predict(step).step_seconds
-            found[ways[0].name].append(more / ways[0].times(step.split, layers, number))
+            more = _more_seconds(step, ways[0], predict(step))
+            found[ways[0].name].append(more / ways[0].times(step.split, work(step)))
     return Overheads({name: max(0.0, statistics.median(each)) for name, each in found.items()})
+
+
+def _more_seconds(step: MeasuredStep, way: Way, predicted: Prediction) -> float:
+    if way.is_own_work and step.own_seconds is not None:
+        return step.own_seconds - work_seconds(predicted)
+    return step.seconds - predicted.step_seconds

@@ -13,6 +13,7 @@ of 1F1B; `zb2p`, with twice that, leaves none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -100,6 +101,17 @@ def schedule(name: str) -> PipelineSchedule:
 def seconds(name: str, stages: Stages) -> float:
     """By the formula."""
     return schedule(name).seconds(stages)
+
+
+def idle_cores(ranks: int, core_share: float) -> float:
+    """Microbatches that the cores of one pipeline could do while it fills and drains, where ranks share them.
+
+    In its first and last steps fewer ranks than cores are at work; one that has a core alone is the faster, by what it
+    has of it else.
+    """
+    cores = ranks * core_share
+    steps = range(1, math.ceil(cores))
+    return core_share * sum(cores - busy for busy in steps) / cores
 
 
 def replayed_seconds(name: str, stages: Stages) -> float | None:

@@ -159,4 +159,4 @@ def _experts(split: Split, experts: int, fixed: int | None) -> list[int]:
         return [fixed]
     if experts == 1:
         return [1]
-    return [ep for ep in _powers(experts) if experts % ep == 0 and (split.dp * split.cp) % ep == 0] or [1]
+    return [ep for ep in _powers(experts) if experts % ep == 0 and split.stage_devices % ep == 0] or [1]

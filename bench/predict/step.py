@@ -7,20 +7,23 @@ from dataclasses import replace
 from statistics import fmean
 
 from bench.predict import pipeline, stragglers
+from bench.predict.by_size import BySize
 from bench.predict.constants import Common, Constants, Stack
 from bench.predict.costs import LayerCost
 from bench.predict.hardware import Device
 from bench.predict.job import Job, Prediction, Split, refuse
 from bench.predict.layer import RECOMPUTE, LayerTimes, Parts, Slice
-from bench.predict.matmul import MeasuredRates, Multiplier
+from bench.predict.matmul import Multiplier
 from bench.predict.memory import Held, Memory, held_bytes
 from bench.predict.network import Group, Network
-from bench.predict.overheads import Overheads
+from bench.predict.overheads import Overheads, RankWork
 
 OPTIMIZER_TRAFFIC_BYTES = 30.0
 """Adam in mixed precision, of one parameter: gradient, copy and two moments read, three written, 16 bits written."""
 ACCUMULATE_BYTES = 8.0
 """A weight's gradient is read and written in float32 for every microbatch."""
+OWN_PARTS = ("compute_seconds", "host_seconds", "idle_seconds", "optimizer_seconds")
+"""Where ranks differ by chance: their own work, and the waiting for it. A link does not wait for a slow core's."""
 
 
 class Predictor:
@@ -32,22 +35,25 @@ class Predictor:
         device: Device,
         constants: Constants,
         stack: str,
-        measured: MeasuredRates | None = None,
+        measured: BySize | None = None,
         network: Network | None = None,
         jitter_share: float | None = None,
         overheads: Overheads | None = None,
         core_share: float = 1.0,
+        slowdown: BySize | None = None,
     ) -> None:
-        """`core_share`: of a device that a rank has; `measured` and `network` are of that share."""
+        """`core_share`: of a device that a rank has; `measured` and `network` are of that share. `slowdown`: what work
+        takes longer than its rates say, by the tokens of a microbatch.
+        """
         self.job, self.device, self.constants = job, device, constants
         self.overheads, self.core_share = overheads, core_share
         self.common: Common = constants.common
         self.stack: Stack = constants.stack(stack)
         self.network = network or Network(device, self.common)
-        half = "bf16" if job.precision == "fp8" else job.precision
+        half = "bf16" if job.is_eight_bit else job.precision
         multiplier = Multiplier(device, self.common, job.precision, measured)
         halves = Multiplier(device, self.common, half, measured)
-        self.layers = LayerTimes(job.shape, device, self.common, self.stack, multiplier, halves)
+        self.layers = LayerTimes(job.shape, device, self.common, self.stack, multiplier, halves, slowdown)
         self.bytes_per_s = device.memory_bytes_per_s * self.common.memory_share
         self.jitter_share = self.common.jitter_share if jitter_share is None else jitter_share
         self._layer_cache: dict[tuple[object, ...], tuple[LayerCost, LayerCost]] = {}
@@ -92,19 +98,20 @@ class Predictor:
         dense_layers = counts[rank] - mixtures
         dense = counts[rank] * shape.attention_parameters + dense_layers * shape.dense_ffn_parameters
         dense += mixtures * shape.shared_parameters + embedding
-        expert = mixtures * shape.experts * shape.expert_parameters / split.ep / split.tp
+        expert = mixtures * shape.experts * shape.expert_parameters / split.ep / split.expert_tp
         tokens = split.microbatch * self.job.sequence // split.cp
         whole = Held(
             dense=dense / split.tp,
             expert=expert,
             layer_parameters=self._layer_parameters(split, mixtures > 0),
             dp=split.dp * split.cp,
-            expert_dp=max(1, split.dp * split.cp // split.ep),
+            expert_dp=split.expert_replicas,
             layers=counts[rank],
             microbatches_held=1.0 if split.pp == 1 else held,
             tokens=tokens,
             sequence=self.job.sequence,
             tp=split.tp,
+            eight_bit=self.job.is_eight_bit and self.stack.eight_bit_inputs,
             recompute=split.recompute,
             logits=tokens * shape.vocab / split.tp if last else 0.0,
         )
@@ -118,8 +125,8 @@ class Predictor:
         """Of one layer, on one device, whole."""
         shape = self.job.shape
         dense = shape.attention_parameters + (shape.shared_parameters if mixture else shape.dense_ffn_parameters)
-        expert = shape.experts * shape.expert_parameters / split.ep if mixture else 0.0
-        return (dense + expert) / split.tp
+        expert = shape.experts * shape.expert_parameters / split.ep / split.expert_tp if mixture else 0.0
+        return dense / split.tp + expert
 
     # ---- time ------------------------------------------------------------------------------------------------------
 
@@ -140,9 +147,9 @@ class Predictor:
         return self._time(split, counts, replay=False)[0]
 
     def _time(self, split: Split, counts: list[int], replay: bool) -> tuple[float, dict[str, float], str]:
-        kinds = {(count, rank == split.pp - 1) for rank, count in enumerate(counts)}
-        costs = {kind: self._rank_cost(split, *kind) for kind in kinds}
-        ranks = [costs[count, rank == split.pp - 1] for rank, count in enumerate(counts)]
+        kinds = [(count, rank == 0, rank == split.pp - 1) for rank, count in enumerate(counts)]
+        costs = {kind: self._rank_cost(split, *kind) for kind in set(kinds)}
+        ranks = [costs[kind] for kind in kinds]
         stages = pipeline.Stages(
             tuple(cost[0].total for cost in ranks),
             tuple(cost[1].total for cost in ranks),
@@ -157,7 +164,7 @@ class Predictor:
         number = stages.microbatches
         busy = number * totals[slowest]
         # Ranks that share a core use what others leave idle, until all of its time is used.
-        whole = max(whole * self.core_share, number * fmean(totals))
+        whole = max(whole * self.core_share, fmean(totals) * (number + pipeline.idle_cores(split.pp, self.core_share)))
         shown = number * min(1.0, whole / busy)
         parts = {
             name: shown * (getattr(forward, name) + getattr(backward, name))
@@ -170,13 +177,17 @@ class Predictor:
         parts["data_seconds"] += self._gradient_seconds(split, counts, hidden) + number * self._end_seconds(split)
         parts["optimizer_seconds"] = self._optimizer_seconds(split, counts)
         if self.overheads is not None:
-            parts["host_seconds"] += self.overheads.seconds(split, max(counts), number)
-        before = sum(parts.values())
+            parts["host_seconds"] += self.overheads.seconds(split, self.rank_work(split))
         share = stragglers.expected_maximum_share(split.devices, self.jitter_share)
-        parts["straggler_seconds"] = before * share
-        return before * (1.0 + share), parts, "formula" if again is None else "replay"
+        parts["straggler_seconds"] = share * sum(parts[name] for name in OWN_PARTS)
+        return sum(parts.values()), parts, "formula" if again is None else "replay"
 
-    def _rank_cost(self, split: Split, layers: int, last: bool) -> tuple[LayerCost, LayerCost]:
+    def rank_work(self, split: Split) -> RankWork:
+        """What the libraries of a split are paid for."""
+        counts = self.stage_layers(split)
+        return RankWork(max(counts), self._held_parameters(split, counts), self.microbatches(split))
+
+    def _rank_cost(self, split: Split, layers: int, first: bool, last: bool) -> tuple[LayerCost, LayerCost]:
         """Forward and backward of one microbatch on one pipeline rank."""
         mixtures = self._mixtures(layers)
         kinds = {False: layers - mixtures, True: mixtures}
@@ -190,15 +201,21 @@ class Predictor:
             ahead, back = self._cached_head(part)
             sums = (sums[0].plus(ahead), sums[1].plus(back))
         parameters = layers * self._layer_parameters(split, mixtures > 0)
-        sums = (sums[0], sums[1].plus(LayerCost(compute_seconds=ACCUMULATE_BYTES * parameters / self.bytes_per_s)))
+        accumulated = self._slowdown(split) * ACCUMULATE_BYTES * parameters / self.bytes_per_s
+        sums = (sums[0], sums[1].plus(LayerCost(compute_seconds=accumulated)))
+        ends = LayerCost(tensor_seconds=(first + last) * self._end_tensor_seconds(split))
+        sums = (sums[0].plus(ends), sums[1].plus(ends))
         if split.pp > 1:
             sent = self._send_seconds(split)
             sums = (sums[0].plus(LayerCost(pipeline_seconds=sent)), sums[1].plus(LayerCost(pipeline_seconds=sent)))
         return sums
 
+    def _slowdown(self, split: Split) -> float:
+        return self.layers.slowdown(self._slice(split).tokens)
+
     def _slice(self, split: Split) -> Slice:
         tokens = split.microbatch * self.job.sequence // split.cp
-        return Slice(tokens, self.job.sequence, split.tp, split.ep, split.recompute)
+        return Slice(tokens, self.job.sequence, split.tp, split.ep, split.recompute, split.cp)
 
     def _cached_head(self, part: Slice) -> tuple[LayerCost, LayerCost]:
         key = ("head", part)
@@ -237,7 +254,8 @@ class Predictor:
             )
             hop = self.network.group(split.cp, split.tp)
             moved = sent * (2.0 if backward else 1.0) / self.network.bus_bytes_per_s(hop)
-            context = max(0.0, moved - parts.attention) + self.common.overlap_tax * min(moved, parts.attention)
+            hidden = min(moved, parts.attention) if self.device.overlaps else 0.0
+            context = moved - hidden + self.common.overlap_tax * hidden
         expert = 0.0
         if mixture and split.ep > 1:
             group = self._expert_group(split)
@@ -250,7 +268,7 @@ class Predictor:
             moved = self.network.gather_seconds(self.job.element_bytes * whole, group)
             if backward:
                 moved += self.network.gather_seconds(self._gradient_bytes * whole, group)
-            hidden = min(moved, parts.seconds)
+            hidden = min(moved, parts.seconds) if self.device.overlaps else 0.0
             data, tax = moved - hidden, self.common.overlap_tax * hidden
         return LayerCost(
             compute_seconds=0.0,
@@ -270,13 +288,26 @@ class Predictor:
             return 4.0 * self.network.gather_seconds(num_bytes, group)
         return 2.0 * self.network.all_reduce_seconds(num_bytes, group)
 
+    def _end_tensor_seconds(self, split: Split) -> float:
+        """Of the embedding, divided by vocabulary, or the output layer, in either direction: one sum over the ranks
+        along with which the sequence is split or joined (without sequence parallelism, an all-reduce in one of them).
+        """
+        if split.tp == 1:
+            return 0.0
+        num_bytes = self.job.element_bytes * self._slice(split).tokens * self.job.shape.hidden
+        group = self.network.group(split.tp)
+        if self.stack.sequence_parallel:
+            return self.stack.tensor_exposed * self.network.gather_seconds(num_bytes, group)
+        return 0.5 * self.stack.tensor_exposed * self.network.all_reduce_seconds(num_bytes, group)
+
     def _expert_group(self, split: Split) -> Group:
-        return self.network.group(split.ep, split.tp)
+        return self.network.group(split.ep, split.expert_tp)
 
     def _send_seconds(self, split: Split) -> float:
         """One boundary of a pipeline rank for one microbatch, times its stages."""
         part = self._slice(split)
-        num_bytes = self.job.element_bytes * part.tokens * self.job.shape.hidden / split.tp
+        num_bytes = self.job.element_bytes * part.tokens * self.job.shape.hidden
+        num_bytes /= split.tp if self.stack.sends_slices else 1
         crosses = split.tp * split.cp * split.dp >= self.network.domain_size or split.devices > self.network.domain_size
         return split.interleave * self.stack.pipeline_exposed * self.network.send_seconds(num_bytes, crosses)
 
@@ -287,16 +318,16 @@ class Predictor:
             return 0.0
         shape, layers = self.job.shape, max(counts)
         mixtures = self._mixtures(layers)
-        experts = mixtures * shape.experts * shape.expert_parameters / split.ep / split.tp
+        experts = mixtures * shape.experts * shape.expert_parameters / split.ep / split.expert_tp
         whole = layers * self._layer_parameters(split, False) if not mixtures else (
             mixtures * self._layer_parameters(split, True) - experts
         )  # fmt: skip
         whole += self._end_parameters(split)
         moved = self._reduced_seconds(split, whole, self.network.group(replicas, split.tp))
-        if experts and replicas > split.ep:
-            group = self.network.group(replicas // split.ep, split.tp * split.ep)
+        if experts and split.expert_replicas > 1:
+            group = self.network.group(split.expert_replicas, split.expert_tp * split.ep)
             moved += self._reduced_seconds(split, experts, group)
-        if not self.stack.data_overlap:
+        if not (self.stack.data_overlap and self.device.overlaps):
             return moved
         covered = min(moved, hidden)
         return moved - covered + self.common.overlap_tax * covered
@@ -325,8 +356,12 @@ class Predictor:
         return self.network.gather_seconds(gradients, group) + gathered
 
     def _optimizer_seconds(self, split: Split, counts: list[int]) -> float:
-        mixtures = self._mixtures(max(counts))
-        layers = max(counts) * self._layer_parameters(split, mixtures > 0)
-        held = layers + self._end_parameters(split)
+        held = self._held_parameters(split, counts)
         sharded = held / (split.dp * split.cp) if self._zero(split) >= 1 else held
-        return self.stack.step_seconds + OPTIMIZER_TRAFFIC_BYTES * sharded / self.bytes_per_s
+        seconds = self._slowdown(split) * OPTIMIZER_TRAFFIC_BYTES * sharded / self.bytes_per_s
+        return self.stack.step_seconds + seconds
+
+    def _held_parameters(self, split: Split, counts: list[int]) -> float:
+        """Of the fullest rank, whole replicas."""
+        mixtures = self._mixtures(max(counts))
+        return max(counts) * self._layer_parameters(split, mixtures > 0) + self._end_parameters(split)

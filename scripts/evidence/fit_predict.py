@@ -39,6 +39,7 @@ FITTED = (
     (r"Zero Bubble", 3, "zero-bubble paper: every third row"),
     (r"A100 40GB with 1600|llm-foundry.*H100 80GB (BF16\"|FP8)", 2, "llm-foundry A100 40 GB, H100: every second row"),
     (r"llama3_h100_202412|docs/performance\.md at", 2, "torchtitan 2024: every second row"),
+    (r"asyncTP_llama3_h100_2025-06", 3, "torchtitan, asynchronous tensor parallelism: every third row"),
     (r"Megatron-Bridge.*(26\.04 |25\.11)", 1, "Megatron-Bridge 25.11 and 26.04"),
 )
 
@@ -52,11 +53,13 @@ COMMON = {
     "depth_elements": (1.0, 1500.0),
     "memory_share": (0.5, 0.95),
     "attention_share": (0.3, 1.0),
+    "ring_share": (0.3, 1.0),
     "inside_share": (0.4, 1.0),
     "across_share": (0.3, 0.95),
     "inside_latency_seconds": (1e-6, 2e-5),
     "across_latency_seconds": (2e-6, 1e-4),
     "overlap_tax": (0.001, 0.6),
+    "jitter_share": (1e-3, 0.03),
 }
 STACK = {
     "kernel_seconds": (1e-6, 1e-4),
@@ -67,16 +70,19 @@ STACK = {
 }
 # Stacks that differ in what they overlap only, or whose host is the same: they share the rest.
 SAME = {
+    "megatron-2020": {"kernel_seconds": "megatron", "traffic": "megatron", "step_seconds": "megatron"},
     "megatron-sp": {"kernel_seconds": "megatron", "traffic": "megatron", "step_seconds": "megatron",
                     "tensor_exposed": "megatron", "pipeline_exposed": "megatron"},
     "megascale": {"step_seconds": "megatron", "kernel_seconds": "megatron"},
-    "megatron-deepspeed": {"pipeline_exposed": "megatron"},
     "nemo": {"step_seconds": "megatron-core"},
     "torchtitan-async": {"kernel_seconds": "torchtitan-compile", "traffic": "torchtitan-compile",
                          "step_seconds": "torchtitan-compile", "pipeline_exposed": "torchtitan-compile"},
     "torchtitan-compile": {"step_seconds": "torchtitan", "pipeline_exposed": "torchtitan"},
+    **{name: dict.fromkeys(("kernel_seconds", "traffic", "tensor_exposed", "pipeline_exposed", "step_seconds"), other)
+       for name, other in (("torchtitan-2025", "torchtitan-compile"), ("torchtitan-2025-async", "torchtitan-async"))},
 }  # fmt: skip
 UNSEEN = {  # what no row of a stack depends on, or its software is known not to do, stays as it is
+    "megatron-2020": ("tensor_exposed", "pipeline_exposed"),
     "megatron": ("tensor_exposed",),
     "megatron-deepspeed": ("tensor_exposed",),
     "fsdp": ("tensor_exposed", "pipeline_exposed"),

@@ -30,8 +30,9 @@ steps() { # steps SPLIT...: their cases, in `cases`
   cases=()
   for split in "$@"; do cases+=(--case "training_step/run[shape=small,batch=8,$split]"); done
 }
-steps num_microbatches=1,pp=1,tp=1
-measure 1 60s compute training_step "${rates[@]}" "${cases[@]}"
+steps num_microbatches=1,pp=1,tp=1 num_microbatches=2,pp=1,tp=1 num_microbatches=4,pp=1,tp=1 \
+  num_microbatches=8,pp=1,tp=1
+measure 1 90s compute training_step "${rates[@]}" "${cases[@]}"
 steps num_microbatches=1,pp=1,tp=1 dp_mode=shard,num_microbatches=1,pp=1,tp=1 num_microbatches=4,pp=2,tp=1 \
   num_microbatches=1,pp=1,tp=2
 measure 2 200s compute collective training_step "${rates[@]}" "${links[@]}" "${cases[@]}"

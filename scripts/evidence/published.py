@@ -1,9 +1,8 @@
 """Published training runs as jobs, splits and devices that a prediction takes; what a source leaves open, by rule.
 
-The rows are `results/evidence/data/published_training.csv.gz`, each with its source. SETTINGS says what the sources
-say of the software and the network, never a figure that was fitted. What a row does not state (microbatch,
-interleaving, recomputation, parallel sizes) is what the predictor itself finds fastest within memory: the same rule
-for every row.
+The rows are `results/evidence/data/published_training.csv.gz`, each with its source; `published_settings` has what the
+sources say beside them. What nothing states (microbatch, interleaving, recomputation, parallel sizes) is what the
+predictor itself finds fastest within memory: the same rule for every row.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from published_settings import setting_of, stated_of
+
 from bench.errors import BenchError
 from bench.predict import hardware, shapes
 from bench.predict.constants import Constants
@@ -25,44 +26,6 @@ from bench.predict.step import Predictor
 
 DATA = Path(__file__).resolve().parents[2] / "results" / "evidence" / "data" / "published_training.csv.gz"
 
-
-@dataclass(frozen=True)
-class Setting:
-    """What a source says beside its columns; `pattern` is searched in source, model, recompute and notes."""
-
-    pattern: str
-    stack: str
-    nic_gbit: float | None = None
-    note: str = ""
-    link_gb_per_s: float | None = None
-
-
-# The first that fits. NICs: Gbit/s a device.
-SETTINGS: tuple[Setting, ...] = (
-    Setting(
-        r"vTrain", "megatron-deepspeed", 100, "config/validation/*.json: 800 Gb/s a node, 150 GB/s reached inside", 190
-    ),
-    Setting(r"cases_jan2021", "megatron", 200, "Selene; before interleaving"),
-    Setting(
-        r"images/(cases|tables)", "megatron", 200, "Selene: eight 200 Gb/s HCAs a node (arXiv 2104.04473, section 5)"
-    ),
-    Setting(r"MT-NLG 530B", "megatron", 200, "Selene (arXiv 2201.11990)"),
-    Setting(r"2205.05198.*selective", "megatron-sp", 200, "Selene"),
-    Setting(r"2205.05198", "megatron", 200, "Selene"),
-    Setting(r"Zero Bubble", "megatron", 200, "RoCE; rate not stated, 200 assumed"),
-    Setting(r"MegaScale.*(\(MegaScale\)|\+efficient|\+misc|\+LAMB)", "megascale", 200, "200 Gb/s a GPU (section 4.1)"),
-    Setting(r"MegaScale.*(\(Megatron-LM\)|175B baseline)", "megatron-sp", 200, "200 Gb/s a GPU"),
-    Setting(r"stas00|BLOOM", "megatron", 100, "four 100 Gb/s a node of eight: from memory"),
-    Setting(r"model_table|strong scaling|Llama 3 Herd|Nemotron-4", "megatron-core", 400, "DGX H100: eight 400 Gb/s"),
-    Setting(r"Megatron-Bridge", "nemo", 400, "the page gives none; DGX: 400 a GPU"),
-    Setting(r"fms-fsdp", "fsdp", 100, "not stated; 100 assumed"),
-    Setting(r"A100 80GB with 1600|A100 40GB with 1600", "fsdp", 200, "1600 Gbps a node"),
-    Setting(r"llm-foundry.*H100", "fsdp", 400, "3200 Gbps RoCE a node"),
-    Setting(r"torchtitan.*A100-SXM", "torchtitan", 200, "not stated; 200 assumed"),
-    Setting(r"(torchtitan|149990).*(AsyncTP|async TP)", "torchtitan-async", 400, "400 Gb/s a GPU"),
-    Setting(r"(torchtitan|149990).*(compile|2D|[Ff]loat8|vanilla)", "torchtitan-compile", 400, "400 Gb/s a GPU"),
-    Setting(r"torchtitan", "torchtitan", 400, "400 Gb/s a GPU"),
-)
 
 GPUS = {
     "A100-SXM": "A100-SXM-80GB",
@@ -79,7 +42,8 @@ GPUS = {
 PRECISIONS = {
     **dict.fromkeys(("bf16", "amp_bf16", "BF16", ""), "bf16"),
     "fp16": "fp16",
-    **dict.fromkeys(("fp8", "FP8", "amp_fp8", "FP8-CS", "FP8-MX", "MXFP8", "fp8-tensorwise", "fp8-rowwise"), "fp8"),
+    **dict.fromkeys(("fp8", "FP8", "amp_fp8", "FP8-CS", "FP8-MX", "MXFP8", "fp8-tensorwise"), "fp8"),
+    "fp8-rowwise": "fp8-rowwise",
 }
 RECOMPUTE = {
     **dict.fromkeys(("none",), "none"),
@@ -154,7 +118,7 @@ def _run(row: dict[str, str]) -> Run:
     if "tokendrop" in row["model"]:
         raise BenchError("tokens are dropped")
     shape = _shape(row)
-    setting = _setting(row)
+    setting = setting_of(row)
     device = hardware.find(GPUS.get(row["gpu"], row["gpu"]), nic_gbit=setting.nic_gbit)
     if setting.link_gb_per_s is not None:
         device = replace(device, inside=hardware.Level(setting.link_gb_per_s * 1e9, 0.0, setting.note))
@@ -182,42 +146,26 @@ def _shape(row: dict[str, str]) -> shapes.Shape:
     )
 
 
-def _setting(row: dict[str, str]) -> Setting:
-    text = " ".join((row["source"], row["model"], row["gpu"], row["recompute"], row["precision"], row["notes"]))
-    for setting in SETTINGS:
-        if re.search(setting.pattern, text):
-            return setting
-    raise BenchError("the software is not one of the stacks")
-
-
 def _number(row: dict[str, str], column: str) -> int | None:
     return int(float(row[column])) if row[column] else None
 
 
 def _splits(row: dict[str, str], job: Job, devices: int) -> Iterator[Split]:
-    notes = row["notes"]
-    cp = (
-        int(m.group(1))
-        if (m := re.search(r"\bcp=(\d+)", notes))
-        else int(m.group(1))
-        if (m := re.search(r"CP (\d+)", notes))
-        else 1
-    )
-    ep = int(m.group(1)) if (m := re.search(r"\bep=(\d+)", notes)) else 1
-    if (m := re.search(r"FSDP (\d+) CP", notes)) or (m := re.search(r"FSDP (\d+) \+ CP", notes)):
-        cp = cp or 1
+    """Every one that the row and its source leave open."""
+    notes, stated = row["notes"], stated_of(row)
+    cp = _noted(notes, r"\bcp=(\d+)", r"CP (\d+)") or 1
+    ep = _noted(notes, r"\bep=(\d+)") or 1
+    model_parallel = _noted(notes, r"model-parallel size=(\d+)")
     schedule = next((name for mark, name in SCHEDULES if mark in notes), None)
-    stated = {name: _number(row, name) for name in ("tp", "pp", "interleave", "micro_batch")}
-    model_parallel = int(m.group(1)) if (m := re.search(r"model-parallel size=(\d+)", notes)) else None
-    recompute = [RECOMPUTE[row["recompute"]]] if row["recompute"] in RECOMPUTE else ["none", "selective", "full"]
-    zero = _zero(row)
-    if "cases_jan2021" in row["source"]:
-        stated["interleave"] = 1  # arXiv 2104.04473 brought it, in April
-    tps = [stated["tp"]] if stated["tp"] else [1, 2, 4, 8]
-    pps = [stated["pp"]] if stated["pp"] else [p for p in range(1, job.shape.layers + 1) if job.shape.layers % p == 0]
+    tp = _number(row, "tp")
+    if tp is None and model_parallel is not None and stated.tensor_first:
+        tp = min(model_parallel, stated.tensor_first)
+    pp, interleave = _number(row, "pp"), _number(row, "interleave") or stated.interleave
+    known = RECOMPUTE.get(row["recompute"], stated.recompute)
+    recompute = [known] if known else ["none", "selective", "full"]
+    tps = [tp] if tp else [1, 2, 4, 8]
+    pps = [pp] if pp else [p for p in range(1, job.shape.layers + 1) if job.shape.layers % p == 0]
     for tp, pp, again in product(tps, pps, recompute):
-        assert tp is not None
-        assert pp is not None
         if (
             job.shape.heads % tp
             or devices % (tp * pp * cp)
@@ -225,20 +173,24 @@ def _splits(row: dict[str, str], job: Job, devices: int) -> Iterator[Split]:
         ):
             continue
         dp = devices // (tp * pp * cp)
-        interleaves = [stated["interleave"]] if stated["interleave"] else ([1] if pp == 1 else [1, 2, 3, 4, 6])
-        sizes = [stated["micro_batch"]] if stated["micro_batch"] else [1, 2, 4]
-        if job.global_batch < dp and not stated["micro_batch"]:
+        micro_batch = _number(row, "micro_batch") or stated.micro_batch
+        if micro_batch is None and stated.microbatches_per_stage:
+            micro_batch = max(1, job.global_batch // (dp * pp * stated.microbatches_per_stage))
+        if job.global_batch < dp and not micro_batch:
             continue
-        for interleave, size in product(interleaves, sizes):
-            assert interleave is not None
-            assert size is not None
-            v = min(interleave, -(-job.shape.layers // pp))
-            if not stated["interleave"] and interleave != v:
+        interleaves = [interleave] if interleave else ([1] if pp == 1 else [1, 2, 3, 4, 6])
+        for turns, size in product(interleaves, [micro_batch] if micro_batch else [1, 2, 4]):
+            v = min(turns, -(-job.shape.layers // pp))
+            if not interleave and turns != v:
                 continue
             name = schedule or ("interleaved" if v > 1 else "1f1b")
-            yield Split(
-                tp, pp, dp, cp, max(1, min(ep, dp * cp)), size, v if name == "interleaved" else 1, name, again, zero
-            )
+            v = v if name == "interleaved" else 1
+            yield Split(tp, pp, dp, cp, max(1, min(ep, tp * dp * cp)), size, v, name, again, _zero(row))
+
+
+def _noted(notes: str, *patterns: str) -> int | None:
+    found = (re.search(pattern, notes) for pattern in patterns)
+    return next((int(match.group(1)) for match in found if match), None)
 
 
 def _zero(row: dict[str, str]) -> int:
