@@ -170,5 +170,13 @@ def test_cores_that_ranks_share_stand_idle_only_while_fewer_ranks_than_cores_wor
     """Four ranks on two cores: the first forward and the last backward have one for themselves; on one core none."""
     assert pipeline.idle_cores(4, 0.5) == pytest.approx(0.5 * (2 - 1) / 2)
     assert pipeline.idle_cores(4, 0.25) == pipeline.idle_cores(2, 0.5) == 0.0
-    # With a core each it is half of the bubble: less than what the schedule's own replay says, which then counts.
     assert pipeline.idle_cores(8, 1.0) == pytest.approx(7 / 2)
+
+
+def test_with_a_device_each_the_schedule_alone_says_what_is_idle() -> None:
+    """126 layers of 16 x 8 stages, two microbatches a rank: a bubble of (p - 1) / (v m), no more."""
+    job = Job(shapes.find("llama3-405b"), 8192, 32)
+    found = predicted(Split(tp=8, pp=16, interleave=8, schedule="interleaved"), job)
+    busy = sum(found.parts[name] for name in ("compute_seconds", "host_seconds", "tensor_seconds", "pipeline_seconds"))
+    assert found.pipeline_method == "replay"
+    assert found.parts["idle_seconds"] / busy == pytest.approx(15 / (8 * 32), rel=0.1)

@@ -17,6 +17,9 @@ from typing import Any
 
 from bench.errors import BenchError
 
+HOT_WATTS = 600.0
+"""From H100 on; an A100 has 400."""
+
 
 @dataclass(frozen=True)
 class Common:
@@ -24,6 +27,8 @@ class Common:
 
     matmul_share: float
     """Of the best rate that a multiplication reached alone: clocks fall where all units work for minutes."""
+    hot_matmul_share: float
+    """The same of devices of HOT_WATTS and more."""
     fp8_share: float
     """The same in fp8, casts included."""
     wave_elements: float
@@ -70,6 +75,9 @@ class Stack:
     """Stage of ZeRO where none is given: 1 shards optimizer states, 2 gradients too, 3 parameters too (FSDP)."""
     compiled_loss: bool
     """The loss is one compiled kernel, that keeps no float32 copies of the logits."""
+    torch_parallel: bool
+    """Split by torch's own DTensor and pipelining: inputs of products that were gathered along the sequence are kept
+    whole until the backward, and the boundaries of all microbatches have buffers."""
     eight_bit_inputs: bool
     """In fp8 the inputs of products are kept for the backward in one byte (Transformer Engine's linear layers)."""
     step_seconds: float

@@ -10,7 +10,7 @@ measured cases of the `compute` suite are given, their efficiency by size takes 
 from __future__ import annotations
 
 from bench.predict.by_size import BySize
-from bench.predict.constants import Common
+from bench.predict.constants import HOT_WATTS, Common
 from bench.predict.hardware import Device
 
 REFERENCE_FLOPS_PER_S = 312e12
@@ -27,7 +27,8 @@ class Multiplier:
     def __init__(self, device: Device, common: Common, precision: str, measured: BySize | None = None) -> None:
         """`measured`: FLOP/s of measured multiplications by their FLOPs."""
         eight_bit = precision.startswith("fp8")
-        share = common.fp8_share if eight_bit else common.matmul_share
+        is_hot = (device.nominal_watts or 0.0) >= HOT_WATTS
+        share = common.fp8_share if eight_bit else common.hot_matmul_share if is_hot else common.matmul_share
         share *= ROWWISE_SHARE if precision == "fp8-rowwise" else 1.0
         self.rate = device.matmul_flops_per_s(precision) * share
         self.wave = common.wave_elements * device.flops_per_s(precision) / REFERENCE_FLOPS_PER_S

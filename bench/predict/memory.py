@@ -20,6 +20,11 @@ LOGIT_BYTES = {False: 12.0, True: 4.0}
 a compiled loss (True) the first and the last."""
 GATHERED_LAYERS = 2
 """With parameters sharded, a layer and the next one are whole at a time."""
+GATHERED_TENSORS = 4
+"""Of tokens x hidden, whole, while a layer that DTensor splits goes backward: the gathered gradient of its output, that
+of its input as partial sums from two matrices, and their sum."""
+BOUNDARY_BUFFERS = 3
+"""Of each microbatch, in torch's pipelining (torch/distributed/pipelining/stage.py): input, output, and a gradient."""
 RESERVED_BYTES = 3.0e9
 """The driver's context, the communicators' buffers and what an allocator cannot use: an assumption."""
 
@@ -50,6 +55,8 @@ class Held:
     expert_dp: int
     layers: float
     microbatches_held: float
+    boundaries: int
+    """Of microbatches, between stages of this rank and others; 0 without a pipeline."""
     tokens: int
     sequence: int
     tp: int
@@ -80,6 +87,10 @@ def held_bytes(held: Held, shape: Shape, stack: Stack, zero: int, element_bytes:
     if held.recompute == "full":
         # While a layer is computed again, its own activations are there once.
         activations += _whole_layer(held, shape, stack, True)
+    if stack.torch_parallel:
+        boundary = element_bytes * held.tokens * shape.hidden
+        activations += GATHERED_TENSORS * boundary * (1.0 - 1.0 / held.tp)
+        activations += BOUNDARY_BUFFERS * boundary / held.tp * held.boundaries
     activations += LOGIT_BYTES[stack.compiled_loss] * held.logits
     return Memory(parameters, gradients, optimizer, activations, RESERVED_BYTES)
 
@@ -110,6 +121,8 @@ def _whole_layer(held: Held, shape: Shape, stack: Stack, scores: bool) -> float:
         attention = shape.head_dim * (5.0 * shape.heads + 4.0 * shape.kv_heads)
         feed_forward = (2.0 * (shape.matrices - 1) + 1.0) * ffn
         routed /= 4.0
+    if stack.torch_parallel:
+        around += 4.0 * shape.hidden * (tp - 1)  # two of the inputs, whole
     total = tokens * (around / sharded + (attention + feed_forward + routed) / tp)
     if scores and stack.attention == "unfused":
         total += 5.0 * tokens * held.sequence * shape.heads / tp

@@ -108,6 +108,7 @@ class Predictor:
             expert_dp=split.expert_replicas,
             layers=counts[rank],
             microbatches_held=1.0 if split.pp == 1 else held,
+            boundaries=0 if split.pp == 1 else split.interleave * self.microbatches(split),
             tokens=tokens,
             sequence=self.job.sequence,
             tp=split.tp,
@@ -163,8 +164,10 @@ class Predictor:
         forward, backward = ranks[slowest]
         number = stages.microbatches
         busy = number * totals[slowest]
-        # Ranks that share a core use what others leave idle, until all of its time is used.
-        whole = max(whole * self.core_share, fmean(totals) * (number + pipeline.idle_cores(split.pp, self.core_share)))
+        if self.core_share < 1.0:
+            # Ranks that share a core use what others leave idle, until all of its time is used.
+            idle = pipeline.idle_cores(split.pp, self.core_share) / split.interleave
+            whole = max(whole * self.core_share, fmean(totals) * (number + idle))
         shown = number * min(1.0, whole / busy)
         parts = {
             name: shown * (getattr(forward, name) + getattr(backward, name))

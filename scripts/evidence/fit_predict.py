@@ -46,8 +46,19 @@ FITTED = (
 STEP = 1e-4
 """Of a logarithm, for differences."""
 
+# What few rows say little of stays plausible: a weak prior, (value, factor that is one standard deviation).
+PRIORS = {
+    "inside_latency_seconds": (3e-6, 3.0), "across_latency_seconds": (1e-5, 3.0), "overlap_tax": (0.2, 3.0),
+    "jitter_share": (5e-3, 2.0), "wave_elements": (5e5, 3.0), "depth_elements": (100.0, 3.0),
+    "kernel_seconds": (5e-6, 2.0), "traffic": (1.2, 1.5), "tensor_exposed": (0.5, 2.0), "pipeline_exposed": (0.5, 2.0),
+    "step_seconds": (0.02, 3.0),
+}  # fmt: skip
+PRIOR_WEIGHT = 0.2
+"""Of a residual of one standard deviation, where a row that is 2% off has 0.2 in a source of one row."""
+
 COMMON = {
     "matmul_share": (0.6, 1.0),
+    "hot_matmul_share": (0.6, 1.0),
     "fp8_share": (0.3, 1.0),
     "wave_elements": (1e4, 5e6),
     "depth_elements": (1.0, 1500.0),
@@ -147,7 +158,14 @@ class Residuals:
     weights: list[float]
 
     def __call__(self, logs: list[float]) -> list[float]:
-        return self._of(logs, range(len(self.runs)))
+        return self._of(logs, range(len(self.runs))) + self._prior(logs)
+
+    def _prior(self, logs: list[float]) -> list[float]:
+        return [
+            PRIOR_WEIGHT * (log - math.log(PRIORS[name][0])) / math.log(PRIORS[name][1])
+            for (_, name), log in zip(self.vector.places, logs, strict=True)
+            if name in PRIORS
+        ]
 
     def _of(self, logs: list[float], rows: Sequence[int]) -> list[float]:
         constants = from_json(self.vector.filled(list(logs)))
@@ -171,6 +189,8 @@ class Residuals:
             moved[place] += STEP
             column = [0.0] * len(base)
             for row, value in zip(rows, self._of(moved, rows), strict=True):
+                column[row] = (value - base[row]) / STEP
+            for row, value in enumerate(self._prior(moved), start=len(self.runs)):
                 column[row] = (value - base[row]) / STEP
             columns.append(column)
         return [list(row) for row in zip(*columns, strict=True)]
