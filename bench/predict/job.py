@@ -20,6 +20,7 @@ NOT_MODELLED = (
     "congestion between jobs or between groups of one job, and the fabric's topology above the NIC",
     "contention for memory and links between computation and transfers, beyond one fitted share",
     "imbalance of experts, of sequence lengths and of attention's causal mask across context-parallel ranks",
+    "activations that are offloaded to the host",
     "clocks that fall with temperature, data loading, checkpoints (see failures), evaluation, start-up",
     "in-network reduction (SHARP, NVLS), and the choice between NCCL's algorithms and protocols",
     "multi-head latent attention, multi-token prediction, state-space layers, sliding windows",

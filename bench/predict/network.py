@@ -3,8 +3,8 @@
 A group's ranks stand `stride` devices apart. Of its n ranks r share a scale-up domain; where r < n it crosses domains.
 A ring then moves data at the slower of its link inside and the r NICs that it has across (NCCL opens a ring a NIC, so
 that ranks of one domain share theirs): the rule behind nccl-tests' bus bandwidth, doc/PERFORMANCE.md. Latency: a hop
-for each step of the ring inside; across domains a tree's 2 log2 for an all-reduce (NCCL's double binary trees), and a
-ring's domains - 1 for all-gather and reduce-scatter, for which NCCL has no tree.
+for each of a ring's n - 1 steps, of which one across domains is the slowest where there is any; an all-reduce across
+domains takes a tree's 2 log2 (NCCL's double binary trees), which all-gather and reduce-scatter have not.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Network:
         """All-gather or reduce-scatter; `num_bytes` is the full buffer."""
         if group.size == 1:
             return 0.0
-        hops = (group.per_domain - 1) * self.inside_hop + (group.domains - 1) * self.across_hop
-        return hops + (group.size - 1) / group.size * num_bytes / self.bus_bytes_per_s(group)
+        hop = self.inside_hop if group.domains == 1 else self.across_hop
+        return (group.size - 1) * hop + (group.size - 1) / group.size * num_bytes / self.bus_bytes_per_s(group)
 
     def all_to_all_seconds(self, num_bytes: float, group: Group) -> float:
         """`num_bytes` is what one rank sends in all; the share that leaves its domain goes through its own NIC."""

@@ -39,7 +39,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(r"MegaScale.*(\(MegaScale\)|\+efficient|\+misc|\+LAMB)", "megascale", 200, "200 Gb/s a GPU (section 4.1)"),
     Setting(r"MegaScale.*(\(Megatron-LM\)|175B baseline)", "megatron-sp", 200, "200 Gb/s a GPU"),
     Setting(r"stas00|BLOOM", "megatron", 100, "four 100 Gb/s a node of eight: from memory"),
-    Setting(r"model_table|strong scaling|Llama 3 Herd|Nemotron-4", "megatron-core", 400, "DGX H100: eight 400 Gb/s"),
+    Setting(r"model_table|strong scaling|Nemotron-4", "megatron-core", 400, "DGX H100: eight 400 Gb/s"),
+    Setting(
+        r"Llama 3 Herd",
+        "torchtitan",
+        400,
+        "eight 400 Gb/s a node; Meta's own FSDP, tensor and pipeline parallelism "
+        "of PyTorch (section 3.3.2), of which torchtitan is the open one",
+    ),
     Setting(r"Megatron-Bridge", "nemo", 400, "the page gives none; DGX H100, B200 and GB200: 400 a GPU"),
     Setting(r"fms-fsdp", "fsdp", 100, "not stated; 100 assumed"),
     Setting(r"A100 80GB with 1600|A100 40GB with 1600", "fsdp", 200, "1600 Gbps a node"),
