@@ -1,6 +1,6 @@
 """Hold `bench predict` against published runs: per source its error, beside the best single constant of that source.
 
-    python scripts/validate_predict.py [--rows] [--markdown]
+    python scripts/validate_predict.py [--rows] [--format markdown] [--data FILE]
 
 The constants are frozen in bench/data/predict_constants.json; rows that they were fitted on are counted apart. The best
 constant is the one model FLOP/s utilisation that has the least mean error over the very rows that it is tried on: it
@@ -103,10 +103,10 @@ def yes(value: bool | None) -> str:
     return show_text(None) if value is None else ("yes" if value else "no")
 
 
-def tables(everything: bool) -> list[Table]:
+def tables(everything: bool, path: Path = published.DATA) -> list[Table]:
     constants = frozen()
-    runs, left = published.runs()
-    fitted = {id(run) for run in fit_predict.chosen(runs)[0]}
+    runs, left = published.runs(path)
+    fitted = {id(run) for run in fit_predict.chosen(runs)[0]} if path == published.DATA else set()
     predictions = [published.predicted(run, constants, replay=True) for run in runs]
     by_source: defaultdict[str, list[int]] = defaultdict(list)
     for place, run in enumerate(runs):
@@ -182,8 +182,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", action="store_true", help="every row, and what was left out")
     parser.add_argument("--format", default="table", help="table, markdown, csv or json")
+    parser.add_argument("--data", type=Path, default=published.DATA, help="other runs: CSV with the same columns")
     given = parser.parse_args()
-    print(render(tables(given.rows), given.format), end="")
+    print(render(tables(given.rows, given.data), given.format), end="")
 
 
 if __name__ == "__main__":

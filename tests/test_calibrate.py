@@ -46,6 +46,7 @@ def test_steps_of_the_fewest_ranks_say_it() -> None:
 def test_microbatches_are_of_one_rank() -> None:
     assert step(4, 1.0).microbatch_tokens == 4 * 128
     assert replace(step(4, 1.0), split=Split(cp=2, microbatch=4)).microbatch_tokens == 2 * 128
+    assert replace(step(4, 1.0), split=Split(tp=4, microbatch=4)).microbatch_tokens == 128
 
 
 def test_own_computation_is_what_traced_calls_did_not_send() -> None:

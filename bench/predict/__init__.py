@@ -9,6 +9,7 @@ A prediction is built from parts that can each be checked, one module a part:
     matmul        a matrix multiplication's time from its shape
     layer         the operations of a layer, and their time
     measured, measured_network, calibrate, from_files    the same from result files
+    by_size       what was measured at some sizes, at any size
     overheads     what a way of splitting costs more than its rates say, from measured steps
     costs         what layers cost for a microbatch, by part
     network       collectives, by latency and bandwidth of each level

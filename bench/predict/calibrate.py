@@ -41,9 +41,9 @@ class MeasuredStep:
     """Of them the busiest rank's own computation, by the calls that were traced; None where none was."""
 
     @property
-    def microbatch_tokens(self) -> int:
-        """Of one rank."""
-        return self.split.microbatch * self.job.sequence // self.split.cp
+    def microbatch_tokens(self) -> float:
+        """Of one rank, over tensor ranks: the size of its work."""
+        return self.split.microbatch * self.job.sequence / (self.split.cp * self.split.tp)
 
 
 def steps(
@@ -111,7 +111,7 @@ def factors(measured: Iterable[MeasuredStep], predict: Callable[[MeasuredStep], 
     """By the tokens of a microbatch, from the steps of the fewest ranks, where transfers say little; None if none."""
     known = list(measured)
     fewest = min((step.ranks for step in known), default=0)
-    shares: defaultdict[int, list[float]] = defaultdict(list)
+    shares: defaultdict[float, list[float]] = defaultdict(list)
     for step in known:
         if step.ranks == fewest:
             predicted = predict(step)
@@ -119,4 +119,4 @@ def factors(measured: Iterable[MeasuredStep], predict: Callable[[MeasuredStep], 
             rest = sum(predicted.parts.values()) - work
             shares[step.microbatch_tokens].append(max(LEAST_FACTOR, (step.seconds - rest) / work))
     sizes = sorted(shares)
-    return BySize(tuple(map(float, sizes)), tuple(statistics.median(shares[size]) for size in sizes)) if sizes else None
+    return BySize(tuple(sizes), tuple(statistics.median(shares[size]) for size in sizes)) if sizes else None

@@ -28,7 +28,7 @@ class Common:
     matmul_share: float
     """Of the best rate that a multiplication reached alone: clocks fall where all units work for minutes."""
     hot_matmul_share: float
-    """The same of devices of HOT_WATTS and more."""
+    """The same of devices of HOT_WATTS and more, and of those whose power is not known: the more careful one."""
     fp8_share: float
     """The same in fp8, casts included."""
     wave_elements: float

@@ -38,7 +38,7 @@ class Pace:
     """Of a core or device that a rank has."""
     transfers: float
     slowdown: BySize | None = None
-    """Of work in training steps, by the tokens of a microbatch."""
+    """Of work in training steps, by the tokens of a microbatch over tensor ranks."""
     overheads: Overheads = field(default_factory=Overheads)
 
 
@@ -47,6 +47,8 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
     device = measuring.device(found, options["precision"], options, constants.common)
     jitter = parse_share("--jitter", options["jitter"]) if options["jitter"] else found.jitter_share
     constants = replace(constants, error_share=math.hypot(constants.error_share, found.launch_share or 0.0))
+    if not device.overlaps:
+        constants = _without_host(constants, options["stack"])
     job, notes = requests.job_of(options)
     request = Request(
         job, (Member(device, options["gpus"] or found.ranks),), requests.fixed_of(options), options["stack"], notes
@@ -106,6 +108,12 @@ def _ways(ways: Overheads, found: Measured) -> list[Assumption]:
         Assumption(f"measured: {name} parallel", f"{show_seconds(seconds)} more {units[name]}", ", ".join(found.paths))
         for name, seconds in ways.seconds_of.items()
     ]
+
+
+def _without_host(constants: Constants, stack: str) -> Constants:
+    """Where ranks compute on cores there is no host beside them that launches kernels."""
+    own = replace(constants.stack(stack), kernel_seconds=0.0, step_seconds=0.0)
+    return replace(constants, stacks={**constants.stacks, stack: own})
 
 
 def _range(slowdown: BySize) -> str:

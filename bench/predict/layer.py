@@ -82,7 +82,7 @@ class LayerTimes:
         half_multiplier: Multiplier,
         slowdown: BySize | None = None,
     ) -> None:
-        """`slowdown`: what all work takes longer than its rates say, by the tokens of a microbatch."""
+        """`slowdown`: what all work takes longer than its rates say, by tokens of a microbatch over tensor ranks."""
         self.shape, self.stack, self.multiplier, self.half = shape, stack, multiplier, half_multiplier
         self._slowdown = slowdown
         self.bytes_per_s = device.memory_bytes_per_s * common.memory_share
@@ -90,11 +90,12 @@ class LayerTimes:
         peak = attention_flops_per_s(stack.attention, device.name, device.bf16_flops_per_s) * device.clock_share
         self.attention_rate = peak * common.attention_share * min(1.0, 0.5 + shape.head_dim / 256)
 
-    def slowdown(self, tokens: int) -> float:
-        return 1.0 if self._slowdown is None else self._slowdown.at(tokens)
+    def slowdown(self, part: Slice) -> float:
+        """Tensor parallelism makes the work of a microbatch as much smaller as fewer tokens do."""
+        return 1.0 if self._slowdown is None else self._slowdown.at(part.tokens / part.tp)
 
     def forward(self, part: Slice, mixture: bool) -> Parts:
-        return self._forward(part, mixture).slower(self.slowdown(part.tokens))
+        return self._forward(part, mixture).slower(self.slowdown(part))
 
     def _forward(self, part: Slice, mixture: bool) -> Parts:
         shape, tokens = self.shape, part.tokens
@@ -126,7 +127,7 @@ class LayerTimes:
         attention = self._attention(part, "backward") + attention_again * ahead.attention
         kernels = _kernels("backward", mixture) + _kernels("forward", mixture) * max(again, attention_again / 4)
         found = Parts((2.0 + again) * ahead.matmul, attention, (2.0 + again) * ahead.memory, kernels)
-        return found.slower(self.slowdown(part.tokens))
+        return found.slower(self.slowdown(part))
 
     def _experts(self, part: Slice) -> float:
         """The experts of this device: each gets its share of the tokens of the whole expert-parallel group, of whose
@@ -175,7 +176,7 @@ class LayerTimes:
         matmul = self.half.seconds(part.tokens, columns, shape.hidden)
         passed = LOSS_BYTES[self.stack.compiled_loss]
         memory = passed * self.stack.traffic * part.tokens * columns / self.bytes_per_s
-        factor = self.slowdown(part.tokens)
+        factor = self.slowdown(part)
         return Parts(matmul, 0.0, memory, 12).slower(factor), Parts(2.0 * matmul, 0.0, memory, 16).slower(factor)
 
 

@@ -21,16 +21,21 @@ Llama 3 8B on 8 H100 in bf16, 7,690 with a scale a tensor and 6,768 with one a r
 half of bf16's time, those with one a row take 0.77 of it."""
 
 
+def reached_share(device: Device, common: Common, precision: str) -> float:
+    """Of the best rate that a multiplication reached alone."""
+    if precision.startswith("fp8"):
+        return common.fp8_share * (ROWWISE_SHARE if precision == "fp8-rowwise" else 1.0)
+    is_cool = device.nominal_watts is not None and device.nominal_watts < HOT_WATTS
+    return common.matmul_share if is_cool else common.hot_matmul_share
+
+
 class Multiplier:
     """Times multiplications on one device in one precision."""
 
     def __init__(self, device: Device, common: Common, precision: str, measured: BySize | None = None) -> None:
         """`measured`: FLOP/s of measured multiplications by their FLOPs."""
         eight_bit = precision.startswith("fp8")
-        is_hot = (device.nominal_watts or 0.0) >= HOT_WATTS
-        share = common.fp8_share if eight_bit else common.hot_matmul_share if is_hot else common.matmul_share
-        share *= ROWWISE_SHARE if precision == "fp8-rowwise" else 1.0
-        self.rate = device.matmul_flops_per_s(precision) * share
+        self.rate = device.matmul_flops_per_s(precision) * reached_share(device, common, precision)
         self.wave = common.wave_elements * device.flops_per_s(precision) / REFERENCE_FLOPS_PER_S
         self.depth = common.depth_elements * (2.0 if eight_bit else 1.0)
         self.bytes_per_s = device.memory_bytes_per_s * common.memory_share

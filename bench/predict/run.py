@@ -11,7 +11,8 @@ from bench.predict import answer as answers
 from bench.predict import economy
 from bench.predict.answer import Answer
 from bench.predict.constants import Constants, frozen
-from bench.predict.request import Assumption, understood
+from bench.predict.matmul import reached_share
+from bench.predict.request import Assumption, Request, understood
 
 
 def answered(options: Mapping[str, Any]) -> Answer:
@@ -25,7 +26,7 @@ def answered(options: Mapping[str, Any]) -> Answer:
     request = understood(options, constants.common)
     jitter = parse_share("--jitter", options["jitter"]) if options["jitter"] else None
     make = answers.predictor_maker(constants, request.stack, jitter)
-    request.assumptions += constants_notes(constants, request.stack, jitter)
+    request.assumptions += constants_notes(constants, request, jitter)
     return completed(Answer(request), make, options)
 
 
@@ -45,16 +46,21 @@ def completed(answer: Answer, make: answers.MakePredictor, options: Mapping[str,
     return answer
 
 
-def constants_notes(constants: Constants, stack: str, jitter: float | None) -> list[Assumption]:
+def constants_notes(constants: Constants, request: Request, jitter: float | None) -> list[Assumption]:
+    stack, precision = request.stack, request.job.precision
     chosen = constants.stack(stack)
     fitted = f"bench/data/predict_constants.json ({constants.made})"
     common = constants.common
     notes = [
         Assumption("software", f"{stack}: {chosen.description}", fitted),
-        Assumption(
-            "matrix products",
-            f"{100 * common.matmul_share:.0f}% of the best measured rate, less for small ones",
-            fitted,
+        *(
+            Assumption(
+                f"matrix products, {member.device.name}",
+                f"{100 * reached_share(member.device, common, precision):.0f}% of the best rate of one alone, less for "
+                "small ones",
+                fitted,
+            )
+            for member in request.members
         ),
         Assumption("links inside a domain", f"{100 * common.inside_share:.0f}% of their rate", fitted),
         Assumption("NICs", f"{100 * common.across_share:.0f}% of their rate", fitted),

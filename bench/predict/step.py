@@ -43,7 +43,7 @@ class Predictor:
         slowdown: BySize | None = None,
     ) -> None:
         """`core_share`: of a device that a rank has; `measured` and `network` are of that share. `slowdown`: what work
-        takes longer than its rates say, by the tokens of a microbatch.
+        takes longer than its rates say, by the tokens of a microbatch over tensor ranks.
         """
         self.job, self.device, self.constants = job, device, constants
         self.overheads, self.core_share = overheads, core_share
@@ -214,7 +214,7 @@ class Predictor:
         return sums
 
     def _slowdown(self, split: Split) -> float:
-        return self.layers.slowdown(self._slice(split).tokens)
+        return self.layers.slowdown(self._slice(split))
 
     def _slice(self, split: Split) -> Slice:
         tokens = split.microbatch * self.job.sequence // split.cp

@@ -39,4 +39,4 @@ measure 2 200s compute collective training_step "${rates[@]}" "${links[@]}" "${c
 steps num_microbatches=1,pp=1,tp=1 dp_mode=shard,num_microbatches=1,pp=1,tp=1 num_microbatches=4,pp=2,tp=1 \
   num_microbatches=1,pp=1,tp=4 dp_mode=shard,num_microbatches=1,pp=1,tp=2 num_microbatches=2,pp=1,tp=1 \
   num_microbatches=4,pp=4,tp=1
-measure 4 200s training_step "${cases[@]}"
+measure 4 300s training_step "${cases[@]}"

@@ -85,8 +85,10 @@ class Run:
 
 
 def rows(path: Path = DATA) -> list[dict[str, str]]:
-    with gzip.open(path, "rb") as file:
-        return list(csv.DictReader(io.StringIO(file.read().decode("utf-8"))))
+    """Of a CSV file, compressed or not."""
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def runs(path: Path = DATA) -> tuple[list[Run], list[tuple[dict[str, str], str]]]:
