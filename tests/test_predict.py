@@ -92,7 +92,7 @@ def test_activations_are_those_of_the_published_formula() -> None:
     def activations(stack: str, recompute: str) -> float:
         made = predictor(Job(shape, s, 1, "fp16"), hardware.find("A100-SXM-80GB"), stack)
         split = Split(tp=8, pp=1, recompute=recompute)
-        held = made._rank_memory(replace(split, pp=96), [1] * 96, 0, 1.0)
+        held = made.holdings.rank_memory(replace(split, pp=96), [1] * 96, 0, 1.0)
         return held.activations
 
     assert activations("megatron-sp", "selective") == pytest.approx(34 * s * h / 8)

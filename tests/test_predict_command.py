@@ -89,6 +89,13 @@ def test_a_mixed_fleet_goes_through_the_same_code(capsys: pytest.CaptureFixture[
         (("--model", "llama3-8b", "--gpus", "8", "--failure-domain", "feed"), "NAME=DEVICES:TIME"),
         (("--model", "llama3-8b", "--gpus", "16", "--accelerator", "A100-SXM-80GB", "--tp", "1"), "give --nic-gbit"),
         (("--model", "llama3-8b", "--gpus", "8", "--precision", "fp32"), "no peak rate of precision 'fp32'"),
+        (("--model", "llama3-8b", "--gpus", "8", "--ep", "0"), "--ep 0: has to be at least 1"),
+        (("--model", "llama3-8b", "--gpus", "8", "--microbatch", "0"), "--microbatch 0: has to be at least 1"),
+        (("--model", "llama3-8b", "--gpus", "8", "--tp", "0"), "--tp 0: has to be at least 1"),
+        (("--model", "llama3-8b", "--gpus", "8", "--recompute", "foo"), "--recompute foo: there are: none, selective"),
+        (("--model", "llama3-8b", "--gpus", "8", "--schedule", "dual"), "--schedule dual: there are: gpipe, 1f1b"),
+        (("--model", "llama3-8b", "--gpus", "8", "--link-gb-per-s", "inf"), "has to be above 0, and finite"),
+        (("--model", "llama3-8b", "--gpus", "8", "--ep", "8"), "no split of 8 devices"),
     ],
 )
 def test_mistakes_end_in_one_line(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +103,11 @@ def test_mistakes_end_in_one_line(arguments: tuple[str, ...], message: str, caps
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_size_of_expert_parallelism_that_some_splits_can_have_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    found = as_json(capsys, "predict", "--model", "qwen3-30b-a3b", "--gpus", "128", "--ep", "64", "--microbatch", "1")
+    assert found["predicted"]["ep"] == 64
 
 
 def test_measured_rates_take_the_place_of_the_catalogues(capsys: pytest.CaptureFixture[str]) -> None:

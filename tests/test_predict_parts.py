@@ -9,7 +9,7 @@ import pytest
 from bench.errors import BenchError
 from bench.predict import hardware, pipeline, shapes
 from bench.predict.by_size import BySize
-from bench.predict.constants import frozen
+from bench.predict.constants import attention_flops_per_s, frozen
 from bench.predict.hardware import Device
 from bench.predict.job import Job, Prediction, Split
 from bench.predict.matmul import ROWWISE_SHARE, Multiplier
@@ -71,9 +71,9 @@ def test_tensor_parallel_ends_cost_two_more_sums_than_the_layers() -> None:
 
 
 def test_a_rank_that_sends_all_of_a_boundary_sends_tp_times_as_much() -> None:
-    split = Split(tp=8, pp=8, dp=2)
-    slices, whole = (predicted(split, sends_slices=own).parts["pipeline_seconds"] for own in (True, False))
-    assert whole == pytest.approx(8.0 * slices, rel=0.1)
+    split, job = Split(tp=8, pp=8, dp=2), Job(DENSE, 131072, 16)
+    slices, whole = (predicted(split, job, sends_slices=own).parts["pipeline_seconds"] for own in (True, False))
+    assert whole == pytest.approx(8.0 * slices, rel=0.03)
 
 
 def test_nothing_is_hidden_where_ranks_compute_on_the_cores_that_move_data() -> None:
@@ -126,7 +126,7 @@ def test_in_fp8_transformer_engine_keeps_the_inputs_of_products_in_a_byte() -> N
         stack = replace(frozen().stacks["nemo"], eight_bit_inputs=own)
         constants = replace(frozen(), stacks={"mine": stack})
         made = Predictor(Job(shape, 8192, 64, precision), H100, constants, "mine")
-        activations = made._rank_memory(split, counts, 0, 1.0).activations
+        activations = made.holdings.rank_memory(split, counts, 0, 1.0).activations
         assert activations / (8192 * 9 / 8 * shape.hidden) == pytest.approx(hidden, rel=1e-3)
 
 
@@ -152,6 +152,48 @@ def test_as_many_rows_of_experts_are_multiplied_however_they_are_spread() -> Non
         predicted(Split(tp=2, pp=2, dp=16, ep=ep), job).parts["compute_seconds"] for ep in (2, 1)
     )  # fmt: skip
     assert folded == pytest.approx(divided, rel=0.15)
+
+
+def test_experts_and_all_else_are_gathered_over_the_devices_that_hold_the_same() -> None:
+    """64 devices, tp 2: 32 replicas of the dense part, 2 apart; of 8 groups of whole experts 8 replicas, 8 apart."""
+    made = Predictor(Job(MIXTURE, 4096, 64), H100, frozen(), "megatron-core")
+    split = Split(tp=2, dp=32, ep=8, zero=3)
+    held = made.holdings.layer_parameters(split, mixture=True)
+    dense, expert = made._replicated(split, held)
+    assert dense == (held.dense, made.network.group(32, 2))
+    assert expert == (held.expert, made.network.group(8, 8))
+    assert held.expert == 128 / 8 * MIXTURE.expert_parameters
+    # One replica of the experts: nothing to gather of them.
+    assert len(list(made._replicated(Split(tp=2, dp=32, ep=64, zero=3), held))) == 1
+
+
+def test_experts_are_reduced_even_where_the_rest_has_one_replica() -> None:
+    job = Job(MIXTURE, 4096, 8)
+    some, none = (predicted(Split(tp=8, pp=2, ep=ep), job).parts["data_seconds"] for ep in (2, 8))
+    assert some > 0.0 == none
+
+
+def test_whole_experts_need_no_gather_along_the_sequence() -> None:
+    """Two transfers a layer, attention's, in place of four; the ends have theirs either way."""
+    job = replace(JOB, shape=replace(MIXTURE, layers=1, dense_layers=0), sequence=4096)
+
+    def tensor_seconds(layers: int, ep: int) -> float:
+        shape = replace(job.shape, layers=layers)
+        return predicted(Split(tp=4, dp=2, ep=ep), replace(job, shape=shape)).parts["tensor_seconds"]
+
+    whole, divided = (tensor_seconds(3, ep) - tensor_seconds(2, ep) for ep in (8, 1))
+    assert whole == pytest.approx(0.5 * divided)
+
+
+def test_attention_is_never_faster_than_the_best_product() -> None:
+    for name in hardware.names():
+        try:
+            device = hardware.find(name, nic_gbit=400)
+        except BenchError:
+            continue
+        for kernel in ("fused", "flash2"):
+            rate = attention_flops_per_s(kernel, device.name, device.reached_bf16_flops_per_s)
+            assert rate < device.reached_bf16_flops_per_s
 
 
 def test_one_scale_a_row_multiplies_slower_than_one_a_tensor() -> None:

@@ -13,7 +13,7 @@ A prediction is built from parts that can each be checked, one module a part:
     overheads     what a way of splitting costs more than its rates say, from measured steps
     costs         what layers cost for a microbatch, by part
     network       collectives, by latency and bandwidth of each level
-    memory        bytes a device holds, by part
+    memory, holdings    bytes a device holds, by part; what of a job it has
     pipeline      a schedule's time from its stages'
     stragglers    the slowest of many ranks
     step          all of it put together: one training step

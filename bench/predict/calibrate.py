@@ -2,16 +2,14 @@
 
 The suites' rates are of one kernel after the other; a step's own kernels, its host and its caches differ, and weigh
 more the smaller a microbatch is. Where the files have a `training_step`, each of its cases is predicted from the same
-files, and
-
-    (measured - transfers and waiting predicted) / work predicted
-
-is put on the work of every device: the median over the cases with microbatches of so many tokens, and between the
-sizes that were measured interpolated. It is a matter of a machine, a type and a size, never of one case.
+files, and the factor on its work with which the prediction is what was measured is put on the work of every device: the
+median over the cases with microbatches of so many tokens, and between the sizes that were measured interpolated. It is
+a matter of a machine, a type and a size, never of one case.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +23,9 @@ from bench.predict.job import Job, Prediction, Split
 
 SUITE = "training_step"
 WORK = ("compute_seconds", "host_seconds", "optimizer_seconds")
-LEAST_FACTOR = 0.1
+FACTORS = (0.1, 1000.0)
+"""The least and the most that can be found."""
+HALVINGS = 40
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class MeasuredStep:
     split: Split
     seconds: float
     own_seconds: float | None = None
-    """Of them the busiest rank's own computation, by the calls that were traced; None where none was."""
+    """Of them the busiest rank's own work, by the calls that were traced; None where none was, or in a pipeline."""
 
     @property
     def microbatch_tokens(self) -> float:
@@ -53,7 +53,7 @@ def steps(
 ) -> list[MeasuredStep]:
     """Of the rows of measured cases, those without torch.compile; `precisions` has torch's names of types by ours.
 
-    `own_shares`: (ranks, case) -> the busiest rank's own computation as a share of a traced call.
+    `own_shares`: (ranks, case) -> the busiest rank's own work as a share of a traced call.
     """
     shares = own_shares or {}
     ours = {dtype: name for name, dtype in precisions.items()}
@@ -63,7 +63,8 @@ def steps(
         if row["suite"] == SUITE and not params.get("compile") and params.get("shape") in SHAPES:
             step = _step(row, params, ours[str(params.get("dtype", "float32"))])
             if step is not None:
-                share = shares.get((step.ranks, step.case))
+                # Where a pipeline's rank waits for its neighbours there is no span.
+                share = shares.get((step.ranks, step.case)) if step.split.pp == 1 else None
                 found.append(step if share is None else replace(step, own_seconds=share * step.seconds))
     return found
 
@@ -107,16 +108,35 @@ def work_seconds(predicted: Prediction) -> float:
     return sum(predicted.parts[name] for name in WORK)
 
 
-def factors(measured: Iterable[MeasuredStep], predict: Callable[[MeasuredStep], Prediction]) -> BySize | None:
-    """By the tokens of a microbatch, from the steps of the fewest ranks, where transfers say little; None if none."""
+def factors(
+    measured: Iterable[MeasuredStep], predict: Callable[[MeasuredStep, BySize | None], Prediction]
+) -> BySize | None:
+    """By the tokens of a microbatch, from the steps of the fewest ranks, where transfers say least; None if none.
+
+    `predict` takes a step and the factors to predict it with.
+    """
     known = list(measured)
     fewest = min((step.ranks for step in known), default=0)
-    shares: defaultdict[float, list[float]] = defaultdict(list)
+    found: defaultdict[float, list[float]] = defaultdict(list)
     for step in known:
         if step.ranks == fewest:
-            predicted = predict(step)
-            work = work_seconds(predicted)
-            rest = sum(predicted.parts.values()) - work
-            shares[step.microbatch_tokens].append(max(LEAST_FACTOR, (step.seconds - rest) / work))
-    sizes = sorted(shares)
-    return BySize(tuple(sizes), tuple(statistics.median(shares[size]) for size in sizes)) if sizes else None
+            found[step.microbatch_tokens].append(_factor(step, predict))
+    sizes = sorted(found)
+    return BySize(tuple(sizes), tuple(statistics.median(found[size]) for size in sizes)) if sizes else None
+
+
+def _factor(step: MeasuredStep, predict: Callable[[MeasuredStep, BySize | None], Prediction]) -> float:
+    """With which the prediction is the measurement: of a rank's own work where calls were traced, so that a slow link
+    is not taken for slow work; of one rank, which sends nothing, always of the whole step.
+    """
+    own = None if step.ranks == 1 else step.own_seconds
+
+    def is_too_short(factor: float) -> bool:
+        predicted = predict(step, BySize((step.microbatch_tokens,), (factor,)))
+        return predicted.step_seconds < step.seconds if own is None else work_seconds(predicted) < own
+
+    low, high = FACTORS
+    for _ in range(HALVINGS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if is_too_short(middle) else (low, middle)
+    return math.sqrt(low * high)

@@ -44,7 +44,10 @@ class Common:
     """Bus bandwidth / one-way link rate within a scale-up domain."""
     across_share: float
     """Bus bandwidth / NIC rate."""
+    start_seconds: float
+    """Of a transfer, whatever its size and group: launches, and until the last rank has arrived."""
     inside_latency_seconds: float
+    """Of a ring's step, not fitted: NCCL's own model (src/graph/tuning.cc, hwLat: NVLink, ring, Simple)."""
     across_latency_seconds: float
     """Of a ring's step, not fitted: all-gathers of 256 MB on 8, 16, 32 and 64 nodes of eight GPUs reach 178, 127, 77
     and 44 GB/s (95th percentile; Hugging Face, Ultra-Scale Playbook), which is 0.7 ms and 10 to 12 us a step."""
@@ -105,20 +108,22 @@ class Constants:
 # FlashAttention-2 (arXiv 2307.08691, section 4.1): up to 225 TFLOP/s a GPU in training on A100; 335 on H100 (figure 6).
 # FlashAttention-3 (arXiv 2407.08608, section 4.1): up to 740 forward, and 1.5 to 1.75 x FlashAttention-2 backward.
 # A kernel in Triton, of 2023: FlashAttention-2's authors find theirs 1.3 to 2.5 x as fast (same section); the middle,
-# 1.9. Others: the share of peak that FlashAttention-3 reaches on H100, 0.6, which is an assumption.
+# 1.9. Others: of the rate of the best product the share that FlashAttention-3 reaches on H100, 600 of 794.5 TFLOP/s,
+# which is an assumption.
 ATTENTION: dict[str, dict[str, float]] = {
     "flash2": {"A": 225e12, "H": 335e12, "GH": 335e12},
     "flash-triton": {"A": 118e12, "H": 176e12, "GH": 176e12},
     "fused": {"A": 225e12, "H": 600e12, "GH": 600e12},
     "unfused": {},
 }
-ATTENTION_OTHER_SHARE = 0.6
+ATTENTION_OTHER_SHARE = 600.0 / 794.5
 
 
-def attention_flops_per_s(kernel: str, device_name: str, peak: float) -> float:
+def attention_flops_per_s(kernel: str, device_name: str, reached: float) -> float:
+    """`reached`: by the device's best product."""
     rates = ATTENTION[kernel]
     letters = "".join(c for c in device_name.split("-")[0] if c.isalpha())
-    return rates.get(letters, ATTENTION_OTHER_SHARE * peak)
+    return rates.get(letters, ATTENTION_OTHER_SHARE * reached)
 
 
 def from_json(document: dict[str, Any]) -> Constants:

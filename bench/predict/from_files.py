@@ -82,7 +82,7 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
         # Its ranks had a device each, and a measured median has its own waiting in it.
         return made(device, step.job, step.ranks, Pace(1.0, 1.0, 1.0, slowdown), 0.0)
 
-    slowdown = calibrate.factors(own_steps, lambda step: alone(step).predict(step.split))
+    slowdown = calibrate.factors(own_steps, lambda step, factor: alone(step, factor).predict(step.split))
     ways = overheads.fitted(
         own_steps,
         lambda step: alone(step, slowdown).predict(step.split),

@@ -87,8 +87,8 @@ class LayerTimes:
         self._slowdown = slowdown
         self.bytes_per_s = device.memory_bytes_per_s * common.memory_share
         self.ring_share = common.ring_share
-        peak = attention_flops_per_s(stack.attention, device.name, device.bf16_flops_per_s) * device.clock_share
-        self.attention_rate = peak * common.attention_share * min(1.0, 0.5 + shape.head_dim / 256)
+        fused = attention_flops_per_s(stack.attention, device.name, device.reached_bf16_flops_per_s)
+        self.attention_rate = fused * device.clock_share * common.attention_share * min(1.0, 0.5 + shape.head_dim / 256)
 
     def slowdown(self, part: Slice) -> float:
         """Tensor parallelism makes the work of a microbatch as much smaller as fewer tokens do."""
@@ -164,7 +164,9 @@ class LayerTimes:
         shape, sharded = self.shape, part.tp if self.stack.sequence_parallel else 1
         around = 11.0 * shape.hidden / sharded
         inside = (shape.matrices * ffn_width + 3.0 * shape.head_dim * (shape.heads + shape.kv_heads)) / part.tp
-        permuted = 4.0 * shape.active_experts * shape.hidden / part.tp if mixture else 0.0
+        # Without a group of their own, experts are divided by tp, and every one of its ranks has all tokens.
+        permuted = 4.0 * shape.active_experts * shape.hidden if mixture else 0.0
+        permuted *= part.tp if part.ep == 1 else 1
         return factor * self.stack.traffic * 2.0 * part.tokens * (around + inside + permuted) / self.bytes_per_s
 
     def head(self, part: Slice) -> tuple[Parts, Parts]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,6 +60,8 @@ class Measured:
     memory_bytes: float | None
     num_cores: int | None
     """Cores that the ranks of one host share, where the devices are cores."""
+    on_cores: bool
+    """Whether the ranks compute on the host's cores themselves."""
     num_hosts: int
     ranks: int
     work: Mapping[int, Work]
@@ -112,6 +114,7 @@ def read(paths: Sequence[str]) -> Measured:
         device_name=next(iter(names), "unknown device"),
         memory_bytes=_memory_of_rank(results, memories),
         num_cores=_num_cores(results),
+        on_cores=any(_on_cores(result) for result in results),
         num_hosts=max(len(result.environment.get("hosts") or {}) or 1 for result in results),
         ranks=max(row["num_ranks"] for row in rows),
         work=work,
@@ -168,9 +171,12 @@ def _memory_of_rank(results: Sequence[Result], memories: Sequence[int]) -> float
     """A GPU's own; of a host's memory a rank's share."""
     if not memories:
         return None
-    ranks = results[0].environment.get("ranks") or []
-    shared = max(1, len(ranks)) if any(rank.get("device_type") == "cpu" for rank in ranks) else 1
+    shared = max(1, len(results[0].environment["ranks"])) if _on_cores(results[0]) else 1
     return float(min(memories)) / shared
+
+
+def _on_cores(result: Result) -> bool:
+    return any(rank.get("device_type") == "cpu" for rank in result.environment.get("ranks") or [])
 
 
 def _jitter(results: Iterable[Result]) -> float | None:
@@ -188,8 +194,10 @@ def _jitter(results: Iterable[Result]) -> float | None:
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
 
 
-def _traced_steps(results: Iterable[Result]) -> Iterator[tuple[int, str, list[list[int]], list[list[int]]]]:
-    """Ranks, case, and of each rank's traced calls the nanoseconds of its own computation and of the whole call."""
+def _traced_steps(
+    results: Iterable[Result], sorts: Collection[str]
+) -> Iterator[tuple[int, str, list[list[int]], list[list[int]]]]:
+    """Ranks, case, and of each rank's traced calls the nanoseconds of pieces of `sorts` and of the whole call."""
     for result in results:
         for record in result.latest():
             if record["suite"] == calibrate.SUITE and record["status"] == "ok" and record.get("spans"):
@@ -198,7 +206,7 @@ def _traced_steps(results: Iterable[Result]) -> Iterator[tuple[int, str, list[li
                     spans[span.rank, span.call].append(span)
                 wholes = record["traced_call_ns"]
                 own = [
-                    [_computed_ns(spans[rank, call], rank, whole) for call, whole in enumerate(calls)]
+                    [_spent_ns(spans[rank, call], rank, whole, sorts) for call, whole in enumerate(calls)]
                     for rank, calls in enumerate(wholes)
                 ]
                 yield len(wholes), record["case"], own, wholes
@@ -206,25 +214,27 @@ def _traced_steps(results: Iterable[Result]) -> Iterator[tuple[int, str, list[li
 
 def _step_jitter(results: Iterable[Result]) -> float | None:
     """Of the ranks' own computation in the traced calls of training steps, from call to call; None without any."""
-    ranks = [calls for _, _, own, _ in _traced_steps(results) for calls in own]
+    ranks = [calls for _, _, own, _ in _traced_steps(results, (timeline.COMPUTE,)) for calls in own]
     shares = [float(np.std(np.log(calls), ddof=1)) for calls in ranks if len(calls) >= MIN_STEPS and min(calls) > 0]
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
 
 
 def _own_shares(results: Iterable[Result]) -> dict[tuple[int, str], float]:
-    """(ranks, case) -> the busiest rank's own computation as a share of a call, the median over calls and launches."""
+    """(ranks, case) -> the busiest rank's own work as a share of a call, the median over calls and launches: what is
+    computed, and what lies in no span, which is the host's own.
+    """
     found: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
-    for ranks, case, own, wholes in _traced_steps(results):
+    for ranks, case, own, wholes in _traced_steps(results, (timeline.COMPUTE, timeline.HOST)):
         shares = [[o / w for o, w in zip(*pair, strict=True)] for pair in zip(own, wholes, strict=True)]
         if all(shares):
             found[ranks, case].append(max(map(statistics.median, shares)))
     return {key: statistics.median(each) for key, each in found.items()}
 
 
-def _computed_ns(spans: Sequence[Span], rank: int, call_ns: int) -> int:
+def _spent_ns(spans: Sequence[Span], rank: int, call_ns: int, sorts: Collection[str]) -> int:
     """`spans` are those of one call on the rank."""
     pieces = timeline.pieces_of(spans, rank, call_ns)
-    return sum(piece.end - piece.start for piece in pieces if piece.sort == timeline.COMPUTE)
+    return sum(piece.end - piece.start for piece in pieces if piece.sort in sorts)
 
 
 def _between_launches(results: Iterable[Result]) -> float | None:
@@ -283,5 +293,5 @@ def device(found: Measured, precision: str, options: Mapping[str, Any], common: 
         nominal_watts=None,
         notes=("peak not known: MFU is against the best measured multiplication",),
         fp32_flops_per_s=best if precision == "fp32" else None,
-        overlaps=found.num_cores is None,
+        overlaps=not found.on_cores,
     )

@@ -60,6 +60,7 @@ class Held:
     tokens: int
     sequence: int
     tp: int
+    ep: int
     eight_bit: bool
     """Inputs of products are kept in one byte."""
     recompute: str
@@ -86,12 +87,12 @@ def held_bytes(held: Held, shape: Shape, stack: Stack, zero: int, element_bytes:
     )
     if held.recompute == "full":
         # While a layer is computed again, its own activations are there once.
-        activations += _whole_layer(held, shape, stack, True)
+        activations += _whole_layer(held, shape, stack, True) * element_bytes / 2.0
     if stack.torch_parallel:
         boundary = element_bytes * held.tokens * shape.hidden
         activations += GATHERED_TENSORS * boundary * (1.0 - 1.0 / held.tp)
         activations += BOUNDARY_BUFFERS * boundary / held.tp * held.boundaries
-    activations += LOGIT_BYTES[stack.compiled_loss] * held.logits
+    activations += max(LOGIT_BYTES[stack.compiled_loss], 2.0 * element_bytes) * held.logits
     return Memory(parameters, gradients, optimizer, activations, RESERVED_BYTES)
 
 
@@ -123,7 +124,9 @@ def _whole_layer(held: Held, shape: Shape, stack: Stack, scores: bool) -> float:
         routed /= 4.0
     if stack.torch_parallel:
         around += 4.0 * shape.hidden * (tp - 1)  # two of the inputs, whole
-    total = tokens * (around / sharded + (attention + feed_forward + routed) / tp)
+    # Without a group of their own, experts are divided by tp, and every one of its ranks has all tokens.
+    routed /= tp if held.ep > 1 else 1
+    total = tokens * (around / sharded + (attention + feed_forward) / tp + routed)
     if scores and stack.attention == "unfused":
         total += 5.0 * tokens * held.sequence * shape.heads / tp
     return total

@@ -38,6 +38,7 @@ class Network:
         inside, across = device.inside, device.across
         self.inside_bytes_per_s = None if inside is None else inside.bytes_per_s * common.inside_share
         self.across_bytes_per_s = None if across is None else across.bytes_per_s * common.across_share
+        self.start_seconds = common.start_seconds
         self.inside_hop = 0.0 if inside is None else inside.latency_seconds or common.inside_latency_seconds
         self.across_hop = 0.0 if across is None else across.latency_seconds or common.across_latency_seconds
 
@@ -59,14 +60,15 @@ class Network:
         hops = 2.0 * (group.per_domain - 1) * self.inside_hop
         if group.domains > 1:
             hops += 2.0 * math.log2(group.domains) * self.across_hop
-        return hops + steps * num_bytes / self.bus_bytes_per_s(group)
+        return self.start_seconds + hops + steps * num_bytes / self.bus_bytes_per_s(group)
 
     def gather_seconds(self, num_bytes: float, group: Group) -> float:
         """All-gather or reduce-scatter; `num_bytes` is the full buffer."""
         if group.size == 1:
             return 0.0
-        hop = self.inside_hop if group.domains == 1 else self.across_hop
-        return (group.size - 1) * hop + (group.size - 1) / group.size * num_bytes / self.bus_bytes_per_s(group)
+        hop = self.inside_hop if group.domains == 1 else max(self.inside_hop, self.across_hop)
+        a_step = hop + num_bytes / group.size / self.bus_bytes_per_s(group)
+        return self.start_seconds + (group.size - 1) * a_step
 
     def all_to_all_seconds(self, num_bytes: float, group: Group) -> float:
         """`num_bytes` is what one rank sends in all; the share that leaves its domain goes through its own NIC."""
@@ -77,12 +79,12 @@ class Network:
         inside = staying * num_bytes / self._inside() if staying else 0.0
         across = leaving * num_bytes / self._across() if leaving > 0 else 0.0
         hop = self.across_hop if leaving > 0 else self.inside_hop
-        return hop + max(inside, across)
+        return self.start_seconds + hop + max(inside, across)
 
     def send_seconds(self, num_bytes: float, crosses: bool) -> float:
         if crosses:
-            return self.across_hop + num_bytes / self._across()
-        return self.inside_hop + num_bytes / self._inside()
+            return self.start_seconds + self.across_hop + num_bytes / self._across()
+        return self.start_seconds + self.inside_hop + num_bytes / self._inside()
 
     def _inside(self) -> float:
         if self.inside_bytes_per_s is None:

@@ -6,8 +6,8 @@ nothing of either. Where the files have a plain step on one device and others sp
 
     (measured - predicted) / how often the step pays it
 
-of its steps, the median, 0 at least: of the busiest rank's own computation where calls were traced, so that a link that
-is slower than its sweep said does not pass for a library's cost; else, and for a pipeline, of the whole step. One
+of its steps, the median, 0 at least: of the busiest rank's own work where calls were traced, so that a link that is
+slower than its sweep said does not pass for a library's cost; else, and for a pipeline, of the whole step. One
 number a way, a machine and a type; a split in several ways pays each of them.
 """
 
@@ -41,7 +41,7 @@ class Way:
     applies: Callable[[Split], bool]
     times: Callable[[Split, RankWork], float]
     is_own_work: bool = True
-    """Whether it shows in a rank's own computation; else only in the whole step."""
+    """Whether it shows in a rank's own work; else only in the whole step."""
 
 
 def _is_sharded(split: Split) -> bool:

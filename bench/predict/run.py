@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,12 @@ from bench.predict import answer as answers
 from bench.predict import economy
 from bench.predict.answer import Answer
 from bench.predict.constants import Constants, frozen
+from bench.predict.layer import RECOMPUTE
 from bench.predict.matmul import reached_share
+from bench.predict.pipeline import SCHEDULES
 from bench.predict.request import Assumption, Request, understood
+
+SPLIT_SIZES = ("tp", "pp", "dp", "cp", "ep", "microbatch", "interleave")
 
 
 def answered(options: Mapping[str, Any]) -> Answer:
@@ -79,12 +84,15 @@ def constants_notes(constants: Constants, request: Request, jitter: float | None
 
 
 def _refuse(options: Mapping[str, Any]) -> None:
-    for name in ("gpus", "batch", "sequence", "top", "domain_size"):
+    for name in ("gpus", "batch", "sequence", "top", "domain_size", *SPLIT_SIZES):
         if options[name] is not None and options[name] < 1:
             raise BenchError(f"--{name.replace('_', '-')} {options[name]}: has to be at least 1")
     for name in ("nic_gbit", "link_gb_per_s", "memory_gb", "storage_gb_per_s", "tokens", "waiting"):
-        if options[name] is not None and not options[name] > 0:
-            raise BenchError(f"--{name.replace('_', '-')} {options[name]:g}: has to be above 0")
+        if options[name] is not None and not (0 < options[name] < math.inf):
+            raise BenchError(f"--{name.replace('_', '-')} {options[name]:g}: has to be above 0, and finite")
+    for name, known in (("recompute", RECOMPUTE), ("schedule", SCHEDULES)):
+        if options[name] is not None and options[name] not in known:
+            raise BenchError(f"--{name} {options[name]}: there are: {', '.join(known)}")
     if not 0.0 < options["device_share"] <= 1.0:
         raise BenchError(f"--device-share {options['device_share']:g}: above 0, and at most 1")
     if options["preemptions"] < 0:

@@ -60,8 +60,8 @@ def search(
     for candidates in _candidates(predictor, devices, fixed or Fixed(), coarse):
         for split in candidates:
             tried += 1
-            counts = predictor.stage_layers(split)
-            held = predictor.memory(split, counts).total
+            counts = predictor.holdings.stage_layers(split)
+            held = predictor.holdings.memory(split, counts).total
             if leanest is None or held < leanest[0]:
                 leanest = held, split
             if capacity is not None and held > capacity:
@@ -156,7 +156,7 @@ def _turns(split: Split, layers: int, fixed: Fixed, coarse: bool) -> Iterator[tu
 
 def _experts(split: Split, experts: int, fixed: int | None) -> list[int]:
     if fixed is not None:
-        return [fixed]
+        return [fixed] if fixed == 1 or (experts % fixed == 0 and split.stage_devices % fixed == 0) else []
     if experts == 1:
         return [1]
     return [ep for ep in _powers(experts) if experts % ep == 0 and split.stage_devices % ep == 0] or [1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import replace
 from statistics import fmean
 
@@ -11,10 +11,10 @@ from bench.predict.by_size import BySize
 from bench.predict.constants import Common, Constants, Stack
 from bench.predict.costs import LayerCost
 from bench.predict.hardware import Device
+from bench.predict.holdings import Holdings, Parameters
 from bench.predict.job import Job, Prediction, Split, refuse
 from bench.predict.layer import RECOMPUTE, LayerTimes, Parts, Slice
 from bench.predict.matmul import Multiplier
-from bench.predict.memory import Held, Memory, held_bytes
 from bench.predict.network import Group, Network
 from bench.predict.overheads import Overheads, RankWork
 
@@ -50,6 +50,7 @@ class Predictor:
         self.common: Common = constants.common
         self.stack: Stack = constants.stack(stack)
         self.network = network or Network(device, self.common)
+        self.holdings = Holdings(job, self.stack)
         half = "bf16" if job.is_eight_bit else job.precision
         multiplier = Multiplier(device, self.common, job.precision, measured)
         halves = Multiplier(device, self.common, half, measured)
@@ -62,80 +63,11 @@ class Predictor:
     def _gradient_bytes(self) -> float:
         return max(self.stack.gradient_bytes, self.job.element_bytes)
 
-    # ---- what a device holds ---------------------------------------------------------------------------------------
-
-    def _zero(self, split: Split) -> int:
-        """With a pipeline, parameters and gradients stay whole from the first microbatch to the last: gathering them
-        for each would cost more than it saves (torchtitan's FSDP does not reshard then). The optimizer's stay divided.
-        """
-        return 1 if split.zero >= 3 and split.pp > 1 else split.zero
-
-    def microbatches(self, split: Split) -> int:
-        """Of the replica that has most: batches that do not divide leave some replicas with one less."""
-        return max(1, math.ceil(self.job.global_batch / (split.dp * split.microbatch)))
-
-    def stage_layers(self, split: Split) -> list[int]:
-        """Layers of each pipeline rank; what is left over goes to the middle, away from embedding and output layer."""
-        base, left = divmod(self.job.shape.layers, split.pp)
-        counts = [base] * split.pp
-        for place in range(left):
-            counts[(split.pp - left) // 2 + place] += 1
-        return counts
-
-    def memory(self, split: Split, layers: list[int] | None = None) -> Memory:
-        """Of the first or the last pipeline rank, whichever holds more."""
-        counts = self.stage_layers(split) if layers is None else layers
-        held = pipeline.schedule(split.schedule).held(split.pp, self.microbatches(split), split.interleave)
-        ranks = {place: max(1.0, held - place) for place in (0, counts.index(max(counts)), split.pp - 1)}
-        if split.schedule == "zb2p":
-            ranks = dict.fromkeys(ranks, held)
-        return max((self._rank_memory(split, counts, rank, number) for rank, number in ranks.items()), key=sum)
-
-    def _rank_memory(self, split: Split, counts: list[int], rank: int, held: float) -> Memory:
-        shape, last = self.job.shape, rank == split.pp - 1
-        mixtures = self._mixtures(counts[rank])
-        embedding = shape.embedding_parameters * ((rank == 0) + (last and not (shape.tied and split.pp == 1)))
-        dense_layers = counts[rank] - mixtures
-        dense = counts[rank] * shape.attention_parameters + dense_layers * shape.dense_ffn_parameters
-        dense += mixtures * shape.shared_parameters + embedding
-        expert = mixtures * shape.experts * shape.expert_parameters / split.ep / split.expert_tp
-        tokens = split.microbatch * self.job.sequence // split.cp
-        whole = Held(
-            dense=dense / split.tp,
-            expert=expert,
-            layer_parameters=self._layer_parameters(split, mixtures > 0),
-            dp=split.dp * split.cp,
-            expert_dp=split.expert_replicas,
-            layers=counts[rank],
-            microbatches_held=1.0 if split.pp == 1 else held,
-            boundaries=0 if split.pp == 1 else split.interleave * self.microbatches(split),
-            tokens=tokens,
-            sequence=self.job.sequence,
-            tp=split.tp,
-            eight_bit=self.job.is_eight_bit and self.stack.eight_bit_inputs,
-            recompute=split.recompute,
-            logits=tokens * shape.vocab / split.tp if last else 0.0,
-        )
-        return held_bytes(whole, shape, self.stack, self._zero(split), self.job.element_bytes)
-
-    def _mixtures(self, layers: float) -> int:
-        shape = self.job.shape
-        return round(layers * shape.mixture_layers / shape.layers)
-
-    def _layer_parameters(self, split: Split, mixture: bool) -> float:
-        """Of one layer, on one device, whole."""
-        shape = self.job.shape
-        dense = shape.attention_parameters + (shape.shared_parameters if mixture else shape.dense_ffn_parameters)
-        expert = shape.experts * shape.expert_parameters / split.ep / split.expert_tp if mixture else 0.0
-        return dense / split.tp + expert
-
-    # ---- time ------------------------------------------------------------------------------------------------------
-
     def predict(self, split: Split, devices: int | None = None, replay: bool = True) -> Prediction:
         """Raises BenchError for a split that the job cannot have, or a network whose rates are not known."""
         refuse(self.job, split)
-        counts = self.stage_layers(split)
-        held = self.memory(split, counts)
+        counts = self.holdings.stage_layers(split)
+        held = self.holdings.memory(split, counts)
         step, parts, method = self._time(split, counts, replay)
         fits = None if self.device.memory_bytes is None else held.total <= self.device.memory_bytes
         return Prediction(
@@ -154,7 +86,7 @@ class Predictor:
         stages = pipeline.Stages(
             tuple(cost[0].total for cost in ranks),
             tuple(cost[1].total for cost in ranks),
-            self.microbatches(split),
+            self.holdings.microbatches(split),
             split.interleave,
         )
         again = pipeline.replayed_seconds(split.schedule, stages) if replay and split.pp > 1 else None
@@ -187,12 +119,12 @@ class Predictor:
 
     def rank_work(self, split: Split) -> RankWork:
         """What the libraries of a split are paid for."""
-        counts = self.stage_layers(split)
-        return RankWork(max(counts), self._held_parameters(split, counts), self.microbatches(split))
+        counts = self.holdings.stage_layers(split)
+        return RankWork(max(counts), self.holdings.parameters(split, counts).total, self.holdings.microbatches(split))
 
     def _rank_cost(self, split: Split, layers: int, first: bool, last: bool) -> tuple[LayerCost, LayerCost]:
         """Forward and backward of one microbatch on one pipeline rank."""
-        mixtures = self._mixtures(layers)
+        mixtures = self.holdings.mixtures(layers)
         kinds = {False: layers - mixtures, True: mixtures}
         sums = (LayerCost(), LayerCost())
         for mixture, number in kinds.items():
@@ -203,7 +135,7 @@ class Predictor:
         if last:
             ahead, back = self._cached_head(part)
             sums = (sums[0].plus(ahead), sums[1].plus(back))
-        parameters = layers * self._layer_parameters(split, mixtures > 0)
+        parameters = self.holdings.rank_parameters(split, layers).total
         accumulated = self._slowdown(split) * ACCUMULATE_BYTES * parameters / self.bytes_per_s
         sums = (sums[0], sums[1].plus(LayerCost(compute_seconds=accumulated)))
         ends = LayerCost(tensor_seconds=(first + last) * self._end_tensor_seconds(split))
@@ -228,7 +160,7 @@ class Predictor:
         return self._layer_cache[key]
 
     def _layer_cost(self, split: Split, mixture: bool) -> tuple[LayerCost, LayerCost]:
-        sharded = (split.dp, self._zero(split)) if self._zero(split) >= 3 else (1, 0)
+        sharded = (split.dp, self.holdings.zero(split)) if self.holdings.zero(split) >= 3 else (1, 0)
         key = (split.tp, split.cp, split.ep, split.microbatch, split.recompute, mixture, *sharded)
         if key not in self._layer_cache:
             part = self._slice(split)
@@ -249,7 +181,9 @@ class Predictor:
     def _transfers(self, split: Split, parts: Parts, rounds: float, mixture: bool, backward: bool) -> LayerCost:
         """A layer's transfers that nothing hides."""
         shape, part = self.job.shape, self._slice(split)
-        tensor = self._tensor_seconds(split, part) * rounds * self.stack.tensor_exposed
+        # Experts that are whole take the sequence's parts as they are: only attention gathers and scatters them.
+        blocks = 1 if mixture and split.ep > 1 else 2
+        tensor = blocks * self._tensor_seconds(split, part) * rounds * self.stack.tensor_exposed
         context = 0.0
         if split.cp > 1:
             sent = (
@@ -265,12 +199,13 @@ class Predictor:
             sent = self.job.element_bytes * part.tokens * shape.active_experts * shape.hidden / split.tp
             expert = 2.0 * rounds * self.network.all_to_all_seconds(sent, group)
         data, tax = 0.0, 0.0
-        if self._zero(split) >= 3:
-            whole = self._layer_parameters(split, mixture)
-            group = self.network.group(split.dp * split.cp, split.tp)
-            moved = self.network.gather_seconds(self.job.element_bytes * whole, group)
-            if backward:
-                moved += self.network.gather_seconds(self._gradient_bytes * whole, group)
+        if self.holdings.zero(split) >= 3:
+            per_parameter = [self.job.element_bytes, *([self._gradient_bytes] if backward else [])]
+            moved = sum(
+                self.network.gather_seconds(num_bytes * number, group)
+                for number, group in self._replicated(split, self.holdings.layer_parameters(split, mixture))
+                for num_bytes in per_parameter
+            )
             hidden = min(moved, parts.seconds) if self.device.overlaps else 0.0
             data, tax = moved - hidden, self.common.overlap_tax * hidden
         return LayerCost(
@@ -282,14 +217,16 @@ class Predictor:
         )
 
     def _tensor_seconds(self, split: Split, part: Slice) -> float:
-        """Two all-reduces of the activations; with sequence parallelism all-gathers and reduce-scatters."""
+        """Of attention or a feed-forward block: an all-reduce of its output; with sequence parallelism an all-gather
+        and a reduce-scatter.
+        """
         if split.tp == 1:
             return 0.0
         num_bytes = self.job.element_bytes * part.tokens * self.job.shape.hidden
         group = self.network.group(split.tp)
         if self.stack.sequence_parallel:
-            return 4.0 * self.network.gather_seconds(num_bytes, group)
-        return 2.0 * self.network.all_reduce_seconds(num_bytes, group)
+            return 2.0 * self.network.gather_seconds(num_bytes, group)
+        return self.network.all_reduce_seconds(num_bytes, group)
 
     def _end_tensor_seconds(self, split: Split) -> float:
         """Of the embedding, divided by vocabulary, or the output layer, in either direction: one sum over the ranks
@@ -316,55 +253,44 @@ class Predictor:
 
     def _gradient_seconds(self, split: Split, counts: list[int], hidden: float) -> float:
         """Gradients of the step, less what one microbatch's backward hides of them."""
-        replicas = split.dp * split.cp
-        if replicas == 1 or self._zero(split) >= 3:
+        if self.holdings.zero(split) >= 3:
             return 0.0
-        shape, layers = self.job.shape, max(counts)
-        mixtures = self._mixtures(layers)
-        experts = mixtures * shape.experts * shape.expert_parameters / split.ep / split.expert_tp
-        whole = layers * self._layer_parameters(split, False) if not mixtures else (
-            mixtures * self._layer_parameters(split, True) - experts
-        )  # fmt: skip
-        whole += self._end_parameters(split)
-        moved = self._reduced_seconds(split, whole, self.network.group(replicas, split.tp))
-        if experts and split.expert_replicas > 1:
-            group = self.network.group(split.expert_replicas, split.expert_tp * split.ep)
-            moved += self._reduced_seconds(split, experts, group)
+        held = self.holdings.parameters(split, counts)
+        moved = sum(self._reduced_seconds(split, number, group) for number, group in self._replicated(split, held))
         if not (self.stack.data_overlap and self.device.overlaps):
             return moved
         covered = min(moved, hidden)
         return moved - covered + self.common.overlap_tax * covered
 
-    def _end_parameters(self, split: Split) -> float:
-        """Of the embedding and the output layer, on the device that has most of them."""
-        both = split.pp == 1 and not self.job.shape.tied
-        return self.job.shape.embedding_parameters * (2 if both else 1) / split.tp
+    def _replicated(self, split: Split, held: Parameters) -> Iterator[tuple[float, Group]]:
+        """Numbers of parameters, and the devices that hold the same: experts have fewer replicas than the rest."""
+        if split.dp * split.cp > 1:
+            yield held.dense, self.network.group(split.dp * split.cp, split.tp)
+        if held.expert and split.expert_replicas > 1:
+            yield held.expert, self.network.group(split.expert_replicas, split.expert_tp * split.ep)
 
     def _end_seconds(self, split: Split) -> float:
         """Of a microbatch: with the parameters sharded, embedding and output layer are gathered before it begins, stay
         whole until its backward ends, and their gradients are scattered last: nothing is left to hide either.
         """
         replicas = split.dp * split.cp
-        if replicas == 1 or self._zero(split) < 3:
+        if replicas == 1 or self.holdings.zero(split) < 3:
             return 0.0
-        group, whole = self.network.group(replicas, split.tp), self._end_parameters(split)
+        group, whole = self.network.group(replicas, split.tp), self.holdings.end_parameters(split)
         gathered = self.network.gather_seconds(self.job.element_bytes * whole, group)
         return gathered + self.network.gather_seconds(self._gradient_bytes * whole, group)
 
     def _reduced_seconds(self, split: Split, parameters: float, group: Group) -> float:
         gradients = self._gradient_bytes * parameters
-        if self._zero(split) == 0:
+        if self.holdings.zero(split) == 0:
             return self.network.all_reduce_seconds(gradients, group)
         gathered = self.network.gather_seconds(self.job.element_bytes * parameters, group)
         return self.network.gather_seconds(gradients, group) + gathered
 
     def _optimizer_seconds(self, split: Split, counts: list[int]) -> float:
-        held = self._held_parameters(split, counts)
-        sharded = held / (split.dp * split.cp) if self._zero(split) >= 1 else held
+        held = self.holdings.parameters(split, counts)
+        sharded = held.total
+        if self.holdings.zero(split) >= 1:
+            sharded = held.dense / (split.dp * split.cp) + held.expert / split.expert_replicas
         seconds = self._slowdown(split) * OPTIMIZER_TRAFFIC_BYTES * sharded / self.bytes_per_s
         return self.stack.step_seconds + seconds
-
-    def _held_parameters(self, split: Split, counts: list[int]) -> float:
-        """Of the fullest rank, whole replicas."""
-        mixtures = self._mixtures(max(counts))
-        return max(counts) * self._layer_parameters(split, mixtures > 0) + self._end_parameters(split)

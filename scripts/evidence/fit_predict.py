@@ -48,7 +48,7 @@ STEP = 1e-4
 
 # What few rows say little of stays plausible: a weak prior, (value, factor that is one standard deviation).
 PRIORS = {
-    "inside_latency_seconds": (3e-6, 3.0), "overlap_tax": (0.2, 3.0),
+    "start_seconds": (2e-5, 2.0), "overlap_tax": (0.2, 3.0),
     "jitter_share": (5e-3, 2.0), "wave_elements": (5e5, 3.0), "depth_elements": (100.0, 3.0),
     "kernel_seconds": (5e-6, 2.0), "traffic": (1.2, 1.5), "tensor_exposed": (0.5, 2.0), "pipeline_exposed": (0.5, 2.0),
     "step_seconds": (0.02, 3.0),
@@ -67,7 +67,7 @@ COMMON = {
     "ring_share": (0.3, 1.0),
     "inside_share": (0.4, 1.0),
     "across_share": (0.3, 0.95),
-    "inside_latency_seconds": (1e-6, 2e-5),
+    "start_seconds": (2e-6, 5e-4),
     "overlap_tax": (0.001, 0.6),
     "jitter_share": (1e-3, 0.03),
 }
