@@ -106,6 +106,8 @@ def yes(value: bool | None) -> str:
 def tables(everything: bool, path: Path = published.DATA) -> list[Table]:
     constants = frozen()
     runs, left = published.runs(path)
+    if not runs:
+        raise SystemExit(f"{path}: no run there can be predicted; of {len(left)} rows, first reason: {left[:1]}")
     fitted = {id(run) for run in fit_predict.chosen(runs)[0]} if path == published.DATA else set()
     predictions = [published.predicted(run, constants, replay=True) for run in runs]
     by_source: defaultdict[str, list[int]] = defaultdict(list)
@@ -134,8 +136,10 @@ def tables(everything: bool, path: Path = published.DATA) -> list[Table]:
         abs(math.log(p.step_seconds / r.seconds)) for p, r in zip(predictions, runs, strict=True) if id(r) not in fitted
     ]
     median = percent(math.expm1(statistics.median(held)))
+    inside = percent(statistics.fmean(each <= 1.96 * constants.error_share for each in held))
     notes = (
-        f"{len(runs)} rows, {len(fitted)} of them fitted on; the others: median error {median}%.",
+        f"{len(runs)} rows, {len(fitted)} of them fitted on; the others: median error {median}%, and {inside}% of them "
+        "within the prediction's 95% interval.",
         f"Constants: {constants.made}. Left out: {len(left)} rows, listed by --rows.",
     )
     found = [Table("Predicted against published step times", columns, tuple(rows), notes)]

@@ -10,7 +10,7 @@ export BENCH=${BENCH:-.venv/bin/bench}
 [ "$part" = cores ] || [ "$part" = lab ] || { echo "$part: cores or lab" >&2; exit 2; }
 
 measure() { # measure RANKS BUDGET ARGUMENTS...: into r<RANKS>
-  local ranks=$1 arguments=("${@:3}" --launches 1 --visits 3 --budget "$2" -o "$folder/r$1")
+  local ranks=$1 arguments=("${@:3}" --launches 1 --visits 6 --budget "$2" -o "$folder/r$1")
   if [ "$part" = lab ] && [ "$ranks" -gt 1 ]; then
     scripts/lab --hosts "$ranks" --rate 200mbit -- "${arguments[@]}"
   else
