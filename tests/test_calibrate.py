@@ -85,7 +85,9 @@ def test_own_computation_is_what_traced_calls_did_not_send() -> None:
     """Links of 200 Mbit/s: of a sharded step most is transfers, of a step on one rank nothing."""
     shares = {}
     for ranks in (1, 2):
-        found = measured.read([str(path) for path in sorted((EVIDENCE / "lab" / f"r{ranks}").glob("*.jsonl*"))])
+        found = measured.read(
+            [str(path) for path in sorted((EVIDENCE / "lab" / "run1" / f"r{ranks}").glob("*.jsonl*"))]
+        )
         for each in found.steps:
             if each.split.pp > 1:  # where it waits for its neighbours there is no span
                 assert each.own_seconds is None

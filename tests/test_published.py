@@ -16,11 +16,12 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 @pytest.fixture(scope="module")
 def modules() -> Any:
-    """`published`, `published_settings` and `validate_predict`, which are scripts and no package."""
+    """Scripts, which are no package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(SCRIPTS / "evidence"))
         patch.syspath_prepend(str(SCRIPTS))
-        yield {name: importlib.import_module(name) for name in ("published", "published_settings", "validate_predict")}
+        names = ("published", "published_settings", "validate_predict", "predict_step")
+        yield {name: importlib.import_module(name) for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,17 @@ def test_other_runs_are_read_from_plain_csv_and_none_of_them_counts_as_fitted(
         writer.writerows(own)
     [row] = modules["validate_predict"].tables(everything=False, path=path)[0].rows
     assert (row["rows"], row["fitted"]) == (10, 0)
+
+
+def test_steps_on_four_ranks_are_met_as_the_page_says(modules: dict[str, ModuleType]) -> None:
+    """Predicted anew from the saved suites on one and two ranks."""
+    folder = SCRIPTS.parent / "results" / "evidence" / "predict"
+    within = {}
+    for part in ("lab", "cores"):
+        runs = [modules["predict_step"].predictions(run)[1] for run in sorted((folder / part).iterdir())]
+        medians = [abs(row["error"]) for row in modules["predict_step"]._rows(runs)]
+        within[part] = sum(error <= 0.1 for error in medians), len(medians)
+    assert within == {"lab": (7, 7), "cores": (5, 7)}
 
 
 def test_published_runs_are_met_as_the_readme_says(modules: dict[str, ModuleType]) -> None:

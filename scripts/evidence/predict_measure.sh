@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Measures what scripts/evidence/predict_step.py holds predictions against, on an idle machine with two cores:
-#   scripts/evidence/predict_measure.sh cores|lab FOLDER
+#   scripts/evidence/predict_measure.sh cores|lab FOLDER RUN
 # cores: one, two and four ranks on one host, so that four share two cores. lab: one rank a host, on one, two and four
-# network namespaces with links of 200 Mbit/s; needs root. Each 8 minutes, into FOLDER/<part>/r1, r2 and r4.
+# network namespaces with links of 200 Mbit/s; needs root. Each ten minutes, into FOLDER/<part>/RUN/r1, r2 and r4.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-part=${1:?cores or lab} folder=${2:?FOLDER}/$1
+part=${1:?cores or lab} folder=${2:?FOLDER}/$1/${3:?RUN, such as run1}
 export BENCH=${BENCH:-.venv/bin/bench}
 [ "$part" = cores ] || [ "$part" = lab ] || { echo "$part: cores or lab" >&2; exit 2; }
 
