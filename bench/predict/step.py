@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from statistics import fmean
 
 from bench.predict import pipeline, stragglers
@@ -22,6 +22,7 @@ OPTIMIZER_TRAFFIC_BYTES = 30.0
 """Adam in mixed precision, of one parameter: gradient, copy and two moments read, three written, 16 bits written."""
 ACCUMULATE_BYTES = 8.0
 """A weight's gradient is read and written in float32 for every microbatch."""
+MICROBATCH_PARTS = tuple(field.name for field in fields(LayerCost))
 OWN_PARTS = ("compute_seconds", "host_seconds", "idle_seconds", "optimizer_seconds")
 """Where ranks differ by chance: their own work, and the waiting for it. A link does not wait for a slow core's."""
 
@@ -91,24 +92,16 @@ class Predictor:
         )
         again = pipeline.replayed_seconds(split.schedule, stages) if replay and split.pp > 1 else None
         whole = pipeline.seconds(split.schedule, stages) if again is None else again
-        totals = stages.totals
-        slowest = totals.index(max(totals))
+        if self.core_share < 1.0:
+            whole = self._shared_seconds(split, stages, whole)
+        slowest = stages.totals.index(max(stages.totals))
         forward, backward = ranks[slowest]
         number = stages.microbatches
-        busy = number * totals[slowest]
-        if self.core_share < 1.0:
-            # Ranks that share a core use what others leave idle, until all of its time is used.
-            idle = pipeline.idle_cores(split.pp, self.core_share) / split.interleave
-            whole = max(whole * self.core_share, fmean(totals) * (number + idle))
+        busy = number * stages.totals[slowest]
         shown = number * min(1.0, whole / busy)
-        parts = {
-            name: shown * (getattr(forward, name) + getattr(backward, name))
-            for name in ("compute_seconds", "host_seconds", "tensor_seconds", "context_seconds", "expert_seconds")
-        }
-        parts["pipeline_seconds"] = shown * (forward.pipeline_seconds + backward.pipeline_seconds)
+        parts = {name: shown * (getattr(forward, name) + getattr(backward, name)) for name in MICROBATCH_PARTS}
         parts["idle_seconds"] = max(0.0, whole - busy)
         hidden = ranks[0][1].total if split.pp > 1 else backward.total
-        parts["data_seconds"] = shown * (forward.data_seconds + backward.data_seconds)
         parts["data_seconds"] += self._gradient_seconds(split, counts, hidden) + number * self._end_seconds(split)
         parts["optimizer_seconds"] = self._optimizer_seconds(split, counts)
         if self.overheads is not None:
@@ -116,6 +109,11 @@ class Predictor:
         share = stragglers.expected_maximum_share(split.devices, self.jitter_share)
         parts["straggler_seconds"] = share * sum(parts[name] for name in OWN_PARTS)
         return sum(parts.values()), parts, "formula" if again is None else "replay"
+
+    def _shared_seconds(self, split: Split, stages: pipeline.Stages, whole: float) -> float:
+        """Ranks that share a core use what others leave idle, until all of its time is used; `whole`: with one each."""
+        idle = pipeline.idle_cores(split.pp, self.core_share) / split.interleave
+        return max(whole * self.core_share, fmean(stages.totals) * (stages.microbatches + idle))
 
     def rank_work(self, split: Split) -> RankWork:
         """What the libraries of a split are paid for."""
