@@ -223,3 +223,17 @@ def test_with_a_device_each_the_schedule_alone_says_what_is_idle() -> None:
     busy = sum(found.parts[name] for name in ("compute_seconds", "host_seconds", "tensor_seconds", "pipeline_seconds"))
     assert found.pipeline_method == "replay"
     assert found.parts["idle_seconds"] / busy == pytest.approx(15 / (8 * 32), rel=0.1)
+
+
+def test_tokens_that_go_to_whole_experts_are_the_ranks_own_part() -> None:
+    """Permuted tokens: of tp 4 with experts divided, each rank moves all of them; with whole ones, its quarter."""
+    job = Job(MIXTURE, 4096, 64)
+    made = Predictor(job, H100, frozen(), "megatron-core")
+    moved = {}
+    for ep in (1, 8):
+        part = made._slice(Split(tp=4, dp=2, ep=ep))
+        with_experts = made.layers._memory(part, 0.0, mixture=True, factor=1.0)
+        moved[ep] = with_experts - made.layers._memory(part, 0.0, mixture=False, factor=1.0)
+    tokens = 4.0 * MIXTURE.active_experts * MIXTURE.hidden * 4096
+    assert moved[1] == pytest.approx(made.stack.traffic * 2.0 * tokens / made.bytes_per_s)
+    assert moved[8] == pytest.approx(moved[1] / 4)

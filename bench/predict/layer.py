@@ -166,7 +166,7 @@ class LayerTimes:
         inside = (shape.matrices * ffn_width + 3.0 * shape.head_dim * (shape.heads + shape.kv_heads)) / part.tp
         # Without a group of their own, experts are divided by tp, and every one of its ranks has all tokens.
         permuted = 4.0 * shape.active_experts * shape.hidden if mixture else 0.0
-        permuted *= part.tp if part.ep == 1 else 1
+        permuted /= part.tp if part.ep > 1 else 1
         return factor * self.stack.traffic * 2.0 * part.tokens * (around + inside + permuted) / self.bytes_per_s
 
     def head(self, part: Slice) -> tuple[Parts, Parts]:
