@@ -32,6 +32,11 @@ VARIANTS: dict[str, tuple[str, dict[str, float], str]] = {
 }
 
 
+def is_eight_bit(precision: str) -> bool:
+    """Whatever its scales are of."""
+    return precision in ("fp8", "fp8-rowwise")
+
+
 @dataclass(frozen=True)
 class Level:
     """One level of the network, as one device sees it: `bytes_per_s` one way, `seconds` of latency a hop."""
@@ -68,7 +73,7 @@ class Device:
         """Peak dense rate; raises BenchError for a precision whose rate is not in the catalogue."""
         if precision in ("bf16", "fp16"):
             return self.bf16_flops_per_s
-        if precision.startswith("fp8") and self.fp8_flops_per_s is not None:
+        if is_eight_bit(precision) and self.fp8_flops_per_s is not None:
             return self.fp8_flops_per_s
         if precision == "fp32" and self.fp32_flops_per_s is not None:
             return self.fp32_flops_per_s

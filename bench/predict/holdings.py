@@ -72,7 +72,7 @@ class Holdings:
             tokens=tokens,
             sequence=self.job.sequence,
             tp=split.tp,
-            ep=split.ep,
+            expert_tp=split.expert_tp,
             eight_bit=self.job.is_eight_bit and self.stack.eight_bit_inputs,
             recompute=split.recompute,
             logits=tokens * shape.vocab / split.tp if last else 0.0,

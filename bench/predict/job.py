@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 from bench.errors import BenchError
 from bench.predict import pipeline
-from bench.predict.hardware import Device
+from bench.predict.hardware import Device, is_eight_bit
 from bench.predict.layer import RECOMPUTE
 from bench.predict.memory import Memory
 from bench.predict.shapes import Shape
@@ -42,7 +42,7 @@ class Job:
 
     @property
     def is_eight_bit(self) -> bool:
-        return self.precision.startswith("fp8")
+        return is_eight_bit(self.precision)
 
     @property
     def element_bytes(self) -> float:

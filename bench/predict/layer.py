@@ -65,8 +65,10 @@ class Slice:
     """The whole sequence, over which attention goes."""
     tp: int
     ep: int
+    expert_tp: int
+    """Ranks that an expert is divided over; of tokens that go to whole ones, a rank brings its part of tp."""
+    cp: int
     recompute: str
-    cp: int = 1
 
 
 class LayerTimes:
@@ -135,9 +137,9 @@ class LayerTimes:
         """
         shape, seconds = self.shape, self.multiplier.seconds
         local = max(1.0, shape.experts / part.ep)
-        brought = part.tokens * part.ep / part.tp if part.ep > 1 else part.tokens
+        brought = part.tokens * part.ep * part.expert_tp / part.tp
         rows = max(1.0, brought * shape.active_experts / shape.experts)
-        width = shape.expert_ffn_hidden / (part.tp if part.ep == 1 else 1)
+        width = shape.expert_ffn_hidden / part.expert_tp
         total = seconds(rows, (shape.matrices - 1) * width, shape.hidden, local) + seconds(
             rows, shape.hidden, width, local
         )
@@ -164,9 +166,7 @@ class LayerTimes:
         shape, sharded = self.shape, part.tp if self.stack.sequence_parallel else 1
         around = 11.0 * shape.hidden / sharded
         inside = (shape.matrices * ffn_width + 3.0 * shape.head_dim * (shape.heads + shape.kv_heads)) / part.tp
-        # Without a group of their own, experts are divided by tp, and every one of its ranks has all tokens.
-        permuted = 4.0 * shape.active_experts * shape.hidden if mixture else 0.0
-        permuted /= part.tp if part.ep > 1 else 1
+        permuted = 4.0 * shape.active_experts * shape.hidden * part.expert_tp / part.tp if mixture else 0.0
         return factor * self.stack.traffic * 2.0 * part.tokens * (around + inside + permuted) / self.bytes_per_s
 
     def head(self, part: Slice) -> tuple[Parts, Parts]:

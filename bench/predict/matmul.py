@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bench.predict.by_size import BySize
 from bench.predict.constants import HOT_WATTS, Common
-from bench.predict.hardware import Device
+from bench.predict.hardware import Device, is_eight_bit
 
 REFERENCE_FLOPS_PER_S = 312e12
 """Device for which `wave_elements` is given: A100."""
@@ -23,7 +23,7 @@ half of bf16's time, those with one a row take 0.77 of it."""
 
 def reached_share(device: Device, common: Common, precision: str) -> float:
     """Of the best rate that a multiplication reached alone."""
-    if precision.startswith("fp8"):
+    if is_eight_bit(precision):
         return common.fp8_share * (ROWWISE_SHARE if precision == "fp8-rowwise" else 1.0)
     is_cool = device.nominal_watts is not None and device.nominal_watts < HOT_WATTS
     return common.matmul_share if is_cool else common.hot_matmul_share
@@ -34,7 +34,7 @@ class Multiplier:
 
     def __init__(self, device: Device, common: Common, precision: str, measured: BySize | None = None) -> None:
         """`measured`: FLOP/s of measured multiplications by their FLOPs."""
-        eight_bit = precision.startswith("fp8")
+        eight_bit = is_eight_bit(precision)
         self.rate = device.matmul_flops_per_s(precision) * reached_share(device, common, precision)
         self.wave = common.wave_elements * device.flops_per_s(precision) / REFERENCE_FLOPS_PER_S
         self.depth = common.depth_elements * (2.0 if eight_bit else 1.0)

@@ -60,7 +60,8 @@ class Held:
     tokens: int
     sequence: int
     tp: int
-    ep: int
+    expert_tp: int
+    """Ranks that an expert is divided over; of tokens that go to whole ones, a rank keeps its part of tp."""
     eight_bit: bool
     """Inputs of products are kept in one byte."""
     recompute: str
@@ -124,8 +125,7 @@ def _whole_layer(held: Held, shape: Shape, stack: Stack, scores: bool) -> float:
         routed /= 4.0
     if stack.torch_parallel:
         around += 4.0 * shape.hidden * (tp - 1)  # two of the inputs, whole
-    # Without a group of their own, experts are divided by tp, and every one of its ranks has all tokens.
-    routed /= tp if held.ep > 1 else 1
+    routed *= held.expert_tp / tp
     total = tokens * (around / sharded + (attention + feed_forward) / tp + routed)
     if scores and stack.attention == "unfused":
         total += 5.0 * tokens * held.sequence * shape.heads / tp

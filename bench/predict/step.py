@@ -148,7 +148,7 @@ class Predictor:
 
     def _slice(self, split: Split) -> Slice:
         tokens = split.microbatch * self.job.sequence // split.cp
-        return Slice(tokens, self.job.sequence, split.tp, split.ep, split.recompute, split.cp)
+        return Slice(tokens, self.job.sequence, split.tp, split.ep, split.expert_tp, split.cp, split.recompute)
 
     def _cached_head(self, part: Slice) -> tuple[LayerCost, LayerCost]:
         key = ("head", part)
