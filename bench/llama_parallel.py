@@ -36,6 +36,7 @@ from torch.nn.parallel import DistributedDataParallel
 from bench.llama import Generators, Llama, init_layer
 from bench.llama_shape import LlamaShape
 from bench.splits import Split
+from bench.torch_versions import known_arguments
 
 MESH_AXES = ("pipeline", "replicate", "shard", "tensor")
 SEQUENCE_DIM = 1
@@ -116,7 +117,9 @@ def build_part(
             init_layer(layer, generators(1 + int(name)))
         layer.recompute = treatment.recompute  # type: ignore[assignment]
         if tensor_mesh is not None:
-            parallelize_module(layer, tensor_mesh, layer_plan(), src_data_rank=None)
+            parallelize_module(
+                layer, tensor_mesh, layer_plan(), **known_arguments(parallelize_module, src_data_rank=None)
+            )
         if treatment.compile:
             layer.compile()
         if arguments is not None:
@@ -127,7 +130,9 @@ def build_part(
     if is_drawn:
         model.init_ends(generators)
     if tensor_mesh is not None:
-        parallelize_module(model, tensor_mesh, ends_plan(model), src_data_rank=None)
+        parallelize_module(
+            model, tensor_mesh, ends_plan(model), **known_arguments(parallelize_module, src_data_rank=None)
+        )
     if treatment.dtype != "float32" and not (arguments and treatment.data_mode == "shard"):
         model.autocast_dtype = getattr(torch, treatment.dtype)
     if arguments is not None:

@@ -18,6 +18,7 @@ from bench import communication_trace
 from bench.bubble import LOSS
 from bench.rank import RankContext
 from bench.schedules import Schedule
+from bench.torch_versions import known_arguments
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(output, target) of a microbatch -> its share of the batch's loss; the shares are added up."""
@@ -42,6 +43,11 @@ class TracedStage(PipelineStage):
         """`group`: the ranks of the pipeline; all of the run where it is None."""
         super().__init__(module, stage_index, num_stages, rank.device, group=group or rank.group)
         self._rank = rank
+
+    def _get_init_p2p_neighbors_ops(self) -> list[dist.P2POp]:
+        """Without messages of a rank to itself, which gloo refuses and torch sends until 2.11 where its stages are
+        neighbours (placement `v`)."""
+        return [op for op in super()._get_init_p2p_neighbors_ops() if op.group_peer != self.group_rank]
 
     def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
         with self._rank.span("forward", stage=self.stage_index, microbatch=fwd_chunk_id):
@@ -92,11 +98,12 @@ class PipelineStep:
         stages = [TracedStage(module, index, num_stages, rank) for index, module in modules.items()]
         # The shares of the loss are scaled already; torch's own scaling would pass over all gradients once
         # more.
-        self._schedule = schedule.torch_class()(
+        make = schedule.torch_class()
+        self._schedule = make(
             stages if schedule.order is None else stages[0],
             num_microbatches,
             loss_fn=self._traced_loss,
-            scale_grads=False,
+            **known_arguments(make, scale_grads=False),
         )
 
     def run(self) -> None:

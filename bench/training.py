@@ -27,6 +27,7 @@ from bench.pipeline import TracedStage
 from bench.rank import RankContext
 from bench.schedules import SCHEDULES
 from bench.splits import Job, Split
+from bench.torch_versions import known_arguments
 
 CHECKED_LEARNING_RATE = 3e-4
 """Of the steps that are checked: Llama 3 8B's peak (Grattafiori et al. 2024, table 3)."""
@@ -146,17 +147,19 @@ class TrainingStep:
         stages = [
             TracedStage(module, index, self.num_stages, self.rank, group) for index, module in self.stages.items()
         ]
-        schedule = row.torch_class()(
+        make = row.torch_class()
+        schedule = make(
             stages if row.order is None else stages[0],
             self.job.num_microbatches,
             loss_fn=self._pipeline_loss,
-            scale_grads=False,
+            **known_arguments(make, scale_grads=False),
         )
+        quiet = known_arguments(schedule.step, return_outputs=False)
 
         def accumulate(tokens: Tensor, targets: Tensor, _trace: Any) -> None:
             arguments = (tokens,) if 0 in self.stages else ()
             named: dict[str, Any] = {"target": targets, "losses": self.losses} if self.has_loss else {}
-            schedule.step(*arguments, return_outputs=False, **named)
+            schedule.step(*arguments, **quiet, **named)
 
         return accumulate
 

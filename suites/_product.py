@@ -25,7 +25,8 @@ def product_tolerance(k: int, dtype: torch.dtype, device: torch.device) -> float
 
     single = torch.finfo(torch.float32).eps
     backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
-    internal = {"tf32": 2.0**-10, "bf16": 2.0**-7}.get(backend.matmul.fp32_precision, single)
+    precision = getattr(getattr(backend, "matmul", None), "fp32_precision", "ieee")  # torch 2.9 and newer
+    internal = {"tf32": 2.0**-10, "bf16": 2.0**-7}.get(precision, single)
     of_type = internal if dtype == torch.float32 else torch.finfo(dtype).eps
     return float(8 * of_type + 4 * k**0.5 * single)
 
