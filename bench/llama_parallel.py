@@ -111,6 +111,7 @@ def build_part(
     arguments = _fully_shard_arguments(mesh, split, treatment) if is_sharded and mesh is not None else None
     tensor_mesh = mesh["tensor"] if mesh is not None and split.tensor > 1 else None
     is_drawn = device.type != "meta"
+    undrawn = known_arguments(parallelize_module, src_data_rank=None)  # every rank has drawn the same weights
     for name, layer in model.layers.items():
         layer.to_empty(device=device)
         if is_drawn:
