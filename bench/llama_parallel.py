@@ -118,9 +118,7 @@ def build_part(
             init_layer(layer, generators(1 + int(name)))
         layer.recompute = treatment.recompute  # type: ignore[assignment]
         if tensor_mesh is not None:
-            parallelize_module(
-                layer, tensor_mesh, layer_plan(), **known_arguments(parallelize_module, src_data_rank=None)
-            )
+            parallelize_module(layer, tensor_mesh, layer_plan(), **undrawn)
         if treatment.compile:
             layer.compile()
         if arguments is not None:
@@ -131,9 +129,7 @@ def build_part(
     if is_drawn:
         model.init_ends(generators)
     if tensor_mesh is not None:
-        parallelize_module(
-            model, tensor_mesh, ends_plan(model), **known_arguments(parallelize_module, src_data_rank=None)
-        )
+        parallelize_module(model, tensor_mesh, ends_plan(model), **undrawn)
     if treatment.dtype != "float32" and not (arguments and treatment.data_mode == "shard"):
         model.autocast_dtype = getattr(torch, treatment.dtype)
     if arguments is not None:
