@@ -21,7 +21,7 @@ from bench.case_json import (
     table_to_json,
     work_facts,
 )
-from bench.environment import available_memory_bytes, gpu_addresses
+from bench.environment import available_memory_bytes, gpu_addresses, release_cached_memory
 from bench.errors import Skip
 from bench.gather import gather_samples, slowest_samples
 from bench.loading import Suite
@@ -190,6 +190,7 @@ class CaseRun:
 
     def _ask_memory(self) -> None:
         """What every rank can have, agreed: suites decide by it, and must decide alike on all ranks."""
+        release_cached_memory(self.rank.device)
         own = available_memory_bytes(self.rank.device, self.rank.local_world_size)
         least = -control.maxima(self.rank, [-own])[0]
         machine = self.rank.machine = replace(self.rank.machine, memory_bytes=least)

@@ -7,6 +7,7 @@ tree can be read.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import socket
@@ -284,6 +285,19 @@ def available_memory_bytes(device: torch.device, local_world_size: int, root: Pa
 
         return int(torch.cuda.mem_get_info(device)[0])
     return available_host_memory_bytes(root) // max(1, local_world_size)
+
+
+def release_cached_memory(device: torch.device) -> None:
+    """Give back what torch's allocator keeps of a GPU's memory for itself: the driver counts it as taken.
+
+    Tensors in reference cycles wait for the collector, which counts objects and not bytes.
+    """
+    if device.type == "cpu":
+        return
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def default_ranks(device_type: str, preset: str, num_gpus: int, num_cores: int) -> int:

@@ -12,7 +12,6 @@ from bench.cache import L2_STATES
 from bench.errors import BenchError
 from bench.loading import Suite
 from bench.parse import parse_param
-from bench.presets import FURTHER_CASES
 from bench.suite import Case, Machine, Param, Params, format_param
 
 Turn = tuple[int, int]
@@ -157,9 +156,9 @@ def choose_cases(
     return [case for turn in turns for case in turn if case is not None]
 
 
-def first_of_further(cases: Sequence[PlannedCase], preset: str) -> list[PlannedCase]:
-    """The cases of a run that names no suite: of the further suites only the first ones."""
-    left = dict(FURTHER_CASES.get(preset, {}))
+def first_of_further(cases: Sequence[PlannedCase], further: Mapping[str, int]) -> list[PlannedCase]:
+    """The cases of a run that names no suite: of each further suite only the first ones, as many as it says."""
+    left = dict(further)
     chosen = []
     for case in cases:
         room = left.get(case.suite)

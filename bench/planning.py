@@ -15,7 +15,7 @@ from bench.loading import load_all
 from bench.pairs import parse as parse_pair
 from bench.parse import parse_seconds, parse_share
 from bench.plan import STARTUP_SECONDS, Plan, choose_cases, first_of_further, fit_budget, suite_facts
-from bench.presets import FURTHER_CASES, PRESETS, Preset
+from bench.presets import PRESETS, Preset, default_suites, further_cases
 from bench.rank import Place
 
 if TYPE_CHECKING:
@@ -152,12 +152,12 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
 
     preset = PRESETS[options.preset or "standard"]
     backend = resolve(device, options.backend)
-    suites = load_all(options.suites or _default_suites(options, preset))
+    suites = load_all(options.suites or _default_suites(options, preset, place.world_size))
     memory_bytes = available_memory_bytes(torch.device(device), place.local_world_size)
     machine = place.machine(device, preset.of_suites, usable_cores(), memory_bytes)
     cases = choose_cases(suites, machine, _settings(options.settings), options.cases)
     if not options.suites and not options.cases:
-        cases = first_of_further(cases, preset.name)
+        cases = first_of_further(cases, further_cases(preset.name, place.world_size))
     if not cases:
         raise BenchError(f"nothing to measure: {', '.join(s.name for s in suites)} gave no case for this machine")
     lasting = sum(case.min_seconds for case in cases)
@@ -196,10 +196,10 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
     return fit_budget(plan)
 
 
-def _default_suites(options: Options, preset: Preset) -> tuple[str, ...]:
+def _default_suites(options: Options, preset: Preset, world_size: int) -> tuple[str, ...]:
     """Those of the named cases, else the preset's and further ones, of which a run takes few cases."""
     named = tuple(dict.fromkeys(case.partition("/")[0] for case in options.cases))
-    return named or (*preset.suites, *FURTHER_CASES.get(preset.name, {}))
+    return named or default_suites(preset, world_size)
 
 
 def _launches(options: Options, of_preset: int, budget: float | None, joined: Joined | None) -> int:

@@ -194,6 +194,9 @@ def _announce(plan: Plan, left: int, estimate: float, joined: Joined | None) -> 
         f"about {estimate:.0f} s{budget}",
         err=True,
     )
+    if plan.world_size == 1 and not plan.options.get("suites") and not plan.options.get("cases"):
+        device = "GPU" if plan.device_type == "cuda" else "rank"
+        click.echo(f"one {device}: collectives and parallel suites take two ranks or more and are left out", err=True)
     if plan.left_out:
         click.echo(f"{len(plan.left_out)} cases do not fit the budget and are left out", err=True)
 

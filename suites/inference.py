@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 MACHINERY = (
     "bench.inference",
     "bench.llama",
+    "bench.attention",
     "bench.llama_shape",
     "bench.tensor_parallel",
     "bench.agreement",
@@ -118,10 +119,14 @@ OP_NOTES = {
 
 
 def cases(machine: Machine) -> Iterator[Params]:
-    """Both operations in both ways, then decode over batch sizes; smoke has one small case."""
+    """Both operations in both ways, then decode over batch sizes; smoke has one small case.
+
+    A single rank has replicas only.
+    """
     device, is_smoke = machine.device_type, machine.preset == "smoke"
     base = BASE[device]["smoke" if is_smoke else "standard"]
-    changes = FIRST[:1] if is_smoke else FIRST
+    smoke = FIRST[:1] if machine.world_size > 1 else FIRST
+    changes = smoke if is_smoke else FIRST
     if not is_smoke:
         changes += tuple(
             ("decode", parallel, {"batch": batch}) for batch in BATCHES[device] for parallel in CHOICES["parallel"]
@@ -130,6 +135,8 @@ def cases(machine: Machine) -> Iterator[Params]:
     if machine.preset == "full":
         changes += FULL[device]
     for op, parallel, change in changes:
+        if machine.world_size == 1 and parallel == "tensor":
+            continue
         yield {"op": op, "parallel": parallel, **base, **change}
 
 

@@ -297,9 +297,9 @@ def test_an_operation_keeps_to_the_parameters_that_it_has() -> None:
 def test_a_run_that_names_no_suite_takes_few_cases_of_the_further_ones() -> None:
     further = FURTHER_CASES["standard"]
     cases = [PlannedCase(suite, f"{suite}/run[n={n}]", {"n": n}) for n in range(3) for suite in ("compute", *further)]
-    chosen = first_of_further(cases, "standard")
+    chosen = first_of_further(cases, further)
     assert Counter(case.suite for case in chosen) == {"compute": 3, **further}
     assert chosen[: 1 + len(further)] == cases[: 1 + len(further)]
-    assert first_of_further(cases, "unknown") == cases
+    assert first_of_further(cases, {}) == cases
     assert not set(further) & set(DEFAULT_SUITES)
     assert {suite for suites in FURTHER_CASES.values() for suite in suites} <= set(builtin_names())

@@ -71,7 +71,7 @@ def test_compiling_is_skipped_where_it_cannot_work(monkeypatch: pytest.MonkeyPat
     with pytest.raises(Skip, match=r"compile=true with tp=2: torch 2\.13, .* breaks in the backward"):
         training_step.prepare(base | {"tp": 2, "dp_mode": "replicate"}, rank)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(Skip, match=r"on a CPU needs a C\+\+ compiler, and there is no"):
+    with pytest.raises(Skip, match=r"needs a C\+\+ compiler, and there is no"):
         training_step.prepare(base, rank)
 
 
