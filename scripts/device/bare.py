@@ -18,31 +18,43 @@ SMALL = {"cuda": 2048, "cpu": 256}
 COPY_BYTES = {"cuda": 4 << 30, "cpu": 64 << 20}
 
 
-def host_median(run: Callable[[], object], calls: int) -> float:
+WARM_SECONDS, TIMED_SECONDS = 1.0, 1.5
+"""As long as the product takes of a case: a GPU under load soon runs into its power cap, a short loop never does."""
+
+
+def host_median(run: Callable[[], object]) -> float:
     times = []
-    for _ in range(calls):
+    ends = time.perf_counter() + TIMED_SECONDS
+    while not times or time.perf_counter() < ends:
         began = time.perf_counter()
         run()
         times.append(time.perf_counter() - began)
-    return sorted(times)[calls // 2]
+    return sorted(times)[len(times) // 2]
 
 
-def device_median(run: Callable[[], object], calls: int) -> float:
+def device_median(run: Callable[[], object]) -> float:
     pairs = []
-    for _ in range(calls):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        run()
-        end.record()
-        pairs.append((start, end))
-    torch.cuda.synchronize()
-    return sorted(start.elapsed_time(end) / 1e3 for start, end in pairs)[calls // 2]
+    ends = time.perf_counter() + TIMED_SECONDS
+    while not pairs or time.perf_counter() < ends:
+        for _ in range(10):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            run()
+            end.record()
+            pairs.append((start, end))
+        torch.cuda.synchronize()
+    times = sorted(start.elapsed_time(end) / 1e3 for start, end in pairs)
+    return times[len(times) // 2]
 
 
-def timed(device: torch.device, run: Callable[[], object], calls: int = 30) -> float:
-    for _ in range(8):
-        run()
-    return (device_median if device.type == "cuda" else host_median)(run, calls)
+def timed(device: torch.device, run: Callable[[], object]) -> float:
+    ends = time.perf_counter() + WARM_SECONDS
+    while time.perf_counter() < ends:
+        for _ in range(8):
+            run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    return (device_median if device.type == "cuda" else host_median)(run)
 
 
 def product(size: int, dtype: torch.dtype, device: torch.device) -> Callable[[], object]:
@@ -74,15 +86,18 @@ def figures(device: torch.device) -> dict[str, float]:
     is_cuda = kind == "cuda"
     short = torch.bfloat16 if is_cuda else torch.float32
     found = {}
-    for size, dtype in dict.fromkeys(((BIG[kind], short), (SMALL[kind], short), (BIG[kind], torch.float32))):
+    sizes = [(BIG[kind], short), (SMALL[kind], short), (BIG[kind], torch.float32)]
+    if is_cuda:
+        sizes += [(1024, short), (1024, torch.float16)]
+    for size, dtype in dict.fromkeys(sizes):
         found[f"matmul {size} {str(dtype)[6:]}"] = timed(device, product(size, dtype, device))
     if is_cuda:
         found[f"matmul {BIG[kind]} float8_e4m3fn"] = timed(device, float8_product(BIG[kind], device))
         found["matmul 256 bfloat16 in a graph"] = timed(device, in_a_graph(product(256, short, device), 100)) / 100
-        found["two events around nothing"] = timed(device, lambda: None, 200)
+        found["two events around nothing"] = timed(device, lambda: None)
     source = torch.randn(COPY_BYTES[kind] // 4, device=device)
     target = torch.empty_like(source)
-    found[f"copy {COPY_BYTES[kind]}"] = timed(device, lambda: target.copy_(source), 20)
+    found[f"copy {COPY_BYTES[kind]}"] = timed(device, lambda: target.copy_(source))
     return found
 
 

@@ -51,10 +51,23 @@ def common(rank: RankContext, x: torch.Tensor) -> None:
 
     attempt("all_reduce", lambda: dist.all_reduce(x, group=rank.group))
     attempt("subgroup (comm split)", lambda: dist.all_reduce(x, group=rank.subgroup((0,))))
+    attempt("sample of nothing", lambda: empty_sample(rank))
     attempt("mesh", lambda: str(rank.mesh((1, 1), ("data", "tensor"))))
     attempt("silent group (fake backend on a bound device)", silent)
     if rank.device.type == "cuda":  # gloo refuses it
         attempt("batch_isend_irecv to itself", to_itself)
+
+
+def empty_sample(rank: RankContext) -> str:
+    """What the product times of a call that does nothing: the floor of every sample."""
+    from bench import clock, statistics
+    from bench.measure import Limits, Sampler
+    from bench.suite import Check, Work
+
+    work = Work(variants={"full": lambda: None}, check=lambda: Check(0.0, 0.0))
+    timer = clock.for_work(rank.device.type, "device")
+    samples = Sampler(rank, work, timer, "aligned", clock.monotonic_seconds).measure(Limits(0.02, 1.0))
+    return f"{statistics.median(samples.nanoseconds['full'])} ns, of {samples.num_rounds} samples"
 
 
 def on_cuda(rank: RankContext, x: torch.Tensor) -> None:
