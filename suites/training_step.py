@@ -98,8 +98,6 @@ CHANGES: dict[str, tuple[Params, ...]] = {
 }
 """Device type -> what is varied of the first case, one factor at a time; a change that changes nothing is left out."""
 FULL_CHANGES: dict[str, tuple[Params, ...]] = {"cpu": ({"compile": True},), "cuda": ({"dtype": "float32"},)}
-MOST_CHECKED_FLOPS = {"cpu": 2e12, "cuda": 2e14}
-"""Of the check's float32 steps on one device, the most that are taken: about 20 s on a few cores, 5 s on a GPU."""
 MEMORY_SHARE = 0.9
 """Of a rank's memory that a case may need by the estimate."""
 LAYER_LADDER = (80, 64, 48, 32, 24, 16, 12, 8, 6, 4, 2, 1)
@@ -120,10 +118,11 @@ def cases(machine: Machine) -> Iterator[Params]:
     base = _base(machine)
     ways = _usual_splits(machine, SHAPES[str(base["shape"])].num_kv_heads)
     if device == "cuda":  # in their order, but those first that train the whole model
-        ways.sort(key=lambda way: not _is_whole(_row(base, *way, device), way[0], machine))
+        whole = [(split, mode) for split, mode in ways if _is_whole(_row(base, split, mode, device), split, machine)]
+        ways = whole + [way for way in ways if way not in whole]
     first = _row(base, *ways[0], device)
     if machine.preset == "smoke":
-        yield from (_row(base, split, mode, device) for split, mode in ways[:3])
+        yield from (_row(base, *way, device) for way in ways[:3])
         return
     if machine.preset == "full":
         known = set(ways)
@@ -132,7 +131,7 @@ def cases(machine: Machine) -> Iterator[Params]:
     yield first
     if device == "cuda":
         yield first | {"compile": True}
-    yield from (_row(base, split, mode, device) for split, mode in ways[1:])
+    yield from (_row(base, *way, device) for way in ways[1:])
     changes = CHANGES[device] + (FULL_CHANGES[device] if machine.preset == "full" else ())
     yield from (first | change for change in changes if first | change != first)
 
@@ -300,16 +299,16 @@ def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:
         recompute=bool(params["recompute"]),
         compile=bool(params["compile"]),
     )
-    peak = peak_memory.PeakMemory(rank.device)
-    step = TrainingStep(job, split, treatment, rank)
-    for _ in range(2):
-        step.run()
-    peak_bytes = peak.bytes()
     # By what all ranks agree on: one that decided by its own memory would leave the others waiting.
     needed = [_bytes_needed(job, each, params, rank.device.type) for each in (split, Split(1, 1, 1))]
     is_too_large = sum(needed) > MEMORY_SHARE * rank.machine.memory_bytes
-    is_too_long = NUM_BATCHES * job.shape.step_flops(job.batch) > MOST_CHECKED_FLOPS[rank.device.type]
+    is_too_long = NUM_BATCHES * job.shape.step_flops(job.batch) > flops.MOST_REFERENCE_FLOPS[rank.device.type]
     is_reduced = is_too_large or is_too_long
+    peak = peak_memory.PeakMemory(rank.device)
+    step = TrainingStep(job, split, treatment, rank, is_restorable=not is_reduced)
+    for _ in range(2):
+        step.run()
+    peak_bytes = peak.bytes()
     check = reduced_check(job, split, treatment, rank) if is_reduced else full_check(step, job, split, rank)
     recomputed = job.shape.num_layers * job.shape.recomputed_flops(job.batch) if treatment.recompute else 0.0
     return Work(

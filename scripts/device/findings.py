@@ -27,7 +27,8 @@ def expect(name: str, found: object, wanted: object) -> None:
 
 def records(folder: Path) -> list[Record]:
     """All lines of the folder's result files, in the order of their names."""
-    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.open()]
+    paths = sorted(folder.glob("*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
 def measurements(folder: Path) -> list[Record]:
