@@ -16,7 +16,7 @@ import pytest
 from bench.errors import BenchError
 from bench.loading import Suite, builtin_names, load
 from bench.plan import Plan, PlannedCase, choose_cases, declared_machine, estimate_seconds, first_of_further, fit_budget
-from bench.presets import DEFAULT_SUITES, FURTHER_CASES, PRESETS
+from bench.presets import DEFAULT_SUITES, FURTHER_CASES, PRESETS, SOLO_FURTHER_CASES, default_suites, further_cases
 from bench.suite import Params, format_param
 from tests.plans import a_plan
 from tests.ranks import cpu_machine
@@ -303,3 +303,21 @@ def test_a_run_that_names_no_suite_takes_few_cases_of_the_further_ones() -> None
     assert first_of_further(cases, {}) == cases
     assert not set(further) & set(DEFAULT_SUITES)
     assert {suite for suites in FURTHER_CASES.values() for suite in suites} <= set(builtin_names())
+
+
+@pytest.mark.parametrize("preset", ["smoke", "standard", "full", "node"])
+def test_a_single_gpu_measures_what_one_gpu_can_show(preset: str) -> None:
+    """Every default case has something to do on one rank: none of them is there to be skipped for want of a second."""
+    names = default_suites(PRESETS[preset], 1)
+    machine = replace(declared_machine(1, "cuda", PRESETS[preset].of_suites), memory_bytes=79 << 30)
+    cases = choose_cases([load(name) for name in names], machine, {}, [])
+    chosen = first_of_further(cases, further_cases(preset, 1))
+    assert {case.suite for case in chosen} == set(names)
+    assert {"compute", "training_step"} <= set(names)
+    assert not {"collective", "point_to_point", "tensor_parallel", "pipeline_parallel"} & set(names)
+    assert not [case.id for case in chosen if "parallel=tensor" in case.id]
+
+
+def test_two_ranks_measure_the_default_suites() -> None:
+    assert default_suites(PRESETS["smoke"], 2) == (*DEFAULT_SUITES, *FURTHER_CASES["smoke"])
+    assert further_cases("smoke", 1) == SOLO_FURTHER_CASES["smoke"]
