@@ -1,4 +1,4 @@
-"""The process that only plans and supervises takes nothing of a GPU: asked for what opens a CUDA context, it fails here."""
+"""The process that only plans and supervises takes nothing of a GPU: asked for what opens a CUDA context, it fails."""
 
 from __future__ import annotations
 
