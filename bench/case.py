@@ -159,7 +159,7 @@ class CaseRun:
             sampler = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds, self.calls)
             samples = sampler.measure(limits)
         self.calls = samples.calls
-        spans, call_ns = self._trace(work, clock)
+        spans, call_ns = self._trace(work)
         if work.check_after:
             self._check(work, "check after", fields)
         joules = self._energy(work, clock, samples, limits) if self.visit == 0 else None
@@ -220,10 +220,15 @@ class CaseRun:
             reason = f"{phase}: error {text} on rank {rank} is above the tolerance {worst.tolerance:.3g}"
             raise CaseEnd(Agreement(Verdict.INVALID, reason, sound=True))
 
-    def _trace(self, work: Work, clock: clocks.Clock) -> tuple[list[Span], list[int]]:
-        """The separate, untimed pass that records the spans of a few calls of the case itself."""
+    def _trace(self, work: Work) -> tuple[list[Span], list[int]]:
+        """The separate, untimed pass that records the spans of a few calls of the case itself.
+
+        By the device's clock, whichever times the case: one that waited for the device at every mark would let nothing
+        overlap, and report as idle what it had held up itself.
+        """
         if not work.traced_calls:
             return [], []
+        clock = clocks.for_work(self.rank.device.type, "device")
         names = _traced_variants(work)
         tracer = Tracer(self.rank.index, clock)
         with self._voting("trace"):
