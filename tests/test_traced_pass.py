@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from bench import case as engine
 from bench import clock as clocks
-from bench.case import CaseRun
+from bench import traced_pass
+from bench.alignment import Alignment
 from bench.clock import Clock
 from bench.communication_trace import CommunicationTrace, traced
 from bench.rank import Tracer
@@ -51,6 +49,7 @@ class Device:
     own: Stream = field(default_factory=lambda: Stream(0))
     side: Stream = field(default_factory=lambda: Stream(7))
     num_synchronised: int = 0
+    is_busy: bool = True
 
     def __post_init__(self) -> None:
         self.current = self.own
@@ -59,10 +58,17 @@ class Device:
         self.current.done_at += duration
 
     def _synchronise(self) -> None:
+        self.is_busy = False
         self.num_synchronised += 1
 
     def clock(self) -> Clock:
-        return Clock("device", lambda: self.current.done_at, lambda start, end: end - start, self._synchronise)
+        return Clock(
+            "device",
+            lambda: self.current.done_at,
+            lambda start, end: end - start,
+            self._synchronise,
+            lambda mark: not self.is_busy,
+        )
 
     def collective(self, trace: CommunicationTrace, duration: int, address: int) -> Event:
         """As FSDP2 does: launched and waited for on the side stream, then an event for the other stream."""
@@ -140,7 +146,7 @@ def test_spans_on_a_gpu_are_of_its_own_clock_whatever_times_the_case(
         return device.clock()
 
     monkeypatch.setattr(clocks, "for_work", for_work)
-    monkeypatch.setattr(engine, "alignment", lambda rank, clock: lambda *_: None)
+    monkeypatch.setattr(traced_pass, "alignment", lambda rank, clock: Alignment(lambda: None))
     rank: Any = lone_rank()
     rank.device = torch.device("cuda", 0)
 
@@ -151,8 +157,9 @@ def test_spans_on_a_gpu_are_of_its_own_clock_whatever_times_the_case(
         device.works(1)
 
     work = Work(variants={"full": step}, check=lambda: (0.0, 0.0), clock=times_the_case, traced_calls=3)
-    run: Any = SimpleNamespace(rank=rank, _voting=lambda phase: nullcontext())
-    spans, call_ns = CaseRun._trace(run, work)
+    looks: list[bool] = []
+    spans, call_ns = traced_pass.traced_pass(rank, work, lambda is_busy: looks.append(is_busy()))
     assert [span.duration_ns for span in spans] == [3] * 6
     assert call_ns == [7, 7, 7]
     assert device.num_synchronised == 1
+    assert looks == [True]  # once, before the device is waited for
