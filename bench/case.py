@@ -172,6 +172,7 @@ class CaseRun:
             fields |= gather_samples(self.rank, samples)
             if joules is not None:
                 fields |= energy.combined(control.gather_json(self.rank, joules))
+                fields["notes"] += energy.notes(fields)
             fields |= disturbance.combined(control.gather_json(self.rank, watch.row()))
             fields["stop"] = {
                 "reason": samples.stop_reason,
@@ -242,13 +243,12 @@ class CaseRun:
                     run()
                 clock.synchronise()
 
-            return energy.between(meter, window, calls) | {"idle_watts": idle}
+            row = energy.between(meter, window, calls) | {"idle_watts": idle}
+            return energy.with_busy_share(row, _call_seconds(samples))
 
     def _energy_calls(self, meter: energy.Meter, samples: Samples, limits: Limits) -> int | None:
         """Calls of a window, the same on all ranks; None where no rank has a meter, or the case not the time."""
-        main, totals = next(iter(samples.nanoseconds.items()))
-        call_ns = statistics.median(totals) / samples.calls[main]
-        known, slowest = control.maxima(self.rank, [int(meter.known), max(1, round(call_ns))])
+        known, slowest = control.maxima(self.rank, [int(meter.known), max(1, round(_call_seconds(samples) * 1e9))])
         if not known or limits.seconds < energy.MIN_CASE_SECONDS:
             return None
         return min(energy.MAX_CALLS, math.ceil(energy.WINDOW_SECONDS * 1e9 / slowest))
@@ -321,3 +321,9 @@ class CaseRun:
         agreement = self.poll.agree(phase, verdict, reason)
         if agreement.verdict is not Verdict.OK:
             raise CaseEnd(agreement)
+
+
+def _call_seconds(samples: Samples) -> float:
+    """One call of the case itself on this rank, the median."""
+    main, totals = next(iter(samples.nanoseconds.items()))
+    return statistics.median(totals) / samples.calls[main] / 1e9
