@@ -35,9 +35,10 @@ class Contextless:
     def device_count(self) -> int:
         return len(self._total_memory)
 
-    def get_device_properties(self, device: int) -> Any:
-        place = {"pci_domain_id": 0, "pci_bus_id": device, "pci_device_id": 0}
-        return SimpleNamespace(name=NAME, total_memory=self._total_memory[device], uuid=f"{device}", **place)
+    def get_device_properties(self, device: int | torch.device) -> Any:
+        index = device if isinstance(device, int) else device.index
+        place = {"pci_domain_id": 0, "pci_bus_id": index, "pci_device_id": 0}
+        return SimpleNamespace(name=NAME, total_memory=self._total_memory[index], uuid=f"{index}", **place)
 
     def get_device_name(self, device: int) -> str:
         return NAME
