@@ -189,7 +189,7 @@ class CaseRun:
             return
         align = alignment(self.rank, clocks.for_work(self.rank.device.type, "host"))
         with self._voting("profile"):
-            profiling.write(work, self.rank, lambda: align(), self.trace_path)
+            profiling.write(work, self.rank, align, self.trace_path)
             names = control.gather_json(self.rank, self.trace_path.name)
         if names is not None:
             fields["profile"] = profiling.record(names, self.trace_path.parent)
