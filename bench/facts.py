@@ -117,7 +117,8 @@ def gpu_nodes(num_gpus: int, environ: Mapping[str, str], root: Path = host.ROOT)
     """NUMA nodes of the GPUs that torch sees; where a launcher has given this process one of them, of that one."""
     import torch
 
-    local = environ.get("LOCAL_RANK") or ""
+    in_step = environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"  # a batch shell has a SLURM_LOCALID, too
+    local = environ.get("LOCAL_RANK") or (environ.get("SLURM_LOCALID") if in_step else None) or ""
     # A process that sees one GPU has that one, whatever its number on the host is.
     own = [int(local)] if num_gpus > 1 and local.isdecimal() and int(local) < num_gpus else range(num_gpus)
     addresses = {index: environment.gpu_addresses(torch.device("cuda", index))[1] for index in own}

@@ -222,7 +222,15 @@ def test_where_cores_are_near_or_nothing_is_known_there_is_no_warning(change: di
     assert [line for line in lines(facts) if "NUMA" in line] == said
 
 
-@pytest.mark.parametrize(("environ", "nodes"), [({}, {0: 0, 1: 1}), ({"LOCAL_RANK": "1"}, {1: 1})])
+@pytest.mark.parametrize(
+    ("environ", "nodes"),
+    [
+        ({}, {0: 0, 1: 1}),
+        ({"LOCAL_RANK": "1"}, {1: 1}),
+        ({"SLURM_LOCALID": "0"}, {0: 0, 1: 1}),
+        ({"SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "2"}, {0: 0}),
+    ],
+)
 def test_nodes_of_gpus_and_cores_are_read_from_sys(
     environ: dict[str, str], nodes: dict[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
