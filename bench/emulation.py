@@ -165,6 +165,37 @@ class CpuPace:
             self._last[kind] = self.process_seconds() - whole
 
 
+WARM_SECONDS = 0.3
+"""Of work before the clock of a GPU is asked for: an idle one runs at a fifth of its speed or less."""
+CALIBRATION_CYCLES = 20_000_000
+"""About 10 ms at 2 GHz."""
+MAX_CALIBRATIONS = 20
+CALIBRATIONS_AGREE = 0.02
+"""Two in a row that differ by no more are of a settled clock."""
+
+
+def keep_busy(device: torch.device, seconds: float) -> None:
+    """Matrix products for so long, after which a GPU's clocks are those of work."""
+    import torch
+
+    square = torch.ones(4096, 4096, device=device, dtype=torch.bfloat16)
+    ends = clock.monotonic_seconds() + seconds
+    while clock.monotonic_seconds() < ends:
+        for _ in range(10):
+            torch.mm(square, square)
+        torch.cuda.synchronize(device)
+
+
+def settled(measure: Callable[[], float]) -> float:
+    """The last of two measurements in a row that agree within 2%; of at most 20 the last, whether it agrees or not."""
+    last = measure()
+    for _ in range(MAX_CALIBRATIONS - 1):
+        before, last = last, measure()
+        if abs(last - before) <= CALIBRATIONS_AGREE * before:
+            break
+    return last
+
+
 @dataclass
 class CudaPace:
     """Of a rank on a GPU: a waiting kernel on the current stream, as long as the part took when it was last known."""
@@ -180,14 +211,18 @@ class CudaPace:
     _depth: int = 0
 
     def __post_init__(self) -> None:
-        cycles = 20_000_000
+        keep_busy(self.device, WARM_SECONDS)
+        self._cycles_per_second = settled(self._calibration)
+
+    def _calibration(self) -> float:
+        """Cycles per second of the device's clock, as it is now."""
         start, end = self._event(), self._event()
         self._sleep(1000)
         start.record()
-        self._sleep(cycles)
+        self._sleep(CALIBRATION_CYCLES)
         end.record()
         end.synchronize()
-        self._cycles_per_second = cycles / (start.elapsed_time(end) / 1e3)
+        return CALIBRATION_CYCLES / (float(start.elapsed_time(end)) / 1e3)
 
     def _event(self) -> Any:
         import torch

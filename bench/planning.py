@@ -146,14 +146,12 @@ def unpaired(plan: Plan) -> Plan:
 
 def new_plan(options: Options, device: str, place: Place, joined: Joined | None) -> Plan:
     """A plan made of the options alone. Raises BenchError."""
-    import torch
-
-    from bench.environment import available_memory_bytes, usable_cores
+    from bench.environment import planned_memory_bytes, usable_cores
 
     preset = PRESETS[options.preset or "standard"]
     backend = resolve(device, options.backend)
     suites = load_all(options.suites or _default_suites(options, preset, place.world_size))
-    memory_bytes = available_memory_bytes(torch.device(device), place.local_world_size)
+    memory_bytes = planned_memory_bytes(device, place.local_world_size)
     machine = place.machine(device, preset.of_suites, usable_cores(), memory_bytes)
     cases = choose_cases(suites, machine, _settings(options.settings), options.cases)
     if not options.suites and not options.cases:

@@ -15,8 +15,8 @@ that stay as they are, so that every sample is the same work.
 
 Spans of the traced pass: `forward`, `loss`, `backward` (with a split backward `backward_input`, `backward_weight`) with
 stage and microbatch, `optimizer`, and `communication` with axis, number on its group, bytes and launch, wherever the
-host stands still for it. The time by part (bench/step_parts.py) comes from them; `other` is what is left, never shared
-out.
+host (on a GPU the stream) stands still for it. The time by part (bench/step_parts.py) comes from them; `other` is what
+is left, never shared out.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ MACHINERY = (
     "bench.splits",
     "bench.step_parts",
     "bench.communication_trace",
+    "bench.side_streams",
     "bench.pipeline",
     "bench.schedules",
     "bench.flops",
@@ -342,8 +343,6 @@ def _notes(job: Job, split: Split, treatment: Treatment, rank: RankContext, whol
         notes.append("replicas by fully_shard on a mesh of data x 1, not by DDP, since data is not the only axis")
     if machine.device_type == "cpu" and machine.ranks_per_host > machine.num_cores:
         notes.append(f"{machine.ranks_per_host} ranks share {machine.num_cores} cores: parts hold waiting for a core")
-    if machine.device_type != "cpu":
-        notes.append("time by part: the traced pass synchronises the device at each span, nothing overlaps in it")
     return tuple(notes)
 
 
