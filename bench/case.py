@@ -262,7 +262,7 @@ class CaseRun:
         }
         own = None if work.per_rank is None else dict(work.per_rank())
         mine = {"spans": [span.to_row() for span in spans], "calls": call_ns, "medians": medians, "own": own}
-        mine |= {"launch_ns": samples.launch_ns, "host": launches.notes(samples)}
+        mine |= {"launch_ns": samples.launch_ns, "num_late": samples.num_late, "host": launches.notes(samples)}
         gathered = control.gather_json(self.rank, mine)
         if gathered is None:
             return
@@ -271,8 +271,9 @@ class CaseRun:
         if work.traced_variants:
             fields["traced_variants"] = [name for name in work.traced_variants for _ in range(work.traced_calls)]
         fields["notes"] += dict.fromkeys(note for each in gathered for note in each["host"])
-        if samples.launch_ns:
-            fields["launch_ns"] = {name: [each["launch_ns"][name] for each in gathered] for name in samples.launch_ns}
+        for field_name, own_counts in (("launch_ns", samples.launch_ns), ("num_late", samples.num_late)):
+            if own_counts:
+                fields[field_name] = {name: [each[field_name][name] for each in gathered] for name in own_counts}
         fields["per_rank"] = [] if own is None else [each["own"] for each in gathered]
         observed = self._observed(samples, fields, [each["medians"] for each in gathered])
         if work.derive is not None:

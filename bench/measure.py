@@ -80,6 +80,8 @@ class Samples:
     warmup_rounds: int
     launch_ns: dict[str, int] = field(default_factory=dict)
     """Variant -> time that the host takes to launch one call, by the device's clock; empty by the host's."""
+    num_late: dict[str, int] = field(default_factory=dict)
+    """Variant -> samples within which the device may have waited for the host's launches; empty by the host's clock."""
 
     @property
     def num_rounds(self) -> int:
@@ -162,6 +164,9 @@ class Sampler:
             half_width=width,
             warmup_rounds=warmup_rounds,
             launch_ns=launch_ns,
+            num_late={name: each.num_late for name, each in zip(self.names, self.launches, strict=True)}
+            if launch_ns
+            else {},
         )
 
     def _launch_ns(self) -> dict[str, int]:
@@ -169,6 +174,8 @@ class Sampler:
         if not self.learns_launches:
             return {}
         self.learns_launches = False
+        for launches in self.launches:
+            launches.begin_counting()
         self.align.calibrate()
         marks_seconds = min(self._marks_seconds() for _ in range(5))
         self.clock.synchronise()
@@ -230,7 +237,10 @@ class Sampler:
         self._look(marks[variant][-1][1])
         self.clock.synchronise()
         elapsed = self.clock.elapsed_ns
-        return [[elapsed(start, end) for start, end in pairs] for pairs in marks]
+        block = [[elapsed(start, end) for start, end in pairs] for pairs in marks]
+        for launches, totals, calls in zip(self.launches, block, self.calls, strict=True):
+            launches.end_block(totals, calls)
+        return block
 
     def _sample(self, variant: int) -> tuple[Any, Any]:
         """One sample behind the alignment; in warm-up, what the host takes for both is learnt."""
@@ -238,12 +248,15 @@ class Sampler:
         self.align.fill(launches.sample_seconds)
         if not self.learns_launches:
             self.align.together()
-            return take_sample(self.clock, run, calls)
-        began = self.now()
-        self.align.together()
-        aligned = self.now()
-        marks = take_sample(self.clock, run, calls)
-        launches.learn(began, aligned, self.now())
+            marks = take_sample(self.clock, run, calls)
+        else:
+            began = self.now()
+            self.align.together()
+            aligned = self.now()
+            marks = take_sample(self.clock, run, calls)
+            launches.learn(began, aligned, self.now())
+        if self.clock.name == "device":
+            launches.note_late(self.clock.reached(marks[0]))
         return marks
 
     def _look(self, last: Any) -> None:

@@ -33,6 +33,7 @@ Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when t
                  around the measure phase, of a GPU also "at_work", the worst of what was read while it worked; what
                  could not be read is left out, and so is all of it in older files
       launch_ns  variant -> [rank 0's, ...]: what the host takes to launch one call; only by a device's clock
+      num_late   variant -> [rank 0's, ...]: samples that may hold launches of the host; only by a device's clock
       energy     {"source", "scope", "reason", "calls", "seconds", "joules", "busy_share", "idle_watts", "rank_joules"}:
                  joules of one call, or null with the reason; `busy_share` of the window is calls; left out in older
                  files
