@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -264,3 +265,19 @@ def test_a_run_with_a_slow_rank_says_so_everywhere(tmp_path: Path) -> None:
     wrong = call("run", "--preset", "smoke", "--ranks", "2", "--slow", "2=0.5", "-o", str(tmp_path / "no"))
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     assert "--slow 2=0.5: the run has 2 ranks, 0 to 1" in wrong.stderr
+
+
+def test_a_wait_follows_the_clock_as_it_falls_at_the_power_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrated at 2.0 GHz, at work at 1.6: only the first wait may be a quarter too long."""
+    gigahertz = [2.0]
+    stream = fake_stream(monkeypatch, lambda: gigahertz[0] * 1e9)
+    monkeypatch.setattr(emulation, "keep_busy", lambda device, seconds: None)
+    pace = emulation.pace(SimpleNamespace(type="cuda"), compute_speed=0.5)  # type: ignore[arg-type]
+    gigahertz[0] = 1.6
+    waits = []
+    for _ in range(4):
+        with pace.part("forward"):
+            stream[0] += 0.01
+        waits.append(stream[0])
+    lengths = [after - before - 0.01 for before, after in pairwise(waits)]
+    assert lengths == [pytest.approx(0.01)] * 3

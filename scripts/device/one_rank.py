@@ -5,7 +5,9 @@ python -m device.one_rank DEVICE
 
 from __future__ import annotations
 
+import statistics
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -60,7 +62,7 @@ def common(rank: RankContext, x: torch.Tensor) -> None:
 
 def empty_sample(rank: RankContext) -> str:
     """What the product times of a call that does nothing: the floor of every sample."""
-    from bench import clock, statistics
+    from bench import clock
     from bench.measure import Limits, Sampler
     from bench.suite import Check, Work
 
@@ -94,20 +96,33 @@ def on_cuda(rank: RankContext, x: torch.Tensor) -> None:
             torch.cuda.synchronize()
 
     def pace() -> str:
-        cold = CudaPace(device)._cycles_per_second
-        matrix = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
-        for _ in range(300):
-            matrix @ matrix
-        warm = CudaPace(device)._cycles_per_second
-        assert abs(cold / warm - 1) < 0.05, (
-            f"the clock of emulated waits is off: cold {cold:.4g} Hz, warm {warm:.4g} Hz"
-        )
-        return f"cold {cold / 1e9:.3f} GHz, warm {warm / 1e9:.3f} GHz"
+        """Parts at half speed, at the power cap, take twice as long as others."""
+        half, matrix = CudaPace(device, compute_speed=0.5), torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
+
+        def products() -> None:
+            for _ in range(10):
+                matrix @ matrix
+
+        def slowed() -> None:
+            with half.part("products"):
+                products()
+
+        timed = [(host_seconds(slowed), host_seconds(products)) for _ in range(20)]
+        slow, fast = (statistics.median(each[i] for each in timed[5:]) for i in (0, 1))
+        assert abs(slow / fast / 2 - 1) < 0.05, f"{slow:.4g} s at half speed, {fast:.4g} s at full"
+        return f"{slow / fast:.3f} times as long"
+
+    def host_seconds(run: Callable[[], object]) -> float:
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        return time.perf_counter() - began
 
     attempt("graph of an all-reduce", graph)
     attempt("registered buffer", lambda: allocated("registered", lambda b: dist.all_reduce(b, group=rank.group)))
     attempt("symmetric memory", lambda: allocated("symmetric", lambda b: symmetric_all_reduce(b, rank)()))
-    attempt("clock of the emulation", pace)
+    attempt("emulated half speed", pace)
     uuid, pci = gpu_addresses(device)
     with watch(pci, uuid) as read:
         note("INFO", "NVML by PCI address", read())
