@@ -103,18 +103,29 @@ ARCH_CASES = (
 """Of the default run on one GPU, what says most of a kind of card beside its kernels."""
 
 
+def parent(place: Place) -> None:
+    """The process that only plans and supervises must take nothing of a GPU: its rank may be the only one allowed."""
+    import torch
+
+    from bench.planning import Options, new_plan
+    from bench.rank import Place as RankPlace
+
+    new_plan(Options(preset="smoke"), "cuda", RankPlace(0, 1, 0, 1), None)
+    expect("CUDA context after planning", torch._C._cuda_hasPrimaryContext(0), False)
+
+
 def arch(place: Place) -> None:
     """Kernels, a whole training step and serving, in two launches: files that two kinds of card can be compared by."""
     launches = 2 if place.is_cuda else 1
     if place.is_cuda:
         cases = [word for case in ARCH_CASES for word in ("--case", case)]
-        runs = [["compute", "--budget", "90s"], [*cases, "--budget", "160s"]]
+        runs = {"kernels": ["compute", "--budget", "90s"], "steps": [*cases, "--budget", "200s"]}
     else:
-        suites = ["compute", "training_step", "inference"]
-        runs = [["--preset", "smoke", suite, "--budget", "20s"] for suite in suites]
-    for arguments in runs:
-        code = place.run("arch", *arguments, "--label", "arch", "--visits", "1", launches=launches)
-        expect("exit code", code, 0)
+        smoke = ["--preset", "smoke", "--budget", "20s"]
+        runs = {"kernels": [*smoke, "compute"], "steps": [*smoke, "training_step", "inference"]}
+    for label, arguments in runs.items():
+        code = place.run("arch", *arguments, "--label", label, "--visits", "1", launches=launches)
+        expect(f"exit code of {label}", code, 0)
     statuses(place.results("arch"))
     for record in measurements(place.results("arch")):
         if record["suite"] == "training_step" and record["status"] == "ok":
@@ -305,7 +316,8 @@ def refuses(place: Place) -> None:
 STEPS: dict[str, Step] = {
     "versions": Step(versions, 40, "arch a b"),
     "doctor": Step(doctor, 40, "a"),
-    "arch": Step(arch, 300, "arch"),
+    "parent": Step(parent, 30, "a", only_cuda=True),
+    "arch": Step(arch, 330, "arch"),
     "one_rank": Step(one_rank, 60, "arch a"),
     "harness": Step(harness, 40, "arch a"),
     "compute": Step(compute, 75, "a"),
