@@ -49,6 +49,8 @@ class Options:
     like: Path | None = None
     against: Path | None = None
     allow_unlike: bool = False
+    busy: bool = False
+    """Whether a machine is judged although others are at work on it."""
     timeout: str | None = None
     slow: tuple[str, ...] = ()
     slow_link: tuple[str, ...] = ()

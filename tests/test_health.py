@@ -232,7 +232,7 @@ def test_the_verdict_is_shown_of_such_presets_alone(tmp_path: Path) -> None:
 
 def test_a_run_that_promises_a_verdict_ends_in_one(tmp_path: Path) -> None:
     tiny = str(Path(__file__).parent / "suites" / "tiny.py")
-    done = call("run", tiny, "--preset", "node", "--visits", "1", "-o", str(tmp_path))
+    done = call("run", tiny, "--preset", "node", "--busy", "--visits", "1", "-o", str(tmp_path))
     assert done.returncode == 0, done.stderr
     file = saved(tmp_path)
     assert file.header["doctor"]["findings"][0]["what"] == "bench run"

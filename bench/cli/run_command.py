@@ -107,6 +107,9 @@ from bench.presets import PRESETS
 )
 @click.option("--allow-unlike", is_flag=True, help="Resume or repeat although machine, versions or suite code differ.")
 @click.option(
+    "--busy", is_flag=True, help="With --preset node: measure although other programs use the machine; recorded."
+)
+@click.option(
     "--timeout",
     metavar="TIME",
     help="A case that takes longer is failed [default: smoke 60s, standard and node 2m, full 15m].",
