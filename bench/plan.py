@@ -312,9 +312,14 @@ def _kept(cases: Sequence[PlannedCase], count: int) -> tuple[PlannedCase, ...]:
     return tuple(case for case in cases if case in lasting or case in others)
 
 
+def sampling_seconds(case_seconds: float, visits: int) -> float:
+    """Rough length of all visits to a case that has all the time that it may have, with what surrounds its samples."""
+    return case_seconds * 1.25 + 0.3 * visits
+
+
 def estimate_seconds(plan: Plan) -> float:
     """Rough length of the run: an upper bound of sampling, the start-ups, and what surrounds the samples."""
-    each = plan.case_seconds * 1.25 + 0.3 * plan.visits
+    each = sampling_seconds(plan.case_seconds, plan.visits)
     lasting = sum(case.min_seconds for case in plan.cases)
     seconds = plan.launches * (STARTUP_SECONDS + len(plan.cases) * each + lasting)
     return seconds if plan.budget_seconds is None else min(seconds, plan.budget_seconds)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench import clock, exit_code, other_work, profiling
+from bench import clock, exit_code, other_work, outlook, profiling
 from bench.errors import BenchError
 from bench.finding import Finding
 from bench.launch import Joined, detect, environment_variables
@@ -76,9 +76,12 @@ def _run_local(options: Options, arguments: list[str], began: float) -> int:
             f"--ranks {ranks}: this machine has {num_gpus} visible GPU(s), and a rank needs one of its own"
         )
     place = Place(0, ranks, 0, ranks)
+    if options.plan_only:
+        click.echo(outlook.of_local(new_plan(options, device, place, None)).to_text())
+        return exit_code.OK
     recorder = open_run(options, arguments, device, place, None, earlier, others)
     try:
-        code = run_ranks(recorder, began, options.one_launch)
+        code = run_ranks(recorder, began, options.one_launch, options.launch_seconds)
     except KeyboardInterrupt:
         recorder.end("interrupted", exit_code.INTERRUPTED)
         there = recorder.path.exists()  # a file without a single record is taken away
