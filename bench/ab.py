@@ -186,8 +186,11 @@ class Alternation:
         return (STARTUP_SECONDS + choices.PASS_SECONDS) * len(self._asked())
 
     def pair_seconds(self) -> float | None:
-        """What a pair took; None: none was made."""
-        return 2 * sum(self.seconds) / len(self.seconds) if self.seconds else None
+        """What a pair takes in which each case has enough samples, or took without a budget; None: none was made."""
+        if not self.seconds:
+            return None
+        took = 2 * sum(self.seconds) / len(self.seconds)
+        return took if self.purse is None else max(took, 2 * self.purse.known.seconds)
 
     def _one(self, pair: int, number: int) -> None:
         side, file = self.sides[number], self.files[number]

@@ -26,8 +26,8 @@ ENOUGH_SAMPLES = 20
 """Of each case in a launch, or as many as its preset's time for a case holds."""
 RESERVE_SECONDS, RESERVE_SHARE = 5.0, 0.03
 """Of a budget, for the interpreters' starts and ends, and for the comparison."""
-ADVICE_FACTOR = 1.15
-"""By which the time that is advised is above the time that was found: launches differ."""
+ACCEPTED_FACTOR, ADVICE_FACTOR = 1.1, 1.35
+"""By which the launches to come may take longer than the first where a budget is accepted, and where one is advised."""
 UNKNOWN_FACTOR = 1.5
 """By how much a budget is to be raised at least in which not every case could be measured once."""
 
@@ -163,6 +163,11 @@ class Purse:
     def fewest(self) -> int:
         return min(FEWEST_PAIRS, self.most_pairs)
 
+    @property
+    def known(self) -> Cost:
+        """What a launch costs, after those that were made."""
+        return mean(self.costs)
+
     def left(self, elapsed: float, kept: float = 0.0) -> float:
         """For launches, less what is `kept` for something else."""
         return max(0.0, room(self.seconds) - elapsed - kept)
@@ -179,10 +184,11 @@ class Purse:
         """
         self.costs.append(cost)
         self.made += 1
-        known, left = mean(self.costs), self.left(elapsed, kept)
+        known, left = self.known, self.left(elapsed, kept)
         fitting = min(self.most_pairs, pairs_within(left, known, self.made))
+        is_tight = pairs_within(left / ACCEPTED_FACTOR, known, self.made) < self.fewest
         # The first launch had all the time that one of so few can have: what it left out, the others would leave out.
-        if self.made == 1 and (fitting < self.fewest or known.num_unknown):
+        if self.made == 1 and (is_tight or known.num_unknown):
             raise too_short(self.budget, known, self.fewest, began, is_known=True)
         begun = -(-self.made // len(SIDES))
         starts = (len(SIDES) * self.fewest - self.made) * known.startup_seconds

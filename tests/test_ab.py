@@ -298,7 +298,7 @@ def test_a_budget_that_is_too_short_is_refused_at_once_with_the_time_that_it_tak
     assert list(tmp_path.iterdir()) == []
     # What no machine could do is refused before the first launch.
     fake.num_cases = 100
-    said = r"starting takes about 6 s here; 3 pairs of 100 cases need at least 4m; give more, or name fewer cases$"
+    said = r"starting takes about 6 s here; 3 pairs of 100 cases need at least 4.5m; give more, or name fewer cases$"
     with pytest.raises(BenchError, match=said):
         fake.within("2m")
     with pytest.raises(BenchError, match=r"2 pairs of 1 case need at least 40s"):

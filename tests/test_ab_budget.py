@@ -105,7 +105,7 @@ def test_a_budget_that_is_accepted_measures_and_one_that_is_not_says_what_would_
         (3.0, 1, "2m", 9),
         (5.0, 10, "2m", 6),
         (13.0, 1, "2m", 4),
-        (13.0, 10, "2m", 3),
+        (10.0, 10, "2m", 3),
         (13.0, 10, "4m", 6),
         (13.0, 10, "10m", 10),
     ],
