@@ -14,6 +14,8 @@ MIN_LATER_SECONDS = 0.1
 FIRST_OVERHEAD_SECONDS = 0.2
 """Before any is known; with the least sampling it stays below what the plan allows a case at least."""
 LEARNING_SHARE = 0.3
+LATE_SHARE = 0.25
+"""Of its time, by which a turn that lasts may end late, where cases before it took more than was foreseen."""
 
 
 class Pace:
@@ -65,13 +67,15 @@ class Pace:
         return turn, max(MIN_SAMPLING_SECONDS, self._lasts(turn), min(self.cap_seconds, share))
 
     def _fitting(self, seconds: float) -> set[Turn]:
-        """As many of the turns as the seconds suffice for: first visits before later ones, in the plan's order."""
+        """As many of the turns as the seconds suffice for: what lasts, whose time is set aside, then first visits
+        before later ones, in the plan's order."""
         fitting: set[Turn] = set()
         around = 0.0
-        for turn in sorted(self.left, key=lambda turn: (turn[1], turn[0])):
+        for turn in sorted(self.left, key=lambda turn: (not self._lasts(turn), turn[1], turn[0])):
             overhead = self._overhead(turn)
             least = MIN_LATER_SECONDS if turn[1] else MIN_SAMPLING_SECONDS
-            if around + overhead + (len(fitting) + 1) * least <= seconds:
+            late = LATE_SHARE * self._lasts(turn)
+            if around + overhead + (len(fitting) + 1) * least <= seconds + late:
                 fitting.add(turn)
                 around += overhead
         return fitting

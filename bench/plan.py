@@ -300,12 +300,25 @@ def fit_budget(plan: Plan) -> Plan:
             f"--budget {plan.budget_seconds:g}s with {plan.launches} launch(es): starting them takes about "
             f"{plan.launches * STARTUP_SECONDS:g} s, which leaves nothing to measure; give more, or --launches 1"
         )
-    return replace(plan, cases=plan.cases[:count], left_out=plan.cases[count:])
+    kept = _kept(plan.cases, count)
+    return replace(plan, cases=kept, left_out=tuple(case for case in plan.cases if case not in kept))
+
+
+def _kept(cases: Sequence[PlannedCase], count: int) -> tuple[PlannedCase, ...]:
+    """So many of the cases, in their order: those that last, whose time was set aside first, and the most telling."""
+    lasting = [case for case in cases if case.min_seconds]
+    others = [case for case in cases if not case.min_seconds][: max(0, count - len(lasting))]
+    return tuple(case for case in cases if case in lasting or case in others)
+
+
+def sampling_seconds(case_seconds: float, visits: int) -> float:
+    """Rough length of all visits to a case that has all the time that it may have, with what surrounds its samples."""
+    return case_seconds * 1.25 + 0.3 * visits
 
 
 def estimate_seconds(plan: Plan) -> float:
     """Rough length of the run: an upper bound of sampling, the start-ups, and what surrounds the samples."""
-    each = plan.case_seconds * 1.25 + 0.3 * plan.visits
+    each = sampling_seconds(plan.case_seconds, plan.visits)
     lasting = sum(case.min_seconds for case in plan.cases)
     seconds = plan.launches * (STARTUP_SECONDS + len(plan.cases) * each + lasting)
     return seconds if plan.budget_seconds is None else min(seconds, plan.budget_seconds)

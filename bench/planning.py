@@ -49,11 +49,17 @@ class Options:
     like: Path | None = None
     against: Path | None = None
     allow_unlike: bool = False
+    busy: bool = False
+    """Whether a machine is judged although others are at work on it."""
     timeout: str | None = None
     slow: tuple[str, ...] = ()
     slow_link: tuple[str, ...] = ()
     one_launch: int | None = None
     """Just this launch of the plan: `bench ab` makes two runs launch by launch, in turn."""
+    launch_seconds: float | None = None
+    """For that launch, its start included; None: its share of the plan's budget."""
+    plan_only: bool = False
+    """Whether the plan is to be told, and nothing measured."""
     save_as: Path | None = None
     """The result file of such a run, whose name has to be known."""
     profile: bool = False
@@ -77,7 +83,7 @@ class Options:
 
     def recorded(self) -> dict[str, Any]:
         """Those that were said, as plain JSON values; of a side of `bench ab`, which of its pair it is."""
-        internal = ("one_launch", "save_as", "pair")
+        internal = ("one_launch", "launch_seconds", "plan_only", "save_as", "pair")
         said = {n: v for n, v in asdict(self).items() if v not in (None, (), False) and n not in internal}
         pair = {} if self.pair is None else {"pair": asdict(parse_pair(self.pair))}
         return {name: _plain(value) for name, value in said.items()} | pair

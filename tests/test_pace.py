@@ -148,3 +148,31 @@ def test_a_turn_that_lasts_has_its_time_and_the_others_share_the_rest(seconds: f
     assert [turn for turn, _ in made] == pending
     assert made[2][1] >= 100.0
     assert made[0][1] == pytest.approx(CAP if seconds is None else (130 - 3 * FIRST_OVERHEAD_SECONDS - 100) / 3)
+
+
+def _with_soak(seconds: float, overruns: float) -> list[Turn]:
+    """What is done of six short cases, the second of which takes so much longer, and a soak, last of the plan."""
+    watch, suites, soak = Watch(), ["short"] * 6 + ["soak"], (6, 0)
+    of = Pace(seconds, 1.0, [(n, 0) for n in range(7)], suites, now=watch, lasts=lambda t: 100.0 * (t == soak))
+    made = []
+    while (choice := of.choose()) is not None:
+        turn, sampling = choice
+        took = sampling + 0.1 + (overruns if turn == (1, 0) else 0.0)
+        watch.seconds += took
+        of.finished(turn, took, sampling)
+        made.append(turn)
+    return made
+
+
+def test_the_time_of_what_lasts_is_set_aside_before_the_others_are_given_any() -> None:
+    short = [(n, 0) for n in range(6)]
+    assert _with_soak(120.0, 0.0) == [*short, (6, 0)]
+    # Where not all fit, it is the others that go, though they come before it in the plan.
+    short_of_time = _with_soak(101.0, 0.0)
+    assert (6, 0) in short_of_time
+    assert len(short_of_time) < 7
+
+
+def test_it_is_done_also_where_a_case_before_it_took_its_time_but_not_at_any_price() -> None:
+    assert _with_soak(120.0, 35.0) == [(0, 0), (1, 0), (6, 0)]
+    assert (6, 0) not in _with_soak(120.0, 60.0)

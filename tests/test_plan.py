@@ -263,7 +263,10 @@ def test_a_case_that_lasts_comes_last_once_and_has_its_time() -> None:
 
 def test_the_budget_has_room_for_what_lasts_or_says_so() -> None:
     # 320 - 3 x (6 + 100) leaves 2 s, less than a second for each launch.
-    assert len(fit_budget(_lasting(budget_seconds=320.0)).cases) == 2
+    fitted = fit_budget(_lasting(budget_seconds=320.0))
+    assert [case.params["size"] for case in fitted.cases] == [1, 3]  # what lasts is never what is left out
+    assert [case.params["size"] for case in fitted.left_out] == [2, 4, 5, 6, 7, 8]
+    assert [case.params["size"] for case in fit_budget(_lasting(budget_seconds=319.0)).cases] == [3]
     with pytest.raises(BenchError, match=r"--budget 300s: sum/run\[size=3\] alone lasts 100 s in each of 3 launch"):
         fit_budget(_lasting(budget_seconds=300.0))
 
