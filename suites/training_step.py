@@ -29,7 +29,7 @@ from bench import flops, peak_memory, step_parts
 from bench.llama_shape import SHAPES
 from bench.schedules import SCHEDULES
 from bench.splits import Job, Split, all_splits, split_of
-from bench.suite import Machine, Observed, Params, Skip, Table, Work
+from bench.suite import COMPILE_SECONDS, Machine, Observed, Params, Skip, Table, Work
 from suites._step_check import full_check, reduced_check
 
 if TYPE_CHECKING:
@@ -112,6 +112,11 @@ def cases(machine: Machine) -> Iterator[Params]:
         yield _row(base, split, mode) | change
     if machine.preset == "full":
         yield _row(base, split, mode) | {"compile": True}
+
+
+def prepare_seconds(params: Params) -> float:
+    """Seconds for the compilation of the layers, and of those that the check compares."""
+    return COMPILE_SECONDS if params["compile"] else 0.0
 
 
 def _modes(split: Split) -> tuple[str, ...]:
