@@ -147,6 +147,8 @@ class JoinedRun:
         """On the alarm's thread: another rank has ended the generation; this one's main thread may not get so far."""
         if self.recorder is None:
             self._wait_for_rank_0()
+            with suppress(RuntimeError):
+                self.side.set(f"left/{self.place.index}", "here")
             os._exit(exit_code.PARTIAL)
         if self._ending.acquire(blocking=False):
             self._give_up(session, self._cause(session) or LOST, "failed", exit_code.PARTIAL)

@@ -50,13 +50,13 @@ class Stream:
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[tuple[Callable[[], None], threading.Event]] = queue.SimpleQueue()
-        self._last = threading.Event()
-        self._last.set()
+        self.last = threading.Event()
+        self.last.set()
         self.given_up = threading.Event()
         threading.Thread(target=self._work, name="nccl-like-stream", daemon=True).start()
 
     def put(self, job: Callable[[], None]) -> threading.Event:
-        self._last = done = threading.Event()
+        self.last = done = threading.Event()
         self._jobs.put((job, done))
         return done
 
@@ -69,15 +69,12 @@ class Stream:
 
     def synchronise(self) -> None:
         """Block the host until all is done: for ever, if a peer is missing."""
-        while not self._last.wait(0.02) and not self.given_up.is_set():
+        while not self.last.wait(0.02) and not self.given_up.is_set():
             pass
-
-    def is_busy(self) -> bool:
-        return not self._last.is_set()
 
 
 _stream = Stream()
-synchronise, is_busy = _stream.synchronise, _stream.is_busy
+synchronise = _stream.synchronise
 
 
 def read(tensor: torch.Tensor) -> float:
@@ -198,4 +195,4 @@ def install() -> None:
     _plain["wait"], dist.Work.wait = dist.Work.wait, _wait
     dist.Backend.register_backend(NAME, dist.ProcessGroupGloo, devices=["cpu"])
     BACKENDS[NAME] = Backend(NAME, "cpu", ("float32",), frozenset(), has_graphs=False, frees_peers=False)
-    RankContext.device_is_busy = lambda self: is_busy()  # type: ignore[method-assign]
+    RankContext.device_is_busy = lambda self: not _stream.last.is_set()  # type: ignore[method-assign]
