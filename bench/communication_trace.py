@@ -142,7 +142,7 @@ class CommunicationTrace:
         )
 
     def next_sequence(self, axis: str) -> int:
-        """The next number on an axis, also for what no backend call is seen of: the sum at the end of DDP's backward."""
+        """The next number on an axis, also of what no backend call is seen of: the last sum of DDP's backward."""
         self._counts[axis] += 1
         return self._counts[axis] - 1
 

@@ -115,8 +115,12 @@ class Plan:
 
     @property
     def longest_seconds(self) -> float:
-        """What time-outs of a case have to leave room for."""
+        """What time-outs have to leave room for, whichever case it is."""
         return max((case.min_seconds + case.prepare_seconds for case in self.cases), default=0.0)
+
+    def longest_of(self, turn: Turn) -> float:
+        """The same of one turn."""
+        return self.lasts(turn) + self.cases[turn[0]].prepare_seconds
 
     def lasts(self, turn: Turn) -> float:
         """Seconds for which a turn is sampled at least, whatever the preset says."""

@@ -242,8 +242,7 @@ class Supervisor:
 
     def _supervise(self, ranks: _Ranks) -> Outcome:
         started = clock.monotonic_seconds()
-        timeout = self.plan.timeout_seconds + self.plan.longest_seconds
-        deadline = started + max(START_TIMEOUT_SECONDS, timeout)
+        deadline = started + max(START_TIMEOUT_SECONDS, self._timeout_seconds())
         try:
             ranks.start()
             while True:
@@ -251,7 +250,7 @@ class Supervisor:
                     if event["event"] == "ready":
                         self.startup_seconds = clock.monotonic_seconds() - started
                     self.recorder.handle(event)
-                    deadline = clock.monotonic_seconds() + timeout
+                    deadline = clock.monotonic_seconds() + self._timeout_seconds()
                 codes = [process.poll() for process in ranks.processes]
                 if all(code == 0 for code in codes):
                     self._take(ranks)
@@ -263,6 +262,11 @@ class Supervisor:
                     return self._hung(ranks)
         finally:
             ranks.end()
+
+    def _timeout_seconds(self) -> float:
+        """Of the case under way: for what one case asks, the others do not wait."""
+        turn = self.recorder.current
+        return self.plan.timeout_seconds + (self.plan.longest_seconds if turn is None else self.plan.longest_of(turn))
 
     def _take(self, ranks: _Ranks) -> None:
         """Whatever rank 0 still had to say before it ended."""
