@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -53,7 +54,7 @@ class JoinedRun:
     side: Store
     recorder: Recorder | None = None
     _ending: threading.Lock = field(default_factory=threading.Lock)
-    """Taken by the thread that ends the run, and never given back."""
+    """Taken by the thread that ends a run whose ranks cannot be set free, and never given back."""
     session: Session = field(init=False)
     """Of the generation that is under way."""
 
@@ -153,6 +154,14 @@ class JoinedRun:
         if self._ending.acquire(blocking=False):
             self._give_up(session, self._cause(session) or LOST, "failed", exit_code.PARTIAL)
 
+    def leave(self, code: int) -> int:
+        """Returns the exit code, or ends the process with it: threads of a broken generation would abort it."""
+        if self._ending.locked():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        return code
+
     def _cause(self, session: Session) -> str | None:
         """The first error of the case under way, if any rank raised."""
         assert self.recorder is not None
@@ -230,8 +239,8 @@ class JoinedRun:
         missing = set(self._missing(f"{session.prefix}/late", REPORT_SECONDS))
         keys = {i: report_key(session.prefix, i) for i in range(self.place.world_size) if i not in missing}
         reports = {index: read_report(self.side.get(key)) for index, key in keys.items()}
-        missing_rank = who_is_missing(reports, self.place.world_size, session.plan.timeout_seconds)
-        self._give_up(session, self._cause(session) or missing_rank, "failed", exit_code.PARTIAL)
+        held_up = who_is_missing(reports, self.place.world_size, session.plan.timeout_seconds)
+        self._give_up(session, self._cause(session) or held_up, "failed", exit_code.PARTIAL)
 
     def _give_up(self, session: Session, reason: str | None, status: str, code: int) -> None:
         """From a thread, while the main thread is inside a collective: save what is to be said, and end the process."""
@@ -240,7 +249,8 @@ class JoinedRun:
         if reason is not None and recorder.current is not None:
             recorder.fail_case(recorder.current, session.launch, reason)
         recorder.end(status, code)
-        self.side.set("said", "all")
+        with suppress(RuntimeError):  # nobody is left to hear it
+            self.side.set("said", "all")
         os._exit(code)
 
 
@@ -312,10 +322,10 @@ def run_joined(
         with suppress(RuntimeError):
             store.get("said")
             store.set(f"left/{place.index}", "here")
-        return code
+        return run.leave(code)
     close(run.recorder, code)
     store.set("said", "all")
     store.set("left/0", "here")
     if not joined.agent_hosts_store:
         run._missing("left", REGROUP_SECONDS)  # the process that hosts the store is the last to go
-    return code
+    return run.leave(code)
