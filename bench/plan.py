@@ -44,6 +44,8 @@ class PlannedCase:
     params: Params
     min_seconds: float = 0.0
     """For which it is sampled at least, whatever the preset says; in each launch, on the first visit."""
+    prepare_seconds: float = 0.0
+    """By which its preparation may take longer than the time-out, at each visit."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,12 @@ class Plan:
 
     @property
     def longest_seconds(self) -> float:
-        """What time-outs of a case have to leave room for."""
-        return max((case.min_seconds for case in self.cases), default=0.0)
+        """What time-outs have to leave room for, whichever case it is."""
+        return max((case.min_seconds + case.prepare_seconds for case in self.cases), default=0.0)
+
+    def longest_of(self, turn: Turn) -> float:
+        """The same of one turn."""
+        return self.lasts(turn) + self.cases[turn[0]].prepare_seconds
 
     def lasts(self, turn: Turn) -> float:
         """Seconds for which a turn is sampled at least, whatever the preset says."""
@@ -201,7 +207,8 @@ def _planned(suite: Suite, row: Params) -> PlannedCase:
             raise BenchError(f"{case.id}: {name} is one of {', '.join(values)}")
     if _is_contradiction(row):
         raise BenchError(f"{case.id}: only the first of streamed calls finds a cold L2; take l2=cold,timing=aligned")
-    return PlannedCase(suite.name, case.id, dict(case.params), suite.min_seconds(dict(case.params)))
+    params = dict(case.params)
+    return PlannedCase(suite.name, case.id, params, suite.min_seconds(params), suite.prepare_seconds(params))
 
 
 def _values(suite: Suite, rows: Sequence[Params], name: str, texts: Sequence[str]) -> list[Param]:

@@ -23,7 +23,7 @@ from bench.plan import STARTUP_SECONDS, Plan
 from bench.recorder import Recorder
 from bench.session import Session
 from bench.store import HostedStore, tcp_store
-from bench.vote import first_error
+from bench.vote import START, case_key, first_error
 from bench.watchdog import Report, last_phase, read_report, report_key, who_is_missing
 from bench.worker import host_name
 
@@ -244,8 +244,7 @@ class Supervisor:
 
     def _supervise(self, ranks: _Ranks) -> Outcome:
         started = clock.monotonic_seconds()
-        timeout = self.plan.timeout_seconds + self.plan.longest_seconds
-        deadline = started + max(START_TIMEOUT_SECONDS, timeout)
+        deadline = started + max(START_TIMEOUT_SECONDS, self._timeout_seconds())
         try:
             ranks.start()
             while True:
@@ -253,7 +252,7 @@ class Supervisor:
                     if event["event"] == "ready":
                         self.startup_seconds = clock.monotonic_seconds() - started
                     self.recorder.handle(event)
-                    deadline = clock.monotonic_seconds() + timeout
+                    deadline = clock.monotonic_seconds() + self._timeout_seconds()
                 codes = [process.poll() for process in ranks.processes]
                 if all(code == 0 for code in codes):
                     self._take(ranks)
@@ -266,6 +265,11 @@ class Supervisor:
         finally:
             ranks.end()
 
+    def _timeout_seconds(self) -> float:
+        """Of the case under way: for what one case asks, the others do not wait."""
+        turn = self.recorder.current
+        return self.plan.timeout_seconds + (self.plan.longest_seconds if turn is None else self.plan.longest_of(turn))
+
     def _take(self, ranks: _Ranks) -> None:
         """Whatever rank 0 still had to say before it ended."""
         for event in ranks.pipe.read(POLL_SECONDS):
@@ -273,16 +277,18 @@ class Supervisor:
 
     def _ended(self, ranks: _Ranks) -> Outcome:
         """At least one rank ended with an error: find out which was first, and save the case as failed."""
-        error = first_error(ranks.store, ranks.session.prefix)
+        prefix = ranks.session.prefix
         codes = [process.poll() for process in ranks.processes]
-        if exit_code.USAGE in codes and error is not None:
-            raise BenchError(error)
+        refusal = first_error(ranks.store, prefix, START) if exit_code.USAGE in codes else None
+        if refusal is not None:
+            raise BenchError(refusal)
         orderly = (None, exit_code.OK, exit_code.BROKEN_GENERATION)
         killed = [index for index, code in enumerate(codes) if code not in orderly]
         if killed:
             self._blame(ranks, self._death(ranks, killed[0]))
             return Outcome.HARD
         if self.recorder.current is not None:
+            error = first_error(ranks.store, prefix, case_key(self.recorder.current))
             self._blame(ranks, error or "the ranks lost each other without an error of their own")
         return Outcome.BROKEN
 

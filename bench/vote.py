@@ -17,6 +17,7 @@ from bench import control
 from bench.clock import monotonic_seconds
 
 if TYPE_CHECKING:
+    from bench.plan import Turn
     from bench.rank import RankContext
     from bench.store import Store
 
@@ -63,7 +64,7 @@ class Poll:
         key = f"{self.prefix}/{self.case}/{phase}"
         self.store.add(key, 1)
         if verdict is Verdict.RAISED:
-            post_error(self.store, self.prefix, reason or "")
+            post_error(self.store, self.prefix, self.case, reason or "")
             if not self._all_arrive(key):
                 raise Broken(reason)
         try:
@@ -86,15 +87,27 @@ class Poll:
         return False
 
 
-def post_error(store: Store, prefix: str, reason: str) -> None:
-    """Keep an error in the order in which errors came: the first is the cause, later ones are its consequences."""
-    number = store.add(f"{prefix}/errors", 1)
-    store.set(f"{prefix}/errors/{number}", json.dumps(reason))
+START = "start"
+"""Stands for a case where none has begun."""
 
 
-def first_error(store: Store, prefix: str) -> str | None:
-    """The error that came first in a generation, if there was one."""
-    if store.add(f"{prefix}/errors", 0) < 1:
+def case_key(turn: Turn | None) -> str:
+    """A turn's name in the store; None: no case has begun."""
+    return START if turn is None else f"case{turn[0]}.{turn[1]}"
+
+
+def post_error(store: Store, prefix: str, case: str, reason: str) -> None:
+    """Keep an error in the order in which errors came: the first is the cause, later ones are its consequences.
+
+    Each case has its own: what all ranks raised alike breaks no generation, and is no cause of what breaks it later.
+    """
+    number = store.add(f"{prefix}/{case}/errors", 1)
+    store.set(f"{prefix}/{case}/errors/{number}", json.dumps(reason))
+
+
+def first_error(store: Store, prefix: str, case: str) -> str | None:
+    """The error that came first in a case of a generation, if there was one."""
+    if store.add(f"{prefix}/{case}/errors", 0) < 1:
         return None
-    text: str = json.loads(store.get(f"{prefix}/errors/1"))
+    text: str = json.loads(store.get(f"{prefix}/{case}/errors/1"))
     return text

@@ -61,11 +61,16 @@ class Watchdog:
         self._main_store = main_store
         self._store = store
         self._expired = expired
+        self._device_is_busy: Callable[[], bool] = lambda: False
         self._deadline: float | None = None
         self._stopped = False
         self._changed = threading.Condition()
         self._main = threading.main_thread().ident
         threading.Thread(target=self._watch, name="bench-watchdog", daemon=True).start()
+
+    def watch_device(self, is_busy: Callable[[], bool]) -> None:
+        """Ask this at a time-out: a rank whose device is not done waits for it, wherever its Python code stands."""
+        self._device_is_busy = is_busy
 
     def enter(self, phase: str) -> None:
         """The main thread enters a phase of the current case; told to the store too, for the case of a kill."""
@@ -85,6 +90,12 @@ class Watchdog:
         with self._changed:
             if self._deadline is not None:
                 self._deadline += seconds
+
+    def __enter__(self) -> Watchdog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         with self._changed:
@@ -112,8 +123,9 @@ class Watchdog:
         assert self._main is not None
         frame = sys._current_frames().get(self._main)
         stack = traceback.extract_stack(frame) if frame is not None else []
-        # On a GPU the wait for a collective is one for the device.
-        waits = any(re.search("torch/(distributed|cuda)/", Path(entry.filename).as_posix()) for entry in stack[-6:])
+        # On a GPU the wait for a collective is one for the device, and may have no frame of its own: `float(tensor)`.
+        names = (Path(entry.filename).as_posix() for entry in stack[-6:])
+        waits = any(re.search("torch/(distributed|cuda)/", name) for name in names) or self._device_is_busy()
         own = [entry for entry in stack if not _is_library(entry.filename)]
         last = own[-1] if own else None
         place = f"{Path(last.filename).name}:{last.lineno} {last.name}" if last else "unknown"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import choices, clock, control, emulation, energy, environment, profiling
+from bench import choices, clock, control, emulation, energy, environment, gpu_claims, profiling
 from bench.case import CaseRun
 from bench.errors import BenchError
 from bench.loading import Suite, load_all
@@ -20,11 +20,11 @@ from bench.measure import MIN_LATER_ROUNDS, MIN_ROUNDS, Limits
 from bench.pace import Pace
 from bench.plan import Turn
 from bench.presets import PRESETS
-from bench.rank import Place, RankContext, open_groups
+from bench.rank import Place, RankContext, open_groups, take_device
 from bench.session import Emit, Session
 from bench.store import Store, under
 from bench.visits import is_disturbed
-from bench.vote import Poll
+from bench.vote import Poll, case_key
 
 if TYPE_CHECKING:
     from bench.watchdog import Watchdog
@@ -55,6 +55,7 @@ class Generation:
         """
         plan, session = self.session.plan, self.session
         self.calls = dict(session.calls)
+        self.watchdog.watch_device(self.rank.device_is_busy)
         if session.untimed:
             return self._run_untimed()
         suites = [case.suite for case in plan.cases]
@@ -108,7 +109,7 @@ class Generation:
             suite=self.suites[case.suite],
             launch=self.session.launch,
             visit=visit,
-            poll=Poll(self.rank, self.store, self.session.prefix, f"case{index}.{visit}"),
+            poll=Poll(self.rank, self.store, self.session.prefix, case_key(turn)),
             watchdog=self.watchdog,
             host=self.host,
             calls=self.calls.get(case.id),
@@ -164,16 +165,20 @@ def apply_settings(threads_per_rank: int | None) -> None:
 
 
 def join(session: Session, place: Place, store: Store) -> RankContext:
-    """This rank's process groups and settings."""
+    """This rank's process groups and settings. Raises BenchError on every rank where two share a GPU."""
     plan = session.plan
     apply_settings(plan.threads_per_rank)
+    device = take_device(place, plan.device_type)
+    if device.type != "cpu":
+        uuid, _ = environment.gpu_addresses(device)
+        gpu_claims.refuse_shared(under(session.prefix, store), place, host_name(), uuid)
     rank = open_groups(
         place,
         # Memory is asked anew before every case.
         place.machine(plan.device_type, PRESETS[plan.preset].of_suites, environment.usable_cores(), memory_bytes=0),
         plan.backend,
         under(session.prefix, store),
-        plan.timeout_seconds * GROUP_TIMEOUT_FACTOR + 60.0,
+        plan.timeout_seconds * GROUP_TIMEOUT_FACTOR + 60.0 + plan.longest_seconds,
         plan.seed,
     )
     # Hosts may have unequal numbers of ranks; suites must see one number, or they would build unlike cases.
@@ -184,24 +189,13 @@ def join(session: Session, place: Place, store: Store) -> RankContext:
 
 
 def describe_all(rank: RankContext, host: str) -> dict[str, Any] | None:
-    """The environment of every rank, on rank 0, for the header.
-
-    Raises BenchError on every rank where two share a GPU.
-    """
+    """The environment of every rank, on rank 0, for the header."""
     own = environment.describe_rank(rank.device, rank.place) | emulation.facts_of(rank.pace)
     hosts = environment.describe_host() if rank.local_index == 0 else None
     gathered = control.all_gather_json(rank, {"rank": own, "host_name": host, "host": hosts})
-    ranks = [each["rank"] for each in gathered]
-    seen: dict[tuple[str, str], int] = {}
-    for index, each in enumerate(ranks):
-        uuid = each.get("uuid")
-        if uuid and seen.setdefault((each["host"], uuid), index) != index:
-            raise BenchError(
-                f"ranks {seen[(each['host'], uuid)]} and {index} were given one GPU ({uuid}); "
-                "start one rank a GPU, each with its own LOCAL_RANK"
-            )
     if rank.index != 0:
         return None
+    ranks = [each["rank"] for each in gathered]
     described = {each["host_name"]: each["host"] for each in gathered if each["host"] is not None}
     return environment.collect(ranks, described)
 

@@ -31,7 +31,7 @@ from bench import flops, peak_memory, step_parts
 from bench.llama_shape import SHAPES
 from bench.schedules import SCHEDULES
 from bench.splits import Job, Split, all_splits, split_of
-from bench.suite import Machine, Observed, Params, Skip, Table, Work
+from bench.suite import COMPILE_SECONDS, Machine, Observed, Params, Skip, Table, Work
 from suites._step_check import full_check, reduced_check
 
 if TYPE_CHECKING:
@@ -159,6 +159,11 @@ def _is_whole(row: Params, split: Split, machine: Machine) -> bool:
     job = _job(row, SHAPES[str(row["shape"])].num_layers)
     fits = _bytes_needed(job, split, row, machine.device_type) <= MEMORY_SHARE * machine.memory_bytes
     return bool(fits and job.objection(split) is None)
+
+
+def prepare_seconds(params: Params) -> float:
+    """Seconds for the compilation of the layers, and of those that the check compares."""
+    return COMPILE_SECONDS if params["compile"] else 0.0
 
 
 def _modes(split: Split) -> tuple[str, ...]:

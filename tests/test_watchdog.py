@@ -56,10 +56,11 @@ def test_the_rank_that_did_not_arrive_is_named(reports: list[Report], num_ranks:
     assert who_is_missing({r.rank: r for r in reports}, num_ranks, TIMEOUT_SECONDS) == HEAD + sentence
 
 
-def late(filename: str) -> Report:
+def late(filename: str, device_is_busy: bool = False) -> Report:
     """What a watchdog says of a main thread that waits in code of this file."""
     store, expired = memory_store(), threading.Event()
     watchdog = Watchdog(3, "node3", store, store, "g0", timeout_seconds=0.3, expired=expired.set)
+    watchdog.watch_device(lambda: device_is_busy)
     watchdog.restart()
     watchdog.enter("check before")
     code = compile("def wait():\n    assert event.wait(30)\n", filename, "exec")
@@ -76,6 +77,12 @@ def test_a_late_rank_says_where_it_is() -> None:
     assert late("/home/someone/mine.py") == Report(
         3, "node3", "check before", waits_in_communication=False, frame="mine.py:2 wait"
     )
+
+
+def test_a_rank_whose_device_is_not_done_waits_for_it_in_its_own_code_too() -> None:
+    """`float(tensor)`, `.item()` and `.tolist()` have no frame of torch's."""
+    report = late("/home/someone/mine.py", device_is_busy=True)
+    assert report == Report(3, "node3", "check before", waits_in_communication=True, frame="mine.py:2 wait")
 
 
 @pytest.mark.parametrize("package", ["distributed", "cuda"])
@@ -97,6 +104,14 @@ def test_work_that_asks_for_more_time_gets_it() -> None:
     with watchdog._changed:
         watchdog._changed.notify()
     assert expired.wait(60.0)
+
+
+def test_a_watchdog_watches_as_long_as_it_is_held() -> None:
+    store = memory_store()
+    with Watchdog(0, "node0", store, store, "g0", timeout_seconds=3600.0) as watchdog:
+        watchdog.restart()
+        assert not watchdog._stopped
+    assert watchdog._stopped
 
 
 def test_a_watchdog_that_was_stopped_is_silent() -> None:
