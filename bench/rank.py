@@ -199,20 +199,6 @@ class RankContext:
             if self.timeout is not None and dist.get_backend(group) in ("gloo", "nccl"):
                 dist.distributed_c10d._set_pg_timeout(self.timeout, group)
 
-    def device_is_busy(self) -> bool:
-        """Whether this rank's device has work that is not done; for a thread that asks while another may wait for it.
-
-        A wait inside `float(tensor)`, `.item()`, `.tolist()` or a copy shows in no Python frame; on its stream it does.
-        """
-        if self.device.type == "cpu":
-            return False
-        import torch
-
-        try:
-            return not torch.cuda.default_stream(self.device).query()
-        except RuntimeError:  # the device has failed: nobody waits for it any more
-            return False
-
     def generator(self, *salt: int) -> torch.Generator:
         """A generator seeded by the run's seed and the salt: equal on all ranks unless the rank is in the salt."""
         import torch
@@ -221,6 +207,21 @@ class RankContext:
         for number in salt:
             seed = (seed * 1_000_003 + number + 1) % (2**63 - 1)
         return torch.Generator(device=self.device).manual_seed(seed)
+
+
+def device_is_busy(device: torch.device) -> bool:
+    """Whether a rank's device has work that is not done; for a thread that asks while another may wait for it.
+
+    A wait inside `float(tensor)`, `.item()`, `.tolist()` or a copy shows in no Python frame; on its stream it does.
+    """
+    if device.type == "cpu":
+        return False
+    import torch
+
+    try:
+        return not torch.cuda.default_stream(device).query()
+    except RuntimeError:  # the device has failed: nobody waits for it any more
+        return False
 
 
 def _part(pace: Pace | None, kind: str, stage: int | None) -> AbstractContextManager[None]:

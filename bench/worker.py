@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from bench.measure import MIN_LATER_ROUNDS, MIN_ROUNDS, Limits
 from bench.pace import Pace
 from bench.plan import Turn
 from bench.presets import PRESETS
-from bench.rank import Place, RankContext, open_groups, take_device
+from bench.rank import Place, RankContext, device_is_busy, open_groups, take_device
 from bench.session import Emit, Session
 from bench.store import Store, under
 from bench.visits import is_disturbed
@@ -55,7 +56,8 @@ class Generation:
         """
         plan, session = self.session.plan, self.session
         self.calls = dict(session.calls)
-        self.watchdog.watch_device(self.rank.device_is_busy)
+        # Of the device alone: what holds the rank would hold its groups, which a broken case has to let go of.
+        self.watchdog.watch_device(partial(device_is_busy, self.rank.device))
         if session.untimed:
             return self._run_untimed()
         suites = [case.suite for case in plan.cases]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from bench import rank as rank_module
 from bench import worker
 from bench.errors import BenchError
 from bench.plan import PlannedCase
-from bench.rank import Place, RankContext
+from bench.rank import Place, RankContext, device_is_busy
 from bench.session import Session
 from tests.plans import a_plan, lone_rank
 from tests.ranks import on_ranks
@@ -74,7 +77,7 @@ def test_a_device_is_busy_while_its_stream_is(
     rank = replace(lone_rank(), device=torch.device("cuda:3"))
     asked: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "default_stream", lambda device: asked.append(device) or Stream(is_done))
-    assert rank.device_is_busy() == is_busy
+    assert device_is_busy(rank.device) == is_busy
     assert asked == [torch.device("cuda:3")]
 
 
@@ -82,7 +85,24 @@ def test_a_cpu_is_done_when_its_calls_return(monkeypatch: pytest.MonkeyPatch) ->
     import torch
 
     monkeypatch.setattr(torch.cuda, "default_stream", lambda device: pytest.fail("there is no stream"))
-    assert not lone_rank().device_is_busy()
+    assert not device_is_busy(lone_rank().device)
+
+
+def test_a_watchdog_that_asks_for_the_device_does_not_hold_the_rank() -> None:
+    """Whoever holds it holds its groups: peers are not freed then, and at exit the groups' threads end the process."""
+    held: list[Any] = []
+    watchdog: Any = SimpleNamespace(
+        watch_device=held.append, restart=lambda: None, enter=lambda phase: None, allow=lambda seconds: None
+    )
+    rank = lone_rank()
+    session = Session(a_plan(), 0, 0, (), None)
+    generation = worker.Generation(session, rank, {}, memory_store(), watchdog, "host", lambda event: None)
+    assert generation.run()
+    known = weakref.ref(rank)
+    del rank, generation
+    gc.collect()
+    assert held
+    assert known() is None
 
 
 def test_groups_are_aborted_only_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
