@@ -178,12 +178,17 @@ def _for_our_groups(name: str, method: Callable[..., Any]) -> Callable[..., Any]
     return call
 
 
+def is_busy() -> bool:
+    """Whether the stream has work that is not done."""
+    return not _stream.last.is_set()
+
+
 def install() -> None:
     """Make `nccl_like` a backend of torch and of bench in this process; groups of other backends stay as they are."""
     if _plain:
         return
+    from bench import worker
     from bench.backends import BACKENDS, Backend
-    from bench.rank import RankContext
 
     methods: dict[str, Any] = {name: partial(_collective, name) for name in COLLECTIVES}
     methods |= {name: partial(_message, name) for name in ("send", "recv")}
@@ -195,4 +200,4 @@ def install() -> None:
     _plain["wait"], dist.Work.wait = dist.Work.wait, _wait
     dist.Backend.register_backend(NAME, dist.ProcessGroupGloo, devices=["cpu"])
     BACKENDS[NAME] = Backend(NAME, "cpu", ("float32",), frozenset(), has_graphs=False, frees_peers=False)
-    RankContext.device_is_busy = lambda self: not _stream.last.is_set()  # type: ignore[method-assign]
+    worker.device_is_busy = lambda device: is_busy()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.rank import RankContext, device_is_busy
+from bench.rank import RankContext
 from tests import nccl_like
 from tests.ranks import on_ranks
 
@@ -26,13 +26,13 @@ def _manners(rank: RankContext) -> dict[str, Any]:
     assert work is not None
     work.wait()
     heard["sync work"] = rank.group.allreduce([twice], _sync_options())
-    heard["returned at once"] = (float(number), float(twice), work.is_completed(), device_is_busy(rank.device))
+    heard["returned at once"] = (float(number), float(twice), work.is_completed(), nccl_like.is_busy())
     gate.set()
     heard["in the end"] = (
         nccl_like.read(number),
         nccl_like.read(twice),
         work.is_completed(),
-        device_is_busy(rank.device),
+        nccl_like.is_busy(),
     )
 
     mine, theirs = torch.full((2,), float(rank.index)), torch.full((2,), -1.0)
@@ -50,7 +50,7 @@ def _manners(rank: RankContext) -> dict[str, Any]:
     single.wait()
     heard["single"] = nccl_like.read(theirs[0])
     dist.barrier(rank.group)
-    heard["a barrier blocks the host"] = not device_is_busy(rank.device)
+    heard["a barrier blocks the host"] = not nccl_like.is_busy()
     return heard
 
 
@@ -104,14 +104,14 @@ def _desert(rank: RankContext) -> dict[str, Any]:
         return {}
     dist.all_reduce(torch.ones(1), group=rank.group)
     dist.barrier(rank.control)
-    heard = {"busy": device_is_busy(rank.device)}
+    heard = {"busy": nccl_like.is_busy()}
     leaving = threading.Thread(target=nccl_like.synchronise, daemon=True)
     leaving.start()
     leaving.join(1.0)
     destroying = threading.Thread(target=dist.distributed_c10d.destroy_process_group, daemon=True)
     destroying.start()
     destroying.join(1.0)
-    heard["waits"] = leaving.is_alive() and destroying.is_alive() and device_is_busy(rank.device)
+    heard["waits"] = leaving.is_alive() and destroying.is_alive() and nccl_like.is_busy()
     abort_groups()
     leaving.join(60.0)
     destroying.join(60.0)
