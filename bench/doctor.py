@@ -73,7 +73,7 @@ def _torch(facts: Facts) -> Iterator[Finding]:
     if lacks:
         newest = torch_versions.spelt(max(row.since for row in lacks))
         # Not a warning: what can be measured with this torch is right; the cases in question are skipped.
-        value = f"{', and '.join(row.lack for row in lacks)}: such cases are skipped, {newest} has all"
+        value = f"{'; '.join(row.lack for row in lacks)}: such cases are skipped; {newest} or newer has all"
         yield Finding("ok", f"torch {torch_versions.spelt(torch_versions.release(facts.torch_version))}", value)
 
 

@@ -22,6 +22,8 @@ import venv
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench import boot, result
+
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "try_torch"
 NUM_RANKS = 2
@@ -29,9 +31,6 @@ BUDGET = "4m"
 LIBRARIES = re.compile(r"nvidia-|cuda-toolkit\b")
 """Requirements of torch that its builds for CUDA load when they are imported."""
 COLUMNS = ("torch", "cases ok", "skipped, and why", "failed or invalid")
-
-sys.path.insert(0, str(ROOT))
-from bench import boot, result  # noqa: E402 - of this checkout, whatever is installed
 
 
 class TrialError(Exception):
