@@ -27,7 +27,7 @@ from bench import boot, result
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "try_torch"
 NUM_RANKS = 2
-BUDGET = "4m"
+BUDGET = "10m"
 LIBRARIES = re.compile(r"nvidia-|cuda-toolkit\b")
 """Requirements of torch that its builds for CUDA load when they are imported."""
 COLUMNS = ("torch", "cases ok", "skipped, and why", "failed or invalid")
