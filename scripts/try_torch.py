@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import re
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -89,7 +90,8 @@ def row(found: result.Result) -> tuple[str, str, str, str]:
     ok = sum(record["status"] == "ok" for record in records)
     skipped = [record for record in records if record["status"] == "skipped"]
     bad = [record for record in records if record["status"] not in ("ok", "skipped")]
-    ended = () if found.status == "complete" else (f"the run ended as `{found.status}`",)
+    status = "unfinished" if found.end is None else found.end["status"]
+    ended = () if status == "complete" else (f"the run ended as `{status}`",)
     version = str(found.environment["versions"]["torch"])
     return version, str(ok), told(skipped), told(bad, ended)
 
@@ -127,6 +129,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # A folder of gigabytes is to be gone however this ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())
     except TrialError as error:
