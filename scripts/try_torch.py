@@ -102,7 +102,7 @@ def told(records: Iterable[result.Record], more: Iterable[str] = ()) -> str:
     for record in records:
         by_reason.setdefault(first_line(record["reason"]), []).append(record["case"].partition("[")[0])
     words = [f"{', '.join(counted(names))}: {reason}" for reason, names in by_reason.items()]
-    return "; ".join((*words, *more)).replace("|", "\\|") or "none"
+    return "<br>".join((*words, *more)).replace("|", "\\|") or "none"
 
 
 def first_line(reason: object) -> str:
