@@ -35,7 +35,7 @@ COLUMNS = ("torch", "cases ok", "skipped, and why", "failed or invalid")
 
 
 class TrialError(Exception):
-    """A version that could not be tried, in one line."""
+    """A version that could not be tried: which, and why."""
 
 
 def pip(python: Path, *arguments: str) -> None:
