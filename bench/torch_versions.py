@@ -32,7 +32,8 @@ class Feature:
 
 
 FEATURES: dict[str, Feature] = {
-    # Gradients are too large by the number of ranks that share the weights; on NCCL they are right.
+    # Gradients are too large by the number of ranks that share the weights. On NCCL torch's source takes the average of
+    # the library itself (`_get_gradient_divide_factors`); that was not tried.
     "fsdp_average": Feature((2, 9), "sums gradients in fully_shard over gloo, and does not average them", "gloo"),
     # 2.10 and 2.11 do so only before the first step, which `bench.pipeline` mends, and later ones not at all.
     "zbv_neighbours": Feature(
