@@ -17,8 +17,7 @@ from bench.pairs import SIDES
 from bench.parse import parse_seconds
 from bench.plan import MIN_CASE_SECONDS, STARTUP_SECONDS, PlannedCase, sampling_seconds
 from bench.result import Record, Result
-from bench.session import was_left_out
-from bench.visits import num_samples
+from bench.visits import num_samples, was_left_out
 
 FEWEST_PAIRS = 3
 """With fewer a budget is too small: an interval from two pairs has no use."""

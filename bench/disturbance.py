@@ -11,16 +11,17 @@ What cannot be read is left out; the keys carry their units.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import nvidia
 from bench.counters import Probe, Reading
+from bench.disturbed import worst
 from bench.environment import gpu_addresses
-from bench.gather import MAX_FULL_RANKS
 from bench.host import ROOT
+from bench.result import MAX_FULL_RANKS
 
 if TYPE_CHECKING:
     import torch
@@ -191,46 +192,6 @@ def _one_of_each_set(rows: Sequence[Row]) -> list[Row] | None:
         elif mask & ~covered:
             return None
     return kept
-
-
-def merged(disturbances: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
-    """Several visits to one case as one: the worst of each, host by host and rank by rank. None of no known one."""
-    known = [each for each in disturbances if each]
-    if not known:
-        return None
-
-    def by(part: str, key: str) -> list[Row]:
-        rows: dict[Any, list[Row]] = {}
-        for each in known:
-            for row in each.get(part) or []:
-                rows.setdefault(row.get(key), []).append(row)
-        return [worst(of_one) for of_one in rows.values()]
-
-    return {"hosts": by("hosts", "host"), "ranks": by("ranks", "rank")}
-
-
-_LEAST = (
-    "frequency_after_hz",
-    *(f"gpu_{part}_clock_{when}_hz" for part in ("sm", "memory") for when in ("at_work", "after")),
-)
-
-
-def worst(rows: Sequence[Row]) -> Row:
-    """One row of the worst of each key: the lowest clock at work or after, every reason, the first text, else the
-    highest."""
-    found: Row = {}
-    for row in rows:
-        for key, value in row.items():
-            if value is None:
-                continue
-            held: Any = found.get(key, value)
-            if isinstance(value, list):
-                found[key] = list(dict.fromkeys([*held, *value]))
-            elif isinstance(value, str):
-                found[key] = held
-            else:
-                found[key] = min(held, value) if key in _LEAST else max(held, value)
-    return found
 
 
 def _difference(early: float | None, late: float | None) -> float | None:

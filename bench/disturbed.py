@@ -6,10 +6,10 @@ Clocks are the streaming multiprocessors' on NVIDIA GPUs, else the CPU cores'. U
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench import disturbance, nvidia, stability
+from bench import stability
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,8 @@ Row = dict[str, Any]
 LARGE_QUOTA_SHARE = 0.01
 """Of the phase, for which a CPU quota held a rank's processes back: above, the case was throttled."""
 TEXT_COLUMNS = ("throttle_reasons",)
+HARMLESS_REASONS = frozenset({"clocks set by an application", "sync boost", "display clocks"})
+"""Of a GPU's clocks: with any other reason it is slower than it was set to be."""
 _CLOCKS = (
     ("gpu_sm_clock_before_hz", "gpu_sm_clock_at_work_hz"),
     ("gpu_sm_clock_before_hz", "gpu_sm_clock_after_hz"),
@@ -35,7 +37,7 @@ def columns(group: Group) -> Row:
     found = [record["disturbance"] for record in group.records if record.get("disturbance")]
     hosts = [row for each in found for row in each.get("hosts") or []]
     ranks = [row for each in found for row in each.get("ranks") or []]
-    worst_host, worst_rank = disturbance.worst(hosts), disturbance.worst(ranks)
+    worst_host, worst_rank = worst(hosts), worst(ranks)
     reasons = _reasons(hosts, ranks)
     before_hz, after_hz = _clocks(ranks)
     return {
@@ -69,7 +71,7 @@ def _reasons(hosts: Sequence[Row], ranks: Sequence[Row]) -> list[str] | None:
         reasons = [row[name] for name in _REASONS if row.get(name) is not None]
         held_seconds = row.get("quota_throttled_seconds")
         known |= bool(reasons) or held_seconds is not None
-        found |= dict.fromkeys(f"GPU {each}" for seen in reasons for each in seen if each in nvidia.LIMITING)
+        found |= dict.fromkeys(f"GPU {each}" for seen in reasons for each in seen if each not in HARMLESS_REASONS)
         if (held_seconds or 0) > LARGE_QUOTA_SHARE * row.get("seconds", 0):
             found["CPU quota"] = None
     return list(found) if known else None
@@ -108,3 +110,43 @@ def clock_fall(row: Mapping[str, Any]) -> float | None:
     """The share by which the clock fell during the case; None where unknown."""
     before, after = row.get("clock_before_hz"), row.get("clock_after_hz")
     return 1 - after / before if before and after else None
+
+
+def merged(disturbances: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Several visits to one case as one: the worst of each, host by host and rank by rank. None of no known one."""
+    known = [each for each in disturbances if each]
+    if not known:
+        return None
+
+    def by(part: str, key: str) -> list[Row]:
+        rows: dict[Any, list[Row]] = {}
+        for each in known:
+            for row in each.get(part) or []:
+                rows.setdefault(row.get(key), []).append(row)
+        return [worst(of_one) for of_one in rows.values()]
+
+    return {"hosts": by("hosts", "host"), "ranks": by("ranks", "rank")}
+
+
+_LEAST = (
+    "frequency_after_hz",
+    *(f"gpu_{part}_clock_{when}_hz" for part in ("sm", "memory") for when in ("at_work", "after")),
+)
+
+
+def worst(rows: Sequence[Row]) -> Row:
+    """One row of the worst of each key: the lowest clock at work or after, every reason, the first text, else the
+    highest."""
+    found: Row = {}
+    for row in rows:
+        for key, value in row.items():
+            if value is None:
+                continue
+            held: Any = found.get(key, value)
+            if isinstance(value, list):
+                found[key] = list(dict.fromkeys([*held, *value]))
+            elif isinstance(value, str):
+                found[key] = held
+            else:
+                found[key] = min(held, value) if key in _LEAST else max(held, value)
+    return found

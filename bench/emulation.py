@@ -17,13 +17,14 @@ All of it is an emulation, and is called so in the result file, the architecture
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench import clock
 from bench.errors import BenchError, Skip
+from bench.headers import emulation_label
 from bench.suite import COMMUNICATION
 
 if TYPE_CHECKING:
@@ -77,25 +78,10 @@ def _facts(compute_speed: float, link_speed: float) -> dict[str, float]:
     return {name: speed for name, speed in found.items() if speed < 1.0}
 
 
-def label(ranks: Sequence[Mapping[str, Any]]) -> str:
-    """What the architecture's name says of it: ` (emulated: rank 1 computes at 0.5)`; empty without emulation."""
-    parts = []
-    for what, name in (("computes", "emulated_speed"), ("communicates", "emulated_link_speed")):
-        by_speed: dict[float, list[str]] = {}
-        for rank in ranks:
-            if rank.get(name) is not None:
-                by_speed.setdefault(float(rank[name]), []).append(str(rank.get("rank")))
-        parts += [
-            f"rank{'s' if len(who) > 1 else ''} {', '.join(who)} {what if len(who) == 1 else what[:-1]} at {speed:g}"
-            for speed, who in by_speed.items()
-        ]
-    return f" (emulated: {'; '.join(parts)})" if parts else ""
-
-
 def notes(plan: Plan) -> list[str]:
     """The footnote of every case of a run with an emulation."""
     ranks = [{"rank": rank, **facts(plan, rank)} for rank in range(plan.world_size) if facts(plan, rank)]
-    text = label(ranks).strip(" ()")
+    text = emulation_label(ranks).strip(" ()")
     return [f"{text} of its speed"] if text else []
 
 

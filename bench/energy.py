@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import clock, nvidia
 from bench.cgroup import read_int, read_text
-from bench.gather import MAX_FULL_RANKS
 from bench.host import ROOT
+from bench.result import MAX_FULL_RANKS
 
 if TYPE_CHECKING:
     from bench.rank import RankContext

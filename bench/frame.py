@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from bench import choices, disturbed, metrics, moderation, statistics
+from bench import disturbed, metrics, moderation, nccl_columns, statistics
 from bench.case_view import CaseView, Ceiling
 from bench.errors import BenchError
 from bench.launch_times import launch_times
@@ -28,6 +28,7 @@ from bench.visits import worst_status
 
 if TYPE_CHECKING:
     from os import PathLike
+    from pathlib import Path
 
     import pandas as pd
 
@@ -38,7 +39,7 @@ IDENTITY = ("suite", "case", "params", "status", "reason", "num_ranks", "num_sam
 TEXT_COLUMNS = (
     *("energy_source", "energy_scope", "energy_reason"),
     *("interval", "stop_reason", "ceiling_source", "check_scope", "notes"),
-    *choices.TEXT_COLUMNS,
+    *nccl_columns.TEXT_COLUMNS,
     *disturbed.TEXT_COLUMNS,
 )
 
@@ -186,7 +187,7 @@ def run_rows(results: Sequence[Result], found: Mapping[str, Group]) -> list[Row]
     chosen = {record["case"]: record["nccl"] for result in results for record in result.choices}
     rows = []
     for case, group in found.items():
-        columns = disturbed.columns(group) | choices.columns(chosen.get(case))
+        columns = disturbed.columns(group) | nccl_columns.columns(chosen.get(case))
         rows.append(group_row(group) | columns | origin(results[0]))
     return rows
 
@@ -256,3 +257,14 @@ def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Leve
 
     results = load_many(paths)  # type: ignore[arg-type]
     return frame_levels.build(results, level)
+
+
+def profile_lines(measurements: Iterable[dict[str, Any]], result: Path) -> list[str]:
+    """What a reader is told: where the traces of a file are, and how many."""
+    folders: dict[str, int] = {}
+    for measurement in measurements:
+        found = measurement.get("profile")
+        if isinstance(found, dict):
+            name = str(found.get("folder"))
+            folders[name] = folders.get(name, 0) + len(found.get("files") or [])
+    return [f"profiles: {result.parent / name} ({count} traces, a file a rank)" for name, count in folders.items()]

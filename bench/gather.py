@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench import control
+from bench.result import MAX_FULL_RANKS
 
 if TYPE_CHECKING:
     from bench.measure import Samples
     from bench.rank import RankContext
 
-MAX_FULL_RANKS = 64
-"""Up to this many ranks every sample of every rank is kept; above, what a step's analysis needs."""
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 

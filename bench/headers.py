@@ -10,9 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench import emulation
-from bench.host import tidy_cpu_model
-
 Record = Mapping[str, Any]
 Difference = tuple[str, Any, Any]
 
@@ -77,7 +74,7 @@ def architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
     parts += [f"{number} x {name} core" for name, number in sorted(cores.items())]
     mixed = " (mixed)" if len(parts) > 1 else ""
     before = f"{len(on_cpu)} ranks on " if on_cpu and len(on_cpu) != sum(cores.values()) else ""
-    return before + " + ".join(parts) + mixed + emulation.label(ranks)
+    return before + " + ".join(parts) + mixed + emulation_label(ranks)
 
 
 def differences(first: Record, second: Record) -> list[Difference]:
@@ -161,3 +158,24 @@ def _cores(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> Counter[str]
         usable = hosts.get(host, {}).get("usable_cores")
         cores[models[host]] += number if usable is None else min(number, usable)
     return cores
+
+
+def emulation_label(ranks: Sequence[Mapping[str, Any]]) -> str:
+    """What the architecture's name says of it: ` (emulated: rank 1 computes at 0.5)`; empty without emulation."""
+    parts = []
+    for what, name in (("computes", "emulated_speed"), ("communicates", "emulated_link_speed")):
+        by_speed: dict[float, list[str]] = {}
+        for rank in ranks:
+            if rank.get(name) is not None:
+                by_speed.setdefault(float(rank[name]), []).append(str(rank.get("rank")))
+        parts += [
+            f"rank{'s' if len(who) > 1 else ''} {', '.join(who)} {what if len(who) == 1 else what[:-1]} at {speed:g}"
+            for speed, who in by_speed.items()
+        ]
+    return f" (emulated: {'; '.join(parts)})" if parts else ""
+
+
+def tidy_cpu_model(model: str) -> str:
+    """A processor's name without marks, frequency and core count: `AMD EPYC 7B13`, `Intel Xeon Processor`."""
+    tidy = re.sub(r"\((R|TM)\)|@.*$|\bCPU\b|\b\d+-Core Processor\b", " ", model, flags=re.I)
+    return " ".join(tidy.split()) or model

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench import exit_code, frame, statistics
 from bench.health_ranks import few_ranks, many_ranks
-from bench.session import was_left_out
 from bench.table import Table, show_percent, text_column
+from bench.visits import was_left_out
 
 if TYPE_CHECKING:
     from bench.frame import Row

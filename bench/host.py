@@ -73,12 +73,6 @@ def cpu_model(root: Path = ROOT) -> str | None:
     return named or platform.processor() or platform.machine() or None
 
 
-def tidy_cpu_model(model: str) -> str:
-    """A processor's name without marks, frequency and core count: `AMD EPYC 7B13`, `Intel Xeon Processor`."""
-    tidy = re.sub(r"\((R|TM)\)|@.*$|\bCPU\b|\b\d+-Core Processor\b", " ", model, flags=re.I)
-    return " ".join(tidy.split()) or model
-
-
 def count_cores(root: Path = ROOT) -> tuple[int | None, int | None, int | None]:
     """(logical cores, physical cores, sockets) that are on line; None where the kernel does not say."""
     topologies = list((root / "sys/devices/system/cpu").glob("cpu[0-9]*/topology"))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from bench.disturbed import HARMLESS_REASONS
+
 # Bits of the clocks event (formerly throttle) reasons: what is worth telling. An idle GPU's clocks are low
 # too, and that is no fault (bit 0x1).
 CLOCK_REASONS = {
@@ -29,7 +31,7 @@ CLOCK_REASONS = {
     0x400: "reliability",
 }
 
-LIMITING = frozenset(CLOCK_REASONS.values()) - {"clocks set by an application", "sync boost", "display clocks"}
+LIMITING = frozenset(CLOCK_REASONS.values()) - HARMLESS_REASONS
 """Reasons by which a GPU is slower than it was set to be."""
 
 SM_CLOCK, MEMORY_CLOCK = 1, 2

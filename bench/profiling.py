@@ -9,7 +9,7 @@ name; on several hosts without a common file system each host has those of its r
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,14 +64,3 @@ def write(work: Work, rank: RankContext, align: Callable[[], object], path: Path
 def record(names: list[str], folder: Path) -> dict[str, Any]:
     """What the measurement keeps: the folder, by name, and each rank's file in it."""
     return {"folder": folder.name, "files": names, "calls": CALLS}
-
-
-def lines(measurements: Iterable[dict[str, Any]], result: Path) -> list[str]:
-    """What a reader is told: where the traces of a file are, and how many."""
-    folders: dict[str, int] = {}
-    for measurement in measurements:
-        found = measurement.get("profile")
-        if isinstance(found, dict):
-            name = str(found.get("folder"))
-            folders[name] = folders.get(name, 0) + len(found.get("files") or [])
-    return [f"profiles: {result.parent / name} ({count} traces, a file a rank)" for name, count in folders.items()]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from bench import clock, exit_code
 from bench.environment import differences
 from bench.errors import BenchError
-from bench.session import BUDGET_REASON, case_record, was_left_out
+from bench.session import BUDGET_REASON, case_record
+from bench.visits import was_left_out
 
 if TYPE_CHECKING:
     from bench.plan import Plan, Turn

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bench import choices, exit_code, footnotes, frame, health, metrics, profiling, sparks
+from bench import exit_code, footnotes, frame, health, metrics, nccl_columns, sparks
 from bench.case_tables import case_tables
 from bench.frame import Row
 from bench.record_check import STATUSES
@@ -116,7 +116,7 @@ def _facts(result: Result) -> Table:
         *_imported(result),
         f"started: {result.header.get('started') or 'unknown'} on {', '.join(result.hosts()) or 'unknown hosts'}",
         f"outcome: {verdict(result)}",
-        *profiling.lines(result.measurements, result.path),
+        *frame.profile_lines(result.measurements, result.path),
         *(f"warning: {warning}" for warning in result.warnings),
     ]
     return Table(f"{result.label}: {result.architecture}", (), (), tuple(lines))
@@ -208,7 +208,7 @@ def _columns(
     for number, (name, (head, show)) in enumerate(_HEADS.items()):
         weight = _RATES - (0.5 if name in _MAIN else 0.0) + number / 100
         columns.append(column(name, head, show, weight=weight))
-    columns.append(Column("NCCL", lambda row: show_text(choices.shown(row)), "left", _OWN))
+    columns.append(Column("NCCL", lambda row: show_text(nccl_columns.shown(row)), "left", _OWN))
     for number, (name, (unit, _)) in enumerate(own.items()):
         if name not in metrics.METRICS:
             show, weight = _SHOW_UNIT.get(unit, show_number), _OWN + number / 100

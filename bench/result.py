@@ -83,6 +83,9 @@ from bench.record_check import REQUIRED, check_record
 if TYPE_CHECKING:
     from datetime import datetime
 
+MAX_FULL_RANKS = 64
+"""Up to this many ranks every sample of every rank is kept; above, what a step's analysis needs."""
+
 Record = dict[str, Any]
 
 SCHEMA = 1

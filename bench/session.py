@@ -107,8 +107,3 @@ def case_record(
 
 
 BUDGET_REASON = "budget: no time was left for it; give more with --budget"
-
-
-def was_left_out(record: Mapping[str, Any]) -> bool:
-    """Whether a measurement line says that a case had no time, in the words of any version."""
-    return record["status"] == "skipped" and str(record["reason"]).startswith("budget")

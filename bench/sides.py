@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench import frame
-from bench.environment import differences
 from bench.errors import BenchError
 from bench.frame import Group, Row
+from bench.headers import differences
 from bench.pairs import pair_of
 from bench.result import Result
 from bench.suite import format_param

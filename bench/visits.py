@@ -9,7 +9,7 @@ and do not count where the launch has a calmer one, and the launch makes a furth
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,11 @@ def merge(visits: Sequence[Record]) -> Record:
     whole |= {name: rule(view) for name, rule in _RULES.items()}
     counts = {id(visit): num_samples(visit) for visit in view.sampled}
     return whole | {"visit_samples": [counts.get(id(visit), 0) for visit in visits]}
+
+
+def was_left_out(record: Mapping[str, Any]) -> bool:
+    """Whether a measurement line says that a case had no time, in the words of any version."""
+    return record["status"] == "skipped" and str(record["reason"]).startswith("budget")
 
 
 def is_disturbed(record: Record) -> bool:
@@ -198,7 +203,7 @@ def _disturbance(view: _Visits) -> Record | None:
     """The worst of what disturbed the visits whose samples count."""
     if len(view.sampled) < 2:
         return view.first.get("disturbance")
-    from bench.disturbance import merged as merged_disturbances
+    from bench.disturbed import merged as merged_disturbances
 
     return merged_disturbances(visit.get("disturbance") for visit in view.sampled)
 

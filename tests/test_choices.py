@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import choices, clock, frame, report, share
+from bench import choices, clock, frame, nccl_columns, report, share
 from bench.choices import DebugFile
 from bench.errors import BenchError
 from bench.loading import load as load_suite
@@ -159,11 +159,11 @@ def test_the_pass_switches_on_what_is_read_and_nothing_else(tmp_path: Path) -> N
 def test_a_case_s_choices_as_columns(
     nccl: list[dict[str, Any]] | None, columns: tuple[Any, ...], text: str | None
 ) -> None:
-    found = choices.columns(nccl)
+    found = nccl_columns.columns(nccl)
     assert tuple(found.values()) == columns
     assert tuple(found) == ("nccl_algorithm", "nccl_protocol", "nccl_channels")
     if text:
-        assert choices.shown(found) == text
+        assert nccl_columns.shown(found) == text
 
 
 def chosen(case: str, *nccl: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import torch
 
 from bench import counters, frame, nvidia, record_check
 from bench.counters import CoreTicks, Probe, Reading
-from bench.disturbance import Watch, between, combined, merged, watching, worst
+from bench.disturbance import Watch, between, combined, watching
+from bench.disturbed import merged, worst
 from bench.errors import BenchError
 from bench.result import load
 from tests.results import MILLISECOND, header, measurement, save

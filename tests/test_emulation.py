@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from bench import emulation
-from bench.emulation import CpuPace, emulated, label, parse
+from bench.emulation import CpuPace, emulated, parse
 from bench.errors import BenchError, Skip
-from bench.headers import architecture, differences
+from bench.headers import architecture, differences, emulation_label
 from bench.plan import Plan
 from bench.suite import COMMUNICATION, Work
 from tests.command import call, saved
@@ -154,13 +154,13 @@ def test_names_and_differences_say_what_is_emulated() -> None:
         {"rank": r, "host": "a", "device_type": "cuda", "device_name": "X", **({"emulated_speed": 0.5} if r else {})}
         for r in range(3)
     ]
-    assert label(ranks) == " (emulated: ranks 1, 2 compute at 0.5)"
+    assert emulation_label(ranks) == " (emulated: ranks 1, 2 compute at 0.5)"
     ranks[2]["emulated_link_speed"] = 0.1
     del ranks[2]["emulated_speed"]
     assert architecture(ranks, {}) == "3 x X (emulated: rank 1 computes at 0.5; rank 2 communicates at 0.1)"
     plain = [{k: v for k, v in rank.items() if "emulated" not in k} for rank in ranks]
     assert "rank.emulated_speed" in [name for name, _, _ in differences({"ranks": ranks}, {"ranks": plain})]
-    assert label(plain) == ""
+    assert emulation_label(plain) == ""
 
 
 def test_a_plan_keeps_it_and_plans_from_before_have_none() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import cgroup, host
+from bench import cgroup, headers, host
 
 GIB = 2**30
 
@@ -122,7 +122,7 @@ def test_cores_are_counted_by_place(tmp_path: Path) -> None:
     ],
 )
 def test_processor_names_are_tidied(model: str, tidy: str) -> None:
-    assert host.tidy_cpu_model(model) == tidy
+    assert headers.tidy_cpu_model(model) == tidy
 
 
 def test_an_arm_processor_is_named_by_its_cores(tmp_path: Path) -> None:

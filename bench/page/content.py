@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench import emulation, frame, metrics, rank_table, report
+from bench import frame, headers, metrics, rank_table, report
 from bench.compare_tables import tables as comparison_tables
 from bench.page.answers import answers
 from bench.page.environments import environments
@@ -66,7 +66,7 @@ def build(runs: Sequence[Sequence[Result]]) -> Content:
         environments([one.result for one in source.series], [one.name for one in source.series]),
         _reading(source),
     ]
-    emulated = [one.name for one in source.series if emulation.label(one.result.environment.get("ranks") or [])]
+    emulated = [one.name for one in source.series if headers.emulation_label(one.result.environment.get("ranks") or [])]
     return Content(_title(source), tuple(sections), tuple(emulated))
 
 
