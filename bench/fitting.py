@@ -9,10 +9,17 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from bench.table import GAP, MIN_ROOM, Column, Table, cell_width, clean
+from bench import cell_text
+
+if TYPE_CHECKING:
+    from bench.table import Column, Table
 
 WIDTH = 100
+GAP = "   "
+MIN_ROOM = 30
+"""Cells that a last column of text is given at least, whatever stands before it."""
 
 
 def fitted(table: Table, width: int) -> Table:
@@ -36,7 +43,7 @@ def fitted(table: Table, width: int) -> Table:
 
 
 def _needed(column: Column, table: Table) -> int:
-    return max(map(cell_width, [clean(column.head), *(clean(column.show(row)) for row in table.rows)]))
+    return max(map(cell_text.width, map(cell_text.clean, [column.head, *(column.show(row) for row in table.rows)])))
 
 
 def _total(columns: Sequence[Column], needs: dict[int, int]) -> int:

@@ -16,23 +16,19 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from bench import disturbed, metrics, moderation, nccl_columns, statistics
 from bench.case_view import CaseView, Ceiling
-from bench.errors import BenchError
 from bench.launch_times import launch_times
-from bench.result import Record, Result, load_many
+from bench.result import Record, Result
 from bench.suite import COMMUNICATION
 from bench.visits import worst_status
 
 if TYPE_CHECKING:
-    from os import PathLike
     from pathlib import Path
 
-    import pandas as pd
 
-Level = Literal["case", "launch", "rank", "sample"]
 Row = dict[str, Any]
 
 IDENTITY = ("suite", "case", "params", "status", "reason", "num_ranks", "num_samples")
@@ -243,20 +239,6 @@ def own_metrics(results: Iterable[Result]) -> dict[str, tuple[str, str]]:
         for record in result.measurements
         for name, row in (record.get("metrics") or {}).items()
     }
-
-
-def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case") -> pd.DataFrame:
-    """Saved results (files, folders, globs) as a tidy frame, one row a case, launch, rank or sample.
-
-    Times are in seconds. Raises BenchError for what cannot be read, and for a level that there is not. Does
-    not import torch.
-    """
-    if level not in get_args(Level):
-        raise BenchError(f"level {level!r}: there are {', '.join(get_args(Level))}")
-    from bench import frame_levels
-
-    results = load_many(paths)  # type: ignore[arg-type]
-    return frame_levels.build(results, level)
 
 
 def profile_lines(measurements: Iterable[dict[str, Any]], result: Path) -> list[str]:

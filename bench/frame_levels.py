@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from bench import disturbed, frame
+from bench.errors import BenchError
 from bench.launch_times import is_over_ranks, rank_times
+from bench.result import load_many
 from bench.table import flat_row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bench.frame import Level, Row
+    from bench.frame import Row
     from bench.result import Record, Result
 
+Level = Literal["case", "launch", "rank", "sample"]
 _WHOLE = ("num_ranks", "num_samples", "num_launches", "launch", "rank", "sample", "modes")
 _FLAGS = ("throttled",)
 _ORIGIN = ("host", "architecture", "label", "file")
@@ -133,3 +137,15 @@ _BUILDERS: dict[Level, Callable[[Sequence[Result]], pd.DataFrame]] = {
     "rank": _ranks,
     "sample": _samples,
 }
+
+
+def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case") -> pd.DataFrame:
+    """Saved results (files, folders, globs) as a tidy frame, one row a case, launch, rank or sample.
+
+    Times are in seconds. Raises BenchError for what cannot be read, and for a level that there is not. Does
+    not import torch.
+    """
+    if level not in get_args(Level):
+        raise BenchError(f"level {level!r}: there are {', '.join(get_args(Level))}")
+    results = load_many(paths)  # type: ignore[arg-type]
+    return build(results, level)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.cell_text import clean
 from bench.compare_tables import show_change, show_interval
 from bench.gate import Ruling
 from bench.jsonl import cannot_write
-from bench.table import clean
 
 if TYPE_CHECKING:
     from bench.compare import Comparison

@@ -6,8 +6,9 @@ from typing import Any
 
 from bench import metrics
 from bench.case_view import CaseView
+from bench.cell_text import clean
 from bench.launch_times import launch_times
-from bench.table import clean, show_number, show_seconds
+from bench.table import show_number, show_seconds
 
 SPEEDS = ("busbw_gb_per_s", "tokens_per_s", "tflop_per_s", "membw_gb_per_s")
 """The first that a case has is its headline."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from bench.cell_text import clean
 from bench.errors import BenchError
 from bench.loading import Suite, load
 from bench.suite import Params, case_id
-from bench.table import clean
 
 COLLECTIVE = "collective"
 MAX_RANKS = 2**20

@@ -11,12 +11,14 @@ import io
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO, get_args
 
+from bench.cell_text import clean
+from bench.cell_text import width as cell_width
 from bench.errors import BenchError
+from bench.fitting import GAP, MIN_ROOM, fitted, wrapped
 
 Format = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -56,18 +58,6 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...] = ()
-
-
-def clean(text: str) -> str:
-    """The text with control and format characters as visible escapes, and every white space as one blank."""
-    if text.isascii() and text.isprintable():
-        return text
-    blank = re.sub(r"[\t\n\r\v\f\x85\u2028\u2029]+", " ", text)
-    return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") else c for c in blank)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def is_number(cell: object) -> bool:
@@ -158,22 +148,15 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 
 def _terminal(tables: Sequence[Table], colour: bool, width: int | None = None) -> str:
-    from bench.fitting import fitted
-
     chosen = tables if width is None else [fitted(table, width) for table in tables]
     return "\n".join(_terminal_table(table, colour, width) for table in chosen)
 
 
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
-GAP = "   "
-MIN_ROOM = 30
-"""Cells that a last column of text is given at least, whatever stands before it."""
 
 
 def _terminal_table(table: Table, colour: bool, width: int | None) -> str:
     """Drawn here rather than by rich, which cuts cells at a width and takes a millisecond a row."""
-    from bench.fitting import wrapped
-
     lines = [_styled(clean(table.title), _BOLD, colour)] if table.title else []
     if table.rows:
         heads, cells = [clean(column.head) for column in table.columns], _cells(table)
@@ -192,8 +175,6 @@ def _terminal_table(table: Table, colour: bool, width: int | None) -> str:
 
 def _flowing(cells: Sequence[Sequence[str]], room: int) -> list[list[str]]:
     """Rows whose last cell goes on in rows below, of blanks but for it."""
-    from bench.fitting import wrapped
-
     rows = []
     for *before, last in cells:
         first, *others = wrapped(last, room)
@@ -211,15 +192,6 @@ def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column]
 
 def _styled(text: str, style: str, colour: bool) -> str:
     return f"{style}{text}{_PLAIN}" if colour else text
-
-
-def cell_width(text: str) -> int:
-    """Cells of a terminal: wide characters take two."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
 
 
 def _cells(table: Table) -> list[list[str]]:

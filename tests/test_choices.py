@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench import choices, clock, frame, nccl_columns, report, share
+import bench
+from bench import choices, clock, nccl_columns, report, share
 from bench.choices import DebugFile
 from bench.errors import BenchError
 from bench.loading import load as load_suite
@@ -193,7 +194,7 @@ def test_show_has_the_choices_beside_the_speed_and_the_later_line_holds(tmp_path
     ]
     assert rows["s/b[x=2]"]["nccl_algorithm"] is None
     assert "nccl_algorithm" in report.tables([result], "csv").splitlines()[0]
-    loaded = frame.load(path)
+    loaded = bench.load(path)
     assert list(loaded["nccl_algorithm"].fillna("none")) == ["Ring", "none"]
     # A published copy keeps them.
     assert chosen("s/a[x=1]", RING) in share.shared(result)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench import report, sparks
+from bench.cell_text import width as cell_width
 from bench.cli import call
 from bench.fitting import WIDTH, fitted
 from bench.result import load
-from bench.table import Table, cell_width, column, render, show_text
+from bench.table import Table, column, render, show_text
 from tests.results import header, measurement, not_ok, save
 
 ROOT = Path(__file__).parent.parent

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import bench
 from bench import frame, report, share
 from bench.errors import BenchError
 from bench.imported import Told
@@ -66,10 +67,10 @@ def test_an_imported_case_is_compared_with_one_of_our_own(tmp_path: Path) -> Non
 
 def test_single_ranks_are_not_made_up(tmp_path: Path) -> None:
     path = str(imported("nccl_v3.json", tmp_path).path)
-    ranks = frame.load(path, "rank")
+    ranks = bench.load(path, "rank")
     assert ranks["variant"].unique().tolist() == ["each_iteration"]
     assert ranks["rank"].tolist() == [0, 1]
-    samples = frame.load(path, "sample")
+    samples = bench.load(path, "sample")
     assert samples.loc[samples["variant"] == "full", "rank"].isna().all()
 
 

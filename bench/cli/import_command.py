@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from bench import exit_code
+from bench.cell_text import clean
 from bench.errors import BenchError
 from bench.imported import Told
 from bench.importing import TOOLS, Saved, import_file
 from bench.result import SUFFIXES
-from bench.table import clean
 
 MAX_SHOWN = 5
 """Rows that could not be read which are printed; the file has all of them."""

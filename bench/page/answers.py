@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.compare_tables import show_change, show_interval
+from bench.page.section import Section
 from bench.plots.source import Source
 from bench.table import Table, show_number, show_percent, show_seconds, text_column
 
 if TYPE_CHECKING:
     from bench.compare import Comparison
     from bench.frame import Row
-    from bench.page.content import Section
-
 MAX_DECIDED = 8
 
 
@@ -48,8 +47,6 @@ PEAKS = (
 
 def answers(source: Source) -> Section:
     """The first section of a report."""
-    from bench.page.content import Section
-
     tables = [table for table in (_reached(source),) if table.rows]
     if source.comparison is not None:
         tables = [_verdicts(source.comparison), *_decided(source.comparison), *tables]

@@ -7,13 +7,13 @@ environments with their differences, and how to read each number.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench import frame, headers, metrics, rank_table, report
 from bench.compare_tables import tables as comparison_tables
 from bench.page.answers import answers
 from bench.page.environments import environments
+from bench.page.section import Content, Section
 from bench.plots import draw
 from bench.plots.source import Plot, Source
 from bench.table import Column, Table, text_column
@@ -22,32 +22,6 @@ if TYPE_CHECKING:
     from bench.result import Result
 
 MAX_RANK_ROWS = 400
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a report."""
-
-    key: str
-    title: str
-    sentences: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    plots: tuple[Plot, ...] = ()
-    folded: bool = False
-    """Long, and of use to few: closed on a page until it is asked for."""
-
-
-@dataclass(frozen=True)
-class Content:
-    """A whole report."""
-
-    title: str
-    sections: tuple[Section, ...]
-    emulated: tuple[str, ...] = field(default=())
-    """Sides on which something was slowed on purpose, as their files say."""
-
-    def plots(self) -> list[Plot]:
-        return [plot for section in self.sections for plot in section.plots]
 
 
 def build(runs: Sequence[Sequence[Result]]) -> Content:

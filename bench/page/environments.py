@@ -6,17 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.headers import HOST_FIELDS, RANK_FIELDS
+from bench.page.section import Section
 from bench.sides import facts
 from bench.table import Column, Table, brief_text, text_column
 
 if TYPE_CHECKING:
-    from bench.page.content import Section
     from bench.result import Result
 
 
 def environments(results: Sequence[Result], names: Sequence[str]) -> Section:
-    from bench.page.content import Section
-
     known = [dict(_fields(result)) for result in results]
     rows = []
     for field in dict.fromkeys(name for each in known for name in each):

@@ -12,13 +12,13 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from bench import __version__
+from bench.cell_text import clean
 from bench.plots.style import DARK, LIGHT, as_svg
-from bench.table import clean
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from bench.page.content import Content
+    from bench.page.section import Content
     from bench.table import Column, Table
 
 LONG_TABLE = 30

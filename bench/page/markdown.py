@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bench.table import escape_markdown, render
 
 if TYPE_CHECKING:
-    from bench.page.content import Content
+    from bench.page.section import Content
 
 
 def markdown(content: Content, folder: str) -> str:

@@ -14,7 +14,7 @@ from bench.result import Result, load_many
 from bench.sides import are_launches_of_one_run
 
 if TYPE_CHECKING:
-    from bench.page.content import Content
+    from bench.page.section import Content
 
 
 class Report:

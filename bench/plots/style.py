@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from bench.table import clean
+from bench.cell_text import clean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from bench.parse import parse_share
 from bench.predict import calibrate, overheads
 from bench.predict import measured as measuring
 from bench.predict import request as requests
-from bench.predict.answer import Answer, MakePredictor
+from bench.predict.answer import MakePredictor
 from bench.predict.by_size import BySize
 from bench.predict.constants import Constants
 from bench.predict.fleet import Member
@@ -145,13 +145,16 @@ def _notes(found: Measured, precision: str, jitter: float | None) -> list[Assump
     return notes
 
 
-def answered(options: Mapping[str, Any], constants: Constants) -> Answer:
-    """Raises BenchError for files that cannot be read, or lack what a prediction needs."""
-    from bench.predict.run import completed
+def understood_files(
+    options: Mapping[str, Any], constants: Constants
+) -> tuple[Request, MakePredictor, Mapping[str, Any]]:
+    """The request, what predicts a split of it, and the options with what was measured.
 
+    Raises BenchError for files that cannot be read, or lack what a prediction needs.
+    """
     found = measuring.read(options["sources"])
     request, make = understood(found, options, constants)
-    return completed(Answer(request), make, storage(found, options))
+    return request, make, storage(found, options)
 
 
 def storage(found: Measured, options: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.jsonl import cannot_write
-from bench.page.content import Content, Section
+from bench.page.section import Content, Section
 from bench.plots.source import Plot
 from bench.predict import plots, tables
 from bench.predict.tables import LABEL

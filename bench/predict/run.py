@@ -27,7 +27,8 @@ def answered(options: Mapping[str, Any]) -> Answer:
     if options["sources"]:
         from bench.predict import from_files
 
-        return from_files.answered(options, constants)
+        request, make, options = from_files.understood_files(options, constants)
+        return completed(Answer(request), make, options)
     request = understood(options, constants.common)
     jitter = parse_share("--jitter", options["jitter"]) if options["jitter"] else None
     make = answers.predictor_maker(constants, request.stack, jitter)
