@@ -17,6 +17,7 @@ from bench.parse import parse_seconds, parse_share
 from bench.plan import STARTUP_SECONDS, Plan, choose_cases, first_of_further, fit_budget, suite_facts
 from bench.presets import FURTHER_CASES, PRESETS, Preset
 from bench.rank import Place
+from bench.slow_types import slow_types
 
 if TYPE_CHECKING:
     from bench.result import Result
@@ -155,6 +156,7 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
     suites = load_all(options.suites or _default_suites(options, preset))
     memory_bytes = available_memory_bytes(torch.device(device), place.local_world_size)
     machine = place.machine(device, preset.of_suites, usable_cores(), memory_bytes)
+    machine = replace(machine, slow_types=slow_types(device))
     cases = choose_cases(suites, machine, _settings(options.settings), options.cases)
     if not options.suites and not options.cases:
         cases = first_of_further(cases, preset.name)

@@ -214,13 +214,15 @@ def _devices(plan: Plan) -> str:
 
 def _close(options: Options, recorder: Recorder, code: int) -> int:
     """The tables and the closing lines."""
-    from bench import health, report
+    from bench import health, report, slow_types
     from bench.result import load
     from bench.table import wants_colour
 
     result, colour = load(recorder.path), wants_colour(sys.stdout, environment_variables())
     click.echo(report.tables([result], colour=colour))
     click.echo(report.verdict(result))
+    for finding in slow_types.findings(result):
+        click.echo(finding.line())
     for line in profiling.lines(result.measurements, recorder.path):
         click.echo(line)
     size = recorder.path.stat().st_size

@@ -36,6 +36,7 @@ MACHINERY = (
     "bench.agreement",
     "bench.flops",
 )
+PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {
     "dtype": "float32",
     "direction": "forward_backward",

@@ -36,6 +36,7 @@ MACHINERY = (
     "bench.agreement",
     "bench.flops",
 )
+PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "batch": 1, "timing": "aligned"}
 CHOICES = {
     "op": ("ddp", "fsdp"),

@@ -42,6 +42,7 @@ MACHINERY = (
     "bench.agreement",
     "bench.flops",
 )
+PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "microbatch_size": 1, "num_layers": 8, "timing": "aligned"}
 CHOICES = {
     "op": tuple(SCHEDULES),

@@ -49,6 +49,7 @@ MACHINERY = (
     "bench.schedules",
     "bench.flops",
 )
+PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {
     "dp_mode": "replicate",
     "dtype": "float32",
