@@ -26,8 +26,8 @@ from bench.comparing import present
 from bench.errors import BenchError
 from bench.launch import detect, environment_variables
 from bench.pairs import Pair
-from bench.plan import STARTUP_SECONDS
 from bench.planning import DEFAULT_FOLDER
+from bench.prices import startup_seconds
 from bench.result import load, new_path
 from bench.worker import host_name
 
@@ -160,7 +160,7 @@ class Alternation:
         left = self._budget_left()
         if left is None:
             return True
-        asking = len(self._asked()) * (STARTUP_SECONDS + choices.PASS_SECONDS)
+        asking = len(self._asked()) * (startup_seconds("cuda") + choices.PASS_SECONDS)
         return left >= 2 * sum(self.seconds) / len(self.seconds) + asking
 
     def _asked(self) -> list[int]:

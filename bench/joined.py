@@ -23,7 +23,7 @@ from bench.recorder import Recorder
 from bench.session import Emit, Session
 from bench.store import Store
 from bench.vote import Broken, first_error
-from bench.watchdog import Watchdog, last_phase, read_report, report_key, who_is_missing
+from bench.watchdog import Watchdog, last_phase, limit_words, read_report, report_key, who_is_missing
 
 END_RESERVE_SECONDS = 1.0
 REGROUP_SECONDS = 5.0
@@ -89,7 +89,7 @@ class JoinedRun:
             self.side,
             session.prefix,
             session.plan.timeout_seconds,
-            expired=lambda: self._late(session),
+            expired=lambda: self._late(session, watchdog.timeout_seconds),
         )
         began = clock.monotonic_seconds()
         rank = None
@@ -147,6 +147,7 @@ class JoinedRun:
             pending=() if ends else pending,
             seconds_left=left,
             calls=recorder.calls(session.launch),
+            known=recorder.known,
         )
         self.store.set(f"{prefix}/next", following.to_text())
         if not ends:
@@ -165,7 +166,7 @@ class JoinedRun:
                 pause.wait(0.05)
         return sorted(absent)
 
-    def _late(self, session: Session) -> None:
+    def _late(self, session: Session, limit_seconds: float) -> None:
         """On the watchdog's thread, after it posted: a case took longer than it may, and nobody can replace a rank."""
         if self.recorder is None:
             threading.Event().wait(2 * REPORT_SECONDS)
@@ -175,7 +176,7 @@ class JoinedRun:
         reports = {index: read_report(self.side.get(key)) for index, key in keys.items()}
         self._give_up(
             session,
-            who_is_missing(reports, self.place.world_size, session.plan.timeout_seconds),
+            who_is_missing(reports, self.place.world_size, limit_words(limit_seconds, session.plan.timeout_seconds)),
             "failed",
             exit_code.PARTIAL,
         )

@@ -12,7 +12,8 @@ from bench.cache import L2_STATES
 from bench.errors import BenchError
 from bench.loading import Suite
 from bench.parse import parse_param
-from bench.presets import FURTHER_CASES
+from bench.presets import CASES, FURTHER_CASES
+from bench.prices import CLOSING_SECONDS, first_guess, startup_seconds
 from bench.suite import Case, Machine, Param, Params, format_param
 
 Turn = tuple[int, int]
@@ -21,8 +22,6 @@ Turn = tuple[int, int]
 TIMINGS = ("aligned", "streamed")
 _ENGINE_PARAMS = {"timing": TIMINGS, "l2": L2_STATES}
 """Parameters that the engine handles for any suite that has them; the first value is what a row without one means."""
-STARTUP_SECONDS = 6.0
-"""Rough cost of one launch before its first case: the import of torch on every rank; only for estimates."""
 MIN_CASE_SECONDS = 0.25
 """A case that would get less than this, all included, is left out for the budget."""
 
@@ -99,17 +98,26 @@ class Plan:
             raise BenchError(f"the file's plan cannot be read ({error}); it was written by another version") from error
 
     def order(self, launch: int) -> list[Turn]:
-        """The turns of a launch: every case once, then once more, ...; each round shuffled by the recorded seed.
+        """The turns of a launch: every case once, then once more, ...
 
-        Foreign load comes in spells of seconds. Visits that lie apart are not all hit by one, and a case's neighbours
-        are others each time. Cases that are to last are visited once, at the end: they heat the machine.
+        The first launch begins with one case of each suite, cheap ones before dear ones, and goes on in the order of
+        what they tell, so that whoever waits has an answer early. All further rounds are shuffled by the recorded
+        seed: foreign load comes in spells of seconds, visits that lie apart are not all hit by one, and a case's
+        neighbours are others each time. Cases that are to last are visited once, at the end: they heat the machine.
         """
         turns: list[Turn] = []
         for visit in range(self.visits):
-            indices = list(range(len(self.cases)))
-            random.Random(f"{self.seed}/{launch}/{visit}").shuffle(indices)
+            indices = self._spread() if not launch and not visit else list(range(len(self.cases)))
+            if launch or visit:
+                random.Random(f"{self.seed}/{launch}/{visit}").shuffle(indices)
             turns += [(index, visit) for index in indices if not visit or not self.cases[index].min_seconds]
         return sorted(turns, key=lambda turn: self.lasts(turn) > 0)
+
+    def _spread(self) -> list[int]:
+        """Indices of the cases: the first of each suite, by what it is guessed to take, then the rest as planned."""
+        suites = [case.suite for case in self.cases]
+        first = sorted((suites.index(suite) for suite in dict.fromkeys(suites)), key=lambda i: first_guess(suites[i]))
+        return first + [index for index in range(len(suites)) if index not in first]
 
     @property
     def longest_seconds(self) -> float:
@@ -158,8 +166,8 @@ def choose_cases(
 
 
 def first_of_further(cases: Sequence[PlannedCase], preset: str) -> list[PlannedCase]:
-    """The cases of a run that names no suite: of the further suites only the first ones."""
-    left = dict(FURTHER_CASES.get(preset, {}))
+    """The cases of a run that names no suite: the first ones of each suite, as many as the preset has time for."""
+    left = CASES.get(preset, {}) | FURTHER_CASES.get(preset, {})
     chosen = []
     for case in cases:
         room = left.get(case.suite)
@@ -283,30 +291,47 @@ def declared_machine(world_size: int, device_type: str, preset: str, memory_byte
 def fit_budget(plan: Plan) -> Plan:
     """Leave out the least telling cases where the budget has no room for them.
 
-    Raises BenchError where not one case fits.
+    Raises BenchError, with the time that it takes, where not one case fits, and where one was asked for by name and
+    does not.
     """
     if plan.budget_seconds is None:
         return plan
-    room = plan.budget_seconds - plan.launches * STARTUP_SECONDS
+    room = plan.budget_seconds - plan.launches * startup_seconds(plan.device_type)
     room -= plan.launches * sum(case.min_seconds for case in plan.cases)
     count = min(len(plan.cases), int(room / plan.launches / MIN_CASE_SECONDS))
-    lasting = next((case for case in plan.cases if case.min_seconds), None)
-    if count < 1 and lasting is not None:
-        raise BenchError(
-            f"--budget {plan.budget_seconds:g}s: {lasting.id} alone lasts {lasting.min_seconds:g} s in each of "
-            f"{plan.launches} launch(es); give more, or set it shorter"
-        )
-    if count < 1:
-        raise BenchError(
-            f"--budget {plan.budget_seconds:g}s with {plan.launches} launch(es): starting them takes about "
-            f"{plan.launches * STARTUP_SECONDS:g} s, which leaves nothing to measure; give more, or --launches 1"
-        )
+    named = bool(plan.options.get("cases") and plan.options.get("budget"))
+    first = min((first_guess(case.suite) for case in plan.cases), default=0.0)
+    if count < (len(plan.cases) if named else 1) or room / plan.launches < first + MIN_CASE_SECONDS / 2:
+        raise BenchError(_too_small(plan, named))
     return replace(plan, cases=plan.cases[:count], left_out=plan.cases[count:])
 
 
+def _too_small(plan: Plan, named: bool) -> str:
+    """What is wrong with a budget, and how much it takes."""
+    head, starts = f"--budget {plan.budget_seconds:g}s", plan.launches * startup_seconds(plan.device_type)
+    lasting = next((case for case in plan.cases if case.min_seconds), None)
+    if lasting is not None:
+        whole = starts + plan.launches * sum(case.min_seconds or MIN_CASE_SECONDS for case in plan.cases)
+        return (
+            f"{head}: {lasting.id} alone lasts {lasting.min_seconds:g} s in each of {plan.launches} launch(es), and "
+            f"all that was asked for takes about {whole:.0f} s; give more, or set it shorter"
+        )
+    if named:
+        least = starts + plan.launches * MIN_CASE_SECONDS * len(plan.cases)
+        return (
+            f"{head}: {len(plan.cases)} cases by name in {plan.launches} launch(es) take at least {least:.0f} s, of "
+            f"which {starts:g} s to start the processes; give more, or name fewer"
+        )
+    return (
+        f"{head} with {plan.launches} launch(es): starting them takes about {starts:g} s, which leaves nothing to "
+        f"measure; give more, at least {starts + 2 * plan.launches:g} s, or --launches 1"
+    )
+
+
 def estimate_seconds(plan: Plan) -> float:
-    """Rough length of the run: an upper bound of sampling, the start-ups, and what surrounds the samples."""
-    each = plan.case_seconds * 1.25 + 0.3 * plan.visits
+    """Rough length of the run by first guesses: the start-ups, all sampling, and what surrounds the samples."""
+    around = plan.visits * sum(first_guess(case.suite) for case in plan.cases)
     lasting = sum(case.min_seconds for case in plan.cases)
-    seconds = plan.launches * (STARTUP_SECONDS + len(plan.cases) * each + lasting)
+    each = startup_seconds(plan.device_type) + around + len(plan.cases) * plan.case_seconds + lasting
+    seconds = plan.launches * each + CLOSING_SECONDS
     return seconds if plan.budget_seconds is None else min(seconds, plan.budget_seconds)

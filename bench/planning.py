@@ -14,8 +14,9 @@ from bench.launch import Joined, environment_variables, threads_per_rank
 from bench.loading import load_all
 from bench.pairs import parse as parse_pair
 from bench.parse import parse_seconds, parse_share
-from bench.plan import STARTUP_SECONDS, Plan, choose_cases, first_of_further, fit_budget, suite_facts
+from bench.plan import Plan, choose_cases, first_of_further, fit_budget, suite_facts
 from bench.presets import FURTHER_CASES, PRESETS, Preset
+from bench.prices import startup_seconds
 from bench.rank import Place
 from bench.slow_types import slow_types
 
@@ -165,9 +166,10 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
     lasting = sum(case.min_seconds for case in cases)
     launches = 1 if cases and all(case.min_seconds for case in cases) else preset.launches
     budget = None if options.budget is None else parse_seconds("--budget", options.budget)
-    launches = _launches(options, launches, budget, joined)
-    if budget is None and preset.budget_seconds is not None:
-        budget = preset.budget_seconds + launches * lasting  # a preset's time is for what can be shortened
+    launches = _launches(options, launches, budget, joined, device)
+    of_preset = preset.budget_on(device)
+    if budget is None and of_preset is not None:
+        budget = of_preset + launches * lasting  # a preset's time is for what can be shortened
     if options.visits is not None and options.visits < 1:
         raise BenchError(f"--visits {options.visits}: at least 1")
     if options.seed is not None and options.seed < 0:
@@ -204,7 +206,7 @@ def _default_suites(options: Options, preset: Preset) -> tuple[str, ...]:
     return named or (*preset.suites, *FURTHER_CASES.get(preset.name, {}))
 
 
-def _launches(options: Options, of_preset: int, budget: float | None, joined: Joined | None) -> int:
+def _launches(options: Options, of_preset: int, budget: float | None, joined: Joined | None, device: str) -> int:
     """The number asked for; else the preset's, fewer where a small budget would go into starting processes."""
     if options.launches is not None:
         if options.launches < 1:
@@ -214,7 +216,7 @@ def _launches(options: Options, of_preset: int, budget: float | None, joined: Jo
         return 1
     if budget is None or options.budget is None:
         return of_preset
-    return max(1, min(of_preset, int(budget / (2 * STARTUP_SECONDS))))
+    return max(1, min(of_preset, int(budget / (2 * startup_seconds(device)))))
 
 
 def _settings(texts: tuple[str, ...]) -> Mapping[str, list[str]]:

@@ -53,9 +53,13 @@ def findings(result: Result) -> list[Finding]:
 def _finding(dtype: str, slower: tuple[float, int] | None) -> Finding:
     value = "this processor has no instructions for products in it"
     if slower is not None:
-        value += f": one of {slower[1]} takes {slower[0]:.2g}x as long as in {_BASE}"
+        value += f": one of {slower[1]} takes {_times(slower[0])} as long as in {_BASE}"
     remedy = f"compute in {_BASE} here; only its smallest product was measured, and other suites leave it out"
     return Finding("warn", dtype, value, remedy)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}x" if ratio >= 10 else f"{ratio:.2g}x"
 
 
 def _times_slower(dtype: str, rows: list[dict[str, Any]]) -> tuple[float, int] | None:

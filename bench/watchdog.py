@@ -72,12 +72,14 @@ class Watchdog:
         self.phase = phase
         self._main_store.set(_phase_key(self._prefix, self.rank), phase)
 
-    def restart(self) -> None:
-        """A case begins: it has the whole time-out. Before the first one nothing is watched."""
+    def restart(self, timeout_seconds: float | None = None) -> None:
+        """A case begins: it has so long, or the whole time-out. Before the first one nothing is watched."""
         with self._changed:
-            is_first = self._deadline is None
+            if timeout_seconds is not None:
+                self.timeout_seconds = timeout_seconds
+            before = self._deadline
             self._deadline = monotonic_seconds() + self.timeout_seconds
-            if is_first:
+            if before is None or self._deadline < before:
                 self._changed.notify()
 
     def allow(self, seconds: float) -> None:
@@ -142,13 +144,20 @@ def read_report(text: str | bytes) -> Report:
     return Report(**json.loads(text))
 
 
-def who_is_missing(reports: Mapping[int, Report], num_ranks: int, timeout_seconds: float) -> str:
+def limit_words(limit_seconds: float, timeout_seconds: float) -> str:
+    """What a case was cut off by: `--timeout 60 s`, or the end of the run's own time where that was its limit."""
+    if limit_seconds != timeout_seconds:
+        return f"the {limit_seconds:.3g} s that were left of the run's time"
+    return f"--timeout {timeout_seconds:g} s"
+
+
+def who_is_missing(reports: Mapping[int, Report], num_ranks: int, limit: str) -> str:
     """One sentence that names the rank, host and phase that held up a case, from what the ranks' watchdogs said.
 
-    A rank whose watchdog is silent is stopped or gone; else the ranks that do not wait in communication are the ones
-    that the others wait for.
+    `limit` says what it was longer than (`limit_words`). A rank whose watchdog is silent is stopped or gone; else the
+    ranks that do not wait in communication are the ones that the others wait for.
     """
-    head = f"no end within --timeout {timeout_seconds:g} s: "
+    head = f"no end within {limit}: "
     silent = [index for index in range(num_ranks) if index not in reports]
     if silent and reports:
         ranks = ", ".join(str(index) for index in silent)

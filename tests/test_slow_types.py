@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ from bench.plan import choose_cases, first_of_further
 from bench.presets import DEFAULT_SUITES, FURTHER_CASES
 from bench.result import Result
 from bench.result import load as load_result
-from tests.command import environ
+from tests.command import call, environ
+from tests.command import saved as saved_file
 from tests.ranks import cpu_machine
 from tests.results import header, measurement, save
 
@@ -133,3 +135,17 @@ def test_a_fast_short_type_is_its_ceiling(tmp_path: Path) -> None:
 def test_what_only_moves_such_a_type_is_no_finding(tmp_path: Path) -> None:
     moved = measurement("collective/all_reduce[dtype=bfloat16,num_bytes=1024]", bytes=1024, bus_factor=1.0)
     assert slow_types.findings(saved(tmp_path, [moved], ["bfloat16"])) == []
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN to keep from a path")
+def test_a_run_on_such_a_processor_measures_it_small_and_ends_with_the_finding(tmp_path: Path) -> None:
+    sizes = ("--set", "shape=square", "--set", "op=matmul", "--launches", "1", "--budget", "5m")
+    masked = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    done = call("run", "compute", "--preset", "smoke", *sizes, "-o", str(tmp_path), **masked)
+    assert done.returncode == 0, done.stderr
+    rows = case_rows([load_result(saved_file(tmp_path).path)])
+    short = [row for row in rows if row["params"]["dtype"] == "bfloat16"]
+    assert [row["case"] for row in short] == ["compute/matmul[dtype=bfloat16,shape=square,size=256]"]
+    assert [row["percent_of_measured_ceiling"] for row in short] == [None]
+    ending = done.stdout[done.stdout.index("run complete") :]
+    assert re.search(r"warn: bfloat16: .*: one of 256 takes [\d.]+x as long as in float32; compute in float32", ending)
