@@ -18,8 +18,10 @@ from pathlib import Path
 import click
 
 from bench import choices, clock, exit_code
-from bench.ab_launch import Ended, probe, start
-from bench.ab_plan import Schedule, Side, first_words, next_words, order, schedule, sides
+from bench.ab_budget import ENOUGH_SAMPLES, Purse, learnt
+from bench.ab_check import outlooks, refuse_unlike, refuse_useless
+from bench.ab_launch import Ended, probe, reason, start
+from bench.ab_plan import Schedule, Side, Wanted, first_words, next_words, order, schedule, sides, timed_words, wanted
 from bench.ab_resume import taken_up
 from bench.comparing import Options as Comparing
 from bench.comparing import present
@@ -52,6 +54,10 @@ class Options:
     resume: tuple[Path, ...] = ()
     """Both files of an alternation that ended early."""
 
+    def given_words(self) -> list[str]:
+        """Options of `bench run` for both sides."""
+        return ["--preset", self.preset, *self.given]
+
 
 Launch = Callable[[Side, Sequence[str]], Ended]
 """Calls `bench` with some words, as a side does, and waits for its end."""
@@ -70,27 +76,41 @@ def run(options: Options, comparing: Comparing) -> int:
     comparing.gate()
     comparing.settings()
     both = sides((options.a, options.b), (options.a_python, options.b_python), sys.executable)
-    planned, before = schedule(options.preset, options.pairs, options.budget), None
-    if options.resume:
-        before = taken_up(options.resume, both)
-        planned = replace(planned, pairs=before.pairs)
+    asked = wanted(options.pairs, options.budget)
+    before = taken_up(options.resume, both) if options.resume else None
     for side in both:
         click.echo(f"{side.name}: {side.setting}; {probe(side)}", err=True)
-    files = _files(options, both) if before is None else before.files
-    alternation = Alternation(options, both, planned, files, start, began=began)
-    if before is not None:
+    if before is None:
+        found = outlooks(both, options.given_words(), options.suites)
+        refuse_useless(found, comparing)
+        planned = schedule(options.preset, asked, found[0].cases, clock.monotonic_seconds() - began)
+        alternation = Alternation(options, both, planned, _files(options, both), start, began=began)
+    else:
+        refuse_unlike([load(file).architecture for file in before.files], comparing)
+        planned = _rest(schedule(options.preset, replace(asked, budget=None), ()), asked, before.pairs)
+        alternation = Alternation(options, both, planned, before.files, start, began=began)
         alternation.id, alternation.first = before.id, before.first
+    return _see_through(alternation, comparing)
+
+
+def _rest(unlimited: Schedule, asked: Wanted, pairs: int) -> Schedule:
+    """Of an alternation that is gone on with: the pairs that were planned, within the budget of this call."""
+    return replace(unlimited, pairs=pairs, budget_seconds=asked.budget_seconds)
+
+
+def _see_through(alternation: Alternation, comparing: Comparing) -> int:
     try:
         alternation.run()
     except KeyboardInterrupt:
         click.echo(f"interrupted; {alternation.kept()}{alternation.remedy()}", err=True)
         return exit_code.INTERRUPTED
     except BenchError:
-        click.echo(f"{alternation.kept()}{alternation.remedy()}", err=True)
+        if alternation.seconds and any(file.exists() for file in alternation.files):
+            click.echo(f"{alternation.kept()}{alternation.remedy()}", err=True)
         raise
     click.echo(f"{alternation.kept()}; compare again: {alternation.command()}", err=True)
     a, b = map(load, alternation.files)
-    code = present([a], [[b]], comparing)
+    code = present([a], [[b]], replace(comparing, pair_seconds=alternation.pair_seconds()))
     return code or max(alternation.codes)
 
 
@@ -117,26 +137,66 @@ class Alternation:
     codes: list[int] = field(default_factory=lambda: [0])
     seconds: list[float] = field(default_factory=list)
     """What each launch took."""
+    purse: Purse | None = field(init=False)
+    """None: without a budget."""
+
+    def __post_init__(self) -> None:
+        budget = self.schedule.budget_seconds
+        self.purse = None if budget is None else Purse(str(self.options.budget), budget, self.schedule.pairs)
+
+    @property
+    def pairs(self) -> int:
+        """How many there will be, as far as it is known by now."""
+        return self.schedule.pairs if self.purse is None else self.purse.pairs or self.schedule.pairs
 
     def run(self) -> None:
-        """Raises BenchError where a launch cannot be made, or the sides turn out to have no case in common."""
+        """Raises BenchError where a launch cannot be made, or the first one shows that the budget is too short."""
         most = self.schedule.most_seconds
         length = "as long as they need" if most is None else f"at most {_duration(most)}"
-        left = self.schedule.pairs - self.first
-        click.echo(f"{left} pairs of launches in the order a b b a, {length}", err=True)
-        for pair in range(self.first, self.schedule.pairs):
-            if self.seconds and not self._has_time():
-                click.echo(f"the budget has no time for another pair: {pair} of {self.schedule.pairs} done", err=True)
-                self._ask_choices()
-                return
+        count = "pairs" if self.purse else f"{self.pairs - self.first} pairs"
+        click.echo(f"{count} of launches in the order a b b a, {length}", err=True)
+        if self.purse:
+            self.purse.made = 2 * self.first
+        pair = self.first
+        while pair < self.pairs:
             for number in order(pair):
                 self._one(pair, number)
-            if pair == 0:
-                self._check_cases()
+            pair += 1
+        if pair < self.schedule.pairs:
+            self._ask_choices()
+
+    def _learn(self, purse: Purse, pair: int, file: Path) -> None:
+        """What the launch that has just been made says of those to come."""
+        elapsed, before = self.now() - self.began, purse.pairs
+        cost = learnt(load(file), pair, self.seconds[-1])
+        try:
+            purse.learn(cost, elapsed - self.seconds[-1], elapsed, self._kept())
+        except BenchError:
+            file.unlink()  # nothing will come of a launch without its pair
+            raise
+        if purse.pairs != before:
+            click.echo(
+                f"{purse.pairs} pairs: starting takes {cost.startup_seconds:.0f} s, {ENOUGH_SAMPLES} samples of "
+                f"{cost.num_cases} case(s) {cost.cases_seconds:.0f} s",
+                err=True,
+            )
+
+    def _kept(self) -> float:
+        """Seconds for what is asked of the backends in the end."""
+        start = self.purse.known.startup_seconds if self.purse and self.purse.costs else startup_seconds("cuda")
+        return (start + choices.PASS_SECONDS) * len(self._asked())
+
+    def pair_seconds(self) -> float | None:
+        """What a pair takes in which each case has enough samples, or took without a budget; None: none was made."""
+        if not self.seconds:
+            return None
+        took = 2 * sum(self.seconds) / len(self.seconds)
+        return took if self.purse is None else max(took, 2 * self.purse.known.seconds)
 
     def _one(self, pair: int, number: int) -> None:
         side, file = self.sides[number], self.files[number]
-        where = f"pair {pair + 1} of {self.schedule.pairs}: {side.name}"
+        of_all = "" if self.purse and not self.purse.pairs else f" of {self.pairs}"
+        where = f"pair {pair + 1}{of_all}: {side.name}"
         click.echo(f"{where} {side.setting}{self._left()}", err=True)
         began = self.now()
         ended = self.launch(side, self._words(pair, side, file))
@@ -144,28 +204,26 @@ class Alternation:
         if ended.code == exit_code.INTERRUPTED:
             raise KeyboardInterrupt
         if ended.code not in (exit_code.OK, exit_code.PARTIAL):
-            raise BenchError(f"{where}: {_reason(ended)}")
+            raise BenchError(f"{where}: {reason(ended)}")
         self.codes.append(ended.code)
+        if self.purse:
+            self._learn(self.purse, pair, file)
 
     def _words(self, launch: int, side: Side, file: Path) -> list[str]:
         if launch:
-            return next_words(launch, side, self.options.device, file)
-        pair = Pair(self.id, side.name, side.setting).to_text()
-        chosen = self.options
-        given = ["--preset", chosen.preset, *chosen.given]
-        return first_words(given, chosen.suites, side, self.schedule, chosen.label, file, pair)
-
-    def _has_time(self) -> bool:
-        """Whether the budget holds another pair like those before, and what has to be asked in the end."""
-        left = self._budget_left()
-        if left is None:
-            return True
-        asking = len(self._asked()) * (startup_seconds("cuda") + choices.PASS_SECONDS)
-        return left >= 2 * sum(self.seconds) / len(self.seconds) + asking
+            words = next_words(launch, side, self.options.device, file)
+        else:
+            pair = Pair(self.id, side.name, side.setting).to_text()
+            chosen = self.options
+            words = first_words(chosen.given_words(), chosen.suites, side, self.schedule, chosen.label, file, pair)
+        elapsed = self.now() - self.began
+        seconds = None if self.purse is None else self.purse.launch_seconds(elapsed, self._kept())
+        return timed_words(words, seconds)
 
     def _asked(self) -> list[int]:
         """Numbers of the sides whose backend is asked, after their last launch, what it chose."""
-        return [n for n, file in enumerate(self.files) if load(file).plan.get("backend") in choices.LOGGED_BACKENDS]
+        there = [number for number, file in enumerate(self.files) if file.exists()]
+        return [n for n in there if load(self.files[n]).plan.get("backend") in choices.LOGGED_BACKENDS]
 
     def _ask_choices(self) -> None:
         """The pass that the last of the planned launches would have made. It fails nothing."""
@@ -176,7 +234,7 @@ class Alternation:
             if ended.code == exit_code.INTERRUPTED:
                 raise KeyboardInterrupt
             if ended.code not in (exit_code.OK, exit_code.PARTIAL):
-                click.echo(f"warning: {side.name}: what the backend chose is not known: {_reason(ended)}", err=True)
+                click.echo(f"warning: {side.name}: what the backend chose is not known: {reason(ended)}", err=True)
 
     def _budget_left(self) -> float | None:
         budget = self.schedule.budget_seconds
@@ -186,18 +244,10 @@ class Alternation:
         """From the pace so far, within the budget."""
         if not self.seconds:
             return ""
-        launches = 2 * self.schedule.pairs - len(self.seconds)
+        launches = 2 * (self.pairs - self.first) - len(self.seconds)
         paced = launches * sum(self.seconds) / len(self.seconds)
         left = self._budget_left()
         return f", about {_duration(paced if left is None else min(paced, max(0.0, left)))} left"
-
-    def _check_cases(self) -> None:
-        a, b = (set(load(file).planned_cases()) for file in self.files)
-        if not a & b:
-            raise BenchError(
-                f"the sides have no case in common (a measures {min(a)}, b {min(b)}), so they cannot be compared in "
-                "pairs; give parameters of cases with --set KEY=V1,V2 to both sides"
-            )
 
     def kept(self) -> str:
         """What became of the files."""
@@ -217,11 +267,3 @@ class Alternation:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def _reason(ended: Ended) -> str:
-    words = ended.last_words.removeprefix("bench: error: ")
-    if ended.code == exit_code.USAGE and words:
-        return words
-    how = f"killed by signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
-    return f"the run ended early ({how}): {words or 'it said nothing'}"

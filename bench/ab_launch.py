@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from bench import boot
+from bench import boot, exit_code
 from bench.ab_plan import Side
 from bench.errors import BenchError
 from bench.launch import environment_variables
@@ -69,21 +70,63 @@ def probe(side: Side) -> str:
 
 def start(side: Side, words: Sequence[str]) -> Ended:
     """A launch in a process of its own; Ctrl-C is handed on to it, and it has time to end its ranks in order."""
-    command = boot.command(side.python, "bench.ab_launch:launch_main", str(os.getpid()), *words)
-    with tempfile.TemporaryFile("w+", errors="replace") as log:
+    with _child(side, words) as child:
+        return child.ended()
+
+
+def ask(both: Sequence[tuple[Side, Sequence[str]]]) -> list[str]:
+    """The last line that `bench` says to some words on each side; the sides are asked at the same time.
+
+    Raises BenchError where one cannot answer.
+    """
+    with ExitStack() as stack:
+        children = [stack.enter_context(_child(side, words)) for side, words in both]
+        ends = [child.ended() for child in children]
+        for (side, _), ended in zip(both, ends, strict=True):
+            if ended.code == exit_code.INTERRUPTED:
+                raise KeyboardInterrupt
+            if ended.code:
+                raise BenchError(f"side {side.name}: {reason(ended)}")
+        return [_last_words(child.out) for child in children]
+
+
+def reason(ended: Ended) -> str:
+    """Why a launch came to nothing, in its own last words where it knew."""
+    words = ended.last_words.removeprefix("bench: error: ")
+    if ended.code == exit_code.USAGE and words:
+        return words
+    how = f"killed by signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
+    return f"the run ended early ({how}): {words or 'it said nothing'}"
+
+
+@dataclass(frozen=True)
+class _Child:
+    """`bench` with some words, as a side calls it."""
+
+    process: subprocess.Popen[bytes]
+    out: IO[str]
+    log: IO[str]
+
+    def ended(self) -> Ended:
+        return Ended(self.process.wait(), _last_words(self.log))
+
+
+@contextmanager
+def _child(side: Side, words: Sequence[str]) -> Iterator[_Child]:
+    """It ends with the block."""
+    with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
-            command,
+            boot.command(side.python, "bench.ab_launch:launch_main", str(os.getpid()), *words),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=out,
             stderr=log,
             env=_environ(side),
             start_new_session=True,  # Ctrl-C goes to this process alone
         )
         try:
-            code = process.wait()
+            yield _Child(process, out, log)
         finally:
             _end(process)
-        return Ended(code, _last_words(log))
 
 
 def launch_main() -> None:

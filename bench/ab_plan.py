@@ -14,19 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import ab_budget
 from bench.environment import SECRET
 from bench.errors import BenchError
 from bench.pairs import SIDES, UNCHANGED
 from bench.parse import parse_seconds
+from bench.plan import PlannedCase
 from bench.presets import PRESETS
 
 DEFAULT_PAIRS = 10
-FEWEST_PAIRS = 3
-"""With fewer pairs a budget is too small: an interval from two has no use."""
-LEAST_LAUNCH_SECONDS = 12.0
-"""About half goes into starting the processes; the rest is enough for the quickest two dozen cases."""
-RESERVE_SECONDS, RESERVE_SHARE = 5.0, 0.03
-"""Of a budget, for the interpreters' starts and ends, and for the comparison."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _OF_BOTH = {
@@ -44,6 +40,9 @@ _OF_BOTH = {
     "one_launch": "`bench ab` hands that to each side itself",
     "save_as": "`bench ab` hands that to each side itself",
     "pair": "`bench ab` hands that to each side itself",
+    "plan_only": "`bench ab` asks for that itself",
+    "launch_seconds": "`bench ab` hands that to each side itself",
+    "busy": "`bench ab` judges no machine",
 }
 """Options of `bench run` that one side cannot have alone, and why."""
 
@@ -186,7 +185,8 @@ class Schedule:
 
     pairs: int
     launch_seconds: float | None
-    """All that is part of it; None: as long as it needs."""
+    """All that is part of it; None: as long as it needs. Within a budget this is what is planned, and what it comes to
+    is seen launch by launch."""
     budget_seconds: float | None
     """For all; None: none was given."""
 
@@ -203,28 +203,44 @@ class Schedule:
         return len(SIDES) * self.side_seconds
 
 
-def schedule(preset: str, pairs: int | None, budget: str | None) -> Schedule:
-    """As many pairs as were asked for, or fewer where a budget has no room for them.
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for."""
 
-    Without a budget each launch has what the preset gives a launch. Raises BenchError for a number of pairs that is
-    none, and for a budget that cannot hold the fewest that make sense.
+    pairs: int
+    budget: str | None
+    """As it was typed."""
+
+    @property
+    def budget_seconds(self) -> float | None:
+        return None if self.budget is None else parse_seconds("--budget", self.budget)
+
+
+def wanted(pairs: int | None, budget: str | None) -> Wanted:
+    """Raises BenchError for a number of pairs that is none, and for a budget that is no time."""
+    found = Wanted(DEFAULT_PAIRS if pairs is None else pairs, budget)
+    if found.pairs < 2:
+        raise BenchError(f"--pairs {found.pairs}: at least 2, better {DEFAULT_PAIRS}; one pair has no error bar")
+    assert found.budget_seconds is None or found.budget_seconds > 0
+    return found
+
+
+def schedule(preset: str, asked: Wanted, cases: Sequence[PlannedCase], spent_seconds: float = 0.0) -> Schedule:
+    """As many pairs as were asked for, or fewer where a budget has no room for them even at the least cost.
+
+    Without a budget each launch has what the preset gives a launch. Raises BenchError for a budget that cannot hold the
+    fewest pairs that make sense; `spent_seconds` of it are over.
     """
-    wanted = DEFAULT_PAIRS if pairs is None else pairs
-    if wanted < 2:
-        raise BenchError(f"--pairs {wanted}: at least 2, better {DEFAULT_PAIRS}; one pair has no error bar")
-    if budget is None:
+    seconds = asked.budget_seconds
+    if seconds is None:
         base = PRESETS[preset]
-        return Schedule(wanted, None if base.budget_seconds is None else base.budget_seconds / base.launches, None)
-    seconds = parse_seconds("--budget", budget)
-    room = seconds - max(RESERVE_SECONDS, RESERVE_SHARE * seconds)
-    pair_seconds = len(SIDES) * LEAST_LAUNCH_SECONDS
-    fitting = min(wanted, int(room / pair_seconds))
-    fewest = min(FEWEST_PAIRS, wanted)
+        each = None if base.budget_seconds is None else base.budget_seconds / base.launches
+        return Schedule(asked.pairs, each, None)
+    room, cost = ab_budget.room(seconds) - spent_seconds, ab_budget.guessed(cases)
+    fitting = min(asked.pairs, ab_budget.pairs_within(room, cost))
+    fewest = min(ab_budget.FEWEST_PAIRS, asked.pairs)
     if fitting < fewest:
-        raise BenchError(
-            f"--budget {budget}: {fewest} pairs of launches take at least {fewest * pair_seconds + RESERVE_SECONDS:g} "
-            "s; give more"
-        )
+        raise ab_budget.too_short(str(asked.budget), cost, fewest, spent_seconds, is_known=False)
     return Schedule(fitting, room / len(SIDES) / fitting, seconds)
 
 
@@ -265,3 +281,14 @@ def next_words(launch: int, chosen: Side, device: str | None, file: Path) -> lis
     device = chosen.device or device
     words = ["run", "--resume", str(file), "--one-launch", str(launch), "--launcher", "local"]
     return words if device is None else [*words, "--device", device]
+
+
+def timed_words(words: Sequence[str], seconds: float | None) -> list[str]:
+    """The same launch with so much time for all of it; None: what its plan gives it."""
+    given = () if seconds is None else ("--launch-seconds", f"{seconds:.3f}")
+    return [words[0], *given, *words[1:]]
+
+
+def asking_words(given: Sequence[str], suites: Sequence[str], chosen: Side) -> list[str]:
+    """What makes `bench run` tell what a side would measure."""
+    return ["run", *_without(given, chosen.sets), *chosen.options, "--launcher", "local", "--plan-only", "--", *suites]

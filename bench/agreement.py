@@ -28,6 +28,20 @@ at."""
 SHORT_TYPE_MARGIN = 4.0
 """Over the error of the one-device run: shares are rounded before they are summed, once for each rank."""
 
+SHORT_TYPE_MARGIN_RANKS = 8
+"""Up to so many ranks that margin holds for a sum over them, whatever the order of the sum."""
+
+
+def summed_margin(num_ranks: int) -> float:
+    """Margin over the error of the one-device run, for a sum over `num_ranks` ranks in a type of fewer bits.
+
+    A ring adds one share at each hop, and rounds: the j-th partial sum of n shares is about sqrt(j / n) of the result,
+    its rounding error u times that, and independent ones add up to u sqrt(sum of j / n) = u sqrt((n + 1) / 2), where
+    one device, which rounds once, has u. So the margin grows by sqrt(n / 8) above 8 ranks. (A tree, and sums in the
+    network's switches, round less often.)
+    """
+    return SHORT_TYPE_MARGIN * max(1.0, math.sqrt(num_ranks / SHORT_TYPE_MARGIN_RANKS))
+
 
 def longer_dtype(dtype: torch.dtype) -> torch.dtype | None:
     """The type of the reference that results in `dtype` are held against; None: the one-device run itself.

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from bench import cache, control, disturbance, emulation, energy, profiling, statistics
+from bench import cache, control, disturbance, emulation, energy, launches, profiling, statistics
 from bench import clock as clocks
+from bench.alignment import alignment
 from bench.case_json import (
     badness,
     check_from_json,
@@ -21,15 +22,16 @@ from bench.case_json import (
     table_to_json,
     work_facts,
 )
-from bench.environment import available_memory_bytes, gpu_addresses
+from bench.environment import available_memory_bytes, gpu_addresses, release_cached_memory
 from bench.errors import Skip
 from bench.gather import gather_samples, slowest_samples
 from bench.loading import Suite
-from bench.measure import Limits, Sampler, Samples, Timing, alignment
-from bench.price import DEAR_NOTE, PUT_OFF, UNLIMITED, Allowance, Pricing, PutOff, alone, traced_variants
-from bench.rank import RankContext, Tracer
+from bench.measure import Limits, Sampler, Samples, Timing
+from bench.price import DEAR_NOTE, PUT_OFF, UNLIMITED, Allowance, Pricing, PutOff, alone
+from bench.rank import RankContext
 from bench.session import case_record
 from bench.suite import Check, Observed, Span, Work
+from bench.traced_pass import traced_pass
 from bench.vote import Agreement, Poll, Verdict
 
 if TYPE_CHECKING:
@@ -169,12 +171,15 @@ class CaseRun:
         if work.min_seconds is not None and self.visit == 0:
             limits = limits.lasting(work.min_seconds)
             self.watchdog.allow(work.min_seconds)
-        with self._voting("measure"), disturbance.watching(self.rank.device, self.host) as seen:
-            calls = dict.fromkeys(work.variants, 2) if self.allowance.is_dear else self.calls
-            sampler = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds, calls)
-            samples = sampler.measure(limits)
-        self.calls = samples.calls
-        spans, call_ns = self._trace(work, clock)
+        with disturbance.watching(self.rank.device, self.host) as watch:
+            with self._voting("measure"):
+                calls = dict.fromkeys(work.variants, 2) if self.allowance.is_dear else self.calls
+                sampler = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds, calls, watch.look)
+                samples = sampler.measure(limits)
+                watch.end()
+            self.calls = samples.calls
+            with self._voting("trace"):
+                spans, call_ns = traced_pass(self.rank, work, watch.look)
         if work.check_after:
             self._check(work, "check after", fields)
         joules = None if self.visit or self.allowance.is_dear else self._energy(work, clock, samples, limits)
@@ -182,7 +187,8 @@ class CaseRun:
             fields |= gather_samples(self.rank, samples)
             if joules is not None:
                 fields |= energy.combined(control.gather_json(self.rank, joules))
-            fields |= disturbance.combined(control.gather_json(self.rank, seen))
+                fields["notes"] += energy.notes(fields)
+            fields |= disturbance.combined(control.gather_json(self.rank, watch.row()))
             fields["stop"] = {
                 "reason": samples.stop_reason,
                 "half_width": samples.half_width,
@@ -198,13 +204,14 @@ class CaseRun:
             return
         align = alignment(self.rank, clocks.for_work(self.rank.device.type, "host"))
         with self._voting("profile"):
-            profiling.write(work, self.rank, lambda: align(1), self.trace_path)
+            profiling.write(work, self.rank, align, self.trace_path)
             names = control.gather_json(self.rank, self.trace_path.name)
         if names is not None:
             fields["profile"] = profiling.record(names, self.trace_path.parent)
 
     def _ask_memory(self) -> None:
         """What every rank can have, agreed: suites decide by it, and must decide alike on all ranks."""
+        release_cached_memory(self.rank.device)
         own = available_memory_bytes(self.rank.device, self.rank.local_world_size)
         least = -control.maxima(self.rank, [-own])[0]
         machine = self.rank.machine = replace(self.rank.machine, memory_bytes=least)
@@ -235,27 +242,6 @@ class CaseRun:
             reason = f"{phase}: error {text} on rank {rank} is above the tolerance {worst.tolerance:.3g}"
             raise CaseEnd(Agreement(Verdict.INVALID, reason, sound=True))
 
-    def _trace(self, work: Work, clock: clocks.Clock) -> tuple[list[Span], list[int]]:
-        """The separate, untimed pass that records the spans of a few calls of the case itself."""
-        if not work.traced_calls:
-            return [], []
-        names = traced_variants(work)
-        tracer = Tracer(self.rank.index, clock)
-        with self._voting("trace"):
-            align = alignment(self.rank, clock)
-            for name in (name for name in names for _ in range(work.traced_calls)):
-                if work.reset is not None:
-                    work.reset()
-                align(1)
-                self.rank.tracer = tracer
-                start = clock.mark()
-                work.variants[name]()
-                tracer.calls.append((start, clock.mark()))
-                self.rank.tracer = None
-                tracer.num_calls += 1
-            clock.synchronise()
-        return tracer.spans(), tracer.call_ns()
-
     def _energy(self, work: Work, clock: clocks.Clock, samples: Samples, limits: Limits) -> energy.Row:
         """This rank's joules over a window of calls of the case itself, inputs restored before each."""
         run = next(iter(work.variants.values()))
@@ -273,13 +259,12 @@ class CaseRun:
                     run()
                 clock.synchronise()
 
-            return energy.between(meter, window, calls) | {"idle_watts": idle}
+            row = energy.between(meter, window, calls) | {"idle_watts": idle}
+            return energy.with_busy_share(row, _call_seconds(samples))
 
     def _energy_calls(self, meter: energy.Meter, samples: Samples, limits: Limits) -> int | None:
         """Calls of a window, the same on all ranks; None where no rank has a meter, or the case not the time."""
-        main, totals = next(iter(samples.nanoseconds.items()))
-        call_ns = statistics.median(totals) / samples.calls[main]
-        known, slowest = control.maxima(self.rank, [int(meter.known), max(1, round(call_ns))])
+        known, slowest = control.maxima(self.rank, [int(meter.known), max(1, round(_call_seconds(samples) * 1e9))])
         if not known or limits.seconds < energy.MIN_CASE_SECONDS:
             return None
         return min(energy.MAX_CALLS, math.ceil(energy.WINDOW_SECONDS * 1e9 / slowest))
@@ -292,6 +277,7 @@ class CaseRun:
         }
         own = None if work.per_rank is None else dict(work.per_rank())
         mine = {"spans": [span.to_row() for span in spans], "calls": call_ns, "medians": medians, "own": own}
+        mine |= {"launch_ns": samples.launch_ns, "num_late": samples.num_late, "host": launches.notes(samples)}
         gathered = control.gather_json(self.rank, mine)
         if gathered is None:
             return
@@ -299,6 +285,10 @@ class CaseRun:
         fields["traced_call_ns"] = [each["calls"] for each in gathered]
         if work.traced_variants:
             fields["traced_variants"] = [name for name in work.traced_variants for _ in range(work.traced_calls)]
+        fields["notes"] += dict.fromkeys(note for each in gathered for note in each["host"])
+        for field_name, own_counts in (("launch_ns", samples.launch_ns), ("num_late", samples.num_late)):
+            if own_counts:
+                fields[field_name] = {name: [each[field_name][name] for each in gathered] for name in own_counts}
         fields["per_rank"] = [] if own is None else [each["own"] for each in gathered]
         observed = self._observed(samples, fields, [each["medians"] for each in gathered])
         if work.derive is not None:
@@ -348,3 +338,9 @@ class CaseRun:
         agreement = self.poll.agree(phase, verdict, reason)
         if agreement.verdict is not Verdict.OK:
             raise CaseEnd(agreement)
+
+
+def _call_seconds(samples: Samples) -> float:
+    """One call of the case itself on this rank, the median."""
+    main, totals = next(iter(samples.nanoseconds.items()))
+    return statistics.median(totals) / samples.calls[main] / 1e9

@@ -65,7 +65,11 @@ def _what_fits(records: Sequence[Record], where: Where) -> str:
 
 def metric(name: str, results: Sequence[Result]) -> Metric:
     """Raises BenchError for a name that no result has, and for a metric of which neither way is better."""
-    own = frame.own_metrics(results)
+    return named_metric(name, frame.own_metrics(results))
+
+
+def named_metric(name: str, own: Mapping[str, tuple[str, str]]) -> Metric:
+    """The same, from the suites' own metrics: name -> (unit, better)."""
     if name in metrics.METRICS:
         row = metrics.METRICS[name]
         found = Metric(name, row.unit, row.better, row.formula)

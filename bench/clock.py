@@ -23,6 +23,8 @@ class Clock:
     """Nanoseconds between two marks; call it after `synchronise`."""
     synchronise: Callable[[], object]
     """Returns when all that was enqueued on the device is done; nothing to do on a CPU."""
+    reached: Callable[[Any], bool] = lambda mark: True
+    """Whether the device has come to a mark; a mark of the host's clock is made when it has."""
 
 
 def _nothing() -> None:
@@ -60,7 +62,10 @@ def cuda_event_clock() -> Clock:
     def elapsed_ns(start: torch.cuda.Event, end: torch.cuda.Event) -> int:
         return round(float(start.elapsed_time(end)) * 1e6)
 
-    return Clock("device", mark, elapsed_ns, torch.cuda.synchronize)
+    def reached(event: torch.cuda.Event) -> bool:
+        return bool(event.query())  # type: ignore[no-untyped-call]
+
+    return Clock("device", mark, elapsed_ns, torch.cuda.synchronize, reached)
 
 
 def for_work(device_type: str, kind: str) -> Clock:

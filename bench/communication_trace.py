@@ -11,8 +11,9 @@ at which the last gradient is there until `backward` returns there is nothing le
 (`last_gradient`). What is overlapped with computation makes no span: only what is exposed does. Each span carries
 when its rank handed the work over, so that waiting for the last rank can be told from the transfer.
 
-On a GPU the host does not stand still, and a synchronised clock makes every part of a step exposed. Importing this
-module imports torch.
+On a GPU the host does not stand still, but the stream does: marks are events on the current stream, which a wait
+holds up. What a side stream waits for is no standing still until the rank's own stream waits for that one
+(bench/side_streams.py). Importing this module imports torch.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bench.rank import Mark, RankContext, Tracer
+from bench.side_streams import SideStreams
 from bench.suite import COMMUNICATION
 
 _FUNCTIONAL = ("all_reduce", "all_gather_into_tensor", "reduce_scatter_tensor", "all_to_all_single", "broadcast")
@@ -63,6 +65,8 @@ class CommunicationTrace:
 
     tracer: Tracer
     axes: Mapping[str, str]
+    sides: SideStreams[_Handed] | None = None
+    """On a GPU, whose streams wait for one another."""
     _counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     _handed: dict[int, _Handed] = field(default_factory=dict)
 
@@ -77,10 +81,16 @@ class CommunicationTrace:
         self._handed[address] = _Handed(axis, sequence, num_bytes, launch, kept)
 
     def waited(self, address: int, start: object) -> None:
-        """Record that the host stood still for it from `start` until now."""
+        """Record that the host, or the rank's own stream, stood still for it from `start` until now."""
         handed = self._handed.pop(address, None)
-        if handed is not None:
-            self.blocked(handed.axis, handed.sequence, handed.num_bytes, handed.launch, start)
+        if handed is None:
+            return
+        handed.kept = None
+        if self.sides is None or not self.sides.took(handed):
+            self.stood_still(handed, start)
+
+    def stood_still(self, handed: _Handed, start: object) -> None:
+        self.blocked(handed.axis, handed.sequence, handed.num_bytes, handed.launch, start)
 
     def blocked(self, axis: str, sequence: int | None, num_bytes: int | None, launch: object, start: object) -> None:
         tracer = self.tracer
@@ -170,7 +180,7 @@ def _wait(trace: CommunicationTrace, call: Callable[..., Any]) -> Callable[..., 
 @contextmanager
 def traced(tracer: Tracer, axes: Mapping[str, str]) -> Iterator[CommunicationTrace]:
     """Wraps what is named above, and puts everything back in the end."""
-    trace = CommunicationTrace(tracer, axes)
+    trace = CommunicationTrace(tracer, axes, SideStreams() if tracer.clock.name == "device" else None)
     functional = torch.ops._c10d_functional
     with ExitStack() as stack:
         for name in _FUNCTIONAL:
@@ -180,6 +190,11 @@ def traced(tracer: Tracer, axes: Mapping[str, str]) -> Iterator[CommunicationTra
             if hasattr(dist.ProcessGroup, name):
                 _replace(stack, dist.ProcessGroup, name, _method(trace, name, getattr(dist.ProcessGroup, name)))
         _replace(stack, dist.Work, "wait", _wait(trace, dist.Work.wait))
+        if trace.sides is not None:
+            streams, mark = torch.cuda.Stream, tracer.clock.mark
+            _replace(stack, streams, "record_event", trace.sides.record_event(streams.record_event))
+            waits = trace.sides.wait_event(streams.wait_event, mark, trace.stood_still)
+            _replace(stack, streams, "wait_event", waits)
         yield trace
 
 

@@ -42,6 +42,8 @@ class Options:
     everything: bool = False
     allow_unlike: bool = False
     wide: bool = False
+    pair_seconds: float | None = None
+    """Of `bench ab`: what one pair of launches took."""
 
     def gate(self) -> Gate:
         return Gate(
@@ -49,6 +51,7 @@ class Options:
             fail_missing=self.fail_missing,
             min_decided=0.0 if self.min_decided is None else parse_share("--min-decided", self.min_decided),
             allow_unlike=self.allow_unlike,
+            pair_seconds=self.pair_seconds,
         )
 
     def settings(self, by: str | None = None) -> Settings:

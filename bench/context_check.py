@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.agreement import SHORT_TYPE_MARGIN, float_tolerance, longer_dtype, relative_error, worst
+from bench.attention import grouped_attention
 from bench.context_parallel import STRATEGIES, SplitAttention, own_pieces
 from bench.suite import Check
 from bench.tensor_parallel import Ranks
@@ -71,10 +72,7 @@ def one_device_call(whole: Inputs, of: Attention) -> Call:
     query, key_value = (tensor.detach().requires_grad_(of.backward) for tensor in (whole.query, whole.key_value))
 
     def call() -> list[Tensor]:
-        grouped = of.num_kv_heads != of.num_heads
-        output = functional.scaled_dot_product_attention(
-            query, key_value[0], key_value[1], is_causal=of.causal, enable_gqa=grouped
-        )
+        output = grouped_attention(query, key_value[0], key_value[1], is_causal=of.causal)
         if not of.backward:
             return [output]
         return [output, *torch.autograd.grad(output, (query, key_value), whole.output_gradient)]

@@ -1,163 +1,75 @@
 """What else happened on the machine while a case was measured: read on every rank right before and right after.
 
 Nothing of it is read inside a timed part, and nothing of it changes a sample: it says whether the numbers can be
-believed. Counters of the kernel (all since boot, so that two readings make an interval):
-    /proc/stat                      CPU time by kind in ticks, of the cores that the process may use: proc_stat(5)
-    /proc/self/task/*/schedstat     time that a thread was ready to run and had no core, in nanoseconds:
-                                    the kernel's Documentation/scheduler/sched-stats.rst
-    getrusage(2)                    the process's own CPU time, with all its threads, and how often it was preempted
-    cpufreq/scaling_cur_freq        Documentation/admin-guide/pm/cpufreq.rst
-    thermal_throttle/*_count        Documentation/ABI/testing/sysfs-devices-system-cpu
-    cpu.stat of the control groups  through `bench.cgroup`
-    clocks and their reasons        of an NVIDIA GPU, through `bench.nvidia`
+believed. Two readings of `bench.counters` make an interval. Of a GPU it is also read while it works, between the
+enqueueing of samples and the wait for them: the clocks of an idle one are others within milliseconds, and so are the
+reasons that hold them down.
+
 What cannot be read is left out; the keys carry their units.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from bench import cgroup, clock, nvidia
-from bench.cgroup import read_int, read_text
+from bench import nvidia
+from bench.counters import Probe, Reading
 from bench.environment import gpu_addresses
 from bench.gather import MAX_FULL_RANKS
-from bench.host import ROOT, cpu_affinity
+from bench.host import ROOT
 
 if TYPE_CHECKING:
     import torch
 
 Row = dict[str, Any]
 
-MAX_FREQUENCY_CORES = 4
-"""Older kernels take 10 ms to find out the frequency of a core that idles."""
-MAX_THERMAL_CORES = 16
-MAX_THREADS = 256
-
-
-class CoreTicks(NamedTuple):
-    """CPU time of some cores since boot, in ticks."""
-
-    busy: int
-    """In processes; interrupts are left out, since those for the ranks' own messages are charged to no process."""
-    steal: int
-    """Wanted by this machine, and given to another by the hypervisor."""
-    total: int
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What one rank's process sees at one moment; None or empty where it cannot be known."""
-
-    at_seconds: float
-    cpu_seconds: float | None
-    preemptions: int | None
-    waits_ns: Mapping[str, int]
-    """Thread -> time ready to run without a core."""
-    ticks: CoreTicks | None
-    frequency_hz: int | None
-    """The fastest of a few of its cores: the others may idle."""
-    thermal_counts: tuple[int | None, ...]
-    quotas: tuple[tuple[int, float] | None, ...]
-    """Of each control group (periods throttled, seconds throttled, summed over cores)."""
-    gpu: nvidia.GpuState | None
-
 
 @contextmanager
-def watching(device: torch.device, host: str, root: Path = ROOT) -> Iterator[Row]:
-    """Around a measure phase: yields a row that holds, at the end, what this rank saw, for `combined`."""
-    row: Row = {}
+def watching(device: torch.device, host: str, root: Path = ROOT) -> Iterator[Watch]:
+    """Around a measure phase, and what follows it and may look at the device too."""
     uuid, pci = gpu_addresses(device)
     with nvidia.watch(pci, uuid) as read_gpu:
-        probe = Probe(read_gpu=read_gpu, root=root)
-        before = probe.read()
-        yield row
-        row |= between(before, probe.read(), host, probe.cores)
+        yield Watch(Probe(read_gpu=read_gpu, root=root), host)
 
 
-class Probe:
-    """Reads this process's counters. `cores` are those it may use; None: all of the machine."""
+class Watch:
+    """What one rank sees around a phase, and of its GPU while that works."""
 
-    def __init__(
-        self, read_gpu: nvidia.ReadGpu = lambda: None, root: Path = ROOT, cores: Sequence[int] | None = None
-    ) -> None:
-        self.cores = cpu_affinity() if cores is None else sorted(cores)
-        self._root = root
-        self._read_gpu = read_gpu
-        self._groups = list(cgroup.folders("cpu", root))
-        folders = [root / f"sys/devices/system/cpu/cpu{core}" for core in self.cores or ()]
-        self._frequencies = [each / "cpufreq/scaling_cur_freq" for each in _spread(folders, MAX_FREQUENCY_CORES)]
-        self._thermal = [
-            each / f"thermal_throttle/{kind}_throttle_count"
-            for each in _spread(folders, MAX_THERMAL_CORES)
-            for kind in ("core", "package")
-        ]
+    def __init__(self, probe: Probe, host: str) -> None:
+        self._probe, self._host = probe, host
+        self._at_work: list[nvidia.GpuState] = []
+        self._before = self._after = probe.read()
 
-    def read(self) -> Reading:
-        gpu = self._read_gpu()  # first: its clocks change within milliseconds of the work's end
-        cpu_seconds, preemptions = _usage()
-        frequencies = [khz for path in self._frequencies if (khz := read_int(path))]
-        return Reading(
-            at_seconds=clock.monotonic_seconds(),
-            cpu_seconds=cpu_seconds,
-            preemptions=preemptions,
-            waits_ns=_waits_ns(self._root),
-            ticks=_core_ticks(self._root, self.cores),
-            frequency_hz=max(frequencies) * 1000 if frequencies else None,
-            thermal_counts=tuple(map(read_int, self._thermal)),
-            quotas=tuple(map(cgroup.throttled, self._groups)),
-            gpu=gpu,
-        )
+    def look(self, is_busy: Callable[[], bool]) -> None:
+        """Read the GPU. Counts only if it is still at work afterwards: else it may have been idle when it was read."""
+        state = self._probe.read_gpu()
+        if state is not None and is_busy():
+            self._at_work.append(state)
+
+    def end(self) -> None:
+        """The phase is over; `look` may go on."""
+        self._after = self._probe.read()
+
+    def row(self) -> Row:
+        """All of it, for `combined`."""
+        return between(self._before, self._after, self._host, self._probe.cores, self._at_work)
 
 
-def _spread(items: Sequence[Path], most: int) -> list[Path]:
-    """At most so many, evenly from first to last: cores of one socket have neighbouring numbers."""
-    count = min(most, len(items))
-    return [items[index * len(items) // count] for index in range(count)]
+def between(
+    before: Reading,
+    after: Reading,
+    host: str,
+    cores: Sequence[int] | None,
+    at_work: Sequence[nvidia.GpuState] = (),
+) -> Row:
+    """One rank's interval as plain JSON values: `rank` as the file keeps it, the rest for `combined`.
 
-
-def _usage() -> tuple[float | None, int | None]:
-    """CPU seconds of this process and how often another took its core away; getrusage(2)."""
-    try:
-        import resource
-    except ImportError:  # not a Unix
-        return None, None
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime, usage.ru_nivcsw
-
-
-def _waits_ns(root: Path) -> dict[str, int]:
-    """Second number of each thread's schedstat; nothing where the kernel keeps no such statistics."""
-    folder = root / "proc/self/task"
-    try:
-        threads = sorted(os.listdir(folder))[:MAX_THREADS]  # noqa: PTH208 - names, and as cheap as can be
-    except OSError:
-        return {}
-    words = {thread: (read_text(folder / thread / "schedstat") or "").split() for thread in threads}
-    return {thread: int(each[1]) for thread, each in words.items() if len(each) == 3 and each[1].isdigit()}
-
-
-def _core_ticks(root: Path, cores: Sequence[int] | None) -> CoreTicks | None:
-    """Summed over the cores; None where one is not listed, as in containers that hide the host's."""
-    wanted = {"cpu"} if cores is None else {f"cpu{core}" for core in cores}
-    rows = []
-    for line in (read_text(root / "proc/stat") or "").splitlines():
-        name, *words = line.split()
-        if name in wanted and len(words) >= 8 and all(word.isdigit() for word in words[:8]):
-            rows.append([int(word) for word in words[:8]])
-    if not rows or len(rows) != len(wanted):
-        return None
-    user, nice, system, idle, iowait, irq, softirq, steal = (sum(column) for column in zip(*rows, strict=True))
-    busy = user + nice + system
-    return CoreTicks(busy, steal, busy + idle + iowait + irq + softirq + steal)
-
-
-def between(before: Reading, after: Reading, host: str, cores: Sequence[int] | None) -> Row:
-    """One rank's interval as plain JSON values: `rank` as the file keeps it, the rest for `combined`."""
+    `at_work` are states of its GPU in between, of which the worst is kept.
+    """
     seconds = after.at_seconds - before.at_seconds
     ticks = None
     if before.ticks and after.ticks:
@@ -179,6 +91,7 @@ def between(before: Reading, after: Reading, host: str, cores: Sequence[int] | N
                 "frequency_before_hz": before.frequency_hz,
                 "frequency_after_hz": after.frequency_hz,
                 **_gpu_row(before.gpu, after.gpu),
+                **worst([_known(_gpu_state(state, "at_work")) for state in at_work]),
             }
         ),
     }
@@ -204,17 +117,16 @@ def _quota_row(before: Reading, after: Reading) -> Row:
 def _gpu_row(before: nvidia.GpuState | None, after: nvidia.GpuState | None) -> Row:
     if before is None or after is None:
         return {}
+    return _gpu_state(before, "before") | _gpu_state(after, "after")
+
+
+def _gpu_state(state: nvidia.GpuState, when: str) -> Row:
     return {
-        "gpu_sm_clock_before_hz": before.sm_clock_hz,
-        "gpu_sm_clock_after_hz": after.sm_clock_hz,
-        "gpu_memory_clock_before_hz": before.memory_clock_hz,
-        "gpu_memory_clock_after_hz": after.memory_clock_hz,
-        "gpu_temperature_before_celsius": before.temperature_celsius,
-        "gpu_temperature_after_celsius": after.temperature_celsius,
-        "gpu_power_before_watts": before.power_watts,
-        "gpu_power_after_watts": after.power_watts,
-        "gpu_clock_reasons_before": None if before.clock_reasons is None else list(before.clock_reasons),
-        "gpu_clock_reasons_after": None if after.clock_reasons is None else list(after.clock_reasons),
+        f"gpu_sm_clock_{when}_hz": state.sm_clock_hz,
+        f"gpu_memory_clock_{when}_hz": state.memory_clock_hz,
+        f"gpu_temperature_{when}_celsius": state.temperature_celsius,
+        f"gpu_power_{when}_watts": state.power_watts,
+        f"gpu_clock_reasons_{when}": None if state.clock_reasons is None else list(state.clock_reasons),
     }
 
 
@@ -297,11 +209,15 @@ def merged(disturbances: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] |
     return {"hosts": by("hosts", "host"), "ranks": by("ranks", "rank")}
 
 
-_LEAST = ("frequency_after_hz", "gpu_sm_clock_after_hz", "gpu_memory_clock_after_hz")
+_LEAST = (
+    "frequency_after_hz",
+    *(f"gpu_{part}_clock_{when}_hz" for part in ("sm", "memory") for when in ("at_work", "after")),
+)
 
 
 def worst(rows: Sequence[Row]) -> Row:
-    """One row of the worst of each key: the lowest clock after, every reason, the first of a text, else the highest."""
+    """One row of the worst of each key: the lowest clock at work or after, every reason, the first text, else the
+    highest."""
     found: Row = {}
     for row in rows:
         for key, value in row.items():

@@ -21,7 +21,13 @@ Row = dict[str, Any]
 LARGE_QUOTA_SHARE = 0.01
 """Of the phase, for which a CPU quota held a rank's processes back: above, the case was throttled."""
 TEXT_COLUMNS = ("throttle_reasons",)
-_CLOCKS = (("gpu_sm_clock_before_hz", "gpu_sm_clock_after_hz"), ("frequency_before_hz", "frequency_after_hz"))
+_CLOCKS = (
+    ("gpu_sm_clock_before_hz", "gpu_sm_clock_at_work_hz"),
+    ("gpu_sm_clock_before_hz", "gpu_sm_clock_after_hz"),
+    ("frequency_before_hz", "frequency_after_hz"),
+)
+"""The first pair that is known counts; a GPU that is read after its work may be idle already."""
+_REASONS = ("gpu_clock_reasons_at_work", "gpu_clock_reasons_after")
 
 
 def columns(group: Group) -> Row:
@@ -60,9 +66,10 @@ def _reasons(hosts: Sequence[Row], ranks: Sequence[Row]) -> list[str] | None:
         if row.get("thermal_events"):
             found["CPU too hot"] = None
     for row in ranks:
-        reasons, held_seconds = row.get("gpu_clock_reasons_after"), row.get("quota_throttled_seconds")
-        known |= reasons is not None or held_seconds is not None
-        found |= dict.fromkeys(f"GPU {reason}" for reason in reasons or () if reason in nvidia.LIMITING)
+        reasons = [row[name] for name in _REASONS if row.get(name) is not None]
+        held_seconds = row.get("quota_throttled_seconds")
+        known |= bool(reasons) or held_seconds is not None
+        found |= dict.fromkeys(f"GPU {each}" for seen in reasons for each in seen if each in nvidia.LIMITING)
         if (held_seconds or 0) > LARGE_QUOTA_SHARE * row.get("seconds", 0):
             found["CPU quota"] = None
     return list(found) if known else None

@@ -142,6 +142,29 @@ def _p2p(facts: Facts) -> Iterator[Finding]:
         yield Finding("ok", "GPU peer to peer", "between all")
 
 
+def _numa(facts: Facts) -> Iterator[Finding]:
+    """A rank that runs on another node launches and copies over the link between the sockets, now and then."""
+    cores = facts.cores_by_node
+    known = {index: node for index, node in facts.gpu_nodes.items() if node is not None and node in cores}
+    if len(cores) < 2 or not known:
+        return
+    own = [node for node, number in cores.items() if number]
+    if any(own != [node] for node in known.values()):
+        gpus = "; ".join(
+            f"GPU {', '.join(str(index) for index in known if known[index] == node)} on node {node}"
+            for node in sorted(set(known.values()))
+        )
+        yield Finding(
+            "warn",
+            "GPU NUMA",
+            f"this process may use cores of node {', '.join(map(str, own))}; {gpus}",
+            "launch times and host copies will vary from start to start: bind each rank to its GPU's node "
+            "(torchrun --numa-binding=node, srun --cpu-bind, numactl --cpunodebind)",
+        )
+    else:
+        yield Finding("ok", "GPU NUMA", f"bound to node {own[0]}, that of the GPU")
+
+
 def _healthy(facts: Facts) -> Iterator[Finding]:
     """Says that the checks of single GPUs ran and found nothing, since silence could mean that they did not."""
     if facts.gpus and not any(True for check in _HEALTH_CHECKS for _ in check(facts)):
@@ -157,5 +180,5 @@ _HEALTH_CHECKS: tuple[Check, ...] = (
     _nvlink,
 )
 
-GPU_CHECKS: tuple[Check, ...] = (_alike, _management, *_HEALTH_CHECKS, _healthy, _p2p)
+GPU_CHECKS: tuple[Check, ...] = (_alike, _management, *_HEALTH_CHECKS, _healthy, _p2p, _numa)
 """Every check of GPUs; a new one is a function and a row."""

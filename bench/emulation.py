@@ -165,9 +165,48 @@ class CpuPace:
             self._last[kind] = self.process_seconds() - whole
 
 
+WARM_SECONDS = 0.3
+"""Of work before the clock of a GPU is asked for: an idle one runs at a fifth of its speed or less."""
+CALIBRATION_CYCLES = 20_000_000
+"""About 10 ms at 2 GHz."""
+MAX_CALIBRATIONS = 20
+CALIBRATIONS_AGREE = 0.02
+"""Two in a row that differ by no more are of a settled clock."""
+
+
+def keep_busy(device: torch.device, seconds: float) -> None:
+    """Matrix products for so long, after which a GPU's clocks are those of work."""
+    import torch
+
+    square = torch.ones(4096, 4096, device=device, dtype=torch.bfloat16)
+    ends = clock.monotonic_seconds() + seconds
+    while clock.monotonic_seconds() < ends:
+        for _ in range(10):
+            torch.mm(square, square)
+        torch.cuda.synchronize(device)
+
+
+def settled(measure: Callable[[], float]) -> float:
+    """The last of two measurements in a row that agree within 2%; of at most 20 the last, whether it agrees or not."""
+    last = measure()
+    for _ in range(MAX_CALIBRATIONS - 1):
+        before, last = last, measure()
+        if abs(last - before) <= CALIBRATIONS_AGREE * before:
+            break
+    return last
+
+
+LEAST_TIMED_CYCLES = 200_000
+"""About 0.1 ms: of a shorter wait the events' own time is more than a percent."""
+
+
 @dataclass
 class CudaPace:
-    """Of a rank on a GPU: a waiting kernel on the current stream, as long as the part took when it was last known."""
+    """Of a rank on a GPU: a waiting kernel on the current stream, as long as the part took when it was last known.
+
+    The kernel counts cycles of a clock that falls by a fifth at the power cap (2.0 to 1.6 GHz on an H100), so each wait
+    is timed, and the next ones are as many cycles as the clock had then.
+    """
 
     device: torch.device
     compute_speed: float = 1.0
@@ -176,18 +215,24 @@ class CudaPace:
     link_seen: bool = False
     _cycles_per_second: float = field(init=False)
     _pending: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    _timed_wait: tuple[int, Any, Any] | None = None
+    """Cycles of a wait that has not been read yet, and the events around it."""
     _seconds: dict[str, float] = field(default_factory=dict)
     _depth: int = 0
 
     def __post_init__(self) -> None:
-        cycles = 20_000_000
+        keep_busy(self.device, WARM_SECONDS)
+        self._cycles_per_second = settled(self._calibration)
+
+    def _calibration(self) -> float:
+        """Cycles per second of the device's clock, as it is now."""
         start, end = self._event(), self._event()
         self._sleep(1000)
         start.record()
-        self._sleep(cycles)
+        self._sleep(CALIBRATION_CYCLES)
         end.record()
         end.synchronize()
-        self._cycles_per_second = cycles / (start.elapsed_time(end) / 1e3)
+        return CALIBRATION_CYCLES / (float(start.elapsed_time(end)) / 1e3)
 
     def _event(self) -> Any:
         import torch
@@ -236,7 +281,24 @@ class CudaPace:
         del self._pending[key]
 
     def _delay(self, key: str, speed: float) -> None:
-        self._sleep(round(self._seconds.get(key, 0.0) * (1.0 / speed - 1.0) * self._cycles_per_second))
+        self._learn_clock()
+        cycles = round(self._seconds.get(key, 0.0) * (1.0 / speed - 1.0) * self._cycles_per_second)
+        if self._timed_wait is not None or cycles < LEAST_TIMED_CYCLES:
+            self._sleep(cycles)
+            return
+        start, end = self._event(), self._event()
+        start.record()
+        self._sleep(cycles)
+        end.record()
+        self._timed_wait = (cycles, start, end)
+
+    def _learn_clock(self) -> None:
+        """Take the device's clock from the last timed wait, once it is over."""
+        if self._timed_wait is None or not self._timed_wait[2].query():
+            return
+        cycles, start, end = self._timed_wait
+        self._cycles_per_second = cycles / (float(start.elapsed_time(end)) / 1e3)
+        self._timed_wait = None
 
 
 def pace(device: torch.device, compute_speed: float = 1.0, link_speed: float = 1.0) -> Pace:

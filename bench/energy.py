@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,8 @@ WINDOW_SECONDS = 2.2
 MIN_CASE_SECONDS = 2.0 * MIN_WINDOW_SECONDS
 """Of a visit: a case that has less keeps it for its samples."""
 MAX_CALLS = 1_000_000
+LEAST_BUSY_SHARE = 0.8
+"""Of a window, that its calls fill: below, too much of the energy is of what was between them."""
 SAMPLE_SECONDS = 0.05
 NONE = "none"
 DEVICE, MODULE, PACKAGES = "device", "device + CPU", "CPU packages of the host"
@@ -241,6 +243,27 @@ def between(found: Meter, run: Callable[[], object], calls: int, now: Now = cloc
     return row | {"joules": after - before, "calls": calls}
 
 
+def with_busy_share(row: Row, call_seconds: float) -> Row:
+    """The row with the share of its window that its calls fill, at the time that one takes among the samples.
+
+    Between the samples of a case a GPU is kept at work, in this window it is not: a kernel that is shorter than its
+    launch leaves the device idle, and its joules hold idle power.
+    """
+    calls = row.get("calls")
+    return row if calls is None else row | {"busy_share": calls * call_seconds / row["seconds"]}
+
+
+def notes(found: Mapping[str, Any]) -> list[str]:
+    """What is to be said of the energy in a measurement's fields, which `combined` has put there."""
+    share = (found.get("energy") or {}).get("busy_share")
+    if share is None or share >= LEAST_BUSY_SHARE:
+        return []
+    return [
+        f"energy: calls fill less than {LEAST_BUSY_SHARE:.0%} of its window, so that joules a call hold what was drawn "
+        "between them (launches, restored inputs)"
+    ]
+
+
 def idle_watts(found: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds) -> float | None:
     """Mean power over a window without work; `pause` waits so many seconds."""
     if not found.known:
@@ -253,7 +276,7 @@ def combined(rows: Sequence[Row] | None) -> dict[str, Any]:
     """{"energy": ...} of a measurement from every rank's row, in order of rank; nothing where there are no rows.
 
     `joules` is of one call, summed over the ranks that have a meter (on CPU one a host); None unless each of them could
-    be read. `idle_watts` likewise. Above 64 ranks there is no `rank_joules`.
+    be read. `idle_watts` likewise. `busy_share` is the smallest. Above 64 ranks there is no `rank_joules`.
     """
     if not rows:
         return {}
@@ -269,6 +292,7 @@ def combined(rows: Sequence[Row] | None) -> dict[str, Any]:
         "calls": lead.get("calls"),
         "seconds": max(row["seconds"] for row in rows),
         "joules": sum(known) if complete else None,
+        "busy_share": min((row["busy_share"] for row in metered if "busy_share" in row), default=None),
         "idle_watts": None if not idle or None in idle else sum(watts for watts in idle if watts is not None),
     }
     if complete and len(rows) <= MAX_FULL_RANKS:

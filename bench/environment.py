@@ -7,6 +7,7 @@ tree can be read.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import socket
@@ -52,6 +53,7 @@ __all__ = [
     "describe_rank",
     "differences",
     "named_variables",
+    "planned_memory_bytes",
     "present_gpus",
     "settings",
     "share",
@@ -288,6 +290,36 @@ def available_memory_bytes(device: torch.device, local_world_size: int, root: Pa
 
         return int(torch.cuda.mem_get_info(device)[0])
     return available_host_memory_bytes(root) // max(1, local_world_size)
+
+
+def release_cached_memory(device: torch.device) -> None:
+    """Give back what torch's allocator keeps of a GPU's memory for itself: the driver counts it as taken.
+
+    Tensors in reference cycles wait for the collector, which counts objects and not bytes.
+    """
+    if device.type == "cpu":
+        return
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def planned_memory_bytes(device_type: str, local_world_size: int, root: Path = ROOT) -> int:
+    """Memory that a rank of this host can have at most, for a plan: the smallest total of the GPUs that its ranks take,
+    or a rank's share of what the host has left.
+
+    Opens no CUDA context, unlike the free memory of `available_memory_bytes`: the process that only supervises must
+    take nothing of GPU 0, which in compute mode EXCLUSIVE_PROCESS would be lost to its rank. Properties are read
+    without one (torch's aten/src/ATen/cuda/CUDAContext.cpp; CUDA's cudaMemGetInfo is of a context, its
+    cudaGetDeviceProperties of a device).
+    """
+    if device_type == "cpu":
+        return available_host_memory_bytes(root) // max(1, local_world_size)
+    import torch
+
+    used = range(max(1, min(torch.cuda.device_count(), local_world_size)))
+    return min(int(torch.cuda.get_device_properties(index).total_memory) for index in used)
 
 
 def default_ranks(device_type: str, preset: str, num_gpus: int, num_cores: int) -> int:

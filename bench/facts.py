@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,10 @@ class Facts:
     usable_cores: int = 1
     affinity_cores: int | None = None
     logical_cores: int | None = None
+    cores_by_node: Mapping[int, int] = field(default_factory=dict)
+    """NUMA node with cores -> how many of them this process may use."""
+    gpu_nodes: Mapping[int, int | None] = field(default_factory=dict)
+    """GPU, by torch's number, that ranks of this process use -> NUMA node; None where the board does not say."""
     quota_cores: float | None = None
     load: float | None = None
     """Load average over one minute."""
@@ -82,6 +86,8 @@ def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[st
         usable_cores=cores,
         affinity_cores=None if affinity is None else len(affinity),
         logical_cores=host.count_cores(root)[0],
+        cores_by_node={node: len(own.intersection(affinity or own)) for node, own in host.numa_cores(root).items()},
+        gpu_nodes=gpu_nodes(len(names), environ, root),
         quota_cores=cgroup.quota_cores(root),
         load=load[0] if load else None,
         omp_num_threads=environ.get("OMP_NUM_THREADS"),
@@ -105,6 +111,18 @@ def torch_gpus() -> tuple[tuple[str, ...], list[Any], str | None]:
         first = (str(error).splitlines() or ["no reason given"])[0]
         return (), [], f"CUDA does not start: {first}; look at nvidia-smi and dmesg, or ask for --device cpu"
     return tuple(facts.name for facts in found), [getattr(facts, "uuid", None) for facts in found], None
+
+
+def gpu_nodes(num_gpus: int, environ: Mapping[str, str], root: Path = host.ROOT) -> dict[int, int | None]:
+    """NUMA nodes of the GPUs that torch sees; where a launcher has given this process one of them, of that one."""
+    import torch
+
+    in_step = environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"  # a batch shell has a SLURM_LOCALID, too
+    local = environ.get("LOCAL_RANK") or (environ.get("SLURM_LOCALID") if in_step else None) or ""
+    # A process that sees one GPU has that one, whatever its number on the host is.
+    own = [int(local)] if num_gpus > 1 and local.isdecimal() and int(local) < num_gpus else range(num_gpus)
+    addresses = {index: environment.gpu_addresses(torch.device("cuda", index))[1] for index in own}
+    return {index: None if pci is None else host.pci_numa_node(pci, root) for index, pci in addresses.items()}
 
 
 def visible(gpus: tuple[GpuFacts, ...], uuids: list[Any]) -> tuple[GpuFacts, ...]:

@@ -21,6 +21,10 @@ BACKWARD_PER_FORWARD = 2
 """Each product Y = X W' needs two of its size on the way back, dX = dY W and dW = dY' X (Kaplan et al. 2020,
 "Scaling Laws for Neural Language Models", section 2.1)."""
 
+MOST_REFERENCE_FLOPS: dict[str, float] = {"cpu": 2e12, "cuda": 2e14}
+"""Device type -> the most FLOPs that a check spends on a float32 reference at full size: about 20 s on a few cores, 5 s
+on a GPU without TF32. The same code is checked at a reduced size beyond it."""
+
 PER_FORWARD: dict[str, int] = {"forward": 1, "forward_backward": 1 + BACKWARD_PER_FORWARD}
 """What one call does -> its FLOPs as a multiple of the forward's."""
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench import exit_code
+from bench import exit_code, statistics
 from bench.errors import BenchError
 from bench.table import show_share
 
@@ -24,6 +24,8 @@ SHOWN = 3
 """Cases that the last line names."""
 UNKNOWN_SPREAD = 3
 """Launches to begin with where there is no error bar yet."""
+MOST_LAUNCHES = 100
+"""What more launches than these would settle, is not settled by launches."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Gate:
     min_decided: float = 0.0
     """The share of cases that has to be decided."""
     allow_unlike: bool = False
+    pair_seconds: float | None = None
+    """What a pair of launches of `bench ab` took; None: the sides were not measured in pairs."""
 
     @property
     def asked(self) -> bool:
@@ -90,9 +94,28 @@ def ruling(
 
 
 def _needs(decided: int, comparison: Comparison, gate: Gate) -> str:
+    """Why so few were decided, and what would help: time for each launch, launches, or neither."""
     wanted = "too few to say anything" if decided == 0 else f"fewer than {show_share(gate.min_decided)}"
-    launches = _launches_that_settle(comparison, gate) if gate.fail_slower is not None else None
-    return f"{wanted}: it needs {'more launches' if launches is None else f'about {launches} launches a side'}"
+    if not comparison.cases:
+        return f"{wanted}: no case was measured on both sides, which takes more time for each launch, or fewer cases"
+    if gate.fail_slower is None:
+        return f"{wanted}: it needs cases that both sides have"
+    launches = _launches_that_settle(decided, comparison, gate)
+    if launches is None:
+        return (
+            f"{wanted}: the launches differ by more than launches can make up for; gate at more than "
+            f"{show_share(gate.fail_slower)}, or measure where less else is at work"
+        )
+    if gate.pair_seconds is None:
+        return f"{wanted}: it needs about {launches} launches a side"
+    return (
+        f"{wanted}: it needs about {launches} pairs: --pairs {launches} --budget {_time(launches * gate.pair_seconds)}"
+    )
+
+
+def _time(seconds: float) -> str:
+    """As one would type it, and with some room."""
+    return f"{math.ceil(1.15 * seconds / 60)}m"
 
 
 def _least_slowdown(row: Row) -> float:
@@ -121,9 +144,34 @@ def _missing(comparison: Comparison) -> list[str]:
     ]
 
 
-def _launches_that_settle(comparison: Comparison, gate: Gate) -> int | None:
-    """How many launches a side would decide enough cases, as far as that is known."""
-    needed = sorted(row["launches_needed"] for row in comparison.cases if row["launches_needed"] is not None)
-    if not needed:
-        return UNKNOWN_SPREAD if any(row["change_low"] is None for row in comparison.cases) else None
-    return int(needed[min(len(needed) - 1, round(gate.min_decided * len(needed)))])
+def _launches_that_settle(decided: int, comparison: Comparison, gate: Gate) -> int | None:
+    """About how many launches a side (or pairs) would decide as many cases as are wanted; None: more than are made."""
+    assert gate.fail_slower is not None
+    limit = gate.fail_slower
+    needed = sorted(
+        launches
+        for row in comparison.cases
+        if not (_most_slowdown(row) <= limit or _least_slowdown(row) > limit)
+        and (launches := _launches_of(row, limit)) is not None
+    )
+    lacking = max(1, math.ceil(gate.min_decided * len(comparison.cases)) - decided)
+    return needed[lacking - 1] if len(needed) >= lacking else None
+
+
+def _launches_of(row: Row, limit: float) -> int | None:
+    """Launches with which a case's interval would no longer hold the limit; None: more than are made.
+
+    The middle is taken to stay where it is. The width falls by the root of the launches, and by Student's t, whose
+    degrees of freedom grow with them.
+    """
+    if row["change_low"] is None:
+        return UNKNOWN_SPREAD
+    low, middle, high = (math.log1p(row[name]) for name in ("change_low", "change", "change_high"))
+    at = math.log1p(limit) if row["better"] == "lower" else math.log1p(-limit)
+    made = min(row["base_launches"], row["new_launches"])
+    one_launch = (high - low) / 2 * math.sqrt(made) / _t(made)
+    return next((n for n in range(made + 1, MOST_LAUNCHES + 1) if one_launch * _t(n) < abs(middle - at) * n**0.5), None)
+
+
+def _t(launches: int) -> float:
+    return statistics.t_quantile(0.5 + statistics.CONFIDENCE / 2, max(1, launches - 1))

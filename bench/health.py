@@ -7,8 +7,9 @@ from the file alone. Every rule gives a level with its figure:
     bad      the machine is not healthy
     note     worth knowing, and no fault of the machine by itself
     unknown  could not be judged here, with the reason
+    void     nothing can be said of this machine, with the reason
 
-The machine is healthy where no rule is bad. Where what the preset promises was not measured, nothing can be said.
+The machine is healthy where no rule is bad or void: results that others disturbed, or that are not there, say nothing.
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ if TYPE_CHECKING:
     from bench.frame import Row
     from bench.result import Result
 
-Level = Literal["ok", "bad", "note", "unknown"]
+Level = Literal["ok", "bad", "note", "unknown", "void"]
 
 MAX_SLOWDOWN = 0.05
 """By which the end of a soak may be slower than its beginning."""
 MAX_CONTENTION: Mapping[str, tuple[float, Level]] = {"cuda": (1.10, "bad"), "cpu": (1.50, "note")}
 """Device type -> time of a matrix product with all ranks at once / alone. GPUs have nothing to take from each other but
 power and cooling; cores of a CPU share clocks and caches by design."""
-MAX_DISTURBED = 0.05
-"""Share of the CPU time of the median case that others may take."""
+MAX_DISTURBED, SPOILING = 0.05, 0.25
+"""Shares of the CPU time of the median case that others may take before it is mentioned, and before it spoils every
+figure: at a quarter of two cores one rank shares its core for half of the time."""
 HARMLESS_LIMITS = frozenset({"GPU power cap"})
 """A GPU under load runs into its power cap by design."""
 SHOWN = 3
@@ -93,6 +95,12 @@ def _told(finding: Mapping[str, Any]) -> str:
     return f"{finding.get('what')}: {finding.get('value')}"
 
 
+def _enumerated(things: Sequence[str]) -> str:
+    """`a was`, `a and b were`, `a, b and c were`."""
+    *others, last = things
+    return f"{', '.join(others)} and {last} were" if others else f"{last} was"
+
+
 def _listed(texts: Sequence[str]) -> str:
     more = f", and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return f"{', '.join(texts[:SHOWN])}{more}"
@@ -100,12 +108,12 @@ def _listed(texts: Sequence[str]) -> str:
 
 def _checks(evidence: Evidence) -> Outcome:
     wrong = [row for row in evidence.rows if row["status"] in ("invalid", "failed")]
-    if wrong:
-        return Outcome("bad", _listed([f"{row['case']} {row['status']}: {row['reason']}" for row in wrong]))
     measured = sum(row["status"] == "ok" for row in evidence.rows)
-    if not measured:
-        return Outcome("unknown", "no case was measured")
-    return Outcome("ok", f"all {measured} measured cases gave right results before and after")
+    right = f"{measured} of {measured + len(wrong)} results right"
+    if wrong:
+        named = _listed([f"{row['case']} {row['status']}: {row['reason']}" for row in wrong])
+        return Outcome("bad", f"{right}: {named}")
+    return Outcome("ok", right) if measured else Outcome("void", "no case was measured")
 
 
 def _measured(evidence: Evidence) -> Outcome:
@@ -120,7 +128,7 @@ def _measured(evidence: Evidence) -> Outcome:
         else:
             without.append(f"{suite['name']} ({records[0]['reason']})")
     if lacking:
-        return Outcome("unknown", f"not measured: {', '.join(lacking)}")
+        return Outcome("void", f"{_enumerated(lacking)} not run for want of time")
     return Outcome("note", f"nothing to measure: {_listed(without)}") if without else Outcome("ok", "every suite")
 
 
@@ -212,25 +220,26 @@ def _disturbance(evidence: Evidence) -> Outcome:
         return Outcome("unknown", "nothing here tells what else ran")
     taken = {"other processes": other, "the hypervisor": steal}
     middles = {who: statistics.median(shares) for who, shares in taken.items() if shares}
-    figure = ", ".join(f"{who} took {show_percent(share)}%" for who, share in middles.items())
-    bad = any(share > MAX_DISTURBED for share in middles.values())
-    return Outcome("note" if bad else "ok", f"{figure} of the CPU time (median of the cases)")
+    much = {who: share for who, share in middles.items() if share > MAX_DISTURBED}
+    figure = ", ".join(f"{who} took {show_percent(share)}%" for who, share in (much or middles).items())
+    level: Level = "void" if max(middles.values()) > SPOILING else "note" if much else "ok"
+    return Outcome(level, f"{figure} of the CPU time (median of the cases)")
 
 
 RULES: Mapping[str, Rule] = {
-    "measured": _measured,
-    "doctor": _doctor,
     "results": _checks,
+    "doctor": _doctor,
+    "disturbance": _disturbance,
+    "measured": _measured,
+    "throttling": _throttling,
     "ranks": _ranks,
     "pairs": _pairs,
-    "throttling": _throttling,
     "soak": _soak,
     "contention": _contention,
-    "disturbance": _disturbance,
 }
-"""Name -> rule, in the order in which they are shown; a new rule is a function and a row."""
-NEEDED = ("measured", "results")
-"""Rules without which nothing can be said."""
+"""Name -> rule, the weightiest reason first; a new rule is a function and a row."""
+OF_TIMES = ("ranks", "pairs", "soak", "contention")
+"""Rules that judge by times: others' work makes a rank or a link slow that is not."""
 
 
 @dataclass(frozen=True)
@@ -248,23 +257,25 @@ class Health:
         """0 healthy, 1 not (a gate that the preset asks for), 2 where nothing can be said."""
         if self.of("bad"):
             return exit_code.GATE
-        return exit_code.USAGE if self._undecided else exit_code.OK
-
-    @property
-    def _undecided(self) -> dict[str, str]:
-        return {rule: figure for rule, figure in self.of("unknown").items() if rule in NEEDED}
+        return exit_code.USAGE if self.of("void") else exit_code.OK
 
     def line(self) -> str:
-        """The verdict, and why: the last line of a run."""
-        unknown, notes = self.of("unknown"), self.of("note")
+        """The verdict, why, and how many results are right: the last line of a run."""
+        right = [
+            outcome.figure for rule, outcome in self.outcomes.items() if rule == "results" and outcome.level == "ok"
+        ]
+        return "; ".join([*self._verdict(), *right])
+
+    def _verdict(self) -> list[str]:
+        unknown, notes, void = self.of("unknown"), self.of("note"), self.of("void")
         if bad := self.of("bad"):
-            return f"Machine: not healthy: {_because(bad)}"
-        if undecided := self._undecided:
-            return f"Machine: cannot say: {_because(undecided)}"
+            return [f"Machine: not healthy: {_because(bad)}", *void.values()]
+        if void:
+            return [f"Machine: cannot say: {'; '.join(void.values())}"]
         judged = len(self.outcomes) - len(unknown)
         more = [f"not judged: {', '.join(unknown)}"] if unknown else []
         more += [f"mind: {_because(notes)}"] if notes else []
-        return "; ".join([f"Machine: healthy: {judged} of {len(self.outcomes)} rules hold", *more])
+        return [f"Machine: healthy: {judged} of {len(self.outcomes)} rules hold", *more]
 
     def table(self) -> Table:
         rows = tuple({"rule": r, "verdict": o.level, "figure": o.figure} for r, o in self.outcomes.items())
@@ -279,7 +290,11 @@ def _because(found: Mapping[str, str]) -> str:
 def judge(result: Result) -> Health:
     """Every rule over a result file; measures and imports nothing heavy."""
     evidence = Evidence(result)
-    return Health({name: rule(evidence) for name, rule in RULES.items()})
+    found = {name: rule(evidence) for name, rule in RULES.items()}
+    if found["disturbance"].level == "void":
+        accused = {name: found[name].figure for name in OF_TIMES if found[name].level == "bad"}
+        found |= {name: Outcome("unknown", f"{figure}, while others were at work") for name, figure in accused.items()}
+    return Health(found)
 
 
 def is_judged(result: Result) -> bool:

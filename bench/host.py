@@ -181,6 +181,28 @@ def pci_numa_node(pci_bus_id: str, root: Path = ROOT) -> int | None:
     return node if node is not None and node >= 0 else None
 
 
+def numa_cores(root: Path = ROOT) -> dict[int, frozenset[int]]:
+    """NUMA node -> its logical cores (Documentation/ABI/stable/sysfs-devices-node); nodes of memory alone are left
+    out."""
+    found = {}
+    for folder in (root / "sys/devices/system/node").glob("node[0-9]*"):
+        cores = _core_list(read_text(folder / "cpulist") or "")
+        if cores:
+            found[int(folder.name.removeprefix("node"))] = cores
+    return dict(sorted(found.items()))
+
+
+def _core_list(text: str) -> frozenset[int]:
+    """The kernel's lists of cores, such as `0-3,8,10-11`; empty where it is none."""
+    found: set[int] = set()
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            return frozenset()
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
 def network_interfaces(root: Path = ROOT) -> tuple[str, ...]:
     """Names of this host's network interfaces."""
     return tuple(sorted(path.name for path in _folder(root / "sys/class/net")))

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -29,8 +29,10 @@ END_RESERVE_SECONDS = 1.0
 REGROUP_SECONDS = 5.0
 REPORT_SECONDS = 1.5
 FAREWELL_SECONDS = 1.0
-Open = Callable[[Place], Recorder]
-"""Rank 0's: from its place a recorder, with the plan and what a resumed file already has."""
+Open = Callable[[Place, Sequence[str], Store], Recorder]
+"""Rank 0's: from its place and every rank's host a recorder, with the plan and what a resumed file already has."""
+Check = Callable[[Place, Sequence[str], Store], None]
+"""Every rank's, once it knows its place and every rank's host. May raise BenchError."""
 
 
 @dataclass
@@ -63,7 +65,7 @@ class JoinedRun:
         if self.place.index != 0:
             return self._await("session")
         try:
-            self.recorder = open_run(self.place)
+            self.recorder = open_run(self.place, self.hosts, self.store)
         except BenchError as error:
             self.store.set("session", json.dumps({"error": str(error)}))
             raise
@@ -241,7 +243,7 @@ def run_joined(
     joined: Joined,
     open_run: Open,
     began: float,
-    check: Callable[[Place], None],
+    check: Check,
     close: Callable[[Recorder, int], int],
 ) -> int:
     """See a run through as one of its ranks; `close` says on rank 0 what came out. Returns the exit code.
@@ -252,7 +254,7 @@ def run_joined(
     store = connect(joined)
     side = second_connection(joined)
     place, hosts = find_place(joined, host, store)
-    check(place)
+    check(place, hosts, store)
     run = JoinedRun(joined, place, hosts, store, side)
     code = run.run(open_run, began)
     if run.recorder is None:

@@ -193,11 +193,11 @@ def threads_per_rank(environ: Mapping[str, str], joined: Joined | None, num_core
     return max(1, num_cores // local_ranks)
 
 
-def run(recorder: Recorder, began: float, only_launch: int | None = None) -> int:
+def run(recorder: Recorder, began: float, only_launch: int | None = None, launch_seconds: float | None = None) -> int:
     """Start local ranks and see the recorder's plan through, or one launch of it; returns the exit code."""
     from bench.supervisor import Supervisor
 
-    return Supervisor(recorder, began, only_launch=only_launch).run()
+    return Supervisor(recorder, began, only_launch=only_launch, launch_seconds=launch_seconds).run()
 
 
 def environment_variables() -> Mapping[str, str]:

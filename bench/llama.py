@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from bench.attention import grouped_attention
 from bench.llama_shape import LlamaShape
 
 __all__ = ["Attention", "KVCache", "Llama", "LlamaLayer", "Rotary", "SwiGLU"]
@@ -115,13 +116,12 @@ class Attention(nn.Module):
         mask = None
         if 1 < length < num_keys:
             mask = torch.ones(length, num_keys, dtype=torch.bool, device=x.device).tril(num_keys - length)
-        mixed = functional.scaled_dot_product_attention(
+        mixed = grouped_attention(
             query,
             key.to(query.dtype),
             value.to(query.dtype),
-            attn_mask=mask,
             is_causal=length > 1 and length == num_keys,
-            enable_gqa=query.shape[1] != key.shape[1],
+            mask=mask,
         )
         return cast("Tensor", self.out(mixed.transpose(1, 2).flatten(2)))
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench import control, statistics
+from bench.alignment import alignment
+from bench.launches import Launches
 
 if TYPE_CHECKING:
     from bench.clock import Clock
@@ -40,6 +42,11 @@ MAX_LASTING_ROUNDS = 200_000
 WARMUP_WINDOW = 3
 WARMUP_SETTLED = 0.95
 """Warm-up goes on while the last rounds are still faster than this share of the ones before them."""
+LOOK_SECONDS = 0.05
+"""From one look at a working device to the next, at least: one takes about a millisecond of the host's time."""
+
+Look = Callable[[Callable[[], bool]], object]
+"""Looks at the device; given what says whether it is still at work."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,10 @@ class Samples:
     stop_reason: Literal["precision", "time", "samples"]
     half_width: float | None
     warmup_rounds: int
+    launch_ns: dict[str, int] = field(default_factory=dict)
+    """Variant -> time that the host takes to launch one call, by the device's clock; empty by the host's."""
+    num_late: dict[str, int] = field(default_factory=dict)
+    """Variant -> samples within which the device may have waited for the host's launches; empty by the host's clock."""
 
     @property
     def num_rounds(self) -> int:
@@ -114,7 +125,8 @@ class Sampler:
     """Takes the samples of one case on one rank, in step with the other ranks.
 
     `calls` are the back-to-back calls in a streamed sample of each variant, where an earlier visit chose them: samples
-    of one launch are all of one kind. They count only where they are those of just these variants.
+    of one launch are all of one kind. They count only where they are those of just these variants. `look` is called
+    while a device is at work, at most once a block.
     """
 
     def __init__(
@@ -125,6 +137,7 @@ class Sampler:
         timing: Timing,
         now: Callable[[], float],
         calls: Mapping[str, int] | None = None,
+        look: Look | None = None,
     ) -> None:
         self.rank = rank
         self.clock = clock
@@ -135,12 +148,18 @@ class Sampler:
         known = calls if calls is not None and timing == "streamed" and set(calls) == set(self.names) else {}
         self.chooses_calls = timing == "streamed" and not known
         self.calls = [known.get(name, 1) for name in self.names]
-        self.align = alignment(rank, clock)
+        self.align = alignment(rank, clock, now)
+        self.look = look
+        self.next_look = now()
+        # A host's clock waits for the device before it starts, so that nothing is launched ahead.
+        self.learns_launches = clock.name == "device"
+        self.launches = [Launches() for _ in self.runs]
 
     def measure(self, limits: Limits) -> Samples:
         """Warm up, then sample block by block until the rule of `limits` ends it."""
         warmed_from = self.now()
         warmup_rounds, round_seconds = self._warm_up(limits.seconds / 4, limits.warmup_rounds)
+        launch_ns = self._launch_ns()
         taken: list[list[int]] = [[] for _ in self.runs]
         slowest: list[int] = []
         began = self.now()
@@ -164,7 +183,29 @@ class Sampler:
             stop_reason=reason,
             half_width=width,
             warmup_rounds=warmup_rounds,
+            launch_ns=launch_ns,
+            num_late={name: each.num_late for name, each in zip(self.names, self.launches, strict=True)}
+            if launch_ns
+            else {},
         )
+
+    def _launch_ns(self) -> dict[str, int]:
+        """What warm-up has learnt of the host; the filler is timed anew, since the device is warm now."""
+        if not self.learns_launches:
+            return {}
+        self.learns_launches = False
+        for launches in self.launches:
+            launches.begin_counting()
+        self.align.calibrate()
+        marks_seconds = min(self._marks_seconds() for _ in range(5))
+        self.clock.synchronise()
+        rows = zip(self.names, self.launches, self.calls, strict=True)
+        return {name: launches.call_ns(marks_seconds, calls) for name, launches, calls in rows}
+
+    def _marks_seconds(self) -> float:
+        began = self.now()
+        take_sample(self.clock, lambda: None, 1)
+        return self.now() - began
 
     def _warm_up(self, max_seconds: float, fewest: int) -> tuple[int, float]:
         """Rounds until the times have settled; returns their number and the seconds of the last one."""
@@ -190,6 +231,8 @@ class Sampler:
         """K for each variant, from one call on its slowest rank, so that a sample lasts about 10 ms."""
         slowest = control.maxima(self.rank, [max(samples) for samples in block])
         self.calls = [max(2, min(MAX_STREAMED_CALLS, round(STREAMED_SECONDS * 1e9 / max(1, ns)))) for ns in slowest]
+        for launches, calls in zip(self.launches, self.calls, strict=True):
+            launches.forget(calls)
 
     def _first_block(self, round_seconds: float, limits: Limits) -> int:
         size = _block_rounds(round_seconds, limits.seconds)
@@ -207,14 +250,41 @@ class Sampler:
                     variant = (number + step) % count
                     if self.reset is not None:
                         self.reset()
-                    self.align(self.calls[variant])
-                    marks[variant].append(take_sample(self.clock, self.runs[variant], self.calls[variant]))
+                    marks[variant].append(self._sample(variant))
         finally:
             if collecting:
                 gc.enable()
+        self._look(marks[variant][-1][1])
         self.clock.synchronise()
         elapsed = self.clock.elapsed_ns
-        return [[elapsed(start, end) for start, end in pairs] for pairs in marks]
+        block = [[elapsed(start, end) for start, end in pairs] for pairs in marks]
+        for launches, totals, calls in zip(self.launches, block, self.calls, strict=True):
+            launches.end_block(totals, calls)
+        return block
+
+    def _sample(self, variant: int) -> tuple[Any, Any]:
+        """One sample behind the alignment; in warm-up, what the host takes for both is learnt."""
+        run, calls, launches = self.runs[variant], self.calls[variant], self.launches[variant]
+        self.align.fill(launches.sample_seconds)
+        if not self.learns_launches:
+            self.align.together()
+            marks = take_sample(self.clock, run, calls)
+        else:
+            began = self.now()
+            self.align.together()
+            aligned = self.now()
+            marks = take_sample(self.clock, run, calls)
+            launches.learn(began, aligned, self.now())
+        if self.clock.name == "device":
+            launches.note_late(self.clock.reached(marks[0]))
+        return marks
+
+    def _look(self, last: Any) -> None:
+        """Look at the device where it has not come to the last mark yet."""
+        if self.look is None or self.now() < self.next_look or self.clock.reached(last):
+            return
+        self.next_look = self.now() + LOOK_SECONDS
+        self.look(lambda: not self.clock.reached(last))
 
 
 _CODES: list[Literal["precision", "time", "samples"] | None] = [None, "precision", "time", "samples"]
@@ -253,36 +323,3 @@ def _is_settled(slowest: Sequence[int]) -> bool:
     last = statistics.median(slowest[-WARMUP_WINDOW:])
     before = statistics.median(slowest[-2 * WARMUP_WINDOW : -WARMUP_WINDOW])
     return last >= WARMUP_SETTLED * before
-
-
-def alignment(rank: RankContext, clock: Clock) -> Callable[[int], object]:
-    """What brings the ranks to one starting line before a sample of so many calls, outside the timed part."""
-    if rank.world_size == 1 and rank.device.type == "cpu":
-        return lambda calls: None
-    import torch
-    import torch.distributed as dist
-
-    token = torch.zeros(1, device=rank.device)
-
-    def together(calls: int) -> None:
-        dist.all_reduce(token, group=rank.group)
-
-    if clock.name == "host":
-
-        def at_once(calls: int) -> None:
-            together(calls)
-            clock.synchronise()
-
-        return at_once if rank.device.type != "cpu" else together
-
-    # The stream is kept busy while the host enqueues the sample; otherwise the host's launch cost would be timed.
-    # Eight small products rather than one as long: 16 MiB instead of 64 pass through the L2, so that it is still warm.
-    filler = torch.randn(2048, 2048, device=rank.device, dtype=torch.bfloat16)
-    product = torch.empty_like(filler)
-
-    def enqueued(calls: int) -> None:
-        for _ in range(8 * (1 + calls // 2)):
-            torch.mm(filler, filler, out=product)
-        together(calls)
-
-    return enqueued

@@ -14,6 +14,8 @@ from bench.prices import Known, Prices, first_guess
 MIN_SAMPLING_SECONDS = 0.03
 MIN_LATER_SECONDS = 0.1
 """A case is taken up again only where all that is to be done then gets so much time for its samples, on average."""
+LATE_SHARE = 0.25
+"""Of its time, by which a turn that lasts may end late, where cases before it took more than was foreseen."""
 FAIR_SHARES = 4.0
 """What a turn may take at most before all others had theirs, in equal shares of the time left."""
 
@@ -143,19 +145,21 @@ class Pace:
                 share = self._first_share(turn, seconds) - MIN_SAMPLING_SECONDS
                 cost = min(cost, max(first_guess(self.suites[turn[0]]), share))
             least = 0.0 if is_dear else MIN_LATER_SECONDS if turn[1] else MIN_SAMPLING_SECONDS
-            if around + cost + (len(fitting) - num_dear) * least + least <= seconds:
+            late = LATE_SHARE * self._lasts(turn)
+            if around + cost + (len(fitting) - num_dear) * least + least <= seconds + late:
                 fitting.add(turn)
                 around += cost
                 num_dear += is_dear
         return _Room(frozenset(fitting), (seconds - around) / max(1, len(fitting) - num_dear), seconds)
 
-    def _priority(self, turn: Turn) -> tuple[int, bool, bool, int]:
-        """First visits before later ones; of these the first of each suite, then the others in the plan's order.
+    def _priority(self, turn: Turn) -> tuple[bool, int, bool, bool, int]:
+        """What lasts, whose time is set aside; then first visits before later ones: the first of each suite, then the
+        others in the plan's order.
 
         Dear ones would take the time of many others, so they come after those; but a suite is to have its number.
         """
         index, visit = turn
-        return visit, not self._is_first(turn), index in self.dear, index
+        return not self._lasts(turn), visit, not self._is_first(turn), index in self.dear, index
 
     def _cost(self, turn: Turn) -> float:
         """What a turn takes besides samples that could be fewer."""

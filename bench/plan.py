@@ -12,7 +12,6 @@ from bench.cache import L2_STATES
 from bench.errors import BenchError
 from bench.loading import Suite
 from bench.parse import parse_param
-from bench.presets import CASES, FURTHER_CASES
 from bench.prices import CLOSING_SECONDS, first_guess, startup_seconds
 from bench.suite import Case, Machine, Param, Params, format_param
 
@@ -22,6 +21,7 @@ Turn = tuple[int, int]
 TIMINGS = ("aligned", "streamed")
 _ENGINE_PARAMS = {"timing": TIMINGS, "l2": L2_STATES}
 """Parameters that the engine handles for any suite that has them; the first value is what a row without one means."""
+LEAST_SAMPLES_SECONDS = 0.05
 MIN_CASE_SECONDS = 0.25
 """A case that would get less than this, all included, is left out for the budget."""
 
@@ -165,9 +165,9 @@ def choose_cases(
     return [case for turn in turns for case in turn if case is not None]
 
 
-def first_of_further(cases: Sequence[PlannedCase], preset: str) -> list[PlannedCase]:
-    """The cases of a run that names no suite: the first ones of each suite, as many as the preset has time for."""
-    left = CASES.get(preset, {}) | FURTHER_CASES.get(preset, {})
+def first_of_further(cases: Sequence[PlannedCase], most: Mapping[str, int]) -> list[PlannedCase]:
+    """The cases of a run that names no suite: of each suite only the first ones, as many as `most` says, if it does."""
+    left = dict(most)
     chosen = []
     for case in cases:
         room = left.get(case.suite)
@@ -300,10 +300,25 @@ def fit_budget(plan: Plan) -> Plan:
     room -= plan.launches * sum(case.min_seconds for case in plan.cases)
     count = min(len(plan.cases), int(room / plan.launches / MIN_CASE_SECONDS))
     named = bool(plan.options.get("cases") and plan.options.get("budget"))
-    first = min((first_guess(case.suite) for case in plan.cases), default=0.0)
-    if count < (len(plan.cases) if named else 1) or room / plan.launches < first + MIN_CASE_SECONDS / 2:
+    # What lasts has its time set aside; without such a case the quickest of the others must fit, samples included.
+    lasting = any(case.min_seconds for case in plan.cases)
+    least = 0.0 if lasting else min(first_guess(case.suite) for case in plan.cases) + LEAST_SAMPLES_SECONDS
+    if count < (len(plan.cases) if named else 1) or room / plan.launches < least:
         raise BenchError(_too_small(plan, named))
-    return replace(plan, cases=plan.cases[:count], left_out=plan.cases[count:])
+    kept = _kept(plan.cases, count)
+    return replace(plan, cases=kept, left_out=tuple(case for case in plan.cases if case not in kept))
+
+
+def _kept(cases: Sequence[PlannedCase], count: int) -> tuple[PlannedCase, ...]:
+    """So many of the cases, in their order: those that last, whose time was set aside first, and the most telling."""
+    lasting = [case for case in cases if case.min_seconds]
+    others = [case for case in cases if not case.min_seconds][: max(0, count - len(lasting))]
+    return tuple(case for case in cases if case in lasting or case in others)
+
+
+def sampling_seconds(case_seconds: float, visits: int) -> float:
+    """Rough length of all visits to a case that has all the time that it may have, with what surrounds its samples."""
+    return case_seconds * 1.25 + 0.3 * visits
 
 
 def _too_small(plan: Plan, named: bool) -> str:

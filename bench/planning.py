@@ -15,7 +15,7 @@ from bench.loading import load_all
 from bench.pairs import parse as parse_pair
 from bench.parse import parse_seconds, parse_share
 from bench.plan import Plan, choose_cases, first_of_further, fit_budget, suite_facts
-from bench.presets import FURTHER_CASES, PRESETS, Preset
+from bench.presets import PRESETS, Preset, default_suites, most_cases
 from bench.prices import startup_seconds
 from bench.rank import Place
 from bench.slow_types import slow_types
@@ -51,11 +51,17 @@ class Options:
     like: Path | None = None
     against: Path | None = None
     allow_unlike: bool = False
+    busy: bool = False
+    """Whether a machine is judged although others are at work on it."""
     timeout: str | None = None
     slow: tuple[str, ...] = ()
     slow_link: tuple[str, ...] = ()
     one_launch: int | None = None
     """Just this launch of the plan: `bench ab` makes two runs launch by launch, in turn."""
+    launch_seconds: float | None = None
+    """For that launch, its start included; None: its share of the plan's budget."""
+    plan_only: bool = False
+    """Whether the plan is to be told, and nothing measured."""
     save_as: Path | None = None
     """The result file of such a run, whose name has to be known."""
     profile: bool = False
@@ -79,7 +85,7 @@ class Options:
 
     def recorded(self) -> dict[str, Any]:
         """Those that were said, as plain JSON values; of a side of `bench ab`, which of its pair it is."""
-        internal = ("one_launch", "save_as", "pair")
+        internal = ("one_launch", "launch_seconds", "plan_only", "save_as", "pair")
         said = {n: v for n, v in asdict(self).items() if v not in (None, (), False) and n not in internal}
         pair = {} if self.pair is None else {"pair": asdict(parse_pair(self.pair))}
         return {name: _plain(value) for name, value in said.items()} | pair
@@ -148,19 +154,17 @@ def unpaired(plan: Plan) -> Plan:
 
 def new_plan(options: Options, device: str, place: Place, joined: Joined | None) -> Plan:
     """A plan made of the options alone. Raises BenchError."""
-    import torch
-
-    from bench.environment import available_memory_bytes, usable_cores
+    from bench.environment import planned_memory_bytes, usable_cores
 
     preset = PRESETS[options.preset or "standard"]
     backend = resolve(device, options.backend)
-    suites = load_all(options.suites or _default_suites(options, preset))
-    memory_bytes = available_memory_bytes(torch.device(device), place.local_world_size)
+    suites = load_all(options.suites or _default_suites(options, preset, place.world_size))
+    memory_bytes = planned_memory_bytes(device, place.local_world_size)
     machine = place.machine(device, preset.of_suites, usable_cores(), memory_bytes)
     machine = replace(machine, slow_types=slow_types(device))
     cases = choose_cases(suites, machine, _settings(options.settings), options.cases)
     if not options.suites and not options.cases:
-        cases = first_of_further(cases, preset.name)
+        cases = first_of_further(cases, most_cases(preset.name, place.world_size))
     if not cases:
         raise BenchError(f"nothing to measure: {', '.join(s.name for s in suites)} gave no case for this machine")
     lasting = sum(case.min_seconds for case in cases)
@@ -200,10 +204,10 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
     return fit_budget(plan)
 
 
-def _default_suites(options: Options, preset: Preset) -> tuple[str, ...]:
+def _default_suites(options: Options, preset: Preset, world_size: int) -> tuple[str, ...]:
     """Those of the named cases, else the preset's and further ones, of which a run takes few cases."""
     named = tuple(dict.fromkeys(case.partition("/")[0] for case in options.cases))
-    return named or (*preset.suites, *FURTHER_CASES.get(preset.name, {}))
+    return named or default_suites(preset, world_size)
 
 
 def _launches(options: Options, of_preset: int, budget: float | None, joined: Joined | None, device: str) -> int:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_SUITES = ("compute", "collective", "tensor_parallel", "pipeline_parallel")
+SOLO_SUITES = ("compute",)
+"""In place of the default ones on a single rank, for which nothing that communicates has a case."""
+SOLO_NODE_SUITES = ("compute", "training_step", "soak")
 NODE_SUITES = ("compute", "collective", "point_to_point", "tensor_parallel", "soak")
 """After the doctor: what an engineer runs on a machine just handed over."""
 
@@ -26,7 +29,9 @@ class Preset:
     """Upper bound of the samples of one case in one launch, all visits together."""
     timeout_seconds: float
     suites: tuple[str, ...] = DEFAULT_SUITES
-    """What is measured where no suite is named."""
+    """The suites that are measured if none is named."""
+    solo_suites: tuple[str, ...] = SOLO_SUITES
+    """The same on a single rank."""
     scale: str = ""
     """The preset whose sizes and cases the suites are to take; its own where nothing else is said."""
     further_start_seconds: float = 0.0
@@ -52,7 +57,17 @@ PRESETS: dict[str, Preset] = {
     "standard": Preset("standard", 225.0, 3, 1, 0.5, 60.0, further_start_seconds=60.0),
     "full": Preset("full", None, 3, 3, 10.0, 900.0),
     "node": Preset(
-        "node", 440.0, 1, 1, 1.5, 120.0, NODE_SUITES, scale="standard", further_start_seconds=30.0, judged=True
+        "node",
+        440.0,
+        1,
+        1,
+        1.5,
+        120.0,
+        NODE_SUITES,
+        SOLO_NODE_SUITES,
+        scale="standard",
+        further_start_seconds=30.0,
+        judged=True,
     ),
 }
 
@@ -87,3 +102,26 @@ FURTHER_CASES: dict[str, dict[str, int]] = {
     },
 }
 """Preset -> further suites, and how many of their first cases a run takes that names no suite."""
+
+SOLO_FURTHER_CASES: dict[str, dict[str, int]] = {
+    "smoke": {"training_step": 1, "inference": 2, "input_pipeline": 1, "checkpoint": 1},
+    "standard": {"training_step": 2, "inference": 4, "input_pipeline": 2, "checkpoint": 2},
+    "full": {"training_step": 5, "inference": 8, "input_pipeline": 4, "checkpoint": 4},
+}
+"""The same on a single rank."""
+
+
+def default_suites(preset: Preset, world_size: int) -> tuple[str, ...]:
+    """The suites of a run that names none, those first whose cases are all taken."""
+    whole = preset.suites if world_size > 1 else preset.solo_suites
+    return (*whole, *further_cases(preset.name, world_size))
+
+
+def further_cases(preset: str, world_size: int) -> dict[str, int]:
+    """The suites of which such a run takes some cases, and how many."""
+    return (FURTHER_CASES if world_size > 1 else SOLO_FURTHER_CASES).get(preset, {})
+
+
+def most_cases(preset: str, world_size: int) -> dict[str, int]:
+    """The suites of such a run of which only the first cases are taken, and how many; of the others all are."""
+    return CASES.get(preset, {}) | further_cases(preset, world_size)

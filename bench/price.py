@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from bench import clock as clocks
 from bench import control
-from bench.measure import Limits, alignment
+from bench.alignment import alignment
+from bench.measure import Limits
+from bench.traced_pass import traced_variants
 
 if TYPE_CHECKING:
     from bench.rank import RankContext
@@ -149,7 +151,7 @@ class Pricing:
         """One call of the case itself, on its slowest rank."""
         if work.reset is not None:
             work.reset()
-        alignment(self.rank, clock)(1)
+        alignment(self.rank, clock)()
         clock.synchronise()
         began = self.now()
         next(iter(work.variants.values()))()
@@ -161,8 +163,3 @@ def alone(work: Work) -> Work:
     """Its case alone, without what it is held against and what is derived from that."""
     main, run = next(iter(work.variants.items()))
     return replace(work, variants={main: run}, traced_calls=0, derive=None, tables=None)
-
-
-def traced_variants(work: Work) -> tuple[str, ...]:
-    """Names of the variants that the traced pass calls."""
-    return work.traced_variants or (next(iter(work.variants)),)

@@ -114,7 +114,7 @@ def is_energy(value: object) -> bool:
     if not isinstance(value, dict):
         return False
     texts = (value.get("source"), value.get("scope"), value.get("reason"))
-    numbers = (value.get("joules"), value.get("idle_watts"), *(value.get("rank_joules") or ()))
+    numbers = (value.get("joules"), value.get("idle_watts"), value.get("busy_share"), *(value.get("rank_joules") or ()))
     return all(text is None or isinstance(text, str) for text in texts) and all(
         number is None or (isinstance(number, int | float) and not isinstance(number, bool)) for number in numbers
     )

@@ -30,9 +30,13 @@ Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when t
       disturbance  {"hosts": [{"host", "steal_share", "busy_share", "other_load_share", "other_load_noise_share",
                  "thermal_events"}, ...], "ranks": [{"rank", "seconds", "cpu_seconds", "run_delay_share",
                  "involuntary_switches", "quota_throttled_seconds", "frequency_before_hz", "gpu_...", ...}, ...]}
-                 around the measure phase; what could not be read is left out, and so is all of it in older files
-      energy     {"source", "scope", "reason", "calls", "seconds", "joules", "idle_watts", "rank_joules"}: joules of one
-                 call, or null with the reason; left out in older files
+                 around the measure phase, of a GPU also "at_work", the worst of what was read while it worked; what
+                 could not be read is left out, and so is all of it in older files
+      launch_ns  variant -> [rank 0's, ...]: what the host takes to launch one call; only by a device's clock
+      num_late   variant -> [rank 0's, ...]: samples that may hold launches of the host; only by a device's clock
+      energy     {"source", "scope", "reason", "calls", "seconds", "joules", "busy_share", "idle_watts", "rank_joules"}:
+                 joules of one call, or null with the reason; `busy_share` of the window is calls; left out in older
+                 files
       spans      [[rank, call, kind, stage, microbatch, start_ns, duration_ns], ...] from the traced pass, those of
                  communication with axis, sequence, num_bytes, launch_ns behind; `traced_call_ns` is [rank][call]
       per_rank   [rank 0's further facts, ...], as the suite names them; empty where it has none

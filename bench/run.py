@@ -6,13 +6,14 @@ import os
 import shlex
 import sys
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench import clock, exit_code, profiling
+from bench import clock, exit_code, other_work, outlook, profiling
 from bench.errors import BenchError
 from bench.finding import Finding
 from bench.launch import Joined, detect, environment_variables
@@ -32,7 +33,9 @@ from bench.rank import Place
 from bench.recorder import Recorder, done_turns
 
 if TYPE_CHECKING:
+    from bench.other_work import OtherWork
     from bench.result import Result
+    from bench.store import Store
 
 
 def run(options: Options, arguments: list[str]) -> int:
@@ -55,9 +58,12 @@ def _run_local(options: Options, arguments: list[str], began: float) -> int:
     from bench.environment import default_ranks, usable_cores
     from bench.launch import run as run_ranks
 
-    device, num_gpus = choose_device(options.device)
-    preset = options.preset or "standard"
     earlier = earlier_run(options)
+    others = _others_here(options, earlier)  # before torch is imported: the answer is to be quick
+    device, num_gpus = choose_device(options.device)
+    if device != "cpu":
+        others = [other_work.with_gpus(each, [os.getpid()]) for each in others]
+    preset = options.preset or "standard"
     ranks = options.ranks
     if ranks is None and earlier is not None:
         ranks = saved_plan(earlier).world_size
@@ -70,9 +76,12 @@ def _run_local(options: Options, arguments: list[str], began: float) -> int:
             f"--ranks {ranks}: this machine has {num_gpus} visible GPU(s), and a rank needs one of its own"
         )
     place = Place(0, ranks, 0, ranks)
-    recorder = open_run(options, arguments, device, place, None, earlier)
+    if options.plan_only:
+        click.echo(outlook.of_local(new_plan(options, device, place, None)).to_text())
+        return exit_code.OK
+    recorder = open_run(options, arguments, device, place, None, earlier, others)
     try:
-        code = run_ranks(recorder, began, options.one_launch)
+        code = run_ranks(recorder, began, options.one_launch, options.launch_seconds)
     except KeyboardInterrupt:
         recorder.end("interrupted", exit_code.INTERRUPTED)
         there = recorder.path.exists()  # a file without a single record is taken away
@@ -101,12 +110,17 @@ def _run_joined(options: Options, arguments: list[str], joined: Joined, began: f
         )
     device, num_gpus = choose_device(options.device)
 
-    def check(place: Place) -> None:
+    def check(place: Place, hosts: Sequence[str], store: Store) -> None:
         if device != "cpu":
             check_gpus(place, num_gpus, "this node")
+        # A saved plan's preset is known to rank 0 alone, so with one every host looks, and rank 0 need not listen.
+        if options.like or options.resume or PRESETS[options.preset or "standard"].judged:
+            other_work.tell(place, hosts, store, device != "cpu")
 
-    def open_here(place: Place) -> Recorder:
-        return open_run(options, arguments, device, place, joined, earlier_run(options))
+    def open_here(place: Place, hosts: Sequence[str], store: Store) -> Recorder:
+        earlier = earlier_run(options)
+        others = other_work.heard(hosts, store) if _is_judged(options, earlier) else ()
+        return open_run(options, arguments, device, place, joined, earlier, others)
 
     def close(recorder: Recorder, code: int) -> int:
         return _close(options, recorder, code)
@@ -121,16 +135,20 @@ def open_run(
     place: Place,
     joined: Joined | None,
     earlier: Result | None,
+    others: Sequence[OtherWork] = (),
 ) -> Recorder:
     """A recorder with the plan, on an open file, that knows what a resumed file already has.
 
-    `earlier` is the run to finish or to repeat. Says on stderr what will be done. Raises BenchError.
+    `earlier` is the run to finish or to repeat, `others` what other programs do on its hosts where it is to be judged.
+    Says on stderr what will be done. Raises BenchError.
     """
     from bench import progress
     from bench.against import refuse_incomparable
     from bench.result import Writer, new_path
     from bench.worker import host_name
 
+    if not options.busy:
+        other_work.refuse(others)
     if earlier is None:
         plan = new_plan(options, device, place, joined)
     else:
@@ -150,7 +168,7 @@ def open_run(
     _announce(plan, left, estimate, joined)
     judged = PRESETS[plan.preset].judged and options.one_launch is None
     return Recorder(
-        doctor=_examined(host_name()) if judged and resumed is None else None,
+        doctor=_examined(host_name(), others) if judged and resumed is None else None,
         judge=_judge if judged else None,
         profile=str(profiling.folder_of(path).resolve()) if options.profile else None,
         plan=plan,
@@ -165,11 +183,35 @@ def open_run(
     )
 
 
-def _examined(host: str) -> dict[str, Any]:
-    """The doctor's findings on this host, before any rank is at work, for the header."""
+def _is_judged(options: Options, earlier: Result | None) -> bool:
+    """Whether the run ends in a verdict on the machine. Raises BenchError for a --busy that would mean nothing."""
+    preset = options.preset or "standard" if earlier is None else str(earlier.plan.get("preset"))
+    judged = preset in PRESETS and PRESETS[preset].judged and options.one_launch is None
+    if options.busy and not judged:
+        raise BenchError(
+            f"--busy: only a run that judges the machine (--preset node) asks for a quiet one, not {preset}"
+        )
+    return judged
+
+
+def _others_here(options: Options, earlier: Result | None) -> list[OtherWork]:
+    """What other programs do on this host, where that matters. Raises BenchError where they are in the way."""
+    from bench.worker import host_name
+
+    if not _is_judged(options, earlier):
+        return []
+    found = [other_work.look([os.getpid()], host_name())]
+    if not options.busy:
+        other_work.refuse(found)
+    return found
+
+
+def _examined(host: str, others: Sequence[OtherWork]) -> dict[str, Any]:
+    """The findings of the doctor on this host, before any rank is at work, and of other programs', for the header."""
     from bench.doctor import examine, gather
 
-    findings = [asdict(finding) for finding in examine(gather())]
+    told = [other_work.finding(each) for each in others]
+    findings = [asdict(finding) for finding in (*examine(gather()), *told)]
     bad = [finding for finding in findings if finding["level"] != "ok"]
     for finding in bad:
         click.echo(f"doctor: {Finding(**finding).line()}", err=True)
@@ -194,6 +236,9 @@ def _announce(plan: Plan, left: int, estimate: float, joined: Joined | None) -> 
         f"about {estimate:.0f} s{budget}",
         err=True,
     )
+    if plan.world_size == 1 and not plan.options.get("suites") and not plan.options.get("cases"):
+        device = "GPU" if plan.device_type == "cuda" else "rank"
+        click.echo(f"one {device}: collectives and parallel suites take two ranks or more and are left out", err=True)
     if plan.left_out:
         click.echo(f"{len(plan.left_out)} cases do not fit the budget and are left out", err=True)
 

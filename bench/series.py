@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from bench import nvidia
-from bench.disturbance import Probe, Reading
+from bench.counters import Probe, Reading
 from bench.environment import gpu_addresses
 
 if TYPE_CHECKING:

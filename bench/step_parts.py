@@ -13,8 +13,8 @@ Of each rank, in the order in which time is given away; no nanosecond is counted
     other                          what is left: the host's work between the spans
 
 A step is the longest rank's call, so that each rank's parts add up to the step. The ranks' clocks are set by the
-alignment before the call: they differ by how unequally ranks leave it. On a GPU the clock of the traced pass
-synchronises the device at every span, so that communication is not hidden by computation there.
+alignment before the call: they differ by how unequally ranks leave it. On a GPU it is the stream of the computation
+that stands still, not the host, and the times are the device's: `other` is then what the device waits for the host.
 """
 
 from __future__ import annotations

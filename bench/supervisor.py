@@ -148,6 +148,8 @@ class Supervisor:
     only_launch: int | None = None
     """Do just this launch of the plan, and take its share of the budget; None: all that is left. The number of launches
     itself: none of them, only the pass of `bench.choices`."""
+    launch_seconds: float | None = None
+    """For `only_launch`, its start included, in place of its share."""
     generation: int = 0
     hard_ends: int = 0
     logged_backends: frozenset[str] = choices.LOGGED_BACKENDS
@@ -227,10 +229,10 @@ class Supervisor:
 
     def _budget_left(self) -> float | None:
         """Seconds until this has to come to its end; None: it may take as long as it needs."""
-        if self.plan.budget_seconds is None:
-            return None
-        whole = self.plan.budget_seconds / (1 if self.only_launch is None else self.plan.launches)
-        return whole - END_RESERVE_SECONDS - (clock.monotonic_seconds() - self.began)
+        whole = self.launch_seconds
+        if whole is None and self.plan.budget_seconds is not None:
+            whole = self.plan.budget_seconds / (1 if self.only_launch is None else self.plan.launches)
+        return None if whole is None else whole - END_RESERVE_SECONDS - (clock.monotonic_seconds() - self.began)
 
     @property
     def _hears_choices(self) -> bool:

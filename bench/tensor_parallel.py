@@ -34,11 +34,11 @@ from torch.distributed.tensor.parallel import (
 )
 
 from bench.agreement import (
-    SHORT_TYPE_MARGIN,
     float_tolerance,
     inner_product_error,
     longer_dtype,
     relative_error,
+    summed_margin,
     worst,
 )
 from bench.suite import COMMUNICATION, Check
@@ -304,7 +304,7 @@ def check_call(call: Call, whole: Call, sizes: Sizes, implementation: str, ranks
         long = whole.to(reference_dtype, lambda t: whole_block(sizes, None, whole.x.device, t))
         one_device, expected = expected, parts(long())
         errors = map(relative_error, one_device, expected)
-        tolerances = [SHORT_TYPE_MARGIN * error for error in errors]
+        tolerances = [summed_margin(ranks.size) * error for error in errors]
     results = call()
     checks = [
         Check(relative_error(result, reference), tolerance)

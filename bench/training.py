@@ -42,8 +42,13 @@ _AXIS_OF = {"pipeline": "pipeline", "replicate": "data", "shard": "data", "tenso
 class TrainingStep:
     """Parts of the model on this rank, its optimizer and its share of the batch."""
 
-    def __init__(self, job: Job, split: Split, treatment: Treatment, rank: RankContext) -> None:
-        """On one device, where `split` has a product of 1, without regard to other ranks."""
+    def __init__(
+        self, job: Job, split: Split, treatment: Treatment, rank: RankContext, *, is_restorable: bool = True
+    ) -> None:
+        """On one device, where `split` has a product of 1, without regard to other ranks.
+
+        `is_restorable`: the first weights are kept in the host's memory, for `restore`.
+        """
         self.job, self.split, self.treatment, self.rank = job, split, treatment, rank
         is_alone = split.world_size == 1
         self.mesh: DeviceMesh | None = (
@@ -56,7 +61,8 @@ class TrainingStep:
         }
         self.parameters = [parameter for part in self.stages.values() for parameter in part.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
-        self.initial = [local(parameter.detach()).to("cpu", copy=True) for parameter in self.parameters]
+        kept = self.parameters if is_restorable else []
+        self.initial = [local(parameter.detach()).to("cpu", copy=True) for parameter in kept]
         self.num_stages = job.num_stages(split)
         self.has_loss = self.num_stages - 1 in self.stages
         self.losses: list[Tensor] = []

@@ -60,7 +60,7 @@ def allocator(kind: str, rank: RankContext, stack: ExitStack) -> Iterator[Empty]
 
     if kind == REGISTERED:
         backend: Any = rank.group._get_backend(rank.device)
-        pool = torch.cuda.MemPool(backend.mem_allocator)
+        pool = torch.cuda.MemPool(_nccl_allocator(backend))
         with torch.cuda.use_mem_pool(pool):
             yield torch.empty
         backend.register_mem_pool(pool)
@@ -69,6 +69,19 @@ def allocator(kind: str, rank: RankContext, stack: ExitStack) -> Iterator[Empty]
         yield partial(_symmetric, rank)
     else:
         yield torch.empty
+
+
+def _nccl_allocator(backend: Any) -> Any:
+    """NCCL's own allocator, whose memory can be registered.
+
+    Raises Skip without one: torch gives none for devices without multicast, such as a single GPU passed through to a
+    virtual machine, and says then that this NCCL has none.
+    """
+    try:
+        return backend.mem_allocator
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise Skip(f"buffer={REGISTERED}: NCCL's allocator is not to be had here: {reason}") from error
 
 
 def _symmetric(rank: RankContext, count: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MACHINERY = (
     "bench.context_parallel",
     "bench.context_check",
+    "bench.attention",
     "bench.sequence_order",
     "bench.exposure",
     "bench.tensor_parallel",

@@ -32,6 +32,7 @@ MACHINERY = (
     "bench.wrapping",
     "bench.exposure",
     "bench.llama",
+    "bench.attention",
     "bench.llama_shape",
     "bench.agreement",
     "bench.flops",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 MACHINERY = (
     "bench.inference",
     "bench.llama",
+    "bench.attention",
     "bench.llama_shape",
     "bench.tensor_parallel",
     "bench.agreement",
@@ -119,10 +120,14 @@ OP_NOTES = {
 
 
 def cases(machine: Machine) -> Iterator[Params]:
-    """Both operations in both ways, then decode over batch sizes; smoke has one small case."""
+    """Both operations in both ways, then decode over batch sizes; smoke has one small case.
+
+    A single rank has replicas only.
+    """
     device, is_smoke = machine.device_type, machine.preset == "smoke"
     base = BASE[device]["smoke" if is_smoke else "standard"]
-    changes = FIRST[:1] if is_smoke else FIRST
+    smoke = FIRST[:1] if machine.world_size > 1 else FIRST
+    changes = smoke if is_smoke else FIRST
     if not is_smoke:
         changes += tuple(
             ("decode", parallel, {"batch": batch}) for batch in BATCHES[device] for parallel in CHOICES["parallel"]
@@ -131,6 +136,8 @@ def cases(machine: Machine) -> Iterator[Params]:
     if machine.preset == "full":
         changes += FULL[device]
     for op, parallel, change in changes:
+        if machine.world_size == 1 and parallel == "tensor":
+            continue
         yield {"op": op, "parallel": parallel, **base, **change}
 
 
@@ -269,15 +276,11 @@ def _replica(params: Params, rank: RankContext) -> Made:
     full, model = made(_shape(params), int(params["batch"]))
     full.fill()
     variants: dict[str, Callable[[], object]] = {"full": OPERATIONS[op](full)}
-    if _has_room(params, rank):
+    hindrance = _no_room(params, rank) or _too_long(params, rank)
+    if hindrance is None:
         return variants, partial(check_server, full, op, model), None, NOTES["replicas"]
     small, small_model = made(_reduced(params, rank), 1)
-    return (
-        variants,
-        partial(_check_reduced, small, op, small_model),
-        None,
-        (*NOTES["replicas"], _no_room(params, rank)),
-    )
+    return variants, partial(_check_reduced, small, op, small_model), None, (*NOTES["replicas"], hindrance)
 
 
 def _tensor(params: Params, rank: RankContext) -> Made:
@@ -306,14 +309,17 @@ def _tensor(params: Params, rank: RankContext) -> Made:
     full, mute = made(shape, batch, rank.group)[0], made(shape, batch, silent)[0]
     servers = {"full": full, "compute_only": mute}
     notes = NOTES["tensor"]
-    if _has_room(params, rank):
+    no_room, too_long = _no_room(params, rank), _too_long(params, rank)
+    if no_room is None:
         servers["one_device"], whole = made(shape, batch, None)
         check = partial(check_server, full, op, whole)
     else:
+        notes = (notes[1], f"no one_device variant: {no_room}")
+    if no_room or too_long:
         small_shape = _reduced(params, rank)
         small, small_whole = made(small_shape, 1, rank.group)[0], made(small_shape, 1, None)[1]
         check = partial(_check_reduced, small, op, small_whole)
-        notes = (notes[1], f"no one_device variant: {_no_room(params, rank)}")
+        notes = notes if too_long is None else (*notes, too_long)
     for each in servers.values():
         each.fill()
     variants: dict[str, Callable[[], object]] = {name: OPERATIONS[op](each) for name, each in servers.items()}
@@ -332,10 +338,16 @@ def _reduced(params: Params, rank: RankContext) -> LlamaShape:
     return reduced(_shape(params), rank.world_size)
 
 
-def _has_room(params: Params, rank: RankContext) -> bool:
-    return _bytes_needed(params, rank.world_size, one_device=True) <= rank.machine.memory_bytes
+def _no_room(params: Params, rank: RankContext) -> str | None:
+    """Why the whole model and its float32 reference do not fit on one device, with the numbers; None where they do."""
+    need, have = _bytes_needed(params, rank.world_size, one_device=True), rank.machine.memory_bytes
+    return None if need <= have else f"one device's check needs {need} bytes, and a rank has {have}"
 
 
-def _no_room(params: Params, rank: RankContext) -> str:
-    need = _bytes_needed(params, rank.world_size, one_device=True)
-    return f"one device's check needs {need} bytes, and a rank has {rank.machine.memory_bytes}"
+def _too_long(params: Params, rank: RankContext) -> str | None:
+    """Why the whole model's float32 reference would take too long; None where it would not."""
+    shape, most = _shape(params), flops.MOST_REFERENCE_FLOPS[rank.device.type]
+    needed = shape.num_layers * shape.layer_forward_flops(int(params["batch"]))
+    if needed <= most:
+        return None
+    return f"one device's check at full size would take {needed:.2g} FLOPs in float32, above {most:.2g}"

@@ -35,6 +35,7 @@ MACHINERY = (
     "bench.pipeline",
     "bench.pipeline_check",
     "bench.communication_trace",
+    "bench.side_streams",
     "bench.schedules",
     "bench.bubble",
     "bench.replay",

@@ -29,6 +29,7 @@ MACHINERY = (
     "bench.tensor_parallel",
     "bench.async_tp",
     "bench.communication_trace",
+    "bench.side_streams",
     "bench.transformer",
     "bench.agreement",
     "bench.flops",

@@ -15,14 +15,16 @@ that stay as they are, so that every sample is the same work.
 
 Spans of the traced pass: `forward`, `loss`, `backward` (with a split backward `backward_input`, `backward_weight`) with
 stage and microbatch, `optimizer`, and `communication` with axis, number on its group, bytes and launch, wherever the
-host stands still for it. The time by part (bench/step_parts.py) comes from them; `other` is what is left, never shared
-out.
+host (on a GPU the stream) stands still for it. The time by part (bench/step_parts.py) comes from them; `other` is what
+is left, never shared out.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from bench import flops, peak_memory, step_parts
@@ -41,10 +43,12 @@ MACHINERY = (
     "bench.training",
     "bench.llama_parallel",
     "bench.llama",
+    "bench.attention",
     "bench.llama_shape",
     "bench.splits",
     "bench.step_parts",
     "bench.communication_trace",
+    "bench.side_streams",
     "bench.pipeline",
     "bench.schedules",
     "bench.flops",
@@ -77,11 +81,27 @@ METRICS = {
 }
 TRACED_CALLS = 5
 
-BASE: dict[str, Params] = {
-    "cpu": {"shape": "tiny", "batch": 8, "dtype": "float32"},
-    "cuda": {"shape": "llama3-1b", "batch": 32, "dtype": "bfloat16"},
+SHAPES_TRIED: dict[tuple[str, bool], tuple[str, ...]] = {
+    ("cpu", True): ("tiny",),
+    ("cpu", False): ("small",),
+    ("cuda", True): ("llama3-1b",),
+    ("cuda", False): ("llama3-8b", "llama3-1b"),
 }
-STANDARD_SHAPE = {"cpu": "small", "cuda": "llama3-8b"}
+"""(Device type, whether the preset is smoke) -> published models, the largest first. The first that fits whole is
+trained, with recomputation if need be; if none does, the last, with as many layers as fit."""
+DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
+CPU_BATCH = 8
+TOKENS_PER_RANK = 16384
+"""Of a step on GPUs: two sequences of Llama 3 8B. The optimizer's pass over the weights is then a few percent of a
+step, and a pipeline of two stages gets the four microbatches per data rank that it needs."""
+CHANGES: dict[str, tuple[Params, ...]] = {
+    "cpu": ({"recompute": True}, {"dtype": "bfloat16"}, {"num_microbatches": 4}),
+    "cuda": ({"recompute": True}, {"recompute": False}),
+}
+"""Device type -> what is varied of the first case, one factor at a time; a change that changes nothing is left out."""
+FULL_CHANGES: dict[str, tuple[Params, ...]] = {"cpu": ({"compile": True},), "cuda": ({"dtype": "float32"},)}
+MEMORY_SHARE = 0.9
+"""Of a rank's memory that a case may need by the estimate."""
 LAYER_LADDER = (80, 64, 48, 32, 24, 16, 12, 8, 6, 4, 2, 1)
 """Numbers of layers that are tried: few, so that a little more or less free memory does not change the model."""
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
@@ -92,27 +112,54 @@ KEPT_PER_TOKEN = 12
 
 
 def cases(machine: Machine) -> Iterator[Params]:
-    """The splits, most telling first, at a base point; then one factor at a time. `full` has every split."""
-    ranks = machine.world_size
-    base = dict(BASE[machine.device_type])
-    if machine.preset != "smoke":
-        base["shape"] = STANDARD_SHAPE[machine.device_type]
+    """The splits, most telling first, at a base point; then one factor at a time. `full` has every split.
+
+    On GPUs the base point is also compiled, right after it: published figures are of both.
+    """
+    ranks, device = machine.world_size, machine.device_type
+    base = _base(machine)
     ways = _usual_splits(machine, SHAPES[str(base["shape"])].num_kv_heads)
+    if device == "cuda":  # in their order, but those first that train the whole model
+        whole = [(split, mode) for split, mode in ways if _is_whole(_row(base, split, mode, device), split, machine)]
+        ways = whole + [way for way in ways if way not in whole]
+    first = _row(base, *ways[0], device)
     if machine.preset == "smoke":
-        yield from (_row(base, split, mode) for split, mode in ways[:3])
+        yield from (_row(base, *way, device) for way in ways[:3])
         return
     if machine.preset == "full":
         known = set(ways)
         every = [(split, mode) for split in all_splits(ranks) for mode in _modes(split)]
         ways += [way for way in every if way not in known]
-    yield from (_row(base, split, mode) for split, mode in ways)
-    split, mode = ways[0]
-    other = "bfloat16" if base["dtype"] == "float32" else "float32"
-    changes: tuple[Params, ...] = ({"recompute": True}, {"dtype": other}, {"num_microbatches": 4})
-    for change in changes:
-        yield _row(base, split, mode) | change
-    if machine.preset == "full":
-        yield _row(base, split, mode) | {"compile": True}
+    yield first
+    if device == "cuda":
+        yield first | {"compile": True}
+    yield from (_row(base, *way, device) for way in ways[1:])
+    changes = CHANGES[device] + (FULL_CHANGES[device] if machine.preset == "full" else ())
+    yield from (first | change for change in changes if first | change != first)
+
+
+def _base(machine: Machine) -> Params:
+    """Shape, type and batch of the first case; on GPUs also whether it takes recomputation to train the whole model."""
+    device = machine.device_type
+    base: Params = {"dtype": DTYPE[device], "batch": CPU_BATCH}
+    shapes = SHAPES_TRIED[device, machine.preset == "smoke"]
+    if device == "cpu":
+        return base | {"shape": shapes[0]}
+    for shape in shapes:
+        sized = base | {"shape": shape, "batch": machine.world_size * TOKENS_PER_RANK // SHAPES[shape].sequence}
+        split, mode = _usual_splits(machine, SHAPES[shape].num_kv_heads)[0]
+        for recompute in (False, True):
+            row = _row(sized | {"recompute": recompute}, split, mode, device)
+            if _is_whole(row, split, machine):
+                return sized | {"recompute": recompute}
+    return sized | {"recompute": True}
+
+
+def _is_whole(row: Params, split: Split, machine: Machine) -> bool:
+    """Whether all layers of the case's model fit."""
+    job = _job(row, SHAPES[str(row["shape"])].num_layers)
+    fits = _bytes_needed(job, split, row, machine.device_type) <= MEMORY_SHARE * machine.memory_bytes
+    return bool(fits and job.objection(split) is None)
 
 
 def _modes(split: Split) -> tuple[str, ...]:
@@ -136,11 +183,13 @@ def _usual_splits(machine: Machine, num_kv_heads: int) -> list[tuple[Split, str]
     return list(dict.fromkeys((split, mode if split.data > 1 else "replicate") for split, mode in wanted))
 
 
-def _row(base: Params, split: Split, mode: str) -> Params:
-    microbatches = 1 if split.pipeline == 1 else 2 * split.pipeline
-    batch = max(int(base["batch"]), split.data * microbatches)
-    size = {"batch": -(-batch // (split.data * microbatches)) * split.data * microbatches}
-    return {**DEFAULTS, **base, **size, "tp": split.tensor, "pp": split.pipeline, "dp_mode": mode,
+def _row(base: Params, split: Split, mode: str, device_type: str) -> Params:
+    """On GPUs microbatches have one sequence each: logits of more than that would leave no room for layers."""
+    fewest = 1 if split.pipeline == 1 else 2 * split.pipeline
+    batch = max(int(base["batch"]), split.data * fewest)
+    batch = -(-batch // (split.data * fewest)) * split.data * fewest
+    microbatches = batch // split.data if device_type == "cuda" else fewest
+    return {**DEFAULTS, **base, "batch": batch, "tp": split.tensor, "pp": split.pipeline, "dp_mode": mode,
             "num_microbatches": microbatches}  # fmt: skip
 
 
@@ -172,7 +221,7 @@ def _bytes_needed(job: Job, split: Split, params: Params, device_type: str) -> i
 
 
 def _num_layers(params: Params, split: Split, machine: Machine) -> int:
-    """The number asked for, or the largest of the ladder that fits into 90% of the memory and divides into the stages.
+    """The number asked for, or the largest of the ladder that fits and divides into the stages.
 
     Raises Skip where not even the fewest fit.
     """
@@ -185,7 +234,7 @@ def _num_layers(params: Params, split: Split, machine: Machine) -> int:
         if count % job.num_stages(split):
             continue
         need = _bytes_needed(job, split, params, machine.device_type)
-        if need <= 0.9 * machine.memory_bytes:
+        if need <= MEMORY_SHARE * machine.memory_bytes:
             return count
     raise Skip(f"the fewest layers need {need / 2**30:.2f} GiB a rank, of {machine.memory_bytes / 2**30:.2f} GiB")
 
@@ -219,26 +268,32 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
 
 def _compilable(split: Split, device_type: str) -> None:
-    """Raises Skip where torch.compile does not work: with a tensor axis, and on a CPU without a C++ compiler."""
+    """Raises Skip where torch.compile does not work: with a tensor axis, and without the compiler that it calls."""
     if split.tensor > 1:
         raise Skip(
             f"compile=true with tp={split.tensor}: torch 2.13, with which it was tried, breaks in the backward of "
             "compiled layers that DTensor splits; leave one of the two out"
         )
-    if device_type != "cpu":
-        return
     import shutil
 
-    from torch._inductor import config
+    if device_type == "cpu":
+        from torch._inductor import config
 
-    names = [name for name in config.cpp.cxx if name]
-    if not any(shutil.which(name) for name in names):
-        raise Skip(f"compile=true on a CPU needs a C++ compiler, and there is no {' or '.join(names)}; set CXX to one")
+        names, language = [name for name in config.cpp.cxx if name], "C++ compiler"
+        variable = "CXX"
+    else:  # Triton builds the launcher of each kernel in C
+        names, language, variable = [os.environ.get("CC", ""), "gcc", "clang", "cc"], "C compiler", "CC"
+    found = [name for name in names if name and shutil.which(name)]
+    if not found:
+        names = [name for name in names if name]
+        raise Skip(f"compile=true needs a {language}, and there is no {' or '.join(names)}; set {variable} to one")
+    if device_type != "cpu" and find_spec("triton") is None:
+        raise Skip("compile=true on a GPU needs triton, which is not installed; pip install triton")
 
 
 def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:
     from bench.llama_parallel import Treatment
-    from bench.training import TrainingStep
+    from bench.training import NUM_BATCHES, TrainingStep
 
     treatment = Treatment(
         dtype=str(params["dtype"]),
@@ -246,14 +301,16 @@ def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:
         recompute=bool(params["recompute"]),
         compile=bool(params["compile"]),
     )
+    # By what all ranks agree on: one that decided by its own memory would leave the others waiting.
+    needed = [_bytes_needed(job, each, params, rank.device.type) for each in (split, Split(1, 1, 1))]
+    is_too_large = sum(needed) > MEMORY_SHARE * rank.machine.memory_bytes
+    is_too_long = NUM_BATCHES * job.shape.step_flops(job.batch) > flops.MOST_REFERENCE_FLOPS[rank.device.type]
+    is_reduced = is_too_large or is_too_long
     peak = peak_memory.PeakMemory(rank.device)
-    step = TrainingStep(job, split, treatment, rank)
+    step = TrainingStep(job, split, treatment, rank, is_restorable=not is_reduced)
     for _ in range(2):
         step.run()
     peak_bytes = peak.bytes()
-    # By what all ranks agree on: one that decided by its own memory would leave the others waiting.
-    needed = [_bytes_needed(job, each, params, rank.device.type) for each in (split, Split(1, 1, 1))]
-    is_reduced = sum(needed) > 0.9 * rank.machine.memory_bytes
     check = reduced_check(job, split, treatment, rank) if is_reduced else full_check(step, job, split, rank)
     recomputed = job.shape.num_layers * job.shape.recomputed_flops(job.batch) if treatment.recompute else 0.0
     return Work(
@@ -268,15 +325,16 @@ def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:
         per_rank=lambda: {"peak_memory_bytes": peak_bytes, **split.coordinates(rank.index)._asdict()},
         derive=partial(_derived, job=job, split=split),
         tables=partial(_tables, job=job, split=split),
-        notes=_notes(job, split, treatment, rank),
+        notes=_notes(job, split, treatment, rank, SHAPES[str(params["shape"])].num_layers),
     )
 
 
-def _notes(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> tuple[str, ...]:
+def _notes(job: Job, split: Split, treatment: Treatment, rank: RankContext, whole: int) -> tuple[str, ...]:
     shape, machine = job.shape, rank.machine
+    trained = f"all {whole}" if shape.num_layers == whole else f"{shape.num_layers} of {whole}"
     kind = "fully_shard's mixed precision" if treatment.data_mode == "shard" else "autocast"
     notes = [
-        f"{shape.num_layers} layers, {shape.num_parameters / 1e6:.4g} M parameters; dp={split.data}",
+        f"{trained} layers, {shape.num_parameters / 1e6:.4g} M parameters; dp={split.data}",
         peak_memory.MEANING[rank.device.type],
         f"FLOPs: attention counted in the convention `{flops.DEFAULT_CONVENTION}` (PaLM, appendix B)",
     ]
@@ -286,8 +344,6 @@ def _notes(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> t
         notes.append("replicas by fully_shard on a mesh of data x 1, not by DDP, since data is not the only axis")
     if machine.device_type == "cpu" and machine.ranks_per_host > machine.num_cores:
         notes.append(f"{machine.ranks_per_host} ranks share {machine.num_cores} cores: parts hold waiting for a core")
-    if machine.device_type != "cpu":
-        notes.append("time by part: the traced pass synchronises the device at each span, nothing overlaps in it")
     return tuple(notes)
 
 

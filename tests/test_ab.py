@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import sys
 import venv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -15,19 +17,27 @@ import pytest
 
 from bench import exit_code
 from bench.ab import Alternation, Options
+from bench.ab_check import refuse_unlike, refuse_useless
 from bench.ab_launch import Ended, probe
-from bench.ab_plan import Schedule, Side, first_words, order, schedule, side, sides
+from bench.ab_plan import Schedule, Side, first_words, order, schedule, side, sides, wanted
 from bench.ab_resume import TakenUp, taken_up
+from bench.comparing import Options as Comparing
 from bench.errors import BenchError
+from bench.outlook import Outlook
 from bench.pairs import Pair, are_paired, pair_of, parse
+from bench.plan import PlannedCase
 from bench.planning import Options as RunOptions
 from bench.planning import unpaired
-from bench.result import Result, load
+from bench.presets import PRESETS
+from bench.result import Record, Result, Writer, load
+from bench.session import BUDGET_REASON
 from bench.share import shared
+from bench.visits import num_samples
 from tests.command import BENCH, SUITES, call, start
 from tests.plans import a_plan
-from tests.results import end, header, measurement, save
+from tests.results import end, header, measurement, not_ok, save
 
+TINY = str(SUITES / "tiny.py")
 COUNTED = str(SUITES / "counted.py")
 PLAIN = Pair("0123abcd", "a", "unchanged")
 
@@ -130,23 +140,20 @@ def test_an_environment_is_not_left_by_following_its_link(tmp_path: Path) -> Non
     assert side_of(python=str(tmp_path / "pr" / "bin" / "python")).python == str(tmp_path / "pr" / "bin" / "python")
 
 
-def test_pairs_and_their_budget() -> None:
+def test_pairs_without_a_budget() -> None:
     # Smoke gives a launch 54 s, standard 460 s for three; full has no limit.
-    assert schedule("smoke", None, None) == Schedule(10, 54.0, None)
-    assert schedule("smoke", None, None).most_seconds == 1080.0
-    assert schedule("standard", 4, None).side_seconds == pytest.approx(4 * 460 / 3)
-    assert schedule("full", 3, None) == Schedule(3, None, None)
-    assert schedule("full", 3, None).most_seconds is None
-    # 10 minutes: 18 s are kept, 582 s hold ten pairs of launches of 29.1 s.
-    assert schedule("smoke", None, "10m") == Schedule(10, pytest.approx(29.1), 600.0)
-    # 2 minutes: 5 s are kept, 115 s hold four pairs of at least 24 s.
-    assert schedule("smoke", None, "2m") == Schedule(4, pytest.approx(14.375), 120.0)
-    assert schedule("smoke", 3, "2m") == Schedule(3, pytest.approx(115 / 6), 120.0)
-    assert schedule("smoke", None, "77s").pairs == 3
-    assert schedule("smoke", 2, "60s").pairs == 2
-    for wanted, budget, said in ((None, "76s", "3 pairs .* 77 s"), (2, "50s", "2 pairs"), (1, None, "--pairs 1")):
+    smoke, standard, full = (PRESETS[name].budget_seconds for name in ("smoke", "standard", "full"))
+    assert smoke is not None
+    assert standard is not None
+    assert full is None
+    assert schedule("smoke", wanted(None, None), ()) == Schedule(10, smoke, None)
+    assert schedule("smoke", wanted(None, None), ()).most_seconds == 20 * smoke
+    assert schedule("standard", wanted(4, None), ()).side_seconds == pytest.approx(4 * standard / 3)
+    assert schedule("full", wanted(3, None), ()) == Schedule(3, None, None)
+    assert schedule("full", wanted(3, None), ()).most_seconds is None
+    for pairs, budget, said in ((1, None, "--pairs 1"), (None, "soon", "--budget soon"), (None, "0s", "above 0")):
         with pytest.raises(BenchError, match=said):
-            schedule("smoke", wanted, budget)
+            wanted(pairs, budget)
 
 
 def test_the_order_turns_round_from_pair_to_pair() -> None:
@@ -184,31 +191,75 @@ def test_only_the_run_that_makes_a_side_records_its_pair() -> None:
 
 
 class Fake:
-    """Stands in for the processes: writes a side's first line, and takes a set time for every launch."""
+    """Stands in for the processes: writes a side's lines as a run would, and takes its time for every launch.
 
-    def __init__(self, folder: Path, ends: Callable[[int], Ended] = lambda _: Ended(0, ""), seconds: float = 10.0):
+    A launch starts for `startup` seconds, then does cases that take `around` seconds and `each` a sample, as many
+    samples as there is time for, at least 6 and at most those of the preset's time; what there is no time for is left
+    out.
+    """
+
+    def __init__(self, folder: Path, ends: Callable[[int], Ended] = lambda _: Ended(0, ""), startup: float = 10.0):
         self.said: list[list[str]] = []
         self.sides: list[str] = []
         self.time = 100.0
-        self.ends, self.seconds = ends, seconds
+        self.ends, self.startup = ends, startup
+        self.around, self.each, self.num_cases = 0.2, 0.005, 1
         self.files = (folder / "a.jsonl", folder / "b.jsonl")
-        self.cases = {"a": "sum/one", "b": "sum/one"}
-        self.plan: dict[str, str] = {}
+        self.plan: dict[str, object] = {}
 
     def __call__(self, which: Side, words: Sequence[str]) -> Ended:
         self.said.append(list(words))
         self.sides.append(which.name)
-        self.time += self.seconds
-        if "--save-as" in words:
-            plan = {"cases": [{"id": self.cases[which.name]}]} | self.plan
-            save(Path(words[words.index("--save-as") + 1]), header(plan=plan), measurement("sum/one"))
+        self.time += self.startup
+        said = dict(pairwise(words))
+        path = Path(said.get("--save-as") or said["--resume"])
+        if not path.exists():
+            cases = [{"id": f"sum/n[size={n}]"} for n in range(self.num_cases)]
+            save(path, header(plan={"cases": cases, "case_seconds": 0.5, "visits": 1} | self.plan))
+        left = float(said.get("--launch-seconds", "inf")) - self.startup
+        with Writer.reopen(path) as writer:
+            for record in self._records(int(said["--one-launch"]), left):
+                writer.append(record)
+                self.time += record["seconds"] or 0.0
         return self.ends(len(self.said))
+
+    def _records(self, launch: int, left: float) -> Iterator[Record]:
+        for n in range(self.num_cases):
+            name = f"sum/n[size={n}]"
+            seconds = min(0.5, left / (self.num_cases - n) - self.around)
+            count = max(6, int(seconds / self.each))
+            took = self.around + count * self.each
+            if seconds < 0:
+                yield not_ok(name, "skipped", BUDGET_REASON, launch) | {"seconds": None}
+                continue
+            left -= took
+            rows = [[round(1e9 * self.each)] * count] * 2
+            yield measurement(name, rows, launch, seconds=took)
+
+    def samples(self) -> dict[int, list[int]]:
+        """Launch -> samples of each measured case, of the side that has fewer."""
+        found: dict[int, list[list[int]]] = {}
+        for path in self.files:
+            by_launch: dict[int, list[int]] = {}
+            for record in load(path).measurements:
+                by_launch.setdefault(record["launch"], []).append(num_samples(record))
+            for launch, counts in by_launch.items():
+                found.setdefault(launch, []).append(counts)
+        return {launch: min(counts) for launch, counts in found.items() if len(counts) == 2}
 
     def alternation(self, planned: Schedule, options: Options | None = None) -> Alternation:
         both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable)
         return Alternation(
             options or Options(), both, planned, self.files, self, began=self.time, now=lambda: self.time
         )
+
+    def within(self, budget: str, pairs: int | None = None, spent: float = 0.0) -> Alternation:
+        """As the command plans one, after it has spent some seconds."""
+        cases = [PlannedCase("sum", f"sum/n[size={n}]", {}) for n in range(self.num_cases)]
+        planned = schedule("smoke", wanted(pairs, budget), cases, spent)
+        alternation = self.alternation(planned, Options(budget=budget))
+        self.time += spent
+        return alternation
 
 
 def test_launches_alternate_and_go_on_with_their_own_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,29 +280,84 @@ def test_launches_alternate_and_go_on_with_their_own_file(tmp_path: Path, capsys
         f"run {again.format(2)}",
     ]
     assert shlex.join(fake.said[4]) == f"run --resume {tmp_path}/a.jsonl --one-launch 2 --launcher local"
+    assert not [word for words in fake.said for word in words if word == "--launch-seconds"]
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "3 pairs of launches in the order a b b a, at most 2 min"
     assert lines[1] == "pair 1 of 3: a unchanged"
-    assert lines[3] == "pair 2 of 3: b X=1 --device cpu, about 40 s left"
+    assert lines[3] == "pair 2 of 3: b X=1 --device cpu, about 43 s left"
 
 
-def test_it_stops_where_the_budget_has_no_time_for_another_pair(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # 100 s for four pairs of two launches of 15 s: three are done after 90 s, a fourth would need 30 s more.
-    fake = Fake(tmp_path, seconds=15.0)
-    fake.alternation(Schedule(4, 11.0, 100.0)).run()
-    assert "".join(fake.sides) == "abbaab"
-    assert "no time for another pair: 3 of 4 done" in capsys.readouterr().err
+def test_a_budget_that_is_too_short_is_refused_at_once_with_the_time_that_it_takes(tmp_path: Path) -> None:
+    fake = Fake(tmp_path, startup=13.0)
+    fake.num_cases = 10
+    # A launch has 85 s / 6, which is not enough for a single case after 13 s: half as much again is the least advice.
+    said = "^--budget 90s is too short: starting takes 13 s here; 3 pairs of 10 cases need about 2.5m; give more, or "
+    with pytest.raises(BenchError, match=said):
+        fake.within("90s").run()
+    assert len(fake.said) == 1
+    assert list(tmp_path.iterdir()) == []
+    # What no machine could do is refused before the first launch.
+    fake.num_cases = 100
+    said = r"starting takes about 6 s here; 3 pairs of 100 cases need at least 4.5m; give more, or name fewer cases$"
+    with pytest.raises(BenchError, match=said):
+        fake.within("2m")
+    with pytest.raises(BenchError, match=r"2 pairs of 1 case need at least 40s"):
+        Fake(tmp_path).within("20s", pairs=2)
+
+
+def test_a_machine_that_grows_slower_costs_pairs_and_then_samples(tmp_path: Path) -> None:
+    fake = Fake(tmp_path, startup=5.0)
+    fake.num_cases = 10
+
+    def slower(number: int) -> Ended:
+        fake.startup = 5.0 if number < 3 else 13.0
+        return Ended(0, "")
+
+    fake.ends = slower
+    alternation = fake.within("2m")
+    alternation.run()
+    assert 3 <= alternation.pairs < 6
+    assert fake.time - alternation.began <= 120.0
+    assert len(fake.samples()) == alternation.pairs
+
+
+def test_it_ends_where_not_even_starting_fits_any_more(tmp_path: Path) -> None:
+    fake = Fake(tmp_path, startup=5.0)
+
+    def stuck(number: int) -> Ended:
+        fake.startup = 5.0 if number < 2 else 50.0
+        return Ended(0, "")
+
+    fake.ends = stuck
+    alternation = fake.within("2m")
+    alternation.run()
+    assert "".join(fake.sides) == "abba"
+    assert alternation.pairs == 2
+
+
+def test_pairs_and_samples_are_what_fits(tmp_path: Path) -> None:
+    fake = Fake(tmp_path, startup=13.0)
+    fake.num_cases = 10
+    alternation = fake.within("4m")
+    alternation.run()
+    # A launch needs 13 s and 10 x (0.2 + 20 x 0.005) s; 232.8 s hold fourteen of 16 s.
+    assert alternation.pairs == 7
+    assert len(fake.said) == 14
+    assert fake.time - alternation.began <= 240.0
+    assert sorted(fake.samples()) == list(range(7))
+    for counts in fake.samples().values():
+        assert len(counts) == 10
+        assert min(counts) >= 20
 
 
 def test_nccl_is_asked_what_it_chose_also_where_the_budget_ends_it_early(tmp_path: Path) -> None:
-    fake = Fake(tmp_path, seconds=15.0)
+    fake = Fake(tmp_path, startup=13.0)
     fake.plan = {"backend": "nccl"}
-    # Three pairs take 90 s; 16 s are kept for asking both sides.
-    fake.alternation(Schedule(4, 11.0, 110.0)).run()
+    alternation = fake.within("2m")
+    assert alternation.schedule.pairs == 9
+    alternation.run()
     assert "".join(fake.sides) == "abbaabab"
-    assert [shlex.join(words[3:5]) for words in fake.said[-2:]] == ["--one-launch 4"] * 2
+    assert [shlex.join(words[3:5]) for words in fake.said[-2:]] == ["--one-launch 9"] * 2
 
 
 def half_done(fake: Fake, num_launches: int, **changes: str) -> tuple[Path, Path]:
@@ -323,14 +429,6 @@ def test_a_failed_case_goes_on_and_a_mistake_ends_it(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fake.alternation(Schedule(2, 20.0, None)).run()
     assert len(fake.said) == 1
-
-
-def test_sides_without_a_common_case_end_after_the_first_pair(tmp_path: Path) -> None:
-    fake = Fake(tmp_path)
-    fake.cases = {"a": "sum/one", "b": "sum/two"}
-    with pytest.raises(BenchError, match=r"no case in common .*sum/one.*sum/two"):
-        fake.alternation(Schedule(3, 20.0, None)).run()
-    assert len(fake.said) == 2
 
 
 @pytest.mark.parametrize(
@@ -405,6 +503,65 @@ def test_a_childs_mistake_is_shown_in_one_line(tmp_path: Path) -> None:
     done = call("ab", "nosuch", "--b", "X=1", "-o", str(tmp_path))
     assert done.returncode == exit_code.USAGE
     assert "nosuch" in done.stderr.splitlines()[-1]
-    assert done.stderr.splitlines()[-1].startswith("bench: error: pair 1 of 10: a: ")
-    assert "nothing was measured" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("bench: error: side a: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        # Each of these was known before the first launch, and told after the last.
+        (
+            ("--b", "--slow-link 1=0.5", "--fail-slower", "10%"),
+            "side b is .*emulated: rank 1 communicates at 0.5.*: a gate",
+        ),
+        (("--b", "--set op=first", "--set", "op=second"), "the sides have no case in common"),
+        (("--b", "--set nosuch=1"), "side b: --set nosuch"),
+    ],
+)
+def test_all_that_is_known_before_is_asked_before(words: Sequence[str], said: str, tmp_path: Path) -> None:
+    done = call("ab", TINY, *words, "--device", "cpu", "-o", str(tmp_path))
+    assert done.returncode == exit_code.USAGE
+    assert re.search(said, done.stderr.splitlines()[-1]), done.stderr
+    assert "pair 1" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def an_outlook(*sizes: int, architecture: str = "2 x A") -> Outlook:
+    named = tuple(PlannedCase("sum", f"sum/run[size={size}]", {"size": size}) for size in sizes)
+    return Outlook(a_plan(cases=named, left_out=()), architecture)
+
+
+@pytest.mark.parametrize(
+    ("comparing", "said"),
+    [
+        (Comparing(where=("size=3",)), "--where size=3: no case fits; size is one of 2$"),
+        (Comparing(metrics=("nosuch",)), "--metric nosuch: there are .*speed"),
+    ],
+)
+def test_what_is_to_be_compared_has_to_be_there(comparing: Comparing, said: str) -> None:
+    both = [an_outlook(1, 2), an_outlook(2, 3)]
+    refuse_useless(both, Comparing(where=("size=2",), metrics=("speed",)))
+    with pytest.raises(BenchError, match=said):
+        refuse_useless(both, comparing)
+    with pytest.raises(BenchError, match=r"no case in common \(a measures sum/run\[size=1\], b sum/run\[size=3\]\)"):
+        refuse_useless([an_outlook(1), an_outlook(3)], Comparing())
+
+
+def test_unlike_sides_are_gated_where_that_is_asked_for() -> None:
+    both = ["2 x A", "2 x A (emulated: rank 1 computes at 0.5)"]
+    with pytest.raises(BenchError, match="add --allow-unlike"):
+        refuse_unlike(both, Comparing(fail_slower="10%"))
+    refuse_unlike(both, Comparing(fail_slower="10%", allow_unlike=True))
+    refuse_unlike(both, Comparing())
+    refuse_unlike(both[:1] * 2, Comparing(fail_slower="10%"))
+
+
+def test_a_plan_can_be_told_without_measuring(tmp_path: Path) -> None:
+    done = call(
+        "run", TINY, "--preset", "smoke", "--slow", "1=0.5", "--plan-only", "--device", "cpu", "-o", str(tmp_path)
+    )
+    outlook = Outlook.from_text(done.stdout)
+    assert [case.id for case in outlook.cases] == ["tiny/first", "tiny/second", "tiny/third"]
+    assert outlook.architecture.endswith("(emulated: rank 1 computes at 0.5)")
     assert list(tmp_path.iterdir()) == []

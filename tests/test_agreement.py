@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from bench.agreement import float_tolerance, inner_product_error, longer_dtype, relative_error, worst
+from bench.agreement import (
+    SHORT_TYPE_MARGIN,
+    float_tolerance,
+    inner_product_error,
+    longer_dtype,
+    relative_error,
+    summed_margin,
+    worst,
+)
 from bench.suite import Check
 
 
@@ -44,6 +52,40 @@ def test_types_that_need_a_longer_reference() -> None:
     assert longer_dtype(torch.bfloat16) == torch.float32
     assert longer_dtype(torch.float16) == torch.float32
     assert longer_dtype(torch.float32) is None
+
+
+def split_product(num_ranks: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """A product in float32, the same in bfloat16 on one device, and the ranks' shares of it in bfloat16."""
+    generator = torch.Generator().manual_seed(seed)
+    x, weight = (torch.randn(*shape, generator=generator).bfloat16() for shape in ((256, 4096), (4096, 512)))
+    reference = x.float() @ weight.float()
+    shares = zip(x.chunk(num_ranks, 1), weight.chunk(num_ranks, 0), strict=True)
+    return reference, reference.bfloat16(), [(own.float() @ rows.float()).bfloat16() for own, rows in shares]
+
+
+def ring_sum(shares: list[torch.Tensor]) -> torch.Tensor:
+    """As around a ring: each hop adds its share, and rounds."""
+    total = shares[0]
+    for share in shares[1:]:
+        total = (total.float() + share.float()).bfloat16()
+    return total
+
+
+@pytest.mark.parametrize("num_ranks", [2, 8, 16, 32, 64])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_ring_s_rounding_is_within_the_margin_and_a_missing_share_is_not(num_ranks: int, seed: int) -> None:
+    reference, one_device, shares = split_product(num_ranks, seed)
+    tolerance = summed_margin(num_ranks) * relative_error(one_device, reference)
+    assert Check(relative_error(ring_sum(shares), reference), tolerance).passed
+    for wrong in (shares[1:], [*shares, shares[0]]):
+        assert not Check(relative_error(ring_sum(wrong), reference), tolerance).passed
+
+
+def test_the_margin_grows_only_above_a_node() -> None:
+    assert [summed_margin(n) / SHORT_TYPE_MARGIN for n in (1, 2, 8, 32, 128)] == [1, 1, 1, 2, 4]
+    # The one that does not grow calls a sound ring over 64 ranks wrong.
+    reference, one_device, shares = split_product(64, 0)
+    assert relative_error(ring_sum(shares), reference) > SHORT_TYPE_MARGIN * relative_error(one_device, reference)
 
 
 def test_the_worst_check_is_the_one_furthest_from_holding() -> None:

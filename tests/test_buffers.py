@@ -63,6 +63,22 @@ def test_registered_memory_comes_from_nccl_s_pool_and_is_given_back(monkeypatch:
     assert said[-1] == "deregister pool of nccl"
 
 
+def test_devices_without_nccl_s_allocator_skip() -> None:
+    """As an H100 passed through to a virtual machine answered, under torch 2.11 and NCCL 2.28."""
+
+    class Backend:
+        @property
+        def mem_allocator(self) -> str:
+            raise RuntimeError("NCCL mem allocator is not supported in this NCCL version\nstack")
+
+    rank = _rank(_get_backend=lambda device: Backend())
+    with (
+        pytest.raises(Skip, match=r"buffer=registered: .* is not supported in this NCCL version$"),
+        allocator("registered", rank, ExitStack()),
+    ):
+        pass
+
+
 def test_symmetric_memory_is_met_by_all_and_reduced_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch.distributed._symmetric_memory as symmetric_memory
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench import cache
+from bench.alignment import Alignment
 from bench.errors import BenchError, Skip
 from bench.loading import load
 from bench.measure import Limits, Sampler
@@ -89,7 +90,7 @@ def test_before_every_sample_the_inputs_are_restored_then_the_cache_is_flushed_t
 
     clock: Any = SimpleNamespace(name="host", mark=mark, elapsed_ns=lambda a, b: b - a, synchronise=lambda: None)
     sampler = Sampler(lone_rank(), flushed, clock, "aligned", lambda: next(ticks) / 1000)
-    sampler.align = lambda calls: diary.append("align")
+    sampler.align = Alignment(lambda: diary.append("align"))
     samples = sampler.measure(Limits(precision=0.0, seconds=0.01, max_rounds=8))
     one = ["reset"] * has_reset + ["flush", "align", "mark", "run", "mark"]
     rounds = samples.num_rounds + samples.warmup_rounds

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench import disturbance, frame, nvidia, record_check
-from bench.disturbance import CoreTicks, Probe, Reading, between, combined, merged, watching, worst
+from bench import counters, frame, nvidia, record_check
+from bench.counters import CoreTicks, Probe, Reading
+from bench.disturbance import Watch, between, combined, merged, watching, worst
 from bench.errors import BenchError
 from bench.result import load
 from tests.results import MILLISECOND, header, measurement, save
@@ -197,10 +198,10 @@ def test_visits_are_merged_into_the_worst_of_each() -> None:
 
 
 def test_the_own_process_is_watched_for_real() -> None:
-    with watching(CPU, "here") as row:
-        assert row == {}
+    with watching(CPU, "here") as watch:
         sum(range(100_000))
-    found = combined([row])["disturbance"]
+        watch.end()
+    found = combined([watch.row()])["disturbance"]
     assert found["hosts"][0]["host"] == "here"
     assert found["ranks"][0]["seconds"] > 0
     assert record_check.is_disturbance(found)
@@ -280,6 +281,41 @@ def test_both_moments_of_a_gpu_are_in_the_row() -> None:
     }
 
 
+def gpu_state(mhz: int, *reasons: str, watts: float = 600.0) -> nvidia.GpuState:
+    return nvidia.GpuState(
+        clock_reasons=reasons, sm_clock_hz=mhz * 10**6, memory_clock_hz=None, temperature_celsius=60, power_watts=watts
+    )
+
+
+def test_a_gpu_is_read_while_it_works_and_only_then_it_counts(tmp_path: Path) -> None:
+    """Idle before and after, at 1980 MHz with no reason; at work it runs into its power cap."""
+    idle, capped = gpu_state(1980, watts=120.0), gpu_state(1410, "power cap", watts=700.0)
+    states = iter([idle, capped, gpu_state(1500, "power cap", "board limit"), idle, idle])
+    busy = iter([True, True, False])  # by the end of the third reading the work was done
+    watch = Watch(Probe(read_gpu=lambda: next(states), root=tmp_path, cores=[0]), "a")
+    for _ in range(3):
+        watch.look(lambda: next(busy))
+    watch.end()
+    row = watch.row()["rank"]
+    assert row["gpu_sm_clock_at_work_hz"] == 1_410_000_000
+    assert row["gpu_power_at_work_watts"] == 700.0
+    assert row["gpu_clock_reasons_at_work"] == ["power cap", "board limit"]
+    assert "gpu_memory_clock_at_work_hz" not in row
+    assert (row["gpu_sm_clock_after_hz"], row["gpu_clock_reasons_after"]) == (1_980_000_000, [])
+    found = combined([watch.row()])["disturbance"]
+    assert record_check.is_disturbance(found)
+    case = disturbed_row(tmp_path / "a", found)
+    assert case["throttle_reasons"] == ["GPU power cap", "GPU board limit"]
+    assert (case["clock_before_hz"], case["clock_after_hz"]) == (1_980_000_000, 1_410_000_000)
+
+
+def test_a_gpu_that_nvml_does_not_know_is_not_looked_at(tmp_path: Path) -> None:
+    watch = Watch(Probe(root=tmp_path, cores=[0]), "a")
+    watch.look(lambda: True)
+    watch.end()
+    assert not [name for name in watch.row()["rank"] if name.startswith("gpu_")]
+
+
 def disturbed_row(tmp_path: Path, *found: Any, samples: list[int] | None = None) -> dict[str, Any]:
     rows = [samples or [MILLISECOND] * 30]
     records = [measurement("s/a", rows, launch, disturbance=each) for launch, each in enumerate(found)]
@@ -338,7 +374,7 @@ def test_a_damaged_record_is_refused_when_it_is_read(tmp_path: Path, value: Any)
 
 def test_usage_is_unknown_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert disturbance._usage() == (None, None)
+    assert counters._usage() == (None, None)
     usage = SimpleNamespace(ru_utime=1.5, ru_stime=0.25, ru_nivcsw=4)
     monkeypatch.setitem(sys.modules, "resource", SimpleNamespace(getrusage=lambda who: usage, RUSAGE_SELF=0))
-    assert disturbance._usage() == (1.75, 4)
+    assert counters._usage() == (1.75, 4)

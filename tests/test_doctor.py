@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from bench import facts as gathering
+from bench import host
 from bench.doctor import Facts, Finding, examine, gather
 from bench.errors import BenchError
 from bench.facts import num_hosts, usable_address, visible
@@ -180,6 +182,83 @@ def test_each_pair_without_peer_to_peer_is_named_once() -> None:
     gpus = (healthy_gpu(0, without_p2p=(2,)), healthy_gpu(1), healthy_gpu(2, without_p2p=(0, 9)))
     facts = replace(GPU_NODE, torch_gpus=(H100,) * 3, present_gpus=3, gpus=gpus)
     assert trouble(facts) == [("warn", "GPU peer to peer", "none between 0-2")]
+
+
+TWO_SOCKETS: dict[str, Any] = {"cores_by_node": {0: 2, 1: 2}, "gpu_nodes": {0: 0, 1: 1}}
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        (TWO_SOCKETS, "this process may use cores of node 0, 1; GPU 0 on node 0; GPU 1 on node 1"),
+        # A rank of its launcher's, with one GPU: bound beside it, or nearly.
+        ({"cores_by_node": {0: 0, 1: 4}, "gpu_nodes": {1: 0}}, "this process may use cores of node 1; GPU 1 on node 0"),
+        (
+            {"cores_by_node": {0: 4, 1: 1}, "gpu_nodes": {0: 0, 1: 0}},
+            "this process may use cores of node 0, 1; GPU 0, 1 on node 0",
+        ),
+    ],
+)
+def test_cores_far_from_their_gpu_are_told(change: dict[str, Any], value: str) -> None:
+    assert trouble(replace(GPU_NODE, **change)) == [("warn", "GPU NUMA", value)]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"cores_by_node": {0: 4, 1: 0}, "gpu_nodes": {0: 0, 1: 0}},
+            ["ok: GPU NUMA: bound to node 0, that of the GPU"],
+        ),
+        ({"cores_by_node": {0: 4}, "gpu_nodes": {0: 0, 1: 0}}, []),  # one node
+        ({"cores_by_node": {0: 4, 1: 4}, "gpu_nodes": {0: None, 1: None}}, []),  # a virtual machine
+        ({"cores_by_node": {0: 4, 1: 4}, "gpu_nodes": {0: 9}}, []),  # a node without cores
+        ({"cores_by_node": {0: 4, 1: 4}, "gpu_nodes": {}}, []),
+    ],
+)
+def test_where_cores_are_near_or_nothing_is_known_there_is_no_warning(change: dict[str, Any], said: list[str]) -> None:
+    facts = replace(GPU_NODE, **change)
+    assert trouble(facts) == []
+    assert [line for line in lines(facts) if "NUMA" in line] == said
+
+
+@pytest.mark.parametrize(
+    ("environ", "nodes"),
+    [
+        ({}, {0: 0, 1: 1}),
+        ({"LOCAL_RANK": "1"}, {1: 1}),
+        ({"SLURM_LOCALID": "0"}, {0: 0, 1: 1}),
+        ({"SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "2"}, {0: 0}),
+    ],
+)
+def test_nodes_of_gpus_and_cores_are_read_from_sys(
+    environ: dict[str, str], nodes: dict[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "node/node0/cpulist": "0-1,4",
+        "node/node1/cpulist": "2-3",
+        "node/node2/cpulist": "",  # a GPU's or a card's memory
+    }
+    for name, text in files.items():
+        path = tmp_path / "sys/devices/system" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{text}\n")
+    for bus in (0, 1):
+        path = tmp_path / f"sys/bus/pci/devices/0000:{bus:02x}:00.0/numa_node"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{bus}\n")
+
+    def properties(device: Any) -> Any:
+        index = device if isinstance(device, int) else device.index
+        return SimpleNamespace(name=H100, uuid=None, pci_domain_id=0, pci_bus_id=index, pci_device_id=0)
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    monkeypatch.setattr(gathering, "gather_gpus", lambda: ((), "none"))
+    monkeypatch.setattr(host, "cpu_affinity", lambda: [0, 2, 4])
+    facts = gather(root=tmp_path, environ=environ)
+    assert (facts.cores_by_node, facts.gpu_nodes) == ({0: 2, 1: 1}, nodes)
+    assert "GPU NUMA" in [finding.what for finding in examine(facts) if finding.level == "warn"]
 
 
 def test_accelerators_that_torch_cannot_use_fail_with_what_to_do() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -169,11 +171,11 @@ def test_a_plan_keeps_it_and_plans_from_before_have_none() -> None:
     assert emulation.notes(plan) == ["emulated: rank 1 computes at 0.5 of its speed"]
 
 
-def test_a_waiting_kernel_is_as_long_as_the_part_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The order of things on the stream, with events and a sleep that only count; 1000 cycles a second."""
+def fake_stream(monkeypatch: pytest.MonkeyPatch, cycles_per_second: Callable[[], float]) -> list[float]:
+    """A stream whose time only sleeps and parts take, with events and a sleep that only count."""
     import torch
 
-    stream: list[Any] = [0.0]
+    stream = [0.0]
 
     class Event:
         def __init__(self, enable_timing: bool) -> None:
@@ -191,16 +193,58 @@ def test_a_waiting_kernel_is_as_long_as_the_part_took(monkeypatch: pytest.Monkey
             return (end.at - self.at) * 1e3
 
     def sleep(cycles: int) -> None:
-        stream[0] += cycles / 1000
+        stream[0] += cycles / cycles_per_second()
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "_sleep", sleep, raising=False)
+    return stream
+
+
+def test_a_waiting_kernel_is_as_long_as_the_part_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = fake_stream(monkeypatch, lambda: 1000.0)
+    monkeypatch.setattr(emulation, "keep_busy", lambda device, seconds: None)
     pace = emulation.pace(SimpleNamespace(type="cuda"), compute_speed=0.25)  # type: ignore[arg-type]
     stream[0] = 0.0
     for took in (1.0, 2.0, 2.0):
         with pace.part("forward"):
             stream[0] += took
     assert stream[0] == pytest.approx(1.0 + 3.0 + 2.0 + 3.0 + 2.0 + 6.0)  # the second waits as long as the first took
+
+
+def test_a_clock_is_asked_for_at_work_and_again_until_it_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle GPU at 345 MHz, which work brings up in steps: a wait of 1 s by the first of them would last 0.17 s."""
+    clocks = [345e6, 345e6, 600e6, 600e6, 1200e6, 1200e6, 1960e6, 1960e6, 1980e6]  # each for two sleeps
+    asked: list[float] = []
+
+    def cycles_per_second() -> float:
+        asked.append(clocks[min(len(asked), len(clocks) - 1)])
+        return asked[-1]
+
+    stream = fake_stream(monkeypatch, cycles_per_second)
+    busy: list[float] = []
+
+    def keep_busy(device: Any, seconds: float) -> None:
+        assert not asked
+        busy.append(seconds)
+
+    monkeypatch.setattr(emulation, "keep_busy", keep_busy)
+    pace = emulation.pace(SimpleNamespace(type="cuda"), compute_speed=0.5)  # type: ignore[arg-type]
+    assert busy == [emulation.WARM_SECONDS]
+    stream[0] = 0.0
+    with pace.part("forward"):
+        stream[0] += 1.0
+    assert stream[0] == pytest.approx(2.0, rel=0.001)
+
+
+def test_a_clock_that_never_settles_ends_the_calibration_too() -> None:
+    measured: list[float] = []
+
+    def measure() -> float:
+        measured.append(1e9 * 1.05 ** len(measured))
+        return measured[-1]
+
+    assert emulation.settled(measure) == measured[-1]
+    assert len(measured) == emulation.MAX_CALIBRATIONS
 
 
 def test_a_run_with_a_slow_rank_says_so_everywhere(tmp_path: Path) -> None:
@@ -221,3 +265,19 @@ def test_a_run_with_a_slow_rank_says_so_everywhere(tmp_path: Path) -> None:
     wrong = call("run", "--preset", "smoke", "--ranks", "2", "--slow", "2=0.5", "-o", str(tmp_path / "no"))
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     assert "--slow 2=0.5: the run has 2 ranks, 0 to 1" in wrong.stderr
+
+
+def test_a_wait_follows_the_clock_as_it_falls_at_the_power_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrated at 2.0 GHz, at work at 1.6: only the first wait may be a quarter too long."""
+    gigahertz = [2.0]
+    stream = fake_stream(monkeypatch, lambda: gigahertz[0] * 1e9)
+    monkeypatch.setattr(emulation, "keep_busy", lambda device, seconds: None)
+    pace = emulation.pace(SimpleNamespace(type="cuda"), compute_speed=0.5)  # type: ignore[arg-type]
+    gigahertz[0] = 1.6
+    waits = []
+    for _ in range(4):
+        with pace.part("forward"):
+            stream[0] += 0.01
+        waits.append(stream[0])
+    lengths = [after - before - 0.01 for before, after in pairwise(waits)]
+    assert lengths == [pytest.approx(0.01)] * 3

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench import energy, frame, result
+from bench import energy, frame, record_check, result
 from tests.ranks import on_ranks
 from tests.results import measurement, save
 from tests.test_nvidia import NVMLError, fake
@@ -125,6 +125,26 @@ def test_a_short_window_says_nothing() -> None:
     assert mixed["joules"] is None
 
 
+@pytest.mark.parametrize(("call_seconds", "told"), [(1e-3, False), (0.81e-3, False), (0.79e-3, True), (5e-6, True)])
+def test_a_window_that_calls_do_not_fill_is_told(call_seconds: float, told: bool) -> None:
+    """3000 calls in 3 s: of 1 ms each they fill it, of 5 us the device was idle for most of it."""
+    joules = iter([0.0, 300.0])
+    meter = energy.Meter("nvml_counter", "device", None, lambda: next(joules))
+    times = iter([0.0, 3.0])
+    row = energy.with_busy_share(energy.between(meter, lambda: None, 3000, lambda: next(times)), call_seconds)
+    fields = energy.combined([row | {"busy_share": 1.0}, row])
+    assert fields["energy"]["busy_share"] == pytest.approx(1000 * call_seconds)
+    assert record_check.is_energy(fields["energy"])
+    assert [note.startswith("energy: calls fill less than 80%") for note in energy.notes(fields)] == [True] * told
+
+
+def test_nothing_is_told_of_a_window_that_was_not_measured() -> None:
+    meter = energy.Meter("nvml_counter", "device", None, lambda: 5.0)
+    short = energy.with_busy_share(energy.unmeasured(meter, 1.0), 1e-6)
+    assert energy.notes(energy.combined([short])) == energy.notes({}) == []
+    assert energy.combined([short])["energy"]["busy_share"] is None
+
+
 def test_idle_power_is_measured_once() -> None:
     joules = iter([0.0, 210.0])
     meter = energy.Meter("rapl", energy.PACKAGES, None, lambda: next(joules))
@@ -194,6 +214,8 @@ def test_all_ranks_make_the_same_window_and_the_meter_gives_its_joules() -> None
     assert first["run"] == first["reset"] == second["run"] == 50  # 0.1 s of calls of 2 ms
     assert "(--preset full, or --budget)" in first["short"]["reason"]
     assert first["row"]["joules"] == pytest.approx(100.0 * first["row"]["seconds"], rel=0.05)
+    assert first["row"]["busy_share"] == pytest.approx(50 * 0.001 / first["row"]["seconds"])
+    assert "busy_share" not in first["short"]
     assert first["row"]["idle_watts"] == pytest.approx(100.0, rel=0.05)
     found = energy.combined([first["row"], second["row"]])["energy"]
     assert found["joules"] == pytest.approx(first["row"]["joules"] / 50)

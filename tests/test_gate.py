@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from bench.cli import call
+from bench.compare import compare
+from bench.gate import Gate, _launches_of, rule
+from bench.result import load
 from tests.results import header, not_ok
 from tests.test_compare import A, B, launches, saved
 
@@ -57,11 +60,18 @@ def test_the_gate_fails_on_what_is_shown(
 def test_a_gate_that_decides_nothing_is_an_error_and_says_what_it_needs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wild = (0.5, 1.0, 2.0)
-    code, line = gate(capsys, *files(tmp_path, {A: wild, B: wild}), "--fail-slower", "5%")
+    loose = (1.12, 1.0, 0.94)
+    code, line = gate(capsys, *files(tmp_path, {A: loose, B: loose}), "--fail-slower", "10%")
     assert code == 2
-    assert line.startswith("Gate: FAILED; decided 0 of 2 cases; too few to say anything: it needs about ")
-    assert line.endswith(" launches a side")
+    assert line == "Gate: FAILED; decided 0 of 2 cases; too few to say anything: it needs about 5 launches a side"
+    wild = (0.5, 1.0, 2.0)
+    code, line = gate(capsys, *files(tmp_path / "wild", {A: wild, B: wild}), "--fail-slower", "5%")
+    assert code == 2
+    # Nobody makes the hundreds of launches that would settle that.
+    assert line.endswith(
+        "too few to say anything: the launches differ by more than launches can make up for; gate at more than 5%, or "
+        "measure where less else is at work"
+    )
     one = files(tmp_path / "single", {A: (1.0,)})
     base = str(saved(tmp_path / "single" / "one", header(label="x"), *launches(A, 1.0)))
     assert gate(capsys, base, one[1], "--fail-slower", "5%")[1].endswith("it needs about 3 launches a side")
@@ -75,7 +85,50 @@ def test_how_many_have_to_be_decided(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     code, line = gate(capsys, *paths, "--fail-slower", "5%", "--min-decided", "80%")
     assert code == 2
-    assert line.startswith("Gate: FAILED; decided 1 of 2 cases; fewer than 80%: it needs about ")
+    assert line.startswith("Gate: FAILED; decided 1 of 2 cases; fewer than 80%: the launches differ by more ")
+
+
+def row(low: float, middle: float, high: float, launches: int = 3, better: str = "lower") -> dict[str, Any]:
+    return {
+        "change_low": low,
+        "change": middle,
+        "change_high": high,
+        "base_launches": launches,
+        "new_launches": launches + 2,
+        "better": better,
+    }
+
+
+def test_how_many_launches_a_case_needs_to_be_decided() -> None:
+    # From 3 to 5 launches the half width falls by t(4) / t(2) x sqrt(3 / 5) = 0.50, from 3 to 4 by 0.64.
+    assert _launches_of(row(-0.09, 0.0, 0.10), 0.06) == 5
+    assert _launches_of(row(-0.09, 0.0, 0.10), 0.07) == 4
+    assert _launches_of(row(-0.5, 0.0, 1.0), 0.02) is None
+    # More is better, and the limit is a loss.
+    assert _launches_of(row(-0.10, 0.0, 0.09, better="higher"), 0.055) == 5
+    assert _launches_of(row(0.0, 0.0, 0.0) | {"change_low": None}, 0.05) == 3
+
+
+def test_where_nothing_was_measured_time_is_what_lacks_and_not_launches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = "budget: no time was left for it; give more with --budget"
+    sides = [saved(tmp_path / name, header(label=name), not_ok(A, "skipped", late)) for name in ("old", "pr")]
+    code, line = gate(capsys, *map(str, sides), "--fail-slower", "5%")
+    assert code == 2
+    assert line == (
+        "Gate: FAILED; decided 0 of 0 cases; too few to say anything: no case was measured on both sides, which takes "
+        "more time for each launch, or fewer cases"
+    )
+
+
+def test_pairs_are_advised_with_the_time_that_they_take(tmp_path: Path) -> None:
+    loose = (1.12, 1.0, 0.94)
+    base, new = (load(path) for path in map(Path, files(tmp_path, {A: loose, B: loose})))
+    ruling = rule(compare([base], [[new]]), Gate(fail_slower=0.1, pair_seconds=40.0))
+    assert ruling is not None
+    # 5 x 40 s, with some room
+    assert ruling.line.endswith("it needs about 5 pairs: --pairs 5 --budget 4m")
 
 
 def test_missing_and_broken_cases_fail_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,3 +210,14 @@ def test_a_numa_node_of_minus_one_is_unknown(tmp_path: Path) -> None:
     assert host.pci_numa_node("0000:3B:00.0", tmp_path) == 1
     assert host.pci_numa_node("0000:5e:00.0", tmp_path) is None
     assert host.pci_numa_node("0000:ff:00.0", tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"), [("0-2,8", {0, 1, 2, 8}), ("5", {5}), ("", set()), ("0-x", set()), ("nonsense", set())]
+)
+def test_a_node_has_the_cores_of_its_list(tmp_path: Path, text: str, cores: set[int]) -> None:
+    folder = tmp_path / "sys/devices/system/node/node3"
+    folder.mkdir(parents=True)
+    (folder / "cpulist").write_text(text)
+    assert host.numa_cores(tmp_path) == ({3: cores} if cores else {})
+    assert host.numa_cores(tmp_path / "nothing") == {}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from bench.pace import FAIR_SHARES, MIN_LATER_SECONDS, Choice, Pace
-from bench.plan import MIN_CASE_SECONDS, Turn
+from bench.plan import LEAST_SAMPLES_SECONDS, Turn
 from bench.prices import AROUND_OTHERS_SECONDS, Known, first_guess
 
 AROUND = AROUND_OTHERS_SECONDS
@@ -96,7 +96,7 @@ def test_what_was_not_measured_tells_nothing_of_what_measuring_takes() -> None:
 
 def test_a_case_that_the_plan_found_room_for_is_tried_before_anything_is_known() -> None:
     for suite in ("a", "pipeline_parallel"):
-        assert chosen(pace(first_guess(suite) + MIN_CASE_SECONDS / 2, [(0, 0)], [suite])).turn == (0, 0)
+        assert chosen(pace(first_guess(suite) + LEAST_SAMPLES_SECONDS, [(0, 0)], [suite])).turn == (0, 0)
 
 
 def test_where_time_is_short_the_last_of_the_plan_are_left_out_not_of_the_order() -> None:
@@ -259,3 +259,30 @@ def test_what_is_still_to_come_is_told_with_disturbed_visits_and_never_beyond_th
     assert of.whole_launch_seconds() == pytest.approx(8 * (AROUND + 0.5))
     watch.seconds += 97.0
     assert of.expected_seconds() == pytest.approx(3.0)  # not all of it fits: what fits takes all that is left
+
+
+def _with_soak(seconds: float, overruns: float) -> list[Turn]:
+    """What is done of six short cases, the second of which takes so much longer, and a soak, last of the plan."""
+    watch, suites, soak = Watch(), ["short"] * 6 + ["soak"], (6, 0)
+    of = Pace(seconds, 1.0, [(n, 0) for n in range(7)], suites, now=watch, lasts=lambda t: 100.0 * (t == soak))
+    made = []
+    while (choice := of.choose()) is not None:
+        took = choice.seconds + 0.1 + (overruns if choice.turn == (1, 0) else 0.0)
+        watch.seconds += took
+        of.finished(choice.turn, took, choice.seconds)
+        made.append(choice.turn)
+    return made
+
+
+def test_the_time_of_what_lasts_is_set_aside_before_the_others_are_given_any() -> None:
+    short = [(n, 0) for n in range(6)]
+    assert _with_soak(120.0, 0.0) == [*short, (6, 0)]
+    # Where not all fit, it is the others that go, though they come before it in the plan.
+    short_of_time = _with_soak(101.0, 0.0)
+    assert (6, 0) in short_of_time
+    assert len(short_of_time) < 7
+
+
+def test_it_is_done_also_where_a_case_before_it_took_its_time_but_not_at_any_price() -> None:
+    assert _with_soak(120.0, 35.0) == [(0, 0), (1, 0), (6, 0)]
+    assert (6, 0) not in _with_soak(120.0, 60.0)

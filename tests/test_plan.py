@@ -16,7 +16,16 @@ import pytest
 from bench.errors import BenchError
 from bench.loading import Suite, builtin_names, load
 from bench.plan import Plan, PlannedCase, choose_cases, declared_machine, estimate_seconds, first_of_further, fit_budget
-from bench.presets import CASES, DEFAULT_SUITES, FURTHER_CASES, PRESETS
+from bench.presets import (
+    CASES,
+    DEFAULT_SUITES,
+    FURTHER_CASES,
+    PRESETS,
+    SOLO_FURTHER_CASES,
+    default_suites,
+    further_cases,
+    most_cases,
+)
 from bench.prices import startup_seconds
 from bench.suite import Params, format_param
 from tests.plans import a_plan
@@ -297,7 +306,10 @@ def test_a_case_that_lasts_comes_last_once_and_has_its_time() -> None:
 
 def test_the_budget_has_room_for_what_lasts_or_says_so() -> None:
     # 320 - 3 x (6 + 100) leaves 2 s, less than a second for each launch.
-    assert len(fit_budget(_lasting(budget_seconds=320.0)).cases) == 2
+    fitted = fit_budget(_lasting(budget_seconds=320.0))
+    assert [case.params["size"] for case in fitted.cases] == [1, 3]  # what lasts is never what is left out
+    assert [case.params["size"] for case in fitted.left_out] == [2, 4, 5, 6, 7, 8]
+    assert [case.params["size"] for case in fit_budget(_lasting(budget_seconds=319.0)).cases] == [3]
     refusal = _refusal(_lasting(budget_seconds=300.0))
     assert "--budget 300s: sum/run[size=3] alone lasts 100 s in each of 3 launch" in refusal
     assert "takes about 323 s" in refusal  # 18 to start, 3 x 100, and 3 x 7 x 0.25
@@ -346,10 +358,28 @@ def test_an_operation_keeps_to_the_parameters_that_it_has() -> None:
 def test_a_run_that_names_no_suite_takes_the_first_cases_of_each() -> None:
     further, own = FURTHER_CASES["standard"], CASES["standard"]
     cases = [PlannedCase(suite, f"{suite}/run[n={n}]", {"n": n}) for n in range(20) for suite in (*own, *further)]
-    chosen = first_of_further(cases, "standard")
+    chosen = first_of_further(cases, most_cases("standard", 2))
     assert Counter(case.suite for case in chosen) == own | further
     assert chosen[: len(own | further)] == cases[: len(own | further)]
-    assert first_of_further(cases, "unknown") == cases
+    assert first_of_further(cases, {}) == cases
     assert not set(further) & set(DEFAULT_SUITES)
     assert set(own) <= set(DEFAULT_SUITES)
     assert {suite for suites in FURTHER_CASES.values() for suite in suites} <= set(builtin_names())
+
+
+@pytest.mark.parametrize("preset", ["smoke", "standard", "full", "node"])
+def test_a_single_gpu_measures_what_one_gpu_can_show(preset: str) -> None:
+    """Every default case has something to do on one rank: none of them is there to be skipped for want of a second."""
+    names = default_suites(PRESETS[preset], 1)
+    machine = replace(declared_machine(1, "cuda", PRESETS[preset].of_suites), memory_bytes=79 << 30)
+    cases = choose_cases([load(name) for name in names], machine, {}, [])
+    chosen = first_of_further(cases, most_cases(preset, 1))
+    assert {case.suite for case in chosen} == set(names)
+    assert {"compute", "training_step"} <= set(names)
+    assert not {"collective", "point_to_point", "tensor_parallel", "pipeline_parallel"} & set(names)
+    assert not [case.id for case in chosen if "parallel=tensor" in case.id]
+
+
+def test_two_ranks_measure_the_default_suites() -> None:
+    assert default_suites(PRESETS["smoke"], 2) == (*DEFAULT_SUITES, *FURTHER_CASES["smoke"])
+    assert further_cases("smoke", 1) == SOLO_FURTHER_CASES["smoke"]

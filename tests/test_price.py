@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bench.measure import MIN_ROUNDS, Limits
-from bench.price import DEAR_ROUNDS, UNLIMITED, Allowance, Price, Pricing, alone, traced_variants
+from bench.price import DEAR_ROUNDS, UNLIMITED, Allowance, Price, Pricing, alone
 from bench.suite import Work
+from bench.traced_pass import traced_variants
 from tests.plans import lone_rank
 from tests.test_measure import SECOND, FakeTime
 

@@ -11,7 +11,7 @@ import torch
 
 from bench import series as series_module
 from bench import soaking
-from bench.disturbance import CoreTicks, Reading
+from bench.counters import CoreTicks, Reading
 from bench.nvidia import GpuState
 from bench.series import COLUMNS, Sampler, rows
 

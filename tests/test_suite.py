@@ -58,6 +58,7 @@ MODULES_OF_TORCH = {
     "bench.llama_parallel",
     "bench.pipeline",
     "bench.pipeline_check",
+    "bench.side_streams",
     "bench.tensor_parallel",
     "bench.training",
     "bench.transformer",

@@ -215,3 +215,32 @@ def test_memory_is_counted_from_the_shapes() -> None:
     activations = needed - (32 << 20) - weights * (1 + 2 / 2 + 1 / 2)
     # 6 inputs, 8 replicated activations, and half of 8 x hidden + 4 x ffn_hidden.
     assert activations == 4 * (6 * 1024 + 8 * 1024 + (8 * 1024 + 4 * 4096) // 2)
+
+
+@pytest.mark.parametrize(("num_ranks", "times", "passes"), [(8, 3.5, True), (8, 7.0, False), (64, 7.0, True),
+                                                            (64, 20.0, False)])  # fmt: skip
+def test_what_a_sum_over_many_ranks_may_be_off_grows_with_their_number(
+    num_ranks: int, times: float, passes: bool
+) -> None:
+    """An output that is `times` as far off as one device's in bfloat16."""
+    import torch
+
+    from bench.agreement import relative_error
+    from bench.tensor_parallel import Ranks, Sizes, check_call, whole_block, whole_call
+
+    sizes, cpu = Sizes("mlp", 64, 128, 1, 1, 64), torch.device("cpu")
+    whole = whole_call(sizes, "forward", torch.Generator().manual_seed(0), cpu, torch.bfloat16)
+    (one_device,) = whole()
+    (reference,) = whole.to(torch.float32, lambda dtype: whole_block(sizes, None, cpu, dtype))()
+    off = reference.clone()
+    off.view(-1)[0] += times * relative_error(one_device, reference) * reference.abs().max()
+
+    class Shared:
+        output_gradient = whole.output_gradient
+
+        def __call__(self) -> list[torch.Tensor]:
+            return [off]
+
+    group: Any = None
+    ranks = Ranks(group, 0, num_ranks, axis="tensor")
+    assert check_call(Shared(), whole, sizes, "manual", ranks).passed is passes  # type: ignore[arg-type]

@@ -71,7 +71,7 @@ def test_compiling_is_skipped_where_it_cannot_work(monkeypatch: pytest.MonkeyPat
     with pytest.raises(Skip, match=r"compile=true with tp=2: torch 2\.13, .* breaks in the backward"):
         training_step.prepare(base | {"tp": 2, "dp_mode": "replicate"}, rank)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(Skip, match=r"on a CPU needs a C\+\+ compiler, and there is no"):
+    with pytest.raises(Skip, match=r"needs a C\+\+ compiler, and there is no"):
         training_step.prepare(base, rank)
 
 
@@ -91,6 +91,54 @@ def test_as_many_layers_as_fit() -> None:
     more = training_step._num_layers(params | {"recompute": True}, Split(1, 8, 1), machine)
     assert 4 <= few < more == 32
     assert training_step._num_layers(params | {"num_layers": 3}, Split(1, 8, 1), machine) == 3
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "gib", "shape", "recompute"),
+    [
+        (1, 79, "llama3-1b", False),
+        (1, 139, "llama3-1b", False),
+        (8, 79, "llama3-8b", True),
+        (8, 139, "llama3-8b", False),
+        (64, 79, "llama3-8b", False),
+    ],
+)
+def test_on_gpus_the_first_case_trains_a_whole_published_model(
+    num_gpus: int, gib: int, shape: str, recompute: bool
+) -> None:
+    machine = replace(cpu_machine(num_gpus, "standard", gib * GIB), device_type="cuda", ranks_per_host=min(8, num_gpus))
+    first, compiled, *_ = training_step.cases(machine)
+    assert (first["shape"], first["recompute"]) == (shape, recompute)
+    assert compiled == first | {"compile": True}
+    split = split_of(num_gpus, int(first["tp"]), int(first["pp"]))
+    assert isinstance(split, Split)
+    assert training_step._num_layers(first, split, machine) == training_step.SHAPES[shape].num_layers
+
+
+def test_on_gpus_a_microbatch_is_one_sequence() -> None:
+    for preset, num_gpus in product(("smoke", "standard", "full"), (1, 8, 64)):
+        machine = replace(cpu_machine(num_gpus, preset, 79 * GIB), device_type="cuda", ranks_per_host=min(8, num_gpus))
+        for case in training_step.cases(machine):
+            split = split_of(num_gpus, int(case["tp"]), int(case["pp"]))
+            assert isinstance(split, Split)
+            assert int(case["batch"]) == split.data * int(case["num_microbatches"])
+
+
+def test_on_gpus_splits_that_train_the_whole_model_come_first() -> None:
+    """Replicas of a pipeline's half of llama3-8b do not fit into 80 GB, shares of it do."""
+    machine = replace(cpu_machine(8, "standard", 79 * GIB), device_type="cuda", ranks_per_host=8)
+    splits = [split_of(8, int(case["tp"]), int(case["pp"])) for case in training_step.cases(machine)]
+    counts = [
+        training_step._num_layers(case, split, machine)
+        for case, split in zip(training_step.cases(machine), splits, strict=True)
+        if isinstance(split, Split) and case["recompute"]
+    ]
+    whole = [count == 32 for count in counts]
+    assert whole == sorted(whole, reverse=True)
+    assert 4 <= sum(whole) < len(whole)
 
 
 def test_every_listed_case_can_run_and_differs_from_the_others() -> None:

@@ -32,7 +32,9 @@ _OPTIONS = {param.name: param for param in run_command.params if param.name in P
 @click.option("--a-python", metavar="PYTHON", help="The interpreter of one side [default: this one].")
 @click.option("--b-python", metavar="PYTHON", help="The interpreter of the other side, such as pr/bin/python.")
 @click.option(
-    "--pairs", type=int, help="Launches of each side [default: 10, fewer where the budget has no room for them]."
+    "--pairs",
+    type=int,
+    help="Launches of each side [default: 10, or what the budget has room for, at least 3].",
 )
 @click.option("--budget", metavar="TIME", help="For both sides together, such as 5m [default: the preset's a launch].")
 @click.option(

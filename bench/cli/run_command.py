@@ -107,6 +107,9 @@ from bench.presets import PRESETS
 )
 @click.option("--allow-unlike", is_flag=True, help="Resume or repeat although machine, versions or suite code differ.")
 @click.option(
+    "--busy", is_flag=True, help="With --preset node: measure although other programs use the machine; recorded."
+)
+@click.option(
     "--timeout",
     metavar="TIME",
     help="A case that takes longer is failed [default: smoke 15s, standard 1m, node 2m, full 15m]; never above "
@@ -131,6 +134,8 @@ from bench.presets import PRESETS
 )
 @click.option("--one-launch", type=click.IntRange(min=0), hidden=True, help="Do just this launch of the plan.")
 @click.option("--save-as", type=click.Path(path_type=Path), hidden=True, help="The new result file itself.")
+@click.option("--launch-seconds", type=click.FloatRange(min=0), hidden=True, help="For that launch, start included.")
+@click.option("--plan-only", is_flag=True, hidden=True, help="Say what would be measured, as JSON.")
 @click.option("--pair", metavar="JSON", hidden=True, help="Which side of `bench ab` this is.")
 def command(**options: Any) -> int:
     """Measure this machine with SUITEs; default: those of the preset, and a few cases of the others.
