@@ -37,7 +37,7 @@ FEWEST_FOR_MACHINE = 3
 FASTEST, SLOWEST = 0.1, 10.0
 """How far the machine may be from the guesses at most."""
 CLOSING_SECONDS = 1.5
-"""From the last case to the end of the run: the ranks' end, and the tables."""
+"""Guess of what it takes from the last case to the end of the run: the ranks' end, and the tables."""
 
 
 def startup_seconds(device_type: str) -> float:
@@ -80,12 +80,12 @@ class Prices:
         if own:
             return statistics.median(own)
         suite = self._suites[index]
-        guess = first_guess(suite) * self._machine()
+        guess = first_guess(suite) * self.machine()
         alike = [statistics.median(own) for other, own in self._own.items() if self._suites[other] == suite]
         # With the guess as one more, so that of two the one farther away counts for nothing.
         return statistics.median_low([guess, *alike]) if len(alike) >= FEWEST_FOR_SUITE else guess
 
-    def _machine(self) -> float:
+    def machine(self) -> float:
         """How many times as long as guessed things take here: the median over all cases, so that none decides."""
         if len(self._own) < FEWEST_FOR_MACHINE:
             return 1.0

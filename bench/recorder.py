@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench import clock, exit_code
 from bench.environment import differences
 from bench.errors import BenchError
-from bench.prices import CLOSING_SECONDS, Known
+from bench.prices import Known
 from bench.session import BUDGET_REASON, case_record, was_left_out
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Recorder:
         """Tell the display how long the whole run still takes, by what rank 0 knows of its launch."""
         if "seconds_left" in event:
             later = self.launches_left * (self.startup_seconds + event["launch_seconds"])
-            self.progress.expect(event["seconds_left"] + later + CLOSING_SECONDS)
+            self.progress.expect(event["seconds_left"] + later + event["closing_seconds"])
 
     def _record(self, event: Event) -> None:
         record = event["record"]

@@ -21,7 +21,7 @@ from bench.pace import Choice, Pace
 from bench.plan import Plan, Turn
 from bench.presets import PRESETS
 from bench.price import PUT_OFF, UNLIMITED, Allowance
-from bench.prices import Known
+from bench.prices import CLOSING_SECONDS, Known
 from bench.rank import Place, RankContext, open_groups
 from bench.session import Emit, Session
 from bench.store import Store, under
@@ -185,8 +185,12 @@ def timeout_seconds(plan: Plan, seconds_left: float | None, choice: Choice) -> f
 
 
 def _told(pace: Pace) -> dict[str, float]:
-    """What is known by now of the time that this launch will take, and a whole one."""
-    return {"seconds_left": pace.expected_seconds(), "launch_seconds": pace.whole_launch_seconds()}
+    """What is known by now of the time that this launch will take, and a whole one, and the end of the run."""
+    return {
+        "seconds_left": pace.expected_seconds(),
+        "launch_seconds": pace.whole_launch_seconds(),
+        "closing_seconds": CLOSING_SECONDS * max(1.0, pace.prices.machine()),
+    }
 
 
 def _micro(seconds: float | None) -> int:

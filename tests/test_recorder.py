@@ -14,7 +14,7 @@ import pytest
 from bench import clock
 from bench.errors import BenchError
 from bench.plan import Plan
-from bench.prices import CLOSING_SECONDS, Known
+from bench.prices import Known
 from bench.recorder import Recorder, done_turns
 from bench.result import SCHEMA, Result, Writer, load
 from bench.session import BUDGET_REASON, Session, case_record, was_left_out
@@ -287,11 +287,12 @@ def test_the_time_left_has_the_launches_to_come_with_their_starts(a_recorder: Re
     recorder = a_recorder(plan, launches_left=2, startup_seconds=5.0)
     recorder.progress = display
     recorder.handle(READY)
-    recorder.handle({"event": "case", "index": 0, "visit": 0, "seconds_left": 30.0, "launch_seconds": 40.0})
-    assert ("expect", f"{30 + 2 * (5 + 40) + CLOSING_SECONDS:g}") in display.calls
-    recorder.handle(record(plan, 0) | {"seconds_left": 10.0, "launch_seconds": 20.0})
+    told = {"seconds_left": 30.0, "launch_seconds": 40.0, "closing_seconds": 1.5}
+    recorder.handle({"event": "case", "index": 0, "visit": 0} | told)
+    assert ("expect", f"{30 + 2 * (5 + 40) + 1.5:g}") in display.calls
+    recorder.handle(record(plan, 0) | {"seconds_left": 10.0, "launch_seconds": 20.0, "closing_seconds": 3.0})
     expected = [call[1] for call in display.calls if call[0] == "expect"]
-    assert expected[1] == f"{10 + 2 * (5 + 20) + CLOSING_SECONDS:g}"
+    assert expected[1] == f"{10 + 2 * (5 + 20) + 3:g}"
     order = [call[0] for call in display.calls]
     assert order[-2:] == ["expect", "done"], "the line of a case has the time after it"
 
