@@ -100,10 +100,9 @@ class Plan:
     def order(self, launch: int) -> list[Turn]:
         """The turns of a launch: every case once, then once more, ...
 
-        The first launch begins with one case of each suite, cheap ones before dear ones, and goes on in the order of
-        what they tell, so that whoever waits has an answer early. All further rounds are shuffled by the recorded
-        seed: foreign load comes in spells of seconds, visits that lie apart are not all hit by one, and a case's
-        neighbours are others each time. Cases that are to last are visited once, at the end: they heat the machine.
+        The first launch begins with one case of each suite, cheap ones first, and goes on in the order of what they
+        tell: whoever waits has an answer early. Further rounds are shuffled by the recorded seed, since foreign load
+        comes in spells of seconds. Cases that are to last are visited once, at the end: they heat the machine.
         """
         turns: list[Turn] = []
         for visit in range(self.visits):
@@ -291,8 +290,7 @@ def declared_machine(world_size: int, device_type: str, preset: str, memory_byte
 def fit_budget(plan: Plan) -> Plan:
     """Leave out the least telling cases where the budget has no room for them.
 
-    Raises BenchError, with the time that it takes, where not one case fits, and where one was asked for by name and
-    does not.
+    Raises BenchError, with the time that it takes, if not one case fits, or one of those asked for by name does not.
     """
     if plan.budget_seconds is None:
         return plan

@@ -138,7 +138,7 @@ class Pricing:
         limits = replace(limits, most_seconds=max(0.0, min(left, max(least, aim))))
         if not self.allowance.is_dear:
             return limits
-        return replace(limits, min_rounds=DEAR_ROUNDS, max_rounds=DEAR_ROUNDS, warmup_rounds=1)
+        return replace(limits, seconds=0.0, min_rounds=DEAR_ROUNDS, max_rounds=DEAR_ROUNDS, warmup_rounds=1)
 
     def _left(self) -> float:
         most = self.allowance.most_seconds

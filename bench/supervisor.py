@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -121,19 +121,11 @@ class _Ranks:
     def end(self) -> None:
         """No process is left behind; each rank leads a process group, with whatever it started itself."""
         for process in self.processes:
-            with _ignoring_gone():
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         for process in self.processes:
             process.wait()
         self.pipe.close()
-
-
-@contextmanager
-def _ignoring_gone() -> Iterator[None]:
-    try:
-        yield
-    except ProcessLookupError:
-        return
 
 
 @dataclass
@@ -155,12 +147,11 @@ class Supervisor:
     logged_backends: frozenset[str] = choices.LOGGED_BACKENDS
     """Backends of which it is asked, in the end, what they chose."""
 
-    _limit_seconds: float = field(init=False)
+    _limit_seconds: float = field(init=False, default=0.0)
     """After which the case that is under way counts as hung."""
 
     def __post_init__(self) -> None:
         self.startup_seconds = self.startup_seconds or startup_seconds(self.plan.device_type)
-        self._limit_seconds = self.plan.timeout_seconds
 
     @property
     def plan(self) -> Plan:
