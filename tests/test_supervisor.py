@@ -119,3 +119,60 @@ def test_a_start_is_guessed_by_device_until_one_was_seen(device_type: str) -> No
     recorder: Any = Recorded(a_plan(1, device_type=device_type))
     assert Supervisor(recorder, 0.0).startup_seconds == STARTUP_SECONDS[device_type]
     assert Supervisor(recorder, 0.0, startup_seconds=3.0).startup_seconds == 3.0
+
+
+class Started:
+    """Ranks that are ready after some seconds, say that a case begins, and end."""
+
+    def __init__(self, now: list[float], seconds: float, plan: Plan) -> None:
+        self.now, self.seconds = now, seconds
+        self.session = Session(plan, 0, 0, ((0, 0),), 50.0)
+        self.pipe = self.store = self
+        self.processes = [self]
+        self.code: int | None = None
+        self.events: list[dict[str, Any]] = [
+            {"event": "ready"},
+            {"event": "case", "timeout_seconds": 7.0},
+            {"event": "record"},
+        ]
+
+    def start(self) -> None:
+        self.now[0] += self.seconds
+
+    def read(self, wait_seconds: float) -> list[dict[str, Any]]:
+        if self.events:
+            return [self.events.pop(0)]
+        self.code = 0
+        return []
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def end(self) -> None: ...
+
+
+def test_what_a_start_takes_is_learnt_from_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(clock, "monotonic_seconds", lambda: now[0])
+    of, recorder = supervisor(a_plan(1, timeout_seconds=60.0))
+    for seconds in (17.0, 4.0):
+        ranks: Any = Started(now, seconds, of.plan)
+        assert of._supervise(ranks) is Outcome.DONE
+        assert of.startup_seconds == recorder.startup_seconds == seconds
+
+
+def test_a_case_s_own_limit_holds_until_its_record_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(clock, "monotonic_seconds", lambda: now[0])
+    of, recorder = supervisor(a_plan(1, timeout_seconds=60.0))
+    limits: list[float] = []
+    heard = recorder.handle
+
+    def handle(event: dict[str, Any]) -> None:
+        heard(event)
+        limits.append(of._limit_seconds)  # as the event before it has left it
+
+    monkeypatch.setattr(recorder, "handle", handle)
+    ranks: Any = Started(now, 5.0, of.plan)
+    of._supervise(ranks)
+    assert [*limits, of._limit_seconds] == [60.0, 60.0, 7.0, 60.0]

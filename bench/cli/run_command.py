@@ -17,8 +17,9 @@ from bench.presets import PRESETS
     "--preset",
     type=click.Choice(list(PRESETS)),
     default=None,
-    help="How much: smoke within 60 s, standard (the default) within 4 min, full as long as it needs; node within "
-    "10 min whether a machine just handed over is healthy, and why not (exit 1).",
+    help="How much: smoke within 60 s (90 s on GPUs, which take longer to start), standard (the default) within 4 min "
+    "(5 on GPUs), full as long as it needs; node within 10 min whether a machine just handed over is healthy, and why "
+    "not (exit 1).",
 )
 @click.option(
     "--ranks",
