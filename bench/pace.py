@@ -86,9 +86,9 @@ class Pace:
         self._num_planned = self._num_disturbed = 0
         self._now = now
         self._ends = None if seconds_left is None else now() + seconds_left
-        for turn in self.left if self._ends is not None else ():
+        for turn in list(self.left) if self._ends is not None else ():
             dear = known[turn[0]].dear_seconds if known and turn[0] in known else None
-            if dear is not None and turn[0] not in self.dear:
+            if dear is not None and not turn[1]:
                 self.put_off(turn, dear)
 
     def seconds_left(self) -> float | None:
@@ -188,12 +188,20 @@ class Pace:
             self.further[index] += 1
         return around
 
-    def put_off(self, turn: Turn, seconds: float) -> None:
-        """A turn would take more than it may; once all others had theirs it will take so many seconds."""
+    def put_off(self, turn: Turn, seconds: float) -> list[Turn]:
+        """A turn would take more than it may; once all others had theirs it will take so many seconds.
+
+        A later visit adds to samples that are there, and those of the case alone would be unlike them: it is not made.
+        Returns what was planned and will not be done.
+        """
         index = turn[0]
+        if turn[1]:
+            self.left.remove(turn)
+            return [turn] if turn[1] < self.visits else []
         self.dear[index] = seconds
         self._dropped[index] = [other for other in self.left if other[0] == index and other != turn]
         self.left = [other for other in self.left if other not in self._dropped[index]]
+        return []
 
     def give_up(self, index: int) -> list[Turn]:
         """No further visit to a case: it has failed, cannot run here, or is dear. Returns those that were planned."""

@@ -54,6 +54,8 @@ class Recorder:
     """After the one that is under way."""
     startup_seconds: float = 0.0
     """What a launch takes before its first case, as far as it is known."""
+    budget_left: Callable[[], float | None] = lambda: None
+    """Seconds of the run's budget that are left for launches; None: there is no limit."""
     unheard: set[str] = field(default_factory=set)
     """Ids of measured cases that move data between ranks, and of which the file has no line of `bench.choices`."""
     _calls: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
@@ -131,7 +133,9 @@ class Recorder:
         """Tell the display how long the whole run still takes, by what rank 0 knows of its launch."""
         if "seconds_left" in event:
             later = self.launches_left * (self.startup_seconds + event["launch_seconds"])
-            self.progress.expect(event["seconds_left"] + later + event["closing_seconds"])
+            seconds, left = event["seconds_left"] + later, self.budget_left()
+            seconds = seconds if left is None else min(seconds, max(0.0, left))
+            self.progress.expect(seconds + event["closing_seconds"])
 
     def _record(self, event: Event) -> None:
         record = event["record"]

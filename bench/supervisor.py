@@ -178,6 +178,7 @@ class Supervisor:
         """All generations of a launch; False where the machine itself is in doubt, or the ranks make no headway."""
         recorder = self.recorder
         recorder.launches_left = self.plan.launches - launch - 1 if self.only_launch is None else 0
+        recorder.budget_left = self._budget_left
         while pending := recorder.pending(launch):
             recorder.startup_seconds = self.startup_seconds
             seconds = self._seconds_left(launch)

@@ -71,9 +71,7 @@ class Generation:
             self._account(pace, choice, record)
             if not sound:
                 return False
-        planned = pace.not_done()
-        if planned:
-            self._say({"event": "left_out", "launch": session.launch, "turns": planned})
+        self._say_left_out(pace.not_done())
         return True
 
     def _agreed(self, pace: Pace) -> tuple[Choice, float] | None:
@@ -97,7 +95,9 @@ class Generation:
         plan, (index, visit) = self.session.plan, choice.turn
         case = plan.cases[index]
         self.watchdog.restart(timeout_seconds)
-        self._say({"event": "case", "index": index, "visit": visit, "timeout_seconds": timeout_seconds, **_told(pace)})
+        self._say(
+            {"event": "case", "index": index, "visit": visit, "timeout_seconds": timeout_seconds, **self._told(pace)}
+        )
         run = self._case_run(choice.turn, Allowance(choice.most_seconds, choice.aim_seconds, choice.is_dear))
         least = max(MIN_VISIT_ROUNDS, -(-MIN_ROUNDS // plan.visits))
         record, sound = run.record(Limits(plan.precision, choice.seconds, min_rounds=least))
@@ -109,18 +109,19 @@ class Generation:
         """On rank 0: what came out of a turn, for the file and for the time of those that are left."""
         if self.rank.index != 0:
             return
-        (index, visit), launch = choice.turn, self.session.launch
+        index, visit = choice.turn
         if record["status"] == PUT_OFF:
-            pace.put_off(choice.turn, record["dear_seconds"])
-            self._say({"event": "put_off", "index": index, "visit": visit, **_told(pace)})
+            dropped = pace.put_off(choice.turn, record["dear_seconds"])
+            self._say({"event": "put_off", "index": index, "visit": visit, **self._told(pace)})
+            self._say_left_out(dropped)
             return
         measured = record["status"] == "ok"
         around = pace.finished(choice.turn, record["seconds"], choice.seconds, is_disturbed(record), measured)
         dropped = pace.give_up(index) if choice.is_dear or not measured else []
         known = Known(around, record["seconds"] if choice.is_dear else None)
-        self._say({"event": "record", "index": index, "record": record, "known": asdict(known), **_told(pace)})
-        if dropped and measured:
-            self._say({"event": "left_out", "launch": launch, "turns": dropped})
+        self._say({"event": "record", "index": index, "record": record, "known": asdict(known), **self._told(pace)})
+        if measured:
+            self._say_left_out(dropped)
 
     def _case_run(self, turn: Turn, allowance: Allowance = UNLIMITED) -> CaseRun:
         plan, (index, visit) = self.session.plan, turn
@@ -167,6 +168,20 @@ class Generation:
                 return False
         return True
 
+    def _say_left_out(self, turns: list[Turn]) -> None:
+        if turns:
+            self._say({"event": "left_out", "launch": self.session.launch, "turns": turns})
+
+    def _told(self, pace: Pace) -> dict[str, float]:
+        """What rank 0 knows by now of the time that this launch will take, a whole one, and the end of the run."""
+        if self.rank.index != 0:
+            return {}
+        return {
+            "seconds_left": pace.expected_seconds(),
+            "launch_seconds": pace.whole_launch_seconds(),
+            "closing_seconds": CLOSING_SECONDS * max(1.0, pace.prices.machine()),
+        }
+
     def _say(self, event: dict[str, Any]) -> None:
         if self.rank.index == 0:
             self.emit(event)
@@ -182,15 +197,6 @@ def timeout_seconds(plan: Plan, seconds_left: float | None, choice: Choice) -> f
         return plan.timeout_seconds
     left = max(LEAST_TIMEOUT_SECONDS, seconds_left - plan.lasts(choice.turn))
     return left if choice.is_dear else min(plan.timeout_seconds, left)
-
-
-def _told(pace: Pace) -> dict[str, float]:
-    """What is known by now of the time that this launch will take, and a whole one, and the end of the run."""
-    return {
-        "seconds_left": pace.expected_seconds(),
-        "launch_seconds": pace.whole_launch_seconds(),
-        "closing_seconds": CLOSING_SECONDS * max(1.0, pace.prices.machine()),
-    }
 
 
 def _micro(seconds: float | None) -> int:

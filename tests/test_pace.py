@@ -248,6 +248,16 @@ def test_a_dear_case_has_one_turn_and_what_earlier_launches_told_holds() -> None
     assert of.not_done() == []
 
 
+def test_a_later_visit_that_takes_too_long_is_not_made_and_does_not_come_again() -> None:
+    of = Pace(30.0, 1.0, [(0, 0), (0, 1), (1, 1)], ["a", "a"], 2, Watch(), known={1: Known(5.0, dear_seconds=8.0)})
+    of.finished((0, 0), 1.0, 0.5, disturbed=True)
+    assert (of.dear, of.left) == ({}, [(0, 1), (1, 1), (0, 2)])
+    assert of.put_off((0, 1), 9.0) == [(0, 1)]
+    assert of.put_off((0, 2), 9.0) == []  # nobody had planned it
+    assert of.put_off((1, 1), 9.0) == [(1, 1)]
+    assert (of.dear, of.left) == ({}, [])
+
+
 def test_what_is_still_to_come_is_told_with_disturbed_visits_and_never_beyond_the_end() -> None:
     watch, suites = Watch(), ["a"] * 8
     of = Pace(100.0, 0.5, [(n, 0) for n in range(8)], suites, now=watch)

@@ -293,6 +293,9 @@ def test_the_time_left_has_the_launches_to_come_with_their_starts(a_recorder: Re
     recorder.handle(record(plan, 0) | {"seconds_left": 10.0, "launch_seconds": 20.0, "closing_seconds": 3.0})
     expected = [call[1] for call in display.calls if call[0] == "expect"]
     assert expected[1] == f"{10 + 2 * (5 + 20) + 3:g}"
+    recorder.budget_left = lambda: 42.0
+    recorder.handle(record(plan, 1) | {"seconds_left": 10.0, "launch_seconds": 20.0, "closing_seconds": 3.0})
+    assert [call[1] for call in display.calls if call[0] == "expect"][2] == "45", "never beyond the run's budget"
     order = [call[0] for call in display.calls]
     assert order[-2:] == ["expect", "done"], "the line of a case has the time after it"
 
