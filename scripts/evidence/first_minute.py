@@ -68,8 +68,8 @@ class Run:
         """(seconds left as told, as it came to be), but of lines of one moment the last, as the eye has it."""
         told = [(at, match) for at, line in self.lines if (match := _LINE.match(line))]
         after = [(at, int(match[2]) * 60 + int(match[3])) for at, match in told if int(match[1]) >= FIRST_READING]
-        ends = [at for at, _ in after[1:]] + [float("inf")]
-        apart = [one for one, end in zip(after, ends, strict=True) if end - one[0] > ONE_MOMENT_SECONDS]
+        ends = [*(at for at, _ in after[1:]), float("inf")]
+        apart = [one for one, end in zip(after, ends, strict=False) if end - one[0] > ONE_MOMENT_SECONDS]
         return [(left, self.seconds - at) for at, left in apart]
 
     @property
