@@ -11,11 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bench.budget import MIN_CASE_SECONDS, sampling_seconds
 from bench.errors import BenchError
 from bench.measure import MIN_ROUNDS
 from bench.pairs import SIDES
 from bench.parse import parse_seconds
-from bench.plan import MIN_CASE_SECONDS, PlannedCase, sampling_seconds
+from bench.plan import PlannedCase
 from bench.prices import STARTUP_SECONDS
 from bench.result import Record, Result
 from bench.session import was_left_out

@@ -21,14 +21,19 @@ class Backend:
     unsupported_ops: frozenset[str]
     """Collectives that this backend does not offer."""
     has_graphs: bool
+    frees_peers: bool
+    """Whether a rank that leaves its groups sets free the ranks that wait for it there. gloo closes its connections; a
+    kernel of NCCL spins until its process ends."""
 
 
 # float16 matrix multiplication has no fast kernel on most CPUs (measured on a Sapphire Rapids Xeon with torch 2.13:
 # 0.7 GFLOP/s against 125 in float32), so it is not among the CPU's types.
 BACKENDS: dict[str, Backend] = {
-    "gloo": Backend("gloo", "cpu", ("float32", "bfloat16"), frozenset(), has_graphs=False),
+    "gloo": Backend("gloo", "cpu", ("float32", "bfloat16"), frozenset(), has_graphs=False, frees_peers=True),
     # On ROCm builds of torch the same name selects RCCL, and `cuda` is the device type of AMD GPUs.
-    "nccl": Backend("nccl", "cuda", ("bfloat16", "float16", "float32"), frozenset(), has_graphs=True),
+    "nccl": Backend(
+        "nccl", "cuda", ("bfloat16", "float16", "float32"), frozenset(), has_graphs=True, frees_peers=False
+    ),
 }
 
 DEFAULT_FOR_DEVICE = {"cpu": "gloo", "cuda": "nccl"}

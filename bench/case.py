@@ -133,6 +133,7 @@ class CaseRun:
         """The case's work; closed in the end, unless the ranks no longer meet."""
         with self._voting("memory"):
             self._ask_memory()
+        self.watchdog.allow(self.case.prepare_seconds)
         with self._voting("prepare"):
             if self.rank.pace is not None:
                 self.rank.pace.link_seen = False  # what another case marked says nothing of this one

@@ -6,6 +6,10 @@ Torch hands work to a backend at three places, and waits for it at two; while `t
     methods of ProcessGroup        what torch.distributed's own functions, FSDP2 and the pipeline's messages send;
                                    waited for in `Work.wait`
 
+NCCL gives no Work for two of them. Messages of a batch are launched together, and their Work comes from
+`_end_coalescing` (torch/distributed/distributed_c10d.py, batch_isend_irecv); a collective that is not asynchronous is
+put on the current stream, which so waits for it (ProcessGroupNCCL.cpp, collective): its span is the call itself.
+
 DistributedDataParallel hands over and waits in C++. The end of its backward is known all the same: from the moment
 at which the last gradient is there until `backward` returns there is nothing left but its last sum
 (`last_gradient`). What is overlapped with computation makes no span: only what is exposed does. Each span carries
@@ -45,6 +49,7 @@ _METHODS = (
     "recv",
 )
 """Of ProcessGroup; two collectives have other names in older versions of torch."""
+_MESSAGES = ("send", "recv")
 
 
 @dataclass
@@ -60,6 +65,19 @@ class _Handed:
 
 
 @dataclass
+class _Batch:
+    """What a rank sends and receives in one launch."""
+
+    num_bytes: dict[str, int] = field(default_factory=lambda: {"send": 0, "recv": 0})
+    has_collectives: bool = False
+
+
+def _current_stream() -> object:
+    is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.current_stream() if is_used else None
+
+
+@dataclass
 class CommunicationTrace:
     """One rank's communication of one call; `axes` is group name -> axis of the mesh, others are left out."""
 
@@ -69,6 +87,9 @@ class CommunicationTrace:
     """On a GPU, whose streams wait for one another."""
     _counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     _handed: dict[int, _Handed] = field(default_factory=dict)
+    _batches: dict[str, _Batch] = field(default_factory=dict)
+    """Group name -> what is being coalesced there."""
+    _stream: object = field(default_factory=lambda: _current_stream())
 
     def hand_over(
         self, axis: str, num_bytes: int, address: int, kept: object, launch: object, *, is_message: bool
@@ -79,6 +100,29 @@ class CommunicationTrace:
             sequence = self._counts[axis]
             self._counts[axis] += 1
         self._handed[address] = _Handed(axis, sequence, num_bytes, launch, kept)
+
+    def open_batch(self, group: str) -> None:
+        self._batches[group] = _Batch()
+
+    def put_in_batch(self, group: str, name: str, num_bytes: int) -> bool:
+        """Count a call of a batch that is open; False where there is none."""
+        batch = self._batches.get(group)
+        if batch is not None:
+            batch.num_bytes["recv" if name == "recv" else "send"] += num_bytes
+            batch.has_collectives |= name not in _MESSAGES
+        return batch is not None
+
+    def close_batch(self, group: str, work: object, launch: object) -> None:
+        """Hand over what was coalesced; there is no Work where nothing was."""
+        batch, axis = self._batches.pop(group, None), self.axes.get(group)
+        if batch is not None and axis is not None and work is not None:
+            num_bytes = max(batch.num_bytes.values())
+            self.hand_over(axis, num_bytes, id(work), work, launch, is_message=not batch.has_collectives)
+
+    def on_stream(self, axis: str, num_bytes: int, launch: object) -> None:
+        """Record what the current stream itself waits for, unless it is a side stream: that overlaps."""
+        if _current_stream() == self._stream:
+            self.blocked(axis, self.next_sequence(axis), num_bytes, launch, launch)
 
     def waited(self, address: int, start: object) -> None:
         """Record that the host, or the rank's own stream, stood still for it from `start` until now."""
@@ -108,7 +152,7 @@ class CommunicationTrace:
         )
 
     def next_sequence(self, axis: str) -> int:
-        """A number of its own kind for what no backend call is seen of: the sum at the end of DDP's backward."""
+        """The next number on an axis, also of what no backend call is seen of: the last sum of DDP's backward."""
         self._counts[axis] += 1
         return self._counts[axis] - 1
 
@@ -154,14 +198,36 @@ def _wait_tensor(trace: CommunicationTrace, call: Callable[..., Any]) -> Callabl
 
 
 def _method(trace: CommunicationTrace, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    is_message = name in ("send", "recv")
+    is_message = name in _MESSAGES
 
     def wrapped(group: dist.ProcessGroup, *arguments: Any, **named: Any) -> Any:
         launch = trace.tracer.clock.mark()
         work = call(group, *arguments, **named)
-        axis = trace.axes.get(group.group_name)
-        if axis is not None and work is not None:
-            trace.hand_over(axis, _num_bytes(arguments), id(work), work, launch, is_message=is_message)
+        axis, num_bytes = trace.axes.get(group.group_name), _num_bytes(arguments)
+        if trace.put_in_batch(group.group_name, name, num_bytes) or axis is None:
+            return work
+        if work is not None:
+            trace.hand_over(axis, num_bytes, id(work), work, launch, is_message=is_message)
+        elif not is_message:
+            trace.on_stream(axis, num_bytes, launch)
+        return work
+
+    return wrapped
+
+
+def _start_coalescing(trace: CommunicationTrace, call: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(group: dist.ProcessGroup, *arguments: Any, **named: Any) -> Any:
+        trace.open_batch(group.group_name)
+        return call(group, *arguments, **named)
+
+    return wrapped
+
+
+def _end_coalescing(trace: CommunicationTrace, call: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(group: dist.ProcessGroup, *arguments: Any, **named: Any) -> Any:
+        launch = trace.tracer.clock.mark()
+        work = call(group, *arguments, **named)
+        trace.close_batch(group.group_name, work, launch)
         return work
 
     return wrapped
@@ -189,6 +255,8 @@ def traced(tracer: Tracer, axes: Mapping[str, str]) -> Iterator[CommunicationTra
         for name in _METHODS:
             if hasattr(dist.ProcessGroup, name):
                 _replace(stack, dist.ProcessGroup, name, _method(trace, name, getattr(dist.ProcessGroup, name)))
+        for name, wrap in (("_start_coalescing", _start_coalescing), ("_end_coalescing", _end_coalescing)):
+            _replace(stack, dist.ProcessGroup, name, wrap(trace, getattr(dist.ProcessGroup, name)))
         _replace(stack, dist.Work, "wait", _wait(trace, dist.Work.wait))
         if trace.sides is not None:
             streams, mark = torch.cuda.Stream, tracer.clock.mark

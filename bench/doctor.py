@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from bench import torch_versions
 from bench.doctor_gpu import GPU_CHECKS
 from bench.errors import BenchError
 from bench.facts import Facts, gather, is_loopback
@@ -66,8 +67,14 @@ def _torch(facts: Facts) -> Iterator[Finding]:
     if facts.unusable:
         value, _, remedy = facts.unusable.partition("; ")
         yield Finding("fail", f"torch {facts.torch_version}", value, remedy)
-    else:
-        yield Finding("ok", "torch", facts.torch_version)
+        return
+    yield Finding("ok", "torch", facts.torch_version)
+    lacks = torch_versions.missing(facts.torch_version, facts.backend).values()
+    if lacks:
+        newest = torch_versions.spelt(max(row.since for row in lacks))
+        # Not a warning: what can be measured with this torch is right; the cases in question are skipped.
+        value = f"{'; '.join(row.lack for row in lacks)}: such cases are skipped; {newest} or newer has all"
+        yield Finding("ok", f"torch {torch_versions.spelt(torch_versions.release(facts.torch_version))}", value)
 
 
 def _visible(facts: Facts) -> Iterator[Finding]:

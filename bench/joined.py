@@ -1,7 +1,9 @@
 """A run whose ranks somebody else started: torchrun, srun, or a user's own environment.
 
 Processes cannot be replaced here, so a run is one launch. Where a case raises on one rank only, gloo ranks leave their
-groups and meet again in new ones; where a rank is gone, or hangs, the run ends with everything measured kept.
+groups and meet again in new ones; where a rank is gone, or hangs, the run ends with everything measured kept. Ranks
+that wait inside NCCL cannot be set free: they hear in the store that the generation is over (`bench.alarm`), rank 0
+saves the error that began it, and all processes end.
 """
 
 from __future__ import annotations
@@ -10,25 +12,33 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 from bench import clock, control, exit_code, worker
+from bench.alarm import Alarm
+from bench.backends import BACKENDS
 from bench.errors import BenchError
-from bench.launch import Joined, connect, find_place, second_connection
-from bench.rank import Place, RankContext, close_groups, leave_groups
+from bench.launch import Joined, another_connection, connect, find_place
+from bench.loading import Suite
+from bench.rank import Place, RankContext, abort_groups, close_groups, leave_groups
 from bench.recorder import Recorder
 from bench.session import Emit, Session
 from bench.store import Store
-from bench.vote import Broken, first_error
+from bench.vote import Broken, case_key, first_error
 from bench.watchdog import Watchdog, last_phase, limit_words, read_report, report_key, who_is_missing
 
 END_RESERVE_SECONDS = 1.0
 REGROUP_SECONDS = 5.0
 REPORT_SECONDS = 1.5
 FAREWELL_SECONDS = 1.0
+ALARM_TIMEOUT_SECONDS = 30 * 86400.0
+"""The alarm is waited for as long as a run may take."""
+SAY_SECONDS = 20.0
+LOST = "the ranks lost each other"
 Open = Callable[[Place, Sequence[str], Store], Recorder]
 """Rank 0's: from its place and every rank's host a recorder, with the plan and what a resumed file already has."""
 Check = Callable[[Place, Sequence[str], Store], None]
@@ -45,6 +55,8 @@ class JoinedRun:
     store: Store
     side: Store
     recorder: Recorder | None = None
+    _ending: threading.Lock = field(default_factory=threading.Lock)
+    """Taken by the thread that ends a run whose ranks cannot be set free, and never given back."""
     session: Session = field(init=False)
     """Of the generation that is under way."""
 
@@ -91,25 +103,71 @@ class JoinedRun:
             self.side,
             session.prefix,
             session.plan.timeout_seconds,
-            expired=lambda: self._late(session, watchdog.timeout_seconds),
+            expired=lambda: self._late(session, watchdog.limit_seconds),
         )
         began = clock.monotonic_seconds()
-        rank = None
-        try:
+        with watchdog, self._alarm(session) as alarm:
             suites = worker.load_suites(session)
             rank = worker.join(session, self.place, self.store)
             self._describe(rank)
-            host = self.hosts[self.place.index]
-            sound = worker.Generation(session, rank, suites, self.store, watchdog, host, self._emit()).run()
-            if sound:
+            if self._measure(session, rank, suites, watchdog):
                 return self._finish(rank), session
+            watchdog.restart()  # it goes on watching: to leave may hang too
+            watchdog.enter("leaving the groups")
+            if alarm is not None:
+                return self._end(session, alarm)
+            leave_groups(rank)
+            return self._regroup(session, clock.monotonic_seconds() - began)
+
+    def _measure(self, session: Session, rank: RankContext, suites: dict[str, Suite], watchdog: Watchdog) -> bool:
+        """Whether all is done. Nothing of the case is held when it returns: its groups can be left."""
+        host = self.hosts[self.place.index]
+        try:
+            return worker.Generation(session, rank, suites, self.store, watchdog, host, self._emit()).run()
         except Broken:
-            pass  # said in the store already; what matters now is to leave the groups
-        finally:
-            watchdog.stop()
-        assert rank is not None
-        leave_groups(rank)
-        return self._regroup(session, clock.monotonic_seconds() - began)
+            return False  # why is said in the store already
+
+    def _alarm(self, session: Session) -> AbstractContextManager[Alarm | None]:
+        """Where no rank can set the others free: hears of the end while the main thread may wait for ever."""
+        if BACKENDS[session.plan.backend].frees_peers:
+            return nullcontext()
+        own = another_connection(self.joined, timeout_seconds=ALARM_TIMEOUT_SECONDS)
+        return Alarm(self.store, own, session.prefix, lambda: self._ended_elsewhere(session))
+
+    def _end(self, session: Session, alarm: Alarm) -> tuple[int, Session]:
+        """End a run whose ranks may be inside NCCL: nobody is waited for, and the groups are not left in order."""
+        if not self._ending.acquire(blocking=False):
+            threading.Event().wait()  # the alarm's thread is at it, and ends the process
+        alarm.ring()
+        if self.recorder is not None:
+            if self.recorder.current is not None:
+                self.recorder.fail_case(self.recorder.current, session.launch, self._cause(session) or LOST)
+            self.recorder.end("failed", exit_code.PARTIAL)
+        abort_groups()
+        return exit_code.PARTIAL, session
+
+    def _ended_elsewhere(self, session: Session) -> None:
+        """On the alarm's thread: another rank has ended the generation; this one's main thread may not get so far."""
+        if self.recorder is None:
+            self._wait_for_rank_0()
+            with suppress(RuntimeError):
+                self.side.set(f"left/{self.place.index}", "here")
+            os._exit(exit_code.PARTIAL)
+        if self._ending.acquire(blocking=False):
+            self._give_up(session, self._cause(session) or LOST, "failed", exit_code.PARTIAL)
+
+    def leave(self, code: int) -> int:
+        """Returns the exit code, or ends the process with it: threads of a broken generation would abort it."""
+        if self._ending.locked():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        return code
+
+    def _cause(self, session: Session) -> str | None:
+        """The first error of the case under way, if any rank raised."""
+        assert self.recorder is not None
+        return first_error(self.side, session.prefix, case_key(self.recorder.current))
 
     def _describe(self, rank: RankContext) -> None:
         environment = worker.describe_all(rank, self.hosts[self.place.index])
@@ -127,7 +185,7 @@ class JoinedRun:
         return (lambda event: None) if recorder is None else recorder.handle
 
     def _regroup(self, session: Session, seconds: float) -> tuple[int | None, Session]:
-        """Meet again in new groups, or end the run where a rank does not come or the backend cannot."""
+        """Meet again in new groups, or end the run where a rank does not come."""
         prefix = f"{session.prefix}/regroup"
         self.store.set(f"{prefix}/{self.place.index}", "here")
         if self.recorder is None:
@@ -135,13 +193,13 @@ class JoinedRun:
             return (None, following) if following.pending else (exit_code.PARTIAL, session)
         recorder = self.recorder
         missing = self._missing(prefix, REGROUP_SECONDS)
-        reason = first_error(self.store, session.prefix) or "the ranks lost each other"
+        reason = self._cause(session) or LOST
         if missing:
             reason = f"{_named(missing, self.hosts)} died; the others found their connection closed"
         if recorder.current is not None:
             recorder.fail_case(recorder.current, session.launch, reason)
         pending = recorder.pending(session.launch)
-        ends = bool(missing) or session.plan.backend != "gloo" or not pending
+        ends = bool(missing) or not pending
         left = None if session.seconds_left is None else session.seconds_left - seconds
         following = replace(
             session,
@@ -156,6 +214,14 @@ class JoinedRun:
             return None, following
         recorder.end("failed", exit_code.PARTIAL)
         return exit_code.PARTIAL, session
+
+    def _wait_for_rank_0(self) -> None:
+        """Once a rank ends with an error, its launcher ends the others: rank 0 has its say before."""
+        ends = clock.monotonic_seconds() + SAY_SECONDS
+        pause = threading.Event()
+        with suppress(RuntimeError):  # the store may end with rank 0
+            while not self.side.check(["said"]) and clock.monotonic_seconds() < ends:
+                pause.wait(0.05)
 
     def _missing(self, prefix: str, seconds: float) -> list[int]:
         """Ranks that did not set their key within a time; asked over the side connection."""
@@ -176,12 +242,11 @@ class JoinedRun:
         missing = set(self._missing(f"{session.prefix}/late", REPORT_SECONDS))
         keys = {i: report_key(session.prefix, i) for i in range(self.place.world_size) if i not in missing}
         reports = {index: read_report(self.side.get(key)) for index, key in keys.items()}
-        self._give_up(
-            session,
-            who_is_missing(reports, self.place.world_size, limit_words(limit_seconds, session.plan.timeout_seconds)),
-            "failed",
-            exit_code.PARTIAL,
+        words = limit_words(
+            limit_seconds, session.plan.whole_timeout(self.recorder.current), session.plan.timeout_seconds
         )
+        held_up = who_is_missing(reports, self.place.world_size, words)
+        self._give_up(session, self._cause(session) or held_up, "failed", exit_code.PARTIAL)
 
     def _give_up(self, session: Session, reason: str | None, status: str, code: int) -> None:
         """From a thread, while the main thread is inside a collective: save what is to be said, and end the process."""
@@ -190,6 +255,8 @@ class JoinedRun:
         if reason is not None and recorder.current is not None:
             recorder.fail_case(recorder.current, session.launch, reason)
         recorder.end(status, code)
+        with suppress(RuntimeError):  # nobody is left to hear it
+            self.side.set("said", "all")
         os._exit(code)
 
 
@@ -230,12 +297,11 @@ class _SignalWatch:
         missing = run._missing("farewell", FAREWELL_SECONDS)
         if data[0] == signal.SIGTERM and missing:
             phase = last_phase(run.side, run.session.prefix, missing[0])
-            run._give_up(
-                run.session,
-                f"{_named(missing, run.hosts)} died in phase {phase}; its launcher ended the others",
-                "failed",
-                exit_code.PARTIAL,
-            )
+            reason = f"{_named(missing, run.hosts)} died in phase {phase}; its launcher ended the others"
+            if not BACKENDS[run.session.plan.backend].frees_peers:
+                # Without a connection to lose, an error that was raised is no consequence of the death: it led to it.
+                reason = run._cause(run.session) or reason
+            run._give_up(run.session, reason, "failed", exit_code.PARTIAL)
         run._give_up(run.session, None, "interrupted", code)
 
 
@@ -252,7 +318,7 @@ def run_joined(
     """
     host = worker.host_name()
     store = connect(joined)
-    side = second_connection(joined)
+    side = another_connection(joined)
     place, hosts = find_place(joined, host, store)
     check(place, hosts, store)
     run = JoinedRun(joined, place, hosts, store, side)
@@ -262,10 +328,10 @@ def run_joined(
         with suppress(RuntimeError):
             store.get("said")
             store.set(f"left/{place.index}", "here")
-        return code
+        return run.leave(code)
     close(run.recorder, code)
     store.set("said", "all")
     store.set("left/0", "here")
     if not joined.agent_hosts_store:
         run._missing("left", REGROUP_SECONDS)  # the process that hosts the store is the last to go
-    return code
+    return run.leave(code)

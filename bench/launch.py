@@ -142,13 +142,13 @@ def connect(joined: Joined) -> Store:
     return under(f"bench/{joined.attempt}", store)
 
 
-def second_connection(joined: Joined) -> Store:
-    """Another connection to the same store, for a thread that must not wait behind the first."""
-    return under(f"bench/{joined.attempt}", _tcp_store(joined, hosts=False))
+def another_connection(joined: Joined, timeout_seconds: float = JOIN_TIMEOUT_SECONDS) -> Store:
+    """A further connection to the same store, for a thread that must not wait behind the others."""
+    return under(f"bench/{joined.attempt}", _tcp_store(joined, hosts=False, timeout_seconds=timeout_seconds))
 
 
-def _tcp_store(joined: Joined, hosts: bool) -> Store:
-    return tcp_store(joined.address, joined.port, hosts, JOIN_TIMEOUT_SECONDS, joined.world_size)
+def _tcp_store(joined: Joined, hosts: bool, timeout_seconds: float = JOIN_TIMEOUT_SECONDS) -> Store:
+    return tcp_store(joined.address, joined.port, hosts, timeout_seconds, joined.world_size)
 
 
 def find_place(joined: Joined, host: str, store: Store) -> tuple[Place, list[str]]:

@@ -36,7 +36,6 @@ from torch.nn.parallel import DistributedDataParallel
 from bench.llama import Generators, Llama, init_layer
 from bench.llama_shape import LlamaShape
 from bench.splits import Split
-from bench.torch_versions import known_arguments
 
 MESH_AXES = ("pipeline", "replicate", "shard", "tensor")
 SEQUENCE_DIM = 1
@@ -111,14 +110,13 @@ def build_part(
     arguments = _fully_shard_arguments(mesh, split, treatment) if is_sharded and mesh is not None else None
     tensor_mesh = mesh["tensor"] if mesh is not None and split.tensor > 1 else None
     is_drawn = device.type != "meta"
-    undrawn = known_arguments(parallelize_module, src_data_rank=None)  # every rank has drawn the same weights
     for name, layer in model.layers.items():
         layer.to_empty(device=device)
         if is_drawn:
             init_layer(layer, generators(1 + int(name)))
         layer.recompute = treatment.recompute  # type: ignore[assignment]
         if tensor_mesh is not None:
-            parallelize_module(layer, tensor_mesh, layer_plan(), **undrawn)
+            parallelize_module(layer, tensor_mesh, layer_plan(), src_data_rank=None)
         if treatment.compile:
             layer.compile()
         if arguments is not None:
@@ -129,7 +127,7 @@ def build_part(
     if is_drawn:
         model.init_ends(generators)
     if tensor_mesh is not None:
-        parallelize_module(model, tensor_mesh, ends_plan(model), **undrawn)
+        parallelize_module(model, tensor_mesh, ends_plan(model), src_data_rank=None)
     if treatment.dtype != "float32" and not (arguments and treatment.data_mode == "shard"):
         model.autocast_dtype = getattr(torch, treatment.dtype)
     if arguments is not None:

@@ -78,6 +78,11 @@ class Suite:
         ask: Callable[[Params], float] | None = getattr(self.module, "min_seconds", None)
         return 0.0 if ask is None else float(ask(params))
 
+    def prepare_seconds(self, params: Params) -> float:
+        """How much longer than others a case's preparation may take, as far as the suite tells it beforehand."""
+        ask: Callable[[Params], float] | None = getattr(self.module, "prepare_seconds", None)
+        return 0.0 if ask is None else float(ask(params))
+
     def prepare(self, params: Params, rank: RankContext) -> Work:
         """Raises Skip where the case has no meaning here, TypeError where the suite returns no Work."""
         work = self.module.prepare(dict(params), rank)

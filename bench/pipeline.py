@@ -18,7 +18,6 @@ from bench import communication_trace
 from bench.bubble import LOSS
 from bench.rank import RankContext
 from bench.schedules import Schedule
-from bench.torch_versions import known_arguments
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(output, target) of a microbatch -> its share of the batch's loss; the shares are added up."""
@@ -45,9 +44,15 @@ class TracedStage(PipelineStage):
         self._rank = rank
 
     def _get_init_p2p_neighbors_ops(self) -> list[dist.P2POp]:
-        """Without messages of a rank to itself, which gloo refuses and torch sends until 2.11 where its stages are
-        neighbours (placement `v`)."""
-        return [op for op in super()._get_init_p2p_neighbors_ops() if op.group_peer != self.group_rank]
+        """Messages that open the connections before the first step, of torch 2.9 to 2.11, such as gloo takes them.
+
+        2.9 sends an integer of 8 bytes into a float of 4; and where a rank's stages are neighbours (placement `v`), all
+        of them send to the rank itself, which gloo refuses.
+        """
+        ops: list[dist.P2POp] = super()._get_init_p2p_neighbors_ops()
+        for op in ops:
+            op.tensor = op.tensor.to(torch.float32)
+        return [op for op in ops if self._rank.backend != "gloo" or op.group_peer != self.group_rank]
 
     def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
         with self._rank.span("forward", stage=self.stage_index, microbatch=fwd_chunk_id):
@@ -98,12 +103,11 @@ class PipelineStep:
         stages = [TracedStage(module, index, num_stages, rank) for index, module in modules.items()]
         # The shares of the loss are scaled already; torch's own scaling would pass over all gradients once
         # more.
-        make = schedule.torch_class()
-        self._schedule = make(
+        self._schedule = schedule.torch_class()(
             stages if schedule.order is None else stages[0],
             num_microbatches,
             loss_fn=self._traced_loss,
-            **known_arguments(make, scale_grads=False),
+            scale_grads=False,
         )
 
     def run(self) -> None:

@@ -12,7 +12,7 @@ from bench.cache import L2_STATES
 from bench.errors import BenchError
 from bench.loading import Suite
 from bench.parse import parse_param
-from bench.prices import CLOSING_SECONDS, first_guess, startup_seconds
+from bench.prices import first_guess
 from bench.suite import Case, Machine, Param, Params, format_param
 
 Turn = tuple[int, int]
@@ -21,9 +21,6 @@ Turn = tuple[int, int]
 TIMINGS = ("aligned", "streamed")
 _ENGINE_PARAMS = {"timing": TIMINGS, "l2": L2_STATES}
 """Parameters that the engine handles for any suite that has them; the first value is what a row without one means."""
-LEAST_SAMPLES_SECONDS = 0.05
-MIN_CASE_SECONDS = 0.25
-"""A case that would get less than this, all included, is left out for the budget."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,8 @@ class PlannedCase:
     params: Params
     min_seconds: float = 0.0
     """For which it is sampled at least, whatever the preset says; in each launch, on the first visit."""
+    prepare_seconds: float = 0.0
+    """By which its preparation may take longer than the time-out, at each visit."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,16 @@ class Plan:
 
     @property
     def longest_seconds(self) -> float:
-        """What time-outs of a case have to leave room for."""
-        return max((case.min_seconds for case in self.cases), default=0.0)
+        """What time-outs have to leave room for, whichever case it is."""
+        return max((case.min_seconds + case.prepare_seconds for case in self.cases), default=0.0)
+
+    def longest_of(self, turn: Turn) -> float:
+        """The same of one turn."""
+        return self.lasts(turn) + self.cases[turn[0]].prepare_seconds
+
+    def whole_timeout(self, turn: Turn | None) -> float:
+        """The time-out with what a turn asks for besides; None: with the most that any asks for."""
+        return self.timeout_seconds + (self.longest_seconds if turn is None else self.longest_of(turn))
 
     def lasts(self, turn: Turn) -> float:
         """Seconds for which a turn is sampled at least, whatever the preset says."""
@@ -209,7 +216,8 @@ def _planned(suite: Suite, row: Params) -> PlannedCase:
             raise BenchError(f"{case.id}: {name} is one of {', '.join(values)}")
     if _is_contradiction(row):
         raise BenchError(f"{case.id}: only the first of streamed calls finds a cold L2; take l2=cold,timing=aligned")
-    return PlannedCase(suite.name, case.id, dict(case.params), suite.min_seconds(dict(case.params)))
+    params = dict(case.params)
+    return PlannedCase(suite.name, case.id, params, suite.min_seconds(params), suite.prepare_seconds(params))
 
 
 def _values(suite: Suite, rows: Sequence[Params], name: str, texts: Sequence[str]) -> list[Param]:
@@ -285,66 +293,3 @@ def declared_machine(world_size: int, device_type: str, preset: str, memory_byte
         num_cores=world_size,
         ranks_per_host=world_size,
     )
-
-
-def fit_budget(plan: Plan) -> Plan:
-    """Leave out the least telling cases where the budget has no room for them.
-
-    Raises BenchError, with the time that it takes, if not one case fits, or one of those asked for by name does not.
-    """
-    if plan.budget_seconds is None:
-        return plan
-    room = plan.budget_seconds - plan.launches * startup_seconds(plan.device_type)
-    room -= plan.launches * sum(case.min_seconds for case in plan.cases)
-    count = min(len(plan.cases), int(room / plan.launches / MIN_CASE_SECONDS))
-    named = bool(plan.options.get("cases") and plan.options.get("budget"))
-    # What lasts has its time set aside; without such a case the quickest of the others must fit, samples included.
-    lasting = any(case.min_seconds for case in plan.cases)
-    least = 0.0 if lasting else min(first_guess(case.suite) for case in plan.cases) + LEAST_SAMPLES_SECONDS
-    if count < (len(plan.cases) if named else 1) or room / plan.launches < least:
-        raise BenchError(_too_small(plan, named))
-    kept = _kept(plan.cases, count)
-    return replace(plan, cases=kept, left_out=tuple(case for case in plan.cases if case not in kept))
-
-
-def _kept(cases: Sequence[PlannedCase], count: int) -> tuple[PlannedCase, ...]:
-    """So many of the cases, in their order: those that last, whose time was set aside first, and the most telling."""
-    lasting = [case for case in cases if case.min_seconds]
-    others = [case for case in cases if not case.min_seconds][: max(0, count - len(lasting))]
-    return tuple(case for case in cases if case in lasting or case in others)
-
-
-def sampling_seconds(case_seconds: float, visits: int) -> float:
-    """Rough length of all visits to a case that has all the time that it may have, with what surrounds its samples."""
-    return case_seconds * 1.25 + 0.3 * visits
-
-
-def _too_small(plan: Plan, named: bool) -> str:
-    """What is wrong with a budget, and how much it takes."""
-    head, starts = f"--budget {plan.budget_seconds:g}s", plan.launches * startup_seconds(plan.device_type)
-    lasting = next((case for case in plan.cases if case.min_seconds), None)
-    if lasting is not None:
-        whole = starts + plan.launches * sum(case.min_seconds or MIN_CASE_SECONDS for case in plan.cases)
-        return (
-            f"{head}: {lasting.id} alone lasts {lasting.min_seconds:g} s in each of {plan.launches} launch(es), and "
-            f"all that was asked for takes about {whole:.0f} s; give more, or set it shorter"
-        )
-    if named:
-        least = starts + plan.launches * MIN_CASE_SECONDS * len(plan.cases)
-        return (
-            f"{head}: {len(plan.cases)} cases by name in {plan.launches} launch(es) take at least {least:.0f} s, of "
-            f"which {starts:g} s to start the processes; give more, or name fewer"
-        )
-    return (
-        f"{head} with {plan.launches} launch(es): starting them takes about {starts:g} s, which leaves nothing to "
-        f"measure; give more, at least {starts + 2 * plan.launches:g} s, or --launches 1"
-    )
-
-
-def estimate_seconds(plan: Plan) -> float:
-    """Rough length of the run by first guesses: the start-ups, all sampling, and what surrounds the samples."""
-    around = plan.visits * sum(first_guess(case.suite) for case in plan.cases)
-    lasting = sum(case.min_seconds for case in plan.cases)
-    each = startup_seconds(plan.device_type) + around + len(plan.cases) * plan.case_seconds + lasting
-    seconds = plan.launches * each + CLOSING_SECONDS
-    return seconds if plan.budget_seconds is None else min(seconds, plan.budget_seconds)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench import emulation
 from bench.backends import resolve
+from bench.budget import fit_budget
 from bench.errors import BenchError
 from bench.launch import Joined, environment_variables, threads_per_rank
 from bench.loading import load_all
 from bench.pairs import parse as parse_pair
 from bench.parse import parse_seconds, parse_share
-from bench.plan import Plan, choose_cases, first_of_further, fit_budget, suite_facts
+from bench.plan import Plan, choose_cases, first_of_further, suite_facts
 from bench.presets import PRESETS, Preset, default_suites, most_cases
 from bench.prices import startup_seconds
 from bench.rank import Place

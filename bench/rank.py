@@ -6,7 +6,7 @@ A `RankContext` is an argument, never a global: one place reads the environment,
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -115,6 +115,8 @@ class RankContext:
     tracer: Tracer | None = None
     pace: Pace | None = None
     """What slows this rank, where `--slow` or a case says so (see `bench.emulation`)."""
+    timeout: timedelta | None = None
+    """Of every process group, the later ones too; None: torch's own."""
     _groups: dict[tuple[int, ...], dist.ProcessGroup] = field(default_factory=dict)
     _meshes: dict[tuple[tuple[int, ...], tuple[str, ...]], DeviceMesh] = field(default_factory=dict)
 
@@ -171,7 +173,7 @@ class RankContext:
 
         key = tuple(ranks)
         if key not in self._groups:
-            self._groups[key] = dist.new_group(list(key), backend=self.backend)
+            self._groups[key] = dist.new_group(list(key), timeout=self.timeout, backend=self.backend)
         return self._groups[key]
 
     def mesh(self, shape: Sequence[int], axes: Sequence[str]) -> DeviceMesh:
@@ -184,8 +186,18 @@ class RankContext:
 
         key = (tuple(shape), tuple(axes))
         if key not in self._meshes:
-            self._meshes[key] = init_device_mesh(self.device.type, key[0], mesh_dim_names=key[1])
+            made = self._meshes[key] = init_device_mesh(self.device.type, key[0], mesh_dim_names=key[1])
+            self._limit(made.get_group(axis) for axis in key[1])
         return self._meshes[key]
+
+    def _limit(self, groups: Iterable[dist.ProcessGroup]) -> None:
+        """Give groups that torch made itself, with its own time-out, that of the run."""
+        import torch.distributed as dist
+
+        # The backends that torch can do it for; init_device_mesh takes no time-out (torch 2.8 to 2.13).
+        for group in groups:
+            if self.timeout is not None and dist.get_backend(group) in ("gloo", "nccl"):
+                dist.distributed_c10d._set_pg_timeout(self.timeout, group)
 
     def generator(self, *salt: int) -> torch.Generator:
         """A generator seeded by the run's seed and the salt: equal on all ranks unless the rank is in the salt."""
@@ -197,37 +209,66 @@ class RankContext:
         return torch.Generator(device=self.device).manual_seed(seed)
 
 
+def device_is_busy(device: torch.device) -> bool:
+    """Whether a rank's device has work that is not done; for a thread that asks while another may wait for it.
+
+    A wait inside `float(tensor)`, `.item()`, `.tolist()` or a copy shows in no Python frame; on its stream it does.
+    """
+    if device.type == "cpu":
+        return False
+    import torch
+
+    try:
+        return not torch.cuda.default_stream(device).query()
+    except RuntimeError:  # the device has failed: nobody waits for it any more
+        return False
+
+
 def _part(pace: Pace | None, kind: str, stage: int | None) -> AbstractContextManager[None]:
     return nullcontext() if pace is None else pace.part(kind, stage)
+
+
+def take_device(place: Place, device_type: str) -> torch.device:
+    """The device that the launcher gave this rank, made the current one."""
+    import torch
+
+    if device_type == "cpu":
+        return torch.device("cpu")
+    # One visible device: the launcher (Slurm, Kubernetes) has already narrowed them down to this rank's own.
+    named = place.local_index if place.device_index is None else place.device_index
+    device = torch.device(device_type, named if torch.cuda.device_count() > 1 else 0)
+    torch.cuda.set_device(device)
+    return device
 
 
 def open_groups(
     place: Place, machine: Machine, backend: str, store: Store, timeout_seconds: float, seed: int
 ) -> RankContext:
     """Join the process groups of a run through a store, on the device that the launcher gave this rank."""
-    import torch
     import torch.distributed as dist
 
-    device = torch.device("cpu")
-    if machine.device_type != "cpu":
-        # One visible device: the launcher (Slurm, Kubernetes) has already narrowed them down to this rank's own.
-        named = place.local_index if place.device_index is None else place.device_index
-        own = named if torch.cuda.device_count() > 1 else 0
-        device = torch.device(machine.device_type, own)
-        torch.cuda.set_device(device)
+    device = take_device(place, machine.device_type)
+    timeout = timedelta(seconds=timeout_seconds)
     dist.init_process_group(
         backend,
         store=cast("Any", store),
         rank=place.index,
         world_size=place.world_size,
-        timeout=timedelta(seconds=timeout_seconds),
+        timeout=timeout,
         device_id=device if device.type == "cuda" else None,
     )
     world = dist.group.WORLD
     assert world is not None
-    control = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
+    control = dist.new_group(backend="gloo", timeout=timeout)
     return RankContext(
-        place=place, machine=machine, backend=backend, device=device, group=world, control=control, seed=seed
+        place=place,
+        machine=machine,
+        backend=backend,
+        device=device,
+        group=world,
+        control=control,
+        seed=seed,
+        timeout=timeout,
     )
 
 
@@ -250,3 +291,14 @@ def leave_groups(rank: RankContext) -> None:
     del rank.group, rank.control
     close_groups()
     gc.collect()
+
+
+def abort_groups() -> None:
+    """Give up the process groups of a broken case, and what they still have to do: no peer is waited for.
+
+    To leave them in order would wait for all that was launched (ProcessGroupNCCL::shutdown flushes it first).
+    """
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.distributed_c10d._abort_process_group()

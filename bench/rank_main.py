@@ -51,7 +51,7 @@ def main() -> None:
 def _run(orders: Orders) -> int:
     from bench import worker
     from bench.rank import Place, close_groups
-    from bench.vote import Broken, post_error
+    from bench.vote import START, Broken, post_error
     from bench.watchdog import Watchdog
 
     place = Place(orders.index, orders.world_size, orders.index, orders.world_size)
@@ -69,7 +69,7 @@ def _run(orders: Orders) -> int:
         generation = worker.Generation(session, rank, suites, store, watchdog, host, emit)
         done = generation.run()
     except BenchError as error:
-        post_error(store, session.prefix, str(error))
+        post_error(store, session.prefix, START, str(error))
         return exit_code.USAGE
     except Broken:
         return exit_code.BROKEN_GENERATION

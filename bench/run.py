@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import clock, exit_code, other_work, outlook, profiling
+from bench.budget import estimate_seconds
 from bench.errors import BenchError
 from bench.finding import Finding
 from bench.launch import Joined, detect, environment_variables
-from bench.plan import Plan, estimate_seconds
+from bench.plan import Plan
 from bench.planning import (
     DEFAULT_FOLDER,
     Options,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Literal
 
+from bench import torch_versions
 from bench.replay import Operation
 
 __all__ = ["SCHEDULES", "Schedule", "equal_seconds", "operations"]
@@ -77,6 +78,8 @@ class Schedule:
     """(ranks, microbatches) -> why it cannot run so, as torch would refuse it."""
     order: Callable[[int, int, int], Iterator[Step]] | None = None
     """(rank, ranks, microbatches) -> the rank's steps; None: read from torch's object."""
+    needs: tuple[str, ...] = ()
+    """Rows of `bench.torch_versions.FEATURES` without which it does not run."""
 
     def num_stages(self, num_ranks: int) -> int:
         return self.stages_per_rank * num_ranks
@@ -92,6 +95,14 @@ class Schedule:
 
         return getattr(pipelining, self.class_name, None)
 
+    def lack(self, backend: str) -> str | None:
+        """Why this torch cannot run it over a backend; None where it can."""
+        reasons = (torch_versions.skip_reason(name, backend) for name in self.needs)
+        reason = next(filter(None, reasons), None)
+        if reason is None and self.torch_class() is None:
+            return f"this torch has no {self.class_name}; a newer one has"
+        return reason
+
 
 SCHEDULES: dict[str, Schedule] = {
     "gpipe": Schedule("ScheduleGPipe", 1, "loop", _any_number, _gpipe_order),
@@ -99,8 +110,8 @@ SCHEDULES: dict[str, Schedule] = {
     "interleaved_1f1b": Schedule("ScheduleInterleaved1F1B", 2, "loop", _whole_rounds),
     "looped_bfs": Schedule("ScheduleLoopedBFS", 2, "loop", _any_number),
     "interleaved_zero_bubble": Schedule("ScheduleInterleavedZeroBubble", 2, "loop", _whole_rounds),
-    "zbv_zero_bubble": Schedule("ScheduleZBVZeroBubble", 2, "v", _any_number),
-    "dual_pipe_v": Schedule("ScheduleDualPipeV", 2, "v", _one_a_stage),
+    "zbv_zero_bubble": Schedule("ScheduleZBVZeroBubble", 2, "v", _any_number, needs=("zbv_neighbours",)),
+    "dual_pipe_v": Schedule("ScheduleDualPipeV", 2, "v", _one_a_stage, needs=("dual_pipe_v",)),
 }
 
 

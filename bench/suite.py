@@ -10,6 +10,8 @@ and, where it wants to,
     memory(params, machine) -> int                    bytes a rank needs, asked before anything is allocated
     min_seconds(params) -> float                      of a case with `Work.min_seconds`: the same, told beforehand, so
                                                       that budget and time-outs have room for it
+    prepare_seconds(params) -> float                  of a case that compiles, or fetches, in its preparation: seconds
+                                                      that this may take on top of --timeout
     DEFAULTS: dict[str, Param]                        permanent defaults: left out of a case's identity, for ever
     CHOICES: dict[str, tuple[Param, ...]]             the values that a parameter can take
     METRICS: dict[str, tuple[str, str]]               metric -> (unit, "higher" | "lower" | "neither")
@@ -31,6 +33,7 @@ from typing import Any, Literal, NamedTuple
 from bench.errors import Skip
 
 __all__ = [
+    "COMPILE_SECONDS",
     "Case",
     "Check",
     "Machine",
@@ -87,6 +90,10 @@ class Check(NamedTuple):
     def passed(self) -> bool:
         return self.error <= self.tolerance
 
+
+COMPILE_SECONDS = 240.0
+"""For `prepare_seconds` of what torch.compile compiles: room for all ranks of a node at once with cold caches. It is an
+allowance for time-outs, no measurement."""
 
 COMMUNICATION = "communication"
 """Kind of a span in which a rank's host stands still for communication; it may lie within another span."""

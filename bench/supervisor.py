@@ -24,7 +24,7 @@ from bench.prices import startup_seconds
 from bench.recorder import Recorder
 from bench.session import Session
 from bench.store import HostedStore, tcp_store
-from bench.vote import first_error
+from bench.vote import START, case_key, first_error
 from bench.watchdog import Report, last_phase, limit_words, read_report, report_key, who_is_missing
 from bench.worker import host_name
 
@@ -261,8 +261,8 @@ class Supervisor:
 
     def _supervise(self, ranks: _Ranks) -> Outcome:
         started = clock.monotonic_seconds()
-        self._limit_seconds = self.plan.timeout_seconds
-        deadline = started + max(START_TIMEOUT_SECONDS, self._limit_seconds + self.plan.longest_seconds)
+        self._limit_seconds = self.plan.whole_timeout(None)
+        deadline = started + max(START_TIMEOUT_SECONDS, self._limit_seconds)
         try:
             ranks.start()
             while True:
@@ -271,8 +271,9 @@ class Supervisor:
                         self.startup_seconds = clock.monotonic_seconds() - started
                         self.recorder.startup_seconds = self.startup_seconds
                     self.recorder.handle(event)
-                    self._limit_seconds = float(str(event.get("timeout_seconds", self.plan.timeout_seconds)))
-                    deadline = clock.monotonic_seconds() + self._limit_seconds + self.plan.longest_seconds
+                    whole = self.plan.whole_timeout(self.recorder.current)
+                    self._limit_seconds = float(str(event.get("timeout_seconds", whole)))
+                    deadline = clock.monotonic_seconds() + self._limit_seconds
                 codes = [process.poll() for process in ranks.processes]
                 if all(code == 0 for code in codes):
                     self._take(ranks)
@@ -292,16 +293,18 @@ class Supervisor:
 
     def _ended(self, ranks: _Ranks) -> Outcome:
         """At least one rank ended with an error: find out which was first, and save the case as failed."""
-        error = first_error(ranks.store, ranks.session.prefix)
+        prefix = ranks.session.prefix
         codes = [process.poll() for process in ranks.processes]
-        if exit_code.USAGE in codes and error is not None:
-            raise BenchError(error)
+        refusal = first_error(ranks.store, prefix, START) if exit_code.USAGE in codes else None
+        if refusal is not None:
+            raise BenchError(refusal)
         orderly = (None, exit_code.OK, exit_code.BROKEN_GENERATION)
         killed = [index for index, code in enumerate(codes) if code not in orderly]
         if killed:
             self._blame(ranks, self._death(ranks, killed[0]))
             return Outcome.HARD
         if self.recorder.current is not None:
+            error = first_error(ranks.store, prefix, case_key(self.recorder.current))
             self._blame(ranks, error or "the ranks lost each other without an error of their own")
         return Outcome.BROKEN
 
@@ -313,10 +316,11 @@ class Supervisor:
         return f"rank {index} on {host_name()} {how} in phase {phase}" + (f": {words}" if words else "")
 
     def _hung(self, ranks: _Ranks) -> Outcome:
-        words = limit_words(self._limit_seconds, self.plan.timeout_seconds)
+        whole = self.plan.whole_timeout(self.recorder.current)
+        words = limit_words(self._limit_seconds, whole, self.plan.timeout_seconds)
         reason = who_is_missing(self._reports(ranks), self.plan.world_size, words)
         current = self.recorder.current
-        if current is not None and self._limit_seconds != self.plan.timeout_seconds:
+        if current is not None and self._limit_seconds != whole:
             # Not that it hangs is known, only that it had no more time.
             self.recorder.cut_off(current, ranks.session.launch, reason)
         else:

@@ -42,7 +42,6 @@ from bench.agreement import (
     worst,
 )
 from bench.suite import COMMUNICATION, Check
-from bench.torch_versions import known_arguments
 from bench.transformer import MLP, Attention, Residual
 
 SEQUENCE_DIM = 1
@@ -172,8 +171,7 @@ def _parallelized(
     column, row = (f"block.{name}" for name in MATRICES[sizes.op])
     plan = dict(zip((column, row, "norm"), styles, strict=False))
     # src_data_rank=None: there is nothing to send yet.
-    parallelize_module(block, ranks.mesh(device), plan, **known_arguments(parallelize_module, src_data_rank=None))
-    return block.to_empty(device=device)
+    return parallelize_module(block, ranks.mesh(device), plan, src_data_rank=None).to_empty(device=device)
 
 
 def _dtensor(sizes: Sizes, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -153,13 +153,13 @@ class TrainingStep:
         stages = [
             TracedStage(module, index, self.num_stages, self.rank, group) for index, module in self.stages.items()
         ]
-        make = row.torch_class()
-        schedule = make(
+        schedule = row.torch_class()(
             stages if row.order is None else stages[0],
             self.job.num_microbatches,
             loss_fn=self._pipeline_loss,
-            **known_arguments(make, scale_grads=False),
+            scale_grads=False,
         )
+        # Older than 2.10 it would hand the argument on to the model.
         quiet = known_arguments(schedule.step, return_outputs=False)
 
         def accumulate(tokens: Tensor, targets: Tensor, _trace: Any) -> None:

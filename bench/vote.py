@@ -17,6 +17,7 @@ from bench import control
 from bench.clock import monotonic_seconds
 
 if TYPE_CHECKING:
+    from bench.plan import Turn
     from bench.rank import RankContext
     from bench.store import Store
 
@@ -48,22 +49,23 @@ class Broken(Exception):  # noqa: N818 - not an error of ours: the generation of
 
 
 class Poll:
-    """Votes of one rank during one case."""
+    """Votes of one rank during one case; `again`: the second time that it is taken up."""
 
-    def __init__(self, rank: RankContext, store: Store, prefix: str, case: str) -> None:
+    def __init__(self, rank: RankContext, store: Store, prefix: str, case: str, again: bool = False) -> None:
         self.rank = rank
         self.store = store
         self.prefix = prefix
         self.case = case
+        self._round = f"{case}.again" if again else case  # who came the first time is not there yet
 
     def agree(self, phase: str, verdict: Verdict, reason: str | None = None) -> Agreement:
         """The ranks' common verdict on a phase. Raises Broken where they cannot meet."""
         if self.rank.world_size == 1:
             return Agreement(verdict, reason, sound=True)
-        key = f"{self.prefix}/{self.case}/{phase}"
+        key = f"{self.prefix}/{self._round}/{phase}"
         self.store.add(key, 1)
         if verdict is Verdict.RAISED:
-            post_error(self.store, self.prefix, reason or "")
+            post_error(self.store, self.prefix, self.case, reason or "")
             if not self._all_arrive(key):
                 raise Broken(reason)
         try:
@@ -86,15 +88,27 @@ class Poll:
         return False
 
 
-def post_error(store: Store, prefix: str, reason: str) -> None:
-    """Keep an error in the order in which errors came: the first is the cause, later ones are its consequences."""
-    number = store.add(f"{prefix}/errors", 1)
-    store.set(f"{prefix}/errors/{number}", json.dumps(reason))
+START = "start"
+"""Stands for a case where none has begun."""
 
 
-def first_error(store: Store, prefix: str) -> str | None:
-    """The error that came first in a generation, if there was one."""
-    if store.add(f"{prefix}/errors", 0) < 1:
+def case_key(turn: Turn | None) -> str:
+    """A turn's name in the store; None: no case has begun."""
+    return START if turn is None else f"case{turn[0]}.{turn[1]}"
+
+
+def post_error(store: Store, prefix: str, case: str, reason: str) -> None:
+    """Keep an error in the order in which errors came: the first is the cause, later ones are its consequences.
+
+    Each case has its own: what all ranks raised alike breaks no generation, and is no cause of what breaks it later.
+    """
+    number = store.add(f"{prefix}/{case}/errors", 1)
+    store.set(f"{prefix}/{case}/errors/{number}", json.dumps(reason))
+
+
+def first_error(store: Store, prefix: str, case: str) -> str | None:
+    """The error that came first in a case of a generation, if there was one."""
+    if store.add(f"{prefix}/{case}/errors", 0) < 1:
         return None
-    text: str = json.loads(store.get(f"{prefix}/errors/1"))
+    text: str = json.loads(store.get(f"{prefix}/{case}/errors/1"))
     return text

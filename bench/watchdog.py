@@ -61,24 +61,37 @@ class Watchdog:
         self._main_store = main_store
         self._store = store
         self._expired = expired
+        self._device_is_busy: Callable[[], bool] = lambda: False
+        self.limit_seconds = timeout_seconds
+        """What the current case has at most, whatever it is allowed on the way."""
         self._deadline: float | None = None
+        self._latest = float("inf")
         self._stopped = False
         self._changed = threading.Condition()
         self._main = threading.main_thread().ident
         threading.Thread(target=self._watch, name="bench-watchdog", daemon=True).start()
+
+    def watch_device(self, is_busy: Callable[[], bool]) -> None:
+        """Ask this at a time-out: a rank whose device is not done waits for it, wherever its Python code stands."""
+        self._device_is_busy = is_busy
 
     def enter(self, phase: str) -> None:
         """The main thread enters a phase of the current case; told to the store too, for the case of a kill."""
         self.phase = phase
         self._main_store.set(_phase_key(self._prefix, self.rank), phase)
 
-    def restart(self, timeout_seconds: float | None = None) -> None:
-        """A case begins: it has so long, or the whole time-out. Before the first one nothing is watched."""
+    def restart(self, timeout_seconds: float | None = None, most_seconds: float | None = None) -> None:
+        """A case begins: it has so long, or the whole time-out. Before the first one nothing is watched.
+
+        However much longer it is allowed on the way, `most_seconds` is the end; None: there is none.
+        """
         with self._changed:
             if timeout_seconds is not None:
                 self.timeout_seconds = timeout_seconds
-            before = self._deadline
-            self._deadline = monotonic_seconds() + self.timeout_seconds
+            before, now = self._deadline, monotonic_seconds()
+            self.limit_seconds = self.timeout_seconds if most_seconds is None else most_seconds
+            self._latest = float("inf") if most_seconds is None else now + most_seconds
+            self._deadline = min(now + self.timeout_seconds, self._latest)
             if before is None or self._deadline < before:
                 self._changed.notify()
 
@@ -86,7 +99,13 @@ class Watchdog:
         """The current case may take so much longer, since its work asks for it."""
         with self._changed:
             if self._deadline is not None:
-                self._deadline += seconds
+                self._deadline = min(self._deadline + seconds, self._latest)
+
+    def __enter__(self) -> Watchdog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         with self._changed:
@@ -114,8 +133,9 @@ class Watchdog:
         assert self._main is not None
         frame = sys._current_frames().get(self._main)
         stack = traceback.extract_stack(frame) if frame is not None else []
-        # On a GPU the wait for a collective is one for the device.
-        waits = any(re.search("torch/(distributed|cuda)/", Path(entry.filename).as_posix()) for entry in stack[-6:])
+        # On a GPU the wait for a collective is one for the device, and may have no frame of its own: `float(tensor)`.
+        names = (Path(entry.filename).as_posix() for entry in stack[-6:])
+        waits = any(re.search("torch/(distributed|cuda)/", name) for name in names) or self._device_is_busy()
         own = [entry for entry in stack if not _is_library(entry.filename)]
         last = own[-1] if own else None
         place = f"{Path(last.filename).name}:{last.lineno} {last.name}" if last else "unknown"
@@ -144,9 +164,12 @@ def read_report(text: str | bytes) -> Report:
     return Report(**json.loads(text))
 
 
-def limit_words(limit_seconds: float, timeout_seconds: float) -> str:
-    """What a case was cut off by: `--timeout 60 s`, or the end of the run's own time where that was its limit."""
-    if limit_seconds != timeout_seconds:
+def limit_words(limit_seconds: float, whole_seconds: float, timeout_seconds: float) -> str:
+    """What a case was cut off by: `--timeout 60 s`, or the end of the run's own time where that was its limit.
+
+    `whole_seconds` is what it would have had by its time-out and what it asked for besides.
+    """
+    if limit_seconds != whole_seconds:
         return f"the {limit_seconds:.3g} s that were left of the run's time"
     return f"--timeout {timeout_seconds:g} s"
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import choices, clock, control, emulation, energy, environment, profiling
+from bench import choices, clock, control, emulation, energy, environment, gpu_claims, profiling
 from bench.case import CaseRun
 from bench.errors import BenchError
 from bench.loading import Suite, load_all
@@ -22,11 +23,11 @@ from bench.plan import Plan, Turn
 from bench.presets import PRESETS
 from bench.price import PUT_OFF, UNLIMITED, Allowance
 from bench.prices import CLOSING_SECONDS, Known
-from bench.rank import Place, RankContext, open_groups
+from bench.rank import Place, RankContext, device_is_busy, open_groups, take_device
 from bench.session import Emit, Session
 from bench.store import Store, under
 from bench.visits import is_disturbed
-from bench.vote import Poll
+from bench.vote import Poll, case_key
 
 if TYPE_CHECKING:
     from bench.watchdog import Watchdog
@@ -59,6 +60,8 @@ class Generation:
         """
         plan, session = self.session.plan, self.session
         self.calls = dict(session.calls)
+        # Of the device alone: what holds the rank would hold its groups, which a broken case has to let go of.
+        self.watchdog.watch_device(partial(device_is_busy, self.rank.device))
         if session.untimed:
             return self._run_untimed()
         suites = [case.suite for case in plan.cases]
@@ -94,7 +97,7 @@ class Generation:
         """The measurement line of one visit to a case, whole on rank 0, and whether this generation can go on."""
         plan, (index, visit) = self.session.plan, choice.turn
         case = plan.cases[index]
-        self.watchdog.restart(timeout_seconds)
+        self.watchdog.restart(min(plan.timeout_seconds, timeout_seconds), timeout_seconds)
         self._say(
             {"event": "case", "index": index, "visit": visit, "timeout_seconds": timeout_seconds, **self._told(pace)}
         )
@@ -133,7 +136,7 @@ class Generation:
             suite=self.suites[case.suite],
             launch=self.session.launch,
             visit=visit,
-            poll=Poll(self.rank, self.store, self.session.prefix, f"case{index}.{visit}.{int(allowance.is_dear)}"),
+            poll=Poll(self.rank, self.store, self.session.prefix, case_key(turn), again=allowance.is_dear),
             watchdog=self.watchdog,
             host=self.host,
             calls=self.calls.get(case.id),
@@ -188,15 +191,13 @@ class Generation:
 
 
 def timeout_seconds(plan: Plan, seconds_left: float | None, choice: Choice) -> float:
-    """After how long a turn counts as hung: the plan's time-out, and never above the time left of the run.
+    """After how long a turn counts as hung: the plan's time-out and what the turn asks for besides.
 
-    Of a dear case it is known that it takes long: it has all that is left. What the turn lasts by its own word comes
-    on top (`Watchdog.allow`), so it is not in it.
+    Never above the time left of the run; all of it for a dear case, of which it is known that it takes long.
     """
-    if seconds_left is None:
-        return plan.timeout_seconds
-    left = max(LEAST_TIMEOUT_SECONDS, seconds_left - plan.lasts(choice.turn))
-    return left if choice.is_dear else min(plan.timeout_seconds, left)
+    whole = plan.whole_timeout(choice.turn)
+    left = whole if seconds_left is None else max(LEAST_TIMEOUT_SECONDS, seconds_left)
+    return left if choice.is_dear else min(whole, left)
 
 
 def _micro(seconds: float | None) -> int:
@@ -224,16 +225,20 @@ def apply_settings(threads_per_rank: int | None) -> None:
 
 
 def join(session: Session, place: Place, store: Store) -> RankContext:
-    """This rank's process groups and settings."""
+    """This rank's process groups and settings. Raises BenchError on every rank where two share a GPU."""
     plan = session.plan
     apply_settings(plan.threads_per_rank)
+    device = take_device(place, plan.device_type)
+    if device.type != "cpu":
+        uuid, _ = environment.gpu_addresses(device)
+        gpu_claims.refuse_shared(under(session.prefix, store), place, host_name(), uuid)
     rank = open_groups(
         place,
         # Memory is asked anew before every case.
         place.machine(plan.device_type, PRESETS[plan.preset].of_suites, environment.usable_cores(), memory_bytes=0),
         plan.backend,
         under(session.prefix, store),
-        plan.timeout_seconds * GROUP_TIMEOUT_FACTOR + 60.0,
+        plan.timeout_seconds * GROUP_TIMEOUT_FACTOR + 60.0 + plan.longest_seconds,
         plan.seed,
     )
     # Hosts may have unequal numbers of ranks; suites must see one number, or they would build unlike cases.
@@ -244,24 +249,13 @@ def join(session: Session, place: Place, store: Store) -> RankContext:
 
 
 def describe_all(rank: RankContext, host: str) -> dict[str, Any] | None:
-    """The environment of every rank, on rank 0, for the header.
-
-    Raises BenchError on every rank where two share a GPU.
-    """
+    """The environment of every rank, on rank 0, for the header."""
     own = environment.describe_rank(rank.device, rank.place) | emulation.facts_of(rank.pace)
     hosts = environment.describe_host() if rank.local_index == 0 else None
     gathered = control.all_gather_json(rank, {"rank": own, "host_name": host, "host": hosts})
-    ranks = [each["rank"] for each in gathered]
-    seen: dict[tuple[str, str], int] = {}
-    for index, each in enumerate(ranks):
-        uuid = each.get("uuid")
-        if uuid and seen.setdefault((each["host"], uuid), index) != index:
-            raise BenchError(
-                f"ranks {seen[(each['host'], uuid)]} and {index} were given one GPU ({uuid}); "
-                "start one rank a GPU, each with its own LOCAL_RANK"
-            )
     if rank.index != 0:
         return None
+    ranks = [each["rank"] for each in gathered]
     described = {each["host_name"]: each["host"] for each in gathered if each["host"] is not None}
     return environment.collect(ranks, described)
 

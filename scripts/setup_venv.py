@@ -104,14 +104,15 @@ def refuse_old_torch(torch: str) -> None:
     (lowest,) = [text.removeprefix("torch>=") for text in dependencies if text.startswith("torch>=")]
     if numbers(torch) < numbers(lowest):
         raise SetupError(
-            f"torch {torch} of {sys.executable} is too old: {lowest} or newer is needed; name an interpreter that has "
-            "a newer one, or none, with PYTHON"
+            f"torch {torch} of {sys.executable} is too old: {'.'.join(map(str, numbers(lowest)))} or newer is needed; "
+            "name an interpreter that has a newer one, or none, with PYTHON"
         )
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """`2.13.0a0+cu130` gives (2, 13, 0)."""
-    return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[^\d.]", version)[0]))
+    """`2.13.0a0+cu130` gives (2, 13): a vendor's pre-release has what its release has, as pip takes it by the `.dev0`
+    of the lowest version."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 def make(wanted: Plan) -> None:

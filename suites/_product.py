@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -24,11 +24,20 @@ def product_tolerance(k: int, dtype: torch.dtype, device: torch.device) -> float
     import torch
 
     single = torch.finfo(torch.float32).eps
-    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
-    precision = getattr(getattr(backend, "matmul", None), "fp32_precision", "ieee")  # torch 2.9 and newer
-    internal = {"tf32": 2.0**-10, "bf16": 2.0**-7}.get(precision, single)
+    internal = {"tf32": 2.0**-10, "bf16": 2.0**-7}.get(_float32_precision(device.type), single)
     of_type = internal if dtype == torch.float32 else torch.finfo(dtype).eps
     return float(8 * of_type + 4 * k**0.5 * single)
+
+
+def _float32_precision(device_type: str) -> str:
+    """`ieee`, `tf32` or `bf16`: how float32 products are computed. torch 2.8 knows one setting for all devices."""
+    import torch
+
+    backend: Any = torch.backends.cuda if device_type == "cuda" else torch.backends.mkldnn
+    if hasattr(backend, "matmul") and hasattr(backend.matmul, "fp32_precision"):
+        return str(backend.matmul.fp32_precision)
+    setting = torch.get_float32_matmul_precision()
+    return {"highest": "ieee", "high": "tf32", "medium": "tf32" if device_type == "cuda" else "bf16"}[setting]
 
 
 def product_error(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, generator: torch.Generator) -> float:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bench import exposure, flops
+from bench import exposure, flops, torch_versions
 from bench.sequence_order import ORDERS, num_pieces, work_imbalance
 from bench.suite import Check, Machine, Observed, Params, Skip, Work
 
@@ -36,6 +36,7 @@ MACHINERY = (
     "bench.tensor_parallel",
     "bench.agreement",
     "bench.flops",
+    "bench.torch_versions",
 )
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {
@@ -150,7 +151,11 @@ def _skip_reason(params: Params, num_ranks: int, device_type: str) -> str | None
         return "causal=false: without a mask all orders have equal work; take order=contiguous"
     if device_type == "cuda" and params["dtype"] not in CUDA_DTYPES:
         return f"dtype={params['dtype']}: flash attention on cuda takes {' and '.join(CUDA_DTYPES)}"
-    return _torch_skip_reason(params, device_type) if params["implementation"] == "torch" else None
+    if params["implementation"] == "torch":
+        return _torch_skip_reason(params, device_type)
+    is_grouped, goes_back = heads != kv_heads, params["direction"] == "forward_backward"
+    needed = is_grouped and goes_back and device_type == "cpu"
+    return torch_versions.skip_reason("grouped_heads_backward", "gloo") if needed else None
 
 
 def _torch_skip_reason(params: Params, device_type: str) -> str | None:
@@ -192,7 +197,7 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises Skip with one rank, for numbers that cannot be split, and where torch's own does not run here."""
+    """Raises Skip with one rank, for numbers that cannot be split, and where torch's own or its kernel does not run."""
     reason = _skip_reason(params, rank.world_size, rank.device.type)
     if reason:
         raise Skip(reason)

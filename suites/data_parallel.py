@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bench import exposure, flops
+from bench import exposure, flops, torch_versions
 from bench.llama_shape import SHAPES, LlamaShape
 from bench.suite import Machine, Params, Skip, Work
 from bench.wrapping import Wrapping
@@ -36,6 +36,7 @@ MACHINERY = (
     "bench.llama_shape",
     "bench.agreement",
     "bench.flops",
+    "bench.torch_versions",
 )
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "batch": 1, "timing": "aligned"}
@@ -129,13 +130,14 @@ def _wrapping(params: Params) -> Wrapping:
     return Wrapping(str(params["op"]), **{name: params[name] for name in names if name in params})  # type: ignore[arg-type]
 
 
-def _skip_reason(params: Params, num_ranks: int) -> str | None:
+def _skip_reason(params: Params, num_ranks: int, backend: str) -> str | None:
     if num_ranks == 1:
         return "one rank: there is nobody to average gradients with"
     for name, least in (("batch", 1), ("bucket_mb", 1), ("layers_per_group", 0)):
         if name in params and int(params[name]) < least:
             return f"{name}={params[name]} is less than {least}"
-    return _shape(params).objection()
+    lack = torch_versions.skip_reason("fsdp_average", backend) if params["op"] == "fsdp" else None
+    return lack or _shape(params).objection()
 
 
 def memory(params: Params, machine: Machine) -> int:
@@ -156,8 +158,8 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises Skip with one rank, and for sizes that make no model."""
-    reason = _skip_reason(params, rank.world_size)
+    """Raises Skip with one rank, for sizes that make no model, and where this torch's FSDP is wrong."""
+    reason = _skip_reason(params, rank.world_size, rank.backend)
     if reason:
         raise Skip(reason)
     import torch

@@ -42,6 +42,7 @@ MACHINERY = (
     "bench.transformer",
     "bench.agreement",
     "bench.flops",
+    "bench.torch_versions",
 )
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "microbatch_size": 1, "num_layers": 8, "timing": "aligned"}
@@ -131,8 +132,8 @@ def _multiple(unit: int, at_least: int) -> int:
     return -(-at_least // unit) * unit
 
 
-def _skip_reason(params: Params, schedule: Schedule, num_ranks: int) -> str | None:
-    """Why this cannot run on so many ranks, with the numbers; None where it can."""
+def _skip_reason(params: Params, schedule: Schedule, num_ranks: int, backend: str) -> str | None:
+    """Why this cannot run on so many ranks, with the numbers, or with this torch; None where it can."""
     if num_ranks == 1:
         return "one rank: a pipeline needs at least two"
     for name in ("hidden", "num_heads", "num_layers", "sequence", "microbatch_size", "num_microbatches"):
@@ -146,9 +147,7 @@ def _skip_reason(params: Params, schedule: Schedule, num_ranks: int) -> str | No
     objection = schedule.objection(num_ranks, int(params["num_microbatches"]))
     if objection:
         return f"{schedule.class_name} {objection}"
-    if schedule.torch_class() is None:
-        return f"this torch has no {schedule.class_name}"
-    return None
+    return schedule.lack(backend)
 
 
 def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
@@ -182,7 +181,7 @@ def memory(params: Params, machine: Machine) -> int:
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip with one rank, where this torch lacks the schedule, and for numbers that do not fit it."""
     schedule = SCHEDULES[str(params["op"])]
-    reason = _skip_reason(params, schedule, rank.world_size)
+    reason = _skip_reason(params, schedule, rank.world_size, rank.backend)
     if reason:
         raise Skip(reason)
     from bench.pipeline_check import Model

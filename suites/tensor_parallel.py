@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from bench import flops
-from bench.suite import Check, Machine, Params, Skip, Work
+from bench.suite import COMPILE_SECONDS, Check, Machine, Params, Skip, Work
 
 if TYPE_CHECKING:
     from bench.rank import RankContext
@@ -203,6 +203,11 @@ def _bytes_needed(sizes: Sizes, params: Params, num_ranks: int, one_device: bool
     # The check holds three calls' results; for a short type its reference is twice as long.
     reference = (2 * weights + activations) * (4 if item == 2 else 0)
     return WORKSPACE_BYTES + item * (resident + 2 * weights + activations + share) + reference
+
+
+def prepare_seconds(params: Params) -> float:
+    """Seconds for the compilation of `async_tp`."""
+    return COMPILE_SECONDS if params["implementation"] == "async_tp" else 0.0
 
 
 def memory(params: Params, machine: Machine) -> int:

@@ -27,11 +27,11 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from bench import flops, peak_memory, step_parts
+from bench import flops, peak_memory, step_parts, torch_versions
 from bench.llama_shape import SHAPES
 from bench.schedules import SCHEDULES
 from bench.splits import Job, Split, all_splits, split_of
-from bench.suite import Machine, Observed, Params, Skip, Table, Work
+from bench.suite import COMPILE_SECONDS, Machine, Observed, Params, Skip, Table, Work
 from suites._step_check import full_check, reduced_check
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ MACHINERY = (
     "bench.pipeline",
     "bench.schedules",
     "bench.flops",
+    "bench.torch_versions",
 )
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {
@@ -162,6 +163,11 @@ def _is_whole(row: Params, split: Split, machine: Machine) -> bool:
     return bool(fits and job.objection(split) is None)
 
 
+def prepare_seconds(params: Params) -> float:
+    """Seconds for the compilation of the layers, and of those that the check compares."""
+    return COMPILE_SECONDS if params["compile"] else 0.0
+
+
 def _modes(split: Split) -> tuple[str, ...]:
     return ("replicate", "shard") if split.data > 1 else ("replicate",)
 
@@ -262,9 +268,21 @@ def prepare(params: Params, rank: RankContext) -> Work:
     objection = _smallest(params, split).objection(split)
     if objection is not None:
         raise Skip(objection)
+    lack = _lack(params, split, rank.backend)
+    if lack is not None:
+        raise Skip(lack)
     if params["compile"]:
         _compilable(split, rank.device.type)
     return _work(params, _job(params, _num_layers(params, split, rank.machine)), split, rank)
+
+
+def _lack(params: Params, split: Split, backend: str) -> str | None:
+    """Why this torch cannot train so; None where it can."""
+    if params["dp_mode"] == "shard":
+        reason = torch_versions.skip_reason("fsdp_average", backend)
+        if reason is not None:
+            return reason
+    return SCHEDULES[str(params["schedule"])].lack(backend) if split.pipeline > 1 else None
 
 
 def _compilable(split: Split, device_type: str) -> None:

@@ -1,4 +1,7 @@
-"""Real gloo ranks for tests: `on_ranks(4, function, ...)` calls `function(rank_context, ...)` on each."""
+"""Real ranks for tests: `on_ranks(4, function, ...)` calls `function(rank_context, ...)` on each.
+
+On gloo; with `backend=nccl_like.NAME` on what `tests.nccl_like` makes of it.
+"""
 
 from __future__ import annotations
 
@@ -22,30 +25,35 @@ def cpu_machine(world_size: int, preset: str = "smoke", memory_bytes: int = 2 <<
     )
 
 
-def _on_rank(index: int, world_size: int, path: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def _on_rank(
+    index: int, world_size: int, backend: str, path: str, function: Callable[..., Any], args: tuple[Any, ...]
+) -> Any:
     import torch
     import torch.distributed as dist
 
     from bench.rank import Place, close_groups, open_groups
+    from tests import nccl_like
 
     torch.set_num_threads(1)
+    if backend == nccl_like.NAME:
+        nccl_like.install()
     store = dist.FileStore(path, world_size)
     place = Place(index=index, world_size=world_size, local_index=index, local_world_size=world_size)
-    context = open_groups(place, cpu_machine(world_size), "gloo", store, timeout_seconds=60.0, seed=0)
+    context = open_groups(place, cpu_machine(world_size), backend, store, timeout_seconds=60.0, seed=0)
     try:
         return function(context, *args)
     finally:
         close_groups()
 
 
-def on_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+def on_ranks(world_size: int, function: Callable[..., Any], *args: Any, backend: str = "gloo") -> list[Any]:
     """Every rank's return value, in rank order; a raise on a rank is raised here."""
     with (
         tempfile.NamedTemporaryFile() as file,
         ProcessPoolExecutor(world_size, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         jobs = [
-            pool.submit(_on_rank, index, world_size, file.name + ".store", function, args)
+            pool.submit(_on_rank, index, world_size, backend, file.name + ".store", function, args)
             for index in range(world_size)
         ]
         return [job.result() for job in jobs]

@@ -10,9 +10,10 @@ import pytest
 
 from bench.ab_budget import ENOUGH_SAMPLES, FEWEST_PAIRS, Cost, Purse, duration, guessed, learnt, needed_seconds, room
 from bench.ab_plan import schedule, wanted
+from bench.budget import MIN_CASE_SECONDS, fit_budget
 from bench.errors import BenchError
 from bench.parse import parse_seconds
-from bench.plan import MIN_CASE_SECONDS, PlannedCase, fit_budget
+from bench.plan import PlannedCase
 from bench.presets import PRESETS
 from bench.prices import STARTUP_SECONDS
 from bench.result import load

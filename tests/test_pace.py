@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from bench.budget import LEAST_SAMPLES_SECONDS
 from bench.pace import FAIR_SHARES, MIN_LATER_SECONDS, Choice, Pace
-from bench.plan import LEAST_SAMPLES_SECONDS, Turn
+from bench.plan import Turn
 from bench.prices import AROUND_OTHERS_SECONDS, Known, first_guess
 
 AROUND = AROUND_OTHERS_SECONDS

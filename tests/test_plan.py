@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from bench.budget import estimate_seconds, fit_budget
 from bench.errors import BenchError
 from bench.loading import Suite, builtin_names, load
-from bench.plan import Plan, PlannedCase, choose_cases, declared_machine, estimate_seconds, first_of_further, fit_budget
+from bench.plan import Plan, PlannedCase, choose_cases, declared_machine, first_of_further
 from bench.presets import (
     CASES,
     DEFAULT_SUITES,
@@ -27,7 +28,7 @@ from bench.presets import (
     most_cases,
 )
 from bench.prices import startup_seconds
-from bench.suite import Params, format_param
+from bench.suite import COMPILE_SECONDS, Params, format_param
 from tests.plans import a_plan
 from tests.ranks import cpu_machine
 
@@ -302,6 +303,45 @@ def test_a_case_that_lasts_comes_last_once_and_has_its_time() -> None:
     assert (plan.lasts((2, 0)), plan.lasts((1, 0)), plan.longest_seconds) == (100.0, 0.0, 100.0)
     assert estimate_seconds(plan) == pytest.approx(81.9 + 3 * 100)
     assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_case_that_compiles_has_time_for_it_at_each_visit_and_no_other_has() -> None:
+    plan = _lasting(visits=2)
+    cases = [replace(case, prepare_seconds=240.0 if n == 5 else 0.0) for n, case in enumerate(plan.cases)]
+    plan = replace(plan, cases=tuple(cases))
+    turns = [(5, 0), (5, 1), (2, 0), (1, 0)]
+    assert [plan.longest_of(turn) for turn in turns] == [240.0, 240.0, 100.0, 0.0]
+    assert plan.longest_seconds == 240.0
+    assert plan.order(0) == _lasting(visits=2).order(0)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_plan_of_before_compilation_had_time_is_read() -> None:
+    data = a_plan().to_json()
+    for case in data["cases"]:
+        del case["prepare_seconds"]
+    assert Plan.from_json(data) == a_plan()
+
+
+COMPILED = {"tensor_parallel": {"implementation": "async_tp"}, "training_step": {"compile": True}}
+"""Suite -> what torch.compile compiles there."""
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_what_torch_compiles_asks_for_time_and_nothing_else_does(name: str) -> None:
+    suite = load(name)
+    machine = declared_machine(8, "cuda", "full")
+    compiled = COMPILED.get(name)
+    asks = {
+        case.id: case.prepare_seconds
+        for case in choose_cases([suite], machine, {}, ())
+        if not compiled or any(case.params[key] != value for key, value in compiled.items())
+    }
+    assert set(asks.values()) == {0.0}
+    if compiled:
+        row = next(row for row in suite.cases(machine) if row | compiled == row)
+        (case,) = choose_cases([suite], machine, {}, [suite.case(row).id])
+        assert case.prepare_seconds == COMPILE_SECONDS
 
 
 def test_the_budget_has_room_for_what_lasts_or_says_so() -> None:

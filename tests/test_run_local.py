@@ -124,6 +124,15 @@ def test_what_breaks_is_saved_and_the_run_goes_on(tmp_path: Path) -> None:
     assert call("show", str(file.path), "--status").returncode == 3
 
 
+def test_an_earlier_error_of_all_ranks_is_not_the_cause_of_a_later_end(tmp_path: Path) -> None:
+    done = call("run", FAULTY, *QUICK, "--set", "op=prepare_all,raise_one", "-o", str(tmp_path))
+    assert done.returncode == 3, done.stderr
+    file = saved(tmp_path)
+    assert file.statuses() == {"prepare_all": "failed", "raise_one": "failed"}
+    assert "prepare went wrong" in file.of("prepare_all")["reason"]
+    assert "run went wrong" in file.of("raise_one")["reason"]
+
+
 def test_a_hang_names_the_rank_that_did_not_arrive(tmp_path: Path) -> None:
     done = call("run", FAULTY, *QUICK, "--timeout", "3s", "--set", "op=hang,last", "-o", str(tmp_path))
     assert done.returncode == 3, done.stderr

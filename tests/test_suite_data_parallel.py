@@ -109,7 +109,7 @@ def test_on_four_ranks() -> None:
 )
 def test_what_has_no_meaning_is_skipped(num_ranks: int, params: Params, reason: str) -> None:
     suite = load("data_parallel")
-    rank: Any = SimpleNamespace(world_size=num_ranks)
+    rank: Any = SimpleNamespace(world_size=num_ranks, backend="gloo")
     with pytest.raises(Skip, match=reason):
         suite.prepare(suite.defaults | params, rank)
 

@@ -215,7 +215,7 @@ def test_what_cannot_run_is_skipped_with_its_numbers(
 ) -> None:
     tomorrow = replace(SCHEDULES["gpipe"], class_name="ScheduleOfTomorrow")
     monkeypatch.setitem(pipeline_parallel.SCHEDULES, "tomorrow", tomorrow)
-    rank: Any = SimpleNamespace(world_size=world_size)
+    rank: Any = SimpleNamespace(world_size=world_size, backend="gloo")
     case = {**pipeline_parallel.DEFAULTS, **SMALL, "num_microbatches": 8, **params}
     with pytest.raises(Skip, match=reason):
         pipeline_parallel.prepare(case, rank)

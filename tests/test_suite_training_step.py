@@ -53,7 +53,7 @@ def test_what_cannot_be_split(job: Job, split: Split, reason: str) -> None:
 
 
 def test_what_cannot_run_is_skipped_with_its_numbers() -> None:
-    rank: Any = SimpleNamespace(world_size=2, machine=cpu_machine(2))
+    rank: Any = SimpleNamespace(world_size=2, machine=cpu_machine(2), backend="gloo")
     base = next(iter(training_step.cases(cpu_machine(2))))
     for change, reason in (
         ({"tp": 3}, "tp=3 x pp=1 = 3 does not divide the 2 ranks"),
@@ -66,7 +66,8 @@ def test_what_cannot_run_is_skipped_with_its_numbers() -> None:
 
 
 def test_compiling_is_skipped_where_it_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    rank: Any = SimpleNamespace(world_size=2, machine=cpu_machine(2), device=SimpleNamespace(type="cpu"))
+    device = SimpleNamespace(type="cpu")
+    rank: Any = SimpleNamespace(world_size=2, machine=cpu_machine(2), device=device, backend="gloo")
     base = next(iter(training_step.cases(cpu_machine(2)))) | {"compile": True}
     with pytest.raises(Skip, match=r"compile=true with tp=2: torch 2\.13, .* breaks in the backward"):
         training_step.prepare(base | {"tp": 2, "dp_mode": "replicate"}, rank)

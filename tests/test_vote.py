@@ -1,4 +1,7 @@
-"""How ranks agree: one failure, skip or refusal holds everywhere, and nobody waits for a rank that does not come."""
+"""How ranks agree: one failure, skip or refusal holds everywhere, and nobody waits for a rank that does not come.
+
+On gloo and on a backend with NCCL's manners; votes go over the control group, which is gloo's on both.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ import pytest
 from bench import vote
 from bench.rank import RankContext, leave_groups
 from bench.store import Store
-from bench.vote import Agreement, Broken, Poll, Verdict, first_error, post_error
+from bench.vote import Agreement, Broken, Poll, Verdict, case_key, first_error, post_error
+from tests import nccl_like
 from tests.plans import lone_rank
 from tests.ranks import on_ranks
 
@@ -48,7 +52,8 @@ def _vote(rank: RankContext, path: str) -> dict[str, Any]:
     poll = Poll(rank, store, "g0", "case0")
     heard: dict[str, Any] = {phase: poll.agree(phase, *votes[rank.index]) for phase, (*votes, _) in VOTES.items()}
     heard["case after case"] = Poll(rank, store, "g0", "case1").agree("all well", OK)
-    heard["first error"] = first_error(store, "g0")
+    heard["first error"] = first_error(store, "g0", "case0")
+    heard["first error of the next case"] = first_error(store, "g0", "case1")
     if rank.index == 1:
         leave_groups(rank)
         return heard
@@ -59,10 +64,10 @@ def _vote(rank: RankContext, path: str) -> dict[str, Any]:
     return heard
 
 
-@pytest.fixture(scope="module")
-def heard(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+@pytest.fixture(scope="module", params=["gloo", nccl_like.NAME])
+def heard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     path: Path = tmp_path_factory.mktemp("votes") / "store"
-    return on_ranks(2, _vote, str(path))
+    return on_ranks(2, _vote, str(path), backend=request.param)
 
 
 @pytest.mark.parametrize("phase", VOTES)
@@ -76,6 +81,7 @@ def test_a_phase_of_another_case_is_a_vote_of_its_own(heard: list[dict[str, Any]
 
 def test_the_first_error_is_the_cause(heard: list[dict[str, Any]]) -> None:
     assert [each["first error"] for each in heard] == ["boom on 1"] * 2
+    assert [each["first error of the next case"] for each in heard] == [None] * 2
 
 
 def test_a_rank_whose_peer_left_its_groups_is_set_free(heard: list[dict[str, Any]]) -> None:
@@ -97,14 +103,20 @@ def test_a_rank_that_raised_gives_up_on_peers_that_do_not_come(monkeypatch: pyte
     store = memory_store()
     with pytest.raises(Broken, match="boom"):
         Poll(lone_rank(world_size=2), store, "g0", "case0").agree("measure", RAISED, "boom")
-    assert first_error(store, "g0") == "boom"
+    assert first_error(store, "g0", "case0") == "boom"
     assert next(passing) == 3  # it began at 0 s, asked at 1 s and gave up at 2 s
 
 
 def test_errors_are_kept_in_the_order_in_which_they_came() -> None:
     store = memory_store()
-    assert first_error(store, "g0") is None
-    post_error(store, "g0", "the cause\nin “two” lines")
-    post_error(store, "g0", "a consequence")
-    assert first_error(store, "g0") == "the cause\nin “two” lines"
-    assert first_error(store, "g1") is None
+    assert first_error(store, "g0", "case1.0") is None
+    post_error(store, "g0", "case1.0", "the cause\nin “two” lines")
+    post_error(store, "g0", "case1.0", "a consequence")
+    assert first_error(store, "g0", "case1.0") == "the cause\nin “two” lines"
+    assert first_error(store, "g1", "case1.0") is None
+
+
+def test_an_error_is_of_its_case_and_visit_alone() -> None:
+    store = memory_store()
+    post_error(store, "g0", case_key((1, 0)), "all ranks raised this, and went on")
+    assert [first_error(store, "g0", case_key(turn)) for turn in ((1, 1), (2, 0), None)] == [None] * 3

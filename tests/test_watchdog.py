@@ -57,14 +57,15 @@ def waiting(rank: int) -> Report:
     ],
 )
 def test_the_rank_that_did_not_arrive_is_named(reports: list[Report], num_ranks: int, sentence: str) -> None:
-    limit = limit_words(TIMEOUT_SECONDS, TIMEOUT_SECONDS)
+    limit = limit_words(TIMEOUT_SECONDS, TIMEOUT_SECONDS, TIMEOUT_SECONDS)
     assert who_is_missing({r.rank: r for r in reports}, num_ranks, limit) == HEAD + sentence
 
 
 def test_what_cut_a_case_off_is_said_whichever_it_was() -> None:
-    assert limit_words(60.0, 60.0) == "--timeout 60 s"
-    assert limit_words(12.34, 60.0) == "the 12.3 s that were left of the run's time"
-    assert limit_words(90.0, 60.0) == "the 90 s that were left of the run's time"  # of a dear case
+    assert limit_words(60.0, 60.0, 60.0) == "--timeout 60 s"
+    assert limit_words(180.0, 180.0, 60.0) == "--timeout 60 s"  # and two minutes that its work asked for
+    assert limit_words(12.34, 60.0, 60.0) == "the 12.3 s that were left of the run's time"
+    assert limit_words(90.0, 60.0, 60.0) == "the 90 s that were left of the run's time"  # of a dear case
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,8 @@ def test_what_cut_a_case_off_is_said_whichever_it_was() -> None:
         (300.0, 0.0, False, 60.0),
         (20.0, 0.0, False, 20.0),
         (1.0, 0.0, False, LEAST_TIMEOUT_SECONDS),  # what was begun has a moment, since what it takes was guessed
-        (150.0, 120.0, False, 30.0),  # of what lasts by its own word that comes on top
+        (300.0, 120.0, False, 180.0),  # what lasts by its own word has that besides
+        (150.0, 120.0, False, 150.0),
         (90.0, 0.0, True, 90.0),  # known to take long
     ],
 )
@@ -92,13 +94,23 @@ def test_a_case_with_less_time_than_the_one_before_is_late_when_its_own_time_is_
     watchdog.restart()
     watchdog.restart(0.01)
     assert expired.wait(60.0)
-    assert watchdog.timeout_seconds == 0.01
+    assert watchdog.limit_seconds == 0.01
 
 
-def late(filename: str) -> Report:
+def test_what_a_case_asks_for_on_the_way_does_not_outlast_the_run() -> None:
+    store, expired = memory_store(), threading.Event()
+    watchdog = Watchdog(0, "node0", store, store, "g0", 3600.0, expired.set)
+    watchdog.restart(0.005, 0.01)
+    watchdog.allow(3600.0)
+    assert expired.wait(60.0)
+    assert watchdog.limit_seconds == 0.01
+
+
+def late(filename: str, device_is_busy: bool = False) -> Report:
     """What a watchdog says of a main thread that waits in code of this file."""
     store, expired = memory_store(), threading.Event()
     watchdog = Watchdog(3, "node3", store, store, "g0", timeout_seconds=0.3, expired=expired.set)
+    watchdog.watch_device(lambda: device_is_busy)
     watchdog.restart()
     watchdog.enter("check before")
     code = compile("def wait():\n    assert event.wait(30)\n", filename, "exec")
@@ -115,6 +127,12 @@ def test_a_late_rank_says_where_it_is() -> None:
     assert late("/home/someone/mine.py") == Report(
         3, "node3", "check before", waits_in_communication=False, frame="mine.py:2 wait"
     )
+
+
+def test_a_rank_whose_device_is_not_done_waits_for_it_in_its_own_code_too() -> None:
+    """`float(tensor)`, `.item()` and `.tolist()` have no frame of torch's."""
+    report = late("/home/someone/mine.py", device_is_busy=True)
+    assert report == Report(3, "node3", "check before", waits_in_communication=True, frame="mine.py:2 wait")
 
 
 @pytest.mark.parametrize("package", ["distributed", "cuda"])
@@ -136,6 +154,14 @@ def test_work_that_asks_for_more_time_gets_it() -> None:
     with watchdog._changed:
         watchdog._changed.notify()
     assert expired.wait(60.0)
+
+
+def test_a_watchdog_watches_as_long_as_it_is_held() -> None:
+    store = memory_store()
+    with Watchdog(0, "node0", store, store, "g0", timeout_seconds=3600.0) as watchdog:
+        watchdog.restart()
+        assert not watchdog._stopped
+    assert watchdog._stopped
 
 
 def test_a_watchdog_that_was_stopped_is_silent() -> None:
