@@ -28,8 +28,8 @@ from bench.comparing import present
 from bench.errors import BenchError
 from bench.launch import detect, environment_variables
 from bench.pairs import Pair
-from bench.plan import STARTUP_SECONDS
 from bench.planning import DEFAULT_FOLDER
+from bench.prices import startup_seconds
 from bench.result import load, new_path
 from bench.worker import host_name
 
@@ -183,7 +183,8 @@ class Alternation:
 
     def _kept(self) -> float:
         """Seconds for what is asked of the backends in the end."""
-        return (STARTUP_SECONDS + choices.PASS_SECONDS) * len(self._asked())
+        start = self.purse.known.startup_seconds if self.purse and self.purse.costs else startup_seconds("cuda")
+        return (start + choices.PASS_SECONDS) * len(self._asked())
 
     def pair_seconds(self) -> float | None:
         """What a pair takes in which each case has enough samples, or took without a budget; None: none was made."""

@@ -11,11 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bench.budget import MIN_CASE_SECONDS, sampling_seconds
 from bench.errors import BenchError
 from bench.measure import MIN_ROUNDS
 from bench.pairs import SIDES
 from bench.parse import parse_seconds
-from bench.plan import MIN_CASE_SECONDS, STARTUP_SECONDS, PlannedCase, sampling_seconds
+from bench.plan import PlannedCase
+from bench.prices import STARTUP_SECONDS
 from bench.result import Record, Result
 from bench.visits import num_samples, was_left_out
 
@@ -49,7 +51,7 @@ class Cost:
 def guessed(cases: Sequence[PlannedCase]) -> Cost:
     """The least that a launch can be expected to cost, before any was made."""
     lasting = sum(case.min_seconds for case in cases)
-    return Cost(STARTUP_SECONDS, len(cases) * MIN_CASE_SECONDS + lasting, len(cases))
+    return Cost(min(STARTUP_SECONDS.values()), len(cases) * MIN_CASE_SECONDS + lasting, len(cases))
 
 
 def learnt(result: Result, launch: int, wall_seconds: float) -> Cost:

@@ -27,6 +27,7 @@ from bench.errors import Skip
 from bench.gather import gather_samples, slowest_samples
 from bench.loading import Suite
 from bench.measure import Limits, Sampler, Samples, Timing
+from bench.price import DEAR_NOTE, PUT_OFF, UNLIMITED, Allowance, Pricing, PutOff, alone
 from bench.rank import RankContext
 from bench.session import case_record
 from bench.suite import Check, Observed, Span, Work
@@ -73,21 +74,25 @@ class CaseRun:
     """Calls in a sample of each variant: of an earlier visit, if there was one; afterwards as they were."""
     idle: energy.Idle = field(default_factory=energy.Idle)
     """Power of this rank's device without work, measured at the first case whose energy is."""
+    allowance: Allowance = UNLIMITED
     trace_path: Path | None = None
     """File for this rank's trace by torch's profiler; None: none is asked for."""
 
     def record(self, limits: Limits) -> tuple[dict[str, Any], bool]:
         """The case's measurement line (complete on rank 0), and whether this generation can go on.
 
+        Its status is PUT_OFF, with the `dear_seconds` of another turn, if it would take more than the allowance.
         Raises Broken where the ranks cannot meet any more.
         """
         started, began = clocks.stamp(), clocks.monotonic_seconds()
-        sound = True
+        pricing, sound = Pricing(self.rank, self.allowance), True
         fields: dict[str, Any] = {}
         try:
-            status, reason = self._phases(limits, fields)
+            status, reason = self._phases(limits, fields, pricing)
         except CaseEnd as end:
             status, reason, sound = _STATUS[end.agreement.verdict], end.agreement.reason, end.agreement.sound
+        except PutOff as off:
+            status, reason, fields = PUT_OFF, None, {"dear_seconds": off.seconds}
         finally:
             self.rank.tracer = None
         fields["seconds"] = clocks.monotonic_seconds() - began
@@ -116,11 +121,11 @@ class CaseRun:
             return None, end.agreement.sound
         return (prepared, called), True
 
-    def _phases(self, limits: Limits, fields: dict[str, Any]) -> tuple[str, str | None]:
+    def _phases(self, limits: Limits, fields: dict[str, Any], pricing: Pricing) -> tuple[str, str | None]:
         with self._prepared() as work:
             fields["work"] = work_facts(work)
             fields["notes"] = [*work.notes, *emulation.notes(self.plan)]
-            self._measured(work, limits, fields)
+            self._measured(work, limits, fields, pricing)
         return "ok", None
 
     @contextmanager
@@ -137,8 +142,8 @@ class CaseRun:
             work = emulation.emulated(work, self.rank.pace)
         try:
             yield work
-        except CaseEnd as end:
-            if end.agreement.sound:
+        except (CaseEnd, PutOff) as end:
+            if isinstance(end, PutOff) or end.agreement.sound:
                 self._close(work)
             raise
         self._close(work)
@@ -148,10 +153,19 @@ class CaseRun:
             with self._voting("close"):
                 work.close()
 
-    def _measured(self, work: Work, limits: Limits, fields: dict[str, Any]) -> None:
+    def _measured(self, work: Work, limits: Limits, fields: dict[str, Any], pricing: Pricing) -> None:
         timing = cast("Timing", self.case.params.get("timing", "aligned"))
         clock = clocks.for_work(self.rank.device.type, work.clock)
+        pricing.prepared()
         self._check(work, "check before", fields)
+        if self.allowance.is_dear:
+            work = alone(work)
+            fields["notes"].append(DEAR_NOTE)
+        with self._voting("price"):
+            dear = pricing.dear_seconds(work, clock, timing)
+        if dear is not None:
+            raise PutOff(dear)
+        limits = pricing.limited(limits)
         if self.plan.slow_links:
             with self._voting("emulation"):
                 emulation.refuse_unmarked_links(work, self.rank.pace)
@@ -160,7 +174,8 @@ class CaseRun:
             self.watchdog.allow(work.min_seconds)
         with disturbance.watching(self.rank.device, self.host) as watch:
             with self._voting("measure"):
-                sampler = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds, self.calls, watch.look)
+                calls = dict.fromkeys(work.variants, 2) if self.allowance.is_dear else self.calls
+                sampler = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds, calls, watch.look)
                 samples = sampler.measure(limits)
                 watch.end()
             self.calls = samples.calls
@@ -168,7 +183,7 @@ class CaseRun:
                 spans, call_ns = traced_pass(self.rank, work, watch.look)
         if work.check_after:
             self._check(work, "check after", fields)
-        joules = self._energy(work, clock, samples, limits) if self.visit == 0 else None
+        joules = None if self.visit or self.allowance.is_dear else self._energy(work, clock, samples, limits)
         with self._voting("gather"):
             fields |= gather_samples(self.rank, samples)
             if joules is not None:

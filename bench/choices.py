@@ -13,17 +13,28 @@ Nothing here is a measurement: a pass that fails, or for which no time is left, 
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import nccl_debug
 
+if TYPE_CHECKING:
+    from bench.plan import Plan
+
 LOGGED_BACKENDS = frozenset({"nccl"})
 """Backends that say what they choose. RCCL goes by the same name, and writes the same text."""
+HEARD_SUITES = frozenset({"collective", "point_to_point"})
+"""Built-in suites whose cases are collectives, of which it is kept what was chosen; a user's own may be as well."""
 PASS_SECONDS = 2.0
 """Kept of a budget for the calls themselves, besides a start of the ranks."""
 FILE_VARIABLE = "NCCL_DEBUG_FILE"
+
+
+def has_something_to_hear(plan: Plan, logged_backends: Collection[str]) -> bool:
+    """Whether a run has cases of which its backend says what it chose: not for one rank, and not in most suites."""
+    speaks = plan.world_size > 1 and plan.backend in logged_backends
+    return speaks and any(suite.name in HEARD_SUITES or suite.name != suite.reference for suite in plan.suites)
 
 
 def environ(folder: Path) -> dict[str, str]:

@@ -36,6 +36,7 @@ from bench.host import (
     usable_cores,
 )
 from bench.publish import share
+from bench.slow_types import slow_types
 
 if TYPE_CHECKING:
     import torch
@@ -212,12 +213,14 @@ def named_variables(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def settings(torch: ModuleType) -> dict[str, Any]:
+def settings(torch: ModuleType, device_type: str = "cpu") -> dict[str, Any]:
     """The switches of torch that change speed, as they stand; None for one that this torch does not have.
 
-    `fp32_precision` is `ieee`, `tf32`, or `none` for torch's default (ieee in matmul, tf32 in cuDNN).
+    `fp32_precision` is `ieee`, `tf32`, or `none` for torch's default (ieee in matmul, tf32 in cuDNN). `slow_types` are
+    those of `bench.slow_types` on devices of that type; it is there only where any is.
     """
     backends = torch.backends
+    slow = sorted(slow_types(device_type))
     return {
         "matmul_fp32_precision": getattr(backends.cuda.matmul, "fp32_precision", None),
         "cudnn_conv_fp32_precision": getattr(getattr(backends.cudnn, "conv", None), "fp32_precision", None),
@@ -228,6 +231,7 @@ def settings(torch: ModuleType) -> dict[str, Any]:
         "cudnn_deterministic": backends.cudnn.deterministic,
         "mkldnn": backends.mkldnn.enabled,
         "cpu_capability": backends.cpu.get_cpu_capability(),
+        **({"slow_types": slow} if slow else {}),
     }
 
 
@@ -274,7 +278,7 @@ def collect(ranks: list[dict[str, Any]], hosts: dict[str, dict[str, Any]]) -> di
         "ranks": ranks,
         "versions": versions(),
         "variables": named_variables(os.environ),
-        "settings": settings(torch),
+        "settings": settings(torch, ranks[0]["device_type"] if ranks else "cpu"),
         "commit": commit(),
     }
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from bench.facts import Facts
+if TYPE_CHECKING:
+    from bench.facts import Facts
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -26,7 +27,7 @@ class Finding:
         return f"{self.level}: {self.what}: {self.value}" + (f"; {self.remedy}" if self.remedy else "")
 
 
-Check = Callable[[Facts], Iterable[Finding]]
+Check = Callable[["Facts"], Iterable[Finding]]
 
 
 def counted(number: int, thing: str) -> str:

@@ -90,7 +90,8 @@ def groups(results: Sequence[Result]) -> dict[str, Group]:
         case: Group(tuple(rows), _view(rows, peak, ceilings, partial(spreads.get, case)))
         for case, rows in records.items()
     }
-    ceilings |= metrics.ceilings({case: group.view for case, group in found.items()})
+    slow_types = {dtype for result in results for dtype in result.slow_types()}
+    ceilings |= metrics.ceilings({case: group.view for case, group in found.items()}, slow_types)
     spreads |= _spreads(found)
     return found
 

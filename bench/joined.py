@@ -29,7 +29,7 @@ from bench.recorder import Recorder
 from bench.session import Emit, Session
 from bench.store import Store
 from bench.vote import Broken, case_key, first_error
-from bench.watchdog import Watchdog, last_phase, read_report, report_key, who_is_missing
+from bench.watchdog import Watchdog, last_phase, limit_words, read_report, report_key, who_is_missing
 
 END_RESERVE_SECONDS = 1.0
 REGROUP_SECONDS = 5.0
@@ -103,7 +103,7 @@ class JoinedRun:
             self.side,
             session.prefix,
             session.plan.timeout_seconds,
-            expired=lambda: self._late(session),
+            expired=lambda: self._late(session, watchdog.limit_seconds),
         )
         began = clock.monotonic_seconds()
         with watchdog, self._alarm(session) as alarm:
@@ -207,6 +207,7 @@ class JoinedRun:
             pending=() if ends else pending,
             seconds_left=left,
             calls=recorder.calls(session.launch),
+            known=recorder.known,
         )
         self.store.set(f"{prefix}/next", following.to_text())
         if not ends:
@@ -233,7 +234,7 @@ class JoinedRun:
                 pause.wait(0.05)
         return sorted(absent)
 
-    def _late(self, session: Session) -> None:
+    def _late(self, session: Session, limit_seconds: float) -> None:
         """On the watchdog's thread, after it posted: a case took longer than it may, and nobody can replace a rank."""
         if self.recorder is None:
             threading.Event().wait(2 * REPORT_SECONDS)
@@ -241,7 +242,10 @@ class JoinedRun:
         missing = set(self._missing(f"{session.prefix}/late", REPORT_SECONDS))
         keys = {i: report_key(session.prefix, i) for i in range(self.place.world_size) if i not in missing}
         reports = {index: read_report(self.side.get(key)) for index, key in keys.items()}
-        held_up = who_is_missing(reports, self.place.world_size, session.plan.timeout_seconds)
+        words = limit_words(
+            limit_seconds, session.plan.whole_timeout(self.recorder.current), session.plan.timeout_seconds
+        )
+        held_up = who_is_missing(reports, self.place.world_size, words)
         self._give_up(session, self._cause(session) or held_up, "failed", exit_code.PARTIAL)
 
     def _give_up(self, session: Session, reason: str | None, status: str, code: int) -> None:

@@ -50,6 +50,15 @@ class Suite:
     def metrics(self) -> dict[str, tuple[str, str]]:
         return dict(getattr(self.module, "METRICS", {}))
 
+    def fast_cases(self, machine: Machine) -> list[Params]:
+        """The machine's cases without those that multiply in a type that it has no instructions for.
+
+        Only a suite that says with PRODUCTS_IN by which parameter it multiplies leaves any out. Raises BenchError as
+        `cases` does.
+        """
+        name = getattr(self.module, "PRODUCTS_IN", None)
+        return [row for row in self.cases(machine) if name is None or row.get(name) not in machine.slow_types]
+
     def cases(self, machine: Machine) -> list[Params]:
         """The machine's cases, defaults filled in. Raises BenchError where the suite raises or yields anything else."""
         rows = _of_suite(f"suite {self.name}: cases() raised", lambda: list(self.module.cases(machine)))

@@ -28,12 +28,12 @@ MAX_STREAMED_CALLS = 32
 STREAMED_SECONDS = 0.010
 """A streamed sample aims at this length, so that the one alignment before it weighs little."""
 MIN_ROUNDS_FOR_PRECISION = 20
-MIN_ROUNDS = 6
-"""The fewest samples whose median has a 95% interval by order statistics; taken even where time is up."""
-MIN_LATER_ROUNDS = 3
-"""The same for a later visit to a case, which adds to samples that are there: a median of three outlives an outlier."""
+MIN_ROUNDS = 20
+"""Samples of a case in a launch, taken even where their time is up: fewer say little of a median."""
+MIN_VISIT_ROUNDS = 3
+"""The fewest of one visit, where several share MIN_ROUNDS: a median of three outlives an outlier."""
 OVERRUN, OVERRUN_SECONDS = 8, 3.0
-"""A case that took so many times its time, and so long, stops with fewer: the budget holds on a slow machine too."""
+"""A case that took so many times its time, and so long, stops with fewer, if nothing else says what it may take."""
 NUM_BLOCKS_FOR_PRECISION = 5
 BLOCK_SECONDS = 0.05
 """A block lasts at least about this long: control messages between blocks then cost little of the time."""
@@ -59,12 +59,30 @@ class Limits:
     """Time for all samples of one visit to the case; warm-up takes at most a quarter of it on top."""
     max_rounds: int = 20_000
     min_rounds: int = MIN_ROUNDS
+    most_seconds: float | None = None
+    """After which it ends with fewer than `min_rounds`, warm-up included; None: some times `seconds`."""
+    warmup_rounds: int = 2
+    """At least; one more where the calls in a streamed sample have to be chosen."""
     min_seconds: float = 0.0
     """Sampling does not end before, whatever the precision."""
 
     def lasting(self, seconds: float) -> Limits:
         """The same, for work that needs so long; the number of samples is then no reason to stop early."""
         return replace(self, seconds=max(self.seconds, seconds), min_seconds=seconds, max_rounds=MAX_LASTING_ROUNDS)
+
+    def spent(self, seconds: float) -> Limits:
+        """What is left of them after so long a warm-up."""
+        return self if self.most_seconds is None else replace(self, most_seconds=max(0.0, self.most_seconds - seconds))
+
+    @property
+    def sampling_seconds(self) -> float:
+        """Time for the samples, as long as there are enough of them."""
+        return self.seconds if self.most_seconds is None else min(self.seconds, self.most_seconds)
+
+    @property
+    def last_seconds(self) -> float:
+        """When sampling ends, however few there are."""
+        return max(OVERRUN * self.seconds, OVERRUN_SECONDS) if self.most_seconds is None else self.most_seconds
 
 
 @dataclass(frozen=True)
@@ -139,11 +157,13 @@ class Sampler:
 
     def measure(self, limits: Limits) -> Samples:
         """Warm up, then sample block by block until the rule of `limits` ends it."""
-        warmup_rounds, round_seconds = self._warm_up(limits.seconds / 4)
+        warmed_from = self.now()
+        warmup_rounds, round_seconds = self._warm_up(limits.seconds / 4, limits.warmup_rounds)
         launch_ns = self._launch_ns()
         taken: list[list[int]] = [[] for _ in self.runs]
         slowest: list[int] = []
         began = self.now()
+        limits = limits.spent(began - warmed_from)
         size = min(self._first_block(round_seconds, limits), limits.max_rounds)
         reason, width = None, None
         while reason is None:
@@ -153,7 +173,7 @@ class Sampler:
             slowest += control.maxima(self.rank, block[0])
             elapsed = self.now() - began
             reason, width = _decide(slowest, elapsed, limits)
-            size = _next_block(size, elapsed / len(slowest), limits.seconds - elapsed)
+            size = _next_block(size, elapsed / len(slowest), limits.sampling_seconds - elapsed)
             size = max(1, min(size, limits.max_rounds - len(slowest)))
             code, size = control.broadcast_numbers(self.rank, [_CODES.index(reason), size])
             reason = _CODES[code]
@@ -187,13 +207,13 @@ class Sampler:
         take_sample(self.clock, lambda: None, 1)
         return self.now() - began
 
-    def _warm_up(self, max_seconds: float) -> tuple[int, float]:
+    def _warm_up(self, max_seconds: float, fewest: int) -> tuple[int, float]:
         """Rounds until the times have settled; returns their number and the seconds of the last one."""
         began = self.now()
         slowest: list[int] = []
         settled, num_rounds, round_seconds = 0, 0, 0.0
         # The first call is cold: it says nothing of how many fit into a streamed sample. The second does.
-        fewest = 3 if self.chooses_calls else 2
+        fewest += self.chooses_calls
         while not settled:
             round_began = self.now()
             block = self._block(1, num_rounds)
@@ -279,8 +299,8 @@ def _decide(
         width = statistics.half_width(slowest, NUM_BLOCKS_FOR_PRECISION)
         if width is not None and width <= limits.precision and elapsed >= limits.min_seconds:
             return "precision", width
-    enough = len(slowest) >= limits.min_rounds or elapsed >= max(OVERRUN * limits.seconds, OVERRUN_SECONDS)
-    if elapsed >= limits.seconds and enough:
+    enough = len(slowest) >= limits.min_rounds or elapsed >= limits.last_seconds
+    if elapsed >= limits.sampling_seconds and enough:
         return "time", width
     return ("samples", width) if len(slowest) >= limits.max_rounds else (None, width)
 

@@ -6,7 +6,7 @@ several launches (`bench.case_view`), and returns None where the case has no suc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,8 @@ ONE_DEVICE, COMPUTE_ONLY = "one_device", "compute_only"
 """Variants that metrics are derived from: the work on one device; the same local work, no communication."""
 CEILING_SUITE, CEILING_OP = "compute", "matmul"
 LINK_SUITE, LINK_CEILING = "point_to_point", "link_ceiling_gb_per_s"
+SHORT_TYPES = ("bfloat16", "float16")
+"""Have half the bytes of float32: where they are slower than it, the devices lack instructions for them."""
 MIN_BEYOND = 3
 """Samples beyond a quantile of the tail, without which it is chance."""
 
@@ -180,8 +182,8 @@ def values(view: CaseView) -> dict[str, float | None]:
     return {name: metric.formula(view) for name, metric in METRICS.items()}
 
 
-def ceilings(views: Mapping[str, CaseView]) -> dict[str, Ceiling]:
-    """Type, or LINK -> the best of what sets it, from case id -> view.
+def ceilings(views: Mapping[str, CaseView], slow_types: Collection[str] = ()) -> dict[str, Ceiling]:
+    """Type, or LINK -> the best of what sets it, from case id -> view; none of types without instructions.
 
     A type's is the fastest matrix multiplication of the compute suite. That of the links is the most that the pairs of
     the point_to_point suite let a ring of all ranks have, in one direction, whatever the size and whether one way or
@@ -192,7 +194,16 @@ def ceilings(views: Mapping[str, CaseView]) -> dict[str, Ceiling]:
         key, rate = _sets_ceiling(case, view)
         if rate and (key not in best or rate > best[key].rate):
             best[key] = Ceiling(rate, case)
-    return best
+    return {key: ceiling for key, ceiling in best.items() if not _is_no_ceiling(key, ceiling, best, slow_types)}
+
+
+def _is_no_ceiling(key: str, ceiling: Ceiling, best: Mapping[str, Ceiling], slow_types: Collection[str]) -> bool:
+    """Whether a short type is one that the devices have no instructions for, as they tell or as float32 shows.
+
+    Products that float32 does faster bound nothing: the best of them would be 100% of a ceiling that is none.
+    """
+    wide = best.get("float32")
+    return key in slow_types or (key in SHORT_TYPES and wide is not None and ceiling.rate < wide.rate)
 
 
 def _sets_ceiling(case: str, view: CaseView) -> tuple[str, float | None]:

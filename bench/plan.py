@@ -12,6 +12,7 @@ from bench.cache import L2_STATES
 from bench.errors import BenchError
 from bench.loading import Suite
 from bench.parse import parse_param
+from bench.prices import first_guess
 from bench.suite import Case, Machine, Param, Params, format_param
 
 Turn = tuple[int, int]
@@ -20,10 +21,6 @@ Turn = tuple[int, int]
 TIMINGS = ("aligned", "streamed")
 _ENGINE_PARAMS = {"timing": TIMINGS, "l2": L2_STATES}
 """Parameters that the engine handles for any suite that has them; the first value is what a row without one means."""
-STARTUP_SECONDS = 6.0
-"""Rough cost of one launch before its first case: the import of torch on every rank; only for estimates."""
-MIN_CASE_SECONDS = 0.25
-"""A case that would get less than this, all included, is left out for the budget."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +97,25 @@ class Plan:
             raise BenchError(f"the file's plan cannot be read ({error}); it was written by another version") from error
 
     def order(self, launch: int) -> list[Turn]:
-        """The turns of a launch: every case once, then once more, ...; each round shuffled by the recorded seed.
+        """The turns of a launch: every case once, then once more, ...
 
-        Foreign load comes in spells of seconds. Visits that lie apart are not all hit by one, and a case's neighbours
-        are others each time. Cases that are to last are visited once, at the end: they heat the machine.
+        The first launch begins with one case of each suite, cheap ones first, and goes on in the order of what they
+        tell: whoever waits has an answer early. Further rounds are shuffled by the recorded seed, since foreign load
+        comes in spells of seconds. Cases that are to last are visited once, at the end: they heat the machine.
         """
         turns: list[Turn] = []
         for visit in range(self.visits):
-            indices = list(range(len(self.cases)))
-            random.Random(f"{self.seed}/{launch}/{visit}").shuffle(indices)
+            indices = self._spread() if not launch and not visit else list(range(len(self.cases)))
+            if launch or visit:
+                random.Random(f"{self.seed}/{launch}/{visit}").shuffle(indices)
             turns += [(index, visit) for index in indices if not visit or not self.cases[index].min_seconds]
         return sorted(turns, key=lambda turn: self.lasts(turn) > 0)
+
+    def _spread(self) -> list[int]:
+        """Indices of the cases: the first of each suite, by what it is guessed to take, then the rest as planned."""
+        suites = [case.suite for case in self.cases]
+        first = sorted((suites.index(suite) for suite in dict.fromkeys(suites)), key=lambda i: first_guess(suites[i]))
+        return first + [index for index in range(len(suites)) if index not in first]
 
     @property
     def longest_seconds(self) -> float:
@@ -120,6 +125,10 @@ class Plan:
     def longest_of(self, turn: Turn) -> float:
         """The same of one turn."""
         return self.lasts(turn) + self.cases[turn[0]].prepare_seconds
+
+    def whole_timeout(self, turn: Turn | None) -> float:
+        """The time-out with what a turn asks for besides; None: with the most that any asks for."""
+        return self.timeout_seconds + (self.longest_seconds if turn is None else self.longest_of(turn))
 
     def lasts(self, turn: Turn) -> float:
         """Seconds for which a turn is sampled at least, whatever the preset says."""
@@ -147,7 +156,7 @@ def choose_cases(
     unused = set(settings)
     per_suite: list[list[PlannedCase]] = []
     for suite in suites:
-        rows = suite.cases(machine)
+        rows = suite.fast_cases(machine)
         known = {name for row in rows for name in row} | set(suite.defaults)
         own = {name: _values(suite, rows, name, texts) for name, texts in settings.items() if name in known}
         unused -= set(own)
@@ -162,9 +171,9 @@ def choose_cases(
     return [case for turn in turns for case in turn if case is not None]
 
 
-def first_of_further(cases: Sequence[PlannedCase], further: Mapping[str, int]) -> list[PlannedCase]:
-    """The cases of a run that names no suite: of each further suite only the first ones, as many as it says."""
-    left = dict(further)
+def first_of_further(cases: Sequence[PlannedCase], most: Mapping[str, int]) -> list[PlannedCase]:
+    """The cases of a run that names no suite: of each suite only the first ones, as many as `most` says, if it does."""
+    left = dict(most)
     chosen = []
     for case in cases:
         room = left.get(case.suite)
@@ -284,48 +293,3 @@ def declared_machine(world_size: int, device_type: str, preset: str, memory_byte
         num_cores=world_size,
         ranks_per_host=world_size,
     )
-
-
-def fit_budget(plan: Plan) -> Plan:
-    """Leave out the least telling cases where the budget has no room for them.
-
-    Raises BenchError where not one case fits.
-    """
-    if plan.budget_seconds is None:
-        return plan
-    room = plan.budget_seconds - plan.launches * STARTUP_SECONDS
-    room -= plan.launches * sum(case.min_seconds for case in plan.cases)
-    count = min(len(plan.cases), int(room / plan.launches / MIN_CASE_SECONDS))
-    lasting = next((case for case in plan.cases if case.min_seconds), None)
-    if count < 1 and lasting is not None:
-        raise BenchError(
-            f"--budget {plan.budget_seconds:g}s: {lasting.id} alone lasts {lasting.min_seconds:g} s in each of "
-            f"{plan.launches} launch(es); give more, or set it shorter"
-        )
-    if count < 1:
-        raise BenchError(
-            f"--budget {plan.budget_seconds:g}s with {plan.launches} launch(es): starting them takes about "
-            f"{plan.launches * STARTUP_SECONDS:g} s, which leaves nothing to measure; give more, or --launches 1"
-        )
-    kept = _kept(plan.cases, count)
-    return replace(plan, cases=kept, left_out=tuple(case for case in plan.cases if case not in kept))
-
-
-def _kept(cases: Sequence[PlannedCase], count: int) -> tuple[PlannedCase, ...]:
-    """So many of the cases, in their order: those that last, whose time was set aside first, and the most telling."""
-    lasting = [case for case in cases if case.min_seconds]
-    others = [case for case in cases if not case.min_seconds][: max(0, count - len(lasting))]
-    return tuple(case for case in cases if case in lasting or case in others)
-
-
-def sampling_seconds(case_seconds: float, visits: int) -> float:
-    """Rough length of all visits to a case that has all the time that it may have, with what surrounds its samples."""
-    return case_seconds * 1.25 + 0.3 * visits
-
-
-def estimate_seconds(plan: Plan) -> float:
-    """Rough length of the run: an upper bound of sampling, the start-ups, and what surrounds the samples."""
-    each = sampling_seconds(plan.case_seconds, plan.visits)
-    lasting = sum(case.min_seconds for case in plan.cases)
-    seconds = plan.launches * (STARTUP_SECONDS + len(plan.cases) * each + lasting)
-    return seconds if plan.budget_seconds is None else min(seconds, plan.budget_seconds)

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from bench import emulation
 from bench.backends import resolve
+from bench.budget import fit_budget
 from bench.errors import BenchError
 from bench.launch import Joined, environment_variables, threads_per_rank
 from bench.loading import load_all
 from bench.pairs import parse as parse_pair
 from bench.parse import parse_seconds, parse_share
-from bench.plan import STARTUP_SECONDS, Plan, choose_cases, first_of_further, fit_budget, suite_facts
-from bench.presets import PRESETS, Preset, default_suites, further_cases
+from bench.plan import Plan, choose_cases, first_of_further, suite_facts
+from bench.presets import PRESETS, Preset, default_suites, most_cases
+from bench.prices import startup_seconds
 from bench.rank import Place
+from bench.slow_types import slow_types
 
 if TYPE_CHECKING:
     from bench.result import Result
@@ -159,17 +162,19 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
     suites = load_all(options.suites or _default_suites(options, preset, place.world_size))
     memory_bytes = planned_memory_bytes(device, place.local_world_size)
     machine = place.machine(device, preset.of_suites, usable_cores(), memory_bytes)
+    machine = replace(machine, slow_types=slow_types(device))
     cases = choose_cases(suites, machine, _settings(options.settings), options.cases)
     if not options.suites and not options.cases:
-        cases = first_of_further(cases, further_cases(preset.name, place.world_size))
+        cases = first_of_further(cases, most_cases(preset.name, place.world_size))
     if not cases:
         raise BenchError(f"nothing to measure: {', '.join(s.name for s in suites)} gave no case for this machine")
     lasting = sum(case.min_seconds for case in cases)
     launches = 1 if cases and all(case.min_seconds for case in cases) else preset.launches
     budget = None if options.budget is None else parse_seconds("--budget", options.budget)
-    launches = _launches(options, launches, budget, joined)
-    if budget is None and preset.budget_seconds is not None:
-        budget = preset.budget_seconds + launches * lasting  # a preset's time is for what can be shortened
+    launches = _launches(options, launches, budget, joined, device)
+    of_preset = preset.budget_on(device)
+    if budget is None and of_preset is not None:
+        budget = of_preset + launches * lasting  # a preset's time is for what can be shortened
     if options.visits is not None and options.visits < 1:
         raise BenchError(f"--visits {options.visits}: at least 1")
     if options.seed is not None and options.seed < 0:
@@ -206,7 +211,7 @@ def _default_suites(options: Options, preset: Preset, world_size: int) -> tuple[
     return named or default_suites(preset, world_size)
 
 
-def _launches(options: Options, of_preset: int, budget: float | None, joined: Joined | None) -> int:
+def _launches(options: Options, of_preset: int, budget: float | None, joined: Joined | None, device: str) -> int:
     """The number asked for; else the preset's, fewer where a small budget would go into starting processes."""
     if options.launches is not None:
         if options.launches < 1:
@@ -216,7 +221,7 @@ def _launches(options: Options, of_preset: int, budget: float | None, joined: Jo
         return 1
     if budget is None or options.budget is None:
         return of_preset
-    return max(1, min(of_preset, int(budget / (2 * STARTUP_SECONDS))))
+    return max(1, min(of_preset, int(budget / (2 * startup_seconds(device)))))
 
 
 def _settings(texts: tuple[str, ...]) -> Mapping[str, list[str]]:

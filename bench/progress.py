@@ -19,6 +19,8 @@ class Progress(Protocol):
     def begin(self, case: str) -> None: ...
     def done(self, record: dict[str, Any]) -> None: ...
     def drop(self, count: int) -> None: ...
+    def expect(self, seconds: float) -> None: ...
+    def say(self, line: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -30,18 +32,17 @@ class Counting:
         self.num_done = 0
         self.estimate_seconds = estimate_seconds
         self.now = now
-        self.began = now()
+        self.told_at = now()
         self.case = "starting the ranks"
         self.figure = ""
 
+    def expect(self, seconds: float) -> None:
+        """By what is known now, the whole run takes about so long from here."""
+        self.estimate_seconds, self.told_at = seconds, self.now()
+
     def seconds_left(self) -> float:
-        """From the estimate, an upper bound; once a tenth is done also from the pace, the smaller unless it is over."""
-        elapsed = self.now() - self.began
-        estimated = max(0.0, self.estimate_seconds - elapsed)
-        if not self.num_done or self.num_done * 10 < self.total:
-            return estimated
-        paced = elapsed / self.num_done * max(0, self.total - self.num_done)
-        return min(estimated, paced) if estimated else paced
+        """As last told, less what has gone since."""
+        return max(0.0, self.estimate_seconds - (self.now() - self.told_at))
 
     def ready(self, environment: dict[str, Any]) -> None: ...
 
@@ -73,7 +74,10 @@ class Lines(Counting):
     def done(self, record: dict[str, Any]) -> None:
         self.num_done += 1
         self.case, self.figure = record["case"], headline(record)
-        self.stream.write(self.line() + "\n")
+        self.say(self.line())
+
+    def say(self, line: str) -> None:
+        self.stream.write(line + "\n")
         self.stream.flush()
 
     def close(self) -> None: ...
@@ -100,6 +104,10 @@ class Terminal(Counting):
     def done(self, record: dict[str, Any]) -> None:
         self.num_done += 1
         self.figure = f"last: {headline(record)}"
+
+    def say(self, line: str) -> None:
+        """Above the line that is rewritten, to stay."""
+        self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self.live.stop()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench import clock, exit_code
 from bench.environment import differences
 from bench.errors import BenchError
+from bench.prices import Known
 from bench.session import BUDGET_REASON, case_record
 from bench.visits import was_left_out
 
@@ -48,6 +49,14 @@ class Recorder:
     """Folder for traces; None: none was asked for."""
     judge: Callable[[Path], int] | None = None
     """Exit code of a whole run by its file, where its preset promises a verdict."""
+    known: dict[int, Known] = field(default_factory=dict)
+    """Index of a case -> what its visits have told of its cost, for later launches."""
+    launches_left: int = 0
+    """After the one that is under way."""
+    startup_seconds: float = 0.0
+    """What a launch takes before its first case, as far as it is known."""
+    budget_left: Callable[[], float | None] = lambda: None
+    """Seconds of the run's budget that are left for launches; None: there is no limit."""
     unheard: set[str] = field(default_factory=set)
     """Ids of measured cases that move data between ranks, and of which the file has no line of `bench.choices`."""
     _calls: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
@@ -113,10 +122,27 @@ class Recorder:
 
     def _case(self, event: Event) -> None:
         self.current = event["index"], event["visit"]
+        self._expect(event)
         self.progress.begin(self.plan.cases[event["index"]].id)
+
+    def _put_off(self, event: Event) -> None:
+        """The case is not under way any more, and comes again in the end."""
+        self.current = None
+        self._expect(event)
+
+    def _expect(self, event: Event) -> None:
+        """Tell the display how long the whole run still takes, by what rank 0 knows of its launch."""
+        if "seconds_left" in event:
+            later = self.launches_left * (self.startup_seconds + event["launch_seconds"])
+            seconds, left = event["seconds_left"] + later, self.budget_left()
+            seconds = seconds if left is None else min(seconds, max(0.0, left))
+            self.progress.expect(seconds + event["closing_seconds"])
 
     def _record(self, event: Event) -> None:
         record = event["record"]
+        self._expect(event)
+        if "known" in event and record["status"] == "ok":
+            self.known[event["index"]] = Known(**event["known"])
         self.writer.append(record)
         self.current = None
         self.done.add((record["launch"], event["index"], record["visit"]))
@@ -145,6 +171,20 @@ class Recorder:
             if (launch, index, 0) not in self.done:
                 self._save_without_speed((index, visit), launch, "skipped", BUDGET_REASON)
             self._drop({(launch, index, visit)})
+
+    def cut_off(self, turn: Turn, launch: int, reason: str) -> None:
+        """Save a case as skipped, for which the time of the run did not suffice once it was begun."""
+        with self._lock:
+            self._save_without_speed(turn, launch, "skipped", f"budget: {reason}; give more with --budget")
+
+    def say_rough(self) -> None:
+        """After the first of several launches, a short list of what it has found."""
+        from bench import rough
+        from bench.result import load
+
+        with self._lock:
+            for line in rough.lines(load(self.path)):
+                self.progress.say(line)
 
     def fail_case(self, turn: Turn, launch: int, reason: str) -> None:
         """Save a case as failed, for ranks that can no longer say so themselves."""
@@ -205,6 +245,7 @@ _HANDLERS: dict[str, Callable[[Recorder, Event], None]] = {
     "ready": Recorder._ready,
     "case": Recorder._case,
     "record": Recorder._record,
+    "put_off": Recorder._put_off,
     "left_out": Recorder._left_out,
     "choices": Recorder._choices,
 }

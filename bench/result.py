@@ -133,6 +133,11 @@ class Result:
         """Of every rank the host, the device's name as its driver gives it, and the device's bytes."""
         return [(r.get("host"), r.get("device_name"), r.get("memory_bytes")) for r in self.environment.get("ranks", [])]
 
+    def slow_types(self) -> frozenset[str]:
+        """Types that the devices have no instructions for (`bench.slow_types`); empty in files that do not say."""
+        settings = self.environment.get("settings")
+        return frozenset(settings.get("slow_types") or ()) if isinstance(settings, dict) else frozenset()
+
     def planned_cases(self) -> list[str]:
         """Ids of the cases that the run set out to measure."""
         return [str(case["id"]) for case in self.plan.get("cases", [])]

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import clock, exit_code, other_work, outlook, profiling
+from bench.budget import estimate_seconds
 from bench.errors import BenchError
 from bench.finding import Finding
 from bench.launch import Joined, detect, environment_variables
-from bench.plan import Plan, estimate_seconds
+from bench.plan import Plan
 from bench.planning import (
     DEFAULT_FOLDER,
     Options,
@@ -259,13 +260,15 @@ def _devices(plan: Plan) -> str:
 
 def _close(options: Options, recorder: Recorder, code: int) -> int:
     """The tables and the closing lines."""
-    from bench import frame, health, report
+    from bench import frame, health, report, slow_types
     from bench.result import load
     from bench.table import wants_colour
 
     result, colour = load(recorder.path), wants_colour(sys.stdout, environment_variables())
     click.echo(report.tables([result], colour=colour))
     click.echo(report.verdict(result))
+    for finding in slow_types.findings(result):
+        click.echo(finding.line())
     for line in frame.profile_lines(result.measurements, recorder.path):
         click.echo(line)
     size = recorder.path.stat().st_size

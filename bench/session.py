@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bench import clock
 from bench.plan import Plan, PlannedCase, Turn
+from bench.prices import Known
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
-"""Takes what rank 0 has to say: `ready` (environment), `case` (turn begun), `record` (its measurement line), `left_out`
-(turns for which no time is left), `choices` (a line of `bench.choices`)."""
+"""Takes what rank 0 has to say: `ready` (environment), `case` (turn begun), `record` (its measurement line), `put_off`
+(the turn has to wait), `left_out` (turns for which no time is left), `choices` (a line of `bench.choices`)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Session:
     """Whether the cases are only to be called, for `bench.choices`, and not measured."""
     asked_at_seconds: float | None = None
     """When `seconds_left` was counted, on the monotonic clock of rank 0's host: ranks take their time to start."""
+    known: dict[int, Known] = field(default_factory=dict)
+    """Index of a case -> what earlier launches have told of its cost."""
 
     def remaining_seconds(self) -> float | None:
         """What is left of `seconds_left`, on rank 0; only its answer counts."""
@@ -54,13 +57,15 @@ class Session:
 
     def to_text(self) -> str:
         fields = dict(self.__dict__)
-        return json.dumps(fields | {"plan": self.plan.to_json()})
+        known = {index: asdict(told) for index, told in self.known.items()}
+        return json.dumps(fields | {"plan": self.plan.to_json(), "known": known})
 
     @staticmethod
     def from_text(text: str | bytes) -> Session:
         fields = json.loads(text)
         fields["plan"] = Plan.from_json(fields["plan"])
         fields["pending"] = tuple((index, visit) for index, visit in fields["pending"])
+        fields["known"] = {int(index): Known(**told) for index, told in fields["known"].items()}
         return Session(**fields)
 
 

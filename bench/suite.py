@@ -15,6 +15,8 @@ and, where it wants to,
     DEFAULTS: dict[str, Param]                        permanent defaults: left out of a case's identity, for ever
     CHOICES: dict[str, tuple[Param, ...]]             the values that a parameter can take
     METRICS: dict[str, tuple[str, str]]               metric -> (unit, "higher" | "lower" | "neither")
+    PRODUCTS_IN: str                                  the parameter that names the type of its matrix products: rows in
+                                                      a type without instructions on the machine are left out
     MACHINERY: tuple[str, ...]                        other modules whose source is part of what is measured
 
 A suite never times, prints, gathers or saves; torch is imported inside `prepare`, so that listing stays quick.
@@ -63,6 +65,8 @@ class Machine:
     num_cores: int
     """Cores that the ranks of one host share."""
     ranks_per_host: int
+    slow_types: frozenset[str] = frozenset()
+    """Floating types that its devices have no instructions for: products in them take tens of times as long."""
 
 
 @dataclass(frozen=True)

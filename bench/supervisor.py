@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -19,12 +19,13 @@ import click
 
 from bench import boot, choices, clock, exit_code
 from bench.errors import BenchError
-from bench.plan import STARTUP_SECONDS, Plan
+from bench.plan import Plan
+from bench.prices import startup_seconds
 from bench.recorder import Recorder
 from bench.session import Session
 from bench.store import HostedStore, tcp_store
 from bench.vote import START, case_key, first_error
-from bench.watchdog import Report, last_phase, read_report, report_key, who_is_missing
+from bench.watchdog import Report, last_phase, limit_words, read_report, report_key, who_is_missing
 from bench.worker import host_name
 
 MAX_HARD_ENDS = 3
@@ -120,19 +121,11 @@ class _Ranks:
     def end(self) -> None:
         """No process is left behind; each rank leads a process group, with whatever it started itself."""
         for process in self.processes:
-            with _ignoring_gone():
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         for process in self.processes:
             process.wait()
         self.pipe.close()
-
-
-@contextmanager
-def _ignoring_gone() -> Iterator[None]:
-    try:
-        yield
-    except ProcessLookupError:
-        return
 
 
 @dataclass
@@ -142,7 +135,8 @@ class Supervisor:
     recorder: Recorder
     began: float
     """When the run began, for its budget."""
-    startup_seconds: float = STARTUP_SECONDS
+    startup_seconds: float = 0.0
+    """What starting the ranks took last, or a guess before; 0: the guess for the plan's devices."""
     only_launch: int | None = None
     """Do just this launch of the plan, and take its share of the budget; None: all that is left. The number of launches
     itself: none of them, only the pass of `bench.choices`."""
@@ -152,6 +146,12 @@ class Supervisor:
     hard_ends: int = 0
     logged_backends: frozenset[str] = choices.LOGGED_BACKENDS
     """Backends of which it is asked, in the end, what they chose."""
+
+    _limit_seconds: float = field(init=False, default=0.0)
+    """After which the case that is under way counts as hung."""
+
+    def __post_init__(self) -> None:
+        self.startup_seconds = self.startup_seconds or startup_seconds(self.plan.device_type)
 
     @property
     def plan(self) -> Plan:
@@ -163,30 +163,47 @@ class Supervisor:
         environ = os.environ | {"OMP_NUM_THREADS": str(self.plan.threads_per_rank or 1)}
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             for launch in self._launches():
-                while pending := self.recorder.pending(launch):
-                    calls = self.recorder.calls(launch)
-                    session = Session(
-                        self.plan,
-                        self.generation,
-                        launch,
-                        pending,
-                        self._seconds_left(launch),
-                        calls,
-                        profile=self.recorder.profile,
-                        asked_at_seconds=clock.monotonic_seconds(),
-                    )
-                    outcome = self._supervise(_Ranks(session, store, Path(folder), environ))
-                    self.generation += 1
-                    # A generation that brought nothing is as bad as a hang: without a count it would go on for ever.
-                    self.hard_ends += outcome is Outcome.HARD or self.recorder.pending(launch) == pending
-                    if self.hard_ends >= MAX_HARD_ENDS:
-                        self.recorder.end("failed", exit_code.PARTIAL)
-                        return exit_code.PARTIAL
+                if not self._see_through(launch, store, Path(folder), environ):
+                    self.recorder.end("failed", exit_code.PARTIAL)
+                    return exit_code.PARTIAL
+                if launch == 0 and self.only_launch is None and self.plan.launches > 1:
+                    self.recorder.say_rough()
             warning = self._hear_choices(store, Path(folder), environ)
         code = self.recorder.finish()
         if warning:
             click.echo(f"warning: {warning}", err=True)
         return code
+
+    def _see_through(self, launch: int, store: HostedStore, folder: Path, environ: dict[str, str]) -> bool:
+        """All generations of a launch; False where the machine itself is in doubt, or the ranks make no headway."""
+        recorder = self.recorder
+        recorder.launches_left = self.plan.launches - launch - 1 if self.only_launch is None else 0
+        recorder.budget_left = self._budget_left
+        while pending := recorder.pending(launch):
+            recorder.startup_seconds = self.startup_seconds
+            seconds = self._seconds_left(launch)
+            if recorder.has_header and seconds is not None and seconds <= self.startup_seconds:
+                # Starting the ranks would take all of it, and the run would end late.
+                recorder.handle({"event": "left_out", "launch": launch, "turns": pending})
+                return True
+            session = Session(
+                self.plan,
+                self.generation,
+                launch,
+                pending,
+                seconds,
+                recorder.calls(launch),
+                known=recorder.known,
+                profile=recorder.profile,
+                asked_at_seconds=clock.monotonic_seconds(),
+            )
+            outcome = self._supervise(_Ranks(session, store, folder, environ))
+            self.generation += 1
+            # A generation that brought nothing is as bad as a hang: without a count it would go on for ever.
+            self.hard_ends += outcome is Outcome.HARD or recorder.pending(launch) == pending
+            if self.hard_ends >= MAX_HARD_ENDS:
+                return False
+        return True
 
     def _launches(self) -> Sequence[int]:
         if self.only_launch is None:
@@ -212,7 +229,7 @@ class Supervisor:
     @property
     def _hears_choices(self) -> bool:
         is_last = self.only_launch is None or self.only_launch >= self.plan.launches - 1
-        return is_last and self.plan.backend in self.logged_backends
+        return is_last and choices.has_something_to_hear(self.plan, self.logged_backends)
 
     def _hear_choices(self, store: HostedStore, folder: Path, environ: Mapping[str, str]) -> str | None:
         """The untimed pass of `bench.choices`. It never fails a run: returns what a warning has to say, if anything."""
@@ -244,15 +261,19 @@ class Supervisor:
 
     def _supervise(self, ranks: _Ranks) -> Outcome:
         started = clock.monotonic_seconds()
-        deadline = started + max(START_TIMEOUT_SECONDS, self._timeout_seconds())
+        self._limit_seconds = self.plan.whole_timeout(None)
+        deadline = started + max(START_TIMEOUT_SECONDS, self._limit_seconds)
         try:
             ranks.start()
             while True:
                 for event in ranks.pipe.read(POLL_SECONDS):
                     if event["event"] == "ready":
                         self.startup_seconds = clock.monotonic_seconds() - started
+                        self.recorder.startup_seconds = self.startup_seconds
                     self.recorder.handle(event)
-                    deadline = clock.monotonic_seconds() + self._timeout_seconds()
+                    whole = self.plan.whole_timeout(self.recorder.current)
+                    self._limit_seconds = float(str(event.get("timeout_seconds", whole)))
+                    deadline = clock.monotonic_seconds() + self._limit_seconds
                 codes = [process.poll() for process in ranks.processes]
                 if all(code == 0 for code in codes):
                     self._take(ranks)
@@ -264,11 +285,6 @@ class Supervisor:
                     return self._hung(ranks)
         finally:
             ranks.end()
-
-    def _timeout_seconds(self) -> float:
-        """Of the case under way: for what one case asks, the others do not wait."""
-        turn = self.recorder.current
-        return self.plan.timeout_seconds + (self.plan.longest_seconds if turn is None else self.plan.longest_of(turn))
 
     def _take(self, ranks: _Ranks) -> None:
         """Whatever rank 0 still had to say before it ended."""
@@ -300,8 +316,15 @@ class Supervisor:
         return f"rank {index} on {host_name()} {how} in phase {phase}" + (f": {words}" if words else "")
 
     def _hung(self, ranks: _Ranks) -> Outcome:
-        reports = self._reports(ranks)
-        self._blame(ranks, who_is_missing(reports, self.plan.world_size, self.plan.timeout_seconds))
+        whole = self.plan.whole_timeout(self.recorder.current)
+        words = limit_words(self._limit_seconds, whole, self.plan.timeout_seconds)
+        reason = who_is_missing(self._reports(ranks), self.plan.world_size, words)
+        current = self.recorder.current
+        if current is not None and self._limit_seconds != whole:
+            # Not that it hangs is known, only that it had no more time.
+            self.recorder.cut_off(current, ranks.session.launch, reason)
+        else:
+            self._blame(ranks, reason)
         return Outcome.HARD
 
     def _reports(self, ranks: _Ranks) -> dict[int, Report]:

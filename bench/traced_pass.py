@@ -25,7 +25,7 @@ def traced_pass(rank: RankContext, work: Work, look: Look) -> tuple[list[Span], 
         return [], []
     clock = clocks.for_work(rank.device.type, "device")
     tracer, align = Tracer(rank.index, clock), alignment(rank, clock)
-    for name in (name for name in _traced_variants(work) for _ in range(work.traced_calls)):
+    for name in (name for name in traced_variants(work) for _ in range(work.traced_calls)):
         if work.reset is not None:
             work.reset()
         align()
@@ -42,5 +42,6 @@ def traced_pass(rank: RankContext, work: Work, look: Look) -> tuple[list[Span], 
     return tracer.spans(), tracer.call_ns()
 
 
-def _traced_variants(work: Work) -> tuple[str, ...]:
+def traced_variants(work: Work) -> tuple[str, ...]:
+    """Names of the variants that the pass calls."""
     return work.traced_variants or (next(iter(work.variants)),)

@@ -49,19 +49,20 @@ class Broken(Exception):  # noqa: N818 - not an error of ours: the generation of
 
 
 class Poll:
-    """Votes of one rank during one case."""
+    """Votes of one rank during one case; `again`: the second time that it is taken up."""
 
-    def __init__(self, rank: RankContext, store: Store, prefix: str, case: str) -> None:
+    def __init__(self, rank: RankContext, store: Store, prefix: str, case: str, again: bool = False) -> None:
         self.rank = rank
         self.store = store
         self.prefix = prefix
         self.case = case
+        self._round = f"{case}.again" if again else case  # who came the first time is not there yet
 
     def agree(self, phase: str, verdict: Verdict, reason: str | None = None) -> Agreement:
         """The ranks' common verdict on a phase. Raises Broken where they cannot meet."""
         if self.rank.world_size == 1:
             return Agreement(verdict, reason, sound=True)
-        key = f"{self.prefix}/{self.case}/{phase}"
+        key = f"{self.prefix}/{self._round}/{phase}"
         self.store.add(key, 1)
         if verdict is Verdict.RAISED:
             post_error(self.store, self.prefix, self.case, reason or "")

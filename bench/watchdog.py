@@ -62,7 +62,10 @@ class Watchdog:
         self._store = store
         self._expired = expired
         self._device_is_busy: Callable[[], bool] = lambda: False
+        self.limit_seconds = timeout_seconds
+        """What the current case has at most, whatever it is allowed on the way."""
         self._deadline: float | None = None
+        self._latest = float("inf")
         self._stopped = False
         self._changed = threading.Condition()
         self._main = threading.main_thread().ident
@@ -77,19 +80,26 @@ class Watchdog:
         self.phase = phase
         self._main_store.set(_phase_key(self._prefix, self.rank), phase)
 
-    def restart(self) -> None:
-        """A case begins: it has the whole time-out. Before the first one nothing is watched."""
+    def restart(self, timeout_seconds: float | None = None, most_seconds: float | None = None) -> None:
+        """A case begins: it has so long, or the whole time-out. Before the first one nothing is watched.
+
+        However much longer it is allowed on the way, `most_seconds` is the end; None: there is none.
+        """
         with self._changed:
-            is_first = self._deadline is None
-            self._deadline = monotonic_seconds() + self.timeout_seconds
-            if is_first:
+            if timeout_seconds is not None:
+                self.timeout_seconds = timeout_seconds
+            before, now = self._deadline, monotonic_seconds()
+            self.limit_seconds = self.timeout_seconds if most_seconds is None else most_seconds
+            self._latest = float("inf") if most_seconds is None else now + most_seconds
+            self._deadline = min(now + self.timeout_seconds, self._latest)
+            if before is None or self._deadline < before:
                 self._changed.notify()
 
     def allow(self, seconds: float) -> None:
         """The current case may take so much longer, since its work asks for it."""
         with self._changed:
             if self._deadline is not None:
-                self._deadline += seconds
+                self._deadline = min(self._deadline + seconds, self._latest)
 
     def __enter__(self) -> Watchdog:
         return self
@@ -154,13 +164,23 @@ def read_report(text: str | bytes) -> Report:
     return Report(**json.loads(text))
 
 
-def who_is_missing(reports: Mapping[int, Report], num_ranks: int, timeout_seconds: float) -> str:
+def limit_words(limit_seconds: float, whole_seconds: float, timeout_seconds: float) -> str:
+    """What a case was cut off by: `--timeout 60 s`, or the end of the run's own time where that was its limit.
+
+    `whole_seconds` is what it would have had by its time-out and what it asked for besides.
+    """
+    if limit_seconds != whole_seconds:
+        return f"the {limit_seconds:.3g} s that were left of the run's time"
+    return f"--timeout {timeout_seconds:g} s"
+
+
+def who_is_missing(reports: Mapping[int, Report], num_ranks: int, limit: str) -> str:
     """One sentence that names the rank, host and phase that held up a case, from what the ranks' watchdogs said.
 
-    A rank whose watchdog is silent is stopped or gone; else the ranks that do not wait in communication are the ones
-    that the others wait for.
+    `limit` says what it was longer than (`limit_words`). A rank whose watchdog is silent is stopped or gone; else the
+    ranks that do not wait in communication are the ones that the others wait for.
     """
-    head = f"no end within --timeout {timeout_seconds:g} s: "
+    head = f"no end within {limit}: "
     silent = [index for index in range(num_ranks) if index not in reports]
     if silent and reports:
         ranks = ", ".join(str(index) for index in silent)

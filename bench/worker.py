@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,12 @@ from bench import choices, clock, control, emulation, energy, environment, gpu_c
 from bench.case import CaseRun
 from bench.errors import BenchError
 from bench.loading import Suite, load_all
-from bench.measure import MIN_LATER_ROUNDS, MIN_ROUNDS, Limits
-from bench.pace import Pace
-from bench.plan import Turn
+from bench.measure import MIN_ROUNDS, MIN_VISIT_ROUNDS, Limits
+from bench.pace import Choice, Pace
+from bench.plan import Plan, Turn
 from bench.presets import PRESETS
+from bench.price import PUT_OFF, UNLIMITED, Allowance
+from bench.prices import CLOSING_SECONDS, Known
 from bench.rank import Place, RankContext, device_is_busy, open_groups, take_device
 from bench.session import Emit, Session
 from bench.store import Store, under
@@ -30,6 +32,8 @@ from bench.vote import Poll, case_key
 if TYPE_CHECKING:
     from bench.watchdog import Watchdog
 
+LEAST_TIMEOUT_SECONDS = 5.0
+"""A case that was begun has so much in any case: what it takes is only guessed, and the machine may be busy."""
 GROUP_TIMEOUT_FACTOR = 3.0
 """The process groups' own time-out must not fire before the watchdog has said which rank is missing."""
 
@@ -62,46 +66,67 @@ class Generation:
             return self._run_untimed()
         suites = [case.suite for case in plan.cases]
         cap = plan.case_seconds / plan.visits
-        pace = Pace(session.remaining_seconds(), cap, session.pending, suites, plan.visits, lasts=plan.lasts)
-        while (choice := self._agreed(pace)) is not None:
-            turn, seconds = choice
-            began = clock.monotonic_seconds()
-            record, sound = self._run_turn(turn, seconds)
-            if self.rank.index == 0:
-                pace.finished(turn, clock.monotonic_seconds() - began, seconds, is_disturbed(record))
-                if record["status"] != "ok":
-                    pace.give_up(turn[0])
+        left = session.remaining_seconds()
+        pace = Pace(left, cap, session.pending, suites, plan.visits, lasts=plan.lasts, known=session.known)
+        while (agreed := self._agreed(pace)) is not None:
+            choice, timeout_seconds = agreed
+            record, sound = self._run_turn(choice, timeout_seconds, pace)
+            self._account(pace, choice, record)
             if not sound:
                 return False
-        planned = [turn for turn in pace.left if turn[1] < plan.visits]
-        if planned:
-            self._say({"event": "left_out", "launch": session.launch, "turns": planned})
+        self._say_left_out(pace.not_done())
         return True
 
-    def _agreed(self, pace: Pace) -> tuple[Turn, float] | None:
-        """What rank 0 chose, on all ranks; only its `pace` is kept up."""
-        self.watchdog.restart()
+    def _agreed(self, pace: Pace) -> tuple[Choice, float] | None:
+        """What rank 0 chose and its time-out, on all ranks; only its `pace` is kept up."""
+        self.watchdog.restart(self.session.plan.timeout_seconds)
         self.watchdog.enter("between cases")
         choice = pace.choose() if self.rank.index == 0 else None
-        # Microseconds, or -1 for the end: whole numbers travel exactly.
-        numbers = [0, 0, -1] if choice is None else [*choice[0], round(choice[1] * 1e6)]
-        index, visit, micro = control.broadcast_numbers(self.rank, numbers)
-        return None if micro < 0 else ((index, visit), micro / 1e6)
+        # Microseconds, or -1 for the end and for no limit: whole numbers travel exactly.
+        numbers = [0, 0, -1, 0, 0, -1, -1]
+        if choice is not None:
+            limit = timeout_seconds(self.session.plan, pace.seconds_left(), choice)
+            numbers = [*choice.turn, _micro(choice.seconds), int(choice.is_dear), _micro(limit)]
+            numbers += [_micro(choice.most_seconds), _micro(choice.aim_seconds)]
+        index, visit, seconds, is_dear, limit, most, aim = control.broadcast_numbers(self.rank, numbers)
+        if seconds < 0:
+            return None
+        return Choice((index, visit), seconds / 1e6, _seconds(most), _seconds(aim), bool(is_dear)), limit / 1e6
 
-    def _run_turn(self, turn: Turn, seconds: float) -> tuple[dict[str, Any], bool]:
+    def _run_turn(self, choice: Choice, timeout_seconds: float, pace: Pace) -> tuple[dict[str, Any], bool]:
         """The measurement line of one visit to a case, whole on rank 0, and whether this generation can go on."""
-        plan, (index, visit) = self.session.plan, turn
+        plan, (index, visit) = self.session.plan, choice.turn
         case = plan.cases[index]
-        self._say({"event": "case", "index": index, "visit": visit})
-        run = self._case_run(turn)
-        least = MIN_LATER_ROUNDS if visit else MIN_ROUNDS
-        record, sound = run.record(Limits(plan.precision, seconds, min_rounds=least))
+        self.watchdog.restart(min(plan.timeout_seconds, timeout_seconds), timeout_seconds)
+        self._say(
+            {"event": "case", "index": index, "visit": visit, "timeout_seconds": timeout_seconds, **self._told(pace)}
+        )
+        run = self._case_run(choice.turn, Allowance(choice.most_seconds, choice.aim_seconds, choice.is_dear))
+        least = max(MIN_VISIT_ROUNDS, -(-MIN_ROUNDS // plan.visits))
+        record, sound = run.record(Limits(plan.precision, choice.seconds, min_rounds=least))
         if run.calls is not None:
             self.calls[case.id] = run.calls
-        self._say({"event": "record", "index": index, "record": record})
         return record, sound
 
-    def _case_run(self, turn: Turn) -> CaseRun:
+    def _account(self, pace: Pace, choice: Choice, record: dict[str, Any]) -> None:
+        """On rank 0: what came out of a turn, for the file and for the time of those that are left."""
+        if self.rank.index != 0:
+            return
+        index, visit = choice.turn
+        if record["status"] == PUT_OFF:
+            dropped = pace.put_off(choice.turn, record["dear_seconds"])
+            self._say({"event": "put_off", "index": index, "visit": visit, **self._told(pace)})
+            self._say_left_out(dropped)
+            return
+        measured = record["status"] == "ok"
+        around = pace.finished(choice.turn, record["seconds"], choice.seconds, is_disturbed(record), measured)
+        dropped = pace.give_up(index) if choice.is_dear or not measured else []
+        known = Known(around, record["seconds"] if choice.is_dear else None)
+        self._say({"event": "record", "index": index, "record": record, "known": asdict(known), **self._told(pace)})
+        if measured:
+            self._say_left_out(dropped)
+
+    def _case_run(self, turn: Turn, allowance: Allowance = UNLIMITED) -> CaseRun:
         plan, (index, visit) = self.session.plan, turn
         case = plan.cases[index]
         return CaseRun(
@@ -111,11 +136,12 @@ class Generation:
             suite=self.suites[case.suite],
             launch=self.session.launch,
             visit=visit,
-            poll=Poll(self.rank, self.store, self.session.prefix, case_key(turn)),
+            poll=Poll(self.rank, self.store, self.session.prefix, case_key(turn), again=allowance.is_dear),
             watchdog=self.watchdog,
             host=self.host,
             calls=self.calls.get(case.id),
             idle=self.idle,
+            allowance=allowance,
             trace_path=self._trace_path(turn),
         )
 
@@ -132,7 +158,7 @@ class Generation:
         left = self.session.remaining_seconds()
         ends = None if left is None else clock.monotonic_seconds() + left
         for turn in self.session.pending:
-            self.watchdog.restart()
+            self.watchdog.restart(self.session.plan.timeout_seconds)
             self.watchdog.enter("between cases")
             late = ends is not None and clock.monotonic_seconds() > ends
             if control.broadcast_numbers(self.rank, [int(late)])[0]:
@@ -145,9 +171,41 @@ class Generation:
                 return False
         return True
 
+    def _say_left_out(self, turns: list[Turn]) -> None:
+        if turns:
+            self._say({"event": "left_out", "launch": self.session.launch, "turns": turns})
+
+    def _told(self, pace: Pace) -> dict[str, float]:
+        """What rank 0 knows by now of the time that this launch will take, a whole one, and the end of the run."""
+        if self.rank.index != 0:
+            return {}
+        return {
+            "seconds_left": pace.expected_seconds(),
+            "launch_seconds": pace.whole_launch_seconds(),
+            "closing_seconds": CLOSING_SECONDS * max(1.0, pace.prices.machine()),
+        }
+
     def _say(self, event: dict[str, Any]) -> None:
         if self.rank.index == 0:
             self.emit(event)
+
+
+def timeout_seconds(plan: Plan, seconds_left: float | None, choice: Choice) -> float:
+    """After how long a turn counts as hung: the plan's time-out and what the turn asks for besides.
+
+    Never above the time left of the run; all of it for a dear case, of which it is known that it takes long.
+    """
+    whole = plan.whole_timeout(choice.turn)
+    left = whole if seconds_left is None else max(LEAST_TIMEOUT_SECONDS, seconds_left)
+    return left if choice.is_dear else min(whole, left)
+
+
+def _micro(seconds: float | None) -> int:
+    return -1 if seconds is None else max(0, round(seconds * 1e6))
+
+
+def _seconds(micro: int) -> float | None:
+    return None if micro < 0 else micro / 1e6
 
 
 def host_name() -> str:

@@ -100,14 +100,19 @@ SCALES: Mapping[tuple[str, str], Scale] = {
 
 
 def cases(machine: Machine) -> Iterable[Params]:
-    """The base point in every type, memory bandwidth, the layer's shapes, then other sizes."""
+    """The base point in every type, memory bandwidth, the layer's shapes, then other sizes.
+
+    A type that the machine has no instructions for is measured at the smallest size alone.
+    """
     scale = SCALES[(machine.device_type, machine.preset)]
-    unique = {tuple(sorted(row.items())): row for row in _points(scale, machine.device_type)}
+    unique = {tuple(sorted(row.items())): row for row in _points(scale, machine)}
     return unique.values()
 
 
-def _points(scale: Scale, device_type: str) -> Iterator[Params]:
-    dtypes = resolve(device_type, None).dtypes
+def _points(scale: Scale, machine: Machine) -> Iterator[Params]:
+    device_type, known = machine.device_type, resolve(machine.device_type, None).dtypes
+    dtypes = tuple(dtype for dtype in known if dtype not in machine.slow_types)
+    slow = tuple(dtype for dtype in known if dtype in machine.slow_types)
 
     def square(size: int, dtype: str) -> Params:
         return {"op": "matmul", "shape": "square", "size": size, "dtype": dtype}
@@ -120,6 +125,8 @@ def _points(scale: Scale, device_type: str) -> Iterator[Params]:
 
     wanted = dtypes if scale.every_dtype else dtypes[:1]
     yield from (square(scale.squares[0], dtype) for dtype in dtypes)
+    if slow:  # one small product tells how slow; the one that it is held against stands beside it
+        yield from (square(min(scale.squares), dtype) for dtype in (*dtypes[:1], *slow))
     if device_type == "cuda":
         yield square(scale.squares[0], FLOAT8)
     yield memory_bound("copy", scale.copies[0])

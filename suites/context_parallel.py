@@ -38,6 +38,7 @@ MACHINERY = (
     "bench.flops",
     "bench.torch_versions",
 )
+PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {
     "dtype": "float32",
     "direction": "forward_backward",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bench.rank import RankContext
 
 MACHINERY = ("bench.expert_parallel", "bench.routing", "bench.tensor_parallel", "bench.agreement", "bench.flops")
+PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "direction": "forward_backward", "timing": "aligned"}
 CHOICES = {
     "op": ("moe",),

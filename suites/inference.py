@@ -50,6 +50,7 @@ MACHINERY = (
     "bench.agreement",
     "bench.flops",
 )
+PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned"}
 CHOICES = {
     "op": ("prefill", "decode"),

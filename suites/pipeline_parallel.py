@@ -44,6 +44,7 @@ MACHINERY = (
     "bench.flops",
     "bench.torch_versions",
 )
+PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "microbatch_size": 1, "num_layers": 8, "timing": "aligned"}
 CHOICES = {
     "op": tuple(SCHEDULES),

@@ -35,6 +35,7 @@ MACHINERY = (
     "bench.flops",
 )
 TRACED_CALLS = 5
+PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {
     "dtype": "float32",
     "direction": "forward_backward",

@@ -54,6 +54,7 @@ MACHINERY = (
     "bench.flops",
     "bench.torch_versions",
 )
+PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {
     "dp_mode": "replicate",
     "dtype": "float32",

@@ -10,10 +10,12 @@ import pytest
 
 from bench.ab_budget import ENOUGH_SAMPLES, FEWEST_PAIRS, Cost, Purse, duration, guessed, learnt, needed_seconds, room
 from bench.ab_plan import schedule, wanted
+from bench.budget import MIN_CASE_SECONDS, fit_budget
 from bench.errors import BenchError
 from bench.parse import parse_seconds
-from bench.plan import MIN_CASE_SECONDS, STARTUP_SECONDS, PlannedCase, fit_budget
+from bench.plan import PlannedCase
 from bench.presets import PRESETS
+from bench.prices import STARTUP_SECONDS
 from bench.result import load
 from bench.session import BUDGET_REASON
 from tests.plans import a_plan
@@ -135,7 +137,7 @@ def test_what_a_launch_costs_is_learnt_from_its_file(tmp_path: Path) -> None:
     records = [
         # 40 samples of 5 ms in 0.5 s: 0.3 s around them, and 20 of them take 0.1 s.
         measurement(ids[0], [[5 * ms] * 40, [4 * ms] * 40], seconds=0.5),
-        # 6 samples of 100 ms in 0.8 s: 0.2 s, and of 20 the time of the preset allows six.
+        # 6 samples of 100 ms in 0.8 s: 0.2 s, and 20 take 2 s, more than the preset's time and taken all the same.
         measurement(ids[1], [[100 * ms] * 6] * 2, seconds=0.8),
         # Another visit to a disturbed case is nothing that has to be.
         measurement(ids[1], [[100 * ms] * 6] * 2, seconds=0.8) | {"visit": 1},
@@ -147,7 +149,7 @@ def test_what_a_launch_costs_is_learnt_from_its_file(tmp_path: Path) -> None:
     result = load(save(tmp_path / "a.jsonl", header(plan=plan), *records))
     cost = learnt(result, 0, 10.0)
     assert cost.startup_seconds == pytest.approx(10.0 - 2.2)
-    known = [0.4, 0.8, 0.1]
+    known = [0.4, 2.2, 0.1]
     assert cost.cases_seconds == pytest.approx(sum(known) + sum(known) / 3)
     assert (cost.num_cases, cost.num_unknown) == (4, 1)
     # Nothing measured: each case may take all that its preset allows.
@@ -168,6 +170,6 @@ def test_a_budget_keeps_a_reserve_and_an_advice_holds_it() -> None:
 
 def test_before_the_first_launch_the_least_is_expected() -> None:
     lasting = replace(cases(1)[0], min_seconds=15.0)
-    assert guessed([*cases(3), lasting]) == Cost(STARTUP_SECONDS, 4 * MIN_CASE_SECONDS + 15.0, 4)
+    assert guessed([*cases(3), lasting]) == Cost(STARTUP_SECONDS["cpu"], 4 * MIN_CASE_SECONDS + 15.0, 4)
     smoke = PRESETS["smoke"].budget_seconds
     assert schedule("smoke", wanted(None, None), cases(100)).launch_seconds == smoke

@@ -38,6 +38,8 @@ class Silent:
     def begin(self, case: str) -> None: ...
     def done(self, record: dict[str, Any]) -> None: ...
     def drop(self, count: int) -> None: ...
+    def expect(self, seconds: float) -> None: ...
+    def say(self, line: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -96,6 +98,13 @@ def test_the_pass_is_for_backends_that_say_what_they_choose_and_for_the_last_lau
     assert Supervisor(recorder, 0.0)._hears_choices
     assert Supervisor(recorder, 0.0, only_launch=2)._hears_choices
     assert not Supervisor(recorder, 0.0, only_launch=1)._hears_choices
+    # A GPU alone sends nothing, and of most suites nothing is kept.
+    recorder.plan = a_plan(2, backend="nccl", world_size=1)
+    assert not Supervisor(recorder, 0.0)._hears_choices
+    for name, heard in (("compute", False), ("tensor_parallel", False), ("collective", True)):
+        suite = replace(recorder.plan.suites[0], name=name, reference=name)
+        recorder.plan = a_plan(2, backend="nccl", suites=(suite,))
+        assert Supervisor(recorder, 0.0)._hears_choices is heard
 
 
 class _Stub:

@@ -204,12 +204,27 @@ def test_the_half_width_is_that_of_five_blocks_of_the_samples() -> None:
     assert samples.half_width == pytest.approx(2.776445 * (2.5 / 5) ** 0.5 / 102, rel=1e-6)
 
 
-def test_sampling_stops_when_the_time_is_over_but_not_before_a_median_has_an_interval() -> None:
+def test_sampling_stops_when_the_time_is_over_but_not_before_there_are_twenty() -> None:
     time = FakeTime()
-    samples = measure(time, Limits(NO_PRECISION, 1.0), full=time.takes("f", SECOND))
+    durations = [SECOND + n * MILLISECOND for n in range(40)]
+    samples = measure(time, Limits(NO_PRECISION, 4.0), full=time.takes("f", *durations))
     assert samples.stop_reason == "time"
-    assert samples.nanoseconds["full"] == [SECOND] * 6  # fewer have no 95% interval: 1 - 2 / 2**5 is 94%
+    assert samples.nanoseconds["full"] == durations[2:22]  # after two to warm up
+
+
+def test_sampling_ends_with_fewer_where_the_turn_may_take_no_more_its_warm_up_included() -> None:
+    time = FakeTime()
+    samples = measure(time, Limits(NO_PRECISION, 1.0, most_seconds=9.0), full=time.takes("f", SECOND))
+    assert (samples.stop_reason, samples.warmup_rounds) == ("time", 2)
+    assert samples.nanoseconds["full"] == [SECOND] * 7
     assert samples.half_width is None
+
+
+def test_a_case_that_came_last_has_one_warm_up_and_as_many_samples_as_it_was_given() -> None:
+    time = FakeTime()
+    limits = Limits(NO_PRECISION, 0.0, min_rounds=3, max_rounds=3, most_seconds=100.0, warmup_rounds=1)
+    samples = measure(time, limits, full=time.takes("f", SECOND))
+    assert (samples.warmup_rounds, samples.nanoseconds["full"]) == (1, [SECOND] * 3)
 
 
 def test_sampling_does_not_overrun_its_time_by_much() -> None:
@@ -345,8 +360,7 @@ def test_samples_of_a_world_of_one() -> None:
 @pytest.mark.parametrize(
     ("num_rounds", "elapsed", "reason"),
     [
-        (5, 0.6, None),  # its half second is over, but five samples have no interval yet
-        (6, 0.6, "time"),
+        (19, 0.6, None),  # its half second is over, but not even twenty samples are there
         (1, 3.9, None),
         (1, 4.0, "time"),  # eight times its time: one call alone takes too long for this budget
     ],

@@ -50,24 +50,21 @@ def test_a_case_without_a_speed_says_why_on_one_line() -> None:
     assert headline(not_ok(ALL_REDUCE, "failed", "two\nlines \x1b[31mred")) == "failed: two lines \\x1b[31mred"
 
 
-def test_the_time_left_is_the_estimate_until_a_tenth_is_done_and_then_the_pace() -> None:
+def test_the_time_left_is_what_was_last_told_less_what_has_gone_since() -> None:
     now = Time()
     counting = Counting(20, 100.0, now)
     assert counting.seconds_left() == 100.0
     now.seconds += 4
-    counting.num_done = 1
     assert counting.seconds_left() == 96.0
-    counting.num_done = 2
-    assert counting.seconds_left() == 36.0  # 18 more at 2 s each
-    now.seconds += 76
-    counting.num_done = 10
-    assert counting.seconds_left() == 20.0  # the estimate is an upper bound: the pace of 8 s will not last
+    counting.expect(30.0)
+    assert counting.seconds_left() == 30.0
+    now.seconds += 12
+    counting.num_done = 3
+    assert counting.seconds_left() == 18.0
     now.seconds += 20
-    assert counting.seconds_left() == 100.0  # unless it is over: 10 more at 10 s each
-    counting.num_done = 20
-    assert counting.seconds_left() == 0.0
-    counting.num_done = 21
-    assert counting.seconds_left() == 0.0
+    assert counting.seconds_left() == 0.0  # until it is told anew
+    counting.expect(5.0)
+    assert counting.seconds_left() == 5.0
 
 
 def test_nothing_to_do_is_no_error() -> None:
@@ -85,11 +82,14 @@ def test_where_there_is_no_terminal_a_case_is_a_plain_line() -> None:
     lines.done(measurement(ALL_REDUCE, bytes=1_000_000, bus_factor=1.0))
     lines.begin("sum/run")
     now.seconds += 10
+    lines.expect(3.0)
     lines.done(not_ok("sum/run", "failed", "boom"))
+    lines.say("Rough:")
     lines.close()
     assert stream.getvalue().splitlines() == [
-        f"[1/2] {ALL_REDUCE}  2.00 ms  0.500 GB/s  about 1:05 left",
-        "[2/2] sum/run  failed: boom  about 0:00 left",
+        f"[1/2] {ALL_REDUCE}  2.00 ms  0.500 GB/s  about 1:25 left",
+        "[2/2] sum/run  failed: boom  about 0:03 left",
+        "Rough:",
     ]
 
 
@@ -103,8 +103,10 @@ def test_a_stream_gets_the_display_that_fits_it(monkeypatch: pytest.MonkeyPatch)
         display.ready({})
         display.begin("sum/run[size=8]")
         display.done(measurement(ALL_REDUCE))
+        display.say("[bold]Rough:")
         assert display.line() == "[1/0] sum/run[size=8]  last: 2.00 ms  about 0:00 left"
     finally:
         display.close()
     assert "sum/run[size=8]" in stream.getvalue()
+    assert "[bold]Rough:\n" in stream.getvalue()  # taken as it is, and left there
     assert not display.live.is_started

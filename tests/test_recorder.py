@@ -14,9 +14,11 @@ import pytest
 from bench import clock
 from bench.errors import BenchError
 from bench.plan import Plan
+from bench.prices import Known
 from bench.recorder import Recorder, done_turns
 from bench.result import SCHEMA, Result, Writer, load
 from bench.session import BUDGET_REASON, Session, case_record
+from bench.visits import was_left_out
 from tests.plans import a_plan
 from tests.results import end, header, not_ok, save
 
@@ -43,6 +45,12 @@ class Heard:
     def drop(self, count: int) -> None:
         if count:
             self.calls.append(("drop", str(count)))
+
+    def expect(self, seconds: float) -> None:
+        self.calls.append(("expect", f"{seconds:g}"))
+
+    def say(self, line: str) -> None:
+        self.calls.append(("say", line))
 
     def close(self) -> None:
         self.calls.append(("close",))
@@ -251,6 +259,70 @@ def test_only_a_case_without_any_visit_is_recorded_as_left_out(a_recorder: Recor
     # Six visits: three made, one record of a case without any, and two less to come.
     assert [call[0] for call in display.calls].count("done") == 4
     assert sum(int(call[1]) for call in display.calls if call[0] == "drop") == 2
+
+
+def test_a_case_that_has_to_wait_is_pending_and_not_under_way(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder(a_plan(2, left_out=()))
+    recorder.handle(READY)
+    recorder.handle({"event": "case", "index": 1, "visit": 0})
+    recorder.handle({"event": "put_off", "index": 1, "visit": 0})
+    assert recorder.current is None
+    assert (1, 0) in recorder.pending(0)
+    assert kinds(path) == ["header"]
+
+
+def test_what_cases_cost_is_kept_for_later_launches(a_recorder: Recorders) -> None:
+    plan = a_plan(3)
+    recorder = a_recorder(plan)
+    recorder.handle(READY)
+    recorder.handle(record(plan, 0) | {"known": {"around_seconds": 0.5, "dear_seconds": None}})
+    recorder.handle(record(plan, 1) | {"known": {"around_seconds": 4.0, "dear_seconds": 9.0}})
+    recorder.handle(record(plan, 2, "failed") | {"known": {"around_seconds": 0.1, "dear_seconds": None}})
+    assert recorder.known == {0: Known(0.5), 1: Known(4.0, 9.0)}
+    session = Session(plan, 1, 1, recorder.pending(1), 60.0, known=recorder.known)
+    assert Session.from_text(session.to_text()) == session
+
+
+def test_the_time_left_has_the_launches_to_come_with_their_starts(a_recorder: Recorders) -> None:
+    plan, display = a_plan(2), Heard()
+    recorder = a_recorder(plan, launches_left=2, startup_seconds=5.0)
+    recorder.progress = display
+    recorder.handle(READY)
+    told = {"seconds_left": 30.0, "launch_seconds": 40.0, "closing_seconds": 1.5}
+    recorder.handle({"event": "case", "index": 0, "visit": 0} | told)
+    assert ("expect", f"{30 + 2 * (5 + 40) + 1.5:g}") in display.calls
+    recorder.handle(record(plan, 0) | {"seconds_left": 10.0, "launch_seconds": 20.0, "closing_seconds": 3.0})
+    expected = [call[1] for call in display.calls if call[0] == "expect"]
+    assert expected[1] == f"{10 + 2 * (5 + 20) + 3:g}"
+    recorder.budget_left = lambda: 42.0
+    recorder.handle(record(plan, 1) | {"seconds_left": 10.0, "launch_seconds": 20.0, "closing_seconds": 3.0})
+    assert [call[1] for call in display.calls if call[0] == "expect"][2] == "45", "never beyond the run's budget"
+    order = [call[0] for call in display.calls]
+    assert order[-2:] == ["expect", "done"], "the line of a case has the time after it"
+
+
+def test_a_case_that_ran_out_of_the_run_s_time_is_skipped_for_the_budget(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder(a_plan(2, left_out=()))
+    recorder.handle(READY)
+    recorder.handle({"event": "case", "index": 1, "visit": 0})
+    recorder.cut_off((1, 0), 0, "no end within the 7 s that were left of the run's time: rank 0 ...")
+    assert recorder.exit_code == 0
+    (cut,) = load(path).measurements
+    assert cut["status"] == "skipped"
+    assert was_left_out(cut)
+    assert cut["reason"].endswith("rank 0 ...; give more with --budget")
+
+
+def test_after_the_first_launch_the_display_has_the_rough_answer(a_recorder: Recorders) -> None:
+    plan, display = a_plan(2, left_out=()), Heard()
+    recorder = a_recorder(plan)
+    recorder.progress = display
+    recorder.handle(READY)
+    recorder.handle(record(plan, 0, work={"bytes": None}))
+    recorder.say_rough()
+    said = [call[1] for call in display.calls if call[0] == "say"]
+    assert said[0].startswith("Rough, from launch 1 of 3")
+    assert said[1].startswith("  sum/run  ")
 
 
 def test_calls_in_a_sample_are_those_of_a_launch_s_first_visit(a_recorder: Recorders) -> None:

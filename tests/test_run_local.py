@@ -17,10 +17,7 @@ from tests.command import BENCH, FAULTY, SUITES, call, saved, start
 
 TINY = str(SUITES / "tiny.py")
 QUICK = ("--preset", "smoke", "--budget", "10m")
-"""The smoke preset's short samples, with so much time that a busy machine leaves nothing out.
-
-Seed 0 happens to leave two and three cases in the order in which they are given.
-"""
+"""The smoke preset's short samples, with so much time that a busy machine leaves nothing out."""
 
 
 def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
@@ -53,6 +50,8 @@ def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
     assert f"saved: {file.path}" in done.stdout
     assert "bench run --like" in done.stdout
     assert re.search(r"\[(\d+)/\1\]", done.stderr)
+    # After the first launch there is a rough answer, before the second begins.
+    assert re.search(r" left\nRough, from launch 1 of 2, .*\n  tiny/first  .*\n\[\d+/\d+\] tiny/", done.stderr)
     assert not re.search(r"\[\d+/\d+\]", done.stdout)
     merged = load(file.path).latest()
     assert [record["case"] for record in merged] == [f"tiny/{op}" for op in ("first", "second", "third") for _ in "12"]
@@ -259,3 +258,16 @@ def test_one_rank_works_and_says_what_has_no_meaning(tmp_path: Path) -> None:
     file = saved(tmp_path)
     assert file.statuses() == {"matmul": "ok", "all_reduce": "skipped"}
     assert "2 ranks" in file.of("all_reduce")["reason"]
+
+
+def test_what_the_run_has_no_time_for_is_skipped_and_not_failed(tmp_path: Path) -> None:
+    """A case that hangs for longer than is left, though for less than its time-out: only that is known of it."""
+    timing = ("--preset", "smoke", "--budget", "20s", "--timeout", "5m")
+    done = call("run", FAULTY, *timing, "--set", "op=hang,last", "-o", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    file = saved(tmp_path)
+    assert file.statuses() == {"hang": "skipped", "last": "skipped"}
+    assert file.of("last")["reason"].startswith("budget: no time was left")
+    reason = file.of("hang")["reason"]
+    assert reason.startswith("budget: no ")  # a busy machine may have had no time to begin it
+    assert "that were left of the run's time: rank 1 on " in reason or reason.startswith("budget: no time was left")

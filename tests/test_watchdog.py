@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from bench.watchdog import Report, Watchdog, read_report, report_key, who_is_missing
+from bench.pace import Choice
+from bench.watchdog import Report, Watchdog, limit_words, read_report, report_key, who_is_missing
+from bench.worker import LEAST_TIMEOUT_SECONDS, timeout_seconds
+from tests.plans import a_plan
 from tests.test_vote import memory_store
 
 HEAD = "no end within --timeout 90 s: "
@@ -53,7 +57,53 @@ def waiting(rank: int) -> Report:
     ],
 )
 def test_the_rank_that_did_not_arrive_is_named(reports: list[Report], num_ranks: int, sentence: str) -> None:
-    assert who_is_missing({r.rank: r for r in reports}, num_ranks, TIMEOUT_SECONDS) == HEAD + sentence
+    limit = limit_words(TIMEOUT_SECONDS, TIMEOUT_SECONDS, TIMEOUT_SECONDS)
+    assert who_is_missing({r.rank: r for r in reports}, num_ranks, limit) == HEAD + sentence
+
+
+def test_what_cut_a_case_off_is_said_whichever_it_was() -> None:
+    assert limit_words(60.0, 60.0, 60.0) == "--timeout 60 s"
+    assert limit_words(180.0, 180.0, 60.0) == "--timeout 60 s"  # and two minutes that its work asked for
+    assert limit_words(12.34, 60.0, 60.0) == "the 12.3 s that were left of the run's time"
+    assert limit_words(90.0, 60.0, 60.0) == "the 90 s that were left of the run's time"  # of a dear case
+
+
+@pytest.mark.parametrize(
+    ("seconds_left", "lasts", "is_dear", "limit"),
+    [
+        (None, 0.0, False, 60.0),
+        (300.0, 0.0, False, 60.0),
+        (20.0, 0.0, False, 20.0),
+        (1.0, 0.0, False, LEAST_TIMEOUT_SECONDS),  # what was begun has a moment, since what it takes was guessed
+        (300.0, 120.0, False, 180.0),  # what lasts by its own word has that besides
+        (150.0, 120.0, False, 150.0),
+        (90.0, 0.0, True, 90.0),  # known to take long
+    ],
+)
+def test_no_time_out_is_above_the_time_left(
+    seconds_left: float | None, lasts: float, is_dear: bool, limit: float
+) -> None:
+    plan = a_plan(1, timeout_seconds=60.0)
+    plan = replace(plan, cases=(replace(plan.cases[0], min_seconds=lasts),))
+    assert timeout_seconds(plan, seconds_left, Choice((0, 0), 0.5, None, None, is_dear)) == limit
+
+
+def test_a_case_with_less_time_than_the_one_before_is_late_when_its_own_time_is_up() -> None:
+    store, expired = memory_store(), threading.Event()
+    watchdog = Watchdog(0, "node0", store, store, "g0", 3600.0, expired.set)
+    watchdog.restart()
+    watchdog.restart(0.01)
+    assert expired.wait(60.0)
+    assert watchdog.limit_seconds == 0.01
+
+
+def test_what_a_case_asks_for_on_the_way_does_not_outlast_the_run() -> None:
+    store, expired = memory_store(), threading.Event()
+    watchdog = Watchdog(0, "node0", store, store, "g0", 3600.0, expired.set)
+    watchdog.restart(0.005, 0.01)
+    watchdog.allow(3600.0)
+    assert expired.wait(60.0)
+    assert watchdog.limit_seconds == 0.01
 
 
 def late(filename: str, device_is_busy: bool = False) -> Report:

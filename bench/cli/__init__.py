@@ -95,7 +95,7 @@ def cli(ctx: click.Context) -> None:
 
     \b
     Examples:
-      bench run                          measure this machine (about 8 minutes)
+      bench run                          measure this machine (4 minutes)
       bench run --preset smoke           the same in under a minute
       bench show results/FILE.jsonl      look at a saved run
       bench compare BASE.jsonl NEW.jsonl

@@ -17,8 +17,9 @@ from bench.presets import PRESETS
     "--preset",
     type=click.Choice(list(PRESETS)),
     default=None,
-    help="How much: smoke within 60 s, standard (the default) within 8 min, full as long as it needs; node within "
-    "10 min whether a machine just handed over is healthy, and why not (exit 1).",
+    help="How much: smoke within 60 s (90 s on GPUs, which take longer to start), standard (the default) within 4 min "
+    "(5 on GPUs), full as long as it needs; node within 10 min whether a machine just handed over is healthy, and why "
+    "not (exit 1).",
 )
 @click.option(
     "--ranks",
@@ -73,7 +74,7 @@ from bench.presets import PRESETS
     "--visits",
     type=int,
     help="Visits to each case, spread over a launch; its samples are shared among them, so that a spell of foreign "
-    "load does not hit all [default: smoke 1, standard 2, full 3].",
+    "load does not hit all [default: full 3, else 1].",
 )
 @click.option("--seed", type=int, help="Of the inputs and of the cases' order [default: 0].")
 @click.option(
@@ -112,7 +113,8 @@ from bench.presets import PRESETS
 @click.option(
     "--timeout",
     metavar="TIME",
-    help="A case that takes longer is failed [default: smoke 60s, standard and node 2m, full 15m].",
+    help="A case that takes longer is failed [default: smoke 15s, standard 1m, node 2m, full 15m]; never above "
+    "the time left of the run.",
 )
 @click.option(
     "--profile",
