@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from bench.cell_text import clean
 from bench.headline import headline
 from bench.result import Record, Result
-from bench.table import clean
 
 MOST_KINDS = 11
 

@@ -78,14 +78,14 @@ def test_a_run_opens_no_context_before_its_ranks_start(
 ) -> None:
     started: list[int] = []
 
-    def start(recorder: Any, began: float, only_launch: int | None) -> int:
+    def start(recorder: Any, began: float, only_launch: int | None, launch_seconds: float | None) -> int:
         started.append(recorder.plan.world_size)
         recorder.end("failed", 1)
         return 0
 
     monkeypatch.setattr(launch, "run", start)
     monkeypatch.setattr(run, "_close", lambda options, recorder, code: code)
-    assert run.run(Options(preset=preset, output=tmp_path, launcher="local"), []) == 0
+    assert run.run(Options(preset=preset, output=tmp_path, launcher="local", busy=preset == "node"), []) == 0
     assert started == [4]
     assert node.refused == []
     assert f"4 of 4 GPUs ({NAME})" in capsys.readouterr().err

@@ -48,6 +48,7 @@ DEFAULTS = {"dtype": "float32"}
 MODULES_OF_TORCH = {
     "bench.agreement",
     "bench.async_tp",
+    "bench.attention",
     "bench.communication_trace",
     "bench.context_check",
     "bench.context_parallel",
