@@ -5,13 +5,18 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
 from torch.nn import functional
 
 
 def grouped_attention(
-    query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool = False, mask: Tensor | None = None
-) -> Tensor:
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    is_causal: bool = False,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Scaled dot-product attention of [batch, heads, length, head_dim] over keys and values of as many or fewer heads.
 
     CUDA's fused kernels take fewer key-value heads only without a mask and in 16 bits: flash and cuDNN know no
@@ -28,6 +33,6 @@ def grouped_attention(
     )
 
 
-def _takes_groups(query: Tensor, mask: Tensor | None) -> bool:
+def _takes_groups(query: torch.Tensor, mask: torch.Tensor | None) -> bool:
     """Whether a fused kernel of this device takes fewer key-value heads than query heads."""
     return not query.is_cuda or (query.element_size() <= 2 and mask is None)
