@@ -21,15 +21,28 @@ from bench import choices, clock, exit_code
 from bench.ab_budget import ENOUGH_SAMPLES, Purse, learnt
 from bench.ab_check import outlooks, refuse_unlike, refuse_useless
 from bench.ab_launch import Ended, probe, reason, start
-from bench.ab_plan import Schedule, Side, Wanted, first_words, next_words, order, schedule, sides, timed_words, wanted
+from bench.ab_plan import (
+    ReadOptions,
+    Schedule,
+    Side,
+    Wanted,
+    first_words,
+    next_words,
+    order,
+    schedule,
+    sides,
+    timed_words,
+    wanted,
+)
 from bench.ab_resume import taken_up
 from bench.comparing import Options as Comparing
 from bench.comparing import present
 from bench.errors import BenchError
-from bench.launch import detect, environment_variables
+from bench.launcher_env import detect
 from bench.pairs import Pair
 from bench.planning import DEFAULT_FOLDER
 from bench.prices import startup_seconds
+from bench.process_environment import environment_variables
 from bench.result import load, new_path
 from bench.worker import host_name
 
@@ -63,8 +76,8 @@ Launch = Callable[[Side, Sequence[str]], Ended]
 """Calls `bench` with some words, as a side does, and waits for its end."""
 
 
-def run(options: Options, comparing: Comparing) -> int:
-    """The exit code. Raises BenchError for what the user can mend."""
+def run(options: Options, comparing: Comparing, read: ReadOptions) -> int:
+    """The exit code. `read` tells what words say to `bench run`. Raises BenchError for what the user can mend."""
     began = clock.monotonic_seconds()
     joined = detect("auto", environment_variables())
     if joined is not None:
@@ -75,7 +88,7 @@ def run(options: Options, comparing: Comparing) -> int:
     # A mistake there is to be told before anything is measured.
     comparing.gate()
     comparing.settings()
-    both = sides((options.a, options.b), (options.a_python, options.b_python), sys.executable)
+    both = sides((options.a, options.b), (options.a_python, options.b_python), sys.executable, read)
     asked = wanted(options.pairs, options.budget)
     before = taken_up(options.resume, both) if options.resume else None
     for side in both:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ from typing import IO
 from bench import boot, exit_code
 from bench.ab_plan import Side
 from bench.errors import BenchError
-from bench.launch import environment_variables
+from bench.process_environment import environment_variables
 
 NEEDED = ("click", "numpy", "psutil", "torch")
 """What `bench run` imports of others; a side's interpreter has to have them."""
@@ -116,7 +115,7 @@ def _child(side: Side, words: Sequence[str]) -> Iterator[_Child]:
     """It ends with the block."""
     with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
-            boot.command(side.python, "bench.ab_launch:launch_main", str(os.getpid()), *words),
+            boot.command(side.python, "bench.cli.ab_child:main", str(os.getpid()), *words),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=log,
@@ -127,16 +126,6 @@ def _child(side: Side, words: Sequence[str]) -> Iterator[_Child]:
             yield _Child(process, out, log)
         finally:
             _end(process)
-
-
-def launch_main() -> None:
-    """What the child process does: `bench` with its words, but not for longer than its parent lives."""
-    from bench.rank_main import die_with_parent
-
-    die_with_parent(int(sys.argv.pop(1)))
-    from bench.cli import main
-
-    main()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

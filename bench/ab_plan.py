@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,11 @@ class Side:
         return (self.python, self.variables, self.options) == (other.python, other.variables, other.options)
 
 
-def side(name: str, texts: Sequence[str], python: str | None, default_python: str) -> Side:
+ReadOptions = Callable[[list[str]], dict[str, Any]]
+"""Words for `bench run` -> the options that they set. Raises BenchError for what it does not take."""
+
+
+def side(name: str, texts: Sequence[str], python: str | None, default_python: str, read: ReadOptions) -> Side:
     """A side from its `--a` or `--b` texts and its interpreter (None: not said).
 
     A text that begins with "-" is options of `bench run`, any other one NAME=VALUE, a variable of the environment.
@@ -85,7 +89,7 @@ def side(name: str, texts: Sequence[str], python: str | None, default_python: st
         if variable in variables:
             raise BenchError(f"--{name} {text}: {variable} is set twice on this side; leave one out")
         variables[variable] = value
-    given = _checked_options(name, words)
+    given = _checked_options(name, words, read)
     said = [*(f"{n}={shlex.quote(v)}" for n, v in variables.items()), *map(shlex.quote, words)]
     if python is not None:
         said.append(f"python {shlex.quote(python)}")
@@ -125,24 +129,13 @@ def _variable(name: str, text: str) -> tuple[str, str]:
     return variable, value
 
 
-def _checked_options(name: str, words: Sequence[str]) -> dict[str, Any]:
+def _checked_options(name: str, words: Sequence[str], read: ReadOptions) -> dict[str, Any]:
     """What the words say to `bench run`. Raises BenchError for what it does not take, or one side cannot have alone."""
-    import click
-    from click.core import ParameterSource
-
-    from bench.cli.run_command import command
-
     shown = f'--{name} "{shlex.join(words)}"'
     try:
-        # Without --help, which would end this process.
-        context = command.make_context("bench run", list(words), help_option_names=[])
-    except click.UsageError as error:
-        raise BenchError(f"{shown}: {error.format_message()} (see: bench run --help)") from error
-    given = {
-        name: value
-        for name, value in context.params.items()
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and value != ()
-    }
+        given = read(list(words))
+    except BenchError as error:
+        raise BenchError(f"{shown}: {error}") from error
     for option in given:
         if option in _OF_BOTH:
             raise BenchError(f"{shown}: {_OF_BOTH[option]}")
@@ -163,13 +156,16 @@ def found_python(name: str, text: str) -> str:
 
 
 def sides(
-    texts: tuple[Sequence[str], Sequence[str]], pythons: tuple[str | None, str | None], default_python: str
+    texts: tuple[Sequence[str], Sequence[str]],
+    pythons: tuple[str | None, str | None],
+    default_python: str,
+    read: ReadOptions,
 ) -> tuple[Side, Side]:
     """Both sides. Raises BenchError as `side` does, and where they are alike and only one of them was said.
 
     Two sides that are both said and alike are an A/A check: how far apart are two equals here?
     """
-    a, b = (side(*each, default_python) for each in zip(SIDES, texts, pythons, strict=True))
+    a, b = (side(*each, default_python, read) for each in zip(SIDES, texts, pythons, strict=True))
     both_said = all(text or python is not None for text, python in zip(texts, pythons, strict=True))
     if a.does_as(b) and not both_said:
         raise BenchError(

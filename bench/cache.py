@@ -22,13 +22,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.errors import Skip
+from bench.plan import L2_STATES
 
 if TYPE_CHECKING:
     import torch
 
     from bench.suite import Param, Work
 
-L2_STATES = ("warm", "cold")
 CACHE_MULTIPLE = 2
 """A cache replaces lines by its own rules: writing just its size may leave some of the old ones."""
 LEAST_FLUSH_BYTES = 256 * 2**20

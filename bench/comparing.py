@@ -16,10 +16,10 @@ from bench.equals import Chosen
 from bench.errors import BenchError
 from bench.fitting import WIDTH
 from bench.gate import Gate, Ruling, rule
-from bench.launch import environment_variables
 from bench.metrics import TIME
 from bench.outliers import OUTLIER
 from bench.parse import parse_share
+from bench.process_environment import environment_variables
 from bench.table import wants_colour
 from bench.verdict import THRESHOLD
 

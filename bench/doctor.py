@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from bench import torch_versions
 from bench.doctor_gpu import GPU_CHECKS
 from bench.errors import BenchError
-from bench.facts import Facts, gather, is_loopback
-from bench.finding import Check, Finding, Level, counted
+from bench.facts import Check, Facts, gather, is_loopback
+from bench.finding import Finding, Level, counted
 
 __all__ = ["CHECKS", "EXPECTABLE", "Facts", "Finding", "examine", "gather"]
 

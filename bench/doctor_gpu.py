@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from bench.facts import Facts
-from bench.finding import Check, Finding, counted
+from bench.facts import Check, Facts
+from bench.finding import Finding, counted
 from bench.hardware import find
 from bench.nvidia import GpuFacts
 

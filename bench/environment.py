@@ -41,7 +41,7 @@ from bench.slow_types import slow_types
 if TYPE_CHECKING:
     import torch
 
-    from bench.rank import Place
+    from bench.place import Place
 
 __all__ = [
     "architecture",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 from bench import cgroup, environment, host
 from bench.backends import DEFAULT_FOR_DEVICE
+from bench.finding import Finding
 from bench.nvidia import GpuFacts, gather_gpus
 
 
@@ -165,3 +166,7 @@ def _can_bind(entry: Any) -> bool:
 def is_loopback(address: str) -> bool:
     """Whether only this host can reach an address."""
     return ip_address(address.partition("%")[0]).is_loopback
+
+
+Check = Callable[[Facts], Iterable[Finding]]
+"""One rule of the doctor."""

@@ -1,20 +1,16 @@
-"""What the doctor says: one finding a line, and the shape of a check."""
+"""A finding: one line of what is right, suspicious or wrong, and what to do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from bench.facts import Facts
+from typing import Literal
 
 Level = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor."""
+    """One line that a user reads."""
 
     level: Level
     what: str
@@ -25,9 +21,6 @@ class Finding:
     def line(self) -> str:
         """`ok: what: value`, or `warn: what: value; remedy`."""
         return f"{self.level}: {self.what}: {self.value}" + (f"; {self.remedy}" if self.remedy else "")
-
-
-Check = Callable[["Facts"], Iterable[Finding]]
 
 
 def counted(number: int, thing: str) -> str:

@@ -14,7 +14,7 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.rank import Place
+    from bench.place import Place
     from bench.store import Store
 
 _VERDICT = "gpus/verdict"

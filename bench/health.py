@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Level = Literal["ok", "bad", "note", "unknown", "void"]
 
+JUDGED_PRESETS = frozenset({"node"})
+"""Presets whose runs end in a verdict on the machine."""
 MAX_SLOWDOWN = 0.05
 """By which the end of a soak may be slower than its beginning."""
 MAX_CONTENTION: Mapping[str, tuple[float, Level]] = {"cuda": (1.10, "bad"), "cpu": (1.50, "note")}
@@ -299,7 +301,4 @@ def judge(result: Result) -> Health:
 
 def is_judged(result: Result) -> bool:
     """Whether the run's preset promised a verdict."""
-    from bench.presets import PRESETS
-
-    preset = PRESETS.get(str(result.plan.get("preset")))
-    return preset is not None and preset.judged
+    return result.plan.get("preset") in JUDGED_PRESETS

@@ -22,9 +22,11 @@ from bench import clock, control, exit_code, worker
 from bench.alarm import Alarm
 from bench.backends import BACKENDS
 from bench.errors import BenchError
-from bench.launch import Joined, another_connection, connect, find_place
+from bench.launch import another_connection, connect, find_place
+from bench.launcher_env import Joined
 from bench.loading import Suite
-from bench.rank import Place, RankContext, abort_groups, close_groups, leave_groups
+from bench.place import Place
+from bench.rank import RankContext, abort_groups, close_groups, leave_groups
 from bench.recorder import Recorder
 from bench.session import Emit, Session
 from bench.store import Store

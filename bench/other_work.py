@@ -19,7 +19,7 @@ from bench import clock, host
 from bench.errors import BenchError
 from bench.finding import Finding
 from bench.nvidia import GpuFacts
-from bench.rank import Place
+from bench.place import Place
 from bench.store import Store
 
 WINDOW_SECONDS = 1.0

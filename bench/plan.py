@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
-from bench.cache import L2_STATES
 from bench.errors import BenchError
 from bench.loading import Suite
 from bench.parse import parse_param
@@ -19,6 +18,7 @@ Turn = tuple[int, int]
 """A case's index in the plan, and the number of the visit to it within a launch, from 0."""
 
 TIMINGS = ("aligned", "streamed")
+L2_STATES = ("warm", "cold")
 _ENGINE_PARAMS = {"timing": TIMINGS, "l2": L2_STATES}
 """Parameters that the engine handles for any suite that has them; the first value is what a row without one means."""
 

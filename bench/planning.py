@@ -7,18 +7,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import emulation
+from bench import slow_options
 from bench.backends import resolve
 from bench.budget import fit_budget
 from bench.errors import BenchError
-from bench.launch import Joined, environment_variables, threads_per_rank
+from bench.launcher_env import Joined, threads_per_rank
 from bench.loading import load_all
 from bench.pairs import parse as parse_pair
 from bench.parse import parse_seconds, parse_share
+from bench.place import Place
 from bench.plan import Plan, choose_cases, first_of_further, suite_facts
 from bench.presets import PRESETS, Preset, default_suites, most_cases
 from bench.prices import startup_seconds
-from bench.rank import Place
+from bench.process_environment import environment_variables
 from bench.slow_types import slow_types
 
 if TYPE_CHECKING:
@@ -198,8 +199,8 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
         seed=options.seed or 0,
         threads_per_rank=threads_per_rank(environment_variables(), joined, machine.num_cores, place.local_world_size),
         label=options.label or DEFAULT_LABEL,
-        slow=emulation.parse("--slow", options.slow, place.world_size),
-        slow_links=emulation.parse("--slow-link", options.slow_link, place.world_size),
+        slow=slow_options.parse("--slow", options.slow, place.world_size),
+        slow_links=slow_options.parse("--slow-link", options.slow_link, place.world_size),
         options=options.recorded(),
     )
     return fit_budget(plan)

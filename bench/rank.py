@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from bench.place import Place
 from bench.suite import Machine, Span
 
 if TYPE_CHECKING:
@@ -22,32 +23,6 @@ if TYPE_CHECKING:
     from bench.clock import Clock
     from bench.emulation import Pace
     from bench.store import Store
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a rank stands, as its launcher told it."""
-
-    index: int
-    world_size: int
-    local_index: int
-    """Position among the ranks of its host."""
-    local_world_size: int
-    host_index: int = 0
-    num_hosts: int = 1
-    device_index: int | None = None
-    """The device that its launcher named (LOCAL_RANK); None: the one at `local_index`."""
-
-    def machine(self, device_type: str, preset: str, num_cores: int, memory_bytes: int) -> Machine:
-        """What suites may know of the machine that a rank here is part of."""
-        return Machine(
-            world_size=self.world_size,
-            device_type=device_type,
-            preset=preset,
-            memory_bytes=memory_bytes,
-            num_cores=num_cores,
-            ranks_per_host=self.local_world_size,
-        )
 
 
 class Mark(NamedTuple):

@@ -50,7 +50,8 @@ def main() -> None:
 
 def _run(orders: Orders) -> int:
     from bench import worker
-    from bench.rank import Place, close_groups
+    from bench.place import Place
+    from bench.rank import close_groups
     from bench.vote import START, Broken, post_error
     from bench.watchdog import Watchdog
 

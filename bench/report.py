@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bench import exit_code, footnotes, frame, health, metrics, nccl_columns, slow_types, sparks
+from bench import exit_code, footnotes, frame, health, metrics, nccl_columns, slow_type_findings, sparks
 from bench.case_tables import case_tables
 from bench.frame import Row
 from bench.record_check import STATUSES
@@ -117,7 +117,7 @@ def _facts(result: Result) -> Table:
         f"started: {result.header.get('started') or 'unknown'} on {', '.join(result.hosts()) or 'unknown hosts'}",
         f"outcome: {verdict(result)}",
         *frame.profile_lines(result.measurements, result.path),
-        *(finding.line() for finding in slow_types.findings(result)),
+        *(finding.line() for finding in slow_type_findings.findings(result)),
         *(f"warning: {warning}" for warning in result.warnings),
     ]
     return Table(f"{result.label}: {result.architecture}", (), (), tuple(lines))

@@ -17,7 +17,8 @@ from bench import clock, exit_code, other_work, outlook, profiling
 from bench.budget import estimate_seconds
 from bench.errors import BenchError
 from bench.finding import Finding
-from bench.launch import Joined, detect, environment_variables
+from bench.launcher_env import Joined, detect
+from bench.place import Place
 from bench.plan import Plan
 from bench.planning import (
     DEFAULT_FOLDER,
@@ -30,7 +31,7 @@ from bench.planning import (
     unpaired,
 )
 from bench.presets import PRESETS
-from bench.rank import Place
+from bench.process_environment import environment_variables
 from bench.recorder import Recorder, done_turns
 
 if TYPE_CHECKING:
@@ -260,14 +261,14 @@ def _devices(plan: Plan) -> str:
 
 def _close(options: Options, recorder: Recorder, code: int) -> int:
     """The tables and the closing lines."""
-    from bench import frame, health, report, slow_types
+    from bench import frame, health, report, slow_type_findings
     from bench.result import load
     from bench.table import wants_colour
 
     result, colour = load(recorder.path), wants_colour(sys.stdout, environment_variables())
     click.echo(report.tables([result], colour=colour))
     click.echo(report.verdict(result))
-    for finding in slow_types.findings(result):
+    for finding in slow_type_findings.findings(result):
         click.echo(finding.line())
     for line in frame.profile_lines(result.measurements, recorder.path):
         click.echo(line)

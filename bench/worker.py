@@ -19,11 +19,12 @@ from bench.errors import BenchError
 from bench.loading import Suite, load_all
 from bench.measure import MIN_ROUNDS, MIN_VISIT_ROUNDS, Limits
 from bench.pace import Choice, Pace
+from bench.place import Place
 from bench.plan import Plan, Turn
 from bench.presets import PRESETS
 from bench.price import PUT_OFF, UNLIMITED, Allowance
 from bench.prices import CLOSING_SECONDS, Known
-from bench.rank import Place, RankContext, device_is_busy, open_groups, take_device
+from bench.rank import RankContext, device_is_busy, open_groups, take_device
 from bench.session import Emit, Session
 from bench.store import Store, under
 from bench.visits import is_disturbed

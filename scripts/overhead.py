@@ -36,7 +36,8 @@ def on_rank(index: int, path: str, num_rounds: int) -> dict[str, NDArray[np.int6
 
     from bench.clock import cpu_clock, monotonic_seconds
     from bench.measure import Sampler
-    from bench.rank import Place, close_groups, open_groups
+    from bench.place import Place
+    from bench.rank import close_groups, open_groups
     from bench.suite import Machine, Work
 
     torch.set_num_threads(1)

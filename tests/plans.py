@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from bench.place import Place
 from bench.plan import Plan, PlannedCase, SuiteFacts
-from bench.rank import Place, RankContext
+from bench.rank import RankContext
 from tests.ranks import cpu_machine
 
 

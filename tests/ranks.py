@@ -31,7 +31,8 @@ def _on_rank(
     import torch
     import torch.distributed as dist
 
-    from bench.rank import Place, close_groups, open_groups
+    from bench.place import Place
+    from bench.rank import close_groups, open_groups
     from tests import nccl_like
 
     torch.set_num_threads(1)

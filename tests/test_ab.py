@@ -21,6 +21,7 @@ from bench.ab_check import refuse_unlike, refuse_useless
 from bench.ab_launch import Ended, probe
 from bench.ab_plan import Schedule, Side, first_words, order, schedule, side, sides, wanted
 from bench.ab_resume import TakenUp, taken_up
+from bench.cli.run_command import given_options
 from bench.comparing import Options as Comparing
 from bench.errors import BenchError
 from bench.outlook import Outlook
@@ -43,7 +44,7 @@ PLAIN = Pair("0123abcd", "a", "unchanged")
 
 
 def side_of(*texts: str, name: str = "b", python: str | None = None) -> Side:
-    return side(name, texts, python, "/here/python")
+    return side(name, texts, python, "/here/python", given_options)
 
 
 def test_a_side_is_variables_and_options_and_says_so() -> None:
@@ -51,7 +52,7 @@ def test_a_side_is_variables_and_options_and_says_so() -> None:
     assert made.variables == (("LD_PRELOAD", "a b"), ("NCCL_ALGO", "Tree"))
     assert made.options == ("--backend", "gloo", "--set", "dtype=float32", "--device", "cpu")
     assert made.setting == "NCCL_ALGO=Tree LD_PRELOAD='a b' --backend gloo --set dtype=float32 --device cpu"
-    assert (made.device, made.python) == ("cpu", "/here/python")
+    assert (made.device, made.python) == ("cpu", "/here/python", given_options)
     # Words, never a shell: what a shell would do with them stays undone.
     assert side_of("--backend '$(false)' --set 'x=a;b'").options == ("--backend", "$(false)", "--set", "x=a;b")
     assert side_of("EMPTY=", "EQUALS=a=b").variables == (("EMPTY", ""), ("EQUALS", "a=b"))
@@ -101,7 +102,7 @@ def test_a_variable_is_set_once() -> None:
 
 def test_sides_have_to_differ_unless_both_are_said() -> None:
     def both(a: Sequence[str] = (), b: Sequence[str] = (), b_python: str | None = None) -> tuple[Side, Side]:
-        return sides((a, b), (None, b_python), sys.executable)
+        return sides((a, b), (None, b_python), sys.executable, given_options)
 
     for same in (both, lambda: both(b_python=sys.executable)):
         with pytest.raises(BenchError, match="do not differ"):
@@ -110,7 +111,7 @@ def test_sides_have_to_differ_unless_both_are_said() -> None:
     assert (a.setting, b.setting) == ("unchanged", "NCCL_ALGO=Tree")
     a, b = both(["X=1", "Y=2"], ["Y=2", "X=1"])  # an A/A check
     assert a.does_as(b)
-    a, b = sides(((), ()), (sys.executable, sys.executable), "/here/python")
+    a, b = sides(((), ()), (sys.executable, sys.executable), "/here/python", given_options)
     assert a.does_as(b)
     assert a.python == sys.executable
 
@@ -248,7 +249,7 @@ class Fake:
         return {launch: min(counts) for launch, counts in found.items() if len(counts) == 2}
 
     def alternation(self, planned: Schedule, options: Options | None = None) -> Alternation:
-        both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable)
+        both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable, given_options)
         return Alternation(
             options or Options(), both, planned, self.files, self, began=self.time, now=lambda: self.time
         )
@@ -373,7 +374,7 @@ def half_done(fake: Fake, num_launches: int, **changes: str) -> tuple[Path, Path
 
 def test_an_interrupted_alternation_goes_on_with_the_next_whole_pair(tmp_path: Path) -> None:
     fake = Fake(tmp_path)
-    both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable)
+    both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable, given_options)
     before = taken_up(half_done(fake, 3)[::-1], both)  # in either order
     assert before == TakenUp(fake.files, "0123abcd", pairs=4, first=3)
     alternation = fake.alternation(Schedule(before.pairs, None, None))
@@ -388,8 +389,8 @@ def test_an_interrupted_alternation_goes_on_with_the_next_whole_pair(tmp_path: P
 def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path) -> None:
     fake = Fake(tmp_path)
     a, b = half_done(fake, 1)
-    both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable)
-    others = sides(((), ("X=2",)), (None, None), sys.executable)
+    both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable, given_options)
+    others = sides(((), ("X=2",)), (None, None), sys.executable, given_options)
     with pytest.raises(BenchError, match="files of both sides"):
         taken_up([a], both)
     with pytest.raises(BenchError, match="not the two sides"):

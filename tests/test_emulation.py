@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from bench import emulation
-from bench.emulation import CpuPace, emulated, parse
+from bench.emulation import CpuPace, emulated
 from bench.errors import BenchError, Skip
 from bench.headers import architecture, differences, emulation_label
 from bench.plan import Plan
+from bench.slow_options import parse
 from bench.suite import COMMUNICATION, Work
 from tests.command import call, saved
 from tests.plans import a_plan

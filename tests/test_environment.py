@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench import environment
-from bench.rank import Place
+from bench.place import Place
 
 PLACE = Place(index=3, world_size=8, local_index=1, local_world_size=2, host_index=1, num_hosts=4)
 

@@ -10,7 +10,7 @@ import pytest
 
 from bench import environment, gpu_claims, worker
 from bench.errors import BenchError
-from bench.rank import Place
+from bench.place import Place
 from bench.session import Session
 from tests.plans import a_plan
 from tests.test_vote import memory_store

@@ -278,3 +278,9 @@ def test_a_run_that_promises_a_verdict_ends_in_one(tmp_path: Path) -> None:
     assert last.endswith("; 3 of 3 results right")
     again = call("show", str(file.path))
     assert last in " ".join(again.stdout.split())  # it may be broken into lines
+
+
+def test_the_presets_that_promise_a_verdict_are_judged() -> None:
+    from bench.presets import PRESETS
+
+    assert {name for name, preset in PRESETS.items() if preset.judged} == health.JUDGED_PRESETS

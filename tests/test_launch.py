@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from bench.errors import BenchError
-from bench.launch import Joined, check_gpus, detect, environment_variables, find_place, first_host, threads_per_rank
-from bench.rank import Place
+from bench.launch import check_gpus, find_place
+from bench.launcher_env import Joined, detect, first_host, threads_per_rank
+from bench.place import Place
+from bench.process_environment import environment_variables
 
 # As torchrun of torch 2.13 sets them for rank 3 of 2 nodes with 2 ranks each.
 TORCHRUN = {

@@ -11,8 +11,8 @@ import torch
 
 from bench import environment, launch, run
 from bench import facts as gathering
+from bench.place import Place
 from bench.planning import Options, choose_device, new_plan
-from bench.rank import Place
 
 GIB = 2**30
 NAME = "NVIDIA H100 80GB HBM3"

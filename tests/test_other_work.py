@@ -28,7 +28,7 @@ from bench.other_work import (
     refuse,
     tell,
 )
-from bench.rank import Place
+from bench.place import Place
 from tests.command import BENCH, SUITES, TORCHRUN, call, saved, start
 
 TINY = str(SUITES / "tiny.py")

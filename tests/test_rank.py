@@ -13,8 +13,9 @@ import pytest
 from bench import rank as rank_module
 from bench import worker
 from bench.errors import BenchError
+from bench.place import Place
 from bench.plan import PlannedCase
-from bench.rank import Place, RankContext, device_is_busy
+from bench.rank import RankContext, device_is_busy
 from bench.session import Session
 from tests.plans import a_plan, lone_rank
 from tests.ranks import on_ranks

@@ -9,7 +9,8 @@ import pytest
 
 from bench import scratch
 from bench.errors import BenchError, Skip
-from bench.rank import Place, RankContext
+from bench.place import Place
+from bench.rank import RankContext
 from tests.ranks import cpu_machine
 
 

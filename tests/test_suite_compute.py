@@ -10,7 +10,8 @@ import torch
 
 from bench.errors import BenchError, Skip
 from bench.loading import load
-from bench.rank import Place, RankContext
+from bench.place import Place
+from bench.rank import RankContext
 from bench.suite import Check, Machine, Observed, Work
 from suites import _float8, _kernels, _product, compute
 from tests.ranks import cpu_machine, on_ranks, run_case

@@ -10,6 +10,7 @@ import click
 
 from bench.cli.options import comparing
 from bench.cli.run_command import command as run_command
+from bench.cli.run_command import given_options
 from bench.presets import PRESETS
 
 PASSED_ON = ("ranks", "device", "backend", "settings", "cases", "precision", "visits", "seed", "timeout")
@@ -78,7 +79,7 @@ def command(**said: Any) -> int:
     own = {name: said.pop(name) for name in _OWN}
     passed = {name: said.pop(name) for name in PASSED_ON}
     options = ab.Options(**own, given=tuple(_words(passed)), device=passed["device"])
-    return ab.run(options, Comparing(**said))
+    return ab.run(options, Comparing(**said), given_options)
 
 
 command.params.sort(key=lambda param: param.name in PASSED_ON)  # in --help, what is special to it comes first

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bench.launch import environment_variables
+from bench.process_environment import environment_variables
 from bench.table import FORMATS, wants_colour
 
 form: Callable[[Any], Any] = click.option(

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from bench.errors import BenchError
 from bench.presets import PRESETS
 
 
@@ -158,3 +160,17 @@ def command(**options: Any) -> int:
     from bench.run import run
 
     return run(Options(**options), sys.argv[1:])
+
+
+def given_options(words: list[str]) -> dict[str, Any]:
+    """The options that words set, by name. Raises BenchError for what the command does not take."""
+    try:
+        # Without --help, which would end this process.
+        context = command.make_context("bench run", list(words), help_option_names=[])
+    except click.UsageError as error:
+        raise BenchError(f"{error.format_message()} (see: bench run --help)") from error
+    return {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and value != ()
+    }

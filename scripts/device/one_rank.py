@@ -15,7 +15,8 @@ from contextlib import ExitStack
 import torch
 import torch.distributed as dist
 
-from bench.rank import Place, RankContext, close_groups, open_groups
+from bench.place import Place
+from bench.rank import RankContext, close_groups, open_groups
 from bench.store import tcp_store
 from device.findings import note
 

@@ -37,7 +37,8 @@ def on_rank(index: int, port: int, started: float) -> dict[str, float]:
     part("import torch")
     from bench import environment, worker
     from bench.loading import load
-    from bench.rank import Place, open_groups
+    from bench.place import Place
+    from bench.rank import open_groups
     from bench.store import tcp_store
 
     part("import bench")

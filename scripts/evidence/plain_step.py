@@ -103,7 +103,8 @@ def on_rank(index: int, path: str, name: str) -> list[tuple[float, float]]:
     from bench import clock, control
     from bench.loading import load
     from bench.measure import Limits, Sampler
-    from bench.rank import Place, close_groups, open_groups
+    from bench.place import Place
+    from bench.rank import close_groups, open_groups
     from suites.training_step import DEFAULTS
 
     world_size, change = COMPARISONS[name]

@@ -29,7 +29,8 @@ def on_rank(index: int, path: str, schedule_name: str) -> tuple[list[Any], list[
 
     from bench import clock, communication_trace
     from bench.pipeline import PipelineStep
-    from bench.rank import Place, Tracer, close_groups, open_groups
+    from bench.place import Place
+    from bench.rank import Tracer, close_groups, open_groups
     from bench.schedules import SCHEDULES as TABLE
 
     class Sleep(torch.autograd.Function):

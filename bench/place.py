@@ -1,0 +1,33 @@
+"""Where a rank stands among the ranks of a run, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.suite import Machine
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank stands, as its launcher told it."""
+
+    index: int
+    world_size: int
+    local_index: int
+    """Position among the ranks of its host."""
+    local_world_size: int
+    host_index: int = 0
+    num_hosts: int = 1
+    device_index: int | None = None
+    """The device that its launcher named (LOCAL_RANK); None: the one at `local_index`."""
+
+    def machine(self, device_type: str, preset: str, num_cores: int, memory_bytes: int) -> Machine:
+        """What suites may know of the machine that a rank here is part of."""
+        return Machine(
+            world_size=self.world_size,
+            device_type=device_type,
+            preset=preset,
+            memory_bytes=memory_bytes,
+            num_cores=num_cores,
+            ranks_per_host=self.local_world_size,
+        )
