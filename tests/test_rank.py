@@ -93,7 +93,7 @@ def test_a_watchdog_that_asks_for_the_device_does_not_hold_the_rank() -> None:
     """Whoever holds it holds its groups: peers are not freed then, and at exit the groups' threads end the process."""
     held: list[Any] = []
     watchdog: Any = SimpleNamespace(
-        watch_device=held.append, restart=lambda: None, enter=lambda phase: None, allow=lambda seconds: None
+        watch_device=held.append, restart=lambda *_: None, enter=lambda *_: None, allow=lambda *_: None
     )
     rank = lone_rank()
     session = Session(a_plan(), 0, 0, (), None)
