@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.pipelining import PipelineStage
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -66,18 +67,18 @@ class FakeCuda:
         world_size: int,
         preset: str = "full",
         memory_bytes: int = 78 << 30,
-        others: Callable[[Any], list[Any]] | None = None,
+        others: Callable[[Any, int], list[Any]] | None = None,
         hidden_states: tuple[tuple[int, ...], torch.dtype] | None = None,
         keeps_integers: bool = False,
     ) -> None:
-        """`others`: a value that this rank tells -> what all ranks tell. `hidden_states`: shape and type of a
+        """`others`: (a value that this rank tells, number of ranks) -> what all ranks tell. `hidden_states`: shape and type of a
         microbatch between two stages of a pipeline."""
         local = min(world_size, RANKS_PER_HOST)
         self.place = Place(
             index, world_size, index % local, local, host_index=index // local, num_hosts=-(-world_size // local)
         )
         self.machine = Machine(world_size, "cuda", preset, memory_bytes, num_cores=64, ranks_per_host=local)
-        self.others = others or (lambda value: [value] * world_size)
+        self.others = others or (lambda value, size: [value] * size)
         self.hidden_states = hidden_states
         self.tensors = Tensors(keeps_integers)
 
@@ -107,8 +108,7 @@ class FakeCuda:
         yield torch, {"Generator": FakeGenerator}
         yield functional, {"scaled_dot_product_attention": attention}
         yield torch.UntypedStorage, {"resize_": self.tensors.resized(torch.UntypedStorage.resize_)}
-        # Fake tensors are remembered by weak references, which do no harm where a module swaps its weights.
-        yield torch.utils, {"weakref": SimpleNamespace(getweakrefs=_always([]))}
+        yield torch.nn.Module, {"_apply": _with_new_parameters(torch.nn.Module._apply)}
         new_group = dist.new_group
         yield dist, {"new_group": lambda ranks=None, backend=None, **rest: new_group(ranks, backend="fake", **rest)}
         yield control, self._control()
@@ -155,14 +155,14 @@ class FakeCuda:
 
     def _control(self) -> dict[str, Any]:
         def gathered(rank: RankContext, value: Any) -> list[Any] | None:
-            return self.others(value) if rank.index == 0 else None
+            return self.others(value, rank.world_size) if rank.index == 0 else None
 
         return {
             "broadcast_numbers": lambda rank, numbers: list(numbers),
             "maxima": lambda rank, numbers: list(numbers),
             "gather_numbers": gathered,
             "gather_json": gathered,
-            "all_gather_json": lambda rank, value: self.others(value),
+            "all_gather_json": lambda rank, value: self.others(value, rank.world_size),
         }
 
     def _stages(self) -> dict[str, Any]:
@@ -191,6 +191,23 @@ class FakeCuda:
 
 def _always(value: Any) -> Callable[..., Any]:
     return lambda *_args, **_rest: value
+
+
+def _with_new_parameters(apply: Any) -> Any:
+    """Module._apply that makes new parameters: torch would swap the tensors, which those of a FakeTensorMode forbid."""
+
+    def call(self: Any, change: Callable[[Any], Any], recurse: bool = True) -> Any:
+        parameters = [(module, *named) for module in self.modules() for named in module._parameters.items()]
+        if any(isinstance(parameter, DTensor) for _, _, parameter in parameters):
+            return apply(self, change, recurse)
+        for module, name, parameter in parameters:
+            if parameter is not None:
+                with torch.no_grad():
+                    changed = change(parameter)
+                module._parameters[name] = torch.nn.Parameter(changed, parameter.requires_grad)
+        return self
+
+    return call
 
 
 def _nothing_is_known(_stage: Any, received_result: Any = None) -> Any:
