@@ -79,7 +79,11 @@ class Tensors(TorchDispatchMode):
         """The operation on fake tensors; on whole numbers that are known also on these."""
         given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         reals = [self._real(each) for each in given]
-        is_known = self._keeps_integers and func.namespace == "aten" and all(each is not None and each.dtype in WHOLE for each in reals)
+        is_known = (
+            self._keeps_integers
+            and func.namespace == "aten"
+            and all(each is not None and each.dtype in WHOLE for each in reals)
+        )
         if func in DYNAMIC and is_known:
             real = self._of_real(func, args, kwargs)
             result = tree_map_only(Tensor, partial(_fake, device=given[0].device), real)
