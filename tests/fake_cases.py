@@ -65,23 +65,25 @@ OTHERS: dict[str, Callable[[Any, int], list[Any]]] = {
 
 
 def _hidden_states(name: str, params: Params, world_size: int) -> Any:
-    """Of a microbatch between two stages of a pipeline."""
+    """Of a microbatch between two stages of a pipeline, at full and at the check's reduced size."""
     import torch
 
     if name == "pipeline_parallel":
-        sizes = tuple(int(params[each]) for each in ("microbatch_size", "sequence", "hidden"))
-        return sizes, getattr(torch, str(params["dtype"]))
-    if name != "training_step":
-        return None
+        dtype = getattr(torch, str(params["dtype"]))
+        size, sequence, hidden = (int(params[each]) for each in ("microbatch_size", "sequence", "hidden"))
+        heads = int(params["num_heads"])
+        return ((size, sequence, hidden), dtype), ((1, min(16, sequence), heads * min(16, hidden // heads)), dtype)
+    split = split_of(world_size, int(params["tp"]), int(params["pp"])) if name == "training_step" else None
+    if not isinstance(split, Split):
+        return ()
+    from suites._step_check import _reduced
     from suites.training_step import _job
 
-    split = split_of(world_size, int(params["tp"]), int(params["pp"]))
-    if not isinstance(split, Split):
-        return None
-    job = _job(params, 1)
+    job = _job(params, split.pipeline)
     is_short = params["dp_mode"] == "shard" and params["dtype"] != "float32"
-    sizes = (job.microbatch_size(split), job.shape.sequence // split.tensor, job.shape.hidden)
-    return sizes, torch.bfloat16 if is_short else torch.float32
+    dtype, size = torch.bfloat16 if is_short else torch.float32, job.microbatch_size(split)
+    shapes = (job.shape, _reduced(job, split))
+    return tuple(((size, shape.sequence // split.tensor, shape.hidden), dtype) for shape in shapes)
 
 
 @contextmanager

@@ -68,11 +68,11 @@ class FakeCuda:
         preset: str = "full",
         memory_bytes: int = 78 << 30,
         others: Callable[[Any, int], list[Any]] | None = None,
-        hidden_states: tuple[tuple[int, ...], torch.dtype] | None = None,
+        hidden_states: tuple[tuple[tuple[int, ...], torch.dtype], ...] = (),
         keeps_integers: bool = False,
     ) -> None:
-        """`others`: (a value that this rank tells, number of ranks) -> what all ranks tell. `hidden_states`: shape and type of a
-        microbatch between two stages of a pipeline."""
+        """`others`: (a value that this rank tells, number of ranks) -> what all ranks tell. `hidden_states`:
+        shapes and types of a microbatch between two stages of a pipeline."""
         local = min(world_size, RANKS_PER_HOST)
         self.place = Place(
             index, world_size, index % local, local, host_index=index // local, num_hosts=-(-world_size // local)
@@ -176,8 +176,7 @@ class FakeCuda:
         """What the neighbour would tell of its tensors: those that this stage takes or gives."""
         from torch.distributed.pipelining import _utils as utils
 
-        assert self.hidden_states is not None, "a pipeline needs `hidden_states`"
-        shape, dtype = self.hidden_states
+        shape, dtype = self._between(stage)
         stride = tuple(math.prod(shape[dim + 1 :]) for dim in range(len(shape)))
         is_forward = source < stage.stage_index
         meta = utils._TensorMeta(shape=torch.Size(shape), stride=stride, dtype=dtype, requires_grad=is_forward)
@@ -186,7 +185,12 @@ class FakeCuda:
     def _sent(self, stage: Any, meta: Any, target: int) -> None:
         """Raises AssertionError where a stage gives other tensors than the next one takes."""
         (sent,) = meta.forward_metas if target > stage.stage_index else meta.backward_metas
-        assert (tuple(sent.shape), sent.dtype) == self.hidden_states, f"stage {stage.stage_index} sends {sent}"
+        assert (tuple(sent.shape), sent.dtype) == self._between(stage), f"stage {stage.stage_index} sends {sent}"
+
+    def _between(self, stage: Any) -> tuple[tuple[int, ...], torch.dtype]:
+        """Of the hidden states those as wide as the stage's norms: a check runs a small model beside the large one."""
+        width = next(parameter.shape[0] for parameter in stage.submod.parameters() if parameter.dim() == 1)
+        return next(states for states in self.hidden_states if states[0][-1] == width)
 
 
 def _always(value: Any) -> Callable[..., Any]:
