@@ -200,7 +200,8 @@ def _bytes_needed(sizes: Sizes, params: Params, num_ranks: int, one_device: bool
     shares = 2 * (weights // num_ranks + inputs)
     if not one_device:  # the whole block is drawn, and gone when its shares are made
         unsplit = UNSPLIT_PER_TOKEN[str(params["implementation"])] * tokens * sizes.hidden
-        call = weights // num_ranks + activations // num_ranks + unsplit
+        split = tokens * (4 * sizes.hidden + 2 * sizes.width) // num_ranks
+        call = weights // num_ranks + split + unsplit
         return WORKSPACE_BYTES + item * (shares + max(weights + inputs, call))
     resident = weights + inputs + shares
     share = activations // num_ranks + 8 * tokens * sizes.hidden

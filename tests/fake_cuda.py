@@ -44,8 +44,8 @@ class FakeCuda:
     devices, a shape that does not fit and a generator of another device than its tensor's raise, as on a GPU. `peak`
     counts the bytes of the tensors on the device that are alive, as torch's allocator gives them out.
 
-    Attention takes the kernel that torch's CUDA build takes (`tests.fake_tensors.attention`). A process cannot leave it: use a
-    process of its own.
+    Attention takes the kernel that torch's CUDA build takes (`tests.fake_tensors.attention`). What it leaves behind
+    does not get along with another such world: each takes a process of its own (`tests.fake_cases.in_child`).
 
     It does not cover
     - values: what is read from a tensor is 1, unless it is a whole number that was made of whole numbers (with

@@ -1,4 +1,4 @@
-"""What fake tensors leave out, for `tests.fake_cuda`: generators, values that are read, and the bytes that are alive."""
+"""What fake tensors leave out, for `tests.fake_cuda`: generators, values that are read, and bytes that are alive."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import re
 import sys
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -36,7 +36,7 @@ FREE_SHARE = 0.97
 RANKS_PER_HOST = 8
 
 
-class Reached(Exception):
+class Reached(Exception):  # noqa: N818 - nothing went wrong
     """`prepare` has come to where it allocates, and so would not skip."""
 
 
@@ -47,7 +47,7 @@ class Rank:
     machine: Machine
     place: Place
     backend: str = "nccl"
-    device: torch.device = torch.device("cuda", 0)
+    device: torch.device = field(default_factory=lambda: torch.device("cuda", 0))
 
     @property
     def world_size(self) -> int:
@@ -155,8 +155,8 @@ def _general(reason: str) -> str:
 def table() -> str:
     """Markdown, one part a preset."""
     notes: dict[str, int] = {}
-    lines = ["# What a run without further options plans on GPUs", "",
-             f"Memory in decimal GB a card, of which {FREE_SHARE:.0%} are free. Skips by reason, whose texts are below."]  # fmt: skip
+    free = f"Memory in decimal GB a card, of which {FREE_SHARE:.0%} are free. Skips by reason, whose texts are below."
+    lines = ["# What a run without further options plans on GPUs", "", free]
     for preset in PRESETS:
         lines += ["", f"## {preset}", "", "| GPUs | GB | cases | left out | skipped | why | trained layers | minutes |"]
         lines += ["| ---: | ---: | ---: | ---: | ---: | --- | --- | ---: |"]

@@ -10,7 +10,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def test_the_planning_table_is_up_to_date() -> None:
-    """Regenerate it by `python -m tests.planning_table > tests/data/planning.md`; its diff shows what a change plans."""
+    """Made anew by `python -m tests.planning_table > tests/data/planning.md`; the diff shows what a change plans."""
     made = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.planning_table"],
         cwd=Path(__file__).parents[1],
