@@ -89,11 +89,12 @@ def prepare_collective(
     return Started(row, payload, buffers, as_rank, start, restore)
 
 
-def buffer_bytes(op: str, count: int, dtype: str, group_size: int) -> int:
-    """Of the tensors, the copy that restores them, and what a backend takes of its own."""
+def buffer_bytes(op: str, count: int, dtype: str, group_size: int, device_type: str) -> int:
+    """Of the tensors, the copy that restores them, and what a backend takes of its own (gloo at most a full copy)."""
     row, payload = OPERATIONS[op], Payload(count, group_size, 0)
     elements = row.input(payload) + (row.output(payload) if row.output else 0)
-    return (elements + 2 * payload.count) * ITEM_BYTES[dtype]
+    copies = int(row.reduces_in_place) + int(device_type == "cpu")
+    return (elements + copies * payload.count) * ITEM_BYTES[dtype]
 
 
 def _nothing() -> None:

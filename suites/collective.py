@@ -124,7 +124,8 @@ def memory(params: Params, machine: Machine) -> int:
     payload = Payload(_num_elements(params, machine.world_size), machine.world_size, ROOT)
     elements = row.input(payload) + (row.output(payload) if row.output else 0)
     elements += payload.count if row.reduces_in_place else 0
-    elements += payload.count  # the most that a backend takes of its own: gloo gathers by way of a full copy
+    if machine.device_type == "cpu":
+        elements += payload.count  # the most that gloo takes of its own: it gathers by way of a full copy
     return elements * ITEM_BYTES[str(params["dtype"])] + CHECK_BYTES
 
 

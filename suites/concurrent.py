@@ -89,9 +89,8 @@ def memory(params: Params, machine: Machine) -> int:
     """Bytes of both collectives' tensors and of the check. Raises BenchError for a bad value."""
     dtype, world_size = _checked(params), machine.world_size
     count = num_elements(params["num_bytes"], dtype, world_size, "concurrent")
-    return (
-        sum(buffer_bytes(str(params[f"{axis}_op"]), count, dtype, world_size) for axis in (FIRST, SECOND)) + CHECK_BYTES
-    )
+    ops = [str(params[f"{axis}_op"]) for axis in (FIRST, SECOND)]
+    return sum(buffer_bytes(op, count, dtype, world_size, machine.device_type) for op in ops) + CHECK_BYTES
 
 
 @dataclass(frozen=True)

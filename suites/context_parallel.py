@@ -183,7 +183,7 @@ def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
     query, key_value = tokens * int(params["num_heads"]), 2 * tokens * int(params["num_kv_heads"])
     share = (query * (4 * item + 8) + key_value * (4 * item + 16)) // num_ranks
     if params["op"] == "all_gather":
-        share += key_value * (2 * item + 8)
+        share += key_value * (2 * item + (8 if params["direction"] == "forward_backward" else 0))
     whole = (2 * query + key_value) * item  # the inputs, which every rank draws
     if one_device:
         whole += (2 * query + key_value) * item * 2

@@ -115,9 +115,9 @@ def _routing(params: Params) -> Routing:
 def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
     """Bytes that the busiest rank holds at the worst moment; `one_device`: also the whole layer's call and its check.
 
-    Counted from the shapes. Every rank draws the whole layer and keeps it; of its share: weights and gradients twice
-    (full and compute_only), its own rows sent and returned, and for each row that arrives three of hidden (arrived,
-    sorted, output) and five of ffn_hidden, with as many gradients.
+    Counted from the shapes. Every rank draws the whole layer, takes its share twice (full and compute_only), and keeps
+    the whole only for `one_device`. Of its share: weights and gradients twice, its own rows sent and returned, and for
+    each row that arrives three of hidden (arrived, sorted, output) and five of ffn_hidden, with as many gradients.
     """
     routing = _routing(params)
     hidden, ffn_hidden = int(params["hidden"]), int(params["ffn_hidden"])
@@ -130,7 +130,9 @@ def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
         call = weights + tokens * routing.top_k * (4 * hidden + 5 * ffn_hidden)
         whole += call
         whole += (2 * weights + tokens * hidden + call) * 4 // item if item < 4 else 0
-    return item * (whole + own)
+        return item * (whole + own)
+    drawn = whole + 2 * (weights // num_ranks + 2 * routing.num_tokens * hidden)
+    return item * max(drawn, own)
 
 
 def memory(params: Params, machine: Machine) -> int:

@@ -100,7 +100,8 @@ def memory(params: Params, machine: Machine) -> int:
     """Bytes of the matrices, the collective's tensors and the check. Raises BenchError for a bad value."""
     op, dtype, size = _checked(params)
     count = num_elements(params["num_bytes"], dtype, machine.world_size, "overlap")
-    return 4 * size * size * ITEM_BYTES[dtype] + buffer_bytes(op, count, dtype, machine.world_size) + CHECK_BYTES
+    buffers = buffer_bytes(op, count, dtype, machine.world_size, machine.device_type)
+    return 4 * size * size * ITEM_BYTES[dtype] + buffers + CHECK_BYTES
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
     Counted from the shapes: weights and their gradients, the batch with its target and outputs, torch's
     receive buffers (one of each kind a stage and microbatch), and what layers keep for the backward, of all
     microbatches at once: GPipe does keep them all, other schedules fewer, but for the gradients that a
-    split backward keeps.
+    split backward keeps; the first rank of 1F1B one a rank.
     """
     hidden, num_layers = int(params["hidden"]), int(params["num_layers"])
     microbatch_tokens = int(params["microbatch_size"]) * int(params["sequence"])
@@ -165,7 +165,9 @@ def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
     stages = SCHEDULES[str(params["op"])].stages_per_rank
     item = ITEM_BYTES[str(params["dtype"])]
     own = 2 * weights // num_ranks + (4 + 2 * stages) * batch
-    own += KEPT_PER_TOKEN * batch * num_layers // num_ranks
+    count = int(params["num_microbatches"])
+    in_flight = min(count, num_ranks) if params["op"] == "1f1b" else count
+    own += KEPT_PER_TOKEN * batch * in_flight // count * num_layers // num_ranks
     if not one_device:
         return item * own
     whole = 2 * weights + 2 * batch + KEPT_PER_TOKEN * microbatch_tokens * hidden * num_layers

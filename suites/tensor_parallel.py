@@ -135,6 +135,9 @@ FULL_BOTH: tuple[Change, ...] = (
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 WORKSPACE_BYTES = 32 << 20
 """What the matrix library keeps for itself: cuBLAS on Hopper 32 MiB (its documentation), oneDNN less."""
+UNSPLIT_PER_TOKEN = {"manual": 4, "sequence": 4, "async_tp": 4, "dtensor": 9}
+"""Numbers of `hidden` that a call holds per token of what is not split: inputs of the norm and of the first matrix, the
+output, gradients; DTensor keeps copies of its own."""
 NOTES = (
     "one_device: every rank runs the whole block by itself, all at the same time",
     "compute_only: the same code over a group whose collectives send nothing",
@@ -196,10 +199,14 @@ def _bytes_needed(sizes: Sizes, params: Params, num_ranks: int, one_device: bool
     weights = sizes.hidden * (2 * sizes.width if sizes.op == "mlp" else 4 * sizes.hidden)
     inputs = 2 * tokens * sizes.hidden
     activations = tokens * (8 * sizes.hidden + 4 * sizes.width)
+    shares = 2 * (weights // num_ranks + inputs)
+    if not one_device:  # the whole block is drawn, and gone when its shares are made
+        unsplit = UNSPLIT_PER_TOKEN[str(params["implementation"])] * tokens * sizes.hidden
+        split = tokens * (4 * sizes.hidden + 2 * sizes.width) // num_ranks
+        call = weights // num_ranks + split + unsplit
+        return WORKSPACE_BYTES + item * (shares + max(weights + inputs, call))
+    resident = weights + inputs + shares
     share = activations // num_ranks + 8 * tokens * sizes.hidden
-    resident = weights + inputs + 2 * (weights // num_ranks + inputs)
-    if not one_device:
-        return WORKSPACE_BYTES + item * (resident + weights // num_ranks + share)
     # The check holds three calls' results; for a short type its reference is twice as long.
     reference = (2 * weights + activations) * (4 if item == 2 else 0)
     return WORKSPACE_BYTES + item * (resident + 2 * weights + activations + share) + reference

@@ -206,15 +206,18 @@ def test_every_value_is_a_choice_of_the_suite() -> None:
 
 
 def test_memory_is_counted_from_the_shapes() -> None:
-    """2 x 1024 x 4096 weights in float32 on 2 ranks: the whole, two shares, and a share's gradient."""
+    """2 x 1024 x 4096 weights in float32 on 2 ranks: the whole while two shares are made of it, each with inputs."""
     suite = load("tensor_parallel")
     row = suite.defaults | {"op": "mlp", "hidden": 1024, "ffn_hidden": 4096, "batch": 1, "sequence": 1}
     needed = suite.memory_bytes(row, cpu_machine(2))
     assert needed is not None
     weights = 4 * 2 * 1024 * 4096
-    activations = needed - (32 << 20) - weights * (1 + 2 / 2 + 1 / 2)
-    # 6 inputs, 8 replicated activations, and half of 8 x hidden + 4 x ffn_hidden.
-    assert activations == 4 * (6 * 1024 + 8 * 1024 + (8 * 1024 + 4 * 4096) // 2)
+    assert needed == (32 << 20) + weights * (1 + 2 / 2) + 4 * 6 * 1024
+    # Of many tokens the call needs more: a share's gradient, 4 replicated activations, half of 4 hidden + 2 ffn_hidden.
+    tokens = 1 << 20
+    needed = suite.memory_bytes(row | {"sequence": tokens}, cpu_machine(2))
+    call = 4 * tokens * (4 * 1024 + 4 * 1024 + (4 * 1024 + 2 * 4096) // 2)
+    assert needed == (32 << 20) + weights * (2 / 2 + 1 / 2) + call
 
 
 @pytest.mark.parametrize(("num_ranks", "times", "passes"), [(8, 3.5, True), (8, 7.0, False), (64, 7.0, True),

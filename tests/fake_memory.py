@@ -1,0 +1,55 @@
+"""Estimates of memory over counts on fake GPUs: `python -m tests.fake_memory` prints a row a case.
+
+The case is prepared with just the memory that its estimate asks for, as where there is no more: without the variant on
+one device, and with a reduced check.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+from bench.loading import load
+from tests.fake_cases import in_child, run_case
+from tests.fake_cuda import FakeCuda
+from tests.fake_worlds import blank
+
+SMALL_BYTES = 64 << 20
+"""An estimate may be so much off: it is of the kernels' own workspace and of checks, and decides nothing."""
+LIMITS = (0.8, 1.5)
+COUNTED = (
+    ("compute", "smoke", 8, 0, 12),
+    ("collective", "smoke", 8, 0, 9),
+    ("point_to_point", "smoke", 8, 0, 1),
+    ("overlap", "standard", 8, 0, 5),
+    ("concurrent", "standard", 8, 0, 2),
+    ("soak", "standard", 2, 0, 1),
+    ("tensor_parallel", "standard", 8, 0, 15),
+    ("tensor_parallel", "standard", 2, 0, 6),
+    ("context_parallel", "standard", 8, 0, 7),
+    ("expert_parallel", "standard", 8, 0, 5),
+    ("expert_parallel", "smoke", 2, 0, 1),
+    ("pipeline_parallel", "smoke", 8, 0, 1),
+    ("inference", "smoke", 8, 0, 1),
+    ("data_parallel", "smoke", 8, 0, 1),
+)
+"""Suite, preset, ranks, whose view, how many of the first cases."""
+ENOUGH_BYTES = 1 << 44
+
+
+def rows() -> Iterator[tuple[str, int, int, int, str | None]]:
+    """Case, ranks, bytes by the estimate, bytes as counted, and the error where it could not be counted."""
+    for name, preset, world_size, index, most in COUNTED:
+        suite, machine = load(name), FakeCuda(index, world_size, preset, memory_bytes=ENOUGH_BYTES).machine
+        known = [row for row in suite.cases(machine) if blank(name, row, world_size) is None]
+        for params in known[:most]:
+            case = suite.case(params)
+            needed = suite.memory_bytes(dict(case.params), machine) or 0
+            outcome = in_child(partial(run_case, name, params, index, world_size, needed, True))
+            yield case.id, world_size, needed, outcome.peak_bytes, outcome.error or outcome.skipped
+
+
+if __name__ == "__main__":
+    for case, ranks, needed, counted, error in rows():
+        sys.stdout.write(f"{needed / max(1, counted):.2f}\t{needed}\t{counted}\t{ranks}\t{case}\t{error or ''}\n")
