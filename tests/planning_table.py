@@ -19,9 +19,10 @@ import torch.distributed as dist
 import torch.distributed._symmetric_memory as symmetric_memory
 
 from bench import control, peak_memory, scratch
+from bench.budget import estimate_seconds
 from bench.llama_shape import SHAPES
 from bench.loading import load
-from bench.plan import Plan, PlannedCase, estimate_seconds
+from bench.plan import Plan, PlannedCase
 from bench.planning import Options, new_plan
 from bench.presets import PRESETS
 from bench.rank import Place, RankContext
@@ -77,7 +78,7 @@ ASKED = training_step._compilable
 def planned(gpus: int, memory_bytes: int, preset: str) -> tuple[Plan, Rank]:
     place = Place(0, gpus, 0, min(gpus, RANKS_PER_HOST), num_hosts=-(-gpus // RANKS_PER_HOST))
     with (
-        patch("bench.environment.available_memory_bytes", lambda *_: memory_bytes),
+        patch("bench.environment.planned_memory_bytes", lambda *_: memory_bytes),
         patch("bench.environment.usable_cores", lambda: 64),
     ):
         plan = new_plan(Options(preset=preset), "cuda", place, None)
