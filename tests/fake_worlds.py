@@ -25,8 +25,14 @@ SUITES = (
 )  # fmt: skip
 MEMORY_BYTES = 1 << 44
 """So much that no variant and no full check is left out for want of it."""
-MOST_RANKS = {"pipeline_parallel": 96, "heterogeneous": 2, "context_parallel": 96, "expert_parallel": 96}
-"""Larger worlds take their Python code longer than a test may: a rank of these goes through all others one by one."""
+LOOPS = "Python loops over all of them take too long for a test"
+MOST_RANKS = {
+    "pipeline_parallel": (96, LOOPS),
+    "heterogeneous": (2, "its many calls take too long for a test"),
+    "context_parallel": (96, LOOPS),
+    "expert_parallel": (96, LOOPS),
+}
+"""Suite -> the largest world that is tried, and why none above it."""
 MOST_CASES = {8: 4}
 """Number of ranks -> how many structures of a suite are tried, in the suite's own order; 2 elsewhere."""
 MOST_CHECKED_RANKS = 8
@@ -97,8 +103,9 @@ def blank(name: str, params: Params, world_size: int) -> str | None:
     """Why a case is not tried here; None where it is."""
     if name in NOT_COVERED:
         return NOT_COVERED[name]
-    if world_size > MOST_RANKS.get(name, world_size):
-        return f"not tried above {MOST_RANKS[name]} ranks: Python loops over all of them take too long for a test"
+    most, why = MOST_RANKS.get(name, (world_size, ""))
+    if world_size > most:
+        return f"not tried above {most} ranks: {why}"
     for parameter, value, what in NOT_FAKED:
         if params.get(parameter) == value:
             return f"{parameter}={str(value).lower()}: {what}, which only real GPUs have"
