@@ -92,9 +92,9 @@ SHAPES_TRIED: dict[tuple[str, bool], tuple[str, ...]] = {
 trained, with recomputation if need be; if none does, the last, with as many layers as fit."""
 DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
 CPU_BATCH = 8
-TOKENS_PER_RANK = 16384
-"""Of a step on GPUs: two sequences of Llama 3 8B. The optimizer's pass over the weights is then a few percent of a
-step, and a pipeline of two stages gets the four microbatches per data rank that it needs."""
+SEQUENCES_PER_RANK = {"llama3-8b": 1, "llama3-1b": 4}
+"""Of a step on GPUs. The optimizer's pass over the weights is then a few percent of a step. Shares of the large model
+have one microbatch: with several, fully_shard keeps all gradients whole until the last, 32 GB of llama3-8b."""
 CHANGES: dict[str, tuple[Params, ...]] = {
     "cpu": ({"recompute": True}, {"dtype": "bfloat16"}, {"num_microbatches": 4}),
     "cuda": ({"recompute": True}, {"recompute": False}),
@@ -147,7 +147,7 @@ def _base(machine: Machine) -> Params:
     if device == "cpu":
         return base | {"shape": shapes[0]}
     for shape in shapes:
-        sized = base | {"shape": shape, "batch": machine.world_size * TOKENS_PER_RANK // SHAPES[shape].sequence}
+        sized = base | {"shape": shape, "batch": machine.world_size * SEQUENCES_PER_RANK[shape]}
         split, mode = _usual_splits(machine, SHAPES[shape].num_kv_heads)[0]
         for recompute in (False, True):
             row = _row(sized | {"recompute": recompute}, split, mode, device)
@@ -215,6 +215,8 @@ def _bytes_needed(job: Job, split: Split, params: Params, device_type: str) -> i
     weights = (shape.num_layers * shape.layer_parameters // split.pipeline + 2 * ends) // split.tensor
     shares = split.data if params["dp_mode"] == "shard" else 1
     gathered = 4 * (2 * ends + shape.layer_parameters) // split.tensor if shares > 1 else 0
+    # fully_shard sums gradients of microbatches whole, in float32 (its to_accumulated_grad_if_needed).
+    accumulated = 4 * weights if shares > 1 and job.num_microbatches > 1 else 0
     tokens = max(1, job.microbatch_size(split)) * shape.sequence
     layer = tokens * (KEPT_PER_TOKEN * shape.hidden + 3 * shape.ffn_hidden) // split.tensor
     layers = shape.num_layers // split.pipeline if not params["recompute"] else 1
@@ -223,7 +225,7 @@ def _bytes_needed(job: Job, split: Split, params: Params, device_type: str) -> i
     logits = 3 * 4 * tokens * shape.vocabulary // split.tensor
     item = ITEM_BYTES[str(params["dtype"])]
     activations = item * (in_flight * (layers * layer + kept) + layer) + logits
-    return STATE_BYTES[device_type] * weights // shares + gathered + activations
+    return STATE_BYTES[device_type] * weights // shares + gathered + accumulated + activations
 
 
 def _num_layers(params: Params, split: Split, machine: Machine) -> int:

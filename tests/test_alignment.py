@@ -147,8 +147,8 @@ def test_the_filler_is_timed_anew_when_the_clocks_have_risen() -> None:
     sampler = machine.sampler(full=machine.call(400 * MICROSECOND, 250 * MICROSECOND))
     warm_up = sampler._warm_up
 
-    def risen(max_seconds: float) -> tuple[int, float]:
-        found = warm_up(max_seconds)
+    def risen(max_seconds: float, fewest: int) -> tuple[int, float]:
+        found = warm_up(max_seconds, fewest)
         machine.lowest_clock = 1
         return found
 

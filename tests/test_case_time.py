@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench.case import CaseRun
 from bench.plan import PlannedCase
-from bench.supervisor import Supervisor
 from bench.vote import Poll
 from tests.plans import a_plan, lone_rank
 from tests.test_plan import a_suite
@@ -51,5 +48,4 @@ def test_the_watchdog_allows_it_before_the_case_is_prepared(visit: int) -> None:
 def test_the_parent_gives_that_case_alone_the_time(turn: tuple[int, int] | None, seconds: float) -> None:
     plan = a_plan()
     cases = (plan.cases[0], replace(plan.cases[1], prepare_seconds=240.0), *plan.cases[2:])
-    recorder: Any = SimpleNamespace(plan=replace(plan, cases=cases), current=turn, path=Path("x.jsonl"))
-    assert Supervisor(recorder, 0.0)._timeout_seconds() == seconds
+    assert replace(plan, cases=cases).whole_timeout(turn) == seconds
