@@ -33,6 +33,7 @@ from bench.schedules import SCHEDULES
 from bench.splits import Job, Split, all_splits, split_of
 from bench.suite import COMPILE_SECONDS, Machine, Observed, Params, Skip, Table, Work
 from suites._step_check import full_check, reduced_check
+from suites._step_memory import MEMORY_SHARE, bytes_needed, is_whole, job_of, num_layers_that_fit, smallest_job
 
 if TYPE_CHECKING:
     from bench.llama_parallel import Treatment
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 MACHINERY = (
     "suites._step_check",
+    "suites._step_memory",
     "bench.training",
     "bench.llama_parallel",
     "bench.llama",
@@ -101,15 +103,6 @@ CHANGES: dict[str, tuple[Params, ...]] = {
 }
 """Device type -> what is varied of the first case, one factor at a time; a change that changes nothing is left out."""
 FULL_CHANGES: dict[str, tuple[Params, ...]] = {"cpu": ({"compile": True},), "cuda": ({"dtype": "float32"},)}
-MEMORY_SHARE = 0.9
-"""Of a rank's memory that a case may need by the estimate."""
-LAYER_LADDER = (80, 64, 48, 32, 24, 16, 12, 8, 6, 4, 2, 1)
-"""Numbers of layers that are tried: few, so that a little more or less free memory does not change the model."""
-ITEM_BYTES = {"float32": 4, "bfloat16": 2}
-STATE_BYTES = {"cpu": 20, "cuda": 16}
-"""Of a weight: itself, its gradient, AdamW's two moments, all float32; and on a CPU the first weights kept beside."""
-KEPT_PER_TOKEN = 12
-"""Numbers of `hidden` that a layer keeps for its backward, per token, besides the inner ones of SwiGLU (3 of them)."""
 
 
 def cases(machine: Machine) -> Iterator[Params]:
@@ -121,7 +114,7 @@ def cases(machine: Machine) -> Iterator[Params]:
     base = _base(machine)
     ways = _usual_splits(machine, SHAPES[str(base["shape"])].num_kv_heads)
     if device == "cuda":  # in their order, but those first that train the whole model
-        whole = [(split, mode) for split, mode in ways if _is_whole(_row(base, split, mode, device), split, machine)]
+        whole = [(split, mode) for split, mode in ways if is_whole(_row(base, split, mode, device), split, machine)]
         ways = whole + [way for way in ways if way not in whole]
     first = _row(base, *ways[0], device)
     if machine.preset == "smoke":
@@ -151,16 +144,9 @@ def _base(machine: Machine) -> Params:
         split, mode = _usual_splits(machine, SHAPES[shape].num_kv_heads)[0]
         for recompute in (False, True):
             row = _row(sized | {"recompute": recompute}, split, mode, device)
-            if _is_whole(row, split, machine):
+            if is_whole(row, split, machine):
                 return sized | {"recompute": recompute}
     return sized | {"recompute": True}
-
-
-def _is_whole(row: Params, split: Split, machine: Machine) -> bool:
-    """Whether all layers of the case's model fit."""
-    job = _job(row, SHAPES[str(row["shape"])].num_layers)
-    fits = _bytes_needed(job, split, row, machine.device_type) <= MEMORY_SHARE * machine.memory_bytes
-    return bool(fits and job.objection(split) is None)
 
 
 def prepare_seconds(params: Params) -> float:
@@ -199,65 +185,12 @@ def _row(base: Params, split: Split, mode: str, device_type: str) -> Params:
             "num_microbatches": microbatches}  # fmt: skip
 
 
-def _job(params: Params, num_layers: int) -> Job:
-    from dataclasses import replace
-
-    shape = SHAPES[str(params["shape"])]
-    sequence = int(params["sequence"]) or shape.sequence
-    shape = replace(shape, num_layers=num_layers, sequence=sequence)
-    return Job(shape, int(params["batch"]), int(params["num_microbatches"]), str(params["schedule"]))
-
-
-def _bytes_needed(job: Job, split: Split, params: Params, device_type: str) -> int:
-    """Bytes that a rank holds at the worst moment: the states of its weights, and what its microbatches keep."""
-    shape = job.shape
-    ends = shape.vocabulary * shape.hidden
-    weights = (shape.num_layers * shape.layer_parameters // split.pipeline + 2 * ends) // split.tensor
-    shares = split.data if params["dp_mode"] == "shard" else 1
-    gathered = 4 * (2 * ends + shape.layer_parameters) // split.tensor if shares > 1 else 0
-    # fully_shard sums gradients of microbatches whole, in float32 (its to_accumulated_grad_if_needed).
-    accumulated = 4 * weights if shares > 1 and job.num_microbatches > 1 else 0
-    tokens = max(1, job.microbatch_size(split)) * shape.sequence
-    layer = tokens * (KEPT_PER_TOKEN * shape.hidden + 3 * shape.ffn_hidden) // split.tensor
-    layers = shape.num_layers // split.pipeline if not params["recompute"] else 1
-    kept = tokens * shape.hidden * shape.num_layers // split.pipeline // split.tensor if params["recompute"] else 0
-    in_flight = min(job.num_microbatches, split.pipeline)
-    logits = 3 * 4 * tokens * shape.vocabulary // split.tensor
-    item = ITEM_BYTES[str(params["dtype"])]
-    activations = item * (in_flight * (layers * layer + kept) + layer) + logits
-    return STATE_BYTES[device_type] * weights // shares + gathered + accumulated + activations
-
-
-def _num_layers(params: Params, split: Split, machine: Machine) -> int:
-    """The number asked for, or the largest of the ladder that fits and divides into the stages.
-
-    Raises Skip where not even the fewest fit.
-    """
-    asked, whole = int(params["num_layers"]), SHAPES[str(params["shape"])].num_layers
-    if asked:
-        return asked
-    need = 0
-    for count in (whole, *(n for n in LAYER_LADDER if n < whole)):
-        job = _job(params, count)
-        if count % job.num_stages(split):
-            continue
-        need = _bytes_needed(job, split, params, machine.device_type)
-        if need <= MEMORY_SHARE * machine.memory_bytes:
-            return count
-    raise Skip(f"the fewest layers need {need / 2**30:.2f} GiB a rank, of {machine.memory_bytes / 2**30:.2f} GiB")
-
-
-def _smallest(params: Params, split: Split) -> Job:
-    """The job with the layers that are asked for, or one a stage."""
-    return _job(params, int(params["num_layers"]) or _job(params, 1).num_stages(split))
-
-
 def memory(params: Params, machine: Machine) -> int:
     """Of the layers that are asked for; without a number, as many are taken as fit. 0 for what `prepare` will skip."""
     split = split_of(machine.world_size, int(params["tp"]), int(params["pp"]))
-    if isinstance(split, str) or _smallest(params, split).objection(split) is not None:
+    if isinstance(split, str) or smallest_job(params, split).objection(split) is not None:
         return 0
-    return _bytes_needed(_smallest(params, split), split, params, machine.device_type)
+    return bytes_needed(smallest_job(params, split), split, params, machine.device_type)
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
@@ -267,7 +200,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
         raise Skip(split)
     if split.data == 1 and params["dp_mode"] == "shard":
         raise Skip(f"tp={split.tensor} x pp={split.pipeline} leaves one data rank: nothing to shard")
-    objection = _smallest(params, split).objection(split)
+    objection = smallest_job(params, split).objection(split)
     if objection is not None:
         raise Skip(objection)
     lack = _lack(params, split, rank.backend)
@@ -275,7 +208,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
         raise Skip(lack)
     if params["compile"]:
         _compilable(split, rank.device.type)
-    return _work(params, _job(params, _num_layers(params, split, rank.machine)), split, rank)
+    return _work(params, job_of(params, num_layers_that_fit(params, split, rank.machine)), split, rank)
 
 
 def _lack(params: Params, split: Split, backend: str) -> str | None:
@@ -322,7 +255,7 @@ def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:
         compile=bool(params["compile"]),
     )
     # By what all ranks agree on: one that decided by its own memory would leave the others waiting.
-    needed = [_bytes_needed(job, each, params, rank.device.type) for each in (split, Split(1, 1, 1))]
+    needed = [bytes_needed(job, each, params, rank.device.type) for each in (split, Split(1, 1, 1))]
     is_too_large = sum(needed) > MEMORY_SHARE * rank.machine.memory_bytes
     is_too_long = NUM_BATCHES * job.shape.step_flops(job.batch) > flops.MOST_REFERENCE_FLOPS[rank.device.type]
     is_reduced = is_too_large or is_too_long

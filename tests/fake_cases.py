@@ -77,9 +77,9 @@ def _hidden_states(name: str, params: Params, world_size: int) -> Any:
     if not isinstance(split, Split):
         return ()
     from suites._step_check import _reduced
-    from suites.training_step import _job
+    from suites._step_memory import job_of
 
-    job = _job(params, split.pipeline)
+    job = job_of(params, split.pipeline)
     is_short = params["dp_mode"] == "shard" and params["dtype"] != "float32"
     dtype, size = torch.bfloat16 if is_short else torch.float32, job.microbatch_size(split)
     shapes = (job.shape, _reduced(job, split))

@@ -13,7 +13,7 @@ from functools import partial
 from bench.loading import load
 from bench.splits import Split
 from bench.suite import Params
-from suites import training_step
+from suites import _step_memory
 from tests.fake_cases import Outcome, in_child, run_case
 from tests.fake_cuda import FakeCuda
 from tests.fake_worlds import blank
@@ -64,8 +64,8 @@ def training_rows() -> Iterator[tuple[str, int, int, int, str | None]]:
     first = suite.defaults | suite.cases(machine)[0]
     for change, num_layers in TRAINED:
         params = first | change
-        needed = training_step._bytes_needed(
-            training_step._job(params, num_layers), Split(1, 1, 1), params, machine.device_type
+        needed = _step_memory.bytes_needed(
+            _step_memory.job_of(params, num_layers), Split(1, 1, 1), params, machine.device_type
         )
         outcome = in_child(partial(_trained, params, num_layers))
         yield suite.case(params).id, 1, needed, outcome.peak_bytes, outcome.error
@@ -78,7 +78,7 @@ def _trained(params: Params, num_layers: int) -> Outcome:
     fake = FakeCuda(0, 1, "standard", memory_bytes=79 << 30)
     treatment = Treatment(str(params["dtype"]), str(params["dp_mode"]), bool(params["recompute"]), compile=False)
     with fake as rank:
-        job = training_step._job(params, num_layers)
+        job = _step_memory.job_of(params, num_layers)
         step = TrainingStep(job, Split(1, 1, 1), treatment, rank, is_restorable=False)
         for _ in range(2):
             step.run()

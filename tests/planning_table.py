@@ -28,7 +28,7 @@ from bench.presets import PRESETS
 from bench.rank import Place, RankContext
 from bench.splits import Split, split_of
 from bench.suite import Machine, Skip
-from suites import training_step
+from suites import _step_memory, training_step
 
 GPUS = (1, 2, 8, 16, 64, 512)
 MEMORY_GB = (80, 141, 192)
@@ -124,7 +124,7 @@ def trained_layers(case: PlannedCase, machine: Machine) -> str:
     split = split_of(machine.world_size, int(params["tp"]), int(params["pp"]))
     assert isinstance(split, Split)
     try:
-        layers = str(training_step._num_layers(dict(params), split, machine))
+        layers = str(_step_memory.num_layers_that_fit(dict(params), split, machine))
     except Skip:
         layers = "none"
     words = [str(params["shape"]).removeprefix("llama3-"), f"{layers}/{SHAPES[str(params['shape'])].num_layers}"]

@@ -14,7 +14,7 @@ from bench.llama_shape import SHAPES, LlamaShape
 from bench.loading import load
 from bench.splits import Job, Split, all_splits, split_of
 from bench.suite import COMMUNICATION, Params, Skip, Span
-from suites import training_step
+from suites import _step_memory, training_step
 from suites._step_check import compared, one_device
 from tests.ranks import cpu_machine, on_ranks, run_case
 
@@ -88,10 +88,10 @@ def test_as_many_layers_as_fit() -> None:
         "dtype": "bfloat16",
     }
     machine = replace(cpu_machine(8, memory_bytes=75 << 30), device_type="cuda")
-    few = training_step._num_layers(params, Split(1, 8, 1), machine)
-    more = training_step._num_layers(params | {"recompute": True}, Split(1, 8, 1), machine)
+    few = _step_memory.num_layers_that_fit(params, Split(1, 8, 1), machine)
+    more = _step_memory.num_layers_that_fit(params | {"recompute": True}, Split(1, 8, 1), machine)
     assert 4 <= few < more == 32
-    assert training_step._num_layers(params | {"num_layers": 3}, Split(1, 8, 1), machine) == 3
+    assert _step_memory.num_layers_that_fit(params | {"num_layers": 3}, Split(1, 8, 1), machine) == 3
 
 
 GIB = 2**30
@@ -116,7 +116,7 @@ def test_on_gpus_the_first_case_trains_a_whole_published_model(
     assert compiled == first | {"compile": True}
     split = split_of(num_gpus, int(first["tp"]), int(first["pp"]))
     assert isinstance(split, Split)
-    assert training_step._num_layers(first, split, machine) == training_step.SHAPES[shape].num_layers
+    assert _step_memory.num_layers_that_fit(first, split, machine) == training_step.SHAPES[shape].num_layers
 
 
 def test_on_gpus_a_microbatch_is_one_sequence() -> None:
@@ -133,7 +133,7 @@ def test_on_gpus_splits_that_train_the_whole_model_come_first() -> None:
     machine = replace(cpu_machine(8, "standard", 79 * GIB), device_type="cuda", ranks_per_host=8)
     splits = [split_of(8, int(case["tp"]), int(case["pp"])) for case in training_step.cases(machine)]
     counts = [
-        training_step._num_layers(case, split, machine)
+        _step_memory.num_layers_that_fit(case, split, machine)
         for case, split in zip(training_step.cases(machine), splits, strict=True)
         if isinstance(split, Split) and case["recompute"]
     ]
