@@ -85,6 +85,7 @@ def test_statuses_fail_for_what_is_not_ok(
 
 
 def test_a_step_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    done = _check(tmp_path, "--only", "harness", "--limit", "6")
+    """A soak lasts six seconds, and its ranks have to start first."""
+    done = _check(tmp_path, "--only", "soak", "--limit", "6")
     assert done.returncode == 1
-    assert "FAIL harness: took too long" in (tmp_path / "summary.txt").read_text()
+    assert "FAIL soak: took too long" in (tmp_path / "summary.txt").read_text()
