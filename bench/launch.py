@@ -1,6 +1,6 @@
 """How ranks come to be: joined (torchrun, srun or a user started them) or local (this process starts them).
 
-The only file that knows both ways, and the only one that reads a launcher's variables.
+The only file that knows both ways. What a launcher's variables say is read in `bench.launcher_env`.
 """
 
 from __future__ import annotations
