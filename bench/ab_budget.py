@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.measure import MIN_ROUNDS
 from bench.pairs import SIDES
 from bench.parse import parse_seconds
-from bench.plan import PlannedCase
+from bench.planned_case import PlannedCase
 from bench.prices import STARTUP_SECONDS
 from bench.result import Record, Result
 from bench.visits import num_samples, was_left_out

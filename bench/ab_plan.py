@@ -19,7 +19,7 @@ from bench.environment import SECRET
 from bench.errors import BenchError
 from bench.pairs import SIDES, UNCHANGED
 from bench.parse import parse_seconds
-from bench.plan import PlannedCase
+from bench.planned_case import PlannedCase
 from bench.presets import PRESETS
 
 DEFAULT_PAIRS = 10

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.errors import BenchError
-from bench.plan import Plan, PlannedCase
+from bench.plan import Plan
+from bench.planned_case import PlannedCase
 from bench.prices import CLOSING_SECONDS, first_guess, startup_seconds
 
 LEAST_SAMPLES_SECONDS = 0.05

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bench.plan import Plan, PlannedCase
+    from bench.plan import Plan
+    from bench.planned_case import PlannedCase
     from bench.watchdog import Watchdog
 
 

@@ -11,15 +11,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
+from bench import collectives
 from bench.cell_text import clean
 from bench.errors import BenchError
-from bench.loading import Suite, load
 from bench.suite import Params, case_id
 
-COLLECTIVE = "collective"
+COLLECTIVE = collectives.SUITE
 MAX_RANKS = 2**20
 """A file that states more is damaged."""
 MAX_UNREAD_CHARACTERS = 120
@@ -27,9 +26,6 @@ MAX_UNREAD_CHARACTERS = 120
 
 LAUNCHER_PREFIX = re.compile(r"\[\d+,\d+\]<std(?:out|err)>:|\d+:(?=\s)")
 """What mpirun and srun -l put before a line."""
-
-_OTHER_BUS_FACTORS = {"send_recv": (0, 1), "hypercube": (1, 0)}
-"""Operations of other tools that bench lacks: bus bandwidth is algorithm bandwidth x (a (n - 1) / n + b)."""
 
 
 @dataclass(frozen=True)
@@ -145,24 +141,19 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-@cache
-def _collective() -> Suite:
-    return load(COLLECTIVE)
-
-
 def identity(suite: str, params: Params) -> tuple[str, Params]:
     """A case's id and all its parameters: those of bench's own collectives have its defaults filled in."""
     if suite != COLLECTIVE:
         return case_id(suite, params, {}), params
-    case = _collective().case(params)
-    return case.id, dict(case.params)
+    full = {**collectives.CASE_DEFAULTS, **params}
+    return case_id(suite, full, collectives.CASE_DEFAULTS), dict(sorted(full.items()))
 
 
 def collective_work(op: str, num_bytes: int | None, num_ranks: int) -> dict[str, Any]:
     """The `work` of a collective in the result file: its payload, and the bus factor of bench's own operation."""
     return {
         "bytes": num_bytes,
-        "bus_factor": _bus_factor(op, num_ranks) if num_bytes and num_ranks > 1 else None,
+        "bus_factor": collectives.bus_factor(op, num_ranks) if num_bytes and num_ranks > 1 else None,
         "memory_traffic_bytes": None,
         "flops": None,
         "flops_dtype": None,
@@ -173,16 +164,8 @@ def collective_work(op: str, num_bytes: int | None, num_ranks: int) -> dict[str,
 
 def works_in_place(op: str) -> bool:
     """Whether bench's own collective of this name replaces its input."""
-    row = _collective().module.OPERATIONS.get(op)
-    return row is not None and row.bus_factor is not None and row.output is None
-
-
-def _bus_factor(op: str, num_ranks: int) -> float | None:
-    row = _collective().module.OPERATIONS.get(op)
-    if row is not None:
-        return None if row.bus_factor is None else float(row.bus_factor(num_ranks))
-    slope, offset = _OTHER_BUS_FACTORS.get(op, (0, 0))
-    return slope * (num_ranks - 1) / num_ranks + offset or None
+    row = collectives.BUS_FACTORS.get(op)
+    return row is not None and row.works_in_place
 
 
 def safe_name(text: str) -> str:

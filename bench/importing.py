@@ -19,7 +19,7 @@ from bench import clock, exit_code, jsonl
 from bench.errors import BenchError
 from bench.headers import architecture
 from bench.imported import Imported, Reading, Told, Unread, identity
-from bench.plan import PlannedCase, SuiteFacts
+from bench.planned_case import PlannedCase, SuiteFacts
 from bench.result import SCHEMA, SUFFIXES, Writer, new_path
 from bench.visits import worst_status
 

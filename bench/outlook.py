@@ -10,7 +10,8 @@ from typing import Any
 from bench import emulation
 from bench.headers import architecture
 from bench.host import cpu_model, usable_cores
-from bench.plan import Plan, PlannedCase
+from bench.plan import Plan
+from bench.planned_case import PlannedCase
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 from bench.errors import BenchError
 from bench.loading import Suite
 from bench.parse import parse_param
+from bench.planned_case import PlannedCase, SuiteFacts
 from bench.prices import first_guess
 from bench.suite import Case, Machine, Param, Params, format_param
 
@@ -21,28 +22,6 @@ TIMINGS = ("aligned", "streamed")
 L2_STATES = ("warm", "cold")
 _ENGINE_PARAMS = {"timing": TIMINGS, "l2": L2_STATES}
 """Parameters that the engine handles for any suite that has them; the first value is what a row without one means."""
-
-
-@dataclass(frozen=True)
-class SuiteFacts:
-    """What the result file keeps of a suite, so that comparing different code can say so."""
-
-    name: str
-    reference: str
-    summary: str
-    sha256: str
-    metrics: dict[str, tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class PlannedCase:
-    suite: str
-    id: str
-    params: Params
-    min_seconds: float = 0.0
-    """For which it is sampled at least, whatever the preset says; in each launch, on the first visit."""
-    prepare_seconds: float = 0.0
-    """By which its preparation may take longer than the time-out, at each visit."""
 
 
 @dataclass(frozen=True)

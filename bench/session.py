@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bench import clock
-from bench.plan import Plan, PlannedCase, Turn
+from bench.plan import Plan, Turn
+from bench.planned_case import PlannedCase
 from bench.prices import Known
 
 Event = dict[str, Any]

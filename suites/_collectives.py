@@ -1,7 +1,4 @@
-"""The table of collectives: how each is called, what it takes and gives, and what its output must be.
-
-Bus factors: nccl-tests, doc/PERFORMANCE.md, and for gather and scatter src/gather.cu and src/scatter.cu.
-"""
+"""The table of collectives: how each is called, what it takes and gives, and what its output must be."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bench.collectives import BUS_FACTORS
 from suites._exact import Segment
 
 if TYPE_CHECKING:
@@ -84,7 +82,7 @@ OPERATIONS: Mapping[str, Operation] = {
         input=lambda p: p.count,
         output=None,
         expected=lambda p: [Segment(p.everyone, 0, p.count)],
-        bus_factor=lambda n: 2 * (n - 1) / n,
+        bus_factor=BUS_FACTORS["all_reduce"].at,
         reduces_in_place=True,
     ),
     "all_gather": Operation(
@@ -92,28 +90,28 @@ OPERATIONS: Mapping[str, Operation] = {
         input=lambda p: p.share,
         output=lambda p: p.count,
         expected=lambda p: p.of_each(0),
-        bus_factor=lambda n: (n - 1) / n,
+        bus_factor=BUS_FACTORS["all_gather"].at,
     ),
     "reduce_scatter": Operation(
         lambda dist, b: partial(_either(dist, "reduce_scatter_single", "reduce_scatter_tensor"), b.output, b.input),
         input=lambda p: p.count,
         output=lambda p: p.share,
         expected=lambda p: [Segment(p.everyone, p.index * p.share, p.share)],
-        bus_factor=lambda n: (n - 1) / n,
+        bus_factor=BUS_FACTORS["reduce_scatter"].at,
     ),
     "all_to_all": Operation(
         lambda dist, b: partial(dist.all_to_all_single, b.output, b.input),
         input=lambda p: p.count,
         output=lambda p: p.count,
         expected=lambda p: p.of_each(p.index * p.share),
-        bus_factor=lambda n: (n - 1) / n,
+        bus_factor=BUS_FACTORS["all_to_all"].at,
     ),
     "broadcast": Operation(
         lambda dist, b: partial(dist.broadcast, b.input, src=ROOT),
         input=lambda p: p.count,
         output=None,
         expected=lambda p: [Segment((ROOT,), 0, p.count)],
-        bus_factor=lambda n: 1.0,
+        bus_factor=BUS_FACTORS["broadcast"].at,
         is_rooted=True,
     ),
     "reduce": Operation(
@@ -121,7 +119,7 @@ OPERATIONS: Mapping[str, Operation] = {
         input=lambda p: p.count,
         output=None,
         expected=lambda p: [Segment(p.everyone, 0, p.count)] if p.at_root else [],
-        bus_factor=lambda n: 1.0,
+        bus_factor=BUS_FACTORS["reduce"].at,
         reduces_in_place=True,
         is_rooted=True,
     ),
@@ -130,7 +128,7 @@ OPERATIONS: Mapping[str, Operation] = {
         input=lambda p: p.share,
         output=lambda p: p.count if p.at_root else 0,
         expected=lambda p: p.of_each(0) if p.at_root else [],
-        bus_factor=lambda n: (n - 1) / n,
+        bus_factor=BUS_FACTORS["gather"].at,
         is_rooted=True,
     ),
     "scatter": Operation(
@@ -138,7 +136,7 @@ OPERATIONS: Mapping[str, Operation] = {
         input=lambda p: p.count if p.at_root else 0,
         output=lambda p: p.share,
         expected=lambda p: [Segment((ROOT,), p.index * p.share, p.share)],
-        bus_factor=lambda n: (n - 1) / n,
+        bus_factor=BUS_FACTORS["scatter"].at,
         is_rooted=True,
     ),
     "barrier": Operation(

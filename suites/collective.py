@@ -26,6 +26,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.backends import BACKENDS, resolve
+from bench.collectives import CASE_DEFAULTS
 from bench.errors import BenchError
 from bench.suite import Check, Machine, Params, Skip, Work
 from suites._buffers import KINDS, PLAIN, SYMMETRIC, Empty, allocator, skip_reason, symmetric_all_reduce
@@ -37,15 +38,8 @@ if TYPE_CHECKING:
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int32": 4}
-MACHINERY = ("suites._collectives", "suites._buffers", "suites._exact")
-DEFAULTS: Params = {
-    "dtype": "float32",
-    "timing": "aligned",
-    "async_op": False,
-    "graph": False,
-    "l2": "warm",
-    "buffer": "plain",
-}
+MACHINERY = ("bench.collectives", "suites._collectives", "suites._buffers", "suites._exact")
+DEFAULTS = CASE_DEFAULTS
 CHOICES = {
     "op": tuple(OPERATIONS),
     "dtype": tuple(ITEM_BYTES),

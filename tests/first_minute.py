@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from bench.measure import MIN_ROUNDS
 from bench.pace import Choice, Pace
-from bench.plan import Plan, PlannedCase, Turn
+from bench.plan import Plan, Turn
+from bench.planned_case import PlannedCase
 from bench.presets import PRESETS
 from bench.price import DEAR_ROUNDS, WARMUP_ROUNDS, Price
 from bench.worker import timeout_seconds

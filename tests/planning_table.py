@@ -22,7 +22,8 @@ from bench import control, peak_memory, scratch
 from bench.budget import estimate_seconds
 from bench.llama_shape import SHAPES
 from bench.loading import load
-from bench.plan import Plan, PlannedCase
+from bench.plan import Plan
+from bench.planned_case import PlannedCase
 from bench.planning import Options, new_plan
 from bench.presets import PRESETS
 from bench.rank import Place, RankContext

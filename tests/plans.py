@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from bench.place import Place
-from bench.plan import Plan, PlannedCase, SuiteFacts
+from bench.plan import Plan
+from bench.planned_case import PlannedCase, SuiteFacts
 from bench.rank import RankContext
 from tests.ranks import cpu_machine
 

@@ -26,7 +26,7 @@ from bench.comparing import Options as Comparing
 from bench.errors import BenchError
 from bench.outlook import Outlook
 from bench.pairs import Pair, are_paired, pair_of, parse
-from bench.plan import PlannedCase
+from bench.planned_case import PlannedCase
 from bench.planning import Options as RunOptions
 from bench.planning import unpaired
 from bench.presets import PRESETS

@@ -13,7 +13,7 @@ from bench.ab_plan import schedule, wanted
 from bench.budget import MIN_CASE_SECONDS, fit_budget
 from bench.errors import BenchError
 from bench.parse import parse_seconds
-from bench.plan import PlannedCase
+from bench.planned_case import PlannedCase
 from bench.presets import PRESETS
 from bench.prices import STARTUP_SECONDS
 from bench.result import load

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.case import CaseRun
-from bench.plan import PlannedCase
+from bench.planned_case import PlannedCase
 from bench.vote import Poll
 from tests.plans import a_plan, lone_rank
 from tests.test_plan import a_suite

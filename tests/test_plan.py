@@ -16,7 +16,8 @@ import pytest
 from bench.budget import estimate_seconds, fit_budget
 from bench.errors import BenchError
 from bench.loading import Suite, builtin_names, load
-from bench.plan import Plan, PlannedCase, choose_cases, declared_machine, first_of_further
+from bench.plan import Plan, choose_cases, declared_machine, first_of_further
+from bench.planned_case import PlannedCase
 from bench.presets import (
     CASES,
     DEFAULT_SUITES,

@@ -14,7 +14,7 @@ from bench import rank as rank_module
 from bench import worker
 from bench.errors import BenchError
 from bench.place import Place
-from bench.plan import PlannedCase
+from bench.planned_case import PlannedCase
 from bench.rank import RankContext, device_is_busy
 from bench.session import Session
 from tests.plans import a_plan, lone_rank
