@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from bench.frame_levels import Level
+    from bench.records.dataframes import Level
 
 __version__ = "0.1.0"
 
 
 def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case") -> pd.DataFrame:
-    """Saved result files as one tidy frame; see `bench.frame_levels.load`."""
-    from bench.frame_levels import load as load_frame
+    """Saved result files as one tidy frame; see `bench.records.dataframes.load`."""
+    from bench.records.dataframes import load as load_frame
 
     return load_frame(paths, level=level)

@@ -20,7 +20,7 @@ and, where it wants to,
     MACHINERY: tuple[str, ...]                        other modules whose source is part of what is measured
 
 A suite never times, prints, gathers or saves; torch is imported inside `prepare`, so that listing stays quick.
-`bench.loading` finds and loads suites.
+`bench.measure.planning.suite_loader` finds and loads suites.
 """
 
 from __future__ import annotations

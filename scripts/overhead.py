@@ -34,10 +34,10 @@ def on_rank(index: int, path: str, num_rounds: int) -> dict[str, NDArray[np.int6
     import torch
     import torch.distributed as dist
 
-    from bench.clock import cpu_clock, monotonic_seconds
-    from bench.measure import Sampler
-    from bench.place import Place
-    from bench.rank import close_groups, open_groups
+    from bench.core.clock import cpu_clock, monotonic_seconds
+    from bench.measure.engine.rank import close_groups, open_groups
+    from bench.measure.engine.timing.sampler import Sampler
+    from bench.measure.planning.place import Place
     from bench.suite import Machine, Work
 
     torch.set_num_threads(1)

@@ -23,7 +23,8 @@ import venv
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import boot, result
+from bench.measure.launch import bootstrap
+from bench.records import file
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "try_torch"
@@ -64,15 +65,15 @@ def make_environment(folder: Path, version: str) -> Path:
     return python
 
 
-def measure(python: Path, folder: Path, budget: str) -> result.Result:
+def measure(python: Path, folder: Path, budget: str) -> file.Result:
     """The run of the preset with an interpreter; its table goes to stderr."""
     arguments = ["run", "--preset", "smoke", "--device", "cpu", "--ranks", str(NUM_RANKS), "--budget", budget]
-    command = boot.command(str(python), "bench.cli:main", *arguments, "-o", str(folder))
+    command = bootstrap.command(str(python), "bench.cli:main", *arguments, "-o", str(folder))
     done = subprocess.run(command, check=False, stdout=sys.stderr)
     files = list(folder.glob("*.jsonl"))
     if not files:
         raise TrialError(f"bench run ended with {done.returncode} and saved nothing; its words are above")
-    return result.load(files[0])
+    return file.load(files[0])
 
 
 def tried(version: str, budget: str) -> tuple[str, str, str, str]:
@@ -84,7 +85,7 @@ def tried(version: str, budget: str) -> tuple[str, str, str, str]:
         return row(measure(python, Path(folder) / "results", budget))
 
 
-def row(found: result.Result) -> tuple[str, str, str, str]:
+def row(found: file.Result) -> tuple[str, str, str, str]:
     """The cells of a version: its build, the number of cases that were ok, and the others by name with their reason."""
     records = found.latest()
     ok = sum(record["status"] == "ok" for record in records)
@@ -96,7 +97,7 @@ def row(found: result.Result) -> tuple[str, str, str, str]:
     return version, str(ok), told(skipped), told(bad, ended)
 
 
-def told(records: Iterable[result.Record], more: Iterable[str] = ()) -> str:
+def told(records: Iterable[file.Record], more: Iterable[str] = ()) -> str:
     """Cases by their reason: the name without parameters, and how many there are of that name."""
     by_reason: dict[str, list[str]] = {}
     for record in records:

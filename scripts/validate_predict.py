@@ -2,10 +2,10 @@
 
     python scripts/validate_predict.py [--rows] [--format markdown] [--data FILE]
 
-The constants are frozen in bench/data/predict_constants.json; rows that they were fitted on are counted apart. The best
-constant is the one model FLOP/s utilisation that has the least mean error over the very rows that it is tried on: it
-has one number of each source for its own, the prediction none. `one factor` gives the prediction that number too: one
-factor for the whole source. What peers claim is from their papers, on rows that they chose.
+The constants are frozen in bench/catalog/data/predict_constants.json; rows that they were fitted on are counted apart.
+The best constant is the one model FLOP/s utilisation that has the least mean error over the very rows that it is tried
+on: it has one number of each source for its own, the prediction none. `one factor` gives the prediction that number
+too: one factor for the whole source. What peers claim is from their papers, on rows that they chose.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "evidence"))
 import fit_predict
 import published
 
-from bench.predict.constants import frozen
-from bench.table import Table, column, render, show_text, text_column
+from bench.core.table import Table, column, render, show_text, text_column
+from bench.predict.rates.constants import frozen
 
 CLAIMS = (
     ("Table 5 via calculon", "calculon 3.65%"),

@@ -35,23 +35,28 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench import control, page_cache, scratch
 from bench.errors import BenchError
+from bench.measure.engine import control
 from bench.suite import Check, Machine, Observed, Param, Params, Skip, Work
+from bench.workloads.storage import page_cache, scratch_dir
 
 if TYPE_CHECKING:
-    from bench.rank import RankContext
-    from suites._checkpoints import Checkpoints
+    from bench.measure.engine.rank import RankContext
+    from bench.workloads.storage.checkpoints import Checkpoints
 
 MIB, GIB = 2**20, 2**30
-MACHINERY = ("suites._checkpoints", "bench.page_cache", "bench.scratch")
+MACHINERY = (
+    "bench.workloads.storage.checkpoints",
+    "bench.workloads.storage.page_cache",
+    "bench.workloads.storage.scratch_dir",
+)
 DEFAULTS: Params = {
     "num_layers": 4,
     "fsync": True,
     "cache": "warm",
     "num_steps": 2,
     "batch_size": 256,
-    "folder": scratch.TEMPORARY,
+    "folder": scratch_dir.TEMPORARY,
 }
 CHOICES: dict[str, tuple[Param, ...]] = {
     "op": ("save", "async_save", "load"),
@@ -191,15 +196,15 @@ def prepare(params: Params, rank: RankContext) -> Work:
         raise Skip(misfit)
     import torch.distributed as dist
 
-    from suites._checkpoints import Checkpoints, make_training
+    from bench.workloads.storage.checkpoints import Checkpoints, make_training
 
     uncached, folder = params["cache"] == "uncached", str(params["folder"])
     num_bytes = _state_bytes(params, rank.world_size)
-    scratch.ask_room(rank, folder, 2 * num_bytes)
+    scratch_dir.ask_room(rank, folder, 2 * num_bytes)
     hidden, num_layers = _hidden(params, rank.world_size), _whole(params, "num_layers")
     training = make_training(hidden, num_layers, _whole(params, "batch_size"), rank)
     group = dist.new_group(backend="gloo")
-    root, held = scratch.new_scratch(rank, folder, "checkpoint", per_host=False)
+    root, held = scratch_dir.new_scratch(rank, folder, "checkpoint", per_host=False)
     checkpoints = Checkpoints(training, root, bool(params["fsync"]), group, removes=rank.index == 0)
     own = Operands(checkpoints, _whole(params, "num_steps"), root / "data", root / "twin" if uncached else None)
     operation = OPERATIONS[str(params["op"])]

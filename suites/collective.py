@@ -4,7 +4,7 @@ One call of one collective on all ranks, with tensors that stay where they are f
 is the payload as nccl-tests counts it: the buffer of a rank, and for all_gather, reduce_scatter, gather and
 scatter the full buffer, that is n times a rank's share. It is rounded down to a multiple of n elements (n
 elements at least), so that all operations move the same payload; the result has the bytes really moved. The
-root is rank 0. The operations themselves are rows of suites/_collectives.py.
+root is rank 0. The operations themselves are rows of bench/workloads/comm/collectives.py.
 
 The check fills the very tensors of the timed call with small whole numbers, different on every rank, runs the
 very callable that is timed, and compares every element of the output; anything but equality fails.
@@ -14,7 +14,7 @@ the values grow, past the end of small types, which costs no time. A broadcast r
 same bytes again and needs no restoring.
 
 `buffer=registered` takes memory that is registered with NCCL, `buffer=symmetric` torch's own all-reduce over
-memory that every rank maps: suites/_buffers.py.
+memory that every rank maps: bench/workloads/comm/buffers.py.
 """
 
 from __future__ import annotations
@@ -25,20 +25,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.backends import BACKENDS, resolve
-from bench.collectives import CASE_DEFAULTS
 from bench.errors import BenchError
+from bench.measure.system.backends import BACKENDS, resolve
+from bench.parallelism.collectives import CASE_DEFAULTS
 from bench.suite import Check, Machine, Params, Skip, Work
-from suites._buffers import KINDS, PLAIN, SYMMETRIC, Empty, allocator, skip_reason, symmetric_all_reduce
-from suites._collectives import OPERATIONS, ROOT, Buffers, Operation, Payload
-from suites._exact import CHECK_BYTES, early_departures, fill, largest_error, poison
+from bench.workloads.comm.buffers import KINDS, PLAIN, SYMMETRIC, Empty, allocator, skip_reason, symmetric_all_reduce
+from bench.workloads.comm.collectives import OPERATIONS, ROOT, Buffers, Operation, Payload
+from bench.workloads.comm.exact_check import CHECK_BYTES, early_departures, fill, largest_error, poison
 
 if TYPE_CHECKING:
-    from bench.rank import RankContext
+    from bench.measure.engine.rank import RankContext
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int32": 4}
-MACHINERY = ("bench.collectives", "suites._collectives", "suites._buffers", "suites._exact")
+MACHINERY = (
+    "bench.parallelism.collectives",
+    "bench.workloads.comm.collectives",
+    "bench.workloads.comm.buffers",
+    "bench.workloads.comm.exact_check",
+)
 DEFAULTS = CASE_DEFAULTS
 CHOICES = {
     "op": tuple(OPERATIONS),

@@ -25,11 +25,11 @@ from itertools import product, starmap
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench.backends import resolve
 from bench.errors import BenchError
+from bench.measure.system.backends import resolve
 from bench.suite import Machine, Observed, Param, Params, Skip, Work
-from suites._float8 import DTYPE as FLOAT8
-from suites._kernels import (
+from bench.workloads.model.float8 import DTYPE as FLOAT8
+from bench.workloads.model.kernels import (
     CHECK_BYTES,
     ITEM_BYTES,
     LAYER_SHAPES,
@@ -40,17 +40,17 @@ from suites._kernels import (
     Operation,
     dimensions,
 )
-from suites._product import NUM_SAMPLED
+from bench.workloads.model.product_check import NUM_SAMPLED
 
 if TYPE_CHECKING:
-    from bench.rank import RankContext
+    from bench.measure.engine.rank import RankContext
 
 MIB, GIB = 2**20, 2**30
 MAX_ALONE = 16
 """Ranks of a host that are also timed one by one; more would take more time than they tell."""
 COLD_SIZE = 2048
 """Of the matmul that is also timed with a cold L2: its matrices, 24 MiB in 16 bits, fit into that of an A100."""
-MACHINERY = ("suites._kernels", "suites._float8", "suites._product")
+MACHINERY = ("bench.workloads.model.kernels", "bench.workloads.model.float8", "bench.workloads.model.product_check")
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned", "l2": "warm"}
 METRICS = {
     "alone_tflop_per_s": ("TFLOP/s", "higher"),

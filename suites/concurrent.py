@@ -21,21 +21,32 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.backends import resolve
 from bench.errors import BenchError
+from bench.measure.system.backends import resolve
 from bench.suite import Cell, Check, Machine, Observed, Params, Skip, Table, Work
-from suites._exact import CHECK_BYTES
-from suites._started import ITEM_BYTES, OVERLAPPED, Started, buffer_bytes, num_elements, prepare_collective
+from bench.workloads.comm.async_collective import (
+    ITEM_BYTES,
+    OVERLAPPED,
+    Started,
+    buffer_bytes,
+    num_elements,
+    prepare_collective,
+)
+from bench.workloads.comm.exact_check import CHECK_BYTES
 
 if TYPE_CHECKING:
-    from bench.rank import RankContext
+    from bench.measure.engine.rank import RankContext
 
 MIB = 2**20
 MAX_GROUPS = 8
 """Groups of an axis that are also timed one by one."""
 FIRST, SECOND = "first", "second"
 
-MACHINERY = ("suites._collectives", "suites._exact", "suites._started")
+MACHINERY = (
+    "bench.workloads.comm.collectives",
+    "bench.workloads.comm.exact_check",
+    "bench.workloads.comm.async_collective",
+)
 DEFAULTS: Params = {"dtype": "float32", "first_op": "all_reduce", "second_op": "reduce_scatter", "timing": "aligned"}
 CHOICES = {
     "op": ("mesh", "same"),

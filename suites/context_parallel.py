@@ -11,7 +11,7 @@ mask the `contiguous` order leaves the last rank nearly twice the mean's work, a
     one_device     the whole sequence, which every rank runs by itself at the same time
 
 What is timed is also what is checked: output and the gradients of queries, keys and values against one device.
-`implementation=torch` is torch's own context_parallel (a prototype). Machinery: bench/context_parallel.py.
+`implementation=torch` is torch's own context_parallel (a prototype). Machinery: bench/workloads/parallel/context.py.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bench import exposure, flops, torch_versions
-from bench.sequence_order import ORDERS, num_pieces, work_imbalance
+from bench.core import torch_versions
+from bench.parallelism import flops, overlap
+from bench.parallelism.sequence_chunks import ORDERS, num_pieces, work_imbalance
 from bench.suite import Check, Machine, Observed, Params, Skip, Work
 
 if TYPE_CHECKING:
-    from bench.context_check import Attention
-    from bench.rank import RankContext
+    from bench.measure.engine.rank import RankContext
+    from bench.workloads.parallel.context_check import Attention
 
 MACHINERY = (
-    "bench.context_parallel",
-    "bench.context_check",
-    "bench.attention",
-    "bench.sequence_order",
-    "bench.exposure",
-    "bench.tensor_parallel",
-    "bench.agreement",
-    "bench.flops",
-    "bench.torch_versions",
+    "bench.workloads.parallel.context",
+    "bench.workloads.parallel.context_check",
+    "bench.workloads.model.attention",
+    "bench.parallelism.sequence_chunks",
+    "bench.parallelism.overlap",
+    "bench.workloads.parallel.tensor",
+    "bench.workloads.model.numerics",
+    "bench.parallelism.flops",
+    "bench.core.torch_versions",
 )
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {
@@ -57,7 +58,7 @@ CHOICES = {
     "order": tuple(ORDERS),
     "timing": ("aligned", "streamed"),
 }
-METRICS = {"work_imbalance": ("x", "lower"), **exposure.METRICS}
+METRICS = {"work_imbalance": ("x", "lower"), **overlap.METRICS}
 
 BASE: dict[str, Params] = {
     "cpu": {"sequence": 1024, "num_heads": 8, "num_kv_heads": 2, "head_dim": 64},
@@ -116,7 +117,7 @@ def cases(machine: Machine) -> Iterator[Params]:
 
 
 def _attention(params: Params) -> Attention:
-    from bench.context_check import Attention
+    from bench.workloads.parallel.context_check import Attention
 
     return Attention(
         op=str(params["op"]),
@@ -203,7 +204,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
         raise Skip(reason)
     import torch.distributed as dist
 
-    from bench.tensor_parallel import silent_group
+    from bench.workloads.parallel.tensor import silent_group
 
     attention = _attention(params)
     silent = silent_group()
@@ -214,7 +215,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     imbalance = work_imbalance(attention.order, rank.world_size, attention.sequence, attention.causal)
 
     def derive(observed: Observed) -> Mapping[str, float | None]:
-        return {"work_imbalance": imbalance, **exposure.exposure(observed)}
+        return {"work_imbalance": imbalance, **overlap.exposure(observed)}
 
     return Work(
         variants=variants,
@@ -236,9 +237,15 @@ def _variants(
 
     import torch
 
-    from bench.context_check import IMPLEMENTATIONS, check_call, inputs, one_device_call, split_attention
-    from bench.context_parallel import STRATEGIES
-    from bench.tensor_parallel import Ranks
+    from bench.workloads.parallel.context import STRATEGIES
+    from bench.workloads.parallel.context_check import (
+        IMPLEMENTATIONS,
+        check_call,
+        inputs,
+        one_device_call,
+        split_attention,
+    )
+    from bench.workloads.parallel.tensor import Ranks
 
     dtype: torch.dtype = getattr(torch, str(params["dtype"]))
     talking, mute = (

@@ -8,10 +8,10 @@ communication hides behind the backward decides what more devices are worth. Var
     compute_only   the same model and batch without a wrapper, every rank by itself
     communication  the same messages and nothing else: DDP's buckets, or FSDP's gathers and reduce-scatters, one by one
 
-and from them (`bench.exposure`) exposed = full - compute_only, and overlapped = 1 - exposed / communication. The
-exposed time also holds what the wrapper itself costs: copies into buckets, the gathered weights' copies, its hooks.
+and from them (`bench.parallelism.overlap`) exposed = full - compute_only, and overlapped = 1 - exposed / communication.
+The exposed time also holds what the wrapper itself costs: copies into buckets, the gathered weights' copies, its hooks.
 What is timed is also what is checked: loss and all gradients, against one device that goes through every rank's batch.
-Machinery: bench/data_parallel.py.
+Machinery: bench/workloads/training/data_parallel.py.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bench import exposure, flops, torch_versions
-from bench.llama_shape import SHAPES, LlamaShape
+from bench.core import torch_versions
+from bench.parallelism import flops, overlap
+from bench.parallelism.gradient_buckets import Wrapping
+from bench.parallelism.shapes import SHAPES, LlamaShape
 from bench.suite import Machine, Params, Skip, Work
-from bench.wrapping import Wrapping
 
 if TYPE_CHECKING:
-    from bench.rank import RankContext
+    from bench.measure.engine.rank import RankContext
 
 MACHINERY = (
-    "bench.data_parallel",
-    "bench.wrapping",
-    "bench.exposure",
-    "bench.llama",
-    "bench.attention",
-    "bench.llama_shape",
-    "bench.agreement",
-    "bench.flops",
-    "bench.torch_versions",
+    "bench.workloads.training.data_parallel",
+    "bench.parallelism.gradient_buckets",
+    "bench.parallelism.overlap",
+    "bench.workloads.model.llama",
+    "bench.workloads.model.attention",
+    "bench.parallelism.shapes",
+    "bench.workloads.model.numerics",
+    "bench.parallelism.flops",
+    "bench.core.torch_versions",
 )
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "batch": 1, "timing": "aligned"}
@@ -48,7 +49,7 @@ CHOICES = {
     "reshard_after_forward": (True, False),
     "timing": ("aligned", "streamed"),
 }
-METRICS = exposure.METRICS
+METRICS = overlap.METRICS
 
 # Device type -> preset -> the base point. An operation has only the choices that are its own.
 BASE: dict[str, dict[str, Params]] = {
@@ -164,15 +165,15 @@ def prepare(params: Params, rank: RankContext) -> Work:
         raise Skip(reason)
     import torch
 
-    from bench.data_parallel import check_step, trained
+    from bench.workloads.training.data_parallel import check_step, trained
 
     shape, batch = _shape(params), int(params["batch"])
     work = trained(shape, batch, getattr(torch, str(params["dtype"])), _wrapping(params), rank)
     return Work(
         variants={
-            exposure.FULL: work.full,
-            exposure.COMPUTE_ONLY: work.plain,
-            exposure.COMMUNICATION: work.communicate,
+            overlap.FULL: work.full,
+            overlap.COMPUTE_ONLY: work.plain,
+            overlap.COMMUNICATION: work.communicate,
         },
         check=lambda: check_step(work, shape),
         clock="host",
@@ -180,6 +181,6 @@ def prepare(params: Params, rank: RankContext) -> Work:
         flops=shape.step_flops(batch) * rank.world_size,
         flops_dtype=str(params["dtype"]),
         tokens=rank.world_size * batch * shape.sequence,
-        derive=exposure.exposure,
+        derive=overlap.exposure,
         notes=NOTES,
     )

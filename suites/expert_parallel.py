@@ -14,7 +14,7 @@ even. Tokens are neither dropped nor padded. Beside the time:
 Variants, timed in turn with the case (`full`): `compute_only`, the same code over a group whose collectives return at
 once; `communication`, the same messages and nothing else; `one_device`, all tokens and experts, which every rank runs
 by itself at the same time. What is timed is also what is checked: output and all gradients against one device.
-Machinery: bench/expert_parallel.py.
+Machinery: bench/workloads/parallel/expert.py.
 """
 
 from __future__ import annotations
@@ -22,16 +22,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bench import flops
-from bench.routing import Routing
+from bench.parallelism import flops
+from bench.parallelism.expert_routing import Routing
 from bench.suite import Check, Machine, Observed, Params, Skip, Work
 
 if TYPE_CHECKING:
     import torch.distributed as dist
 
-    from bench.rank import RankContext
+    from bench.measure.engine.rank import RankContext
 
-MACHINERY = ("bench.expert_parallel", "bench.routing", "bench.tensor_parallel", "bench.agreement", "bench.flops")
+MACHINERY = (
+    "bench.workloads.parallel.expert",
+    "bench.parallelism.expert_routing",
+    "bench.workloads.parallel.tensor",
+    "bench.workloads.model.numerics",
+    "bench.parallelism.flops",
+)
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "direction": "forward_backward", "timing": "aligned"}
 CHOICES = {
@@ -151,7 +157,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
         raise Skip(objection)
     import torch.distributed as dist
 
-    from bench.tensor_parallel import silent_group
+    from bench.workloads.parallel.tensor import silent_group
 
     silent = silent_group()
     variants, check, notes = _variants(params, routing, rank, silent)
@@ -199,7 +205,7 @@ def _variants(
 
     import torch
 
-    from bench.expert_parallel import (
+    from bench.workloads.parallel.expert import (
         Exchange,
         Layer,
         SplitLayer,
@@ -209,7 +215,7 @@ def _variants(
         split_layer,
         whole_layer,
     )
-    from bench.tensor_parallel import Ranks
+    from bench.workloads.parallel.tensor import Ranks
 
     dtype: torch.dtype = getattr(torch, str(params["dtype"]))
     backward = params["direction"] == "forward_backward"

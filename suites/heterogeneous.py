@@ -13,14 +13,15 @@ unless the work is split unevenly. Three variants, timed in turn, on equally man
     won_back                   share of that which balancing wins back: (even - balanced) / (even - uniform)
     bound_seconds              what no split could beat: computation over the sum of the speeds, the rest as it was
     predicted_even_seconds, predicted_balanced_seconds
-                               uniform times what its own spans and the measured speeds say (`bench.mixing`)
+                               uniform times what its own spans and the measured speeds say
+                               (`bench.parallelism.heterogeneous_step`)
     even_prediction_error, balanced_prediction_error
                                predicted / measured - 1, launch by launch
 
 Where the ranks themselves are mixed (accelerators of several kinds, or `--slow`), these are measured and nothing else
 is emulated; the uniform ranks are then as many of the most frequent kind. On equal ranks the last one is slowed to
-`speed` of its own, an emulation (`bench.emulation`), which the row says. `busy` below 1 slows all ranks alike, in every
-variant, so that more ranks than cores do not get in each other's way: they sleep the rest.
+`speed` of its own, an emulation (`bench.measure.engine.emulation`), which the row says. `busy` below 1 slows all ranks
+alike, in every variant, so that more ranks than cores do not get in each other's way: they sleep the rest.
 
 What is timed is also what is checked: gradients of all three against the whole model on one device.
 """
@@ -33,27 +34,27 @@ from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench import flops, mixing, shares
+from bench.parallelism import flops, heterogeneous_step, work_split
 from bench.suite import Cell, Check, Machine, Observed, Params, Skip, Table, Work
-from suites._mixes import mix_of
+from bench.workloads.parallel.heterogeneous import mix_of
 
 if TYPE_CHECKING:
-    from bench.emulation import Pace
-    from bench.rank import RankContext
-    from bench.uneven import Sizes, Step, Team
+    from bench.measure.engine.emulation import Pace
+    from bench.measure.engine.rank import RankContext
+    from bench.workloads.parallel.uneven_pipeline import Sizes, Step, Team
 
 MACHINERY = (
-    "suites._mixes",
-    "bench.uneven",
-    "bench.shares",
-    "bench.mixing",
-    "bench.replay",
-    "bench.relative_speed",
-    "bench.emulation",
-    "bench.host",
-    "bench.transformer",
-    "bench.agreement",
-    "bench.flops",
+    "bench.workloads.parallel.heterogeneous",
+    "bench.workloads.parallel.uneven_pipeline",
+    "bench.parallelism.work_split",
+    "bench.parallelism.heterogeneous_step",
+    "bench.parallelism.pipeline.replay",
+    "bench.workloads.parallel.relative_speed",
+    "bench.measure.engine.emulation",
+    "bench.measure.system.host",
+    "bench.workloads.model.transformer",
+    "bench.workloads.model.numerics",
+    "bench.parallelism.flops",
 )
 DEFAULTS: Params = {"speed": 0.5, "busy": 1.0}
 CHOICES = {"op": ("data", "tensor", "pipeline")}
@@ -99,7 +100,7 @@ def cases(machine: Machine) -> Iterator[Params]:
 
 
 def sizes_of(params: Params, world_size: int) -> Sizes:
-    from bench.uneven import Sizes
+    from bench.workloads.parallel.uneven_pipeline import Sizes
 
     op, units, hidden = str(params["op"]), int(params["units"]), int(params["hidden"])
     common = {"hidden": hidden, "num_heads": int(params.get("num_heads", 1)), "sequence": int(params["sequence"])}
@@ -136,14 +137,14 @@ def prepare(params: Params, rank: RankContext) -> Work:
     reason = _skip_reason(params, rank.world_size)
     if reason:
         raise Skip(reason)
-    from bench.relative_speed import relative_speeds
-    from bench.uneven import STEPS, Team
+    from bench.workloads.parallel.relative_speed import relative_speeds
+    from bench.workloads.parallel.uneven_pipeline import STEPS, Team
 
     op, sizes, mix = str(params["op"]), sizes_of(params, rank.world_size), mix_of(params, rank)
     step, units = STEPS[op], int(params["units"])
     teams = {ranks: Team(ranks, *_groups(ranks, rank)) for ranks in dict.fromkeys((mix.mixed, mix.uniform))}
     mixed: Team = teams[mix.mixed]
-    even_shares = shares.even(units, len(mix.mixed))
+    even_shares = work_split.even(units, len(mix.mixed))
     even = step(sizes, even_shares, mixed, rank)
     with rank.at_pace(mix.mixed_pace):
         found = relative_speeds(rank, even.run, even.clear)
@@ -153,12 +154,12 @@ def prepare(params: Params, rank: RankContext) -> Work:
     uniform = step(sizes, even_shares, teams[mix.uniform], rank)
     with rank.at_pace(mix.uniform_pace):
         fixed = _fixed(op, rank, uniform, sizes, teams[mix.uniform], even_shares)
-    balanced_shares = shares.balanced(units, speeds, fixed_units=_in_units(fixed, even_shares))
+    balanced_shares = work_split.balanced(units, speeds, fixed_units=_in_units(fixed, even_shares))
     steps = {"even": even, "balanced": step(sizes, balanced_shares, mixed, rank), "uniform": uniform}
     paces = {"even": mix.mixed_pace, "balanced": mix.mixed_pace, "uniform": mix.uniform_pace}
 
     def check() -> Check:
-        from bench.agreement import worst
+        from bench.workloads.model.numerics import worst
 
         return worst([each.check() for each in steps.values()])
 
@@ -188,8 +189,8 @@ def _fixed(
     op: str, rank: RankContext, uniform: Step, sizes: Sizes, team: Team, even: tuple[int, ...]
 ) -> dict[str, float]:
     """What of each computation any share costs. Microbatches of their own have nothing of the kind."""
-    from bench.relative_speed import fixed_fractions, skewed
-    from bench.uneven import STEPS
+    from bench.workloads.parallel.relative_speed import fixed_fractions, skewed
+    from bench.workloads.parallel.uneven_pipeline import STEPS
 
     if op == "data":
         return {}
@@ -238,8 +239,8 @@ class Dealt:
     speeds: tuple[float, ...]
     fixed: Mapping[str, float]
 
-    def dealing(self, split: tuple[int, ...]) -> mixing.Dealing:
-        return mixing.Dealing(split, self.speeds, self.fixed)
+    def dealing(self, split: tuple[int, ...]) -> heterogeneous_step.Dealing:
+        return heterogeneous_step.Dealing(split, self.speeds, self.fixed)
 
 
 def derived(observed: Observed, *, dealt: Dealt) -> Mapping[str, float | None]:
@@ -249,12 +250,12 @@ def derived(observed: Observed, *, dealt: Dealt) -> Mapping[str, float | None]:
     def seconds(times: float | None) -> float | None:
         return None if times is None else times * uniform
 
-    predicted_even = seconds(mixing.predicted(dealt.op, calls, dealt.dealing(dealt.even)))
-    predicted_balanced = seconds(mixing.predicted(dealt.op, calls, dealt.dealing(dealt.balanced)))
+    predicted_even = seconds(heterogeneous_step.predicted(dealt.op, calls, dealt.dealing(dealt.even)))
+    predicted_balanced = seconds(heterogeneous_step.predicted(dealt.op, calls, dealt.dealing(dealt.balanced)))
     return {
         "uniform_seconds": uniform,
         "balanced_seconds": balanced,
-        "bound_seconds": seconds(mixing.predicted_bound(calls, dealt.speeds)),
+        "bound_seconds": seconds(heterogeneous_step.predicted_bound(calls, dealt.speeds)),
         "mixing_penalty": even / uniform - 1.0,
         "won_back": (even - balanced) / (even - uniform) if even > uniform else None,
         "predicted_even_seconds": predicted_even,
@@ -269,9 +270,9 @@ def _error(predicted: float | None, measured: float) -> float | None:
     return None if predicted is None else predicted / measured - 1.0
 
 
-def _uniform_calls(observed: Observed, dealt: Dealt) -> list[mixing.Uniform]:
+def _uniform_calls(observed: Observed, dealt: Dealt) -> list[heterogeneous_step.Uniform]:
     calls = [call for call, name in enumerate(observed.traced_variants) if name == "uniform"]
-    return mixing.uniform_calls(observed.spans, observed.traced_call_ns, calls, dealt.uniform, dealt.even)
+    return heterogeneous_step.uniform_calls(observed.spans, observed.traced_call_ns, calls, dealt.uniform, dealt.even)
 
 
 def tables(observed: Observed, *, dealt: Dealt) -> Mapping[str, Table]:

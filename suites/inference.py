@@ -20,7 +20,7 @@ what `parallel=replicas` serves more than `parallel=tensor` is the price of the 
 `timing=streamed` takes tokens back to back. No CUDA graph is used: the host's launches are in the number. Variants:
 `compute_only` (tensor: over a group whose collectives return at once), `one_device` (tensor: the whole model and batch,
 which every rank runs by itself at the same time). What is timed is also what is checked: logits, and greedy tokens
-generated with the cache, against one device without a cache. Machinery: bench/inference.py.
+generated with the cache, against one device without a cache. Machinery: bench/workloads/training/inference.py.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench import flops
-from bench.llama_shape import SHAPES, LlamaShape
+from bench.parallelism import flops
+from bench.parallelism.shapes import SHAPES, LlamaShape
 from bench.suite import Check, Machine, Observed, Params, Skip, Work
 
 if TYPE_CHECKING:
     import torch.distributed as dist
 
-    from bench.inference import Server
-    from bench.llama import Llama
-    from bench.rank import RankContext
+    from bench.measure.engine.rank import RankContext
+    from bench.workloads.model.llama import Llama
+    from bench.workloads.training.inference import Server
 
 MACHINERY = (
-    "bench.inference",
-    "bench.llama",
-    "bench.attention",
-    "bench.llama_shape",
-    "bench.tensor_parallel",
-    "bench.agreement",
-    "bench.flops",
+    "bench.workloads.training.inference",
+    "bench.workloads.model.llama",
+    "bench.workloads.model.attention",
+    "bench.parallelism.shapes",
+    "bench.workloads.parallel.tensor",
+    "bench.workloads.model.numerics",
+    "bench.parallelism.flops",
 )
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned"}
@@ -263,8 +263,8 @@ def _replica(params: Params, rank: RankContext) -> Made:
     """Each rank its own model and batch."""
     import torch
 
-    from bench.inference import OPERATIONS, check_server, draw_prompts, server
-    from bench.llama import whole_model
+    from bench.workloads.model.llama import whole_model
+    from bench.workloads.training.inference import OPERATIONS, check_server, draw_prompts, server
 
     op, dtype = str(params["op"]), getattr(torch, str(params["dtype"]))
 
@@ -288,9 +288,9 @@ def _tensor(params: Params, rank: RankContext) -> Made:
     import torch
     import torch.distributed as torch_dist
 
-    from bench.inference import OPERATIONS, check_server, draw_prompts, server, split_model
-    from bench.llama import whole_model
-    from bench.tensor_parallel import Ranks, silent_group
+    from bench.workloads.model.llama import whole_model
+    from bench.workloads.parallel.tensor import Ranks, silent_group
+    from bench.workloads.training.inference import OPERATIONS, check_server, draw_prompts, server, split_model
 
     op, dtype, size = str(params["op"]), getattr(torch, str(params["dtype"])), rank.world_size
     silent = silent_group()
@@ -327,13 +327,13 @@ def _tensor(params: Params, rank: RankContext) -> Made:
 
 
 def _check_reduced(small: Server, op: str, whole: Llama) -> Check:
-    from bench.inference import check_server
+    from bench.workloads.training.inference import check_server
 
     return check_server(small, op, whole)._replace(scope="reduced")
 
 
 def _reduced(params: Params, rank: RankContext) -> LlamaShape:
-    from bench.inference import reduced
+    from bench.workloads.training.inference import reduced
 
     return reduced(_shape(params), rank.world_size)
 

@@ -38,24 +38,30 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import control, page_cache, scratch
 from bench.errors import BenchError
+from bench.measure.engine import control
 from bench.suite import Check, Machine, Observed, Param, Params, Skip, Work
-from suites._epochs import Epochs, Shifted
-from suites._input_files import Files, digest, end_with_rank
+from bench.workloads.storage import page_cache, scratch_dir
+from bench.workloads.storage.epochs import Epochs, Shifted
+from bench.workloads.storage.input_files import Files, digest, end_with_rank
 
 if TYPE_CHECKING:
-    from bench.rank import RankContext
+    from bench.measure.engine.rank import RankContext
 
 MIB = 2**20
-MACHINERY = ("suites._epochs", "suites._input_files", "bench.page_cache", "bench.scratch")
+MACHINERY = (
+    "bench.workloads.storage.epochs",
+    "bench.workloads.storage.input_files",
+    "bench.workloads.storage.page_cache",
+    "bench.workloads.storage.scratch_dir",
+)
 DEFAULTS: Params = {
     "num_workers": 0,
     "step": "wait",
     "step_ms": 10,
     "step_gflop": 1,
     "cache": "warm",
-    "folder": scratch.TEMPORARY,
+    "folder": scratch_dir.TEMPORARY,
 }
 STEPS = ("wait", "matmul")
 CHOICES: dict[str, tuple[Param, ...]] = {
@@ -182,8 +188,8 @@ def prepare(params: Params, rank: RankContext) -> Work:
     num_bytes = num_samples * _sample_bytes(params)
     folder = str(params["folder"])
     _ask_shared_memory(params, num_workers, rank)
-    scratch.ask_room(rank, folder, num_bytes * (2 if uncached else 1))
-    root, held = scratch.new_scratch(rank, folder, "input", per_host=True)
+    scratch_dir.ask_room(rank, folder, num_bytes * (2 if uncached else 1))
+    root, held = scratch_dir.new_scratch(rank, folder, "input", per_host=True)
     files, expected = _written(params, num_samples, root, rank, twin=uncached)
     if uncached:
         page_cache.require_uncached(rank, files.paths(0))
@@ -238,7 +244,7 @@ def _written(params: Params, num_samples: int, root: Path, rank: RankContext, tw
             folder.mkdir(exist_ok=True)
         return files.write(range(rank.local_index, num_samples, rank.local_world_size), rank.seed)
 
-    own = scratch.on_all(rank, write)
+    own = scratch_dir.on_all(rank, write)
     rows = control.all_gather_json(rank, [rank.place.host_index, own])
     if twin and rank.local_index == 0:
         for path in files.paths(0):

@@ -12,8 +12,8 @@ be hidden than there is compute to hide it behind (`hideable_share`), so sizes m
 `communication_over_compute` says which is longer. `compute_slowdown` is the time of the multiplications beside the
 collective, from the spans of traced calls, over their time alone: median over the ranks.
 
-The check is of both: the product in float64 (suites/_product.py), the collective exactly. A wrong element of the
-collective is off by at least 1, which no product may be.
+The check is of both: the product in float64 (bench/workloads/model/product_check.py), the collective exactly. A wrong
+element of the collective is off by at least 1, which no product may be.
 """
 
 from __future__ import annotations
@@ -24,24 +24,36 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench.backends import resolve
 from bench.errors import BenchError
+from bench.measure.system.backends import resolve
 from bench.suite import Check, Machine, Observed, Params, Skip, Work
-from suites._exact import CHECK_BYTES
-from suites._product import product_error, product_tolerance
-from suites._started import ITEM_BYTES, OVERLAPPED, Started, buffer_bytes, num_elements, prepare_collective
+from bench.workloads.comm.async_collective import (
+    ITEM_BYTES,
+    OVERLAPPED,
+    Started,
+    buffer_bytes,
+    num_elements,
+    prepare_collective,
+)
+from bench.workloads.comm.exact_check import CHECK_BYTES
+from bench.workloads.model.product_check import product_error, product_tolerance
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.rank import RankContext
+    from bench.measure.engine.rank import RankContext
 
 MIB, GIB = 2**20, 2**30
 TRACED_CALLS = 12
 COMPUTE, COMMUNICATION = "compute_alone", "communication_alone"
 SPAN = "compute"
 
-MACHINERY = ("suites._collectives", "suites._exact", "suites._product", "suites._started")
+MACHINERY = (
+    "bench.workloads.comm.collectives",
+    "bench.workloads.comm.exact_check",
+    "bench.workloads.model.product_check",
+    "bench.workloads.comm.async_collective",
+)
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned"}
 CHOICES = {"op": OVERLAPPED, "dtype": tuple(ITEM_BYTES), "timing": ("aligned",)}
 METRICS = {

@@ -23,26 +23,27 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench import bubble, flops
-from bench.schedules import SCHEDULES, Schedule
+from bench.parallelism import flops
+from bench.parallelism.pipeline import bubble
+from bench.parallelism.pipeline.schedules import SCHEDULES, Schedule
 from bench.suite import Check, Machine, Observed, Params, Skip, Work
 
 if TYPE_CHECKING:
-    from bench.pipeline_check import Model
-    from bench.rank import RankContext
+    from bench.measure.engine.rank import RankContext
+    from bench.workloads.parallel.pipeline_check import Model
 
 MACHINERY = (
-    "bench.pipeline",
-    "bench.pipeline_check",
-    "bench.communication_trace",
-    "bench.side_streams",
-    "bench.schedules",
-    "bench.bubble",
-    "bench.replay",
-    "bench.transformer",
-    "bench.agreement",
-    "bench.flops",
-    "bench.torch_versions",
+    "bench.workloads.parallel.pipeline",
+    "bench.workloads.parallel.pipeline_check",
+    "bench.workloads.trace.communication",
+    "bench.workloads.trace.side_streams",
+    "bench.parallelism.pipeline.schedules",
+    "bench.parallelism.pipeline.bubble",
+    "bench.parallelism.pipeline.replay",
+    "bench.workloads.model.transformer",
+    "bench.workloads.model.numerics",
+    "bench.parallelism.flops",
+    "bench.core.torch_versions",
 )
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "microbatch_size": 1, "num_layers": 8, "timing": "aligned"}
@@ -186,7 +187,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     reason = _skip_reason(params, schedule, rank.world_size, rank.backend)
     if reason:
         raise Skip(reason)
-    from bench.pipeline_check import Model
+    from bench.workloads.parallel.pipeline_check import Model
 
     model = Model(
         hidden=int(params["hidden"]),
@@ -229,8 +230,8 @@ def _variants(
 ) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], Callable[[], object], tuple[str, ...]]:
     """The variants, check, reset and notes of a case; without `one_device` where memory has no room for
     it."""
-    from bench import control
-    from bench.pipeline_check import check_step
+    from bench.measure.engine import control
+    from bench.workloads.parallel.pipeline_check import check_step
 
     full = model.pipeline_step(schedule, rank)
     need = _bytes_needed(params, rank.world_size, one_device=True)
@@ -272,7 +273,7 @@ def _too_few_cores(machine: Machine) -> str | None:
 def shares(
     observed: Observed, *, schedule: Schedule, num_microbatches: int, is_idle_known: bool
 ) -> Mapping[str, float | None]:
-    """Where the step's time goes, from the spans of the traced pass; see `bench.bubble`."""
+    """Where the step's time goes, from the spans of the traced pass; see `bench.parallelism.pipeline.bubble`."""
     theory = bubble.bubble_theory(observed.spans, schedule, observed.world_size, num_microbatches)
     idle = bubble.idle_share(observed.spans, observed.traced_call_ns) if is_idle_known else None
     return {

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.suite import Check, Machine, Params, Skip, Work
-from suites._exact import CHECK_BYTES, Segment, fill, largest_error, poison
-from suites._pairs import MAX_RANKS, Pairs, figures, tables
-from suites._rounds import Round, rounds_of_hosts, rounds_of_ranks
+from bench.workloads.comm.exact_check import CHECK_BYTES, Segment, fill, largest_error, poison
+from bench.workloads.comm.pairs import MAX_RANKS, Pairs, figures, tables
+from bench.workloads.comm.rounds import Round, rounds_of_hosts, rounds_of_ranks
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.rank import RankContext
+    from bench.measure.engine.rank import RankContext
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 ITEM_BYTES = 4
@@ -62,7 +62,7 @@ FORMS: Mapping[str, Form] = {
 }
 RING = "ring"
 
-MACHINERY = ("suites._exact", "suites._pairs", "suites._rounds")
+MACHINERY = ("bench.workloads.comm.exact_check", "bench.workloads.comm.pairs", "bench.workloads.comm.rounds")
 DEFAULTS: Params = {"timing": "aligned"}
 CHOICES = {"op": (*FORMS, RING), "timing": ("aligned", "streamed")}
 METRICS = {
@@ -215,7 +215,7 @@ def _tournament(form: Form, ends: Ends, rank: RankContext) -> Work:
 
 def _hosts(rank: RankContext) -> list[int]:
     """The host of every rank, on every rank."""
-    from bench import control
+    from bench.measure.engine import control
 
     return [int(host) for host in control.all_gather_json(rank, rank.place.host_index)]
 

@@ -22,18 +22,24 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.suite import Check, Machine, Observed, Params, Table, Work
-from suites._exact import CHECK_BYTES, Segment, fill, largest_error, poison
-from suites._product import BLOCK, NUM_SAMPLED, product_error, product_tolerance
+from bench.workloads.comm.exact_check import CHECK_BYTES, Segment, fill, largest_error, poison
+from bench.workloads.model.product_check import BLOCK, NUM_SAMPLED, product_error, product_tolerance
 
 if TYPE_CHECKING:
-    from bench.rank import RankContext
-    from bench.soaking import Device
+    from bench.measure.engine.rank import RankContext
+    from bench.workloads.trace.soak import Device
 
 MIB = 2**20
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SECONDS = 120
 
-MACHINERY = ("bench.series", "bench.soaking", "suites._collectives", "suites._exact", "suites._product")
+MACHINERY = (
+    "bench.workloads.trace.device_series",
+    "bench.workloads.trace.soak",
+    "bench.workloads.comm.collectives",
+    "bench.workloads.comm.exact_check",
+    "bench.workloads.model.product_check",
+)
 DEFAULTS: Params = {"dtype": "float32", "seconds": SECONDS}
 CHOICES = {"dtype": tuple(ITEM_BYTES)}
 METRICS = {
@@ -102,7 +108,7 @@ class Load:
 
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises BenchError for a value that a parameter cannot take."""
-    from bench.series import DeviceSeries
+    from bench.workloads.trace.device_series import DeviceSeries
 
     seconds, rounds = min_seconds(params), _whole(params, "num_rounds")
     load = _load(params, rank, rounds)
@@ -170,7 +176,7 @@ def _collectives(own: Any, share: Any, gathered: Any, rank: RankContext) -> list
     """Reduce-scatter and all-gather: neither writes over its input, so that nothing need be restored."""
     import torch.distributed as dist
 
-    from suites._collectives import OPERATIONS, Buffers
+    from bench.workloads.comm.collectives import OPERATIONS, Buffers
 
     if rank.world_size == 1:
         return [lambda: None] * 2
@@ -179,15 +185,15 @@ def _collectives(own: Any, share: Any, gathered: Any, rank: RankContext) -> list
 
 
 def derive(observed: Observed) -> dict[str, float | None]:
-    """See `bench.soaking.metrics`."""
-    from bench.soaking import metrics
+    """See `bench.workloads.trace.soak.metrics`."""
+    from bench.workloads.trace.soak import metrics
 
     return metrics(observed.samples["full"], _devices(observed))
 
 
 def tables(observed: Observed) -> dict[str, Table]:
     """The course of the soak, and each device."""
-    from bench.soaking import devices_table, over_time
+    from bench.workloads.trace.soak import devices_table, over_time
 
     return {
         "over_time": over_time(observed.samples["full"], _series(observed)),
@@ -196,14 +202,14 @@ def tables(observed: Observed) -> dict[str, Table]:
 
 
 def _series(observed: Observed) -> list[Any]:
-    from bench.soaking import series
+    from bench.workloads.trace.soak import series
 
     count = len(observed.samples["full"])
     return [series(own["series"], count, 1, own["calls"]) for own in observed.per_rank]
 
 
 def _devices(observed: Observed) -> list[Device]:
-    from bench.soaking import device
+    from bench.workloads.trace.soak import device
 
     count = len(observed.samples["full"])
     own = observed.rank_samples.get("compute_only", ())

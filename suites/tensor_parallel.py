@@ -10,7 +10,7 @@ itself (`full`):
 
 The speed-up is one_device / full, the share of communication 1 - compute_only / full. What is timed is also
 what is checked: outputs, loss and all gradients against the whole block on one device. Machinery:
-bench/tensor_parallel.py.
+bench/workloads/parallel/tensor.py.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from bench import flops
+from bench.parallelism import flops
 from bench.suite import COMPILE_SECONDS, Check, Machine, Params, Skip, Work
 
 if TYPE_CHECKING:
-    from bench.rank import RankContext
-    from bench.tensor_parallel import Call, Ranks, Sizes
+    from bench.measure.engine.rank import RankContext
+    from bench.workloads.parallel.tensor import Call, Ranks, Sizes
 
 MACHINERY = (
-    "bench.tensor_parallel",
-    "bench.async_tp",
-    "bench.communication_trace",
-    "bench.side_streams",
-    "bench.transformer",
-    "bench.agreement",
-    "bench.flops",
+    "bench.workloads.parallel.tensor",
+    "bench.workloads.parallel.tensor_async",
+    "bench.workloads.trace.communication",
+    "bench.workloads.trace.side_streams",
+    "bench.workloads.model.transformer",
+    "bench.workloads.model.numerics",
+    "bench.parallelism.flops",
 )
 TRACED_CALLS = 5
 PRODUCTS_IN = "dtype"
@@ -159,7 +159,7 @@ def cases(machine: Machine) -> Iterator[Params]:
 
 
 def _sizes(params: Params) -> Sizes:
-    from bench.tensor_parallel import Sizes
+    from bench.workloads.parallel.tensor import Sizes
 
     op, hidden = str(params["op"]), int(params["hidden"])
     return Sizes(
@@ -247,14 +247,14 @@ def prepare(params: Params, rank: RankContext) -> Work:
     implementation = str(params["implementation"])
     reason = _skip_reason(sizes, implementation, rank.world_size)
     if reason is None and implementation == "async_tp":
-        from bench.async_tp import skip_reason
+        from bench.workloads.parallel.tensor_async import skip_reason
 
         reason = skip_reason(rank.device.type, rank.backend, rank.place.num_hosts)
     if reason:
         raise Skip(reason)
     import torch.distributed as dist
 
-    from bench.tensor_parallel import Ranks, silent_group, unmarked
+    from bench.workloads.parallel.tensor import Ranks, silent_group, unmarked
 
     silent = silent_group()
     talking, mute = (
@@ -280,7 +280,7 @@ def _variants(
     """The variants, check and notes of a case; without `one_device` where memory has no room for it."""
     import torch
 
-    from bench.tensor_parallel import check_call, shared_call, whole_call
+    from bench.workloads.parallel.tensor import check_call, shared_call, whole_call
 
     implementation = str(params["implementation"])
     if implementation == "async_tp":
@@ -311,7 +311,7 @@ def _variants(
 
 def _traced(call: Call, implementation: str, rank: RankContext) -> Callable[[], object]:
     """The call; in the traced pass, where torch sends by itself, with what it sends marked."""
-    from bench.communication_trace import marked
+    from bench.workloads.trace.communication import marked
 
     if implementation == "manual":
         return call
@@ -332,8 +332,8 @@ def _async_variants(
     """
     import torch
 
-    from bench.async_tp import Graphs, compiled
-    from bench.tensor_parallel import check_call, shared_call, whole_call
+    from bench.workloads.parallel.tensor import check_call, shared_call, whole_call
+    from bench.workloads.parallel.tensor_async import Graphs, compiled
 
     dtype, graphs = getattr(torch, str(params["dtype"])), Graphs()
     whole = whole_call(sizes, str(params["direction"]), rank.generator(), rank.device, dtype)

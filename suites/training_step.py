@@ -1,12 +1,12 @@
 """Training steps of a Llama-style model, split over the ranks by pipeline x data x tensor.
 
 What is measured: the time of one optimizer step (forward and backward of every microbatch, the sums over the ranks,
-AdamW) of the model of bench/llama.py under torch's own parallel library (bench/llama_parallel.py). Why: it is what the
-machine is for; kernels and collectives alone do not say how fast it trains. A case is a split (`pp` pipeline stages,
-`tp` tensor ranks with sequence parallel, data ranks for the rest: `dp_mode` replicate by DDP or shard by FSDP2), a
-type, with or without recomputation and torch.compile. The batch of a step, `batch` sequences over all ranks, is the
-same whatever the split; `num_microbatches` cuts each data rank's share of it (gradient accumulation, or the pipeline's
-microbatches).
+AdamW) of the model of bench/workloads/model/llama.py under torch's own parallel library
+(bench/workloads/training/parallelize.py). Why: it is what the machine is for; kernels and collectives alone do not say
+how fast it trains. A case is a split (`pp` pipeline stages, `tp` tensor ranks with sequence parallel, data ranks for
+the rest: `dp_mode` replicate by DDP or shard by FSDP2), a type, with or without recomputation and torch.compile. The
+batch of a step, `batch` sequences over all ranks, is the same whatever the split; `num_microbatches` cuts each data
+rank's share of it (gradient accumulation, or the pipeline's microbatches).
 
 The check: loss and gradient norm of the first 3 steps, against those of one device from the same seed. Adam hardly
 notices a gradient that is wrong by a factor, the norm does. In float32 they agree within 1e-4 of their size, bfloat16
@@ -15,8 +15,8 @@ that stay as they are, so that every sample is the same work.
 
 Spans of the traced pass: `forward`, `loss`, `backward` (with a split backward `backward_input`, `backward_weight`) with
 stage and microbatch, `optimizer`, and `communication` with axis, number on its group, bytes and launch, wherever the
-host (on a GPU the stream) stands still for it. The time by part (bench/step_parts.py) comes from them; `other` is what
-is left, never shared out.
+host (on a GPU the stream) stands still for it. The time by part (bench/parallelism/step_breakdown.py) comes from them;
+`other` is what is left, never shared out.
 """
 
 from __future__ import annotations
@@ -27,34 +27,43 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from bench import flops, peak_memory, step_parts, torch_versions
-from bench.llama_shape import SHAPES
-from bench.schedules import SCHEDULES
-from bench.splits import Job, Split, all_splits, split_of
+from bench.core import torch_versions
+from bench.parallelism import flops, step_breakdown
+from bench.parallelism.layout import Job, Split, all_splits, split_of
+from bench.parallelism.pipeline.schedules import SCHEDULES
+from bench.parallelism.shapes import SHAPES
 from bench.suite import COMPILE_SECONDS, Machine, Observed, Params, Skip, Table, Work
-from suites._step_check import full_check, reduced_check
-from suites._step_memory import MEMORY_SHARE, bytes_needed, is_whole, job_of, num_layers_that_fit, smallest_job
+from bench.workloads.trace import peak_memory
+from bench.workloads.training.step_memory import (
+    MEMORY_SHARE,
+    bytes_needed,
+    is_whole,
+    job_of,
+    num_layers_that_fit,
+    smallest_job,
+)
+from bench.workloads.training.training_check import full_check, reduced_check
 
 if TYPE_CHECKING:
-    from bench.llama_parallel import Treatment
-    from bench.rank import RankContext
+    from bench.measure.engine.rank import RankContext
+    from bench.workloads.training.parallelize import Treatment
 
 MACHINERY = (
-    "suites._step_check",
-    "suites._step_memory",
-    "bench.training",
-    "bench.llama_parallel",
-    "bench.llama",
-    "bench.attention",
-    "bench.llama_shape",
-    "bench.splits",
-    "bench.step_parts",
-    "bench.communication_trace",
-    "bench.side_streams",
-    "bench.pipeline",
-    "bench.schedules",
-    "bench.flops",
-    "bench.torch_versions",
+    "bench.workloads.training.training_check",
+    "bench.workloads.training.step_memory",
+    "bench.workloads.training.training_step",
+    "bench.workloads.training.parallelize",
+    "bench.workloads.model.llama",
+    "bench.workloads.model.attention",
+    "bench.parallelism.shapes",
+    "bench.parallelism.layout",
+    "bench.parallelism.step_breakdown",
+    "bench.workloads.trace.communication",
+    "bench.workloads.trace.side_streams",
+    "bench.workloads.parallel.pipeline",
+    "bench.parallelism.pipeline.schedules",
+    "bench.parallelism.flops",
+    "bench.core.torch_versions",
 )
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {
@@ -75,7 +84,7 @@ CHOICES = {
     "compile": (False, True),
     "schedule": tuple(SCHEDULES),
 }
-PART_METRICS = {part: f"{part}_share" for part in step_parts.PARTS}
+PART_METRICS = {part: f"{part}_share" for part in step_breakdown.PARTS}
 METRICS = {
     **dict.fromkeys(PART_METRICS.values(), ("share", "neither")),
     "traced_over_timed": ("x", "neither"),
@@ -245,8 +254,8 @@ def _compilable(split: Split, device_type: str) -> None:
 
 
 def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:
-    from bench.llama_parallel import Treatment
-    from bench.training import NUM_BATCHES, TrainingStep
+    from bench.workloads.training.parallelize import Treatment
+    from bench.workloads.training.training_step import NUM_BATCHES, TrainingStep
 
     treatment = Treatment(
         dtype=str(params["dtype"]),
@@ -301,8 +310,8 @@ def _notes(job: Job, split: Split, treatment: Treatment, rank: RankContext, whol
 
 
 def _derived(observed: Observed, *, job: Job, split: Split) -> Mapping[str, float | None]:
-    calls = step_parts.step_parts(observed.spans, observed.traced_call_ns, split, job.num_stages(split))
-    shares = step_parts.mean_shares(calls)
+    calls = step_breakdown.step_parts(observed.spans, observed.traced_call_ns, split, job.num_stages(split))
+    shares = step_breakdown.mean_shares(calls)
     steps = sorted(sum(ranks[0].values()) / 1e9 for ranks in calls)
     peaks = [facts["peak_memory_bytes"] for facts in observed.per_rank]
     return {
@@ -314,13 +323,13 @@ def _derived(observed: Observed, *, job: Job, split: Split) -> Mapping[str, floa
 
 
 def _tables(observed: Observed, *, job: Job, split: Split) -> Mapping[str, Table]:
-    calls = step_parts.step_parts(observed.spans, observed.traced_call_ns, split, job.num_stages(split))
+    calls = step_breakdown.step_parts(observed.spans, observed.traced_call_ns, split, job.num_stages(split))
     rows = []
-    for rank, seconds in enumerate(step_parts.rank_seconds(calls)):
-        times = [seconds[part] * 1e3 for part in step_parts.PARTS]
+    for rank, seconds in enumerate(step_breakdown.rank_seconds(calls)):
+        times = [seconds[part] * 1e3 for part in step_breakdown.PARTS]
         peak = _mebibytes(observed.per_rank[rank]["peak_memory_bytes"])
         rows.append((rank, *split.coordinates(rank), *times, sum(times), peak))
-    heads = [f"{part} ms" for part in step_parts.PARTS]
+    heads = [f"{part} ms" for part in step_breakdown.PARTS]
     columns = ("rank", "pipeline", "data", "tensor", *heads, "step ms", "peak memory MiB")
     return {"time_by_part": Table(columns, tuple(rows), "Time by part of a traced step, mean over the traced calls")}
 

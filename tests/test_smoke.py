@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from bench.presets import DEFAULT_SUITES, FURTHER_CASES, PRESETS
-from bench.price import DEAR_NOTE, DEAR_ROUNDS
-from bench.result import load
-from tests.command import Saved, call, environ, saved
+from bench.measure.engine.timing.pricing import DEAR_NOTE, DEAR_ROUNDS
+from bench.measure.planning.presets import DEFAULT_SUITES, FURTHER_CASES, PRESETS
+from bench.records.file import load
+from tests import ROOT
+from tests.support.command import Saved, call, environ, saved
 
-ROOT = Path(__file__).parent.parent
 PROMISED_SECONDS = 60
 WAIT_SECONDS = 180.0
 """Only so that a hang ends: how fast a busy machine is proves nothing."""

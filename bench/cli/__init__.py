@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from bench import exit_code
+from bench.core import exit_codes
 from bench.errors import BenchError
 
 COMMANDS: dict[str, str] = {
@@ -73,7 +73,7 @@ class Lazy(click.Group):
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from bench.environment import versions
+        from bench.measure.system.environment import versions
 
         for name, version in versions().items():
             click.echo(f"{name} {version or 'none'}")
@@ -115,21 +115,21 @@ def call(arguments: list[str]) -> int:
         result: Any = cli.main(arguments, prog_name="bench", standalone_mode=False)
     except BenchError as error:
         _complain(str(error))
-        return exit_code.USAGE
+        return exit_codes.USAGE
     except click.UsageError as error:
         hint = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
         _complain(error.format_message() + hint)
-        return exit_code.USAGE
+        return exit_codes.USAGE
     except click.ClickException as error:
         _complain(error.format_message())
-        return exit_code.USAGE
+        return exit_codes.USAGE
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
-        return exit_code.INTERRUPTED
+        return exit_codes.INTERRUPTED
     except ReaderGone:
         # What was to be flushed at exit has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exit_code.BROKEN_PIPE
+        return exit_codes.BROKEN_PIPE
     return result if isinstance(result, int) else 0
 
 

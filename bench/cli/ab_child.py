@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """What the child process does: `bench` with its words, but not for longer than its parent lives."""
-    from bench.rank_main import die_with_parent
+    from bench.measure.launch.rank_process import die_with_parent
 
     die_with_parent(int(sys.argv.pop(1)))
     from bench.cli import main as command

@@ -11,7 +11,7 @@ import click
 from bench.cli.options import comparing
 from bench.cli.run_command import command as run_command
 from bench.cli.run_command import given_options
-from bench.presets import PRESETS
+from bench.measure.planning.presets import PRESETS
 
 PASSED_ON = ("ranks", "device", "backend", "settings", "cases", "precision", "visits", "seed", "timeout")
 """Options of `bench run` that both sides get as they are."""
@@ -73,13 +73,13 @@ def command(**said: Any) -> int:
       bench ab --b-python pr/bin/python --fail-slower 10% --budget 10m
       bench ab --a-python python --b-python python       two equals: how far apart are they here?
     """
-    from bench import ab
-    from bench.comparing import Options as Comparing
+    from bench.analysis.compare.presentation import Options as Comparing
+    from bench.run.ab import alternation
 
     own = {name: said.pop(name) for name in _OWN}
     passed = {name: said.pop(name) for name in PASSED_ON}
-    options = ab.Options(**own, given=tuple(_words(passed)), device=passed["device"])
-    return ab.run(options, Comparing(**said), given_options)
+    options = alternation.Options(**own, given=tuple(_words(passed)), device=passed["device"])
+    return alternation.run(options, Comparing(**said), given_options)
 
 
 command.params.sort(key=lambda param: param.name in PASSED_ON)  # in --help, what is special to it comes first

@@ -39,8 +39,8 @@ def command(
       bench compare run.jsonl --by implementation --where suite=tensor_parallel
       bench compare fleet/ --among host --outlier 5%
     """
-    from bench.comparing import Options, present, present_among
-    from bench.result import load_many
+    from bench.analysis.compare.presentation import Options, present, present_among
+    from bench.records.file import load_many
 
     chosen = Options(**options)
     if among is None and outlier is not None:

@@ -26,9 +26,9 @@ def command(strict: bool, expected: tuple[str, ...]) -> int:
       bench doctor
       bench doctor --expect gpus=8 --strict
     """
-    from bench import doctor
+    from bench.measure.doctor import checks
 
-    findings = doctor.examine(doctor.gather(), expect=dict(_expectation(text) for text in expected))
+    findings = checks.examine(checks.gather(), expect=dict(_expectation(text) for text in expected))
     for finding in findings:
         click.echo(finding.line())
     bad = {"fail", "warn"} if strict else {"fail"}

@@ -27,8 +27,8 @@ def command(path: Path, form: str) -> int:
       bench explain trace.parquet
       bench explain trace.parquet --format json | jq .slowdown
     """
-    from bench import explain_file, explain_trace
+    from bench.analysis.explain import explain_run, explain_trace
 
-    explain = explain_trace.text if path.suffix == ".parquet" else explain_file.text
+    explain = explain_trace.text if path.suffix == ".parquet" else explain_run.text
     click.echo(explain(path, form, colour()), nl=False)
     return 0

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from bench import exit_code
-from bench.cell_text import clean
+from bench.core import exit_codes
+from bench.core.cell_text import clean
 from bench.errors import BenchError
-from bench.imported import Told
-from bench.importing import TOOLS, Saved, import_file
-from bench.result import SUFFIXES
+from bench.importers.reading import Told
+from bench.importers.registry import TOOLS, Saved, import_file
+from bench.records.file import SUFFIXES
 
 MAX_SHOWN = 5
 """Rows that could not be read which are printed; the file has all of them."""
@@ -60,7 +60,7 @@ def command(
     saved = [import_file(file, told, output, tool, label) for file in files]
     for each in saved:
         _say(each)
-    return max((each.exit_code for each in saved), default=exit_code.OK)
+    return max((each.exit_code for each in saved), default=exit_codes.OK)
 
 
 def _say(saved: Saved) -> None:

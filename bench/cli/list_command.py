@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bench.cli.options import form
-from bench.presets import PRESETS
+from bench.measure.planning.presets import PRESETS
 
 
 @click.command(name="list")
@@ -42,7 +42,7 @@ def command(suites: tuple[str, ...], preset: str, ranks: int, device: str, form:
       bench list collective --preset smoke
       bench list --template > mine.py
     """
-    from bench import listing
+    from bench.measure.planning import listing
 
     if template:
         click.echo(listing.template(), nl=False)

@@ -45,7 +45,7 @@ def command(
       bench mix a.jsonl=8 b.jsonl=8 --measured mixed.jsonl
       bench mix H100-SXM-80GB=150000 H200-SXM-141GB=50000 GB200=20000
     """
-    from bench import mix_report
+    from bench.predict import heterogeneous_tables
 
-    click.echo(mix_report.text(parts, prices, measured, unit_gb, form, colour()), nl=False)
+    click.echo(heterogeneous_tables.text(parts, prices, measured, unit_gb, form, colour()), nl=False)
     return 0

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from bench.process_environment import environment_variables
-from bench.table import FORMATS, wants_colour
+from bench.core.process_environment import environment_variables
+from bench.core.table import FORMATS, wants_colour
 
 form: Callable[[Any], Any] = click.option(
     "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print."
@@ -75,7 +75,7 @@ COMPARING: tuple[Callable[[Any], Any], ...] = (
 
 
 def comparing(command: Any) -> Any:
-    """The options of what is compared, how it is shown, and what fails; fields of `bench.comparing.Options`."""
+    """The options of what is compared, how it is shown, and what fails; fields of the comparison's `Options`."""
     for option in reversed(COMPARING):
         command = option(command)
     return command

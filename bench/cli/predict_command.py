@@ -105,9 +105,9 @@ def command(form: str, **options: Any) -> int:
       bench predict --model llama3-405b --gpus 24000 --sweep gpus=1024..100000 -o prediction.html
       bench predict --model llama3-405b --gpus 100000 --own utilisation=0.8 --price 2.95
     """
+    from bench.core.table import json_text, render
     from bench.predict import tables
-    from bench.predict.run import answered
-    from bench.table import json_text, render
+    from bench.predict.predict import answered
 
     answer = answered(options)
     if options["plots"] is not None:

@@ -35,7 +35,7 @@ def command(paths: tuple[str, ...], outputs: tuple[Path, ...]) -> None:
       bench report a100.jsonl h100.jsonl gb200.jsonl -o report.html -o report.md
       bench report results/ -o plots/
     """
-    from bench.page.writing import runs, write
+    from bench.report.page.writing import runs, write
 
     with without_collecting():
         for path in write(runs(paths), outputs or (DEFAULT,)):

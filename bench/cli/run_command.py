@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from bench.errors import BenchError
-from bench.presets import PRESETS
+from bench.measure.planning.presets import PRESETS
 
 
 @click.command(name="run")
@@ -156,8 +156,8 @@ def command(**options: Any) -> int:
       bench run tensor_parallel --slow 1=0.5 --slow-link 1=0.25
       torchrun --nproc-per-node=8 --no-python bench run
     """
-    from bench.planning import Options
-    from bench.run import run
+    from bench.measure.planning.planner import Options
+    from bench.run.run import run
 
     return run(Options(**options), sys.argv[1:])
 

@@ -48,9 +48,10 @@ def command(
       bench show FILE --ranks
       bench show FILE --share -o public.jsonl
     """
-    from bench import export, rank_table, report, share
-    from bench.fitting import WIDTH
-    from bench.result import SUFFIXES, Writer, load_many
+    from bench.core.column_fit import WIDTH
+    from bench.records import published_copy
+    from bench.records.file import SUFFIXES, Writer, load_many
+    from bench.report import export, rank_table, result_tables
 
     results = load_many(paths)
     if ranks and (publish or output is not None):
@@ -61,7 +62,7 @@ def command(
         if not output.name.endswith(SUFFIXES):
             raise BenchError(f"-o {output}: a published copy is a result file; its name has to end in .jsonl")
         with Writer.create(output) as writer:
-            for record in share.shared(results[0]):
+            for record in published_copy.shared(results[0]):
                 writer.append(record)
     elif output is not None:
         left_out = export.write(results, output)
@@ -72,6 +73,6 @@ def command(
         for result in results if form != "table" else ():
             for warning in result.warnings:
                 click.echo(f"warning: {warning}", err=True)
-        show = rank_table.text if ranks else report.tables
+        show = rank_table.text if ranks else result_tables.tables
         click.echo(show(results, form, colour(), None if wide else WIDTH), nl=False)
-    return max(report.status_code(result) for result in results) if status else 0
+    return max(result_tables.status_code(result) for result in results) if status else 0

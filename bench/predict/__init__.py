@@ -5,7 +5,7 @@ A prediction is built from parts that can each be checked, one module a part:
     job           what is predicted: a job, how it is split, and the answer
     shapes        what a model is made of, by name or by numbers
     hardware      what a device and the levels of its network can do: catalogue, or measured
-    constants     everything fitted, frozen in `bench/data/predict_constants.json`
+    constants     everything fitted, frozen in `bench/catalog/data/predict_constants.json`
     matmul        a matrix multiplication's time from its shape
     layer         the operations of a layer, and their time
     measured, measured_network, calibrate, from_files    the same from result files

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from bench.errors import BenchError
-from bench.predict import failures as failing
-from bench.predict import fleet as fleets
-from bench.predict import money
-from bench.predict.constants import Constants
-from bench.predict.fleet import FleetPrediction, Member
-from bench.predict.hardware import Device
-from bench.predict.job import Job, Prediction, Split
+from bench.predict.cost import failures as failing
+from bench.predict.cost import prices
+from bench.predict.model import fleet as fleets
+from bench.predict.model.fleet import FleetPrediction, Member
+from bench.predict.model.job import Job, Prediction, Split
+from bench.predict.model.step import Predictor
+from bench.predict.rates.constants import Constants
+from bench.predict.rates.device import Device
 from bench.predict.request import Assumption, Request
 from bench.predict.search import Found, search
-from bench.predict.step import Predictor
 
 MakePredictor = Callable[[Device, Job], Predictor]
 
@@ -48,7 +48,7 @@ class Option:
 
     name: str
     usd_per_device_hour: float
-    cost: money.Cost
+    cost: prices.Cost
     reliability: Reliability | None
     source: str
     break_even_utilisation: float | None = None
@@ -63,7 +63,7 @@ class Answer:
     sweep: tuple[SweepPoint, ...] = ()
     reliability: Reliability | None = None
     options: tuple[Option, ...] = ()
-    own: money.Own | None = None
+    own: prices.Own | None = None
     """The assumptions of owning, where it was asked for."""
     power_watts: float | None = None
     """Of all devices with their share of the hall, by the catalogue; None where its figure is not known."""

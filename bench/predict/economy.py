@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.core.values import parse_seconds
 from bench.errors import BenchError
-from bench.parse import parse_seconds
-from bench.predict import failures, money
 from bench.predict.answer import Answer, Option, Reliability, reliability, with_preemptions
+from bench.predict.cost import failures, prices
 from bench.predict.request import Assumption, Request
 
 RESTART_SECONDS = 600.0
@@ -90,7 +90,7 @@ def pay(options: Mapping[str, Any], answer: Answer, notes: list[Assumption]) -> 
     if request.mixed:
         notes.append(Assumption("money", "not reckoned for a mixed fleet", "ask for each type by itself"))
         return ()
-    rows = money.prices(Path(path) if path else None)
+    rows = prices.prices(Path(path) if path else None)
     device = request.members[0].device
     tokens = options["tokens"] or PRETRAINING_TOKENS
     if not options["tokens"]:
@@ -106,9 +106,9 @@ def pay(options: Mapping[str, Any], answer: Answer, notes: list[Assumption]) -> 
     return tuple(found)
 
 
-def _rents(options: Mapping[str, Any], rows: list[money.Price], device: str) -> list[tuple[str, float, str]]:
+def _rents(options: Mapping[str, Any], rows: list[prices.Price], device: str) -> list[tuple[str, float, str]]:
     found = [("rent", _named_price("--price", text, device), "given") for text in options["price"]]
-    row = money.cheapest(rows, device, "on_demand")
+    row = prices.cheapest(rows, device, "on_demand")
     if not found and row is not None:
         found.append(("rent", row.usd, row.text))
     return found
@@ -129,12 +129,12 @@ def _named_price(option: str, text: str, device: str) -> float:
 
 
 def _spots(
-    options: Mapping[str, Any], rows: list[money.Price], answer: Answer, tokens: float, notes: list[Assumption]
+    options: Mapping[str, Any], rows: list[prices.Price], answer: Answer, tokens: float, notes: list[Assumption]
 ) -> list[Option]:
     if options["spot"] is None:
         return []
     device = answer.request.members[0].device
-    row = money.cheapest(rows, device.name, "spot")
+    row = prices.cheapest(rows, device.name, "spot")
     if options["spot"] != "file":
         usd, source = _named_price("--spot", options["spot"], device.name), "given"
     elif row is None:
@@ -154,16 +154,16 @@ def _spots(
 
 def _owned(
     options: Mapping[str, Any],
-    rows: list[money.Price],
+    rows: list[prices.Price],
     answer: Answer,
     tokens: float,
     notes: list[Assumption],
     rents: list[Option],
 ) -> Option:
     device = answer.request.members[0].device
-    price = money.cheapest(rows, device.name, "purchase")
+    price = prices.cheapest(rows, device.name, "purchase")
     kw = None if device.power_watts is None else device.power_watts * NODE_WATTS_SHARE / 1000.0
-    own = answer.own = money.own(options["own"], None if price is None else price.usd, kw)
+    own = answer.own = prices.own(options["own"], None if price is None else price.usd, kw)
     source = price.text if price is not None and own.purchase_usd == price.usd else "given"
     for name, shown in (
         ("purchase", f"{own.purchase_usd:,.0f} USD a device"), ("installation factor", f"{own.installation:g}"),
@@ -195,7 +195,7 @@ def _option(
 ) -> Option:
     job = answer.request.job
     found = reliable or answer.reliability
-    cost = money.Cost(
+    cost = prices.Cost(
         answer.request.devices,
         usd,
         answer.tokens_per_s,

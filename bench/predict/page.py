@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.core.jsonl import cannot_write
 from bench.errors import BenchError
-from bench.jsonl import cannot_write
-from bench.page.section import Content, Section
-from bench.plots.source import Plot
 from bench.predict import plots, tables
 from bench.predict.tables import LABEL
+from bench.report.page.section import Content, Section
+from bench.report.plots.source import Plot
 
 if TYPE_CHECKING:
     from bench.predict.answer import Answer
@@ -37,7 +37,7 @@ def content(answer: Answer) -> Content:
 
 
 def _drawn(answer: Answer) -> Iterator[Plot]:
-    from bench.plots.style import drawing
+    from bench.report.plots.style import drawing
 
     with drawing():
         for name, (draw, has) in plots.PLOTS.items():
@@ -50,7 +50,7 @@ def _drawn(answer: Answer) -> Iterator[Plot]:
 
 def save(answer: Answer, path: Path) -> None:
     """Write the page. Raises BenchError for another ending than .html, and for what is there or cannot be written."""
-    from bench.page.html import page
+    from bench.report.page.html import page
 
     if path.suffix != ".html":
         raise BenchError(f"-o {path}: the name has to end in .html; --format csv or json prints the rows")

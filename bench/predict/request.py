@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.errors import BenchError
-from bench.predict import hardware, shapes
-from bench.predict.constants import Common
-from bench.predict.fleet import Member
-from bench.predict.hardware import Device, Level
-from bench.predict.job import Job
+from bench.parallelism import model_shapes
+from bench.predict.model.fleet import Member
+from bench.predict.model.job import Job
+from bench.predict.rates import device as hardware
+from bench.predict.rates.constants import Common
+from bench.predict.rates.device import Device, Level
 from bench.predict.search import Fixed
 
 TOKENS_A_BATCH = 16 * 2**20
@@ -76,17 +77,17 @@ def fixed_of(options: Mapping[str, Any]) -> Fixed:
     return Fixed(**{name: options[name] for name in SIZES})
 
 
-def _shape(options: Mapping[str, Any]) -> shapes.Shape:
+def _shape(options: Mapping[str, Any]) -> model_shapes.Shape:
     given = {name: options[name] for name in SHAPE_OPTIONS if options[name] is not None}
     name = options["model"]
     if name is not None:
         if given:
             raise BenchError(f"--model {name} and --{next(iter(given))}: a model by its name, or by its numbers")
-        return shapes.find(name)
+        return model_shapes.find(name)
     missing = [f"--{each}" for each in SHAPE_OPTIONS if each not in given]
     if missing:
-        raise BenchError(f"no model: give --model NAME ({', '.join(shapes.models())}), or {', '.join(missing)}")
-    return shapes.given(
+        raise BenchError(f"no model: give --model NAME ({', '.join(model_shapes.models())}), or {', '.join(missing)}")
+    return model_shapes.given(
         **given,
         kv_heads=options["kv_heads"],
         ffn_hidden=options["ffn_hidden"],
@@ -97,7 +98,7 @@ def _shape(options: Mapping[str, Any]) -> shapes.Shape:
     )
 
 
-def _model_text(shape: shapes.Shape) -> str:
+def _model_text(shape: model_shapes.Shape) -> str:
     size = f"{shape.parameters / 1e9:,.3g} billion parameters"
     if shape.is_mixture:
         size += f", {shape.active_parameters / 1e9:,.3g} active"

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from bench.errors import BenchError
-from bench.predict.job import Prediction, Split
-from bench.predict.step import Predictor
+from bench.predict.model.job import Prediction, Split
+from bench.predict.model.step import Predictor
 
 MICROBATCHES = (1, 2, 3, 4, 6, 8, 16)
 COARSE_MICROBATCHES = (1, 2, 4, 8)

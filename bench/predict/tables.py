@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bench.core.table import Table, column, show_number, show_seconds, show_text, text_column
 from bench.predict.answer import Answer, Option, Reliability
-from bench.predict.fleet import FleetPrediction
-from bench.predict.job import NOT_MODELLED, PARTS, Prediction
+from bench.predict.model.fleet import FleetPrediction
+from bench.predict.model.job import NOT_MODELLED, PARTS, Prediction
 from bench.predict.search import Found
-from bench.table import Table, column, show_number, show_seconds, show_text, text_column
 
 LABEL = "predicted, not measured"
 

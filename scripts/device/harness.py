@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import torch
 
-from bench import clock
-from bench.measure import Sampler
-from bench.rank import RankContext, close_groups
+from bench.core import clock
+from bench.measure.engine.rank import RankContext, close_groups
+from bench.measure.engine.timing.sampler import Sampler
 from bench.suite import Check, Work
 from device.bare import BIG, COPY_BYTES, SMALL, float8_product, product
 from device.findings import judge, note

@@ -15,9 +15,9 @@ from contextlib import ExitStack
 import torch
 import torch.distributed as dist
 
-from bench.place import Place
-from bench.rank import RankContext, close_groups, open_groups
-from bench.store import tcp_store
+from bench.measure.engine.rank import RankContext, close_groups, open_groups
+from bench.measure.engine.store import tcp_store
+from bench.measure.planning.place import Place
 from device.findings import note
 
 
@@ -36,7 +36,7 @@ def opened(kind: str) -> RankContext:
 
 
 def common(rank: RankContext, x: torch.Tensor) -> None:
-    from bench.tensor_parallel import silent_group
+    from bench.workloads.parallel.tensor import silent_group
 
     def silent() -> None:
         group = silent_group()
@@ -63,8 +63,8 @@ def common(rank: RankContext, x: torch.Tensor) -> None:
 
 def empty_sample(rank: RankContext) -> str:
     """What the product times of a call that does nothing: the floor of every sample."""
-    from bench import clock
-    from bench.measure import Limits, Sampler
+    from bench.core import clock
+    from bench.measure.engine.timing.sampler import Limits, Sampler
     from bench.suite import Check, Work
 
     work = Work(variants={"full": lambda: None}, check=lambda: Check(0.0, 0.0))
@@ -74,10 +74,10 @@ def empty_sample(rank: RankContext) -> str:
 
 
 def on_cuda(rank: RankContext, x: torch.Tensor) -> None:
-    from bench.emulation import CudaPace
-    from bench.environment import gpu_addresses
-    from bench.nvidia import watch
-    from suites._buffers import allocator, symmetric_all_reduce
+    from bench.measure.engine.emulation import CudaPace
+    from bench.measure.system.environment import gpu_addresses
+    from bench.measure.system.nvml import watch
+    from bench.workloads.comm.buffers import allocator, symmetric_all_reduce
     from suites.collective import _capture
 
     device = rank.device

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def share_the_gpu() -> None:
-    from bench import backends, environment
+    from bench.measure.system import backends, environment
 
     both = dataclasses.replace(backends.BACKENDS["gloo"], device_type="cuda", dtypes=("bfloat16", "float32"))
     backends.BACKENDS["gloo"] = both

@@ -3,10 +3,10 @@
     python scripts/evidence/analyse.py results/evidence/data/xeon > results/evidence/xeon.md
 
 The folder holds the runs that `collect.py` made, each of three launches. Runs that did not have the machine to
-themselves, by what they recorded of other processes, are counted and left out. Every figure comes
-from the product's own code: the runs are handed to `bench.compare` and `bench.frame` as they are, or, where a slow-down
-is to be found, with a slower piece in the place of the plain one. For contrast: pytest-benchmark's rule and pyperf's
-test on the same.
+themselves, by what they recorded of other processes, are counted and left out. Every figure comes from the product's
+own code: the runs are handed to `bench.analysis.compare.comparison` and `bench.records.rows` as they are, or, where a
+slow-down is to be found, with a slower piece in the place of the plain one. For contrast: pytest-benchmark's rule and
+pyperf's test on the same.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from typing import Any
 import click
 import numpy as np
 
-from bench import frame
-from bench.case_view import CaseView
-from bench.compare import Comparison, compare
-from bench.gate import Gate, rule
-from bench.result import Result, load_many
-from bench.statistics import median
-from bench.visits import is_disturbed
+from bench.analysis.compare.comparison import Comparison, compare
+from bench.analysis.compare.gate import Gate, rule
+from bench.records.case_view import CaseView
+from bench.records.file import Result, load_many
+from bench.records.rows import case_groups
+from bench.records.visits import is_disturbed
+from bench.stats.intervals import median
 
 LEVELS = (3, 5, 10, 20)
 PAIRS = (3, 5, 10)
@@ -107,7 +107,7 @@ def spreads(runs: Sequence[Result]) -> dict[str, tuple[float, float]]:
     """Case -> median seconds, and the standard deviation of the logarithms of all launch medians."""
     found: dict[str, list[float]] = defaultdict(list)
     for run in runs:
-        for case, group in frame.groups([run]).items():
+        for case, group in case_groups([run]).items():
             found[case] += group.view.medians
     return {
         case: (median(values), float(np.log(values).std(ddof=1))) for case, values in found.items() if len(values) > 1
@@ -153,7 +153,7 @@ def _shares(found: Sequence[Comparison]) -> list[str]:
 
 def pooled(result: Result) -> dict[str, np.ndarray[Any, Any]]:
     """Case -> every sample of all launches in one heap, as tools that know no launches take them."""
-    return {case: group.view.all_seconds for case, group in frame.groups([result]).items()}
+    return {case: group.view.all_seconds for case, group in case_groups([result]).items()}
 
 
 def pytest_benchmark_alarms(one: Result, two: Result) -> list[bool]:
@@ -302,7 +302,7 @@ def power_of_ab(runs: Sequence[Result], spread: dict[str, tuple[float, float]]) 
 
 def coverage(runs: Sequence[Result]) -> str:
     """How often a run's printed interval holds the median of all launches of the other runs."""
-    views: list[dict[str, CaseView]] = [{c: g.view for c, g in frame.groups([run]).items()} for run in runs]
+    views: list[dict[str, CaseView]] = [{c: g.view for c, g in case_groups([run]).items()} for run in runs]
     held: dict[str, list[bool]] = defaultdict(list)
     for index, own in enumerate(views):
         for case, view in own.items():

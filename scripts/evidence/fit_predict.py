@@ -1,6 +1,6 @@
 """Fit the constants of `bench predict` on the rows named in FITTED, and freeze them with the error on all others.
 
-    python scripts/evidence/fit_predict.py            # writes bench/data/predict_constants.json (a minute or two)
+    python scripts/evidence/fit_predict.py            # writes the frozen constants (a minute or two)
 
 Least squares of log(predicted / measured), softened, so that a row that the model does not explain pulls little; every
 source counts by the square root of its rows. The same constants serve all sources of one kind of software.
@@ -22,10 +22,10 @@ from typing import Any
 import published
 from scipy.optimize import least_squares
 
-from bench.predict.constants import from_json
-from bench.predict.job import Split
+from bench.predict.model.job import Split
+from bench.predict.rates.constants import from_json
 
-FILE = resources.files("bench.data") / "predict_constants.json"
+FILE = resources.files("bench.catalog.data") / "predict_constants.json"
 
 # (pattern of the source, every n-th of its rows, what is said of it)
 FITTED = (

@@ -35,11 +35,12 @@ def on_rank(index: int, port: int, started: float) -> dict[str, float]:
     import torch.distributed as dist
 
     part("import torch")
-    from bench import environment, worker
-    from bench.loading import load
-    from bench.place import Place
-    from bench.rank import open_groups
-    from bench.store import tcp_store
+    from bench.measure.engine import worker
+    from bench.measure.engine.rank import open_groups
+    from bench.measure.engine.store import tcp_store
+    from bench.measure.planning.place import Place
+    from bench.measure.planning.suite_loader import load
+    from bench.measure.system import environment
 
     part("import bench")
     for name in SUITES:
@@ -73,7 +74,7 @@ def on_rank(index: int, port: int, started: float) -> dict[str, float]:
 
 def launch() -> dict[str, float]:
     """Part -> seconds of the slower rank."""
-    from bench.store import tcp_store
+    from bench.measure.engine.store import tcp_store
 
     store = tcp_store("127.0.0.1", 0, hosts=True, timeout_seconds=120.0)
     environ = os.environ | {"OMP_NUM_THREADS": "1"}

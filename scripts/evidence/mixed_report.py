@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import explain_file, frame, mix_report, suspects
-from bench.result import Result, load_many
-from bench.table import Table, column, render, show_number, show_percent, text_column
+from bench.analysis.explain import explain_run, suspects
+from bench.core.table import Table, column, render, show_number, show_percent, text_column
+from bench.predict import heterogeneous_tables
+from bench.records.file import Result, load_many
+from bench.records.rows import case_groups, case_rows
 
 FLEET = ("H100-SXM-80GB=150000", "H200-SXM-141GB=50000", "GB200-SXM=20000")
 NOTES = Path("results/evidence/mixed/NOTES.md")
@@ -26,8 +28,8 @@ def results(folder: Path, label: str) -> list[Result]:
 
 
 def split_rows(found: Sequence[Result]) -> Iterator[dict[str, Any]]:
-    groups = frame.groups(found)
-    for row in frame.case_rows(found):
+    groups = case_groups(found)
+    for row in case_rows(found):
         if row["suite"] != "heterogeneous" or row["status"] != "ok":
             continue
         launches = groups[row["case"]].view.derived
@@ -91,7 +93,7 @@ def lab_lines(folder: Path) -> Iterator[str]:
     """The two runs of the lab, in the order in which the script makes them."""
     runs = [result for result in load_many([str(folder)]) if result.label.startswith("lab")]
     for result in sorted(runs, key=lambda each: str(each.header["started"])):
-        rows = {row["case"]: row for row in frame.case_rows([result]) if row["status"] == "ok"}
+        rows = {row["case"]: row for row in case_rows([result]) if row["status"] == "ok"}
         sums = next(row for case, row in rows.items() if case.startswith("collective/all_reduce"))
         yield (
             f"- started {result.header['started']}: all-reduce of 16 MiB {1e3 * sums['seconds_median']:.0f} ms, "
@@ -101,17 +103,17 @@ def lab_lines(folder: Path) -> Iterator[str]:
 
 
 def said(result: Result) -> list[str]:
-    return suspects.sentences([record for group in frame.groups([result]).values() for record in group.records])
+    return suspects.sentences([record for group in case_groups([result]).values() for record in group.records])
 
 
 def waterfalls(found: Sequence[Result]) -> str:
     first = min(found, key=lambda each: str(each.header["started"]))
-    return explain_file.text(first.path, "markdown", False)
+    return explain_run.text(first.path, "markdown", False)
 
 
 def fleet_text() -> Iterator[str]:
-    yield mix_report.text(FLEET, (), None, None, "markdown", False)
-    kinds, _ = mix_report.kinds(FLEET, ())
+    yield heterogeneous_tables.text(FLEET, (), None, None, "markdown", False)
+    kinds, _ = heterogeneous_tables.kinds(FLEET, ())
     peaks = [(kind.count, next(iter(kind.speeds.values()))["peak"].value) for kind in kinds]
     kept = sum(count for count, _ in peaks) * min(peak for _, peak in peaks) / sum(c * p for c, p in peaks)
     lost, missing, rest = UNIFORM_MFU * (1 - kept), UNIFORM_MFU - REPORTED_MFU, UNIFORM_MFU * kept - REPORTED_MFU

@@ -50,8 +50,8 @@ def plain_step(name: str, rank: Any, tokens: Any, targets: Any) -> Callable[[], 
     from torch.distributed.tensor.parallel import RowwiseParallel as Rows
     from torch.nn.functional import cross_entropy
 
-    from bench.llama import whole_model
-    from bench.llama_shape import SHAPES
+    from bench.parallelism.shapes import SHAPES
+    from bench.workloads.model.llama import whole_model
 
     model = whole_model(SHAPES["small"], rank.generator, rank.device)
     mesh = (
@@ -100,11 +100,12 @@ def on_rank(index: int, path: str, name: str) -> list[tuple[float, float]]:
     import torch
     import torch.distributed as dist
 
-    from bench import clock, control
-    from bench.loading import load
-    from bench.measure import Limits, Sampler
-    from bench.place import Place
-    from bench.rank import close_groups, open_groups
+    from bench.core import clock
+    from bench.measure.engine import control
+    from bench.measure.engine.rank import close_groups, open_groups
+    from bench.measure.engine.timing.sampler import Limits, Sampler
+    from bench.measure.planning.place import Place
+    from bench.measure.planning.suite_loader import load
     from suites.training_step import DEFAULTS
 
     world_size, change = COMPARISONS[name]

@@ -16,14 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import frame
 from bench.cli.predict_command import command
-from bench.predict import calibrate, from_files, measured
-from bench.predict.calibrate import MeasuredStep
-from bench.predict.constants import frozen
-from bench.predict.job import Prediction
-from bench.result import Result, load_many
-from bench.table import Table, column, render, text_column
+from bench.core.table import Table, column, render, text_column
+from bench.predict import from_results
+from bench.predict.calibration import measured_rates, step_factors
+from bench.predict.calibration.step_factors import MeasuredStep
+from bench.predict.model.job import Prediction
+from bench.predict.rates.constants import frozen
+from bench.records.file import Result, load_many
+from bench.records.rows import case_rows
 
 STACK = "torchtitan"
 TITLES = {
@@ -39,20 +40,22 @@ def files(folder: Path) -> list[str]:
 
 def predictions(folder: Path) -> tuple[list[Result], list[tuple[MeasuredStep, Prediction]]]:
     sources = files(folder / "r1") + files(folder / "r2")
-    found, truth = measured.read(sources), load_many(files(folder / "r4"))
-    rows = [row for row in frame.case_rows(truth) if row["status"] == "ok"]
+    found, truth = measured_rates.read(sources), load_many(files(folder / "r4"))
+    rows = [row for row in case_rows(truth) if row["status"] == "ok"]
     # Ranks that sleep most of their time (`--slow`) leave cores to the others.
     busy = sum(float(rank.get("emulated_speed", 1.0)) for rank in truth[0].environment["ranks"])
     share = min(1.0, (found.num_cores or busy) / busy)
-    return truth, [(step, _predicted(step, found, sources, share)) for step in calibrate.steps(rows, measured.DTYPES)]
+    return truth, [
+        (step, _predicted(step, found, sources, share)) for step in step_factors.steps(rows, measured_rates.DTYPES)
+    ]
 
 
-def _predicted(step: MeasuredStep, found: measured.Measured, sources: list[str], share: float) -> Prediction:
+def _predicted(step: MeasuredStep, found: measured_rates.Measured, sources: list[str], share: float) -> Prediction:
     given = ["--precision", step.job.precision, "--stack", STACK, "--device-share", str(share)]
     given += ["--model", "llama3-8b", "--gpus", str(step.ranks)]  # the job itself is the case's
     options = command.make_context("predict", [*given, *(f"--from={source}" for source in sources)]).params
-    _, make = from_files.understood(found, options, frozen())
-    device = measured.device(found, step.job.precision, {**options, "domain_size": step.ranks}, frozen().common)
+    _, make = from_results.understood(found, options, frozen())
+    device = measured_rates.device(found, step.job.precision, {**options, "domain_size": step.ranks}, frozen().common)
     return make(device, step.job).predict(step.split)
 
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from published_settings import setting_of, stated_of
 
 from bench.errors import BenchError
-from bench.predict import hardware, shapes
-from bench.predict.constants import Constants
-from bench.predict.job import Job, Prediction, Split
-from bench.predict.step import Predictor
+from bench.parallelism import model_shapes
+from bench.predict.model.job import Job, Prediction, Split
+from bench.predict.model.step import Predictor
+from bench.predict.rates import device as hardware
+from bench.predict.rates.constants import Constants
 
 DATA = Path(__file__).resolve().parents[2] / "results" / "evidence" / "data" / "published_training.csv.gz"
 
@@ -134,17 +135,19 @@ def _run(row: dict[str, str]) -> Run:
     return Run(row, job, device, devices, setting.stack, splits, _seconds(row, job, device, devices), _memory(notes))
 
 
-def _shape(row: dict[str, str]) -> shapes.Shape:
+def _shape(row: dict[str, str]) -> model_shapes.Shape:
     for pattern, name in NAMED:
         if re.search(pattern, row["model"]):
-            return shapes.find(name)
+            return model_shapes.find(name)
     if not row["layers"]:
         raise BenchError("the shape of the model is not stated, or has parts that are not modelled")
     vocab = int(float(row["vocab"])) if row["vocab"] else 51200
     sizes = (int(float(row[column])) for column in ("layers", "hidden", "heads"))
     layers, hidden, heads = sizes
     return replace(
-        shapes.Shape(row["model"], layers, hidden, heads, heads, hidden // heads, 4 * hidden, False, vocab, tied=True)
+        model_shapes.Shape(
+            row["model"], layers, hidden, heads, heads, hidden // heads, 4 * hidden, False, vocab, tied=True
+        )
     )
 
 

@@ -4,8 +4,9 @@
 
 No machine here has cases whose launches agree within 3%, the condition of the goals for power. So launch medians are
 drawn from a log-normal distribution with a set standard deviation of the logarithms, independent from launch to launch,
-and handed to `bench.compare` as result files: 20 cases, of which four are slower on the new side, as in the measured
-evidence. What is simulated is the noise alone; real launches are rarely so well behaved (see the measured figures).
+and handed to `bench.analysis.compare.comparison` as result files: 20 cases, of which four are slower on the new side,
+as in the measured evidence. What is simulated is the noise alone; real launches are rarely so well behaved (see the
+measured figures).
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Any
 
 import click
 
-from bench.compare import Comparison, compare
-from bench.gate import Gate, rule
-from bench.result import Result
+from bench.analysis.compare.comparison import Comparison, compare
+from bench.analysis.compare.gate import Gate, rule
+from bench.records.file import Result
 
 SPREADS = (0.01, 0.02, 0.03, 0.05, 0.1)
 """Standard deviations of the logarithms of launch medians."""

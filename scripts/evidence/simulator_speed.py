@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 
-from bench.schedules import SCHEDULES
-from bench.whatif import Operations
+from bench.analysis.explain.what_if import Operations
+from bench.parallelism.pipeline.schedules import SCHEDULES
 
 NUM_STAGES, NUM_REPLICAS, NUM_MICROBATCHES = 16, 64, 64
 

@@ -27,11 +27,12 @@ def on_rank(index: int, path: str, schedule_name: str) -> tuple[list[Any], list[
     import torch.distributed as dist
     from torch import nn
 
-    from bench import clock, communication_trace
-    from bench.pipeline import PipelineStep
-    from bench.place import Place
-    from bench.rank import Tracer, close_groups, open_groups
-    from bench.schedules import SCHEDULES as TABLE
+    from bench.core import clock
+    from bench.measure.engine.rank import Tracer, close_groups, open_groups
+    from bench.measure.planning.place import Place
+    from bench.parallelism.pipeline.schedules import SCHEDULES as TABLE
+    from bench.workloads.parallel.pipeline import PipelineStep
+    from bench.workloads.trace import communication
 
     class Sleep(torch.autograd.Function):
         @staticmethod
@@ -67,7 +68,7 @@ def on_rank(index: int, path: str, schedule_name: str) -> tuple[list[Any], list[
         dist.barrier()
         rank.tracer = tracer
         start = tracer.clock.mark()
-        with communication_trace.traced(tracer, {rank.group.group_name: "pipeline"}):
+        with communication.traced(tracer, {rank.group.group_name: "pipeline"}):
             step.run()
         tracer.calls.append((start, tracer.clock.mark()))
         rank.tracer = None
@@ -77,11 +78,12 @@ def on_rank(index: int, path: str, schedule_name: str) -> tuple[list[Any], list[
 
 
 def main() -> None:
-    from bench import bubble, step_parts
-    from bench.replay import replay
-    from bench.schedules import SCHEDULES as TABLE
-    from bench.schedules import operations
-    from bench.splits import Split
+    from bench.parallelism import step_breakdown
+    from bench.parallelism.layout import Split
+    from bench.parallelism.pipeline import bubble
+    from bench.parallelism.pipeline.replay import replay
+    from bench.parallelism.pipeline.schedules import SCHEDULES as TABLE
+    from bench.parallelism.pipeline.schedules import operations
     from bench.suite import Span
 
     for name in SCHEDULES:
@@ -93,8 +95,8 @@ def main() -> None:
         call_ns = [calls for _, calls in results]
         expected = replay(operations(schedule, NUM_RANKS, NUM_MICROBATCHES)).bubble
         idle = bubble.idle_share(spans, call_ns)
-        shares = step_parts.mean_shares(
-            step_parts.step_parts(spans, call_ns, Split(NUM_RANKS, 1, 1), schedule.num_stages(NUM_RANKS))
+        shares = step_breakdown.mean_shares(
+            step_breakdown.step_parts(spans, call_ns, Split(NUM_RANKS, 1, 1), schedule.num_stages(NUM_RANKS))
         )
         parts = ", ".join(f"{part} {share:.2%}" for part, share in shares.items() if share)
         print(f"{name}: replay {expected:.2%}, not computing {idle:.2%}; {parts}")

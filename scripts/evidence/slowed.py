@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from bench.loading import load
-from bench.rank import RankContext
+from bench.measure.engine.rank import RankContext
+from bench.measure.planning.suite_loader import load
 from bench.suite import Machine, Params, Work
 
 PIECES: dict[str, tuple[str, dict[str, str | int]]] = {

@@ -1,0 +1,1 @@
+"""Comparison of results: two sides, many peers, a gate for CI."""

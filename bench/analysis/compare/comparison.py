@@ -1,0 +1,211 @@
+"""Results side by side, with a verdict for every case that both sides have.
+
+What a side has of a case is one number a launch. Its estimate is their geometric mean, the centre of the interval; so a
+change is new / base - 1 of the numbers beside it. Nothing is dropped: cases of one side only, and cases that are not ok
+on either side, are listed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.analysis.compare import selection, sides
+from bench.analysis.compare.selection import Metric, Values, Where
+from bench.analysis.compare.sides import Side
+from bench.errors import BenchError
+from bench.records.ab_pair import are_paired
+from bench.records.file import Result
+from bench.records.metrics import TIME
+from bench.records.rows import Row
+from bench.stats import change_test, intervals, variance_prior
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is compared, and how."""
+
+    metrics: tuple[str, ...] = (TIME,)
+    where: Where = field(default_factory=dict)
+    threshold: float = change_test.THRESHOLD
+    allow_unlike: bool = False
+    by: str | None = None
+    """A parameter whose values within one run are the sides."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The base first, then the others."""
+
+    sides: tuple[Side, ...]
+    shared: dict[str, Any]
+    differences: tuple[Row, ...]
+    """{"field", "values": [one a side]}."""
+    cases: tuple[Row, ...]
+    """One a case, metric and new side: suite, case, metric, unit, better, name (of the new side), base, base_low,
+    base_high, base_launches, new, new_low, new_high, new_launches, change, change_low, change_high, p_value,
+    adjusted_p, verdict, reason, launches_needed."""
+    only_base: tuple[Row, ...]
+    """{"case", "name" (the side that lacks it), "status" (on the base)}."""
+    only_new: tuple[Row, ...]
+    """{"case", "name" (the side that has it), "status"}."""
+    not_ok: tuple[Row, ...]
+    """{"case", "name", "status", "reason"}."""
+    paired: bool
+    """Whether launch i of one side belongs to launch i of the other."""
+    threshold: float
+
+    @property
+    def alike(self) -> bool:
+        """Whether all sides are of one architecture, so that this is a check for a regression."""
+        return all(side.architecture == self.sides[0].architecture for side in self.sides)
+
+    def counts(self) -> Counter[str]:
+        """Verdict -> number of cases."""
+        return Counter(row["verdict"] for row in self.cases)
+
+
+def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: Settings | None = None) -> Comparison:
+    """Put each of `news` beside `base`, or the values of a parameter within `base` beside each other.
+
+    Raises BenchError for a single side, no common case, a metric that nobody has or that has no better direction, a
+    `where` that fits nothing, and a side whose files are no launches of one run.
+    """
+    settings = settings or Settings()
+    built = _sides([base, *news], settings)
+    wanted = [
+        selection.metric(name, [result for side in built for result in side.results]) for name in settings.metrics
+    ]
+    first, *others = built
+    for side in others:
+        _refuse_strangers(first, side)
+    paired = settings.by is not None or _are_pairs(built)
+    return Comparison(
+        sides=tuple(built),
+        shared=sides.shared(built),
+        differences=tuple(sides.differing(built)),
+        cases=tuple(_judged(built, wanted, settings.threshold, paired)),
+        only_base=tuple(row for new in others for row in _not_in(first, new, new.name)),
+        only_new=tuple(row for new in others for row in _not_in(new, first, new.name)),
+        not_ok=tuple(_not_ok(built)),
+        paired=paired,
+        threshold=settings.threshold,
+    )
+
+
+def _sides(given: Sequence[Sequence[Result]], settings: Settings) -> list[Side]:
+    if settings.by is None and len(given) < 2:
+        raise BenchError("there is one result to compare; name a second, or say --by PARAM or --among host")
+    if settings.by is not None and len(given) > 1:
+        raise BenchError(f"--by {settings.by}: it compares the variants within one run; name one result")
+    built = sides.build(given, settings.allow_unlike)
+    if settings.by is not None:
+        built = sides.by_parameter(built[0], settings.by)
+    if settings.where:
+        selection.refuse_none([g.leader for side in built for g in side.groups.values()], settings.where)
+        built = [sides.only(side, lambda case, group: selection.fits(group.leader, settings.where)) for side in built]
+    return built
+
+
+def _refuse_strangers(base: Side, new: Side) -> None:
+    if not set(base.groups) & set(new.groups):
+        raise BenchError(
+            f"no common case: {base.name} has {_examples(base)}, {new.name} has {_examples(new)}; measure the same "
+            "with `bench run --like FILE`"
+        )
+
+
+def _examples(side: Side) -> str:
+    first = next(iter(side.groups), None)
+    return "no case" if first is None else f"{len(side.groups)} such as {first}"
+
+
+def _are_pairs(built: Sequence[Side]) -> bool:
+    """Whether all sides were measured in alternation with the base: one file each."""
+    base, *news = built
+    alone = all(len(side.results) == 1 for side in built)
+    return alone and all(are_paired(base.results[0], new.results[0]) for new in news)
+
+
+def _judged(built: Sequence[Side], wanted: Sequence[Metric], threshold: float, paired: bool) -> list[Row]:
+    """All cases, metrics and new sides are judged together: the false discoveries are controlled over all of them."""
+    base, *news = built
+    rows: list[Row] = []
+    launches: list[change_test.Launches] = []
+    for metric in wanted:
+        values = [{case: selection.values(group, metric) for case, group in side.groups.items()} for side in built]
+        for new, of_new in zip(news, values[1:], strict=True):
+            for case, one in values[0].items():
+                held = _in_pairs(one, of_new.get(case, {})) if paired else (one, of_new.get(case, {}))
+                if not all(held):
+                    continue
+                suite = base.groups[case].leader["suite"]
+                rows.append(_row(suite, case, metric, new))
+                one_logs, two_logs = ([math.log(value) for value in side.values()] for side in held)
+                kind = f"{metric.name}/{suite}"
+                launches.append(change_test.Launches(one_logs, two_logs, kind, metric.better == "lower"))
+    if not rows and not _not_ok(built):
+        raise BenchError(f"--metric {', '.join(metric.name for metric in wanted)}: no common case has it")
+    kinds = [f"{row['name']}/{each.kind}" for row, each in zip(rows, launches, strict=True)]
+    base_rows = _estimates("base", kinds, [each.base for each in launches])
+    new_rows = _estimates("new", kinds, [each.new for each in launches])
+    judged = [vars(found) for found in change_test.judge(launches, threshold, paired)]
+    return [row | one | two | found for row, one, two, found in zip(rows, base_rows, new_rows, judged, strict=True)]
+
+
+def _in_pairs(one: Values, two: Values) -> tuple[Values, Values]:
+    """What both have, in one order."""
+    common = [launch for launch in one if launch in two]
+    return {launch: one[launch] for launch in common}, {launch: two[launch] for launch in common}
+
+
+def _row(suite: str, case: str, metric: Metric, new: Side) -> Row:
+    return {
+        "suite": suite,
+        "case": case,
+        "metric": metric.name,
+        "unit": metric.unit,
+        "better": metric.better,
+        "name": new.name,
+    }
+
+
+def _estimates(name: str, kinds: Sequence[str], cases: Sequence[Sequence[float]]) -> list[Row]:
+    """Of each case's logarithms the geometric mean, and its 95% interval where there are several launches."""
+    found = [intervals.centre_and_squares(logs) for logs in cases]
+    degrees = [len(logs) - 1 for logs in cases]
+    own = [squares / free if free else math.nan for (_, squares), free in zip(found, degrees, strict=True)]
+    raised = (column.tolist() for column in variance_prior.moderate_by_kind(kinds, own, degrees))
+    rows = []
+    for (centre, _), logs, variance, free in zip(found, cases, *raised, strict=True):
+        half = intervals.log_half_width(variance, free, len(logs)) if free else None
+        rows.append(
+            {
+                name: math.exp(centre),
+                f"{name}_low": None if half is None else math.exp(centre - half),
+                f"{name}_high": None if half is None else math.exp(centre + half),
+                f"{name}_launches": len(logs),
+            }
+        )
+    return rows
+
+
+def _not_in(side: Side, other: Side, name: str) -> list[Row]:
+    """What a side has and another lacks, with a side's name."""
+    return [
+        {"case": case, "name": name, "status": group.status}
+        for case, group in side.groups.items()
+        if case not in other.groups
+    ]
+
+
+def _not_ok(built: Sequence[Side]) -> list[Row]:
+    return [
+        {"case": case, "name": side.name, "status": group.status, "reason": group.reason}
+        for side in built
+        for case, group in side.groups.items()
+        if group.status != "ok"
+    ]

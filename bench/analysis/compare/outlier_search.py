@@ -1,0 +1,238 @@
+"""Many equals, such as the nodes of a fleet or the ranks of a job: which of them stand out, and what all share.
+
+Equals are members of one architecture. Each is held against its siblings by `bench.stats.outliers`, the cases that only
+some have are listed, and what differs between the members is named with those that have it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.analysis.compare import gate, selection, sides
+from bench.analysis.compare.gate import Ruling
+from bench.analysis.compare.peer_group import BY_TIME, SOURCES, Chosen, Member, equals
+from bench.core.table import show_share
+from bench.errors import BenchError
+from bench.records import metrics
+from bench.records.environments import RANK_FIELDS
+from bench.records.rows import Row
+from bench.stats import outliers
+
+if TYPE_CHECKING:
+    from bench.analysis.compare.peer_group import Key
+    from bench.records.file import Result
+
+SHOWN = 3
+"""Names that a line gives before it counts the rest."""
+_OWN_FIELDS = frozenset({"label", "host.hostname", "rank.cpu_affinity", "rank.visible_devices"})
+"""What is each member's own, and no difference to speak of."""
+
+
+@dataclass(frozen=True)
+class Among:
+    """What was found among the members."""
+
+    by: str
+    members: tuple[str, ...]
+    outlier: float
+    """The share of the siblings' median from which on a distance matters."""
+    metric: str
+    unit: str
+    num_cases: int
+    """Those that at least two members measured."""
+    num_launches: tuple[int, int]
+    """The fewest and the most that a member has of a case."""
+    shared: Row
+    differences: tuple[Row, ...]
+    """{"field", "values": [{"value", "members": [names]}, the most common first]}."""
+    rows: tuple[Row, ...]
+    """One a member and case that stands out, the slow ones first: member, suite, case, variant, metric, value,
+    siblings_median, siblings_low, siblings_high, num_siblings, ratio (value / siblings_median), p_value, adjusted_p,
+    verdict (slower | faster), slowdown (ratio - 1, and 1 / ratio - 1 where more is better)."""
+    unclear: tuple[Row, ...]
+    """The same fields: as far from the siblings, but chance may explain it, or too little is known."""
+    undecided: frozenset[Key]
+    """Cases in which not every member could be judged."""
+    partial: tuple[Row, ...]
+    """{"suite", "case", "variant", "num_members", "lacking": [{"member", "status"}]} of cases that only some have."""
+
+    def standing_out(self) -> dict[str, Counter[str]]:
+        """Member -> verdict -> number of cases, those slower in most cases first."""
+        found: dict[str, Counter[str]] = {}
+        for row in self.rows:
+            found.setdefault(row["member"], Counter())[row["verdict"]] += 1
+        return dict(sorted(found.items(), key=lambda item: -item[1]["slower"]))
+
+    def summary(self) -> str:
+        """The last line, such as `1 of 64 hosts stands out: node07 (slower in 28 of 30 cases)`."""
+        found = self.standing_out()
+        stand = "stands" if len(found) == 1 else "stand"
+        line = f"{len(found)} of {len(self.members)} {self.by}s {stand} out"
+        told = [f"{member} ({_counted(counts)} of {self.num_cases} cases)" for member, counts in found.items()][:SHOWN]
+        more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        return f"{line}: {', '.join(told + more)}" if found else line
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{verdict} in {counts[verdict]}" for verdict in ("slower", "faster") if counts[verdict])
+
+
+def among(
+    results: Sequence[Result],
+    by: str,
+    outlier: float = outliers.OUTLIER,
+    allow_unlike: bool = False,
+    chosen: Chosen = BY_TIME,
+) -> Among:
+    """Hold every host, or every rank, of the results against the others (`by`: `host` or `rank`).
+
+    Raises BenchError for a single member, for members of unlike architecture (unless `allow_unlike`), for files of one
+    member that are no launches of one run, where no two members have a case in common, and for a metric or cases that
+    nobody has.
+    """
+    if by not in SOURCES:
+        raise BenchError(f"--among {by}: there are {', '.join(SOURCES)}")
+    selection.refuse_none([record for result in results for record in result.measurements], chosen.where)
+    members = SOURCES[by](results, allow_unlike, chosen)
+    if len(members) < 2:
+        remedy = {"host": "the files of several hosts, or take --among rank", "rank": "a file of several ranks"}[by]
+        raise BenchError(f"--among {by}: there is one {by}, {members[0].name}; name {remedy}")
+    if not allow_unlike:
+        _refuse_unlike(by, members)
+    return judge(members, by, outlier, metric=selection.metric(chosen.metric, results))
+
+
+def _refuse_unlike(by: str, members: Sequence[Member]) -> None:
+    kinds: dict[str, list[str]] = {}
+    for member in members:
+        kinds.setdefault(member.architecture, []).append(member.name)
+    if len(kinds) > 1:
+        told = "; ".join(f"{kind}: {brief(names)}" for kind, names in kinds.items())
+        raise BenchError(f"{by}s of unlike architecture are no equals: {told}; name those of one, or --allow-unlike")
+
+
+def judge(
+    members: Sequence[Member],
+    by: str,
+    outlier: float = outliers.OUTLIER,
+    only: Collection[str] | None = None,
+    metric: selection.Metric | None = None,
+) -> Among:
+    """Hold the members, or `only` those named, against their siblings, by their time unless another metric is named.
+
+    Raises BenchError for no common case.
+    """
+    metric = metric or selection.metric(metrics.TIME, ())
+    cases = equals(members, metric.better == "lower")
+    if only is not None:
+        cases = {key: case for key, case in cases.items() if set(only) & set(case.members)}
+    if not cases:
+        what = "measured the same case" if metric.name == metrics.TIME else f"{metric.name} of the same case"
+        raise BenchError(f"no two {by}s have {what}; measure the same with `bench run --like FILE`")
+    found = outliers.judge(list(cases.values()), outlier, only)
+    judged = [(key, each) for key, row in zip(cases, found, strict=True) for each in row]
+    rows = [(key, _row(key, each, metric)) for key, each in judged]
+    beyond = [row for _, row in rows if row["verdict"] in ("slower", "faster")]
+    counts = Counter(row["member"] for row in beyond if row["verdict"] == "slower")
+    beyond.sort(key=lambda row: (row["verdict"] != "slower", -counts[row["member"]], row["member"], -row["slowdown"]))
+    results = [member.results[0] for member in members]
+    sizes = [each.logs.size for case in cases.values() for each in case.members.values()]
+    return Among(
+        by=by,
+        members=tuple(member.name for member in members),
+        outlier=outlier,
+        metric=metric.name,
+        unit=metric.unit,
+        num_cases=len(cases),
+        num_launches=(min(sizes), max(sizes)),
+        shared=sides.common_facts(results),
+        differences=tuple(_differing(members)),
+        rows=tuple(beyond),
+        unclear=tuple(row for _, row in rows if row["verdict"] == "unclear"),
+        undecided=frozenset(key for key, each in judged if each.p_value is None),
+        partial=tuple(_partial(members)),
+    )
+
+
+def _row(key: Key, judged: outliers.Judged, metric: selection.Metric) -> Row:
+    return {
+        "member": judged.member,
+        **key._asdict(),
+        "metric": metric.name,
+        "unit": metric.unit,
+        "value": judged.value,
+        "siblings_median": judged.centre,
+        "siblings_low": judged.low,
+        "siblings_high": judged.high,
+        "num_siblings": judged.num_siblings,
+        "ratio": judged.ratio,
+        "slowdown": (judged.ratio if metric.better == "lower" else 1 / judged.ratio) - 1,
+        "p_value": judged.p_value,
+        "adjusted_p": judged.adjusted_p,
+        "verdict": judged.verdict,
+    }
+
+
+def _differing(members: Sequence[Member]) -> list[Row]:
+    """Every field that is not the same for all, with who has which value."""
+    if members[0].rank is None:
+        fields = sides.field_values([member.results[0] for member in members])
+    else:
+        fields = _rank_fields(members)
+    found = []
+    for name, values in fields.items():
+        holders: dict[str, list[str]] = {}
+        kept: dict[str, Any] = {}
+        for member, value in zip(members, values, strict=True):
+            holders.setdefault(repr(value), []).append(member.name)
+            kept[repr(value)] = value
+        if len(holders) > 1 and name not in _OWN_FIELDS:
+            common = sorted(holders, key=lambda text: -len(holders[text]))
+            found.append({"field": name, "values": [{"value": kept[t], "members": holders[t]} for t in common]})
+    return found
+
+
+def _rank_fields(members: Sequence[Member]) -> dict[str, list[Any]]:
+    ranks: list[Mapping[str, Any]] = members[0].results[0].environment.get("ranks", [])
+    return {f"rank.{name}": [rank.get(name) for rank in ranks] for name in RANK_FIELDS}
+
+
+def _partial(members: Sequence[Member]) -> list[Row]:
+    rows = []
+    for key in dict.fromkeys(key for member in members for key in member.status):
+        lacking = [
+            {"member": member.name, "status": member.status.get(key, "missing")}
+            for member in members
+            if key not in member.launches
+        ]
+        if lacking:
+            rows.append({**key._asdict(), "num_members": len(members) - len(lacking), "lacking": lacking})
+    return rows
+
+
+def brief(names: Sequence[str]) -> str:
+    """Some of the names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def rule(found: Among, fail_slower: float, min_decided: float = 0.0) -> Ruling:
+    """The gate: failed where a member that stands out is slower than its siblings' median by more than `fail_slower`.
+
+    A case is decided where every member could be judged, and none that is slower by so much is unclear.
+    """
+    failing = [row for row in found.rows if row["verdict"] == "slower" and row["slowdown"] > fail_slower]
+    told = {_case(row) for row in failing}
+    unsure = {_case(row) for row in found.unclear if row["slowdown"] > fail_slower}
+    decided = found.num_cases - len((unsure | {tuple(key) for key in found.undecided}) - told)
+    slow = brief(list(dict.fromkeys(str(row["member"]) for row in failing)))
+    why = [f"slower than the siblings by more than {show_share(fail_slower)}: {slow}"] if failing else []
+    needs = f"too few: it needs at least {outliers.MIN_SIBLINGS + 1} {found.by}s, or several launches of each"
+    return gate.ruling(decided, found.num_cases, why, needs, min_decided, failing)
+
+
+def _case(row: Row) -> tuple[str, str, str | None]:
+    return row["suite"], row["case"], row["variant"]

@@ -1,0 +1,239 @@
+"""Results -> many equals: what each host, or each rank, measured in every case, as `bench.stats.outliers` takes it.
+
+A host is judged by the time of its cases. A rank is not: in work that synchronises, the time of a rank does not tell
+the slow one from those that wait for it, so ranks are held against each other by work that each does on its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from bench.analysis.compare import selection, sides
+from bench.errors import BenchError
+from bench.records import metrics
+from bench.records.environments import REMOVED
+from bench.records.rows import case_groups
+from bench.stats import intervals
+from bench.stats.outliers import Equals, Launches
+
+if TYPE_CHECKING:
+    from bench.records.file import Record, Result
+
+By = Literal["host", "rank"]
+
+OWN_WORK = (metrics.COMPUTE_ONLY, metrics.ONE_DEVICE)
+"""Variants in which every rank works by itself, all at the same time."""
+ALONE = "alone"
+"""Variants `alone_0`, `alone_1`, ...: in each some ranks work and the others return at once."""
+OWN_SUITE = metrics.CEILING_SUITE
+"""The suite in which no rank waits for another in the case itself."""
+_SIGMAS = NormalDist().inv_cdf(0.5 + intervals.CONFIDENCE / 2)
+
+
+class Key(NamedTuple):
+    suite: str
+    case: str
+    variant: str | None
+    """None: the case itself."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the equals are held against each other by."""
+
+    metric: str = metrics.TIME
+    where: selection.Where = field(default_factory=dict)
+    """The cases; empty: all."""
+
+
+BY_TIME = Chosen()
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the equals."""
+
+    name: str
+    architecture: str
+    results: tuple[Result, ...]
+    """Whose launches count as its own; of ranks, those of all."""
+    rank: int | None
+    launches: Mapping[Key, Launches]
+    status: Mapping[Key, str]
+    """Also of the cases in which it measured nothing."""
+
+
+def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen = BY_TIME) -> list[Member]:
+    """A member a host: its files are its launches. The file of a job on several hosts makes one member of them all.
+
+    Raises BenchError where the files of a host are no launches of one run, unless `allow_unlike`, and for a metric
+    that nobody has.
+    """
+    files: dict[str, list[Result]] = {}
+    for result in results:
+        files.setdefault(host_name(result), []).append(result)
+    if not allow_unlike:
+        for own in files.values():
+            sides.refuse_unlike(own)
+    metric = selection.metric(chosen.metric, results)
+    return [_host(name, tuple(own), metric, chosen.where) for name, own in files.items()]
+
+
+def host_name(result: Result) -> str:
+    """Its hosts; of a published copy, which hides them, and of a file without any, the file's own name."""
+    names = result.hosts()
+    known = result.environment.get("hosts", {})
+    hidden = any(isinstance(host, dict) and host.get("hostname") == REMOVED for host in known.values())
+    return ", ".join(names) if names and not hidden else result.path.name
+
+
+def _host(name: str, results: tuple[Result, ...], metric: selection.Metric, where: selection.Where) -> Member:
+    launches, status = {}, {}
+    for case, group in case_groups(results).items():
+        if not selection.fits(group.leader, where):
+            continue
+        key = Key(group.leader["suite"], case, None)
+        status[key] = group.status
+        values = list(selection.values(group, metric).values())
+        if values:
+            # Of a rate, a constant over the time, the logarithm is as uncertain as that of the time.
+            launches[key] = Launches(np.log(values), within(group.view.interval) if len(values) == 1 else None)
+    return Member(name, results[0].architecture, results, None, launches, status)
+
+
+def within(interval: intervals.Interval | None) -> float | None:
+    """The standard error of a logarithm, from the 95% interval of what it is the logarithm of."""
+    if interval is None or interval.low <= 0:
+        return None
+    return math.log(interval.high / interval.low) / (2 * _SIGMAS)
+
+
+def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen = BY_TIME) -> list[Member]:
+    """A member a rank of one file, or of several that are launches of one run, by its own work.
+
+    Raises BenchError where the files are no launches of one run (other numbers of ranks always, the rest unless
+    `allow_unlike`), where they have no work that a rank does on its own, and for any other metric than time.
+    """
+    if chosen.metric != metrics.TIME:
+        raise BenchError(
+            f"--among rank with --metric {chosen.metric}: ranks are held against each other by the time of their own "
+            f"work, {metrics.TIME}; of the same work, rates stand in the inverse ratio"
+        )
+    if not allow_unlike:
+        sides.refuse_unlike(results)
+    devices = results[0].rank_devices()
+    for other in results[1:]:
+        if len(other.rank_devices()) != len(devices):
+            raise BenchError(
+                f"--among rank: {results[0].path} has {len(devices)} ranks, {other.path} {len(other.rank_devices())}; "
+                "name launches of one run"
+            )
+    times, status = _rank_launches(results, len(devices), chosen.where)
+    if not any(times):
+        raise BenchError(
+            "--among rank: no case has work that a rank does on its own (variants compute_only, one_device or alone_0, "
+            "...); where ranks wait for each other, times do not name the slow one: measure with `bench run compute`"
+        )
+    return [
+        Member(
+            name=f"rank {rank}" + (f" ({host})" if host else ""),
+            architecture=device or "unknown device",
+            results=tuple(results),
+            rank=rank,
+            launches=_joined(times[rank]),
+            status={key: found if found != "ok" or key in times[rank] else "missing" for key, found in status.items()},
+        )
+        for rank, (host, device, _) in enumerate(devices)
+    ]
+
+
+class _Time(NamedTuple):
+    log: float
+    within: float | None
+
+
+def _rank_launches(
+    results: Sequence[Result], num_ranks: int, where: selection.Where
+) -> tuple[list[dict[Key, list[_Time]]], dict[Key, str]]:
+    """Of every rank what it took in each launch of its own work, and how each such work went."""
+    times: list[dict[Key, list[_Time]]] = [{} for _ in range(num_ranks)]
+    status: dict[Key, str] = {}
+    for result in results:
+        for record in result.latest():
+            if not selection.fits(record, where):
+                continue
+            for variant, row in own_work(record):
+                key = Key(record["suite"], record["case"], variant)
+                status[key] = "ok"
+                for rank, time in enumerate(row[:num_ranks]):
+                    if time is not None:
+                        times[rank].setdefault(key, []).append(time)
+    return times, status
+
+
+def _joined(times: Mapping[Key, Sequence[_Time]]) -> dict[Key, Launches]:
+    return {
+        key: Launches(np.array([time.log for time in row]), row[0].within if len(row) == 1 else None)
+        for key, row in times.items()
+    }
+
+
+def own_work(record: Record) -> Iterator[tuple[str, list[_Time | None]]]:
+    """(variant, [rank]) of the work in one measurement that each rank does on its own."""
+    if record["status"] != "ok" or not record["variants"]:
+        return
+    variants = record["variants"]
+    for name in OWN_WORK:
+        if name in variants:
+            yield name, _rank_times(variants[name])
+    alone = [_rank_times(variant) for name, variant in variants.items() if name.startswith(f"{ALONE}_")]
+    if alone:
+        # A rank works in one of these and rests in the others: its longest is the one in which it worked.
+        yield ALONE, [_longest(times) for times in zip(*alone, strict=False)]
+    elif record["suite"] == OWN_SUITE:
+        main = next(iter(variants))
+        yield main, _rank_times(variants[main])
+
+
+def _longest(times: Sequence[_Time | None]) -> _Time | None:
+    return max((time for time in times if time is not None), key=lambda time: time.log, default=None)
+
+
+def _rank_times(variant: Record) -> list[_Time | None]:
+    """[rank], of one call in seconds; None for a rank without a sample above 0."""
+    scale = 1e9 * variant["calls"]
+    if "nanoseconds" in variant:
+        return [_rank_time(np.asarray(row, dtype=float) / scale) for row in variant["nanoseconds"]]
+    kept = variant.get("rank_quantiles") or {"q": []}
+    if 0.5 not in kept["q"]:
+        return []
+    middle = kept["q"].index(0.5)
+    rows = [row[middle] / scale for row in kept["nanoseconds"]]
+    return [_Time(math.log(value), None) if value > 0 else None for value in rows]
+
+
+def _rank_time(samples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> _Time | None:
+    middle = intervals.median(samples) if samples.size else 0.0
+    return _Time(math.log(middle), within(intervals.median_interval(samples))) if middle > 0 else None
+
+
+def equals(members: Sequence[Member], lower_is_better: bool = True) -> dict[Key, Equals]:
+    """The cases that at least two of the members measured, each with those that did."""
+    found: dict[Key, dict[str, Launches]] = {}
+    for member in members:
+        for key, launches in member.launches.items():
+            found.setdefault(key, {})[member.name] = launches
+    return {
+        key: Equals(launches, f"{key.suite}/{key.variant}", lower_is_better)
+        for key, launches in found.items()
+        if len(launches) > 1
+    }
+
+
+SOURCES = {"host": hosts, "rank": ranks}

@@ -1,0 +1,95 @@
+"""What is compared: which cases (`--where`), and which number of each launch of a case (`--metric`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from bench.core.values import as_size
+from bench.errors import BenchError
+from bench.records import metrics, rows
+from bench.records.case_view import CaseView
+from bench.records.file import Record, Result
+from bench.records.metrics import TIME
+from bench.records.rows import Group
+from bench.suite import format_param
+
+Where = Mapping[str, tuple[str, ...]]
+"""`suite`, `op`, `case` or a parameter -> the values of the cases to compare."""
+Values = dict[int, float]
+"""Launch -> the metric in it."""
+
+
+class Metric(NamedTuple):
+    name: str
+    unit: str
+    better: str
+    of: Callable[[CaseView], float | None]
+
+
+def fits(record: Record, where: Where) -> bool:
+    """Whether a measurement's case is one of those."""
+    return all(_is_one_of(_value(record, name), values) for name, values in where.items())
+
+
+def _is_one_of(value: str | None, wanted: Sequence[str]) -> bool:
+    """As written in a case's id, or a size such as 1MiB."""
+    return value is not None and any(text == value or as_size(text) == value for text in wanted)
+
+
+def _value(record: Record, name: str) -> str | None:
+    if name in ("suite", "case"):
+        return str(record[name])
+    params = record["params"]
+    return format_param(params[name]) if name in params else None
+
+
+def refuse_none(records: Sequence[Record], where: Where) -> None:
+    """Raises BenchError where no case fits, with what the first name that has no such value could have."""
+    if any(fits(record, where) for record in records):
+        return
+    said = " --where ".join(f"{name}={','.join(values)}" for name, values in where.items())
+    raise BenchError(f"--where {said}: no case fits; {_what_fits(records, where)}")
+
+
+def _what_fits(records: Sequence[Record], where: Where) -> str:
+    for name in where:
+        have = sorted({value for record in records if (value := _value(record, name)) is not None})
+        if not have:
+            names = sorted({param for record in records for param in record["params"]} - {"op"})
+            return f"{name} is none of suite, op, case, {', '.join(names)}"
+        if not any(_is_one_of(value, where[name]) for value in have):
+            return f"{name} is one of {', '.join(have[:20])}"
+    return "each of them is there, but not together"
+
+
+def metric(name: str, results: Sequence[Result]) -> Metric:
+    """Raises BenchError for a name that no result has, and for a metric of which neither way is better."""
+    return named_metric(name, rows.own_metrics(results))
+
+
+def named_metric(name: str, own: Mapping[str, tuple[str, str]]) -> Metric:
+    """The same, from the suites' own metrics: name -> (unit, better)."""
+    if name in metrics.METRICS:
+        row = metrics.METRICS[name]
+        found = Metric(name, row.unit, row.better, row.formula)
+    elif name in own:
+        found = Metric(name, *own[name], lambda view: view.own(name))
+    else:
+        known = [n for n, row in metrics.METRICS.items() if row.better != "neither"]
+        raise BenchError(f"--metric {name}: there are {', '.join([*known, *sorted(set(own) - set(known))])}")
+    if found.better == "neither":
+        raise BenchError(f"--metric {name}: neither more nor less of it is better, so no verdict can be given")
+    return found
+
+
+def values(group: Group, chosen: Metric) -> Values:
+    """Launch -> the metric in it; a value that is not above 0 has no logarithm and is left out."""
+    if chosen.name == TIME:
+        view = group.view
+        found = [(launch.launch, launch.medians.get(view.main)) for launch in view.launches]
+    else:
+        found = [(each.leader["launch"], chosen.of(each.view)) for each in rows.per_launch(group)]
+    if len({launch for launch, _ in found}) < len(found):  # several files may each have a launch 0
+        found = [(index, value) for index, (_, value) in enumerate(found)]
+    return {launch: value for launch, value in found if value is not None and value > 0}

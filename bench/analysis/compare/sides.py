@@ -1,0 +1,230 @@
+"""The sides of a comparison: which files are launches of one run, what a side is called, and how sides differ.
+
+A side is one file, or several whose launches count as launches of one run: only where host, devices, plan, suite code
+and versions are equal, since a difference between the files would else be taken for the noise between launches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.errors import BenchError
+from bench.records.ab_pair import pair_of
+from bench.records.environments import differences
+from bench.records.file import Result
+from bench.records.rows import Group, Row, case_groups
+from bench.suite import format_param
+
+_PLAN_FIELDS = ("preset", "backend", "device_type", "launches", "visits", "precision", "seed", "threads_per_rank")
+_SAME_PLAN = (
+    "preset", "backend", "device_type", "world_size", "visits", "case_seconds", "precision", "threads_per_rank",
+)  # fmt: skip
+"""Fields of a plan that are equal in the launches of one run; not the seed, which only orders the cases."""
+_NAMING = ("architecture", "ranks", "backend", "versions.torch", "versions.nccl", "versions.cuda", "preset", "commit")
+"""Facts that name the sides where one of them is another on each, in this order."""
+_COMMIT_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of what is compared."""
+
+    name: str
+    results: tuple[Result, ...]
+    groups: dict[str, Group]
+    """Case id -> its measurements over all files."""
+
+    @property
+    def architecture(self) -> str:
+        return self.results[0].architecture
+
+    @property
+    def hosts(self) -> list[str]:
+        return self.results[0].hosts()
+
+
+def build(given: Sequence[Sequence[Result]], allow_unlike: bool = False) -> list[Side]:
+    """A side for each of `given`. Raises BenchError for files that are no launches of one run."""
+    if not allow_unlike:
+        for results in given:
+            refuse_unlike(results)
+    return [Side(name, tuple(results), case_groups(results)) for name, results in zip(names(given), given, strict=True)]
+
+
+def by_parameter(side: Side, param: str) -> list[Side]:
+    """One side a value of a parameter, its cases named without it; the parameter's default comes first.
+
+    Raises BenchError where no case has the parameter, or all have the same value.
+    """
+    found: dict[str, dict[str, Group]] = {}
+    named: set[str] = set()
+    for case, group in side.groups.items():
+        params = group.leader["params"]
+        if param != "op" and param not in params:
+            continue
+        value = str(_op(case) if param == "op" else format_param(params[param]))
+        key = _without(case, param)
+        named |= {value} if key != case else set()
+        found.setdefault(value, {})[key] = group
+    if len(found) < 2:
+        have = sorted({name for group in side.groups.values() for name in group.leader["params"]})
+        many = "no case has it" if not found else f"all that have it have {next(iter(found))}"
+        raise BenchError(f"--by {param}: {many}; the cases' parameters: {', '.join(have) or 'none'}")
+    ordered = sorted(found, key=lambda value: value in named)  # stable: values left out of an id are defaults
+    return [Side(f"{param}={value}", side.results, found[value]) for value in ordered]
+
+
+def _op(case: str) -> str:
+    return case.partition("/")[2].partition("[")[0]
+
+
+def _without(case: str, param: str) -> str:
+    """The case's id without one parameter."""
+    head, bracket, tail = case.partition("[")
+    if param == "op":
+        return f"{head.partition('/')[0]}/*{bracket}{tail}"
+    pairs = [pair for pair in tail.removesuffix("]").split(",") if pair and pair.partition("=")[0] != param]
+    return f"{head}[{','.join(pairs)}]" if pairs else head
+
+
+def refuse_unlike(results: Sequence[Result]) -> None:
+    """Raises BenchError where the files are not launches of one run, with the first difference."""
+    first = results[0]
+    for other in results[1:]:
+        for name, one, two in _unlike(first, other):
+            raise BenchError(
+                f"{first.path} and {other.path} are no launches of one run: {name} is {one!r:.60} and {two!r:.60}; "
+                "compare them as two sides, or say --allow-unlike"
+            )
+
+
+def are_launches_of_one_run(first: Result, other: Result) -> bool:
+    """Whether nothing that matters differs between the two files."""
+    return not _unlike(first, other)
+
+
+def _unlike(first: Result, other: Result) -> list[tuple[str, Any, Any]]:
+    pairs: list[tuple[str, Any, Any]] = [
+        ("host", ", ".join(first.hosts()), ", ".join(other.hosts())),
+        ("devices", first.rank_devices(), other.rank_devices()),
+        *((f"plan.{name}", first.plan.get(name), other.plan.get(name)) for name in _SAME_PLAN),
+        ("plan.cases", sorted(first.planned_cases()), sorted(other.planned_cases())),
+        *((f"suite {name}", _code(first).get(name), _code(other).get(name)) for name in _code(first)),
+    ]
+    unlike = [pair for pair in pairs if pair[1] != pair[2]]
+    found = differences(first.environment, other.environment)
+    return unlike + [pair for pair in found if pair[0].startswith("versions.")]
+
+
+def _code(result: Result) -> dict[str, str | None]:
+    return {suite["name"]: suite.get("sha256") for suite in result.plan.get("suites", [])}
+
+
+def names(given: Sequence[Sequence[Result]]) -> list[str]:
+    """What each side is called: its setting in a pair, its label, what differs, else its file; never two alike."""
+    leaders = [results[0] for results in given]
+    for naming in (_settings, _labels, _facts_that_differ, _files):
+        found = naming(leaders)
+        if all(found) and len(set(found)) == len(found):
+            return [str(name) for name in found]
+    return [f"{name} ({number})" for number, name in enumerate(_files(leaders), 1)]
+
+
+def _settings(leaders: Sequence[Result]) -> list[str | None]:
+    pairs = [pair_of(result) for result in leaders]
+    return [f"{pair.side}: {pair.setting}" if pair is not None else None for pair in pairs]
+
+
+def _labels(leaders: Sequence[Result]) -> list[str | None]:
+    return [result.label if len({r.label for r in leaders}) == len(leaders) else None for result in leaders]
+
+
+def _facts_that_differ(leaders: Sequence[Result]) -> list[str | None]:
+    found = [facts(result) for result in leaders]
+    for name in _NAMING:
+        values = [each.get(name) for each in found]
+        if all(values) and len(set(map(str, values))) == len(values):
+            return [_named(name, value) for value in values]
+    return [None] * len(leaders)
+
+
+def _named(name: str, value: Any) -> str:
+    shown: dict[str, Callable[[Any], str]] = {
+        "architecture": str,
+        "ranks": lambda number: f"{number} ranks",
+        "commit": lambda text: f"commit {str(text)[:_COMMIT_DIGITS]}",
+    }
+    return shown.get(name, lambda text: f"{name.rpartition('.')[2]} {text}")(value)
+
+
+def _files(leaders: Sequence[Result]) -> list[str | None]:
+    return [result.path.name for result in leaders]
+
+
+def facts(result: Result) -> Row:
+    """What a run is, in plain fields; equal ones are stated once."""
+    plan, environment = result.plan, result.environment
+    versions = environment.get("versions") or {}
+    return {
+        "label": result.label,
+        "architecture": result.architecture,
+        "ranks": plan.get("world_size"),
+        **{name: plan.get(name) for name in _PLAN_FIELDS},
+        **{f"versions.{name}": value for name, value in versions.items()},
+        "commit": environment.get("commit"),
+        **{f"suite {name} (SHA-256)": code for name, code in _code(result).items()},
+    }
+
+
+def common_facts(results: Sequence[Result]) -> Row:
+    """The facts that are the same for all."""
+    first, *others = map(facts, results)
+    return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+
+
+def field_values(results: Sequence[Result]) -> dict[str, list[Any]]:
+    """Field -> its value for each result: all facts, and what differs of their environments where it changes speed."""
+    known = [facts(result) for result in results]
+    found = {
+        name: [each.get(name) for each in known] for name in dict.fromkeys(name for each in known for name in each)
+    }
+    for index, result in enumerate(results):
+        for name, base, value in differences(results[0].environment, result.environment):
+            if name not in known[0]:
+                found.setdefault(name, [base] * len(results))[index] = value
+    return found
+
+
+def shared(sides: Sequence[Side]) -> Row:
+    """The facts that are the same on all sides."""
+    same = common_facts([side.results[0] for side in sides])
+    if all(side.hosts == sides[0].hosts for side in sides):
+        same["hosts"] = ", ".join(sides[0].hosts) or None
+    return same
+
+
+def differing(sides: Sequence[Side]) -> list[Row]:
+    """{"field", "values": [one a side]} of all that changes speed, in runs and environments, and is not the same."""
+    found = field_values([side.results[0] for side in sides])
+    unlike = {name: values for name, values in found.items() if any(value != values[0] for value in values)}
+    return [{"field": name, "values": values} for name, values in unlike.items()] + _within(sides)
+
+
+def _within(sides: Sequence[Side]) -> list[Row]:
+    """What differs between the files of one side."""
+    rows = []
+    for side in sides:
+        for result in side.results[1:]:
+            unlike = differences(side.results[0].environment, result.environment)
+            if unlike:
+                text = ", ".join(name for name, _, _ in unlike)
+                values = [text if each is side else None for each in sides]
+                rows.append({"field": f"within {side.name}, {result.path.name}", "values": values})
+    return rows
+
+
+def only(side: Side, keep: Callable[[str, Group], bool]) -> Side:
+    """The side with those cases that are kept."""
+    return replace(side, groups={case: group for case, group in side.groups.items() if keep(case, group)})

@@ -1,0 +1,162 @@
+"""`bench explain FILE`: from the sum of the peaks to what each traced case achieved; which rank and link are slow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.analysis.explain import suspects
+from bench.analysis.explain.waterfall import Waterfall, waterfall
+from bench.core.table import Table, column, csv_text, json_text, render, show_number, show_seconds, text_column
+from bench.errors import BenchError
+from bench.records import metrics
+from bench.records.file import Record, load
+from bench.records.rows import Group, case_groups
+from bench.records.samples import is_over_ranks, rank_times
+
+NOTES = (
+    "Each part is what the step loses to it when the causes are taken away from the bottom of the table up, each on "
+    "top of those below; alone: only this one taken away. Effects do not simply add.",
+    "Share: of what the peak could do in the measured time. From re-running the traced calls as a graph of operations; "
+    "the residual is what that does not explain.",
+)
+
+
+def text(path: Path, output: str, colour: bool) -> str:
+    """The explanation in a format, ready to print. Raises BenchError where the file has nothing to explain."""
+    result = load(path)
+    groups = case_groups([result])
+    found, unexplained = waterfalls(groups)
+    said = suspects.sentences([record for group in groups.values() for record in group.records])
+    if not found and not said:
+        raise BenchError(f"{path}: nothing to explain: {'; '.join(unexplained) or 'no case is ok'}")
+    rows = [row for one in found for row in _rows(one)]
+    if output == "json":
+        return json_text({"file": str(path), "suspects": said, "waterfall": rows, "not_explained": unexplained})
+    if output == "csv":
+        return csv_text(rows)
+    head = Table(f"{path}: {result.architecture}", (), (), (*said, *unexplained))
+    # What holds for all tables is said once, below the last.
+    return render([head, *(_table(one, NOTES if one is found[-1] else ()) for one in found)], output, colour)
+
+
+def waterfalls(groups: dict[str, Group]) -> tuple[list[Waterfall], list[str]]:
+    """Of every case with traced calls of computation; and why others have none."""
+    found: list[Waterfall] = []
+    reasons: dict[str, list[str]] = {}
+    devices = _device_speeds(groups)
+    for case, group in groups.items():
+        if group.status != "ok":
+            continue
+        record = _measured(group)[0]
+        if not record.get("spans") or not (record.get("work") or {}).get("flops"):
+            continue
+        if not group.view.seconds:
+            continue
+        peak, source = _peak(group, record, devices)
+        if peak is None:
+            reasons.setdefault(source, []).append(case)
+            continue
+        found.append(waterfall(record, group.view.seconds, peak, source, _speeds(record, devices)))
+    return found, [f"{_counted(cases)}: no waterfall: {reason}" for reason, cases in reasons.items()]
+
+
+def _measured(group: Group) -> list[Record]:
+    """Of a case that is ok: also then a launch can have been skipped, for want of time."""
+    return [record for record in group.records if record["status"] == "ok"]
+
+
+def _counted(cases: Sequence[str]) -> str:
+    if len(cases) == 1:
+        return cases[0]
+    suites = sorted({case.partition("/")[0] for case in cases})
+    return f"{len(cases)} cases of {', '.join(suites)}"
+
+
+def _peak(group: Group, record: dict[str, Any], devices: dict[str, list[float]]) -> tuple[float | None, str]:
+    """Sum over the ranks of peak FLOP/s, and from where."""
+    dtype = str(record["work"].get("flops_dtype"))
+    catalogue = group.view.peak_flops(dtype)
+    if catalogue:
+        return catalogue, f"catalogue peaks ({dtype})"
+    own = devices.get(dtype)
+    if own and len(own) == int(record["num_ranks"]):
+        return sum(own), f"measured ceiling (compute suite, {dtype})"
+    return None, f"no catalogue peak, and no compute/matmul in {dtype} in this file"
+
+
+def _device_speeds(groups: dict[str, Group]) -> dict[str, list[float]]:
+    """Type -> FLOP/s of each rank, of the matrix multiplication in which they sustained the most together."""
+    best: dict[str, list[float]] = {}
+    for case, group in groups.items():
+        if case.partition("[")[0] != f"{metrics.CEILING_SUITE}/{metrics.CEILING_OP}" or group.status != "ok":
+            continue
+        speeds = _rank_flops(_measured(group))
+        dtype = str(_measured(group)[0]["work"].get("flops_dtype"))
+        if speeds and sum(speeds) > sum(best.get(dtype, [])):
+            best[dtype] = speeds
+    return best
+
+
+def _rank_flops(records: Sequence[dict[str, Any]]) -> list[float]:
+    """FLOP/s of each rank: its share of the work over its own median time; the median of the launches."""
+    launches = []
+    for record in records:
+        variant = next(iter(record["variants"].values()))
+        if not record["work"].get("flops") or is_over_ranks(record, variant):
+            return []
+        each = record["work"]["flops"] / record["num_ranks"]
+        launches.append([each / times[0] for _, (_, times) in enumerate(rank_times(variant))])
+    return [float(value) for value in np.median(np.asarray(launches), axis=0)] if launches else []
+
+
+def _speeds(record: dict[str, Any], devices: dict[str, list[float]]) -> list[float] | None:
+    """Of each rank's device: what the case itself measured, else the compute suite; None: not measured."""
+    own = [each.get("speed") for each in record.get("per_rank") or []]
+    if own and None not in own:
+        return [float(speed) for speed in own]
+    known = devices.get(str(record["work"].get("flops_dtype")))
+    return known if known and len(known) == int(record["num_ranks"]) else None
+
+
+def _rows(one: Waterfall) -> list[dict[str, Any]]:
+    """Peak, the parts, and what was achieved; TFLOP/s of all ranks after each, share of the measured time."""
+    seconds = one.peak_seconds
+    rows = [_row(one, "sum of the devices' peaks", seconds, None, seconds, one.peak_source)]
+    for part in one.parts:
+        seconds += part.seconds or 0.0
+        rows.append(_row(one, part.name, part.seconds, part.alone_seconds, seconds, part.how))
+    rows.append(_row(one, "achieved", None, None, one.measured_seconds, "median of the samples"))
+    return rows
+
+
+def _row(
+    one: Waterfall, name: str, seconds: float | None, alone: float | None, so_far: float, how: str
+) -> dict[str, Any]:
+    return {
+        "case": one.case,
+        "part": name,
+        "seconds": seconds,
+        "share": None if seconds is None else seconds / one.measured_seconds,
+        "alone_seconds": alone,
+        "seconds_so_far": so_far,
+        "tflop_per_s_left": one.flops / so_far * 1e-12,
+        "percent_of_peak_left": 100 * one.peak_seconds / so_far,
+        "how": how,
+    }
+
+
+def _table(one: Waterfall, notes: tuple[str, ...]) -> Table:
+    columns = (
+        text_column("part", "from peak to achieved"),
+        column("seconds", "time", show_seconds),
+        column("share", "share of step %", lambda value: "-" if value is None else f"{100 * value:.1f}"),
+        column("alone_seconds", "alone", show_seconds),
+        column("tflop_per_s_left", "TFLOP/s left", show_number),
+        column("percent_of_peak_left", "% of peak left", lambda value: f"{value:.1f}"),
+        text_column("how", "how it was found"),
+    )
+    return Table(f"{one.case}, {one.num_ranks} ranks", columns, tuple(_rows(one)), notes)

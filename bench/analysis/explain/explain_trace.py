@@ -1,0 +1,132 @@
+"""`bench explain TRACE.parquet`: slowdown of a recorded training job, and which ranks, stages and kinds explain it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from bench.analysis.explain.straggler_trace import Trace, load
+from bench.analysis.explain.what_if import WhatIf
+from bench.core.table import (
+    Table,
+    column,
+    csv_text,
+    json_text,
+    render,
+    show_count,
+    show_number,
+    show_seconds,
+    text_column,
+)
+
+MAX_ROWS = 10
+"""Places shown of each sort; JSON and CSV have all."""
+HOW = (
+    "actual: the recorded steps run again, each operation with its own duration; a communication's own is end - latest "
+    "start among its peers.",
+    "ideal: every compute operation at the mean of its kind, every communication at the median; slowdown = actual / "
+    "ideal; wasted share = 1 - 1 / slowdown.",
+    "slowdown by a place or kind: the ideal with only its operations as they were / ideal. Explained: share of actual "
+    "- ideal that is gone when its operations are mended; above 100% where the others are faster than the mean.",
+    "After: Understanding Stragglers in Large Model Training Using What-if Analysis (OSDI 2025).",
+)
+
+
+def text(path: Path, output: str, colour: bool) -> str:
+    """The explanation in a format, ready to print; JSON is one object. Raises BenchError."""
+    trace = load(path)
+    facts = explained(trace)
+    if output == "json":
+        return json_text({"file": str(path), **facts})
+    rows = _rows(facts)
+    if output == "csv":
+        return csv_text(rows)
+    return render([_summary(path, trace, facts), *_places(rows)], output, colour)
+
+
+def explained(trace: Trace) -> dict[str, Any]:
+    """All numbers: times are means over the steps, in seconds; shares are of one."""
+    whatif = WhatIf(trace.operations)
+    return {
+        "num_steps": len(trace.steps),
+        "steps_left_out": list(trace.steps_left_out),
+        "num_ranks": len(whatif.numbers("rank")),
+        "recorded_step_seconds": fmean(trace.recorded_seconds),
+        "actual_step_seconds": whatif.actual,
+        "ideal_step_seconds": whatif.ideal,
+        "slowdown": whatif.slowdown,
+        "wasted_share": whatif.wasted_share,
+        "worst_ranks": whatif.worst_ranks,
+        "explained_by_worst_ranks": whatif.explained_by_worst_ranks,
+        "explained_by_last_stage": whatif.explained_by_last_stage,
+        "slowdown_by_stage": _keyed(whatif.slowdown_by("stage")),
+        "slowdown_by_dp_rank": _keyed(whatif.slowdown_by("dp_rank")),
+        "slowdown_by_rank": _keyed(whatif.rank_slowdowns),
+        "slowdown_by_kind": whatif.slowdown_by_kind(),
+    }
+
+
+def _keyed(values: dict[int, float]) -> dict[str, float]:
+    return {str(number): value for number, value in values.items()}
+
+
+def _summary(path: Path, trace: Trace, facts: dict[str, Any]) -> Table:
+    shown = [
+        ("step as recorded", show_seconds(facts["recorded_step_seconds"])),
+        ("step run again (actual)", show_seconds(facts["actual_step_seconds"])),
+        ("step without stragglers (ideal)", show_seconds(facts["ideal_step_seconds"])),
+        ("slowdown", f"{show_number(facts['slowdown'], 4)}x"),
+        ("wasted share", _percent(facts["wasted_share"])),
+        ("explained by the worst ranks", f"{_percent(facts['explained_by_worst_ranks'])} (rank {_worst(facts)})"),
+        ("explained by the last stage", _percent(facts["explained_by_last_stage"])),
+    ]
+    left_out = len(trace.steps_left_out)
+    notes = [f"{left_out} steps left out: their operations are not those of the first step"] if left_out else []
+    return Table(
+        f"{path}: {facts['num_ranks']} ranks, {facts['num_steps']} steps",
+        (text_column("what", ""), text_column("value", "")),
+        tuple({"what": what, "value": value} for what, value in shown),
+        (*notes, *HOW),
+    )
+
+
+def _worst(facts: dict[str, Any]) -> str:
+    return ", ".join(map(str, facts["worst_ranks"][:MAX_ROWS]))
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{show_number(100 * share)}%"
+
+
+_SORTS = {
+    "kind": "slowdown_by_kind",
+    "stage": "slowdown_by_stage",
+    "dp_rank": "slowdown_by_dp_rank",
+    "rank": "slowdown_by_rank",
+}
+
+
+def _rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a kind, stage, data-parallel rank and rank, the worst of each sort first."""
+    return [
+        {"sort": sort, "name": name, "slowdown": value}
+        for sort, key in _SORTS.items()
+        for name, value in sorted(facts[key].items(), key=lambda item: -item[1])
+    ]
+
+
+def _places(rows: list[dict[str, Any]]) -> list[Table]:
+    columns = (
+        text_column("sort", "by"),
+        text_column("name", ""),
+        column("slowdown", "slowdown", lambda v: show_number(v, 4)),
+    )
+    tables = []
+    for sort in _SORTS:
+        own = [row for row in rows if row["sort"] == sort]
+        if own:
+            more = len(own) - MAX_ROWS
+            notes = (f"and {show_count(more)} more; --format json has all",) if more > 0 else ()
+            tables.append(Table("", columns, tuple(own[:MAX_ROWS]), notes))
+    return tables

@@ -1,0 +1,267 @@
+"""Tables as data, and how they are shown: terminal, Markdown, CSV, JSON.
+
+Text in a table comes from files that others wrote: control characters are shown as escapes, so that no label
+moves a terminal's cursor, and Markdown's own characters are escaped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO, get_args
+
+from bench.core.cell_text import clean
+from bench.core.cell_text import width as cell_width
+from bench.core.column_fit import GAP, MIN_ROOM, fitted, wrapped
+from bench.errors import BenchError
+
+Format = Literal["table", "markdown", "csv", "json"]
+FORMATS: tuple[str, ...] = get_args(Format)
+Row = Mapping[str, Any]
+
+MISSING = "-"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its head with the unit, and what people read in it of a row."""
+
+    head: str
+    show: Callable[[Row], str]
+    align: Literal["left", "right"] = "right"
+    weight: float = 0
+    """How soon it gives way where a terminal has no room for all (see `bench.core.column_fit`); 0: never."""
+
+
+def column(
+    key: str, head: str, show: Callable[[Any], str], align: Literal["left", "right"] = "right", weight: float = 0
+) -> Column:
+    """A column of one raw value."""
+    return Column(head, lambda row: show(row.get(key)), align, weight)
+
+
+def text_column(key: str, head: str | None = None) -> Column:
+    """A column of one text, headed by its key where nothing else is said."""
+    return column(key, key if head is None else head, show_text, "left")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of raw values with the columns to show of them."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    footnotes: tuple[str, ...] = ()
+
+
+def is_number(cell: object) -> bool:
+    """Whether a raw cell can be drawn and aligned as a number; a flag is none."""
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
+def show_text(value: object) -> str:
+    return MISSING if value is None or value == "" else clean(str(value))
+
+
+MAX_SHOWN = 80
+"""Characters of a value whose length nobody chose; JSON has all of them."""
+
+
+def brief_text(value: object) -> str:
+    """As `show_text`, cut where it is long."""
+    text = show_text(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
+def show_number(value: float | None, digits: int = 3) -> str:
+    """So many significant digits, never as a power of ten where people would not write one."""
+    if value is None:
+        return MISSING
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    rounded = round(value, digits - 1 - exponent)
+    if rounded and -4 <= exponent < 15:
+        decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+        return f"{rounded:,.{decimals}f}"
+    return f"{value:.{digits - 1}e}"
+
+
+_TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+
+
+def show_seconds(value: float | None) -> str:
+    """A time with the unit that fits it and 3 significant digits, such as `1.23 ms`."""
+    if value is None:
+        return MISSING
+    for scale, unit in _TIME_UNITS:
+        # What rounds up to the next unit is written in it: 1.00 ms rather than 1,000 us.
+        if abs(value) >= 0.9995 * scale:
+            return f"{show_number(value / scale)} {unit}"
+    return "0 s" if value == 0 else f"{show_number(value * 1e9)} ns"
+
+
+def show_value(value: float, unit: str) -> str:
+    """A metric's value with its unit."""
+    if unit == "s":
+        return show_seconds(value)
+    return f"{100 * value:.1f}%" if unit == "share" else f"{show_number(value)} {unit}".strip()
+
+
+def show_percent(value: float | None) -> str:
+    """A share of one in percent; the sign is in the column's head."""
+    return MISSING if value is None else f"{100 * value:.1f}"
+
+
+def show_share(share: float) -> str:
+    """A share as people type it: `5%`, `2.5%`."""
+    return f"{100 * share:g}%"
+
+
+def show_count(value: int | None) -> str:
+    return MISSING if value is None else f"{value:,}"
+
+
+def render(tables: Sequence[Table], output: str, colour: bool = False, width: int | None = None) -> str:
+    """Tables in a format, ending in a newline. Raises BenchError for a format that there is not.
+
+    No cell is ever cut: the width is what the cells need, or with `width` columns are chosen that fit a terminal of it.
+    """
+    if output not in _RENDERERS:
+        raise BenchError(f"--format {output}: there are {', '.join(FORMATS)}")
+    if output == "table" and width is not None:
+        return _terminal(tables, colour, width)
+    return _RENDERERS[output](tables, colour)
+
+
+def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """NO_COLOR wins over FORCE_COLOR (no-color.org, force-color.org); else only a terminal has colour."""
+    if environment.get("NO_COLOR"):
+        return False
+    return bool(environment.get("FORCE_COLOR")) or stream.isatty()
+
+
+def _terminal(tables: Sequence[Table], colour: bool, width: int | None = None) -> str:
+    chosen = tables if width is None else [fitted(table, width) for table in tables]
+    return "\n".join(_terminal_table(table, colour, width) for table in chosen)
+
+
+_BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
+
+
+def _terminal_table(table: Table, colour: bool, width: int | None) -> str:
+    """Drawn here rather than by rich, which cuts cells at a width and takes a millisecond a row."""
+    lines = [_styled(clean(table.title), _BOLD, colour)] if table.title else []
+    if table.rows:
+        heads, cells = [clean(column.head) for column in table.columns], _cells(table)
+        widths = [max(map(cell_width, cells_of)) for cells_of in zip(heads, *cells, strict=True)]
+        room = None if width is None else width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1)
+        if room is not None and table.columns[-1].align == "left" and widths[-1] > room:
+            cells, widths[-1] = _flowing(cells, max(MIN_ROOM, room)), max(MIN_ROOM, room)
+        rule = "-" * (sum(widths) + len(GAP) * (len(widths) - 1))
+        lines += [_styled(_line(heads, widths, table.columns), _BOLD, colour), rule]
+        lines += [_line(row, widths, table.columns) for row in cells]
+    notes = [clean(note) for note in table.footnotes]
+    notes = notes if width is None else [line for note in notes for line in wrapped(note, width)]
+    lines += [_styled(note, _DIM, colour) for note in notes]
+    return "\n".join(lines) + "\n"
+
+
+def _flowing(cells: Sequence[Sequence[str]], room: int) -> list[list[str]]:
+    """Rows whose last cell goes on in rows below, of blanks but for it."""
+    rows = []
+    for *before, last in cells:
+        first, *others = wrapped(last, room)
+        rows += [[*before, first], *([*("" for _ in before), other] for other in others)]
+    return rows
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column]) -> str:
+    padded = []
+    for cell, width, column in zip(cells, widths, columns, strict=True):
+        blanks = " " * (width - cell_width(cell))
+        padded.append(blanks + cell if column.align == "right" else cell + blanks)
+    return GAP.join(padded).rstrip()
+
+
+def _styled(text: str, style: str, colour: bool) -> str:
+    return f"{style}{text}{_PLAIN}" if colour else text
+
+
+def _cells(table: Table) -> list[list[str]]:
+    return [[clean(column.show(row)) for column in table.columns] for row in table.rows]
+
+
+def _markdown(tables: Sequence[Table], colour: bool) -> str:
+    return "\n".join(map(_markdown_table, tables))
+
+
+def _markdown_table(table: Table) -> str:
+    lines = [f"**{escape_markdown(table.title)}**", ""] if table.title else []
+    if table.rows:
+        lines.append(_pipes([column.head for column in table.columns]))
+        lines.append("|" + "|".join(" ---: " if c.align == "right" else " :--- " for c in table.columns) + "|")
+        lines += [*map(_pipes, _cells(table)), ""]
+    lines += [line for note in table.footnotes for line in (escape_markdown(note), "")]
+    return "\n".join(lines)
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(escape_markdown, cells)) + " |"
+
+
+def escape_markdown(text: str) -> str:
+    """The text as Markdown that shows it as it is: no cell ends early, no link, image, emphasis or HTML."""
+    return re.sub(r"([\\|`*<>]|(?<=\])\(|!(?=\[)|(?<=\])\[)", r"\\\1", clean(text))
+
+
+def _csv(tables: Sequence[Table], colour: bool) -> str:
+    return csv_text([row for table in tables for row in table.rows])
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Raw values under one head, each parameter a column of its own; an unknown value is an empty cell."""
+    flat = [flat_row(row) for row in rows]
+    heads = list(dict.fromkeys(name for row in flat for name in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, heads, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: clean(v) if isinstance(v, str) else v for k, v in row.items()} for row in flat)
+    return out.getvalue()
+
+
+def flat_row(row: Row) -> dict[str, Any]:
+    """A row of plain cells: `params` becomes `op` and `param_*`, a list becomes text."""
+    cells: dict[str, Any] = {}
+    for name, value in row.items():
+        if name == "params":
+            cells["op"] = value.get("op")
+            cells |= {f"param_{key}": each for key, each in value.items() if key != "op"}
+        elif isinstance(value, Mapping):
+            cells |= {f"{name}_{key}": each for key, each in value.items()}
+        else:
+            cells[name] = "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return cells
+
+
+def _json(tables: Sequence[Table], colour: bool) -> str:
+    return json_text([dict(row) for table in tables for row in table.rows])
+
+
+def json_text(value: Any) -> str:
+    """Indented strict JSON in ASCII, so that no control character reaches a terminal."""
+    return json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
+
+
+_RENDERERS: dict[str, Callable[[Sequence[Table], bool], str]] = {
+    "table": _terminal,
+    "markdown": _markdown,
+    "csv": _csv,
+    "json": _json,
+}

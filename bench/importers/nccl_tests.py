@@ -1,0 +1,229 @@
+"""What the text and the JSON of nccl-tests have in common: a row of a run becomes cases.
+
+nccl-tests prints means: the time of `iterations` calls back to back (each of `aggregated` grouped ones) over
+their number, averaged over the processes unless -a says otherwise (src/common.cu). The size column is the
+larger of the send and the receive buffer, which is the payload as bench counts it. In-place rows get the
+parameter `in_place`; what bench has no name for (another reduction or root, blocking calls, ...) becomes a
+parameter of its own where it is not nccl-tests' default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.errors import BenchError
+from bench.importers.reading import COLLECTIVE, Reading, collective_work, mean_note, works_in_place
+from bench.suite import Params
+
+TOOL = "nccl-tests"
+OPERATIONS = {
+    "alltoall": "all_to_all",
+    "alltoallv": "all_to_all_v",
+    "sendrecv": "send_recv",
+}
+"""nccl-tests' name (of the program, without `_perf`) -> bench's, where they differ."""
+DTYPES = {
+    "char": "int8",
+    "int": "int32",
+    "half": "float16",
+    "float": "float32",
+    "double": "float64",
+    "f8e4m3": "float8_e4m3fn",
+    "f8e5m2": "float8_e5m2",
+}
+"""nccl-tests' name -> torch's, where they differ; `char` and `int` are of its first versions."""
+MAX_DELTAS = {"float16": 1e-2, "bfloat16": 1e-2, "float32": 1e-5, "float64": 1e-12}
+"""Largest deviation that old versions, which print `error`, let pass (DeltaMaxValue in their src/common.cu)."""
+
+OPTIONS = {
+    "t": "nthreads", "g": "ngpus", "b": "minbytes", "e": "maxbytes", "i": "stepbytes", "f": "stepfactor",
+    "n": "iters", "w": "warmup_iters", "m": "agg_iters", "N": "run_cycles", "o": "op", "d": "datatype",
+    "r": "root", "c": "check", "p": "parallel_init", "z": "blocking", "u": "unalign", "y": "stream_null",
+    "G": "cudagraph", "C": "report_cputime", "a": "average", "R": "local_register", "x": "cta_policy",
+    "D": "device_implementation", "V": "device_cta_count", "I": "per_iter_timing", "K": "per_iter_skip",
+    "S": "report_timestamps", "M": "memory_report",
+}  # fmt: skip
+"""Options of nccl-tests that are kept, by letter; the file that it writes (-J) is a path and is not."""
+
+EXTRA_COLUMNS = {
+    "i_min": ("iteration_min_seconds", "s", "lower", 1e-6),
+    "i_max": ("iteration_max_seconds", "s", "lower", 1e-6),
+    "i_p99": ("iteration_p99_seconds", "s", "lower", 1e-6),
+    "i_cv%": ("iteration_variation", "share", "lower", 1e-2),
+    "#bitdiff": ("bitwise_differences", "bits", "lower", 1.0),
+}
+"""Column of -I and of the check of repeatability -> metric, unit, which way is better, factor."""
+
+
+@dataclass
+class Setup:
+    """What a run of nccl-tests says of itself before its rows."""
+
+    op: str | None = None
+    num_ranks: int | None = None
+    iterations: int | None = None
+    aggregated: int = 1
+    graph: int = 0
+    unalign: int = 0
+    groups: int = 1
+    is_blocking: bool = False
+    min_bytes: int | None = None
+    max_bytes: int | None = None
+    step_factor: int | None = None
+    step_bytes: int | None = None
+
+    def requested(self, num_bytes: int) -> int:
+        """The size that was asked for: nccl-tests prints it rounded down to 16 bytes a rank, at most.
+
+        Case ids carry what was asked for; the rounding depends on the number of ranks (setupArgs in
+        src/common.cu, and the operations' GetCollByteCount).
+        """
+        slack = 16 * (self.num_ranks or 1) if num_bytes else 0
+        found = self._size_from(num_bytes)
+        return found if found is not None and found < num_bytes + slack else num_bytes
+
+    def _size_from(self, least: int) -> int | None:
+        """The first size asked for that is no smaller."""
+        size, factor, step = self.min_bytes or 0, self.step_factor or 1, self.step_bytes or 0
+        if size < 1:
+            return None
+        if factor > 1:
+            while size < least:
+                size *= factor
+        elif step > 0 and size < least:
+            size += -((size - least) // step) * step
+        return size if least <= size <= (self.max_bytes or size) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """One half of a row: out-of-place or in-place."""
+
+    microseconds: float | None
+    is_cpu_time: bool = False
+    """-C: how long the host took to enqueue the calls, which is no time of the collective."""
+    algbw: float | None = None
+    busbw: float | None = None
+    wrong: float | None = None
+    """Wrong elements; None where nothing was checked or the number is unknown."""
+    delta: float | None = None
+    """Of old versions: the largest deviation."""
+    extras: Mapping[str, float | None] = field(default_factory=dict)
+    """Those of EXTRA_COLUMNS that there are."""
+    samples_us: Sequence[Sequence[float]] = ()
+    """Of -I in JSON: [process][iteration] microseconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    num_bytes: int
+    dtype: str
+    redop: str | None
+    root: int | None
+    halves: Mapping[bool, Body]
+    """In place? -> the half."""
+    started: str | None = None
+
+
+def operation(program: str) -> str:
+    """Bench's name of what a program such as `./build/all_reduce_perf` measures."""
+    name = program.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".exe").removesuffix("_mpi").removesuffix("_perf")
+    return OPERATIONS.get(name, name)
+
+
+def version_text(code: int) -> str | None:
+    """`2.18.3` of 21803, and of 2708 `2.7.8`: NCCL_VERSION changed with 2.9 (nccl.h)."""
+    if code <= 0:
+        return None
+    major = 10_000 if code >= 10_000 else 1_000
+    return f"{code // major}.{code % major // 100}.{code % 100}"
+
+
+def readings(row: Row, setup: Setup) -> Iterator[Reading]:
+    """The cases of a row. Raises BenchError where the operation or the number of ranks is not known."""
+    if setup.op is None:
+        raise BenchError("the text does not say which collective it measured; add --op, such as --op all_reduce")
+    assert setup.num_ranks
+    for in_place, body in row.halves.items():
+        yield _reading(row, in_place, body, setup, setup.op, setup.num_ranks)
+
+
+def _reading(row: Row, in_place: bool, body: Body, setup: Setup, op: str, num_ranks: int) -> Reading:
+    dtype = DTYPES.get(row.dtype, row.dtype)
+    check = _check(body, dtype)
+    status, reason = _status(row, body, check)
+    seconds = () if status != "ok" or body.microseconds is None else (body.microseconds * 1e-6,)
+    derived, metrics = _derived(body)
+    return Reading(
+        suite=COLLECTIVE,
+        params=_params(row, in_place, setup, op, dtype) | ({"time": "cpu"} if body.is_cpu_time else {}),
+        num_ranks=num_ranks,
+        seconds=seconds,
+        status=status,
+        reason=reason,
+        notes=_notes(body, in_place, setup, op),
+        check=check,
+        # Bandwidths would follow from the host's time to enqueue.
+        work=collective_work(op, None if body.is_cpu_time else row.num_bytes, num_ranks),
+        derived=derived,
+        metrics=metrics,
+        variants={"each_iteration": [[us * 1e-6 for us in one] for one in body.samples_us]} if body.samples_us else {},
+        started=row.started,
+    )
+
+
+def _params(row: Row, in_place: bool, setup: Setup, op: str, dtype: str) -> Params:
+    extras: tuple[tuple[str, Any, bool], ...] = (
+        ("graph", True, setup.graph > 0),
+        ("in_place", True, in_place),
+        ("redop", row.redop, row.redop not in (None, "sum", "none")),
+        ("root", row.root, (row.root or 0) > 0),
+        ("aggregated", setup.aggregated, setup.aggregated > 1),
+        ("blocking", True, setup.is_blocking),
+        ("unalign", setup.unalign, setup.unalign > 0),
+        ("groups", setup.groups, setup.groups > 1),
+    )
+    params: Params = {"op": op, "num_bytes": setup.requested(row.num_bytes), "dtype": dtype, "timing": "streamed"}
+    return params | {name: value for name, value, holds in extras if holds}
+
+
+def _check(body: Body, dtype: str) -> dict[str, Any] | None:
+    error, tolerance = (body.wrong, 0.0) if body.wrong is not None else (body.delta, MAX_DELTAS.get(dtype, 0.0))
+    return None if error is None else {"error": error, "tolerance": tolerance, "scope": "full", "error_after": None}
+
+
+def _status(row: Row, body: Body, check: Mapping[str, Any] | None) -> tuple[str, str | None]:
+    if check is not None and check["error"] > check["tolerance"]:
+        what = "wrong elements" if body.wrong is not None else "largest deviation"
+        return "invalid", f"{TOOL} found the result wrong ({what}: {check['error']:g})"
+    if row.num_bytes < 1:
+        return "skipped", "moves no data: the size asked for is below one element a rank"
+    if body.microseconds is None or body.microseconds <= 0:
+        return "failed", f"{TOOL} printed no time"
+    return "ok", None
+
+
+def _notes(body: Body, in_place: bool, setup: Setup, op: str) -> tuple[str, ...]:
+    calls = None if setup.iterations is None else setup.iterations * setup.aggregated * max(1, setup.graph)
+    of = "a mean over its calls" if calls is None else f"a mean over {calls:,} calls"
+    notes = [mean_note(f"{of} of {TOOL}, averaged over its processes")]
+    if not in_place and works_in_place(op):
+        notes.append(f"out of place, as {TOOL} does it first; bench's own {op} works in place")
+    if body.is_cpu_time:
+        notes.append("-C: the time that the host takes to enqueue a call, not that of the collective")
+    return tuple(notes)
+
+
+def _derived(body: Body) -> tuple[dict[str, float | None], dict[str, tuple[str, str]]]:
+    derived: dict[str, float | None] = {}
+    metrics: dict[str, tuple[str, str]] = {}
+    for column, value in body.extras.items():
+        name, unit, better, factor = EXTRA_COLUMNS[column]
+        derived[name] = None if value is None else value * factor
+        metrics[name] = (unit, better)
+    if body.is_cpu_time:
+        for name, value in (("stated_algbw_gb_per_s", body.algbw), ("stated_busbw_gb_per_s", body.busbw)):
+            derived[name], metrics[name] = value, ("GB/s", "higher")
+    return derived, metrics

@@ -1,0 +1,187 @@
+"""Reads the JSON that nccl-tests writes with -J, versions 1 to 3 of its format.
+
+The operation stands only in `args`, booleans are words, an unknown number is the word `nan`. Of the dumped
+environment nothing is kept, and of `args` only the options that nccl-tests knows, the output file excepted.
+`devices` lists one device a process, its first; all of a process are taken to be alike. Source: src/util.cu.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from bench.errors import BenchError
+from bench.importers.nccl_tests import EXTRA_COLUMNS, OPTIONS, TOOL, Body, Row, Setup, operation, readings, version_text
+from bench.importers.reading import Imported, Reading, Told, Unread, checked_ranks, json_value, mapping, number
+
+MAX_VERSION = 3
+_KEYS = ("args", "nccl_version", "results")
+_HALVES = {"out_of_place": False, "in_place": True}
+_PER_ITERATION = {"i_min": "min_us", "i_max": "max_us", "i_p99": "p99_us", "i_cv%": "cv_pct"}
+"""Column of the text -> its name in the JSON."""
+_WHOLE = {
+    "iterations": "iterations",
+    "aggregated": "aggregated_iterations",
+    "graph": "graph",
+    "min_bytes": "minimum_bytes",
+    "max_bytes": "maximum_bytes",
+    "step_factor": "step_factor",
+    "step_bytes": "step_bytes",
+}
+"""Field of Setup -> its name in the JSON's `config`."""
+
+
+def looks_like(text: str) -> bool:
+    return text.lstrip().startswith("{") and '"nccl_version"' in text and '"args"' in text
+
+
+def read(text: str, told: Told) -> Imported:
+    """The cases of a file. Raises BenchError for what is no such JSON, and as the text's reader does."""
+    data = _parsed(text)
+    config = mapping(data.get("config"))
+    arguments = [str(word) for word in data.get("args") or []]
+    options = _options(arguments)
+    devices = _devices(config, data)
+    setup = _setup(config, arguments, options, devices, told)
+    found: list[Reading] = []
+    unread: list[Unread] = []
+    for index, result in enumerate(data.get("results") or [], 1):
+        row = _row(result)
+        if row is None:
+            unread.append(Unread.of(f"result {index}", json.dumps(result)))
+        else:
+            found += readings(row, setup)
+    nccl = version_text(data["nccl_version"]) if isinstance(data.get("nccl_version"), int) else None
+    return Imported(
+        tool=TOOL,
+        version=None,
+        format=f"JSON, version {data['version']}",
+        readings=tuple(found),
+        unread=tuple(unread),
+        ranks=tuple({"host": host, "device_type": "cuda", "device_name": name} for _, host, name in devices),
+        versions={"nccl": nccl} if nccl else {},
+        settings=options,
+        backend="nccl",
+        started=_stamp(data.get("start_time")),
+    )
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    data = json_value(text, "the run may have been cut off: import its text instead")
+    if not isinstance(data, dict) or not any(key in data for key in _KEYS):
+        raise BenchError("no JSON of nccl-tests: it has none of " + ", ".join(_KEYS))
+    version = data.setdefault("version", 1)
+    if version not in range(1, MAX_VERSION + 1):
+        raise BenchError(f"version {version!r} of nccl-tests' JSON; this bench reads 1 to {MAX_VERSION}: update bench")
+    return data
+
+
+def _devices(config: Mapping[str, Any], data: Mapping[str, Any]) -> list[tuple[int, str | None, str | None]]:
+    """Of every rank: group, host, device's name."""
+    listed = config.get("devices") or data.get("devices") or []
+    of_each = checked_ranks((_whole(config.get("nthreads")) or 1) * (_whole(config.get("ngpus")) or 1))
+    return [
+        (_whole(one.get("group")) or 0, one.get("hostname"), one.get("device_info"))
+        for one in listed
+        if isinstance(one, dict)
+        for _ in range(of_each)
+    ]
+
+
+def _setup(
+    config: Mapping[str, Any],
+    arguments: Sequence[str],
+    options: Mapping[str, str],
+    devices: Sequence[tuple[int, str | None, str | None]],
+    told: Told,
+) -> Setup:
+    op = operation(arguments[0]) if arguments else None
+    if told.op is not None and op not in (None, told.op):
+        raise BenchError(f"--op {told.op}: the file says {op}; leave the option out")
+    groups = [group for group, _, _ in devices]
+    setup = Setup(
+        op=op or told.op,
+        num_ranks=told.ranks(groups.count(groups[0]) if groups else None, TOOL),
+        groups=len(set(groups)) or 1,
+        is_blocking=str(config.get("blocking_collectives", "false")).lower() == "true",
+        unalign=_whole(number(options.get("unalign"))) or 0,
+    )
+    stated = {field: _whole(config.get(name)) for field, name in _WHOLE.items()}
+    known: dict[str, Any] = {field: value for field, value in stated.items() if value is not None}
+    return replace(setup, **known)
+
+
+def _options(arguments: Sequence[str]) -> dict[str, str]:
+    """The known options among the arguments, by their long names; values are short words without a path."""
+    long_names = set(OPTIONS.values())
+    found: dict[str, str] = {}
+    for word, after in zip(arguments[1:], [*arguments[2:], ""], strict=False):
+        match = re.fullmatch(r"--(\w+)(?:=(.*))?|-([A-Za-z])(.*)", word)
+        if match is None:
+            continue
+        name = match[1] if match[1] in long_names else OPTIONS.get(match[3] or "")
+        value = match[2] or match[4] or after
+        if name and re.fullmatch(r"[\w.]{1,16}", value):
+            found[name] = value
+    return found
+
+
+def _row(result: Any) -> Row | None:
+    if not isinstance(result, dict) or _whole(result.get("size")) is None or not isinstance(result.get("type"), str):
+        return None
+    halves = {
+        in_place: _half(result[name], result.get(f"{name}_per_iter"))
+        for name, in_place in _HALVES.items()
+        if isinstance(result.get(name), dict)
+    }
+    if not halves:
+        return None
+    return Row(
+        num_bytes=int(result["size"]),
+        dtype=result["type"],
+        redop=result.get("redop"),
+        root=_whole(number(result.get("root"))),
+        halves=halves,
+    )
+
+
+def _half(body: Mapping[str, Any], per_iteration: Any) -> Body:
+    is_cpu_time = "cpu_time" in body
+    each = mapping(per_iteration)
+    extras = {column: number(each.get(name)) for column, name in _PER_ITERATION.items() if each}
+    if isinstance(body.get("bitwise"), dict):
+        extras["#bitdiff"] = number(body["bitwise"].get("different_bits"))
+    assert set(extras) <= set(EXTRA_COLUMNS)
+    return Body(
+        microseconds=number(body.get("cpu_time" if is_cpu_time else "time")),
+        is_cpu_time=is_cpu_time,
+        algbw=number(body.get("alg_bw")),
+        busbw=number(body.get("bus_bw")),
+        wrong=number(body.get("nwrong")),
+        extras=extras,
+        samples_us=_samples(each),
+    )
+
+
+def _samples(each: Mapping[str, Any]) -> list[list[float]]:
+    """[process][iteration]; of one process a single row. Nothing where a time is unknown."""
+    rows = each.get("per_process_max_times_us") or [each.get("times_us") or []]
+    times = [[number(value) for value in row] for row in rows if isinstance(row, list) and row]
+    known = [[value for value in row if value is not None] for row in times]
+    return known if known == times and len({len(row) for row in known}) == 1 else []
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, which a JSON number or `number`'s result may be."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        return None
+    return int(value)
+
+
+def _stamp(value: Any) -> str | None:
+    """`2026-01-31T12:00:00` of `2026-01-31 12:00:00`; the zone is not stated."""
+    stamp = str(value or "")
+    return stamp.replace(" ", "T") if re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", stamp) else None

@@ -1,0 +1,173 @@
+"""What a reader of another tool's file makes of it: plain data that `bench.importers.registry` turns into a result.
+
+A reading is one case. Other tools print means and extremes, hardly ever samples: a value that is no sample
+says so in a note, has no interval, and tells nothing of single ranks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.core.cell_text import clean
+from bench.errors import BenchError
+from bench.parallelism import collectives
+from bench.suite import Params, case_id
+
+COLLECTIVE = collectives.SUITE
+MAX_RANKS = 2**20
+"""A file that states more is damaged."""
+MAX_UNREAD_CHARACTERS = 120
+"""Of a line that could not be read, as it is kept."""
+
+LAUNCHER_PREFIX = re.compile(r"\[\d+,\d+\]<std(?:out|err)>:|\d+:(?=\s)")
+"""What mpirun and srun -l put before a line."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the user says where the file does not."""
+
+    op: str | None = None
+    num_ranks: int | None = None
+    device: str | None = None
+
+    def ranks(self, stated: int | None, tool: str) -> int:
+        """The number of ranks. Raises BenchError where neither the file nor the user says it, or they disagree."""
+        if stated is None and self.num_ranks is None:
+            raise BenchError(f"the file does not say how many ranks {tool} ran on; add --ranks N")
+        if stated is not None and self.num_ranks not in (None, stated):
+            raise BenchError(f"--ranks {self.num_ranks}: the file says {stated}; leave the option out")
+        return checked_ranks(stated or self.num_ranks or 1)
+
+
+def checked_ranks(num_ranks: int) -> int:
+    """The number itself. Raises BenchError for one that no machine has."""
+    if not 1 <= num_ranks <= MAX_RANKS:
+        raise BenchError(f"{num_ranks} ranks: there are 1 to {MAX_RANKS}; the file is damaged, or --ranks is wrong")
+    return num_ranks
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A row that could not be read."""
+
+    where: str
+    """`line 14`, and in JSON `result 3`, counted from 1."""
+    text: str
+
+    @classmethod
+    def of(cls, where: str, text: str) -> Unread:
+        return cls(where, clean(text.strip())[:MAX_UNREAD_CHARACTERS])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One case, as far as the file tells of it."""
+
+    suite: str
+    params: Params
+    num_ranks: int
+    seconds: tuple[float, ...]
+    """Of one call, over all ranks; none where the case is not ok."""
+    calls: int = 1
+    """Calls that each of `seconds` is a mean of, where these are samples; a stated mean counts as one call."""
+    launch: int = 0
+    case: str | None = None
+    """The case's id where the file has it; else it comes from the suite and the parameters."""
+    status: str = "ok"
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+    check: Mapping[str, Any] | None = None
+    work: Mapping[str, Any] | None = None
+    derived: Mapping[str, float | None] = field(default_factory=dict)
+    metrics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Of each of `derived` the unit and which way is better."""
+    variants: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    """Further samples, name -> seconds[row][sample]."""
+    started: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A file of another tool, read."""
+
+    tool: str
+    version: str | None
+    """Of the tool."""
+    format: str
+    readings: tuple[Reading, ...]
+    unread: tuple[Unread, ...] = ()
+    ranks: tuple[Mapping[str, Any], ...] = ()
+    """Of every rank `host`, `device_type` and `device_name`; what is not stated is None."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the tool that change what is measured."""
+    backend: str | None = None
+    started: str | None = None
+    architecture: str | None = None
+    """Where the file has the name itself."""
+
+
+def mean_note(what: str) -> str:
+    return f"imported: {what}, not a median of samples"
+
+
+def number(text: Any) -> float | None:
+    """A number that a cell holds; None for `N/A`, `nan`, infinities, and what is none."""
+    if isinstance(text, bool):
+        return None
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def json_value(text: str, remedy: str) -> Any:
+    """What a JSON text holds. Raises BenchError with the remedy where it is not whole."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BenchError(f"no whole JSON ({error}); {remedy}") from error
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """A JSON object, or an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def identity(suite: str, params: Params) -> tuple[str, Params]:
+    """A case's id and all its parameters: those of bench's own collectives have its defaults filled in."""
+    if suite != COLLECTIVE:
+        return case_id(suite, params, {}), params
+    full = {**collectives.CASE_DEFAULTS, **params}
+    return case_id(suite, full, collectives.CASE_DEFAULTS), dict(sorted(full.items()))
+
+
+def collective_work(op: str, num_bytes: int | None, num_ranks: int) -> dict[str, Any]:
+    """The `work` of a collective in the result file: its payload, and the bus factor of bench's own operation."""
+    return {
+        "bytes": num_bytes,
+        "bus_factor": collectives.bus_factor(op, num_ranks) if num_bytes and num_ranks > 1 else None,
+        "memory_traffic_bytes": None,
+        "flops": None,
+        "flops_dtype": None,
+        "tokens": None,
+        "clock": None,
+    }
+
+
+def works_in_place(op: str) -> bool:
+    """Whether bench's own collective of this name replaces its input."""
+    row = collectives.BUS_FACTORS.get(op)
+    return row is not None and row.works_in_place
+
+
+def safe_name(text: str) -> str:
+    """A name as a case's id can hold it."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("_") or "unnamed"

@@ -1,0 +1,1 @@
+"""Measuring: from options to the lines of a result file."""

@@ -1,0 +1,1 @@
+"""Checks of the machine and its set-up before anything is measured."""

@@ -1,0 +1,172 @@
+"""What `bench doctor` knows of this machine when it judges: a snapshot, so that each check is a pure function.
+
+Gathering is the only part that asks the machine. How gloo finds its address follows torch's
+torch/csrc/distributed/c10d/ProcessGroupGloo.cpp: the interfaces that GLOO_SOCKET_IFNAME names, else the
+first address of the host's own name that can be bound, else the loopback address.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from bench.core.finding import Finding
+from bench.measure.system import cgroup, environment, host
+from bench.measure.system.backends import DEFAULT_FOR_DEVICE
+from bench.measure.system.nvml import GpuFacts, gather_gpus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """One host at one moment; None is unknown."""
+
+    device_type: str
+    num_ranks: int
+    backend: str
+    torch_version: str
+    torch_gpus: tuple[str, ...] = ()
+    """Names of the GPUs that torch sees, in its order."""
+    present_gpus: int = 0
+    """GPUs that the kernel's drivers show."""
+    unusable: str | None = None
+    """What to say of accelerators that torch cannot use."""
+    gpus: tuple[GpuFacts, ...] = ()
+    """NVML's facts of the GPUs that torch sees, or of all where it cannot be told which these are."""
+    no_gpu_facts: str | None = None
+    """Why NVML gave none."""
+    own_process_id: int | None = None
+    usable_cores: int = 1
+    affinity_cores: int | None = None
+    logical_cores: int | None = None
+    cores_by_node: Mapping[int, int] = field(default_factory=dict)
+    """NUMA node with cores -> how many of them this process may use."""
+    gpu_nodes: Mapping[int, int | None] = field(default_factory=dict)
+    """GPU, by torch's number, that ranks of this process use -> NUMA node; None where the board does not say."""
+    quota_cores: float | None = None
+    load: float | None = None
+    """Load average over one minute."""
+    omp_num_threads: str | None = None
+    memory_available_bytes: int | None = None
+    shm_bytes: int | None = None
+    num_hosts: int = 1
+    """Hosts of the job that this process belongs to."""
+    gloo_interfaces: tuple[str, ...] = ()
+    """What GLOO_SOCKET_IFNAME names."""
+    interfaces: tuple[str, ...] = ()
+    """What there is."""
+    hostname: str = ""
+    host_address: str | None = None
+    """First address of the host's name that can be bound here; None: it has none."""
+
+
+def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[str, str] = os.environ) -> Facts:
+    """Ask the machine. Imports torch, and asks NVML first, so that this process is not yet on a GPU."""
+    gpus, no_gpu_facts = gather_gpus()
+    names, uuids, trouble = torch_gpus()
+    import torch
+
+    device_type = "cuda" if names else "cpu"
+    cores = host.usable_cores(root)
+    affinity, load = host.cpu_affinity(), host.load_averages(root)
+    return Facts(
+        device_type=device_type,
+        num_ranks=environment.default_ranks(device_type, preset, len(names), cores),
+        backend=DEFAULT_FOR_DEVICE[device_type],
+        torch_version=str(torch.__version__),
+        torch_gpus=names,
+        present_gpus=host.present_gpus(root),
+        unusable=trouble or host.unusable_accelerators(len(names), root),
+        gpus=visible(gpus, uuids),
+        no_gpu_facts=no_gpu_facts,
+        own_process_id=os.getpid(),
+        usable_cores=cores,
+        affinity_cores=None if affinity is None else len(affinity),
+        logical_cores=host.count_cores(root)[0],
+        cores_by_node={node: len(own.intersection(affinity or own)) for node, own in host.numa_cores(root).items()},
+        gpu_nodes=gpu_nodes(len(names), environ, root),
+        quota_cores=cgroup.quota_cores(root),
+        load=load[0] if load else None,
+        omp_num_threads=environ.get("OMP_NUM_THREADS"),
+        memory_available_bytes=host.available_host_memory_bytes(root),
+        shm_bytes=host.filesystem_bytes(root / "dev/shm")[0],
+        num_hosts=num_hosts(environ),
+        gloo_interfaces=tuple(filter(None, environ.get("GLOO_SOCKET_IFNAME", "").split(","))),
+        interfaces=host.network_interfaces(root),
+        hostname=socket.gethostname(),
+        host_address=usable_address(socket.gethostname()),
+    )
+
+
+def torch_gpus() -> tuple[tuple[str, ...], list[Any], str | None]:
+    """(names, UUIDs) of the GPUs that torch sees, and what to say where it sees some and cannot use them."""
+    import torch
+
+    try:
+        found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    except RuntimeError as error:  # a driver that is too old, a device that fell off the bus
+        first = (str(error).splitlines() or ["no reason given"])[0]
+        return (), [], f"CUDA does not start: {first}; look at nvidia-smi and dmesg, or ask for --device cpu"
+    return tuple(facts.name for facts in found), [getattr(facts, "uuid", None) for facts in found], None
+
+
+def gpu_nodes(num_gpus: int, environ: Mapping[str, str], root: Path = host.ROOT) -> dict[int, int | None]:
+    """NUMA nodes of the GPUs that torch sees; where a launcher has given this process one of them, of that one."""
+    import torch
+
+    in_step = environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"  # a batch shell has a SLURM_LOCALID, too
+    local = environ.get("LOCAL_RANK") or (environ.get("SLURM_LOCALID") if in_step else None) or ""
+    # A process that sees one GPU has that one, whatever its number on the host is.
+    own = [int(local)] if num_gpus > 1 and local.isdecimal() and int(local) < num_gpus else range(num_gpus)
+    addresses = {index: environment.gpu_addresses(torch.device("cuda", index))[1] for index in own}
+    return {index: None if pci is None else host.pci_numa_node(pci, root) for index, pci in addresses.items()}
+
+
+def visible(gpus: tuple[GpuFacts, ...], uuids: list[Any]) -> tuple[GpuFacts, ...]:
+    """NVML's facts of the GPUs with these UUIDs, which torch gives without the `GPU-` before them."""
+    wanted = {str(uuid).removeprefix("GPU-") for uuid in uuids if uuid is not None}
+    found = tuple(gpu for gpu in gpus if str(gpu.uuid).removeprefix("GPU-") in wanted)
+    return found or gpus
+
+
+def num_hosts(environ: Mapping[str, str]) -> int:
+    """Hosts of the job: torchrun's agents, or the nodes of a Slurm job; 1 where no launcher says."""
+    told = environ.get("GROUP_WORLD_SIZE") or environ.get("SLURM_NNODES") or ""
+    return max(1, int(told)) if told.isdigit() else 1
+
+
+def usable_address(
+    name: str,
+    resolve: Callable[..., list[Any]] = socket.getaddrinfo,
+    bind: Callable[[Any], bool] | None = None,
+) -> str | None:
+    """The first address of a host name that this machine can bind, as gloo looks for one; None: it has none."""
+    try:
+        found = resolve(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return None
+    bind = bind or _can_bind
+    return next((str(entry[4][0]) for entry in found if bind(entry)), None)
+
+
+def _can_bind(entry: Any) -> bool:
+    family, kind, protocol, _, address = entry
+    try:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except OSError:
+        return False
+    return True
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this host can reach an address."""
+    return ip_address(address.partition("%")[0]).is_loopback
+
+
+Check = Callable[[Facts], Iterable[Finding]]
+"""One rule of the doctor."""

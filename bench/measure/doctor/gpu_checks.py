@@ -1,0 +1,184 @@
+"""The doctor's checks of GPUs: alike, reachable from one another, healthy, and nobody else's at the moment.
+
+What NVML's figures mean: NVIDIA's NVML API Reference Guide and "GPU Memory Error Management".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from bench.catalog.accelerators import find
+from bench.core.finding import Finding, counted
+from bench.measure.doctor.facts import Check, Facts
+from bench.measure.system.nvml import GpuFacts
+
+# What holds clocks down, by what it says of the machine. A power cap is what a GPU under load runs into by
+# design.
+BAD_CLOCK_REASONS = frozenset(
+    {"hardware slowdown", "software thermal slowdown", "hardware thermal slowdown", "power brake", "reliability"}
+)
+HARMLESS_CLOCK_REASONS = frozenset({"power cap", "sync boost"})
+
+
+def _alike(facts: Facts) -> Iterator[Finding]:
+    models = Counter(facts.torch_gpus)
+    if len(models) > 1:
+        value = ", ".join(f"{number} x {name}" for name, number in sorted(models.items()))
+        yield Finding(
+            "warn", "GPU models", value, "all ranks wait for the slowest; measure uniform groups apart as well"
+        )
+    elif models:
+        yield Finding("ok", "GPU models", f"{sum(models.values())} x {next(iter(models))}")
+
+
+def _management(facts: Facts) -> Iterator[Finding]:
+    is_nvidia = any("NVIDIA" in name or "GeForce" in name for name in facts.torch_gpus)
+    if is_nvidia and not facts.gpus:
+        yield Finding(
+            "warn",
+            "GPU health",
+            f"unknown: {facts.no_gpu_facts or 'NVML shows no GPU'}",
+            'pip install "distributed-training-bench[cuda]" brings nvidia-ml-py',
+        )
+
+
+def _each_gpu(check: Callable[[GpuFacts], Iterable[Finding]]) -> Callable[[Facts], Iterator[Finding]]:
+    def of_all(facts: Facts) -> Iterator[Finding]:
+        for gpu in facts.gpus:
+            yield from check(gpu)
+
+    return of_all
+
+
+def _mig(gpu: GpuFacts) -> Iterator[Finding]:
+    if gpu.mig:
+        yield Finding(
+            "warn",
+            f"GPU {gpu.index}",
+            "MIG is on",
+            "a slice is measured, not the device, and NCCL may refuse: nvidia-smi -i N -mig 0 turns it off",
+        )
+
+
+def _processes(facts: Facts) -> Iterator[Finding]:
+    for gpu in facts.gpus:
+        others = [pid for pid in gpu.process_ids or () if pid != facts.own_process_id]
+        if others:
+            named = ", ".join(map(str, others))
+            yield Finding(
+                "warn", f"GPU {gpu.index}", f"in use by process {named}", "its figures will be lower: stop them"
+            )
+
+
+def _memory_errors(gpu: GpuFacts) -> Iterator[Finding]:
+    what = f"GPU {gpu.index} memory"
+    if gpu.remapping_failed:
+        yield Finding("fail", what, "a row could not be remapped", "replace the device (NVIDIA RMA criterion)")
+    if gpu.remapping_pending:
+        yield Finding("fail", what, "rows wait to be remapped", "drain the node and reset the GPU")
+    if gpu.ecc_uncorrected:
+        yield Finding(
+            "fail",
+            what,
+            f"{counted(gpu.ecc_uncorrected, 'uncorrected ECC error')} since the driver was loaded",
+            "reset the GPU; if they come back, replace it",
+        )
+
+
+def _clocks(gpu: GpuFacts) -> Iterator[Finding]:
+    reasons = [reason for reason in gpu.clock_reasons or () if reason not in HARMLESS_CLOCK_REASONS]
+    if not reasons:
+        return
+    slowed = BAD_CLOCK_REASONS.intersection(reasons)
+    remedy = "look at cooling and power" if slowed else "nvidia-smi -rac and -rgc set the clocks back"
+    yield Finding("warn", f"GPU {gpu.index} clocks", f"held down: {', '.join(reasons)}", remedy)
+
+
+def _pcie(gpu: GpuFacts) -> Iterator[Finding]:
+    what = f"GPU {gpu.index} PCIe"
+    if gpu.pcie_width and gpu.pcie_width_max and gpu.pcie_width < gpu.pcie_width_max:
+        value = f"x{gpu.pcie_width} of x{gpu.pcie_width_max}"
+        yield Finding("warn", what, value, "reseat the card, or look at the slot, riser and BIOS")
+    here, device = gpu.pcie_generation_max, gpu.pcie_generation_device
+    if here and device and here < device:
+        value = f"generation {here}, the device can {device}"
+        yield Finding("warn", what, value, "look at the slot and the BIOS; traffic with the host is slower")
+
+
+def _nvlink(facts: Facts) -> Iterator[Finding]:
+    for gpu in facts.gpus:
+        if gpu.nvlinks is None or gpu.nvlinks_active is None or gpu.nvlinks_active == gpu.nvlinks:
+            continue
+        known = find(gpu.name)
+        has_fabric = known is not None and (known.scaleup_fabric or "").startswith("NVLink")
+        # A PCIe card without a bridge, or a GPU on its own, has no link to have.
+        if gpu.nvlinks_active or (has_fabric and len(facts.gpus) > 1):
+            yield Finding(
+                "fail",
+                f"GPU {gpu.index} NVLink",
+                f"{gpu.nvlinks_active} of {counted(gpu.nvlinks, 'link')} active",
+                "look at nvidia-smi nvlink -s, the fabric manager and dmesg",
+            )
+
+
+def _p2p(facts: Facts) -> Iterator[Finding]:
+    asked = {gpu.index for gpu in facts.gpus}
+    pairs = [
+        (gpu.index, other)
+        for gpu in facts.gpus
+        for other in gpu.without_p2p or ()
+        if gpu.index < other and other in asked
+    ]
+    if pairs:
+        named = ", ".join(f"{one}-{two}" for one, two in pairs)
+        yield Finding(
+            "warn",
+            "GPU peer to peer",
+            f"none between {named}",
+            "traffic goes through host memory: look at nvidia-smi topo -p2p r, ACS and the IOMMU",
+        )
+    elif len(facts.gpus) > 1 and all(gpu.without_p2p is not None for gpu in facts.gpus):
+        yield Finding("ok", "GPU peer to peer", "between all")
+
+
+def _numa(facts: Facts) -> Iterator[Finding]:
+    """A rank that runs on another node launches and copies over the link between the sockets, now and then."""
+    cores = facts.cores_by_node
+    known = {index: node for index, node in facts.gpu_nodes.items() if node is not None and node in cores}
+    if len(cores) < 2 or not known:
+        return
+    own = [node for node, number in cores.items() if number]
+    if any(own != [node] for node in known.values()):
+        gpus = "; ".join(
+            f"GPU {', '.join(str(index) for index in known if known[index] == node)} on node {node}"
+            for node in sorted(set(known.values()))
+        )
+        yield Finding(
+            "warn",
+            "GPU NUMA",
+            f"this process may use cores of node {', '.join(map(str, own))}; {gpus}",
+            "launch times and host copies will vary from start to start: bind each rank to its GPU's node "
+            "(torchrun --numa-binding=node, srun --cpu-bind, numactl --cpunodebind)",
+        )
+    else:
+        yield Finding("ok", "GPU NUMA", f"bound to node {own[0]}, that of the GPU")
+
+
+def _healthy(facts: Facts) -> Iterator[Finding]:
+    """Says that the checks of single GPUs ran and found nothing, since silence could mean that they did not."""
+    if facts.gpus and not any(True for check in _HEALTH_CHECKS for _ in check(facts)):
+        yield Finding("ok", "GPU health", f"{counted(len(facts.gpus), 'GPU')} without a finding")
+
+
+_HEALTH_CHECKS: tuple[Check, ...] = (
+    _each_gpu(_mig),
+    _processes,
+    _each_gpu(_memory_errors),
+    _each_gpu(_clocks),
+    _each_gpu(_pcie),
+    _nvlink,
+)
+
+GPU_CHECKS: tuple[Check, ...] = (_alike, _management, *_HEALTH_CHECKS, _healthy, _p2p, _numa)
+"""Every check of GPUs; a new one is a function and a row."""

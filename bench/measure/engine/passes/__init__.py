@@ -1,0 +1,1 @@
+"""Passes beside the timed one: spans, a profile, the choices of NCCL."""

@@ -1,0 +1,73 @@
+"""The device's L2 cache before a sample: left as it is, or flushed; the parameter `l2`.
+
+`warm` (the default): nothing is done. A case whose tensors fit into the cache may find there what its last call, or the
+reset before this one, left behind; what surrounds a sample (the alignment keeps the device busy with a matrix product
+of 8 MiB operands) passes through the same cache, so warm is "as far as it fits", not "everything is there". That is the
+case in a benchmark's loop, and in training only for what the operation just before has written.
+
+`cold`: before every sample, outside the timed part, a buffer that is larger than the cache is written on the current
+stream, which leaves nothing of the case's tensors in it. That is the case for data that was last used long ago, such as
+the weights of a layer in the next step. Only L2 is meant: page tables, L1, instruction caches and NCCL's connections
+stay as they are. The write takes about 0.1 ms and hardly changes clocks or power.
+
+The same is done by Triton's `do_bench` (python/triton/testing.py and its backends' `get_empty_cache_for_benchmark`: a
+buffer of 256 MB is zeroed before each call) and by nvbench (nvbench/detail/l2flush.cuh: a memset of the device's L2
+size before every "cold" sample, on the stream that is measured).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bench.errors import Skip
+from bench.measure.planning.plan import L2_STATES
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.suite import Param, Work
+
+CACHE_MULTIPLE = 2
+"""A cache replaces lines by its own rules: writing just its size may leave some of the old ones."""
+LEAST_FLUSH_BYTES = 256 * 2**20
+"""What Triton writes. It serves where the size is not known, and on devices whose cache behind the L2 is not counted in
+it (256 MiB on AMD's MI300X)."""
+
+Flush = Callable[[], object]
+
+
+def flush_bytes(l2_bytes: int | None) -> int:
+    """Bytes to write so that nothing else is left in a cache of so many; None or 0: its size is not known."""
+    return max(CACHE_MULTIPLE * (l2_bytes or 0), LEAST_FLUSH_BYTES)
+
+
+def flusher(params: Mapping[str, Param], device: torch.device) -> Flush | None:
+    """What makes the L2 cold, where a case asks for it: one write on the current stream. None: it is left warm.
+
+    Holds its buffer as long as it is held itself. Raises Skip on a device whose cache cannot be flushed so.
+    """
+    if params.get("l2", L2_STATES[0]) != "cold":
+        return None
+    if device.type != "cuda":
+        raise Skip("l2=cold: only a GPU's L2 is flushed; this is a CPU, where l2=warm is measured")
+    import torch
+
+    properties = torch.cuda.get_device_properties(device)
+    num_bytes = flush_bytes(getattr(properties, "L2_cache_size", None))
+    return torch.empty(num_bytes // 4, dtype=torch.int32, device=device).zero_
+
+
+def flushed(work: Work, flush: Flush | None) -> Work:
+    """The same work, with the cache flushed as the last thing of what is done, untimed, before every sample."""
+    if flush is None:
+        return work
+    restore, empty = work.reset, flush
+
+    def reset() -> None:
+        if restore is not None:
+            restore()
+        empty()
+
+    return replace(work, reset=reset)

@@ -1,0 +1,326 @@
+"""Times the variants of a case: warm-up, samples in one of two modes, and the rule that ends them.
+
+A *sample* is the time of one call (`aligned`) or of K calls back to back (`streamed`) on one rank, in integer
+nanoseconds. The variants of a case are sampled in turn, one round after the other, so that a drift of the machine hits
+all of them alike. Ranks are aligned before every sample, outside the timed part. All ranks take equally many samples:
+rank 0 decides after each block and tells the others over the control group.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from bench.measure.engine import control
+from bench.measure.engine.timing.alignment import alignment
+from bench.measure.engine.timing.host_launches import Launches
+from bench.stats import intervals
+
+if TYPE_CHECKING:
+    from bench.core.clock import Clock
+    from bench.measure.engine.rank import RankContext
+    from bench.suite import Work
+
+Timing = Literal["aligned", "streamed"]
+
+MAX_STREAMED_CALLS = 32
+STREAMED_SECONDS = 0.010
+"""A streamed sample aims at this length, so that the one alignment before it weighs little."""
+MIN_ROUNDS_FOR_PRECISION = 20
+MIN_ROUNDS = 20
+"""Samples of a case in a launch, taken even where their time is up: fewer say little of a median."""
+MIN_VISIT_ROUNDS = 3
+"""The fewest of one visit, where several share MIN_ROUNDS: a median of three outlives an outlier."""
+OVERRUN, OVERRUN_SECONDS = 8, 3.0
+"""A case that took so many times its time, and so long, stops with fewer, if nothing else says what it may take."""
+NUM_BLOCKS_FOR_PRECISION = 5
+BLOCK_SECONDS = 0.05
+"""A block lasts at least about this long: control messages between blocks then cost little of the time."""
+MAX_BLOCK_ROUNDS = 512
+MAX_LASTING_ROUNDS = 200_000
+WARMUP_WINDOW = 3
+WARMUP_SETTLED = 0.95
+"""Warm-up goes on while the last rounds are still faster than this share of the ones before them."""
+LOOK_SECONDS = 0.05
+"""From one look at a working device to the next, at least: one takes about a millisecond of the host's time."""
+
+Look = Callable[[Callable[[], bool]], object]
+"""Looks at the device; given what says whether it is still at work."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a case has enough samples."""
+
+    precision: float
+    """Half width of the 95% interval of the block medians, relative to their mean, at which sampling may stop."""
+    seconds: float
+    """Time for all samples of one visit to the case; warm-up takes at most a quarter of it on top."""
+    max_rounds: int = 20_000
+    min_rounds: int = MIN_ROUNDS
+    most_seconds: float | None = None
+    """After which it ends with fewer than `min_rounds`, warm-up included; None: some times `seconds`."""
+    warmup_rounds: int = 2
+    """At least; one more where the calls in a streamed sample have to be chosen."""
+    min_seconds: float = 0.0
+    """Sampling does not end before, whatever the precision."""
+
+    def lasting(self, seconds: float) -> Limits:
+        """The same, for work that needs so long; the number of samples is then no reason to stop early."""
+        return replace(self, seconds=max(self.seconds, seconds), min_seconds=seconds, max_rounds=MAX_LASTING_ROUNDS)
+
+    def spent(self, seconds: float) -> Limits:
+        """What is left of them after so long a warm-up."""
+        return self if self.most_seconds is None else replace(self, most_seconds=max(0.0, self.most_seconds - seconds))
+
+    @property
+    def sampling_seconds(self) -> float:
+        """Time for the samples, as long as there are enough of them."""
+        return self.seconds if self.most_seconds is None else min(self.seconds, self.most_seconds)
+
+    @property
+    def last_seconds(self) -> float:
+        """When sampling ends, however few there are."""
+        return max(OVERRUN * self.seconds, OVERRUN_SECONDS) if self.most_seconds is None else self.most_seconds
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One rank's samples of a case."""
+
+    calls: dict[str, int]
+    """Variant -> back-to-back calls in each sample."""
+    nanoseconds: dict[str, list[int]]
+    """Variant -> total of each sample, in the order taken."""
+    stop_reason: Literal["precision", "time", "samples"]
+    half_width: float | None
+    warmup_rounds: int
+    launch_ns: dict[str, int] = field(default_factory=dict)
+    """Variant -> time that the host takes to launch one call, by the device's clock; empty by the host's."""
+    num_late: dict[str, int] = field(default_factory=dict)
+    """Variant -> samples within which the device may have waited for the host's launches; empty by the host's clock."""
+
+    @property
+    def num_rounds(self) -> int:
+        """How many samples each variant has."""
+        return len(next(iter(self.nanoseconds.values())))
+
+
+def take_sample(clock: Clock, run: Callable[[], object], calls: int) -> tuple[Any, Any]:
+    """The timed part and nothing else: marks before and after `calls` calls."""
+    mark = clock.mark
+    if calls == 1:
+        start = mark()
+        run()
+        return start, mark()
+    repeats = range(calls)
+    start = mark()
+    for _ in repeats:
+        run()
+    return start, mark()
+
+
+class Sampler:
+    """Takes the samples of one case on one rank, in step with the other ranks.
+
+    `calls` are the back-to-back calls in a streamed sample of each variant, where an earlier visit chose them: samples
+    of one launch are all of one kind. They count only where they are those of just these variants. `look` is called
+    while a device is at work, at most once a block.
+    """
+
+    def __init__(
+        self,
+        rank: RankContext,
+        work: Work,
+        clock: Clock,
+        timing: Timing,
+        now: Callable[[], float],
+        calls: Mapping[str, int] | None = None,
+        look: Look | None = None,
+    ) -> None:
+        self.rank = rank
+        self.clock = clock
+        self.now = now
+        self.reset = work.reset
+        self.names = list(work.variants)
+        self.runs = list(work.variants.values())
+        known = calls if calls is not None and timing == "streamed" and set(calls) == set(self.names) else {}
+        self.chooses_calls = timing == "streamed" and not known
+        self.calls = [known.get(name, 1) for name in self.names]
+        self.align = alignment(rank, clock, now)
+        self.look = look
+        self.next_look = now()
+        # A host's clock waits for the device before it starts, so that nothing is launched ahead.
+        self.learns_launches = clock.name == "device"
+        self.launches = [Launches() for _ in self.runs]
+
+    def measure(self, limits: Limits) -> Samples:
+        """Warm up, then sample block by block until the rule of `limits` ends it."""
+        warmed_from = self.now()
+        warmup_rounds, round_seconds = self._warm_up(limits.seconds / 4, limits.warmup_rounds)
+        launch_ns = self._launch_ns()
+        taken: list[list[int]] = [[] for _ in self.runs]
+        slowest: list[int] = []
+        began = self.now()
+        limits = limits.spent(began - warmed_from)
+        size = min(self._first_block(round_seconds, limits), limits.max_rounds)
+        reason, width = None, None
+        while reason is None:
+            block = self._block(size, len(slowest))
+            for variant, samples in enumerate(block):
+                taken[variant] += samples
+            slowest += control.maxima(self.rank, block[0])
+            elapsed = self.now() - began
+            reason, width = _decide(slowest, elapsed, limits)
+            size = _next_block(size, elapsed / len(slowest), limits.sampling_seconds - elapsed)
+            size = max(1, min(size, limits.max_rounds - len(slowest)))
+            code, size = control.broadcast_numbers(self.rank, [_CODES.index(reason), size])
+            reason = _CODES[code]
+        return Samples(
+            calls=dict(zip(self.names, self.calls, strict=True)),
+            nanoseconds=dict(zip(self.names, taken, strict=True)),
+            stop_reason=reason,
+            half_width=width,
+            warmup_rounds=warmup_rounds,
+            launch_ns=launch_ns,
+            num_late={name: each.num_late for name, each in zip(self.names, self.launches, strict=True)}
+            if launch_ns
+            else {},
+        )
+
+    def _launch_ns(self) -> dict[str, int]:
+        """What warm-up has learnt of the host; the filler is timed anew, since the device is warm now."""
+        if not self.learns_launches:
+            return {}
+        self.learns_launches = False
+        for launches in self.launches:
+            launches.begin_counting()
+        self.align.calibrate()
+        marks_seconds = min(self._marks_seconds() for _ in range(5))
+        self.clock.synchronise()
+        rows = zip(self.names, self.launches, self.calls, strict=True)
+        return {name: launches.call_ns(marks_seconds, calls) for name, launches, calls in rows}
+
+    def _marks_seconds(self) -> float:
+        began = self.now()
+        take_sample(self.clock, lambda: None, 1)
+        return self.now() - began
+
+    def _warm_up(self, max_seconds: float, fewest: int) -> tuple[int, float]:
+        """Rounds until the times have settled; returns their number and the seconds of the last one."""
+        began = self.now()
+        slowest: list[int] = []
+        settled, num_rounds, round_seconds = 0, 0, 0.0
+        # The first call is cold: it says nothing of how many fit into a streamed sample. The second does.
+        fewest += self.chooses_calls
+        while not settled:
+            round_began = self.now()
+            block = self._block(1, num_rounds)
+            slowest += control.maxima(self.rank, block[0])
+            num_rounds += 1
+            if num_rounds == 2 and self.chooses_calls:
+                self._choose_calls(block)
+                slowest = []
+            round_seconds = self.now() - round_began
+            done = _is_settled(slowest) or self.now() - began > max_seconds
+            settled = control.broadcast_numbers(self.rank, [int(done and num_rounds >= fewest)])[0]
+        return num_rounds, round_seconds
+
+    def _choose_calls(self, block: list[list[int]]) -> None:
+        """K for each variant, from one call on its slowest rank, so that a sample lasts about 10 ms."""
+        slowest = control.maxima(self.rank, [max(samples) for samples in block])
+        self.calls = [max(2, min(MAX_STREAMED_CALLS, round(STREAMED_SECONDS * 1e9 / max(1, ns)))) for ns in slowest]
+        for launches, calls in zip(self.launches, self.calls, strict=True):
+            launches.forget(calls)
+
+    def _first_block(self, round_seconds: float, limits: Limits) -> int:
+        size = _block_rounds(round_seconds, limits.seconds)
+        return control.broadcast_numbers(self.rank, [size])[0]
+
+    def _block(self, num_rounds: int, first_round: int) -> list[list[int]]:
+        """`num_rounds` samples of each variant, [variant][sample]; the order of the variants rotates."""
+        marks: list[list[tuple[Any, Any]]] = [[] for _ in self.runs]
+        count = len(self.runs)
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            for number in range(first_round, first_round + num_rounds):
+                for step in range(count):
+                    variant = (number + step) % count
+                    if self.reset is not None:
+                        self.reset()
+                    marks[variant].append(self._sample(variant))
+        finally:
+            if collecting:
+                gc.enable()
+        self._look(marks[variant][-1][1])
+        self.clock.synchronise()
+        elapsed = self.clock.elapsed_ns
+        block = [[elapsed(start, end) for start, end in pairs] for pairs in marks]
+        for launches, totals, calls in zip(self.launches, block, self.calls, strict=True):
+            launches.end_block(totals, calls)
+        return block
+
+    def _sample(self, variant: int) -> tuple[Any, Any]:
+        """One sample behind the alignment; in warm-up, what the host takes for both is learnt."""
+        run, calls, launches = self.runs[variant], self.calls[variant], self.launches[variant]
+        self.align.fill(launches.sample_seconds)
+        if not self.learns_launches:
+            self.align.together()
+            marks = take_sample(self.clock, run, calls)
+        else:
+            began = self.now()
+            self.align.together()
+            aligned = self.now()
+            marks = take_sample(self.clock, run, calls)
+            launches.learn(began, aligned, self.now())
+        if self.clock.name == "device":
+            launches.note_late(self.clock.reached(marks[0]))
+        return marks
+
+    def _look(self, last: Any) -> None:
+        """Look at the device where it has not come to the last mark yet."""
+        if self.look is None or self.now() < self.next_look or self.clock.reached(last):
+            return
+        self.next_look = self.now() + LOOK_SECONDS
+        self.look(lambda: not self.clock.reached(last))
+
+
+_CODES: list[Literal["precision", "time", "samples"] | None] = [None, "precision", "time", "samples"]
+
+
+def _decide(
+    slowest: Sequence[int], elapsed: float, limits: Limits
+) -> tuple[Literal["precision", "time", "samples"] | None, float | None]:
+    """Whether to stop, and the half width reached; `slowest` is the maximum over ranks of each sample."""
+    width = None
+    if len(slowest) >= MIN_ROUNDS_FOR_PRECISION:
+        width = intervals.half_width(slowest, NUM_BLOCKS_FOR_PRECISION)
+        if width is not None and width <= limits.precision and elapsed >= limits.min_seconds:
+            return "precision", width
+    enough = len(slowest) >= limits.min_rounds or elapsed >= limits.last_seconds
+    if elapsed >= limits.sampling_seconds and enough:
+        return "time", width
+    return ("samples", width) if len(slowest) >= limits.max_rounds else (None, width)
+
+
+def _next_block(size: int, round_seconds: float, seconds_left: float) -> int:
+    """At most doubled, so that a first guess that was far off does not overrun."""
+    return max(1, min(2 * size, _block_rounds(round_seconds, max(seconds_left, 0.0))))
+
+
+def _block_rounds(round_seconds: float, seconds_left: float) -> int:
+    if round_seconds <= 0:
+        return MAX_BLOCK_ROUNDS
+    wanted = max(BLOCK_SECONDS, seconds_left / (2 * NUM_BLOCKS_FOR_PRECISION))
+    return max(1, min(MAX_BLOCK_ROUNDS, int(wanted / round_seconds)))
+
+
+def _is_settled(slowest: Sequence[int]) -> bool:
+    if len(slowest) < 2 * WARMUP_WINDOW:
+        return False
+    last = intervals.median(slowest[-WARMUP_WINDOW:])
+    before = intervals.median(slowest[-2 * WARMUP_WINDOW : -WARMUP_WINDOW])
+    return last >= WARMUP_SETTLED * before

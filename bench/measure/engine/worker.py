@@ -1,0 +1,274 @@
+"""A rank's main: join, load the suites, do the pending cases, and let rank 0 say what came out.
+
+The same loop runs in processes that `bench run` started and in those that torchrun, Slurm or a user started; what
+differs (who writes the file, what happens when a generation breaks) is in `bench.measure.launch.supervisor` and
+`bench.measure.launch.attached`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.core import clock
+from bench.errors import BenchError
+from bench.measure.engine import control, emulation, gpu_claims
+from bench.measure.engine.case_run import CaseRun
+from bench.measure.engine.consensus import Poll, case_key
+from bench.measure.engine.passes import nccl_choices, torch_profile
+from bench.measure.engine.rank import RankContext, device_is_busy, open_groups, take_device
+from bench.measure.engine.store import Store, under
+from bench.measure.engine.timing.pricing import PUT_OFF, UNLIMITED, Allowance
+from bench.measure.engine.timing.sampler import MIN_ROUNDS, MIN_VISIT_ROUNDS, Limits
+from bench.measure.planning.place import Place
+from bench.measure.planning.plan import Plan, Turn
+from bench.measure.planning.presets import PRESETS
+from bench.measure.planning.prices import CLOSING_SECONDS, Known
+from bench.measure.planning.session import Emit, Session
+from bench.measure.planning.suite_loader import Suite, load_all
+from bench.measure.planning.time_budget import Choice, Pace
+from bench.measure.system import energy, environment
+from bench.records.visits import is_disturbed
+
+if TYPE_CHECKING:
+    from bench.measure.engine.watchdog import Watchdog
+
+LEAST_TIMEOUT_SECONDS = 5.0
+"""A case that was begun has so much in any case: what it takes is only guessed, and the machine may be busy."""
+GROUP_TIMEOUT_FACTOR = 3.0
+"""The process groups' own time-out must not fire before the watchdog has said which rank is missing."""
+
+
+@dataclass
+class Generation:
+    """One rank's part in one generation of processes."""
+
+    session: Session
+    rank: RankContext
+    suites: dict[str, Suite]
+    store: Store
+    watchdog: Watchdog
+    host: str
+    emit: Emit
+    idle: energy.Idle = field(default_factory=energy.Idle)
+    calls: dict[str, dict[str, int]] = field(init=False)
+    """Case id -> variant -> calls in a sample, as chosen at the first visit."""
+
+    def run(self) -> bool:
+        """Do what is pending; True when all is done, False where this generation must end before that.
+
+        Raises Broken where the ranks cannot meet any more.
+        """
+        plan, session = self.session.plan, self.session
+        self.calls = dict(session.calls)
+        # Of the device alone: what holds the rank would hold its groups, which a broken case has to let go of.
+        self.watchdog.watch_device(partial(device_is_busy, self.rank.device))
+        if session.untimed:
+            return self._run_untimed()
+        suites = [case.suite for case in plan.cases]
+        cap = plan.case_seconds / plan.visits
+        left = session.remaining_seconds()
+        pace = Pace(left, cap, session.pending, suites, plan.visits, lasts=plan.lasts, known=session.known)
+        while (agreed := self._agreed(pace)) is not None:
+            choice, timeout_seconds = agreed
+            record, sound = self._run_turn(choice, timeout_seconds, pace)
+            self._account(pace, choice, record)
+            if not sound:
+                return False
+        self._say_left_out(pace.not_done())
+        return True
+
+    def _agreed(self, pace: Pace) -> tuple[Choice, float] | None:
+        """What rank 0 chose and its time-out, on all ranks; only its `pace` is kept up."""
+        self.watchdog.restart(self.session.plan.timeout_seconds)
+        self.watchdog.enter("between cases")
+        choice = pace.choose() if self.rank.index == 0 else None
+        # Microseconds, or -1 for the end and for no limit: whole numbers travel exactly.
+        numbers = [0, 0, -1, 0, 0, -1, -1]
+        if choice is not None:
+            limit = timeout_seconds(self.session.plan, pace.seconds_left(), choice)
+            numbers = [*choice.turn, _micro(choice.seconds), int(choice.is_dear), _micro(limit)]
+            numbers += [_micro(choice.most_seconds), _micro(choice.aim_seconds)]
+        index, visit, seconds, is_dear, limit, most, aim = control.broadcast_numbers(self.rank, numbers)
+        if seconds < 0:
+            return None
+        return Choice((index, visit), seconds / 1e6, _seconds(most), _seconds(aim), bool(is_dear)), limit / 1e6
+
+    def _run_turn(self, choice: Choice, timeout_seconds: float, pace: Pace) -> tuple[dict[str, Any], bool]:
+        """The measurement line of one visit to a case, whole on rank 0, and whether this generation can go on."""
+        plan, (index, visit) = self.session.plan, choice.turn
+        case = plan.cases[index]
+        self.watchdog.restart(min(plan.timeout_seconds, timeout_seconds), timeout_seconds)
+        self._say(
+            {"event": "case", "index": index, "visit": visit, "timeout_seconds": timeout_seconds, **self._told(pace)}
+        )
+        run = self._case_run(choice.turn, Allowance(choice.most_seconds, choice.aim_seconds, choice.is_dear))
+        least = max(MIN_VISIT_ROUNDS, -(-MIN_ROUNDS // plan.visits))
+        record, sound = run.record(Limits(plan.precision, choice.seconds, min_rounds=least))
+        if run.calls is not None:
+            self.calls[case.id] = run.calls
+        return record, sound
+
+    def _account(self, pace: Pace, choice: Choice, record: dict[str, Any]) -> None:
+        """On rank 0: what came out of a turn, for the file and for the time of those that are left."""
+        if self.rank.index != 0:
+            return
+        index, visit = choice.turn
+        if record["status"] == PUT_OFF:
+            dropped = pace.put_off(choice.turn, record["dear_seconds"])
+            self._say({"event": "put_off", "index": index, "visit": visit, **self._told(pace)})
+            self._say_left_out(dropped)
+            return
+        measured = record["status"] == "ok"
+        around = pace.finished(choice.turn, record["seconds"], choice.seconds, is_disturbed(record), measured)
+        dropped = pace.give_up(index) if choice.is_dear or not measured else []
+        known = Known(around, record["seconds"] if choice.is_dear else None)
+        self._say({"event": "record", "index": index, "record": record, "known": asdict(known), **self._told(pace)})
+        if measured:
+            self._say_left_out(dropped)
+
+    def _case_run(self, turn: Turn, allowance: Allowance = UNLIMITED) -> CaseRun:
+        plan, (index, visit) = self.session.plan, turn
+        case = plan.cases[index]
+        return CaseRun(
+            rank=self.rank,
+            plan=plan,
+            case=case,
+            suite=self.suites[case.suite],
+            launch=self.session.launch,
+            visit=visit,
+            poll=Poll(self.rank, self.store, self.session.prefix, case_key(turn), again=allowance.is_dear),
+            watchdog=self.watchdog,
+            host=self.host,
+            calls=self.calls.get(case.id),
+            idle=self.idle,
+            allowance=allowance,
+            trace_path=self._trace_path(turn),
+        )
+
+    def _trace_path(self, turn: Turn) -> Path | None:
+        """Where this rank's trace of a turn goes: of a case one is enough."""
+        session, (index, visit) = self.session, turn
+        if session.profile is None or session.launch or visit:
+            return None
+        return Path(session.profile) / torch_profile.file_name(index, session.plan.cases[index].id, self.rank.index)
+
+    def _run_untimed(self) -> bool:
+        """The pass that asks NCCL for its choices; True also where its time was up before the last case."""
+        file = nccl_choices.DebugFile.of_process(os.environ, os.getpid())
+        left = self.session.remaining_seconds()
+        ends = None if left is None else clock.monotonic_seconds() + left
+        for turn in self.session.pending:
+            self.watchdog.restart(self.session.plan.timeout_seconds)
+            self.watchdog.enter("between cases")
+            late = ends is not None and clock.monotonic_seconds() > ends
+            if control.broadcast_numbers(self.rank, [int(late)])[0]:
+                break
+            heard, sound = self._case_run(turn).call_untimed(file.new)
+            if heard is not None and self.rank.index == 0:
+                case = self.session.plan.cases[turn[0]]
+                self._say({"event": "choices", "record": nccl_choices.record(case.id, *heard, file.whole())})
+            if not sound:
+                return False
+        return True
+
+    def _say_left_out(self, turns: list[Turn]) -> None:
+        if turns:
+            self._say({"event": "left_out", "launch": self.session.launch, "turns": turns})
+
+    def _told(self, pace: Pace) -> dict[str, float]:
+        """What rank 0 knows by now of the time that this launch will take, a whole one, and the end of the run."""
+        if self.rank.index != 0:
+            return {}
+        return {
+            "seconds_left": pace.expected_seconds(),
+            "launch_seconds": pace.whole_launch_seconds(),
+            "closing_seconds": CLOSING_SECONDS * max(1.0, pace.prices.machine()),
+        }
+
+    def _say(self, event: dict[str, Any]) -> None:
+        if self.rank.index == 0:
+            self.emit(event)
+
+
+def timeout_seconds(plan: Plan, seconds_left: float | None, choice: Choice) -> float:
+    """After how long a turn counts as hung: the plan's time-out and what the turn asks for besides.
+
+    Never above the time left of the run; all of it for a dear case, of which it is known that it takes long.
+    """
+    whole = plan.whole_timeout(choice.turn)
+    left = whole if seconds_left is None else max(LEAST_TIMEOUT_SECONDS, seconds_left)
+    return left if choice.is_dear else min(whole, left)
+
+
+def _micro(seconds: float | None) -> int:
+    return -1 if seconds is None else max(0, round(seconds * 1e6))
+
+
+def _seconds(micro: int) -> float | None:
+    return None if micro < 0 else micro / 1e6
+
+
+def host_name() -> str:
+    return socket.gethostname()
+
+
+def apply_settings(threads_per_rank: int | None) -> None:
+    """Set what changes speed the same way under every launcher; `environment.settings` records it."""
+    import torch
+
+    if threads_per_rank is not None:
+        torch.set_num_threads(threads_per_rank)
+    # float32 means float32: TF32 is a type of its own, not a silent default.
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def join(session: Session, place: Place, store: Store) -> RankContext:
+    """This rank's process groups and settings. Raises BenchError on every rank where two share a GPU."""
+    plan = session.plan
+    apply_settings(plan.threads_per_rank)
+    device = take_device(place, plan.device_type)
+    if device.type != "cpu":
+        uuid, _ = environment.gpu_addresses(device)
+        gpu_claims.refuse_shared(under(session.prefix, store), place, host_name(), uuid)
+    rank = open_groups(
+        place,
+        # Memory is asked anew before every case.
+        place.machine(plan.device_type, PRESETS[plan.preset].of_suites, environment.usable_cores(), memory_bytes=0),
+        plan.backend,
+        under(session.prefix, store),
+        plan.timeout_seconds * GROUP_TIMEOUT_FACTOR + 60.0 + plan.longest_seconds,
+        plan.seed,
+    )
+    # Hosts may have unequal numbers of ranks; suites must see one number, or they would build unlike cases.
+    most = control.maxima(rank, [place.local_world_size])[0]
+    rank.machine = replace(rank.machine, ranks_per_host=most)
+    rank.pace = emulation.of_rank(plan, rank.index, rank.device)
+    return rank
+
+
+def describe_all(rank: RankContext, host: str) -> dict[str, Any] | None:
+    """The environment of every rank, on rank 0, for the header."""
+    own = environment.describe_rank(rank.device, rank.place) | emulation.facts_of(rank.pace)
+    hosts = environment.describe_host() if rank.local_index == 0 else None
+    gathered = control.all_gather_json(rank, {"rank": own, "host_name": host, "host": hosts})
+    if rank.index != 0:
+        return None
+    ranks = [each["rank"] for each in gathered]
+    described = {each["host_name"]: each["host"] for each in gathered if each["host"] is not None}
+    return environment.collect(ranks, described)
+
+
+def load_suites(session: Session) -> dict[str, Suite]:
+    """The plan's suites in this process. Raises BenchError where their code is not what was planned."""
+    suites = {suite.name: suite for suite in load_all(facts.reference for facts in session.plan.suites)}
+    for facts in session.plan.suites:
+        if suites[facts.name].sha256 != facts.sha256:
+            raise BenchError(f"suite {facts.name} changed while the run was going on; start it again")
+    return suites

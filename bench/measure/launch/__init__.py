@@ -1,0 +1,1 @@
+"""Launching: processes of ranks, their supervision, progress, and the recording of events."""

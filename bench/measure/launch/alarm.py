@@ -1,0 +1,56 @@
+"""How a rank hears that its generation is over while its main thread waits for a device, perhaps for ever.
+
+A kernel of NCCL whose peers do not come spins until its process ends, and no error is raised. So the rank that broke
+the generation rings in the store; a thread of every rank waits there, in one blocking call, which costs the timed parts
+nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.measure.engine.store import Store
+
+CLOSE_SECONDS = 5.0
+"""How long the thread has to end after an orderly generation."""
+_OVER, _DONE = "over", "done"
+
+
+class Alarm:
+    """Open for one generation; `heard` is called, on the thread, once any rank rang.
+
+    `main_store` serves the main thread, `store` is a connection of the thread's own: a client's calls queue up.
+    """
+
+    def __init__(self, main_store: Store, store: Store, prefix: str, heard: Callable[[], None]) -> None:
+        self._main_store = main_store
+        self._store = store
+        self._key = f"{prefix}/alarm"
+        self._heard = heard
+        self._rang = False
+        self._thread = threading.Thread(target=self._listen, name="bench-alarm", daemon=True)
+
+    def ring(self) -> None:
+        """Tell every rank, this one too, that the generation is over."""
+        self._rang = True
+        self._main_store.set(self._key, _OVER)
+
+    def __enter__(self) -> Alarm:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._rang:
+            self._main_store.set(self._key, _DONE)
+            self._thread.join(CLOSE_SECONDS)
+
+    def _listen(self) -> None:
+        try:
+            word = self._store.get(self._key).decode()
+        except RuntimeError:
+            return  # the store is gone, and with it the run
+        if word == _OVER:
+            self._heard()

@@ -1,0 +1,227 @@
+"""Other programs at work on this host, found before anything is measured: a busy machine cannot be judged.
+
+CPU time is read twice, about a second apart: of the cores that this process may use, and of every process. What the
+cores did less what this run's own processes took is the work of others, whether or not their processes can be seen:
+some end within the second, and some belong to other containers. On GPUs it is every other process that computes there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import psutil
+
+from bench.core import clock
+from bench.core.finding import Finding
+from bench.errors import BenchError
+from bench.measure.engine.store import Store
+from bench.measure.planning.place import Place
+from bench.measure.system import host
+from bench.measure.system.nvml import GpuFacts
+
+WINDOW_SECONDS = 1.0
+BUSY_CORES, BUSY_SHARE = 0.5, 0.10
+"""A host is busy where others use more than both: half a core, and a tenth of the cores that this process may use. A
+few background services stay below either; kernels that count time in ticks get a second wrong by a few percent."""
+SHOWN = 3
+"""Programs that a line names."""
+LEAST_SHOWN_CORES = 0.05
+
+Identity = tuple[int, float]
+"""Number and time of birth of a process: numbers are used again."""
+
+
+@dataclass(frozen=True)
+class Used:
+    """CPU time that a process has had since its birth."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What can be seen at one moment."""
+
+    at_seconds: float
+    busy_seconds: float | None
+    """CPU time since boot, in processes, of the cores that this process may use; None: not told."""
+    processes: Mapping[Identity, Used]
+    own: frozenset[int] = frozenset()
+    """Numbers of this run's processes."""
+
+
+@dataclass(frozen=True)
+class OtherWork:
+    """What others do on one host."""
+
+    host: str
+    num_cores: int
+    """Cores that this run may use."""
+    busy_cores: float
+    """Cores' worth of them that others use."""
+    load: float | None = None
+    """Load average over one minute."""
+    programs: tuple[tuple[str, float], ...] = ()
+    """(name, cores), the largest first; what others use beyond these could not be seen."""
+    on_gpus: tuple[str, ...] = ()
+    """Such as `python (4711) on GPU 0`."""
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.reasons())
+
+    @property
+    def _is_cpu_busy(self) -> bool:
+        return self.busy_cores > max(BUSY_CORES, BUSY_SHARE * self.num_cores)
+
+    def text(self) -> str:
+        """Cores in use, the load, and the programs that use most, in words."""
+        named = [f"{name} {cores:.1f} cores" for name, cores in self.programs if cores >= LEAST_SHOWN_CORES][:SHOWN]
+        unseen = self.busy_cores - sum(cores for _, cores in self.programs)
+        if unseen > max(LEAST_SHOWN_CORES, BUSY_SHARE * self.busy_cores):
+            named.append(f"short-lived or unseen processes {unseen:.1f} cores")
+        load = [] if self.load is None else [f"load {self.load:.1f}"]
+        details = ": ".join([*load, *([", ".join(named)] if named else [])])
+        cores = "1 core" if self.num_cores == 1 else f"{self.num_cores} cores"
+        return f"{self.busy_cores:.1f} of {cores}" + (f" ({details})" if details else "")
+
+    def reasons(self) -> list[str]:
+        """Why this host cannot be judged; none where it is quiet."""
+        cpu = [f"other programs use {self.text()}"] if self._is_cpu_busy else []
+        return [*cpu, *(f"{program} is at work" for program in self.on_gpus)]
+
+    def to_text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_text(text: str | bytes) -> OtherWork:
+        fields = json.loads(text)
+        fields["programs"] = tuple((name, cores) for name, cores in fields["programs"])
+        fields["on_gpus"] = tuple(fields["on_gpus"])
+        return OtherWork(**fields)
+
+
+def refuse(found: Sequence[OtherWork]) -> None:
+    """Raises BenchError where a host is busy, with what is in the way on each such host."""
+    several = len({each.host for each in found}) > 1
+    told = [
+        f"on {each.host} {'; '.join(each.reasons())}" if several else "; ".join(each.reasons())
+        for each in found
+        if each.is_busy
+    ]
+    if told:
+        raise BenchError(f"cannot judge: {'; '.join(told)}. Stop them, or pass --busy to measure all the same")
+
+
+def look(own: Collection[int], host_name: str, read: Callable[[Collection[int]], Reading] | None = None) -> OtherWork:
+    """What others do on this host for about a second; `own` are the processes of this run here, whose children count
+    as own, too."""
+    read = read_host if read is None else read
+    before = read(own)
+    clock.wait_seconds(WINDOW_SECONDS)
+    after = read(own)
+    loads = host.load_averages()
+    return replace(between(before, after, host_name, _num_cores()), load=loads[0] if loads else None)
+
+
+def between(before: Reading, after: Reading, host_name: str, num_cores: int) -> OtherWork:
+    """Two readings as what others did meanwhile."""
+    seconds = after.at_seconds - before.at_seconds
+    own_cores, programs = 0.0, defaultdict[str, float](float)
+    for identity, late in after.processes.items():
+        early = before.processes.get(identity)
+        cores = max(0.0, late.seconds - (0.0 if early is None else early.seconds)) / seconds
+        if identity[0] in after.own | before.own:
+            own_cores += cores
+        elif cores > 0:
+            programs[late.name] += cores
+    busy = sum(programs.values())
+    if before.busy_seconds is not None and after.busy_seconds is not None:
+        busy = max(0.0, (after.busy_seconds - before.busy_seconds) / seconds - own_cores)
+    return OtherWork(host_name, num_cores, min(busy, float(num_cores)), programs=_largest_first(programs))
+
+
+def _largest_first(programs: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    return tuple(sorted(programs.items(), key=lambda program: -program[1]))
+
+
+def read_host(own: Collection[int]) -> Reading:
+    """This host now."""
+    cores = host.cpu_affinity()
+    processes = {}
+    for process in psutil.process_iter(["name", "cpu_times", "create_time"]):
+        times = process.info["cpu_times"]
+        if times is not None:
+            used = Used(process.info["name"] or f"process {process.pid}", times.user + times.system)
+            processes[(process.pid, process.info["create_time"])] = used
+    per_core = psutil.cpu_times(percpu=True)
+    chosen = per_core if cores is None else [per_core[core] for core in cores if core < len(per_core)]
+    # Interrupts are left out: those for a run's own messages are charged to no process.
+    busy = sum(each.user + each.system + getattr(each, "nice", 0.0) for each in chosen)
+    return Reading(clock.monotonic_seconds(), busy or None, processes, family(own))
+
+
+def family(own: Collection[int]) -> frozenset[int]:
+    """Numbers of these processes and of all their descendants."""
+    found = set(own)
+    for pid in own:
+        try:
+            found |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+        except psutil.NoSuchProcess:
+            continue
+    return frozenset(found)
+
+
+def _num_cores() -> int:
+    return len(host.cpu_affinity() or range(os.cpu_count() or 1))
+
+
+def on_gpus(gpus: Sequence[GpuFacts], own: Collection[int]) -> tuple[str, ...]:
+    """The processes that compute on these GPUs and are not of this run."""
+    mine = family(own)
+    return tuple(f"{_name(pid)} on GPU {gpu.index}" for gpu in gpus for pid in gpu.process_ids or () if pid not in mine)
+
+
+def _name(pid: int) -> str:
+    try:
+        return f"{psutil.Process(pid).name()} ({pid})"
+    except psutil.Error:  # of another container, or gone
+        return f"process {pid}"
+
+
+def with_gpus(found: OtherWork, own: Collection[int]) -> OtherWork:
+    """The same with what others do on the GPUs that torch sees. Imports torch."""
+    from bench.measure.doctor.facts import gather
+
+    return replace(found, on_gpus=on_gpus(gather().gpus, own))
+
+
+def tell(place: Place, hosts: Sequence[str], store: Store, has_gpus: bool) -> None:
+    """On every rank of a joined run: the first rank of each host looks, and says in the store what it saw.
+
+    All ranks call it at once, when none of them is at work yet.
+    """
+    store.set(f"other_work/process/{place.index}", str(os.getpid()))
+    if place.local_index == 0:
+        name = hosts[place.index]
+        own = [int(store.get(f"other_work/process/{rank}")) for rank, where in enumerate(hosts) if where == name]
+        found = look(own, name)
+        store.set(f"other_work/host/{name}", (with_gpus(found, own) if has_gpus else found).to_text())
+
+
+def heard(hosts: Iterable[str], store: Store) -> list[OtherWork]:
+    """What the hosts' first ranks told, on rank 0, host by host."""
+    return [OtherWork.from_text(store.get(f"other_work/host/{name}")) for name in dict.fromkeys(hosts)]
+
+
+def finding(work: OtherWork) -> Finding:
+    """What is recorded of a host beside the doctor's findings."""
+    what = f"other programs on {work.host}"
+    if not work.is_busy:
+        return Finding("ok", what, f"they use {work.text()}")
+    return Finding("warn", what, "; ".join(work.reasons()), "they are in the way: stop them")

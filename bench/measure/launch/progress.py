@@ -1,0 +1,119 @@
+"""Shows on stderr how far a run is: the case, the time left, the last figure; plain lines where that is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from bench.core import clock
+from bench.measure.launch.headline import headline
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+
+class Progress(Protocol):
+    """What a recorder tells a display."""
+
+    def ready(self, environment: dict[str, Any]) -> None: ...
+    def begin(self, case: str) -> None: ...
+    def done(self, record: dict[str, Any]) -> None: ...
+    def drop(self, count: int) -> None: ...
+    def expect(self, seconds: float) -> None: ...
+    def say(self, line: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class Counting:
+    """How many visits to cases are done, and about how long the rest will take."""
+
+    def __init__(self, total: int, estimate_seconds: float, now: Callable[[], float] = clock.monotonic_seconds) -> None:
+        self.total = total
+        self.num_done = 0
+        self.estimate_seconds = estimate_seconds
+        self.now = now
+        self.told_at = now()
+        self.case = "starting the ranks"
+        self.figure = ""
+
+    def expect(self, seconds: float) -> None:
+        """By what is known now, the whole run takes about so long from here."""
+        self.estimate_seconds, self.told_at = seconds, self.now()
+
+    def seconds_left(self) -> float:
+        """As last told, less what has gone since."""
+        return max(0.0, self.estimate_seconds - (self.now() - self.told_at))
+
+    def ready(self, environment: dict[str, Any]) -> None: ...
+
+    def begin(self, case: str) -> None:
+        self.case = case
+
+    def drop(self, count: int) -> None:
+        """So many visits will not be made."""
+        self.total -= count
+
+    def line(self) -> str:
+        left = int(self.seconds_left() + 0.5)
+        return f"[{self.num_done}/{self.total}] {self.case}  {self.figure}  about {left // 60}:{left % 60:02d} left"
+
+
+class Lines(Counting):
+    """One plain line for each finished case."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        total: int,
+        estimate_seconds: float,
+        now: Callable[[], float] = clock.monotonic_seconds,
+    ) -> None:
+        super().__init__(total, estimate_seconds, now)
+        self.stream = stream
+
+    def done(self, record: dict[str, Any]) -> None:
+        self.num_done += 1
+        self.case, self.figure = record["case"], headline(record)
+        self.say(self.line())
+
+    def say(self, line: str) -> None:
+        self.stream.write(line + "\n")
+        self.stream.flush()
+
+    def close(self) -> None: ...
+
+
+class Terminal(Counting):
+    """One line that is rewritten in place, fitted to the terminal's width."""
+
+    def __init__(self, stream: TextIO, total: int, estimate_seconds: float) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        super().__init__(total, estimate_seconds)
+        self.live: Live = Live(
+            console=Console(file=stream), get_renderable=self._text, refresh_per_second=2, transient=True
+        )
+        self.live.start()
+
+    def _text(self) -> Any:
+        from rich.text import Text
+
+        return Text(self.line(), no_wrap=True, overflow="ellipsis")
+
+    def done(self, record: dict[str, Any]) -> None:
+        self.num_done += 1
+        self.figure = f"last: {headline(record)}"
+
+    def say(self, line: str) -> None:
+        """Above the line that is rewritten, to stay."""
+        self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self.live.stop()
+
+
+def show(stream: TextIO, total: int, estimate_seconds: float) -> Progress:
+    """The display that fits a stream."""
+    kind = Terminal if stream.isatty() else Lines
+    return kind(stream, total, estimate_seconds)

@@ -1,0 +1,94 @@
+"""What a process that `bench run` started as a rank does; its parent is `bench.measure.launch.supervisor`."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+
+from bench.core import exit_codes
+from bench.errors import BenchError
+from bench.measure.engine.store import Store, tcp_store
+from bench.measure.planning.session import Emit, Event, Session
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the parent hands a rank on its command line."""
+
+    index: int
+    world_size: int
+    port: int
+    generation: int
+    events_fd: int | None
+    """Where rank 0 writes its events as JSON lines."""
+    parent: int
+
+
+def die_with_parent(parent: int) -> None:
+    """No orphans: the kernel ends this rank when its parent is gone, however it went (prctl(2), Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main() -> None:
+    orders = Orders(**json.loads(sys.argv[1]))
+    die_with_parent(orders.parent)
+    code = _run(orders)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Groups that a broken case left open have threads that would abort an orderly end of the interpreter.
+    os._exit(code)
+
+
+def _run(orders: Orders) -> int:
+    from bench.measure.engine import worker
+    from bench.measure.engine.consensus import START, Broken, post_error
+    from bench.measure.engine.rank import close_groups
+    from bench.measure.engine.watchdog import Watchdog
+    from bench.measure.planning.place import Place
+
+    place = Place(orders.index, orders.world_size, orders.index, orders.world_size)
+    store = _connect(orders.port)
+    session = Session.from_text(store.get(f"bench/generation{orders.generation}/session"))
+    host = worker.host_name()
+    watchdog = Watchdog(orders.index, host, store, _connect(orders.port), session.prefix, session.plan.timeout_seconds)
+    try:
+        suites = worker.load_suites(session)
+        rank = worker.join(session, place, store)
+        environment = worker.describe_all(rank, host)
+        emit = _emitter(orders.events_fd)
+        if environment is not None:
+            emit({"event": "ready", "environment": environment})
+        generation = worker.Generation(session, rank, suites, store, watchdog, host, emit)
+        done = generation.run()
+    except BenchError as error:
+        post_error(store, session.prefix, START, str(error))
+        return exit_codes.USAGE
+    except Broken:
+        return exit_codes.BROKEN_GENERATION
+    watchdog.stop()
+    close_groups()
+    return 0 if done else exit_codes.BROKEN_GENERATION
+
+
+def _connect(port: int) -> Store:
+    return tcp_store("127.0.0.1", port, hosts=False, timeout_seconds=120.0)
+
+
+def _emitter(events_fd: int | None) -> Emit:
+    stream = None if events_fd is None else os.fdopen(events_fd, "w", encoding="utf-8")
+
+    def emit(event: Event) -> None:
+        assert stream is not None, "only rank 0 has something to say"
+        stream.write(json.dumps(event, allow_nan=False) + "\n")
+        stream.flush()
+
+    return emit

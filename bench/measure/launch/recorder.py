@@ -1,0 +1,269 @@
+"""Takes what rank 0 says and keeps it: lines of the result file, and a display of how far the run is.
+
+One recorder per run, in the process that owns the file: the parent of local ranks, or rank 0 of a joined run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.core import clock, exit_codes
+from bench.errors import BenchError
+from bench.measure.planning.prices import Known
+from bench.measure.planning.session import BUDGET_REASON, case_record
+from bench.measure.system.environment import differences
+from bench.records.visits import was_left_out
+
+if TYPE_CHECKING:
+    from bench.measure.launch.progress import Progress
+    from bench.measure.planning.plan import Plan, Turn
+    from bench.measure.planning.session import Event
+    from bench.records.file import Result, Writer
+
+
+@dataclass
+class Recorder:
+    """Keeps the events of a run; safe to call from a signal's thread as well."""
+
+    plan: Plan
+    writer: Writer
+    path: Path
+    progress: Progress
+    command: list[str]
+    run_id: str
+    resumed: Result | None = None
+    allow_unlike: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+    current: Turn | None = None
+    done: set[tuple[int, int, int]] = field(default_factory=set)
+    """(launch, index of the case, visit) of what is measured, and of what is not to be measured any more."""
+    has_header: bool = False
+    doctor: dict[str, Any] | None = None
+    """What the doctor found before the run, for the header; None: it was not asked."""
+    profile: str | None = None
+    """Folder for traces; None: none was asked for."""
+    judge: Callable[[Path], int] | None = None
+    """Exit code of a whole run by its file, where its preset promises a verdict."""
+    known: dict[int, Known] = field(default_factory=dict)
+    """Index of a case -> what its visits have told of its cost, for later launches."""
+    launches_left: int = 0
+    """After the one that is under way."""
+    startup_seconds: float = 0.0
+    """What a launch takes before its first case, as far as it is known."""
+    budget_left: Callable[[], float | None] = lambda: None
+    """Seconds of the run's budget that are left for launches; None: there is no limit."""
+    unheard: set[str] = field(default_factory=set)
+    """Ids of measured cases that move data between ranks, and of which the file has no line of NCCL's choices."""
+    _calls: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+    _ended: bool = False
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        for record in () if self.resumed is None else self.resumed.measurements:
+            self._remember_calls(record)
+            self._note_collective(record)
+        for record in () if self.resumed is None else self.resumed.choices:
+            self.unheard.discard(record["case"])
+
+    def handle(self, event: Event) -> None:
+        """Raises BenchError where the file cannot be written, or a resumed run finds itself on another machine."""
+        with self._lock:
+            _HANDLERS[event["event"]](self, event)
+
+    def _ready(self, event: Event) -> None:
+        self.progress.ready(event["environment"])
+        if self.has_header:
+            return
+        environment = event["environment"]
+        if self.resumed is None:
+            self.writer.append(self._header(environment))
+            self._leave_out()
+        else:
+            self._refuse_unlike(self.resumed, environment)
+            self.writer.append(
+                {"kind": "resume", "started": clock.stamp(), "environment": environment, "command": self.command}
+            )
+        self.has_header = True
+
+    def _header(self, environment: dict[str, Any]) -> dict[str, Any]:
+        from bench.records.file import SCHEMA
+
+        return {
+            "kind": "header",
+            "schema": SCHEMA,
+            "run_id": self.run_id,
+            "label": self.plan.label,
+            "started": clock.stamp(),
+            "architecture": environment["architecture"],
+            "environment": environment,
+            "plan": self.plan.to_json(),
+            "command": self.command,
+            **({} if self.doctor is None else {"doctor": self.doctor}),
+        }
+
+    def _leave_out(self) -> None:
+        for case in self.plan.left_out:
+            self.writer.append(case_record(self.plan, case, 0, "skipped", BUDGET_REASON, clock.stamp()))
+            self.counts["skipped"] += 1
+
+    def _refuse_unlike(self, resumed: Result, environment: dict[str, Any]) -> None:
+        unlike = differences(resumed.header["environment"], environment)
+        if unlike and not self.allow_unlike:
+            name, before, now = unlike[0]
+            raise BenchError(
+                f"{self.path.name} was measured on another machine or set-up: {name} was {before!r}, is {now!r}; "
+                "resume it where it began, or say --allow-unlike"
+            )
+
+    def _case(self, event: Event) -> None:
+        self.current = event["index"], event["visit"]
+        self._expect(event)
+        self.progress.begin(self.plan.cases[event["index"]].id)
+
+    def _put_off(self, event: Event) -> None:
+        """The case is not under way any more, and comes again in the end."""
+        self.current = None
+        self._expect(event)
+
+    def _expect(self, event: Event) -> None:
+        """Tell the display how long the whole run still takes, by what rank 0 knows of its launch."""
+        if "seconds_left" in event:
+            later = self.launches_left * (self.startup_seconds + event["launch_seconds"])
+            seconds, left = event["seconds_left"] + later, self.budget_left()
+            seconds = seconds if left is None else min(seconds, max(0.0, left))
+            self.progress.expect(seconds + event["closing_seconds"])
+
+    def _record(self, event: Event) -> None:
+        record = event["record"]
+        self._expect(event)
+        if "known" in event and record["status"] == "ok":
+            self.known[event["index"]] = Known(**event["known"])
+        self.writer.append(record)
+        self.current = None
+        self.done.add((record["launch"], event["index"], record["visit"]))
+        self.counts[record["status"]] += 1
+        self._remember_calls(record)
+        self._note_collective(record)
+        if record["visit"] >= self.plan.visits:  # one more, since another was disturbed
+            self.progress.drop(-1)
+        self.progress.done(record)
+        if record["status"] != "ok":
+            self._drop(without_speed(self.plan, record["launch"], event["index"], record["visit"]))
+
+    def _remember_calls(self, record: dict[str, Any]) -> None:
+        if record["variants"]:
+            calls = {name: variant["calls"] for name, variant in record["variants"].items()}
+            self._calls.setdefault((record["launch"], record["case"]), calls)
+
+    def _drop(self, turns: set[tuple[int, int, int]]) -> None:
+        self.progress.drop(len(turns - self.done))
+        self.done |= turns
+
+    def _left_out(self, event: Event) -> None:
+        """No time for these: a case without any visit is skipped; a visit less to another is nothing to complain of."""
+        launch = event["launch"]
+        for index, visit in sorted(event["turns"], key=lambda turn: turn[1]):
+            if (launch, index, 0) not in self.done:
+                self._save_without_speed((index, visit), launch, "skipped", BUDGET_REASON)
+            self._drop({(launch, index, visit)})
+
+    def cut_off(self, turn: Turn, launch: int, reason: str) -> None:
+        """Save a case as skipped, for which the time of the run did not suffice once it was begun."""
+        with self._lock:
+            self._save_without_speed(turn, launch, "skipped", f"budget: {reason}; give more with --budget")
+
+    def say_rough(self) -> None:
+        """After the first of several launches, a short list of what it has found."""
+        from bench.measure.launch import rough_answer
+        from bench.records.file import load
+
+        with self._lock:
+            for line in rough_answer.lines(load(self.path)):
+                self.progress.say(line)
+
+    def fail_case(self, turn: Turn, launch: int, reason: str) -> None:
+        """Save a case as failed, for ranks that can no longer say so themselves."""
+        with self._lock:
+            self._save_without_speed(turn, launch, "failed", reason)
+
+    def _save_without_speed(self, turn: Turn, launch: int, status: str, reason: str) -> None:
+        index, visit = turn
+        record = case_record(self.plan, self.plan.cases[index], launch, status, reason, clock.stamp(), visit)
+        self._record({"event": "record", "index": index, "record": record})
+
+    def _choices(self, event: Event) -> None:
+        self.writer.append(event["record"])
+        self.unheard.discard(event["record"]["case"])
+
+    def _note_collective(self, record: dict[str, Any]) -> None:
+        if record["status"] == "ok" and (record["work"] or {}).get("bus_factor") is not None:
+            self.unheard.add(record["case"])
+
+    def pending(self, launch: int) -> tuple[Turn, ...]:
+        """What a launch still has to do, in its order."""
+        return tuple(turn for turn in self.plan.order(launch) if (launch, *turn) not in self.done)
+
+    def calls(self, launch: int) -> dict[str, dict[str, int]]:
+        """Case id -> variant -> calls in a sample, of the cases that a launch has visited."""
+        return {case: calls for (known, case), calls in self._calls.items() if known == launch}
+
+    @property
+    def exit_code(self) -> int:
+        """What the cases alone make of it: 3 where any in the file failed or is invalid."""
+        before = () if self.resumed is None else self.resumed.latest()
+        statuses = {*(record["status"] for record in before), *self.counts.elements()}
+        return exit_codes.PARTIAL if statuses & {"failed", "invalid"} else exit_codes.OK
+
+    def finish(self) -> int:
+        """End a run whose cases are all done; returns its exit code, in which the preset's verdict has its say."""
+        code = self.exit_code
+        if code == exit_codes.OK and self.judge is not None:
+            code = self.judge(self.path)
+        self.end("failed" if code == exit_codes.PARTIAL else "complete", code)
+        return code
+
+    def end(self, status: str, exit_code: int) -> None:
+        """Write the end line, once, and take the display away."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            self.progress.close()
+            if self.has_header:
+                self.writer.append({"kind": "end", "ended": clock.stamp(), "status": status, "exit_code": exit_code})
+            self.writer.close()
+            if not self.has_header and self.resumed is None:
+                self.path.unlink(missing_ok=True)  # nothing was measured: leave no empty file behind
+
+
+_HANDLERS: dict[str, Callable[[Recorder, Event], None]] = {
+    "ready": Recorder._ready,
+    "case": Recorder._case,
+    "record": Recorder._record,
+    "put_off": Recorder._put_off,
+    "left_out": Recorder._left_out,
+    "choices": Recorder._choices,
+}
+
+
+def done_turns(plan: Plan, resumed: Result | None) -> set[tuple[int, int, int]]:
+    """(launch, index of the case, visit) that a file has already; what was left out for the budget is tried again."""
+    done: set[tuple[int, int, int]] = set()
+    index = {case.id: number for number, case in enumerate(plan.cases)}
+    for record in () if resumed is None else resumed.measurements:
+        if record["case"] in index and not was_left_out(record):
+            launch, number, visit = record["launch"], index[record["case"]], record.get("visit", 0)
+            done.add((launch, number, visit))
+            if record["status"] != "ok":
+                done |= without_speed(plan, launch, number, visit)
+    return done
+
+
+def without_speed(plan: Plan, launch: int, index: int, visit: int) -> set[tuple[int, int, int]]:
+    """Later visits of the launch to a case that came out of this one without a speed: they could not mend that."""
+    return {(launch, index, later) for later in range(visit + 1, plan.visits)}

@@ -1,0 +1,1 @@
+"""Planning: from options to the frozen plan that every rank receives."""

@@ -1,0 +1,241 @@
+"""How a suite is found and loaded: by built-in name, by entry point, or as a `.py` file. The contract: bench.suite."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import entry_points
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import bench
+from bench.errors import BenchError
+from bench.suite import Case, Machine, Param, Params, Work, case_id, is_param
+
+if TYPE_CHECKING:
+    from bench.measure.engine.rank import RankContext
+
+__all__ = ["Suite", "builtin_names", "entry_point_names", "load", "load_all"]
+
+ENTRY_POINT_GROUP = "bench.suites"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A loaded suite module."""
+
+    name: str
+    reference: str
+    summary: str
+    sha256: str
+    """Of the file and its MACHINERY: comparing results of different code says so."""
+    module: ModuleType = field(repr=False)
+
+    @property
+    def defaults(self) -> Params:
+        return dict(getattr(self.module, "DEFAULTS", {}))
+
+    @property
+    def choices(self) -> dict[str, tuple[Param, ...]]:
+        return dict(getattr(self.module, "CHOICES", {}))
+
+    @property
+    def metrics(self) -> dict[str, tuple[str, str]]:
+        return dict(getattr(self.module, "METRICS", {}))
+
+    def fast_cases(self, machine: Machine) -> list[Params]:
+        """The machine's cases without those that multiply in a type that it has no instructions for.
+
+        Only a suite that says with PRODUCTS_IN by which parameter it multiplies leaves any out. Raises BenchError as
+        `cases` does.
+        """
+        name = getattr(self.module, "PRODUCTS_IN", None)
+        return [row for row in self.cases(machine) if name is None or row.get(name) not in machine.slow_types]
+
+    def cases(self, machine: Machine) -> list[Params]:
+        """The machine's cases, defaults filled in. Raises BenchError where the suite raises or yields anything else."""
+        rows = _of_suite(f"suite {self.name}: cases() raised", lambda: list(self.module.cases(machine)))
+        for row in rows:
+            if not isinstance(row, dict) or not all(isinstance(k, str) and is_param(v) for k, v in row.items()):
+                raise BenchError(
+                    f"suite {self.name}: cases() yielded {row!r}; yield a dict of str to bool, int, finite float or str"
+                )
+        return [self.defaults | row for row in rows]
+
+    def memory_bytes(self, params: Params, machine: Machine) -> int | None:
+        ask: Callable[[Params, Machine], int] | None = getattr(self.module, "memory", None)
+        return None if ask is None else int(ask(params, machine))
+
+    def min_seconds(self, params: Params) -> float:
+        """For how long a case is sampled at least, as far as the suite tells it beforehand."""
+        ask: Callable[[Params], float] | None = getattr(self.module, "min_seconds", None)
+        return 0.0 if ask is None else float(ask(params))
+
+    def prepare_seconds(self, params: Params) -> float:
+        """How much longer than others a case's preparation may take, as far as the suite tells it beforehand."""
+        ask: Callable[[Params], float] | None = getattr(self.module, "prepare_seconds", None)
+        return 0.0 if ask is None else float(ask(params))
+
+    def prepare(self, params: Params, rank: RankContext) -> Work:
+        """Raises Skip where the case has no meaning here, TypeError where the suite returns no Work."""
+        work = self.module.prepare(dict(params), rank)
+        if not isinstance(work, Work):
+            raise TypeError(f"suite {self.name}: prepare() returned {type(work).__name__}, not bench.suite.Work")
+        if not work.variants:
+            raise TypeError(f"suite {self.name}: Work has no variant to time")
+        if not callable(work.check):
+            raise TypeError(f"suite {self.name}: Work has no check(); an unchecked speed is worse than none")
+        return work
+
+    def case(self, params: Params) -> Case:
+        full = self.defaults | params
+        return Case(self.name, tuple(sorted(full.items())), case_id(self.name, full, self.defaults))
+
+
+def builtin_names() -> list[str]:
+    """Names of the suites that ship with the product: the modules of the package `suites`."""
+    return sorted(p.stem for p in _builtin_folder().glob("*.py") if not p.stem.startswith("_"))
+
+
+def _builtin_folder() -> Path:
+    return Path(bench.__file__).resolve().parent.parent / "suites"
+
+
+def entry_point_names() -> list[str]:
+    return sorted({ep.name for ep in entry_points(group=ENTRY_POINT_GROUP)})
+
+
+def load(reference: str) -> Suite:
+    """Load a suite by built-in name, entry point in the group `bench.suites`, or path of a `.py` file.
+
+    Raises BenchError for an unknown name, a missing or broken file, or a module that is not a suite.
+    """
+    if reference.endswith(".py") or "/" in reference:
+        return _checked(reference, _load_path(Path(reference)))
+    if reference in builtin_names():
+        return _checked(reference, _load_builtin(reference))
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == reference:
+            return _checked(reference, _importing(reference, entry.load), name=entry.name)
+    known = ", ".join([*builtin_names(), *entry_point_names()])
+    raise BenchError(f"no suite named {reference!r}; there are: {known} - or give the path of a .py file")
+
+
+def load_all(references: Iterable[str]) -> list[Suite]:
+    """Load suites in order. Raises BenchError where two have one name, since their cases could not be told apart."""
+    suites: dict[str, Suite] = {}
+    for reference in references:
+        suite = load(reference)
+        if suite.name in suites and suites[suite.name].reference != reference:
+            raise BenchError(
+                f"two suites are named {suite.name!r} ({suites[suite.name].reference} and {reference}); rename one"
+            )
+        suites[suite.name] = suite
+    return list(suites.values())
+
+
+def _load_builtin(name: str) -> Any:
+    """Raises BenchError where `import suites` finds another package than the product's own."""
+    spec = find_spec("suites")
+    found = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
+    if found and _builtin_folder() not in (Path(found).resolve(), Path(found).resolve().parent):
+        raise BenchError(
+            f"another package named `suites` is in the way: {found}; move it, or take its folder off PYTHONPATH"
+        )
+    return _importing(name, lambda: importlib.import_module(f"suites.{name}"))
+
+
+def _load_path(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise BenchError(f"no suite file {str(path)!r}; give the path of a .py file, or a name from `bench list`")
+    name = f"bench_suite_{path.stem}"
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise BenchError(f"{str(path)!r} is not a Python file; a suite is a .py file")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling inside the module look it up
+    _importing(str(path), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+    return module
+
+
+def _importing(reference: str, load_module: Callable[[], Any]) -> Any:
+    return _of_suite(f"suite {reference!r} cannot be imported:", load_module)
+
+
+def _of_suite(what: str, call: Callable[[], Any]) -> Any:
+    """Call a suite's own code; whatever a stranger's module raises is the user's to mend."""
+    try:
+        return call()
+    except BenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise BenchError(f"{what} {_described(error)}; mend the file") from error
+
+
+def _described(error: BaseException) -> str:
+    """Type, text, and the last place outside libraries and the engine; a SyntaxError's text has its place already."""
+    others = ("<", sysconfig.get_path("stdlib"), str(Path(bench.__file__).parent))
+    own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
+    known = isinstance(error, SyntaxError) or not own
+    place = "" if known else f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def _are_params(row: object) -> bool:
+    return isinstance(row, tuple | list) and bool(row) and all(map(is_param, row))
+
+
+def _is_metric(row: object) -> bool:
+    return isinstance(row, tuple | list) and len(row) == 2 and isinstance(row[0], str) and row[1] in _DIRECTIONS
+
+
+_DIRECTIONS = ("higher", "lower", "neither")
+_TABLES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "DEFAULTS": (is_param, "bool, int, finite float or str"),
+    "CHOICES": (_are_params, "a tuple of values"),
+    "METRICS": (_is_metric, f"(unit, {' | '.join(_DIRECTIONS)})"),
+}
+
+
+def _machinery(reference: str, names: Any) -> list[Path]:
+    """Files of the modules that MACHINERY names, found without importing them: they may well import torch."""
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise BenchError(f"suite {reference!r}: MACHINERY is {names!r}; it is a tuple of names of modules")
+    specs = [_of_suite(f"suite {reference!r}: MACHINERY names {n!r}:", partial(find_spec, n)) for n in names]
+    for name, spec in zip(names, specs, strict=True):
+        if spec is None or not spec.has_location:
+            raise BenchError(f"suite {reference!r}: MACHINERY names {name!r}, and there is no such module with a file")
+    return [Path(spec.origin) for spec in specs]
+
+
+def _checked(reference: str, module: Any, name: str | None = None) -> Suite:
+    """Raises BenchError where the module does not keep the contract."""
+    if not isinstance(module, ModuleType) or module.__file__ is None:
+        raise BenchError(f"{reference!r} is not a suite: it is {type(module).__name__}, not a module with a file")
+    for needed in ("cases", "prepare"):
+        if not callable(getattr(module, needed, None)):
+            raise BenchError(
+                f"{reference!r} is not a suite: it defines no function {needed}(); `bench list --template` prints one"
+            )
+    for table, (fits, form) in _TABLES.items():
+        rows = getattr(module, table, {})
+        if not isinstance(rows, dict) or not all(isinstance(k, str) and fits(v) for k, v in rows.items()):
+            raise BenchError(f"suite {reference!r}: {table} is {rows!r}; it is a dict of str to {form}")
+    source = Path(module.__file__)
+    files = [source, *_machinery(reference, getattr(module, "MACHINERY", ()))]
+    doc = (module.__doc__ or "").strip().splitlines()
+    return Suite(
+        name=name or source.stem,
+        reference=reference,
+        summary=doc[0] if doc else "(no summary: the first docstring line)",
+        sha256=hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest(),
+        module=module,
+    )

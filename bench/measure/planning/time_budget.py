@@ -1,0 +1,240 @@
+"""Shares what time is left among the turns that are left, the most telling first where it does not suffice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bench.core import clock
+from bench.measure.planning.plan import Turn
+from bench.measure.planning.prices import Known, Prices, first_guess
+
+MIN_SAMPLING_SECONDS = 0.03
+MIN_LATER_SECONDS = 0.1
+"""A case is taken up again only where all that is to be done then gets so much time for its samples, on average."""
+LATE_SHARE = 0.25
+"""Of its time, by which a turn that lasts may end late, where cases before it took more than was foreseen."""
+FAIR_SHARES = 4.0
+"""What a turn may take at most before all others had theirs, in equal shares of the time left."""
+
+
+class Choice(NamedTuple):
+    """The next turn and what it may take."""
+
+    turn: Turn
+    seconds: float
+    """For its samples."""
+    most_seconds: float | None
+    """For all of it, what comes before and after the samples included; None: as long as it needs."""
+    aim_seconds: float | None = None
+    """Within which to stay if a few samples can be had so; None: the same."""
+    is_dear: bool = False
+    """It was put off, and now has its way: one warm-up and three samples."""
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What the time left suffices for."""
+
+    turns: frozenset[Turn]
+    share_seconds: float
+    """For the samples of each that is not dear."""
+    seconds: float
+    """All that is left."""
+
+
+class Pace:
+    """Chooses the next turn and its time; only rank 0's counts.
+
+    What a turn takes besides its samples (prepare, checks, warm-up, trace) is learnt on the way
+    (`bench.measure.planning.prices`). Where time is short, later visits are put off first and then the cases that come
+    last in the plan, and put off is not yet left out: once what is known better leaves room for them they are done
+    after all. A case whose first call shows that it takes more than FAIR_SHARES equal shares waits until all others had
+    their turn. A visit that was disturbed brings one more to its case, after all others and where there is time for it.
+    """
+
+    def __init__(
+        self,
+        seconds_left: float | None,
+        cap_seconds: float,
+        pending: Sequence[Turn],
+        suites: Sequence[str],
+        visits: int = 1,
+        now: Callable[[], float] = clock.monotonic_seconds,
+        lasts: Callable[[Turn], float] = lambda turn: 0.0,
+        known: Mapping[int, Known] | None = None,
+    ) -> None:
+        """`suites` has the suite's name of every case in the plan, `cap_seconds` is for the samples of one visit,
+        `visits` are planned to each case; `lasts` says for how long a turn is sampled at least; `known` is what earlier
+        launches have told of cases, by index.
+        """
+        self.cap_seconds = cap_seconds
+        self._lasts = lasts
+        self.left = list(pending)
+        self.suites = suites
+        self.visits = visits
+        self.further: Counter[int] = Counter()
+        """Index of a case -> visits beyond the planned ones."""
+        self.prices = Prices(suites, known)
+        self.dear: dict[int, float] = {}
+        """Index of a case that was put off -> seconds of its turn."""
+        self._dropped: dict[int, list[Turn]] = {}
+        """Further visits to these: one turn of them is enough."""
+        self._first = {suite: suites.index(suite) for suite in dict.fromkeys(suites)}
+        self._num_planned = self._num_disturbed = 0
+        self._now = now
+        self._ends = None if seconds_left is None else now() + seconds_left
+        for turn in list(self.left) if self._ends is not None else ():
+            dear = known[turn[0]].dear_seconds if known and turn[0] in known else None
+            if dear is not None and not turn[1]:
+                self.put_off(turn, dear)
+
+    def seconds_left(self) -> float | None:
+        """Of the launch's time; None: there is no limit."""
+        return None if self._ends is None else self._ends - self._now()
+
+    def choose(self) -> Choice | None:
+        """The next turn, and what it may take; None: no time is left for any."""
+        if not self.left:
+            return None
+        seconds = self.seconds_left()
+        if seconds is None:
+            return Choice(self.left[0], max(self.cap_seconds, self._lasts(self.left[0])), None)
+        room = self._room(seconds)
+        if not room.turns:
+            return None
+        turn = min((turn for turn in self.left if turn in room.turns), key=self._rank)
+        if turn[0] in self.dear:
+            return Choice(turn, 0.0, seconds, seconds, is_dear=True)
+        sampling = self._sampling(turn, room.share_seconds)
+        if self._lasts(turn):
+            return Choice(turn, sampling, None)
+        most = min(seconds, FAIR_SHARES * seconds / len(room.turns))
+        aim = min(most, self._first_share(turn, seconds)) if self._is_first(turn) else most
+        return Choice(turn, sampling, most, aim)
+
+    def _first_share(self, turn: Turn, seconds: float) -> float:
+        """Of these seconds, what a suite's first case has if all suites that have no number yet are to have one."""
+        waiting = [other for other in self.left if self._is_first(other) and other[0] not in self.dear]
+        return seconds * self._weight(turn) / sum(map(self._weight, waiting))
+
+    def _weight(self, turn: Turn) -> float:
+        return first_guess(self.suites[turn[0]]) + self.cap_seconds
+
+    def _is_first(self, turn: Turn) -> bool:
+        """Whether it is the first visit to the first case of its suite."""
+        return not turn[1] and self._first[self.suites[turn[0]]] == turn[0]
+
+    def _rank(self, turn: Turn) -> tuple[bool, bool]:
+        """Planned turns first, then those that were put off, then what disturbances have brought."""
+        return turn[1] >= self.visits, turn[0] in self.dear
+
+    def _sampling(self, turn: Turn, share_seconds: float) -> float:
+        return max(MIN_SAMPLING_SECONDS, self._lasts(turn), min(self.cap_seconds, share_seconds))
+
+    def _room(self, seconds: float) -> _Room:
+        """As many of the turns as the seconds suffice for, those that tell most before the others."""
+        fitting: set[Turn] = set()
+        around, num_dear = 0.0, 0
+        for turn in sorted(self.left, key=self._priority):
+            cost, is_dear = self._cost(turn), turn[0] in self.dear
+            if self._is_first(turn) and not is_dear and not self._lasts(turn):
+                # Not left out for what is only guessed of a slow machine: after its first call it keeps to its share.
+                share = self._first_share(turn, seconds) - MIN_SAMPLING_SECONDS
+                cost = min(cost, max(first_guess(self.suites[turn[0]]), share))
+            least = 0.0 if is_dear else MIN_LATER_SECONDS if turn[1] else MIN_SAMPLING_SECONDS
+            late = LATE_SHARE * self._lasts(turn)
+            if around + cost + (len(fitting) - num_dear) * least + least <= seconds + late:
+                fitting.add(turn)
+                around += cost
+                num_dear += is_dear
+        return _Room(frozenset(fitting), (seconds - around) / max(1, len(fitting) - num_dear), seconds)
+
+    def _priority(self, turn: Turn) -> tuple[bool, int, bool, bool, int]:
+        """What lasts, whose time is set aside; then first visits before later ones: the first of each suite, then the
+        others in the plan's order.
+
+        Dear ones would take the time of many others, so they come after those; but a suite is to have its number.
+        """
+        index, visit = turn
+        return not self._lasts(turn), visit, not self._is_first(turn), index in self.dear, index
+
+    def _cost(self, turn: Turn) -> float:
+        """What a turn takes besides samples that could be fewer."""
+        dear = self.dear.get(turn[0])
+        return self.prices.around(turn[0]) + self._lasts(turn) if dear is None else dear
+
+    def finished(
+        self, turn: Turn, seconds: float, sampling_seconds: float, disturbed: bool = False, measured: bool = True
+    ) -> float:
+        """A turn is done; it took so long, of which so much was meant for its samples. Returns the rest.
+
+        What was not `measured` (skipped, failed) tells nothing of what measuring takes.
+        Where it was `disturbed` its case is taken up once more, in the end: foreign load comes in spells. At most as
+        many visits are added as were planned, since a machine that is never calm would double its work for nothing.
+        """
+        self.left.remove(turn)
+        index, around = turn[0], max(0.0, seconds - sampling_seconds)
+        if index in self.dear or not measured:
+            return around
+        self.prices.learn(index, around)
+        if turn[1] < self.visits:
+            self._num_planned += 1
+            self._num_disturbed += disturbed
+        if disturbed and not self._lasts(turn) and self.further[index] < self.visits:
+            self.left.append((index, self.visits + self.further[index]))
+            self.further[index] += 1
+        return around
+
+    def put_off(self, turn: Turn, seconds: float) -> list[Turn]:
+        """A turn would take more than it may; once all others had theirs it will take so many seconds.
+
+        A later visit adds to samples that are there, and those of the case alone would be unlike them: it is not made.
+        Returns what was planned and will not be done.
+        """
+        index = turn[0]
+        if turn[1]:
+            self.left.remove(turn)
+            return [turn] if turn[1] < self.visits else []
+        self.dear[index] = seconds
+        self._dropped[index] = [other for other in self.left if other[0] == index and other != turn]
+        self.left = [other for other in self.left if other not in self._dropped[index]]
+        return []
+
+    def give_up(self, index: int) -> list[Turn]:
+        """No further visit to a case: it has failed, cannot run here, or is dear. Returns those that were planned."""
+        given_up = [turn for turn in self.left if turn[0] == index] + self._dropped.pop(index, [])
+        self.left = [turn for turn in self.left if turn[0] != index]
+        return [turn for turn in given_up if turn[1] < self.visits]
+
+    def not_done(self) -> list[Turn]:
+        """Planned turns for which no time was left."""
+        dropped = [turn for turns in self._dropped.values() for turn in turns]
+        return [turn for turn in (*self.left, *dropped) if turn[1] < self.visits]
+
+    def expected_seconds(self) -> float:
+        """About how long all takes that will still be done of this launch; where not all fits, what is left of it."""
+        seconds = self.seconds_left()
+        if not self.left:
+            return 0.0
+        room = _Room(frozenset(self.left), self.cap_seconds, 0.0) if seconds is None else self._room(max(0.0, seconds))
+        if seconds is not None and len(room.turns) < len(self.left):
+            return max(0.0, seconds)
+        normal = [turn for turn in room.turns if turn[0] not in self.dear]
+        around = sum(self._cost(turn) for turn in room.turns)
+        sampling = sum(self._sampling(turn, room.share_seconds) - self._lasts(turn) for turn in normal)
+        planned = [turn for turn in normal if turn[1] < self.visits and not self._lasts(turn)]
+        # As often as visits were disturbed so far, they will be, and each brings another.
+        share = self._num_disturbed / self._num_planned if self._num_planned else 0.0
+        expected = around + sampling + len(planned) * share * (around + sampling) / len(room.turns)
+        return expected if seconds is None else min(expected, max(0.0, seconds))
+
+    def whole_launch_seconds(self) -> float:
+        """About how long all planned turns of a launch take, as far as it is known by now."""
+        indices = range(len(self.suites))
+        dear = sum(self.dear.values())
+        return dear + sum(
+            self.visits * (self.prices.around(index) + self.cap_seconds) for index in indices if index not in self.dear
+        )

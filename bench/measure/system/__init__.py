@@ -1,0 +1,1 @@
+"""Facts of the machine: devices, host, backends, energy, interference."""

@@ -1,0 +1,301 @@
+"""Joules of a case, from the counters of the devices: read before and after repeated calls of it, never within a call.
+
+Counters step only every 20 to 100 ms (arXiv 2312.02741 for NVIDIA's; RAPL about every millisecond), so that a window of
+less than two seconds says nothing: the energy is then missing, with the reason. After its samples a case that has the
+time is called again for such a window, all ranks as often, and each rank reads its own device before and after:
+
+    nvml_counter    nvmlDeviceGetTotalEnergyConsumption, in mJ since the driver was loaded (NVML API Reference Guide)
+    nvml_sampled    nvmlDeviceGetPowerUsage every 50 ms, integrated, where the device has no counter
+    amd_counter     amdsmi_get_energy_count (AMD SMI library), accumulator x resolution in microjoules
+    rapl            energy_uj of the packages of the host (Documentation/power/powercap/powercap.rst), which only root
+    may
+                    read since Linux 5.10; wraps around at max_energy_range_uj; read by the first rank of each host
+    none            nothing can be read; the reason says why
+
+The scope is what a counter covers: `device`; `device + CPU` on Grace Hopper, whose module has one sensor; for RAPL
+`CPU packages of the host`, without memory, disks and fans. Nothing is guessed, and nothing that is unknown is 0.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.core import clock
+from bench.measure.system import nvml
+from bench.measure.system.cgroup import read_int, read_text
+from bench.measure.system.host import ROOT
+from bench.records.file import MAX_FULL_RANKS
+
+if TYPE_CHECKING:
+    from bench.measure.engine.rank import RankContext
+
+MIN_WINDOW_SECONDS = 2.0
+WINDOW_SECONDS = 2.2
+"""What is aimed at, so that a call that became faster does not spoil it."""
+MIN_CASE_SECONDS = 2.0 * MIN_WINDOW_SECONDS
+"""Of a visit: a case that has less keeps it for its samples."""
+MAX_CALLS = 1_000_000
+LEAST_BUSY_SHARE = 0.8
+"""Of a window, that its calls fill: below, too much of the energy is of what was between them."""
+SAMPLE_SECONDS = 0.05
+NONE = "none"
+DEVICE, MODULE, PACKAGES = "device", "device + CPU", "CPU packages of the host"
+
+Row = dict[str, Any]
+Now = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Meter:
+    """What one rank can read. `joules()` counts up, from anywhere; None where there is nothing to read."""
+
+    source: str
+    scope: str | None
+    reason: str | None = None
+    joules: Callable[[], float | None] = lambda: None
+
+    @property
+    def known(self) -> bool:
+        return self.source != NONE
+
+
+@dataclass
+class Idle:
+    """Power of one rank's device without work: measured once a process, and kept."""
+
+    watts: float | None = None
+    asked: bool = False
+
+    def measure(
+        self, found: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds
+    ) -> float | None:
+        if not self.asked:
+            self.asked, self.watts = True, idle_watts(found, pause, now)
+        return self.watts
+
+
+@contextmanager
+def meter(
+    device_type: str, pci: str | None, uuid: str | None, first_of_host: bool, root: Path = ROOT
+) -> Iterator[Meter]:
+    """The best meter of a rank's device; of the host's CPU packages on the first rank of a host that has no GPU."""
+    if device_type == "cpu":
+        yield _rapl(root) if first_of_host else Meter(NONE, None, "read by the first rank of the host")
+        return
+    with nvml.energy_reader(pci, uuid) as reader:
+        if reader is not None and reader.millijoules() is not None:
+            yield Meter("nvml_counter", reader_scope(reader.name), None, lambda: _scaled(reader.millijoules(), 1e-3))
+        elif reader is not None and reader.milliwatts() is not None:
+            with _integrated(lambda: _scaled(reader.milliwatts(), 1e-3)) as joules:
+                yield Meter("nvml_sampled", reader_scope(reader.name), None, joules)
+        else:
+            yield _amd(pci)
+
+
+@contextmanager
+def meter_of(rank: RankContext, uuid: str | None, pci: str | None) -> Iterator[Meter]:
+    """The meter of a rank in a run."""
+    with meter(rank.device.type, pci, uuid, rank.local_index == 0) as found:
+        yield found
+
+
+def unmeasured(found: Meter, seconds: float) -> Row:
+    """The row of a case that was not called for its energy."""
+    reason = (
+        found.reason or f"the case had {seconds:.2g} s; it takes {MIN_CASE_SECONDS:g} s (--preset full, or --budget)"
+    )
+    return {"source": found.source, "scope": found.scope, "reason": reason, "seconds": 0.0, "joules": None}
+
+
+def reader_scope(name: str) -> str:
+    """NVML's figures of Grace Hopper and Grace Blackwell are the module's (NVIDIA Grace tuning guide, power
+    telemetry)."""
+    return MODULE if "GH200" in name or "GB200" in name or "GB300" in name else DEVICE
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+class WrappingSum:
+    """Sum of counters that each start anew at their range: read often enough, a wrap is seen as a step back."""
+
+    def __init__(self, paths: Sequence[tuple[Path, int]]) -> None:
+        self._paths = paths
+        self._last: list[int | None] = [read_int(path) for path, _ in paths]
+        self._total_uj = 0
+
+    def joules(self) -> float | None:
+        """Since it was made; None from the moment that one of the counters cannot be read."""
+        for place, (path, span) in enumerate(self._paths):
+            now, last = read_int(path), self._last[place]
+            if now is None or last is None:
+                self._last[place] = None
+                return None
+            self._total_uj += now - last if now >= last else now - last + span
+            self._last[place] = now
+        return self._total_uj / 1e6
+
+
+def _rapl(root: Path) -> Meter:
+    """Packages only: cores and uncore are parts of them, and `psys` holds them again."""
+    folder = root / "sys/class/powercap"
+    zones = sorted(path for path in folder.glob("intel-rapl:*") if path.name.count(":") == 1)
+    packages = [zone for zone in zones if (read_text(zone / "name") or "").startswith("package")]
+    if not packages:
+        return Meter(NONE, None, "no RAPL package in the powercap tree")
+    counters = [(zone / "energy_uj", read_int(zone / "max_energy_range_uj")) for zone in packages]
+    readable = [(path, span) for path, span in counters if span is not None and read_int(path) is not None]
+    if len(readable) < len(counters):
+        return Meter(NONE, None, "RAPL counters can be read by root only")
+    return Meter("rapl", PACKAGES, None, WrappingSum(readable).joules)
+
+
+def _amd(pci: str | None) -> Meter:
+    """Through the AMD SMI library's Python bindings, found by PCI address."""
+    try:
+        smi = importlib.import_module("amdsmi")
+    except ImportError:
+        return Meter(NONE, None, "NVML gives no energy and no power, and the Python package amdsmi is not installed")
+    try:
+        smi.amdsmi_init()
+        handles = [each for each in smi.amdsmi_get_processor_handles() if _address(smi, each) == (pci or "").lower()]
+    except smi.AmdSmiException as error:
+        return Meter(NONE, None, f"AMD SMI does not answer: {error}")
+    if not handles:
+        return Meter(NONE, None, f"AMD SMI has no device at {pci}")
+
+    def joules() -> float | None:
+        try:
+            found = smi.amdsmi_get_energy_count(handles[0])
+        except smi.AmdSmiException:
+            return None
+        count = found.get("energy_accumulator", found.get("power"))
+        return None if count is None else float(count) * float(found["counter_resolution"]) / 1e6
+
+    return (
+        Meter("amd_counter", DEVICE, None, joules) if joules() is not None else Meter(NONE, None, "no energy counter")
+    )
+
+
+def _address(smi: Any, handle: Any) -> str:
+    return str(smi.amdsmi_get_gpu_device_bdf(handle)).lower()
+
+
+@contextmanager
+def _integrated(watts: Callable[[], float | None]) -> Iterator[Callable[[], float | None]]:
+    """Power sampled by a thread, and added up by trapezoids."""
+    total, lost = 0.0, False
+    lock, done = threading.Lock(), threading.Event()
+    last: tuple[float, float] | None = None
+
+    def sample() -> None:
+        nonlocal total, lost, last
+        with lock:
+            now, value = clock.monotonic_seconds(), watts()
+            if value is None:
+                lost = True
+            else:
+                if last is not None:
+                    total += 0.5 * (value + last[1]) * (now - last[0])
+                last = now, value
+
+    def work() -> None:
+        while not done.wait(SAMPLE_SECONDS):
+            sample()
+
+    def joules() -> float | None:
+        sample()
+        return None if lost else total
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield joules
+    finally:
+        done.set()
+        thread.join()
+
+
+def between(found: Meter, run: Callable[[], object], calls: int, now: Now = clock.monotonic_seconds) -> Row:
+    """Joules and seconds of one rank over `run`, which makes so many calls; null where the window was too short."""
+    before, began = found.joules(), now()
+    run()
+    after, seconds = found.joules(), now() - began
+    row: Row = {
+        "source": found.source,
+        "scope": found.scope,
+        "reason": found.reason,
+        "seconds": seconds,
+        "joules": None,
+    }
+    if not found.known:
+        return row
+    if before is None or after is None:
+        return row | {"reason": "the counter could not be read"}
+    if seconds < MIN_WINDOW_SECONDS:
+        return row | {"reason": f"{seconds:.2g} s of work, less than the {MIN_WINDOW_SECONDS:g} s that counters need"}
+    return row | {"joules": after - before, "calls": calls}
+
+
+def with_busy_share(row: Row, call_seconds: float) -> Row:
+    """The row with the share of its window that its calls fill, at the time that one takes among the samples.
+
+    Between the samples of a case a GPU is kept at work, in this window it is not: a kernel that is shorter than its
+    launch leaves the device idle, and its joules hold idle power.
+    """
+    calls = row.get("calls")
+    return row if calls is None else row | {"busy_share": calls * call_seconds / row["seconds"]}
+
+
+def notes(found: Mapping[str, Any]) -> list[str]:
+    """What is to be said of the energy in a measurement's fields, which `combined` has put there."""
+    share = (found.get("energy") or {}).get("busy_share")
+    if share is None or share >= LEAST_BUSY_SHARE:
+        return []
+    return [
+        f"energy: calls fill less than {LEAST_BUSY_SHARE:.0%} of its window, so that joules a call hold what was drawn "
+        "between them (launches, restored inputs)"
+    ]
+
+
+def idle_watts(found: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds) -> float | None:
+    """Mean power over a window without work; `pause` waits so many seconds."""
+    if not found.known:
+        return None
+    row = between(found, lambda: pause(1.05 * MIN_WINDOW_SECONDS), 1, now)
+    return None if row["joules"] is None else float(row["joules"]) / float(row["seconds"])
+
+
+def combined(rows: Sequence[Row] | None) -> dict[str, Any]:
+    """{"energy": ...} of a measurement from every rank's row, in order of rank; nothing where there are no rows.
+
+    `joules` is of one call, summed over the ranks that have a meter (on CPU one a host); None unless each of them could
+    be read. `idle_watts` likewise. `busy_share` is the smallest. Above 64 ranks there is no `rank_joules`.
+    """
+    if not rows:
+        return {}
+    metered = [row for row in rows if row["source"] != NONE]
+    lead = metered[0] if metered else rows[0]
+    known = [row["joules"] / row["calls"] for row in metered if row["joules"] is not None]
+    complete = bool(metered) and len(known) == len(metered)
+    idle = [row.get("idle_watts") for row in metered]
+    found: Row = {
+        "source": lead["source"],
+        "scope": lead["scope"],
+        "reason": None if complete else next((r["reason"] for r in [*metered, *rows] if r["reason"]), None),
+        "calls": lead.get("calls"),
+        "seconds": max(row["seconds"] for row in rows),
+        "joules": sum(known) if complete else None,
+        "busy_share": min((row["busy_share"] for row in metered if "busy_share" in row), default=None),
+        "idle_watts": None if not idle or None in idle else sum(watts for watts in idle if watts is not None),
+    }
+    if complete and len(rows) <= MAX_FULL_RANKS:
+        found["rank_joules"] = [None if r["joules"] is None else r["joules"] / r["calls"] for r in rows]
+    return {"energy": found}

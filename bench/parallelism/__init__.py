@@ -1,0 +1,1 @@
+"""Arithmetic of parallel work, without torch: FLOPs, shapes, layouts, divisions of work."""

@@ -1,0 +1,1 @@
+"""Arithmetic of pipelines: schedules, replay of a schedule, bubbles."""

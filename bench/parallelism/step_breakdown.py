@@ -1,0 +1,154 @@
+"""Where the time of a training step goes, from the spans of the traced pass: pure functions.
+
+Of each rank, in the order in which time is given away; no nanosecond is counted twice:
+
+    forward, backward, optimizer   their spans (the loss is counted to the forward), without the time in which the
+                                   host stood still for communication inside them
+    waiting                        of collectives: from when the host stands still until the last rank of the group
+                                   has handed its part over (the collectives of a group are numbered alike on its
+                                   ranks), and the end of the step, from the end of this rank's own call to the last's
+    exposed_communication          the rest of that standing still: the transfer that nothing hides
+    pipeline_idle                  of the pipeline's messages: standing still while no operation of another stage that
+                                   the next of this rank is made from has ended; at the end of a step as `waiting`
+    other                          what is left: the host's work between the spans
+
+A step is the longest rank's call, so that each rank's parts add up to the step. The ranks' clocks are set by the
+alignment before the call: they differ by how unequally ranks leave it. On a GPU it is the stream of the computation
+that stands still, not the host, and the times are the device's: `other` is then what the device waits for the host.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+
+from bench.parallelism.layout import Split
+from bench.parallelism.pipeline.bubble import LOSS
+from bench.suite import COMMUNICATION, Span
+
+PARTS = ("forward", "backward", "optimizer", "exposed_communication", "waiting", "pipeline_idle", "other")
+_COMPUTE = {
+    "forward": "forward",
+    LOSS: "forward",
+    "backward": "backward",
+    "backward_input": "backward",
+    "backward_weight": "backward",
+    "optimizer": "optimizer",
+}
+"""Kind of a span -> the part that it is of."""
+
+_Operation = tuple[int, str, int | None, int | None]
+"""Rank, what it yields (`forward` or `backward`), stage and microbatch."""
+
+Parts = dict[str, float]
+"""Part -> nanoseconds."""
+
+
+def step_parts(
+    spans: Sequence[Span], traced_call_ns: Sequence[Sequence[int]], split: Split, num_stages: int
+) -> list[list[Parts]]:
+    """[call][rank]: the parts of each; `traced_call_ns` is [rank][call]. Empty without a traced call."""
+    of_call: defaultdict[int, list[Span]] = defaultdict(list)
+    for span in spans:
+        of_call[span.call].append(span)
+    return [
+        _parts_of_call(of_call[call], durations, split, num_stages)
+        for call, durations in enumerate(zip(*traced_call_ns, strict=True))
+    ]
+
+
+def mean_shares(calls: Sequence[Sequence[Parts]]) -> Mapping[str, float | None]:
+    """Part -> share of the step: mean over the ranks, median over the calls; None without a call."""
+    if not calls:
+        return dict.fromkeys(PARTS)
+    steps = [sum(ranks[0].values()) for ranks in calls]
+    return {
+        part: median(fmean(rank[part] for rank in ranks) / step for ranks, step in zip(calls, steps, strict=True))
+        for part in PARTS
+    }
+
+
+def rank_seconds(calls: Sequence[Sequence[Parts]]) -> list[dict[str, float]]:
+    """Of each rank, part -> seconds a step, the mean over the calls: so they add up to the mean step."""
+    num_ranks = len(calls[0]) if calls else 0
+    return [{part: fmean(ranks[rank][part] for ranks in calls) / 1e9 for part in PARTS} for rank in range(num_ranks)]
+
+
+def _parts_of_call(spans: Sequence[Span], durations: Sequence[int], split: Split, num_stages: int) -> list[Parts]:
+    step = max(durations)
+    last_launch, ends = _last_launches(spans, split), _ends(spans)
+    by_rank: defaultdict[int, list[Span]] = defaultdict(list)
+    for span in sorted(spans, key=lambda s: s.start_ns):
+        by_rank[span.rank].append(span)
+    found = []
+    for rank, duration in enumerate(durations):
+        parts = dict.fromkeys(PARTS, 0.0)
+        compute = [span for span in by_rank[rank] if span.kind in _COMPUTE]
+        for span in compute:
+            parts[_COMPUTE[span.kind]] += span.duration_ns
+        for span in by_rank[rank]:
+            if span.kind == COMMUNICATION:
+                _give_away(span, parts, compute, split, num_stages, last_launch, ends)
+        parts["pipeline_idle" if split.pipeline > 1 else "waiting"] += step - duration
+        parts["other"] = step - sum(parts.values())
+        found.append(parts)
+    return found
+
+
+def _give_away(
+    span: Span,
+    parts: Parts,
+    compute: Sequence[Span],
+    split: Split,
+    num_stages: int,
+    last_launch: Mapping[tuple[str | None, tuple[int, ...], int], int],
+    ends: Mapping[_Operation, int],
+) -> None:
+    """Add a time of standing still to the parts that it is of, and take it from the computation around it."""
+    around = next((each for each in compute if 0 <= span.start_ns - each.start_ns < each.duration_ns), None)
+    if around is not None:
+        parts[_COMPUTE[around.kind]] -= span.duration_ns
+    if span.axis is not None and span.sequence is not None:
+        part, until = "waiting", last_launch[span.axis, split.peers(span.rank, span.axis), span.sequence]
+    else:
+        following = next((each for each in compute if each.start_ns >= span.start_ns), None)
+        part, until = "pipeline_idle", _made_ns(following, split, num_stages, ends)
+    standing = min(max(until - span.start_ns, 0), span.duration_ns)
+    parts[part] += standing
+    parts["exposed_communication"] += span.duration_ns - standing
+
+
+def _ends(spans: Sequence[Span]) -> dict[_Operation, int]:
+    """When each operation's result was there; an input gradient is there before its weight gradient."""
+    return {
+        (span.rank, _YIELDS[span.kind], span.stage, span.microbatch): span.start_ns + span.duration_ns
+        for span in spans
+        if span.kind in _YIELDS
+    }
+
+
+_YIELDS = {"forward": "forward", "backward": "backward", "backward_input": "backward"}
+
+
+def _made_ns(following: Span | None, split: Split, num_stages: int, ends: Mapping[_Operation, int]) -> int:
+    """When the neighbour's result that an operation is made from was there; 0 where it needs none."""
+    if following is None or following.stage is None or following.kind not in _YIELDS:
+        return 0
+    yields = _YIELDS[following.kind]
+    neighbour = following.stage + (-1 if yields == "forward" else 1)
+    if not 0 <= neighbour < num_stages:
+        return 0
+    peers = split.peers(following.rank, "pipeline")
+    known = (ends.get((peer, yields, neighbour, following.microbatch)) for peer in peers)
+    return max((end for end in known if end is not None), default=0)
+
+
+def _last_launches(spans: Sequence[Span], split: Split) -> dict[tuple[str | None, tuple[int, ...], int], int]:
+    """(axis, group, number of the collective) -> when the last rank of the group handed its part over."""
+    last: dict[tuple[str | None, tuple[int, ...], int], int] = {}
+    for span in spans:
+        if span.axis is not None and span.sequence is not None and span.launch_ns is not None:
+            key = (span.axis, split.peers(span.rank, span.axis), span.sequence)
+            last[key] = max(last.get(key, 0), span.launch_ns)
+    return last

@@ -1,0 +1,1 @@
+"""Calibration of the model of a step from measured results."""

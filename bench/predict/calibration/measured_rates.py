@@ -1,0 +1,299 @@
+"""Rates of this machine from results of `bench run`, in place of the catalogue's.
+
+    compute          a multiplication's rate by its size, and the bandwidth of memory, by how many ranks work at once
+    collective,      latency and bandwidth of each operation between so many ranks: t = a + b x bytes, fitted to the
+    sizes
+    point_to_point   in relative error (least squares of the ratio), so that small and large messages count alike
+    training_step    where there is one: what a step took over what is predicted of it, on the fewest ranks, by the
+                     size of its microbatch; the factor stands for all that the rates do not know, and holds for the
+                     work of a device, not for transfers; what each way of splitting adds: `overheads`
+    jitter           of a rank: standard deviation of its own computation between traced steps (training_step), else
+                     1.4826 x median absolute deviation of its multiplications, as a share
+
+The devices are the file's. What the files do not have comes from the catalogue, or is asked for.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bench.analysis.explain import timeline
+from bench.catalog import accelerators
+from bench.errors import BenchError
+from bench.predict.calibration import step_factors
+from bench.predict.calibration.network_lines import Line, lines_of
+from bench.predict.calibration.step_factors import MeasuredStep
+from bench.predict.rates import device as devices
+from bench.predict.rates.by_size import BySize
+from bench.predict.rates.constants import Common
+from bench.predict.rates.device import Device
+from bench.records.file import Result, load_many
+from bench.records.rows import case_groups, case_rows
+from bench.suite import Span
+
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp8": "float8_e4m3fn"}
+MAX_JITTER = 0.5
+MIN_STEPS = 4
+LARGE_BYTES = 32 * 2**20
+"""Memory is measured beyond the caches."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a device reaches while so many ranks work at once: those of a host share its memory, caches and power."""
+
+    rates: Mapping[str, BySize]
+    """Type -> FLOP/s of multiplications by their FLOPs."""
+    memory_bytes_per_s: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What some result files say of a machine."""
+
+    paths: tuple[str, ...]
+    device_name: str
+    memory_bytes: float | None
+    num_cores: int | None
+    """Cores that the ranks of one host share, where the devices are cores."""
+    on_cores: bool
+    """Whether the ranks compute on the host's cores themselves."""
+    num_hosts: int
+    ranks: int
+    work: Mapping[int, Work]
+    """By the number of ranks of the runs."""
+    lines: tuple[Line, ...]
+    jitter_share: float | None
+    steps: tuple[MeasuredStep, ...]
+    storage_gb_per_s: float | None
+    """What checkpoints of the `checkpoint` suite were saved at, all its ranks together."""
+    launch_share: float | None
+    """Standard deviation of the logarithm between launches: what another day would differ by."""
+    is_step_jitter: bool = False
+    """Whether the jitter is of whole steps' computation; else of single multiplications."""
+
+    @property
+    def rates(self) -> Mapping[str, BySize]:
+        """Of the most ranks at once that each type was measured with."""
+        return {dtype: rates for ranks in sorted(self.work) for dtype, rates in self.work[ranks].rates.items()}
+
+    @property
+    def memory_bytes_per_s(self) -> float | None:
+        known = [self.work[ranks].memory_bytes_per_s for ranks in sorted(self.work)]
+        return next((rate for rate in reversed(known) if rate is not None), None)
+
+    def at(self, ranks: int, dtype: str) -> tuple[BySize, float | None]:
+        """Products and memory with so many ranks at once; of no more, where that was not measured."""
+        able = [number for number, work in self.work.items() if dtype in work.rates]
+        number = max((n for n in able if n <= ranks), default=min(able))
+        own = self.work[number].memory_bytes_per_s
+        return self.work[number].rates[dtype], self.memory_bytes_per_s if own is None else own
+
+
+def read(paths: Sequence[str]) -> Measured:
+    """Raises BenchError for unreadable files, or where none has a measured multiplication."""
+    results = load_many(paths)
+    rows = [row for row in case_rows(results) if row["status"] == "ok" and row["seconds_median"]]
+    work = _work(rows)
+    if not any(each.rates for each in work.values()):
+        raise BenchError(
+            f"--from {', '.join(map(str, paths))}: no multiplication measured there; bench run compute gives them"
+        )
+    described = [device for result in results for device in result.rank_devices()]
+    names = {name for _, name, _ in described if name}
+    if len(names) > 1:
+        raise BenchError(f"--from: devices of several types: {', '.join(sorted(names))}; give files of one type")
+    steps = _step_jitter(results)
+    memories = [num_bytes for _, _, num_bytes in described if num_bytes]
+    return Measured(
+        paths=tuple(str(result.path) for result in results),
+        device_name=next(iter(names), "unknown device"),
+        memory_bytes=_memory_of_rank(results, memories),
+        num_cores=_num_cores(results),
+        on_cores=any(_on_cores(result) for result in results),
+        num_hosts=max(len(result.environment.get("hosts") or {}) or 1 for result in results),
+        ranks=max(row["num_ranks"] for row in rows),
+        work=work,
+        lines=tuple(lines_of(rows)),
+        jitter_share=_jitter(results) if steps is None else steps,
+        is_step_jitter=steps is not None,
+        steps=tuple(step_factors.steps(rows, DTYPES, _own_shares(results))),
+        storage_gb_per_s=_storage(rows),
+        launch_share=_between_launches(results),
+    )
+
+
+def _work(rows: Sequence[Mapping[str, Any]]) -> dict[int, Work]:
+    by_ranks: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["suite"] == "compute":
+            by_ranks[row["num_ranks"]].append(row)
+    return {ranks: Work(_rates(own), _memory(own)) for ranks, own in by_ranks.items()}
+
+
+def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, BySize]:
+    """Of `compute`'s multiplications; not of `tensor_parallel`, whose time has transfers in it."""
+    found: defaultdict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        params = row["params"]
+        if row["suite"] == "compute" and params.get("op") == "matmul" and row["tflop_per_s"]:
+            rate = row["tflop_per_s"] * 1e12
+            flops = rate * row["seconds_median"]
+            found[str(params.get("dtype", "float32"))][flops].append(rate)
+    return {
+        dtype: BySize(tuple(sorted(sizes)), tuple(statistics.median(sizes[size]) for size in sorted(sizes)))
+        for dtype, sizes in found.items()
+    }
+
+
+def _memory(rows: Iterable[Mapping[str, Any]]) -> float | None:
+    speeds = [
+        row["membw_gb_per_s"] * 1e9
+        for row in rows
+        if row["suite"] == "compute" and row["membw_gb_per_s"] and row["params"].get("num_bytes", 0) >= LARGE_BYTES
+    ]
+    return statistics.median(speeds) if speeds else None
+
+
+def _storage(rows: Iterable[Mapping[str, Any]]) -> float | None:
+    """Of synchronous saves that are synced to the storage."""
+    saves = [row for row in rows if row["suite"] == "checkpoint" and row["params"].get("op") == "save"]
+    speeds = [row.get("storage_gb_per_s") for row in saves if row["params"].get("fsync", True)]
+    known = [float(speed) for speed in speeds if speed]
+    return statistics.median(known) if known else None
+
+
+def _memory_of_rank(results: Sequence[Result], memories: Sequence[int]) -> float | None:
+    """A GPU's own; of a host's memory a rank's share."""
+    if not memories:
+        return None
+    shared = max(1, len(results[0].environment["ranks"])) if _on_cores(results[0]) else 1
+    return float(min(memories)) / shared
+
+
+def _on_cores(result: Result) -> bool:
+    return any(rank.get("device_type") == "cpu" for rank in result.environment.get("ranks") or [])
+
+
+def _jitter(results: Iterable[Result]) -> float | None:
+    """Of one rank's own multiplications, the median over cases and ranks."""
+    shares = []
+    for result in results:
+        for record in result.latest():
+            if record["suite"] != "compute" or record["status"] != "ok":
+                continue
+            main: dict[str, Any] = next(iter(record["variants"].values()), {})
+            for samples in main.get("nanoseconds") or []:
+                if len(samples) >= 10:
+                    middle = statistics.median(samples)
+                    shares.append(1.4826 * statistics.median(abs(each - middle) for each in samples) / middle)
+    return min(MAX_JITTER, statistics.median(shares)) if shares else None
+
+
+def _traced_steps(
+    results: Iterable[Result], sorts: Collection[str]
+) -> Iterator[tuple[int, str, list[list[int]], list[list[int]]]]:
+    """Ranks, case, and of each rank's traced calls the nanoseconds of pieces of `sorts` and of the whole call."""
+    for result in results:
+        for record in result.latest():
+            if record["suite"] == step_factors.SUITE and record["status"] == "ok" and record.get("spans"):
+                spans: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
+                for span in map(Span.from_row, record["spans"]):
+                    spans[span.rank, span.call].append(span)
+                wholes = record["traced_call_ns"]
+                own = [
+                    [_spent_ns(spans[rank, call], rank, whole, sorts) for call, whole in enumerate(calls)]
+                    for rank, calls in enumerate(wholes)
+                ]
+                yield len(wholes), record["case"], own, wholes
+
+
+def _step_jitter(results: Iterable[Result]) -> float | None:
+    """Of the ranks' own computation in the traced calls of training steps, from call to call; None without any."""
+    ranks = [calls for _, _, own, _ in _traced_steps(results, (timeline.COMPUTE,)) for calls in own]
+    shares = [float(np.std(np.log(calls), ddof=1)) for calls in ranks if len(calls) >= MIN_STEPS and min(calls) > 0]
+    return min(MAX_JITTER, statistics.median(shares)) if shares else None
+
+
+def _own_shares(results: Iterable[Result]) -> dict[tuple[int, str], float]:
+    """(ranks, case) -> the busiest rank's own work as a share of a call, the median over calls and launches: what is
+    computed, and what lies in no span, which is the host's own.
+    """
+    found: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
+    for ranks, case, own, wholes in _traced_steps(results, (timeline.COMPUTE, timeline.HOST)):
+        shares = [[o / w for o, w in zip(*pair, strict=True)] for pair in zip(own, wholes, strict=True)]
+        if all(shares):
+            found[ranks, case].append(max(map(statistics.median, shares)))
+    return {key: statistics.median(each) for key, each in found.items()}
+
+
+def _spent_ns(spans: Sequence[Span], rank: int, call_ns: int, sorts: Collection[str]) -> int:
+    """`spans` are those of one call on the rank."""
+    pieces = timeline.pieces_of(spans, rank, call_ns)
+    return sum(piece.end - piece.start for piece in pieces if piece.sort in sorts)
+
+
+def _between_launches(results: Iterable[Result]) -> float | None:
+    spreads = []
+    for result in results:
+        for group in case_groups([result]).values():
+            medians = group.view.medians
+            if len(medians) > 1:
+                spreads.append(float(np.std(np.log(medians), ddof=1)))
+    return statistics.median(spreads) if spreads else None
+
+
+def _num_cores(results: Iterable[Result]) -> int | None:
+    """Of the host with fewest, where ranks run on cores."""
+    counts = []
+    for result in results:
+        hosts = result.environment.get("hosts") or {}
+        counts += [int(host["usable_cores"]) for host in hosts.values() if host.get("usable_cores")]
+    return min(counts) if counts else None
+
+
+def device(found: Measured, precision: str, options: Mapping[str, Any], common: Common) -> Device:
+    """The files' device. Of a known accelerator the catalogue's peaks and links stay, for MFU and for what is not
+    measured.
+
+    Raises BenchError where the files have no multiplication of the precision.
+    """
+    rates = found.rates.get(DTYPES.get(precision, precision))
+    if rates is None:
+        have = ", ".join(name for name, dtype in DTYPES.items() if dtype in found.rates)
+        raise BenchError(f"--precision {precision}: the files have multiplications in {have}; take one of them")
+    best = max(rates.values) * options["device_share"]
+    known = accelerators.find(found.device_name, None if found.memory_bytes is None else int(found.memory_bytes))
+    latencies = (common.inside_latency_seconds, common.across_latency_seconds)
+    if known is not None:
+        base = devices.find(known.name, options["nic_gbit"], options["domain_size"], latencies, options["memory_gb"])
+        return replace(base, notes=(*base.notes, f"rates measured in {', '.join(found.paths)}"))
+    if found.memory_bytes_per_s is None:
+        raise BenchError(
+            f"--from: no copy or triad of {LARGE_BYTES // 2**20} MiB measured there; bench run compute gives them"
+        )
+    nic = options["nic_gbit"]
+    memory = options["memory_gb"] * 1e9 if options["memory_gb"] else found.memory_bytes
+    return Device(
+        name=found.device_name,
+        bf16_flops_per_s=best,
+        fp8_flops_per_s=None,
+        reached_bf16_flops_per_s=best,
+        memory_bytes=memory,
+        # The share that is reached is taken off again: this is what was reached.
+        memory_bytes_per_s=found.memory_bytes_per_s / common.memory_share,
+        domain_size=options["domain_size"] or found.ranks,
+        inside=None,
+        across=None if nic is None else devices.Level(nic * 1e9 / 8, common.across_latency_seconds, "given"),
+        power_watts=None,
+        nominal_watts=None,
+        notes=("peak not known: MFU is against the best measured multiplication",),
+        fp32_flops_per_s=best if precision == "fp32" else None,
+        overlaps=not found.on_cores,
+    )

@@ -1,0 +1,142 @@
+"""A factor from training steps that were measured: what a step takes over what the rates alone say of its work.
+
+The suites' rates are of one kernel after the other; a step's own kernels, its host and its caches differ, and weigh
+more the smaller a microbatch is. Where the files have a `training_step`, each of its cases is predicted from the same
+files, and the factor on its work with which the prediction is what was measured is put on the work of every device: the
+median over the cases with microbatches of so many tokens, and between the sizes that were measured interpolated. It is
+a matter of a machine, a type and a size, never of one case.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.parallelism import model_shapes
+from bench.parallelism.shapes import SHAPES
+from bench.predict.model.job import Job, Prediction, Split
+from bench.predict.rates.by_size import BySize
+
+SUITE = "training_step"
+WORK = ("compute_seconds", "host_seconds", "optimizer_seconds")
+FACTORS = (0.1, 1000.0)
+"""The least and the most that can be found."""
+HALVINGS = 40
+
+
+@dataclass(frozen=True)
+class MeasuredStep:
+    """A case of `training_step` as a job and a split."""
+
+    case: str
+    ranks: int
+    job: Job
+    split: Split
+    seconds: float
+    own_seconds: float | None = None
+    """Of them the busiest rank's own work, by the calls that were traced; None where none was, or in a pipeline."""
+
+    @property
+    def microbatch_tokens(self) -> float:
+        """Of one rank, over tensor ranks: the size of its work."""
+        return self.split.microbatch * self.job.sequence / (self.split.cp * self.split.tp)
+
+
+def steps(
+    rows: Iterable[Mapping[str, Any]],
+    precisions: Mapping[str, str],
+    own_shares: Mapping[tuple[int, str], float] | None = None,
+) -> list[MeasuredStep]:
+    """Of the rows of measured cases, those without torch.compile; `precisions` has torch's names of types by ours.
+
+    `own_shares`: (ranks, case) -> the busiest rank's own work as a share of a traced call.
+    """
+    shares = own_shares or {}
+    ours = {dtype: name for name, dtype in precisions.items()}
+    found = []
+    for row in rows:
+        params = row["params"]
+        if row["suite"] == SUITE and not params.get("compile") and params.get("shape") in SHAPES:
+            step = _step(row, params, ours[str(params.get("dtype", "float32"))])
+            if step is not None:
+                # Where a pipeline's rank waits for its neighbours there is no span.
+                share = shares.get((step.ranks, step.case)) if step.split.pp == 1 else None
+                found.append(step if share is None else replace(step, own_seconds=share * step.seconds))
+    return found
+
+
+def _step(row: Mapping[str, Any], params: Mapping[str, Any], precision: str) -> MeasuredStep | None:
+    known = SHAPES[str(params["shape"])]
+    layers = int(row.get("trained_layers") or params.get("num_layers") or known.num_layers)
+    tp, pp, ranks = int(params["tp"]), int(params["pp"]), int(row["num_ranks"])
+    dp, batch, number = max(1, ranks // (tp * pp)), int(params["batch"]), int(params["num_microbatches"])
+    if dp * tp * pp != ranks or batch % (dp * number):
+        return None
+    shape = model_shapes.Shape(
+        str(params["shape"]),
+        layers,
+        known.hidden,
+        known.num_heads,
+        known.num_kv_heads,
+        known.head_dim,
+        known.ffn_hidden,
+        True,
+        known.vocabulary,
+        sequence=known.sequence,
+        source="bench/parallelism/shapes.py",
+    )
+    schedule = str(params.get("schedule", "1f1b"))
+    split = Split(
+        tp=tp,
+        pp=pp,
+        dp=dp,
+        microbatch=batch // (dp * number),
+        schedule=schedule if schedule in ("gpipe", "1f1b") else "1f1b",
+        recompute="full" if params.get("recompute") else "none",
+        zero=3 if params.get("dp_mode") == "shard" else 0,
+    )
+    job = Job(shape, int(params.get("sequence") or known.sequence), batch, precision)
+    return MeasuredStep(str(row["case"]), ranks, job, split, float(row["seconds_median"]))
+
+
+def work_seconds(predicted: Prediction) -> float:
+    """What the busiest rank does itself."""
+    return sum(predicted.parts[name] for name in WORK)
+
+
+def factors(
+    measured: Iterable[MeasuredStep], predict: Callable[[MeasuredStep, BySize | None], Prediction]
+) -> BySize | None:
+    """By the tokens of a microbatch, from the steps of the fewest ranks, where transfers say least; None if none.
+
+    `predict` takes a step and the factors to predict it with.
+    """
+    known = list(measured)
+    fewest = min((step.ranks for step in known), default=0)
+    found: defaultdict[float, list[float]] = defaultdict(list)
+    for step in known:
+        if step.ranks == fewest:
+            found[step.microbatch_tokens].append(_factor(step, predict))
+    sizes = sorted(found)
+    return BySize(tuple(sizes), tuple(statistics.median(found[size]) for size in sizes)) if sizes else None
+
+
+def _factor(step: MeasuredStep, predict: Callable[[MeasuredStep, BySize | None], Prediction]) -> float:
+    """With which the prediction is the measurement: of a rank's own work where calls were traced, so that a slow link
+    is not taken for slow work; of one rank, which sends nothing, always of the whole step.
+    """
+    own = None if step.ranks == 1 else step.own_seconds
+
+    def is_too_short(factor: float) -> bool:
+        predicted = predict(step, BySize((step.microbatch_tokens,), (factor,)))
+        return predicted.step_seconds < step.seconds if own is None else work_seconds(predicted) < own
+
+    low, high = FACTORS
+    for _ in range(HALVINGS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if is_too_short(middle) else (low, middle)
+    return math.sqrt(low * high)

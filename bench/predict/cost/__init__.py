@@ -1,0 +1,1 @@
+"""Costs of a job: failures, checkpoints, prices."""

@@ -1,0 +1,1 @@
+"""Model of a training step: layers, pipeline, memory, stragglers, mixed fleets."""

@@ -1,0 +1,100 @@
+"""`bench predict` from options to an answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from bench.core.values import parse_share
+from bench.errors import BenchError
+from bench.predict import answer as answers
+from bench.predict import economy
+from bench.predict.answer import Answer
+from bench.predict.model.layer import RECOMPUTE
+from bench.predict.model.pipeline import SCHEDULES
+from bench.predict.rates.constants import Constants, frozen
+from bench.predict.rates.matmul import reached_share
+from bench.predict.request import Assumption, Request, understood
+
+SPLIT_SIZES = ("tp", "pp", "dp", "cp", "ep", "microbatch", "interleave")
+
+
+def answered(options: Mapping[str, Any]) -> Answer:
+    """Raises BenchError for what cannot be understood, or fits nowhere."""
+    constants = frozen()
+    _refuse(options)
+    if options["sources"]:
+        from bench.predict import from_results
+
+        request, make, options = from_results.understood_files(options, constants)
+        return completed(Answer(request), make, options)
+    request = understood(options, constants.common)
+    jitter = parse_share("--jitter", options["jitter"]) if options["jitter"] else None
+    make = answers.predictor_maker(constants, request.stack, jitter)
+    request.assumptions += constants_notes(constants, request, jitter)
+    return completed(Answer(request), make, options)
+
+
+def completed(answer: Answer, make: answers.MakePredictor, options: Mapping[str, Any]) -> Answer:
+    """Splits, fleet, scaling, failures and money of a request."""
+    request = answer.request
+    if request.mixed:
+        answer.fleet = answers.mixed(request, make)
+    else:
+        answer.found = answers.splits(request, make, max(1, options["top"]))
+    if options["sweep"]:
+        answer.sweep = answers.sweep(request, make, answers.parse_sweep(options["sweep"]))
+    answer.reliability = economy.reliability_of(options, request, request.assumptions)
+    answer.power_watts, answer.joules_per_token = economy.energy(answer, request.assumptions)
+    answer.options = economy.pay(options, answer, request.assumptions)
+    answer.assumptions = request.assumptions
+    return answer
+
+
+def constants_notes(constants: Constants, request: Request, jitter: float | None) -> list[Assumption]:
+    stack, precision = request.stack, request.job.precision
+    chosen = constants.stack(stack)
+    fitted = f"bench/catalog/data/predict_constants.json ({constants.made})"
+    common = constants.common
+    notes = [
+        Assumption("software", f"{stack}: {chosen.description}", fitted),
+        *(
+            Assumption(
+                f"matrix products, {member.device.name}",
+                f"{100 * reached_share(member.device, common, precision):.0f}% of the best rate of one alone, less for "
+                "small ones",
+                fitted,
+            )
+            for member in request.members
+        ),
+        Assumption("links inside a domain", f"{100 * common.inside_share:.0f}% of their rate", fitted),
+        Assumption("NICs", f"{100 * common.across_share:.0f}% of their rate", fitted),
+        Assumption("memory", f"{100 * common.memory_share:.0f}% of its bandwidth", fitted),
+        Assumption(
+            "interval",
+            f"standard deviation of {100 * constants.error_share:.0f}%",
+            "error on published runs that were not fitted",
+        ),
+    ]
+    share = common.jitter_share if jitter is None else jitter
+    notes.append(
+        Assumption("jitter of a rank", f"{100 * share:.2g}% of a step", "given" if jitter is not None else fitted)
+    )
+    return notes
+
+
+def _refuse(options: Mapping[str, Any]) -> None:
+    for name in ("gpus", "batch", "sequence", "top", "domain_size", *SPLIT_SIZES):
+        if options[name] is not None and options[name] < 1:
+            raise BenchError(f"--{name.replace('_', '-')} {options[name]}: has to be at least 1")
+    for name in ("nic_gbit", "link_gb_per_s", "memory_gb", "storage_gb_per_s", "tokens", "waiting"):
+        if options[name] is not None and not (0 < options[name] < math.inf):
+            raise BenchError(f"--{name.replace('_', '-')} {options[name]:g}: has to be above 0, and finite")
+    for name, known in (("recompute", RECOMPUTE), ("schedule", SCHEDULES)):
+        if options[name] is not None and options[name] not in known:
+            raise BenchError(f"--{name} {options[name]}: there are: {', '.join(known)}")
+    if not 0.0 < options["device_share"] <= 1.0:
+        raise BenchError(f"--device-share {options['device_share']:g}: above 0, and at most 1")
+    if options["preemptions"] < 0:
+        raise BenchError(f"--preemptions {options['preemptions']:g}: cannot be below 0")

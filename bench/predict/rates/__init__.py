@@ -1,0 +1,1 @@
+"""Rates that a prediction multiplies with: of devices, matrix products and networks."""

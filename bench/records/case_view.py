@@ -1,0 +1,129 @@
+"""One case as the formulas of metrics see it: its samples in one or several launches, its work, what limits it.
+
+Of several launches the time is the median of the launches' medians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from bench.records.samples import LaunchTimes
+from bench.stats import intervals
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LINK = "link"
+"""Key of the ceiling that collectives are held against, beside those of types."""
+
+
+def _no_peak(_: str) -> float | None:
+    return None
+
+
+def _no_spread() -> None:
+    return None
+
+
+class Ceiling(NamedTuple):
+    """What the devices, or the links between pairs of ranks, sustained in the same file."""
+
+    rate: float
+    """FLOP/s of one device, while all of them compute; GB/s in one direction of the median pair of ranks."""
+    case: str
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """One case as formulas see it. A case that is not ok has no launches, and so no number."""
+
+    main: str
+    """The variant that is the case itself."""
+    num_ranks: int
+    launches: tuple[LaunchTimes, ...]
+    work: Mapping[str, Any] = field(default_factory=dict)
+    derived: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """The suite's own metrics: the known values, one a launch."""
+    ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
+    """Type -> what the devices sustained; LINK -> what pairs of ranks did."""
+    spread: Callable[[], tuple[float, float] | None] = _no_spread
+    """Variance of the logarithm of a launch's median, and its degrees of freedom, as the like cases of the file tell;
+    None: they do not."""
+    energies: tuple[Mapping[str, Any], ...] = ()
+    """The launches' `energy`, of those that have a figure."""
+    busy_share: float | None = None
+    """Of a call, for which a rank does its own work; mean over the ranks, from spans."""
+    peak_flops: Callable[[str], float | None] = _no_peak
+    """Type -> sum over the ranks of the peak dense FLOP/s."""
+
+    @cached_property
+    def medians(self) -> tuple[float, ...]:
+        """Each launch's median time, in seconds."""
+        return tuple(launch.medians[self.main] for launch in self.launches if self.main in launch.medians)
+
+    @cached_property
+    def seconds(self) -> float | None:
+        return intervals.median(self.medians) if self.medians else None
+
+    @cached_property
+    def all_seconds(self) -> NDArray[np.float64]:
+        """Every sample of every launch."""
+        parts = [launch.slowest[self.main] for launch in self.launches if self.main in launch.slowest]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    @cached_property
+    def interval(self) -> intervals.Interval | None:
+        """95%: of the median within the only launch, or between launches (t, logarithms of their medians).
+
+        Three launches that happen to agree do not make a case sure: their variance is taken to be no less than what
+        like cases suggest (`bench.stats.variance_prior`), and runs to differ by more than their launches.
+        """
+        if len(self.medians) > 1:
+            return intervals.log_t_interval(self.medians, spread=self.spread())
+        return intervals.median_interval(self.all_seconds) if self.medians else None
+
+    @property
+    def interval_kind(self) -> str | None:
+        if self.interval is None:
+            return None
+        return "between_launches" if len(self.medians) > 1 else "within_launch"
+
+    def rate(self, quantity: str) -> float | None:
+        """A quantity of the work per second of the case's time."""
+        amount = self.work.get(quantity)
+        return None if amount is None or not self.seconds else float(amount) / self.seconds
+
+    def ratio(self, variant: str) -> float | None:
+        """Time of a variant over the time of the case: the median of the launches' ratios, like with like."""
+        ratios = [
+            launch.medians[variant] / launch.medians[self.main]
+            for launch in self.launches
+            if variant in launch.medians and launch.medians.get(self.main)
+        ]
+        return intervals.median(ratios) if ratios else None
+
+    def own(self, name: str) -> float | None:
+        """A metric that the suite derived: the median of the launches that know it."""
+        values = self.derived.get(name, ())
+        return intervals.median(values) if values and self.launches else None
+
+    def of_energy(self, name: str) -> float | None:
+        """A figure of the launches' energy: the median of those that know it."""
+        values = [float(each[name]) for each in self.energies if each.get(name) is not None]
+        return intervals.median(values) if values else None
+
+    def joules_for(self, quantity: str) -> float | None:
+        """Joules for one unit of a quantity of the work."""
+        amount, joules = self.work.get(quantity), self.of_energy("joules")
+        return None if not amount or joules is None else joules / float(amount)
+
+    @property
+    def ceiling(self) -> Ceiling | None:
+        """Of the type that it computes in; of the links where it is communication."""
+        dtype = self.work.get("flops_dtype")
+        return self.ceilings.get(str(dtype)) if dtype else self.ceilings.get(LINK)

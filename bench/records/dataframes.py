@@ -1,0 +1,152 @@
+"""The pandas side of `bench.records.rows`: one builder for each level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from bench.core.table import flat_row
+from bench.errors import BenchError
+from bench.records import interference
+from bench.records.file import load_many
+from bench.records.rows import TEXT_COLUMNS, case_rows, group_row, launch_groups, origin
+from bench.records.samples import is_over_ranks, rank_times
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bench.records.file import Record, Result
+    from bench.records.rows import Row
+
+Level = Literal["case", "launch", "rank", "sample"]
+_WHOLE = ("num_ranks", "num_samples", "num_launches", "launch", "rank", "sample", "modes")
+_FLAGS = ("throttled",)
+_ORIGIN = ("host", "architecture", "label", "file")
+_TEXT = ("suite", "case", "op", "status", "reason", "variant", "device", *_ORIGIN, *TEXT_COLUMNS)
+_SECONDS = ("seconds_median", "seconds_min", "seconds_max")
+
+
+def build(results: Sequence[Result], level: Level) -> pd.DataFrame:
+    """The frame of a level; its columns are there even where no row is."""
+    return _BUILDERS[level](results)
+
+
+def _cases(results: Sequence[Result]) -> pd.DataFrame:
+    return tidy([_flat(row) for row in case_rows(results)])
+
+
+def _launches(results: Sequence[Result]) -> pd.DataFrame:
+    rows = [
+        _flat(group_row(group) | interference.columns(group) | origin(result), launch=group.leader["launch"])
+        for result in results
+        for group in launch_groups(result)
+    ]
+    return tidy(rows, ("launch",))
+
+
+def _ranks(results: Sequence[Result]) -> pd.DataFrame:
+    rows = []
+    for result, record, name, variant in _measured(results):
+        if is_over_ranks(record, variant):
+            continue
+        devices = result.rank_devices()
+        first = _flat(_identity(result, record), launch=record["launch"], variant=name)
+        for rank, (count, times) in enumerate(rank_times(variant)):
+            host, device, _ = devices[rank] if rank < len(devices) else (first["host"], None, None)
+            own = {"host": host, "rank": rank, "device": device, "num_samples": count}
+            rows.append(first | own | dict(zip(_SECONDS, times, strict=True)))
+    return tidy(rows, ("launch", "variant", "rank", "device", "num_samples", *_SECONDS))
+
+
+def _samples(results: Sequence[Result]) -> pd.DataFrame:
+    rows, sizes = [], []
+    ranks: list[NDArray[Any]] = []
+    samples: list[NDArray[Any]] = []
+    seconds: list[NDArray[Any]] = []
+    for result, record, name, variant in _measured(results):
+        matrix = np.asarray(_matrix(variant), dtype=float) / (1e9 * variant["calls"])
+        num_ranks, num_samples = matrix.shape
+        has_ranks = "nanoseconds" in variant and not is_over_ranks(record, variant)
+        own = np.arange(num_ranks) if has_ranks else np.full(num_ranks, -1)
+        rows.append(_flat(_identity(result, record), launch=record["launch"], variant=name))
+        sizes.append(matrix.size)
+        ranks.append(np.repeat(own, num_samples))
+        samples.append(np.tile(np.arange(num_samples), num_ranks))
+        seconds.append(matrix.ravel())
+    # The identity columns are made once a variant and repeated: a million samples then take about a second.
+    table = tidy(rows, ("launch", "variant"))
+    table = table.loc[table.index.repeat(sizes)].reset_index(drop=True)
+    number = np.concatenate(ranks) if ranks else np.empty(0, dtype=int)
+    return table.assign(
+        rank=pd.arrays.IntegerArray(number.astype(np.int64), number < 0),
+        sample=np.concatenate(samples) if samples else np.empty(0, dtype=int),
+        seconds=np.concatenate(seconds) if seconds else np.empty(0),
+    )
+
+
+def _matrix(variant: Record) -> list[list[int]]:
+    """[rank][sample] nanoseconds; above 64 ranks one row, the maximum over the ranks."""
+    rows: list[list[int]] = variant["nanoseconds"] if "nanoseconds" in variant else [variant["per_iteration"]["max"]]
+    return rows
+
+
+def _measured(results: Sequence[Result]) -> Iterator[tuple[Result, Record, str, Record]]:
+    """Every variant of the measurements that are ok: an invalid case has no speed at any level."""
+    for result in results:
+        for record in result.latest():
+            if record["status"] == "ok":
+                for name, variant in record["variants"].items():
+                    yield result, record, name, variant
+
+
+def _identity(result: Result, record: Record) -> Row:
+    return {name: record[name] for name in ("suite", "case", "params")} | origin(result)
+
+
+def _flat(row: Row, **more: Any) -> Row:
+    return flat_row(row) | more
+
+
+def tidy(rows: Sequence[Row], measured: Sequence[str] = ()) -> pd.DataFrame:
+    """Rows as a frame with fitting types: identity first, then parameters, then origin, then the rest."""
+    rows = [flat_row(row) for row in rows]
+    names = dict.fromkeys(name for row in rows for name in row)
+    params = [name for name in names if name.startswith("param_")]
+    order = dict.fromkeys(["suite", "case", "op", *params, *_ORIGIN, *measured, *names])
+    table = pd.DataFrame(rows, columns=list(order))
+    for name in order:
+        if name in _WHOLE:
+            table[name] = table[name].astype("Int64" if table[name].isna().any() else "int64")
+        elif name in _FLAGS:
+            table[name] = table[name].astype("boolean")
+        elif name in params:
+            table[name] = table[name].convert_dtypes()
+        elif name in _TEXT:
+            table[name] = table[name].astype("object").where(table[name].notna(), None)
+        else:
+            table[name] = pd.to_numeric(table[name]).astype("float64")
+    return table
+
+
+_BUILDERS: dict[Level, Callable[[Sequence[Result]], pd.DataFrame]] = {
+    "case": _cases,
+    "launch": _launches,
+    "rank": _ranks,
+    "sample": _samples,
+}
+
+
+def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case") -> pd.DataFrame:
+    """Saved results (files, folders, globs) as a tidy frame, one row a case, launch, rank or sample.
+
+    Times are in seconds. Raises BenchError for what cannot be read, and for a level that there is not. Does
+    not import torch.
+    """
+    if level not in get_args(Level):
+        raise BenchError(f"level {level!r}: there are {', '.join(get_args(Level))}")
+    results = load_many(paths)  # type: ignore[arg-type]
+    return build(results, level)

@@ -1,0 +1,152 @@
+"""What disturbed a case, on reading: the worst of its launches, as plain columns of its row.
+
+Clocks are the streaming multiprocessors' on NVIDIA GPUs, else the CPU cores'. Unknown is None; `drift` is 0 and
+`modes` 1 where samples enough show none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.stats import drift
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bench.records.rows import Group
+
+Row = dict[str, Any]
+
+LARGE_QUOTA_SHARE = 0.01
+"""Of the phase, for which a CPU quota held a rank's processes back: above, the case was throttled."""
+TEXT_COLUMNS = ("throttle_reasons",)
+HARMLESS_REASONS = frozenset({"clocks set by an application", "sync boost", "display clocks"})
+"""Of a GPU's clocks: with any other reason it is slower than it was set to be."""
+_CLOCKS = (
+    ("gpu_sm_clock_before_hz", "gpu_sm_clock_at_work_hz"),
+    ("gpu_sm_clock_before_hz", "gpu_sm_clock_after_hz"),
+    ("frequency_before_hz", "frequency_after_hz"),
+)
+"""The first pair that is known counts; a GPU that is read after its work may be idle already."""
+_REASONS = ("gpu_clock_reasons_at_work", "gpu_clock_reasons_after")
+
+
+def columns(group: Group) -> Row:
+    """A case's disturbances: shares of time (0 to 1), hertz, seconds; what its launches tell of the samples."""
+    found = [record["disturbance"] for record in group.records if record.get("disturbance")]
+    hosts = [row for each in found for row in each.get("hosts") or []]
+    ranks = [row for each in found for row in each.get("ranks") or []]
+    worst_host, worst_rank = worst(hosts), worst(ranks)
+    reasons = _reasons(hosts, ranks)
+    before_hz, after_hz = _clocks(ranks)
+    return {
+        "steal_share": worst_host.get("steal_share"),
+        **_other_load(hosts),
+        "run_delay_share": worst_rank.get("run_delay_share"),
+        "throttled": None if reasons is None else bool(reasons),
+        "throttle_reasons": reasons,
+        "clock_before_hz": before_hz,
+        "clock_after_hz": after_hz,
+        **_stability(list(_samples(group))),
+    }
+
+
+def _other_load(hosts: Sequence[Row]) -> Row:
+    """Of the host where it is farthest above its noise."""
+    known = [row for row in hosts if row.get("other_load_share") is not None]
+    row = max(known, key=lambda row: row["other_load_share"] - (row.get("other_load_noise_share") or 0), default={})
+    return {name: row.get(name) for name in ("other_load_share", "other_load_noise_share")}
+
+
+def _reasons(hosts: Sequence[Row], ranks: Sequence[Row]) -> list[str] | None:
+    """What held clocks or processes back; empty: nothing; None: nobody could tell."""
+    known = False
+    found: dict[str, None] = {}
+    for row in hosts:
+        known |= row.get("thermal_events") is not None
+        if row.get("thermal_events"):
+            found["CPU too hot"] = None
+    for row in ranks:
+        reasons = [row[name] for name in _REASONS if row.get(name) is not None]
+        held_seconds = row.get("quota_throttled_seconds")
+        known |= bool(reasons) or held_seconds is not None
+        found |= dict.fromkeys(f"GPU {each}" for seen in reasons for each in seen if each not in HARMLESS_REASONS)
+        if (held_seconds or 0) > LARGE_QUOTA_SHARE * row.get("seconds", 0):
+            found["CPU quota"] = None
+    return list(found) if known else None
+
+
+def _clocks(ranks: Sequence[Row]) -> tuple[int | None, int | None]:
+    """Before and after, of the rank whose clock fell most."""
+    for before, after in _CLOCKS:
+        pairs = [(row[before], row[after]) for row in ranks if row.get(before) and row.get(after)]
+        if pairs:
+            return min(pairs, key=lambda pair: pair[1] / pair[0])
+    return None, None
+
+
+def _samples(group: Group) -> Iterator[NDArray[Any]]:
+    for launch in group.view.launches:
+        if group.view.main in launch.slowest:
+            yield launch.slowest[group.view.main]
+
+
+def _stability(launches: Sequence[NDArray[Any]]) -> Row:
+    enough = [samples for samples in launches if samples.size >= drift.MIN_SAMPLES]
+    drifts = [found.change for samples in enough if (found := drift.drift(samples))]
+    modes = [pair for samples in enough if (pair := drift.modes(samples))]
+    clearest = max(modes, key=lambda pair: pair.slow_seconds / pair.fast_seconds, default=None)
+    return {
+        "drift": max(drifts, key=abs, default=0.0) if enough else None,
+        "modes": (2 if modes else 1) if enough else None,
+        "fast_mode_seconds": clearest.fast_seconds if clearest else None,
+        "slow_mode_seconds": clearest.slow_seconds if clearest else None,
+        "slow_mode_share": clearest.slow_share if clearest else None,
+    }
+
+
+def clock_fall(row: Mapping[str, Any]) -> float | None:
+    """The share by which the clock fell during the case; None where unknown."""
+    before, after = row.get("clock_before_hz"), row.get("clock_after_hz")
+    return 1 - after / before if before and after else None
+
+
+def merged(disturbances: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Several visits to one case as one: the worst of each, host by host and rank by rank. None of no known one."""
+    known = [each for each in disturbances if each]
+    if not known:
+        return None
+
+    def by(part: str, key: str) -> list[Row]:
+        rows: dict[Any, list[Row]] = {}
+        for each in known:
+            for row in each.get(part) or []:
+                rows.setdefault(row.get(key), []).append(row)
+        return [worst(of_one) for of_one in rows.values()]
+
+    return {"hosts": by("hosts", "host"), "ranks": by("ranks", "rank")}
+
+
+_LEAST = (
+    "frequency_after_hz",
+    *(f"gpu_{part}_clock_{when}_hz" for part in ("sm", "memory") for when in ("at_work", "after")),
+)
+
+
+def worst(rows: Sequence[Row]) -> Row:
+    """One row of the worst of each key: the lowest clock at work or after, every reason, the first text, else the
+    highest."""
+    found: Row = {}
+    for row in rows:
+        for key, value in row.items():
+            if value is None:
+                continue
+            held: Any = found.get(key, value)
+            if isinstance(value, list):
+                found[key] = list(dict.fromkeys([*held, *value]))
+            elif isinstance(value, str):
+                found[key] = held
+            else:
+                found[key] = min(held, value) if key in _LEAST else max(held, value)
+    return found

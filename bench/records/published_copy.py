@@ -1,0 +1,176 @@
+"""The copy of a result that is fit to be published: every number, nothing that names a machine or a place.
+
+`bench.records.anonymize` knows what an environment holds; here the same goes for all other texts of a file: reasons and
+notes (which may quote a stranger's exception), the command, the plan's options and references, the label.
+What cannot be told from something private is taken out; a free text may lose a harmless word by that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bench.records.anonymize import numbered, scrub_text, share
+from bench.records.environments import REMOVED
+from bench.records.file import Record, Result
+
+_RAW_KEYS = frozenset({"nanoseconds", "per_iteration", "rank_quantiles", "spans", "traced_call_ns"})
+"""Numbers only: left as they are."""
+_IDENTITY_KEYS = frozenset({"kind", "suite", "case", "id", "params", "status", "variants", "metrics", "derived"})
+"""Here a host is known only by a name that is no common word: one called `compute` renames no suite."""
+_VERSION_KEYS = frozenset({"versions", "driver", "gpu_driver", "kernel"})
+"""Versions of four numbers look like addresses."""
+_PLACE_OPTIONS = ("output", "resume", "like", "against")
+_PLACE_FLAGS = frozenset({"-o", *(f"--{name}" for name in _PLACE_OPTIONS)})
+
+_PATTERNS = tuple(
+    re.compile(pattern, re.I)
+    for pattern in (
+        r"\b[a-z][a-z0-9+.-]*://\S+",
+        r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b",
+        # In quotes, where a path may hold blanks and needs no leading slash.
+        r"""(?<!\w)(?P<quote>['"`])(?:(?!(?P=quote)).)*[/\\](?:(?!(?P=quote)).)*(?P=quote)(?!\w)""",
+        # At the start of a word: `GB/s` and `collective/all_reduce` are no paths.
+        r"(?<![\w\])./\\~-])(?:~[\w.-]*|\.{1,2}|[a-z]:(?=\\))?[/\\][^\s'\"`,;:()<>\[\]|]+",
+        r"(?<![\w/\\])(?:[\w.@+~-]+[/\\])+[\w.@+~-]*\.[a-z]\w{0,4}\b",
+    )
+)
+_ADDRESSES = tuple(
+    re.compile(pattern, re.I)
+    for pattern in (
+        r"(?<![\w.:-])(?:\[[0-9a-f:.%\w]+\]|[\w-]+(?:\.[\w-]+)*):\d{4,5}(?![\w:])",
+        # Names that Linux gives network and InfiniBand devices (systemd.net-naming-scheme; drivers' own).
+        r"\b(?:eth|ib|bond|docker|hsn|rdma|roce|tun|tap|team|br|wlan|mlx[45]_|bnxt_re)[-_]?\d[\w.]*",
+        r"\b(?:en|wl|ib)(?:[ops]\d|x[0-9a-f]{6})[\w.]*|\bveth[0-9a-f]+\b|\bbr-[0-9a-f]{6,}\b",
+    )
+)
+
+
+def shared(result: Result) -> list[Record]:
+    """The file's records fit to be published: the header, then measurements, choices, resumes and the end.
+
+    Hosts are numbered as in `bench.measure.system.environment.share`; UUIDs, addresses, interface names and paths
+    become `(removed)`. Cases, parameters and all numbers stay as they are. A file without an end gets none.
+    """
+    names: dict[str, str] = {}
+    for record in (result.header, *result.resumes):
+        for host in numbered(record["environment"]):
+            names.setdefault(host, f"host{len(names)}")
+    cleaner = _Cleaner(names, _interfaces(result))
+    records = [result.header | {"plan": _plan(result.plan)}, *result.measurements, *result.choices, *result.resumes]
+    copies = [cleaner.record(record) for record in [*records, *filter(None, [result.end])]]
+    copies[0]["run_id"] = hashlib.sha256(str(result.header.get("run_id")).encode()).hexdigest()[:16]
+    return copies
+
+
+class _Cleaner:
+    """Takes out of every text of a record what must not be published."""
+
+    def __init__(self, hosts: Mapping[str, str], interfaces: Iterable[str]) -> None:
+        self._numbers = {name.lower(): number for name, number in hosts.items()}
+        for name, number in hosts.items():
+            self._numbers.setdefault(name.lower().partition(".")[0], number)
+        interfaces = frozenset(interfaces)
+        self._words = _words(self._numbers, interfaces)
+        # Hosts of an environment are numbered by `share`; in an identity only a telling name can be meant.
+        self._in_environment = _words((), interfaces)
+        self._in_identity = _words([name for name in self._numbers if re.search(r"[\d.-]", name)], interfaces)
+
+    def record(self, record: Record) -> Record:
+        copy = {key: self._value(value, key, self._words) for key, value in record.items()}
+        if isinstance(record.get("command"), list):
+            arguments = [self._text(word, "command", self._words) for word in _command(record["command"])]
+            copy["command"] = arguments
+        if "environment" in record:
+            copy["environment"] = self._value(share(record["environment"]), "environment", self._in_environment)
+        return copy
+
+    def _value(self, value: Any, key: str, words: re.Pattern[str]) -> Any:
+        if key in _RAW_KEYS:
+            return value
+        if key in _IDENTITY_KEYS:
+            words = self._in_identity
+        if isinstance(value, str):
+            return self._text(value, key, words)
+        if isinstance(value, Mapping):
+            inner = key if key in _VERSION_KEYS else None
+            return {
+                self._text(name, "", self._in_identity): self._value(each, inner or name, words)
+                for name, each in value.items()
+            }
+        return [self._value(each, key, words) for each in value] if isinstance(value, list | tuple) else value
+
+    def _text(self, text: str, key: str, words: re.Pattern[str]) -> str:
+        text = _taken_out(text, _PATTERNS)
+        text = words.sub(self._instead, text)
+        return text if key in _VERSION_KEYS else _taken_out(scrub_text(text, {}), _ADDRESSES)
+
+    def _instead(self, match: re.Match[str]) -> str:
+        name = match[0].lower()
+        return self._numbers.get(name) or self._numbers.get(name.partition(".")[0], REMOVED)
+
+
+def _words(hosts: Iterable[str], interfaces: Iterable[str]) -> re.Pattern[str]:
+    """What matches, as words, the hosts with any domain, their numbered siblings, and the interfaces."""
+    hosts = list(hosts)
+    # `node07` gives away `node08`, which an error message may name.
+    stems = {match[1] for name in hosts if (match := re.match(r"(.*[a-z][-_]?)\d+$", name.partition(".")[0]))}
+    names = [re.escape(name) for name in sorted(hosts, key=len, reverse=True)]
+    names += [re.escape(stem) + r"\d+" for stem in sorted(stems, key=len, reverse=True) if len(stem) > 1]
+    parts = [rf"(?:{'|'.join(names)})(?:\.[\w-]+)*"] if names else []
+    parts += [re.escape(name) for name in sorted(interfaces, key=len, reverse=True)]
+    return re.compile(rf"(?<![\w.-])(?:{'|'.join(parts)})(?![\w-])" if parts else r"(?!)", re.I)
+
+
+def _taken_out(text: str, patterns: Sequence[re.Pattern[str]]) -> str:
+    for pattern in patterns:
+        text = pattern.sub(REMOVED, text)
+    return text
+
+
+def _interfaces(result: Result) -> set[str]:
+    """Network devices that variables of the run choose, such as NCCL_SOCKET_IFNAME and NCCL_IB_HCA."""
+    found: set[str] = set()
+    for record in (result.header, *result.resumes):
+        for name, value in (record["environment"].get("variables") or {}).items():
+            if re.search(r"IFNAME|_HCA|NET_DEVICE", name):
+                found |= {part.partition(":")[0] for part in re.split(r"[,^=\s]+", str(value))}
+    return {name for name in found if len(name) > 1}
+
+
+def _plan(plan: Record) -> Record:
+    """The plan without the paths in its options and of suites that are files."""
+    copy = dict(plan)
+    if isinstance(plan.get("options"), Mapping):
+        copy["options"] = {k: REMOVED if k in _PLACE_OPTIONS else _argument(v) for k, v in plan["options"].items()}
+    if isinstance(plan.get("suites"), list):
+        copy["suites"] = [facts | {"reference": _argument(facts.get("reference"))} for facts in plan["suites"]]
+    return copy
+
+
+def _argument(value: Any) -> Any:
+    """Without what looks like a path; a case's id has one slash and its parameters behind it."""
+    if isinstance(value, list | tuple):
+        return [_argument(each) for each in value]
+    is_path = (
+        isinstance(value, str) and re.search(r"[/\\]", value) and not re.fullmatch(r"\w+/\w+(\[[^/\\]*\])?", value)
+    )
+    return REMOVED if is_path else value
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    """The command's words; what follows an option that names a place is one, whatever it looks like."""
+    kept: list[str] = []
+    for word in map(str, words):
+        flag, equals, value = word.partition("=")
+        if kept and kept[-1] in _PLACE_FLAGS:
+            kept.append(REMOVED)
+        elif flag in _PLACE_FLAGS and equals:
+            kept.append(f"{flag}={REMOVED}")
+        elif word.startswith("-o") and len(word) > 2:
+            kept.append(f"-o{REMOVED}")
+        else:
+            kept.append(f"{flag}={_argument(value)}" if word.startswith("-") and equals else str(_argument(word)))
+    return kept

@@ -1,0 +1,254 @@
+"""Results as tidy rows: plain dicts a case for tables, pandas frames for everything else.
+
+Four levels, each with one row a ...
+    case      case of a file, over its launches: what `bench show --format json` prints
+    launch    case and launch, with the same metrics of that launch alone
+    rank      case, launch, variant and rank: that rank's own times, in seconds of one call
+    sample    case, launch, variant, rank and sample: `seconds` of one call
+
+Above 64 ranks a file keeps no matrix of samples: `rank` rows come from the ranks' quantiles, and `sample`
+rows are the maximum over the ranks, without a rank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from bench.records import interference, metrics, nccl_columns
+from bench.records.case_view import CaseView, Ceiling
+from bench.records.file import Record, Result
+from bench.records.samples import launch_times
+from bench.records.visits import worst_status
+from bench.stats import intervals, variance_prior
+from bench.suite import COMMUNICATION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+Row = dict[str, Any]
+
+IDENTITY = ("suite", "case", "params", "status", "reason", "num_ranks", "num_samples")
+TEXT_COLUMNS = (
+    *("energy_source", "energy_scope", "energy_reason"),
+    *("interval", "stop_reason", "ceiling_source", "check_scope", "notes"),
+    *nccl_columns.TEXT_COLUMNS,
+    *interference.TEXT_COLUMNS,
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """All measurements of one case that are read together, each of another launch."""
+
+    records: tuple[Record, ...]
+    view: CaseView
+
+    @cached_property
+    def status(self) -> str:
+        """The worst of the launches; a launch that skipped the case does not spoil those that measured it."""
+        return worst_status(record["status"] for record in self.records)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the case is not ok, with the launch where launches differ."""
+        lone = len(self.records) == 1
+        reasons = [
+            f"{record.get('reason') or 'no reason given'}" + ("" if lone else f" (launch {record['launch']})")
+            for record in self.records
+            if record["status"] == self.status
+        ]
+        return None if self.status == "ok" else reasons[0]
+
+    @property
+    def leader(self) -> Record:
+        """The first record with the group's status: what does not change between launches is read from it."""
+        return next(record for record in self.records if record["status"] == self.status)
+
+    @property
+    def notes(self) -> list[str]:
+        """The suite's footnotes, and which launches the numbers lack."""
+        notes = dict.fromkeys(str(note) for record in self.records for note in record.get("notes") or [])
+        lacking = [r for r in self.records if r["status"] == "skipped"] if self.status == "ok" else []
+        return [*notes, *(f"launch {r['launch']} is missing: {r.get('reason')}" for r in lacking)]
+
+
+def case_groups(results: Sequence[Result]) -> dict[str, Group]:
+    """Case id -> its measurements in all the results, whose launches count as launches of one run."""
+    records: dict[str, list[Record]] = {}
+    for result in results:
+        for record in result.latest():
+            records.setdefault(record["case"], []).append(record)
+    peak = _peaks(results)
+    # All views share these; they are known once all of them are there.
+    ceilings: dict[str, Ceiling] = {}
+    spreads: dict[str, tuple[float, float]] = {}
+    found = {
+        case: Group(tuple(rows), _view(rows, peak, ceilings, partial(spreads.get, case)))
+        for case, rows in records.items()
+    }
+    slow_types = {dtype for result in results for dtype in result.slow_types()}
+    ceilings |= metrics.ceilings({case: group.view for case, group in found.items()}, slow_types)
+    spreads |= _spreads(found)
+    return found
+
+
+def _spreads(found: Mapping[str, Group]) -> dict[str, tuple[float, float]]:
+    """Case -> the variance between its launches, raised towards those of the suite's cases, and degrees of freedom."""
+    several = {case: group for case, group in found.items() if len(group.view.launches) > 1}
+    logs = [[math.log(value) for value in group.view.medians if value > 0] for group in several.values()]
+    kinds = [group.leader["suite"] for group in several.values()]
+    degrees = [max(0, len(values) - 1) for values in logs]
+    own = [
+        intervals.centre_and_squares(values)[1] / free if free else math.nan
+        for values, free in zip(logs, degrees, strict=True)
+    ]
+    raised = (column.tolist() for column in variance_prior.moderate_by_kind(kinds, own, degrees))
+    return {case: (variance, free) for case, variance, free in zip(several, *raised, strict=True) if free > 0}
+
+
+def launch_groups(result: Result) -> list[Group]:
+    """Every case and launch of a file as a group of its own, held against the whole file's ceilings."""
+    return [alone for group in case_groups([result]).values() for alone in per_launch(group)]
+
+
+def per_launch(group: Group) -> list[Group]:
+    """Every launch of a case as a group of its own, held against the same ceilings and peaks."""
+    view = group.view
+    shared = (view.peak_flops, view.ceilings, view.spread)
+    return [Group((record,), _view([record], *shared)) for record in group.records]
+
+
+def _view(
+    records: Sequence[Record],
+    peak: Callable[[str], float | None],
+    ceilings: Mapping[str, Ceiling],
+    spread: Callable[[], tuple[float, float] | None],
+) -> CaseView:
+    status = worst_status(record["status"] for record in records)
+    measured = [r for r in records if r["status"] == status == "ok" and r["variants"]]
+    derived: dict[str, tuple[float, ...]] = {}
+    for record in measured:
+        for name, value in (record.get("derived") or {}).items():
+            if value is not None:
+                derived[name] = (*derived.get(name, ()), float(value))
+    return CaseView(
+        main=next(iter(measured[0]["variants"])) if measured else "",
+        num_ranks=max(1, records[0]["num_ranks"]),
+        launches=tuple(launch_times(record) for record in measured),
+        work=(measured[0].get("work") or {}) if measured else {},
+        derived=derived,
+        ceilings=ceilings,
+        energies=tuple(energy for record in measured if (energy := record.get("energy"))),
+        busy_share=_busy_share(measured),
+        peak_flops=peak,
+        spread=spread,
+    )
+
+
+def _busy_share(records: Sequence[Record]) -> float | None:
+    """Of the traced calls, for which the ranks did work that they marked; None without spans, or where they overlap."""
+    shares = []
+    for record in records:
+        spans, calls = record.get("spans") or [], record.get("traced_call_ns") or []
+        total = sum(sum(row) for row in calls)
+        if spans and total:
+            shares.append(sum(span[6] for span in spans if span[2] != COMMUNICATION) / total)
+    known = [share for share in shares if share <= 1.0]
+    return sum(known) / len(known) if known and len(known) == len(shares) else None
+
+
+def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
+    """Type -> sum over the ranks of the peak dense FLOP/s; None where one device's is not known."""
+    devices = results[0].rank_devices() if results else []
+
+    def peak(dtype: str) -> float | None:
+        from bench.catalog.accelerators import peak_flops
+
+        known = [name and peak_flops(name, dtype, memory_bytes=num_bytes) for _, name, num_bytes in devices]
+        return sum(float(flops) for flops in known if flops) if known and all(known) else None
+
+    return peak
+
+
+def case_rows(results: Iterable[Result]) -> list[Row]:
+    """One plain object a case and file, unknown values None: identity, metrics, then how it was measured."""
+    return [row for result in results for row in run_rows([result], case_groups([result]))]
+
+
+def run_rows(results: Sequence[Result], found: Mapping[str, Group]) -> list[Row]:
+    """The same of one run, whose launches may lie in several files, from its groups; a row's file is the first."""
+    chosen = {record["case"]: record["nccl"] for result in results for record in result.choices}
+    rows = []
+    for case, group in found.items():
+        columns = interference.columns(group) | nccl_columns.columns(chosen.get(case))
+        rows.append(group_row(group) | columns | origin(results[0]))
+    return rows
+
+
+def group_row(group: Group) -> Row:
+    """The row of a case, without where it came from."""
+    lead, view = group.leader, group.view
+    op = lead["params"].get("op")
+    check = lead.get("check") or {}
+    stop = lead.get("stop") or {}
+    own = {name: view.own(name) for name in lead.get("metrics") or {} if name not in metrics.METRICS}
+    row: Row = {
+        "suite": lead["suite"],
+        "case": lead["case"],
+        "params": ({"op": op} if op is not None else {}) | lead["params"],
+        "status": group.status,
+        "reason": group.reason,
+        "num_ranks": lead["num_ranks"],
+        "num_samples": int(view.all_seconds.size),
+    }
+    assert tuple(row) == IDENTITY
+    found = metrics.values(view)
+    ceiling = view.ceiling if found["percent_of_measured_ceiling"] is not None else None
+    return row | found | own | {
+        **{f"energy_{name}": (lead.get("energy") or {}).get(name) for name in ("source", "scope", "reason")},
+        "interval": view.interval_kind,
+        "num_launches": len(view.launches),
+        "stop_reason": stop.get("reason"),
+        "half_width": stop.get("half_width"),
+        "ceiling_source": ceiling.case if ceiling else None,
+        "check_error": check.get("error"),
+        "check_tolerance": check.get("tolerance"),
+        "check_scope": check.get("scope"),
+        "notes": group.notes,
+    }  # fmt: skip
+
+
+def origin(result: Result) -> Row:
+    """Where a row came from."""
+    return {
+        "host": ", ".join(result.hosts()) or None,
+        "architecture": result.architecture,
+        "label": result.label,
+        "file": str(result.path),
+    }
+
+
+def own_metrics(results: Iterable[Result]) -> dict[str, tuple[str, str]]:
+    """The suites' further metrics in these results: name -> (unit, direction)."""
+    return {
+        name: (str(row[0]), str(row[1]))
+        for result in results
+        for record in result.measurements
+        for name, row in (record.get("metrics") or {}).items()
+    }
+
+
+def profile_lines(measurements: Iterable[dict[str, Any]], result: Path) -> list[str]:
+    """What a reader is told: where the traces of a file are, and how many."""
+    folders: dict[str, int] = {}
+    for measurement in measurements:
+        found = measurement.get("profile")
+        if isinstance(found, dict):
+            name = str(found.get("folder"))
+            folders[name] = folders.get(name, 0) + len(found.get("files") or [])
+    return [f"profiles: {result.parent / name} ({count} traces, a file a rank)" for name, count in folders.items()]

@@ -1,0 +1,46 @@
+"""Findings of a result about types that its processor has no instructions for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.core.finding import Finding
+
+if TYPE_CHECKING:
+    from bench.records.file import Result
+
+_BASE = "float32"
+
+
+def findings(result: Result) -> list[Finding]:
+    """One for each slow type that was measured, with how many times slower its products are where that is known."""
+    from bench.records.rows import case_rows
+
+    if not result.slow_types():  # the usual case costs nothing
+        return []
+    rows = [row for row in case_rows([result]) if row["status"] == "ok" and row["tflop_per_s"] is not None]
+    measured = sorted({str(row["params"].get("dtype")) for row in rows} & result.slow_types())
+    return [_finding(dtype, _times_slower(dtype, rows)) for dtype in measured]
+
+
+def _finding(dtype: str, slower: tuple[float, int] | None) -> Finding:
+    value = "this processor has no instructions for products in it"
+    if slower is not None:
+        value += f": one of {slower[1]} takes {_times(slower[0])} as long as in {_BASE}"
+    remedy = f"compute in {_BASE} here; only its smallest product was measured, and other suites leave it out"
+    return Finding("warn", dtype, value, remedy)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}x" if ratio >= 10 else f"{ratio:.2g}x"
+
+
+def _times_slower(dtype: str, rows: list[dict[str, Any]]) -> tuple[float, int] | None:
+    """How many times as long as in float32 a product of one size takes, and the size, the largest that has both."""
+    seconds: dict[str, dict[int, float]] = {dtype: {}, _BASE: {}}
+    for row in rows:
+        params = row["params"]
+        if row["suite"] == "compute" and params.get("shape") == "square" and params.get("dtype") in seconds:
+            seconds[params["dtype"]][params["size"]] = row["seconds_median"]
+    both = [size for size in seconds[dtype] if seconds[_BASE].get(size)]
+    return (seconds[dtype][max(both)] / seconds[_BASE][max(both)], max(both)) if both else None

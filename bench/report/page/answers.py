@@ -1,0 +1,150 @@
+"""The answer first: which architecture is ahead on what, by how much, how sure; or what one machine reaches.
+
+No figure sums up several message sizes: the best of each kind is named with its case, and verdicts are counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.analysis.compare.comparison_tables import show_change, show_interval
+from bench.core.table import Table, show_number, show_percent, show_seconds, text_column
+from bench.report.page.section import Section
+from bench.report.plots.source import Source
+
+if TYPE_CHECKING:
+    from bench.analysis.compare.comparison import Comparison
+    from bench.records.rows import Row
+MAX_DECIDED = 8
+
+
+class Peak(NamedTuple):
+    """The best that a run reached of one kind."""
+
+    what: str
+    suite: str
+    op: str | None
+    metric: str
+    unit: str
+
+
+PEAKS = (
+    Peak("fastest matrix product", "compute", "matmul", "tflop_per_s", "TFLOP/s a device"),
+    Peak("largest share of the catalogue's peak", "compute", "matmul", "mfu", "%"),
+    Peak("highest memory bandwidth", "compute", None, "membw_gb_per_s", "GB/s"),
+    Peak("highest all-reduce bus bandwidth", "collective", "all_reduce", "busbw_gb_per_s", "GB/s"),
+    Peak("shortest all-reduce", "collective", "all_reduce", "seconds_median", "s"),
+    Peak("fastest pair of ranks", "point_to_point", None, "algbw_gb_per_s", "GB/s"),
+    Peak("fastest tensor-parallel block", "tensor_parallel", None, "tflop_per_s", "TFLOP/s a device"),
+    Peak("fastest pipeline", "pipeline_parallel", None, "tokens_per_s", "tokens/s"),
+    Peak("fastest training step", "training_step", None, "tokens_per_s", "tokens/s"),
+    Peak("fastest generation", "inference", None, "tokens_per_s", "tokens/s"),
+)
+"""A suite's most telling figures; a new suite may add a row."""
+
+
+def answers(source: Source) -> Section:
+    """The first section of a report."""
+    tables = [table for table in (_reached(source),) if table.rows]
+    if source.comparison is not None:
+        tables = [_verdicts(source.comparison), *_decided(source.comparison), *tables]
+    return Section("answer", "The answer", tuple(_sentences(source)), tuple(tables))
+
+
+def _sentences(source: Source) -> Iterator[str]:
+    counts = Counter(row["status"] for one in source.series for row in one.rows)
+    bad = counts["failed"] + counts["invalid"]
+    if bad:
+        yield f"{bad} cases failed or are invalid: they have no speed, and stand below with their reasons."
+    if source.comparison is None:
+        yield f"{counts['ok']} cases measured and checked on {source.series[0].result.architecture}."
+        if all(row["num_launches"] < 2 for one in source.series for row in one.rows):
+            yield "One launch: there is no error bar. Measure with --launches 3 before comparing."
+        return
+    base, *news = source.comparison.sides
+    for new in news:
+        yield _sentence(source.comparison, base.name, new.name)
+
+
+def _sentence(comparison: Comparison, base: str, new: str) -> str:
+    own = [row for row in comparison.cases if row["name"] == new]
+    counts = Counter(row["verdict"] for row in own)
+    decided = counts["faster"] + counts["slower"]
+    total = f"of {len(own)} common cases"
+    tail = f"{counts['same']} are the same, {counts['unclear']} unclear"
+    if not decided:
+        return f"{new} against {base}: no case {total} is shown to differ; {tail}."
+    if not counts["slower"]:
+        return f"{new} is ahead of {base}: faster in {counts['faster']} {total}, slower in none; {tail}."
+    if not counts["faster"]:
+        return f"{new} is behind {base}: slower in {counts['slower']} {total}, faster in none; {tail}."
+    ahead = f"faster in {counts['faster']} and slower in {counts['slower']} {total}"
+    return f"{new} against {base}: {ahead}; {tail}. Which is better depends on the work."
+
+
+def _verdicts(comparison: Comparison) -> Table:
+    """Counts of verdicts by new side and suite."""
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for row in comparison.cases:
+        found.setdefault((row["name"], row["suite"]), Counter())[row["verdict"]] += 1
+    rows = tuple(
+        {"run": name, "suite": suite, **{verdict: str(counts[verdict]) for verdict in _VERDICTS}}
+        for (name, suite), counts in found.items()
+    )
+    columns = tuple(text_column(key) for key in ("run", "suite", *_VERDICTS))
+    return Table(f"Verdicts against {comparison.sides[0].name}, cases", columns, rows)
+
+
+_VERDICTS = ("faster", "slower", "same", "unclear")
+
+
+def _decided(comparison: Comparison) -> Iterator[Table]:
+    """The largest changes that are shown, with their intervals: how much, and how sure."""
+    rows = [row for row in comparison.cases if row["verdict"] in ("faster", "slower")]
+    if not rows:
+        return
+    rows.sort(key=lambda row: -abs(row["change"]))
+    keys = ("run", "case", "verdict", "change", "95% interval")
+    shown = tuple(
+        {
+            "run": row["name"],
+            "case": row["case"],
+            "verdict": row["verdict"],
+            "change": show_change(row["change"]),
+            "95% interval": show_interval(row),
+        }
+        for row in rows[:MAX_DECIDED]
+    )
+    yield Table("The largest changes of time that are shown", tuple(text_column(key) for key in keys), shown)
+
+
+def _reached(source: Source) -> Table:
+    rows: list[dict[str, Any]] = []
+    for peak in PEAKS:
+        row: dict[str, Any] = {"what": peak.what}
+        for one in source.series:
+            best = _best(one.of_suite(peak.suite, peak.op), peak)
+            row[one.name] = None if best is None else _shown(best, peak, len(source.series) == 1)
+        if any(row[one.name] for one in source.series):
+            rows.append(row)
+    columns = (text_column("what", "reached"), *(text_column(one.name) for one in source.series))
+    return Table("What was reached", columns, tuple(rows))
+
+
+_WRITTEN: dict[str, Callable[[float], str]] = {"s": show_seconds, "%": lambda share: f"{show_percent(share)} %"}
+
+
+def _best(rows: list[Row], peak: Peak) -> Row | None:
+    known = [row for row in rows if row.get(peak.metric)]
+    if not known:
+        return None
+    sign = -1 if peak.metric == "seconds_median" else 1
+    return max(known, key=lambda row: sign * row[peak.metric])
+
+
+def _shown(row: Row, peak: Peak, with_case: bool) -> str:
+    value = row[peak.metric]
+    text = _WRITTEN[peak.unit](value) if peak.unit in _WRITTEN else f"{show_number(value)} {peak.unit}"
+    return f"{text} ({row['case'].partition('/')[2]})" if with_case else text

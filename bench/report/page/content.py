@@ -1,0 +1,173 @@
+"""What a report says, in order and without a format: sections of sentences, tables and plots.
+
+The answer comes first, then what was measured on what, the comparison, each suite, the ranks, what has no speed, the
+environments with their differences, and how to read each number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.analysis.compare.comparison_tables import tables as comparison_tables
+from bench.core.table import Column, Table, text_column
+from bench.records import environments as headers
+from bench.records import metrics
+from bench.records.rows import own_metrics
+from bench.report import rank_table, result_tables
+from bench.report.page.answers import answers
+from bench.report.page.environments import environments
+from bench.report.page.section import Content, Section
+from bench.report.plots import draw
+from bench.report.plots.source import Plot, Source
+
+if TYPE_CHECKING:
+    from bench.records.file import Result
+
+MAX_RANK_ROWS = 400
+
+
+def build(runs: Sequence[Sequence[Result]]) -> Content:
+    """The report of some runs, each the files of its launches; the first is the base of the comparison."""
+    source = Source.of(runs)
+    plots = list(draw(source))
+    names = {str(result.path): one.name for one in source.series for result in one.results}
+    sections = [
+        answers(source),
+        _measured(source),
+        *_comparison(source, [plot for plot in plots if plot.section == "comparison"]),
+        *_suites(source, plots, names),
+        *_others(plots, source.suites()),
+        *_ranks(source, names),
+        *_no_speed(source, names),
+        environments([one.result for one in source.series], [one.name for one in source.series]),
+        _reading(source),
+    ]
+    emulated = [one.name for one in source.series if headers.emulation_label(one.result.environment.get("ranks") or [])]
+    return Content(_title(source), tuple(sections), tuple(emulated))
+
+
+def _title(source: Source) -> str:
+    architectures = list(dict.fromkeys(one.result.architecture for one in source.series))
+    if len(source.series) == 1:
+        return f"{source.series[0].name}: {architectures[0]}"
+    if len(architectures) == 1:
+        return f"{len(source.series)} runs on {architectures[0]}"
+    return " · ".join(architectures) if len(architectures) <= 3 else f"{len(architectures)} architectures"
+
+
+def _measured(source: Source) -> Section:
+    columns = tuple(text_column(key) for key in _MEASURED)
+    rows = tuple(_measured_row(one.name, one.results) for one in source.series)
+    warnings = tuple(warning for one in source.series for result in one.results for warning in result.warnings)
+    return Section("measured", "What was measured on what", source.notes + warnings, (Table("", columns, rows),))
+
+
+_MEASURED = (
+    "run", "architecture", "hosts", "ranks", "backend", "preset", "launches", "started", "torch", "outcome",
+)  # fmt: skip
+
+
+def _measured_row(name: str, results: Sequence[Result]) -> dict[str, Any]:
+    result = results[0]
+    plan, versions = result.plan, result.environment.get("versions") or {}
+    launches = sum(len({record["launch"] for record in each.measurements}) for each in results)
+    planned = None if not plan.get("launches") else plan["launches"] * len(results)
+    return {
+        "run": name,
+        "architecture": result.architecture,
+        "hosts": ", ".join(result.hosts()[:4]) + (" ..." if len(result.hosts()) > 4 else ""),
+        "ranks": plan.get("world_size"),
+        "backend": plan.get("backend"),
+        "preset": plan.get("preset"),
+        "launches": f"{launches} of {planned}" if planned else str(launches),
+        "started": str(result.header.get("started") or "")[:16].replace("T", " "),
+        "torch": versions.get("torch"),
+        "outcome": result_tables.verdict(result),
+    }
+
+
+def _comparison(source: Source, plots: Sequence[Plot]) -> Iterator[Section]:
+    if source.comparison is not None:
+        tables = [table for table in comparison_tables(source.comparison, everything=True) if table.title != "Not ok"]
+        base = source.comparison.sides[0].name
+        said = f"Each run is held against the first, {base}. Time: lower is better."
+        yield Section("comparison", "Case by case", (said,), tuple(tables), tuple(plots))
+
+
+def _suites(source: Source, plots: Sequence[Plot], names: dict[str, str]) -> Iterator[Section]:
+    rows = [row for one in source.series for row in one.rows]
+    own = own_metrics([one.result for one in source.series])
+    summaries = {
+        suite.get("name"): str(suite.get("summary") or "")
+        for one in source.series
+        for suite in one.result.plan.get("suites", [])
+    }
+    for suite in source.suites():
+        found = result_tables.suite_tables(
+            [row for row in rows if row["suite"] == suite and row["status"] == "ok"], own
+        )
+        tables = tuple(_on(table, names) for table in found)
+        drawn = tuple(plot for plot in plots if plot.section == suite)
+        said = (summaries[suite],) if summaries.get(suite) else ()
+        if tables or drawn:
+            yield Section(f"suite-{suite}", suite.replace("_", " "), said, tables, drawn)
+
+
+def _on(table: Table, names: dict[str, str]) -> Table:
+    """With a column of the side where there are several; the title is the section's."""
+    side = Column("run", lambda row: names[row["file"]], "left")
+    columns = (side, *table.columns) if len(names) > 1 else table.columns
+    return Table("", columns, table.rows, table.footnotes)
+
+
+def _others(plots: Sequence[Plot], suites: Sequence[str]) -> Iterator[Section]:
+    rest = tuple(plot for plot in plots if plot.section not in (*suites, "comparison"))
+    if rest:
+        yield Section("history", "Over time", (), (), rest)
+
+
+def _ranks(source: Source, names: dict[str, str]) -> Iterator[Section]:
+    rows = rank_table.rank_rows([result for one in source.series for result in one.results])
+    if not rows:
+        return
+    said: tuple[str, ...] = rank_table.NOTES
+    if len(rows) > MAX_RANK_ROWS:
+        said = (*said, f"The first {MAX_RANK_ROWS} of {len(rows)} rows; bench show FILE --ranks prints all.")
+    table = _on(Table("", rank_table.COLUMNS, tuple(rows[:MAX_RANK_ROWS])), names)
+    yield Section("ranks", "Rank by rank", said, (table,), folded=True)
+
+
+def _no_speed(source: Source, names: dict[str, str]) -> Iterator[Section]:
+    rows = [row for one in source.series for row in one.rows if row["status"] != "ok"]
+    tables = [_on(table, names) for table in result_tables.suite_tables(rows)]
+    for one in source.series:
+        missing = result_tables.missing_cases(one.result)
+        if missing:
+            lost = tuple({"case": case} for case in missing)
+            tables.append(Table(f"Not measured in {one.name}", (text_column("case"),), lost))
+    if tables:
+        said = "Nothing here has a speed: skipped, failed, or invalid since a check did not hold."
+        yield Section("no-speed", "What was skipped or failed, and why", (said,), tuple(tables))
+
+
+def _reading(source: Source) -> Section:
+    rows = [row for one in source.series for row in one.rows]
+    present = {name for row in rows for name, value in row.items() if value is not None}
+    known = [
+        {"metric": name, "unit": metric.unit, "better": metric.better, "meaning": metric.meaning}
+        for name, metric in metrics.METRICS.items()
+        if name in present
+    ]
+    own = [
+        {"metric": name, "unit": unit, "better": better, "meaning": "the suite's own; see its description"}
+        for name, (unit, better) in own_metrics([one.result for one in source.series]).items()
+        if name not in metrics.METRICS
+    ]
+    columns = tuple(text_column(key) for key in ("metric", "unit", "better", "meaning"))
+    said = (
+        "The time of a case is the maximum over the ranks, sample by sample: a step is over when its last rank is.",
+        "An interval within one launch says nothing of the next launch; several launches give an error bar.",
+        "Unknown is missing (-), never 0. GB are 10⁹ bytes, MiB 2²⁰.",
+    )
+    return Section("reading", "How to read each number", said, (Table("", columns, tuple(known + own)),), folded=True)

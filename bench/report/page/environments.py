@@ -1,0 +1,62 @@
+"""The environments in full, side by side; what differs comes first and is marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.analysis.compare.sides import facts
+from bench.core.table import Column, Table, brief_text, text_column
+from bench.records.environments import HOST_FIELDS, RANK_FIELDS
+from bench.report.page.section import Section
+
+if TYPE_CHECKING:
+    from bench.records.file import Result
+
+
+def environments(results: Sequence[Result], names: Sequence[str]) -> Section:
+    known = [dict(_fields(result)) for result in results]
+    rows = []
+    for field in dict.fromkeys(name for each in known for name in each):
+        values = [each.get(field) for each in known]
+        if any(value is not None for value in values):
+            differs = any(value != values[0] for value in values)
+            rows.append({"field": field, "values": values, "differs": "differs" if differs else ""})
+    rows.sort(key=lambda row: row["differs"] == "")
+    columns = [text_column("field"), *(_value_of(index, name) for index, name in enumerate(names))]
+    if len(names) > 1:
+        columns.insert(1, Column("", lambda row: str(row["differs"]), "left"))
+    count = sum(bool(row["differs"]) for row in rows)
+    said = (f"{count} fields differ; they come first.",) if len(names) > 1 else ()
+    return Section(
+        "environment", "The environments in full", said, (Table("", tuple(columns), tuple(rows)),), folded=True
+    )
+
+
+def _value_of(index: int, name: str) -> Column:
+    return Column(name, lambda row: brief_text(row["values"][index]), "left")
+
+
+def _fields(result: Result) -> Iterator[tuple[str, Any]]:
+    """(field, value) of a run and its environment; of hosts and ranks one where all agree, else each with its count."""
+    yield from facts(result).items()
+    environment = result.environment
+    hosts = list((environment.get("hosts") or {}).values())
+    yield "hosts", len(hosts) or None
+    for prefix, records, fields in (
+        ("host", hosts, HOST_FIELDS),
+        ("rank", environment.get("ranks") or [], RANK_FIELDS),
+    ):
+        for field in fields:
+            yield f"{prefix}.{field}", _common([record.get(field) for record in records])
+    for section in ("settings", "variables"):
+        yield from ((f"{section}.{name}", value) for name, value in sorted((environment.get(section) or {}).items()))
+
+
+def _common(values: Sequence[Any]) -> Any:
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[str(value)] = counts.get(str(value), 0) + 1
+    if len(counts) < 2:
+        return values[0] if values else None
+    return ", ".join(f"{number} x {value}" for value, number in counts.items())

@@ -1,0 +1,135 @@
+"""What plots are made from: the sides' results as rows, with a look for each side. No plot reads a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from bench.analysis.compare import sides
+from bench.records.rows import case_groups, run_rows
+from bench.report.plots.style import Look, looks, shorten
+from bench.suite import format_param
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bench.analysis.compare.comparison import Comparison
+    from bench.records.file import Result
+    from bench.records.rows import Group, Row
+
+MAX_NAME = 60
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One drawing."""
+
+    name: str
+    """Of its file, and of its place in a page."""
+    section: str
+    """The suite that it belongs to, or `comparison`, `history`."""
+    title: str
+    caption: str
+    """How to read it; also what a screen reader says of it."""
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Series:
+    """One side: a run, whose launches may lie in several files."""
+
+    name: str
+    results: tuple[Result, ...]
+    look: Look
+
+    @property
+    def result(self) -> Result:
+        """The first file: what does not change between launches is read from it."""
+        return self.results[0]
+
+    @cached_property
+    def groups(self) -> dict[str, Group]:
+        return case_groups(self.results)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """One a case, params first; those that are ok have metrics."""
+        return run_rows(self.results, self.groups)
+
+    def of_suite(self, suite: str, op: str | None = None) -> list[Row]:
+        return [
+            row
+            for row in self.rows
+            if row["suite"] == suite and row["status"] == "ok" and op in (None, row["params"].get("op"))
+        ]
+
+
+@dataclass(frozen=True)
+class Source:
+    """All that a report is about."""
+
+    series: tuple[Series, ...]
+    comparison: Comparison | None = None
+    """The first side against the others, where there are others with a common case."""
+    notes: tuple[str, ...] = field(default=())
+
+    @staticmethod
+    def of(runs: Sequence[Sequence[Result]]) -> Source:
+        """`runs`: each the files of one run. Without a common case there is no comparison, and a note says why."""
+        from bench.analysis.compare.comparison import Settings, compare
+        from bench.errors import BenchError
+
+        names = [shorten(name, MAX_NAME) for name in sides.names(runs)]
+        names = names if len(set(names)) == len(names) else [f"{n} ({i})" for i, n in enumerate(names, 1)]
+        look = looks(names, [results[0].architecture for results in runs])
+        series = tuple(Series(name, tuple(results), look[name]) for name, results in zip(names, runs, strict=True))
+        if len(runs) < 2:
+            return Source(series)
+        try:
+            found = compare(runs[0], runs[1:], Settings(allow_unlike=True))
+        except BenchError as error:
+            return Source(series, None, (f"no comparison: {error}",))
+        return Source(series, found)
+
+    def suites(self) -> list[str]:
+        return list(dict.fromkeys(row["suite"] for one in self.series for row in one.rows))
+
+    def ops(self, suite: str) -> list[str]:
+        return list(dict.fromkeys(str(row["params"].get("op")) for one in self.series for row in one.of_suite(suite)))
+
+    def tables(self, suite: str) -> Iterator[tuple[Series, str, dict[str, Any]]]:
+        """(side, case, table) of the tables that cases of a suite carry."""
+        for one in self.series:
+            for case, group in one.groups.items():
+                if group.status == "ok" and group.leader["suite"] == suite:
+                    for table in (group.leader.get("tables") or {}).values():
+                        yield one, case, table
+
+
+def labels(rows: Sequence[Row]) -> list[str]:
+    """A short name for each row: its operation, and those parameters in which rows of its suite differ."""
+    values: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        for name in {name for other in rows if other["suite"] == row["suite"] for name in other["params"]}:
+            values.setdefault((row["suite"], name), set()).add(format_param(row["params"].get(name, "-")))
+    several = len({row["suite"] for row in rows}) > 1
+    found = []
+    for row in rows:
+        varied = {k: v for k, v in row["params"].items() if k != "op" and len(values[row["suite"], k]) > 1}
+        head = str(row["params"].get("op", "run"))
+        words = [f"{row['suite']}/{head}" if several else head, *(f"{k}={format_param(v)}" for k, v in varied.items())]
+        found.append(" ".join(words))
+    return found
+
+
+def families(rows: Sequence[Row], varied: str) -> list[list[Row]]:
+    """Rows that differ in one parameter only, in its order; the largest family first."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if varied in row["params"]:
+            rest = tuple(sorted((k, str(v)) for k, v in row["params"].items() if k != varied))
+            found.setdefault(rest, []).append(row)
+    ordered = [sorted(family, key=lambda row: row["params"][varied]) for family in found.values()]
+    return sorted(ordered, key=len, reverse=True)

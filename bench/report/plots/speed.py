@@ -1,0 +1,174 @@
+"""Roofline of compute and tensor-parallel cases, and speed-up over ranks beside the ideal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.report.plots.source import Plot, Series, Source, labels
+from bench.report.plots.style import FAINT, canvas, plain_log, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bench.records.rows import Row
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "tf32": 4, "float8_e4m3fn": 1}
+SCALED = ("tensor_parallel", "pipeline_parallel", "training_step", "data_parallel", "context_parallel")
+FACES = ("full", "none")
+MAX_CASES = 40
+
+_ROOFLINE = (
+    "Each mark is a case: work per byte of memory that it has to move at least (inputs and outputs once, per rank), "
+    "and the rate that one device reached. The sloped line is the best memory bandwidth, the level one the best matrix "
+    "product of the type, both measured in the same file; filled marks are the compute suite, open ones "
+    "tensor_parallel. Both axes are logarithmic."
+)
+_SCALING = (
+    "Time of the same work on one device over the time on all ranks. The dashed line is the ideal: n ranks, n times as "
+    "fast. On CPU the one-device runs share the machine. Marks alone: between numbers of ranks nothing was measured."
+)
+
+
+def draw(source: Source) -> Iterator[Plot]:
+    yield from _roofline(source)
+    yield from _scaling(source)
+
+
+def _matmul_bytes(params: Mapping[str, Any], flops: float, item: int) -> float | None:
+    """Least traffic of an n x n product, 3 n^2 elements; of other shapes the parameters do not say it."""
+    if params.get("shape") != "square" or "size" not in params:
+        return None
+    return 3.0 * item * float(params["size"]) ** 2
+
+
+def _mlp_bytes(params: Mapping[str, Any], flops: float, item: int) -> float | None:
+    """Least traffic of a whole MLP's two matrices and the activations at their ends, forward."""
+    tokens = float(params["batch"]) * float(params["sequence"])
+    hidden, width = float(params["hidden"]), float(params["ffn_hidden"])
+    return item * (2 * hidden * width + 2 * tokens * hidden + 2 * tokens * width)
+
+
+def _attention_bytes(params: Mapping[str, Any], flops: float, item: int) -> float | None:
+    """Least traffic of the four projections and of query, key, value and output, forward."""
+    tokens, hidden = float(params["batch"]) * float(params["sequence"]), float(params["hidden"])
+    return item * (4 * hidden**2 + 6 * tokens * hidden)
+
+
+_BYTES: dict[tuple[str, str], Callable[[Mapping[str, Any], float, int], float | None]] = {
+    ("compute", "matmul"): _matmul_bytes,
+    ("tensor_parallel", "mlp"): _mlp_bytes,
+    ("tensor_parallel", "attention"): _attention_bytes,
+}
+
+
+def _point(one: Series, row: Row) -> tuple[float, float] | None:
+    """(FLOP per byte, TFLOP/s a device) of a case, or None where its traffic is not known."""
+    rule = _BYTES.get((row["suite"], str(row["params"].get("op"))))
+    item = ITEM_BYTES.get(str(row["params"].get("dtype")))
+    work = one.groups[row["case"]].leader.get("work") or {}
+    if rule is None or item is None or not work.get("flops") or not row["tflop_per_s"]:
+        return None
+    passes = 3.0 if row["params"].get("direction") == "forward_backward" else 1.0
+    num_bytes = rule(row["params"], work["flops"], item)
+    if num_bytes is None:
+        return None
+    shares = 1 if row["suite"] == "tensor_parallel" else row["num_ranks"]  # compute: every rank has its own product
+    return float(work["flops"]) / shares / (passes * num_bytes), float(row["tflop_per_s"])
+
+
+def _roofline(source: Source) -> Iterator[Plot]:
+    figure, grid = canvas(7.2, 4.2)
+    axes: Axes = grid[0][0]
+    drawn = 0
+    for one in source.series:
+        for suite, face in zip(("compute", "tensor_parallel"), FACES, strict=True):
+            points = [point for row in one.of_suite(suite) if (point := _point(one, row))]
+            drawn += len(points)
+            if points:
+                label = one.name if face == "full" or not one.of_suite("compute") else None
+                axes.plot(*zip(*points, strict=True), ls="", marker=one.look.marker, ms=5, color=one.look.colour,
+                          fillstyle=face, label=label)  # fmt: skip
+        _roof(axes, one)
+    if not drawn:
+        return
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    plain_log(axes.xaxis)
+    plain_log(axes.yaxis)
+    axes.grid(True)
+    axes.set_xlabel("work per byte (FLOP/byte)")
+    axes.set_ylabel("TFLOP/s a device")
+    figure.legend(loc="outside lower left", ncols=2)
+    yield Plot("roofline", "compute", "Roofline", _ROOFLINE, figure)
+
+
+def _roof(axes: Axes, one: Series) -> None:
+    """min(bandwidth x intensity, best product) of each type, from what the file measured."""
+    bandwidths = [row["membw_gb_per_s"] for row in one.of_suite("compute") if row["membw_gb_per_s"]]
+    best: dict[str, float] = {}
+    for row in one.of_suite("compute", "matmul"):
+        dtype = str(row["params"].get("dtype"))
+        best[dtype] = max(best.get(dtype, 0.0), row["tflop_per_s"] or 0.0)
+    for number, (dtype, top) in enumerate(best.items()):
+        if not bandwidths or not top:
+            continue
+        knee = top * 1e3 / max(bandwidths)
+        xs, ys = [knee / 32, knee, knee * 256], [top / 32, top, top]
+        axes.plot(xs, ys, color=one.look.colour, lw=1, alpha=0.8, ls=("-", "--", ":")[min(number, 2)])
+        axes.annotate(shorten(dtype, 16), (xs[2], top), ha="right", va="bottom", fontsize=7.5, color=one.look.colour)
+
+
+def _scaling(source: Source) -> Iterator[Plot]:
+    points = [(one, row) for suite in SCALED for one in source.series for row in one.of_suite(suite) if row["speedup"]]
+    if not points:
+        return
+    counts = sorted({row["num_ranks"] for _, row in points})
+    figure = _over_ranks(points, counts) if len(counts) > 1 else _by_case(points[:MAX_CASES], counts[0])
+    yield Plot("speed-up", SCALED[0], "Speed-up over one device", _SCALING, figure)
+
+
+def _over_ranks(points: Sequence[tuple[Series, Row]], counts: Sequence[int]) -> Figure:
+    """Both axes logarithmic; marks of one number of ranks stand a little apart."""
+    figure, grid = canvas(7.2, 3.8)
+    axes: Axes = grid[0][0]
+    cases = list(dict.fromkeys(row["case"] for _, row in points))
+    seen: set[str] = set()
+    for one, row in points:
+        x = row["num_ranks"] * (1 + 0.2 * (cases.index(row["case"]) / len(cases) - 0.5))
+        axes.plot([x], [row["speedup"]], ls="", marker=one.look.marker, ms=5, alpha=0.8, color=one.look.colour,
+                  label=None if one.name in seen else one.name)  # fmt: skip
+        seen.add(one.name)
+    axes.plot(counts, counts, ls="--", color=FAINT, lw=1.2, label="ideal")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set_xticks([float(count) for count in counts], [str(count) for count in counts])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("ranks")
+    axes.set_ylabel("speed-up over one device (x)")
+    axes.grid(True)
+    figure.legend(loc="outside lower left", ncols=2)
+    return figure
+
+
+def _by_case(points: Sequence[tuple[Series, Row]], num_ranks: int) -> Figure:
+    rows = {row["case"]: row for _, row in points}
+    places = {case: place for place, case in enumerate(rows)}
+    figure, grid = canvas(7.6, 1.2 + 0.22 * len(rows))
+    axes: Axes = grid[0][0]
+    seen: set[str] = set()
+    for one, row in points:
+        axes.plot([row["speedup"]], [places[row["case"]]], ls="", marker=one.look.marker, ms=5, color=one.look.colour,
+                  label=None if one.name in seen else one.name)  # fmt: skip
+        seen.add(one.name)
+    axes.axvline(num_ranks, ls="--", lw=1.2, color=FAINT, label=f"ideal on {num_ranks} ranks")
+    axes.axvline(1, lw=0.8, color=FAINT)
+    axes.set_yticks(range(len(rows)), [shorten(label, 64) for label in labels(list(rows.values()))], fontsize=7)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("speed-up over one device (x)")
+    axes.grid(True, axis="x")
+    figure.legend(loc="outside lower left", ncols=2)
+    return figure

@@ -1,0 +1,154 @@
+"""`bench show --ranks`: the median time of every rank by itself, and of its own work without waiting.
+
+Where ranks wait for one another their times are alike, and the longest is not the slow rank's: the fast ones wait. Own
+work is either the variant of the case that does the same local work without communication, or what the case marked as
+its work in the traced calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bench.core.table import (
+    Column,
+    Table,
+    column,
+    csv_text,
+    json_text,
+    render,
+    show_count,
+    show_seconds,
+    show_text,
+    text_column,
+)
+from bench.records import metrics
+from bench.records.file import Record, Result
+from bench.records.samples import is_over_ranks, rank_times
+from bench.stats import intervals
+from bench.suite import COMMUNICATION, Span
+
+Row = dict[str, Any]
+
+NOTES = (
+    "Times are medians of each rank's own samples, of several launches the median of their medians.",
+    "The longest time does not name the slow rank where ranks wait for one another: the fast ones wait. Own work does: "
+    f"the same local work without communication ({metrics.COMPUTE_ONLY}), or the time in the marked parts of the work "
+    "in traced calls (spans); with more ranks than cores it holds waiting too.",
+)
+
+
+def text(results: Sequence[Result], output: str = "table", colour: bool = False, width: int | None = None) -> str:
+    """The ranks of some results in a format, ready to print. JSON is an array of one object a case and rank."""
+    rows = rank_rows(results)
+    if output == "json":
+        return json_text(rows)
+    if output == "csv":
+        return csv_text(rows)
+    by_file: dict[str, list[Row]] = {}
+    for row in rows:
+        by_file.setdefault(row["file"], []).append(row)
+    tables = [_table(file, own) for file, own in by_file.items()] or [Table("No rank was timed", (), ())]
+    return render(tables, output, colour, width)
+
+
+def rank_rows(results: Sequence[Result]) -> list[Row]:
+    """One row a case and rank, of the cases that are ok; seconds of one call, unknown values None."""
+    rows = []
+    for result in results:
+        cases: dict[str, list[Record]] = {}
+        for record in result.latest():
+            if record["status"] == "ok":
+                cases.setdefault(record["case"], []).append(record)
+        devices = result.rank_devices()
+        for records in cases.values():
+            for row in _case_rows(records):
+                host, device, _ = devices[row["rank"]] if row["rank"] < len(devices) else (None, None, None)
+                rows.append(row | {"host": host, "device": device, "file": str(result.path)})
+    return rows
+
+
+def _case_rows(records: Sequence[Record]) -> Iterator[Row]:
+    main = [_medians(record, next(iter(record["variants"]), "")) for record in records]
+    own, source = _own_work(records)
+    for rank in range(max(map(len, main))):
+        yield {
+            "suite": records[0]["suite"],
+            "case": records[0]["case"],
+            "rank": rank,
+            "num_launches": len(records),
+            "seconds_median": _over_launches(main, rank),
+            "own_seconds_median": _over_launches(own, rank),
+            "own_work": source if _over_launches(own, rank) is not None else None,
+        }
+
+
+def _own_work(records: Sequence[Record]) -> tuple[list[dict[int, float]], str | None]:
+    """Rank -> seconds of its own work in each launch, and where they come from."""
+    alone = [_medians(record, metrics.COMPUTE_ONLY) for record in records]
+    if any(alone):
+        return alone, metrics.COMPUTE_ONLY
+    marked = [_marked(_of_case(record)) for record in records]
+    return marked, "spans" if any(marked) else None
+
+
+def _of_case(record: Record) -> list[Sequence[Any]]:
+    """The spans of the case itself, where the traced pass called other variants too."""
+    names = record.get("traced_variants") or []
+    main = next(iter(record["variants"]), "")
+    return [row for row in record.get("spans") or [] if not names or names[row[1]] == main]
+
+
+def _medians(record: Record, variant: str) -> dict[int, float]:
+    known = record["variants"].get(variant)
+    if not known or is_over_ranks(record, known):
+        return {}
+    return {rank: times[0] for rank, (_, times) in enumerate(rank_times(known))}
+
+
+def _marked(spans: Sequence[Sequence[Any]]) -> dict[int, float]:
+    """Rank -> seconds of a traced call that lie in a span, where spans overlap once; the median over the calls.
+
+    Without those of communication, which hold the waiting for other ranks, wherever they lie.
+    """
+    calls: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    blocked: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for span in map(Span.from_row, spans):
+        interval = (span.start_ns, span.start_ns + span.duration_ns)
+        calls.setdefault((span.rank, span.call), []).append(interval)
+        if span.kind == COMMUNICATION:
+            blocked.setdefault((span.rank, span.call), []).append(interval)
+    by_rank: dict[int, list[float]] = {}
+    for (rank, call), parts in calls.items():
+        waits = blocked.get((rank, call))
+        own = _covered_ns(parts) - (_covered_ns(waits) if waits else 0)
+        by_rank.setdefault(rank, []).append(own / 1e9)
+    return {rank: intervals.median(seconds) for rank, seconds in by_rank.items()}
+
+
+def _covered_ns(parts: Sequence[tuple[int, int]]) -> int:
+    covered, reached = 0, min(start for start, _ in parts)
+    for start, end in sorted(parts):
+        covered += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return covered
+
+
+def _over_launches(launches: Sequence[Mapping[int, float]], rank: int) -> float | None:
+    known = [medians[rank] for medians in launches if rank in medians]
+    return intervals.median(known) if known else None
+
+
+COLUMNS: tuple[Column, ...] = (
+    text_column("case"),
+    column("rank", "rank", show_count),
+    column("host", "host", show_text, "left", weight=2),
+    column("device", "device", show_text, "left", weight=3),
+    column("seconds_median", "median", show_seconds),
+    column("own_seconds_median", "own work", show_seconds),
+    column("own_work", "from", show_text, "left", weight=1),
+)
+
+
+def _table(file: str, rows: Sequence[Row]) -> Table:
+    return Table(f"Ranks of {file}", COLUMNS, tuple(rows), NOTES)

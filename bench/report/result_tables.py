@@ -1,0 +1,270 @@
+"""Results for people: a table a suite, what has no speed and why, and exports.
+
+Only columns with a value in them are shown; the plain rows (CSV, JSON, parquet) always have all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from bench.analysis.health import verdict as health
+from bench.core import exit_codes, sparklines
+from bench.core.table import (
+    MISSING,
+    Column,
+    Table,
+    column,
+    csv_text,
+    json_text,
+    render,
+    show_number,
+    show_percent,
+    show_seconds,
+    show_text,
+    text_column,
+)
+from bench.records import metrics, nccl_columns, slow_type_findings
+from bench.records.file import Result
+from bench.records.rows import Row, case_groups, case_rows, own_metrics, profile_lines
+from bench.records.schema import STATUSES
+from bench.report import footnotes
+from bench.report.case_tables import case_tables
+
+OwnMetrics = Mapping[str, tuple[str, str]]
+"""The suites' further metrics: name -> (unit, direction)."""
+
+_HEADS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "algbw_gb_per_s": ("algorithm GB/s", show_number),
+    "busbw_gb_per_s": ("bus GB/s", show_number),
+    "membw_gb_per_s": ("memory GB/s", show_number),
+    "tflop_per_s": ("TFLOP/s a device", show_number),
+    "mfu": ("MFU %", show_percent),
+    "percent_of_measured_ceiling": ("% of ceiling", show_number),
+    "tokens_per_s": ("tokens/s", show_number),
+    "speedup": ("speed-up", show_number),
+    "communication_share": ("communication %", show_percent),
+    "bubble_theory": ("bubble in theory %", show_percent),
+    "idle_share": ("idle %", show_percent),
+}
+"""Metric -> (head with the unit, how it is written), in the order of the columns."""
+_MAIN = ("busbw_gb_per_s", "tflop_per_s", "tokens_per_s")
+"""What a suite is about: kept before the other rates where there is no room for all."""
+_SHOW_UNIT: dict[str, Callable[[Any], str]] = {"share": show_percent, "s": show_seconds}
+_UNIT_IN_HEAD = {"share": "%", "s": ""}
+
+
+def tables(results: Sequence[Result], output: str = "table", colour: bool = False, width: int | None = None) -> str:
+    """All of some results in a format, ready to print. JSON is an array of one object a case and file.
+
+    With `width` a terminal's tables fit it: parameters that all cases of a suite share stand once below its table.
+    """
+    rows = case_rows(results)
+    if output == "json":
+        return json_text(rows)
+    if output == "csv":
+        return csv_text(rows)
+    parts: list[Table] = []
+    for result in results:
+        own = [row for row in rows if row["file"] == str(result.path)]
+        narrow = output == "table" and width is not None
+        parts += [_facts(result), *suite_tables(own, own_metrics([result]), narrow, _shapes(result))]
+        parts += [*case_tables(result), *_not_measured(result), *_health(result)]
+    return render(parts, output, colour, width)
+
+
+def _shapes(result: Result) -> dict[str, str | None]:
+    """Case -> the shape of its samples."""
+    return {case: sparklines.shape(group.view.all_seconds) for case, group in case_groups([result]).items()}
+
+
+def _health(result: Result) -> list[Table]:
+    """The rules of a run whose preset promises a verdict on the machine."""
+    return [health.judge(result).table()] if health.is_judged(result) else []
+
+
+def verdict(result: Result) -> str:
+    """One line: how many cases have which status, how many are not in the file, and how the run ended."""
+    found = Counter(group.status for group in case_groups([result]).values())
+    words = [f"{found[status]} {status}" for status in STATUSES if found[status]] or ["no case"]
+    missing = len(missing_cases(result))
+    words += [f"{missing} not measured"] if missing else []
+    return f"{', '.join(words)}; {_ending(result)}"
+
+
+def status_code(result: Result) -> int:
+    """The exit code that the run ended with; 3 where it never came to its end."""
+    return exit_codes.PARTIAL if result.end is None else int(result.end["exit_code"])
+
+
+def _ending(result: Result) -> str:
+    return "no end was written: it still runs, or it died" if result.end is None else f"run {result.end['status']}"
+
+
+def _facts(result: Result) -> Table:
+    """The lines above the tables: what was measured where."""
+    plan, versions = result.plan, result.environment.get("versions") or {}
+    launches = len({record["launch"] for record in result.measurements})
+    what = [
+        f"{plan['world_size']} ranks" if plan.get("world_size") else None,
+        plan.get("backend"),
+        f"preset {plan['preset']}" if plan.get("preset") else None,
+        f"{launches} of {plan['launches']} launches" if plan.get("launches") else f"{launches} launches",
+        *(f"{name} {versions[name]}" for name in ("torch", "cuda", "nccl") if versions.get(name)),
+    ]
+    lines = [
+        f"file: {result.path}",
+        f"measured: {', '.join(str(word) for word in what if word)}",
+        *_imported(result),
+        f"started: {result.header.get('started') or 'unknown'} on {', '.join(result.hosts()) or 'unknown hosts'}",
+        f"outcome: {verdict(result)}",
+        *profile_lines(result.measurements, result.path),
+        *(finding.line() for finding in slow_type_findings.findings(result)),
+        *(f"warning: {warning}" for warning in result.warnings),
+    ]
+    return Table(f"{result.label}: {result.architecture}", (), (), tuple(lines))
+
+
+def _imported(result: Result) -> list[str]:
+    """Where an imported result came from, and what of it could not be read."""
+    source = result.environment.get("imported_from")
+    if not isinstance(source, dict):
+        return []
+    unread = source.get("unread") or []
+    tool = " ".join(str(word) for word in (source.get("tool"), source.get("version")) if word)
+    rows = "1 row" if len(unread) == 1 else f"{len(unread)} rows"
+    return [
+        f"imported: from {source.get('file')}, {source.get('format')} of {tool}",
+        *([f"warning: {rows} of it could not be read, the first {unread[0]['where']}"] if unread else []),
+    ]
+
+
+def suite_tables(
+    rows: Iterable[Row],
+    own: OwnMetrics | None = None,
+    narrow: bool = False,
+    shapes: Mapping[str, str | None] | None = None,
+) -> list[Table]:
+    """A table for each suite with what was measured, and one of what was not, with the reasons.
+
+    `narrow`: what all cases of a suite share stands once. `shapes`: case -> a small picture of its samples.
+    """
+    by_suite: dict[str, list[Row]] = {}
+    not_ok: list[Row] = []
+    for row in rows:
+        if row["status"] == "ok":
+            by_suite.setdefault(row["suite"], []).append(row)
+        else:
+            not_ok.append(row)
+    found = [_suite_table(suite, of_suite, own or {}, narrow, shapes or {}) for suite, of_suite in by_suite.items()]
+    return [*found, _no_speed(not_ok)] if not_ok else found
+
+
+def _suite_table(
+    suite: str, rows: Sequence[Row], own: OwnMetrics, narrow: bool, shapes: Mapping[str, str | None]
+) -> Table:
+    marks, notes = footnotes.numbered(rows)
+    marked = tuple(row | {"marks": ",".join(map(str, numbers))} for row, numbers in zip(rows, marks, strict=True))
+    shared = _shared_params(rows) if narrow else {}
+    columns = [c for c in _columns(own, shared, shapes, narrow) if any(c.show(row) != MISSING for row in marked)]
+    said = [f"in all: {', '.join(shared)}"] if shared else []
+    return Table(suite, tuple(columns), marked, (*said, *notes, *footnotes.common(rows)))
+
+
+def _shared_params(rows: Sequence[Row]) -> dict[str, None]:
+    """`name=value` of the parameters that stand in every case's id, in their order."""
+    ids = [_params_of(row["case"]) for row in rows]
+    return dict.fromkeys(pair for pair in ids[0] if all(pair in other for other in ids)) if len(ids) > 1 else {}
+
+
+def _params_of(case: str) -> list[str]:
+    return [pair for pair in case.partition("[")[2].removesuffix("]").split(",") if pair]
+
+
+def _name(row: Mapping[str, Any], shared: Mapping[str, None]) -> str:
+    """The case without its suite and what all share."""
+    name = str(row["case"]).removeprefix(f"{row['suite']}/")
+    if not shared:
+        return show_text(name)
+    own = [pair for pair in _params_of(name) if pair not in shared]
+    head = name.partition("[")[0]
+    return show_text(f"{head}[{','.join(own)}]" if own else head)
+
+
+# How soon a column gives way where there is no room (see bench.core.column_fit): the larger, the sooner.
+_SPREAD, _RATES, _OWN, _SHAPE, _SAMPLES, _TAIL, _INTERVAL = 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0
+
+
+def _columns(
+    own: OwnMetrics, shared: Mapping[str, None], shapes: Mapping[str, str | None], narrow: bool
+) -> list[Column]:
+    columns = [
+        Column("case", lambda row: _name(row, shared), "left"),
+        column("seconds_median", "median", show_seconds),
+        *([Column("±", _show_spread, weight=_SPREAD)] if narrow else []),
+        Column("95% interval", _show_interval, weight=_INTERVAL),
+        column("seconds_p95", "p95", show_seconds, weight=_TAIL),
+        column("seconds_p99", "p99", show_seconds, weight=_TAIL),
+        column("num_samples", "samples", lambda value: f"{value:,}" if value else MISSING, weight=_SAMPLES),
+        Column("shape", lambda row: shapes.get(row["case"]) or MISSING, "left", _SHAPE),
+    ]
+    for number, (name, (head, show)) in enumerate(_HEADS.items()):
+        weight = _RATES - (0.5 if name in _MAIN else 0.0) + number / 100
+        columns.append(column(name, head, show, weight=weight))
+    columns.append(Column("NCCL", lambda row: show_text(nccl_columns.shown(row)), "left", _OWN))
+    for number, (name, (unit, _)) in enumerate(own.items()):
+        if name not in metrics.METRICS:
+            show, weight = _SHOW_UNIT.get(unit, show_number), _OWN + number / 100
+            columns.append(column(name, _own_head(name, unit), show, weight=weight))
+    return [*columns, text_column("marks", "notes")]
+
+
+def _own_head(name: str, unit: str) -> str:
+    """A suite's own metric with its unit, once: `loader_gb_per_s` is headed `loader GB/s`."""
+    words = name.replace("_", " ")
+    if "/" in unit:
+        words = words.removesuffix(unit.lower().replace("/", " per ")).strip()
+    return f"{words} {_UNIT_IN_HEAD.get(unit, unit)}".strip()
+
+
+def _show_interval(row: Mapping[str, Any]) -> str:
+    low, high = row.get("seconds_low"), row.get("seconds_high")
+    if low is None or high is None:
+        return MISSING
+    # Few launches far apart give ends that are right and tell nothing: nanoseconds to days.
+    return "unknown" if high > footnotes.USELESS_RATIO * low else f"{show_seconds(low)} to {show_seconds(high)}"
+
+
+def _show_spread(row: Mapping[str, Any]) -> str:
+    """The farther end of the 95% interval, as a share of the median."""
+    low, middle, high = row.get("seconds_low"), row.get("seconds_median"), row.get("seconds_high")
+    if low is None or high is None or not middle:
+        return MISSING
+    farthest = max(1 - low / middle, high / middle - 1)
+    return f"{100 * farthest:.0f}%" if farthest < footnotes.USELESS_RATIO / 10 else "unknown"
+
+
+def _no_speed(rows: Sequence[Row]) -> Table:
+    columns = (
+        text_column("case"),
+        text_column("status"),
+        text_column("reason"),
+    )
+    ranked = sorted(rows, key=lambda row: ("invalid", "failed", "skipped").index(row["status"]))
+    return Table("No speed", columns, tuple(ranked))
+
+
+def missing_cases(result: Result) -> list[str]:
+    """Planned cases that the file does not have at all."""
+    measured = {record["case"] for record in result.measurements}
+    return [case for case in result.planned_cases() if case not in measured]
+
+
+def _not_measured(result: Result) -> list[Table]:
+    """Planned cases that the file does not have, since the run ended early."""
+    cases = missing_cases(result)
+    if not cases:
+        return []
+    rows = tuple({"case": case} for case in cases)
+    return [Table(f"Not measured ({_ending(result)})", (text_column("case"),), rows)]

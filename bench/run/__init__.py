@@ -1,0 +1,1 @@
+"""`bench run` and `bench ab`: from options to the exit code and the last screen."""

@@ -1,0 +1,1 @@
+"""`bench ab`: two settings in alternating launches."""

@@ -1,0 +1,197 @@
+"""How many pairs of launches a budget holds: what a launch costs, and what is done where the budget cannot hold it.
+
+A launch costs its start (two interpreters after each other, torch, the process groups) and, for each case, what goes
+before and after the samples and enough samples for a median that can be believed. Before the first launch that is a
+guess on the low side; afterwards it is known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench.core.values import parse_seconds
+from bench.errors import BenchError
+from bench.measure.engine.timing.sampler import MIN_ROUNDS
+from bench.measure.planning.budget import MIN_CASE_SECONDS, sampling_seconds
+from bench.measure.planning.prices import STARTUP_SECONDS
+from bench.records.ab_pair import SIDES
+from bench.records.file import Record, Result
+from bench.records.planned_case import PlannedCase
+from bench.records.visits import num_samples, was_left_out
+
+FEWEST_PAIRS = 3
+"""With fewer a budget is too small: an interval from two pairs has no use."""
+ENOUGH_SAMPLES = 20
+"""Of each case in a launch, or as many as its preset's time for a case holds."""
+RESERVE_SECONDS, RESERVE_SHARE = 5.0, 0.03
+"""Of a budget, for the interpreters' starts and ends, and for the comparison."""
+ACCEPTED_FACTOR, ADVICE_FACTOR = 1.1, 1.35
+"""By which the launches to come may take longer than the first where a budget is accepted, and where one is advised."""
+UNKNOWN_FACTOR = 1.5
+"""By how much a budget is to be raised at least in which not every case could be measured once."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one launch of a side takes, where each of its cases is to have enough samples."""
+
+    startup_seconds: float
+    cases_seconds: float
+    num_cases: int
+    num_unknown: int = 0
+    """Cases that no launch has measured yet, so that their part is a guess."""
+
+    @property
+    def seconds(self) -> float:
+        return self.startup_seconds + self.cases_seconds
+
+
+def guessed(cases: Sequence[PlannedCase]) -> Cost:
+    """The least that a launch can be expected to cost, before any was made."""
+    lasting = sum(case.min_seconds for case in cases)
+    return Cost(min(STARTUP_SECONDS.values()), len(cases) * MIN_CASE_SECONDS + lasting, len(cases))
+
+
+def learnt(result: Result, launch: int, wall_seconds: float) -> Cost:
+    """From a launch that a side has made, and that took so long in all."""
+    records = [record for record in result.measurements if record["launch"] == launch]
+    busy = sum(record["seconds"] or 0.0 for record in records)
+    visits = int(result.plan.get("visits") or 1)
+    planned = [record for record in records if record.get("visit", 0) < visits and not was_left_out(record)]
+    by_case: dict[str, list[Record]] = {}
+    for record in planned:
+        by_case.setdefault(record["case"], []).append(record)
+    most = float(result.plan.get("case_seconds") or math.inf)
+    lasting = {case["id"]: case.get("min_seconds") or 0.0 for case in result.plan.get("cases") or []}
+    costs = [max(lasting.get(case, 0.0), _case_seconds(visits_to, most)) for case, visits_to in by_case.items()]
+    typical = (
+        sum(costs) / len(costs) if costs else sampling_seconds(float(result.plan.get("case_seconds") or 0), visits)
+    )
+    num_cases = len(result.planned_cases())
+    unknown = num_cases - len(costs)
+    return Cost(max(0.0, wall_seconds - busy), sum(costs) + unknown * typical, num_cases, unknown)
+
+
+def _case_seconds(visits: Sequence[Record], most_seconds: float) -> float:
+    """What all visits to a case take in which it has enough samples, or its time for them."""
+    seconds = sum(record["seconds"] or 0.0 for record in visits)
+    counts = sum(num_samples(record) for record in visits)
+    if not counts:
+        return seconds
+    sampled = sum(map(_sampled_seconds, visits))
+    each = sampled / counts
+    around = max(0.0, seconds - sampled)
+    return around + max(MIN_ROUNDS * each, min(ENOUGH_SAMPLES * each, most_seconds))
+
+
+def _sampled_seconds(record: Record) -> float:
+    """The timed part of a visit, as far as its samples tell: that of the slowest rank, variant by variant."""
+    return sum(
+        max((sum(row) for row in variant.get("nanoseconds") or []), default=0) / 1e9
+        for variant in record["variants"].values()
+    )
+
+
+def mean(costs: Sequence[Cost]) -> Cost:
+    """Of the launches so far, of both sides."""
+    count = len(costs)
+    return Cost(
+        sum(cost.startup_seconds for cost in costs) / count,
+        sum(cost.cases_seconds for cost in costs) / count,
+        max(cost.num_cases for cost in costs),
+        min(cost.num_unknown for cost in costs),
+    )
+
+
+def room(budget_seconds: float) -> float:
+    """What of a budget is for launches."""
+    return max(0.0, budget_seconds - max(RESERVE_SECONDS, RESERVE_SHARE * budget_seconds))
+
+
+def pairs_within(seconds: float, cost: Cost, launches_made: int = 0) -> int:
+    """Whole pairs there will be, where so much time is left for further launches."""
+    return (launches_made + max(0, int(seconds / cost.seconds))) // len(SIDES)
+
+
+def needed_seconds(cost: Cost, pairs: int, spent_seconds: float = 0.0) -> float:
+    """The budget that holds so many pairs, besides what is spent before the first."""
+    launches = ADVICE_FACTOR * len(SIDES) * pairs * cost.seconds + spent_seconds
+    return max(launches + RESERVE_SECONDS, launches / (1 - RESERVE_SHARE))
+
+
+def too_short(budget: str, cost: Cost, pairs: int, spent_seconds: float, is_known: bool) -> BenchError:
+    """What to say of a budget, as it was typed, that cannot hold the fewest pairs.
+
+    Where some cases could not even be measured once, their part of what is needed is a guess, and more than there was.
+    """
+    seconds = needed_seconds(cost, pairs, spent_seconds)
+    if cost.num_unknown:
+        seconds = max(seconds, UNKNOWN_FACTOR * parse_seconds("--budget", budget))
+    here = "starting takes" if is_known else "starting takes about"
+    cases = "1 case" if cost.num_cases == 1 else f"{cost.num_cases} cases"
+    least = "about" if is_known else "at least"
+    needed = duration(seconds)
+    return BenchError(
+        f"--budget {budget} is too short: {here} {cost.startup_seconds:.0f} s here; {pairs} pairs of {cases} need "
+        f"{least} {needed}; give more, or name fewer cases"
+    )
+
+
+def duration(seconds: float) -> str:
+    """As one would type it, and never less: `50s`, `100s`, `2m`, `3.5m`."""
+    if seconds <= 110:
+        return f"{10 * math.ceil(seconds / 10)}s"
+    return f"{math.ceil(2 * seconds / 60) / 2:g}m"
+
+
+@dataclass
+class Purse:
+    """What is left of a budget, and how many pairs it still holds; all times are seconds since `bench ab` began."""
+
+    budget: str
+    """As it was typed."""
+    seconds: float
+    most_pairs: int
+    made: int = 0
+    """Launches of both sides so far; those of an alternation that is gone on with count."""
+    costs: list[Cost] = field(default_factory=list)
+    pairs: int = 0
+    """How many there will be, as far as it is known by now; 0: not yet."""
+
+    @property
+    def fewest(self) -> int:
+        return min(FEWEST_PAIRS, self.most_pairs)
+
+    @property
+    def known(self) -> Cost:
+        """What a launch costs, after those that were made."""
+        return mean(self.costs)
+
+    def left(self, elapsed: float, kept: float = 0.0) -> float:
+        """For launches, less what is `kept` for something else."""
+        return max(0.0, room(self.seconds) - elapsed - kept)
+
+    def launch_seconds(self, elapsed: float, kept: float = 0.0) -> float:
+        """Of the next launch: an equal part; of the first, of as few launches as there may be."""
+        pairs = max(self.pairs or self.fewest, self.made // len(SIDES) + 1)
+        return self.left(elapsed, kept) / (len(SIDES) * pairs - self.made)
+
+    def learn(self, cost: Cost, began: float, elapsed: float, kept: float = 0.0) -> None:
+        """A launch that began and ended then turned out to cost so much.
+
+        Raises BenchError where it was the first of all and shows that the budget does not hold the fewest pairs.
+        """
+        self.costs.append(cost)
+        self.made += 1
+        known, left = self.known, self.left(elapsed, kept)
+        fitting = min(self.most_pairs, pairs_within(left, known, self.made))
+        is_tight = pairs_within(left / ACCEPTED_FACTOR, known, self.made) < self.fewest
+        # The first launch had all the time that one of so few can have: what it left out, the others would leave out.
+        if self.made == 1 and (is_tight or known.num_unknown):
+            raise too_short(self.budget, known, self.fewest, began, is_known=True)
+        begun = -(-self.made // len(SIDES))
+        starts = (len(SIDES) * self.fewest - self.made) * known.startup_seconds
+        # What was accepted is seen through, if with fewer samples, as long as there is more than starting to it.
+        self.pairs = max(fitting, begun, self.fewest if left > starts else 0)

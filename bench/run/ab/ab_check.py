@@ -1,0 +1,53 @@
+"""What would make an alternation useless, asked of both sides' plans before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bench.analysis.compare import selection
+from bench.errors import BenchError
+from bench.records.ab_pair import SIDES
+from bench.run.ab.ab_sides import Side, asking_words
+from bench.run.ab.child import ask
+from bench.run.outlook import Outlook
+
+if TYPE_CHECKING:
+    from bench.analysis.compare.presentation import Options as Comparing
+
+
+def outlooks(both: Sequence[Side], given: Sequence[str], suites: Sequence[str]) -> list[Outlook]:
+    """What each side would measure, told by its own interpreter with its own settings. Raises BenchError."""
+    return [Outlook.from_text(text) for text in ask([(side, asking_words(given, suites, side)) for side in both])]
+
+
+def refuse_useless(found: Sequence[Outlook], comparing: Comparing) -> None:
+    """Raises BenchError where the sides have no case in common, where what is to be compared is none of it, and where
+    a gate would not rule since the sides are unlike machines."""
+    a, b = found
+    common = [case for case in a.cases if case.id in {other.id for other in b.cases}]
+    if not common:
+        raise BenchError(
+            f"the sides have no case in common (a measures {a.cases[0].id}, b {b.cases[0].id}), so they cannot be "
+            "compared in pairs; give parameters of cases with --set KEY=V1,V2 to both sides"
+        )
+    settings = comparing.settings()
+    if settings.where:
+        records = [{"suite": case.suite, "case": case.id, "params": case.params} for case in common]
+        selection.refuse_none(records, settings.where)
+    for name in settings.metrics:
+        selection.named_metric(name, _own_metrics(found))
+    refuse_unlike([each.architecture for each in found], comparing)
+
+
+def _own_metrics(found: Sequence[Outlook]) -> Mapping[str, tuple[str, str]]:
+    return {name: row for each in found for suite in each.plan.suites for name, row in suite.metrics.items()}
+
+
+def refuse_unlike(architectures: Sequence[str], comparing: Comparing) -> None:
+    """Raises BenchError where a gate was asked for and the sides are not of one architecture."""
+    gate = comparing.gate()
+    if not gate.asked or gate.allow_unlike or len(set(architectures)) == 1:
+        return
+    told = ", ".join(f"side {name} is {text}" for name, text in zip(SIDES, architectures, strict=True))
+    raise BenchError(f"{told}: a gate holds like machines against each other; add --allow-unlike to gate all the same")

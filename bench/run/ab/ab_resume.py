@@ -1,0 +1,62 @@
+"""Takes up an alternation of `bench ab` that ended early, from its two files.
+
+A pair is worth something since its launches lie side by side in time. So a pair that was cut short is not made whole
+later: what both sides have of it counts, and the alternation goes on with the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError
+from bench.records.ab_pair import Pair, are_paired, pair_of
+from bench.records.file import Result, load
+
+if TYPE_CHECKING:
+    from bench.run.ab.ab_sides import Side
+
+
+@dataclass(frozen=True)
+class TakenUp:
+    """What two files say of the alternation that made them."""
+
+    files: tuple[Path, Path]
+    """Of side a, then b."""
+    id: str
+    pairs: int
+    """As many as were planned."""
+    first: int
+    """The pair to go on with."""
+
+
+def taken_up(paths: Sequence[Path], both: Sequence[Side]) -> TakenUp:
+    """Raises BenchError where these are not the two files of one alternation of the sides that were said."""
+    if len(paths) != 2:
+        raise BenchError(f"--resume {paths[0]}: name the files of both sides, --resume A --resume B")
+    known = sorted(((_pair(result), result) for result in map(load, paths)), key=lambda each: each[0].side)
+    (pair, one), (_, other) = known
+    if not are_paired(one, other):
+        raise BenchError(f"--resume {one.path} with {other.path}: they are not the two sides of one alternation")
+    for (was, result), side in zip(known, both, strict=True):
+        if was.setting != side.setting:
+            raise BenchError(
+                f"--resume {result.path}: side {side.name} was {was.setting!r} and is now {side.setting!r}; give the "
+                f"same --{side.name} and --{side.name}-python again"
+            )
+    begun = [record["launch"] for _, result in known for record in result.measurements]
+    return TakenUp(
+        files=(one.path, other.path),
+        id=pair.id,
+        pairs=int(one.plan["launches"]),
+        first=max(begun, default=-1) + 1,
+    )
+
+
+def _pair(result: Result) -> Pair:
+    found = pair_of(result)
+    if found is None:
+        raise BenchError(f"--resume {result.path}: no file of `bench ab`; a run is finished by bench run --resume")
+    return found

@@ -1,0 +1,283 @@
+"""`bench ab`: two settings in alternating launches, compared launch by launch.
+
+Launches of one program differ more than a change that one wants to see, and a noisy machine has better and worse
+minutes. So each side makes its launches in turn with the other's, and the difference is taken within each pair, where
+both sides had the same minute. Every launch is a child process that runs this source of `bench`, whatever interpreter
+it has, and adds its launch to its side's result file; what comes out is two ordinary files.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import click
+
+from bench.analysis.compare.presentation import Options as Comparing
+from bench.analysis.compare.presentation import present
+from bench.core import clock, exit_codes
+from bench.core.process_environment import environment_variables
+from bench.errors import BenchError
+from bench.measure.engine.passes import nccl_choices
+from bench.measure.engine.worker import host_name
+from bench.measure.planning.launcher_env import detect
+from bench.measure.planning.planner import DEFAULT_FOLDER
+from bench.measure.planning.prices import startup_seconds
+from bench.records.ab_pair import Pair
+from bench.records.file import load, new_path
+from bench.run.ab.ab_budget import ENOUGH_SAMPLES, Purse, learnt
+from bench.run.ab.ab_check import outlooks, refuse_unlike, refuse_useless
+from bench.run.ab.ab_resume import taken_up
+from bench.run.ab.ab_sides import (
+    ReadOptions,
+    Schedule,
+    Side,
+    Wanted,
+    first_words,
+    next_words,
+    order,
+    schedule,
+    sides,
+    timed_words,
+    wanted,
+)
+from bench.run.ab.child import Ended, probe, reason, start
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `bench ab` as click gives them; None: not said."""
+
+    a: tuple[str, ...] = ()
+    b: tuple[str, ...] = ()
+    a_python: str | None = None
+    b_python: str | None = None
+    suites: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    """Options of `bench run` for both sides, as words."""
+    device: str | None = None
+    preset: str = "smoke"
+    pairs: int | None = None
+    budget: str | None = None
+    label: str = "ab"
+    output: Path | None = None
+    resume: tuple[Path, ...] = ()
+    """Both files of an alternation that ended early."""
+
+    def given_words(self) -> list[str]:
+        """Options of `bench run` for both sides."""
+        return ["--preset", self.preset, *self.given]
+
+
+Launch = Callable[[Side, Sequence[str]], Ended]
+"""Calls `bench` with some words, as a side does, and waits for its end."""
+
+
+def run(options: Options, comparing: Comparing, read: ReadOptions) -> int:
+    """The exit code. `read` tells what words say to `bench run`. Raises BenchError for what the user can mend."""
+    began = clock.monotonic_seconds()
+    joined = detect("auto", environment_variables())
+    if joined is not None:
+        raise BenchError(
+            f"bench ab was started through {joined.how}: processes that somebody else started cannot be alternated; "
+            "start it once, by itself, and it starts its ranks"
+        )
+    # A mistake there is to be told before anything is measured.
+    comparing.gate()
+    comparing.settings()
+    both = sides((options.a, options.b), (options.a_python, options.b_python), sys.executable, read)
+    asked = wanted(options.pairs, options.budget)
+    before = taken_up(options.resume, both) if options.resume else None
+    for side in both:
+        click.echo(f"{side.name}: {side.setting}; {probe(side)}", err=True)
+    if before is None:
+        found = outlooks(both, options.given_words(), options.suites)
+        refuse_useless(found, comparing)
+        planned = schedule(options.preset, asked, found[0].cases, clock.monotonic_seconds() - began)
+        alternation = Alternation(options, both, planned, _files(options, both), start, began=began)
+    else:
+        refuse_unlike([load(file).architecture for file in before.files], comparing)
+        planned = _rest(schedule(options.preset, replace(asked, budget=None), ()), asked, before.pairs)
+        alternation = Alternation(options, both, planned, before.files, start, began=began)
+        alternation.id, alternation.first = before.id, before.first
+    return _see_through(alternation, comparing)
+
+
+def _rest(unlimited: Schedule, asked: Wanted, pairs: int) -> Schedule:
+    """Of an alternation that is gone on with: the pairs that were planned, within the budget of this call."""
+    return replace(unlimited, pairs=pairs, budget_seconds=asked.budget_seconds)
+
+
+def _see_through(alternation: Alternation, comparing: Comparing) -> int:
+    try:
+        alternation.run()
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; {alternation.kept()}{alternation.remedy()}", err=True)
+        return exit_codes.INTERRUPTED
+    except BenchError:
+        if alternation.seconds and any(file.exists() for file in alternation.files):
+            click.echo(f"{alternation.kept()}{alternation.remedy()}", err=True)
+        raise
+    click.echo(f"{alternation.kept()}; compare again: {alternation.command()}", err=True)
+    a, b = map(load, alternation.files)
+    code = present([a], [[b]], replace(comparing, pair_seconds=alternation.pair_seconds()))
+    return code or max(alternation.codes)
+
+
+def _files(options: Options, both: Sequence[Side]) -> tuple[Path, Path]:
+    folder, now = options.output or DEFAULT_FOLDER, clock.utc_now()
+    a, b = (new_path(folder, f"{options.label}-{side.name}", host_name(), now) for side in both)
+    return a, b
+
+
+@dataclass
+class Alternation:
+    """The launches of both sides in their order."""
+
+    options: Options
+    sides: tuple[Side, Side]
+    schedule: Schedule
+    files: tuple[Path, Path]
+    launch: Launch
+    began: float
+    now: Callable[[], float] = clock.monotonic_seconds
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    first: int = 0
+    """The pair to begin with."""
+    codes: list[int] = field(default_factory=lambda: [0])
+    seconds: list[float] = field(default_factory=list)
+    """What each launch took."""
+    purse: Purse | None = field(init=False)
+    """None: without a budget."""
+
+    def __post_init__(self) -> None:
+        budget = self.schedule.budget_seconds
+        self.purse = None if budget is None else Purse(str(self.options.budget), budget, self.schedule.pairs)
+
+    @property
+    def pairs(self) -> int:
+        """How many there will be, as far as it is known by now."""
+        return self.schedule.pairs if self.purse is None else self.purse.pairs or self.schedule.pairs
+
+    def run(self) -> None:
+        """Raises BenchError where a launch cannot be made, or the first one shows that the budget is too short."""
+        most = self.schedule.most_seconds
+        length = "as long as they need" if most is None else f"at most {_duration(most)}"
+        count = "pairs" if self.purse else f"{self.pairs - self.first} pairs"
+        click.echo(f"{count} of launches in the order a b b a, {length}", err=True)
+        if self.purse:
+            self.purse.made = 2 * self.first
+        pair = self.first
+        while pair < self.pairs:
+            for number in order(pair):
+                self._one(pair, number)
+            pair += 1
+        if pair < self.schedule.pairs:
+            self._ask_choices()
+
+    def _learn(self, purse: Purse, pair: int, file: Path) -> None:
+        """What the launch that has just been made says of those to come."""
+        elapsed, before = self.now() - self.began, purse.pairs
+        cost = learnt(load(file), pair, self.seconds[-1])
+        try:
+            purse.learn(cost, elapsed - self.seconds[-1], elapsed, self._kept())
+        except BenchError:
+            file.unlink()  # nothing will come of a launch without its pair
+            raise
+        if purse.pairs != before:
+            click.echo(
+                f"{purse.pairs} pairs: starting takes {cost.startup_seconds:.0f} s, {ENOUGH_SAMPLES} samples of "
+                f"{cost.num_cases} case(s) {cost.cases_seconds:.0f} s",
+                err=True,
+            )
+
+    def _kept(self) -> float:
+        """Seconds for what is asked of the backends in the end."""
+        start = self.purse.known.startup_seconds if self.purse and self.purse.costs else startup_seconds("cuda")
+        return (start + nccl_choices.PASS_SECONDS) * len(self._asked())
+
+    def pair_seconds(self) -> float | None:
+        """What a pair takes in which each case has enough samples, or took without a budget; None: none was made."""
+        if not self.seconds:
+            return None
+        took = 2 * sum(self.seconds) / len(self.seconds)
+        return took if self.purse is None else max(took, 2 * self.purse.known.seconds)
+
+    def _one(self, pair: int, number: int) -> None:
+        side, file = self.sides[number], self.files[number]
+        of_all = "" if self.purse and not self.purse.pairs else f" of {self.pairs}"
+        where = f"pair {pair + 1}{of_all}: {side.name}"
+        click.echo(f"{where} {side.setting}{self._left()}", err=True)
+        began = self.now()
+        ended = self.launch(side, self._words(pair, side, file))
+        self.seconds.append(self.now() - began)
+        if ended.code == exit_codes.INTERRUPTED:
+            raise KeyboardInterrupt
+        if ended.code not in (exit_codes.OK, exit_codes.PARTIAL):
+            raise BenchError(f"{where}: {reason(ended)}")
+        self.codes.append(ended.code)
+        if self.purse:
+            self._learn(self.purse, pair, file)
+
+    def _words(self, launch: int, side: Side, file: Path) -> list[str]:
+        if launch:
+            words = next_words(launch, side, self.options.device, file)
+        else:
+            pair = Pair(self.id, side.name, side.setting).to_text()
+            chosen = self.options
+            words = first_words(chosen.given_words(), chosen.suites, side, self.schedule, chosen.label, file, pair)
+        elapsed = self.now() - self.began
+        seconds = None if self.purse is None else self.purse.launch_seconds(elapsed, self._kept())
+        return timed_words(words, seconds)
+
+    def _asked(self) -> list[int]:
+        """Numbers of the sides whose backend is asked, after their last launch, what it chose."""
+        there = [number for number, file in enumerate(self.files) if file.exists()]
+        return [n for n in there if load(self.files[n]).plan.get("backend") in nccl_choices.LOGGED_BACKENDS]
+
+    def _ask_choices(self) -> None:
+        """The pass that the last of the planned launches would have made. It fails nothing."""
+        for number in self._asked():
+            side, file = self.sides[number], self.files[number]
+            click.echo(f"{side.name}: what the backend chose (not timed)", err=True)
+            ended = self.launch(side, next_words(self.schedule.pairs, side, self.options.device, file))
+            if ended.code == exit_codes.INTERRUPTED:
+                raise KeyboardInterrupt
+            if ended.code not in (exit_codes.OK, exit_codes.PARTIAL):
+                click.echo(f"warning: {side.name}: what the backend chose is not known: {reason(ended)}", err=True)
+
+    def _budget_left(self) -> float | None:
+        budget = self.schedule.budget_seconds
+        return None if budget is None else budget - (self.now() - self.began)
+
+    def _left(self) -> str:
+        """From the pace so far, within the budget."""
+        if not self.seconds:
+            return ""
+        launches = 2 * (self.pairs - self.first) - len(self.seconds)
+        paced = launches * sum(self.seconds) / len(self.seconds)
+        left = self._budget_left()
+        return f", about {_duration(paced if left is None else min(paced, max(0.0, left)))} left"
+
+    def kept(self) -> str:
+        """What became of the files."""
+        there = [str(file) for file in self.files if file.exists()]
+        return f"saved: {' and '.join(there)}" if there else "nothing was measured"
+
+    def remedy(self) -> str:
+        """How to go on."""
+        if not all(file.exists() for file in self.files):
+            return ""
+        both = " ".join(f"--resume {shlex.quote(str(file))}" for file in self.files)
+        return f"; go on with the same command and {both}"
+
+    def command(self) -> str:
+        return shlex.join(["bench", "compare", *map(str, self.files)])
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,154 @@
+"""One launch of a side of `bench ab`: a child process with the side's interpreter and variables, and this source."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+from bench.core import exit_codes
+from bench.core.process_environment import environment_variables
+from bench.errors import BenchError
+from bench.measure.launch import bootstrap
+from bench.run.ab.ab_sides import Side
+
+NEEDED = ("click", "numpy", "psutil", "torch")
+"""What `bench run` imports of others; a side's interpreter has to have them."""
+PROBE_SECONDS = 60.0
+TIDY_SECONDS = 20.0
+"""How long an interrupted launch has to end its ranks and close its file."""
+
+# The working directory is taken off sys.path by hand, since interpreters that are too old do not know -P.
+_PROBE = """
+import sys
+sys.path[:] = [path for path in sys.path if path]
+import json
+from importlib import metadata, util
+torch = metadata.version("torch") if util.find_spec("torch") else None
+missing = [name for name in sys.argv[1:] if util.find_spec(name) is None]
+print(json.dumps({"version": list(sys.version_info[:3]), "missing": missing, "torch": torch}))
+"""
+_OLDEST_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a launch ended."""
+
+    code: int
+    """Below 0: killed by that signal."""
+    last_words: str
+
+
+def probe(side: Side) -> str:
+    """The versions of a side's interpreter. Raises BenchError where it cannot run `bench`."""
+    command = [side.python, "-c", _PROBE, *NEEDED]
+    flag = f"side {side.name}, {side.python}"
+    try:
+        done = subprocess.run(
+            command, env=_environ(side), capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+        )
+        found = json.loads(done.stdout.strip().rpartition("\n")[2] or "null")
+    except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
+        raise BenchError(f"{flag}: cannot be started as a Python interpreter ({error}); name another") from error
+    if not isinstance(found, Mapping):
+        raise BenchError(f"{flag}: is no working Python interpreter ({_last_line(done.stderr)}); name another")
+    version = ".".join(map(str, found["version"]))
+    if tuple(found["version"]) < _OLDEST_PYTHON:
+        raise BenchError(f"{flag}: Python {version}; bench needs {'.'.join(map(str, _OLDEST_PYTHON))} or newer")
+    if found["missing"]:
+        names = " ".join(found["missing"])
+        raise BenchError(f"{flag}: lacks {names}; install with {side.python} -m pip install {names}")
+    return f"Python {version}, torch {found['torch']}"
+
+
+def start(side: Side, words: Sequence[str]) -> Ended:
+    """A launch in a process of its own; Ctrl-C is handed on to it, and it has time to end its ranks in order."""
+    with _child(side, words) as child:
+        return child.ended()
+
+
+def ask(both: Sequence[tuple[Side, Sequence[str]]]) -> list[str]:
+    """The last line that `bench` says to some words on each side; the sides are asked at the same time.
+
+    Raises BenchError where one cannot answer.
+    """
+    with ExitStack() as stack:
+        children = [stack.enter_context(_child(side, words)) for side, words in both]
+        ends = [child.ended() for child in children]
+        for (side, _), ended in zip(both, ends, strict=True):
+            if ended.code == exit_codes.INTERRUPTED:
+                raise KeyboardInterrupt
+            if ended.code:
+                raise BenchError(f"side {side.name}: {reason(ended)}")
+        return [_last_words(child.out) for child in children]
+
+
+def reason(ended: Ended) -> str:
+    """Why a launch came to nothing, in its own last words where it knew."""
+    words = ended.last_words.removeprefix("bench: error: ")
+    if ended.code == exit_codes.USAGE and words:
+        return words
+    how = f"killed by signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
+    return f"the run ended early ({how}): {words or 'it said nothing'}"
+
+
+@dataclass(frozen=True)
+class _Child:
+    """`bench` with some words, as a side calls it."""
+
+    process: subprocess.Popen[bytes]
+    out: IO[str]
+    log: IO[str]
+
+    def ended(self) -> Ended:
+        return Ended(self.process.wait(), _last_words(self.log))
+
+
+@contextmanager
+def _child(side: Side, words: Sequence[str]) -> Iterator[_Child]:
+    """It ends with the block."""
+    with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as log:
+        process = subprocess.Popen(
+            bootstrap.command(side.python, "bench.cli.ab_child:main", str(os.getpid()), *words),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=log,
+            env=_environ(side),
+            start_new_session=True,  # Ctrl-C goes to this process alone
+        )
+        try:
+            yield _Child(process, out, log)
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(TIDY_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()  # its ranks die with it
+        process.wait()
+
+
+def _environ(side: Side) -> dict[str, str]:
+    return {**environment_variables(), **dict(side.variables)}
+
+
+def _last_words(log: IO[str]) -> str:
+    log.seek(0)
+    return _last_line(log.read())
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -1,0 +1,119 @@
+"""`bench run --against`: earlier results to hold a run against, found before it starts and shown when it is over.
+
+Where they are those of at least four other nodes of the same architecture, the question is whether this node is as fast
+as its siblings; otherwise it is what has changed since an earlier run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError
+from bench.records.file import load_many
+
+if TYPE_CHECKING:
+    from bench.analysis.compare.outlier_search import Among
+    from bench.analysis.compare.peer_group import Member
+    from bench.records.file import Result
+
+
+def earlier_results(against: Path, own: Path) -> list[Result]:
+    """What `against` names (a file, a folder, a glob), without the run's own file, which may lie in the same folder.
+
+    Raises BenchError where there is none, or one cannot be read.
+    """
+    found = [result for result in load_many(against) if result.path.resolve() != own.resolve()]
+    if not found:
+        raise BenchError(f"--against {against}: no other result than this run's is there; name one")
+    return found
+
+
+def refuse_incomparable(against: Path, own: Path, cases: Iterable[str]) -> None:
+    """Raises BenchError where the earlier results have none of the cases that a run will have."""
+    there = {record["case"] for result in earlier_results(against, own) for record in result.measurements}
+    if not there & set(cases):
+        raise BenchError(
+            f"--against {against}: none of its {len(there)} cases will be measured; name a result of the same suites, "
+            "or measure what it has with --like FILE"
+        )
+
+
+def beside(against: Path, result: Result, colour: bool) -> str:
+    """What a finished run is beside the earlier ones, or why that cannot be said; its end is not changed by it."""
+    try:
+        earlier = earlier_results(against, result.path)
+        members = _with_siblings(result, earlier)
+        return _among_siblings(members, colour) if members else _compared(result, earlier, colour)
+    except BenchError as error:  # the run ended before a case that both have, or the other file is gone by now
+        return f"--against {against}: {error}\n"
+
+
+def _with_siblings(result: Result, earlier: Sequence[Result]) -> list[Member]:
+    """This node first, then the others of its architecture; empty where these are too few to be its siblings."""
+    from bench.analysis.compare.peer_group import host_name, hosts
+    from bench.stats.outliers import MIN_SIBLINGS
+
+    own = set(result.hosts())
+    others = [
+        other
+        for other in earlier
+        if other.architecture == result.architecture
+        and host_name(other) != host_name(result)
+        and not own & set(other.hosts())
+        and _common(result, other)
+    ]
+    found = hosts(others, allow_unlike=True)
+    return [*hosts([result]), *found] if len(found) >= MIN_SIBLINGS else []
+
+
+def _common(one: Result, two: Result) -> bool:
+    return bool({record["case"] for record in one.measurements} & {record["case"] for record in two.measurements})
+
+
+def _among_siblings(members: Sequence[Member], colour: bool) -> str:
+    """The cases in which this node stands out, then one line."""
+    from bench.analysis.compare.outlier_search import judge
+    from bench.analysis.compare.outlier_tables import outlier_table
+    from bench.core.table import Table, render
+
+    own = members[0].name
+    found = judge(members, "host", only=[own])
+    table = outlier_table(found)
+    shown = Table(f"{own} beside {len(members) - 1} siblings", table.columns, table.rows, table.footnotes)
+    return render([shown, Table("", (), (), (siblings_line(found),))], "table", colour)
+
+
+def siblings_line(found: Among) -> str:
+    """`as fast as its 63 siblings in 30 cases`, or in which cases not; of a single judged member."""
+    from bench.analysis.compare.outlier_search import brief
+
+    num_siblings = len(found.members) - 1
+    slower, faster = ([str(row["case"]) for row in found.rows if row["verdict"] == v] for v in ("slower", "faster"))
+    others = [f"faster in {len(faster)}"] if faster else []
+    others += [f"unclear in {len(found.unclear)}"] if found.unclear else []
+    more = f" ({', '.join(others)})" if others else ""
+    if slower:
+        where = f"{len(slower)} of {found.num_cases} cases{more}: {brief(slower)}"
+        return f"slower than its {num_siblings} siblings in {where}"
+    if others:
+        as_fast = found.num_cases - len(faster) - len(found.unclear)
+        return f"as fast as its {num_siblings} siblings in {as_fast} of {found.num_cases} cases{more}"
+    return f"as fast as its {num_siblings} siblings in {found.num_cases} cases"
+
+
+def _compared(result: Result, earlier: Sequence[Result], colour: bool) -> str:
+    """Beside the newest of the earlier runs that has a case in common, with all files that are launches of that run."""
+    from bench.analysis.compare import comparison_tables
+    from bench.analysis.compare.comparison import compare
+    from bench.analysis.compare.sides import are_launches_of_one_run
+
+    ordered = sorted(earlier, key=lambda each: str(each.header.get("started") or ""), reverse=True)
+    newest = next((each for each in ordered if _common(result, each)), ordered[0])
+    base = [each for each in ordered if each is newest or are_launches_of_one_run(newest, each)]
+    text = comparison_tables.show(compare(base, [[result]]), colour=colour)
+    left_out = len(ordered) - len(base)
+    if left_out:
+        text += f"Beside the newest, {newest.path.name}; {left_out} other file(s) are not of that run.\n"
+    return text

@@ -1,0 +1,63 @@
+"""What a run would be, told without measuring anything: its plan, and the architecture that it would be on."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from bench.measure.engine import emulation
+from bench.measure.planning.plan import Plan
+from bench.measure.system.host import cpu_model, usable_cores
+from bench.records.environments import architecture
+from bench.records.planned_case import PlannedCase
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A run that is yet to be made."""
+
+    plan: Plan
+    architecture: str
+    """As the header of its result would name it."""
+
+    @property
+    def cases(self) -> tuple[PlannedCase, ...]:
+        """All that would be measured with time enough."""
+        return (*self.plan.cases, *self.plan.left_out)
+
+    def to_text(self) -> str:
+        return json.dumps({"plan": self.plan.to_json(), "architecture": self.architecture})
+
+    @staticmethod
+    def from_text(text: str) -> Outlook:
+        fields = json.loads(text)
+        return Outlook(Plan.from_json(fields["plan"]), fields["architecture"])
+
+
+def of_local(plan: Plan) -> Outlook:
+    """That of ranks that this process would start."""
+    host = socket.gethostname()
+    names = _device_names(plan)
+    ranks: list[dict[str, Any]] = [
+        {
+            "rank": index,
+            "host": host,
+            "device_type": plan.device_type,
+            "device_name": name,
+            "num_threads": plan.threads_per_rank or 1,
+            **emulation.facts(plan, index),
+        }
+        for index, name in enumerate(names)
+    ]
+    return Outlook(plan, architecture(ranks, {host: {"usable_cores": usable_cores()}}))
+
+
+def _device_names(plan: Plan) -> list[str | None]:
+    """A name for each rank."""
+    if plan.device_type == "cpu":
+        return [cpu_model()] * plan.world_size
+    import torch
+
+    return [torch.cuda.get_device_name(index) for index in range(plan.world_size)]

@@ -1,0 +1,289 @@
+"""`bench run` from options to exit code: plan, measure through the launcher at hand, and say what came out."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.core import clock, exit_codes
+from bench.core.finding import Finding
+from bench.core.process_environment import environment_variables
+from bench.errors import BenchError
+from bench.measure.engine.passes import torch_profile
+from bench.measure.launch import other_work
+from bench.measure.launch.recorder import Recorder, done_turns
+from bench.measure.planning.budget import estimate_seconds
+from bench.measure.planning.launcher_env import Joined, detect
+from bench.measure.planning.place import Place
+from bench.measure.planning.plan import Plan
+from bench.measure.planning.planner import (
+    DEFAULT_FOLDER,
+    Options,
+    choose_device,
+    earlier_run,
+    new_plan,
+    planned_before,
+    saved_plan,
+    unpaired,
+)
+from bench.measure.planning.presets import PRESETS
+from bench.run import outlook
+
+if TYPE_CHECKING:
+    from bench.measure.engine.store import Store
+    from bench.measure.launch.other_work import OtherWork
+    from bench.records.file import Result
+
+
+def run(options: Options, arguments: list[str]) -> int:
+    """The exit code. Raises BenchError for what the user can mend, KeyboardInterrupt after it has tidied up."""
+    began = clock.monotonic_seconds()
+    joined = detect(options.launcher, environment_variables())
+    quiet = joined is not None and joined.index != 0
+    try:
+        options.refuse_mixed()
+        if joined is None:
+            return _run_local(options, arguments, began)
+        return _run_joined(options, arguments, joined, began)
+    except BenchError:
+        if quiet:  # rank 0 says it once for all
+            return exit_codes.USAGE
+        raise
+
+
+def _run_local(options: Options, arguments: list[str], began: float) -> int:
+    from bench.measure.launch.launchers import run as run_ranks
+    from bench.measure.system.environment import default_ranks, usable_cores
+
+    earlier = earlier_run(options)
+    others = _others_here(options, earlier)  # before torch is imported: the answer is to be quick
+    device, num_gpus = choose_device(options.device)
+    if device != "cpu":
+        others = [other_work.with_gpus(each, [os.getpid()]) for each in others]
+    preset = options.preset or "standard"
+    ranks = options.ranks
+    if ranks is None and earlier is not None:
+        ranks = saved_plan(earlier).world_size
+    if ranks is None:
+        ranks = default_ranks(device, preset, num_gpus, usable_cores())
+    if ranks < 1:
+        raise BenchError(f"--ranks {ranks}: at least 1")
+    if device != "cpu" and ranks > num_gpus:
+        raise BenchError(
+            f"--ranks {ranks}: this machine has {num_gpus} visible GPU(s), and a rank needs one of its own"
+        )
+    place = Place(0, ranks, 0, ranks)
+    if options.plan_only:
+        click.echo(outlook.of_local(new_plan(options, device, place, None)).to_text())
+        return exit_codes.OK
+    recorder = open_run(options, arguments, device, place, None, earlier, others)
+    try:
+        code = run_ranks(recorder, began, options.one_launch, options.launch_seconds)
+    except KeyboardInterrupt:
+        recorder.end("interrupted", exit_codes.INTERRUPTED)
+        there = recorder.path.exists()  # a file without a single record is taken away
+        remedy = (
+            f"go on with: bench run --resume {shlex.quote(str(recorder.path))}" if there else "nothing was measured"
+        )
+        click.echo(f"interrupted; {remedy}", err=True)
+        return exit_codes.INTERRUPTED
+    except BenchError:
+        recorder.end("failed", exit_codes.USAGE)
+        raise
+    # The other launches are still to come, and `bench ab` shows what came out of both sides.
+    return code if options.one_launch is not None else _close(options, recorder, code)
+
+
+def _run_joined(options: Options, arguments: list[str], joined: Joined, began: float) -> int:
+    from bench.measure.launch.attached import run_joined
+    from bench.measure.launch.launchers import check_gpus
+
+    if options.ranks is not None and options.ranks != joined.world_size:
+        raise BenchError(f"--ranks {options.ranks}: {joined.how} started {joined.world_size} ranks; leave --ranks out")
+    if (options.launches or 1) > 1:
+        raise BenchError(
+            f"--launches {options.launches}: {joined.how} starts the processes, so a run is one launch; start it "
+            f"{options.launches} times and give the files to `bench compare` together"
+        )
+    device, num_gpus = choose_device(options.device)
+
+    def check(place: Place, hosts: Sequence[str], store: Store) -> None:
+        if device != "cpu":
+            check_gpus(place, num_gpus, "this node")
+        # A saved plan's preset is known to rank 0 alone, so with one every host looks, and rank 0 need not listen.
+        if options.like or options.resume or PRESETS[options.preset or "standard"].judged:
+            other_work.tell(place, hosts, store, device != "cpu")
+
+    def open_here(place: Place, hosts: Sequence[str], store: Store) -> Recorder:
+        earlier = earlier_run(options)
+        others = other_work.heard(hosts, store) if _is_judged(options, earlier) else ()
+        return open_run(options, arguments, device, place, joined, earlier, others)
+
+    def close(recorder: Recorder, code: int) -> int:
+        return _close(options, recorder, code)
+
+    return run_joined(joined, open_here, began, check, close)
+
+
+def open_run(
+    options: Options,
+    arguments: list[str],
+    device: str,
+    place: Place,
+    joined: Joined | None,
+    earlier: Result | None,
+    others: Sequence[OtherWork] = (),
+) -> Recorder:
+    """A recorder with the plan, on an open file, that knows what a resumed file already has.
+
+    `earlier` is the run to finish or to repeat, `others` what other programs do on its hosts where it is to be judged.
+    Says on stderr what will be done. Raises BenchError.
+    """
+    from bench.measure.engine.worker import host_name
+    from bench.measure.launch import progress
+    from bench.records.file import Writer, new_path
+    from bench.run.baseline import refuse_incomparable
+
+    if not options.busy:
+        other_work.refuse(others)
+    if earlier is None:
+        plan = new_plan(options, device, place, joined)
+    else:
+        plan = planned_before(earlier, options, place, device)
+        plan = replace(plan, label=options.label or plan.label)
+        plan = plan if options.resume is not None else unpaired(plan)
+    resumed = earlier if options.resume is not None else None
+    folder = options.output or DEFAULT_FOLDER
+    path = options.resume or options.save_as or new_path(folder, plan.label, host_name(), clock.utc_now())
+    if options.against is not None:
+        refuse_incomparable(options.against, path, (case.id for case in (*plan.cases, *plan.left_out)))
+    writer = Writer.create(path) if resumed is None else Writer.reopen(path)
+    done = done_turns(plan, resumed)
+    turns = {(launch, *turn) for launch in range(plan.launches) for turn in plan.order(launch)}
+    whole, left = len(turns), len(turns - done)
+    estimate = estimate_seconds(plan) * left / max(1, whole)
+    _announce(plan, left, estimate, joined)
+    judged = PRESETS[plan.preset].judged and options.one_launch is None
+    return Recorder(
+        doctor=_examined(host_name(), others) if judged and resumed is None else None,
+        judge=_judge if judged else None,
+        profile=str(torch_profile.folder_of(path).resolve()) if options.profile else None,
+        plan=plan,
+        writer=writer,
+        path=path,
+        progress=progress.show(sys.stderr, left, estimate),
+        command=["bench", *arguments],
+        run_id=uuid.uuid4().hex,
+        resumed=resumed,
+        allow_unlike=options.allow_unlike,
+        done=done,
+    )
+
+
+def _is_judged(options: Options, earlier: Result | None) -> bool:
+    """Whether the run ends in a verdict on the machine. Raises BenchError for a --busy that would mean nothing."""
+    preset = options.preset or "standard" if earlier is None else str(earlier.plan.get("preset"))
+    judged = preset in PRESETS and PRESETS[preset].judged and options.one_launch is None
+    if options.busy and not judged:
+        raise BenchError(
+            f"--busy: only a run that judges the machine (--preset node) asks for a quiet one, not {preset}"
+        )
+    return judged
+
+
+def _others_here(options: Options, earlier: Result | None) -> list[OtherWork]:
+    """What other programs do on this host, where that matters. Raises BenchError where they are in the way."""
+    from bench.measure.engine.worker import host_name
+
+    if not _is_judged(options, earlier):
+        return []
+    found = [other_work.look([os.getpid()], host_name())]
+    if not options.busy:
+        other_work.refuse(found)
+    return found
+
+
+def _examined(host: str, others: Sequence[OtherWork]) -> dict[str, Any]:
+    """The findings of the doctor on this host, before any rank is at work, and of other programs', for the header."""
+    from bench.measure.doctor.checks import examine, gather
+
+    told = [other_work.finding(each) for each in others]
+    findings = [asdict(finding) for finding in (*examine(gather()), *told)]
+    bad = [finding for finding in findings if finding["level"] != "ok"]
+    for finding in bad:
+        click.echo(f"doctor: {Finding(**finding).line()}", err=True)
+    click.echo(f"doctor: {len(findings)} findings, {len(bad)} of them not ok", err=True)
+    return {"host": host, "findings": findings}
+
+
+def _judge(path: Path) -> int:
+    from bench.analysis.health import verdict
+    from bench.records.file import load
+
+    return verdict.judge(load(path)).exit_code
+
+
+def _announce(plan: Plan, left: int, estimate: float, joined: Joined | None) -> None:
+    """On stderr, before anything is measured: on what, how much, how long."""
+    how = "started here" if joined is None else f"joined through {joined.how}"
+    click.echo(f"devices: {_devices(plan)}; {plan.world_size} ranks ({how}), backend {plan.backend}", err=True)
+    budget = "" if plan.budget_seconds is None else f" (budget {plan.budget_seconds:g} s)"
+    click.echo(
+        f"{len(plan.cases)} cases x {plan.launches} launch(es) x {plan.visits} visit(s), {left} to do, "
+        f"about {estimate:.0f} s{budget}",
+        err=True,
+    )
+    if plan.world_size == 1 and not plan.options.get("suites") and not plan.options.get("cases"):
+        device = "GPU" if plan.device_type == "cuda" else "rank"
+        click.echo(f"one {device}: collectives and parallel suites take two ranks or more and are left out", err=True)
+    if plan.left_out:
+        click.echo(f"{len(plan.left_out)} cases do not fit the budget and are left out", err=True)
+
+
+def _devices(plan: Plan) -> str:
+    """What is measured on, from this process's view; with GPUs that torch does not see counted."""
+    import torch
+
+    from bench.measure.system.environment import present_gpus
+    from bench.measure.system.host import cpu_model
+
+    if plan.device_type == "cpu":
+        return f"CPU, {cpu_model() or 'model unknown'}, {plan.threads_per_rank} thread(s) a rank"
+    visible, present = torch.cuda.device_count(), present_gpus()
+    names = sorted({torch.cuda.get_device_name(index) for index in range(visible)})
+    return f"{visible} of {max(visible, present)} GPUs ({', '.join(names)})"
+
+
+def _close(options: Options, recorder: Recorder, code: int) -> int:
+    """The tables and the closing lines."""
+    from bench.analysis.health import verdict
+    from bench.core.table import wants_colour
+    from bench.records import rows, slow_type_findings
+    from bench.records.file import load
+    from bench.report import result_tables
+
+    result, colour = load(recorder.path), wants_colour(sys.stdout, environment_variables())
+    click.echo(result_tables.tables([result], colour=colour))
+    click.echo(result_tables.verdict(result))
+    for finding in slow_type_findings.findings(result):
+        click.echo(finding.line())
+    for line in rows.profile_lines(result.measurements, recorder.path):
+        click.echo(line)
+    size = recorder.path.stat().st_size
+    click.echo(f"saved: {recorder.path} ({size / 1000:.0f} kB)")
+    click.echo(f"again: bench run --like {shlex.quote(os.fspath(recorder.path))}")
+    if options.against is not None:
+        from bench.run.baseline import beside
+
+        click.echo(beside(options.against, result, colour))
+    if verdict.is_judged(result):
+        click.echo(verdict.judge(result).line())
+    return code

@@ -1,0 +1,1 @@
+"""Statistics: intervals, distributions, tests of change, outliers, drift."""

@@ -1,0 +1,177 @@
+"""Verdicts: from the launches of two sides to a change with its interval, for all cases of a comparison at once.
+
+Of every case and side there is one number a launch, and its logarithm is what is compared: launches differ by factors.
+Unpaired sides are held against each other by the difference of their means with the pooled variance; sides measured in
+alternation by the mean of the pairs' differences. Either variance is moderated by the like cases
+(`bench.stats.variance_prior`), and false discoveries are controlled over all cases that are judged together. A change
+is new / base - 1.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from bench.stats import intervals, variance_prior
+
+Verdict = Literal["same", "slower", "faster", "unclear"]
+VERDICTS: tuple[Verdict, ...] = ("slower", "faster", "unclear", "same")
+
+THRESHOLD = 0.05
+"""Changes smaller than this share are of no practical interest, unless asked for."""
+FALSE_DISCOVERIES = 1 - intervals.CONFIDENCE
+MOST_LAUNCHES = 1000
+"""More launches than anybody makes: what they would not settle, launches do not settle."""
+
+
+class Launches(NamedTuple):
+    """One case on two sides."""
+
+    base: Sequence[float]
+    """Logarithms of one number a launch; paired: those of the same launches as in `new`, in the same order."""
+    new: Sequence[float]
+    kind: str
+    """Cases of a kind are like each other in how their launches vary."""
+    lower_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One case's change and what may be said of it."""
+
+    change: float
+    change_low: float | None
+    """Ends of the 95% interval; None where there is no error bar."""
+    change_high: float | None
+    p_value: float | None
+    adjusted_p: float | None
+    verdict: Verdict
+    reason: str | None
+    """Why it is unclear."""
+    launches_needed: int | None
+    """About how many launches a side (or pairs) would settle it; None: not known, or more than anybody makes."""
+
+
+class _Estimate(NamedTuple):
+    """In logarithms."""
+
+    shift: float
+    variance: float
+    """Of one launch; NaN where there is none."""
+    degrees: float
+    scale: float
+    """What the variance of one launch is multiplied with to give that of the shift."""
+
+    def half(self) -> float:
+        """Half of the 95% interval of the shift."""
+        return intervals.t_quantile(0.5 + intervals.CONFIDENCE / 2, self.degrees) * math.sqrt(
+            self.variance * self.scale
+        )
+
+    def p_value(self) -> float | None:
+        """Two-sided, of no change; None without degrees of freedom."""
+        if self.degrees <= 0:
+            return None
+        if self.variance == 0:
+            return 1.0 if self.shift == 0 else 0.0
+        return 2 * (1 - intervals.t_cdf(abs(self.shift) / math.sqrt(self.variance * self.scale), self.degrees))
+
+
+def judge(cases: Sequence[Launches], threshold: float = THRESHOLD, paired: bool = False) -> list[Judged]:
+    """The verdicts, in the order of the cases; each needs at least one launch a side.
+
+    `same`: the interval lies within the threshold. `slower`, `faster`: not that, and the interval excludes no change,
+    with the false discoveries among such verdicts held at 5%. Else `unclear`.
+    """
+    estimates = _moderated([case.kind for case in cases], [(_paired if paired else _unpaired)(c) for c in cases])
+    p_values = [estimate.p_value() for estimate in estimates]
+    known = [p for p in p_values if p is not None]
+    adjusted = iter(intervals.benjamini_hochberg(known).tolist())
+    return [
+        _without_error_bar(case, estimate, paired)
+        if p is None
+        else _judged(case, estimate, p, next(adjusted), threshold, paired, len(known))
+        for case, estimate, p in zip(cases, estimates, p_values, strict=True)
+    ]
+
+
+def _unpaired(case: Launches) -> _Estimate:
+    (base, base_squares), (new, new_squares) = map(intervals.centre_and_squares, (case.base, case.new))
+    degrees = len(case.base) + len(case.new) - 2
+    variance = (base_squares + new_squares) / degrees if degrees else math.nan
+    return _Estimate(new - base, variance, degrees, 1 / len(case.base) + 1 / len(case.new))
+
+
+def _paired(case: Launches) -> _Estimate:
+    shift, squares = intervals.centre_and_squares([new - base for base, new in zip(case.base, case.new, strict=True)])
+    degrees = len(case.base) - 1
+    return _Estimate(shift, squares / degrees if degrees else math.nan, degrees, 1 / len(case.base))
+
+
+def _moderated(kinds: Sequence[str], estimates: Sequence[_Estimate]) -> list[_Estimate]:
+    """Variances raised towards those of the same kind, where there are enough of it, else towards all such others."""
+    found = variance_prior.moderate_by_kind(kinds, [e.variance for e in estimates], [e.degrees for e in estimates])
+    return [
+        estimate._replace(variance=variance, degrees=degrees)
+        for estimate, variance, degrees in zip(estimates, *(column.tolist() for column in found), strict=True)
+    ]
+
+
+def _judged(
+    case: Launches, estimate: _Estimate, p: float, q: float, threshold: float, paired: bool, num_cases: int
+) -> Judged:
+    half = estimate.half()
+    low, high = _change(estimate.shift - half), _change(estimate.shift + half)
+    verdict, reason, needed = _verdict(estimate.shift, low, high, q, threshold, case.lower_is_better), None, None
+    if verdict == "unclear":
+        reason = "the interval holds both no change and more than the threshold"
+        if p <= FALSE_DISCOVERIES:
+            reason = f"among {num_cases} cases, chance alone brings up such a change"
+        # Where chance among many cases stands in the way, what holds for each of them by itself would settle it.
+        confidence = 1 - FALSE_DISCOVERIES / (num_cases if p <= FALSE_DISCOVERIES else 1)
+        needed = launches_needed(estimate, threshold, paired, confidence)
+    return Judged(_change(estimate.shift), low, high, p, q, verdict, reason, needed)
+
+
+def _without_error_bar(case: Launches, estimate: _Estimate, paired: bool) -> Judged:
+    reason = "one launch a side has no error bar: measure with --launches 3, or use bench ab"
+    if paired:
+        reason = "one pair of launches has no error bar: make 10"
+    return Judged(_change(estimate.shift), None, None, None, None, "unclear", reason, None)
+
+
+def _change(log: float) -> float:
+    """exp(log) - 1, at most the largest float: JSON has no infinity."""
+    return math.expm1(min(log, 700.0))
+
+
+def _verdict(shift: float, low: float, high: float, q: float, threshold: float, lower_is_better: bool) -> Verdict:
+    if low >= -threshold and high <= threshold:
+        return "same"
+    if q > FALSE_DISCOVERIES:
+        return "unclear"
+    return "slower" if (shift > 0) == lower_is_better else "faster"
+
+
+def launches_needed(
+    estimate: _Estimate, threshold: float, paired: bool, confidence: float = intervals.CONFIDENCE
+) -> int | None:
+    """The fewest launches a side (paired: pairs) at which the same shift and variance would be settled.
+
+    Settled: an interval within the threshold, or one that excludes no change.
+    """
+    distance, one = abs(estimate.shift), math.sqrt(estimate.variance)
+    share = 0.5 + confidence / 2
+
+    def settles(size: int) -> bool:
+        degrees, scale = (size - 1, 1 / size) if paired else (2 * size - 2, 2 / size)
+        half = intervals.t_quantile(share, max(degrees, estimate.degrees)) * one * math.sqrt(scale)
+        inside = _change(distance + half) <= threshold and -_change(-distance - half) <= threshold
+        return inside or half < distance
+
+    # More launches only ever narrow the interval.
+    found = bisect.bisect_left(range(2, MOST_LAUNCHES + 1), True, key=settles) + 2
+    return found if found <= MOST_LAUNCHES else None

@@ -1,0 +1,1 @@
+"""Collectives and pairs of ranks: calls, buffers and exact checks."""

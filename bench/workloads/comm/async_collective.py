@@ -1,0 +1,101 @@
+"""A collective on some of the ranks, started and waited for apart, so that something else can run meanwhile.
+
+With gloo a thread of its own carries it out, with NCCL a stream of the group's: waiting makes the current stream wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+from bench.workloads.comm.collectives import OPERATIONS, Buffers, Operation, Payload
+from bench.workloads.comm.exact_check import fill, largest_error, poison
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
+
+OVERLAPPED = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
+"""What training starts and waits for later; each takes and gives alike on all ranks of its group."""
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A rank as a group sees it: what test data are its own, and how many there are."""
+
+    index: int
+    world_size: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Started:
+    """One rank's part of a collective on a group."""
+
+    row: Operation
+    payload: Payload
+    buffers: Buffers
+    member: Any
+    start: Callable[[], Any]
+    """Gives what is to be waited for."""
+    restore: Callable[[], object]
+    """The inputs as they were, where the operation replaces them."""
+
+    def run(self) -> None:
+        self.start().wait()
+
+    @property
+    def num_bytes(self) -> int:
+        """As nccl-tests counts them."""
+        return self.payload.count * self.buffers.input.element_size()
+
+    def arm(self) -> None:
+        """Test data in, and nothing expected out."""
+        poison(self.buffers.output)
+        fill(self.buffers.input, self.member)
+
+    def error(self) -> float:
+        """Largest error of any element after a call: 0, or at least 1, or NaN."""
+        return largest_error(self.buffers.output, self.row.expected(self.payload), self.member)
+
+
+def num_elements(num_bytes: object, dtype: str, group_size: int, suite: str) -> int:
+    """Elements of a payload, a multiple of the group's size. Raises BenchError for a bad size."""
+    if isinstance(num_bytes, bool) or not isinstance(num_bytes, int) or num_bytes < 1:
+        raise BenchError(f"{suite}: num_bytes={num_bytes!r}; give a whole number above 0, such as 16MiB")
+    return max(1, num_bytes // ITEM_BYTES[dtype] // group_size) * group_size
+
+
+def prepare_collective(
+    op: str, count: int, dtype: str, ranks: Sequence[int], index: int, device: torch.device, group: dist.ProcessGroup
+) -> Started:
+    """A collective of `count` elements among `ranks`, of which this rank is `index`."""
+    import torch
+    import torch.distributed as dist
+
+    row, place = OPERATIONS[op], list(ranks).index(index)
+    payload, member = Payload(count, len(ranks), place), Member(place, len(ranks), device)
+    empty = partial(torch.empty, dtype=getattr(torch, dtype), device=device)
+    own = empty(row.input(payload))
+    buffers = Buffers(own, empty(row.output(payload)) if row.output else own, None)
+    as_rank: Any = member
+    fill(own, as_rank)
+    restore = partial(own.copy_, own.clone()) if row.reduces_in_place else _nothing
+    start = partial(row.bind(dist, buffers), group=group, async_op=True)
+    return Started(row, payload, buffers, as_rank, start, restore)
+
+
+def buffer_bytes(op: str, count: int, dtype: str, group_size: int, device_type: str) -> int:
+    """Of the tensors, the copy that restores them, and what a backend takes of its own (gloo at most a full copy)."""
+    row, payload = OPERATIONS[op], Payload(count, group_size, 0)
+    elements = row.input(payload) + (row.output(payload) if row.output else 0)
+    copies = int(row.reduces_in_place) + int(device_type == "cpu")
+    return (elements + copies * payload.count) * ITEM_BYTES[dtype]
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,186 @@
+"""Pairs of ranks, from the times of their rounds: a matrix, its smallest, middle and largest, and what stands out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from bench.stats import pair_outliers
+from bench.stats.pair_outliers import Pair, Slow
+from bench.suite import Observed, Table
+from bench.workloads.comm.rounds import Round
+
+MAX_RANKS = 64
+"""With more, the pairs are of hosts."""
+WITHIN, ACROSS = "within a host", "across hosts"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Who met whom in which variant."""
+
+    rounds: tuple[Round, ...]
+    directions: tuple[str, ...]
+    """The parts of a round: `there` and `back`, or both at once."""
+    trips: int
+    num_bytes: int
+    hosts: tuple[int, ...]
+    is_latency: bool
+
+    @property
+    def is_directed(self) -> bool:
+        return len(self.directions) > 1
+
+    @property
+    def by_host(self) -> bool:
+        return len(self.hosts) > MAX_RANKS
+
+    @property
+    def ends(self) -> str:
+        return "host" if self.by_host else "rank"
+
+    def end_of(self, rank: int) -> int:
+        return self.hosts[rank] if self.by_host else rank
+
+    def kind_of(self, pair: Pair) -> str:
+        """Pairs are held against those of their own kind."""
+        same = not self.by_host and self.hosts[pair[0]] == self.hosts[pair[1]]
+        return WITHIN if same else ACROSS
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Where there are too few ranks to tell which stands out."""
+        needed = pair_outliers.what_is_needed(
+            len({self.end_of(rank) for rank in range(len(self.hosts))}), self.is_directed
+        )
+        return () if needed is None else (needed.replace("rank", self.ends),)
+
+    def width(self, pair: Pair) -> int:
+        """Ranks of either end that exchange at once."""
+        if not self.by_host:
+            return 1
+        return min(self.hosts.count(pair[0]), self.hosts.count(pair[1]))
+
+    def gb_per_s(self, pair: Pair, seconds: float) -> float | None:
+        return self.width(pair) * self.num_bytes / seconds * 1e-9 if seconds > 0 else None
+
+
+def seconds_of_pairs(pairs: Pairs, observed: Observed) -> dict[Pair, float]:
+    """(from, to) -> seconds of one trip; both directions at once: the pair in ascending order.
+
+    The median of the slower rank of the two, and of two hosts that of their slowest ranks.
+    """
+    found: dict[Pair, float] = {}
+    for number, one_round in enumerate(pairs.rounds):
+        for part in pairs.directions:
+            name = f"round_{number}_{part}" if pairs.is_directed else f"round_{number}"
+            times = observed.rank_seconds[name]
+            for a, b in one_round:
+                ends = (pairs.end_of(a), pairs.end_of(b))
+                key = (ends[1], ends[0]) if part == "back" else ends if pairs.is_directed else (min(ends), max(ends))
+                found[key] = max(found.get(key, 0.0), max(times[a], times[b]) / pairs.trips)
+    return found
+
+
+def figures(pairs: Pairs, observed: Observed) -> dict[str, float | None]:
+    """The suite's own metrics.
+
+    `link_ceiling_gb_per_s`: what a ring through all the ranks could have of the pairs: the median pair within a host;
+    across hosts as many times the median pair as ranks of a host exchange at once; where there are both, the less.
+    """
+    seconds = seconds_of_pairs(pairs, observed)
+    slow_links = None if _cannot_tell(pairs, seconds) else float(len(slow(pairs, seconds)))
+    if pairs.is_latency:
+        return {
+            "pair_latency_seconds": median(seconds.values()),
+            "slowest_pair_latency_seconds": max(seconds.values()),
+            "slow_links": slow_links,
+        }
+    speeds = {pair: speed for pair, value in seconds.items() if (speed := pairs.gb_per_s(pair, value)) is not None}
+    return {
+        "slowest_pair_gb_per_s": min(speeds.values(), default=None),
+        "median_pair_gb_per_s": median(speeds.values()) if speeds else None,
+        "fastest_pair_gb_per_s": max(speeds.values(), default=None),
+        "direction_asymmetry": _asymmetry(seconds) if pairs.is_directed else None,
+        "link_ceiling_gb_per_s": _ceiling(pairs, speeds),
+        "slow_links": slow_links,
+    }
+
+
+def _cannot_tell(pairs: Pairs, seconds: Mapping[Pair, float]) -> bool:
+    return bool(pairs.notes) or min(seconds.values()) <= 0
+
+
+def _asymmetry(seconds: Mapping[Pair, float]) -> float | None:
+    """The largest of any pair, slower direction / faster direction."""
+    both = [(seconds[a, b], seconds[b, a]) for a, b in seconds if a < b]
+    return max(max(pair) / min(pair) for pair in both) if min(map(min, both)) > 0 else None
+
+
+def _ceiling(pairs: Pairs, speeds: Mapping[Pair, float]) -> float | None:
+    ranks_of_a_host = 1 if pairs.by_host else max(pairs.hosts.count(host) for host in pairs.hosts)
+    per_kind: dict[str, list[float]] = {}
+    for pair, speed in speeds.items():
+        per_kind.setdefault(pairs.kind_of(pair), []).append(speed)
+    factors = {WITHIN: 1, ACROSS: ranks_of_a_host}
+    return min((factors[kind] * median(found) for kind, found in per_kind.items()), default=None)
+
+
+def slow(pairs: Pairs, seconds: Mapping[Pair, float]) -> list[Slow]:
+    """What stands out, of each kind of pair."""
+    if min(seconds.values()) <= 0:
+        return []
+    kinds: dict[str, dict[Pair, float]] = {}
+    for pair, value in seconds.items():
+        kinds.setdefault(pairs.kind_of(pair), {})[pair] = value
+    return [found for of_kind in kinds.values() for found in pair_outliers.stand_out(of_kind, pairs.is_directed)]
+
+
+def tables(pairs: Pairs, observed: Observed) -> dict[str, Table]:
+    """What stands out, where something does; then the matrices of seconds and GB/s, senders down, receivers across."""
+    seconds = seconds_of_pairs(pairs, observed)
+    found = slow(pairs, seconds)
+    named = {"stands_out": _names(pairs, found)} if found else {}
+    if not pairs.is_latency:
+        named["pairs_gb_per_s"] = _matrix(pairs, "GB/s", lambda p: pairs.gb_per_s(p, seconds[p]), seconds)
+    named["pairs_seconds"] = _matrix(pairs, "seconds", lambda p: seconds[p], seconds)
+    return named
+
+
+def _matrix(pairs: Pairs, unit: str, value: Callable[[Pair], float | None], known: Mapping[Pair, float]) -> Table:
+    ends = sorted({end for pair in known for end in pair})
+
+    def cell(row: int, column: int) -> float | None:
+        pair = (row, column) if pairs.is_directed else (min(row, column), max(row, column))
+        return value(pair) if pair in known else None
+
+    way = "row sends to column" if pairs.is_directed else "both directions"
+    rows = tuple((row, *(cell(row, column) for column in ends)) for row in ends)
+    heads = tuple(f"{unit} {end}" for end in ends)
+    return Table((pairs.ends, *heads), rows, title=f"{pairs.ends}s, {unit}, {way}")
+
+
+_WORDS: Mapping[str, str] = {
+    "rank": "{end} {0}: each of its pairs",
+    "sender": "{end} {0} as sender: to every other",
+    "receiver": "{end} {0} as receiver: from every other",
+}
+
+
+def _names(pairs: Pairs, found: list[Slow]) -> Table:
+    arrow = "to" if pairs.is_directed else "and"
+
+    def words(each: Slow) -> str:
+        text = _WORDS.get(each.role, f"{{end}} {{0}} {arrow} {{1}}")
+        return text.format(*each.ranks, end=pairs.ends)
+
+    rows = tuple(
+        (words(each), each.seconds, each.others_seconds, each.ratio, each.num_others, each.adjusted_p) for each in found
+    )
+    return Table(
+        ("slow link", "seconds", "seconds of the others", "times as long", "other pairs", "adjusted p"),
+        rows,
+        title="what stands out",
+        notes=("Medians, in this launch; in several the count of slow links is the median of the launches.",),
+    )

@@ -1,0 +1,1 @@
+"""Models and kernels on one device, and the comparison of their numbers."""

@@ -1,0 +1,192 @@
+"""The table of what one device runs in `compute`: matrix multiply, copy and triad, and how each is checked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError
+from bench.suite import Check, Params
+from bench.workloads.model import float8
+from bench.workloads.model.product_check import BLOCK, product_error, product_tolerance
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.measure.engine.rank import RankContext
+
+MIB = 2**20
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+MATMUL_BYTES = ITEM_BYTES | {float8.DTYPE: 5}
+"""Of an element, as memory is counted: FP8 with its output and what it is widened to for the check, 2 bytes each."""
+TRIAD_SCALAR = 3.0
+SMALLEST = sys.float_info.min
+CHECK_BYTES = 6 * 8 * BLOCK
+
+SHAPES: Mapping[str, Callable[[int, int], tuple[int, int, int]]] = {
+    "square": lambda size, tokens: (size, size, size),
+    "qkv": lambda hidden, tokens: (tokens, 3 * hidden, hidden),
+    "attention_out": lambda hidden, tokens: (tokens, hidden, hidden),
+    "mlp_up": lambda hidden, tokens: (tokens, 4 * hidden, hidden),
+    "mlp_down": lambda hidden, tokens: (tokens, hidden, 4 * hidden),
+}
+"""Shape -> (size, tokens) -> (m, n, k)."""
+LAYER_SHAPES = tuple(name for name in SHAPES if name != "square")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What one rank runs, and what one call of it amounts to."""
+
+    run: Callable[[], object]
+    check: Callable[[], Check]
+    flops: float | None = None
+    traffic_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One row of the table: what it needs, what it takes, and how it is made."""
+
+    needs: Callable[[Params], set[str]]
+    """Names of its parameters besides those with defaults."""
+    num_bytes: Callable[[Params], int]
+    """Of all its tensors."""
+    make: Callable[[Params, RankContext], Kernel]
+
+
+def _whole(params: Params, name: str) -> int:
+    value = params[name]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BenchError(f"compute: {name}={value!r}; give a whole number of at least 1")
+    return value
+
+
+def dimensions(params: Params) -> tuple[int, int, int]:
+    """(m, n, k) of the matmul. Raises BenchError for a size that is no whole number above 0."""
+    tokens = _whole(params, "tokens") if "tokens" in params else 0
+    return SHAPES[str(params["shape"])](_whole(params, "size"), tokens)
+
+
+def _matmul(params: Params, rank: RankContext) -> Kernel:
+    import torch
+
+    m, n, k = dimensions(params)
+    if params["dtype"] == float8.DTYPE:
+        return Kernel(*float8.matmul(m, n, k, rank), flops=2.0 * m * n * k)
+    dtype = getattr(torch, str(params["dtype"]))
+    generator = rank.generator(rank.index)
+    normal = partial(torch.randn, device=rank.device, dtype=dtype, generator=generator)
+    a, b = normal(m, k), normal(k, n)
+    c = torch.empty(m, n, device=rank.device, dtype=dtype)
+    run = partial(torch.matmul, a, b, out=c)
+
+    def check() -> Check:
+        c.fill_(torch.nan)
+        run()
+        return Check(product_error(a, b, c, generator), product_tolerance(k, dtype, rank.device))
+
+    return Kernel(run, check, flops=2.0 * m * n * k)
+
+
+def _num_elements(params: Params) -> int:
+    return max(1, _whole(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])])
+
+
+def _copy(params: Params, rank: RankContext) -> Kernel:
+    import torch
+
+    target, source = _arrays(2, params, rank)
+
+    def check() -> Check:
+        target.fill_(torch.nan)
+        run()
+        return Check(_blockwise_error((target, source), lambda a, b: (a - b).abs()), 0.0)
+
+    run = partial(target.copy_, source)
+    return Kernel(run, check, traffic_bytes=2 * source.nbytes, notes=_cache_notes(source.nbytes, rank))
+
+
+def _triad(params: Params, rank: RankContext) -> Kernel:
+    """Checked against float64, relative to |b| + |s c|: a product and a sum round by half an epsilon each."""
+    import torch
+
+    a, b, c = _arrays(3, params, rank)
+
+    def error(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        b64, scaled = b.double(), TRIAD_SCALAR * c.double()
+        return (a.double() - (b64 + scaled)).abs() / (b64.abs() + scaled.abs()).clamp_min(SMALLEST)
+
+    def check() -> Check:
+        a.fill_(torch.nan)
+        run()
+        return Check(_blockwise_error((a, b, c), error), torch.finfo(a.dtype).eps)
+
+    run = partial(torch.add, b, c, alpha=TRIAD_SCALAR, out=a)
+    return Kernel(run, check, traffic_bytes=3 * a.nbytes, notes=_cache_notes(a.nbytes, rank))
+
+
+def _arrays(count: int, params: Params, rank: RankContext) -> list[torch.Tensor]:
+    """Random normal numbers that repeat, since drawing each takes longer than measuring them."""
+    import torch
+
+    generator, dtype = rank.generator(rank.index), getattr(torch, str(params["dtype"]))
+    size = _num_elements(params)
+    arrays = [torch.empty(size, device=rank.device, dtype=dtype) for _ in range(count)]
+    for array in arrays:
+        numbers = torch.randn(min(size, BLOCK), device=rank.device, dtype=dtype, generator=generator)
+        for block in torch.split(array, BLOCK):
+            block.copy_(numbers[: len(block)])
+    return arrays
+
+
+def _blockwise_error(arrays: Sequence[torch.Tensor], error: Callable[..., torch.Tensor]) -> float:
+    """The largest of the elements' errors; NaN where one is NaN."""
+    import torch
+
+    blocks = zip(*(torch.split(array, BLOCK) for array in arrays), strict=True)
+    return float(torch.stack([error(*block).max() for block in blocks]).max())
+
+
+def _cache_notes(array_bytes: int, rank: RankContext) -> tuple[str, ...]:
+    cache_bytes = _last_level_cache_bytes(rank)
+    if not cache_bytes:
+        return ()
+    ratio = array_bytes / cache_bytes
+    return (
+        f"each array: {array_bytes / MIB:.4g} MiB, {ratio:.2g} x the last-level cache "
+        f"({cache_bytes / MIB:.4g} MiB)"
+        + ("; below STREAM's 4 x, so a cache may serve part of it" if ratio < 4 else ""),
+    )
+
+
+def _last_level_cache_bytes(rank: RankContext) -> int | None:
+    """Of the device, or of the first core as Linux tells it; None where unknown."""
+    if rank.device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties(rank.device).L2_cache_size) or None
+    caches = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    texts = [path.read_text().strip() for path in caches]
+    sizes = [int(text[:-1]) * {"K": 2**10, "M": 2**20}[text[-1]] for text in texts if text[-1:] in ("K", "M")]
+    return max(sizes, default=None)
+
+
+def _matmul_elements(m: int, n: int, k: int) -> int:
+    return m * k + k * n + m * n + k * n  # once more for the second factor, which oneDNN rearranges
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "matmul": Operation(
+        needs=lambda p: {"shape", "size"} | ({"tokens"} if p.get("shape") in LAYER_SHAPES else set()),
+        num_bytes=lambda p: _matmul_elements(*dimensions(p)) * MATMUL_BYTES[str(p["dtype"])],
+        make=_matmul,
+    ),
+    "copy": Operation(lambda _: {"num_bytes"}, lambda p: 2 * _whole(p, "num_bytes"), _copy),
+    "triad": Operation(lambda _: {"num_bytes"}, lambda p: 3 * _whole(p, "num_bytes"), _triad),
+}

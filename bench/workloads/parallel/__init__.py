@@ -1,0 +1,1 @@
+"""Parallel layers: tensor, context, expert and pipeline parallelism, even and uneven."""

@@ -1,0 +1,81 @@
+"""Who works at what pace in the suite of mixed ranks: by what the ranks are, by `--slow`, or emulated by the case."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.suite import Params, Skip
+
+if TYPE_CHECKING:
+    from bench.measure.engine.emulation import Pace
+    from bench.measure.engine.rank import RankContext
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Who works at what pace in which variant."""
+
+    uniform: tuple[int, ...]
+    mixed: tuple[int, ...]
+    uniform_pace: Pace | None
+    mixed_pace: Pace | None
+    notes: tuple[str, ...]
+
+
+def mix_of(params: Params, rank: RankContext) -> Mix:
+    """From what is here, or emulated. Collective: every rank says what it is."""
+    from bench.measure.engine import control, emulation
+
+    own = rank.pace.compute_speed if rank.pace is not None else 1.0
+    said = control.all_gather_json(rank, {"speed": own, "device": _device_name(rank)})
+    every = tuple(range(rank.world_size))
+    busy, speed = float(params["busy"]), float(params["speed"])
+
+    link = rank.pace.link_speed if rank.pace is not None else 1.0
+
+    def pace(share: float) -> Pace | None:
+        # A slow link of the run's is slow in all variants.
+        return emulation.pace(rank.device, share, link) if min(share, link) < 1.0 else None
+
+    devices = Counter(each["device"] for each in said)
+    if len(devices) > 1:
+        return _real_mix([each["device"] for each in said], devices, pace(1.0))
+    slow = {index: each["speed"] for index, each in enumerate(said) if each["speed"] < 1.0}
+    if not slow and speed >= 1.0:
+        raise Skip("speed=1 on equal ranks: nothing to mix; set speed below 1, or take --slow RANK=SPEED")
+    if not slow:
+        slow = {rank.world_size - 1: speed}
+        notes: tuple[str, ...] = (
+            f"emulated: rank {rank.world_size - 1} computes at {speed:g} of its speed in even and balanced",
+        )
+    else:
+        notes = ("even and balanced with the ranks slowed by --slow, uniform without; speed= is not used",)
+    if busy < 1.0:
+        notes += (f"emulated: all ranks compute at {busy:g} of their speed and sleep the rest, in all variants",)
+    return Mix(every, every, pace(busy), pace(busy * slow.get(rank.index, 1.0)), notes)
+
+
+def _real_mix(kinds: list[str], devices: Counter[str], own: Pace | None) -> Mix:
+    """Equally many ranks of one kind, and half of them replaced by the others. `own` slows none but a slow link."""
+    (first, count), *_ = devices.most_common()
+    ones = [index for index, kind in enumerate(kinds) if kind == first]
+    others = [index for index, kind in enumerate(kinds) if kind != first]
+    replaced = min(len(others), count // 2)
+    if count < 2 or not replaced:
+        raise Skip(f"{count} of the most frequent kind ({first}): a uniform team needs two of a kind")
+    size = min(count, 2 * replaced)
+    mixed = tuple(sorted(ones[: size - size // 2] + others[: size // 2]))
+    note = f"nothing is emulated: uniform is {size} x {first}, mixed has {size // 2} of other kinds"
+    return Mix(tuple(ones[:size]), mixed, own, own, (note,))
+
+
+def _device_name(rank: RankContext) -> str:
+    if rank.device.type == "cpu":
+        from bench.measure.system.host import cpu_model
+
+        return str(cpu_model())
+    import torch
+
+    return str(torch.cuda.get_device_name(rank.device))

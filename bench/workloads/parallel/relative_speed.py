@@ -1,0 +1,113 @@
+"""How fast each rank is, beside the fastest: its own computation in a step that all do with equal shares.
+
+For splitting work in proportion. Only what the step marks as computation counts, so that waiting for a slower rank
+makes nobody slow. It is measured in the step itself rather than on a piece of it: a core that just slept, as that of a
+rank which waits, is slower for a while than one that is kept busy. It runs when a case is prepared, never in a timed
+part.
+
+And what of a computation does not shrink with the rank's share of it (`fixed_fractions`): starting kernels, copying
+what is as large whatever the share. A slow rank pays that at its own speed, so that a small share costs it more than
+in proportion.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+
+from bench.core import clock
+from bench.measure.engine import control
+from bench.measure.engine.rank import RankContext, Tracer
+from bench.suite import COMMUNICATION
+
+Call = Callable[[], object]
+
+WARMUP_CALLS = 2
+FEWEST_CALLS, MOST_CALLS, ENOUGH_SECONDS = 5, 25, 1.0
+"""As many calls as fit into that many seconds, between these bounds: a single call is off by a tenth and more."""
+
+
+def relative_speeds(rank: RankContext, step: Call, clear: Call) -> list[float]:
+    """[rank] speed, 1 for the fastest; the ranks of `step` call it together, and each gets all.
+
+    A rank that has no part in the step counts as the fastest.
+    """
+    own = _own_seconds(rank, step, clear)
+    times = control.all_gather_json(rank, sum(own.values()))
+    fastest = min(time for time in times if time > 0)
+    return [fastest / time if time > 0 else 1.0 for time in times]
+
+
+def fixed_fractions(
+    rank: RankContext, even: tuple[Call, Call], skewed: tuple[Call, Call], ratio: float | None
+) -> dict[str, float]:
+    """Kind of computation -> the fraction of its time at an even share that stays at any share.
+
+    `even` and `skewed` are the (step, clear) of two splits over equal ranks, `ratio` this rank's skewed share over its
+    even one, None for a rank without a share. A computation of time 1 at the even share takes f + (1 - f) x at x times
+    the share; f is the least-squares fit over the ranks. Empty where no rank's share differs.
+    """
+    before, after = _own_seconds(rank, *even), _own_seconds(rank, *skewed)
+    pairs = [] if ratio is None else [(kind, ratio, after[kind] / before[kind]) for kind in before if before[kind] > 0]
+    return fitted_fractions([each for own in control.all_gather_json(rank, pairs) for each in own])
+
+
+def fitted_fractions(pairs: Sequence[tuple[str, float, float]]) -> dict[str, float]:
+    """The fit, from (kind, share over even share, time over time at the even share) of every rank."""
+    sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for kind, share, time in pairs:
+        sums[kind][0] += (time - share) * (1.0 - share)
+        sums[kind][1] += (1.0 - share) ** 2
+    return {kind: min(MOST_FIXED, max(0.0, above / below)) for kind, (above, below) in sums.items() if below > 0}
+
+
+MOST_FIXED = 0.9
+"""A fit above it is noise: such a part would not be worth splitting."""
+
+
+def skewed(shares: Sequence[int]) -> tuple[int, ...]:
+    """The same units with every second rank's share halved and given to the rank before it."""
+    found = list(shares)
+    for first in range(0, len(shares) - 1, 2):
+        moved = shares[first + 1] // 2
+        found[first], found[first + 1] = shares[first] + moved, shares[first + 1] - moved
+    return tuple(found)
+
+
+def num_calls(step_seconds: float) -> int:
+    """Calls to take a speed from, by how long one takes on the slowest rank."""
+    return min(MOST_CALLS, max(FEWEST_CALLS, int(ENOUGH_SECONDS / max(step_seconds, 1e-9))))
+
+
+def _own_seconds(rank: RankContext, step: Call, clear: Call) -> Mapping[str, float]:
+    """Kind of computation -> seconds of the rank's own in a call; the median over as many calls as are enough."""
+    warm = _traced(rank, step, clear, WARMUP_CALLS)
+    slowest_seconds = max(control.all_gather_json(rank, warm.call_ns()[-1])) / 1e9
+    own = _own_ns(_traced(rank, step, clear, num_calls(slowest_seconds)))
+    return {kind: median(times) / 1e9 for kind, times in own.items()}
+
+
+def _traced(rank: RankContext, step: Call, clear: Call, calls: int) -> Tracer:
+    ticks = clock.for_work(rank.device.type, "host")
+    tracer = Tracer(rank.index, ticks)
+    for _ in range(calls):
+        clear()
+        rank.tracer = tracer
+        start = ticks.mark()
+        step()
+        tracer.calls.append((start, ticks.mark()))
+        tracer.num_calls += 1
+        rank.tracer = None
+    clear()
+    ticks.synchronise()
+    return tracer
+
+
+def _own_ns(tracer: Tracer) -> dict[str, list[int]]:
+    """Kind of computation -> [call] nanoseconds of the rank's own."""
+    own: defaultdict[str, list[int]] = defaultdict(lambda: [0] * tracer.num_calls)
+    for span in tracer.spans():
+        if span.kind != COMMUNICATION:
+            own[span.kind][span.call] += span.duration_ns
+    return own

@@ -1,0 +1,1 @@
+"""Storage: checkpoints, input files, the page cache."""

@@ -1,0 +1,108 @@
+"""A folder for the files of a case: made and agreed on by all ranks, with room in it, and gone afterwards."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from bench.errors import BenchError, Skip
+from bench.measure.engine import control
+
+if TYPE_CHECKING:
+    from bench.measure.engine.rank import RankContext
+
+T = TypeVar("T")
+
+TEMPORARY = "temporary"
+"""Value of a suite's parameter `folder` that means the system's folder for temporary files."""
+LOCK = "in-use.lock"
+ROOM_FACTOR, ROOM_BYTES = 1.1, 64 * 2**20
+"""Free space asked for, over the bytes to be written: block sizes, metadata and somebody else's files."""
+
+
+class Scratch:
+    """A new folder that one process made and holds; other ranks may use its `path`.
+
+    It is removed by `close`, or when it is forgotten. That of a process that was killed is removed by the next that is
+    made beside it: a lock on a file in it, which ends with its process, tells the two apart.
+    """
+
+    def __init__(self, parent: Path, name: str) -> None:
+        prefix = f"bench-{name}-"
+        _remove_abandoned(parent, prefix)
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        self.close = weakref.finalize(self, _remove, self.path, lock)
+        """Removes the folder; calling it again does nothing."""
+
+
+def _remove(path: Path, lock: int) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    os.close(lock)
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    for path in parent.glob(f"{prefix}*/{LOCK}"):
+        try:
+            lock = os.open(path, os.O_RDWR)
+        except OSError:  # another user's, or gone meanwhile
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # in use
+            os.close(lock)
+            continue
+        _remove(path.parent, lock)
+
+
+def parent_folder(folder: str) -> Path:
+    """The folder that a parameter `folder` names. Raises BenchError where there is none."""
+    path = Path(tempfile.gettempdir()) if folder == TEMPORARY else Path(folder).expanduser().absolute()
+    if not path.is_dir():
+        raise BenchError(f"folder={folder}: there is no such folder; make it, or give another with --set folder=PATH")
+    return path
+
+
+def on_all(rank: RankContext, call: Callable[[], T]) -> T:
+    """Call on every rank what may fail on one alone: a BenchError or OSError of any rank is raised on all."""
+    found: list[T] = []
+    error = None
+    try:
+        found.append(call())
+    except (BenchError, OSError) as caught:
+        error = f"rank {rank.index}: {caught}"
+    errors = [text for text in control.all_gather_json(rank, error) if text is not None]
+    if errors:
+        raise BenchError(str(errors[0]))
+    return found[0]
+
+
+def new_scratch(rank: RankContext, folder: str, name: str, per_host: bool) -> tuple[Path, Scratch | None]:
+    """A new folder for all ranks (`per_host`: one on each host), and on the rank that made it also what holds it.
+
+    Raises BenchError on all ranks where it cannot be made, Skip where not all ranks see it.
+    """
+    makes = rank.local_index == 0 if per_host else rank.index == 0
+    held = on_all(rank, lambda: Scratch(parent_folder(folder), name) if makes else None)
+    host = rank.place.host_index if per_host else 0
+    paths = control.all_gather_json(rank, [host, str(held.path)] if held else None)
+    path = next(Path(row[1]) for row in paths if row is not None and row[0] == host)
+    if not all(control.all_gather_json(rank, path.is_dir())):
+        raise Skip(f"folder={folder} is not one and the same on all hosts; give one that they share: --set folder=PATH")
+    return path, held
+
+
+def ask_room(rank: RankContext, folder: str, num_bytes: int) -> None:
+    """Raises Skip where some rank's folder has no room for `num_bytes`, which all ranks that share it write."""
+    needed = int(ROOM_FACTOR * num_bytes) + ROOM_BYTES
+    free = on_all(rank, lambda: shutil.disk_usage(parent_folder(folder)).free)
+    least = -control.maxima(rank, [-free])[0]
+    if least < needed:
+        raise Skip(f"folder={folder} has {least / 2**30:.2f} GiB free, and {needed / 2**30:.2f} GiB are needed")

@@ -1,0 +1,1 @@
+"""Observation of work on a device: communication, memory, series over time."""

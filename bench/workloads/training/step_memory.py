@@ -1,0 +1,78 @@
+"""Memory of a training step: the job that a case's parameters make, and how many of its layers fit on a rank."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.parallelism.layout import Job, Split
+from bench.parallelism.shapes import SHAPES
+from bench.suite import Machine, Params, Skip
+
+MEMORY_SHARE = 0.9
+"""Of a rank's memory that a case may need by the estimate."""
+LAYER_LADDER = (80, 64, 48, 32, 24, 16, 12, 8, 6, 4, 2, 1)
+"""Numbers of layers that are tried: few, so that a little more or less free memory does not change the model."""
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+STATE_BYTES = {"cpu": 20, "cuda": 16}
+"""Of a weight: itself, its gradient, AdamW's two moments, all float32; and on a CPU the first weights kept beside."""
+KEPT_PER_TOKEN = 12
+"""Numbers of `hidden` that a layer keeps for its backward, per token, besides the inner ones of SwiGLU (3 of them)."""
+
+
+def job_of(params: Params, num_layers: int) -> Job:
+    """The job of a case with so many layers of its shape."""
+    shape = SHAPES[str(params["shape"])]
+    sequence = int(params["sequence"]) or shape.sequence
+    shape = replace(shape, num_layers=num_layers, sequence=sequence)
+    return Job(shape, int(params["batch"]), int(params["num_microbatches"]), str(params["schedule"]))
+
+
+def bytes_needed(job: Job, split: Split, params: Params, device_type: str) -> int:
+    """Bytes that a rank holds at the worst moment: the states of its weights, and what its microbatches keep."""
+    shape = job.shape
+    ends = shape.vocabulary * shape.hidden
+    weights = (shape.num_layers * shape.layer_parameters // split.pipeline + 2 * ends) // split.tensor
+    shares = split.data if params["dp_mode"] == "shard" else 1
+    gathered = 4 * (2 * ends + shape.layer_parameters) // split.tensor if shares > 1 else 0
+    # fully_shard sums gradients of microbatches whole, in float32 (its to_accumulated_grad_if_needed).
+    accumulated = 4 * weights if shares > 1 and job.num_microbatches > 1 else 0
+    tokens = max(1, job.microbatch_size(split)) * shape.sequence
+    layer = tokens * (KEPT_PER_TOKEN * shape.hidden + 3 * shape.ffn_hidden) // split.tensor
+    layers = shape.num_layers // split.pipeline if not params["recompute"] else 1
+    kept = tokens * shape.hidden * shape.num_layers // split.pipeline // split.tensor if params["recompute"] else 0
+    in_flight = min(job.num_microbatches, split.pipeline)
+    logits = 3 * 4 * tokens * shape.vocabulary // split.tensor
+    item = ITEM_BYTES[str(params["dtype"])]
+    activations = item * (in_flight * (layers * layer + kept) + layer) + logits
+    return STATE_BYTES[device_type] * weights // shares + gathered + accumulated + activations
+
+
+def num_layers_that_fit(params: Params, split: Split, machine: Machine) -> int:
+    """The number asked for, or the largest of the ladder that fits and divides into the stages.
+
+    Raises Skip where not even the fewest fit.
+    """
+    asked, whole = int(params["num_layers"]), SHAPES[str(params["shape"])].num_layers
+    if asked:
+        return asked
+    need = 0
+    for count in (whole, *(n for n in LAYER_LADDER if n < whole)):
+        job = job_of(params, count)
+        if count % job.num_stages(split):
+            continue
+        need = bytes_needed(job, split, params, machine.device_type)
+        if need <= MEMORY_SHARE * machine.memory_bytes:
+            return count
+    raise Skip(f"the fewest layers need {need / 2**30:.2f} GiB a rank, of {machine.memory_bytes / 2**30:.2f} GiB")
+
+
+def is_whole(row: Params, split: Split, machine: Machine) -> bool:
+    """Whether all layers of the case's model fit."""
+    job = job_of(row, SHAPES[str(row["shape"])].num_layers)
+    fits = bytes_needed(job, split, row, machine.device_type) <= MEMORY_SHARE * machine.memory_bytes
+    return bool(fits and job.objection(split) is None)
+
+
+def smallest_job(params: Params, split: Split) -> Job:
+    """The job with the layers that are asked for, or one a stage."""
+    return job_of(params, int(params["num_layers"]) or job_of(params, 1).num_stages(split))

@@ -1,0 +1,74 @@
+"""The check of a training step: loss and gradient norm of its first steps against those of one device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.parallelism.layout import Job, Split
+from bench.suite import Check
+
+if TYPE_CHECKING:
+    from bench.measure.engine.rank import RankContext
+    from bench.parallelism.shapes import LlamaShape
+    from bench.workloads.training.parallelize import Treatment
+
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
+"""Relative, of loss and gradient norm. Two orders of summation differ by 1e-7 to 1e-6 in float32; bfloat16 rounds to
+4e-3, over which a mean over all tokens and a norm over all weights average."""
+
+
+def full_check(step: Any, job: Job, split: Split, rank: RankContext) -> Any:
+    expected = one_device(job, split, step.treatment, rank)
+    return lambda: compared(step, expected)
+
+
+def reduced_check(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> Any:
+    from bench.workloads.training.training_step import TrainingStep
+
+    small = job._replace(shape=_reduced(job, split))
+    step, expected = TrainingStep(small, split, treatment, rank), one_device(small, split, treatment, rank)
+    return lambda: compared(step, expected)._replace(scope="reduced")
+
+
+def _reduced(job: Job, split: Split) -> LlamaShape:
+    """The same heads, one layer a stage: small enough for any device."""
+    from dataclasses import replace
+
+    shape = job.shape
+    return replace(
+        shape,
+        vocabulary=64 * split.tensor,
+        hidden=16 * shape.num_heads,
+        ffn_hidden=32 * split.tensor,
+        num_layers=job.num_stages(split),
+        sequence=16 * split.tensor,
+    )
+
+
+def one_device(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> list[tuple[float, float]]:
+    """Loss and gradient norm of the first steps on one device in float32: on rank 0, which tells the others."""
+    from dataclasses import replace
+
+    import torch
+    import torch.distributed as dist
+
+    from bench.workloads.training.training_step import NUM_BATCHES, TrainingStep, first_steps, one_device_job
+
+    told = torch.zeros(NUM_BATCHES, 2, dtype=torch.float64)
+    if rank.index == 0:
+        plain = replace(treatment, dtype="float32", recompute=False, compile=False)
+        alone = TrainingStep(one_device_job(job, split), Split(1, 1, 1), plain, rank)
+        told = torch.tensor(first_steps(alone), dtype=torch.float64)
+    if rank.world_size > 1:
+        dist.broadcast(told, src=0, group=rank.control)
+    return [(float(loss), float(norm)) for loss, norm in told]
+
+
+def compared(step: Any, expected: list[tuple[float, float]]) -> Check:
+    from bench.workloads.training.training_step import first_steps
+
+    found = first_steps(step)
+    pairs = [pair for own, other in zip(found, expected, strict=True) for pair in zip(own, other, strict=True)]
+    errors = [abs(own - other) / abs(other) for own, other in pairs]
+    worst = next((error for error in errors if error != error), max(errors))  # a NaN is the worst
+    return Check(worst, TOLERANCE[step.treatment.dtype])

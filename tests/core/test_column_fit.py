@@ -1,0 +1,88 @@
+"""Tables that fit a terminal, and small pictures in cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.cli import call
+from bench.core import sparklines
+from bench.core.cell_text import width as cell_width
+from bench.core.column_fit import WIDTH, fitted
+from bench.core.table import Table, column, render, show_text
+from bench.records.file import load
+from bench.report import result_tables
+from tests import ROOT
+from tests.support.results import header, measurement, not_ok, save
+
+REFERENCE = sorted((ROOT / "results" / "reference").glob("*.jsonl"))
+EVIDENCE = sorted((ROOT / "results" / "evidence" / "data").glob("**/*.jsonl.gz"))[:3]
+
+
+def table(**weights: float) -> Table:
+    columns = tuple(column(name, name, show_text, weight=weight) for name, weight in weights.items())
+    return Table("t", columns, (dict.fromkeys(weights, "x" * 10),))
+
+
+@pytest.mark.parametrize(
+    ("weights", "width", "kept"),
+    [
+        ({"a": 0, "b": 1, "c": 2}, 36, "abc"),
+        ({"a": 0, "b": 1, "c": 2}, 35, "ab"),
+        ({"a": 0, "b": 2, "c": 1}, 35, "ac"),
+        ({"a": 0, "b": 1, "c": 1}, 35, "a"),  # one kind on two sides: both or none
+        ({"a": 0, "b": 0}, 10, "ab"),  # what must stay stays
+    ],
+)
+def test_the_lightest_columns_stay_and_a_footnote_names_the_others(
+    weights: dict[str, float], width: int, kept: str
+) -> None:
+    found = fitted(table(**weights), width)
+    assert "".join(c.head for c in found.columns) == kept
+    gone = [name for name in weights if name not in kept]
+    assert found.footnotes == ((f"not shown for want of room: {', '.join(gone)}; --wide shows all",) if gone else ())
+
+
+def test_a_text_at_the_end_goes_on_below_itself_and_loses_nothing() -> None:
+    words = [f"word{n}" for n in range(40)]
+    long = Table("t", (column("a", "a", show_text), column("b", "reason", show_text, "left")),
+                 ({"a": "x" * 30, "b": " ".join(words)},))  # fmt: skip
+    text = render([long], "table", width=80)
+    assert max(map(cell_width, text.splitlines())) <= 80
+    assert [word for line in text.splitlines()[3:] for word in line.split() if word.startswith("word")] == words
+
+
+def test_show_and_compare_fit_a_hundred_columns_and_wide_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = (["show", str(REFERENCE[0])], ["compare", *map(str, EVIDENCE)])
+    for command in commands:
+        assert call(command) == 0
+        narrow = capsys.readouterr().out
+        assert max(cell_width(line) for line in narrow.splitlines() if "file: " not in line) <= WIDTH
+        assert call([*command, "--wide"]) == 0
+        wide = capsys.readouterr().out
+        assert max(map(cell_width, wide.splitlines())) > WIDTH
+
+
+def test_what_all_cases_share_stands_once(tmp_path: Path) -> None:
+    records = [measurement(f"tensor_parallel/mlp[batch=1,hidden={n},sequence=8]") for n in (4, 8)]
+    path = save(tmp_path / "a.jsonl", header(), *records, not_ok("tensor_parallel/mlp[batch=2]", "failed", "x"))
+    narrow = result_tables.tables([load(path)], width=WIDTH)
+    assert "mlp[hidden=4]" in narrow
+    assert "in all: batch=1, sequence=8" in narrow
+    assert "mlp[batch=1,hidden=4,sequence=8]" in result_tables.tables([load(path)])
+
+
+def test_a_shape_shows_two_modes_and_few_samples_have_none() -> None:
+    text = sparklines.shape([1.0] * 50 + [2.0] * 50)
+    assert text is not None
+    assert (text[0], text[-1]) == ("█", "█")
+    assert set(text[1:-1]) == {"▁"}
+    assert sparklines.shape([1.0] * 19) is None
+    assert sparklines.shape([1.0] * 30) == "█▁▁▁▁▁▁▁"
+
+
+@pytest.mark.parametrize(("change", "text"), [(0.0, "     |     "), (0.5, "     |■■■■■"), (-0.2, "   ■■|     "),
+                                              (9.0, "     |■■■■■")])  # fmt: skip
+def test_a_bar_is_full_at_half_as_much_again(change: float, text: str) -> None:
+    assert sparklines.bar(change) == text

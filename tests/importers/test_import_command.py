@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bench
+from bench.errors import BenchError
+from bench.importers.reading import Told
+from bench.importers.registry import FORMATS, import_file
+from bench.records import published_copy
+from bench.records.file import Result, load
+from bench.records.rows import case_groups
+from bench.report import result_tables
+from tests import DATA as TEST_DATA
+from tests.support.command import call
+from tests.support.results import header, measurement, save
+
+DATA = TEST_DATA / "import"
+FILES = {
+    "nccl_new.txt": "nccl-tests", "nccl_debug.txt": "nccl-tests", "nccl.json": "nccl-tests",
+    "nccl_v3.json": "nccl-tests", "param.txt": "param", "osu.txt": "osu",
+    "pytest_benchmark.json": "pytest-benchmark",
+}  # fmt: skip
+
+
+def imported(name: str, folder: Path, **told: object) -> Result:
+    return load(import_file(DATA / name, Told(**told), folder / "out.jsonl").path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "tool"), FILES.items())
+def test_a_file_is_known_by_what_is_in_it(name: str, tool: str) -> None:
+    text = (DATA / name).read_text()
+    assert next(row.tool for row in FORMATS if row.looks_like(text)) == tool
+
+
+def test_the_result_says_where_it_came_from(tmp_path: Path) -> None:
+    result = imported("nccl_new.txt", tmp_path)
+    assert result.environment["imported_from"] == {
+        "tool": "nccl-tests",
+        "version": "2.17.6",
+        "format": "text",
+        "file": "nccl_new.txt",
+        "unread": [{"where": "line 18", "text": result.environment["imported_from"]["unread"][0]["text"]}],
+    }
+    assert (result.architecture, result.label) == ("4 x NVIDIA H200", "nccl_new")
+    assert result.hosts() == ["nodeA", "nodeB"]
+    assert result.plan["world_size"] == 4
+    assert len(result.planned_cases()) == 6
+    assert result.end is not None
+    assert result.end["exit_code"] == 3
+    text = result_tables.tables([result])
+    assert "imported: from nccl_new.txt, text of nccl-tests 2.17.6" in text
+    assert "warning: 1 row of it could not be read, the first line 18" in text
+    assert "started: unknown on nodeA, nodeB" in text
+
+
+def test_an_imported_case_is_compared_with_one_of_our_own(tmp_path: Path) -> None:
+    case = "collective/all_reduce[num_bytes=1048576,timing=streamed]"
+    own = load(save(tmp_path / "own.jsonl", header(num_ranks=4), measurement(case, [[80_000] * 20] * 4)))
+    rows = case_groups([own]), case_groups([imported("nccl.json", tmp_path)])
+    assert [group[case].view.seconds for group in rows] == [80e-6, 40e-6]
+    done = call("compare", str(own.path), str(tmp_path / "out.jsonl"), "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert case in done.stdout
+
+
+def test_single_ranks_are_not_made_up(tmp_path: Path) -> None:
+    path = str(imported("nccl_v3.json", tmp_path).path)
+    ranks = bench.load(path, "rank")
+    assert ranks["variant"].unique().tolist() == ["each_iteration"]
+    assert ranks["rank"].tolist() == [0, 1]
+    samples = bench.load(path, "sample")
+    assert samples.loc[samples["variant"] == "full", "rank"].isna().all()
+
+
+def test_a_published_copy_of_an_imported_result_names_no_host(tmp_path: Path) -> None:
+    text = json.dumps(published_copy.shared(imported("nccl_new.txt", tmp_path)))
+    assert "nodeA" not in text
+    assert "host0" in text
+
+
+def test_what_the_user_says_is_used_where_the_file_is_silent(tmp_path: Path) -> None:
+    result = imported("osu.txt", tmp_path, num_ranks=4, device="NVIDIA H200")
+    assert result.architecture == "4 x NVIDIA H200"
+    with pytest.raises(BenchError, match="--device B200: the file says NVIDIA H200"):
+        import_file(DATA / "nccl.json", Told(device="B200"), tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("content", "tool", "message"),
+    [
+        (b"hello\n", None, "looks like none of .*; say --from TOOL"),
+        (b"\xff\xfe\x00", None, "no UTF-8 text"),
+        (b"# size count type time\n", None, "no row of nccl-tests can be read"),
+        (b"hello\n", "param", "no row of PARAM can be read"),
+        (b"groupSize 2\nCOMMS-RES-all_reduce-float32 1 oops\n", None, "no row of PARAM can be read; line 2: COMMS-RES"),
+    ],
+)
+def test_what_cannot_be_read_at_all(tmp_path: Path, content: bytes, tool: str | None, message: str) -> None:
+    path = tmp_path / "in.txt"
+    path.write_bytes(content)
+    with pytest.raises(BenchError, match=message):
+        import_file(path, Told(), tmp_path / "out.jsonl", tool)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_command(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    names = ("nccl_new.txt", "pytest_benchmark.json")
+    done = call("import", *(str(DATA / name) for name in names), "-o", str(folder), "--label", "theirs")
+    assert done.returncode == 3
+    assert "nccl_new.txt: 1 row could not be read: line 18: " in done.stderr
+    assert "nccl_new.txt: 2 cases wrong or without a time" in done.stderr
+    files = sorted(folder.glob("theirs-*.jsonl"))
+    assert len(files) == 2
+    shown = call("show", *map(str, files), "--format", "json")
+    assert {row["suite"] for row in json.loads(shown.stdout)} == {"collective", "pytest_benchmark"}
+
+    both = call("import", str(DATA / "nccl.json"), str(DATA / "param.txt"), "-o", str(tmp_path / "one.jsonl"))
+    assert (both.returncode, "name a folder" in both.stderr) == (2, True)
+    silent = call("import", str(DATA / "nccl_old.txt"), "-o", str(folder))
+    assert (silent.returncode, "add --op" in silent.stderr) == (2, True)
+    clean = call("import", str(DATA / "nccl_old.txt"), "--op", "all_gather", "-o", str(tmp_path / "old.jsonl"))
+    assert (clean.returncode, clean.stderr.count("\n")) == (3, 1)  # one wrong case
+
+
+def test_importing_does_not_import_torch() -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from bench.importers.registry import _read; from bench.importers.reading import *\n"
+        f"read = _read(Path('x'), Path({str(DATA / 'nccl.json')!r}).read_bytes(), Told(), None)\n"
+        "print(identity('collective', read.readings[0].params)[0], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "collective/all_reduce[num_bytes=1048576,timing=streamed] False"

@@ -1,0 +1,478 @@
+"""What a run's events leave in its file, and what becomes of its exit code."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from bench.core import clock
+from bench.errors import BenchError
+from bench.measure.launch.recorder import Recorder, done_turns
+from bench.measure.planning.plan import Plan
+from bench.measure.planning.prices import Known
+from bench.measure.planning.session import BUDGET_REASON, Session, case_record
+from bench.records.file import SCHEMA, Result, Writer, load
+from bench.records.visits import was_left_out
+from tests.support.plans import a_plan
+from tests.support.results import end, header, not_ok, save
+
+ENVIRONMENT = header()["environment"]
+READY = {"event": "ready", "environment": ENVIRONMENT}
+STARTED = "2026-01-31T12:00:00.000+00:00"
+
+
+@dataclass
+class Heard:
+    """A display that keeps what it is told."""
+
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+
+    def ready(self, environment: dict[str, Any]) -> None:
+        self.calls.append(("ready", environment["architecture"]))
+
+    def begin(self, case: str) -> None:
+        self.calls.append(("begin", case))
+
+    def done(self, record: dict[str, Any]) -> None:
+        self.calls.append(("done", record["case"], record["status"]))
+
+    def drop(self, count: int) -> None:
+        if count:
+            self.calls.append(("drop", str(count)))
+
+    def expect(self, seconds: float) -> None:
+        self.calls.append(("expect", f"{seconds:g}"))
+
+    def say(self, line: str) -> None:
+        self.calls.append(("say", line))
+
+    def close(self) -> None:
+        self.calls.append(("close",))
+
+
+class Recorders(Protocol):
+    def __call__(self, plan: Plan | None = None, resumed: Result | None = None, **changes: Any) -> Recorder: ...
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.jsonl"
+
+
+@pytest.fixture
+def a_recorder(path: Path) -> Iterator[Recorders]:
+    """Makes recorders on `path`, whose files are closed in the end."""
+    writers: list[Writer] = []
+
+    def make(plan: Plan | None = None, resumed: Result | None = None, **changes: Any) -> Recorder:
+        writers.append(Writer.create(path) if resumed is None else Writer.reopen(path))
+        return Recorder(
+            plan=plan or a_plan(2),
+            writer=writers[-1],
+            path=path,
+            progress=Heard(),
+            command=["bench", "run", "./sum.py"],
+            run_id="0123456789abcdef",
+            resumed=resumed,
+            **changes,
+        )
+
+    yield make
+    for writer in writers:
+        writer.close()
+
+
+def record(
+    plan: Plan, index: int, status: str = "ok", launch: int = 0, visit: int = 0, calls: int = 1, **fields: Any
+) -> dict[str, Any]:
+    reason = None if status == "ok" else "why"
+    variants = {"full": {"calls": calls, "nanoseconds": [[1, 2], [3, 4]]}} if status == "ok" else {}
+    line = case_record(plan, plan.cases[index], launch, status, reason, STARTED, visit, variants=variants, **fields)
+    return {"event": "record", "index": index, "record": line}
+
+
+def saved(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def kinds(path: Path) -> list[str]:
+    return [line["kind"] for line in saved(path)]
+
+
+def test_events_become_lines_as_they_come(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(2)
+    recorder = a_recorder(plan)
+    assert kinds(path) == []
+    recorder.handle(READY)
+    assert kinds(path) == ["header", "measurement"]  # the measurement is the case that does not fit the budget
+    recorder.handle({"event": "case", "index": 1, "visit": 0})
+    assert (recorder.current, recorder.done) == ((1, 0), set())
+    recorder.handle(record(plan, 1, seconds=0.5))
+    assert (recorder.current, recorder.done) == (None, {(0, 1, 0)})
+    assert kinds(path) == ["header", "measurement", "measurement"]
+    recorder.end("complete", 0)
+    assert kinds(path)[-1] == "end"
+
+    result = load(path)
+    assert result.warnings == ()
+    assert {key: result.header[key] for key in ("schema", "run_id", "label", "architecture", "command")} == {
+        "schema": SCHEMA,
+        "run_id": "0123456789abcdef",
+        "label": "run",
+        "architecture": ENVIRONMENT["architecture"],
+        "command": ["bench", "run", "./sum.py"],
+    }
+    assert result.header["environment"] == ENVIRONMENT
+    assert Plan.from_json(result.header["plan"]) == plan
+    left_out, measured = result.measurements
+    assert (left_out["case"], left_out["status"], left_out["reason"]) == (plan.left_out[0].id, "skipped", BUDGET_REASON)
+    assert (measured["case"], measured["status"], measured["seconds"]) == ("sum/run[size=2]", "ok", 0.5)
+    assert result.end is not None
+    assert (result.end["status"], result.end["exit_code"]) == ("complete", 0)
+
+
+def test_the_display_hears_of_everything_once(a_recorder: Recorders) -> None:
+    plan, display = a_plan(1), Heard()
+    recorder = a_recorder(plan)
+    recorder.progress = display
+    recorder.handle(READY)
+    recorder.handle({"event": "case", "index": 0, "visit": 0})
+    recorder.handle(record(plan, 0))
+    recorder.end("complete", 0)
+    recorder.end("failed", 3)
+    assert display.calls == [
+        ("ready", ENVIRONMENT["architecture"]),
+        ("begin", "sum/run[size=1]"),
+        ("done", "sum/run[size=1]", "ok"),
+        ("close",),
+    ]
+
+
+def test_a_fresh_generation_of_ranks_writes_no_second_header(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(1, left_out=())
+    recorder = a_recorder(plan)
+    for launch in range(2):
+        recorder.handle(READY)
+        recorder.handle(record(plan, 0, launch=launch))
+    assert kinds(path) == ["header", "measurement", "measurement"]
+    assert recorder.done == {(0, 0, 0), (1, 0, 0)}
+
+
+def test_a_run_ends_once(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder()
+    recorder.handle(READY)
+    recorder.end("interrupted", 130)
+    recorder.end("complete", 0)
+    ends = [line for line in saved(path) if line["kind"] == "end"]
+    assert [(line["status"], line["exit_code"]) for line in ends] == [("interrupted", 130)]
+
+
+def test_a_run_that_never_began_leaves_no_empty_file(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder()
+    assert path.exists()
+    recorder.end("failed", 2)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_case_can_be_failed_for_ranks_that_cannot_say_so(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(2, left_out=())
+    recorder = a_recorder(plan)
+    recorder.handle(READY)
+    recorder.handle({"event": "case", "index": 1, "visit": 0})
+    recorder.fail_case((1, 0), 2, "rank 1 on node07 was killed")
+    assert (recorder.current, recorder.done, recorder.exit_code) == (None, {(2, 1, 0)}, 3)
+    (failed,) = load(path).measurements
+    assert (failed["case"], failed["launch"], failed["status"]) == ("sum/run[size=2]", 2, "failed")
+    assert failed["reason"] == "rank 1 on node07 was killed"
+    assert failed["num_ranks"] == 2
+
+
+@pytest.mark.parametrize(
+    ("statuses", "exit_code"),
+    [
+        ([], 0),
+        (["ok", "ok"], 0),
+        (["skipped", "skipped"], 0),
+        (["ok", "failed"], 3),
+        (["invalid", "skipped"], 3),
+    ],
+)
+def test_the_exit_code_is_3_where_a_case_failed_or_is_invalid(
+    a_recorder: Recorders, path: Path, statuses: list[str], exit_code: int
+) -> None:
+    plan = a_plan(2)
+    recorder = a_recorder(plan)
+    recorder.handle(READY)
+    for index, status in enumerate(statuses):
+        recorder.handle(record(plan, index, status))
+    assert recorder.exit_code == exit_code
+
+
+# Visits
+
+
+def test_what_is_pending_is_the_launch_s_order_without_what_is_done(a_recorder: Recorders) -> None:
+    plan = a_plan(3, visits=2)
+    recorder = a_recorder(plan)
+    recorder.handle(READY)
+    assert recorder.pending(1) == tuple(plan.order(1))
+    recorder.handle(record(plan, 2, launch=1))
+    recorder.handle(record(plan, 0, launch=1, visit=1))
+    assert recorder.pending(1) == tuple(turn for turn in plan.order(1) if turn not in {(2, 0), (0, 1)})
+    assert recorder.pending(0) == tuple(plan.order(0))
+
+
+@pytest.mark.parametrize("status", ["failed", "invalid", "skipped"])
+def test_a_case_without_a_speed_is_not_visited_again_in_its_launch(a_recorder: Recorders, status: str) -> None:
+    plan = a_plan(2, visits=3, left_out=())
+    recorder, display = a_recorder(plan), Heard()
+    recorder.progress = display
+    recorder.handle(READY)
+    recorder.handle(record(plan, 1, visit=0))
+    recorder.handle(record(plan, 1, status, visit=1))
+    assert recorder.done == {(0, 1, 0), (0, 1, 1), (0, 1, 2)}
+    assert display.calls[-1] == ("drop", "1")
+    assert len(recorder.pending(1)) == 6
+
+
+def test_only_a_case_without_any_visit_is_recorded_as_left_out(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(3, visits=2, left_out=())
+    recorder, display = a_recorder(plan), Heard()
+    recorder.progress = display
+    recorder.handle(READY)
+    recorder.handle(record(plan, 0))
+    recorder.handle(record(plan, 1))
+    recorder.handle(record(plan, 1, visit=1))
+    recorder.handle({"event": "left_out", "launch": 0, "turns": [[2, 1], [0, 1], [2, 0]]})
+    assert recorder.pending(0) == ()
+    assert recorder.exit_code == 0
+    held = {each["case"]: each for each in load(path).latest()}
+    assert [each["status"] for each in held.values()] == ["ok", "ok", "skipped"]
+    assert held["sum/run[size=3]"]["reason"] == BUDGET_REASON
+    assert [held[case]["visit_samples"] for case in held] == [[2], [2, 2], [0]]
+    # Six visits: three made, one record of a case without any, and two less to come.
+    assert [call[0] for call in display.calls].count("done") == 4
+    assert sum(int(call[1]) for call in display.calls if call[0] == "drop") == 2
+
+
+def test_a_case_that_has_to_wait_is_pending_and_not_under_way(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder(a_plan(2, left_out=()))
+    recorder.handle(READY)
+    recorder.handle({"event": "case", "index": 1, "visit": 0})
+    recorder.handle({"event": "put_off", "index": 1, "visit": 0})
+    assert recorder.current is None
+    assert (1, 0) in recorder.pending(0)
+    assert kinds(path) == ["header"]
+
+
+def test_what_cases_cost_is_kept_for_later_launches(a_recorder: Recorders) -> None:
+    plan = a_plan(3)
+    recorder = a_recorder(plan)
+    recorder.handle(READY)
+    recorder.handle(record(plan, 0) | {"known": {"around_seconds": 0.5, "dear_seconds": None}})
+    recorder.handle(record(plan, 1) | {"known": {"around_seconds": 4.0, "dear_seconds": 9.0}})
+    recorder.handle(record(plan, 2, "failed") | {"known": {"around_seconds": 0.1, "dear_seconds": None}})
+    assert recorder.known == {0: Known(0.5), 1: Known(4.0, 9.0)}
+    session = Session(plan, 1, 1, recorder.pending(1), 60.0, known=recorder.known)
+    assert Session.from_text(session.to_text()) == session
+
+
+def test_the_time_left_has_the_launches_to_come_with_their_starts(a_recorder: Recorders) -> None:
+    plan, display = a_plan(2), Heard()
+    recorder = a_recorder(plan, launches_left=2, startup_seconds=5.0)
+    recorder.progress = display
+    recorder.handle(READY)
+    told = {"seconds_left": 30.0, "launch_seconds": 40.0, "closing_seconds": 1.5}
+    recorder.handle({"event": "case", "index": 0, "visit": 0} | told)
+    assert ("expect", f"{30 + 2 * (5 + 40) + 1.5:g}") in display.calls
+    recorder.handle(record(plan, 0) | {"seconds_left": 10.0, "launch_seconds": 20.0, "closing_seconds": 3.0})
+    expected = [call[1] for call in display.calls if call[0] == "expect"]
+    assert expected[1] == f"{10 + 2 * (5 + 20) + 3:g}"
+    recorder.budget_left = lambda: 42.0
+    recorder.handle(record(plan, 1) | {"seconds_left": 10.0, "launch_seconds": 20.0, "closing_seconds": 3.0})
+    assert [call[1] for call in display.calls if call[0] == "expect"][2] == "45", "never beyond the run's budget"
+    order = [call[0] for call in display.calls]
+    assert order[-2:] == ["expect", "done"], "the line of a case has the time after it"
+
+
+def test_a_case_that_ran_out_of_the_run_s_time_is_skipped_for_the_budget(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder(a_plan(2, left_out=()))
+    recorder.handle(READY)
+    recorder.handle({"event": "case", "index": 1, "visit": 0})
+    recorder.cut_off((1, 0), 0, "no end within the 7 s that were left of the run's time: rank 0 ...")
+    assert recorder.exit_code == 0
+    (cut,) = load(path).measurements
+    assert cut["status"] == "skipped"
+    assert was_left_out(cut)
+    assert cut["reason"].endswith("rank 0 ...; give more with --budget")
+
+
+def test_after_the_first_launch_the_display_has_the_rough_answer(a_recorder: Recorders) -> None:
+    plan, display = a_plan(2, left_out=()), Heard()
+    recorder = a_recorder(plan)
+    recorder.progress = display
+    recorder.handle(READY)
+    recorder.handle(record(plan, 0, work={"bytes": None}))
+    recorder.say_rough()
+    said = [call[1] for call in display.calls if call[0] == "say"]
+    assert said[0].startswith("Rough, from launch 1 of 3")
+    assert said[1].startswith("  sum/run  ")
+
+
+def test_calls_in_a_sample_are_those_of_a_launch_s_first_visit(a_recorder: Recorders) -> None:
+    plan = a_plan(2, visits=3)
+    recorder = a_recorder(plan)
+    recorder.handle(READY)
+    recorder.handle(record(plan, 0, calls=7))
+    recorder.handle(record(plan, 0, visit=1, calls=8))
+    recorder.handle(record(plan, 0, launch=1, calls=9))
+    recorder.handle(record(plan, 1, "failed"))
+    assert recorder.calls(0) == {"sum/run[size=1]": {"full": 7}}
+    assert recorder.calls(1) == {"sum/run[size=1]": {"full": 9}}
+    assert recorder.calls(2) == {}
+
+
+def test_a_resumed_run_knows_the_visits_and_the_calls_of_its_file(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(4, visits=2)
+
+    def line(index: int, status: str, **fields: Any) -> dict[str, Any]:
+        made: dict[str, Any] = record(plan, index, status, **fields)["record"]
+        return made
+
+    without_visit = {key: value for key, value in line(0, "ok", calls=5).items() if key != "visit"}
+    left_out = line(3, "skipped") | {"reason": BUDGET_REASON}
+    before = resumed(path, without_visit, line(1, "failed"), line(2, "ok", visit=1, launch=1), left_out)
+    done = done_turns(plan, before)
+    assert done == {(0, 0, 0), (0, 1, 0), (0, 1, 1), (1, 2, 1)}
+    recorder = a_recorder(plan, before, done=done)
+    assert set(recorder.pending(0)) == {(0, 1), (2, 0), (2, 1), (3, 0), (3, 1)}
+    assert recorder.calls(0) == {"sum/run[size=1]": {"full": 5}}
+    assert done_turns(plan, None) == set()
+
+
+def resumed(path: Path, *records: dict[str, Any]) -> Result:
+    return load(save(path, header(), *records))
+
+
+def test_a_resumed_run_goes_on_in_its_file(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(2)
+    before = resumed(path, not_ok("sum/run[size=1]", "skipped", "why"), end("interrupted", 130))
+    recorder = a_recorder(plan, before)
+    recorder.handle(READY)
+    recorder.handle(READY)
+    recorder.handle(record(plan, 1))
+    recorder.end("complete", recorder.exit_code)
+    assert kinds(path) == ["header", "measurement", "end", "resume", "measurement", "end"]
+    after = load(path)
+    assert [each["environment"] for each in after.resumes] == [ENVIRONMENT]
+    assert after.end is not None
+    assert (after.end["status"], after.end["exit_code"]) == ("complete", 0)
+
+
+@pytest.mark.parametrize("status", ["failed", "invalid"])
+def test_a_resumed_run_s_exit_code_is_that_of_the_whole_file(a_recorder: Recorders, path: Path, status: str) -> None:
+    plan = a_plan(2)
+    recorder = a_recorder(plan, resumed(path, not_ok("sum/run[size=1]", status, "why")))
+    recorder.handle(READY)
+    recorder.handle(record(plan, 1))
+    assert recorder.exit_code == 3
+
+
+def unlike() -> dict[str, Any]:
+    environment = copy.deepcopy(ENVIRONMENT)
+    environment["versions"]["torch"] = "2.14.0"
+    return {"event": "ready", "environment": environment}
+
+
+def test_a_run_is_not_resumed_on_another_set_up(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder(resumed=resumed(path))
+    with pytest.raises(BenchError) as caught:
+        recorder.handle(unlike())
+    assert str(caught.value) == (
+        "run.jsonl was measured on another machine or set-up: versions.torch was '2.13.0', is '2.14.0'; "
+        "resume it where it began, or say --allow-unlike"
+    )
+    recorder.end("failed", 2)
+    assert kinds(path) == ["header"]  # kept, and as it was
+
+
+def test_a_run_is_resumed_on_another_set_up_where_that_is_wanted(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder(resumed=resumed(path), allow_unlike=True)
+    recorder.handle(unlike())
+    recorder.end("complete", 0)
+    assert kinds(path) == ["header", "resume", "end"]
+    assert saved(path)[1]["environment"]["versions"]["torch"] == "2.14.0"
+
+
+@pytest.mark.parametrize(("verdict", "status", "code"), [(0, "complete", 0), (1, "complete", 1), (2, "complete", 2)])
+def test_the_preset_s_verdict_is_the_exit_code(
+    verdict: int, status: str, code: int, a_recorder: Recorders, path: Path
+) -> None:
+    recorder = a_recorder(judge=lambda file: verdict if file == path else 99)
+    recorder.doctor = {"host": "node7", "findings": []}
+    recorder.handle(READY)
+    assert recorder.finish() == code
+    lines = saved(path)
+    assert lines[0]["doctor"] == {"host": "node7", "findings": []}
+    assert (lines[-1]["status"], lines[-1]["exit_code"]) == (status, code)
+
+
+# What the ranks of a generation receive
+
+
+@pytest.mark.parametrize("seconds_left", [None, 12.5])
+def test_a_session_survives_its_way_to_the_ranks(seconds_left: float | None) -> None:
+    session = Session(
+        a_plan(4, visits=2),
+        generation=3,
+        launch=1,
+        pending=((2, 0), (0, 0), (3, 1)),
+        seconds_left=seconds_left,
+        calls={"sum/run[size=1]": {"full": 4}},
+    )
+    assert Session.from_text(session.to_text()) == session
+    assert Session.from_text(session.to_text().encode()) == session
+    assert session.prefix == "bench/generation3"
+
+
+def test_the_start_of_the_ranks_is_part_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(a_plan(1), 0, 0, ((0, 0),), 12.5, asked_at_seconds=100.0)
+    monkeypatch.setattr(clock, "monotonic_seconds", lambda: 104.0)
+    assert session.remaining_seconds() == 8.5
+    assert replace(session, asked_at_seconds=None).remaining_seconds() == 12.5
+    assert replace(session, seconds_left=None).remaining_seconds() is None
+
+
+def test_what_a_measurement_does_not_know_is_null_or_empty() -> None:
+    plan = a_plan(1)
+    line = case_record(plan, plan.cases[0], 2, "skipped", "why", STARTED, notes=["a note"])
+    assert line == {
+        "kind": "measurement",
+        "launch": 2,
+        "visit": 0,
+        "suite": "sum",
+        "case": "sum/run[size=1]",
+        "params": {"size": 1, "exact": True},
+        "status": "skipped",
+        "reason": "why",
+        "num_ranks": 2,
+        "started": STARTED,
+        "variants": {},
+        "check": None,
+        "work": None,
+        "derived": {},
+        "metrics": {"speed": ["GB/s", "higher"]},
+        "stop": None,
+        "spans": [],
+        "traced_call_ns": [],
+        "per_rank": [],
+        "tables": {},
+        "notes": ["a note"],
+        "seconds": None,
+    }

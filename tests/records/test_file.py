@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError
+from bench.records import file as module
+from bench.records.file import Writer, load, load_many, new_path
+from tests.support.results import end, header, measurement, save
+
+A, B = "collective/all_reduce[num_bytes=4]", "collective/barrier"
+
+
+def lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    records = [header(label="mine"), measurement(A), measurement(B), end()]
+    found = load(save(tmp_path / "a.jsonl", *records))
+    assert found.header == records[0]
+    assert list(found.measurements) == records[1:3]
+    assert found.end == records[3]
+    assert found.warnings == ()
+    assert (found.label, found.architecture, found.hosts()) == ("mine", "2 x AMD EPYC 7B13", ["node07"])
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_each_line_is_on_the_disk_at_once_and_reopening_goes_on(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    writer = Writer.create(path)
+    writer.append(header())
+    writer.append(measurement(A))
+    assert [m["case"] for m in load(path).measurements] == [A]  # before close
+    writer.close()
+    with Writer.reopen(path) as again:
+        again.append(measurement(B))
+    assert [m["case"] for m in load(path).measurements] == [A, B]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+@pytest.mark.parametrize("lost", [1, 2, 30])
+def test_a_torn_last_line_is_left_out_with_a_warning_and_cut_off_on_reopening(
+    tmp_path: Path, name: str, lost: int
+) -> None:
+    path = save(tmp_path / name, measurement(A), measurement(B))
+    os.truncate(path, path.stat().st_size - lost)
+    torn = load(path)
+    # A plain file that lost its last newline has lost nothing; gzip's last bytes are a checksum behind the text.
+    is_whole = lost <= (2 if name.endswith("gz") else 1)
+    assert [m["case"] for m in torn.measurements] == ([A, B] if is_whole else [A])
+    assert len(torn.warnings) == (0 if is_whole and name == "a.jsonl" else 1)
+    with Writer.reopen(path) as again:
+        again.append(end())
+    mended = load(path)
+    assert mended.measurements == torn.measurements
+    assert mended.end == end()
+    assert mended.warnings == ()
+
+
+def test_a_last_line_of_zeros_is_torn_too(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", measurement(A))
+    with path.open("ab") as stream:
+        stream.write(b"\0" * 100 + b"\n")
+    assert len(load(path).warnings) == 1
+    Writer.reopen(path).close()
+    assert load(path).warnings == ()
+
+
+def test_a_whole_file_compressed_by_gzip_is_read_and_added_to(tmp_path: Path) -> None:
+    plain = save(tmp_path / "a.jsonl", measurement(A))
+    path = tmp_path / "b.jsonl.gz"
+    path.write_bytes(gzip.compress(plain.read_bytes()))
+    with Writer.reopen(path) as writer:
+        writer.append(measurement(B))
+    assert [m["case"] for m in load(path).measurements] == [A, B]
+
+
+def test_saving_never_overwrites(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", measurement(A))
+    before = path.read_bytes()
+    with pytest.raises(BenchError, match="never overwrites"):
+        Writer.create(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_and_infinity_are_refused_and_leave_no_trace(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "a.jsonl"
+    with Writer.create(path) as writer:
+        writer.append(header())
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            writer.append(measurement(A, derived={"share": value}))
+    assert len(lines(path)) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_named_in_one_line() -> None:
+    full = Path("/dev/full")
+    with full.open("r+b", buffering=0) as stream, pytest.raises(BenchError) as caught:
+        Writer(full, stream).append(header())
+    assert "/dev/full" in str(caught.value)
+    assert "free some space" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_half_a_line_is_taken_back_when_the_disk_is_full(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+
+    class SmallDisk:
+        """Takes 10 bytes of the second record, then is full."""
+
+        def __init__(self) -> None:
+            self.stream = path.open("xb", buffering=0)
+            self.room = 10_000
+
+        def write(self, data: memoryview) -> int:
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            written = self.stream.write(data[: self.room])
+            self.room -= written
+            return written
+
+        def seek(self, offset: int, whence: int) -> int:
+            place = self.stream.seek(offset, whence)
+            self.room = 10_000 if place == 0 else 10
+            return place
+
+        def truncate(self, size: int) -> int:
+            return self.stream.truncate(size)
+
+        def close(self) -> None:
+            self.stream.close()
+
+    with Writer(path, SmallDisk()) as writer:  # type: ignore[arg-type]
+        writer.append(header())
+        with pytest.raises(BenchError, match="No space left"):
+            writer.append(measurement(A))
+    assert len(lines(path)) == 1
+    assert load(path).warnings == ()
+
+
+def _pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"kind": "header"}))
+
+
+BAD = {
+    "missing": (lambda path: None, "no file"),
+    "folder": (lambda path: path.mkdir(), "is a folder"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty"),
+    "blank": (lambda path: path.write_bytes(b"\n\n"), "is empty"),
+    "other JSON": (lambda path: path.write_text('{"results": []}\n'), "not a bench result"),
+    "JSON list": (lambda path: path.write_text("[1, 2]\n"), "not a bench result"),
+    "text": (lambda path: path.write_text("# nccl-tests\nsize time\n"), "not a bench result"),
+    "binary": (lambda path: path.write_bytes(bytes(range(256)) * 10), "binary"),
+    "pickle": (_pickled, "binary"),
+    "torn header": (lambda path: path.write_bytes(json.dumps(header(), separators=(",", ":"))[:90].encode()), "first"),
+    "newer": (lambda path: save(path, header(schema=99)), "schema 99.*update bench"),
+    "odd schema": (lambda path: save(path, header(schema="one")), "schema 'one'"),
+    "no plan": (lambda path: path.write_text('{"kind": "header", "schema": 1, "label": ""}\n'), "architecture None"),
+    "no case": (lambda path: save(path, {"kind": "header", **header()}, {"kind": "measurement"}), "launch None"),
+    "bad status": (lambda path: save(path, measurement(A, status="fine")), "status 'fine'"),
+    "ragged": (lambda path: save(path, measurement(A, [[1, 2], [3]])), "variants.full"),
+    "words": (lambda path: save(path, measurement(A, [["1"], ["2"]])), "variants.full"),  # type: ignore[list-item]
+    "no calls": (lambda path: save(path, measurement(A, calls=0)), "variants.full"),
+    "NaN": (lambda path: path.write_text(json.dumps(header()) + '\n{"x": NaN}\n' + json.dumps(end()) + "\n"), "line 2"),
+    "deep": (lambda path: path.write_text("[" * 100_000 + "\n"), "not a bench result"),
+    "unknown kind": (lambda path: save(path, {**end(), "kind": "footer"}), "no known kind"),
+    "zipped rubbish": (lambda path: path.write_bytes(gzip.compress(b"hello")[:12]), "is empty|not a bench"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_result_is_refused_in_one_line_that_names_it(tmp_path: Path, name: str) -> None:
+    make, message = BAD[name]
+    path = tmp_path / "x.jsonl"
+    make(path)
+    with pytest.raises(BenchError, match=message) as caught:
+        load(path)
+    text = str(caught.value)
+    assert "x.jsonl" in text
+    assert "\n" not in text
+    assert ";" in text or ":" in text  # what to do comes after what is wrong
+
+
+def test_damage_before_the_last_line_is_not_passed_over(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", measurement(A), measurement(B))
+    first, second, third = lines(path)
+    path.write_bytes(first + second[:-20] + b"\n" + third)
+    with pytest.raises(BenchError, match="damaged at line 2 of 3"):
+        load(path)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_no_permission(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", measurement(A))
+    path.chmod(0)
+    with pytest.raises(BenchError, match="cannot read"):
+        load(path)
+
+
+def test_an_unwritable_folder_is_an_error_of_the_users(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BenchError, match="is a file, not a folder"):
+        Writer.create(tmp_path / "file" / "a.jsonl")
+
+
+def test_an_older_schema_goes_through_every_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "a.jsonl", measurement(A))
+    monkeypatch.setattr(module, "SCHEMA", 3)
+    monkeypatch.setattr(
+        module, "UPGRADES", {1: lambda r: {**r, "steps": [1]}, 2: lambda r: {**r, "steps": [*r["steps"], 2]}}
+    )
+    found = load(path)
+    assert found.header["steps"] == found.measurements[0]["steps"] == [1, 2]
+
+
+def test_the_later_record_of_a_case_and_launch_holds(tmp_path: Path) -> None:
+    broken = measurement(A, status="failed", reason="killed", variants={})
+    resume = {"kind": "resume", "started": "2026-01-31T13:00:00+00:00", "environment": {}, "command": []}
+    path = save(tmp_path / "a.jsonl", broken, measurement(B), end("failed", 3), resume, measurement(A))
+    found = load(path)
+    assert [(m["case"], m["status"]) for m in found.latest()] == [(A, "ok"), (B, "ok")]
+    assert found.end is None  # the run was taken up again, and has not ended since
+    assert len(found.resumes) == 1
+
+
+def test_files_folders_and_globs_give_each_file_once(tmp_path: Path) -> None:
+    one = save(tmp_path / "runs" / "one.jsonl", measurement(A))
+    two = save(tmp_path / "runs" / "two.jsonl.gz", measurement(A))
+    (tmp_path / "runs" / "notes.txt").write_text("not a result")
+    given = [str(tmp_path / "runs" / "t*.jsonl.gz"), tmp_path / "runs", one]
+    assert [r.path for r in load_many(given)] == [two, one]
+    assert [r.path for r in load_many(str(one))] == [one]
+    with pytest.raises(BenchError, match="no file matches"):
+        load_many([tmp_path / "*.nothing"])
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(BenchError, match="has no result"):
+        load_many([tmp_path / "bare"])
+
+
+def test_new_paths_are_safe_and_differ() -> None:
+    now = datetime(2026, 1, 31, 12, 5, 9, tzinfo=UTC)
+    path = new_path(Path("results"), "../my run/ü;rm", "node07.cluster", now)
+    assert path.parent == Path("results")
+    assert path.name.startswith("my_run_rm-node07.cluster-20260131T120509Z-")
+    assert len(path.stem.rpartition("-")[2]) == 4
+    assert len({new_path(Path(), "a", "b", now) for _ in range(20)}) > 15
+    assert new_path(Path(), "", "b", now).name.startswith("b-2026")

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bench.stats import variance_prior
+from bench.stats.variance_prior import fit_prior, moderate
+
+
+def test_digamma_and_trigamma_at_known_points() -> None:
+    # Abramowitz and Stegun, 6.3.2, 6.3.3, 6.4.2 and 6.4.4.
+    gamma = 0.5772156649015329
+    assert variance_prior.digamma(1.0) == pytest.approx(-gamma, rel=1e-13)
+    assert variance_prior.digamma(0.5) == pytest.approx(-gamma - 2 * math.log(2), rel=1e-13)
+    assert variance_prior.trigamma(1.0) == pytest.approx(math.pi**2 / 6, rel=1e-13)
+    assert variance_prior.trigamma(0.5) == pytest.approx(math.pi**2 / 2, rel=1e-13)
+
+
+@pytest.mark.parametrize("x", [0.01, 0.4, 1.0, 7.5, 40.0, 3000.0])
+def test_the_inverse_undoes_trigamma(x: float) -> None:
+    assert variance_prior.trigamma_inverse(variance_prior.trigamma(x)) == pytest.approx(x, rel=1e-8)
+
+
+@pytest.mark.parametrize(("degrees", "variance"), [(4.0, 1e-4), (12.0, 3.0)])
+def test_the_prior_that_made_the_variances_is_found(degrees: float, variance: float) -> None:
+    rng = np.random.default_rng(1)
+    true = variance * degrees / rng.chisquare(degrees, 20_000)
+    seen = true * rng.chisquare(4, true.size) / 4
+    prior = fit_prior(seen, np.full(true.size, 4.0))
+    assert prior.degrees == pytest.approx(degrees, rel=0.1)
+    assert prior.variance == pytest.approx(variance, rel=0.05)
+    assert prior.pooled_degrees == 80_000
+
+
+def test_cases_of_one_variance_are_pooled() -> None:
+    """They differ by less than chance makes them: the prior is certain, and no more is known than all have together."""
+    found = moderate(np.full(10, 2.0), np.full(10, 4.0))
+    # E log s^2 of variance v and 4 degrees is log v + psi(2) - log 2.
+    expected = 2.0 / math.exp(variance_prior.digamma(2.0) - math.log(2.0))
+    assert found.variances == pytest.approx(np.full(10, expected))
+    assert found.degrees == pytest.approx(np.full(10, 40.0))
+
+
+def test_a_variance_is_raised_towards_the_prior_and_never_lowered() -> None:
+    own = np.array([0.01, 0.02, 0.04, 0.05, 0.1, 0.3, 0.5, 1.0, 4.0])
+    prior = fit_prior(own, np.full(own.size, 4.0))
+    assert 0 < prior.degrees < math.inf
+    found = moderate(own, np.full(own.size, 4.0))
+    weighted = (prior.degrees * prior.variance + 4 * own) / (prior.degrees + 4)
+    assert found.variances == pytest.approx(np.maximum(weighted, own))
+    assert found.degrees == pytest.approx(np.full(own.size, 4 + prior.degrees))
+    assert found.variances[0] > own[0]
+    assert weighted[-1] < own[-1] == found.variances[-1]
+
+
+def test_few_cases_are_left_as_they_are() -> None:
+    own = np.array([1.0] * (variance_prior.MIN_CASES - 1))
+    found = moderate(own, np.full(own.size, 4.0))
+    assert found.variances == pytest.approx(own)
+    assert found.degrees == pytest.approx(np.full(own.size, 4.0))
+
+
+def test_cases_without_replicates_or_variance_neither_tell_nor_learn() -> None:
+    own = np.array([1.0] * 10 + [math.nan, 0.0])
+    free = np.array([4.0] * 10 + [0.0, 4.0])
+    found = moderate(own, free)
+    assert math.isnan(found.variances[10])
+    assert found.degrees[10] == 0
+    assert found.variances[11] == 0
+    assert found.degrees[0] == pytest.approx(40.0)
