@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "evidence"))
 import fit_predict
 import published
 
-from bench.core.table import Table, column, render, show_text, text_column
+from bench.core.table import DisplayTable, column, render, show_text, text_column
 from bench.predict.rates.constants import frozen
 
 CLAIMS = (
@@ -103,7 +103,7 @@ def yes(value: bool | None) -> str:
     return show_text(None) if value is None else ("yes" if value else "no")
 
 
-def tables(everything: bool, path: Path = published.DATA) -> list[Table]:
+def tables(everything: bool, path: Path = published.DATA) -> list[DisplayTable]:
     constants = frozen()
     runs, left = published.runs(path)
     if not runs:
@@ -142,22 +142,22 @@ def tables(everything: bool, path: Path = published.DATA) -> list[Table]:
         "within the prediction's 95% interval.",
         f"Constants: {constants.made}. Left out: {len(left)} rows, listed by --rows.",
     )
-    found = [Table("Predicted against published step times", columns, tuple(rows), notes)]
+    found = [DisplayTable("Predicted against published step times", columns, tuple(rows), notes)]
     memory = memory_rows(runs, [each.memory.total for each in predictions])
     heads: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
         ("rows", "rows", str), ("mean_error", "mean error %", percent), ("worst_error", "worst %", percent),
         ("bias", "bias %", percent), ("within_10", "within 10%", str),
     )  # fmt: skip
-    found.append(Table("Memory", (text_column("source"), *(column(*each) for each in heads)), tuple(memory)))
+    found.append(DisplayTable("Memory", (text_column("source"), *(column(*each) for each in heads)), tuple(memory)))
     if everything:
         found += [row_table(runs, predictions, fitted), left_table(left)]
     return found
 
 
-def row_table(runs: list[published.Run], predictions: list[Any], fitted: set[int]) -> Table:
+def row_table(runs: list[published.Run], predictions: list[Any], fitted: set[int]) -> DisplayTable:
     names = ("source", "model", "gpus", "split", "measured", "predicted", "error %", "fitted")
     rows = tuple(_shown(run, p, id(run) in fitted) for run, p in zip(runs, predictions, strict=True))
-    return Table("Rows", tuple(text_column(name) for name in names), rows)
+    return DisplayTable("Rows", tuple(text_column(name) for name in names), rows)
 
 
 def _shown(run: published.Run, found: Any, fitted: bool) -> dict[str, Any]:
@@ -174,12 +174,12 @@ def _shown(run: published.Run, found: Any, fitted: bool) -> dict[str, Any]:
     }
 
 
-def left_table(left: list[tuple[dict[str, str], str]]) -> Table:
+def left_table(left: list[tuple[dict[str, str], str]]) -> DisplayTable:
     counts: defaultdict[tuple[str, str], int] = defaultdict(int)
     for row, reason in left:
         counts[row["source"], reason] += 1
     rows = tuple({"source": s, "reason": r, "rows": n} for (s, r), n in counts.items())
-    return Table("Left out", (text_column("source"), text_column("reason"), column("rows", "rows", str)), rows)
+    return DisplayTable("Left out", (text_column("source"), text_column("reason"), column("rows", "rows", str)), rows)
 
 
 def main() -> None:

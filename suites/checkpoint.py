@@ -141,7 +141,7 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 @dataclass(frozen=True)
-class Operation:
+class CheckpointOperation:
     """One row of the table: what is timed, and how its result is had back."""
 
     variants: Callable[[Operands], dict[str, Callable[[], object]]]
@@ -169,13 +169,13 @@ def _load_variants(own: Operands) -> dict[str, Callable[[], object]]:
     return found if twin is None else found | {"from_cache": lambda: load(twin)}
 
 
-OPERATIONS: Mapping[str, Operation] = {
-    "save": Operation(
+OPERATIONS: Mapping[str, CheckpointOperation] = {
+    "save": CheckpointOperation(
         variants=lambda own: {"full": own.checkpoints.save},
         save=lambda own: own.checkpoints.save(),
         folder=lambda own: own.checkpoints.current,
     ),
-    "async_save": Operation(
+    "async_save": CheckpointOperation(
         variants=lambda own: {
             "full": own.checkpoints.save_meanwhile,
             "stall": own.checkpoints.begin_save,
@@ -185,7 +185,7 @@ OPERATIONS: Mapping[str, Operation] = {
         save=lambda own: own.checkpoints.begin_save(),
         folder=lambda own: own.checkpoints.current,
     ),
-    "load": Operation(variants=_load_variants, save=lambda own: None, folder=lambda own: own.data),
+    "load": CheckpointOperation(variants=_load_variants, save=lambda own: None, folder=lambda own: own.data),
 }
 
 

@@ -30,7 +30,7 @@ from bench.measure.system.backends import BACKENDS, resolve
 from bench.parallelism.collectives import CASE_DEFAULTS
 from bench.suite import Check, Machine, Params, Skip, Work
 from bench.workloads.comm.buffers import KINDS, PLAIN, SYMMETRIC, Empty, allocator, skip_reason, symmetric_all_reduce
-from bench.workloads.comm.collectives import OPERATIONS, ROOT, Buffers, Operation, Payload
+from bench.workloads.comm.collectives import OPERATIONS, ROOT, Buffers, Collective, Payload
 from bench.workloads.comm.exact_check import CHECK_BYTES, early_departures, fill, largest_error, poison
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def memory(params: Params, machine: Machine) -> int:
     return elements * ITEM_BYTES[str(params["dtype"])] + CHECK_BYTES
 
 
-def _row(params: Params) -> Operation:
+def _row(params: Params) -> Collective:
     for name, table in (("op", OPERATIONS), ("dtype", ITEM_BYTES), ("buffer", dict.fromkeys(KINDS))):
         if params[name] not in table:
             raise BenchError(f"collective: {name}={params[name]}; it is one of {', '.join(table)}")
@@ -176,7 +176,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     )
 
 
-def _skip_reason(params: Params, rank: RankContext, row: Operation) -> str | None:
+def _skip_reason(params: Params, rank: RankContext, row: Collective) -> str | None:
     """The first of the reasons that holds."""
     backend, op, has_size = BACKENDS[rank.backend], params["op"], "num_bytes" in params
     reasons = (
@@ -191,13 +191,13 @@ def _skip_reason(params: Params, rank: RankContext, row: Operation) -> str | Non
     return next((reason for holds, reason in reasons if holds), None)
 
 
-def _notes(params: Params, row: Operation) -> tuple[str, ...]:
+def _notes(params: Params, row: Collective) -> tuple[str, ...]:
     if row.is_rooted and params["timing"] == "streamed":
         return ("rooted and streamed: calls may overlap, as a rank whose part is done goes on to the next",)
     return ()
 
 
-def _make_buffers(row: Operation, payload: Payload, dtype: str, rank: RankContext, make_empty: Empty) -> Buffers:
+def _make_buffers(row: Collective, payload: Payload, dtype: str, rank: RankContext, make_empty: Empty) -> Buffers:
     import torch
 
     empty = partial(make_empty, dtype=getattr(torch, dtype), device=rank.device)
@@ -209,7 +209,7 @@ def _make_buffers(row: Operation, payload: Payload, dtype: str, rank: RankContex
     return Buffers(own, output, list(full.chunk(payload.num_ranks)) if has_parts else None)
 
 
-def _bound(row: Operation, buffers: Buffers, rank: RankContext, async_op: bool) -> Callable[[], object]:
+def _bound(row: Collective, buffers: Buffers, rank: RankContext, async_op: bool) -> Callable[[], object]:
     import torch.distributed as dist
 
     call = partial(row.bind(dist, buffers), group=rank.group)
@@ -237,7 +237,7 @@ def _capture(call: Callable[[], object]) -> tuple[Callable[[], object], Callable
 
 
 def _make_check(
-    row: Operation, payload: Payload, buffers: Buffers, run: Callable[[], object], rank: RankContext
+    row: Collective, payload: Payload, buffers: Buffers, run: Callable[[], object], rank: RankContext
 ) -> Callable[[], Check]:
     def check_barrier() -> Check:
         return Check(float(early_departures(run, rank)), 0.0)

@@ -37,7 +37,7 @@ from bench.workloads.model.kernels import (
     OPERATIONS,
     SHAPES,
     Kernel,
-    Operation,
+    KernelOperation,
     dimensions,
 )
 from bench.workloads.model.product_check import NUM_SAMPLED
@@ -150,7 +150,7 @@ def memory(params: Params, machine: Machine) -> int:
     return row.num_bytes(params) + sampled + CHECK_BYTES
 
 
-def _row(params: Params) -> Operation:
+def _row(params: Params) -> KernelOperation:
     for name, choices in CHOICES.items():
         if name in params and params[name] not in choices:
             allowed = ", ".join(map(str, choices))
@@ -158,7 +158,7 @@ def _row(params: Params) -> Operation:
     return OPERATIONS[str(params["op"])]
 
 
-def _misfit(params: Params, row: Operation) -> str | None:
+def _misfit(params: Params, row: KernelOperation) -> str | None:
     """Why these parameters do not belong to the operation; settings that vary it can bring them together."""
     needed, given = row.needs(params), set(params) - {"op", *DEFAULTS}
     if params["dtype"] not in ITEM_BYTES and params["op"] != "matmul":

@@ -105,7 +105,7 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 @dataclass(frozen=True)
-class Layout:
+class AxisGroups:
     """The groups of the two axes; each rank is in one of each."""
 
     groups: Mapping[str, tuple[tuple[int, ...], ...]]
@@ -115,11 +115,11 @@ class Layout:
         return next(number for number, group in enumerate(self.groups[axis]) if rank in group)
 
 
-def layout(params: Params, world_size: int) -> Layout:
+def layout(params: Params, world_size: int) -> AxisGroups:
     """Raises Skip where the ranks make no such mesh."""
     everyone = tuple(range(world_size))
     if params["op"] == "same":
-        return Layout({FIRST: (everyone,), SECOND: (everyone,)})
+        return AxisGroups({FIRST: (everyone,), SECOND: (everyone,)})
     size = params.get("tensor")
     if isinstance(size, bool) or not isinstance(size, int) or not 1 < size < world_size or world_size % size:
         fits = tensor_sizes(world_size, world_size)
@@ -129,7 +129,7 @@ def layout(params: Params, world_size: int) -> Layout:
         )
     tensor = tuple(everyone[start : start + size] for start in range(0, world_size, size))
     data = tuple(everyone[start::size] for start in range(size))
-    return Layout({FIRST: tensor, SECOND: data})
+    return AxisGroups({FIRST: tensor, SECOND: data})
 
 
 @dataclass
@@ -173,7 +173,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     )
 
 
-def _notes(shape: Layout) -> tuple[str, ...]:
+def _notes(shape: AxisGroups) -> tuple[str, ...]:
     words = [
         f"{axis}: {len(shape.groups[axis])} group(s) of {len(shape.groups[axis][0])} ranks" for axis in shape.groups
     ]
@@ -181,7 +181,7 @@ def _notes(shape: Layout) -> tuple[str, ...]:
     return ("; ".join(words), *(f"{axis}: more than {MAX_GROUPS} groups, alone is with the axis" for axis in crowded))
 
 
-def _started(axis: str, params: Params, count: int, dtype: str, shape: Layout, rank: RankContext) -> Started:
+def _started(axis: str, params: Params, count: int, dtype: str, shape: AxisGroups, rank: RankContext) -> Started:
     """This rank's collective on an axis; every rank opens every group, in one order."""
     everyone = tuple(range(rank.world_size))
     opened = [
@@ -194,7 +194,7 @@ def _started(axis: str, params: Params, count: int, dtype: str, shape: Layout, r
 
 
 def _variants(
-    own: Mapping[str, Started], shape: Layout, pending: Pending, rank: RankContext
+    own: Mapping[str, Started], shape: AxisGroups, pending: Pending, rank: RankContext
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     def both() -> None:
         works = [each.start() for each in own.values()]
@@ -243,7 +243,7 @@ class GroupTimes:
         return self.beside / self.alone if self.alone > 0 else None
 
 
-def group_times(shape: Layout, observed: Observed) -> list[GroupTimes]:
+def group_times(shape: AxisGroups, observed: Observed) -> list[GroupTimes]:
     found = []
     for axis, groups in shape.groups.items():
         for number, ranks in enumerate(groups):
@@ -257,7 +257,7 @@ def group_times(shape: Layout, observed: Observed) -> list[GroupTimes]:
     return found
 
 
-def derive(shape: Layout, observed: Observed) -> dict[str, float | None]:
+def derive(shape: AxisGroups, observed: Observed) -> dict[str, float | None]:
     """`..._slowdown`: of the group of the axis that loses most. `gain_over_serial`: one axis after the other / both."""
     times = group_times(shape, observed)
     figures: dict[str, float | None] = {}
@@ -269,7 +269,7 @@ def derive(shape: Layout, observed: Observed) -> dict[str, float | None]:
     return figures
 
 
-def tables(shape: Layout, observed: Observed) -> dict[str, Table]:
+def tables(shape: AxisGroups, observed: Observed) -> dict[str, Table]:
     """One row a group."""
     rows: list[tuple[Cell, ...]] = [
         (each.axis, _listed(each.ranks), each.alone, each.with_axis, each.beside, each.slowdown)

@@ -26,7 +26,7 @@ from bench.suite import Check, Machine, Observed, Params, Skip, Work
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
-    from bench.workloads.parallel.context_check import Attention
+    from bench.workloads.parallel.context_check import AttentionProblem
 
 MACHINERY = (
     "bench.workloads.parallel.context",
@@ -116,10 +116,10 @@ def cases(machine: Machine) -> Iterator[Params]:
         yield {"op": op, **BASE[machine.device_type], **change}
 
 
-def _attention(params: Params) -> Attention:
-    from bench.workloads.parallel.context_check import Attention
+def _attention(params: Params) -> AttentionProblem:
+    from bench.workloads.parallel.context_check import AttentionProblem
 
-    return Attention(
+    return AttentionProblem(
         op=str(params["op"]),
         batch=int(params["batch"]),
         sequence=int(params["sequence"]),
@@ -230,7 +230,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
 
 def _variants(
-    params: Params, attention: Attention, rank: RankContext, silent: object
+    params: Params, attention: AttentionProblem, rank: RankContext, silent: object
 ) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
     """The variants, check and notes; without `one_device` where memory has no room for it."""
     from dataclasses import replace

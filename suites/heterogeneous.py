@@ -39,9 +39,9 @@ from bench.suite import Cell, Check, Machine, Observed, Params, Skip, Table, Wor
 from bench.workloads.parallel.heterogeneous import mix_of
 
 if TYPE_CHECKING:
-    from bench.measure.engine.emulation import Pace
+    from bench.measure.engine.emulation import RankSpeed
     from bench.measure.engine.rank import RankContext
-    from bench.workloads.parallel.uneven_pipeline import Sizes, Step, Team
+    from bench.workloads.parallel.uneven_pipeline import Team, UnevenSizes, UnevenStep
 
 MACHINERY = (
     "bench.workloads.parallel.heterogeneous",
@@ -99,16 +99,16 @@ def cases(machine: Machine) -> Iterator[Params]:
             yield {"op": op, **base, "units": UNITS[op] * machine.world_size, "speed": speed, "busy": round(busy, 3)}
 
 
-def sizes_of(params: Params, world_size: int) -> Sizes:
-    from bench.workloads.parallel.uneven_pipeline import Sizes
+def sizes_of(params: Params, world_size: int) -> UnevenSizes:
+    from bench.workloads.parallel.uneven_pipeline import UnevenSizes
 
     op, units, hidden = str(params["op"]), int(params["units"]), int(params["hidden"])
     common = {"hidden": hidden, "num_heads": int(params.get("num_heads", 1)), "sequence": int(params["sequence"])}
     if op == "data":
-        return Sizes(num_layers=int(params["num_layers"]), num_microbatches=units, **common)
+        return UnevenSizes(num_layers=int(params["num_layers"]), num_microbatches=units, **common)
     if op == "pipeline":
-        return Sizes(num_layers=units, num_microbatches=2 * world_size, **common)
-    return Sizes(
+        return UnevenSizes(num_layers=units, num_microbatches=2 * world_size, **common)
+    return UnevenSizes(
         num_layers=int(params["num_layers"]), num_microbatches=1, ffn_blocks=units, ffn_hidden=4 * hidden, **common
     )
 
@@ -186,7 +186,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
 
 def _fixed(
-    op: str, rank: RankContext, uniform: Step, sizes: Sizes, team: Team, even: tuple[int, ...]
+    op: str, rank: RankContext, uniform: UnevenStep, sizes: UnevenSizes, team: Team, even: tuple[int, ...]
 ) -> dict[str, float]:
     """What of each computation any share costs. Microbatches of their own have nothing of the kind."""
     from bench.workloads.parallel.relative_speed import fixed_fractions, skewed
@@ -211,7 +211,7 @@ def _groups(ranks: tuple[int, ...], rank: RankContext) -> tuple[Any, Any]:
     return (rank.group if len(ranks) == rank.world_size else own), own
 
 
-def _paced(rank: RankContext, run: Callable[[], object], pace: Pace | None) -> Callable[[], object]:
+def _paced(rank: RankContext, run: Callable[[], object], pace: RankSpeed | None) -> Callable[[], object]:
     def call() -> None:
         with rank.at_pace(pace):
             run()
@@ -219,7 +219,7 @@ def _paced(rank: RankContext, run: Callable[[], object], pace: Pace | None) -> C
     return call
 
 
-def _flops(op: str, sizes: Sizes) -> float:
+def _flops(op: str, sizes: UnevenSizes) -> float:
     """Model FLOPs of the whole step, forward and backward."""
     tokens, factor = sizes.num_microbatches * sizes.sequence, flops.PER_FORWARD["forward_backward"]
     if op == "tensor":

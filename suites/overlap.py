@@ -117,7 +117,7 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 @dataclass(frozen=True)
-class Product:
+class RandomProduct:
     """c = a @ b of random normal numbers, different on each rank."""
 
     a: torch.Tensor
@@ -132,14 +132,14 @@ class Product:
         return product_tolerance(len(self.b), self.a.dtype, rank.device)
 
 
-def _product(size: int, dtype: str, rank: RankContext) -> Product:
+def _product(size: int, dtype: str, rank: RankContext) -> RandomProduct:
     import torch
 
     generator = rank.generator(rank.index)
     normal = partial(torch.randn, device=rank.device, dtype=getattr(torch, dtype), generator=generator)
     a, b = normal(size, size), normal(size, size)
     c = torch.empty_like(a)
-    return Product(a, b, c, partial(torch.matmul, a, b, out=c))
+    return RandomProduct(a, b, c, partial(torch.matmul, a, b, out=c))
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
@@ -168,7 +168,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     )
 
 
-def _check(both: Callable[[], object], collective: Started, product: Product, rank: RankContext) -> Check:
+def _check(both: Callable[[], object], collective: Started, product: RandomProduct, rank: RankContext) -> Check:
     collective.arm()
     product.c.fill_(float("nan"))
     both()

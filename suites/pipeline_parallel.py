@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from bench.parallelism import flops
 from bench.parallelism.pipeline import bubble
-from bench.parallelism.pipeline.schedules import SCHEDULES, Schedule
+from bench.parallelism.pipeline.schedules import SCHEDULES, PipelineSchedule
 from bench.suite import Check, Machine, Observed, Params, Skip, Work
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _multiple(unit: int, at_least: int) -> int:
     return -(-at_least // unit) * unit
 
 
-def _skip_reason(params: Params, schedule: Schedule, num_ranks: int, backend: str) -> str | None:
+def _skip_reason(params: Params, schedule: PipelineSchedule, num_ranks: int, backend: str) -> str | None:
     """Why this cannot run on so many ranks, with the numbers, or with this torch; None where it can."""
     if num_ranks == 1:
         return "one rank: a pipeline needs at least two"
@@ -226,7 +226,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
 
 def _variants(
-    params: Params, model: Model, schedule: Schedule, rank: RankContext
+    params: Params, model: Model, schedule: PipelineSchedule, rank: RankContext
 ) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], Callable[[], object], tuple[str, ...]]:
     """The variants, check, reset and notes of a case; without `one_device` where memory has no room for
     it."""
@@ -271,7 +271,7 @@ def _too_few_cores(machine: Machine) -> str | None:
 
 
 def shares(
-    observed: Observed, *, schedule: Schedule, num_microbatches: int, is_idle_known: bool
+    observed: Observed, *, schedule: PipelineSchedule, num_microbatches: int, is_idle_known: bool
 ) -> Mapping[str, float | None]:
     """Where the step's time goes, from the spans of the traced pass; see `bench.parallelism.pipeline.bubble`."""
     theory = bubble.bubble_theory(observed.spans, schedule, observed.world_size, num_microbatches)

@@ -27,7 +27,7 @@ from bench.workloads.model.product_check import BLOCK, NUM_SAMPLED, product_erro
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
-    from bench.workloads.trace.soak import Device
+    from bench.workloads.trace.soak import DeviceSoak
 
 MIB = 2**20
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -208,7 +208,7 @@ def _series(observed: Observed) -> list[Any]:
     return [series(own["series"], count, 1, own["calls"]) for own in observed.per_rank]
 
 
-def _devices(observed: Observed) -> list[Device]:
+def _devices(observed: Observed) -> list[DeviceSoak]:
     from bench.workloads.trace.soak import device
 
     count = len(observed.samples["full"])

@@ -23,7 +23,7 @@ from bench.suite import COMPILE_SECONDS, Check, Machine, Params, Skip, Work
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
-    from bench.workloads.parallel.tensor import Call, Ranks, Sizes
+    from bench.workloads.parallel.tensor import BlockSizes, Call, Ranks
 
 MACHINERY = (
     "bench.workloads.parallel.tensor",
@@ -158,11 +158,11 @@ def cases(machine: Machine) -> Iterator[Params]:
         yield {"op": op, **BASE[device][op], **changes}
 
 
-def _sizes(params: Params) -> Sizes:
-    from bench.workloads.parallel.tensor import Sizes
+def _sizes(params: Params) -> BlockSizes:
+    from bench.workloads.parallel.tensor import BlockSizes
 
     op, hidden = str(params["op"]), int(params["hidden"])
-    return Sizes(
+    return BlockSizes(
         op=op,
         hidden=hidden,
         width=3 * hidden if op == "attention" else int(params["ffn_hidden"]),
@@ -172,7 +172,7 @@ def _sizes(params: Params) -> Sizes:
     )
 
 
-def _skip_reason(sizes: Sizes, implementation: str, num_ranks: int) -> str | None:
+def _skip_reason(sizes: BlockSizes, implementation: str, num_ranks: int) -> str | None:
     """Why these sizes cannot be split over the ranks, with the numbers; None where they can."""
     if num_ranks == 1:
         return "one rank: there is nothing to split, and the block on one device is the compute suite's"
@@ -187,7 +187,7 @@ def _skip_reason(sizes: Sizes, implementation: str, num_ranks: int) -> str | Non
     return None
 
 
-def _bytes_needed(sizes: Sizes, params: Params, num_ranks: int, one_device: bool) -> int:
+def _bytes_needed(sizes: BlockSizes, params: Params, num_ranks: int, one_device: bool) -> int:
     """Bytes that a rank holds at the worst moment; `one_device`: also the whole block's call and its check.
 
     Counted from the shapes: weights and their gradients, activations kept for the backward and the
@@ -222,7 +222,7 @@ def memory(params: Params, machine: Machine) -> int:
     return _bytes_needed(_sizes(params), params, machine.world_size, one_device=False)
 
 
-def _reduced(sizes: Sizes, num_ranks: int) -> Sizes:
+def _reduced(sizes: BlockSizes, num_ranks: int) -> BlockSizes:
     """Sizes that any device can hold, for the check of a block that is too large for one."""
     from dataclasses import replace
 
@@ -232,7 +232,7 @@ def _reduced(sizes: Sizes, num_ranks: int) -> Sizes:
     return replace(sizes, hidden=hidden, width=width, batch=1, sequence=8 * num_ranks)
 
 
-def _model_flops(sizes: Sizes, direction: str) -> float:
+def _model_flops(sizes: BlockSizes, direction: str) -> float:
     tokens = sizes.batch * sizes.sequence
     forward: dict[str, float] = {
         "mlp": flops.mlp_forward(tokens, sizes.hidden, sizes.width),
@@ -275,7 +275,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
 
 def _variants(
-    sizes: Sizes, params: Params, rank: RankContext, talking: Ranks, mute: Ranks
+    sizes: BlockSizes, params: Params, rank: RankContext, talking: Ranks, mute: Ranks
 ) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
     """The variants, check and notes of a case; without `one_device` where memory has no room for it."""
     import torch
@@ -287,7 +287,7 @@ def _variants(
         return _async_variants(sizes, params, rank, talking)
     dtype: torch.dtype = getattr(torch, str(params["dtype"]))
 
-    def pair(of: Sizes) -> tuple[Call, Call]:
+    def pair(of: BlockSizes) -> tuple[Call, Call]:
         whole = whole_call(of, str(params["direction"]), rank.generator(), rank.device, dtype)
         return whole, shared_call(whole, of, implementation, talking)
 
@@ -324,7 +324,7 @@ def _traced(call: Call, implementation: str, rank: RankContext) -> Callable[[], 
 
 
 def _async_variants(
-    sizes: Sizes, params: Params, rank: RankContext, talking: Ranks
+    sizes: BlockSizes, params: Params, rank: RankContext, talking: Ranks
 ) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
     """The compiled block beside the same one as it is. Raises Skip where nothing was fused.
 

@@ -73,12 +73,12 @@ def command(**said: Any) -> int:
       bench ab --b-python pr/bin/python --fail-slower 10% --budget 10m
       bench ab --a-python python --b-python python       two equals: how far apart are they here?
     """
-    from bench.analysis.compare.presentation import Options as Comparing
+    from bench.analysis.compare.presentation import CompareOptions as Comparing
     from bench.run.ab import alternation
 
     own = {name: said.pop(name) for name in _OWN}
     passed = {name: said.pop(name) for name in PASSED_ON}
-    options = alternation.Options(**own, given=tuple(_words(passed)), device=passed["device"])
+    options = alternation.AbOptions(**own, given=tuple(_words(passed)), device=passed["device"])
     return alternation.run(options, Comparing(**said), given_options)
 
 

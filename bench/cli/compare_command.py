@@ -39,10 +39,10 @@ def command(
       bench compare run.jsonl --by implementation --where suite=tensor_parallel
       bench compare fleet/ --among host --outlier 5%
     """
-    from bench.analysis.compare.presentation import Options, present, present_among
+    from bench.analysis.compare.presentation import CompareOptions, present, present_among
     from bench.records.file import load_many
 
-    chosen = Options(**options)
+    chosen = CompareOptions(**options)
     if among is None and outlier is not None:
         raise BenchError(f"--outlier {outlier}: it goes with --among host or --among rank")
     if among is not None:

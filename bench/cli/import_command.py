@@ -9,8 +9,8 @@ import click
 from bench.core import exit_codes
 from bench.core.cell_text import clean
 from bench.errors import BenchError
-from bench.importers.reading import Told
-from bench.importers.registry import TOOLS, Saved, import_file
+from bench.importers.reading import ImportHints
+from bench.importers.registry import TOOLS, ImportedFile, import_file
 from bench.records.file import SUFFIXES
 
 MAX_SHOWN = 5
@@ -56,14 +56,14 @@ def command(
     """
     if len(files) > 1 and output.name.endswith(SUFFIXES):
         raise BenchError(f"-o {output}: {len(files)} files become a result each; name a folder")
-    told = Told(op=op, num_ranks=ranks, device=device)
+    told = ImportHints(op=op, num_ranks=ranks, device=device)
     saved = [import_file(file, told, output, tool, label) for file in files]
     for each in saved:
         _say(each)
     return max((each.exit_code for each in saved), default=exit_codes.OK)
 
 
-def _say(saved: Saved) -> None:
+def _say(saved: ImportedFile) -> None:
     click.echo(f"{saved.path}: {_counted(saved.num_cases, 'case')} of {saved.tool}, from {saved.source}")
     if saved.not_ok:
         click.echo(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bench.core import cell_text
 
 if TYPE_CHECKING:
-    from bench.core.table import Column, Table
+    from bench.core.table import Column, DisplayTable
 
 WIDTH = 100
 GAP = "   "
@@ -22,7 +22,7 @@ MIN_ROOM = 30
 """Cells that a last column of text is given at least, whatever stands before it."""
 
 
-def fitted(table: Table, width: int) -> Table:
+def fitted(table: DisplayTable, width: int) -> DisplayTable:
     """The table without the columns for which there is no room; the lightest stay, those of one weight together.
 
     A heavier column that is narrow may stay where a lighter one that is wide may not.
@@ -42,7 +42,7 @@ def fitted(table: Table, width: int) -> Table:
     return replace(table, columns=tuple(kept), footnotes=(*table.footnotes, note))
 
 
-def _needed(column: Column, table: Table) -> int:
+def _needed(column: Column, table: DisplayTable) -> int:
     return max(map(cell_text.width, map(cell_text.clean, [column.head, *(column.show(row) for row in table.rows)])))
 
 

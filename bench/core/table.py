@@ -51,7 +51,7 @@ def text_column(key: str, head: str | None = None) -> Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class DisplayTable:
     """Rows of raw values with the columns to show of them."""
 
     title: str
@@ -128,7 +128,7 @@ def show_count(value: int | None) -> str:
     return MISSING if value is None else f"{value:,}"
 
 
-def render(tables: Sequence[Table], output: str, colour: bool = False, width: int | None = None) -> str:
+def render(tables: Sequence[DisplayTable], output: str, colour: bool = False, width: int | None = None) -> str:
     """Tables in a format, ending in a newline. Raises BenchError for a format that there is not.
 
     No cell is ever cut: the width is what the cells need, or with `width` columns are chosen that fit a terminal of it.
@@ -147,7 +147,7 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
     return bool(environment.get("FORCE_COLOR")) or stream.isatty()
 
 
-def _terminal(tables: Sequence[Table], colour: bool, width: int | None = None) -> str:
+def _terminal(tables: Sequence[DisplayTable], colour: bool, width: int | None = None) -> str:
     chosen = tables if width is None else [fitted(table, width) for table in tables]
     return "\n".join(_terminal_table(table, colour, width) for table in chosen)
 
@@ -155,7 +155,7 @@ def _terminal(tables: Sequence[Table], colour: bool, width: int | None = None) -
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 
-def _terminal_table(table: Table, colour: bool, width: int | None) -> str:
+def _terminal_table(table: DisplayTable, colour: bool, width: int | None) -> str:
     """Drawn here rather than by rich, which cuts cells at a width and takes a millisecond a row."""
     lines = [_styled(clean(table.title), _BOLD, colour)] if table.title else []
     if table.rows:
@@ -194,15 +194,15 @@ def _styled(text: str, style: str, colour: bool) -> str:
     return f"{style}{text}{_PLAIN}" if colour else text
 
 
-def _cells(table: Table) -> list[list[str]]:
+def _cells(table: DisplayTable) -> list[list[str]]:
     return [[clean(column.show(row)) for column in table.columns] for row in table.rows]
 
 
-def _markdown(tables: Sequence[Table], colour: bool) -> str:
+def _markdown(tables: Sequence[DisplayTable], colour: bool) -> str:
     return "\n".join(map(_markdown_table, tables))
 
 
-def _markdown_table(table: Table) -> str:
+def _markdown_table(table: DisplayTable) -> str:
     lines = [f"**{escape_markdown(table.title)}**", ""] if table.title else []
     if table.rows:
         lines.append(_pipes([column.head for column in table.columns]))
@@ -221,7 +221,7 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\|`*<>]|(?<=\])\(|!(?=\[)|(?<=\])\[)", r"\\\1", clean(text))
 
 
-def _csv(tables: Sequence[Table], colour: bool) -> str:
+def _csv(tables: Sequence[DisplayTable], colour: bool) -> str:
     return csv_text([row for table in tables for row in table.rows])
 
 
@@ -250,7 +250,7 @@ def flat_row(row: Row) -> dict[str, Any]:
     return cells
 
 
-def _json(tables: Sequence[Table], colour: bool) -> str:
+def _json(tables: Sequence[DisplayTable], colour: bool) -> str:
     return json_text([dict(row) for table in tables for row in table.rows])
 
 
@@ -259,7 +259,7 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 
 
-_RENDERERS: dict[str, Callable[[Sequence[Table], bool], str]] = {
+_RENDERERS: dict[str, Callable[[Sequence[DisplayTable], bool], str]] = {
     "table": _terminal,
     "markdown": _markdown,
     "csv": _csv,

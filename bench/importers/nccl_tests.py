@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.errors import BenchError
-from bench.importers.reading import COLLECTIVE, Reading, collective_work, mean_note, works_in_place
+from bench.importers.reading import COLLECTIVE, ImportedCase, collective_work, mean_note, works_in_place
 from bench.suite import Params
 
 TOOL = "nccl-tests"
@@ -58,7 +58,7 @@ EXTRA_COLUMNS = {
 
 
 @dataclass
-class Setup:
+class NcclTestsSetup:
     """What a run of nccl-tests says of itself before its rows."""
 
     op: str | None = None
@@ -141,7 +141,7 @@ def version_text(code: int) -> str | None:
     return f"{code // major}.{code % major // 100}.{code % 100}"
 
 
-def readings(row: Row, setup: Setup) -> Iterator[Reading]:
+def readings(row: Row, setup: NcclTestsSetup) -> Iterator[ImportedCase]:
     """The cases of a row. Raises BenchError where the operation or the number of ranks is not known."""
     if setup.op is None:
         raise BenchError("the text does not say which collective it measured; add --op, such as --op all_reduce")
@@ -150,13 +150,13 @@ def readings(row: Row, setup: Setup) -> Iterator[Reading]:
         yield _reading(row, in_place, body, setup, setup.op, setup.num_ranks)
 
 
-def _reading(row: Row, in_place: bool, body: Body, setup: Setup, op: str, num_ranks: int) -> Reading:
+def _reading(row: Row, in_place: bool, body: Body, setup: NcclTestsSetup, op: str, num_ranks: int) -> ImportedCase:
     dtype = DTYPES.get(row.dtype, row.dtype)
     check = _check(body, dtype)
     status, reason = _status(row, body, check)
     seconds = () if status != "ok" or body.microseconds is None else (body.microseconds * 1e-6,)
     derived, metrics = _derived(body)
-    return Reading(
+    return ImportedCase(
         suite=COLLECTIVE,
         params=_params(row, in_place, setup, op, dtype) | ({"time": "cpu"} if body.is_cpu_time else {}),
         num_ranks=num_ranks,
@@ -174,7 +174,7 @@ def _reading(row: Row, in_place: bool, body: Body, setup: Setup, op: str, num_ra
     )
 
 
-def _params(row: Row, in_place: bool, setup: Setup, op: str, dtype: str) -> Params:
+def _params(row: Row, in_place: bool, setup: NcclTestsSetup, op: str, dtype: str) -> Params:
     extras: tuple[tuple[str, Any, bool], ...] = (
         ("graph", True, setup.graph > 0),
         ("in_place", True, in_place),
@@ -205,7 +205,7 @@ def _status(row: Row, body: Body, check: Mapping[str, Any] | None) -> tuple[str,
     return "ok", None
 
 
-def _notes(body: Body, in_place: bool, setup: Setup, op: str) -> tuple[str, ...]:
+def _notes(body: Body, in_place: bool, setup: NcclTestsSetup, op: str) -> tuple[str, ...]:
     calls = None if setup.iterations is None else setup.iterations * setup.aggregated * max(1, setup.graph)
     of = "a mean over its calls" if calls is None else f"a mean over {calls:,} calls"
     notes = [mean_note(f"{of} of {TOOL}, averaged over its processes")]

@@ -14,8 +14,27 @@ from dataclasses import replace
 from typing import Any
 
 from bench.errors import BenchError
-from bench.importers.nccl_tests import EXTRA_COLUMNS, OPTIONS, TOOL, Body, Row, Setup, operation, readings, version_text
-from bench.importers.reading import Imported, Reading, Told, Unread, checked_ranks, json_value, mapping, number
+from bench.importers.nccl_tests import (
+    EXTRA_COLUMNS,
+    OPTIONS,
+    TOOL,
+    Body,
+    NcclTestsSetup,
+    Row,
+    operation,
+    readings,
+    version_text,
+)
+from bench.importers.reading import (
+    Imported,
+    ImportedCase,
+    ImportHints,
+    Unread,
+    checked_ranks,
+    json_value,
+    mapping,
+    number,
+)
 
 MAX_VERSION = 3
 _KEYS = ("args", "nccl_version", "results")
@@ -38,7 +57,7 @@ def looks_like(text: str) -> bool:
     return text.lstrip().startswith("{") and '"nccl_version"' in text and '"args"' in text
 
 
-def read(text: str, told: Told) -> Imported:
+def read(text: str, told: ImportHints) -> Imported:
     """The cases of a file. Raises BenchError for what is no such JSON, and as the text's reader does."""
     data = _parsed(text)
     config = mapping(data.get("config"))
@@ -46,7 +65,7 @@ def read(text: str, told: Told) -> Imported:
     options = _options(arguments)
     devices = _devices(config, data)
     setup = _setup(config, arguments, options, devices, told)
-    found: list[Reading] = []
+    found: list[ImportedCase] = []
     unread: list[Unread] = []
     for index, result in enumerate(data.get("results") or [], 1):
         row = _row(result)
@@ -96,13 +115,13 @@ def _setup(
     arguments: Sequence[str],
     options: Mapping[str, str],
     devices: Sequence[tuple[int, str | None, str | None]],
-    told: Told,
-) -> Setup:
+    told: ImportHints,
+) -> NcclTestsSetup:
     op = operation(arguments[0]) if arguments else None
     if told.op is not None and op not in (None, told.op):
         raise BenchError(f"--op {told.op}: the file says {op}; leave the option out")
     groups = [group for group, _, _ in devices]
-    setup = Setup(
+    setup = NcclTestsSetup(
         op=op or told.op,
         num_ranks=told.ranks(groups.count(groups[0]) if groups else None, TOOL),
         groups=len(set(groups)) or 1,

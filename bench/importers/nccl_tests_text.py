@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.errors import BenchError
-from bench.importers.nccl_tests import EXTRA_COLUMNS, TOOL, Body, Row, Setup, operation, readings, version_text
-from bench.importers.reading import LAUNCHER_PREFIX, Imported, Reading, Told, Unread, number
+from bench.importers.nccl_tests import EXTRA_COLUMNS, TOOL, Body, NcclTestsSetup, Row, operation, readings, version_text
+from bench.importers.reading import LAUNCHER_PREFIX, Imported, ImportedCase, ImportHints, Unread, number
 
 _START = re.compile(r"#\s*(nccl-tests version|rccl-tests: Version|Collective test starting|nThread\b)")
 _VERSION = re.compile(r"nccl-tests version (\S+)(?:.*nccl-library=(\d+))?")
@@ -49,7 +49,7 @@ _DEFAULT_COLUMNS = ("size", "count", "type", "redop", "root", *2 * ("time", "alg
 class _Run:
     """One run of the program: what it says before its table, and the table."""
 
-    setup: Setup = field(default_factory=Setup)
+    setup: NcclTestsSetup = field(default_factory=NcclTestsSetup)
     devices: list[tuple[int, str, str]] = field(default_factory=list)
     """Of every rank in their order: group, host, device's name."""
     columns: Sequence[str] = _DEFAULT_COLUMNS
@@ -145,7 +145,7 @@ def looks_like(text: str) -> bool:
     )
 
 
-def read(text: str, told: Told) -> Imported:
+def read(text: str, told: ImportHints) -> Imported:
     """The cases of a text.
 
     Raises BenchError where the text does not say the operation or the number of ranks and `told` does not
@@ -173,7 +173,7 @@ def read(text: str, told: Told) -> Imported:
     )
 
 
-def _readings(run: _Run, told: Told) -> Iterator[Reading]:
+def _readings(run: _Run, told: ImportHints) -> Iterator[ImportedCase]:
     setup = run.setup
     if told.op is not None and setup.op not in (None, told.op):
         raise BenchError(f"--op {told.op}: the text says {setup.op}; leave the option out")
@@ -184,7 +184,7 @@ def _readings(run: _Run, told: Told) -> Iterator[Reading]:
         yield from readings(row, setup)
 
 
-def _configure(setup: Setup, text: str) -> None:
+def _configure(setup: NcclTestsSetup, text: str) -> None:
     found = {(name or other): int(value or more) for name, value, other, more in _OPTION.findall(text)}
     setup.iterations = found.get("iters")
     setup.aggregated = found.get("agg iters", 1)
@@ -196,7 +196,7 @@ def _configure(setup: Setup, text: str) -> None:
         setup.step_bytes = int(step[1]) if step[2] == "bytes" else None
 
 
-def _settings(setup: Setup) -> dict[str, Any]:
+def _settings(setup: NcclTestsSetup) -> dict[str, Any]:
     names = ("iterations", "aggregated", "graph", "unalign", "is_blocking")
     return {name: getattr(setup, name) for name in names if getattr(setup, name) is not None}
 

@@ -14,7 +14,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.importers.reading import COLLECTIVE, Imported, Reading, Told, Unread, collective_work, mean_note, number
+from bench.importers.reading import (
+    COLLECTIVE,
+    Imported,
+    ImportedCase,
+    ImportHints,
+    Unread,
+    collective_work,
+    mean_note,
+    number,
+)
 from bench.suite import Params
 
 TOOL = "OSU micro-benchmarks"
@@ -83,7 +92,7 @@ _TAKEN = {
 
 
 @dataclass
-class _Table:
+class _OsuTable:
     test: Test | None = None
     dtype: str | None = None
     columns: Sequence[str] = ()
@@ -94,7 +103,7 @@ class _Table:
 
 @dataclass
 class _Found:
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[ImportedCase] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
     versions: set[str] = field(default_factory=set)
     devices: set[str | None] = field(default_factory=set)
@@ -106,12 +115,12 @@ def looks_like(text: str) -> bool:
     return re.search(r"^.*# ?OSU \w+", text, re.M) is not None
 
 
-def read(text: str, told: Told) -> Imported:
+def read(text: str, told: ImportHints) -> Imported:
     """The cases of a text, which may hold several tests; those that bench cannot place are named as unread.
 
     Raises BenchError where a collective's number of ranks is neither in the text nor in `told`.
     """
-    found, table = _Found(), _Table()
+    found, table = _Found(), _OsuTable()
     for index, line in enumerate(text.splitlines(), 1):
         line = line.strip()
         if title := _TITLE.match(line):
@@ -136,16 +145,16 @@ def read(text: str, told: Told) -> Imported:
     )
 
 
-def _begin(title: re.Match[str], found: _Found) -> _Table:
+def _begin(title: re.Match[str], found: _Found) -> _OsuTable:
     test = TESTS.get(title["test"])
     found.devices.add(title["device"])
     found.versions |= {title["version"]} if title["version"] else set()
     before = found.titles.get(title["test"], 0)
     found.titles[title["test"]] = before + 1
-    return _Table(test=test, dtype=test.dtype if test else None, calls=before)
+    return _OsuTable(test=test, dtype=test.dtype if test else None, calls=before)
 
 
-def _describe(line: str, table: _Table) -> None:
+def _describe(line: str, table: _OsuTable) -> None:
     if found := _DATATYPE.match(line):
         table.dtype = table.dtype and DTYPES.get(found[1], found[1].removeprefix("MPI_").lower())
     if found := _PAIRS.match(line):
@@ -156,7 +165,7 @@ def _describe(line: str, table: _Table) -> None:
         table.columns = [head.lower() for head in _COLUMN.split(line.lstrip("# ").strip())]
 
 
-def _reading(line: str, table: _Table, told: Told) -> Reading | None:
+def _reading(line: str, table: _OsuTable, told: ImportHints) -> ImportedCase | None:
     """The case of a row; None where it cannot be read."""
     cells = dict(zip(table.columns, line.split(), strict=False))
     column = next((name for name in _SECONDS if name in cells), None)
@@ -172,7 +181,7 @@ def _reading(line: str, table: _Table, told: Told) -> Reading | None:
     wrong = checked is not None and checked > 0
     num_ranks = table.test.num_ranks or told.ranks(table.num_ranks, TOOL)
     num_bytes = int(size) * num_ranks if table.test.shares else int(size)
-    return Reading(
+    return ImportedCase(
         suite=table.test.suite,
         params=_params(table, table.test, num_bytes),
         num_ranks=num_ranks,
@@ -186,7 +195,7 @@ def _reading(line: str, table: _Table, told: Told) -> Reading | None:
     )
 
 
-def _params(table: _Table, test: Test, num_bytes: int) -> Params:
+def _params(table: _OsuTable, test: Test, num_bytes: int) -> Params:
     params: Params = {"op": test.op}
     params |= {"num_bytes": num_bytes} if "size" in table.columns else {}
     return params | ({"dtype": table.dtype} if table.dtype is not None else {})

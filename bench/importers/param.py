@@ -18,8 +18,8 @@ from bench.importers.reading import (
     COLLECTIVE,
     LAUNCHER_PREFIX,
     Imported,
-    Reading,
-    Told,
+    ImportedCase,
+    ImportHints,
     Unread,
     collective_work,
     mean_note,
@@ -60,13 +60,13 @@ def looks_like(text: str) -> bool:
     return "COMMS-RES" in text
 
 
-def read(text: str, told: Told) -> Imported:
+def read(text: str, told: ImportHints) -> Imported:
     """The cases of a text; rows of quantised and point-to-point tables are named as unread.
 
     Raises BenchError where the number of ranks, or the operation, is neither in the text nor in `told`.
     """
     setup = _Setup()
-    found: list[Reading] = []
+    found: list[ImportedCase] = []
     unread: list[Unread] = []
     for index, line in enumerate(text.splitlines(), 1):
         line = LAUNCHER_PREFIX.sub("", line.strip(), count=1).strip()
@@ -108,7 +108,7 @@ def _configure(setup: _Setup, line: str) -> None:
         setup.options |= {name.removeprefix("args."): value for name, value in _OPTION.findall(line)}
 
 
-def _reading(label: str, words: Sequence[str], setup: _Setup, told: Told) -> Reading | None:
+def _reading(label: str, words: Sequence[str], setup: _Setup, told: ImportHints) -> ImportedCase | None:
     """The case of a row; None where it cannot be read."""
     numbers = [number(word) for word in words]
     columns = setup.columns
@@ -130,7 +130,7 @@ def _reading(label: str, words: Sequence[str], setup: _Setup, told: Told) -> Rea
     params |= {"tag": match["tag"]} if match and match["tag"] else {}
     params |= {"timing": "streamed"} if setup.options.get("z", "1") == "0" else {}
     median = cells.get("Latency(us):p50")
-    return Reading(
+    return ImportedCase(
         suite=COLLECTIVE,
         params=params,
         num_ranks=num_ranks,

@@ -20,8 +20,8 @@ from typing import Any
 from bench.errors import BenchError
 from bench.importers.reading import (
     Imported,
-    Reading,
-    Told,
+    ImportedCase,
+    ImportHints,
     Unread,
     checked_ranks,
     json_value,
@@ -42,12 +42,12 @@ def looks_like(text: str) -> bool:
     return text.lstrip().startswith("{") and '"benchmarks"' in text and '"machine_info"' in text
 
 
-def read(text: str, told: Told) -> Imported:
+def read(text: str, told: ImportHints) -> Imported:
     """The cases of a file. Raises BenchError for what is no such JSON."""
     data = _parsed(text)
     tests = data["benchmarks"]
     names = Counter(_name(test) for test in tests if isinstance(test, dict))
-    found: list[Reading] = []
+    found: list[ImportedCase] = []
     unread: list[Unread] = []
     for index, test in enumerate(tests, 1):
         of_test = list(_readings(test, names)) if isinstance(test, dict) else []
@@ -76,7 +76,7 @@ def _parsed(text: str) -> dict[str, Any]:
     return data
 
 
-def _readings(test: Mapping[str, Any], names: Counter[str]) -> Iterator[Reading]:
+def _readings(test: Mapping[str, Any], names: Counter[str]) -> Iterator[ImportedCase]:
     """A reading of each launch; none where the test has neither rounds nor a median."""
     stats = mapping(test.get("stats"))
     own = _own(test)
@@ -93,7 +93,7 @@ def _readings(test: Mapping[str, Any], names: Counter[str]) -> Iterator[Reading]
         return
     suite, case, params = _identity(test, own, names)
     for launch, part in enumerate(_parts(seconds, own.get("launches"))):
-        yield Reading(
+        yield ImportedCase(
             suite=suite,
             case=case,
             params=params,

@@ -29,7 +29,7 @@ LAUNCHER_PREFIX = re.compile(r"\[\d+,\d+\]<std(?:out|err)>:|\d+:(?=\s)")
 
 
 @dataclass(frozen=True)
-class Told:
+class ImportHints:
     """What the user says where the file does not."""
 
     op: str | None = None
@@ -66,7 +66,7 @@ class Unread:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ImportedCase:
     """One case, as far as the file tells of it."""
 
     suite: str
@@ -100,7 +100,7 @@ class Imported:
     version: str | None
     """Of the tool."""
     format: str
-    readings: tuple[Reading, ...]
+    readings: tuple[ImportedCase, ...]
     unread: tuple[Unread, ...] = ()
     ranks: tuple[Mapping[str, Any], ...] = ()
     """Of every rank `host`, `device_type` and `device_name`; what is not stated is None."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.core import clock, exit_codes, jsonl
 from bench.errors import BenchError
-from bench.importers.reading import Imported, Reading, Told, Unread, identity
+from bench.importers.reading import Imported, ImportedCase, ImportHints, Unread, identity
 from bench.records.environments import architecture
 from bench.records.file import SCHEMA, SUFFIXES, Writer, new_path
 from bench.records.planned_case import PlannedCase, SuiteFacts
@@ -42,8 +42,8 @@ class Format:
         return found
 
     @property
-    def read(self) -> Callable[[str, Told], Imported]:
-        found: Callable[[str, Told], Imported] = importlib.import_module(self.module).read
+    def read(self) -> Callable[[str, ImportHints], Imported]:
+        found: Callable[[str, ImportHints], Imported] = importlib.import_module(self.module).read
         return found
 
 
@@ -59,7 +59,7 @@ TOOLS = tuple(dict.fromkeys(row.tool for row in FORMATS))
 
 
 @dataclass(frozen=True)
-class Saved:
+class ImportedFile:
     """What became of a file."""
 
     source: Path
@@ -75,7 +75,9 @@ class Saved:
         return exit_codes.PARTIAL if self.unread or self.not_ok else exit_codes.OK
 
 
-def import_file(source: Path, told: Told, output: Path, tool: str | None = None, label: str | None = None) -> Saved:
+def import_file(
+    source: Path, told: ImportHints, output: Path, tool: str | None = None, label: str | None = None
+) -> ImportedFile:
     """Write the result file of another tool's file; `output` is a folder, or a name ending in .jsonl.
 
     Raises BenchError for a file that cannot be read, that no known tool wrote, or of which no row can be read.
@@ -94,7 +96,7 @@ def import_file(source: Path, told: Told, output: Path, tool: str | None = None,
             writer.append(record)
     cases = {record["case"]: record["status"] for record in records if record["kind"] == "measurement"}
     not_ok = sum(status in ("failed", "invalid") for status in cases.values())
-    return Saved(source, path, read.tool, len(cases), not_ok, read.unread)
+    return ImportedFile(source, path, read.tool, len(cases), not_ok, read.unread)
 
 
 def safe_label(source: Path) -> str:
@@ -102,7 +104,7 @@ def safe_label(source: Path) -> str:
     return source.name.split(".")[0] or "imported"
 
 
-def _read(source: Path, data: bytes, told: Told, tool: str | None) -> Imported:
+def _read(source: Path, data: bytes, told: ImportHints, tool: str | None) -> Imported:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -206,7 +208,7 @@ def _plan(read: Imported, sha256: str, label: str, measurements: Sequence[Record
 
 def _measurements(read: Imported) -> list[Record]:
     """A line of each case and launch; rows of one case in one run are its samples, later runs its launches."""
-    grouped: dict[str, dict[int, list[Reading]]] = {}
+    grouped: dict[str, dict[int, list[ImportedCase]]] = {}
     params: dict[str, Any] = {}
     for reading in read.readings:
         case, full = identity(reading.suite, reading.params)
@@ -220,7 +222,7 @@ def _measurements(read: Imported) -> list[Record]:
     ]
 
 
-def _measurement(case: str, params: Mapping[str, Any], launch: int, rows: Sequence[Reading]) -> Record:
+def _measurement(case: str, params: Mapping[str, Any], launch: int, rows: Sequence[ImportedCase]) -> Record:
     status = worst_status(row.status for row in rows)
     lead = next(row for row in rows if row.status == status)
     kept = [row for row in rows if row.status == "ok"] if status == "ok" else []

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
-from bench.parallelism.pipeline.replay import Operation, replay
+from bench.parallelism.pipeline.replay import Computation, replay
 from bench.parallelism.pipeline.schedules import SCHEDULES
 from bench.suite import COMMUNICATION, Span
 
@@ -150,7 +150,7 @@ def _pipeline_step(call: Uniform, dealing: Dealing) -> float:
     }
     num_microbatches = 1 + max(s.microbatch for s in call.compute[call.ranks[0]] if s.microbatch is not None)
     operations = [
-        Operation(stage, stage, microbatch, kind, own[kind, stage, microbatch])
+        Computation(stage, stage, microbatch, kind, own[kind, stage, microbatch])
         for stage in range(num_stages)
         for _, microbatch, kind, _ in order(stage, num_stages, num_microbatches)
     ]

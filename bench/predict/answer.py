@@ -10,7 +10,7 @@ from bench.errors import BenchError
 from bench.predict.cost import failures as failing
 from bench.predict.cost import prices
 from bench.predict.model import fleet as fleets
-from bench.predict.model.fleet import FleetPrediction, Member
+from bench.predict.model.fleet import FleetPart, FleetPrediction
 from bench.predict.model.job import Job, Prediction, Split
 from bench.predict.model.step import Predictor
 from bench.predict.rates.constants import Constants
@@ -48,7 +48,7 @@ class Option:
 
     name: str
     usd_per_device_hour: float
-    cost: prices.Cost
+    cost: prices.RunCost
     reliability: Reliability | None
     source: str
     break_even_utilisation: float | None = None
@@ -193,5 +193,5 @@ def with_preemptions(
     return failing.Failures(1.0 / rate, failures.checkpoint_seconds, failures.restart_seconds)
 
 
-def members_named(members: Iterable[Member]) -> str:
+def members_named(members: Iterable[FleetPart]) -> str:
     return " + ".join(f"{member.devices:,} {member.device.name}" for member in members)

@@ -106,7 +106,7 @@ def pay(options: Mapping[str, Any], answer: Answer, notes: list[Assumption]) -> 
     return tuple(found)
 
 
-def _rents(options: Mapping[str, Any], rows: list[prices.Price], device: str) -> list[tuple[str, float, str]]:
+def _rents(options: Mapping[str, Any], rows: list[prices.DevicePrice], device: str) -> list[tuple[str, float, str]]:
     found = [("rent", _named_price("--price", text, device), "given") for text in options["price"]]
     row = prices.cheapest(rows, device, "on_demand")
     if not found and row is not None:
@@ -129,7 +129,7 @@ def _named_price(option: str, text: str, device: str) -> float:
 
 
 def _spots(
-    options: Mapping[str, Any], rows: list[prices.Price], answer: Answer, tokens: float, notes: list[Assumption]
+    options: Mapping[str, Any], rows: list[prices.DevicePrice], answer: Answer, tokens: float, notes: list[Assumption]
 ) -> list[Option]:
     if options["spot"] is None:
         return []
@@ -154,7 +154,7 @@ def _spots(
 
 def _owned(
     options: Mapping[str, Any],
-    rows: list[prices.Price],
+    rows: list[prices.DevicePrice],
     answer: Answer,
     tokens: float,
     notes: list[Assumption],
@@ -195,7 +195,7 @@ def _option(
 ) -> Option:
     job = answer.request.job
     found = reliable or answer.reliability
-    cost = prices.Cost(
+    cost = prices.RunCost(
         answer.request.devices,
         usd,
         answer.tokens_per_s,

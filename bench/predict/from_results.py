@@ -16,7 +16,7 @@ from bench.predict.calibration import overheads, step_factors
 from bench.predict.calibration.measured_rates import Measured
 from bench.predict.calibration.network_lines import MeasuredNetwork
 from bench.predict.calibration.overheads import Overheads
-from bench.predict.model.fleet import Member
+from bench.predict.model.fleet import FleetPart
 from bench.predict.model.job import Job
 from bench.predict.model.step import Predictor
 from bench.predict.rates.by_size import BySize
@@ -29,7 +29,7 @@ MOST = 2**30
 
 
 @dataclass(frozen=True)
-class Pace:
+class RateShares:
     """Shares of the measured rates."""
 
     work: float
@@ -51,7 +51,7 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
         constants = _without_host(constants, options["stack"])
     job, notes = requests.job_of(options)
     request = Request(
-        job, (Member(device, options["gpus"] or found.ranks),), requests.fixed_of(options), options["stack"], notes
+        job, (FleetPart(device, options["gpus"] or found.ranks),), requests.fixed_of(options), options["stack"], notes
     )
     request.assumptions += _notes(found, options["precision"], jitter) + [
         Assumption(device.name, n, "files") for n in device.notes
@@ -59,7 +59,7 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
     dtype = measuring.DTYPES[options["precision"]]
     own_steps = [step for step in found.steps if step.job.precision == options["precision"]]
 
-    def made(device: Device, job: Job, ranks: int, pace: Pace, jitter: float | None) -> Predictor:
+    def made(device: Device, job: Job, ranks: int, pace: RateShares, jitter: float | None) -> Predictor:
         rates, memory = found.at(ranks, dtype)
         # The device's is that of the most ranks at once, or the catalogue's where none was measured.
         pressure = 1.0 if memory is None or found.memory_bytes_per_s is None else memory / found.memory_bytes_per_s
@@ -80,7 +80,7 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
 
     def alone(step: step_factors.MeasuredStep, slowdown: BySize | None = None) -> Predictor:
         # Its ranks had a device each, and a measured median has its own waiting in it.
-        return made(device, step.job, step.ranks, Pace(1.0, 1.0, 1.0, slowdown), 0.0)
+        return made(device, step.job, step.ranks, RateShares(1.0, 1.0, 1.0, slowdown), 0.0)
 
     slowdown = step_factors.factors(own_steps, lambda step, factor: alone(step, factor).predict(step.split))
     ways = overheads.fitted(
@@ -94,7 +94,7 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
     share = options["device_share"]
     # Transfers within a host take the same cores as the work; those between hosts are of links, whoever has the cores.
     transfers = share if found.num_hosts == 1 else 1.0
-    pace = Pace(share, share, transfers, slowdown, ways.on(share))
+    pace = RateShares(share, share, transfers, slowdown, ways.on(share))
 
     def make(device: Device, job: Job) -> Predictor:
         return made(device, job, MOST, pace, jitter)

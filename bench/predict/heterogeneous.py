@@ -53,7 +53,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Kind:
+class DeviceKind:
     """So many accelerators of a kind. `speeds`: workload -> configuration -> speed, as measured (or by catalogue)."""
 
     name: str
@@ -70,7 +70,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Plan:
+class HeterogeneousPlan:
     """One way of training on all kinds together; rates in units a second of the whole cluster."""
 
     rate: float
@@ -87,8 +87,8 @@ class Mixed:
     workload: str
     parallelism: str
     configuration: str | None
-    even: Plan | None
-    balanced: Plan | None
+    even: HeterogeneousPlan | None
+    balanced: HeterogeneousPlan | None
     bound: float | None
     alone: tuple[Speed | None, ...]
     """Each kind's own best, of one accelerator."""
@@ -98,7 +98,9 @@ class Mixed:
         return any(speed is None for speed in self.alone)
 
 
-def mixed(kinds: Sequence[Kind], workload: str, most: Sequence[int] | None = None, parallelism: str = "data") -> Mixed:
+def mixed(
+    kinds: Sequence[DeviceKind], workload: str, most: Sequence[int] | None = None, parallelism: str = "data"
+) -> Mixed:
     """`most` caps the units of each kind's ranks, such as by memory."""
     alone = tuple(kind.best(workload) for kind in kinds)
     own = [kind.speeds.get(workload, {}) for kind in kinds]
@@ -111,7 +113,7 @@ def mixed(kinds: Sequence[Kind], workload: str, most: Sequence[int] | None = Non
     speeds = [each[chosen] for each in own]
     even = _plan(counts, speeds, (1,) * len(kinds))
     each = EVEN_SHARE[parallelism]
-    balanced: Plan | None
+    balanced: HeterogeneousPlan | None
     if each is None:
         balanced = _plan(counts, speeds, best_units(counts, [speed.value for speed in speeds], most))
     else:
@@ -148,17 +150,19 @@ def best_units(counts: Sequence[int], speeds: Sequence[float], most: Sequence[in
     return best[1]
 
 
-def _plan(counts: Sequence[int], speeds: Sequence[Speed], units: tuple[int, ...]) -> Plan:
+def _plan(counts: Sequence[int], speeds: Sequence[Speed], units: tuple[int, ...]) -> HeterogeneousPlan:
     def at(values: Iterable[float | None]) -> float | None:
         known = list(values)
         return None if None in known else rate(counts, [float(v) for v in known if v is not None], units)
 
     value = at(speed.value for speed in speeds)
     assert value is not None
-    return Plan(value, at(s.low for s in speeds), at(s.high for s in speeds), " : ".join(map(str, units)))
+    return HeterogeneousPlan(value, at(s.low for s in speeds), at(s.high for s in speeds), " : ".join(map(str, units)))
 
 
-def _dealt(counts: Sequence[int], speeds: Sequence[Speed], each: int, most: Sequence[int] | None) -> Plan | None:
+def _dealt(
+    counts: Sequence[int], speeds: Sequence[Speed], each: int, most: Sequence[int] | None
+) -> HeterogeneousPlan | None:
     """`each` x ranks units of a group dealt out to its ranks; None where the memories do not hold them."""
     group = _group(counts)
     kind_of = [kind for kind, count in enumerate(group) for _ in range(count)]
@@ -179,7 +183,7 @@ def _dealt(counts: Sequence[int], speeds: Sequence[Speed], each: int, most: Sequ
     assert value is not None
     own = [sorted({share for share, k in zip(found, kind_of, strict=True) if k == kind}) for kind in range(len(group))]
     units = " : ".join(str(s[0]) if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in own)
-    return Plan(value, at([speed.low for speed in speeds]), at([speed.high for speed in speeds]), units)
+    return HeterogeneousPlan(value, at([speed.low for speed in speeds]), at([speed.high for speed in speeds]), units)
 
 
 def _group(counts: Sequence[int]) -> list[int]:

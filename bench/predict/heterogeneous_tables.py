@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from bench.catalog.accelerators import catalogue
-from bench.core.table import Column, Table, column, csv_text, json_text, render, show_number, text_column
+from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, show_number, text_column
 from bench.errors import BenchError
-from bench.predict.heterogeneous import EVEN_SHARE, SERVING, Kind, Mixed, Plan, Speed, mixed, speeds_of
+from bench.predict.heterogeneous import (
+    EVEN_SHARE,
+    SERVING,
+    DeviceKind,
+    HeterogeneousPlan,
+    Mixed,
+    Speed,
+    mixed,
+    speeds_of,
+)
 from bench.records.file import load_many
 from bench.records.rows import case_rows
 
@@ -24,7 +33,7 @@ LOCKSTEP = (
 )
 
 
-def kinds(parts: Sequence[str], prices: Sequence[str]) -> tuple[list[Kind], bool]:
+def kinds(parts: Sequence[str], prices: Sequence[str]) -> tuple[list[DeviceKind], bool]:
     """`FILE=COUNT` or `CATALOGUE NAME=COUNT` to kinds; and whether they are by catalogue. Raises BenchError."""
     found = [_kind(part) for part in parts]
     names = [kind.name for kind in found]
@@ -39,11 +48,11 @@ def kinds(parts: Sequence[str], prices: Sequence[str]) -> tuple[list[Kind], bool
     if len(by_catalogue) > 1:
         raise BenchError("measured results and catalogue figures cannot be mixed: they are not of one sort")
     known = _prices(prices, names)
-    priced = [Kind(k.name, k.count, k.speeds, k.memory_gb, k.num_ranks, known.get(k.name)) for k in found]
+    priced = [DeviceKind(k.name, k.count, k.speeds, k.memory_gb, k.num_ranks, known.get(k.name)) for k in found]
     return priced, by_catalogue.pop()
 
 
-def _kind(part: str) -> Kind:
+def _kind(part: str) -> DeviceKind:
     source, equals, count_text = part.rpartition("=")
     if not equals or not count_text.isdecimal() or int(count_text) < 1:
         raise BenchError(f"{part}: FILE=COUNT, or NAME=COUNT with a name of the catalogue; a count is 1 or more")
@@ -55,7 +64,7 @@ def _kind(part: str) -> Kind:
     if not Path(source).exists() and row is not None:
         if row.bf16_dense_tflop_per_s is None:
             raise BenchError(f"{source}: the catalogue has no bfloat16 peak of it")
-        return Kind(row.name, count, {CATALOGUE: {"peak": Speed(row.bf16_dense_tflop_per_s)}}, row.memory_gb)
+        return DeviceKind(row.name, count, {CATALOGUE: {"peak": Speed(row.bf16_dense_tflop_per_s)}}, row.memory_gb)
     if row is None and not Path(source).exists() and not set("*?[") & set(source):
         raise BenchError(
             f"{source}: no such file, and no accelerator of the catalogue (bench/catalog/data/accelerators.csv)"
@@ -66,7 +75,7 @@ def _kind(part: str) -> Kind:
     if not speeds:
         raise BenchError(f"{source}: no case that is ok counts tokens; measure training (bench list) on each kind")
     memory = [size for result in results for _, _, size in result.rank_devices() if size]
-    return Kind(Path(source).stem, count, speeds, min(memory) / 1e9 if memory else None, ranks)
+    return DeviceKind(Path(source).stem, count, speeds, min(memory) / 1e9 if memory else None, ranks)
 
 
 def _prices(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:
@@ -104,7 +113,7 @@ def text(
     return render([_training_table(found, rows, by_catalogue, measured), _uses_table(uses)], output, colour)
 
 
-def _cap(kind: Kind, unit_gb: float) -> int:
+def _cap(kind: DeviceKind, unit_gb: float) -> int:
     """Units that an accelerator's memory holds. Raises BenchError where it is not known, or holds none."""
     if kind.memory_gb is None:
         raise BenchError(f"--unit-gb {unit_gb:g}: the memory of {kind.name} is not known; leave it out")
@@ -113,11 +122,11 @@ def _cap(kind: Kind, unit_gb: float) -> int:
     return int(kind.memory_gb / unit_gb)
 
 
-def _kind_json(kind: Kind) -> dict[str, Any]:
+def _kind_json(kind: DeviceKind) -> dict[str, Any]:
     return {"name": kind.name, "count": kind.count, "memory_gb": kind.memory_gb, "usd_per_hour": kind.usd_per_hour}
 
 
-def _row(found: Sequence[Kind], one: Mixed, by_catalogue: bool, errors: Mapping[str, float]) -> dict[str, Any]:
+def _row(found: Sequence[DeviceKind], one: Mixed, by_catalogue: bool, errors: Mapping[str, float]) -> dict[str, Any]:
     """One workload; what was not measured on some kind is None."""
     alone = [speed.value * kind.count for speed, kind in zip(one.alone, found, strict=True) if speed is not None]
     total = None if one.missing else sum(alone)
@@ -146,7 +155,7 @@ def _row(found: Sequence[Kind], one: Mixed, by_catalogue: bool, errors: Mapping[
     return row | _costs(found, one, total, by_catalogue)
 
 
-def _penalty(plan: Plan | None, total: float | None) -> float | None:
+def _penalty(plan: HeterogeneousPlan | None, total: float | None) -> float | None:
     return None if plan is None or not total else 1.0 - plan.rate / total
 
 
@@ -158,7 +167,7 @@ def _verdict(one: Mixed, penalty: float | None, error: float | None) -> str:
     return "shown"
 
 
-def _costs(found: Sequence[Kind], one: Mixed, total: float | None, by_catalogue: bool) -> dict[str, Any]:
+def _costs(found: Sequence[DeviceKind], one: Mixed, total: float | None, by_catalogue: bool) -> dict[str, Any]:
     """Dollars per million tokens and lost an hour; no columns without every kind's price."""
     prices = [kind.usd_per_hour for kind in found]
     if None in prices or by_catalogue:
@@ -172,7 +181,7 @@ def _costs(found: Sequence[Kind], one: Mixed, total: float | None, by_catalogue:
     return costs
 
 
-def _uses(found: Sequence[Kind], training: Sequence[Mixed], serving: Sequence[Mixed]) -> list[dict[str, Any]]:
+def _uses(found: Sequence[DeviceKind], training: Sequence[Mixed], serving: Sequence[Mixed]) -> list[dict[str, Any]]:
     """All kinds in one training job, against one kind training and the others serving."""
     rows = []
     for one in (each for each in training if each.parallelism == "data"):
@@ -208,11 +217,11 @@ def _uses(found: Sequence[Kind], training: Sequence[Mixed], serving: Sequence[Mi
     return rows
 
 
-def _rate(plan: Plan | None) -> float | None:
+def _rate(plan: HeterogeneousPlan | None) -> float | None:
     return None if plan is None else plan.rate
 
 
-def _served(found: Sequence[Kind], serving: Sequence[Mixed], training: int) -> float | None:
+def _served(found: Sequence[DeviceKind], serving: Sequence[Mixed], training: int) -> float | None:
     """Independent replicas: the sum over the kinds that serve, of the first workload that all were measured on."""
     for one in serving:
         others = [(k.count, s) for i, (k, s) in enumerate(zip(found, one.alone, strict=True)) if i != training]
@@ -240,8 +249,8 @@ def _show_percent(value: float | None) -> str:
 
 
 def _training_table(
-    found: Sequence[Kind], rows: Sequence[Mapping[str, Any]], by_catalogue: bool, measured: Path | None
-) -> Table:
+    found: Sequence[DeviceKind], rows: Sequence[Mapping[str, Any]], by_catalogue: bool, measured: Path | None
+) -> DisplayTable:
     columns: list[Column] = [
         text_column("workload"),
         text_column("parallelism", "split by"),
@@ -266,10 +275,10 @@ def _training_table(
         notes.insert(0, "catalogue figures, not measured: peak dense bfloat16 of the data sheets; nobody reaches them.")
     if measured is not None:
         notes.append(f"model's error on {measured}: at most {_show_percent(rows[0]['model_error'] if rows else None)}%")
-    return Table(f"Training in lockstep: {title}", tuple(columns), tuple(rows), tuple(notes))
+    return DisplayTable(f"Training in lockstep: {title}", tuple(columns), tuple(rows), tuple(notes))
 
 
-def _uses_table(uses: Sequence[Mapping[str, Any]]) -> Table:
+def _uses_table(uses: Sequence[Mapping[str, Any]]) -> DisplayTable:
     columns = (
         text_column("workload"),
         text_column("train_on", "trains"),
@@ -279,4 +288,6 @@ def _uses_table(uses: Sequence[Mapping[str, Any]]) -> Table:
     )
     unserved = any(row["serve_on"] and row["serving"] is None for row in uses)
     notes = ("serving rate `-`: no inference case was measured on these kinds",) if unserved else ()
-    return Table("Lockstep takes the minimum of speeds, independent replicas their sum", columns, tuple(uses), notes)
+    return DisplayTable(
+        "Lockstep takes the minimum of speeds, independent replicas their sum", columns, tuple(uses), notes
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.parallelism import model_shapes
-from bench.predict.model.fleet import Member
+from bench.predict.model.fleet import FleetPart
 from bench.predict.model.job import Job
 from bench.predict.rates import device as hardware
 from bench.predict.rates.constants import Common
@@ -39,7 +39,7 @@ class Request:
     """A question, understood."""
 
     job: Job
-    members: tuple[Member, ...]
+    members: tuple[FleetPart, ...]
     fixed: Fixed
     stack: str
     assumptions: list[Assumption] = field(default_factory=list)
@@ -105,7 +105,7 @@ def _model_text(shape: model_shapes.Shape) -> str:
     return f"{shape.name}: {shape.layers} layers x {shape.hidden}, {size}"
 
 
-def _members(options: Mapping[str, Any], common: Common) -> tuple[Member, ...]:
+def _members(options: Mapping[str, Any], common: Common) -> tuple[FleetPart, ...]:
     text, gpus = options["accelerator"], options["gpus"]
     latencies = (common.inside_latency_seconds, common.across_latency_seconds)
 
@@ -130,9 +130,9 @@ def _members(options: Mapping[str, Any], common: Common) -> tuple[Member, ...]:
             raise BenchError(f"--accelerator {text}: say how many of each: {parts[0]}=COUNT,{parts[1]}=COUNT")
         if gpus is None:
             raise BenchError(f"how many {text}? Give --gpus NUMBER")
-        return (Member(device(text), gpus),)
+        return (FleetPart(device(text), gpus),)
     counts = [part.partition("=") for part in parts]
-    members = tuple(Member(device(name), _count(name, number)) for name, _, number in counts)
+    members = tuple(FleetPart(device(name), _count(name, number)) for name, _, number in counts)
     total = sum(member.devices for member in members)
     if gpus is not None and gpus != total:
         raise BenchError(f"--gpus {gpus}: the accelerators are {total} together; leave it out")
@@ -145,7 +145,7 @@ def _count(name: str, text: str) -> int:
     return int(text)
 
 
-def _device_notes(member: Member, job: Job) -> list[Assumption]:
+def _device_notes(member: FleetPart, job: Job) -> list[Assumption]:
     device = member.device
     peak = device.flops_per_s(job.precision) / 1e12
     notes = [Assumption(f"{device.name}", f"{peak:,.0f} TFLOP/s {job.precision}, dense", "catalogue")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.core.table import Table, column, show_number, show_seconds, show_text, text_column
+from bench.core.table import DisplayTable, column, show_number, show_seconds, show_text, text_column
 from bench.predict.answer import Answer, Option, Reliability
 from bench.predict.model.fleet import FleetPrediction
 from bench.predict.model.job import NOT_MODELLED, PARTS, Prediction
@@ -16,9 +16,9 @@ LABEL = "predicted, not measured"
 Row = dict[str, Any]
 
 
-def all_tables(answer: Answer) -> list[Table]:
+def all_tables(answer: Answer) -> list[DisplayTable]:
     """In the order in which they are read; the last says what is not modelled, and what all rests on."""
-    tables: list[Table] = []
+    tables: list[DisplayTable] = []
     if answer.found is not None:
         best = answer.found.best[0]
         tables += [step_table(best), parts_table(best), memory_table(best), splits_table(answer.found)]
@@ -34,13 +34,13 @@ def all_tables(answer: Answer) -> list[Table]:
     return tables
 
 
-def _quantities(title: str, rows: list[tuple[str, str, object]], footnotes: tuple[str, ...] = ()) -> Table:
+def _quantities(title: str, rows: list[tuple[str, str, object]], footnotes: tuple[str, ...] = ()) -> DisplayTable:
     """One quantity a row, as shown and as the raw value."""
     cells = tuple({"quantity": name, "shown": shown, "value": value, "status": LABEL} for name, shown, value in rows)
-    return Table(title, (text_column("quantity"), text_column("shown", "value")), cells, footnotes)
+    return DisplayTable(title, (text_column("quantity"), text_column("shown", "value")), cells, footnotes)
 
 
-def step_table(best: Prediction) -> Table:
+def step_table(best: Prediction) -> DisplayTable:
     low, high = best.interval
     job, split = best.job, best.split
     rows: list[tuple[str, str, object]] = [
@@ -81,7 +81,7 @@ def describe(best: Prediction) -> str:
     return of_split(best.split) + (f"; {idle:,} devices idle" if idle else "")
 
 
-def parts_table(best: Prediction) -> Table:
+def parts_table(best: Prediction) -> DisplayTable:
     rows = tuple(
         {
             "part": name.removesuffix("_seconds"),
@@ -91,7 +91,7 @@ def parts_table(best: Prediction) -> Table:
         }
         for name in PARTS
     )  # fmt: skip
-    return Table(
+    return DisplayTable(
         f"Time of a step by part, {LABEL}",
         (
             text_column("part"),
@@ -103,13 +103,15 @@ def parts_table(best: Prediction) -> Table:
     )
 
 
-def memory_table(best: Prediction) -> Table:
+def memory_table(best: Prediction) -> DisplayTable:
     rows = tuple({"memory": name, "gb": value / 1e9, "status": LABEL} for name, value in best.memory._asdict().items())
     note = f"Of the device that holds most; recomputation: {best.split.recompute}. reserved is an assumption."
-    return Table(f"Memory by part, {LABEL}", (text_column("memory"), column("gb", "GB", show_number)), rows, (note,))
+    return DisplayTable(
+        f"Memory by part, {LABEL}", (text_column("memory"), column("gb", "GB", show_number)), rows, (note,)
+    )
 
 
-def splits_table(found: Found) -> Table:
+def splits_table(found: Found) -> DisplayTable:
     columns = (
         *(column(name, name, str) for name in ("tp", "pp", "dp", "cp", "ep", "microbatch", "interleave")),
         *(text_column(name) for name in ("schedule", "recompute")),
@@ -125,7 +127,7 @@ def splits_table(found: Found) -> Table:
     note = (
         f"{found.tried:,} tried, {found.fitting:,} fit into memory." if found.tried > 1 else "The split that was given."
     )
-    return Table(f"Best splits, {LABEL}", columns, rows, (note,))
+    return DisplayTable(f"Best splits, {LABEL}", columns, rows, (note,))
 
 
 def fleet_rows(fleet: FleetPrediction) -> list[Row]:
@@ -150,7 +152,7 @@ def fleet_rows(fleet: FleetPrediction) -> list[Row]:
     return rows
 
 
-def fleet_table(answer: Answer) -> Table:
+def fleet_table(answer: Answer) -> DisplayTable:
     from bench.predict.search import describe as of_split
 
     rows = tuple(row for fleet in answer.fleet for row in fleet_rows(fleet))
@@ -164,7 +166,7 @@ def fleet_table(answer: Answer) -> Table:
     notes = [f"{fleet.mode}: {of_split(fleet.split)}." for fleet in answer.fleet]
     even, balanced = (fleet.tokens_per_s for fleet in answer.fleet)
     notes.append(f"Balanced gives {100 * (balanced / even - 1):.1f}% more tokens per second than even.")
-    return Table(f"Mixed fleet, {LABEL}", columns, rows, tuple(notes))
+    return DisplayTable(f"Mixed fleet, {LABEL}", columns, rows, tuple(notes))
 
 
 def sweep_rows(answer: Answer) -> list[Row]:
@@ -180,7 +182,7 @@ def sweep_rows(answer: Answer) -> list[Row]:
     ]
 
 
-def sweep_table(answer: Answer) -> Table:
+def sweep_table(answer: Answer) -> DisplayTable:
     columns = (
         text_column("scaling"), column("devices", "devices", _count), column("global_batch", "batch", _count),
         column("step_seconds", "step", show_seconds), column("tokens_per_s", "tokens/s", _count),
@@ -193,10 +195,10 @@ def sweep_table(answer: Answer) -> Table:
         "Efficiency: tokens/s a device over those of the fewest devices that fit. weak: the batch grows along.",
         "The best split of each size by a coarser search than that of one size.",
     )
-    return Table(f"Scaling, {LABEL}", columns, tuple(sweep_rows(answer)), notes)
+    return DisplayTable(f"Scaling, {LABEL}", columns, tuple(sweep_rows(answer)), notes)
 
 
-def reliability_table(found: Reliability, tokens_per_s: float) -> Table:
+def reliability_table(found: Reliability, tokens_per_s: float) -> DisplayTable:
     failures = found.failures
     rows: list[tuple[str, str, object]] = [
         ("time between failures", _hours(failures.mtbf_seconds), failures.mtbf_seconds),
@@ -239,7 +241,7 @@ def option_row(option: Option) -> Row:
     }
 
 
-def money_table(answer: Answer) -> Table:
+def money_table(answer: Answer) -> DisplayTable:
     columns = (
         text_column("option"), column("usd_per_device_hour", "USD/device-hour", show_number),
         column("goodput", "goodput %", _percent), column("days", "days", show_number),
@@ -256,13 +258,13 @@ def money_table(answer: Answer) -> Table:
             f"Power by the catalogue, times PUE: {answer.power_watts / 1e6:.3g} MW, "
             f"{answer.joules_per_token:.3g} J a token."
         )
-    return Table(f"Money, {LABEL}", columns, tuple(map(option_row, answer.options)), tuple(notes))
+    return DisplayTable(f"Money, {LABEL}", columns, tuple(map(option_row, answer.options)), tuple(notes))
 
 
-def assumptions_table(answer: Answer) -> Table:
+def assumptions_table(answer: Answer) -> DisplayTable:
     rows = tuple(each.row() for each in answer.assumptions)
     notes = tuple(f"Not modelled: {text}." for text in NOT_MODELLED)
-    return Table(
+    return DisplayTable(
         "What this rests on", tuple(text_column(name) for name in ("assumption", "value", "source")), rows, notes
     )
 

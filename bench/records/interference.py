@@ -14,7 +14,7 @@ from bench.stats import drift
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bench.records.rows import Group
+    from bench.records.rows import CaseGroup
 
 Row = dict[str, Any]
 
@@ -32,7 +32,7 @@ _CLOCKS = (
 _REASONS = ("gpu_clock_reasons_at_work", "gpu_clock_reasons_after")
 
 
-def columns(group: Group) -> Row:
+def columns(group: CaseGroup) -> Row:
     """A case's disturbances: shares of time (0 to 1), hertz, seconds; what its launches tell of the samples."""
     found = [record["disturbance"] for record in group.records if record.get("disturbance")]
     hosts = [row for each in found for row in each.get("hosts") or []]
@@ -86,7 +86,7 @@ def _clocks(ranks: Sequence[Row]) -> tuple[int | None, int | None]:
     return None, None
 
 
-def _samples(group: Group) -> Iterator[NDArray[Any]]:
+def _samples(group: CaseGroup) -> Iterator[NDArray[Any]]:
     for launch in group.view.launches:
         if group.view.main in launch.slowest:
             yield launch.slowest[group.view.main]

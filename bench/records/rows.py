@@ -42,7 +42,7 @@ TEXT_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Group:
+class CaseGroup:
     """All measurements of one case that are read together, each of another launch."""
 
     records: tuple[Record, ...]
@@ -77,7 +77,7 @@ class Group:
         return [*notes, *(f"launch {r['launch']} is missing: {r.get('reason')}" for r in lacking)]
 
 
-def case_groups(results: Sequence[Result]) -> dict[str, Group]:
+def case_groups(results: Sequence[Result]) -> dict[str, CaseGroup]:
     """Case id -> its measurements in all the results, whose launches count as launches of one run."""
     records: dict[str, list[Record]] = {}
     for result in results:
@@ -88,7 +88,7 @@ def case_groups(results: Sequence[Result]) -> dict[str, Group]:
     ceilings: dict[str, Ceiling] = {}
     spreads: dict[str, tuple[float, float]] = {}
     found = {
-        case: Group(tuple(rows), _view(rows, peak, ceilings, partial(spreads.get, case)))
+        case: CaseGroup(tuple(rows), _view(rows, peak, ceilings, partial(spreads.get, case)))
         for case, rows in records.items()
     }
     slow_types = {dtype for result in results for dtype in result.slow_types()}
@@ -97,7 +97,7 @@ def case_groups(results: Sequence[Result]) -> dict[str, Group]:
     return found
 
 
-def _spreads(found: Mapping[str, Group]) -> dict[str, tuple[float, float]]:
+def _spreads(found: Mapping[str, CaseGroup]) -> dict[str, tuple[float, float]]:
     """Case -> the variance between its launches, raised towards those of the suite's cases, and degrees of freedom."""
     several = {case: group for case, group in found.items() if len(group.view.launches) > 1}
     logs = [[math.log(value) for value in group.view.medians if value > 0] for group in several.values()]
@@ -111,16 +111,16 @@ def _spreads(found: Mapping[str, Group]) -> dict[str, tuple[float, float]]:
     return {case: (variance, free) for case, variance, free in zip(several, *raised, strict=True) if free > 0}
 
 
-def launch_groups(result: Result) -> list[Group]:
+def launch_groups(result: Result) -> list[CaseGroup]:
     """Every case and launch of a file as a group of its own, held against the whole file's ceilings."""
     return [alone for group in case_groups([result]).values() for alone in per_launch(group)]
 
 
-def per_launch(group: Group) -> list[Group]:
+def per_launch(group: CaseGroup) -> list[CaseGroup]:
     """Every launch of a case as a group of its own, held against the same ceilings and peaks."""
     view = group.view
     shared = (view.peak_flops, view.ceilings, view.spread)
-    return [Group((record,), _view([record], *shared)) for record in group.records]
+    return [CaseGroup((record,), _view([record], *shared)) for record in group.records]
 
 
 def _view(
@@ -180,7 +180,7 @@ def case_rows(results: Iterable[Result]) -> list[Row]:
     return [row for result in results for row in run_rows([result], case_groups([result]))]
 
 
-def run_rows(results: Sequence[Result], found: Mapping[str, Group]) -> list[Row]:
+def run_rows(results: Sequence[Result], found: Mapping[str, CaseGroup]) -> list[Row]:
     """The same of one run, whose launches may lie in several files, from its groups; a row's file is the first."""
     chosen = {record["case"]: record["nccl"] for result in results for record in result.choices}
     rows = []
@@ -190,7 +190,7 @@ def run_rows(results: Sequence[Result], found: Mapping[str, Group]) -> list[Row]
     return rows
 
 
-def group_row(group: Group) -> Row:
+def group_row(group: CaseGroup) -> Row:
     """The row of a case, without where it came from."""
     lead, view = group.leader, group.view
     op = lead["params"].get("op")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.core.table import Column, Table, is_number, show_number, show_text
+from bench.core.table import Column, DisplayTable, is_number, show_number, show_text
 from bench.records.file import Record, Result
 from bench.records.rows import case_groups
 
@@ -13,7 +13,7 @@ MAX_ROWS = 40
 """A series over time may have thousands; all of them are in the file."""
 
 
-def case_tables(result: Result) -> list[Table]:
+def case_tables(result: Result) -> list[DisplayTable]:
     """Every table of every measured case of a file, of the first launch that has it."""
     found = []
     for case, group in case_groups([result]).items():
@@ -22,7 +22,7 @@ def case_tables(result: Result) -> list[Table]:
     return found
 
 
-def _shown(case: str, table: Record) -> Table:
+def _shown(case: str, table: Record) -> DisplayTable:
     """Rows beyond MAX_ROWS are thinned evenly, first and last included, and a footnote says so."""
     rows, columns = table["rows"], table["columns"]
     notes = [str(note) for note in table.get("notes") or []]
@@ -32,7 +32,7 @@ def _shown(case: str, table: Record) -> Table:
     shown = tuple({str(index): cell for index, cell in enumerate(row)} for row in rows)
     heads = tuple(_column(str(index), head, [row[index] for row in rows]) for index, head in enumerate(columns))
     title = f"{case}: {table['title']}" if table.get("title") else case
-    return Table(title, heads, shown, tuple(notes))
+    return DisplayTable(title, heads, shown, tuple(notes))
 
 
 def _column(key: str, head: str, cells: list[Any]) -> Column:

@@ -27,7 +27,7 @@ from bench.errors import BenchError
 from bench.importers.pytest_benchmark import OWN
 from bench.records import rows
 from bench.records.file import Result
-from bench.records.rows import Group, Row
+from bench.records.rows import CaseGroup, Row
 from bench.report.result_tables import suite_tables
 
 Results = Sequence[Result]
@@ -60,7 +60,7 @@ def without_speed(results: Results) -> Iterator[str]:
     yield from (name for name, _, group in _cases(results) if group.view.seconds is None)
 
 
-def _cases(results: Results) -> Iterator[tuple[str, Result, Group]]:
+def _cases(results: Results) -> Iterator[tuple[str, Result, CaseGroup]]:
     """A unique name, the result and the measurements of every case."""
     labels = [result.label for result in results]
     are_unique = all(labels) and len(set(labels)) == len(labels)
@@ -70,7 +70,7 @@ def _cases(results: Results) -> Iterator[tuple[str, Result, Group]]:
             yield f"{side}{case}", result, group
 
 
-def _timed(results: Results) -> Iterator[tuple[str, Result, Group, Row]]:
+def _timed(results: Results) -> Iterator[tuple[str, Result, CaseGroup, Row]]:
     for name, result, group in _cases(results):
         if group.view.seconds is not None:
             yield name, result, group, rows.group_row(group)
@@ -171,7 +171,7 @@ def _machine(result: Result) -> dict[str, Any]:
     }
 
 
-def _benchmark(name: str, group: Group, row: Row) -> dict[str, Any]:
+def _benchmark(name: str, group: CaseGroup, row: Row) -> dict[str, Any]:
     launches = [launch.slowest[group.view.main] for launch in group.view.launches]
     measured = [record["variants"][group.view.main] for record in group.records if record["status"] == "ok"]
     calls = {int(variant["calls"]) for variant in measured}

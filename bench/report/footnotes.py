@@ -27,7 +27,7 @@ LARGE_RUN_DELAY = 0.4
 LARGE_CLOCK_FALL = 0.1
 
 
-class Kind(NamedTuple):
+class FootnoteKind(NamedTuple):
     """One kind of footnote."""
 
     figure: Callable[[Row], float | None]
@@ -77,37 +77,37 @@ def _modes(row: Row) -> str:
     return f"two modes: {1 - share:.0%} of a launch's samples at {fast}, {share:.0%} at {slow} (the widest apart here)"
 
 
-KINDS: dict[str, Kind] = {
-    "skew": Kind(
+KINDS: dict[str, FootnoteKind] = {
+    "skew": FootnoteKind(
         _above("skew", LARGE_SKEW),
         lambda row: (
             f"skew: the first rank is done over {LARGE_SKEW:.0%} of the time before the last "
             "(the last is not the slow one where ranks wait for each other)"
         ),
     ),
-    "other load": Kind(
+    "other load": FootnoteKind(
         _other_load,
         lambda row: f"disturbed: other processes used up to {row['other_load_share']:.0%} of the CPU time",
     ),
-    "steal": Kind(
+    "steal": FootnoteKind(
         _above("steal_share", LARGE_STEAL),
         lambda row: f"disturbed: up to {row['steal_share']:.1%} of the CPU time was stolen by the hypervisor",
     ),
-    "run delay": Kind(
+    "run delay": FootnoteKind(
         _above("run_delay_share", LARGE_RUN_DELAY),
         lambda row: f"disturbed: a thread of a rank waited for a core up to {row['run_delay_share']:.0%} of the time",
     ),
-    "throttled": Kind(lambda row: (clock_fall(row) or 0.0) if row.get("throttled") else None, _throttled),
-    "clocks": Kind(_clock_fall, lambda row: f"clocks fell {_clocks(row)}"),
-    "drift": Kind(lambda row: abs(row.get("drift") or 0) or None, _drift),
-    "modes": Kind(
+    "throttled": FootnoteKind(lambda row: (clock_fall(row) or 0.0) if row.get("throttled") else None, _throttled),
+    "clocks": FootnoteKind(_clock_fall, lambda row: f"clocks fell {_clocks(row)}"),
+    "drift": FootnoteKind(lambda row: abs(row.get("drift") or 0) or None, _drift),
+    "modes": FootnoteKind(
         lambda row: row["slow_mode_seconds"] / row["fast_mode_seconds"] if row.get("modes") == 2 else None, _modes
     ),
-    "few samples": Kind(
+    "few samples": FootnoteKind(
         lambda row: MIN_SAMPLES - row["num_samples"] if 0 < row["num_samples"] < MIN_SAMPLES else None,
         lambda row: f"fewer than {MIN_SAMPLES} samples: median and interval say little",
     ),
-    "reduced check": Kind(
+    "reduced check": FootnoteKind(
         lambda row: 0.0 if row.get("check_scope") == "reduced" else None,
         lambda row: "check: reduced (the same code was checked at a size that one device can hold)",
     ),

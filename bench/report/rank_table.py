@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.core.table import (
     Column,
-    Table,
+    DisplayTable,
     column,
     csv_text,
     json_text,
@@ -48,7 +48,7 @@ def text(results: Sequence[Result], output: str = "table", colour: bool = False,
     by_file: dict[str, list[Row]] = {}
     for row in rows:
         by_file.setdefault(row["file"], []).append(row)
-    tables = [_table(file, own) for file, own in by_file.items()] or [Table("No rank was timed", (), ())]
+    tables = [_table(file, own) for file, own in by_file.items()] or [DisplayTable("No rank was timed", (), ())]
     return render(tables, output, colour, width)
 
 
@@ -150,5 +150,5 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
-def _table(file: str, rows: Sequence[Row]) -> Table:
-    return Table(f"Ranks of {file}", COLUMNS, tuple(rows), NOTES)
+def _table(file: str, rows: Sequence[Row]) -> DisplayTable:
+    return DisplayTable(f"Ranks of {file}", COLUMNS, tuple(rows), NOTES)

@@ -14,7 +14,7 @@ from bench.core import exit_codes, sparklines
 from bench.core.table import (
     MISSING,
     Column,
-    Table,
+    DisplayTable,
     column,
     csv_text,
     json_text,
@@ -65,7 +65,7 @@ def tables(results: Sequence[Result], output: str = "table", colour: bool = Fals
         return json_text(rows)
     if output == "csv":
         return csv_text(rows)
-    parts: list[Table] = []
+    parts: list[DisplayTable] = []
     for result in results:
         own = [row for row in rows if row["file"] == str(result.path)]
         narrow = output == "table" and width is not None
@@ -79,7 +79,7 @@ def _shapes(result: Result) -> dict[str, str | None]:
     return {case: sparklines.shape(group.view.all_seconds) for case, group in case_groups([result]).items()}
 
 
-def _health(result: Result) -> list[Table]:
+def _health(result: Result) -> list[DisplayTable]:
     """The rules of a run whose preset promises a verdict on the machine."""
     return [health.judge(result).table()] if health.is_judged(result) else []
 
@@ -102,7 +102,7 @@ def _ending(result: Result) -> str:
     return "no end was written: it still runs, or it died" if result.end is None else f"run {result.end['status']}"
 
 
-def _facts(result: Result) -> Table:
+def _facts(result: Result) -> DisplayTable:
     """The lines above the tables: what was measured where."""
     plan, versions = result.plan, result.environment.get("versions") or {}
     launches = len({record["launch"] for record in result.measurements})
@@ -123,7 +123,7 @@ def _facts(result: Result) -> Table:
         *(finding.line() for finding in slow_type_findings.findings(result)),
         *(f"warning: {warning}" for warning in result.warnings),
     ]
-    return Table(f"{result.label}: {result.architecture}", (), (), tuple(lines))
+    return DisplayTable(f"{result.label}: {result.architecture}", (), (), tuple(lines))
 
 
 def _imported(result: Result) -> list[str]:
@@ -145,7 +145,7 @@ def suite_tables(
     own: OwnMetrics | None = None,
     narrow: bool = False,
     shapes: Mapping[str, str | None] | None = None,
-) -> list[Table]:
+) -> list[DisplayTable]:
     """A table for each suite with what was measured, and one of what was not, with the reasons.
 
     `narrow`: what all cases of a suite share stands once. `shapes`: case -> a small picture of its samples.
@@ -163,13 +163,13 @@ def suite_tables(
 
 def _suite_table(
     suite: str, rows: Sequence[Row], own: OwnMetrics, narrow: bool, shapes: Mapping[str, str | None]
-) -> Table:
+) -> DisplayTable:
     marks, notes = footnotes.numbered(rows)
     marked = tuple(row | {"marks": ",".join(map(str, numbers))} for row, numbers in zip(rows, marks, strict=True))
     shared = _shared_params(rows) if narrow else {}
     columns = [c for c in _columns(own, shared, shapes, narrow) if any(c.show(row) != MISSING for row in marked)]
     said = [f"in all: {', '.join(shared)}"] if shared else []
-    return Table(suite, tuple(columns), marked, (*said, *notes, *footnotes.common(rows)))
+    return DisplayTable(suite, tuple(columns), marked, (*said, *notes, *footnotes.common(rows)))
 
 
 def _shared_params(rows: Sequence[Row]) -> dict[str, None]:
@@ -245,14 +245,14 @@ def _show_spread(row: Mapping[str, Any]) -> str:
     return f"{100 * farthest:.0f}%" if farthest < footnotes.USELESS_RATIO / 10 else "unknown"
 
 
-def _no_speed(rows: Sequence[Row]) -> Table:
+def _no_speed(rows: Sequence[Row]) -> DisplayTable:
     columns = (
         text_column("case"),
         text_column("status"),
         text_column("reason"),
     )
     ranked = sorted(rows, key=lambda row: ("invalid", "failed", "skipped").index(row["status"]))
-    return Table("No speed", columns, tuple(ranked))
+    return DisplayTable("No speed", columns, tuple(ranked))
 
 
 def missing_cases(result: Result) -> list[str]:
@@ -261,10 +261,10 @@ def missing_cases(result: Result) -> list[str]:
     return [case for case in result.planned_cases() if case not in measured]
 
 
-def _not_measured(result: Result) -> list[Table]:
+def _not_measured(result: Result) -> list[DisplayTable]:
     """Planned cases that the file does not have, since the run ended early."""
     cases = missing_cases(result)
     if not cases:
         return []
     rows = tuple({"case": case} for case in cases)
-    return [Table(f"Not measured ({_ending(result)})", (text_column("case"),), rows)]
+    return [DisplayTable(f"Not measured ({_ending(result)})", (text_column("case"),), rows)]

@@ -15,7 +15,7 @@ from bench.records.file import load_many
 
 if TYPE_CHECKING:
     from bench.analysis.compare.outlier_search import Among
-    from bench.analysis.compare.peer_group import Member
+    from bench.analysis.compare.peer_group import Peer
     from bench.records.file import Result
 
 
@@ -50,7 +50,7 @@ def beside(against: Path, result: Result, colour: bool) -> str:
         return f"--against {against}: {error}\n"
 
 
-def _with_siblings(result: Result, earlier: Sequence[Result]) -> list[Member]:
+def _with_siblings(result: Result, earlier: Sequence[Result]) -> list[Peer]:
     """This node first, then the others of its architecture; empty where these are too few to be its siblings."""
     from bench.analysis.compare.peer_group import host_name, hosts
     from bench.stats.outliers import MIN_SIBLINGS
@@ -72,17 +72,17 @@ def _common(one: Result, two: Result) -> bool:
     return bool({record["case"] for record in one.measurements} & {record["case"] for record in two.measurements})
 
 
-def _among_siblings(members: Sequence[Member], colour: bool) -> str:
+def _among_siblings(members: Sequence[Peer], colour: bool) -> str:
     """The cases in which this node stands out, then one line."""
     from bench.analysis.compare.outlier_search import judge
     from bench.analysis.compare.outlier_tables import outlier_table
-    from bench.core.table import Table, render
+    from bench.core.table import DisplayTable, render
 
     own = members[0].name
     found = judge(members, "host", only=[own])
     table = outlier_table(found)
-    shown = Table(f"{own} beside {len(members) - 1} siblings", table.columns, table.rows, table.footnotes)
-    return render([shown, Table("", (), (), (siblings_line(found),))], "table", colour)
+    shown = DisplayTable(f"{own} beside {len(members) - 1} siblings", table.columns, table.rows, table.footnotes)
+    return render([shown, DisplayTable("", (), (), (siblings_line(found),))], "table", colour)
 
 
 def siblings_line(found: Among) -> str:

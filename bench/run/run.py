@@ -26,7 +26,7 @@ from bench.measure.planning.place import Place
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.planner import (
     DEFAULT_FOLDER,
-    Options,
+    RunOptions,
     choose_device,
     earlier_run,
     new_plan,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from bench.records.file import Result
 
 
-def run(options: Options, arguments: list[str]) -> int:
+def run(options: RunOptions, arguments: list[str]) -> int:
     """The exit code. Raises BenchError for what the user can mend, KeyboardInterrupt after it has tidied up."""
     began = clock.monotonic_seconds()
     joined = detect(options.launcher, environment_variables())
@@ -59,7 +59,7 @@ def run(options: Options, arguments: list[str]) -> int:
         raise
 
 
-def _run_local(options: Options, arguments: list[str], began: float) -> int:
+def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
     from bench.measure.launch.launchers import run as run_ranks
     from bench.measure.system.environment import default_ranks, usable_cores
 
@@ -102,7 +102,7 @@ def _run_local(options: Options, arguments: list[str], began: float) -> int:
     return code if options.one_launch is not None else _close(options, recorder, code)
 
 
-def _run_joined(options: Options, arguments: list[str], joined: Joined, began: float) -> int:
+def _run_joined(options: RunOptions, arguments: list[str], joined: Joined, began: float) -> int:
     from bench.measure.launch.attached import run_joined
     from bench.measure.launch.launchers import check_gpus
 
@@ -134,7 +134,7 @@ def _run_joined(options: Options, arguments: list[str], joined: Joined, began: f
 
 
 def open_run(
-    options: Options,
+    options: RunOptions,
     arguments: list[str],
     device: str,
     place: Place,
@@ -188,7 +188,7 @@ def open_run(
     )
 
 
-def _is_judged(options: Options, earlier: Result | None) -> bool:
+def _is_judged(options: RunOptions, earlier: Result | None) -> bool:
     """Whether the run ends in a verdict on the machine. Raises BenchError for a --busy that would mean nothing."""
     preset = options.preset or "standard" if earlier is None else str(earlier.plan.get("preset"))
     judged = preset in PRESETS and PRESETS[preset].judged and options.one_launch is None
@@ -199,7 +199,7 @@ def _is_judged(options: Options, earlier: Result | None) -> bool:
     return judged
 
 
-def _others_here(options: Options, earlier: Result | None) -> list[OtherWork]:
+def _others_here(options: RunOptions, earlier: Result | None) -> list[OtherWork]:
     """What other programs do on this host, where that matters. Raises BenchError where they are in the way."""
     from bench.measure.engine.worker import host_name
 
@@ -262,7 +262,7 @@ def _devices(plan: Plan) -> str:
     return f"{visible} of {max(visible, present)} GPUs ({', '.join(names)})"
 
 
-def _close(options: Options, recorder: Recorder, code: int) -> int:
+def _close(options: RunOptions, recorder: Recorder, code: int) -> int:
     """The tables and the closing lines."""
     from bench.analysis.health import verdict
     from bench.core.table import wants_colour

@@ -27,7 +27,7 @@ MOST_LAUNCHES = 1000
 """More launches than anybody makes: what they would not settle, launches do not settle."""
 
 
-class Launches(NamedTuple):
+class SideLaunches(NamedTuple):
     """One case on two sides."""
 
     base: Sequence[float]
@@ -39,7 +39,7 @@ class Launches(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedChange:
     """One case's change and what may be said of it."""
 
     change: float
@@ -80,7 +80,7 @@ class _Estimate(NamedTuple):
         return 2 * (1 - intervals.t_cdf(abs(self.shift) / math.sqrt(self.variance * self.scale), self.degrees))
 
 
-def judge(cases: Sequence[Launches], threshold: float = THRESHOLD, paired: bool = False) -> list[Judged]:
+def judge(cases: Sequence[SideLaunches], threshold: float = THRESHOLD, paired: bool = False) -> list[JudgedChange]:
     """The verdicts, in the order of the cases; each needs at least one launch a side.
 
     `same`: the interval lies within the threshold. `slower`, `faster`: not that, and the interval excludes no change,
@@ -98,14 +98,14 @@ def judge(cases: Sequence[Launches], threshold: float = THRESHOLD, paired: bool 
     ]
 
 
-def _unpaired(case: Launches) -> _Estimate:
+def _unpaired(case: SideLaunches) -> _Estimate:
     (base, base_squares), (new, new_squares) = map(intervals.centre_and_squares, (case.base, case.new))
     degrees = len(case.base) + len(case.new) - 2
     variance = (base_squares + new_squares) / degrees if degrees else math.nan
     return _Estimate(new - base, variance, degrees, 1 / len(case.base) + 1 / len(case.new))
 
 
-def _paired(case: Launches) -> _Estimate:
+def _paired(case: SideLaunches) -> _Estimate:
     shift, squares = intervals.centre_and_squares([new - base for base, new in zip(case.base, case.new, strict=True)])
     degrees = len(case.base) - 1
     return _Estimate(shift, squares / degrees if degrees else math.nan, degrees, 1 / len(case.base))
@@ -121,8 +121,8 @@ def _moderated(kinds: Sequence[str], estimates: Sequence[_Estimate]) -> list[_Es
 
 
 def _judged(
-    case: Launches, estimate: _Estimate, p: float, q: float, threshold: float, paired: bool, num_cases: int
-) -> Judged:
+    case: SideLaunches, estimate: _Estimate, p: float, q: float, threshold: float, paired: bool, num_cases: int
+) -> JudgedChange:
     half = estimate.half()
     low, high = _change(estimate.shift - half), _change(estimate.shift + half)
     verdict, reason, needed = _verdict(estimate.shift, low, high, q, threshold, case.lower_is_better), None, None
@@ -133,14 +133,14 @@ def _judged(
         # Where chance among many cases stands in the way, what holds for each of them by itself would settle it.
         confidence = 1 - FALSE_DISCOVERIES / (num_cases if p <= FALSE_DISCOVERIES else 1)
         needed = launches_needed(estimate, threshold, paired, confidence)
-    return Judged(_change(estimate.shift), low, high, p, q, verdict, reason, needed)
+    return JudgedChange(_change(estimate.shift), low, high, p, q, verdict, reason, needed)
 
 
-def _without_error_bar(case: Launches, estimate: _Estimate, paired: bool) -> Judged:
+def _without_error_bar(case: SideLaunches, estimate: _Estimate, paired: bool) -> JudgedChange:
     reason = "one launch a side has no error bar: measure with --launches 3, or use bench ab"
     if paired:
         reason = "one pair of launches has no error bar: make 10"
-    return Judged(_change(estimate.shift), None, None, None, None, "unclear", reason, None)
+    return JudgedChange(_change(estimate.shift), None, None, None, None, "unclear", reason, None)
 
 
 def _change(log: float) -> float:

@@ -50,7 +50,7 @@ _EFFICIENCY = 0.82
 """Degrees of freedom a sibling of Qn where there are many, from its variance."""
 
 
-class Launches(NamedTuple):
+class MemberLaunches(NamedTuple):
     """One member in one case."""
 
     logs: NDArray[np.float64]
@@ -73,7 +73,7 @@ class Launches(NamedTuple):
 class Equals(NamedTuple):
     """One case and those that have it."""
 
-    members: Mapping[str, Launches]
+    members: Mapping[str, MemberLaunches]
     """Name -> what it measured; at least two."""
     kind: str = ""
     """Cases of a kind are like each other in how their members vary."""
@@ -81,7 +81,7 @@ class Equals(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedMember:
     """One member in one case, beside its siblings. Values are exponentials of means of logarithms."""
 
     member: str
@@ -117,7 +117,9 @@ class _Place(NamedTuple):
     num_siblings: int
 
 
-def judge(cases: Sequence[Equals], outlier: float = OUTLIER, only: Collection[str] | None = None) -> list[list[Judged]]:
+def judge(
+    cases: Sequence[Equals], outlier: float = OUTLIER, only: Collection[str] | None = None
+) -> list[list[JudgedMember]]:
     """Every member of every case, or `only` those named, in the order of the cases and their members.
 
     `slower`, `faster`: at least `outlier` (a share of the siblings' median) away from that median, and more than chance
@@ -144,14 +146,14 @@ def judge(cases: Sequence[Equals], outlier: float = OUTLIER, only: Collection[st
 
 def _verdicts(
     case: Equals, row: Sequence[tuple[str, float | None]], adjusted: Sequence[float | None], outlier: float
-) -> list[Judged]:
+) -> list[JudgedMember]:
     values = {name: each.value for name, each in case.members.items()}
     found = []
     for (member, p), q in zip(row, adjusted, strict=True):
         siblings = [value for name, value in values.items() if name != member]
         centre = intervals.median(siblings)
         found.append(
-            Judged(
+            JudgedMember(
                 member=member,
                 value=math.exp(values[member]),
                 centre=math.exp(centre),
@@ -259,7 +261,7 @@ def _against_each(case: Equals, member: str) -> float | None:
     return max(_welch(own, sibling) for name, sibling in case.members.items() if name != member)
 
 
-def _welch(one: Launches, two: Launches) -> float:
+def _welch(one: MemberLaunches, two: MemberLaunches) -> float:
     """B. L. Welch, "The generalization of 'Student's' problem ...", Biometrika 34 (1947)."""
     distance, (a, b) = abs(one.value - two.value), (one.error**2, two.error**2)
     if a + b == 0:

@@ -108,9 +108,9 @@ def parent(place: Place) -> None:
     import torch
 
     from bench.measure.planning.place import Place as RankPlace
-    from bench.measure.planning.planner import Options, new_plan
+    from bench.measure.planning.planner import RunOptions, new_plan
 
-    new_plan(Options(preset="smoke"), "cuda", RankPlace(0, 1, 0, 1), None)
+    new_plan(RunOptions(preset="smoke"), "cuda", RankPlace(0, 1, 0, 1), None)
     expect("CUDA context after planning", torch._C._cuda_hasPrimaryContext(0), False)
 
 

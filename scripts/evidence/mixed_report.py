@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.explain import explain_run, suspects
-from bench.core.table import Table, column, render, show_number, show_percent, text_column
+from bench.core.table import DisplayTable, column, render, show_number, show_percent, text_column
 from bench.predict import heterogeneous_tables
 from bench.records.file import Result, load_many
 from bench.records.rows import case_groups, case_rows
@@ -57,7 +57,7 @@ def spread(errors: Sequence[float]) -> str:
     return f"{100 * min(errors):.1f} to {100 * max(errors):.1f} ({len(errors)})"
 
 
-def split_table(rows: Sequence[dict[str, Any]]) -> Table:
+def split_table(rows: Sequence[dict[str, Any]]) -> DisplayTable:
     def number(key: str, head: str) -> Any:
         return column(key, head, show_number)
 
@@ -81,7 +81,7 @@ def split_table(rows: Sequence[dict[str, Any]]) -> Table:
         share("penalty", "penalty %"),
         share("won_back", "won back %"),
     )
-    return Table("", columns, tuple(rows))
+    return DisplayTable("", columns, tuple(rows))
 
 
 def within(rows: Sequence[dict[str, Any]], share: float) -> str:

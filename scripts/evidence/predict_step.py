@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.predict_command import command
-from bench.core.table import Table, column, render, text_column
+from bench.core.table import DisplayTable, column, render, text_column
 from bench.predict import from_results
 from bench.predict.calibration import measured_rates, step_factors
 from bench.predict.calibration.step_factors import MeasuredStep
@@ -93,7 +93,7 @@ def page(folder: Path) -> Iterator[str]:
         columns += [column(name, f"{name} ms", lambda v: f"{1e3 * v:.0f}") for name in PARTS]
         yield f"## {title}\n"
         yield f"{found[0][0][0].architecture}; the suites on 1 and 2 ranks ran the same way; {len(found)} runs.\n"
-        yield render([Table("", tuple(columns), rows)], "markdown")
+        yield render([DisplayTable("", tuple(columns), rows)], "markdown")
         yield (
             f"Of {len(rows)} cases {_within(middle)} are met within 10% in the median of the runs; of {len(single)} "
             f"single predictions {_within(single)}, their mean error is {100 * statistics.fmean(single):.1f}%, the "

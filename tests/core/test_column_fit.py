@@ -10,7 +10,7 @@ from bench.cli import call
 from bench.core import sparklines
 from bench.core.cell_text import width as cell_width
 from bench.core.column_fit import WIDTH, fitted
-from bench.core.table import Table, column, render, show_text
+from bench.core.table import DisplayTable, column, render, show_text
 from bench.records.file import load
 from bench.report import result_tables
 from tests import ROOT
@@ -20,9 +20,9 @@ REFERENCE = sorted((ROOT / "results" / "reference").glob("*.jsonl"))
 EVIDENCE = sorted((ROOT / "results" / "evidence" / "data").glob("**/*.jsonl.gz"))[:3]
 
 
-def table(**weights: float) -> Table:
+def table(**weights: float) -> DisplayTable:
     columns = tuple(column(name, name, show_text, weight=weight) for name, weight in weights.items())
-    return Table("t", columns, (dict.fromkeys(weights, "x" * 10),))
+    return DisplayTable("t", columns, (dict.fromkeys(weights, "x" * 10),))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_lightest_columns_stay_and_a_footnote_names_the_others(
 
 def test_a_text_at_the_end_goes_on_below_itself_and_loses_nothing() -> None:
     words = [f"word{n}" for n in range(40)]
-    long = Table("t", (column("a", "a", show_text), column("b", "reason", show_text, "left")),
+    long = DisplayTable("t", (column("a", "a", show_text), column("b", "reason", show_text, "left")),
                  ({"a": "x" * 30, "b": " ".join(words)},))  # fmt: skip
     text = render([long], "table", width=80)
     assert max(map(cell_width, text.splitlines())) <= 80

@@ -9,7 +9,7 @@ import pytest
 
 import bench
 from bench.errors import BenchError
-from bench.importers.reading import Told
+from bench.importers.reading import ImportHints
 from bench.importers.registry import FORMATS, import_file
 from bench.records import published_copy
 from bench.records.file import Result, load
@@ -28,7 +28,7 @@ FILES = {
 
 
 def imported(name: str, folder: Path, **told: object) -> Result:
-    return load(import_file(DATA / name, Told(**told), folder / "out.jsonl").path)  # type: ignore[arg-type]
+    return load(import_file(DATA / name, ImportHints(**told), folder / "out.jsonl").path)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "tool"), FILES.items())
@@ -87,7 +87,7 @@ def test_what_the_user_says_is_used_where_the_file_is_silent(tmp_path: Path) -> 
     result = imported("osu.txt", tmp_path, num_ranks=4, device="NVIDIA H200")
     assert result.architecture == "4 x NVIDIA H200"
     with pytest.raises(BenchError, match="--device B200: the file says NVIDIA H200"):
-        import_file(DATA / "nccl.json", Told(device="B200"), tmp_path / "x.jsonl")
+        import_file(DATA / "nccl.json", ImportHints(device="B200"), tmp_path / "x.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_what_cannot_be_read_at_all(tmp_path: Path, content: bytes, tool: str | 
     path = tmp_path / "in.txt"
     path.write_bytes(content)
     with pytest.raises(BenchError, match=message):
-        import_file(path, Told(), tmp_path / "out.jsonl", tool)
+        import_file(path, ImportHints(), tmp_path / "out.jsonl", tool)
     assert not (tmp_path / "out.jsonl").exists()
 
 

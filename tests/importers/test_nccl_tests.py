@@ -10,8 +10,8 @@ import pytest
 
 from bench.errors import BenchError
 from bench.importers import nccl_tests_json, nccl_tests_text
-from bench.importers.nccl_tests import Setup, operation, version_text
-from bench.importers.reading import Imported, Reading, Told, identity
+from bench.importers.nccl_tests import NcclTestsSetup, operation, version_text
+from bench.importers.reading import Imported, ImportedCase, ImportHints, identity
 from bench.importers.registry import import_file
 from bench.records.file import load
 from bench.records.rows import case_rows
@@ -27,12 +27,12 @@ DEVICES = "".join(
 )
 
 
-def cases(read: Imported) -> dict[str, Reading]:
+def cases(read: Imported) -> dict[str, ImportedCase]:
     return {identity(reading.suite, reading.params)[0]: reading for reading in read.readings}
 
 
 def read_text(text: str, **told: Any) -> Imported:
-    return nccl_tests_text.read(text, Told(**told))
+    return nccl_tests_text.read(text, ImportHints(**told))
 
 
 def test_new_text() -> None:
@@ -64,7 +64,7 @@ def test_new_text() -> None:
 
 
 def test_text_and_json_of_a_run_give_the_same_cases() -> None:
-    text, data = read_text(NEW), nccl_tests_json.read(JSON, Told())
+    text, data = read_text(NEW), nccl_tests_json.read(JSON, ImportHints())
     assert cases(text) == cases(data)
     assert text.ranks == data.ranks
     assert text.versions == data.versions
@@ -133,7 +133,7 @@ def test_runs_in_one_text_are_launches_and_repeated_rows_are_samples(tmp_path: P
     start = "# Collective test starting: all_reduce_perf\n# nThread 1 nGpus 2 minBytes 1048576 maxBytes 1048576\n"
     other = ROW.replace("40.00", "50.00")
     (tmp_path / "log.txt").write_text((start + DEVICES + HEAD + ROW + other) + (start + DEVICES + HEAD + other))
-    result = load(import_file(tmp_path / "log.txt", Told(), tmp_path / "out.jsonl").path)
+    result = load(import_file(tmp_path / "log.txt", ImportHints(), tmp_path / "out.jsonl").path)
     (row, _) = case_rows([result])
     assert (row["num_launches"], row["num_samples"]) == (2, 3)
     assert row["seconds_median"] == pytest.approx((45e-6 + 50e-6) / 2)
@@ -156,7 +156,7 @@ def test_the_number_of_ranks_is_stated_told_or_asked_for() -> None:
 
 
 def test_json_version_3_with_samples_and_a_check_of_repeatability() -> None:
-    read = nccl_tests_json.read((DATA / "nccl_v3.json").read_text(), Told())
+    read = nccl_tests_json.read((DATA / "nccl_v3.json").read_text(), ImportHints())
     (reading,) = read.readings
     assert reading.params == {
         "op": "all_reduce", "num_bytes": 1024, "dtype": "bfloat16", "timing": "streamed", "graph": True,
@@ -170,7 +170,7 @@ def test_json_version_3_with_samples_and_a_check_of_repeatability() -> None:
 
 
 def test_nothing_private_of_the_json_is_kept(tmp_path: Path) -> None:
-    saved = import_file(DATA / "nccl.json", Told(), tmp_path / "out.jsonl")
+    saved = import_file(DATA / "nccl.json", ImportHints(), tmp_path / "out.jsonl")
     text = saved.path.read_text()
     for private in ("hunter2", "someone", "secret", "AWS", "--token", "abc", "HOME", "./build"):
         assert private not in text
@@ -181,7 +181,7 @@ def test_nothing_private_of_the_json_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_json_versions(version: int) -> None:
     data = json.loads(JSON) | {"version": version}
-    read = nccl_tests_json.read(json.dumps(data), Told())
+    read = nccl_tests_json.read(json.dumps(data), ImportHints())
     assert (read.format, len(read.readings)) == (f"JSON, version {version}", 6)
 
 
@@ -196,7 +196,7 @@ def test_json_versions(version: int) -> None:
 )
 def test_json_that_cannot_be_read(text: str, message: str) -> None:
     with pytest.raises(BenchError, match=message):
-        nccl_tests_json.read(text, Told())
+        nccl_tests_json.read(text, ImportHints())
 
 
 @pytest.mark.parametrize(("code", "text"), [(22803, "2.28.3"), (2708, "2.7.8"), (21005, "2.10.5"), (0, None)])
@@ -223,18 +223,18 @@ def test_operation(program: str, op: str) -> None:
 )
 def test_sizes_are_those_asked_for(printed: int, requested: int) -> None:
     """With 6 ranks and floats, 1024 bytes become 1008; with 16-byte shares 960. 1072 is near no step."""
-    setup = Setup(num_ranks=6, min_bytes=256, max_bytes=4096, step_factor=4)
+    setup = NcclTestsSetup(num_ranks=6, min_bytes=256, max_bytes=4096, step_factor=4)
     assert setup.requested(printed) == requested
 
 
 def test_sizes_asked_for_in_steps() -> None:
-    setup = Setup(num_ranks=6, min_bytes=100, max_bytes=400, step_bytes=100)
+    setup = NcclTestsSetup(num_ranks=6, min_bytes=100, max_bytes=400, step_bytes=100)
     printed = (96, 100, 192, 384, 408, 10**30)
     assert [setup.requested(num_bytes) for num_bytes in printed] == [100, 100, 200, 400, 408, 10**30]
 
 
 def test_bandwidths_are_those_that_nccl_tests_prints(tmp_path: Path) -> None:
-    rows = case_rows([load(import_file(DATA / "nccl_new.txt", Told(), tmp_path / "out.jsonl").path)])
+    rows = case_rows([load(import_file(DATA / "nccl_new.txt", ImportHints(), tmp_path / "out.jsonl").path)])
     assert (round(rows[0]["algbw_gb_per_s"], 2), round(rows[0]["busbw_gb_per_s"], 2)) == (26.21, 39.32)
     assert (round(rows[1]["algbw_gb_per_s"], 2), round(rows[1]["busbw_gb_per_s"], 2)) == (27.59, 41.39)
     assert rows[0]["skew"] is None  # nothing is known of single ranks

@@ -9,7 +9,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.importers import osu, param, pytest_benchmark
-from bench.importers.reading import Imported, Reading, Told, identity
+from bench.importers.reading import Imported, ImportedCase, ImportHints, identity
 from tests import DATA as TEST_DATA
 
 DATA = TEST_DATA / "import"
@@ -18,12 +18,12 @@ OSU = (DATA / "osu.txt").read_text()
 PYTEST = json.loads((DATA / "pytest_benchmark.json").read_text())
 
 
-def cases(read: Imported) -> dict[str, Reading]:
+def cases(read: Imported) -> dict[str, ImportedCase]:
     return {identity(reading.suite, reading.params)[0]: reading for reading in read.readings}
 
 
 def test_param() -> None:
-    read = param.read(PARAM, Told())
+    read = param.read(PARAM, ImportHints())
     found = cases(read)
     assert list(found) == [
         "collective/all_reduce[num_bytes=1024]",
@@ -46,30 +46,30 @@ def test_param() -> None:
 
 def test_param_without_blocking_is_streamed_and_srun_prefixes_do_not_matter() -> None:
     text = "".join(f"0: {line}\n" for line in PARAM.replace("args.z: 1", "args.z: 0").splitlines())
-    assert "collective/all_reduce[num_bytes=1024,timing=streamed]" in cases(param.read(text, Told()))
+    assert "collective/all_reduce[num_bytes=1024,timing=streamed]" in cases(param.read(text, ImportHints()))
 
 
 def test_old_param_rows_do_not_say_the_collective() -> None:
     text = "groupSize 2\n\tCOMMS-RES\t size (B)  Latency(us):p50  Min  Max\n\tCOMMS-RES\t  64  5.0  4.0  6.0\n"
     with pytest.raises(BenchError, match="add --op"):
-        param.read(text, Told())
-    assert list(cases(param.read(text, Told(op="reduce")))) == ["collective/reduce[num_bytes=64]"]
+        param.read(text, ImportHints())
+    assert list(cases(param.read(text, ImportHints(op="reduce")))) == ["collective/reduce[num_bytes=64]"]
 
 
 def test_param_that_heads_a_column_which_its_rows_lack() -> None:
     text = PARAM.replace("   nElementsPerRank  ", "   nElementsPerRank   nElementsPairPerRank ")
-    assert len(param.read(text, Told()).readings) == 4
+    assert len(param.read(text, ImportHints()).readings) == 4
 
 
 def test_param_tables_without_a_time_of_the_collective_are_named() -> None:
     quantised = "\tCOMMS-RES-QUANT\t   size (B)  nElementsPerRank  P95 Latency(us): Quant  Comms\n"
     rows = "\tCOMMS-RES-QUANT-all_reduce-float32\t  1024  256  1.0  2.0\n"
-    read = param.read("groupSize 2\n" + quantised + rows, Told())
+    read = param.read("groupSize 2\n" + quantised + rows, ImportHints())
     assert (read.readings, [row.where for row in read.unread]) == ((), ["line 3"])
 
 
 def test_osu() -> None:
-    read = osu.read(OSU, Told(num_ranks=4))
+    read = osu.read(OSU, ImportHints(num_ranks=4))
     found = cases(read)
     assert list(found) == [
         "collective/all_reduce[num_bytes=1024]",
@@ -95,15 +95,19 @@ def test_osu() -> None:
 
 def test_osu_does_not_say_how_many_ranks() -> None:
     with pytest.raises(BenchError, match="add --ranks N"):
-        osu.read(OSU, Told())
+        osu.read(OSU, ImportHints())
     pairs = "# OSU MPI Multiple Bandwidth / Message Rate Test v7.4\n# [ pairs: 3 ] [ window size: 64 ]\n"
-    read = osu.read(pairs + "# Size                  MB/s        Messages/s\n1024    2048.00    2000000.00\n", Told())
+    read = osu.read(
+        pairs + "# Size                  MB/s        Messages/s\n1024    2048.00    2000000.00\n", ImportHints()
+    )
     assert (read.readings[0].num_ranks, read.readings[0].seconds) == (6, pytest.approx((0.5e-6,)))
 
 
 def test_osu_old_types_validation_and_repeated_tests() -> None:
     text = "# OSU MPI Allreduce Latency Test v5.8\n# Size       Avg Latency(us)        Validation\n"
-    read = osu.read(text + "4    1.50    Pass\n8    1.60    Fail\n" + text + "4    1.70    Pass\n", Told(num_ranks=2))
+    read = osu.read(
+        text + "4    1.50    Pass\n8    1.60    Fail\n" + text + "4    1.70    Pass\n", ImportHints(num_ranks=2)
+    )
     first, wrong, again = read.readings
     assert first.params == {"op": "all_reduce", "num_bytes": 4, "dtype": "float32"}
     assert (wrong.status, wrong.seconds) == ("invalid", ())
@@ -112,7 +116,7 @@ def test_osu_old_types_validation_and_repeated_tests() -> None:
 
 
 def test_pytest_benchmark() -> None:
-    read = pytest_benchmark.read(json.dumps(PYTEST), Told())
+    read = pytest_benchmark.read(json.dumps(PYTEST), ImportHints())
     assert list(cases(read)) == ["pytest_benchmark/test_sum[dtype=float32,n=1024]", "pytest_benchmark/test_empty"]
     rounds, median = read.readings
     assert (rounds.seconds, rounds.calls, rounds.notes) == ((3e-6, 1e-6, 2e-6), 10, ())
@@ -142,7 +146,7 @@ def _test(name: str, fullname: str, params: Any = None) -> dict[str, Any]:
     ],
 )
 def test_pytest_benchmark_names(tests: list[dict[str, Any]], ids: list[str]) -> None:
-    assert list(cases(pytest_benchmark.read(json.dumps({"benchmarks": tests}), Told()))) == ids
+    assert list(cases(pytest_benchmark.read(json.dumps({"benchmarks": tests}), ImportHints()))) == ids
 
 
 @pytest.mark.parametrize(
@@ -150,4 +154,4 @@ def test_pytest_benchmark_names(tests: list[dict[str, Any]], ids: list[str]) -> 
 )
 def test_no_pytest_benchmark(text: str, message: str) -> None:
     with pytest.raises(BenchError, match=message):
-        pytest_benchmark.read(text, Told())
+        pytest_benchmark.read(text, ImportHints())

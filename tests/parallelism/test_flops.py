@@ -66,12 +66,12 @@ def test_the_conventions_are_12_percent_apart_on_llama_3_8b() -> None:
 
 @pytest.mark.parametrize("block", ["mlp", "attention", "layer"])
 def test_torch_counts_the_same(block: str) -> None:
-    from bench.workloads.model.transformer import MLP, Attention, TransformerLayer
+    from bench.workloads.model.transformer import MLP, Gpt2Attention, TransformerLayer
 
     made, formula = {
         "mlp": (lambda g: MLP(HIDDEN, FFN, g), flops.mlp_forward(TOKENS, HIDDEN, FFN)),
         "attention": (
-            lambda g: Attention(HIDDEN, HEADS, HIDDEN // HEADS, g),
+            lambda g: Gpt2Attention(HIDDEN, HEADS, HIDDEN // HEADS, g),
             flops.attention_forward(BATCH, SEQUENCE, HIDDEN),
         ),
         "layer": (

@@ -11,7 +11,7 @@ import pytest
 from bench.errors import BenchError
 from bench.parallelism import model_shapes
 from bench.predict.model import pipeline, stragglers
-from bench.predict.model.fleet import Member
+from bench.predict.model.fleet import FleetPart
 from bench.predict.model.fleet import predict as fleet_predict
 from bench.predict.model.job import Job, Split
 from bench.predict.model.step import Predictor
@@ -212,12 +212,12 @@ def test_a_fleet_of_one_type_is_that_type_and_balance_helps_a_mixed_one() -> Non
         return predictor(job, device)
 
     alone = predictor(job).predict(replace(split, dp=32), replay=False)
-    same = fleet_predict(make, job, [Member(H100, 512), Member(H100, 512)], split, "even")
+    same = fleet_predict(make, job, [FleetPart(H100, 512), FleetPart(H100, 512)], split, "even")
     assert same.step_seconds == pytest.approx(alone.step_seconds)
-    mixed = [Member(H100, 512), Member(slow, 512)]
+    mixed = [FleetPart(H100, 512), FleetPart(slow, 512)]
     even, balanced = (fleet_predict(make, job, mixed, split, mode) for mode in ("even", "balanced"))
     assert even.slowest.member.device.name == "slow"
     assert balanced.step_seconds < 0.85 * even.step_seconds
     assert sum(part.replicas * part.microbatches for part in balanced.parts) >= 2048
     with pytest.raises(BenchError, match="less than one replica"):
-        fleet_predict(make, job, [Member(H100, 16), Member(slow, 512)], split, "even")
+        fleet_predict(make, job, [FleetPart(H100, 16), FleetPart(slow, 512)], split, "even")

@@ -10,7 +10,7 @@ import pytest
 from pytest_benchmark.stats import Stats
 
 from bench.errors import BenchError
-from bench.importers.reading import Told
+from bench.importers.reading import ImportHints
 from bench.importers.registry import import_file
 from bench.records import rows
 from bench.records.file import Result, load
@@ -87,7 +87,7 @@ def test_pytest_benchmark_export_comes_back_with_the_same_medians(tmp_path: Path
     result = three_launches(tmp_path)
     path = tmp_path / "out.pytest-benchmark.json"
     assert export.write([result], path) == ("s/broken",)
-    again = load(import_file(path, Told(), tmp_path / "again.jsonl").path)
+    again = load(import_file(path, ImportHints(), tmp_path / "again.jsonl").path)
     before, after = ({row["case"]: row for row in rows.case_rows([each])} for each in (result, again))
     assert list(after) == ["collective/all_reduce[num_bytes=1048576]", "s/streamed[timing=streamed]"]
     for case, row in after.items():

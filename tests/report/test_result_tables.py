@@ -10,7 +10,7 @@ import pytest
 
 import bench
 from bench.core.table import (
-    Table,
+    DisplayTable,
     clean,
     column,
     escape_markdown,
@@ -223,7 +223,7 @@ def test_markdown_shows_text_as_it_is() -> None:
 
 
 def test_wide_characters_take_two_cells() -> None:
-    table = Table(
+    table = DisplayTable(
         "t",
         (column("a", "a", show_text, "left"), column("b", "b", show_text)),
         ({"a": "漢字", "b": 1}, {"a": "abcd", "b": 2}),

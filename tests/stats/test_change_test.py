@@ -8,21 +8,21 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.stats import variance_prior
-from bench.stats.change_test import Judged, Launches, judge
+from bench.stats.change_test import JudgedChange, SideLaunches, judge
 
 
-def case(base: list[float], new: list[float], kind: str = "a", lower_is_better: bool = True) -> Launches:
-    return Launches([math.log(x) for x in base], [math.log(x) for x in new], kind, lower_is_better)
+def case(base: list[float], new: list[float], kind: str = "a", lower_is_better: bool = True) -> SideLaunches:
+    return SideLaunches([math.log(x) for x in base], [math.log(x) for x in new], kind, lower_is_better)
 
 
-def only(*arguments: Launches, paired: bool = False, threshold: float = 0.05) -> Judged:
+def only(*arguments: SideLaunches, paired: bool = False, threshold: float = 0.05) -> JudgedChange:
     [judged] = judge(arguments, threshold, paired)
     return judged
 
 
 def test_the_interval_is_that_of_the_pooled_t_test() -> None:
     """Logs 0, .1, .2 and .3, .4, .5: shift .3, variance .01, 4 degrees, half 2.776445 x .1 x sqrt(2/3)."""
-    found = judge([Launches([0.0, 0.1, 0.2], [0.3, 0.4, 0.5], "a")])[0]
+    found = judge([SideLaunches([0.0, 0.1, 0.2], [0.3, 0.4, 0.5], "a")])[0]
     half = 2.7764451 * 0.1 * math.sqrt(2 / 3)
     assert found.change == pytest.approx(math.expm1(0.3))
     assert found.change_low == pytest.approx(math.expm1(0.3 - half), rel=1e-6)
@@ -108,13 +108,13 @@ def test_chance_among_many_cases_is_no_discovery() -> None:
     assert "chance" in str(among.reason)
 
 
-def simulated(seed: int, num_launches: int, effects: NDArray[np.float64], paired: bool) -> list[Judged]:
+def simulated(seed: int, num_launches: int, effects: NDArray[np.float64], paired: bool) -> list[JudgedChange]:
     """Cases whose launches vary by about 3%, each by its own: variances scaled inverse chi-square of 6 degrees."""
     rng = np.random.default_rng(seed)
     spread = 0.03 * np.sqrt(6 / rng.chisquare(6, effects.size)) / math.sqrt(2 if paired else 1)
     sides = rng.normal(size=(2, effects.size, num_launches)) * spread[:, None]
     rows = zip(sides[0], sides[1] + effects[:, None], strict=True)
-    return judge([Launches(base.tolist(), new.tolist(), "a") for base, new in rows], paired=paired)
+    return judge([SideLaunches(base.tolist(), new.tolist(), "a") for base, new in rows], paired=paired)
 
 
 @pytest.mark.parametrize(("num_launches", "paired"), [(3, False), (10, True), (5, False)])

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from bench.stats import outliers
-from bench.stats.outliers import Equals, Judged, Launches
+from bench.stats.outliers import Equals, JudgedMember, MemberLaunches
 
 NUM_CASES = 30
 SPREAD = 0.02
@@ -18,11 +18,11 @@ SLOW = math.log(1.1)
 
 def a_case(values: list[float], kind: str = "", lower_is_better: bool = True) -> Equals:
     """One launch a member, of these seconds."""
-    members = {f"n{number}": Launches(np.log([value])) for number, value in enumerate(values)}
+    members = {f"n{number}": MemberLaunches(np.log([value])) for number, value in enumerate(values)}
     return Equals(members, kind, lower_is_better)
 
 
-def verdicts(judged: list[Judged]) -> dict[str, str]:
+def verdicts(judged: list[JudgedMember]) -> dict[str, str]:
     return {each.member: each.verdict for each in judged if each.verdict != "same"}
 
 
@@ -31,7 +31,7 @@ def a_fleet(
 ) -> list[Equals]:
     logs = SPREAD * random.standard_normal((NUM_CASES, num_hosts))
     logs[:slow_cases, :slow_hosts] += SLOW
-    return [Equals({f"n{i}": Launches(np.array([log])) for i, log in enumerate(row)}) for row in logs.tolist()]
+    return [Equals({f"n{i}": MemberLaunches(np.array([log])) for i, log in enumerate(row)}) for row in logs.tolist()]
 
 
 def found(cases: list[Equals], verdict: str = "slower") -> set[str]:
@@ -83,20 +83,20 @@ def test_a_coarse_clock_makes_no_outliers() -> None:
 def test_siblings_without_spread_are_judged_by_what_their_launches_leave_open() -> None:
     """Launches at 0.9 and 1.1 of every value: a standard error of 10%, so that 15% away is nothing."""
     apart = np.log([0.9, 1.1])
-    equal = Equals({f"n{i}": Launches(apart + (0.14 if i == 8 else 0.0)) for i in range(9)})
+    equal = Equals({f"n{i}": MemberLaunches(apart + (0.14 if i == 8 else 0.0)) for i in range(9)})
     assert verdicts(outliers.judge([equal])[0]) == {"n8": "unclear"}
 
 
 def test_a_member_is_not_blamed_for_launches_that_disagree() -> None:
-    rest = {f"n{i}": Launches(np.array([0.001 * i, 0.001 * i])) for i in range(8)}
-    steady, torn = Launches(np.array([0.15, 0.15])), Launches(np.array([0.0, 0.30]))
+    rest = {f"n{i}": MemberLaunches(np.array([0.001 * i, 0.001 * i])) for i in range(8)}
+    steady, torn = MemberLaunches(np.array([0.15, 0.15])), MemberLaunches(np.array([0.0, 0.30]))
     assert verdicts(outliers.judge([Equals(rest | {"slow": steady})])[0]) == {"slow": "slower"}
     assert verdicts(outliers.judge([Equals(rest | {"slow": torn})])[0]) == {"slow": "unclear"}
 
 
 def test_the_error_within_the_only_launch_counts() -> None:
-    rest = {f"n{i}": Launches(np.array([0.0])) for i in range(8)}
-    slow = Launches(np.array([0.2]), within=0.1)
+    rest = {f"n{i}": MemberLaunches(np.array([0.0])) for i in range(8)}
+    slow = MemberLaunches(np.array([0.2]), within=0.1)
     assert verdicts(outliers.judge([Equals(rest | {"slow": slow})])[0]) == {"slow": "unclear"}
 
 
@@ -105,7 +105,7 @@ def test_few_siblings_are_judged_by_launches_alone() -> None:
     assert {each.verdict for each in outliers.judge([lone])[0]} == {"unclear"}
     assert all(each.p_value is None for each in outliers.judge([lone])[0])
     around = np.array([-0.01, 0.0, 0.01])
-    several = Equals({"a": Launches(around), "b": Launches(around), "c": Launches(around + 0.3)})
+    several = Equals({"a": MemberLaunches(around), "b": MemberLaunches(around), "c": MemberLaunches(around + 0.3)})
     judged = outliers.judge([several])[0]
     assert verdicts(judged)["c"] == "slower"
     assert "slower" not in {each.verdict for each in judged[:2]}
@@ -173,7 +173,7 @@ def test_like_cases_lend_a_small_fleet_their_spread() -> None:
     """Five siblings know their spread badly; of 30 like cases together it is well known."""
     random = np.random.default_rng(11)
     cases = [
-        Equals({f"n{i}": Launches(np.array([log + (SLOW if i == 0 else 0)])) for i, log in enumerate(row)}, kind)
+        Equals({f"n{i}": MemberLaunches(np.array([log + (SLOW if i == 0 else 0)])) for i, log in enumerate(row)}, kind)
         for row, kind in zip((0.01 * random.standard_normal((30, 6))).tolist(), ["alike"] * 30, strict=True)
     ]
     assert found(cases) == {"n0"}

@@ -11,7 +11,7 @@ import pytest
 
 from bench.measure.planning.suite_loader import load
 from bench.parallelism.pipeline import bubble
-from bench.parallelism.pipeline.schedules import SCHEDULES, Schedule, operations
+from bench.parallelism.pipeline.schedules import SCHEDULES, PipelineSchedule, operations
 from bench.suite import COMMUNICATION, Check, Observed, Params, Skip, Span
 from suites import pipeline_parallel
 from tests.support.ranks import cpu_machine, on_ranks, run_case
@@ -82,7 +82,7 @@ def _observed(results: list[dict[str, Any]]) -> Observed:
     )
 
 
-def _assert_spans_are_the_planned_order(results: list[dict[str, Any]], schedule: Schedule, m: int) -> None:
+def _assert_spans_are_the_planned_order(results: list[dict[str, Any]], schedule: PipelineSchedule, m: int) -> None:
     planned = operations(schedule, len(results), m)
     for rank, result in enumerate(results):
         for call in range(pipeline_parallel.TRACED_CALLS):

@@ -72,9 +72,9 @@ def _silenced(context: Any, implementation: str, op: str, direction: str) -> Che
     """The check of a block whose collectives send nothing, as if they had been forgotten."""
     import torch
 
-    from bench.workloads.parallel.tensor import Ranks, Sizes, check_call, shared_call, silent_group, whole_call
+    from bench.workloads.parallel.tensor import BlockSizes, Ranks, check_call, shared_call, silent_group, whole_call
 
-    sizes = Sizes(op, 48, 144, 12 if op == "attention" else 1, 2, 24)
+    sizes = BlockSizes(op, 48, 144, 12 if op == "attention" else 1, 2, 24)
     group = silent_group()
     mute = Ranks(group, context.index, context.world_size, axis=f"tensor_{group.group_name}")
     whole = whole_call(sizes, direction, context.generator(), context.device, torch.float32)
@@ -88,7 +88,7 @@ def _without_f(context: Any) -> list[float]:
     from torch import nn
 
     from bench.workloads.model.numerics import relative_error
-    from bench.workloads.parallel.tensor import Ranks, Sizes, SumOverRanks, part, shared_call, whole_call
+    from bench.workloads.parallel.tensor import BlockSizes, Ranks, SumOverRanks, part, shared_call, whole_call
 
     class NoF(nn.Module):
         def __init__(self, local: nn.Module) -> None:
@@ -98,7 +98,7 @@ def _without_f(context: Any) -> list[float]:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return SumOverRanks.apply(self.local(x), ranks)
 
-    sizes = Sizes("mlp", 48, 144, 1, 2, 24)
+    sizes = BlockSizes("mlp", 48, 144, 1, 2, 24)
     ranks = Ranks(context.group, context.index, context.world_size, axis="unused")
     whole = whole_call(sizes, "forward_backward", context.generator(), context.device, torch.float32)
     call = shared_call(whole, sizes, "manual", ranks)
@@ -229,9 +229,9 @@ def test_what_a_sum_over_many_ranks_may_be_off_grows_with_their_number(
     import torch
 
     from bench.workloads.model.numerics import relative_error
-    from bench.workloads.parallel.tensor import Ranks, Sizes, check_call, whole_block, whole_call
+    from bench.workloads.parallel.tensor import BlockSizes, Ranks, check_call, whole_block, whole_call
 
-    sizes, cpu = Sizes("mlp", 64, 128, 1, 1, 64), torch.device("cpu")
+    sizes, cpu = BlockSizes("mlp", 64, 128, 1, 1, 64), torch.device("cpu")
     whole = whole_call(sizes, "forward", torch.Generator().manual_seed(0), cpu, torch.bfloat16)
     (one_device,) = whole()
     (reference,) = whole.to(torch.float32, lambda dtype: whole_block(sizes, None, cpu, dtype))()

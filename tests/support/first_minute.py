@@ -10,12 +10,12 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.measure.engine.timing.pricing import DEAR_ROUNDS, WARMUP_ROUNDS, Price
+from bench.measure.engine.timing.pricing import DEAR_ROUNDS, WARMUP_ROUNDS, CallPrice
 from bench.measure.engine.timing.sampler import MIN_ROUNDS
 from bench.measure.engine.worker import timeout_seconds
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.presets import PRESETS
-from bench.measure.planning.time_budget import Choice, Pace
+from bench.measure.planning.time_budget import NextTurn, TimeBudget
 from bench.records.planned_case import PlannedCase
 from tests.support.plans import a_plan
 
@@ -95,7 +95,7 @@ class Done:
     seconds: float
     samples: int
     """0: it was put off."""
-    choice: Choice
+    choice: NextTurn
     expected_seconds: float
     """What the planner said after it of all that is to come."""
 
@@ -119,7 +119,7 @@ class Replay:
 
     def run(self) -> Replay:
         suites, plan = [times.suite for times in self.cases], self.plan()
-        pace = Pace(self.seconds, CAP_SECONDS, plan.order(0), suites, now=lambda: self.now)
+        pace = TimeBudget(self.seconds, CAP_SECONDS, plan.order(0), suites, now=lambda: self.now)
         while (choice := pace.choose()) is not None:
             began, times = self.now, self._times(choice.turn[0])
             samples, dear_seconds = self._take(choice, times)
@@ -142,7 +142,7 @@ class Replay:
         recorded = self.cases[index]
         return recorded if self.noise is None else recorded.times(self.noise.lognormvariate(0.0, 0.3))
 
-    def _take(self, choice: Choice, times: Times) -> tuple[int, float | None]:
+    def _take(self, choice: NextTurn, times: Times) -> tuple[int, float | None]:
         """Move the clock as a turn does; the samples taken, and what another turn takes where it is put off."""
         began = self.now
         self.now += (PREPARE + CHECK) * times.around
@@ -150,12 +150,12 @@ class Replay:
             self.now += (1 + DEAR_ROUNDS) * times.call + CHECK * times.around
             return DEAR_ROUNDS, None
         variants = max(1, round(times.round / times.call))
-        price = Price(PREPARE * times.around, CHECK * times.around, True, (WARMUP_ROUNDS + DEAR_ROUNDS) * variants)
+        price = CallPrice(PREPARE * times.around, CHECK * times.around, True, (WARMUP_ROUNDS + DEAR_ROUNDS) * variants)
         most = float("inf") if choice.most_seconds is None else choice.most_seconds
         if price.is_dear(most - (self.now - began)):
             return 0, price.dear_seconds
         self.now += times.call
-        price = Price(price.prepare_seconds, price.check_seconds, True, price.calls, 0, times.call)
+        price = CallPrice(price.prepare_seconds, price.check_seconds, True, price.calls, 0, times.call)
         if price.is_dear(most - (self.now - began)):
             return 0, price.dear_seconds
         warm_up = WARMUP_ROUNDS * times.round

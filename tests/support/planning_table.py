@@ -22,7 +22,7 @@ from bench.measure.engine import control
 from bench.measure.engine.rank import Place, RankContext
 from bench.measure.planning.budget import estimate_seconds
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.planner import Options, new_plan
+from bench.measure.planning.planner import RunOptions, new_plan
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.suite_loader import load
 from bench.parallelism.layout import Split, split_of
@@ -85,7 +85,7 @@ def planned(gpus: int, memory_bytes: int, preset: str) -> tuple[Plan, Rank]:
         patch("bench.measure.system.environment.planned_memory_bytes", lambda *_: memory_bytes),
         patch("bench.measure.system.environment.usable_cores", lambda: 64),
     ):
-        plan = new_plan(Options(preset=preset), "cuda", place, None)
+        plan = new_plan(RunOptions(preset=preset), "cuda", place, None)
     machine = place.machine("cuda", PRESETS[preset].of_suites, 64, memory_bytes)
     return plan, Rank(machine, place)
 

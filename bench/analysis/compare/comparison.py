@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.analysis.compare import selection, sides
-from bench.analysis.compare.selection import Metric, Values, Where
+from bench.analysis.compare.selection import SelectedMetric, Values, Where
 from bench.analysis.compare.sides import Side
 from bench.errors import BenchError
 from bench.records.ab_pair import are_paired
@@ -130,11 +130,11 @@ def _are_pairs(built: Sequence[Side]) -> bool:
     return alone and all(are_paired(base.results[0], new.results[0]) for new in news)
 
 
-def _judged(built: Sequence[Side], wanted: Sequence[Metric], threshold: float, paired: bool) -> list[Row]:
+def _judged(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: float, paired: bool) -> list[Row]:
     """All cases, metrics and new sides are judged together: the false discoveries are controlled over all of them."""
     base, *news = built
     rows: list[Row] = []
-    launches: list[change_test.Launches] = []
+    launches: list[change_test.SideLaunches] = []
     for metric in wanted:
         values = [{case: selection.values(group, metric) for case, group in side.groups.items()} for side in built]
         for new, of_new in zip(news, values[1:], strict=True):
@@ -146,7 +146,7 @@ def _judged(built: Sequence[Side], wanted: Sequence[Metric], threshold: float, p
                 rows.append(_row(suite, case, metric, new))
                 one_logs, two_logs = ([math.log(value) for value in side.values()] for side in held)
                 kind = f"{metric.name}/{suite}"
-                launches.append(change_test.Launches(one_logs, two_logs, kind, metric.better == "lower"))
+                launches.append(change_test.SideLaunches(one_logs, two_logs, kind, metric.better == "lower"))
     if not rows and not _not_ok(built):
         raise BenchError(f"--metric {', '.join(metric.name for metric in wanted)}: no common case has it")
     kinds = [f"{row['name']}/{each.kind}" for row, each in zip(rows, launches, strict=True)]
@@ -162,7 +162,7 @@ def _in_pairs(one: Values, two: Values) -> tuple[Values, Values]:
     return {launch: one[launch] for launch in common}, {launch: two[launch] for launch in common}
 
 
-def _row(suite: str, case: str, metric: Metric, new: Side) -> Row:
+def _row(suite: str, case: str, metric: SelectedMetric, new: Side) -> Row:
     return {
         "suite": suite,
         "case": case,

@@ -12,7 +12,7 @@ from bench.core import sparklines
 from bench.core.table import (
     MISSING,
     Column,
-    Table,
+    DisplayTable,
     brief_text,
     column,
     csv_text,
@@ -86,17 +86,17 @@ def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
 
 def tables(
     comparison: Comparison, everything: bool = False, sort: str = "verdict", narrow: bool = False
-) -> list[Table]:
+) -> list[DisplayTable]:
     """What is shared, what differs, the cases (those that are not `same`, or all), and what cannot be compared.
 
     `narrow`: sides are called base and new in the heads, and their names stand below.
     """
     rows = sorted(comparison.cases, key=SORTS[sort])
     shared = tuple(f"{name}: {brief_text(value)}" for name, value in comparison.shared.items() if value is not None)
-    found = [Table("Shared by all", (), (), shared or ("nothing",))]
+    found = [DisplayTable("Shared by all", (), (), shared or ("nothing",))]
     if comparison.differences:
         values = [_value_of(index, side) for index, side in enumerate(comparison.sides)]
-        found.append(Table("Differences", (text_column("field"), *values), comparison.differences))
+        found.append(DisplayTable("Differences", (text_column("field"), *values), comparison.differences))
     found.append(_cases(comparison, rows, everything, narrow))
     listed = (
         ("Only on the base", comparison.only_base, ("name", "not on")),
@@ -104,10 +104,12 @@ def tables(
     )
     for title, lacking, (key, head) in listed:
         if lacking:
-            found.append(Table(title, (text_column("case"), text_column(key, head), text_column("status")), lacking))
+            found.append(
+                DisplayTable(title, (text_column("case"), text_column(key, head), text_column("status")), lacking)
+            )
     if comparison.not_ok:
         columns = [text_column("name", "side"), *map(text_column, ("case", "status", "reason"))]
-        found.append(Table("Not ok", tuple(columns), comparison.not_ok))
+        found.append(DisplayTable("Not ok", tuple(columns), comparison.not_ok))
     return found
 
 
@@ -115,7 +117,7 @@ def _value_of(index: int, side: Side) -> Column:
     return Column(side.name, lambda row: brief_text(row["values"][index]), "left")
 
 
-def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow: bool) -> Table:
+def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow: bool) -> DisplayTable:
     """A row a case and metric, with the columns of every side."""
     news = comparison.sides[1:]
     found: dict[tuple[str, str], dict[str, Row]] = {}
@@ -142,7 +144,7 @@ def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow
     if narrow:
         called = zip(heads, (side.name for side in comparison.sides), strict=True)
         closing = [", ".join(f"{head}: {show_text(name)}" for head, name in called), *closing]
-    return Table(_title(comparison), tuple(columns), table_rows, (*numbered, *closing))
+    return DisplayTable(_title(comparison), tuple(columns), table_rows, (*numbered, *closing))
 
 
 _NEW_CELLS: dict[str, tuple[str | None, float]] = {
@@ -263,7 +265,7 @@ def _closing(comparison: Comparison, num_hidden: int) -> list[str]:
     return lines
 
 
-def _fitting(tables: Sequence[Table]) -> str:
+def _fitting(tables: Sequence[DisplayTable]) -> str:
     """Markdown fit to be pasted: the last tables' rows give way where it would be too long, and it says how many."""
     text = render(tables, "markdown")
     kept = {id(table): len(table.rows) for table in tables}
@@ -274,9 +276,9 @@ def _fitting(tables: Sequence[Table]) -> str:
     return text
 
 
-def _cut(table: Table, num_rows: int) -> Table:
+def _cut(table: DisplayTable, num_rows: int) -> DisplayTable:
     left_out = len(table.rows) - num_rows
     if not left_out:
         return table
     note = f"{left_out} more rows are left out to keep this short; --format json has all."
-    return Table(table.title, table.columns, table.rows[:num_rows], (note, *table.footnotes))
+    return DisplayTable(table.title, table.columns, table.rows[:num_rows], (note, *table.footnotes))

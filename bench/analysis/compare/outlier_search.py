@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare import gate, selection, sides
 from bench.analysis.compare.gate import Ruling
-from bench.analysis.compare.peer_group import BY_TIME, SOURCES, Chosen, Member, equals
+from bench.analysis.compare.peer_group import BY_TIME, SOURCES, Chosen, Peer, equals
 from bench.core.table import show_share
 from bench.errors import BenchError
 from bench.records import metrics
@@ -22,7 +22,7 @@ from bench.records.rows import Row
 from bench.stats import outliers
 
 if TYPE_CHECKING:
-    from bench.analysis.compare.peer_group import Key
+    from bench.analysis.compare.peer_group import PeerKey
     from bench.records.file import Result
 
 SHOWN = 3
@@ -54,7 +54,7 @@ class Among:
     verdict (slower | faster), slowdown (ratio - 1, and 1 / ratio - 1 where more is better)."""
     unclear: tuple[Row, ...]
     """The same fields: as far from the siblings, but chance may explain it, or too little is known."""
-    undecided: frozenset[Key]
+    undecided: frozenset[PeerKey]
     """Cases in which not every member could be judged."""
     partial: tuple[Row, ...]
     """{"suite", "case", "variant", "num_members", "lacking": [{"member", "status"}]} of cases that only some have."""
@@ -105,7 +105,7 @@ def among(
     return judge(members, by, outlier, metric=selection.metric(chosen.metric, results))
 
 
-def _refuse_unlike(by: str, members: Sequence[Member]) -> None:
+def _refuse_unlike(by: str, members: Sequence[Peer]) -> None:
     kinds: dict[str, list[str]] = {}
     for member in members:
         kinds.setdefault(member.architecture, []).append(member.name)
@@ -115,11 +115,11 @@ def _refuse_unlike(by: str, members: Sequence[Member]) -> None:
 
 
 def judge(
-    members: Sequence[Member],
+    members: Sequence[Peer],
     by: str,
     outlier: float = outliers.OUTLIER,
     only: Collection[str] | None = None,
-    metric: selection.Metric | None = None,
+    metric: selection.SelectedMetric | None = None,
 ) -> Among:
     """Hold the members, or `only` those named, against their siblings, by their time unless another metric is named.
 
@@ -157,7 +157,7 @@ def judge(
     )
 
 
-def _row(key: Key, judged: outliers.Judged, metric: selection.Metric) -> Row:
+def _row(key: PeerKey, judged: outliers.JudgedMember, metric: selection.SelectedMetric) -> Row:
     return {
         "member": judged.member,
         **key._asdict(),
@@ -176,7 +176,7 @@ def _row(key: Key, judged: outliers.Judged, metric: selection.Metric) -> Row:
     }
 
 
-def _differing(members: Sequence[Member]) -> list[Row]:
+def _differing(members: Sequence[Peer]) -> list[Row]:
     """Every field that is not the same for all, with who has which value."""
     if members[0].rank is None:
         fields = sides.field_values([member.results[0] for member in members])
@@ -195,12 +195,12 @@ def _differing(members: Sequence[Member]) -> list[Row]:
     return found
 
 
-def _rank_fields(members: Sequence[Member]) -> dict[str, list[Any]]:
+def _rank_fields(members: Sequence[Peer]) -> dict[str, list[Any]]:
     ranks: list[Mapping[str, Any]] = members[0].results[0].environment.get("ranks", [])
     return {f"rank.{name}": [rank.get(name) for rank in ranks] for name in RANK_FIELDS}
 
 
-def _partial(members: Sequence[Member]) -> list[Row]:
+def _partial(members: Sequence[Peer]) -> list[Row]:
     rows = []
     for key in dict.fromkeys(key for member in members for key in member.status):
         lacking = [

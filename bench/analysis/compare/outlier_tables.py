@@ -11,7 +11,7 @@ from bench.analysis.compare.outlier_search import Among, brief
 from bench.core.table import (
     MISSING,
     Column,
-    Table,
+    DisplayTable,
     brief_text,
     column,
     csv_text,
@@ -52,22 +52,25 @@ def as_object(found: Among) -> dict[str, Any]:
     }
 
 
-def tables(found: Among) -> list[Table]:
+def tables(found: Among) -> list[DisplayTable]:
     """What all share, what differs, who stands out, which cases only some have; the summary is the last line."""
     shared = [f"{name}: {brief_text(value)}" for name, value in found.shared.items() if value is not None]
     head = f"{len(found.members)} {found.by}s in {found.num_cases} cases: {brief(found.members)}"
-    parts = [Table("Equals", (), (), (head,)), Table("Shared by all", (), (), tuple(shared or ("nothing",)))]
+    parts = [
+        DisplayTable("Equals", (), (), (head,)),
+        DisplayTable("Shared by all", (), (), tuple(shared or ("nothing",))),
+    ]
     if found.differences:
         columns = (text_column("field"), Column("values", _values, "left"))
-        parts.append(Table("Differences", columns, found.differences))
+        parts.append(DisplayTable("Differences", columns, found.differences))
     if found.partial:
         parts.append(_partial(found))
     parts.append(outlier_table(found))
-    parts.append(Table("", (), (), (found.summary(),)))
+    parts.append(DisplayTable("", (), (), (found.summary(),)))
     return parts
 
 
-def outlier_table(found: Among) -> Table:
+def outlier_table(found: Among) -> DisplayTable:
     """The rows that stand out, and what is to be known of them."""
     columns = (
         text_column("member", found.by),
@@ -79,7 +82,7 @@ def outlier_table(found: Among) -> Table:
         text_column("verdict"),
         column("adjusted_p", "adjusted p", _p_value),
     )
-    return Table("Standing out", columns, found.rows, tuple(_notes(found)))
+    return DisplayTable("Standing out", columns, found.rows, tuple(_notes(found)))
 
 
 def _notes(found: Among) -> list[str]:
@@ -101,13 +104,13 @@ def _notes(found: Among) -> list[str]:
     return notes
 
 
-def _partial(found: Among) -> Table:
+def _partial(found: Among) -> DisplayTable:
     columns = (
         Column("case", _case, "left"),
         column("num_members", f"{found.by}s that have it", show_count),
         Column("lacking", _lacking, "left"),
     )
-    return Table(f"Not on every {found.by}", columns, found.partial)
+    return DisplayTable(f"Not on every {found.by}", columns, found.partial)
 
 
 def _case(row: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from bench.records import metrics
 from bench.records.environments import REMOVED
 from bench.records.rows import case_groups
 from bench.stats import intervals
-from bench.stats.outliers import Equals, Launches
+from bench.stats.outliers import Equals, MemberLaunches
 
 if TYPE_CHECKING:
     from bench.records.file import Record, Result
@@ -36,7 +36,7 @@ OWN_SUITE = metrics.CEILING_SUITE
 _SIGMAS = NormalDist().inv_cdf(0.5 + intervals.CONFIDENCE / 2)
 
 
-class Key(NamedTuple):
+class PeerKey(NamedTuple):
     suite: str
     case: str
     variant: str | None
@@ -56,7 +56,7 @@ BY_TIME = Chosen()
 
 
 @dataclass(frozen=True)
-class Member:
+class Peer:
     """One of the equals."""
 
     name: str
@@ -64,12 +64,12 @@ class Member:
     results: tuple[Result, ...]
     """Whose launches count as its own; of ranks, those of all."""
     rank: int | None
-    launches: Mapping[Key, Launches]
-    status: Mapping[Key, str]
+    launches: Mapping[PeerKey, MemberLaunches]
+    status: Mapping[PeerKey, str]
     """Also of the cases in which it measured nothing."""
 
 
-def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen = BY_TIME) -> list[Member]:
+def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen = BY_TIME) -> list[Peer]:
     """A member a host: its files are its launches. The file of a job on several hosts makes one member of them all.
 
     Raises BenchError where the files of a host are no launches of one run, unless `allow_unlike`, and for a metric
@@ -93,18 +93,18 @@ def host_name(result: Result) -> str:
     return ", ".join(names) if names and not hidden else result.path.name
 
 
-def _host(name: str, results: tuple[Result, ...], metric: selection.Metric, where: selection.Where) -> Member:
+def _host(name: str, results: tuple[Result, ...], metric: selection.SelectedMetric, where: selection.Where) -> Peer:
     launches, status = {}, {}
     for case, group in case_groups(results).items():
         if not selection.fits(group.leader, where):
             continue
-        key = Key(group.leader["suite"], case, None)
+        key = PeerKey(group.leader["suite"], case, None)
         status[key] = group.status
         values = list(selection.values(group, metric).values())
         if values:
             # Of a rate, a constant over the time, the logarithm is as uncertain as that of the time.
-            launches[key] = Launches(np.log(values), within(group.view.interval) if len(values) == 1 else None)
-    return Member(name, results[0].architecture, results, None, launches, status)
+            launches[key] = MemberLaunches(np.log(values), within(group.view.interval) if len(values) == 1 else None)
+    return Peer(name, results[0].architecture, results, None, launches, status)
 
 
 def within(interval: intervals.Interval | None) -> float | None:
@@ -114,7 +114,7 @@ def within(interval: intervals.Interval | None) -> float | None:
     return math.log(interval.high / interval.low) / (2 * _SIGMAS)
 
 
-def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen = BY_TIME) -> list[Member]:
+def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen = BY_TIME) -> list[Peer]:
     """A member a rank of one file, or of several that are launches of one run, by its own work.
 
     Raises BenchError where the files are no launches of one run (other numbers of ranks always, the rest unless
@@ -141,7 +141,7 @@ def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen 
             "...); where ranks wait for each other, times do not name the slow one: measure with `bench run compute`"
         )
     return [
-        Member(
+        Peer(
             name=f"rank {rank}" + (f" ({host})" if host else ""),
             architecture=device or "unknown device",
             results=tuple(results),
@@ -160,16 +160,16 @@ class _Time(NamedTuple):
 
 def _rank_launches(
     results: Sequence[Result], num_ranks: int, where: selection.Where
-) -> tuple[list[dict[Key, list[_Time]]], dict[Key, str]]:
+) -> tuple[list[dict[PeerKey, list[_Time]]], dict[PeerKey, str]]:
     """Of every rank what it took in each launch of its own work, and how each such work went."""
-    times: list[dict[Key, list[_Time]]] = [{} for _ in range(num_ranks)]
-    status: dict[Key, str] = {}
+    times: list[dict[PeerKey, list[_Time]]] = [{} for _ in range(num_ranks)]
+    status: dict[PeerKey, str] = {}
     for result in results:
         for record in result.latest():
             if not selection.fits(record, where):
                 continue
             for variant, row in own_work(record):
-                key = Key(record["suite"], record["case"], variant)
+                key = PeerKey(record["suite"], record["case"], variant)
                 status[key] = "ok"
                 for rank, time in enumerate(row[:num_ranks]):
                     if time is not None:
@@ -177,9 +177,9 @@ def _rank_launches(
     return times, status
 
 
-def _joined(times: Mapping[Key, Sequence[_Time]]) -> dict[Key, Launches]:
+def _joined(times: Mapping[PeerKey, Sequence[_Time]]) -> dict[PeerKey, MemberLaunches]:
     return {
-        key: Launches(np.array([time.log for time in row]), row[0].within if len(row) == 1 else None)
+        key: MemberLaunches(np.array([time.log for time in row]), row[0].within if len(row) == 1 else None)
         for key, row in times.items()
     }
 
@@ -223,9 +223,9 @@ def _rank_time(samples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> _Time |
     return _Time(math.log(middle), within(intervals.median_interval(samples))) if middle > 0 else None
 
 
-def equals(members: Sequence[Member], lower_is_better: bool = True) -> dict[Key, Equals]:
+def equals(members: Sequence[Peer], lower_is_better: bool = True) -> dict[PeerKey, Equals]:
     """The cases that at least two of the members measured, each with those that did."""
-    found: dict[Key, dict[str, Launches]] = {}
+    found: dict[PeerKey, dict[str, MemberLaunches]] = {}
     for member in members:
         for key, launches in member.launches.items():
             found.setdefault(key, {})[member.name] = launches

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Options:
+class CompareOptions:
     """As click gives them; None: not said."""
 
     form: str = "table"
@@ -77,7 +77,9 @@ def _where(texts: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
     return where
 
 
-def present(base: Sequence[Result], news: Sequence[Sequence[Result]], options: Options, by: str | None = None) -> int:
+def present(
+    base: Sequence[Result], news: Sequence[Sequence[Result]], options: CompareOptions, by: str | None = None
+) -> int:
     """Print the comparison, then the gate's line where one was asked for; returns the exit code. Raises BenchError."""
     gate = options.gate()
     comparison = compare(base, news, options.settings(by))
@@ -95,7 +97,7 @@ def present(base: Sequence[Result], news: Sequence[Sequence[Result]], options: O
     return _say(ruling, options.form)
 
 
-def present_among(results: Sequence[Result], by: str, outlier: str | None, options: Options) -> int:
+def present_among(results: Sequence[Result], by: str, outlier: str | None, options: CompareOptions) -> int:
     """Print which of many equals stand out; returns the exit code. Raises BenchError."""
     _refuse_useless(by, options)
     gate = options.gate()
@@ -115,10 +117,10 @@ _OF_SIDES = {
 }  # fmt: skip
 
 
-def _refuse_useless(by: str, options: Options) -> None:
+def _refuse_useless(by: str, options: CompareOptions) -> None:
     """Raises BenchError for an option that means something between sides only, rather than pass over it."""
     for name, option in _OF_SIDES.items():
-        if getattr(options, name) != getattr(Options(), name):
+        if getattr(options, name) != getattr(CompareOptions(), name):
             raise BenchError(
                 f"--among {by} with {option}: that belongs to a comparison of sides; leave one of them out"
             )

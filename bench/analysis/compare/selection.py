@@ -11,7 +11,7 @@ from bench.records import metrics, rows
 from bench.records.case_view import CaseView
 from bench.records.file import Record, Result
 from bench.records.metrics import TIME
-from bench.records.rows import Group
+from bench.records.rows import CaseGroup
 from bench.suite import format_param
 
 Where = Mapping[str, tuple[str, ...]]
@@ -20,7 +20,7 @@ Values = dict[int, float]
 """Launch -> the metric in it."""
 
 
-class Metric(NamedTuple):
+class SelectedMetric(NamedTuple):
     name: str
     unit: str
     better: str
@@ -63,18 +63,18 @@ def _what_fits(records: Sequence[Record], where: Where) -> str:
     return "each of them is there, but not together"
 
 
-def metric(name: str, results: Sequence[Result]) -> Metric:
+def metric(name: str, results: Sequence[Result]) -> SelectedMetric:
     """Raises BenchError for a name that no result has, and for a metric of which neither way is better."""
     return named_metric(name, rows.own_metrics(results))
 
 
-def named_metric(name: str, own: Mapping[str, tuple[str, str]]) -> Metric:
+def named_metric(name: str, own: Mapping[str, tuple[str, str]]) -> SelectedMetric:
     """The same, from the suites' own metrics: name -> (unit, better)."""
     if name in metrics.METRICS:
         row = metrics.METRICS[name]
-        found = Metric(name, row.unit, row.better, row.formula)
+        found = SelectedMetric(name, row.unit, row.better, row.formula)
     elif name in own:
-        found = Metric(name, *own[name], lambda view: view.own(name))
+        found = SelectedMetric(name, *own[name], lambda view: view.own(name))
     else:
         known = [n for n, row in metrics.METRICS.items() if row.better != "neither"]
         raise BenchError(f"--metric {name}: there are {', '.join([*known, *sorted(set(own) - set(known))])}")
@@ -83,7 +83,7 @@ def named_metric(name: str, own: Mapping[str, tuple[str, str]]) -> Metric:
     return found
 
 
-def values(group: Group, chosen: Metric) -> Values:
+def values(group: CaseGroup, chosen: SelectedMetric) -> Values:
     """Launch -> the metric in it; a value that is not above 0 has no logarithm and is left out."""
     if chosen.name == TIME:
         view = group.view

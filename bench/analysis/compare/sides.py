@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.records.ab_pair import pair_of
 from bench.records.environments import differences
 from bench.records.file import Result
-from bench.records.rows import Group, Row, case_groups
+from bench.records.rows import CaseGroup, Row, case_groups
 from bench.suite import format_param
 
 _PLAN_FIELDS = ("preset", "backend", "device_type", "launches", "visits", "precision", "seed", "threads_per_rank")
@@ -33,7 +33,7 @@ class Side:
 
     name: str
     results: tuple[Result, ...]
-    groups: dict[str, Group]
+    groups: dict[str, CaseGroup]
     """Case id -> its measurements over all files."""
 
     @property
@@ -58,7 +58,7 @@ def by_parameter(side: Side, param: str) -> list[Side]:
 
     Raises BenchError where no case has the parameter, or all have the same value.
     """
-    found: dict[str, dict[str, Group]] = {}
+    found: dict[str, dict[str, CaseGroup]] = {}
     named: set[str] = set()
     for case, group in side.groups.items():
         params = group.leader["params"]
@@ -225,6 +225,6 @@ def _within(sides: Sequence[Side]) -> list[Row]:
     return rows
 
 
-def only(side: Side, keep: Callable[[str, Group], bool]) -> Side:
+def only(side: Side, keep: Callable[[str, CaseGroup], bool]) -> Side:
     """The side with those cases that are kept."""
     return replace(side, groups={case: group for case, group in side.groups.items() if keep(case, group)})

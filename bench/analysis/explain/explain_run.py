@@ -10,11 +10,11 @@ import numpy as np
 
 from bench.analysis.explain import suspects
 from bench.analysis.explain.waterfall import Waterfall, waterfall
-from bench.core.table import Table, column, csv_text, json_text, render, show_number, show_seconds, text_column
+from bench.core.table import DisplayTable, column, csv_text, json_text, render, show_number, show_seconds, text_column
 from bench.errors import BenchError
 from bench.records import metrics
 from bench.records.file import Record, load
-from bench.records.rows import Group, case_groups
+from bench.records.rows import CaseGroup, case_groups
 from bench.records.samples import is_over_ranks, rank_times
 
 NOTES = (
@@ -38,12 +38,12 @@ def text(path: Path, output: str, colour: bool) -> str:
         return json_text({"file": str(path), "suspects": said, "waterfall": rows, "not_explained": unexplained})
     if output == "csv":
         return csv_text(rows)
-    head = Table(f"{path}: {result.architecture}", (), (), (*said, *unexplained))
+    head = DisplayTable(f"{path}: {result.architecture}", (), (), (*said, *unexplained))
     # What holds for all tables is said once, below the last.
     return render([head, *(_table(one, NOTES if one is found[-1] else ()) for one in found)], output, colour)
 
 
-def waterfalls(groups: dict[str, Group]) -> tuple[list[Waterfall], list[str]]:
+def waterfalls(groups: dict[str, CaseGroup]) -> tuple[list[Waterfall], list[str]]:
     """Of every case with traced calls of computation; and why others have none."""
     found: list[Waterfall] = []
     reasons: dict[str, list[str]] = {}
@@ -64,7 +64,7 @@ def waterfalls(groups: dict[str, Group]) -> tuple[list[Waterfall], list[str]]:
     return found, [f"{_counted(cases)}: no waterfall: {reason}" for reason, cases in reasons.items()]
 
 
-def _measured(group: Group) -> list[Record]:
+def _measured(group: CaseGroup) -> list[Record]:
     """Of a case that is ok: also then a launch can have been skipped, for want of time."""
     return [record for record in group.records if record["status"] == "ok"]
 
@@ -76,7 +76,7 @@ def _counted(cases: Sequence[str]) -> str:
     return f"{len(cases)} cases of {', '.join(suites)}"
 
 
-def _peak(group: Group, record: dict[str, Any], devices: dict[str, list[float]]) -> tuple[float | None, str]:
+def _peak(group: CaseGroup, record: dict[str, Any], devices: dict[str, list[float]]) -> tuple[float | None, str]:
     """Sum over the ranks of peak FLOP/s, and from where."""
     dtype = str(record["work"].get("flops_dtype"))
     catalogue = group.view.peak_flops(dtype)
@@ -88,7 +88,7 @@ def _peak(group: Group, record: dict[str, Any], devices: dict[str, list[float]])
     return None, f"no catalogue peak, and no compute/matmul in {dtype} in this file"
 
 
-def _device_speeds(groups: dict[str, Group]) -> dict[str, list[float]]:
+def _device_speeds(groups: dict[str, CaseGroup]) -> dict[str, list[float]]:
     """Type -> FLOP/s of each rank, of the matrix multiplication in which they sustained the most together."""
     best: dict[str, list[float]] = {}
     for case, group in groups.items():
@@ -149,7 +149,7 @@ def _row(
     }
 
 
-def _table(one: Waterfall, notes: tuple[str, ...]) -> Table:
+def _table(one: Waterfall, notes: tuple[str, ...]) -> DisplayTable:
     columns = (
         text_column("part", "from peak to achieved"),
         column("seconds", "time", show_seconds),
@@ -159,4 +159,4 @@ def _table(one: Waterfall, notes: tuple[str, ...]) -> Table:
         column("percent_of_peak_left", "% of peak left", lambda value: f"{value:.1f}"),
         text_column("how", "how it was found"),
     )
-    return Table(f"{one.case}, {one.num_ranks} ranks", columns, tuple(_rows(one)), notes)
+    return DisplayTable(f"{one.case}, {one.num_ranks} ranks", columns, tuple(_rows(one)), notes)

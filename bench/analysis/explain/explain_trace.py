@@ -9,7 +9,7 @@ from typing import Any
 from bench.analysis.explain.straggler_trace import Trace, load
 from bench.analysis.explain.what_if import WhatIf
 from bench.core.table import (
-    Table,
+    DisplayTable,
     column,
     csv_text,
     json_text,
@@ -71,7 +71,7 @@ def _keyed(values: dict[int, float]) -> dict[str, float]:
     return {str(number): value for number, value in values.items()}
 
 
-def _summary(path: Path, trace: Trace, facts: dict[str, Any]) -> Table:
+def _summary(path: Path, trace: Trace, facts: dict[str, Any]) -> DisplayTable:
     shown = [
         ("step as recorded", show_seconds(facts["recorded_step_seconds"])),
         ("step run again (actual)", show_seconds(facts["actual_step_seconds"])),
@@ -83,7 +83,7 @@ def _summary(path: Path, trace: Trace, facts: dict[str, Any]) -> Table:
     ]
     left_out = len(trace.steps_left_out)
     notes = [f"{left_out} steps left out: their operations are not those of the first step"] if left_out else []
-    return Table(
+    return DisplayTable(
         f"{path}: {facts['num_ranks']} ranks, {facts['num_steps']} steps",
         (text_column("what", ""), text_column("value", "")),
         tuple({"what": what, "value": value} for what, value in shown),
@@ -116,7 +116,7 @@ def _rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _places(rows: list[dict[str, Any]]) -> list[Table]:
+def _places(rows: list[dict[str, Any]]) -> list[DisplayTable]:
     columns = (
         text_column("sort", "by"),
         text_column("name", ""),
@@ -128,5 +128,5 @@ def _places(rows: list[dict[str, Any]]) -> list[Table]:
         if own:
             more = len(own) - MAX_ROWS
             notes = (f"and {show_count(more)} more; --format json has all",) if more > 0 else ()
-            tables.append(Table("", columns, tuple(own[:MAX_ROWS]), notes))
+            tables.append(DisplayTable("", columns, tuple(own[:MAX_ROWS]), notes))
     return tables

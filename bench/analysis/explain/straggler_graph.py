@@ -53,7 +53,7 @@ CLOCK_SECONDS = 5e-5
 """Starts and ends that differ by less are equal: clocks of two hosts."""
 
 
-class Key(NamedTuple):
+class OperationKey(NamedTuple):
     """An operation of the template: one worker of each stage stands for all of them."""
 
     kind: str
@@ -65,14 +65,14 @@ class Key(NamedTuple):
 class Template:
     """What waits for what, and who meets, in one step of one pipeline."""
 
-    waits: list[tuple[Key, Key]] = field(default_factory=list)
+    waits: list[tuple[OperationKey, OperationKey]] = field(default_factory=list)
     """(before, after)"""
-    meetings: list[list[Key]] = field(default_factory=list)
+    meetings: list[list[OperationKey]] = field(default_factory=list)
 
-    def chain(self, keys: Sequence[Key]) -> None:
+    def chain(self, keys: Sequence[OperationKey]) -> None:
         self.waits += pairwise(keys)
 
-    def keys(self) -> Iterator[Key]:
+    def keys(self) -> Iterator[OperationKey]:
         """All operations, some of them more than once."""
         for pair in self.waits:
             yield from pair
@@ -85,7 +85,7 @@ def rebuild(path: Path, first: Sequence[Row]) -> Template:
     template = Template()
     num_stages = 1 + max(int(row["stage"]) for row in first)
     ordered = sorted(first, key=lambda row: (row["start_ts"], row["seq_id"], row["optype"]))
-    messages: dict[Key, Key] = {}
+    messages: dict[OperationKey, OperationKey] = {}
     for stage in range(num_stages):
         rows = [row for row in ordered if int(row["stage"]) == stage]
         compute = [row for row in rows if row["optype"] in COMPUTE]
@@ -99,15 +99,15 @@ def rebuild(path: Path, first: Sequence[Row]) -> Template:
     return template
 
 
-def _key(row: Row) -> Key:
-    return Key(str(row["optype"]), int(row["seq_id"]), int(row["stage"]))
+def _key(row: Row) -> OperationKey:
+    return OperationKey(str(row["optype"]), int(row["seq_id"]), int(row["stage"]))
 
 
 def _stage_messages(
     path: Path, template: Template, rows: list[Row], compute: list[Row], num_stages: int
-) -> dict[Key, Key]:
+) -> dict[OperationKey, OperationKey]:
     """The waits of a stage's messages; returns each message that is sent at all -> the one that it meets."""
-    peers: dict[Key, Key] = {}
+    peers: dict[OperationKey, OperationKey] = {}
     last_chunk = max(int(row["gmc"]) for row in compute)
     for kind, (way, computed, step) in MESSAGES.items():
         own = [row for row in rows if row["optype"] == kind]
@@ -125,7 +125,7 @@ def _stage_messages(
             chunk = int(part["gmc"]) + step
             if num_stages > 1 and chunk >= 0 and not _beyond(chunk, last_chunk, stage, num_stages):
                 # The peer numbers its own messages that go somewhere; `_meet` looks that number up.
-                peers[Key(f"{kind}#{met}", int(row["seq_id"]), stage)] = Key(
+                peers[OperationKey(f"{kind}#{met}", int(row["seq_id"]), stage)] = OperationKey(
                     f"{PEER[kind]}#{met}", -1, (stage + step) % num_stages
                 )
                 met += 1
@@ -147,7 +147,7 @@ def _launched(own: list[Row], parts: list[Row], way: str) -> list[Row]:
     return [row for row in own if row["start_ts"] + row["duration"] >= first - CLOCK_SECONDS]
 
 
-def _around(template: Template, message: Key, part: Key, way: str) -> None:
+def _around(template: Template, message: OperationKey, part: OperationKey, way: str) -> None:
     if way == "send":
         template.waits.append((part, message))
         return
@@ -209,9 +209,9 @@ def _end_of_step(template: Template, rows: list[Row], compute: list[Row], num_st
     template.meetings += [[_key(row)] for row in _of(rows, CLIP)]
 
 
-def _meet(path: Path, template: Template, messages: dict[Key, Key]) -> None:
+def _meet(path: Path, template: Template, messages: dict[OperationKey, OperationKey]) -> None:
     """Pair the messages; put the embedding's and the clipping's members together."""
-    together: defaultdict[str, list[Key]] = defaultdict(list)
+    together: defaultdict[str, list[OperationKey]] = defaultdict(list)
     apart = []
     for (key,) in template.meetings:
         if key.kind in (EMBEDDING, CLIP):
@@ -229,5 +229,5 @@ def _meet(path: Path, template: Template, messages: dict[Key, Key]) -> None:
                 "is not whole"
             )
         if MESSAGES[kind][0] == "send":
-            other = Key(peer.kind.partition("#")[0], number, peer.stage)
-            template.meetings.append([Key(kind, key.number, key.stage), other])
+            other = OperationKey(peer.kind.partition("#")[0], number, peer.stage)
+            template.meetings.append([OperationKey(kind, key.number, key.stage), other])

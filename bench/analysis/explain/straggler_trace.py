@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.analysis.explain.dag import edges
-from bench.analysis.explain.straggler_graph import ACROSS_REPLICAS, CLIP, COMMUNICATION, KINDS, Key, Template, rebuild
+from bench.analysis.explain.straggler_graph import (
+    ACROSS_REPLICAS,
+    CLIP,
+    COMMUNICATION,
+    KINDS,
+    OperationKey,
+    Template,
+    rebuild,
+)
 from bench.analysis.explain.what_if import Operations
 from bench.errors import BenchError
 
@@ -102,7 +110,12 @@ def _laid_out(path: Path, frame: pd.DataFrame, template: Template) -> Trace:
 
 
 def _operations(
-    keys: list[Key], template: Template, replicas: list[int], ranks: Numbers, starts: Seconds, durations: Seconds
+    keys: list[OperationKey],
+    template: Template,
+    replicas: list[int],
+    ranks: Numbers,
+    starts: Seconds,
+    durations: Seconds,
 ) -> Operations:
     num_keys, num_replicas = len(keys), len(replicas)
     index = {key: number for number, key in enumerate(keys)}
@@ -131,7 +144,7 @@ def _operations(
 
 
 def _cubes(
-    frame: pd.DataFrame, keys: list[Key], replicas: list[int], steps: list[int]
+    frame: pd.DataFrame, keys: list[OperationKey], replicas: list[int], steps: list[int]
 ) -> tuple[Seconds, Seconds, Numbers, NDArray[np.bool_]]:
     """Starts and durations [key, replica, step], NaN where there is no such row; ranks [key, replica]; and [step]
     whether it has no operation that the keys lack."""
@@ -157,7 +170,7 @@ def _cubes(
     return starts, durations, ranks, is_like
 
 
-def _groups(template: Template, index: dict[Key, int], num_replicas: int) -> Numbers:
+def _groups(template: Template, index: dict[OperationKey, int], num_replicas: int) -> Numbers:
     """[key x replica]: number of its meeting; what crosses replicas is one meeting, the rest one a replica."""
     group = np.full((len(index), num_replicas), -1, dtype=np.int64)
     number = 0

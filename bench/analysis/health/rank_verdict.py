@@ -19,7 +19,7 @@ from bench.stats import intervals, outliers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.analysis.compare.peer_group import Member
+    from bench.analysis.compare.peer_group import Peer
     from bench.records.file import Result
 
 MIN_CASES_SHARE = 0.25
@@ -29,7 +29,7 @@ MIN_SIGNS = 7
 
 
 @dataclass(frozen=True)
-class Told:
+class RankVerdict:
     """What is to be said of the ranks."""
 
     slow: str
@@ -37,7 +37,7 @@ class Told:
     said: str
 
 
-def many_ranks(result: Result) -> Told | None:
+def many_ranks(result: Result) -> RankVerdict | None:
     """By the spread of the siblings; None where there are too few ranks or nothing in common."""
     members = _members(result)
     if len(members) <= outliers.MIN_SIBLINGS:
@@ -49,10 +49,10 @@ def many_ranks(result: Result) -> Told | None:
     least = max(MIN_CASES, MIN_CASES_SHARE * found.num_cases)
     slow = {name: counts["slower"] for name, counts in found.standing_out().items() if counts["slower"] >= least}
     told = [f"{name} is slow by its own work in {count} of {found.num_cases} cases" for name, count in slow.items()]
-    return Told("; ".join(told), f"no outlier among {len(members)} ranks in {found.num_cases} cases")
+    return RankVerdict("; ".join(told), f"no outlier among {len(members)} ranks in {found.num_cases} cases")
 
 
-def few_ranks(result: Result) -> Told | None:
+def few_ranks(result: Result) -> RankVerdict | None:
     """By signs; None where there are too few kinds of work."""
     members = _members(result)
     shared = [key for key in equals(members) if key.variant == ALONE]
@@ -63,17 +63,19 @@ def few_ranks(result: Result) -> Told | None:
     slow = [n for n, row in distances.items() if all(d > 0 for d in row) and middles[n] > outliers.OUTLIER]
     told = [f"{name} is slower by its own work in all of {len(shared)} cases, by {middles[name]:.0%}" for name in slow]
     widest = max(middles.values())
-    return Told("; ".join(told), f"none slower than the others in all of {len(shared)} cases (most {widest:.0%})")
+    return RankVerdict(
+        "; ".join(told), f"none slower than the others in all of {len(shared)} cases (most {widest:.0%})"
+    )
 
 
-def _distance(member: Member, members: Sequence[Member], key: object) -> float:
+def _distance(member: Peer, members: Sequence[Peer], key: object) -> float:
     """Logarithm of its time over the median of the others'."""
     times = {each.name: each.launches[key].value for each in members if key in each.launches}  # type: ignore[index]
     own = times.pop(member.name, None)
     return 0.0 if own is None or not times else own - intervals.median(list(times.values()))
 
 
-def _members(result: Result) -> list[Member]:
+def _members(result: Result) -> list[Peer]:
     try:
         return ranks([result], allow_unlike=True)
     except BenchError:  # a file without ranks of its own

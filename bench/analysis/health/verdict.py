@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.analysis.health.rank_verdict import few_ranks, many_ranks
 from bench.core import exit_codes
-from bench.core.table import Table, show_percent, text_column
+from bench.core.table import DisplayTable, show_percent, text_column
 from bench.records.rows import case_rows
 from bench.records.visits import was_left_out
 from bench.stats import intervals
@@ -49,7 +49,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RuleOutcome:
     """What one rule makes of a result."""
 
     level: Level
@@ -78,21 +78,21 @@ class Evidence:
         return str(self.result.plan.get("device_type"))
 
 
-Rule = Callable[[Evidence], Outcome]
+Rule = Callable[[Evidence], RuleOutcome]
 
 
-def _doctor(evidence: Evidence) -> Outcome:
+def _doctor(evidence: Evidence) -> RuleOutcome:
     """Failures are bad; warnings say what may make figures lower."""
     found = evidence.result.header.get("doctor")
     if not isinstance(found, Mapping):
-        return Outcome("unknown", "the file has no findings of the doctor")
+        return RuleOutcome("unknown", "the file has no findings of the doctor")
     findings = [f for f in found.get("findings") or [] if isinstance(f, Mapping)]
     told = {level: [_told(f) for f in findings if f.get("level") == level] for level in ("fail", "warn")}
     if told["fail"]:
-        return Outcome("bad", _listed(told["fail"]))
+        return RuleOutcome("bad", _listed(told["fail"]))
     if told["warn"]:
-        return Outcome("note", _listed(told["warn"]))
-    return Outcome("ok", f"{len(findings)} findings, all ok")
+        return RuleOutcome("note", _listed(told["warn"]))
+    return RuleOutcome("ok", f"{len(findings)} findings, all ok")
 
 
 def _told(finding: Mapping[str, Any]) -> str:
@@ -110,17 +110,17 @@ def _listed(texts: Sequence[str]) -> str:
     return f"{', '.join(texts[:SHOWN])}{more}"
 
 
-def _checks(evidence: Evidence) -> Outcome:
+def _checks(evidence: Evidence) -> RuleOutcome:
     wrong = [row for row in evidence.rows if row["status"] in ("invalid", "failed")]
     measured = sum(row["status"] == "ok" for row in evidence.rows)
     right = f"{measured} of {measured + len(wrong)} results right"
     if wrong:
         named = _listed([f"{row['case']} {row['status']}: {row['reason']}" for row in wrong])
-        return Outcome("bad", f"{right}: {named}")
-    return Outcome("ok", right) if measured else Outcome("void", "no case was measured")
+        return RuleOutcome("bad", f"{right}: {named}")
+    return RuleOutcome("ok", right) if measured else RuleOutcome("void", "no case was measured")
 
 
-def _measured(evidence: Evidence) -> Outcome:
+def _measured(evidence: Evidence) -> RuleOutcome:
     """Every suite of the plan has a measured case, or has none that makes sense on this machine."""
     lacking, without = [], []
     for suite in evidence.result.plan.get("suites") or []:
@@ -132,30 +132,32 @@ def _measured(evidence: Evidence) -> Outcome:
         else:
             without.append(f"{suite['name']} ({records[0]['reason']})")
     if lacking:
-        return Outcome("void", f"{_enumerated(lacking)} not run for want of time")
-    return Outcome("note", f"nothing to measure: {_listed(without)}") if without else Outcome("ok", "every suite")
+        return RuleOutcome("void", f"{_enumerated(lacking)} not run for want of time")
+    return (
+        RuleOutcome("note", f"nothing to measure: {_listed(without)}") if without else RuleOutcome("ok", "every suite")
+    )
 
 
-def _ranks(evidence: Evidence) -> Outcome:
+def _ranks(evidence: Evidence) -> RuleOutcome:
     """A rank whose own compute is slower than its siblings'."""
     num_ranks = int(evidence.result.plan.get("world_size") or 1)
     if num_ranks < 2:
-        return Outcome("unknown", "one rank has no siblings")
+        return RuleOutcome("unknown", "one rank has no siblings")
     found = many_ranks(evidence.result) or few_ranks(evidence.result)
     if found is None:
-        return Outcome("unknown", f"too few cases to tell {num_ranks} ranks apart")
-    return Outcome("bad", found.slow) if found.slow else Outcome("ok", found.said)
+        return RuleOutcome("unknown", f"too few cases to tell {num_ranks} ranks apart")
+    return RuleOutcome("bad", found.slow) if found.slow else RuleOutcome("ok", found.said)
 
 
-def _pairs(evidence: Evidence) -> Outcome:
+def _pairs(evidence: Evidence) -> RuleOutcome:
     """A rank or pair whose link is slower than the others'."""
     judged = [row for row in evidence.measured("point_to_point") if row.get("slow_links") is not None]
     if not judged:
-        return Outcome("unknown", "too few pairs of ranks to tell them apart")
+        return RuleOutcome("unknown", "too few pairs of ranks to tell them apart")
     if not any(row["slow_links"] > 0 for row in judged):
-        return Outcome("ok", f"none stands out in {len(judged)} cases")
+        return RuleOutcome("ok", f"none stands out in {len(judged)} cases")
     named = [name for record in evidence.result.latest() for name in _named_links(record)]
-    return Outcome(
+    return RuleOutcome(
         "bad", _listed(list(dict.fromkeys(named)) or [f"{row['case']}" for row in judged if row["slow_links"]])
     )
 
@@ -167,10 +169,10 @@ def _named_links(record: Mapping[str, Any]) -> list[str]:
     return [f"{row.get('slow link')} ({row.get('times as long') or 0:.2g}x the time)" for row in rows]
 
 
-def _throttling(evidence: Evidence) -> Outcome:
+def _throttling(evidence: Evidence) -> RuleOutcome:
     known = [row for row in evidence.rows if row["status"] == "ok" and row.get("throttled") is not None]
     if not known:
-        return Outcome("unknown", "nothing here tells what holds clocks down")
+        return RuleOutcome("unknown", "nothing here tells what holds clocks down")
     harmful: dict[str, int] = {}
     for row in known:
         for reason in row["throttle_reasons"] or ():
@@ -180,38 +182,40 @@ def _throttling(evidence: Evidence) -> Outcome:
     if soak > 0:
         bad.append(f"clocks held down for {soak:.0%} of the soak")
     if bad:
-        return Outcome("bad", _listed(bad))
+        return RuleOutcome("bad", _listed(bad))
     hottest = evidence.values("soak", "hottest_celsius")
-    return Outcome("ok", f"none in {len(known)} cases" + (f", hottest device {max(hottest):.0f} C" if hottest else ""))
+    return RuleOutcome(
+        "ok", f"none in {len(known)} cases" + (f", hottest device {max(hottest):.0f} C" if hottest else "")
+    )
 
 
-def _soak(evidence: Evidence) -> Outcome:
+def _soak(evidence: Evidence) -> RuleOutcome:
     rows = [row for row in evidence.measured("soak") if row.get("slowdown_low") is not None]
     if not rows:
-        return Outcome("unknown", "no soak long enough was measured")
+        return RuleOutcome("unknown", "no soak long enough was measured")
     worst = max(rows, key=lambda row: row["slowdown_low"])
     low, high = worst["slowdown_low"], worst["slowdown_high"]
     found = f"{100 * low:+.1f} to {100 * high:+.1f}%"
     figure = f"the last fifth is slower than the first by {found} (limit {MAX_SLOWDOWN:.0%})"
     if low > MAX_SLOWDOWN:
-        return Outcome("bad", figure)
+        return RuleOutcome("bad", figure)
     if high > MAX_SLOWDOWN:
-        return Outcome("unknown", f"{figure}: a longer soak would tell, --set seconds=600")
-    return Outcome("ok", figure)
+        return RuleOutcome("unknown", f"{figure}: a longer soak would tell, --set seconds=600")
+    return RuleOutcome("ok", figure)
 
 
-def _contention(evidence: Evidence) -> Outcome:
+def _contention(evidence: Evidence) -> RuleOutcome:
     products = [row for row in evidence.measured("compute") if (row["params"] or {}).get("op") == "matmul"]
     values = [row["contention"] for row in products if row.get("contention") is not None]
     if not values:
-        return Outcome("unknown", "no rank was timed beside others of its host")
+        return RuleOutcome("unknown", "no rank was timed beside others of its host")
     limit, level = MAX_CONTENTION.get(evidence.device_type, MAX_CONTENTION["cpu"])
     middle = intervals.median(values)
     figure = f"matrix products take {middle:.2f}x the time when all ranks work (limit {limit:.2f}x)"
-    return Outcome(level if middle > limit else "ok", figure)
+    return RuleOutcome(level if middle > limit else "ok", figure)
 
 
-def _disturbance(evidence: Evidence) -> Outcome:
+def _disturbance(evidence: Evidence) -> RuleOutcome:
     """What other work took of the CPU while cases were measured: no fault of the machine, and it spoils figures."""
     rows = [row for row in evidence.rows if row["status"] == "ok"]
     other = [
@@ -221,13 +225,13 @@ def _disturbance(evidence: Evidence) -> Outcome:
     ]
     steal = [row["steal_share"] for row in rows if row.get("steal_share") is not None]
     if not other and not steal:
-        return Outcome("unknown", "nothing here tells what else ran")
+        return RuleOutcome("unknown", "nothing here tells what else ran")
     taken = {"other processes": other, "the hypervisor": steal}
     middles = {who: intervals.median(shares) for who, shares in taken.items() if shares}
     much = {who: share for who, share in middles.items() if share > MAX_DISTURBED}
     figure = ", ".join(f"{who} took {show_percent(share)}%" for who, share in (much or middles).items())
     level: Level = "void" if max(middles.values()) > SPOILING else "note" if much else "ok"
-    return Outcome(level, f"{figure} of the CPU time (median of the cases)")
+    return RuleOutcome(level, f"{figure} of the CPU time (median of the cases)")
 
 
 RULES: Mapping[str, Rule] = {
@@ -250,7 +254,7 @@ OF_TIMES = ("ranks", "pairs", "soak", "contention")
 class Health:
     """Every rule's outcome."""
 
-    outcomes: Mapping[str, Outcome]
+    outcomes: Mapping[str, RuleOutcome]
 
     def of(self, level: Level) -> dict[str, str]:
         """Rule -> figure, of those with a level."""
@@ -281,10 +285,10 @@ class Health:
         more += [f"mind: {_because(notes)}"] if notes else []
         return [f"Machine: healthy: {judged} of {len(self.outcomes)} rules hold", *more]
 
-    def table(self) -> Table:
+    def table(self) -> DisplayTable:
         rows = tuple({"rule": r, "verdict": o.level, "figure": o.figure} for r, o in self.outcomes.items())
         columns = (text_column("rule"), text_column("verdict"), text_column("figure"))
-        return Table("Is this machine healthy?", columns, rows, (self.line(),))
+        return DisplayTable("Is this machine healthy?", columns, rows, (self.line(),))
 
 
 def _because(found: Mapping[str, str]) -> str:
@@ -297,7 +301,9 @@ def judge(result: Result) -> Health:
     found = {name: rule(evidence) for name, rule in RULES.items()}
     if found["disturbance"].level == "void":
         accused = {name: found[name].figure for name in OF_TIMES if found[name].level == "bad"}
-        found |= {name: Outcome("unknown", f"{figure}, while others were at work") for name, figure in accused.items()}
+        found |= {
+            name: RuleOutcome("unknown", f"{figure}, while others were at work") for name, figure in accused.items()
+        }
     return Health(found)
 
 

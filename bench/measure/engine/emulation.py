@@ -39,7 +39,7 @@ def facts(plan: Plan, rank: int) -> dict[str, float]:
     return _facts(dict(plan.slow).get(rank, 1.0), dict(plan.slow_links).get(rank, 1.0))
 
 
-def facts_of(own: Pace | None) -> dict[str, float]:
+def facts_of(own: RankSpeed | None) -> dict[str, float]:
     """The same, from what slows the rank."""
     return {} if own is None else _facts(own.compute_speed, own.link_speed)
 
@@ -56,7 +56,7 @@ def notes(plan: Plan) -> list[str]:
     return [f"{text} of its speed"] if text else []
 
 
-class Pace(Protocol):
+class RankSpeed(Protocol):
     """How fast one rank works."""
 
     seen: bool
@@ -258,14 +258,14 @@ class CudaPace:
         self._timed_wait = None
 
 
-def pace(device: torch.device, compute_speed: float = 1.0, link_speed: float = 1.0) -> Pace:
+def pace(device: torch.device, compute_speed: float = 1.0, link_speed: float = 1.0) -> RankSpeed:
     """What slows a rank on a device."""
     if device.type == "cpu":
         return CpuPace(compute_speed, link_speed)
     return CudaPace(device, compute_speed, link_speed)
 
 
-def of_rank(plan: Plan, rank: int, device: torch.device) -> Pace | None:
+def of_rank(plan: Plan, rank: int, device: torch.device) -> RankSpeed | None:
     """The pace of a rank of the run; None where it is not slowed."""
     found = facts(plan, rank)
     if not found:
@@ -273,7 +273,7 @@ def of_rank(plan: Plan, rank: int, device: torch.device) -> Pace | None:
     return pace(device, found.get("emulated_speed", 1.0), found.get("emulated_link_speed", 1.0))
 
 
-def emulated(work: Work, own: Pace | None) -> Work:
+def emulated(work: Work, own: RankSpeed | None) -> Work:
     """The same work at a rank's pace: a call that marks no part of itself is one part as a whole."""
     if own is None:
         return work
@@ -290,7 +290,7 @@ def _moves_data(work: Work) -> bool:
     return work.bus_factor is not None or work.bytes is not None
 
 
-def _paced(run: Callable[[], object], own: Pace, kind: str) -> Callable[[], object]:
+def _paced(run: Callable[[], object], own: RankSpeed, kind: str) -> Callable[[], object]:
     if kind == COMMUNICATION:
 
         def communicate() -> None:
@@ -310,7 +310,7 @@ def _paced(run: Callable[[], object], own: Pace, kind: str) -> Callable[[], obje
 class _Probe:
     """Finds out, call by call, whether the work marks its own parts."""
 
-    own: Pace
+    own: RankSpeed
     marks_parts: bool | None = None
 
     def call(self, run: Callable[[], object]) -> None:
@@ -325,7 +325,7 @@ class _Probe:
                 run()
 
 
-def refuse_unmarked_links(work: Work, own: Pace | None) -> None:
+def refuse_unmarked_links(work: Work, own: RankSpeed | None) -> None:
     """Asked after a call. Raises Skip where this rank's link is to be slow, and the work does not mark its messages."""
     is_slow = own is not None and own.link_speed < 1.0 and not own.link_seen
     if is_slow and work.communicates and not _moves_data(work):

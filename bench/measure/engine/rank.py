@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
     from bench.core.clock import Clock
-    from bench.measure.engine.emulation import Pace
+    from bench.measure.engine.emulation import RankSpeed
     from bench.measure.engine.store import Store
 
 
@@ -88,7 +88,7 @@ class RankContext:
     """All ranks, on gloo: counts, votes and gathers, never inside a timed part."""
     seed: int = 0
     tracer: Tracer | None = None
-    pace: Pace | None = None
+    pace: RankSpeed | None = None
     """What slows this rank, where `--slow` or a case says so (see `bench.measure.engine.emulation`)."""
     timeout: timedelta | None = None
     """Of every process group, the later ones too; None: torch's own."""
@@ -131,7 +131,7 @@ class RankContext:
             tracer.marks.append(Mark(tracer.num_calls, kind, start, end, stage, microbatch))
 
     @contextmanager
-    def at_pace(self, pace: Pace | None) -> Iterator[None]:
+    def at_pace(self, pace: RankSpeed | None) -> Iterator[None]:
         """Within, this rank works at another pace than the run's; None: at its own full speed."""
         before = self.pace
         if before is not None:
@@ -199,7 +199,7 @@ def device_is_busy(device: torch.device) -> bool:
         return False
 
 
-def _part(pace: Pace | None, kind: str, stage: int | None) -> AbstractContextManager[None]:
+def _part(pace: RankSpeed | None, kind: str, stage: int | None) -> AbstractContextManager[None]:
     return nullcontext() if pace is None else pace.part(kind, stage)
 
 

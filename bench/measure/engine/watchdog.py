@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Report:
+class OverdueReport:
     """Where one rank was when its deadline passed."""
 
     rank: int
@@ -129,7 +129,7 @@ class Watchdog:
                 self._changed.wait(left)
         return False
 
-    def _report(self) -> Report:
+    def _report(self) -> OverdueReport:
         assert self._main is not None
         frame = sys._current_frames().get(self._main)
         stack = traceback.extract_stack(frame) if frame is not None else []
@@ -139,7 +139,7 @@ class Watchdog:
         own = [entry for entry in stack if not _is_library(entry.filename)]
         last = own[-1] if own else None
         place = f"{Path(last.filename).name}:{last.lineno} {last.name}" if last else "unknown"
-        return Report(self.rank, self.host, self.phase, waits, place)
+        return OverdueReport(self.rank, self.host, self.phase, waits, place)
 
 
 def _is_library(filename: str) -> bool:
@@ -160,8 +160,8 @@ def report_key(prefix: str, rank: int) -> str:
     return f"{prefix}/late/{rank}"
 
 
-def read_report(text: str | bytes) -> Report:
-    return Report(**json.loads(text))
+def read_report(text: str | bytes) -> OverdueReport:
+    return OverdueReport(**json.loads(text))
 
 
 def limit_words(limit_seconds: float, whole_seconds: float, timeout_seconds: float) -> str:
@@ -174,7 +174,7 @@ def limit_words(limit_seconds: float, whole_seconds: float, timeout_seconds: flo
     return f"--timeout {timeout_seconds:g} s"
 
 
-def who_is_missing(reports: Mapping[int, Report], num_ranks: int, limit: str) -> str:
+def who_is_missing(reports: Mapping[int, OverdueReport], num_ranks: int, limit: str) -> str:
     """One sentence that names the rank, host and phase that held up a case, from what the ranks' watchdogs said.
 
     `limit` says what it was longer than (`limit_words`). A rank whose watchdog is silent is stopped or gone; else the

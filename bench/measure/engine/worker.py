@@ -30,7 +30,7 @@ from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.prices import CLOSING_SECONDS, Known
 from bench.measure.planning.session import Emit, Session
 from bench.measure.planning.suite_loader import Suite, load_all
-from bench.measure.planning.time_budget import Choice, Pace
+from bench.measure.planning.time_budget import NextTurn, TimeBudget
 from bench.measure.system import energy, environment
 from bench.records.visits import is_disturbed
 
@@ -72,7 +72,7 @@ class Generation:
         suites = [case.suite for case in plan.cases]
         cap = plan.case_seconds / plan.visits
         left = session.remaining_seconds()
-        pace = Pace(left, cap, session.pending, suites, plan.visits, lasts=plan.lasts, known=session.known)
+        pace = TimeBudget(left, cap, session.pending, suites, plan.visits, lasts=plan.lasts, known=session.known)
         while (agreed := self._agreed(pace)) is not None:
             choice, timeout_seconds = agreed
             record, sound = self._run_turn(choice, timeout_seconds, pace)
@@ -82,7 +82,7 @@ class Generation:
         self._say_left_out(pace.not_done())
         return True
 
-    def _agreed(self, pace: Pace) -> tuple[Choice, float] | None:
+    def _agreed(self, pace: TimeBudget) -> tuple[NextTurn, float] | None:
         """What rank 0 chose and its time-out, on all ranks; only its `pace` is kept up."""
         self.watchdog.restart(self.session.plan.timeout_seconds)
         self.watchdog.enter("between cases")
@@ -96,9 +96,9 @@ class Generation:
         index, visit, seconds, is_dear, limit, most, aim = control.broadcast_numbers(self.rank, numbers)
         if seconds < 0:
             return None
-        return Choice((index, visit), seconds / 1e6, _seconds(most), _seconds(aim), bool(is_dear)), limit / 1e6
+        return NextTurn((index, visit), seconds / 1e6, _seconds(most), _seconds(aim), bool(is_dear)), limit / 1e6
 
-    def _run_turn(self, choice: Choice, timeout_seconds: float, pace: Pace) -> tuple[dict[str, Any], bool]:
+    def _run_turn(self, choice: NextTurn, timeout_seconds: float, pace: TimeBudget) -> tuple[dict[str, Any], bool]:
         """The measurement line of one visit to a case, whole on rank 0, and whether this generation can go on."""
         plan, (index, visit) = self.session.plan, choice.turn
         case = plan.cases[index]
@@ -113,7 +113,7 @@ class Generation:
             self.calls[case.id] = run.calls
         return record, sound
 
-    def _account(self, pace: Pace, choice: Choice, record: dict[str, Any]) -> None:
+    def _account(self, pace: TimeBudget, choice: NextTurn, record: dict[str, Any]) -> None:
         """On rank 0: what came out of a turn, for the file and for the time of those that are left."""
         if self.rank.index != 0:
             return
@@ -180,7 +180,7 @@ class Generation:
         if turns:
             self._say({"event": "left_out", "launch": self.session.launch, "turns": turns})
 
-    def _told(self, pace: Pace) -> dict[str, float]:
+    def _told(self, pace: TimeBudget) -> dict[str, float]:
         """What rank 0 knows by now of the time that this launch will take, a whole one, and the end of the run."""
         if self.rank.index != 0:
             return {}
@@ -195,7 +195,7 @@ class Generation:
             self.emit(event)
 
 
-def timeout_seconds(plan: Plan, seconds_left: float | None, choice: Choice) -> float:
+def timeout_seconds(plan: Plan, seconds_left: float | None, choice: NextTurn) -> float:
     """After how long a turn counts as hung: the plan's time-out and what the turn asks for besides.
 
     Never above the time left of the run; all of it for a dear case, of which it is known that it takes long.

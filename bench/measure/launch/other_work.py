@@ -44,7 +44,7 @@ class Used:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Activity:
     """What can be seen at one moment."""
 
     at_seconds: float
@@ -118,7 +118,7 @@ def refuse(found: Sequence[OtherWork]) -> None:
         raise BenchError(f"cannot judge: {'; '.join(told)}. Stop them, or pass --busy to measure all the same")
 
 
-def look(own: Collection[int], host_name: str, read: Callable[[Collection[int]], Reading] | None = None) -> OtherWork:
+def look(own: Collection[int], host_name: str, read: Callable[[Collection[int]], Activity] | None = None) -> OtherWork:
     """What others do on this host for about a second; `own` are the processes of this run here, whose children count
     as own, too."""
     read = read_host if read is None else read
@@ -129,7 +129,7 @@ def look(own: Collection[int], host_name: str, read: Callable[[Collection[int]],
     return replace(between(before, after, host_name, _num_cores()), load=loads[0] if loads else None)
 
 
-def between(before: Reading, after: Reading, host_name: str, num_cores: int) -> OtherWork:
+def between(before: Activity, after: Activity, host_name: str, num_cores: int) -> OtherWork:
     """Two readings as what others did meanwhile."""
     seconds = after.at_seconds - before.at_seconds
     own_cores, programs = 0.0, defaultdict[str, float](float)
@@ -150,7 +150,7 @@ def _largest_first(programs: Mapping[str, float]) -> tuple[tuple[str, float], ..
     return tuple(sorted(programs.items(), key=lambda program: -program[1]))
 
 
-def read_host(own: Collection[int]) -> Reading:
+def read_host(own: Collection[int]) -> Activity:
     """This host now."""
     cores = host.cpu_affinity()
     processes = {}
@@ -163,7 +163,7 @@ def read_host(own: Collection[int]) -> Reading:
     chosen = per_core if cores is None else [per_core[core] for core in cores if core < len(per_core)]
     # Interrupts are left out: those for a run's own messages are charged to no process.
     busy = sum(each.user + each.system + getattr(each, "nice", 0.0) for each in chosen)
-    return Reading(clock.monotonic_seconds(), busy or None, processes, family(own))
+    return Activity(clock.monotonic_seconds(), busy or None, processes, family(own))
 
 
 def family(own: Collection[int]) -> frozenset[int]:

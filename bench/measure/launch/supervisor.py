@@ -22,7 +22,14 @@ from bench.errors import BenchError
 from bench.measure.engine.consensus import START, case_key, first_error
 from bench.measure.engine.passes import nccl_choices
 from bench.measure.engine.store import HostedStore, tcp_store
-from bench.measure.engine.watchdog import Report, last_phase, limit_words, read_report, report_key, who_is_missing
+from bench.measure.engine.watchdog import (
+    OverdueReport,
+    last_phase,
+    limit_words,
+    read_report,
+    report_key,
+    who_is_missing,
+)
 from bench.measure.engine.worker import host_name
 from bench.measure.launch import bootstrap
 from bench.measure.launch.recorder import Recorder
@@ -39,7 +46,7 @@ END_RESERVE_SECONDS = 1.5
 START_TIMEOUT_SECONDS = 180.0
 
 
-class Outcome(Enum):
+class RunOutcome(Enum):
     DONE = "all pending cases are done"
     BROKEN = "a case broke the generation"
     HARD = "a rank was killed or hung"
@@ -202,7 +209,7 @@ class Supervisor:
             outcome = self._supervise(_Ranks(session, store, folder, environ))
             self.generation += 1
             # A generation that brought nothing is as bad as a hang: without a count it would go on for ever.
-            self.hard_ends += outcome is Outcome.HARD or recorder.pending(launch) == pending
+            self.hard_ends += outcome is RunOutcome.HARD or recorder.pending(launch) == pending
             if self.hard_ends >= MAX_HARD_ENDS:
                 return False
         return True
@@ -253,7 +260,7 @@ class Supervisor:
             outcome = self._supervise(_Ranks(session, store, folder, {**environ, **nccl_choices.environ(folder)}))
         except BenchError as error:
             return self._not_heard(str(error))
-        return self._not_heard("it was not called" if outcome is Outcome.DONE else outcome.value)
+        return self._not_heard("it was not called" if outcome is RunOutcome.DONE else outcome.value)
 
     def _not_heard(self, reason: str) -> str | None:
         missing = sorted(self.recorder.unheard)
@@ -261,7 +268,7 @@ class Supervisor:
             return None
         return f"what the backend chose is not known of {len(missing)} case(s), such as {missing[0]}: {reason}"
 
-    def _supervise(self, ranks: _Ranks) -> Outcome:
+    def _supervise(self, ranks: _Ranks) -> RunOutcome:
         started = clock.monotonic_seconds()
         self._limit_seconds = self.plan.whole_timeout(None)
         deadline = started + max(START_TIMEOUT_SECONDS, self._limit_seconds)
@@ -279,7 +286,7 @@ class Supervisor:
                 codes = [process.poll() for process in ranks.processes]
                 if all(code == 0 for code in codes):
                     self._take(ranks)
-                    return Outcome.DONE
+                    return RunOutcome.DONE
                 if any(code for code in codes):
                     self._take(ranks)
                     return self._ended(ranks)
@@ -293,7 +300,7 @@ class Supervisor:
         for event in ranks.pipe.read(POLL_SECONDS):
             self.recorder.handle(event)
 
-    def _ended(self, ranks: _Ranks) -> Outcome:
+    def _ended(self, ranks: _Ranks) -> RunOutcome:
         """At least one rank ended with an error: find out which was first, and save the case as failed."""
         prefix = ranks.session.prefix
         codes = [process.poll() for process in ranks.processes]
@@ -304,11 +311,11 @@ class Supervisor:
         killed = [index for index, code in enumerate(codes) if code not in orderly]
         if killed:
             self._blame(ranks, self._death(ranks, killed[0]))
-            return Outcome.HARD
+            return RunOutcome.HARD
         if self.recorder.current is not None:
             error = first_error(ranks.store, prefix, case_key(self.recorder.current))
             self._blame(ranks, error or "the ranks lost each other without an error of their own")
-        return Outcome.BROKEN
+        return RunOutcome.BROKEN
 
     def _death(self, ranks: _Ranks, index: int) -> str:
         code = ranks.processes[index].returncode
@@ -317,7 +324,7 @@ class Supervisor:
         phase = last_phase(ranks.store, ranks.session.prefix, index)
         return f"rank {index} on {host_name()} {how} in phase {phase}" + (f": {words}" if words else "")
 
-    def _hung(self, ranks: _Ranks) -> Outcome:
+    def _hung(self, ranks: _Ranks) -> RunOutcome:
         whole = self.plan.whole_timeout(self.recorder.current)
         words = limit_words(self._limit_seconds, whole, self.plan.timeout_seconds)
         reason = who_is_missing(self._reports(ranks), self.plan.world_size, words)
@@ -327,12 +334,12 @@ class Supervisor:
             self.recorder.cut_off(current, ranks.session.launch, reason)
         else:
             self._blame(ranks, reason)
-        return Outcome.HARD
+        return RunOutcome.HARD
 
-    def _reports(self, ranks: _Ranks) -> dict[int, Report]:
+    def _reports(self, ranks: _Ranks) -> dict[int, OverdueReport]:
         """What the ranks' watchdogs say within a moment of the time-out."""
         ends = clock.monotonic_seconds() + REPORT_SECONDS
-        reports: dict[int, Report] = {}
+        reports: dict[int, OverdueReport] = {}
         while len(reports) < self.plan.world_size and clock.monotonic_seconds() < ends:
             for index in set(range(self.plan.world_size)) - set(reports):
                 key = report_key(ranks.session.prefix, index)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from bench.core.table import Table, csv_text, json_text, render, text_column
+from bench.core.table import DisplayTable, csv_text, json_text, render, text_column
 from bench.errors import BenchError
 from bench.measure.planning.plan import declared_machine
 from bench.measure.planning.presets import PRESETS
@@ -55,4 +55,4 @@ def _rendered(title: str, rows: Sequence[dict[str, Any]], form: str) -> str:
     if form == "csv":
         return csv_text(rows)
     columns = tuple(map(text_column, rows[0])) if rows else ()
-    return render([Table(title, columns, tuple(rows))], form)
+    return render([DisplayTable(title, columns, tuple(rows))], form)

@@ -31,7 +31,7 @@ _SPELT = {"suites": "SUITE", "settings": "--set", "cases": "--case", "slow_link"
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """The options of `bench run` as click gives them; None: not said."""
 
     suites: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def earlier_run(options: Options) -> Result | None:
+def earlier_run(options: RunOptions) -> Result | None:
     """The run that is to be finished or repeated."""
     from bench.records.file import load
 
@@ -134,7 +134,7 @@ def saved_plan(saved: Result) -> Plan:
         raise BenchError(f"{saved.path}: {error}; measure anew") from error
 
 
-def planned_before(resumed: Result, options: Options, place: Place, device: str) -> Plan:
+def planned_before(resumed: Result, options: RunOptions, place: Place, device: str) -> Plan:
     """The plan of a saved file, once it is sure that it means the same here. Raises BenchError."""
     plan = saved_plan(resumed)
     if plan.device_type != device:
@@ -154,7 +154,7 @@ def unpaired(plan: Plan) -> Plan:
     return replace(plan, options={name: said for name, said in plan.options.items() if name != "pair"})
 
 
-def new_plan(options: Options, device: str, place: Place, joined: Joined | None) -> Plan:
+def new_plan(options: RunOptions, device: str, place: Place, joined: Joined | None) -> Plan:
     """A plan made of the options alone. Raises BenchError."""
     from bench.measure.system.environment import planned_memory_bytes, usable_cores
 
@@ -206,13 +206,13 @@ def new_plan(options: Options, device: str, place: Place, joined: Joined | None)
     return fit_budget(plan)
 
 
-def _default_suites(options: Options, preset: Preset, world_size: int) -> tuple[str, ...]:
+def _default_suites(options: RunOptions, preset: Preset, world_size: int) -> tuple[str, ...]:
     """Those of the named cases, else the preset's and further ones, of which a run takes few cases."""
     named = tuple(dict.fromkeys(case.partition("/")[0] for case in options.cases))
     return named or default_suites(preset, world_size)
 
 
-def _launches(options: Options, of_preset: int, budget: float | None, joined: Joined | None, device: str) -> int:
+def _launches(options: RunOptions, of_preset: int, budget: float | None, joined: Joined | None, device: str) -> int:
     """The number asked for; else the preset's, fewer where a small budget would go into starting processes."""
     if options.launches is not None:
         if options.launches < 1:

@@ -20,7 +20,7 @@ FAIR_SHARES = 4.0
 """What a turn may take at most before all others had theirs, in equal shares of the time left."""
 
 
-class Choice(NamedTuple):
+class NextTurn(NamedTuple):
     """The next turn and what it may take."""
 
     turn: Turn
@@ -45,7 +45,7 @@ class _Room:
     """All that is left."""
 
 
-class Pace:
+class TimeBudget:
     """Chooses the next turn and its time; only rank 0's counts.
 
     What a turn takes besides its samples (prepare, checks, warm-up, trace) is learnt on the way
@@ -95,25 +95,25 @@ class Pace:
         """Of the launch's time; None: there is no limit."""
         return None if self._ends is None else self._ends - self._now()
 
-    def choose(self) -> Choice | None:
+    def choose(self) -> NextTurn | None:
         """The next turn, and what it may take; None: no time is left for any."""
         if not self.left:
             return None
         seconds = self.seconds_left()
         if seconds is None:
-            return Choice(self.left[0], max(self.cap_seconds, self._lasts(self.left[0])), None)
+            return NextTurn(self.left[0], max(self.cap_seconds, self._lasts(self.left[0])), None)
         room = self._room(seconds)
         if not room.turns:
             return None
         turn = min((turn for turn in self.left if turn in room.turns), key=self._rank)
         if turn[0] in self.dear:
-            return Choice(turn, 0.0, seconds, seconds, is_dear=True)
+            return NextTurn(turn, 0.0, seconds, seconds, is_dear=True)
         sampling = self._sampling(turn, room.share_seconds)
         if self._lasts(turn):
-            return Choice(turn, sampling, None)
+            return NextTurn(turn, sampling, None)
         most = min(seconds, FAIR_SHARES * seconds / len(room.turns))
         aim = min(most, self._first_share(turn, seconds)) if self._is_first(turn) else most
-        return Choice(turn, sampling, most, aim)
+        return NextTurn(turn, sampling, most, aim)
 
     def _first_share(self, turn: Turn, seconds: float) -> float:
         """Of these seconds, what a suite's first case has if all suites that have no number yet are to have one."""

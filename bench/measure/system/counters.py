@@ -43,7 +43,7 @@ class CoreTicks(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reading:
+class Counters:
     """What one rank's process sees at one moment; None or empty where it cannot be known."""
 
     at_seconds: float
@@ -78,11 +78,11 @@ class Probe:
             for kind in ("core", "package")
         ]
 
-    def read(self) -> Reading:
+    def read(self) -> Counters:
         gpu = self.read_gpu()  # first: its clocks change within milliseconds of the work's end
         cpu_seconds, preemptions = _usage()
         frequencies = [khz for path in self._frequencies if (khz := read_int(path))]
-        return Reading(
+        return Counters(
             at_seconds=clock.monotonic_seconds(),
             cpu_seconds=cpu_seconds,
             preemptions=preemptions,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.system import nvml
-from bench.measure.system.counters import Probe, Reading
+from bench.measure.system.counters import Counters, Probe
 from bench.measure.system.environment import gpu_addresses
 from bench.measure.system.host import ROOT
 from bench.records.file import MAX_FULL_RANKS
@@ -61,8 +61,8 @@ class Watch:
 
 
 def between(
-    before: Reading,
-    after: Reading,
+    before: Counters,
+    after: Counters,
     host: str,
     cores: Sequence[int] | None,
     at_work: Sequence[nvml.GpuState] = (),
@@ -98,7 +98,7 @@ def between(
     }
 
 
-def _run_delay_share(before: Reading, after: Reading, seconds: float) -> float | None:
+def _run_delay_share(before: Counters, after: Counters, seconds: float) -> float | None:
     """Of the thread that waited longest for a core: its waiting over the phase. A thread born meanwhile began at 0."""
     if not before.waits_ns or not after.waits_ns or seconds <= 0:
         return None
@@ -106,7 +106,7 @@ def _run_delay_share(before: Reading, after: Reading, seconds: float) -> float |
     return min(1.0, max(0, longest) / 1e9 / seconds)
 
 
-def _quota_row(before: Reading, after: Reading) -> Row:
+def _quota_row(before: Counters, after: Counters) -> Row:
     """Of the control group that was held back longest."""
     pairs = [(a, b) for a, b in zip(before.quotas, after.quotas, strict=True) if a and b]
     return {

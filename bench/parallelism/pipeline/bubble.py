@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from statistics import fmean, median
 
 from bench.parallelism.pipeline.replay import KINDS, replay
-from bench.parallelism.pipeline.schedules import Schedule, operations
+from bench.parallelism.pipeline.schedules import PipelineSchedule, operations
 from bench.suite import Span
 
 LOSS = "loss"
@@ -40,7 +40,9 @@ def stage_seconds(spans: Sequence[Span]) -> dict[tuple[int, str], float]:
     return seconds
 
 
-def bubble_theory(spans: Sequence[Span], schedule: Schedule, num_ranks: int, num_microbatches: int) -> float | None:
+def bubble_theory(
+    spans: Sequence[Span], schedule: PipelineSchedule, num_ranks: int, num_microbatches: int
+) -> float | None:
     """Share of the step that ranks wait when the schedule is replayed with the spans' durations.
 
     Messages take no time in it. None where an operation of the schedule has no span.

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["KINDS", "Operation", "Replay", "replay"]
+__all__ = ["KINDS", "Computation", "Replay", "replay"]
 
 _ACTIVATION, _GRADIENT, _WEIGHT = range(3)
 _NUM_YIELDS = 3
@@ -42,7 +42,7 @@ _KINDS = {
 KINDS = tuple(_KINDS)
 
 
-class Operation(NamedTuple):
+class Computation(NamedTuple):
     """One computation of a schedule: `kind` (of KINDS) of a stage on a microbatch, and how long it takes."""
 
     rank: int
@@ -80,7 +80,7 @@ class Replay:
         return 1.0 - sum(self.busy_seconds) / (self.makespan_seconds * len(self.busy_seconds))
 
 
-def replay(operations: Sequence[Operation], transfer_seconds: Callable[[int, int], float] | None = None) -> Replay:
+def replay(operations: Sequence[Computation], transfer_seconds: Callable[[int, int], float] | None = None) -> Replay:
     """Run the operations of all ranks, 0 to p - 1; those of one rank in the order in which they are given.
 
     `transfer_seconds(sender, receiver)` says how long a result travels between two ranks; without it
@@ -89,7 +89,7 @@ def replay(operations: Sequence[Operation], transfer_seconds: Callable[[int, int
     Raises ValueError where there is no work, a kind is unknown, an operation is given twice, or the order is
     deadlocked: ranks would wait for ever, for one another or for what nobody does.
     """
-    table = _Table.of(operations)
+    table = _ComputationTable.of(operations)
     travel = table.travel_seconds(operations, transfer_seconds)
     starts = _start_seconds(operations, table, travel)
     busy = [0.0] * len(table.queues)
@@ -102,7 +102,7 @@ def replay(operations: Sequence[Operation], transfer_seconds: Callable[[int, int
 
 
 @dataclass(frozen=True)
-class _Table:
+class _ComputationTable:
     """The operations by number: a result is a place in a flat list, so that looking one up costs an index."""
 
     num_stages: int
@@ -111,7 +111,7 @@ class _Table:
     """Of each rank: the indices of its operations, in its order."""
 
     @classmethod
-    def of(cls, operations: Sequence[Operation]) -> _Table:
+    def of(cls, operations: Sequence[Computation]) -> _ComputationTable:
         if not operations:
             raise ValueError("no operations to replay")
         unknown = {operation.kind for operation in operations} - _KINDS.keys()
@@ -131,7 +131,7 @@ class _Table:
     def result(self, yields: int, stage: int, microbatch: int) -> int:
         return (yields * self.num_stages + stage) * self.num_microbatches + microbatch
 
-    def needs(self, operation: Operation) -> tuple[int | None, int | None]:
+    def needs(self, operation: Computation) -> tuple[int | None, int | None]:
         """The results that an operation is made from: its own stage's, and a neighbour's."""
         _, stage, microbatch, kind, _, _ = operation
         yields, needs_own, step = _KINDS[kind]
@@ -142,7 +142,7 @@ class _Table:
         return own, self.result(yields, neighbour, microbatch)
 
     def travel_seconds(
-        self, operations: Sequence[Operation], transfer_seconds: Callable[[int, int], float] | None
+        self, operations: Sequence[Computation], transfer_seconds: Callable[[int, int], float] | None
     ) -> dict[tuple[int, int], float]:
         """(stage, step to the neighbour) -> seconds from there; absent where nothing travels."""
         if transfer_seconds is None:
@@ -156,14 +156,16 @@ class _Table:
         }
 
 
-def _start_seconds(operations: Sequence[Operation], table: _Table, travel: dict[tuple[int, int], float]) -> list[float]:
+def _start_seconds(
+    operations: Sequence[Computation], table: _ComputationTable, travel: dict[tuple[int, int], float]
+) -> list[float]:
     """When each operation starts. A rank that must wait is taken up again when that result is there."""
     num_ranks = len(table.queues)
     starts = [0.0] * len(operations)
     done: list[float | None] = [None] * table.num_results
     waiting: dict[int, list[int]] = {}
     clock, position = [0.0] * num_ranks, [0] * num_ranks
-    unsent: list[list[Operation]] = [[] for _ in range(num_ranks)]
+    unsent: list[list[Computation]] = [[] for _ in range(num_ranks)]
     runnable = list(range(num_ranks))
     while runnable:
         rank = runnable.pop()
@@ -186,7 +188,7 @@ def _start_seconds(operations: Sequence[Operation], table: _Table, travel: dict[
     return starts
 
 
-def _send(unsent: list[Operation], table: _Table, done: list[float | None], seconds: float) -> list[int]:
+def _send(unsent: list[Computation], table: _ComputationTable, done: list[float | None], seconds: float) -> list[int]:
     """Make results known, and return their numbers."""
     results = []
     for operation in unsent:
@@ -200,7 +202,7 @@ def _send(unsent: list[Operation], table: _Table, done: list[float | None], seco
 
 
 def _ready(
-    operation: Operation, table: _Table, done: list[float | None], travel: dict[tuple[int, int], float]
+    operation: Computation, table: _ComputationTable, done: list[float | None], travel: dict[tuple[int, int], float]
 ) -> tuple[int | None, float]:
     """The first result that an operation still lacks, if any, or else when all that it needs is there."""
     own, neighbour = table.needs(operation)
@@ -221,7 +223,7 @@ def _ready(
 
 
 def _refuse_deadlock(
-    operations: Sequence[Operation], table: _Table, position: list[int], waiting: dict[int, list[int]]
+    operations: Sequence[Computation], table: _ComputationTable, position: list[int], waiting: dict[int, list[int]]
 ) -> None:
     blocked = [(rank, queue) for rank, queue in enumerate(table.queues) if position[rank] < len(queue)]
     if not blocked:

@@ -17,9 +17,9 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from bench.core import torch_versions
-from bench.parallelism.pipeline.replay import Operation
+from bench.parallelism.pipeline.replay import Computation
 
-__all__ = ["SCHEDULES", "Schedule", "equal_seconds", "operations"]
+__all__ = ["SCHEDULES", "PipelineSchedule", "equal_seconds", "operations"]
 
 Step = tuple[int, int, str, bool]
 """Stage, microbatch and kind of an operation, and whether it `sends_with_next` (see Operation)."""
@@ -66,7 +66,7 @@ def _1f1b_order(rank: int, num_ranks: int, num_microbatches: int) -> Iterator[St
 
 
 @dataclass(frozen=True)
-class Schedule:
+class PipelineSchedule:
     """One row: a schedule class of torch.distributed.pipelining."""
 
     class_name: str
@@ -104,14 +104,14 @@ class Schedule:
         return reason
 
 
-SCHEDULES: dict[str, Schedule] = {
-    "gpipe": Schedule("ScheduleGPipe", 1, "loop", _any_number, _gpipe_order),
-    "1f1b": Schedule("Schedule1F1B", 1, "loop", _one_a_rank, _1f1b_order),
-    "interleaved_1f1b": Schedule("ScheduleInterleaved1F1B", 2, "loop", _whole_rounds),
-    "looped_bfs": Schedule("ScheduleLoopedBFS", 2, "loop", _any_number),
-    "interleaved_zero_bubble": Schedule("ScheduleInterleavedZeroBubble", 2, "loop", _whole_rounds),
-    "zbv_zero_bubble": Schedule("ScheduleZBVZeroBubble", 2, "v", _any_number, needs=("zbv_neighbours",)),
-    "dual_pipe_v": Schedule("ScheduleDualPipeV", 2, "v", _one_a_stage, needs=("dual_pipe_v",)),
+SCHEDULES: dict[str, PipelineSchedule] = {
+    "gpipe": PipelineSchedule("ScheduleGPipe", 1, "loop", _any_number, _gpipe_order),
+    "1f1b": PipelineSchedule("Schedule1F1B", 1, "loop", _one_a_rank, _1f1b_order),
+    "interleaved_1f1b": PipelineSchedule("ScheduleInterleaved1F1B", 2, "loop", _whole_rounds),
+    "looped_bfs": PipelineSchedule("ScheduleLoopedBFS", 2, "loop", _any_number),
+    "interleaved_zero_bubble": PipelineSchedule("ScheduleInterleavedZeroBubble", 2, "loop", _whole_rounds),
+    "zbv_zero_bubble": PipelineSchedule("ScheduleZBVZeroBubble", 2, "v", _any_number, needs=("zbv_neighbours",)),
+    "dual_pipe_v": PipelineSchedule("ScheduleDualPipeV", 2, "v", _one_a_stage, needs=("dual_pipe_v",)),
 }
 
 
@@ -121,11 +121,11 @@ def equal_seconds(_stage: int, kind: str) -> float:
 
 
 def operations(
-    schedule: Schedule,
+    schedule: PipelineSchedule,
     num_ranks: int,
     num_microbatches: int,
     seconds: Callable[[int, str], float] = equal_seconds,
-) -> list[Operation]:
+) -> list[Computation]:
     """All ranks' operations, each rank's in its order; `seconds(stage, kind)` gives the durations.
 
     `schedule` may be a row with other `stages_per_rank` than the table's, where torch's class allows that.
@@ -139,7 +139,7 @@ def operations(
     else:
         orders = [list(schedule.order(rank, num_ranks, num_microbatches)) for rank in range(num_ranks)]
     return [
-        Operation(rank, stage, microbatch, kind, seconds(stage, kind), sends_with_next)
+        Computation(rank, stage, microbatch, kind, seconds(stage, kind), sends_with_next)
         for rank, order in enumerate(orders)
         for stage, microbatch, kind, sends_with_next in order
     ]
@@ -153,7 +153,7 @@ _TORCH_KINDS = {
 }
 
 
-def _torch_orders(schedule: Schedule, num_ranks: int, num_microbatches: int) -> list[list[Step]]:
+def _torch_orders(schedule: PipelineSchedule, num_ranks: int, num_microbatches: int) -> list[list[Step]]:
     """Each rank's steps as torch's schedule lists them.
 
     The object plans for all ranks when it is made, and asks of its stages only how many there are and on

@@ -45,7 +45,7 @@ LARGE_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
-class Work:
+class MeasuredWork:
     """What a device reaches while so many ranks work at once: those of a host share its memory, caches and power."""
 
     rates: Mapping[str, BySize]
@@ -66,7 +66,7 @@ class Measured:
     """Whether the ranks compute on the host's cores themselves."""
     num_hosts: int
     ranks: int
-    work: Mapping[int, Work]
+    work: Mapping[int, MeasuredWork]
     """By the number of ranks of the runs."""
     lines: tuple[Line, ...]
     jitter_share: float | None
@@ -129,12 +129,12 @@ def read(paths: Sequence[str]) -> Measured:
     )
 
 
-def _work(rows: Sequence[Mapping[str, Any]]) -> dict[int, Work]:
+def _work(rows: Sequence[Mapping[str, Any]]) -> dict[int, MeasuredWork]:
     by_ranks: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["suite"] == "compute":
             by_ranks[row["num_ranks"]].append(row)
-    return {ranks: Work(_rates(own), _memory(own)) for ranks, own in by_ranks.items()}
+    return {ranks: MeasuredWork(_rates(own), _memory(own)) for ranks, own in by_ranks.items()}
 
 
 def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, BySize]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.predict.rates.constants import Common
 from bench.predict.rates.device import Device
-from bench.predict.rates.network import Group, Network
+from bench.predict.rates.network import Network, NetworkGroup
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,16 @@ class MeasuredNetwork(Network):
             # Of several numbers of ranks the largest stays.
             self._lines[line.op] = replace(line, latency_seconds=latency, bytes_per_s=rate)
 
-    def all_reduce_seconds(self, num_bytes: float, group: Group) -> float:
+    def all_reduce_seconds(self, num_bytes: float, group: NetworkGroup) -> float:
         own = self._of("all_reduce", num_bytes, group)
         return super().all_reduce_seconds(num_bytes, group) if own is None else own
 
-    def gather_seconds(self, num_bytes: float, group: Group) -> float:
+    def gather_seconds(self, num_bytes: float, group: NetworkGroup) -> float:
         found = [self._of(op, num_bytes, group) for op in ("all_gather", "reduce_scatter")]
         known = [seconds for seconds in found if seconds is not None]
         return sum(known) / len(known) if known else super().gather_seconds(num_bytes, group)
 
-    def all_to_all_seconds(self, num_bytes: float, group: Group) -> float:
+    def all_to_all_seconds(self, num_bytes: float, group: NetworkGroup) -> float:
         own = self._of("all_to_all", num_bytes, group)
         return super().all_to_all_seconds(num_bytes, group) if own is None else own
 
@@ -106,7 +106,7 @@ class MeasuredNetwork(Network):
             return line.bytes_per_s * 2.0 * (line.ranks - 1) / line.ranks
         return super()._inside()
 
-    def _of(self, op: str, num_bytes: float, group: Group) -> float | None:
+    def _of(self, op: str, num_bytes: float, group: NetworkGroup) -> float | None:
         line = self._lines.get(op)
         if line is None or group.domains > 1:
             return None

@@ -29,7 +29,7 @@ COLUMNS = ("accelerator", "kind", "usd", "provider", "sku", "recorded", "source"
 
 
 @dataclass(frozen=True)
-class Price:
+class DevicePrice:
     """One row of the price file: US dollars an hour and device, or of a device where it is bought."""
 
     accelerator: str
@@ -46,7 +46,7 @@ class Price:
         return f"{self.usd:g} USD {per} ({self.provider}, {self.sku}; {self.source}; recorded {self.recorded})"
 
 
-def prices(path: Path | None = None) -> list[Price]:
+def prices(path: Path | None = None) -> list[DevicePrice]:
     """Of the product's dated file, or of the user's own with the same columns; raises BenchError for a bad file."""
     if path is None:
         text = (resources.files("bench.catalog.data") / "prices.csv").read_text(encoding="utf-8")
@@ -62,7 +62,7 @@ def prices(path: Path | None = None) -> list[Price]:
     return [_price(row, number) for number, row in enumerate(reader, start=2)]
 
 
-def _price(row: dict[str, str], line: int) -> Price:
+def _price(row: dict[str, str], line: int) -> DevicePrice:
     try:
         usd = float(row["usd"])
     except (TypeError, ValueError):
@@ -71,10 +71,12 @@ def _price(row: dict[str, str], line: int) -> Price:
         raise BenchError(
             f"prices, line {line}: usd {row['usd']!r}, kind {row['kind']!r}; a number, and {', '.join(KINDS)}"
         )
-    return Price(row["accelerator"], row["kind"], usd, row["provider"], row["sku"], row["recorded"], row["source"])
+    return DevicePrice(
+        row["accelerator"], row["kind"], usd, row["provider"], row["sku"], row["recorded"], row["source"]
+    )
 
 
-def cheapest(rows: Iterable[Price], accelerator: str, kind: str) -> Price | None:
+def cheapest(rows: Iterable[DevicePrice], accelerator: str, kind: str) -> DevicePrice | None:
     found = [row for row in rows if row.accelerator == accelerator and row.kind == kind]
     return min(found, key=lambda row: row.usd) if found else None
 
@@ -148,7 +150,7 @@ def own(text: str, purchase_usd: float | None, kw: float | None) -> Own:
 
 
 @dataclass(frozen=True)
-class Cost:
+class RunCost:
     """What a run costs. `waiting_usd` is what its duration costs beside, where a day has a price."""
 
     devices: int

@@ -20,7 +20,7 @@ MODES = ("even", "balanced")
 
 
 @dataclass(frozen=True)
-class Member:
+class FleetPart:
     """Devices of one type."""
 
     device: Device
@@ -31,7 +31,7 @@ class Member:
 class Shared:
     """One type's part in a step."""
 
-    member: Member
+    member: FleetPart
     replicas: int
     microbatches: int
     """Of each of its replicas."""
@@ -63,7 +63,7 @@ class FleetPrediction:
 
 
 def predict(
-    make: Callable[[Device, Job], Predictor], job: Job, members: Sequence[Member], split: Split, mode: str
+    make: Callable[[Device, Job], Predictor], job: Job, members: Sequence[FleetPart], split: Split, mode: str
 ) -> FleetPrediction:
     """Of one split, whose `dp` is taken from the numbers of devices. Raises BenchError where a type is too few for
     one."""
@@ -76,7 +76,7 @@ def predict(
             raise BenchError(f"{member.devices} {member.device.name} are less than one replica of {size} devices")
     whole = replace(split, dp=sum(replicas))
 
-    def of(member: Member, microbatches: int) -> Prediction:
+    def of(member: FleetPart, microbatches: int) -> Prediction:
         share = replace(job, global_batch=microbatches * whole.microbatch * whole.dp)
         return make(member.device, share).predict(whole, member.devices, replay=False)
 
@@ -93,7 +93,11 @@ def predict(
 
 
 def _balanced(
-    job: Job, members: Sequence[Member], replicas: Sequence[int], split: Split, of: Callable[[Member, int], Prediction]
+    job: Job,
+    members: Sequence[FleetPart],
+    replicas: Sequence[int],
+    split: Split,
+    of: Callable[[FleetPart, int], Prediction],
 ) -> list[int]:
     """The most microbatches each type can do until a common deadline, which is the earliest that does them all."""
     lines = []

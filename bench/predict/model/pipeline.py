@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.errors import BenchError
-from bench.parallelism.pipeline.replay import Operation, replay
+from bench.parallelism.pipeline.replay import Computation, replay
 
 MAX_REPLAYED = 20_000
 """Operations of a schedule that one prediction replays: more take longer than the prediction may."""
@@ -123,7 +123,7 @@ def replayed_seconds(name: str, stages: Stages) -> float | None:
     if name == "interleaved" and stages.microbatches % stages.ranks:
         return None
     operations = [
-        Operation(rank, stage, microbatch, kind, seconds / stages.stages_per_rank)
+        Computation(rank, stage, microbatch, kind, seconds / stages.stages_per_rank)
         for rank in range(stages.ranks)
         for stage, microbatch, kind in order(rank, stages)
         for seconds in [(stages.forward if kind == "forward" else stages.backward)[rank]]

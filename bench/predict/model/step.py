@@ -16,7 +16,7 @@ from bench.predict.rates.by_size import BySize
 from bench.predict.rates.constants import Common, Constants, Stack
 from bench.predict.rates.device import Device
 from bench.predict.rates.matmul import Multiplier
-from bench.predict.rates.network import Group, Network
+from bench.predict.rates.network import Network, NetworkGroup
 
 OPTIMIZER_TRAFFIC_BYTES = 30.0
 """Adam in mixed precision, of one parameter: gradient, copy and two moments read, three written, 16 bits written."""
@@ -238,7 +238,7 @@ class Predictor:
             return self.stack.tensor_exposed * self.network.gather_seconds(num_bytes, group)
         return 0.5 * self.stack.tensor_exposed * self.network.all_reduce_seconds(num_bytes, group)
 
-    def _expert_group(self, split: Split) -> Group:
+    def _expert_group(self, split: Split) -> NetworkGroup:
         return self.network.group(split.ep, split.expert_tp)
 
     def _send_seconds(self, split: Split) -> float:
@@ -260,7 +260,7 @@ class Predictor:
         covered = min(moved, hidden)
         return moved - covered + self.common.overlap_tax * covered
 
-    def _replicated(self, split: Split, held: Parameters) -> Iterator[tuple[float, Group]]:
+    def _replicated(self, split: Split, held: Parameters) -> Iterator[tuple[float, NetworkGroup]]:
         """Numbers of parameters, and the devices that hold the same: experts have fewer replicas than the rest."""
         if split.dp * split.cp > 1:
             yield held.dense, self.network.group(split.dp * split.cp, split.tp)
@@ -278,7 +278,7 @@ class Predictor:
         gathered = self.network.gather_seconds(self.job.element_bytes * whole, group)
         return gathered + self.network.gather_seconds(self._gradient_bytes * whole, group)
 
-    def _reduced_seconds(self, split: Split, parameters: float, group: Group) -> float:
+    def _reduced_seconds(self, split: Split, parameters: float, group: NetworkGroup) -> float:
         gradients = self._gradient_bytes * parameters
         if self.holdings.zero(split) == 0:
             return self.network.all_reduce_seconds(gradients, group)

@@ -18,7 +18,7 @@ from bench.predict.rates.device import Device
 
 
 @dataclass(frozen=True)
-class Group:
+class NetworkGroup:
     """A process group as its transfers see it."""
 
     size: int
@@ -42,18 +42,18 @@ class Network:
         self.inside_hop = 0.0 if inside is None else inside.latency_seconds or common.inside_latency_seconds
         self.across_hop = 0.0 if across is None else across.latency_seconds or common.across_latency_seconds
 
-    def group(self, size: int, stride: int = 1) -> Group:
+    def group(self, size: int, stride: int = 1) -> NetworkGroup:
         """Ranks `stride` apart, of which a domain has so many as fit."""
-        return Group(size, max(1, min(size, self.domain_size // stride)))
+        return NetworkGroup(size, max(1, min(size, self.domain_size // stride)))
 
-    def bus_bytes_per_s(self, group: Group) -> float:
+    def bus_bytes_per_s(self, group: NetworkGroup) -> float:
         """Raises BenchError where the catalogue has no rate of a link that the group needs."""
         if group.domains == 1:
             return self._inside()
         across = self._across() * group.per_domain
         return across if group.per_domain == 1 or self.inside_bytes_per_s is None else min(across, self._inside())
 
-    def all_reduce_seconds(self, num_bytes: float, group: Group) -> float:
+    def all_reduce_seconds(self, num_bytes: float, group: NetworkGroup) -> float:
         if group.size == 1:
             return 0.0
         steps = 2.0 * (group.size - 1) / group.size
@@ -62,7 +62,7 @@ class Network:
             hops += 2.0 * math.log2(group.domains) * self.across_hop
         return self.start_seconds + hops + steps * num_bytes / self.bus_bytes_per_s(group)
 
-    def gather_seconds(self, num_bytes: float, group: Group) -> float:
+    def gather_seconds(self, num_bytes: float, group: NetworkGroup) -> float:
         """All-gather or reduce-scatter; `num_bytes` is the full buffer."""
         if group.size == 1:
             return 0.0
@@ -70,7 +70,7 @@ class Network:
         a_step = hop + num_bytes / group.size / self.bus_bytes_per_s(group)
         return self.start_seconds + (group.size - 1) * a_step
 
-    def all_to_all_seconds(self, num_bytes: float, group: Group) -> float:
+    def all_to_all_seconds(self, num_bytes: float, group: NetworkGroup) -> float:
         """`num_bytes` is what one rank sends in all; the share that leaves its domain goes through its own NIC."""
         if group.size == 1:
             return 0.0

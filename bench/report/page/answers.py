@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.analysis.compare.comparison_tables import show_change, show_interval
-from bench.core.table import Table, show_number, show_percent, show_seconds, text_column
+from bench.core.table import DisplayTable, show_number, show_percent, show_seconds, text_column
 from bench.report.page.section import Section
 from bench.report.plots.source import Source
 
@@ -84,7 +84,7 @@ def _sentence(comparison: Comparison, base: str, new: str) -> str:
     return f"{new} against {base}: {ahead}; {tail}. Which is better depends on the work."
 
 
-def _verdicts(comparison: Comparison) -> Table:
+def _verdicts(comparison: Comparison) -> DisplayTable:
     """Counts of verdicts by new side and suite."""
     found: dict[tuple[str, str], Counter[str]] = {}
     for row in comparison.cases:
@@ -94,13 +94,13 @@ def _verdicts(comparison: Comparison) -> Table:
         for (name, suite), counts in found.items()
     )
     columns = tuple(text_column(key) for key in ("run", "suite", *_VERDICTS))
-    return Table(f"Verdicts against {comparison.sides[0].name}, cases", columns, rows)
+    return DisplayTable(f"Verdicts against {comparison.sides[0].name}, cases", columns, rows)
 
 
 _VERDICTS = ("faster", "slower", "same", "unclear")
 
 
-def _decided(comparison: Comparison) -> Iterator[Table]:
+def _decided(comparison: Comparison) -> Iterator[DisplayTable]:
     """The largest changes that are shown, with their intervals: how much, and how sure."""
     rows = [row for row in comparison.cases if row["verdict"] in ("faster", "slower")]
     if not rows:
@@ -117,10 +117,10 @@ def _decided(comparison: Comparison) -> Iterator[Table]:
         }
         for row in rows[:MAX_DECIDED]
     )
-    yield Table("The largest changes of time that are shown", tuple(text_column(key) for key in keys), shown)
+    yield DisplayTable("The largest changes of time that are shown", tuple(text_column(key) for key in keys), shown)
 
 
-def _reached(source: Source) -> Table:
+def _reached(source: Source) -> DisplayTable:
     rows: list[dict[str, Any]] = []
     for peak in PEAKS:
         row: dict[str, Any] = {"what": peak.what}
@@ -130,7 +130,7 @@ def _reached(source: Source) -> Table:
         if any(row[one.name] for one in source.series):
             rows.append(row)
     columns = (text_column("what", "reached"), *(text_column(one.name) for one in source.series))
-    return Table("What was reached", columns, tuple(rows))
+    return DisplayTable("What was reached", columns, tuple(rows))
 
 
 _WRITTEN: dict[str, Callable[[float], str]] = {"s": show_seconds, "%": lambda share: f"{show_percent(share)} %"}

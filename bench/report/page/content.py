@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare.comparison_tables import tables as comparison_tables
-from bench.core.table import Column, Table, text_column
+from bench.core.table import Column, DisplayTable, text_column
 from bench.records import environments as headers
 from bench.records import metrics
 from bench.records.rows import own_metrics
@@ -60,7 +60,7 @@ def _measured(source: Source) -> Section:
     columns = tuple(text_column(key) for key in _MEASURED)
     rows = tuple(_measured_row(one.name, one.results) for one in source.series)
     warnings = tuple(warning for one in source.series for result in one.results for warning in result.warnings)
-    return Section("measured", "What was measured on what", source.notes + warnings, (Table("", columns, rows),))
+    return Section("measured", "What was measured on what", source.notes + warnings, (DisplayTable("", columns, rows),))
 
 
 _MEASURED = (
@@ -114,11 +114,11 @@ def _suites(source: Source, plots: Sequence[Plot], names: dict[str, str]) -> Ite
             yield Section(f"suite-{suite}", suite.replace("_", " "), said, tables, drawn)
 
 
-def _on(table: Table, names: dict[str, str]) -> Table:
+def _on(table: DisplayTable, names: dict[str, str]) -> DisplayTable:
     """With a column of the side where there are several; the title is the section's."""
     side = Column("run", lambda row: names[row["file"]], "left")
     columns = (side, *table.columns) if len(names) > 1 else table.columns
-    return Table("", columns, table.rows, table.footnotes)
+    return DisplayTable("", columns, table.rows, table.footnotes)
 
 
 def _others(plots: Sequence[Plot], suites: Sequence[str]) -> Iterator[Section]:
@@ -134,7 +134,7 @@ def _ranks(source: Source, names: dict[str, str]) -> Iterator[Section]:
     said: tuple[str, ...] = rank_table.NOTES
     if len(rows) > MAX_RANK_ROWS:
         said = (*said, f"The first {MAX_RANK_ROWS} of {len(rows)} rows; bench show FILE --ranks prints all.")
-    table = _on(Table("", rank_table.COLUMNS, tuple(rows[:MAX_RANK_ROWS])), names)
+    table = _on(DisplayTable("", rank_table.COLUMNS, tuple(rows[:MAX_RANK_ROWS])), names)
     yield Section("ranks", "Rank by rank", said, (table,), folded=True)
 
 
@@ -145,7 +145,7 @@ def _no_speed(source: Source, names: dict[str, str]) -> Iterator[Section]:
         missing = result_tables.missing_cases(one.result)
         if missing:
             lost = tuple({"case": case} for case in missing)
-            tables.append(Table(f"Not measured in {one.name}", (text_column("case"),), lost))
+            tables.append(DisplayTable(f"Not measured in {one.name}", (text_column("case"),), lost))
     if tables:
         said = "Nothing here has a speed: skipped, failed, or invalid since a check did not hold."
         yield Section("no-speed", "What was skipped or failed, and why", (said,), tuple(tables))
@@ -170,4 +170,6 @@ def _reading(source: Source) -> Section:
         "An interval within one launch says nothing of the next launch; several launches give an error bar.",
         "Unknown is missing (-), never 0. GB are 10⁹ bytes, MiB 2²⁰.",
     )
-    return Section("reading", "How to read each number", said, (Table("", columns, tuple(known + own)),), folded=True)
+    return Section(
+        "reading", "How to read each number", said, (DisplayTable("", columns, tuple(known + own)),), folded=True
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare.sides import facts
-from bench.core.table import Column, Table, brief_text, text_column
+from bench.core.table import Column, DisplayTable, brief_text, text_column
 from bench.records.environments import HOST_FIELDS, RANK_FIELDS
 from bench.report.page.section import Section
 
@@ -29,7 +29,7 @@ def environments(results: Sequence[Result], names: Sequence[str]) -> Section:
     count = sum(bool(row["differs"]) for row in rows)
     said = (f"{count} fields differ; they come first.",) if len(names) > 1 else ()
     return Section(
-        "environment", "The environments in full", said, (Table("", tuple(columns), tuple(rows)),), folded=True
+        "environment", "The environments in full", said, (DisplayTable("", tuple(columns), tuple(rows)),), folded=True
     )
 
 

@@ -18,7 +18,7 @@ from bench.report.plots.style import DARK, LIGHT, as_svg
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from bench.core.table import Column, Table
+    from bench.core.table import Column, DisplayTable
     from bench.report.page.section import Content
 
 LONG_TABLE = 30
@@ -62,7 +62,7 @@ def _style() -> str:
     return text
 
 
-def table_html(table: Table) -> Markup:
+def table_html(table: DisplayTable) -> Markup:
     """A table with its footnotes. Cells are left open, as HTML allows: ten thousand rows then stay small."""
     from markupsafe import Markup, escape
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bench.core.table import Table
+from bench.core.table import DisplayTable
 from bench.report.plots.source import Plot
 
 
@@ -15,7 +15,7 @@ class Section:
     key: str
     title: str
     sentences: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[DisplayTable, ...] = ()
     plots: tuple[Plot, ...] = ()
     folded: bool = False
     """Long, and of use to few: closed on a page until it is asked for."""

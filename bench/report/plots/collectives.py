@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench.report.plots.source import Plot, Series, Source, families
+from bench.report.plots.source import Plot, PlottedRun, Source, families
 from bench.report.plots.style import canvas, plain_log, shorten, size_axis
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def draw(source: Source) -> Iterator[Plot]:
         yield Plot(f"collective-{name}", SUITE, title, caption, figure)
 
 
-def _line(one: Series, op: str) -> list[Row]:
+def _line(one: PlottedRun, op: str) -> list[Row]:
     """The operation over its sizes: the largest family of rows that differ in the size alone."""
     found = families(one.of_suite(SUITE, op), SIZE)
     line = found[0] if found and len(found[0]) > 1 else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.report.plots.source import Plot, Series, Source, labels
+from bench.report.plots.source import Plot, PlottedRun, Source, labels
 from bench.report.plots.style import HATCHES, LIGHT, canvas, shorten
 from bench.suite import COMMUNICATION
 
@@ -44,7 +44,7 @@ def draw(source: Source) -> Iterator[Plot]:
                 yield _timeline(MAX_TIMELINES - left, one, case, lead, spans)
 
 
-def _timeline(number: int, one: Series, case: str, lead: dict[str, Any], spans: Sequence[Sequence[Any]]) -> Plot:
+def _timeline(number: int, one: PlottedRun, case: str, lead: dict[str, Any], spans: Sequence[Sequence[Any]]) -> Plot:
     """The traced call of median length, so that an interrupted one is not shown as typical."""
     call = _median_call(lead.get("traced_call_ns") or [])
     own = [span for span in spans if span[1] == call] or [span for span in spans if span[1] == spans[0][1]]
@@ -81,7 +81,7 @@ def _median_call(call_ns: Sequence[Sequence[int]]) -> int:
 
 
 def _idle(source: Source) -> Iterator[Plot]:
-    bars: list[tuple[Series, Row]] = [
+    bars: list[tuple[PlottedRun, Row]] = [
         (one, row)
         for one in source.series
         for row in one.rows

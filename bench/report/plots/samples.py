@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.report.plots.source import Plot, Series, Source
+from bench.report.plots.source import Plot, PlottedRun, Source
 from bench.report.plots.style import canvas, plain_log, shorten
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _per_rank(source: Source, case: str, suite: str) -> Plot | None:
     return Plot(f"samples-{suite}", suite, f"Samples of {shorten(case, 70)}", _SAMPLES, figure)
 
 
-def _legend(figure: Any, axes: Axes, sides: Sequence[Series]) -> None:
+def _legend(figure: Any, axes: Axes, sides: Sequence[PlottedRun]) -> None:
     if len({one.name for one in sides}) < 2:
         return
     for one in {one.name: one for one in sides}.values():
@@ -115,7 +115,7 @@ def _history(source: Source) -> Iterator[Plot]:
         yield _over_files(case, suite, points)
 
 
-def _over_files(case: str, suite: str, points: Sequence[tuple[Series, dict[str, Any]]]) -> Plot:
+def _over_files(case: str, suite: str, points: Sequence[tuple[PlottedRun, dict[str, Any]]]) -> Plot:
     figure, grid = canvas(7.4, 3.0)
     axes: Axes = grid[0][0]
     seen: set[str] = set()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bench.analysis.compare.comparison import Comparison
     from bench.records.file import Result
-    from bench.records.rows import Group, Row
+    from bench.records.rows import CaseGroup, Row
 
 MAX_NAME = 60
 
@@ -37,7 +37,7 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class Series:
+class PlottedRun:
     """One side: a run, whose launches may lie in several files."""
 
     name: str
@@ -50,7 +50,7 @@ class Series:
         return self.results[0]
 
     @cached_property
-    def groups(self) -> dict[str, Group]:
+    def groups(self) -> dict[str, CaseGroup]:
         return case_groups(self.results)
 
     @cached_property
@@ -70,7 +70,7 @@ class Series:
 class Source:
     """All that a report is about."""
 
-    series: tuple[Series, ...]
+    series: tuple[PlottedRun, ...]
     comparison: Comparison | None = None
     """The first side against the others, where there are others with a common case."""
     notes: tuple[str, ...] = field(default=())
@@ -84,7 +84,7 @@ class Source:
         names = [shorten(name, MAX_NAME) for name in sides.names(runs)]
         names = names if len(set(names)) == len(names) else [f"{n} ({i})" for i, n in enumerate(names, 1)]
         look = looks(names, [results[0].architecture for results in runs])
-        series = tuple(Series(name, tuple(results), look[name]) for name, results in zip(names, runs, strict=True))
+        series = tuple(PlottedRun(name, tuple(results), look[name]) for name, results in zip(names, runs, strict=True))
         if len(runs) < 2:
             return Source(series)
         try:
@@ -99,7 +99,7 @@ class Source:
     def ops(self, suite: str) -> list[str]:
         return list(dict.fromkeys(str(row["params"].get("op")) for one in self.series for row in one.of_suite(suite)))
 
-    def tables(self, suite: str) -> Iterator[tuple[Series, str, dict[str, Any]]]:
+    def tables(self, suite: str) -> Iterator[tuple[PlottedRun, str, dict[str, Any]]]:
         """(side, case, table) of the tables that cases of a suite carry."""
         for one in self.series:
             for case, group in one.groups.items():

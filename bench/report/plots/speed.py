@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.report.plots.source import Plot, Series, Source, labels
+from bench.report.plots.source import Plot, PlottedRun, Source, labels
 from bench.report.plots.style import FAINT, canvas, plain_log, shorten
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ _BYTES: dict[tuple[str, str], Callable[[Mapping[str, Any], float, int], float | 
 }
 
 
-def _point(one: Series, row: Row) -> tuple[float, float] | None:
+def _point(one: PlottedRun, row: Row) -> tuple[float, float] | None:
     """(FLOP per byte, TFLOP/s a device) of a case, or None where its traffic is not known."""
     rule = _BYTES.get((row["suite"], str(row["params"].get("op"))))
     item = ITEM_BYTES.get(str(row["params"].get("dtype")))
@@ -104,7 +104,7 @@ def _roofline(source: Source) -> Iterator[Plot]:
     yield Plot("roofline", "compute", "Roofline", _ROOFLINE, figure)
 
 
-def _roof(axes: Axes, one: Series) -> None:
+def _roof(axes: Axes, one: PlottedRun) -> None:
     """min(bandwidth x intensity, best product) of each type, from what the file measured."""
     bandwidths = [row["membw_gb_per_s"] for row in one.of_suite("compute") if row["membw_gb_per_s"]]
     best: dict[str, float] = {}
@@ -129,7 +129,7 @@ def _scaling(source: Source) -> Iterator[Plot]:
     yield Plot("speed-up", SCALED[0], "Speed-up over one device", _SCALING, figure)
 
 
-def _over_ranks(points: Sequence[tuple[Series, Row]], counts: Sequence[int]) -> Figure:
+def _over_ranks(points: Sequence[tuple[PlottedRun, Row]], counts: Sequence[int]) -> Figure:
     """Both axes logarithmic; marks of one number of ranks stand a little apart."""
     figure, grid = canvas(7.2, 3.8)
     axes: Axes = grid[0][0]
@@ -153,7 +153,7 @@ def _over_ranks(points: Sequence[tuple[Series, Row]], counts: Sequence[int]) -> 
     return figure
 
 
-def _by_case(points: Sequence[tuple[Series, Row]], num_ranks: int) -> Figure:
+def _by_case(points: Sequence[tuple[PlottedRun, Row]], num_ranks: int) -> Figure:
     rows = {row["case"]: row for _, row in points}
     places = {case: place for place, case in enumerate(rows)}
     figure, grid = canvas(7.6, 1.2 + 0.22 * len(rows))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.core.table import is_number
-from bench.report.plots.source import Plot, Series, Source
+from bench.report.plots.source import Plot, PlottedRun, Source
 from bench.report.plots.style import HATCHES, LIGHT, canvas, shorten
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _time_column(table: dict[str, Any]) -> int | None:
     return _column(table, "s", "until s", "at s")
 
 
-def _matrix(one: Series, suite: str, label: str, name: str, table: dict[str, Any]) -> Plot:
+def _matrix(one: PlottedRun, suite: str, label: str, name: str, table: dict[str, Any]) -> Plot:
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
 

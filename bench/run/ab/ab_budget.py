@@ -34,7 +34,7 @@ UNKNOWN_FACTOR = 1.5
 
 
 @dataclass(frozen=True)
-class Cost:
+class LaunchCost:
     """What one launch of a side takes, where each of its cases is to have enough samples."""
 
     startup_seconds: float
@@ -48,13 +48,13 @@ class Cost:
         return self.startup_seconds + self.cases_seconds
 
 
-def guessed(cases: Sequence[PlannedCase]) -> Cost:
+def guessed(cases: Sequence[PlannedCase]) -> LaunchCost:
     """The least that a launch can be expected to cost, before any was made."""
     lasting = sum(case.min_seconds for case in cases)
-    return Cost(min(STARTUP_SECONDS.values()), len(cases) * MIN_CASE_SECONDS + lasting, len(cases))
+    return LaunchCost(min(STARTUP_SECONDS.values()), len(cases) * MIN_CASE_SECONDS + lasting, len(cases))
 
 
-def learnt(result: Result, launch: int, wall_seconds: float) -> Cost:
+def learnt(result: Result, launch: int, wall_seconds: float) -> LaunchCost:
     """From a launch that a side has made, and that took so long in all."""
     records = [record for record in result.measurements if record["launch"] == launch]
     busy = sum(record["seconds"] or 0.0 for record in records)
@@ -71,7 +71,7 @@ def learnt(result: Result, launch: int, wall_seconds: float) -> Cost:
     )
     num_cases = len(result.planned_cases())
     unknown = num_cases - len(costs)
-    return Cost(max(0.0, wall_seconds - busy), sum(costs) + unknown * typical, num_cases, unknown)
+    return LaunchCost(max(0.0, wall_seconds - busy), sum(costs) + unknown * typical, num_cases, unknown)
 
 
 def _case_seconds(visits: Sequence[Record], most_seconds: float) -> float:
@@ -94,10 +94,10 @@ def _sampled_seconds(record: Record) -> float:
     )
 
 
-def mean(costs: Sequence[Cost]) -> Cost:
+def mean(costs: Sequence[LaunchCost]) -> LaunchCost:
     """Of the launches so far, of both sides."""
     count = len(costs)
-    return Cost(
+    return LaunchCost(
         sum(cost.startup_seconds for cost in costs) / count,
         sum(cost.cases_seconds for cost in costs) / count,
         max(cost.num_cases for cost in costs),
@@ -110,18 +110,18 @@ def room(budget_seconds: float) -> float:
     return max(0.0, budget_seconds - max(RESERVE_SECONDS, RESERVE_SHARE * budget_seconds))
 
 
-def pairs_within(seconds: float, cost: Cost, launches_made: int = 0) -> int:
+def pairs_within(seconds: float, cost: LaunchCost, launches_made: int = 0) -> int:
     """Whole pairs there will be, where so much time is left for further launches."""
     return (launches_made + max(0, int(seconds / cost.seconds))) // len(SIDES)
 
 
-def needed_seconds(cost: Cost, pairs: int, spent_seconds: float = 0.0) -> float:
+def needed_seconds(cost: LaunchCost, pairs: int, spent_seconds: float = 0.0) -> float:
     """The budget that holds so many pairs, besides what is spent before the first."""
     launches = ADVICE_FACTOR * len(SIDES) * pairs * cost.seconds + spent_seconds
     return max(launches + RESERVE_SECONDS, launches / (1 - RESERVE_SHARE))
 
 
-def too_short(budget: str, cost: Cost, pairs: int, spent_seconds: float, is_known: bool) -> BenchError:
+def too_short(budget: str, cost: LaunchCost, pairs: int, spent_seconds: float, is_known: bool) -> BenchError:
     """What to say of a budget, as it was typed, that cannot hold the fewest pairs.
 
     Where some cases could not even be measured once, their part of what is needed is a guess, and more than there was.
@@ -156,7 +156,7 @@ class Purse:
     most_pairs: int
     made: int = 0
     """Launches of both sides so far; those of an alternation that is gone on with count."""
-    costs: list[Cost] = field(default_factory=list)
+    costs: list[LaunchCost] = field(default_factory=list)
     pairs: int = 0
     """How many there will be, as far as it is known by now; 0: not yet."""
 
@@ -165,7 +165,7 @@ class Purse:
         return min(FEWEST_PAIRS, self.most_pairs)
 
     @property
-    def known(self) -> Cost:
+    def known(self) -> LaunchCost:
         """What a launch costs, after those that were made."""
         return mean(self.costs)
 
@@ -178,7 +178,7 @@ class Purse:
         pairs = max(self.pairs or self.fewest, self.made // len(SIDES) + 1)
         return self.left(elapsed, kept) / (len(SIDES) * pairs - self.made)
 
-    def learn(self, cost: Cost, began: float, elapsed: float, kept: float = 0.0) -> None:
+    def learn(self, cost: LaunchCost, began: float, elapsed: float, kept: float = 0.0) -> None:
         """A launch that began and ended then turned out to cost so much.
 
         Raises BenchError where it was the first of all and shows that the budget does not hold the fewest pairs.

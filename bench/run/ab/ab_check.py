@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from bench.analysis.compare import selection
 from bench.errors import BenchError
 from bench.records.ab_pair import SIDES
-from bench.run.ab.ab_sides import Side, asking_words
+from bench.run.ab.ab_sides import Setting, asking_words
 from bench.run.ab.child import ask
 from bench.run.outlook import Outlook
 
 if TYPE_CHECKING:
-    from bench.analysis.compare.presentation import Options as Comparing
+    from bench.analysis.compare.presentation import CompareOptions as Comparing
 
 
-def outlooks(both: Sequence[Side], given: Sequence[str], suites: Sequence[str]) -> list[Outlook]:
+def outlooks(both: Sequence[Setting], given: Sequence[str], suites: Sequence[str]) -> list[Outlook]:
     """What each side would measure, told by its own interpreter with its own settings. Raises BenchError."""
     return [Outlook.from_text(text) for text in ask([(side, asking_words(given, suites, side)) for side in both])]
 

@@ -16,7 +16,7 @@ from bench.records.ab_pair import Pair, are_paired, pair_of
 from bench.records.file import Result, load
 
 if TYPE_CHECKING:
-    from bench.run.ab.ab_sides import Side
+    from bench.run.ab.ab_sides import Setting
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TakenUp:
     """The pair to go on with."""
 
 
-def taken_up(paths: Sequence[Path], both: Sequence[Side]) -> TakenUp:
+def taken_up(paths: Sequence[Path], both: Sequence[Setting]) -> TakenUp:
     """Raises BenchError where these are not the two files of one alternation of the sides that were said."""
     if len(paths) != 2:
         raise BenchError(f"--resume {paths[0]}: name the files of both sides, --resume A --resume B")

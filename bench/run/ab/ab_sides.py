@@ -48,7 +48,7 @@ _OF_BOTH = {
 
 
 @dataclass(frozen=True)
-class Side:
+class Setting:
     """One of the two settings."""
 
     name: str
@@ -64,7 +64,7 @@ class Side:
     setting: str
     """In words, as one would type it; `unchanged` where nothing was said."""
 
-    def does_as(self, other: Side) -> bool:
+    def does_as(self, other: Setting) -> bool:
         return (self.python, self.variables, self.options) == (other.python, other.variables, other.options)
 
 
@@ -72,7 +72,7 @@ ReadOptions = Callable[[list[str]], dict[str, Any]]
 """Words for `bench run` -> the options that they set. Raises BenchError for what it does not take."""
 
 
-def side(name: str, texts: Sequence[str], python: str | None, default_python: str, read: ReadOptions) -> Side:
+def side(name: str, texts: Sequence[str], python: str | None, default_python: str, read: ReadOptions) -> Setting:
     """A side from its `--a` or `--b` texts and its interpreter (None: not said).
 
     A text that begins with "-" is options of `bench run`, any other one NAME=VALUE, a variable of the environment.
@@ -93,7 +93,7 @@ def side(name: str, texts: Sequence[str], python: str | None, default_python: st
     said = [*(f"{n}={shlex.quote(v)}" for n, v in variables.items()), *map(shlex.quote, words)]
     if python is not None:
         said.append(f"python {shlex.quote(python)}")
-    return Side(
+    return Setting(
         name=name,
         python=default_python if python is None else found_python(name, python),
         variables=tuple(sorted(variables.items())),
@@ -160,7 +160,7 @@ def sides(
     pythons: tuple[str | None, str | None],
     default_python: str,
     read: ReadOptions,
-) -> tuple[Side, Side]:
+) -> tuple[Setting, Setting]:
     """Both sides. Raises BenchError as `side` does, and where they are alike and only one of them was said.
 
     Two sides that are both said and alike are an A/A check: how far apart are two equals here?
@@ -176,7 +176,7 @@ def sides(
 
 
 @dataclass(frozen=True)
-class Schedule:
+class PairSchedule:
     """How many pairs, and the time that each launch has."""
 
     pairs: int
@@ -221,7 +221,7 @@ def wanted(pairs: int | None, budget: str | None) -> Wanted:
     return found
 
 
-def schedule(preset: str, asked: Wanted, cases: Sequence[PlannedCase], spent_seconds: float = 0.0) -> Schedule:
+def schedule(preset: str, asked: Wanted, cases: Sequence[PlannedCase], spent_seconds: float = 0.0) -> PairSchedule:
     """As many pairs as were asked for, or fewer where a budget has no room for them even at the least cost.
 
     Without a budget each launch has what the preset gives a launch. Raises BenchError for a budget that cannot hold the
@@ -231,13 +231,13 @@ def schedule(preset: str, asked: Wanted, cases: Sequence[PlannedCase], spent_sec
     if seconds is None:
         base = PRESETS[preset]
         each = None if base.budget_seconds is None else base.budget_seconds / base.launches
-        return Schedule(asked.pairs, each, None)
+        return PairSchedule(asked.pairs, each, None)
     room, cost = ab_budget.room(seconds) - spent_seconds, ab_budget.guessed(cases)
     fitting = min(asked.pairs, ab_budget.pairs_within(room, cost))
     fewest = min(ab_budget.FEWEST_PAIRS, asked.pairs)
     if fitting < fewest:
         raise ab_budget.too_short(str(asked.budget), cost, fewest, spent_seconds, is_known=False)
-    return Schedule(fitting, room / len(SIDES) / fitting, seconds)
+    return PairSchedule(fitting, room / len(SIDES) / fitting, seconds)
 
 
 def order(pair: int) -> tuple[int, int]:
@@ -246,7 +246,7 @@ def order(pair: int) -> tuple[int, int]:
 
 
 def first_words(
-    given: Sequence[str], suites: Sequence[str], chosen: Side, plan: Schedule, label: str, file: Path, pair: str
+    given: Sequence[str], suites: Sequence[str], chosen: Setting, plan: PairSchedule, label: str, file: Path, pair: str
 ) -> list[str]:
     """What makes `bench run` plan a side and do its first launch; `given` are the options of both sides."""
     seconds = plan.side_seconds
@@ -272,7 +272,7 @@ def _without(words: Sequence[str], keys: Collection[str]) -> list[str]:
     return [word for pair in pairs if pair[0] != "--set" or _key(pair[1]) not in keys for word in pair]
 
 
-def next_words(launch: int, chosen: Side, device: str | None, file: Path) -> list[str]:
+def next_words(launch: int, chosen: Setting, device: str | None, file: Path) -> list[str]:
     """What makes `bench run` do a later launch of a side's file; its plan is in the file."""
     device = chosen.device or device
     words = ["run", "--resume", str(file), "--one-launch", str(launch), "--launcher", "local"]
@@ -285,6 +285,6 @@ def timed_words(words: Sequence[str], seconds: float | None) -> list[str]:
     return [words[0], *given, *words[1:]]
 
 
-def asking_words(given: Sequence[str], suites: Sequence[str], chosen: Side) -> list[str]:
+def asking_words(given: Sequence[str], suites: Sequence[str], chosen: Setting) -> list[str]:
     """What makes `bench run` tell what a side would measure."""
     return ["run", *_without(given, chosen.sets), *chosen.options, "--launcher", "local", "--plan-only", "--", *suites]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from bench.analysis.compare.presentation import Options as Comparing
+from bench.analysis.compare.presentation import CompareOptions as Comparing
 from bench.analysis.compare.presentation import present
 from bench.core import clock, exit_codes
 from bench.core.process_environment import environment_variables
@@ -33,9 +33,9 @@ from bench.run.ab.ab_budget import ENOUGH_SAMPLES, Purse, learnt
 from bench.run.ab.ab_check import outlooks, refuse_unlike, refuse_useless
 from bench.run.ab.ab_resume import taken_up
 from bench.run.ab.ab_sides import (
+    PairSchedule,
     ReadOptions,
-    Schedule,
-    Side,
+    Setting,
     Wanted,
     first_words,
     next_words,
@@ -49,7 +49,7 @@ from bench.run.ab.child import Ended, probe, reason, start
 
 
 @dataclass(frozen=True)
-class Options:
+class AbOptions:
     """The options of `bench ab` as click gives them; None: not said."""
 
     a: tuple[str, ...] = ()
@@ -73,11 +73,11 @@ class Options:
         return ["--preset", self.preset, *self.given]
 
 
-Launch = Callable[[Side, Sequence[str]], Ended]
+Launch = Callable[[Setting, Sequence[str]], Ended]
 """Calls `bench` with some words, as a side does, and waits for its end."""
 
 
-def run(options: Options, comparing: Comparing, read: ReadOptions) -> int:
+def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
     """The exit code. `read` tells what words say to `bench run`. Raises BenchError for what the user can mend."""
     began = clock.monotonic_seconds()
     joined = detect("auto", environment_variables())
@@ -107,7 +107,7 @@ def run(options: Options, comparing: Comparing, read: ReadOptions) -> int:
     return _see_through(alternation, comparing)
 
 
-def _rest(unlimited: Schedule, asked: Wanted, pairs: int) -> Schedule:
+def _rest(unlimited: PairSchedule, asked: Wanted, pairs: int) -> PairSchedule:
     """Of an alternation that is gone on with: the pairs that were planned, within the budget of this call."""
     return replace(unlimited, pairs=pairs, budget_seconds=asked.budget_seconds)
 
@@ -128,7 +128,7 @@ def _see_through(alternation: Alternation, comparing: Comparing) -> int:
     return code or max(alternation.codes)
 
 
-def _files(options: Options, both: Sequence[Side]) -> tuple[Path, Path]:
+def _files(options: AbOptions, both: Sequence[Setting]) -> tuple[Path, Path]:
     folder, now = options.output or DEFAULT_FOLDER, clock.utc_now()
     a, b = (new_path(folder, f"{options.label}-{side.name}", host_name(), now) for side in both)
     return a, b
@@ -138,9 +138,9 @@ def _files(options: Options, both: Sequence[Side]) -> tuple[Path, Path]:
 class Alternation:
     """The launches of both sides in their order."""
 
-    options: Options
-    sides: tuple[Side, Side]
-    schedule: Schedule
+    options: AbOptions
+    sides: tuple[Setting, Setting]
+    schedule: PairSchedule
     files: tuple[Path, Path]
     launch: Launch
     began: float
@@ -223,7 +223,7 @@ class Alternation:
         if self.purse:
             self._learn(self.purse, pair, file)
 
-    def _words(self, launch: int, side: Side, file: Path) -> list[str]:
+    def _words(self, launch: int, side: Setting, file: Path) -> list[str]:
         if launch:
             words = next_words(launch, side, self.options.device, file)
         else:

@@ -16,7 +16,7 @@ from bench.core import exit_codes
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.launch import bootstrap
-from bench.run.ab.ab_sides import Side
+from bench.run.ab.ab_sides import Setting
 
 NEEDED = ("click", "numpy", "psutil", "torch")
 """What `bench run` imports of others; a side's interpreter has to have them."""
@@ -46,7 +46,7 @@ class Ended:
     last_words: str
 
 
-def probe(side: Side) -> str:
+def probe(side: Setting) -> str:
     """The versions of a side's interpreter. Raises BenchError where it cannot run `bench`."""
     command = [side.python, "-c", _PROBE, *NEEDED]
     flag = f"side {side.name}, {side.python}"
@@ -68,13 +68,13 @@ def probe(side: Side) -> str:
     return f"Python {version}, torch {found['torch']}"
 
 
-def start(side: Side, words: Sequence[str]) -> Ended:
+def start(side: Setting, words: Sequence[str]) -> Ended:
     """A launch in a process of its own; Ctrl-C is handed on to it, and it has time to end its ranks in order."""
     with _child(side, words) as child:
         return child.ended()
 
 
-def ask(both: Sequence[tuple[Side, Sequence[str]]]) -> list[str]:
+def ask(both: Sequence[tuple[Setting, Sequence[str]]]) -> list[str]:
     """The last line that `bench` says to some words on each side; the sides are asked at the same time.
 
     Raises BenchError where one cannot answer.
@@ -112,7 +112,7 @@ class _Child:
 
 
 @contextmanager
-def _child(side: Side, words: Sequence[str]) -> Iterator[_Child]:
+def _child(side: Setting, words: Sequence[str]) -> Iterator[_Child]:
     """It ends with the block."""
     with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
@@ -140,7 +140,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _environ(side: Side) -> dict[str, str]:
+def _environ(side: Setting) -> dict[str, str]:
     return {**environment_variables(), **dict(side.variables)}
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.workloads.comm.collectives import OPERATIONS, Buffers, Operation, Payload
+from bench.workloads.comm.collectives import OPERATIONS, Buffers, Collective, Payload
 from bench.workloads.comm.exact_check import fill, largest_error, poison
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
-class Member:
+class GroupMember:
     """A rank as a group sees it: what test data are its own, and how many there are."""
 
     index: int
@@ -36,7 +36,7 @@ class Member:
 class Started:
     """One rank's part of a collective on a group."""
 
-    row: Operation
+    row: Collective
     payload: Payload
     buffers: Buffers
     member: Any
@@ -78,7 +78,7 @@ def prepare_collective(
     import torch.distributed as dist
 
     row, place = OPERATIONS[op], list(ranks).index(index)
-    payload, member = Payload(count, len(ranks), place), Member(place, len(ranks), device)
+    payload, member = Payload(count, len(ranks), place), GroupMember(place, len(ranks), device)
     empty = partial(torch.empty, dtype=getattr(torch, dtype), device=device)
     own = empty(row.input(payload))
     buffers = Buffers(own, empty(row.output(payload)) if row.output else own, None)

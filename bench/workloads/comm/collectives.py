@@ -52,7 +52,7 @@ class Buffers:
 
 
 @dataclass(frozen=True)
-class Operation:
+class Collective:
     """One row: a collective, and what must be known of it to run it, check it and read its time."""
 
     bind: Callable[[Any, Buffers], Callable[..., Any]]
@@ -76,8 +76,8 @@ def _either(dist: Any, new_name: str, old_name: str) -> Any:
     return getattr(dist, new_name, None) or getattr(dist, old_name)
 
 
-OPERATIONS: Mapping[str, Operation] = {
-    "all_reduce": Operation(
+OPERATIONS: Mapping[str, Collective] = {
+    "all_reduce": Collective(
         lambda dist, b: partial(dist.all_reduce, b.input),
         input=lambda p: p.count,
         output=None,
@@ -85,28 +85,28 @@ OPERATIONS: Mapping[str, Operation] = {
         bus_factor=BUS_FACTORS["all_reduce"].at,
         reduces_in_place=True,
     ),
-    "all_gather": Operation(
+    "all_gather": Collective(
         lambda dist, b: partial(_either(dist, "all_gather_single", "all_gather_into_tensor"), b.output, b.input),
         input=lambda p: p.share,
         output=lambda p: p.count,
         expected=lambda p: p.of_each(0),
         bus_factor=BUS_FACTORS["all_gather"].at,
     ),
-    "reduce_scatter": Operation(
+    "reduce_scatter": Collective(
         lambda dist, b: partial(_either(dist, "reduce_scatter_single", "reduce_scatter_tensor"), b.output, b.input),
         input=lambda p: p.count,
         output=lambda p: p.share,
         expected=lambda p: [Segment(p.everyone, p.index * p.share, p.share)],
         bus_factor=BUS_FACTORS["reduce_scatter"].at,
     ),
-    "all_to_all": Operation(
+    "all_to_all": Collective(
         lambda dist, b: partial(dist.all_to_all_single, b.output, b.input),
         input=lambda p: p.count,
         output=lambda p: p.count,
         expected=lambda p: p.of_each(p.index * p.share),
         bus_factor=BUS_FACTORS["all_to_all"].at,
     ),
-    "broadcast": Operation(
+    "broadcast": Collective(
         lambda dist, b: partial(dist.broadcast, b.input, src=ROOT),
         input=lambda p: p.count,
         output=None,
@@ -114,7 +114,7 @@ OPERATIONS: Mapping[str, Operation] = {
         bus_factor=BUS_FACTORS["broadcast"].at,
         is_rooted=True,
     ),
-    "reduce": Operation(
+    "reduce": Collective(
         lambda dist, b: partial(dist.reduce, b.input, dst=ROOT),
         input=lambda p: p.count,
         output=None,
@@ -123,7 +123,7 @@ OPERATIONS: Mapping[str, Operation] = {
         reduces_in_place=True,
         is_rooted=True,
     ),
-    "gather": Operation(
+    "gather": Collective(
         lambda dist, b: partial(dist.gather, b.input, b.parts, dst=ROOT),
         input=lambda p: p.share,
         output=lambda p: p.count if p.at_root else 0,
@@ -131,7 +131,7 @@ OPERATIONS: Mapping[str, Operation] = {
         bus_factor=BUS_FACTORS["gather"].at,
         is_rooted=True,
     ),
-    "scatter": Operation(
+    "scatter": Collective(
         lambda dist, b: partial(dist.scatter, b.output, b.parts, src=ROOT),
         input=lambda p: p.count if p.at_root else 0,
         output=lambda p: p.share,
@@ -139,7 +139,7 @@ OPERATIONS: Mapping[str, Operation] = {
         bus_factor=BUS_FACTORS["scatter"].at,
         is_rooted=True,
     ),
-    "barrier": Operation(
+    "barrier": Collective(
         lambda dist, b: dist.barrier,
         input=lambda p: 0,
         output=None,

@@ -50,7 +50,7 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Operation:
+class KernelOperation:
     """One row of the table: what it needs, what it takes, and how it is made."""
 
     needs: Callable[[Params], set[str]]
@@ -181,12 +181,12 @@ def _matmul_elements(m: int, n: int, k: int) -> int:
     return m * k + k * n + m * n + k * n  # once more for the second factor, which oneDNN rearranges
 
 
-OPERATIONS: Mapping[str, Operation] = {
-    "matmul": Operation(
+OPERATIONS: Mapping[str, KernelOperation] = {
+    "matmul": KernelOperation(
         needs=lambda p: {"shape", "size"} | ({"tokens"} if p.get("shape") in LAYER_SHAPES else set()),
         num_bytes=lambda p: _matmul_elements(*dimensions(p)) * MATMUL_BYTES[str(p["dtype"])],
         make=_matmul,
     ),
-    "copy": Operation(lambda _: {"num_bytes"}, lambda p: 2 * _whole(p, "num_bytes"), _copy),
-    "triad": Operation(lambda _: {"num_bytes"}, lambda p: 3 * _whole(p, "num_bytes"), _triad),
+    "copy": KernelOperation(lambda _: {"num_bytes"}, lambda p: 2 * _whole(p, "num_bytes"), _copy),
+    "triad": KernelOperation(lambda _: {"num_bytes"}, lambda p: 3 * _whole(p, "num_bytes"), _triad),
 }

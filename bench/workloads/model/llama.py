@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from bench.parallelism.shapes import LlamaShape
 from bench.workloads.model.attention import grouped_attention
 
-__all__ = ["Attention", "KVCache", "Llama", "LlamaLayer", "Rotary", "SwiGLU"]
+__all__ = ["KVCache", "Llama", "LlamaAttention", "LlamaLayer", "Rotary", "SwiGLU"]
 
 META = torch.device("meta")
 Generators = Callable[[int], torch.Generator]
@@ -94,7 +94,7 @@ class KVCache:
         return keys[:, :, :end], values[:, :, :end]
 
 
-class Attention(nn.Module):
+class LlamaAttention(nn.Module):
     """[batch, length, hidden] -> the same: causal grouped-query self-attention."""
 
     def __init__(self, shape: LlamaShape, index: int, rotary: Rotary, dtype: torch.dtype = torch.float32) -> None:
@@ -155,7 +155,7 @@ class LlamaLayer(nn.Module):
     def __init__(self, shape: LlamaShape, index: int, rotary: Rotary, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(shape.hidden, shape.norm_eps, device=META, dtype=dtype)
-        self.attention = Attention(shape, index, rotary, dtype)
+        self.attention = LlamaAttention(shape, index, rotary, dtype)
         self.mlp_norm = nn.RMSNorm(shape.hidden, shape.norm_eps, device=META, dtype=dtype)
         self.mlp = SwiGLU(shape, dtype)
 

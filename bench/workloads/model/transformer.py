@@ -58,7 +58,7 @@ class MLP(nn.Module):
         return output
 
 
-class Attention(nn.Module):
+class Gpt2Attention(nn.Module):
     """[batch, sequence, hidden] -> the same: causal multi-head self-attention.
 
     The rows of `qkv` are ordered [head, (query, key, value), head_dim], as in Megatron-LM, so that a
@@ -129,7 +129,7 @@ class TransformerLayer(nn.Module):
         super().__init__()
         if hidden % num_heads:
             raise ValueError(f"hidden={hidden} is not a multiple of num_heads={num_heads}")
-        attention = Attention(hidden, num_heads, hidden // num_heads, generator, device, dtype)
+        attention = Gpt2Attention(hidden, num_heads, hidden // num_heads, generator, device, dtype)
         mlp = MLP(hidden, ffn_hidden or 4 * hidden, generator, device, dtype)
         self.attention = Residual(hidden, attention, device, dtype)
         self.mlp = Residual(hidden, mlp, device, dtype)

@@ -31,7 +31,7 @@ SEQUENCE_DIM = -2
 KEY_VALUE_TAG, GRADIENT_TAG = 0, 1
 
 
-class Kernel(NamedTuple):
+class AttentionKernel(NamedTuple):
     """A device's fused attention, of [batch, heads, sequence, head_dim]; keys and values may have fewer heads."""
 
     forward: Callable[[Tensor, Tensor, Tensor, bool], tuple[Any, ...]]
@@ -56,19 +56,19 @@ def _cuda_backward(*tensors: Tensor, rest: tuple[Any, ...], causal: bool) -> tup
 
 
 # The public scaled_dot_product_attention calls the same kernels, but keeps the log-sum-exp to itself.
-KERNELS: dict[str, Kernel] = {
-    "cpu": Kernel(
+KERNELS: dict[str, AttentionKernel] = {
+    "cpu": AttentionKernel(
         lambda q, k, v, causal: torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal),
         _cpu_backward,
     ),
-    "cuda": Kernel(
+    "cuda": AttentionKernel(
         lambda q, k, v, causal: torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal),
         _cuda_backward,
     ),
 }
 
 
-class Saved(NamedTuple):
+class SavedForBackward(NamedTuple):
     """A forward's result, and what its backward needs."""
 
     output: Tensor
@@ -119,7 +119,7 @@ class SplitAttention:
         return rests
 
     def gradients(
-        self, pieces: Pieces, key_value: Tensor, saved: Saved, query_gradient: Tensor, gradient: Tensor
+        self, pieces: Pieces, key_value: Tensor, saved: SavedForBackward, query_gradient: Tensor, gradient: Tensor
     ) -> None:
         """Add the gradients through some pieces to those of the query and of these pieces' keys and values."""
         for block in blocks(self.own, pieces, self.causal):
@@ -161,12 +161,12 @@ class SplitAttention:
             _wait(pending)
             current = arrival
 
-    def ring_forward(self) -> Saved:
+    def ring_forward(self) -> SavedForBackward:
         output, lse = self.start()
         rests = [rest for pieces, key_value in self.ring() for rest in self.attend(pieces, key_value, output, lse)]
-        return Saved(output.to(self.query.dtype), lse, rests, None)
+        return SavedForBackward(output.to(self.query.dtype), lse, rests, None)
 
-    def ring_backward(self, saved: Saved) -> tuple[Tensor, Tensor]:
+    def ring_backward(self, saved: SavedForBackward) -> tuple[Tensor, Tensor]:
         """Gradients of the query and of the own keys and values, which come home after a whole round."""
         query_gradient = torch.zeros_like(self.query, dtype=self.wide)
         pending: list[dist.Work] = []
@@ -188,13 +188,13 @@ class SplitAttention:
         _all_gather(gathered, self.key_value, self.ranks.group)
         return in_order(list(gathered), self.order)
 
-    def gather_forward(self) -> Saved:
+    def gather_forward(self) -> SavedForBackward:
         output, lse = self.start()
         key_value = self.gather()
         rests = self.attend(self._all_pieces, key_value, output, lse)
-        return Saved(output.to(self.query.dtype), lse, rests, key_value)
+        return SavedForBackward(output.to(self.query.dtype), lse, rests, key_value)
 
-    def gather_backward(self, saved: Saved) -> tuple[Tensor, Tensor]:
+    def gather_backward(self, saved: SavedForBackward) -> tuple[Tensor, Tensor]:
         assert saved.key_values is not None
         query_gradient = torch.zeros_like(self.query, dtype=self.wide)
         gradient = torch.zeros_like(saved.key_values, dtype=self.wide)
@@ -263,8 +263,8 @@ def in_order(by_rank: list[Tensor], order: str) -> Tensor:
 class Strategy(NamedTuple):
     """A row: how keys and values reach the queries."""
 
-    forward: Callable[[SplitAttention], Saved]
-    backward: Callable[[SplitAttention, Saved], tuple[Tensor, Tensor]]
+    forward: Callable[[SplitAttention], SavedForBackward]
+    backward: Callable[[SplitAttention, SavedForBackward], tuple[Tensor, Tensor]]
     messages: Callable[[SplitAttention, bool], None]
     torch_method: str
     """What torch's own context_parallel calls it."""

@@ -24,7 +24,7 @@ Call = Callable[[], list[Tensor]]
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionProblem:
     """The whole problem, and how it is split."""
 
     op: str
@@ -57,7 +57,7 @@ class Inputs:
         return Inputs(self.query.to(dtype), self.key_value.to(dtype), self.output_gradient.to(dtype))
 
 
-def inputs(of: Attention, generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> Inputs:
+def inputs(of: AttentionProblem, generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> Inputs:
     query = (of.batch, of.num_heads, of.sequence, of.head_dim)
     key_value = (2, of.batch, of.num_kv_heads, of.sequence, of.head_dim)
     return Inputs(
@@ -68,7 +68,7 @@ def inputs(of: Attention, generator: torch.Generator, device: torch.device, dtyp
     )
 
 
-def one_device_call(whole: Inputs, of: Attention) -> Call:
+def one_device_call(whole: Inputs, of: AttentionProblem) -> Call:
     query, key_value = (tensor.detach().requires_grad_(of.backward) for tensor in (whole.query, whole.key_value))
 
     def call() -> list[Tensor]:
@@ -80,7 +80,7 @@ def one_device_call(whole: Inputs, of: Attention) -> Call:
     return call
 
 
-def split_attention(whole: Inputs, of: Attention, ranks: Ranks) -> SplitAttention:
+def split_attention(whole: Inputs, of: AttentionProblem, ranks: Ranks) -> SplitAttention:
     def own(tensor: Tensor) -> Tensor:
         return own_pieces(tensor, of.order, ranks.index, ranks.size)
 
@@ -89,7 +89,7 @@ def split_attention(whole: Inputs, of: Attention, ranks: Ranks) -> SplitAttentio
     )
 
 
-def own_call(split: SplitAttention, of: Attention) -> Call:
+def own_call(split: SplitAttention, of: AttentionProblem) -> Call:
     """The implementation of bench.workloads.parallel.context."""
     strategy, dtype = STRATEGIES[of.op], split.query.dtype
 
@@ -102,7 +102,7 @@ def own_call(split: SplitAttention, of: Attention) -> Call:
     return call
 
 
-def torch_call(split: SplitAttention, of: Attention) -> Call:
+def torch_call(split: SplitAttention, of: AttentionProblem) -> Call:
     """torch.distributed.tensor.experimental.context_parallel around scaled_dot_product_attention.
 
     Entering it costs the host a little in every call: inside, all attention of the process is split, also that of the
@@ -129,10 +129,10 @@ def torch_call(split: SplitAttention, of: Attention) -> Call:
     return call
 
 
-IMPLEMENTATIONS: dict[str, Callable[[SplitAttention, Attention], Call]] = {"own": own_call, "torch": torch_call}
+IMPLEMENTATIONS: dict[str, Callable[[SplitAttention, AttentionProblem], Call]] = {"own": own_call, "torch": torch_call}
 
 
-def check_call(call: Call, whole: Inputs, of: Attention, ranks: Ranks) -> Check:
+def check_call(call: Call, whole: Inputs, of: AttentionProblem, ranks: Ranks) -> Check:
     """Hold output and gradients of a rank's pieces against attention over the whole sequence on one device."""
 
     def parts(results: list[Tensor]) -> list[Tensor]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.suite import Params, Skip
 
 if TYPE_CHECKING:
-    from bench.measure.engine.emulation import Pace
+    from bench.measure.engine.emulation import RankSpeed
     from bench.measure.engine.rank import RankContext
 
 
@@ -19,8 +19,8 @@ class Mix:
 
     uniform: tuple[int, ...]
     mixed: tuple[int, ...]
-    uniform_pace: Pace | None
-    mixed_pace: Pace | None
+    uniform_pace: RankSpeed | None
+    mixed_pace: RankSpeed | None
     notes: tuple[str, ...]
 
 
@@ -35,7 +35,7 @@ def mix_of(params: Params, rank: RankContext) -> Mix:
 
     link = rank.pace.link_speed if rank.pace is not None else 1.0
 
-    def pace(share: float) -> Pace | None:
+    def pace(share: float) -> RankSpeed | None:
         # A slow link of the run's is slow in all variants.
         return emulation.pace(rank.device, share, link) if min(share, link) < 1.0 else None
 
@@ -57,7 +57,7 @@ def mix_of(params: Params, rank: RankContext) -> Mix:
     return Mix(every, every, pace(busy), pace(busy * slow.get(rank.index, 1.0)), notes)
 
 
-def _real_mix(kinds: list[str], devices: Counter[str], own: Pace | None) -> Mix:
+def _real_mix(kinds: list[str], devices: Counter[str], own: RankSpeed | None) -> Mix:
     """Equally many ranks of one kind, and half of them replaced by the others. `own` slows none but a slow link."""
     (first, count), *_ = devices.most_common()
     ones = [index for index, kind in enumerate(kinds) if kind == first]

@@ -16,7 +16,7 @@ from torch.distributed.pipelining import PipelineStage
 
 from bench.measure.engine.rank import RankContext
 from bench.parallelism.pipeline.bubble import LOSS
-from bench.parallelism.pipeline.schedules import Schedule
+from bench.parallelism.pipeline.schedules import PipelineSchedule
 from bench.workloads.trace import communication
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -81,7 +81,7 @@ class PipelineStep:
 
     def __init__(
         self,
-        schedule: Schedule,
+        schedule: PipelineSchedule,
         modules: Mapping[int, nn.Module],
         rank: RankContext,
         num_microbatches: int,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.measure.engine.rank import RankContext
-from bench.parallelism.pipeline.schedules import Schedule
+from bench.parallelism.pipeline.schedules import PipelineSchedule
 from bench.suite import Check
 from bench.workloads.model.numerics import SHORT_TYPE_MARGIN, float_tolerance, longer_dtype, relative_error, worst
 from bench.workloads.model.transformer import TransformerLayer
@@ -63,7 +63,7 @@ class Model:
         )
         return batch, target
 
-    def pipeline_step(self, schedule: Schedule, rank: RankContext) -> PipelineStep:
+    def pipeline_step(self, schedule: PipelineSchedule, rank: RankContext) -> PipelineStep:
         per_stage = self.num_layers // schedule.num_stages(rank.world_size)
         modules = {
             stage: self.layers(range(stage * per_stage, (stage + 1) * per_stage), rank)

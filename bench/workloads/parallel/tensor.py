@@ -42,7 +42,7 @@ from bench.workloads.model.numerics import (
     summed_margin,
     worst,
 )
-from bench.workloads.model.transformer import MLP, Attention, Residual
+from bench.workloads.model.transformer import MLP, Gpt2Attention, Residual
 
 SEQUENCE_DIM = 1
 WEIGHT_SPLITS: tuple[int | None, ...] = (None, 0, 1)
@@ -50,7 +50,7 @@ WEIGHT_SPLITS: tuple[int | None, ...] = (None, 0, 1)
 
 
 @dataclass(frozen=True)
-class Sizes:
+class BlockSizes:
     """The whole block: `width` is its inner width, ffn_hidden for the MLP, 3 x hidden for attention."""
 
     op: str
@@ -148,22 +148,22 @@ class Share(nn.Module):
 
 
 # Operation -> its block, `share`-th part of it: (sizes, number of parts, generator, device, dtype).
-_Inner = Callable[[Sizes, int, torch.Generator | None, torch.device, torch.dtype], nn.Module]
+_Inner = Callable[[BlockSizes, int, torch.Generator | None, torch.device, torch.dtype], nn.Module]
 INNER: dict[str, _Inner] = {
     "mlp": lambda s, parts, *rest: MLP(s.hidden, s.width // parts, *rest),
-    "attention": lambda s, parts, *rest: Attention(s.hidden, s.num_heads // parts, s.hidden // s.num_heads, *rest),
+    "attention": lambda s, parts, *rest: Gpt2Attention(s.hidden, s.num_heads // parts, s.hidden // s.num_heads, *rest),
 }
 # Operation -> its matrices, split by columns and by rows.
 MATRICES: dict[str, tuple[str, str]] = {"mlp": ("up", "down"), "attention": ("qkv", "out")}
 
 
-def _manual(sizes: Sizes, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def _manual(sizes: BlockSizes, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> nn.Module:
     local = INNER[sizes.op](sizes, ranks.size, None, device, dtype)
     return Residual(sizes.hidden, Share(local, ranks), device, dtype)
 
 
 def _parallelized(
-    sizes: Sizes, ranks: Ranks, device: torch.device, dtype: torch.dtype, styles: list[ParallelStyle]
+    sizes: BlockSizes, ranks: Ranks, device: torch.device, dtype: torch.dtype, styles: list[ParallelStyle]
 ) -> nn.Module:
     # On the meta device, so that no rank holds a second whole block while its share is made.
     meta = torch.device("meta")
@@ -174,11 +174,11 @@ def _parallelized(
     return parallelize_module(block, ranks.mesh(device), plan, src_data_rank=None).to_empty(device=device)
 
 
-def _dtensor(sizes: Sizes, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def _dtensor(sizes: BlockSizes, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> nn.Module:
     return _parallelized(sizes, ranks, device, dtype, [ColwiseParallel(), RowwiseParallel()])
 
 
-def _sequence(sizes: Sizes, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def _sequence(sizes: BlockSizes, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> nn.Module:
     split = Shard(SEQUENCE_DIM)
     styles = [ColwiseParallel(input_layouts=split), RowwiseParallel(output_layouts=split), SequenceParallel()]
     return _parallelized(sizes, ranks, device, dtype, styles)
@@ -188,7 +188,7 @@ def _sequence(sizes: Sizes, ranks: Ranks, device: torch.device, dtype: torch.dty
 class Implementation:
     """A row: how a rank's share is built, and whether its input and output are split along the sequence."""
 
-    build: Callable[[Sizes, Ranks, torch.device, torch.dtype], nn.Module]
+    build: Callable[[BlockSizes, Ranks, torch.device, torch.dtype], nn.Module]
     activation_split: int | None
 
 
@@ -258,12 +258,14 @@ def copy_weights(block: nn.Module, weights: list[Tensor]) -> None:
         local.copy_(weight)
 
 
-def whole_block(sizes: Sizes, generator: torch.Generator | None, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def whole_block(
+    sizes: BlockSizes, generator: torch.Generator | None, device: torch.device, dtype: torch.dtype
+) -> nn.Module:
     return Residual(sizes.hidden, INNER[sizes.op](sizes, 1, generator, device, dtype), device, dtype)
 
 
 def whole_call(
-    sizes: Sizes, direction: str, generator: torch.Generator, device: torch.device, dtype: torch.dtype
+    sizes: BlockSizes, direction: str, generator: torch.Generator, device: torch.device, dtype: torch.dtype
 ) -> Call:
     """The whole block on one device, with inputs of unit variance [batch, sequence, hidden]."""
     shape = (sizes.batch, sizes.sequence, sizes.hidden)
@@ -272,7 +274,7 @@ def whole_call(
     return Call(block, x.requires_grad_(), output_gradient, direction)
 
 
-def shared_call(whole: Call, sizes: Sizes, implementation: str, ranks: Ranks) -> Call:
+def shared_call(whole: Call, sizes: BlockSizes, implementation: str, ranks: Ranks) -> Call:
     """A rank's share of a whole call: the same weights and inputs, split as the implementation does it."""
     row = IMPLEMENTATIONS[implementation]
     block = row.build(sizes, ranks, whole.x.device, whole.x.dtype)
@@ -284,7 +286,7 @@ def shared_call(whole: Call, sizes: Sizes, implementation: str, ranks: Ranks) ->
     return Call(block, x.requires_grad_(), output_gradient, whole.direction, ranks.mark)
 
 
-def check_call(call: Call, whole: Call, sizes: Sizes, implementation: str, ranks: Ranks) -> Check:
+def check_call(call: Call, whole: Call, sizes: BlockSizes, implementation: str, ranks: Ranks) -> Check:
     """Hold output, loss and all gradients of a rank's share against the whole block's on one device."""
     activation_split = IMPLEMENTATIONS[implementation].activation_split
     splits = [activation_split, activation_split, *WEIGHT_SPLITS]

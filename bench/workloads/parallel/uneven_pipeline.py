@@ -25,7 +25,7 @@ from bench.workloads.model.transformer import MLP, TransformerLayer
 
 
 @dataclass(frozen=True)
-class Sizes:
+class UnevenSizes:
     """The model and its batch, the same for every split."""
 
     hidden: int
@@ -57,7 +57,7 @@ class Team:
         return self.ranks.index(rank.index) if rank.index in self.ranks else None
 
 
-class Step(Protocol):
+class UnevenStep(Protocol):
     """What the suite times and checks."""
 
     def run(self) -> None: ...
@@ -65,14 +65,14 @@ class Step(Protocol):
     def check(self) -> Check: ...
 
 
-def _layers(sizes: Sizes, indices: range, rank: RankContext) -> nn.Sequential:
+def _layers(sizes: UnevenSizes, indices: range, rank: RankContext) -> nn.Sequential:
     def layer(index: int) -> nn.Module:
         return TransformerLayer(sizes.hidden, sizes.num_heads, generator=rank.generator(index), device=rank.device)
 
     return nn.Sequential(*map(layer, indices))
 
 
-def _data(sizes: Sizes, rank: RankContext) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def _data(sizes: UnevenSizes, rank: RankContext) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Inputs and targets of all microbatches, [1, sequence, hidden] each, the same on all ranks."""
     shape = (sizes.num_microbatches, sizes.sequence, sizes.hidden)
     generator = rank.generator(10_007)
@@ -80,7 +80,7 @@ def _data(sizes: Sizes, rank: RankContext) -> tuple[tuple[Tensor, ...], tuple[Te
     return first.split(1), second.split(1)  # type: ignore[no-untyped-call]
 
 
-def _loss(output: Tensor, target: Tensor, sizes: Sizes) -> Tensor:
+def _loss(output: Tensor, target: Tensor, sizes: UnevenSizes) -> Tensor:
     return functional.mse_loss(output, target) / sizes.num_microbatches
 
 
@@ -90,12 +90,12 @@ def _gradients(module: nn.Module) -> Iterator[Tensor]:
         yield parameter.grad
 
 
-def _whole_step(model: nn.Module, sizes: Sizes, rank: RankContext) -> None:
+def _whole_step(model: nn.Module, sizes: UnevenSizes, rank: RankContext) -> None:
     for batch, target in zip(*_data(sizes, rank), strict=True):
         _loss(model(batch), target, sizes).backward()  # type: ignore[no-untyped-call]
 
 
-def _compared(found: Sequence[Tensor], expected: Sequence[Tensor], sizes: Sizes) -> Check:
+def _compared(found: Sequence[Tensor], expected: Sequence[Tensor], sizes: UnevenSizes) -> Check:
     tolerance = float_tolerance(torch.float32, sizes.num_terms)
     return worst(Check(relative_error(a, b), tolerance) for a, b in zip(found, expected, strict=True))
 
@@ -103,7 +103,7 @@ def _compared(found: Sequence[Tensor], expected: Sequence[Tensor], sizes: Sizes)
 class DataStep:
     """Every rank has the whole model and some of the microbatches; gradients are summed once, at the end."""
 
-    def __init__(self, sizes: Sizes, shares: Sequence[int], team: Team, rank: RankContext) -> None:
+    def __init__(self, sizes: UnevenSizes, shares: Sequence[int], team: Team, rank: RankContext) -> None:
         self.sizes, self.rank, self.team = sizes, rank, team
         self.model = _layers(sizes, range(sizes.num_layers), rank)
         place = team.index(rank)
@@ -146,7 +146,7 @@ class DataStep:
 class TensorStep:
     """A stack of `x + mlp(x)` whose columns are dealt out: one sum a layer and direction (Shoeybi et al. 2019)."""
 
-    def __init__(self, sizes: Sizes, shares: Sequence[int], team: Team, rank: RankContext) -> None:
+    def __init__(self, sizes: UnevenSizes, shares: Sequence[int], team: Team, rank: RankContext) -> None:
         self.sizes, self.rank, self.team = sizes, rank, team
         place = team.index(rank)
         self.is_in = place is not None
@@ -219,10 +219,10 @@ class TensorStep:
         return _compared([t for t in found if t is not None], [t for t in expected if t is not None], self.sizes)
 
 
-class PipelineStep:
+class UnevenPipelineStep:
     """Each rank has some of the layers; microbatches go through in the order of 1F1B, with plain messages."""
 
-    def __init__(self, sizes: Sizes, shares: Sequence[int], team: Team, rank: RankContext) -> None:
+    def __init__(self, sizes: UnevenSizes, shares: Sequence[int], team: Team, rank: RankContext) -> None:
         self.sizes, self.rank, self.team = sizes, rank, team
         self.place = team.index(rank)
         self.num_stages = len(team.ranks)
@@ -297,4 +297,4 @@ class PipelineStep:
         return found
 
 
-STEPS: dict[str, Any] = {"data": DataStep, "tensor": TensorStep, "pipeline": PipelineStep}
+STEPS: dict[str, Any] = {"data": DataStep, "tensor": TensorStep, "pipeline": UnevenPipelineStep}

@@ -27,7 +27,7 @@ FILES_PER_FOLDER = 1000
 
 
 @dataclass(frozen=True)
-class Layout:
+class FileLayout:
     """How samples lie in files under a folder."""
 
     paths: Callable[[Path, int], list[Path]]
@@ -94,15 +94,15 @@ def _unchanged(sample: NDArray[Any]) -> NDArray[Any]:
     return sample
 
 
-LAYOUTS: Mapping[str, Layout] = {
-    "tokens": Layout(
+LAYOUTS: Mapping[str, FileLayout] = {
+    "tokens": FileLayout(
         paths=lambda folder, _: [_token_path(folder)],
         raw=_tokens,
         write=_write_tokens,
         read=_read_tokens,
         delivered=_as_int64,
     ),
-    "samples": Layout(
+    "samples": FileLayout(
         paths=lambda folder, count: [_sample_path(folder, index) for index in range(count)],
         raw=_random_bytes,
         write=_write_sample,

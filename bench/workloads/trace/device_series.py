@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.system import nvml
-from bench.measure.system.counters import Probe, Reading
+from bench.measure.system.counters import Counters, Probe
 from bench.measure.system.environment import gpu_addresses
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ the rank may use; `clock_reasons` is a list of texts. None where it cannot be kn
 Row = list[Any]
 
 
-class Sampler:
+class DeviceSampler:
     """Reads until it is stopped; `calls` says how often the work was called."""
 
     def __init__(self, probe: Probe, calls: Callable[[], int], interval_seconds: float = INTERVAL_SECONDS) -> None:
         self._probe = probe
         self._calls = calls
         self._interval_seconds = interval_seconds
-        self._readings: list[tuple[Reading, int]] = []
+        self._readings: list[tuple[Counters, int]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="bench-series", daemon=True)
 
@@ -69,7 +69,7 @@ class Sampler:
         self._readings.append((self._probe.read(), self._calls()))
 
 
-def rows(readings: Sequence[tuple[Reading, int]]) -> list[Row]:
+def rows(readings: Sequence[tuple[Counters, int]]) -> list[Row]:
     """Readings as plain JSON values; the first has no shares, since there is none before it."""
     found: list[Row] = []
     for (reading, calls), (before, _) in zip(readings, [readings[0], *readings], strict=False):
@@ -93,7 +93,7 @@ def _of_gpu(gpu: nvml.GpuState) -> tuple[Any, ...]:
     return gpu.sm_clock_hz, gpu.memory_clock_hz, gpu.temperature_celsius, gpu.power_watts, reasons
 
 
-def _shares(before: Reading, after: Reading) -> tuple[float | None, float | None]:
+def _shares(before: Counters, after: Counters) -> tuple[float | None, float | None]:
     if before.ticks is None or after.ticks is None:
         return None, None
     total = after.ticks.total - before.ticks.total
@@ -111,7 +111,7 @@ class DeviceSeries:
         self._stack = ExitStack()
         uuid, pci = gpu_addresses(device)
         read_gpu = self._stack.enter_context(nvml.watch(pci, uuid))
-        self._sampler = Sampler(Probe(read_gpu=read_gpu), calls)
+        self._sampler = DeviceSampler(Probe(read_gpu=read_gpu), calls)
 
     def start(self) -> None:
         self._sampler.start()

@@ -71,7 +71,7 @@ def _log_blocks(values: np.ndarray[tuple[int], np.dtype[np.float64]], count: int
 
 
 @dataclass(frozen=True)
-class Series:
+class RankSeries:
     """One rank's readings during the timed calls."""
 
     seconds: tuple[float, ...]
@@ -86,21 +86,21 @@ class Series:
         return [value for sample, value in pairs if begin <= sample <= end and value is not None]
 
 
-def series(rows: Sequence[Sequence[Any]], num_samples: int, calls_in_sample: int, calls: int) -> Series:
+def series(rows: Sequence[Sequence[Any]], num_samples: int, calls_in_sample: int, calls: int) -> RankSeries:
     """Rows of a series of devices laid beside the samples, the last ones of all `calls` of the work."""
     by_name = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
     first = calls - num_samples * calls_in_sample
     sample = [(count - first) / calls_in_sample for count in by_name["calls"]]
     kept = [index for index, at in enumerate(sample) if 0 <= at < num_samples]
     begin = float(np.interp(0, sample, by_name["at_seconds"]))
-    return Series(
+    return RankSeries(
         seconds=tuple(by_name["at_seconds"][i] - begin for i in kept),
         sample=tuple(sample[i] for i in kept),
         columns={name: tuple(column[i] for i in kept) for name, column in by_name.items()},
     )
 
 
-def over_time(samples: Sequence[float], ranks: Sequence[Series]) -> Table:
+def over_time(samples: Sequence[float], ranks: Sequence[RankSeries]) -> Table:
     """The soak in at most 24 stretches: speed, and of all devices the hottest, the slowest clock and the power."""
     rows = min(MAX_ROWS, len(samples), len(ranks[0].sample)) if ranks else 0
     edges = [round(row * len(samples) / rows) for row in range(rows + 1)] if rows else []
@@ -132,7 +132,7 @@ _STRETCH = (
 
 
 def _stretch(
-    samples: Sequence[float], ranks: Sequence[Series], begin: int, end: int, start: float | None
+    samples: Sequence[float], ranks: Sequence[RankSeries], begin: int, end: int, start: float | None
 ) -> tuple[Cell, ...]:
     middle = intervals.median(samples[begin:end])
     temperatures = _of_ranks(ranks, "temperature_celsius", begin, end, max)
@@ -157,7 +157,7 @@ def _stretch(
 
 
 def _of_ranks(
-    ranks: Sequence[Series], name: str, begin: float, end: float, reduce: Callable[[list[Any]], Any]
+    ranks: Sequence[RankSeries], name: str, begin: float, end: float, reduce: Callable[[list[Any]], Any]
 ) -> dict[int, Any]:
     """Rank -> its readings in a stretch as one number; ranks without a known one are left out."""
     found = {rank: each.values(name, begin, end) for rank, each in enumerate(ranks)}
@@ -188,7 +188,7 @@ def _without_unknown(table: Table) -> Table:
 
 
 @dataclass(frozen=True)
-class Device:
+class DeviceSoak:
     """What one rank's device did during the soak; None where it cannot be known."""
 
     rank: int
@@ -212,7 +212,7 @@ class Device:
         return 1 - self.clock_last_hz / self.clock_first_hz if known else None  # type: ignore[operator]
 
 
-def device(rank: int, readings: Series, num_samples: int, own_samples: Sequence[float] = ()) -> Device:
+def device(rank: int, readings: RankSeries, num_samples: int, own_samples: Sequence[float] = ()) -> DeviceSoak:
     """One rank's device over all its samples."""
     whole, fifth = (0.0, math.inf), num_samples / PARTS
     clock = next((n for n in ("sm_clock_hz", "cpu_frequency_hz") if readings.values(n, *whole)), None)
@@ -227,7 +227,7 @@ def device(rank: int, readings: Series, num_samples: int, own_samples: Sequence[
     ]
     hottest = max(temperatures, key=lambda pair: pair[0], default=(None, None))
     powers, reasons = readings.values("power_watts", *whole), readings.values("clock_reasons", *whole)
-    return Device(
+    return DeviceSoak(
         rank=rank,
         own_change=change(own_samples) if len(own_samples) else None,
         hottest_celsius=hottest[0],
@@ -240,7 +240,7 @@ def device(rank: int, readings: Series, num_samples: int, own_samples: Sequence[
     )
 
 
-_DEVICE: dict[str, Callable[[Device], Cell]] = {
+_DEVICE: dict[str, Callable[[DeviceSoak], Cell]] = {
     "rank": lambda d: d.rank,
     "own work slower by %": lambda d: None if d.own_change is None else round(100 * d.own_change.share, 1),
     "hottest C": lambda d: d.hottest_celsius,
@@ -253,13 +253,13 @@ _DEVICE: dict[str, Callable[[Device], Cell]] = {
 }
 
 
-def devices_table(devices: Sequence[Device]) -> Table:
+def devices_table(devices: Sequence[DeviceSoak]) -> Table:
     """A row a rank."""
     rows = tuple(tuple(cell(each) for cell in _DEVICE.values()) for each in devices)
     return _without_unknown(Table(title="Devices", columns=tuple(_DEVICE), rows=rows))
 
 
-def metrics(samples: Sequence[float], devices: Sequence[Device]) -> dict[str, float | None]:
+def metrics(samples: Sequence[float], devices: Sequence[DeviceSoak]) -> dict[str, float | None]:
     """The suite's own metrics; of the devices the worst."""
     found = change(samples)
     powers = [each.power_watts for each in devices]

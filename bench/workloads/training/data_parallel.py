@@ -57,7 +57,7 @@ def loss_of(model: nn.Module, batch: Batch) -> Tensor:
 
 
 @dataclass
-class Step:
+class DataParallelStep:
     """Forward and backward of a rank's batch; gradients add up in the model until `clear`."""
 
     model: nn.Module
@@ -161,8 +161,8 @@ MESSAGES: dict[str, Callable[[Llama, Wrapping, RankContext], list[Message]]] = {
 class Trained:
     """The three variants of a case."""
 
-    full: Step
-    plain: Step
+    full: DataParallelStep
+    plain: DataParallelStep
     """The same model without a wrapper."""
     messages: list[Message]
     everyone: list[Batch]
@@ -182,7 +182,7 @@ def trained(shape: LlamaShape, batch: int, dtype: torch.dtype, wrapping: Wrappin
     plain = whole_model(shape, rank.generator, rank.device, dtype)
     messages = MESSAGES[wrapping.op](plain, wrapping, rank)
     wrapped = MAKE[wrapping.op](whole_model(shape, rank.generator, rank.device, dtype), wrapping, rank)
-    return Trained(Step(wrapped, own), Step(plain, own), messages, everyone)
+    return Trained(DataParallelStep(wrapped, own), DataParallelStep(plain, own), messages, everyone)
 
 
 def check_step(trained: Trained, shape: LlamaShape) -> Check:

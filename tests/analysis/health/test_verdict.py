@@ -129,7 +129,7 @@ def test_too_few_cases_or_ranks_are_not_judged(tmp_path: Path) -> None:
     few = [*_records([1.0, 1.2])[6:], _soak(2)]
     assert _judged(tmp_path / "a", *few, header=_header(num_ranks=2)).outcomes["ranks"].level == "unknown"
     one = _judged(tmp_path / "b", _soak(1), header=_header(num_ranks=1))
-    assert one.outcomes["ranks"] == verdict.Outcome("unknown", "one rank has no siblings")
+    assert one.outcomes["ranks"] == verdict.RuleOutcome("unknown", "one rank has no siblings")
 
 
 def test_a_pair_that_stands_out_is_named(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_throttling_but_not_the_power_cap(tmp_path: Path) -> None:
     hot = _judged(tmp_path / "a", *_records(EVEN), _soak(8) | _clocks("hardware thermal slowdown"))
     assert _bad(hot, "throttling") == "GPU hardware thermal slowdown in 1 cases"
     capped = _judged(tmp_path / "b", *_records(EVEN), _soak(8) | _clocks("power cap"))
-    assert capped.outcomes["throttling"] == verdict.Outcome("ok", "none in 1 cases, hottest device 71 C")
+    assert capped.outcomes["throttling"] == verdict.RuleOutcome("ok", "none in 1 cases, hottest device 71 C")
     later = _judged(tmp_path / "c", *_records(EVEN), _soak(8, throttled_share=0.2) | _clocks())
     assert _bad(later, "throttling") == "clocks held down for 20% of the soak"
 
@@ -186,7 +186,7 @@ def test_findings_of_the_doctor(tmp_path: Path) -> None:
     figure = _bad(_judged(tmp_path / "a", *_records(EVEN), _soak(8), header=_header(doctor=failed)), "doctor")
     assert figure == "GPU 3 memory: rows wait to be remapped"
     warned = _judged(tmp_path / "b", *_records(EVEN), _soak(8), header=_header(doctor=[("warn", "load", "9")]))
-    assert warned.outcomes["doctor"] == verdict.Outcome("note", "load: 9")
+    assert warned.outcomes["doctor"] == verdict.RuleOutcome("note", "load: 9")
     assert warned.exit_code == exit_codes.OK
     without = _judged(tmp_path / "c", *_records(EVEN), _soak(8), header=_header(doctor=None))
     assert without.outcomes["doctor"].level == "unknown"
@@ -224,7 +224,7 @@ def _beside(records: list[dict[str, Any]], **shares: float) -> list[dict[str, An
 def test_others_who_took_some_of_the_cpu_are_minded(tmp_path: Path) -> None:
     found = _judged(tmp_path, *_beside(_records(EVEN), other_load_share=0.2, steal_share=0.1), _soak(8))
     figure = "other processes took 19.0%, the hypervisor took 10.0% of the CPU time (median of the cases)"
-    assert found.outcomes["disturbance"] == verdict.Outcome("note", figure)
+    assert found.outcomes["disturbance"] == verdict.RuleOutcome("note", figure)
     assert f"mind: disturbance: {figure}; " in found.line()
     assert found.exit_code == exit_codes.OK
 

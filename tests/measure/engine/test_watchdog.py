@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from bench.measure.engine.watchdog import Report, Watchdog, limit_words, read_report, report_key, who_is_missing
+from bench.measure.engine.watchdog import OverdueReport, Watchdog, limit_words, read_report, report_key, who_is_missing
 from bench.measure.engine.worker import LEAST_TIMEOUT_SECONDS, timeout_seconds
-from bench.measure.planning.time_budget import Choice
+from bench.measure.planning.time_budget import NextTurn
 from tests.measure.engine.test_consensus import memory_store
 from tests.support.plans import a_plan
 
@@ -17,12 +17,12 @@ HEAD = "no end within --timeout 90 s: "
 TIMEOUT_SECONDS = 90.0
 
 
-def busy(rank: int) -> Report:
-    return Report(rank, f"node{rank}", "measure", waits_in_communication=False, frame="mine.py:12 run")
+def busy(rank: int) -> OverdueReport:
+    return OverdueReport(rank, f"node{rank}", "measure", waits_in_communication=False, frame="mine.py:12 run")
 
 
-def waiting(rank: int) -> Report:
-    return Report(rank, f"node{rank}", "check before", waits_in_communication=True, frame="mine.py:20 check")
+def waiting(rank: int) -> OverdueReport:
+    return OverdueReport(rank, f"node{rank}", "check before", waits_in_communication=True, frame="mine.py:20 check")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def waiting(rank: int) -> Report:
         ),
     ],
 )
-def test_the_rank_that_did_not_arrive_is_named(reports: list[Report], num_ranks: int, sentence: str) -> None:
+def test_the_rank_that_did_not_arrive_is_named(reports: list[OverdueReport], num_ranks: int, sentence: str) -> None:
     limit = limit_words(TIMEOUT_SECONDS, TIMEOUT_SECONDS, TIMEOUT_SECONDS)
     assert who_is_missing({r.rank: r for r in reports}, num_ranks, limit) == HEAD + sentence
 
@@ -85,7 +85,7 @@ def test_no_time_out_is_above_the_time_left(
 ) -> None:
     plan = a_plan(1, timeout_seconds=60.0)
     plan = replace(plan, cases=(replace(plan.cases[0], min_seconds=lasts),))
-    assert timeout_seconds(plan, seconds_left, Choice((0, 0), 0.5, None, None, is_dear)) == limit
+    assert timeout_seconds(plan, seconds_left, NextTurn((0, 0), 0.5, None, None, is_dear)) == limit
 
 
 def test_a_case_with_less_time_than_the_one_before_is_late_when_its_own_time_is_up() -> None:
@@ -106,7 +106,7 @@ def test_what_a_case_asks_for_on_the_way_does_not_outlast_the_run() -> None:
     assert watchdog.limit_seconds == 0.01
 
 
-def late(filename: str, device_is_busy: bool = False) -> Report:
+def late(filename: str, device_is_busy: bool = False) -> OverdueReport:
     """What a watchdog says of a main thread that waits in code of this file."""
     store, expired = memory_store(), threading.Event()
     watchdog = Watchdog(3, "node3", store, store, "g0", timeout_seconds=0.3, expired=expired.set)
@@ -124,7 +124,7 @@ def late(filename: str, device_is_busy: bool = False) -> Report:
 
 
 def test_a_late_rank_says_where_it_is() -> None:
-    assert late("/home/someone/mine.py") == Report(
+    assert late("/home/someone/mine.py") == OverdueReport(
         3, "node3", "check before", waits_in_communication=False, frame="mine.py:2 wait"
     )
 
@@ -132,7 +132,7 @@ def test_a_late_rank_says_where_it_is() -> None:
 def test_a_rank_whose_device_is_not_done_waits_for_it_in_its_own_code_too() -> None:
     """`float(tensor)`, `.item()` and `.tolist()` have no frame of torch's."""
     report = late("/home/someone/mine.py", device_is_busy=True)
-    assert report == Report(3, "node3", "check before", waits_in_communication=True, frame="mine.py:2 wait")
+    assert report == OverdueReport(3, "node3", "check before", waits_in_communication=True, frame="mine.py:2 wait")
 
 
 @pytest.mark.parametrize("package", ["distributed", "cuda"])

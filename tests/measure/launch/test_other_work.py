@@ -15,9 +15,9 @@ from bench.core import exit_codes
 from bench.errors import BenchError
 from bench.measure.launch import other_work
 from bench.measure.launch.other_work import (
+    Activity,
     Identity,
     OtherWork,
-    Reading,
     Used,
     between,
     finding,
@@ -36,8 +36,8 @@ TINY = str(SUITES / "tiny.py")
 LOOP = [sys.executable, "-c", "while True: pass"]
 
 
-def reading(at: float, busy: float | None, used: Mapping[Identity, tuple[str, float]], *own: int) -> Reading:
-    return Reading(at, busy, {key: Used(*each) for key, each in used.items()}, frozenset(own))
+def reading(at: float, busy: float | None, used: Mapping[Identity, tuple[str, float]], *own: int) -> Activity:
+    return Activity(at, busy, {key: Used(*each) for key, each in used.items()}, frozenset(own))
 
 
 def test_what_the_cores_did_less_what_the_run_did_is_the_work_of_others() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.core import clock
-from bench.measure.launch.supervisor import Outcome, Supervisor
+from bench.measure.launch.supervisor import RunOutcome, Supervisor
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.prices import STARTUP_SECONDS
 from bench.measure.planning.session import Session
@@ -63,7 +63,7 @@ def hung(limit_seconds: float, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ..
     monkeypatch.setattr(of, "_reports", lambda ranks: {})
     of._limit_seconds = limit_seconds
     ranks: Any = Ranks(Session(plan, 0, 0, ((0, 0),), 50.0))
-    assert of._hung(ranks) is Outcome.HARD
+    assert of._hung(ranks) is RunOutcome.HARD
     (told,) = recorder.told
     return told
 
@@ -85,10 +85,10 @@ def see_through(plan: Plan, now: float, monkeypatch: pytest.MonkeyPatch, **chang
     of, recorder = supervisor(plan, **changes)
     started: list[Any] = []
 
-    def supervise(ranks: Any) -> Outcome:
+    def supervise(ranks: Any) -> RunOutcome:
         started.append(ranks.session)
         recorder.left = 0
-        return Outcome.DONE
+        return RunOutcome.DONE
 
     monkeypatch.setattr(of, "_supervise", supervise)
     store: Any = None
@@ -157,7 +157,7 @@ def test_what_a_start_takes_is_learnt_from_the_last_one(monkeypatch: pytest.Monk
     of, recorder = supervisor(a_plan(1, timeout_seconds=60.0))
     for seconds in (17.0, 4.0):
         ranks: Any = Started(now, seconds, of.plan)
-        assert of._supervise(ranks) is Outcome.DONE
+        assert of._supervise(ranks) is RunOutcome.DONE
         assert of.startup_seconds == recorder.startup_seconds == seconds
 
 

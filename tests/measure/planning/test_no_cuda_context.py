@@ -12,7 +12,7 @@ import torch
 from bench.measure.doctor import facts as gathering
 from bench.measure.launch import launchers
 from bench.measure.planning.place import Place
-from bench.measure.planning.planner import Options, choose_device, new_plan
+from bench.measure.planning.planner import RunOptions, choose_device, new_plan
 from bench.measure.system import environment
 from bench.run import run
 
@@ -62,7 +62,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Contextless:
 def test_a_plan_is_for_the_smallest_of_the_gpus_that_the_ranks_take(node: Contextless) -> None:
     assert environment.planned_memory_bytes("cuda", 4) == 40 * GIB
     assert environment.planned_memory_bytes("cuda", 2) == 80 * GIB
-    plan = new_plan(Options(preset="smoke", suites=("compute",)), "cuda", Place(0, 4, 0, 4), None)
+    plan = new_plan(RunOptions(preset="smoke", suites=("compute",)), "cuda", Place(0, 4, 0, 4), None)
     assert plan.device_type == "cuda"
     assert plan.cases
     assert node.refused == []
@@ -87,7 +87,7 @@ def test_a_run_opens_no_context_before_its_ranks_start(
 
     monkeypatch.setattr(launchers, "run", start)
     monkeypatch.setattr(run, "_close", lambda options, recorder, code: code)
-    assert run.run(Options(preset=preset, output=tmp_path, launcher="local", busy=preset == "node"), []) == 0
+    assert run.run(RunOptions(preset=preset, output=tmp_path, launcher="local", busy=preset == "node"), []) == 0
     assert started == [4]
     assert node.refused == []
     assert f"4 of 4 GPUs ({NAME})" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 from bench.measure.planning.budget import LEAST_SAMPLES_SECONDS
 from bench.measure.planning.plan import Turn
 from bench.measure.planning.prices import AROUND_OTHERS_SECONDS, Known, first_guess
-from bench.measure.planning.time_budget import FAIR_SHARES, MIN_LATER_SECONDS, Choice, Pace
+from bench.measure.planning.time_budget import FAIR_SHARES, MIN_LATER_SECONDS, NextTurn, TimeBudget
 
 AROUND = AROUND_OTHERS_SECONDS
 """What is expected around the samples of a case of a suite that nobody knows."""
@@ -26,18 +26,20 @@ class Watch:
         return self.seconds
 
 
-def pace(seconds: float | None, pending: Sequence[Turn], suites: Sequence[str], watch: Watch | None = None) -> Pace:
-    return Pace(seconds, CAP, pending, suites, now=watch or Watch())
+def pace(
+    seconds: float | None, pending: Sequence[Turn], suites: Sequence[str], watch: Watch | None = None
+) -> TimeBudget:
+    return TimeBudget(seconds, CAP, pending, suites, now=watch or Watch())
 
 
-def chosen(of: Pace) -> Choice:
+def chosen(of: TimeBudget) -> NextTurn:
     choice = of.choose()
     assert choice is not None
     return choice
 
 
 def run_all(
-    of: Pace, watch: Watch, around_seconds: dict[str, float], suites: Sequence[str]
+    of: TimeBudget, watch: Watch, around_seconds: dict[str, float], suites: Sequence[str]
 ) -> list[tuple[Turn, float]]:
     """Make every turn that is chosen, with what its suite truly takes; what was made, with its seconds of samples."""
     made = []
@@ -52,17 +54,17 @@ def run_all(
 def test_without_a_limit_every_turn_has_all_it_may_take_in_the_given_order() -> None:
     turns = [(1, 0), (0, 0), (0, 1), (1, 1)]
     of = pace(None, turns, ["a", "a"])
-    assert chosen(of) == Choice((1, 0), CAP, None)
+    assert chosen(of) == NextTurn((1, 0), CAP, None)
     assert run_all(of, Watch(), {"a": 99.0}, ["a", "a"]) == [(turn, CAP) for turn in turns]
     assert of.left == of.not_done() == []
 
 
 def test_what_is_left_is_shared_equally_beside_what_surrounds_the_samples() -> None:
     of = pace(6.0, [(1, 0), (0, 0), (1, 1), (0, 1)], ["a", "a"])
-    assert chosen(of) == Choice((1, 0), pytest.approx((6 - 4 * AROUND) / 4), 6.0, 6.0)
+    assert chosen(of) == NextTurn((1, 0), pytest.approx((6 - 4 * AROUND) / 4), 6.0, 6.0)
     # It took 0.6 s besides, which its own next visit is expected to take, and no other case.
     assert of.finished((1, 0), 1.8, 1.2) == pytest.approx(0.6)
-    assert chosen(of) == Choice((0, 0), pytest.approx((6 - 2 * AROUND - 0.6) / 3), 6.0, 6.0)
+    assert chosen(of) == NextTurn((0, 0), pytest.approx((6 - 2 * AROUND - 0.6) / 3), 6.0, 6.0)
 
 
 def test_no_case_s_cost_is_taken_for_its_suite_s() -> None:
@@ -114,7 +116,7 @@ def test_every_case_is_visited_once_before_any_is_visited_twice() -> None:
     watch, suites = Watch(), ["a"] * 4
     turns = [(3, 0), (1, 0), (0, 0), (2, 0), (2, 1), (3, 1), (0, 1), (1, 1)]
     # Six turns at 0.3 + 0.1 fit into 2.45 s, seven do not.
-    of = Pace(2.45, CAP, turns, suites, 2, watch)
+    of = TimeBudget(2.45, CAP, turns, suites, 2, watch)
     made = run_all(of, watch, {"a": AROUND}, suites)
     assert [turn for turn, _ in made] == [(3, 0), (1, 0), (0, 0), (2, 0), (0, 1), (1, 1)]
     assert of.left == [(2, 1), (3, 1)]
@@ -130,7 +132,7 @@ def test_later_visits_do_not_take_the_first_ones_time_where_both_would_have_too_
 def test_what_was_put_off_is_done_after_all_where_time_turns_out_to_suffice() -> None:
     watch, suites = Watch(), ["a", "a", "a"]
     # Expected are 0.3 s around each, so that two fit into 0.8 s; true are 0.01 s, and little is sampled by then.
-    of = Pace(0.8, 0.1, [(2, 0), (0, 0), (1, 0)], suites, now=watch)
+    of = TimeBudget(0.8, 0.1, [(2, 0), (0, 0), (1, 0)], suites, now=watch)
     made = run_all(of, watch, {"a": 0.01}, suites)
     assert [turn for turn, _ in made] == [(0, 0), (2, 0), (1, 0)]
     assert of.left == []
@@ -153,7 +155,7 @@ def test_a_case_without_a_speed_is_not_visited_again() -> None:
 
 
 def test_a_disturbed_visit_brings_one_more_in_the_end_and_no_more_than_were_planned() -> None:
-    of = Pace(None, CAP, [(0, 0), (1, 0), (0, 1), (1, 1)], ["a", "a"], visits=2)
+    of = TimeBudget(None, CAP, [(0, 0), (1, 0), (0, 1), (1, 1)], ["a", "a"], visits=2)
     made = []
     while (choice := of.choose()) is not None:
         made.append(choice.turn)
@@ -164,7 +166,7 @@ def test_a_disturbed_visit_brings_one_more_in_the_end_and_no_more_than_were_plan
 def test_a_further_visit_gives_way_where_time_is_short() -> None:
     watch = Watch()
     # Two turns at 0.3 + 0.03 fit into 0.7 s; a third does not.
-    of = Pace(0.7, CAP, [(0, 0), (1, 0)], ["a", "a"], now=watch)
+    of = TimeBudget(0.7, CAP, [(0, 0), (1, 0)], ["a", "a"], now=watch)
     choice = chosen(of)
     watch.seconds += 0.35
     of.finished(choice.turn, 0.35, choice.seconds, disturbed=True)
@@ -176,7 +178,7 @@ def test_a_further_visit_gives_way_where_time_is_short() -> None:
 def test_a_turn_that_lasts_has_its_time_and_the_others_share_the_rest(seconds: float | None) -> None:
     suites, watch = ["short", "short", "soak"], Watch()
     pending = [(0, 0), (1, 0), (2, 0)]
-    of = Pace(seconds, CAP, pending, suites, now=watch, lasts=lambda turn: 100.0 if turn == (2, 0) else 0.0)
+    of = TimeBudget(seconds, CAP, pending, suites, now=watch, lasts=lambda turn: 100.0 if turn == (2, 0) else 0.0)
     share = CAP if seconds is None else (130 - 3 * AROUND - 100) / 3
     assert chosen(of)[:2] == ((0, 0), pytest.approx(min(CAP, share)))
     made = run_all(of, watch, {"short": 1.0, "soak": 5.0}, suites)
@@ -196,7 +198,7 @@ def test_no_turn_may_take_more_than_some_fair_shares_and_the_last_all_that_is_le
 
 def test_suites_without_a_number_aim_at_shares_of_what_is_left_by_what_they_are_guessed_to_take() -> None:
     watch, suites = Watch(), ["a", "b", "c", "training_step", "a", "a"]
-    of = Pace(16.0, 0.5, [(n, 0) for n in range(6)], suites, now=watch)
+    of = TimeBudget(16.0, 0.5, [(n, 0) for n in range(6)], suites, now=watch)
     weights = 3 * (AROUND + 0.5) + first_guess("training_step") + 0.5
     choice = chosen(of)
     assert choice.most_seconds == pytest.approx(4 * 16 / 6)
@@ -223,11 +225,11 @@ def test_a_dear_case_comes_last_and_has_its_time_kept_where_its_suite_has_no_num
     of.finished((0, 0), 0.5, 0.2)
     of.put_off((1, 0), 9.0)
     of.put_off((2, 0), 2.0)
-    assert chosen(of) == Choice((3, 0), pytest.approx(12 - 9 - 2 - of.prices.around(3)), 12.0, 12.0)
+    assert chosen(of) == NextTurn((3, 0), pytest.approx(12 - 9 - 2 - of.prices.around(3)), 12.0, 12.0)
     watch.seconds += 2.0
     of.finished((3, 0), 2.0, 1.7)
     # 10 s are left: enough for the first case of b, not for another one of a as well.
-    assert chosen(of) == Choice((1, 0), 0.0, 10.0, 10.0, is_dear=True)
+    assert chosen(of) == NextTurn((1, 0), 0.0, 10.0, 10.0, is_dear=True)
     watch.seconds += 9.0
     of.finished((1, 0), 9.0, 0.0)
     assert of.choose() is None
@@ -237,20 +239,22 @@ def test_a_dear_case_comes_last_and_has_its_time_kept_where_its_suite_has_no_num
 def test_a_dear_case_has_one_turn_and_what_earlier_launches_told_holds() -> None:
     told = {0: Known(0.2), 1: Known(5.0, dear_seconds=8.0)}
     turns = [(1, 0), (0, 0), (0, 1), (1, 1)]
-    of = Pace(30.0, 1.0, turns, ["a", "a"], 2, Watch(), known=told)
+    of = TimeBudget(30.0, 1.0, turns, ["a", "a"], 2, Watch(), known=told)
     assert of.prices.around(0) == 0.2
     assert of.left == [(1, 0), (0, 0), (0, 1)]
     of.finished((0, 0), 1.0, 0.5)
     of.finished((0, 1), 1.0, 0.5)
     choice = chosen(of)
-    assert choice == Choice((1, 0), 0.0, 30.0, 30.0, is_dear=True)
+    assert choice == NextTurn((1, 0), 0.0, 30.0, 30.0, is_dear=True)
     of.finished(choice.turn, 8.0, 0.0)
     assert of.give_up(1) == [(1, 1)]
     assert of.not_done() == []
 
 
 def test_a_later_visit_that_takes_too_long_is_not_made_and_does_not_come_again() -> None:
-    of = Pace(30.0, 1.0, [(0, 0), (0, 1), (1, 1)], ["a", "a"], 2, Watch(), known={1: Known(5.0, dear_seconds=8.0)})
+    of = TimeBudget(
+        30.0, 1.0, [(0, 0), (0, 1), (1, 1)], ["a", "a"], 2, Watch(), known={1: Known(5.0, dear_seconds=8.0)}
+    )
     of.finished((0, 0), 1.0, 0.5, disturbed=True)
     assert (of.dear, of.left) == ({}, [(0, 1), (1, 1), (0, 2)])
     assert of.put_off((0, 1), 9.0) == [(0, 1)]
@@ -261,7 +265,7 @@ def test_a_later_visit_that_takes_too_long_is_not_made_and_does_not_come_again()
 
 def test_what_is_still_to_come_is_told_with_disturbed_visits_and_never_beyond_the_end() -> None:
     watch, suites = Watch(), ["a"] * 8
-    of = Pace(100.0, 0.5, [(n, 0) for n in range(8)], suites, now=watch)
+    of = TimeBudget(100.0, 0.5, [(n, 0) for n in range(8)], suites, now=watch)
     assert of.expected_seconds() == pytest.approx(8 * (AROUND + 0.5))
     for index in range(4):
         of.finished((index, 0), AROUND + 0.5, 0.5, disturbed=index % 2 == 0)
@@ -275,7 +279,7 @@ def test_what_is_still_to_come_is_told_with_disturbed_visits_and_never_beyond_th
 def _with_soak(seconds: float, overruns: float) -> list[Turn]:
     """What is done of six short cases, the second of which takes so much longer, and a soak, last of the plan."""
     watch, suites, soak = Watch(), ["short"] * 6 + ["soak"], (6, 0)
-    of = Pace(seconds, 1.0, [(n, 0) for n in range(7)], suites, now=watch, lasts=lambda t: 100.0 * (t == soak))
+    of = TimeBudget(seconds, 1.0, [(n, 0) for n in range(7)], suites, now=watch, lasts=lambda t: 100.0 * (t == soak))
     made = []
     while (choice := of.choose()) is not None:
         took = choice.seconds + 0.1 + (overruns if choice.turn == (1, 0) else 0.0)

@@ -14,7 +14,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.measure.system import counters, nvml
-from bench.measure.system.counters import CoreTicks, Probe, Reading
+from bench.measure.system.counters import CoreTicks, Counters, Probe
 from bench.measure.system.interference_probe import Watch, between, combined, watching
 from bench.records import schema
 from bench.records.file import load
@@ -96,7 +96,7 @@ def test_version_1_counts_nanoseconds(tmp_path: Path) -> None:
     assert Probe(root=tree(tmp_path, files), cores=[]).read().quotas == ((4, 2.5),)
 
 
-START = Reading(
+START = Counters(
     at_seconds=10.0,
     cpu_seconds=1.0,
     preemptions=5,
@@ -109,7 +109,7 @@ START = Reading(
 )
 
 
-def after(**changes: Any) -> Reading:
+def after(**changes: Any) -> Counters:
     return replace(START, at_seconds=12.0, **changes)
 
 
@@ -213,7 +213,7 @@ def test_the_own_process_is_watched_for_real() -> None:
 def test_nothing_is_read_after_work_that_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = []
 
-    def read(probe: Probe) -> Reading:
+    def read(probe: Probe) -> Counters:
         reads.append(probe)
         return START
 

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.parallelism.pipeline.replay import Operation, replay
-from bench.parallelism.pipeline.schedules import SCHEDULES, Schedule, operations
+from bench.parallelism.pipeline.replay import Computation, replay
+from bench.parallelism.pipeline.schedules import SCHEDULES, PipelineSchedule, operations
 
 # Two ranks with a stage each, two microbatches, all forwards first. The second stage is the slower one:
 # its operations run from 1 to 15 without a gap, and the first ends with a backward from 15 to 17.
 UNEQUAL = [
-    Operation(rank, rank, microbatch, kind, seconds[rank])
+    Computation(rank, rank, microbatch, kind, seconds[rank])
     for rank in (0, 1)
     for kind, seconds in (("forward", (1.0, 3.0)), ("backward", (2.0, 4.0)))
     for microbatch in (0, 1)
@@ -41,26 +41,26 @@ def test_messages_delay_the_receiver_only() -> None:
 
 def test_messages_within_a_rank_take_no_time() -> None:
     v = [
-        Operation(0, 0, 0, "forward", 1.0),
-        Operation(0, 1, 0, "forward", 1.0),
-        Operation(0, 1, 0, "backward", 2.0),
-        Operation(0, 0, 0, "backward", 2.0),
+        Computation(0, 0, 0, "forward", 1.0),
+        Computation(0, 1, 0, "forward", 1.0),
+        Computation(0, 1, 0, "backward", 2.0),
+        Computation(0, 0, 0, "backward", 2.0),
     ]
     assert replay(v, lambda sender, receiver: 100.0).makespan_seconds == 6
 
 
 def test_a_split_backward_lets_the_stage_before_go_on_after_the_input_gradient() -> None:
     kinds = ("forward", "backward_input", "backward_weight")
-    split = [Operation(rank, rank, 0, kind, 1.0) for rank in (0, 1) for kind in kinds]
+    split = [Computation(rank, rank, 0, kind, 1.0) for rank in (0, 1) for kind in kinds]
     assert replay(split).start_seconds == (0, 3, 4, 1, 2, 3)
 
 
 def test_a_pair_sends_its_results_together() -> None:
     pair = [
-        Operation(0, 0, 0, "forward", 1.0, sends_with_next=True),
-        Operation(0, 0, 1, "forward", 2.0),
-        Operation(1, 1, 0, "forward", 1.0),
-        Operation(1, 1, 1, "forward", 1.0),
+        Computation(0, 0, 0, "forward", 1.0, sends_with_next=True),
+        Computation(0, 0, 1, "forward", 2.0),
+        Computation(1, 1, 0, "forward", 1.0),
+        Computation(1, 1, 1, "forward", 1.0),
     ]
     assert replay(pair).start_seconds == (0, 1, 3, 4)
     apart = [operation._replace(sends_with_next=False) for operation in pair]
@@ -78,7 +78,7 @@ OVERHEADS: dict[str, Callable[[int, int, int], float]] = {
 }
 
 
-def _rows(op: str) -> list[Schedule]:
+def _rows(op: str) -> list[PipelineSchedule]:
     row = SCHEDULES[op]
     # Looped schedules take any number of stages a rank, those in a V two.
     may_vary = row.stages_per_rank > 1 and row.placement == "loop"
@@ -140,28 +140,28 @@ def test_the_order_of_1f1b() -> None:
     ("bad", "message"),
     [
         ([], "no operations"),
-        ([Operation(0, 0, 0, "recompute", 1.0)], "unknown kind of operation 'recompute'"),
-        ([Operation(0, 0, 0, "forward", 1.0)] * 2, "forward of stage 0, microbatch 0, on rank 0 comes twice"),
-        ([Operation(0, 0, 0, "forward", 0.0)], "no time at all"),
+        ([Computation(0, 0, 0, "recompute", 1.0)], "unknown kind of operation 'recompute'"),
+        ([Computation(0, 0, 0, "forward", 1.0)] * 2, "forward of stage 0, microbatch 0, on rank 0 comes twice"),
+        ([Computation(0, 0, 0, "forward", 0.0)], "no time at all"),
         (
-            [Operation(0, 0, 0, "backward", 1.0), Operation(0, 0, 0, "forward", 1.0)],
+            [Computation(0, 0, 0, "backward", 1.0), Computation(0, 0, 0, "forward", 1.0)],
             "1 of 1 ranks .* backward of stage 0, microbatch 0, on rank 0 needs the activation of stage 0",
         ),
         (
             # Rank 0 waits for a gradient that rank 1 makes after what it waits for itself.
             [
-                Operation(0, 0, 0, "forward", 1.0),
-                Operation(0, 0, 0, "backward", 1.0),
-                Operation(0, 0, 1, "forward", 1.0),
-                Operation(1, 1, 1, "forward", 1.0),
-                Operation(1, 1, 0, "forward", 1.0),
-                Operation(1, 1, 0, "backward", 1.0),
+                Computation(0, 0, 0, "forward", 1.0),
+                Computation(0, 0, 0, "backward", 1.0),
+                Computation(0, 0, 1, "forward", 1.0),
+                Computation(1, 1, 1, "forward", 1.0),
+                Computation(1, 1, 0, "forward", 1.0),
+                Computation(1, 1, 0, "backward", 1.0),
             ],
             "deadlocked, 2 of 2 ranks .* rank 0 needs the input gradient of stage 1, microbatch 0",
         ),
     ],
 )
-def test_what_cannot_be_replayed_is_refused(bad: list[Operation], message: str) -> None:
+def test_what_cannot_be_replayed_is_refused(bad: list[Computation], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replay(bad)
 

@@ -72,7 +72,7 @@ def test_owning_costs_what_its_assumptions_say() -> None:
 
 
 def test_a_run_is_priced_with_its_failures() -> None:
-    cost = prices.Cost(100, 2.0, 1e6, 0.8, 6e9, 8e11, usd_per_waiting_day=10.0)
+    cost = prices.RunCost(100, 2.0, 1e6, 0.8, 6e9, 8e11, usd_per_waiting_day=10.0)
     assert cost.seconds == pytest.approx(1e6)
     assert cost.run_usd == pytest.approx(100 * 2.0 * 1e6 / 3600)
     assert cost.usd_per_million_tokens == pytest.approx(cost.run_usd / 8e5)

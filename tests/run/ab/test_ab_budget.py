@@ -19,7 +19,7 @@ from bench.records.planned_case import PlannedCase
 from bench.run.ab.ab_budget import (
     ENOUGH_SAMPLES,
     FEWEST_PAIRS,
-    Cost,
+    LaunchCost,
     Purse,
     duration,
     guessed,
@@ -53,7 +53,7 @@ class Machine:
     """The fewest that a case of each launch had; 0: a case was not measured."""
     pairs: int = 0
 
-    def launch(self, seconds: float) -> Cost:
+    def launch(self, seconds: float) -> LaunchCost:
         """What one that had so much time says of its cost."""
         share = min(CAP_SECONDS, (seconds - self.startup) / self.num_cases - self.around)
         count = max(MIN_SAMPLES, int(share / self.each)) if share > 0 else 0
@@ -63,7 +63,7 @@ class Machine:
         enough = self.around + max(MIN_SAMPLES * self.each, min(ENOUGH_SAMPLES * self.each, CAP_SECONDS))
         unknown = CAP_SECONDS * 1.25 + 0.3
         left_out = 0 if count else self.num_cases
-        return Cost(self.startup, self.num_cases * (enough if count else unknown), self.num_cases, left_out)
+        return LaunchCost(self.startup, self.num_cases * (enough if count else unknown), self.num_cases, left_out)
 
     def refusal(self, budget: str) -> str | None:
         """What is said where a budget is too short; None: it was accepted, and all launches were made."""
@@ -164,22 +164,22 @@ def test_what_a_launch_costs_is_learnt_from_its_file(tmp_path: Path) -> None:
     assert (cost.num_cases, cost.num_unknown) == (4, 1)
     # Nothing measured: each case may take all that its preset allows.
     nothing = load(save(tmp_path / "b.jsonl", header(plan=plan), late))
-    assert learnt(nothing, 0, 10.0) == Cost(10.0, pytest.approx(4 * (0.5 * 1.25 + 0.3)), 4, 4)
+    assert learnt(nothing, 0, 10.0) == LaunchCost(10.0, pytest.approx(4 * (0.5 * 1.25 + 0.3)), 4, 4)
     # What lasts has its time.
     soak = {"cases": [{"id": ids[0], "min_seconds": 15.0}], "case_seconds": 0.5, "visits": 1}
     long = load(save(tmp_path / "c.jsonl", header(plan=soak), measurement(ids[0], [[ms] * 15_000] * 2, seconds=16.0)))
-    assert learnt(long, 0, 20.0) == Cost(4.0, 15.0, 1)
+    assert learnt(long, 0, 20.0) == LaunchCost(4.0, 15.0, 1)
 
 
 def test_a_budget_keeps_a_reserve_and_an_advice_holds_it() -> None:
     assert (room(120.0), room(600.0), room(3.0)) == (115.0, 582.0, 0.0)
-    assert room(needed_seconds(Cost(13.0, 3.0, 10), 3)) >= 6 * 16.0
+    assert room(needed_seconds(LaunchCost(13.0, 3.0, 10), 3)) >= 6 * 16.0
     assert [duration(seconds) for seconds in (41.0, 50.0, 119.0, 121.0, 150.1)] == ["50s", "50s", "2m", "2.5m", "3m"]
     assert all(parse_seconds("", duration(seconds)) >= seconds for seconds in (1.0, 59.0, 121.0, 3601.0))
 
 
 def test_before_the_first_launch_the_least_is_expected() -> None:
     lasting = replace(cases(1)[0], min_seconds=15.0)
-    assert guessed([*cases(3), lasting]) == Cost(STARTUP_SECONDS["cpu"], 4 * MIN_CASE_SECONDS + 15.0, 4)
+    assert guessed([*cases(3), lasting]) == LaunchCost(STARTUP_SECONDS["cpu"], 4 * MIN_CASE_SECONDS + 15.0, 4)
     smoke = PRESETS["smoke"].budget_seconds
     assert schedule("smoke", wanted(None, None), cases(100)).launch_seconds == smoke

@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.analysis.compare.presentation import Options as Comparing
+from bench.analysis.compare.presentation import CompareOptions as Comparing
 from bench.cli.run_command import given_options
 from bench.core import exit_codes
 from bench.errors import BenchError
-from bench.measure.planning.planner import Options as RunOptions
+from bench.measure.planning.planner import RunOptions as RunOptions
 from bench.measure.planning.planner import unpaired
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.session import BUDGET_REASON
@@ -30,8 +30,8 @@ from bench.records.published_copy import shared
 from bench.records.visits import num_samples
 from bench.run.ab.ab_check import refuse_unlike, refuse_useless
 from bench.run.ab.ab_resume import TakenUp, taken_up
-from bench.run.ab.ab_sides import Schedule, Side, first_words, order, schedule, side, sides, wanted
-from bench.run.ab.alternation import Alternation, Options
+from bench.run.ab.ab_sides import PairSchedule, Setting, first_words, order, schedule, side, sides, wanted
+from bench.run.ab.alternation import AbOptions, Alternation
 from bench.run.ab.child import Ended, probe
 from bench.run.outlook import Outlook
 from tests.support.command import BENCH, SUITES, call, start
@@ -43,7 +43,7 @@ COUNTED = str(SUITES / "counted.py")
 PLAIN = Pair("0123abcd", "a", "unchanged")
 
 
-def side_of(*texts: str, name: str = "b", python: str | None = None) -> Side:
+def side_of(*texts: str, name: str = "b", python: str | None = None) -> Setting:
     return side(name, texts, python, "/here/python", given_options)
 
 
@@ -101,7 +101,7 @@ def test_a_variable_is_set_once() -> None:
 
 
 def test_sides_have_to_differ_unless_both_are_said() -> None:
-    def both(a: Sequence[str] = (), b: Sequence[str] = (), b_python: str | None = None) -> tuple[Side, Side]:
+    def both(a: Sequence[str] = (), b: Sequence[str] = (), b_python: str | None = None) -> tuple[Setting, Setting]:
         return sides((a, b), (None, b_python), sys.executable, given_options)
 
     for same in (both, lambda: both(b_python=sys.executable)):
@@ -147,10 +147,10 @@ def test_pairs_without_a_budget() -> None:
     assert smoke is not None
     assert standard is not None
     assert full is None
-    assert schedule("smoke", wanted(None, None), ()) == Schedule(10, smoke, None)
+    assert schedule("smoke", wanted(None, None), ()) == PairSchedule(10, smoke, None)
     assert schedule("smoke", wanted(None, None), ()).most_seconds == 20 * smoke
     assert schedule("standard", wanted(4, None), ()).side_seconds == pytest.approx(4 * standard / 3)
-    assert schedule("full", wanted(3, None), ()) == Schedule(3, None, None)
+    assert schedule("full", wanted(3, None), ()) == PairSchedule(3, None, None)
     assert schedule("full", wanted(3, None), ()).most_seconds is None
     for pairs, budget, said in ((1, None, "--pairs 1"), (None, "soon", "--budget soon"), (None, "0s", "above 0")):
         with pytest.raises(BenchError, match=said):
@@ -208,7 +208,7 @@ class Fake:
         self.files = (folder / "a.jsonl", folder / "b.jsonl")
         self.plan: dict[str, object] = {}
 
-    def __call__(self, which: Side, words: Sequence[str]) -> Ended:
+    def __call__(self, which: Setting, words: Sequence[str]) -> Ended:
         self.said.append(list(words))
         self.sides.append(which.name)
         self.time += self.startup
@@ -248,24 +248,26 @@ class Fake:
                 found.setdefault(launch, []).append(counts)
         return {launch: min(counts) for launch, counts in found.items() if len(counts) == 2}
 
-    def alternation(self, planned: Schedule, options: Options | None = None) -> Alternation:
+    def alternation(self, planned: PairSchedule, options: AbOptions | None = None) -> Alternation:
         both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable, given_options)
         return Alternation(
-            options or Options(), both, planned, self.files, self, began=self.time, now=lambda: self.time
+            options or AbOptions(), both, planned, self.files, self, began=self.time, now=lambda: self.time
         )
 
     def within(self, budget: str, pairs: int | None = None, spent: float = 0.0) -> Alternation:
         """As the command plans one, after it has spent some seconds."""
         cases = [PlannedCase("sum", f"sum/n[size={n}]", {}) for n in range(self.num_cases)]
         planned = schedule("smoke", wanted(pairs, budget), cases, spent)
-        alternation = self.alternation(planned, Options(budget=budget))
+        alternation = self.alternation(planned, AbOptions(budget=budget))
         self.time += spent
         return alternation
 
 
 def test_launches_alternate_and_go_on_with_their_own_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fake = Fake(tmp_path)
-    fake.alternation(Schedule(3, 20.0, None), Options(suites=("x.py",), given=("--ranks", "1"), label="try")).run()
+    fake.alternation(
+        PairSchedule(3, 20.0, None), AbOptions(suites=("x.py",), given=("--ranks", "1"), label="try")
+    ).run()
     assert "".join(fake.sides) == "abbaab"
     a, b = fake.said[:2]
     shared_words = "--ranks 1 {}--launcher local --launches 3 --label try-{} --budget 60.000s --one-launch 0"
@@ -377,7 +379,7 @@ def test_an_interrupted_alternation_goes_on_with_the_next_whole_pair(tmp_path: P
     both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable, given_options)
     before = taken_up(half_done(fake, 3)[::-1], both)  # in either order
     assert before == TakenUp(fake.files, "0123abcd", pairs=4, first=3)
-    alternation = fake.alternation(Schedule(before.pairs, None, None))
+    alternation = fake.alternation(PairSchedule(before.pairs, None, None))
     alternation.first = before.first
     alternation.run()
     assert [shlex.join(words[:5]) for words in fake.said] == [
@@ -404,13 +406,13 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path) -> None:
 def test_a_side_s_own_setting_takes_the_place_of_a_common_one() -> None:
     own = side_of("--set num_bytes=4MiB")
     given = ["--preset", "smoke", "--set", "num_bytes=1MiB", "--set", "op=all_reduce"]
-    words = first_words(given, (), own, Schedule(2, None, None), "try", Path("b.jsonl"), "{}")
+    words = first_words(given, (), own, PairSchedule(2, None, None), "try", Path("b.jsonl"), "{}")
     assert shlex.join(words).startswith("run --preset smoke --set op=all_reduce --set num_bytes=4MiB --launcher")
 
 
 def test_a_failed_case_goes_on_and_a_mistake_ends_it(tmp_path: Path) -> None:
     fake = Fake(tmp_path, lambda n: Ended(exit_codes.PARTIAL if n == 2 else 0, ""))
-    alternation = fake.alternation(Schedule(2, 20.0, None))
+    alternation = fake.alternation(PairSchedule(2, 20.0, None))
     alternation.run()
     assert len(fake.said) == 4
     assert max(alternation.codes) == exit_codes.PARTIAL
@@ -422,13 +424,13 @@ def test_a_failed_case_goes_on_and_a_mistake_ends_it(tmp_path: Path) -> None:
     for number, (ended, said) in enumerate(endings.items()):
         folder = tmp_path / str(number)
         fake = Fake(folder, lambda n, ended=ended: ended if n == 2 else Ended(0, ""))  # type: ignore[misc]
-        alternation = fake.alternation(Schedule(2, 20.0, None))
+        alternation = fake.alternation(PairSchedule(2, 20.0, None))
         with pytest.raises(BenchError, match=said):
             alternation.run()
         assert alternation.kept() == f"saved: {folder}/a.jsonl and {folder}/b.jsonl"
     fake = Fake(tmp_path / "stopped", lambda _: Ended(exit_codes.INTERRUPTED, ""))
     with pytest.raises(KeyboardInterrupt):
-        fake.alternation(Schedule(2, 20.0, None)).run()
+        fake.alternation(PairSchedule(2, 20.0, None)).run()
     assert len(fake.said) == 1
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure.system.counters import CoreTicks, Reading
+from bench.measure.system.counters import CoreTicks, Counters
 from bench.measure.system.nvml import GpuState
 from bench.workloads.trace import device_series as series_module
 from bench.workloads.trace import soak
-from bench.workloads.trace.device_series import COLUMNS, Sampler, rows
+from bench.workloads.trace.device_series import COLUMNS, DeviceSampler, rows
 
 
 def test_change_of_a_slower_end() -> None:
@@ -43,9 +43,9 @@ def test_change_needs_samples_and_times_above_zero() -> None:
     assert same == soak.Change(0.0, 0.0, 0.0)
 
 
-def _reading(at: float, busy: int, gpu: GpuState | None = None) -> Reading:
+def _reading(at: float, busy: int, gpu: GpuState | None = None) -> Counters:
     ticks = CoreTicks(busy=busy, steal=0, total=round(100 * at))
-    return Reading(at, None, None, {}, ticks, 2_000_000_000, (), (), gpu)
+    return Counters(at, None, None, {}, ticks, 2_000_000_000, (), (), gpu)
 
 
 def _gpu(celsius: int, mhz: int, reasons: tuple[str, ...] = ()) -> GpuState:
@@ -139,14 +139,14 @@ class _Probe:
     def __init__(self) -> None:
         self.at = itertools.count()
 
-    def read(self) -> Reading:
+    def read(self) -> Counters:
         return _reading(float(next(self.at)), 0)
 
 
 def test_the_sampler_reads_until_it_is_stopped() -> None:
     probe: Any = _Probe()
     calls = itertools.count()
-    sampler = Sampler(probe, lambda: next(calls), interval_seconds=0.001)
+    sampler = DeviceSampler(probe, lambda: next(calls), interval_seconds=0.001)
     sampler.start()
     found = sampler.stop()
     assert len(found) >= 2

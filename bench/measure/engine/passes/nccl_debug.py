@@ -34,7 +34,7 @@ _PROTOCOLS = ("LL", "LL128", "Simple")
 
 
 @dataclass(frozen=True)
-class Choice:
+class NcclChoice:
     """What NCCL chose for one collective call; None: the line does not say."""
 
     function: str | None
@@ -52,7 +52,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Setup:
+class NcclSetup:
     """What the first communicator of a process was set up with; None: no line said so."""
 
     version: str | None = None
@@ -91,9 +91,9 @@ _SYMMETRIC = re.compile(
 )
 
 
-def choices(text: str) -> list[Choice]:
+def choices(text: str) -> list[NcclChoice]:
     """The choices in NCCL's debug text, in the order written; lines that were torn or are unknown are left out."""
-    found: list[Choice] = []
+    found: list[NcclChoice] = []
     pending: dict[str, _Calls] = {}
     for message in _messages(text):
         calls = pending.setdefault(message.thread, _Calls())
@@ -108,12 +108,12 @@ def choices(text: str) -> list[Choice]:
     return found
 
 
-def distinct(found: Iterable[Choice]) -> list[Choice]:
+def distinct(found: Iterable[NcclChoice]) -> list[NcclChoice]:
     """Each choice once, in the order of their first use."""
     return list(dict.fromkeys(found))
 
 
-def setup(text: str) -> Setup:
+def setup(text: str) -> NcclSetup:
     """What the text says of the first communicator's set-up."""
     said: dict[str, str] = {}
     for message in _messages(text):
@@ -126,7 +126,7 @@ def setup(text: str) -> Setup:
     counts = {name: int(said[name]) for name in said if name.endswith("_channels")}
     if rings is not None:
         counts.setdefault("coll_channels", int(rings))
-    return Setup(version=said.get("version"), network=said.get("network"), **counts)
+    return NcclSetup(version=said.get("version"), network=said.get("network"), **counts)
 
 
 _SETUP = (
@@ -158,7 +158,7 @@ class _Calls:
         return next(iter(self.functions)) if len(self.functions) == 1 else None
 
 
-def _choice(text: str, called: str | None) -> Choice | None:
+def _choice(text: str, called: str | None) -> NcclChoice | None:
     for pattern, read in _READERS:
         match = pattern.fullmatch(text)
         if match:
@@ -166,8 +166,8 @@ def _choice(text: str, called: str | None) -> Choice | None:
     return None
 
 
-def _numbered(match: re.Match[str], called: str | None) -> Choice:
-    return Choice(
+def _numbered(match: re.Match[str], called: str | None) -> NcclChoice:
+    return NcclChoice(
         match["function"] or called,
         int(match["bytes"]),
         _at(_ALGORITHMS, int(match["algorithm"])),
@@ -176,8 +176,8 @@ def _numbered(match: re.Match[str], called: str | None) -> Choice:
     )
 
 
-def _named(match: re.Match[str], called: str | None) -> Choice:
-    return Choice(
+def _named(match: re.Match[str], called: str | None) -> NcclChoice:
+    return NcclChoice(
         match["function"],
         int(match["bytes"]),
         _spelt(_ALGORITHMS, match["algorithm"]),
@@ -186,11 +186,11 @@ def _named(match: re.Match[str], called: str | None) -> Choice:
     )
 
 
-def _symmetric(match: re.Match[str], called: str | None) -> Choice:
-    return Choice(match["function"], int(match["bytes"]), match["kernel"], None, int(match["count"]))
+def _symmetric(match: re.Match[str], called: str | None) -> NcclChoice:
+    return NcclChoice(match["function"], int(match["bytes"]), match["kernel"], None, int(match["count"]))
 
 
-_READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str | None], Choice]], ...] = (
+_READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str | None], NcclChoice]], ...] = (
     (_NAMED, _named),
     (_NUMBERED, _numbered),
     (_SYMMETRIC, _symmetric),

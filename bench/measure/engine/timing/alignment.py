@@ -30,7 +30,7 @@ TIMED_PRODUCTS = 32
 
 
 @dataclass(frozen=True)
-class Product:
+class FillerProduct:
     """What one product of the filler takes."""
 
     host_seconds: float
@@ -45,7 +45,7 @@ class Product:
         return max(1, min(math.ceil(MARGIN * host_seconds / gain), most))
 
 
-def time_product(run: Callable[[], object], clock: Clock, now: Callable[[], float]) -> Product:
+def time_product(run: Callable[[], object], clock: Clock, now: Callable[[], float]) -> FillerProduct:
     """The mean over a few products in a row."""
     run()
     clock.synchronise()
@@ -55,7 +55,7 @@ def time_product(run: Callable[[], object], clock: Clock, now: Callable[[], floa
     ended, end = now(), clock.mark()
     clock.synchronise()
     device_seconds = max(1, clock.elapsed_ns(start, end)) / 1e9
-    return Product((ended - began) / TIMED_PRODUCTS, device_seconds / TIMED_PRODUCTS)
+    return FillerProduct((ended - began) / TIMED_PRODUCTS, device_seconds / TIMED_PRODUCTS)
 
 
 class Alignment:
@@ -65,7 +65,7 @@ class Alignment:
         self,
         together: Callable[[], object],
         run: Callable[[], object] | None = None,
-        time_run: Callable[[], Product] | None = None,
+        time_run: Callable[[], FillerProduct] | None = None,
     ) -> None:
         """`run` enqueues a product of the filler, of which `time_run` says how long it takes; None: there is none."""
         self.together = together

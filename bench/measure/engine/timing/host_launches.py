@@ -27,7 +27,7 @@ MAX_LATE_SHARE = 0.05
 """Of the samples that may hold launches: a median hardly feels so many."""
 
 
-class Launches:
+class HostLaunches:
     """What the host takes to enqueue one variant's sample, and how many samples it was late for.
 
     The host of a virtual machine takes now and then several times as long as at best (seen on an H100: a median of 30

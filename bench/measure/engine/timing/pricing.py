@@ -58,7 +58,7 @@ UNLIMITED = Allowance()
 
 
 @dataclass(frozen=True)
-class Price:
+class CallPrice:
     """What is known of a case's cost. Pure: seconds in, a decision out."""
 
     prepare_seconds: float
@@ -93,7 +93,7 @@ class Pricing:
     rank: RankContext
     allowance: Allowance
     now: Callable[[], float] = clocks.monotonic_seconds
-    price: Price | None = None
+    price: CallPrice | None = None
     _began: float = field(init=False)
     _prepared: float = field(init=False)
 
@@ -110,10 +110,10 @@ class Pricing:
         Calls the case once where that may be. None: it can go on.
         """
         if self.allowance.is_dear:
-            self.price = Price(0.0, self.now() - self._prepared, work.check_after, 1 + DEAR_ROUNDS)
+            self.price = CallPrice(0.0, self.now() - self._prepared, work.check_after, 1 + DEAR_ROUNDS)
             return None
         each = len(work.variants) * (2 if timing == "streamed" else 1)
-        price = Price(
+        price = CallPrice(
             prepare_seconds=self._prepared - self._began,
             check_seconds=self.now() - self._prepared,
             checks_after=work.check_after,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.measure.engine import control
 from bench.measure.engine.timing.alignment import alignment
-from bench.measure.engine.timing.host_launches import Launches
+from bench.measure.engine.timing.host_launches import HostLaunches
 from bench.stats import intervals
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Sampler:
         self.next_look = now()
         # A host's clock waits for the device before it starts, so that nothing is launched ahead.
         self.learns_launches = clock.name == "device"
-        self.launches = [Launches() for _ in self.runs]
+        self.launches = [HostLaunches() for _ in self.runs]
 
     def measure(self, limits: Limits) -> Samples:
         """Warm up, then sample block by block until the rule of `limits` ends it."""

@@ -19,7 +19,7 @@ from bench.measure.engine.timing.alignment import (
     GUESSED_HOST_SECONDS,
     MAX_FILL_SECONDS,
     Alignment,
-    Product,
+    FillerProduct,
     time_product,
 )
 from bench.measure.engine.timing.sampler import LOOK_SECONDS, Limits, Sampler, Samples
@@ -88,14 +88,14 @@ class Machine:
 
 
 def test_a_filler_lasts_until_the_host_is_done_and_not_much_longer() -> None:
-    product = Product(host_seconds=6e-6, device_seconds=28e-6)
+    product = FillerProduct(host_seconds=6e-6, device_seconds=28e-6)
     for host_seconds in (2e-5, 7e-5, 3e-4, 2e-3):
         lasts = product.number(host_seconds) * product.device_seconds
         needs = product.number(host_seconds) * product.host_seconds + host_seconds
         assert needs <= lasts <= 2.2 * host_seconds + 2 * product.device_seconds
     assert product.number(0.0) == 1
     assert product.number(1.0) * product.device_seconds <= MAX_FILL_SECONDS
-    assert Product(9e-6, 8e-6).number(1.0) * 8e-6 <= MAX_FILL_SECONDS  # no longer than its own launch
+    assert FillerProduct(9e-6, 8e-6).number(1.0) * 8e-6 <= MAX_FILL_SECONDS  # no longer than its own launch
 
 
 def test_a_product_is_timed_on_both_clocks() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.measure.engine.passes.traced_pass import traced_variants
-from bench.measure.engine.timing.pricing import DEAR_ROUNDS, UNLIMITED, Allowance, Price, Pricing, alone
+from bench.measure.engine.timing.pricing import DEAR_ROUNDS, UNLIMITED, Allowance, CallPrice, Pricing, alone
 from bench.measure.engine.timing.sampler import MIN_ROUNDS, Limits
 from bench.suite import Work
 from tests.measure.engine.timing.test_sampler import SECOND, FakeTime
@@ -131,5 +131,5 @@ def test_the_case_alone_has_nothing_that_needs_its_other_variants() -> None:
 
 
 def test_what_is_not_timed_yet_counts_for_nothing() -> None:
-    price = Price(0.0, 1.0, True, 10)
+    price = CallPrice(0.0, 1.0, True, 10)
     assert (price.is_dear(0.9), price.is_dear(1.1)) == (True, False)
