@@ -88,7 +88,7 @@ def test_the_command_works_beside_a_bench_py_and_suites_of_the_users_own(site: P
     for suite in ("compute", "collective", "tensor_parallel", "pipeline_parallel"):
         assert suite in table
     template = done([str(site / "bin" / "bench"), "list", "--template"], tmp_path, PYTHONPATH=str(site))
-    assert template == (ROOT / "bench" / "data" / "template_suite.py.txt").read_text()
+    assert template == (ROOT / "bench" / "catalog" / "data" / "template_suite.py.txt").read_text()
     where = "import bench, suites, bench.catalog.accelerators; print(bench.__file__, suites.__file__)"
     found = done([sys.executable, "-P", "-c", where], tmp_path, PYTHONPATH=str(site)).split()
     assert found == [str(site / "bench" / "__init__.py"), str(site / "suites" / "__init__.py")]

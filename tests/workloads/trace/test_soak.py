@@ -164,7 +164,7 @@ def test_a_gpu_that_is_read_by_its_address(monkeypatch: pytest.MonkeyPatch) -> N
         yield lambda: asked.append((pci, uuid)) or _gpu(70, 1980)
         asked.append("closed")
 
-    monkeypatch.setattr(series_module.nvidia, "watch", watch)
+    monkeypatch.setattr(series_module.nvml, "watch", watch)
     monkeypatch.setattr(series_module, "gpu_addresses", lambda device: ("uuid", "0000:01:00.0"))
     of_device = series_module.DeviceSeries(torch.device("cpu"), lambda: 5)
     of_device.start()
