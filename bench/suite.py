@@ -17,7 +17,8 @@ and, where it wants to,
     METRICS: dict[str, tuple[str, str]]               metric -> (unit, "higher" | "lower" | "neither")
     PRODUCTS_IN: str                                  the parameter that names the type of its matrix products: rows in
                                                       a type without instructions on the machine are left out
-    MACHINERY: tuple[str, ...]                        other modules whose source is part of what is measured
+    MACHINERY: tuple[str, ...]                        further modules whose source is part of what is measured; those of
+                                                      bench.workloads and bench.parallelism that it imports are anyway
 
 A suite never times, prints, gathers or saves; torch is imported inside `prepare`, so that listing stays quick.
 `bench.measure.planning.suite_loader` finds and loads suites.

@@ -45,11 +45,6 @@ if TYPE_CHECKING:
     from bench.workloads.storage.checkpoints import Checkpoints
 
 MIB, GIB = 2**20, 2**30
-MACHINERY = (
-    "bench.workloads.storage.checkpoints",
-    "bench.workloads.storage.page_cache",
-    "bench.workloads.storage.scratch_dir",
-)
 DEFAULTS: Params = {
     "num_layers": 4,
     "fsync": True,

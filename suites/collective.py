@@ -38,12 +38,6 @@ if TYPE_CHECKING:
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int32": 4}
-MACHINERY = (
-    "bench.parallelism.collectives",
-    "bench.workloads.comm.collectives",
-    "bench.workloads.comm.buffers",
-    "bench.workloads.comm.exact_check",
-)
 DEFAULTS = CASE_DEFAULTS
 CHOICES = {
     "op": tuple(OPERATIONS),

@@ -42,11 +42,6 @@ MAX_GROUPS = 8
 """Groups of an axis that are also timed one by one."""
 FIRST, SECOND = "first", "second"
 
-MACHINERY = (
-    "bench.workloads.comm.collectives",
-    "bench.workloads.comm.exact_check",
-    "bench.workloads.comm.async_collective",
-)
 DEFAULTS: Params = {"dtype": "float32", "first_op": "all_reduce", "second_op": "reduce_scatter", "timing": "aligned"}
 CHOICES = {
     "op": ("mesh", "same"),

@@ -28,17 +28,6 @@ if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
     from bench.workloads.parallel.context_check import AttentionProblem
 
-MACHINERY = (
-    "bench.workloads.parallel.context",
-    "bench.workloads.parallel.context_check",
-    "bench.workloads.model.attention",
-    "bench.parallelism.sequence_chunks",
-    "bench.parallelism.overlap",
-    "bench.workloads.parallel.tensor",
-    "bench.workloads.model.numerics",
-    "bench.parallelism.flops",
-    "bench.core.torch_versions",
-)
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {
     "dtype": "float32",

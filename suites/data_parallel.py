@@ -28,17 +28,6 @@ from bench.suite import Machine, Params, Skip, Work
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
 
-MACHINERY = (
-    "bench.workloads.training.data_parallel",
-    "bench.parallelism.gradient_buckets",
-    "bench.parallelism.overlap",
-    "bench.workloads.model.llama",
-    "bench.workloads.model.attention",
-    "bench.parallelism.shapes",
-    "bench.workloads.model.numerics",
-    "bench.parallelism.flops",
-    "bench.core.torch_versions",
-)
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "batch": 1, "timing": "aligned"}
 CHOICES = {

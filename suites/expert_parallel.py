@@ -31,13 +31,6 @@ if TYPE_CHECKING:
 
     from bench.measure.engine.rank import RankContext
 
-MACHINERY = (
-    "bench.workloads.parallel.expert",
-    "bench.parallelism.expert_routing",
-    "bench.workloads.parallel.tensor",
-    "bench.workloads.model.numerics",
-    "bench.parallelism.flops",
-)
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "direction": "forward_backward", "timing": "aligned"}
 CHOICES = {

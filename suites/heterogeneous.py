@@ -43,19 +43,6 @@ if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
     from bench.workloads.parallel.uneven_pipeline import Team, UnevenSizes, UnevenStep
 
-MACHINERY = (
-    "bench.workloads.parallel.heterogeneous",
-    "bench.workloads.parallel.uneven_pipeline",
-    "bench.parallelism.work_split",
-    "bench.parallelism.heterogeneous_step",
-    "bench.parallelism.pipeline.replay",
-    "bench.workloads.parallel.relative_speed",
-    "bench.measure.engine.emulation",
-    "bench.measure.system.host",
-    "bench.workloads.model.transformer",
-    "bench.workloads.model.numerics",
-    "bench.parallelism.flops",
-)
 DEFAULTS: Params = {"speed": 0.5, "busy": 1.0}
 CHOICES = {"op": ("data", "tensor", "pipeline")}
 METRICS = {

@@ -41,15 +41,6 @@ if TYPE_CHECKING:
     from bench.workloads.model.llama import Llama
     from bench.workloads.training.inference import Server
 
-MACHINERY = (
-    "bench.workloads.training.inference",
-    "bench.workloads.model.llama",
-    "bench.workloads.model.attention",
-    "bench.parallelism.shapes",
-    "bench.workloads.parallel.tensor",
-    "bench.workloads.model.numerics",
-    "bench.parallelism.flops",
-)
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned"}
 CHOICES = {

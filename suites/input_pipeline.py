@@ -49,12 +49,6 @@ if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
 
 MIB = 2**20
-MACHINERY = (
-    "bench.workloads.storage.epochs",
-    "bench.workloads.storage.input_files",
-    "bench.workloads.storage.page_cache",
-    "bench.workloads.storage.scratch_dir",
-)
 DEFAULTS: Params = {
     "num_workers": 0,
     "step": "wait",

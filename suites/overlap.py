@@ -48,12 +48,6 @@ TRACED_CALLS = 12
 COMPUTE, COMMUNICATION = "compute_alone", "communication_alone"
 SPAN = "compute"
 
-MACHINERY = (
-    "bench.workloads.comm.collectives",
-    "bench.workloads.comm.exact_check",
-    "bench.workloads.model.product_check",
-    "bench.workloads.comm.async_collective",
-)
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned"}
 CHOICES = {"op": OVERLAPPED, "dtype": tuple(ITEM_BYTES), "timing": ("aligned",)}
 METRICS = {

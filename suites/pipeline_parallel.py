@@ -32,19 +32,6 @@ if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
     from bench.workloads.parallel.pipeline_check import Model
 
-MACHINERY = (
-    "bench.workloads.parallel.pipeline",
-    "bench.workloads.parallel.pipeline_check",
-    "bench.workloads.trace.communication",
-    "bench.workloads.trace.side_streams",
-    "bench.parallelism.pipeline.schedules",
-    "bench.parallelism.pipeline.bubble",
-    "bench.parallelism.pipeline.replay",
-    "bench.workloads.model.transformer",
-    "bench.workloads.model.numerics",
-    "bench.parallelism.flops",
-    "bench.core.torch_versions",
-)
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "microbatch_size": 1, "num_layers": 8, "timing": "aligned"}
 CHOICES = {

@@ -62,7 +62,6 @@ FORMS: Mapping[str, Form] = {
 }
 RING = "ring"
 
-MACHINERY = ("bench.workloads.comm.exact_check", "bench.workloads.comm.pairs", "bench.workloads.comm.rounds")
 DEFAULTS: Params = {"timing": "aligned"}
 CHOICES = {"op": (*FORMS, RING), "timing": ("aligned", "streamed")}
 METRICS = {

@@ -33,13 +33,6 @@ MIB = 2**20
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SECONDS = 120
 
-MACHINERY = (
-    "bench.workloads.trace.device_series",
-    "bench.workloads.trace.soak",
-    "bench.workloads.comm.collectives",
-    "bench.workloads.comm.exact_check",
-    "bench.workloads.model.product_check",
-)
 DEFAULTS: Params = {"dtype": "float32", "seconds": SECONDS}
 CHOICES = {"dtype": tuple(ITEM_BYTES)}
 METRICS = {

@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
     from bench.workloads.parallel.tensor import BlockSizes, Call, Ranks
 
-MACHINERY = (
-    "bench.workloads.parallel.tensor",
-    "bench.workloads.parallel.tensor_async",
-    "bench.workloads.trace.communication",
-    "bench.workloads.trace.side_streams",
-    "bench.workloads.model.transformer",
-    "bench.workloads.model.numerics",
-    "bench.parallelism.flops",
-)
 TRACED_CALLS = 5
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {

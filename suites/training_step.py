@@ -48,23 +48,6 @@ if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
     from bench.workloads.training.parallelize import Treatment
 
-MACHINERY = (
-    "bench.workloads.training.training_check",
-    "bench.workloads.training.step_memory",
-    "bench.workloads.training.training_step",
-    "bench.workloads.training.parallelize",
-    "bench.workloads.model.llama",
-    "bench.workloads.model.attention",
-    "bench.parallelism.shapes",
-    "bench.parallelism.layout",
-    "bench.parallelism.step_breakdown",
-    "bench.workloads.trace.communication",
-    "bench.workloads.trace.side_streams",
-    "bench.workloads.parallel.pipeline",
-    "bench.parallelism.pipeline.schedules",
-    "bench.parallelism.flops",
-    "bench.core.torch_versions",
-)
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {
     "dp_mode": "replicate",

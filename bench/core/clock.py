@@ -1,4 +1,4 @@
-"""The clocks: the only file that reads one. Everything that times takes a clock as an argument.
+"""The host's clocks: the only file that reads one. Everything that times takes a clock as an argument.
 
 A mark is whatever a clock makes of "now"; two marks become nanoseconds only after `synchronise`, so that a device's
 events need no wait inside the timed part.
@@ -48,33 +48,6 @@ def synchronised_host_clock(synchronise: Callable[[], object]) -> Clock:
         return time.perf_counter_ns()
 
     return Clock("host", mark, _difference, synchronise)
-
-
-def cuda_event_clock() -> Clock:
-    """CUDA (or HIP) events on the current stream; resolution about 0.5 microseconds (CUDA runtime API, events)."""
-    import torch
-
-    def mark() -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        return event
-
-    def elapsed_ns(start: torch.cuda.Event, end: torch.cuda.Event) -> int:
-        return round(float(start.elapsed_time(end)) * 1e6)
-
-    def reached(event: torch.cuda.Event) -> bool:
-        return bool(event.query())  # type: ignore[no-untyped-call]
-
-    return Clock("device", mark, elapsed_ns, torch.cuda.synchronize, reached)
-
-
-def for_work(device_type: str, kind: str) -> Clock:
-    """The clock for a Work on a device: `kind` is the Work's own choice, `device` or `host`."""
-    if device_type == "cpu":
-        return cpu_clock()
-    import torch
-
-    return cuda_event_clock() if kind == "device" else synchronised_host_clock(torch.cuda.synchronize)
 
 
 def monotonic_seconds() -> float:

@@ -144,7 +144,7 @@ def _records(read: Imported, name: str, data: bytes, label: str) -> Iterator[Rec
 
 
 def _header(read: Imported, name: str, data: bytes, label: str, measurements: Sequence[Record]) -> Record:
-    environment = _environment(read, name)
+    environment = _environment(read, name, data)
     return {
         "kind": "header",
         "schema": SCHEMA,
@@ -153,12 +153,12 @@ def _header(read: Imported, name: str, data: bytes, label: str, measurements: Se
         "started": read.started,
         "architecture": environment["architecture"],
         "environment": environment,
-        "plan": _plan(read, hashlib.sha256(data).hexdigest(), label, measurements),
+        "plan": _plan(read, label, measurements),
         "command": ["import"],
     }
 
 
-def _environment(read: Imported, name: str) -> Record:
+def _environment(read: Imported, name: str, data: bytes) -> Record:
     ranks = [{"rank": index, **rank, "memory_bytes": None} for index, rank in enumerate(read.ranks)]
     hosts = {str(rank["host"]): {"hostname": rank["host"]} for rank in ranks if rank["host"]}
     return {
@@ -167,6 +167,7 @@ def _environment(read: Imported, name: str) -> Record:
             "version": read.version,
             "format": read.format,
             "file": name,
+            "sha256": hashlib.sha256(data).hexdigest(),
             "unread": [asdict(row) for row in read.unread],
         },
         "architecture": read.architecture or _architecture(ranks, hosts),
@@ -185,7 +186,7 @@ def _architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
     return f"{len(ranks) or 'unknown number'} x unknown device"
 
 
-def _plan(read: Imported, sha256: str, label: str, measurements: Sequence[Record]) -> Record:
+def _plan(read: Imported, label: str, measurements: Sequence[Record]) -> Record:
     summary = f"Imported from {read.tool}"
     suites: dict[str, dict[str, tuple[str, str]]] = {}
     for reading in read.readings:
@@ -194,7 +195,7 @@ def _plan(read: Imported, sha256: str, label: str, measurements: Sequence[Record
     types = {rank.get("device_type") for rank in read.ranks}
     return {
         "preset": None,
-        "suites": [asdict(SuiteFacts(name, read.tool, summary, sha256, own)) for name, own in suites.items()],
+        "suites": [asdict(SuiteFacts(name, read.tool, summary, own)) for name, own in suites.items()],
         "cases": [asdict(case) for case in cases.values()],
         "left_out": [],
         "world_size": len(read.ranks) or None,

@@ -14,8 +14,9 @@ class SuiteFacts:
     name: str
     reference: str
     summary: str
-    sha256: str
     metrics: dict[str, tuple[str, str]]
+    digest: str | None = None
+    """SHA-256 of the code; None: unknown, since it is another tool's, or the file was written before version 0.2.0."""
 
 
 @dataclass(frozen=True)

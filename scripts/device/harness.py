@@ -16,6 +16,7 @@ import torch
 
 from bench.core import clock
 from bench.measure.engine.rank import RankContext, close_groups
+from bench.measure.engine.timing.device_clock import clock_for_work
 from bench.measure.engine.timing.sampler import Sampler
 from bench.suite import Check, Work
 from device.bare import BIG, COPY_BYTES, SMALL, float8_product, product
@@ -44,7 +45,7 @@ def kernels(device: torch.device) -> dict[str, tuple[Callable[[], object], bool]
 
 def in_turn(run: Callable[[], object], rank: RankContext) -> tuple[float, float, float]:
     """Median seconds by the harness, harness over bare, and bare over bare."""
-    timer = clock.for_work(rank.device.type, "device")
+    timer = clock_for_work(rank.device.type, "device")
     sampler = Sampler(
         rank, Work(variants={"full": run}, check=lambda: Check(0.0, 0.0)), timer, "aligned", clock.monotonic_seconds
     )

@@ -64,11 +64,12 @@ def common(rank: RankContext, x: torch.Tensor) -> None:
 def empty_sample(rank: RankContext) -> str:
     """What the product times of a call that does nothing: the floor of every sample."""
     from bench.core import clock
+    from bench.measure.engine.timing.device_clock import clock_for_work
     from bench.measure.engine.timing.sampler import Limits, Sampler
     from bench.suite import Check, Work
 
     work = Work(variants={"full": lambda: None}, check=lambda: Check(0.0, 0.0))
-    timer = clock.for_work(rank.device.type, "device")
+    timer = clock_for_work(rank.device.type, "device")
     samples = Sampler(rank, work, timer, "aligned", clock.monotonic_seconds).measure(Limits(0.02, 1.0))
     return f"{statistics.median(samples.nanoseconds['full'])} ns, of {samples.num_rounds} samples"
 

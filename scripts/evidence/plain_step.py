@@ -103,6 +103,7 @@ def on_rank(index: int, path: str, name: str) -> list[tuple[float, float]]:
     from bench.core import clock
     from bench.measure.engine import control
     from bench.measure.engine.rank import close_groups, open_groups
+    from bench.measure.engine.timing.device_clock import clock_for_work
     from bench.measure.engine.timing.sampler import Limits, Sampler
     from bench.measure.planning.place import Place
     from bench.measure.planning.suite_loader import load
@@ -120,7 +121,7 @@ def on_rank(index: int, path: str, name: str) -> list[tuple[float, float]]:
     plain = plain_step(name, rank, tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
 
     def suite_seconds() -> float:
-        sampler = Sampler(rank, work, clock.for_work("cpu", "host"), "aligned", clock.monotonic_seconds)
+        sampler = Sampler(rank, work, clock_for_work("cpu", "host"), "aligned", clock.monotonic_seconds)
         own = sampler.measure(Limits(0.0, SIDE_SECONDS)).nanoseconds["full"]
         return statistics.median(control.maxima(rank, own)) / 1e9
 

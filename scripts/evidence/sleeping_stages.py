@@ -27,8 +27,8 @@ def on_rank(index: int, path: str, schedule_name: str) -> tuple[list[Any], list[
     import torch.distributed as dist
     from torch import nn
 
-    from bench.core import clock
     from bench.measure.engine.rank import Tracer, close_groups, open_groups
+    from bench.measure.engine.timing.device_clock import clock_for_work
     from bench.measure.planning.place import Place
     from bench.parallelism.pipeline.schedules import SCHEDULES as TABLE
     from bench.workloads.parallel.pipeline import PipelineStep
@@ -63,7 +63,7 @@ def on_rank(index: int, path: str, schedule_name: str) -> tuple[list[Any], list[
     stages = {stage: Stage() for stage in schedule.stages_of(index, NUM_RANKS)}
     step = PipelineStep(schedule, stages, rank, NUM_MICROBATCHES, lambda o, t: (o - t).square().mean(), batch, batch)
     step.run()
-    tracer = Tracer(index, clock.for_work("cpu", "host"))
+    tracer = Tracer(index, clock_for_work("cpu", "host"))
     for _ in range(CALLS):
         dist.barrier()
         rank.tracer = tracer

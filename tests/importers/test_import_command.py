@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def test_the_result_says_where_it_came_from(tmp_path: Path) -> None:
         "version": "2.17.6",
         "format": "text",
         "file": "nccl_new.txt",
+        "sha256": sha256((DATA / "nccl_new.txt").read_bytes()).hexdigest(),
         "unread": [{"where": "line 18", "text": result.environment["imported_from"]["unread"][0]["text"]}],
     }
     assert (result.architecture, result.label) == ("4 x NVIDIA H200", "nccl_new")
@@ -132,7 +134,7 @@ def test_importing_does_not_import_torch() -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from bench.importers.registry import _read; from bench.importers.reading import *\n"
-        f"read = _read(Path('x'), Path({str(DATA / 'nccl.json')!r}).read_bytes(), Told(), None)\n"
+        f"read = _read(Path('x'), Path({str(DATA / 'nccl.json')!r}).read_bytes(), ImportHints(), None)\n"
         "print(identity('collective', read.readings[0].params)[0], 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -51,7 +51,7 @@ def _header() -> dict[str, Any]:
     ]  # fmt: skip
     head["plan"] |= {
         "label": "node07",
-        "suites": [{"name": "mine", "reference": "scratch/mine.py", "sha256": "a" * 64, "metrics": {}}],
+        "suites": [{"name": "mine", "reference": "scratch/mine.py", "digest": "a" * 64, "metrics": {}}],
         "options": {"output": "out folder", "suites": ["scratch/mine.py", "compute"], "preset": "smoke"},
     }
     return head
@@ -96,7 +96,7 @@ def test_numbers_cases_and_versions_stay(path: Path, tmp_path: Path) -> None:
     assert copy.environment["variables"]["NCCL_ALGO"] == "Ring"
     assert copy.header["architecture"] == original.header["architecture"]
     assert copy.header["started"] == original.header["started"]
-    assert copy.plan["suites"][0] == {"name": "mine", "reference": "(removed)", "sha256": "a" * 64, "metrics": {}}
+    assert copy.plan["suites"][0] == {"name": "mine", "reference": "(removed)", "digest": "a" * 64, "metrics": {}}
     assert copy.plan["options"] == {"output": "(removed)", "suites": ["(removed)", "compute"], "preset": "smoke"}
     assert copy.header["command"] == [
         "run", "(removed)", "compute", "-o", "(removed)", "--resume=(removed)", "--against", "(removed)",

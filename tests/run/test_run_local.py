@@ -44,7 +44,7 @@ def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
         assert record["tables"]["ranks"]["rows"] == [[0, 0.0, None], [1, 2.0, None]]
     assert file.end is not None
     assert (file.end["status"], file.end["exit_code"]) == ("complete", 0)
-    assert file.header["plan"]["suites"][0]["sha256"]
+    assert file.header["plan"]["suites"][0]["digest"]
     assert len(file.header["environment"]["ranks"]) == 2
     # stdout has the table and the closing lines, stderr the progress.
     assert f"saved: {file.path}" in done.stdout

@@ -62,8 +62,8 @@ def on_ranks(world_size: int, function: Callable[..., Any], *args: Any, backend:
 
 def run_case(context: Any, reference: str, params: dict[str, Any], calls: int = 2) -> dict[str, Any]:
     """Prepare a case, check it, call every variant, trace it, check it again: what the engine does, without a clock."""
-    from bench.core.clock import for_work
     from bench.measure.engine.rank import Tracer
+    from bench.measure.engine.timing.device_clock import clock_for_work
     from bench.measure.planning.suite_loader import load
     from bench.suite import Check
 
@@ -76,7 +76,7 @@ def run_case(context: Any, reference: str, params: dict[str, Any], calls: int = 
                 work.reset()
             run()
     full = next(iter(work.variants.values()))
-    tracer = context.tracer = Tracer(context.index, for_work("cpu", work.clock))
+    tracer = context.tracer = Tracer(context.index, clock_for_work("cpu", work.clock))
     for _ in range(work.traced_calls):
         if work.reset:
             work.reset()

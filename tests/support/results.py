@@ -42,7 +42,7 @@ def header(num_ranks: int = 2, device: str = "AMD EPYC 7B13", label: str = "run"
             "world_size": num_ranks,
             "backend": "gloo",
             "launches": 1,
-            "suites": [{"name": "collective", "reference": "collective", "sha256": "a" * 64, "metrics": {}}],
+            "suites": [{"name": "collective", "reference": "collective", "digest": "a" * 64, "metrics": {}}],
             "cases": [],
             "options": {},
         },

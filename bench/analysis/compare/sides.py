@@ -111,15 +111,16 @@ def _unlike(first: Result, other: Result) -> list[tuple[str, Any, Any]]:
         ("devices", first.rank_devices(), other.rank_devices()),
         *((f"plan.{name}", first.plan.get(name), other.plan.get(name)) for name in _SAME_PLAN),
         ("plan.cases", sorted(first.planned_cases()), sorted(other.planned_cases())),
-        *((f"suite {name}", _code(first).get(name), _code(other).get(name)) for name in _code(first)),
+        *((f"suite {name}", code, _code(other).get(name, code)) for name, code in _code(first).items()),
     ]
     unlike = [pair for pair in pairs if pair[1] != pair[2]]
     found = differences(first.environment, other.environment)
     return unlike + [pair for pair in found if pair[0].startswith("versions.")]
 
 
-def _code(result: Result) -> dict[str, str | None]:
-    return {suite["name"]: suite.get("sha256") for suite in result.plan.get("suites", [])}
+def _code(result: Result) -> dict[str, str]:
+    """Digests of the suites whose code is known."""
+    return {suite["name"]: suite["digest"] for suite in result.plan.get("suites", []) if suite.get("digest")}
 
 
 def names(given: Sequence[Sequence[Result]]) -> list[str]:
@@ -190,6 +191,8 @@ def field_values(results: Sequence[Result]) -> dict[str, list[Any]]:
     found = {
         name: [each.get(name) for each in known] for name in dict.fromkeys(name for each in known for name in each)
     }
+    for name in [name for name, values in found.items() if name.startswith("suite ") and None in values]:
+        del found[name]  # a digest that is not known is no difference
     for index, result in enumerate(results):
         for name, base, value in differences(results[0].environment, result.environment):
             if name not in known[0]:

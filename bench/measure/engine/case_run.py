@@ -29,6 +29,7 @@ from bench.measure.engine.passes.traced_pass import traced_pass
 from bench.measure.engine.rank import RankContext
 from bench.measure.engine.timing import host_launches, l2_cache
 from bench.measure.engine.timing.alignment import alignment
+from bench.measure.engine.timing.device_clock import clock_for_work
 from bench.measure.engine.timing.pricing import DEAR_NOTE, PUT_OFF, UNLIMITED, Allowance, Pricing, PutOff, alone
 from bench.measure.engine.timing.sampler import Limits, Sampler, Samples, Timing
 from bench.measure.planning.session import case_record
@@ -109,7 +110,7 @@ class CaseRun:
         Returns what preparing it and its last call have logged, None where it could not be called, and whether this
         generation can go on. Raises Broken where the ranks cannot meet any more.
         """
-        clock = clocks.for_work(self.rank.device.type, "host")
+        clock = clock_for_work(self.rank.device.type, "host")
         heard()
         try:
             with self._prepared() as work:
@@ -160,7 +161,7 @@ class CaseRun:
 
     def _measured(self, work: Work, limits: Limits, fields: dict[str, Any], pricing: Pricing) -> None:
         timing = cast("Timing", self.case.params.get("timing", "aligned"))
-        clock = clocks.for_work(self.rank.device.type, work.clock)
+        clock = clock_for_work(self.rank.device.type, work.clock)
         pricing.prepared()
         self._check(work, "check before", fields)
         if self.allowance.is_dear:
@@ -208,7 +209,7 @@ class CaseRun:
         """After all that is measured: the profiler slows what it watches, and stays loaded."""
         if self.trace_path is None:
             return
-        align = alignment(self.rank, clocks.for_work(self.rank.device.type, "host"))
+        align = alignment(self.rank, clock_for_work(self.rank.device.type, "host"))
         with self._voting("profile"):
             torch_profile.write(work, self.rank, align, self.trace_path)
             names = control.gather_json(self.rank, self.trace_path.name)

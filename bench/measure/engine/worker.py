@@ -269,6 +269,6 @@ def load_suites(session: Session) -> dict[str, Suite]:
     """The plan's suites in this process. Raises BenchError where their code is not what was planned."""
     suites = {suite.name: suite for suite in load_all(facts.reference for facts in session.plan.suites)}
     for facts in session.plan.suites:
-        if suites[facts.name].sha256 != facts.sha256:
+        if suites[facts.name].digest != facts.digest:
             raise BenchError(f"suite {facts.name} changed while the run was going on; start it again")
     return suites

@@ -65,7 +65,7 @@ class Plan:
             fields = dict(data)
             fields["suites"] = tuple(
                 SuiteFacts(**{**s, "metrics": {k: (v[0], v[1]) for k, v in s["metrics"].items()}})
-                for s in data["suites"]
+                for s in map(_without_old_digest, data["suites"])
             )
             for name in ("cases", "left_out"):
                 fields[name] = tuple(PlannedCase(**c) for c in data[name])
@@ -115,8 +115,13 @@ class Plan:
         return 0.0 if visit else self.cases[index].min_seconds
 
 
+def _without_old_digest(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a suite without the digest of files before version 0.2.0, which was of other files of the suite."""
+    return {name: value for name, value in row.items() if name != "sha256"}
+
+
 def suite_facts(suite: Suite) -> SuiteFacts:
-    return SuiteFacts(suite.name, suite.reference, suite.summary, suite.sha256, suite.metrics)
+    return SuiteFacts(suite.name, suite.reference, suite.summary, suite.metrics, suite.digest)
 
 
 def choose_cases(

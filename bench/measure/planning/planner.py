@@ -139,14 +139,15 @@ def planned_before(resumed: Result, options: RunOptions, place: Place, device: s
     plan = saved_plan(resumed)
     if plan.device_type != device:
         raise BenchError(f"{resumed.path}: measured on {plan.device_type}, and the device here is {device}")
-    facts = {suite.name: suite.sha256 for suite in load_all(s.reference for s in plan.suites)}
-    changed = [s.name for s in plan.suites if facts[s.name] != s.sha256]
+    digests = {suite.name: suite.digest for suite in load_all(s.reference for s in plan.suites)}
+    changed = [s for s in plan.suites if digests[s.name] != s.digest]
     if changed and not options.allow_unlike:
-        raise BenchError(f"{resumed.path}: suite {changed[0]} has changed since; measure anew, or say --allow-unlike")
+        change = "has changed since" if changed[0].digest else "was measured before 0.2.0, and its code is not known"
+        raise BenchError(f"{resumed.path}: suite {changed[0].name} {change}; measure anew, or say --allow-unlike")
     if plan.world_size != place.world_size:
         raise BenchError(f"{resumed.path}: its plan has {plan.world_size} ranks, not {place.world_size}; start as many")
     # Equal code was made sure of, or waived: the ranks are to hold the code that is there now against the plan.
-    return replace(plan, suites=tuple(replace(s, sha256=facts[s.name]) for s in plan.suites))
+    return replace(plan, suites=tuple(replace(s, digest=digests[s.name]) for s in plan.suites))
 
 
 def unpaired(plan: Plan) -> Plan:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import entry_points
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import bench
 from bench.errors import BenchError
+from bench.measure.planning.suite_digest import suite_digest
 from bench.suite import Case, Machine, Param, Params, Work, case_id, is_param
 
 if TYPE_CHECKING:
@@ -35,9 +35,14 @@ class Suite:
     name: str
     reference: str
     summary: str
-    sha256: str
-    """Of the file and its MACHINERY: comparing results of different code says so."""
     module: ModuleType = field(repr=False)
+    files: tuple[Path, ...] = ()
+    """The suite's own file and those of its MACHINERY."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the code that the suite runs; see `suite_digest`."""
+        return suite_digest(self.files)
 
     @property
     def defaults(self) -> Params:
@@ -236,6 +241,6 @@ def _checked(reference: str, module: Any, name: str | None = None) -> Suite:
         name=name or source.stem,
         reference=reference,
         summary=doc[0] if doc else "(no summary: the first docstring line)",
-        sha256=hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest(),
         module=module,
+        files=tuple(files),
     )

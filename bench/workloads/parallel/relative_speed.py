@@ -16,9 +16,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from bench.core import clock
 from bench.measure.engine import control
 from bench.measure.engine.rank import RankContext, Tracer
+from bench.measure.engine.timing.device_clock import clock_for_work
 from bench.suite import COMMUNICATION
 
 Call = Callable[[], object]
@@ -89,7 +89,7 @@ def _own_seconds(rank: RankContext, step: Call, clear: Call) -> Mapping[str, flo
 
 
 def _traced(rank: RankContext, step: Call, clear: Call, calls: int) -> Tracer:
-    ticks = clock.for_work(rank.device.type, "host")
+    ticks = clock_for_work(rank.device.type, "host")
     tracer = Tracer(rank.index, ticks)
     for _ in range(calls):
         clear()

@@ -84,7 +84,7 @@ def test_what_differs_is_named_first_and_what_is_shared_once(tmp_path: Path, bas
     head["environment"]["versions"]["torch"] = "2.14.0"
     head["environment"]["variables"]["NCCL_ALGO"] = "Ring"
     head["environment"]["commit"] = "1" * 40
-    head["plan"]["suites"][0]["sha256"] = "b" * 64
+    head["plan"]["suites"][0]["digest"] = "b" * 64
     found = compared(base, saved(tmp_path / "new", head, measurement(A)))
     assert {row["field"]: row["values"] for row in found.differences} == {
         "label": ["old", "pr"],
@@ -148,7 +148,7 @@ def test_files_of_one_side_count_as_launches(tmp_path: Path, base: Path) -> None
     ("change", "name"),
     [
         ({"plan": {"backend": "mpi"}}, "plan.backend"),
-        ({"plan": {"suites": [{"name": "collective", "sha256": "c" * 64}]}}, "suite collective"),
+        ({"plan": {"suites": [{"name": "collective", "digest": "c" * 64}]}}, "suite collective"),
         ({"environment": {"versions": {"torch": "2.14.0", "python": "3.12.1"}}}, "versions.torch"),
         ({"num_ranks": 4}, "devices"),
     ],

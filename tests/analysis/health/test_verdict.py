@@ -20,7 +20,7 @@ SOAK = "soak/run[num_bytes=1048576,num_rounds=3,size=1024]"
 
 
 def _header(num_ranks: int = 8, device: str = "cuda", doctor: Any = "healthy", **plan: Any) -> dict[str, Any]:
-    facts = [{"name": name, "reference": name, "sha256": "a" * 64, "metrics": {}} for name in SUITES]
+    facts = [{"name": name, "reference": name, "digest": "a" * 64, "metrics": {}} for name in SUITES]
     header = results.header(num_ranks=num_ranks)
     header["plan"] |= {"preset": "node", "device_type": device, "world_size": num_ranks, "suites": facts} | plan
     if doctor == "healthy":

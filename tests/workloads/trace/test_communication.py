@@ -28,11 +28,11 @@ def _ways(rank: RankContext, names: list[str]) -> dict[str, Any]:
 
 def _spans(rank: RankContext, name: str) -> list[tuple[int | None, int | None]]:
     """(number, bytes) of each span of one way to communicate."""
-    from bench.core.clock import for_work
     from bench.measure.engine.rank import Tracer
+    from bench.measure.engine.timing.device_clock import clock_for_work
     from bench.workloads.trace.communication import traced
 
-    tracer = Tracer(rank.index, for_work("cpu", "host"))
+    tracer = Tracer(rank.index, clock_for_work("cpu", "host"))
     with traced(tracer, {rank.group.group_name: "pair"}):
         WAYS[name](rank)
     if rank.backend == nccl_like.NAME:

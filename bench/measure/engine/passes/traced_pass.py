@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.core import clock as clocks
 from bench.measure.engine.rank import Tracer
 from bench.measure.engine.timing.alignment import alignment
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
+    from bench.measure.engine.timing.device_clock import clock_for_work
     from bench.measure.engine.timing.sampler import Look
-    from bench.suite import Span, Work
+from bench.measure.engine.timing.pricing import traced_variants
+from bench.suite import Span, Work
 
 
 def traced_pass(rank: RankContext, work: Work, look: Look) -> tuple[list[Span], list[int]]:
     """The spans of one rank, and the nanoseconds of its traced calls; `look` is called while the device is at work."""
     if not work.traced_calls:
         return [], []
-    clock = clocks.for_work(rank.device.type, "device")
+    clock = clock_for_work(rank.device.type, "device")
     tracer, align = Tracer(rank.index, clock), alignment(rank, clock)
     for name in (name for name in traced_variants(work) for _ in range(work.traced_calls)):
         if work.reset is not None:
@@ -40,8 +41,3 @@ def traced_pass(rank: RankContext, work: Work, look: Look) -> tuple[list[Span], 
         look(lambda: not clock.reached(last))
     clock.synchronise()
     return tracer.spans(), tracer.call_ns()
-
-
-def traced_variants(work: Work) -> tuple[str, ...]:
-    """Names of the variants that the pass calls."""
-    return work.traced_variants or (next(iter(work.variants)),)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from bench.core import clock as clocks
 from bench.measure.engine import control
-from bench.measure.engine.passes.traced_pass import traced_variants
 from bench.measure.engine.timing.alignment import alignment
 from bench.measure.engine.timing.sampler import Limits
 
@@ -163,3 +162,8 @@ def alone(work: Work) -> Work:
     """Its case alone, without what it is held against and what is derived from that."""
     main, run = next(iter(work.variants.items()))
     return replace(work, variants={main: run}, traced_calls=0, derive=None, tables=None)
+
+
+def traced_variants(work: Work) -> tuple[str, ...]:
+    """Names of the variants that the pass of traced calls takes."""
+    return work.traced_variants or (next(iter(work.variants)),)

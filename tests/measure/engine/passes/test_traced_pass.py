@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from bench.core import clock as clocks
 from bench.core.clock import Clock
 from bench.measure.engine.passes import traced_pass
 from bench.measure.engine.rank import Tracer
@@ -145,7 +144,7 @@ def test_spans_on_a_gpu_are_of_its_own_clock_whatever_times_the_case(
         assert kind == "device", "a host's clock waits for the device at every mark"
         return device.clock()
 
-    monkeypatch.setattr(clocks, "for_work", for_work)
+    monkeypatch.setattr(traced_pass, "clock_for_work", for_work)
     monkeypatch.setattr(traced_pass, "alignment", lambda rank, clock: Alignment(lambda: None))
     rank: Any = lone_rank()
     rank.device = torch.device("cuda", 0)

@@ -11,6 +11,7 @@ import pytest
 from bench.core import clock as clocks
 from bench.core.clock import Clock
 from bench.measure.engine.gather import gather_samples, shape, slowest_samples
+from bench.measure.engine.timing.device_clock import clock_for_work
 from bench.measure.engine.timing.sampler import Limits, Sampler, Samples, Timing, _decide, take_sample
 from bench.stats.intervals import median
 from bench.suite import Work
@@ -314,7 +315,7 @@ def test_a_host_clock_waits_for_the_device_before_it_reads_the_time() -> None:
 
 @pytest.mark.parametrize("kind", ["device", "host"])
 def test_work_on_a_cpu_is_done_when_its_call_returns(kind: str) -> None:
-    clock = clocks.for_work("cpu", kind)
+    clock = clock_for_work("cpu", kind)
     assert clock.name == "host"
     assert clock.elapsed_ns(3, 10) == 7
 
