@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from bench.measure.engine.rank import Tracer
 from bench.measure.engine.timing.alignment import alignment
+from bench.measure.engine.timing.device_clock import clock_for_work
+from bench.measure.engine.timing.pricing import traced_variants
+from bench.suite import Span, Work
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
-    from bench.measure.engine.timing.device_clock import clock_for_work
     from bench.measure.engine.timing.sampler import Look
-from bench.measure.engine.timing.pricing import traced_variants
-from bench.suite import Span, Work
 
 
 def traced_pass(rank: RankContext, work: Work, look: Look) -> tuple[list[Span], list[int]]:
