@@ -1,7 +1,7 @@
 """Is this machine healthy? Rules over one result file, and the line in which they end.
 
-A run with a preset that promises a verdict (`bench.measure.planning.plan.Preset.judged`) ends with it, and `bench show`
-says it again from the file alone. Every rule gives a level with its figure:
+A run with a preset that promises a verdict (`bench.measure.planning.presets.Preset.judged`) ends with it, and
+`bench show` says it again from the file alone. Every rule gives a level with its figure:
 
     ok       judged, and nothing is wrong
     bad      the machine is not healthy
