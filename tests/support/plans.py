@@ -16,7 +16,7 @@ def a_plan(num_cases: int = 8, **changes: Any) -> Plan:
     """Cases `sum/run[size=1]` and on; `changes` replace fields."""
     plan = Plan(
         preset="standard",
-        suites=(SuiteFacts("sum", "./sum.py", "Sums.", "ab" * 32, {"speed": ("GB/s", "higher")}),),
+        suites=(SuiteFacts("sum", "./sum.py", "Sums.", {"speed": ("GB/s", "higher")}, "ab" * 32),),
         cases=tuple(
             PlannedCase("sum", f"sum/run[size={n}]", {"size": n, "exact": True}) for n in range(1, num_cases + 1)
         ),
