@@ -22,8 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
+from bench.parallelism.pipeline.orders import one_f_one_b
 from bench.parallelism.pipeline.replay import Computation, replay
-from bench.parallelism.pipeline.schedules import SCHEDULES
 from bench.suite import COMMUNICATION, Span
 
 Spans = Sequence[Span]
@@ -140,8 +140,6 @@ def _tensor_step(call: Uniform, dealing: Dealing) -> float:
 
 
 def _pipeline_step(call: Uniform, dealing: Dealing) -> float:
-    order = SCHEDULES["1f1b"].order
-    assert order is not None
     num_stages = len(dealing.shares)
     own = {
         (span.kind, stage, span.microbatch): dealing.seconds(span, stage, call.shares[stage])
@@ -152,7 +150,7 @@ def _pipeline_step(call: Uniform, dealing: Dealing) -> float:
     operations = [
         Computation(stage, stage, microbatch, kind, own[kind, stage, microbatch])
         for stage in range(num_stages)
-        for _, microbatch, kind, _ in order(stage, num_stages, num_microbatches)
+        for _, microbatch, kind, _ in one_f_one_b(stage, num_stages, num_microbatches)
     ]
     message = _message_seconds(call)
     return replay(operations, lambda sender, receiver: message).makespan_seconds + call.outside_seconds

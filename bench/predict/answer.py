@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from bench.errors import BenchError
+from bench.parallelism.layout import Job
 from bench.predict.cost import failures as failing
 from bench.predict.cost import prices
 from bench.predict.model import fleet as fleets
 from bench.predict.model.fleet import FleetPart, FleetPrediction
-from bench.predict.model.job import Job, Prediction, Split
+from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.model.step import Predictor
 from bench.predict.rates.constants import Constants
 from bench.predict.rates.device import Device
@@ -78,11 +79,11 @@ class Answer:
         return self.found.best[0].tokens_per_s
 
     @property
-    def split(self) -> Split:
+    def strategy(self) -> TrainingStrategy:
         if self.fleet:
-            return self.fleet[0].split
+            return self.fleet[0].strategy
         assert self.found is not None
-        return self.found.best[0].split
+        return self.found.best[0].strategy
 
 
 def predictor_maker(constants: Constants, stack: str, jitter_share: float | None = None) -> MakePredictor:
@@ -103,7 +104,7 @@ def mixed(request: Request, make: MakePredictor) -> tuple[FleetPrediction, ...]:
 
     Raises BenchError where no split fits all types.
     """
-    candidates: dict[Split, None] = {}
+    candidates: dict[TrainingStrategy, None] = {}
     problems: list[str] = []
     for member in request.members:
         # A type's share of the batch, so that the search sees about as many microbatches a replica.
@@ -114,7 +115,7 @@ def mixed(request: Request, make: MakePredictor) -> tuple[FleetPrediction, ...]:
         except BenchError as error:
             problems.append(str(error))
             continue
-        candidates |= dict.fromkeys(prediction.split for prediction in found.best)
+        candidates |= dict.fromkeys(prediction.strategy for prediction in found.best)
     best: list[FleetPrediction] = []
     for mode in fleets.MODES:
         tried = list(_fleet_predictions(make, request, candidates, mode))
@@ -125,11 +126,11 @@ def mixed(request: Request, make: MakePredictor) -> tuple[FleetPrediction, ...]:
 
 
 def _fleet_predictions(
-    make: MakePredictor, request: Request, candidates: Iterable[Split], mode: str
+    make: MakePredictor, request: Request, candidates: Iterable[TrainingStrategy], mode: str
 ) -> Iterable[FleetPrediction]:
-    for split in candidates:
+    for strategy in candidates:
         try:
-            found = fleets.predict(make, request.job, request.members, split, mode)
+            found = fleets.predict(make, request.job, request.members, strategy, mode)
         except BenchError:
             continue
         if found.fits:

@@ -55,7 +55,7 @@ def _checkpoint_seconds(options: Mapping[str, Any], request: Request, notes: lis
         seconds = parse_seconds("--checkpoint-seconds", options["checkpoint_seconds"])
         notes.append(Assumption("checkpoint", f"{seconds:.3g} s", options.get("checkpoint_source") or "given"))
         return seconds
-    num_bytes = failures.checkpoint_bytes(request.job.shape.parameters)
+    num_bytes = failures.checkpoint_bytes(request.job.shape.num_parameters)
     rate = options["storage_gb_per_s"] or STORAGE_GB_PER_S_A_DEVICE * request.devices
     source = (
         options.get("storage_source", "given")
@@ -200,7 +200,7 @@ def _option(
         usd,
         answer.tokens_per_s,
         1.0 if found is None else found.goodput,
-        job.shape.model_flops_per_token(job.sequence),
+        job.shape.step_flops_per_token(),
         tokens,
         options["waiting"] or 0.0,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.core.table import show_number, show_seconds
 from bench.core.values import parse_share
+from bench.parallelism.layout import Job
 from bench.predict import request as requests
 from bench.predict.answer import MakePredictor
 from bench.predict.calibration import measured_rates as measuring
@@ -17,7 +18,6 @@ from bench.predict.calibration.measured_rates import Measured
 from bench.predict.calibration.network_lines import MeasuredNetwork
 from bench.predict.calibration.overheads import Overheads
 from bench.predict.model.fleet import FleetPart
-from bench.predict.model.job import Job
 from bench.predict.model.step import Predictor
 from bench.predict.rates.by_size import BySize
 from bench.predict.rates.constants import Constants
@@ -82,11 +82,11 @@ def understood(found: Measured, options: Mapping[str, Any], constants: Constants
         # Its ranks had a device each, and a measured median has its own waiting in it.
         return made(device, step.job, step.ranks, RateShares(1.0, 1.0, 1.0, slowdown), 0.0)
 
-    slowdown = step_factors.factors(own_steps, lambda step, factor: alone(step, factor).predict(step.split))
+    slowdown = step_factors.factors(own_steps, lambda step, factor: alone(step, factor).predict(step.strategy))
     ways = overheads.fitted(
         own_steps,
-        lambda step: alone(step, slowdown).predict(step.split),
-        lambda step: alone(step).rank_work(step.split),
+        lambda step: alone(step, slowdown).predict(step.strategy),
+        lambda step: alone(step).rank_work(step.strategy),
     )
     request.assumptions += _ways(ways, found)
     if slowdown is not None:

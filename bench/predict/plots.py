@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.predict.answer import Answer, Option
-from bench.predict.model.job import PARTS
+from bench.predict.model.prediction import PARTS
 from bench.predict.tables import LABEL, option_row, sweep_rows
 
 if TYPE_CHECKING:

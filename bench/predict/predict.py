@@ -12,7 +12,7 @@ from bench.predict import answer as answers
 from bench.predict import economy
 from bench.predict.answer import Answer
 from bench.predict.model.layer import RECOMPUTE
-from bench.predict.model.pipeline import SCHEDULES
+from bench.predict.model.pipeline import FORMULAS
 from bench.predict.rates.constants import Constants, frozen
 from bench.predict.rates.matmul import reached_share
 from bench.predict.request import Assumption, Request, understood
@@ -91,7 +91,7 @@ def _refuse(options: Mapping[str, Any]) -> None:
     for name in ("nic_gbit", "link_gb_per_s", "memory_gb", "storage_gb_per_s", "tokens", "waiting"):
         if options[name] is not None and not (0 < options[name] < math.inf):
             raise BenchError(f"--{name.replace('_', '-')} {options[name]:g}: has to be above 0, and finite")
-    for name, known in (("recompute", RECOMPUTE), ("schedule", SCHEDULES)):
+    for name, known in (("recompute", RECOMPUTE), ("schedule", FORMULAS)):
         if options[name] is not None and options[name] not in known:
             raise BenchError(f"--{name} {options[name]}: there are: {', '.join(known)}")
     if not 0.0 < options["device_share"] <= 1.0:

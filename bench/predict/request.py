@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.errors import BenchError
-from bench.parallelism import model_shapes
+from bench.parallelism.layout import Job
+from bench.parallelism.shapes import ModelShape, find_model, models, shape_of_sizes
 from bench.predict.model.fleet import FleetPart
-from bench.predict.model.job import Job
 from bench.predict.rates import device as hardware
 from bench.predict.rates.constants import Common
 from bench.predict.rates.device import Device, Level
@@ -17,7 +17,6 @@ from bench.predict.search import Fixed
 
 TOKENS_A_BATCH = 16 * 2**20
 """Where no batch is given: what Llama 3 405B was trained with (arXiv 2407.21783, section 3.4.1)."""
-DEFAULT_STACK = "megatron-core"
 SHAPE_OPTIONS = ("layers", "hidden", "heads", "vocab")
 SIZES = ("tp", "pp", "dp", "cp", "ep", "microbatch", "interleave", "schedule", "recompute", "zero")
 
@@ -70,39 +69,41 @@ def job_of(options: Mapping[str, Any]) -> tuple[Job, list[Assumption]]:
     batch = options["batch"] or max(1, TOKENS_A_BATCH // sequence)
     if not options["batch"]:
         notes.append(Assumption("global batch", f"{batch:,} sequences", "not given: 16 Mi tokens, as Llama 3 405B"))
-    return Job(shape, sequence, batch, options["precision"]), notes
+    return Job(replace(shape, sequence=sequence), batch, options["precision"]), notes
 
 
 def fixed_of(options: Mapping[str, Any]) -> Fixed:
     return Fixed(**{name: options[name] for name in SIZES})
 
 
-def _shape(options: Mapping[str, Any]) -> model_shapes.Shape:
+def _shape(options: Mapping[str, Any]) -> ModelShape:
     given = {name: options[name] for name in SHAPE_OPTIONS if options[name] is not None}
     name = options["model"]
     if name is not None:
         if given:
             raise BenchError(f"--model {name} and --{next(iter(given))}: a model by its name, or by its numbers")
-        return model_shapes.find(name)
+        return find_model(name)
     missing = [f"--{each}" for each in SHAPE_OPTIONS if each not in given]
     if missing:
-        raise BenchError(f"no model: give --model NAME ({', '.join(model_shapes.models())}), or {', '.join(missing)}")
-    return model_shapes.given(
-        **given,
-        kv_heads=options["kv_heads"],
-        ffn_hidden=options["ffn_hidden"],
-        gated=options["gated"],
-        experts=options["experts"] or 1,
-        active_experts=options["active_experts"] or 1,
-        sequence=options["sequence"] or 2048,
+        raise BenchError(f"no model: give --model NAME ({', '.join(models())}), or {', '.join(missing)}")
+    return shape_of_sizes(
+        given["layers"],
+        given["hidden"],
+        given["heads"],
+        given["vocab"],
+        options["kv_heads"],
+        options["ffn_hidden"],
+        options["gated"],
+        options["experts"] or 1,
+        options["active_experts"] or 1,
     )
 
 
-def _model_text(shape: model_shapes.Shape) -> str:
-    size = f"{shape.parameters / 1e9:,.3g} billion parameters"
+def _model_text(shape: ModelShape) -> str:
+    size = f"{shape.num_parameters / 1e9:,.3g} billion parameters"
     if shape.is_mixture:
         size += f", {shape.active_parameters / 1e9:,.3g} active"
-    return f"{shape.name}: {shape.layers} layers x {shape.hidden}, {size}"
+    return f"{shape.name}: {shape.num_layers} layers x {shape.hidden}, {size}"
 
 
 def _members(options: Mapping[str, Any], common: Common) -> tuple[FleetPart, ...]:

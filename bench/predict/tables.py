@@ -8,7 +8,7 @@ from typing import Any
 from bench.core.table import DisplayTable, column, show_number, show_seconds, show_text, text_column
 from bench.predict.answer import Answer, Option, Reliability
 from bench.predict.model.fleet import FleetPrediction
-from bench.predict.model.job import NOT_MODELLED, PARTS, Prediction
+from bench.predict.model.prediction import NOT_MODELLED, PARTS, Prediction
 from bench.predict.search import Found
 
 LABEL = "predicted, not measured"
@@ -42,7 +42,7 @@ def _quantities(title: str, rows: list[tuple[str, str, object]], footnotes: tupl
 
 def step_table(best: Prediction) -> DisplayTable:
     low, high = best.interval
-    job, split = best.job, best.split
+    job, strategy = best.job, best.strategy
     rows: list[tuple[str, str, object]] = [
         (
             "step",
@@ -60,9 +60,9 @@ def step_table(best: Prediction) -> DisplayTable:
         ),
         ("MFU, attention in full", f"{100 * best.mfu:.1f} %", best.mfu),
         ("memory a device", f"{best.memory.total / 1e9:.1f} GB{_fits(best)}", best.memory.total / 1e9),
-        ("split", describe(best), split.devices),
+        ("split", describe(best), strategy.world_size),
     ]
-    notes = [f"Pipeline by {best.pipeline_method}."] if split.pp > 1 else []
+    notes = [f"Pipeline by {best.pipeline_method}."] if strategy.pp > 1 else []
     size = f"{job.global_batch:,} x {job.sequence:,} tokens"
     title = f"{job.shape.name} on {best.devices:,} {best.device.name}, {size}, {LABEL}"
     return _quantities(title, rows, tuple(notes))
@@ -77,8 +77,8 @@ def _fits(best: Prediction) -> str:
 def describe(best: Prediction) -> str:
     from bench.predict.search import describe as of_split
 
-    idle = best.devices - best.split.devices
-    return of_split(best.split) + (f"; {idle:,} devices idle" if idle else "")
+    idle = best.devices - best.strategy.world_size
+    return of_split(best.strategy) + (f"; {idle:,} devices idle" if idle else "")
 
 
 def parts_table(best: Prediction) -> DisplayTable:
@@ -105,7 +105,7 @@ def parts_table(best: Prediction) -> DisplayTable:
 
 def memory_table(best: Prediction) -> DisplayTable:
     rows = tuple({"memory": name, "gb": value / 1e9, "status": LABEL} for name, value in best.memory._asdict().items())
-    note = f"Of the device that holds most; recomputation: {best.split.recompute}. reserved is an assumption."
+    note = f"Of the device that holds most; recomputation: {best.strategy.recompute}. reserved is an assumption."
     return DisplayTable(
         f"Memory by part, {LABEL}", (text_column("memory"), column("gb", "GB", show_number)), rows, (note,)
     )
@@ -163,7 +163,7 @@ def fleet_table(answer: Answer) -> DisplayTable:
         column("step_seconds", "step", show_seconds), column("tokens_per_s", "tokens/s", _count),
         column("memory_gb", "GB", show_number),
     )  # fmt: skip
-    notes = [f"{fleet.mode}: {of_split(fleet.split)}." for fleet in answer.fleet]
+    notes = [f"{fleet.mode}: {of_split(fleet.strategy)}." for fleet in answer.fleet]
     even, balanced = (fleet.tokens_per_s for fleet in answer.fleet)
     notes.append(f"Balanced gives {100 * (balanced / even - 1):.1f}% more tokens per second than even.")
     return DisplayTable(f"Mixed fleet, {LABEL}", columns, rows, tuple(notes))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bench.predict.calibration.step_factors import MeasuredStep, work_seconds
-from bench.predict.model.job import Prediction, Split
+from bench.predict.model.prediction import Prediction, TrainingStrategy
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,24 @@ class Way:
 
     name: str
     unit: str
-    applies: Callable[[Split], bool]
-    times: Callable[[Split, RankWork], float]
+    applies: Callable[[TrainingStrategy], bool]
+    times: Callable[[TrainingStrategy, RankWork], float]
     is_own_work: bool = True
     """Whether it shows in a rank's own work; else only in the whole step."""
 
 
-def _is_sharded(split: Split) -> bool:
+def _is_sharded(strategy: TrainingStrategy) -> bool:
     """By torch's fully_shard: also replicas if data is not the only axis."""
-    return split.dp > 1 and (split.zero >= 3 or split.tp * split.pp > 1)
+    return strategy.dp > 1 and (strategy.zero >= 3 or strategy.tp * strategy.pp > 1)
 
 
-def _is_replicated(split: Split) -> bool:
-    return split.dp > 1 and not _is_sharded(split)
+def _is_replicated(strategy: TrainingStrategy) -> bool:
+    return strategy.dp > 1 and not _is_sharded(strategy)
 
 
-def _gathered(split: Split, work: RankWork) -> float:
+def _gathered(strategy: TrainingStrategy, work: RankWork) -> float:
     """Millions of parameters; in a pipeline they stay whole from the first microbatch to the last."""
-    return work.parameters / 1e6 * (1 if split.pp > 1 else work.microbatches)
+    return work.parameters / 1e6 * (1 if strategy.pp > 1 else work.microbatches)
 
 
 WAYS = (
@@ -72,9 +72,11 @@ class Overheads:
 
     seconds_of: Mapping[str, float] = field(default_factory=dict)
 
-    def seconds(self, split: Split, work: RankWork) -> float:
+    def seconds(self, strategy: TrainingStrategy, work: RankWork) -> float:
         """Of a step."""
-        return sum(self.seconds_of.get(way.name, 0.0) * way.times(split, work) for way in WAYS if way.applies(split))
+        return sum(
+            self.seconds_of.get(way.name, 0.0) * way.times(strategy, work) for way in WAYS if way.applies(strategy)
+        )
 
     def on(self, share: float) -> Overheads:
         """The same where a device has only this share of its host."""
@@ -92,10 +94,10 @@ def fitted(
     if not any(step.ranks == 1 for step in known):
         return Overheads()
     for step in known:
-        ways = [way for way in WAYS if way.applies(step.split)]
+        ways = [way for way in WAYS if way.applies(step.strategy)]
         if len(ways) == 1:
             more = _more_seconds(step, ways[0], predict(step))
-            found[ways[0].name].append(more / ways[0].times(step.split, work(step)))
+            found[ways[0].name].append(more / ways[0].times(step.strategy, work(step)))
     return Overheads({name: max(0.0, statistics.median(each)) for name, each in found.items()})
 
 

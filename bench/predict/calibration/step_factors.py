@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.parallelism import model_shapes
-from bench.parallelism.shapes import SHAPES
-from bench.predict.model.job import Job, Prediction, Split
+from bench.parallelism.layout import Job
+from bench.parallelism.shapes import models
+from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.rates.by_size import BySize
 
 SUITE = "training_step"
@@ -35,7 +35,7 @@ class MeasuredStep:
     case: str
     ranks: int
     job: Job
-    split: Split
+    strategy: TrainingStrategy
     seconds: float
     own_seconds: float | None = None
     """Of them the busiest rank's own work, by the calls that were traced; None where none was, or in a pipeline."""
@@ -43,7 +43,7 @@ class MeasuredStep:
     @property
     def microbatch_tokens(self) -> float:
         """Of one rank, over tensor ranks: the size of its work."""
-        return self.split.microbatch * self.job.sequence / (self.split.cp * self.split.tp)
+        return self.strategy.microbatch * self.job.sequence / (self.strategy.cp * self.strategy.tp)
 
 
 def steps(
@@ -60,37 +60,26 @@ def steps(
     found = []
     for row in rows:
         params = row["params"]
-        if row["suite"] == SUITE and not params.get("compile") and params.get("shape") in SHAPES:
+        if row["suite"] == SUITE and not params.get("compile") and params.get("shape") in models():
             step = _step(row, params, ours[str(params.get("dtype", "float32"))])
             if step is not None:
                 # Where a pipeline's rank waits for its neighbours there is no span.
-                share = shares.get((step.ranks, step.case)) if step.split.pp == 1 else None
+                share = shares.get((step.ranks, step.case)) if step.strategy.pp == 1 else None
                 found.append(step if share is None else replace(step, own_seconds=share * step.seconds))
     return found
 
 
 def _step(row: Mapping[str, Any], params: Mapping[str, Any], precision: str) -> MeasuredStep | None:
-    known = SHAPES[str(params["shape"])]
+    known = models()[str(params["shape"])]
     layers = int(row.get("trained_layers") or params.get("num_layers") or known.num_layers)
     tp, pp, ranks = int(params["tp"]), int(params["pp"]), int(row["num_ranks"])
     dp, batch, number = max(1, ranks // (tp * pp)), int(params["batch"]), int(params["num_microbatches"])
     if dp * tp * pp != ranks or batch % (dp * number):
         return None
-    shape = model_shapes.Shape(
-        str(params["shape"]),
-        layers,
-        known.hidden,
-        known.num_heads,
-        known.num_kv_heads,
-        known.head_dim,
-        known.ffn_hidden,
-        True,
-        known.vocabulary,
-        sequence=known.sequence,
-        source="bench/parallelism/shapes.py",
-    )
+    sequence = int(params.get("sequence") or known.sequence)
+    shape = replace(known, num_layers=layers, sequence=sequence)
     schedule = str(params.get("schedule", "1f1b"))
-    split = Split(
+    strategy = TrainingStrategy(
         tp=tp,
         pp=pp,
         dp=dp,
@@ -99,8 +88,8 @@ def _step(row: Mapping[str, Any], params: Mapping[str, Any], precision: str) -> 
         recompute="full" if params.get("recompute") else "none",
         zero=3 if params.get("dp_mode") == "shard" else 0,
     )
-    job = Job(shape, int(params.get("sequence") or known.sequence), batch, precision)
-    return MeasuredStep(str(row["case"]), ranks, job, split, float(row["seconds_median"]))
+    job = Job(shape, batch, precision)
+    return MeasuredStep(str(row["case"]), ranks, job, strategy, float(row["seconds_median"]))
 
 
 def work_seconds(predicted: Prediction) -> float:

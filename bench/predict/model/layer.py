@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.parallelism.model_shapes import Shape
+from bench.parallelism.shapes import ModelShape
 from bench.predict.rates.by_size import BySize
 from bench.predict.rates.constants import Common, Stack, attention_flops_per_s
 from bench.predict.rates.device import Device
@@ -76,7 +76,7 @@ class LayerTimes:
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ModelShape,
         device: Device,
         common: Common,
         stack: Stack,
@@ -101,8 +101,8 @@ class LayerTimes:
 
     def _forward(self, part: Slice, mixture: bool) -> Parts:
         shape, tokens = self.shape, part.tokens
-        width = shape.head_dim * (shape.heads + 2 * shape.kv_heads) / part.tp
-        attended = shape.head_dim * shape.heads / part.tp
+        width = shape.head_dim * (shape.num_heads + 2 * shape.num_kv_heads) / part.tp
+        attended = shape.head_dim * shape.num_heads / part.tp
         seconds = self.multiplier.seconds
         matmul = seconds(tokens, width, shape.hidden) + seconds(tokens, shape.hidden, attended)
         ffn_width = shape.ffn_hidden
@@ -110,7 +110,7 @@ class LayerTimes:
             matmul += self._experts(part)
             ffn_width = shape.active_experts * shape.expert_ffn_hidden + shape.shared_ffn_hidden
         else:
-            up = (shape.matrices - 1) * shape.ffn_hidden / part.tp
+            up = (shape.num_ffn_matrices - 1) * shape.ffn_hidden / part.tp
             matmul += seconds(tokens, up, shape.hidden) + seconds(tokens, shape.hidden, shape.ffn_hidden / part.tp)
         return Parts(
             matmul,
@@ -136,22 +136,22 @@ class LayerTimes:
         devices each brings its tp-th part of the microbatch; without such a group, the tp-th part of every expert.
         """
         shape, seconds = self.shape, self.multiplier.seconds
-        local = max(1.0, shape.experts / part.ep)
+        local = max(1.0, shape.num_experts / part.ep)
         brought = part.tokens * part.ep * part.expert_tp / part.tp
-        rows = max(1.0, brought * shape.active_experts / shape.experts)
+        rows = max(1.0, brought * shape.active_experts / shape.num_experts)
         width = shape.expert_ffn_hidden / part.expert_tp
-        total = seconds(rows, (shape.matrices - 1) * width, shape.hidden, local) + seconds(
+        total = seconds(rows, (shape.num_ffn_matrices - 1) * width, shape.hidden, local) + seconds(
             rows, shape.hidden, width, local
         )
         if shape.shared_ffn_hidden:
             shared = shape.shared_ffn_hidden / part.tp
-            total += seconds(part.tokens, (shape.matrices - 1) * shared, shape.hidden)
+            total += seconds(part.tokens, (shape.num_ffn_matrices - 1) * shared, shape.hidden)
             total += seconds(part.tokens, shape.hidden, shared)
         return total
 
     def _attention(self, part: Slice, direction: str) -> float:
         shape = self.shape
-        heads = shape.heads / part.tp
+        heads = shape.num_heads / part.tp
         products = 4.0 * part.tokens * part.sequence * shape.head_dim * heads
         if self.stack.attention == "unfused":
             scores = part.tokens * part.sequence * heads
@@ -165,7 +165,9 @@ class LayerTimes:
     def _memory(self, part: Slice, ffn_width: float, mixture: bool, factor: float) -> float:
         shape, sharded = self.shape, part.tp if self.stack.sequence_parallel else 1
         around = 11.0 * shape.hidden / sharded
-        inside = (shape.matrices * ffn_width + 3.0 * shape.head_dim * (shape.heads + shape.kv_heads)) / part.tp
+        inside = (
+            shape.num_ffn_matrices * ffn_width + 3.0 * shape.head_dim * (shape.num_heads + shape.num_kv_heads)
+        ) / part.tp
         permuted = 4.0 * shape.active_experts * shape.hidden * part.expert_tp / part.tp if mixture else 0.0
         return factor * self.stack.traffic * 2.0 * part.tokens * (around + inside + permuted) / self.bytes_per_s
 
@@ -174,7 +176,7 @@ class LayerTimes:
         times where the loss is compiled.
         """
         shape = self.shape
-        columns = shape.vocab / part.tp
+        columns = shape.vocabulary / part.tp
         matmul = self.half.seconds(part.tokens, columns, shape.hidden)
         passed = LOSS_BYTES[self.stack.compiled_loss]
         memory = passed * self.stack.traffic * part.tokens * columns / self.bytes_per_s

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bench.parallelism.model_shapes import Shape
+from bench.parallelism.shapes import ModelShape
 from bench.predict.rates.constants import Stack
 
 OPTIMIZER_BYTES = 12
@@ -69,7 +69,7 @@ class Held:
     """Tokens x columns of the output layer on this device; 0 where it has none."""
 
 
-def held_bytes(held: Held, shape: Shape, stack: Stack, zero: int, element_bytes: float = 2.0) -> Memory:
+def held_bytes(held: Held, shape: ModelShape, stack: Stack, zero: int, element_bytes: float = 2.0) -> Memory:
     """With elements of 4 bytes the optimizer needs no float32 copy beside them."""
     dense, expert = held.dense, held.expert
 
@@ -97,7 +97,7 @@ def held_bytes(held: Held, shape: Shape, stack: Stack, zero: int, element_bytes:
     return Memory(parameters, gradients, optimizer, activations, RESERVED_BYTES)
 
 
-def layer_activation_bytes(held: Held, shape: Shape, stack: Stack) -> float:
+def layer_activation_bytes(held: Held, shape: ModelShape, stack: Stack) -> float:
     """What one layer keeps of one microbatch until its backward."""
     sharded = held.tp if stack.sequence_parallel else 1
     if held.recompute == "full":
@@ -106,27 +106,27 @@ def layer_activation_bytes(held: Held, shape: Shape, stack: Stack) -> float:
     return 0.5 * whole if held.recompute == "half" else whole
 
 
-def _whole_layer(held: Held, shape: Shape, stack: Stack, scores: bool) -> float:
+def _whole_layer(held: Held, shape: ModelShape, stack: Stack, scores: bool) -> float:
     tokens, tp = held.tokens, held.tp
     sharded = tp if stack.sequence_parallel else 1
     ffn = shape.ffn_hidden
     if shape.is_mixture:
         ffn = shape.active_experts * shape.expert_ffn_hidden + shape.shared_ffn_hidden
     around = 10.0 * shape.hidden
-    attention = 2.0 * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)
-    feed_forward = 2.0 * ffn * shape.matrices
+    attention = 2.0 * shape.head_dim * (2 * shape.num_heads + 2 * shape.num_kv_heads)
+    feed_forward = 2.0 * ffn * shape.num_ffn_matrices
     routed = 4.0 * shape.active_experts * shape.hidden if shape.is_mixture else 0.0
     if held.eight_bit:
         # Kept in 16 bits: what the norms, the attention and the activation function took in, and attention gave; in 8:
         # the inputs of the products (transformer_engine/pytorch/module/linear.py, layernorm_linear.py).
         around = (6.0 + shape.is_mixture) * shape.hidden
-        attention = shape.head_dim * (5.0 * shape.heads + 4.0 * shape.kv_heads)
-        feed_forward = (2.0 * (shape.matrices - 1) + 1.0) * ffn
+        attention = shape.head_dim * (5.0 * shape.num_heads + 4.0 * shape.num_kv_heads)
+        feed_forward = (2.0 * (shape.num_ffn_matrices - 1) + 1.0) * ffn
         routed /= 4.0
     if stack.torch_parallel:
         around += 4.0 * shape.hidden * (tp - 1)  # two of the inputs, whole
     routed *= held.expert_tp / tp
     total = tokens * (around / sharded + (attention + feed_forward) / tp + routed)
     if scores and stack.attention == "unfused":
-        total += 5.0 * tokens * held.sequence * shape.heads / tp
+        total += 5.0 * tokens * held.sequence * shape.num_heads / tp
     return total

@@ -1,8 +1,4 @@
-"""What is predicted: a job, how it is split over devices, and the answer.
-
-Ranks are placed as Megatron-LM places them: tensor parallelism innermost, then context, then data, pipeline outermost
-(megatron/core/parallel_state.py), so that tensor parallelism stays within a domain wherever it fits.
-"""
+"""A strategy to train a job, and the predicted step: seconds, parts, memory."""
 
 from __future__ import annotations
 
@@ -10,11 +6,11 @@ import math
 from dataclasses import asdict, dataclass, field
 
 from bench.errors import BenchError
-from bench.parallelism.model_shapes import Shape
+from bench.parallelism.layout import Job, Layout
 from bench.predict.model import pipeline
 from bench.predict.model.layer import RECOMPUTE
 from bench.predict.model.memory import Memory
-from bench.predict.rates.device import Device, is_eight_bit
+from bench.predict.rates.device import Device
 
 NOT_MODELLED = (
     "congestion between jobs or between groups of one job, and the fabric's topology above the NIC",
@@ -28,63 +24,16 @@ NOT_MODELLED = (
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is trained. `global_batch` is in sequences."""
+class TrainingStrategy(Layout):
+    """A layout of a job, and how each replica computes its share of the batch."""
 
-    shape: Shape
-    sequence: int
-    global_batch: int
-    precision: str = "bf16"
-
-    @property
-    def tokens(self) -> int:
-        return self.sequence * self.global_batch
-
-    @property
-    def is_eight_bit(self) -> bool:
-        return is_eight_bit(self.precision)
-
-    @property
-    def element_bytes(self) -> float:
-        """Of an activation, and of a parameter as it is computed with; fp8 is for the products only."""
-        return 4.0 if self.precision == "fp32" else 2.0
-
-
-@dataclass(frozen=True)
-class Split:
-    """How a job is spread: `dp` replicas, each of tp x cp x pp devices.
-
-    Experts are whole, and spread over ep of a stage's tp x cp x dp devices (Megatron-LM's folding: expert tensor
-    parallelism of 1, megatron/core/parallel_state.py); with an ep of 1 every device has its tp-th part of all experts.
-    """
-
-    tp: int = 1
-    pp: int = 1
-    dp: int = 1
-    cp: int = 1
-    ep: int = 1
     microbatch: int = 1
+    """Sequences."""
     interleave: int = 1
+    """Stages of each pipeline rank."""
     schedule: str = "1f1b"
     recompute: str = "none"
     zero: int = 0
-
-    @property
-    def devices(self) -> int:
-        return self.stage_devices * self.pp
-
-    @property
-    def stage_devices(self) -> int:
-        return self.tp * self.dp * self.cp
-
-    @property
-    def expert_tp(self) -> int:
-        return self.tp if self.ep == 1 else 1
-
-    @property
-    def expert_replicas(self) -> int:
-        """Devices that hold the same part of the same experts."""
-        return max(1, self.stage_devices // (self.ep * self.expert_tp))
 
 
 PARTS = (
@@ -100,7 +49,7 @@ class Prediction:
     """A predicted step. Never a measurement, and never shown as one."""
 
     job: Job
-    split: Split
+    strategy: TrainingStrategy
     device: Device
     devices: int
     """Paid for, idle ones included."""
@@ -125,7 +74,7 @@ class Prediction:
 
     @property
     def model_flops_per_device_s(self) -> float:
-        return self.tokens_per_s * self.job.shape.model_flops_per_token(self.job.sequence) / self.devices
+        return self.tokens_per_s * self.job.shape.step_flops_per_token() / self.devices
 
     @property
     def mfu(self) -> float:
@@ -135,9 +84,9 @@ class Prediction:
     def row(self) -> dict[str, object]:
         low, high = self.interval
         return {
-            **asdict(self.split),
+            **asdict(self.strategy),
             "devices": self.devices,
-            "idle_devices": self.devices - self.split.devices,
+            "idle_devices": self.devices - self.strategy.world_size,
             "step_seconds": self.step_seconds,
             "step_seconds_low": low,
             "step_seconds_high": high,
@@ -150,22 +99,26 @@ class Prediction:
         }
 
 
-def refuse(job: Job, split: Split) -> None:
+def refuse(job: Job, strategy: TrainingStrategy) -> None:
     """Raises BenchError for a split that the job cannot have, with the numbers."""
     shape = job.shape
-    for name, size in {**asdict(split), "global batch": job.global_batch, "sequence": job.sequence}.items():
+    for name, size in {**asdict(strategy), "global batch": job.global_batch, "sequence": job.sequence}.items():
         if isinstance(size, int) and size < (0 if name == "zero" else 1):
             raise BenchError(f"{name} {size}: has to be at least 1")
-    if split.recompute not in RECOMPUTE:
-        raise BenchError(f"recomputation {split.recompute!r}: there are: {', '.join(RECOMPUTE)}")
-    pipeline.schedule(split.schedule)
-    if shape.heads % split.tp:
-        raise BenchError(f"tp {split.tp} does not divide {shape.heads} heads of {shape.name}")
-    if split.pp * (split.interleave - 1) >= shape.layers or split.pp > shape.layers:
-        raise BenchError(f"pp {split.pp} x interleave {split.interleave}: more stages than the {shape.layers} layers")
-    if split.ep > 1 and (shape.experts % split.ep or split.stage_devices % split.ep):
-        raise BenchError(f"ep {split.ep} has to divide {shape.experts} experts and tp x dp x cp, {split.stage_devices}")
-    if job.sequence % split.cp:
-        raise BenchError(f"cp {split.cp} does not divide a sequence of {job.sequence}")
-    if split.zero not in (0, 1, 2, 3):
-        raise BenchError(f"zero {split.zero}: the stages are 0 to 3")
+    if strategy.recompute not in RECOMPUTE:
+        raise BenchError(f"recomputation {strategy.recompute!r}: there are: {', '.join(RECOMPUTE)}")
+    pipeline.formula(strategy.schedule)
+    if shape.num_heads % strategy.tp:
+        raise BenchError(f"tp {strategy.tp} does not divide {shape.num_heads} heads of {shape.name}")
+    if strategy.pp * (strategy.interleave - 1) >= shape.num_layers or strategy.pp > shape.num_layers:
+        raise BenchError(
+            f"pp {strategy.pp} x interleave {strategy.interleave}: more stages than the {shape.num_layers} layers"
+        )
+    if strategy.ep > 1 and (shape.num_experts % strategy.ep or strategy.stage_ranks % strategy.ep):
+        raise BenchError(
+            f"ep {strategy.ep} has to divide {shape.num_experts} experts and tp x dp x cp, {strategy.stage_ranks}"
+        )
+    if job.sequence % strategy.cp:
+        raise BenchError(f"cp {strategy.cp} does not divide a sequence of {job.sequence}")
+    if strategy.zero not in (0, 1, 2, 3):
+        raise BenchError(f"zero {strategy.zero}: the stages are 0 to 3")
