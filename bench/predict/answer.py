@@ -11,13 +11,13 @@ from bench.parallelism.layout import Job
 from bench.predict.cost import failures as failing
 from bench.predict.cost import prices
 from bench.predict.model import fleet as fleets
-from bench.predict.model.fleet import FleetPart, FleetPrediction
+from bench.predict.model.fleet import FleetPrediction
 from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.model.step import Predictor
 from bench.predict.rates.constants import Constants
 from bench.predict.rates.device import Device
 from bench.predict.request import Assumption, Request
-from bench.predict.search import Found, search
+from bench.predict.search import SearchResult, search
 
 MakePredictor = Callable[[Device, Job], Predictor]
 
@@ -59,7 +59,7 @@ class Option:
 @dataclass
 class Answer:
     request: Request
-    found: Found | None = None
+    search_result: SearchResult | None = None
     fleet: tuple[FleetPrediction, ...] = ()
     sweep: tuple[SweepPoint, ...] = ()
     reliability: Reliability | None = None
@@ -75,15 +75,15 @@ class Answer:
     def tokens_per_s(self) -> float:
         if self.fleet:
             return max(each.tokens_per_s for each in self.fleet)
-        assert self.found is not None
-        return self.found.best[0].tokens_per_s
+        assert self.search_result is not None
+        return self.search_result.best[0].tokens_per_s
 
     @property
     def strategy(self) -> TrainingStrategy:
         if self.fleet:
             return self.fleet[0].strategy
-        assert self.found is not None
-        return self.found.best[0].strategy
+        assert self.search_result is not None
+        return self.search_result.best[0].strategy
 
 
 def predictor_maker(constants: Constants, stack: str, jitter_share: float | None = None) -> MakePredictor:
@@ -93,7 +93,7 @@ def predictor_maker(constants: Constants, stack: str, jitter_share: float | None
     return make
 
 
-def splits(request: Request, make: MakePredictor, keep: int) -> Found:
+def splits(request: Request, make: MakePredictor, keep: int) -> SearchResult:
     """Of one kind of device. Raises BenchError where none fits."""
     member = request.members[0]
     return search(make(member.device, request.job), member.devices, request.fixed, keep)
@@ -192,7 +192,3 @@ def with_preemptions(
     """A preempted node stops the job as a failed one does."""
     rate = 1.0 / failures.mtbf_seconds + devices / devices_a_node * per_node_day / 86400.0
     return failing.Failures(1.0 / rate, failures.checkpoint_seconds, failures.restart_seconds)
-
-
-def members_named(members: Iterable[FleetPart]) -> str:
-    return " + ".join(f"{member.devices:,} {member.device.name}" for member in members)

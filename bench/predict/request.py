@@ -52,8 +52,8 @@ class Request:
         return len(self.members) > 1
 
 
-def understood(options: Mapping[str, Any], common: Common) -> Request:
-    """Raises BenchError for what is unknown, contradictory or missing, with what to give."""
+def build_request(options: Mapping[str, Any], common: Common) -> Request:
+    """Raises BenchError for options that are unknown, contradictory or missing, with what to give."""
     job, notes = job_of(options)
     members = _members(options, common)
     for member in members:

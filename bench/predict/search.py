@@ -41,7 +41,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     best: tuple[Prediction, ...]
     tried: int
     fitting: int
@@ -49,7 +49,7 @@ class Found:
 
 def search(
     predictor: Predictor, devices: int, fixed: Fixed | None = None, keep: int = 10, coarse: bool = False
-) -> Found:
+) -> SearchResult:
     """`coarse`: even pipelines, microbatches of powers of two and few interleavings only.
 
     Raises BenchError where no split fits, with the leanest that was tried."""
@@ -80,7 +80,7 @@ def search(
             f"{needed / 1e9:.0f} GB; take more devices, or more recomputation or ZeRO"
         )
     ordered = [strategy for _, _, strategy in sorted(heap, key=lambda entry: -entry[0])]
-    return Found(tuple(predictor.predict(strategy, devices) for strategy in ordered), tried, fitting)
+    return SearchResult(tuple(predictor.predict(strategy, devices) for strategy in ordered), tried, fitting)
 
 
 def describe(strategy: TrainingStrategy) -> str:

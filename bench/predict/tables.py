@@ -9,7 +9,7 @@ from bench.core.table import DisplayTable, column, show_number, show_seconds, sh
 from bench.predict.answer import Answer, Option, Reliability
 from bench.predict.model.fleet import FleetPrediction
 from bench.predict.model.prediction import NOT_MODELLED, PARTS, Prediction
-from bench.predict.search import Found
+from bench.predict.search import SearchResult
 
 LABEL = "predicted, not measured"
 
@@ -19,9 +19,9 @@ Row = dict[str, Any]
 def all_tables(answer: Answer) -> list[DisplayTable]:
     """In the order in which they are read; the last says what is not modelled, and what all rests on."""
     tables: list[DisplayTable] = []
-    if answer.found is not None:
-        best = answer.found.best[0]
-        tables += [step_table(best), parts_table(best), memory_table(best), splits_table(answer.found)]
+    if answer.search_result is not None:
+        best = answer.search_result.best[0]
+        tables += [step_table(best), parts_table(best), memory_table(best), splits_table(answer.search_result)]
     if answer.fleet:
         tables.append(fleet_table(answer))
     if answer.sweep:
@@ -111,7 +111,7 @@ def memory_table(best: Prediction) -> DisplayTable:
     )
 
 
-def splits_table(found: Found) -> DisplayTable:
+def splits_table(found: SearchResult) -> DisplayTable:
     columns = (
         *(column(name, name, str) for name in ("tp", "pp", "dp", "cp", "ep", "microbatch", "interleave")),
         *(text_column(name) for name in ("schedule", "recompute")),
@@ -272,11 +272,11 @@ def assumptions_table(answer: Answer) -> DisplayTable:
 def as_json(answer: Answer) -> Mapping[str, Any]:
     """One object; the name of each list says that it is predicted."""
     document: dict[str, Any] = {"status": LABEL}
-    if answer.found is not None:
-        best = answer.found.best[0]
+    if answer.search_result is not None:
+        best = answer.search_result.best[0]
         document["predicted"] = best.row()
         document["predicted_memory_bytes"] = best.memory._asdict()
-        document["predicted_splits"] = [each.row() for each in answer.found.best]
+        document["predicted_splits"] = [each.row() for each in answer.search_result.best]
     if answer.fleet:
         document["predicted_fleet"] = [row for fleet in answer.fleet for row in fleet_rows(fleet)]
     if answer.sweep:

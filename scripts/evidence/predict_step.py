@@ -54,7 +54,7 @@ def _predicted(step: MeasuredStep, found: measured_rates.Measured, sources: list
     given = ["--precision", step.job.precision, "--stack", STACK, "--device-share", str(share)]
     given += ["--model", "llama3-8b", "--gpus", str(step.ranks)]  # the job itself is the case's
     options = command.make_context("predict", [*given, *(f"--from={source}" for source in sources)]).params
-    _, make = from_results.understood(found, options, frozen())
+    _, make = from_results.request_on(found, options, frozen())
     device = measured_rates.device(found, step.job.precision, {**options, "domain_size": step.ranks}, frozen().common)
     return make(device, step.job).predict(step.strategy)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from statistics import NormalDist
 
 import pytest
 
@@ -159,14 +161,21 @@ def test_collectives_follow_their_formulas() -> None:
         Network(bare, frozen().common).all_reduce_seconds(1.0, across)
 
 
+def _expected_maximum(samples: Sequence[float], num_ranks: int) -> float:
+    """Expected maximum of `num_ranks` draws from ascending samples: exact, since P(max <= x) = F(x)^n."""
+    shares = [(place / len(samples)) ** num_ranks for place in range(len(samples) + 1)]
+    return sum(value * (shares[place + 1] - shares[place]) for place, value in enumerate(samples))
+
+
 def test_the_slowest_of_many_is_expected_later() -> None:
     shares = [stragglers.expected_maximum_share(n, 0.01) for n in (1, 2, 100, 100_000)]
     assert shares[0] == 0.0
     assert shares[1] == pytest.approx(0.00564, rel=0.05)  # 1 / sqrt(pi) of a standard deviation
     assert shares[2] == pytest.approx(0.02508, rel=0.01)
     assert shares[3] < 0.01 * math.sqrt(2 * math.log(100_000))
-    assert stragglers.maximum_of_measured([1.0, 2.0], 2) == pytest.approx(1.75)
-    assert stragglers.maximum_of_measured([1.0, 2.0, 3.0], 10_000) == pytest.approx(3.0)
+    assert _expected_maximum([1.0, 2.0], 2) == pytest.approx(1.75)
+    normal = [NormalDist().inv_cdf((place + 0.5) / 20_000) for place in range(20_000)]
+    assert shares[2] == pytest.approx(0.01 * _expected_maximum(normal, 100), rel=0.01)
 
 
 def test_a_search_finds_the_fastest_that_fits() -> None:

@@ -14,7 +14,6 @@ approximation.
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass
 
 from bench.errors import BenchError
@@ -102,18 +101,3 @@ def of_job(
 def checkpoint_bytes(parameters: float) -> float:
     """A copy in 16 bits and the optimizer's 12 bytes of each parameter."""
     return 14.0 * parameters
-
-
-def simulated_goodput(failures: Failures, interval_seconds: float, intervals: int, seed: int = 0) -> float:
-    """Monte Carlo of the same process, event by event: what the expression is checked against."""
-    draw = random.Random(seed)
-    whole = interval_seconds + failures.checkpoint_seconds
-    wall = 0.0
-    for _ in range(intervals):
-        while (until := draw.expovariate(1.0 / failures.mtbf_seconds)) < whole:
-            wall += until
-            while (until := draw.expovariate(1.0 / failures.mtbf_seconds)) < failures.restart_seconds:
-                wall += until
-            wall += failures.restart_seconds
-        wall += whole
-    return intervals * interval_seconds / wall

@@ -7,11 +7,10 @@ from dataclasses import fields, replace
 from statistics import fmean
 
 from bench.parallelism.layout import Job
-from bench.predict.calibration.overheads import Overheads, RankWork
 from bench.predict.model import pipeline, stragglers
 from bench.predict.model.holdings import Holdings, Parameters
-from bench.predict.model.layer import RECOMPUTE, LayerTimes, Parts, Slice
-from bench.predict.model.layer_cost import LayerCost
+from bench.predict.model.layer import RECOMPUTE, LayerCost, LayerTimes, Parts, Slice
+from bench.predict.model.overheads import Overheads, RankWork
 from bench.predict.model.prediction import Prediction, TrainingStrategy, refuse
 from bench.predict.rates.by_size import BySize
 from bench.predict.rates.constants import Common, Constants, Stack

@@ -10,8 +10,9 @@ import pytest
 
 from bench.parallelism.layout import Job
 from bench.parallelism.shapes import find_model
-from bench.predict.calibration.overheads import WAYS, Overheads, RankWork, fitted
+from bench.predict.calibration.overheads import fit_overheads
 from bench.predict.calibration.step_factors import MeasuredStep
+from bench.predict.model.overheads import WAYS, Overheads, RankWork
 from bench.predict.model.prediction import TrainingStrategy
 
 JOB = Job(replace(find_model("llama3-8b"), sequence=128), 8, "fp32")
@@ -47,19 +48,19 @@ def work(step: MeasuredStep) -> RankWork:
 
 def test_planted_costs_are_found_a_unit() -> None:
     steps = [step("plain", 0.0)] + [step(name, PLANTED[name] * count) for name, count in UNITS.items()]
-    assert fitted(steps, predict, work).seconds_of == pytest.approx(PLANTED)
+    assert fit_overheads(steps, predict, work).seconds_of == pytest.approx(PLANTED)
 
 
 def test_where_calls_were_traced_a_slow_link_is_no_librarys_cost() -> None:
     """Of half a second more a hundredth is the rank's own computation; a pipeline's waiting is in no computation."""
     for name, found in (("sharded data", 0.01), ("tensor", 0.01), ("pipeline", 0.5)):
         steps = [step("plain", 0.0), step(name, 0.5, 0.61)]
-        assert fitted(steps, predict, work).seconds_of[name] == pytest.approx(found / UNITS[name])
+        assert fit_overheads(steps, predict, work).seconds_of[name] == pytest.approx(found / UNITS[name])
 
 
 def test_without_a_plain_step_and_below_zero_there_is_none() -> None:
-    assert fitted([step("tensor", 1.0)], predict, work) == Overheads()
-    assert fitted([step("plain", 0.0), step("tensor", -0.5)], predict, work).seconds_of == {"tensor": 0.0}
+    assert fit_overheads([step("tensor", 1.0)], predict, work) == Overheads()
+    assert fit_overheads([step("plain", 0.0), step("tensor", -0.5)], predict, work).seconds_of == {"tensor": 0.0}
 
 
 def test_a_split_in_several_ways_pays_each() -> None:

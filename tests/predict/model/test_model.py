@@ -9,8 +9,8 @@ import pytest
 from bench.errors import BenchError
 from bench.parallelism.layout import Job
 from bench.parallelism.shapes import find_model
-from bench.predict.calibration.overheads import RankWork
 from bench.predict.model import pipeline
+from bench.predict.model.overheads import RankWork
 from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.model.step import OWN_PARTS, Predictor
 from bench.predict.rates import device as hardware
