@@ -29,13 +29,13 @@ class Routing:
 
     def loads(self) -> list[int]:
         """Of each expert, how many of a rank's tokens choose it: expert 0 the busy share, the others evenly."""
-        each, more = divmod(self.num_tokens * self.top_k - self.num_busy, self.num_experts - 1)
-        return [self.num_busy, *(each + (index < more) for index in range(self.num_experts - 1))]
+        base, more = divmod(self.num_tokens * self.top_k - self.num_busy, self.num_experts - 1)
+        return [self.num_busy, *(base + (index < more) for index in range(self.num_experts - 1))]
 
     def rank_loads(self, size: int) -> list[int]:
         """Of each of `size` ranks, how many rows its experts get from all ranks together."""
-        loads, each = self.loads(), self.num_experts // size
-        return [size * sum(loads[rank * each : (rank + 1) * each]) for rank in range(size)]
+        loads, per_rank = self.loads(), self.num_experts // size
+        return [size * sum(loads[rank * per_rank : (rank + 1) * per_rank]) for rank in range(size)]
 
     def load_imbalance(self, size: int) -> float:
         """Rows of the busiest rank / mean over the ranks."""

@@ -66,23 +66,23 @@ def uniform_calls(
     spans: Spans, call_ns: Sequence[Sequence[int]], calls: Sequence[int], ranks: Sequence[int], shares: Sequence[int]
 ) -> list[Uniform]:
     """The traced calls in `calls`; `call_ns` is [rank][call]."""
-    found = []
+    uniform = []
     for call in calls:
         compute: dict[int, list[Span]] = {rank: [] for rank in ranks}
         messages: dict[int, list[Span]] = {rank: [] for rank in ranks}
         for span in sorted(spans, key=lambda s: s.start_ns):
             if span.call == call and span.rank in compute:
                 (messages if span.kind == COMMUNICATION else compute)[span.rank].append(span)
-        found.append(
+        uniform.append(
             Uniform(
                 tuple(ranks),
                 tuple(shares),
-                {rank: tuple(own) for rank, own in compute.items()},
-                {rank: tuple(own) for rank, own in messages.items()},
+                {rank: tuple(spans_of_rank) for rank, spans_of_rank in compute.items()},
+                {rank: tuple(spans_of_rank) for rank, spans_of_rank in messages.items()},
                 max(call_ns[rank][call] for rank in ranks),
             )
         )
-    return found
+    return uniform
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ def _data_step(call: Uniform, dealing: Dealing) -> float:
     others = [sum(s.duration_ns for s in call.compute[rank] if s.microbatch is None) / 1e9 for rank in call.ranks]
     ready, taken = [], 0
     for share, speed, other in zip(dealing.shares, dealing.speeds, others, strict=True):
-        own = [pool[number % len(pool)] for number in range(taken, taken + share)]
+        durations = [pool[number % len(pool)] for number in range(taken, taken + share)]
         taken += share
-        ready.append((sum(own) + other) / speed)
+        ready.append((sum(durations) + other) / speed)
     return max(ready) + sum(call.collective_seconds()) + call.outside_seconds
 
 
@@ -141,14 +141,14 @@ def _tensor_step(call: Uniform, dealing: Dealing) -> float:
 
 def _pipeline_step(call: Uniform, dealing: Dealing) -> float:
     num_stages = len(dealing.shares)
-    own = {
+    seconds = {
         (span.kind, stage, span.microbatch): dealing.seconds(span, stage, call.shares[stage])
         for stage, rank in enumerate(call.ranks)
         for span in call.compute[rank]
     }
     num_microbatches = 1 + max(s.microbatch for s in call.compute[call.ranks[0]] if s.microbatch is not None)
     operations = [
-        Computation(stage, stage, microbatch, kind, own[kind, stage, microbatch])
+        Computation(stage, stage, microbatch, kind, seconds[kind, stage, microbatch])
         for stage in range(num_stages)
         for _, microbatch, kind, _ in one_f_one_b(stage, num_stages, num_microbatches)
     ]
@@ -174,10 +174,10 @@ def _message_seconds(call: Uniform) -> float:
 
 def _belongs(span: Span, kind: str, done: Mapping[tuple[str, int, int | None], int], stage: int) -> bool:
     """Whether a message is of this direction: it came before the computation of its kind had ended, after no other."""
-    own = done.get((kind, stage, span.microbatch))
+    end = done.get((kind, stage, span.microbatch))
     forward = done.get(("forward", stage, span.microbatch))
     return (
-        own is not None and (_end(span) <= own) and (kind == "forward" or forward is None or span.start_ns >= forward)
+        end is not None and (_end(span) <= end) and (kind == "forward" or forward is None or span.start_ns >= forward)
     )
 
 

@@ -81,7 +81,7 @@ def _parts_of_call(spans: Sequence[Span], durations: Sequence[int], layout: Layo
     by_rank: defaultdict[int, list[Span]] = defaultdict(list)
     for span in sorted(spans, key=lambda s: s.start_ns):
         by_rank[span.rank].append(span)
-    found = []
+    parts_of_ranks = []
     for rank, duration in enumerate(durations):
         parts = dict.fromkeys(PARTS, 0.0)
         compute = [span for span in by_rank[rank] if span.kind in _COMPUTE]
@@ -92,8 +92,8 @@ def _parts_of_call(spans: Sequence[Span], durations: Sequence[int], layout: Layo
                 _give_away(span, parts, compute, layout, num_stages, last_launch, ends)
         parts["pipeline_idle" if layout.pp > 1 else "waiting"] += step - duration
         parts["other"] = step - sum(parts.values())
-        found.append(parts)
-    return found
+        parts_of_ranks.append(parts)
+    return parts_of_ranks
 
 
 def _give_away(
@@ -106,13 +106,13 @@ def _give_away(
     ends: Mapping[_Operation, int],
 ) -> None:
     """Add a time of standing still to the parts that it is of, and take it from the computation around it."""
-    around = next((each for each in compute if 0 <= span.start_ns - each.start_ns < each.duration_ns), None)
+    around = next((other for other in compute if 0 <= span.start_ns - other.start_ns < other.duration_ns), None)
     if around is not None:
         parts[_COMPUTE[around.kind]] -= span.duration_ns
     if span.axis is not None and span.sequence is not None:
         part, until = "waiting", last_launch[span.axis, layout.peers(span.rank, span.axis), span.sequence]
     else:
-        following = next((each for each in compute if each.start_ns >= span.start_ns), None)
+        following = next((other for other in compute if other.start_ns >= span.start_ns), None)
         part, until = "pipeline_idle", _made_ns(following, layout, num_stages, ends)
     standing = min(max(until - span.start_ns, 0), span.duration_ns)
     parts[part] += standing

@@ -74,7 +74,7 @@ class Answer:
     @property
     def tokens_per_s(self) -> float:
         if self.fleet:
-            return max(each.tokens_per_s for each in self.fleet)
+            return max(prediction.tokens_per_s for prediction in self.fleet)
         assert self.search_result is not None
         return self.search_result.best[0].tokens_per_s
 
@@ -111,17 +111,17 @@ def mixed(request: Request, make: MakePredictor) -> tuple[FleetPrediction, ...]:
         share = max(1, round(request.job.global_batch * member.devices / request.devices))
         job = replace(request.job, global_batch=share)
         try:
-            found = search(make(member.device, job), member.devices, request.fixed, 20)
+            result = search(make(member.device, job), member.devices, request.fixed, 20)
         except BenchError as error:
             problems.append(str(error))
             continue
-        candidates |= dict.fromkeys(prediction.strategy for prediction in found.best)
+        candidates |= dict.fromkeys(prediction.strategy for prediction in result.best)
     best: list[FleetPrediction] = []
     for mode in fleets.MODES:
         tried = list(_fleet_predictions(make, request, candidates, mode))
         if not tried:
             raise BenchError("no split fits all types of the fleet; " + "; ".join(problems or ["take more devices"]))
-        best.append(min(tried, key=lambda each: each.step_seconds))
+        best.append(min(tried, key=lambda prediction: prediction.step_seconds))
     return tuple(best)
 
 
@@ -130,11 +130,11 @@ def _fleet_predictions(
 ) -> Iterable[FleetPrediction]:
     for strategy in candidates:
         try:
-            found = fleets.predict(make, request.job, request.members, strategy, mode)
+            prediction = fleets.predict(make, request.job, request.members, strategy, mode)
         except BenchError:
             continue
-        if found.fits:
-            yield found
+        if prediction.fits:
+            yield prediction
 
 
 def parse_sweep(text: str) -> list[int]:

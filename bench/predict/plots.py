@@ -31,13 +31,13 @@ def frames(answer: Answer) -> dict[str, pd.DataFrame]:
     """
     import pandas as pd
 
-    found = {
+    rows_of = {
         "scaling": sweep_rows(answer),
         "money": pareto(answer.options),
         "goodput": goodput_rows(answer),
         "break_even": break_even_rows(answer),
     }
-    return {name: pd.DataFrame(rows) for name, rows in found.items() if rows}
+    return {name: pd.DataFrame(rows) for name, rows in rows_of.items() if rows}
 
 
 def pareto(options: tuple[Option, ...]) -> list[dict[str, Any]]:
@@ -60,7 +60,9 @@ def goodput_rows(answer: Answer, points: int = 60) -> list[dict[str, Any]]:
     failures = answer.reliability.failures
     best = failures.best_seconds
     intervals = [best * 10.0 ** (2.0 * place / (points - 1) - 1.0) for place in range(points)]
-    return [{"interval_seconds": each, "goodput": failures.goodput(each), "status": LABEL} for each in intervals]
+    return [
+        {"interval_seconds": seconds, "goodput": failures.goodput(seconds), "status": LABEL} for seconds in intervals
+    ]
 
 
 def break_even_rows(answer: Answer, points: int = 50) -> list[dict[str, Any]]:

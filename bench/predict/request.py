@@ -83,7 +83,7 @@ def _shape(options: Mapping[str, Any]) -> ModelShape:
         if given:
             raise BenchError(f"--model {name} and --{next(iter(given))}: a model by its name, or by its numbers")
         return find_model(name)
-    missing = [f"--{each}" for each in SHAPE_OPTIONS if each not in given]
+    missing = [f"--{name}" for name in SHAPE_OPTIONS if name not in given]
     if missing:
         raise BenchError(f"no model: give --model NAME ({', '.join(models())}), or {', '.join(missing)}")
     return shape_of_sizes(
@@ -111,7 +111,7 @@ def _members(options: Mapping[str, Any], common: Common) -> tuple[FleetPart, ...
     latencies = (common.inside_latency_seconds, common.across_latency_seconds)
 
     def device(name: str) -> Device:
-        found = hardware.find(
+        base = hardware.find(
             name,
             nic_gbit=options["nic_gbit"],
             domain_size=options["domain_size"],
@@ -119,7 +119,7 @@ def _members(options: Mapping[str, Any], common: Common) -> tuple[FleetPart, ...
             memory_gb=options["memory_gb"],
         )
         link = options["link_gb_per_s"]
-        return found if link is None else replace(found, inside=Level(link * 1e9, latencies[0], "given"))
+        return base if link is None else replace(base, inside=Level(link * 1e9, latencies[0], "given"))
 
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:

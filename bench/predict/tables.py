@@ -111,7 +111,7 @@ def memory_table(best: Prediction) -> DisplayTable:
     )
 
 
-def splits_table(found: SearchResult) -> DisplayTable:
+def splits_table(result: SearchResult) -> DisplayTable:
     columns = (
         *(column(name, name, str) for name in ("tp", "pp", "dp", "cp", "ep", "microbatch", "interleave")),
         *(text_column(name) for name in ("schedule", "recompute")),
@@ -123,9 +123,11 @@ def splits_table(found: SearchResult) -> DisplayTable:
         column("data_seconds", "data", show_seconds),
         column("tensor_seconds", "tensor", show_seconds),
     )
-    rows = tuple(prediction.row() | {"status": LABEL} for prediction in found.best)
+    rows = tuple(prediction.row() | {"status": LABEL} for prediction in result.best)
     note = (
-        f"{found.tried:,} tried, {found.fitting:,} fit into memory." if found.tried > 1 else "The split that was given."
+        f"{result.tried:,} tried, {result.fitting:,} fit into memory."
+        if result.tried > 1
+        else "The split that was given."
     )
     return DisplayTable(f"Best splits, {LABEL}", columns, rows, (note,))
 
@@ -133,7 +135,7 @@ def splits_table(found: SearchResult) -> DisplayTable:
 def fleet_rows(fleet: FleetPrediction) -> list[Row]:
     rows = []
     for part in fleet.parts:
-        own = part.prediction
+        prediction = part.prediction
         rows.append(
             {
                 "mode": fleet.mode,
@@ -141,11 +143,11 @@ def fleet_rows(fleet: FleetPrediction) -> list[Row]:
                 "devices": part.member.devices,
                 "replicas": part.replicas,
                 "microbatches": part.microbatches,
-                "own_step_seconds": own.step_seconds if part.microbatches else None,
-                "waiting_share": 1.0 - own.step_seconds / fleet.step_seconds if part.microbatches else None,
+                "own_step_seconds": prediction.step_seconds if part.microbatches else None,
+                "waiting_share": 1.0 - prediction.step_seconds / fleet.step_seconds if part.microbatches else None,
                 "step_seconds": fleet.step_seconds,
                 "tokens_per_s": fleet.tokens_per_s,
-                "memory_gb": own.memory.total / 1e9,
+                "memory_gb": prediction.memory.total / 1e9,
                 "status": LABEL,
             }
         )
@@ -198,8 +200,8 @@ def sweep_table(answer: Answer) -> DisplayTable:
     return DisplayTable(f"Scaling, {LABEL}", columns, tuple(sweep_rows(answer)), notes)
 
 
-def reliability_table(found: Reliability, tokens_per_s: float) -> DisplayTable:
-    failures = found.failures
+def reliability_table(reliability: Reliability, tokens_per_s: float) -> DisplayTable:
+    failures = reliability.failures
     rows: list[tuple[str, str, object]] = [
         ("time between failures", _hours(failures.mtbf_seconds), failures.mtbf_seconds),
         ("checkpoint", show_seconds(failures.checkpoint_seconds), failures.checkpoint_seconds),
@@ -207,15 +209,15 @@ def reliability_table(found: Reliability, tokens_per_s: float) -> DisplayTable:
         ("best interval", _hours(failures.best_seconds), failures.best_seconds),
         (
             "interval by Young",
-            f"{_hours(failures.young_seconds)}: goodput {_percent(found.young_goodput)} %",
+            f"{_hours(failures.young_seconds)}: goodput {_percent(reliability.young_goodput)} %",
             failures.young_seconds,
         ),
-        ("interval taken", _hours(found.interval_seconds), found.interval_seconds),
-        ("goodput", f"{_percent(found.goodput)} %", found.goodput),
+        ("interval taken", _hours(reliability.interval_seconds), reliability.interval_seconds),
+        ("goodput", f"{_percent(reliability.goodput)} %", reliability.goodput),
         (
             "tokens a day, after failures",
-            f"{tokens_per_s * found.goodput * 86400:.3e}",
-            tokens_per_s * found.goodput * 86400,
+            f"{tokens_per_s * reliability.goodput * 86400:.3e}",
+            tokens_per_s * reliability.goodput * 86400,
         ),
     ]
     note = (
@@ -262,7 +264,7 @@ def money_table(answer: Answer) -> DisplayTable:
 
 
 def assumptions_table(answer: Answer) -> DisplayTable:
-    rows = tuple(each.row() for each in answer.assumptions)
+    rows = tuple(assumption.row() for assumption in answer.assumptions)
     notes = tuple(f"Not modelled: {text}." for text in NOT_MODELLED)
     return DisplayTable(
         "What this rests on", tuple(text_column(name) for name in ("assumption", "value", "source")), rows, notes
@@ -276,7 +278,7 @@ def as_json(answer: Answer) -> Mapping[str, Any]:
         best = answer.search_result.best[0]
         document["predicted"] = best.row()
         document["predicted_memory_bytes"] = best.memory._asdict()
-        document["predicted_splits"] = [each.row() for each in answer.search_result.best]
+        document["predicted_splits"] = [prediction.row() for prediction in answer.search_result.best]
     if answer.fleet:
         document["predicted_fleet"] = [row for fleet in answer.fleet for row in fleet_rows(fleet)]
     if answer.sweep:
@@ -288,7 +290,7 @@ def as_json(answer: Answer) -> Mapping[str, Any]:
         document["predicted_money"] = [option_row(option) for option in answer.options]
         document["predicted_power_watts"] = answer.power_watts
         document["predicted_joules_per_token"] = answer.joules_per_token
-    document["assumptions"] = [each.row() for each in answer.assumptions]
+    document["assumptions"] = [prediction.row() for prediction in answer.assumptions]
     document["not_modelled"] = list(NOT_MODELLED)
     return document
 

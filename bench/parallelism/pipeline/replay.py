@@ -135,11 +135,11 @@ class _ComputationTable:
         """The results that an operation is made from: its own stage's, and a neighbour's."""
         _, stage, microbatch, kind, _, _ = operation
         yields, needs_own, step = _KINDS[kind]
-        own = None if needs_own is None else self.result(needs_own, stage, microbatch)
+        of_stage = None if needs_own is None else self.result(needs_own, stage, microbatch)
         neighbour = stage + step
         if not step or not 0 <= neighbour < self.num_stages:
-            return own, None
-        return own, self.result(yields, neighbour, microbatch)
+            return of_stage, None
+        return of_stage, self.result(yields, neighbour, microbatch)
 
     def travel_seconds(
         self, operations: Sequence[Computation], transfer_seconds: Callable[[int, int], float] | None
@@ -205,12 +205,12 @@ def _ready(
     operation: Computation, table: _ComputationTable, done: list[float | None], travel: dict[tuple[int, int], float]
 ) -> tuple[int | None, float]:
     """The first result that an operation still lacks, if any, or else when all that it needs is there."""
-    own, neighbour = table.needs(operation)
+    of_stage, neighbour = table.needs(operation)
     ready = 0.0
-    if own is not None:
-        at = done[own]
+    if of_stage is not None:
+        at = done[of_stage]
         if at is None:
-            return own, 0.0
+            return of_stage, 0.0
         ready = at
     if neighbour is not None:
         at = done[neighbour]

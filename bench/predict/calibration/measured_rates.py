@@ -92,8 +92,8 @@ class Measured:
         """Products and memory with so many ranks at once; of no more, where that was not measured."""
         able = [number for number, work in self.work.items() if dtype in work.rates]
         number = max((n for n in able if n <= ranks), default=min(able))
-        own = self.work[number].memory_bytes_per_s
-        return self.work[number].rates[dtype], self.memory_bytes_per_s if own is None else own
+        memory = self.work[number].memory_bytes_per_s
+        return self.work[number].rates[dtype], self.memory_bytes_per_s if memory is None else memory
 
 
 def read(paths: Sequence[str]) -> Measured:
@@ -101,7 +101,7 @@ def read(paths: Sequence[str]) -> Measured:
     results = load_many(paths)
     rows = [row for row in case_rows(results) if row["status"] == "ok" and row["seconds_median"]]
     work = _work(rows)
-    if not any(each.rates for each in work.values()):
+    if not any(rates_of_run.rates for rates_of_run in work.values()):
         raise BenchError(
             f"--from {', '.join(map(str, paths))}: no multiplication measured there; bench run compute gives them"
         )
@@ -134,21 +134,23 @@ def _work(rows: Sequence[Mapping[str, Any]]) -> dict[int, MeasuredWork]:
     for row in rows:
         if row["suite"] == "compute":
             by_ranks[row["num_ranks"]].append(row)
-    return {ranks: MeasuredWork(_rates(own), _memory(own)) for ranks, own in by_ranks.items()}
+    return {
+        ranks: MeasuredWork(_rates(rows_of_runs), _memory(rows_of_runs)) for ranks, rows_of_runs in by_ranks.items()
+    }
 
 
 def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, BySize]:
     """Of `compute`'s multiplications; not of `tensor_parallel`, whose time has transfers in it."""
-    found: defaultdict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    rates: defaultdict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         params = row["params"]
         if row["suite"] == "compute" and params.get("op") == "matmul" and row["tflop_per_s"]:
             rate = row["tflop_per_s"] * 1e12
             flops = rate * row["seconds_median"]
-            found[str(params.get("dtype", "float32"))][flops].append(rate)
+            rates[str(params.get("dtype", "float32"))][flops].append(rate)
     return {
         dtype: BySize(tuple(sorted(sizes)), tuple(statistics.median(sizes[size]) for size in sorted(sizes)))
-        for dtype, sizes in found.items()
+        for dtype, sizes in rates.items()
     }
 
 
@@ -192,7 +194,7 @@ def _jitter(results: Iterable[Result]) -> float | None:
             for samples in main.get("nanoseconds") or []:
                 if len(samples) >= 10:
                     middle = statistics.median(samples)
-                    shares.append(1.4826 * statistics.median(abs(each - middle) for each in samples) / middle)
+                    shares.append(1.4826 * statistics.median(abs(sample - middle) for sample in samples) / middle)
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
 
 
@@ -207,16 +209,16 @@ def _traced_steps(
                 for span in map(Span.from_row, record["spans"]):
                     spans[span.rank, span.call].append(span)
                 wholes = record["traced_call_ns"]
-                own = [
+                spent = [
                     [_spent_ns(spans[rank, call], rank, whole, sorts) for call, whole in enumerate(calls)]
                     for rank, calls in enumerate(wholes)
                 ]
-                yield len(wholes), record["case"], own, wholes
+                yield len(wholes), record["case"], spent, wholes
 
 
 def _step_jitter(results: Iterable[Result]) -> float | None:
     """Of the ranks' own computation in the traced calls of training steps, from call to call; None without any."""
-    ranks = [calls for _, _, own, _ in _traced_steps(results, (timeline.COMPUTE,)) for calls in own]
+    ranks = [calls for _, _, spent, _ in _traced_steps(results, (timeline.COMPUTE,)) for calls in spent]
     shares = [float(np.std(np.log(calls), ddof=1)) for calls in ranks if len(calls) >= MIN_STEPS and min(calls) > 0]
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
 
@@ -225,12 +227,12 @@ def _own_shares(results: Iterable[Result]) -> dict[tuple[int, str], float]:
     """(ranks, case) -> the busiest rank's own work as a share of a call, the median over calls and launches: what is
     computed, and what lies in no span, which is the host's own.
     """
-    found: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
-    for ranks, case, own, wholes in _traced_steps(results, (timeline.COMPUTE, timeline.HOST)):
-        shares = [[o / w for o, w in zip(*pair, strict=True)] for pair in zip(own, wholes, strict=True)]
+    shares_of_case: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
+    for ranks, case, spent, wholes in _traced_steps(results, (timeline.COMPUTE, timeline.HOST)):
+        shares = [[o / w for o, w in zip(*pair, strict=True)] for pair in zip(spent, wholes, strict=True)]
         if all(shares):
-            found[ranks, case].append(max(map(statistics.median, shares)))
-    return {key: statistics.median(each) for key, each in found.items()}
+            shares_of_case[ranks, case].append(max(map(statistics.median, shares)))
+    return {key: statistics.median(shares) for key, shares in shares_of_case.items()}
 
 
 def _spent_ns(spans: Sequence[Span], rank: int, call_ns: int, sorts: Collection[str]) -> int:
@@ -258,42 +260,44 @@ def _num_cores(results: Iterable[Result]) -> int | None:
     return min(counts) if counts else None
 
 
-def device(found: Measured, precision: str, options: Mapping[str, Any], common: Common) -> Device:
+def device(measured: Measured, precision: str, options: Mapping[str, Any], common: Common) -> Device:
     """The files' device. Of a known accelerator the catalogue's peaks and links stay, for MFU and for what is not
     measured.
 
     Raises BenchError where the files have no multiplication of the precision.
     """
-    rates = found.rates.get(DTYPES.get(precision, precision))
+    rates = measured.rates.get(DTYPES.get(precision, precision))
     if rates is None:
-        have = ", ".join(name for name, dtype in DTYPES.items() if dtype in found.rates)
+        have = ", ".join(name for name, dtype in DTYPES.items() if dtype in measured.rates)
         raise BenchError(f"--precision {precision}: the files have multiplications in {have}; take one of them")
     best = max(rates.values) * options["device_share"]
-    known = accelerators.find(found.device_name, None if found.memory_bytes is None else int(found.memory_bytes))
+    known = accelerators.find(
+        measured.device_name, None if measured.memory_bytes is None else int(measured.memory_bytes)
+    )
     latencies = (common.inside_latency_seconds, common.across_latency_seconds)
     if known is not None:
         base = devices.find(known.name, options["nic_gbit"], options["domain_size"], latencies, options["memory_gb"])
-        return replace(base, notes=(*base.notes, f"rates measured in {', '.join(found.paths)}"))
-    if found.memory_bytes_per_s is None:
+        return replace(base, notes=(*base.notes, f"rates measured in {', '.join(measured.paths)}"))
+    if measured.memory_bytes_per_s is None:
         raise BenchError(
             f"--from: no copy or triad of {LARGE_BYTES // 2**20} MiB measured there; bench run compute gives them"
         )
     nic = options["nic_gbit"]
-    memory = options["memory_gb"] * 1e9 if options["memory_gb"] else found.memory_bytes
+    memory = options["memory_gb"] * 1e9 if options["memory_gb"] else measured.memory_bytes
     return Device(
-        name=found.device_name,
+        name=measured.device_name,
         bf16_flops_per_s=best,
         fp8_flops_per_s=None,
         reached_bf16_flops_per_s=best,
         memory_bytes=memory,
         # The share that is reached is taken off again: this is what was reached.
-        memory_bytes_per_s=found.memory_bytes_per_s / common.memory_share,
-        domain_size=options["domain_size"] or found.ranks,
+        memory_bytes_per_s=measured.memory_bytes_per_s / common.memory_share,
+        domain_size=options["domain_size"] or measured.ranks,
         inside=None,
         across=None if nic is None else devices.Level(nic * 1e9 / 8, common.across_latency_seconds, "given"),
         power_watts=None,
         nominal_watts=None,
         notes=("peak not known: MFU is against the best measured multiplication",),
         fp32_flops_per_s=best if precision == "fp32" else None,
-        overlaps=not found.on_cores,
+        overlaps=not measured.on_cores,
     )

@@ -57,7 +57,7 @@ def steps(
     """
     shares = own_shares or {}
     ours = {dtype: name for name, dtype in precisions.items()}
-    found = []
+    measured = []
     for row in rows:
         params = row["params"]
         if row["suite"] == SUITE and not params.get("compile") and params.get("shape") in models():
@@ -65,8 +65,8 @@ def steps(
             if step is not None:
                 # Where a pipeline's rank waits for its neighbours there is no span.
                 share = shares.get((step.ranks, step.case)) if step.strategy.pp == 1 else None
-                found.append(step if share is None else replace(step, own_seconds=share * step.seconds))
-    return found
+                measured.append(step if share is None else replace(step, own_seconds=share * step.seconds))
+    return measured
 
 
 def _step(row: Mapping[str, Any], params: Mapping[str, Any], precision: str) -> MeasuredStep | None:
@@ -106,23 +106,23 @@ def factors(
     """
     known = list(measured)
     fewest = min((step.ranks for step in known), default=0)
-    found: defaultdict[float, list[float]] = defaultdict(list)
+    factors_of_size: defaultdict[float, list[float]] = defaultdict(list)
     for step in known:
         if step.ranks == fewest:
-            found[step.microbatch_tokens].append(_factor(step, predict))
-    sizes = sorted(found)
-    return BySize(tuple(sizes), tuple(statistics.median(found[size]) for size in sizes)) if sizes else None
+            factors_of_size[step.microbatch_tokens].append(_factor(step, predict))
+    sizes = sorted(factors_of_size)
+    return BySize(tuple(sizes), tuple(statistics.median(factors_of_size[size]) for size in sizes)) if sizes else None
 
 
 def _factor(step: MeasuredStep, predict: Callable[[MeasuredStep, BySize | None], Prediction]) -> float:
     """With which the prediction is the measurement: of a rank's own work where calls were traced, so that a slow link
     is not taken for slow work; of one rank, which sends nothing, always of the whole step.
     """
-    own = None if step.ranks == 1 else step.own_seconds
+    own_seconds = None if step.ranks == 1 else step.own_seconds
 
     def is_too_short(factor: float) -> bool:
         predicted = predict(step, BySize((step.microbatch_tokens,), (factor,)))
-        return predicted.step_seconds < step.seconds if own is None else work_seconds(predicted) < own
+        return predicted.step_seconds < step.seconds if own_seconds is None else work_seconds(predicted) < own_seconds
 
     low, high = FACTORS
     for _ in range(HALVINGS):

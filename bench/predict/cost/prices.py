@@ -77,8 +77,8 @@ def _price(row: dict[str, str], line: int) -> DevicePrice:
 
 
 def cheapest(rows: Iterable[DevicePrice], accelerator: str, kind: str) -> DevicePrice | None:
-    found = [row for row in rows if row.accelerator == accelerator and row.kind == kind]
-    return min(found, key=lambda row: row.usd) if found else None
+    offers = [row for row in rows if row.accelerator == accelerator and row.kind == kind]
+    return min(offers, key=lambda row: row.usd) if offers else None
 
 
 @dataclass(frozen=True)

@@ -60,12 +60,12 @@ class Holdings:
     def rank_memory(self, strategy: TrainingStrategy, counts: list[int], rank: int, held: float) -> Memory:
         shape, last = self.job.shape, rank == strategy.pp - 1
         embedding = shape.embedding_parameters * ((rank == 0) + (last and not (shape.tied and strategy.pp == 1)))
-        own = self.rank_parameters(strategy, counts[rank])
+        parameters = self.rank_parameters(strategy, counts[rank])
         tokens = strategy.microbatch * self.job.sequence // strategy.cp
         whole = Held(
-            dense=own.dense + embedding / strategy.tp,
-            expert=own.expert,
-            layer_parameters=self.layer_parameters(strategy, own.expert > 0).total,
+            dense=parameters.dense + embedding / strategy.tp,
+            expert=parameters.expert,
+            layer_parameters=self.layer_parameters(strategy, parameters.expert > 0).total,
             dp=strategy.dp * strategy.cp,
             expert_dp=strategy.expert_replicas,
             layers=counts[rank],

@@ -159,8 +159,8 @@ class LayerTimes:
             attention_again = 0.0
         attention = self._attention(part, "backward") + attention_again * ahead.attention
         kernels = _kernels("backward", mixture) + _kernels("forward", mixture) * max(again, attention_again / 4)
-        found = Parts((2.0 + again) * ahead.matmul, attention, (2.0 + again) * ahead.memory, kernels)
-        return found.slower(self.slowdown(part))
+        parts = Parts((2.0 + again) * ahead.matmul, attention, (2.0 + again) * ahead.memory, kernels)
+        return parts.slower(self.slowdown(part))
 
     def _experts(self, part: Slice) -> float:
         """The experts of this device: each gets its share of the tokens of the whole expert-parallel group, of whose

@@ -167,8 +167,8 @@ def _row(name: str) -> Accelerator:
 
 
 def _domain_size(row: Accelerator) -> int:
-    found = RACK_DOMAIN.search(row.scaleup_fabric or "")
-    return int(found.group(1)) if found else DOMAIN_SIZE
+    match = RACK_DOMAIN.search(row.scaleup_fabric or "")
+    return int(match.group(1)) if match else DOMAIN_SIZE
 
 
 def _typical_share(vendor: str) -> float:
