@@ -48,6 +48,7 @@ MACHINERY = (
     "bench.workloads.parallel.uneven_pipeline",
     "bench.parallelism.work_split",
     "bench.parallelism.heterogeneous_step",
+    "bench.parallelism.pipeline.orders",
     "bench.parallelism.pipeline.replay",
     "bench.workloads.parallel.relative_speed",
     "bench.measure.engine.emulation",

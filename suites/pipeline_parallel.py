@@ -37,6 +37,7 @@ MACHINERY = (
     "bench.workloads.parallel.pipeline_check",
     "bench.workloads.trace.communication",
     "bench.workloads.trace.side_streams",
+    "bench.parallelism.pipeline.orders",
     "bench.parallelism.pipeline.schedules",
     "bench.parallelism.pipeline.bubble",
     "bench.parallelism.pipeline.replay",

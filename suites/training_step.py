@@ -61,6 +61,7 @@ MACHINERY = (
     "bench.workloads.trace.communication",
     "bench.workloads.trace.side_streams",
     "bench.workloads.parallel.pipeline",
+    "bench.parallelism.pipeline.orders",
     "bench.parallelism.pipeline.schedules",
     "bench.parallelism.flops",
     "bench.core.torch_versions",

@@ -26,7 +26,7 @@ MOST_REFERENCE_FLOPS: dict[str, float] = {"cpu": 2e12, "cuda": 2e14}
 on a GPU without TF32. The same code is checked at a reduced size beyond it."""
 
 PER_FORWARD: dict[str, int] = {"forward": 1, "forward_backward": 1 + BACKWARD_PER_FORWARD}
-"""What one call does -> its FLOPs as a multiple of the forward's."""
+"""Pass of one call -> its FLOPs as a multiple of the forward's."""
 
 
 def matmul(m: int, n: int, k: int) -> int:

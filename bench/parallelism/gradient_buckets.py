@@ -1,4 +1,4 @@
-"""How data parallelism cuts its communication: DDP's buckets and FSDP's groups of layers.
+"""Messages of data parallelism: DDP's buckets and FSDP's groups of layers.
 
 Pure arithmetic; importing this module does not import torch.
 """

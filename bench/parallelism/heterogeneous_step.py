@@ -40,7 +40,7 @@ class Uniform:
     messages: Mapping[int, tuple[Span, ...]]
     """Rank -> its communications in order."""
     call_ns: int
-    """Of the slowest rank."""
+    """Nanoseconds of the slowest rank's call."""
 
     @property
     def own_seconds(self) -> dict[int, float]:
@@ -48,7 +48,7 @@ class Uniform:
 
     @property
     def outside_seconds(self) -> float:
-        """Of the call, what lies in no span of the rank that has the least of it; the others wait."""
+        """Time of the call that lies in no span, on the rank that has the least of it; the others wait."""
         spent = [sum(s.duration_ns for s in (*self.compute[r], *self.messages[r])) for r in self.ranks]
         return max(0.0, (self.call_ns - max(spent)) / 1e9)
 
@@ -95,7 +95,7 @@ class Dealing:
     """Kind of computation -> fraction of its time at the old share that it takes whatever the share."""
 
     def seconds(self, span: Span, place: int, before: int) -> float:
-        """Of a computation that had `before` units of the work, on the rank at `place`."""
+        """Duration of a computation that had `before` units of the work, on the rank at `place`."""
         fixed = self.fixed.get(span.kind, 0.0)
         grown = fixed + (1.0 - fixed) * self.shares[place] / before
         return span.duration_ns / 1e9 * grown / self.speeds[place]
@@ -173,7 +173,7 @@ def _message_seconds(call: Uniform) -> float:
 
 
 def _belongs(span: Span, kind: str, done: Mapping[tuple[str, int, int | None], int], stage: int) -> bool:
-    """Whether a message is of this direction: it came before the computation of its kind had ended, after no other."""
+    """True if a message has this direction: it came before the computation of its kind had ended, after no other."""
     end = done.get((kind, stage, span.microbatch))
     forward = done.get(("forward", stage, span.microbatch))
     return (

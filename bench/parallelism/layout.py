@@ -79,7 +79,7 @@ class Job:
     global_batch: int
     """Sequences of one step, over all ranks."""
     precision: str = "bf16"
-    """Of matrix products."""
+    """Number format of matrix products: fp32, fp16, bf16, fp8, fp8-rowwise."""
 
     @property
     def sequence(self) -> int:

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, from the spans of the traced pass: pure functions.
+"""Parts of a training step's time, from the spans of the traced pass: pure functions.
 
 Of each rank, in the order in which time is given away; no nanosecond is counted twice:
 
@@ -70,7 +70,7 @@ def mean_shares(calls: Sequence[Sequence[Parts]]) -> Mapping[str, float | None]:
 
 
 def rank_seconds(calls: Sequence[Sequence[Parts]]) -> list[dict[str, float]]:
-    """Of each rank, part -> seconds a step, the mean over the calls: so they add up to the mean step."""
+    """Part -> seconds per step of each rank, the mean over the calls, so that they add up to the mean step."""
     num_ranks = len(calls[0]) if calls else 0
     return [{part: fmean(ranks[rank][part] for ranks in calls) / 1e9 for part in PARTS} for rank in range(num_ranks)]
 
@@ -120,7 +120,7 @@ def _give_away(
 
 
 def _ends(spans: Sequence[Span]) -> dict[_Operation, int]:
-    """When each operation's result was there; an input gradient is there before its weight gradient."""
+    """End of each operation, when its result was there; an input gradient is there before its weight gradient."""
     return {
         (span.rank, _YIELDS[span.kind], span.stage, span.microbatch): span.start_ns + span.duration_ns
         for span in spans
@@ -132,7 +132,7 @@ _YIELDS = {"forward": "forward", "backward": "backward", "backward_input": "back
 
 
 def _made_ns(following: Span | None, layout: Layout, num_stages: int, ends: Mapping[_Operation, int]) -> int:
-    """When the neighbour's result that an operation is made from was there; 0 where it needs none."""
+    """End of the neighbour's operation that an operation waits for; 0 if it waits for none."""
     if following is None or following.stage is None or following.kind not in _YIELDS:
         return 0
     yields = _YIELDS[following.kind]

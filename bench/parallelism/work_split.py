@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 
 def even(num_units: int, num_ranks: int) -> tuple[int, ...]:
-    """As equal as whole numbers allow, the first ranks one more. Raises ValueError for fewer units than ranks."""
+    """Shares as equal as whole numbers allow, the first ranks one more. Raises ValueError for fewer units than
+    ranks."""
     _refuse_few(num_units, num_ranks)
     base, more = divmod(num_units, num_ranks)
     return tuple(base + (rank < more) for rank in range(num_ranks))

@@ -1,4 +1,4 @@
-"""A question answered: the best splits, scaling, failures and money, as plain data that tables and plots are made
+"""Answer to a request: the best splits, scaling, failures and money, as plain data that tables and plots are made
 from."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class Reliability:
-    """What failures leave."""
+    """Goodput of a run under failures."""
 
     failures: failing.Failures
     interval_seconds: float
@@ -53,7 +53,7 @@ class Option:
     reliability: Reliability | None
     source: str
     break_even_utilisation: float | None = None
-    """Of owning, against the cheapest rent that was priced."""
+    """Utilisation above which owning is cheaper than the cheapest rent that was priced."""
 
 
 @dataclass
@@ -65,9 +65,9 @@ class Answer:
     reliability: Reliability | None = None
     options: tuple[Option, ...] = ()
     own: prices.Own | None = None
-    """The assumptions of owning, where it was asked for."""
+    """Assumptions of owning, if it was asked for."""
     power_watts: float | None = None
-    """Of all devices with their share of the hall, by the catalogue; None where its figure is not known."""
+    """Power of all devices with their share of the hall, by the catalogue; None if the catalogue has no figure."""
     joules_per_token: float | None = None
     assumptions: list[Assumption] = field(default_factory=list)
 
@@ -94,15 +94,15 @@ def predictor_maker(constants: Constants, stack: str, jitter_share: float | None
 
 
 def splits(request: Request, make: MakePredictor, keep: int) -> SearchResult:
-    """Of one kind of device. Raises BenchError where none fits."""
+    """Best strategies on one kind of device. Raises BenchError if none fits."""
     member = request.members[0]
     return search(make(member.device, request.job), member.devices, request.fixed, keep)
 
 
 def mixed(request: Request, make: MakePredictor) -> tuple[FleetPrediction, ...]:
-    """Even and balanced, each with the best of the splits that are best on one of the types.
+    """Even and balanced fleets, each with the best of the strategies that are best on one of the types.
 
-    Raises BenchError where no split fits all types.
+    Raises BenchError if no split fits all types.
     """
     candidates: dict[TrainingStrategy, None] = {}
     problems: list[str] = []
@@ -154,7 +154,7 @@ def sweep(request: Request, make: MakePredictor, counts: list[int]) -> tuple[Swe
     """Weak scaling from the job's batch on the request's devices, and strong scaling; sizes that do not fit are left
     out.
 
-    Raises BenchError where none fits.
+    Raises BenchError if none fits.
     """
     device = request.members[0].device
     reference = request.devices if not request.mixed else request.members[0].devices

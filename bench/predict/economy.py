@@ -1,4 +1,4 @@
-"""From options about failures and prices to reliability and ways to pay, every assumption noted."""
+"""Reliability and ways to pay, from options about failures and prices; every assumption is noted."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def _option(
 
 
 def energy(answer: Answer, notes: list[Assumption]) -> tuple[float | None, float | None]:
-    """Watts of all devices and joules of a token, by the catalogue's power times PUE; None where it is not known."""
+    """Watts of all devices and joules of a token, by the catalogue's power times PUE; None if it is not known."""
     total = 0.0
     for member in answer.request.members:
         if member.device.power_watts is None:

@@ -1,4 +1,4 @@
-"""What a cluster of mixed accelerators would do, from what each kind does alone: even and balanced plans, the bound.
+"""Speed of a cluster of mixed accelerators, from the speed of each kind alone: even and balanced plans, the bound.
 
 Training in lockstep takes the minimum of speeds, independent replicas take their sum. Of n_k accelerators of kind k,
 each at s_k a second on the same workload:
@@ -44,7 +44,7 @@ SERVING = frozenset({"inference", "decode", "prefill"})
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one accelerator on one workload, in units a second; low and high are a 95% interval, where there is one."""
+    """Speed of one accelerator on one workload, in units per second; low and high are a 95% interval, or None."""
 
     value: float
     low: float | None = None
@@ -54,7 +54,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class DeviceKind:
-    """So many accelerators of a kind. `speeds`: workload -> configuration -> speed, as measured (or by catalogue)."""
+    """Accelerators of one kind. `speeds`: workload -> configuration -> speed, as measured (or by catalogue)."""
 
     name: str
     count: int
@@ -77,12 +77,12 @@ class HeterogeneousPlan:
     low: float | None
     high: float | None
     units: str
-    """Of each kind's rank in each round, such as `2 : 2 : 5`, or `4-5` where ranks of a kind differ."""
+    """Units of each kind's rank per round, such as `2 : 2 : 5`, or `4-5` if ranks of a kind differ."""
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """A workload on the mixed cluster; None where one of the kinds was not measured on it."""
+    """A workload on the mixed cluster; None if one of the kinds was not measured on it."""
 
     workload: str
     parallelism: str
@@ -163,7 +163,7 @@ def _plan(counts: Sequence[int], speeds: Sequence[Speed], units: tuple[int, ...]
 def _dealt(
     counts: Sequence[int], speeds: Sequence[Speed], units_per_rank: int, most: Sequence[int] | None
 ) -> HeterogeneousPlan | None:
-    """`units_per_rank` x ranks units of a group dealt out to its ranks; None where the memories do not hold them."""
+    """`units_per_rank` x ranks units of a group dealt out to its ranks; None if the memories do not hold them."""
     group = _group(counts)
     kind_of = [kind for kind, count in enumerate(group) for _ in range(count)]
     caps = None if most is None else [most[kind] for kind in kind_of]

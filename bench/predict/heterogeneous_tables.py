@@ -114,7 +114,7 @@ def text(
 
 
 def _cap(kind: DeviceKind, unit_gb: float) -> int:
-    """Units that an accelerator's memory holds. Raises BenchError where it is not known, or holds none."""
+    """Units that an accelerator's memory holds. Raises BenchError if it is not known, or holds none."""
     if kind.memory_gb is None:
         raise BenchError(f"--unit-gb {unit_gb:g}: the memory of {kind.name} is not known; leave it out")
     if kind.memory_gb < unit_gb:
@@ -236,7 +236,7 @@ def _served(device_kinds: Sequence[DeviceKind], serving: Sequence[Mixed], traini
 
 
 def _errors(path: Path) -> dict[str, float]:
-    """Case -> predicted / measured - 1, from a measured mix. Raises BenchError where the file has none."""
+    """Case -> predicted / measured - 1, from a measured mix. Raises BenchError if the file has none."""
     errors = {}
     for row in case_rows(load_many([str(path)])):
         for name, seconds in (("even", "seconds_median"), ("balanced", "balanced_seconds")):

@@ -54,7 +54,7 @@ def pareto(options: tuple[Option, ...]) -> list[dict[str, Any]]:
 
 
 def goodput_rows(answer: Answer, points: int = 60) -> list[dict[str, Any]]:
-    """Around the best interval, a tenth to ten times of it."""
+    """Goodput at intervals around the best, a tenth to ten times of it."""
     if answer.reliability is None:
         return []
     failures = answer.reliability.failures
@@ -66,7 +66,7 @@ def goodput_rows(answer: Answer, points: int = 60) -> list[dict[str, Any]]:
 
 
 def break_even_rows(answer: Answer, points: int = 50) -> list[dict[str, Any]]:
-    """Owning over utilisation, beside the cheapest rent."""
+    """Cost of owning over utilisation, and the cheapest rent."""
     if answer.own is None:
         return []
     rents = [option.usd_per_device_hour for option in answer.options if option.name == "rent"]

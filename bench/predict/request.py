@@ -1,4 +1,5 @@
-"""From what a user typed to a job, devices and the sizes of a split; every assumption that was filled in is noted."""
+"""Request for a prediction: job, devices and fixed sizes, from options; every assumption that was filled in is
+noted."""
 
 from __future__ import annotations
 
@@ -16,14 +17,14 @@ from bench.predict.rates.device import Device, Level
 from bench.predict.search import Fixed
 
 TOKENS_A_BATCH = 16 * 2**20
-"""Where no batch is given: what Llama 3 405B was trained with (arXiv 2407.21783, section 3.4.1)."""
+"""Tokens of a step if no batch is given: as Llama 3 405B was trained (arXiv 2407.21783, section 3.4.1)."""
 SHAPE_OPTIONS = ("layers", "hidden", "heads", "vocab")
 SIZES = ("tp", "pp", "dp", "cp", "ep", "microbatch", "interleave", "schedule", "recompute", "zero")
 
 
 @dataclass(frozen=True)
 class Assumption:
-    """One line of what a prediction rests on."""
+    """One line of the assumptions of a prediction."""
 
     what: str
     value: str
@@ -35,7 +36,7 @@ class Assumption:
 
 @dataclass
 class Request:
-    """A question, understood."""
+    """Job, devices and fixed sizes to predict."""
 
     job: Job
     members: tuple[FleetPart, ...]
@@ -62,7 +63,7 @@ def build_request(options: Mapping[str, Any], common: Common) -> Request:
 
 
 def job_of(options: Mapping[str, Any]) -> tuple[Job, list[Assumption]]:
-    """The job, and what of it was filled in."""
+    """The job, and the assumptions that fill it in."""
     shape = _shape(options)
     notes = [Assumption("model", _model_text(shape), shape.source)]
     sequence = options["sequence"] or shape.sequence

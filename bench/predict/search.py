@@ -26,7 +26,7 @@ MAX_STAGE_WASTE = 1.34
 
 @dataclass(frozen=True)
 class Fixed:
-    """What is not to be searched; None is."""
+    """Sizes that are given; None is searched."""
 
     tp: int | None = None
     pp: int | None = None
@@ -52,7 +52,7 @@ def search(
 ) -> SearchResult:
     """`coarse`: even pipelines, microbatches of powers of two and few interleavings only.
 
-    Raises BenchError where no split fits, with the leanest that was tried."""
+    Raises BenchError if no split fits, with the leanest that was tried."""
     heap: list[tuple[float, int, TrainingStrategy]] = []
     tried = fitting = 0
     leanest: tuple[float, TrainingStrategy] | None = None
@@ -84,7 +84,7 @@ def search(
 
 
 def describe(strategy: TrainingStrategy) -> str:
-    """In one line, without what is not used."""
+    """Text of one line, without the axes that are not used."""
     sizes = {"tp": strategy.tp, "pp": strategy.pp, "dp": strategy.dp, "cp": strategy.cp, "ep": strategy.ep}
     shown = [f"{name} {size}" for name, size in sizes.items() if size > 1] or ["one device"]
     shown.append(f"microbatch {strategy.microbatch}")
@@ -133,7 +133,8 @@ def _powers(limit: int) -> list[int]:
 
 
 def _depths(layers: int, coarse: bool) -> list[int]:
-    """In a coarse search divisors of the layers, and of a few more than there are, as where ends have one less."""
+    """Pipeline depths to try; in a coarse search divisors of the layers, and of two more, as if both ends had one
+    less."""
     depths = [pp for pp in range(1, layers + 1) if -(-layers // pp) * pp <= MAX_STAGE_WASTE * layers]
     return [pp for pp in depths if not coarse or not layers % pp or not (layers + 2) % pp]
 

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 def all_tables(answer: Answer) -> list[DisplayTable]:
-    """In the order in which they are read; the last says what is not modelled, and what all rests on."""
+    """Tables in the order in which they are read; the last has the assumptions, and the parts that are not modelled."""
     tables: list[DisplayTable] = []
     if answer.search_result is not None:
         best = answer.search_result.best[0]

@@ -1,4 +1,4 @@
-"""Table of pipeline schedules: what each asks for, where its stages are, and in which order ranks work.
+"""Table of torch's pipeline schedules: their requirements, placement of stages, and order of operations.
 
 A new schedule of `torch.distributed.pipelining` is one new row. The orders are torch's own: those of
 schedules with several stages per rank are read from torch's object, which is built on stand-ins for the
@@ -72,13 +72,13 @@ class PipelineSchedule:
         return tuple(turn * num_ranks + (turned if turn % 2 else rank) for turn in range(self.stages_per_rank))
 
     def torch_class(self) -> Any:
-        """The class, or None where this torch has none of that name."""
+        """The class, or None if this torch has none of that name."""
         import torch.distributed.pipelining as pipelining
 
         return getattr(pipelining, self.class_name, None)
 
     def lack(self, backend: str) -> str | None:
-        """Why this torch cannot run it over a backend; None where it can."""
+        """Reason why this torch cannot run it over a backend; None if it can."""
         reasons = (torch_versions.skip_reason(name, backend) for name in self.needs)
         reason = next(filter(None, reasons), None)
         if reason is None and self.torch_class() is None:

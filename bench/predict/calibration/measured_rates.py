@@ -46,7 +46,7 @@ LARGE_BYTES = 32 * 2**20
 
 @dataclass(frozen=True)
 class MeasuredWork:
-    """What a device reaches while so many ranks work at once: those of a host share its memory, caches and power."""
+    """Rates of a device while so many ranks work at once: ranks of a host share its memory, caches and power."""
 
     rates: Mapping[str, BySize]
     """Type -> FLOP/s of multiplications by their FLOPs."""
@@ -55,32 +55,32 @@ class MeasuredWork:
 
 @dataclass(frozen=True)
 class Measured:
-    """What some result files say of a machine."""
+    """Facts about a machine from some result files."""
 
     paths: tuple[str, ...]
     device_name: str
     memory_bytes: float | None
     num_cores: int | None
-    """Cores that the ranks of one host share, where the devices are cores."""
+    """Cores that the ranks of one host share, if the devices are cores."""
     on_cores: bool
-    """Whether the ranks compute on the host's cores themselves."""
+    """The ranks compute on the host's cores."""
     num_hosts: int
     ranks: int
     work: Mapping[int, MeasuredWork]
-    """By the number of ranks of the runs."""
+    """Number of ranks of a run -> rates."""
     lines: tuple[Line, ...]
     jitter_share: float | None
     steps: tuple[MeasuredStep, ...]
     storage_gb_per_s: float | None
-    """What checkpoints of the `checkpoint` suite were saved at, all its ranks together."""
+    """Speed of saving in the `checkpoint` suite, all its ranks together."""
     launch_share: float | None
     """Standard deviation of the logarithm between launches: what another day would differ by."""
     is_step_jitter: bool = False
-    """Whether the jitter is of whole steps' computation; else of single multiplications."""
+    """The jitter is of whole steps' computation; else of single multiplications."""
 
     @property
     def rates(self) -> Mapping[str, BySize]:
-        """Of the most ranks at once that each type was measured with."""
+        """Type -> rates with the most ranks at once that the type was measured with."""
         return {dtype: rates for ranks in sorted(self.work) for dtype, rates in self.work[ranks].rates.items()}
 
     @property
@@ -140,7 +140,7 @@ def _work(rows: Sequence[Mapping[str, Any]]) -> dict[int, MeasuredWork]:
 
 
 def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, BySize]:
-    """Of `compute`'s multiplications; not of `tensor_parallel`, whose time has transfers in it."""
+    """Rates of `compute`'s multiplications; not of `tensor_parallel`, whose time has transfers in it."""
     rates: defaultdict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         params = row["params"]
@@ -164,7 +164,7 @@ def _memory(rows: Iterable[Mapping[str, Any]]) -> float | None:
 
 
 def _storage(rows: Iterable[Mapping[str, Any]]) -> float | None:
-    """Of synchronous saves that are synced to the storage."""
+    """Speed of synchronous saves that are synced to the storage, in GB/s."""
     saves = [row for row in rows if row["suite"] == "checkpoint" and row["params"].get("op") == "save"]
     speeds = [row.get("storage_gb_per_s") for row in saves if row["params"].get("fsync", True)]
     known = [float(speed) for speed in speeds if speed]
@@ -184,7 +184,7 @@ def _on_cores(result: Result) -> bool:
 
 
 def _jitter(results: Iterable[Result]) -> float | None:
-    """Of one rank's own multiplications, the median over cases and ranks."""
+    """Jitter of one rank's own multiplications, the median over cases and ranks."""
     shares = []
     for result in results:
         for record in result.latest():
@@ -217,7 +217,7 @@ def _traced_steps(
 
 
 def _step_jitter(results: Iterable[Result]) -> float | None:
-    """Of the ranks' own computation in the traced calls of training steps, from call to call; None without any."""
+    """Jitter of the ranks' own computation between traced calls of training steps; None without any."""
     ranks = [calls for _, _, spent, _ in _traced_steps(results, (timeline.COMPUTE,)) for calls in spent]
     shares = [float(np.std(np.log(calls), ddof=1)) for calls in ranks if len(calls) >= MIN_STEPS and min(calls) > 0]
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
@@ -252,7 +252,7 @@ def _between_launches(results: Iterable[Result]) -> float | None:
 
 
 def _num_cores(results: Iterable[Result]) -> int | None:
-    """Of the host with fewest, where ranks run on cores."""
+    """Usable cores of the host that has the fewest; None if the files do not say."""
     counts = []
     for result in results:
         hosts = result.environment.get("hosts") or {}
@@ -264,7 +264,7 @@ def device(measured: Measured, precision: str, options: Mapping[str, Any], commo
     """The files' device. Of a known accelerator the catalogue's peaks and links stay, for MFU and for what is not
     measured.
 
-    Raises BenchError where the files have no multiplication of the precision.
+    Raises BenchError if the files have no multiplication of the precision.
     """
     rates = measured.rates.get(DTYPES.get(precision, precision))
     if rates is None:

@@ -1,4 +1,4 @@
-"""A factor from training steps that were measured: what a step takes over what the rates alone say of its work.
+"""Factors on the work of a step, from measured training steps: its time over the time that the rates alone predict.
 
 The suites' rates are of one kernel after the other; a step's own kernels, its host and its caches differ, and weigh
 more the smaller a microbatch is. Where the files have a `training_step`, each of its cases is predicted from the same
@@ -38,11 +38,11 @@ class MeasuredStep:
     strategy: TrainingStrategy
     seconds: float
     own_seconds: float | None = None
-    """Of them the busiest rank's own work, by the calls that were traced; None where none was, or in a pipeline."""
+    """Part of `seconds` that the busiest rank works, by the traced calls; None without any, or in a pipeline."""
 
     @property
     def microbatch_tokens(self) -> float:
-        """Of one rank, over tensor ranks: the size of its work."""
+        """Tokens of one rank's microbatch, over tensor ranks: the size of its work."""
         return self.strategy.microbatch * self.job.sequence / (self.strategy.cp * self.strategy.tp)
 
 
@@ -51,7 +51,7 @@ def steps(
     precisions: Mapping[str, str],
     own_shares: Mapping[tuple[int, str], float] | None = None,
 ) -> list[MeasuredStep]:
-    """Of the rows of measured cases, those without torch.compile; `precisions` has torch's names of types by ours.
+    """Training steps without torch.compile among measured cases; `precisions` has torch's names of types by ours.
 
     `own_shares`: (ranks, case) -> the busiest rank's own work as a share of a traced call.
     """
@@ -93,14 +93,15 @@ def _step(row: Mapping[str, Any], params: Mapping[str, Any], precision: str) -> 
 
 
 def work_seconds(predicted: Prediction) -> float:
-    """What the busiest rank does itself."""
+    """Seconds that the busiest rank works, transfers and waiting left out."""
     return sum(predicted.parts[name] for name in WORK)
 
 
 def factors(
     measured: Iterable[MeasuredStep], predict: Callable[[MeasuredStep, BySize | None], Prediction]
 ) -> BySize | None:
-    """By the tokens of a microbatch, from the steps of the fewest ranks, where transfers say least; None if none.
+    """Factors by the tokens of a microbatch, from the steps of the fewest ranks, which transfer least; None without
+    any.
 
     `predict` takes a step and the factors to predict it with.
     """
@@ -115,7 +116,7 @@ def factors(
 
 
 def _factor(step: MeasuredStep, predict: Callable[[MeasuredStep, BySize | None], Prediction]) -> float:
-    """With which the prediction is the measurement: of a rank's own work where calls were traced, so that a slow link
+    """Factor that makes the prediction the measurement: of a rank's own work if calls were traced, so that a slow link
     is not taken for slow work; of one rank, which sends nothing, always of the whole step.
     """
     own_seconds = None if step.ranks == 1 else step.own_seconds

@@ -1,4 +1,4 @@
-"""What failures leave of a run: goodput, the best interval between checkpoints, and failures that come together.
+"""Goodput of a run under failures, the best interval between checkpoints, and failures that come together.
 
 Failures are exponential with mean M between them. Work goes in intervals of tau seconds, each ended by a checkpoint of
 delta seconds; a failure at any time, restarts included, costs what was done since the last checkpoint and a restart of
@@ -21,7 +21,7 @@ from bench.errors import BenchError
 LLAMA3_DEVICES = 16384
 LLAMA3_DAYS = 54
 LLAMA3_INTERRUPTIONS = 419
-"""Unexpected ones (arXiv 2407.21783, section 3.3.4): 3.09 h between them, over 90% of the time effective."""
+"""Unexpected interruptions (arXiv 2407.21783, section 3.3.4): 3.09 h between them, over 90% of the time effective."""
 
 DEVICE_MTBF_SECONDS = LLAMA3_DAYS * 86400.0 * LLAMA3_DEVICES / LLAMA3_INTERRUPTIONS
 """Mean time between failures of one device with its share of node and network: 5.8 years."""
@@ -34,17 +34,17 @@ class Domain:
     name: str
     devices: int
     mtbf_seconds: float
-    """Of one such domain."""
+    """Mean time between losses of one such domain."""
     restart_seconds: float | None = None
-    """Where it takes longer to come back from than the loss of a device."""
+    """Restart after its loss; None: as after the loss of a device."""
 
 
 @dataclass(frozen=True)
 class Failures:
-    """What goes wrong, and what is done about it."""
+    """Failures of a job, and its checkpoints against them."""
 
     mtbf_seconds: float
-    """Of the whole job, all causes together."""
+    """Mean time between failures of the whole job, all causes together."""
     checkpoint_seconds: float
     restart_seconds: float
 

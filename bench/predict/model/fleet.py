@@ -35,7 +35,7 @@ class Shared:
     member: FleetPart
     replicas: int
     microbatches: int
-    """Of each of its replicas."""
+    """Microbatches of each of its replicas."""
     prediction: Prediction
 
 
@@ -70,8 +70,8 @@ def predict(
     strategy: TrainingStrategy,
     mode: str,
 ) -> FleetPrediction:
-    """Of one split, whose `dp` is taken from the numbers of devices. Raises BenchError where a type is too few for
-    one."""
+    """Prediction of one strategy, whose `dp` is taken from the numbers of devices. Raises BenchError if a type is too
+    few for one."""
     if mode not in MODES:
         raise BenchError(f"fleet {mode!r}: there are: {', '.join(MODES)}")
     size = strategy.tp * strategy.pp * strategy.cp

@@ -1,4 +1,5 @@
-"""What the devices of a split have of a job: layers, parameters, microbatches, and the bytes of the fullest one."""
+"""Shares of a job on the devices of a strategy: layers, parameters, microbatches, and the bytes of the fullest
+device."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from bench.predict.rates.device import is_eight_bit
 
 
 class Parameters(NamedTuple):
-    """Numbers of them on one device: of experts, and of all else, which has other replicas."""
+    """Numbers of parameters on one device: of experts, and of all else, which has other replicas."""
 
     dense: float
     expert: float
@@ -25,19 +26,20 @@ class Parameters(NamedTuple):
 
 
 class Holdings:
-    """Of one job with one kind of software, whatever the split."""
+    """Shares of one job with one kind of software, by strategy."""
 
     def __init__(self, job: Job, stack: Stack) -> None:
         self.job, self.stack = job, stack
 
     def zero(self, strategy: TrainingStrategy) -> int:
-        """With a pipeline, parameters and gradients stay whole from the first microbatch to the last: gathering them
-        for each would cost more than it saves (torchtitan's FSDP does not reshard then). The optimizer's stay divided.
+        """Stage of ZeRO that is run. With a pipeline, parameters and gradients stay whole for all microbatches:
+        gathering them for each would cost more than it saves (torchtitan's FSDP does not reshard then). The optimizer's
+        stay divided.
         """
         return 1 if strategy.zero >= 3 and strategy.pp > 1 else strategy.zero
 
     def microbatches(self, strategy: TrainingStrategy) -> int:
-        """Of the replica that has most: batches that do not divide leave some replicas with one less."""
+        """Microbatches of the replica that has most: batches that do not divide leave some replicas with one less."""
         return max(1, math.ceil(self.job.global_batch / (strategy.dp * strategy.microbatch)))
 
     def stage_layers(self, strategy: TrainingStrategy) -> list[int]:
@@ -49,7 +51,7 @@ class Holdings:
         return counts
 
     def memory(self, strategy: TrainingStrategy, layers: list[int] | None = None) -> Memory:
-        """Of the first or the last pipeline rank, whichever holds more."""
+        """Memory of the first, the last or the fullest pipeline rank, whichever holds most."""
         counts = self.stage_layers(strategy) if layers is None else layers
         held = pipeline.formula(strategy.schedule).held(strategy.pp, self.microbatches(strategy), strategy.interleave)
         ranks = {place: max(1.0, held - place) for place in (0, counts.index(max(counts)), strategy.pp - 1)}
@@ -86,24 +88,24 @@ class Holdings:
         return round(layers * shape.mixture_layers / shape.num_layers)
 
     def layer_parameters(self, strategy: TrainingStrategy, mixture: bool) -> Parameters:
-        """Of one layer, on one device, whole."""
+        """Parameters of one layer on one device, not sharded."""
         shape = self.job.shape
         dense = shape.attention_parameters + (shape.shared_parameters if mixture else shape.dense_ffn_parameters)
         expert = shape.num_experts * shape.expert_parameters / strategy.ep / strategy.expert_tp if mixture else 0.0
         return Parameters(dense / strategy.tp, expert)
 
     def rank_parameters(self, strategy: TrainingStrategy, layers: int) -> Parameters:
-        """Of so many layers, on one device, whole."""
+        """Parameters of `layers` layers on one device, not sharded."""
         mixtures = self.mixtures(layers)
         mixed, plain = self.layer_parameters(strategy, True), self.layer_parameters(strategy, False)
         return Parameters(mixtures * mixed.dense + (layers - mixtures) * plain.dense, mixtures * mixed.expert)
 
     def end_parameters(self, strategy: TrainingStrategy) -> float:
-        """Of the embedding and the output layer, on the device that has most of them."""
+        """Parameters of the embedding and the output layer, on the device that has most of them."""
         both = strategy.pp == 1 and not self.job.shape.tied
         return self.job.shape.embedding_parameters * (2 if both else 1) / strategy.tp
 
     def parameters(self, strategy: TrainingStrategy, counts: list[int]) -> Parameters:
-        """Of the fullest rank, whole replicas."""
+        """Parameters of the fullest rank, not sharded."""
         dense, expert = self.rank_parameters(strategy, max(counts))
         return Parameters(dense + self.end_parameters(strategy), expert)

@@ -30,12 +30,12 @@ FLASH_BACKWARD = 2.5
 """A fused backward recomputes the scores: five products against the forward's two (arXiv 2307.08691)."""
 SCORE_BYTES = {"forward": 11.0, "backward": 17.0}
 LOSS_BYTES = {False: 14.0, True: 6.0}
-"""Of one logit, forward or backward: eager, 2 written by the product, then 4 for each of the float32 copy, its
+"""Bytes moved per logit, forward or backward: eager, 2 written by the product, then 4 for each of the float32 copy, its
 log-softmax and one read of it; compiled (bool), 2 written and read twice by one kernel."""
 KERNELS = {"forward": 24, "backward": 40}
 """Kernels of one layer, for the host's time: Megatron-LM's, counted from its modules."""
 ROUTING_KERNELS = {"forward": 60, "backward": 60}
-"""More of them in a mixture: router, top-k, permutation, counts for the all-to-all; an assumption."""
+"""Further kernels of a mixture: router, top-k, permutation, counts for the all-to-all; an assumption."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Slice:
     """The part of a layer that one device has."""
 
     tokens: int
-    """Of one microbatch, after context parallelism."""
+    """Tokens of one microbatch, after context parallelism."""
     sequence: int
     """The whole sequence, over which attention goes."""
     tp: int

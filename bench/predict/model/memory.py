@@ -16,15 +16,16 @@ from bench.predict.rates.constants import Stack
 
 OPTIMIZER_BYTES = 12
 LOGIT_BYTES = {False: 12.0, True: 4.0}
-"""Of one logit where the loss is computed: 2 in 16 bits, 4 in float32, 4 of its log-softmax, and 2 of its gradient; of
+"""Bytes per logit in the loss: 2 in 16 bits, 4 in float32, 4 of its log-softmax, and 2 of its gradient; of
 a compiled loss (True) the first and the last."""
 GATHERED_LAYERS = 2
-"""With parameters sharded, a layer and the next one are whole at a time."""
+"""Layers that are whole at a time if parameters are sharded: one and the next."""
 GATHERED_TENSORS = 4
-"""Of tokens x hidden, whole, while a layer that DTensor splits goes backward: the gathered gradient of its output, that
-of its input as partial sums from two matrices, and their sum."""
+"""Tensors of tokens x hidden, whole, in the backward of a layer that DTensor splits: the gathered gradient of its
+output, that of its input as partial sums from two matrices, and their sum."""
 BOUNDARY_BUFFERS = 3
-"""Of each microbatch, in torch's pipelining (torch/distributed/pipelining/stage.py): input, output, and a gradient."""
+"""Buffers of each microbatch in torch's pipelining (torch/distributed/pipelining/stage.py): input, output, a
+gradient."""
 RESERVED_BYTES = 3.0e9
 """The driver's context, the communicators' buffers and what an allocator cannot use: an assumption."""
 
@@ -45,18 +46,19 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Held:
-    """What the fullest device has of a job. `dense` and `expert` are its parameters, `dp` their replicas."""
+    """Share of a job on the fullest device. `dense` and `expert` are its parameters, `dp` and `expert_dp` their
+    replicas."""
 
     dense: float
     expert: float
     layer_parameters: float
-    """Of one layer of this device, whole."""
+    """Parameters of one layer on this device, not sharded."""
     dp: int
     expert_dp: int
     layers: float
     microbatches_held: float
     boundaries: int
-    """Of microbatches, between stages of this rank and others; 0 without a pipeline."""
+    """Boundaries of microbatches between stages of this rank and others; 0 without a pipeline."""
     tokens: int
     sequence: int
     tp: int
@@ -70,7 +72,7 @@ class Held:
 
 
 def held_bytes(held: Held, shape: ModelShape, stack: Stack, zero: int, element_bytes: float = 2.0) -> Memory:
-    """With elements of 4 bytes the optimizer needs no float32 copy beside them."""
+    """Bytes by part. With elements of 4 bytes the optimizer needs no further float32 copy."""
     dense, expert = held.dense, held.expert
 
     def sharded(stage: int, per_parameter: float) -> float:
@@ -98,7 +100,7 @@ def held_bytes(held: Held, shape: ModelShape, stack: Stack, zero: int, element_b
 
 
 def layer_activation_bytes(held: Held, shape: ModelShape, stack: Stack) -> float:
-    """What one layer keeps of one microbatch until its backward."""
+    """Bytes that one layer keeps of one microbatch until its backward."""
     sharded = held.tp if stack.sequence_parallel else 1
     if held.recompute == "full":
         return 2.0 * held.tokens * shape.hidden / sharded

@@ -15,11 +15,11 @@ from bench.predict.model.prediction import TrainingStrategy
 
 @dataclass(frozen=True)
 class RankWork:
-    """What the busiest rank has of a step."""
+    """Work of the busiest rank in a step."""
 
     layers: int
     parameters: float
-    """After tensor parallelism, embedding and output layer included."""
+    """Parameters after tensor parallelism, embedding and output layer included."""
     microbatches: int
 
 
@@ -32,11 +32,11 @@ class Way:
     applies: Callable[[TrainingStrategy], bool]
     times: Callable[[TrainingStrategy, RankWork], float]
     is_own_work: bool = True
-    """Whether it shows in a rank's own work; else only in the whole step."""
+    """The cost shows in a rank's own work; else only in the whole step."""
 
 
 def _is_sharded(strategy: TrainingStrategy) -> bool:
-    """By torch's fully_shard: also replicas if data is not the only axis."""
+    """True if torch's fully_shard is used: also for replicas if data is not the only axis."""
     return strategy.dp > 1 and (strategy.zero >= 3 or strategy.tp * strategy.pp > 1)
 
 
@@ -64,7 +64,7 @@ class Overheads:
     seconds_of: Mapping[str, float] = field(default_factory=dict)
 
     def seconds(self, strategy: TrainingStrategy, work: RankWork) -> float:
-        """Of a step."""
+        """Seconds of a step beyond its rates."""
         return sum(
             self.seconds_of.get(way.name, 0.0) * way.times(strategy, work) for way in WAYS if way.applies(strategy)
         )

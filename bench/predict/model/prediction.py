@@ -40,7 +40,7 @@ PARTS = (
     *("compute_seconds", "host_seconds", "tensor_seconds", "context_seconds", "expert_seconds"),
     *("pipeline_seconds", "idle_seconds", "data_seconds", "optimizer_seconds", "straggler_seconds"),
 )
-"""What a step's time is made of. compute: what the busiest rank's device does; host: what it waits for kernels to be
+"""Parts of a step's time. compute: work of the busiest rank's device; host: its wait for kernels to be
 launched; tensor, context, expert, pipeline, data: transfers that nothing hides; idle: the pipeline's bubble."""
 
 
@@ -57,14 +57,15 @@ class Prediction:
     parts: dict[str, float]
     memory: Memory
     fits: bool | None
-    """None where the device's memory is not known."""
+    """None if the device's memory is not known."""
     pipeline_method: str
     error_share: float
     notes: tuple[str, ...] = field(default=())
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95%, from the error on published runs that nothing was fitted to (or on what was measured here)."""
+        """95% interval in seconds, from the error on published runs that nothing was fitted to (or on local
+        measurements)."""
         factor = math.exp(1.96 * self.error_share)
         return self.step_seconds / factor, self.step_seconds * factor
 
@@ -78,7 +79,7 @@ class Prediction:
 
     @property
     def mfu(self) -> float:
-        """Against the peak of the job's precision."""
+        """Model FLOP/s over the peak of the job's precision."""
         return self.model_flops_per_device_s / self.device.flops_per_s(self.job.precision)
 
     def row(self) -> dict[str, object]:

@@ -24,7 +24,8 @@ ACCUMULATE_BYTES = 8.0
 """A weight's gradient is read and written in float32 for every microbatch."""
 MICROBATCH_PARTS = tuple(field.name for field in fields(LayerCost))
 OWN_PARTS = ("compute_seconds", "host_seconds", "idle_seconds", "optimizer_seconds")
-"""Where ranks differ by chance: their own work, and the waiting for it. A link does not wait for a slow core's."""
+"""Parts in which ranks differ by chance: their own work, and the waiting for it. A link does not wait for a slow
+core's."""
 
 
 class Predictor:
@@ -77,7 +78,7 @@ class Predictor:
         )  # fmt: skip
 
     def seconds(self, strategy: TrainingStrategy, counts: list[int]) -> float:
-        """Of a step by the pipeline's formula: what a search compares."""
+        """Seconds of a step by the pipeline's formula, which a search compares."""
         return self._time(strategy, counts, replay=False)[0]
 
     def _time(self, strategy: TrainingStrategy, counts: list[int], replay: bool) -> tuple[float, dict[str, float], str]:
@@ -116,7 +117,7 @@ class Predictor:
         return max(whole * self.core_share, fmean(stages.totals) * (stages.microbatches + idle))
 
     def rank_work(self, strategy: TrainingStrategy) -> RankWork:
-        """What the libraries of a split are paid for."""
+        """Work of the busiest rank that its libraries add overheads to."""
         counts = self.holdings.stage_layers(strategy)
         return RankWork(
             max(counts), self.holdings.parameters(strategy, counts).total, self.holdings.microbatches(strategy)
@@ -229,8 +230,8 @@ class Predictor:
         )
 
     def _tensor_seconds(self, strategy: TrainingStrategy, part: Slice) -> float:
-        """Of attention or a feed-forward block: an all-reduce of its output; with sequence parallelism an all-gather
-        and a reduce-scatter.
+        """Transfers of attention or a feed-forward block: an all-reduce of its output; with sequence parallelism an
+        all-gather and a reduce-scatter.
         """
         if strategy.tp == 1:
             return 0.0
@@ -241,8 +242,9 @@ class Predictor:
         return self.network.all_reduce_seconds(num_bytes, group)
 
     def _end_tensor_seconds(self, strategy: TrainingStrategy) -> float:
-        """Of the embedding, divided by vocabulary, or the output layer, in either direction: one sum over the ranks
-        along with which the sequence is split or joined (without sequence parallelism, an all-reduce in one of them).
+        """Transfer of the embedding, divided by vocabulary, or the output layer, in either direction: a sum over the
+        ranks along with which the sequence is split or joined (without sequence parallelism, an all-reduce in one of
+        them).
         """
         if strategy.tp == 1:
             return 0.0
@@ -287,8 +289,8 @@ class Predictor:
             yield held.expert, self.network.group(strategy.expert_replicas, strategy.expert_tp * strategy.ep)
 
     def _end_seconds(self, strategy: TrainingStrategy) -> float:
-        """Of a microbatch: with the parameters sharded, embedding and output layer are gathered before it begins, stay
-        whole until its backward ends, and their gradients are scattered last: nothing is left to hide either.
+        """Transfers at the ends of a microbatch: if parameters are sharded, embedding and output are gathered first,
+        stay whole until its backward ends, and their gradients are scattered last: nothing is left to hide either.
         """
         replicas = strategy.dp * strategy.cp
         if replicas == 1 or self.holdings.zero(strategy) < 3:
