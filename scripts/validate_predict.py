@@ -54,7 +54,7 @@ def source_row(source: str, runs: list[published.Run], predicted: list[float], f
     measured = [run.seconds for run in runs]
     # A constant utilisation: time in proportion to FLOPs over peak, with one factor for the source.
     ideal = [
-        run.job.tokens * run.job.shape.model_flops_per_token(run.job.sequence)
+        run.job.tokens * run.job.shape.step_flops_per_token()
         / (run.device.flops_per_s(run.job.precision) * run.devices)
         for run in runs
     ]  # fmt: skip
@@ -161,7 +161,7 @@ def row_table(runs: list[published.Run], predictions: list[Any], fitted: set[int
 
 
 def _shown(run: published.Run, found: Any, fitted: bool) -> dict[str, Any]:
-    own = found.split
+    own = found.strategy
     return {
         "source": run.source[:48],
         "model": run.row["model"],

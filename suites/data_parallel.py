@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from bench.core import torch_versions
 from bench.parallelism import flops, overlap
 from bench.parallelism.gradient_buckets import Wrapping
-from bench.parallelism.shapes import SHAPES, LlamaShape
+from bench.parallelism.shapes import LLAMA_MODELS, ModelShape, find_model
 from bench.suite import Machine, Params, Skip, Work
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "batch": 1, "timing": "aligned"}
 CHOICES = {
     "op": ("ddp", "fsdp"),
-    "model": tuple(SHAPES),
+    "model": LLAMA_MODELS,
     # Not float16: small gradients fall below its smallest number.
     "dtype": ("float32", "bfloat16"),
     "reshard_after_forward": (True, False),
@@ -108,10 +108,10 @@ def cases(machine: Machine) -> Iterator[Params]:
         yield {"op": op, **base, **OWN[device][op], **change}
 
 
-def _shape(params: Params) -> LlamaShape:
+def _shape(params: Params) -> ModelShape:
     from dataclasses import replace
 
-    shape = SHAPES[str(params["model"])]
+    shape = find_model(str(params["model"]))
     return replace(shape, num_layers=int(params["num_layers"]), sequence=int(params["sequence"]))
 
 

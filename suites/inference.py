@@ -31,7 +31,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.parallelism import flops
-from bench.parallelism.shapes import SHAPES, LlamaShape
+from bench.parallelism.shapes import LLAMA_MODELS, ModelShape, find_model
 from bench.suite import Check, Machine, Observed, Params, Skip, Work
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ DEFAULTS: Params = {"dtype": "float32", "timing": "aligned"}
 CHOICES = {
     "op": ("prefill", "decode"),
     "parallel": ("tensor", "replicas"),
-    "model": tuple(SHAPES),
+    "model": LLAMA_MODELS,
     "dtype": ("float32", "bfloat16", "float16"),
     "timing": ("aligned", "streamed"),
 }
@@ -132,8 +132,8 @@ def cases(machine: Machine) -> Iterator[Params]:
         yield {"op": op, "parallel": parallel, **base, **change}
 
 
-def _shape(params: Params) -> LlamaShape:
-    shape = SHAPES[str(params["model"])]
+def _shape(params: Params) -> ModelShape:
+    shape = find_model(str(params["model"]))
     return replace(shape, num_layers=int(params["num_layers"]), sequence=int(params["sequence"]))
 
 
@@ -169,7 +169,7 @@ def _weights_and_cache(params: Params, parts: int) -> tuple[int, int]:
     return weights // parts, cache_elements(shape, int(params["batch"]), shape.sequence) // parts
 
 
-def cache_elements(shape: LlamaShape, batch: int, length: int) -> int:
+def cache_elements(shape: ModelShape, batch: int, length: int) -> int:
     """Keys and values of all layers."""
     return 2 * shape.num_layers * batch * length * shape.kv_hidden
 
@@ -201,11 +201,9 @@ def _model_flops(params: Params, num_batches: int) -> float:
     shape, batch = _shape(params), int(params["batch"])
     layer: Callable[[], float] = {
         "prefill": partial(shape.layer_forward_flops, batch),
-        "decode": partial(
-            flops.llama_layer_decode, batch, shape.sequence, shape.hidden, shape.kv_hidden, shape.ffn_hidden
-        ),
+        "decode": partial(shape.layer_decode_flops, batch),
     }[str(params["op"])]
-    head = flops.output_head_forward(batch, shape.hidden, shape.vocabulary)
+    head = shape.head_forward_flops(batch)
     return num_batches * (shape.num_layers * layer() + head)
 
 
@@ -259,7 +257,7 @@ def _replica(params: Params, rank: RankContext) -> Made:
 
     op, dtype = str(params["op"]), getattr(torch, str(params["dtype"]))
 
-    def made(shape: LlamaShape, batch: int) -> tuple[Server, Llama]:
+    def made(shape: ModelShape, batch: int) -> tuple[Server, Llama]:
         model = whole_model(shape, rank.generator, rank.device, dtype)
         prompts = draw_prompts(shape, batch, rank.generator(shape.num_layers + 2, rank.index), rank.device)
         return server(model, shape, prompts, shape.num_kv_heads, dtype), model
@@ -286,7 +284,7 @@ def _tensor(params: Params, rank: RankContext) -> Made:
     op, dtype, size = str(params["op"]), getattr(torch, str(params["dtype"])), rank.world_size
     silent = silent_group()
 
-    def made(shape: LlamaShape, batch: int, group: dist.ProcessGroup | None) -> tuple[Server, Llama]:
+    def made(shape: ModelShape, batch: int, group: dist.ProcessGroup | None) -> tuple[Server, Llama]:
         """A server of the ranks of a group; without one, of the whole model."""
         prompts = draw_prompts(shape, batch, rank.generator(shape.num_layers + 2), rank.device)
         if group is None:
@@ -323,7 +321,7 @@ def _check_reduced(small: Server, op: str, whole: Llama) -> Check:
     return check_server(small, op, whole)._replace(scope="reduced")
 
 
-def _reduced(params: Params, rank: RankContext) -> LlamaShape:
+def _reduced(params: Params, rank: RankContext) -> ModelShape:
     from bench.workloads.training.inference import reduced
 
     return reduced(_shape(params), rank.world_size)

@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING
 
 from bench.core import torch_versions
 from bench.parallelism import flops, step_breakdown
-from bench.parallelism.layout import Job, Split, all_splits, split_of
+from bench.parallelism.layout import Layout, MicrobatchedJob, all_layouts, layout_of
 from bench.parallelism.pipeline.schedules import SCHEDULES
-from bench.parallelism.shapes import SHAPES
+from bench.parallelism.shapes import LLAMA_MODELS, find_model
 from bench.suite import COMPILE_SECONDS, Machine, Observed, Params, Skip, Table, Work
 from bench.workloads.trace import peak_memory
 from bench.workloads.training.step_memory import (
@@ -60,7 +60,7 @@ DEFAULTS: Params = {
 }
 """`num_layers=0`: as many of the shape's as fit; `sequence=0`: the shape's own."""
 CHOICES = {
-    "shape": tuple(SHAPES),
+    "shape": LLAMA_MODELS,
     "dp_mode": ("replicate", "shard"),
     "dtype": ("float32", "bfloat16"),
     "recompute": (False, True),
@@ -104,9 +104,9 @@ def cases(machine: Machine) -> Iterator[Params]:
     """
     ranks, device = machine.world_size, machine.device_type
     base = _base(machine)
-    ways = _usual_splits(machine, SHAPES[str(base["shape"])].num_kv_heads)
+    ways = _usual_layouts(machine, find_model(str(base["shape"])).num_kv_heads)
     if device == "cuda":  # in their order, but those first that train the whole model
-        whole = [(split, mode) for split, mode in ways if is_whole(_row(base, split, mode, device), split, machine)]
+        whole = [(layout, mode) for layout, mode in ways if is_whole(_row(base, layout, mode, device), layout, machine)]
         ways = whole + [way for way in ways if way not in whole]
     first = _row(base, *ways[0], device)
     if machine.preset == "smoke":
@@ -114,7 +114,7 @@ def cases(machine: Machine) -> Iterator[Params]:
         return
     if machine.preset == "full":
         known = set(ways)
-        every = [(split, mode) for split in all_splits(ranks) for mode in _modes(split)]
+        every = [(layout, mode) for layout in all_layouts(ranks) for mode in _modes(layout)]
         ways += [way for way in every if way not in known]
     yield first
     if device == "cuda":
@@ -133,10 +133,10 @@ def _base(machine: Machine) -> Params:
         return base | {"shape": shapes[0]}
     for shape in shapes:
         sized = base | {"shape": shape, "batch": machine.world_size * SEQUENCES_PER_RANK[shape]}
-        split, mode = _usual_splits(machine, SHAPES[shape].num_kv_heads)[0]
+        layout, mode = _usual_layouts(machine, find_model(shape).num_kv_heads)[0]
         for recompute in (False, True):
-            row = _row(sized | {"recompute": recompute}, split, mode, device)
-            if is_whole(row, split, machine):
+            row = _row(sized | {"recompute": recompute}, layout, mode, device)
+            if is_whole(row, layout, machine):
                 return sized | {"recompute": recompute}
     return sized | {"recompute": True}
 
@@ -146,77 +146,77 @@ def prepare_seconds(params: Params) -> float:
     return COMPILE_SECONDS if params["compile"] else 0.0
 
 
-def _modes(split: Split) -> tuple[str, ...]:
-    return ("replicate", "shard") if split.data > 1 else ("replicate",)
+def _modes(layout: Layout) -> tuple[str, ...]:
+    return ("replicate", "shard") if layout.dp > 1 else ("replicate",)
 
 
-def _usual_splits(machine: Machine, num_kv_heads: int) -> list[tuple[Split, str]]:
+def _usual_layouts(machine: Machine, num_kv_heads: int) -> list[tuple[Layout, str]]:
     """Data alone, sharded and replicated; tensor within a node; a pipeline; then two axes at once."""
     ranks, node = machine.world_size, machine.ranks_per_host
     tensor = max(n for n in range(1, min(node, num_kv_heads) + 1) if ranks % n == 0 and num_kv_heads % n == 0)
     wanted = [
-        (Split(1, ranks, 1), "shard"),
-        (Split(1, ranks // tensor, tensor), "shard" if ranks > tensor else "replicate"),
+        (Layout(dp=ranks), "shard"),
+        (Layout(tp=tensor, dp=ranks // tensor), "shard" if ranks > tensor else "replicate"),
     ]
     if ranks % 2 == 0:
-        wanted.append((Split(2, ranks // 2, 1), "replicate"))
-    wanted.append((Split(1, ranks, 1), "replicate"))
+        wanted.append((Layout(pp=2, dp=ranks // 2), "replicate"))
+    wanted.append((Layout(dp=ranks), "replicate"))
     if ranks % 4 == 0:
-        wanted += [(Split(1, ranks // 2, 2), "shard"), (Split(2, ranks // 4, 2), "replicate")]
-        wanted.append((Split(2, ranks // 2, 1), "shard"))
-    return list(dict.fromkeys((split, mode if split.data > 1 else "replicate") for split, mode in wanted))
+        wanted += [(Layout(tp=2, dp=ranks // 2), "shard"), (Layout(tp=2, pp=2, dp=ranks // 4), "replicate")]
+        wanted.append((Layout(pp=2, dp=ranks // 2), "shard"))
+    return list(dict.fromkeys((layout, mode if layout.dp > 1 else "replicate") for layout, mode in wanted))
 
 
-def _row(base: Params, split: Split, mode: str, device_type: str) -> Params:
+def _row(base: Params, layout: Layout, mode: str, device_type: str) -> Params:
     """On GPUs microbatches have one sequence each: logits of more than that would leave no room for layers."""
-    fewest = 1 if split.pipeline == 1 else 2 * split.pipeline
-    batch = max(int(base["batch"]), split.data * fewest)
-    batch = -(-batch // (split.data * fewest)) * split.data * fewest
-    microbatches = batch // split.data if device_type == "cuda" else fewest
-    return {**DEFAULTS, **base, "batch": batch, "tp": split.tensor, "pp": split.pipeline, "dp_mode": mode,
+    fewest = 1 if layout.pp == 1 else 2 * layout.pp
+    batch = max(int(base["batch"]), layout.dp * fewest)
+    batch = -(-batch // (layout.dp * fewest)) * layout.dp * fewest
+    microbatches = batch // layout.dp if device_type == "cuda" else fewest
+    return {**DEFAULTS, **base, "batch": batch, "tp": layout.tp, "pp": layout.pp, "dp_mode": mode,
             "num_microbatches": microbatches}  # fmt: skip
 
 
 def memory(params: Params, machine: Machine) -> int:
     """Of the layers that are asked for; without a number, as many are taken as fit. 0 for what `prepare` will skip."""
-    split = split_of(machine.world_size, int(params["tp"]), int(params["pp"]))
-    if isinstance(split, str) or smallest_job(params, split).objection(split) is not None:
+    layout = layout_of(machine.world_size, int(params["tp"]), int(params["pp"]))
+    if isinstance(layout, str) or smallest_job(params, layout).objection(layout) is not None:
         return 0
-    return bytes_needed(smallest_job(params, split), split, params, machine.device_type)
+    return bytes_needed(smallest_job(params, layout), layout, params, machine.device_type)
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip for a split that the ranks, the model, the batch or the schedule do not divide into."""
-    split = split_of(rank.world_size, int(params["tp"]), int(params["pp"]))
-    if isinstance(split, str):
-        raise Skip(split)
-    if split.data == 1 and params["dp_mode"] == "shard":
-        raise Skip(f"tp={split.tensor} x pp={split.pipeline} leaves one data rank: nothing to shard")
-    objection = smallest_job(params, split).objection(split)
+    layout = layout_of(rank.world_size, int(params["tp"]), int(params["pp"]))
+    if isinstance(layout, str):
+        raise Skip(layout)
+    if layout.dp == 1 and params["dp_mode"] == "shard":
+        raise Skip(f"tp={layout.tp} x pp={layout.pp} leaves one data rank: nothing to shard")
+    objection = smallest_job(params, layout).objection(layout)
     if objection is not None:
         raise Skip(objection)
-    lack = _lack(params, split, rank.backend)
+    lack = _lack(params, layout, rank.backend)
     if lack is not None:
         raise Skip(lack)
     if params["compile"]:
-        _compilable(split, rank.device.type)
-    return _work(params, job_of(params, num_layers_that_fit(params, split, rank.machine)), split, rank)
+        _compilable(layout, rank.device.type)
+    return _work(params, job_of(params, num_layers_that_fit(params, layout, rank.machine)), layout, rank)
 
 
-def _lack(params: Params, split: Split, backend: str) -> str | None:
+def _lack(params: Params, layout: Layout, backend: str) -> str | None:
     """Why this torch cannot train so; None where it can."""
     if params["dp_mode"] == "shard":
         reason = torch_versions.skip_reason("fsdp_average", backend)
         if reason is not None:
             return reason
-    return SCHEDULES[str(params["schedule"])].lack(backend) if split.pipeline > 1 else None
+    return SCHEDULES[str(params["schedule"])].lack(backend) if layout.pp > 1 else None
 
 
-def _compilable(split: Split, device_type: str) -> None:
+def _compilable(layout: Layout, device_type: str) -> None:
     """Raises Skip where torch.compile does not work: with a tensor axis, and without the compiler that it calls."""
-    if split.tensor > 1:
+    if layout.tp > 1:
         raise Skip(
-            f"compile=true with tp={split.tensor}: torch 2.13, with which it was tried, breaks in the backward of "
+            f"compile=true with tp={layout.tp}: torch 2.13, with which it was tried, breaks in the backward of "
             "compiled layers that DTensor splits; leave one of the two out"
         )
     import shutil
@@ -236,7 +236,7 @@ def _compilable(split: Split, device_type: str) -> None:
         raise Skip("compile=true on a GPU needs triton, which is not installed; pip install triton")
 
 
-def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:
+def _work(params: Params, job: MicrobatchedJob, layout: Layout, rank: RankContext) -> Work:
     from bench.workloads.training.parallelize import Treatment
     from bench.workloads.training.training_step import NUM_BATCHES, TrainingStep
 
@@ -247,53 +247,55 @@ def _work(params: Params, job: Job, split: Split, rank: RankContext) -> Work:
         compile=bool(params["compile"]),
     )
     # By what all ranks agree on: one that decided by its own memory would leave the others waiting.
-    needed = [bytes_needed(job, each, params, rank.device.type) for each in (split, Split(1, 1, 1))]
+    needed = [bytes_needed(job, each, params, rank.device.type) for each in (layout, Layout())]
     is_too_large = sum(needed) > MEMORY_SHARE * rank.machine.memory_bytes
-    is_too_long = NUM_BATCHES * job.shape.step_flops(job.batch) > flops.MOST_REFERENCE_FLOPS[rank.device.type]
+    is_too_long = NUM_BATCHES * job.shape.step_flops(job.global_batch) > flops.MOST_REFERENCE_FLOPS[rank.device.type]
     is_reduced = is_too_large or is_too_long
     peak = peak_memory.PeakMemory(rank.device)
-    step = TrainingStep(job, split, treatment, rank, is_restorable=not is_reduced)
+    step = TrainingStep(job, layout, treatment, rank, is_restorable=not is_reduced)
     for _ in range(2):
         step.run()
     peak_bytes = peak.bytes()
-    check = reduced_check(job, split, treatment, rank) if is_reduced else full_check(step, job, split, rank)
-    recomputed = job.shape.num_layers * job.shape.recomputed_flops(job.batch) if treatment.recompute else 0.0
+    check = reduced_check(job, layout, treatment, rank) if is_reduced else full_check(step, job, layout, rank)
+    recomputed = job.shape.num_layers * job.shape.recomputed_flops(job.global_batch) if treatment.recompute else 0.0
     return Work(
         variants={"full": step.run},
         check=check,
         clock="host",
-        flops=job.shape.step_flops(job.batch),
-        hardware_flops=job.shape.step_flops(job.batch) + recomputed if treatment.recompute else None,
+        flops=job.shape.step_flops(job.global_batch),
+        hardware_flops=job.shape.step_flops(job.global_batch) + recomputed if treatment.recompute else None,
         flops_dtype=treatment.dtype,
-        tokens=job.batch * job.shape.sequence,
+        tokens=job.global_batch * job.shape.sequence,
         traced_calls=TRACED_CALLS,
-        per_rank=lambda: {"peak_memory_bytes": peak_bytes, **split.coordinates(rank.index)._asdict()},
-        derive=partial(_derived, job=job, split=split),
-        tables=partial(_tables, job=job, split=split),
-        notes=_notes(job, split, treatment, rank, SHAPES[str(params["shape"])].num_layers),
+        per_rank=lambda: {"peak_memory_bytes": peak_bytes, **layout.coordinates(rank.index)._asdict()},
+        derive=partial(_derived, job=job, layout=layout),
+        tables=partial(_tables, job=job, layout=layout),
+        notes=_notes(job, layout, treatment, rank, find_model(str(params["shape"])).num_layers),
     )
 
 
-def _notes(job: Job, split: Split, treatment: Treatment, rank: RankContext, whole: int) -> tuple[str, ...]:
+def _notes(
+    job: MicrobatchedJob, layout: Layout, treatment: Treatment, rank: RankContext, whole: int
+) -> tuple[str, ...]:
     shape, machine = job.shape, rank.machine
     trained = f"all {whole}" if shape.num_layers == whole else f"{shape.num_layers} of {whole}"
     kind = "fully_shard's mixed precision" if treatment.data_mode == "shard" else "autocast"
     notes = [
-        f"{trained} layers, {shape.num_parameters / 1e6:.4g} M parameters; dp={split.data}",
+        f"{trained} layers, {shape.num_parameters / 1e6:.4g} M parameters; dp={layout.dp}",
         peak_memory.MEANING[rank.device.type],
         f"FLOPs: attention counted in the convention `{flops.DEFAULT_CONVENTION}` (PaLM, appendix B)",
     ]
     if treatment.dtype != "float32":
         notes.append(f"{treatment.dtype} by {kind}, weights and AdamW in float32")
-    if 1 < split.data < split.world_size and treatment.data_mode == "replicate":
+    if 1 < layout.dp < layout.world_size and treatment.data_mode == "replicate":
         notes.append("replicas by fully_shard on a mesh of data x 1, not by DDP, since data is not the only axis")
     if machine.device_type == "cpu" and machine.ranks_per_host > machine.num_cores:
         notes.append(f"{machine.ranks_per_host} ranks share {machine.num_cores} cores: parts hold waiting for a core")
     return tuple(notes)
 
 
-def _derived(observed: Observed, *, job: Job, split: Split) -> Mapping[str, float | None]:
-    calls = step_breakdown.step_parts(observed.spans, observed.traced_call_ns, split, job.num_stages(split))
+def _derived(observed: Observed, *, job: MicrobatchedJob, layout: Layout) -> Mapping[str, float | None]:
+    calls = step_breakdown.step_parts(observed.spans, observed.traced_call_ns, layout, job.num_stages(layout))
     shares = step_breakdown.mean_shares(calls)
     steps = sorted(sum(ranks[0].values()) / 1e9 for ranks in calls)
     peaks = [facts["peak_memory_bytes"] for facts in observed.per_rank]
@@ -305,13 +307,13 @@ def _derived(observed: Observed, *, job: Job, split: Split) -> Mapping[str, floa
     }
 
 
-def _tables(observed: Observed, *, job: Job, split: Split) -> Mapping[str, Table]:
-    calls = step_breakdown.step_parts(observed.spans, observed.traced_call_ns, split, job.num_stages(split))
+def _tables(observed: Observed, *, job: MicrobatchedJob, layout: Layout) -> Mapping[str, Table]:
+    calls = step_breakdown.step_parts(observed.spans, observed.traced_call_ns, layout, job.num_stages(layout))
     rows = []
     for rank, seconds in enumerate(step_breakdown.rank_seconds(calls)):
         times = [seconds[part] * 1e3 for part in step_breakdown.PARTS]
         peak = _mebibytes(observed.per_rank[rank]["peak_memory_bytes"])
-        rows.append((rank, *split.coordinates(rank), *times, sum(times), peak))
+        rows.append((rank, *layout.coordinates(rank), *times, sum(times), peak))
     heads = [f"{part} ms" for part in step_breakdown.PARTS]
     columns = ("rank", "pipeline", "data", "tensor", *heads, "step ms", "peak memory MiB")
     return {"time_by_part": Table(columns, tuple(rows), "Time by part of a traced step, mean over the traced calls")}

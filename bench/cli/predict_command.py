@@ -107,9 +107,9 @@ def command(form: str, **options: Any) -> int:
     """
     from bench.core.table import json_text, render
     from bench.predict import tables
-    from bench.predict.predict import answered
+    from bench.predict.predict import predict
 
-    answer = answered(options)
+    answer = predict(options)
     if options["plots"] is not None:
         from bench.predict import plots
 

@@ -1,4 +1,4 @@
-"""Which experts get how many tokens: a routing that is made, not learned, so that its unevenness can be set.
+"""Routing of tokens to experts: made, not learned, so that its unevenness can be set.
 
 Pure arithmetic; importing this module does not import torch.
 """
@@ -28,14 +28,14 @@ class Routing:
         return round(self.imbalance * self.num_tokens)
 
     def loads(self) -> list[int]:
-        """Of each expert, how many of a rank's tokens choose it: expert 0 the busy share, the others evenly."""
-        each, more = divmod(self.num_tokens * self.top_k - self.num_busy, self.num_experts - 1)
-        return [self.num_busy, *(each + (index < more) for index in range(self.num_experts - 1))]
+        """Tokens of a rank that choose each expert: the busy share for expert 0, the rest evenly."""
+        base, more = divmod(self.num_tokens * self.top_k - self.num_busy, self.num_experts - 1)
+        return [self.num_busy, *(base + (index < more) for index in range(self.num_experts - 1))]
 
     def rank_loads(self, size: int) -> list[int]:
-        """Of each of `size` ranks, how many rows its experts get from all ranks together."""
-        loads, each = self.loads(), self.num_experts // size
-        return [size * sum(loads[rank * each : (rank + 1) * each]) for rank in range(size)]
+        """Rows that the experts of each of `size` ranks get from all ranks together."""
+        loads, per_rank = self.loads(), self.num_experts // size
+        return [size * sum(loads[rank * per_rank : (rank + 1) * per_rank]) for rank in range(size)]
 
     def load_imbalance(self, size: int) -> float:
         """Rows of the busiest rank / mean over the ranks."""
@@ -43,7 +43,7 @@ class Routing:
         return max(loads) * size / sum(loads)
 
     def objection(self, size: int) -> str | None:
-        """Why there is no such routing over so many ranks, with the numbers; None where there is."""
+        """Reason why there is no such routing over so many ranks, with the numbers; None if there is one."""
         if min(self.num_tokens, self.top_k, self.num_experts) < 1:
             return f"tokens_per_rank={self.num_tokens}, top_k={self.top_k}, num_experts={self.num_experts}: one is < 1"
         if self.num_experts % size:

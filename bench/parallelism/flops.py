@@ -26,7 +26,7 @@ MOST_REFERENCE_FLOPS: dict[str, float] = {"cpu": 2e12, "cuda": 2e14}
 on a GPU without TF32. The same code is checked at a reduced size beyond it."""
 
 PER_FORWARD: dict[str, int] = {"forward": 1, "forward_backward": 1 + BACKWARD_PER_FORWARD}
-"""What one call does -> its FLOPs as a multiple of the forward's."""
+"""Pass of one call -> its FLOPs as a multiple of the forward's."""
 
 
 def matmul(m: int, n: int, k: int) -> int:
@@ -71,45 +71,6 @@ def layer_forward(
     """A transformer layer as in bench.workloads.model.transformer: attention, and an MLP of two matrices."""
     mlp = mlp_forward(batch * sequence, hidden, ffn_hidden)
     return attention_forward(batch, sequence, hidden, convention) + mlp
-
-
-def grouped_projections_forward(num_tokens: int, hidden: int, kv_hidden: int) -> int:
-    """Projections of grouped-query attention (Ainslie et al. 2023): query and output hidden x hidden, key and
-    value hidden x kv_hidden, where kv_hidden = key-value heads x head size."""
-    return 2 * matmul(num_tokens, hidden, hidden) + 2 * matmul(num_tokens, kv_hidden, hidden)
-
-
-def llama_layer_forward(
-    batch: int,
-    sequence: int,
-    hidden: int,
-    kv_hidden: int,
-    ffn_hidden: int,
-    convention: str = DEFAULT_CONVENTION,
-) -> float:
-    """A layer as in bench.workloads.model.llama: grouped-query attention, and SwiGLU with its three matrices.
-
-    The two products of attention are those of ordinary multi-head attention: every query head meets all keys
-    of its group. Norms, rotary positions and the gate's product are not matrix products.
-    """
-    tokens = batch * sequence
-    attention = grouped_projections_forward(tokens, hidden, kv_hidden)
-    products = attention_products_forward(batch, sequence, hidden, convention)
-    return attention + products + mlp_forward(tokens, hidden, ffn_hidden, num_matrices=3)
-
-
-def llama_layer_decode(batch: int, context: int, hidden: int, kv_hidden: int, ffn_hidden: int) -> float:
-    """A layer as in bench.workloads.model.llama for one new token of each sequence, which attends to `context` keys,
-    its own among them: 2 a weight and token, and 4 x context x hidden for the two products (Pope et al. 2022,
-    "Efficiently Scaling Transformer Inference", section 2). No convention: no mask leaves any of it out."""
-    products = 2 * batch * matmul(1, context, hidden)
-    projections = grouped_projections_forward(batch, hidden, kv_hidden)
-    return projections + products + mlp_forward(batch, hidden, ffn_hidden, num_matrices=3)
-
-
-def output_head_forward(num_tokens: int, hidden: int, vocabulary: int) -> int:
-    """Logits of every token; counted as in PaLM's appendix B, where the embedding, a look-up, is not."""
-    return matmul(num_tokens, vocabulary, hidden)
 
 
 def backward(forward: float) -> float:

@@ -1,4 +1,4 @@
-"""How data parallelism cuts its communication: DDP's buckets and FSDP's groups of layers.
+"""Messages of data parallelism: DDP's buckets and FSDP's groups of layers.
 
 Pure arithmetic; importing this module does not import torch.
 """
@@ -25,13 +25,13 @@ class Wrapping:
 def buckets(sizes: Sequence[int], cap: int) -> list[int]:
     """Bytes of the buckets that gradients of `sizes` bytes fill, in the order in which they come: a bucket is sent when
     it has `cap` bytes or more (torch's DDP does so where `bucket_cap_mb` is given, its reducer.cpp)."""
-    found, filled = [], 0
+    full, filled = [], 0
     for size in sizes:
         filled += size
         if filled >= cap:
-            found.append(filled)
+            full.append(filled)
             filled = 0
-    return [*found, filled] if filled else found
+    return [*full, filled] if filled else full
 
 
 def groups(num_layers: int, layers_per_group: int) -> list[range]:

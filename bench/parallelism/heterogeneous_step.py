@@ -22,8 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
+from bench.parallelism.pipeline.orders import one_f_one_b
 from bench.parallelism.pipeline.replay import Computation, replay
-from bench.parallelism.pipeline.schedules import SCHEDULES
 from bench.suite import COMMUNICATION, Span
 
 Spans = Sequence[Span]
@@ -40,7 +40,7 @@ class Uniform:
     messages: Mapping[int, tuple[Span, ...]]
     """Rank -> its communications in order."""
     call_ns: int
-    """Of the slowest rank."""
+    """Nanoseconds of the slowest rank's call."""
 
     @property
     def own_seconds(self) -> dict[int, float]:
@@ -48,7 +48,7 @@ class Uniform:
 
     @property
     def outside_seconds(self) -> float:
-        """Of the call, what lies in no span of the rank that has the least of it; the others wait."""
+        """Time of the call that lies in no span, on the rank that has the least of it; the others wait."""
         spent = [sum(s.duration_ns for s in (*self.compute[r], *self.messages[r])) for r in self.ranks]
         return max(0.0, (self.call_ns - max(spent)) / 1e9)
 
@@ -66,23 +66,23 @@ def uniform_calls(
     spans: Spans, call_ns: Sequence[Sequence[int]], calls: Sequence[int], ranks: Sequence[int], shares: Sequence[int]
 ) -> list[Uniform]:
     """The traced calls in `calls`; `call_ns` is [rank][call]."""
-    found = []
+    uniform = []
     for call in calls:
         compute: dict[int, list[Span]] = {rank: [] for rank in ranks}
         messages: dict[int, list[Span]] = {rank: [] for rank in ranks}
         for span in sorted(spans, key=lambda s: s.start_ns):
             if span.call == call and span.rank in compute:
                 (messages if span.kind == COMMUNICATION else compute)[span.rank].append(span)
-        found.append(
+        uniform.append(
             Uniform(
                 tuple(ranks),
                 tuple(shares),
-                {rank: tuple(own) for rank, own in compute.items()},
-                {rank: tuple(own) for rank, own in messages.items()},
+                {rank: tuple(spans_of_rank) for rank, spans_of_rank in compute.items()},
+                {rank: tuple(spans_of_rank) for rank, spans_of_rank in messages.items()},
                 max(call_ns[rank][call] for rank in ranks),
             )
         )
-    return found
+    return uniform
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Dealing:
     """Kind of computation -> fraction of its time at the old share that it takes whatever the share."""
 
     def seconds(self, span: Span, place: int, before: int) -> float:
-        """Of a computation that had `before` units of the work, on the rank at `place`."""
+        """Duration of a computation that had `before` units of the work, on the rank at `place`."""
         fixed = self.fixed.get(span.kind, 0.0)
         grown = fixed + (1.0 - fixed) * self.shares[place] / before
         return span.duration_ns / 1e9 * grown / self.speeds[place]
@@ -125,9 +125,9 @@ def _data_step(call: Uniform, dealing: Dealing) -> float:
     others = [sum(s.duration_ns for s in call.compute[rank] if s.microbatch is None) / 1e9 for rank in call.ranks]
     ready, taken = [], 0
     for share, speed, other in zip(dealing.shares, dealing.speeds, others, strict=True):
-        own = [pool[number % len(pool)] for number in range(taken, taken + share)]
+        durations = [pool[number % len(pool)] for number in range(taken, taken + share)]
         taken += share
-        ready.append((sum(own) + other) / speed)
+        ready.append((sum(durations) + other) / speed)
     return max(ready) + sum(call.collective_seconds()) + call.outside_seconds
 
 
@@ -140,19 +140,17 @@ def _tensor_step(call: Uniform, dealing: Dealing) -> float:
 
 
 def _pipeline_step(call: Uniform, dealing: Dealing) -> float:
-    order = SCHEDULES["1f1b"].order
-    assert order is not None
     num_stages = len(dealing.shares)
-    own = {
+    seconds = {
         (span.kind, stage, span.microbatch): dealing.seconds(span, stage, call.shares[stage])
         for stage, rank in enumerate(call.ranks)
         for span in call.compute[rank]
     }
     num_microbatches = 1 + max(s.microbatch for s in call.compute[call.ranks[0]] if s.microbatch is not None)
     operations = [
-        Computation(stage, stage, microbatch, kind, own[kind, stage, microbatch])
+        Computation(stage, stage, microbatch, kind, seconds[kind, stage, microbatch])
         for stage in range(num_stages)
-        for _, microbatch, kind, _ in order(stage, num_stages, num_microbatches)
+        for _, microbatch, kind, _ in one_f_one_b(stage, num_stages, num_microbatches)
     ]
     message = _message_seconds(call)
     return replay(operations, lambda sender, receiver: message).makespan_seconds + call.outside_seconds
@@ -175,11 +173,11 @@ def _message_seconds(call: Uniform) -> float:
 
 
 def _belongs(span: Span, kind: str, done: Mapping[tuple[str, int, int | None], int], stage: int) -> bool:
-    """Whether a message is of this direction: it came before the computation of its kind had ended, after no other."""
-    own = done.get((kind, stage, span.microbatch))
+    """True if a message has this direction: it came before the computation of its kind had ended, after no other."""
+    end = done.get((kind, stage, span.microbatch))
     forward = done.get(("forward", stage, span.microbatch))
     return (
-        own is not None and (_end(span) <= own) and (kind == "forward" or forward is None or span.start_ns >= forward)
+        end is not None and (_end(span) <= end) and (kind == "forward" or forward is None or span.start_ns >= forward)
     )
 
 

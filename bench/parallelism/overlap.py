@@ -1,4 +1,4 @@
-"""What communication costs a piece of work, from its time with and without and that of the communication alone.
+"""Cost of communication to a piece of work, from its time with and without and that of the communication alone.
 
     exposed    = full - compute_only             what the work waits for its communication
     overlapped = 1 - exposed / communication     share of the communication that hides behind computation
@@ -22,7 +22,7 @@ METRICS = {
 
 
 def exposure(observed: Observed) -> dict[str, float | None]:
-    """The metrics above; None where the work has no such variants."""
+    """The metrics above; None if the work has no such variants."""
     full, compute, alone = (observed.seconds.get(name) for name in (FULL, COMPUTE_ONLY, COMMUNICATION))
     exposed = None if full is None or compute is None else full - compute
     return {

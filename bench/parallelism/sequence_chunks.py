@@ -42,18 +42,18 @@ def blocks(own: Pieces, other: Pieces, causal: bool) -> list[Block]:
     everything = (0, len(own)), (0, len(other))
     if not causal or own == other:
         return [Block(*everything, causal)]
-    found: list[Block] = []
+    calls: list[Block] = []
     for index, piece in enumerate(own):
         before = sum(number < piece for number in other)
         if before:
-            last = found[-1] if found else None
+            last = calls[-1] if calls else None
             if last and (last.queries[1], last.keys, last.causal) == (index, (0, before), False):
-                found[-1] = last._replace(queries=(last.queries[0], index + 1))
+                calls[-1] = last._replace(queries=(last.queries[0], index + 1))
             else:
-                found.append(Block((index, index + 1), (0, before), False))
+                calls.append(Block((index, index + 1), (0, before), False))
         if piece in other:
-            found.append(Block((index, index + 1), (before, before + 1), True))
-    return found
+            calls.append(Block((index, index + 1), (before, before + 1), True))
+    return calls
 
 
 def num_pairs(calls: Sequence[Block], piece_length: int) -> int:

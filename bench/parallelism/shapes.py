@@ -1,39 +1,63 @@
-"""Shapes of Llama-style models: sizes with their sources, numbers of parameters and FLOPs.
+"""Sizes of transformer models with their sources, their numbers of parameters, and their model FLOPs.
 
-Importing this module does not import torch: listing and reading need the sizes only.
+`bench/catalog/data/models.csv` has one row per model, with its source. Parameters and FLOPs are formulas of the sizes,
+counted here for suites and predictions alike. Importing this module does not import torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import csv
+import functools
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from importlib import resources
+from typing import Any
 
+from bench.errors import BenchError
 from bench.parallelism import flops
 
-__all__ = ["SHAPES", "LlamaShape"]
+LLAMA_MODELS = ("tiny", "small", "llama3-1b", "llama3-8b", "llama3-70b")
+"""Models that suites build and run: all layers alike, SwiGLU, grouped-query attention, an output head of its own."""
 
 
-@dataclass(frozen=True)
-class LlamaShape:
-    """Sizes of a decoder-only transformer: RMSNorm, rotary embeddings, grouped-query attention, SwiGLU.
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """A decoder-only transformer. Sizes are numbers of elements."""
 
-    The output head has weights of its own (Llama 3.2 1B shares them with the embedding, which a pipeline that
-    has the two on different ranks cannot do without further communication).
-    """
-
-    vocabulary: int
-    hidden: int
-    ffn_hidden: int
+    name: str = "given"
     num_layers: int
+    hidden: int
     num_heads: int
     num_kv_heads: int
-    sequence: int
-    """Tokens of one training sequence."""
-    rope_theta: float = 500_000.0
-    norm_eps: float = 1e-5
+    head_dim: int
+    ffn_hidden: int
+    vocabulary: int
+    gated: bool = True
+    """The feed-forward block has three matrices (SwiGLU and its like) instead of two."""
+    tied: bool = False
+    """The output head shares the embedding's matrix."""
+    num_experts: int = 1
+    active_experts: int = 1
+    expert_ffn_hidden: int = 0
+    shared_ffn_hidden: int = 0
+    dense_layers: int = 0
+    """Layers at the start of a mixture of experts that have an ordinary feed-forward block."""
+    sequence: int = 2048
+    """Tokens of one training sequence; in the table, those that the model's authors trained with."""
+    source: str = "given"
 
     @property
-    def head_dim(self) -> int:
-        return self.hidden // self.num_heads
+    def is_mixture(self) -> bool:
+        return self.num_experts > 1
+
+    @property
+    def num_ffn_matrices(self) -> int:
+        return 3 if self.gated else 2
+
+    @property
+    def mixture_layers(self) -> int:
+        return self.num_layers - self.dense_layers if self.is_mixture else 0
 
     @property
     def kv_hidden(self) -> int:
@@ -41,59 +65,165 @@ class LlamaShape:
         return self.num_kv_heads * self.head_dim
 
     @property
+    def attention_hidden(self) -> int:
+        """Width of the queries: all heads together."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def attention_parameters(self) -> int:
+        """Query, key, value and output projections of one layer (grouped queries: Ainslie et al. 2023)."""
+        return 2 * self.hidden * (self.attention_hidden + self.kv_hidden)
+
+    @property
+    def dense_ffn_parameters(self) -> int:
+        return self.num_ffn_matrices * self.hidden * self.ffn_hidden
+
+    @property
+    def expert_parameters(self) -> int:
+        """One expert of one layer."""
+        return self.num_ffn_matrices * self.hidden * self.expert_ffn_hidden
+
+    @property
+    def shared_parameters(self) -> int:
+        """Shared expert and router of one mixture layer, which every token goes through."""
+        return self.num_ffn_matrices * self.hidden * self.shared_ffn_hidden + self.hidden * self.num_experts
+
+    @property
     def layer_parameters(self) -> int:
-        """Query and output, key and value, the three matrices of SwiGLU, two norms."""
-        attention = 2 * self.hidden * self.hidden + 2 * self.hidden * self.kv_hidden
-        return attention + 3 * self.hidden * self.ffn_hidden + 2 * self.hidden
+        """Matrices and two norms of one layer that is no mixture."""
+        return self.attention_parameters + self.dense_ffn_parameters + 2 * self.hidden
+
+    @property
+    def embedding_parameters(self) -> int:
+        """One matrix of the vocabulary; there are two if they are not tied."""
+        return self.vocabulary * self.hidden
 
     @property
     def num_parameters(self) -> int:
-        """All layers, embedding and head, and the last norm."""
-        return self.num_layers * self.layer_parameters + 2 * self.vocabulary * self.hidden + self.hidden
+        """All layers, embedding, head, and the last norm."""
+        mixture = self.num_experts * self.expert_parameters + self.shared_parameters - self.dense_ffn_parameters
+        layers = self.num_layers * self.layer_parameters + self.mixture_layers * mixture
+        return layers + self.embedding_parameters * (1 if self.tied else 2) + self.hidden
 
-    def with_layers(self, num_layers: int) -> LlamaShape:
-        return replace(self, num_layers=num_layers)
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that a token is multiplied with: no norms, and no input embedding, which is looked up."""
+        dense = (self.num_layers - self.mixture_layers) * self.dense_ffn_parameters
+        mixture = self.mixture_layers * (self.active_experts * self.expert_parameters + self.shared_parameters)
+        return self.num_layers * self.attention_parameters + dense + mixture + self.embedding_parameters
 
     def layer_forward_flops(self, batch: int, convention: str = flops.DEFAULT_CONVENTION) -> float:
-        """One layer's forward of `batch` sequences."""
-        return flops.llama_layer_forward(batch, self.sequence, self.hidden, self.kv_hidden, self.ffn_hidden, convention)
+        """Forward of `batch` sequences through one layer that is no mixture."""
+        matrices = 2 * batch * self.sequence * (self.attention_parameters + self.dense_ffn_parameters)
+        return matrices + flops.attention_products_forward(batch, self.sequence, self.attention_hidden, convention)
 
-    def head_forward_flops(self, batch: int) -> float:
-        return flops.output_head_forward(batch * self.sequence, self.hidden, self.vocabulary)
+    def layer_decode_flops(self, batch: int) -> float:
+        """One layer for one new token of each sequence, which attends to `sequence` keys, its own among them: 2 per
+        weight and token, and two products of attention (Pope et al. 2022, "Efficiently Scaling Transformer
+        Inference", section 2). No convention: no mask leaves any of it out."""
+        products = 2 * batch * flops.matmul(1, self.sequence, self.attention_hidden)
+        return 2 * batch * (self.attention_parameters + self.dense_ffn_parameters) + products
+
+    def head_forward_flops(self, num_tokens: int) -> int:
+        """Logits of every token."""
+        return flops.matmul(num_tokens, self.vocabulary, self.hidden)
+
+    def forward_flops_per_token(self, convention: str = flops.DEFAULT_CONVENTION) -> float:
+        """2 N + 4 L H Q T, a third of the training FLOPs of PaLM, appendix B; the embedding, a look-up, has none."""
+        attention = 4 * self.num_layers * self.attention_hidden * self.sequence * flops.ATTENTION_SHARE[convention]
+        return 2 * self.active_parameters + attention
+
+    def step_flops_per_token(self, convention: str = flops.DEFAULT_CONVENTION) -> float:
+        """Forward and backward, nothing recomputed: 6 N + 12 L H Q T (PaLM, appendix B)."""
+        return flops.PER_FORWARD["forward_backward"] * self.forward_flops_per_token(convention)
 
     def forward_flops(self, batch: int, convention: str = flops.DEFAULT_CONVENTION) -> float:
-        """The whole model's forward of `batch` sequences; the embedding is a look-up and has none."""
-        return self.num_layers * self.layer_forward_flops(batch, convention) + self.head_forward_flops(batch)
+        return batch * self.sequence * self.forward_flops_per_token(convention)
 
     def step_flops(self, batch: int, convention: str = flops.DEFAULT_CONVENTION) -> float:
-        """Model FLOPs of a training step on `batch` sequences: forward and backward, nothing recomputed."""
-        return self.forward_flops(batch, convention) * flops.PER_FORWARD["forward_backward"]
+        """Model FLOPs of a training step on `batch` sequences."""
+        return batch * self.sequence * self.step_flops_per_token(convention)
 
     def recomputed_flops(self, batch: int, convention: str = flops.DEFAULT_CONVENTION) -> float:
-        """What one layer's backward computes once more with torch.utils.checkpoint: its forward without the last
-        matrix, whose output no gradient needs (the recomputation stops before it)."""
+        """FLOPs that one layer's backward repeats under torch.utils.checkpoint: its forward without the last matrix,
+        whose output no gradient needs (the recomputation stops before it)."""
         last = flops.matmul(batch * self.sequence, self.hidden, self.ffn_hidden)
         return self.layer_forward_flops(batch, convention) - last
 
     def objection(self) -> str | None:
-        """Why there is no such model, with the numbers; None where there is."""
+        """Reason why suites cannot build the model, with the numbers; None if they can."""
         for name in ("vocabulary", "hidden", "ffn_hidden", "num_layers", "num_heads", "num_kv_heads", "sequence"):
             if getattr(self, name) < 1:
                 return f"{name}={getattr(self, name)} is less than 1"
-        if self.hidden % self.num_heads or self.head_dim % 2:
+        if self.hidden != self.attention_hidden or self.head_dim % 2:
             return f"hidden={self.hidden} over num_heads={self.num_heads} is no even head size"
         if self.num_heads % self.num_kv_heads:
             return f"num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}"
         return None
 
 
-SHAPES: dict[str, LlamaShape] = {
-    # Small enough for a smoke run on a CPU; of the proportions below.
-    "tiny": LlamaShape(512, 64, 192, 4, 4, 2, 64),
-    "small": LlamaShape(2048, 256, 768, 4, 8, 4, 128),
-    # Llama 3.2 1B: its published config.json (hidden_size, intermediate_size, num_hidden_layers, ...).
-    "llama3-1b": LlamaShape(128256, 2048, 8192, 16, 32, 8, 4096),
-    # Grattafiori et al. 2024, "The Llama 3 Herd of Models", table 3.
-    "llama3-8b": LlamaShape(128256, 4096, 14336, 32, 32, 8, 8192),
-    "llama3-70b": LlamaShape(128256, 8192, 28672, 80, 64, 8, 8192),
-}
+@functools.cache
+def models() -> dict[str, ModelShape]:
+    """Name -> shape, of all rows of the table."""
+    text = (resources.files("bench.catalog.data") / "models.csv").read_text(encoding="utf-8")
+    return {row["name"]: _shape(row) for row in csv.DictReader(io.StringIO(text))}
+
+
+def find_model(name: str) -> ModelShape:
+    """Raises BenchError for a name that is not in the table."""
+    known = models()
+    if name.lower() not in known:
+        raise BenchError(f"no model named {name!r}; there are: {', '.join(known)} - or give --layers, --hidden, ...")
+    return known[name.lower()]
+
+
+def _shape(row: dict[str, str]) -> ModelShape:
+    """An empty cell is the field's default."""
+    parsers: dict[str, Callable[[str], object]] = {"str": str, "int": int, "bool": "true".__eq__}
+    values: dict[str, Any] = {
+        field.name: parsers[str(field.type)](row[field.name]) for field in fields(ModelShape) if row[field.name]
+    }
+    return ModelShape(**values)
+
+
+def shape_of_sizes(
+    num_layers: int,
+    hidden: int,
+    num_heads: int,
+    vocabulary: int,
+    num_kv_heads: int | None = None,
+    ffn_hidden: int | None = None,
+    gated: bool = False,
+    num_experts: int = 1,
+    active_experts: int = 1,
+) -> ModelShape:
+    """A shape from numbers; raises BenchError if heads do not divide, or a mixture has too few experts.
+
+    Without `ffn_hidden` the feed-forward block is 4 x hidden wide. The experts of a mixture have that width each.
+    """
+    sizes = {"layers": num_layers, "hidden": hidden, "heads": num_heads, "vocabulary": vocabulary,
+             "experts": num_experts}  # fmt: skip
+    for name, size in sizes.items():
+        if size < 1:
+            raise BenchError(f"{name} {size}: has to be at least 1")
+    kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    if hidden % num_heads or kv_heads < 1 or num_heads % kv_heads:
+        raise BenchError(
+            f"hidden {hidden}, heads {num_heads}, KV heads {kv_heads}: each has to be a multiple of the next"
+        )
+    if not 1 <= active_experts <= num_experts:
+        raise BenchError(f"{active_experts} active of {num_experts} experts: has to be 1 to {num_experts}")
+    ffn_hidden = 4 * hidden if ffn_hidden is None else ffn_hidden
+    return ModelShape(
+        num_layers=num_layers,
+        hidden=hidden,
+        num_heads=num_heads,
+        num_kv_heads=kv_heads,
+        head_dim=hidden // num_heads,
+        ffn_hidden=ffn_hidden,
+        vocabulary=vocabulary,
+        gated=gated,
+        num_experts=num_experts,
+        active_experts=active_experts,
+        expert_ffn_hidden=ffn_hidden if num_experts > 1 else 0,
+    )

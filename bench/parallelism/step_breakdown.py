@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, from the spans of the traced pass: pure functions.
+"""Parts of a training step's time, from the spans of the traced pass: pure functions.
 
 Of each rank, in the order in which time is given away; no nanosecond is counted twice:
 
@@ -23,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
-from bench.parallelism.layout import Split
+from bench.parallelism.layout import Layout
 from bench.parallelism.pipeline.bubble import LOSS
 from bench.suite import COMMUNICATION, Span
 
@@ -46,14 +46,14 @@ Parts = dict[str, float]
 
 
 def step_parts(
-    spans: Sequence[Span], traced_call_ns: Sequence[Sequence[int]], split: Split, num_stages: int
+    spans: Sequence[Span], traced_call_ns: Sequence[Sequence[int]], layout: Layout, num_stages: int
 ) -> list[list[Parts]]:
     """[call][rank]: the parts of each; `traced_call_ns` is [rank][call]. Empty without a traced call."""
     of_call: defaultdict[int, list[Span]] = defaultdict(list)
     for span in spans:
         of_call[span.call].append(span)
     return [
-        _parts_of_call(of_call[call], durations, split, num_stages)
+        _parts_of_call(of_call[call], durations, layout, num_stages)
         for call, durations in enumerate(zip(*traced_call_ns, strict=True))
     ]
 
@@ -70,18 +70,18 @@ def mean_shares(calls: Sequence[Sequence[Parts]]) -> Mapping[str, float | None]:
 
 
 def rank_seconds(calls: Sequence[Sequence[Parts]]) -> list[dict[str, float]]:
-    """Of each rank, part -> seconds a step, the mean over the calls: so they add up to the mean step."""
+    """Part -> seconds per step of each rank, the mean over the calls, so that they add up to the mean step."""
     num_ranks = len(calls[0]) if calls else 0
     return [{part: fmean(ranks[rank][part] for ranks in calls) / 1e9 for part in PARTS} for rank in range(num_ranks)]
 
 
-def _parts_of_call(spans: Sequence[Span], durations: Sequence[int], split: Split, num_stages: int) -> list[Parts]:
+def _parts_of_call(spans: Sequence[Span], durations: Sequence[int], layout: Layout, num_stages: int) -> list[Parts]:
     step = max(durations)
-    last_launch, ends = _last_launches(spans, split), _ends(spans)
+    last_launch, ends = _last_launches(spans, layout), _ends(spans)
     by_rank: defaultdict[int, list[Span]] = defaultdict(list)
     for span in sorted(spans, key=lambda s: s.start_ns):
         by_rank[span.rank].append(span)
-    found = []
+    parts_of_ranks = []
     for rank, duration in enumerate(durations):
         parts = dict.fromkeys(PARTS, 0.0)
         compute = [span for span in by_rank[rank] if span.kind in _COMPUTE]
@@ -89,38 +89,38 @@ def _parts_of_call(spans: Sequence[Span], durations: Sequence[int], split: Split
             parts[_COMPUTE[span.kind]] += span.duration_ns
         for span in by_rank[rank]:
             if span.kind == COMMUNICATION:
-                _give_away(span, parts, compute, split, num_stages, last_launch, ends)
-        parts["pipeline_idle" if split.pipeline > 1 else "waiting"] += step - duration
+                _give_away(span, parts, compute, layout, num_stages, last_launch, ends)
+        parts["pipeline_idle" if layout.pp > 1 else "waiting"] += step - duration
         parts["other"] = step - sum(parts.values())
-        found.append(parts)
-    return found
+        parts_of_ranks.append(parts)
+    return parts_of_ranks
 
 
 def _give_away(
     span: Span,
     parts: Parts,
     compute: Sequence[Span],
-    split: Split,
+    layout: Layout,
     num_stages: int,
     last_launch: Mapping[tuple[str | None, tuple[int, ...], int], int],
     ends: Mapping[_Operation, int],
 ) -> None:
     """Add a time of standing still to the parts that it is of, and take it from the computation around it."""
-    around = next((each for each in compute if 0 <= span.start_ns - each.start_ns < each.duration_ns), None)
+    around = next((other for other in compute if 0 <= span.start_ns - other.start_ns < other.duration_ns), None)
     if around is not None:
         parts[_COMPUTE[around.kind]] -= span.duration_ns
     if span.axis is not None and span.sequence is not None:
-        part, until = "waiting", last_launch[span.axis, split.peers(span.rank, span.axis), span.sequence]
+        part, until = "waiting", last_launch[span.axis, layout.peers(span.rank, span.axis), span.sequence]
     else:
-        following = next((each for each in compute if each.start_ns >= span.start_ns), None)
-        part, until = "pipeline_idle", _made_ns(following, split, num_stages, ends)
+        following = next((other for other in compute if other.start_ns >= span.start_ns), None)
+        part, until = "pipeline_idle", _made_ns(following, layout, num_stages, ends)
     standing = min(max(until - span.start_ns, 0), span.duration_ns)
     parts[part] += standing
     parts["exposed_communication"] += span.duration_ns - standing
 
 
 def _ends(spans: Sequence[Span]) -> dict[_Operation, int]:
-    """When each operation's result was there; an input gradient is there before its weight gradient."""
+    """End of each operation, when its result was there; an input gradient is there before its weight gradient."""
     return {
         (span.rank, _YIELDS[span.kind], span.stage, span.microbatch): span.start_ns + span.duration_ns
         for span in spans
@@ -131,24 +131,24 @@ def _ends(spans: Sequence[Span]) -> dict[_Operation, int]:
 _YIELDS = {"forward": "forward", "backward": "backward", "backward_input": "backward"}
 
 
-def _made_ns(following: Span | None, split: Split, num_stages: int, ends: Mapping[_Operation, int]) -> int:
-    """When the neighbour's result that an operation is made from was there; 0 where it needs none."""
+def _made_ns(following: Span | None, layout: Layout, num_stages: int, ends: Mapping[_Operation, int]) -> int:
+    """End of the neighbour's operation that an operation waits for; 0 if it waits for none."""
     if following is None or following.stage is None or following.kind not in _YIELDS:
         return 0
     yields = _YIELDS[following.kind]
     neighbour = following.stage + (-1 if yields == "forward" else 1)
     if not 0 <= neighbour < num_stages:
         return 0
-    peers = split.peers(following.rank, "pipeline")
+    peers = layout.peers(following.rank, "pipeline")
     known = (ends.get((peer, yields, neighbour, following.microbatch)) for peer in peers)
     return max((end for end in known if end is not None), default=0)
 
 
-def _last_launches(spans: Sequence[Span], split: Split) -> dict[tuple[str | None, tuple[int, ...], int], int]:
+def _last_launches(spans: Sequence[Span], layout: Layout) -> dict[tuple[str | None, tuple[int, ...], int], int]:
     """(axis, group, number of the collective) -> when the last rank of the group handed its part over."""
     last: dict[tuple[str | None, tuple[int, ...], int], int] = {}
     for span in spans:
         if span.axis is not None and span.sequence is not None and span.launch_ns is not None:
-            key = (span.axis, split.peers(span.rank, span.axis), span.sequence)
+            key = (span.axis, layout.peers(span.rank, span.axis), span.sequence)
             last[key] = max(last.get(key, 0), span.launch_ns)
     return last

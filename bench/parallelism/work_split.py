@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 
 def even(num_units: int, num_ranks: int) -> tuple[int, ...]:
-    """As equal as whole numbers allow, the first ranks one more. Raises ValueError for fewer units than ranks."""
+    """Shares as equal as whole numbers allow, the first ranks one more. Raises ValueError for fewer units than
+    ranks."""
     _refuse_few(num_units, num_ranks)
-    each, more = divmod(num_units, num_ranks)
-    return tuple(each + (rank < more) for rank in range(num_ranks))
+    base, more = divmod(num_units, num_ranks)
+    return tuple(base + (rank < more) for rank in range(num_ranks))
 
 
 def balanced(

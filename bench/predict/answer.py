@@ -1,4 +1,4 @@
-"""A question answered: the best splits, scaling, failures and money, as plain data that tables and plots are made
+"""Answer to a request: the best splits, scaling, failures and money, as plain data that tables and plots are made
 from."""
 
 from __future__ import annotations
@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from bench.errors import BenchError
+from bench.parallelism.layout import Job
 from bench.predict.cost import failures as failing
 from bench.predict.cost import prices
 from bench.predict.model import fleet as fleets
-from bench.predict.model.fleet import FleetPart, FleetPrediction
-from bench.predict.model.job import Job, Prediction, Split
+from bench.predict.model.fleet import FleetPrediction
+from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.model.step import Predictor
 from bench.predict.rates.constants import Constants
 from bench.predict.rates.device import Device
 from bench.predict.request import Assumption, Request
-from bench.predict.search import Found, search
+from bench.predict.search import SearchResult, search
 
 MakePredictor = Callable[[Device, Job], Predictor]
 
@@ -34,7 +35,7 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class Reliability:
-    """What failures leave."""
+    """Goodput of a run under failures."""
 
     failures: failing.Failures
     interval_seconds: float
@@ -52,37 +53,37 @@ class Option:
     reliability: Reliability | None
     source: str
     break_even_utilisation: float | None = None
-    """Of owning, against the cheapest rent that was priced."""
+    """Utilisation above which owning is cheaper than the cheapest rent that was priced."""
 
 
 @dataclass
 class Answer:
     request: Request
-    found: Found | None = None
+    search_result: SearchResult | None = None
     fleet: tuple[FleetPrediction, ...] = ()
     sweep: tuple[SweepPoint, ...] = ()
     reliability: Reliability | None = None
     options: tuple[Option, ...] = ()
     own: prices.Own | None = None
-    """The assumptions of owning, where it was asked for."""
+    """Assumptions of owning, if it was asked for."""
     power_watts: float | None = None
-    """Of all devices with their share of the hall, by the catalogue; None where its figure is not known."""
+    """Power of all devices with their share of the hall, by the catalogue; None if the catalogue has no figure."""
     joules_per_token: float | None = None
     assumptions: list[Assumption] = field(default_factory=list)
 
     @property
     def tokens_per_s(self) -> float:
         if self.fleet:
-            return max(each.tokens_per_s for each in self.fleet)
-        assert self.found is not None
-        return self.found.best[0].tokens_per_s
+            return max(prediction.tokens_per_s for prediction in self.fleet)
+        assert self.search_result is not None
+        return self.search_result.best[0].tokens_per_s
 
     @property
-    def split(self) -> Split:
+    def strategy(self) -> TrainingStrategy:
         if self.fleet:
-            return self.fleet[0].split
-        assert self.found is not None
-        return self.found.best[0].split
+            return self.fleet[0].strategy
+        assert self.search_result is not None
+        return self.search_result.best[0].strategy
 
 
 def predictor_maker(constants: Constants, stack: str, jitter_share: float | None = None) -> MakePredictor:
@@ -92,48 +93,48 @@ def predictor_maker(constants: Constants, stack: str, jitter_share: float | None
     return make
 
 
-def splits(request: Request, make: MakePredictor, keep: int) -> Found:
-    """Of one kind of device. Raises BenchError where none fits."""
+def splits(request: Request, make: MakePredictor, keep: int) -> SearchResult:
+    """Best strategies on one kind of device. Raises BenchError if none fits."""
     member = request.members[0]
     return search(make(member.device, request.job), member.devices, request.fixed, keep)
 
 
 def mixed(request: Request, make: MakePredictor) -> tuple[FleetPrediction, ...]:
-    """Even and balanced, each with the best of the splits that are best on one of the types.
+    """Even and balanced fleets, each with the best of the strategies that are best on one of the types.
 
-    Raises BenchError where no split fits all types.
+    Raises BenchError if no split fits all types.
     """
-    candidates: dict[Split, None] = {}
+    candidates: dict[TrainingStrategy, None] = {}
     problems: list[str] = []
     for member in request.members:
         # A type's share of the batch, so that the search sees about as many microbatches a replica.
         share = max(1, round(request.job.global_batch * member.devices / request.devices))
         job = replace(request.job, global_batch=share)
         try:
-            found = search(make(member.device, job), member.devices, request.fixed, 20)
+            result = search(make(member.device, job), member.devices, request.fixed, 20)
         except BenchError as error:
             problems.append(str(error))
             continue
-        candidates |= dict.fromkeys(prediction.split for prediction in found.best)
+        candidates |= dict.fromkeys(prediction.strategy for prediction in result.best)
     best: list[FleetPrediction] = []
     for mode in fleets.MODES:
         tried = list(_fleet_predictions(make, request, candidates, mode))
         if not tried:
             raise BenchError("no split fits all types of the fleet; " + "; ".join(problems or ["take more devices"]))
-        best.append(min(tried, key=lambda each: each.step_seconds))
+        best.append(min(tried, key=lambda prediction: prediction.step_seconds))
     return tuple(best)
 
 
 def _fleet_predictions(
-    make: MakePredictor, request: Request, candidates: Iterable[Split], mode: str
+    make: MakePredictor, request: Request, candidates: Iterable[TrainingStrategy], mode: str
 ) -> Iterable[FleetPrediction]:
-    for split in candidates:
+    for strategy in candidates:
         try:
-            found = fleets.predict(make, request.job, request.members, split, mode)
+            prediction = fleets.predict(make, request.job, request.members, strategy, mode)
         except BenchError:
             continue
-        if found.fits:
-            yield found
+        if prediction.fits:
+            yield prediction
 
 
 def parse_sweep(text: str) -> list[int]:
@@ -153,7 +154,7 @@ def sweep(request: Request, make: MakePredictor, counts: list[int]) -> tuple[Swe
     """Weak scaling from the job's batch on the request's devices, and strong scaling; sizes that do not fit are left
     out.
 
-    Raises BenchError where none fits.
+    Raises BenchError if none fits.
     """
     device = request.members[0].device
     reference = request.devices if not request.mixed else request.members[0].devices
@@ -191,7 +192,3 @@ def with_preemptions(
     """A preempted node stops the job as a failed one does."""
     rate = 1.0 / failures.mtbf_seconds + devices / devices_a_node * per_node_day / 86400.0
     return failing.Failures(1.0 / rate, failures.checkpoint_seconds, failures.restart_seconds)
-
-
-def members_named(members: Iterable[FleetPart]) -> str:
-    return " + ".join(f"{member.devices:,} {member.device.name}" for member in members)

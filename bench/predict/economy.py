@@ -1,4 +1,4 @@
-"""From options about failures and prices to reliability and ways to pay, every assumption noted."""
+"""Reliability and ways to pay, from options about failures and prices; every assumption is noted."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def reliability_of(options: Mapping[str, Any], request: Request, notes: list[Ass
     for domain in domains:
         text = f"{domain.devices:,} devices, {domain.mtbf_seconds / 86400:.3g} days between losses"
         notes.append(Assumption(f"failure domain {domain.name}", text, "given"))
-    found = failures.of_job(devices, per_device, seconds, restart, domains)
+    job_failures = failures.of_job(devices, per_device, seconds, restart, domains)
     interval = (
         parse_seconds("--checkpoint-interval", options["checkpoint_interval"])
         if options["checkpoint_interval"]
         else None
     )
-    return reliability(found, interval)
+    return reliability(job_failures, interval)
 
 
 def _checkpoint_seconds(options: Mapping[str, Any], request: Request, notes: list[Assumption]) -> float:
@@ -55,7 +55,7 @@ def _checkpoint_seconds(options: Mapping[str, Any], request: Request, notes: lis
         seconds = parse_seconds("--checkpoint-seconds", options["checkpoint_seconds"])
         notes.append(Assumption("checkpoint", f"{seconds:.3g} s", options.get("checkpoint_source") or "given"))
         return seconds
-    num_bytes = failures.checkpoint_bytes(request.job.shape.parameters)
+    num_bytes = failures.checkpoint_bytes(request.job.shape.num_parameters)
     rate = options["storage_gb_per_s"] or STORAGE_GB_PER_S_A_DEVICE * request.devices
     source = (
         options.get("storage_source", "given")
@@ -97,21 +97,21 @@ def pay(options: Mapping[str, Any], answer: Answer, notes: list[Assumption]) -> 
         notes.append(
             Assumption("tokens of a run", f"{tokens:.3g}", "not given: as Llama 3 (arXiv 2407.21783, section 1)")
         )
-    found: list[Option] = []
+    ways: list[Option] = []
     for name, usd, source in _rents(options, rows, device.name):
-        found.append(_option(name, usd, source, options, answer, tokens))
-    found += _spots(options, rows, answer, tokens, notes)
+        ways.append(_option(name, usd, source, options, answer, tokens))
+    ways += _spots(options, rows, answer, tokens, notes)
     if options["own"] is not None:
-        found.append(_owned(options, rows, answer, tokens, notes, found))
-    return tuple(found)
+        ways.append(_owned(options, rows, answer, tokens, notes, ways))
+    return tuple(ways)
 
 
 def _rents(options: Mapping[str, Any], rows: list[prices.DevicePrice], device: str) -> list[tuple[str, float, str]]:
-    found = [("rent", _named_price("--price", text, device), "given") for text in options["price"]]
+    rents = [("rent", _named_price("--price", text, device), "given") for text in options["price"]]
     row = prices.cheapest(rows, device, "on_demand")
-    if not found and row is not None:
-        found.append(("rent", row.usd, row.text))
-    return found
+    if not rents and row is not None:
+        rents.append(("rent", row.usd, row.text))
+    return rents
 
 
 def _named_price(option: str, text: str, device: str) -> float:
@@ -163,24 +163,24 @@ def _owned(
     device = answer.request.members[0].device
     price = prices.cheapest(rows, device.name, "purchase")
     kw = None if device.power_watts is None else device.power_watts * NODE_WATTS_SHARE / 1000.0
-    own = answer.own = prices.own(options["own"], None if price is None else price.usd, kw)
-    source = price.text if price is not None and own.purchase_usd == price.usd else "given"
+    terms = answer.own = prices.own(options["own"], None if price is None else price.usd, kw)
+    source = price.text if price is not None and terms.purchase_usd == price.usd else "given"
     for name, shown in (
-        ("purchase", f"{own.purchase_usd:,.0f} USD a device"), ("installation factor", f"{own.installation:g}"),
-        ("years", f"{own.years:g}"), ("residual", f"{100 * own.residual:g}%"),
-        ("power", f"{own.kw:.3g} kW a device with its share of the node"), ("PUE", f"{own.pue:g}"),
-        ("energy", f"{own.usd_per_kwh:g} USD/kWh"),
-        ("operations", f"{100 * own.operations:g}% of the investment a year"),
-        ("utilisation", f"{100 * own.utilisation:g}%"),
+        ("purchase", f"{terms.purchase_usd:,.0f} USD a device"), ("installation factor", f"{terms.installation:g}"),
+        ("years", f"{terms.years:g}"), ("residual", f"{100 * terms.residual:g}%"),
+        ("power", f"{terms.kw:.3g} kW a device with its share of the node"), ("PUE", f"{terms.pue:g}"),
+        ("energy", f"{terms.usd_per_kwh:g} USD/kWh"),
+        ("operations", f"{100 * terms.operations:g}% of the investment a year"),
+        ("utilisation", f"{100 * terms.utilisation:g}%"),
     ):  # fmt: skip
         given = name.split()[0] in options["own"] or (name == "energy" and "usd_per_kwh" in options["own"])
         where = source if name == "purchase" else "given" if given else "an assumption: --own changes it"
         notes.append(Assumption(f"owning, {name}", shown, where))
     # Spot may end at any time: owning is held against what can be relied on, where that was priced.
-    firm = [each.usd_per_device_hour for each in rents if each.name == "rent"]
-    cheapest = min(firm or [each.usd_per_device_hour for each in rents], default=None)
-    even = None if cheapest is None else own.break_even_utilisation(cheapest)
-    return _option("own", own.usd_per_hour(), source, options, answer, tokens, None, even)
+    firm = [rent.usd_per_device_hour for rent in rents if rent.name == "rent"]
+    cheapest = min(firm or [rent.usd_per_device_hour for rent in rents], default=None)
+    even = None if cheapest is None else terms.break_even_utilisation(cheapest)
+    return _option("own", terms.usd_per_hour(), source, options, answer, tokens, None, even)
 
 
 def _option(
@@ -194,21 +194,21 @@ def _option(
     break_even: float | None = None,
 ) -> Option:
     job = answer.request.job
-    found = reliable or answer.reliability
+    reliability_of_way = reliable or answer.reliability
     cost = prices.RunCost(
         answer.request.devices,
         usd,
         answer.tokens_per_s,
-        1.0 if found is None else found.goodput,
-        job.shape.model_flops_per_token(job.sequence),
+        1.0 if reliability_of_way is None else reliability_of_way.goodput,
+        job.shape.step_flops_per_token(),
         tokens,
         options["waiting"] or 0.0,
     )
-    return Option(name, usd, cost, found, source, break_even)
+    return Option(name, usd, cost, reliability_of_way, source, break_even)
 
 
 def energy(answer: Answer, notes: list[Assumption]) -> tuple[float | None, float | None]:
-    """Watts of all devices and joules of a token, by the catalogue's power times PUE; None where it is not known."""
+    """Watts of all devices and joules of a token, by the catalogue's power times PUE; None if it is not known."""
     total = 0.0
     for member in answer.request.members:
         if member.device.power_watts is None:

@@ -9,23 +9,22 @@ from typing import Any
 
 from bench.core.table import show_number, show_seconds
 from bench.core.values import parse_share
+from bench.parallelism.layout import Job
 from bench.predict import request as requests
-from bench.predict.answer import MakePredictor
-from bench.predict.calibration import measured_rates as measuring
-from bench.predict.calibration import overheads, step_factors
+from bench.predict.calibration import measured_rates, step_factors
 from bench.predict.calibration.measured_rates import Measured
 from bench.predict.calibration.network_lines import MeasuredNetwork
-from bench.predict.calibration.overheads import Overheads
+from bench.predict.calibration.overheads import fit_overheads
 from bench.predict.model.fleet import FleetPart
-from bench.predict.model.job import Job
+from bench.predict.model.overheads import WAYS, Overheads
 from bench.predict.model.step import Predictor
 from bench.predict.rates.by_size import BySize
 from bench.predict.rates.constants import Constants
 from bench.predict.rates.device import Device
 from bench.predict.request import Assumption, Request
 
-MOST = 2**30
-"""More ranks than any file has: the rates of the most that were measured."""
+MAX_RANKS = 2**30
+"""More ranks than any file has: rates of the most that were measured."""
 
 
 @dataclass(frozen=True)
@@ -33,87 +32,120 @@ class RateShares:
     """Shares of the measured rates."""
 
     work: float
-    """Of computation and memory."""
+    """Share of the rates of computation and memory."""
     core: float
-    """Of a core or device that a rank has."""
+    """Share of a core or device that a rank has."""
     transfers: float
     slowdown: BySize | None = None
-    """Of work in training steps, by the tokens of a microbatch over tensor ranks."""
+    """Factor on the work of training steps, by the tokens of a microbatch over tensor ranks."""
     overheads: Overheads = field(default_factory=Overheads)
 
 
-def understood(found: Measured, options: Mapping[str, Any], constants: Constants) -> tuple[Request, MakePredictor]:
-    """The request on the files' devices, and what predicts on them."""
-    device = measuring.device(found, options["precision"], options, constants.common)
-    jitter = parse_share("--jitter", options["jitter"]) if options["jitter"] else found.jitter_share
-    constants = replace(constants, error_share=math.hypot(constants.error_share, found.launch_share or 0.0))
-    if not device.overlaps:
-        constants = _without_host(constants, options["stack"])
-    job, notes = requests.job_of(options)
-    request = Request(
-        job, (FleetPart(device, options["gpus"] or found.ranks),), requests.fixed_of(options), options["stack"], notes
-    )
-    request.assumptions += _notes(found, options["precision"], jitter) + [
-        Assumption(device.name, n, "files") for n in device.notes
-    ]
-    dtype = measuring.DTYPES[options["precision"]]
-    own_steps = [step for step in found.steps if step.job.precision == options["precision"]]
+class MeasuredPredictors:
+    """Predictors of jobs on the files' devices, by the files' rates and the overheads of their training steps.
 
-    def made(device: Device, job: Job, ranks: int, pace: RateShares, jitter: float | None) -> Predictor:
-        rates, memory = found.at(ranks, dtype)
-        # The device's is that of the most ranks at once, or the catalogue's where none was measured.
-        pressure = 1.0 if memory is None or found.memory_bytes_per_s is None else memory / found.memory_bytes_per_s
-        device = replace(device, memory_bytes_per_s=device.memory_bytes_per_s * pace.work * pressure)
-        network = MeasuredNetwork(device, constants.common, found.lines, pace.transfers)
+    Calling it makes one; it is a `MakePredictor`.
+    """
+
+    def __init__(
+        self,
+        measured: Measured,
+        device: Device,
+        options: Mapping[str, Any],
+        constants: Constants,
+        jitter: float | None,
+    ) -> None:
+        self.measured, self.device, self.jitter = measured, device, jitter
+        self.constants, self.stack = constants, options["stack"]
+        self.dtype = measured_rates.DTYPES[options["precision"]]
+        steps = [step for step in measured.steps if step.job.precision == options["precision"]]
+        self.slowdown = step_factors.factors(
+            steps, lambda step, slowdown: self._predictor_of_step(step, slowdown).predict(step.strategy)
+        )
+        self.overheads = fit_overheads(
+            steps,
+            lambda step: self._predictor_of_step(step, self.slowdown).predict(step.strategy),
+            lambda step: self._predictor_of_step(step).rank_work(step.strategy),
+        )
+        share = options["device_share"]
+        # Transfers within a host take the same cores as the work; those between hosts are of links, whoever has the
+        # cores.
+        transfers = share if measured.num_hosts == 1 else 1.0
+        self.shares = RateShares(share, share, transfers, self.slowdown, self.overheads.on(share))
+
+    def __call__(self, device: Device, job: Job) -> Predictor:
+        return self._predictor(device, job, MAX_RANKS, self.shares, self.jitter)
+
+    def _predictor_of_step(self, step: step_factors.MeasuredStep, slowdown: BySize | None = None) -> Predictor:
+        """Its ranks had a device each, and a measured median has its own waiting in it."""
+        return self._predictor(self.device, step.job, step.ranks, RateShares(1.0, 1.0, 1.0, slowdown), 0.0)
+
+    def _predictor(self, device: Device, job: Job, ranks: int, shares: RateShares, jitter: float | None) -> Predictor:
+        rates, memory = self.measured.at(ranks, self.dtype)
+        # The device's is that of the most ranks at once, or the catalogue's if none was measured.
+        most = self.measured.memory_bytes_per_s
+        pressure = 1.0 if memory is None or most is None else memory / most
+        device = replace(device, memory_bytes_per_s=device.memory_bytes_per_s * shares.work * pressure)
+        network = MeasuredNetwork(device, self.constants.common, self.measured.lines, shares.transfers)
         return Predictor(
             job,
             device,
-            constants,
-            options["stack"],
-            rates.times(pace.work),
+            self.constants,
+            self.stack,
+            rates.times(shares.work),
             network,
             jitter,
-            pace.overheads,
-            pace.core,
-            pace.slowdown,
+            shares.overheads,
+            shares.core,
+            shares.slowdown,
         )
 
-    def alone(step: step_factors.MeasuredStep, slowdown: BySize | None = None) -> Predictor:
-        # Its ranks had a device each, and a measured median has its own waiting in it.
-        return made(device, step.job, step.ranks, RateShares(1.0, 1.0, 1.0, slowdown), 0.0)
 
-    slowdown = step_factors.factors(own_steps, lambda step, factor: alone(step, factor).predict(step.split))
-    ways = overheads.fitted(
-        own_steps,
-        lambda step: alone(step, slowdown).predict(step.split),
-        lambda step: alone(step).rank_work(step.split),
-    )
-    request.assumptions += _ways(ways, found)
-    if slowdown is not None:
-        request.assumptions.append(Assumption("measured: training_step", _range(slowdown), ", ".join(found.paths)))
-    share = options["device_share"]
-    # Transfers within a host take the same cores as the work; those between hosts are of links, whoever has the cores.
-    transfers = share if found.num_hosts == 1 else 1.0
-    pace = RateShares(share, share, transfers, slowdown, ways.on(share))
+def build_request(
+    options: Mapping[str, Any], constants: Constants
+) -> tuple[Request, MeasuredPredictors, Mapping[str, Any]]:
+    """The request on the files' devices, what predicts on them, and the options with what was measured.
 
-    def make(device: Device, job: Job) -> Predictor:
-        return made(device, job, MOST, pace, jitter)
-
-    return request, make
+    Raises BenchError for files that cannot be read, or lack what a prediction needs.
+    """
+    measured = measured_rates.read(options["sources"])
+    request, predictors = request_on(measured, options, constants)
+    return request, predictors, fill_in_storage(measured, options)
 
 
-def _ways(ways: Overheads, found: Measured) -> list[Assumption]:
-    units = {way.name: way.unit for way in overheads.WAYS}
-    return [
-        Assumption(f"measured: {name} parallel", f"{show_seconds(seconds)} more {units[name]}", ", ".join(found.paths))
-        for name, seconds in ways.seconds_of.items()
+def request_on(
+    measured: Measured, options: Mapping[str, Any], constants: Constants
+) -> tuple[Request, MeasuredPredictors]:
+    device = measured_rates.device(measured, options["precision"], options, constants.common)
+    jitter = parse_share("--jitter", options["jitter"]) if options["jitter"] else measured.jitter_share
+    constants = replace(constants, error_share=math.hypot(constants.error_share, measured.launch_share or 0.0))
+    if not device.overlaps:
+        constants = _without_host(constants, options["stack"])
+    job, assumptions = requests.job_of(options)
+    predictors = MeasuredPredictors(measured, device, options, constants, jitter)
+    assumptions += _rate_assumptions(measured, options["precision"], jitter)
+    assumptions += [Assumption(device.name, note, "files") for note in device.notes]
+    assumptions += _step_assumptions(predictors)
+    members = (FleetPart(device, options["gpus"] or measured.ranks),)
+    return Request(job, members, requests.fixed_of(options), options["stack"], assumptions), predictors
+
+
+def _step_assumptions(predictors: MeasuredPredictors) -> list[Assumption]:
+    files = ", ".join(predictors.measured.paths)
+    units = {way.name: way.unit for way in WAYS}
+    assumptions = [
+        Assumption(f"measured: {name} parallel", f"{show_seconds(seconds)} more {units[name]}", files)
+        for name, seconds in predictors.overheads.seconds_of.items()
     ]
+    if predictors.slowdown is not None:
+        assumptions.append(Assumption("measured: training_step", _range(predictors.slowdown), files))
+    return assumptions
 
 
 def _without_host(constants: Constants, stack: str) -> Constants:
-    """Where ranks compute on cores there is no host beside them that launches kernels."""
-    own = replace(constants.stack(stack), kernel_seconds=0.0, step_seconds=0.0)
-    return replace(constants, stacks={**constants.stacks, stack: own})
+    """Constants for ranks that compute on cores: no host beside them launches kernels."""
+    changed = replace(constants.stack(stack), kernel_seconds=0.0, step_seconds=0.0)
+    return replace(constants, stacks={**constants.stacks, stack: changed})
 
 
 def _range(slowdown: BySize) -> str:
@@ -123,42 +155,30 @@ def _range(slowdown: BySize) -> str:
     return f"{text} the work that the rates alone say{by_size}"
 
 
-def _notes(found: Measured, precision: str, jitter: float | None) -> list[Assumption]:
-    files = ", ".join(found.paths)
-    rates = found.rates[measuring.DTYPES[precision]]
+def _rate_assumptions(measured: Measured, precision: str, jitter: float | None) -> list[Assumption]:
+    files = ", ".join(measured.paths)
+    rates = measured.rates[measured_rates.DTYPES[precision]]
     low, high = min(rates.values), max(rates.values)
     shown = f"{show_number(low / 1e12)} to {show_number(high / 1e12)} TFLOP/s {precision}, by size"
     notes = [Assumption("measured: matrix products", f"{shown}, {len(rates.sizes)} sizes", files)]
-    if found.memory_bytes_per_s is not None:
-        notes.append(Assumption("measured: memory", f"{show_number(found.memory_bytes_per_s / 1e9)} GB/s", files))
-    for line in found.lines:
+    if measured.memory_bytes_per_s is not None:
+        notes.append(Assumption("measured: memory", f"{show_number(measured.memory_bytes_per_s / 1e9)} GB/s", files))
+    for line in measured.lines:
         text = f"{show_number(line.latency_seconds * 1e6)} us + bytes / {show_number(line.bytes_per_s / 1e9)} GB/s"
         notes.append(Assumption(f"measured: {line.op} of {line.ranks} ranks", f"{text}, {line.sizes} sizes", files))
     if jitter is not None:
         text = f"{100 * jitter:.2g}% of a step"
-        text += "" if found.is_step_jitter else ": as if a step varied as one call does, an upper estimate"
+        text += "" if measured.is_step_jitter else ": as if a step varied as one call does, an upper estimate"
         notes.append(Assumption("jitter of a rank", text, files))
-    if found.launch_share is not None:
+    if measured.launch_share is not None:
         notes.append(
-            Assumption("measured: between launches", f"standard deviation {100 * found.launch_share:.2g}%", files)
+            Assumption("measured: between launches", f"standard deviation {100 * measured.launch_share:.2g}%", files)
         )
     return notes
 
 
-def understood_files(
-    options: Mapping[str, Any], constants: Constants
-) -> tuple[Request, MakePredictor, Mapping[str, Any]]:
-    """The request, what predicts a split of it, and the options with what was measured.
-
-    Raises BenchError for files that cannot be read, or lack what a prediction needs.
-    """
-    found = measuring.read(options["sources"])
-    request, make = understood(found, options, constants)
-    return request, make, storage(found, options)
-
-
-def storage(found: Measured, options: Mapping[str, Any]) -> Mapping[str, Any]:
+def fill_in_storage(measured: Measured, options: Mapping[str, Any]) -> Mapping[str, Any]:
     """The options with the storage that was measured, where none is given."""
-    if found.storage_gb_per_s is None or options["storage_gb_per_s"] is not None:
+    if measured.storage_gb_per_s is None or options["storage_gb_per_s"] is not None:
         return options
-    return {**options, "storage_gb_per_s": found.storage_gb_per_s, "storage_source": ", ".join(found.paths)}
+    return {**options, "storage_gb_per_s": measured.storage_gb_per_s, "storage_source": ", ".join(measured.paths)}

@@ -1,4 +1,4 @@
-"""What a cluster of mixed accelerators would do, from what each kind does alone: even and balanced plans, the bound.
+"""Speed of a cluster of mixed accelerators, from the speed of each kind alone: even and balanced plans, the bound.
 
 Training in lockstep takes the minimum of speeds, independent replicas take their sum. Of n_k accelerators of kind k,
 each at s_k a second on the same workload:
@@ -44,7 +44,7 @@ SERVING = frozenset({"inference", "decode", "prefill"})
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one accelerator on one workload, in units a second; low and high are a 95% interval, where there is one."""
+    """Speed of one accelerator on one workload, in units per second; low and high are a 95% interval, or None."""
 
     value: float
     low: float | None = None
@@ -54,7 +54,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class DeviceKind:
-    """So many accelerators of a kind. `speeds`: workload -> configuration -> speed, as measured (or by catalogue)."""
+    """Accelerators of one kind. `speeds`: workload -> configuration -> speed, as measured (or by catalogue)."""
 
     name: str
     count: int
@@ -65,8 +65,8 @@ class DeviceKind:
     usd_per_hour: float | None = None
 
     def best(self, workload: str) -> Speed | None:
-        own = self.speeds.get(workload, {})
-        return max(own.values(), key=lambda speed: speed.value, default=None)
+        speeds = self.speeds.get(workload, {})
+        return max(speeds.values(), key=lambda speed: speed.value, default=None)
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ class HeterogeneousPlan:
     low: float | None
     high: float | None
     units: str
-    """Of each kind's rank in each round, such as `2 : 2 : 5`, or `4-5` where ranks of a kind differ."""
+    """Units of each kind's rank per round, such as `2 : 2 : 5`, or `4-5` if ranks of a kind differ."""
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """A workload on the mixed cluster; None where one of the kinds was not measured on it."""
+    """A workload on the mixed cluster; None if one of the kinds was not measured on it."""
 
     workload: str
     parallelism: str
@@ -103,21 +103,21 @@ def mixed(
 ) -> Mixed:
     """`most` caps the units of each kind's ranks, such as by memory."""
     alone = tuple(kind.best(workload) for kind in kinds)
-    own = [kind.speeds.get(workload, {}) for kind in kinds]
-    common = sorted(set(own[0]).intersection(*own[1:]))
+    speeds_of_kinds = [kind.speeds.get(workload, {}) for kind in kinds]
+    common = sorted(set(speeds_of_kinds[0]).intersection(*speeds_of_kinds[1:]))
     # Of the configurations that all kinds can hold, the one that is fastest in lockstep.
-    chosen = max(common, key=lambda name: min(each[name].value for each in own), default=None)
+    chosen = max(common, key=lambda name: min(speeds[name].value for speeds in speeds_of_kinds), default=None)
     if chosen is None:
         return Mixed(workload, parallelism, None, None, None, None, alone)
     counts = [kind.count for kind in kinds]
-    speeds = [each[chosen] for each in own]
+    speeds = [speeds[chosen] for speeds in speeds_of_kinds]
     even = _plan(counts, speeds, (1,) * len(kinds))
-    each = EVEN_SHARE[parallelism]
+    units = EVEN_SHARE[parallelism]
     balanced: HeterogeneousPlan | None
-    if each is None:
+    if units is None:
         balanced = _plan(counts, speeds, best_units(counts, [speed.value for speed in speeds], most))
     else:
-        balanced = _dealt(counts, speeds, each, most)
+        balanced = _dealt(counts, speeds, units, most)
     bound = sum(count * speed.value for count, speed in zip(counts, speeds, strict=True))
     return Mixed(workload, parallelism, chosen, even, balanced, bound, alone)
 
@@ -143,9 +143,9 @@ def best_units(counts: Sequence[int], speeds: Sequence[float], most: Sequence[in
         )
         if min(units) < 1:
             continue
-        found = rate(counts, speeds, units)
-        if best is None or found > best[0] * (1 + 1e-9):
-            best = (found, units)
+        speed_of_all = rate(counts, speeds, units)
+        if best is None or speed_of_all > best[0] * (1 + 1e-9):
+            best = (speed_of_all, units)
     assert best is not None
     return best[1]
 
@@ -161,28 +161,30 @@ def _plan(counts: Sequence[int], speeds: Sequence[Speed], units: tuple[int, ...]
 
 
 def _dealt(
-    counts: Sequence[int], speeds: Sequence[Speed], each: int, most: Sequence[int] | None
+    counts: Sequence[int], speeds: Sequence[Speed], units_per_rank: int, most: Sequence[int] | None
 ) -> HeterogeneousPlan | None:
-    """`each` x ranks units of a group dealt out to its ranks; None where the memories do not hold them."""
+    """`units_per_rank` x ranks units of a group dealt out to its ranks; None if the memories do not hold them."""
     group = _group(counts)
     kind_of = [kind for kind, count in enumerate(group) for _ in range(count)]
     caps = None if most is None else [most[kind] for kind in kind_of]
-    num_units = each * len(kind_of)
+    num_units = units_per_rank * len(kind_of)
     if caps is not None and sum(caps) < num_units:
         return None
-    found = work_split.balanced(num_units, [speeds[kind].value for kind in kind_of], caps)
+    shares = work_split.balanced(num_units, [speeds[kind].value for kind in kind_of], caps)
     groups = sum(counts) / len(kind_of)
 
     def at(values: Sequence[float | None]) -> float | None:
         if None in values:
             return None
-        seconds = max(share / float(values[kind] or 0) for share, kind in zip(found, kind_of, strict=True))
+        seconds = max(share / float(values[kind] or 0) for share, kind in zip(shares, kind_of, strict=True))
         return groups * num_units / seconds
 
     value = at([speed.value for speed in speeds])
     assert value is not None
-    own = [sorted({share for share, k in zip(found, kind_of, strict=True) if k == kind}) for kind in range(len(group))]
-    units = " : ".join(str(s[0]) if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in own)
+    units_of_kinds = [
+        sorted({share for share, k in zip(shares, kind_of, strict=True) if k == kind}) for kind in range(len(group))
+    ]
+    units = " : ".join(str(s[0]) if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in units_of_kinds)
     return HeterogeneousPlan(value, at([speed.low for speed in speeds]), at([speed.high for speed in speeds]), units)
 
 
@@ -199,7 +201,7 @@ def speeds_of(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, dict[str, Sp
 
     Only cases that are ok and count tokens; a workload is a case without what CONFIGURATION names, on so many ranks.
     """
-    found: dict[str, dict[str, Speed]] = {}
+    speeds: dict[str, dict[str, Speed]] = {}
     ranks: dict[str, int] = {}
     for row in rows:
         if row["status"] != "ok" or not row.get("tokens_per_s"):
@@ -208,9 +210,9 @@ def speeds_of(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, dict[str, Sp
         per_rank = row["tokens_per_s"] / row["num_ranks"]
         tokens = per_rank * row["seconds_median"]
         low, high = (tokens / row[name] if row.get(name) else None for name in ("seconds_high", "seconds_low"))
-        found.setdefault(workload, {})[configuration] = Speed(per_rank, low, high, configuration)
+        speeds.setdefault(workload, {})[configuration] = Speed(per_rank, low, high, configuration)
         ranks[workload] = row["num_ranks"]
-    return found, ranks
+    return speeds, ranks
 
 
 def identity(row: Mapping[str, Any]) -> tuple[str, str]:

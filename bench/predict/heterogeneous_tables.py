@@ -35,20 +35,20 @@ LOCKSTEP = (
 
 def kinds(parts: Sequence[str], prices: Sequence[str]) -> tuple[list[DeviceKind], bool]:
     """`FILE=COUNT` or `CATALOGUE NAME=COUNT` to kinds; and whether they are by catalogue. Raises BenchError."""
-    found = [_kind(part) for part in parts]
-    names = [kind.name for kind in found]
+    kinds_given = [_kind(part) for part in parts]
+    names = [kind.name for kind in kinds_given]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise BenchError(
             f"{' '.join(parts)}: two kinds are called {twice!r}; a kind is called as its file or folder: name one anew"
         )
-    if len(found) < 2:
+    if len(kinds_given) < 2:
         raise BenchError(f"{' '.join(parts)}: a mix takes two or more different kinds, such as a.jsonl=16 b.jsonl=48")
-    by_catalogue = {kind.num_ranks is None for kind in found}
+    by_catalogue = {kind.num_ranks is None for kind in kinds_given}
     if len(by_catalogue) > 1:
         raise BenchError("measured results and catalogue figures cannot be mixed: they are not of one sort")
     known = _prices(prices, names)
-    priced = [DeviceKind(k.name, k.count, k.speeds, k.memory_gb, k.num_ranks, known.get(k.name)) for k in found]
+    priced = [DeviceKind(k.name, k.count, k.speeds, k.memory_gb, k.num_ranks, known.get(k.name)) for k in kinds_given]
     return priced, by_catalogue.pop()
 
 
@@ -82,7 +82,7 @@ def _prices(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:
     prices = {}
     for text in texts:
         name, _, number = text.rpartition("=")
-        matching = [each for each in names if each == name or each.startswith(name)] if name else []
+        matching = [full_name for full_name in names if full_name == name or full_name.startswith(name)] if name else []
         try:
             value = float(number)
         except ValueError:
@@ -97,24 +97,24 @@ def text(
     parts: Sequence[str], prices: Sequence[str], measured: Path | None, unit_gb: float | None, output: str, colour: bool
 ) -> str:
     """All that can be said, in a format. Raises BenchError for what cannot be read or is not of one sort."""
-    found, by_catalogue = kinds(parts, prices)
-    workloads = list(dict.fromkeys(name for kind in found for name in kind.speeds))
-    most = None if unit_gb is None else [_cap(kind, unit_gb) for kind in found]
+    device_kinds, by_catalogue = kinds(parts, prices)
+    workloads = list(dict.fromkeys(name for kind in device_kinds for name in kind.speeds))
+    most = None if unit_gb is None else [_cap(kind, unit_gb) for kind in device_kinds]
     trained = [name for name in workloads if name.partition("/")[0] not in SERVING]
-    training = [mixed(found, name, most, parallelism) for name in trained for parallelism in EVEN_SHARE]
-    serving = [mixed(found, name) for name in workloads if name.partition("/")[0] in SERVING]
+    training = [mixed(device_kinds, name, most, parallelism) for name in trained for parallelism in EVEN_SHARE]
+    serving = [mixed(device_kinds, name) for name in workloads if name.partition("/")[0] in SERVING]
     errors = {} if measured is None else _errors(measured)
-    rows = [_row(found, each, by_catalogue, errors) for each in training]
-    uses = _uses(found, training, serving)
+    rows = [_row(device_kinds, workload, by_catalogue, errors) for workload in training]
+    uses = _uses(device_kinds, training, serving)
     if output == "json":
-        return json_text({"kinds": [_kind_json(k) for k in found], "training": rows, "uses": uses})
+        return json_text({"kinds": [_kind_json(k) for k in device_kinds], "training": rows, "uses": uses})
     if output == "csv":
         return csv_text(rows)
-    return render([_training_table(found, rows, by_catalogue, measured), _uses_table(uses)], output, colour)
+    return render([_training_table(device_kinds, rows, by_catalogue, measured), _uses_table(uses)], output, colour)
 
 
 def _cap(kind: DeviceKind, unit_gb: float) -> int:
-    """Units that an accelerator's memory holds. Raises BenchError where it is not known, or holds none."""
+    """Units that an accelerator's memory holds. Raises BenchError if it is not known, or holds none."""
     if kind.memory_gb is None:
         raise BenchError(f"--unit-gb {unit_gb:g}: the memory of {kind.name} is not known; leave it out")
     if kind.memory_gb < unit_gb:
@@ -126,9 +126,11 @@ def _kind_json(kind: DeviceKind) -> dict[str, Any]:
     return {"name": kind.name, "count": kind.count, "memory_gb": kind.memory_gb, "usd_per_hour": kind.usd_per_hour}
 
 
-def _row(found: Sequence[DeviceKind], one: Mixed, by_catalogue: bool, errors: Mapping[str, float]) -> dict[str, Any]:
+def _row(
+    device_kinds: Sequence[DeviceKind], one: Mixed, by_catalogue: bool, errors: Mapping[str, float]
+) -> dict[str, Any]:
     """One workload; what was not measured on some kind is None."""
-    alone = [speed.value * kind.count for speed, kind in zip(one.alone, found, strict=True) if speed is not None]
+    alone = [speed.value * kind.count for speed, kind in zip(one.alone, device_kinds, strict=True) if speed is not None]
     total = None if one.missing else sum(alone)
     error = max((abs(value) for value in errors.values()), default=None)
     penalty = _penalty(one.even, total)
@@ -150,9 +152,9 @@ def _row(found: Sequence[DeviceKind], one: Mixed, by_catalogue: bool, errors: Ma
     }
     row |= {
         f"alone_{kind.name}": None if speed is None else speed.value * kind.count
-        for kind, speed in zip(found, one.alone, strict=True)
+        for kind, speed in zip(device_kinds, one.alone, strict=True)
     }
-    return row | _costs(found, one, total, by_catalogue)
+    return row | _costs(device_kinds, one, total, by_catalogue)
 
 
 def _penalty(plan: HeterogeneousPlan | None, total: float | None) -> float | None:
@@ -167,12 +169,12 @@ def _verdict(one: Mixed, penalty: float | None, error: float | None) -> str:
     return "shown"
 
 
-def _costs(found: Sequence[DeviceKind], one: Mixed, total: float | None, by_catalogue: bool) -> dict[str, Any]:
+def _costs(device_kinds: Sequence[DeviceKind], one: Mixed, total: float | None, by_catalogue: bool) -> dict[str, Any]:
     """Dollars per million tokens and lost an hour; no columns without every kind's price."""
-    prices = [kind.usd_per_hour for kind in found]
+    prices = [kind.usd_per_hour for kind in device_kinds]
     if None in prices or by_catalogue:
         return {}
-    hourly = sum(kind.count * (kind.usd_per_hour or 0.0) for kind in found)
+    hourly = sum(kind.count * (kind.usd_per_hour or 0.0) for kind in device_kinds)
     costs: dict[str, Any] = {}
     for name, plan in (("even", one.even), ("balanced", one.balanced)):
         for end, value in () if plan is None else (("", plan.rate), ("_low", plan.high), ("_high", plan.low)):
@@ -181,10 +183,12 @@ def _costs(found: Sequence[DeviceKind], one: Mixed, total: float | None, by_cata
     return costs
 
 
-def _uses(found: Sequence[DeviceKind], training: Sequence[Mixed], serving: Sequence[Mixed]) -> list[dict[str, Any]]:
+def _uses(
+    device_kinds: Sequence[DeviceKind], training: Sequence[Mixed], serving: Sequence[Mixed]
+) -> list[dict[str, Any]]:
     """All kinds in one training job, against one kind training and the others serving."""
     rows = []
-    for one in (each for each in training if each.parallelism == "data"):
+    for one in (plans for plans in training if plans.parallelism == "data"):
         rows.append(
             {
                 "workload": one.workload,
@@ -203,15 +207,15 @@ def _uses(found: Sequence[DeviceKind], training: Sequence[Mixed], serving: Seque
                 "serving": None,
             }
         )
-        for index, kind in enumerate(found):
-            own = one.alone[index]
+        for index, kind in enumerate(device_kinds):
+            speed = one.alone[index]
             rows.append(
                 {
                     "workload": one.workload,
                     "train_on": kind.name,
-                    "training": None if own is None else own.value * kind.count,
-                    "serve_on": ", ".join(k.name for k in found if k is not kind),
-                    "serving": _served(found, serving, index),
+                    "training": None if speed is None else speed.value * kind.count,
+                    "serve_on": ", ".join(k.name for k in device_kinds if k is not kind),
+                    "serving": _served(device_kinds, serving, index),
                 }
             )
     return rows
@@ -221,10 +225,10 @@ def _rate(plan: HeterogeneousPlan | None) -> float | None:
     return None if plan is None else plan.rate
 
 
-def _served(found: Sequence[DeviceKind], serving: Sequence[Mixed], training: int) -> float | None:
+def _served(device_kinds: Sequence[DeviceKind], serving: Sequence[Mixed], training: int) -> float | None:
     """Independent replicas: the sum over the kinds that serve, of the first workload that all were measured on."""
     for one in serving:
-        others = [(k.count, s) for i, (k, s) in enumerate(zip(found, one.alone, strict=True)) if i != training]
+        others = [(k.count, s) for i, (k, s) in enumerate(zip(device_kinds, one.alone, strict=True)) if i != training]
         known = [count * speed.value for count, speed in others if speed is not None]
         if len(known) == len(others):
             return sum(known)
@@ -232,16 +236,16 @@ def _served(found: Sequence[DeviceKind], serving: Sequence[Mixed], training: int
 
 
 def _errors(path: Path) -> dict[str, float]:
-    """Case -> predicted / measured - 1, from a measured mix. Raises BenchError where the file has none."""
-    found = {}
+    """Case -> predicted / measured - 1, from a measured mix. Raises BenchError if the file has none."""
+    errors = {}
     for row in case_rows(load_many([str(path)])):
         for name, seconds in (("even", "seconds_median"), ("balanced", "balanced_seconds")):
             predicted, measured = row.get(f"predicted_{name}_seconds"), row.get(seconds)
             if predicted and measured:
-                found[f"{row['case']} {name}"] = predicted / measured - 1.0
-    if not found:
+                errors[f"{row['case']} {name}"] = predicted / measured - 1.0
+    if not errors:
         raise BenchError(f"--measured {path}: no case of the suite heterogeneous; bench run heterogeneous on the mix")
-    return found
+    return errors
 
 
 def _show_percent(value: float | None) -> str:
@@ -249,14 +253,14 @@ def _show_percent(value: float | None) -> str:
 
 
 def _training_table(
-    found: Sequence[DeviceKind], rows: Sequence[Mapping[str, Any]], by_catalogue: bool, measured: Path | None
+    device_kinds: Sequence[DeviceKind], rows: Sequence[Mapping[str, Any]], by_catalogue: bool, measured: Path | None
 ) -> DisplayTable:
     columns: list[Column] = [
         text_column("workload"),
         text_column("parallelism", "split by"),
         text_column("unit", ""),
     ]
-    columns += [column(f"alone_{kind.name}", f"{kind.name} alone", show_number) for kind in found]
+    columns += [column(f"alone_{kind.name}", f"{kind.name} alone", show_number) for kind in device_kinds]
     columns += [
         column("sum_alone", "sum alone", show_number),
         column("even", "even", show_number),
@@ -269,7 +273,7 @@ def _training_table(
     ]
     costs = [name for name in rows[0] if "_usd_" in name] if rows else []
     columns += [column(name, name.replace("_", " "), show_number) for name in costs]
-    title = " + ".join(f"{kind.count:,} x {kind.name}" for kind in found)
+    title = " + ".join(f"{kind.count:,} x {kind.name}" for kind in device_kinds)
     notes = list(LOCKSTEP)
     if by_catalogue:
         notes.insert(0, "catalogue figures, not measured: peak dense bfloat16 of the data sheets; nobody reaches them.")

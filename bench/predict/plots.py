@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.predict.answer import Answer, Option
-from bench.predict.model.job import PARTS
+from bench.predict.model.prediction import PARTS
 from bench.predict.tables import LABEL, option_row, sweep_rows
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def frames(answer: Answer) -> dict[str, pd.DataFrame]:
     """
     import pandas as pd
 
-    found = {
+    rows_of = {
         "scaling": sweep_rows(answer),
         "money": pareto(answer.options),
         "goodput": goodput_rows(answer),
         "break_even": break_even_rows(answer),
     }
-    return {name: pd.DataFrame(rows) for name, rows in found.items() if rows}
+    return {name: pd.DataFrame(rows) for name, rows in rows_of.items() if rows}
 
 
 def pareto(options: tuple[Option, ...]) -> list[dict[str, Any]]:
@@ -54,17 +54,19 @@ def pareto(options: tuple[Option, ...]) -> list[dict[str, Any]]:
 
 
 def goodput_rows(answer: Answer, points: int = 60) -> list[dict[str, Any]]:
-    """Around the best interval, a tenth to ten times of it."""
+    """Goodput at intervals around the best, a tenth to ten times of it."""
     if answer.reliability is None:
         return []
     failures = answer.reliability.failures
     best = failures.best_seconds
     intervals = [best * 10.0 ** (2.0 * place / (points - 1) - 1.0) for place in range(points)]
-    return [{"interval_seconds": each, "goodput": failures.goodput(each), "status": LABEL} for each in intervals]
+    return [
+        {"interval_seconds": seconds, "goodput": failures.goodput(seconds), "status": LABEL} for seconds in intervals
+    ]
 
 
 def break_even_rows(answer: Answer, points: int = 50) -> list[dict[str, Any]]:
-    """Owning over utilisation, beside the cheapest rent."""
+    """Cost of owning over utilisation, and the cheapest rent."""
     if answer.own is None:
         return []
     rents = [option.usd_per_device_hour for option in answer.options if option.name == "rent"]

@@ -12,47 +12,49 @@ from bench.predict import answer as answers
 from bench.predict import economy
 from bench.predict.answer import Answer
 from bench.predict.model.layer import RECOMPUTE
-from bench.predict.model.pipeline import SCHEDULES
+from bench.predict.model.pipeline import FORMULAS
 from bench.predict.rates.constants import Constants, frozen
 from bench.predict.rates.matmul import reached_share
-from bench.predict.request import Assumption, Request, understood
+from bench.predict.request import Assumption, Request, build_request
 
 SPLIT_SIZES = ("tp", "pp", "dp", "cp", "ep", "microbatch", "interleave")
 
 
-def answered(options: Mapping[str, Any]) -> Answer:
-    """Raises BenchError for what cannot be understood, or fits nowhere."""
+def predict(options: Mapping[str, Any]) -> Answer:
+    """Raises BenchError for options that contradict each other or are unknown, and for a job that fits nowhere."""
     constants = frozen()
     _refuse(options)
+    make: answers.MakePredictor
     if options["sources"]:
         from bench.predict import from_results
 
-        request, make, options = from_results.understood_files(options, constants)
-        return completed(Answer(request), make, options)
-    request = understood(options, constants.common)
-    jitter = parse_share("--jitter", options["jitter"]) if options["jitter"] else None
-    make = answers.predictor_maker(constants, request.stack, jitter)
-    request.assumptions += constants_notes(constants, request, jitter)
-    return completed(Answer(request), make, options)
-
-
-def completed(answer: Answer, make: answers.MakePredictor, options: Mapping[str, Any]) -> Answer:
-    """Splits, fleet, scaling, failures and money of a request."""
-    request = answer.request
+        request, make, options = from_results.build_request(options, constants)
+    else:
+        request = build_request(options, constants.common)
+        jitter = parse_share("--jitter", options["jitter"]) if options["jitter"] else None
+        make = answers.predictor_maker(constants, request.stack, jitter)
+        request.assumptions += _constants_assumptions(constants, request, jitter)
+    answer = Answer(request)
     if request.mixed:
         answer.fleet = answers.mixed(request, make)
     else:
-        answer.found = answers.splits(request, make, max(1, options["top"]))
+        answer.search_result = answers.splits(request, make, max(1, options["top"]))
     if options["sweep"]:
         answer.sweep = answers.sweep(request, make, answers.parse_sweep(options["sweep"]))
-    answer.reliability = economy.reliability_of(options, request, request.assumptions)
-    answer.power_watts, answer.joules_per_token = economy.energy(answer, request.assumptions)
-    answer.options = economy.pay(options, answer, request.assumptions)
-    answer.assumptions = request.assumptions
+    fill_in_costs(answer, options)
     return answer
 
 
-def constants_notes(constants: Constants, request: Request, jitter: float | None) -> list[Assumption]:
+def fill_in_costs(answer: Answer, options: Mapping[str, Any]) -> None:
+    """Failures, power and money of an answer, with their assumptions."""
+    assumptions = answer.request.assumptions
+    answer.reliability = economy.reliability_of(options, answer.request, assumptions)
+    answer.power_watts, answer.joules_per_token = economy.energy(answer, assumptions)
+    answer.options = economy.pay(options, answer, assumptions)
+    answer.assumptions = assumptions
+
+
+def _constants_assumptions(constants: Constants, request: Request, jitter: float | None) -> list[Assumption]:
     stack, precision = request.stack, request.job.precision
     chosen = constants.stack(stack)
     fitted = f"bench/catalog/data/predict_constants.json ({constants.made})"
@@ -91,7 +93,7 @@ def _refuse(options: Mapping[str, Any]) -> None:
     for name in ("nic_gbit", "link_gb_per_s", "memory_gb", "storage_gb_per_s", "tokens", "waiting"):
         if options[name] is not None and not (0 < options[name] < math.inf):
             raise BenchError(f"--{name.replace('_', '-')} {options[name]:g}: has to be above 0, and finite")
-    for name, known in (("recompute", RECOMPUTE), ("schedule", SCHEDULES)):
+    for name, known in (("recompute", RECOMPUTE), ("schedule", FORMULAS)):
         if options[name] is not None and options[name] not in known:
             raise BenchError(f"--{name} {options[name]}: there are: {', '.join(known)}")
     if not 0.0 < options["device_share"] <= 1.0:

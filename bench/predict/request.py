@@ -1,4 +1,5 @@
-"""From what a user typed to a job, devices and the sizes of a split; every assumption that was filled in is noted."""
+"""Request for a prediction: job, devices and fixed sizes, from options; every assumption that was filled in is
+noted."""
 
 from __future__ import annotations
 
@@ -7,24 +8,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.errors import BenchError
-from bench.parallelism import model_shapes
+from bench.parallelism.layout import Job
+from bench.parallelism.shapes import ModelShape, find_model, models, shape_of_sizes
 from bench.predict.model.fleet import FleetPart
-from bench.predict.model.job import Job
 from bench.predict.rates import device as hardware
 from bench.predict.rates.constants import Common
 from bench.predict.rates.device import Device, Level
 from bench.predict.search import Fixed
 
 TOKENS_A_BATCH = 16 * 2**20
-"""Where no batch is given: what Llama 3 405B was trained with (arXiv 2407.21783, section 3.4.1)."""
-DEFAULT_STACK = "megatron-core"
+"""Tokens of a step if no batch is given: as Llama 3 405B was trained (arXiv 2407.21783, section 3.4.1)."""
 SHAPE_OPTIONS = ("layers", "hidden", "heads", "vocab")
 SIZES = ("tp", "pp", "dp", "cp", "ep", "microbatch", "interleave", "schedule", "recompute", "zero")
 
 
 @dataclass(frozen=True)
 class Assumption:
-    """One line of what a prediction rests on."""
+    """One line of the assumptions of a prediction."""
 
     what: str
     value: str
@@ -36,7 +36,7 @@ class Assumption:
 
 @dataclass
 class Request:
-    """A question, understood."""
+    """Job, devices and fixed sizes to predict."""
 
     job: Job
     members: tuple[FleetPart, ...]
@@ -53,8 +53,8 @@ class Request:
         return len(self.members) > 1
 
 
-def understood(options: Mapping[str, Any], common: Common) -> Request:
-    """Raises BenchError for what is unknown, contradictory or missing, with what to give."""
+def build_request(options: Mapping[str, Any], common: Common) -> Request:
+    """Raises BenchError for options that are unknown, contradictory or missing, with what to give."""
     job, notes = job_of(options)
     members = _members(options, common)
     for member in members:
@@ -63,46 +63,48 @@ def understood(options: Mapping[str, Any], common: Common) -> Request:
 
 
 def job_of(options: Mapping[str, Any]) -> tuple[Job, list[Assumption]]:
-    """The job, and what of it was filled in."""
+    """The job, and the assumptions that fill it in."""
     shape = _shape(options)
     notes = [Assumption("model", _model_text(shape), shape.source)]
     sequence = options["sequence"] or shape.sequence
     batch = options["batch"] or max(1, TOKENS_A_BATCH // sequence)
     if not options["batch"]:
         notes.append(Assumption("global batch", f"{batch:,} sequences", "not given: 16 Mi tokens, as Llama 3 405B"))
-    return Job(shape, sequence, batch, options["precision"]), notes
+    return Job(replace(shape, sequence=sequence), batch, options["precision"]), notes
 
 
 def fixed_of(options: Mapping[str, Any]) -> Fixed:
     return Fixed(**{name: options[name] for name in SIZES})
 
 
-def _shape(options: Mapping[str, Any]) -> model_shapes.Shape:
+def _shape(options: Mapping[str, Any]) -> ModelShape:
     given = {name: options[name] for name in SHAPE_OPTIONS if options[name] is not None}
     name = options["model"]
     if name is not None:
         if given:
             raise BenchError(f"--model {name} and --{next(iter(given))}: a model by its name, or by its numbers")
-        return model_shapes.find(name)
-    missing = [f"--{each}" for each in SHAPE_OPTIONS if each not in given]
+        return find_model(name)
+    missing = [f"--{name}" for name in SHAPE_OPTIONS if name not in given]
     if missing:
-        raise BenchError(f"no model: give --model NAME ({', '.join(model_shapes.models())}), or {', '.join(missing)}")
-    return model_shapes.given(
-        **given,
-        kv_heads=options["kv_heads"],
-        ffn_hidden=options["ffn_hidden"],
-        gated=options["gated"],
-        experts=options["experts"] or 1,
-        active_experts=options["active_experts"] or 1,
-        sequence=options["sequence"] or 2048,
+        raise BenchError(f"no model: give --model NAME ({', '.join(models())}), or {', '.join(missing)}")
+    return shape_of_sizes(
+        given["layers"],
+        given["hidden"],
+        given["heads"],
+        given["vocab"],
+        options["kv_heads"],
+        options["ffn_hidden"],
+        options["gated"],
+        options["experts"] or 1,
+        options["active_experts"] or 1,
     )
 
 
-def _model_text(shape: model_shapes.Shape) -> str:
-    size = f"{shape.parameters / 1e9:,.3g} billion parameters"
+def _model_text(shape: ModelShape) -> str:
+    size = f"{shape.num_parameters / 1e9:,.3g} billion parameters"
     if shape.is_mixture:
         size += f", {shape.active_parameters / 1e9:,.3g} active"
-    return f"{shape.name}: {shape.layers} layers x {shape.hidden}, {size}"
+    return f"{shape.name}: {shape.num_layers} layers x {shape.hidden}, {size}"
 
 
 def _members(options: Mapping[str, Any], common: Common) -> tuple[FleetPart, ...]:
@@ -110,7 +112,7 @@ def _members(options: Mapping[str, Any], common: Common) -> tuple[FleetPart, ...
     latencies = (common.inside_latency_seconds, common.across_latency_seconds)
 
     def device(name: str) -> Device:
-        found = hardware.find(
+        base = hardware.find(
             name,
             nic_gbit=options["nic_gbit"],
             domain_size=options["domain_size"],
@@ -118,7 +120,7 @@ def _members(options: Mapping[str, Any], common: Common) -> tuple[FleetPart, ...
             memory_gb=options["memory_gb"],
         )
         link = options["link_gb_per_s"]
-        return found if link is None else replace(found, inside=Level(link * 1e9, latencies[0], "given"))
+        return base if link is None else replace(base, inside=Level(link * 1e9, latencies[0], "given"))
 
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from bench.errors import BenchError
-from bench.predict.model.job import Prediction, Split
+from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.model.step import Predictor
 
 MICROBATCHES = (1, 2, 3, 4, 6, 8, 16)
@@ -26,7 +26,7 @@ MAX_STAGE_WASTE = 1.34
 
 @dataclass(frozen=True)
 class Fixed:
-    """What is not to be searched; None is."""
+    """Sizes that are given; None is searched."""
 
     tp: int | None = None
     pp: int | None = None
@@ -41,7 +41,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     best: tuple[Prediction, ...]
     tried: int
     fitting: int
@@ -49,51 +49,51 @@ class Found:
 
 def search(
     predictor: Predictor, devices: int, fixed: Fixed | None = None, keep: int = 10, coarse: bool = False
-) -> Found:
+) -> SearchResult:
     """`coarse`: even pipelines, microbatches of powers of two and few interleavings only.
 
-    Raises BenchError where no split fits, with the leanest that was tried."""
-    heap: list[tuple[float, int, Split]] = []
+    Raises BenchError if no split fits, with the leanest that was tried."""
+    heap: list[tuple[float, int, TrainingStrategy]] = []
     tried = fitting = 0
-    leanest: tuple[float, Split] | None = None
+    leanest: tuple[float, TrainingStrategy] | None = None
     capacity = predictor.device.memory_bytes
     for candidates in _candidates(predictor, devices, fixed or Fixed(), coarse):
-        for split in candidates:
+        for strategy in candidates:
             tried += 1
-            counts = predictor.holdings.stage_layers(split)
-            held = predictor.holdings.memory(split, counts).total
+            counts = predictor.holdings.stage_layers(strategy)
+            held = predictor.holdings.memory(strategy, counts).total
             if leanest is None or held < leanest[0]:
-                leanest = held, split
+                leanest = held, strategy
             if capacity is not None and held > capacity:
                 continue
             fitting += 1
-            seconds = predictor.seconds(split, counts)
-            entry = (-seconds, -tried, split)
+            seconds = predictor.seconds(strategy, counts)
+            entry = (-seconds, -tried, strategy)
             heapq.heappush(heap, entry) if len(heap) < keep else heapq.heappushpop(heap, entry)
             break
     if not heap:
         if leanest is None:
             raise BenchError(f"no split of {devices} devices with the sizes given; leave some of them to the search")
-        needed, split = leanest
+        needed, strategy = leanest
         raise BenchError(
-            f"no split fits into {(capacity or 0) / 1e9:.0f} GB; the leanest of {tried}, {describe(split)}, needs "
+            f"no split fits into {(capacity or 0) / 1e9:.0f} GB; the leanest of {tried}, {describe(strategy)}, needs "
             f"{needed / 1e9:.0f} GB; take more devices, or more recomputation or ZeRO"
         )
-    ordered = [split for _, _, split in sorted(heap, key=lambda entry: -entry[0])]
-    return Found(tuple(predictor.predict(split, devices) for split in ordered), tried, fitting)
+    ordered = [strategy for _, _, strategy in sorted(heap, key=lambda entry: -entry[0])]
+    return SearchResult(tuple(predictor.predict(strategy, devices) for strategy in ordered), tried, fitting)
 
 
-def describe(split: Split) -> str:
-    """In one line, without what is not used."""
-    sizes = {"tp": split.tp, "pp": split.pp, "dp": split.dp, "cp": split.cp, "ep": split.ep}
+def describe(strategy: TrainingStrategy) -> str:
+    """Text of one line, without the axes that are not used."""
+    sizes = {"tp": strategy.tp, "pp": strategy.pp, "dp": strategy.dp, "cp": strategy.cp, "ep": strategy.ep}
     shown = [f"{name} {size}" for name, size in sizes.items() if size > 1] or ["one device"]
-    shown.append(f"microbatch {split.microbatch}")
-    if split.pp > 1:
-        shown.append(split.schedule + (f" x{split.interleave}" if split.interleave > 1 else ""))
-    return ", ".join([*shown, f"recompute {split.recompute}", f"ZeRO {split.zero}"])
+    shown.append(f"microbatch {strategy.microbatch}")
+    if strategy.pp > 1:
+        shown.append(strategy.schedule + (f" x{strategy.interleave}" if strategy.interleave > 1 else ""))
+    return ", ".join([*shown, f"recompute {strategy.recompute}", f"ZeRO {strategy.zero}"])
 
 
-def _candidates(predictor: Predictor, devices: int, fixed: Fixed, coarse: bool) -> Iterator[list[Split]]:
+def _candidates(predictor: Predictor, devices: int, fixed: Fixed, coarse: bool) -> Iterator[list[TrainingStrategy]]:
     """Lists of splits that differ in recomputation only, least first."""
     job, shape = predictor.job, predictor.job.shape
     zeros = [fixed.zero] if fixed.zero is not None else sorted({predictor.stack.zero, 1, 3})
@@ -101,24 +101,24 @@ def _candidates(predictor: Predictor, devices: int, fixed: Fixed, coarse: bool) 
     sizes = (
         [fixed.microbatch] if fixed.microbatch is not None else list(COARSE_MICROBATCHES if coarse else MICROBATCHES)
     )
-    for tp in [fixed.tp] if fixed.tp else _powers(min(predictor.network.domain_size, shape.heads, devices)):
-        if shape.heads % tp:
+    for tp in [fixed.tp] if fixed.tp else _powers(min(predictor.network.domain_size, shape.num_heads, devices)):
+        if shape.num_heads % tp:
             continue
         for cp in [fixed.cp] if fixed.cp else _powers(max(1, job.sequence // SHORTEST_CONTEXT)):
-            for pp in [fixed.pp] if fixed.pp else _depths(shape.layers, coarse):
+            for pp in [fixed.pp] if fixed.pp else _depths(shape.num_layers, coarse):
                 replicas = fixed.dp or devices // (tp * cp * pp)
                 if replicas < 1 or tp * cp * pp * replicas > devices:
                     continue
                 for microbatch in sizes:
                     dp = replicas if fixed.dp else min(replicas, max(1, job.global_batch // microbatch))
-                    split = Split(tp, pp, dp, cp, 1, microbatch)
-                    for interleave, schedule in _turns(split, shape.layers, fixed, coarse):
-                        for ep in _experts(split, shape.experts, fixed.ep):
+                    strategy = TrainingStrategy(tp, pp, dp, cp, 1, microbatch)
+                    for interleave, schedule in _turns(strategy, shape.num_layers, fixed, coarse):
+                        for ep in _experts(strategy, shape.num_experts, fixed.ep):
                             for zero in zeros:
                                 # Parameters that every microbatch gathers anew and a pipeline do not go together.
                                 if zero >= 3 and pp > 1 and fixed.zero is None:
                                     continue
-                                base = replace(split, ep=ep, interleave=interleave, schedule=schedule, zero=zero)
+                                base = replace(strategy, ep=ep, interleave=interleave, schedule=schedule, zero=zero)
                                 yield [replace(base, recompute=name) for name in again]
 
 
@@ -133,19 +133,20 @@ def _powers(limit: int) -> list[int]:
 
 
 def _depths(layers: int, coarse: bool) -> list[int]:
-    """In a coarse search divisors of the layers, and of a few more than there are, as where ends have one less."""
+    """Pipeline depths to try; in a coarse search divisors of the layers, and of two more, as if both ends had one
+    less."""
     depths = [pp for pp in range(1, layers + 1) if -(-layers // pp) * pp <= MAX_STAGE_WASTE * layers]
     return [pp for pp in depths if not coarse or not layers % pp or not (layers + 2) % pp]
 
 
-def _turns(split: Split, layers: int, fixed: Fixed, coarse: bool) -> Iterator[tuple[int, str]]:
+def _turns(strategy: TrainingStrategy, layers: int, fixed: Fixed, coarse: bool) -> Iterator[tuple[int, str]]:
     if fixed.schedule is not None and fixed.schedule != "interleaved":
         yield 1, fixed.schedule
         return
-    if split.pp == 1:
+    if strategy.pp == 1:
         yield 1, "1f1b"
         return
-    per_rank = layers // split.pp
+    per_rank = layers // strategy.pp
     choices = [fixed.interleave] if fixed.interleave else [v for v in range(1, per_rank + 1) if per_rank % v == 0]
     if coarse and len(choices) > 3:
         choices = [choices[0], *choices[-2:]]
@@ -154,9 +155,9 @@ def _turns(split: Split, layers: int, fixed: Fixed, coarse: bool) -> Iterator[tu
             yield interleave, "interleaved" if interleave > 1 else "1f1b"
 
 
-def _experts(split: Split, experts: int, fixed: int | None) -> list[int]:
+def _experts(strategy: TrainingStrategy, experts: int, fixed: int | None) -> list[int]:
     if fixed is not None:
-        return [fixed] if fixed == 1 or (experts % fixed == 0 and split.stage_devices % fixed == 0) else []
+        return [fixed] if fixed == 1 or (experts % fixed == 0 and strategy.stage_ranks % fixed == 0) else []
     if experts == 1:
         return [1]
-    return [ep for ep in _powers(experts) if experts % ep == 0 and split.stage_devices % ep == 0] or [1]
+    return [ep for ep in _powers(experts) if experts % ep == 0 and strategy.stage_ranks % ep == 0] or [1]

@@ -8,8 +8,8 @@ from typing import Any
 from bench.core.table import DisplayTable, column, show_number, show_seconds, show_text, text_column
 from bench.predict.answer import Answer, Option, Reliability
 from bench.predict.model.fleet import FleetPrediction
-from bench.predict.model.job import NOT_MODELLED, PARTS, Prediction
-from bench.predict.search import Found
+from bench.predict.model.prediction import NOT_MODELLED, PARTS, Prediction
+from bench.predict.search import SearchResult
 
 LABEL = "predicted, not measured"
 
@@ -17,11 +17,11 @@ Row = dict[str, Any]
 
 
 def all_tables(answer: Answer) -> list[DisplayTable]:
-    """In the order in which they are read; the last says what is not modelled, and what all rests on."""
+    """Tables in the order in which they are read; the last has the assumptions, and the parts that are not modelled."""
     tables: list[DisplayTable] = []
-    if answer.found is not None:
-        best = answer.found.best[0]
-        tables += [step_table(best), parts_table(best), memory_table(best), splits_table(answer.found)]
+    if answer.search_result is not None:
+        best = answer.search_result.best[0]
+        tables += [step_table(best), parts_table(best), memory_table(best), splits_table(answer.search_result)]
     if answer.fleet:
         tables.append(fleet_table(answer))
     if answer.sweep:
@@ -42,7 +42,7 @@ def _quantities(title: str, rows: list[tuple[str, str, object]], footnotes: tupl
 
 def step_table(best: Prediction) -> DisplayTable:
     low, high = best.interval
-    job, split = best.job, best.split
+    job, strategy = best.job, best.strategy
     rows: list[tuple[str, str, object]] = [
         (
             "step",
@@ -60,9 +60,9 @@ def step_table(best: Prediction) -> DisplayTable:
         ),
         ("MFU, attention in full", f"{100 * best.mfu:.1f} %", best.mfu),
         ("memory a device", f"{best.memory.total / 1e9:.1f} GB{_fits(best)}", best.memory.total / 1e9),
-        ("split", describe(best), split.devices),
+        ("split", describe(best), strategy.world_size),
     ]
-    notes = [f"Pipeline by {best.pipeline_method}."] if split.pp > 1 else []
+    notes = [f"Pipeline by {best.pipeline_method}."] if strategy.pp > 1 else []
     size = f"{job.global_batch:,} x {job.sequence:,} tokens"
     title = f"{job.shape.name} on {best.devices:,} {best.device.name}, {size}, {LABEL}"
     return _quantities(title, rows, tuple(notes))
@@ -77,8 +77,8 @@ def _fits(best: Prediction) -> str:
 def describe(best: Prediction) -> str:
     from bench.predict.search import describe as of_split
 
-    idle = best.devices - best.split.devices
-    return of_split(best.split) + (f"; {idle:,} devices idle" if idle else "")
+    idle = best.devices - best.strategy.world_size
+    return of_split(best.strategy) + (f"; {idle:,} devices idle" if idle else "")
 
 
 def parts_table(best: Prediction) -> DisplayTable:
@@ -105,13 +105,13 @@ def parts_table(best: Prediction) -> DisplayTable:
 
 def memory_table(best: Prediction) -> DisplayTable:
     rows = tuple({"memory": name, "gb": value / 1e9, "status": LABEL} for name, value in best.memory._asdict().items())
-    note = f"Of the device that holds most; recomputation: {best.split.recompute}. reserved is an assumption."
+    note = f"Of the device that holds most; recomputation: {best.strategy.recompute}. reserved is an assumption."
     return DisplayTable(
         f"Memory by part, {LABEL}", (text_column("memory"), column("gb", "GB", show_number)), rows, (note,)
     )
 
 
-def splits_table(found: Found) -> DisplayTable:
+def splits_table(result: SearchResult) -> DisplayTable:
     columns = (
         *(column(name, name, str) for name in ("tp", "pp", "dp", "cp", "ep", "microbatch", "interleave")),
         *(text_column(name) for name in ("schedule", "recompute")),
@@ -123,9 +123,11 @@ def splits_table(found: Found) -> DisplayTable:
         column("data_seconds", "data", show_seconds),
         column("tensor_seconds", "tensor", show_seconds),
     )
-    rows = tuple(prediction.row() | {"status": LABEL} for prediction in found.best)
+    rows = tuple(prediction.row() | {"status": LABEL} for prediction in result.best)
     note = (
-        f"{found.tried:,} tried, {found.fitting:,} fit into memory." if found.tried > 1 else "The split that was given."
+        f"{result.tried:,} tried, {result.fitting:,} fit into memory."
+        if result.tried > 1
+        else "The split that was given."
     )
     return DisplayTable(f"Best splits, {LABEL}", columns, rows, (note,))
 
@@ -133,7 +135,7 @@ def splits_table(found: Found) -> DisplayTable:
 def fleet_rows(fleet: FleetPrediction) -> list[Row]:
     rows = []
     for part in fleet.parts:
-        own = part.prediction
+        prediction = part.prediction
         rows.append(
             {
                 "mode": fleet.mode,
@@ -141,11 +143,11 @@ def fleet_rows(fleet: FleetPrediction) -> list[Row]:
                 "devices": part.member.devices,
                 "replicas": part.replicas,
                 "microbatches": part.microbatches,
-                "own_step_seconds": own.step_seconds if part.microbatches else None,
-                "waiting_share": 1.0 - own.step_seconds / fleet.step_seconds if part.microbatches else None,
+                "own_step_seconds": prediction.step_seconds if part.microbatches else None,
+                "waiting_share": 1.0 - prediction.step_seconds / fleet.step_seconds if part.microbatches else None,
                 "step_seconds": fleet.step_seconds,
                 "tokens_per_s": fleet.tokens_per_s,
-                "memory_gb": own.memory.total / 1e9,
+                "memory_gb": prediction.memory.total / 1e9,
                 "status": LABEL,
             }
         )
@@ -163,7 +165,7 @@ def fleet_table(answer: Answer) -> DisplayTable:
         column("step_seconds", "step", show_seconds), column("tokens_per_s", "tokens/s", _count),
         column("memory_gb", "GB", show_number),
     )  # fmt: skip
-    notes = [f"{fleet.mode}: {of_split(fleet.split)}." for fleet in answer.fleet]
+    notes = [f"{fleet.mode}: {of_split(fleet.strategy)}." for fleet in answer.fleet]
     even, balanced = (fleet.tokens_per_s for fleet in answer.fleet)
     notes.append(f"Balanced gives {100 * (balanced / even - 1):.1f}% more tokens per second than even.")
     return DisplayTable(f"Mixed fleet, {LABEL}", columns, rows, tuple(notes))
@@ -198,8 +200,8 @@ def sweep_table(answer: Answer) -> DisplayTable:
     return DisplayTable(f"Scaling, {LABEL}", columns, tuple(sweep_rows(answer)), notes)
 
 
-def reliability_table(found: Reliability, tokens_per_s: float) -> DisplayTable:
-    failures = found.failures
+def reliability_table(reliability: Reliability, tokens_per_s: float) -> DisplayTable:
+    failures = reliability.failures
     rows: list[tuple[str, str, object]] = [
         ("time between failures", _hours(failures.mtbf_seconds), failures.mtbf_seconds),
         ("checkpoint", show_seconds(failures.checkpoint_seconds), failures.checkpoint_seconds),
@@ -207,15 +209,15 @@ def reliability_table(found: Reliability, tokens_per_s: float) -> DisplayTable:
         ("best interval", _hours(failures.best_seconds), failures.best_seconds),
         (
             "interval by Young",
-            f"{_hours(failures.young_seconds)}: goodput {_percent(found.young_goodput)} %",
+            f"{_hours(failures.young_seconds)}: goodput {_percent(reliability.young_goodput)} %",
             failures.young_seconds,
         ),
-        ("interval taken", _hours(found.interval_seconds), found.interval_seconds),
-        ("goodput", f"{_percent(found.goodput)} %", found.goodput),
+        ("interval taken", _hours(reliability.interval_seconds), reliability.interval_seconds),
+        ("goodput", f"{_percent(reliability.goodput)} %", reliability.goodput),
         (
             "tokens a day, after failures",
-            f"{tokens_per_s * found.goodput * 86400:.3e}",
-            tokens_per_s * found.goodput * 86400,
+            f"{tokens_per_s * reliability.goodput * 86400:.3e}",
+            tokens_per_s * reliability.goodput * 86400,
         ),
     ]
     note = (
@@ -262,7 +264,7 @@ def money_table(answer: Answer) -> DisplayTable:
 
 
 def assumptions_table(answer: Answer) -> DisplayTable:
-    rows = tuple(each.row() for each in answer.assumptions)
+    rows = tuple(assumption.row() for assumption in answer.assumptions)
     notes = tuple(f"Not modelled: {text}." for text in NOT_MODELLED)
     return DisplayTable(
         "What this rests on", tuple(text_column(name) for name in ("assumption", "value", "source")), rows, notes
@@ -272,11 +274,11 @@ def assumptions_table(answer: Answer) -> DisplayTable:
 def as_json(answer: Answer) -> Mapping[str, Any]:
     """One object; the name of each list says that it is predicted."""
     document: dict[str, Any] = {"status": LABEL}
-    if answer.found is not None:
-        best = answer.found.best[0]
+    if answer.search_result is not None:
+        best = answer.search_result.best[0]
         document["predicted"] = best.row()
         document["predicted_memory_bytes"] = best.memory._asdict()
-        document["predicted_splits"] = [each.row() for each in answer.found.best]
+        document["predicted_splits"] = [prediction.row() for prediction in answer.search_result.best]
     if answer.fleet:
         document["predicted_fleet"] = [row for fleet in answer.fleet for row in fleet_rows(fleet)]
     if answer.sweep:
@@ -288,7 +290,7 @@ def as_json(answer: Answer) -> Mapping[str, Any]:
         document["predicted_money"] = [option_row(option) for option in answer.options]
         document["predicted_power_watts"] = answer.power_watts
         document["predicted_joules_per_token"] = answer.joules_per_token
-    document["assumptions"] = [each.row() for each in answer.assumptions]
+    document["assumptions"] = [prediction.row() for prediction in answer.assumptions]
     document["not_modelled"] = list(NOT_MODELLED)
     return document
 

@@ -22,7 +22,7 @@ from typing import Any
 import published
 from scipy.optimize import least_squares
 
-from bench.predict.model.job import Split
+from bench.predict.model.prediction import TrainingStrategy
 from bench.predict.rates.constants import from_json
 
 FILE = resources.files("bench.catalog.data") / "predict_constants.json"
@@ -153,7 +153,7 @@ class Residuals:
 
     vector: Vector
     runs: list[published.Run]
-    splits: list[Split]
+    splits: list[TrainingStrategy]
     weights: list[float]
 
     def __call__(self, logs: list[float]) -> list[float]:
@@ -205,7 +205,7 @@ def main() -> None:
     for turn in range(int(sys.argv[1]) if len(sys.argv) > 1 else 3):
         vector = Vector(document)
         constants = from_json(document)
-        splits = [published.predicted(run, constants).split for run in fitted]
+        splits = [published.predicted(run, constants).strategy for run in fitted]
 
         residuals = Residuals(vector, fitted, splits, weights)
         found = least_squares(

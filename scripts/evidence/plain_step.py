@@ -50,10 +50,10 @@ def plain_step(name: str, rank: Any, tokens: Any, targets: Any) -> Callable[[], 
     from torch.distributed.tensor.parallel import RowwiseParallel as Rows
     from torch.nn.functional import cross_entropy
 
-    from bench.parallelism.shapes import SHAPES
+    from bench.parallelism.shapes import find_model
     from bench.workloads.model.llama import whole_model
 
-    model = whole_model(SHAPES["small"], rank.generator, rank.device)
+    model = whole_model(find_model("small"), rank.generator, rank.device)
     mesh = (
         init_device_mesh("cpu", (rank.world_size,), mesh_dim_names=(f"plain_{name}",)) if name != "one rank" else None
     )

@@ -21,7 +21,7 @@ from bench.core.table import DisplayTable, column, render, text_column
 from bench.predict import from_results
 from bench.predict.calibration import measured_rates, step_factors
 from bench.predict.calibration.step_factors import MeasuredStep
-from bench.predict.model.job import Prediction
+from bench.predict.model.prediction import Prediction
 from bench.predict.rates.constants import frozen
 from bench.records.file import Result, load_many
 from bench.records.rows import case_rows
@@ -54,9 +54,9 @@ def _predicted(step: MeasuredStep, found: measured_rates.Measured, sources: list
     given = ["--precision", step.job.precision, "--stack", STACK, "--device-share", str(share)]
     given += ["--model", "llama3-8b", "--gpus", str(step.ranks)]  # the job itself is the case's
     options = command.make_context("predict", [*given, *(f"--from={source}" for source in sources)]).params
-    _, make = from_results.understood(found, options, frozen())
+    _, make = from_results.request_on(found, options, frozen())
     device = measured_rates.device(found, step.job.precision, {**options, "domain_size": step.ranks}, frozen().common)
-    return make(device, step.job).predict(step.split)
+    return make(device, step.job).predict(step.strategy)
 
 
 def _rows(runs: list[list[tuple[MeasuredStep, Prediction]]]) -> Iterator[dict[str, Any]]:

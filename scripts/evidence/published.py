@@ -19,8 +19,9 @@ from pathlib import Path
 from published_settings import setting_of, stated_of
 
 from bench.errors import BenchError
-from bench.parallelism import model_shapes
-from bench.predict.model.job import Job, Prediction, Split
+from bench.parallelism.layout import Job
+from bench.parallelism.shapes import ModelShape, find_model
+from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.model.step import Predictor
 from bench.predict.rates import device as hardware
 from bench.predict.rates.constants import Constants
@@ -75,7 +76,7 @@ class Run:
     device: hardware.Device
     devices: int
     stack: str
-    splits: tuple[Split, ...]
+    splits: tuple[TrainingStrategy, ...]
     """One where everything is stated; else the alternatives of what is not."""
     seconds: float
     memory_bytes: float | None
@@ -127,7 +128,8 @@ def _run(row: dict[str, str]) -> Run:
         device = replace(device, inside=hardware.Level(setting.link_gb_per_s * 1e9, 0.0, setting.note))
     if not row["n_gpus"] or not row["seq"] or not row["global_batch"]:
         raise BenchError("number of devices, sequence or batch not stated")
-    job = Job(shape, int(float(row["seq"])), int(float(row["global_batch"])), PRECISIONS[row["precision"]])
+    shape = replace(shape, sequence=int(float(row["seq"])))
+    job = Job(shape, int(float(row["global_batch"])), PRECISIONS[row["precision"]])
     devices = int(float(row["n_gpus"]))
     splits = tuple(_splits(row, job, devices))
     if not splits:
@@ -135,19 +137,25 @@ def _run(row: dict[str, str]) -> Run:
     return Run(row, job, device, devices, setting.stack, splits, _seconds(row, job, device, devices), _memory(notes))
 
 
-def _shape(row: dict[str, str]) -> model_shapes.Shape:
+def _shape(row: dict[str, str]) -> ModelShape:
     for pattern, name in NAMED:
         if re.search(pattern, row["model"]):
-            return model_shapes.find(name)
+            return find_model(name)
     if not row["layers"]:
         raise BenchError("the shape of the model is not stated, or has parts that are not modelled")
     vocab = int(float(row["vocab"])) if row["vocab"] else 51200
-    sizes = (int(float(row[column])) for column in ("layers", "hidden", "heads"))
-    layers, hidden, heads = sizes
-    return replace(
-        model_shapes.Shape(
-            row["model"], layers, hidden, heads, heads, hidden // heads, 4 * hidden, False, vocab, tied=True
-        )
+    layers, hidden, heads = (int(float(row[column])) for column in ("layers", "hidden", "heads"))
+    return ModelShape(
+        name=row["model"],
+        num_layers=layers,
+        hidden=hidden,
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=hidden // heads,
+        ffn_hidden=4 * hidden,
+        vocabulary=vocab,
+        gated=False,
+        tied=True,
     )
 
 
@@ -155,7 +163,7 @@ def _number(row: dict[str, str], column: str) -> int | None:
     return int(float(row[column])) if row[column] else None
 
 
-def _splits(row: dict[str, str], job: Job, devices: int) -> Iterator[Split]:
+def _splits(row: dict[str, str], job: Job, devices: int) -> Iterator[TrainingStrategy]:
     """Every one that the row and its source leave open."""
     notes, stated = row["notes"], stated_of(row)
     cp = _noted(notes, r"\bcp=(\d+)", r"CP (\d+)") or 1
@@ -169,10 +177,10 @@ def _splits(row: dict[str, str], job: Job, devices: int) -> Iterator[Split]:
     known = RECOMPUTE.get(row["recompute"], stated.recompute)
     recompute = [known] if known else ["none", "selective", "full"]
     tps = [tp] if tp else [1, 2, 4, 8]
-    pps = [pp] if pp else [p for p in range(1, job.shape.layers + 1) if job.shape.layers % p == 0]
+    pps = [pp] if pp else [p for p in range(1, job.shape.num_layers + 1) if job.shape.num_layers % p == 0]
     for tp, pp, again in product(tps, pps, recompute):
         if (
-            job.shape.heads % tp
+            job.shape.num_heads % tp
             or devices % (tp * pp * cp)
             or (model_parallel is not None and tp * pp != model_parallel)
         ):
@@ -185,12 +193,12 @@ def _splits(row: dict[str, str], job: Job, devices: int) -> Iterator[Split]:
             continue
         interleaves = [interleave] if interleave else ([1] if pp == 1 else [1, 2, 3, 4, 6])
         for turns, size in product(interleaves, [micro_batch] if micro_batch else [1, 2, 4]):
-            v = min(turns, -(-job.shape.layers // pp))
+            v = min(turns, -(-job.shape.num_layers // pp))
             if not interleave and turns != v:
                 continue
             name = schedule or ("interleaved" if v > 1 else "1f1b")
             v = v if name == "interleaved" else 1
-            yield Split(tp, pp, dp, cp, max(1, min(ep, tp * dp * cp)), size, v, name, again, _zero(row))
+            yield TrainingStrategy(tp, pp, dp, cp, max(1, min(ep, tp * dp * cp)), size, v, name, again, _zero(row))
 
 
 def _noted(notes: str, *patterns: str) -> int | None:
@@ -228,7 +236,7 @@ def _seconds(row: dict[str, str], job: Job, device: hardware.Device, devices: in
     kind = m.group(1) if (m := re.search(r"flops_kind=(model-causal|model|hardware)", row["notes"])) else None
     if kind is None:
         raise BenchError("FLOP/s without the convention they are counted by")
-    per_token = job.shape.model_flops_per_token(job.sequence, "causal_half" if kind == "model-causal" else "full")
+    per_token = job.shape.step_flops_per_token("causal_half" if kind == "model-causal" else "full")
     if kind == "hardware":
         head = 6.0 * job.shape.embedding_parameters
         per_token = (per_token - head) * 4.0 / 3.0 + head
@@ -247,17 +255,19 @@ def _memory(notes: str) -> float | None:
     return None
 
 
-def predicted(run: Run, constants: Constants, choice: Split | None = None, replay: bool = False) -> Prediction:
+def predicted(
+    run: Run, constants: Constants, choice: TrainingStrategy | None = None, replay: bool = False
+) -> Prediction:
     """The stated split; of alternatives the fastest that fits, or the leanest where none does."""
     predictor = Predictor(run.job, run.device, constants, run.stack)
     if choice is not None or len(run.splits) == 1:
         return predictor.predict(choice or run.splits[0], replay=replay)
     found: list[Prediction] = []
-    for split in run.splits:
+    for strategy in run.splits:
         try:
-            found.append(predictor.predict(split, replay=False))
+            found.append(predictor.predict(strategy, replay=False))
         except BenchError:
             continue
     fitting = [p for p in found if p.fits is not False]
     best = min(fitting, key=lambda p: p.step_seconds) if fitting else min(found, key=lambda p: p.memory.total)
-    return predictor.predict(best.split, replay=replay)
+    return predictor.predict(best.strategy, replay=replay)

@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from bench.analysis.explain.what_if import Operations
-from bench.parallelism.pipeline.schedules import SCHEDULES
+from bench.parallelism.pipeline.orders import one_f_one_b
 
 NUM_STAGES, NUM_REPLICAS, NUM_MICROBATCHES = 16, 64, 64
 
@@ -29,12 +29,10 @@ def pipeline() -> tuple[list[tuple[int, int]], list[int], list[list[int]], list[
         messages.append(is_message)
         return len(stages) - 1
 
-    order = SCHEDULES["1f1b"].order
-    assert order is not None
     last: list[int] = []
     for stage in range(NUM_STAGES):
         before = None
-        for _, microbatch, kind, _ in order(stage, NUM_STAGES, NUM_MICROBATCHES):
+        for _, microbatch, kind, _ in one_f_one_b(stage, NUM_STAGES, NUM_MICROBATCHES):
             own = at[kind, stage, microbatch] = add(stage, False)
             if before is not None:
                 waits.append((before, own))

@@ -79,7 +79,7 @@ def on_rank(index: int, path: str, schedule_name: str) -> tuple[list[Any], list[
 
 def main() -> None:
     from bench.parallelism import step_breakdown
-    from bench.parallelism.layout import Split
+    from bench.parallelism.layout import Layout
     from bench.parallelism.pipeline import bubble
     from bench.parallelism.pipeline.replay import replay
     from bench.parallelism.pipeline.schedules import SCHEDULES as TABLE
@@ -96,7 +96,7 @@ def main() -> None:
         expected = replay(operations(schedule, NUM_RANKS, NUM_MICROBATCHES)).bubble
         idle = bubble.idle_share(spans, call_ns)
         shares = step_breakdown.mean_shares(
-            step_breakdown.step_parts(spans, call_ns, Split(NUM_RANKS, 1, 1), schedule.num_stages(NUM_RANKS))
+            step_breakdown.step_parts(spans, call_ns, Layout(pp=NUM_RANKS), schedule.num_stages(NUM_RANKS))
         )
         parts = ", ".join(f"{part} {share:.2%}" for part, share in shares.items() if share)
         print(f"{name}: replay {expected:.2%}, not computing {idle:.2%}; {parts}")

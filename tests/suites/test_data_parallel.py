@@ -10,7 +10,7 @@ import pytest
 
 from bench.measure.planning.suite_loader import load
 from bench.parallelism.gradient_buckets import buckets, groups
-from bench.parallelism.shapes import SHAPES
+from bench.parallelism.shapes import find_model
 from bench.suite import Check, Params, Skip
 from tests.support.ranks import cpu_machine, on_ranks, run_case
 
@@ -43,7 +43,7 @@ def _reducer_buckets(context: Any) -> tuple[list[int], list[int]]:
     from bench.workloads.model.llama import whole_model
     from bench.workloads.training.data_parallel import make_ddp
 
-    shape, wrapping = replace(SHAPES["small"], num_layers=3, sequence=8), Wrapping("ddp", bucket_mb=2)
+    shape, wrapping = replace(find_model("small"), num_layers=3, sequence=8), Wrapping("ddp", bucket_mb=2)
     model = whole_model(shape, context.generator, context.device)
     sizes = [p.numel() * p.element_size() for p in model.parameters()][::-1]
     wrapped: Any = make_ddp(model, wrapping, context)
@@ -70,7 +70,7 @@ def _alone(context: Any) -> Check:
     from bench.parallelism.gradient_buckets import Wrapping
     from bench.workloads.training.data_parallel import check_step, trained
 
-    shape = replace(SHAPES["tiny"], num_layers=2, sequence=16)
+    shape = replace(find_model("tiny"), num_layers=2, sequence=16)
     made = trained(shape, 1, torch.float32, Wrapping("ddp"), context)
     made.full = made.plain
     return check_step(made, shape)
@@ -91,7 +91,7 @@ def test_on_four_ranks() -> None:
             assert result["variants"] == ["full", "compute_only", "communication"]
             batch = int(params.get("batch", 1))
             assert result["tokens"] == 4 * batch * 16
-            shape = replace(SHAPES["tiny"], num_layers=3, sequence=16)
+            shape = replace(find_model("tiny"), num_layers=3, sequence=16)
             assert result["flops"] == 4 * shape.step_flops(batch)
         filled, ours = found["buckets"]
         assert filled == ours

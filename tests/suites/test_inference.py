@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 
 from bench.measure.planning.suite_loader import load
-from bench.parallelism import flops
-from bench.parallelism.shapes import SHAPES
+from bench.parallelism.shapes import find_model
 from bench.suite import Check, Observed, Params, Skip
 from suites import inference
 from tests.support.ranks import cpu_machine, on_ranks, run_case
 
 SMALL: Params = {"model": "small", "num_layers": 2, "sequence": 12, "batch": 2}
 OPS, WAYS = ("prefill", "decode"), ("tensor", "replicas")
-SHAPE = replace(SHAPES["small"], num_layers=2, sequence=12)
+SHAPE = replace(find_model("small"), num_layers=2, sequence=12)
 
 
 def _cases(context: Any) -> dict[tuple[str, ...], dict[str, Any]]:
@@ -74,11 +73,7 @@ def test_on_four_ranks() -> None:
             assert result["variants"] == (["full", "compute_only", "one_device"] if way == "tensor" else ["full"])
             batches = 1 if way == "tensor" else 4
             assert result["tokens"] == batches * 2 * (12 if op == "prefill" else 1)
-            a_layer = (
-                SHAPE.layer_forward_flops(2)
-                if op == "prefill"
-                else flops.llama_layer_decode(2, 12, SHAPE.hidden, SHAPE.kv_hidden, SHAPE.ffn_hidden)
-            )
+            a_layer = SHAPE.layer_forward_flops(2) if op == "prefill" else SHAPE.layer_decode_flops(2)
             assert result["flops"] == batches * (2 * a_layer + 2 * 2 * SHAPE.hidden * SHAPE.vocabulary)
         for check in found["wrong"]:
             assert not check.passed
@@ -106,8 +101,7 @@ def test_the_metrics_by_hand() -> None:
 
 def test_a_decoded_token_is_a_row_of_the_whole() -> None:
     """Decoding every token of a sequence, each against all of it, is the forward of the whole in full."""
-    layer = (SHAPE.hidden, SHAPE.kv_hidden, SHAPE.ffn_hidden)
-    assert 12 * flops.llama_layer_decode(2, 12, *layer) == flops.llama_layer_forward(2, 12, *layer)
+    assert SHAPE.sequence * SHAPE.layer_decode_flops(2) == SHAPE.layer_forward_flops(2)
 
 
 def test_what_decode_reads_of_its_memory() -> None:

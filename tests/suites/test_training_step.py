@@ -11,46 +11,47 @@ import pytest
 
 from bench.measure.planning.suite_loader import load
 from bench.parallelism import step_breakdown
-from bench.parallelism.layout import Job, Split, all_splits, split_of
-from bench.parallelism.shapes import SHAPES, LlamaShape
+from bench.parallelism.layout import Layout, MicrobatchedJob, all_layouts, layout_of
+from bench.parallelism.shapes import ModelShape, find_model
 from bench.suite import COMMUNICATION, Params, Skip, Span
 from bench.workloads.training import step_memory
 from bench.workloads.training.training_check import compared, one_device
 from suites import training_step
 from tests.support.ranks import cpu_machine, on_ranks, run_case
 
-JOB = Job(SHAPES["tiny"], 8, 4, "1f1b")
+JOB = MicrobatchedJob(find_model("tiny"), 8, num_microbatches=4)
 
 
 def test_ranks_and_their_places() -> None:
-    split = Split(pipeline=2, data=3, tensor=4)
-    assert split.world_size == 24
-    assert [split.rank(split.coordinates(rank)) for rank in range(24)] == list(range(24))
-    assert split.coordinates(23) == (1, 2, 3)
-    assert split.peers(13, "tensor") == (12, 13, 14, 15)
-    assert split.peers(13, "data") == (13, 17, 21)
-    assert split.peers(13, "pipeline") == (1, 13)
+    layout = Layout(tp=4, pp=2, dp=3)
+    assert layout.world_size == 24
+    assert [layout.rank(layout.coordinates(rank)) for rank in range(24)] == list(range(24))
+    assert layout.coordinates(23) == (1, 2, 3)
+    assert layout.peers(13, "tensor") == (12, 13, 14, 15)
+    assert layout.peers(13, "data") == (13, 17, 21)
+    assert layout.peers(13, "pipeline") == (1, 13)
 
 
 def test_all_splits() -> None:
-    assert set(all_splits(4)) == {(1, 4, 1), (1, 2, 2), (1, 1, 4), (2, 2, 1), (2, 1, 2), (4, 1, 1)}
-    assert len(list(all_splits(1024))) == 66
-    assert split_of(8, tp=2, pp=2) == Split(2, 2, 2)
-    assert split_of(8, tp=3, pp=1) == "tp=3 x pp=1 = 3 does not divide the 8 ranks"
+    sizes = {(layout.pp, layout.dp, layout.tp) for layout in all_layouts(4)}
+    assert sizes == {(1, 4, 1), (1, 2, 2), (1, 1, 4), (2, 2, 1), (2, 1, 2), (4, 1, 1)}
+    assert len(list(all_layouts(1024))) == 66
+    assert layout_of(8, tp=2, pp=2) == Layout(tp=2, pp=2, dp=2)
+    assert layout_of(8, tp=3, pp=1) == "tp=3 x pp=1 = 3 does not divide the 8 ranks"
 
 
 @pytest.mark.parametrize(
-    ("job", "split", "reason"),
+    ("job", "layout", "reason"),
     [
-        (JOB, Split(1, 1, 4), "num_kv_heads=2 cannot be split evenly over tp=4"),
-        (JOB, Split(3, 1, 1), "num_layers=4 cannot be split evenly over stages=3"),
-        (JOB, Split(1, 4, 1), "batch=8 cannot be split evenly over dp x microbatches=16"),
-        (JOB._replace(num_microbatches=1), Split(2, 1, 1), "as many microbatches as ranks, 2; there are 1"),
-        (JOB._replace(num_microbatches=0), Split(1, 1, 1), "microbatches=0"),
+        (JOB, Layout(tp=4), "num_kv_heads=2 cannot be split evenly over tp=4"),
+        (JOB, Layout(pp=3), "num_layers=4 cannot be split evenly over stages=3"),
+        (JOB, Layout(dp=4), "batch=8 cannot be split evenly over dp x microbatches=16"),
+        (replace(JOB, num_microbatches=1), Layout(pp=2), "as many microbatches as ranks, 2; there are 1"),
+        (replace(JOB, num_microbatches=0), Layout(), "microbatches=0"),
     ],
 )
-def test_what_cannot_be_split(job: Job, split: Split, reason: str) -> None:
-    assert reason in str(job.objection(split))
+def test_what_cannot_be_split(job: MicrobatchedJob, layout: Layout, reason: str) -> None:
+    assert reason in str(job.objection(layout))
 
 
 def test_what_cannot_run_is_skipped_with_its_numbers() -> None:
@@ -89,10 +90,10 @@ def test_as_many_layers_as_fit() -> None:
         "dtype": "bfloat16",
     }
     machine = replace(cpu_machine(8, memory_bytes=75 << 30), device_type="cuda")
-    few = step_memory.num_layers_that_fit(params, Split(1, 8, 1), machine)
-    more = step_memory.num_layers_that_fit(params | {"recompute": True}, Split(1, 8, 1), machine)
+    few = step_memory.num_layers_that_fit(params, Layout(dp=8), machine)
+    more = step_memory.num_layers_that_fit(params | {"recompute": True}, Layout(dp=8), machine)
     assert 4 <= few < more == 32
-    assert step_memory.num_layers_that_fit(params | {"num_layers": 3}, Split(1, 8, 1), machine) == 3
+    assert step_memory.num_layers_that_fit(params | {"num_layers": 3}, Layout(dp=8), machine) == 3
 
 
 GIB = 2**30
@@ -115,28 +116,28 @@ def test_on_gpus_the_first_case_trains_a_whole_published_model(
     first, compiled, *_ = training_step.cases(machine)
     assert (first["shape"], first["recompute"]) == (shape, recompute)
     assert compiled == first | {"compile": True}
-    split = split_of(num_gpus, int(first["tp"]), int(first["pp"]))
-    assert isinstance(split, Split)
-    assert step_memory.num_layers_that_fit(first, split, machine) == training_step.SHAPES[shape].num_layers
+    layout = layout_of(num_gpus, int(first["tp"]), int(first["pp"]))
+    assert isinstance(layout, Layout)
+    assert step_memory.num_layers_that_fit(first, layout, machine) == find_model(shape).num_layers
 
 
 def test_on_gpus_a_microbatch_is_one_sequence() -> None:
     for preset, num_gpus in product(("smoke", "standard", "full"), (1, 8, 64)):
         machine = replace(cpu_machine(num_gpus, preset, 79 * GIB), device_type="cuda", ranks_per_host=min(8, num_gpus))
         for case in training_step.cases(machine):
-            split = split_of(num_gpus, int(case["tp"]), int(case["pp"]))
-            assert isinstance(split, Split)
-            assert int(case["batch"]) == split.data * int(case["num_microbatches"])
+            layout = layout_of(num_gpus, int(case["tp"]), int(case["pp"]))
+            assert isinstance(layout, Layout)
+            assert int(case["batch"]) == layout.dp * int(case["num_microbatches"])
 
 
 def test_on_gpus_splits_that_train_the_whole_model_come_first() -> None:
     """Replicas of a pipeline's half of llama3-8b do not fit into 80 GB, shares of it do."""
     machine = replace(cpu_machine(8, "standard", 79 * GIB), device_type="cuda", ranks_per_host=8)
-    splits = [split_of(8, int(case["tp"]), int(case["pp"])) for case in training_step.cases(machine)]
+    splits = [layout_of(8, int(case["tp"]), int(case["pp"])) for case in training_step.cases(machine)]
     counts = [
-        step_memory.num_layers_that_fit(case, split, machine)
-        for case, split in zip(training_step.cases(machine), splits, strict=True)
-        if isinstance(split, Split) and case["recompute"]
+        step_memory.num_layers_that_fit(case, layout, machine)
+        for case, layout in zip(training_step.cases(machine), splits, strict=True)
+        if isinstance(layout, Layout) and case["recompute"]
     ]
     whole = [count == 32 for count in counts]
     assert whole == sorted(whole, reverse=True)
@@ -152,9 +153,9 @@ def test_every_listed_case_can_run_and_differs_from_the_others() -> None:
         assert len({suite.case(case).id for case in cases}) == len(cases)
         assert preset != "smoke" or len(cases) <= 3
         for case in cases:
-            split = split_of(ranks, int(case["tp"]), int(case["pp"]))
-            assert isinstance(split, Split)
-            assert split.data > 1 or case["dp_mode"] == "replicate"
+            layout = layout_of(ranks, int(case["tp"]), int(case["pp"]))
+            assert isinstance(layout, Layout)
+            assert layout.dp > 1 or case["dp_mode"] == "replicate"
             assert all(case[name] in choices for name, choices in suite.choices.items())
 
 
@@ -191,10 +192,10 @@ def _wrong(context: Any) -> list[bool]:
     from bench.workloads.training.parallelize import Treatment
     from bench.workloads.training.training_step import TrainingStep
 
-    split, job = Split(1, 2, 1), JOB._replace(num_microbatches=1)
+    layout, job = Layout(dp=2), replace(JOB, num_microbatches=1)
     treatment = Treatment("float32", "shard", recompute=False, compile=False)
-    expected = one_device(job, split, treatment, context)
-    step = TrainingStep(job, split, treatment, context)
+    expected = one_device(job, layout, treatment, context)
+    step = TrainingStep(job, layout, treatment, context)
     passed = [compared(step, expected).passed]
     accumulate = step.accumulate
 
@@ -213,9 +214,9 @@ def _spans(ranks: list[dict[str, Any]]) -> tuple[list[Span], list[list[int]]]:
     return [span for rank in ranks for span in rank["spans"]], [rank["call_ns"] for rank in ranks]
 
 
-def _assert_parts_add_up(ranks: list[dict[str, Any]], split: Split, num_stages: int) -> step_breakdown.Parts:
+def _assert_parts_add_up(ranks: list[dict[str, Any]], layout: Layout, num_stages: int) -> step_breakdown.Parts:
     spans, call_ns = _spans(ranks)
-    calls = step_breakdown.step_parts(spans, call_ns, split, num_stages)
+    calls = step_breakdown.step_parts(spans, call_ns, layout, num_stages)
     assert len(calls) == training_step.TRACED_CALLS
     for call, parts_of_ranks in enumerate(calls):
         for parts in parts_of_ranks:
@@ -233,24 +234,24 @@ def two_ranks() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "split", "axis"),
+    ("name", "layout", "axis"),
     [
-        ("ddp", Split(1, 2, 1), "data"),
-        ("fsdp", Split(1, 2, 1), "data"),
-        ("tensor", Split(1, 1, 2), "tensor"),
-        ("pipeline", Split(2, 1, 1), "pipeline"),
+        ("ddp", Layout(dp=2), "data"),
+        ("fsdp", Layout(dp=2), "data"),
+        ("tensor", Layout(tp=2), "tensor"),
+        ("pipeline", Layout(pp=2), "pipeline"),
     ],
 )
-def test_splits_over_two_ranks(two_ranks: list[dict[str, Any]], name: str, split: Split, axis: str) -> None:
+def test_splits_over_two_ranks(two_ranks: list[dict[str, Any]], name: str, layout: Layout, axis: str) -> None:
     ranks = [rank[name] for rank in two_ranks]
     for rank in ranks:
         assert all(check.passed and check.scope == "full" for check in rank["checks"])
         assert rank["tokens"] == 8 * 16
-        assert rank["flops"] == replace(SHAPES["tiny"], num_layers=2, sequence=16).step_flops(8)
+        assert rank["flops"] == replace(find_model("tiny"), num_layers=2, sequence=16).step_flops(8)
         blocked = [span for span in rank["spans"] if span.kind == COMMUNICATION]
         assert {span.axis for span in blocked} == {axis}
         assert all((span.num_bytes or 0) > 0 for span in blocked)
-    _assert_parts_add_up(ranks, split, split.pipeline)
+    _assert_parts_add_up(ranks, layout, layout.pp)
 
 
 def test_the_check_notices_what_adam_hides(two_ranks: list[dict[str, Any]]) -> None:
@@ -281,23 +282,23 @@ def _four_ranks(context: Any) -> dict[str, Any]:
 
 def test_a_mesh_of_two_by_two_on_two_cores() -> None:
     results = on_ranks(4, _four_ranks)
-    for name, split, axes in (
-        ("2x2 shard", Split(1, 2, 2), {"data", "tensor"}),
-        ("2x2 pipeline", Split(2, 1, 2), {"pipeline", "tensor"}),
+    for name, layout, axes in (
+        ("2x2 shard", Layout(tp=2, dp=2), {"data", "tensor"}),
+        ("2x2 pipeline", Layout(tp=2, pp=2), {"pipeline", "tensor"}),
     ):
         ranks = [rank[name] for rank in results]
         assert all(check.passed for rank in ranks for check in rank["checks"])
         found = {span.axis for rank in ranks for span in rank["spans"] if span.kind == COMMUNICATION}
         assert found == axes
         assert any("4 ranks share 2 cores" in note for note in ranks[0]["notes"])
-        _assert_parts_add_up(ranks, split, split.pipeline)
+        _assert_parts_add_up(ranks, layout, layout.pp)
 
 
-LARGE = LlamaShape(128256, 8192, 28672, 80, 64, 8, 8192)
+LARGE = find_model("llama3-70b")
 
 
-@pytest.mark.parametrize("split", [Split(1, 128, 8), Split(8, 16, 8), Split(4, 256, 1)])
-def test_a_rank_of_1024_holds_its_share(split: Split) -> None:
+@pytest.mark.parametrize("layout", [Layout(tp=8, dp=128), Layout(tp=8, pp=8, dp=16), Layout(pp=4, dp=256)])
+def test_a_rank_of_1024_holds_its_share(layout: Layout) -> None:
     """A fake process group plans as 1,024 ranks would, on the meta device: nothing is sent, nothing is held."""
     import torch
     import torch.distributed as dist
@@ -307,22 +308,23 @@ def test_a_rank_of_1024_holds_its_share(split: Split) -> None:
     from bench.workloads.training.parallelize import MESH_AXES, Treatment, build_part, local, mesh_shape
 
     rank = 1000
-    job = Job(LARGE, 2048, 8, "1f1b")
-    assert job.objection(split) is None
+    job = MicrobatchedJob(LARGE, 2048, num_microbatches=8)
+    assert job.objection(layout) is None
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=1024)
     try:
-        mesh = init_device_mesh("cpu", mesh_shape(split, "shard"), mesh_dim_names=MESH_AXES)
-        at = split.coordinates(rank)
+        mesh = init_device_mesh("cpu", mesh_shape(layout, "shard"), mesh_dim_names=MESH_AXES)
+        at = layout.coordinates(rank)
         for name, place in (("pipeline", at.pipeline), ("shard", at.data), ("tensor", at.tensor)):
             assert mesh.get_local_rank(name) == place
             assert len(dist.get_process_group_ranks(mesh.get_group(name))) == mesh[name].size()
-        assert dist.get_process_group_ranks(mesh.get_group("tensor")) == list(split.peers(rank, "tensor"))
-        assert dist.get_process_group_ranks(mesh.get_group("shard")) == list(split.peers(rank, "data"))
+        assert dist.get_process_group_ranks(mesh.get_group("tensor")) == list(layout.peers(rank, "tensor"))
+        assert dist.get_process_group_ranks(mesh.get_group("shard")) == list(layout.peers(rank, "data"))
         treatment = Treatment("bfloat16", "shard", recompute=True, compile=False)
-        (layers,) = job.layers_of(split, at.pipeline).values()
+        (layers,) = job.layers_of(layout, at.pipeline).values()
         # One layer of the stage: the others are like it.
-        part = build_part(LARGE, layers[-1:], split, mesh, treatment, lambda _: torch.Generator(), torch.device("meta"))
-        shares = split.data * split.tensor
+        meta = torch.device("meta")
+        part = build_part(LARGE, layers[-1:], layout, mesh, treatment, lambda _: torch.Generator(), meta)
+        shares = layout.dp * layout.tp
         weight = dict(part.named_parameters())[f"layers.{layers[-1]}.mlp.gate.weight"]
         assert tuple(weight.shape) == (28672, 8192)
         assert local(weight).numel() == 28672 * 8192 // shares
@@ -347,7 +349,7 @@ def test_a_collective_by_hand() -> None:
         _span(1, COMMUNICATION, 26, 10, launch_ns=25, **sum_of),
         _span(0, "optimizer", 45, 3),
     ]
-    ((first, second),) = step_breakdown.step_parts(spans, [[50], [45]], Split(1, 2, 1), 1)
+    ((first, second),) = step_breakdown.step_parts(spans, [[50], [45]], Layout(dp=2), 1)
     zero = {"pipeline_idle": 0}
     assert first == {
         "forward": 5,
@@ -380,7 +382,7 @@ def test_a_pipeline_by_hand() -> None:
         _span(1, "loss", 20, 2, stage=1),
         _span(1, "backward", 22, 8, stage=1, microbatch=0),
     ]
-    ((first, second),) = step_breakdown.step_parts(spans, [[12], [30]], Split(2, 1, 1), 2)
+    ((first, second),) = step_breakdown.step_parts(spans, [[12], [30]], Layout(pp=2), 2)
     assert (first["forward"], first["pipeline_idle"], first["other"]) == (10, 18, 2)
     assert (second["forward"], second["backward"]) == (8, 8)
     assert (second["pipeline_idle"], second["exposed_communication"], second["other"]) == (8, 4, 2)
@@ -394,7 +396,9 @@ def test_recomputed_flops_are_those_that_torch_counts() -> None:
 
     from bench.workloads.model.llama import whole_model
 
-    shape = LlamaShape(48, 16, 40, 2, 4, 2, 8)
+    shape = ModelShape(
+        vocabulary=48, hidden=16, ffn_hidden=40, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=4, sequence=8
+    )
     model = whole_model(shape, lambda part: torch.Generator().manual_seed(part), torch.device("cpu"))
     for layer in model.layers.values():
         layer.recompute = True  # type: ignore[assignment]

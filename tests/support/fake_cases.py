@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from bench.measure.planning.suite_loader import load
-from bench.parallelism.layout import Split, split_of
+from bench.parallelism.layout import Layout, layout_of
 from bench.suite import Params, Skip
 from tests.support.fake_cuda import FakeCuda, install
 
@@ -73,17 +73,17 @@ def _hidden_states(name: str, params: Params, world_size: int) -> Any:
         size, sequence, hidden = (int(params[each]) for each in ("microbatch_size", "sequence", "hidden"))
         heads = int(params["num_heads"])
         return ((size, sequence, hidden), dtype), ((1, min(16, sequence), heads * min(16, hidden // heads)), dtype)
-    split = split_of(world_size, int(params["tp"]), int(params["pp"])) if name == "training_step" else None
-    if not isinstance(split, Split):
+    layout = layout_of(world_size, int(params["tp"]), int(params["pp"])) if name == "training_step" else None
+    if not isinstance(layout, Layout):
         return ()
     from bench.workloads.training.step_memory import job_of
     from bench.workloads.training.training_check import _reduced
 
-    job = job_of(params, split.pipeline)
+    job = job_of(params, layout.pp)
     is_short = params["dp_mode"] == "shard" and params["dtype"] != "float32"
-    dtype, size = torch.bfloat16 if is_short else torch.float32, job.microbatch_size(split)
-    shapes = (job.shape, _reduced(job, split))
-    return tuple(((size, shape.sequence // split.tensor, shape.hidden), dtype) for shape in shapes)
+    dtype, size = torch.bfloat16 if is_short else torch.float32, job.microbatch_size(layout)
+    shapes = (job.shape, _reduced(job, layout))
+    return tuple(((size, shape.sequence // layout.tp, shape.hidden), dtype) for shape in shapes)
 
 
 @contextmanager

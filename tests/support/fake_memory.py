@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from bench.measure.planning.suite_loader import load
-from bench.parallelism.layout import Split
+from bench.parallelism.layout import Layout
 from bench.suite import Params
 from bench.workloads.training import step_memory
 from tests.support.fake_cases import Outcome, in_child, run_case
@@ -64,9 +64,7 @@ def training_rows() -> Iterator[tuple[str, int, int, int, str | None]]:
     first = suite.defaults | suite.cases(machine)[0]
     for change, num_layers in TRAINED:
         params = first | change
-        needed = step_memory.bytes_needed(
-            step_memory.job_of(params, num_layers), Split(1, 1, 1), params, machine.device_type
-        )
+        needed = step_memory.bytes_needed(step_memory.job_of(params, num_layers), Layout(), params, machine.device_type)
         outcome = in_child(partial(_trained, params, num_layers))
         yield suite.case(params).id, 1, needed, outcome.peak_bytes, outcome.error
 
@@ -79,7 +77,7 @@ def _trained(params: Params, num_layers: int) -> Outcome:
     treatment = Treatment(str(params["dtype"]), str(params["dp_mode"]), bool(params["recompute"]), compile=False)
     with fake as rank:
         job = step_memory.job_of(params, num_layers)
-        step = TrainingStep(job, Split(1, 1, 1), treatment, rank, is_restorable=False)
+        step = TrainingStep(job, Layout(), treatment, rank, is_restorable=False)
         for _ in range(2):
             step.run()
         return Outcome(peak_bytes=fake.tensors.peak)

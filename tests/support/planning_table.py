@@ -25,8 +25,8 @@ from bench.measure.planning.plan import Plan
 from bench.measure.planning.planner import RunOptions, new_plan
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.suite_loader import load
-from bench.parallelism.layout import Split, split_of
-from bench.parallelism.shapes import SHAPES
+from bench.parallelism.layout import Layout, layout_of
+from bench.parallelism.shapes import find_model
 from bench.records.planned_case import PlannedCase
 from bench.suite import Machine, Skip
 from bench.workloads.storage import scratch_dir
@@ -70,10 +70,10 @@ def _reached(*_args: Any, **_rest: Any) -> Any:
     raise Reached
 
 
-def _compilable_anywhere(split: Split, device_type: str) -> None:
+def _compilable_anywhere(layout: Layout, device_type: str) -> None:
     """Without asking for a compiler, which the machine has that makes the table, or not."""
-    if split.tensor > 1:
-        ASKED(split, device_type)
+    if layout.tp > 1:
+        ASKED(layout, device_type)
 
 
 ASKED = training_step._compilable
@@ -125,15 +125,15 @@ def skip_reason(case: PlannedCase, rank: Rank) -> str | None:
 def trained_layers(case: PlannedCase, machine: Machine) -> str:
     """Such as `8b 32/32 shard compile`: shape, layers of how many, and how they are split."""
     params = case.params
-    split = split_of(machine.world_size, int(params["tp"]), int(params["pp"]))
-    assert isinstance(split, Split)
+    layout = layout_of(machine.world_size, int(params["tp"]), int(params["pp"]))
+    assert isinstance(layout, Layout)
     try:
-        layers = str(step_memory.num_layers_that_fit(dict(params), split, machine))
+        layers = str(step_memory.num_layers_that_fit(dict(params), layout, machine))
     except Skip:
         layers = "none"
-    words = [str(params["shape"]).removeprefix("llama3-"), f"{layers}/{SHAPES[str(params['shape'])].num_layers}"]
+    words = [str(params["shape"]).removeprefix("llama3-"), f"{layers}/{find_model(str(params['shape'])).num_layers}"]
     words += [f"{name}={params[name]}" for name in ("tp", "pp") if params[name] != 1]
-    words += [str(params["dp_mode"])] * (split.data > 1)
+    words += [str(params["dp_mode"])] * (layout.dp > 1)
     words += [name for name in ("recompute", "compile") if params[name]]
     return " ".join(words + ([str(params["dtype"])] if params["dtype"] != "bfloat16" else []))
 

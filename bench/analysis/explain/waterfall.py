@@ -28,7 +28,7 @@ import numpy as np
 
 from bench.analysis.explain import timeline
 from bench.analysis.explain.what_if import Operations
-from bench.parallelism.layout import AXES, Split
+from bench.parallelism.layout import AXES, Layout
 from bench.suite import Span
 
 if TYPE_CHECKING:
@@ -183,10 +183,10 @@ def _groups(record: dict[str, Any]) -> timeline.GroupOf:
     tensor, pipeline = int(params.get("tp", 0)), int(params.get("pp", 0))
     if not tensor or not pipeline or num_ranks % (tensor * pipeline):
         return timeline.one_group
-    split = Split(pipeline, num_ranks // (tensor * pipeline), tensor)
+    layout = Layout(tp=tensor, pp=pipeline, dp=num_ranks // (tensor * pipeline))
 
     def group_of(rank: int, axis: Any) -> object:
-        return split.peers(rank, axis) if axis in AXES else 0
+        return layout.peers(rank, axis) if axis in AXES else 0
 
     return group_of
 

@@ -1,4 +1,4 @@
-"""From the spans of a traced pipeline step to the shares of it that were spent waiting.
+"""Shares of a pipeline step that were spent waiting, from the spans of its traced pass.
 
     bubble_theory               waiting that the schedule's order alone forces, at the measured durations
     idle_share                  waiting that was measured
@@ -45,7 +45,7 @@ def bubble_theory(
 ) -> float | None:
     """Share of the step that ranks wait when the schedule is replayed with the spans' durations.
 
-    Messages take no time in it. None where an operation of the schedule has no span.
+    Messages take no time in it. None if an operation of the schedule has no span.
     """
     seconds = stage_seconds(spans)
     planned = operations(schedule, num_ranks, num_microbatches)

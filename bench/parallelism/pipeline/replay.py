@@ -25,7 +25,8 @@ _NUM_YIELDS = 3
 
 
 class _Kind(NamedTuple):
-    """What an operation yields, what of its own stage it needs, and from which neighbour the same."""
+    """Result of an operation, the result of its own stage that it needs, and the neighbour that it needs the same
+    from."""
 
     yields: int
     needs_own: int | None
@@ -64,9 +65,9 @@ class Replay:
     """A replayed schedule. Times are in seconds from the start of the step."""
 
     start_seconds: tuple[float, ...]
-    """Of each operation, in the order in which they were given."""
+    """Start of each operation, in the order in which they were given."""
     busy_seconds: tuple[float, ...]
-    """Of each rank: the sum of its operations."""
+    """Sum of the durations of each rank's operations."""
     makespan_seconds: float
 
     @property
@@ -86,7 +87,7 @@ def replay(operations: Sequence[Computation], transfer_seconds: Callable[[int, i
     `transfer_seconds(sender, receiver)` says how long a result travels between two ranks; without it
     messages take no time. Ranks send and receive while they compute.
 
-    Raises ValueError where there is no work, a kind is unknown, an operation is given twice, or the order is
+    Raises ValueError if there is no work, a kind is unknown, an operation is given twice, or the order is
     deadlocked: ranks would wait for ever, for one another or for what nobody does.
     """
     table = _ComputationTable.of(operations)
@@ -108,7 +109,7 @@ class _ComputationTable:
     num_stages: int
     num_microbatches: int
     queues: list[list[int]]
-    """Of each rank: the indices of its operations, in its order."""
+    """Indices of each rank's operations, in its order."""
 
     @classmethod
     def of(cls, operations: Sequence[Computation]) -> _ComputationTable:
@@ -135,11 +136,11 @@ class _ComputationTable:
         """The results that an operation is made from: its own stage's, and a neighbour's."""
         _, stage, microbatch, kind, _, _ = operation
         yields, needs_own, step = _KINDS[kind]
-        own = None if needs_own is None else self.result(needs_own, stage, microbatch)
+        of_stage = None if needs_own is None else self.result(needs_own, stage, microbatch)
         neighbour = stage + step
         if not step or not 0 <= neighbour < self.num_stages:
-            return own, None
-        return own, self.result(yields, neighbour, microbatch)
+            return of_stage, None
+        return of_stage, self.result(yields, neighbour, microbatch)
 
     def travel_seconds(
         self, operations: Sequence[Computation], transfer_seconds: Callable[[int, int], float] | None
@@ -159,7 +160,7 @@ class _ComputationTable:
 def _start_seconds(
     operations: Sequence[Computation], table: _ComputationTable, travel: dict[tuple[int, int], float]
 ) -> list[float]:
-    """When each operation starts. A rank that must wait is taken up again when that result is there."""
+    """Start of each operation. A rank that must wait goes on when that result is there."""
     num_ranks = len(table.queues)
     starts = [0.0] * len(operations)
     done: list[float | None] = [None] * table.num_results
@@ -205,12 +206,12 @@ def _ready(
     operation: Computation, table: _ComputationTable, done: list[float | None], travel: dict[tuple[int, int], float]
 ) -> tuple[int | None, float]:
     """The first result that an operation still lacks, if any, or else when all that it needs is there."""
-    own, neighbour = table.needs(operation)
+    of_stage, neighbour = table.needs(operation)
     ready = 0.0
-    if own is not None:
-        at = done[own]
+    if of_stage is not None:
+        at = done[of_stage]
         if at is None:
-            return own, 0.0
+            return of_stage, 0.0
         ready = at
     if neighbour is not None:
         at = done[neighbour]

@@ -1,8 +1,8 @@
-"""Table of pipeline schedules: what each asks for, where its stages are, and in which order ranks work.
+"""Table of torch's pipeline schedules: their requirements, placement of stages, and order of operations.
 
 A new schedule of `torch.distributed.pipelining` is one new row. The orders are torch's own: those of
-schedules with several stages a rank are read from torch's object, which is built on stand-ins for the
-stages, with no process group. GPipe and 1F1B are short enough to be written here, as their
+schedules with several stages per rank are read from torch's object, which is built on stand-ins for the
+stages, with no process group. GPipe and 1F1B are those of `bench.parallelism.pipeline.orders`, as their
 `_step_microbatches` in torch runs them; torch's published order of 1F1B numbers the last rank's forwards
 from 1 (seen in torch 2.13), so it cannot be replayed.
 
@@ -17,12 +17,11 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from bench.core import torch_versions
+from bench.parallelism.pipeline import orders
+from bench.parallelism.pipeline.orders import Order, Step
 from bench.parallelism.pipeline.replay import Computation
 
 __all__ = ["SCHEDULES", "PipelineSchedule", "equal_seconds", "operations"]
-
-Step = tuple[int, int, str, bool]
-"""Stage, microbatch and kind of an operation, and whether it `sends_with_next` (see Operation)."""
 
 
 def _any_number(_num_ranks: int, _num_microbatches: int) -> str | None:
@@ -48,23 +47,6 @@ def _one_a_stage(num_ranks: int, num_microbatches: int) -> str | None:
     return f"needs at least as many microbatches as stages, {2 * num_ranks}; there are {num_microbatches}"
 
 
-def _gpipe_order(rank: int, _num_ranks: int, num_microbatches: int) -> Iterator[Step]:
-    for kind in ("forward", "backward"):
-        for microbatch in range(num_microbatches):
-            yield rank, microbatch, kind, False
-
-
-def _1f1b_order(rank: int, num_ranks: int, num_microbatches: int) -> Iterator[Step]:
-    """Forwards until the first gradient can be back, then a backward and a forward in turn."""
-    ahead = min(num_microbatches, num_ranks - rank)
-    for microbatch in range(ahead):
-        yield rank, microbatch, "forward", False
-    for microbatch in range(num_microbatches):
-        yield rank, microbatch, "backward", False
-        if ahead + microbatch < num_microbatches:
-            yield rank, ahead + microbatch, "forward", False
-
-
 @dataclass(frozen=True)
 class PipelineSchedule:
     """One row: a schedule class of torch.distributed.pipelining."""
@@ -76,8 +58,8 @@ class PipelineSchedule:
     stage is on the rank of the first."""
     objection: Callable[[int, int], str | None]
     """(ranks, microbatches) -> why it cannot run so, as torch would refuse it."""
-    order: Callable[[int, int, int], Iterator[Step]] | None = None
-    """(rank, ranks, microbatches) -> the rank's steps; None: read from torch's object."""
+    order: Order | None = None
+    """None: read from torch's object."""
     needs: tuple[str, ...] = ()
     """Rows of `bench.core.torch_versions.FEATURES` without which it does not run."""
 
@@ -90,13 +72,13 @@ class PipelineSchedule:
         return tuple(turn * num_ranks + (turned if turn % 2 else rank) for turn in range(self.stages_per_rank))
 
     def torch_class(self) -> Any:
-        """The class, or None where this torch has none of that name."""
+        """The class, or None if this torch has none of that name."""
         import torch.distributed.pipelining as pipelining
 
         return getattr(pipelining, self.class_name, None)
 
     def lack(self, backend: str) -> str | None:
-        """Why this torch cannot run it over a backend; None where it can."""
+        """Reason why this torch cannot run it over a backend; None if it can."""
         reasons = (torch_versions.skip_reason(name, backend) for name in self.needs)
         reason = next(filter(None, reasons), None)
         if reason is None and self.torch_class() is None:
@@ -105,8 +87,8 @@ class PipelineSchedule:
 
 
 SCHEDULES: dict[str, PipelineSchedule] = {
-    "gpipe": PipelineSchedule("ScheduleGPipe", 1, "loop", _any_number, _gpipe_order),
-    "1f1b": PipelineSchedule("Schedule1F1B", 1, "loop", _one_a_rank, _1f1b_order),
+    "gpipe": PipelineSchedule("ScheduleGPipe", 1, "loop", _any_number, orders.gpipe),
+    "1f1b": PipelineSchedule("Schedule1F1B", 1, "loop", _one_a_rank, orders.one_f_one_b),
     "interleaved_1f1b": PipelineSchedule("ScheduleInterleaved1F1B", 2, "loop", _whole_rounds),
     "looped_bfs": PipelineSchedule("ScheduleLoopedBFS", 2, "loop", _any_number),
     "interleaved_zero_bubble": PipelineSchedule("ScheduleInterleavedZeroBubble", 2, "loop", _whole_rounds),
@@ -135,14 +117,9 @@ def operations(
     if objection is not None:
         raise ValueError(f"{schedule.class_name} {objection}")
     if schedule.order is None:
-        orders = _torch_orders(schedule, num_ranks, num_microbatches)
-    else:
-        orders = [list(schedule.order(rank, num_ranks, num_microbatches)) for rank in range(num_ranks)]
-    return [
-        Computation(rank, stage, microbatch, kind, seconds(stage, kind), sends_with_next)
-        for rank, order in enumerate(orders)
-        for stage, microbatch, kind, sends_with_next in order
-    ]
+        return orders.computations(_torch_orders(schedule, num_ranks, num_microbatches), seconds)
+    rank_orders = (schedule.order(rank, num_ranks, num_microbatches) for rank in range(num_ranks))
+    return orders.computations(rank_orders, seconds)
 
 
 _TORCH_KINDS = {
@@ -183,4 +160,4 @@ def _steps(actions: list[Any]) -> Iterator[Step]:
         for number, part in enumerate(parts, start=1):
             kind = _TORCH_KINDS.get(part.computation_type.name)
             if kind is not None:
-                yield part.stage_index, part.microbatch_index, kind, number < len(parts)
+                yield Step(part.stage_index, part.microbatch_index, kind, number < len(parts))

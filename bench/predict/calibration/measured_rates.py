@@ -46,7 +46,7 @@ LARGE_BYTES = 32 * 2**20
 
 @dataclass(frozen=True)
 class MeasuredWork:
-    """What a device reaches while so many ranks work at once: those of a host share its memory, caches and power."""
+    """Rates of a device while so many ranks work at once: ranks of a host share its memory, caches and power."""
 
     rates: Mapping[str, BySize]
     """Type -> FLOP/s of multiplications by their FLOPs."""
@@ -55,32 +55,32 @@ class MeasuredWork:
 
 @dataclass(frozen=True)
 class Measured:
-    """What some result files say of a machine."""
+    """Facts about a machine from some result files."""
 
     paths: tuple[str, ...]
     device_name: str
     memory_bytes: float | None
     num_cores: int | None
-    """Cores that the ranks of one host share, where the devices are cores."""
+    """Cores that the ranks of one host share, if the devices are cores."""
     on_cores: bool
-    """Whether the ranks compute on the host's cores themselves."""
+    """The ranks compute on the host's cores."""
     num_hosts: int
     ranks: int
     work: Mapping[int, MeasuredWork]
-    """By the number of ranks of the runs."""
+    """Number of ranks of a run -> rates."""
     lines: tuple[Line, ...]
     jitter_share: float | None
     steps: tuple[MeasuredStep, ...]
     storage_gb_per_s: float | None
-    """What checkpoints of the `checkpoint` suite were saved at, all its ranks together."""
+    """Speed of saving in the `checkpoint` suite, all its ranks together."""
     launch_share: float | None
     """Standard deviation of the logarithm between launches: what another day would differ by."""
     is_step_jitter: bool = False
-    """Whether the jitter is of whole steps' computation; else of single multiplications."""
+    """The jitter is of whole steps' computation; else of single multiplications."""
 
     @property
     def rates(self) -> Mapping[str, BySize]:
-        """Of the most ranks at once that each type was measured with."""
+        """Type -> rates with the most ranks at once that the type was measured with."""
         return {dtype: rates for ranks in sorted(self.work) for dtype, rates in self.work[ranks].rates.items()}
 
     @property
@@ -92,8 +92,8 @@ class Measured:
         """Products and memory with so many ranks at once; of no more, where that was not measured."""
         able = [number for number, work in self.work.items() if dtype in work.rates]
         number = max((n for n in able if n <= ranks), default=min(able))
-        own = self.work[number].memory_bytes_per_s
-        return self.work[number].rates[dtype], self.memory_bytes_per_s if own is None else own
+        memory = self.work[number].memory_bytes_per_s
+        return self.work[number].rates[dtype], self.memory_bytes_per_s if memory is None else memory
 
 
 def read(paths: Sequence[str]) -> Measured:
@@ -101,7 +101,7 @@ def read(paths: Sequence[str]) -> Measured:
     results = load_many(paths)
     rows = [row for row in case_rows(results) if row["status"] == "ok" and row["seconds_median"]]
     work = _work(rows)
-    if not any(each.rates for each in work.values()):
+    if not any(rates_of_run.rates for rates_of_run in work.values()):
         raise BenchError(
             f"--from {', '.join(map(str, paths))}: no multiplication measured there; bench run compute gives them"
         )
@@ -134,21 +134,23 @@ def _work(rows: Sequence[Mapping[str, Any]]) -> dict[int, MeasuredWork]:
     for row in rows:
         if row["suite"] == "compute":
             by_ranks[row["num_ranks"]].append(row)
-    return {ranks: MeasuredWork(_rates(own), _memory(own)) for ranks, own in by_ranks.items()}
+    return {
+        ranks: MeasuredWork(_rates(rows_of_runs), _memory(rows_of_runs)) for ranks, rows_of_runs in by_ranks.items()
+    }
 
 
 def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, BySize]:
-    """Of `compute`'s multiplications; not of `tensor_parallel`, whose time has transfers in it."""
-    found: defaultdict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    """Rates of `compute`'s multiplications; not of `tensor_parallel`, whose time has transfers in it."""
+    rates: defaultdict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         params = row["params"]
         if row["suite"] == "compute" and params.get("op") == "matmul" and row["tflop_per_s"]:
             rate = row["tflop_per_s"] * 1e12
             flops = rate * row["seconds_median"]
-            found[str(params.get("dtype", "float32"))][flops].append(rate)
+            rates[str(params.get("dtype", "float32"))][flops].append(rate)
     return {
         dtype: BySize(tuple(sorted(sizes)), tuple(statistics.median(sizes[size]) for size in sorted(sizes)))
-        for dtype, sizes in found.items()
+        for dtype, sizes in rates.items()
     }
 
 
@@ -162,7 +164,7 @@ def _memory(rows: Iterable[Mapping[str, Any]]) -> float | None:
 
 
 def _storage(rows: Iterable[Mapping[str, Any]]) -> float | None:
-    """Of synchronous saves that are synced to the storage."""
+    """Speed of synchronous saves that are synced to the storage, in GB/s."""
     saves = [row for row in rows if row["suite"] == "checkpoint" and row["params"].get("op") == "save"]
     speeds = [row.get("storage_gb_per_s") for row in saves if row["params"].get("fsync", True)]
     known = [float(speed) for speed in speeds if speed]
@@ -182,7 +184,7 @@ def _on_cores(result: Result) -> bool:
 
 
 def _jitter(results: Iterable[Result]) -> float | None:
-    """Of one rank's own multiplications, the median over cases and ranks."""
+    """Jitter of one rank's own multiplications, the median over cases and ranks."""
     shares = []
     for result in results:
         for record in result.latest():
@@ -192,7 +194,7 @@ def _jitter(results: Iterable[Result]) -> float | None:
             for samples in main.get("nanoseconds") or []:
                 if len(samples) >= 10:
                     middle = statistics.median(samples)
-                    shares.append(1.4826 * statistics.median(abs(each - middle) for each in samples) / middle)
+                    shares.append(1.4826 * statistics.median(abs(sample - middle) for sample in samples) / middle)
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
 
 
@@ -207,16 +209,16 @@ def _traced_steps(
                 for span in map(Span.from_row, record["spans"]):
                     spans[span.rank, span.call].append(span)
                 wholes = record["traced_call_ns"]
-                own = [
+                spent = [
                     [_spent_ns(spans[rank, call], rank, whole, sorts) for call, whole in enumerate(calls)]
                     for rank, calls in enumerate(wholes)
                 ]
-                yield len(wholes), record["case"], own, wholes
+                yield len(wholes), record["case"], spent, wholes
 
 
 def _step_jitter(results: Iterable[Result]) -> float | None:
-    """Of the ranks' own computation in the traced calls of training steps, from call to call; None without any."""
-    ranks = [calls for _, _, own, _ in _traced_steps(results, (timeline.COMPUTE,)) for calls in own]
+    """Jitter of the ranks' own computation between traced calls of training steps; None without any."""
+    ranks = [calls for _, _, spent, _ in _traced_steps(results, (timeline.COMPUTE,)) for calls in spent]
     shares = [float(np.std(np.log(calls), ddof=1)) for calls in ranks if len(calls) >= MIN_STEPS and min(calls) > 0]
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
 
@@ -225,12 +227,12 @@ def _own_shares(results: Iterable[Result]) -> dict[tuple[int, str], float]:
     """(ranks, case) -> the busiest rank's own work as a share of a call, the median over calls and launches: what is
     computed, and what lies in no span, which is the host's own.
     """
-    found: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
-    for ranks, case, own, wholes in _traced_steps(results, (timeline.COMPUTE, timeline.HOST)):
-        shares = [[o / w for o, w in zip(*pair, strict=True)] for pair in zip(own, wholes, strict=True)]
+    shares_of_case: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
+    for ranks, case, spent, wholes in _traced_steps(results, (timeline.COMPUTE, timeline.HOST)):
+        shares = [[o / w for o, w in zip(*pair, strict=True)] for pair in zip(spent, wholes, strict=True)]
         if all(shares):
-            found[ranks, case].append(max(map(statistics.median, shares)))
-    return {key: statistics.median(each) for key, each in found.items()}
+            shares_of_case[ranks, case].append(max(map(statistics.median, shares)))
+    return {key: statistics.median(shares) for key, shares in shares_of_case.items()}
 
 
 def _spent_ns(spans: Sequence[Span], rank: int, call_ns: int, sorts: Collection[str]) -> int:
@@ -250,7 +252,7 @@ def _between_launches(results: Iterable[Result]) -> float | None:
 
 
 def _num_cores(results: Iterable[Result]) -> int | None:
-    """Of the host with fewest, where ranks run on cores."""
+    """Usable cores of the host that has the fewest; None if the files do not say."""
     counts = []
     for result in results:
         hosts = result.environment.get("hosts") or {}
@@ -258,42 +260,44 @@ def _num_cores(results: Iterable[Result]) -> int | None:
     return min(counts) if counts else None
 
 
-def device(found: Measured, precision: str, options: Mapping[str, Any], common: Common) -> Device:
+def device(measured: Measured, precision: str, options: Mapping[str, Any], common: Common) -> Device:
     """The files' device. Of a known accelerator the catalogue's peaks and links stay, for MFU and for what is not
     measured.
 
-    Raises BenchError where the files have no multiplication of the precision.
+    Raises BenchError if the files have no multiplication of the precision.
     """
-    rates = found.rates.get(DTYPES.get(precision, precision))
+    rates = measured.rates.get(DTYPES.get(precision, precision))
     if rates is None:
-        have = ", ".join(name for name, dtype in DTYPES.items() if dtype in found.rates)
+        have = ", ".join(name for name, dtype in DTYPES.items() if dtype in measured.rates)
         raise BenchError(f"--precision {precision}: the files have multiplications in {have}; take one of them")
     best = max(rates.values) * options["device_share"]
-    known = accelerators.find(found.device_name, None if found.memory_bytes is None else int(found.memory_bytes))
+    known = accelerators.find(
+        measured.device_name, None if measured.memory_bytes is None else int(measured.memory_bytes)
+    )
     latencies = (common.inside_latency_seconds, common.across_latency_seconds)
     if known is not None:
         base = devices.find(known.name, options["nic_gbit"], options["domain_size"], latencies, options["memory_gb"])
-        return replace(base, notes=(*base.notes, f"rates measured in {', '.join(found.paths)}"))
-    if found.memory_bytes_per_s is None:
+        return replace(base, notes=(*base.notes, f"rates measured in {', '.join(measured.paths)}"))
+    if measured.memory_bytes_per_s is None:
         raise BenchError(
             f"--from: no copy or triad of {LARGE_BYTES // 2**20} MiB measured there; bench run compute gives them"
         )
     nic = options["nic_gbit"]
-    memory = options["memory_gb"] * 1e9 if options["memory_gb"] else found.memory_bytes
+    memory = options["memory_gb"] * 1e9 if options["memory_gb"] else measured.memory_bytes
     return Device(
-        name=found.device_name,
+        name=measured.device_name,
         bf16_flops_per_s=best,
         fp8_flops_per_s=None,
         reached_bf16_flops_per_s=best,
         memory_bytes=memory,
         # The share that is reached is taken off again: this is what was reached.
-        memory_bytes_per_s=found.memory_bytes_per_s / common.memory_share,
-        domain_size=options["domain_size"] or found.ranks,
+        memory_bytes_per_s=measured.memory_bytes_per_s / common.memory_share,
+        domain_size=options["domain_size"] or measured.ranks,
         inside=None,
         across=None if nic is None else devices.Level(nic * 1e9 / 8, common.across_latency_seconds, "given"),
         power_watts=None,
         nominal_watts=None,
         notes=("peak not known: MFU is against the best measured multiplication",),
         fp32_flops_per_s=best if precision == "fp32" else None,
-        overlaps=not found.on_cores,
+        overlaps=not measured.on_cores,
     )

@@ -43,11 +43,11 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
 
 def _pairs(rows: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
     """A message between two ranks, by the `point_to_point` suite's own latency and bandwidth of the median pair."""
-    own = [row for row in rows if row["suite"] == "point_to_point"]
-    latencies = [row["pair_latency_seconds"] for row in own if row.get("pair_latency_seconds")]
-    speeds = [row["median_pair_gb_per_s"] * 1e9 for row in own if row.get("median_pair_gb_per_s")]
+    pair_rows = [row for row in rows if row["suite"] == "point_to_point"]
+    latencies = [row["pair_latency_seconds"] for row in pair_rows if row.get("pair_latency_seconds")]
+    speeds = [row["median_pair_gb_per_s"] * 1e9 for row in pair_rows if row.get("median_pair_gb_per_s")]
     if latencies and speeds:
-        ranks = max(row["num_ranks"] for row in own)
+        ranks = max(row["num_ranks"] for row in pair_rows)
         yield Line("send", ranks, min(latencies), max(speeds), len(speeds))
 
 
@@ -82,17 +82,17 @@ class MeasuredNetwork(Network):
             self._lines[line.op] = replace(line, latency_seconds=latency, bytes_per_s=rate)
 
     def all_reduce_seconds(self, num_bytes: float, group: NetworkGroup) -> float:
-        own = self._of("all_reduce", num_bytes, group)
-        return super().all_reduce_seconds(num_bytes, group) if own is None else own
+        seconds = self._of("all_reduce", num_bytes, group)
+        return super().all_reduce_seconds(num_bytes, group) if seconds is None else seconds
 
     def gather_seconds(self, num_bytes: float, group: NetworkGroup) -> float:
-        found = [self._of(op, num_bytes, group) for op in ("all_gather", "reduce_scatter")]
-        known = [seconds for seconds in found if seconds is not None]
+        lines = [self._of(op, num_bytes, group) for op in ("all_gather", "reduce_scatter")]
+        known = [seconds for seconds in lines if seconds is not None]
         return sum(known) / len(known) if known else super().gather_seconds(num_bytes, group)
 
     def all_to_all_seconds(self, num_bytes: float, group: NetworkGroup) -> float:
-        own = self._of("all_to_all", num_bytes, group)
-        return super().all_to_all_seconds(num_bytes, group) if own is None else own
+        seconds = self._of("all_to_all", num_bytes, group)
+        return super().all_to_all_seconds(num_bytes, group) if seconds is None else seconds
 
     def send_seconds(self, num_bytes: float, crosses: bool) -> float:
         line = next((self._lines[op] for op in ("send", "broadcast") if op in self._lines), None)

@@ -1,102 +1,42 @@
-"""What a way of splitting costs more than its rates say: the library's own work, from measured training steps.
+"""Overheads of the ways of splitting, fitted to measured training steps.
 
-A layer that DTensor splits takes its host longer than the plain one, whatever its size; parameters that FSDP gathers,
-or gradients that DDP sums, are copied into buffers and out of them besides; and a rate of products and transfers knows
-nothing of either. Where the files have a plain step on one device and others split in one way only, each way gets
+Rates of products and transfers know nothing of a library's own work. If the files have a plain step on one device and
+others that are split in one way only, each way gets
 
     (measured - predicted) / how often the step pays it
 
-of its steps, the median, 0 at least: of the busiest rank's own work where calls were traced, so that a link that is
-slower than its sweep said does not pass for a library's cost; else, and for a pipeline, of the whole step. One
-number a way, a machine and a type; a split in several ways pays each of them.
+of its steps, the median, 0 at least: of the busiest rank's own work if calls were traced, so that a link that is
+slower than its sweep said does not pass for a library's cost; else, and for a pipeline, of the whole step. There is one
+number per way, machine and type; a split in several ways pays each of them.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 from bench.predict.calibration.step_factors import MeasuredStep, work_seconds
-from bench.predict.model.job import Prediction, Split
+from bench.predict.model.overheads import WAYS, Overheads, RankWork, Way
+from bench.predict.model.prediction import Prediction
 
 
-@dataclass(frozen=True)
-class RankWork:
-    """What the busiest rank has of a step."""
-
-    layers: int
-    parameters: float
-    """After tensor parallelism, embedding and output layer included."""
-    microbatches: int
-
-
-@dataclass(frozen=True)
-class Way:
-    """A row: whether a split has it, and how often a step pays for it on the busiest rank."""
-
-    name: str
-    unit: str
-    applies: Callable[[Split], bool]
-    times: Callable[[Split, RankWork], float]
-    is_own_work: bool = True
-    """Whether it shows in a rank's own work; else only in the whole step."""
-
-
-def _is_sharded(split: Split) -> bool:
-    """By torch's fully_shard: also replicas if data is not the only axis."""
-    return split.dp > 1 and (split.zero >= 3 or split.tp * split.pp > 1)
-
-
-def _is_replicated(split: Split) -> bool:
-    return split.dp > 1 and not _is_sharded(split)
-
-
-def _gathered(split: Split, work: RankWork) -> float:
-    """Millions of parameters; in a pipeline they stay whole from the first microbatch to the last."""
-    return work.parameters / 1e6 * (1 if split.pp > 1 else work.microbatches)
-
-
-WAYS = (
-    Way("tensor", "a layer and microbatch", lambda s: s.tp > 1, lambda s, rank: rank.layers * rank.microbatches),
-    Way("sharded data", "a million gathered parameters", _is_sharded, _gathered),
-    Way("replicated data", "a million parameters", _is_replicated, lambda s, rank: rank.parameters / 1e6),
-    Way("pipeline", "a microbatch and stage", lambda s: s.pp > 1, lambda s, rank: rank.microbatches + s.pp - 1, False),
-)
-
-
-@dataclass(frozen=True)
-class Overheads:
-    """Way -> seconds a unit; ways that were not measured are not in it."""
-
-    seconds_of: Mapping[str, float] = field(default_factory=dict)
-
-    def seconds(self, split: Split, work: RankWork) -> float:
-        """Of a step."""
-        return sum(self.seconds_of.get(way.name, 0.0) * way.times(split, work) for way in WAYS if way.applies(split))
-
-    def on(self, share: float) -> Overheads:
-        """The same where a device has only this share of its host."""
-        return Overheads({name: seconds / share for name, seconds in self.seconds_of.items()})
-
-
-def fitted(
+def fit_overheads(
     measured: Iterable[MeasuredStep],
     predict: Callable[[MeasuredStep], Prediction],
     work: Callable[[MeasuredStep], RankWork],
 ) -> Overheads:
-    """Nothing without a plain step on one device, by which the rates' own error is told from the ways'."""
-    known = list(measured)
-    found: defaultdict[str, list[float]] = defaultdict(list)
-    if not any(step.ranks == 1 for step in known):
+    """No overheads without a plain step on one device, which separates the error of the rates from that of the ways."""
+    steps = list(measured)
+    seconds: defaultdict[str, list[float]] = defaultdict(list)
+    if not any(step.ranks == 1 for step in steps):
         return Overheads()
-    for step in known:
-        ways = [way for way in WAYS if way.applies(step.split)]
+    for step in steps:
+        ways = [way for way in WAYS if way.applies(step.strategy)]
         if len(ways) == 1:
             more = _more_seconds(step, ways[0], predict(step))
-            found[ways[0].name].append(more / ways[0].times(step.split, work(step)))
-    return Overheads({name: max(0.0, statistics.median(each)) for name, each in found.items()})
+            seconds[ways[0].name].append(more / ways[0].times(step.strategy, work(step)))
+    return Overheads({name: max(0.0, statistics.median(values)) for name, values in seconds.items()})
 
 
 def _more_seconds(step: MeasuredStep, way: Way, predicted: Prediction) -> float:

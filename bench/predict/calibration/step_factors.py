@@ -1,4 +1,4 @@
-"""A factor from training steps that were measured: what a step takes over what the rates alone say of its work.
+"""Factors on the work of a step, from measured training steps: its time over the time that the rates alone predict.
 
 The suites' rates are of one kernel after the other; a step's own kernels, its host and its caches differ, and weigh
 more the smaller a microbatch is. Where the files have a `training_step`, each of its cases is predicted from the same
@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.parallelism import model_shapes
-from bench.parallelism.shapes import SHAPES
-from bench.predict.model.job import Job, Prediction, Split
+from bench.parallelism.layout import Job
+from bench.parallelism.shapes import models
+from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.rates.by_size import BySize
 
 SUITE = "training_step"
@@ -35,15 +35,15 @@ class MeasuredStep:
     case: str
     ranks: int
     job: Job
-    split: Split
+    strategy: TrainingStrategy
     seconds: float
     own_seconds: float | None = None
-    """Of them the busiest rank's own work, by the calls that were traced; None where none was, or in a pipeline."""
+    """Part of `seconds` that the busiest rank works, by the traced calls; None without any, or in a pipeline."""
 
     @property
     def microbatch_tokens(self) -> float:
-        """Of one rank, over tensor ranks: the size of its work."""
-        return self.split.microbatch * self.job.sequence / (self.split.cp * self.split.tp)
+        """Tokens of one rank's microbatch, over tensor ranks: the size of its work."""
+        return self.strategy.microbatch * self.job.sequence / (self.strategy.cp * self.strategy.tp)
 
 
 def steps(
@@ -51,46 +51,35 @@ def steps(
     precisions: Mapping[str, str],
     own_shares: Mapping[tuple[int, str], float] | None = None,
 ) -> list[MeasuredStep]:
-    """Of the rows of measured cases, those without torch.compile; `precisions` has torch's names of types by ours.
+    """Training steps without torch.compile among measured cases; `precisions` has torch's names of types by ours.
 
     `own_shares`: (ranks, case) -> the busiest rank's own work as a share of a traced call.
     """
     shares = own_shares or {}
     ours = {dtype: name for name, dtype in precisions.items()}
-    found = []
+    measured = []
     for row in rows:
         params = row["params"]
-        if row["suite"] == SUITE and not params.get("compile") and params.get("shape") in SHAPES:
+        if row["suite"] == SUITE and not params.get("compile") and params.get("shape") in models():
             step = _step(row, params, ours[str(params.get("dtype", "float32"))])
             if step is not None:
                 # Where a pipeline's rank waits for its neighbours there is no span.
-                share = shares.get((step.ranks, step.case)) if step.split.pp == 1 else None
-                found.append(step if share is None else replace(step, own_seconds=share * step.seconds))
-    return found
+                share = shares.get((step.ranks, step.case)) if step.strategy.pp == 1 else None
+                measured.append(step if share is None else replace(step, own_seconds=share * step.seconds))
+    return measured
 
 
 def _step(row: Mapping[str, Any], params: Mapping[str, Any], precision: str) -> MeasuredStep | None:
-    known = SHAPES[str(params["shape"])]
+    known = models()[str(params["shape"])]
     layers = int(row.get("trained_layers") or params.get("num_layers") or known.num_layers)
     tp, pp, ranks = int(params["tp"]), int(params["pp"]), int(row["num_ranks"])
     dp, batch, number = max(1, ranks // (tp * pp)), int(params["batch"]), int(params["num_microbatches"])
     if dp * tp * pp != ranks or batch % (dp * number):
         return None
-    shape = model_shapes.Shape(
-        str(params["shape"]),
-        layers,
-        known.hidden,
-        known.num_heads,
-        known.num_kv_heads,
-        known.head_dim,
-        known.ffn_hidden,
-        True,
-        known.vocabulary,
-        sequence=known.sequence,
-        source="bench/parallelism/shapes.py",
-    )
+    sequence = int(params.get("sequence") or known.sequence)
+    shape = replace(known, num_layers=layers, sequence=sequence)
     schedule = str(params.get("schedule", "1f1b"))
-    split = Split(
+    strategy = TrainingStrategy(
         tp=tp,
         pp=pp,
         dp=dp,
@@ -99,41 +88,42 @@ def _step(row: Mapping[str, Any], params: Mapping[str, Any], precision: str) -> 
         recompute="full" if params.get("recompute") else "none",
         zero=3 if params.get("dp_mode") == "shard" else 0,
     )
-    job = Job(shape, int(params.get("sequence") or known.sequence), batch, precision)
-    return MeasuredStep(str(row["case"]), ranks, job, split, float(row["seconds_median"]))
+    job = Job(shape, batch, precision)
+    return MeasuredStep(str(row["case"]), ranks, job, strategy, float(row["seconds_median"]))
 
 
 def work_seconds(predicted: Prediction) -> float:
-    """What the busiest rank does itself."""
+    """Seconds that the busiest rank works, transfers and waiting left out."""
     return sum(predicted.parts[name] for name in WORK)
 
 
 def factors(
     measured: Iterable[MeasuredStep], predict: Callable[[MeasuredStep, BySize | None], Prediction]
 ) -> BySize | None:
-    """By the tokens of a microbatch, from the steps of the fewest ranks, where transfers say least; None if none.
+    """Factors by the tokens of a microbatch, from the steps of the fewest ranks, which transfer least; None without
+    any.
 
     `predict` takes a step and the factors to predict it with.
     """
     known = list(measured)
     fewest = min((step.ranks for step in known), default=0)
-    found: defaultdict[float, list[float]] = defaultdict(list)
+    factors_of_size: defaultdict[float, list[float]] = defaultdict(list)
     for step in known:
         if step.ranks == fewest:
-            found[step.microbatch_tokens].append(_factor(step, predict))
-    sizes = sorted(found)
-    return BySize(tuple(sizes), tuple(statistics.median(found[size]) for size in sizes)) if sizes else None
+            factors_of_size[step.microbatch_tokens].append(_factor(step, predict))
+    sizes = sorted(factors_of_size)
+    return BySize(tuple(sizes), tuple(statistics.median(factors_of_size[size]) for size in sizes)) if sizes else None
 
 
 def _factor(step: MeasuredStep, predict: Callable[[MeasuredStep, BySize | None], Prediction]) -> float:
-    """With which the prediction is the measurement: of a rank's own work where calls were traced, so that a slow link
+    """Factor that makes the prediction the measurement: of a rank's own work if calls were traced, so that a slow link
     is not taken for slow work; of one rank, which sends nothing, always of the whole step.
     """
-    own = None if step.ranks == 1 else step.own_seconds
+    own_seconds = None if step.ranks == 1 else step.own_seconds
 
     def is_too_short(factor: float) -> bool:
         predicted = predict(step, BySize((step.microbatch_tokens,), (factor,)))
-        return predicted.step_seconds < step.seconds if own is None else work_seconds(predicted) < own
+        return predicted.step_seconds < step.seconds if own_seconds is None else work_seconds(predicted) < own_seconds
 
     low, high = FACTORS
     for _ in range(HALVINGS):

@@ -1,4 +1,4 @@
-"""What failures leave of a run: goodput, the best interval between checkpoints, and failures that come together.
+"""Goodput of a run under failures, the best interval between checkpoints, and failures that come together.
 
 Failures are exponential with mean M between them. Work goes in intervals of tau seconds, each ended by a checkpoint of
 delta seconds; a failure at any time, restarts included, costs what was done since the last checkpoint and a restart of
@@ -14,7 +14,6 @@ approximation.
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass
 
 from bench.errors import BenchError
@@ -22,7 +21,7 @@ from bench.errors import BenchError
 LLAMA3_DEVICES = 16384
 LLAMA3_DAYS = 54
 LLAMA3_INTERRUPTIONS = 419
-"""Unexpected ones (arXiv 2407.21783, section 3.3.4): 3.09 h between them, over 90% of the time effective."""
+"""Unexpected interruptions (arXiv 2407.21783, section 3.3.4): 3.09 h between them, over 90% of the time effective."""
 
 DEVICE_MTBF_SECONDS = LLAMA3_DAYS * 86400.0 * LLAMA3_DEVICES / LLAMA3_INTERRUPTIONS
 """Mean time between failures of one device with its share of node and network: 5.8 years."""
@@ -35,17 +34,17 @@ class Domain:
     name: str
     devices: int
     mtbf_seconds: float
-    """Of one such domain."""
+    """Mean time between losses of one such domain."""
     restart_seconds: float | None = None
-    """Where it takes longer to come back from than the loss of a device."""
+    """Restart after its loss; None: as after the loss of a device."""
 
 
 @dataclass(frozen=True)
 class Failures:
-    """What goes wrong, and what is done about it."""
+    """Failures of a job, and its checkpoints against them."""
 
     mtbf_seconds: float
-    """Of the whole job, all causes together."""
+    """Mean time between failures of the whole job, all causes together."""
     checkpoint_seconds: float
     restart_seconds: float
 
@@ -102,18 +101,3 @@ def of_job(
 def checkpoint_bytes(parameters: float) -> float:
     """A copy in 16 bits and the optimizer's 12 bytes of each parameter."""
     return 14.0 * parameters
-
-
-def simulated_goodput(failures: Failures, interval_seconds: float, intervals: int, seed: int = 0) -> float:
-    """Monte Carlo of the same process, event by event: what the expression is checked against."""
-    draw = random.Random(seed)
-    whole = interval_seconds + failures.checkpoint_seconds
-    wall = 0.0
-    for _ in range(intervals):
-        while (until := draw.expovariate(1.0 / failures.mtbf_seconds)) < whole:
-            wall += until
-            while (until := draw.expovariate(1.0 / failures.mtbf_seconds)) < failures.restart_seconds:
-                wall += until
-            wall += failures.restart_seconds
-        wall += whole
-    return intervals * interval_seconds / wall

@@ -1,4 +1,4 @@
-"""What a device costs an hour, rented or owned, and what a run costs then. Every figure names where its price is from.
+"""Cost of a device per hour, rented or owned, and of a run. Every figure names where its price is from.
 
 Owned, an hour that is used costs
 
@@ -47,7 +47,8 @@ class DevicePrice:
 
 
 def prices(path: Path | None = None) -> list[DevicePrice]:
-    """Of the product's dated file, or of the user's own with the same columns; raises BenchError for a bad file."""
+    """Rows of the product's dated file, or of the user's own with the same columns; raises BenchError for a bad
+    file."""
     if path is None:
         text = (resources.files("bench.catalog.data") / "prices.csv").read_text(encoding="utf-8")
     else:
@@ -77,8 +78,8 @@ def _price(row: dict[str, str], line: int) -> DevicePrice:
 
 
 def cheapest(rows: Iterable[DevicePrice], accelerator: str, kind: str) -> DevicePrice | None:
-    found = [row for row in rows if row.accelerator == accelerator and row.kind == kind]
-    return min(found, key=lambda row: row.usd) if found else None
+    offers = [row for row in rows if row.accelerator == accelerator and row.kind == kind]
+    return min(offers, key=lambda row: row.usd) if offers else None
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Own:
     utilisation: float = 0.9
 
     def fixed_usd_per_hour(self) -> float:
-        """Of one device, used or not."""
+        """Cost of one device per hour, used or not."""
         yearly = (1.0 - self.residual) / self.years + self.operations
         return self.purchase_usd * self.installation * yearly / HOURS_A_YEAR
 
@@ -105,11 +106,11 @@ class Own:
         return self.kw * self.pue * self.usd_per_kwh
 
     def usd_per_hour(self) -> float:
-        """Of one device and hour in use."""
+        """Cost of one device per hour in use."""
         return self.fixed_usd_per_hour() / self.utilisation + self.energy_usd_per_hour()
 
     def break_even_utilisation(self, rent_usd_per_hour: float) -> float | None:
-        """Above it owning is cheaper; None where it never is, not even in use all the time."""
+        """Utilisation above which owning is cheaper; None if it never is, not even in use all the time."""
         spared = rent_usd_per_hour - self.energy_usd_per_hour()
         if spared <= 0.0:
             return None
@@ -125,7 +126,7 @@ OWN_LIMITS = {
 
 
 def own(text: str, purchase_usd: float | None, kw: float | None) -> Own:
-    """From `years=4,pue=1.2,...`, names as the fields; raises BenchError for another name or a value out of reason.
+    """Parse `years=4,pue=1.2,...`, names as the fields; raises BenchError for another name or a value out of reason.
 
     `purchase_usd` and `kw` are what the catalogue has, where the text does not say.
     """
@@ -151,12 +152,12 @@ def own(text: str, purchase_usd: float | None, kw: float | None) -> Own:
 
 @dataclass(frozen=True)
 class RunCost:
-    """What a run costs. `waiting_usd` is what its duration costs beside, where a day has a price."""
+    """Cost of a run. `waiting_usd` is the price of its duration, if a day of waiting has a price."""
 
     devices: int
     usd_per_device_hour: float
     tokens_per_s: float
-    """While it runs."""
+    """Speed while the job runs."""
     goodput: float
     flops_per_token: float
     tokens: float

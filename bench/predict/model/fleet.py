@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bench.errors import BenchError
-from bench.predict.model.job import Job, Prediction, Split
+from bench.parallelism.layout import Job
+from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.model.step import Predictor
 from bench.predict.rates.device import Device
 
@@ -34,14 +35,14 @@ class Shared:
     member: FleetPart
     replicas: int
     microbatches: int
-    """Of each of its replicas."""
+    """Microbatches of each of its replicas."""
     prediction: Prediction
 
 
 @dataclass(frozen=True)
 class FleetPrediction:
     mode: str
-    split: Split
+    strategy: TrainingStrategy
     parts: tuple[Shared, ...]
     job: Job
 
@@ -63,18 +64,22 @@ class FleetPrediction:
 
 
 def predict(
-    make: Callable[[Device, Job], Predictor], job: Job, members: Sequence[FleetPart], split: Split, mode: str
+    make: Callable[[Device, Job], Predictor],
+    job: Job,
+    members: Sequence[FleetPart],
+    strategy: TrainingStrategy,
+    mode: str,
 ) -> FleetPrediction:
-    """Of one split, whose `dp` is taken from the numbers of devices. Raises BenchError where a type is too few for
-    one."""
+    """Prediction of one strategy, whose `dp` is taken from the numbers of devices. Raises BenchError if a type is too
+    few for one."""
     if mode not in MODES:
         raise BenchError(f"fleet {mode!r}: there are: {', '.join(MODES)}")
-    size = split.tp * split.pp * split.cp
+    size = strategy.tp * strategy.pp * strategy.cp
     replicas = [member.devices // size for member in members]
     for member, number in zip(members, replicas, strict=True):
         if number == 0:
             raise BenchError(f"{member.devices} {member.device.name} are less than one replica of {size} devices")
-    whole = replace(split, dp=sum(replicas))
+    whole = replace(strategy, dp=sum(replicas))
 
     def of(member: FleetPart, microbatches: int) -> Prediction:
         share = replace(job, global_batch=microbatches * whole.microbatch * whole.dp)
@@ -96,7 +101,7 @@ def _balanced(
     job: Job,
     members: Sequence[FleetPart],
     replicas: Sequence[int],
-    split: Split,
+    strategy: TrainingStrategy,
     of: Callable[[FleetPart, int], Prediction],
 ) -> list[int]:
     """The most microbatches each type can do until a common deadline, which is the earliest that does them all."""
@@ -104,7 +109,7 @@ def _balanced(
     for member in members:
         first, second = of(member, 1).step_seconds, of(member, 101).step_seconds
         lines.append((first, (second - first) / 100.0))
-    wanted = math.ceil(job.global_batch / split.microbatch)
+    wanted = math.ceil(job.global_batch / strategy.microbatch)
 
     def done(deadline: float) -> list[int]:
         return [max(0, 1 + math.floor((deadline - first) / slope)) for first, slope in lines]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.parallelism.model_shapes import Shape
+from bench.parallelism.shapes import ModelShape
 from bench.predict.rates.by_size import BySize
 from bench.predict.rates.constants import Common, Stack, attention_flops_per_s
 from bench.predict.rates.device import Device
@@ -30,12 +30,12 @@ FLASH_BACKWARD = 2.5
 """A fused backward recomputes the scores: five products against the forward's two (arXiv 2307.08691)."""
 SCORE_BYTES = {"forward": 11.0, "backward": 17.0}
 LOSS_BYTES = {False: 14.0, True: 6.0}
-"""Of one logit, forward or backward: eager, 2 written by the product, then 4 for each of the float32 copy, its
+"""Bytes moved per logit, forward or backward: eager, 2 written by the product, then 4 for each of the float32 copy, its
 log-softmax and one read of it; compiled (bool), 2 written and read twice by one kernel."""
 KERNELS = {"forward": 24, "backward": 40}
 """Kernels of one layer, for the host's time: Megatron-LM's, counted from its modules."""
 ROUTING_KERNELS = {"forward": 60, "backward": 60}
-"""More of them in a mixture: router, top-k, permutation, counts for the all-to-all; an assumption."""
+"""Further kernels of a mixture: router, top-k, permutation, counts for the all-to-all; an assumption."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,42 @@ class Parts:
 
 
 @dataclass(frozen=True)
+class LayerCost:
+    """Seconds of one layer, or of all layers of a rank, for one microbatch in one direction."""
+
+    compute_seconds: float = 0.0
+    host_seconds: float = 0.0
+    tensor_seconds: float = 0.0
+    context_seconds: float = 0.0
+    expert_seconds: float = 0.0
+    pipeline_seconds: float = 0.0
+    data_seconds: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return (
+            self.compute_seconds + self.host_seconds + self.tensor_seconds + self.context_seconds
+            + self.expert_seconds + self.pipeline_seconds + self.data_seconds
+        )  # fmt: skip
+
+    def plus(self, other: LayerCost, times: float = 1.0) -> LayerCost:
+        return LayerCost(
+            self.compute_seconds + times * other.compute_seconds,
+            self.host_seconds + times * other.host_seconds,
+            self.tensor_seconds + times * other.tensor_seconds,
+            self.context_seconds + times * other.context_seconds,
+            self.expert_seconds + times * other.expert_seconds,
+            self.pipeline_seconds + times * other.pipeline_seconds,
+            self.data_seconds + times * other.data_seconds,
+        )
+
+
+@dataclass(frozen=True)
 class Slice:
     """The part of a layer that one device has."""
 
     tokens: int
-    """Of one microbatch, after context parallelism."""
+    """Tokens of one microbatch, after context parallelism."""
     sequence: int
     """The whole sequence, over which attention goes."""
     tp: int
@@ -76,7 +107,7 @@ class LayerTimes:
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ModelShape,
         device: Device,
         common: Common,
         stack: Stack,
@@ -101,8 +132,8 @@ class LayerTimes:
 
     def _forward(self, part: Slice, mixture: bool) -> Parts:
         shape, tokens = self.shape, part.tokens
-        width = shape.head_dim * (shape.heads + 2 * shape.kv_heads) / part.tp
-        attended = shape.head_dim * shape.heads / part.tp
+        width = shape.head_dim * (shape.num_heads + 2 * shape.num_kv_heads) / part.tp
+        attended = shape.head_dim * shape.num_heads / part.tp
         seconds = self.multiplier.seconds
         matmul = seconds(tokens, width, shape.hidden) + seconds(tokens, shape.hidden, attended)
         ffn_width = shape.ffn_hidden
@@ -110,7 +141,7 @@ class LayerTimes:
             matmul += self._experts(part)
             ffn_width = shape.active_experts * shape.expert_ffn_hidden + shape.shared_ffn_hidden
         else:
-            up = (shape.matrices - 1) * shape.ffn_hidden / part.tp
+            up = (shape.num_ffn_matrices - 1) * shape.ffn_hidden / part.tp
             matmul += seconds(tokens, up, shape.hidden) + seconds(tokens, shape.hidden, shape.ffn_hidden / part.tp)
         return Parts(
             matmul,
@@ -128,30 +159,30 @@ class LayerTimes:
             attention_again = 0.0
         attention = self._attention(part, "backward") + attention_again * ahead.attention
         kernels = _kernels("backward", mixture) + _kernels("forward", mixture) * max(again, attention_again / 4)
-        found = Parts((2.0 + again) * ahead.matmul, attention, (2.0 + again) * ahead.memory, kernels)
-        return found.slower(self.slowdown(part))
+        parts = Parts((2.0 + again) * ahead.matmul, attention, (2.0 + again) * ahead.memory, kernels)
+        return parts.slower(self.slowdown(part))
 
     def _experts(self, part: Slice) -> float:
         """The experts of this device: each gets its share of the tokens of the whole expert-parallel group, of whose
         devices each brings its tp-th part of the microbatch; without such a group, the tp-th part of every expert.
         """
         shape, seconds = self.shape, self.multiplier.seconds
-        local = max(1.0, shape.experts / part.ep)
+        local = max(1.0, shape.num_experts / part.ep)
         brought = part.tokens * part.ep * part.expert_tp / part.tp
-        rows = max(1.0, brought * shape.active_experts / shape.experts)
+        rows = max(1.0, brought * shape.active_experts / shape.num_experts)
         width = shape.expert_ffn_hidden / part.expert_tp
-        total = seconds(rows, (shape.matrices - 1) * width, shape.hidden, local) + seconds(
+        total = seconds(rows, (shape.num_ffn_matrices - 1) * width, shape.hidden, local) + seconds(
             rows, shape.hidden, width, local
         )
         if shape.shared_ffn_hidden:
             shared = shape.shared_ffn_hidden / part.tp
-            total += seconds(part.tokens, (shape.matrices - 1) * shared, shape.hidden)
+            total += seconds(part.tokens, (shape.num_ffn_matrices - 1) * shared, shape.hidden)
             total += seconds(part.tokens, shape.hidden, shared)
         return total
 
     def _attention(self, part: Slice, direction: str) -> float:
         shape = self.shape
-        heads = shape.heads / part.tp
+        heads = shape.num_heads / part.tp
         products = 4.0 * part.tokens * part.sequence * shape.head_dim * heads
         if self.stack.attention == "unfused":
             scores = part.tokens * part.sequence * heads
@@ -165,7 +196,9 @@ class LayerTimes:
     def _memory(self, part: Slice, ffn_width: float, mixture: bool, factor: float) -> float:
         shape, sharded = self.shape, part.tp if self.stack.sequence_parallel else 1
         around = 11.0 * shape.hidden / sharded
-        inside = (shape.matrices * ffn_width + 3.0 * shape.head_dim * (shape.heads + shape.kv_heads)) / part.tp
+        inside = (
+            shape.num_ffn_matrices * ffn_width + 3.0 * shape.head_dim * (shape.num_heads + shape.num_kv_heads)
+        ) / part.tp
         permuted = 4.0 * shape.active_experts * shape.hidden * part.expert_tp / part.tp if mixture else 0.0
         return factor * self.stack.traffic * 2.0 * part.tokens * (around + inside + permuted) / self.bytes_per_s
 
@@ -174,7 +207,7 @@ class LayerTimes:
         times where the loss is compiled.
         """
         shape = self.shape
-        columns = shape.vocab / part.tp
+        columns = shape.vocabulary / part.tp
         matmul = self.half.seconds(part.tokens, columns, shape.hidden)
         passed = LOSS_BYTES[self.stack.compiled_loss]
         memory = passed * self.stack.traffic * part.tokens * columns / self.bytes_per_s

@@ -11,20 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bench.parallelism.model_shapes import Shape
+from bench.parallelism.shapes import ModelShape
 from bench.predict.rates.constants import Stack
 
 OPTIMIZER_BYTES = 12
 LOGIT_BYTES = {False: 12.0, True: 4.0}
-"""Of one logit where the loss is computed: 2 in 16 bits, 4 in float32, 4 of its log-softmax, and 2 of its gradient; of
+"""Bytes per logit in the loss: 2 in 16 bits, 4 in float32, 4 of its log-softmax, and 2 of its gradient; of
 a compiled loss (True) the first and the last."""
 GATHERED_LAYERS = 2
-"""With parameters sharded, a layer and the next one are whole at a time."""
+"""Layers that are whole at a time if parameters are sharded: one and the next."""
 GATHERED_TENSORS = 4
-"""Of tokens x hidden, whole, while a layer that DTensor splits goes backward: the gathered gradient of its output, that
-of its input as partial sums from two matrices, and their sum."""
+"""Tensors of tokens x hidden, whole, in the backward of a layer that DTensor splits: the gathered gradient of its
+output, that of its input as partial sums from two matrices, and their sum."""
 BOUNDARY_BUFFERS = 3
-"""Of each microbatch, in torch's pipelining (torch/distributed/pipelining/stage.py): input, output, and a gradient."""
+"""Buffers of each microbatch in torch's pipelining (torch/distributed/pipelining/stage.py): input, output, a
+gradient."""
 RESERVED_BYTES = 3.0e9
 """The driver's context, the communicators' buffers and what an allocator cannot use: an assumption."""
 
@@ -45,18 +46,19 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Held:
-    """What the fullest device has of a job. `dense` and `expert` are its parameters, `dp` their replicas."""
+    """Share of a job on the fullest device. `dense` and `expert` are its parameters, `dp` and `expert_dp` their
+    replicas."""
 
     dense: float
     expert: float
     layer_parameters: float
-    """Of one layer of this device, whole."""
+    """Parameters of one layer on this device, not sharded."""
     dp: int
     expert_dp: int
     layers: float
     microbatches_held: float
     boundaries: int
-    """Of microbatches, between stages of this rank and others; 0 without a pipeline."""
+    """Boundaries of microbatches between stages of this rank and others; 0 without a pipeline."""
     tokens: int
     sequence: int
     tp: int
@@ -69,8 +71,8 @@ class Held:
     """Tokens x columns of the output layer on this device; 0 where it has none."""
 
 
-def held_bytes(held: Held, shape: Shape, stack: Stack, zero: int, element_bytes: float = 2.0) -> Memory:
-    """With elements of 4 bytes the optimizer needs no float32 copy beside them."""
+def held_bytes(held: Held, shape: ModelShape, stack: Stack, zero: int, element_bytes: float = 2.0) -> Memory:
+    """Bytes by part. With elements of 4 bytes the optimizer needs no further float32 copy."""
     dense, expert = held.dense, held.expert
 
     def sharded(stage: int, per_parameter: float) -> float:
@@ -97,8 +99,8 @@ def held_bytes(held: Held, shape: Shape, stack: Stack, zero: int, element_bytes:
     return Memory(parameters, gradients, optimizer, activations, RESERVED_BYTES)
 
 
-def layer_activation_bytes(held: Held, shape: Shape, stack: Stack) -> float:
-    """What one layer keeps of one microbatch until its backward."""
+def layer_activation_bytes(held: Held, shape: ModelShape, stack: Stack) -> float:
+    """Bytes that one layer keeps of one microbatch until its backward."""
     sharded = held.tp if stack.sequence_parallel else 1
     if held.recompute == "full":
         return 2.0 * held.tokens * shape.hidden / sharded
@@ -106,27 +108,27 @@ def layer_activation_bytes(held: Held, shape: Shape, stack: Stack) -> float:
     return 0.5 * whole if held.recompute == "half" else whole
 
 
-def _whole_layer(held: Held, shape: Shape, stack: Stack, scores: bool) -> float:
+def _whole_layer(held: Held, shape: ModelShape, stack: Stack, scores: bool) -> float:
     tokens, tp = held.tokens, held.tp
     sharded = tp if stack.sequence_parallel else 1
     ffn = shape.ffn_hidden
     if shape.is_mixture:
         ffn = shape.active_experts * shape.expert_ffn_hidden + shape.shared_ffn_hidden
     around = 10.0 * shape.hidden
-    attention = 2.0 * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)
-    feed_forward = 2.0 * ffn * shape.matrices
+    attention = 2.0 * shape.head_dim * (2 * shape.num_heads + 2 * shape.num_kv_heads)
+    feed_forward = 2.0 * ffn * shape.num_ffn_matrices
     routed = 4.0 * shape.active_experts * shape.hidden if shape.is_mixture else 0.0
     if held.eight_bit:
         # Kept in 16 bits: what the norms, the attention and the activation function took in, and attention gave; in 8:
         # the inputs of the products (transformer_engine/pytorch/module/linear.py, layernorm_linear.py).
         around = (6.0 + shape.is_mixture) * shape.hidden
-        attention = shape.head_dim * (5.0 * shape.heads + 4.0 * shape.kv_heads)
-        feed_forward = (2.0 * (shape.matrices - 1) + 1.0) * ffn
+        attention = shape.head_dim * (5.0 * shape.num_heads + 4.0 * shape.num_kv_heads)
+        feed_forward = (2.0 * (shape.num_ffn_matrices - 1) + 1.0) * ffn
         routed /= 4.0
     if stack.torch_parallel:
         around += 4.0 * shape.hidden * (tp - 1)  # two of the inputs, whole
     routed *= held.expert_tp / tp
     total = tokens * (around / sharded + (attention + feed_forward) / tp + routed)
     if scores and stack.attention == "unfused":
-        total += 5.0 * tokens * held.sequence * shape.heads / tp
+        total += 5.0 * tokens * held.sequence * shape.num_heads / tp
     return total

@@ -14,11 +14,13 @@ of 1F1B; `zb2p`, with twice that, leaves none.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.errors import BenchError
-from bench.parallelism.pipeline.replay import Computation, replay
+from bench.parallelism.pipeline import orders
+from bench.parallelism.pipeline.orders import Order
+from bench.parallelism.pipeline.replay import replay
 
 MAX_REPLAYED = 20_000
 """Operations of a schedule that one prediction replays: more take longer than the prediction may."""
@@ -26,7 +28,7 @@ MAX_REPLAYED = 20_000
 
 @dataclass(frozen=True)
 class Stages:
-    """Of each rank: seconds of one microbatch, all its stages together."""
+    """Seconds of one microbatch on each rank, all stages of the rank together."""
 
     forward: tuple[float, ...]
     backward: tuple[float, ...]
@@ -60,14 +62,14 @@ def _no_bubble(stages: Stages) -> float:
 
 
 @dataclass(frozen=True)
-class PipelineSchedule:
-    """One row: how long it takes, and how many microbatches' activations the first rank holds at most."""
+class PipelineFormula:
+    """One schedule: how long it takes, and how many microbatches' activations the first rank holds at most."""
 
     seconds: Callable[[Stages], float]
     held: Callable[[int, int, int], float]
     """(ranks, microbatches, stages a rank) -> microbatches whose activations of all its layers a rank holds."""
-    needs_interleave: bool | None = False
-    """True: several stages a rank, False: one, None: either."""
+    order: Order | None = None
+    """None: a schedule that is not replayed."""
 
 
 def _held_all(_ranks: int, microbatches: int, _stages: int) -> float:
@@ -83,24 +85,23 @@ def _held_interleaved(ranks: int, microbatches: int, stages: int) -> float:
     return min(float(microbatches), ranks * (1.0 + (ranks - 1) / (ranks * stages)))
 
 
-SCHEDULES: dict[str, PipelineSchedule] = {
-    "gpipe": PipelineSchedule(_filled_and_drained, _held_all),
-    "1f1b": PipelineSchedule(_filled_and_drained, _held_1f1b),
-    "interleaved": PipelineSchedule(_filled_and_drained, _held_interleaved, True),
-    "zb1p": PipelineSchedule(_zero_bubble_1p, _held_1f1b),
-    "zb2p": PipelineSchedule(_no_bubble, lambda p, m, v: 2.0 * _held_1f1b(p, m, v)),
+FORMULAS: dict[str, PipelineFormula] = {
+    "gpipe": PipelineFormula(_filled_and_drained, _held_all, orders.gpipe),
+    "1f1b": PipelineFormula(_filled_and_drained, _held_1f1b, orders.one_f_one_b),
+    "interleaved": PipelineFormula(_filled_and_drained, _held_interleaved, orders.interleaved),
+    "zb1p": PipelineFormula(_zero_bubble_1p, _held_1f1b),
+    "zb2p": PipelineFormula(_no_bubble, lambda p, m, v: 2.0 * _held_1f1b(p, m, v)),
 }
 
 
-def schedule(name: str) -> PipelineSchedule:
-    if name not in SCHEDULES:
-        raise BenchError(f"no schedule named {name!r}; there are: {', '.join(SCHEDULES)}")
-    return SCHEDULES[name]
+def formula(schedule: str) -> PipelineFormula:
+    if schedule not in FORMULAS:
+        raise BenchError(f"no schedule named {schedule!r}; there are: {', '.join(FORMULAS)}")
+    return FORMULAS[schedule]
 
 
-def seconds(name: str, stages: Stages) -> float:
-    """By the formula."""
-    return schedule(name).seconds(stages)
+def formula_seconds(schedule: str, stages: Stages) -> float:
+    return formula(schedule).seconds(stages)
 
 
 def idle_cores(ranks: int, core_share: float) -> float:
@@ -114,64 +115,17 @@ def idle_cores(ranks: int, core_share: float) -> float:
     return core_share * sum(cores - busy for busy in steps) / cores
 
 
-def replayed_seconds(name: str, stages: Stages) -> float | None:
-    """By replay of the schedule's own order; None where it has none here, or has too many operations."""
-    order = ORDERS.get(name)
-    count = 2 * stages.ranks * stages.microbatches * stages.stages_per_rank
-    if order is None or count > MAX_REPLAYED:
+def replayed_seconds(schedule: str, stages: Stages) -> float | None:
+    """Seconds by replay of the schedule's order; None if it has none, or too many operations."""
+    order, ranks, microbatches = FORMULAS[schedule].order, stages.ranks, stages.microbatches
+    if order is None or 2 * ranks * microbatches * stages.stages_per_rank > MAX_REPLAYED:
         return None
-    if name == "interleaved" and stages.microbatches % stages.ranks:
+    if schedule == "interleaved" and microbatches % ranks:
         return None
-    operations = [
-        Computation(rank, stage, microbatch, kind, seconds / stages.stages_per_rank)
-        for rank in range(stages.ranks)
-        for stage, microbatch, kind in order(rank, stages)
-        for seconds in [(stages.forward if kind == "forward" else stages.backward)[rank]]
-    ]
-    return replay(operations).makespan_seconds
 
+    def seconds(stage: int, kind: str) -> float:
+        of_rank = stages.forward if kind == "forward" else stages.backward
+        return of_rank[stage % ranks] / stages.stages_per_rank
 
-Step = tuple[int, int, str]
-
-
-def _in_turn(forwards: Sequence[tuple[int, int]], backwards: Sequence[tuple[int, int]], ahead: int) -> Iterator[Step]:
-    """Forwards first, then a forward and a backward in turn, then the backwards that are left."""
-    for stage, microbatch in forwards[:ahead]:
-        yield stage, microbatch, "forward"
-    for place, (stage, microbatch) in enumerate(backwards):
-        if ahead + place < len(forwards):
-            yield *forwards[ahead + place], "forward"
-        yield stage, microbatch, "backward"
-
-
-def _1f1b_order(rank: int, stages: Stages) -> Iterator[Step]:
-    turns = [(rank, microbatch) for microbatch in range(stages.microbatches)]
-    return _in_turn(turns, turns, min(stages.microbatches, stages.ranks - rank - 1))
-
-
-def _gpipe_order(rank: int, stages: Stages) -> Iterator[Step]:
-    turns = [(rank, microbatch) for microbatch in range(stages.microbatches)]
-    return _in_turn(turns, turns, len(turns))
-
-
-def _interleaved_order(rank: int, stages: Stages) -> Iterator[Step]:
-    """Megatron-LM's: rounds of p microbatches through each of a rank's stages (pipeline_parallel/schedules.py)."""
-    p, v, m = stages.ranks, stages.stages_per_rank, stages.microbatches
-
-    def turns(backward: bool) -> list[tuple[int, int]]:
-        rows = []
-        for turn in range(m * v):
-            first, inside = divmod(turn, p * v)
-            chunk = inside // p
-            rows.append(((v - 1 - chunk if backward else chunk) * p + rank, first * p + inside % p))
-        return rows
-
-    ahead = m * v if m == p else min(m * v, 2 * (p - rank - 1) + (v - 1) * p)
-    return _in_turn(turns(False), turns(True), ahead)
-
-
-ORDERS: dict[str, Callable[[int, Stages], Iterator[Step]]] = {
-    "gpipe": _gpipe_order,
-    "1f1b": _1f1b_order,
-    "interleaved": _interleaved_order,
-}
+    rank_orders = (order(rank, ranks, microbatches, stages.stages_per_rank) for rank in range(ranks))
+    return replay(orders.computations(rank_orders, seconds)).makespan_seconds

@@ -1,4 +1,4 @@
-"""What was measured at some sizes, at any size: rates of products by their FLOPs, factors of steps by their tokens."""
+"""Values measured at some sizes, at any size: rates of products by their FLOPs, factors of steps by their tokens."""
 
 from __future__ import annotations
 

@@ -18,15 +18,15 @@ from typing import Any
 from bench.errors import BenchError
 
 HOT_WATTS = 600.0
-"""From H100 on; an A100 has 400."""
+"""Power from H100 on; an A100 has 400 W."""
 
 
 @dataclass(frozen=True)
 class Common:
-    """Shares are of the catalogue's rates."""
+    """Constants of every device and software. Shares are of the catalogue's rates."""
 
     matmul_share: float
-    """Of the best rate that a multiplication reached alone: clocks fall where all units work for minutes."""
+    """Share of the best rate that a multiplication reached alone: clocks fall if all units work for minutes."""
     hot_matmul_share: float
     """The same of devices of HOT_WATTS and more, and of those whose power is not known: the more careful one."""
     fp8_share: float
@@ -37,20 +37,21 @@ class Common:
     """Length of the products at which half of the rate is reached."""
     memory_share: float
     attention_share: float
-    """Of what a fused attention kernel's authors published."""
+    """Share of the rate that a fused attention kernel's authors published."""
     ring_share: float
-    """Of that, where keys and values come from other ranks, a chunk at a time."""
+    """Share of attention's rate if keys and values come from other ranks, a chunk at a time."""
     inside_share: float
     """Bus bandwidth / one-way link rate within a scale-up domain."""
     across_share: float
     """Bus bandwidth / NIC rate."""
     start_seconds: float
-    """Of a transfer, whatever its size and group: launches, and until the last rank has arrived."""
+    """Seconds of a transfer, whatever its size and group: launches, and until the last rank has arrived."""
     inside_latency_seconds: float
-    """Of a ring's step, not fitted: NCCL's own model (src/graph/tuning.cc, hwLat: NVLink, ring, Simple)."""
+    """Seconds of a ring's step, not fitted: NCCL's own model (src/graph/tuning.cc, hwLat: NVLink, ring, Simple)."""
     across_latency_seconds: float
-    """Of a ring's step, not fitted: all-gathers of 256 MB on 8, 16, 32 and 64 nodes of eight GPUs reach 178, 127, 77
-    and 44 GB/s (95th percentile; Hugging Face, Ultra-Scale Playbook), which is 0.7 ms and 10 to 12 us a step."""
+    """Seconds of a ring's step, not fitted: all-gathers of 256 MB on 8, 16, 32 and 64 nodes of eight GPUs reach 178,
+    127, 77 and 44 GB/s (95th percentile; Hugging Face, Ultra-Scale Playbook), which is 0.7 ms and 10 to 12 us a
+    step."""
     overlap_tax: float
     """Share of a hidden transfer's time by which the computation over it becomes longer."""
     jitter_share: float
@@ -74,19 +75,19 @@ class Stack:
     data_overlap: bool
     pipeline_exposed: float
     sends_slices: bool
-    """Of a pipeline's boundary a tensor-parallel rank sends its slice, not all (arXiv 2104.04473, section 4.1)."""
+    """A tensor-parallel rank sends its slice of a pipeline's boundary, not all (arXiv 2104.04473, section 4.1)."""
     gradient_bytes: int
     zero: int
     """Stage of ZeRO where none is given: 1 shards optimizer states, 2 gradients too, 3 parameters too (FSDP)."""
     compiled_loss: bool
     """The loss is one compiled kernel, that keeps no float32 copies of the logits."""
     torch_parallel: bool
-    """Split by torch's own DTensor and pipelining: inputs of products that were gathered along the sequence are kept
-    whole until the backward, and the boundaries of all microbatches have buffers."""
+    """torch's own DTensor and pipelining split the model: inputs of products that were gathered along the sequence are
+    kept whole until the backward, and the boundaries of all microbatches have buffers."""
     eight_bit_inputs: bool
-    """In fp8 the inputs of products are kept for the backward in one byte (Transformer Engine's linear layers)."""
+    """Inputs of fp8 products are kept for the backward in one byte (Transformer Engine's linear layers)."""
     step_seconds: float
-    """Of a step, whatever its size: the optimizer's launches, loss scaling, logging."""
+    """Seconds of a step, whatever its size: the optimizer's launches, loss scaling, logging."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ ATTENTION_OTHER_SHARE = 600.0 / 794.5
 
 
 def attention_flops_per_s(kernel: str, device_name: str, reached: float) -> float:
-    """`reached`: by the device's best product."""
+    """FLOP/s of a kernel on a device whose best product reaches `reached`."""
     rates = ATTENTION[kernel]
     letters = "".join(c for c in device_name.split("-")[0] if c.isalpha())
     return rates.get(letters, ATTENTION_OTHER_SHARE * reached)

@@ -1,4 +1,4 @@
-"""What a device and the levels of its network can do: from the catalogue, or overridden by what was measured.
+"""Rates of a device and the levels of its network: from the catalogue, or overridden by measurements.
 
 Two levels of network: `inside` a scale-up domain (a node's NVLink or XGMI, or a rack's), and `across` domains (one NIC
 a device). Peaks are the catalogue's; what is reached of them is in `bench.predict.rates.constants`. What the catalogue
@@ -33,7 +33,7 @@ VARIANTS: dict[str, tuple[str, dict[str, float], str]] = {
 
 
 def is_eight_bit(precision: str) -> bool:
-    """Whatever its scales are of."""
+    """True for fp8, whatever its scales are of."""
     return precision in ("fp8", "fp8-rowwise")
 
 
@@ -48,7 +48,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Device:
-    """One type of accelerator with its network. Rates are peaks in FLOP/s and bytes/s, None where not known."""
+    """One type of accelerator with its network. Rates are peaks in FLOP/s and bytes/s, None if not known."""
 
     name: str
     bf16_flops_per_s: float
@@ -65,9 +65,9 @@ class Device:
     """Power at which the peak holds; a lower `power_watts` caps the clock."""
     notes: tuple[str, ...] = field(default=())
     fp32_flops_per_s: float | None = None
-    """Only of measured devices: the catalogue has none."""
+    """Peak of measured devices only: the catalogue has none."""
     overlaps: bool = True
-    """Whether it computes while data move: not where ranks compute on the cores that move them."""
+    """The device computes while data move: not if ranks compute on the cores that move them."""
 
     def flops_per_s(self, precision: str) -> float:
         """Peak dense rate; raises BenchError for a precision whose rate is not in the catalogue."""
@@ -82,7 +82,7 @@ class Device:
         )
 
     def matmul_flops_per_s(self, precision: str) -> float:
-        """What the best multiplication reaches: measured for bf16, and the same share of the peak for fp8."""
+        """Rate of the best multiplication: measured for bf16, and the same share of the peak for fp8."""
         return self.clock_share * self.reached_bf16_flops_per_s * self.flops_per_s(precision) / self.bf16_flops_per_s
 
     @property
@@ -167,8 +167,8 @@ def _row(name: str) -> Accelerator:
 
 
 def _domain_size(row: Accelerator) -> int:
-    found = RACK_DOMAIN.search(row.scaleup_fabric or "")
-    return int(found.group(1)) if found else DOMAIN_SIZE
+    match = RACK_DOMAIN.search(row.scaleup_fabric or "")
+    return int(match.group(1)) if match else DOMAIN_SIZE
 
 
 def _typical_share(vendor: str) -> float:

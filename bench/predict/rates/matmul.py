@@ -16,13 +16,13 @@ from bench.predict.rates.device import Device, is_eight_bit
 REFERENCE_FLOPS_PER_S = 312e12
 """Device for which `wave_elements` is given: A100."""
 ROWWISE_SHARE = 0.65
-"""With a scale a row, of the rate with one a tensor: torchao's README (torchao/float8/README.md) has 6,150 tokens/s of
-Llama 3 8B on 8 H100 in bf16, 7,690 with a scale a tensor and 6,768 with one a row. If products with one a tensor take
-half of bf16's time, those with one a row take 0.77 of it."""
+"""Rate with one scale per row over that with one per tensor: torchao's README (torchao/float8/README.md) has 6,150
+tokens/s of Llama 3 8B on 8 H100 in bf16, 7,690 with a scale a tensor and 6,768 with one a row. If products with one a
+tensor take half of bf16's time, those with one a row take 0.77 of it."""
 
 
 def reached_share(device: Device, common: Common, precision: str) -> float:
-    """Of the best rate that a multiplication reached alone."""
+    """Share of the best rate that a multiplication reached alone."""
     if is_eight_bit(precision):
         return common.fp8_share * (ROWWISE_SHARE if precision == "fp8-rowwise" else 1.0)
     is_cool = device.nominal_watts is not None and device.nominal_watts < HOT_WATTS

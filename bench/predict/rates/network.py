@@ -47,7 +47,7 @@ class Network:
         return NetworkGroup(size, max(1, min(size, self.domain_size // stride)))
 
     def bus_bytes_per_s(self, group: NetworkGroup) -> float:
-        """Raises BenchError where the catalogue has no rate of a link that the group needs."""
+        """Raises BenchError if the catalogue has no rate of a link that the group needs."""
         if group.domains == 1:
             return self._inside()
         across = self._across() * group.per_domain

@@ -23,12 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from bench.parallelism.shapes import LlamaShape
+from bench.parallelism.shapes import ModelShape
 from bench.workloads.model.attention import grouped_attention
 
 __all__ = ["KVCache", "Llama", "LlamaAttention", "LlamaLayer", "Rotary", "SwiGLU"]
 
 META = torch.device("meta")
+ROPE_THETA = 500_000.0
+NORM_EPS = 1e-5
 Generators = Callable[[int], torch.Generator]
 """Number of a part -> a generator of its own, equal on all ranks; `RankContext.generator` is one."""
 
@@ -97,7 +99,7 @@ class KVCache:
 class LlamaAttention(nn.Module):
     """[batch, length, hidden] -> the same: causal grouped-query self-attention."""
 
-    def __init__(self, shape: LlamaShape, index: int, rotary: Rotary, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, shape: ModelShape, index: int, rotary: Rotary, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.index = index
         self.head_dim = shape.head_dim
@@ -134,7 +136,7 @@ class LlamaAttention(nn.Module):
 class SwiGLU(nn.Module):
     """[..., hidden] -> [..., hidden]: `down(silu(gate(x)) * up(x))` (Shazeer 2020)."""
 
-    def __init__(self, shape: LlamaShape, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, shape: ModelShape, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.gate = _linear(shape.hidden, shape.ffn_hidden, dtype)
         self.up = _linear(shape.hidden, shape.ffn_hidden, dtype)
@@ -152,11 +154,11 @@ class LlamaLayer(nn.Module):
 
     recompute = False
 
-    def __init__(self, shape: LlamaShape, index: int, rotary: Rotary, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, shape: ModelShape, index: int, rotary: Rotary, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(shape.hidden, shape.norm_eps, device=META, dtype=dtype)
+        self.attention_norm = nn.RMSNorm(shape.hidden, NORM_EPS, device=META, dtype=dtype)
         self.attention = LlamaAttention(shape, index, rotary, dtype)
-        self.mlp_norm = nn.RMSNorm(shape.hidden, shape.norm_eps, device=META, dtype=dtype)
+        self.mlp_norm = nn.RMSNorm(shape.hidden, NORM_EPS, device=META, dtype=dtype)
         self.mlp = SwiGLU(shape, dtype)
 
     def forward(self, x: Tensor, offset: int = 0, cache: KVCache | None = None) -> Tensor:
@@ -182,7 +184,7 @@ class Llama(nn.Module):
 
     def __init__(
         self,
-        shape: LlamaShape,
+        shape: ModelShape,
         layers: range | None = None,
         *,
         has_embedding: bool = True,
@@ -191,13 +193,13 @@ class Llama(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = shape
-        self.rotary = Rotary(shape.head_dim, shape.rope_theta)
+        self.rotary = Rotary(shape.head_dim, ROPE_THETA)
         indices = range(shape.num_layers) if layers is None else layers
         self.embedding = (
             nn.Embedding(shape.vocabulary, shape.hidden, device=META, dtype=dtype) if has_embedding else None
         )
         self.layers = nn.ModuleDict({str(i): LlamaLayer(shape, i, self.rotary, dtype) for i in indices})
-        self.norm = nn.RMSNorm(shape.hidden, shape.norm_eps, device=META, dtype=dtype) if has_head else None
+        self.norm = nn.RMSNorm(shape.hidden, NORM_EPS, device=META, dtype=dtype) if has_head else None
         self.head = _linear(shape.hidden, shape.vocabulary, dtype) if has_head else None
 
     def forward(self, x: Tensor, offset: int = 0, cache: KVCache | None = None) -> Tensor:
@@ -261,7 +263,7 @@ def _init_linear(linear: nn.Linear, generator: torch.Generator) -> None:
 
 
 def whole_model(
-    shape: LlamaShape, generators: Generators, device: torch.device, dtype: torch.dtype = torch.float32
+    shape: ModelShape, generators: Generators, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Llama:
     """The model on one device, with its weights."""
     model = Llama(shape, dtype=dtype).to_empty(device=device)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.measure.engine.rank import RankContext
-from bench.parallelism.pipeline.schedules import SCHEDULES
+from bench.parallelism.pipeline.orders import one_f_one_b
 from bench.parallelism.work_split import offsets
 from bench.suite import COMMUNICATION, Check
 from bench.workloads.model.numerics import float_tolerance, relative_error, worst
@@ -229,9 +229,8 @@ class UnevenPipelineStep:
         self.own = range(1) if self.place is None else offsets(shares)[self.place]
         self.model = _layers(sizes, self.own, rank)
         self.batches, self.targets = _data(sizes, rank)
-        order = SCHEDULES["1f1b"].order
-        assert order is not None
-        self.order = [] if self.place is None else list(order(self.place, self.num_stages, sizes.num_microbatches))
+        place, num_stages = self.place, self.num_stages
+        self.order = [] if place is None else list(one_f_one_b(place, num_stages, sizes.num_microbatches))
 
     def run(self) -> None:
         kept: dict[int, tuple[Tensor, Tensor]] = {}

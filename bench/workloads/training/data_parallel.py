@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bench.measure.engine.rank import RankContext
 from bench.parallelism.gradient_buckets import Wrapping, buckets, groups
-from bench.parallelism.shapes import LlamaShape
+from bench.parallelism.shapes import ModelShape
 from bench.suite import Check
 from bench.workloads.model.llama import Llama, whole_model
 from bench.workloads.model.numerics import SHORT_TYPE_MARGIN, float_tolerance, longer_dtype, relative_error, worst
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
     targets: Tensor
 
 
-def batches(shape: LlamaShape, batch: int, rank: RankContext) -> list[Batch]:
+def batches(shape: ModelShape, batch: int, rank: RankContext) -> list[Batch]:
     """Every rank's batch, the same on all ranks."""
     generator = rank.generator(shape.num_layers + 2)
     size = (rank.world_size, 2, batch, shape.sequence)
@@ -176,7 +176,7 @@ class Trained:
         self.plain.clear()
 
 
-def trained(shape: LlamaShape, batch: int, dtype: torch.dtype, wrapping: Wrapping, rank: RankContext) -> Trained:
+def trained(shape: ModelShape, batch: int, dtype: torch.dtype, wrapping: Wrapping, rank: RankContext) -> Trained:
     everyone = batches(shape, batch, rank)
     own = everyone[rank.index]
     plain = whole_model(shape, rank.generator, rank.device, dtype)
@@ -185,7 +185,7 @@ def trained(shape: LlamaShape, batch: int, dtype: torch.dtype, wrapping: Wrappin
     return Trained(DataParallelStep(wrapped, own), DataParallelStep(plain, own), messages, everyone)
 
 
-def check_step(trained: Trained, shape: LlamaShape) -> Check:
+def check_step(trained: Trained, shape: ModelShape) -> Check:
     """Hold the loss and all averaged gradients against one device that goes through every rank's batch."""
     parameter = next(trained.plain.model.parameters())
     long_dtype = longer_dtype(parameter.dtype)

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.parallelism.shapes import LlamaShape
+from bench.parallelism.shapes import ModelShape
 from bench.suite import Check
 from bench.workloads.model.llama import Generators, KVCache, Llama, LlamaLayer, init_layer
 from bench.workloads.model.numerics import SHORT_TYPE_MARGIN, float_tolerance, longer_dtype, relative_error, worst
@@ -65,7 +65,7 @@ class GatheredLinear(nn.Module):
 
 
 def split_model(
-    shape: LlamaShape, ranks: Ranks, generators: Generators, device: torch.device, dtype: torch.dtype
+    shape: ModelShape, ranks: Ranks, generators: Generators, device: torch.device, dtype: torch.dtype
 ) -> Llama:
     """A rank's share of the model, with the weights that the whole one has; no more than a layer is whole at a time."""
     model = Llama(shape, dtype=dtype)
@@ -161,7 +161,7 @@ def _head(model: Llama, x: Tensor) -> Tensor:
     return logits
 
 
-def server(model: Llama, shape: LlamaShape, prompts: Tensor, num_kv_heads: int, dtype: torch.dtype) -> Server:
+def server(model: Llama, shape: ModelShape, prompts: Tensor, num_kv_heads: int, dtype: torch.dtype) -> Server:
     """With an empty cache for the prompts and the tokens that the check generates."""
     batch, length = prompts.shape
     layers, room = range(shape.num_layers), length + CHECKED_TOKENS
@@ -169,16 +169,17 @@ def server(model: Llama, shape: LlamaShape, prompts: Tensor, num_kv_heads: int, 
     return Server(model.requires_grad_(False).eval(), prompts, cache)
 
 
-def draw_prompts(shape: LlamaShape, batch: int, generator: torch.Generator, device: torch.device) -> Tensor:
+def draw_prompts(shape: ModelShape, batch: int, generator: torch.Generator, device: torch.device) -> Tensor:
     return torch.randint(shape.vocabulary, (batch, shape.sequence), device=device, generator=generator)
 
 
-def reduced(shape: LlamaShape, num_ranks: int) -> LlamaShape:
+def reduced(shape: ModelShape, num_ranks: int) -> ModelShape:
     """The same heads, small enough for any device."""
     return replace(
         shape,
         vocabulary=64 * num_ranks,
         hidden=16 * shape.num_heads,
+        head_dim=16,
         ffn_hidden=32 * num_ranks,
         num_layers=min(2, shape.num_layers),
         sequence=min(16, shape.sequence),

@@ -33,8 +33,8 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.parallelism.layout import Split
-from bench.parallelism.shapes import LlamaShape
+from bench.parallelism.layout import Layout
+from bench.parallelism.shapes import ModelShape
 from bench.workloads.model.llama import Generators, Llama, init_layer
 
 MESH_AXES = ("pipeline", "replicate", "shard", "tensor")
@@ -54,47 +54,47 @@ class Treatment:
     compile: bool
 
 
-def mesh_shape(split: Split, data_mode: str) -> tuple[int, int, int, int]:
+def mesh_shape(layout: Layout, data_mode: str) -> tuple[int, int, int, int]:
     """Sizes of MESH_AXES; data ranks are replicas or shares, so that one of the two is 1."""
-    replicas, shares = (split.data, 1) if data_mode == "replicate" else (1, split.data)
-    return split.pipeline, replicas, shares, split.tensor
+    replicas, shares = (layout.dp, 1) if data_mode == "replicate" else (1, layout.dp)
+    return layout.pp, replicas, shares, layout.tp
 
 
 def layer_plan() -> dict[str, ParallelStyle]:
     """Of a LlamaLayer whose input and output are split along the sequence."""
-    split = Shard(SEQUENCE_DIM)
-    whole = PrepareModuleInput(input_layouts=(split,), desired_input_layouts=(Replicate(),))
+    layout = Shard(SEQUENCE_DIM)
+    whole = PrepareModuleInput(input_layouts=(layout,), desired_input_layouts=(Replicate(),))
     return {
         "attention_norm": SequenceParallel(),
         "attention": whole,
         "attention.query": ColwiseParallel(),
         "attention.key": ColwiseParallel(),
         "attention.value": ColwiseParallel(),
-        "attention.out": RowwiseParallel(output_layouts=split),
+        "attention.out": RowwiseParallel(output_layouts=layout),
         "mlp_norm": SequenceParallel(),
         "mlp": whole,
         "mlp.gate": ColwiseParallel(),
         "mlp.up": ColwiseParallel(),
-        "mlp.down": RowwiseParallel(output_layouts=split),
+        "mlp.down": RowwiseParallel(output_layouts=layout),
     }
 
 
 def ends_plan(model: Llama) -> dict[str, ParallelStyle]:
     """Of embedding, last norm and head, where a part of the model has them; logits stay split by vocabulary."""
-    split = Shard(SEQUENCE_DIM)
+    layout = Shard(SEQUENCE_DIM)
     plan: dict[str, ParallelStyle] = {}
     if model.embedding is not None:
-        plan["embedding"] = RowwiseParallel(input_layouts=Replicate(), output_layouts=split)
+        plan["embedding"] = RowwiseParallel(input_layouts=Replicate(), output_layouts=layout)
     if model.head is not None:
         plan["norm"] = SequenceParallel()
-        plan["head"] = ColwiseParallel(input_layouts=split, output_layouts=Shard(-1))
+        plan["head"] = ColwiseParallel(input_layouts=layout, output_layouts=Shard(-1))
     return plan
 
 
 def build_part(
-    shape: LlamaShape,
+    shape: ModelShape,
     layers: range,
-    split: Split,
+    layout: Layout,
     mesh: DeviceMesh | None,
     treatment: Treatment,
     generators: Generators,
@@ -105,10 +105,10 @@ def build_part(
     `mesh` has the axes MESH_AXES; None on one device. On the meta device the weights are not drawn.
     """
     model = Llama(shape, layers, has_embedding=0 in layers, has_head=shape.num_layers - 1 in layers)
-    is_only_axis = split.data == split.world_size
-    is_sharded = mesh is not None and split.data > 1 and (treatment.data_mode == "shard" or not is_only_axis)
-    arguments = _fully_shard_arguments(mesh, split, treatment) if is_sharded and mesh is not None else None
-    tensor_mesh = mesh["tensor"] if mesh is not None and split.tensor > 1 else None
+    is_only_axis = layout.dp == layout.world_size
+    is_sharded = mesh is not None and layout.dp > 1 and (treatment.data_mode == "shard" or not is_only_axis)
+    arguments = _fully_shard_arguments(mesh, layout, treatment) if is_sharded and mesh is not None else None
+    tensor_mesh = mesh["tensor"] if mesh is not None and layout.tp > 1 else None
     is_drawn = device.type != "meta"
     for name, layer in model.layers.items():
         layer.to_empty(device=device)
@@ -135,19 +135,19 @@ def build_part(
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         fully_shard(model, **arguments)
         return model
-    if mesh is not None and split.data > 1:
+    if mesh is not None and layout.dp > 1:
         return DistributedDataParallel(model, process_group=mesh["replicate"].get_group())
     return model
 
 
-def _fully_shard_arguments(mesh: DeviceMesh, split: Split, treatment: Treatment) -> dict[str, Any]:
+def _fully_shard_arguments(mesh: DeviceMesh, layout: Layout, treatment: Treatment) -> dict[str, Any]:
     """With a pipeline, weights stay gathered from the forward to the backward of all microbatches: one gather a
     step and not two a microbatch, as torchtitan does it."""
     is_short = treatment.dtype != "float32" and treatment.data_mode == "shard"
     dtype = getattr(torch, treatment.dtype)
     return {
         "mesh": mesh["shard"] if treatment.data_mode == "shard" else mesh["replicate", "shard"],
-        "reshard_after_forward": split.pipeline == 1 and treatment.data_mode == "shard",
+        "reshard_after_forward": layout.pp == 1 and treatment.data_mode == "shard",
         "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
         if is_short
         else MixedPrecisionPolicy(),

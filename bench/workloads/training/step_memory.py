@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.parallelism.layout import Job, Split
-from bench.parallelism.shapes import SHAPES
+from bench.parallelism.layout import Layout, MicrobatchedJob
+from bench.parallelism.shapes import find_model
 from bench.suite import Machine, Params, Skip
 
 MEMORY_SHARE = 0.9
@@ -19,60 +19,66 @@ KEPT_PER_TOKEN = 12
 """Numbers of `hidden` that a layer keeps for its backward, per token, besides the inner ones of SwiGLU (3 of them)."""
 
 
-def job_of(params: Params, num_layers: int) -> Job:
+def job_of(params: Params, num_layers: int) -> MicrobatchedJob:
     """The job of a case with so many layers of its shape."""
-    shape = SHAPES[str(params["shape"])]
+    shape = find_model(str(params["shape"]))
     sequence = int(params["sequence"]) or shape.sequence
     shape = replace(shape, num_layers=num_layers, sequence=sequence)
-    return Job(shape, int(params["batch"]), int(params["num_microbatches"]), str(params["schedule"]))
+    return MicrobatchedJob(
+        shape,
+        int(params["batch"]),
+        precision="fp32" if params["dtype"] == "float32" else "bf16",
+        num_microbatches=int(params["num_microbatches"]),
+        schedule=str(params["schedule"]),
+    )
 
 
-def bytes_needed(job: Job, split: Split, params: Params, device_type: str) -> int:
+def bytes_needed(job: MicrobatchedJob, layout: Layout, params: Params, device_type: str) -> int:
     """Bytes that a rank holds at the worst moment: the states of its weights, and what its microbatches keep."""
     shape = job.shape
     ends = shape.vocabulary * shape.hidden
-    weights = (shape.num_layers * shape.layer_parameters // split.pipeline + 2 * ends) // split.tensor
-    shares = split.data if params["dp_mode"] == "shard" else 1
-    gathered = 4 * (2 * ends + shape.layer_parameters) // split.tensor if shares > 1 else 0
+    weights = (shape.num_layers * shape.layer_parameters // layout.pp + 2 * ends) // layout.tp
+    shares = layout.dp if params["dp_mode"] == "shard" else 1
+    gathered = 4 * (2 * ends + shape.layer_parameters) // layout.tp if shares > 1 else 0
     # fully_shard sums gradients of microbatches whole, in float32 (its to_accumulated_grad_if_needed).
     accumulated = 4 * weights if shares > 1 and job.num_microbatches > 1 else 0
-    tokens = max(1, job.microbatch_size(split)) * shape.sequence
-    layer = tokens * (KEPT_PER_TOKEN * shape.hidden + 3 * shape.ffn_hidden) // split.tensor
-    layers = shape.num_layers // split.pipeline if not params["recompute"] else 1
-    kept = tokens * shape.hidden * shape.num_layers // split.pipeline // split.tensor if params["recompute"] else 0
-    in_flight = min(job.num_microbatches, split.pipeline)
-    logits = 3 * 4 * tokens * shape.vocabulary // split.tensor
+    tokens = max(1, job.microbatch_size(layout)) * shape.sequence
+    layer = tokens * (KEPT_PER_TOKEN * shape.hidden + 3 * shape.ffn_hidden) // layout.tp
+    layers = shape.num_layers // layout.pp if not params["recompute"] else 1
+    kept = tokens * shape.hidden * shape.num_layers // layout.pp // layout.tp if params["recompute"] else 0
+    in_flight = min(job.num_microbatches, layout.pp)
+    logits = 3 * 4 * tokens * shape.vocabulary // layout.tp
     item = ITEM_BYTES[str(params["dtype"])]
     activations = item * (in_flight * (layers * layer + kept) + layer) + logits
     return STATE_BYTES[device_type] * weights // shares + gathered + accumulated + activations
 
 
-def num_layers_that_fit(params: Params, split: Split, machine: Machine) -> int:
+def num_layers_that_fit(params: Params, layout: Layout, machine: Machine) -> int:
     """The number asked for, or the largest of the ladder that fits and divides into the stages.
 
     Raises Skip where not even the fewest fit.
     """
-    asked, whole = int(params["num_layers"]), SHAPES[str(params["shape"])].num_layers
+    asked, whole = int(params["num_layers"]), find_model(str(params["shape"])).num_layers
     if asked:
         return asked
     need = 0
     for count in (whole, *(n for n in LAYER_LADDER if n < whole)):
         job = job_of(params, count)
-        if count % job.num_stages(split):
+        if count % job.num_stages(layout):
             continue
-        need = bytes_needed(job, split, params, machine.device_type)
+        need = bytes_needed(job, layout, params, machine.device_type)
         if need <= MEMORY_SHARE * machine.memory_bytes:
             return count
     raise Skip(f"the fewest layers need {need / 2**30:.2f} GiB a rank, of {machine.memory_bytes / 2**30:.2f} GiB")
 
 
-def is_whole(row: Params, split: Split, machine: Machine) -> bool:
+def is_whole(row: Params, layout: Layout, machine: Machine) -> bool:
     """Whether all layers of the case's model fit."""
-    job = job_of(row, SHAPES[str(row["shape"])].num_layers)
-    fits = bytes_needed(job, split, row, machine.device_type) <= MEMORY_SHARE * machine.memory_bytes
-    return bool(fits and job.objection(split) is None)
+    job = job_of(row, find_model(str(row["shape"])).num_layers)
+    fits = bytes_needed(job, layout, row, machine.device_type) <= MEMORY_SHARE * machine.memory_bytes
+    return bool(fits and job.objection(layout) is None)
 
 
-def smallest_job(params: Params, split: Split) -> Job:
+def smallest_job(params: Params, layout: Layout) -> MicrobatchedJob:
     """The job with the layers that are asked for, or one a stage."""
-    return job_of(params, int(params["num_layers"]) or job_of(params, 1).num_stages(split))
+    return job_of(params, int(params["num_layers"]) or job_of(params, 1).num_stages(layout))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bench.parallelism.layout import Job, Split
+from bench.parallelism.layout import Layout, MicrobatchedJob
 from bench.suite import Check
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
-    from bench.parallelism.shapes import LlamaShape
+    from bench.parallelism.shapes import ModelShape
     from bench.workloads.training.parallelize import Treatment
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
@@ -17,38 +18,37 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 4e-3, over which a mean over all tokens and a norm over all weights average."""
 
 
-def full_check(step: Any, job: Job, split: Split, rank: RankContext) -> Any:
-    expected = one_device(job, split, step.treatment, rank)
+def full_check(step: Any, job: MicrobatchedJob, layout: Layout, rank: RankContext) -> Any:
+    expected = one_device(job, layout, step.treatment, rank)
     return lambda: compared(step, expected)
 
 
-def reduced_check(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> Any:
+def reduced_check(job: MicrobatchedJob, layout: Layout, treatment: Treatment, rank: RankContext) -> Any:
     from bench.workloads.training.training_step import TrainingStep
 
-    small = job._replace(shape=_reduced(job, split))
-    step, expected = TrainingStep(small, split, treatment, rank), one_device(small, split, treatment, rank)
+    small = replace(job, shape=_reduced(job, layout))
+    step, expected = TrainingStep(small, layout, treatment, rank), one_device(small, layout, treatment, rank)
     return lambda: compared(step, expected)._replace(scope="reduced")
 
 
-def _reduced(job: Job, split: Split) -> LlamaShape:
+def _reduced(job: MicrobatchedJob, layout: Layout) -> ModelShape:
     """The same heads, one layer a stage: small enough for any device."""
-    from dataclasses import replace
-
     shape = job.shape
     return replace(
         shape,
-        vocabulary=64 * split.tensor,
+        vocabulary=64 * layout.tp,
         hidden=16 * shape.num_heads,
-        ffn_hidden=32 * split.tensor,
-        num_layers=job.num_stages(split),
-        sequence=16 * split.tensor,
+        head_dim=16,
+        ffn_hidden=32 * layout.tp,
+        num_layers=job.num_stages(layout),
+        sequence=16 * layout.tp,
     )
 
 
-def one_device(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> list[tuple[float, float]]:
+def one_device(
+    job: MicrobatchedJob, layout: Layout, treatment: Treatment, rank: RankContext
+) -> list[tuple[float, float]]:
     """Loss and gradient norm of the first steps on one device in float32: on rank 0, which tells the others."""
-    from dataclasses import replace
-
     import torch
     import torch.distributed as dist
 
@@ -57,7 +57,7 @@ def one_device(job: Job, split: Split, treatment: Treatment, rank: RankContext) 
     told = torch.zeros(NUM_BATCHES, 2, dtype=torch.float64)
     if rank.index == 0:
         plain = replace(treatment, dtype="float32", recompute=False, compile=False)
-        alone = TrainingStep(one_device_job(job, split), Split(1, 1, 1), plain, rank)
+        alone = TrainingStep(one_device_job(job, layout), Layout(), plain, rank)
         told = torch.tensor(first_steps(alone), dtype=torch.float64)
     if rank.world_size > 1:
         dist.broadcast(told, src=0, group=rank.control)

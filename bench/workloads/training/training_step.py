@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bench.core.torch_versions import known_arguments
 from bench.measure.engine.rank import RankContext
-from bench.parallelism.layout import Job, Split
+from bench.parallelism.layout import Layout, MicrobatchedJob
 from bench.parallelism.pipeline.schedules import SCHEDULES
 from bench.workloads.parallel.pipeline import TracedStage
 from bench.workloads.trace import communication
@@ -43,41 +44,47 @@ class TrainingStep:
     """Parts of the model on this rank, its optimizer and its share of the batch."""
 
     def __init__(
-        self, job: Job, split: Split, treatment: Treatment, rank: RankContext, *, is_restorable: bool = True
+        self,
+        job: MicrobatchedJob,
+        layout: Layout,
+        treatment: Treatment,
+        rank: RankContext,
+        *,
+        is_restorable: bool = True,
     ) -> None:
-        """On one device, where `split` has a product of 1, without regard to other ranks.
+        """On one device, if `layout` has a product of 1, without regard to other ranks.
 
         `is_restorable`: the first weights are kept in the host's memory, for `restore`.
         """
-        self.job, self.split, self.treatment, self.rank = job, split, treatment, rank
-        is_alone = split.world_size == 1
+        self.job, self.layout, self.treatment, self.rank = job, layout, treatment, rank
+        is_alone = layout.world_size == 1
         self.mesh: DeviceMesh | None = (
-            None if is_alone else rank.mesh(mesh_shape(split, treatment.data_mode), MESH_AXES)
+            None if is_alone else rank.mesh(mesh_shape(layout, treatment.data_mode), MESH_AXES)
         )
-        self.at = split.coordinates(0 if is_alone else rank.index)
+        self.at = layout.coordinates(0 if is_alone else rank.index)
         self.stages: dict[int, nn.Module] = {
-            stage: build_part(job.shape, layers, split, self.mesh, treatment, rank.generator, rank.device)
-            for stage, layers in job.layers_of(split, self.at.pipeline).items()
+            stage: build_part(job.shape, layers, layout, self.mesh, treatment, rank.generator, rank.device)
+            for stage, layers in job.layers_of(layout, self.at.pipeline).items()
         }
         self.parameters = [parameter for part in self.stages.values() for parameter in part.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
         kept = self.parameters if is_restorable else []
         self.initial = [local(parameter.detach()).to("cpu", copy=True) for parameter in kept]
-        self.num_stages = job.num_stages(split)
+        self.num_stages = job.num_stages(layout)
         self.has_loss = self.num_stages - 1 in self.stages
         self.losses: list[Tensor] = []
         self.batches = [self._own_share(number) for number in range(NUM_BATCHES)]
         self.count = 0
         self._axes = self._group_axes()
-        self._accumulate = self._microbatches if split.pipeline == 1 else self._pipeline()
+        self._accumulate = self._microbatches if layout.pp == 1 else self._pipeline()
 
     def _own_share(self, number: int) -> tuple[Tensor, Tensor]:
         """Tokens and what follows each, [batch of this data rank, sequence]: the same tokens whatever the split."""
         shape = self.job.shape
         generator = self.rank.generator(shape.num_layers + 2 + number)
-        size = (self.job.batch, shape.sequence + 1)
+        size = (self.job.global_batch, shape.sequence + 1)
         tokens = torch.randint(shape.vocabulary, size, generator=generator, device=self.rank.device)
-        own = tokens.chunk(self.split.data)[self.at.data]
+        own = tokens.chunk(self.layout.dp)[self.at.data]
         return own[:, :-1].contiguous(), own[:, 1:].contiguous()
 
     def _group_axes(self) -> dict[str, str]:
@@ -98,7 +105,7 @@ class TrainingStep:
         self.losses.clear()
         tokens, targets = self.batches[self.count % NUM_BATCHES]
         self.count += 1
-        with loss_parallel() if self.split.tensor > 1 else nullcontext():
+        with loss_parallel() if self.layout.tp > 1 else nullcontext():
             self._accumulate(tokens, targets, trace)
 
     def restore(self, learning_rate: float) -> None:
@@ -177,7 +184,7 @@ class TrainingStep:
         With a tensor axis over logits that are split by vocabulary: no rank has a token's logits whole.
         """
         logits, targets = logits.flatten(0, 1).float(), targets.flatten()
-        if self.mesh is not None and self.split.tensor > 1:
+        if self.mesh is not None and self.layout.tp > 1:
             mesh = self.mesh["tensor"]
             logits = DTensor.from_local(logits, mesh, [Shard(1)], run_check=False)
             targets = DTensor.from_local(targets, mesh, [Replicate()], run_check=False)
@@ -187,7 +194,7 @@ class TrainingStep:
     @torch.no_grad()
     def facts(self) -> tuple[float, float]:
         """Loss and gradient norm of the whole batch and the whole model; all ranks of the split ask together."""
-        loss = float(torch.stack(self.losses).sum()) / (self.split.data * self.split.tensor) if self.losses else 0.0
+        loss = float(torch.stack(self.losses).sum()) / (self.layout.dp * self.layout.tp) if self.losses else 0.0
         total = torch.tensor([loss, self._own_squares()], dtype=torch.float64)
         if self.mesh is not None:
             dist.all_reduce(total, group=self.rank.control)
@@ -195,7 +202,7 @@ class TrainingStep:
 
     def _own_squares(self) -> float:
         """Sum of the squares of this rank's gradients, each over the number of ranks that have it as well."""
-        in_stage = self.split.data * self.split.tensor
+        in_stage = self.layout.dp * self.layout.tp
         total = 0.0
         for parameter in self.parameters:
             gradient, parts = parameter.grad, 1
@@ -226,6 +233,6 @@ def first_steps(step: TrainingStep) -> list[tuple[float, float]]:
     return facts
 
 
-def one_device_job(job: Job, split: Split) -> Job:
+def one_device_job(job: MicrobatchedJob, layout: Layout) -> MicrobatchedJob:
     """The same batch in the same microbatches on one device: those of all data ranks, one after the other."""
-    return job._replace(num_microbatches=job.num_microbatches * split.data)
+    return replace(job, num_microbatches=job.num_microbatches * layout.dp)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from bench.parallelism.model_shapes import find
+from bench.parallelism.layout import Job
+from bench.parallelism.shapes import find_model
 from bench.predict.calibration import measured_rates
 from bench.predict.calibration.step_factors import MeasuredStep, factors
-from bench.predict.model.job import Job, Prediction, Split
+from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.model.step import Predictor
 from bench.predict.rates import device
 from bench.predict.rates.by_size import BySize
@@ -19,12 +20,12 @@ from bench.predict.rates.constants import frozen
 from tests import ROOT
 
 H100 = device.find("H100")
-JOB = Job(find("llama3-8b"), 128, 8, "fp32")
+JOB = Job(replace(find_model("llama3-8b"), sequence=128), 8, "fp32")
 EVIDENCE = ROOT / "results" / "evidence" / "predict"
 
 
 def step(microbatch: int, seconds: float, ranks: int = 1) -> MeasuredStep:
-    return MeasuredStep(f"{microbatch}", ranks, JOB, Split(dp=ranks, microbatch=microbatch), seconds)
+    return MeasuredStep(f"{microbatch}", ranks, JOB, TrainingStrategy(dp=ranks, microbatch=microbatch), seconds)
 
 
 def predict(step: MeasuredStep, factor: BySize | None) -> Any:
@@ -62,24 +63,24 @@ def test_a_slow_link_is_not_taken_for_slow_work() -> None:
 
 def test_the_factor_makes_the_prediction_the_measurement_where_a_host_launches_kernels() -> None:
     """Which it waits for the less, the slower the device is: no ratio of sums would be right."""
-    job = Job(find("gpt2-1.5b"), 1024, 8)
-    split = Split(microbatch=1)
+    job = Job(find_model("gpt2-1.5b"), 8)
+    strategy = TrainingStrategy(microbatch=1)
 
     def made(_: MeasuredStep, factor: BySize | None) -> Prediction:
-        return Predictor(job, H100, frozen(), "nemo", jitter_share=0.0, slowdown=factor).predict(split)
+        return Predictor(job, H100, frozen(), "nemo", jitter_share=0.0, slowdown=factor).predict(strategy)
 
     whole = made(step(1, 1.0), None)
     assert whole.parts["host_seconds"] > 0.0
     for times in (0.8, 1.5, 3.0):
         truth = made(step(1, 1.0), BySize((1024.0,), (times,))).step_seconds
-        found = factors([MeasuredStep("planted", 1, job, split, truth)], made)
+        found = factors([MeasuredStep("planted", 1, job, strategy, truth)], made)
         assert made(step(1, 1.0), found).step_seconds == pytest.approx(truth, rel=1e-6)
 
 
 def test_microbatches_are_of_one_rank() -> None:
     assert step(4, 1.0).microbatch_tokens == 4 * 128
-    assert replace(step(4, 1.0), split=Split(cp=2, microbatch=4)).microbatch_tokens == 2 * 128
-    assert replace(step(4, 1.0), split=Split(tp=4, microbatch=4)).microbatch_tokens == 128
+    assert replace(step(4, 1.0), strategy=TrainingStrategy(cp=2, microbatch=4)).microbatch_tokens == 2 * 128
+    assert replace(step(4, 1.0), strategy=TrainingStrategy(tp=4, microbatch=4)).microbatch_tokens == 128
 
 
 def test_own_computation_is_what_traced_calls_did_not_send() -> None:
@@ -90,11 +91,11 @@ def test_own_computation_is_what_traced_calls_did_not_send() -> None:
             [str(path) for path in sorted((EVIDENCE / "lab" / "run1" / f"r{ranks}").glob("*.jsonl*"))]
         )
         for each in found.steps:
-            if each.split.pp > 1:  # where it waits for its neighbours there is no span
+            if each.strategy.pp > 1:  # where it waits for its neighbours there is no span
                 assert each.own_seconds is None
                 continue
             assert each.own_seconds is not None
-            shares[ranks, each.split.zero, each.split.tp] = each.own_seconds / each.seconds
+            shares[ranks, each.strategy.zero, each.strategy.tp] = each.own_seconds / each.seconds
     assert shares[1, 0, 1] > 0.9
     assert shares[2, 3, 1] < 0.35
     assert shares[2, 0, 2] < 0.45
