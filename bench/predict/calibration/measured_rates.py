@@ -271,7 +271,7 @@ def device(found: Measured, precision: str, options: Mapping[str, Any], common: 
     best = max(rates.values) * options["device_share"]
     known = accelerators.find(found.device_name, None if found.memory_bytes is None else int(found.memory_bytes))
     latencies = (common.inside_latency_seconds, common.across_latency_seconds)
-    if known is not None:
+    if known is not None and known.has_rates:
         base = devices.find(known.name, options["nic_gbit"], options["domain_size"], latencies, options["memory_gb"])
         return replace(base, notes=(*base.notes, f"rates measured in {', '.join(found.paths)}"))
     if found.memory_bytes_per_s is None:
