@@ -28,29 +28,47 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from bench.errors import Skip
+from bench.errors import BenchError, Skip
 
 __all__ = [
     "COMPILE_SECONDS",
+    "ITEM_BYTES",
     "Case",
     "Check",
     "Machine",
     "Observed",
     "Param",
     "Params",
+    "Presets",
     "Skip",
     "Span",
     "Table",
     "Work",
     "case_id",
+    "check_choices",
     "format_param",
     "is_param",
+    "positive_int",
+    "skip_if",
+    "too_small",
 ]
 
 Param = bool | int | float | str
 Params = dict[str, Param]
+Values = TypeVar("Values")
+Rows = TypeVar("Rows")
+
+ITEM_BYTES: Mapping[str, int] = {
+    "float32": 4,
+    "tf32": 4,
+    "bfloat16": 2,
+    "float16": 2,
+    "float8_e4m3fn": 1,
+    "int32": 4,
+}
+"""Bytes of one number by the name of its type."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +85,30 @@ class Machine:
     ranks_per_host: int
     slow_types: frozenset[str] = frozenset()
     """Floating types that its devices have no instructions for: products in them take tens of times as long."""
+
+
+PRESET_ORDER = ("smoke", "standard", "full")
+
+
+@dataclass(frozen=True)
+class Presets(Generic[Values]):
+    """Table of values by type of device and preset, such as sizes or lists of cases."""
+
+    cpu: Mapping[str, Values]
+    cuda: Mapping[str, Values]
+
+    def at(self, machine: Machine) -> Values:
+        """The value of the machine's preset, or of the nearest one before it that has a value."""
+        return [values for _, values in self._up_to(machine)][-1]
+
+    def through(self: Presets[tuple[Rows, ...]], machine: Machine) -> tuple[Rows, ...]:
+        """The values of the machine's preset and of those before it, joined: presets that nest."""
+        return tuple(row for _, rows in self._up_to(machine) for row in rows)
+
+    def _up_to(self, machine: Machine) -> list[tuple[str, Values]]:
+        table = {"cpu": self.cpu, "cuda": self.cuda}[machine.device_type]
+        presets = PRESET_ORDER[: PRESET_ORDER.index(machine.preset) + 1]
+        return [(preset, table[preset]) for preset in presets if preset in table]
 
 
 @dataclass(frozen=True)
@@ -245,6 +287,33 @@ def case_id(suite: str, params: Mapping[str, Param], defaults: Mapping[str, Para
 def _same(value: Param, default: Param) -> bool:
     # True == 1 in Python, but `x=true` and `x=1` are different parameters.
     return isinstance(value, bool) == isinstance(default, bool) and value == default
+
+
+def check_choices(suite: str, params: Mapping[str, Param], choices: Mapping[str, tuple[Param, ...]]) -> None:
+    """Raises BenchError for a value that is not among its parameter's choices."""
+    for name, allowed in choices.items():
+        if name in params and params[name] not in allowed:
+            raise BenchError(f"{suite}: {name}={params[name]}; it is one of {', '.join(map(str, allowed))}")
+
+
+def positive_int(params: Mapping[str, Param], name: str, least: int = 1) -> int:
+    """A parameter that is a whole number of at least `least`. Raises BenchError for any other value."""
+    value = params.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BenchError(f"{name}={value!r}; give a whole number of at least {least}")
+    return value
+
+
+def too_small(params: Mapping[str, Param], *names: str, least: int = 1) -> str | None:
+    """Why the first of the parameters that is below `least` cannot be; None if none is. Absent ones are passed over."""
+    small = next((name for name in names if name in params and int(params[name]) < least), None)
+    return None if small is None else f"{small}={params[small]} is less than {least}"
+
+
+def skip_if(reason: str | None) -> None:
+    """Raises Skip with a reason, if there is one."""
+    if reason:
+        raise Skip(reason)
 
 
 def is_param(value: object) -> bool:

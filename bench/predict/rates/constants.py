@@ -120,7 +120,7 @@ ATTENTION_OTHER_SHARE = 600.0 / 794.5
 
 
 def attention_flops_per_s(kernel: str, device_name: str, reached: float) -> float:
-    """`reached`: by the device's best product, which no attention beats (an H20 has an H100's name and not its rate)."""
+    """`reached`: by the device's best product, which no attention beats: an H20 is no H100."""
     letters = "".join(c for c in device_name.split("-")[0] if c.isalpha())
     rate = ATTENTION[kernel].get(letters, reached)
     return rate if rate < reached else ATTENTION_OTHER_SHARE * reached
