@@ -296,11 +296,11 @@ def check_choices(suite: str, params: Mapping[str, Param], choices: Mapping[str,
             raise BenchError(f"{suite}: {name}={params[name]}; it is one of {', '.join(map(str, allowed))}")
 
 
-def positive_int(params: Mapping[str, Param], name: str, least: int = 1) -> int:
+def positive_int(suite: str, params: Mapping[str, Param], name: str, least: int = 1) -> int:
     """A parameter that is a whole number of at least `least`. Raises BenchError for any other value."""
     value = params.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise BenchError(f"{name}={value!r}; give a whole number of at least {least}")
+        raise BenchError(f"{suite}: {name}={value!r}; give a whole number of at least {least}")
     return value
 
 

@@ -136,7 +136,10 @@ def _row(params: Params) -> Collective:
 
 def _num_elements(params: Params, num_ranks: int) -> int:
     """Elements of the payload: a multiple of the number of ranks. Raises BenchError for a bad size."""
-    return max(1, positive_int(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])] // num_ranks) * num_ranks
+    return (
+        max(1, positive_int("collective", params, "num_bytes") // ITEM_BYTES[str(params["dtype"])] // num_ranks)
+        * num_ranks
+    )
 
 
 def prepare(params: Params, rank: RankContext) -> Work:

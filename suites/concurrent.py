@@ -92,7 +92,7 @@ def _checked(params: Params) -> str:
 def memory(params: Params, machine: Machine) -> int:
     """Bytes of both collectives' tensors and of the check. Raises BenchError for a bad value."""
     dtype, world_size = _checked(params), machine.world_size
-    count = num_elements(params, world_size)
+    count = num_elements("concurrent", params, world_size)
     ops = [str(params[f"{axis}_op"]) for axis in (FIRST, SECOND)]
     return sum(buffer_bytes(op, count, dtype, world_size, machine.device_type) for op in ops) + CHECK_BYTES
 
@@ -140,7 +140,7 @@ class Pending:
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises BenchError for a bad value, Skip for what has no meaning here."""
     dtype = _checked(params)
-    count = num_elements(params, rank.world_size)
+    count = num_elements("concurrent", params, rank.world_size)
     if rank.world_size < 2:
         raise Skip("needs at least 2 ranks: one alone has nobody to exchange data with")
     if params["op"] == "same" and "tensor" in params:

@@ -119,13 +119,13 @@ def cases(machine: Machine) -> Iterable[Params]:
 def _checked(params: Params) -> tuple[str, str, int]:
     """(operation, type, size). Raises BenchError for a value that a parameter cannot take."""
     check_choices("overlap", params, CHOICES)
-    return str(params["op"]), str(params["dtype"]), positive_int(params, "size")
+    return str(params["op"]), str(params["dtype"]), positive_int("overlap", params, "size")
 
 
 def memory(params: Params, machine: Machine) -> int:
     """Bytes of the matrices, the collective's tensors and the check. Raises BenchError for a bad value."""
     op, dtype, size = _checked(params)
-    count = num_elements(params, machine.world_size)
+    count = num_elements("overlap", params, machine.world_size)
     buffers = buffer_bytes(op, count, dtype, machine.world_size, machine.device_type)
     return 4 * size * size * ITEM_BYTES[dtype] + buffers + CHECK_BYTES
 
@@ -159,7 +159,7 @@ def _product(size: int, dtype: str, rank: RankContext) -> RandomProduct:
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises BenchError for a bad value, Skip for one rank alone."""
     op, dtype, size = _checked(params)
-    count = num_elements(params, rank.world_size)
+    count = num_elements("overlap", params, rank.world_size)
     if rank.world_size < 2:
         raise Skip("needs at least 2 ranks: one alone has no communication to hide")
     collective = prepare_collective(op, count, dtype, range(rank.world_size), rank.index, rank.device, rank.group)

@@ -128,7 +128,7 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 def _num_elements(params: Params) -> int:
-    return max(1, positive_int(params, "num_bytes") // ITEM_BYTES[DTYPE])
+    return max(1, positive_int("point_to_point", params, "num_bytes") // ITEM_BYTES[DTYPE])
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,10 @@ class Started:
         return largest_error(self.buffers.output, self.row.expected(self.payload), self.member)
 
 
-def num_elements(params: Params, group_size: int) -> int:
+def num_elements(suite: str, params: Params, group_size: int) -> int:
     """Elements of a payload, a multiple of the group's size. Raises BenchError for a bad `num_bytes`."""
-    return max(1, positive_int(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])] // group_size) * group_size
+    num_bytes = positive_int(suite, params, "num_bytes")
+    return max(1, num_bytes // ITEM_BYTES[str(params["dtype"])] // group_size) * group_size
 
 
 def prepare_collective(

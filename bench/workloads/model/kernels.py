@@ -58,10 +58,13 @@ class KernelOperation:
     make: Callable[[Params, RankContext], Kernel]
 
 
+_positive = partial(positive_int, "compute")
+
+
 def dimensions(params: Params) -> tuple[int, int, int]:
     """(m, n, k) of the matmul. Raises BenchError for a size that is no whole number above 0."""
-    tokens = positive_int(params, "tokens") if "tokens" in params else 0
-    return SHAPES[str(params["shape"])](positive_int(params, "size"), tokens)
+    tokens = _positive(params, "tokens") if "tokens" in params else 0
+    return SHAPES[str(params["shape"])](_positive(params, "size"), tokens)
 
 
 def _matmul(params: Params, rank: RankContext) -> Kernel:
@@ -86,7 +89,7 @@ def _matmul(params: Params, rank: RankContext) -> Kernel:
 
 
 def _num_elements(params: Params) -> int:
-    return max(1, positive_int(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])])
+    return max(1, _positive(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])])
 
 
 def _copy(params: Params, rank: RankContext) -> Kernel:
@@ -178,6 +181,6 @@ OPERATIONS: Mapping[str, KernelOperation] = {
         num_bytes=lambda p: _matmul_elements(*dimensions(p)) * MATMUL_BYTES[str(p["dtype"])],
         make=_matmul,
     ),
-    "copy": KernelOperation(lambda _: {"num_bytes"}, lambda p: 2 * positive_int(p, "num_bytes"), _copy),
-    "triad": KernelOperation(lambda _: {"num_bytes"}, lambda p: 3 * positive_int(p, "num_bytes"), _triad),
+    "copy": KernelOperation(lambda _: {"num_bytes"}, lambda p: 2 * _positive(p, "num_bytes"), _copy),
+    "triad": KernelOperation(lambda _: {"num_bytes"}, lambda p: 3 * _positive(p, "num_bytes"), _triad),
 }
