@@ -73,7 +73,7 @@ ITEM_BYTES: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What `cases` and `memory` may know of where they will run; a declared one when listing."""
+    """Facts of the machine that `cases` and `memory` may use; a declared machine when listing."""
 
     world_size: int
     device_type: str
@@ -153,16 +153,16 @@ class Span:
     stage: int | None = None
     microbatch: int | None = None
     axis: str | None = None
-    """Of communication: along which axis of the mesh, such as `tensor`."""
+    """Axis of the mesh that communication is along, such as `tensor`."""
     sequence: int | None = None
     """Number of the collective on its group within the call: equal on all its ranks."""
     num_bytes: int | None = None
-    """Of the tensor that this rank hands over, or takes in, whichever is the larger."""
+    """Size of the tensor that this rank hands over, or takes in, whichever is the larger."""
     launch_ns: int | None = None
-    """When this rank handed the communication over; until the last rank has, the others wait for it."""
+    """Time at which this rank handed the communication over; until the last rank has, the others wait for it."""
 
     def to_row(self) -> list[int | str | None]:
-        """As the result file has it; the last four only where there are any."""
+        """Row of the result file; with the last four fields only if one of them is known."""
         row: list[int | str | None] = [self.rank, self.call, self.kind, self.stage, self.microbatch]
         row += [self.start_ns, self.duration_ns]
         further = [self.axis, self.sequence, self.num_bytes, self.launch_ns]
@@ -179,7 +179,7 @@ Cell = int | float | str | bool | None
 
 @dataclass(frozen=True)
 class Table:
-    """What a case shows besides its numbers: a matrix of pairs, time by part, a series over time."""
+    """Table of a case besides its numbers: a matrix of pairs, time by part, a series over time."""
 
     columns: tuple[str, ...]
     """Heads, each with its unit, such as `GB/s`."""
@@ -194,7 +194,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Observed:
-    """What a case's `derive` gets, on rank 0, when all is measured: every rank's samples and spans."""
+    """Input of a case's `derive`, on rank 0, when all is measured: every rank's samples and spans."""
 
     world_size: int
     num_cores: int
@@ -211,7 +211,7 @@ class Observed:
     traced_variants: tuple[str, ...] = ()
     """[call]: the variant that was called."""
     per_rank: tuple[Mapping[str, Any], ...] = ()
-    """What each rank's `Work.per_rank` said; empty where the work has none."""
+    """Facts that each rank's `Work.per_rank` returned; empty for a work without it."""
     samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Variant -> seconds of one call, the maximum over the ranks, in the order taken."""
     rank_samples: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
@@ -220,7 +220,7 @@ class Observed:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What to time, how to check it, and what one call of it amounts to.
+    """Callables to time, their check, and the amount of work in one call.
 
     `variants` maps names to callables; the first is the case itself. The others are what its metrics are derived from
     (`compute_only`, `one_device`, ...): the engine times all of them interleaved, so that ratios compare like with
@@ -250,7 +250,7 @@ class Work:
     tokens: int | None = None
     """Tokens that one call processes, summed over the ranks."""
     communicates: bool = True
-    """Whether a call sends anything between ranks: what does is refused under `--slow-link`, unless it marks it."""
+    """True if a call sends anything between ranks; such a work is refused under `--slow-link`, unless it marks it."""
     check_after: bool = True
     """False only where a second check after the timed part has no meaning."""
     traced_calls: int = 0
@@ -317,7 +317,7 @@ def skip_if(reason: str | None) -> None:
 
 
 def is_param(value: object) -> bool:
-    """Whether it is a value that a parameter can have; JSON has no NaN and no infinity."""
+    """True for a value that a parameter can have; JSON has no NaN and no infinity."""
     return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 
 

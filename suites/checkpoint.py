@@ -142,7 +142,7 @@ class CheckpointOperation:
     save: Callable[[Operands], object]
     """Writes what the check loads, as the case does; nothing where the files are there."""
     folder: Callable[[Operands], Path]
-    """Where the check loads from."""
+    """Folder that the check loads from."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ MIB, GIB = 2**20, 2**30
 MAX_ALONE = 16
 """Ranks of a host that are also timed one by one; more would take more time than they tell."""
 COLD_SIZE = 2048
-"""Of the matmul that is also timed with a cold L2: its matrices, 24 MiB in 16 bits, fit into that of an A100."""
+"""Size of the matmul that is also timed with a cold L2: its matrices, 24 MiB in 16 bits, fit into that of an A100."""
 MACHINERY = ("bench.workloads.model.kernels", "bench.workloads.model.float8", "bench.workloads.model.product_check")
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned", "l2": "warm"}
 METRICS = {

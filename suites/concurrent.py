@@ -127,7 +127,7 @@ def layout(params: Params, world_size: int) -> AxisGroups:
 
 @dataclass
 class Pending:
-    """What a timed call has left running; it is waited for before the next."""
+    """Collectives that a timed call has left running; they are waited for before the next."""
 
     works: list[Any] = field(default_factory=list)
 

@@ -36,7 +36,7 @@ KIB, MIB, GIB = 2**10, 2**20, 2**30
 DTYPE = "float32"
 SEND, RECEIVE = "send", "receive"
 Batches = tuple[tuple[str, ...], ...]
-"""What a rank does in a round, one batch after the other; what is in one batch runs at once."""
+"""Messages of a rank in a round, one batch after the other; those of one batch run at once."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Form:
     parts: Mapping[str, tuple[Batches, Batches]]
     """Part of a round -> what the first and the second of a pair do; at one of them bytes cross one way, or both."""
     trips: int = 1
-    """How often the payload crosses in a call, one after the other."""
+    """Number of times that the payload crosses in a call, one after the other."""
     tells: str = "bandwidth"
 
 
@@ -141,7 +141,7 @@ class Ends:
 
 @dataclass(frozen=True)
 class Move:
-    """What one rank does in one part of a round, or nothing."""
+    """Messages of one rank in one part of a round, or none."""
 
     run: Callable[[], object]
     source: int | None

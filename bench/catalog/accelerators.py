@@ -47,7 +47,7 @@ class Accelerator:
     full_clock_watts: float | None
     """Power at which the peaks hold, if `power_watts` is a lower cap."""
     power_term: str | None
-    """What the power figure is in its source: maximum TDP, typical board power, ..."""
+    """Term for the power figure in its source: maximum TDP, typical board power, ..."""
     measured_bf16_tflop_per_s: float | None
     """Best matrix-multiplication rate that was reached in practice (`mamf` in the data file)."""
     source_of_flops: str | None
@@ -59,7 +59,7 @@ class Accelerator:
 
     @property
     def has_rates(self) -> bool:
-        """Whether peak and memory bandwidth are known, which every prediction needs."""
+        """True if peak and memory bandwidth are known, which every prediction needs."""
         return self.bf16_dense_tflop_per_s is not None and self.memory_tb_per_s is not None
 
 
