@@ -184,7 +184,7 @@ def _usual_splits(machine: Machine, num_kv_heads: int) -> list[tuple[Split, str]
 
 
 def _row(base: Params, split: Split, mode: str, device_type: str) -> Params:
-    """Parameters of a case. On GPUs microbatches have one sequence each: logits of more than that would leave no room for layers."""
+    """One case. On GPUs microbatches have one sequence each: logits of more would leave no room for layers."""
     fewest = 1 if split.pipeline == 1 else 2 * split.pipeline
     batch = max(int(base["batch"]), split.data * fewest)
     batch = -(-batch // (split.data * fewest)) * split.data * fewest
