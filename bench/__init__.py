@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bench.records.dataframes import Level
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case") -> pd.DataFrame:

@@ -29,34 +29,52 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from bench.errors import Skip
+from bench.errors import BenchError, Skip
 
 __all__ = [
     "COMPILE_SECONDS",
+    "ITEM_BYTES",
     "Case",
     "Check",
     "Machine",
     "Observed",
     "Param",
     "Params",
+    "Presets",
     "Skip",
     "Span",
     "Table",
     "Work",
     "case_id",
+    "check_choices",
     "format_param",
     "is_param",
+    "positive_int",
+    "skip_if",
+    "too_small",
 ]
 
 Param = bool | int | float | str
 Params = dict[str, Param]
+Values = TypeVar("Values")
+Rows = TypeVar("Rows")
+
+ITEM_BYTES: Mapping[str, int] = {
+    "float32": 4,
+    "tf32": 4,
+    "bfloat16": 2,
+    "float16": 2,
+    "float8_e4m3fn": 1,
+    "int32": 4,
+}
+"""Bytes of one number by the name of its type."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What `cases` and `memory` may know of where they will run; a declared one when listing."""
+    """Facts of the machine that `cases` and `memory` may use; a declared machine when listing."""
 
     world_size: int
     device_type: str
@@ -68,6 +86,30 @@ class Machine:
     ranks_per_host: int
     slow_types: frozenset[str] = frozenset()
     """Floating types that its devices have no instructions for: products in them take tens of times as long."""
+
+
+PRESET_ORDER = ("smoke", "standard", "full")
+
+
+@dataclass(frozen=True)
+class Presets(Generic[Values]):
+    """Table of values by type of device and preset, such as sizes or lists of cases."""
+
+    cpu: Mapping[str, Values]
+    cuda: Mapping[str, Values]
+
+    def at(self, machine: Machine) -> Values:
+        """The value of the machine's preset, or of the nearest one before it that has a value."""
+        return [values for _, values in self._up_to(machine)][-1]
+
+    def through(self: Presets[tuple[Rows, ...]], machine: Machine) -> tuple[Rows, ...]:
+        """The values of the machine's preset and of those before it, joined: presets that nest."""
+        return tuple(row for _, rows in self._up_to(machine) for row in rows)
+
+    def _up_to(self, machine: Machine) -> list[tuple[str, Values]]:
+        table = {"cpu": self.cpu, "cuda": self.cuda}[machine.device_type]
+        presets = PRESET_ORDER[: PRESET_ORDER.index(machine.preset) + 1]
+        return [(preset, table[preset]) for preset in presets if preset in table]
 
 
 @dataclass(frozen=True)
@@ -112,16 +154,16 @@ class Span:
     stage: int | None = None
     microbatch: int | None = None
     axis: str | None = None
-    """Of communication: along which axis of the mesh, such as `tensor`."""
+    """Axis of the mesh that communication is along, such as `tensor`."""
     sequence: int | None = None
     """Number of the collective on its group within the call: equal on all its ranks."""
     num_bytes: int | None = None
-    """Of the tensor that this rank hands over, or takes in, whichever is the larger."""
+    """Size of the tensor that this rank hands over, or takes in, whichever is the larger."""
     launch_ns: int | None = None
-    """When this rank handed the communication over; until the last rank has, the others wait for it."""
+    """Time at which this rank handed the communication over; until the last rank has, the others wait for it."""
 
     def to_row(self) -> list[int | str | None]:
-        """As the result file has it; the last four only where there are any."""
+        """Row of the result file; with the last four fields only if one of them is known."""
         row: list[int | str | None] = [self.rank, self.call, self.kind, self.stage, self.microbatch]
         row += [self.start_ns, self.duration_ns]
         further = [self.axis, self.sequence, self.num_bytes, self.launch_ns]
@@ -138,7 +180,7 @@ Cell = int | float | str | bool | None
 
 @dataclass(frozen=True)
 class Table:
-    """What a case shows besides its numbers: a matrix of pairs, time by part, a series over time."""
+    """Table of a case besides its numbers: a matrix of pairs, time by part, a series over time."""
 
     columns: tuple[str, ...]
     """Heads, each with its unit, such as `GB/s`."""
@@ -153,7 +195,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Observed:
-    """What a case's `derive` gets, on rank 0, when all is measured: every rank's samples and spans."""
+    """Input of a case's `derive`, on rank 0, when all is measured: every rank's samples and spans."""
 
     world_size: int
     num_cores: int
@@ -170,7 +212,7 @@ class Observed:
     traced_variants: tuple[str, ...] = ()
     """[call]: the variant that was called."""
     per_rank: tuple[Mapping[str, Any], ...] = ()
-    """What each rank's `Work.per_rank` said; empty where the work has none."""
+    """Facts that each rank's `Work.per_rank` returned; empty for a work without it."""
     samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Variant -> seconds of one call, the maximum over the ranks, in the order taken."""
     rank_samples: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
@@ -179,7 +221,7 @@ class Observed:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What to time, how to check it, and what one call of it amounts to.
+    """Callables to time, their check, and the amount of work in one call.
 
     `variants` maps names to callables; the first is the case itself. The others are what its metrics are derived from
     (`compute_only`, `one_device`, ...): the engine times all of them interleaved, so that ratios compare like with
@@ -209,7 +251,7 @@ class Work:
     tokens: int | None = None
     """Tokens that one call processes, summed over the ranks."""
     communicates: bool = True
-    """Whether a call sends anything between ranks: what does is refused under `--slow-link`, unless it marks it."""
+    """True if a call sends anything between ranks; such a work is refused under `--slow-link`, unless it marks it."""
     check_after: bool = True
     """False only where a second check after the timed part has no meaning."""
     traced_calls: int = 0
@@ -248,8 +290,35 @@ def _same(value: Param, default: Param) -> bool:
     return isinstance(value, bool) == isinstance(default, bool) and value == default
 
 
+def check_choices(suite: str, params: Mapping[str, Param], choices: Mapping[str, tuple[Param, ...]]) -> None:
+    """Raises BenchError for a value that is not among its parameter's choices."""
+    for name, allowed in choices.items():
+        if name in params and params[name] not in allowed:
+            raise BenchError(f"{suite}: {name}={params[name]}; it is one of {', '.join(map(str, allowed))}")
+
+
+def positive_int(suite: str, params: Mapping[str, Param], name: str, least: int = 1) -> int:
+    """A parameter that is a whole number of at least `least`. Raises BenchError for any other value."""
+    value = params.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BenchError(f"{suite}: {name}={value!r}; give a whole number of at least {least}")
+    return value
+
+
+def too_small(params: Mapping[str, Param], *names: str, least: int = 1) -> str | None:
+    """Why the first of the parameters that is below `least` cannot be; None if none is. Absent ones are passed over."""
+    small = next((name for name in names if name in params and int(params[name]) < least), None)
+    return None if small is None else f"{small}={params[small]} is less than {least}"
+
+
+def skip_if(reason: str | None) -> None:
+    """Raises Skip with a reason, if there is one."""
+    if reason:
+        raise Skip(reason)
+
+
 def is_param(value: object) -> bool:
-    """Whether it is a value that a parameter can have; JSON has no NaN and no infinity."""
+    """True for a value that a parameter can have; JSON has no NaN and no infinity."""
     return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 
 

@@ -29,20 +29,20 @@ optimizer, after all of it was overwritten; in an asynchronous save right after 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isqrt
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
 from bench.measure.engine import control
-from bench.suite import Check, Machine, Observed, Param, Params, Skip, Work
+from bench.suite import ITEM_BYTES, Check, Machine, Observed, Param, Params, Presets, Work, positive_int, skip_if
 from bench.workloads.storage import page_cache, scratch_dir
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
-    from bench.workloads.storage.checkpoints import Checkpoints
+    from bench.workloads.storage.checkpoints import Checkpoints, Training
 
 MIB, GIB = 2**20, 2**30
 DEFAULTS: Params = {
@@ -70,21 +70,19 @@ METRICS = {
     "cached_share": ("share", "neither"),
 }
 COPIES = 3
-"""Of each parameter in the state: itself and AdamW's two moments."""
-ITEM_BYTES = 4
+"""Numbers in the state for each parameter: itself and AdamW's two moments."""
+ITEM = ITEM_BYTES["float32"]
 ENDED = 0.9
 """Share of the saves that must be done when the steps are, for what a save costs in all to be known."""
-BASE = {
-    "cpu": {"smoke": 4 * MIB, "standard": 32 * MIB, "full": GIB},
-    "cuda": {"smoke": GIB, "standard": 16 * GIB, "full": 64 * GIB},
-}
-"""Device type -> preset -> bytes of the state."""
+STATE_BYTES = Presets(
+    cpu={"smoke": 4 * MIB, "standard": 32 * MIB, "full": GIB},
+    cuda={"smoke": GIB, "standard": 16 * GIB, "full": 64 * GIB},
+)
 
 
 def cases(machine: Machine) -> Iterator[Params]:
     """Saving, without and with training going on; loading, past the page cache and from it; then without fsync."""
-    sizes = BASE[machine.device_type]
-    num_bytes = sizes[machine.preset]
+    num_bytes = STATE_BYTES.at(machine)
     yield {"op": "save", "num_bytes": num_bytes}
     yield {"op": "async_save", "num_bytes": num_bytes}
     yield {"op": "load", "num_bytes": num_bytes, "cache": "uncached"}
@@ -93,24 +91,20 @@ def cases(machine: Machine) -> Iterator[Params]:
     if machine.preset == "full":
         yield {"op": "async_save", "num_bytes": num_bytes, "fsync": False}
         for op in ("save", "async_save", "load"):
-            yield {"op": op, "num_bytes": sizes["standard"]}
+            yield {"op": op, "num_bytes": STATE_BYTES.at(replace(machine, preset="standard"))}
 
 
-def _whole(params: Params, name: str) -> int:
-    value = params[name]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BenchError(f"checkpoint: {name}={value!r}; give a whole number of at least 1")
-    return value
+_positive = partial(positive_int, "checkpoint")
 
 
 def _hidden(params: Params, world_size: int) -> int:
     """Width of the layers, of which each rank holds equally many rows, so that the state is about `num_bytes` large."""
-    weights = _whole(params, "num_bytes") // (COPIES * ITEM_BYTES * _whole(params, "num_layers"))
+    weights = _positive(params, "num_bytes") // (COPIES * ITEM * _positive(params, "num_layers"))
     return max(1, round(isqrt(weights) / world_size)) * world_size
 
 
 def _state_bytes(params: Params, world_size: int) -> int:
-    return COPIES * ITEM_BYTES * _whole(params, "num_layers") * _hidden(params, world_size) ** 2
+    return COPIES * ITEM * _positive(params, "num_layers") * _hidden(params, world_size) ** 2
 
 
 def _misfit(params: Params) -> str | None:
@@ -130,25 +124,25 @@ def memory(params: Params, machine: Machine) -> int:
     On a GPU the copies are in the host's memory, but for the one to compare with.
     """
     share = -(-_state_bytes(params, machine.world_size) // machine.world_size)
-    layer = ITEM_BYTES * _hidden(params, machine.world_size) ** 2
-    activations = ITEM_BYTES * 3 * _whole(params, "num_layers") * _whole(params, "batch_size")
+    layer = ITEM * _hidden(params, machine.world_size) ** 2
+    activations = ITEM * 3 * _positive(params, "num_layers") * _positive(params, "batch_size")
     return 4 * share + 3 * layer + activations * _hidden(params, machine.world_size)
 
 
 @dataclass(frozen=True)
 class CheckpointOperation:
-    """One row of the table: what is timed, and how its result is had back."""
+    """One row of the table: what is timed, and how its result is read back."""
 
     variants: Callable[[Operands], dict[str, Callable[[], object]]]
     save: Callable[[Operands], object]
     """Writes what the check loads, as the case does; nothing where the files are there."""
     folder: Callable[[Operands], Path]
-    """Where the check loads from."""
+    """Folder that the check loads from."""
 
 
 @dataclass(frozen=True)
 class Operands:
-    """What an operation works with."""
+    """Model and files that an operation works with."""
 
     checkpoints: Checkpoints
     num_steps: int
@@ -156,74 +150,60 @@ class Operands:
     """Files to load."""
     twin: Path | None
     """The same again, which stay in the page cache."""
+    cached_shares: list[float | None] = field(default_factory=list)
+    """Share of `data` in the page cache before each load."""
+
+    def drop(self) -> None:
+        """Takes the files to load out of the page cache."""
+        page_cache.drop_from_cache(_files(self.data))
+        self.cached_shares.append(page_cache.cached_share(_files(self.data)))
 
 
-def _load_variants(own: Operands) -> dict[str, Callable[[], object]]:
-    load, twin = own.checkpoints.load, own.twin
-    found: dict[str, Callable[[], object]] = {"full": lambda: load(own.data)}
-    return found if twin is None else found | {"from_cache": lambda: load(twin)}
+def _load_variants(operands: Operands) -> dict[str, Callable[[], object]]:
+    load, twin = operands.checkpoints.load, operands.twin
+    variants: dict[str, Callable[[], object]] = {"full": lambda: load(operands.data)}
+    return variants if twin is None else variants | {"from_cache": lambda: load(twin)}
 
 
 OPERATIONS: Mapping[str, CheckpointOperation] = {
     "save": CheckpointOperation(
-        variants=lambda own: {"full": own.checkpoints.save},
-        save=lambda own: own.checkpoints.save(),
-        folder=lambda own: own.checkpoints.current,
+        variants=lambda operands: {"full": operands.checkpoints.save},
+        save=lambda operands: operands.checkpoints.save(),
+        folder=lambda operands: operands.checkpoints.current,
     ),
     "async_save": CheckpointOperation(
-        variants=lambda own: {
-            "full": own.checkpoints.save_meanwhile,
-            "stall": own.checkpoints.begin_save,
-            "steps": lambda: own.checkpoints.steps(own.num_steps),
-            "steps_and_save": lambda: own.checkpoints.steps_and_save(own.num_steps),
+        variants=lambda operands: {
+            "full": operands.checkpoints.save_meanwhile,
+            "stall": operands.checkpoints.begin_save,
+            "steps": lambda: operands.checkpoints.steps(operands.num_steps),
+            "steps_and_save": lambda: operands.checkpoints.steps_and_save(operands.num_steps),
         },
-        save=lambda own: own.checkpoints.begin_save(),
-        folder=lambda own: own.checkpoints.current,
+        save=lambda operands: operands.checkpoints.begin_save(),
+        folder=lambda operands: operands.checkpoints.current,
     ),
-    "load": CheckpointOperation(variants=_load_variants, save=lambda own: None, folder=lambda own: own.data),
+    "load": CheckpointOperation(
+        variants=_load_variants, save=lambda operands: None, folder=lambda operands: operands.data
+    ),
 }
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises BenchError for a bad value or folder, Skip without room, and where uncached reads cannot be had."""
-    misfit = _misfit(params)
-    if misfit:
-        raise Skip(misfit)
+    skip_if(_misfit(params))
     import torch.distributed as dist
 
     from bench.workloads.storage.checkpoints import Checkpoints, make_training
 
-    uncached, folder = params["cache"] == "uncached", str(params["folder"])
-    num_bytes = _state_bytes(params, rank.world_size)
-    scratch_dir.ask_room(rank, folder, 2 * num_bytes)
-    hidden, num_layers = _hidden(params, rank.world_size), _whole(params, "num_layers")
-    training = make_training(hidden, num_layers, _whole(params, "batch_size"), rank)
+    op, uncached, folder = str(params["op"]), params["cache"] == "uncached", str(params["folder"])
+    scratch_dir.ask_room(rank, folder, 2 * _state_bytes(params, rank.world_size))
+    sizes = _hidden(params, rank.world_size), _positive(params, "num_layers"), _positive(params, "batch_size")
+    training = make_training(*sizes, rank)
     group = dist.new_group(backend="gloo")
     root, held = scratch_dir.new_scratch(rank, folder, "checkpoint", per_host=False)
     checkpoints = Checkpoints(training, root, bool(params["fsync"]), group, removes=rank.index == 0)
-    own = Operands(checkpoints, _whole(params, "num_steps"), root / "data", root / "twin" if uncached else None)
-    operation = OPERATIONS[str(params["op"])]
-    shares: list[float | None] = []
-    if params["op"] == "load":
-        for path in filter(None, (own.data, own.twin)):
-            checkpoints.save(path)
-    if uncached:
-        page_cache.require_uncached(rank, _files(own.data))
-
-    def drop() -> None:
-        page_cache.drop_from_cache(_files(own.data))
-        shares.append(page_cache.cached_share(_files(own.data)))
-
-    def check() -> Check:
-        load = checkpoints.load
-        return Check(float(checkpoints.errors(lambda: operation.save(own), lambda: load(operation.folder(own)))), 0.0)
-
-    def facts() -> dict[str, Any]:
-        return {
-            "rank_bytes": sum(tensor.nbytes for tensor in training.leaves()[0]),
-            "ended_within_steps": checkpoints.ended,
-            "cached_share": _cached(shares, own.data),
-        }
+    twin = root / "twin" if uncached else None
+    operands = Operands(checkpoints, _positive(params, "num_steps"), root / "data", twin)
+    _write_files(op, operands, rank)
 
     def close() -> None:
         checkpoints.finish()
@@ -233,15 +213,38 @@ def prepare(params: Params, rank: RankContext) -> Work:
             held.close()
 
     return Work(
-        variants=operation.variants(own),
-        check=check,
+        variants=OPERATIONS[op].variants(operands),
+        check=partial(_check, OPERATIONS[op], operands),
         clock="host",
-        reset=drop if uncached else checkpoints.renew if params["op"] != "load" else None,
+        reset=operands.drop if uncached else checkpoints.renew if op != "load" else None,
         close=close,
-        per_rank=facts,
-        derive=lambda observed: derive(observed, str(params["op"])),
+        per_rank=partial(_facts, training, operands),
+        derive=partial(derive, op=op),
         notes=_notes(params, root, rank),
     )
+
+
+def _write_files(op: str, operands: Operands, rank: RankContext) -> None:
+    """Writes what a case loads. Raises Skip if it is to be read uncached and cannot be."""
+    if op == "load":
+        for path in filter(None, (operands.data, operands.twin)):
+            operands.checkpoints.save(path)
+    if operands.twin is not None:
+        page_cache.require_uncached(rank, _files(operands.data))
+
+
+def _check(operation: CheckpointOperation, operands: Operands) -> Check:
+    load = operands.checkpoints.load
+    errors = operands.checkpoints.errors(lambda: operation.save(operands), lambda: load(operation.folder(operands)))
+    return Check(float(errors), 0.0)
+
+
+def _facts(training: Training, operands: Operands) -> dict[str, Any]:
+    return {
+        "rank_bytes": sum(tensor.nbytes for tensor in training.leaves()[0]),
+        "ended_within_steps": operands.checkpoints.ended,
+        "cached_share": _cached(operands.cached_shares, operands.data),
+    }
 
 
 def _files(folder: Path) -> list[Path]:
@@ -261,17 +264,17 @@ def derive(observed: Observed, op: str) -> Mapping[str, float | None]:
     seconds, rows = observed.seconds, observed.per_rank
     full, stall = seconds["full"], seconds.get("stall")
     state_bytes = sum(row["rank_bytes"] for row in rows)
-    found: dict[str, float | None] = {
+    figures: dict[str, float | None] = {
         "storage_gb_per_s": state_bytes / full / 1e9,
         "state_bytes": float(state_bytes),
         "rank_bytes": float(max(row["rank_bytes"] for row in rows)),
     }
     if op == "save":
-        found["stall_seconds"] = full
+        figures["stall_seconds"] = full
     if stall is not None:
         meanwhile, steps = seconds["steps_and_save"], seconds["steps"]
         ended = [done for row in rows for done in row["ended_within_steps"]]
-        found |= {
+        figures |= {
             "stall_seconds": stall,
             "stall_share": stall / full,
             "steps_slowdown": (meanwhile - stall) / steps,
@@ -280,15 +283,15 @@ def derive(observed: Observed, op: str) -> Mapping[str, float | None]:
     if op == "load":
         shares = [row["cached_share"] for row in rows if row["cached_share"] is not None]
         from_cache = seconds.get("from_cache")
-        found["cached_share"] = max(shares) if len(shares) == len(rows) else None
-        found["page_cache_gain"] = full / from_cache if from_cache else None
-    return found
+        figures["cached_share"] = max(shares) if len(shares) == len(rows) else None
+        figures["page_cache_gain"] = full / from_cache if from_cache else None
+    return figures
 
 
 def _notes(params: Params, root: Path, rank: RankContext) -> tuple[str, ...]:
-    found = list(page_cache.notes(root))
+    notes = list(page_cache.notes(root))
     if params["op"] != "load" and not params["fsync"]:
-        found.append("no fsync: the save is over when the page cache has it; a crash would lose it")
+        notes.append("no fsync: the save is over when the page cache has it; a crash would lose it")
     if params["op"] == "async_save" and rank.device.type == "cpu":
-        found.append("the thread that writes takes cores from the steps, as it would not from a GPU")
-    return tuple(found)
+        notes.append("the thread that writes takes cores from the steps, as it would not from a GPU")
+    return tuple(notes)

@@ -19,16 +19,15 @@ memory that every rank maps: bench/workloads/comm/buffers.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError
 from bench.measure.system.backends import BACKENDS, resolve
 from bench.parallelism.collectives import CASE_DEFAULTS
-from bench.suite import Check, Machine, Params, Skip, Work
+from bench.suite import ITEM_BYTES, Check, Machine, Param, Params, Presets, Work, check_choices, positive_int, skip_if
 from bench.workloads.comm.buffers import KINDS, PLAIN, SYMMETRIC, Empty, allocator, skip_reason, symmetric_all_reduce
 from bench.workloads.comm.collectives import OPERATIONS, ROOT, Buffers, Collective, Payload
 from bench.workloads.comm.exact_check import CHECK_BYTES, early_departures, fill, largest_error, poison
@@ -37,11 +36,10 @@ if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int32": 4}
 DEFAULTS = CASE_DEFAULTS
-CHOICES = {
+CHOICES: dict[str, tuple[Param, ...]] = {
     "op": tuple(OPERATIONS),
-    "dtype": tuple(ITEM_BYTES),
+    "dtype": ("float32", "bfloat16", "float16", "int32"),
     "timing": ("aligned", "streamed"),
     "async_op": (False, True),
     "graph": (False, True),
@@ -51,7 +49,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True)
-class Scale:
+class PayloadSizes:
     """Sizes of a preset in bytes. The base point is varied one factor at a time."""
 
     base: int
@@ -66,31 +64,34 @@ def _powers(first: int, last: int, ratio: int) -> tuple[int, ...]:
     return (first, *_powers(first * ratio, last, ratio)) if first <= last else ()
 
 
-SCALES: Mapping[tuple[str, str], Scale] = {
-    ("cpu", "smoke"): Scale(MIB, KIB, (), (KIB, 64 * KIB, MIB)),
-    ("cpu", "standard"): Scale(MIB, KIB, (64 * MIB, KIB), _powers(KIB, 64 * MIB, 4)),
-    ("cpu", "full"): Scale(MIB, KIB, _powers(KIB, GIB, 2), _powers(KIB, GIB, 2)),
-    ("cuda", "smoke"): Scale(64 * MIB, KIB, (), (KIB, MIB, 64 * MIB)),
-    ("cuda", "standard"): Scale(64 * MIB, KIB, (4 * GIB, KIB), _powers(KIB, 4 * GIB, 4)),
-    ("cuda", "full"): Scale(64 * MIB, KIB, _powers(KIB, 16 * GIB, 2), _powers(KIB, 16 * GIB, 2)),
-}
+SIZES = Presets(
+    cpu={
+        "smoke": PayloadSizes(MIB, KIB, (), (KIB, 64 * KIB, MIB)),
+        "standard": PayloadSizes(MIB, KIB, (64 * MIB, KIB), _powers(KIB, 64 * MIB, 4)),
+        "full": PayloadSizes(MIB, KIB, _powers(KIB, GIB, 2), _powers(KIB, GIB, 2)),
+    },
+    cuda={
+        "smoke": PayloadSizes(64 * MIB, KIB, (), (KIB, MIB, 64 * MIB)),
+        "standard": PayloadSizes(64 * MIB, KIB, (4 * GIB, KIB), _powers(KIB, 4 * GIB, 4)),
+        "full": PayloadSizes(64 * MIB, KIB, _powers(KIB, 16 * GIB, 2), _powers(KIB, 16 * GIB, 2)),
+    },
+)
 
 
 def cases(machine: Machine) -> Iterable[Params]:
     """The base point, every operation at its size, every other factor varied there, then the other sizes."""
-    scale = SCALES[(machine.device_type, machine.preset)]
-    unique = {tuple(sorted(row.items())): row for row in _points(scale, machine.device_type)}
+    unique = {tuple(sorted(row.items())): row for row in _points(SIZES.at(machine), machine.device_type)}
     return unique.values()
 
 
-def _points(scale: Scale, device_type: str) -> Iterator[Params]:
+def _points(sizes: PayloadSizes, device_type: str) -> Iterator[Params]:
     backend = resolve(device_type, None)
-    base: Params = {"op": "all_reduce", "num_bytes": scale.base}
-    latency: Params = base | {"num_bytes": scale.latency}
+    base: Params = {"op": "all_reduce", "num_bytes": sizes.base}
+    latency: Params = base | {"num_bytes": sizes.latency}
     moving = [name for name, row in OPERATIONS.items() if row.bus_factor]
     yield base
     yield latency
-    yield base | {"num_bytes": max(scale.ladder)}
+    yield base | {"num_bytes": max(sizes.ladder)}
     yield from (base | {"op": op} for op in moving)
     yield {"op": "barrier"}
     yield from (base | {"dtype": dtype} for dtype in (*backend.dtypes, "int32") if dtype != DEFAULTS["dtype"])
@@ -102,8 +103,8 @@ def _points(scale: Scale, device_type: str) -> Iterator[Params]:
         if device_type == "cuda":
             yield point | {"l2": "cold"}
             yield from (point | {"buffer": kind} for kind in KINDS if kind != PLAIN)
-    yield from (base | {"num_bytes": num_bytes} for num_bytes in scale.ladder)
-    yield from (base | {"op": op, "num_bytes": size} for size in scale.every_op for op in moving)
+    yield from (base | {"num_bytes": num_bytes} for num_bytes in sizes.ladder)
+    yield from (base | {"op": op, "num_bytes": size} for size in sizes.every_op for op in moving)
 
 
 def memory(params: Params, machine: Machine) -> int:
@@ -123,18 +124,16 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 def _row(params: Params) -> Collective:
-    for name, table in (("op", OPERATIONS), ("dtype", ITEM_BYTES), ("buffer", dict.fromkeys(KINDS))):
-        if params[name] not in table:
-            raise BenchError(f"collective: {name}={params[name]}; it is one of {', '.join(table)}")
+    check_choices("collective", params, {name: CHOICES[name] for name in ("op", "dtype", "buffer")})
     return OPERATIONS[str(params["op"])]
 
 
 def _num_elements(params: Params, num_ranks: int) -> int:
     """Elements of the payload: a multiple of the number of ranks. Raises BenchError for a bad size."""
-    num_bytes = params["num_bytes"]
-    if isinstance(num_bytes, bool) or not isinstance(num_bytes, int) or num_bytes < 1:
-        raise BenchError(f"collective: num_bytes={num_bytes!r}; give a whole number above 0, such as 1MiB")
-    return max(1, num_bytes // ITEM_BYTES[str(params["dtype"])] // num_ranks) * num_ranks
+    return (
+        max(1, positive_int("collective", params, "num_bytes") // ITEM_BYTES[str(params["dtype"])] // num_ranks)
+        * num_ranks
+    )
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
@@ -142,11 +141,8 @@ def prepare(params: Params, rank: RankContext) -> Work:
     row = _row(params)
     count = _num_elements(params, rank.world_size) if row.bus_factor and "num_bytes" in params else 0
     kind, num_bytes = str(params["buffer"]), count * ITEM_BYTES[str(params["dtype"])]
-    reason = _skip_reason(params, rank, row) or skip_reason(
-        kind, str(params["op"]), str(params["dtype"]), num_bytes, rank.world_size, rank.backend
-    )
-    if reason:
-        raise Skip(reason)
+    skip_if(_skip_reason(params, rank, row))
+    skip_if(skip_reason(kind, str(params["op"]), str(params["dtype"]), num_bytes, rank.world_size, rank.backend))
     payload = Payload(count, rank.world_size, rank.index)
     dtype = str(params["dtype"])
     stack = ExitStack()
@@ -195,12 +191,12 @@ def _make_buffers(row: Collective, payload: Payload, dtype: str, rank: RankConte
     import torch
 
     empty = partial(make_empty, dtype=getattr(torch, dtype), device=rank.device)
-    own = empty(row.input(payload))
-    fill(own, rank)
-    output = empty(row.output(payload)) if row.output else own
-    full = max(own, output, key=len)
+    inputs = empty(row.input(payload))
+    fill(inputs, rank)
+    output = empty(row.output(payload)) if row.output else inputs
+    full = max(inputs, output, key=len)
     has_parts = row.is_rooted and row.output and payload.at_root
-    return Buffers(own, output, list(full.chunk(payload.num_ranks)) if has_parts else None)
+    return Buffers(inputs, output, list(full.chunk(payload.num_ranks)) if has_parts else None)
 
 
 def _bound(row: Collective, buffers: Buffers, rank: RankContext, async_op: bool) -> Callable[[], object]:

@@ -18,20 +18,18 @@ other (`contention`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product, starmap
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError
 from bench.measure.system.backends import resolve
-from bench.suite import Machine, Observed, Param, Params, Skip, Work
+from bench.suite import Machine, Observed, Param, Params, Presets, Work, check_choices, skip_if
 from bench.workloads.model.float8 import DTYPE as FLOAT8
 from bench.workloads.model.kernels import (
     CHECK_BYTES,
-    ITEM_BYTES,
     LAYER_SHAPES,
     MATMUL_BYTES,
     OPERATIONS,
@@ -49,7 +47,7 @@ MIB, GIB = 2**20, 2**30
 MAX_ALONE = 16
 """Ranks of a host that are also timed one by one; more would take more time than they tell."""
 COLD_SIZE = 2048
-"""Of the matmul that is also timed with a cold L2: its matrices, 24 MiB in 16 bits, fit into that of an A100."""
+"""Size of the matmul that is also timed with a cold L2: its matrices, 24 MiB in 16 bits, fit into that of an A100."""
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned", "l2": "warm"}
 METRICS = {
     "alone_tflop_per_s": ("TFLOP/s", "higher"),
@@ -67,7 +65,7 @@ CHOICES: dict[str, tuple[Param, ...]] = {
 
 
 @dataclass(frozen=True)
-class Scale:
+class KernelSizes:
     """Sizes of a preset. The first of each is the base point."""
 
     squares: tuple[int, ...]
@@ -84,18 +82,22 @@ _CPU_FULL = (2 * GIB, GIB, MIB, 4 * MIB, 64 * MIB, 256 * MIB)
 _CUDA_FULL = (4 * GIB, MIB, 8 * MIB, 64 * MIB, 512 * MIB, 16 * GIB)
 # A host takes seconds a GiB to touch memory for the first time (3 in a virtual machine here), so arrays of
 # 4 x a cache of hundreds of MiB, as STREAM asks for, are left to the preset that may take its time.
-SCALES: Mapping[tuple[str, str], Scale] = {
-    ("cpu", "smoke"): Scale((1024, 256), (512,), 512, (64 * MIB, 4 * MIB), (4 * MIB,), every_dtype=False),
-    ("cpu", "standard"): Scale(
-        (1024, 256, 512), (1024,), 512, (64 * MIB, 4 * MIB), (64 * MIB, 4 * MIB), every_dtype=False
-    ),
-    ("cpu", "full"): Scale((1024, 128, 256, 512, 2048, 4096), (1024, 4096), 2048, _CPU_FULL, _CPU_FULL),
-    ("cuda", "smoke"): Scale((8192, 2048), (4096,), 4096, (GIB, 8 * MIB), (GIB,), every_dtype=False),
-    ("cuda", "standard"): Scale((8192, 1024, 2048, 4096, 16384), (4096,), 8192, (4 * GIB, 8 * MIB), (4 * GIB, 8 * MIB)),
-    ("cuda", "full"): Scale(
-        (8192, 512, 1024, 2048, 4096, 16384, 32768), (4096, 8192, 16384), 8192, _CUDA_FULL, _CUDA_FULL
-    ),
-}
+SIZES = Presets(
+    cpu={
+        "smoke": KernelSizes((1024, 256), (512,), 512, (64 * MIB, 4 * MIB), (4 * MIB,), every_dtype=False),
+        "standard": KernelSizes(
+            (1024, 256, 512), (1024,), 512, (64 * MIB, 4 * MIB), (64 * MIB, 4 * MIB), every_dtype=False
+        ),
+        "full": KernelSizes((1024, 128, 256, 512, 2048, 4096), (1024, 4096), 2048, _CPU_FULL, _CPU_FULL),
+    },
+    cuda={
+        "smoke": KernelSizes((8192, 2048), (4096,), 4096, (GIB, 8 * MIB), (GIB,), every_dtype=False),
+        "standard": KernelSizes((8192, 1024, 2048, 4096, 16384), (4096,), 8192, (4 * GIB, 8 * MIB), (4 * GIB, 8 * MIB)),
+        "full": KernelSizes(
+            (8192, 512, 1024, 2048, 4096, 16384, 32768), (4096, 8192, 16384), 8192, _CUDA_FULL, _CUDA_FULL
+        ),
+    },
+)
 
 
 def cases(machine: Machine) -> Iterable[Params]:
@@ -103,12 +105,11 @@ def cases(machine: Machine) -> Iterable[Params]:
 
     A type that the machine has no instructions for is measured at the smallest size alone.
     """
-    scale = SCALES[(machine.device_type, machine.preset)]
-    unique = {tuple(sorted(row.items())): row for row in _points(scale, machine)}
+    unique = {tuple(sorted(row.items())): row for row in _points(SIZES.at(machine), machine)}
     return unique.values()
 
 
-def _points(scale: Scale, machine: Machine) -> Iterator[Params]:
+def _points(sizes: KernelSizes, machine: Machine) -> Iterator[Params]:
     device_type, known = machine.device_type, resolve(machine.device_type, None).dtypes
     dtypes = tuple(dtype for dtype in known if dtype not in machine.slow_types)
     slow = tuple(dtype for dtype in known if dtype in machine.slow_types)
@@ -117,25 +118,25 @@ def _points(scale: Scale, machine: Machine) -> Iterator[Params]:
         return {"op": "matmul", "shape": "square", "size": size, "dtype": dtype}
 
     def layer(hidden: int, dtype: str, shape: str) -> Params:
-        return {"op": "matmul", "shape": shape, "size": hidden, "tokens": scale.tokens, "dtype": dtype}
+        return {"op": "matmul", "shape": shape, "size": hidden, "tokens": sizes.tokens, "dtype": dtype}
 
     def memory_bound(op: str, num_bytes: int) -> Params:
         return {"op": op, "num_bytes": num_bytes}
 
-    wanted = dtypes if scale.every_dtype else dtypes[:1]
-    yield from (square(scale.squares[0], dtype) for dtype in dtypes)
+    wanted = dtypes if sizes.every_dtype else dtypes[:1]
+    yield from (square(sizes.squares[0], dtype) for dtype in dtypes)
     if slow:  # one small product tells how slow; the one that it is held against stands beside it
-        yield from (square(min(scale.squares), dtype) for dtype in (*dtypes[:1], *slow))
+        yield from (square(min(sizes.squares), dtype) for dtype in (*dtypes[:1], *slow))
     if device_type == "cuda":
-        yield square(scale.squares[0], FLOAT8)
-    yield memory_bound("copy", scale.copies[0])
-    yield memory_bound("triad", scale.triads[0])
-    yield from starmap(layer, product(scale.hidden, wanted, LAYER_SHAPES))
-    yield from (memory_bound("copy", num_bytes) for num_bytes in scale.copies)
+        yield square(sizes.squares[0], FLOAT8)
+    yield memory_bound("copy", sizes.copies[0])
+    yield memory_bound("triad", sizes.triads[0])
+    yield from starmap(layer, product(sizes.hidden, wanted, LAYER_SHAPES))
+    yield from (memory_bound("copy", num_bytes) for num_bytes in sizes.copies)
     if device_type == "cuda":
         yield square(COLD_SIZE, dtypes[0]) | {"l2": "cold"}
-    yield from starmap(square, product(scale.squares, wanted))
-    yield from (memory_bound("triad", num_bytes) for num_bytes in scale.triads)
+    yield from starmap(square, product(sizes.squares, wanted))
+    yield from (memory_bound("triad", num_bytes) for num_bytes in sizes.triads)
 
 
 def memory(params: Params, machine: Machine) -> int:
@@ -150,17 +151,14 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 def _row(params: Params) -> KernelOperation:
-    for name, choices in CHOICES.items():
-        if name in params and params[name] not in choices:
-            allowed = ", ".join(map(str, choices))
-            raise BenchError(f"compute: {name}={params[name]}; it is one of {allowed}")
+    check_choices("compute", params, CHOICES)
     return OPERATIONS[str(params["op"])]
 
 
 def _misfit(params: Params, row: KernelOperation) -> str | None:
     """Why these parameters do not belong to the operation; settings that vary it can bring them together."""
     needed, given = row.needs(params), set(params) - {"op", *DEFAULTS}
-    if params["dtype"] not in ITEM_BYTES and params["op"] != "matmul":
+    if params["dtype"] == FLOAT8 and params["op"] != "matmul":
         return f"{params['dtype']} is for matmul alone"
     if needed - given:
         return f"{params['op']} needs {', '.join(sorted(needed - given))}"
@@ -172,9 +170,7 @@ def _misfit(params: Params, row: KernelOperation) -> str | None:
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises BenchError for a value that a parameter cannot take, Skip where two do not fit together."""
     row = _row(params)
-    misfit = _misfit(params, row)
-    if misfit:
-        raise Skip(misfit)
+    skip_if(_misfit(params, row))
     kernel = row.make(params, rank)
     num_local = min(rank.world_size, rank.machine.ranks_per_host)
     alone = _alone(kernel.run, num_local, rank) if 1 < num_local <= MAX_ALONE else {}
@@ -214,12 +210,12 @@ def derive(kernel: Kernel, has_own_host: bool, observed: Observed) -> dict[str, 
     if not alone or min(alone) <= 0:  # not timed alone, or too short for the clock
         return {}
     losses = [at_once / by_itself for at_once, by_itself in zip(together, alone, strict=True)]
-    found: dict[str, float | None] = {
+    figures: dict[str, float | None] = {
         "contention": None if has_own_host else max(losses),
         "rank_spread": max(alone) / min(alone) if len(alone) > 1 else None,
     }
     if kernel.flops:
-        found["alone_tflop_per_s"] = median(kernel.flops / seconds for seconds in alone) / 1e12
+        figures["alone_tflop_per_s"] = median(kernel.flops / seconds for seconds in alone) / 1e12
     if kernel.traffic_bytes:
-        found["alone_membw_gb_per_s"] = median(kernel.traffic_bytes / seconds for seconds in alone) / 1e9
-    return found
+        figures["alone_membw_gb_per_s"] = median(kernel.traffic_bytes / seconds for seconds in alone) / 1e9
+    return figures

@@ -21,11 +21,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
 from bench.measure.system.backends import resolve
-from bench.suite import Cell, Check, Machine, Observed, Params, Skip, Table, Work
+from bench.suite import Cell, Check, Machine, Observed, Params, Presets, Skip, Table, Work, check_choices
 from bench.workloads.comm.async_collective import (
-    ITEM_BYTES,
+    DTYPES,
     OVERLAPPED,
     Started,
     buffer_bytes,
@@ -47,7 +46,7 @@ CHOICES = {
     "op": ("mesh", "same"),
     "first_op": OVERLAPPED,
     "second_op": OVERLAPPED,
-    "dtype": tuple(ITEM_BYTES),
+    "dtype": DTYPES,
     "timing": ("aligned",),
 }
 METRICS = {
@@ -55,20 +54,16 @@ METRICS = {
     "second_slowdown": ("x", "lower"),
     "gain_over_serial": ("x", "higher"),
 }
-SIZES: Mapping[tuple[str, str], tuple[int, ...]] = {
-    ("cpu", "smoke"): (MIB,),
-    ("cpu", "standard"): (4 * MIB,),
-    ("cpu", "full"): (4 * MIB, 64 * 2**10, 32 * MIB),
-    ("cuda", "smoke"): (64 * MIB,),
-    ("cuda", "standard"): (64 * MIB, MIB),
-    ("cuda", "full"): (64 * MIB, MIB, 512 * MIB),
-}
+SIZES = Presets(
+    cpu={"smoke": (MIB,), "standard": (4 * MIB,), "full": (4 * MIB, 64 * 2**10, 32 * MIB)},
+    cuda={"smoke": (64 * MIB,), "standard": (64 * MIB, MIB), "full": (64 * MIB, MIB, 512 * MIB)},
+)
 
 
 def cases(machine: Machine) -> Iterable[Params]:
     """Meshes of every shape, the most square first, then two groups of the same ranks."""
     dtype = resolve(machine.device_type, None).dtypes[0]
-    for num_bytes in SIZES[(machine.device_type, machine.preset)]:
+    for num_bytes in SIZES.at(machine):
         base: Params = {"num_bytes": num_bytes, "dtype": dtype}
         shapes = tensor_sizes(machine.world_size, machine.ranks_per_host)
         wanted = shapes if machine.preset == "full" else shapes[:1]
@@ -85,16 +80,14 @@ def tensor_sizes(world_size: int, ranks_per_host: int) -> list[int]:
 
 def _checked(params: Params) -> str:
     """The type. Raises BenchError for a value that a parameter cannot take."""
-    for name, choices in CHOICES.items():
-        if params[name] not in choices:
-            raise BenchError(f"concurrent: {name}={params[name]}; it is one of {', '.join(map(str, choices))}")
+    check_choices("concurrent", params, CHOICES)
     return str(params["dtype"])
 
 
 def memory(params: Params, machine: Machine) -> int:
     """Bytes of both collectives' tensors and of the check. Raises BenchError for a bad value."""
     dtype, world_size = _checked(params), machine.world_size
-    count = num_elements(params["num_bytes"], dtype, world_size, "concurrent")
+    count = num_elements("concurrent", params, world_size)
     ops = [str(params[f"{axis}_op"]) for axis in (FIRST, SECOND)]
     return sum(buffer_bytes(op, count, dtype, world_size, machine.device_type) for op in ops) + CHECK_BYTES
 
@@ -129,7 +122,7 @@ def layout(params: Params, world_size: int) -> AxisGroups:
 
 @dataclass
 class Pending:
-    """What a timed call has left running; it is waited for before the next."""
+    """Collectives that a timed call has left running; they are waited for before the next."""
 
     works: list[Any] = field(default_factory=list)
 
@@ -142,24 +135,24 @@ class Pending:
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises BenchError for a bad value, Skip for what has no meaning here."""
     dtype = _checked(params)
-    count = num_elements(params["num_bytes"], dtype, rank.world_size, "concurrent")
+    count = num_elements("concurrent", params, rank.world_size)
     if rank.world_size < 2:
         raise Skip("needs at least 2 ranks: one alone has nobody to exchange data with")
     if params["op"] == "same" and "tensor" in params:
         raise Skip(f"tensor={params['tensor']} has no meaning for two groups of the same ranks")
     shape = layout(params, rank.world_size)
-    own = {axis: _started(axis, params, count, dtype, shape, rank) for axis in (FIRST, SECOND)}
+    collectives = {axis: _started(axis, params, count, dtype, shape, rank) for axis in (FIRST, SECOND)}
     pending = Pending()
 
     def reset() -> None:
         pending.finish()
-        for each in own.values():
-            each.restore()
+        for collective in collectives.values():
+            collective.restore()
 
-    variants = dict(_variants(own, shape, pending, rank))
+    variants = dict(_variants(collectives, shape, pending, rank))
     return Work(
         variants=variants,
-        check=partial(_check, variants["full"], own, pending),
+        check=partial(_check, variants["full"], collectives, pending),
         reset=reset,
         close=pending.finish,
         derive=partial(derive, shape),
@@ -189,38 +182,37 @@ def _started(axis: str, params: Params, count: int, dtype: str, shape: AxisGroup
 
 
 def _variants(
-    own: Mapping[str, Started], shape: AxisGroups, pending: Pending, rank: RankContext
+    collectives: Mapping[str, Started], shape: AxisGroups, pending: Pending, rank: RankContext
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     def both() -> None:
-        works = [each.start() for each in own.values()]
+        works = [collective.start() for collective in collectives.values()]
         for work in works:
             work.wait()
 
     def until(axis: str) -> None:
-        works = {name: each.start() for name, each in own.items()}
+        works = {name: collective.start() for name, collective in collectives.items()}
         works.pop(axis).wait()
         pending.works += works.values()
 
     yield "full", both
-    for axis in own:
+    for axis, collective in collectives.items():
         yield f"{axis}_beside", partial(until, axis)
-        yield axis, own[axis].run
+        yield axis, collective.run
         if 1 < len(shape.groups[axis]) <= MAX_GROUPS:
             for number in range(len(shape.groups[axis])):
-                yield f"{axis}_{number}", own[axis].run if shape.of(axis, rank.index) == number else _rest
+                yield f"{axis}_{number}", collective.run if shape.of(axis, rank.index) == number else _rest
 
 
 def _rest() -> None:
     return None
 
 
-def _check(both: Callable[[], object], own: Mapping[str, Started], pending: Pending) -> Check:
+def _check(both: Callable[[], object], collectives: Mapping[str, Started], pending: Pending) -> Check:
     pending.finish()
-    for each in own.values():
-        each.arm()
+    for collective in collectives.values():
+        collective.arm()
     both()
-    errors = [each.error() for each in own.values()]
-    return Check(sum(errors), 0.0)
+    return Check(sum(collective.error() for collective in collectives.values()), 0.0)
 
 
 @dataclass(frozen=True)
@@ -239,7 +231,7 @@ class GroupTimes:
 
 
 def group_times(shape: AxisGroups, observed: Observed) -> list[GroupTimes]:
-    found = []
+    times = []
     for axis, groups in shape.groups.items():
         for number, ranks in enumerate(groups):
 
@@ -248,8 +240,8 @@ def group_times(shape: AxisGroups, observed: Observed) -> list[GroupTimes]:
 
             single = f"{axis}_{number}"
             alone = slowest(single if single in observed.rank_seconds else axis)
-            found.append(GroupTimes(axis, ranks, alone, slowest(axis), slowest(f"{axis}_beside")))
-    return found
+            times.append(GroupTimes(axis, ranks, alone, slowest(axis), slowest(f"{axis}_beside")))
+    return times
 
 
 def derive(shape: AxisGroups, observed: Observed) -> dict[str, float | None]:
@@ -257,7 +249,7 @@ def derive(shape: AxisGroups, observed: Observed) -> dict[str, float | None]:
     times = group_times(shape, observed)
     figures: dict[str, float | None] = {}
     for axis in shape.groups:
-        known = [each.slowdown for each in times if each.axis == axis and each.slowdown is not None]
+        known = [group.slowdown for group in times if group.axis == axis and group.slowdown is not None]
         figures[f"{axis}_slowdown"] = max(known, default=None)
     both = observed.seconds["full"]
     figures["gain_over_serial"] = sum(observed.seconds[axis] for axis in shape.groups) / both if both > 0 else None
@@ -267,8 +259,8 @@ def derive(shape: AxisGroups, observed: Observed) -> dict[str, float | None]:
 def tables(shape: AxisGroups, observed: Observed) -> dict[str, Table]:
     """One row a group."""
     rows: list[tuple[Cell, ...]] = [
-        (each.axis, _listed(each.ranks), each.alone, each.with_axis, each.beside, each.slowdown)
-        for each in group_times(shape, observed)
+        (group.axis, _listed(group.ranks), group.alone, group.with_axis, group.beside, group.slowdown)
+        for group in group_times(shape, observed)
     ]
     heads = ("axis", "ranks", "alone seconds", "with its axis seconds", "with all seconds", "slow-down x")
     return {"groups": Table(heads, tuple(rows), title="each group alone and beside the others")}

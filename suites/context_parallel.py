@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from bench.core import torch_versions
 from bench.parallelism import flops, overlap
 from bench.parallelism.sequence_chunks import ORDERS, num_pieces, work_imbalance
-from bench.suite import Check, Machine, Observed, Params, Skip, Work
+from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, Work, skip_if, too_small
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -56,7 +56,6 @@ BASE: dict[str, Params] = {
 }
 Change = tuple[str, Params]
 STANDARD: tuple[Change, ...] = (
-    ("ring", {}),
     ("all_gather", {}),
     ("ring", {"order": "contiguous"}),
     ("all_gather", {"order": "contiguous"}),
@@ -64,29 +63,36 @@ STANDARD: tuple[Change, ...] = (
     ("ring", {"direction": "forward"}),
     ("all_gather", {"direction": "forward"}),
 )
-FULL: dict[str, tuple[Change, ...]] = {
-    "cpu": (
-        ("ring", {"sequence": 4096}),
-        ("all_gather", {"sequence": 4096}),
-        ("ring", {"num_kv_heads": 8}),
-        ("all_gather", {"num_kv_heads": 8}),
-        ("ring", {"dtype": "bfloat16"}),
-        ("all_gather", {"causal": False, "order": "contiguous"}),
-    ),
-    "cuda": (
-        ("ring", {"sequence": 65536}),
-        ("all_gather", {"sequence": 65536}),
-        ("ring", {"sequence": 131072}),
-        ("all_gather", {"sequence": 131072}),
-        ("ring", {"num_kv_heads": 32}),
-        ("all_gather", {"num_kv_heads": 32}),
-        ("ring", {"num_kv_heads": 32, "implementation": "torch"}),
-        ("all_gather", {"num_kv_heads": 32, "implementation": "torch"}),
-        ("all_gather", {"causal": False, "order": "contiguous"}),
-    ),
-}
+CHANGES: Presets[tuple[Change, ...]] = Presets(
+    cpu={
+        "smoke": (("ring", {}),),
+        "standard": STANDARD,
+        "full": (
+            ("ring", {"sequence": 4096}),
+            ("all_gather", {"sequence": 4096}),
+            ("ring", {"num_kv_heads": 8}),
+            ("all_gather", {"num_kv_heads": 8}),
+            ("ring", {"dtype": "bfloat16"}),
+            ("all_gather", {"causal": False, "order": "contiguous"}),
+        ),
+    },
+    cuda={
+        "smoke": (("ring", {}),),
+        "standard": STANDARD,
+        "full": (
+            ("ring", {"sequence": 65536}),
+            ("all_gather", {"sequence": 65536}),
+            ("ring", {"sequence": 131072}),
+            ("all_gather", {"sequence": 131072}),
+            ("ring", {"num_kv_heads": 32}),
+            ("all_gather", {"num_kv_heads": 32}),
+            ("ring", {"num_kv_heads": 32, "implementation": "torch"}),
+            ("all_gather", {"num_kv_heads": 32, "implementation": "torch"}),
+            ("all_gather", {"causal": False, "order": "contiguous"}),
+        ),
+    },
+)
 
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 CUDA_DTYPES = ("bfloat16", "float16")
 NOTES = (
     "one_device: every rank runs the whole sequence by itself, all at the same time",
@@ -99,9 +105,7 @@ TORCH_NOTE = "implementation=torch enters context_parallel in every call, which 
 
 def cases(machine: Machine) -> Iterator[Params]:
     """The base point varied one factor at a time; the presets nest."""
-    count = {"smoke": 1, "standard": len(STANDARD), "full": len(STANDARD)}[machine.preset]
-    changes = STANDARD[:count] + (FULL[machine.device_type] if machine.preset == "full" else ())
-    for op, change in changes:
+    for op, change in CHANGES.through(machine):
         yield {"op": op, **BASE[machine.device_type], **change}
 
 
@@ -125,9 +129,9 @@ def _skip_reason(params: Params, num_ranks: int, device_type: str) -> str | None
     """Why this cannot run on so many ranks, with the numbers; None where it can."""
     if num_ranks == 1:
         return "one rank: there is nothing to split"
-    for name in ("sequence", "num_heads", "num_kv_heads", "head_dim", "batch"):
-        if int(params[name]) < 1:
-            return f"{name}={params[name]} is less than 1"
+    small = too_small(params, "sequence", "num_heads", "num_kv_heads", "head_dim", "batch")
+    if small:
+        return small
     order, sequence = str(params["order"]), int(params["sequence"])
     if sequence % num_pieces(order, num_ranks):
         pieces = num_pieces(order, num_ranks)
@@ -188,9 +192,7 @@ def memory(params: Params, machine: Machine) -> int:
 
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip with one rank, for numbers that cannot be split, and where torch's own or its kernel does not run."""
-    reason = _skip_reason(params, rank.world_size, rank.device.type)
-    if reason:
-        raise Skip(reason)
+    skip_if(_skip_reason(params, rank.world_size, rank.device.type))
     import torch.distributed as dist
 
     from bench.workloads.parallel.tensor import silent_group

@@ -23,7 +23,7 @@ from bench.core import torch_versions
 from bench.parallelism import flops, overlap
 from bench.parallelism.gradient_buckets import Wrapping
 from bench.parallelism.shapes import LLAMA_MODELS, ModelShape, find_model
-from bench.suite import Machine, Params, Skip, Work
+from bench.suite import ITEM_BYTES, Machine, Params, Presets, Work, skip_if, too_small
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -40,45 +40,23 @@ CHOICES = {
 }
 METRICS = overlap.METRICS
 
-# Device type -> preset -> the base point. An operation has only the choices that are its own.
-BASE: dict[str, dict[str, Params]] = {
-    "cpu": {
+# An operation has only the choices that are its own.
+BASE: Presets[Params] = Presets(
+    cpu={
         "smoke": {"model": "tiny", "num_layers": 4, "sequence": 64},
         "standard": {"model": "small", "num_layers": 4, "sequence": 128},
     },
     # Of Llama-3 8B as many layers as fit twice (with and without the wrapper) beside the gradients.
-    "cuda": {
+    cuda={
         "smoke": {"model": "llama3-1b", "num_layers": 4, "sequence": 2048, "dtype": "bfloat16"},
         "standard": {"model": "llama3-8b", "num_layers": 8, "sequence": 4096, "dtype": "bfloat16"},
     },
-}
+)
 OWN: dict[str, dict[str, Params]] = {
     "cpu": {"ddp": {"bucket_mb": 4}, "fsdp": {"layers_per_group": 1, "reshard_after_forward": True}},
     "cuda": {"ddp": {"bucket_mb": 25}, "fsdp": {"layers_per_group": 1, "reshard_after_forward": True}},
 }
 Change = tuple[str, Params]
-STANDARD: dict[str, tuple[Change, ...]] = {
-    "cpu": (
-        ("ddp", {}),
-        ("fsdp", {}),
-        ("ddp", {"bucket_mb": 1}),
-        ("ddp", {"bucket_mb": 64}),
-        ("fsdp", {"layers_per_group": 0}),
-        ("fsdp", {"layers_per_group": 2}),
-        ("fsdp", {"reshard_after_forward": False}),
-    ),
-    "cuda": (
-        ("ddp", {}),
-        ("fsdp", {}),
-        ("ddp", {"bucket_mb": 1}),
-        ("ddp", {"bucket_mb": 100}),
-        ("ddp", {"bucket_mb": 400}),
-        ("fsdp", {"layers_per_group": 0}),
-        ("fsdp", {"layers_per_group": 2}),
-        ("fsdp", {"layers_per_group": 4}),
-        ("fsdp", {"reshard_after_forward": False}),
-    ),
-}
 FULL: tuple[Change, ...] = (
     ("ddp", {"batch": 4}),
     ("fsdp", {"batch": 4}),
@@ -86,8 +64,34 @@ FULL: tuple[Change, ...] = (
     ("ddp", {"num_layers": 16}),
     ("fsdp", {"num_layers": 16}),
 )
-
-ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+CHANGES: Presets[tuple[Change, ...]] = Presets(
+    cpu={
+        "smoke": (("ddp", {}),),
+        "standard": (
+            ("fsdp", {}),
+            ("ddp", {"bucket_mb": 1}),
+            ("ddp", {"bucket_mb": 64}),
+            ("fsdp", {"layers_per_group": 0}),
+            ("fsdp", {"layers_per_group": 2}),
+            ("fsdp", {"reshard_after_forward": False}),
+        ),
+        "full": FULL,
+    },
+    cuda={
+        "smoke": (("ddp", {}),),
+        "standard": (
+            ("fsdp", {}),
+            ("ddp", {"bucket_mb": 1}),
+            ("ddp", {"bucket_mb": 100}),
+            ("ddp", {"bucket_mb": 400}),
+            ("fsdp", {"layers_per_group": 0}),
+            ("fsdp", {"layers_per_group": 2}),
+            ("fsdp", {"layers_per_group": 4}),
+            ("fsdp", {"reshard_after_forward": False}),
+        ),
+        "full": FULL,
+    },
+)
 KEPT_PER_TOKEN = 34
 """Numbers that a layer keeps for its backward, per token and unit of `hidden`, with room to spare: inputs of seven
 matrices, of which three are ffn_hidden wide, and of two norms."""
@@ -99,13 +103,8 @@ NOTES = (
 
 def cases(machine: Machine) -> Iterator[Params]:
     """A base point of each operation varied one factor at a time; smoke has one small case of DDP."""
-    device, is_smoke = machine.device_type, machine.preset == "smoke"
-    base = BASE[device]["smoke" if is_smoke else "standard"]
-    changes = STANDARD[device][:1] if is_smoke else STANDARD[device]
-    if machine.preset == "full":
-        changes += FULL
-    for op, change in changes:
-        yield {"op": op, **base, **OWN[device][op], **change}
+    for op, change in CHANGES.through(machine):
+        yield {"op": op, **BASE.at(machine), **OWN[machine.device_type][op], **change}
 
 
 def _shape(params: Params) -> ModelShape:
@@ -123,9 +122,9 @@ def _wrapping(params: Params) -> Wrapping:
 def _skip_reason(params: Params, num_ranks: int, backend: str) -> str | None:
     if num_ranks == 1:
         return "one rank: there is nobody to average gradients with"
-    for name, least in (("batch", 1), ("bucket_mb", 1), ("layers_per_group", 0)):
-        if name in params and int(params[name]) < least:
-            return f"{name}={params[name]} is less than {least}"
+    small = too_small(params, "batch", "bucket_mb") or too_small(params, "layers_per_group", least=0)
+    if small:
+        return small
     lack = torch_versions.skip_reason("fsdp_average", backend) if params["op"] == "fsdp" else None
     return lack or _shape(params).objection()
 
@@ -149,9 +148,7 @@ def memory(params: Params, machine: Machine) -> int:
 
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip with one rank, for sizes that make no model, and where this torch's FSDP is wrong."""
-    reason = _skip_reason(params, rank.world_size, rank.backend)
-    if reason:
-        raise Skip(reason)
+    skip_if(_skip_reason(params, rank.world_size, rank.backend))
     import torch
 
     from bench.workloads.training.data_parallel import check_step, trained

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from bench.parallelism import flops
 from bench.parallelism.expert_routing import Routing
-from bench.suite import Check, Machine, Observed, Params, Skip, Work
+from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, Work, skip_if
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -63,27 +63,33 @@ BASE: dict[str, Params] = {
     },
 }
 STANDARD: tuple[Params, ...] = (
-    {},
     {"imbalance": 0.5},
     {"imbalance": 1.0},
     {"top_k": 1, "imbalance": 0.125},
     {"direction": "forward"},
 )
-FULL: dict[str, tuple[Params, ...]] = {
-    "cpu": (
-        {"num_experts": 16, "imbalance": 0.125},
-        {"num_experts": 64, "top_k": 8, "imbalance": 0.125, "ffn_hidden": 64},
-        {"tokens_per_rank": 1024},
-        {"dtype": "bfloat16"},
-    ),
-    "cuda": (
-        # DeepSeek-V3 (2024, section 4.2): 256 experts of 2048, of which a token takes 8.
-        {"hidden": 7168, "ffn_hidden": 2048, "num_experts": 256, "top_k": 8, "imbalance": 0.03125},
-        {"tokens_per_rank": 16384},
-        {"tokens_per_rank": 128},
-    ),
-}
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+CHANGES: Presets[tuple[Params, ...]] = Presets(
+    cpu={
+        "smoke": ({},),
+        "standard": STANDARD,
+        "full": (
+            {"num_experts": 16, "imbalance": 0.125},
+            {"num_experts": 64, "top_k": 8, "imbalance": 0.125, "ffn_hidden": 64},
+            {"tokens_per_rank": 1024},
+            {"dtype": "bfloat16"},
+        ),
+    },
+    cuda={
+        "smoke": ({},),
+        "standard": STANDARD,
+        "full": (
+            # DeepSeek-V3 (2024, section 4.2): 256 experts of 2048, of which a token takes 8.
+            {"hidden": 7168, "ffn_hidden": 2048, "num_experts": 256, "top_k": 8, "imbalance": 0.03125},
+            {"tokens_per_rank": 16384},
+            {"tokens_per_rank": 128},
+        ),
+    },
+)
 NOTES = (
     "one_device: every rank runs all tokens and experts by itself, all at the same time",
     "compute_only: the same code over a group whose collectives send nothing",
@@ -93,10 +99,8 @@ NOTES = (
 
 def cases(machine: Machine) -> Iterator[Params]:
     """The base point varied one factor at a time; the presets nest."""
-    count = 1 if machine.preset == "smoke" else len(STANDARD)
-    changes = STANDARD[:count] + (FULL[machine.device_type] if machine.preset == "full" else ())
     base = BASE[machine.device_type]
-    for change in changes:
+    for change in CHANGES.through(machine):
         row: Params = {"op": "moe", **base, **change}
         # On many ranks: the fewest experts of which each rank has one, as busy beyond the even share as asked for.
         busier = float(row["imbalance"]) * int(row["num_experts"]) / int(row["top_k"])
@@ -123,15 +127,15 @@ def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
     item = ITEM_BYTES[str(params["dtype"])]
     weights, tokens = 3 * routing.num_experts * hidden * ffn_hidden, num_ranks * routing.num_tokens
     whole = weights + 2 * tokens * hidden
-    own = 4 * weights // num_ranks + routing.num_tokens * (4 + 4 * routing.top_k) * hidden
-    own += max(routing.rank_loads(num_ranks)) * 2 * (3 * hidden + 5 * ffn_hidden)
+    share = 4 * weights // num_ranks + routing.num_tokens * (4 + 4 * routing.top_k) * hidden
+    share += max(routing.rank_loads(num_ranks)) * 2 * (3 * hidden + 5 * ffn_hidden)
     if one_device:
         call = weights + tokens * routing.top_k * (4 * hidden + 5 * ffn_hidden)
         whole += call
         whole += (2 * weights + tokens * hidden + call) * 4 // item if item < 4 else 0
-        return item * (whole + own)
+        return item * (whole + share)
     drawn = whole + 2 * (weights // num_ranks + 2 * routing.num_tokens * hidden)
-    return item * max(drawn, own)
+    return item * max(drawn, share)
 
 
 def memory(params: Params, machine: Machine) -> int:
@@ -144,10 +148,8 @@ def memory(params: Params, machine: Machine) -> int:
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip with one rank, and for a routing that there cannot be."""
     routing = _routing(params)
-    objection = "one rank: there is nobody to send tokens to" if rank.world_size == 1 else None
-    objection = objection or routing.objection(rank.world_size)
-    if objection:
-        raise Skip(objection)
+    skip_if("one rank: there is nobody to send tokens to" if rank.world_size == 1 else None)
+    skip_if(routing.objection(rank.world_size))
     import torch.distributed as dist
 
     from bench.workloads.parallel.tensor import silent_group

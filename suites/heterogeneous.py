@@ -35,12 +35,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.parallelism import flops, heterogeneous_step, work_split
-from bench.suite import Cell, Check, Machine, Observed, Params, Skip, Table, Work
+from bench.suite import Cell, Machine, Observed, Params, Table, Work, skip_if, too_small
 from bench.workloads.parallel.heterogeneous import mix_of
 
 if TYPE_CHECKING:
     from bench.measure.engine.emulation import RankSpeed
     from bench.measure.engine.rank import RankContext
+    from bench.workloads.parallel.heterogeneous import Mix
     from bench.workloads.parallel.uneven_pipeline import Team, UnevenSizes, UnevenStep
 
 DEFAULTS: Params = {"speed": 0.5, "busy": 1.0}
@@ -103,9 +104,9 @@ def sizes_of(params: Params, world_size: int) -> UnevenSizes:
 def _skip_reason(params: Params, world_size: int) -> str | None:
     if world_size == 1:
         return "one rank: nothing to mix"
-    for name in ("hidden", "sequence", "units", "num_layers", "num_heads"):
-        if name in params and int(params[name]) < 1:
-            return f"{name}={params[name]} is less than 1"
+    small = too_small(params, "hidden", "sequence", "units", "num_layers", "num_heads")
+    if small:
+        return small
     units, hidden = int(params["units"]), int(params["hidden"])
     if units < world_size:
         return f"units={units} are fewer than the {world_size} ranks"
@@ -121,43 +122,20 @@ def _skip_reason(params: Params, world_size: int) -> str | None:
 
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip where there is nothing to mix, or the numbers do not fit."""
-    reason = _skip_reason(params, rank.world_size)
-    if reason:
-        raise Skip(reason)
-    from bench.workloads.parallel.relative_speed import relative_speeds
-    from bench.workloads.parallel.uneven_pipeline import STEPS, Team
+    skip_if(_skip_reason(params, rank.world_size))
+    from bench.workloads.model.numerics import worst
 
     op, sizes, mix = str(params["op"]), sizes_of(params, rank.world_size), mix_of(params, rank)
-    step, units = STEPS[op], int(params["units"])
-    teams = {ranks: Team(ranks, *_groups(ranks, rank)) for ranks in dict.fromkeys((mix.mixed, mix.uniform))}
-    mixed: Team = teams[mix.mixed]
-    even_shares = work_split.even(units, len(mix.mixed))
-    even = step(sizes, even_shares, mixed, rank)
-    with rank.at_pace(mix.mixed_pace):
-        found = relative_speeds(rank, even.run, even.clear)
-    # Where shares are unequal by one, the one with more has more to compute and is no slower for it.
-    speeds = [found[index] * share for index, share in zip(mix.mixed, even_shares, strict=True)]
-    speeds = [speed / max(speeds) for speed in speeds]
-    uniform = step(sizes, even_shares, teams[mix.uniform], rank)
-    with rank.at_pace(mix.uniform_pace):
-        fixed = _fixed(op, rank, uniform, sizes, teams[mix.uniform], even_shares)
-    balanced_shares = work_split.balanced(units, speeds, fixed_units=_in_units(fixed, even_shares))
-    steps = {"even": even, "balanced": step(sizes, balanced_shares, mixed, rank), "uniform": uniform}
+    steps, speed, dealt = _steps(op, int(params["units"]), sizes, mix, rank)
     paces = {"even": mix.mixed_pace, "balanced": mix.mixed_pace, "uniform": mix.uniform_pace}
 
-    def check() -> Check:
-        from bench.workloads.model.numerics import worst
-
-        return worst([each.check() for each in steps.values()])
-
     def reset() -> None:
-        for each in steps.values():
-            each.clear()
+        for step in steps.values():
+            step.clear()
 
-    plan = Dealt(op, mix.uniform, even_shares, balanced_shares, tuple(speeds), fixed)
     return Work(
         variants={name: _paced(rank, steps[name].run, paces[name]) for name in VARIANTS},
-        check=check,
+        check=lambda: worst([step.check() for step in steps.values()]),
         clock="host",
         reset=reset,
         flops=_flops(op, sizes),
@@ -165,17 +143,43 @@ def prepare(params: Params, rank: RankContext) -> Work:
         tokens=sizes.num_microbatches * sizes.sequence,
         traced_calls=TRACED_CALLS,
         traced_variants=VARIANTS,
-        derive=partial(derived, dealt=plan),
-        per_rank=lambda: {"speed": found[rank.index]},
-        tables=partial(tables, dealt=plan),
+        derive=partial(derived, dealt=dealt),
+        per_rank=lambda: {"speed": speed},
+        tables=partial(tables, dealt=dealt),
         notes=mix.notes,
     )
+
+
+def _steps(
+    op: str, units: int, sizes: UnevenSizes, mix: Mix, rank: RankContext
+) -> tuple[dict[str, UnevenStep], float, Dealt]:
+    """The three variants' steps, this rank's measured speed, and how the work is dealt out."""
+    from bench.workloads.parallel.relative_speed import relative_speeds
+    from bench.workloads.parallel.uneven_pipeline import STEPS, Team
+
+    step = STEPS[op]
+    teams = {ranks: Team(ranks, *_groups(ranks, rank)) for ranks in dict.fromkeys((mix.mixed, mix.uniform))}
+    mixed: Team = teams[mix.mixed]
+    even_shares = work_split.even(units, len(mix.mixed))
+    even = step(sizes, even_shares, mixed, rank)
+    with rank.at_pace(mix.mixed_pace):
+        measured = relative_speeds(rank, even.run, even.clear)
+    # Where shares are unequal by one, the one with more has more to compute and is no slower for it.
+    speeds = [measured[index] * share for index, share in zip(mix.mixed, even_shares, strict=True)]
+    speeds = [speed / max(speeds) for speed in speeds]
+    uniform = step(sizes, even_shares, teams[mix.uniform], rank)
+    with rank.at_pace(mix.uniform_pace):
+        fixed = _fixed(op, rank, uniform, sizes, teams[mix.uniform], even_shares)
+    balanced_shares = work_split.balanced(units, speeds, fixed_units=_in_units(fixed, even_shares))
+    steps = {"even": even, "balanced": step(sizes, balanced_shares, mixed, rank), "uniform": uniform}
+    dealt = Dealt(op, mix.uniform, even_shares, balanced_shares, tuple(speeds), fixed)
+    return steps, measured[rank.index], dealt
 
 
 def _fixed(
     op: str, rank: RankContext, uniform: UnevenStep, sizes: UnevenSizes, team: Team, even: tuple[int, ...]
 ) -> dict[str, float]:
-    """What of each computation any share costs. Microbatches of their own have nothing of the kind."""
+    """Fraction of each kind of computation that any share costs. Whole microbatches have nothing of the kind."""
     from bench.workloads.parallel.relative_speed import fixed_fractions, skewed
     from bench.workloads.parallel.uneven_pipeline import STEPS
 
@@ -188,14 +192,14 @@ def _fixed(
 
 
 def _in_units(fixed: Mapping[str, float], even: tuple[int, ...]) -> float:
-    """The mean of it over the kinds, in units of the work."""
+    """The mean over the kinds of the fixed fractions, in units of the work."""
     mean = fmean(fixed.values()) if fixed else 0.0
     return mean / (1.0 - mean) * fmean(even)
 
 
 def _groups(ranks: tuple[int, ...], rank: RankContext) -> tuple[Any, Any]:
-    own = rank.subgroup(ranks)
-    return (rank.group if len(ranks) == rank.world_size else own), own
+    subgroup = rank.subgroup(ranks)
+    return (rank.group if len(ranks) == rank.world_size else subgroup), subgroup
 
 
 def _paced(rank: RankContext, run: Callable[[], object], pace: RankSpeed | None) -> Callable[[], object]:
@@ -217,7 +221,7 @@ def _flops(op: str, sizes: UnevenSizes) -> float:
 
 @dataclass(frozen=True)
 class Dealt:
-    """How the work was dealt out, for what is derived from the measurement."""
+    """Work as it was dealt out, for what is derived from the measurement."""
 
     op: str
     uniform: tuple[int, ...]

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 from bench.parallelism import flops
 from bench.parallelism.shapes import LLAMA_MODELS, ModelShape, find_model
-from bench.suite import Check, Machine, Observed, Params, Skip, Work
+from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, Work, skip_if
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -57,16 +57,16 @@ METRICS = {
     "served_over_synchronous": ("x", "neither"),
 }
 
-BASE: dict[str, dict[str, Params]] = {
-    "cpu": {
+BASE: Presets[Params] = Presets(
+    cpu={
         "smoke": {"model": "tiny", "num_layers": 4, "sequence": 64, "batch": 1},
         "standard": {"model": "small", "num_layers": 4, "sequence": 256, "batch": 1},
     },
-    "cuda": {
+    cuda={
         "smoke": {"model": "llama3-1b", "num_layers": 16, "sequence": 1024, "batch": 1, "dtype": "bfloat16"},
         "standard": {"model": "llama3-8b", "num_layers": 32, "sequence": 2048, "batch": 1, "dtype": "bfloat16"},
     },
-}
+)
 Change = tuple[str, str, Params]
 """Operation, way of splitting, and what differs from the base point."""
 BATCHES = {"cpu": (8, 32), "cuda": (8, 32, 128)}
@@ -95,7 +95,6 @@ FULL: dict[str, tuple[Change, ...]] = {
     ),
 }
 
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 NOTES = {
     "tensor": (
         "one_device: every rank runs the whole model by itself, all at the same time",
@@ -115,8 +114,7 @@ def cases(machine: Machine) -> Iterator[Params]:
 
     A single rank has replicas only.
     """
-    device, is_smoke = machine.device_type, machine.preset == "smoke"
-    base = BASE[device]["smoke" if is_smoke else "standard"]
+    base, device, is_smoke = BASE.at(machine), machine.device_type, machine.preset == "smoke"
     smoke = FIRST[:1] if machine.world_size > 1 else FIRST
     changes = smoke if is_smoke else FIRST
     if not is_smoke:
@@ -157,7 +155,7 @@ def _skip_reason(params: Params, num_ranks: int) -> str | None:
 
 
 def _split(params: Params, num_ranks: int) -> int:
-    """Over how many ranks a model is split."""
+    """Number of ranks that a model is split over."""
     return num_ranks if params["parallel"] == "tensor" else 1
 
 
@@ -170,7 +168,7 @@ def _weights_and_cache(params: Params, parts: int) -> tuple[int, int]:
 
 
 def cache_elements(shape: ModelShape, batch: int, length: int) -> int:
-    """Keys and values of all layers."""
+    """Numbers in the keys and values of all layers."""
     return 2 * shape.num_layers * batch * length * shape.kv_hidden
 
 
@@ -209,9 +207,7 @@ def _model_flops(params: Params, num_batches: int) -> float:
 
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip where the ranks do not divide the model, and for sizes that make none."""
-    reason = _skip_reason(params, rank.world_size)
-    if reason:
-        raise Skip(reason)
+    skip_if(_skip_reason(params, rank.world_size))
     op, parts = str(params["op"]), _split(params, rank.world_size)
     num_batches = rank.world_size // parts
     num_tokens = int(params["batch"]) * (int(params["sequence"]) if op == "prefill" else 1)
@@ -234,7 +230,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 def served(observed: Observed, *, op: str, num_tokens: int, replicas: bool) -> Mapping[str, float | None]:
     """The suite's metrics: replicas serve at their own pace, ranks that share a model at that of the slowest."""
     seconds = observed.seconds["full"]
-    rates = [num_tokens / own for own in observed.rank_seconds["full"] if own > 0] if replicas else []
+    rates = [num_tokens / alone for alone in observed.rank_seconds["full"] if alone > 0] if replicas else []
     synchronous = num_tokens * (len(rates) or 1) / seconds if seconds else None
     total = sum(rates) if rates else synchronous
     return {
@@ -249,7 +245,7 @@ Made = tuple[dict[str, Callable[[], object]], Callable[[], Check], Callable[[], 
 
 
 def _replica(params: Params, rank: RankContext) -> Made:
-    """Each rank its own model and batch."""
+    """The case in which each rank has a model and a batch of its own."""
     import torch
 
     from bench.workloads.model.llama import whole_model
@@ -273,7 +269,7 @@ def _replica(params: Params, rank: RankContext) -> Made:
 
 
 def _tensor(params: Params, rank: RankContext) -> Made:
-    """All ranks one model and one batch."""
+    """The case in which all ranks share one model and one batch."""
     import torch
     import torch.distributed as torch_dist
 
@@ -309,9 +305,9 @@ def _tensor(params: Params, rank: RankContext) -> Made:
         small, small_whole = made(small_shape, 1, rank.group)[0], made(small_shape, 1, None)[1]
         check = partial(_check_reduced, small, op, small_whole)
         notes = notes if too_long is None else (*notes, too_long)
-    for each in servers.values():
-        each.fill()
-    variants: dict[str, Callable[[], object]] = {name: OPERATIONS[op](each) for name, each in servers.items()}
+    for filled in servers.values():
+        filled.fill()
+    variants: dict[str, Callable[[], object]] = {name: OPERATIONS[op](filled) for name, filled in servers.items()}
     return variants, check, lambda: torch_dist.destroy_process_group(silent), notes
 
 

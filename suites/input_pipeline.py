@@ -35,12 +35,12 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
 from bench.measure.engine import control
-from bench.suite import Check, Machine, Observed, Param, Params, Skip, Work
+from bench.suite import Check, Machine, Observed, Param, Params, Presets, Skip, Work, positive_int, skip_if
 from bench.workloads.storage import page_cache, scratch_dir
 from bench.workloads.storage.epochs import Epochs, Shifted
 from bench.workloads.storage.input_files import Files, digest, end_with_rank
@@ -77,13 +77,13 @@ STEP_SIZE = {"wait": "step_ms", "matmul": "step_gflop"}
 PREFETCH = 2
 """Batches that each worker has ready: the DataLoader's own default."""
 WORKER_BYTES, SERVER_BYTES = 100 * MIB, 300 * MIB
-"""Of a worker on top of what it shares with the process that forks workers, and of that process, with torch."""
+"""Memory of a worker on top of what it shares with the process that forks workers, and of that process, with torch."""
 SHARED_MEMORY = Path("/dev/shm")
 MATMUL_SIZE = {"cpu": 512, "cuda": 8192}
 
-# Device type -> preset -> the base point. Samples as large as ImageNet's pictures, 110 KB; sequences as of GPT-2.
-BASE: Mapping[str, Mapping[str, Mapping[str, Params]]] = {
-    "cpu": {
+# The base point of each operation. Samples as large as ImageNet's pictures, 110 KB; sequences as of GPT-2.
+BASE: Presets[dict[str, Params]] = Presets(
+    cpu={
         "smoke": {
             "tokens": {"sequence": 256, "batch_size": 4, "num_batches": 4},
             "samples": {"sample_bytes": 16 * 1024, "batch_size": 4, "num_batches": 4},
@@ -97,7 +97,7 @@ BASE: Mapping[str, Mapping[str, Mapping[str, Params]]] = {
             "samples": {"sample_bytes": 112 * 1024, "batch_size": 32, "num_batches": 32},
         },
     },
-    "cuda": {
+    cuda={
         "smoke": {
             "tokens": {"sequence": 8192, "batch_size": 2, "num_batches": 16},
             "samples": {"sample_bytes": 112 * 1024, "batch_size": 64, "num_batches": 8},
@@ -111,16 +111,16 @@ BASE: Mapping[str, Mapping[str, Mapping[str, Params]]] = {
             "samples": {"sample_bytes": 112 * 1024, "batch_size": 256, "num_batches": 64},
         },
     },
-}
-WORKERS = {
-    "cpu": {"smoke": (1,), "standard": (1, 0, 2), "full": (1, 0, 2, 4)},
-    "cuda": {"smoke": (4,), "standard": (4, 0, 1, 2, 8), "full": (4, 0, 1, 2, 8, 16)},
-}
+)
+WORKERS = Presets(
+    cpu={"smoke": (1,), "standard": (1, 0, 2), "full": (1, 0, 2, 4)},
+    cuda={"smoke": (4,), "standard": (4, 0, 1, 2, 8), "full": (4, 0, 1, 2, 8, 16)},
+)
 
 
 def cases(machine: Machine) -> Iterator[Params]:
     """Small files with the usual number of workers, uncached; tokens; then over numbers of workers."""
-    base, workers = BASE[machine.device_type][machine.preset], WORKERS[machine.device_type][machine.preset]
+    base, workers = BASE.at(machine), WORKERS.at(machine)
     step: Params = {"step": "matmul", "step_gflop": 5000} if machine.device_type == "cuda" else {}
     samples: Params = {"op": "samples", **base["samples"], **step}
     tokens: Params = {"op": "tokens", **base["tokens"], **step}
@@ -137,20 +137,16 @@ def cases(machine: Machine) -> Iterator[Params]:
 
 
 def _sample_bytes(params: Params) -> int:
-    """Of a sample in its file."""
-    return 2 * (_whole(params, "sequence") + 1) if params["op"] == "tokens" else _whole(params, "sample_bytes")
+    """Bytes of a sample in its file."""
+    return 2 * (_positive(params, "sequence") + 1) if params["op"] == "tokens" else _positive(params, "sample_bytes")
 
 
 def _batch_bytes(params: Params) -> int:
-    """Of a batch as it is delivered: tokens are int64 by then."""
+    """Bytes of a batch as it is delivered: tokens are int64 by then."""
     return int(params["batch_size"]) * _sample_bytes(params) * (4 if params["op"] == "tokens" else 1)
 
 
-def _whole(params: Params, name: str, least: int = 1) -> int:
-    value = params.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise BenchError(f"input_pipeline: {name}={value!r}; give a whole number of at least {least}")
-    return value
+_positive = partial(positive_int, "input_pipeline")
 
 
 def _misfit(params: Params) -> str | None:
@@ -163,7 +159,7 @@ def _misfit(params: Params) -> str | None:
 
 def memory(params: Params, machine: Machine) -> int:
     """Bytes of a rank: batches under way, the matrices of the step, and what its workers take of the host."""
-    num_workers = _whole(params, "num_workers", least=0)
+    num_workers = _positive(params, "num_workers", least=0)
     batches = (2 + PREFETCH * num_workers) * _batch_bytes(params)
     matrices = 3 * 4 * MATMUL_SIZE[machine.device_type] ** 2 if params["step"] == "matmul" else 0
     # Workers live in the host's memory, which on a GPU machine is not what is counted here.
@@ -173,12 +169,9 @@ def memory(params: Params, machine: Machine) -> int:
 
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises BenchError for a bad value or folder, Skip without room, and where uncached reads cannot be had."""
-    misfit = _misfit(params)
-    if misfit:
-        raise Skip(misfit)
-    batch_size, num_batches = _whole(params, "batch_size"), _whole(params, "num_batches")
-    num_workers, uncached = _whole(params, "num_workers", least=0), params["cache"] == "uncached"
-    num_samples = rank.world_size * batch_size * num_batches
+    skip_if(_misfit(params))
+    num_samples = rank.world_size * _positive(params, "batch_size") * _positive(params, "num_batches")
+    num_workers, uncached = _positive(params, "num_workers", least=0), params["cache"] == "uncached"
     num_bytes = num_samples * _sample_bytes(params)
     folder = str(params["folder"])
     _ask_shared_memory(params, num_workers, rank)
@@ -188,15 +181,6 @@ def prepare(params: Params, rank: RankContext) -> Work:
     if uncached:
         page_cache.require_uncached(rank, files.paths(0))
     pipeline = _pipeline(params, files, rank)
-    pipeline.load()
-    variants: dict[str, Callable[[], object]] = {
-        "full": pipeline.full,
-        "step_only": pipeline.step_only,
-        "loader_only": pipeline.load,
-    }
-    if uncached:
-        pipeline.load(1)
-        variants["from_cache"] = lambda: pipeline.load(1)
 
     def close() -> None:
         pipeline.stop()
@@ -206,7 +190,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
     return Work(
         communicates=False,
-        variants=variants,
+        variants=_variants(pipeline, uncached),
         check=lambda: _check(pipeline, expected, rank),
         clock="host",
         reset=pipeline.drop if uncached else None,
@@ -215,6 +199,20 @@ def prepare(params: Params, rank: RankContext) -> Work:
         derive=lambda observed: derive(observed, num_samples, num_bytes),
         notes=_notes(params, root, num_workers, rank),
     )
+
+
+def _variants(pipeline: Epochs, uncached: bool) -> dict[str, Callable[[], object]]:
+    """The variants, whose files have been read once."""
+    pipeline.load()
+    variants: dict[str, Callable[[], object]] = {
+        "full": pipeline.full,
+        "step_only": pipeline.step_only,
+        "loader_only": pipeline.load,
+    }
+    if uncached:
+        pipeline.load(1)
+        variants["from_cache"] = lambda: pipeline.load(1)
+    return variants
 
 
 def _ask_shared_memory(params: Params, num_workers: int, rank: RankContext) -> None:
@@ -229,7 +227,7 @@ def _ask_shared_memory(params: Params, num_workers: int, rank: RankContext) -> N
 def _written(params: Params, num_samples: int, root: Path, rank: RankContext, twin: bool) -> tuple[Files, Counter[str]]:
     """The files, of which each rank of a host writes its share, and the digests of all samples."""
     op = str(params["op"])
-    size = _whole(params, "sequence") + 1 if op == "tokens" else _whole(params, "sample_bytes")
+    size = _positive(params, "sequence") + 1 if op == "tokens" else _positive(params, "sample_bytes")
     folders = tuple(root / name for name in ("data", "twin")[: 2 if twin else 1])
     files = Files(op, folders, num_samples, size)
 
@@ -238,8 +236,8 @@ def _written(params: Params, num_samples: int, root: Path, rank: RankContext, tw
             folder.mkdir(exist_ok=True)
         return files.write(range(rank.local_index, num_samples, rank.local_world_size), rank.seed)
 
-    own = scratch_dir.on_all(rank, write)
-    rows = control.all_gather_json(rank, [rank.place.host_index, own])
+    digests = scratch_dir.on_all(rank, write)
+    rows = control.all_gather_json(rank, [rank.place.host_index, digests])
     if twin and rank.local_index == 0:
         for path in files.paths(0):
             page_cache.sync(path)
@@ -283,7 +281,7 @@ def _start_method() -> Any:
 
 
 def _wait_step(params: Params) -> Callable[[], object]:
-    seconds = _whole(params, "step_ms") / 1e3
+    seconds = _positive(params, "step_ms") / 1e3
     return lambda: time.sleep(seconds)
 
 
@@ -294,7 +292,7 @@ def _matmul_step(params: Params, rank: RankContext) -> Callable[[], object]:
     dtype = torch.bfloat16 if rank.device.type == "cuda" else torch.float32
     a, b = (torch.randn(size, size, device=rank.device, dtype=dtype, generator=rank.generator(i)) for i in range(2))
     c = torch.empty_like(a)
-    repeats = range(max(1, round(_whole(params, "step_gflop") * 1e9 / (2 * size**3))))
+    repeats = range(max(1, round(_positive(params, "step_gflop") * 1e9 / (2 * size**3))))
 
     def step() -> None:
         for _ in repeats:
@@ -307,9 +305,9 @@ def _check(pipeline: Epochs, expected: Counter[str], rank: RankContext) -> Check
     """Samples that came to no rank, twice, or not as they were written, in an epoch over each folder; none may."""
     error = 0
     for folder in range(len(pipeline.files.folders)):
-        own = [digest(row.cpu().numpy()) for batch in pipeline.batches(folder) for row in batch]
-        found = Counter(text for texts in control.all_gather_json(rank, own) for text in texts)
-        error += (found - expected).total() + (expected - found).total()
+        digests = [digest(row.cpu().numpy()) for batch in pipeline.batches(folder) for row in batch]
+        delivered = Counter(text for texts in control.all_gather_json(rank, digests) for text in texts)
+        error += (delivered - expected).total() + (expected - delivered).total()
     return Check(float(error), 0.0)
 
 
@@ -329,10 +327,10 @@ def derive(observed: Observed, num_samples: int, num_bytes: int) -> Mapping[str,
 
 
 def _notes(params: Params, root: Path, num_workers: int, rank: RankContext) -> tuple[str, ...]:
-    found = [*page_cache.notes(root)]
+    notes = [*page_cache.notes(root)]
     if rank.device.type == "cpu" and params["step"] == "matmul":
-        found.append("the step computes on the cores that the workers read with: not what a GPU's host would see")
+        notes.append("the step computes on the cores that the workers read with: not what a GPU's host would see")
     processes = rank.machine.ranks_per_host * (1 + num_workers)
     if processes > rank.machine.num_cores:
-        found.append(f"{processes} processes a host, workers included, share {rank.machine.num_cores} cores")
-    return tuple(found)
+        notes.append(f"{processes} processes a host, workers included, share {rank.machine.num_cores} cores")
+    return tuple(notes)

@@ -18,17 +18,27 @@ element of the collective is off by at least 1, which no product may be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError
 from bench.measure.system.backends import resolve
-from bench.suite import Check, Machine, Observed, Params, Skip, Work
-from bench.workloads.comm.async_collective import (
+from bench.suite import (
     ITEM_BYTES,
+    Check,
+    Machine,
+    Observed,
+    Params,
+    Presets,
+    Skip,
+    Work,
+    check_choices,
+    positive_int,
+)
+from bench.workloads.comm.async_collective import (
+    DTYPES,
     OVERLAPPED,
     Started,
     buffer_bytes,
@@ -49,7 +59,7 @@ COMPUTE, COMMUNICATION = "compute_alone", "communication_alone"
 SPAN = "compute"
 
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned"}
-CHOICES = {"op": OVERLAPPED, "dtype": tuple(ITEM_BYTES), "timing": ("aligned",)}
+CHOICES = {"op": OVERLAPPED, "dtype": DTYPES, "timing": ("aligned",)}
 METRICS = {
     "hidden_share": ("share", "higher"),
     "hideable_share": ("share", "neither"),
@@ -59,7 +69,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Scale:
+class OverlapSizes:
     """Sizes of a preset; the first of each is the base point, at which both take about as long."""
 
     sizes: tuple[int, ...]
@@ -70,42 +80,46 @@ class Scale:
 
 # On two cores of the machine of the reference run a product of 1,024 takes 17 ms, an all-reduce of 16 MiB about that.
 # For GPUs by arithmetic: 8,192 in 16 bits at 600 TFLOP/s 1.8 ms, 256 MiB among 8 at 300 GB/s of bus bandwidth 1.6 ms.
-SCALES: Mapping[tuple[str, str], Scale] = {
-    ("cpu", "smoke"): Scale((1024,), (16 * MIB,)),
-    ("cpu", "standard"): Scale((1024,), (16 * MIB, 4 * MIB)),
-    ("cpu", "full"): Scale((1024, 512, 2048), (16 * MIB, MIB, 4 * MIB, 64 * MIB), OVERLAPPED),
-    ("cuda", "smoke"): Scale((8192,), (256 * MIB,)),
-    ("cuda", "standard"): Scale((8192,), (256 * MIB, 16 * MIB, GIB), OVERLAPPED[:3]),
-    ("cuda", "full"): Scale((8192, 2048, 4096, 16384), (256 * MIB, 16 * MIB, 64 * MIB, GIB, 4 * GIB), OVERLAPPED),
-}
+SIZES = Presets(
+    cpu={
+        "smoke": OverlapSizes((1024,), (16 * MIB,)),
+        "standard": OverlapSizes((1024,), (16 * MIB, 4 * MIB)),
+        "full": OverlapSizes((1024, 512, 2048), (16 * MIB, MIB, 4 * MIB, 64 * MIB), OVERLAPPED),
+    },
+    cuda={
+        "smoke": OverlapSizes((8192,), (256 * MIB,)),
+        "standard": OverlapSizes((8192,), (256 * MIB, 16 * MIB, GIB), OVERLAPPED[:3]),
+        "full": OverlapSizes((8192, 2048, 4096, 16384), (256 * MIB, 16 * MIB, 64 * MIB, GIB, 4 * GIB), OVERLAPPED),
+    },
+)
 
 
 def cases(machine: Machine) -> Iterable[Params]:
     """The base point, then every other size of the collective, operation and size of the matrices there."""
-    scale = SCALES[(machine.device_type, machine.preset)]
+    of_preset = SIZES.at(machine)
     dtype = resolve(machine.device_type, None).dtypes[0]
-    base: Params = {"op": scale.ops[0], "size": scale.sizes[0], "num_bytes": scale.num_bytes[0], "dtype": dtype}
+    base: Params = {
+        "op": of_preset.ops[0],
+        "size": of_preset.sizes[0],
+        "num_bytes": of_preset.num_bytes[0],
+        "dtype": dtype,
+    }
     yield base
-    yield from (base | {"num_bytes": num_bytes} for num_bytes in scale.num_bytes[1:])
-    yield from (base | {"op": op} for op in scale.ops[1:])
-    yield from (base | {"size": size} for size in scale.sizes[1:])
+    yield from (base | {"num_bytes": num_bytes} for num_bytes in of_preset.num_bytes[1:])
+    yield from (base | {"op": op} for op in of_preset.ops[1:])
+    yield from (base | {"size": size} for size in of_preset.sizes[1:])
 
 
 def _checked(params: Params) -> tuple[str, str, int]:
     """(operation, type, size). Raises BenchError for a value that a parameter cannot take."""
-    for name, choices in CHOICES.items():
-        if params[name] not in choices:
-            raise BenchError(f"overlap: {name}={params[name]}; it is one of {', '.join(map(str, choices))}")
-    size = params["size"]
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise BenchError(f"overlap: size={size!r}; give a whole number of at least 1")
-    return str(params["op"]), str(params["dtype"]), size
+    check_choices("overlap", params, CHOICES)
+    return str(params["op"]), str(params["dtype"]), positive_int("overlap", params, "size")
 
 
 def memory(params: Params, machine: Machine) -> int:
     """Bytes of the matrices, the collective's tensors and the check. Raises BenchError for a bad value."""
     op, dtype, size = _checked(params)
-    count = num_elements(params["num_bytes"], dtype, machine.world_size, "overlap")
+    count = num_elements("overlap", params, machine.world_size)
     buffers = buffer_bytes(op, count, dtype, machine.world_size, machine.device_type)
     return 4 * size * size * ITEM_BYTES[dtype] + buffers + CHECK_BYTES
 
@@ -139,7 +153,7 @@ def _product(size: int, dtype: str, rank: RankContext) -> RandomProduct:
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises BenchError for a bad value, Skip for one rank alone."""
     op, dtype, size = _checked(params)
-    count = num_elements(params["num_bytes"], dtype, rank.world_size, "overlap")
+    count = num_elements("overlap", params, rank.world_size)
     if rank.world_size < 2:
         raise Skip("needs at least 2 ranks: one alone has no communication to hide")
     collective = prepare_collective(op, count, dtype, range(rank.world_size), rank.index, rank.device, rank.group)

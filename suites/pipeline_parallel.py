@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from bench.parallelism import flops
 from bench.parallelism.pipeline import bubble
 from bench.parallelism.pipeline.schedules import SCHEDULES, PipelineSchedule
-from bench.suite import Check, Machine, Observed, Params, Skip, Work
+from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, Work, skip_if, too_small
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -47,23 +47,23 @@ METRICS = {
 }
 TRACED_CALLS = 5
 
-# Device type -> preset -> the base point; layers and microbatches are at least so many (see `cases`).
-BASE: dict[str, dict[str, Params]] = {
-    "cpu": {
+# Layers and microbatches are at least so many (see `cases`).
+BASE: Presets[Params] = Presets(
+    cpu={
         "smoke": {"hidden": 64, "num_heads": 4, "sequence": 32, "num_microbatches": 4},
         "standard": {"hidden": 128, "num_heads": 8, "sequence": 32, "num_microbatches": 4},
     },
     # As wide as GPT-3 XL (Brown et al. 2020, table 2.1), and as Llama-3 8B (Grattafiori et al. 2024).
-    "cuda": {
+    cuda={
         "smoke": {"hidden": 2048, "num_heads": 16, "sequence": 1024, "num_microbatches": 8},
         "standard": {"hidden": 4096, "num_heads": 32, "sequence": 2048, "num_microbatches": 16},
     },
-}
+)
 DTYPES = {"cpu": ("float32", "bfloat16"), "cuda": ("bfloat16", "float32")}
 """Device type -> the base point's type, and another."""
 # The most telling first: the usual schedule, the one it improved on, and those with the smallest bubbles.
 SMOKE_SCHEDULES = 4
-"""So many of the order below in the smoke preset, where a step's set-up and check cost more than its samples."""
+"""Number of schedules in the smoke preset, in which a step's set-up and check cost more than its samples."""
 ORDER = (
     "1f1b",
     "gpipe",
@@ -77,7 +77,6 @@ STAGES_PER_RANK = 2
 """The most that a schedule of the table has: layers are chosen so that all schedules can run."""
 
 MIB = 2**20
-ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 KEPT_PER_TOKEN = 17
 """Numbers that a layer keeps for its backward, per token and unit of `hidden`: the 34 s b h bytes of
 Korthikanti et al. 2022 ("Reducing Activation Recomputation in Large Transformer Models", section 4.1), of
@@ -94,7 +93,7 @@ def cases(machine: Machine) -> Iterator[Params]:
     """
     ranks = machine.world_size
     dtype, other_dtype = DTYPES[machine.device_type]
-    base = {"dtype": dtype, **BASE[machine.device_type]["smoke" if machine.preset == "smoke" else "standard"]}
+    base = {"dtype": dtype, **BASE.at(machine)}
     base["num_layers"] = _multiple(STAGES_PER_RANK * ranks, int(DEFAULTS["num_layers"]))
     base["num_microbatches"] = _multiple(ranks, max(2 * ranks, int(base["num_microbatches"])))
     if machine.preset == "smoke":
@@ -124,9 +123,9 @@ def _skip_reason(params: Params, schedule: PipelineSchedule, num_ranks: int, bac
     """Why this cannot run on so many ranks, with the numbers, or with this torch; None where it can."""
     if num_ranks == 1:
         return "one rank: a pipeline needs at least two"
-    for name in ("hidden", "num_heads", "num_layers", "sequence", "microbatch_size", "num_microbatches"):
-        if int(params[name]) < 1:
-            return f"{name}={params[name]} is less than 1"
+    small = too_small(params, "hidden", "num_heads", "num_layers", "sequence", "microbatch_size", "num_microbatches")
+    if small:
+        return small
     num_layers, num_stages = int(params["num_layers"]), schedule.num_stages(num_ranks)
     if num_layers % num_stages:
         return f"num_layers={num_layers} cannot be split evenly over {num_stages} stages"
@@ -152,15 +151,15 @@ def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
     weights = num_layers * (12 * hidden + 2) * hidden
     stages = SCHEDULES[str(params["op"])].stages_per_rank
     item = ITEM_BYTES[str(params["dtype"])]
-    own = 2 * weights // num_ranks + (4 + 2 * stages) * batch
+    share = 2 * weights // num_ranks + (4 + 2 * stages) * batch
     count = int(params["num_microbatches"])
     in_flight = min(count, num_ranks) if params["op"] == "1f1b" else count
-    own += KEPT_PER_TOKEN * batch * in_flight // count * num_layers // num_ranks
+    share += KEPT_PER_TOKEN * batch * in_flight // count * num_layers // num_ranks
     if not one_device:
-        return item * own
+        return item * share
     whole = 2 * weights + 2 * batch + KEPT_PER_TOKEN * microbatch_tokens * hidden * num_layers
     reference = 4 * (whole + 2 * batch) if item < 4 else 0
-    return item * (own + whole) + reference
+    return item * (share + whole) + reference
 
 
 def memory(params: Params, machine: Machine) -> int:
@@ -171,20 +170,8 @@ def memory(params: Params, machine: Machine) -> int:
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip with one rank, where this torch lacks the schedule, and for numbers that do not fit it."""
     schedule = SCHEDULES[str(params["op"])]
-    reason = _skip_reason(params, schedule, rank.world_size, rank.backend)
-    if reason:
-        raise Skip(reason)
-    from bench.workloads.parallel.pipeline_check import Model
-
-    model = Model(
-        hidden=int(params["hidden"]),
-        num_heads=int(params["num_heads"]),
-        num_layers=int(params["num_layers"]),
-        sequence=int(params["sequence"]),
-        microbatch_size=int(params["microbatch_size"]),
-        num_microbatches=int(params["num_microbatches"]),
-        dtype=str(params["dtype"]),
-    )
+    skip_if(_skip_reason(params, schedule, rank.world_size, rank.backend))
+    model = _model(params)
     variants, check, reset, notes = _variants(params, model, schedule, rank)
     batch = model.num_microbatches * model.microbatch_size
     forward = flops.layer_forward(batch, model.sequence, model.hidden, 4 * model.hidden)
@@ -209,6 +196,20 @@ def prepare(params: Params, rank: RankContext) -> Work:
             *([too_few_cores] if too_few_cores else []),
             f"FLOPs: attention counted in the convention `{flops.DEFAULT_CONVENTION}` (PaLM, appendix B)",
         ),
+    )
+
+
+def _model(params: Params) -> Model:
+    from bench.workloads.parallel.pipeline_check import Model
+
+    return Model(
+        hidden=int(params["hidden"]),
+        num_heads=int(params["num_heads"]),
+        num_layers=int(params["num_layers"]),
+        sequence=int(params["sequence"]),
+        microbatch_size=int(params["microbatch_size"]),
+        num_microbatches=int(params["num_microbatches"]),
+        dtype=str(params["dtype"]),
     )
 
 
@@ -260,7 +261,7 @@ def _too_few_cores(machine: Machine) -> str | None:
 def shares(
     observed: Observed, *, schedule: PipelineSchedule, num_microbatches: int, is_idle_known: bool
 ) -> Mapping[str, float | None]:
-    """Where the step's time goes, from the spans of the traced pass; see `bench.parallelism.pipeline.bubble`."""
+    """Shares of the step's time, from the spans of the traced pass; see `bench.parallelism.pipeline.bubble`."""
     theory = bubble.bubble_theory(observed.spans, schedule, observed.world_size, num_microbatches)
     idle = bubble.idle_share(observed.spans, observed.traced_call_ns) if is_idle_known else None
     return {

@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
-from bench.suite import Check, Machine, Params, Skip, Work
+from bench.suite import ITEM_BYTES, Check, Machine, Params, Presets, Skip, Work, check_choices, positive_int
 from bench.workloads.comm.exact_check import CHECK_BYTES, Segment, fill, largest_error, poison
 from bench.workloads.comm.pairs import MAX_RANKS, Pairs, figures, tables
 from bench.workloads.comm.rounds import Round, rounds_of_hosts, rounds_of_ranks
@@ -34,10 +33,10 @@ if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
-ITEM_BYTES = 4
+DTYPE = "float32"
 SEND, RECEIVE = "send", "receive"
 Batches = tuple[tuple[str, ...], ...]
-"""What a rank does in a round, one batch after the other; what is in one batch runs at once."""
+"""Messages of a rank in a round, one batch after the other; those of one batch run at once."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Form:
     parts: Mapping[str, tuple[Batches, Batches]]
     """Part of a round -> what the first and the second of a pair do; at one of them bytes cross one way, or both."""
     trips: int = 1
-    """How often the payload crosses in a call, one after the other."""
+    """Number of times that the payload crosses in a call, one after the other."""
     tells: str = "bandwidth"
 
 
@@ -77,7 +76,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Scale:
+class PairSizes:
     """Sizes of a preset in bytes; the first of each is the base point."""
 
     bandwidth: tuple[int, ...]
@@ -88,46 +87,47 @@ class Scale:
 
 _LADDER = (8, KIB, 64 * KIB)
 _ALL_OPS = ("one_way", "both_ways", RING)
-SCALES: Mapping[tuple[str, str], Scale] = {
-    ("cpu", "smoke"): Scale((4 * MIB,), (8,), ("one_way",)),
-    ("cpu", "standard"): Scale((4 * MIB,), (8,), _ALL_OPS),
-    ("cpu", "full"): Scale((4 * MIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB, 256 * MIB), _LADDER, _ALL_OPS),
-    ("cuda", "smoke"): Scale((64 * MIB,), (8,), ("one_way",)),
-    ("cuda", "standard"): Scale((64 * MIB, 512 * MIB), (8,), _ALL_OPS),
-    ("cuda", "full"): Scale((64 * MIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB, 4 * GIB), _LADDER, _ALL_OPS),
-}
+SIZES = Presets(
+    cpu={
+        "smoke": PairSizes((4 * MIB,), (8,), ("one_way",)),
+        "standard": PairSizes((4 * MIB,), (8,), _ALL_OPS),
+        "full": PairSizes((4 * MIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB, 256 * MIB), _LADDER, _ALL_OPS),
+    },
+    cuda={
+        "smoke": PairSizes((64 * MIB,), (8,), ("one_way",)),
+        "standard": PairSizes((64 * MIB, 512 * MIB), (8,), _ALL_OPS),
+        "full": PairSizes((64 * MIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB, 4 * GIB), _LADDER, _ALL_OPS),
+    },
+)
 
 
 def cases(machine: Machine) -> Iterable[Params]:
     """Bandwidth and latency at the base point, then other forms and sizes; a ring from 3 ranks on."""
-    scale = SCALES[(machine.device_type, machine.preset)]
-    ops = [op for op in scale.ops if op != RING or machine.world_size > 2]
-    rows = list(_points(scale, ops))
+    sizes = SIZES.at(machine)
+    ops = [op for op in sizes.ops if op != RING or machine.world_size > 2]
+    rows = list(_points(sizes, ops))
     return list({tuple(sorted(row.items())): row for row in rows}.values())
 
 
-def _points(scale: Scale, ops: Sequence[str]) -> Iterator[Params]:
+def _points(sizes: PairSizes, ops: Sequence[str]) -> Iterator[Params]:
     def latency(num_bytes: int) -> Params:
         return {"op": "ping_pong", "num_bytes": num_bytes, "timing": "streamed"}
 
-    yield {"op": ops[0], "num_bytes": scale.bandwidth[0]}
-    yield latency(scale.latency[0])
-    for num_bytes in scale.bandwidth:
+    yield {"op": ops[0], "num_bytes": sizes.bandwidth[0]}
+    yield latency(sizes.latency[0])
+    for num_bytes in sizes.bandwidth:
         for op in ops:
             yield {"op": op, "num_bytes": num_bytes}
-    yield from map(latency, scale.latency)
+    yield from map(latency, sizes.latency)
 
 
 def memory(params: Params, machine: Machine) -> int:
     """Bytes of what a rank sends and receives, and of the check. Raises BenchError for a bad num_bytes."""
-    return 2 * ITEM_BYTES * _num_elements(params) + CHECK_BYTES
+    return 2 * ITEM_BYTES[DTYPE] * _num_elements(params) + CHECK_BYTES
 
 
 def _num_elements(params: Params) -> int:
-    num_bytes = params["num_bytes"]
-    if isinstance(num_bytes, bool) or not isinstance(num_bytes, int) or num_bytes < 1:
-        raise BenchError(f"point_to_point: num_bytes={num_bytes!r}; give a whole number above 0, such as 4MiB")
-    return max(1, num_bytes // ITEM_BYTES)
+    return max(1, positive_int("point_to_point", params, "num_bytes") // ITEM_BYTES[DTYPE])
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Ends:
 
 @dataclass(frozen=True)
 class Move:
-    """What one rank does in one part of a round, or nothing."""
+    """Messages of one rank in one part of a round, or none."""
 
     run: Callable[[], object]
     source: int | None
@@ -150,8 +150,7 @@ class Move:
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises BenchError for a bad size or operation, Skip for what has no meaning here."""
     count, op = _num_elements(params), str(params["op"])
-    if op not in CHOICES["op"]:
-        raise BenchError(f"point_to_point: op={op}; it is one of {', '.join(CHOICES['op'])}")
+    check_choices("point_to_point", params, CHOICES)
     if rank.world_size < 2:
         raise Skip("needs at least 2 ranks: one alone has nobody to exchange data with")
     if op == RING and rank.world_size == 2:
@@ -163,7 +162,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 def _ends(count: int, rank: RankContext) -> Ends:
     import torch
 
-    outgoing, incoming = (torch.empty(count, dtype=torch.float32, device=rank.device) for _ in range(2))
+    outgoing, incoming = (torch.empty(count, dtype=getattr(torch, DTYPE), device=rank.device) for _ in range(2))
     fill(outgoing, rank)
     return Ends(outgoing, incoming)
 
@@ -228,9 +227,10 @@ def _move(batches: tuple[Batches, Batches], one_round: Round, ends: Ends, rank: 
     pair = next((pair for pair in one_round if rank.index in pair), None)
     if pair is None:
         return Move(_rest, None)
-    own, peer = batches[pair.index(rank.index)], pair[1 - pair.index(rank.index)]
-    receives = any(RECEIVE in batch for batch in own)
-    run = _exchange([[(what, peer) for what in batch] for batch in own], ends, rank)
+    place = pair.index(rank.index)
+    peer = pair[1 - place]
+    receives = any(RECEIVE in batch for batch in batches[place])
+    run = _exchange([[(what, peer) for what in batch] for batch in batches[place]], ends, rank)
     return Move(run, peer if receives else None)
 
 
@@ -256,14 +256,14 @@ def _exchange(batches: Sequence[Sequence[tuple[str, int]]], ends: Ends, rank: Ra
 def _in_sequence(moves: Sequence[Move]) -> Move:
     """All of a rank's moves, one after the other; the rounds have one order on all ranks, so that nobody waits in
     a circle."""
-    own = [move for move in moves if move.run is not _rest]
-    runs = [move.run for move in own]
+    busy = [move for move in moves if move.run is not _rest]
+    runs = [move.run for move in busy]
 
     def every_round() -> None:
         for run in runs:
             run()
 
-    return Move(every_round, next((move.source for move in reversed(own) if move.source is not None), None))
+    return Move(every_round, next((move.source for move in reversed(busy) if move.source is not None), None))
 
 
 def _check(moves: Mapping[str, Move], ends: Ends, rank: RankContext) -> Check:

@@ -15,13 +15,13 @@ Checked before and after: the product in float64, the sums exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.suite import Check, Machine, Observed, Params, Table, Work
+from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, Table, Work, positive_int
 from bench.workloads.comm.exact_check import CHECK_BYTES, Segment, fill, largest_error, poison
 from bench.workloads.model.product_check import BLOCK, NUM_SAMPLED, product_error, product_tolerance
 
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from bench.workloads.trace.soak import DeviceSoak
 
 MIB = 2**20
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 SECONDS = 120
 
 DEFAULTS: Params = {"dtype": "float32", "seconds": SECONDS}
-CHOICES = {"dtype": tuple(ITEM_BYTES)}
+CHOICES = {"dtype": ("float32", "bfloat16", "float16")}
 METRICS = {
     "slowdown": ("share", "lower"),
     "slowdown_low": ("share", "neither"),
@@ -45,21 +44,22 @@ METRICS = {
     "power_watts": ("W", "neither"),
 }
 # A call of 50 to 100 ms: the alignment between calls then weighs little, and there are a thousand of them.
-BASE: Mapping[str, Params] = {
-    "cpu": {"size": 1024, "num_rounds": 3, "num_bytes": MIB},
-    "cuda": {"size": 8192, "num_rounds": 32, "num_bytes": 64 * MIB, "dtype": "bfloat16"},
-}
-SMOKE_SECONDS = 15
-"""Heats nothing; shows that it runs."""
+_CPU: Params = {"size": 1024, "num_rounds": 3, "num_bytes": MIB}
+_CUDA: Params = {"size": 8192, "num_rounds": 32, "num_bytes": 64 * MIB, "dtype": "bfloat16"}
+# 15 seconds heat nothing; they show that it runs.
+BASE = Presets(
+    cpu={"smoke": _CPU | {"seconds": 15}, "standard": _CPU},
+    cuda={"smoke": _CUDA | {"seconds": 15}, "standard": _CUDA},
+)
 
 
 def cases(machine: Machine) -> Iterator[Params]:
     """One case; the preset smoke cuts it short."""
-    yield BASE[machine.device_type] | ({"seconds": SMOKE_SECONDS} if machine.preset == "smoke" else {})
+    yield BASE.at(machine)
 
 
 def min_seconds(params: Params) -> float:
-    """How long a case is sampled, whatever the preset says."""
+    """Seconds for which a case is sampled, whatever the preset says."""
     value = params["seconds"]
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         raise BenchError(f"soak: seconds={value!r}; give a number above 0")
@@ -68,26 +68,22 @@ def min_seconds(params: Params) -> float:
 
 def memory(params: Params, machine: Machine) -> int:
     """Bytes of a rank's matrices, of its buffers, and of what the check needs."""
-    size = _whole(params, "size")
+    size = _positive(params, "size")
     elements = 4 * size * size + 3 * _num_elements(params, machine.world_size)
     return elements * ITEM_BYTES[str(params["dtype"])] + 4 * 8 * NUM_SAMPLED * size + 6 * 8 * BLOCK + CHECK_BYTES
 
 
-def _whole(params: Params, name: str) -> int:
-    value = params[name]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BenchError(f"soak: {name}={value!r}; give a whole number of at least 1")
-    return value
+_positive = partial(positive_int, "soak")
 
 
 def _num_elements(params: Params, num_ranks: int) -> int:
-    """Of a rank's full buffer: a multiple of the number of ranks."""
-    return max(1, _whole(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])] // num_ranks) * num_ranks
+    """Elements of a rank's full buffer: a multiple of the number of ranks."""
+    return max(1, _positive(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])] // num_ranks) * num_ranks
 
 
 @dataclass
 class Load:
-    """What one rank does, and how often it was called."""
+    """Work of one rank, and how often it was called."""
 
     once: Callable[[], None]
     compute: Callable[[], None]
@@ -103,7 +99,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     """Raises BenchError for a value that a parameter cannot take."""
     from bench.workloads.trace.device_series import DeviceSeries
 
-    seconds, rounds = min_seconds(params), _whole(params, "num_rounds")
+    seconds, rounds = min_seconds(params), _positive(params, "num_rounds")
     load = _load(params, rank, rounds)
     watch = DeviceSeries(rank.device, lambda: load.calls)
     watch.start()
@@ -112,7 +108,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
         variants={"full": load.run} | ({} if alone else {"compute_only": load.compute}),
         check=load.check,
         close=watch.stop,
-        flops=2.0 * _whole(params, "size") ** 3 * rounds * rank.world_size,
+        flops=2.0 * _positive(params, "size") ** 3 * rounds * rank.world_size,
         flops_dtype=str(params["dtype"]),
         min_seconds=seconds,
         per_rank=lambda: {"series": watch.stop(), "calls": load.calls},
@@ -125,16 +121,16 @@ def prepare(params: Params, rank: RankContext) -> Work:
 def _load(params: Params, rank: RankContext, rounds: int) -> Load:
     import torch
 
-    dtype, size = getattr(torch, str(params["dtype"])), _whole(params, "size")
+    dtype, size = getattr(torch, str(params["dtype"])), _positive(params, "size")
     generator = rank.generator(rank.index)
     normal = partial(torch.randn, device=rank.device, dtype=dtype, generator=generator)
     a, b = normal(size, size), normal(size, size)
     product = torch.empty_like(a)
     multiply = partial(torch.matmul, a, b, out=product)
     count = _num_elements(params, rank.world_size)
-    own = normal(count)
-    share, gathered = torch.empty_like(own[: count // rank.world_size]), torch.empty_like(own)
-    reduce_scatter, all_gather = _collectives(own, share, gathered, rank)
+    full = normal(count)
+    share, gathered = torch.empty_like(full[: count // rank.world_size]), torch.empty_like(full)
+    reduce_scatter, all_gather = _collectives(full, share, gathered, rank)
 
     def once() -> None:
         for _ in range(rounds):
@@ -149,23 +145,23 @@ def _load(params: Params, rank: RankContext, rounds: int) -> Load:
     def check() -> Check:
         product.fill_(torch.nan)
         poison(gathered)
-        fill(own, rank)
+        fill(full, rank)
         once()
         of_product = product_error(a, b, product, generator) / product_tolerance(size, dtype, rank.device)
         everyone = tuple(range(rank.world_size))
         of_sums = largest_error(gathered, [Segment(everyone, 0, count)], rank) if rank.world_size > 1 else 0.0
-        own.normal_(generator=generator)  # data changes a GPU's power: the soak has it as training has
+        full.normal_(generator=generator)  # data changes a GPU's power: the soak has it as training has
         return Check(_worst(of_product, 0.0 if of_sums == 0 else 1 + of_sums), 1.0)
 
     return Load(once, compute, check)
 
 
 def _worst(*errors: float) -> float:
-    """In units of what is tolerated; a NaN stays one."""
+    """The largest error, in units of what is tolerated; a NaN stays one."""
     return math.nan if any(map(math.isnan, errors)) else max(errors)
 
 
-def _collectives(own: Any, share: Any, gathered: Any, rank: RankContext) -> list[Callable[[], object]]:
+def _collectives(full: Any, share: Any, gathered: Any, rank: RankContext) -> list[Callable[[], object]]:
     """Reduce-scatter and all-gather: neither writes over its input, so that nothing need be restored."""
     import torch.distributed as dist
 
@@ -173,7 +169,7 @@ def _collectives(own: Any, share: Any, gathered: Any, rank: RankContext) -> list
 
     if rank.world_size == 1:
         return [lambda: None] * 2
-    tensors = {"reduce_scatter": Buffers(own, share, None), "all_gather": Buffers(share, gathered, None)}
+    tensors = {"reduce_scatter": Buffers(full, share, None), "all_gather": Buffers(share, gathered, None)}
     return [partial(OPERATIONS[op].bind(dist, buffers), group=rank.group) for op, buffers in tensors.items()]
 
 
@@ -198,15 +194,15 @@ def _series(observed: Observed) -> list[Any]:
     from bench.workloads.trace.soak import series
 
     count = len(observed.samples["full"])
-    return [series(own["series"], count, 1, own["calls"]) for own in observed.per_rank]
+    return [series(facts["series"], count, 1, facts["calls"]) for facts in observed.per_rank]
 
 
 def _devices(observed: Observed) -> list[DeviceSoak]:
     from bench.workloads.trace.soak import device
 
     count = len(observed.samples["full"])
-    own = observed.rank_samples.get("compute_only", ())
+    alone = observed.rank_samples.get("compute_only", ())
     return [
-        device(rank, readings, count, own[rank] if rank < len(own) else ())
+        device(rank, readings, count, alone[rank] if rank < len(alone) else ())
         for rank, readings in enumerate(_series(observed))
     ]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from bench.parallelism import flops
-from bench.suite import COMPILE_SECONDS, Check, Machine, Params, Skip, Work
+from bench.suite import COMPILE_SECONDS, ITEM_BYTES, Check, Machine, Params, Presets, Skip, Work, skip_if
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -68,50 +68,6 @@ OTHER_ATTENTION: tuple[Change, ...] = (
     ("attention", {"implementation": "dtensor"}),
     ("attention", {"direction": "forward"}),
 )
-STANDARD: dict[str, tuple[Change, ...]] = {
-    "cpu": (
-        # Sizes of GPT-2 medium (Radford et al. 2019, table 2: 1024 wide).
-        ("mlp", {"hidden": 1024, "ffn_hidden": 4096}),
-        ("attention", {"hidden": 1024}),
-        ("mlp", {"dtype": "bfloat16"}),
-        *OTHER_ATTENTION,
-        ("mlp", {"hidden": 512, "ffn_hidden": 2048}),
-        ("attention", {"sequence": 1024}),
-        ("attention", {"dtype": "bfloat16"}),
-    ),
-    "cuda": (
-        ("mlp", {"implementation": "async_tp"}),
-        # Sizes of Llama-3 70B.
-        ("mlp", {"hidden": 8192, "ffn_hidden": 28672}),
-        ("attention", {"hidden": 8192, "num_heads": 64}),
-        *OTHER_ATTENTION,
-        ("mlp", {"hidden": 1024, "ffn_hidden": 4096}),
-        ("attention", {"sequence": 16384}),
-        ("mlp", {"dtype": "float16"}),
-        ("mlp", {"dtype": "float32"}),
-    ),
-}
-FULL: dict[str, tuple[Change, ...]] = {
-    "cpu": (
-        # Widths of GPT-3 XL (Brown et al. 2020, table 2.1).
-        ("mlp", {"hidden": 2048, "ffn_hidden": 8192}),
-        ("attention", {"hidden": 2048}),
-        ("mlp", {"hidden": 1024, "ffn_hidden": 4096, "implementation": "sequence"}),
-        ("mlp", {"hidden": 1024, "ffn_hidden": 4096, "implementation": "dtensor"}),
-        ("attention", {"hidden": 1024, "implementation": "sequence"}),
-        ("attention", {"hidden": 1024, "implementation": "dtensor"}),
-    ),
-    "cuda": (
-        # Sizes of GPT-3 175B.
-        ("mlp", {"hidden": 12288, "ffn_hidden": 49152}),
-        ("attention", {"hidden": 12288, "num_heads": 96}),
-        ("mlp", {"hidden": 8192, "ffn_hidden": 28672, "implementation": "sequence"}),
-        ("mlp", {"hidden": 8192, "ffn_hidden": 28672, "implementation": "async_tp"}),
-        ("mlp", {"hidden": 8192, "ffn_hidden": 28672, "implementation": "dtensor"}),
-        ("attention", {"hidden": 8192, "num_heads": 64, "implementation": "sequence"}),
-        ("attention", {"hidden": 8192, "num_heads": 64, "implementation": "dtensor"}),
-    ),
-}
 FULL_BOTH: tuple[Change, ...] = (
     ("mlp", {"batch": 4}),
     ("attention", {"batch": 4}),
@@ -122,10 +78,59 @@ FULL_BOTH: tuple[Change, ...] = (
     ("attention", {"direction": "forward", "implementation": "sequence"}),
     ("attention", {"direction": "forward", "implementation": "dtensor"}),
 )
+CHANGES: Presets[tuple[Change, ...]] = Presets(
+    cpu={
+        "smoke": SMOKE,
+        "standard": (
+            # Sizes of GPT-2 medium (Radford et al. 2019, table 2: 1024 wide).
+            ("mlp", {"hidden": 1024, "ffn_hidden": 4096}),
+            ("attention", {"hidden": 1024}),
+            ("mlp", {"dtype": "bfloat16"}),
+            *OTHER_ATTENTION,
+            ("mlp", {"hidden": 512, "ffn_hidden": 2048}),
+            ("attention", {"sequence": 1024}),
+            ("attention", {"dtype": "bfloat16"}),
+        ),
+        "full": (
+            # Widths of GPT-3 XL (Brown et al. 2020, table 2.1).
+            ("mlp", {"hidden": 2048, "ffn_hidden": 8192}),
+            ("attention", {"hidden": 2048}),
+            ("mlp", {"hidden": 1024, "ffn_hidden": 4096, "implementation": "sequence"}),
+            ("mlp", {"hidden": 1024, "ffn_hidden": 4096, "implementation": "dtensor"}),
+            ("attention", {"hidden": 1024, "implementation": "sequence"}),
+            ("attention", {"hidden": 1024, "implementation": "dtensor"}),
+            *FULL_BOTH,
+        ),
+    },
+    cuda={
+        "smoke": SMOKE,
+        "standard": (
+            ("mlp", {"implementation": "async_tp"}),
+            # Sizes of Llama-3 70B.
+            ("mlp", {"hidden": 8192, "ffn_hidden": 28672}),
+            ("attention", {"hidden": 8192, "num_heads": 64}),
+            *OTHER_ATTENTION,
+            ("mlp", {"hidden": 1024, "ffn_hidden": 4096}),
+            ("attention", {"sequence": 16384}),
+            ("mlp", {"dtype": "float16"}),
+            ("mlp", {"dtype": "float32"}),
+        ),
+        "full": (
+            # Sizes of GPT-3 175B.
+            ("mlp", {"hidden": 12288, "ffn_hidden": 49152}),
+            ("attention", {"hidden": 12288, "num_heads": 96}),
+            ("mlp", {"hidden": 8192, "ffn_hidden": 28672, "implementation": "sequence"}),
+            ("mlp", {"hidden": 8192, "ffn_hidden": 28672, "implementation": "async_tp"}),
+            ("mlp", {"hidden": 8192, "ffn_hidden": 28672, "implementation": "dtensor"}),
+            ("attention", {"hidden": 8192, "num_heads": 64, "implementation": "sequence"}),
+            ("attention", {"hidden": 8192, "num_heads": 64, "implementation": "dtensor"}),
+            *FULL_BOTH,
+        ),
+    },
+)
 
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 WORKSPACE_BYTES = 32 << 20
-"""What the matrix library keeps for itself: cuBLAS on Hopper 32 MiB (its documentation), oneDNN less."""
+"""Memory that the matrix library keeps for itself: cuBLAS on Hopper 32 MiB (its documentation), oneDNN less."""
 UNSPLIT_PER_TOKEN = {"manual": 4, "sequence": 4, "async_tp": 4, "dtensor": 9}
 """Numbers of `hidden` that a call holds per token of what is not split: inputs of the norm and of the first matrix, the
 output, gradients; DTensor keeps copies of its own."""
@@ -134,19 +139,12 @@ NOTES = (
     "compute_only: the same code over a group whose collectives send nothing",
 )
 ATTENTION_NOTE = f"FLOPs: attention counted in the convention `{flops.DEFAULT_CONVENTION}` (PaLM, appendix B)"
-NO_ONE_DEVICE_NOTE = "no one_device variant: {need} bytes for it, {have} bytes there; checked at a reduced size"
 
 
 def cases(machine: Machine) -> Iterator[Params]:
     """A base point varied one factor at a time; the presets nest."""
-    device = machine.device_type
-    presets: dict[str, tuple[Change, ...]] = {
-        "smoke": SMOKE,
-        "standard": SMOKE + STANDARD[device],
-        "full": SMOKE + STANDARD[device] + FULL[device] + FULL_BOTH,
-    }
-    for op, changes in presets[machine.preset]:
-        yield {"op": op, **BASE[device][op], **changes}
+    for op, change in CHANGES.through(machine):
+        yield {"op": op, **BASE[machine.device_type][op], **change}
 
 
 def _sizes(params: Params) -> BlockSizes:
@@ -236,13 +234,11 @@ def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip with one rank, and where the ranks do not divide what is split."""
     sizes = _sizes(params)
     implementation = str(params["implementation"])
-    reason = _skip_reason(sizes, implementation, rank.world_size)
-    if reason is None and implementation == "async_tp":
+    skip_if(_skip_reason(sizes, implementation, rank.world_size))
+    if implementation == "async_tp":
         from bench.workloads.parallel.tensor_async import skip_reason
 
-        reason = skip_reason(rank.device.type, rank.backend, rank.place.num_hosts)
-    if reason:
-        raise Skip(reason)
+        skip_if(skip_reason(rank.device.type, rank.backend, rank.place.num_hosts))
     import torch.distributed as dist
 
     from bench.workloads.parallel.tensor import Ranks, silent_group, unmarked

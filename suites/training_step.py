@@ -32,7 +32,7 @@ from bench.parallelism import flops, step_breakdown
 from bench.parallelism.layout import Layout, MicrobatchedJob, all_layouts, layout_of
 from bench.parallelism.pipeline.schedules import SCHEDULES
 from bench.parallelism.shapes import LLAMA_MODELS, find_model
-from bench.suite import COMPILE_SECONDS, Machine, Observed, Params, Skip, Table, Work
+from bench.suite import COMPILE_SECONDS, Machine, Observed, Params, Presets, Skip, Table, Work, skip_if
 from bench.workloads.trace import peak_memory
 from bench.workloads.training.step_memory import (
     MEMORY_SHARE,
@@ -76,25 +76,25 @@ METRICS = {
 }
 TRACED_CALLS = 5
 
-SHAPES_TRIED: dict[tuple[str, bool], tuple[str, ...]] = {
-    ("cpu", True): ("tiny",),
-    ("cpu", False): ("small",),
-    ("cuda", True): ("llama3-1b",),
-    ("cuda", False): ("llama3-8b", "llama3-1b"),
-}
-"""(Device type, whether the preset is smoke) -> published models, the largest first. The first that fits whole is
-trained, with recomputation if need be; if none does, the last, with as many layers as fit."""
+SHAPES_TRIED: Presets[tuple[str, ...]] = Presets(
+    cpu={"smoke": ("tiny",), "standard": ("small",)},
+    cuda={"smoke": ("llama3-1b",), "standard": ("llama3-8b", "llama3-1b")},
+)
+"""Published models, the largest first. The first that fits whole is trained, with recomputation if need be; if none
+does, the last, with as many layers as fit."""
 DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
 CPU_BATCH = 8
 SEQUENCES_PER_RANK = {"llama3-8b": 1, "llama3-1b": 4}
-"""Of a step on GPUs. The optimizer's pass over the weights is then a few percent of a step. Shares of the large model
-have one microbatch: with several, fully_shard keeps all gradients whole until the last, 32 GB of llama3-8b."""
-CHANGES: dict[str, tuple[Params, ...]] = {
-    "cpu": ({"recompute": True}, {"dtype": "bfloat16"}, {"num_microbatches": 4}),
-    "cuda": ({"recompute": True}, {"recompute": False}),
-}
-"""Device type -> what is varied of the first case, one factor at a time; a change that changes nothing is left out."""
-FULL_CHANGES: dict[str, tuple[Params, ...]] = {"cpu": ({"compile": True},), "cuda": ({"dtype": "float32"},)}
+"""Batch of a step on GPUs. The optimizer's pass over the weights is then a few percent of a step. Shares of the large
+model have one microbatch: with several, fully_shard keeps all gradients whole until the last, 32 GB of llama3-8b."""
+CHANGES: Presets[tuple[Params, ...]] = Presets(
+    cpu={
+        "standard": ({"recompute": True}, {"dtype": "bfloat16"}, {"num_microbatches": 4}),
+        "full": ({"compile": True},),
+    },
+    cuda={"standard": ({"recompute": True}, {"recompute": False}), "full": ({"dtype": "float32"},)},
+)
+"""Variations of the first case, one factor at a time; a change that changes nothing is left out."""
 
 
 def cases(machine: Machine) -> Iterator[Params]:
@@ -120,15 +120,14 @@ def cases(machine: Machine) -> Iterator[Params]:
     if device == "cuda":
         yield first | {"compile": True}
     yield from (_row(base, *way, device) for way in ways[1:])
-    changes = CHANGES[device] + (FULL_CHANGES[device] if machine.preset == "full" else ())
-    yield from (first | change for change in changes if first | change != first)
+    yield from (first | change for change in CHANGES.through(machine) if first | change != first)
 
 
 def _base(machine: Machine) -> Params:
     """Shape, type and batch of the first case; on GPUs also whether it takes recomputation to train the whole model."""
     device = machine.device_type
     base: Params = {"dtype": DTYPE[device], "batch": CPU_BATCH}
-    shapes = SHAPES_TRIED[device, machine.preset == "smoke"]
+    shapes = SHAPES_TRIED.at(machine)
     if device == "cpu":
         return base | {"shape": shapes[0]}
     for shape in shapes:
@@ -168,7 +167,7 @@ def _usual_layouts(machine: Machine, num_kv_heads: int) -> list[tuple[Layout, st
 
 
 def _row(base: Params, layout: Layout, mode: str, device_type: str) -> Params:
-    """On GPUs microbatches have one sequence each: logits of more than that would leave no room for layers."""
+    """One case. On GPUs microbatches have one sequence each: logits of more would leave no room for layers."""
     fewest = 1 if layout.pp == 1 else 2 * layout.pp
     batch = max(int(base["batch"]), layout.dp * fewest)
     batch = -(-batch // (layout.dp * fewest)) * layout.dp * fewest
@@ -178,7 +177,8 @@ def _row(base: Params, layout: Layout, mode: str, device_type: str) -> Params:
 
 
 def memory(params: Params, machine: Machine) -> int:
-    """Of the layers that are asked for; without a number, as many are taken as fit. 0 for what `prepare` will skip."""
+    """Bytes for the layers that are asked for; without a number, as many are taken as fit. 0 for what `prepare` will
+    skip."""
     layout = layout_of(machine.world_size, int(params["tp"]), int(params["pp"]))
     if isinstance(layout, str) or smallest_job(params, layout).objection(layout) is not None:
         return 0
@@ -192,12 +192,8 @@ def prepare(params: Params, rank: RankContext) -> Work:
         raise Skip(layout)
     if layout.dp == 1 and params["dp_mode"] == "shard":
         raise Skip(f"tp={layout.tp} x pp={layout.pp} leaves one data rank: nothing to shard")
-    objection = smallest_job(params, layout).objection(layout)
-    if objection is not None:
-        raise Skip(objection)
-    lack = _lack(params, layout, rank.backend)
-    if lack is not None:
-        raise Skip(lack)
+    skip_if(smallest_job(params, layout).objection(layout))
+    skip_if(_lack(params, layout, rank.backend))
     if params["compile"]:
         _compilable(layout, rank.device.type)
     return _work(params, job_of(params, num_layers_that_fit(params, layout, rank.machine)), layout, rank)
@@ -228,8 +224,7 @@ def _compilable(layout: Layout, device_type: str) -> None:
         variable = "CXX"
     else:  # Triton builds the launcher of each kernel in C
         names, language, variable = [os.environ.get("CC", ""), "gcc", "clang", "cc"], "C compiler", "CC"
-    found = [name for name in names if name and shutil.which(name)]
-    if not found:
+    if not any(name and shutil.which(name) for name in names):
         names = [name for name in names if name]
         raise Skip(f"compile=true needs a {language}, and there is no {' or '.join(names)}; set {variable} to one")
     if device_type != "cpu" and find_spec("triton") is None:
@@ -247,7 +242,7 @@ def _work(params: Params, job: MicrobatchedJob, layout: Layout, rank: RankContex
         compile=bool(params["compile"]),
     )
     # By what all ranks agree on: one that decided by its own memory would leave the others waiting.
-    needed = [bytes_needed(job, each, params, rank.device.type) for each in (layout, Layout())]
+    needed = [bytes_needed(job, way, params, rank.device.type) for way in (layout, Layout())]
     is_too_large = sum(needed) > MEMORY_SHARE * rank.machine.memory_bytes
     is_too_long = NUM_BATCHES * job.shape.step_flops(job.global_batch) > flops.MOST_REFERENCE_FLOPS[rank.device.type]
     is_reduced = is_too_large or is_too_long

@@ -1,9 +1,11 @@
-"""Peaks of known accelerators: what a device could do at most, and where that figure comes from.
+"""Catalogue of accelerators: peaks, memory, links and power of known devices, with the source of every figure.
 
-The catalogue is the data file `bench/catalog/data/accelerators.csv`, whose rows carry the source of every figure.
-All rates are *dense* ones: vendors often headline figures with structured sparsity, twice as high. A device
-that is not in the catalogue has no peak (None), and neither has a near relative of one that is: an A100 with
-40 GB, an H100 NVL and a MIG slice are other devices. A new accelerator is one new row and one new pattern.
+The data file is `bench/catalog/data/accelerators.csv`; a new accelerator is one new row. All rates are *dense* ones:
+vendors often headline figures with structured sparsity, twice as high. A device that is not in the catalogue has no
+peak (None), and neither has a near relative of one that is: a MIG slice and an H20 with other memory are other devices.
+
+`find` is the only look-up. It takes a driver's name (`NVIDIA H100 80GB HBM3`), the name of a row (`H100-SXM-80GB`) or
+the start of one (`h100`).
 """
 
 from __future__ import annotations
@@ -12,8 +14,11 @@ import csv
 import functools
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+
+from bench.errors import BenchError
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,10 @@ class Accelerator:
 
     name: str
     vendor: str
+    driver_names: tuple[str, ...]
+    """Names that drivers give it (NVML, torch.cuda.get_device_name, jax), without the maker's name in front."""
+    variant_of: str | None
+    """Name of the row with the same chip, whose measured rates hold for this one too."""
     year: int | None
     memory_type: str | None
     bf16_dense_tflop_per_s: float | None
@@ -35,8 +44,10 @@ class Accelerator:
     """Text of the column: a number of Gbit/s, or words such as `shared with scale-up`."""
     scaleout_nic_gbit_per_s: float | None
     power_watts: float | None
+    full_clock_watts: float | None
+    """Power at which the peaks hold, if `power_watts` is a lower cap."""
     power_term: str | None
-    """What the power figure is in its source: maximum TDP, typical board power, ..."""
+    """Term for the power figure in its source: maximum TDP, typical board power, ..."""
     measured_bf16_tflop_per_s: float | None
     """Best matrix-multiplication rate that was reached in practice (`mamf` in the data file)."""
     source_of_flops: str | None
@@ -46,28 +57,13 @@ class Accelerator:
     source_of_power: str | None
     notes: str | None
 
+    @property
+    def has_rates(self) -> bool:
+        """True if peak and memory bandwidth are known, which every prediction needs."""
+        return self.bf16_dense_tflop_per_s is not None and self.memory_tb_per_s is not None
 
-# Names as the drivers give them (NVML, torch.cuda.get_device_name, jax) -> name of the row. The whole name
-# has to match: an `NVIDIA H200 NVL` is no `NVIDIA H200`, and a MIG slice is not the whole device.
-# `GH200 480GB` names the memory of its CPU; the 144 GB version calls itself `GH200 144G HBM3e`.
-PATTERNS: tuple[tuple[str, str], ...] = (
-    (r"(NVIDIA )?A100-SXM4?-80GB", "A100-SXM-80GB"),
-    (r"NVIDIA H100 80GB HBM3", "H100-SXM-80GB"),
-    (r"NVIDIA H100 PCIe", "H100-PCIe-80GB"),
-    (r"NVIDIA H200", "H200-SXM-141GB"),
-    (r"NVIDIA GH200 480GB", "GH200-SXM-96GB"),
-    (r"NVIDIA B200", "B200-SXM-180GB"),
-    (r"NVIDIA B300( SXM6)?( AC)?", "B300-SXM-288GB"),
-    (r"NVIDIA GB200", "GB200-SXM (per GPU of NVL72)"),
-    (r"NVIDIA GB300", "GB300-SXM (per GPU of NVL72)"),
-    (r"AMD Instinct MI300X( OAM| VF)?", "MI300X"),
-    (r"AMD Instinct MI325X( OAM| VF)?", "MI325X"),
-    (r"AMD Instinct MI355X( OAM| VF)?", "MI355X"),
-    (r"TPU v5p", "TPU v5p"),
-    (r"TPU v6( lite|e)", "TPU v6e"),
-    (r"TPU v?7x", "TPU v7x"),
-    (r"(Intel )?Gaudi ?3", "Gaudi3"),
-)
+
+MAKERS = re.compile(r"(nvidia|amd instinct|intel)\s+")
 
 # Vendors write "80 GB" for 80 GiB (1.074 x 80e9 bytes) or a little less, and drivers keep some themselves.
 MEMORY_TOLERANCE = (0.90, 1.08)
@@ -92,36 +88,63 @@ def catalogue() -> tuple[Accelerator, ...]:
     return tuple(_accelerator(row) for row in csv.DictReader(io.StringIO(text)))
 
 
-def find(device_name: str, memory_bytes: int | None = None) -> Accelerator | None:
-    """The row of a device by the name that its driver gives it, or None where there is none.
+def find(name: str, memory_bytes: int | None = None) -> Accelerator | None:
+    """The row that a name stands for; None for an unknown or ambiguous one.
 
-    Where the device's memory is given, and the row has one, the two have to agree within MEMORY_TOLERANCE:
-    memory tells variants of one name apart.
+    With the device's memory given, the row's has to agree with it within MEMORY_TOLERANCE: memory tells variants of one
+    name apart.
     """
-    wanted = next((row for pattern, row in PATTERNS if re.fullmatch(pattern, device_name.strip(), re.I)), None)
-    found = next((row for row in catalogue() if row.name == wanted), None)
-    if found is None or memory_bytes is None or found.memory_gb is None:
-        return found
+    rows = _matching(name)
+    if not rows or len({_family(row) for row in rows}) > 1:
+        return None
+    if memory_bytes is None or rows[0].memory_gb is None:
+        return rows[0]
     low, high = MEMORY_TOLERANCE
-    return found if low <= memory_bytes / (found.memory_gb * 1e9) <= high else None
+    return rows[0] if low <= memory_bytes / (rows[0].memory_gb * 1e9) <= high else None
+
+
+def named(name: str) -> Accelerator:
+    """The row that a name stands for. Raises BenchError for an unknown or ambiguous one, with the names there are."""
+    row = find(name)
+    if row is None:
+        starts = ", ".join(row.name for row in _matching(name))
+        problem = f"is ambiguous: {starts}" if starts else "is not in the catalogue"
+        raise BenchError(f"accelerator {name!r} {problem}; there are: {', '.join(row.name for row in catalogue())}")
+    return row
+
+
+def _matching(name: str) -> Sequence[Accelerator]:
+    """The row that has the name; failing that all rows that start with it, in the file's order.
+
+    A name with its maker in front is a driver's, and whole: an `NVIDIA H200 XYZ` is no H200, nor an `NVIDIA H` one.
+    """
+    text = name.strip().lower()
+    key = _key(MAKERS.sub("", text, count=1) if MAKERS.match(text) else text)
+    exact = [row for row in catalogue() if key in map(_key, (row.name, *row.driver_names))]
+    if exact or not key or MAKERS.match(text):
+        return exact
+    # `H20` is that card, and not the start of `H200`.
+    family = [row for row in catalogue() if key == _key(_family(row))]
+    return family or [row for row in catalogue() if _key(row.name).startswith(key)]
+
+
+def _family(row: Accelerator) -> str:
+    """The product's name without form and memory, such as `H100`; alone it stands for the first row that has it."""
+    return re.split(r"[- ]", row.name, maxsplit=1)[0]
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_-]+", "-", name.lower())
 
 
 def peak_flops(device_name: str, dtype: str, memory_bytes: int | None = None) -> float | None:
     """Peak dense FLOP/s of a device for a type, such as `bfloat16`; None where it is not known."""
-    found = find(device_name, memory_bytes)
-    if found is None or dtype not in PEAK_FIELDS:
+    row = find(device_name, memory_bytes)
+    if row is None or dtype not in PEAK_FIELDS:
         return None
     field, vendors = PEAK_FIELDS[dtype]
-    tflop_per_s: float | None = getattr(found, field)
-    return tflop_per_s * 1e12 if tflop_per_s is not None and found.vendor in vendors else None
-
-
-def peak_memory_bytes_per_s(device_name: str, memory_bytes: int | None = None) -> float | None:
-    """Peak memory bandwidth, reads and writes together, in bytes/s; None where it is not known."""
-    found = find(device_name, memory_bytes)
-    if found is None or found.memory_tb_per_s is None:
-        return None
-    return found.memory_tb_per_s * 1e12
+    tflop_per_s: float | None = getattr(row, field)
+    return tflop_per_s * 1e12 if tflop_per_s is not None and row.vendor in vendors else None
 
 
 def _accelerator(row: dict[str, str]) -> Accelerator:
@@ -136,6 +159,8 @@ def _accelerator(row: dict[str, str]) -> Accelerator:
     return Accelerator(
         name=row["name"],
         vendor=row["vendor"],
+        driver_names=tuple(filter(None, row["driver_names"].split(";"))),
+        variant_of=text("variant_of"),
         year=None if year is None else int(year),
         memory_type=text("memory_type"),
         bf16_dense_tflop_per_s=number("bf16_dense_tflops"),
@@ -148,6 +173,7 @@ def _accelerator(row: dict[str, str]) -> Accelerator:
         scaleout_nic=text("scaleout_nic_gbps_per_gpu"),
         scaleout_nic_gbit_per_s=number("scaleout_nic_gbps_per_gpu"),
         power_watts=number("power_w"),
+        full_clock_watts=number("full_clock_w"),
         power_term=text("power_term"),
         measured_bf16_tflop_per_s=number("mamf_bf16_tflops_measured"),
         source_of_flops=text("src_tflops"),

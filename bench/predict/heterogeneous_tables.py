@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.catalog.accelerators import catalogue
+from bench.catalog.accelerators import find
 from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, show_number, text_column
 from bench.errors import BenchError
 from bench.predict.heterogeneous import (
@@ -57,15 +57,12 @@ def _kind(part: str) -> DeviceKind:
     if not equals or not count_text.isdecimal() or int(count_text) < 1:
         raise BenchError(f"{part}: FILE=COUNT, or NAME=COUNT with a name of the catalogue; a count is 1 or more")
     count = int(count_text)
-    row = next(
-        (row for row in catalogue() if source in (row.name, row.name.partition("-")[0], row.name.partition(" ")[0])),
-        None,
-    )
-    if not Path(source).exists() and row is not None:
+    row = None if Path(source).exists() else find(source)
+    if row is not None:
         if row.bf16_dense_tflop_per_s is None:
             raise BenchError(f"{source}: the catalogue has no bfloat16 peak of it")
         return DeviceKind(row.name, count, {CATALOGUE: {"peak": Speed(row.bf16_dense_tflop_per_s)}}, row.memory_gb)
-    if row is None and not Path(source).exists() and not set("*?[") & set(source):
+    if not Path(source).exists() and not set("*?[") & set(source):
         raise BenchError(
             f"{source}: no such file, and no accelerator of the catalogue (bench/catalog/data/accelerators.csv)"
         )

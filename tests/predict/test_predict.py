@@ -61,7 +61,11 @@ def test_a_device_is_found_by_any_start_that_is_clear() -> None:
     with pytest.raises(BenchError, match="not in the catalogue"):
         hardware.find("X1")
     with pytest.raises(BenchError, match="no peak or no memory bandwidth"):
-        hardware.find("GB300")
+        hardware.find("RTX PRO 6000")
+    assert hardware.find("GB300").memory_bytes == 279e9
+    capped = hardware.find("H100-SXM-96GB")
+    assert (capped.power_watts, capped.nominal_watts, capped.memory_bytes_per_s) == (500, 700, 2.4e12)
+    assert capped.reached_bf16_flops_per_s == hardware.find("H100").reached_bf16_flops_per_s
     with pytest.raises(BenchError, match="no peak rate of precision 'nvfp4'"):
         H100.flops_per_s("nvfp4")
 

@@ -6,13 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 
 import pytest
 
+import bench
 from tests import ROOT
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet"]
@@ -55,6 +59,23 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command of the wheel in a new environment that has nothing else; what it needs is appended to its path."""
+    folder = tmp_path_factory.mktemp("bare") / "env"
+    done([sys.executable, "-m", "venv", "--without-pip", str(folder)], folder.parent)
+    done([*PIP, "--python", str(folder / "bin" / "python"), "install", "--no-deps", "--no-index", str(wheel)], folder)
+    [packages] = folder.glob("lib/python*/site-packages")
+    (packages / "needed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "bin" / "bench"
+
+
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return message_from_bytes(archive.read(name))
+
+
 def source_files() -> set[str]:
     """All files of the two packages in the checkout, whatever pyproject.toml says of them."""
     files = [path for package in ("bench", "suites") for path in (ROOT / package).rglob("*") if path.is_file()]
@@ -68,6 +89,34 @@ def test_the_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
     assert held == source_files()
     assert {"bench/py.typed", "bench/catalog/data/accelerators.csv", "bench/catalog/data/template_suite.py.txt"} <= held
     assert {"bench/cli/__init__.py", "suites/__init__.py", "suites/collective.py"} <= held
+    assert {"bench/docs/changelog.md", "bench/docs/versions.md", "bench/catalog/data/SOURCES.md"} <= held
+
+
+def test_the_metadata_says_what_a_stranger_asks(wheel: Path) -> None:
+    facts = metadata(wheel)
+    assert facts["Version"] == bench.__version__
+    assert facts["Author"] == "The bench authors"
+    assert facts["Author-email"] is facts["License"] is facts["License-Expression"] is None
+    assert "distributed training" in facts["Keywords"].split(",")
+    assert "Topic :: System :: Benchmark" in facts.get_all("Classifier", [])
+    assert facts["Requires-Python"] == ">=3.11"
+    assert f"## {bench.__version__}\n" in (ROOT / "bench" / "docs" / "changelog.md").read_text()
+
+
+def test_every_data_file_has_its_source() -> None:
+    folder = ROOT / "bench" / "catalog" / "data"
+    text = (folder / "SOURCES.md").read_text()
+    data = {path.name for path in folder.iterdir() if path.suffix in (".csv", ".json", ".txt")}
+    assert not {name for name in data if f"`{name}`" not in text}
+
+
+def test_the_command_works_in_a_bare_environment(bare: Path, tmp_path: Path) -> None:
+    def said(*arguments: str) -> str:
+        return done([str(bare), *arguments], tmp_path, PYTHONPATH="", PYTHONSAFEPATH="1", PIP_NO_INDEX="1")
+
+    assert said("--version").splitlines()[0] == f"bench {bench.__version__}"
+    assert "compute" in said("list")
+    assert "H100-SXM-80GB" in said("predict", "--model", "llama3-8b", "--accelerator", "h100", "--gpus", "8")
 
 
 def test_the_sdist_holds_no_results_and_no_environment(sdist: Path) -> None:
@@ -103,10 +152,8 @@ def test_the_wheel_asks_for_what_the_constraints_pin(wheel: Path) -> None:
     pins = {
         canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines) if version
     }
-    with zipfile.ZipFile(wheel) as archive:
-        (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-        asked = [line for line in archive.read(metadata).decode().splitlines() if line.startswith("Requires-Dist:")]
+    asked = metadata(wheel).get_all("Requires-Dist", [])
     assert asked
     for line in asked:
-        requirement = Requirement(line.partition(":")[2].strip())
+        requirement = Requirement(line)
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement

@@ -108,5 +108,5 @@ def test_published_runs_are_met_as_the_readme_says(modules: dict[str, ModuleType
     assert mean_error("ground_truth_multi") < 0.1473
     assert mean_error("april2021") < 0.05
     assert sum(bool(row["better"]) for row in found.values()) >= 25
-    assert len(found) == 30
+    assert len(found) == 32
     assert all(row["mean_error"] < 0.1 for row in memory.rows)

@@ -275,7 +275,7 @@ def device(measured: Measured, precision: str, options: Mapping[str, Any], commo
         measured.device_name, None if measured.memory_bytes is None else int(measured.memory_bytes)
     )
     latencies = (common.inside_latency_seconds, common.across_latency_seconds)
-    if known is not None:
+    if known is not None and known.has_rates:
         base = devices.find(known.name, options["nic_gbit"], options["domain_size"], latencies, options["memory_gb"])
         return replace(base, notes=(*base.notes, f"rates measured in {', '.join(measured.paths)}"))
     if measured.memory_bytes_per_s is None:

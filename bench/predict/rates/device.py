@@ -11,25 +11,11 @@ import re
 import statistics
 from dataclasses import dataclass, field, replace
 
-from bench.catalog.accelerators import Accelerator, catalogue
+from bench.catalog.accelerators import Accelerator, catalogue, named
 from bench.errors import BenchError
 
 DOMAIN_SIZE = 8
 RACK_DOMAIN = re.compile(r"(\d+)-GPU domain")
-
-# Of cards that are not the catalogue's but appear in published runs: what differs from the row they are made from.
-VARIANTS: dict[str, tuple[str, dict[str, float], str]] = {
-    "A100-SXM-40GB": (
-        "A100-SXM-80GB",
-        {"memory_bytes": 40e9, "memory_bytes_per_s": 1.555e12},
-        "NVIDIA A100 datasheet: 40 GB, 1,555 GB/s, else as the 80 GB card",
-    ),
-    "H100-SXM-96GB": (
-        "H100-SXM-80GB",
-        {"memory_bytes": 96e9, "memory_bytes_per_s": 2.4e12, "power_watts": 500.0, "nominal_watts": 700.0},
-        "pytorch/torchtitan benchmarks/llama3_h100_202412_torchtitan.md: 96 GB HBM2e, 2.4 TB/s, 500 W",
-    ),
-}
 
 
 def is_eight_bit(precision: str) -> bool:
@@ -96,7 +82,7 @@ class Device:
 
 
 def names() -> list[str]:
-    return [row.name for row in catalogue()] + list(VARIANTS)
+    return [row.name for row in catalogue()]
 
 
 def find(
@@ -106,19 +92,18 @@ def find(
     latencies: tuple[float, float] = (0.0, 0.0),
     memory_gb: float | None = None,
 ) -> Device:
-    """A device by its name in the catalogue, or by any start of one that is unambiguous, such as `H200`.
+    """A device by a name that the catalogue knows, such as `H200`.
 
     `latencies` are of a hop inside and across domains. Raises BenchError for an unknown name, or where a figure that a
     prediction needs is missing from the catalogue.
     """
-    base, changes, why = VARIANTS.get(name, (name, {}, ""))
-    row = _row(base)
+    row = named(name)
     if row.bf16_dense_tflop_per_s is None or row.memory_tb_per_s is None:
         raise BenchError(
             f"{row.name}: the catalogue has no peak or no memory bandwidth of it; take another accelerator"
         )
-    notes = [why] if why else []
-    reached = row.measured_bf16_tflop_per_s
+    notes = [row.notes] if row.variant_of and row.notes else []
+    reached = (named(row.variant_of) if row.variant_of else row).measured_bf16_tflop_per_s
     if reached is None:
         share = _typical_share(row.vendor)
         reached = row.bf16_dense_tflop_per_s * share
@@ -129,7 +114,7 @@ def find(
     nic = nic_gbit if nic_gbit is not None else row.scaleout_nic_gbit_per_s
     inside, across = latencies
     device = Device(
-        name=name if name in VARIANTS else row.name,
+        name=row.name,
         bf16_flops_per_s=row.bf16_dense_tflop_per_s * 1e12,
         fp8_flops_per_s=None if row.fp8_dense_tflop_per_s is None else row.fp8_dense_tflop_per_s * 1e12,
         reached_bf16_flops_per_s=reached * 1e12,
@@ -143,27 +128,10 @@ def find(
         if nic is None
         else Level(nic * 1e9 / 8, across, "given" if nic_gbit is not None else row.source_of_nic or "catalogue"),
         power_watts=row.power_watts,
-        nominal_watts=row.power_watts,
+        nominal_watts=row.full_clock_watts or row.power_watts,
         notes=tuple(notes),
     )
-    overrides = dict(changes) | ({"memory_bytes": memory_gb * 1e9} if memory_gb is not None else {})
-    return replace(device, **overrides)  # type: ignore[arg-type]
-
-
-def _row(name: str) -> Accelerator:
-    rows = catalogue()
-    exact = [row for row in rows if row.name.lower() == name.lower()]
-    starts = [row for row in rows if row.name.lower().startswith(name.lower())]
-    if exact:
-        return exact[0]
-    if len(starts) == 1:
-        return starts[0]
-    # `H100` is the SXM card: the PCIe one has its own name and is never meant by the short one.
-    sxm = [row for row in starts if "-SXM" in row.name]
-    if len(sxm) == 1:
-        return sxm[0]
-    what = "is ambiguous: " + ", ".join(row.name for row in starts) if starts else "is not in the catalogue"
-    raise BenchError(f"accelerator {name!r} {what}; there are: {', '.join(names())}")
+    return device if memory_gb is None else replace(device, memory_bytes=memory_gb * 1e9)
 
 
 def _domain_size(row: Accelerator) -> int:

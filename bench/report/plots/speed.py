@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report.plots.source import Plot, PlottedRun, Source, labels
 from bench.report.plots.style import FAINT, canvas, plain_log, shorten
+from bench.suite import ITEM_BYTES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from bench.records.rows import Row
 
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "tf32": 4, "float8_e4m3fn": 1}
 SCALED = ("tensor_parallel", "pipeline_parallel", "training_step", "data_parallel", "context_parallel")
 FACES = ("full", "none")
 MAX_CASES = 40

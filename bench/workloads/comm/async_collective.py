@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
+from bench.suite import ITEM_BYTES, Params, positive_int
 from bench.workloads.comm.collectives import OPERATIONS, Buffers, Collective, Payload
 from bench.workloads.comm.exact_check import fill, largest_error, poison
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OVERLAPPED = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 """What training starts and waits for later; each takes and gives alike on all ranks of its group."""
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,10 @@ class Started:
         return largest_error(self.buffers.output, self.row.expected(self.payload), self.member)
 
 
-def num_elements(num_bytes: object, dtype: str, group_size: int, suite: str) -> int:
-    """Elements of a payload, a multiple of the group's size. Raises BenchError for a bad size."""
-    if isinstance(num_bytes, bool) or not isinstance(num_bytes, int) or num_bytes < 1:
-        raise BenchError(f"{suite}: num_bytes={num_bytes!r}; give a whole number above 0, such as 16MiB")
-    return max(1, num_bytes // ITEM_BYTES[dtype] // group_size) * group_size
+def num_elements(suite: str, params: Params, group_size: int) -> int:
+    """Elements of a payload, a multiple of the group's size. Raises BenchError for a bad `num_bytes`."""
+    num_bytes = positive_int(suite, params, "num_bytes")
+    return max(1, num_bytes // ITEM_BYTES[str(params["dtype"])] // group_size) * group_size
 
 
 def prepare_collective(

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError
-from bench.suite import Check, Params
+from bench.suite import ITEM_BYTES, Check, Params, positive_int
 from bench.workloads.model import float8
 from bench.workloads.model.product_check import BLOCK, product_error, product_tolerance
 
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
 
 MIB = 2**20
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-MATMUL_BYTES = ITEM_BYTES | {float8.DTYPE: 5}
+MATMUL_BYTES = {dtype: ITEM_BYTES[dtype] for dtype in ("float32", "bfloat16", "float16")} | {float8.DTYPE: 5}
 """Of an element, as memory is counted: FP8 with its output and what it is widened to for the check, 2 bytes each."""
 TRIAD_SCALAR = 3.0
 SMALLEST = sys.float_info.min
@@ -60,17 +58,13 @@ class KernelOperation:
     make: Callable[[Params, RankContext], Kernel]
 
 
-def _whole(params: Params, name: str) -> int:
-    value = params[name]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BenchError(f"compute: {name}={value!r}; give a whole number of at least 1")
-    return value
+_positive = partial(positive_int, "compute")
 
 
 def dimensions(params: Params) -> tuple[int, int, int]:
     """(m, n, k) of the matmul. Raises BenchError for a size that is no whole number above 0."""
-    tokens = _whole(params, "tokens") if "tokens" in params else 0
-    return SHAPES[str(params["shape"])](_whole(params, "size"), tokens)
+    tokens = _positive(params, "tokens") if "tokens" in params else 0
+    return SHAPES[str(params["shape"])](_positive(params, "size"), tokens)
 
 
 def _matmul(params: Params, rank: RankContext) -> Kernel:
@@ -95,7 +89,7 @@ def _matmul(params: Params, rank: RankContext) -> Kernel:
 
 
 def _num_elements(params: Params) -> int:
-    return max(1, _whole(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])])
+    return max(1, _positive(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])])
 
 
 def _copy(params: Params, rank: RankContext) -> Kernel:
@@ -187,6 +181,6 @@ OPERATIONS: Mapping[str, KernelOperation] = {
         num_bytes=lambda p: _matmul_elements(*dimensions(p)) * MATMUL_BYTES[str(p["dtype"])],
         make=_matmul,
     ),
-    "copy": KernelOperation(lambda _: {"num_bytes"}, lambda p: 2 * _whole(p, "num_bytes"), _copy),
-    "triad": KernelOperation(lambda _: {"num_bytes"}, lambda p: 3 * _whole(p, "num_bytes"), _triad),
+    "copy": KernelOperation(lambda _: {"num_bytes"}, lambda p: 2 * _positive(p, "num_bytes"), _copy),
+    "triad": KernelOperation(lambda _: {"num_bytes"}, lambda p: 3 * _positive(p, "num_bytes"), _triad),
 }

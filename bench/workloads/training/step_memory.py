@@ -6,13 +6,12 @@ from dataclasses import replace
 
 from bench.parallelism.layout import Layout, MicrobatchedJob
 from bench.parallelism.shapes import find_model
-from bench.suite import Machine, Params, Skip
+from bench.suite import ITEM_BYTES, Machine, Params, Skip
 
 MEMORY_SHARE = 0.9
 """Of a rank's memory that a case may need by the estimate."""
 LAYER_LADDER = (80, 64, 48, 32, 24, 16, 12, 8, 6, 4, 2, 1)
 """Numbers of layers that are tried: few, so that a little more or less free memory does not change the model."""
-ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 STATE_BYTES = {"cpu": 20, "cuda": 16}
 """Of a weight: itself, its gradient, AdamW's two moments, all float32; and on a CPU the first weights kept beside."""
 KEPT_PER_TOKEN = 12
