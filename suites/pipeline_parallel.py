@@ -134,7 +134,9 @@ def _skip_reason(params: Params, schedule: PipelineSchedule, num_ranks: int, bac
     objection = schedule.objection(num_ranks, int(params["num_microbatches"]))
     if objection:
         return f"{schedule.class_name} {objection}"
-    return schedule.lack(backend)
+    from bench.workloads.parallel.torch_schedules import lack
+
+    return lack(schedule, backend)
 
 
 def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
@@ -262,7 +264,9 @@ def shares(
     observed: Observed, *, schedule: PipelineSchedule, num_microbatches: int, is_idle_known: bool
 ) -> Mapping[str, float | None]:
     """Shares of the step's time, from the spans of the traced pass; see `bench.parallelism.pipeline.bubble`."""
-    theory = bubble.bubble_theory(observed.spans, schedule, observed.world_size, num_microbatches)
+    from bench.workloads.parallel.torch_schedules import operations
+
+    theory = bubble.bubble_theory(observed.spans, operations(schedule, observed.world_size, num_microbatches))
     idle = bubble.idle_share(observed.spans, observed.traced_call_ns) if is_idle_known else None
     return {
         "bubble_theory": theory,

@@ -205,7 +205,11 @@ def _lack(params: Params, layout: Layout, backend: str) -> str | None:
         reason = torch_versions.skip_reason("fsdp_average", backend)
         if reason is not None:
             return reason
-    return SCHEDULES[str(params["schedule"])].lack(backend) if layout.pp > 1 else None
+    if layout.pp == 1:
+        return None
+    from bench.workloads.parallel.torch_schedules import lack
+
+    return lack(SCHEDULES[str(params["schedule"])], backend)
 
 
 def _compilable(layout: Layout, device_type: str) -> None:

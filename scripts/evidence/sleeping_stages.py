@@ -83,8 +83,8 @@ def main() -> None:
     from bench.parallelism.pipeline import bubble
     from bench.parallelism.pipeline.replay import replay
     from bench.parallelism.pipeline.schedules import SCHEDULES as TABLE
-    from bench.parallelism.pipeline.schedules import operations
     from bench.suite import Span
+    from bench.workloads.parallel.torch_schedules import operations
 
     for name in SCHEDULES:
         schedule = TABLE[name]

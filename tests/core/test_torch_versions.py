@@ -20,6 +20,7 @@ from bench.parallelism.pipeline.schedules import SCHEDULES
 from bench.suite import Params, Skip
 from bench.workloads.model import product_check
 from bench.workloads.parallel.pipeline import TracedStage
+from bench.workloads.parallel.torch_schedules import lack
 from suites import context_parallel, data_parallel, training_step
 from tests import ROOT
 from tests.measure.doctor.test_checks import CPU_NODE, GPU_NODE
@@ -116,7 +117,7 @@ def _reasons(backend: str) -> dict[str, str | None]:
         "step": training_step._lack(step, training_step.split_of(2, 1, 1), backend),  # type: ignore[arg-type]
         "fsdp": data_parallel._skip_reason(fsdp, 2, backend),
         "ring": context_parallel._skip_reason(ring, 2, device_type),
-        "zbv": SCHEDULES["zbv_zero_bubble"].lack(backend),
+        "zbv": lack(SCHEDULES["zbv_zero_bubble"], backend),
     }
 
 
@@ -134,7 +135,7 @@ def test_cases_that_need_nothing_new_run_with_the_oldest(fake: Any) -> None:
     assert training_step._lack(STEP | {"dp_mode": "replicate"}, split, "gloo") is None
     forward: Params = {**context_parallel.DEFAULTS, **context_parallel.BASE["cpu"], "op": "ring"}
     assert context_parallel._skip_reason(forward | {"direction": "forward"}, 2, "cpu") is None
-    assert SCHEDULES["1f1b"].lack("gloo") is None
+    assert lack(SCHEDULES["1f1b"], "gloo") is None
 
 
 def test_the_doctor_says_what_a_version_lacks() -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from bench.measure.planning.suite_loader import load
 from bench.parallelism.pipeline import bubble
-from bench.parallelism.pipeline.schedules import SCHEDULES, PipelineSchedule, operations
+from bench.parallelism.pipeline.schedules import SCHEDULES, PipelineSchedule
 from bench.suite import COMMUNICATION, Check, Observed, Params, Skip, Span
+from bench.workloads.parallel.torch_schedules import operations
 from suites import pipeline_parallel
 from tests.support.ranks import cpu_machine, on_ranks, run_case
 
@@ -193,7 +194,7 @@ def test_a_duration_is_the_median_over_calls_and_microbatches() -> None:
 
 
 def test_shares_without_spans_are_unknown() -> None:
-    assert bubble.bubble_theory(CHAIN[:-1], SCHEDULES["gpipe"], 2, 1) is None
+    assert bubble.bubble_theory(CHAIN[:-1], operations(SCHEDULES["gpipe"], 2, 1)) is None
     assert bubble.idle_share((), ()) is None
 
 

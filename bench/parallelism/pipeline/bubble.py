@@ -13,8 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from bench.parallelism.pipeline.replay import KINDS, replay
-from bench.parallelism.pipeline.schedules import PipelineSchedule, operations
+from bench.parallelism.pipeline.replay import KINDS, Computation, replay
 from bench.suite import Span
 
 LOSS = "loss"
@@ -40,19 +39,15 @@ def stage_seconds(spans: Sequence[Span]) -> dict[tuple[int, str], float]:
     return seconds
 
 
-def bubble_theory(
-    spans: Sequence[Span], schedule: PipelineSchedule, num_ranks: int, num_microbatches: int
-) -> float | None:
-    """Share of the step that ranks wait when the schedule is replayed with the spans' durations.
+def bubble_theory(spans: Sequence[Span], planned: Sequence[Computation]) -> float | None:
+    """Share of the step that ranks wait when a schedule's operations are replayed with the spans' durations.
 
     Messages take no time in it. None if an operation of the schedule has no span.
     """
     seconds = stage_seconds(spans)
-    planned = operations(schedule, num_ranks, num_microbatches)
     if not {(operation.stage, operation.kind) for operation in planned} <= seconds.keys():
         return None
-    timed = operations(schedule, num_ranks, num_microbatches, lambda stage, kind: seconds[stage, kind])
-    return replay(timed).bubble
+    return replay([each._replace(seconds=seconds[each.stage, each.kind]) for each in planned]).bubble
 
 
 def idle_share(spans: Sequence[Span], traced_call_ns: Sequence[Sequence[int]]) -> float | None:

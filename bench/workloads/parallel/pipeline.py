@@ -17,6 +17,7 @@ from torch.distributed.pipelining import PipelineStage
 from bench.measure.engine.rank import RankContext
 from bench.parallelism.pipeline.bubble import LOSS
 from bench.parallelism.pipeline.schedules import PipelineSchedule
+from bench.workloads.parallel.torch_schedules import torch_class
 from bench.workloads.trace import communication
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -103,7 +104,7 @@ class PipelineStep:
         stages = [TracedStage(module, index, num_stages, rank) for index, module in modules.items()]
         # The shares of the loss are scaled already; torch's own scaling would pass over all gradients once
         # more.
-        self._schedule = schedule.torch_class()(
+        self._schedule = torch_class(schedule)(
             stages if schedule.order is None else stages[0],
             num_microbatches,
             loss_fn=self._traced_loss,

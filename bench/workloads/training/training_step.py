@@ -27,6 +27,7 @@ from bench.measure.engine.rank import RankContext
 from bench.parallelism.layout import Layout, MicrobatchedJob
 from bench.parallelism.pipeline.schedules import SCHEDULES
 from bench.workloads.parallel.pipeline import TracedStage
+from bench.workloads.parallel.torch_schedules import torch_class
 from bench.workloads.trace import communication
 from bench.workloads.training.parallelize import MESH_AXES, Treatment, build_part, local, mesh_shape
 
@@ -158,7 +159,7 @@ class TrainingStep:
         stages = [
             TracedStage(module, index, self.num_stages, self.rank, group) for index, module in self.stages.items()
         ]
-        schedule = row.torch_class()(
+        schedule = torch_class(row)(
             stages if row.order is None else stages[0],
             self.job.num_microbatches,
             loss_fn=self._pipeline_loss,

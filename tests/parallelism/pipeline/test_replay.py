@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from bench.parallelism.pipeline.replay import Computation, replay
-from bench.parallelism.pipeline.schedules import SCHEDULES, PipelineSchedule, operations
+from bench.parallelism.pipeline.schedules import SCHEDULES, PipelineSchedule
+from bench.workloads.parallel.torch_schedules import operations, torch_class
 
 # Two ranks with a stage each, two microbatches, all forwards first. The second stage is the slower one:
 # its operations run from 1 to 15 without a gap, and the first ends with a backward from 15 to 17.
@@ -111,7 +112,7 @@ def test_objections_are_those_of_torch(op: str) -> None:
         stages = stage if row.order else [stage] * row.stages_per_rank
         for m in range(1, 10):
             try:
-                row.torch_class()(stages, m)
+                torch_class(row)(stages, m)
             except ValueError:
                 assert row.objection(p, m), (p, m)
             else:
