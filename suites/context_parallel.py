@@ -27,6 +27,7 @@ from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, W
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
     from bench.workloads.parallel.context_check import AttentionProblem
+    from bench.workloads.parallel.tensor import Ranks
 
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {
@@ -224,8 +225,6 @@ def _variants(
     params: Params, attention: AttentionProblem, rank: RankContext, silent: object
 ) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
     """The variants, check and notes; without `one_device` where memory has no room for it."""
-    from dataclasses import replace
-
     import torch
 
     from bench.workloads.parallel.context import STRATEGIES
@@ -257,12 +256,19 @@ def _variants(
     if need <= have:
         variants["one_device"] = one_device_call(whole, attention)
         return variants, lambda: check_call(full, whole, attention, talking), NOTES
-    small = replace(attention, batch=1, sequence=8 * num_pieces(attention.order, rank.world_size))
-    small_whole = inputs(small, rank.generator(), rank.device, dtype)
-    small_full = make(split_attention(small_whole, small, talking), small)
     note = f"no one_device variant: it needs {need} bytes, and a rank has {have}"
-    return (
-        variants,
-        lambda: check_call(small_full, small_whole, small, talking)._replace(scope="reduced"),
-        (*NOTES[1:], note),
-    )
+    return variants, _reduced_check(params, attention, rank, talking), (*NOTES[1:], note)
+
+
+def _reduced_check(params: Params, attention: AttentionProblem, rank: RankContext, ranks: Ranks) -> Callable[[], Check]:
+    """The same code checked on a sequence that one device can hold."""
+    from dataclasses import replace
+
+    import torch
+
+    from bench.workloads.parallel.context_check import IMPLEMENTATIONS, check_call, inputs, split_attention
+
+    small = replace(attention, batch=1, sequence=8 * num_pieces(attention.order, rank.world_size))
+    whole = inputs(small, rank.generator(), rank.device, getattr(torch, str(params["dtype"])))
+    full = IMPLEMENTATIONS[str(params["implementation"])](split_attention(whole, small, ranks), small)
+    return lambda: check_call(full, whole, small, ranks)._replace(scope="reduced")
