@@ -111,7 +111,7 @@ def _reasons(backend: str) -> dict[str, str | None]:
     """Of the cases above, why they cannot run; None where they can."""
     device_type = "cpu" if backend == "gloo" else "cuda"
     step: Params = STEP | {"dp_mode": "shard"}
-    fsdp = {**data_parallel.DEFAULTS, **data_parallel.BASE["cpu"]["standard"], "op": "fsdp"}
+    fsdp = {**data_parallel.DEFAULTS, **data_parallel.BASE.cpu["standard"], "op": "fsdp"}
     ring: Params = {**context_parallel.DEFAULTS, **context_parallel.BASE[device_type], "op": "ring"}
     return {
         "step": training_step._lack(step, training_step.split_of(2, 1, 1), backend),  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ def test_what_a_version_can_run_is_not_skipped(fake: Any, version: str, backend:
 
 def test_cases_that_need_nothing_new_run_with_the_oldest(fake: Any) -> None:
     fake("2.8.0")
-    ddp = {**data_parallel.DEFAULTS, **data_parallel.BASE["cpu"]["standard"], "op": "ddp"}
+    ddp = {**data_parallel.DEFAULTS, **data_parallel.BASE.cpu["standard"], "op": "ddp"}
     assert data_parallel._skip_reason(ddp, 2, "gloo") is None
     split: Any = training_step.split_of(4, 2, 1)
     assert training_step._lack(STEP | {"dp_mode": "replicate"}, split, "gloo") is None
