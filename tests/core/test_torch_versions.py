@@ -113,7 +113,7 @@ def _reasons(backend: str) -> dict[str, str | None]:
     fsdp = {**data_parallel.DEFAULTS, **data_parallel.BASE["cpu"]["standard"], "op": "fsdp"}
     ring: Params = {**context_parallel.DEFAULTS, **context_parallel.BASE[device_type], "op": "ring"}
     return {
-        "step": training_step._lack(step, training_step.split_of(2, 1, 1), backend),  # type: ignore[arg-type]
+        "step": training_step._lack(step, training_step.layout_of(2, 1, 1), backend),  # type: ignore[arg-type]
         "fsdp": data_parallel._skip_reason(fsdp, 2, backend),
         "ring": context_parallel._skip_reason(ring, 2, device_type),
         "zbv": SCHEDULES["zbv_zero_bubble"].lack(backend),
@@ -130,8 +130,8 @@ def test_cases_that_need_nothing_new_run_with_the_oldest(fake: Any) -> None:
     fake("2.8.0")
     ddp = {**data_parallel.DEFAULTS, **data_parallel.BASE["cpu"]["standard"], "op": "ddp"}
     assert data_parallel._skip_reason(ddp, 2, "gloo") is None
-    split: Any = training_step.split_of(4, 2, 1)
-    assert training_step._lack(STEP | {"dp_mode": "replicate"}, split, "gloo") is None
+    layout: Any = training_step.layout_of(4, 2, 1)
+    assert training_step._lack(STEP | {"dp_mode": "replicate"}, layout, "gloo") is None
     forward: Params = {**context_parallel.DEFAULTS, **context_parallel.BASE["cpu"], "op": "ring"}
     assert context_parallel._skip_reason(forward | {"direction": "forward"}, 2, "cpu") is None
     assert SCHEDULES["1f1b"].lack("gloo") is None
