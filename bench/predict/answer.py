@@ -93,13 +93,13 @@ def predictor_maker(constants: Constants, stack: str, jitter_share: float | None
     return make
 
 
-def splits(request: Request, make: MakePredictor, keep: int) -> SearchResult:
+def search_strategies(request: Request, make: MakePredictor, keep: int) -> SearchResult:
     """Best strategies on one kind of device. Raises BenchError if none fits."""
     member = request.members[0]
     return search(make(member.device, request.job), member.devices, request.fixed, keep)
 
 
-def mixed(request: Request, make: MakePredictor) -> tuple[FleetPrediction, ...]:
+def predict_fleet(request: Request, make: MakePredictor) -> tuple[FleetPrediction, ...]:
     """Even and balanced fleets, each with the best of the strategies that are best on one of the types.
 
     Raises BenchError if no split fits all types.
@@ -150,7 +150,7 @@ def parse_sweep(text: str) -> list[int]:
     return [*counts, int(high)]
 
 
-def sweep(request: Request, make: MakePredictor, counts: list[int]) -> tuple[SweepPoint, ...]:
+def predict_scaling(request: Request, make: MakePredictor, counts: list[int]) -> tuple[SweepPoint, ...]:
     """Weak scaling from the job's batch on the request's devices, and strong scaling; sizes that do not fit are left
     out.
 

@@ -41,7 +41,7 @@ def reliability_of(options: Mapping[str, Any], request: Request, notes: list[Ass
     for domain in domains:
         text = f"{domain.devices:,} devices, {domain.mtbf_seconds / 86400:.3g} days between losses"
         notes.append(Assumption(f"failure domain {domain.name}", text, "given"))
-    job_failures = failures.of_job(devices, per_device, seconds, restart, domains)
+    job_failures = failures.failures_of_job(devices, per_device, seconds, restart, domains)
     interval = (
         parse_seconds("--checkpoint-interval", options["checkpoint_interval"])
         if options["checkpoint_interval"]
@@ -163,7 +163,7 @@ def _owned(
     device = answer.request.members[0].device
     price = prices.cheapest(rows, device.name, "purchase")
     kw = None if device.power_watts is None else device.power_watts * NODE_WATTS_SHARE / 1000.0
-    terms = answer.own = prices.own(options["own"], None if price is None else price.usd, kw)
+    terms = answer.own = prices.parse_own(options["own"], None if price is None else price.usd, kw)
     source = price.text if price is not None and terms.purchase_usd == price.usd else "given"
     for name, shown in (
         ("purchase", f"{terms.purchase_usd:,.0f} USD a device"), ("installation factor", f"{terms.installation:g}"),

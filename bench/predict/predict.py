@@ -36,11 +36,11 @@ def predict(options: Mapping[str, Any]) -> Answer:
         request.assumptions += _constants_assumptions(constants, request, jitter)
     answer = Answer(request)
     if request.mixed:
-        answer.fleet = answers.mixed(request, make)
+        answer.fleet = answers.predict_fleet(request, make)
     else:
-        answer.search_result = answers.splits(request, make, max(1, options["top"]))
+        answer.search_result = answers.search_strategies(request, make, max(1, options["top"]))
     if options["sweep"]:
-        answer.sweep = answers.sweep(request, make, answers.parse_sweep(options["sweep"]))
+        answer.sweep = answers.predict_scaling(request, make, answers.parse_sweep(options["sweep"]))
     fill_in_costs(answer, options)
     return answer
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.cli import call
-from bench.predict.calibration.network_lines import fitted_line
+from bench.predict.calibration.network_lines import fit_line
 from tests import ROOT
 
 REFERENCE = str(ROOT / "results/reference/reference-2-xeon-cores-gloo.jsonl")
@@ -126,8 +126,8 @@ def test_measured_rates_take_the_place_of_the_catalogues(capsys: pytest.CaptureF
 
 def test_a_line_is_found_again_and_noise_gives_no_negative_rate() -> None:
     sizes = (1024, 65536, 1048576, 67108864)
-    line = fitted_line("all_reduce", 2, {n: 1e-4 + n / 1e9 for n in sizes})
+    line = fit_line("all_reduce", 2, {n: 1e-4 + n / 1e9 for n in sizes})
     assert line.latency_seconds == pytest.approx(1e-4)
     assert line.bytes_per_s == pytest.approx(1e9)
-    assert fitted_line("x", 2, {1024: 1e-3, 2048: 1e-4}).bytes_per_s > 0
-    assert fitted_line("x", 2, {1024: 1e-6, 2048: 1e-3}).latency_seconds >= 0
+    assert fit_line("x", 2, {1024: 1e-3, 2048: 1e-4}).bytes_per_s > 0
+    assert fit_line("x", 2, {1024: 1e-6, 2048: 1e-3}).latency_seconds >= 0

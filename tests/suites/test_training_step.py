@@ -32,7 +32,7 @@ def test_ranks_and_their_places() -> None:
     assert layout.peers(13, "pipeline") == (1, 13)
 
 
-def test_all_splits() -> None:
+def test_all_layouts() -> None:
     sizes = {(layout.pp, layout.dp, layout.tp) for layout in all_layouts(4)}
     assert sizes == {(1, 4, 1), (1, 2, 2), (1, 1, 4), (2, 2, 1), (2, 1, 2), (4, 1, 1)}
     assert len(list(all_layouts(1024))) == 66

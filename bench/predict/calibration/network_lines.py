@@ -38,7 +38,7 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
     yield from _pairs(rows)
     for (op, ranks), sizes in points.items():
         if len(sizes) >= 2 and ranks > 1:
-            yield fitted_line(op, ranks, {size: statistics.median(times) for size, times in sizes.items()})
+            yield fit_line(op, ranks, {size: statistics.median(times) for size, times in sizes.items()})
 
 
 def _pairs(rows: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
@@ -51,7 +51,7 @@ def _pairs(rows: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
         yield Line("send", ranks, min(latencies), max(speeds), len(speeds))
 
 
-def fitted_line(op: str, ranks: int, seconds: Mapping[int, float]) -> Line:
+def fit_line(op: str, ranks: int, seconds: Mapping[int, float]) -> Line:
     """Least squares of (a + b n - t) / t; a latency or slope below 0 is noise, and the other is fitted alone."""
     sizes = np.array(sorted(seconds), dtype=float)
     times = np.array([seconds[int(size)] for size in sizes])

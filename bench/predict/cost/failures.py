@@ -75,7 +75,7 @@ class Failures:
         return mean * low
 
 
-def of_job(
+def failures_of_job(
     devices: int,
     device_mtbf_seconds: float,
     checkpoint_seconds: float,

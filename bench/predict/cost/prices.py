@@ -125,7 +125,7 @@ OWN_LIMITS = {
 }  # fmt: skip
 
 
-def own(text: str, purchase_usd: float | None, kw: float | None) -> Own:
+def parse_own(text: str, purchase_usd: float | None, kw: float | None) -> Own:
     """Parse `years=4,pue=1.2,...`, names as the fields; raises BenchError for another name or a value out of reason.
 
     `purchase_usd` and `kw` are what the catalogue has, where the text does not say.

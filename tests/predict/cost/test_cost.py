@@ -53,19 +53,19 @@ def test_the_best_interval_is_the_best_and_youngs_is_near_it() -> None:
 
 def test_llama_3_was_effective_over_90_percent_of_the_time() -> None:
     # 16,384 H100, 54 days, 419 unexpected interruptions; checkpoints of 5.7 TB at 2 TB/s, ten minutes to restart.
-    found = failures.of_job(16384, failures.DEVICE_MTBF_SECONDS, 2.9, 600.0)
+    found = failures.failures_of_job(16384, failures.DEVICE_MTBF_SECONDS, 2.9, 600.0)
     assert found.mtbf_seconds / HOUR == pytest.approx(3.09, abs=0.005)
     assert found.goodput(found.best_seconds) > 0.9
 
 
 def test_domains_fail_as_one_and_add_to_the_rate() -> None:
-    alone = failures.of_job(1000, 1e9, 10.0, 100.0)
+    alone = failures.failures_of_job(1000, 1e9, 10.0, 100.0)
     feed = Domain("feed", devices=500, mtbf_seconds=1e6, restart_seconds=1000.0)
-    both = failures.of_job(1000, 1e9, 10.0, 100.0, (feed,))
+    both = failures.failures_of_job(1000, 1e9, 10.0, 100.0, (feed,))
     assert 1 / both.mtbf_seconds == pytest.approx(1 / alone.mtbf_seconds + 2 / 1e6)
     assert both.restart_seconds == pytest.approx((1e-6 * 100.0 + 2e-6 * 1000.0) / 3e-6)
     with pytest.raises(BenchError, match="restart time 0"):
-        failures.of_job(8, 1e9, 1.0, 0.0)
+        failures.failures_of_job(8, 1e9, 1.0, 0.0)
 
 
 def test_owning_costs_what_its_assumptions_say() -> None:
@@ -75,7 +75,7 @@ def test_owning_costs_what_its_assumptions_say() -> None:
     even = own.break_even_utilisation(2.0)
     assert even == pytest.approx(30000 / 5 / 8766 / (2.0 - 0.12))
     assert prices.Own(30000.0, 1.0).break_even_utilisation(0.5) is None
-    given = prices.own("years=3, pue=1.1,purchase_usd=20000", None, 1.3)
+    given = prices.parse_own("years=3, pue=1.1,purchase_usd=20000", None, 1.3)
     assert (given.years, given.pue, given.purchase_usd, given.kw) == (3.0, 1.1, 20000.0, 1.3)
     for text, message in (
         ("age=3", "there are: installation"),
@@ -84,7 +84,7 @@ def test_owning_costs_what_its_assumptions_say() -> None:
         ("", "not known"),
     ):
         with pytest.raises(BenchError, match=message):
-            prices.own(text, None, 1.0)
+            prices.parse_own(text, None, 1.0)
 
 
 def test_a_run_is_priced_with_its_failures() -> None:
