@@ -20,21 +20,14 @@ from bench.errors import BenchError
 from bench.measure.engine.passes import torch_profile
 from bench.measure.launch import other_work
 from bench.measure.launch.recorder import Recorder, done_turns
-from bench.measure.planning.budget import estimate_seconds
+from bench.measure.planning.budget_fit import estimate_seconds
 from bench.measure.planning.launcher_env import Joined, detect
+from bench.measure.planning.options import RunOptions
 from bench.measure.planning.place import Place
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.planner import (
-    DEFAULT_FOLDER,
-    RunOptions,
-    choose_device,
-    earlier_run,
-    new_plan,
-    planned_before,
-    saved_plan,
-    unpaired,
-)
+from bench.measure.planning.planner import DEFAULT_FOLDER, earlier_run, new_plan, planned_before, saved_plan, unpaired
 from bench.measure.planning.presets import PRESETS
+from bench.measure.system.devices import choose_device
 from bench.run import outlook
 
 if TYPE_CHECKING:
@@ -61,7 +54,8 @@ def run(options: RunOptions, arguments: list[str]) -> int:
 
 def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
     from bench.measure.launch.launchers import run as run_ranks
-    from bench.measure.system.environment import default_ranks, usable_cores
+    from bench.measure.system.devices import default_ranks
+    from bench.measure.system.host import usable_cores
 
     earlier = earlier_run(options)
     others = _others_here(options, earlier)  # before torch is imported: the answer is to be quick
@@ -252,8 +246,7 @@ def _devices(plan: Plan) -> str:
     """What is measured on, from this process's view; with GPUs that torch does not see counted."""
     import torch
 
-    from bench.measure.system.environment import present_gpus
-    from bench.measure.system.host import cpu_model
+    from bench.measure.system.host import cpu_model, present_gpus
 
     if plan.device_type == "cpu":
         return f"CPU, {cpu_model() or 'model unknown'}, {plan.threads_per_rank} thread(s) a rank"

@@ -75,7 +75,7 @@ def empty_sample(rank: RankContext) -> str:
 
 def on_cuda(rank: RankContext, x: torch.Tensor) -> None:
     from bench.measure.engine.emulation import CudaPace
-    from bench.measure.system.environment import gpu_addresses
+    from bench.measure.system.devices import gpu_addresses
     from bench.measure.system.nvml import watch
     from bench.workloads.comm.buffers import allocator, symmetric_all_reduce
     from suites.collective import _capture

@@ -365,7 +365,7 @@ def test_accelerators_that_torch_cannot_use_are_not_passed_over(
     (place / "root" / device).mkdir(parents=True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     looked = partial(host.unusable_accelerators, root=place / "root")
-    monkeypatch.setattr("bench.measure.system.environment.unusable_accelerators", looked)
+    monkeypatch.setattr("bench.measure.system.host.unusable_accelerators", looked)
     said = complaint(capsys, f"run --device {wanted}")
     assert vendor in said
     assert variable in said
@@ -376,7 +376,7 @@ def test_accelerators_that_torch_cannot_use_are_not_passed_over(
 
 def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("bench.measure.system.environment.unusable_accelerators", lambda num_visible: None)
+    monkeypatch.setattr("bench.measure.system.host.unusable_accelerators", lambda num_visible: None)
     said = complaint(capsys, "run --device cuda")
     assert "--device cuda: torch sees no GPU here" in said
     assert "--device cpu" in said

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError, Skip
-from bench.measure.planning.plan import declared_machine
+from bench.measure.planning.cases import declared_machine
 from bench.measure.planning.suite_loader import load
 from bench.suite import Check, Observed, Span
 from bench.workloads.comm import pairs as _pairs

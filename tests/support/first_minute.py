@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.measure.engine.timing.pricing import DEAR_ROUNDS, WARMUP_ROUNDS, CallPrice
+from bench.measure.engine.timing.case_cost import DEAR_ROUNDS, WARMUP_ROUNDS, CallPrice
 from bench.measure.engine.timing.sampler import MIN_ROUNDS
 from bench.measure.engine.worker import timeout_seconds
 from bench.measure.planning.plan import Plan, Turn

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.finding import Finding
-from bench.measure.system import cgroup, environment, host
+from bench.measure.system import cgroup, devices, host
 from bench.measure.system.backends import DEFAULT_FOR_DEVICE
 from bench.measure.system.nvml import GpuFacts, gather_gpus
 
@@ -75,7 +75,7 @@ def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[st
     affinity, load = host.cpu_affinity(), host.load_averages(root)
     return Facts(
         device_type=device_type,
-        num_ranks=environment.default_ranks(device_type, preset, len(names), cores),
+        num_ranks=devices.default_ranks(device_type, preset, len(names), cores),
         backend=DEFAULT_FOR_DEVICE[device_type],
         torch_version=str(torch.__version__),
         torch_gpus=names,
@@ -122,7 +122,7 @@ def gpu_nodes(num_gpus: int, environ: Mapping[str, str], root: Path = host.ROOT)
     local = environ.get("LOCAL_RANK") or (environ.get("SLURM_LOCALID") if in_step else None) or ""
     # A process that sees one GPU has that one, whatever its number on the host is.
     own = [int(local)] if num_gpus > 1 and local.isdecimal() and int(local) < num_gpus else range(num_gpus)
-    addresses = {index: environment.gpu_addresses(torch.device("cuda", index))[1] for index in own}
+    addresses = {index: devices.gpu_addresses(torch.device("cuda", index))[1] for index in own}
     return {index: None if pci is None else host.pci_numa_node(pci, root) for index, pci in addresses.items()}
 
 

@@ -29,12 +29,12 @@ from bench.measure.engine.passes.traced_pass import traced_pass
 from bench.measure.engine.rank import RankContext
 from bench.measure.engine.timing import host_launches, l2_cache
 from bench.measure.engine.timing.alignment import alignment
-from bench.measure.engine.timing.pricing import DEAR_NOTE, PUT_OFF, UNLIMITED, Allowance, Pricing, PutOff, alone
+from bench.measure.engine.timing.case_cost import DEAR_NOTE, PUT_OFF, UNLIMITED, Allowance, Pricing, PutOff, alone
 from bench.measure.engine.timing.sampler import Limits, Sampler, Samples, Timing
 from bench.measure.planning.session import case_record
 from bench.measure.planning.suite_loader import Suite
 from bench.measure.system import energy, interference_probe
-from bench.measure.system.environment import available_memory_bytes, gpu_addresses, release_cached_memory
+from bench.measure.system.devices import available_memory_bytes, gpu_addresses, release_cached_memory
 from bench.stats import intervals
 from bench.suite import Check, Observed, Span, Work
 

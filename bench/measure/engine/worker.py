@@ -22,16 +22,17 @@ from bench.measure.engine.consensus import Poll, case_key
 from bench.measure.engine.passes import nccl_choices, torch_profile
 from bench.measure.engine.rank import RankContext, device_is_busy, open_groups, take_device
 from bench.measure.engine.store import Store, under
-from bench.measure.engine.timing.pricing import PUT_OFF, UNLIMITED, Allowance
+from bench.measure.engine.timing.case_cost import PUT_OFF, UNLIMITED, Allowance
 from bench.measure.engine.timing.sampler import MIN_ROUNDS, MIN_VISIT_ROUNDS, Limits
 from bench.measure.planning.place import Place
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.presets import PRESETS
-from bench.measure.planning.prices import CLOSING_SECONDS, Known
 from bench.measure.planning.session import Emit, Session
 from bench.measure.planning.suite_loader import Suite, load_all
 from bench.measure.planning.time_budget import NextTurn, TimeBudget
-from bench.measure.system import energy, environment
+from bench.measure.planning.visit_overhead import CLOSING_SECONDS, Known
+from bench.measure.system import devices, energy, environment
+from bench.measure.system.host import describe_host, usable_cores
 from bench.records.visits import is_disturbed
 
 if TYPE_CHECKING:
@@ -235,12 +236,12 @@ def join(session: Session, place: Place, store: Store) -> RankContext:
     apply_settings(plan.threads_per_rank)
     device = take_device(place, plan.device_type)
     if device.type != "cpu":
-        uuid, _ = environment.gpu_addresses(device)
+        uuid, _ = devices.gpu_addresses(device)
         gpu_claims.refuse_shared(under(session.prefix, store), place, host_name(), uuid)
     rank = open_groups(
         place,
         # Memory is asked anew before every case.
-        place.machine(plan.device_type, PRESETS[plan.preset].of_suites, environment.usable_cores(), memory_bytes=0),
+        place.machine(plan.device_type, PRESETS[plan.preset].of_suites, usable_cores(), memory_bytes=0),
         plan.backend,
         under(session.prefix, store),
         plan.timeout_seconds * GROUP_TIMEOUT_FACTOR + 60.0 + plan.longest_seconds,
@@ -256,7 +257,7 @@ def join(session: Session, place: Place, store: Store) -> RankContext:
 def describe_all(rank: RankContext, host: str) -> dict[str, Any] | None:
     """The environment of every rank, on rank 0, for the header."""
     own = environment.describe_rank(rank.device, rank.place) | emulation.facts_of(rank.pace)
-    hosts = environment.describe_host() if rank.local_index == 0 else None
+    hosts = describe_host() if rank.local_index == 0 else None
     gathered = control.all_gather_json(rank, {"rank": own, "host_name": host, "host": hosts})
     if rank.index != 0:
         return None

@@ -1,4 +1,4 @@
-"""Shows on stderr how far a run is: the case, the time left, the last figure; plain lines where that is no terminal."""
+"""Shows on stderr how far a run is: the case, the time left, the last figure; plain lines if it is no terminal."""
 
 from __future__ import annotations
 
@@ -6,10 +6,62 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from bench.core import clock
-from bench.measure.launch.headline import headline
+from bench.core.cell_text import clean
+from bench.core.table import show_number, show_seconds
+from bench.records import metrics
+from bench.records.case_view import CaseView
+from bench.records.samples import launch_times
 
 if TYPE_CHECKING:
     from rich.live import Live
+
+    from bench.records.file import Record, Result
+
+
+SPEEDS = ("busbw_gb_per_s", "tokens_per_s", "tflop_per_s", "membw_gb_per_s")
+"""Metrics in order of preference: the first that a case has is its headline."""
+MAX_ROUGH_LINES = 11
+
+
+def headline(record: dict[str, Any]) -> str:
+    """Show a measurement line in a few words: `1.23 ms  4.5 GB/s`, or why it has no speed."""
+    if record["status"] != "ok":
+        return clean(f"{record['status']}: {record['reason']}")
+    view = CaseView(
+        main=next(iter(record["variants"])),
+        num_ranks=record["num_ranks"],
+        launches=(launch_times(record),),
+        work=record["work"],
+    )
+    values = metrics.values(view)
+    seconds = values["seconds_median"]
+    words = [] if seconds is None else [show_seconds(seconds)]
+    for name in SPEEDS:
+        value = values[name]
+        if value is not None:
+            words.append(f"{show_number(value)} {metrics.METRICS[name].unit}")
+            break
+    return "  ".join(words)
+
+
+def rough_lines(result: Result) -> list[str]:
+    """Show the first measured case of each suite, in the plan's order, below a head that says how rough it is.
+
+    Printed after the first of several launches, to be read while the others are under way.
+    """
+    first_cases: dict[str, Record] = {}
+    for record in result.latest():
+        if record["status"] == "ok":
+            first_cases.setdefault(record["suite"], record)
+    if not first_cases:
+        return []
+    shown = list(first_cases.values())[:MAX_ROUGH_LINES]
+    names = [clean(str(record["case"]).partition("[")[0]) for record in shown]
+    width = max(map(len, names))
+    head = f"Rough, from launch 1 of {result.plan['launches']}, without error bars (they take several launches):"
+    listed = [f"  {name:{width}}  {headline(record)}" for name, record in zip(names, shown, strict=True)]
+    further = len(first_cases) - len(shown)
+    return [head, *listed, *([f"  and {further} further kinds of work, in the tables at the end"] if further else [])]
 
 
 class Progress(Protocol):

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core import clock, exit_codes
 from bench.errors import BenchError
-from bench.measure.planning.prices import Known
 from bench.measure.planning.session import BUDGET_REASON, case_record
-from bench.measure.system.environment import differences
+from bench.measure.planning.visit_overhead import Known
+from bench.records.environments import differences
 from bench.records.visits import was_left_out
 
 if TYPE_CHECKING:
@@ -179,11 +179,11 @@ class Recorder:
 
     def say_rough(self) -> None:
         """After the first of several launches, a short list of what it has found."""
-        from bench.measure.launch import rough_answer
+        from bench.measure.launch.progress import rough_lines
         from bench.records.file import load
 
         with self._lock:
-            for line in rough_answer.lines(load(self.path)):
+            for line in rough_lines(load(self.path)):
                 self.progress.say(line)
 
     def fail_case(self, turn: Turn, launch: int, reason: str) -> None:

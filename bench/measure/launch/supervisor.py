@@ -34,8 +34,8 @@ from bench.measure.engine.worker import host_name
 from bench.measure.launch import bootstrap
 from bench.measure.launch.recorder import Recorder
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.prices import startup_seconds
 from bench.measure.planning.session import Session
+from bench.measure.planning.visit_overhead import startup_seconds
 
 MAX_HARD_ENDS = 3
 """Kills and hangs after which a run gives up: the machine itself is then in doubt."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.core.table import DisplayTable, csv_text, json_text, render, text_column
 from bench.errors import BenchError
-from bench.measure.planning.plan import declared_machine
+from bench.measure.planning.cases import declared_machine
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.suite_loader import builtin_names, entry_point_names, load, load_all
 from bench.suite import format_param

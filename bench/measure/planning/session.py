@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.core import clock
 from bench.measure.planning.plan import Plan, Turn
-from bench.measure.planning.prices import Known
+from bench.measure.planning.visit_overhead import Known
 from bench.records.planned_case import PlannedCase
 
 Event = dict[str, Any]

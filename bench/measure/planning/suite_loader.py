@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import bench
 from bench.errors import BenchError
+from bench.records.planned_case import SuiteFacts
 from bench.suite import Case, Machine, Param, Params, Work, case_id, is_param
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class Suite:
     @property
     def metrics(self) -> dict[str, tuple[str, str]]:
         return dict(getattr(self.module, "METRICS", {}))
+
+    @property
+    def facts(self) -> SuiteFacts:
+        """The part of the suite that a plan keeps."""
+        return SuiteFacts(self.name, self.reference, self.summary, self.sha256, self.metrics)
 
     def fast_cases(self, machine: Machine) -> list[Params]:
         """The machine's cases without those that multiply in a type that it has no instructions for.

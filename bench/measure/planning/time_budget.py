@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bench.core import clock
 from bench.measure.planning.plan import Turn
-from bench.measure.planning.prices import Known, Prices, first_guess
+from bench.measure.planning.visit_overhead import Known, Prices, first_guess
 
 MIN_SAMPLING_SECONDS = 0.03
 MIN_LATER_SECONDS = 0.1
@@ -49,7 +49,7 @@ class TimeBudget:
     """Chooses the next turn and its time; only rank 0's counts.
 
     What a turn takes besides its samples (prepare, checks, warm-up, trace) is learnt on the way
-    (`bench.measure.planning.prices`). Where time is short, later visits are put off first and then the cases that come
+    (`bench.measure.planning.visit_overhead`). Where time is short, later visits are put off first and then the cases that come
     last in the plan, and put off is not yet left out: once what is known better leaves room for them they are done
     after all. A case whose first call shows that it takes more than FAIR_SHARES equal shares waits until all others had
     their turn. A visit that was disturbed brings one more to its case, after all others and where there is time for it.

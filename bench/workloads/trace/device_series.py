@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.measure.system import nvml
 from bench.measure.system.counters import Counters, Probe
-from bench.measure.system.environment import gpu_addresses
+from bench.measure.system.devices import gpu_addresses
 
 if TYPE_CHECKING:
     import torch

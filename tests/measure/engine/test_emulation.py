@@ -16,8 +16,8 @@ import pytest
 from bench.errors import BenchError, Skip
 from bench.measure.engine import emulation
 from bench.measure.engine.emulation import CpuPace, emulated
+from bench.measure.planning.options import parse_speeds
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.slow_options import parse
 from bench.records.environments import architecture, differences, emulation_label
 from bench.suite import COMMUNICATION, Work
 from tests.support.command import call, saved
@@ -43,8 +43,8 @@ class Clock:
 
 
 def test_ranks_and_speeds_are_parsed_in_the_order_of_the_ranks() -> None:
-    assert parse("--slow", ["3=0.25", "1=0.5,0=0.9"], 4) == ((0, 0.9), (1, 0.5), (3, 0.25))
-    assert parse("--slow", [], 4) == ()
+    assert parse_speeds("--slow", ["3=0.25", "1=0.5,0=0.9"], 4) == ((0, 0.9), (1, 0.5), (3, 0.25))
+    assert parse_speeds("--slow", [], 4) == ()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_ranks_and_speeds_are_parsed_in_the_order_of_the_ranks() -> None:
 )
 def test_what_is_no_rank_or_speed_is_one_clear_line(text: str, said: str) -> None:
     with pytest.raises(BenchError, match=said) as caught:
-        parse("--slow-link", [text], 4)
+        parse_speeds("--slow-link", [text], 4)
     assert "--slow-link" in str(caught.value)
     assert "\n" not in str(caught.value)
 

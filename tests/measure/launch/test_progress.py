@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.measure.launch.headline import headline
-from bench.measure.launch.progress import Counting, Lines, Terminal, show
+from bench.measure.launch.progress import Counting, Lines, Terminal, headline, show
 from tests.support.results import measurement, not_ok
 
 ALL_REDUCE = "collective/all_reduce[num_bytes=1000000]"

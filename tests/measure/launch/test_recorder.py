@@ -15,8 +15,8 @@ from bench.core import clock
 from bench.errors import BenchError
 from bench.measure.launch.recorder import Recorder, done_turns
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.prices import Known
 from bench.measure.planning.session import BUDGET_REASON, Session, case_record
+from bench.measure.planning.visit_overhead import Known
 from bench.records.file import SCHEMA, Result, Writer, load
 from bench.records.visits import was_left_out
 from tests.support.plans import a_plan

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.measure.planning.budget import estimate_seconds, fit_budget
-from bench.measure.planning.plan import Plan, choose_cases, declared_machine, first_of_further
+from bench.measure.planning.budget_fit import estimate_seconds, fit_budget
+from bench.measure.planning.cases import choose_cases, declared_machine, first_of_further
+from bench.measure.planning.plan import Plan
 from bench.measure.planning.presets import (
     CASES,
     DEFAULT_SUITES,
@@ -26,8 +27,8 @@ from bench.measure.planning.presets import (
     further_cases,
     most_cases,
 )
-from bench.measure.planning.prices import startup_seconds
 from bench.measure.planning.suite_loader import Suite, builtin_names, load
+from bench.measure.planning.visit_overhead import startup_seconds
 from bench.records.planned_case import PlannedCase
 from bench.suite import COMPILE_SECONDS, Params, format_param
 from tests.support.plans import a_plan

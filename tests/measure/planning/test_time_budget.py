@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from bench.measure.planning.budget import LEAST_SAMPLES_SECONDS
+from bench.measure.planning.budget_fit import LEAST_SAMPLES_SECONDS
 from bench.measure.planning.plan import Turn
-from bench.measure.planning.prices import AROUND_OTHERS_SECONDS, Known, first_guess
 from bench.measure.planning.time_budget import FAIR_SHARES, MIN_LATER_SECONDS, NextTurn, TimeBudget
+from bench.measure.planning.visit_overhead import AROUND_OTHERS_SECONDS, Known, first_guess
 
 AROUND = AROUND_OTHERS_SECONDS
 """What is expected around the samples of a case of a suite that nobody knows."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.measure.planning.plan import choose_cases, first_of_further
+from bench.measure.planning.cases import choose_cases, first_of_further
 from bench.measure.planning.presets import DEFAULT_SUITES, FURTHER_CASES, most_cases
 from bench.measure.planning.suite_loader import load
 from bench.measure.system import slow_types

@@ -19,7 +19,7 @@ from bench.analysis.compare.presentation import CompareOptions as Comparing
 from bench.cli.run_command import given_options
 from bench.core import exit_codes
 from bench.errors import BenchError
-from bench.measure.planning.planner import RunOptions as RunOptions
+from bench.measure.planning.options import RunOptions as RunOptions
 from bench.measure.planning.planner import unpaired
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.session import BUDGET_REASON

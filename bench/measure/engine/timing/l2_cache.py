@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.errors import Skip
-from bench.measure.planning.plan import L2_STATES
+from bench.measure.planning.cases import L2_STATES
 
 if TYPE_CHECKING:
     import torch

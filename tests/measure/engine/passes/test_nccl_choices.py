@@ -16,7 +16,8 @@ from bench.measure.engine.passes import nccl_choices
 from bench.measure.engine.passes.nccl_choices import DebugFile
 from bench.measure.launch.recorder import Recorder
 from bench.measure.launch.supervisor import Supervisor
-from bench.measure.planning.plan import Plan, choose_cases, declared_machine, suite_facts
+from bench.measure.planning.cases import choose_cases, declared_machine
+from bench.measure.planning.plan import Plan
 from bench.measure.planning.suite_loader import load as load_suite
 from bench.records import nccl_columns, published_copy
 from bench.records.file import Result, Writer, load
@@ -50,7 +51,7 @@ def chatty_plan(*ops: str) -> Plan:
     suite = load_suite(CHATTY)
     cases = choose_cases([suite], declared_machine(2, "cpu", "smoke"), {"op": list(ops)} if ops else {}, ())
     plan = a_plan(launches=1, case_seconds=0.05, left_out=())
-    return replace(plan, suites=(suite_facts(suite),), cases=tuple(cases))
+    return replace(plan, suites=(suite.facts,), cases=tuple(cases))
 
 
 def supervised(path: Path, plan: Plan, resumed: Result | None = None, **fields: Any) -> int:

@@ -12,7 +12,7 @@ from bench.errors import BenchError, Skip
 from bench.measure.engine.timing import l2_cache
 from bench.measure.engine.timing.alignment import Alignment
 from bench.measure.engine.timing.sampler import Limits, Sampler
-from bench.measure.planning.plan import choose_cases, declared_machine
+from bench.measure.planning.cases import choose_cases, declared_machine
 from bench.measure.planning.suite_loader import load
 from bench.suite import Work
 from tests.support.plans import lone_rank

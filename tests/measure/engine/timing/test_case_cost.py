@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.measure.engine.passes.traced_pass import traced_variants
-from bench.measure.engine.timing.pricing import DEAR_ROUNDS, UNLIMITED, Allowance, CallPrice, Pricing, alone
+from bench.measure.engine.timing.case_cost import DEAR_ROUNDS, UNLIMITED, Allowance, CallPrice, Pricing, alone
 from bench.measure.engine.timing.sampler import MIN_ROUNDS, Limits
 from bench.suite import Work
 from tests.measure.engine.timing.test_sampler import SECOND, FakeTime
