@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.measure.engine.timing.case_cost import DEAR_ROUNDS, WARMUP_ROUNDS, CallPrice
+from bench.measure.engine.timing.case_cost import DEAR_ROUNDS, WARMUP_ROUNDS, CaseCost
 from bench.measure.engine.timing.sampler import MIN_ROUNDS
 from bench.measure.engine.worker import timeout_seconds
 from bench.measure.planning.plan import Plan, Turn
@@ -150,12 +150,12 @@ class Replay:
             self.now += (1 + DEAR_ROUNDS) * times.call + CHECK * times.around
             return DEAR_ROUNDS, None
         variants = max(1, round(times.round / times.call))
-        price = CallPrice(PREPARE * times.around, CHECK * times.around, True, (WARMUP_ROUNDS + DEAR_ROUNDS) * variants)
+        price = CaseCost(PREPARE * times.around, CHECK * times.around, True, (WARMUP_ROUNDS + DEAR_ROUNDS) * variants)
         most = float("inf") if choice.most_seconds is None else choice.most_seconds
         if price.is_dear(most - (self.now - began)):
             return 0, price.dear_seconds
         self.now += times.call
-        price = CallPrice(price.prepare_seconds, price.check_seconds, True, price.calls, 0, times.call)
+        price = CaseCost(price.prepare_seconds, price.check_seconds, True, price.calls, 0, times.call)
         if price.is_dear(most - (self.now - began)):
             return 0, price.dear_seconds
         warm_up = WARMUP_ROUNDS * times.round

@@ -40,10 +40,10 @@ def examine(facts: Facts, expect: Mapping[str, int] | None = None) -> list[Findi
     Raises BenchError for an expectation of something unknown.
     """
     findings = [finding for check in CHECKS for finding in check(facts)]
-    return findings + [_expected(facts, name, number) for name, number in (expect or {}).items()]
+    return findings + [_check_expectation(facts, name, number) for name, number in (expect or {}).items()]
 
 
-def _expected(facts: Facts, name: str, number: int) -> Finding:
+def _check_expectation(facts: Facts, name: str, number: int) -> Finding:
     if name not in EXPECTABLE:
         raise BenchError(f"nothing named {name!r} can be expected; there are: {', '.join(EXPECTABLE)}")
     found = EXPECTABLE[name](facts)

@@ -81,14 +81,14 @@ def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[st
         torch_gpus=names,
         present_gpus=host.present_gpus(root),
         unusable=trouble or host.unusable_accelerators(len(names), root),
-        gpus=visible(gpus, uuids),
+        gpus=visible_gpus(gpus, uuids),
         no_gpu_facts=no_gpu_facts,
         own_process_id=os.getpid(),
         usable_cores=cores,
         affinity_cores=None if affinity is None else len(affinity),
         logical_cores=host.count_cores(root)[0],
         cores_by_node={node: len(own.intersection(affinity or own)) for node, own in host.numa_cores(root).items()},
-        gpu_nodes=gpu_nodes(len(names), environ, root),
+        gpu_nodes=gpu_numa_nodes(len(names), environ, root),
         quota_cores=cgroup.quota_cores(root),
         load=load[0] if load else None,
         omp_num_threads=environ.get("OMP_NUM_THREADS"),
@@ -114,7 +114,7 @@ def torch_gpus() -> tuple[tuple[str, ...], list[Any], str | None]:
     return tuple(facts.name for facts in found), [getattr(facts, "uuid", None) for facts in found], None
 
 
-def gpu_nodes(num_gpus: int, environ: Mapping[str, str], root: Path = host.ROOT) -> dict[int, int | None]:
+def gpu_numa_nodes(num_gpus: int, environ: Mapping[str, str], root: Path = host.ROOT) -> dict[int, int | None]:
     """NUMA nodes of the GPUs that torch sees; where a launcher has given this process one of them, of that one."""
     import torch
 
@@ -126,7 +126,7 @@ def gpu_nodes(num_gpus: int, environ: Mapping[str, str], root: Path = host.ROOT)
     return {index: None if pci is None else host.pci_numa_node(pci, root) for index, pci in addresses.items()}
 
 
-def visible(gpus: tuple[GpuFacts, ...], uuids: list[Any]) -> tuple[GpuFacts, ...]:
+def visible_gpus(gpus: tuple[GpuFacts, ...], uuids: list[Any]) -> tuple[GpuFacts, ...]:
     """NVML's facts of the GPUs with these UUIDs, which torch gives without the `GPU-` before them."""
     wanted = {str(uuid).removeprefix("GPU-") for uuid in uuids if uuid is not None}
     found = tuple(gpu for gpu in gpus if str(gpu.uuid).removeprefix("GPU-") in wanted)

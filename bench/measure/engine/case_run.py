@@ -14,22 +14,30 @@ from bench.core import clock as clocks
 from bench.errors import Skip
 from bench.measure.engine import control, emulation
 from bench.measure.engine.case_json import (
-    badness,
     check_from_json,
     check_to_json,
-    describe,
+    describe_error,
+    excess_error,
     finite_or_none,
     table_to_json,
-    work_facts,
+    work_to_json,
 )
-from bench.measure.engine.consensus import Agreement, Poll, Verdict
+from bench.measure.engine.consensus import Agreement, PhaseOutcome, Poll
 from bench.measure.engine.gather import gather_samples, slowest_samples
 from bench.measure.engine.passes import torch_profile
 from bench.measure.engine.passes.traced_pass import traced_pass
 from bench.measure.engine.rank import RankContext
 from bench.measure.engine.timing import host_launches, l2_cache
-from bench.measure.engine.timing.alignment import alignment
-from bench.measure.engine.timing.case_cost import DEAR_NOTE, PUT_OFF, UNLIMITED, Allowance, Pricing, PutOff, alone
+from bench.measure.engine.timing.alignment import make_alignment
+from bench.measure.engine.timing.case_cost import (
+    DEAR_NOTE,
+    PUT_OFF,
+    UNLIMITED,
+    Allowance,
+    CostProbe,
+    PutOff,
+    main_variant_only,
+)
 from bench.measure.engine.timing.sampler import Limits, Sampler, Samples, Timing
 from bench.measure.planning.session import case_record
 from bench.measure.planning.suite_loader import Suite
@@ -59,7 +67,7 @@ class CaseEnd(Exception):  # noqa: N818 - the way out of a case that has no spee
         self.agreement = agreement
 
 
-_STATUS = {Verdict.SKIP: "skipped", Verdict.INVALID: "invalid", Verdict.RAISED: "failed"}
+_STATUS = {PhaseOutcome.SKIP: "skipped", PhaseOutcome.INVALID: "invalid", PhaseOutcome.RAISED: "failed"}
 
 
 @dataclass
@@ -90,7 +98,7 @@ class CaseRun:
         Raises Broken where the ranks cannot meet any more.
         """
         started, began = clocks.stamp(), clocks.monotonic_seconds()
-        pricing, sound = Pricing(self.rank, self.allowance), True
+        pricing, sound = CostProbe(self.rank, self.allowance), True
         fields: dict[str, Any] = {}
         try:
             status, reason = self._phases(limits, fields, pricing)
@@ -126,9 +134,9 @@ class CaseRun:
             return None, end.agreement.sound
         return (prepared, called), True
 
-    def _phases(self, limits: Limits, fields: dict[str, Any], pricing: Pricing) -> tuple[str, str | None]:
+    def _phases(self, limits: Limits, fields: dict[str, Any], pricing: CostProbe) -> tuple[str, str | None]:
         with self._prepared() as work:
-            fields["work"] = work_facts(work)
+            fields["work"] = work_to_json(work)
             fields["notes"] = [*work.notes, *emulation.notes(self.plan)]
             self._measured(work, limits, fields, pricing)
         return "ok", None
@@ -142,9 +150,9 @@ class CaseRun:
         with self._voting("prepare"):
             if self.rank.pace is not None:
                 self.rank.pace.link_seen = False  # what another case marked says nothing of this one
-            flush = l2_cache.flusher(self.case.params, self.rank.device)
-            work = l2_cache.flushed(self.suite.prepare(dict(self.case.params), self.rank), flush)
-            work = emulation.emulated(work, self.rank.pace)
+            flush = l2_cache.make_flush(self.case.params, self.rank.device)
+            work = l2_cache.flush_before_samples(self.suite.prepare(dict(self.case.params), self.rank), flush)
+            work = emulation.slow_down(work, self.rank.pace)
         try:
             yield work
         except (CaseEnd, PutOff) as end:
@@ -158,13 +166,13 @@ class CaseRun:
             with self._voting("close"):
                 work.close()
 
-    def _measured(self, work: Work, limits: Limits, fields: dict[str, Any], pricing: Pricing) -> None:
+    def _measured(self, work: Work, limits: Limits, fields: dict[str, Any], pricing: CostProbe) -> None:
         timing = cast("Timing", self.case.params.get("timing", "aligned"))
         clock = clocks.for_work(self.rank.device.type, work.clock)
         pricing.prepared()
         self._check(work, "check before", fields)
         if self.allowance.is_dear:
-            work = alone(work)
+            work = main_variant_only(work)
             fields["notes"].append(DEAR_NOTE)
         with self._voting("price"):
             dear = pricing.dear_seconds(work, clock, timing)
@@ -177,7 +185,7 @@ class CaseRun:
         if work.min_seconds is not None and self.visit == 0:
             limits = limits.lasting(work.min_seconds)
             self.watchdog.allow(work.min_seconds)
-        with interference_probe.watching(self.rank.device, self.host) as watch:
+        with interference_probe.watch_machine(self.rank.device, self.host) as watch:
             with self._voting("measure"):
                 calls = dict.fromkeys(work.variants, 2) if self.allowance.is_dear else self.calls
                 sampler = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds, calls, watch.look)
@@ -192,9 +200,9 @@ class CaseRun:
         with self._voting("gather"):
             fields |= gather_samples(self.rank, samples)
             if joules is not None:
-                fields |= energy.combined(control.gather_json(self.rank, joules))
-                fields["notes"] += energy.notes(fields)
-            fields |= interference_probe.combined(control.gather_json(self.rank, watch.row()))
+                fields |= energy.combine(control.gather_json(self.rank, joules))
+                fields["notes"] += energy.energy_notes(fields)
+            fields |= interference_probe.combine(control.gather_json(self.rank, watch.row()))
             fields["stop"] = {
                 "reason": samples.stop_reason,
                 "half_width": samples.half_width,
@@ -208,12 +216,12 @@ class CaseRun:
         """After all that is measured: the profiler slows what it watches, and stays loaded."""
         if self.trace_path is None:
             return
-        align = alignment(self.rank, clocks.for_work(self.rank.device.type, "host"))
+        align = make_alignment(self.rank, clocks.for_work(self.rank.device.type, "host"))
         with self._voting("profile"):
-            torch_profile.write(work, self.rank, align, self.trace_path)
+            torch_profile.write_trace(work, self.rank, align, self.trace_path)
             names = control.gather_json(self.rank, self.trace_path.name)
         if names is not None:
-            fields["profile"] = torch_profile.record(names, self.trace_path.parent)
+            fields["profile"] = torch_profile.profile_record(names, self.trace_path.parent)
 
     def _ask_memory(self) -> None:
         """What every rank can have, agreed: suites decide by it, and must decide alike on all ranks."""
@@ -231,7 +239,7 @@ class CaseRun:
             own = Check(*work.check())
         with self._voting(f"{phase}, compared"):
             checks = [check_from_json(row) for row in control.all_gather_json(self.rank, check_to_json(own))]
-        worst = max(checks, key=badness)
+        worst = max(checks, key=excess_error)
         error = finite_or_none(worst.error)
         if "check" in fields:
             fields["check"]["error_after"] = error
@@ -246,15 +254,15 @@ class CaseRun:
             rank = checks.index(worst)
             text = "not a number" if error is None else f"{error:.3g}"
             reason = f"{phase}: error {text} on rank {rank} is above the tolerance {worst.tolerance:.3g}"
-            raise CaseEnd(Agreement(Verdict.INVALID, reason, sound=True))
+            raise CaseEnd(Agreement(PhaseOutcome.INVALID, reason, sound=True))
 
     def _energy(self, work: Work, clock: clocks.Clock, samples: Samples, limits: Limits) -> energy.Row:
         """This rank's joules over a window of calls of the case itself, inputs restored before each."""
         run = next(iter(work.variants.values()))
-        with self._voting("energy"), energy.meter_of(self.rank, *gpu_addresses(self.rank.device)) as meter:
+        with self._voting("energy"), energy.open_rank_meter(self.rank, *gpu_addresses(self.rank.device)) as meter:
             calls = self._energy_calls(meter, samples, limits)
             if calls is None:
-                return energy.unmeasured(meter, limits.seconds)
+                return energy.unmeasured_row(meter, limits.seconds)
             self.watchdog.allow(3 * energy.WINDOW_SECONDS)
             idle = self.idle.measure(meter, clocks.wait_seconds)
 
@@ -265,8 +273,8 @@ class CaseRun:
                     run()
                 clock.synchronise()
 
-            row = energy.between(meter, window, calls) | {"idle_watts": idle}
-            return energy.with_busy_share(row, _call_seconds(samples))
+            row = energy.measure_window(meter, window, calls) | {"idle_watts": idle}
+            return energy.add_busy_share(row, _call_seconds(samples))
 
     def _energy_calls(self, meter: energy.Meter, samples: Samples, limits: Limits) -> int | None:
         """Calls of a window, the same on all ranks; None where no rank has a meter, or the case not the time."""
@@ -283,7 +291,11 @@ class CaseRun:
         }
         own = None if work.per_rank is None else dict(work.per_rank())
         mine = {"spans": [span.to_row() for span in spans], "calls": call_ns, "medians": medians, "own": own}
-        mine |= {"launch_ns": samples.launch_ns, "num_late": samples.num_late, "host": host_launches.notes(samples)}
+        mine |= {
+            "launch_ns": samples.launch_ns,
+            "num_late": samples.num_late,
+            "host": host_launches.launch_notes(samples),
+        }
         gathered = control.gather_json(self.rank, mine)
         if gathered is None:
             return
@@ -331,18 +343,18 @@ class CaseRun:
     def _voting(self, phase: str) -> Iterator[None]:
         """Run a phase, then vote on it; leaves through CaseEnd where any rank skipped or raised."""
         self.watchdog.enter(phase)
-        verdict, reason = Verdict.OK, None
+        verdict, reason = PhaseOutcome.OK, None
         try:
             yield
         except Skip as skip:
-            verdict, reason = Verdict.SKIP, str(skip) or "the suite gave no reason"
+            verdict, reason = PhaseOutcome.SKIP, str(skip) or "the suite gave no reason"
         except Exception as error:  # noqa: BLE001 - a case that raises is recorded as failed, and the run goes on
             verdict, reason = (
-                Verdict.RAISED,
-                f"rank {self.rank.index} ({self.host}), {phase}: {describe(error)}",
+                PhaseOutcome.RAISED,
+                f"rank {self.rank.index} ({self.host}), {phase}: {describe_error(error)}",
             )
         agreement = self.poll.agree(phase, verdict, reason)
-        if agreement.verdict is not Verdict.OK:
+        if agreement.verdict is not PhaseOutcome.OK:
             raise CaseEnd(agreement)
 
 

@@ -34,24 +34,26 @@ if TYPE_CHECKING:
     from bench.suite import Work
 
 
-def facts(plan: Plan, rank: int) -> dict[str, float]:
+def planned_speeds(plan: Plan, rank: int) -> dict[str, float]:
     """What the environment says of a rank that is slowed; nothing for the others."""
-    return _facts(dict(plan.slow).get(rank, 1.0), dict(plan.slow_links).get(rank, 1.0))
+    return _reduced_speeds(dict(plan.slow).get(rank, 1.0), dict(plan.slow_links).get(rank, 1.0))
 
 
-def facts_of(own: RankSpeed | None) -> dict[str, float]:
+def rank_speeds(own: RankSpeed | None) -> dict[str, float]:
     """The same, from what slows the rank."""
-    return {} if own is None else _facts(own.compute_speed, own.link_speed)
+    return {} if own is None else _reduced_speeds(own.compute_speed, own.link_speed)
 
 
-def _facts(compute_speed: float, link_speed: float) -> dict[str, float]:
+def _reduced_speeds(compute_speed: float, link_speed: float) -> dict[str, float]:
     found = {"emulated_speed": compute_speed, "emulated_link_speed": link_speed}
     return {name: speed for name, speed in found.items() if speed < 1.0}
 
 
 def notes(plan: Plan) -> list[str]:
     """The footnote of every case of a run with an emulation."""
-    ranks = [{"rank": rank, **facts(plan, rank)} for rank in range(plan.world_size) if facts(plan, rank)]
+    ranks = [
+        {"rank": rank, **planned_speeds(plan, rank)} for rank in range(plan.world_size) if planned_speeds(plan, rank)
+    ]
     text = emulation_label(ranks).strip(" ()")
     return [f"{text} of its speed"] if text else []
 
@@ -70,7 +72,7 @@ class RankSpeed(Protocol):
 
 
 @dataclass
-class CpuPace:
+class CpuSpeed:
     """Of a rank on a CPU: waits by CPU-seconds. The clocks are arguments, for tests."""
 
     compute_speed: float = 1.0
@@ -143,7 +145,7 @@ def keep_busy(device: torch.device, seconds: float) -> None:
         torch.cuda.synchronize(device)
 
 
-def settled(measure: Callable[[], float]) -> float:
+def settle(measure: Callable[[], float]) -> float:
     """The last of two measurements in a row that agree within 2%; of at most 20 the last, whether it agrees or not."""
     last = measure()
     for _ in range(MAX_CALIBRATIONS - 1):
@@ -158,7 +160,7 @@ LEAST_TIMED_CYCLES = 200_000
 
 
 @dataclass
-class CudaPace:
+class CudaSpeed:
     """Of a rank on a GPU: a waiting kernel on the current stream, as long as the part took when it was last known.
 
     The kernel counts cycles of a clock that falls by a fifth at the power cap (2.0 to 1.6 GHz on an H100), so each wait
@@ -179,7 +181,7 @@ class CudaPace:
 
     def __post_init__(self) -> None:
         keep_busy(self.device, WARM_SECONDS)
-        self._cycles_per_second = settled(self._calibration)
+        self._cycles_per_second = settle(self._calibration)
 
     def _calibration(self) -> float:
         """Cycles per second of the device's clock, as it is now."""
@@ -258,22 +260,22 @@ class CudaPace:
         self._timed_wait = None
 
 
-def pace(device: torch.device, compute_speed: float = 1.0, link_speed: float = 1.0) -> RankSpeed:
+def make_rank_speed(device: torch.device, compute_speed: float = 1.0, link_speed: float = 1.0) -> RankSpeed:
     """What slows a rank on a device."""
     if device.type == "cpu":
-        return CpuPace(compute_speed, link_speed)
-    return CudaPace(device, compute_speed, link_speed)
+        return CpuSpeed(compute_speed, link_speed)
+    return CudaSpeed(device, compute_speed, link_speed)
 
 
-def of_rank(plan: Plan, rank: int, device: torch.device) -> RankSpeed | None:
+def planned_rank_speed(plan: Plan, rank: int, device: torch.device) -> RankSpeed | None:
     """The pace of a rank of the run; None where it is not slowed."""
-    found = facts(plan, rank)
+    found = planned_speeds(plan, rank)
     if not found:
         return None
-    return pace(device, found.get("emulated_speed", 1.0), found.get("emulated_link_speed", 1.0))
+    return make_rank_speed(device, found.get("emulated_speed", 1.0), found.get("emulated_link_speed", 1.0))
 
 
-def emulated(work: Work, own: RankSpeed | None) -> Work:
+def slow_down(work: Work, own: RankSpeed | None) -> Work:
     """The same work at a rank's pace: a call that marks no part of itself is one part as a whole."""
     if own is None:
         return work
@@ -282,7 +284,7 @@ def emulated(work: Work, own: RankSpeed | None) -> Work:
     if not moves_data and not computes:
         return work
     kind = COMMUNICATION if moves_data else "call"
-    return replace(work, variants={name: _paced(run, own, kind) for name, run in work.variants.items()})
+    return replace(work, variants={name: _slow_call(run, own, kind) for name, run in work.variants.items()})
 
 
 def _moves_data(work: Work) -> bool:
@@ -290,7 +292,7 @@ def _moves_data(work: Work) -> bool:
     return work.bus_factor is not None or work.bytes is not None
 
 
-def _paced(run: Callable[[], object], own: RankSpeed, kind: str) -> Callable[[], object]:
+def _slow_call(run: Callable[[], object], own: RankSpeed, kind: str) -> Callable[[], object]:
     if kind == COMMUNICATION:
 
         def communicate() -> None:

@@ -42,7 +42,7 @@ def tcp_store(
     return cast("HostedStore", store)
 
 
-def under(prefix: str, store: Store) -> Store:
+def with_prefix(prefix: str, store: Store) -> Store:
     """The same store with all keys below a prefix."""
     import torch.distributed as dist
 

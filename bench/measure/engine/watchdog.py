@@ -164,7 +164,7 @@ def read_report(text: str | bytes) -> OverdueReport:
     return OverdueReport(**json.loads(text))
 
 
-def limit_words(limit_seconds: float, whole_seconds: float, timeout_seconds: float) -> str:
+def describe_limit(limit_seconds: float, whole_seconds: float, timeout_seconds: float) -> str:
     """What a case was cut off by: `--timeout 60 s`, or the end of the run's own time where that was its limit.
 
     `whole_seconds` is what it would have had by its time-out and what it asked for besides.
@@ -174,10 +174,10 @@ def limit_words(limit_seconds: float, whole_seconds: float, timeout_seconds: flo
     return f"--timeout {timeout_seconds:g} s"
 
 
-def who_is_missing(reports: Mapping[int, OverdueReport], num_ranks: int, limit: str) -> str:
+def describe_missing(reports: Mapping[int, OverdueReport], num_ranks: int, limit: str) -> str:
     """One sentence that names the rank, host and phase that held up a case, from what the ranks' watchdogs said.
 
-    `limit` says what it was longer than (`limit_words`). A rank whose watchdog is silent is stopped or gone; else the
+    `limit` is the text of `describe_limit`. A rank whose watchdog is silent is stopped or gone; otherwise the
     ranks that do not wait in communication are the ones that the others wait for.
     """
     head = f"no end within {limit}: "

@@ -21,7 +21,7 @@ from bench.measure.engine.case_run import CaseRun
 from bench.measure.engine.consensus import Poll, case_key
 from bench.measure.engine.passes import nccl_choices, torch_profile
 from bench.measure.engine.rank import RankContext, device_is_busy, open_groups, take_device
-from bench.measure.engine.store import Store, under
+from bench.measure.engine.store import Store, with_prefix
 from bench.measure.engine.timing.case_cost import PUT_OFF, UNLIMITED, Allowance
 from bench.measure.engine.timing.sampler import MIN_ROUNDS, MIN_VISIT_ROUNDS, Limits
 from bench.measure.planning.place import Place
@@ -30,7 +30,7 @@ from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.session import Emit, Session
 from bench.measure.planning.suite_loader import Suite, load_all
 from bench.measure.planning.time_budget import NextTurn, TimeBudget
-from bench.measure.planning.visit_overhead import CLOSING_SECONDS, Known
+from bench.measure.planning.visit_overhead import CLOSING_SECONDS, VisitCost
 from bench.measure.system import devices, energy, environment
 from bench.measure.system.host import describe_host, usable_cores
 from bench.records.visits import is_disturbed
@@ -127,7 +127,7 @@ class Generation:
         measured = record["status"] == "ok"
         around = pace.finished(choice.turn, record["seconds"], choice.seconds, is_disturbed(record), measured)
         dropped = pace.give_up(index) if choice.is_dear or not measured else []
-        known = Known(around, record["seconds"] if choice.is_dear else None)
+        known = VisitCost(around, record["seconds"] if choice.is_dear else None)
         self._say({"event": "record", "index": index, "record": record, "known": asdict(known), **self._told(pace)})
         if measured:
             self._say_left_out(dropped)
@@ -156,7 +156,7 @@ class Generation:
         session, (index, visit) = self.session, turn
         if session.profile is None or session.launch or visit:
             return None
-        return Path(session.profile) / torch_profile.file_name(index, session.plan.cases[index].id, self.rank.index)
+        return Path(session.profile) / torch_profile.trace_name(index, session.plan.cases[index].id, self.rank.index)
 
     def _run_untimed(self) -> bool:
         """The pass that asks NCCL for its choices; True also where its time was up before the last case."""
@@ -172,7 +172,7 @@ class Generation:
             heard, sound = self._case_run(turn).call_untimed(file.new)
             if heard is not None and self.rank.index == 0:
                 case = self.session.plan.cases[turn[0]]
-                self._say({"event": "choices", "record": nccl_choices.record(case.id, *heard, file.whole())})
+                self._say({"event": "choices", "record": nccl_choices.choices_record(case.id, *heard, file.whole())})
             if not sound:
                 return False
         return True
@@ -237,26 +237,26 @@ def join(session: Session, place: Place, store: Store) -> RankContext:
     device = take_device(place, plan.device_type)
     if device.type != "cpu":
         uuid, _ = devices.gpu_addresses(device)
-        gpu_claims.refuse_shared(under(session.prefix, store), place, host_name(), uuid)
+        gpu_claims.refuse_shared(with_prefix(session.prefix, store), place, host_name(), uuid)
     rank = open_groups(
         place,
         # Memory is asked anew before every case.
         place.machine(plan.device_type, PRESETS[plan.preset].of_suites, usable_cores(), memory_bytes=0),
         plan.backend,
-        under(session.prefix, store),
+        with_prefix(session.prefix, store),
         plan.timeout_seconds * GROUP_TIMEOUT_FACTOR + 60.0 + plan.longest_seconds,
         plan.seed,
     )
     # Hosts may have unequal numbers of ranks; suites must see one number, or they would build unlike cases.
     most = control.maxima(rank, [place.local_world_size])[0]
     rank.machine = replace(rank.machine, ranks_per_host=most)
-    rank.pace = emulation.of_rank(plan, rank.index, rank.device)
+    rank.pace = emulation.planned_rank_speed(plan, rank.index, rank.device)
     return rank
 
 
 def describe_all(rank: RankContext, host: str) -> dict[str, Any] | None:
     """The environment of every rank, on rank 0, for the header."""
-    own = environment.describe_rank(rank.device, rank.place) | emulation.facts_of(rank.pace)
+    own = environment.describe_rank(rank.device, rank.place) | emulation.rank_speeds(rank.pace)
     hosts = describe_host() if rank.local_index == 0 else None
     gathered = control.all_gather_json(rank, {"rank": own, "host_name": host, "host": hosts})
     if rank.index != 0:

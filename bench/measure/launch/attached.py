@@ -24,11 +24,18 @@ from bench.measure.engine import control, worker
 from bench.measure.engine.consensus import Broken, case_key, first_error
 from bench.measure.engine.rank import RankContext, abort_groups, close_groups, leave_groups
 from bench.measure.engine.store import Store
-from bench.measure.engine.watchdog import Watchdog, last_phase, limit_words, read_report, report_key, who_is_missing
+from bench.measure.engine.watchdog import (
+    Watchdog,
+    describe_limit,
+    describe_missing,
+    last_phase,
+    read_report,
+    report_key,
+)
 from bench.measure.launch.alarm import Alarm
-from bench.measure.launch.launchers import another_connection, connect, find_place
+from bench.measure.launch.launchers import connect, connect_again, find_place
 from bench.measure.launch.recorder import Recorder
-from bench.measure.planning.launcher_env import Joined
+from bench.measure.planning.launcher_env import LauncherRank
 from bench.measure.planning.place import Place
 from bench.measure.planning.session import Emit, Session
 from bench.measure.planning.suite_loader import Suite
@@ -49,10 +56,10 @@ Check = Callable[[Place, Sequence[str], Store], None]
 
 
 @dataclass
-class JoinedRun:
+class AttachedRun:
     """One rank of a joined run."""
 
-    joined: Joined
+    joined: LauncherRank
     place: Place
     hosts: list[str]
     store: Store
@@ -134,7 +141,7 @@ class JoinedRun:
         """Where no rank can set the others free: hears of the end while the main thread may wait for ever."""
         if BACKENDS[session.plan.backend].frees_peers:
             return nullcontext()
-        own = another_connection(self.joined, timeout_seconds=ALARM_TIMEOUT_SECONDS)
+        own = connect_again(self.joined, timeout_seconds=ALARM_TIMEOUT_SECONDS)
         return Alarm(self.store, own, session.prefix, lambda: self._ended_elsewhere(session))
 
     def _end(self, session: Session, alarm: Alarm) -> tuple[int, Session]:
@@ -198,7 +205,7 @@ class JoinedRun:
         missing = self._missing(prefix, REGROUP_SECONDS)
         reason = self._cause(session) or LOST
         if missing:
-            reason = f"{_named(missing, self.hosts)} died; the others found their connection closed"
+            reason = f"{_name_ranks(missing, self.hosts)} died; the others found their connection closed"
         if recorder.current is not None:
             recorder.fail_case(recorder.current, session.launch, reason)
         pending = recorder.pending(session.launch)
@@ -245,10 +252,10 @@ class JoinedRun:
         missing = set(self._missing(f"{session.prefix}/late", REPORT_SECONDS))
         keys = {i: report_key(session.prefix, i) for i in range(self.place.world_size) if i not in missing}
         reports = {index: read_report(self.side.get(key)) for index, key in keys.items()}
-        words = limit_words(
+        words = describe_limit(
             limit_seconds, session.plan.whole_timeout(self.recorder.current), session.plan.timeout_seconds
         )
-        held_up = who_is_missing(reports, self.place.world_size, words)
+        held_up = describe_missing(reports, self.place.world_size, words)
         self._give_up(session, self._cause(session) or held_up, "failed", exit_codes.PARTIAL)
 
     def _give_up(self, session: Session, reason: str | None, status: str, code: int) -> None:
@@ -263,7 +270,7 @@ class JoinedRun:
         os._exit(code)
 
 
-def _named(ranks: list[int], hosts: list[str]) -> str:
+def _name_ranks(ranks: list[int], hosts: list[str]) -> str:
     return ", ".join(f"rank {index} on {hosts[index]}" for index in ranks)
 
 
@@ -274,7 +281,7 @@ class _SignalWatch:
     not is the one that died.
     """
 
-    def __init__(self, run: JoinedRun) -> None:
+    def __init__(self, run: AttachedRun) -> None:
         self.run = run
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
@@ -300,7 +307,7 @@ class _SignalWatch:
         missing = run._missing("farewell", FAREWELL_SECONDS)
         if data[0] == signal.SIGTERM and missing:
             phase = last_phase(run.side, run.session.prefix, missing[0])
-            reason = f"{_named(missing, run.hosts)} died in phase {phase}; its launcher ended the others"
+            reason = f"{_name_ranks(missing, run.hosts)} died in phase {phase}; its launcher ended the others"
             if not BACKENDS[run.session.plan.backend].frees_peers:
                 # Without a connection to lose, an error that was raised is no consequence of the death: it led to it.
                 reason = run._cause(run.session) or reason
@@ -308,8 +315,8 @@ class _SignalWatch:
         run._give_up(run.session, None, "interrupted", code)
 
 
-def run_joined(
-    joined: Joined,
+def run_attached(
+    joined: LauncherRank,
     open_run: Open,
     began: float,
     check: Check,
@@ -321,10 +328,10 @@ def run_joined(
     """
     host = worker.host_name()
     store = connect(joined)
-    side = another_connection(joined)
+    side = connect_again(joined)
     place, hosts = find_place(joined, host, store)
     check(place, hosts, store)
-    run = JoinedRun(joined, place, hosts, store, side)
+    run = AttachedRun(joined, place, hosts, store, side)
     code = run.run(open_run, began)
     if run.recorder is None:
         # A launcher ends the other ranks once one ended with an error: let rank 0 have its say before.

@@ -36,7 +36,7 @@ Identity = tuple[int, float]
 
 
 @dataclass(frozen=True)
-class Used:
+class ProcessTime:
     """CPU time that a process has had since its birth."""
 
     name: str
@@ -50,7 +50,7 @@ class Activity:
     at_seconds: float
     busy_seconds: float | None
     """CPU time since boot, in processes, of the cores that this process may use; None: not told."""
-    processes: Mapping[Identity, Used]
+    processes: Mapping[Identity, ProcessTime]
     own: frozenset[int] = frozenset()
     """Numbers of this run's processes."""
 
@@ -106,7 +106,7 @@ class OtherWork:
         return OtherWork(**fields)
 
 
-def refuse(found: Sequence[OtherWork]) -> None:
+def refuse_busy(found: Sequence[OtherWork]) -> None:
     """Raises BenchError where a host is busy, with what is in the way on each such host."""
     several = len({each.host for each in found}) > 1
     told = [
@@ -118,7 +118,9 @@ def refuse(found: Sequence[OtherWork]) -> None:
         raise BenchError(f"cannot judge: {'; '.join(told)}. Stop them, or pass --busy to measure all the same")
 
 
-def look(own: Collection[int], host_name: str, read: Callable[[Collection[int]], Activity] | None = None) -> OtherWork:
+def measure_other_work(
+    own: Collection[int], host_name: str, read: Callable[[Collection[int]], Activity] | None = None
+) -> OtherWork:
     """What others do on this host for about a second; `own` are the processes of this run here, whose children count
     as own, too."""
     read = read_host if read is None else read
@@ -126,10 +128,10 @@ def look(own: Collection[int], host_name: str, read: Callable[[Collection[int]],
     clock.wait_seconds(WINDOW_SECONDS)
     after = read(own)
     loads = host.load_averages()
-    return replace(between(before, after, host_name, _num_cores()), load=loads[0] if loads else None)
+    return replace(compare_readings(before, after, host_name, _num_cores()), load=loads[0] if loads else None)
 
 
-def between(before: Activity, after: Activity, host_name: str, num_cores: int) -> OtherWork:
+def compare_readings(before: Activity, after: Activity, host_name: str, num_cores: int) -> OtherWork:
     """Two readings as what others did meanwhile."""
     seconds = after.at_seconds - before.at_seconds
     own_cores, programs = 0.0, defaultdict[str, float](float)
@@ -157,16 +159,16 @@ def read_host(own: Collection[int]) -> Activity:
     for process in psutil.process_iter(["name", "cpu_times", "create_time"]):
         times = process.info["cpu_times"]
         if times is not None:
-            used = Used(process.info["name"] or f"process {process.pid}", times.user + times.system)
+            used = ProcessTime(process.info["name"] or f"process {process.pid}", times.user + times.system)
             processes[(process.pid, process.info["create_time"])] = used
     per_core = psutil.cpu_times(percpu=True)
     chosen = per_core if cores is None else [per_core[core] for core in cores if core < len(per_core)]
     # Interrupts are left out: those for a run's own messages are charged to no process.
     busy = sum(each.user + each.system + getattr(each, "nice", 0.0) for each in chosen)
-    return Activity(clock.monotonic_seconds(), busy or None, processes, family(own))
+    return Activity(clock.monotonic_seconds(), busy or None, processes, process_tree(own))
 
 
-def family(own: Collection[int]) -> frozenset[int]:
+def process_tree(own: Collection[int]) -> frozenset[int]:
     """Numbers of these processes and of all their descendants."""
     found = set(own)
     for pid in own:
@@ -181,27 +183,29 @@ def _num_cores() -> int:
     return len(host.cpu_affinity() or range(os.cpu_count() or 1))
 
 
-def on_gpus(gpus: Sequence[GpuFacts], own: Collection[int]) -> tuple[str, ...]:
+def gpu_programs(gpus: Sequence[GpuFacts], own: Collection[int]) -> tuple[str, ...]:
     """The processes that compute on these GPUs and are not of this run."""
-    mine = family(own)
-    return tuple(f"{_name(pid)} on GPU {gpu.index}" for gpu in gpus for pid in gpu.process_ids or () if pid not in mine)
+    mine = process_tree(own)
+    return tuple(
+        f"{_program_name(pid)} on GPU {gpu.index}" for gpu in gpus for pid in gpu.process_ids or () if pid not in mine
+    )
 
 
-def _name(pid: int) -> str:
+def _program_name(pid: int) -> str:
     try:
         return f"{psutil.Process(pid).name()} ({pid})"
     except psutil.Error:  # of another container, or gone
         return f"process {pid}"
 
 
-def with_gpus(found: OtherWork, own: Collection[int]) -> OtherWork:
+def add_gpu_programs(found: OtherWork, own: Collection[int]) -> OtherWork:
     """The same with what others do on the GPUs that torch sees. Imports torch."""
     from bench.measure.doctor.facts import gather
 
-    return replace(found, on_gpus=on_gpus(gather().gpus, own))
+    return replace(found, on_gpus=gpu_programs(gather().gpus, own))
 
 
-def tell(place: Place, hosts: Sequence[str], store: Store, has_gpus: bool) -> None:
+def publish(place: Place, hosts: Sequence[str], store: Store, has_gpus: bool) -> None:
     """On every rank of a joined run: the first rank of each host looks, and says in the store what it saw.
 
     All ranks call it at once, when none of them is at work yet.
@@ -210,16 +214,16 @@ def tell(place: Place, hosts: Sequence[str], store: Store, has_gpus: bool) -> No
     if place.local_index == 0:
         name = hosts[place.index]
         own = [int(store.get(f"other_work/process/{rank}")) for rank, where in enumerate(hosts) if where == name]
-        found = look(own, name)
-        store.set(f"other_work/host/{name}", (with_gpus(found, own) if has_gpus else found).to_text())
+        found = measure_other_work(own, name)
+        store.set(f"other_work/host/{name}", (add_gpu_programs(found, own) if has_gpus else found).to_text())
 
 
-def heard(hosts: Iterable[str], store: Store) -> list[OtherWork]:
+def read_published(hosts: Iterable[str], store: Store) -> list[OtherWork]:
     """What the hosts' first ranks told, on rank 0, host by host."""
     return [OtherWork.from_text(store.get(f"other_work/host/{name}")) for name in dict.fromkeys(hosts)]
 
 
-def finding(work: OtherWork) -> Finding:
+def to_finding(work: OtherWork) -> Finding:
     """What is recorded of a host beside the doctor's findings."""
     what = f"other programs on {work.host}"
     if not work.is_busy:

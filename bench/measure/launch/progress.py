@@ -165,7 +165,7 @@ class Terminal(Counting):
         self.live.stop()
 
 
-def show(stream: TextIO, total: int, estimate_seconds: float) -> Progress:
+def choose_display(stream: TextIO, total: int, estimate_seconds: float) -> Progress:
     """The display that fits a stream."""
     kind = Terminal if stream.isatty() else Lines
     return kind(stream, total, estimate_seconds)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench.core import clock, exit_codes
 from bench.errors import BenchError
 from bench.measure.planning.session import BUDGET_REASON, case_record
-from bench.measure.planning.visit_overhead import Known
+from bench.measure.planning.visit_overhead import VisitCost
 from bench.records.environments import differences
 from bench.records.visits import was_left_out
 
@@ -49,7 +49,7 @@ class Recorder:
     """Folder for traces; None: none was asked for."""
     judge: Callable[[Path], int] | None = None
     """Exit code of a whole run by its file, where its preset promises a verdict."""
-    known: dict[int, Known] = field(default_factory=dict)
+    known: dict[int, VisitCost] = field(default_factory=dict)
     """Index of a case -> what its visits have told of its cost, for later launches."""
     launches_left: int = 0
     """After the one that is under way."""
@@ -142,7 +142,7 @@ class Recorder:
         record = event["record"]
         self._expect(event)
         if "known" in event and record["status"] == "ok":
-            self.known[event["index"]] = Known(**event["known"])
+            self.known[event["index"]] = VisitCost(**event["known"])
         self.writer.append(record)
         self.current = None
         self.done.add((record["launch"], event["index"], record["visit"]))
@@ -153,7 +153,7 @@ class Recorder:
             self.progress.drop(-1)
         self.progress.done(record)
         if record["status"] != "ok":
-            self._drop(without_speed(self.plan, record["launch"], event["index"], record["visit"]))
+            self._drop(later_visits(self.plan, record["launch"], event["index"], record["visit"]))
 
     def _remember_calls(self, record: dict[str, Any]) -> None:
         if record["variants"]:
@@ -260,10 +260,10 @@ def done_turns(plan: Plan, resumed: Result | None) -> set[tuple[int, int, int]]:
             launch, number, visit = record["launch"], index[record["case"]], record.get("visit", 0)
             done.add((launch, number, visit))
             if record["status"] != "ok":
-                done |= without_speed(plan, launch, number, visit)
+                done |= later_visits(plan, launch, number, visit)
     return done
 
 
-def without_speed(plan: Plan, launch: int, index: int, visit: int) -> set[tuple[int, int, int]]:
+def later_visits(plan: Plan, launch: int, index: int, visit: int) -> set[tuple[int, int, int]]:
     """Later visits of the launch to a case that came out of this one without a speed: they could not mend that."""
     return {(launch, index, later) for later in range(visit + 1, plan.visits)}

@@ -24,11 +24,11 @@ from bench.measure.engine.passes import nccl_choices
 from bench.measure.engine.store import HostedStore, tcp_store
 from bench.measure.engine.watchdog import (
     OverdueReport,
+    describe_limit,
+    describe_missing,
     last_phase,
-    limit_words,
     read_report,
     report_key,
-    who_is_missing,
 )
 from bench.measure.engine.worker import host_name
 from bench.measure.launch import bootstrap
@@ -238,7 +238,7 @@ class Supervisor:
     @property
     def _hears_choices(self) -> bool:
         is_last = self.only_launch is None or self.only_launch >= self.plan.launches - 1
-        return is_last and nccl_choices.has_something_to_hear(self.plan, self.logged_backends)
+        return is_last and nccl_choices.has_choices(self.plan, self.logged_backends)
 
     def _hear_choices(self, store: HostedStore, folder: Path, environ: Mapping[str, str]) -> str | None:
         """The untimed pass that asks NCCL for its choices: returns a warning, if there is one; it never fails a run."""
@@ -257,7 +257,7 @@ class Supervisor:
         session = Session(self.plan, self.generation, self.plan.launches - 1, pending, seconds, untimed=True)
         self.generation += 1
         try:
-            outcome = self._supervise(_Ranks(session, store, folder, {**environ, **nccl_choices.environ(folder)}))
+            outcome = self._supervise(_Ranks(session, store, folder, {**environ, **nccl_choices.debug_environ(folder)}))
         except BenchError as error:
             return self._not_heard(str(error))
         return self._not_heard("it was not called" if outcome is RunOutcome.DONE else outcome.value)
@@ -326,8 +326,8 @@ class Supervisor:
 
     def _hung(self, ranks: _Ranks) -> RunOutcome:
         whole = self.plan.whole_timeout(self.recorder.current)
-        words = limit_words(self._limit_seconds, whole, self.plan.timeout_seconds)
-        reason = who_is_missing(self._reports(ranks), self.plan.world_size, words)
+        words = describe_limit(self._limit_seconds, whole, self.plan.timeout_seconds)
+        reason = describe_missing(self._reports(ranks), self.plan.world_size, words)
         current = self.recorder.current
         if current is not None and self._limit_seconds != whole:
             # Not that it hangs is known, only that it had no more time.

@@ -29,7 +29,7 @@ def choose_cases(
     if wanted:
         if settings:
             raise BenchError(f"--set {next(iter(settings))} with --case: an id says it all; leave one of them out")
-        named = [_named_case(case, suites, machine) for case in wanted]
+        named = [_find_case(case, suites, machine) for case in wanted]
         return list({case.id: case for case in named}.values())
     unused = set(settings)
     per_suite: list[list[PlannedCase]] = []
@@ -38,10 +38,10 @@ def choose_cases(
         known = {name for row in rows for name in row} | set(suite.defaults)
         own = {name: _values(suite, rows, name, texts) for name, texts in settings.items() if name in known}
         unused -= set(own)
-        varied = _varied(rows, own)
+        varied = _vary(rows, own)
         if not own.keys() >= {"timing", "l2"}:  # of a suite's own rows that a setting would spoil, none is meant
             varied = [row for row in varied if not _is_contradiction(row)]
-        per_suite.append(_unique(suite, varied))
+        per_suite.append(_plan_rows(suite, varied))
     if unused:
         names = sorted({name for s in suites for row in s.cases(machine) for name in row})
         raise BenchError(f"--set {sorted(unused)[0]}: no chosen suite has it; parameters: {', '.join(names)}")
@@ -49,7 +49,7 @@ def choose_cases(
     return [case for turn in turns for case in turn if case is not None]
 
 
-def first_of_further(cases: Sequence[PlannedCase], most: Mapping[str, int]) -> list[PlannedCase]:
+def limit_cases(cases: Sequence[PlannedCase], most: Mapping[str, int]) -> list[PlannedCase]:
     """The cases of a run that names no suite: of each suite only the first ones, as many as `most` says, if it does."""
     left = dict(most)
     chosen = []
@@ -62,7 +62,7 @@ def first_of_further(cases: Sequence[PlannedCase], most: Mapping[str, int]) -> l
     return chosen
 
 
-def _varied(rows: Sequence[Params], own: Mapping[str, Sequence[Param]]) -> list[Params]:
+def _vary(rows: Sequence[Params], own: Mapping[str, Sequence[Param]]) -> list[Params]:
     """Rows with every combination of the values; an operation keeps only rows with the parameters that it has."""
     shapes: dict[Param | None, list[frozenset[str]]] = {}
     for row in rows:
@@ -79,15 +79,15 @@ def _is_contradiction(row: Params) -> bool:
     return row.get("timing") == "streamed" and row.get("l2") == "cold"
 
 
-def _unique(suite: Suite, rows: Iterable[Params]) -> list[PlannedCase]:
+def _plan_rows(suite: Suite, rows: Iterable[Params]) -> list[PlannedCase]:
     seen: dict[str, PlannedCase] = {}
     for row in rows:
-        case = _planned(suite, row)
+        case = _plan_case(suite, row)
         seen.setdefault(case.id, case)
     return list(seen.values())
 
 
-def _planned(suite: Suite, row: Params) -> PlannedCase:
+def _plan_case(suite: Suite, row: Params) -> PlannedCase:
     case: Case = suite.case(row)
     for name, values in _ENGINE_PARAMS.items():
         if row.get(name, values[0]) not in values:
@@ -117,7 +117,7 @@ def _value(suite: Suite, rows: Sequence[Params], name: str, text: str) -> Param:
     return found[0] if found else parse_param(name, text, own[0])
 
 
-def _named_case(text: str, suites: Sequence[Suite], machine: Machine) -> PlannedCase:
+def _find_case(text: str, suites: Sequence[Suite], machine: Machine) -> PlannedCase:
     """A case from its id, such as `collective/all_reduce[num_bytes=1048576]`, whether a preset has it or not."""
     suite = next((s for s in suites if text.startswith(f"{s.name}/")), None)
     if suite is None:
@@ -126,10 +126,10 @@ def _named_case(text: str, suites: Sequence[Suite], machine: Machine) -> Planned
     machines = (machine, replace(machine, preset="full"), declared_machine(2, "cpu", "full"))
     rows = [row for each in machines for row in suite.cases(each)]
     listed = next((row for row in rows if suite.case(row).id == text), None)
-    return _planned(suite, _parsed_case(text, suite, rows) if listed is None else listed)
+    return _plan_case(suite, _parse_case(text, suite, rows) if listed is None else listed)
 
 
-def _parsed_case(text: str, suite: Suite, rows: Sequence[Params]) -> Params:
+def _parse_case(text: str, suite: Suite, rows: Sequence[Params]) -> Params:
     """Parameters from an id that the suite does not list, of the same names as one that it lists."""
     head, bracket, tail = text.partition("[")
     op = head.removeprefix(f"{suite.name}/")

@@ -25,7 +25,7 @@ def template() -> str:
 def suites(world_size: int, device_type: str, form: str) -> str:
     """A row a suite: what it measures, and how many cases each preset has. A broken plugin is a row, not an end."""
     rows = [_suite_row(name, world_size, device_type) for name in [*builtin_names(), *entry_point_names()]]
-    return _rendered(f"Suites, with their cases on {world_size} {device_type} rank(s)", rows, form)
+    return _render(f"Suites, with their cases on {world_size} {device_type} rank(s)", rows, form)
 
 
 def _suite_row(name: str, world_size: int, device_type: str) -> dict[str, Any]:
@@ -46,10 +46,10 @@ def cases(references: Sequence[str], preset: str, world_size: int, device_type: 
             case = suite.case(params)
             shown = params if form == "json" else ", ".join(f"{k}={format_param(v)}" for k, v in sorted(params.items()))
             rows.append({"case": case.id, "parameters": shown})
-    return _rendered(f"Cases of preset {preset} on {world_size} {device_type} rank(s)", rows, form)
+    return _render(f"Cases of preset {preset} on {world_size} {device_type} rank(s)", rows, form)
 
 
-def _rendered(title: str, rows: Sequence[dict[str, Any]], form: str) -> str:
+def _render(title: str, rows: Sequence[dict[str, Any]], form: str) -> str:
     if form == "json":
         return json_text(rows)
     if form == "csv":

@@ -74,10 +74,10 @@ class RunOptions:
         internal = ("one_launch", "launch_seconds", "plan_only", "save_as", "pair")
         given = {n: v for n, v in asdict(self).items() if v not in (None, (), False) and n not in internal}
         pair = {} if self.pair is None else {"pair": asdict(parse_pair(self.pair))}
-        return {name: _plain(value) for name, value in given.items()} | pair
+        return {name: _to_json(value) for name, value in given.items()} | pair
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return list(value) if isinstance(value, tuple) else value

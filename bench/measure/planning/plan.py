@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bench.errors import BenchError
-from bench.measure.planning.visit_overhead import first_guess
+from bench.measure.planning.visit_overhead import guess_overhead
 from bench.records.planned_case import PlannedCase, SuiteFacts
 
 Turn = tuple[int, int]
@@ -84,7 +84,9 @@ class Plan:
     def _spread(self) -> list[int]:
         """Indices of the cases: the first of each suite, by what it is guessed to take, then the rest as planned."""
         suites = [case.suite for case in self.cases]
-        first = sorted((suites.index(suite) for suite in dict.fromkeys(suites)), key=lambda i: first_guess(suites[i]))
+        first = sorted(
+            (suites.index(suite) for suite in dict.fromkeys(suites)), key=lambda i: guess_overhead(suites[i])
+        )
         return first + [index for index in range(len(suites)) if index not in first]
 
     @property

@@ -10,8 +10,8 @@ from bench.core.process_environment import environment_variables
 from bench.core.values import parse_seconds, parse_share
 from bench.errors import BenchError
 from bench.measure.planning.budget_fit import fit_budget
-from bench.measure.planning.cases import choose_cases, first_of_further
-from bench.measure.planning.launcher_env import Joined, threads_per_rank
+from bench.measure.planning.cases import choose_cases, limit_cases
+from bench.measure.planning.launcher_env import LauncherRank, threads_per_rank
 from bench.measure.planning.options import RunOptions, parse_settings, parse_speeds
 from bench.measure.planning.place import Place
 from bench.measure.planning.plan import Plan
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_PRECISION, DEFAULT_LABEL, DEFAULT_FOLDER = 0.02, "run", Path("results")
 
 
-def earlier_run(options: RunOptions) -> Result | None:
+def load_earlier_run(options: RunOptions) -> Result | None:
     """The run that is to be finished or repeated."""
     from bench.records.file import load
 
@@ -44,7 +44,7 @@ def saved_plan(saved: Result) -> Plan:
         raise BenchError(f"{saved.path}: {error}; measure anew") from error
 
 
-def planned_before(resumed: Result, options: RunOptions, place: Place, device: str) -> Plan:
+def resume_plan(resumed: Result, options: RunOptions, place: Place, device: str) -> Plan:
     """The plan of a saved file, once it is sure that it means the same here. Raises BenchError."""
     plan = saved_plan(resumed)
     if plan.device_type != device:
@@ -59,12 +59,12 @@ def planned_before(resumed: Result, options: RunOptions, place: Place, device: s
     return replace(plan, suites=tuple(replace(s, sha256=facts[s.name]) for s in plan.suites))
 
 
-def unpaired(plan: Plan) -> Plan:
+def without_pair(plan: Plan) -> Plan:
     """The plan as one of a run of its own: a side of `bench ab` that is repeated is a side no more."""
     return replace(plan, options={name: said for name, said in plan.options.items() if name != "pair"})
 
 
-def new_plan(options: RunOptions, device: str, place: Place, joined: Joined | None) -> Plan:
+def new_plan(options: RunOptions, device: str, place: Place, joined: LauncherRank | None) -> Plan:
     """Plan a run from the options alone. Raises BenchError for options that do not fit, or no case to measure."""
     preset = PRESETS[options.preset or "standard"]
     backend = resolve(device, options.backend)
@@ -74,7 +74,7 @@ def new_plan(options: RunOptions, device: str, place: Place, joined: Joined | No
     machine = replace(machine, slow_types=slow_types(device))
     cases = choose_cases(suites, machine, parse_settings(options.settings), options.cases)
     if not options.suites and not options.cases:
-        cases = first_of_further(cases, most_cases(preset.name, place.world_size))
+        cases = limit_cases(cases, most_cases(preset.name, place.world_size))
     if not cases:
         raise BenchError(f"nothing to measure: {', '.join(s.name for s in suites)} gave no case for this machine")
     lasting = sum(case.min_seconds for case in cases)
@@ -120,7 +120,9 @@ def _default_suites(options: RunOptions, preset: Preset, world_size: int) -> tup
     return named or default_suites(preset, world_size)
 
 
-def _launches(options: RunOptions, of_preset: int, budget: float | None, joined: Joined | None, device: str) -> int:
+def _launches(
+    options: RunOptions, of_preset: int, budget: float | None, joined: LauncherRank | None, device: str
+) -> int:
     """The number asked for; else the preset's, fewer where a small budget would go into starting processes."""
     if options.launches is not None:
         if options.launches < 1:

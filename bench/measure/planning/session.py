@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.core import clock
 from bench.measure.planning.plan import Plan, Turn
-from bench.measure.planning.visit_overhead import Known
+from bench.measure.planning.visit_overhead import VisitCost
 from bench.records.planned_case import PlannedCase
 
 Event = dict[str, Any]
@@ -43,7 +43,7 @@ class Session:
     """Whether the cases are only to be called, for `bench.measure.engine.passes.nccl_choices`, and not measured."""
     asked_at_seconds: float | None = None
     """When `seconds_left` was counted, on the monotonic clock of rank 0's host: ranks take their time to start."""
-    known: dict[int, Known] = field(default_factory=dict)
+    known: dict[int, VisitCost] = field(default_factory=dict)
     """Index of a case -> what earlier launches have told of its cost."""
 
     def remaining_seconds(self) -> float | None:
@@ -67,7 +67,7 @@ class Session:
         fields = json.loads(text)
         fields["plan"] = Plan.from_json(fields["plan"])
         fields["pending"] = tuple((index, visit) for index, visit in fields["pending"])
-        fields["known"] = {int(index): Known(**told) for index, told in fields["known"].items()}
+        fields["known"] = {int(index): VisitCost(**told) for index, told in fields["known"].items()}
         return Session(**fields)
 
 

@@ -68,7 +68,7 @@ class Suite:
 
     def cases(self, machine: Machine) -> list[Params]:
         """The machine's cases, defaults filled in. Raises BenchError where the suite raises or yields anything else."""
-        rows = _of_suite(f"suite {self.name}: cases() raised", lambda: list(self.module.cases(machine)))
+        rows = _call_suite(f"suite {self.name}: cases() raised", lambda: list(self.module.cases(machine)))
         for row in rows:
             if not isinstance(row, dict) or not all(isinstance(k, str) and is_param(v) for k, v in row.items()):
                 raise BenchError(
@@ -125,12 +125,12 @@ def load(reference: str) -> Suite:
     Raises BenchError for an unknown name, a missing or broken file, or a module that is not a suite.
     """
     if reference.endswith(".py") or "/" in reference:
-        return _checked(reference, _load_path(Path(reference)))
+        return _check_suite(reference, _load_path(Path(reference)))
     if reference in builtin_names():
-        return _checked(reference, _load_builtin(reference))
+        return _check_suite(reference, _load_builtin(reference))
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == reference:
-            return _checked(reference, _importing(reference, entry.load), name=entry.name)
+            return _check_suite(reference, _import(reference, entry.load), name=entry.name)
     known = ", ".join([*builtin_names(), *entry_point_names()])
     raise BenchError(f"no suite named {reference!r}; there are: {known} - or give the path of a .py file")
 
@@ -156,7 +156,7 @@ def _load_builtin(name: str) -> Any:
         raise BenchError(
             f"another package named `suites` is in the way: {found}; move it, or take its folder off PYTHONPATH"
         )
-    return _importing(name, lambda: importlib.import_module(f"suites.{name}"))
+    return _import(name, lambda: importlib.import_module(f"suites.{name}"))
 
 
 def _load_path(path: Path) -> ModuleType:
@@ -168,25 +168,25 @@ def _load_path(path: Path) -> ModuleType:
         raise BenchError(f"{str(path)!r} is not a Python file; a suite is a .py file")
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling inside the module look it up
-    _importing(str(path), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+    _import(str(path), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
     return module
 
 
-def _importing(reference: str, load_module: Callable[[], Any]) -> Any:
-    return _of_suite(f"suite {reference!r} cannot be imported:", load_module)
+def _import(reference: str, load_module: Callable[[], Any]) -> Any:
+    return _call_suite(f"suite {reference!r} cannot be imported:", load_module)
 
 
-def _of_suite(what: str, call: Callable[[], Any]) -> Any:
+def _call_suite(what: str, call: Callable[[], Any]) -> Any:
     """Call a suite's own code; whatever a stranger's module raises is the user's to mend."""
     try:
         return call()
     except BenchError:
         raise
     except (Exception, SystemExit) as error:
-        raise BenchError(f"{what} {_described(error)}; mend the file") from error
+        raise BenchError(f"{what} {_describe_error(error)}; mend the file") from error
 
 
-def _described(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     """Type, text, and the last place outside libraries and the engine; a SyntaxError's text has its place already."""
     others = ("<", sysconfig.get_path("stdlib"), str(Path(bench.__file__).parent))
     own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
@@ -215,14 +215,14 @@ def _machinery(reference: str, names: Any) -> list[Path]:
     """Files of the modules that MACHINERY names, found without importing them: they may well import torch."""
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
         raise BenchError(f"suite {reference!r}: MACHINERY is {names!r}; it is a tuple of names of modules")
-    specs = [_of_suite(f"suite {reference!r}: MACHINERY names {n!r}:", partial(find_spec, n)) for n in names]
+    specs = [_call_suite(f"suite {reference!r}: MACHINERY names {n!r}:", partial(find_spec, n)) for n in names]
     for name, spec in zip(names, specs, strict=True):
         if spec is None or not spec.has_location:
             raise BenchError(f"suite {reference!r}: MACHINERY names {name!r}, and there is no such module with a file")
     return [Path(spec.origin) for spec in specs]
 
 
-def _checked(reference: str, module: Any, name: str | None = None) -> Suite:
+def _check_suite(reference: str, module: Any, name: str | None = None) -> Suite:
     """Raises BenchError where the module does not keep the contract."""
     if not isinstance(module, ModuleType) or module.__file__ is None:
         raise BenchError(f"{reference!r} is not a suite: it is {type(module).__name__}, not a module with a file")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bench.core import clock
 from bench.measure.planning.plan import Turn
-from bench.measure.planning.visit_overhead import Known, Prices, first_guess
+from bench.measure.planning.visit_overhead import VisitCost, VisitOverheads, guess_overhead
 
 MIN_SAMPLING_SECONDS = 0.03
 MIN_LATER_SECONDS = 0.1
@@ -49,7 +49,7 @@ class TimeBudget:
     """Chooses the next turn and its time; only rank 0's counts.
 
     What a turn takes besides its samples (prepare, checks, warm-up, trace) is learnt on the way
-    (`bench.measure.planning.visit_overhead`). Where time is short, later visits are put off first and then the cases that come
+    (`visit_overhead`). Where time is short, later visits are put off first and then the cases that come
     last in the plan, and put off is not yet left out: once what is known better leaves room for them they are done
     after all. A case whose first call shows that it takes more than FAIR_SHARES equal shares waits until all others had
     their turn. A visit that was disturbed brings one more to its case, after all others and where there is time for it.
@@ -64,7 +64,7 @@ class TimeBudget:
         visits: int = 1,
         now: Callable[[], float] = clock.monotonic_seconds,
         lasts: Callable[[Turn], float] = lambda turn: 0.0,
-        known: Mapping[int, Known] | None = None,
+        known: Mapping[int, VisitCost] | None = None,
     ) -> None:
         """`suites` has the suite's name of every case in the plan, `cap_seconds` is for the samples of one visit,
         `visits` are planned to each case; `lasts` says for how long a turn is sampled at least; `known` is what earlier
@@ -77,7 +77,7 @@ class TimeBudget:
         self.visits = visits
         self.further: Counter[int] = Counter()
         """Index of a case -> visits beyond the planned ones."""
-        self.prices = Prices(suites, known)
+        self.prices = VisitOverheads(suites, known)
         self.dear: dict[int, float] = {}
         """Index of a case that was put off -> seconds of its turn."""
         self._dropped: dict[int, list[Turn]] = {}
@@ -121,7 +121,7 @@ class TimeBudget:
         return seconds * self._weight(turn) / sum(map(self._weight, waiting))
 
     def _weight(self, turn: Turn) -> float:
-        return first_guess(self.suites[turn[0]]) + self.cap_seconds
+        return guess_overhead(self.suites[turn[0]]) + self.cap_seconds
 
     def _is_first(self, turn: Turn) -> bool:
         """Whether it is the first visit to the first case of its suite."""
@@ -143,7 +143,7 @@ class TimeBudget:
             if self._is_first(turn) and not is_dear and not self._lasts(turn):
                 # Not left out for what is only guessed of a slow machine: after its first call it keeps to its share.
                 share = self._first_share(turn, seconds) - MIN_SAMPLING_SECONDS
-                cost = min(cost, max(first_guess(self.suites[turn[0]]), share))
+                cost = min(cost, max(guess_overhead(self.suites[turn[0]]), share))
             least = 0.0 if is_dear else MIN_LATER_SECONDS if turn[1] else MIN_SAMPLING_SECONDS
             late = LATE_SHARE * self._lasts(turn)
             if around + cost + (len(fitting) - num_dear) * least + least <= seconds + late:

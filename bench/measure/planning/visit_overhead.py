@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 STARTUP_SECONDS = {"cpu": 6.0, "cuda": 20.0}
 """Device type -> a launch before its first case: torch's import on every rank, and on GPUs contexts and NCCL."""
-AROUND_SECONDS = {
+OVERHEAD_SECONDS = {
     "collective": 0.15,
     "compute": 0.2,
     "point_to_point": 0.25,
@@ -29,7 +29,7 @@ AROUND_SECONDS = {
     "training_step": 1.5,
 }
 """Suite -> what a visit to a case takes beyond the time meant for samples: prepare, checks, warm-up, trace."""
-AROUND_OTHERS_SECONDS = 0.3
+OTHER_OVERHEAD_SECONDS = 0.3
 FEWEST_FOR_SUITE = 2
 """Cases of a suite that are known before they count."""
 FEWEST_FOR_MACHINE = 3
@@ -45,13 +45,13 @@ def startup_seconds(device_type: str) -> float:
     return STARTUP_SECONDS.get(device_type, max(STARTUP_SECONDS.values()))
 
 
-def first_guess(suite: str) -> float:
+def guess_overhead(suite: str) -> float:
     """Seconds that a visit to a case of a suite takes besides its samples, before any is known."""
-    return AROUND_SECONDS.get(suite, AROUND_OTHERS_SECONDS)
+    return OVERHEAD_SECONDS.get(suite, OTHER_OVERHEAD_SECONDS)
 
 
 @dataclass(frozen=True)
-class Known:
+class VisitCost:
     """What an earlier visit to a case has told."""
 
     around_seconds: float
@@ -60,10 +60,10 @@ class Known:
     """All of it, where the case was put off for what it takes."""
 
 
-class Prices:
+class VisitOverheads:
     """Seconds that a visit takes besides its samples: of a case that is known its own, else as like ones tell."""
 
-    def __init__(self, suites: Sequence[str], known: Mapping[int, Known] | None = None) -> None:
+    def __init__(self, suites: Sequence[str], known: Mapping[int, VisitCost] | None = None) -> None:
         """`suites` has the suite's name of every case in the plan; `known` is from earlier launches, by index."""
         self._suites = suites
         self._own: dict[int, list[float]] = {}
@@ -80,7 +80,7 @@ class Prices:
         if own:
             return statistics.median(own)
         suite = self._suites[index]
-        guess = first_guess(suite) * self.machine()
+        guess = guess_overhead(suite) * self.machine()
         alike = [statistics.median(own) for other, own in self._own.items() if self._suites[other] == suite]
         # With the guess as one more, so that of two the one farther away counts for nothing.
         return statistics.median_low([guess, *alike]) if len(alike) >= FEWEST_FOR_SUITE else guess
@@ -89,5 +89,5 @@ class Prices:
         """How many times as long as guessed things take here: the median over all cases, so that none decides."""
         if len(self._own) < FEWEST_FOR_MACHINE:
             return 1.0
-        ratios = [statistics.median(own) / first_guess(self._suites[index]) for index, own in self._own.items()]
+        ratios = [statistics.median(own) / guess_overhead(self._suites[index]) for index, own in self._own.items()]
         return min(SLOWEST, max(FASTEST, statistics.median(ratios)))

@@ -54,7 +54,7 @@ def read_int(path: Path) -> int | None:
 def quota_cores(root: Path = Path("/")) -> float | None:
     """CPU time that this process may use, in cores: quota / period; None where there is no limit."""
     quotas = []
-    for folder in folders("cpu", root):
+    for folder in group_folders("cpu", root):
         quota, _, period = (read_text(folder / "cpu.max") or "").partition(" ")
         if not quota:
             quota, period = (
@@ -86,7 +86,7 @@ def memory_room_bytes(root: Path = Path("/")) -> int | None:
     return min(rooms, default=None)
 
 
-def throttled(folder: Path) -> tuple[int, float] | None:
+def throttling(folder: Path) -> tuple[int, float] | None:
     """(periods, seconds summed over cores) in which a group was held back by its CPU quota; None where not told."""
     periods, version2, version1 = (_stat(folder / "cpu.stat", name) for name in _THROTTLED)
     if periods is None or (version2 is None and version1 is None):
@@ -94,7 +94,7 @@ def throttled(folder: Path) -> tuple[int, float] | None:
     return periods, version2 / 1e6 if version2 is not None else (version1 or 0) / 1e9
 
 
-def folders(controller: str, root: Path = Path("/")) -> Iterator[Path]:
+def group_folders(controller: str, root: Path = Path("/")) -> Iterator[Path]:
     """This process's group of a controller and all its ancestors that are visible here, innermost first."""
     paths = _paths_of_process(root)
     for mount, subtree, kind, options in _mounts(root):
@@ -116,7 +116,7 @@ def folders(controller: str, root: Path = Path("/")) -> Iterator[Path]:
 
 
 def _memory_limits(root: Path) -> Iterator[tuple[Path, MemoryFiles, int]]:
-    for folder in folders("memory", root):
+    for folder in group_folders("memory", root):
         for files in MEMORY_FILES:
             limit = read_int(folder / files.limit)
             if limit is not None and 0 <= limit < NO_LIMIT_BYTES:

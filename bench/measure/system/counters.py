@@ -69,7 +69,7 @@ class Probe:
         self.cores = cpu_affinity() if cores is None else sorted(cores)
         self._root = root
         self.read_gpu = read_gpu
-        self._groups = list(cgroup.folders("cpu", root))
+        self._groups = list(cgroup.group_folders("cpu", root))
         folders = [root / f"sys/devices/system/cpu/cpu{core}" for core in self.cores or ()]
         self._frequencies = [each / "cpufreq/scaling_cur_freq" for each in _spread(folders, MAX_FREQUENCY_CORES)]
         self._thermal = [
@@ -90,7 +90,7 @@ class Probe:
             ticks=_core_ticks(self._root, self.cores),
             frequency_hz=max(frequencies) * 1000 if frequencies else None,
             thermal_counts=tuple(map(read_int, self._thermal)),
-            quotas=tuple(map(cgroup.throttled, self._groups)),
+            quotas=tuple(map(cgroup.throttling, self._groups)),
             gpu=gpu,
         )
 

@@ -76,12 +76,12 @@ class Idle:
         self, found: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds
     ) -> float | None:
         if not self.asked:
-            self.asked, self.watts = True, idle_watts(found, pause, now)
+            self.asked, self.watts = True, measure_idle_watts(found, pause, now)
         return self.watts
 
 
 @contextmanager
-def meter(
+def open_meter(
     device_type: str, pci: str | None, uuid: str | None, first_of_host: bool, root: Path = ROOT
 ) -> Iterator[Meter]:
     """The best meter of a rank's device; of the host's CPU packages on the first rank of a host that has no GPU."""
@@ -90,22 +90,22 @@ def meter(
         return
     with nvml.energy_reader(pci, uuid) as reader:
         if reader is not None and reader.millijoules() is not None:
-            yield Meter("nvml_counter", reader_scope(reader.name), None, lambda: _scaled(reader.millijoules(), 1e-3))
+            yield Meter("nvml_counter", device_scope(reader.name), None, lambda: _scale(reader.millijoules(), 1e-3))
         elif reader is not None and reader.milliwatts() is not None:
-            with _integrated(lambda: _scaled(reader.milliwatts(), 1e-3)) as joules:
-                yield Meter("nvml_sampled", reader_scope(reader.name), None, joules)
+            with _integrate_power(lambda: _scale(reader.milliwatts(), 1e-3)) as joules:
+                yield Meter("nvml_sampled", device_scope(reader.name), None, joules)
         else:
             yield _amd(pci)
 
 
 @contextmanager
-def meter_of(rank: RankContext, uuid: str | None, pci: str | None) -> Iterator[Meter]:
+def open_rank_meter(rank: RankContext, uuid: str | None, pci: str | None) -> Iterator[Meter]:
     """The meter of a rank in a run."""
-    with meter(rank.device.type, pci, uuid, rank.local_index == 0) as found:
+    with open_meter(rank.device.type, pci, uuid, rank.local_index == 0) as found:
         yield found
 
 
-def unmeasured(found: Meter, seconds: float) -> Row:
+def unmeasured_row(found: Meter, seconds: float) -> Row:
     """The row of a case that was not called for its energy."""
     reason = (
         found.reason or f"the case had {seconds:.2g} s; it takes {MIN_CASE_SECONDS:g} s (--preset full, or --budget)"
@@ -113,13 +113,13 @@ def unmeasured(found: Meter, seconds: float) -> Row:
     return {"source": found.source, "scope": found.scope, "reason": reason, "seconds": 0.0, "joules": None}
 
 
-def reader_scope(name: str) -> str:
+def device_scope(name: str) -> str:
     """NVML's figures of Grace Hopper and Grace Blackwell are the module's (NVIDIA Grace tuning guide, power
     telemetry)."""
     return MODULE if "GH200" in name or "GB200" in name or "GB300" in name else DEVICE
 
 
-def _scaled(value: float | None, factor: float) -> float | None:
+def _scale(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
@@ -189,7 +189,7 @@ def _address(smi: Any, handle: Any) -> str:
 
 
 @contextmanager
-def _integrated(watts: Callable[[], float | None]) -> Iterator[Callable[[], float | None]]:
+def _integrate_power(watts: Callable[[], float | None]) -> Iterator[Callable[[], float | None]]:
     """Power sampled by a thread, and added up by trapezoids."""
     total, lost = 0.0, False
     lock, done = threading.Lock(), threading.Event()
@@ -223,7 +223,7 @@ def _integrated(watts: Callable[[], float | None]) -> Iterator[Callable[[], floa
         thread.join()
 
 
-def between(found: Meter, run: Callable[[], object], calls: int, now: Now = clock.monotonic_seconds) -> Row:
+def measure_window(found: Meter, run: Callable[[], object], calls: int, now: Now = clock.monotonic_seconds) -> Row:
     """Joules and seconds of one rank over `run`, which makes so many calls; null where the window was too short."""
     before, began = found.joules(), now()
     run()
@@ -244,7 +244,7 @@ def between(found: Meter, run: Callable[[], object], calls: int, now: Now = cloc
     return row | {"joules": after - before, "calls": calls}
 
 
-def with_busy_share(row: Row, call_seconds: float) -> Row:
+def add_busy_share(row: Row, call_seconds: float) -> Row:
     """The row with the share of its window that its calls fill, at the time that one takes among the samples.
 
     Between the samples of a case a GPU is kept at work, in this window it is not: a kernel that is shorter than its
@@ -254,8 +254,8 @@ def with_busy_share(row: Row, call_seconds: float) -> Row:
     return row if calls is None else row | {"busy_share": calls * call_seconds / row["seconds"]}
 
 
-def notes(found: Mapping[str, Any]) -> list[str]:
-    """What is to be said of the energy in a measurement's fields, which `combined` has put there."""
+def energy_notes(found: Mapping[str, Any]) -> list[str]:
+    """What is to be said of the energy in a measurement's fields, which `combine` has put there."""
     share = (found.get("energy") or {}).get("busy_share")
     if share is None or share >= LEAST_BUSY_SHARE:
         return []
@@ -265,19 +265,21 @@ def notes(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def idle_watts(found: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds) -> float | None:
+def measure_idle_watts(
+    found: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds
+) -> float | None:
     """Mean power over a window without work; `pause` waits so many seconds."""
     if not found.known:
         return None
-    row = between(found, lambda: pause(1.05 * MIN_WINDOW_SECONDS), 1, now)
+    row = measure_window(found, lambda: pause(1.05 * MIN_WINDOW_SECONDS), 1, now)
     return None if row["joules"] is None else float(row["joules"]) / float(row["seconds"])
 
 
-def combined(rows: Sequence[Row] | None) -> dict[str, Any]:
+def combine(rows: Sequence[Row] | None) -> dict[str, Any]:
     """{"energy": ...} of a measurement from every rank's row, in order of rank; nothing where there are no rows.
 
     `joules` is of one call, summed over the ranks that have a meter (on CPU one a host); None unless each of them could
-    be read. `idle_watts` likewise. `busy_share` is the smallest. Above 64 ranks there is no `rank_joules`.
+    be read. `measure_idle_watts` likewise. `busy_share` is the smallest. Above 64 ranks there is no `rank_joules`.
     """
     if not rows:
         return {}

@@ -150,11 +150,11 @@ def versions() -> dict[str, str | None]:
         "rocm": torch.version.hip,
         "rccl" if torch.version.hip else "nccl": ".".join(map(str, nccl.version())) if has_nccl else None,
         "cudnn": str(cudnn.version()) if cudnn.is_available() else None,
-        "numpy": _installed("numpy"),
+        "numpy": _installed_version("numpy"),
     }
 
 
-def _installed(distribution: str) -> str | None:
+def _installed_version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -50,7 +50,7 @@ def describe_host(root: Path = ROOT) -> dict[str, Any]:
         "usable_cores": usable_cores(root),
         "cpu_quota_cores": cgroup.quota_cores(root),
         "cpu_governor": read_text(frequency / "scaling_governor"),
-        "cpu_max_frequency_hz": _times(read_int(frequency / "scaling_max_freq"), 1000),
+        "cpu_max_frequency_hz": _scale(read_int(frequency / "scaling_max_freq"), 1000),
         "cpu_frequency_hz": _current_frequency_hz(root),
         "memory_bytes": memory.get("MemTotal"),
         "memory_available_bytes": memory.get("MemAvailable"),
@@ -141,8 +141,8 @@ def virtualised(root: Path = ROOT) -> bool | None:
 
 def present_gpus(root: Path = ROOT) -> int:
     """GPUs that the kernel's drivers show, visible to torch or not: NVIDIA's, and KFD nodes with SIMDs."""
-    nvidia = _folder(root / "proc/driver/nvidia/gpus")
-    nodes = [read_text(node / "properties") for node in _folder(root / "sys/class/kfd/kfd/topology/nodes")]
+    nvidia = _list_folder(root / "proc/driver/nvidia/gpus")
+    nodes = [read_text(node / "properties") for node in _list_folder(root / "sys/class/kfd/kfd/topology/nodes")]
     return len(nvidia) + sum(bool(re.search(r"^simd_count [1-9]", node or "", re.M)) for node in nodes)
 
 
@@ -151,10 +151,10 @@ def unusable_accelerators(torch_cuda_count: int, root: Path = ROOT) -> str | Non
     if torch_cuda_count:
         return None
     present = present_gpus(root)
-    nvidia = bool(_folder(root / "proc/driver/nvidia/gpus"))
+    nvidia = bool(_list_folder(root / "proc/driver/nvidia/gpus"))
     # Where KFD's list of nodes can be read it is the truth: a machine may have the device file and no GPU.
     amd = not nvidia and (root / "dev/kfd").exists()
-    if not nvidia and not (amd and (present or not _folder(root / "sys/class/kfd/kfd/topology/nodes"))):
+    if not nvidia and not (amd and (present or not _list_folder(root / "sys/class/kfd/kfd/topology/nodes"))):
         return None
     vendor, build, hidden, where = _NVIDIA_WORDS if nvidia else _AMD_WORDS
     number = f"{present or 'at least 1'} {vendor} GPU{'s' * (present > 1)}"
@@ -199,7 +199,7 @@ def _core_list(text: str) -> frozenset[int]:
 
 def network_interfaces(root: Path = ROOT) -> tuple[str, ...]:
     """Names of this host's network interfaces."""
-    return tuple(sorted(path.name for path in _folder(root / "sys/class/net")))
+    return tuple(sorted(path.name for path in _list_folder(root / "sys/class/net")))
 
 
 def _cpuinfo(root: Path) -> dict[str, str]:
@@ -216,7 +216,7 @@ def _current_frequency_hz(root: Path) -> int | None:
         return None
 
 
-def _folder(path: Path) -> list[Path]:
+def _list_folder(path: Path) -> list[Path]:
     """What is in a folder; empty where it is missing or may not be read."""
     try:
         return sorted(path.iterdir())
@@ -224,5 +224,5 @@ def _folder(path: Path) -> list[Path]:
         return []
 
 
-def _times(value: int | None, factor: int) -> int | None:
+def _scale(value: int | None, factor: int) -> int | None:
     return None if value is None else value * factor

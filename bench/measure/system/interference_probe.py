@@ -30,10 +30,10 @@ Row = dict[str, Any]
 
 
 @contextmanager
-def watching(device: torch.device, host: str, root: Path = ROOT) -> Iterator[Watch]:
+def watch_machine(device: torch.device, host: str, root: Path = ROOT) -> Iterator[Watch]:
     """Around a measure phase, and what follows it and may look at the device too."""
     uuid, pci = gpu_addresses(device)
-    with nvml.watch(pci, uuid) as read_gpu:
+    with nvml.open_state_reader(pci, uuid) as read_gpu:
         yield Watch(Probe(read_gpu=read_gpu, root=root), host)
 
 
@@ -56,18 +56,18 @@ class Watch:
         self._after = self._probe.read()
 
     def row(self) -> Row:
-        """All of it, for `combined`."""
-        return between(self._before, self._after, self._host, self._probe.cores, self._at_work)
+        """All of it, for `combine`."""
+        return interval_row(self._before, self._after, self._host, self._probe.cores, self._at_work)
 
 
-def between(
+def interval_row(
     before: Counters,
     after: Counters,
     host: str,
     cores: Sequence[int] | None,
     at_work: Sequence[nvml.GpuState] = (),
 ) -> Row:
-    """One rank's interval as plain JSON values: `rank` as the file keeps it, the rest for `combined`.
+    """One rank's interval as plain JSON values: `rank` as the file keeps it, the rest for `combine`.
 
     `at_work` are states of its GPU in between, of which the worst is kept.
     """
@@ -81,8 +81,8 @@ def between(
         # As a mask, since a thousand ranks may each tell of hundreds.
         "core_mask": None if cores is None else format(sum(1 << core for core in cores), "x"),
         "ticks": ticks,
-        "thermal_events": _most(map(_difference, before.thermal_counts, after.thermal_counts)),
-        "rank": _known(
+        "thermal_events": _maximum(map(_difference, before.thermal_counts, after.thermal_counts)),
+        "rank": _drop_unknown(
             {
                 "seconds": seconds,
                 "cpu_seconds": _difference(before.cpu_seconds, after.cpu_seconds),
@@ -92,7 +92,7 @@ def between(
                 "frequency_before_hz": before.frequency_hz,
                 "frequency_after_hz": after.frequency_hz,
                 **_gpu_row(before.gpu, after.gpu),
-                **worst([_known(_gpu_state(state, "at_work")) for state in at_work]),
+                **worst([_drop_unknown(_gpu_state(state, "at_work")) for state in at_work]),
             }
         ),
     }
@@ -110,8 +110,8 @@ def _quota_row(before: Counters, after: Counters) -> Row:
     """Of the control group that was held back longest."""
     pairs = [(a, b) for a, b in zip(before.quotas, after.quotas, strict=True) if a and b]
     return {
-        "quota_throttled_periods": _most(b[0] - a[0] for a, b in pairs),
-        "quota_throttled_seconds": _most(b[1] - a[1] for a, b in pairs),
+        "quota_throttled_periods": _maximum(b[0] - a[0] for a, b in pairs),
+        "quota_throttled_seconds": _maximum(b[1] - a[1] for a, b in pairs),
     }
 
 
@@ -131,7 +131,7 @@ def _gpu_state(state: nvml.GpuState, when: str) -> Row:
     }
 
 
-def combined(rows: Sequence[Row] | None) -> dict[str, Any]:
+def combine(rows: Sequence[Row] | None) -> dict[str, Any]:
     """{"disturbance": {"hosts": [...], "ranks": [...]}} of a measurement, from every rank's row in order of rank.
 
     Nothing where there are no rows, which is so on all ranks but the first. Above 64 ranks `ranks` is one row, the
@@ -156,20 +156,20 @@ def _host_row(rows: Sequence[Row]) -> Row:
     the ranks used: interrupts are nobody's. Kernels that look which process runs only at each tick (of n in all)
     get a share p wrong by sqrt(p (1 - p) / n), so by up to 1 / sqrt(n) with 95% confidence: the noise.
     """
-    found: Row = {"thermal_events": _most(row["thermal_events"] for row in rows)}
+    found: Row = {"thermal_events": _maximum(row["thermal_events"] for row in rows)}
     together = _one_of_each_set(rows)
     if together is None:
-        return _known(found)
+        return _drop_unknown(found)
     busy, steal, total = (sum(column) for column in zip(*(row["ticks"] for row in together), strict=True))
     if not total:
-        return _known(found)
+        return _drop_unknown(found)
     found |= {"steal_share": steal / total, "busy_share": busy / total}
     used = [row["rank"].get("cpu_seconds") for row in rows]
     if None not in used:
         capacity_seconds = total / os.sysconf("SC_CLK_TCK")
         found["other_load_share"] = max(0.0, busy / total - sum(used) / capacity_seconds)
         found["other_load_noise_share"] = total**-0.5
-    return _known(found)
+    return _drop_unknown(found)
 
 
 def _one_of_each_set(rows: Sequence[Row]) -> list[Row] | None:
@@ -198,9 +198,9 @@ def _difference(early: float | None, late: float | None) -> float | None:
     return None if early is None or late is None else late - early
 
 
-def _most(values: Iterable[float | None]) -> float | None:
+def _maximum(values: Iterable[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _known(row: Row) -> Row:
+def _drop_unknown(row: Row) -> Row:
     return {key: value for key, value in row.items() if value is not None}

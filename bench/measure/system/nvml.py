@@ -81,7 +81,7 @@ class GpuFacts:
 
 def gather_gpus() -> tuple[tuple[GpuFacts, ...], str | None]:
     """Facts of all GPUs that NVML shows, and why there are none where there are none."""
-    nvml, why = _started()
+    nvml, why = _start()
     if nvml is None:
         return (), why
     try:
@@ -93,7 +93,7 @@ def gather_gpus() -> tuple[tuple[GpuFacts, ...], str | None]:
         nvml.nvmlShutdown()
 
 
-def _started() -> tuple[ModuleType | None, str | None]:
+def _start() -> tuple[ModuleType | None, str | None]:
     """The bindings with NVML running, to be shut down by the caller; or why there are none."""
     try:
         nvml = importlib.import_module("pynvml")
@@ -109,7 +109,7 @@ def _started() -> tuple[ModuleType | None, str | None]:
 def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
     handle = handles[index]
 
-    ask = _asker(nvml, handle)
+    ask = _make_query(nvml, handle)
     memory, mig = ask("nvmlDeviceGetMemoryInfo"), ask("nvmlDeviceGetMigMode")
     remapped = ask("nvmlDeviceGetRemappedRows")
     processes = ask("nvmlDeviceGetComputeRunningProcesses")
@@ -135,7 +135,7 @@ def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
     )
 
 
-def _asker(nvml: ModuleType, handle: Any) -> Callable[..., Any]:
+def _make_query(nvml: ModuleType, handle: Any) -> Callable[..., Any]:
     def ask(function: str, *arguments: Any) -> Any:
         """The library's answer; None where it, the driver or the device does not know the question."""
         known: Callable[..., Any] | None = getattr(nvml, function, None)
@@ -187,18 +187,18 @@ ReadGpu = Callable[[], GpuState | None]
 
 
 @contextmanager
-def watch(pci: str | None, uuid: str | None) -> Iterator[ReadGpu]:
+def open_state_reader(pci: str | None, uuid: str | None) -> Iterator[ReadGpu]:
     """A function that reads the state of one GPU, in about a millisecond; it gives None where NVML cannot.
 
     The PCI address is tried first: the UUID of a slice (MIG) has no clocks of its own.
     """
-    nvml = _started()[0] if pci or uuid else None
+    nvml = _start()[0] if pci or uuid else None
     if nvml is None:
         yield lambda: None
         return
     try:
         handle = _handle_of(nvml, pci, uuid)
-        yield lambda: None if handle is None else _state(_asker(nvml, handle))
+        yield lambda: None if handle is None else _state(_make_query(nvml, handle))
     finally:
         nvml.nvmlShutdown()
 
@@ -242,7 +242,7 @@ class EnergyReader:
 @contextmanager
 def energy_reader(pci: str | None, uuid: str | None) -> Iterator[EnergyReader | None]:
     """The reader of one GPU while the block lasts; None where NVML does not know the device."""
-    nvml = _started()[0] if pci or uuid else None
+    nvml = _start()[0] if pci or uuid else None
     if nvml is None:
         yield None
         return
@@ -251,7 +251,7 @@ def energy_reader(pci: str | None, uuid: str | None) -> Iterator[EnergyReader | 
         if handle is None:
             yield None
             return
-        ask = _asker(nvml, handle)
+        ask = _make_query(nvml, handle)
         yield EnergyReader(
             str(ask("nvmlDeviceGetName") or ""),
             lambda: ask("nvmlDeviceGetTotalEnergyConsumption"),

@@ -37,7 +37,7 @@ def mix_of(params: Params, rank: RankContext) -> Mix:
 
     def pace(share: float) -> RankSpeed | None:
         # A slow link of the run's is slow in all variants.
-        return emulation.pace(rank.device, share, link) if min(share, link) < 1.0 else None
+        return emulation.make_rank_speed(rank.device, share, link) if min(share, link) < 1.0 else None
 
     devices = Counter(each["device"] for each in said)
     if len(devices) > 1:

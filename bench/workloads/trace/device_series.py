@@ -110,7 +110,7 @@ class DeviceSeries:
     def __init__(self, device: torch.device, calls: Callable[[], int]) -> None:
         self._stack = ExitStack()
         uuid, pci = gpu_addresses(device)
-        read_gpu = self._stack.enter_context(nvml.watch(pci, uuid))
+        read_gpu = self._stack.enter_context(nvml.open_state_reader(pci, uuid))
         self._sampler = DeviceSampler(Probe(read_gpu=read_gpu), calls)
 
     def start(self) -> None:

@@ -87,7 +87,7 @@ def test_a_run_opens_no_context_before_its_ranks_start(
         recorder.end("failed", 1)
         return 0
 
-    monkeypatch.setattr(launchers, "run", start)
+    monkeypatch.setattr(launchers, "run_local", start)
     monkeypatch.setattr(run, "_close", lambda options, recorder, code: code)
     assert run.run(RunOptions(preset=preset, output=tmp_path, launcher="local", busy=preset == "node"), []) == 0
     assert started == [4]

@@ -15,7 +15,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.measure.planning.budget_fit import estimate_seconds, fit_budget
-from bench.measure.planning.cases import choose_cases, declared_machine, first_of_further
+from bench.measure.planning.cases import choose_cases, declared_machine, limit_cases
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.presets import (
     CASES,
@@ -400,10 +400,10 @@ def test_an_operation_keeps_to_the_parameters_that_it_has() -> None:
 def test_a_run_that_names_no_suite_takes_the_first_cases_of_each() -> None:
     further, own = FURTHER_CASES["standard"], CASES["standard"]
     cases = [PlannedCase(suite, f"{suite}/run[n={n}]", {"n": n}) for n in range(20) for suite in (*own, *further)]
-    chosen = first_of_further(cases, most_cases("standard", 2))
+    chosen = limit_cases(cases, most_cases("standard", 2))
     assert Counter(case.suite for case in chosen) == own | further
     assert chosen[: len(own | further)] == cases[: len(own | further)]
-    assert first_of_further(cases, {}) == cases
+    assert limit_cases(cases, {}) == cases
     assert not set(further) & set(DEFAULT_SUITES)
     assert set(own) <= set(DEFAULT_SUITES)
     assert {suite for suites in FURTHER_CASES.values() for suite in suites} <= set(builtin_names())
@@ -415,7 +415,7 @@ def test_a_single_gpu_measures_what_one_gpu_can_show(preset: str) -> None:
     names = default_suites(PRESETS[preset], 1)
     machine = replace(declared_machine(1, "cuda", PRESETS[preset].of_suites), memory_bytes=79 << 30)
     cases = choose_cases([load(name) for name in names], machine, {}, [])
-    chosen = first_of_further(cases, most_cases(preset, 1))
+    chosen = limit_cases(cases, most_cases(preset, 1))
     assert {case.suite for case in chosen} == set(names)
     assert {"compute", "training_step"} <= set(names)
     assert not {"collective", "point_to_point", "tensor_parallel", "pipeline_parallel"} & set(names)

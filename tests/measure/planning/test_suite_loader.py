@@ -102,7 +102,10 @@ def test_the_digest_is_that_of_the_file_and_its_machinery(tmp_path: Path) -> Non
     mine = write(tmp_path / "mine.py", MINE)
     assert load(mine).sha256 == sha256(MINE.encode()).hexdigest()
     text = f"{MINE}MACHINERY = ('bench.parallelism.flops', 'bench.workloads.comm.exact_check')\n"
-    parts = [text.encode(), (ROOT / "bench" / "flops.py").read_bytes(), (ROOT / "suites" / "_exact.py").read_bytes()]
+    parts = [
+        text.encode(),
+        *((ROOT / "bench" / name).read_bytes() for name in ("parallelism/flops.py", "workloads/comm/exact_check.py")),
+    ]
     assert load(write(tmp_path / "mine.py", text)).sha256 == sha256(b"".join(parts)).hexdigest()
 
 

@@ -9,9 +9,9 @@ import pytest
 from bench.measure.planning.budget_fit import LEAST_SAMPLES_SECONDS
 from bench.measure.planning.plan import Turn
 from bench.measure.planning.time_budget import FAIR_SHARES, MIN_LATER_SECONDS, NextTurn, TimeBudget
-from bench.measure.planning.visit_overhead import AROUND_OTHERS_SECONDS, Known, first_guess
+from bench.measure.planning.visit_overhead import OTHER_OVERHEAD_SECONDS, VisitCost, guess_overhead
 
-AROUND = AROUND_OTHERS_SECONDS
+AROUND = OTHER_OVERHEAD_SECONDS
 """What is expected around the samples of a case of a suite that nobody knows."""
 CAP = 10.0
 
@@ -99,7 +99,7 @@ def test_what_was_not_measured_tells_nothing_of_what_measuring_takes() -> None:
 
 def test_a_case_that_the_plan_found_room_for_is_tried_before_anything_is_known() -> None:
     for suite in ("a", "pipeline_parallel"):
-        assert chosen(pace(first_guess(suite) + LEAST_SAMPLES_SECONDS, [(0, 0)], [suite])).turn == (0, 0)
+        assert chosen(pace(guess_overhead(suite) + LEAST_SAMPLES_SECONDS, [(0, 0)], [suite])).turn == (0, 0)
 
 
 def test_where_time_is_short_the_last_of_the_plan_are_left_out_not_of_the_order() -> None:
@@ -199,7 +199,7 @@ def test_no_turn_may_take_more_than_some_fair_shares_and_the_last_all_that_is_le
 def test_suites_without_a_number_aim_at_shares_of_what_is_left_by_what_they_are_guessed_to_take() -> None:
     watch, suites = Watch(), ["a", "b", "c", "training_step", "a", "a"]
     of = TimeBudget(16.0, 0.5, [(n, 0) for n in range(6)], suites, now=watch)
-    weights = 3 * (AROUND + 0.5) + first_guess("training_step") + 0.5
+    weights = 3 * (AROUND + 0.5) + guess_overhead("training_step") + 0.5
     choice = chosen(of)
     assert choice.most_seconds == pytest.approx(4 * 16 / 6)
     assert choice.aim_seconds == pytest.approx(16 * (AROUND + 0.5) / weights)
@@ -237,7 +237,7 @@ def test_a_dear_case_comes_last_and_has_its_time_kept_where_its_suite_has_no_num
 
 
 def test_a_dear_case_has_one_turn_and_what_earlier_launches_told_holds() -> None:
-    told = {0: Known(0.2), 1: Known(5.0, dear_seconds=8.0)}
+    told = {0: VisitCost(0.2), 1: VisitCost(5.0, dear_seconds=8.0)}
     turns = [(1, 0), (0, 0), (0, 1), (1, 1)]
     of = TimeBudget(30.0, 1.0, turns, ["a", "a"], 2, Watch(), known=told)
     assert of.prices.around(0) == 0.2
@@ -253,7 +253,7 @@ def test_a_dear_case_has_one_turn_and_what_earlier_launches_told_holds() -> None
 
 def test_a_later_visit_that_takes_too_long_is_not_made_and_does_not_come_again() -> None:
     of = TimeBudget(
-        30.0, 1.0, [(0, 0), (0, 1), (1, 1)], ["a", "a"], 2, Watch(), known={1: Known(5.0, dear_seconds=8.0)}
+        30.0, 1.0, [(0, 0), (0, 1), (1, 1)], ["a", "a"], 2, Watch(), known={1: VisitCost(5.0, dear_seconds=8.0)}
     )
     of.finished((0, 0), 1.0, 0.5, disturbed=True)
     assert (of.dear, of.left) == ({}, [(0, 1), (1, 1), (0, 2)])

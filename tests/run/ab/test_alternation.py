@@ -20,7 +20,7 @@ from bench.cli.run_command import given_options
 from bench.core import exit_codes
 from bench.errors import BenchError
 from bench.measure.planning.options import RunOptions as RunOptions
-from bench.measure.planning.planner import unpaired
+from bench.measure.planning.planner import without_pair
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.session import BUDGET_REASON
 from bench.records.ab_pair import Pair, are_paired, pair_of, parse
@@ -188,7 +188,7 @@ def test_only_the_run_that_makes_a_side_records_its_pair() -> None:
     assert recorded["pair"] == {"id": "0123abcd", "side": "a", "setting": "unchanged"}
     assert not {"one_launch", "save_as"} & set(recorded)
     assert "pair" not in RunOptions(preset="smoke").recorded()
-    assert unpaired(a_plan(options=recorded)) == a_plan(options=RunOptions(preset="smoke").recorded())
+    assert without_pair(a_plan(options=recorded)) == a_plan(options=RunOptions(preset="smoke").recorded())
 
 
 class Fake:

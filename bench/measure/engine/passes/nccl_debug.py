@@ -91,7 +91,7 @@ _SYMMETRIC = re.compile(
 )
 
 
-def choices(text: str) -> list[NcclChoice]:
+def parse_choices(text: str) -> list[NcclChoice]:
     """The choices in NCCL's debug text, in the order written; lines that were torn or are unknown are left out."""
     found: list[NcclChoice] = []
     pending: dict[str, _Calls] = {}
@@ -113,7 +113,7 @@ def distinct(found: Iterable[NcclChoice]) -> list[NcclChoice]:
     return list(dict.fromkeys(found))
 
 
-def setup(text: str) -> NcclSetup:
+def parse_setup(text: str) -> NcclSetup:
     """What the text says of the first communicator's set-up."""
     said: dict[str, str] = {}
     for message in _messages(text):
@@ -166,42 +166,42 @@ def _choice(text: str, called: str | None) -> NcclChoice | None:
     return None
 
 
-def _numbered(match: re.Match[str], called: str | None) -> NcclChoice:
+def _read_numbered(match: re.Match[str], called: str | None) -> NcclChoice:
     return NcclChoice(
         match["function"] or called,
         int(match["bytes"]),
-        _at(_ALGORITHMS, int(match["algorithm"])),
-        _at(_PROTOCOLS, int(match["protocol"])),
+        _name_at(_ALGORITHMS, int(match["algorithm"])),
+        _name_at(_PROTOCOLS, int(match["protocol"])),
         None,
     )
 
 
-def _named(match: re.Match[str], called: str | None) -> NcclChoice:
+def _read_named(match: re.Match[str], called: str | None) -> NcclChoice:
     return NcclChoice(
         match["function"],
         int(match["bytes"]),
-        _spelt(_ALGORITHMS, match["algorithm"]),
-        _spelt(_PROTOCOLS, match["protocol"]),
+        _canonical_name(_ALGORITHMS, match["algorithm"]),
+        _canonical_name(_PROTOCOLS, match["protocol"]),
         None if match["low"] is None else int(match["high"]) - int(match["low"]) + 1,
     )
 
 
-def _symmetric(match: re.Match[str], called: str | None) -> NcclChoice:
+def _read_symmetric(match: re.Match[str], called: str | None) -> NcclChoice:
     return NcclChoice(match["function"], int(match["bytes"]), match["kernel"], None, int(match["count"]))
 
 
 _READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str | None], NcclChoice]], ...] = (
-    (_NAMED, _named),
-    (_NUMBERED, _numbered),
-    (_SYMMETRIC, _symmetric),
+    (_NAMED, _read_named),
+    (_NUMBERED, _read_numbered),
+    (_SYMMETRIC, _read_symmetric),
 )
 
 
-def _at(names: tuple[str, ...], number: int) -> str | None:
+def _name_at(names: tuple[str, ...], number: int) -> str | None:
     return names[number] if number < len(names) else None
 
 
-def _spelt(names: tuple[str, ...], name: str) -> str | None:
+def _canonical_name(names: tuple[str, ...], name: str) -> str | None:
     """NCCL's name as it is written here; one that is new stays as NCCL has it, its `Unknown` is unknown."""
     if name == "Unknown":
         return None

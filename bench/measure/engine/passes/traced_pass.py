@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.core import clock as clocks
 from bench.measure.engine.rank import Tracer
-from bench.measure.engine.timing.alignment import alignment
+from bench.measure.engine.timing.alignment import make_alignment
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -24,7 +24,7 @@ def traced_pass(rank: RankContext, work: Work, look: Look) -> tuple[list[Span], 
     if not work.traced_calls:
         return [], []
     clock = clocks.for_work(rank.device.type, "device")
-    tracer, align = Tracer(rank.index, clock), alignment(rank, clock)
+    tracer, align = Tracer(rank.index, clock), make_alignment(rank, clock)
     for name in (name for name in traced_variants(work) for _ in range(work.traced_calls)):
         if work.reset is not None:
             work.reset()

@@ -87,7 +87,7 @@ class Alignment:
         self.together()
 
 
-def alignment(rank: RankContext, clock: Clock, now: Callable[[], float] = monotonic_seconds) -> Alignment:
+def make_alignment(rank: RankContext, clock: Clock, now: Callable[[], float] = monotonic_seconds) -> Alignment:
     """The alignment of a rank by the clock of the case; `now` is the host's time, for the filler."""
     if rank.world_size == 1 and rank.device.type == "cpu":
         return Alignment(lambda: None)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bench.core import clock as clocks
 from bench.measure.engine import control
 from bench.measure.engine.passes.traced_pass import traced_variants
-from bench.measure.engine.timing.alignment import alignment
+from bench.measure.engine.timing.alignment import make_alignment
 from bench.measure.engine.timing.sampler import Limits
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ UNLIMITED = Allowance()
 
 
 @dataclass(frozen=True)
-class CallPrice:
+class CaseCost:
     """What is known of a case's cost. Pure: seconds in, a decision out."""
 
     prepare_seconds: float
@@ -87,13 +87,13 @@ class CallPrice:
 
 
 @dataclass
-class Pricing:
+class CostProbe:
     """The price of one case on one rank, as it comes to be known; rank 0's clock and allowance count on all."""
 
     rank: RankContext
     allowance: Allowance
     now: Callable[[], float] = clocks.monotonic_seconds
-    price: CallPrice | None = None
+    price: CaseCost | None = None
     _began: float = field(init=False)
     _prepared: float = field(init=False)
 
@@ -110,10 +110,10 @@ class Pricing:
         Calls the case once where that may be. None: it can go on.
         """
         if self.allowance.is_dear:
-            self.price = CallPrice(0.0, self.now() - self._prepared, work.check_after, 1 + DEAR_ROUNDS)
+            self.price = CaseCost(0.0, self.now() - self._prepared, work.check_after, 1 + DEAR_ROUNDS)
             return None
         each = len(work.variants) * (2 if timing == "streamed" else 1)
-        price = CallPrice(
+        price = CaseCost(
             prepare_seconds=self._prepared - self._began,
             check_seconds=self.now() - self._prepared,
             checks_after=work.check_after,
@@ -151,7 +151,7 @@ class Pricing:
         """One call of the case itself, on its slowest rank."""
         if work.reset is not None:
             work.reset()
-        alignment(self.rank, clock)()
+        make_alignment(self.rank, clock)()
         clock.synchronise()
         began = self.now()
         next(iter(work.variants.values()))()
@@ -159,7 +159,7 @@ class Pricing:
         return control.maxima(self.rank, [round((self.now() - began) * 1e6)])[0] / 1e6
 
 
-def alone(work: Work) -> Work:
+def main_variant_only(work: Work) -> Work:
     """Its case alone, without what it is held against and what is derived from that."""
     main, run = next(iter(work.variants.items()))
     return replace(work, variants={main: run}, traced_calls=0, derive=None, tables=None)

@@ -84,7 +84,7 @@ class HostLaunches:
         return round(max(0.0, least - marks_seconds) * 1e9 / calls)
 
 
-def notes(samples: Samples) -> list[str]:
+def launch_notes(samples: Samples) -> list[str]:
     """What is to be said of the case itself, its first variant, where the host does not keep up with a rank's device.
 
     Empty on a CPU, and where the host's clock times the case: the launches are then part of it by intent.

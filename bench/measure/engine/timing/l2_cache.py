@@ -43,7 +43,7 @@ def flush_bytes(l2_bytes: int | None) -> int:
     return max(CACHE_MULTIPLE * (l2_bytes or 0), LEAST_FLUSH_BYTES)
 
 
-def flusher(params: Mapping[str, Param], device: torch.device) -> Flush | None:
+def make_flush(params: Mapping[str, Param], device: torch.device) -> Flush | None:
     """What makes the L2 cold, where a case asks for it: one write on the current stream. None: it is left warm.
 
     Holds its buffer as long as it is held itself. Raises Skip on a device whose cache cannot be flushed so.
@@ -59,7 +59,7 @@ def flusher(params: Mapping[str, Param], device: torch.device) -> Flush | None:
     return torch.empty(num_bytes // 4, dtype=torch.int32, device=device).zero_
 
 
-def flushed(work: Work, flush: Flush | None) -> Work:
+def flush_before_samples(work: Work, flush: Flush | None) -> Work:
     """The same work, with the cache flushed as the last thing of what is done, untimed, before every sample."""
     if flush is None:
         return work

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.measure.engine import control
-from bench.measure.engine.timing.alignment import alignment
+from bench.measure.engine.timing.alignment import make_alignment
 from bench.measure.engine.timing.host_launches import HostLaunches
 from bench.stats import intervals
 
@@ -149,7 +149,7 @@ class Sampler:
         known = calls if calls is not None and timing == "streamed" and set(calls) == set(self.names) else {}
         self.chooses_calls = timing == "streamed" and not known
         self.calls = [known.get(name, 1) for name in self.names]
-        self.align = alignment(rank, clock, now)
+        self.align = make_alignment(rank, clock, now)
         self.look = look
         self.next_look = now()
         # A host's clock waits for the device before it starts, so that nothing is launched ahead.

@@ -140,7 +140,7 @@ def test_a_budget_keeps_time_for_the_pass(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_debug_file_is_found_by_host_and_process(tmp_path: Path) -> None:
     folder = tmp_path / "100%" / "a[b]"
     folder.mkdir(parents=True)
-    pattern = nccl_choices.environ(folder)["NCCL_DEBUG_FILE"]
+    pattern = nccl_choices.debug_environ(folder)["NCCL_DEBUG_FILE"]
     file = DebugFile.of_process({"NCCL_DEBUG_FILE": pattern}, 77)
     assert (file.whole(), file.new()) == ("", "")
     (folder / "nccl.other.177").write_text("not this one\n")
@@ -154,9 +154,9 @@ def test_the_debug_file_is_found_by_host_and_process(tmp_path: Path) -> None:
 
 
 def test_the_pass_switches_on_what_is_read_and_nothing_else(tmp_path: Path) -> None:
-    assert set(nccl_choices.environ(tmp_path)) == {"NCCL_DEBUG", "NCCL_DEBUG_SUBSYS", "NCCL_DEBUG_FILE"}
-    assert nccl_choices.environ(tmp_path)["NCCL_DEBUG"] == "INFO"
-    assert set(nccl_choices.environ(tmp_path)["NCCL_DEBUG_SUBSYS"].split(",")) == {"INIT", "COLL", "TUNING"}
+    assert set(nccl_choices.debug_environ(tmp_path)) == {"NCCL_DEBUG", "NCCL_DEBUG_SUBSYS", "NCCL_DEBUG_FILE"}
+    assert nccl_choices.debug_environ(tmp_path)["NCCL_DEBUG"] == "INFO"
+    assert set(nccl_choices.debug_environ(tmp_path)["NCCL_DEBUG_SUBSYS"].split(",")) == {"INIT", "COLL", "TUNING"}
 
 
 @pytest.mark.parametrize(

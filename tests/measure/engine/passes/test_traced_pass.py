@@ -146,7 +146,7 @@ def test_spans_on_a_gpu_are_of_its_own_clock_whatever_times_the_case(
         return device.clock()
 
     monkeypatch.setattr(clocks, "for_work", for_work)
-    monkeypatch.setattr(traced_pass, "alignment", lambda rank, clock: Alignment(lambda: None))
+    monkeypatch.setattr(traced_pass, "make_alignment", lambda rank, clock: Alignment(lambda: None))
     rank: Any = lone_rank()
     rank.device = torch.device("cuda", 0)
 
