@@ -132,7 +132,7 @@ class Replay:
                 pace.put_off(choice.turn, dear_seconds)
             else:
                 disturbed = self.noise is not None and self.noise.random() < self.disturbed_share
-                pace.finished(choice.turn, took, choice.seconds, disturbed)
+                pace.finish(choice.turn, took, choice.seconds, disturbed)
                 if choice.is_dear:
                     pace.give_up(choice.turn[0])
             self.done.append(Done(choice.turn, began, took, samples, choice, pace.expected_seconds()))

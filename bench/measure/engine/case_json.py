@@ -1,4 +1,4 @@
-"""What a case says of its work, its check, its tables and its errors, as JSON holds it."""
+"""JSON forms of a case's work, check, tables and errors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def describe_error(error: BaseException) -> str:
     text = f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
     frames = traceback.extract_tb(error.__traceback__)
     engine = str(Path(__file__).parents[1])
-    own = [f for f in frames if not f.filename.startswith(engine) and "site-packages" not in f.filename]
-    return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
+    suite_frames = [f for f in frames if not f.filename.startswith(engine) and "site-packages" not in f.filename]
+    return f"{text} ({Path(suite_frames[-1].filename).name}, line {suite_frames[-1].lineno})" if suite_frames else text
 
 
 def work_to_json(work: Work) -> dict[str, Any]:

@@ -56,11 +56,11 @@ if TYPE_CHECKING:
 
 
 UNTIMED_CALLS = 3
-"""Of the pass that only listens; the last is listened to, the ones before open connections."""
+"""Calls of a case in the untimed pass; the last one's log is kept, the earlier ones open connections."""
 
 
 class CaseEnd(Exception):  # noqa: N818 - the way out of a case that has no speed, agreed by all ranks
-    """All ranks agreed that the case ends here."""
+    """Raised on all ranks alike: they agreed that the case ends without a speed."""
 
     def __init__(self, agreement: Agreement) -> None:
         super().__init__(agreement.reason)
@@ -72,7 +72,7 @@ _STATUS = {PhaseOutcome.SKIP: "skipped", PhaseOutcome.INVALID: "invalid", PhaseO
 
 @dataclass
 class CaseRun:
-    """What one rank does for one case."""
+    """One visit to one case on one rank."""
 
     rank: RankContext
     plan: Plan
@@ -84,7 +84,7 @@ class CaseRun:
     host: str
     visit: int = 0
     calls: dict[str, int] | None = None
-    """Calls in a sample of each variant: of an earlier visit, if there was one; afterwards as they were."""
+    """Variant -> calls in a sample: those of an earlier visit if there was one, set by `record`."""
     idle: energy.Idle = field(default_factory=energy.Idle)
     """Power of this rank's device without work, measured at the first case whose energy is."""
     allowance: Allowance = UNLIMITED
@@ -98,10 +98,10 @@ class CaseRun:
         Raises Broken where the ranks cannot meet any more.
         """
         started, began = clocks.stamp(), clocks.monotonic_seconds()
-        pricing, sound = CostProbe(self.rank, self.allowance), True
+        cost_probe, sound = CostProbe(self.rank, self.allowance), True
         fields: dict[str, Any] = {}
         try:
-            status, reason = self._phases(limits, fields, pricing)
+            status, reason = self._phases(limits, fields, cost_probe)
         except CaseEnd as end:
             status, reason, sound = _STATUS[end.agreement.verdict], end.agreement.reason, end.agreement.sound
         except PutOff as off:
@@ -111,38 +111,38 @@ class CaseRun:
         fields["seconds"] = clocks.monotonic_seconds() - began
         return case_record(self.plan, self.case, self.launch, status, reason, started, self.visit, **fields), sound
 
-    def call_untimed(self, heard: Callable[[], str]) -> tuple[tuple[str, str] | None, bool]:
-        """Prepare the case and call it a few times without timing; `heard` gives what was logged since last asked.
+    def call_untimed(self, read_log: Callable[[], str]) -> tuple[tuple[str, str] | None, bool]:
+        """Prepare the case and call it a few times without timing; `read_log` gives what was logged since last asked.
 
         Returns what preparing it and its last call have logged, None where it could not be called, and whether this
         generation can go on. Raises Broken where the ranks cannot meet any more.
         """
         clock = clocks.for_work(self.rank.device.type, "host")
-        heard()
+        read_log()
         try:
-            with self._prepared() as work:
-                prepared = heard()
+            with self._prepare() as work:
+                prepared = read_log()
                 with self._voting("untimed calls"):
                     for _ in range(UNTIMED_CALLS):
                         if work.reset is not None:
                             work.reset()
-                        heard()  # of a first call also what it says while it opens connections
+                        read_log()  # of a first call also what it says while it opens connections
                         next(iter(work.variants.values()))()
                         clock.synchronise()
-                    called = heard()
+                    called = read_log()
         except CaseEnd as end:
             return None, end.agreement.sound
         return (prepared, called), True
 
-    def _phases(self, limits: Limits, fields: dict[str, Any], pricing: CostProbe) -> tuple[str, str | None]:
-        with self._prepared() as work:
+    def _phases(self, limits: Limits, fields: dict[str, Any], cost_probe: CostProbe) -> tuple[str, str | None]:
+        with self._prepare() as work:
             fields["work"] = work_to_json(work)
             fields["notes"] = [*work.notes, *emulation.notes(self.plan)]
-            self._measured(work, limits, fields, pricing)
+            self._measure(work, limits, fields, cost_probe)
         return "ok", None
 
     @contextmanager
-    def _prepared(self) -> Iterator[Work]:
+    def _prepare(self) -> Iterator[Work]:
         """The case's work; closed in the end, unless the ranks no longer meet."""
         with self._voting("memory"):
             self._ask_memory()
@@ -166,24 +166,24 @@ class CaseRun:
             with self._voting("close"):
                 work.close()
 
-    def _measured(self, work: Work, limits: Limits, fields: dict[str, Any], pricing: CostProbe) -> None:
+    def _measure(self, work: Work, limits: Limits, fields: dict[str, Any], cost_probe: CostProbe) -> None:
         timing = cast("Timing", self.case.params.get("timing", "aligned"))
         clock = clocks.for_work(self.rank.device.type, work.clock)
-        pricing.prepared()
+        cost_probe.begin_check()
         self._check(work, "check before", fields)
         if self.allowance.is_dear:
             work = main_variant_only(work)
             fields["notes"].append(DEAR_NOTE)
         with self._voting("price"):
-            dear = pricing.dear_seconds(work, clock, timing)
+            dear = cost_probe.dear_seconds(work, clock, timing)
         if dear is not None:
             raise PutOff(dear)
-        limits = pricing.limited(limits)
+        limits = cost_probe.limit(limits)
         if self.plan.slow_links:
             with self._voting("emulation"):
                 emulation.refuse_unmarked_links(work, self.rank.pace)
         if work.min_seconds is not None and self.visit == 0:
-            limits = limits.lasting(work.min_seconds)
+            limits = limits.extended(work.min_seconds)
             self.watchdog.allow(work.min_seconds)
         with interference_probe.watch_machine(self.rank.device, self.host) as watch:
             with self._voting("measure"):
@@ -213,7 +213,7 @@ class CaseRun:
         self._profile(work, fields)
 
     def _profile(self, work: Work, fields: dict[str, Any]) -> None:
-        """After all that is measured: the profiler slows what it watches, and stays loaded."""
+        """Write the profiler's trace, after everything is measured: the profiler slows the case, and stays loaded."""
         if self.trace_path is None:
             return
         align = make_alignment(self.rank, clocks.for_work(self.rank.device.type, "host"))
@@ -224,10 +224,10 @@ class CaseRun:
             fields["profile"] = torch_profile.profile_record(names, self.trace_path.parent)
 
     def _ask_memory(self) -> None:
-        """What every rank can have, agreed: suites decide by it, and must decide alike on all ranks."""
+        """Agree on the memory that every rank can have, by which suites decide alike. Raise Skip if it is too small."""
         release_cached_memory(self.rank.device)
-        own = available_memory_bytes(self.rank.device, self.rank.local_world_size)
-        least = -control.maxima(self.rank, [-own])[0]
+        available = available_memory_bytes(self.rank.device, self.rank.local_world_size)
+        least = -control.maxima(self.rank, [-available])[0]
         machine = self.rank.machine = replace(self.rank.machine, memory_bytes=least)
         needed = self.suite.memory_bytes(dict(self.case.params), machine)
         if needed is not None and needed > machine.memory_bytes:
@@ -236,9 +236,9 @@ class CaseRun:
     def _check(self, work: Work, phase: str, fields: dict[str, Any]) -> None:
         """Run the case's check on all ranks; the worst rank's error decides, and is kept either way."""
         with self._voting(phase):
-            own = Check(*work.check())
+            check = Check(*work.check())
         with self._voting(f"{phase}, compared"):
-            checks = [check_from_json(row) for row in control.all_gather_json(self.rank, check_to_json(own))]
+            checks = [check_from_json(row) for row in control.all_gather_json(self.rank, check_to_json(check))]
         worst = max(checks, key=excess_error)
         error = finite_or_none(worst.error)
         if "check" in fields:
@@ -277,9 +277,9 @@ class CaseRun:
             return energy.add_busy_share(row, _call_seconds(samples))
 
     def _energy_calls(self, meter: energy.Meter, samples: Samples, limits: Limits) -> int | None:
-        """Calls of a window, the same on all ranks; None where no rank has a meter, or the case not the time."""
-        known, slowest = control.maxima(self.rank, [int(meter.known), max(1, round(_call_seconds(samples) * 1e9))])
-        if not known or limits.seconds < energy.MIN_CASE_SECONDS:
+        """Return the calls of an energy window, the same on all ranks; None if no rank has a meter or time is short."""
+        has_meter, slowest = control.maxima(self.rank, [int(meter.known), max(1, round(_call_seconds(samples) * 1e9))])
+        if not has_meter or limits.seconds < energy.MIN_CASE_SECONDS:
             return None
         return min(energy.MAX_CALLS, math.ceil(energy.WINDOW_SECONDS * 1e9 / slowest))
 
@@ -289,26 +289,26 @@ class CaseRun:
         medians = {
             name: intervals.median(totals) / samples.calls[name] / 1e9 for name, totals in samples.nanoseconds.items()
         }
-        own = None if work.per_rank is None else dict(work.per_rank())
-        mine = {"spans": [span.to_row() for span in spans], "calls": call_ns, "medians": medians, "own": own}
-        mine |= {
+        figures = None if work.per_rank is None else dict(work.per_rank())
+        row = {"spans": [span.to_row() for span in spans], "calls": call_ns, "medians": medians, "own": figures}
+        row |= {
             "launch_ns": samples.launch_ns,
             "num_late": samples.num_late,
             "host": host_launches.launch_notes(samples),
         }
-        gathered = control.gather_json(self.rank, mine)
-        if gathered is None:
+        rows = control.gather_json(self.rank, row)
+        if rows is None:
             return
-        fields["spans"] = [row for each in gathered for row in each["spans"]]
-        fields["traced_call_ns"] = [each["calls"] for each in gathered]
+        fields["spans"] = [row for each in rows for row in each["spans"]]
+        fields["traced_call_ns"] = [each["calls"] for each in rows]
         if work.traced_variants:
             fields["traced_variants"] = [name for name in work.traced_variants for _ in range(work.traced_calls)]
-        fields["notes"] += dict.fromkeys(note for each in gathered for note in each["host"])
+        fields["notes"] += dict.fromkeys(note for each in rows for note in each["host"])
         for field_name, own_counts in (("launch_ns", samples.launch_ns), ("num_late", samples.num_late)):
             if own_counts:
-                fields[field_name] = {name: [each[field_name][name] for each in gathered] for name in own_counts}
-        fields["per_rank"] = [] if own is None else [each["own"] for each in gathered]
-        observed = self._observed(samples, fields, [each["medians"] for each in gathered])
+                fields[field_name] = {name: [each[field_name][name] for each in rows] for name in own_counts}
+        fields["per_rank"] = [] if figures is None else [each["own"] for each in rows]
+        observed = self._observed(samples, fields, [each["medians"] for each in rows])
         if work.derive is not None:
             fields["derived"] = {k: finite_or_none(v) for k, v in work.derive(observed).items()}
         if work.tables is not None:

@@ -1,4 +1,4 @@
-"""How the ranks agree after each phase of a case: one failure, skip or refusal holds everywhere.
+"""Votes of the ranks after each phase of a case: one failure, skip or refusal holds everywhere.
 
 Before ranks meet on the control group they announce themselves in the store. A rank whose code raised can so see
 whether its peers will come: where they do not (they wait for it inside a collective), the generation is over. The rank
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from bench.measure.planning.plan import Turn
 
 GRACE_SECONDS = 2.0
-"""How long a rank whose code raised waits for its peers before it takes them for stuck."""
+"""Time for which a rank whose code raised waits for its peers before it takes them for stuck."""
 
 
 class PhaseOutcome(IntEnum):
-    """What a rank says of a phase; the highest holds for all."""
+    """A rank's vote on a phase; the highest holds for all."""
 
     OK = 0
     SKIP = 1
@@ -36,7 +36,7 @@ class PhaseOutcome(IntEnum):
 
 @dataclass(frozen=True)
 class Agreement:
-    """What all ranks know after a vote."""
+    """The result of a vote, equal on all ranks."""
 
     verdict: PhaseOutcome
     reason: str | None

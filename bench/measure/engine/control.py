@@ -1,4 +1,4 @@
-"""What ranks tell each other besides the measured work: votes, counts and gathers, over the control group.
+"""Messages between ranks besides the measured work: votes, counts and gathers over the control group.
 
 All of it is plain JSON or whole numbers on a gloo group of its own; none of it ever runs inside a timed part.
 """

@@ -36,7 +36,7 @@ def refuse_shared(store: Store, place: Place, host: str, uuid: str | None) -> No
 
 
 def _find_conflict(store: Store, world_size: int) -> str:
-    """What there is to complain of; empty where every rank came, with a GPU of its own."""
+    """Return the complaint for all ranks; empty if every rank came with a GPU of its own."""
     claims: list[tuple[str, str | None]] = []
     for index in range(world_size):
         try:

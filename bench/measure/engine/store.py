@@ -43,7 +43,7 @@ def tcp_store(
 
 
 def with_prefix(prefix: str, store: Store) -> Store:
-    """The same store with all keys below a prefix."""
+    """Return the store with all keys below a prefix."""
     import torch.distributed as dist
 
     make: Any = vars(dist)["PrefixStore"]

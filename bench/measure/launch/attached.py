@@ -66,9 +66,9 @@ class AttachedRun:
     side: Store
     recorder: Recorder | None = None
     _ending: threading.Lock = field(default_factory=threading.Lock)
-    """Taken by the thread that ends a run whose ranks cannot be set free, and never given back."""
+    """Lock taken, for good, by the thread that ends a run whose ranks cannot be set free."""
     session: Session = field(init=False)
-    """Of the generation that is under way."""
+    """Session of the generation that is under way."""
 
     def run(self, open_run: Open, began: float) -> int:
         """Returns the exit code, the same on every rank. Raises BenchError on every rank."""
@@ -113,7 +113,7 @@ class AttachedRun:
             self.side,
             session.prefix,
             session.plan.timeout_seconds,
-            expired=lambda: self._late(session, watchdog.limit_seconds),
+            expired=lambda: self._end_overdue(session, watchdog.limit_seconds),
         )
         began = clock.monotonic_seconds()
         with watchdog, self._alarm(session) as alarm:
@@ -130,7 +130,7 @@ class AttachedRun:
             return self._regroup(session, clock.monotonic_seconds() - began)
 
     def _measure(self, session: Session, rank: RankContext, suites: dict[str, Suite], watchdog: Watchdog) -> bool:
-        """Whether all is done. Nothing of the case is held when it returns: its groups can be left."""
+        """Measure; return True if all is done. It keeps nothing of the case, so that its groups can be left."""
         host = self.hosts[self.place.index]
         try:
             return worker.Generation(session, rank, suites, self.store, watchdog, host, self._emit()).run()
@@ -138,11 +138,11 @@ class AttachedRun:
             return False  # why is said in the store already
 
     def _alarm(self, session: Session) -> AbstractContextManager[Alarm | None]:
-        """Where no rank can set the others free: hears of the end while the main thread may wait for ever."""
+        """Open the alarm of a backend whose ranks cannot set each other free; for others a null context."""
         if BACKENDS[session.plan.backend].frees_peers:
             return nullcontext()
-        own = connect_again(self.joined, timeout_seconds=ALARM_TIMEOUT_SECONDS)
-        return Alarm(self.store, own, session.prefix, lambda: self._ended_elsewhere(session))
+        connection = connect_again(self.joined, timeout_seconds=ALARM_TIMEOUT_SECONDS)
+        return Alarm(self.store, connection, session.prefix, lambda: self._ended_elsewhere(session))
 
     def _end(self, session: Session, alarm: Alarm) -> tuple[int, Session]:
         """End a run whose ranks may be inside NCCL: nobody is waited for, and the groups are not left in order."""
@@ -157,7 +157,7 @@ class AttachedRun:
         return exit_codes.PARTIAL, session
 
     def _ended_elsewhere(self, session: Session) -> None:
-        """On the alarm's thread: another rank has ended the generation; this one's main thread may not get so far."""
+        """End this rank, on the alarm's thread, after another rank ended the generation."""
         if self.recorder is None:
             self._wait_for_rank_0()
             with suppress(RuntimeError):
@@ -185,7 +185,7 @@ class AttachedRun:
             self.recorder.handle({"event": "ready", "environment": environment})
 
     def _finish(self, rank: RankContext) -> int:
-        """All cases are done: one exit code for all ranks."""
+        """Finish the file on rank 0 and return its exit code on all ranks."""
         code = control.broadcast_numbers(rank, [self.recorder.finish() if self.recorder else 0])[0]
         close_groups()
         return code
@@ -226,7 +226,7 @@ class AttachedRun:
         return exit_codes.PARTIAL, session
 
     def _wait_for_rank_0(self) -> None:
-        """Once a rank ends with an error, its launcher ends the others: rank 0 has its say before."""
+        """Wait until rank 0 has saved its records: after a rank's error the launcher ends the others."""
         ends = clock.monotonic_seconds() + SAY_SECONDS
         pause = threading.Event()
         with suppress(RuntimeError):  # the store may end with rank 0
@@ -244,22 +244,22 @@ class AttachedRun:
                 pause.wait(0.05)
         return sorted(absent)
 
-    def _late(self, session: Session, limit_seconds: float) -> None:
-        """On the watchdog's thread, after it posted: a case took longer than it may, and nobody can replace a rank."""
+    def _end_overdue(self, session: Session, limit_seconds: float) -> None:
+        """End the run, on the watchdog's thread after its report, if a case took too long: no rank can be replaced."""
         if self.recorder is None:
             threading.Event().wait(2 * REPORT_SECONDS)
             os._exit(exit_codes.PARTIAL)
         missing = set(self._missing(f"{session.prefix}/late", REPORT_SECONDS))
         keys = {i: report_key(session.prefix, i) for i in range(self.place.world_size) if i not in missing}
         reports = {index: read_report(self.side.get(key)) for index, key in keys.items()}
-        words = describe_limit(
+        limit = describe_limit(
             limit_seconds, session.plan.whole_timeout(self.recorder.current), session.plan.timeout_seconds
         )
-        held_up = describe_missing(reports, self.place.world_size, words)
+        held_up = describe_missing(reports, self.place.world_size, limit)
         self._give_up(session, self._cause(session) or held_up, "failed", exit_codes.PARTIAL)
 
     def _give_up(self, session: Session, reason: str | None, status: str, code: int) -> None:
-        """From a thread, while the main thread is inside a collective: save what is to be said, and end the process."""
+        """Save the last records and end the process, from a thread: the main thread may be inside a collective."""
         recorder = self.recorder
         assert recorder is not None
         if reason is not None and recorder.current is not None:

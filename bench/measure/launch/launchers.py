@@ -1,4 +1,4 @@
-"""How ranks come to be: joined (torchrun, srun or a user started them) or local (this process starts them).
+"""The two ways to get ranks: joined (torchrun, srun or a user started them) or local (started from here).
 
 The only file that knows both ways. What a launcher's variables say is read in `bench.measure.planning.launcher_env`.
 """
@@ -41,7 +41,7 @@ def _tcp_store(joined: LauncherRank, hosts: bool, timeout_seconds: float = JOIN_
 
 
 def find_place(joined: LauncherRank, host: str, store: Store) -> tuple[Place, list[str]]:
-    """Where this rank stands among all, from every rank's host name; and the host of every rank."""
+    """Return this rank's place, found from every rank's host name, and the host of every rank."""
     store.set(f"host/{joined.index}", host)
     hosts = [store.get(f"host/{index}").decode() for index in range(joined.world_size)]
     siblings = [index for index, name in enumerate(hosts) if name == host]

@@ -65,7 +65,7 @@ def rough_lines(result: Result) -> list[str]:
 
 
 class Progress(Protocol):
-    """What a recorder tells a display."""
+    """Messages of a recorder to a display."""
 
     def ready(self, environment: dict[str, Any]) -> None: ...
     def begin(self, case: str) -> None: ...
@@ -77,7 +77,7 @@ class Progress(Protocol):
 
 
 class Counting:
-    """How many visits to cases are done, and about how long the rest will take."""
+    """Number of visits done, and about how long the rest will take."""
 
     def __init__(self, total: int, estimate_seconds: float, now: Callable[[], float] = clock.monotonic_seconds) -> None:
         self.total = total
@@ -89,11 +89,11 @@ class Counting:
         self.figure = ""
 
     def expect(self, seconds: float) -> None:
-        """By what is known now, the whole run takes about so long from here."""
+        """Set the estimate of the time left, counted from now."""
         self.estimate_seconds, self.told_at = seconds, self.now()
 
     def seconds_left(self) -> float:
-        """As last told, less what has gone since."""
+        """Last estimate less the time gone since."""
         return max(0.0, self.estimate_seconds - (self.now() - self.told_at))
 
     def ready(self, environment: dict[str, Any]) -> None: ...
@@ -102,7 +102,7 @@ class Counting:
         self.case = case
 
     def drop(self, count: int) -> None:
-        """So many visits will not be made."""
+        """Take visits that will not be made off the total."""
         self.total -= count
 
     def line(self) -> str:
@@ -158,7 +158,7 @@ class Terminal(Counting):
         self.figure = f"last: {headline(record)}"
 
     def say(self, line: str) -> None:
-        """Above the line that is rewritten, to stay."""
+        """Print a line that stays, above the one that is rewritten."""
         self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:

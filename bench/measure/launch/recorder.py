@@ -44,7 +44,7 @@ class Recorder:
     """(launch, index of the case, visit) of what is measured, and of what is not to be measured any more."""
     has_header: bool = False
     doctor: dict[str, Any] | None = None
-    """What the doctor found before the run, for the header; None: it was not asked."""
+    """The doctor's findings before the run, for the header; None: it did not look."""
     profile: str | None = None
     """Folder for traces; None: none was asked for."""
     judge: Callable[[Path], int] | None = None
@@ -52,12 +52,12 @@ class Recorder:
     known: dict[int, VisitCost] = field(default_factory=dict)
     """Index of a case -> what its visits have told of its cost, for later launches."""
     launches_left: int = 0
-    """After the one that is under way."""
+    """Launches after the one that is under way."""
     startup_seconds: float = 0.0
-    """What a launch takes before its first case, as far as it is known."""
+    """Time of a launch before its first case, as far as it is known."""
     budget_left: Callable[[], float | None] = lambda: None
     """Seconds of the run's budget that are left for launches; None: there is no limit."""
-    unheard: set[str] = field(default_factory=set)
+    unknown_choices: set[str] = field(default_factory=set)
     """Ids of measured cases that move data between ranks, and of which the file has no line of NCCL's choices."""
     _calls: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
     _ended: bool = False
@@ -68,7 +68,7 @@ class Recorder:
             self._remember_calls(record)
             self._note_collective(record)
         for record in () if self.resumed is None else self.resumed.choices:
-            self.unheard.discard(record["case"])
+            self.unknown_choices.discard(record["case"])
 
     def handle(self, event: Event) -> None:
         """Raises BenchError where the file cannot be written, or a resumed run finds itself on another machine."""
@@ -165,7 +165,7 @@ class Recorder:
         self.done |= turns
 
     def _left_out(self, event: Event) -> None:
-        """No time for these: a case without any visit is skipped; a visit less to another is nothing to complain of."""
+        """Drop turns for which no time is left; a case without any visit is saved as skipped."""
         launch = event["launch"]
         for index, visit in sorted(event["turns"], key=lambda turn: turn[1]):
             if (launch, index, 0) not in self.done:
@@ -177,8 +177,8 @@ class Recorder:
         with self._lock:
             self._save_without_speed(turn, launch, "skipped", f"budget: {reason}; give more with --budget")
 
-    def say_rough(self) -> None:
-        """After the first of several launches, a short list of what it has found."""
+    def show_rough(self) -> None:
+        """Show the rough figures of the first of several launches."""
         from bench.measure.launch.progress import rough_lines
         from bench.records.file import load
 
@@ -198,23 +198,23 @@ class Recorder:
 
     def _choices(self, event: Event) -> None:
         self.writer.append(event["record"])
-        self.unheard.discard(event["record"]["case"])
+        self.unknown_choices.discard(event["record"]["case"])
 
     def _note_collective(self, record: dict[str, Any]) -> None:
         if record["status"] == "ok" and (record["work"] or {}).get("bus_factor") is not None:
-            self.unheard.add(record["case"])
+            self.unknown_choices.add(record["case"])
 
     def pending(self, launch: int) -> tuple[Turn, ...]:
-        """What a launch still has to do, in its order."""
+        """Return the turns that a launch still has to do, in its order."""
         return tuple(turn for turn in self.plan.order(launch) if (launch, *turn) not in self.done)
 
     def calls(self, launch: int) -> dict[str, dict[str, int]]:
         """Case id -> variant -> calls in a sample, of the cases that a launch has visited."""
-        return {case: calls for (known, case), calls in self._calls.items() if known == launch}
+        return {case: calls for (of_launch, case), calls in self._calls.items() if of_launch == launch}
 
     @property
     def exit_code(self) -> int:
-        """What the cases alone make of it: 3 where any in the file failed or is invalid."""
+        """Exit code by the cases alone: 3 if any in the file failed or is invalid."""
         before = () if self.resumed is None else self.resumed.latest()
         statuses = {*(record["status"] for record in before), *self.counts.elements()}
         return exit_codes.PARTIAL if statuses & {"failed", "invalid"} else exit_codes.OK

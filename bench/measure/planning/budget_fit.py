@@ -1,4 +1,4 @@
-"""What of a plan a budget holds, and about how long a plan takes: by first guesses, before anything has run."""
+"""The cases of a plan that fit its budget, and the plan's length, by first guesses before anything has run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fit_budget(plan: Plan) -> Plan:
 
 
 def _keep(cases: Sequence[PlannedCase], count: int) -> tuple[PlannedCase, ...]:
-    """So many of the cases, in their order: those that last, whose time was set aside first, and the most telling."""
+    """Keep so many cases, in their order: those that last, whose time was set aside, and the most telling others."""
     lasting = [case for case in cases if case.min_seconds]
     others = [case for case in cases if not case.min_seconds][: max(0, count - len(lasting))]
     return tuple(case for case in cases if case in lasting or case in others)
@@ -48,7 +48,7 @@ def sampling_seconds(case_seconds: float, visits: int) -> float:
 
 
 def _describe_shortage(plan: Plan, named: bool) -> str:
-    """What is wrong with a budget, and how much it takes."""
+    """Name the fault of a budget, and the least that is needed."""
     head, starts = f"--budget {plan.budget_seconds:g}s", plan.launches * startup_seconds(plan.device_type)
     lasting = next((case for case in plan.cases if case.min_seconds), None)
     if lasting is not None:
@@ -73,6 +73,6 @@ def estimate_seconds(plan: Plan) -> float:
     """Rough length of the run by first guesses: the start-ups, all sampling, and what surrounds the samples."""
     around = plan.visits * sum(guess_overhead(case.suite) for case in plan.cases)
     lasting = sum(case.min_seconds for case in plan.cases)
-    each = startup_seconds(plan.device_type) + around + len(plan.cases) * plan.case_seconds + lasting
-    seconds = plan.launches * each + CLOSING_SECONDS
+    launch_seconds = startup_seconds(plan.device_type) + around + len(plan.cases) * plan.case_seconds + lasting
+    seconds = plan.launches * launch_seconds + CLOSING_SECONDS
     return seconds if plan.budget_seconds is None else min(seconds, plan.budget_seconds)

@@ -35,16 +35,16 @@ def choose_cases(
     per_suite: list[list[PlannedCase]] = []
     for suite in suites:
         rows = suite.fast_cases(machine)
-        known = {name for row in rows for name in row} | set(suite.defaults)
-        own = {name: _values(suite, rows, name, texts) for name, texts in settings.items() if name in known}
-        unused -= set(own)
-        varied = _vary(rows, own)
-        if not own.keys() >= {"timing", "l2"}:  # of a suite's own rows that a setting would spoil, none is meant
+        names = {name for row in rows for name in row} | set(suite.defaults)
+        values = {name: _values(suite, rows, name, texts) for name, texts in settings.items() if name in names}
+        unused -= set(values)
+        varied = _vary(rows, values)
+        if not values.keys() >= {"timing", "l2"}:  # of a suite's own rows that a setting would spoil, none is meant
             varied = [row for row in varied if not _is_contradiction(row)]
         per_suite.append(_plan_rows(suite, varied))
     if unused:
-        names = sorted({name for s in suites for row in s.cases(machine) for name in row})
-        raise BenchError(f"--set {sorted(unused)[0]}: no chosen suite has it; parameters: {', '.join(names)}")
+        all_names = sorted({name for s in suites for row in s.cases(machine) for name in row})
+        raise BenchError(f"--set {sorted(unused)[0]}: no chosen suite has it; parameters: {', '.join(all_names)}")
     turns = zip_longest(*per_suite)
     return [case for turn in turns for case in turn if case is not None]
 
@@ -62,13 +62,13 @@ def limit_cases(cases: Sequence[PlannedCase], most: Mapping[str, int]) -> list[P
     return chosen
 
 
-def _vary(rows: Sequence[Params], own: Mapping[str, Sequence[Param]]) -> list[Params]:
+def _vary(rows: Sequence[Params], settings: Mapping[str, Sequence[Param]]) -> list[Params]:
     """Rows with every combination of the values; an operation keeps only rows with the parameters that it has."""
     shapes: dict[Param | None, list[frozenset[str]]] = {}
     for row in rows:
         shapes.setdefault(row.get("op"), []).append(frozenset(row))
     varied = list(rows)
-    for name, values in own.items():
+    for name, values in settings.items():
         varied = [row | {name: value} for row in varied if name in row for value in values]
     # A barrier has no size: `--set op=barrier` is the barrier, not every other row under its name. An operation that
     # this preset lacks has no row to go by; its suite says what does not fit.
@@ -112,9 +112,9 @@ def _values(suite: Suite, rows: Sequence[Params], name: str, texts: Sequence[str
 
 def _value(suite: Suite, rows: Sequence[Params], name: str, text: str) -> Param:
     """A parameter's value as the suite itself has it (that may be a 0, or of one of two types), else of its type."""
-    own = [*suite.choices.get(name, ()), *(row[name] for row in [suite.defaults, *rows] if name in row)]
-    found = [value for value in own if format_param(value) == text]
-    return found[0] if found else parse_param(name, text, own[0])
+    candidates = [*suite.choices.get(name, ()), *(row[name] for row in [suite.defaults, *rows] if name in row)]
+    matches = [value for value in candidates if format_param(value) == text]
+    return matches[0] if matches else parse_param(name, text, candidates[0])
 
 
 def _find_case(text: str, suites: Sequence[Suite], machine: Machine) -> PlannedCase:
@@ -124,7 +124,7 @@ def _find_case(text: str, suites: Sequence[Suite], machine: Machine) -> PlannedC
         names = ", ".join(s.name for s in suites)
         raise BenchError(f"--case {text}: not a case of {names}; an id looks like suite/op[name=value,...]: bench list")
     machines = (machine, replace(machine, preset="full"), declared_machine(2, "cpu", "full"))
-    rows = [row for each in machines for row in suite.cases(each)]
+    rows = [row for declared in machines for row in suite.cases(declared)]
     listed = next((row for row in rows if suite.case(row).id == text), None)
     return _plan_case(suite, _parse_case(text, suite, rows) if listed is None else listed)
 

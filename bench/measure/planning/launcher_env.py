@@ -11,7 +11,7 @@ from bench.errors import BenchError
 
 @dataclass(frozen=True)
 class LauncherRank:
-    """What a launcher told this process; None where it did not say."""
+    """A launcher's variables for this process; None: not set."""
 
     how: str
     index: int

@@ -1,4 +1,4 @@
-"""What `bench list` says: suites, their cases for a declared machine, and a suite to start from."""
+"""The texts of `bench list`: suites, their cases for a declared machine, and a suite to start from."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class RunOptions:
                 shown = ", ".join(_SPELT.get(name, f"--{name}") for name in given)
                 raise BenchError(f"--{source} {getattr(self, source)}: its plan is in the file; leave out {shown}")
 
-    def recorded(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         """The given options as plain JSON values; for a side of `bench ab`, its place in the pair too."""
         internal = ("one_launch", "launch_seconds", "plan_only", "save_as", "pair")
         given = {n: v for n, v in asdict(self).items() if v not in (None, (), False) and n not in internal}

@@ -1,4 +1,4 @@
-"""Where a rank stands among the ranks of a run, as plain data."""
+"""The place of a rank among the ranks of a run, as plain data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.suite import Machine
 
 @dataclass(frozen=True)
 class Place:
-    """Where a rank stands, as its launcher told it."""
+    """A rank's place, as its launcher gave it."""
 
     index: int
     world_size: int
@@ -22,7 +22,7 @@ class Place:
     """The device that its launcher named (LOCAL_RANK); None: the one at `local_index`."""
 
     def machine(self, device_type: str, preset: str, num_cores: int, memory_bytes: int) -> Machine:
-        """What suites may know of the machine that a rank here is part of."""
+        """Describe for suites the machine that this rank is part of."""
         return Machine(
             world_size=self.world_size,
             device_type=device_type,

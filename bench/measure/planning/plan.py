@@ -17,14 +17,14 @@ Turn = tuple[int, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides what is measured and how. Equal plans give equal cases."""
+    """The frozen decisions on what is measured and how. Equal plans give equal cases."""
 
     preset: str
     suites: tuple[SuiteFacts, ...]
     cases: tuple[PlannedCase, ...]
     """The most telling first."""
     left_out: tuple[PlannedCase, ...]
-    """What did not fit the budget."""
+    """Cases that did not fit the budget."""
     world_size: int
     device_type: str
     backend: str
@@ -38,11 +38,11 @@ class Plan:
     """Threads of each rank's CPU kernels; None: as torch chooses."""
     label: str
     visits: int = 1
-    """How often a launch takes up a case, each time for an equal share of its samples; 1 in files of before visits."""
+    """Visits of a launch to a case, each for an equal share of its samples; 1 in files older than visits."""
     slow: tuple[tuple[int, float], ...] = ()
     """(rank, share of its speed): emulated, see `bench.measure.engine.emulation`."""
     slow_links: tuple[tuple[int, float], ...] = ()
-    """The same of the ranks' communication."""
+    """(rank, share of its communication's speed), emulated likewise."""
     options: dict[str, Any] = field(default_factory=dict)
     """The command's options as given, for the record and for `--like`."""
 
@@ -79,7 +79,7 @@ class Plan:
             if launch or visit:
                 random.Random(f"{self.seed}/{launch}/{visit}").shuffle(indices)
             turns += [(index, visit) for index in indices if not visit or not self.cases[index].min_seconds]
-        return sorted(turns, key=lambda turn: self.lasts(turn) > 0)
+        return sorted(turns, key=lambda turn: self.min_turn_seconds(turn) > 0)
 
     def _spread(self) -> list[int]:
         """Indices of the cases: the first of each suite, by what it is guessed to take, then the rest as planned."""
@@ -90,19 +90,19 @@ class Plan:
         return first + [index for index in range(len(suites)) if index not in first]
 
     @property
-    def longest_seconds(self) -> float:
-        """What time-outs have to leave room for, whichever case it is."""
+    def max_extra_seconds(self) -> float:
+        """Longest time that any case asks for, for which time-outs leave room."""
         return max((case.min_seconds + case.prepare_seconds for case in self.cases), default=0.0)
 
-    def longest_of(self, turn: Turn) -> float:
-        """The same of one turn."""
-        return self.lasts(turn) + self.cases[turn[0]].prepare_seconds
+    def extra_turn_seconds(self, turn: Turn) -> float:
+        """Return the time that one turn asks for."""
+        return self.min_turn_seconds(turn) + self.cases[turn[0]].prepare_seconds
 
     def whole_timeout(self, turn: Turn | None) -> float:
         """The time-out with what a turn asks for besides; None: with the most that any asks for."""
-        return self.timeout_seconds + (self.longest_seconds if turn is None else self.longest_of(turn))
+        return self.timeout_seconds + (self.max_extra_seconds if turn is None else self.extra_turn_seconds(turn))
 
-    def lasts(self, turn: Turn) -> float:
+    def min_turn_seconds(self, turn: Turn) -> float:
         """Seconds for which a turn is sampled at least, whatever the preset says."""
         index, visit = turn
         return 0.0 if visit else self.cases[index].min_seconds

@@ -1,4 +1,4 @@
-"""From the options of `bench run` to its Plan: a new one, a repeated one, or the rest of one that ended early."""
+"""Plans of `bench run` from its options: a new one, a repeated one, or the rest of one that ended early."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def resume_plan(resumed: Result, options: RunOptions, place: Place, device: str)
 
 def without_pair(plan: Plan) -> Plan:
     """The plan as one of a run of its own: a side of `bench ab` that is repeated is a side no more."""
-    return replace(plan, options={name: said for name, said in plan.options.items() if name != "pair"})
+    return replace(plan, options={name: value for name, value in plan.options.items() if name != "pair"})
 
 
 def new_plan(options: RunOptions, device: str, place: Place, joined: LauncherRank | None) -> Plan:
@@ -109,13 +109,13 @@ def new_plan(options: RunOptions, device: str, place: Place, joined: LauncherRan
         label=options.label or DEFAULT_LABEL,
         slow=parse_speeds("--slow", options.slow, place.world_size),
         slow_links=parse_speeds("--slow-link", options.slow_link, place.world_size),
-        options=options.recorded(),
+        options=options.to_record(),
     )
     return fit_budget(plan)
 
 
 def _default_suites(options: RunOptions, preset: Preset, world_size: int) -> tuple[str, ...]:
-    """Those of the named cases, else the preset's and further ones, of which a run takes few cases."""
+    """Return the suites of the named cases, else the preset's and further ones, of which a run takes few cases."""
     named = tuple(dict.fromkeys(case.partition("/")[0] for case in options.cases))
     return named or default_suites(preset, world_size)
 

@@ -1,4 +1,4 @@
-"""How a suite is found and loaded: by built-in name, by entry point, or as a `.py` file. The contract: bench.suite."""
+"""Loads a suite by built-in name, by entry point, or as a `.py` file. The contract: bench.suite."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Suite:
     reference: str
     summary: str
     sha256: str
-    """Of the file and its MACHINERY: comparing results of different code says so."""
+    """Digest of the file and its MACHINERY: comparing results of different code says so."""
     module: ModuleType = field(repr=False)
 
     @property
@@ -81,12 +81,12 @@ class Suite:
         return None if ask is None else int(ask(params, machine))
 
     def min_seconds(self, params: Params) -> float:
-        """For how long a case is sampled at least, as far as the suite tells it beforehand."""
+        """Return the least time to sample a case, as far as the suite declares it."""
         ask: Callable[[Params], float] | None = getattr(self.module, "min_seconds", None)
         return 0.0 if ask is None else float(ask(params))
 
     def prepare_seconds(self, params: Params) -> float:
-        """How much longer than others a case's preparation may take, as far as the suite tells it beforehand."""
+        """Return the extra time that a case's preparation may take, as far as the suite declares it."""
         ask: Callable[[Params], float] | None = getattr(self.module, "prepare_seconds", None)
         return 0.0 if ask is None else float(ask(params))
 
@@ -131,8 +131,8 @@ def load(reference: str) -> Suite:
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == reference:
             return _check_suite(reference, _import(reference, entry.load), name=entry.name)
-    known = ", ".join([*builtin_names(), *entry_point_names()])
-    raise BenchError(f"no suite named {reference!r}; there are: {known} - or give the path of a .py file")
+    names = ", ".join([*builtin_names(), *entry_point_names()])
+    raise BenchError(f"no suite named {reference!r}; there are: {names} - or give the path of a .py file")
 
 
 def load_all(references: Iterable[str]) -> list[Suite]:
@@ -151,10 +151,10 @@ def load_all(references: Iterable[str]) -> list[Suite]:
 def _load_builtin(name: str) -> Any:
     """Raises BenchError where `import suites` finds another package than the product's own."""
     spec = find_spec("suites")
-    found = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
-    if found and _builtin_folder() not in (Path(found).resolve(), Path(found).resolve().parent):
+    origin = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
+    if origin and _builtin_folder() not in (Path(origin).resolve(), Path(origin).resolve().parent):
         raise BenchError(
-            f"another package named `suites` is in the way: {found}; move it, or take its folder off PYTHONPATH"
+            f"another package named `suites` is in the way: {origin}; move it, or take its folder off PYTHONPATH"
         )
     return _import(name, lambda: importlib.import_module(f"suites.{name}"))
 
@@ -189,9 +189,9 @@ def _call_suite(what: str, call: Callable[[], Any]) -> Any:
 def _describe_error(error: BaseException) -> str:
     """Type, text, and the last place outside libraries and the engine; a SyntaxError's text has its place already."""
     others = ("<", sysconfig.get_path("stdlib"), str(Path(bench.__file__).parent))
-    own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
-    known = isinstance(error, SyntaxError) or not own
-    place = "" if known else f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
+    suite_frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
+    has_place = isinstance(error, SyntaxError) or not suite_frames
+    place = "" if has_place else f" ({Path(suite_frames[-1].filename).name}, line {suite_frames[-1].lineno})"
     return f"{type(error).__name__}: {error}{place}"
 
 

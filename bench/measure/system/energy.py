@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 MIN_WINDOW_SECONDS = 2.0
 WINDOW_SECONDS = 2.2
-"""What is aimed at, so that a call that became faster does not spoil it."""
+"""Length that is aimed at, so that a call that became faster does not spoil the window."""
 MIN_CASE_SECONDS = 2.0 * MIN_WINDOW_SECONDS
-"""Of a visit: a case that has less keeps it for its samples."""
+"""Least time of a visit for an energy window: a case that has less keeps it for its samples."""
 MAX_CALLS = 1_000_000
 LEAST_BUSY_SHARE = 0.8
-"""Of a window, that its calls fill: below, too much of the energy is of what was between them."""
+"""Share of a window that its calls fill at least: below, too much of the energy is of the gaps between them."""
 SAMPLE_SECONDS = 0.05
 NONE = "none"
 DEVICE, MODULE, PACKAGES = "device", "device + CPU", "CPU packages of the host"
@@ -53,7 +53,7 @@ Now = Callable[[], float]
 
 @dataclass(frozen=True)
 class Meter:
-    """What one rank can read. `joules()` counts up, from anywhere; None where there is nothing to read."""
+    """The energy counter of one rank. `joules()` counts up, from anywhere; None if there is nothing to read."""
 
     source: str
     scope: str | None
@@ -73,10 +73,10 @@ class Idle:
     asked: bool = False
 
     def measure(
-        self, found: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds
+        self, meter: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds
     ) -> float | None:
         if not self.asked:
-            self.asked, self.watts = True, measure_idle_watts(found, pause, now)
+            self.asked, self.watts = True, measure_idle_watts(meter, pause, now)
         return self.watts
 
 
@@ -101,16 +101,16 @@ def open_meter(
 @contextmanager
 def open_rank_meter(rank: RankContext, uuid: str | None, pci: str | None) -> Iterator[Meter]:
     """The meter of a rank in a run."""
-    with open_meter(rank.device.type, pci, uuid, rank.local_index == 0) as found:
-        yield found
+    with open_meter(rank.device.type, pci, uuid, rank.local_index == 0) as meter:
+        yield meter
 
 
-def unmeasured_row(found: Meter, seconds: float) -> Row:
+def unmeasured_row(meter: Meter, seconds: float) -> Row:
     """The row of a case that was not called for its energy."""
     reason = (
-        found.reason or f"the case had {seconds:.2g} s; it takes {MIN_CASE_SECONDS:g} s (--preset full, or --budget)"
+        meter.reason or f"the case had {seconds:.2g} s; it takes {MIN_CASE_SECONDS:g} s (--preset full, or --budget)"
     )
-    return {"source": found.source, "scope": found.scope, "reason": reason, "seconds": 0.0, "joules": None}
+    return {"source": meter.source, "scope": meter.scope, "reason": reason, "seconds": 0.0, "joules": None}
 
 
 def device_scope(name: str) -> str:
@@ -132,14 +132,14 @@ class WrappingSum:
         self._total_uj = 0
 
     def joules(self) -> float | None:
-        """Since it was made; None from the moment that one of the counters cannot be read."""
-        for place, (path, span) in enumerate(self._paths):
-            now, last = read_int(path), self._last[place]
+        """Return joules since construction; None from the moment that one of the counters cannot be read."""
+        for index, (path, span) in enumerate(self._paths):
+            now, last = read_int(path), self._last[index]
             if now is None or last is None:
-                self._last[place] = None
+                self._last[index] = None
                 return None
             self._total_uj += now - last if now >= last else now - last + span
-            self._last[place] = now
+            self._last[index] = now
         return self._total_uj / 1e6
 
 
@@ -158,7 +158,7 @@ def _rapl(root: Path) -> Meter:
 
 
 def _amd(pci: str | None) -> Meter:
-    """Through the AMD SMI library's Python bindings, found by PCI address."""
+    """Make a meter of the AMD SMI library's Python bindings, for the device at a PCI address."""
     try:
         smi = importlib.import_module("amdsmi")
     except ImportError:
@@ -173,11 +173,11 @@ def _amd(pci: str | None) -> Meter:
 
     def joules() -> float | None:
         try:
-            found = smi.amdsmi_get_energy_count(handles[0])
+            reading = smi.amdsmi_get_energy_count(handles[0])
         except smi.AmdSmiException:
             return None
-        count = found.get("energy_accumulator", found.get("power"))
-        return None if count is None else float(count) * float(found["counter_resolution"]) / 1e6
+        count = reading.get("energy_accumulator", reading.get("power"))
+        return None if count is None else float(count) * float(reading["counter_resolution"]) / 1e6
 
     return (
         Meter("amd_counter", DEVICE, None, joules) if joules() is not None else Meter(NONE, None, "no energy counter")
@@ -223,19 +223,19 @@ def _integrate_power(watts: Callable[[], float | None]) -> Iterator[Callable[[],
         thread.join()
 
 
-def measure_window(found: Meter, run: Callable[[], object], calls: int, now: Now = clock.monotonic_seconds) -> Row:
+def measure_window(meter: Meter, run: Callable[[], object], calls: int, now: Now = clock.monotonic_seconds) -> Row:
     """Joules and seconds of one rank over `run`, which makes so many calls; null where the window was too short."""
-    before, began = found.joules(), now()
+    before, began = meter.joules(), now()
     run()
-    after, seconds = found.joules(), now() - began
+    after, seconds = meter.joules(), now() - began
     row: Row = {
-        "source": found.source,
-        "scope": found.scope,
-        "reason": found.reason,
+        "source": meter.source,
+        "scope": meter.scope,
+        "reason": meter.reason,
         "seconds": seconds,
         "joules": None,
     }
-    if not found.known:
+    if not meter.known:
         return row
     if before is None or after is None:
         return row | {"reason": "the counter could not be read"}
@@ -254,9 +254,9 @@ def add_busy_share(row: Row, call_seconds: float) -> Row:
     return row if calls is None else row | {"busy_share": calls * call_seconds / row["seconds"]}
 
 
-def energy_notes(found: Mapping[str, Any]) -> list[str]:
-    """What is to be said of the energy in a measurement's fields, which `combine` has put there."""
-    share = (found.get("energy") or {}).get("busy_share")
+def energy_notes(fields: Mapping[str, Any]) -> list[str]:
+    """Return the notes on the energy in a measurement's fields, which `combine` has put there."""
+    share = (fields.get("energy") or {}).get("busy_share")
     if share is None or share >= LEAST_BUSY_SHARE:
         return []
     return [
@@ -266,12 +266,12 @@ def energy_notes(found: Mapping[str, Any]) -> list[str]:
 
 
 def measure_idle_watts(
-    found: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds
+    meter: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds
 ) -> float | None:
     """Mean power over a window without work; `pause` waits so many seconds."""
-    if not found.known:
+    if not meter.known:
         return None
-    row = measure_window(found, lambda: pause(1.05 * MIN_WINDOW_SECONDS), 1, now)
+    row = measure_window(meter, lambda: pause(1.05 * MIN_WINDOW_SECONDS), 1, now)
     return None if row["joules"] is None else float(row["joules"]) / float(row["seconds"])
 
 
@@ -285,19 +285,19 @@ def combine(rows: Sequence[Row] | None) -> dict[str, Any]:
         return {}
     metered = [row for row in rows if row["source"] != NONE]
     lead = metered[0] if metered else rows[0]
-    known = [row["joules"] / row["calls"] for row in metered if row["joules"] is not None]
-    complete = bool(metered) and len(known) == len(metered)
+    joules = [row["joules"] / row["calls"] for row in metered if row["joules"] is not None]
+    complete = bool(metered) and len(joules) == len(metered)
     idle = [row.get("idle_watts") for row in metered]
-    found: Row = {
+    row: Row = {
         "source": lead["source"],
         "scope": lead["scope"],
         "reason": None if complete else next((r["reason"] for r in [*metered, *rows] if r["reason"]), None),
         "calls": lead.get("calls"),
         "seconds": max(row["seconds"] for row in rows),
-        "joules": sum(known) if complete else None,
+        "joules": sum(joules) if complete else None,
         "busy_share": min((row["busy_share"] for row in metered if "busy_share" in row), default=None),
         "idle_watts": None if not idle or None in idle else sum(watts for watts in idle if watts is not None),
     }
     if complete and len(rows) <= MAX_FULL_RANKS:
-        found["rank_joules"] = [None if r["joules"] is None else r["joules"] / r["calls"] for r in rows]
-    return {"energy": found}
+        row["rank_joules"] = [None if r["joules"] is None else r["joules"] / r["calls"] for r in rows]
+    return {"energy": row}

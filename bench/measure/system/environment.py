@@ -1,4 +1,4 @@
-"""What machine a result was measured on: devices, hosts, versions, settings and variables that change speed.
+"""The environment of a result: devices, hosts, versions, settings and variables that change speed.
 
 Nothing private is recorded: variables are a named list of prefixes, never the whole environ. An unknown
 value is None. Functions that read the system's files take the root of the file system, so that another

@@ -1,4 +1,4 @@
-"""What one host is: processor, cores, memory, operating system, load, and the GPUs that its kernel shows.
+"""Facts of one host: processor, cores, memory, operating system, load, and the GPUs that its kernel shows.
 
 Read from the files that Linux keeps; on another system most of it is unknown, and unknown is None. Every
 function takes the root of the file system, so that another tree can be read.
@@ -97,8 +97,8 @@ def usable_cores(root: Path = ROOT) -> int:
 def memory_info(root: Path = ROOT) -> dict[str, int]:
     """/proc/meminfo in bytes."""
     lines = (read_text(root / "proc/meminfo") or "").splitlines()
-    found = (re.fullmatch(r"(\S+):\s+(\d+) kB", line) for line in lines)
-    return {match[1]: int(match[2]) * 1024 for match in found if match}
+    matches = (re.fullmatch(r"(\S+):\s+(\d+) kB", line) for line in lines)
+    return {match[1]: int(match[2]) * 1024 for match in matches if match}
 
 
 def available_host_memory_bytes(root: Path = ROOT) -> int:
@@ -134,7 +134,7 @@ def os_name(root: Path = ROOT) -> str | None:
 
 
 def virtualised(root: Path = ROOT) -> bool | None:
-    """Whether this is a virtual machine: x86 processors have a flag for it, others do not say."""
+    """Return True on a virtual machine, by a flag of x86 processors; None on others, which have none."""
     flags = _cpuinfo(root).get("flags")
     return None if flags is None else "hypervisor" in flags.split()
 
@@ -178,23 +178,23 @@ def pci_numa_node(pci_bus_id: str, root: Path = ROOT) -> int | None:
 def numa_cores(root: Path = ROOT) -> dict[int, frozenset[int]]:
     """NUMA node -> its logical cores (Documentation/ABI/stable/sysfs-devices-node); nodes of memory alone are left
     out."""
-    found = {}
+    nodes = {}
     for folder in (root / "sys/devices/system/node").glob("node[0-9]*"):
         cores = _core_list(read_text(folder / "cpulist") or "")
         if cores:
-            found[int(folder.name.removeprefix("node"))] = cores
-    return dict(sorted(found.items()))
+            nodes[int(folder.name.removeprefix("node"))] = cores
+    return dict(sorted(nodes.items()))
 
 
 def _core_list(text: str) -> frozenset[int]:
     """The kernel's lists of cores, such as `0-3,8,10-11`; empty where it is none."""
-    found: set[int] = set()
+    cores: set[int] = set()
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
         if not first.isdecimal() or not (last or first).isdecimal():
             return frozenset()
-        found.update(range(int(first), int(last or first) + 1))
-    return frozenset(found)
+        cores.update(range(int(first), int(last or first) + 1))
+    return frozenset(cores)
 
 
 def network_interfaces(root: Path = ROOT) -> tuple[str, ...]:
@@ -217,7 +217,7 @@ def _current_frequency_hz(root: Path) -> int | None:
 
 
 def _list_folder(path: Path) -> list[Path]:
-    """What is in a folder; empty where it is missing or may not be read."""
+    """List a folder; empty if it is missing or may not be read."""
     try:
         return sorted(path.iterdir())
     except OSError:

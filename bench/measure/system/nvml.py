@@ -1,4 +1,4 @@
-"""What NVIDIA's management library (NVML) says of the GPUs of this host, without touching their memory.
+"""Facts of this host's GPUs from NVIDIA's management library (NVML), without touching their memory.
 
 Names and meanings are those of NVIDIA's NVML API Reference Guide. The Python bindings (`nvidia-ml-py`,
 module `pynvml`) are optional: without them, or without a driver, there are no facts, and the reason is
@@ -62,9 +62,9 @@ class GpuFacts:
     remapping_pending: bool | None = None
     """Rows of the memory wait for a reset to be replaced by spare ones."""
     remapping_failed: bool | None = None
-    """No spare row was left: the device has to be replaced."""
+    """True: no spare row was left, so that the device has to be replaced."""
     clock_reasons: tuple[str, ...] | None = None
-    """What holds the clocks down at this moment."""
+    """Reasons for which the clocks are held down at this moment."""
     pcie_width: int | None = None
     pcie_width_max: int | None = None
     """Widest link that device and slot allow together."""
@@ -138,11 +138,11 @@ def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
 def _make_query(nvml: ModuleType, handle: Any) -> Callable[..., Any]:
     def ask(function: str, *arguments: Any) -> Any:
         """The library's answer; None where it, the driver or the device does not know the question."""
-        known: Callable[..., Any] | None = getattr(nvml, function, None)
-        if known is None:
+        call: Callable[..., Any] | None = getattr(nvml, function, None)
+        if call is None:
             return None
         try:
-            return known(handle, *arguments)
+            return call(handle, *arguments)
         except nvml.NVMLError:
             return None
 
@@ -235,7 +235,7 @@ class EnergyReader:
 
     name: str
     millijoules: Callable[[], int | None]
-    """Since the driver was loaded; on Volta and newer."""
+    """Energy since the driver was loaded, on Volta and newer."""
     milliwatts: Callable[[], int | None]
 
 

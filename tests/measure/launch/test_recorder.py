@@ -319,7 +319,7 @@ def test_after_the_first_launch_the_display_has_the_rough_answer(a_recorder: Rec
     recorder.progress = display
     recorder.handle(READY)
     recorder.handle(record(plan, 0, work={"bytes": None}))
-    recorder.say_rough()
+    recorder.show_rough()
     said = [call[1] for call in display.calls if call[0] == "say"]
     assert said[0].startswith("Rough, from launch 1 of 3")
     assert said[1].startswith("  sum/run  ")

@@ -302,7 +302,7 @@ def test_a_case_that_lasts_comes_last_once_and_has_its_time() -> None:
     plan = _lasting(visits=2)
     assert plan.order(0)[-1] == (2, 0)
     assert sorted(plan.order(0)) == sorted([(n, visit) for n in range(8) for visit in (0, 1) if (n, visit) != (2, 1)])
-    assert (plan.lasts((2, 0)), plan.lasts((1, 0)), plan.longest_seconds) == (100.0, 0.0, 100.0)
+    assert (plan.min_turn_seconds((2, 0)), plan.min_turn_seconds((1, 0)), plan.max_extra_seconds) == (100.0, 0.0, 100.0)
     assert estimate_seconds(plan) == pytest.approx(81.9 + 3 * 100)
     assert Plan.from_json(plan.to_json()) == plan
 
@@ -312,8 +312,8 @@ def test_a_case_that_compiles_has_time_for_it_at_each_visit_and_no_other_has() -
     cases = [replace(case, prepare_seconds=240.0 if n == 5 else 0.0) for n, case in enumerate(plan.cases)]
     plan = replace(plan, cases=tuple(cases))
     turns = [(5, 0), (5, 1), (2, 0), (1, 0)]
-    assert [plan.longest_of(turn) for turn in turns] == [240.0, 240.0, 100.0, 0.0]
-    assert plan.longest_seconds == 240.0
+    assert [plan.extra_turn_seconds(turn) for turn in turns] == [240.0, 240.0, 100.0, 0.0]
+    assert plan.max_extra_seconds == 240.0
     assert plan.order(0) == _lasting(visits=2).order(0)
     assert Plan.from_json(plan.to_json()) == plan
 

@@ -32,7 +32,7 @@ FILE_VARIABLE = "NCCL_DEBUG_FILE"
 
 
 def has_choices(plan: Plan, logged_backends: Collection[str]) -> bool:
-    """Whether a run has cases of which its backend says what it chose: not for one rank, and not in most suites."""
+    """Return True if the backend logs its choices for cases of the plan: not for one rank, and not in most suites."""
     speaks = plan.world_size > 1 and plan.backend in logged_backends
     return speaks and any(suite.name in LOGGED_SUITES or suite.name != suite.reference for suite in plan.suites)
 
@@ -59,11 +59,11 @@ class DebugFile:
         return cls(environ[FILE_VARIABLE], pid)
 
     def whole(self) -> str:
-        """All of it; empty where there is no file yet."""
+        """Return the whole text; empty if there is no file yet."""
         return self._read().decode(errors="replace")
 
     def new(self) -> str:
-        """What was added since this was last asked."""
+        """Return the text added since the last call."""
         data = self._read()
         added, self._offset = data[self._offset :], len(data)
         return added.decode(errors="replace")
@@ -78,10 +78,10 @@ def choices_record(case: str, prepared: str, called: str, whole: str) -> dict[st
 
     A replayed CUDA graph says nothing: what holds for it was chosen when it was captured, in its preparation.
     """
-    found = nccl_debug.parse_choices(called) or nccl_debug.parse_choices(prepared)
+    choices = nccl_debug.parse_choices(called) or nccl_debug.parse_choices(prepared)
     return {
         "kind": "choices",
         "case": case,
-        "nccl": [choice.to_json() for choice in nccl_debug.distinct(found)],
+        "nccl": [choice.to_json() for choice in nccl_debug.distinct(choices)],
         "setup": nccl_debug.parse_setup(whole).to_json(),
     }

@@ -1,4 +1,4 @@
-"""What NCCL chose for a collective call, read from the text that NCCL_DEBUG writes.
+"""Parser of NCCL's choices for collective calls in the text that NCCL_DEBUG writes.
 
 Pure: text in, choices out. The lines differ between versions (NVIDIA/nccl, `src/enqueue.cc`, before 2.19
 `src/enqueue.cc` of each release, and `src/include/symmetric_sched.h`). Of what INFO writes for the subsystem TUNING:
@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 ENVIRON: Mapping[str, str] = {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_SUBSYS": "INIT,COLL,TUNING"}
-"""What makes NCCL write what is read here: INIT the set-up, TUNING the choices, COLL the calls."""
+"""Variables that make NCCL log what is read here: INIT the set-up, TUNING the choices, COLL the calls."""
 
 # The numbers are the order in NVIDIA/nccl src/include/device.h, `NCCL_ALGO_...` and `NCCL_PROTO_...`, as it has been
 # since NCCL 2.14; the names in capitals are those of `ncclAlgoToString` and `ncclProtoToString` in src/collectives.cc.
@@ -35,12 +35,12 @@ _PROTOCOLS = ("LL", "LL128", "Simple")
 
 @dataclass(frozen=True)
 class NcclChoice:
-    """What NCCL chose for one collective call; None: the line does not say."""
+    """NCCL's choice for one collective call; None: the line does not say."""
 
     function: str | None
     """NCCL's name of the call, such as `AllReduce`."""
     num_bytes: int
-    """As NCCL counts them: a rank's own count, so that an all-gather's is its share and not the full buffer."""
+    """Bytes as NCCL counts them: a rank's own count, so for an all-gather its share and not the full buffer."""
     algorithm: str | None
     """`Ring`, `Tree`, `CollnetDirect`, `CollnetChain`, `NVLS`, `NVLSTree`, `PAT`; of a symmetric kernel its name."""
     protocol: str | None
@@ -53,7 +53,7 @@ class NcclChoice:
 
 @dataclass(frozen=True)
 class NcclSetup:
-    """What the first communicator of a process was set up with; None: no line said so."""
+    """Set-up of the first communicator of a process; None: no line said so."""
 
     version: str | None = None
     network: str | None = None
@@ -93,7 +93,7 @@ _SYMMETRIC = re.compile(
 
 def parse_choices(text: str) -> list[NcclChoice]:
     """The choices in NCCL's debug text, in the order written; lines that were torn or are unknown are left out."""
-    found: list[NcclChoice] = []
+    choices: list[NcclChoice] = []
     pending: dict[str, _Calls] = {}
     for message in _messages(text):
         calls = pending.setdefault(message.thread, _Calls())
@@ -103,9 +103,9 @@ def parse_choices(text: str) -> list[NcclChoice]:
             continue
         choice = _choice(message.text, calls.named)
         if choice is not None:
-            found.append(choice)
+            choices.append(choice)
             calls.chosen = True
-    return found
+    return choices
 
 
 def distinct(found: Iterable[NcclChoice]) -> list[NcclChoice]:
@@ -114,19 +114,19 @@ def distinct(found: Iterable[NcclChoice]) -> list[NcclChoice]:
 
 
 def parse_setup(text: str) -> NcclSetup:
-    """What the text says of the first communicator's set-up."""
-    said: dict[str, str] = {}
+    """Parse the first communicator's set-up from the text."""
+    fields: dict[str, str] = {}
     for message in _messages(text):
         for pattern in _SETUP:
             match = pattern.match(message.text)
             for name, value in match.groupdict().items() if match else ():
-                said.setdefault(name, value)
+                fields.setdefault(name, value)
     # `Channel 00/08 : 0 1 2 3`, one line for each ring, is in older versions too.
-    rings = said.pop("rings", None)
-    counts = {name: int(said[name]) for name in said if name.endswith("_channels")}
+    rings = fields.pop("rings", None)
+    counts = {name: int(fields[name]) for name in fields if name.endswith("_channels")}
     if rings is not None:
         counts.setdefault("coll_channels", int(rings))
-    return NcclSetup(version=said.get("version"), network=said.get("network"), **counts)
+    return NcclSetup(version=fields.get("version"), network=fields.get("network"), **counts)
 
 
 _SETUP = (
@@ -206,7 +206,7 @@ def _canonical_name(names: tuple[str, ...], name: str) -> str | None:
     if name == "Unknown":
         return None
     plain = name.replace("_", "").lower()
-    return next((own for own in names if own.lower() == plain), name)
+    return next((canonical for canonical in names if canonical.lower() == plain), name)
 
 
 def _messages(text: str) -> Iterator[_Message]:

@@ -97,18 +97,18 @@ def test_a_case_that_breaks_in_the_pass_is_a_warning_and_the_others_are_kept(
 
 def test_the_pass_is_for_backends_that_say_what_they_choose_and_for_the_last_launch() -> None:
     recorder: Any = _Stub(a_plan(2))
-    assert not Supervisor(recorder, 0.0)._hears_choices
+    assert not Supervisor(recorder, 0.0)._reads_choices
     recorder.plan = a_plan(2, backend="nccl")
-    assert Supervisor(recorder, 0.0)._hears_choices
-    assert Supervisor(recorder, 0.0, only_launch=2)._hears_choices
-    assert not Supervisor(recorder, 0.0, only_launch=1)._hears_choices
+    assert Supervisor(recorder, 0.0)._reads_choices
+    assert Supervisor(recorder, 0.0, only_launch=2)._reads_choices
+    assert not Supervisor(recorder, 0.0, only_launch=1)._reads_choices
     # A GPU alone sends nothing, and of most suites nothing is kept.
     recorder.plan = a_plan(2, backend="nccl", world_size=1)
-    assert not Supervisor(recorder, 0.0)._hears_choices
+    assert not Supervisor(recorder, 0.0)._reads_choices
     for name, heard in (("compute", False), ("tensor_parallel", False), ("collective", True)):
         suite = replace(recorder.plan.suites[0], name=name, reference=name)
         recorder.plan = a_plan(2, backend="nccl", suites=(suite,))
-        assert Supervisor(recorder, 0.0)._hears_choices is heard
+        assert Supervisor(recorder, 0.0)._reads_choices is heard
 
 
 class _Stub:

@@ -42,10 +42,10 @@ class Case:
         time = FakeTime()
         pricing = CostProbe(lone_rank(), allowance, time.seconds)
         time.nanoseconds += round(self.prepare * SECOND)
-        pricing.prepared()
+        pricing.begin_check()
         time.nanoseconds += round(self.check * SECOND)
         dear = pricing.dear_seconds(self.work(time), time.clock(), self.timing)
-        return dear, pricing.limited(LIMITS), time
+        return dear, pricing.limit(LIMITS), time
 
     def work(self, time: FakeTime) -> Work:
         run = time.takes("call", round(self.call * SECOND))

@@ -158,10 +158,10 @@ def test_a_later_visit_may_stop_with_fewer_samples() -> None:
 
 def test_work_that_must_last_goes_on_where_precision_and_time_would_end_it() -> None:
     time = FakeTime()
-    limits = Limits(ANY_PRECISION, 0.1, max_rounds=20).lasting(30.0)
+    limits = Limits(ANY_PRECISION, 0.1, max_rounds=20).extended(30.0)
     samples = measure(time, limits, full=time.takes("f", SECOND))
     assert samples.num_rounds == 30
-    assert Limits(ANY_PRECISION, 60.0).lasting(30.0).seconds == 60.0
+    assert Limits(ANY_PRECISION, 60.0).extended(30.0).seconds == 60.0
 
 
 def test_reset_comes_before_every_sample_and_is_not_timed() -> None:
