@@ -200,7 +200,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
     uncached, folder = params["cache"] == "uncached", str(params["folder"])
     num_bytes = _state_bytes(params, rank.world_size)
-    scratch_dir.ask_room(rank, folder, 2 * num_bytes)
+    scratch_dir.require_room(rank, folder, 2 * num_bytes)
     hidden, num_layers = _hidden(params, rank.world_size), _whole(params, "num_layers")
     training = make_training(hidden, num_layers, _whole(params, "batch_size"), rank)
     group = dist.new_group(backend="gloo")

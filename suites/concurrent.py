@@ -27,7 +27,7 @@ from bench.suite import Cell, Check, Machine, Observed, Params, Skip, Table, Wor
 from bench.workloads.comm.async_collective import (
     ITEM_BYTES,
     OVERLAPPED,
-    Started,
+    AsyncCollective,
     buffer_bytes,
     num_elements,
     prepare_collective,
@@ -181,7 +181,9 @@ def _notes(shape: AxisGroups) -> tuple[str, ...]:
     return ("; ".join(words), *(f"{axis}: more than {MAX_GROUPS} groups, alone is with the axis" for axis in crowded))
 
 
-def _started(axis: str, params: Params, count: int, dtype: str, shape: AxisGroups, rank: RankContext) -> Started:
+def _started(
+    axis: str, params: Params, count: int, dtype: str, shape: AxisGroups, rank: RankContext
+) -> AsyncCollective:
     """This rank's collective on an axis; every rank opens every group, in one order."""
     everyone = tuple(range(rank.world_size))
     opened = [
@@ -194,7 +196,7 @@ def _started(axis: str, params: Params, count: int, dtype: str, shape: AxisGroup
 
 
 def _variants(
-    own: Mapping[str, Started], shape: AxisGroups, pending: Pending, rank: RankContext
+    own: Mapping[str, AsyncCollective], shape: AxisGroups, pending: Pending, rank: RankContext
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     def both() -> None:
         works = [each.start() for each in own.values()]
@@ -219,7 +221,7 @@ def _rest() -> None:
     return None
 
 
-def _check(both: Callable[[], object], own: Mapping[str, Started], pending: Pending) -> Check:
+def _check(both: Callable[[], object], own: Mapping[str, AsyncCollective], pending: Pending) -> Check:
     pending.finish()
     for each in own.values():
         each.arm()

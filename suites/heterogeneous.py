@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.parallelism import flops, heterogeneous_step, work_split
 from bench.suite import Cell, Check, Machine, Observed, Params, Skip, Table, Work
-from bench.workloads.parallel.heterogeneous import mix_of
+from bench.workloads.parallel.heterogeneous import make_mix
 
 if TYPE_CHECKING:
     from bench.measure.engine.emulation import RankSpeed
@@ -140,7 +140,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     from bench.workloads.parallel.relative_speed import relative_speeds
     from bench.workloads.parallel.uneven_pipeline import STEPS, Team
 
-    op, sizes, mix = str(params["op"]), sizes_of(params, rank.world_size), mix_of(params, rank)
+    op, sizes, mix = str(params["op"]), sizes_of(params, rank.world_size), make_mix(params, rank)
     step, units = STEPS[op], int(params["units"])
     teams = {ranks: Team(ranks, *_groups(ranks, rank)) for ranks in dict.fromkeys((mix.mixed, mix.uniform))}
     mixed: Team = teams[mix.mixed]
@@ -189,12 +189,12 @@ def _fixed(
     op: str, rank: RankContext, uniform: UnevenStep, sizes: UnevenSizes, team: Team, even: tuple[int, ...]
 ) -> dict[str, float]:
     """What of each computation any share costs. Microbatches of their own have nothing of the kind."""
-    from bench.workloads.parallel.relative_speed import fixed_fractions, skewed
+    from bench.workloads.parallel.relative_speed import fixed_fractions, skew_shares
     from bench.workloads.parallel.uneven_pipeline import STEPS
 
     if op == "data":
         return {}
-    others, place = skewed(even), team.index(rank)
+    others, place = skew_shares(even), team.index(rank)
     other = STEPS[op](sizes, others, team, rank)
     ratio = None if place is None else others[place] / even[place]
     return fixed_fractions(rank, (uniform.run, uniform.clear), (other.run, other.clear), ratio)

@@ -30,7 +30,7 @@ from bench.suite import Check, Machine, Observed, Params, Skip, Work
 from bench.workloads.comm.async_collective import (
     ITEM_BYTES,
     OVERLAPPED,
-    Started,
+    AsyncCollective,
     buffer_bytes,
     num_elements,
     prepare_collective,
@@ -168,7 +168,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     )
 
 
-def _check(both: Callable[[], object], collective: Started, product: RandomProduct, rank: RankContext) -> Check:
+def _check(both: Callable[[], object], collective: AsyncCollective, product: RandomProduct, rank: RankContext) -> Check:
     collective.arm()
     product.c.fill_(float("nan"))
     both()

@@ -38,7 +38,7 @@ from bench.workloads.training.step_memory import (
     MEMORY_SHARE,
     bytes_needed,
     is_whole,
-    job_of,
+    make_job,
     num_layers_that_fit,
     smallest_job,
 )
@@ -217,7 +217,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
         raise Skip(lack)
     if params["compile"]:
         _compilable(split, rank.device.type)
-    return _work(params, job_of(params, num_layers_that_fit(params, split, rank.machine)), split, rank)
+    return _work(params, make_job(params, num_layers_that_fit(params, split, rank.machine)), split, rank)
 
 
 def _lack(params: Params, split: Split, backend: str) -> str | None:

@@ -68,7 +68,7 @@ def on_rank(index: int, path: str, schedule_name: str) -> tuple[list[Any], list[
         dist.barrier()
         rank.tracer = tracer
         start = tracer.clock.mark()
-        with communication.traced(tracer, {rank.group.group_name: "pipeline"}):
+        with communication.record_communication(tracer, {rank.group.group_name: "pipeline"}):
             step.run()
         tracer.calls.append((start, tracer.clock.mark()))
         rank.tracer = None

@@ -65,7 +65,7 @@ def training_rows() -> Iterator[tuple[str, int, int, int, str | None]]:
     for change, num_layers in TRAINED:
         params = first | change
         needed = step_memory.bytes_needed(
-            step_memory.job_of(params, num_layers), Split(1, 1, 1), params, machine.device_type
+            step_memory.make_job(params, num_layers), Split(1, 1, 1), params, machine.device_type
         )
         outcome = in_child(partial(_trained, params, num_layers))
         yield suite.case(params).id, 1, needed, outcome.peak_bytes, outcome.error
@@ -78,7 +78,7 @@ def _trained(params: Params, num_layers: int) -> Outcome:
     fake = FakeCuda(0, 1, "standard", memory_bytes=79 << 30)
     treatment = Treatment(str(params["dtype"]), str(params["dp_mode"]), bool(params["recompute"]), compile=False)
     with fake as rank:
-        job = step_memory.job_of(params, num_layers)
+        job = step_memory.make_job(params, num_layers)
         step = TrainingStep(job, Split(1, 1, 1), treatment, rank, is_restorable=False)
         for _ in range(2):
             step.run()

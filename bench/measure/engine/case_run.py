@@ -290,25 +290,30 @@ class CaseRun:
             name: intervals.median(totals) / samples.calls[name] / 1e9 for name, totals in samples.nanoseconds.items()
         }
         figures = None if work.per_rank is None else dict(work.per_rank())
-        row = {"spans": [span.to_row() for span in spans], "calls": call_ns, "medians": medians, "own": figures}
-        row |= {
-            "launch_ns": samples.launch_ns,
-            "num_late": samples.num_late,
-            "host": host_launches.launch_notes(samples),
-        }
-        rows = control.gather_json(self.rank, row)
+        rows = control.gather_json(
+            self.rank,
+            {
+                "spans": [span.to_row() for span in spans],
+                "calls": call_ns,
+                "medians": medians,
+                "own": figures,
+                "launch_ns": samples.launch_ns,
+                "num_late": samples.num_late,
+                "host": host_launches.launch_notes(samples),
+            },
+        )
         if rows is None:
             return
-        fields["spans"] = [row for each in rows for row in each["spans"]]
-        fields["traced_call_ns"] = [each["calls"] for each in rows]
+        fields["spans"] = [span for row in rows for span in row["spans"]]
+        fields["traced_call_ns"] = [row["calls"] for row in rows]
         if work.traced_variants:
             fields["traced_variants"] = [name for name in work.traced_variants for _ in range(work.traced_calls)]
-        fields["notes"] += dict.fromkeys(note for each in rows for note in each["host"])
+        fields["notes"] += dict.fromkeys(note for row in rows for note in row["host"])
         for field_name, own_counts in (("launch_ns", samples.launch_ns), ("num_late", samples.num_late)):
             if own_counts:
-                fields[field_name] = {name: [each[field_name][name] for each in rows] for name in own_counts}
-        fields["per_rank"] = [] if figures is None else [each["own"] for each in rows]
-        observed = self._observed(samples, fields, [each["medians"] for each in rows])
+                fields[field_name] = {name: [row[field_name][name] for row in rows] for name in own_counts}
+        fields["per_rank"] = [] if figures is None else [row["own"] for row in rows]
+        observed = self._observed(samples, fields, [row["medians"] for row in rows])
         if work.derive is not None:
             fields["derived"] = {k: finite_or_none(v) for k, v in work.derive(observed).items()}
         if work.tables is not None:

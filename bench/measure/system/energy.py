@@ -279,7 +279,7 @@ def combine(rows: Sequence[Row] | None) -> dict[str, Any]:
     """{"energy": ...} of a measurement from every rank's row, in order of rank; nothing where there are no rows.
 
     `joules` is of one call, summed over the ranks that have a meter (on CPU one a host); None unless each of them could
-    be read. `measure_idle_watts` likewise. `busy_share` is the smallest. Above 64 ranks there is no `rank_joules`.
+    be read. `idle_watts` likewise. `busy_share` is the smallest. Above 64 ranks there is no `rank_joules`.
     """
     if not rows:
         return {}
@@ -288,7 +288,7 @@ def combine(rows: Sequence[Row] | None) -> dict[str, Any]:
     joules = [row["joules"] / row["calls"] for row in metered if row["joules"] is not None]
     complete = bool(metered) and len(joules) == len(metered)
     idle = [row.get("idle_watts") for row in metered]
-    row: Row = {
+    total: Row = {
         "source": lead["source"],
         "scope": lead["scope"],
         "reason": None if complete else next((r["reason"] for r in [*metered, *rows] if r["reason"]), None),
@@ -299,5 +299,5 @@ def combine(rows: Sequence[Row] | None) -> dict[str, Any]:
         "idle_watts": None if not idle or None in idle else sum(watts for watts in idle if watts is not None),
     }
     if complete and len(rows) <= MAX_FULL_RANKS:
-        row["rank_joules"] = [None if r["joules"] is None else r["joules"] / r["calls"] for r in rows]
-    return {"energy": row}
+        total["rank_joules"] = [None if r["joules"] is None else r["joules"] / r["calls"] for r in rows]
+    return {"energy": total}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MIB = 2**20
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 MATMUL_BYTES = ITEM_BYTES | {float8.DTYPE: 5}
-"""Of an element, as memory is counted: FP8 with its output and what it is widened to for the check, 2 bytes each."""
+"""Bytes per element as memory is counted: FP8 with its output and its copy for the check, 2 bytes each."""
 TRIAD_SCALAR = 3.0
 SMALLEST = sys.float_info.min
 CHECK_BYTES = 6 * 8 * BLOCK
@@ -40,7 +40,7 @@ LAYER_SHAPES = tuple(name for name in SHAPES if name != "square")
 
 @dataclass(frozen=True)
 class Kernel:
-    """What one rank runs, and what one call of it amounts to."""
+    """One rank's operation, and the work of one call."""
 
     run: Callable[[], object]
     check: Callable[[], Check]
@@ -56,11 +56,11 @@ class KernelOperation:
     needs: Callable[[Params], set[str]]
     """Names of its parameters besides those with defaults."""
     num_bytes: Callable[[Params], int]
-    """Of all its tensors."""
+    """Bytes of all its tensors."""
     make: Callable[[Params, RankContext], Kernel]
 
 
-def _whole(params: Params, name: str) -> int:
+def _positive_int(params: Params, name: str) -> int:
     value = params[name]
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BenchError(f"compute: {name}={value!r}; give a whole number of at least 1")
@@ -69,8 +69,8 @@ def _whole(params: Params, name: str) -> int:
 
 def dimensions(params: Params) -> tuple[int, int, int]:
     """(m, n, k) of the matmul. Raises BenchError for a size that is no whole number above 0."""
-    tokens = _whole(params, "tokens") if "tokens" in params else 0
-    return SHAPES[str(params["shape"])](_whole(params, "size"), tokens)
+    tokens = _positive_int(params, "tokens") if "tokens" in params else 0
+    return SHAPES[str(params["shape"])](_positive_int(params, "size"), tokens)
 
 
 def _matmul(params: Params, rank: RankContext) -> Kernel:
@@ -95,7 +95,7 @@ def _matmul(params: Params, rank: RankContext) -> Kernel:
 
 
 def _num_elements(params: Params) -> int:
-    return max(1, _whole(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])])
+    return max(1, _positive_int(params, "num_bytes") // ITEM_BYTES[str(params["dtype"])])
 
 
 def _copy(params: Params, rank: RankContext) -> Kernel:
@@ -166,7 +166,7 @@ def _cache_notes(array_bytes: int, rank: RankContext) -> tuple[str, ...]:
 
 
 def _last_level_cache_bytes(rank: RankContext) -> int | None:
-    """Of the device, or of the first core as Linux tells it; None where unknown."""
+    """Return the last-level cache of the device, or of the first core as Linux tells it; None if unknown."""
     if rank.device.type == "cuda":
         import torch
 
@@ -187,6 +187,6 @@ OPERATIONS: Mapping[str, KernelOperation] = {
         num_bytes=lambda p: _matmul_elements(*dimensions(p)) * MATMUL_BYTES[str(p["dtype"])],
         make=_matmul,
     ),
-    "copy": KernelOperation(lambda _: {"num_bytes"}, lambda p: 2 * _whole(p, "num_bytes"), _copy),
-    "triad": KernelOperation(lambda _: {"num_bytes"}, lambda p: 3 * _whole(p, "num_bytes"), _triad),
+    "copy": KernelOperation(lambda _: {"num_bytes"}, lambda p: 2 * _positive_int(p, "num_bytes"), _copy),
+    "triad": KernelOperation(lambda _: {"num_bytes"}, lambda p: 3 * _positive_int(p, "num_bytes"), _triad),
 }

@@ -43,7 +43,7 @@ SEQUENCE_DIM = 1
 
 @dataclass(frozen=True)
 class Treatment:
-    """How the parts of a model are trained, whatever the split."""
+    """Treatment of a model's parts in training, whatever the split."""
 
     dtype: str
     """`bfloat16`: matrix products in it, on float32 weights; by fully_shard's mixed precision where it is used
@@ -61,7 +61,7 @@ def mesh_shape(split: Split, data_mode: str) -> tuple[int, int, int, int]:
 
 
 def layer_plan() -> dict[str, ParallelStyle]:
-    """Of a LlamaLayer whose input and output are split along the sequence."""
+    """Return the plan of a LlamaLayer whose input and output are split along the sequence."""
     split = Shard(SEQUENCE_DIM)
     whole = PrepareModuleInput(input_layouts=(split,), desired_input_layouts=(Replicate(),))
     return {
@@ -80,7 +80,7 @@ def layer_plan() -> dict[str, ParallelStyle]:
 
 
 def ends_plan(model: Llama) -> dict[str, ParallelStyle]:
-    """Of embedding, last norm and head, where a part of the model has them; logits stay split by vocabulary."""
+    """Return the plan of embedding, last norm and head, if a part has them; logits stay split by vocabulary."""
     split = Shard(SEQUENCE_DIM)
     plan: dict[str, ParallelStyle] = {}
     if model.embedding is not None:
@@ -141,7 +141,7 @@ def build_part(
 
 
 def _fully_shard_arguments(mesh: DeviceMesh, split: Split, treatment: Treatment) -> dict[str, Any]:
-    """With a pipeline, weights stay gathered from the forward to the backward of all microbatches: one gather a
+    """Choose FSDP's arguments. With a pipeline, weights stay gathered over all microbatches: one gather a
     step and not two a microbatch, as torchtitan does it."""
     is_short = treatment.dtype != "float32" and treatment.data_mode == "shard"
     dtype = getattr(torch, treatment.dtype)
@@ -154,7 +154,7 @@ def _fully_shard_arguments(mesh: DeviceMesh, split: Split, treatment: Treatment)
     }
 
 
-def local(tensor: Tensor) -> Tensor:
+def local_part(tensor: Tensor) -> Tensor:
     """This rank's own part of a tensor."""
     from torch.distributed.tensor import DTensor
 

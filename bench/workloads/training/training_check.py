@@ -19,7 +19,7 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 
 def full_check(step: Any, job: Job, split: Split, rank: RankContext) -> Any:
     expected = one_device(job, split, step.treatment, rank)
-    return lambda: compared(step, expected)
+    return lambda: compare_steps(step, expected)
 
 
 def reduced_check(job: Job, split: Split, treatment: Treatment, rank: RankContext) -> Any:
@@ -27,11 +27,11 @@ def reduced_check(job: Job, split: Split, treatment: Treatment, rank: RankContex
 
     small = job._replace(shape=_reduced(job, split))
     step, expected = TrainingStep(small, split, treatment, rank), one_device(small, split, treatment, rank)
-    return lambda: compared(step, expected)._replace(scope="reduced")
+    return lambda: compare_steps(step, expected)._replace(scope="reduced")
 
 
 def _reduced(job: Job, split: Split) -> LlamaShape:
-    """The same heads, one layer a stage: small enough for any device."""
+    """Return a job with the same heads and one layer a stage, small enough for any device."""
     from dataclasses import replace
 
     shape = job.shape
@@ -54,21 +54,25 @@ def one_device(job: Job, split: Split, treatment: Treatment, rank: RankContext) 
 
     from bench.workloads.training.training_step import NUM_BATCHES, TrainingStep, first_steps, one_device_job
 
-    told = torch.zeros(NUM_BATCHES, 2, dtype=torch.float64)
+    results = torch.zeros(NUM_BATCHES, 2, dtype=torch.float64)
     if rank.index == 0:
         plain = replace(treatment, dtype="float32", recompute=False, compile=False)
         alone = TrainingStep(one_device_job(job, split), Split(1, 1, 1), plain, rank)
-        told = torch.tensor(first_steps(alone), dtype=torch.float64)
+        results = torch.tensor(first_steps(alone), dtype=torch.float64)
     if rank.world_size > 1:
-        dist.broadcast(told, src=0, group=rank.control)
-    return [(float(loss), float(norm)) for loss, norm in told]
+        dist.broadcast(results, src=0, group=rank.control)
+    return [(float(loss), float(norm)) for loss, norm in results]
 
 
-def compared(step: Any, expected: list[tuple[float, float]]) -> Check:
+def compare_steps(step: Any, expected: list[tuple[float, float]]) -> Check:
     from bench.workloads.training.training_step import first_steps
 
-    found = first_steps(step)
-    pairs = [pair for own, other in zip(found, expected, strict=True) for pair in zip(own, other, strict=True)]
-    errors = [abs(own - other) / abs(other) for own, other in pairs]
+    results = first_steps(step)
+    pairs = [
+        pair
+        for actual, reference in zip(results, expected, strict=True)
+        for pair in zip(actual, reference, strict=True)
+    ]
+    errors = [abs(actual - reference) / abs(reference) for actual, reference in pairs]
     worst = next((error for error in errors if error != error), max(errors))  # a NaN is the worst
     return Check(worst, TOLERANCE[step.treatment.dtype])
