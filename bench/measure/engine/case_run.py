@@ -258,8 +258,10 @@ class CaseRun:
 
     def _energy(self, work: Work, clock: clocks.Clock, samples: Samples, limits: Limits) -> energy.Row:
         """This rank's joules over a window of calls of the case itself, inputs restored before each."""
-        run = next(iter(work.variants.values()))
-        with self._voting("energy"), energy.open_rank_meter(self.rank, *gpu_addresses(self.rank.device)) as meter:
+        run, device = next(iter(work.variants.values())), self.rank.device
+        uuid, pci = gpu_addresses(device)
+        is_first = self.rank.local_index == 0
+        with self._voting("energy"), energy.open_meter(device.type, pci, uuid, is_first) as meter:
             calls = self._energy_calls(meter, samples, limits)
             if calls is None:
                 return energy.unmeasured_row(meter, limits.seconds)

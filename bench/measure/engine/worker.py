@@ -24,7 +24,7 @@ from bench.measure.engine.rank import RankContext, device_is_busy, open_groups, 
 from bench.measure.engine.store import Store, with_prefix
 from bench.measure.engine.timing.case_cost import PUT_OFF, UNLIMITED, Allowance
 from bench.measure.engine.timing.sampler import MIN_ROUNDS, MIN_VISIT_ROUNDS, Limits
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import Place
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.session import Emit, Session

@@ -35,8 +35,7 @@ from bench.measure.engine.watchdog import (
 from bench.measure.launch.alarm import Alarm
 from bench.measure.launch.launchers import connect, connect_again, find_place
 from bench.measure.launch.recorder import Recorder
-from bench.measure.planning.launcher_env import LauncherRank
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import LauncherRank, Place
 from bench.measure.planning.session import Emit, Session
 from bench.measure.planning.suite_loader import Suite
 from bench.measure.system.backends import BACKENDS

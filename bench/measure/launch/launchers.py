@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.measure.engine.store import Store, tcp_store, with_prefix
-from bench.measure.planning.launcher_env import LauncherRank
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import LauncherRank, Place
 
 if TYPE_CHECKING:
     from bench.measure.launch.recorder import Recorder

@@ -19,7 +19,7 @@ from bench.core import clock
 from bench.core.finding import Finding
 from bench.errors import BenchError
 from bench.measure.engine.store import Store
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import Place
 from bench.measure.system import host
 from bench.measure.system.nvml import GpuFacts
 

@@ -1,4 +1,4 @@
-"""A launcher's word for this process: torchrun's, Slurm's or a user's variables, and what follows for its threads."""
+"""Variables of torchrun, Slurm or a user for this process, its place among the ranks, and its number of threads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.errors import BenchError
+from bench.suite import Machine
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,34 @@ class LauncherRank:
     attempt: str
 
 
+@dataclass(frozen=True)
+class Place:
+    """A rank's place, as its launcher gave it."""
+
+    index: int
+    world_size: int
+    local_index: int
+    """Position among the ranks of its host."""
+    local_world_size: int
+    host_index: int = 0
+    num_hosts: int = 1
+    device_index: int | None = None
+    """The device that its launcher named (LOCAL_RANK); None: the one at `local_index`."""
+
+    def machine(self, device_type: str, preset: str, num_cores: int, memory_bytes: int) -> Machine:
+        """Describe for suites the machine that this rank is part of."""
+        return Machine(
+            world_size=self.world_size,
+            device_type=device_type,
+            preset=preset,
+            memory_bytes=memory_bytes,
+            num_cores=num_cores,
+            ranks_per_host=self.local_world_size,
+        )
+
+
 def detect(launcher: str, environ: Mapping[str, str]) -> LauncherRank | None:
-    """The launcher's word for this process, or None where the ranks are to be started here.
+    """Read the launcher's variables; None if the ranks are to be started here.
 
     `launcher` is auto, local, env or slurm. Raises BenchError where the named launcher left no trace.
     """

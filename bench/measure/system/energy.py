@@ -24,16 +24,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.core import clock
 from bench.measure.system import nvml
 from bench.measure.system.cgroup import read_int, read_text
 from bench.measure.system.host import ROOT
 from bench.records.file import MAX_FULL_RANKS
-
-if TYPE_CHECKING:
-    from bench.measure.engine.rank import RankContext
 
 MIN_WINDOW_SECONDS = 2.0
 WINDOW_SECONDS = 2.2
@@ -96,13 +93,6 @@ def open_meter(
                 yield Meter("nvml_sampled", device_scope(reader.name), None, joules)
         else:
             yield _amd(pci)
-
-
-@contextmanager
-def open_rank_meter(rank: RankContext, uuid: str | None, pci: str | None) -> Iterator[Meter]:
-    """The meter of a rank in a run."""
-    with open_meter(rank.device.type, pci, uuid, rank.local_index == 0) as meter:
-        yield meter
 
 
 def unmeasured_row(meter: Meter, seconds: float) -> Row:

@@ -36,7 +36,7 @@ from bench.records.environments import architecture
 if TYPE_CHECKING:
     import torch
 
-    from bench.measure.planning.place import Place
+    from bench.measure.planning.launcher_env import Place
 
 
 DISTRIBUTION = "distributed-training-bench"

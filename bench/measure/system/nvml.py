@@ -187,20 +187,27 @@ ReadGpu = Callable[[], GpuState | None]
 
 
 @contextmanager
-def open_state_reader(pci: str | None, uuid: str | None) -> Iterator[ReadGpu]:
-    """A function that reads the state of one GPU, in about a millisecond; it gives None where NVML cannot.
+def _open_device(pci: str | None, uuid: str | None) -> Iterator[Callable[..., Any] | None]:
+    """Query of one GPU while the block lasts; None if NVML does not know the device.
 
     The PCI address is tried first: the UUID of a slice (MIG) has no clocks of its own.
     """
     nvml = _start()[0] if pci or uuid else None
     if nvml is None:
-        yield lambda: None
+        yield None
         return
     try:
         handle = _handle_of(nvml, pci, uuid)
-        yield lambda: None if handle is None else _state(_make_query(nvml, handle))
+        yield None if handle is None else _make_query(nvml, handle)
     finally:
         nvml.nvmlShutdown()
+
+
+@contextmanager
+def open_state_reader(pci: str | None, uuid: str | None) -> Iterator[ReadGpu]:
+    """Function that reads the state of one GPU, in about a millisecond; it gives None if NVML cannot."""
+    with _open_device(pci, uuid) as ask:
+        yield lambda: None if ask is None else _state(ask)
 
 
 def _state(ask: Callable[..., Any]) -> GpuState:
@@ -241,21 +248,10 @@ class EnergyReader:
 
 @contextmanager
 def energy_reader(pci: str | None, uuid: str | None) -> Iterator[EnergyReader | None]:
-    """The reader of one GPU while the block lasts; None where NVML does not know the device."""
-    nvml = _start()[0] if pci or uuid else None
-    if nvml is None:
-        yield None
-        return
-    try:
-        handle = _handle_of(nvml, pci, uuid)
-        if handle is None:
-            yield None
-            return
-        ask = _make_query(nvml, handle)
-        yield EnergyReader(
+    """Energy reader of one GPU while the block lasts; None if NVML does not know the device."""
+    with _open_device(pci, uuid) as ask:
+        yield ask and EnergyReader(
             str(ask("nvmlDeviceGetName") or ""),
             lambda: ask("nvmlDeviceGetTotalEnergyConsumption"),
             lambda: ask("nvmlDeviceGetPowerUsage"),
         )
-    finally:
-        nvml.nvmlShutdown()

@@ -191,7 +191,7 @@ def window_on(context: Any) -> dict[str, Any]:
     def fake_meter(*arguments: Any) -> Any:
         yield meter
 
-    energy.open_rank_meter = fake_meter  # type: ignore[assignment]
+    energy.open_meter = fake_meter  # type: ignore[assignment]
     counts = {"run": 0, "reset": 0}
     run = SimpleNamespace(rank=context, idle=energy.Idle(), watchdog=SimpleNamespace(allow=lambda seconds: None))
     run._voting = lambda phase: nullcontext()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import Place
 from bench.measure.system import devices, environment, host
 from bench.records.environments import differences
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,6 @@ def choices_record(case: str, prepared: str, called: str, whole: str) -> dict[st
     return {
         "kind": "choices",
         "case": case,
-        "nccl": [choice.to_json() for choice in nccl_debug.distinct(choices)],
-        "setup": nccl_debug.parse_setup(whole).to_json(),
+        "nccl": [asdict(choice) for choice in dict.fromkeys(choices)],
+        "setup": asdict(nccl_debug.parse_setup(whole)),
     }

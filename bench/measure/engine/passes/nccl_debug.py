@@ -20,9 +20,8 @@ of several threads may alternate; anything else in the file is passed over.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 ENVIRON: Mapping[str, str] = {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_SUBSYS": "INIT,COLL,TUNING"}
 """Variables that make NCCL log what is read here: INIT the set-up, TUNING the choices, COLL the calls."""
@@ -47,9 +46,6 @@ class NcclChoice:
     """`LL`, `LL128` or `Simple`; None for a symmetric kernel, which has none."""
     channels: int | None
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class NcclSetup:
@@ -63,9 +59,6 @@ class NcclSetup:
     collnet_channels: int | None = None
     nvls_channels: int | None = None
     p2p_channels: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -106,11 +99,6 @@ def parse_choices(text: str) -> list[NcclChoice]:
             choices.append(choice)
             calls.chosen = True
     return choices
-
-
-def distinct(found: Iterable[NcclChoice]) -> list[NcclChoice]:
-    """Each choice once, in the order of their first use."""
-    return list(dict.fromkeys(found))
 
 
 def parse_setup(text: str) -> NcclSetup:

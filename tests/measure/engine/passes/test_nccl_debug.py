@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.measure.engine.passes.nccl_debug import NcclChoice, NcclSetup, distinct, parse_choices, parse_setup
+from bench.measure.engine.passes.nccl_debug import NcclChoice, NcclSetup, parse_choices, parse_setup
 
 
 def info(*messages: str, thread: int = 12, stamp: str = "") -> str:
@@ -127,7 +127,7 @@ def test_lines_that_two_processes_wrote_into_each_other_do_not_make_a_wrong_choi
 
 def test_equal_choices_are_listed_once_in_the_order_of_their_first_use() -> None:
     ring, tree = NcclChoice("AllReduce", 8, "Ring", "LL", 1), NcclChoice("AllReduce", 8, "Tree", "LL", 1)
-    assert distinct([tree, ring, tree, ring]) == [tree, ring]
+    assert list(dict.fromkeys([tree, ring, tree, ring])) == [tree, ring]
 
 
 def test_the_set_up_of_the_first_communicator() -> None:
