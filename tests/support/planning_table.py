@@ -98,7 +98,7 @@ REPLACED: tuple[tuple[Any, str, Any], ...] = (
     (symmetric_memory, "empty", _reached),
     (peak_memory, "PeakMemory", _reached),
     (control, "maxima", _reached),
-    (scratch_dir, "ask_room", _reached),
+    (scratch_dir, "require_room", _reached),
     # What depends on the machine that makes the table.
     (torch.cuda, "get_device_capability", lambda _device: (9, 0)),
     (training_step, "_compilable", _compilable_anywhere),
