@@ -195,7 +195,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     from bench.workloads.storage.checkpoints import Checkpoints, make_training
 
     op, uncached, folder = str(params["op"]), params["cache"] == "uncached", str(params["folder"])
-    scratch_dir.ask_room(rank, folder, 2 * _state_bytes(params, rank.world_size))
+    scratch_dir.require_room(rank, folder, 2 * _state_bytes(params, rank.world_size))
     sizes = _hidden(params, rank.world_size), _positive(params, "num_layers"), _positive(params, "batch_size")
     training = make_training(*sizes, rank)
     group = dist.new_group(backend="gloo")

@@ -26,7 +26,7 @@ from bench.suite import Cell, Check, Machine, Observed, Params, Presets, Skip, T
 from bench.workloads.comm.async_collective import (
     DTYPES,
     OVERLAPPED,
-    Started,
+    AsyncCollective,
     buffer_bytes,
     num_elements,
     prepare_collective,
@@ -169,7 +169,9 @@ def _notes(shape: AxisGroups) -> tuple[str, ...]:
     return ("; ".join(words), *(f"{axis}: more than {MAX_GROUPS} groups, alone is with the axis" for axis in crowded))
 
 
-def _started(axis: str, params: Params, count: int, dtype: str, shape: AxisGroups, rank: RankContext) -> Started:
+def _started(
+    axis: str, params: Params, count: int, dtype: str, shape: AxisGroups, rank: RankContext
+) -> AsyncCollective:
     """This rank's collective on an axis; every rank opens every group, in one order."""
     everyone = tuple(range(rank.world_size))
     opened = [
@@ -182,7 +184,7 @@ def _started(axis: str, params: Params, count: int, dtype: str, shape: AxisGroup
 
 
 def _variants(
-    collectives: Mapping[str, Started], shape: AxisGroups, pending: Pending, rank: RankContext
+    collectives: Mapping[str, AsyncCollective], shape: AxisGroups, pending: Pending, rank: RankContext
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     def both() -> None:
         works = [collective.start() for collective in collectives.values()]
@@ -207,7 +209,7 @@ def _rest() -> None:
     return None
 
 
-def _check(both: Callable[[], object], collectives: Mapping[str, Started], pending: Pending) -> Check:
+def _check(both: Callable[[], object], collectives: Mapping[str, AsyncCollective], pending: Pending) -> Check:
     pending.finish()
     for collective in collectives.values():
         collective.arm()

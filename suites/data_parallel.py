@@ -151,10 +151,10 @@ def prepare(params: Params, rank: RankContext) -> Work:
     skip_if(_skip_reason(params, rank.world_size, rank.backend))
     import torch
 
-    from bench.workloads.training.data_parallel import check_step, trained
+    from bench.workloads.training.data_parallel import check_step, make_trained
 
     shape, batch = _shape(params), int(params["batch"])
-    work = trained(shape, batch, getattr(torch, str(params["dtype"])), _wrapping(params), rank)
+    work = make_trained(shape, batch, getattr(torch, str(params["dtype"])), _wrapping(params), rank)
     return Work(
         variants={
             overlap.FULL: work.full,

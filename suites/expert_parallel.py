@@ -206,7 +206,7 @@ def _variants(
         SplitLayer,
         check_call,
         one_device_call,
-        share_of,
+        rank_layer,
         split_layer,
         whole_layer,
     )
@@ -220,13 +220,13 @@ def _variants(
 
     def pair(of: Routing, hidden: int, ffn_hidden: int) -> tuple[Layer, SplitLayer]:
         whole = whole_layer(of, rank.world_size, hidden, ffn_hidden, rank.generator(), rank.device, dtype)
-        return whole, split_layer(share_of(whole, talking), of, Exchange(talking, rank.span), backward)
+        return whole, split_layer(rank_layer(whole, talking), of, Exchange(talking, rank.span), backward)
 
     whole, full = pair(routing, int(params["hidden"]), int(params["ffn_hidden"]))
     quiet = Exchange(mute, rank.span, silent=True)
     variants: dict[str, Callable[[], object]] = {
         "full": full,
-        "compute_only": split_layer(share_of(whole, mute), routing, quiet, backward),
+        "compute_only": split_layer(rank_layer(whole, mute), routing, quiet, backward),
         COMMUNICATION: full.messages,
     }
     need, have = _bytes_needed(params, rank.world_size, one_device=True), rank.machine.memory_bytes

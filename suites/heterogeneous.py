@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.parallelism import flops, heterogeneous_step, work_split
 from bench.suite import Cell, Machine, Observed, Params, Table, Work, skip_if, too_small
-from bench.workloads.parallel.heterogeneous import mix_of
+from bench.workloads.parallel.heterogeneous import make_mix
 
 if TYPE_CHECKING:
     from bench.measure.engine.emulation import RankSpeed
@@ -125,7 +125,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     skip_if(_skip_reason(params, rank.world_size))
     from bench.workloads.model.numerics import worst
 
-    op, sizes, mix = str(params["op"]), sizes_of(params, rank.world_size), mix_of(params, rank)
+    op, sizes, mix = str(params["op"]), sizes_of(params, rank.world_size), make_mix(params, rank)
     steps, speed, dealt = _steps(op, int(params["units"]), sizes, mix, rank)
     paces = {"even": mix.mixed_pace, "balanced": mix.mixed_pace, "uniform": mix.uniform_pace}
 
@@ -180,12 +180,12 @@ def _fixed(
     op: str, rank: RankContext, uniform: UnevenStep, sizes: UnevenSizes, team: Team, even: tuple[int, ...]
 ) -> dict[str, float]:
     """Fraction of each kind of computation that any share costs. Whole microbatches have nothing of the kind."""
-    from bench.workloads.parallel.relative_speed import fixed_fractions, skewed
+    from bench.workloads.parallel.relative_speed import fixed_fractions, skew_shares
     from bench.workloads.parallel.uneven_pipeline import STEPS
 
     if op == "data":
         return {}
-    others, place = skewed(even), team.index(rank)
+    others, place = skew_shares(even), team.index(rank)
     other = STEPS[op](sizes, others, team, rank)
     ratio = None if place is None else others[place] / even[place]
     return fixed_fractions(rank, (uniform.run, uniform.clear), (other.run, other.clear), ratio)

@@ -318,9 +318,9 @@ def _check_reduced(small: Server, op: str, whole: Llama) -> Check:
 
 
 def _reduced(params: Params, rank: RankContext) -> ModelShape:
-    from bench.workloads.training.inference import reduced
+    from bench.workloads.training.inference import reduce_shape
 
-    return reduced(_shape(params), rank.world_size)
+    return reduce_shape(_shape(params), rank.world_size)
 
 
 def _no_room(params: Params, rank: RankContext) -> str | None:

@@ -175,7 +175,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     num_bytes = num_samples * _sample_bytes(params)
     folder = str(params["folder"])
     _ask_shared_memory(params, num_workers, rank)
-    scratch_dir.ask_room(rank, folder, num_bytes * (2 if uncached else 1))
+    scratch_dir.require_room(rank, folder, num_bytes * (2 if uncached else 1))
     root, held = scratch_dir.new_scratch(rank, folder, "input", per_host=True)
     files, expected = _written(params, num_samples, root, rank, twin=uncached)
     if uncached:
@@ -236,7 +236,7 @@ def _written(params: Params, num_samples: int, root: Path, rank: RankContext, tw
             folder.mkdir(exist_ok=True)
         return files.write(range(rank.local_index, num_samples, rank.local_world_size), rank.seed)
 
-    digests = scratch_dir.on_all(rank, write)
+    digests = scratch_dir.call_on_all(rank, write)
     rows = control.all_gather_json(rank, [rank.place.host_index, digests])
     if twin and rank.local_index == 0:
         for path in files.paths(0):

@@ -40,7 +40,7 @@ from bench.suite import (
 from bench.workloads.comm.async_collective import (
     DTYPES,
     OVERLAPPED,
-    Started,
+    AsyncCollective,
     buffer_bytes,
     num_elements,
     prepare_collective,
@@ -176,7 +176,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     )
 
 
-def _check(both: Callable[[], object], collective: Started, product: RandomProduct, rank: RankContext) -> Check:
+def _check(both: Callable[[], object], collective: AsyncCollective, product: RandomProduct, rank: RankContext) -> Check:
     collective.arm()
     product.c.fill_(float("nan"))
     both()

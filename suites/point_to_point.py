@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.suite import ITEM_BYTES, Check, Machine, Params, Presets, Skip, Work, check_choices, positive_int
 from bench.workloads.comm.exact_check import CHECK_BYTES, Segment, fill, largest_error, poison
-from bench.workloads.comm.pairs import MAX_RANKS, Pairs, figures, tables
+from bench.workloads.comm.pairs import MAX_RANKS, Pairs, pair_metrics, pair_tables
 from bench.workloads.comm.rounds import Round, rounds_of_hosts, rounds_of_ranks
 
 if TYPE_CHECKING:
@@ -205,8 +205,8 @@ def _tournament(form: Form, ends: Ends, rank: RankContext) -> Work:
         check=partial(_check, {"full": full} | moves, ends, rank),
         bytes=met * ends.outgoing.nbytes if has_speed else None,
         bus_factor=1.0 if has_speed else None,
-        derive=partial(figures, pairs),
-        tables=partial(tables, pairs),
+        derive=partial(pair_metrics, pairs),
+        tables=partial(pair_tables, pairs),
         notes=pairs.notes,
     )
 

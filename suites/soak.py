@@ -174,35 +174,35 @@ def _collectives(full: Any, share: Any, gathered: Any, rank: RankContext) -> lis
 
 
 def derive(observed: Observed) -> dict[str, float | None]:
-    """See `bench.workloads.trace.soak.metrics`."""
-    from bench.workloads.trace.soak import metrics
+    """See `bench.workloads.trace.soak.soak_metrics`."""
+    from bench.workloads.trace.soak import soak_metrics
 
-    return metrics(observed.samples["full"], _devices(observed))
+    return soak_metrics(observed.samples["full"], _devices(observed))
 
 
 def tables(observed: Observed) -> dict[str, Table]:
     """The course of the soak, and each device."""
-    from bench.workloads.trace.soak import devices_table, over_time
+    from bench.workloads.trace.soak import devices_table, time_table
 
     return {
-        "over_time": over_time(observed.samples["full"], _series(observed)),
+        "over_time": time_table(observed.samples["full"], _series(observed)),
         "devices": devices_table(_devices(observed)),
     }
 
 
 def _series(observed: Observed) -> list[Any]:
-    from bench.workloads.trace.soak import series
+    from bench.workloads.trace.soak import align_series
 
     count = len(observed.samples["full"])
-    return [series(facts["series"], count, 1, facts["calls"]) for facts in observed.per_rank]
+    return [align_series(facts["series"], count, 1, facts["calls"]) for facts in observed.per_rank]
 
 
 def _devices(observed: Observed) -> list[DeviceSoak]:
-    from bench.workloads.trace.soak import device
+    from bench.workloads.trace.soak import summarize_device
 
     count = len(observed.samples["full"])
     alone = observed.rank_samples.get("compute_only", ())
     return [
-        device(rank, readings, count, alone[rank] if rank < len(alone) else ())
+        summarize_device(rank, readings, count, alone[rank] if rank < len(alone) else ())
         for rank, readings in enumerate(_series(observed))
     ]

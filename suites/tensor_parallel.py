@@ -241,12 +241,12 @@ def prepare(params: Params, rank: RankContext) -> Work:
         skip_if(skip_reason(rank.device.type, rank.backend, rank.place.num_hosts))
     import torch.distributed as dist
 
-    from bench.workloads.parallel.tensor import Ranks, silent_group, unmarked
+    from bench.workloads.parallel.tensor import Ranks, no_mark, silent_group
 
     silent = silent_group()
     talking, mute = (
         Ranks(group, rank.index, rank.world_size, axis=f"tensor_{group.group_name}", mark=mark)
-        for group, mark in ((rank.group, rank.span), (silent, unmarked))
+        for group, mark in ((rank.group, rank.span), (silent, no_mark))
     )
     variants, check, notes = _variants(sizes, params, rank, talking, mute)
     return Work(
@@ -298,13 +298,13 @@ def _variants(
 
 def _traced(call: Call, implementation: str, rank: RankContext) -> Callable[[], object]:
     """The call; in the traced pass, where torch sends by itself, with what it sends marked."""
-    from bench.workloads.trace.communication import marked
+    from bench.workloads.trace.communication import record_in_traced_pass
 
     if implementation == "manual":
         return call
 
     def run() -> object:
-        with marked(rank, {rank.group.group_name: "tensor"}):
+        with record_in_traced_pass(rank, {rank.group.group_name: "tensor"}):
             return call()
 
     return run
@@ -320,13 +320,13 @@ def _async_variants(
     import torch
 
     from bench.workloads.parallel.tensor import check_call, shared_call, whole_call
-    from bench.workloads.parallel.tensor_async import Graphs, compiled
+    from bench.workloads.parallel.tensor_async import Graphs, compile_block
 
     dtype, graphs = getattr(torch, str(params["dtype"])), Graphs()
     whole = whole_call(sizes, str(params["direction"]), rank.generator(), rank.device, dtype)
     eager = shared_call(whole, sizes, "sequence", talking)
     full = shared_call(whole, sizes, "sequence", talking)
-    full.block = compiled(full.block, talking.group, graphs)
+    full.block = compile_block(full.block, talking.group, graphs)
     full()
     if not graphs.num_fused:
         raise Skip(f"async_tp: nothing was fused: {graphs.said()}")

@@ -38,7 +38,7 @@ from bench.workloads.training.step_memory import (
     MEMORY_SHARE,
     bytes_needed,
     is_whole,
-    job_of,
+    make_job,
     num_layers_that_fit,
     smallest_job,
 )
@@ -196,7 +196,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     skip_if(_lack(params, layout, rank.backend))
     if params["compile"]:
         _compilable(layout, rank.device.type)
-    return _work(params, job_of(params, num_layers_that_fit(params, layout, rank.machine)), layout, rank)
+    return _work(params, make_job(params, num_layers_that_fit(params, layout, rank.machine)), layout, rank)
 
 
 def _lack(params: Params, layout: Layout, backend: str) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from bench.measure.engine.timing.pricing import DEAR_NOTE, DEAR_ROUNDS
+from bench.measure.engine.timing.case_cost import DEAR_NOTE, DEAR_ROUNDS
 from bench.measure.planning.presets import DEFAULT_SUITES, FURTHER_CASES, PRESETS
 from bench.records.file import load
 from tests import ROOT

@@ -156,7 +156,7 @@ def command(**options: Any) -> int:
       bench run tensor_parallel --slow 1=0.5 --slow-link 1=0.25
       torchrun --nproc-per-node=8 --no-python bench run
     """
-    from bench.measure.planning.planner import RunOptions
+    from bench.measure.planning.options import RunOptions
     from bench.run.run import run
 
     return run(RunOptions(**options), sys.argv[1:])

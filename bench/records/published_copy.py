@@ -51,7 +51,7 @@ _ADDRESSES = tuple(
 def shared(result: Result) -> list[Record]:
     """The file's records fit to be published: the header, then measurements, choices, resumes and the end.
 
-    Hosts are numbered as in `bench.measure.system.environment.share`; UUIDs, addresses, interface names and paths
+    Hosts are numbered as in `bench.records.anonymize.share`; UUIDs, addresses, interface names and paths
     become `(removed)`. Cases, parameters and all numbers stay as they are. A file without an end gets none.
     """
     names: dict[str, str] = {}

@@ -47,7 +47,7 @@ def of_local(plan: Plan) -> Outlook:
             "device_type": plan.device_type,
             "device_name": name,
             "num_threads": plan.threads_per_rank or 1,
-            **emulation.facts(plan, index),
+            **emulation.planned_speeds(plan, index),
         }
         for index, name in enumerate(names)
     ]

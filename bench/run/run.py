@@ -20,21 +20,20 @@ from bench.errors import BenchError
 from bench.measure.engine.passes import torch_profile
 from bench.measure.launch import other_work
 from bench.measure.launch.recorder import Recorder, done_turns
-from bench.measure.planning.budget import estimate_seconds
-from bench.measure.planning.launcher_env import Joined, detect
-from bench.measure.planning.place import Place
+from bench.measure.planning.budget_fit import estimate_seconds
+from bench.measure.planning.launcher_env import LauncherRank, Place, detect
+from bench.measure.planning.options import RunOptions
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.planner import (
     DEFAULT_FOLDER,
-    RunOptions,
-    choose_device,
-    earlier_run,
+    load_earlier_run,
     new_plan,
-    planned_before,
+    resume_plan,
     saved_plan,
-    unpaired,
+    without_pair,
 )
 from bench.measure.planning.presets import PRESETS
+from bench.measure.system.devices import choose_device
 from bench.run import outlook
 
 if TYPE_CHECKING:
@@ -60,14 +59,15 @@ def run(options: RunOptions, arguments: list[str]) -> int:
 
 
 def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
-    from bench.measure.launch.launchers import run as run_ranks
-    from bench.measure.system.environment import default_ranks, usable_cores
+    from bench.measure.launch.launchers import run_local as run_ranks
+    from bench.measure.system.devices import default_ranks
+    from bench.measure.system.host import usable_cores
 
-    earlier = earlier_run(options)
+    earlier = load_earlier_run(options)
     others = _others_here(options, earlier)  # before torch is imported: the answer is to be quick
     device, num_gpus = choose_device(options.device)
     if device != "cpu":
-        others = [other_work.with_gpus(each, [os.getpid()]) for each in others]
+        others = [other_work.add_gpu_programs(each, [os.getpid()]) for each in others]
     preset = options.preset or "standard"
     ranks = options.ranks
     if ranks is None and earlier is not None:
@@ -102,8 +102,8 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
     return code if options.one_launch is not None else _close(options, recorder, code)
 
 
-def _run_joined(options: RunOptions, arguments: list[str], joined: Joined, began: float) -> int:
-    from bench.measure.launch.attached import run_joined
+def _run_joined(options: RunOptions, arguments: list[str], joined: LauncherRank, began: float) -> int:
+    from bench.measure.launch.attached import run_attached
     from bench.measure.launch.launchers import check_gpus
 
     if options.ranks is not None and options.ranks != joined.world_size:
@@ -120,17 +120,17 @@ def _run_joined(options: RunOptions, arguments: list[str], joined: Joined, began
             check_gpus(place, num_gpus, "this node")
         # A saved plan's preset is known to rank 0 alone, so with one every host looks, and rank 0 need not listen.
         if options.like or options.resume or PRESETS[options.preset or "standard"].judged:
-            other_work.tell(place, hosts, store, device != "cpu")
+            other_work.publish(place, hosts, store, device != "cpu")
 
     def open_here(place: Place, hosts: Sequence[str], store: Store) -> Recorder:
-        earlier = earlier_run(options)
-        others = other_work.heard(hosts, store) if _is_judged(options, earlier) else ()
+        earlier = load_earlier_run(options)
+        others = other_work.read_published(hosts, store) if _is_judged(options, earlier) else ()
         return open_run(options, arguments, device, place, joined, earlier, others)
 
     def close(recorder: Recorder, code: int) -> int:
         return _close(options, recorder, code)
 
-    return run_joined(joined, open_here, began, check, close)
+    return run_attached(joined, open_here, began, check, close)
 
 
 def open_run(
@@ -138,7 +138,7 @@ def open_run(
     arguments: list[str],
     device: str,
     place: Place,
-    joined: Joined | None,
+    joined: LauncherRank | None,
     earlier: Result | None,
     others: Sequence[OtherWork] = (),
 ) -> Recorder:
@@ -153,13 +153,13 @@ def open_run(
     from bench.run.baseline import refuse_incomparable
 
     if not options.busy:
-        other_work.refuse(others)
+        other_work.refuse_busy(others)
     if earlier is None:
         plan = new_plan(options, device, place, joined)
     else:
-        plan = planned_before(earlier, options, place, device)
+        plan = resume_plan(earlier, options, place, device)
         plan = replace(plan, label=options.label or plan.label)
-        plan = plan if options.resume is not None else unpaired(plan)
+        plan = plan if options.resume is not None else without_pair(plan)
     resumed = earlier if options.resume is not None else None
     folder = options.output or DEFAULT_FOLDER
     path = options.resume or options.save_as or new_path(folder, plan.label, host_name(), clock.utc_now())
@@ -175,11 +175,11 @@ def open_run(
     return Recorder(
         doctor=_examined(host_name(), others) if judged and resumed is None else None,
         judge=_judge if judged else None,
-        profile=str(torch_profile.folder_of(path).resolve()) if options.profile else None,
+        profile=str(torch_profile.trace_folder(path).resolve()) if options.profile else None,
         plan=plan,
         writer=writer,
         path=path,
-        progress=progress.show(sys.stderr, left, estimate),
+        progress=progress.choose_display(sys.stderr, left, estimate),
         command=["bench", *arguments],
         run_id=uuid.uuid4().hex,
         resumed=resumed,
@@ -205,9 +205,9 @@ def _others_here(options: RunOptions, earlier: Result | None) -> list[OtherWork]
 
     if not _is_judged(options, earlier):
         return []
-    found = [other_work.look([os.getpid()], host_name())]
+    found = [other_work.measure_other_work([os.getpid()], host_name())]
     if not options.busy:
-        other_work.refuse(found)
+        other_work.refuse_busy(found)
     return found
 
 
@@ -215,7 +215,7 @@ def _examined(host: str, others: Sequence[OtherWork]) -> dict[str, Any]:
     """The findings of the doctor on this host, before any rank is at work, and of other programs', for the header."""
     from bench.measure.doctor.checks import examine, gather
 
-    told = [other_work.finding(each) for each in others]
+    told = [other_work.to_finding(each) for each in others]
     findings = [asdict(finding) for finding in (*examine(gather()), *told)]
     bad = [finding for finding in findings if finding["level"] != "ok"]
     for finding in bad:
@@ -231,7 +231,7 @@ def _judge(path: Path) -> int:
     return verdict.judge(load(path)).exit_code
 
 
-def _announce(plan: Plan, left: int, estimate: float, joined: Joined | None) -> None:
+def _announce(plan: Plan, left: int, estimate: float, joined: LauncherRank | None) -> None:
     """On stderr, before anything is measured: on what, how much, how long."""
     how = "started here" if joined is None else f"joined through {joined.how}"
     click.echo(f"devices: {_devices(plan)}; {plan.world_size} ranks ({how}), backend {plan.backend}", err=True)
@@ -252,8 +252,7 @@ def _devices(plan: Plan) -> str:
     """What is measured on, from this process's view; with GPUs that torch does not see counted."""
     import torch
 
-    from bench.measure.system.environment import present_gpus
-    from bench.measure.system.host import cpu_model
+    from bench.measure.system.host import cpu_model, present_gpus
 
     if plan.device_type == "cpu":
         return f"CPU, {cpu_model() or 'model unknown'}, {plan.threads_per_rank} thread(s) a rank"

@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from bench.measure.engine.rank import RankContext, close_groups, open_groups
 from bench.measure.engine.store import tcp_store
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import Place
 from device.findings import note
 
 
@@ -75,9 +75,9 @@ def empty_sample(rank: RankContext) -> str:
 
 
 def on_cuda(rank: RankContext, x: torch.Tensor) -> None:
-    from bench.measure.engine.emulation import CudaPace
-    from bench.measure.system.environment import gpu_addresses
-    from bench.measure.system.nvml import watch
+    from bench.measure.engine.emulation import CudaSpeed
+    from bench.measure.system.devices import gpu_addresses
+    from bench.measure.system.nvml import open_state_reader
     from bench.workloads.comm.buffers import allocator, symmetric_all_reduce
     from suites.collective import _capture
 
@@ -99,7 +99,10 @@ def on_cuda(rank: RankContext, x: torch.Tensor) -> None:
 
     def pace() -> str:
         """Parts at half speed, at the power cap, take twice as long as others."""
-        half, matrix = CudaPace(device, compute_speed=0.5), torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
+        half, matrix = (
+            CudaSpeed(device, compute_speed=0.5),
+            torch.randn(8192, 8192, device=device, dtype=torch.bfloat16),
+        )
 
         def products() -> None:
             for _ in range(10):
@@ -126,7 +129,7 @@ def on_cuda(rank: RankContext, x: torch.Tensor) -> None:
     attempt("symmetric memory", lambda: allocated("symmetric", lambda b: symmetric_all_reduce(b, rank)()))
     attempt("emulated half speed", pace)
     uuid, pci = gpu_addresses(device)
-    with watch(pci, uuid) as read:
+    with open_state_reader(pci, uuid) as read:
         note("INFO", "NVML by PCI address", read())
 
 

@@ -107,8 +107,9 @@ def parent(place: Place) -> None:
     """The process that only plans and supervises must take nothing of a GPU: its rank may be the only one allowed."""
     import torch
 
-    from bench.measure.planning.place import Place as RankPlace
-    from bench.measure.planning.planner import RunOptions, new_plan
+    from bench.measure.planning.launcher_env import Place as RankPlace
+    from bench.measure.planning.options import RunOptions
+    from bench.measure.planning.planner import new_plan
 
     new_plan(RunOptions(preset="smoke"), "cuda", RankPlace(0, 1, 0, 1), None)
     expect("CUDA context after planning", torch._C._cuda_hasPrimaryContext(0), False)

@@ -38,9 +38,9 @@ def on_rank(index: int, port: int, started: float) -> dict[str, float]:
     from bench.measure.engine import worker
     from bench.measure.engine.rank import open_groups
     from bench.measure.engine.store import tcp_store
-    from bench.measure.planning.place import Place
+    from bench.measure.planning.launcher_env import Place
     from bench.measure.planning.suite_loader import load
-    from bench.measure.system import environment
+    from bench.measure.system import host
 
     part("import bench")
     for name in SUITES:
@@ -49,7 +49,7 @@ def on_rank(index: int, port: int, started: float) -> dict[str, float]:
     worker.apply_settings(1)
     place = Place(index, NUM_RANKS, index, NUM_RANKS)
     store = tcp_store("127.0.0.1", port, hosts=False, timeout_seconds=120.0)
-    machine = place.machine("cpu", "smoke", environment.usable_cores(), memory_bytes=0)
+    machine = place.machine("cpu", "smoke", host.usable_cores(), memory_bytes=0)
     rank = open_groups(place, machine, "gloo", store, 120.0, 0)
     part("process groups")
     worker.describe_all(rank, worker.host_name())

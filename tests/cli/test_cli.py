@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from bench.cli import COMMANDS, call
-from bench.measure.launch.launchers import run as start_ranks
+from bench.measure.launch.launchers import run_local as start_ranks
 from bench.measure.system import host
 from bench.records.file import load
 from bench.run.baseline import beside
@@ -72,7 +72,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in {*os.environ} - {*environ()}:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("bench.measure.launch.launchers.run", _start_nothing)
+    monkeypatch.setattr("bench.measure.launch.launchers.run_local", _start_nothing)
     for name, source in SUITE_FILES.items():
         (tmp_path / name).write_text(source)
     for name, (make, _) in BAD_FILES.items():
@@ -292,7 +292,7 @@ def test_a_run_is_not_compared_with_itself(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """--against names the folder that the run is saved in."""
-    monkeypatch.setattr("bench.measure.launch.launchers.run", start_ranks)
+    monkeypatch.setattr("bench.measure.launch.launchers.run_local", start_ranks)
     nanoseconds = [[4_000_000_000] * 9] * 2
     save(place / "runs" / "old.jsonl", header(label="old"), measurement("tiny/first", nanoseconds), end())
     quick = ("--device", "cpu", "--set", "op=first", "--preset", "smoke", "--budget", "10m", "--label", "new")
@@ -365,7 +365,7 @@ def test_accelerators_that_torch_cannot_use_are_not_passed_over(
     (place / "root" / device).mkdir(parents=True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     looked = partial(host.unusable_accelerators, root=place / "root")
-    monkeypatch.setattr("bench.measure.system.environment.unusable_accelerators", looked)
+    monkeypatch.setattr("bench.measure.system.host.unusable_accelerators", looked)
     said = complaint(capsys, f"run --device {wanted}")
     assert vendor in said
     assert variable in said
@@ -376,7 +376,7 @@ def test_accelerators_that_torch_cannot_use_are_not_passed_over(
 
 def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("bench.measure.system.environment.unusable_accelerators", lambda num_visible: None)
+    monkeypatch.setattr("bench.measure.system.host.unusable_accelerators", lambda num_visible: None)
     said = complaint(capsys, "run --device cuda")
     assert "--device cuda: torch sees no GPU here" in said
     assert "--device cpu" in said
@@ -396,7 +396,7 @@ def test_ctrl_c_before_a_record_names_no_file_that_is_gone(
     def interrupted(*_: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.measure.launch.launchers.run", interrupted)
+    monkeypatch.setattr("bench.measure.launch.launchers.run_local", interrupted)
     assert call(["run", "collective", "--device", "cpu"]) == 130
     _, err = capsys.readouterr()
     assert err.splitlines()[-1] == "interrupted; nothing was measured"

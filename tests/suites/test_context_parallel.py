@@ -76,13 +76,13 @@ def _silenced(context: Any, op: str) -> Check:
     """The check of attention whose messages never arrive."""
     import torch
 
-    from bench.workloads.parallel.context_check import AttentionProblem, check_call, inputs, own_call, split_attention
+    from bench.workloads.parallel.context_check import AttentionProblem, bench_call, check_call, inputs, split_attention
     from bench.workloads.parallel.tensor import Ranks, silent_group
 
     of = AttentionProblem(op, 1, 48, 4, 2, 16, True, "balanced", "forward_backward")
     whole = inputs(of, context.generator(), context.device, torch.float32)
     mute = Ranks(silent_group(), context.index, context.world_size, axis="mute")
-    return check_call(own_call(split_attention(whole, of, mute), of), whole, of, mute)
+    return check_call(bench_call(split_attention(whole, of, mute), of), whole, of, mute)
 
 
 def _all(context: Any) -> dict[str, Any]:

@@ -68,10 +68,10 @@ def _alone(context: Any) -> Check:
     import torch
 
     from bench.parallelism.gradient_buckets import Wrapping
-    from bench.workloads.training.data_parallel import check_step, trained
+    from bench.workloads.training.data_parallel import check_step, make_trained
 
     shape = replace(find_model("tiny"), num_layers=2, sequence=16)
-    made = trained(shape, 1, torch.float32, Wrapping("ddp"), context)
+    made = make_trained(shape, 1, torch.float32, Wrapping("ddp"), context)
     made.full = made.plain
     return check_step(made, shape)
 

@@ -39,9 +39,9 @@ CHANGES: tuple[Params, ...] = (
     "routing", [Routing(24, 8, 2, 0.25), Routing(24, 8, 2, 0.5), Routing(7, 4, 3, 1.0), Routing(50, 16, 1, 0.3)]
 )
 def test_the_routing_is_what_was_asked_for(routing: Routing) -> None:
-    from bench.workloads.parallel.expert import choose
+    from bench.workloads.parallel.expert import choose_experts
 
-    choices = choose(routing)
+    choices = choose_experts(routing)
     assert tuple(choices.shape) == (routing.num_tokens, routing.top_k)
     assert choices.flatten().bincount(minlength=routing.num_experts).tolist() == routing.loads()
     assert all(len(set(row)) == routing.top_k for row in choices.tolist())
@@ -71,14 +71,14 @@ def _silenced(context: Any) -> Check:
     """The check of a layer whose rows never arrive."""
     import torch
 
-    from bench.workloads.parallel.expert import Exchange, check_call, share_of, split_layer, whole_layer
+    from bench.workloads.parallel.expert import Exchange, check_call, rank_layer, split_layer, whole_layer
     from bench.workloads.parallel.tensor import Ranks, silent_group
 
     mute = Ranks(silent_group(), context.index, context.world_size, axis="mute")
     routing = Routing(24, 8, 2, 0.5)
     whole = whole_layer(routing, context.world_size, 32, 16, context.generator(), context.device, torch.float32)
     quiet = Exchange(mute, context.span, silent=True)
-    return check_call(split_layer(share_of(whole, mute), routing, quiet, True), whole, mute)
+    return check_call(split_layer(rank_layer(whole, mute), routing, quiet, True), whole, mute)
 
 
 def _all(context: Any) -> dict[str, Any]:

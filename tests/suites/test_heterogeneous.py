@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.measure.planning.plan import declared_machine
+from bench.measure.planning.cases import declared_machine
 from bench.measure.planning.suite_loader import load
 from suites import heterogeneous
 from tests.support.command import call, saved

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError, Skip
-from bench.measure.planning.plan import declared_machine
+from bench.measure.planning.cases import declared_machine
 from bench.measure.planning.suite_loader import load
 from bench.suite import Check, Observed, Span
 from bench.workloads.comm import pairs as _pairs
@@ -190,11 +190,11 @@ def test_a_thousand_ranks_are_pairs_of_hosts() -> None:
         f"round_{n}": tuple(4e-3 if 5 in {hosts[a], hosts[b]} else 1e-3 for a in range(1024) for b in [_peer(r, a)])
         for n, r in enumerate(rounds)
     }
-    found = _pairs.figures(pairs, _observed(1024, seconds))
+    found = _pairs.pair_metrics(pairs, _observed(1024, seconds))
     assert found["median_pair_gb_per_s"] == pytest.approx(8.0)  # 8 ranks x 1 MB in 1 ms
     assert found["slowest_pair_gb_per_s"] == pytest.approx(2.0)
     assert found["slow_links"] == 1
-    tables = _pairs.tables(pairs, _observed(1024, seconds))
+    tables = _pairs.pair_tables(pairs, _observed(1024, seconds))
     assert tables["stands_out"].rows[0][0] == "host 5: each of its pairs"
     assert len(tables["pairs_seconds"].rows) == 128
 
@@ -224,20 +224,20 @@ def _four(is_directed: bool, slow: float = 1.0, hosts: tuple[int, ...] = (0, 0, 
 
 def test_pairs_by_hand() -> None:
     pairs, observed = _four(True)
-    figures = _pairs.figures(pairs, observed)
+    figures = _pairs.pair_metrics(pairs, observed)
     assert figures["fastest_pair_gb_per_s"] == pytest.approx(1.0)
     assert figures["slowest_pair_gb_per_s"] == pytest.approx(1 / 1.001 / 1.004)
     assert figures["direction_asymmetry"] == pytest.approx(1.001)
     assert figures["slow_links"] == 0
     assert figures["link_ceiling_gb_per_s"] == figures["median_pair_gb_per_s"]
-    assert set(_pairs.tables(pairs, observed)) == {"pairs_gb_per_s", "pairs_seconds"}
+    assert set(_pairs.pair_tables(pairs, observed)) == {"pairs_gb_per_s", "pairs_seconds"}
     assert pairs.notes == ()
 
 
 def test_a_slow_rank_is_in_the_table_and_counted() -> None:
     pairs, observed = _four(True, slow=4.0)
-    assert _pairs.figures(pairs, observed)["slow_links"] == 2
-    rows = _pairs.tables(pairs, observed)["stands_out"].rows
+    assert _pairs.pair_metrics(pairs, observed)["slow_links"] == 2
+    rows = _pairs.pair_tables(pairs, observed)["stands_out"].rows
     assert {row[0] for row in rows} == {"rank 3 as sender: to every other", "rank 3 as receiver: from every other"}
     assert [row[3] for row in rows] == pytest.approx([4.0, 4.0], rel=0.01)
 
@@ -246,10 +246,10 @@ def test_across_hosts_a_ring_can_have_every_ranks_link() -> None:
     pairs, observed = _four(False, hosts=(0, 0, 1, 1))
     # The rounds within the hosts come first: 1 GB/s; across, two ranks of a host at once: 2 x 1/1.003.
     assert [pairs.kind_of(pair) for pair in ((0, 1), (2, 3), (0, 2))] == ["within a host"] * 2 + ["across hosts"]
-    assert _pairs.figures(pairs, observed)["link_ceiling_gb_per_s"] == pytest.approx(1.0)
+    assert _pairs.pair_metrics(pairs, observed)["link_ceiling_gb_per_s"] == pytest.approx(1.0)
     slow_network = {name: tuple(9 * t for t in times) if name != "round_0" else times
                     for name, times in observed.rank_seconds.items()}  # fmt: skip
-    found = _pairs.figures(pairs, _observed(4, slow_network))["link_ceiling_gb_per_s"]
+    found = _pairs.pair_metrics(pairs, _observed(4, slow_network))["link_ceiling_gb_per_s"]
     assert found == pytest.approx(2 / 9 / 1.003, rel=0.002)
 
 
@@ -257,14 +257,14 @@ def test_few_ranks_say_what_is_needed_and_count_nothing() -> None:
     pairs = _pairs.Pairs((((0, 1),),), ("there", "back"), 1, 10**6, (0, 0), is_latency=False)
     assert pairs.notes == ("2 ranks: too few pairs to say which of the ranks stands out, which takes 4",)
     observed = _observed(2, {"round_0_there": (1e-3, 2e-3), "round_0_back": (4e-3, 1e-3)})
-    figures = _pairs.figures(pairs, observed)
+    figures = _pairs.pair_metrics(pairs, observed)
     assert (figures["slow_links"], figures["direction_asymmetry"]) == (None, 2.0)
-    assert _pairs.tables(pairs, observed)["pairs_seconds"].rows == ((0, None, 2e-3), (1, 4e-3, None))
+    assert _pairs.pair_tables(pairs, observed)["pairs_seconds"].rows == ((0, None, 2e-3), (1, 4e-3, None))
 
 
 def test_latency_is_half_of_there_and_back() -> None:
     pairs = _pairs.Pairs((((0, 1),),), ("both",), 2, 8, (0, 0), is_latency=True)
-    figures = _pairs.figures(pairs, _observed(2, {"round_0": (3e-6, 4e-6)}))
+    figures = _pairs.pair_metrics(pairs, _observed(2, {"round_0": (3e-6, 4e-6)}))
     assert figures["pair_latency_seconds"] == figures["slowest_pair_latency_seconds"] == pytest.approx(2e-6)
     assert figures["slow_links"] is None
 

@@ -88,7 +88,7 @@ def _without_f(context: Any) -> list[float]:
     from torch import nn
 
     from bench.workloads.model.numerics import relative_error
-    from bench.workloads.parallel.tensor import BlockSizes, Ranks, SumOverRanks, part, shared_call, whole_call
+    from bench.workloads.parallel.tensor import BlockSizes, Ranks, SumOverRanks, rank_part, shared_call, whole_call
 
     class NoF(nn.Module):
         def __init__(self, local: nn.Module) -> None:
@@ -105,7 +105,7 @@ def _without_f(context: Any) -> list[float]:
     call.block.block = NoF(call.block.block.local)
     splits = (None, None, None, 0, 1)
     return [
-        relative_error(result, part(reference, dim, ranks))
+        relative_error(result, rank_part(reference, dim, ranks))
         for result, reference, dim in zip(call(), whole(), splits, strict=True)
     ]
 

@@ -15,7 +15,7 @@ from bench.parallelism.layout import Layout, MicrobatchedJob, all_layouts, layou
 from bench.parallelism.shapes import ModelShape, find_model
 from bench.suite import COMMUNICATION, Params, Skip, Span
 from bench.workloads.training import step_memory
-from bench.workloads.training.training_check import compared, one_device
+from bench.workloads.training.training_check import compare_steps, one_device
 from suites import training_step
 from tests.support.ranks import cpu_machine, on_ranks, run_case
 
@@ -196,7 +196,7 @@ def _wrong(context: Any) -> list[bool]:
     treatment = Treatment("float32", "shard", recompute=False, compile=False)
     expected = one_device(job, layout, treatment, context)
     step = TrainingStep(job, layout, treatment, context)
-    passed = [compared(step, expected).passed]
+    passed = [compare_steps(step, expected).passed]
     accumulate = step.accumulate
 
     def summed(trace: Any = None) -> None:
@@ -207,7 +207,7 @@ def _wrong(context: Any) -> list[bool]:
                 parameter.grad.mul_(2)
 
     step.accumulate = summed  # type: ignore[method-assign]
-    return [*passed, compared(step, expected).passed]
+    return [*passed, compare_steps(step, expected).passed]
 
 
 def _spans(ranks: list[dict[str, Any]]) -> tuple[list[Span], list[list[int]]]:
@@ -305,7 +305,7 @@ def test_a_rank_of_1024_holds_its_share(layout: Layout) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    from bench.workloads.training.parallelize import MESH_AXES, Treatment, build_part, local, mesh_shape
+    from bench.workloads.training.parallelize import MESH_AXES, Treatment, build_part, local_part, mesh_shape
 
     rank = 1000
     job = MicrobatchedJob(LARGE, 2048, num_microbatches=8)
@@ -327,7 +327,7 @@ def test_a_rank_of_1024_holds_its_share(layout: Layout) -> None:
         shares = layout.dp * layout.tp
         weight = dict(part.named_parameters())[f"layers.{layers[-1]}.mlp.gate.weight"]
         assert tuple(weight.shape) == (28672, 8192)
-        assert local(weight).numel() == 28672 * 8192 // shares
+        assert local_part(weight).numel() == 28672 * 8192 // shares
         assert part.head is None or layers[-1] == 79
     finally:
         dist.destroy_process_group()

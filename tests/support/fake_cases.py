@@ -76,10 +76,10 @@ def _hidden_states(name: str, params: Params, world_size: int) -> Any:
     layout = layout_of(world_size, int(params["tp"]), int(params["pp"])) if name == "training_step" else None
     if not isinstance(layout, Layout):
         return ()
-    from bench.workloads.training.step_memory import job_of
+    from bench.workloads.training.step_memory import make_job
     from bench.workloads.training.training_check import _reduced
 
-    job = job_of(params, layout.pp)
+    job = make_job(params, layout.pp)
     is_short = params["dp_mode"] == "shard" and params["dtype"] != "float32"
     dtype, size = torch.bfloat16 if is_short else torch.float32, job.microbatch_size(layout)
     shapes = (job.shape, _reduced(job, layout))

@@ -64,7 +64,9 @@ def training_rows() -> Iterator[tuple[str, int, int, int, str | None]]:
     first = suite.defaults | suite.cases(machine)[0]
     for change, num_layers in TRAINED:
         params = first | change
-        needed = step_memory.bytes_needed(step_memory.job_of(params, num_layers), Layout(), params, machine.device_type)
+        needed = step_memory.bytes_needed(
+            step_memory.make_job(params, num_layers), Layout(), params, machine.device_type
+        )
         outcome = in_child(partial(_trained, params, num_layers))
         yield suite.case(params).id, 1, needed, outcome.peak_bytes, outcome.error
 
@@ -76,7 +78,7 @@ def _trained(params: Params, num_layers: int) -> Outcome:
     fake = FakeCuda(0, 1, "standard", memory_bytes=79 << 30)
     treatment = Treatment(str(params["dtype"]), str(params["dp_mode"]), bool(params["recompute"]), compile=False)
     with fake as rank:
-        job = step_memory.job_of(params, num_layers)
+        job = step_memory.make_job(params, num_layers)
         step = TrainingStep(job, Layout(), treatment, rank, is_restorable=False)
         for _ in range(2):
             step.run()

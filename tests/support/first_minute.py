@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.measure.engine.timing.pricing import DEAR_ROUNDS, WARMUP_ROUNDS, CallPrice
+from bench.measure.engine.timing.case_cost import DEAR_ROUNDS, WARMUP_ROUNDS, CaseCost
 from bench.measure.engine.timing.sampler import MIN_ROUNDS
 from bench.measure.engine.worker import timeout_seconds
 from bench.measure.planning.plan import Plan, Turn
@@ -132,7 +132,7 @@ class Replay:
                 pace.put_off(choice.turn, dear_seconds)
             else:
                 disturbed = self.noise is not None and self.noise.random() < self.disturbed_share
-                pace.finished(choice.turn, took, choice.seconds, disturbed)
+                pace.finish(choice.turn, took, choice.seconds, disturbed)
                 if choice.is_dear:
                     pace.give_up(choice.turn[0])
             self.done.append(Done(choice.turn, began, took, samples, choice, pace.expected_seconds()))
@@ -150,12 +150,12 @@ class Replay:
             self.now += (1 + DEAR_ROUNDS) * times.call + CHECK * times.around
             return DEAR_ROUNDS, None
         variants = max(1, round(times.round / times.call))
-        price = CallPrice(PREPARE * times.around, CHECK * times.around, True, (WARMUP_ROUNDS + DEAR_ROUNDS) * variants)
+        price = CaseCost(PREPARE * times.around, CHECK * times.around, True, (WARMUP_ROUNDS + DEAR_ROUNDS) * variants)
         most = float("inf") if choice.most_seconds is None else choice.most_seconds
         if price.is_dear(most - (self.now - began)):
             return 0, price.dear_seconds
         self.now += times.call
-        price = CallPrice(price.prepare_seconds, price.check_seconds, True, price.calls, 0, times.call)
+        price = CaseCost(price.prepare_seconds, price.check_seconds, True, price.calls, 0, times.call)
         if price.is_dear(most - (self.now - began)):
             return 0, price.dear_seconds
         warm_up = WARMUP_ROUNDS * times.round

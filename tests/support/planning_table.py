@@ -20,9 +20,10 @@ import torch.distributed._symmetric_memory as symmetric_memory
 
 from bench.measure.engine import control
 from bench.measure.engine.rank import Place, RankContext
-from bench.measure.planning.budget import estimate_seconds
+from bench.measure.planning.budget_fit import estimate_seconds
+from bench.measure.planning.options import RunOptions
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.planner import RunOptions, new_plan
+from bench.measure.planning.planner import new_plan
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.suite_loader import load
 from bench.parallelism.layout import Layout, layout_of
@@ -82,8 +83,8 @@ ASKED = training_step._compilable
 def planned(gpus: int, memory_bytes: int, preset: str) -> tuple[Plan, Rank]:
     place = Place(0, gpus, 0, min(gpus, RANKS_PER_HOST), num_hosts=-(-gpus // RANKS_PER_HOST))
     with (
-        patch("bench.measure.system.environment.planned_memory_bytes", lambda *_: memory_bytes),
-        patch("bench.measure.system.environment.usable_cores", lambda: 64),
+        patch("bench.measure.system.devices.planned_memory_bytes", lambda *_: memory_bytes),
+        patch("bench.measure.system.host.usable_cores", lambda: 64),
     ):
         plan = new_plan(RunOptions(preset=preset), "cuda", place, None)
     machine = place.machine("cuda", PRESETS[preset].of_suites, 64, memory_bytes)
@@ -97,7 +98,7 @@ REPLACED: tuple[tuple[Any, str, Any], ...] = (
     (symmetric_memory, "empty", _reached),
     (peak_memory, "PeakMemory", _reached),
     (control, "maxima", _reached),
-    (scratch_dir, "ask_room", _reached),
+    (scratch_dir, "require_room", _reached),
     # What depends on the machine that makes the table.
     (torch.cuda, "get_device_capability", lambda _device: (9, 0)),
     (training_step, "_compilable", _compilable_anywhere),

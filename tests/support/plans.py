@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.measure.engine.rank import RankContext
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import Place
 from bench.measure.planning.plan import Plan
 from bench.records.planned_case import PlannedCase, SuiteFacts
 from tests.support.ranks import cpu_machine

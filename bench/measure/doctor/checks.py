@@ -1,4 +1,4 @@
-"""What `bench run` would use on this machine and why, and what is wrong or suspicious about it.
+"""The doctor's checks: the defaults of `bench run` on this machine, and faults of its set-up.
 
 Each check is a small pure function of `Facts` and one row of CHECKS. A fail is what makes a result wrong
 or a run impossible, a warning what may make a figure lower or less steady than the hardware; each says
@@ -23,7 +23,7 @@ SHM_BYTES_FOR_NCCL = 1 << 30
 # A few background processes are usual; a tenth of the cores busy with something else is not.
 BUSY_SHARE_OF_CORES = 0.1
 MEMORY_BYTES_PER_RANK = 2 << 30
-"""On CPU: less than this leaves out the larger cases of the standard preset."""
+"""Memory on a CPU below which the larger cases of the standard preset are left out."""
 
 EXPECTABLE: dict[str, Callable[[Facts], int]] = {
     "gpus": lambda facts: len(facts.torch_gpus),
@@ -31,7 +31,7 @@ EXPECTABLE: dict[str, Callable[[Facts], int]] = {
     "cores": lambda facts: facts.usable_cores,
     "hosts": lambda facts: facts.num_hosts,
 }
-"""What `expect` can name."""
+"""Names that `expect` takes -> the figure they stand for."""
 
 
 def examine(facts: Facts, expect: Mapping[str, int] | None = None) -> list[Finding]:
@@ -40,16 +40,16 @@ def examine(facts: Facts, expect: Mapping[str, int] | None = None) -> list[Findi
     Raises BenchError for an expectation of something unknown.
     """
     findings = [finding for check in CHECKS for finding in check(facts)]
-    return findings + [_expected(facts, name, number) for name, number in (expect or {}).items()]
+    return findings + [_check_expectation(facts, name, number) for name, number in (expect or {}).items()]
 
 
-def _expected(facts: Facts, name: str, number: int) -> Finding:
+def _check_expectation(facts: Facts, name: str, number: int) -> Finding:
     if name not in EXPECTABLE:
         raise BenchError(f"nothing named {name!r} can be expected; there are: {', '.join(EXPECTABLE)}")
-    found = EXPECTABLE[name](facts)
-    if found == number:
-        return Finding("ok", f"expected {name}", str(found))
-    return Finding("fail", f"expected {name}", f"{found}, not {number}", "look at the other lines, or at the node")
+    actual = EXPECTABLE[name](facts)
+    if actual == number:
+        return Finding("ok", f"expected {name}", str(actual))
+    return Finding("fail", f"expected {name}", f"{actual}, not {number}", "look at the other lines, or at the node")
 
 
 def _run(facts: Facts) -> Iterator[Finding]:
@@ -108,8 +108,8 @@ def _cores(facts: Facts) -> Iterator[Finding]:
 def _threads(facts: Facts) -> Iterator[Finding]:
     text, cores, ranks = facts.omp_num_threads, facts.usable_cores, facts.num_ranks
     if text is None:
-        each = max(1, cores // max(1, ranks))
-        yield Finding("ok", "OMP_NUM_THREADS", f"not set; bench run shares the cores out, {each} a rank")
+        threads_each = max(1, cores // max(1, ranks))
+        yield Finding("ok", "OMP_NUM_THREADS", f"not set; bench run shares the cores out, {threads_each} a rank")
     elif not text.isdigit() or int(text) < 1:
         yield Finding("warn", "OMP_NUM_THREADS", repr(text), "set it to one number of threads, or unset it")
     elif int(text) * ranks > cores:
@@ -149,8 +149,8 @@ def _memory(facts: Facts) -> Iterator[Finding]:
     if facts.memory_available_bytes is None:
         return
     value = f"{facts.memory_available_bytes / 2**30:.1f} GiB available"
-    each = facts.memory_available_bytes / max(1, facts.num_ranks)
-    if facts.device_type == "cpu" and each < MEMORY_BYTES_PER_RANK:
+    bytes_per_rank = facts.memory_available_bytes / max(1, facts.num_ranks)
+    if facts.device_type == "cpu" and bytes_per_rank < MEMORY_BYTES_PER_RANK:
         yield Finding(
             "warn", "memory", f"{value} for {facts.num_ranks} ranks", "larger cases will be skipped: free some"
         )
@@ -184,7 +184,7 @@ def _interfaces(facts: Facts) -> Iterator[Finding]:
 
 
 def _gloo_address(facts: Facts) -> Finding:
-    """Where nothing is said, gloo takes the address of the host's name: that must be one that the others reach."""
+    """Check the address of the host's name, which gloo takes by default: the other hosts must reach it."""
     remedy = "set GLOO_SOCKET_IFNAME to the interface that the hosts share, or mend /etc/hosts"
     bad: Level = "fail" if facts.num_hosts > 1 else "warn"
     if facts.host_address is None:

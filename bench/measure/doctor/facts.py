@@ -1,4 +1,4 @@
-"""What `bench doctor` knows of this machine when it judges: a snapshot, so that each check is a pure function.
+"""A snapshot of this machine for `bench doctor`, so that each check is a pure function.
 
 Gathering is the only part that asks the machine. How gloo finds its address follows torch's
 torch/csrc/distributed/c10d/ProcessGroupGloo.cpp: the interfaces that GLOO_SOCKET_IFNAME names, else the
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.finding import Finding
-from bench.measure.system import cgroup, environment, host
+from bench.measure.system import cgroup, devices, host
 from bench.measure.system.backends import DEFAULT_FOR_DEVICE
 from bench.measure.system.nvml import GpuFacts, gather_gpus
 
@@ -34,11 +34,11 @@ class Facts:
     present_gpus: int = 0
     """GPUs that the kernel's drivers show."""
     unusable: str | None = None
-    """What to say of accelerators that torch cannot use."""
+    """Complaint about accelerators that torch cannot use; None: there are none."""
     gpus: tuple[GpuFacts, ...] = ()
     """NVML's facts of the GPUs that torch sees, or of all where it cannot be told which these are."""
     no_gpu_facts: str | None = None
-    """Why NVML gave none."""
+    """Reason for which NVML gave no facts."""
     own_process_id: int | None = None
     usable_cores: int = 1
     affinity_cores: int | None = None
@@ -56,9 +56,9 @@ class Facts:
     num_hosts: int = 1
     """Hosts of the job that this process belongs to."""
     gloo_interfaces: tuple[str, ...] = ()
-    """What GLOO_SOCKET_IFNAME names."""
+    """Interfaces named in GLOO_SOCKET_IFNAME."""
     interfaces: tuple[str, ...] = ()
-    """What there is."""
+    """Network interfaces of this host."""
     hostname: str = ""
     host_address: str | None = None
     """First address of the host's name that can be bound here; None: it has none."""
@@ -75,20 +75,20 @@ def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[st
     affinity, load = host.cpu_affinity(), host.load_averages(root)
     return Facts(
         device_type=device_type,
-        num_ranks=environment.default_ranks(device_type, preset, len(names), cores),
+        num_ranks=devices.default_ranks(device_type, preset, len(names), cores),
         backend=DEFAULT_FOR_DEVICE[device_type],
         torch_version=str(torch.__version__),
         torch_gpus=names,
         present_gpus=host.present_gpus(root),
         unusable=trouble or host.unusable_accelerators(len(names), root),
-        gpus=visible(gpus, uuids),
+        gpus=visible_gpus(gpus, uuids),
         no_gpu_facts=no_gpu_facts,
         own_process_id=os.getpid(),
         usable_cores=cores,
         affinity_cores=None if affinity is None else len(affinity),
         logical_cores=host.count_cores(root)[0],
         cores_by_node={node: len(own.intersection(affinity or own)) for node, own in host.numa_cores(root).items()},
-        gpu_nodes=gpu_nodes(len(names), environ, root),
+        gpu_nodes=gpu_numa_nodes(len(names), environ, root),
         quota_cores=cgroup.quota_cores(root),
         load=load[0] if load else None,
         omp_num_threads=environ.get("OMP_NUM_THREADS"),
@@ -107,36 +107,36 @@ def torch_gpus() -> tuple[tuple[str, ...], list[Any], str | None]:
     import torch
 
     try:
-        found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+        properties = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     except RuntimeError as error:  # a driver that is too old, a device that fell off the bus
         first = (str(error).splitlines() or ["no reason given"])[0]
         return (), [], f"CUDA does not start: {first}; look at nvidia-smi and dmesg, or ask for --device cpu"
-    return tuple(facts.name for facts in found), [getattr(facts, "uuid", None) for facts in found], None
+    return tuple(facts.name for facts in properties), [getattr(facts, "uuid", None) for facts in properties], None
 
 
-def gpu_nodes(num_gpus: int, environ: Mapping[str, str], root: Path = host.ROOT) -> dict[int, int | None]:
+def gpu_numa_nodes(num_gpus: int, environ: Mapping[str, str], root: Path = host.ROOT) -> dict[int, int | None]:
     """NUMA nodes of the GPUs that torch sees; where a launcher has given this process one of them, of that one."""
     import torch
 
     in_step = environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"  # a batch shell has a SLURM_LOCALID, too
     local = environ.get("LOCAL_RANK") or (environ.get("SLURM_LOCALID") if in_step else None) or ""
     # A process that sees one GPU has that one, whatever its number on the host is.
-    own = [int(local)] if num_gpus > 1 and local.isdecimal() and int(local) < num_gpus else range(num_gpus)
-    addresses = {index: environment.gpu_addresses(torch.device("cuda", index))[1] for index in own}
+    indices = [int(local)] if num_gpus > 1 and local.isdecimal() and int(local) < num_gpus else range(num_gpus)
+    addresses = {index: devices.gpu_addresses(torch.device("cuda", index))[1] for index in indices}
     return {index: None if pci is None else host.pci_numa_node(pci, root) for index, pci in addresses.items()}
 
 
-def visible(gpus: tuple[GpuFacts, ...], uuids: list[Any]) -> tuple[GpuFacts, ...]:
+def visible_gpus(gpus: tuple[GpuFacts, ...], uuids: list[Any]) -> tuple[GpuFacts, ...]:
     """NVML's facts of the GPUs with these UUIDs, which torch gives without the `GPU-` before them."""
     wanted = {str(uuid).removeprefix("GPU-") for uuid in uuids if uuid is not None}
-    found = tuple(gpu for gpu in gpus if str(gpu.uuid).removeprefix("GPU-") in wanted)
-    return found or gpus
+    visible = tuple(gpu for gpu in gpus if str(gpu.uuid).removeprefix("GPU-") in wanted)
+    return visible or gpus
 
 
 def num_hosts(environ: Mapping[str, str]) -> int:
     """Hosts of the job: torchrun's agents, or the nodes of a Slurm job; 1 where no launcher says."""
-    told = environ.get("GROUP_WORLD_SIZE") or environ.get("SLURM_NNODES") or ""
-    return max(1, int(told)) if told.isdigit() else 1
+    count = environ.get("GROUP_WORLD_SIZE") or environ.get("SLURM_NNODES") or ""
+    return max(1, int(count)) if count.isdigit() else 1
 
 
 def usable_address(
@@ -146,11 +146,11 @@ def usable_address(
 ) -> str | None:
     """The first address of a host name that this machine can bind, as gloo looks for one; None: it has none."""
     try:
-        found = resolve(name, None, type=socket.SOCK_STREAM)
+        addresses = resolve(name, None, type=socket.SOCK_STREAM)
     except OSError:
         return None
     bind = bind or _can_bind
-    return next((str(entry[4][0]) for entry in found if bind(entry)), None)
+    return next((str(entry[4][0]) for entry in addresses if bind(entry)), None)
 
 
 def _can_bind(entry: Any) -> bool:
@@ -164,7 +164,7 @@ def _can_bind(entry: Any) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this host can reach an address."""
+    """Return True if only this host can reach an address."""
     return ip_address(address.partition("%")[0]).is_loopback
 
 

@@ -100,9 +100,9 @@ def _pcie(gpu: GpuFacts) -> Iterator[Finding]:
     if gpu.pcie_width and gpu.pcie_width_max and gpu.pcie_width < gpu.pcie_width_max:
         value = f"x{gpu.pcie_width} of x{gpu.pcie_width_max}"
         yield Finding("warn", what, value, "reseat the card, or look at the slot, riser and BIOS")
-    here, device = gpu.pcie_generation_max, gpu.pcie_generation_device
-    if here and device and here < device:
-        value = f"generation {here}, the device can {device}"
+    supported, device = gpu.pcie_generation_max, gpu.pcie_generation_device
+    if supported and device and supported < device:
+        value = f"generation {supported}, the device can {device}"
         yield Finding("warn", what, value, "look at the slot and the BIOS; traffic with the host is slower")
 
 
@@ -110,8 +110,8 @@ def _nvlink(facts: Facts) -> Iterator[Finding]:
     for gpu in facts.gpus:
         if gpu.nvlinks is None or gpu.nvlinks_active is None or gpu.nvlinks_active == gpu.nvlinks:
             continue
-        known = find(gpu.name)
-        has_fabric = known is not None and (known.scaleup_fabric or "").startswith("NVLink")
+        accelerator = find(gpu.name)
+        has_fabric = accelerator is not None and (accelerator.scaleup_fabric or "").startswith("NVLink")
         # A PCIe card without a bridge, or a GPU on its own, has no link to have.
         if gpu.nvlinks_active or (has_fabric and len(facts.gpus) > 1):
             yield Finding(
@@ -123,12 +123,12 @@ def _nvlink(facts: Facts) -> Iterator[Finding]:
 
 
 def _p2p(facts: Facts) -> Iterator[Finding]:
-    asked = {gpu.index for gpu in facts.gpus}
+    indices = {gpu.index for gpu in facts.gpus}
     pairs = [
         (gpu.index, other)
         for gpu in facts.gpus
         for other in gpu.without_p2p or ()
-        if gpu.index < other and other in asked
+        if gpu.index < other and other in indices
     ]
     if pairs:
         named = ", ".join(f"{one}-{two}" for one, two in pairs)
@@ -145,24 +145,24 @@ def _p2p(facts: Facts) -> Iterator[Finding]:
 def _numa(facts: Facts) -> Iterator[Finding]:
     """A rank that runs on another node launches and copies over the link between the sockets, now and then."""
     cores = facts.cores_by_node
-    known = {index: node for index, node in facts.gpu_nodes.items() if node is not None and node in cores}
-    if len(cores) < 2 or not known:
+    node_of_gpu = {index: node for index, node in facts.gpu_nodes.items() if node is not None and node in cores}
+    if len(cores) < 2 or not node_of_gpu:
         return
-    own = [node for node, number in cores.items() if number]
-    if any(own != [node] for node in known.values()):
+    own_nodes = [node for node, number in cores.items() if number]
+    if any(own_nodes != [node] for node in node_of_gpu.values()):
         gpus = "; ".join(
-            f"GPU {', '.join(str(index) for index in known if known[index] == node)} on node {node}"
-            for node in sorted(set(known.values()))
+            f"GPU {', '.join(str(index) for index in node_of_gpu if node_of_gpu[index] == node)} on node {node}"
+            for node in sorted(set(node_of_gpu.values()))
         )
         yield Finding(
             "warn",
             "GPU NUMA",
-            f"this process may use cores of node {', '.join(map(str, own))}; {gpus}",
+            f"this process may use cores of node {', '.join(map(str, own_nodes))}; {gpus}",
             "launch times and host copies will vary from start to start: bind each rank to its GPU's node "
             "(torchrun --numa-binding=node, srun --cpu-bind, numactl --cpunodebind)",
         )
     else:
-        yield Finding("ok", "GPU NUMA", f"bound to node {own[0]}, that of the GPU")
+        yield Finding("ok", "GPU NUMA", f"bound to node {own_nodes[0]}, that of the GPU")
 
 
 def _healthy(facts: Facts) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What a case says of its work, its check, its tables and its errors, as JSON holds it."""
+"""JSON forms of a case's work, check, tables and errors."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from bench.suite import Check, Table, Work
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error in one line, with the last place in it that is not the engine's or torch's own."""
     lines = str(error).strip().splitlines()
     text = f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
     frames = traceback.extract_tb(error.__traceback__)
     engine = str(Path(__file__).parents[1])
-    own = [f for f in frames if not f.filename.startswith(engine) and "site-packages" not in f.filename]
-    return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
+    suite_frames = [f for f in frames if not f.filename.startswith(engine) and "site-packages" not in f.filename]
+    return f"{text} ({Path(suite_frames[-1].filename).name}, line {suite_frames[-1].lineno})" if suite_frames else text
 
 
-def work_facts(work: Work) -> dict[str, Any]:
+def work_to_json(work: Work) -> dict[str, Any]:
     return {
         "bytes": work.bytes,
         "bus_factor": work.bus_factor,
@@ -51,5 +51,5 @@ def finite_or_none(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def badness(check: Check) -> float:
+def excess_error(check: Check) -> float:
     return math.inf if math.isnan(check.error) else check.error - check.tolerance

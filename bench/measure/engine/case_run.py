@@ -14,28 +14,36 @@ from bench.core import clock as clocks
 from bench.errors import Skip
 from bench.measure.engine import control, emulation
 from bench.measure.engine.case_json import (
-    badness,
     check_from_json,
     check_to_json,
-    describe,
+    describe_error,
+    excess_error,
     finite_or_none,
     table_to_json,
-    work_facts,
+    work_to_json,
 )
-from bench.measure.engine.consensus import Agreement, Poll, Verdict
+from bench.measure.engine.consensus import Agreement, PhaseOutcome, Poll
 from bench.measure.engine.gather import gather_samples, slowest_samples
 from bench.measure.engine.passes import torch_profile
 from bench.measure.engine.passes.traced_pass import traced_pass
 from bench.measure.engine.rank import RankContext
 from bench.measure.engine.timing import host_launches, l2_cache
-from bench.measure.engine.timing.alignment import alignment
+from bench.measure.engine.timing.alignment import make_alignment
+from bench.measure.engine.timing.case_cost import (
+    DEAR_NOTE,
+    PUT_OFF,
+    UNLIMITED,
+    Allowance,
+    CostProbe,
+    PutOff,
+    main_variant_only,
+)
 from bench.measure.engine.timing.device_clock import clock_for_work
-from bench.measure.engine.timing.pricing import DEAR_NOTE, PUT_OFF, UNLIMITED, Allowance, Pricing, PutOff, alone
 from bench.measure.engine.timing.sampler import Limits, Sampler, Samples, Timing
 from bench.measure.planning.session import case_record
 from bench.measure.planning.suite_loader import Suite
 from bench.measure.system import energy, interference_probe
-from bench.measure.system.environment import available_memory_bytes, gpu_addresses, release_cached_memory
+from bench.measure.system.devices import available_memory_bytes, gpu_addresses, release_cached_memory
 from bench.stats import intervals
 from bench.suite import Check, Observed, Span, Work
 
@@ -49,23 +57,23 @@ if TYPE_CHECKING:
 
 
 UNTIMED_CALLS = 3
-"""Of the pass that only listens; the last is listened to, the ones before open connections."""
+"""Calls of a case in the untimed pass; the last one's log is kept, the earlier ones open connections."""
 
 
 class CaseEnd(Exception):  # noqa: N818 - the way out of a case that has no speed, agreed by all ranks
-    """All ranks agreed that the case ends here."""
+    """Raised on all ranks alike: they agreed that the case ends without a speed."""
 
     def __init__(self, agreement: Agreement) -> None:
         super().__init__(agreement.reason)
         self.agreement = agreement
 
 
-_STATUS = {Verdict.SKIP: "skipped", Verdict.INVALID: "invalid", Verdict.RAISED: "failed"}
+_STATUS = {PhaseOutcome.SKIP: "skipped", PhaseOutcome.INVALID: "invalid", PhaseOutcome.RAISED: "failed"}
 
 
 @dataclass
 class CaseRun:
-    """What one rank does for one case."""
+    """One visit to one case on one rank."""
 
     rank: RankContext
     plan: Plan
@@ -77,7 +85,7 @@ class CaseRun:
     host: str
     visit: int = 0
     calls: dict[str, int] | None = None
-    """Calls in a sample of each variant: of an earlier visit, if there was one; afterwards as they were."""
+    """Variant -> calls in a sample: those of an earlier visit if there was one, set by `record`."""
     idle: energy.Idle = field(default_factory=energy.Idle)
     """Power of this rank's device without work, measured at the first case whose energy is."""
     allowance: Allowance = UNLIMITED
@@ -91,10 +99,10 @@ class CaseRun:
         Raises Broken where the ranks cannot meet any more.
         """
         started, began = clocks.stamp(), clocks.monotonic_seconds()
-        pricing, sound = Pricing(self.rank, self.allowance), True
+        cost_probe, sound = CostProbe(self.rank, self.allowance), True
         fields: dict[str, Any] = {}
         try:
-            status, reason = self._phases(limits, fields, pricing)
+            status, reason = self._phases(limits, fields, cost_probe)
         except CaseEnd as end:
             status, reason, sound = _STATUS[end.agreement.verdict], end.agreement.reason, end.agreement.sound
         except PutOff as off:
@@ -104,38 +112,38 @@ class CaseRun:
         fields["seconds"] = clocks.monotonic_seconds() - began
         return case_record(self.plan, self.case, self.launch, status, reason, started, self.visit, **fields), sound
 
-    def call_untimed(self, heard: Callable[[], str]) -> tuple[tuple[str, str] | None, bool]:
-        """Prepare the case and call it a few times without timing; `heard` gives what was logged since last asked.
+    def call_untimed(self, read_log: Callable[[], str]) -> tuple[tuple[str, str] | None, bool]:
+        """Prepare the case and call it a few times without timing; `read_log` gives what was logged since last asked.
 
         Returns what preparing it and its last call have logged, None where it could not be called, and whether this
         generation can go on. Raises Broken where the ranks cannot meet any more.
         """
         clock = clock_for_work(self.rank.device.type, "host")
-        heard()
+        read_log()
         try:
-            with self._prepared() as work:
-                prepared = heard()
+            with self._prepare() as work:
+                prepared = read_log()
                 with self._voting("untimed calls"):
                     for _ in range(UNTIMED_CALLS):
                         if work.reset is not None:
                             work.reset()
-                        heard()  # of a first call also what it says while it opens connections
+                        read_log()  # of a first call also what it says while it opens connections
                         next(iter(work.variants.values()))()
                         clock.synchronise()
-                    called = heard()
+                    called = read_log()
         except CaseEnd as end:
             return None, end.agreement.sound
         return (prepared, called), True
 
-    def _phases(self, limits: Limits, fields: dict[str, Any], pricing: Pricing) -> tuple[str, str | None]:
-        with self._prepared() as work:
-            fields["work"] = work_facts(work)
+    def _phases(self, limits: Limits, fields: dict[str, Any], cost_probe: CostProbe) -> tuple[str, str | None]:
+        with self._prepare() as work:
+            fields["work"] = work_to_json(work)
             fields["notes"] = [*work.notes, *emulation.notes(self.plan)]
-            self._measured(work, limits, fields, pricing)
+            self._measure(work, limits, fields, cost_probe)
         return "ok", None
 
     @contextmanager
-    def _prepared(self) -> Iterator[Work]:
+    def _prepare(self) -> Iterator[Work]:
         """The case's work; closed in the end, unless the ranks no longer meet."""
         with self._voting("memory"):
             self._ask_memory()
@@ -143,9 +151,9 @@ class CaseRun:
         with self._voting("prepare"):
             if self.rank.pace is not None:
                 self.rank.pace.link_seen = False  # what another case marked says nothing of this one
-            flush = l2_cache.flusher(self.case.params, self.rank.device)
-            work = l2_cache.flushed(self.suite.prepare(dict(self.case.params), self.rank), flush)
-            work = emulation.emulated(work, self.rank.pace)
+            flush = l2_cache.make_flush(self.case.params, self.rank.device)
+            work = l2_cache.flush_before_samples(self.suite.prepare(dict(self.case.params), self.rank), flush)
+            work = emulation.slow_down(work, self.rank.pace)
         try:
             yield work
         except (CaseEnd, PutOff) as end:
@@ -159,26 +167,26 @@ class CaseRun:
             with self._voting("close"):
                 work.close()
 
-    def _measured(self, work: Work, limits: Limits, fields: dict[str, Any], pricing: Pricing) -> None:
+    def _measure(self, work: Work, limits: Limits, fields: dict[str, Any], cost_probe: CostProbe) -> None:
         timing = cast("Timing", self.case.params.get("timing", "aligned"))
         clock = clock_for_work(self.rank.device.type, work.clock)
-        pricing.prepared()
+        cost_probe.begin_check()
         self._check(work, "check before", fields)
         if self.allowance.is_dear:
-            work = alone(work)
+            work = main_variant_only(work)
             fields["notes"].append(DEAR_NOTE)
         with self._voting("price"):
-            dear = pricing.dear_seconds(work, clock, timing)
+            dear = cost_probe.dear_seconds(work, clock, timing)
         if dear is not None:
             raise PutOff(dear)
-        limits = pricing.limited(limits)
+        limits = cost_probe.limit(limits)
         if self.plan.slow_links:
             with self._voting("emulation"):
                 emulation.refuse_unmarked_links(work, self.rank.pace)
         if work.min_seconds is not None and self.visit == 0:
-            limits = limits.lasting(work.min_seconds)
+            limits = limits.extended(work.min_seconds)
             self.watchdog.allow(work.min_seconds)
-        with interference_probe.watching(self.rank.device, self.host) as watch:
+        with interference_probe.watch_machine(self.rank.device, self.host) as watch:
             with self._voting("measure"):
                 calls = dict.fromkeys(work.variants, 2) if self.allowance.is_dear else self.calls
                 sampler = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds, calls, watch.look)
@@ -193,9 +201,9 @@ class CaseRun:
         with self._voting("gather"):
             fields |= gather_samples(self.rank, samples)
             if joules is not None:
-                fields |= energy.combined(control.gather_json(self.rank, joules))
-                fields["notes"] += energy.notes(fields)
-            fields |= interference_probe.combined(control.gather_json(self.rank, watch.row()))
+                fields |= energy.combine(control.gather_json(self.rank, joules))
+                fields["notes"] += energy.energy_notes(fields)
+            fields |= interference_probe.combine(control.gather_json(self.rank, watch.row()))
             fields["stop"] = {
                 "reason": samples.stop_reason,
                 "half_width": samples.half_width,
@@ -206,21 +214,21 @@ class CaseRun:
         self._profile(work, fields)
 
     def _profile(self, work: Work, fields: dict[str, Any]) -> None:
-        """After all that is measured: the profiler slows what it watches, and stays loaded."""
+        """Write the profiler's trace, after everything is measured: the profiler slows the case, and stays loaded."""
         if self.trace_path is None:
             return
-        align = alignment(self.rank, clock_for_work(self.rank.device.type, "host"))
+        align = make_alignment(self.rank, clock_for_work(self.rank.device.type, "host"))
         with self._voting("profile"):
-            torch_profile.write(work, self.rank, align, self.trace_path)
+            torch_profile.write_trace(work, self.rank, align, self.trace_path)
             names = control.gather_json(self.rank, self.trace_path.name)
         if names is not None:
-            fields["profile"] = torch_profile.record(names, self.trace_path.parent)
+            fields["profile"] = torch_profile.profile_record(names, self.trace_path.parent)
 
     def _ask_memory(self) -> None:
-        """What every rank can have, agreed: suites decide by it, and must decide alike on all ranks."""
+        """Agree on the memory that every rank can have, by which suites decide alike. Raise Skip if it is too small."""
         release_cached_memory(self.rank.device)
-        own = available_memory_bytes(self.rank.device, self.rank.local_world_size)
-        least = -control.maxima(self.rank, [-own])[0]
+        available = available_memory_bytes(self.rank.device, self.rank.local_world_size)
+        least = -control.maxima(self.rank, [-available])[0]
         machine = self.rank.machine = replace(self.rank.machine, memory_bytes=least)
         needed = self.suite.memory_bytes(dict(self.case.params), machine)
         if needed is not None and needed > machine.memory_bytes:
@@ -229,10 +237,10 @@ class CaseRun:
     def _check(self, work: Work, phase: str, fields: dict[str, Any]) -> None:
         """Run the case's check on all ranks; the worst rank's error decides, and is kept either way."""
         with self._voting(phase):
-            own = Check(*work.check())
+            check = Check(*work.check())
         with self._voting(f"{phase}, compared"):
-            checks = [check_from_json(row) for row in control.all_gather_json(self.rank, check_to_json(own))]
-        worst = max(checks, key=badness)
+            checks = [check_from_json(row) for row in control.all_gather_json(self.rank, check_to_json(check))]
+        worst = max(checks, key=excess_error)
         error = finite_or_none(worst.error)
         if "check" in fields:
             fields["check"]["error_after"] = error
@@ -247,15 +255,17 @@ class CaseRun:
             rank = checks.index(worst)
             text = "not a number" if error is None else f"{error:.3g}"
             reason = f"{phase}: error {text} on rank {rank} is above the tolerance {worst.tolerance:.3g}"
-            raise CaseEnd(Agreement(Verdict.INVALID, reason, sound=True))
+            raise CaseEnd(Agreement(PhaseOutcome.INVALID, reason, sound=True))
 
     def _energy(self, work: Work, clock: clocks.Clock, samples: Samples, limits: Limits) -> energy.Row:
         """This rank's joules over a window of calls of the case itself, inputs restored before each."""
-        run = next(iter(work.variants.values()))
-        with self._voting("energy"), energy.meter_of(self.rank, *gpu_addresses(self.rank.device)) as meter:
+        run, device = next(iter(work.variants.values())), self.rank.device
+        uuid, pci = gpu_addresses(device)
+        is_first = self.rank.local_index == 0
+        with self._voting("energy"), energy.open_meter(device.type, pci, uuid, is_first) as meter:
             calls = self._energy_calls(meter, samples, limits)
             if calls is None:
-                return energy.unmeasured(meter, limits.seconds)
+                return energy.unmeasured_row(meter, limits.seconds)
             self.watchdog.allow(3 * energy.WINDOW_SECONDS)
             idle = self.idle.measure(meter, clocks.wait_seconds)
 
@@ -266,13 +276,13 @@ class CaseRun:
                     run()
                 clock.synchronise()
 
-            row = energy.between(meter, window, calls) | {"idle_watts": idle}
-            return energy.with_busy_share(row, _call_seconds(samples))
+            row = energy.measure_window(meter, window, calls) | {"idle_watts": idle}
+            return energy.add_busy_share(row, _call_seconds(samples))
 
     def _energy_calls(self, meter: energy.Meter, samples: Samples, limits: Limits) -> int | None:
-        """Calls of a window, the same on all ranks; None where no rank has a meter, or the case not the time."""
-        known, slowest = control.maxima(self.rank, [int(meter.known), max(1, round(_call_seconds(samples) * 1e9))])
-        if not known or limits.seconds < energy.MIN_CASE_SECONDS:
+        """Return the calls of an energy window, the same on all ranks; None if no rank has a meter or time is short."""
+        has_meter, slowest = control.maxima(self.rank, [int(meter.known), max(1, round(_call_seconds(samples) * 1e9))])
+        if not has_meter or limits.seconds < energy.MIN_CASE_SECONDS:
             return None
         return min(energy.MAX_CALLS, math.ceil(energy.WINDOW_SECONDS * 1e9 / slowest))
 
@@ -282,22 +292,31 @@ class CaseRun:
         medians = {
             name: intervals.median(totals) / samples.calls[name] / 1e9 for name, totals in samples.nanoseconds.items()
         }
-        own = None if work.per_rank is None else dict(work.per_rank())
-        mine = {"spans": [span.to_row() for span in spans], "calls": call_ns, "medians": medians, "own": own}
-        mine |= {"launch_ns": samples.launch_ns, "num_late": samples.num_late, "host": host_launches.notes(samples)}
-        gathered = control.gather_json(self.rank, mine)
-        if gathered is None:
+        figures = None if work.per_rank is None else dict(work.per_rank())
+        rows = control.gather_json(
+            self.rank,
+            {
+                "spans": [span.to_row() for span in spans],
+                "calls": call_ns,
+                "medians": medians,
+                "own": figures,
+                "launch_ns": samples.launch_ns,
+                "num_late": samples.num_late,
+                "host": host_launches.launch_notes(samples),
+            },
+        )
+        if rows is None:
             return
-        fields["spans"] = [row for each in gathered for row in each["spans"]]
-        fields["traced_call_ns"] = [each["calls"] for each in gathered]
+        fields["spans"] = [span for row in rows for span in row["spans"]]
+        fields["traced_call_ns"] = [row["calls"] for row in rows]
         if work.traced_variants:
             fields["traced_variants"] = [name for name in work.traced_variants for _ in range(work.traced_calls)]
-        fields["notes"] += dict.fromkeys(note for each in gathered for note in each["host"])
+        fields["notes"] += dict.fromkeys(note for row in rows for note in row["host"])
         for field_name, own_counts in (("launch_ns", samples.launch_ns), ("num_late", samples.num_late)):
             if own_counts:
-                fields[field_name] = {name: [each[field_name][name] for each in gathered] for name in own_counts}
-        fields["per_rank"] = [] if own is None else [each["own"] for each in gathered]
-        observed = self._observed(samples, fields, [each["medians"] for each in gathered])
+                fields[field_name] = {name: [row[field_name][name] for row in rows] for name in own_counts}
+        fields["per_rank"] = [] if figures is None else [row["own"] for row in rows]
+        observed = self._observed(samples, fields, [row["medians"] for row in rows])
         if work.derive is not None:
             fields["derived"] = {k: finite_or_none(v) for k, v in work.derive(observed).items()}
         if work.tables is not None:
@@ -332,18 +351,18 @@ class CaseRun:
     def _voting(self, phase: str) -> Iterator[None]:
         """Run a phase, then vote on it; leaves through CaseEnd where any rank skipped or raised."""
         self.watchdog.enter(phase)
-        verdict, reason = Verdict.OK, None
+        verdict, reason = PhaseOutcome.OK, None
         try:
             yield
         except Skip as skip:
-            verdict, reason = Verdict.SKIP, str(skip) or "the suite gave no reason"
+            verdict, reason = PhaseOutcome.SKIP, str(skip) or "the suite gave no reason"
         except Exception as error:  # noqa: BLE001 - a case that raises is recorded as failed, and the run goes on
             verdict, reason = (
-                Verdict.RAISED,
-                f"rank {self.rank.index} ({self.host}), {phase}: {describe(error)}",
+                PhaseOutcome.RAISED,
+                f"rank {self.rank.index} ({self.host}), {phase}: {describe_error(error)}",
             )
         agreement = self.poll.agree(phase, verdict, reason)
-        if agreement.verdict is not Verdict.OK:
+        if agreement.verdict is not PhaseOutcome.OK:
             raise CaseEnd(agreement)
 
 

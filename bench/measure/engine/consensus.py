@@ -1,4 +1,4 @@
-"""How the ranks agree after each phase of a case: one failure, skip or refusal holds everywhere.
+"""Votes of the ranks after each phase of a case: one failure, skip or refusal holds everywhere.
 
 Before ranks meet on the control group they announce themselves in the store. A rank whose code raised can so see
 whether its peers will come: where they do not (they wait for it inside a collective), the generation is over. The rank
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from bench.measure.planning.plan import Turn
 
 GRACE_SECONDS = 2.0
-"""How long a rank whose code raised waits for its peers before it takes them for stuck."""
+"""Time for which a rank whose code raised waits for its peers before it takes them for stuck."""
 
 
-class Verdict(IntEnum):
-    """What a rank says of a phase; the highest holds for all."""
+class PhaseOutcome(IntEnum):
+    """A rank's vote on a phase; the highest holds for all."""
 
     OK = 0
     SKIP = 1
@@ -36,9 +36,9 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class Agreement:
-    """What all ranks know after a vote."""
+    """The result of a vote, equal on all ranks."""
 
-    verdict: Verdict
+    verdict: PhaseOutcome
     reason: str | None
     sound: bool
     """False where only some ranks raised: messages may be left over, so this generation of processes must end."""
@@ -58,25 +58,25 @@ class Poll:
         self.case = case
         self._round = f"{case}.again" if again else case  # who came the first time is not there yet
 
-    def agree(self, phase: str, verdict: Verdict, reason: str | None = None) -> Agreement:
+    def agree(self, phase: str, verdict: PhaseOutcome, reason: str | None = None) -> Agreement:
         """The ranks' common verdict on a phase. Raises Broken where they cannot meet."""
         if self.rank.world_size == 1:
             return Agreement(verdict, reason, sound=True)
         key = f"{self.prefix}/{self._round}/{phase}"
         self.store.add(key, 1)
-        if verdict is Verdict.RAISED:
+        if verdict is PhaseOutcome.RAISED:
             post_error(self.store, self.prefix, self.case, reason or "")
             if not self._all_arrive(key):
                 raise Broken(reason)
         try:
-            if control.maxima(self.rank, [int(verdict)])[0] == Verdict.OK:
-                return Agreement(Verdict.OK, None, sound=True)
+            if control.maxima(self.rank, [int(verdict)])[0] == PhaseOutcome.OK:
+                return Agreement(PhaseOutcome.OK, None, sound=True)
             votes = control.all_gather_json(self.rank, [int(verdict), reason])
         except RuntimeError as error:
             raise Broken(str(error)) from error
-        worst = Verdict(max(vote[0] for vote in votes))
+        worst = PhaseOutcome(max(vote[0] for vote in votes))
         reasons = [vote[1] for vote in votes if vote[0] == worst and vote[1]]
-        raised = sum(vote[0] == Verdict.RAISED for vote in votes)
+        raised = sum(vote[0] == PhaseOutcome.RAISED for vote in votes)
         return Agreement(worst, reasons[0] if reasons else None, sound=raised in (0, len(votes)))
 
     def _all_arrive(self, key: str) -> bool:

@@ -1,4 +1,4 @@
-"""What ranks tell each other besides the measured work: votes, counts and gathers, over the control group.
+"""Messages between ranks besides the measured work: votes, counts and gathers over the control group.
 
 All of it is plain JSON or whole numbers on a gloo group of its own; none of it ever runs inside a timed part.
 """
@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import torch
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 def broadcast_numbers(rank: RankContext, numbers: Sequence[int]) -> list[int]:
     """Rank 0's whole numbers, on every rank; every rank passes as many."""
-    if rank.world_size == 1:
-        return list(numbers)
-    import torch
-    import torch.distributed as dist
-
-    tensor = torch.tensor(list(numbers), dtype=torch.int64)
-    dist.broadcast(tensor, src=0, group=rank.control)
-    return [int(n) for n in tensor.tolist()]
+    return _exchange(rank, numbers, lambda dist, tensor: dist.broadcast(tensor, src=0, group=rank.control))
 
 
 def maxima(rank: RankContext, numbers: Sequence[int]) -> list[int]:
     """Element by element, the largest of the ranks' numbers, on every rank."""
+    return _exchange(
+        rank, numbers, lambda dist, tensor: dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=rank.control)
+    )
+
+
+def _exchange(rank: RankContext, numbers: Sequence[int], call: Callable[[Any, torch.Tensor], object]) -> list[int]:
+    """Run a collective of torch.distributed, in place, on whole numbers."""
     if rank.world_size == 1:
         return list(numbers)
     import torch
     import torch.distributed as dist
 
     tensor = torch.tensor(list(numbers), dtype=torch.int64)
-    dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=rank.control)
+    call(dist, tensor)
     return [int(n) for n in tensor.tolist()]
 
 

@@ -34,35 +34,37 @@ if TYPE_CHECKING:
     from bench.suite import Work
 
 
-def facts(plan: Plan, rank: int) -> dict[str, float]:
-    """What the environment says of a rank that is slowed; nothing for the others."""
-    return _facts(dict(plan.slow).get(rank, 1.0), dict(plan.slow_links).get(rank, 1.0))
+def planned_speeds(plan: Plan, rank: int) -> dict[str, float]:
+    """Return the speeds that the environment records for a slowed rank; empty for the others."""
+    return _reduced_speeds(dict(plan.slow).get(rank, 1.0), dict(plan.slow_links).get(rank, 1.0))
 
 
-def facts_of(own: RankSpeed | None) -> dict[str, float]:
-    """The same, from what slows the rank."""
-    return {} if own is None else _facts(own.compute_speed, own.link_speed)
+def rank_speeds(speed: RankSpeed | None) -> dict[str, float]:
+    """Return the speeds to record for a rank, from the object that slows it."""
+    return {} if speed is None else _reduced_speeds(speed.compute_speed, speed.link_speed)
 
 
-def _facts(compute_speed: float, link_speed: float) -> dict[str, float]:
-    found = {"emulated_speed": compute_speed, "emulated_link_speed": link_speed}
-    return {name: speed for name, speed in found.items() if speed < 1.0}
+def _reduced_speeds(compute_speed: float, link_speed: float) -> dict[str, float]:
+    speeds = {"emulated_speed": compute_speed, "emulated_link_speed": link_speed}
+    return {name: speed for name, speed in speeds.items() if speed < 1.0}
 
 
 def notes(plan: Plan) -> list[str]:
     """The footnote of every case of a run with an emulation."""
-    ranks = [{"rank": rank, **facts(plan, rank)} for rank in range(plan.world_size) if facts(plan, rank)]
+    ranks = [
+        {"rank": rank, **planned_speeds(plan, rank)} for rank in range(plan.world_size) if planned_speeds(plan, rank)
+    ]
     text = emulation_label(ranks).strip(" ()")
     return [f"{text} of its speed"] if text else []
 
 
 class RankSpeed(Protocol):
-    """How fast one rank works."""
+    """The speed at which one rank works."""
 
     seen: bool
-    """Set by every part: a call without one is a part itself."""
+    """Set by every marked part: a call that marks none is one part as a whole."""
     link_seen: bool
-    """Set by every communication."""
+    """Set by every marked communication."""
     compute_speed: float
     link_speed: float
 
@@ -70,8 +72,8 @@ class RankSpeed(Protocol):
 
 
 @dataclass
-class CpuPace:
-    """Of a rank on a CPU: waits by CPU-seconds. The clocks are arguments, for tests."""
+class CpuSpeed:
+    """Slows a rank on a CPU by waits that follow CPU-seconds. The clocks are arguments, for tests."""
 
     compute_speed: float = 1.0
     link_speed: float = 1.0
@@ -105,27 +107,27 @@ class CpuPace:
             yield
         finally:
             self._depth = 0
-            own = self.thread_seconds() - began - self._elsewhere
+            seconds = self.thread_seconds() - began - self._elsewhere
             if self.compute_speed < 1.0:
-                self.wait(own * (1.0 / self.compute_speed - 1.0))
+                self.wait(seconds * (1.0 / self.compute_speed - 1.0))
 
     @contextmanager
     def _communication(self, kind: str) -> Iterator[None]:
         self.seen = self.link_seen = True
         if self.link_speed < 1.0:
             self.wait(self._last.get(kind, 0.0) * (1.0 / self.link_speed - 1.0))
-        own, whole = self.thread_seconds(), self.process_seconds()
+        thread_began, process_began = self.thread_seconds(), self.process_seconds()
         try:
             yield
         finally:
-            self._elsewhere += self.thread_seconds() - own
-            self._last[kind] = self.process_seconds() - whole
+            self._elsewhere += self.thread_seconds() - thread_began
+            self._last[kind] = self.process_seconds() - process_began
 
 
 WARM_SECONDS = 0.3
-"""Of work before the clock of a GPU is asked for: an idle one runs at a fifth of its speed or less."""
+"""Length of the work before a GPU's clock is measured: an idle GPU runs at a fifth of its speed or less."""
 CALIBRATION_CYCLES = 20_000_000
-"""About 10 ms at 2 GHz."""
+"""Cycles of one calibration, about 10 ms at 2 GHz."""
 MAX_CALIBRATIONS = 20
 CALIBRATIONS_AGREE = 0.02
 """Two in a row that differ by no more are of a settled clock."""
@@ -143,7 +145,7 @@ def keep_busy(device: torch.device, seconds: float) -> None:
         torch.cuda.synchronize(device)
 
 
-def settled(measure: Callable[[], float]) -> float:
+def settle(measure: Callable[[], float]) -> float:
     """The last of two measurements in a row that agree within 2%; of at most 20 the last, whether it agrees or not."""
     last = measure()
     for _ in range(MAX_CALIBRATIONS - 1):
@@ -154,12 +156,12 @@ def settled(measure: Callable[[], float]) -> float:
 
 
 LEAST_TIMED_CYCLES = 200_000
-"""About 0.1 ms: of a shorter wait the events' own time is more than a percent."""
+"""Shortest wait that is timed, about 0.1 ms: the events themselves take more than a percent of a shorter one."""
 
 
 @dataclass
-class CudaPace:
-    """Of a rank on a GPU: a waiting kernel on the current stream, as long as the part took when it was last known.
+class CudaSpeed:
+    """Slows a rank on a GPU by a waiting kernel on the current stream, as long as the part took when last known.
 
     The kernel counts cycles of a clock that falls by a fifth at the power cap (2.0 to 1.6 GHz on an H100), so each wait
     is timed, and the next ones are as many cycles as the clock had then.
@@ -179,7 +181,7 @@ class CudaPace:
 
     def __post_init__(self) -> None:
         keep_busy(self.device, WARM_SECONDS)
-        self._cycles_per_second = settled(self._calibration)
+        self._cycles_per_second = settle(self._calibration)
 
     def _calibration(self) -> float:
         """Cycles per second of the device's clock, as it is now."""
@@ -233,8 +235,8 @@ class CudaPace:
         if pair is None or not pair[1].query():
             return
         seconds = pair[0].elapsed_time(pair[1]) / 1e3
-        known = self._seconds.get(key)
-        self._seconds[key] = min(seconds, known) if is_link and known is not None else seconds
+        shortest = self._seconds.get(key)
+        self._seconds[key] = min(seconds, shortest) if is_link and shortest is not None else seconds
         del self._pending[key]
 
     def _delay(self, key: str, speed: float) -> None:
@@ -258,47 +260,47 @@ class CudaPace:
         self._timed_wait = None
 
 
-def pace(device: torch.device, compute_speed: float = 1.0, link_speed: float = 1.0) -> RankSpeed:
-    """What slows a rank on a device."""
+def make_rank_speed(device: torch.device, compute_speed: float = 1.0, link_speed: float = 1.0) -> RankSpeed:
+    """Make the object that slows a rank on a device."""
     if device.type == "cpu":
-        return CpuPace(compute_speed, link_speed)
-    return CudaPace(device, compute_speed, link_speed)
+        return CpuSpeed(compute_speed, link_speed)
+    return CudaSpeed(device, compute_speed, link_speed)
 
 
-def of_rank(plan: Plan, rank: int, device: torch.device) -> RankSpeed | None:
-    """The pace of a rank of the run; None where it is not slowed."""
-    found = facts(plan, rank)
-    if not found:
+def planned_rank_speed(plan: Plan, rank: int, device: torch.device) -> RankSpeed | None:
+    """Make the speed of a rank by the plan; None if it is not slowed."""
+    speeds = planned_speeds(plan, rank)
+    if not speeds:
         return None
-    return pace(device, found.get("emulated_speed", 1.0), found.get("emulated_link_speed", 1.0))
+    return make_rank_speed(device, speeds.get("emulated_speed", 1.0), speeds.get("emulated_link_speed", 1.0))
 
 
-def emulated(work: Work, own: RankSpeed | None) -> Work:
-    """The same work at a rank's pace: a call that marks no part of itself is one part as a whole."""
-    if own is None:
+def slow_down(work: Work, speed: RankSpeed | None) -> Work:
+    """Return the work at a rank's speed: a call that marks no part of itself is one part as a whole."""
+    if speed is None:
         return work
     moves_data = _moves_data(work)
     computes = work.flops is not None or work.memory_traffic_bytes is not None
     if not moves_data and not computes:
         return work
     kind = COMMUNICATION if moves_data else "call"
-    return replace(work, variants={name: _paced(run, own, kind) for name, run in work.variants.items()})
+    return replace(work, variants={name: _slow_call(run, speed, kind) for name, run in work.variants.items()})
 
 
 def _moves_data(work: Work) -> bool:
-    """Whether a call is one transfer, slowed as a whole."""
+    """Return True if a call is one transfer, slowed as a whole."""
     return work.bus_factor is not None or work.bytes is not None
 
 
-def _paced(run: Callable[[], object], own: RankSpeed, kind: str) -> Callable[[], object]:
+def _slow_call(run: Callable[[], object], speed: RankSpeed, kind: str) -> Callable[[], object]:
     if kind == COMMUNICATION:
 
         def communicate() -> None:
-            with own.part(kind):
+            with speed.part(kind):
                 run()
 
         return communicate
-    probe = _Probe(own)
+    probe = _Probe(speed)
 
     def compute() -> None:
         probe.call(run)
@@ -325,9 +327,9 @@ class _Probe:
                 run()
 
 
-def refuse_unmarked_links(work: Work, own: RankSpeed | None) -> None:
-    """Asked after a call. Raises Skip where this rank's link is to be slow, and the work does not mark its messages."""
-    is_slow = own is not None and own.link_speed < 1.0 and not own.link_seen
+def refuse_unmarked_links(work: Work, speed: RankSpeed | None) -> None:
+    """Raise Skip if this rank's link is to be slow and the work, called before, did not mark its messages."""
+    is_slow = speed is not None and speed.link_speed < 1.0 and not speed.link_seen
     if is_slow and work.communicates and not _moves_data(work):
         raise Skip(
             "--slow-link: this case does not mark its communication, so that none of it can be slowed; a link that is "

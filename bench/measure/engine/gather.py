@@ -20,11 +20,11 @@ def gather_samples(rank: RankContext, samples: Samples) -> dict[str, Any]:
     for name, totals in samples.nanoseconds.items():
         rows = control.gather_numbers(rank, totals)
         if rows is not None:
-            variants[name] = {"calls": samples.calls[name], **shape(rows)}
+            variants[name] = {"calls": samples.calls[name], **reduce_rows(rows)}
     return {"variants": variants}
 
 
-def shape(rows: list[list[int]]) -> dict[str, Any]:
+def reduce_rows(rows: list[list[int]]) -> dict[str, Any]:
     """[rank][sample] nanoseconds, whole, or reduced above MAX_FULL_RANKS.
 
     `last_rank` is the last to arrive at synchronising work: the one that waited least, so with the *smallest* time.

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.measure.engine.store import Store
-    from bench.measure.planning.place import Place
+    from bench.measure.planning.launcher_env import Place
 
-_VERDICT = "gpus/verdict"
+_CONFLICT_KEY = "gpus/verdict"
 
 
 def refuse_shared(store: Store, place: Place, host: str, uuid: str | None) -> None:
@@ -27,16 +27,16 @@ def refuse_shared(store: Store, place: Place, host: str, uuid: str | None) -> No
     """
     store.set(f"gpus/{place.index}", json.dumps([host, uuid]))
     if place.index == 0:
-        verdict = _verdict(store, place.world_size)
-        store.set(_VERDICT, verdict)
+        verdict = _find_conflict(store, place.world_size)
+        store.set(_CONFLICT_KEY, verdict)
     else:
-        verdict = _heard(store)
+        verdict = _read_conflict(store)
     if verdict:
         raise BenchError(verdict)
 
 
-def _verdict(store: Store, world_size: int) -> str:
-    """What there is to complain of; empty where every rank came, with a GPU of its own."""
+def _find_conflict(store: Store, world_size: int) -> str:
+    """Return the complaint for all ranks; empty if every rank came with a GPU of its own."""
     claims: list[tuple[str, str | None]] = []
     for index in range(world_size):
         try:
@@ -44,7 +44,7 @@ def _verdict(store: Store, world_size: int) -> str:
         except RuntimeError:
             return f"rank {index} does not say which GPU is its own: it did not start, or was ended"
         claims.append((host, uuid))
-    shared = _shared(claims)
+    shared = _shared_gpu(claims)
     if shared is None:
         return ""
     return (
@@ -53,7 +53,7 @@ def _verdict(store: Store, world_size: int) -> str:
     )
 
 
-def _shared(claims: Sequence[tuple[str, str | None]]) -> tuple[int, int] | None:
+def _shared_gpu(claims: Sequence[tuple[str, str | None]]) -> tuple[int, int] | None:
     """The first two ranks with one GPU."""
     seen: dict[tuple[str, str | None], int] = {}
     for index, claim in enumerate(claims):
@@ -62,9 +62,9 @@ def _shared(claims: Sequence[tuple[str, str | None]]) -> tuple[int, int] | None:
     return None
 
 
-def _heard(store: Store) -> str:
+def _read_conflict(store: Store) -> str:
     """Rank 0's verdict."""
     try:
-        return store.get(_VERDICT).decode()
+        return store.get(_CONFLICT_KEY).decode()
     except RuntimeError:
         return "rank 0 does not say whether every rank has a GPU of its own: it did not start, or was ended"

@@ -1,4 +1,4 @@
-"""What a rank knows of itself and its peers; opens and closes the process groups.
+"""The context of a rank among its peers, and the opening and closing of its process groups.
 
 A `RankContext` is an argument, never a global: one place reads the environment, everything else is told.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import Place
 from bench.suite import Machine, Span
 
 if TYPE_CHECKING:
@@ -83,15 +83,15 @@ class RankContext:
     backend: str
     device: torch.device
     group: dist.ProcessGroup
-    """All ranks, on the backend that is measured."""
+    """The group of all ranks on the backend that is measured."""
     control: dist.ProcessGroup
-    """All ranks, on gloo: counts, votes and gathers, never inside a timed part."""
+    """The group of all ranks on gloo, for counts, votes and gathers outside the timed parts."""
     seed: int = 0
     tracer: Tracer | None = None
     pace: RankSpeed | None = None
-    """What slows this rank, where `--slow` or a case says so (see `bench.measure.engine.emulation`)."""
+    """Speed of this rank if `--slow` or a case slows it (see `bench.measure.engine.emulation`)."""
     timeout: timedelta | None = None
-    """Of every process group, the later ones too; None: torch's own."""
+    """Time-out of every process group, later ones too; None: torch's own."""
     _groups: dict[tuple[int, ...], dist.ProcessGroup] = field(default_factory=dict)
     _meshes: dict[tuple[tuple[int, ...], tuple[str, ...]], DeviceMesh] = field(default_factory=dict)
 
@@ -132,7 +132,7 @@ class RankContext:
 
     @contextmanager
     def at_pace(self, pace: RankSpeed | None) -> Iterator[None]:
-        """Within, this rank works at another pace than the run's; None: at its own full speed."""
+        """Run the block at another speed of this rank than the run's; None: at its full speed."""
         before = self.pace
         if before is not None:
             before.seen = True  # the parts are marked, for whichever pace
@@ -185,7 +185,7 @@ class RankContext:
 
 
 def device_is_busy(device: torch.device) -> bool:
-    """Whether a rank's device has work that is not done; for a thread that asks while another may wait for it.
+    """Return True if a rank's device has unfinished work; for a thread, while another may wait for the device.
 
     A wait inside `float(tensor)`, `.item()`, `.tolist()` or a copy shows in no Python frame; on its stream it does.
     """

@@ -42,8 +42,8 @@ def tcp_store(
     return cast("HostedStore", store)
 
 
-def under(prefix: str, store: Store) -> Store:
-    """The same store with all keys below a prefix."""
+def with_prefix(prefix: str, store: Store) -> Store:
+    """Return the store with all keys below a prefix."""
     import torch.distributed as dist
 
     make: Any = vars(dist)["PrefixStore"]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OverdueReport:
-    """Where one rank was when its deadline passed."""
+    """Position of one rank when its deadline passed."""
 
     rank: int
     host: str
@@ -63,7 +63,7 @@ class Watchdog:
         self._expired = expired
         self._device_is_busy: Callable[[], bool] = lambda: False
         self.limit_seconds = timeout_seconds
-        """What the current case has at most, whatever it is allowed on the way."""
+        """Limit of the current case, whatever it is allowed on the way."""
         self._deadline: float | None = None
         self._latest = float("inf")
         self._stopped = False
@@ -131,15 +131,15 @@ class Watchdog:
 
     def _report(self) -> OverdueReport:
         assert self._main is not None
-        frame = sys._current_frames().get(self._main)
-        stack = traceback.extract_stack(frame) if frame is not None else []
+        current = sys._current_frames().get(self._main)
+        stack = traceback.extract_stack(current) if current is not None else []
         # On a GPU the wait for a collective is one for the device, and may have no frame of its own: `float(tensor)`.
         names = (Path(entry.filename).as_posix() for entry in stack[-6:])
         waits = any(re.search("torch/(distributed|cuda)/", name) for name in names) or self._device_is_busy()
-        own = [entry for entry in stack if not _is_library(entry.filename)]
-        last = own[-1] if own else None
-        place = f"{Path(last.filename).name}:{last.lineno} {last.name}" if last else "unknown"
-        return OverdueReport(self.rank, self.host, self.phase, waits, place)
+        own_frames = [entry for entry in stack if not _is_library(entry.filename)]
+        last = own_frames[-1] if own_frames else None
+        frame = f"{Path(last.filename).name}:{last.lineno} {last.name}" if last else "unknown"
+        return OverdueReport(self.rank, self.host, self.phase, waits, frame)
 
 
 def _is_library(filename: str) -> bool:
@@ -164,8 +164,8 @@ def read_report(text: str | bytes) -> OverdueReport:
     return OverdueReport(**json.loads(text))
 
 
-def limit_words(limit_seconds: float, whole_seconds: float, timeout_seconds: float) -> str:
-    """What a case was cut off by: `--timeout 60 s`, or the end of the run's own time where that was its limit.
+def describe_limit(limit_seconds: float, whole_seconds: float, timeout_seconds: float) -> str:
+    """Name the limit that cut off a case: `--timeout 60 s`, or the end of the run's own time.
 
     `whole_seconds` is what it would have had by its time-out and what it asked for besides.
     """
@@ -174,10 +174,10 @@ def limit_words(limit_seconds: float, whole_seconds: float, timeout_seconds: flo
     return f"--timeout {timeout_seconds:g} s"
 
 
-def who_is_missing(reports: Mapping[int, OverdueReport], num_ranks: int, limit: str) -> str:
+def describe_missing(reports: Mapping[int, OverdueReport], num_ranks: int, limit: str) -> str:
     """One sentence that names the rank, host and phase that held up a case, from what the ranks' watchdogs said.
 
-    `limit` says what it was longer than (`limit_words`). A rank whose watchdog is silent is stopped or gone; else the
+    `limit` is the text of `describe_limit`. A rank whose watchdog is silent is stopped or gone; otherwise the
     ranks that do not wait in communication are the ones that the others wait for.
     """
     head = f"no end within {limit}: "

@@ -21,17 +21,18 @@ from bench.measure.engine.case_run import CaseRun
 from bench.measure.engine.consensus import Poll, case_key
 from bench.measure.engine.passes import nccl_choices, torch_profile
 from bench.measure.engine.rank import RankContext, device_is_busy, open_groups, take_device
-from bench.measure.engine.store import Store, under
-from bench.measure.engine.timing.pricing import PUT_OFF, UNLIMITED, Allowance
+from bench.measure.engine.store import Store, with_prefix
+from bench.measure.engine.timing.case_cost import PUT_OFF, UNLIMITED, Allowance
 from bench.measure.engine.timing.sampler import MIN_ROUNDS, MIN_VISIT_ROUNDS, Limits
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import Place
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.presets import PRESETS
-from bench.measure.planning.prices import CLOSING_SECONDS, Known
 from bench.measure.planning.session import Emit, Session
 from bench.measure.planning.suite_loader import Suite, load_all
 from bench.measure.planning.time_budget import NextTurn, TimeBudget
-from bench.measure.system import energy, environment
+from bench.measure.planning.visit_overhead import CLOSING_SECONDS, VisitCost
+from bench.measure.system import devices, energy, environment
+from bench.measure.system.host import describe_host, usable_cores
 from bench.records.visits import is_disturbed
 
 if TYPE_CHECKING:
@@ -72,25 +73,27 @@ class Generation:
         suites = [case.suite for case in plan.cases]
         cap = plan.case_seconds / plan.visits
         left = session.remaining_seconds()
-        pace = TimeBudget(left, cap, session.pending, suites, plan.visits, lasts=plan.lasts, known=session.known)
-        while (agreed := self._agreed(pace)) is not None:
-            choice, timeout_seconds = agreed
-            record, sound = self._run_turn(choice, timeout_seconds, pace)
-            self._account(pace, choice, record)
+        budget = TimeBudget(
+            left, cap, session.pending, suites, plan.visits, lasts=plan.min_turn_seconds, known=session.known
+        )
+        while (agreement := self._agree_on_turn(budget)) is not None:
+            choice, timeout_seconds = agreement
+            record, sound = self._run_turn(choice, timeout_seconds, budget)
+            self._account(budget, choice, record)
             if not sound:
                 return False
-        self._say_left_out(pace.not_done())
+        self._emit_left_out(budget.undone_turns())
         return True
 
-    def _agreed(self, pace: TimeBudget) -> tuple[NextTurn, float] | None:
-        """What rank 0 chose and its time-out, on all ranks; only its `pace` is kept up."""
+    def _agree_on_turn(self, budget: TimeBudget) -> tuple[NextTurn, float] | None:
+        """Return rank 0's next turn and its time-out on all ranks; only rank 0's `budget` is kept up."""
         self.watchdog.restart(self.session.plan.timeout_seconds)
         self.watchdog.enter("between cases")
-        choice = pace.choose() if self.rank.index == 0 else None
+        choice = budget.choose() if self.rank.index == 0 else None
         # Microseconds, or -1 for the end and for no limit: whole numbers travel exactly.
         numbers = [0, 0, -1, 0, 0, -1, -1]
         if choice is not None:
-            limit = timeout_seconds(self.session.plan, pace.seconds_left(), choice)
+            limit = timeout_seconds(self.session.plan, budget.seconds_left(), choice)
             numbers = [*choice.turn, _micro(choice.seconds), int(choice.is_dear), _micro(limit)]
             numbers += [_micro(choice.most_seconds), _micro(choice.aim_seconds)]
         index, visit, seconds, is_dear, limit, most, aim = control.broadcast_numbers(self.rank, numbers)
@@ -98,13 +101,19 @@ class Generation:
             return None
         return NextTurn((index, visit), seconds / 1e6, _seconds(most), _seconds(aim), bool(is_dear)), limit / 1e6
 
-    def _run_turn(self, choice: NextTurn, timeout_seconds: float, pace: TimeBudget) -> tuple[dict[str, Any], bool]:
+    def _run_turn(self, choice: NextTurn, timeout_seconds: float, budget: TimeBudget) -> tuple[dict[str, Any], bool]:
         """The measurement line of one visit to a case, whole on rank 0, and whether this generation can go on."""
         plan, (index, visit) = self.session.plan, choice.turn
         case = plan.cases[index]
         self.watchdog.restart(min(plan.timeout_seconds, timeout_seconds), timeout_seconds)
-        self._say(
-            {"event": "case", "index": index, "visit": visit, "timeout_seconds": timeout_seconds, **self._told(pace)}
+        self._emit(
+            {
+                "event": "case",
+                "index": index,
+                "visit": visit,
+                "timeout_seconds": timeout_seconds,
+                **self._time_left(budget),
+            }
         )
         run = self._case_run(choice.turn, Allowance(choice.most_seconds, choice.aim_seconds, choice.is_dear))
         least = max(MIN_VISIT_ROUNDS, -(-MIN_ROUNDS // plan.visits))
@@ -113,23 +122,25 @@ class Generation:
             self.calls[case.id] = run.calls
         return record, sound
 
-    def _account(self, pace: TimeBudget, choice: NextTurn, record: dict[str, Any]) -> None:
-        """On rank 0: what came out of a turn, for the file and for the time of those that are left."""
+    def _account(self, budget: TimeBudget, choice: NextTurn, record: dict[str, Any]) -> None:
+        """Report a turn's outcome from rank 0, to the file and to the time budget of the turns left."""
         if self.rank.index != 0:
             return
         index, visit = choice.turn
         if record["status"] == PUT_OFF:
-            dropped = pace.put_off(choice.turn, record["dear_seconds"])
-            self._say({"event": "put_off", "index": index, "visit": visit, **self._told(pace)})
-            self._say_left_out(dropped)
+            dropped = budget.put_off(choice.turn, record["dear_seconds"])
+            self._emit({"event": "put_off", "index": index, "visit": visit, **self._time_left(budget)})
+            self._emit_left_out(dropped)
             return
         measured = record["status"] == "ok"
-        around = pace.finished(choice.turn, record["seconds"], choice.seconds, is_disturbed(record), measured)
-        dropped = pace.give_up(index) if choice.is_dear or not measured else []
-        known = Known(around, record["seconds"] if choice.is_dear else None)
-        self._say({"event": "record", "index": index, "record": record, "known": asdict(known), **self._told(pace)})
+        around = budget.finish(choice.turn, record["seconds"], choice.seconds, is_disturbed(record), measured)
+        dropped = budget.give_up(index) if choice.is_dear or not measured else []
+        cost = VisitCost(around, record["seconds"] if choice.is_dear else None)
+        self._emit(
+            {"event": "record", "index": index, "record": record, "known": asdict(cost), **self._time_left(budget)}
+        )
         if measured:
-            self._say_left_out(dropped)
+            self._emit_left_out(dropped)
 
     def _case_run(self, turn: Turn, allowance: Allowance = UNLIMITED) -> CaseRun:
         plan, (index, visit) = self.session.plan, turn
@@ -151,11 +162,11 @@ class Generation:
         )
 
     def _trace_path(self, turn: Turn) -> Path | None:
-        """Where this rank's trace of a turn goes: of a case one is enough."""
+        """Return the file for this rank's trace of a turn; one per case is enough."""
         session, (index, visit) = self.session, turn
         if session.profile is None or session.launch or visit:
             return None
-        return Path(session.profile) / torch_profile.file_name(index, session.plan.cases[index].id, self.rank.index)
+        return Path(session.profile) / torch_profile.trace_name(index, session.plan.cases[index].id, self.rank.index)
 
     def _run_untimed(self) -> bool:
         """The pass that asks NCCL for its choices; True also where its time was up before the last case."""
@@ -168,35 +179,35 @@ class Generation:
             late = ends is not None and clock.monotonic_seconds() > ends
             if control.broadcast_numbers(self.rank, [int(late)])[0]:
                 break
-            heard, sound = self._case_run(turn).call_untimed(file.new)
-            if heard is not None and self.rank.index == 0:
+            texts, sound = self._case_run(turn).call_untimed(file.new)
+            if texts is not None and self.rank.index == 0:
                 case = self.session.plan.cases[turn[0]]
-                self._say({"event": "choices", "record": nccl_choices.record(case.id, *heard, file.whole())})
+                self._emit({"event": "choices", "record": nccl_choices.choices_record(case.id, *texts, file.whole())})
             if not sound:
                 return False
         return True
 
-    def _say_left_out(self, turns: list[Turn]) -> None:
+    def _emit_left_out(self, turns: list[Turn]) -> None:
         if turns:
-            self._say({"event": "left_out", "launch": self.session.launch, "turns": turns})
+            self._emit({"event": "left_out", "launch": self.session.launch, "turns": turns})
 
-    def _told(self, pace: TimeBudget) -> dict[str, float]:
-        """What rank 0 knows by now of the time that this launch will take, a whole one, and the end of the run."""
+    def _time_left(self, budget: TimeBudget) -> dict[str, float]:
+        """Estimate on rank 0 the time left of this launch, of a whole launch, and of the end of the run."""
         if self.rank.index != 0:
             return {}
         return {
-            "seconds_left": pace.expected_seconds(),
-            "launch_seconds": pace.whole_launch_seconds(),
-            "closing_seconds": CLOSING_SECONDS * max(1.0, pace.prices.machine()),
+            "seconds_left": budget.expected_seconds(),
+            "launch_seconds": budget.whole_launch_seconds(),
+            "closing_seconds": CLOSING_SECONDS * max(1.0, budget.overheads.machine_factor()),
         }
 
-    def _say(self, event: dict[str, Any]) -> None:
+    def _emit(self, event: dict[str, Any]) -> None:
         if self.rank.index == 0:
             self.emit(event)
 
 
 def timeout_seconds(plan: Plan, seconds_left: float | None, choice: NextTurn) -> float:
-    """After how long a turn counts as hung: the plan's time-out and what the turn asks for besides.
+    """Time after which a turn counts as hung: the plan's time-out and the turn's own request.
 
     Never above the time left of the run; all of it for a dear case, of which it is known that it takes long.
     """
@@ -218,7 +229,7 @@ def host_name() -> str:
 
 
 def apply_settings(threads_per_rank: int | None) -> None:
-    """Set what changes speed the same way under every launcher; `environment.settings` records it."""
+    """Set the switches that change speed alike under every launcher; `environment.settings` records them."""
     import torch
 
     if threads_per_rank is not None:
@@ -235,29 +246,29 @@ def join(session: Session, place: Place, store: Store) -> RankContext:
     apply_settings(plan.threads_per_rank)
     device = take_device(place, plan.device_type)
     if device.type != "cpu":
-        uuid, _ = environment.gpu_addresses(device)
-        gpu_claims.refuse_shared(under(session.prefix, store), place, host_name(), uuid)
+        uuid, _ = devices.gpu_addresses(device)
+        gpu_claims.refuse_shared(with_prefix(session.prefix, store), place, host_name(), uuid)
     rank = open_groups(
         place,
         # Memory is asked anew before every case.
-        place.machine(plan.device_type, PRESETS[plan.preset].of_suites, environment.usable_cores(), memory_bytes=0),
+        place.machine(plan.device_type, PRESETS[plan.preset].of_suites, usable_cores(), memory_bytes=0),
         plan.backend,
-        under(session.prefix, store),
-        plan.timeout_seconds * GROUP_TIMEOUT_FACTOR + 60.0 + plan.longest_seconds,
+        with_prefix(session.prefix, store),
+        plan.timeout_seconds * GROUP_TIMEOUT_FACTOR + 60.0 + plan.max_extra_seconds,
         plan.seed,
     )
     # Hosts may have unequal numbers of ranks; suites must see one number, or they would build unlike cases.
     most = control.maxima(rank, [place.local_world_size])[0]
     rank.machine = replace(rank.machine, ranks_per_host=most)
-    rank.pace = emulation.of_rank(plan, rank.index, rank.device)
+    rank.pace = emulation.planned_rank_speed(plan, rank.index, rank.device)
     return rank
 
 
 def describe_all(rank: RankContext, host: str) -> dict[str, Any] | None:
     """The environment of every rank, on rank 0, for the header."""
-    own = environment.describe_rank(rank.device, rank.place) | emulation.facts_of(rank.pace)
-    hosts = environment.describe_host() if rank.local_index == 0 else None
-    gathered = control.all_gather_json(rank, {"rank": own, "host_name": host, "host": hosts})
+    facts = environment.describe_rank(rank.device, rank.place) | emulation.rank_speeds(rank.pace)
+    hosts = describe_host() if rank.local_index == 0 else None
+    gathered = control.all_gather_json(rank, {"rank": facts, "host_name": host, "host": hosts})
     if rank.index != 0:
         return None
     ranks = [each["rank"] for each in gathered]

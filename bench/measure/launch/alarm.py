@@ -1,4 +1,4 @@
-"""How a rank hears that its generation is over while its main thread waits for a device, perhaps for ever.
+"""An alarm by which a rank hears that its generation is over while its main thread waits for a device.
 
 A kernel of NCCL whose peers do not come spins until its process ends, and no error is raised. So the rank that broke
 the generation rings in the store; a thread of every rank waits there, in one blocking call, which costs the timed parts
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.measure.engine.store import Store
 
 CLOSE_SECONDS = 5.0
-"""How long the thread has to end after an orderly generation."""
+"""Time for the thread to end after an orderly generation."""
 _OVER, _DONE = "over", "done"
 
 
@@ -25,11 +25,11 @@ class Alarm:
     `main_store` serves the main thread, `store` is a connection of the thread's own: a client's calls queue up.
     """
 
-    def __init__(self, main_store: Store, store: Store, prefix: str, heard: Callable[[], None]) -> None:
+    def __init__(self, main_store: Store, store: Store, prefix: str, on_ring: Callable[[], None]) -> None:
         self._main_store = main_store
         self._store = store
         self._key = f"{prefix}/alarm"
-        self._heard = heard
+        self._heard = on_ring
         self._rang = False
         self._thread = threading.Thread(target=self._listen, name="bench-alarm", daemon=True)
 

@@ -24,12 +24,18 @@ from bench.measure.engine import control, worker
 from bench.measure.engine.consensus import Broken, case_key, first_error
 from bench.measure.engine.rank import RankContext, abort_groups, close_groups, leave_groups
 from bench.measure.engine.store import Store
-from bench.measure.engine.watchdog import Watchdog, last_phase, limit_words, read_report, report_key, who_is_missing
+from bench.measure.engine.watchdog import (
+    Watchdog,
+    describe_limit,
+    describe_missing,
+    last_phase,
+    read_report,
+    report_key,
+)
 from bench.measure.launch.alarm import Alarm
-from bench.measure.launch.launchers import another_connection, connect, find_place
+from bench.measure.launch.launchers import connect, connect_again, find_place
 from bench.measure.launch.recorder import Recorder
-from bench.measure.planning.launcher_env import Joined
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import LauncherRank, Place
 from bench.measure.planning.session import Emit, Session
 from bench.measure.planning.suite_loader import Suite
 from bench.measure.system.backends import BACKENDS
@@ -49,19 +55,19 @@ Check = Callable[[Place, Sequence[str], Store], None]
 
 
 @dataclass
-class JoinedRun:
+class AttachedRun:
     """One rank of a joined run."""
 
-    joined: Joined
+    joined: LauncherRank
     place: Place
     hosts: list[str]
     store: Store
     side: Store
     recorder: Recorder | None = None
     _ending: threading.Lock = field(default_factory=threading.Lock)
-    """Taken by the thread that ends a run whose ranks cannot be set free, and never given back."""
+    """Lock taken, for good, by the thread that ends a run whose ranks cannot be set free."""
     session: Session = field(init=False)
-    """Of the generation that is under way."""
+    """Session of the generation that is under way."""
 
     def run(self, open_run: Open, began: float) -> int:
         """Returns the exit code, the same on every rank. Raises BenchError on every rank."""
@@ -106,7 +112,7 @@ class JoinedRun:
             self.side,
             session.prefix,
             session.plan.timeout_seconds,
-            expired=lambda: self._late(session, watchdog.limit_seconds),
+            expired=lambda: self._end_overdue(session, watchdog.limit_seconds),
         )
         began = clock.monotonic_seconds()
         with watchdog, self._alarm(session) as alarm:
@@ -123,7 +129,7 @@ class JoinedRun:
             return self._regroup(session, clock.monotonic_seconds() - began)
 
     def _measure(self, session: Session, rank: RankContext, suites: dict[str, Suite], watchdog: Watchdog) -> bool:
-        """Whether all is done. Nothing of the case is held when it returns: its groups can be left."""
+        """Measure; return True if all is done. It keeps nothing of the case, so that its groups can be left."""
         host = self.hosts[self.place.index]
         try:
             return worker.Generation(session, rank, suites, self.store, watchdog, host, self._emit()).run()
@@ -131,11 +137,11 @@ class JoinedRun:
             return False  # why is said in the store already
 
     def _alarm(self, session: Session) -> AbstractContextManager[Alarm | None]:
-        """Where no rank can set the others free: hears of the end while the main thread may wait for ever."""
+        """Open the alarm of a backend whose ranks cannot set each other free; for others a null context."""
         if BACKENDS[session.plan.backend].frees_peers:
             return nullcontext()
-        own = another_connection(self.joined, timeout_seconds=ALARM_TIMEOUT_SECONDS)
-        return Alarm(self.store, own, session.prefix, lambda: self._ended_elsewhere(session))
+        connection = connect_again(self.joined, timeout_seconds=ALARM_TIMEOUT_SECONDS)
+        return Alarm(self.store, connection, session.prefix, lambda: self._ended_elsewhere(session))
 
     def _end(self, session: Session, alarm: Alarm) -> tuple[int, Session]:
         """End a run whose ranks may be inside NCCL: nobody is waited for, and the groups are not left in order."""
@@ -150,7 +156,7 @@ class JoinedRun:
         return exit_codes.PARTIAL, session
 
     def _ended_elsewhere(self, session: Session) -> None:
-        """On the alarm's thread: another rank has ended the generation; this one's main thread may not get so far."""
+        """End this rank, on the alarm's thread, after another rank ended the generation."""
         if self.recorder is None:
             self._wait_for_rank_0()
             with suppress(RuntimeError):
@@ -178,7 +184,7 @@ class JoinedRun:
             self.recorder.handle({"event": "ready", "environment": environment})
 
     def _finish(self, rank: RankContext) -> int:
-        """All cases are done: one exit code for all ranks."""
+        """Finish the file on rank 0 and return its exit code on all ranks."""
         code = control.broadcast_numbers(rank, [self.recorder.finish() if self.recorder else 0])[0]
         close_groups()
         return code
@@ -198,7 +204,7 @@ class JoinedRun:
         missing = self._missing(prefix, REGROUP_SECONDS)
         reason = self._cause(session) or LOST
         if missing:
-            reason = f"{_named(missing, self.hosts)} died; the others found their connection closed"
+            reason = f"{_name_ranks(missing, self.hosts)} died; the others found their connection closed"
         if recorder.current is not None:
             recorder.fail_case(recorder.current, session.launch, reason)
         pending = recorder.pending(session.launch)
@@ -219,7 +225,7 @@ class JoinedRun:
         return exit_codes.PARTIAL, session
 
     def _wait_for_rank_0(self) -> None:
-        """Once a rank ends with an error, its launcher ends the others: rank 0 has its say before."""
+        """Wait until rank 0 has saved its records: after a rank's error the launcher ends the others."""
         ends = clock.monotonic_seconds() + SAY_SECONDS
         pause = threading.Event()
         with suppress(RuntimeError):  # the store may end with rank 0
@@ -237,22 +243,22 @@ class JoinedRun:
                 pause.wait(0.05)
         return sorted(absent)
 
-    def _late(self, session: Session, limit_seconds: float) -> None:
-        """On the watchdog's thread, after it posted: a case took longer than it may, and nobody can replace a rank."""
+    def _end_overdue(self, session: Session, limit_seconds: float) -> None:
+        """End the run, on the watchdog's thread after its report, if a case took too long: no rank can be replaced."""
         if self.recorder is None:
             threading.Event().wait(2 * REPORT_SECONDS)
             os._exit(exit_codes.PARTIAL)
         missing = set(self._missing(f"{session.prefix}/late", REPORT_SECONDS))
         keys = {i: report_key(session.prefix, i) for i in range(self.place.world_size) if i not in missing}
         reports = {index: read_report(self.side.get(key)) for index, key in keys.items()}
-        words = limit_words(
+        limit = describe_limit(
             limit_seconds, session.plan.whole_timeout(self.recorder.current), session.plan.timeout_seconds
         )
-        held_up = who_is_missing(reports, self.place.world_size, words)
+        held_up = describe_missing(reports, self.place.world_size, limit)
         self._give_up(session, self._cause(session) or held_up, "failed", exit_codes.PARTIAL)
 
     def _give_up(self, session: Session, reason: str | None, status: str, code: int) -> None:
-        """From a thread, while the main thread is inside a collective: save what is to be said, and end the process."""
+        """Save the last records and end the process, from a thread: the main thread may be inside a collective."""
         recorder = self.recorder
         assert recorder is not None
         if reason is not None and recorder.current is not None:
@@ -263,7 +269,7 @@ class JoinedRun:
         os._exit(code)
 
 
-def _named(ranks: list[int], hosts: list[str]) -> str:
+def _name_ranks(ranks: list[int], hosts: list[str]) -> str:
     return ", ".join(f"rank {index} on {hosts[index]}" for index in ranks)
 
 
@@ -274,7 +280,7 @@ class _SignalWatch:
     not is the one that died.
     """
 
-    def __init__(self, run: JoinedRun) -> None:
+    def __init__(self, run: AttachedRun) -> None:
         self.run = run
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
@@ -300,7 +306,7 @@ class _SignalWatch:
         missing = run._missing("farewell", FAREWELL_SECONDS)
         if data[0] == signal.SIGTERM and missing:
             phase = last_phase(run.side, run.session.prefix, missing[0])
-            reason = f"{_named(missing, run.hosts)} died in phase {phase}; its launcher ended the others"
+            reason = f"{_name_ranks(missing, run.hosts)} died in phase {phase}; its launcher ended the others"
             if not BACKENDS[run.session.plan.backend].frees_peers:
                 # Without a connection to lose, an error that was raised is no consequence of the death: it led to it.
                 reason = run._cause(run.session) or reason
@@ -308,8 +314,8 @@ class _SignalWatch:
         run._give_up(run.session, None, "interrupted", code)
 
 
-def run_joined(
-    joined: Joined,
+def run_attached(
+    joined: LauncherRank,
     open_run: Open,
     began: float,
     check: Check,
@@ -321,10 +327,10 @@ def run_joined(
     """
     host = worker.host_name()
     store = connect(joined)
-    side = another_connection(joined)
+    side = connect_again(joined)
     place, hosts = find_place(joined, host, store)
     check(place, hosts, store)
-    run = JoinedRun(joined, place, hosts, store, side)
+    run = AttachedRun(joined, place, hosts, store, side)
     code = run.run(open_run, began)
     if run.recorder is None:
         # A launcher ends the other ranks once one ended with an error: let rank 0 have its say before.

@@ -1,4 +1,4 @@
-"""How an interpreter is made to run this very source of `bench`, whatever that interpreter has installed.
+"""Command lines by which an interpreter runs this very source of `bench`, whatever it has installed.
 
 Ranks are started so, and the runs of `bench ab`, whose two interpreters have to measure with the same source.
 """

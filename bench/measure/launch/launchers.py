@@ -1,4 +1,4 @@
-"""How ranks come to be: joined (torchrun, srun or a user started them) or local (this process starts them).
+"""The two ways to get ranks: joined (torchrun, srun or a user started them) or local (started from here).
 
 The only file that knows both ways. What a launcher's variables say is read in `bench.measure.planning.launcher_env`.
 """
@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
-from bench.measure.engine.store import Store, tcp_store, under
-from bench.measure.planning.launcher_env import Joined
-from bench.measure.planning.place import Place
+from bench.measure.engine.store import Store, tcp_store, with_prefix
+from bench.measure.planning.launcher_env import LauncherRank, Place
 
 if TYPE_CHECKING:
     from bench.measure.launch.recorder import Recorder
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 JOIN_TIMEOUT_SECONDS = 300.0
 
 
-def connect(joined: Joined) -> Store:
+def connect(joined: LauncherRank) -> Store:
     """The store of a joined run. Raises BenchError where rank 0's host cannot be reached."""
     try:
         store = _tcp_store(joined, hosts=joined.index == 0 and not joined.agent_hosts_store)
@@ -28,20 +27,20 @@ def connect(joined: Joined) -> Store:
             f"cannot meet the other ranks at {joined.address}:{joined.port} ({reason}); "
             "check MASTER_ADDR and MASTER_PORT, and that every rank was started"
         ) from error
-    return under(f"bench/{joined.attempt}", store)
+    return with_prefix(f"bench/{joined.attempt}", store)
 
 
-def another_connection(joined: Joined, timeout_seconds: float = JOIN_TIMEOUT_SECONDS) -> Store:
+def connect_again(joined: LauncherRank, timeout_seconds: float = JOIN_TIMEOUT_SECONDS) -> Store:
     """A further connection to the same store, for a thread that must not wait behind the others."""
-    return under(f"bench/{joined.attempt}", _tcp_store(joined, hosts=False, timeout_seconds=timeout_seconds))
+    return with_prefix(f"bench/{joined.attempt}", _tcp_store(joined, hosts=False, timeout_seconds=timeout_seconds))
 
 
-def _tcp_store(joined: Joined, hosts: bool, timeout_seconds: float = JOIN_TIMEOUT_SECONDS) -> Store:
+def _tcp_store(joined: LauncherRank, hosts: bool, timeout_seconds: float = JOIN_TIMEOUT_SECONDS) -> Store:
     return tcp_store(joined.address, joined.port, hosts, timeout_seconds, joined.world_size)
 
 
-def find_place(joined: Joined, host: str, store: Store) -> tuple[Place, list[str]]:
-    """Where this rank stands among all, from every rank's host name; and the host of every rank."""
+def find_place(joined: LauncherRank, host: str, store: Store) -> tuple[Place, list[str]]:
+    """Return this rank's place, found from every rank's host name, and the host of every rank."""
     store.set(f"host/{joined.index}", host)
     hosts = [store.get(f"host/{index}").decode() for index in range(joined.world_size)]
     siblings = [index for index, name in enumerate(hosts) if name == host]
@@ -68,7 +67,9 @@ def check_gpus(place: Place, num_visible: int, num_nodes_hint: str) -> None:
         )
 
 
-def run(recorder: Recorder, began: float, only_launch: int | None = None, launch_seconds: float | None = None) -> int:
+def run_local(
+    recorder: Recorder, began: float, only_launch: int | None = None, launch_seconds: float | None = None
+) -> int:
     """Start local ranks and see the recorder's plan through, or one launch of it; returns the exit code."""
     from bench.measure.launch.supervisor import Supervisor
 

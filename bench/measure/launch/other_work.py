@@ -19,7 +19,7 @@ from bench.core import clock
 from bench.core.finding import Finding
 from bench.errors import BenchError
 from bench.measure.engine.store import Store
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import Place
 from bench.measure.system import host
 from bench.measure.system.nvml import GpuFacts
 
@@ -36,7 +36,7 @@ Identity = tuple[int, float]
 
 
 @dataclass(frozen=True)
-class Used:
+class ProcessTime:
     """CPU time that a process has had since its birth."""
 
     name: str
@@ -45,19 +45,19 @@ class Used:
 
 @dataclass(frozen=True)
 class Activity:
-    """What can be seen at one moment."""
+    """A reading of CPU times at one moment."""
 
     at_seconds: float
     busy_seconds: float | None
     """CPU time since boot, in processes, of the cores that this process may use; None: not told."""
-    processes: Mapping[Identity, Used]
+    processes: Mapping[Identity, ProcessTime]
     own: frozenset[int] = frozenset()
     """Numbers of this run's processes."""
 
 
 @dataclass(frozen=True)
 class OtherWork:
-    """What others do on one host."""
+    """Work of other programs on one host."""
 
     host: str
     num_cores: int
@@ -69,7 +69,7 @@ class OtherWork:
     programs: tuple[tuple[str, float], ...] = ()
     """(name, cores), the largest first; what others use beyond these could not be seen."""
     on_gpus: tuple[str, ...] = ()
-    """Such as `python (4711) on GPU 0`."""
+    """Programs on GPUs, such as `python (4711) on GPU 0`."""
 
     @property
     def is_busy(self) -> bool:
@@ -91,7 +91,7 @@ class OtherWork:
         return f"{self.busy_cores:.1f} of {cores}" + (f" ({details})" if details else "")
 
     def reasons(self) -> list[str]:
-        """Why this host cannot be judged; none where it is quiet."""
+        """Reasons for which this host cannot be judged; empty if it is quiet."""
         cpu = [f"other programs use {self.text()}"] if self._is_cpu_busy else []
         return [*cpu, *(f"{program} is at work" for program in self.on_gpus)]
 
@@ -106,31 +106,32 @@ class OtherWork:
         return OtherWork(**fields)
 
 
-def refuse(found: Sequence[OtherWork]) -> None:
+def refuse_busy(hosts: Sequence[OtherWork]) -> None:
     """Raises BenchError where a host is busy, with what is in the way on each such host."""
-    several = len({each.host for each in found}) > 1
-    told = [
-        f"on {each.host} {'; '.join(each.reasons())}" if several else "; ".join(each.reasons())
-        for each in found
-        if each.is_busy
+    several = len({work.host for work in hosts}) > 1
+    reasons = [
+        f"on {work.host} {'; '.join(work.reasons())}" if several else "; ".join(work.reasons())
+        for work in hosts
+        if work.is_busy
     ]
-    if told:
-        raise BenchError(f"cannot judge: {'; '.join(told)}. Stop them, or pass --busy to measure all the same")
+    if reasons:
+        raise BenchError(f"cannot judge: {'; '.join(reasons)}. Stop them, or pass --busy to measure all the same")
 
 
-def look(own: Collection[int], host_name: str, read: Callable[[Collection[int]], Activity] | None = None) -> OtherWork:
-    """What others do on this host for about a second; `own` are the processes of this run here, whose children count
-    as own, too."""
+def measure_other_work(
+    own_pids: Collection[int], host_name: str, read: Callable[[Collection[int]], Activity] | None = None
+) -> OtherWork:
+    """Measure for about a second what others do on this host; `own_pids` and their children are this run's own."""
     read = read_host if read is None else read
-    before = read(own)
+    before = read(own_pids)
     clock.wait_seconds(WINDOW_SECONDS)
-    after = read(own)
+    after = read(own_pids)
     loads = host.load_averages()
-    return replace(between(before, after, host_name, _num_cores()), load=loads[0] if loads else None)
+    return replace(compare_readings(before, after, host_name, _num_cores()), load=loads[0] if loads else None)
 
 
-def between(before: Activity, after: Activity, host_name: str, num_cores: int) -> OtherWork:
-    """Two readings as what others did meanwhile."""
+def compare_readings(before: Activity, after: Activity, host_name: str, num_cores: int) -> OtherWork:
+    """Compute from two readings what others did meanwhile."""
     seconds = after.at_seconds - before.at_seconds
     own_cores, programs = 0.0, defaultdict[str, float](float)
     for identity, late in after.processes.items():
@@ -150,77 +151,84 @@ def _largest_first(programs: Mapping[str, float]) -> tuple[tuple[str, float], ..
     return tuple(sorted(programs.items(), key=lambda program: -program[1]))
 
 
-def read_host(own: Collection[int]) -> Activity:
+def read_host(own_pids: Collection[int]) -> Activity:
     """This host now."""
     cores = host.cpu_affinity()
     processes = {}
     for process in psutil.process_iter(["name", "cpu_times", "create_time"]):
         times = process.info["cpu_times"]
         if times is not None:
-            used = Used(process.info["name"] or f"process {process.pid}", times.user + times.system)
+            used = ProcessTime(process.info["name"] or f"process {process.pid}", times.user + times.system)
             processes[(process.pid, process.info["create_time"])] = used
     per_core = psutil.cpu_times(percpu=True)
     chosen = per_core if cores is None else [per_core[core] for core in cores if core < len(per_core)]
     # Interrupts are left out: those for a run's own messages are charged to no process.
-    busy = sum(each.user + each.system + getattr(each, "nice", 0.0) for each in chosen)
-    return Activity(clock.monotonic_seconds(), busy or None, processes, family(own))
+    busy = sum(times.user + times.system + getattr(times, "nice", 0.0) for times in chosen)
+    return Activity(clock.monotonic_seconds(), busy or None, processes, process_tree(own_pids))
 
 
-def family(own: Collection[int]) -> frozenset[int]:
+def process_tree(roots: Collection[int]) -> frozenset[int]:
     """Numbers of these processes and of all their descendants."""
-    found = set(own)
-    for pid in own:
+    pids = set(roots)
+    for pid in roots:
         try:
-            found |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+            pids |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
         except psutil.NoSuchProcess:
             continue
-    return frozenset(found)
+    return frozenset(pids)
 
 
 def _num_cores() -> int:
     return len(host.cpu_affinity() or range(os.cpu_count() or 1))
 
 
-def on_gpus(gpus: Sequence[GpuFacts], own: Collection[int]) -> tuple[str, ...]:
+def gpu_programs(gpus: Sequence[GpuFacts], own_pids: Collection[int]) -> tuple[str, ...]:
     """The processes that compute on these GPUs and are not of this run."""
-    mine = family(own)
-    return tuple(f"{_name(pid)} on GPU {gpu.index}" for gpu in gpus for pid in gpu.process_ids or () if pid not in mine)
+    own_tree = process_tree(own_pids)
+    return tuple(
+        f"{_program_name(pid)} on GPU {gpu.index}"
+        for gpu in gpus
+        for pid in gpu.process_ids or ()
+        if pid not in own_tree
+    )
 
 
-def _name(pid: int) -> str:
+def _program_name(pid: int) -> str:
     try:
         return f"{psutil.Process(pid).name()} ({pid})"
     except psutil.Error:  # of another container, or gone
         return f"process {pid}"
 
 
-def with_gpus(found: OtherWork, own: Collection[int]) -> OtherWork:
-    """The same with what others do on the GPUs that torch sees. Imports torch."""
+def add_gpu_programs(work: OtherWork, own_pids: Collection[int]) -> OtherWork:
+    """Return the work with other programs on the GPUs that torch sees. Imports torch."""
     from bench.measure.doctor.facts import gather
 
-    return replace(found, on_gpus=on_gpus(gather().gpus, own))
+    return replace(work, on_gpus=gpu_programs(gather().gpus, own_pids))
 
 
-def tell(place: Place, hosts: Sequence[str], store: Store, has_gpus: bool) -> None:
-    """On every rank of a joined run: the first rank of each host looks, and says in the store what it saw.
+def publish(place: Place, hosts: Sequence[str], store: Store, has_gpus: bool) -> None:
+    """Publish in the store what others do, on every rank of a joined run: the first rank of each host looks.
 
     All ranks call it at once, when none of them is at work yet.
     """
     store.set(f"other_work/process/{place.index}", str(os.getpid()))
     if place.local_index == 0:
         name = hosts[place.index]
-        own = [int(store.get(f"other_work/process/{rank}")) for rank, where in enumerate(hosts) if where == name]
-        found = look(own, name)
-        store.set(f"other_work/host/{name}", (with_gpus(found, own) if has_gpus else found).to_text())
+        own_pids = [
+            int(store.get(f"other_work/process/{rank}")) for rank, rank_host in enumerate(hosts) if rank_host == name
+        ]
+        work = measure_other_work(own_pids, name)
+        store.set(f"other_work/host/{name}", (add_gpu_programs(work, own_pids) if has_gpus else work).to_text())
 
 
-def heard(hosts: Iterable[str], store: Store) -> list[OtherWork]:
-    """What the hosts' first ranks told, on rank 0, host by host."""
+def read_published(hosts: Iterable[str], store: Store) -> list[OtherWork]:
+    """Read on rank 0 what the hosts' first ranks published, host by host."""
     return [OtherWork.from_text(store.get(f"other_work/host/{name}")) for name in dict.fromkeys(hosts)]
 
 
-def finding(work: OtherWork) -> Finding:
-    """What is recorded of a host beside the doctor's findings."""
+def to_finding(work: OtherWork) -> Finding:
+    """Make a host's entry among the doctor's findings."""
     what = f"other programs on {work.host}"
     if not work.is_busy:
         return Finding("ok", what, f"they use {work.text()}")

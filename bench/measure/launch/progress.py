@@ -1,4 +1,4 @@
-"""Shows on stderr how far a run is: the case, the time left, the last figure; plain lines where that is no terminal."""
+"""Shows on stderr how far a run is: the case, the time left, the last figure; plain lines if it is no terminal."""
 
 from __future__ import annotations
 
@@ -6,14 +6,66 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from bench.core import clock
-from bench.measure.launch.headline import headline
+from bench.core.cell_text import clean
+from bench.core.table import show_number, show_seconds
+from bench.records import metrics
+from bench.records.case_view import CaseView
+from bench.records.samples import launch_times
 
 if TYPE_CHECKING:
     from rich.live import Live
 
+    from bench.records.file import Record, Result
+
+
+SPEEDS = ("busbw_gb_per_s", "tokens_per_s", "tflop_per_s", "membw_gb_per_s")
+"""Metrics in order of preference: the first that a case has is its headline."""
+MAX_ROUGH_LINES = 11
+
+
+def headline(record: dict[str, Any]) -> str:
+    """Show a measurement line in a few words: `1.23 ms  4.5 GB/s`, or why it has no speed."""
+    if record["status"] != "ok":
+        return clean(f"{record['status']}: {record['reason']}")
+    view = CaseView(
+        main=next(iter(record["variants"])),
+        num_ranks=record["num_ranks"],
+        launches=(launch_times(record),),
+        work=record["work"],
+    )
+    values = metrics.values(view)
+    seconds = values["seconds_median"]
+    words = [] if seconds is None else [show_seconds(seconds)]
+    for name in SPEEDS:
+        value = values[name]
+        if value is not None:
+            words.append(f"{show_number(value)} {metrics.METRICS[name].unit}")
+            break
+    return "  ".join(words)
+
+
+def rough_lines(result: Result) -> list[str]:
+    """Show the first measured case of each suite, in the plan's order, below a head that says how rough it is.
+
+    Printed after the first of several launches, to be read while the others are under way.
+    """
+    first_cases: dict[str, Record] = {}
+    for record in result.latest():
+        if record["status"] == "ok":
+            first_cases.setdefault(record["suite"], record)
+    if not first_cases:
+        return []
+    shown = list(first_cases.values())[:MAX_ROUGH_LINES]
+    names = [clean(str(record["case"]).partition("[")[0]) for record in shown]
+    width = max(map(len, names))
+    head = f"Rough, from launch 1 of {result.plan['launches']}, without error bars (they take several launches):"
+    listed = [f"  {name:{width}}  {headline(record)}" for name, record in zip(names, shown, strict=True)]
+    further = len(first_cases) - len(shown)
+    return [head, *listed, *([f"  and {further} further kinds of work, in the tables at the end"] if further else [])]
+
 
 class Progress(Protocol):
-    """What a recorder tells a display."""
+    """Messages of a recorder to a display."""
 
     def ready(self, environment: dict[str, Any]) -> None: ...
     def begin(self, case: str) -> None: ...
@@ -25,7 +77,7 @@ class Progress(Protocol):
 
 
 class Counting:
-    """How many visits to cases are done, and about how long the rest will take."""
+    """Number of visits done, and about how long the rest will take."""
 
     def __init__(self, total: int, estimate_seconds: float, now: Callable[[], float] = clock.monotonic_seconds) -> None:
         self.total = total
@@ -37,11 +89,11 @@ class Counting:
         self.figure = ""
 
     def expect(self, seconds: float) -> None:
-        """By what is known now, the whole run takes about so long from here."""
+        """Set the estimate of the time left, counted from now."""
         self.estimate_seconds, self.told_at = seconds, self.now()
 
     def seconds_left(self) -> float:
-        """As last told, less what has gone since."""
+        """Last estimate less the time gone since."""
         return max(0.0, self.estimate_seconds - (self.now() - self.told_at))
 
     def ready(self, environment: dict[str, Any]) -> None: ...
@@ -50,7 +102,7 @@ class Counting:
         self.case = case
 
     def drop(self, count: int) -> None:
-        """So many visits will not be made."""
+        """Take visits that will not be made off the total."""
         self.total -= count
 
     def line(self) -> str:
@@ -106,14 +158,14 @@ class Terminal(Counting):
         self.figure = f"last: {headline(record)}"
 
     def say(self, line: str) -> None:
-        """Above the line that is rewritten, to stay."""
+        """Print a line that stays, above the one that is rewritten."""
         self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self.live.stop()
 
 
-def show(stream: TextIO, total: int, estimate_seconds: float) -> Progress:
+def choose_display(stream: TextIO, total: int, estimate_seconds: float) -> Progress:
     """The display that fits a stream."""
     kind = Terminal if stream.isatty() else Lines
     return kind(stream, total, estimate_seconds)

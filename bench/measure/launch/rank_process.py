@@ -1,4 +1,4 @@
-"""What a process that `bench run` started as a rank does; its parent is `bench.measure.launch.supervisor`."""
+"""Entry of a process that `bench run` started as a rank; its parent is `bench.measure.launch.supervisor`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @dataclass(frozen=True)
 class Orders:
-    """What the parent hands a rank on its command line."""
+    """The parent's orders on a rank's command line."""
 
     index: int
     world_size: int
     port: int
     generation: int
     events_fd: int | None
-    """Where rank 0 writes its events as JSON lines."""
+    """Pipe to which rank 0 writes its events as JSON lines."""
     parent: int
 
 
 def die_with_parent(parent: int) -> None:
-    """No orphans: the kernel ends this rank when its parent is gone, however it went (prctl(2), Linux only)."""
+    """Have the kernel end this rank when its parent is gone, however it went (prctl(2), Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
@@ -53,7 +53,7 @@ def _run(orders: Orders) -> int:
     from bench.measure.engine.consensus import START, Broken, post_error
     from bench.measure.engine.rank import close_groups
     from bench.measure.engine.watchdog import Watchdog
-    from bench.measure.planning.place import Place
+    from bench.measure.planning.launcher_env import Place
 
     place = Place(orders.index, orders.world_size, orders.index, orders.world_size)
     store = _connect(orders.port)

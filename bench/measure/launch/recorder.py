@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core import clock, exit_codes
 from bench.errors import BenchError
-from bench.measure.planning.prices import Known
 from bench.measure.planning.session import BUDGET_REASON, case_record
-from bench.measure.system.environment import differences
+from bench.measure.planning.visit_overhead import VisitCost
+from bench.records.environments import differences
 from bench.records.visits import was_left_out
 
 if TYPE_CHECKING:
@@ -44,20 +44,20 @@ class Recorder:
     """(launch, index of the case, visit) of what is measured, and of what is not to be measured any more."""
     has_header: bool = False
     doctor: dict[str, Any] | None = None
-    """What the doctor found before the run, for the header; None: it was not asked."""
+    """The doctor's findings before the run, for the header; None: it did not look."""
     profile: str | None = None
     """Folder for traces; None: none was asked for."""
     judge: Callable[[Path], int] | None = None
     """Exit code of a whole run by its file, where its preset promises a verdict."""
-    known: dict[int, Known] = field(default_factory=dict)
+    known: dict[int, VisitCost] = field(default_factory=dict)
     """Index of a case -> what its visits have told of its cost, for later launches."""
     launches_left: int = 0
-    """After the one that is under way."""
+    """Launches after the one that is under way."""
     startup_seconds: float = 0.0
-    """What a launch takes before its first case, as far as it is known."""
+    """Time of a launch before its first case, as far as it is known."""
     budget_left: Callable[[], float | None] = lambda: None
     """Seconds of the run's budget that are left for launches; None: there is no limit."""
-    unheard: set[str] = field(default_factory=set)
+    unknown_choices: set[str] = field(default_factory=set)
     """Ids of measured cases that move data between ranks, and of which the file has no line of NCCL's choices."""
     _calls: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
     _ended: bool = False
@@ -68,7 +68,7 @@ class Recorder:
             self._remember_calls(record)
             self._note_collective(record)
         for record in () if self.resumed is None else self.resumed.choices:
-            self.unheard.discard(record["case"])
+            self.unknown_choices.discard(record["case"])
 
     def handle(self, event: Event) -> None:
         """Raises BenchError where the file cannot be written, or a resumed run finds itself on another machine."""
@@ -142,7 +142,7 @@ class Recorder:
         record = event["record"]
         self._expect(event)
         if "known" in event and record["status"] == "ok":
-            self.known[event["index"]] = Known(**event["known"])
+            self.known[event["index"]] = VisitCost(**event["known"])
         self.writer.append(record)
         self.current = None
         self.done.add((record["launch"], event["index"], record["visit"]))
@@ -153,7 +153,7 @@ class Recorder:
             self.progress.drop(-1)
         self.progress.done(record)
         if record["status"] != "ok":
-            self._drop(without_speed(self.plan, record["launch"], event["index"], record["visit"]))
+            self._drop(later_visits(self.plan, record["launch"], event["index"], record["visit"]))
 
     def _remember_calls(self, record: dict[str, Any]) -> None:
         if record["variants"]:
@@ -165,7 +165,7 @@ class Recorder:
         self.done |= turns
 
     def _left_out(self, event: Event) -> None:
-        """No time for these: a case without any visit is skipped; a visit less to another is nothing to complain of."""
+        """Drop turns for which no time is left; a case without any visit is saved as skipped."""
         launch = event["launch"]
         for index, visit in sorted(event["turns"], key=lambda turn: turn[1]):
             if (launch, index, 0) not in self.done:
@@ -177,13 +177,13 @@ class Recorder:
         with self._lock:
             self._save_without_speed(turn, launch, "skipped", f"budget: {reason}; give more with --budget")
 
-    def say_rough(self) -> None:
-        """After the first of several launches, a short list of what it has found."""
-        from bench.measure.launch import rough_answer
+    def show_rough(self) -> None:
+        """Show the rough figures of the first of several launches."""
+        from bench.measure.launch.progress import rough_lines
         from bench.records.file import load
 
         with self._lock:
-            for line in rough_answer.lines(load(self.path)):
+            for line in rough_lines(load(self.path)):
                 self.progress.say(line)
 
     def fail_case(self, turn: Turn, launch: int, reason: str) -> None:
@@ -198,23 +198,23 @@ class Recorder:
 
     def _choices(self, event: Event) -> None:
         self.writer.append(event["record"])
-        self.unheard.discard(event["record"]["case"])
+        self.unknown_choices.discard(event["record"]["case"])
 
     def _note_collective(self, record: dict[str, Any]) -> None:
         if record["status"] == "ok" and (record["work"] or {}).get("bus_factor") is not None:
-            self.unheard.add(record["case"])
+            self.unknown_choices.add(record["case"])
 
     def pending(self, launch: int) -> tuple[Turn, ...]:
-        """What a launch still has to do, in its order."""
+        """Return the turns that a launch still has to do, in its order."""
         return tuple(turn for turn in self.plan.order(launch) if (launch, *turn) not in self.done)
 
     def calls(self, launch: int) -> dict[str, dict[str, int]]:
         """Case id -> variant -> calls in a sample, of the cases that a launch has visited."""
-        return {case: calls for (known, case), calls in self._calls.items() if known == launch}
+        return {case: calls for (of_launch, case), calls in self._calls.items() if of_launch == launch}
 
     @property
     def exit_code(self) -> int:
-        """What the cases alone make of it: 3 where any in the file failed or is invalid."""
+        """Exit code by the cases alone: 3 if any in the file failed or is invalid."""
         before = () if self.resumed is None else self.resumed.latest()
         statuses = {*(record["status"] for record in before), *self.counts.elements()}
         return exit_codes.PARTIAL if statuses & {"failed", "invalid"} else exit_codes.OK
@@ -260,10 +260,10 @@ def done_turns(plan: Plan, resumed: Result | None) -> set[tuple[int, int, int]]:
             launch, number, visit = record["launch"], index[record["case"]], record.get("visit", 0)
             done.add((launch, number, visit))
             if record["status"] != "ok":
-                done |= without_speed(plan, launch, number, visit)
+                done |= later_visits(plan, launch, number, visit)
     return done
 
 
-def without_speed(plan: Plan, launch: int, index: int, visit: int) -> set[tuple[int, int, int]]:
+def later_visits(plan: Plan, launch: int, index: int, visit: int) -> set[tuple[int, int, int]]:
     """Later visits of the launch to a case that came out of this one without a speed: they could not mend that."""
     return {(launch, index, later) for later in range(visit + 1, plan.visits)}

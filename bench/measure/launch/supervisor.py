@@ -24,24 +24,24 @@ from bench.measure.engine.passes import nccl_choices
 from bench.measure.engine.store import HostedStore, tcp_store
 from bench.measure.engine.watchdog import (
     OverdueReport,
+    describe_limit,
+    describe_missing,
     last_phase,
-    limit_words,
     read_report,
     report_key,
-    who_is_missing,
 )
 from bench.measure.engine.worker import host_name
 from bench.measure.launch import bootstrap
 from bench.measure.launch.recorder import Recorder
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.prices import startup_seconds
 from bench.measure.planning.session import Session
+from bench.measure.planning.visit_overhead import startup_seconds
 
 MAX_HARD_ENDS = 3
 """Kills and hangs after which a run gives up: the machine itself is then in doubt."""
 POLL_SECONDS = 0.05
 REPORT_SECONDS = 1.5
-"""How long after a time-out the ranks' watchdogs have to say where they are."""
+"""Time after a time-out for the ranks' watchdogs to report where they are."""
 END_RESERVE_SECONDS = 1.5
 START_TIMEOUT_SECONDS = 180.0
 
@@ -128,7 +128,7 @@ class _Ranks:
         return lines[-1].strip() if lines else ""
 
     def end(self) -> None:
-        """No process is left behind; each rank leads a process group, with whatever it started itself."""
+        """Kill every rank with its process group, so that no process is left behind."""
         for process in self.processes:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -143,21 +143,21 @@ class Supervisor:
 
     recorder: Recorder
     began: float
-    """When the run began, for its budget."""
+    """Start of the run on the monotonic clock, for its budget."""
     startup_seconds: float = 0.0
-    """What starting the ranks took last, or a guess before; 0: the guess for the plan's devices."""
+    """Time of the last start of the ranks, or a guess before; 0: the guess for the plan's devices."""
     only_launch: int | None = None
     """Do just this launch of the plan, and take its share of the budget; None: all that is left. The number of launches
     itself: none of them, only the pass of `bench.measure.engine.passes.nccl_choices`."""
     launch_seconds: float | None = None
-    """For `only_launch`, its start included, in place of its share."""
+    """Time for `only_launch`, its start included, in place of its share."""
     generation: int = 0
     hard_ends: int = 0
     logged_backends: frozenset[str] = nccl_choices.LOGGED_BACKENDS
     """Backends of which it is asked, in the end, what they chose."""
 
     _limit_seconds: float = field(init=False, default=0.0)
-    """After which the case that is under way counts as hung."""
+    """Time after which the case that is under way counts as hung."""
 
     def __post_init__(self) -> None:
         self.startup_seconds = self.startup_seconds or startup_seconds(self.plan.device_type)
@@ -176,15 +176,15 @@ class Supervisor:
                     self.recorder.end("failed", exit_codes.PARTIAL)
                     return exit_codes.PARTIAL
                 if launch == 0 and self.only_launch is None and self.plan.launches > 1:
-                    self.recorder.say_rough()
-            warning = self._hear_choices(store, Path(folder), environ)
+                    self.recorder.show_rough()
+            warning = self._read_choices(store, Path(folder), environ)
         code = self.recorder.finish()
         if warning:
             click.echo(f"warning: {warning}", err=True)
         return code
 
     def _see_through(self, launch: int, store: HostedStore, folder: Path, environ: dict[str, str]) -> bool:
-        """All generations of a launch; False where the machine itself is in doubt, or the ranks make no headway."""
+        """Run all generations of a launch; False if the machine itself is in doubt, or the ranks make no headway."""
         recorder = self.recorder
         recorder.launches_left = self.plan.launches - launch - 1 if self.only_launch is None else 0
         recorder.budget_left = self._budget_left
@@ -224,7 +224,7 @@ class Supervisor:
         left = self._budget_left()
         if left is None:
             return None
-        reserve = self.startup_seconds + nccl_choices.PASS_SECONDS if self._hears_choices else 0.0
+        reserve = self.startup_seconds + nccl_choices.PASS_SECONDS if self._reads_choices else 0.0
         launches = self.plan.launches - launch if self.only_launch is None else 1
         return (left - reserve) / launches
 
@@ -236,34 +236,34 @@ class Supervisor:
         return None if whole is None else whole - END_RESERVE_SECONDS - (clock.monotonic_seconds() - self.began)
 
     @property
-    def _hears_choices(self) -> bool:
+    def _reads_choices(self) -> bool:
         is_last = self.only_launch is None or self.only_launch >= self.plan.launches - 1
-        return is_last and nccl_choices.has_something_to_hear(self.plan, self.logged_backends)
+        return is_last and nccl_choices.has_choices(self.plan, self.logged_backends)
 
-    def _hear_choices(self, store: HostedStore, folder: Path, environ: Mapping[str, str]) -> str | None:
+    def _read_choices(self, store: HostedStore, folder: Path, environ: Mapping[str, str]) -> str | None:
         """The untimed pass that asks NCCL for its choices: returns a warning, if there is one; it never fails a run."""
         recorder = self.recorder
-        pending = tuple((index, 0) for index, case in enumerate(self.plan.cases) if case.id in recorder.unheard)
+        pending = tuple((index, 0) for index, case in enumerate(self.plan.cases) if case.id in recorder.unknown_choices)
         if not self._launches():
             # Nothing is measured: the file is not taken up again, and the pass has settings of its own.
             recorder.has_header = True
-        if not self._hears_choices or not pending or not recorder.has_header:
+        if not self._reads_choices or not pending or not recorder.has_header:
             return None
         left = self._budget_left()
         if left is not None and left <= self.startup_seconds:
-            return self._not_heard("no time was left to ask; give more with --budget")
+            return self._warn_unknown("no time was left to ask; give more with --budget")
         recorder.progress.begin("what the backend chose (not timed)")
         seconds = None if left is None else left - self.startup_seconds
         session = Session(self.plan, self.generation, self.plan.launches - 1, pending, seconds, untimed=True)
         self.generation += 1
         try:
-            outcome = self._supervise(_Ranks(session, store, folder, {**environ, **nccl_choices.environ(folder)}))
+            outcome = self._supervise(_Ranks(session, store, folder, {**environ, **nccl_choices.debug_environ(folder)}))
         except BenchError as error:
-            return self._not_heard(str(error))
-        return self._not_heard("it was not called" if outcome is RunOutcome.DONE else outcome.value)
+            return self._warn_unknown(str(error))
+        return self._warn_unknown("it was not called" if outcome is RunOutcome.DONE else outcome.value)
 
-    def _not_heard(self, reason: str) -> str | None:
-        missing = sorted(self.recorder.unheard)
+    def _warn_unknown(self, reason: str) -> str | None:
+        missing = sorted(self.recorder.unknown_choices)
         if not missing:
             return None
         return f"what the backend chose is not known of {len(missing)} case(s), such as {missing[0]}: {reason}"
@@ -301,7 +301,7 @@ class Supervisor:
             self.recorder.handle(event)
 
     def _ended(self, ranks: _Ranks) -> RunOutcome:
-        """At least one rank ended with an error: find out which was first, and save the case as failed."""
+        """Find the first of the ranks that ended with an error, and save the case as failed."""
         prefix = ranks.session.prefix
         codes = [process.poll() for process in ranks.processes]
         refusal = first_error(ranks.store, prefix, START) if exit_codes.USAGE in codes else None
@@ -326,8 +326,8 @@ class Supervisor:
 
     def _hung(self, ranks: _Ranks) -> RunOutcome:
         whole = self.plan.whole_timeout(self.recorder.current)
-        words = limit_words(self._limit_seconds, whole, self.plan.timeout_seconds)
-        reason = who_is_missing(self._reports(ranks), self.plan.world_size, words)
+        limit = describe_limit(self._limit_seconds, whole, self.plan.timeout_seconds)
+        reason = describe_missing(self._reports(ranks), self.plan.world_size, limit)
         current = self.recorder.current
         if current is not None and self._limit_seconds != whole:
             # Not that it hangs is known, only that it had no more time.
@@ -337,7 +337,7 @@ class Supervisor:
         return RunOutcome.HARD
 
     def _reports(self, ranks: _Ranks) -> dict[int, OverdueReport]:
-        """What the ranks' watchdogs say within a moment of the time-out."""
+        """Collect the reports of the ranks' watchdogs for a moment after the time-out."""
         ends = clock.monotonic_seconds() + REPORT_SECONDS
         reports: dict[int, OverdueReport] = {}
         while len(reports) < self.plan.world_size and clock.monotonic_seconds() < ends:

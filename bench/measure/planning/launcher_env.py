@@ -1,4 +1,4 @@
-"""A launcher's word for this process: torchrun's, Slurm's or a user's variables, and what follows for its threads."""
+"""Variables of torchrun, Slurm or a user for this process, its place among the ranks, and its number of threads."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.errors import BenchError
+from bench.suite import Machine
 
 
 @dataclass(frozen=True)
-class Joined:
-    """What a launcher told this process; None where it did not say."""
+class LauncherRank:
+    """A launcher's variables for this process; None: not set."""
 
     how: str
     index: int
@@ -23,8 +24,34 @@ class Joined:
     attempt: str
 
 
-def detect(launcher: str, environ: Mapping[str, str]) -> Joined | None:
-    """The launcher's word for this process, or None where the ranks are to be started here.
+@dataclass(frozen=True)
+class Place:
+    """A rank's place, as its launcher gave it."""
+
+    index: int
+    world_size: int
+    local_index: int
+    """Position among the ranks of its host."""
+    local_world_size: int
+    host_index: int = 0
+    num_hosts: int = 1
+    device_index: int | None = None
+    """The device that its launcher named (LOCAL_RANK); None: the one at `local_index`."""
+
+    def machine(self, device_type: str, preset: str, num_cores: int, memory_bytes: int) -> Machine:
+        """Describe for suites the machine that this rank is part of."""
+        return Machine(
+            world_size=self.world_size,
+            device_type=device_type,
+            preset=preset,
+            memory_bytes=memory_bytes,
+            num_cores=num_cores,
+            ranks_per_host=self.local_world_size,
+        )
+
+
+def detect(launcher: str, environ: Mapping[str, str]) -> LauncherRank | None:
+    """Read the launcher's variables; None if the ranks are to be started here.
 
     `launcher` is auto, local, env or slurm. Raises BenchError where the named launcher left no trace.
     """
@@ -66,10 +93,10 @@ def _number(environ: Mapping[str, str], name: str, missing: int | None = None) -
         raise BenchError(f"{name}={text!r} in the environment: a whole number; it comes from the launcher") from None
 
 
-def _from_env(environ: Mapping[str, str]) -> Joined:
+def _from_env(environ: Mapping[str, str]) -> LauncherRank:
     local = _number(environ, "LOCAL_RANK") if "LOCAL_RANK" in environ else None
-    return _checked(
-        Joined(
+    return _check_rank(
+        LauncherRank(
             how="torchrun" if "TORCHELASTIC_RUN_ID" in environ else "env",
             index=_number(environ, "RANK"),
             world_size=_number(environ, "WORLD_SIZE"),
@@ -82,7 +109,7 @@ def _from_env(environ: Mapping[str, str]) -> Joined:
     )
 
 
-def _from_slurm(environ: Mapping[str, str]) -> Joined:
+def _from_slurm(environ: Mapping[str, str]) -> LauncherRank:
     """Slurm's own variables of a step (srun(1), OUTPUT ENVIRONMENT VARIABLES)."""
     nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST") or ""
     address = environ.get("MASTER_ADDR") or first_host(nodes)
@@ -90,8 +117,8 @@ def _from_slurm(environ: Mapping[str, str]) -> Joined:
         raise BenchError("SLURM_STEP_NODELIST is not set, so rank 0's host is unknown; set MASTER_ADDR")
     # Two steps of one job, or two jobs on a node, must not meet at one port.
     job, step = _number(environ, "SLURM_JOB_ID", 0), _number(environ, "SLURM_STEP_ID", 0)
-    return _checked(
-        Joined(
+    return _check_rank(
+        LauncherRank(
             how="slurm",
             index=_number(environ, "SLURM_PROCID"),
             world_size=_number(environ, "SLURM_STEP_NUM_TASKS"),
@@ -104,7 +131,7 @@ def _from_slurm(environ: Mapping[str, str]) -> Joined:
     )
 
 
-def _checked(joined: Joined) -> Joined:
+def _check_rank(joined: LauncherRank) -> LauncherRank:
     if not 0 <= joined.index < joined.world_size:
         raise BenchError(f"rank {joined.index} of {joined.world_size}: the launcher's variables do not fit together")
     return joined
@@ -117,7 +144,7 @@ def first_host(nodes: str) -> str:
     return re.sub(r"\[(\w+)[^\]]*\]", r"\1", first.group())
 
 
-def threads_per_rank(environ: Mapping[str, str], joined: Joined | None, num_cores: int, local_ranks: int) -> int:
+def threads_per_rank(environ: Mapping[str, str], joined: LauncherRank | None, num_cores: int, local_ranks: int) -> int:
     """Threads of a rank's CPU kernels: OMP_NUM_THREADS where the user set it, else the host's cores shared out.
 
     torchrun sets OMP_NUM_THREADS=1 when nobody did, other launchers nothing: taken as it comes, one machine would be

@@ -1,4 +1,4 @@
-"""What `bench list` says: suites, their cases for a declared machine, and a suite to start from."""
+"""The texts of `bench list`: suites, their cases for a declared machine, and a suite to start from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.core.table import DisplayTable, csv_text, json_text, render, text_column
 from bench.errors import BenchError
-from bench.measure.planning.plan import declared_machine
+from bench.measure.planning.cases import declared_machine
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.suite_loader import builtin_names, entry_point_names, load, load_all
 from bench.suite import format_param
@@ -25,7 +25,7 @@ def template() -> str:
 def suites(world_size: int, device_type: str, form: str) -> str:
     """A row a suite: what it measures, and how many cases each preset has. A broken plugin is a row, not an end."""
     rows = [_suite_row(name, world_size, device_type) for name in [*builtin_names(), *entry_point_names()]]
-    return _rendered(f"Suites, with their cases on {world_size} {device_type} rank(s)", rows, form)
+    return _render(f"Suites, with their cases on {world_size} {device_type} rank(s)", rows, form)
 
 
 def _suite_row(name: str, world_size: int, device_type: str) -> dict[str, Any]:
@@ -46,10 +46,10 @@ def cases(references: Sequence[str], preset: str, world_size: int, device_type: 
             case = suite.case(params)
             shown = params if form == "json" else ", ".join(f"{k}={format_param(v)}" for k, v in sorted(params.items()))
             rows.append({"case": case.id, "parameters": shown})
-    return _rendered(f"Cases of preset {preset} on {world_size} {device_type} rank(s)", rows, form)
+    return _render(f"Cases of preset {preset} on {world_size} {device_type} rank(s)", rows, form)
 
 
-def _rendered(title: str, rows: Sequence[dict[str, Any]], form: str) -> str:
+def _render(title: str, rows: Sequence[dict[str, Any]], form: str) -> str:
     if form == "json":
         return json_text(rows)
     if form == "csv":

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import zip_longest
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench.core.values import parse_param
 from bench.errors import BenchError
-from bench.measure.planning.prices import first_guess
-from bench.measure.planning.suite_loader import Suite
+from bench.measure.planning.visit_overhead import guess_overhead
 from bench.records.planned_case import PlannedCase, SuiteFacts
-from bench.suite import Case, Machine, Param, Params, format_param
 
 Turn = tuple[int, int]
 """A case's index in the plan, and the number of the visit to it within a launch, from 0."""
 
-TIMINGS = ("aligned", "streamed")
-L2_STATES = ("warm", "cold")
-_ENGINE_PARAMS = {"timing": TIMINGS, "l2": L2_STATES}
-"""Parameters that the engine handles for any suite that has them; the first value is what a row without one means."""
-
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides what is measured and how. Equal plans give equal cases."""
+    """The frozen decisions on what is measured and how. Equal plans give equal cases."""
 
     preset: str
     suites: tuple[SuiteFacts, ...]
     cases: tuple[PlannedCase, ...]
     """The most telling first."""
     left_out: tuple[PlannedCase, ...]
-    """What did not fit the budget."""
+    """Cases that did not fit the budget."""
     world_size: int
     device_type: str
     backend: str
@@ -47,11 +38,11 @@ class Plan:
     """Threads of each rank's CPU kernels; None: as torch chooses."""
     label: str
     visits: int = 1
-    """How often a launch takes up a case, each time for an equal share of its samples; 1 in files of before visits."""
+    """Visits of a launch to a case, each for an equal share of its samples; 1 in files older than visits."""
     slow: tuple[tuple[int, float], ...] = ()
     """(rank, share of its speed): emulated, see `bench.measure.engine.emulation`."""
     slow_links: tuple[tuple[int, float], ...] = ()
-    """The same of the ranks' communication."""
+    """(rank, share of its communication's speed), emulated likewise."""
     options: dict[str, Any] = field(default_factory=dict)
     """The command's options as given, for the record and for `--like`."""
 
@@ -88,28 +79,30 @@ class Plan:
             if launch or visit:
                 random.Random(f"{self.seed}/{launch}/{visit}").shuffle(indices)
             turns += [(index, visit) for index in indices if not visit or not self.cases[index].min_seconds]
-        return sorted(turns, key=lambda turn: self.lasts(turn) > 0)
+        return sorted(turns, key=lambda turn: self.min_turn_seconds(turn) > 0)
 
     def _spread(self) -> list[int]:
         """Indices of the cases: the first of each suite, by what it is guessed to take, then the rest as planned."""
         suites = [case.suite for case in self.cases]
-        first = sorted((suites.index(suite) for suite in dict.fromkeys(suites)), key=lambda i: first_guess(suites[i]))
+        first = sorted(
+            (suites.index(suite) for suite in dict.fromkeys(suites)), key=lambda i: guess_overhead(suites[i])
+        )
         return first + [index for index in range(len(suites)) if index not in first]
 
     @property
-    def longest_seconds(self) -> float:
-        """What time-outs have to leave room for, whichever case it is."""
+    def max_extra_seconds(self) -> float:
+        """Longest time that any case asks for, for which time-outs leave room."""
         return max((case.min_seconds + case.prepare_seconds for case in self.cases), default=0.0)
 
-    def longest_of(self, turn: Turn) -> float:
-        """The same of one turn."""
-        return self.lasts(turn) + self.cases[turn[0]].prepare_seconds
+    def extra_turn_seconds(self, turn: Turn) -> float:
+        """Return the time that one turn asks for."""
+        return self.min_turn_seconds(turn) + self.cases[turn[0]].prepare_seconds
 
     def whole_timeout(self, turn: Turn | None) -> float:
         """The time-out with what a turn asks for besides; None: with the most that any asks for."""
-        return self.timeout_seconds + (self.longest_seconds if turn is None else self.longest_of(turn))
+        return self.timeout_seconds + (self.max_extra_seconds if turn is None else self.extra_turn_seconds(turn))
 
-    def lasts(self, turn: Turn) -> float:
+    def min_turn_seconds(self, turn: Turn) -> float:
         """Seconds for which a turn is sampled at least, whatever the preset says."""
         index, visit = turn
         return 0.0 if visit else self.cases[index].min_seconds
@@ -118,162 +111,3 @@ class Plan:
 def _without_old_digest(row: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of a suite without the digest of files before version 0.2.0, which was of other files of the suite."""
     return {name: value for name, value in row.items() if name != "sha256"}
-
-
-def suite_facts(suite: Suite) -> SuiteFacts:
-    return SuiteFacts(suite.name, suite.reference, suite.summary, suite.metrics, suite.digest)
-
-
-def choose_cases(
-    suites: Sequence[Suite], machine: Machine, settings: Mapping[str, Sequence[str]], wanted: Sequence[str]
-) -> list[PlannedCase]:
-    """The cases of a run: each suite's own for this machine, varied by `--set`, or just those named by `--case`.
-
-    Suites take turns, so that what comes first tells something of each. Raises BenchError for a parameter that no case
-    has, a value that a parameter cannot take, a case id that is none of a chosen suite's, and both options together.
-    """
-    if wanted:
-        if settings:
-            raise BenchError(f"--set {next(iter(settings))} with --case: an id says it all; leave one of them out")
-        named = [_named_case(case, suites, machine) for case in wanted]
-        return list({case.id: case for case in named}.values())
-    unused = set(settings)
-    per_suite: list[list[PlannedCase]] = []
-    for suite in suites:
-        rows = suite.fast_cases(machine)
-        known = {name for row in rows for name in row} | set(suite.defaults)
-        own = {name: _values(suite, rows, name, texts) for name, texts in settings.items() if name in known}
-        unused -= set(own)
-        varied = _varied(rows, own)
-        if not own.keys() >= {"timing", "l2"}:  # of a suite's own rows that a setting would spoil, none is meant
-            varied = [row for row in varied if not _is_contradiction(row)]
-        per_suite.append(_unique(suite, varied))
-    if unused:
-        names = sorted({name for s in suites for row in s.cases(machine) for name in row})
-        raise BenchError(f"--set {sorted(unused)[0]}: no chosen suite has it; parameters: {', '.join(names)}")
-    turns = zip_longest(*per_suite)
-    return [case for turn in turns for case in turn if case is not None]
-
-
-def first_of_further(cases: Sequence[PlannedCase], most: Mapping[str, int]) -> list[PlannedCase]:
-    """The cases of a run that names no suite: of each suite only the first ones, as many as `most` says, if it does."""
-    left = dict(most)
-    chosen = []
-    for case in cases:
-        room = left.get(case.suite)
-        if room is None or room > 0:
-            chosen.append(case)
-        if room is not None:
-            left[case.suite] = room - 1
-    return chosen
-
-
-def _varied(rows: Sequence[Params], own: Mapping[str, Sequence[Param]]) -> list[Params]:
-    """Rows with every combination of the values; an operation keeps only rows with the parameters that it has."""
-    shapes: dict[Param | None, list[frozenset[str]]] = {}
-    for row in rows:
-        shapes.setdefault(row.get("op"), []).append(frozenset(row))
-    varied = list(rows)
-    for name, values in own.items():
-        varied = [row | {name: value} for row in varied if name in row for value in values]
-    # A barrier has no size: `--set op=barrier` is the barrier, not every other row under its name. An operation that
-    # this preset lacks has no row to go by; its suite says what does not fit.
-    return [row for row in varied if frozenset(row) in shapes.get(row.get("op"), [frozenset(row)])]
-
-
-def _is_contradiction(row: Params) -> bool:
-    return row.get("timing") == "streamed" and row.get("l2") == "cold"
-
-
-def _unique(suite: Suite, rows: Iterable[Params]) -> list[PlannedCase]:
-    seen: dict[str, PlannedCase] = {}
-    for row in rows:
-        case = _planned(suite, row)
-        seen.setdefault(case.id, case)
-    return list(seen.values())
-
-
-def _planned(suite: Suite, row: Params) -> PlannedCase:
-    case: Case = suite.case(row)
-    for name, values in _ENGINE_PARAMS.items():
-        if row.get(name, values[0]) not in values:
-            raise BenchError(f"{case.id}: {name} is one of {', '.join(values)}")
-    if _is_contradiction(row):
-        raise BenchError(f"{case.id}: only the first of streamed calls finds a cold L2; take l2=cold,timing=aligned")
-    params = dict(case.params)
-    return PlannedCase(suite.name, case.id, params, suite.min_seconds(params), suite.prepare_seconds(params))
-
-
-def _values(suite: Suite, rows: Sequence[Params], name: str, texts: Sequence[str]) -> list[Param]:
-    values = [_value(suite, rows, name, text.strip()) for text in texts]
-    choices = suite.choices.get(name)
-    for value in values:
-        if choices is not None and value not in choices:
-            raise BenchError(
-                f"--set {name}={format_param(value)}: suite {suite.name} takes "
-                f"{', '.join(format_param(c) for c in choices)}"
-            )
-    return values
-
-
-def _value(suite: Suite, rows: Sequence[Params], name: str, text: str) -> Param:
-    """A parameter's value as the suite itself has it (that may be a 0, or of one of two types), else of its type."""
-    own = [*suite.choices.get(name, ()), *(row[name] for row in [suite.defaults, *rows] if name in row)]
-    found = [value for value in own if format_param(value) == text]
-    return found[0] if found else parse_param(name, text, own[0])
-
-
-def _named_case(text: str, suites: Sequence[Suite], machine: Machine) -> PlannedCase:
-    """A case from its id, such as `collective/all_reduce[num_bytes=1048576]`, whether a preset has it or not."""
-    suite = next((s for s in suites if text.startswith(f"{s.name}/")), None)
-    if suite is None:
-        names = ", ".join(s.name for s in suites)
-        raise BenchError(f"--case {text}: not a case of {names}; an id looks like suite/op[name=value,...]: bench list")
-    machines = (machine, replace(machine, preset="full"), declared_machine(2, "cpu", "full"))
-    rows = [row for each in machines for row in suite.cases(each)]
-    listed = next((row for row in rows if suite.case(row).id == text), None)
-    return _planned(suite, _parsed_case(text, suite, rows) if listed is None else listed)
-
-
-def _parsed_case(text: str, suite: Suite, rows: Sequence[Params]) -> Params:
-    """Parameters from an id that the suite does not list, of the same names as one that it lists."""
-    head, bracket, tail = text.partition("[")
-    op = head.removeprefix(f"{suite.name}/")
-    params: Params = {}
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    if op != "run" or "op" in names:
-        params["op"] = op
-    for pair in filter(None, tail.removesuffix("]").split(",")):
-        name, equals, value = pair.partition("=")
-        if not equals or name not in names or name in params:
-            raise BenchError(
-                f"--case {text}: no parameter {name!r} in suite {suite.name}, or twice; it has {', '.join(names)}"
-            )
-        params[name] = _value(suite, rows, name, value)
-    params = suite.defaults | params
-    _check_choices(text, suite, params)
-    shapes = [set(row) for row in rows if row.get("op") == params.get("op")]
-    if set(params) not in shapes or bool(bracket) != tail.endswith("]"):
-        raise BenchError(
-            f"--case {text}: suite {suite.name} has no such case; take an id from `bench list {suite.name}`"
-        )
-    return params
-
-
-def _check_choices(text: str, suite: Suite, params: Params) -> None:
-    for name, choices in suite.choices.items():
-        if name in params and params[name] not in choices:
-            takes = ", ".join(format_param(c) for c in choices)
-            raise BenchError(f"--case {text}: {name} is one of {takes}; bench list {suite.name}")
-
-
-def declared_machine(world_size: int, device_type: str, preset: str, memory_bytes: int = 8 << 30) -> Machine:
-    """A machine for listing cases where none is at hand."""
-    return Machine(
-        world_size=world_size,
-        device_type=device_type,
-        preset=preset,
-        memory_bytes=memory_bytes,
-        num_cores=world_size,
-        ranks_per_host=world_size,
-    )

@@ -1,4 +1,4 @@
-"""How much is measured where nothing else is said: the presets, and which suites' cases they take.
+"""The presets: how much is measured by default, and which suites' cases.
 
 A new preset, or a suite that is to be part of one, is a row here; the suites know what is most telling of them.
 """
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 DEFAULT_SUITES = ("compute", "collective", "tensor_parallel", "pipeline_parallel")
 SOLO_SUITES = ("compute",)
-"""In place of the default ones on a single rank, for which nothing that communicates has a case."""
+"""Default suites on a single rank, for which nothing that communicates has a case."""
 SOLO_NODE_SUITES = ("compute", "training_step", "soak")
 NODE_SUITES = ("compute", "collective", "point_to_point", "tensor_parallel", "soak")
-"""After the doctor: what an engineer runs on a machine just handed over."""
+"""Suites that an engineer runs, after the doctor, on a machine just handed over."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Preset:
 
     name: str
     budget_seconds: float | None
-    """For the whole run, start-up of every launch included; what cases ask for by `min_seconds` comes on top. None: as
+    """Budget of the whole run, start-up of every launch included; the cases' `min_seconds` come on top. None: as
     long as it needs."""
     launches: int
     visits: int
@@ -35,13 +35,13 @@ class Preset:
     scale: str = ""
     """The preset whose sizes and cases the suites are to take; its own where nothing else is said."""
     further_start_seconds: float = 0.0
-    """Added to the budget on GPUs, whose processes take longer to start: for each launch and to hear the choices."""
+    """Addition to the budget on GPUs, whose processes start slower: for each launch and the pass of NCCL's choices."""
     judged: bool = False
-    """Whether a run ends in a verdict on the machine (`analysis.health`), which the doctor's findings are part of."""
+    """True: a run ends in a verdict on the machine (`analysis.health`), the doctor's findings included."""
 
     @property
     def of_suites(self) -> str:
-        """What suites know as `Machine.preset`."""
+        """Name that suites get as `Machine.preset`."""
         return self.scale or self.name
 
     def budget_on(self, device_type: str) -> float | None:

@@ -1,4 +1,4 @@
-"""One generation of ranks: which cases it has to do, and what it says on the way.
+"""One generation of ranks: the cases that it has to do, and the events that it emits.
 
 A *launch* measures all cases in fresh processes, in one or more *visits* to each, spread over the launch. Where
 processes end early (a raise, a kill, a hang), another *generation* of them goes on with what is left of the launch.
@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.core import clock
 from bench.measure.planning.plan import Plan, Turn
-from bench.measure.planning.prices import Known
+from bench.measure.planning.visit_overhead import VisitCost
 from bench.records.planned_case import PlannedCase
 
 Event = dict[str, Any]
@@ -33,33 +33,33 @@ class Session:
     pending: tuple[Turn, ...]
     """(index of the plan's case, visit), in the order to do them."""
     seconds_left: float | None
-    """For all that is pending, from `asked_at_seconds` on, or from now; None: as long as it needs."""
+    """Time for all that is pending, from `asked_at_seconds` on, or from now; None: there is no limit."""
     calls: dict[str, dict[str, int]] = field(default_factory=dict)
     """Case id -> variant -> calls in a sample, where an earlier visit of this launch chose them: all keep to that."""
 
     profile: str | None = None
     """Folder for the traces of `bench.measure.engine.passes.torch_profile`; None: none is asked for."""
     untimed: bool = False
-    """Whether the cases are only to be called, for `bench.measure.engine.passes.nccl_choices`, and not measured."""
+    """True: the cases are only called, for `bench.measure.engine.passes.nccl_choices`, and not measured."""
     asked_at_seconds: float | None = None
-    """When `seconds_left` was counted, on the monotonic clock of rank 0's host: ranks take their time to start."""
-    known: dict[int, Known] = field(default_factory=dict)
-    """Index of a case -> what earlier launches have told of its cost."""
+    """Time at which `seconds_left` was counted, on the monotonic clock of rank 0's host: ranks start slowly."""
+    known: dict[int, VisitCost] = field(default_factory=dict)
+    """Index of a case -> cost in earlier launches."""
 
     def remaining_seconds(self) -> float | None:
-        """What is left of `seconds_left`, on rank 0; only its answer counts."""
+        """Return the rest of `seconds_left` on rank 0; only its answer counts."""
         if self.seconds_left is None or self.asked_at_seconds is None:
             return self.seconds_left
         return self.seconds_left - (clock.monotonic_seconds() - self.asked_at_seconds)
 
     @property
     def prefix(self) -> str:
-        """Of this generation's keys in the store."""
+        """Prefix of this generation's keys in the store."""
         return f"bench/generation{self.generation}"
 
     def to_text(self) -> str:
         fields = dict(self.__dict__)
-        known = {index: asdict(told) for index, told in self.known.items()}
+        known = {index: asdict(cost) for index, cost in self.known.items()}
         return json.dumps(fields | {"plan": self.plan.to_json(), "known": known})
 
     @staticmethod
@@ -67,7 +67,7 @@ class Session:
         fields = json.loads(text)
         fields["plan"] = Plan.from_json(fields["plan"])
         fields["pending"] = tuple((index, visit) for index, visit in fields["pending"])
-        fields["known"] = {int(index): Known(**told) for index, told in fields["known"].items()}
+        fields["known"] = {int(index): VisitCost(**cost) for index, cost in fields["known"].items()}
         return Session(**fields)
 
 

@@ -1,4 +1,4 @@
-"""How a suite is found and loaded: by built-in name, by entry point, or as a `.py` file. The contract: bench.suite."""
+"""Loads a suite by built-in name, by entry point, or as a `.py` file. The contract: bench.suite."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import bench
 from bench.errors import BenchError
 from bench.measure.planning.suite_digest import suite_digest
+from bench.records.planned_case import SuiteFacts
 from bench.suite import Case, Machine, Param, Params, Work, case_id, is_param
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Suite:
     def metrics(self) -> dict[str, tuple[str, str]]:
         return dict(getattr(self.module, "METRICS", {}))
 
+    @property
+    def facts(self) -> SuiteFacts:
+        """The part of the suite that a plan keeps."""
+        return SuiteFacts(self.name, self.reference, self.summary, self.metrics, self.digest)
+
     def fast_cases(self, machine: Machine) -> list[Params]:
         """The machine's cases without those that multiply in a type that it has no instructions for.
 
@@ -67,7 +73,7 @@ class Suite:
 
     def cases(self, machine: Machine) -> list[Params]:
         """The machine's cases, defaults filled in. Raises BenchError where the suite raises or yields anything else."""
-        rows = _of_suite(f"suite {self.name}: cases() raised", lambda: list(self.module.cases(machine)))
+        rows = _call_suite(f"suite {self.name}: cases() raised", lambda: list(self.module.cases(machine)))
         for row in rows:
             if not isinstance(row, dict) or not all(isinstance(k, str) and is_param(v) for k, v in row.items()):
                 raise BenchError(
@@ -80,12 +86,12 @@ class Suite:
         return None if ask is None else int(ask(params, machine))
 
     def min_seconds(self, params: Params) -> float:
-        """For how long a case is sampled at least, as far as the suite tells it beforehand."""
+        """Return the least time to sample a case, as far as the suite declares it."""
         ask: Callable[[Params], float] | None = getattr(self.module, "min_seconds", None)
         return 0.0 if ask is None else float(ask(params))
 
     def prepare_seconds(self, params: Params) -> float:
-        """How much longer than others a case's preparation may take, as far as the suite tells it beforehand."""
+        """Return the extra time that a case's preparation may take, as far as the suite declares it."""
         ask: Callable[[Params], float] | None = getattr(self.module, "prepare_seconds", None)
         return 0.0 if ask is None else float(ask(params))
 
@@ -124,14 +130,14 @@ def load(reference: str) -> Suite:
     Raises BenchError for an unknown name, a missing or broken file, or a module that is not a suite.
     """
     if reference.endswith(".py") or "/" in reference:
-        return _checked(reference, _load_path(Path(reference)))
+        return _check_suite(reference, _load_path(Path(reference)))
     if reference in builtin_names():
-        return _checked(reference, _load_builtin(reference))
+        return _check_suite(reference, _load_builtin(reference))
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == reference:
-            return _checked(reference, _importing(reference, entry.load), name=entry.name)
-    known = ", ".join([*builtin_names(), *entry_point_names()])
-    raise BenchError(f"no suite named {reference!r}; there are: {known} - or give the path of a .py file")
+            return _check_suite(reference, _import(reference, entry.load), name=entry.name)
+    names = ", ".join([*builtin_names(), *entry_point_names()])
+    raise BenchError(f"no suite named {reference!r}; there are: {names} - or give the path of a .py file")
 
 
 def load_all(references: Iterable[str]) -> list[Suite]:
@@ -150,12 +156,12 @@ def load_all(references: Iterable[str]) -> list[Suite]:
 def _load_builtin(name: str) -> Any:
     """Raises BenchError where `import suites` finds another package than the product's own."""
     spec = find_spec("suites")
-    found = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
-    if found and _builtin_folder() not in (Path(found).resolve(), Path(found).resolve().parent):
+    origin = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
+    if origin and _builtin_folder() not in (Path(origin).resolve(), Path(origin).resolve().parent):
         raise BenchError(
-            f"another package named `suites` is in the way: {found}; move it, or take its folder off PYTHONPATH"
+            f"another package named `suites` is in the way: {origin}; move it, or take its folder off PYTHONPATH"
         )
-    return _importing(name, lambda: importlib.import_module(f"suites.{name}"))
+    return _import(name, lambda: importlib.import_module(f"suites.{name}"))
 
 
 def _load_path(path: Path) -> ModuleType:
@@ -167,30 +173,30 @@ def _load_path(path: Path) -> ModuleType:
         raise BenchError(f"{str(path)!r} is not a Python file; a suite is a .py file")
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling inside the module look it up
-    _importing(str(path), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+    _import(str(path), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
     return module
 
 
-def _importing(reference: str, load_module: Callable[[], Any]) -> Any:
-    return _of_suite(f"suite {reference!r} cannot be imported:", load_module)
+def _import(reference: str, load_module: Callable[[], Any]) -> Any:
+    return _call_suite(f"suite {reference!r} cannot be imported:", load_module)
 
 
-def _of_suite(what: str, call: Callable[[], Any]) -> Any:
+def _call_suite(what: str, call: Callable[[], Any]) -> Any:
     """Call a suite's own code; whatever a stranger's module raises is the user's to mend."""
     try:
         return call()
     except BenchError:
         raise
     except (Exception, SystemExit) as error:
-        raise BenchError(f"{what} {_described(error)}; mend the file") from error
+        raise BenchError(f"{what} {_describe_error(error)}; mend the file") from error
 
 
-def _described(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     """Type, text, and the last place outside libraries and the engine; a SyntaxError's text has its place already."""
     others = ("<", sysconfig.get_path("stdlib"), str(Path(bench.__file__).parent))
-    own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
-    known = isinstance(error, SyntaxError) or not own
-    place = "" if known else f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
+    suite_frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
+    has_place = isinstance(error, SyntaxError) or not suite_frames
+    place = "" if has_place else f" ({Path(suite_frames[-1].filename).name}, line {suite_frames[-1].lineno})"
     return f"{type(error).__name__}: {error}{place}"
 
 
@@ -214,14 +220,14 @@ def _machinery(reference: str, names: Any) -> list[Path]:
     """Files of the modules that MACHINERY names, found without importing them: they may well import torch."""
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
         raise BenchError(f"suite {reference!r}: MACHINERY is {names!r}; it is a tuple of names of modules")
-    specs = [_of_suite(f"suite {reference!r}: MACHINERY names {n!r}:", partial(find_spec, n)) for n in names]
+    specs = [_call_suite(f"suite {reference!r}: MACHINERY names {n!r}:", partial(find_spec, n)) for n in names]
     for name, spec in zip(names, specs, strict=True):
         if spec is None or not spec.has_location:
             raise BenchError(f"suite {reference!r}: MACHINERY names {name!r}, and there is no such module with a file")
     return [Path(spec.origin) for spec in specs]
 
 
-def _checked(reference: str, module: Any, name: str | None = None) -> Suite:
+def _check_suite(reference: str, module: Any, name: str | None = None) -> Suite:
     """Raises BenchError where the module does not keep the contract."""
     if not isinstance(module, ModuleType) or module.__file__ is None:
         raise BenchError(f"{reference!r} is not a suite: it is {type(module).__name__}, not a module with a file")

@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from bench.core import clock
 from bench.measure.planning.plan import Turn
-from bench.measure.planning.prices import Known, Prices, first_guess
+from bench.measure.planning.visit_overhead import VisitCost, VisitOverheads, guess_overhead
 
 MIN_SAMPLING_SECONDS = 0.03
 MIN_LATER_SECONDS = 0.1
 """A case is taken up again only where all that is to be done then gets so much time for its samples, on average."""
 LATE_SHARE = 0.25
-"""Of its time, by which a turn that lasts may end late, where cases before it took more than was foreseen."""
+"""Share of its time by which a turn that lasts may end late, if cases before it took more than was foreseen."""
 FAIR_SHARES = 4.0
-"""What a turn may take at most before all others had theirs, in equal shares of the time left."""
+"""Most that a turn may take before all others had theirs, in equal shares of the time left."""
 
 
 class NextTurn(NamedTuple):
@@ -25,31 +25,31 @@ class NextTurn(NamedTuple):
 
     turn: Turn
     seconds: float
-    """For its samples."""
+    """Time for its samples."""
     most_seconds: float | None
-    """For all of it, what comes before and after the samples included; None: as long as it needs."""
+    """Limit for the whole turn, the work around the samples included; None: there is no limit."""
     aim_seconds: float | None = None
-    """Within which to stay if a few samples can be had so; None: the same."""
+    """Time to stay within if it allows a few samples; None: `most_seconds`."""
     is_dear: bool = False
-    """It was put off, and now has its way: one warm-up and three samples."""
+    """True: the case was put off and has its turn now, with one warm-up and three samples."""
 
 
 @dataclass(frozen=True)
 class _Room:
-    """What the time left suffices for."""
+    """The turns that the time left suffices for."""
 
     turns: frozenset[Turn]
     share_seconds: float
-    """For the samples of each that is not dear."""
+    """Time for the samples of each turn that is not dear."""
     seconds: float
-    """All that is left."""
+    """The whole time left."""
 
 
 class TimeBudget:
     """Chooses the next turn and its time; only rank 0's counts.
 
     What a turn takes besides its samples (prepare, checks, warm-up, trace) is learnt on the way
-    (`bench.measure.planning.prices`). Where time is short, later visits are put off first and then the cases that come
+    (`visit_overhead`). Where time is short, later visits are put off first and then the cases that come
     last in the plan, and put off is not yet left out: once what is known better leaves room for them they are done
     after all. A case whose first call shows that it takes more than FAIR_SHARES equal shares waits until all others had
     their turn. A visit that was disturbed brings one more to its case, after all others and where there is time for it.
@@ -64,7 +64,7 @@ class TimeBudget:
         visits: int = 1,
         now: Callable[[], float] = clock.monotonic_seconds,
         lasts: Callable[[Turn], float] = lambda turn: 0.0,
-        known: Mapping[int, Known] | None = None,
+        known: Mapping[int, VisitCost] | None = None,
     ) -> None:
         """`suites` has the suite's name of every case in the plan, `cap_seconds` is for the samples of one visit,
         `visits` are planned to each case; `lasts` says for how long a turn is sampled at least; `known` is what earlier
@@ -76,8 +76,8 @@ class TimeBudget:
         self.suites = suites
         self.visits = visits
         self.further: Counter[int] = Counter()
-        """Index of a case -> visits beyond the planned ones."""
-        self.prices = Prices(suites, known)
+        """Index of a case -> number of visits beyond the planned ones."""
+        self.overheads = VisitOverheads(suites, known)
         self.dear: dict[int, float] = {}
         """Index of a case that was put off -> seconds of its turn."""
         self._dropped: dict[int, list[Turn]] = {}
@@ -92,7 +92,7 @@ class TimeBudget:
                 self.put_off(turn, dear)
 
     def seconds_left(self) -> float | None:
-        """Of the launch's time; None: there is no limit."""
+        """Return the launch's time left; None: there is no limit."""
         return None if self._ends is None else self._ends - self._now()
 
     def choose(self) -> NextTurn | None:
@@ -116,15 +116,15 @@ class TimeBudget:
         return NextTurn(turn, sampling, most, aim)
 
     def _first_share(self, turn: Turn, seconds: float) -> float:
-        """Of these seconds, what a suite's first case has if all suites that have no number yet are to have one."""
+        """Return a suite's first case's part of these seconds if every suite without a number is to get one."""
         waiting = [other for other in self.left if self._is_first(other) and other[0] not in self.dear]
         return seconds * self._weight(turn) / sum(map(self._weight, waiting))
 
     def _weight(self, turn: Turn) -> float:
-        return first_guess(self.suites[turn[0]]) + self.cap_seconds
+        return guess_overhead(self.suites[turn[0]]) + self.cap_seconds
 
     def _is_first(self, turn: Turn) -> bool:
-        """Whether it is the first visit to the first case of its suite."""
+        """Return True for the first visit to the first case of its suite."""
         return not turn[1] and self._first[self.suites[turn[0]]] == turn[0]
 
     def _rank(self, turn: Turn) -> tuple[bool, bool]:
@@ -135,7 +135,7 @@ class TimeBudget:
         return max(MIN_SAMPLING_SECONDS, self._lasts(turn), min(self.cap_seconds, share_seconds))
 
     def _room(self, seconds: float) -> _Room:
-        """As many of the turns as the seconds suffice for, those that tell most before the others."""
+        """Take as many turns as the seconds suffice for, the most telling first."""
         fitting: set[Turn] = set()
         around, num_dear = 0.0, 0
         for turn in sorted(self.left, key=self._priority):
@@ -143,7 +143,7 @@ class TimeBudget:
             if self._is_first(turn) and not is_dear and not self._lasts(turn):
                 # Not left out for what is only guessed of a slow machine: after its first call it keeps to its share.
                 share = self._first_share(turn, seconds) - MIN_SAMPLING_SECONDS
-                cost = min(cost, max(first_guess(self.suites[turn[0]]), share))
+                cost = min(cost, max(guess_overhead(self.suites[turn[0]]), share))
             least = 0.0 if is_dear else MIN_LATER_SECONDS if turn[1] else MIN_SAMPLING_SECONDS
             late = LATE_SHARE * self._lasts(turn)
             if around + cost + (len(fitting) - num_dear) * least + least <= seconds + late:
@@ -153,8 +153,8 @@ class TimeBudget:
         return _Room(frozenset(fitting), (seconds - around) / max(1, len(fitting) - num_dear), seconds)
 
     def _priority(self, turn: Turn) -> tuple[bool, int, bool, bool, int]:
-        """What lasts, whose time is set aside; then first visits before later ones: the first of each suite, then the
-        others in the plan's order.
+        """Order lasting cases first, whose time is set aside, then first visits before later ones, each suite's first
+        case before the others in the plan's order.
 
         Dear ones would take the time of many others, so they come after those; but a suite is to have its number.
         """
@@ -162,11 +162,11 @@ class TimeBudget:
         return not self._lasts(turn), visit, not self._is_first(turn), index in self.dear, index
 
     def _cost(self, turn: Turn) -> float:
-        """What a turn takes besides samples that could be fewer."""
+        """Return the seconds of a turn besides samples that could be fewer."""
         dear = self.dear.get(turn[0])
-        return self.prices.around(turn[0]) + self._lasts(turn) if dear is None else dear
+        return self.overheads.expected_seconds(turn[0]) + self._lasts(turn) if dear is None else dear
 
-    def finished(
+    def finish(
         self, turn: Turn, seconds: float, sampling_seconds: float, disturbed: bool = False, measured: bool = True
     ) -> float:
         """A turn is done; it took so long, of which so much was meant for its samples. Returns the rest.
@@ -179,7 +179,7 @@ class TimeBudget:
         index, around = turn[0], max(0.0, seconds - sampling_seconds)
         if index in self.dear or not measured:
             return around
-        self.prices.learn(index, around)
+        self.overheads.learn(index, around)
         if turn[1] < self.visits:
             self._num_planned += 1
             self._num_disturbed += disturbed
@@ -204,18 +204,18 @@ class TimeBudget:
         return []
 
     def give_up(self, index: int) -> list[Turn]:
-        """No further visit to a case: it has failed, cannot run here, or is dear. Returns those that were planned."""
+        """Give up further visits to a case that failed, cannot run here, or is dear; return those that were planned."""
         given_up = [turn for turn in self.left if turn[0] == index] + self._dropped.pop(index, [])
         self.left = [turn for turn in self.left if turn[0] != index]
         return [turn for turn in given_up if turn[1] < self.visits]
 
-    def not_done(self) -> list[Turn]:
+    def undone_turns(self) -> list[Turn]:
         """Planned turns for which no time was left."""
         dropped = [turn for turns in self._dropped.values() for turn in turns]
         return [turn for turn in (*self.left, *dropped) if turn[1] < self.visits]
 
     def expected_seconds(self) -> float:
-        """About how long all takes that will still be done of this launch; where not all fits, what is left of it."""
+        """Estimate the time of all turns that will still be done in this launch; if not all fit, its time left."""
         seconds = self.seconds_left()
         if not self.left:
             return 0.0
@@ -232,9 +232,11 @@ class TimeBudget:
         return expected if seconds is None else min(expected, max(0.0, seconds))
 
     def whole_launch_seconds(self) -> float:
-        """About how long all planned turns of a launch take, as far as it is known by now."""
+        """Estimate the time of all planned turns of a launch, as far as it is known by now."""
         indices = range(len(self.suites))
         dear = sum(self.dear.values())
         return dear + sum(
-            self.visits * (self.prices.around(index) + self.cap_seconds) for index in indices if index not in self.dear
+            self.visits * (self.overheads.expected_seconds(index) + self.cap_seconds)
+            for index in indices
+            if index not in self.dear
         )

@@ -22,7 +22,7 @@ class Backend:
     """Collectives that this backend does not offer."""
     has_graphs: bool
     frees_peers: bool
-    """Whether a rank that leaves its groups sets free the ranks that wait for it there. gloo closes its connections; a
+    """True: a rank that leaves its groups sets free the ranks that wait for it there. gloo closes its connections; a
     kernel of NCCL spins until its process ends."""
 
 

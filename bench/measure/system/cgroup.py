@@ -1,4 +1,4 @@
-"""What the control groups of this process allow: CPU quota and memory, version 1 and version 2, nested.
+"""Limits of this process's control groups: CPU quota and memory, version 1 and version 2, nested.
 
 A limit of any ancestor holds for the process too, so the smallest along the way counts. Interfaces as the
 kernel documents them: Documentation/admin-guide/cgroup-v2.rst (`cpu.max`, `memory.max`, `memory.current`,
@@ -32,7 +32,7 @@ MEMORY_FILES = (
 )
 
 _THROTTLED = ("nr_throttled", "throttled_usec", "throttled_time")
-"""In `cpu.stat`: both versions' count of periods; version 2's microseconds and version 1's nanoseconds."""
+"""Keys of `cpu.stat`: both versions' count of periods; version 2's microseconds and version 1's nanoseconds."""
 
 
 def read_text(path: Path) -> str | None:
@@ -54,7 +54,7 @@ def read_int(path: Path) -> int | None:
 def quota_cores(root: Path = Path("/")) -> float | None:
     """CPU time that this process may use, in cores: quota / period; None where there is no limit."""
     quotas = []
-    for folder in folders("cpu", root):
+    for folder in group_folders("cpu", root):
         quota, _, period = (read_text(folder / "cpu.max") or "").partition(" ")
         if not quota:
             quota, period = (
@@ -73,7 +73,7 @@ def memory_limit_bytes(root: Path = Path("/")) -> int | None:
 
 
 def memory_room_bytes(root: Path = Path("/")) -> int | None:
-    """What is left of the memory limit, or None where there is none.
+    """Return the memory left below the limit, or None if there is no limit.
 
     That is limit - (usage - inactive page cache): the kernel takes such pages back before it runs out.
     """
@@ -86,7 +86,7 @@ def memory_room_bytes(root: Path = Path("/")) -> int | None:
     return min(rooms, default=None)
 
 
-def throttled(folder: Path) -> tuple[int, float] | None:
+def throttling(folder: Path) -> tuple[int, float] | None:
     """(periods, seconds summed over cores) in which a group was held back by its CPU quota; None where not told."""
     periods, version2, version1 = (_stat(folder / "cpu.stat", name) for name in _THROTTLED)
     if periods is None or (version2 is None and version1 is None):
@@ -94,7 +94,7 @@ def throttled(folder: Path) -> tuple[int, float] | None:
     return periods, version2 / 1e6 if version2 is not None else (version1 or 0) / 1e9
 
 
-def folders(controller: str, root: Path = Path("/")) -> Iterator[Path]:
+def group_folders(controller: str, root: Path = Path("/")) -> Iterator[Path]:
     """This process's group of a controller and all its ancestors that are visible here, innermost first."""
     paths = _paths_of_process(root)
     for mount, subtree, kind, options in _mounts(root):
@@ -116,7 +116,7 @@ def folders(controller: str, root: Path = Path("/")) -> Iterator[Path]:
 
 
 def _memory_limits(root: Path) -> Iterator[tuple[Path, MemoryFiles, int]]:
-    for folder in folders("memory", root):
+    for folder in group_folders("memory", root):
         for files in MEMORY_FILES:
             limit = read_int(folder / files.limit)
             if limit is not None and 0 <= limit < NO_LIMIT_BYTES:
@@ -137,9 +137,9 @@ def _mounts(root: Path) -> Iterator[tuple[str, str, str, list[str]]]:
     """(mount point, mounted subtree, type, options) of every cgroup mount; proc_pid_mountinfo(5)."""
     for line in (read_text(root / "proc/self/mountinfo") or "").splitlines():
         before, _, after = line.partition(" - ")
-        place, filesystem = before.split(), after.split()
-        if len(place) > 4 and len(filesystem) > 2 and filesystem[0] in ("cgroup", "cgroup2"):
-            yield place[4], place[3], filesystem[0], filesystem[2].split(",")
+        fields, filesystem = before.split(), after.split()
+        if len(fields) > 4 and len(filesystem) > 2 and filesystem[0] in ("cgroup", "cgroup2"):
+            yield fields[4], fields[3], filesystem[0], filesystem[2].split(",")
 
 
 def _stat(path: Path, name: str) -> int | None:

@@ -36,7 +36,7 @@ class CoreTicks(NamedTuple):
     """CPU time of some cores since boot, in ticks."""
 
     busy: int
-    """In processes; interrupts are left out, since those for the ranks' own messages are charged to no process."""
+    """Ticks in processes, without interrupts: those for the ranks' own messages are charged to no process."""
     steal: int
     """Wanted by this machine, and given to another by the hypervisor."""
     total: int
@@ -44,7 +44,7 @@ class CoreTicks(NamedTuple):
 
 @dataclass(frozen=True)
 class Counters:
-    """What one rank's process sees at one moment; None or empty where it cannot be known."""
+    """Counters that one rank's process sees at one moment; None or empty if unknown."""
 
     at_seconds: float
     cpu_seconds: float | None
@@ -56,7 +56,7 @@ class Counters:
     """The fastest of a few of its cores: the others may idle."""
     thermal_counts: tuple[int | None, ...]
     quotas: tuple[tuple[int, float] | None, ...]
-    """Of each control group (periods throttled, seconds throttled, summed over cores)."""
+    """(periods throttled, seconds throttled summed over cores) of each control group."""
     gpu: nvml.GpuState | None
 
 
@@ -69,7 +69,7 @@ class Probe:
         self.cores = cpu_affinity() if cores is None else sorted(cores)
         self._root = root
         self.read_gpu = read_gpu
-        self._groups = list(cgroup.folders("cpu", root))
+        self._groups = list(cgroup.group_folders("cpu", root))
         folders = [root / f"sys/devices/system/cpu/cpu{core}" for core in self.cores or ()]
         self._frequencies = [each / "cpufreq/scaling_cur_freq" for each in _spread(folders, MAX_FREQUENCY_CORES)]
         self._thermal = [
@@ -90,13 +90,13 @@ class Probe:
             ticks=_core_ticks(self._root, self.cores),
             frequency_hz=max(frequencies) * 1000 if frequencies else None,
             thermal_counts=tuple(map(read_int, self._thermal)),
-            quotas=tuple(map(cgroup.throttled, self._groups)),
+            quotas=tuple(map(cgroup.throttling, self._groups)),
             gpu=gpu,
         )
 
 
 def _spread(items: Sequence[Path], most: int) -> list[Path]:
-    """At most so many, evenly from first to last: cores of one socket have neighbouring numbers."""
+    """Pick at most so many items, evenly from first to last: cores of one socket have neighbouring numbers."""
     count = min(most, len(items))
     return [items[index * len(items) // count] for index in range(count)]
 

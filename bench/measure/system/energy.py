@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.core import clock
 from bench.measure.system import nvml
@@ -32,17 +32,14 @@ from bench.measure.system.cgroup import read_int, read_text
 from bench.measure.system.host import ROOT
 from bench.records.file import MAX_FULL_RANKS
 
-if TYPE_CHECKING:
-    from bench.measure.engine.rank import RankContext
-
 MIN_WINDOW_SECONDS = 2.0
 WINDOW_SECONDS = 2.2
-"""What is aimed at, so that a call that became faster does not spoil it."""
+"""Length that is aimed at, so that a call that became faster does not spoil the window."""
 MIN_CASE_SECONDS = 2.0 * MIN_WINDOW_SECONDS
-"""Of a visit: a case that has less keeps it for its samples."""
+"""Least time of a visit for an energy window: a case that has less keeps it for its samples."""
 MAX_CALLS = 1_000_000
 LEAST_BUSY_SHARE = 0.8
-"""Of a window, that its calls fill: below, too much of the energy is of what was between them."""
+"""Share of a window that its calls fill at least: below, too much of the energy is of the gaps between them."""
 SAMPLE_SECONDS = 0.05
 NONE = "none"
 DEVICE, MODULE, PACKAGES = "device", "device + CPU", "CPU packages of the host"
@@ -53,7 +50,7 @@ Now = Callable[[], float]
 
 @dataclass(frozen=True)
 class Meter:
-    """What one rank can read. `joules()` counts up, from anywhere; None where there is nothing to read."""
+    """The energy counter of one rank. `joules()` counts up, from anywhere; None if there is nothing to read."""
 
     source: str
     scope: str | None
@@ -73,15 +70,15 @@ class Idle:
     asked: bool = False
 
     def measure(
-        self, found: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds
+        self, meter: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds
     ) -> float | None:
         if not self.asked:
-            self.asked, self.watts = True, idle_watts(found, pause, now)
+            self.asked, self.watts = True, measure_idle_watts(meter, pause, now)
         return self.watts
 
 
 @contextmanager
-def meter(
+def open_meter(
     device_type: str, pci: str | None, uuid: str | None, first_of_host: bool, root: Path = ROOT
 ) -> Iterator[Meter]:
     """The best meter of a rank's device; of the host's CPU packages on the first rank of a host that has no GPU."""
@@ -90,36 +87,29 @@ def meter(
         return
     with nvml.energy_reader(pci, uuid) as reader:
         if reader is not None and reader.millijoules() is not None:
-            yield Meter("nvml_counter", reader_scope(reader.name), None, lambda: _scaled(reader.millijoules(), 1e-3))
+            yield Meter("nvml_counter", device_scope(reader.name), None, lambda: _scale(reader.millijoules(), 1e-3))
         elif reader is not None and reader.milliwatts() is not None:
-            with _integrated(lambda: _scaled(reader.milliwatts(), 1e-3)) as joules:
-                yield Meter("nvml_sampled", reader_scope(reader.name), None, joules)
+            with _integrate_power(lambda: _scale(reader.milliwatts(), 1e-3)) as joules:
+                yield Meter("nvml_sampled", device_scope(reader.name), None, joules)
         else:
             yield _amd(pci)
 
 
-@contextmanager
-def meter_of(rank: RankContext, uuid: str | None, pci: str | None) -> Iterator[Meter]:
-    """The meter of a rank in a run."""
-    with meter(rank.device.type, pci, uuid, rank.local_index == 0) as found:
-        yield found
-
-
-def unmeasured(found: Meter, seconds: float) -> Row:
+def unmeasured_row(meter: Meter, seconds: float) -> Row:
     """The row of a case that was not called for its energy."""
     reason = (
-        found.reason or f"the case had {seconds:.2g} s; it takes {MIN_CASE_SECONDS:g} s (--preset full, or --budget)"
+        meter.reason or f"the case had {seconds:.2g} s; it takes {MIN_CASE_SECONDS:g} s (--preset full, or --budget)"
     )
-    return {"source": found.source, "scope": found.scope, "reason": reason, "seconds": 0.0, "joules": None}
+    return {"source": meter.source, "scope": meter.scope, "reason": reason, "seconds": 0.0, "joules": None}
 
 
-def reader_scope(name: str) -> str:
+def device_scope(name: str) -> str:
     """NVML's figures of Grace Hopper and Grace Blackwell are the module's (NVIDIA Grace tuning guide, power
     telemetry)."""
     return MODULE if "GH200" in name or "GB200" in name or "GB300" in name else DEVICE
 
 
-def _scaled(value: float | None, factor: float) -> float | None:
+def _scale(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
@@ -132,14 +122,14 @@ class WrappingSum:
         self._total_uj = 0
 
     def joules(self) -> float | None:
-        """Since it was made; None from the moment that one of the counters cannot be read."""
-        for place, (path, span) in enumerate(self._paths):
-            now, last = read_int(path), self._last[place]
+        """Return joules since construction; None from the moment that one of the counters cannot be read."""
+        for index, (path, span) in enumerate(self._paths):
+            now, last = read_int(path), self._last[index]
             if now is None or last is None:
-                self._last[place] = None
+                self._last[index] = None
                 return None
             self._total_uj += now - last if now >= last else now - last + span
-            self._last[place] = now
+            self._last[index] = now
         return self._total_uj / 1e6
 
 
@@ -158,7 +148,7 @@ def _rapl(root: Path) -> Meter:
 
 
 def _amd(pci: str | None) -> Meter:
-    """Through the AMD SMI library's Python bindings, found by PCI address."""
+    """Make a meter of the AMD SMI library's Python bindings, for the device at a PCI address."""
     try:
         smi = importlib.import_module("amdsmi")
     except ImportError:
@@ -173,11 +163,11 @@ def _amd(pci: str | None) -> Meter:
 
     def joules() -> float | None:
         try:
-            found = smi.amdsmi_get_energy_count(handles[0])
+            reading = smi.amdsmi_get_energy_count(handles[0])
         except smi.AmdSmiException:
             return None
-        count = found.get("energy_accumulator", found.get("power"))
-        return None if count is None else float(count) * float(found["counter_resolution"]) / 1e6
+        count = reading.get("energy_accumulator", reading.get("power"))
+        return None if count is None else float(count) * float(reading["counter_resolution"]) / 1e6
 
     return (
         Meter("amd_counter", DEVICE, None, joules) if joules() is not None else Meter(NONE, None, "no energy counter")
@@ -189,7 +179,7 @@ def _address(smi: Any, handle: Any) -> str:
 
 
 @contextmanager
-def _integrated(watts: Callable[[], float | None]) -> Iterator[Callable[[], float | None]]:
+def _integrate_power(watts: Callable[[], float | None]) -> Iterator[Callable[[], float | None]]:
     """Power sampled by a thread, and added up by trapezoids."""
     total, lost = 0.0, False
     lock, done = threading.Lock(), threading.Event()
@@ -223,19 +213,19 @@ def _integrated(watts: Callable[[], float | None]) -> Iterator[Callable[[], floa
         thread.join()
 
 
-def between(found: Meter, run: Callable[[], object], calls: int, now: Now = clock.monotonic_seconds) -> Row:
+def measure_window(meter: Meter, run: Callable[[], object], calls: int, now: Now = clock.monotonic_seconds) -> Row:
     """Joules and seconds of one rank over `run`, which makes so many calls; null where the window was too short."""
-    before, began = found.joules(), now()
+    before, began = meter.joules(), now()
     run()
-    after, seconds = found.joules(), now() - began
+    after, seconds = meter.joules(), now() - began
     row: Row = {
-        "source": found.source,
-        "scope": found.scope,
-        "reason": found.reason,
+        "source": meter.source,
+        "scope": meter.scope,
+        "reason": meter.reason,
         "seconds": seconds,
         "joules": None,
     }
-    if not found.known:
+    if not meter.known:
         return row
     if before is None or after is None:
         return row | {"reason": "the counter could not be read"}
@@ -244,7 +234,7 @@ def between(found: Meter, run: Callable[[], object], calls: int, now: Now = cloc
     return row | {"joules": after - before, "calls": calls}
 
 
-def with_busy_share(row: Row, call_seconds: float) -> Row:
+def add_busy_share(row: Row, call_seconds: float) -> Row:
     """The row with the share of its window that its calls fill, at the time that one takes among the samples.
 
     Between the samples of a case a GPU is kept at work, in this window it is not: a kernel that is shorter than its
@@ -254,9 +244,9 @@ def with_busy_share(row: Row, call_seconds: float) -> Row:
     return row if calls is None else row | {"busy_share": calls * call_seconds / row["seconds"]}
 
 
-def notes(found: Mapping[str, Any]) -> list[str]:
-    """What is to be said of the energy in a measurement's fields, which `combined` has put there."""
-    share = (found.get("energy") or {}).get("busy_share")
+def energy_notes(fields: Mapping[str, Any]) -> list[str]:
+    """Return the notes on the energy in a measurement's fields, which `combine` has put there."""
+    share = (fields.get("energy") or {}).get("busy_share")
     if share is None or share >= LEAST_BUSY_SHARE:
         return []
     return [
@@ -265,15 +255,17 @@ def notes(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def idle_watts(found: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds) -> float | None:
+def measure_idle_watts(
+    meter: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds
+) -> float | None:
     """Mean power over a window without work; `pause` waits so many seconds."""
-    if not found.known:
+    if not meter.known:
         return None
-    row = between(found, lambda: pause(1.05 * MIN_WINDOW_SECONDS), 1, now)
+    row = measure_window(meter, lambda: pause(1.05 * MIN_WINDOW_SECONDS), 1, now)
     return None if row["joules"] is None else float(row["joules"]) / float(row["seconds"])
 
 
-def combined(rows: Sequence[Row] | None) -> dict[str, Any]:
+def combine(rows: Sequence[Row] | None) -> dict[str, Any]:
     """{"energy": ...} of a measurement from every rank's row, in order of rank; nothing where there are no rows.
 
     `joules` is of one call, summed over the ranks that have a meter (on CPU one a host); None unless each of them could
@@ -283,19 +275,19 @@ def combined(rows: Sequence[Row] | None) -> dict[str, Any]:
         return {}
     metered = [row for row in rows if row["source"] != NONE]
     lead = metered[0] if metered else rows[0]
-    known = [row["joules"] / row["calls"] for row in metered if row["joules"] is not None]
-    complete = bool(metered) and len(known) == len(metered)
+    joules = [row["joules"] / row["calls"] for row in metered if row["joules"] is not None]
+    complete = bool(metered) and len(joules) == len(metered)
     idle = [row.get("idle_watts") for row in metered]
-    found: Row = {
+    total: Row = {
         "source": lead["source"],
         "scope": lead["scope"],
         "reason": None if complete else next((r["reason"] for r in [*metered, *rows] if r["reason"]), None),
         "calls": lead.get("calls"),
         "seconds": max(row["seconds"] for row in rows),
-        "joules": sum(known) if complete else None,
+        "joules": sum(joules) if complete else None,
         "busy_share": min((row["busy_share"] for row in metered if "busy_share" in row), default=None),
         "idle_watts": None if not idle or None in idle else sum(watts for watts in idle if watts is not None),
     }
     if complete and len(rows) <= MAX_FULL_RANKS:
-        found["rank_joules"] = [None if r["joules"] is None else r["joules"] / r["calls"] for r in rows]
-    return {"energy": found}
+        total["rank_joules"] = [None if r["joules"] is None else r["joules"] / r["calls"] for r in rows]
+    return {"energy": total}

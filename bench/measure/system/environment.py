@@ -1,4 +1,4 @@
-"""What machine a result was measured on: devices, hosts, versions, settings and variables that change speed.
+"""The environment of a result: devices, hosts, versions, settings and variables that change speed.
 
 Nothing private is recorded: variables are a named list of prefixes, never the whole environ. An unknown
 value is None. Functions that read the system's files take the root of the file system, so that another
@@ -7,7 +7,6 @@ tree can be read.
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import socket
@@ -20,47 +19,25 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import bench
+from bench.measure.system import devices
 from bench.measure.system.cgroup import read_text
 from bench.measure.system.host import (
     ROOT,
-    available_host_memory_bytes,
     cpu_affinity,
     cpu_model,
-    describe_host,
     gpu_driver,
     memory_info,
     pci_numa_node,
     present_gpus,
-    unusable_accelerators,
-    usable_cores,
 )
 from bench.measure.system.slow_types import slow_types
-from bench.records.anonymize import share
-from bench.records.environments import architecture, differences
+from bench.records.environments import architecture
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.measure.planning.place import Place
+    from bench.measure.planning.launcher_env import Place
 
-__all__ = [
-    "architecture",
-    "available_memory_bytes",
-    "collect",
-    "commit",
-    "default_ranks",
-    "describe_host",
-    "describe_rank",
-    "differences",
-    "named_variables",
-    "planned_memory_bytes",
-    "present_gpus",
-    "settings",
-    "share",
-    "unusable_accelerators",
-    "usable_cores",
-    "versions",
-]
 
 DISTRIBUTION = "distributed-training-bench"
 
@@ -105,10 +82,6 @@ SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS|CREDENTIAL|AUTH", re.I)
 
 GIT_TIMEOUT_SECONDS = 10.0
 
-CPU_RANKS_OF_SMOKE = 2
-CPU_RANKS = (2, 8)
-"""Fewest and most ranks that a run on CPU starts unasked."""
-
 
 def describe_rank(device: torch.device, place: Place, root: Path = ROOT) -> dict[str, Any]:
     """One rank and its device, as plain JSON values; runs on every rank."""
@@ -149,7 +122,7 @@ def _gpu_device(device: torch.device, root: Path) -> dict[str, Any]:
     import torch
 
     facts = torch.cuda.get_device_properties(device)
-    uuid, pci = gpu_addresses(device)
+    uuid, pci = devices.gpu_addresses(device)
     return {
         "device_name": facts.name,
         "memory_bytes": facts.total_memory,
@@ -159,22 +132,6 @@ def _gpu_device(device: torch.device, root: Path) -> dict[str, Any]:
         "numa_node": None if pci is None else pci_numa_node(pci, root),
         "mig": " MIG " in facts.name or str(uuid).startswith("MIG-"),
     }
-
-
-def gpu_addresses(device: torch.device) -> tuple[str | None, str | None]:
-    """(UUID, PCI address) of torch's device; None where its build of torch does not tell, and on a CPU."""
-    if device.type == "cpu":
-        return None, None
-    import torch
-
-    # Not every build of torch has these: ROCm builds and older ones lack some.
-    facts = torch.cuda.get_device_properties(device)
-    uuid = getattr(facts, "uuid", None)
-    domain, bus, slot = (getattr(facts, f"pci_{part}_id", None) for part in ("domain", "bus", "device"))
-    pci = None
-    if domain is not None and bus is not None and slot is not None:
-        pci = f"{domain:04x}:{bus:02x}:{slot:02x}.0"
-    return None if uuid is None else str(uuid), pci
 
 
 def versions() -> dict[str, str | None]:
@@ -193,11 +150,11 @@ def versions() -> dict[str, str | None]:
         "rocm": torch.version.hip,
         "rccl" if torch.version.hip else "nccl": ".".join(map(str, nccl.version())) if has_nccl else None,
         "cudnn": str(cudnn.version()) if cudnn.is_available() else None,
-        "numpy": _installed("numpy"),
+        "numpy": _installed_version("numpy"),
     }
 
 
-def _installed(distribution: str) -> str | None:
+def _installed_version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -281,50 +238,3 @@ def collect(ranks: list[dict[str, Any]], hosts: dict[str, dict[str, Any]]) -> di
         "settings": settings(torch, ranks[0]["device_type"] if ranks else "cpu"),
         "commit": commit(),
     }
-
-
-def available_memory_bytes(device: torch.device, local_world_size: int, root: Path = ROOT) -> int:
-    """Memory that one rank may take now: the device's free memory, or its share of what the host has left."""
-    if device.type != "cpu":
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
-    return available_host_memory_bytes(root) // max(1, local_world_size)
-
-
-def release_cached_memory(device: torch.device) -> None:
-    """Give back what torch's allocator keeps of a GPU's memory for itself: the driver counts it as taken.
-
-    Tensors in reference cycles wait for the collector, which counts objects and not bytes.
-    """
-    if device.type == "cpu":
-        return
-    import torch
-
-    gc.collect()
-    torch.cuda.empty_cache()
-
-
-def planned_memory_bytes(device_type: str, local_world_size: int, root: Path = ROOT) -> int:
-    """Memory that a rank of this host can have at most, for a plan: the smallest total of the GPUs that its ranks take,
-    or a rank's share of what the host has left.
-
-    Opens no CUDA context, unlike the free memory of `available_memory_bytes`: the process that only supervises must
-    take nothing of GPU 0, which in compute mode EXCLUSIVE_PROCESS would be lost to its rank. Properties are read
-    without one (torch's aten/src/ATen/cuda/CUDAContext.cpp; CUDA's cudaMemGetInfo is of a context, its
-    cudaGetDeviceProperties of a device).
-    """
-    if device_type == "cpu":
-        return available_host_memory_bytes(root) // max(1, local_world_size)
-    import torch
-
-    used = range(max(1, min(torch.cuda.device_count(), local_world_size)))
-    return min(int(torch.cuda.get_device_properties(index).total_memory) for index in used)
-
-
-def default_ranks(device_type: str, preset: str, num_gpus: int, num_cores: int) -> int:
-    """Ranks that a run starts unasked: one a GPU; on CPU 2 for smoke, else one a usable core, from 2 to 8."""
-    if device_type != "cpu":
-        return num_gpus
-    fewest, most = CPU_RANKS
-    return CPU_RANKS_OF_SMOKE if preset == "smoke" else min(most, max(fewest, num_cores))

@@ -1,4 +1,4 @@
-"""What one host is: processor, cores, memory, operating system, load, and the GPUs that its kernel shows.
+"""Facts of one host: processor, cores, memory, operating system, load, and the GPUs that its kernel shows.
 
 Read from the files that Linux keeps; on another system most of it is unknown, and unknown is None. Every
 function takes the root of the file system, so that another tree can be read.
@@ -50,7 +50,7 @@ def describe_host(root: Path = ROOT) -> dict[str, Any]:
         "usable_cores": usable_cores(root),
         "cpu_quota_cores": cgroup.quota_cores(root),
         "cpu_governor": read_text(frequency / "scaling_governor"),
-        "cpu_max_frequency_hz": _times(read_int(frequency / "scaling_max_freq"), 1000),
+        "cpu_max_frequency_hz": _scale(read_int(frequency / "scaling_max_freq"), 1000),
         "cpu_frequency_hz": _current_frequency_hz(root),
         "memory_bytes": memory.get("MemTotal"),
         "memory_available_bytes": memory.get("MemAvailable"),
@@ -97,8 +97,8 @@ def usable_cores(root: Path = ROOT) -> int:
 def memory_info(root: Path = ROOT) -> dict[str, int]:
     """/proc/meminfo in bytes."""
     lines = (read_text(root / "proc/meminfo") or "").splitlines()
-    found = (re.fullmatch(r"(\S+):\s+(\d+) kB", line) for line in lines)
-    return {match[1]: int(match[2]) * 1024 for match in found if match}
+    matches = (re.fullmatch(r"(\S+):\s+(\d+) kB", line) for line in lines)
+    return {match[1]: int(match[2]) * 1024 for match in matches if match}
 
 
 def available_host_memory_bytes(root: Path = ROOT) -> int:
@@ -134,15 +134,15 @@ def os_name(root: Path = ROOT) -> str | None:
 
 
 def virtualised(root: Path = ROOT) -> bool | None:
-    """Whether this is a virtual machine: x86 processors have a flag for it, others do not say."""
+    """Return True on a virtual machine, by a flag of x86 processors; None on others, which have none."""
     flags = _cpuinfo(root).get("flags")
     return None if flags is None else "hypervisor" in flags.split()
 
 
 def present_gpus(root: Path = ROOT) -> int:
     """GPUs that the kernel's drivers show, visible to torch or not: NVIDIA's, and KFD nodes with SIMDs."""
-    nvidia = _folder(root / "proc/driver/nvidia/gpus")
-    nodes = [read_text(node / "properties") for node in _folder(root / "sys/class/kfd/kfd/topology/nodes")]
+    nvidia = _list_folder(root / "proc/driver/nvidia/gpus")
+    nodes = [read_text(node / "properties") for node in _list_folder(root / "sys/class/kfd/kfd/topology/nodes")]
     return len(nvidia) + sum(bool(re.search(r"^simd_count [1-9]", node or "", re.M)) for node in nodes)
 
 
@@ -151,10 +151,10 @@ def unusable_accelerators(torch_cuda_count: int, root: Path = ROOT) -> str | Non
     if torch_cuda_count:
         return None
     present = present_gpus(root)
-    nvidia = bool(_folder(root / "proc/driver/nvidia/gpus"))
+    nvidia = bool(_list_folder(root / "proc/driver/nvidia/gpus"))
     # Where KFD's list of nodes can be read it is the truth: a machine may have the device file and no GPU.
     amd = not nvidia and (root / "dev/kfd").exists()
-    if not nvidia and not (amd and (present or not _folder(root / "sys/class/kfd/kfd/topology/nodes"))):
+    if not nvidia and not (amd and (present or not _list_folder(root / "sys/class/kfd/kfd/topology/nodes"))):
         return None
     vendor, build, hidden, where = _NVIDIA_WORDS if nvidia else _AMD_WORDS
     number = f"{present or 'at least 1'} {vendor} GPU{'s' * (present > 1)}"
@@ -178,28 +178,28 @@ def pci_numa_node(pci_bus_id: str, root: Path = ROOT) -> int | None:
 def numa_cores(root: Path = ROOT) -> dict[int, frozenset[int]]:
     """NUMA node -> its logical cores (Documentation/ABI/stable/sysfs-devices-node); nodes of memory alone are left
     out."""
-    found = {}
+    nodes = {}
     for folder in (root / "sys/devices/system/node").glob("node[0-9]*"):
         cores = _core_list(read_text(folder / "cpulist") or "")
         if cores:
-            found[int(folder.name.removeprefix("node"))] = cores
-    return dict(sorted(found.items()))
+            nodes[int(folder.name.removeprefix("node"))] = cores
+    return dict(sorted(nodes.items()))
 
 
 def _core_list(text: str) -> frozenset[int]:
     """The kernel's lists of cores, such as `0-3,8,10-11`; empty where it is none."""
-    found: set[int] = set()
+    cores: set[int] = set()
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
         if not first.isdecimal() or not (last or first).isdecimal():
             return frozenset()
-        found.update(range(int(first), int(last or first) + 1))
-    return frozenset(found)
+        cores.update(range(int(first), int(last or first) + 1))
+    return frozenset(cores)
 
 
 def network_interfaces(root: Path = ROOT) -> tuple[str, ...]:
     """Names of this host's network interfaces."""
-    return tuple(sorted(path.name for path in _folder(root / "sys/class/net")))
+    return tuple(sorted(path.name for path in _list_folder(root / "sys/class/net")))
 
 
 def _cpuinfo(root: Path) -> dict[str, str]:
@@ -216,13 +216,13 @@ def _current_frequency_hz(root: Path) -> int | None:
         return None
 
 
-def _folder(path: Path) -> list[Path]:
-    """What is in a folder; empty where it is missing or may not be read."""
+def _list_folder(path: Path) -> list[Path]:
+    """List a folder; empty if it is missing or may not be read."""
     try:
         return sorted(path.iterdir())
     except OSError:
         return []
 
 
-def _times(value: int | None, factor: int) -> int | None:
+def _scale(value: int | None, factor: int) -> int | None:
     return None if value is None else value * factor

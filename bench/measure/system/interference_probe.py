@@ -1,4 +1,4 @@
-"""What else happened on the machine while a case was measured: read on every rank right before and right after.
+"""Probe of other events on the machine while a case is measured: read on every rank right before and after.
 
 Nothing of it is read inside a timed part, and nothing of it changes a sample: it says whether the numbers can be
 believed. Two readings of `bench.measure.system.counters` make an interval. Of a GPU it is also read while it works,
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.measure.system import nvml
 from bench.measure.system.counters import Counters, Probe
-from bench.measure.system.environment import gpu_addresses
+from bench.measure.system.devices import gpu_addresses
 from bench.measure.system.host import ROOT
 from bench.records.file import MAX_FULL_RANKS
 from bench.records.interference import worst
@@ -30,15 +30,15 @@ Row = dict[str, Any]
 
 
 @contextmanager
-def watching(device: torch.device, host: str, root: Path = ROOT) -> Iterator[Watch]:
-    """Around a measure phase, and what follows it and may look at the device too."""
+def watch_machine(device: torch.device, host: str, root: Path = ROOT) -> Iterator[Watch]:
+    """Watch a measure phase, and what follows it and may look at the device too."""
     uuid, pci = gpu_addresses(device)
-    with nvml.watch(pci, uuid) as read_gpu:
+    with nvml.open_state_reader(pci, uuid) as read_gpu:
         yield Watch(Probe(read_gpu=read_gpu, root=root), host)
 
 
 class Watch:
-    """What one rank sees around a phase, and of its GPU while that works."""
+    """Readings of one rank around a phase, and of its GPU at work."""
 
     def __init__(self, probe: Probe, host: str) -> None:
         self._probe, self._host = probe, host
@@ -56,18 +56,18 @@ class Watch:
         self._after = self._probe.read()
 
     def row(self) -> Row:
-        """All of it, for `combined`."""
-        return between(self._before, self._after, self._host, self._probe.cores, self._at_work)
+        """Return the interval as a row for `combine`."""
+        return interval_row(self._before, self._after, self._host, self._probe.cores, self._at_work)
 
 
-def between(
+def interval_row(
     before: Counters,
     after: Counters,
     host: str,
     cores: Sequence[int] | None,
     at_work: Sequence[nvml.GpuState] = (),
 ) -> Row:
-    """One rank's interval as plain JSON values: `rank` as the file keeps it, the rest for `combined`.
+    """One rank's interval as plain JSON values: `rank` as the file keeps it, the rest for `combine`.
 
     `at_work` are states of its GPU in between, of which the worst is kept.
     """
@@ -81,8 +81,8 @@ def between(
         # As a mask, since a thousand ranks may each tell of hundreds.
         "core_mask": None if cores is None else format(sum(1 << core for core in cores), "x"),
         "ticks": ticks,
-        "thermal_events": _most(map(_difference, before.thermal_counts, after.thermal_counts)),
-        "rank": _known(
+        "thermal_events": _maximum(map(_difference, before.thermal_counts, after.thermal_counts)),
+        "rank": _drop_unknown(
             {
                 "seconds": seconds,
                 "cpu_seconds": _difference(before.cpu_seconds, after.cpu_seconds),
@@ -92,14 +92,14 @@ def between(
                 "frequency_before_hz": before.frequency_hz,
                 "frequency_after_hz": after.frequency_hz,
                 **_gpu_row(before.gpu, after.gpu),
-                **worst([_known(_gpu_state(state, "at_work")) for state in at_work]),
+                **worst([_drop_unknown(_gpu_state(state, "at_work")) for state in at_work]),
             }
         ),
     }
 
 
 def _run_delay_share(before: Counters, after: Counters, seconds: float) -> float | None:
-    """Of the thread that waited longest for a core: its waiting over the phase. A thread born meanwhile began at 0."""
+    """Return the longest wait of a thread for a core over the phase's length. A thread born meanwhile began at 0."""
     if not before.waits_ns or not after.waits_ns or seconds <= 0:
         return None
     longest = max(late - before.waits_ns.get(thread, 0) for thread, late in after.waits_ns.items())
@@ -107,11 +107,11 @@ def _run_delay_share(before: Counters, after: Counters, seconds: float) -> float
 
 
 def _quota_row(before: Counters, after: Counters) -> Row:
-    """Of the control group that was held back longest."""
+    """Return the throttling of the control group that was held back longest."""
     pairs = [(a, b) for a, b in zip(before.quotas, after.quotas, strict=True) if a and b]
     return {
-        "quota_throttled_periods": _most(b[0] - a[0] for a, b in pairs),
-        "quota_throttled_seconds": _most(b[1] - a[1] for a, b in pairs),
+        "quota_throttled_periods": _maximum(b[0] - a[0] for a, b in pairs),
+        "quota_throttled_seconds": _maximum(b[1] - a[1] for a, b in pairs),
     }
 
 
@@ -131,7 +131,7 @@ def _gpu_state(state: nvml.GpuState, when: str) -> Row:
     }
 
 
-def combined(rows: Sequence[Row] | None) -> dict[str, Any]:
+def combine(rows: Sequence[Row] | None) -> dict[str, Any]:
     """{"disturbance": {"hosts": [...], "ranks": [...]}} of a measurement, from every rank's row in order of rank.
 
     Nothing where there are no rows, which is so on all ranks but the first. Above 64 ranks `ranks` is one row, the
@@ -150,26 +150,26 @@ def combined(rows: Sequence[Row] | None) -> dict[str, Any]:
 
 
 def _host_row(rows: Sequence[Row]) -> Row:
-    """What one host's ranks saw together, of the cores that they may use.
+    """Combine what one host's ranks saw of the cores that they may use.
 
     Steal and other load are shares of the time of these cores. Other load is what their processes used, less what
     the ranks used: interrupts are nobody's. Kernels that look which process runs only at each tick (of n in all)
     get a share p wrong by sqrt(p (1 - p) / n), so by up to 1 / sqrt(n) with 95% confidence: the noise.
     """
-    found: Row = {"thermal_events": _most(row["thermal_events"] for row in rows)}
+    host: Row = {"thermal_events": _maximum(row["thermal_events"] for row in rows)}
     together = _one_of_each_set(rows)
     if together is None:
-        return _known(found)
+        return _drop_unknown(host)
     busy, steal, total = (sum(column) for column in zip(*(row["ticks"] for row in together), strict=True))
     if not total:
-        return _known(found)
-    found |= {"steal_share": steal / total, "busy_share": busy / total}
+        return _drop_unknown(host)
+    host |= {"steal_share": steal / total, "busy_share": busy / total}
     used = [row["rank"].get("cpu_seconds") for row in rows]
     if None not in used:
         capacity_seconds = total / os.sysconf("SC_CLK_TCK")
-        found["other_load_share"] = max(0.0, busy / total - sum(used) / capacity_seconds)
-        found["other_load_noise_share"] = total**-0.5
-    return _known(found)
+        host["other_load_share"] = max(0.0, busy / total - sum(used) / capacity_seconds)
+        host["other_load_noise_share"] = total**-0.5
+    return _drop_unknown(host)
 
 
 def _one_of_each_set(rows: Sequence[Row]) -> list[Row] | None:
@@ -198,9 +198,9 @@ def _difference(early: float | None, late: float | None) -> float | None:
     return None if early is None or late is None else late - early
 
 
-def _most(values: Iterable[float | None]) -> float | None:
+def _maximum(values: Iterable[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _known(row: Row) -> Row:
+def _drop_unknown(row: Row) -> Row:
     return {key: value for key, value in row.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What NVIDIA's management library (NVML) says of the GPUs of this host, without touching their memory.
+"""Facts of this host's GPUs from NVIDIA's management library (NVML), without touching their memory.
 
 Names and meanings are those of NVIDIA's NVML API Reference Guide. The Python bindings (`nvidia-ml-py`,
 module `pynvml`) are optional: without them, or without a driver, there are no facts, and the reason is
@@ -62,9 +62,9 @@ class GpuFacts:
     remapping_pending: bool | None = None
     """Rows of the memory wait for a reset to be replaced by spare ones."""
     remapping_failed: bool | None = None
-    """No spare row was left: the device has to be replaced."""
+    """True: no spare row was left, so that the device has to be replaced."""
     clock_reasons: tuple[str, ...] | None = None
-    """What holds the clocks down at this moment."""
+    """Reasons for which the clocks are held down at this moment."""
     pcie_width: int | None = None
     pcie_width_max: int | None = None
     """Widest link that device and slot allow together."""
@@ -81,7 +81,7 @@ class GpuFacts:
 
 def gather_gpus() -> tuple[tuple[GpuFacts, ...], str | None]:
     """Facts of all GPUs that NVML shows, and why there are none where there are none."""
-    nvml, why = _started()
+    nvml, why = _start()
     if nvml is None:
         return (), why
     try:
@@ -93,7 +93,7 @@ def gather_gpus() -> tuple[tuple[GpuFacts, ...], str | None]:
         nvml.nvmlShutdown()
 
 
-def _started() -> tuple[ModuleType | None, str | None]:
+def _start() -> tuple[ModuleType | None, str | None]:
     """The bindings with NVML running, to be shut down by the caller; or why there are none."""
     try:
         nvml = importlib.import_module("pynvml")
@@ -109,7 +109,7 @@ def _started() -> tuple[ModuleType | None, str | None]:
 def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
     handle = handles[index]
 
-    ask = _asker(nvml, handle)
+    ask = _make_query(nvml, handle)
     memory, mig = ask("nvmlDeviceGetMemoryInfo"), ask("nvmlDeviceGetMigMode")
     remapped = ask("nvmlDeviceGetRemappedRows")
     processes = ask("nvmlDeviceGetComputeRunningProcesses")
@@ -135,14 +135,14 @@ def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
     )
 
 
-def _asker(nvml: ModuleType, handle: Any) -> Callable[..., Any]:
+def _make_query(nvml: ModuleType, handle: Any) -> Callable[..., Any]:
     def ask(function: str, *arguments: Any) -> Any:
         """The library's answer; None where it, the driver or the device does not know the question."""
-        known: Callable[..., Any] | None = getattr(nvml, function, None)
-        if known is None:
+        call: Callable[..., Any] | None = getattr(nvml, function, None)
+        if call is None:
             return None
         try:
-            return known(handle, *arguments)
+            return call(handle, *arguments)
         except nvml.NVMLError:
             return None
 
@@ -187,20 +187,27 @@ ReadGpu = Callable[[], GpuState | None]
 
 
 @contextmanager
-def watch(pci: str | None, uuid: str | None) -> Iterator[ReadGpu]:
-    """A function that reads the state of one GPU, in about a millisecond; it gives None where NVML cannot.
+def _open_device(pci: str | None, uuid: str | None) -> Iterator[Callable[..., Any] | None]:
+    """Query of one GPU while the block lasts; None if NVML does not know the device.
 
     The PCI address is tried first: the UUID of a slice (MIG) has no clocks of its own.
     """
-    nvml = _started()[0] if pci or uuid else None
+    nvml = _start()[0] if pci or uuid else None
     if nvml is None:
-        yield lambda: None
+        yield None
         return
     try:
         handle = _handle_of(nvml, pci, uuid)
-        yield lambda: None if handle is None else _state(_asker(nvml, handle))
+        yield None if handle is None else _make_query(nvml, handle)
     finally:
         nvml.nvmlShutdown()
+
+
+@contextmanager
+def open_state_reader(pci: str | None, uuid: str | None) -> Iterator[ReadGpu]:
+    """Function that reads the state of one GPU, in about a millisecond; it gives None if NVML cannot."""
+    with _open_device(pci, uuid) as ask:
+        yield lambda: None if ask is None else _state(ask)
 
 
 def _state(ask: Callable[..., Any]) -> GpuState:
@@ -235,27 +242,16 @@ class EnergyReader:
 
     name: str
     millijoules: Callable[[], int | None]
-    """Since the driver was loaded; on Volta and newer."""
+    """Energy since the driver was loaded, on Volta and newer."""
     milliwatts: Callable[[], int | None]
 
 
 @contextmanager
 def energy_reader(pci: str | None, uuid: str | None) -> Iterator[EnergyReader | None]:
-    """The reader of one GPU while the block lasts; None where NVML does not know the device."""
-    nvml = _started()[0] if pci or uuid else None
-    if nvml is None:
-        yield None
-        return
-    try:
-        handle = _handle_of(nvml, pci, uuid)
-        if handle is None:
-            yield None
-            return
-        ask = _asker(nvml, handle)
-        yield EnergyReader(
+    """Energy reader of one GPU while the block lasts; None if NVML does not know the device."""
+    with _open_device(pci, uuid) as ask:
+        yield ask and EnergyReader(
             str(ask("nvmlDeviceGetName") or ""),
             lambda: ask("nvmlDeviceGetTotalEnergyConsumption"),
             lambda: ask("nvmlDeviceGetPowerUsage"),
         )
-    finally:
-        nvml.nvmlShutdown()

@@ -29,5 +29,5 @@ def slow_types(device_type: str) -> frozenset[str]:
     mkldnn: Any = torch.backends.mkldnn  # untyped
     if not mkldnn.is_available():
         return frozenset(_QUESTIONS)
-    asked = {dtype: getattr(torch.ops.mkldnn, name, None) for dtype, name in _QUESTIONS.items()}
-    return frozenset(dtype for dtype, ask in asked.items() if ask is not None and not ask())
+    questions = {dtype: getattr(torch.ops.mkldnn, name, None) for dtype, name in _QUESTIONS.items()}
+    return frozenset(dtype for dtype, ask in questions.items() if ask is not None and not ask())

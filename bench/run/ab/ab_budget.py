@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from bench.core.values import parse_seconds
 from bench.errors import BenchError
 from bench.measure.engine.timing.sampler import MIN_ROUNDS
-from bench.measure.planning.budget import MIN_CASE_SECONDS, sampling_seconds
-from bench.measure.planning.prices import STARTUP_SECONDS
+from bench.measure.planning.budget_fit import MIN_CASE_SECONDS, sampling_seconds
+from bench.measure.planning.visit_overhead import STARTUP_SECONDS
 from bench.records.ab_pair import SIDES
 from bench.records.file import Record, Result
 from bench.records.planned_case import PlannedCase

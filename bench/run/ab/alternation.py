@@ -26,7 +26,7 @@ from bench.measure.engine.passes import nccl_choices
 from bench.measure.engine.worker import host_name
 from bench.measure.planning.launcher_env import detect
 from bench.measure.planning.planner import DEFAULT_FOLDER
-from bench.measure.planning.prices import startup_seconds
+from bench.measure.planning.visit_overhead import startup_seconds
 from bench.records.ab_pair import Pair
 from bench.records.file import load, new_path
 from bench.run.ab.ab_budget import ENOUGH_SAMPLES, Purse, learnt

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch.distributed as dist
 
 OVERLAPPED = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
-"""What training starts and waits for later; each takes and gives alike on all ranks of its group."""
+"""Operations that training starts and waits for later; each rank of the group gives and takes alike."""
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -33,7 +33,7 @@ class GroupMember:
 
 
 @dataclass(frozen=True)
-class Started:
+class AsyncCollective:
     """One rank's part of a collective on a group."""
 
     row: Collective
@@ -50,7 +50,7 @@ class Started:
 
     @property
     def num_bytes(self) -> int:
-        """As nccl-tests counts them."""
+        """Bytes of the collective as nccl-tests counts them."""
         return self.payload.count * self.buffers.input.element_size()
 
     def arm(self) -> None:
@@ -71,25 +71,25 @@ def num_elements(suite: str, params: Params, group_size: int) -> int:
 
 def prepare_collective(
     op: str, count: int, dtype: str, ranks: Sequence[int], index: int, device: torch.device, group: dist.ProcessGroup
-) -> Started:
+) -> AsyncCollective:
     """A collective of `count` elements among `ranks`, of which this rank is `index`."""
     import torch
     import torch.distributed as dist
 
-    row, place = OPERATIONS[op], list(ranks).index(index)
-    payload, member = Payload(count, len(ranks), place), GroupMember(place, len(ranks), device)
+    row, position = OPERATIONS[op], list(ranks).index(index)
+    payload, member = Payload(count, len(ranks), position), GroupMember(position, len(ranks), device)
     empty = partial(torch.empty, dtype=getattr(torch, dtype), device=device)
-    own = empty(row.input(payload))
-    buffers = Buffers(own, empty(row.output(payload)) if row.output else own, None)
+    input_buffer = empty(row.input(payload))
+    buffers = Buffers(input_buffer, empty(row.output(payload)) if row.output else input_buffer, None)
     as_rank: Any = member
-    fill(own, as_rank)
-    restore = partial(own.copy_, own.clone()) if row.reduces_in_place else _nothing
+    fill(input_buffer, as_rank)
+    restore = partial(input_buffer.copy_, input_buffer.clone()) if row.reduces_in_place else _nothing
     start = partial(row.bind(dist, buffers), group=group, async_op=True)
-    return Started(row, payload, buffers, as_rank, start, restore)
+    return AsyncCollective(row, payload, buffers, as_rank, start, restore)
 
 
 def buffer_bytes(op: str, count: int, dtype: str, group_size: int, device_type: str) -> int:
-    """Of the tensors, the copy that restores them, and what a backend takes of its own (gloo at most a full copy)."""
+    """Return the bytes of the tensors, the copy that restores them, and a backend's own (gloo at most a full copy)."""
     row, payload = OPERATIONS[op], Payload(count, group_size, 0)
     elements = row.input(payload) + (row.output(payload) if row.output else 0)
     copies = int(row.reduces_in_place) + int(device_type == "cpu")

@@ -1,4 +1,4 @@
-"""Where the tensors of a collective lie: plain memory, memory registered with NCCL, or symmetric memory.
+"""Memory of a collective's tensors: plain, registered with NCCL, or symmetric.
 
 `registered`: tensors from a pool of NCCL's own allocator (ncclMemAlloc), registered with the group's communicator
 (ncclCommRegister), so that NCCL need not copy through buffers of its own: NCCL user guide, "User Buffer Registration";
@@ -24,14 +24,14 @@ PLAIN, REGISTERED, SYMMETRIC = "plain", "registered", "symmetric"
 KINDS = (PLAIN, REGISTERED, SYMMETRIC)
 SYMMETRIC_OP = "all_reduce"
 SYMMETRIC_DTYPES = ("float32", "bfloat16")
-"""Of which torch has kernels over symmetric memory (CUDASymmetricMemoryOps.cu)."""
+"""Types for which torch has kernels over symmetric memory (CUDASymmetricMemoryOps.cu)."""
 ALIGNMENT_BYTES = 16
 """Each rank's share of a two-shot all-reduce has to be a multiple of it (the same file)."""
 Empty = Callable[..., "torch.Tensor"]
 
 
 def skip_reason(kind: str, op: str, dtype: str, num_bytes: int, num_ranks: int, backend: str) -> str | None:
-    """Why a kind of memory has no meaning for a case; None where it has one."""
+    """Return the reason for which a kind of memory has no meaning for a case; None if it has one."""
     if kind == PLAIN:
         return None
     reasons = (

@@ -18,7 +18,7 @@ ROOT = 0
 
 @dataclass(frozen=True)
 class Payload:
-    """How many elements there are, and whose view of them this is."""
+    """Number of elements of a collective, and the rank whose view this is."""
 
     count: int
     num_ranks: int
@@ -48,7 +48,7 @@ class Buffers:
     input: torch.Tensor
     output: torch.Tensor
     parts: list[torch.Tensor] | None
-    """At the root of gather and scatter: a view a rank of the full buffer."""
+    """Views of the full buffer at the root of gather and scatter, one per rank."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class Collective:
     output: Callable[[Payload], int] | None
     """Elements of a rank's output; None: works in place."""
     expected: Callable[[Payload], Sequence[Segment]]
-    """What the rank's output must be, in order; nothing where it is undefined."""
+    """Segments that the rank's output must have, in order; none if it is undefined."""
     bus_factor: Callable[[int], float] | None
     """Bus bandwidth / algorithm bandwidth, by the number of ranks; None: moves no data."""
     reduces_in_place: bool = False
-    """Its result replaces an input, which must be restored before the next sample."""
+    """True: the result replaces an input, which must be restored before the next sample."""
     is_rooted: bool = False
 
 

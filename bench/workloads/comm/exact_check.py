@@ -20,11 +20,11 @@ MAX_EXACT = 256
 PERIOD = 262_147
 """Test data repeats after so many elements: a prime, so that no two chunks of a power of two look alike."""
 CHECK_BYTES = 24 * 2**20
-"""What a check needs besides the tensors: patterns of test data while they are made, in 64-bit integers."""
+"""Memory of a check besides the tensors: patterns of test data while they are made, in 64-bit integers."""
 POISON = 2 * MAX_EXACT
 """Written over outputs before a check; no expected value is near it."""
 LATE_SECONDS = 0.01
-"""How late a rank comes to a barrier under test: time enough for a broken one to let the others go."""
+"""Delay of a rank at a barrier under test: time enough for a broken one to let the others go."""
 
 
 class Segment(NamedTuple):
@@ -89,13 +89,13 @@ def _blocks(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def early_departures(barrier: Callable[[], object], rank: RankContext) -> int:
-    """How many late ranks, of three tried, this rank's barrier did not wait for."""
+    """Count the late ranks, of three tried, that this rank's barrier did not wait for."""
     late_ranks = sorted({0, rank.world_size // 2, rank.world_size - 1})
     return sum(_leaves_before(late, barrier, rank) for late in late_ranks)
 
 
 def _leaves_before(late: int, barrier: Callable[[], object], rank: RankContext) -> bool:
-    """Whether the barrier let this rank go before the rank `late` had come to it; no clock is asked.
+    """Return True if the barrier let this rank go before the rank `late` had come to it; no clock is read.
 
     The late rank enters only after the second meeting, and thus when every other has taken note, in a thread
     of its own, that it is about to. A rank that leaves the barrier without the note was let go too early.

@@ -12,13 +12,13 @@ from bench.suite import Observed, Table
 from bench.workloads.comm.rounds import Round
 
 MAX_RANKS = 64
-"""With more, the pairs are of hosts."""
+"""Most ranks that are paired one by one; with more, the pairs are of hosts."""
 WITHIN, ACROSS = "within a host", "across hosts"
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Who met whom in which variant."""
+    """The pairs of ranks, or of hosts, that each variant measures."""
 
     rounds: tuple[Round, ...]
     directions: tuple[str, ...]
@@ -50,7 +50,7 @@ class Pairs:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Where there are too few ranks to tell which stands out."""
+        """Return the note that there are too few ranks to find outliers."""
         needed = pair_outliers.what_is_needed(
             len({self.end_of(rank) for rank in range(len(self.hosts))}), self.is_directed
         )
@@ -71,7 +71,7 @@ def seconds_of_pairs(pairs: Pairs, observed: Observed) -> dict[Pair, float]:
 
     The median of the slower rank of the two, and of two hosts that of their slowest ranks.
     """
-    found: dict[Pair, float] = {}
+    seconds: dict[Pair, float] = {}
     for number, one_round in enumerate(pairs.rounds):
         for part in pairs.directions:
             name = f"round_{number}_{part}" if pairs.is_directed else f"round_{number}"
@@ -79,18 +79,18 @@ def seconds_of_pairs(pairs: Pairs, observed: Observed) -> dict[Pair, float]:
             for a, b in one_round:
                 ends = (pairs.end_of(a), pairs.end_of(b))
                 key = (ends[1], ends[0]) if part == "back" else ends if pairs.is_directed else (min(ends), max(ends))
-                found[key] = max(found.get(key, 0.0), max(times[a], times[b]) / pairs.trips)
-    return found
+                seconds[key] = max(seconds.get(key, 0.0), max(times[a], times[b]) / pairs.trips)
+    return seconds
 
 
-def figures(pairs: Pairs, observed: Observed) -> dict[str, float | None]:
+def pair_metrics(pairs: Pairs, observed: Observed) -> dict[str, float | None]:
     """The suite's own metrics.
 
     `link_ceiling_gb_per_s`: what a ring through all the ranks could have of the pairs: the median pair within a host;
     across hosts as many times the median pair as ranks of a host exchange at once; where there are both, the less.
     """
     seconds = seconds_of_pairs(pairs, observed)
-    slow_links = None if _cannot_tell(pairs, seconds) else float(len(slow(pairs, seconds)))
+    slow_links = None if _has_too_few(pairs, seconds) else float(len(find_slow_pairs(pairs, seconds)))
     if pairs.is_latency:
         return {
             "pair_latency_seconds": median(seconds.values()),
@@ -108,7 +108,7 @@ def figures(pairs: Pairs, observed: Observed) -> dict[str, float | None]:
     }
 
 
-def _cannot_tell(pairs: Pairs, seconds: Mapping[Pair, float]) -> bool:
+def _has_too_few(pairs: Pairs, seconds: Mapping[Pair, float]) -> bool:
     return bool(pairs.notes) or min(seconds.values()) <= 0
 
 
@@ -124,36 +124,36 @@ def _ceiling(pairs: Pairs, speeds: Mapping[Pair, float]) -> float | None:
     for pair, speed in speeds.items():
         per_kind.setdefault(pairs.kind_of(pair), []).append(speed)
     factors = {WITHIN: 1, ACROSS: ranks_of_a_host}
-    return min((factors[kind] * median(found) for kind, found in per_kind.items()), default=None)
+    return min((factors[kind] * median(values) for kind, values in per_kind.items()), default=None)
 
 
-def slow(pairs: Pairs, seconds: Mapping[Pair, float]) -> list[Slow]:
-    """What stands out, of each kind of pair."""
+def find_slow_pairs(pairs: Pairs, seconds: Mapping[Pair, float]) -> list[Slow]:
+    """Return the slow outliers among each kind of pair."""
     if min(seconds.values()) <= 0:
         return []
     kinds: dict[str, dict[Pair, float]] = {}
     for pair, value in seconds.items():
         kinds.setdefault(pairs.kind_of(pair), {})[pair] = value
-    return [found for of_kind in kinds.values() for found in pair_outliers.stand_out(of_kind, pairs.is_directed)]
+    return [outlier for of_kind in kinds.values() for outlier in pair_outliers.stand_out(of_kind, pairs.is_directed)]
 
 
-def tables(pairs: Pairs, observed: Observed) -> dict[str, Table]:
-    """What stands out, where something does; then the matrices of seconds and GB/s, senders down, receivers across."""
+def pair_tables(pairs: Pairs, observed: Observed) -> dict[str, Table]:
+    """Return the outliers, if there are any, then the matrices of seconds and GB/s, senders down, receivers across."""
     seconds = seconds_of_pairs(pairs, observed)
-    found = slow(pairs, seconds)
-    named = {"stands_out": _names(pairs, found)} if found else {}
+    outliers = find_slow_pairs(pairs, seconds)
+    named = {"stands_out": _names(pairs, outliers)} if outliers else {}
     if not pairs.is_latency:
         named["pairs_gb_per_s"] = _matrix(pairs, "GB/s", lambda p: pairs.gb_per_s(p, seconds[p]), seconds)
     named["pairs_seconds"] = _matrix(pairs, "seconds", lambda p: seconds[p], seconds)
     return named
 
 
-def _matrix(pairs: Pairs, unit: str, value: Callable[[Pair], float | None], known: Mapping[Pair, float]) -> Table:
-    ends = sorted({end for pair in known for end in pair})
+def _matrix(pairs: Pairs, unit: str, value: Callable[[Pair], float | None], values: Mapping[Pair, float]) -> Table:
+    ends = sorted({end for pair in values for end in pair})
 
     def cell(row: int, column: int) -> float | None:
         pair = (row, column) if pairs.is_directed else (min(row, column), max(row, column))
-        return value(pair) if pair in known else None
+        return value(pair) if pair in values else None
 
     way = "row sends to column" if pairs.is_directed else "both directions"
     rows = tuple((row, *(cell(row, column) for column in ends)) for row in ends)
@@ -168,15 +168,16 @@ _WORDS: Mapping[str, str] = {
 }
 
 
-def _names(pairs: Pairs, found: list[Slow]) -> Table:
+def _names(pairs: Pairs, outliers: list[Slow]) -> Table:
     arrow = "to" if pairs.is_directed else "and"
 
-    def words(each: Slow) -> str:
-        text = _WORDS.get(each.role, f"{{end}} {{0}} {arrow} {{1}}")
-        return text.format(*each.ranks, end=pairs.ends)
+    def words(outlier: Slow) -> str:
+        text = _WORDS.get(outlier.role, f"{{end}} {{0}} {arrow} {{1}}")
+        return text.format(*outlier.ranks, end=pairs.ends)
 
     rows = tuple(
-        (words(each), each.seconds, each.others_seconds, each.ratio, each.num_others, each.adjusted_p) for each in found
+        (words(outlier), outlier.seconds, outlier.others_seconds, outlier.ratio, outlier.num_others, outlier.adjusted_p)
+        for outlier in outliers
     )
     return Table(
         ("slow link", "seconds", "seconds of the others", "times as long", "other pairs", "adjusted p"),

@@ -1,4 +1,4 @@
-"""Who talks to whom, round by round: every pair once, and nobody with two partners at a time."""
+"""Rounds of a tournament: every pair meets once, and nobody has two partners at a time."""
 
 from __future__ import annotations
 

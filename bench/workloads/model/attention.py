@@ -34,5 +34,5 @@ def grouped_attention(
 
 
 def _takes_groups(query: torch.Tensor, mask: torch.Tensor | None) -> bool:
-    """Whether a fused kernel of this device takes fewer key-value heads than query heads."""
+    """Return True if a fused kernel of this device takes fewer key-value heads than query heads."""
     return not query.is_cuda or (query.element_size() <= 2 and mask is None)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 DTYPE = "float8_e4m3fn"
 MULTIPLE = 16
-"""Of which every dimension has to be a multiple (torch's check of _scaled_mm on GPUs)."""
+"""Number that divides every dimension (torch's check of _scaled_mm on GPUs)."""
 FIRST_CAPABILITY = (8, 9)
-"""Of the NVIDIA GPUs with FP8: Ada and Hopper."""
+"""First compute capability of NVIDIA GPUs with FP8: Ada and Hopper."""
 SUM_BITS = 13
-"""At least kept of each sum: about 14 on Hopper (DeepSeek-V3 technical report, 2024, section 3.3.2)."""
+"""Bits kept of each sum at least: about 14 on Hopper (DeepSeek-V3 technical report, 2024, section 3.3.2)."""
 
 
 def tolerance(k: int) -> float:
@@ -70,12 +70,12 @@ def _refuse(m: int, n: int, k: int, rank: RankContext) -> None:
 
     capability = torch.cuda.get_device_capability(rank.device)
     if torch.version.hip is None and capability < FIRST_CAPABILITY:
-        found, least = (".".join(map(str, pair)) for pair in (capability, FIRST_CAPABILITY))
-        raise Skip(f"{DTYPE}: this GPU has compute capability {found}, and FP8 begins with {least}")
+        actual, least = (".".join(map(str, pair)) for pair in (capability, FIRST_CAPABILITY))
+        raise Skip(f"{DTYPE}: this GPU has compute capability {actual}, and FP8 begins with {least}")
 
 
 def _refuse_failing(run: Callable[[], object]) -> None:
-    """What torch refuses on this device has no speed here; that memory does not suffice is another matter."""
+    """Raise Skip for what torch refuses on this device; an out-of-memory error passes through."""
     import torch
 
     try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 MATMUL_BYTES = {dtype: ITEM_BYTES[dtype] for dtype in ("float32", "bfloat16", "float16")} | {float8.DTYPE: 5}
-"""Of an element, as memory is counted: FP8 with its output and what it is widened to for the check, 2 bytes each."""
+"""Bytes per element as memory is counted: FP8 with its output and its copy for the check, 2 bytes each."""
 TRIAD_SCALAR = 3.0
 SMALLEST = sys.float_info.min
 CHECK_BYTES = 6 * 8 * BLOCK
@@ -38,7 +38,7 @@ LAYER_SHAPES = tuple(name for name in SHAPES if name != "square")
 
 @dataclass(frozen=True)
 class Kernel:
-    """What one rank runs, and what one call of it amounts to."""
+    """One rank's operation, and the work of one call."""
 
     run: Callable[[], object]
     check: Callable[[], Check]
@@ -54,7 +54,7 @@ class KernelOperation:
     needs: Callable[[Params], set[str]]
     """Names of its parameters besides those with defaults."""
     num_bytes: Callable[[Params], int]
-    """Of all its tensors."""
+    """Bytes of all its tensors."""
     make: Callable[[Params, RankContext], Kernel]
 
 
@@ -160,7 +160,7 @@ def _cache_notes(array_bytes: int, rank: RankContext) -> tuple[str, ...]:
 
 
 def _last_level_cache_bytes(rank: RankContext) -> int | None:
-    """Of the device, or of the first core as Linux tells it; None where unknown."""
+    """Return the last-level cache of the device, or of the first core as Linux tells it; None if unknown."""
     if rank.device.type == "cuda":
         import torch
 

@@ -1,4 +1,4 @@
-"""How far results may be from their reference, and how far they are.
+"""Tolerances of results against their reference, and their errors.
 
 Two orders of summation of the same K terms differ by rounding: about the machine epsilon times the square
 root of K (Higham and Mary 2019, "A new approach to probabilistic rounding error analysis"). In float32 with

@@ -1,4 +1,4 @@
-"""Is a large matrix product right? Checked in float64 at the cost of a few passes over the matrices."""
+"""Check of a large matrix product, in float64 at the cost of a few passes over the matrices."""
 
 from __future__ import annotations
 

@@ -74,9 +74,9 @@ class SavedForBackward(NamedTuple):
     output: Tensor
     log_sum_exp: Tensor
     rests: list[tuple[Any, ...]]
-    """Of each kernel call, in order."""
+    """Saved tensors of each kernel call, in order."""
     key_values: Tensor | None
-    """All keys and values, where they were gathered."""
+    """All keys and values, if they were gathered."""
 
 
 @dataclass
@@ -124,10 +124,10 @@ class SplitAttention:
         """Add the gradients through some pieces to those of the query and of these pieces' keys and values."""
         for block in blocks(self.own, pieces, self.causal):
             rows, keys = self._range(block.queries), self._range(block.keys)
-            own = (self.output_gradient[..., rows, :], self.query[..., rows, :])
+            slices = (self.output_gradient[..., rows, :], self.query[..., rows, :])
             done = (saved.output[..., rows, :], saved.log_sum_exp[..., rows].contiguous())
             parts = self.kernel.backward(
-                *own, *key_value[..., keys, :], *done, rest=saved.rests.pop(0), causal=block.causal
+                *slices, *key_value[..., keys, :], *done, rest=saved.rests.pop(0), causal=block.causal
             )
             query_gradient[..., rows, :] += parts[0]
             gradient[0][..., keys, :] += parts[1]
@@ -186,7 +186,7 @@ class SplitAttention:
         """[2, batch, kv heads, sequence, head_dim]"""
         gathered = self.key_value.new_empty((self.ranks.size, *self.key_value.shape))
         _all_gather(gathered, self.key_value, self.ranks.group)
-        return in_order(list(gathered), self.order)
+        return join_pieces(list(gathered), self.order)
 
     def gather_forward(self) -> SavedForBackward:
         output, lse = self.start()
@@ -203,10 +203,10 @@ class SplitAttention:
 
     def scatter(self, gradient: Tensor) -> Tensor:
         """The sum over the ranks of the gradients of the own keys and values."""
-        by_rank = [own_pieces(gradient, self.order, rank, self.ranks.size) for rank in range(self.ranks.size)]
-        own = torch.zeros_like(by_rank[0])
-        _reduce_scatter(own, torch.stack(by_rank), self.ranks.group)
-        return own
+        by_rank = [rank_pieces(gradient, self.order, rank, self.ranks.size) for rank in range(self.ranks.size)]
+        piece = torch.zeros_like(by_rank[0])
+        _reduce_scatter(piece, torch.stack(by_rank), self.ranks.group)
+        return piece
 
     @property
     def _all_pieces(self) -> Pieces:
@@ -233,25 +233,25 @@ def _wait(pending: list[dist.Work]) -> None:
         work.wait()
 
 
-def _all_gather(output: Tensor, own: Tensor, group: dist.ProcessGroup) -> None:
+def _all_gather(output: Tensor, piece: Tensor, group: dist.ProcessGroup) -> None:
     # torch 2.14 renamed both, and warns at every call under the old name.
     gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-    gather(output.view(-1), own.view(-1), group=group)
+    gather(output.view(-1), piece.view(-1), group=group)
 
 
-def _reduce_scatter(own: Tensor, parts: Tensor, group: dist.ProcessGroup) -> None:
+def _reduce_scatter(piece: Tensor, parts: Tensor, group: dist.ProcessGroup) -> None:
     scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-    scatter(own.view(-1), parts.view(-1), group=group)
+    scatter(piece.view(-1), parts.view(-1), group=group)
 
 
-def own_pieces(whole: Tensor, order: str, rank: int, size: int) -> Tensor:
+def rank_pieces(whole: Tensor, order: str, rank: int, size: int) -> Tensor:
     """A rank's pieces of [..., sequence, head_dim]."""
     parts = whole.chunk(num_pieces(order, size), SEQUENCE_DIM)
     return torch.cat([parts[piece] for piece in ORDERS[order](rank, size)], SEQUENCE_DIM)
 
 
-def in_order(by_rank: list[Tensor], order: str) -> Tensor:
-    """The whole sequence from the pieces of each rank: the inverse of `own_pieces` over all ranks."""
+def join_pieces(by_rank: list[Tensor], order: str) -> Tensor:
+    """The whole sequence from the pieces of each rank: the inverse of `rank_pieces` over all ranks."""
     size = len(by_rank)
     parts: dict[int, Tensor] = {}
     for rank, tensor in enumerate(by_rank):
@@ -267,7 +267,7 @@ class Strategy(NamedTuple):
     backward: Callable[[SplitAttention, SavedForBackward], tuple[Tensor, Tensor]]
     messages: Callable[[SplitAttention, bool], None]
     torch_method: str
-    """What torch's own context_parallel calls it."""
+    """Name in torch's own context_parallel."""
 
 
 STRATEGIES: dict[str, Strategy] = {

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from bench.suite import Check
 from bench.workloads.model.attention import grouped_attention
 from bench.workloads.model.numerics import SHORT_TYPE_MARGIN, float_tolerance, longer_dtype, relative_error, worst
-from bench.workloads.parallel.context import STRATEGIES, SplitAttention, own_pieces
+from bench.workloads.parallel.context import STRATEGIES, SplitAttention, rank_pieces
 from bench.workloads.parallel.tensor import Ranks
 
 Call = Callable[[], list[Tensor]]
@@ -82,14 +82,14 @@ def one_device_call(whole: Inputs, of: AttentionProblem) -> Call:
 
 def split_attention(whole: Inputs, of: AttentionProblem, ranks: Ranks) -> SplitAttention:
     def own(tensor: Tensor) -> Tensor:
-        return own_pieces(tensor, of.order, ranks.index, ranks.size)
+        return rank_pieces(tensor, of.order, ranks.index, ranks.size)
 
     return SplitAttention(
         own(whole.query), own(whole.key_value), own(whole.output_gradient), ranks, of.order, of.causal
     )
 
 
-def own_call(split: SplitAttention, of: AttentionProblem) -> Call:
+def bench_call(split: SplitAttention, of: AttentionProblem) -> Call:
     """The implementation of bench.workloads.parallel.context."""
     strategy, dtype = STRATEGIES[of.op], split.query.dtype
 
@@ -129,14 +129,17 @@ def torch_call(split: SplitAttention, of: AttentionProblem) -> Call:
     return call
 
 
-IMPLEMENTATIONS: dict[str, Callable[[SplitAttention, AttentionProblem], Call]] = {"own": own_call, "torch": torch_call}
+IMPLEMENTATIONS: dict[str, Callable[[SplitAttention, AttentionProblem], Call]] = {
+    "own": bench_call,
+    "torch": torch_call,
+}
 
 
 def check_call(call: Call, whole: Inputs, of: AttentionProblem, ranks: Ranks) -> Check:
     """Hold output and gradients of a rank's pieces against attention over the whole sequence on one device."""
 
     def parts(results: list[Tensor]) -> list[Tensor]:
-        return [own_pieces(result.detach(), of.order, ranks.index, ranks.size) for result in results]
+        return [rank_pieces(result.detach(), of.order, ranks.index, ranks.size) for result in results]
 
     dtype = whole.query.dtype
     long_dtype = longer_dtype(dtype)

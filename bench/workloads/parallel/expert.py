@@ -53,7 +53,7 @@ class Layer:
 
     @property
     def learned(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What gets a gradient."""
+        """Tensors that get a gradient."""
         return self.tokens, self.weights, self.up, self.down
 
     def to(self, dtype: torch.dtype) -> Layer:
@@ -70,13 +70,13 @@ def whole_layer(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Layer:
-    """All ranks' tokens and all experts, the same on every rank. Activations keep unit variance."""
+    """Make all ranks' tokens and all experts, the same on every rank. Activations keep unit variance."""
 
     def normal(*shape: int, deviation: float = 1.0) -> Tensor:
         return torch.empty(shape, device=device, dtype=dtype).normal_(0.0, deviation, generator=generator)
 
     num_tokens = size * routing.num_tokens
-    one_rank = choose(routing).to(device)
+    one_rank = choose_experts(routing).to(device)
     orders = [torch.randperm(routing.num_tokens, device=device, generator=generator) for _ in range(size)]
     tokens, output_gradient = normal(num_tokens, hidden), normal(num_tokens, hidden)
     weights = normal(num_tokens, routing.top_k).softmax(-1)
@@ -88,7 +88,7 @@ def whole_layer(
     return Layer(tokens, choices, weights, up, down, output_gradient)
 
 
-def choose(routing: Routing) -> Tensor:
+def choose_experts(routing: Routing) -> Tensor:
     """The experts of one rank's tokens, [tokens, top_k], in the numbers of `Routing.loads`: expert 0 as often as asked
     for, the others in turn."""
     busy, top_k = routing.num_busy, routing.top_k
@@ -98,7 +98,7 @@ def choose(routing: Routing) -> Tensor:
     return torch.cat([chosen, rest.view(-1, top_k)])
 
 
-def share_of(whole: Layer, ranks: Ranks) -> Layer:
+def rank_layer(whole: Layer, ranks: Ranks) -> Layer:
     """A rank's own tokens and experts."""
 
     def own(tensor: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class AllToAll(torch.autograd.Function):
 
 @dataclass
 class Exchange:
-    """How rows get to the ranks; over a silent group nothing is sent."""
+    """Exchange of rows between the ranks; over a silent group nothing is sent."""
 
     ranks: Ranks
     span: Span
@@ -134,8 +134,7 @@ class Exchange:
         self._standing: dict[int, Tensor] = {}
 
     def _room(self, rows: Tensor, count: int) -> Tensor:
-        """Where `count` rows arrive. What a silent group leaves there has to be ordinary numbers: others can be slow
-        to compute with."""
+        """Allocate room for `count` arriving rows; for a silent group ordinary numbers: others can be slow to use."""
         if not self.silent:
             return rows.new_empty((count, rows.shape[1]))
         if count not in self._standing:
@@ -228,10 +227,10 @@ def _by_expert(received: Tensor) -> Tensor:
     return experts.repeat_interleave(received.flatten()).argsort(stable=True)
 
 
-def split_layer(own: Layer, routing: Routing, exchange: Exchange, backward: bool) -> SplitLayer:
+def split_layer(layer: Layer, routing: Routing, exchange: Exchange, backward: bool) -> SplitLayer:
     ranks = exchange.ranks
-    each = torch.tensor(routing.loads()).chunk(ranks.size)[ranks.index]
-    return SplitLayer(own, exchange, each.repeat(ranks.size, 1).to(own.tokens.device), backward)
+    loads = torch.tensor(routing.loads()).chunk(ranks.size)[ranks.index]
+    return SplitLayer(layer, exchange, loads.repeat(ranks.size, 1).to(layer.tokens.device), backward)
 
 
 def one_device_call(whole: Layer, backward: bool) -> Call:

@@ -1,4 +1,4 @@
-"""Who works at what pace in the suite of mixed ranks: by what the ranks are, by `--slow`, or emulated by the case."""
+"""Speeds of the ranks in the suite of mixed ranks: by their devices, by `--slow`, or emulated by the case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mix:
-    """Who works at what pace in which variant."""
+    """Shares and speeds of the ranks in each variant."""
 
     uniform: tuple[int, ...]
     mixed: tuple[int, ...]
@@ -24,12 +24,12 @@ class Mix:
     notes: tuple[str, ...]
 
 
-def mix_of(params: Params, rank: RankContext) -> Mix:
-    """From what is here, or emulated. Collective: every rank says what it is."""
+def make_mix(params: Params, rank: RankContext) -> Mix:
+    """Make the mix from the ranks' devices, or an emulated one. Collective: every rank sends its device."""
     from bench.measure.engine import control, emulation
 
-    own = rank.pace.compute_speed if rank.pace is not None else 1.0
-    said = control.all_gather_json(rank, {"speed": own, "device": _device_name(rank)})
+    own_speed = rank.pace.compute_speed if rank.pace is not None else 1.0
+    rows = control.all_gather_json(rank, {"speed": own_speed, "device": _device_name(rank)})
     every = tuple(range(rank.world_size))
     busy, speed = float(params["busy"]), float(params["speed"])
 
@@ -37,12 +37,12 @@ def mix_of(params: Params, rank: RankContext) -> Mix:
 
     def pace(share: float) -> RankSpeed | None:
         # A slow link of the run's is slow in all variants.
-        return emulation.pace(rank.device, share, link) if min(share, link) < 1.0 else None
+        return emulation.make_rank_speed(rank.device, share, link) if min(share, link) < 1.0 else None
 
-    devices = Counter(each["device"] for each in said)
+    devices = Counter(row["device"] for row in rows)
     if len(devices) > 1:
-        return _real_mix([each["device"] for each in said], devices, pace(1.0))
-    slow = {index: each["speed"] for index, each in enumerate(said) if each["speed"] < 1.0}
+        return _real_mix([row["device"] for row in rows], devices, pace(1.0))
+    slow = {index: row["speed"] for index, row in enumerate(rows) if row["speed"] < 1.0}
     if not slow and speed >= 1.0:
         raise Skip("speed=1 on equal ranks: nothing to mix; set speed below 1, or take --slow RANK=SPEED")
     if not slow:
@@ -57,8 +57,8 @@ def mix_of(params: Params, rank: RankContext) -> Mix:
     return Mix(every, every, pace(busy), pace(busy * slow.get(rank.index, 1.0)), notes)
 
 
-def _real_mix(kinds: list[str], devices: Counter[str], own: RankSpeed | None) -> Mix:
-    """Equally many ranks of one kind, and half of them replaced by the others. `own` slows none but a slow link."""
+def _real_mix(kinds: list[str], devices: Counter[str], run_speed: RankSpeed | None) -> Mix:
+    """Mix equally many ranks of one kind with half of them replaced by others. `run_speed` slows only a slow link."""
     (first, count), *_ = devices.most_common()
     ones = [index for index, kind in enumerate(kinds) if kind == first]
     others = [index for index, kind in enumerate(kinds) if kind != first]
@@ -68,7 +68,7 @@ def _real_mix(kinds: list[str], devices: Counter[str], own: RankSpeed | None) ->
     size = min(count, 2 * replaced)
     mixed = tuple(sorted(ones[: size - size // 2] + others[: size // 2]))
     note = f"nothing is emulated: uniform is {size} x {first}, mixed has {size // 2} of other kinds"
-    return Mix(tuple(ones[:size]), mixed, own, own, (note,))
+    return Mix(tuple(ones[:size]), mixed, run_speed, run_speed, (note,))
 
 
 def _device_name(rank: RankContext) -> str:

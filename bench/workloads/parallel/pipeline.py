@@ -91,8 +91,10 @@ class PipelineStep:
         target: Tensor,
     ) -> None:
         self.num_stages = num_stages = schedule.num_stages(rank.world_size)
-        own = schedule.stages_of(rank.index, rank.world_size)
-        assert tuple(modules) == own, f"rank {rank.index} has stages {own}, but got {tuple(modules)}"
+        stage_indices = schedule.stages_of(rank.index, rank.world_size)
+        assert tuple(modules) == stage_indices, (
+            f"rank {rank.index} has stages {stage_indices}, but got {tuple(modules)}"
+        )
         self._rank = rank
         self._loss = loss
         self.modules = modules
@@ -112,7 +114,7 @@ class PipelineStep:
         )
 
     def run(self) -> None:
-        with communication.marked(self._rank, {self._rank.group.group_name: "pipeline"}):
+        with communication.record_in_traced_pass(self._rank, {self._rank.group.group_name: "pipeline"}):
             self.outputs = self._schedule.step(*self._args, **self._target)
 
     def clear_gradients(self) -> None:
@@ -125,7 +127,7 @@ class PipelineStep:
 
 
 class OneDeviceStep:
-    """The same step with all stages on one device, one microbatch after the other."""
+    """A pipeline's step with all stages on one device, one microbatch after the other."""
 
     def __init__(self, module: nn.Module, num_microbatches: int, loss: Loss, batch: Tensor, target: Tensor) -> None:
         self.module = module
@@ -147,7 +149,7 @@ class OneDeviceStep:
         self.outputs = torch.cat(outputs)
 
     def to(self, dtype: torch.dtype) -> OneDeviceStep:
-        """The same step in another type, from copies; without gradients."""
+        """Copy the step in another type, without gradients."""
         self.clear_gradients()
         module = copy.deepcopy(self.module).to(dtype)
         batch, target = (torch.cat(parts).to(dtype) for parts in (self._batches, self._targets))

@@ -35,7 +35,7 @@ class Model:
     dtype: str
 
     def reduced(self) -> Model:
-        """The same stack, heads and microbatches, small enough for any device."""
+        """Return the model with the same stack, heads and microbatches, small enough for any device."""
         head_dim = min(16, self.hidden // self.num_heads)
         return replace(self, hidden=self.num_heads * head_dim, sequence=min(16, self.sequence), microbatch_size=1)
 
@@ -126,7 +126,7 @@ def check_step(step: PipelineStep, whole: OneDeviceStep, model: Model) -> Check:
 
 
 def _whole_results(whole: OneDeviceStep, step: PipelineStep) -> list[Tensor]:
-    """What one device makes of the parts that a rank has of the pipeline."""
+    """Compute on one device the results of a rank's stages."""
     whole.clear_gradients()
     whole.run()
     stack = list(whole.module.children())

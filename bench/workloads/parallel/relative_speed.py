@@ -1,4 +1,4 @@
-"""How fast each rank is, beside the fastest: its own computation in a step that all do with equal shares.
+"""Speed of each rank against the fastest: its own computation in a step that all do with equal shares.
 
 For splitting work in proportion. Only what the step marks as computation counts, so that waiting for a slower rank
 makes nobody slow. It is measured in the step itself rather than on a piece of it: a core that just slept, as that of a
@@ -25,7 +25,7 @@ Call = Callable[[], object]
 
 WARMUP_CALLS = 2
 FEWEST_CALLS, MOST_CALLS, ENOUGH_SECONDS = 5, 25, 1.0
-"""As many calls as fit into that many seconds, between these bounds: a single call is off by a tenth and more."""
+"""Time to fill with calls, and bounds of their number: a single call is off by a tenth and more."""
 
 
 def relative_speeds(rank: RankContext, step: Call, clear: Call) -> list[float]:
@@ -33,8 +33,8 @@ def relative_speeds(rank: RankContext, step: Call, clear: Call) -> list[float]:
 
     A rank that has no part in the step counts as the fastest.
     """
-    own = _own_seconds(rank, step, clear)
-    times = control.all_gather_json(rank, sum(own.values()))
+    seconds = _own_seconds(rank, step, clear)
+    times = control.all_gather_json(rank, sum(seconds.values()))
     fastest = min(time for time in times if time > 0)
     return [fastest / time if time > 0 else 1.0 for time in times]
 
@@ -50,7 +50,7 @@ def fixed_fractions(
     """
     before, after = _own_seconds(rank, *even), _own_seconds(rank, *skewed)
     pairs = [] if ratio is None else [(kind, ratio, after[kind] / before[kind]) for kind in before if before[kind] > 0]
-    return fitted_fractions([each for own in control.all_gather_json(rank, pairs) for each in own])
+    return fitted_fractions([pair for row in control.all_gather_json(rank, pairs) for pair in row])
 
 
 def fitted_fractions(pairs: Sequence[tuple[str, float, float]]) -> dict[str, float]:
@@ -66,17 +66,17 @@ MOST_FIXED = 0.9
 """A fit above it is noise: such a part would not be worth splitting."""
 
 
-def skewed(shares: Sequence[int]) -> tuple[int, ...]:
-    """The same units with every second rank's share halved and given to the rank before it."""
-    found = list(shares)
+def skew_shares(shares: Sequence[int]) -> tuple[int, ...]:
+    """Return the shares with every second rank's halved, and the rest given to the rank before it."""
+    skewed_shares = list(shares)
     for first in range(0, len(shares) - 1, 2):
         moved = shares[first + 1] // 2
-        found[first], found[first + 1] = shares[first] + moved, shares[first + 1] - moved
-    return tuple(found)
+        skewed_shares[first], skewed_shares[first + 1] = shares[first] + moved, shares[first + 1] - moved
+    return tuple(skewed_shares)
 
 
 def num_calls(step_seconds: float) -> int:
-    """Calls to take a speed from, by how long one takes on the slowest rank."""
+    """Return the calls to take a speed from, by the length of one on the slowest rank."""
     return min(MOST_CALLS, max(FEWEST_CALLS, int(ENOUGH_SECONDS / max(step_seconds, 1e-9))))
 
 
@@ -84,8 +84,8 @@ def _own_seconds(rank: RankContext, step: Call, clear: Call) -> Mapping[str, flo
     """Kind of computation -> seconds of the rank's own in a call; the median over as many calls as are enough."""
     warm = _traced(rank, step, clear, WARMUP_CALLS)
     slowest_seconds = max(control.all_gather_json(rank, warm.call_ns()[-1])) / 1e9
-    own = _own_ns(_traced(rank, step, clear, num_calls(slowest_seconds)))
-    return {kind: median(times) / 1e9 for kind, times in own.items()}
+    durations_ns = _own_ns(_traced(rank, step, clear, num_calls(slowest_seconds)))
+    return {kind: median(times) / 1e9 for kind, times in durations_ns.items()}
 
 
 def _traced(rank: RankContext, step: Call, clear: Call, calls: int) -> Tracer:
@@ -106,8 +106,8 @@ def _traced(rank: RankContext, step: Call, clear: Call, calls: int) -> Tracer:
 
 def _own_ns(tracer: Tracer) -> dict[str, list[int]]:
     """Kind of computation -> [call] nanoseconds of the rank's own."""
-    own: defaultdict[str, list[int]] = defaultdict(lambda: [0] * tracer.num_calls)
+    durations_ns: defaultdict[str, list[int]] = defaultdict(lambda: [0] * tracer.num_calls)
     for span in tracer.spans():
         if span.kind != COMMUNICATION:
-            own[span.kind][span.call] += span.duration_ns
-    return own
+            durations_ns[span.kind][span.call] += span.duration_ns
+    return durations_ns

@@ -66,7 +66,7 @@ Mark = Callable[[str], AbstractContextManager[None]]
 """Marks a part of the work by its kind, as `RankContext.span` does."""
 
 
-def unmarked(_kind: str) -> AbstractContextManager[None]:
+def no_mark(_kind: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
@@ -80,8 +80,8 @@ class Ranks:
     axis: str
     """Name of the mesh axis, of its own for every group: DTensor caches its plans by mesh, and meshes that
     differ in nothing but the group compare equal, so that one group would be used for the other."""
-    mark: Mark = unmarked
-    """What a call's forward and backward and, of `manual`, its sums are marked with."""
+    mark: Mark = no_mark
+    """Marks around a call's forward and backward and, for `manual`, its sums."""
 
     def mesh(self, device: torch.device) -> DeviceMesh:
         return DeviceMesh.from_group(self.group, device.type, mesh_dim_names=(self.axis,))
@@ -162,7 +162,7 @@ def _manual(sizes: BlockSizes, ranks: Ranks, device: torch.device, dtype: torch.
     return Residual(sizes.hidden, Share(local, ranks), device, dtype)
 
 
-def _parallelized(
+def _parallelize(
     sizes: BlockSizes, ranks: Ranks, device: torch.device, dtype: torch.dtype, styles: list[ParallelStyle]
 ) -> nn.Module:
     # On the meta device, so that no rank holds a second whole block while its share is made.
@@ -175,13 +175,13 @@ def _parallelized(
 
 
 def _dtensor(sizes: BlockSizes, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    return _parallelized(sizes, ranks, device, dtype, [ColwiseParallel(), RowwiseParallel()])
+    return _parallelize(sizes, ranks, device, dtype, [ColwiseParallel(), RowwiseParallel()])
 
 
 def _sequence(sizes: BlockSizes, ranks: Ranks, device: torch.device, dtype: torch.dtype) -> nn.Module:
     split = Shard(SEQUENCE_DIM)
     styles = [ColwiseParallel(input_layouts=split), RowwiseParallel(output_layouts=split), SequenceParallel()]
-    return _parallelized(sizes, ranks, device, dtype, styles)
+    return _parallelize(sizes, ranks, device, dtype, styles)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 }
 
 
-def part(tensor: Tensor, dim: int | None, ranks: Ranks) -> Tensor:
+def rank_part(tensor: Tensor, dim: int | None, ranks: Ranks) -> Tensor:
     """A rank's part of a tensor that is split along `dim`, or all of it."""
     return tensor if dim is None else tensor.chunk(ranks.size, dim)[ranks.index]
 
@@ -217,7 +217,7 @@ def _complete(gradient: Tensor) -> Tensor:
 
 @dataclass
 class Call:
-    """What is timed, and what is checked: one call of a block, forward alone or with all its gradients.
+    """The timed and checked unit: one call of a block, forward alone or with all its gradients.
 
     The gradients are returned, not stored in `.grad`, so that no call adds to the last one's.
     """
@@ -227,7 +227,7 @@ class Call:
     output_gradient: Tensor
     """Gradient of the loss, which is <output, output_gradient>."""
     direction: str
-    mark: Mark = unmarked
+    mark: Mark = no_mark
 
     def __post_init__(self) -> None:
         self.wanted: tuple[Tensor, ...] = (self.x, *self.block.parameters())
@@ -244,7 +244,7 @@ class Call:
             return [output, *map(_complete, gradients)]
 
     def to(self, dtype: torch.dtype, make_block: Callable[[torch.dtype], nn.Module]) -> Call:
-        """The same call in another type; `make_block` gives an empty block for its weights."""
+        """Copy the call in another type; `make_block` gives an empty block for its weights."""
         block = make_block(dtype)
         copy_weights(block, list(self.block.parameters()))
         x = self.x.detach().to(dtype).requires_grad_()
@@ -253,8 +253,8 @@ class Call:
 
 @torch.no_grad()
 def copy_weights(block: nn.Module, weights: list[Tensor]) -> None:
-    for own, weight in zip(block.parameters(), weights, strict=True):
-        local = own.to_local() if isinstance(own, DTensor) else own
+    for parameter, weight in zip(block.parameters(), weights, strict=True):
+        local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
         local.copy_(weight)
 
 
@@ -279,9 +279,9 @@ def shared_call(whole: Call, sizes: BlockSizes, implementation: str, ranks: Rank
     row = IMPLEMENTATIONS[implementation]
     block = row.build(sizes, ranks, whole.x.device, whole.x.dtype)
     weights = list(whole.block.parameters())
-    copy_weights(block, [part(w, dim, ranks) for w, dim in zip(weights, WEIGHT_SPLITS, strict=True)])
+    copy_weights(block, [rank_part(w, dim, ranks) for w, dim in zip(weights, WEIGHT_SPLITS, strict=True)])
     x, output_gradient = (
-        part(tensor.detach(), row.activation_split, ranks).clone() for tensor in (whole.x, whole.output_gradient)
+        rank_part(tensor.detach(), row.activation_split, ranks).clone() for tensor in (whole.x, whole.output_gradient)
     )
     return Call(block, x.requires_grad_(), output_gradient, whole.direction, ranks.mark)
 
@@ -292,7 +292,7 @@ def check_call(call: Call, whole: Call, sizes: BlockSizes, implementation: str, 
     splits = [activation_split, activation_split, *WEIGHT_SPLITS]
 
     def parts(results: list[Tensor]) -> list[Tensor]:
-        return [part(r.detach(), dim, ranks) for r, dim in zip(results, splits, strict=False)]
+        return [rank_part(r.detach(), dim, ranks) for r, dim in zip(results, splits, strict=False)]
 
     dtype = whole.x.dtype
     reference_dtype = longer_dtype(dtype)

@@ -38,26 +38,26 @@ class Graphs:
 
     def look(self, graph: torch.fx.Graph) -> None:
         """Inductor calls it at the end of its passes over a graph."""
-        self.found.update(counted(node.target for node in graph.nodes if node.op == "call_function"))
+        self.found.update(count_operators(node.target for node in graph.nodes if node.op == "call_function"))
 
     @property
     def num_fused(self) -> int:
         return sum(self.found[name] for name in FUSED)
 
     def said(self) -> str:
-        """Such as `2 fused operators, 1 collective left`."""
+        """Describe the graphs, such as `2 fused operators, 1 collective left`."""
         left = sum(self.found[name] for name in LEFT)
         return f"{self.num_fused} fused operators, {left} all-gathers and reduce-scatters left as they were"
 
 
-def counted(targets: Iterable[Any]) -> Counter[str]:
-    """How often each operator of interest is called: `symm_mem.fused_all_gather_matmul.default` under its name."""
+def count_operators(targets: Iterable[Any]) -> Counter[str]:
+    """Count the calls of each operator of interest: `symm_mem.fused_all_gather_matmul.default` under its name."""
     names = (str(target).rpartition(".")[0] or str(target) for target in targets)
     return Counter(name for name in names if name in (*FUSED, *LEFT))
 
 
 def skip_reason(device_type: str, backend: str, num_hosts: int) -> str | None:
-    """Why it cannot run here; None where it may."""
+    """Return the reason for which it cannot run here; None if it can."""
     if device_type != "cuda" or backend != "nccl":
         return f"async_tp: needs GPUs with symmetric memory and NCCL, and this is {device_type} with {backend}"
     if num_hosts > 1:
@@ -65,7 +65,7 @@ def skip_reason(device_type: str, backend: str, num_hosts: int) -> str | None:
     return None
 
 
-def compiled(block: nn.Module, group: dist.ProcessGroup, graphs: Graphs) -> nn.Module:
+def compile_block(block: nn.Module, group: dist.ProcessGroup, graphs: Graphs) -> nn.Module:
     """The block, to be compiled at its first call; `graphs` then knows what was fused."""
     import torch.distributed._symmetric_memory as symmetric_memory
 

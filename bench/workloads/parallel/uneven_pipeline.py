@@ -50,7 +50,7 @@ class Team:
     ranks: tuple[int, ...]
     group: dist.ProcessGroup
     back: dist.ProcessGroup
-    """For the gradients of a pipeline: on NCCL two messages that cross on one group would wait for each other."""
+    """Group for the gradients of a pipeline: on NCCL two messages that cross on one group wait for each other."""
 
     def index(self, rank: RankContext) -> int | None:
         """Place of a rank in the team; None where it is not in it."""
@@ -58,7 +58,7 @@ class Team:
 
 
 class UnevenStep(Protocol):
-    """What the suite times and checks."""
+    """A step that the suite times and checks."""
 
     def run(self) -> None: ...
     def clear(self) -> None: ...
@@ -95,9 +95,9 @@ def _whole_step(model: nn.Module, sizes: UnevenSizes, rank: RankContext) -> None
         _loss(model(batch), target, sizes).backward()  # type: ignore[no-untyped-call]
 
 
-def _compared(found: Sequence[Tensor], expected: Sequence[Tensor], sizes: UnevenSizes) -> Check:
+def _compare(results: Sequence[Tensor], expected: Sequence[Tensor], sizes: UnevenSizes) -> Check:
     tolerance = float_tolerance(torch.float32, sizes.num_terms)
-    return worst(Check(relative_error(a, b), tolerance) for a, b in zip(found, expected, strict=True))
+    return worst(Check(relative_error(a, b), tolerance) for a, b in zip(results, expected, strict=True))
 
 
 class DataStep:
@@ -106,10 +106,10 @@ class DataStep:
     def __init__(self, sizes: UnevenSizes, shares: Sequence[int], team: Team, rank: RankContext) -> None:
         self.sizes, self.rank, self.team = sizes, rank, team
         self.model = _layers(sizes, range(sizes.num_layers), rank)
-        place = team.index(rank)
-        own = range(0) if place is None else offsets(shares)[place]
+        position = team.index(rank)
+        rows = range(0) if position is None else offsets(shares)[position]
         batches, targets = _data(sizes, rank)
-        self.own = [(number, batches[number], targets[number]) for number in own]
+        self.own = [(number, batches[number], targets[number]) for number in rows]
         self.parameters = list(self.model.parameters())
 
     def run(self) -> None:
@@ -138,9 +138,9 @@ class DataStep:
         _whole_step(whole, self.sizes, self.rank)
         self.clear()
         self.run()
-        found = _compared(list(_gradients(self.model)), list(_gradients(whole)), self.sizes)
+        check = _compare(list(_gradients(self.model)), list(_gradients(whole)), self.sizes)
         self.clear()
-        return found
+        return check
 
 
 class TensorStep:
@@ -148,10 +148,10 @@ class TensorStep:
 
     def __init__(self, sizes: UnevenSizes, shares: Sequence[int], team: Team, rank: RankContext) -> None:
         self.sizes, self.rank, self.team = sizes, rank, team
-        place = team.index(rank)
-        self.is_in = place is not None
+        position = team.index(rank)
+        self.is_in = position is not None
         width = sizes.ffn_hidden // sizes.ffn_blocks
-        blocks = range(1) if place is None else offsets(shares)[place]
+        blocks = range(1) if position is None else offsets(shares)[position]
         self.columns = slice(blocks.start * width, blocks.stop * width)
         self.parts = [self._part(index) for index in range(sizes.num_layers)]
         batches, targets = _data(sizes, rank)
@@ -208,15 +208,15 @@ class TensorStep:
         functional.mse_loss(x, self.target).backward()  # type: ignore[no-untyped-call]
         self.clear()
         self.run()
-        found, expected = [self.input_gradient], [leaf.grad]
+        results, expected = [self.input_gradient], [leaf.grad]
         for part, layer in zip(self.parts, whole, strict=True):
-            found += [part.up.weight.grad, part.down.weight.grad]
+            results += [part.up.weight.grad, part.down.weight.grad]
             up, down = layer.up.weight.grad, layer.down.weight.grad
             assert up is not None
             assert down is not None
             expected += [up[self.columns], down[:, self.columns]]
         self.clear()
-        return _compared([t for t in found if t is not None], [t for t in expected if t is not None], self.sizes)
+        return _compare([t for t in results if t is not None], [t for t in expected if t is not None], self.sizes)
 
 
 class UnevenPipelineStep:
@@ -291,9 +291,9 @@ class UnevenPipelineStep:
         self.clear()
         self.run()
         expected = [g for index in self.own for g in _gradients(whole[index])]
-        found = _compared(list(_gradients(self.model)), expected, self.sizes)
+        check = _compare(list(_gradients(self.model)), expected, self.sizes)
         self.clear()
-        return found
+        return check
 
 
 STEPS: dict[str, Any] = {"data": DataStep, "tensor": TensorStep, "pipeline": UnevenPipelineStep}

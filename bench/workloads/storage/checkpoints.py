@@ -1,4 +1,4 @@
-"""What the checkpoint suite saves and loads, and how: a sharded model that trains, and the folders of its saves.
+"""Checkpoints of a sharded model that trains: saving, loading, and the folders of its saves.
 
 Importing this module imports torch: the suite imports it inside `prepare`.
 """
@@ -73,8 +73,8 @@ def _collect(value: Any, tensors: list[torch.Tensor], others: list[Any]) -> None
         for key in sorted(value):
             _collect(value[key], tensors, others)
     elif isinstance(value, list | tuple):
-        for each in value:
-            _collect(each, tensors, others)
+        for item in value:
+            _collect(item, tensors, others)
     else:
         others.append(value)
 
@@ -109,14 +109,14 @@ class Checkpoints:
     root: Path
     fsync: bool
     group: dist.ProcessGroup
-    """On gloo, of its own: a save in the background must not get between the messages of others."""
+    """A gloo group of its own: a save in the background must not get between the messages of others."""
     removes: bool
-    """Whether this rank removes what all have written."""
+    """True: this rank removes what all have written."""
     num_saves: int = 0
     pending: Any = None
     """The future of an asynchronous save."""
     ended: list[bool] = field(default_factory=list)
-    """For each `steps_and_save`, whether the save was done when the steps were."""
+    """One entry per `steps_and_save`: True if the save was done when the steps were."""
 
     @property
     def current(self) -> Path:
@@ -164,7 +164,7 @@ class Checkpoints:
         self.training.set_state(state)
 
     def errors(self, save: Callable[[], object], load: Callable[[], object]) -> int:
-        """How many bytes and settings of this rank's state differ after it was saved, overwritten and loaded."""
+        """Count the bytes and settings of this rank's state that differ after saving, overwriting and loading it."""
         self.renew()
         tensors, settings = self.training.leaves()
         saved = [tensor.clone() for tensor in tensors]

@@ -56,8 +56,8 @@ class Epochs:
 
     def facts(self) -> dict[str, float | None]:
         """Share of the files in the page cache: the median of what epochs found, or as it is now."""
-        known = [share for share in self.cached if share is not None]
-        share = median(known) if known else page_cache.cached_share(self.files.paths(0))
+        shares = [share for share in self.cached if share is not None]
+        share = median(shares) if shares else page_cache.cached_share(self.files.paths(0))
         return {"cached_share": share}
 
     def stop(self) -> None:

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VOCABULARY = 50_257
-"""Of GPT-2, whose tokens fit into 16 bits."""
+"""Vocabulary of GPT-2, whose tokens fit into 16 bits."""
 FILES_PER_FOLDER = 1000
 
 
 @dataclass(frozen=True)
 class FileLayout:
-    """How samples lie in files under a folder."""
+    """Layout of samples in files under a folder."""
 
     paths: Callable[[Path, int], list[Path]]
     """(folder, number of samples) -> every file."""
@@ -39,7 +39,7 @@ class FileLayout:
     read: Callable[[Sequence[Path], Sequence[int], int], list[NDArray[Any]]]
     """(folder of each sample, index of each, size) -> what a training step gets of them."""
     delivered: Callable[[NDArray[Any]], NDArray[Any]]
-    """What a step gets of what is written."""
+    """Conversion of a written sample to a step's input."""
 
 
 def _random_bytes(seed: int, index: int, num_bytes: int) -> NDArray[np.uint8]:
@@ -122,9 +122,9 @@ class Files:
     op: str
     folders: tuple[Path, ...]
     num_samples: int
-    """In each folder."""
+    """Number of samples in each folder."""
     size: int
-    """Of a sample: bytes, or tokens."""
+    """Length of a sample: bytes, or tokens."""
 
     def __len__(self) -> int:
         return self.num_samples * len(self.folders)

@@ -52,7 +52,7 @@ def file_system(path: Path, mounts: str | None = None) -> str | None:
 
 
 def notes(path: Path) -> tuple[str, ...]:
-    """What a reader must know of the file system under a case's files."""
+    """Return the notes on the file system under a case's files."""
     kind = file_system(path)
     if kind in IN_MEMORY:
         return (f"the files lie on {kind}: memory, and no storage is in this number; --set folder=PATH for another",)
@@ -82,11 +82,11 @@ def cached_share(paths: Sequence[Path]) -> float | None:
     """Share of the files' pages that are in the page cache (mincore(2)); None where that cannot be told."""
     stride = -(-len(paths) // MAX_COUNTED) or 1
     counts = [_cached_pages(path) for path in paths[::stride]]
-    known = [count for count in counts if count is not None]
-    total = sum(pages for _, pages in known)
-    if len(known) < len(counts) or not total:
+    readable = [count for count in counts if count is not None]
+    total = sum(pages for _, pages in readable)
+    if len(readable) < len(counts) or not total:
         return None
-    return sum(cached for cached, _ in known) / total
+    return sum(cached for cached, _ in readable) / total
 
 
 def _cached_pages(path: Path) -> tuple[int, int] | None:

@@ -70,18 +70,18 @@ def parent_folder(folder: str) -> Path:
     return path
 
 
-def on_all(rank: RankContext, call: Callable[[], T]) -> T:
+def call_on_all(rank: RankContext, call: Callable[[], T]) -> T:
     """Call on every rank what may fail on one alone: a BenchError or OSError of any rank is raised on all."""
-    found: list[T] = []
+    results: list[T] = []
     error = None
     try:
-        found.append(call())
+        results.append(call())
     except (BenchError, OSError) as caught:
         error = f"rank {rank.index}: {caught}"
     errors = [text for text in control.all_gather_json(rank, error) if text is not None]
     if errors:
         raise BenchError(str(errors[0]))
-    return found[0]
+    return results[0]
 
 
 def new_scratch(rank: RankContext, folder: str, name: str, per_host: bool) -> tuple[Path, Scratch | None]:
@@ -90,7 +90,7 @@ def new_scratch(rank: RankContext, folder: str, name: str, per_host: bool) -> tu
     Raises BenchError on all ranks where it cannot be made, Skip where not all ranks see it.
     """
     makes = rank.local_index == 0 if per_host else rank.index == 0
-    held = on_all(rank, lambda: Scratch(parent_folder(folder), name) if makes else None)
+    held = call_on_all(rank, lambda: Scratch(parent_folder(folder), name) if makes else None)
     host = rank.place.host_index if per_host else 0
     paths = control.all_gather_json(rank, [host, str(held.path)] if held else None)
     path = next(Path(row[1]) for row in paths if row is not None and row[0] == host)
@@ -99,10 +99,10 @@ def new_scratch(rank: RankContext, folder: str, name: str, per_host: bool) -> tu
     return path, held
 
 
-def ask_room(rank: RankContext, folder: str, num_bytes: int) -> None:
+def require_room(rank: RankContext, folder: str, num_bytes: int) -> None:
     """Raises Skip where some rank's folder has no room for `num_bytes`, which all ranks that share it write."""
     needed = int(ROOM_FACTOR * num_bytes) + ROOM_BYTES
-    free = on_all(rank, lambda: shutil.disk_usage(parent_folder(folder)).free)
+    free = call_on_all(rank, lambda: shutil.disk_usage(parent_folder(folder)).free)
     least = -control.maxima(rank, [-free])[0]
     if least < needed:
         raise Skip(f"folder={folder} has {least / 2**30:.2f} GiB free, and {needed / 2**30:.2f} GiB are needed")

@@ -1,6 +1,6 @@
 """Spans of the time in which a rank's host stands still for communication: for the traced pass only.
 
-Torch hands work to a backend at three places, and waits for it at two; while `traced` is open, each is wrapped:
+Torch hands work to a backend at three places, and waits for it at two; `record_communication` wraps each while open:
 
     torch.ops._c10d_functional.*   what DTensor sends; waited for in its `wait_tensor`
     methods of ProcessGroup        what torch.distributed's own functions, FSDP2 and the pipeline's messages send;
@@ -48,7 +48,7 @@ _METHODS = (
     "send",
     "recv",
 )
-"""Of ProcessGroup; two collectives have other names in older versions of torch."""
+"""Methods of ProcessGroup; two collectives have other names in older versions of torch."""
 _MESSAGES = ("send", "recv")
 
 
@@ -66,7 +66,7 @@ class _Handed:
 
 @dataclass
 class _Batch:
-    """What a rank sends and receives in one launch."""
+    """Operations that a rank sends and receives in one launch."""
 
     num_bytes: dict[str, int] = field(default_factory=lambda: {"send": 0, "recv": 0})
     has_collectives: bool = False
@@ -84,7 +84,7 @@ class CommunicationTrace:
     tracer: Tracer
     axes: Mapping[str, str]
     sides: SideStreams[_Handed] | None = None
-    """On a GPU, whose streams wait for one another."""
+    """Side streams of a GPU, which wait for one another; None on a CPU."""
     _counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     _handed: dict[int, _Handed] = field(default_factory=dict)
     _batches: dict[str, _Batch] = field(default_factory=dict)
@@ -163,7 +163,7 @@ def _num_bytes(arguments: tuple[Any, ...]) -> int:
         if isinstance(argument, Tensor):
             tensors.append(argument)
         elif isinstance(argument, list | tuple):
-            tensors += [each for each in argument if isinstance(each, Tensor)]
+            tensors += [tensor for tensor in argument if isinstance(tensor, Tensor)]
     return max((tensor.numel() * tensor.element_size() for tensor in tensors), default=0)
 
 
@@ -244,7 +244,7 @@ def _wait(trace: CommunicationTrace, call: Callable[..., Any]) -> Callable[..., 
 
 
 @contextmanager
-def traced(tracer: Tracer, axes: Mapping[str, str]) -> Iterator[CommunicationTrace]:
+def record_communication(tracer: Tracer, axes: Mapping[str, str]) -> Iterator[CommunicationTrace]:
     """Wraps what is named above, and puts everything back in the end."""
     trace = CommunicationTrace(tracer, axes, SideStreams() if tracer.clock.name == "device" else None)
     functional = torch.ops._c10d_functional
@@ -267,12 +267,12 @@ def traced(tracer: Tracer, axes: Mapping[str, str]) -> Iterator[CommunicationTra
 
 
 @contextmanager
-def marked(rank: RankContext, axes: Mapping[str, str]) -> Iterator[CommunicationTrace | None]:
-    """`traced` in a rank's traced pass; nothing in calls that are timed."""
+def record_in_traced_pass(rank: RankContext, axes: Mapping[str, str]) -> Iterator[CommunicationTrace | None]:
+    """`record_communication` in a rank's traced pass; nothing in calls that are timed."""
     if rank.tracer is None:
         yield None
         return
-    with traced(rank.tracer, axes) as trace:
+    with record_communication(rank.tracer, axes) as trace:
         yield trace
 
 
@@ -287,7 +287,7 @@ def _replace(stack: ExitStack, owner: Any, name: str, value: object) -> None:
 
 @contextmanager
 def last_gradient(trace: CommunicationTrace, module: nn.Module, axis: str, num_bytes: int) -> Iterator[None]:
-    """Around a DDP backward: a span from its last gradient to its end, in which it waits for the last sums."""
+    """Mark in a DDP backward the span from its last gradient to its end, in which it waits for the last sums."""
     clock = trace.tracer.clock
     moments: list[object] = [clock.mark()]
 

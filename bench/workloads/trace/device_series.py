@@ -1,4 +1,4 @@
-"""What a rank's device and host do over time: one reading a second, taken by a thread beside the measured work.
+"""Time series of a rank's device and host: one reading a second, taken by a thread during the measured work.
 
 Readings are those of `bench.measure.system.interference_probe` (CPU time and frequency, and on NVIDIA GPUs clocks,
 temperature, power and the reasons for lower clocks); a reading costs about a millisecond. Each also has the number of
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.measure.system import nvml
 from bench.measure.system.counters import Counters, Probe
-from bench.measure.system.environment import gpu_addresses
+from bench.measure.system.devices import gpu_addresses
 
 if TYPE_CHECKING:
     import torch
@@ -71,11 +71,11 @@ class DeviceSampler:
 
 def rows(readings: Sequence[tuple[Counters, int]]) -> list[Row]:
     """Readings as plain JSON values; the first has no shares, since there is none before it."""
-    found: list[Row] = []
+    rows: list[Row] = []
     for (reading, calls), (before, _) in zip(readings, [readings[0], *readings], strict=False):
         busy, steal = _shares(before, reading)
         gpu = reading.gpu
-        found.append(
+        rows.append(
             [
                 reading.at_seconds - readings[0][0].at_seconds,
                 calls,
@@ -85,7 +85,7 @@ def rows(readings: Sequence[tuple[Counters, int]]) -> list[Row]:
                 *((None,) * 5 if gpu is None else _of_gpu(gpu)),
             ]
         )
-    return found
+    return rows
 
 
 def _of_gpu(gpu: nvml.GpuState) -> tuple[Any, ...]:
@@ -110,7 +110,7 @@ class DeviceSeries:
     def __init__(self, device: torch.device, calls: Callable[[], int]) -> None:
         self._stack = ExitStack()
         uuid, pci = gpu_addresses(device)
-        read_gpu = self._stack.enter_context(nvml.watch(pci, uuid))
+        read_gpu = self._stack.enter_context(nvml.open_state_reader(pci, uuid))
         self._sampler = DeviceSampler(Probe(read_gpu=read_gpu), calls)
 
     def start(self) -> None:
@@ -118,6 +118,6 @@ class DeviceSeries:
 
     def stop(self) -> list[Row]:
         """The rows; may be asked for more than once."""
-        found = self._sampler.stop()
+        readings = self._sampler.stop()
         self._stack.close()
-        return found
+        return readings

@@ -62,5 +62,5 @@ def _status_bytes(name: str) -> int | None:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return None
-    found = next((line.split()[1] for line in lines if line.startswith(f"{name}:")), None)
-    return None if found is None else int(found) * 1024
+    text = next((line.split()[1] for line in lines if line.startswith(f"{name}:")), None)
+    return None if text is None else int(text) * 1024

@@ -1,4 +1,4 @@
-"""Which communication a GPU's side streams hold, and when the rank's own stream stands still for it.
+"""Communication that a GPU's side streams hold, and the times at which the rank's own stream stands still for it.
 
 FSDP2 launches its collectives on streams of its own and waits for them there, which holds up nothing; later the stream
 of the computation waits for an event of theirs, and only that is time in which the rank stands still. Torch has two
@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 Handed = TypeVar("Handed")
-"""What stands for a communication that was handed to its backend."""
+"""Handle of a communication that was handed to its backend."""
 
 
 def current_stream() -> int:
@@ -33,7 +33,7 @@ class SideStreams(Generic[Handed]):
     """Events are kept, so that no other has the address of one meanwhile."""
 
     def took(self, handed: Handed) -> bool:
-        """Whether it is a side stream that waits for it now, which is then remembered."""
+        """Return True if a side stream waits for it now, which is then remembered."""
         stream = current_stream()
         if stream != self.own:
             self._last[stream] = handed

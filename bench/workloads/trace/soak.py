@@ -1,4 +1,4 @@
-"""What a soak says: how much slower the work is at its end than at its beginning, and what the devices did meanwhile.
+"""Results of a soak: the slow-down of the work from its beginning to its end, and the devices' clocks and power.
 
 Pure functions of samples in their order and of the series of `bench.workloads.trace.device_series`. The time axis is
 the number of calls: the ranks make each call together, so that it is one axis for all of them, whatever their clocks
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 PARTS = 5
 """The last fifth of the samples is held against the first: long enough to be steady, and still cold and hot."""
 BLOCKS = 10
-"""Of neighbours in each of the two fifths; their medians are what is compared."""
+"""Blocks of neighbouring samples in each of the two fifths; their medians are compared."""
 MIN_BLOCKS = 3
 MAX_ROWS = 24
-"""Of the table over time."""
+"""Rows of the table over time."""
 HARMFUL = nvml.LIMITING - {"power cap"}
 """A GPU under load runs into its power cap by design; what else limits it says that power or cooling do not suffice."""
 
@@ -44,8 +44,8 @@ class Change:
     high: float
 
 
-def change(samples: ArrayLike) -> Change | None:
-    """How the time of a call changed from the first fifth of the samples to the last; None of fewer than 15.
+def compute_change(samples: ArrayLike) -> Change | None:
+    """Change of a call's time from the first fifth of the samples to the last; None for fewer than 15 samples.
 
     Both fifths are cut into (at most) 10 blocks of neighbours, since neighbours are alike, and the logarithms of the
     blocks' medians are compared: Welch's t (Biometrika 34, 1947). Spells of noise longer than a block (2.4 s of a soak
@@ -75,9 +75,9 @@ class RankSeries:
     """One rank's readings during the timed calls."""
 
     seconds: tuple[float, ...]
-    """Since the first timed call, about."""
+    """Seconds since about the first timed call."""
     sample: tuple[float, ...]
-    """Where each reading lies among the samples: 0 at the first, the number of samples at the end."""
+    """Position of each reading among the samples: 0 at the first, the number of samples at the end."""
     columns: Mapping[str, tuple[Any, ...]]
 
     def values(self, name: str, begin: float, end: float) -> list[Any]:
@@ -86,7 +86,7 @@ class RankSeries:
         return [value for sample, value in pairs if begin <= sample <= end and value is not None]
 
 
-def series(rows: Sequence[Sequence[Any]], num_samples: int, calls_in_sample: int, calls: int) -> RankSeries:
+def align_series(rows: Sequence[Sequence[Any]], num_samples: int, calls_in_sample: int, calls: int) -> RankSeries:
     """Rows of a series of devices laid beside the samples, the last ones of all `calls` of the work."""
     by_name = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
     first = calls - num_samples * calls_in_sample
@@ -100,17 +100,17 @@ def series(rows: Sequence[Sequence[Any]], num_samples: int, calls_in_sample: int
     )
 
 
-def over_time(samples: Sequence[float], ranks: Sequence[RankSeries]) -> Table:
+def time_table(samples: Sequence[float], ranks: Sequence[RankSeries]) -> Table:
     """The soak in at most 24 stretches: speed, and of all devices the hottest, the slowest clock and the power."""
     rows = min(MAX_ROWS, len(samples), len(ranks[0].sample)) if ranks else 0
     edges = [round(row * len(samples) / rows) for row in range(rows + 1)] if rows else []
     start = intervals.median(samples[: max(1, len(samples) // PARTS)]) if samples else None
-    found = [_stretch(samples, ranks, begin, end, start) for begin, end in pairwise(edges)]
+    stretches = [_stretch(samples, ranks, begin, end, start) for begin, end in pairwise(edges)]
     return _without_unknown(
         Table(
             title="Over time",
             columns=tuple(_STRETCH),
-            rows=tuple(found),
+            rows=tuple(stretches),
             notes=(f"slower by: against the first {1 / PARTS:.0%} of the samples",),
         )
     )
@@ -135,11 +135,11 @@ def _stretch(
     samples: Sequence[float], ranks: Sequence[RankSeries], begin: int, end: int, start: float | None
 ) -> tuple[Cell, ...]:
     middle = intervals.median(samples[begin:end])
-    temperatures = _of_ranks(ranks, "temperature_celsius", begin, end, max)
+    temperatures = _reduce_by_rank(ranks, "temperature_celsius", begin, end, max)
     hottest = max(temperatures, key=lambda rank: temperatures[rank], default=None)
-    powers = _of_ranks(ranks, "power_watts", begin, end, _mean)
-    clocks = _of_ranks(ranks, "sm_clock_hz", begin, end, min).values()
-    frequencies = _of_ranks(ranks, "cpu_frequency_hz", begin, end, min).values()
+    powers = _reduce_by_rank(ranks, "power_watts", begin, end, _mean)
+    clocks = _reduce_by_rank(ranks, "sm_clock_hz", begin, end, min).values()
+    frequencies = _reduce_by_rank(ranks, "cpu_frequency_hz", begin, end, min).values()
     reasons = {text for each in ranks for row in each.values("clock_reasons", begin, end) for text in row}
     return (
         round(float(np.interp(end, ranks[0].sample, ranks[0].seconds)), 1),
@@ -150,18 +150,18 @@ def _stretch(
         round(min(clocks) / 1e6) if clocks else None,
         round(sum(powers.values())) if len(powers) == len(ranks) else None,
         round(min(frequencies) / 1e6) if frequencies else None,
-        _percent(_of_ranks(ranks, "busy_share", begin, end, _mean).values()),
-        _percent(_of_ranks(ranks, "steal_share", begin, end, _mean).values()),
+        _percent(_reduce_by_rank(ranks, "busy_share", begin, end, _mean).values()),
+        _percent(_reduce_by_rank(ranks, "steal_share", begin, end, _mean).values()),
         ", ".join(sorted(reasons)) or None,
     )
 
 
-def _of_ranks(
+def _reduce_by_rank(
     ranks: Sequence[RankSeries], name: str, begin: float, end: float, reduce: Callable[[list[Any]], Any]
 ) -> dict[int, Any]:
     """Rank -> its readings in a stretch as one number; ranks without a known one are left out."""
-    found = {rank: each.values(name, begin, end) for rank, each in enumerate(ranks)}
-    return {rank: reduce(values) for rank, values in found.items() if values}
+    by_rank = {rank: rank_series.values(name, begin, end) for rank, rank_series in enumerate(ranks)}
+    return {rank: reduce(values) for rank, values in by_rank.items() if values}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -169,8 +169,8 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _percent(shares: Iterable[float]) -> float | None:
-    known = list(shares)
-    return round(100 * _mean(known), 1) if known else None
+    values = list(shares)
+    return round(100 * _mean(values), 1) if values else None
 
 
 def _rounded(value: float, digits: int) -> float:
@@ -189,11 +189,11 @@ def _without_unknown(table: Table) -> Table:
 
 @dataclass(frozen=True)
 class DeviceSoak:
-    """What one rank's device did during the soak; None where it cannot be known."""
+    """One rank's device during the soak; None if unknown."""
 
     rank: int
     own_change: Change | None
-    """Of the work that the rank does by itself."""
+    """Change of the time of work that the rank does by itself."""
     hottest_celsius: float | None
     hottest_at_seconds: float | None
     clock_first_hz: float | None
@@ -202,17 +202,19 @@ class DeviceSoak:
     power_watts: float | None
     """Mean."""
     throttled_share: float | None
-    """Of the readings, those with a harmful reason for low clocks."""
+    """Share of the readings with a harmful reason for low clocks."""
     reasons: tuple[str, ...]
-    """All that were seen."""
+    """All reasons that were seen."""
 
     @property
     def clock_fall(self) -> float | None:
-        known = self.clock_first_hz and self.clock_last_hz
-        return 1 - self.clock_last_hz / self.clock_first_hz if known else None  # type: ignore[operator]
+        has_clocks = self.clock_first_hz and self.clock_last_hz
+        return 1 - self.clock_last_hz / self.clock_first_hz if has_clocks else None  # type: ignore[operator]
 
 
-def device(rank: int, readings: RankSeries, num_samples: int, own_samples: Sequence[float] = ()) -> DeviceSoak:
+def summarize_device(
+    rank: int, readings: RankSeries, num_samples: int, own_samples: Sequence[float] = ()
+) -> DeviceSoak:
     """One rank's device over all its samples."""
     whole, fifth = (0.0, math.inf), num_samples / PARTS
     clock = next((n for n in ("sm_clock_hz", "cpu_frequency_hz") if readings.values(n, *whole)), None)
@@ -229,7 +231,7 @@ def device(rank: int, readings: RankSeries, num_samples: int, own_samples: Seque
     powers, reasons = readings.values("power_watts", *whole), readings.values("clock_reasons", *whole)
     return DeviceSoak(
         rank=rank,
-        own_change=change(own_samples) if len(own_samples) else None,
+        own_change=compute_change(own_samples) if len(own_samples) else None,
         hottest_celsius=hottest[0],
         hottest_at_seconds=hottest[1],
         clock_first_hz=first,
@@ -255,21 +257,21 @@ _DEVICE: dict[str, Callable[[DeviceSoak], Cell]] = {
 
 def devices_table(devices: Sequence[DeviceSoak]) -> Table:
     """A row a rank."""
-    rows = tuple(tuple(cell(each) for cell in _DEVICE.values()) for each in devices)
+    rows = tuple(tuple(cell(device) for cell in _DEVICE.values()) for device in devices)
     return _without_unknown(Table(title="Devices", columns=tuple(_DEVICE), rows=rows))
 
 
-def metrics(samples: Sequence[float], devices: Sequence[DeviceSoak]) -> dict[str, float | None]:
+def soak_metrics(samples: Sequence[float], devices: Sequence[DeviceSoak]) -> dict[str, float | None]:
     """The suite's own metrics; of the devices the worst."""
-    found = change(samples)
-    powers = [each.power_watts for each in devices]
+    slowdown = compute_change(samples)
+    powers = [device.power_watts for device in devices]
     return {
-        "slowdown": found.share if found else None,
-        "slowdown_low": found.low if found else None,
-        "slowdown_high": found.high if found else None,
-        "hottest_celsius": _worst(each.hottest_celsius for each in devices),
-        "clock_fall": _worst(each.clock_fall for each in devices),
-        "throttled_share": _worst(each.throttled_share for each in devices),
+        "slowdown": slowdown.share if slowdown else None,
+        "slowdown_low": slowdown.low if slowdown else None,
+        "slowdown_high": slowdown.high if slowdown else None,
+        "hottest_celsius": _worst(device.hottest_celsius for device in devices),
+        "clock_fall": _worst(device.clock_fall for device in devices),
+        "throttled_share": _worst(device.throttled_share for device in devices),
         "power_watts": sum(p for p in powers if p is not None) if powers and None not in powers else None,
     }
 

@@ -35,7 +35,7 @@ Message = Callable[[], object]
 
 
 class Batch(NamedTuple):
-    """Of one rank, [batch, sequence] each."""
+    """Inputs and targets of one rank, [batch, sequence] each."""
 
     tokens: Tensor
     targets: Tensor
@@ -49,7 +49,7 @@ def batches(shape: ModelShape, batch: int, rank: RankContext) -> list[Batch]:
     return [Batch(*both) for both in drawn]
 
 
-def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+def compute_loss(model: nn.Module, batch: Batch) -> Tensor:
     """Mean cross entropy of the next tokens, taken in float32 at least."""
     logits = model(batch.tokens).flatten(0, 1)
     wide = torch.promote_types(logits.dtype, torch.float32)
@@ -65,7 +65,7 @@ class DataParallelStep:
     loss: Tensor | None = None
 
     def __call__(self) -> None:
-        loss = loss_of(self.model, self.batch)
+        loss = compute_loss(self.model, self.batch)
         loss.backward()  # type: ignore[no-untyped-call]
         self.loss = loss.detach()
 
@@ -127,28 +127,28 @@ def fsdp_messages(model: Llama, wrapping: Wrapping, rank: RankContext) -> list[M
 
 def _sharded(parameters: Iterable[nn.Parameter], rank: RankContext) -> tuple[Tensor, Tensor]:
     """Whole and own part of a group, with each parameter's first dimension filled up to a multiple of the ranks."""
-    own, dtype = 0, torch.float32
+    num_elements, dtype = 0, torch.float32
     for parameter in parameters:
         rows = -(-parameter.shape[0] // rank.world_size)
-        own += rows * (parameter.numel() // parameter.shape[0])
+        num_elements += rows * (parameter.numel() // parameter.shape[0])
         dtype = parameter.dtype
-    whole = torch.zeros(own * rank.world_size, device=rank.device, dtype=dtype)
-    return whole, torch.zeros(own, device=rank.device, dtype=dtype)
+    whole = torch.zeros(num_elements * rank.world_size, device=rank.device, dtype=dtype)
+    return whole, torch.zeros(num_elements, device=rank.device, dtype=dtype)
 
 
 def _all_reduce(buffer: Tensor, group: dist.ProcessGroup) -> Message:
     return lambda: dist.all_reduce(buffer, group=group)
 
 
-def _gather(whole: Tensor, own: Tensor, group: dist.ProcessGroup) -> Message:
+def _gather(whole: Tensor, shard: Tensor, group: dist.ProcessGroup) -> Message:
     # torch 2.14 renamed both, and warns at every call under the old name.
     gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-    return lambda: gather(whole, own, group=group)
+    return lambda: gather(whole, shard, group=group)
 
 
-def _scatter(whole: Tensor, own: Tensor, group: dist.ProcessGroup) -> Message:
+def _scatter(whole: Tensor, shard: Tensor, group: dist.ProcessGroup) -> Message:
     scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-    return lambda: scatter(own, whole, group=group)
+    return lambda: scatter(shard, whole, group=group)
 
 
 MESSAGES: dict[str, Callable[[Llama, Wrapping, RankContext], list[Message]]] = {
@@ -163,7 +163,7 @@ class Trained:
 
     full: DataParallelStep
     plain: DataParallelStep
-    """The same model without a wrapper."""
+    """The model without a wrapper."""
     messages: list[Message]
     everyone: list[Batch]
 
@@ -176,13 +176,13 @@ class Trained:
         self.plain.clear()
 
 
-def trained(shape: ModelShape, batch: int, dtype: torch.dtype, wrapping: Wrapping, rank: RankContext) -> Trained:
+def make_trained(shape: ModelShape, batch: int, dtype: torch.dtype, wrapping: Wrapping, rank: RankContext) -> Trained:
     everyone = batches(shape, batch, rank)
-    own = everyone[rank.index]
+    rank_batch = everyone[rank.index]
     plain = whole_model(shape, rank.generator, rank.device, dtype)
     messages = MESSAGES[wrapping.op](plain, wrapping, rank)
     wrapped = MAKE[wrapping.op](whole_model(shape, rank.generator, rank.device, dtype), wrapping, rank)
-    return Trained(DataParallelStep(wrapped, own), DataParallelStep(plain, own), messages, everyone)
+    return Trained(DataParallelStep(wrapped, rank_batch), DataParallelStep(plain, rank_batch), messages, everyone)
 
 
 def check_step(trained: Trained, shape: ModelShape) -> Check:
@@ -214,12 +214,12 @@ def check_step(trained: Trained, shape: ModelShape) -> Check:
 def _one_device(model: nn.Module, trained: Trained) -> list[Tensor]:
     """The loss of this rank's batch, and the gradients of the mean loss over all batches."""
     model.zero_grad(set_to_none=True)
-    own = trained.full.batch
-    own_loss = own.tokens.new_zeros(())
+    rank_batch = trained.full.batch
+    own_loss = rank_batch.tokens.new_zeros(())
     for batch in trained.everyone:
-        loss = loss_of(model, batch)
+        loss = compute_loss(model, batch)
         (loss / len(trained.everyone)).backward()  # type: ignore[no-untyped-call]
-        own_loss = loss.detach() if batch is own else own_loss
+        own_loss = loss.detach() if batch is rank_batch else own_loss
     gradients = [cast("Tensor", p.grad).clone() for p in model.parameters()]
     model.zero_grad(set_to_none=True)
     return [own_loss, *gradients]

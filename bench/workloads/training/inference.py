@@ -30,7 +30,7 @@ CHECKED_TOKENS = 4
 COLUMNS = ("attention.query", "attention.key", "attention.value", "mlp.gate", "mlp.up")
 """Matrices of a layer of which a rank has some of the outputs."""
 ROWS = ("attention.out", "mlp.down")
-"""Those of which it has some of the inputs: their outputs are summed over the ranks."""
+"""Layers of which a rank has some of the inputs: their outputs are summed over the ranks."""
 
 
 class RowLinear(nn.Module):
@@ -56,11 +56,11 @@ class GatheredLinear(nn.Module):
         self.ranks = ranks
 
     def forward(self, x: Tensor) -> Tensor:
-        own = functional.linear(x, self.weight)
-        parts = own.new_empty((self.ranks.size, *own.shape))
+        part = functional.linear(x, self.weight)
+        parts = part.new_empty((self.ranks.size, *part.shape))
         # torch 2.14 renamed it, and warns at every call under the old name.
         gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-        gather(parts.view(-1), own.view(-1), group=self.ranks.group)
+        gather(parts.view(-1), part.view(-1), group=self.ranks.group)
         return parts.movedim(0, -2).flatten(-2)
 
 
@@ -116,7 +116,7 @@ class Server:
         return self.logits(self.prompts, 0).argmax(-1)
 
     def fill(self) -> None:
-        """All of the prompt but its last token, which `decode` takes."""
+        """Take in all of the prompt but its last token, which `decode` takes."""
         self.logits(self.prompts[:, :-1], 0)
 
     def decode(self) -> Tensor:
@@ -144,7 +144,7 @@ def last_logits(model: Llama, tokens: Tensor, offset: int = 0, cache: KVCache | 
 
 
 def _hidden(model: Llama, tokens: Tensor, offset: int, cache: KVCache | None) -> Tensor:
-    """Of each token what the output head takes, [batch, some, hidden]."""
+    """Compute the output head's input for each token, [batch, some, hidden]."""
     assert model.embedding is not None
     assert model.norm is not None
     model.rotary.prepare(offset, tokens.shape[1], tokens.device)
@@ -162,7 +162,7 @@ def _head(model: Llama, x: Tensor) -> Tensor:
 
 
 def server(model: Llama, shape: ModelShape, prompts: Tensor, num_kv_heads: int, dtype: torch.dtype) -> Server:
-    """With an empty cache for the prompts and the tokens that the check generates."""
+    """Make a server with an empty cache for the prompts and the tokens that the check generates."""
     batch, length = prompts.shape
     layers, room = range(shape.num_layers), length + CHECKED_TOKENS
     cache = KVCache(layers, batch, num_kv_heads, room, shape.head_dim, prompts.device, dtype)
@@ -173,8 +173,8 @@ def draw_prompts(shape: ModelShape, batch: int, generator: torch.Generator, devi
     return torch.randint(shape.vocabulary, (batch, shape.sequence), device=device, generator=generator)
 
 
-def reduced(shape: ModelShape, num_ranks: int) -> ModelShape:
-    """The same heads, small enough for any device."""
+def reduce_shape(shape: ModelShape, num_ranks: int) -> ModelShape:
+    """Return a shape with the same heads, small enough for any device."""
     return replace(
         shape,
         vocabulary=64 * num_ranks,

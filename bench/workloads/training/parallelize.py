@@ -43,7 +43,7 @@ SEQUENCE_DIM = 1
 
 @dataclass(frozen=True)
 class Treatment:
-    """How the parts of a model are trained, whatever the split."""
+    """Treatment of a model's parts in training, whatever the split."""
 
     dtype: str
     """`bfloat16`: matrix products in it, on float32 weights; by fully_shard's mixed precision where it is used
@@ -61,33 +61,33 @@ def mesh_shape(layout: Layout, data_mode: str) -> tuple[int, int, int, int]:
 
 
 def layer_plan() -> dict[str, ParallelStyle]:
-    """Of a LlamaLayer whose input and output are split along the sequence."""
-    layout = Shard(SEQUENCE_DIM)
-    whole = PrepareModuleInput(input_layouts=(layout,), desired_input_layouts=(Replicate(),))
+    """Return the plan of a LlamaLayer whose input and output are split along the sequence."""
+    split = Shard(SEQUENCE_DIM)
+    whole = PrepareModuleInput(input_layouts=(split,), desired_input_layouts=(Replicate(),))
     return {
         "attention_norm": SequenceParallel(),
         "attention": whole,
         "attention.query": ColwiseParallel(),
         "attention.key": ColwiseParallel(),
         "attention.value": ColwiseParallel(),
-        "attention.out": RowwiseParallel(output_layouts=layout),
+        "attention.out": RowwiseParallel(output_layouts=split),
         "mlp_norm": SequenceParallel(),
         "mlp": whole,
         "mlp.gate": ColwiseParallel(),
         "mlp.up": ColwiseParallel(),
-        "mlp.down": RowwiseParallel(output_layouts=layout),
+        "mlp.down": RowwiseParallel(output_layouts=split),
     }
 
 
 def ends_plan(model: Llama) -> dict[str, ParallelStyle]:
-    """Of embedding, last norm and head, where a part of the model has them; logits stay split by vocabulary."""
-    layout = Shard(SEQUENCE_DIM)
+    """Return the plan of embedding, last norm and head, if a part has them; logits stay split by vocabulary."""
+    split = Shard(SEQUENCE_DIM)
     plan: dict[str, ParallelStyle] = {}
     if model.embedding is not None:
-        plan["embedding"] = RowwiseParallel(input_layouts=Replicate(), output_layouts=layout)
+        plan["embedding"] = RowwiseParallel(input_layouts=Replicate(), output_layouts=split)
     if model.head is not None:
         plan["norm"] = SequenceParallel()
-        plan["head"] = ColwiseParallel(input_layouts=layout, output_layouts=Shard(-1))
+        plan["head"] = ColwiseParallel(input_layouts=split, output_layouts=Shard(-1))
     return plan
 
 
@@ -141,7 +141,7 @@ def build_part(
 
 
 def _fully_shard_arguments(mesh: DeviceMesh, layout: Layout, treatment: Treatment) -> dict[str, Any]:
-    """With a pipeline, weights stay gathered from the forward to the backward of all microbatches: one gather a
+    """Choose FSDP's arguments. With a pipeline, weights stay gathered over all microbatches: one gather a
     step and not two a microbatch, as torchtitan does it."""
     is_short = treatment.dtype != "float32" and treatment.data_mode == "shard"
     dtype = getattr(torch, treatment.dtype)
@@ -154,7 +154,7 @@ def _fully_shard_arguments(mesh: DeviceMesh, layout: Layout, treatment: Treatmen
     }
 
 
-def local(tensor: Tensor) -> Tensor:
+def local_part(tensor: Tensor) -> Tensor:
     """This rank's own part of a tensor."""
     from torch.distributed.tensor import DTensor
 

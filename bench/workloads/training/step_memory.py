@@ -9,16 +9,16 @@ from bench.parallelism.shapes import find_model
 from bench.suite import ITEM_BYTES, Machine, Params, Skip
 
 MEMORY_SHARE = 0.9
-"""Of a rank's memory that a case may need by the estimate."""
+"""Share of a rank's memory that a case may need by the estimate."""
 LAYER_LADDER = (80, 64, 48, 32, 24, 16, 12, 8, 6, 4, 2, 1)
 """Numbers of layers that are tried: few, so that a little more or less free memory does not change the model."""
 STATE_BYTES = {"cpu": 20, "cuda": 16}
-"""Of a weight: itself, its gradient, AdamW's two moments, all float32; and on a CPU the first weights kept beside."""
+"""Bytes per weight: itself, its gradient, AdamW's two moments, all float32, and on a CPU its kept first value."""
 KEPT_PER_TOKEN = 12
 """Numbers of `hidden` that a layer keeps for its backward, per token, besides the inner ones of SwiGLU (3 of them)."""
 
 
-def job_of(params: Params, num_layers: int) -> MicrobatchedJob:
+def make_job(params: Params, num_layers: int) -> MicrobatchedJob:
     """The job of a case with so many layers of its shape."""
     shape = find_model(str(params["shape"]))
     sequence = int(params["sequence"]) or shape.sequence
@@ -57,12 +57,12 @@ def num_layers_that_fit(params: Params, layout: Layout, machine: Machine) -> int
 
     Raises Skip where not even the fewest fit.
     """
-    asked, whole = int(params["num_layers"]), find_model(str(params["shape"])).num_layers
-    if asked:
-        return asked
+    requested, whole = int(params["num_layers"]), find_model(str(params["shape"])).num_layers
+    if requested:
+        return requested
     need = 0
     for count in (whole, *(n for n in LAYER_LADDER if n < whole)):
-        job = job_of(params, count)
+        job = make_job(params, count)
         if count % job.num_stages(layout):
             continue
         need = bytes_needed(job, layout, params, machine.device_type)
@@ -72,12 +72,12 @@ def num_layers_that_fit(params: Params, layout: Layout, machine: Machine) -> int
 
 
 def is_whole(row: Params, layout: Layout, machine: Machine) -> bool:
-    """Whether all layers of the case's model fit."""
-    job = job_of(row, find_model(str(row["shape"])).num_layers)
+    """Return True if all layers of the case's model fit."""
+    job = make_job(row, find_model(str(row["shape"])).num_layers)
     fits = bytes_needed(job, layout, row, machine.device_type) <= MEMORY_SHARE * machine.memory_bytes
     return bool(fits and job.objection(layout) is None)
 
 
 def smallest_job(params: Params, layout: Layout) -> MicrobatchedJob:
     """The job with the layers that are asked for, or one a stage."""
-    return job_of(params, int(params["num_layers"]) or job_of(params, 1).num_stages(layout))
+    return make_job(params, int(params["num_layers"]) or make_job(params, 1).num_stages(layout))

@@ -20,7 +20,7 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 
 def full_check(step: Any, job: MicrobatchedJob, layout: Layout, rank: RankContext) -> Any:
     expected = one_device(job, layout, step.treatment, rank)
-    return lambda: compared(step, expected)
+    return lambda: compare_steps(step, expected)
 
 
 def reduced_check(job: MicrobatchedJob, layout: Layout, treatment: Treatment, rank: RankContext) -> Any:
@@ -28,11 +28,11 @@ def reduced_check(job: MicrobatchedJob, layout: Layout, treatment: Treatment, ra
 
     small = replace(job, shape=_reduced(job, layout))
     step, expected = TrainingStep(small, layout, treatment, rank), one_device(small, layout, treatment, rank)
-    return lambda: compared(step, expected)._replace(scope="reduced")
+    return lambda: compare_steps(step, expected)._replace(scope="reduced")
 
 
 def _reduced(job: MicrobatchedJob, layout: Layout) -> ModelShape:
-    """The same heads, one layer a stage: small enough for any device."""
+    """Return a shape with the same heads and one layer per stage, small enough for any device."""
     shape = job.shape
     return replace(
         shape,
@@ -54,21 +54,25 @@ def one_device(
 
     from bench.workloads.training.training_step import NUM_BATCHES, TrainingStep, first_steps, one_device_job
 
-    told = torch.zeros(NUM_BATCHES, 2, dtype=torch.float64)
+    results = torch.zeros(NUM_BATCHES, 2, dtype=torch.float64)
     if rank.index == 0:
         plain = replace(treatment, dtype="float32", recompute=False, compile=False)
         alone = TrainingStep(one_device_job(job, layout), Layout(), plain, rank)
-        told = torch.tensor(first_steps(alone), dtype=torch.float64)
+        results = torch.tensor(first_steps(alone), dtype=torch.float64)
     if rank.world_size > 1:
-        dist.broadcast(told, src=0, group=rank.control)
-    return [(float(loss), float(norm)) for loss, norm in told]
+        dist.broadcast(results, src=0, group=rank.control)
+    return [(float(loss), float(norm)) for loss, norm in results]
 
 
-def compared(step: Any, expected: list[tuple[float, float]]) -> Check:
+def compare_steps(step: Any, expected: list[tuple[float, float]]) -> Check:
     from bench.workloads.training.training_step import first_steps
 
-    found = first_steps(step)
-    pairs = [pair for own, other in zip(found, expected, strict=True) for pair in zip(own, other, strict=True)]
-    errors = [abs(own - other) / abs(other) for own, other in pairs]
+    results = first_steps(step)
+    pairs = [
+        pair
+        for actual, reference in zip(results, expected, strict=True)
+        for pair in zip(actual, reference, strict=True)
+    ]
+    errors = [abs(actual - reference) / abs(reference) for actual, reference in pairs]
     worst = next((error for error in errors if error != error), max(errors))  # a NaN is the worst
     return Check(worst, TOLERANCE[step.treatment.dtype])

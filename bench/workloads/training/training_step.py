@@ -29,12 +29,12 @@ from bench.parallelism.pipeline.schedules import SCHEDULES
 from bench.workloads.parallel.pipeline import TracedStage
 from bench.workloads.parallel.torch_schedules import torch_class
 from bench.workloads.trace import communication
-from bench.workloads.training.parallelize import MESH_AXES, Treatment, build_part, local, mesh_shape
+from bench.workloads.training.parallelize import MESH_AXES, Treatment, build_part, local_part, mesh_shape
 
 CHECKED_LEARNING_RATE = 3e-4
-"""Of the steps that are checked: Llama 3 8B's peak (Grattafiori et al. 2024, table 3)."""
+"""Learning rate of the checked steps: Llama 3 8B's peak (Grattafiori et al. 2024, table 3)."""
 BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.1
-"""As Llama 2 was trained (Touvron et al. 2023, section 2.2)."""
+"""Settings of Llama 2's training (Touvron et al. 2023, section 2.2)."""
 NUM_BATCHES = 3
 """Batches of different tokens that the steps take in turn."""
 
@@ -53,7 +53,7 @@ class TrainingStep:
         *,
         is_restorable: bool = True,
     ) -> None:
-        """On one device, if `layout` has a product of 1, without regard to other ranks.
+        """True: the step runs on one device, with a `layout` of product 1, without regard to other ranks.
 
         `is_restorable`: the first weights are kept in the host's memory, for `restore`.
         """
@@ -70,7 +70,7 @@ class TrainingStep:
         self.parameters = [parameter for part in self.stages.values() for parameter in part.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
         kept = self.parameters if is_restorable else []
-        self.initial = [local(parameter.detach()).to("cpu", copy=True) for parameter in kept]
+        self.initial = [local_part(parameter.detach()).to("cpu", copy=True) for parameter in kept]
         self.num_stages = job.num_stages(layout)
         self.has_loss = self.num_stages - 1 in self.stages
         self.losses: list[Tensor] = []
@@ -85,8 +85,8 @@ class TrainingStep:
         generator = self.rank.generator(shape.num_layers + 2 + number)
         size = (self.job.global_batch, shape.sequence + 1)
         tokens = torch.randint(shape.vocabulary, size, generator=generator, device=self.rank.device)
-        own = tokens.chunk(self.layout.dp)[self.at.data]
-        return own[:, :-1].contiguous(), own[:, 1:].contiguous()
+        tokens_here = tokens.chunk(self.layout.dp)[self.at.data]
+        return tokens_here[:, :-1].contiguous(), tokens_here[:, 1:].contiguous()
 
     def _group_axes(self) -> dict[str, str]:
         if self.mesh is None:
@@ -95,7 +95,7 @@ class TrainingStep:
 
     def run(self) -> None:
         """One step: what is timed."""
-        with communication.marked(self.rank, self._axes) as trace:
+        with communication.record_in_traced_pass(self.rank, self._axes) as trace:
             self.accumulate(trace)
             with self.rank.span("optimizer"):
                 self.optimizer.step()
@@ -113,7 +113,7 @@ class TrainingStep:
         """Weights, optimizer and batches as they were at first."""
         with torch.no_grad():
             for parameter, initial in zip(self.parameters, self.initial, strict=True):
-                local(parameter).copy_(initial)
+                local_part(parameter).copy_(initial)
         self.optimizer.state.clear()
         self.optimizer.zero_grad(set_to_none=True)
         for group in self.optimizer.param_groups:
@@ -121,7 +121,7 @@ class TrainingStep:
         self.count = 0
 
     def _microbatches(self, tokens: Tensor, targets: Tensor, trace: communication.CommunicationTrace | None) -> None:
-        """Without a pipeline: one microbatch after the other."""
+        """Run one microbatch after the other, without a pipeline."""
         model, count = self.stages[0], self.job.num_microbatches
         pairs = zip(tokens.chunk(count), targets.chunk(count), strict=True)
         for index, (some, following) in enumerate(pairs):
@@ -215,7 +215,7 @@ class TrainingStep:
                 sizes = zip(gradient.placements, gradient.device_mesh.shape, strict=True)
                 for placement, size in sizes:
                     parts *= 1 if placement.is_replicate() else size
-            total += float(local(gradient).double().square().sum()) * parts / in_stage
+            total += float(local_part(gradient).double().square().sum()) * parts / in_stage
         return total
 
 
@@ -235,5 +235,5 @@ def first_steps(step: TrainingStep) -> list[tuple[float, float]]:
 
 
 def one_device_job(job: MicrobatchedJob, layout: Layout) -> MicrobatchedJob:
-    """The same batch in the same microbatches on one device: those of all data ranks, one after the other."""
+    """Return the batch in its microbatches on one device: those of all data ranks, one after the other."""
     return replace(job, num_microbatches=job.num_microbatches * layout.dp)

@@ -14,7 +14,7 @@ import torch
 from bench.errors import BenchError
 from bench.measure.doctor import facts as gathering
 from bench.measure.doctor.checks import Facts, Finding, examine, gather
-from bench.measure.doctor.facts import num_hosts, usable_address, visible
+from bench.measure.doctor.facts import num_hosts, usable_address, visible_gpus
 from bench.measure.system import host
 from bench.measure.system.nvml import GpuFacts
 
@@ -322,8 +322,8 @@ def test_the_number_of_hosts_is_what_the_launcher_says() -> None:
 
 def test_the_facts_are_of_the_gpus_that_torch_sees() -> None:
     gpus = (healthy_gpu(0), healthy_gpu(1), healthy_gpu(2))
-    assert visible(gpus, ["2", "0"]) == (gpus[0], gpus[2])
-    assert visible(gpus, [None]) == gpus
+    assert visible_gpus(gpus, ["2", "0"]) == (gpus[0], gpus[2])
+    assert visible_gpus(gpus, [None]) == gpus
 
 
 def test_this_machine_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import torch
 from bench.errors import Skip
 from bench.measure.engine import case_run as case_module
 from bench.measure.engine.case_run import CaseRun
-from bench.measure.system.environment import release_cached_memory
+from bench.measure.system.devices import release_cached_memory
 from tests.support.ranks import cpu_machine
 
 GIB = 2**30

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from bench.measure.engine import consensus
-from bench.measure.engine.consensus import Agreement, Broken, Poll, Verdict, case_key, first_error, post_error
+from bench.measure.engine.consensus import Agreement, Broken, PhaseOutcome, Poll, case_key, first_error, post_error
 from bench.measure.engine.rank import RankContext, leave_groups
 from bench.measure.engine.store import Store
 from tests.support import nccl_like
 from tests.support.plans import lone_rank
 from tests.support.ranks import on_ranks
 
-OK, SKIP, INVALID, RAISED = Verdict
+OK, SKIP, INVALID, RAISED = PhaseOutcome
 # Phase -> what rank 0 and rank 1 say, and what both then know.
-VOTES: dict[str, tuple[tuple[Verdict, str | None], tuple[Verdict, str | None], Agreement]] = {
+VOTES: dict[str, tuple[tuple[PhaseOutcome, str | None], tuple[PhaseOutcome, str | None], Agreement]] = {
     "all well": ((OK, None), (OK, None), Agreement(OK, None, sound=True)),
     "one skips": ((OK, None), (SKIP, "too small"), Agreement(SKIP, "too small", sound=True)),
     "both skip": ((SKIP, "first"), (SKIP, "second"), Agreement(SKIP, "first", sound=True)),
@@ -88,8 +88,8 @@ def test_a_rank_whose_peer_left_its_groups_is_set_free(heard: list[dict[str, Any
     assert heard[0]["deserted"] == "broken"
 
 
-@pytest.mark.parametrize("verdict", list(Verdict))
-def test_a_world_of_one_agrees_with_itself(verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", list(PhaseOutcome))
+def test_a_world_of_one_agrees_with_itself(verdict: PhaseOutcome) -> None:
     assert Poll(lone_rank(), memory_store(), "g0", "case0").agree("prepare", verdict, "why") == Agreement(
         verdict, "why", sound=True
     )

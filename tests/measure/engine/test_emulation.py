@@ -15,9 +15,9 @@ import pytest
 
 from bench.errors import BenchError, Skip
 from bench.measure.engine import emulation
-from bench.measure.engine.emulation import CpuPace, emulated
+from bench.measure.engine.emulation import CpuSpeed, slow_down
+from bench.measure.planning.options import parse_speeds
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.slow_options import parse
 from bench.records.environments import architecture, differences, emulation_label
 from bench.suite import COMMUNICATION, Work
 from tests.support.command import call, saved
@@ -30,8 +30,8 @@ class Clock:
     def __init__(self) -> None:
         self.thread, self.process, self.waited = 0.0, 0.0, []  # type: ignore[var-annotated]
 
-    def pace(self, compute: float = 1.0, link: float = 1.0) -> CpuPace:
-        return CpuPace(compute, link, lambda: self.thread, lambda: self.process, self.waited.append)
+    def pace(self, compute: float = 1.0, link: float = 1.0) -> CpuSpeed:
+        return CpuSpeed(compute, link, lambda: self.thread, lambda: self.process, self.waited.append)
 
     def compute(self, seconds: float) -> None:
         self.thread += seconds
@@ -43,8 +43,8 @@ class Clock:
 
 
 def test_ranks_and_speeds_are_parsed_in_the_order_of_the_ranks() -> None:
-    assert parse("--slow", ["3=0.25", "1=0.5,0=0.9"], 4) == ((0, 0.9), (1, 0.5), (3, 0.25))
-    assert parse("--slow", [], 4) == ()
+    assert parse_speeds("--slow", ["3=0.25", "1=0.5,0=0.9"], 4) == ((0, 0.9), (1, 0.5), (3, 0.25))
+    assert parse_speeds("--slow", [], 4) == ()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_ranks_and_speeds_are_parsed_in_the_order_of_the_ranks() -> None:
 )
 def test_what_is_no_rank_or_speed_is_one_clear_line(text: str, said: str) -> None:
     with pytest.raises(BenchError, match=said) as caught:
-        parse("--slow-link", [text], 4)
+        parse_speeds("--slow-link", [text], 4)
     assert "--slow-link" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -110,7 +110,7 @@ def work(run: Any, **facts: Any) -> Work:
 def test_a_call_without_parts_is_one_part_where_it_computes() -> None:
     clock = Clock()
     pace = clock.pace(compute=0.5)
-    whole = emulated(work(lambda: clock.compute(1.0), flops=1.0), pace)
+    whole = slow_down(work(lambda: clock.compute(1.0), flops=1.0), pace)
     for _ in range(3):
         whole.variants["full"]()
     assert clock.waited == [1.0, 1.0]  # the first call, a warm-up, shows that it has no parts
@@ -120,7 +120,7 @@ def test_a_call_without_parts_is_one_part_where_it_computes() -> None:
             clock.compute(3.0)
 
     clock.waited.clear()
-    parts = emulated(work(marked, flops=1.0), pace)
+    parts = slow_down(work(marked, flops=1.0), pace)
     for _ in range(2):
         parts.variants["full"]()
     assert clock.waited == [3.0, 3.0]
@@ -129,13 +129,13 @@ def test_a_call_without_parts_is_one_part_where_it_computes() -> None:
 def test_collectives_have_a_slow_link_and_no_slow_compute() -> None:
     clock = Clock()
     both = clock.pace(compute=0.5, link=0.5)
-    collective = emulated(work(lambda: clock.copy(1.0), bytes=8, bus_factor=1.0), both)
+    collective = slow_down(work(lambda: clock.copy(1.0), bytes=8, bus_factor=1.0), both)
     for _ in range(3):
         collective.variants["full"]()
     assert clock.waited == [0.0, 1.0, 1.0]
     nothing = work(lambda: None)
-    assert emulated(nothing, both) is nothing
-    assert emulated(nothing, None) is nothing
+    assert slow_down(nothing, both) is nothing
+    assert slow_down(nothing, None) is nothing
 
 
 def test_a_slow_link_is_refused_where_no_message_is_marked() -> None:
@@ -204,7 +204,7 @@ def fake_stream(monkeypatch: pytest.MonkeyPatch, cycles_per_second: Callable[[],
 def test_a_waiting_kernel_is_as_long_as_the_part_took(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = fake_stream(monkeypatch, lambda: 1000.0)
     monkeypatch.setattr(emulation, "keep_busy", lambda device, seconds: None)
-    pace = emulation.pace(SimpleNamespace(type="cuda"), compute_speed=0.25)  # type: ignore[arg-type]
+    pace = emulation.make_rank_speed(SimpleNamespace(type="cuda"), compute_speed=0.25)  # type: ignore[arg-type]
     stream[0] = 0.0
     for took in (1.0, 2.0, 2.0):
         with pace.part("forward"):
@@ -229,7 +229,7 @@ def test_a_clock_is_asked_for_at_work_and_again_until_it_has_settled(monkeypatch
         busy.append(seconds)
 
     monkeypatch.setattr(emulation, "keep_busy", keep_busy)
-    pace = emulation.pace(SimpleNamespace(type="cuda"), compute_speed=0.5)  # type: ignore[arg-type]
+    pace = emulation.make_rank_speed(SimpleNamespace(type="cuda"), compute_speed=0.5)  # type: ignore[arg-type]
     assert busy == [emulation.WARM_SECONDS]
     stream[0] = 0.0
     with pace.part("forward"):
@@ -244,7 +244,7 @@ def test_a_clock_that_never_settles_ends_the_calibration_too() -> None:
         measured.append(1e9 * 1.05 ** len(measured))
         return measured[-1]
 
-    assert emulation.settled(measure) == measured[-1]
+    assert emulation.settle(measure) == measured[-1]
     assert len(measured) == emulation.MAX_CALIBRATIONS
 
 
@@ -273,7 +273,7 @@ def test_a_wait_follows_the_clock_as_it_falls_at_the_power_cap(monkeypatch: pyte
     gigahertz = [2.0]
     stream = fake_stream(monkeypatch, lambda: gigahertz[0] * 1e9)
     monkeypatch.setattr(emulation, "keep_busy", lambda device, seconds: None)
-    pace = emulation.pace(SimpleNamespace(type="cuda"), compute_speed=0.5)  # type: ignore[arg-type]
+    pace = emulation.make_rank_speed(SimpleNamespace(type="cuda"), compute_speed=0.5)  # type: ignore[arg-type]
     gigahertz[0] = 1.6
     waits = []
     for _ in range(4):

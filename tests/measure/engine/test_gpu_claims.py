@@ -10,9 +10,9 @@ import pytest
 
 from bench.errors import BenchError
 from bench.measure.engine import gpu_claims, worker
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import Place
 from bench.measure.planning.session import Session
-from bench.measure.system import environment
+from bench.measure.system import devices
 from tests.measure.engine.test_consensus import memory_store
 from tests.support.plans import a_plan
 
@@ -70,7 +70,7 @@ def test_gpus_are_told_apart_before_any_group_is_opened(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.distributed, "init_process_group", opened)
     monkeypatch.setattr(worker, "apply_settings", lambda threads: None)
     asked = []
-    monkeypatch.setattr(environment, "gpu_addresses", lambda device: asked.append(device.index) or ("GPU-b", None))
+    monkeypatch.setattr(devices, "gpu_addresses", lambda device: asked.append(device.index) or ("GPU-b", None))
     store = memory_store()
     session = Session(a_plan(device_type="cuda", backend="nccl"), 0, 0, (), None)
     store.set(f"{session.prefix}/gpus/1", f'["{worker.host_name()}", "GPU-b"]')

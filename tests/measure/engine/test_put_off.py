@@ -10,7 +10,7 @@ import pytest
 
 from bench.measure.engine.case_run import CaseRun
 from bench.measure.engine.consensus import Poll
-from bench.measure.engine.timing.pricing import DEAR_NOTE, DEAR_ROUNDS, PUT_OFF, UNLIMITED, Allowance
+from bench.measure.engine.timing.case_cost import DEAR_NOTE, DEAR_ROUNDS, PUT_OFF, UNLIMITED, Allowance
 from bench.measure.engine.timing.sampler import Limits
 from bench.measure.planning.suite_loader import Suite
 from bench.suite import Table, Work

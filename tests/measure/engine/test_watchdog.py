@@ -7,7 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from bench.measure.engine.watchdog import OverdueReport, Watchdog, limit_words, read_report, report_key, who_is_missing
+from bench.measure.engine.watchdog import (
+    OverdueReport,
+    Watchdog,
+    describe_limit,
+    describe_missing,
+    read_report,
+    report_key,
+)
 from bench.measure.engine.worker import LEAST_TIMEOUT_SECONDS, timeout_seconds
 from bench.measure.planning.time_budget import NextTurn
 from tests.measure.engine.test_consensus import memory_store
@@ -57,15 +64,15 @@ def waiting(rank: int) -> OverdueReport:
     ],
 )
 def test_the_rank_that_did_not_arrive_is_named(reports: list[OverdueReport], num_ranks: int, sentence: str) -> None:
-    limit = limit_words(TIMEOUT_SECONDS, TIMEOUT_SECONDS, TIMEOUT_SECONDS)
-    assert who_is_missing({r.rank: r for r in reports}, num_ranks, limit) == HEAD + sentence
+    limit = describe_limit(TIMEOUT_SECONDS, TIMEOUT_SECONDS, TIMEOUT_SECONDS)
+    assert describe_missing({r.rank: r for r in reports}, num_ranks, limit) == HEAD + sentence
 
 
 def test_what_cut_a_case_off_is_said_whichever_it_was() -> None:
-    assert limit_words(60.0, 60.0, 60.0) == "--timeout 60 s"
-    assert limit_words(180.0, 180.0, 60.0) == "--timeout 60 s"  # and two minutes that its work asked for
-    assert limit_words(12.34, 60.0, 60.0) == "the 12.3 s that were left of the run's time"
-    assert limit_words(90.0, 60.0, 60.0) == "the 90 s that were left of the run's time"  # of a dear case
+    assert describe_limit(60.0, 60.0, 60.0) == "--timeout 60 s"
+    assert describe_limit(180.0, 180.0, 60.0) == "--timeout 60 s"  # and two minutes that its work asked for
+    assert describe_limit(12.34, 60.0, 60.0) == "the 12.3 s that were left of the run's time"
+    assert describe_limit(90.0, 60.0, 60.0) == "the 90 s that were left of the run's time"  # of a dear case
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ import pytest
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.launch.launchers import check_gpus, find_place
-from bench.measure.planning.launcher_env import Joined, detect, first_host, threads_per_rank
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import LauncherRank, Place, detect, first_host, threads_per_rank
 
 # As torchrun of torch 2.13 sets them for rank 3 of 2 nodes with 2 ranks each.
 TORCHRUN = {
@@ -54,7 +53,7 @@ def without(environ: Mapping[str, str], *names: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("launcher", ["auto", "env"])
 def test_torchrun_is_joined(launcher: str) -> None:
-    assert detect(launcher, TORCHRUN) == Joined(
+    assert detect(launcher, TORCHRUN) == LauncherRank(
         how="torchrun",
         index=3,
         world_size=4,
@@ -68,7 +67,7 @@ def test_torchrun_is_joined(launcher: str) -> None:
 
 @pytest.mark.parametrize("launcher", ["auto", "env"])
 def test_a_plain_environment_is_joined_with_torch_s_usual_port(launcher: str) -> None:
-    assert detect(launcher, PLAIN) == Joined(
+    assert detect(launcher, PLAIN) == LauncherRank(
         how="env",
         index=1,
         world_size=2,
@@ -82,7 +81,7 @@ def test_a_plain_environment_is_joined_with_torch_s_usual_port(launcher: str) ->
 
 @pytest.mark.parametrize("launcher", ["auto", "slurm"])
 def test_a_step_of_several_tasks_is_joined(launcher: str) -> None:
-    assert detect(launcher, SRUN) == Joined(
+    assert detect(launcher, SRUN) == LauncherRank(
         how="slurm",
         index=5,
         world_size=8,
@@ -208,8 +207,8 @@ class Hosts:
         return all(key in self.values for key in keys)
 
 
-def joined_as(index: int, world_size: int, local_index: int | None) -> Joined:
-    return Joined("env", index, world_size, local_index, "head", 29500, agent_hosts_store=False, attempt="0")
+def joined_as(index: int, world_size: int, local_index: int | None) -> LauncherRank:
+    return LauncherRank("env", index, world_size, local_index, "head", 29500, agent_hosts_store=False, attempt="0")
 
 
 def test_a_rank_finds_its_place_from_the_hosts_of_all() -> None:

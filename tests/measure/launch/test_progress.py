@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.measure.launch.headline import headline
-from bench.measure.launch.progress import Counting, Lines, Terminal, show
+from bench.measure.launch.progress import Counting, Lines, Terminal, choose_display, headline
 from tests.support.results import measurement, not_ok
 
 ALL_REDUCE = "collective/all_reduce[num_bytes=1000000]"
@@ -95,9 +94,9 @@ def test_where_there_is_no_terminal_a_case_is_a_plain_line() -> None:
 
 def test_a_stream_gets_the_display_that_fits_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    assert isinstance(show(io.StringIO(), 2, 10.0), Lines)
+    assert isinstance(choose_display(io.StringIO(), 2, 10.0), Lines)
     stream = FakeTerminal()
-    display = show(stream, 0, 0.0)  # a resumed run may have nothing left to do
+    display = choose_display(stream, 0, 0.0)  # a resumed run may have nothing left to do
     try:
         assert isinstance(display, Terminal)
         display.ready({})

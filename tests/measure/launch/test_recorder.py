@@ -15,8 +15,8 @@ from bench.core import clock
 from bench.errors import BenchError
 from bench.measure.launch.recorder import Recorder, done_turns
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.prices import Known
 from bench.measure.planning.session import BUDGET_REASON, Session, case_record
+from bench.measure.planning.visit_overhead import VisitCost
 from bench.records.file import SCHEMA, Result, Writer, load
 from bench.records.visits import was_left_out
 from tests.support.plans import a_plan
@@ -278,7 +278,7 @@ def test_what_cases_cost_is_kept_for_later_launches(a_recorder: Recorders) -> No
     recorder.handle(record(plan, 0) | {"known": {"around_seconds": 0.5, "dear_seconds": None}})
     recorder.handle(record(plan, 1) | {"known": {"around_seconds": 4.0, "dear_seconds": 9.0}})
     recorder.handle(record(plan, 2, "failed") | {"known": {"around_seconds": 0.1, "dear_seconds": None}})
-    assert recorder.known == {0: Known(0.5), 1: Known(4.0, 9.0)}
+    assert recorder.known == {0: VisitCost(0.5), 1: VisitCost(4.0, 9.0)}
     session = Session(plan, 1, 1, recorder.pending(1), 60.0, known=recorder.known)
     assert Session.from_text(session.to_text()) == session
 
@@ -319,7 +319,7 @@ def test_after_the_first_launch_the_display_has_the_rough_answer(a_recorder: Rec
     recorder.progress = display
     recorder.handle(READY)
     recorder.handle(record(plan, 0, work={"bytes": None}))
-    recorder.say_rough()
+    recorder.show_rough()
     said = [call[1] for call in display.calls if call[0] == "say"]
     assert said[0].startswith("Rough, from launch 1 of 3")
     assert said[1].startswith("  sum/run  ")

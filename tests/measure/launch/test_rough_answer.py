@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.measure.launch import rough_answer
+from bench.measure.launch import progress
 from bench.records.file import load
 from tests.support.results import header, measurement, not_ok, save
 
@@ -19,7 +19,7 @@ def test_one_line_a_kind_of_work_says_what_it_is_worth(tmp_path: Path) -> None:
         measurement("collective/all_reduce[num_bytes=8]", bytes=1_000_000, bus_factor=1.0),
     ]
     result = load(save(tmp_path / "a.jsonl", header(plan=PLAN), *records))
-    assert rough_answer.lines(result) == [
+    assert progress.rough_lines(result) == [
         "Rough, from launch 1 of 3, without error bars (they take several launches):",
         "  compute/copy           2.00 ms  2.00 GB/s",
         "  collective/all_reduce  2.00 ms  0.500 GB/s",
@@ -28,11 +28,11 @@ def test_one_line_a_kind_of_work_says_what_it_is_worth(tmp_path: Path) -> None:
 
 def test_it_is_short_however_many_kinds_there_are(tmp_path: Path) -> None:
     records = [measurement(f"suite{n}/run[size=8]") for n in range(20)]
-    lines = rough_answer.lines(load(save(tmp_path / "a.jsonl", header(plan=PLAN), *records)))
-    assert len(lines) == 1 + rough_answer.MOST_KINDS + 1
+    lines = progress.rough_lines(load(save(tmp_path / "a.jsonl", header(plan=PLAN), *records)))
+    assert len(lines) == 1 + progress.MAX_ROUGH_LINES + 1
     assert lines[-1] == "  and 9 further kinds of work, in the tables at the end"
 
 
 def test_where_nothing_was_measured_nothing_is_said(tmp_path: Path) -> None:
     failed = not_ok("compute/matmul[size=8]", "failed", "boom")
-    assert rough_answer.lines(load(save(tmp_path / "a.jsonl", header(plan=PLAN), failed))) == []
+    assert progress.rough_lines(load(save(tmp_path / "a.jsonl", header(plan=PLAN), failed))) == []

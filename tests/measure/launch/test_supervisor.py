@@ -11,8 +11,8 @@ import pytest
 from bench.core import clock
 from bench.measure.launch.supervisor import RunOutcome, Supervisor
 from bench.measure.planning.plan import Plan, Turn
-from bench.measure.planning.prices import STARTUP_SECONDS
 from bench.measure.planning.session import Session
+from bench.measure.planning.visit_overhead import STARTUP_SECONDS
 from tests.support.plans import a_plan
 
 

@@ -13,7 +13,7 @@ import pytest
 from bench.core.table import FORMATS
 from bench.errors import BenchError, Skip
 from bench.measure.planning import listing, suite_loader
-from bench.measure.planning.plan import declared_machine
+from bench.measure.planning.cases import declared_machine
 from bench.measure.planning.suite_loader import builtin_names, load
 from tests.support.plans import lone_rank
 from tests.support.ranks import cpu_machine, on_ranks, run_case

@@ -11,9 +11,11 @@ import torch
 
 from bench.measure.doctor import facts as gathering
 from bench.measure.launch import launchers
-from bench.measure.planning.place import Place
-from bench.measure.planning.planner import RunOptions, choose_device, new_plan
-from bench.measure.system import environment
+from bench.measure.planning.launcher_env import Place
+from bench.measure.planning.options import RunOptions
+from bench.measure.planning.planner import new_plan
+from bench.measure.system import devices
+from bench.measure.system.devices import choose_device
 from bench.run import run
 
 GIB = 2**30
@@ -60,8 +62,8 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Contextless:
 
 
 def test_a_plan_is_for_the_smallest_of_the_gpus_that_the_ranks_take(node: Contextless) -> None:
-    assert environment.planned_memory_bytes("cuda", 4) == 40 * GIB
-    assert environment.planned_memory_bytes("cuda", 2) == 80 * GIB
+    assert devices.planned_memory_bytes("cuda", 4) == 40 * GIB
+    assert devices.planned_memory_bytes("cuda", 2) == 80 * GIB
     plan = new_plan(RunOptions(preset="smoke", suites=("compute",)), "cuda", Place(0, 4, 0, 4), None)
     assert plan.device_type == "cuda"
     assert plan.cases
@@ -71,7 +73,7 @@ def test_a_plan_is_for_the_smallest_of_the_gpus_that_the_ranks_take(node: Contex
 def test_on_a_cpu_a_rank_has_its_share_of_the_host(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text("MemAvailable: 4096 kB\n")
-    assert environment.planned_memory_bytes("cpu", 4, tmp_path) == 2**20
+    assert devices.planned_memory_bytes("cpu", 4, tmp_path) == 2**20
 
 
 @pytest.mark.parametrize("preset", ["smoke", "node", "standard"])
@@ -85,7 +87,7 @@ def test_a_run_opens_no_context_before_its_ranks_start(
         recorder.end("failed", 1)
         return 0
 
-    monkeypatch.setattr(launchers, "run", start)
+    monkeypatch.setattr(launchers, "run_local", start)
     monkeypatch.setattr(run, "_close", lambda options, recorder, code: code)
     assert run.run(RunOptions(preset=preset, output=tmp_path, launcher="local", busy=preset == "node"), []) == 0
     assert started == [4]

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.measure.planning.budget import estimate_seconds, fit_budget
-from bench.measure.planning.plan import Plan, choose_cases, declared_machine, first_of_further
+from bench.measure.planning.budget_fit import estimate_seconds, fit_budget
+from bench.measure.planning.cases import choose_cases, declared_machine, limit_cases
+from bench.measure.planning.plan import Plan
 from bench.measure.planning.presets import (
     CASES,
     DEFAULT_SUITES,
@@ -26,8 +27,8 @@ from bench.measure.planning.presets import (
     further_cases,
     most_cases,
 )
-from bench.measure.planning.prices import startup_seconds
 from bench.measure.planning.suite_loader import Suite, builtin_names, load
+from bench.measure.planning.visit_overhead import startup_seconds
 from bench.records.planned_case import PlannedCase
 from bench.suite import COMPILE_SECONDS, Params, format_param
 from tests.support.plans import a_plan
@@ -301,7 +302,7 @@ def test_a_case_that_lasts_comes_last_once_and_has_its_time() -> None:
     plan = _lasting(visits=2)
     assert plan.order(0)[-1] == (2, 0)
     assert sorted(plan.order(0)) == sorted([(n, visit) for n in range(8) for visit in (0, 1) if (n, visit) != (2, 1)])
-    assert (plan.lasts((2, 0)), plan.lasts((1, 0)), plan.longest_seconds) == (100.0, 0.0, 100.0)
+    assert (plan.min_turn_seconds((2, 0)), plan.min_turn_seconds((1, 0)), plan.max_extra_seconds) == (100.0, 0.0, 100.0)
     assert estimate_seconds(plan) == pytest.approx(81.9 + 3 * 100)
     assert Plan.from_json(plan.to_json()) == plan
 
@@ -311,8 +312,8 @@ def test_a_case_that_compiles_has_time_for_it_at_each_visit_and_no_other_has() -
     cases = [replace(case, prepare_seconds=240.0 if n == 5 else 0.0) for n, case in enumerate(plan.cases)]
     plan = replace(plan, cases=tuple(cases))
     turns = [(5, 0), (5, 1), (2, 0), (1, 0)]
-    assert [plan.longest_of(turn) for turn in turns] == [240.0, 240.0, 100.0, 0.0]
-    assert plan.longest_seconds == 240.0
+    assert [plan.extra_turn_seconds(turn) for turn in turns] == [240.0, 240.0, 100.0, 0.0]
+    assert plan.max_extra_seconds == 240.0
     assert plan.order(0) == _lasting(visits=2).order(0)
     assert Plan.from_json(plan.to_json()) == plan
 
@@ -399,10 +400,10 @@ def test_an_operation_keeps_to_the_parameters_that_it_has() -> None:
 def test_a_run_that_names_no_suite_takes_the_first_cases_of_each() -> None:
     further, own = FURTHER_CASES["standard"], CASES["standard"]
     cases = [PlannedCase(suite, f"{suite}/run[n={n}]", {"n": n}) for n in range(20) for suite in (*own, *further)]
-    chosen = first_of_further(cases, most_cases("standard", 2))
+    chosen = limit_cases(cases, most_cases("standard", 2))
     assert Counter(case.suite for case in chosen) == own | further
     assert chosen[: len(own | further)] == cases[: len(own | further)]
-    assert first_of_further(cases, {}) == cases
+    assert limit_cases(cases, {}) == cases
     assert not set(further) & set(DEFAULT_SUITES)
     assert set(own) <= set(DEFAULT_SUITES)
     assert {suite for suites in FURTHER_CASES.values() for suite in suites} <= set(builtin_names())
@@ -414,7 +415,7 @@ def test_a_single_gpu_measures_what_one_gpu_can_show(preset: str) -> None:
     names = default_suites(PRESETS[preset], 1)
     machine = replace(declared_machine(1, "cuda", PRESETS[preset].of_suites), memory_bytes=79 << 30)
     cases = choose_cases([load(name) for name in names], machine, {}, [])
-    chosen = first_of_further(cases, most_cases(preset, 1))
+    chosen = limit_cases(cases, most_cases(preset, 1))
     assert {case.suite for case in chosen} == set(names)
     assert {"compute", "training_step"} <= set(names)
     assert not {"collective", "point_to_point", "tensor_parallel", "pipeline_parallel"} & set(names)

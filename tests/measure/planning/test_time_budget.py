@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from bench.measure.planning.budget import LEAST_SAMPLES_SECONDS
+from bench.measure.planning.budget_fit import LEAST_SAMPLES_SECONDS
 from bench.measure.planning.plan import Turn
-from bench.measure.planning.prices import AROUND_OTHERS_SECONDS, Known, first_guess
 from bench.measure.planning.time_budget import FAIR_SHARES, MIN_LATER_SECONDS, NextTurn, TimeBudget
+from bench.measure.planning.visit_overhead import OTHER_OVERHEAD_SECONDS, VisitCost, guess_overhead
 
-AROUND = AROUND_OTHERS_SECONDS
+AROUND = OTHER_OVERHEAD_SECONDS
 """What is expected around the samples of a case of a suite that nobody knows."""
 CAP = 10.0
 
@@ -46,7 +46,7 @@ def run_all(
     while (choice := of.choose()) is not None:
         took = around_seconds[suites[choice.turn[0]]] + choice.seconds
         watch.seconds += took
-        of.finished(choice.turn, took, choice.seconds)
+        of.finish(choice.turn, took, choice.seconds)
         made.append((choice.turn, choice.seconds))
     return made
 
@@ -56,50 +56,50 @@ def test_without_a_limit_every_turn_has_all_it_may_take_in_the_given_order() -> 
     of = pace(None, turns, ["a", "a"])
     assert chosen(of) == NextTurn((1, 0), CAP, None)
     assert run_all(of, Watch(), {"a": 99.0}, ["a", "a"]) == [(turn, CAP) for turn in turns]
-    assert of.left == of.not_done() == []
+    assert of.left == of.undone_turns() == []
 
 
 def test_what_is_left_is_shared_equally_beside_what_surrounds_the_samples() -> None:
     of = pace(6.0, [(1, 0), (0, 0), (1, 1), (0, 1)], ["a", "a"])
     assert chosen(of) == NextTurn((1, 0), pytest.approx((6 - 4 * AROUND) / 4), 6.0, 6.0)
     # It took 0.6 s besides, which its own next visit is expected to take, and no other case.
-    assert of.finished((1, 0), 1.8, 1.2) == pytest.approx(0.6)
+    assert of.finish((1, 0), 1.8, 1.2) == pytest.approx(0.6)
     assert chosen(of) == NextTurn((0, 0), pytest.approx((6 - 2 * AROUND - 0.6) / 3), 6.0, 6.0)
 
 
 def test_no_case_s_cost_is_taken_for_its_suite_s() -> None:
     suites = ["a", "a", "a", "b"]
     of = pace(100.0, [(n, 0) for n in range(4)], suites)
-    of.finished((0, 0), 26.5, 0.5)
-    assert of.prices.around(1) == of.prices.around(3) == AROUND
+    of.finish((0, 0), 26.5, 0.5)
+    assert of.overheads.expected_seconds(1) == of.overheads.expected_seconds(3) == AROUND
     assert chosen(of).seconds == CAP
     # Two tell what is odd: of 26, 0.4 and the guess of 0.3 it is the one in the middle.
-    of.finished((1, 0), 0.9, 0.5)
-    assert of.prices.around(2) == pytest.approx(0.4)
-    assert of.prices.around(3) == AROUND
+    of.finish((1, 0), 0.9, 0.5)
+    assert of.overheads.expected_seconds(2) == pytest.approx(0.4)
+    assert of.overheads.expected_seconds(3) == AROUND
 
 
 def test_a_slow_machine_shows_in_suites_that_are_not_known_yet() -> None:
     suites = ["a", "b", "c", "d", "pipeline_parallel"]
     of = pace(100.0, [(n, 0) for n in range(5)], suites)
-    guess = of.prices.around(4)
+    guess = of.overheads.expected_seconds(4)
     for index, times in ((0, 3.0), (1, 4.0), (2, 5.0)):
-        assert of.prices.around(4) == guess
-        of.finished((index, 0), times * AROUND, 0.0)
-    assert of.prices.around(4) == pytest.approx(4 * guess)
-    assert of.prices.around(3) == pytest.approx(4 * AROUND)
+        assert of.overheads.expected_seconds(4) == guess
+        of.finish((index, 0), times * AROUND, 0.0)
+    assert of.overheads.expected_seconds(4) == pytest.approx(4 * guess)
+    assert of.overheads.expected_seconds(3) == pytest.approx(4 * AROUND)
 
 
 def test_what_was_not_measured_tells_nothing_of_what_measuring_takes() -> None:
     of = pace(100.0, [(0, 0), (1, 0), (2, 0)], ["a", "a", "a"])
-    of.finished((0, 0), 0.001, 0.0, measured=False)
-    of.finished((1, 0), 0.001, 0.0, measured=False)
-    assert of.prices.around(2) == AROUND
+    of.finish((0, 0), 0.001, 0.0, measured=False)
+    of.finish((1, 0), 0.001, 0.0, measured=False)
+    assert of.overheads.expected_seconds(2) == AROUND
 
 
 def test_a_case_that_the_plan_found_room_for_is_tried_before_anything_is_known() -> None:
     for suite in ("a", "pipeline_parallel"):
-        assert chosen(pace(first_guess(suite) + LEAST_SAMPLES_SECONDS, [(0, 0)], [suite])).turn == (0, 0)
+        assert chosen(pace(guess_overhead(suite) + LEAST_SAMPLES_SECONDS, [(0, 0)], [suite])).turn == (0, 0)
 
 
 def test_where_time_is_short_the_last_of_the_plan_are_left_out_not_of_the_order() -> None:
@@ -108,7 +108,7 @@ def test_where_time_is_short_the_last_of_the_plan_are_left_out_not_of_the_order(
     of = pace(1.1, [(4, 0), (2, 0), (3, 0), (0, 0), (1, 0)], suites, watch)
     made = run_all(of, watch, {"a": AROUND}, suites)
     assert [turn for turn, _ in made] == [(2, 0), (0, 0), (1, 0)]
-    assert of.left == of.not_done() == [(4, 0), (3, 0)]
+    assert of.left == of.undone_turns() == [(4, 0), (3, 0)]
     assert [seconds for _, seconds in made] == [pytest.approx((1.1 - 3 * AROUND) / 3)] * 3
 
 
@@ -143,13 +143,13 @@ def test_no_time_at_all_leaves_all_out() -> None:
     of = pace(1.0, [(0, 0), (1, 0)], ["a", "a"], watch)
     watch.seconds += 2.0
     assert of.choose() is None
-    assert of.not_done() == [(0, 0), (1, 0)]
+    assert of.undone_turns() == [(0, 0), (1, 0)]
     assert of.expected_seconds() == 0.0
 
 
 def test_a_case_without_a_speed_is_not_visited_again() -> None:
     of = pace(None, [(0, 0), (1, 0), (0, 1), (1, 1)], ["a", "a"])
-    of.finished((0, 0), 1.0, 0.5)
+    of.finish((0, 0), 1.0, 0.5)
     of.give_up(0)
     assert of.left == [(1, 0), (1, 1)]
 
@@ -159,7 +159,7 @@ def test_a_disturbed_visit_brings_one_more_in_the_end_and_no_more_than_were_plan
     made = []
     while (choice := of.choose()) is not None:
         made.append(choice.turn)
-        of.finished(choice.turn, 1.0, 0.5, disturbed=choice.turn[0] == 0)
+        of.finish(choice.turn, 1.0, 0.5, disturbed=choice.turn[0] == 0)
     assert made == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (0, 3)]
 
 
@@ -169,7 +169,7 @@ def test_a_further_visit_gives_way_where_time_is_short() -> None:
     of = TimeBudget(0.7, CAP, [(0, 0), (1, 0)], ["a", "a"], now=watch)
     choice = chosen(of)
     watch.seconds += 0.35
-    of.finished(choice.turn, 0.35, choice.seconds, disturbed=True)
+    of.finish(choice.turn, 0.35, choice.seconds, disturbed=True)
     assert chosen(of)[:2] == ((1, 0), pytest.approx(0.35 - AROUND))
     assert (0, 1) in of.left
 
@@ -191,7 +191,7 @@ def test_no_turn_may_take_more_than_some_fair_shares_and_the_last_all_that_is_le
     of = pace(40.0, [(n, 0) for n in range(20)], suites, watch)
     assert chosen(of).most_seconds == pytest.approx(FAIR_SHARES * 40 / 20)
     for turn in list(of.left)[:-1]:
-        of.finished(turn, 1.0, 0.7)
+        of.finish(turn, 1.0, 0.7)
     watch.seconds += 19.0
     assert chosen(of).most_seconds == pytest.approx(21.0)
 
@@ -199,11 +199,11 @@ def test_no_turn_may_take_more_than_some_fair_shares_and_the_last_all_that_is_le
 def test_suites_without_a_number_aim_at_shares_of_what_is_left_by_what_they_are_guessed_to_take() -> None:
     watch, suites = Watch(), ["a", "b", "c", "training_step", "a", "a"]
     of = TimeBudget(16.0, 0.5, [(n, 0) for n in range(6)], suites, now=watch)
-    weights = 3 * (AROUND + 0.5) + first_guess("training_step") + 0.5
+    weights = 3 * (AROUND + 0.5) + guess_overhead("training_step") + 0.5
     choice = chosen(of)
     assert choice.most_seconds == pytest.approx(4 * 16 / 6)
     assert choice.aim_seconds == pytest.approx(16 * (AROUND + 0.5) / weights)
-    of.finished((0, 0), 1.0, 0.5)
+    of.finish((0, 0), 1.0, 0.5)
     watch.seconds += 11.6  # no time-out stopped it: the others have shares of the rest
     assert chosen(of).aim_seconds == pytest.approx((16 - 11.6) * (AROUND + 0.5) / (weights - AROUND - 0.5))
 
@@ -213,8 +213,8 @@ def test_a_suite_s_first_case_is_not_left_out_for_what_is_only_guessed() -> None
     of = pace(20.0, [(n, 0) for n in range(4)], suites, watch)
     for index in range(3):
         watch.seconds += 6.0
-        of.finished((index, 0), 6.0, 0.5)
-    assert of.prices.around(3) > 10.0  # the machine is slow
+        of.finish((index, 0), 6.0, 0.5)
+    assert of.overheads.expected_seconds(3) > 10.0  # the machine is slow
     choice = chosen(of)
     assert (choice.turn, choice.most_seconds) == ((3, 0), pytest.approx(2.0))  # yet it has what is left
 
@@ -222,40 +222,40 @@ def test_a_suite_s_first_case_is_not_left_out_for_what_is_only_guessed() -> None
 def test_a_dear_case_comes_last_and_has_its_time_kept_where_its_suite_has_no_number() -> None:
     watch, suites = Watch(), ["a", "b", "a", "b"]
     of = pace(12.0, [(0, 0), (1, 0), (2, 0), (3, 0)], suites, watch)
-    of.finished((0, 0), 0.5, 0.2)
+    of.finish((0, 0), 0.5, 0.2)
     of.put_off((1, 0), 9.0)
     of.put_off((2, 0), 2.0)
-    assert chosen(of) == NextTurn((3, 0), pytest.approx(12 - 9 - 2 - of.prices.around(3)), 12.0, 12.0)
+    assert chosen(of) == NextTurn((3, 0), pytest.approx(12 - 9 - 2 - of.overheads.expected_seconds(3)), 12.0, 12.0)
     watch.seconds += 2.0
-    of.finished((3, 0), 2.0, 1.7)
+    of.finish((3, 0), 2.0, 1.7)
     # 10 s are left: enough for the first case of b, not for another one of a as well.
     assert chosen(of) == NextTurn((1, 0), 0.0, 10.0, 10.0, is_dear=True)
     watch.seconds += 9.0
-    of.finished((1, 0), 9.0, 0.0)
+    of.finish((1, 0), 9.0, 0.0)
     assert of.choose() is None
-    assert of.not_done() == [(2, 0)]
+    assert of.undone_turns() == [(2, 0)]
 
 
 def test_a_dear_case_has_one_turn_and_what_earlier_launches_told_holds() -> None:
-    told = {0: Known(0.2), 1: Known(5.0, dear_seconds=8.0)}
+    told = {0: VisitCost(0.2), 1: VisitCost(5.0, dear_seconds=8.0)}
     turns = [(1, 0), (0, 0), (0, 1), (1, 1)]
     of = TimeBudget(30.0, 1.0, turns, ["a", "a"], 2, Watch(), known=told)
-    assert of.prices.around(0) == 0.2
+    assert of.overheads.expected_seconds(0) == 0.2
     assert of.left == [(1, 0), (0, 0), (0, 1)]
-    of.finished((0, 0), 1.0, 0.5)
-    of.finished((0, 1), 1.0, 0.5)
+    of.finish((0, 0), 1.0, 0.5)
+    of.finish((0, 1), 1.0, 0.5)
     choice = chosen(of)
     assert choice == NextTurn((1, 0), 0.0, 30.0, 30.0, is_dear=True)
-    of.finished(choice.turn, 8.0, 0.0)
+    of.finish(choice.turn, 8.0, 0.0)
     assert of.give_up(1) == [(1, 1)]
-    assert of.not_done() == []
+    assert of.undone_turns() == []
 
 
 def test_a_later_visit_that_takes_too_long_is_not_made_and_does_not_come_again() -> None:
     of = TimeBudget(
-        30.0, 1.0, [(0, 0), (0, 1), (1, 1)], ["a", "a"], 2, Watch(), known={1: Known(5.0, dear_seconds=8.0)}
+        30.0, 1.0, [(0, 0), (0, 1), (1, 1)], ["a", "a"], 2, Watch(), known={1: VisitCost(5.0, dear_seconds=8.0)}
     )
-    of.finished((0, 0), 1.0, 0.5, disturbed=True)
+    of.finish((0, 0), 1.0, 0.5, disturbed=True)
     assert (of.dear, of.left) == ({}, [(0, 1), (1, 1), (0, 2)])
     assert of.put_off((0, 1), 9.0) == [(0, 1)]
     assert of.put_off((0, 2), 9.0) == []  # nobody had planned it
@@ -268,7 +268,7 @@ def test_what_is_still_to_come_is_told_with_disturbed_visits_and_never_beyond_th
     of = TimeBudget(100.0, 0.5, [(n, 0) for n in range(8)], suites, now=watch)
     assert of.expected_seconds() == pytest.approx(8 * (AROUND + 0.5))
     for index in range(4):
-        of.finished((index, 0), AROUND + 0.5, 0.5, disturbed=index % 2 == 0)
+        of.finish((index, 0), AROUND + 0.5, 0.5, disturbed=index % 2 == 0)
     # 4 to come, 2 once more, and of the 4 as many disturbed as before.
     assert of.expected_seconds() == pytest.approx((4 + 2 + 2) * (AROUND + 0.5))
     assert of.whole_launch_seconds() == pytest.approx(8 * (AROUND + 0.5))
@@ -284,7 +284,7 @@ def _with_soak(seconds: float, overruns: float) -> list[Turn]:
     while (choice := of.choose()) is not None:
         took = choice.seconds + 0.1 + (overruns if choice.turn == (1, 0) else 0.0)
         watch.seconds += took
-        of.finished(choice.turn, took, choice.seconds)
+        of.finish(choice.turn, took, choice.seconds)
         made.append(choice.turn)
     return made
 

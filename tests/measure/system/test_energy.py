@@ -34,10 +34,10 @@ def test_the_counter_of_a_gpu_is_read_in_joules(monkeypatch: pytest.MonkeyPatch)
     module = fake(HANDLES | {"nvmlDeviceGetTotalEnergyConsumption": lambda handle: next(counts)})
     monkeypatch.setitem(sys.modules, "pynvml", module)
     clock = iter([10.0, 13.0])
-    with energy.meter("cuda", PCI, UUID, True) as meter:
-        row = energy.between(meter, lambda: None, 10, lambda: next(clock))
+    with energy.open_meter("cuda", PCI, UUID, True) as meter:
+        row = energy.measure_window(meter, lambda: None, 10, lambda: next(clock))
     assert (row["source"], row["scope"], row["joules"], row["seconds"]) == ("nvml_counter", "device", 300.0, 3.0)
-    assert energy.combined([row, row])["energy"]["joules"] == pytest.approx(60.0)
+    assert energy.combine([row, row])["energy"]["joules"] == pytest.approx(60.0)
     assert not module.state.running
 
 
@@ -50,7 +50,7 @@ def test_without_a_counter_power_is_sampled_and_added_up(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "pynvml", fake(answers))
     now = iter([float(n) for n in range(1000)])
     monkeypatch.setattr(energy.clock, "monotonic_seconds", lambda: next(now))
-    with energy.meter("cuda", PCI, UUID, True) as meter:
+    with energy.open_meter("cuda", PCI, UUID, True) as meter:
         before, after = meter.joules(), meter.joules()
     assert (meter.source, meter.scope) == ("nvml_sampled", "device + CPU")
     assert before is not None
@@ -63,7 +63,7 @@ def test_rapl_packages_are_added_and_a_wrap_is_not_a_loss(tmp_path: Path) -> Non
     zones = [("intel-rapl:0", "package-0", 9_000_000, 10_000_000), ("intel-rapl:1", "package-1", 0, 10_000_000)]
     parts = [("intel-rapl:0:0", "core", 5, 10), ("intel-rapl:2", "psys", 7, 10_000_000)]
     root = powercap(tmp_path, *zones, *parts)
-    with energy.meter("cpu", None, None, True, root) as meter:
+    with energy.open_meter("cpu", None, None, True, root) as meter:
         assert (meter.source, meter.scope, meter.joules()) == ("rapl", "CPU packages of the host", 0.0)
         powercap(
             root,
@@ -78,22 +78,22 @@ def test_rapl_packages_are_added_and_a_wrap_is_not_a_loss(tmp_path: Path) -> Non
 
 
 def test_what_cannot_be_read_is_none_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with energy.meter("cpu", None, None, True, tmp_path) as meter:
+    with energy.open_meter("cpu", None, None, True, tmp_path) as meter:
         assert (meter.source, meter.reason) == ("none", "no RAPL package in the powercap tree")
     root = powercap(tmp_path, ("intel-rapl:0", "package-0", 1, 10))
     (root / "sys/class/powercap/intel-rapl:0/energy_uj").write_text("")  # as where only root may read it
-    with energy.meter("cpu", None, None, True, root) as meter:
+    with energy.open_meter("cpu", None, None, True, root) as meter:
         assert "root only" in str(meter.reason)
-    with energy.meter("cpu", None, None, False, root) as meter:
+    with energy.open_meter("cpu", None, None, False, root) as meter:
         assert meter.reason == "read by the first rank of the host"
     monkeypatch.setitem(sys.modules, "pynvml", None)
     monkeypatch.setitem(sys.modules, "amdsmi", None)
-    with energy.meter("cuda", PCI, UUID, True) as meter:
+    with energy.open_meter("cuda", PCI, UUID, True) as meter:
         assert "amdsmi is not installed" in str(meter.reason)
-        assert energy.idle_watts(meter, lambda seconds: None) is None
-        found = energy.combined([energy.unmeasured(meter, 9.0)])["energy"]
+        assert energy.measure_idle_watts(meter, lambda seconds: None) is None
+        found = energy.combine([energy.unmeasured_row(meter, 9.0)])["energy"]
     assert (found["source"], found["joules"], found["idle_watts"]) == ("none", None, None)
-    assert energy.combined(None) == {}
+    assert energy.combine(None) == {}
 
 
 def test_amds_counter_is_found_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_amds_counter_is_found_by_its_address(monkeypatch: pytest.MonkeyPatch) -
     }
     monkeypatch.setitem(sys.modules, "pynvml", None)
     monkeypatch.setitem(sys.modules, "amdsmi", smi)
-    with energy.meter("cuda", PCI, UUID, True) as meter:
+    with energy.open_meter("cuda", PCI, UUID, True) as meter:
         assert meter.source == "amd_counter"
         assert meter.joules() == pytest.approx(2000 * 8 * 15.3e-6)
 
@@ -117,12 +117,12 @@ def test_amds_counter_is_found_by_its_address(monkeypatch: pytest.MonkeyPatch) -
 def test_a_short_window_says_nothing() -> None:
     meter = energy.Meter("nvml_counter", "device", None, lambda: 5.0)
     times = iter([0.0, 1.5])
-    row = energy.between(meter, lambda: None, 3, lambda: next(times))
+    row = energy.measure_window(meter, lambda: None, 3, lambda: next(times))
     assert row["joules"] is None
     assert "less than the 2 s" in row["reason"]
-    longer = energy.unmeasured(meter, 1.0)
+    longer = energy.unmeasured_row(meter, 1.0)
     assert "--preset full" in longer["reason"]
-    mixed = energy.combined([row | {"joules": 6.0, "calls": 3}, row])["energy"]
+    mixed = energy.combine([row | {"joules": 6.0, "calls": 3}, row])["energy"]
     assert mixed["joules"] is None
 
 
@@ -132,18 +132,20 @@ def test_a_window_that_calls_do_not_fill_is_told(call_seconds: float, told: bool
     joules = iter([0.0, 300.0])
     meter = energy.Meter("nvml_counter", "device", None, lambda: next(joules))
     times = iter([0.0, 3.0])
-    row = energy.with_busy_share(energy.between(meter, lambda: None, 3000, lambda: next(times)), call_seconds)
-    fields = energy.combined([row | {"busy_share": 1.0}, row])
+    row = energy.add_busy_share(energy.measure_window(meter, lambda: None, 3000, lambda: next(times)), call_seconds)
+    fields = energy.combine([row | {"busy_share": 1.0}, row])
     assert fields["energy"]["busy_share"] == pytest.approx(1000 * call_seconds)
     assert schema.is_energy(fields["energy"])
-    assert [note.startswith("energy: calls fill less than 80%") for note in energy.notes(fields)] == [True] * told
+    assert [note.startswith("energy: calls fill less than 80%") for note in energy.energy_notes(fields)] == [
+        True
+    ] * told
 
 
 def test_nothing_is_told_of_a_window_that_was_not_measured() -> None:
     meter = energy.Meter("nvml_counter", "device", None, lambda: 5.0)
-    short = energy.with_busy_share(energy.unmeasured(meter, 1.0), 1e-6)
-    assert energy.notes(energy.combined([short])) == energy.notes({}) == []
-    assert energy.combined([short])["energy"]["busy_share"] is None
+    short = energy.add_busy_share(energy.unmeasured_row(meter, 1.0), 1e-6)
+    assert energy.energy_notes(energy.combine([short])) == energy.energy_notes({}) == []
+    assert energy.combine([short])["energy"]["busy_share"] is None
 
 
 def test_idle_power_is_measured_once() -> None:
@@ -189,7 +191,7 @@ def window_on(context: Any) -> dict[str, Any]:
     def fake_meter(*arguments: Any) -> Any:
         yield meter
 
-    energy.meter_of = fake_meter  # type: ignore[assignment]
+    energy.open_meter = fake_meter  # type: ignore[assignment]
     counts = {"run": 0, "reset": 0}
     run = SimpleNamespace(rank=context, idle=energy.Idle(), watchdog=SimpleNamespace(allow=lambda seconds: None))
     run._voting = lambda phase: nullcontext()
@@ -218,6 +220,6 @@ def test_all_ranks_make_the_same_window_and_the_meter_gives_its_joules() -> None
     assert first["row"]["busy_share"] == pytest.approx(50 * 0.001 / first["row"]["seconds"])
     assert "busy_share" not in first["short"]
     assert first["row"]["idle_watts"] == pytest.approx(100.0, rel=0.05)
-    found = energy.combined([first["row"], second["row"]])["energy"]
+    found = energy.combine([first["row"], second["row"]])["energy"]
     assert found["joules"] == pytest.approx(first["row"]["joules"] / 50)
     assert found["rank_joules"] == [found["joules"], None]

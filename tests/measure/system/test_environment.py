@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench.measure.planning.place import Place
-from bench.measure.system import environment
+from bench.measure.planning.launcher_env import Place
+from bench.measure.system import devices, environment, host
+from bench.records.environments import differences
 
 PLACE = Place(index=3, world_size=8, local_index=1, local_world_size=2, host_index=1, num_hosts=4)
 
@@ -172,23 +173,23 @@ def test_the_commit_is_that_of_this_product_only(tmp_path: Path, monkeypatch: py
 
 def test_collect_makes_a_header_of_plain_json() -> None:
     ranks = [environment.describe_rank(torch.device("cpu"), Place(i, 2, i, 2)) for i in range(2)]
-    host = environment.describe_host()
-    found = environment.collect(ranks, {host["hostname"]: host})
+    facts = host.describe_host()
+    found = environment.collect(ranks, {facts["hostname"]: facts})
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {"architecture", "hosts", "ranks", "versions", "variables", "settings", "commit"}
-    assert environment.differences(found, json.loads(json.dumps(found))) == []
+    assert differences(found, json.loads(json.dumps(found))) == []
 
 
 def test_a_rank_may_take_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text("MemAvailable: 4096 kB\n")
-    assert environment.available_memory_bytes(torch.device("cpu"), 4, tmp_path) == 2**20
+    assert devices.available_memory_bytes(torch.device("cpu"), 4, tmp_path) == 2**20
 
     def free_and_total(device: Any) -> tuple[int, int]:
         return 77, 100
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", free_and_total)
-    assert environment.available_memory_bytes(torch.device("cuda", 0), 4, tmp_path) == 77
+    assert devices.available_memory_bytes(torch.device("cuda", 0), 4, tmp_path) == 77
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_a_rank_may_take_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_default_ranks(device_type: str, preset: str, num_gpus: int, num_cores: int, ranks: int) -> None:
-    assert environment.default_ranks(device_type, preset, num_gpus, num_cores) == ranks
+    assert devices.default_ranks(device_type, preset, num_gpus, num_cores) == ranks
 
 
 def test_importing_it_imports_no_torch() -> None:

@@ -15,7 +15,7 @@ import torch
 from bench.errors import BenchError
 from bench.measure.system import counters, nvml
 from bench.measure.system.counters import CoreTicks, Counters, Probe
-from bench.measure.system.interference_probe import Watch, between, combined, watching
+from bench.measure.system.interference_probe import Watch, combine, interval_row, watch_machine
 from bench.records import schema
 from bench.records.file import load
 from bench.records.interference import merged, worst
@@ -82,7 +82,7 @@ def test_what_a_container_hides_is_unknown(tmp_path: Path, stat: str) -> None:
     seen = Probe(root=root, cores=[0]).read()
     assert (seen.ticks, seen.frequency_hz, seen.waits_ns, seen.quotas) == (None, None, {}, ())
     assert seen.thermal_counts == (None, None)
-    found = combined([between(seen, seen, "a", [0])])["disturbance"]
+    found = combine([interval_row(seen, seen, "a", [0])])["disturbance"]
     assert found["hosts"] == [{"host": "a"}]
     assert set(found["ranks"][0]) == {"rank", "seconds", "cpu_seconds", "involuntary_switches"}
 
@@ -122,7 +122,7 @@ def test_one_rank_by_hand() -> None:
         thermal_counts=(9, None),
         quotas=((3, 0.75), None),
     )
-    row = between(START, late, "a", [0, 3])
+    row = interval_row(START, late, "a", [0, 3])
     assert row["core_mask"] == "9"
     assert row["thermal_events"] == 2
     assert row["rank"] == {
@@ -141,44 +141,44 @@ def rank_row(
     cpu_seconds: float, cores: list[int] | None, busy: int, total: int = 400, host: str = "a"
 ) -> dict[str, Any]:
     late = after(cpu_seconds=1.0 + cpu_seconds, ticks=CoreTicks(1000 + busy, 10 + 20, 5000 + total))
-    return between(START, late, host, cores)
+    return interval_row(START, late, host, cores)
 
 
 def test_other_load_is_the_busy_time_that_no_rank_used() -> None:
     # 400 ticks of two shared cores, 300 busy, of which the ranks used 100 + 80.
     rows = [rank_row(100 * TICK, [0, 1], 300), rank_row(80 * TICK, [0, 1], 298)]
-    (host,) = combined(rows)["disturbance"]["hosts"]
+    (host,) = combine(rows)["disturbance"]["hosts"]
     assert host["other_load_share"] == pytest.approx(120 / 400)
     assert host["other_load_noise_share"] == pytest.approx(0.05)
     assert (host["steal_share"], host["busy_share"]) == pytest.approx((0.05, 0.75))
     # More than the kernel counted: noise, not a negative load.
-    (host,) = combined([rank_row(310 * TICK, [0, 1], 300)])["disturbance"]["hosts"]
+    (host,) = combine([rank_row(310 * TICK, [0, 1], 300)])["disturbance"]["hosts"]
     assert host["other_load_share"] == 0
 
 
 def test_cores_count_once_whether_ranks_share_them_or_not() -> None:
     pinned = [rank_row(100 * TICK, [0], 150, 200), rank_row(100 * TICK, [1], 50, 200), rank_row(0, [1], 50, 200)]
-    (host,) = combined(pinned)["disturbance"]["hosts"]
+    (host,) = combine(pinned)["disturbance"]["hosts"]
     assert host["busy_share"] == pytest.approx(200 / 400)
     within = [rank_row(100 * TICK, [0, 1], 300), rank_row(100 * TICK, [1], 50, 200)]
-    (host,) = combined(within)["disturbance"]["hosts"]
+    (host,) = combine(within)["disturbance"]["hosts"]
     assert host["other_load_share"] == pytest.approx(100 / 400)
     partly = [rank_row(0, [0, 1], 300), rank_row(0, [1, 2], 300)]
-    assert combined(partly)["disturbance"]["hosts"] == [{"host": "a", "thermal_events": 0}]
+    assert combine(partly)["disturbance"]["hosts"] == [{"host": "a", "thermal_events": 0}]
     whole = [rank_row(0, None, 300), rank_row(0, None, 300)]
-    assert combined(whole)["disturbance"]["hosts"][0]["busy_share"] == pytest.approx(0.75)
+    assert combine(whole)["disturbance"]["hosts"][0]["busy_share"] == pytest.approx(0.75)
 
 
 def test_hosts_are_told_apart_and_other_ranks_have_nothing() -> None:
     rows = [rank_row(0, [0], 100), rank_row(0, [0], 200, host="b")]
-    hosts = combined(rows)["disturbance"]["hosts"]
+    hosts = combine(rows)["disturbance"]["hosts"]
     assert [(h["host"], h["busy_share"]) for h in hosts] == [("a", 0.25), ("b", 0.5)]
-    assert combined(None) == {}
+    assert combine(None) == {}
 
 
 def test_above_64_ranks_the_worst_of_all_is_kept() -> None:
     rows = [rank_row(n * TICK, [0], 100) for n in range(65)]
-    (row,) = combined(rows)["disturbance"]["ranks"]
+    (row,) = combine(rows)["disturbance"]["ranks"]
     assert row["num_ranks"] == 65
     assert row["cpu_seconds"] == pytest.approx(64 * TICK)
 
@@ -201,10 +201,10 @@ def test_visits_are_merged_into_the_worst_of_each() -> None:
 
 
 def test_the_own_process_is_watched_for_real() -> None:
-    with watching(CPU, "here") as watch:
+    with watch_machine(CPU, "here") as watch:
         sum(range(100_000))
         watch.end()
-    found = combined([watch.row()])["disturbance"]
+    found = combine([watch.row()])["disturbance"]
     assert found["hosts"][0]["host"] == "here"
     assert found["ranks"][0]["seconds"] > 0
     assert schema.is_disturbance(found)
@@ -218,7 +218,7 @@ def test_nothing_is_read_after_work_that_raised(monkeypatch: pytest.MonkeyPatch)
         return START
 
     monkeypatch.setattr(Probe, "read", read)
-    with pytest.raises(ValueError, match="boom"), watching(CPU, "here"):
+    with pytest.raises(ValueError, match="boom"), watch_machine(CPU, "here"):
         raise ValueError("boom")
     assert len(reads) == 1
 
@@ -245,7 +245,7 @@ def test_a_gpu_is_found_by_its_address_else_by_its_uuid(monkeypatch: pytest.Monk
     finders = {"nvmlDeviceGetHandleByPciBusId": by_address, "nvmlDeviceGetHandleByUUID": by_uuid}
     module = fake(GPU_ANSWERS | finders)
     monkeypatch.setitem(sys.modules, "pynvml", module)
-    with nvml.watch("0000:1b:00.0", "abc") as read:
+    with nvml.open_state_reader("0000:1b:00.0", "abc") as read:
         state = read()
     assert asked == ["0000:1b:00.0", "GPU-abc"]
     assert state == nvml.GpuState(
@@ -261,7 +261,7 @@ def test_a_gpu_is_found_by_its_address_else_by_its_uuid(monkeypatch: pytest.Monk
 def test_without_bindings_or_address_there_is_no_gpu_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     for address in ("0000:1b:00.0", None):
-        with nvml.watch(address, None) as read:
+        with nvml.open_state_reader(address, None) as read:
             assert read() is None
 
 
@@ -271,7 +271,7 @@ def test_both_moments_of_a_gpu_are_in_the_row() -> None:
     )
     before = replace(START, gpu=state)
     late = after(gpu=replace(state, clock_reasons=("power cap",), sm_clock_hz=1410, temperature_celsius=70))
-    row = between(before, late, "a", [0])["rank"]
+    row = interval_row(before, late, "a", [0])["rank"]
     assert {name: value for name, value in row.items() if name.startswith("gpu_")} == {
         "gpu_sm_clock_before_hz": 1980,
         "gpu_sm_clock_after_hz": 1410,
@@ -305,7 +305,7 @@ def test_a_gpu_is_read_while_it_works_and_only_then_it_counts(tmp_path: Path) ->
     assert row["gpu_clock_reasons_at_work"] == ["power cap", "board limit"]
     assert "gpu_memory_clock_at_work_hz" not in row
     assert (row["gpu_sm_clock_after_hz"], row["gpu_clock_reasons_after"]) == (1_980_000_000, [])
-    found = combined([watch.row()])["disturbance"]
+    found = combine([watch.row()])["disturbance"]
     assert schema.is_disturbance(found)
     case = disturbed_row(tmp_path / "a", found)
     assert case["throttle_reasons"] == ["GPU power cap", "GPU board limit"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.measure.planning.plan import choose_cases, first_of_further
+from bench.measure.planning.cases import choose_cases, limit_cases
 from bench.measure.planning.presets import DEFAULT_SUITES, FURTHER_CASES, most_cases
 from bench.measure.planning.suite_loader import load
 from bench.measure.system import slow_types
@@ -68,7 +68,7 @@ def test_without_onednn_short_types_are_slow_and_a_question_unknown_to_torch_say
 def test_such_a_type_is_multiplied_at_the_smallest_size_alone(preset: str, size: int) -> None:
     machine = replace(cpu_machine(2, preset), slow_types=BF16)
     suites = [load(name) for name in ALL]
-    planned = first_of_further(choose_cases(suites, machine, {}, []), most_cases(preset, 2))
+    planned = limit_cases(choose_cases(suites, machine, {}, []), most_cases(preset, 2))
     left = [case for case in planned if case.params.get("dtype") == "bfloat16"]
     assert [case.id for case in left if case.suite != "collective"] == [
         f"compute/matmul[dtype=bfloat16,shape=square,size={size}]"

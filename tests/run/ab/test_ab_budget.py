@@ -10,10 +10,10 @@ import pytest
 
 from bench.core.values import parse_seconds
 from bench.errors import BenchError
-from bench.measure.planning.budget import MIN_CASE_SECONDS, fit_budget
+from bench.measure.planning.budget_fit import MIN_CASE_SECONDS, fit_budget
 from bench.measure.planning.presets import PRESETS
-from bench.measure.planning.prices import STARTUP_SECONDS
 from bench.measure.planning.session import BUDGET_REASON
+from bench.measure.planning.visit_overhead import STARTUP_SECONDS
 from bench.records.file import load
 from bench.records.planned_case import PlannedCase
 from bench.run.ab.ab_budget import (

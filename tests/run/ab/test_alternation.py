@@ -19,8 +19,8 @@ from bench.analysis.compare.presentation import CompareOptions as Comparing
 from bench.cli.run_command import given_options
 from bench.core import exit_codes
 from bench.errors import BenchError
-from bench.measure.planning.planner import RunOptions as RunOptions
-from bench.measure.planning.planner import unpaired
+from bench.measure.planning.options import RunOptions as RunOptions
+from bench.measure.planning.planner import without_pair
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.session import BUDGET_REASON
 from bench.records.ab_pair import Pair, are_paired, pair_of, parse
@@ -184,11 +184,11 @@ def test_a_pair_goes_through_a_command_line_and_a_file(tmp_path: Path) -> None:
 
 
 def test_only_the_run_that_makes_a_side_records_its_pair() -> None:
-    recorded = RunOptions(preset="smoke", one_launch=0, save_as=Path("x.jsonl"), pair=PLAIN.to_text()).recorded()
+    recorded = RunOptions(preset="smoke", one_launch=0, save_as=Path("x.jsonl"), pair=PLAIN.to_text()).to_record()
     assert recorded["pair"] == {"id": "0123abcd", "side": "a", "setting": "unchanged"}
     assert not {"one_launch", "save_as"} & set(recorded)
-    assert "pair" not in RunOptions(preset="smoke").recorded()
-    assert unpaired(a_plan(options=recorded)) == a_plan(options=RunOptions(preset="smoke").recorded())
+    assert "pair" not in RunOptions(preset="smoke").to_record()
+    assert without_pair(a_plan(options=recorded)) == a_plan(options=RunOptions(preset="smoke").to_record())
 
 
 class Fake:

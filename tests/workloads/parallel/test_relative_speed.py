@@ -6,7 +6,7 @@ import pytest
 
 from bench.parallelism.heterogeneous_step import Dealing
 from bench.suite import Span
-from bench.workloads.parallel.relative_speed import fitted_fractions, num_calls, skewed
+from bench.workloads.parallel.relative_speed import fitted_fractions, num_calls, skew_shares
 
 
 def test_short_steps_are_called_more_often_than_long_ones() -> None:
@@ -14,9 +14,9 @@ def test_short_steps_are_called_more_often_than_long_ones() -> None:
 
 
 def test_a_skewed_split_has_the_same_units_and_leaves_every_rank_some() -> None:
-    assert skewed((6, 6)) == (9, 3)
-    assert skewed((3, 3, 2)) == (4, 2, 2)
-    assert skewed((1, 1)) == (1, 1)
+    assert skew_shares((6, 6)) == (9, 3)
+    assert skew_shares((3, 3, 2)) == (4, 2, 2)
+    assert skew_shares((1, 1)) == (1, 1)
 
 
 def test_the_fixed_fraction_is_found_by_kind() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from bench.errors import Skip
 from bench.measure.planning.suite_loader import load
-from bench.workloads.parallel.tensor_async import Graphs, compiled, counted, skip_reason
+from bench.workloads.parallel.tensor_async import Graphs, compile_block, count_operators, skip_reason
 from tests.support.ranks import on_ranks
 
 
@@ -22,7 +22,7 @@ def _graph(*targets: str) -> Any:
 def test_operators_are_counted_by_name() -> None:
     gather, scatter = "symm_mem.fused_all_gather_matmul.default", "symm_mem.fused_matmul_reduce_scatter.default"
     left = "_c10d_functional.all_gather_into_tensor.default"
-    assert counted([gather, gather, left, "aten.mm.default", torch.relu]) == {
+    assert count_operators([gather, gather, left, "aten.mm.default", torch.relu]) == {
         "symm_mem.fused_all_gather_matmul": 2,
         "_c10d_functional.all_gather_into_tensor": 1,
     }
@@ -37,7 +37,7 @@ def test_names_are_those_of_torch() -> None:
     import torch.distributed._symmetric_memory  # registers the operators
 
     fused = torch.ops.symm_mem.fused_all_gather_matmul.default
-    assert counted([fused, torch.ops._c10d_functional.reduce_scatter_tensor.default]) == {
+    assert count_operators([fused, torch.ops._c10d_functional.reduce_scatter_tensor.default]) == {
         "symm_mem.fused_all_gather_matmul": 1,
         "_c10d_functional.reduce_scatter_tensor": 1,
     }
@@ -58,7 +58,7 @@ def test_the_block_is_compiled_with_the_pass(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch, "compile", lambda block, **options: seen.update(options) or block)
     graphs, group = Graphs(), SimpleNamespace(group_name="7")
     block = torch.nn.Identity()
-    assert compiled(block, group, graphs) is block  # type: ignore[arg-type]
+    assert compile_block(block, group, graphs) is block  # type: ignore[arg-type]
     assert named == ["7"]
     assert seen["options"] == {"_micro_pipeline_tp": True, "post_grad_custom_post_pass": graphs.look}
     # Inductor knows both options; it refuses others.

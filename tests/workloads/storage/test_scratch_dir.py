@@ -9,7 +9,7 @@ import pytest
 
 from bench.errors import BenchError, Skip
 from bench.measure.engine.rank import RankContext
-from bench.measure.planning.place import Place
+from bench.measure.planning.launcher_env import Place
 from bench.workloads.storage import scratch_dir
 from tests.support.ranks import cpu_machine
 
@@ -57,6 +57,6 @@ def test_room_is_asked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         free: int
 
     monkeypatch.setattr(scratch_dir.shutil, "disk_usage", lambda path: Usage(2**30))
-    scratch_dir.ask_room(one_rank(), str(tmp_path), 2**29)
+    scratch_dir.require_room(one_rank(), str(tmp_path), 2**29)
     with pytest.raises(Skip, match=r"has 1\.00 GiB free, and 1\.16 GiB are needed"):
-        scratch_dir.ask_room(one_rank(), str(tmp_path), 2**30)
+        scratch_dir.require_room(one_rank(), str(tmp_path), 2**30)

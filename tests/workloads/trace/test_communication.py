@@ -30,10 +30,10 @@ def _spans(rank: RankContext, name: str) -> list[tuple[int | None, int | None]]:
     """(number, bytes) of each span of one way to communicate."""
     from bench.measure.engine.rank import Tracer
     from bench.measure.engine.timing.device_clock import clock_for_work
-    from bench.workloads.trace.communication import traced
+    from bench.workloads.trace.communication import record_communication
 
     tracer = Tracer(rank.index, clock_for_work("cpu", "host"))
-    with traced(tracer, {rank.group.group_name: "pair"}):
+    with record_communication(tracer, {rank.group.group_name: "pair"}):
         WAYS[name](rank)
     if rank.backend == nccl_like.NAME:
         nccl_like.synchronise()

@@ -19,7 +19,7 @@ from bench.workloads.trace.device_series import COLUMNS, DeviceSampler, rows
 def test_change_of_a_slower_end() -> None:
     noise = np.random.default_rng(0).normal(0, 0.02, 500)
     samples = np.exp(noise) * np.linspace(1.0, 1.25, 500)
-    found = soak.change(samples)
+    found = soak.compute_change(samples)
     assert found is not None
     # The middles of the first and last fifth are at 10% and 90% of the way.
     assert found.share == pytest.approx(1.225 / 1.025 - 1, abs=0.01)
@@ -30,16 +30,16 @@ def test_change_where_nothing_changes_says_so() -> None:
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(200):
-        found = soak.change(np.exp(rng.normal(0, 0.1, 300)))
+        found = soak.compute_change(np.exp(rng.normal(0, 0.1, 300)))
         assert found is not None
         held += found.low <= 0 <= found.high
     assert held >= 180  # 95% of 200, with room for chance
 
 
 def test_change_needs_samples_and_times_above_zero() -> None:
-    assert soak.change([1.0] * 14) is None
-    assert soak.change([0.0] + [1.0] * 99) is None
-    same = soak.change([1.0] * 15)
+    assert soak.compute_change([1.0] * 14) is None
+    assert soak.compute_change([0.0] + [1.0] * 99) is None
+    same = soak.compute_change([1.0] * 15)
     assert same == soak.Change(0.0, 0.0, 0.0)
 
 
@@ -86,16 +86,16 @@ def _a_soak() -> list[list[Any]]:
 
 
 def test_readings_beside_samples_by_hand() -> None:
-    of_rank = soak.series(_a_soak(), num_samples=90, calls_in_sample=1, calls=94)
+    of_rank = soak.align_series(_a_soak(), num_samples=90, calls_in_sample=1, calls=94)
     assert of_rank.sample == (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0)
     assert of_rank.seconds == (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
     assert of_rank.values("temperature_celsius", 15, 35) == [62, 66]
 
 
 def test_a_device_by_hand() -> None:
-    of_rank = soak.series(_a_soak(), 90, 1, 94)
+    of_rank = soak.align_series(_a_soak(), 90, 1, 94)
     slower = [1.0] * 70 + [1.4] * 20
-    found = soak.device(3, of_rank, 90, slower)
+    found = soak.summarize_device(3, of_rank, 90, slower)
     assert (found.hottest_celsius, found.hottest_at_seconds) == (86, 8.0)
     assert (found.clock_first_hz, found.clock_last_hz) == (1_980_000_000, 1_410_000_000)
     assert found.clock_fall == pytest.approx(1 - 1410 / 1980)
@@ -105,7 +105,7 @@ def test_a_device_by_hand() -> None:
     assert found.own_change.share == pytest.approx(0.4)
     (row,) = soak.devices_table([found]).rows
     assert row[:3] == (3, 40.0, 86)
-    metrics = soak.metrics(slower, [found])
+    metrics = soak.soak_metrics(slower, [found])
     assert metrics["slowdown"] == pytest.approx(0.4)
     assert metrics["throttled_share"] == pytest.approx(2 / 9)
     assert metrics["power_watts"] == pytest.approx(np.mean([454 + 4 * s for s in range(9)]))
@@ -113,14 +113,14 @@ def test_a_device_by_hand() -> None:
 
 def test_a_power_cap_is_no_throttling() -> None:
     capped = rows([(_reading(float(s), 90 * s, _gpu(60, 1700, ("power cap",))), 10 * s) for s in range(5)])
-    found = soak.device(0, soak.series(capped, 40, 1, 40), 40)
+    found = soak.summarize_device(0, soak.align_series(capped, 40, 1, 40), 40)
     assert (found.throttled_share, found.reasons) == (0.0, ("power cap",))
 
 
 def test_the_table_over_time_leaves_out_what_is_not_known() -> None:
     hot, unknown = _a_soak(), rows([(_reading(float(s), 0), 4 + 10 * (s - 1) if s else 0) for s in range(11)])
-    both = [soak.series(each, 90, 1, 94) for each in (hot, unknown)]
-    table = soak.over_time([0.1] * 60 + [0.2] * 30, both)
+    both = [soak.align_series(each, 90, 1, 94) for each in (hot, unknown)]
+    table = soak.time_table([0.1] * 60 + [0.2] * 30, both)
     assert len(table.rows) == 9
     at = {name: index for index, name in enumerate(table.columns)}
     assert "power W, all" not in at  # of one rank it is not known
@@ -129,7 +129,7 @@ def test_the_table_over_time_leaves_out_what_is_not_known() -> None:
     assert (last[at["call ms"]], last[at["slower by %"]]) == (200.0, 100.0)
     assert last[at["lowest SM clock MHz"]] == 1410
     assert last[at["clocks held down by"]] == "software thermal slowdown"
-    alone = soak.over_time([0.1] * 90, [both[1]])
+    alone = soak.time_table([0.1] * 90, [both[1]])
     assert "hottest C" not in alone.columns
 
 
@@ -164,7 +164,7 @@ def test_a_gpu_that_is_read_by_its_address(monkeypatch: pytest.MonkeyPatch) -> N
         yield lambda: asked.append((pci, uuid)) or _gpu(70, 1980)
         asked.append("closed")
 
-    monkeypatch.setattr(series_module.nvml, "watch", watch)
+    monkeypatch.setattr(series_module.nvml, "open_state_reader", watch)
     monkeypatch.setattr(series_module, "gpu_addresses", lambda device: ("uuid", "0000:01:00.0"))
     of_device = series_module.DeviceSeries(torch.device("cpu"), lambda: 5)
     of_device.start()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,20 +25,20 @@ if TYPE_CHECKING:
 
 LOGGED_BACKENDS = frozenset({"nccl"})
 """Backends that say what they choose. RCCL goes by the same name, and writes the same text."""
-HEARD_SUITES = frozenset({"collective", "point_to_point"})
+LOGGED_SUITES = frozenset({"collective", "point_to_point"})
 """Built-in suites whose cases are collectives, of which it is kept what was chosen; a user's own may be as well."""
 PASS_SECONDS = 2.0
 """Kept of a budget for the calls themselves, besides a start of the ranks."""
 FILE_VARIABLE = "NCCL_DEBUG_FILE"
 
 
-def has_something_to_hear(plan: Plan, logged_backends: Collection[str]) -> bool:
-    """Whether a run has cases of which its backend says what it chose: not for one rank, and not in most suites."""
+def has_choices(plan: Plan, logged_backends: Collection[str]) -> bool:
+    """Return True if the backend logs its choices for cases of the plan: not for one rank, and not in most suites."""
     speaks = plan.world_size > 1 and plan.backend in logged_backends
-    return speaks and any(suite.name in HEARD_SUITES or suite.name != suite.reference for suite in plan.suites)
+    return speaks and any(suite.name in LOGGED_SUITES or suite.name != suite.reference for suite in plan.suites)
 
 
-def environ(folder: Path) -> dict[str, str]:
+def debug_environ(folder: Path) -> dict[str, str]:
     """Variables that make each process write its debug text into a file of its own in `folder`."""
     return {**nccl_debug.ENVIRON, FILE_VARIABLE: str(folder).replace("%", "%%") + "/nccl.%h.%p"}
 
@@ -59,11 +60,11 @@ class DebugFile:
         return cls(environ[FILE_VARIABLE], pid)
 
     def whole(self) -> str:
-        """All of it; empty where there is no file yet."""
+        """Return the whole text; empty if there is no file yet."""
         return self._read().decode(errors="replace")
 
     def new(self) -> str:
-        """What was added since this was last asked."""
+        """Return the text added since the last call."""
         data = self._read()
         added, self._offset = data[self._offset :], len(data)
         return added.decode(errors="replace")
@@ -73,15 +74,15 @@ class DebugFile:
         return Path(files[0]).read_bytes() if files else b""
 
 
-def record(case: str, prepared: str, called: str, whole: str) -> dict[str, Any]:
+def choices_record(case: str, prepared: str, called: str, whole: str) -> dict[str, Any]:
     """The line of the result file for a case, from what its preparation, one call of it, and all before have written.
 
     A replayed CUDA graph says nothing: what holds for it was chosen when it was captured, in its preparation.
     """
-    found = nccl_debug.choices(called) or nccl_debug.choices(prepared)
+    choices = nccl_debug.parse_choices(called) or nccl_debug.parse_choices(prepared)
     return {
         "kind": "choices",
         "case": case,
-        "nccl": [choice.to_json() for choice in nccl_debug.distinct(found)],
-        "setup": nccl_debug.setup(whole).to_json(),
+        "nccl": [asdict(choice) for choice in dict.fromkeys(choices)],
+        "setup": asdict(nccl_debug.parse_setup(whole)),
     }

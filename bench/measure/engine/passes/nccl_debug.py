@@ -1,4 +1,4 @@
-"""What NCCL chose for a collective call, read from the text that NCCL_DEBUG writes.
+"""Parser of NCCL's choices for collective calls in the text that NCCL_DEBUG writes.
 
 Pure: text in, choices out. The lines differ between versions (NVIDIA/nccl, `src/enqueue.cc`, before 2.19
 `src/enqueue.cc` of each release, and `src/include/symmetric_sched.h`). Of what INFO writes for the subsystem TUNING:
@@ -20,12 +20,11 @@ of several threads may alternate; anything else in the file is passed over.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 ENVIRON: Mapping[str, str] = {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_SUBSYS": "INIT,COLL,TUNING"}
-"""What makes NCCL write what is read here: INIT the set-up, TUNING the choices, COLL the calls."""
+"""Variables that make NCCL log what is read here: INIT the set-up, TUNING the choices, COLL the calls."""
 
 # The numbers are the order in NVIDIA/nccl src/include/device.h, `NCCL_ALGO_...` and `NCCL_PROTO_...`, as it has been
 # since NCCL 2.14; the names in capitals are those of `ncclAlgoToString` and `ncclProtoToString` in src/collectives.cc.
@@ -35,25 +34,22 @@ _PROTOCOLS = ("LL", "LL128", "Simple")
 
 @dataclass(frozen=True)
 class NcclChoice:
-    """What NCCL chose for one collective call; None: the line does not say."""
+    """NCCL's choice for one collective call; None: the line does not say."""
 
     function: str | None
     """NCCL's name of the call, such as `AllReduce`."""
     num_bytes: int
-    """As NCCL counts them: a rank's own count, so that an all-gather's is its share and not the full buffer."""
+    """Bytes as NCCL counts them: a rank's own count, so for an all-gather its share and not the full buffer."""
     algorithm: str | None
     """`Ring`, `Tree`, `CollnetDirect`, `CollnetChain`, `NVLS`, `NVLSTree`, `PAT`; of a symmetric kernel its name."""
     protocol: str | None
     """`LL`, `LL128` or `Simple`; None for a symmetric kernel, which has none."""
     channels: int | None
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class NcclSetup:
-    """What the first communicator of a process was set up with; None: no line said so."""
+    """Set-up of the first communicator of a process; None: no line said so."""
 
     version: str | None = None
     network: str | None = None
@@ -63,9 +59,6 @@ class NcclSetup:
     collnet_channels: int | None = None
     nvls_channels: int | None = None
     p2p_channels: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -91,9 +84,9 @@ _SYMMETRIC = re.compile(
 )
 
 
-def choices(text: str) -> list[NcclChoice]:
+def parse_choices(text: str) -> list[NcclChoice]:
     """The choices in NCCL's debug text, in the order written; lines that were torn or are unknown are left out."""
-    found: list[NcclChoice] = []
+    choices: list[NcclChoice] = []
     pending: dict[str, _Calls] = {}
     for message in _messages(text):
         calls = pending.setdefault(message.thread, _Calls())
@@ -103,30 +96,25 @@ def choices(text: str) -> list[NcclChoice]:
             continue
         choice = _choice(message.text, calls.named)
         if choice is not None:
-            found.append(choice)
+            choices.append(choice)
             calls.chosen = True
-    return found
+    return choices
 
 
-def distinct(found: Iterable[NcclChoice]) -> list[NcclChoice]:
-    """Each choice once, in the order of their first use."""
-    return list(dict.fromkeys(found))
-
-
-def setup(text: str) -> NcclSetup:
-    """What the text says of the first communicator's set-up."""
-    said: dict[str, str] = {}
+def parse_setup(text: str) -> NcclSetup:
+    """Parse the first communicator's set-up from the text."""
+    fields: dict[str, str] = {}
     for message in _messages(text):
         for pattern in _SETUP:
             match = pattern.match(message.text)
             for name, value in match.groupdict().items() if match else ():
-                said.setdefault(name, value)
+                fields.setdefault(name, value)
     # `Channel 00/08 : 0 1 2 3`, one line for each ring, is in older versions too.
-    rings = said.pop("rings", None)
-    counts = {name: int(said[name]) for name in said if name.endswith("_channels")}
+    rings = fields.pop("rings", None)
+    counts = {name: int(fields[name]) for name in fields if name.endswith("_channels")}
     if rings is not None:
         counts.setdefault("coll_channels", int(rings))
-    return NcclSetup(version=said.get("version"), network=said.get("network"), **counts)
+    return NcclSetup(version=fields.get("version"), network=fields.get("network"), **counts)
 
 
 _SETUP = (
@@ -166,47 +154,47 @@ def _choice(text: str, called: str | None) -> NcclChoice | None:
     return None
 
 
-def _numbered(match: re.Match[str], called: str | None) -> NcclChoice:
+def _read_numbered(match: re.Match[str], called: str | None) -> NcclChoice:
     return NcclChoice(
         match["function"] or called,
         int(match["bytes"]),
-        _at(_ALGORITHMS, int(match["algorithm"])),
-        _at(_PROTOCOLS, int(match["protocol"])),
+        _name_at(_ALGORITHMS, int(match["algorithm"])),
+        _name_at(_PROTOCOLS, int(match["protocol"])),
         None,
     )
 
 
-def _named(match: re.Match[str], called: str | None) -> NcclChoice:
+def _read_named(match: re.Match[str], called: str | None) -> NcclChoice:
     return NcclChoice(
         match["function"],
         int(match["bytes"]),
-        _spelt(_ALGORITHMS, match["algorithm"]),
-        _spelt(_PROTOCOLS, match["protocol"]),
+        _canonical_name(_ALGORITHMS, match["algorithm"]),
+        _canonical_name(_PROTOCOLS, match["protocol"]),
         None if match["low"] is None else int(match["high"]) - int(match["low"]) + 1,
     )
 
 
-def _symmetric(match: re.Match[str], called: str | None) -> NcclChoice:
+def _read_symmetric(match: re.Match[str], called: str | None) -> NcclChoice:
     return NcclChoice(match["function"], int(match["bytes"]), match["kernel"], None, int(match["count"]))
 
 
 _READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str | None], NcclChoice]], ...] = (
-    (_NAMED, _named),
-    (_NUMBERED, _numbered),
-    (_SYMMETRIC, _symmetric),
+    (_NAMED, _read_named),
+    (_NUMBERED, _read_numbered),
+    (_SYMMETRIC, _read_symmetric),
 )
 
 
-def _at(names: tuple[str, ...], number: int) -> str | None:
+def _name_at(names: tuple[str, ...], number: int) -> str | None:
     return names[number] if number < len(names) else None
 
 
-def _spelt(names: tuple[str, ...], name: str) -> str | None:
+def _canonical_name(names: tuple[str, ...], name: str) -> str | None:
     """NCCL's name as it is written here; one that is new stays as NCCL has it, its `Unknown` is unknown."""
     if name == "Unknown":
         return None
     plain = name.replace("_", "").lower()
-    return next((own for own in names if own.lower() == plain), name)
+    return next((canonical for canonical in names if canonical.lower() == plain), name)
 
 
 def _messages(text: str) -> Iterator[_Message]:

@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from bench.suite import Work
 
 CALLS = 3
-"""In the trace; one before them is left out, since the profiler's own start falls into it."""
+"""Calls in a trace; one call before them is left out, since the profiler's own start falls into it."""
 MAX_NAME = 120
 """Characters of a case's id in a file's name."""
 
 
-def folder_of(result: Path) -> Path:
-    """Where the traces of a result file lie: `results/run.jsonl` -> `results/run.profile`."""
+def trace_folder(result: Path) -> Path:
+    """Return the folder for the traces of a result file: `results/run.jsonl` -> `results/run.profile`."""
     return result.with_name(re.sub(r"\.jsonl(\.gz)?$", "", result.name) + ".profile")
 
 
-def file_name(index: int, case: str, rank: int) -> str:
-    """Of a rank's trace; `index` is the case's number in the plan, so that no two names are equal when cut."""
+def trace_name(index: int, case: str, rank: int) -> str:
+    """Name a rank's trace; `index` is the case's number in the plan, so that no two names are equal when cut."""
     safe = re.sub(r"[^A-Za-z0-9._=+,-]+", "_", case).strip("_")[:MAX_NAME]
     return f"{index:03d}-{safe}-rank{rank}.json.gz"
 
 
-def write(work: Work, rank: RankContext, align: Callable[[], object], path: Path) -> None:
+def write_trace(work: Work, rank: RankContext, align: Callable[[], object], path: Path) -> None:
     """Profile some calls of the case itself on this rank and save the trace; every rank calls it. Raises OSError."""
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
@@ -61,6 +61,6 @@ def write(work: Work, rank: RankContext, align: Callable[[], object], path: Path
     profiler.export_chrome_trace(str(path))
 
 
-def record(names: list[str], folder: Path) -> dict[str, Any]:
-    """What the measurement keeps: the folder, by name, and each rank's file in it."""
+def profile_record(names: list[str], folder: Path) -> dict[str, Any]:
+    """Make the measurement's entry for the traces: the folder, by name, and each rank's file in it."""
     return {"folder": folder.name, "files": names, "calls": CALLS}

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.measure.engine.rank import Tracer
-from bench.measure.engine.timing.alignment import alignment
+from bench.measure.engine.timing.alignment import make_alignment
+from bench.measure.engine.timing.case_cost import traced_variants
 from bench.measure.engine.timing.device_clock import clock_for_work
-from bench.measure.engine.timing.pricing import traced_variants
 from bench.suite import Span, Work
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def traced_pass(rank: RankContext, work: Work, look: Look) -> tuple[list[Span], 
     if not work.traced_calls:
         return [], []
     clock = clock_for_work(rank.device.type, "device")
-    tracer, align = Tracer(rank.index, clock), alignment(rank, clock)
+    tracer, align = Tracer(rank.index, clock), make_alignment(rank, clock)
     for name in (name for name in traced_variants(work) for _ in range(work.traced_calls)):
         if work.reset is not None:
             work.reset()

@@ -1,1 +1,1 @@
-"""Timing of one case: alignment of ranks, sampling, caches, prices of a call."""
+"""Timing of one case: alignment of ranks, sampling, caches, cost of a case."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PRODUCT_SIZE = 2048
 """Small products rather than one as long: 16 MiB instead of 64 pass through the L2, so that it is still warm."""
 GUESSED_HOST_SECONDS = 1.5e-4
-"""Of a sample that the host has not enqueued yet."""
+"""Guess of the host's time for a sample that it has not enqueued yet."""
 MARGIN = 1.5
 """The host takes now and then longer than what was seen."""
 MAX_FILL_SECONDS = 5e-3
@@ -31,10 +31,10 @@ TIMED_PRODUCTS = 32
 
 @dataclass(frozen=True)
 class FillerProduct:
-    """What one product of the filler takes."""
+    """Cost of one product of the filler."""
 
     host_seconds: float
-    """To enqueue it."""
+    """Host's time to enqueue it."""
     device_seconds: float
 
     def number(self, host_seconds: float) -> int:
@@ -87,7 +87,7 @@ class Alignment:
         self.together()
 
 
-def alignment(rank: RankContext, clock: Clock, now: Callable[[], float] = monotonic_seconds) -> Alignment:
+def make_alignment(rank: RankContext, clock: Clock, now: Callable[[], float] = monotonic_seconds) -> Alignment:
     """The alignment of a rank by the clock of the case; `now` is the host's time, for the filler."""
     if rank.world_size == 1 and rank.device.type == "cpu":
         return Alignment(lambda: None)

@@ -1,4 +1,4 @@
-"""How long the host takes to launch a sample on a device, as learnt in warm-up; and the notes where it is too long.
+"""The host's time to launch a sample on a device, learnt in warm-up, and the notes if it is too long.
 
 On a device's clock a call that the host launches more slowly than the device works is timed as the device's alone, as
 far as the filler of `bench.measure.engine.timing.alignment` reaches: training, whose host is seldom so far ahead, is
@@ -22,13 +22,13 @@ HOST_BOUND = (
 )
 LAUNCHES_TIMED = f"the host takes over {MAX_FILL_SECONDS * 1e3:g} ms to launch a sample: its time holds launches"
 MATTERING_SHARE = 0.02
-"""Of a sample's time that its launches take: below it they spoil nothing, whenever the device waits for them."""
+"""Share of a sample's time below which its launches spoil nothing, whenever the device waits for them."""
 MAX_LATE_SHARE = 0.05
-"""Of the samples that may hold launches: a median hardly feels so many."""
+"""Share of samples that may hold launches without moving the median."""
 
 
 class HostLaunches:
-    """What the host takes to enqueue one variant's sample, and how many samples it was late for.
+    """The host's time to enqueue one variant's sample, and the number of samples that it was late for.
 
     The host of a virtual machine takes now and then several times as long as at best (seen on an H100: a median of 30
     us for a product of 8 us). So each sample is asked whether its device had come to the start before the host had
@@ -37,7 +37,7 @@ class HostLaunches:
 
     def __init__(self) -> None:
         self.num_late = 0
-        """Of the samples since the warm-up."""
+        """Late samples since the warm-up."""
         self._guess = GUESSED_HOST_SECONDS
         self._factor = 1.0
         self._late_now = 0
@@ -45,7 +45,7 @@ class HostLaunches:
 
     @property
     def sample_seconds(self) -> float:
-        """With the alignment before it, and room for a host that is slower than at best: so long the device is kept
+        """Host's time for a sample and its alignment, with room for a slow host: so long the device is kept
         busy."""
         least = min((whole for whole, _ in self._seen), default=self._guess)
         return min(least * self._factor, MAX_FILL_SECONDS)
@@ -84,17 +84,17 @@ class HostLaunches:
         return round(max(0.0, least - marks_seconds) * 1e9 / calls)
 
 
-def notes(samples: Samples) -> list[str]:
-    """What is to be said of the case itself, its first variant, where the host does not keep up with a rank's device.
+def launch_notes(samples: Samples) -> list[str]:
+    """Return the notes on a case, by its first variant, if the host does not keep up with a rank's device.
 
     Empty on a CPU, and where the host's clock times the case: the launches are then part of it by intent.
     """
     main, totals = next(iter(samples.nanoseconds.items()))
     launch_ns, calls = samples.launch_ns.get(main, 0), samples.calls[main]
-    found = [HOST_BOUND] if launch_ns > intervals.median(totals) / calls else []
+    lines = [HOST_BOUND] if launch_ns > intervals.median(totals) / calls else []
     if launch_ns * calls > MAX_FILL_SECONDS * 1e9:
-        return [*found, LAUNCHES_TIMED]
+        return [*lines, LAUNCHES_TIMED]
     late_share = samples.num_late.get(main, 0) / len(totals)
     if late_share > MAX_LATE_SHARE:
-        found.append(f"{late_share:.0%} of the samples may hold launches of the host: the median is an upper bound")
-    return found
+        lines.append(f"{late_share:.0%} of the samples may hold launches of the host: the median is an upper bound")
+    return lines

@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.errors import Skip
-from bench.measure.planning.plan import L2_STATES
+from bench.measure.planning.cases import L2_STATES
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 CACHE_MULTIPLE = 2
 """A cache replaces lines by its own rules: writing just its size may leave some of the old ones."""
 LEAST_FLUSH_BYTES = 256 * 2**20
-"""What Triton writes. It serves where the size is not known, and on devices whose cache behind the L2 is not counted in
-it (256 MiB on AMD's MI300X)."""
+"""Size that Triton writes. It serves if the L2's size is not known, and if it leaves out a
+further cache (256 MiB on AMD's MI300X)."""
 
 Flush = Callable[[], object]
 
@@ -43,8 +43,8 @@ def flush_bytes(l2_bytes: int | None) -> int:
     return max(CACHE_MULTIPLE * (l2_bytes or 0), LEAST_FLUSH_BYTES)
 
 
-def flusher(params: Mapping[str, Param], device: torch.device) -> Flush | None:
-    """What makes the L2 cold, where a case asks for it: one write on the current stream. None: it is left warm.
+def make_flush(params: Mapping[str, Param], device: torch.device) -> Flush | None:
+    """Make the write on the current stream that flushes the L2, if a case asks for it. None: it is left warm.
 
     Holds its buffer as long as it is held itself. Raises Skip on a device whose cache cannot be flushed so.
     """
@@ -59,8 +59,8 @@ def flusher(params: Mapping[str, Param], device: torch.device) -> Flush | None:
     return torch.empty(num_bytes // 4, dtype=torch.int32, device=device).zero_
 
 
-def flushed(work: Work, flush: Flush | None) -> Work:
-    """The same work, with the cache flushed as the last thing of what is done, untimed, before every sample."""
+def flush_before_samples(work: Work, flush: Flush | None) -> Work:
+    """Return the work with the cache flushed as the last, untimed step before every sample."""
     if flush is None:
         return work
     restore, empty = work.reset, flush

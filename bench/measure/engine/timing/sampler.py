@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.measure.engine import control
-from bench.measure.engine.timing.alignment import alignment
+from bench.measure.engine.timing.alignment import make_alignment
 from bench.measure.engine.timing.host_launches import HostLaunches
 from bench.stats import intervals
 
@@ -44,7 +44,7 @@ WARMUP_WINDOW = 3
 WARMUP_SETTLED = 0.95
 """Warm-up goes on while the last rounds are still faster than this share of the ones before them."""
 LOOK_SECONDS = 0.05
-"""From one look at a working device to the next, at least: one takes about a millisecond of the host's time."""
+"""Shortest time between two looks at a working device: a look takes about a millisecond of the host's time."""
 
 Look = Callable[[Callable[[], bool]], object]
 """Looks at the device; given what says whether it is still at work."""
@@ -52,7 +52,7 @@ Look = Callable[[Callable[[], bool]], object]
 
 @dataclass(frozen=True)
 class Limits:
-    """When a case has enough samples."""
+    """Limits at which a case has enough samples."""
 
     precision: float
     """Half width of the 95% interval of the block medians, relative to their mean, at which sampling may stop."""
@@ -61,18 +61,18 @@ class Limits:
     max_rounds: int = 20_000
     min_rounds: int = MIN_ROUNDS
     most_seconds: float | None = None
-    """After which it ends with fewer than `min_rounds`, warm-up included; None: some times `seconds`."""
+    """Time, warm-up included, after which sampling ends with fewer than `min_rounds`; None: a multiple of `seconds`."""
     warmup_rounds: int = 2
-    """At least; one more where the calls in a streamed sample have to be chosen."""
+    """Fewest warm-up rounds; one more if the calls in a streamed sample have to be chosen."""
     min_seconds: float = 0.0
     """Sampling does not end before, whatever the precision."""
 
-    def lasting(self, seconds: float) -> Limits:
-        """The same, for work that needs so long; the number of samples is then no reason to stop early."""
+    def extended(self, seconds: float) -> Limits:
+        """Return limits for work that needs so long; the number of samples is then no reason to stop early."""
         return replace(self, seconds=max(self.seconds, seconds), min_seconds=seconds, max_rounds=MAX_LASTING_ROUNDS)
 
-    def spent(self, seconds: float) -> Limits:
-        """What is left of them after so long a warm-up."""
+    def after_warmup(self, seconds: float) -> Limits:
+        """Return the limits that are left after a warm-up of that length."""
         return self if self.most_seconds is None else replace(self, most_seconds=max(0.0, self.most_seconds - seconds))
 
     @property
@@ -82,7 +82,7 @@ class Limits:
 
     @property
     def last_seconds(self) -> float:
-        """When sampling ends, however few there are."""
+        """Time after which sampling ends, however few samples there are."""
         return max(OVERRUN * self.seconds, OVERRUN_SECONDS) if self.most_seconds is None else self.most_seconds
 
 
@@ -104,7 +104,7 @@ class Samples:
 
     @property
     def num_rounds(self) -> int:
-        """How many samples each variant has."""
+        """Number of samples of each variant."""
         return len(next(iter(self.nanoseconds.values())))
 
 
@@ -146,10 +146,10 @@ class Sampler:
         self.reset = work.reset
         self.names = list(work.variants)
         self.runs = list(work.variants.values())
-        known = calls if calls is not None and timing == "streamed" and set(calls) == set(self.names) else {}
-        self.chooses_calls = timing == "streamed" and not known
-        self.calls = [known.get(name, 1) for name in self.names]
-        self.align = alignment(rank, clock, now)
+        kept_calls = calls if calls is not None and timing == "streamed" and set(calls) == set(self.names) else {}
+        self.chooses_calls = timing == "streamed" and not kept_calls
+        self.calls = [kept_calls.get(name, 1) for name in self.names]
+        self.align = make_alignment(rank, clock, now)
         self.look = look
         self.next_look = now()
         # A host's clock waits for the device before it starts, so that nothing is launched ahead.
@@ -164,7 +164,7 @@ class Sampler:
         taken: list[list[int]] = [[] for _ in self.runs]
         slowest: list[int] = []
         began = self.now()
-        limits = limits.spent(began - warmed_from)
+        limits = limits.after_warmup(began - warmed_from)
         size = min(self._first_block(round_seconds, limits), limits.max_rounds)
         reason, width = None, None
         while reason is None:
@@ -191,7 +191,7 @@ class Sampler:
         )
 
     def _launch_ns(self) -> dict[str, int]:
-        """What warm-up has learnt of the host; the filler is timed anew, since the device is warm now."""
+        """Return the host's launch times learnt in warm-up; the filler is timed anew, since the device is warm now."""
         if not self.learns_launches:
             return {}
         self.learns_launches = False
@@ -294,7 +294,7 @@ _CODES: list[Literal["precision", "time", "samples"] | None] = [None, "precision
 def _decide(
     slowest: Sequence[int], elapsed: float, limits: Limits
 ) -> tuple[Literal["precision", "time", "samples"] | None, float | None]:
-    """Whether to stop, and the half width reached; `slowest` is the maximum over ranks of each sample."""
+    """Return the reason to stop, if any, and the half width reached; `slowest` is each sample's maximum over ranks."""
     width = None
     if len(slowest) >= MIN_ROUNDS_FOR_PRECISION:
         width = intervals.half_width(slowest, NUM_BLOCKS_FOR_PRECISION)
@@ -307,7 +307,7 @@ def _decide(
 
 
 def _next_block(size: int, round_seconds: float, seconds_left: float) -> int:
-    """At most doubled, so that a first guess that was far off does not overrun."""
+    """Return the next block's size, at most doubled, so that a first guess that was far off does not overrun."""
     return max(1, min(2 * size, _block_rounds(round_seconds, max(seconds_left, 0.0))))
 
 

@@ -16,7 +16,8 @@ from bench.measure.engine.passes import nccl_choices
 from bench.measure.engine.passes.nccl_choices import DebugFile
 from bench.measure.launch.recorder import Recorder
 from bench.measure.launch.supervisor import Supervisor
-from bench.measure.planning.plan import Plan, choose_cases, declared_machine, suite_facts
+from bench.measure.planning.cases import choose_cases, declared_machine
+from bench.measure.planning.plan import Plan
 from bench.measure.planning.suite_loader import load as load_suite
 from bench.records import nccl_columns, published_copy
 from bench.records.file import Result, Writer, load
@@ -50,7 +51,7 @@ def chatty_plan(*ops: str) -> Plan:
     suite = load_suite(CHATTY)
     cases = choose_cases([suite], declared_machine(2, "cpu", "smoke"), {"op": list(ops)} if ops else {}, ())
     plan = a_plan(launches=1, case_seconds=0.05, left_out=())
-    return replace(plan, suites=(suite_facts(suite),), cases=tuple(cases))
+    return replace(plan, suites=(suite.facts,), cases=tuple(cases))
 
 
 def supervised(path: Path, plan: Plan, resumed: Result | None = None, **fields: Any) -> int:
@@ -96,18 +97,18 @@ def test_a_case_that_breaks_in_the_pass_is_a_warning_and_the_others_are_kept(
 
 def test_the_pass_is_for_backends_that_say_what_they_choose_and_for_the_last_launch() -> None:
     recorder: Any = _Stub(a_plan(2))
-    assert not Supervisor(recorder, 0.0)._hears_choices
+    assert not Supervisor(recorder, 0.0)._reads_choices
     recorder.plan = a_plan(2, backend="nccl")
-    assert Supervisor(recorder, 0.0)._hears_choices
-    assert Supervisor(recorder, 0.0, only_launch=2)._hears_choices
-    assert not Supervisor(recorder, 0.0, only_launch=1)._hears_choices
+    assert Supervisor(recorder, 0.0)._reads_choices
+    assert Supervisor(recorder, 0.0, only_launch=2)._reads_choices
+    assert not Supervisor(recorder, 0.0, only_launch=1)._reads_choices
     # A GPU alone sends nothing, and of most suites nothing is kept.
     recorder.plan = a_plan(2, backend="nccl", world_size=1)
-    assert not Supervisor(recorder, 0.0)._hears_choices
+    assert not Supervisor(recorder, 0.0)._reads_choices
     for name, heard in (("compute", False), ("tensor_parallel", False), ("collective", True)):
         suite = replace(recorder.plan.suites[0], name=name, reference=name)
         recorder.plan = a_plan(2, backend="nccl", suites=(suite,))
-        assert Supervisor(recorder, 0.0)._hears_choices is heard
+        assert Supervisor(recorder, 0.0)._reads_choices is heard
 
 
 class _Stub:
@@ -139,7 +140,7 @@ def test_a_budget_keeps_time_for_the_pass(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_debug_file_is_found_by_host_and_process(tmp_path: Path) -> None:
     folder = tmp_path / "100%" / "a[b]"
     folder.mkdir(parents=True)
-    pattern = nccl_choices.environ(folder)["NCCL_DEBUG_FILE"]
+    pattern = nccl_choices.debug_environ(folder)["NCCL_DEBUG_FILE"]
     file = DebugFile.of_process({"NCCL_DEBUG_FILE": pattern}, 77)
     assert (file.whole(), file.new()) == ("", "")
     (folder / "nccl.other.177").write_text("not this one\n")
@@ -153,9 +154,9 @@ def test_the_debug_file_is_found_by_host_and_process(tmp_path: Path) -> None:
 
 
 def test_the_pass_switches_on_what_is_read_and_nothing_else(tmp_path: Path) -> None:
-    assert set(nccl_choices.environ(tmp_path)) == {"NCCL_DEBUG", "NCCL_DEBUG_SUBSYS", "NCCL_DEBUG_FILE"}
-    assert nccl_choices.environ(tmp_path)["NCCL_DEBUG"] == "INFO"
-    assert set(nccl_choices.environ(tmp_path)["NCCL_DEBUG_SUBSYS"].split(",")) == {"INIT", "COLL", "TUNING"}
+    assert set(nccl_choices.debug_environ(tmp_path)) == {"NCCL_DEBUG", "NCCL_DEBUG_SUBSYS", "NCCL_DEBUG_FILE"}
+    assert nccl_choices.debug_environ(tmp_path)["NCCL_DEBUG"] == "INFO"
+    assert set(nccl_choices.debug_environ(tmp_path)["NCCL_DEBUG_SUBSYS"].split(",")) == {"INIT", "COLL", "TUNING"}
 
 
 @pytest.mark.parametrize(

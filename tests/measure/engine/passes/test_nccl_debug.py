@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.measure.engine.passes.nccl_debug import NcclChoice, NcclSetup, choices, distinct, setup
+from bench.measure.engine.passes.nccl_debug import NcclChoice, NcclSetup, parse_choices, parse_setup
 
 
 def info(*messages: str, thread: int = 12, stamp: str = "") -> str:
@@ -38,12 +38,12 @@ def call(function: str, count: int = 4) -> str:
     ],
 )
 def test_every_algorithm_has_one_spelling(written: str, algorithm: str | None) -> None:
-    assert choices(info(named(written))) == [NcclChoice("AllReduce", 1048576, algorithm, "LL", 8)]
+    assert parse_choices(info(named(written))) == [NcclChoice("AllReduce", 1048576, algorithm, "LL", 8)]
 
 
 @pytest.mark.parametrize(("written", "protocol"), [("LL", "LL"), ("LL128", "LL128"), ("SIMPLE", "Simple")])
 def test_every_protocol_has_one_spelling(written: str, protocol: str) -> None:
-    assert [c.protocol for c in choices(info(named(protocol=written)))] == [protocol]
+    assert [c.protocol for c in parse_choices(info(named(protocol=written)))] == [protocol]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_every_protocol_has_one_spelling(written: str, protocol: str) -> None:
     ],
 )
 def test_the_line_of_each_version(message: str, expected: NcclChoice) -> None:
-    assert choices(info(message)) == [expected]
-    assert choices(info(message, stamp="[2026-05-05 06:16:47] ")) == [expected]
+    assert parse_choices(info(message)) == [expected]
+    assert parse_choices(info(message, stamp="[2026-05-05 06:16:47] ")) == [expected]
 
 
 def test_a_choice_without_a_name_takes_that_of_the_call_on_its_own_thread() -> None:
@@ -87,15 +87,19 @@ def test_a_choice_without_a_name_takes_that_of_the_call_on_its_own_thread() -> N
         + info("32 Bytes -> Algo 0 proto 2 time 8.2", thread=2)
         + info("64 Bytes -> Algo 1 proto 0 time 7.3", thread=3)
     )
-    assert [(c.function, c.num_bytes) for c in choices(text)] == [("AllReduce", 16), ("Broadcast", 32), (None, 64)]
+    assert [(c.function, c.num_bytes) for c in parse_choices(text)] == [
+        ("AllReduce", 16),
+        ("Broadcast", 32),
+        (None, 64),
+    ]
 
 
 def test_of_several_grouped_calls_the_name_is_known_only_where_all_share_it() -> None:
     chosen = "16 Bytes -> Algo 1 proto 0 time 9.1"
     same = info(call("AllReduce"), call("AllReduce"), chosen, chosen)
     mixed = info(call("AllReduce"), call("Reduce"), chosen, chosen, call("Reduce"), chosen)
-    assert [c.function for c in choices(same)] == ["AllReduce", "AllReduce"]
-    assert [c.function for c in choices(mixed)] == [None, None, "Reduce"]
+    assert [c.function for c in parse_choices(same)] == ["AllReduce", "AllReduce"]
+    assert [c.function for c in parse_choices(mixed)] == [None, None, "Reduce"]
 
 
 def test_what_is_no_choice_is_passed_over() -> None:
@@ -112,18 +116,18 @@ def test_what_is_no_choice_is_passed_over() -> None:
     text += (
         "AllReduce: 16 Bytes -> Algo RING proto LL channel{Lo..Hi}={0..0}\n\nnode-01:3:4 [0] NCCL WARN Cuda failure\n"
     )
-    assert choices(text) == []
-    assert choices("") == []
+    assert parse_choices(text) == []
+    assert parse_choices("") == []
 
 
 def test_lines_that_two_processes_wrote_into_each_other_do_not_make_a_wrong_choice() -> None:
     torn = "a:1:1 [0] NCCL INFO AllReduce: 8 Bytes -> Algo RINGb:2:2 [1] NCCL INFO " + named() + "\n proto LL\n"
-    assert choices(torn) == [NcclChoice("AllReduce", 1048576, "Ring", "LL", 8)]
+    assert parse_choices(torn) == [NcclChoice("AllReduce", 1048576, "Ring", "LL", 8)]
 
 
 def test_equal_choices_are_listed_once_in_the_order_of_their_first_use() -> None:
     ring, tree = NcclChoice("AllReduce", 8, "Ring", "LL", 1), NcclChoice("AllReduce", 8, "Tree", "LL", 1)
-    assert distinct([tree, ring, tree, ring]) == [tree, ring]
+    assert list(dict.fromkeys([tree, ring, tree, ring])) == [tree, ring]
 
 
 def test_the_set_up_of_the_first_communicator() -> None:
@@ -137,14 +141,14 @@ def test_the_set_up_of_the_first_communicator() -> None:
         "Using network Socket",
         "2 coll channels, 2 collnet channels, 0 nvls channels, 2 p2p channels, 2 p2p channels per peer",
     )
-    assert setup(text) == NcclSetup("2.27.3+cuda12.9", "IB", 24, 24, 16, 32)
+    assert parse_setup(text) == NcclSetup("2.27.3+cuda12.9", "IB", 24, 24, 16, 32)
 
 
 def test_older_set_ups_say_less() -> None:
-    assert setup(
+    assert parse_setup(
         info("Channel 00/04 :    0   1", "Channel 01/04 :    0   1", "Using network AWS Libfabric")
     ) == NcclSetup(network="AWS Libfabric", coll_channels=4)
-    assert setup(info("8 coll channels, 8 p2p channels, 2 p2p channels per peer")) == NcclSetup(
+    assert parse_setup(info("8 coll channels, 8 p2p channels, 2 p2p channels per peer")) == NcclSetup(
         coll_channels=8, p2p_channels=8
     )
-    assert setup("") == NcclSetup()
+    assert parse_setup("") == NcclSetup()

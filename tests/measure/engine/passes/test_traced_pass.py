@@ -13,7 +13,7 @@ from bench.measure.engine.passes import traced_pass
 from bench.measure.engine.rank import Tracer
 from bench.measure.engine.timing.alignment import Alignment
 from bench.suite import COMMUNICATION, Span, Work
-from bench.workloads.trace.communication import CommunicationTrace, traced
+from bench.workloads.trace.communication import CommunicationTrace, record_communication
 from tests.support.plans import lone_rank
 
 
@@ -96,7 +96,7 @@ def recorded(tracer: Tracer) -> list[Span]:
 
 def test_a_side_stream_s_wait_is_hidden_until_the_own_stream_waits_for_it(device: Device) -> None:
     tracer = Tracer(0, device.clock())
-    with traced(tracer, {}) as trace:
+    with record_communication(tracer, {}) as trace:
         first = device.collective(trace, 25, 1)
         device.works(10)
         assert tracer.marks == []
@@ -117,7 +117,7 @@ def test_a_side_stream_s_wait_is_hidden_until_the_own_stream_waits_for_it(device
 
 def test_waiting_for_a_whole_stream_is_the_same(device: Device) -> None:
     tracer = Tracer(0, device.clock())
-    with traced(tracer, {}) as trace:
+    with record_communication(tracer, {}) as trace:
         device.collective(trace, 25, 1)
         device.side.wait_stream(device.own)  # the other way round: nobody stands still
         device.own.wait_stream(device.side)
@@ -127,7 +127,7 @@ def test_waiting_for_a_whole_stream_is_the_same(device: Device) -> None:
 
 def test_what_the_own_stream_waits_for_at_once_is_a_span_at_once(device: Device) -> None:
     tracer = Tracer(0, device.clock())
-    with traced(tracer, {}) as trace:
+    with record_communication(tracer, {}) as trace:
         trace.hand_over("tensor", 8, 1, object(), tracer.clock.mark(), is_message=False)
         start = tracer.clock.mark()
         device.works(4)
@@ -145,7 +145,7 @@ def test_spans_on_a_gpu_are_of_its_own_clock_whatever_times_the_case(
         return device.clock()
 
     monkeypatch.setattr(traced_pass, "clock_for_work", for_work)
-    monkeypatch.setattr(traced_pass, "alignment", lambda rank, clock: Alignment(lambda: None))
+    monkeypatch.setattr(traced_pass, "make_alignment", lambda rank, clock: Alignment(lambda: None))
     rank: Any = lone_rank()
     rank.device = torch.device("cuda", 0)
 

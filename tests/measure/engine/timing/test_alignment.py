@@ -167,14 +167,16 @@ def test_a_host_that_does_not_keep_up_is_told() -> None:
     def found(host: int, device: int) -> list[str]:
         machine = Machine()
         work = machine.call(host * MICROSECOND, device * MICROSECOND)
-        return host_launches.notes(machine.sampler(full=work, other=work).measure(Limits(precision=0.5, seconds=0.3)))
+        return host_launches.launch_notes(
+            machine.sampler(full=work, other=work).measure(Limits(precision=0.5, seconds=0.3))
+        )
 
     assert found(100, 101) == []
     assert found(101, 100) == [host_launches.HOST_BOUND]
     assert found(9000, 20_000) == [host_launches.LAUNCHES_TIMED]
     assert found(9000, 200) == [host_launches.HOST_BOUND, host_launches.LAUNCHES_TIMED]
     by_host = Samples({"full": 1}, {"full": [5]}, "time", None, 2)
-    assert host_launches.notes(by_host) == []
+    assert host_launches.launch_notes(by_host) == []
 
 
 def test_a_working_device_is_looked_at_and_not_too_often() -> None:
@@ -228,7 +230,7 @@ def test_a_host_that_is_often_slower_than_at_best_gets_a_longer_filler() -> None
     samples = machine.sampler(full=run).measure(Limits(precision=1e-9, seconds=0.5))
     assert set(samples.nanoseconds["full"]) == {8 * MICROSECOND}
     assert samples.num_late == {"full": 0}
-    assert host_launches.notes(samples) == [host_launches.HOST_BOUND]
+    assert host_launches.launch_notes(samples) == [host_launches.HOST_BOUND]
 
 
 def test_samples_that_hold_launches_all_the_same_are_told() -> None:
@@ -240,7 +242,9 @@ def test_samples_that_hold_launches_all_the_same_are_told() -> None:
 
     samples = machine.sampler(full=run).measure(Limits(precision=1e-9, seconds=0.5))
     assert samples.num_late["full"] == sum(ns > 8 * MICROSECOND for ns in samples.nanoseconds["full"])
-    assert [note for note in host_launches.notes(samples) if "% of the samples may hold launches of the host" in note]
+    assert [
+        note for note in host_launches.launch_notes(samples) if "% of the samples may hold launches of the host" in note
+    ]
 
 
 def test_launches_that_are_a_small_part_of_a_sample_spoil_nothing() -> None:
@@ -249,4 +253,4 @@ def test_launches_that_are_a_small_part_of_a_sample_spoil_nothing() -> None:
         Limits(precision=0.5, seconds=0.3)
     )
     assert samples.num_late == {"full": 0}
-    assert not host_launches.notes(samples)
+    assert not host_launches.launch_notes(samples)

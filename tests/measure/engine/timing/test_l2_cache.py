@@ -12,7 +12,7 @@ from bench.errors import BenchError, Skip
 from bench.measure.engine.timing import l2_cache
 from bench.measure.engine.timing.alignment import Alignment
 from bench.measure.engine.timing.sampler import Limits, Sampler
-from bench.measure.planning.plan import choose_cases, declared_machine
+from bench.measure.planning.cases import choose_cases, declared_machine
 from bench.measure.planning.suite_loader import load
 from bench.suite import Work
 from tests.support.plans import lone_rank
@@ -48,7 +48,7 @@ def test_the_flush_writes_one_buffer_on_the_rank_s_own_device(
 
     monkeypatch.setattr(torch, "empty", empty)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    flush = l2_cache.flusher({"l2": "cold"}, CUDA)
+    flush = l2_cache.make_flush({"l2": "cold"}, CUDA)
     assert flush is not None
     assert made == [((400 if hasattr(properties, "L2_cache_size") else 256) * MIB, CUDA)]
     assert written == []
@@ -59,16 +59,16 @@ def test_the_flush_writes_one_buffer_on_the_rank_s_own_device(
 
 
 def test_warm_asks_nothing_of_any_device_and_leaves_the_work_alone() -> None:
-    assert l2_cache.flusher({"l2": "warm"}, CUDA) is None
-    assert l2_cache.flusher({}, CUDA) is None
-    assert l2_cache.flusher({"l2": "warm"}, torch.device("cpu")) is None
+    assert l2_cache.make_flush({"l2": "warm"}, CUDA) is None
+    assert l2_cache.make_flush({}, CUDA) is None
+    assert l2_cache.make_flush({"l2": "warm"}, torch.device("cpu")) is None
     work = Work(variants={"full": lambda: None}, check=lambda: (0.0, 0.0))
-    assert l2_cache.flushed(work, None) is work
+    assert l2_cache.flush_before_samples(work, None) is work
 
 
 def test_cold_on_a_cpu_is_skipped_with_the_reason() -> None:
     with pytest.raises(Skip, match="only a GPU's L2 is flushed"):
-        l2_cache.flusher({"l2": "cold"}, torch.device("cpu"))
+        l2_cache.make_flush({"l2": "cold"}, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("has_reset", [True, False])
@@ -81,7 +81,7 @@ def test_before_every_sample_the_inputs_are_restored_then_the_cache_is_flushed_t
         check=lambda: (0.0, 0.0),
         reset=(lambda: diary.append("reset")) if has_reset else None,
     )
-    flushed = l2_cache.flushed(work, lambda: diary.append("flush"))
+    flushed = l2_cache.flush_before_samples(work, lambda: diary.append("flush"))
     ticks = iter(range(10**6))
 
     def mark() -> int:

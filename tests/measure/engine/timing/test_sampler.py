@@ -10,7 +10,7 @@ import pytest
 
 from bench.core import clock as clocks
 from bench.core.clock import Clock
-from bench.measure.engine.gather import gather_samples, shape, slowest_samples
+from bench.measure.engine.gather import gather_samples, reduce_rows, slowest_samples
 from bench.measure.engine.timing.device_clock import clock_for_work
 from bench.measure.engine.timing.sampler import Limits, Sampler, Samples, Timing, _decide, take_sample
 from bench.stats.intervals import median
@@ -159,10 +159,10 @@ def test_a_later_visit_may_stop_with_fewer_samples() -> None:
 
 def test_work_that_must_last_goes_on_where_precision_and_time_would_end_it() -> None:
     time = FakeTime()
-    limits = Limits(ANY_PRECISION, 0.1, max_rounds=20).lasting(30.0)
+    limits = Limits(ANY_PRECISION, 0.1, max_rounds=20).extended(30.0)
     samples = measure(time, limits, full=time.takes("f", SECOND))
     assert samples.num_rounds == 30
-    assert Limits(ANY_PRECISION, 60.0).lasting(30.0).seconds == 60.0
+    assert Limits(ANY_PRECISION, 60.0).extended(30.0).seconds == 60.0
 
 
 def test_reset_comes_before_every_sample_and_is_not_timed() -> None:
@@ -325,15 +325,15 @@ def test_work_on_a_cpu_is_done_when_its_call_returns(kind: str) -> None:
 
 def test_up_to_64_ranks_every_sample_is_kept() -> None:
     rows = [[rank, 2 * rank] for rank in range(64)]
-    assert shape(rows) == {"nanoseconds": rows}
-    assert slowest_samples(shape(rows)) == [63, 126]
+    assert reduce_rows(rows) == {"nanoseconds": rows}
+    assert slowest_samples(reduce_rows(rows)) == [63, 126]
 
 
 def test_above_64_ranks_what_a_step_s_analysis_needs() -> None:
     # Rank r: r + 10, r + 50, r + 30, r + 40, r + 20; but rank 7 arrives last to the second sample.
     rows = [[rank + 10, rank + 50, rank + 30, rank + 40, rank + 20] for rank in range(65)]
     rows[7][1] = 5
-    reduced = shape(rows)
+    reduced = reduce_rows(rows)
     assert set(reduced) == {"per_iteration", "rank_quantiles"}
     assert reduced["per_iteration"] == {
         "max": [74, 114, 94, 104, 84],

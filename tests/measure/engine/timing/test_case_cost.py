@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from bench.measure.engine.timing.pricing import (
+from bench.measure.engine.timing.case_cost import (
     DEAR_ROUNDS,
     UNLIMITED,
     Allowance,
-    CallPrice,
-    Pricing,
-    alone,
+    CaseCost,
+    CostProbe,
+    main_variant_only,
     traced_variants,
 )
 from bench.measure.engine.timing.sampler import MIN_ROUNDS, Limits
@@ -40,12 +40,12 @@ class Case:
     def priced(self, allowance: Allowance) -> tuple[float | None, Limits, FakeTime]:
         """What another turn takes or None, the limits of the samples, and the clock after it."""
         time = FakeTime()
-        pricing = Pricing(lone_rank(), allowance, time.seconds)
+        pricing = CostProbe(lone_rank(), allowance, time.seconds)
         time.nanoseconds += round(self.prepare * SECOND)
-        pricing.prepared()
+        pricing.begin_check()
         time.nanoseconds += round(self.check * SECOND)
         dear = pricing.dear_seconds(self.work(time), time.clock(), self.timing)
-        return dear, pricing.limited(LIMITS), time
+        return dear, pricing.limit(LIMITS), time
 
     def work(self, time: FakeTime) -> Work:
         run = time.takes("call", round(self.call * SECOND))
@@ -131,12 +131,12 @@ def test_the_case_alone_has_nothing_that_needs_its_other_variants() -> None:
     work = replace(
         Case(0.0, 0.0, 1.0, variants=3, traced_calls=2).work(time), derive=lambda seen: {}, tables=lambda seen: {}
     )
-    lone = alone(work)
+    lone = main_variant_only(work)
     assert (list(lone.variants), lone.traced_calls, lone.derive, lone.tables) == (["v0"], 0, None, None)
     assert traced_variants(work) == ("v0",)
     assert traced_variants(replace(work, traced_variants=("v1", "v2"))) == ("v1", "v2")
 
 
 def test_what_is_not_timed_yet_counts_for_nothing() -> None:
-    price = CallPrice(0.0, 1.0, True, 10)
+    price = CaseCost(0.0, 1.0, True, 10)
     assert (price.is_dear(0.9), price.is_dear(1.1)) == (True, False)

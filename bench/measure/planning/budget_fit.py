@@ -1,4 +1,4 @@
-"""What of a plan a budget holds, and about how long a plan takes: by first guesses, before anything has run."""
+"""The cases of a plan that fit its budget, and the plan's length, by first guesses before anything has run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bench.errors import BenchError
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.prices import CLOSING_SECONDS, first_guess, startup_seconds
+from bench.measure.planning.visit_overhead import CLOSING_SECONDS, guess_overhead, startup_seconds
 from bench.records.planned_case import PlannedCase
 
 LEAST_SAMPLES_SECONDS = 0.05
@@ -28,15 +28,15 @@ def fit_budget(plan: Plan) -> Plan:
     named = bool(plan.options.get("cases") and plan.options.get("budget"))
     # What lasts has its time set aside; without such a case the quickest of the others must fit, samples included.
     lasting = any(case.min_seconds for case in plan.cases)
-    least = 0.0 if lasting else min(first_guess(case.suite) for case in plan.cases) + LEAST_SAMPLES_SECONDS
+    least = 0.0 if lasting else min(guess_overhead(case.suite) for case in plan.cases) + LEAST_SAMPLES_SECONDS
     if count < (len(plan.cases) if named else 1) or room / plan.launches < least:
-        raise BenchError(_too_small(plan, named))
-    kept = _kept(plan.cases, count)
+        raise BenchError(_describe_shortage(plan, named))
+    kept = _keep(plan.cases, count)
     return replace(plan, cases=kept, left_out=tuple(case for case in plan.cases if case not in kept))
 
 
-def _kept(cases: Sequence[PlannedCase], count: int) -> tuple[PlannedCase, ...]:
-    """So many of the cases, in their order: those that last, whose time was set aside first, and the most telling."""
+def _keep(cases: Sequence[PlannedCase], count: int) -> tuple[PlannedCase, ...]:
+    """Keep so many cases, in their order: those that last, whose time was set aside, and the most telling others."""
     lasting = [case for case in cases if case.min_seconds]
     others = [case for case in cases if not case.min_seconds][: max(0, count - len(lasting))]
     return tuple(case for case in cases if case in lasting or case in others)
@@ -47,8 +47,8 @@ def sampling_seconds(case_seconds: float, visits: int) -> float:
     return case_seconds * 1.25 + 0.3 * visits
 
 
-def _too_small(plan: Plan, named: bool) -> str:
-    """What is wrong with a budget, and how much it takes."""
+def _describe_shortage(plan: Plan, named: bool) -> str:
+    """Name the fault of a budget, and the least that is needed."""
     head, starts = f"--budget {plan.budget_seconds:g}s", plan.launches * startup_seconds(plan.device_type)
     lasting = next((case for case in plan.cases if case.min_seconds), None)
     if lasting is not None:
@@ -71,8 +71,8 @@ def _too_small(plan: Plan, named: bool) -> str:
 
 def estimate_seconds(plan: Plan) -> float:
     """Rough length of the run by first guesses: the start-ups, all sampling, and what surrounds the samples."""
-    around = plan.visits * sum(first_guess(case.suite) for case in plan.cases)
+    around = plan.visits * sum(guess_overhead(case.suite) for case in plan.cases)
     lasting = sum(case.min_seconds for case in plan.cases)
-    each = startup_seconds(plan.device_type) + around + len(plan.cases) * plan.case_seconds + lasting
-    seconds = plan.launches * each + CLOSING_SECONDS
+    launch_seconds = startup_seconds(plan.device_type) + around + len(plan.cases) * plan.case_seconds + lasting
+    seconds = plan.launches * launch_seconds + CLOSING_SECONDS
     return seconds if plan.budget_seconds is None else min(seconds, plan.budget_seconds)

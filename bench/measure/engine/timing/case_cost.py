@@ -1,4 +1,4 @@
-"""One case's price, from its first calls: whether it goes on, or waits until all others had their turn.
+"""Cost of a case from its first calls, which decides if it goes on or waits until all others had their turn.
 
 The check before the samples is the first call: it and what was prepared are paid by then. If no more than a second
 check would take more time than the turn may, the case is dear. If not, one call of the case itself says what samples
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bench.core import clock as clocks
 from bench.measure.engine import control
-from bench.measure.engine.timing.alignment import alignment
+from bench.measure.engine.timing.alignment import make_alignment
 from bench.measure.engine.timing.sampler import Limits
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ PUT_OFF = "put off"
 
 
 class PutOff(Exception):  # noqa: N818 - the way out of a case that waits, agreed by all ranks
-    """All ranks agreed that the case takes more than its turn may, and has another one in the end."""
+    """Raised on all ranks alike: the case takes more than its turn may, and gets another turn in the end."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"about {seconds:.3g} s in the end")
@@ -43,91 +43,91 @@ class PutOff(Exception):  # noqa: N818 - the way out of a case that waits, agree
 
 @dataclass(frozen=True)
 class Allowance:
-    """What a turn may take of the run's time."""
+    """Share of the run's time that a turn may take."""
 
     most_seconds: float | None = None
-    """All that is part of it; None: as long as it needs."""
+    """Limit for the whole turn; None: there is no limit."""
     aim_seconds: float | None = None
-    """Within which to stay if DEAR_ROUNDS samples can be had so; None: the same."""
+    """Time to stay within if it allows DEAR_ROUNDS samples; None: `most_seconds`."""
     is_dear: bool = False
-    """The case was put off and has its turn now: one warm-up and DEAR_ROUNDS samples of the case alone."""
+    """True: the case was put off and has its turn now, with one warm-up and DEAR_ROUNDS samples of it alone."""
 
 
 UNLIMITED = Allowance()
 
 
 @dataclass(frozen=True)
-class CallPrice:
-    """What is known of a case's cost. Pure: seconds in, a decision out."""
+class CaseCost:
+    """Known cost of a case, and the decision that follows from it; pure."""
 
     prepare_seconds: float
     check_seconds: float
     checks_after: bool
     calls: int
-    """Of the case and its variants, that a turn makes at least: to warm up and for DEAR_ROUNDS samples."""
+    """Fewest calls of the case and its variants in a turn: to warm up and for DEAR_ROUNDS samples."""
     traced_calls: int = 0
     call_seconds: float = 0.0
-    """Of the case itself; 0: not timed yet."""
+    """Seconds of one call of the main variant; 0: not timed yet."""
 
     @property
     def after_seconds(self) -> float:
-        """What is to be done after the samples."""
+        """Seconds of the check and the traced calls after the samples."""
         return (self.check_seconds if self.checks_after else 0.0) + self.traced_calls * self.call_seconds
 
     def is_dear(self, seconds_left: float) -> bool:
-        """Whether what is left of a turn's time is too little for the rest of it, as far as is known."""
+        """Return True if the time left of a turn is too little for the rest of it, as far as is known."""
         return self.calls * self.call_seconds + self.after_seconds > seconds_left
 
     @property
     def dear_seconds(self) -> float:
-        """What its turn takes once it was put off; a call that was not timed may be as long as the check."""
+        """Seconds of its turn once it was put off; a call that was not timed may be as long as the check."""
         checks = self.check_seconds * (2 if self.checks_after else 1)
         return self.prepare_seconds + checks + (1 + DEAR_ROUNDS) * (self.call_seconds or self.check_seconds)
 
 
 @dataclass
-class Pricing:
-    """The price of one case on one rank, as it comes to be known; rank 0's clock and allowance count on all."""
+class CostProbe:
+    """Measures the cost of one case on one rank; rank 0's clock and allowance count on all ranks."""
 
     rank: RankContext
     allowance: Allowance
     now: Callable[[], float] = clocks.monotonic_seconds
-    price: CallPrice | None = None
+    price: CaseCost | None = None
     _began: float = field(init=False)
     _prepared: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._began = self._prepared = self.now()
 
-    def prepared(self) -> None:
+    def begin_check(self) -> None:
         """The work is there, and its first check comes next."""
         self._prepared = self.now()
 
     def dear_seconds(self, work: Work, clock: clocks.Clock, timing: str) -> float | None:
-        """After the check: what another turn in the end takes, if this one may not take what the case needs.
+        """Return the seconds of another turn in the end if this one is too short for the case; None: it can go on.
 
         Calls the case once where that may be. None: it can go on.
         """
         if self.allowance.is_dear:
-            self.price = CallPrice(0.0, self.now() - self._prepared, work.check_after, 1 + DEAR_ROUNDS)
+            self.price = CaseCost(0.0, self.now() - self._prepared, work.check_after, 1 + DEAR_ROUNDS)
             return None
-        each = len(work.variants) * (2 if timing == "streamed" else 1)
-        price = CallPrice(
+        calls_per_round = len(work.variants) * (2 if timing == "streamed" else 1)
+        price = CaseCost(
             prepare_seconds=self._prepared - self._began,
             check_seconds=self.now() - self._prepared,
             checks_after=work.check_after,
-            calls=(WARMUP_ROUNDS + DEAR_ROUNDS) * each,
+            calls=(WARMUP_ROUNDS + DEAR_ROUNDS) * calls_per_round,
             traced_calls=work.traced_calls * len(traced_variants(work)),
         )
         has_limit = self.allowance.most_seconds is not None and work.min_seconds is None
-        dear, has_limit = self._agreed(has_limit and price.is_dear(self._left()), has_limit)
+        dear, has_limit = self._agree(has_limit and price.is_dear(self._left()), has_limit)
         if has_limit and not dear:
             price = replace(price, call_seconds=self._call_seconds(work, clock))
-            dear, has_limit = self._agreed(price.is_dear(self._left()), has_limit)
+            dear, has_limit = self._agree(price.is_dear(self._left()), has_limit)
         self.price = price if has_limit else None
         return price.dear_seconds if dear else None
 
-    def limited(self, limits: Limits) -> Limits:
+    def limit(self, limits: Limits) -> Limits:
         """Limits of the samples with which all of the turn stays within its allowance, and near what it aims at."""
         if self.price is None:
             return limits
@@ -143,14 +143,14 @@ class Pricing:
         most = self.allowance.most_seconds
         return float("inf") if most is None else most - (self.now() - self._began)
 
-    def _agreed(self, *answers: bool) -> list[bool]:
+    def _agree(self, *answers: bool) -> list[bool]:
         return [bool(n) for n in control.broadcast_numbers(self.rank, [int(answer) for answer in answers])]
 
     def _call_seconds(self, work: Work, clock: clocks.Clock) -> float:
         """One call of the case itself, on its slowest rank."""
         if work.reset is not None:
             work.reset()
-        alignment(self.rank, clock)()
+        make_alignment(self.rank, clock)()
         clock.synchronise()
         began = self.now()
         next(iter(work.variants.values()))()
@@ -158,8 +158,8 @@ class Pricing:
         return control.maxima(self.rank, [round((self.now() - began) * 1e6)])[0] / 1e6
 
 
-def alone(work: Work) -> Work:
-    """Its case alone, without what it is held against and what is derived from that."""
+def main_variant_only(work: Work) -> Work:
+    """Return the work with its main variant alone, without baselines and the metrics derived from them."""
     main, run = next(iter(work.variants.items()))
     return replace(work, variants={main: run}, traced_calls=0, derive=None, tables=None)
 

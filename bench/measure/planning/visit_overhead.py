@@ -1,4 +1,4 @@
-"""What things take besides samples: first guesses, and what a run learns to put in their place.
+"""Overhead of launches and visits besides samples: first guesses, which the measured values of a run replace.
 
 A guess only decides until the run knows better; the figures are from two cores of a virtual machine. Nothing is learnt
 of a suite from one of its cases: the second tells which of the two was the odd one.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 STARTUP_SECONDS = {"cpu": 6.0, "cuda": 20.0}
 """Device type -> a launch before its first case: torch's import on every rank, and on GPUs contexts and NCCL."""
-AROUND_SECONDS = {
+OVERHEAD_SECONDS = {
     "collective": 0.15,
     "compute": 0.2,
     "point_to_point": 0.25,
@@ -29,13 +29,13 @@ AROUND_SECONDS = {
     "training_step": 1.5,
 }
 """Suite -> what a visit to a case takes beyond the time meant for samples: prepare, checks, warm-up, trace."""
-AROUND_OTHERS_SECONDS = 0.3
+OTHER_OVERHEAD_SECONDS = 0.3
 FEWEST_FOR_SUITE = 2
 """Cases of a suite that are known before they count."""
 FEWEST_FOR_MACHINE = 3
 """Cases of any suite that are known before they say how fast the machine is against the guesses."""
 FASTEST, SLOWEST = 0.1, 10.0
-"""How far the machine may be from the guesses at most."""
+"""Bounds of the machine's factor against the guesses."""
 CLOSING_SECONDS = 1.5
 """Guess of what it takes from the last case to the end of the run: the ranks' end, and the tables."""
 
@@ -45,49 +45,51 @@ def startup_seconds(device_type: str) -> float:
     return STARTUP_SECONDS.get(device_type, max(STARTUP_SECONDS.values()))
 
 
-def first_guess(suite: str) -> float:
+def guess_overhead(suite: str) -> float:
     """Seconds that a visit to a case of a suite takes besides its samples, before any is known."""
-    return AROUND_SECONDS.get(suite, AROUND_OTHERS_SECONDS)
+    return OVERHEAD_SECONDS.get(suite, OTHER_OVERHEAD_SECONDS)
 
 
 @dataclass(frozen=True)
-class Known:
-    """What an earlier visit to a case has told."""
+class VisitCost:
+    """Cost of an earlier visit to a case."""
 
     around_seconds: float
-    """Beyond the time meant for its samples."""
+    """Time beyond that meant for its samples."""
     dear_seconds: float | None = None
-    """All of it, where the case was put off for what it takes."""
+    """Time of the whole visit, if the case was put off for its cost."""
 
 
-class Prices:
+class VisitOverheads:
     """Seconds that a visit takes besides its samples: of a case that is known its own, else as like ones tell."""
 
-    def __init__(self, suites: Sequence[str], known: Mapping[int, Known] | None = None) -> None:
+    def __init__(self, suites: Sequence[str], known: Mapping[int, VisitCost] | None = None) -> None:
         """`suites` has the suite's name of every case in the plan; `known` is from earlier launches, by index."""
         self._suites = suites
-        self._own: dict[int, list[float]] = {}
+        self._seconds: dict[int, list[float]] = {}
         for index, earlier in (known or {}).items():
             self.learn(index, earlier.around_seconds)
 
     def learn(self, index: int, seconds: float) -> None:
         """A visit to a case took so long besides its samples."""
-        self._own.setdefault(index, []).append(max(0.0, seconds))
+        self._seconds.setdefault(index, []).append(max(0.0, seconds))
 
-    def around(self, index: int) -> float:
-        """What is expected of the next visit to a case."""
-        own = self._own.get(index)
-        if own:
-            return statistics.median(own)
+    def expected_seconds(self, index: int) -> float:
+        """Return the overhead expected of the next visit to a case."""
+        seconds = self._seconds.get(index)
+        if seconds:
+            return statistics.median(seconds)
         suite = self._suites[index]
-        guess = first_guess(suite) * self.machine()
-        alike = [statistics.median(own) for other, own in self._own.items() if self._suites[other] == suite]
+        guess = guess_overhead(suite) * self.machine_factor()
+        alike = [statistics.median(seconds) for other, seconds in self._seconds.items() if self._suites[other] == suite]
         # With the guess as one more, so that of two the one farther away counts for nothing.
         return statistics.median_low([guess, *alike]) if len(alike) >= FEWEST_FOR_SUITE else guess
 
-    def machine(self) -> float:
-        """How many times as long as guessed things take here: the median over all cases, so that none decides."""
-        if len(self._own) < FEWEST_FOR_MACHINE:
+    def machine_factor(self) -> float:
+        """Return the factor of measured over guessed overheads here: the median over all cases."""
+        if len(self._seconds) < FEWEST_FOR_MACHINE:
             return 1.0
-        ratios = [statistics.median(own) / first_guess(self._suites[index]) for index, own in self._own.items()]
+        ratios = [
+            statistics.median(seconds) / guess_overhead(self._suites[index]) for index, seconds in self._seconds.items()
+        ]
         return min(SLOWEST, max(FASTEST, statistics.median(ratios)))
