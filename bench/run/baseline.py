@@ -53,7 +53,7 @@ def beside(against: Path, result: Result, colour: bool) -> str:
 def _with_siblings(result: Result, earlier: Sequence[Result]) -> list[Peer]:
     """This node first, then the others of its architecture; empty where these are too few to be its siblings."""
     from bench.analysis.compare.peer_group import host_name, hosts
-    from bench.stats.outliers import MIN_SIBLINGS
+    from bench.stats.robust_score import MIN_SIBLINGS
 
     own = set(result.hosts())
     others = [

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from bench.stats import intervals, variance_prior
+from bench.stats.distributions import benjamini_hochberg, t_quantile, two_sided_p
 
 Verdict = Literal["same", "slower", "faster", "unclear"]
 VERDICTS: tuple[Verdict, ...] = ("slower", "faster", "unclear", "same")
@@ -67,17 +68,13 @@ class _Estimate(NamedTuple):
 
     def half(self) -> float:
         """Half of the 95% interval of the shift."""
-        return intervals.t_quantile(0.5 + intervals.CONFIDENCE / 2, self.degrees) * math.sqrt(
-            self.variance * self.scale
-        )
+        return t_quantile(0.5 + intervals.CONFIDENCE / 2, self.degrees) * math.sqrt(self.variance * self.scale)
 
     def p_value(self) -> float | None:
         """Two-sided, of no change; None without degrees of freedom."""
         if self.degrees <= 0:
             return None
-        if self.variance == 0:
-            return 1.0 if self.shift == 0 else 0.0
-        return 2 * (1 - intervals.t_cdf(abs(self.shift) / math.sqrt(self.variance * self.scale), self.degrees))
+        return two_sided_p(self.shift, math.sqrt(self.variance * self.scale), self.degrees)
 
 
 def judge(cases: Sequence[SideLaunches], threshold: float = THRESHOLD, paired: bool = False) -> list[JudgedChange]:
@@ -89,7 +86,7 @@ def judge(cases: Sequence[SideLaunches], threshold: float = THRESHOLD, paired: b
     estimates = _moderated([case.kind for case in cases], [(_paired if paired else _unpaired)(c) for c in cases])
     p_values = [estimate.p_value() for estimate in estimates]
     known = [p for p in p_values if p is not None]
-    adjusted = iter(intervals.benjamini_hochberg(known).tolist())
+    adjusted = iter(benjamini_hochberg(known).tolist())
     return [
         _without_error_bar(case, estimate, paired)
         if p is None
@@ -168,7 +165,7 @@ def launches_needed(
 
     def settles(size: int) -> bool:
         degrees, scale = (size - 1, 1 / size) if paired else (2 * size - 2, 2 / size)
-        half = intervals.t_quantile(share, max(degrees, estimate.degrees)) * one * math.sqrt(scale)
+        half = t_quantile(share, max(degrees, estimate.degrees)) * one * math.sqrt(scale)
         inside = _change(distance + half) <= threshold and -_change(-distance - half) <= threshold
         return inside or half < distance
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.stats.distributions import digamma, trigamma, trigamma_inverse
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -92,39 +94,3 @@ def fit_prior(variances: ArrayLike, degrees: ArrayLike) -> Prior:
         return Prior(math.exp(centre), math.inf, pooled)
     half = trigamma_inverse(beyond)
     return Prior(math.exp(centre + digamma(half) - math.log(half)), 2 * half, pooled)
-
-
-def digamma(x: float) -> float:
-    """psi(x) for x > 0: its recurrence upwards, then the asymptotic series (Abramowitz and Stegun, 6.3.5, 6.3.18)."""
-    shift = 0.0
-    while x < 12:
-        shift -= 1 / x
-        x += 1
-    inverse = 1 / (x * x)
-    series = inverse * (1 / 12 - inverse * (1 / 120 - inverse * (1 / 252 - inverse * (1 / 240 - inverse / 132))))
-    return shift + math.log(x) - 0.5 / x - series
-
-
-def trigamma(x: float) -> float:
-    """psi'(x) for x > 0 (Abramowitz and Stegun, 6.4.6, 6.4.12)."""
-    shift = 0.0
-    while x < 12:
-        shift += 1 / (x * x)
-        x += 1
-    inverse = 1 / (x * x)
-    series = 1 / 6 - inverse * (1 / 30 - inverse * (1 / 42 - inverse * (1 / 30 - inverse * 5 / 66)))
-    return shift + 1 / x + 0.5 * inverse + series * inverse / x
-
-
-def trigamma_inverse(value: float) -> float:
-    """The x > 0 with psi'(x) = value > 0, by Newton's method on 1 / psi'(x), which is convex (Smyth 2004, appendix)."""
-    assert value > 0
-    x = 0.5 + 1 / value
-    for _ in range(60):
-        here = trigamma(x)
-        slope = (trigamma(x * (1 + 1e-6)) - trigamma(x * (1 - 1e-6))) / (2e-6 * x)
-        step = here * (1 - here / value) / slope
-        x += step
-        if abs(step) < 1e-10 * x:
-            break
-    return x

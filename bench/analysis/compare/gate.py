@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bench.core import exit_codes
 from bench.core.table import show_share
 from bench.errors import BenchError
-from bench.stats import intervals
+from bench.stats import distributions, intervals
 
 if TYPE_CHECKING:
     from bench.analysis.compare.comparison import Comparison
@@ -175,4 +175,4 @@ def _launches_of(row: Row, limit: float) -> int | None:
 
 
 def _t(launches: int) -> float:
-    return intervals.t_quantile(0.5 + intervals.CONFIDENCE / 2, max(1, launches - 1))
+    return distributions.t_quantile(0.5 + intervals.CONFIDENCE / 2, max(1, launches - 1))

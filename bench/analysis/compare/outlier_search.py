@@ -20,6 +20,7 @@ from bench.records import metrics
 from bench.records.environments import RANK_FIELDS
 from bench.records.rows import Row
 from bench.stats import outliers
+from bench.stats.robust_score import MIN_SIBLINGS
 
 if TYPE_CHECKING:
     from bench.analysis.compare.peer_group import PeerKey
@@ -230,7 +231,7 @@ def rule(found: Among, fail_slower: float, min_decided: float = 0.0) -> Ruling:
     decided = found.num_cases - len((unsure | {tuple(key) for key in found.undecided}) - told)
     slow = brief(list(dict.fromkeys(str(row["member"]) for row in failing)))
     why = [f"slower than the siblings by more than {show_share(fail_slower)}: {slow}"] if failing else []
-    needs = f"too few: it needs at least {outliers.MIN_SIBLINGS + 1} {found.by}s, or several launches of each"
+    needs = f"too few: it needs at least {MIN_SIBLINGS + 1} {found.by}s, or several launches of each"
     return gate.ruling(decided, found.num_cases, why, needs, min_decided, failing)
 
 

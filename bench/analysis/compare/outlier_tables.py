@@ -25,6 +25,7 @@ from bench.core.table import (
 )
 from bench.records.metrics import TIME
 from bench.stats import outliers
+from bench.stats.robust_score import MIN_SIBLINGS
 
 _SMALLEST_P = 0.001
 _JSON_FIELDS = ("by", "members", "outlier", "metric", "num_cases", "shared", "differences")
@@ -94,7 +95,7 @@ def _notes(found: Among) -> list[str]:
     if found.unclear:
         told = list(dict.fromkeys(f"{row['member']}: {_case(row)}" for row in found.unclear))
         notes.append(f"Unclear: as far from the siblings, but chance may explain it: {brief(told)}.")
-    if len(found.members) <= outliers.MIN_SIBLINGS:
+    if len(found.members) <= MIN_SIBLINGS:
         notes.append(
             f"With {len(found.members)} {found.by}s the spread of so few siblings cannot show an outlier: each is "
             "judged by its own launches against theirs, and unclear where there are none to compare."

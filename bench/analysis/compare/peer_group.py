@@ -20,7 +20,7 @@ from bench.records import metrics
 from bench.records.environments import REMOVED
 from bench.records.rows import case_groups
 from bench.stats import intervals
-from bench.stats.outliers import Equals, MemberLaunches
+from bench.stats.outliers import CaseMembers, MemberLaunches
 
 if TYPE_CHECKING:
     from bench.records.file import Record, Result
@@ -223,14 +223,14 @@ def _rank_time(samples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> _Time |
     return _Time(math.log(middle), within(intervals.median_interval(samples))) if middle > 0 else None
 
 
-def equals(members: Sequence[Peer], lower_is_better: bool = True) -> dict[PeerKey, Equals]:
+def equals(members: Sequence[Peer], lower_is_better: bool = True) -> dict[PeerKey, CaseMembers]:
     """The cases that at least two of the members measured, each with those that did."""
     found: dict[PeerKey, dict[str, MemberLaunches]] = {}
     for member in members:
         for key, launches in member.launches.items():
             found.setdefault(key, {})[member.name] = launches
     return {
-        key: Equals(launches, f"{key.suite}/{key.variant}", lower_is_better)
+        key: CaseMembers(launches, f"{key.suite}/{key.variant}", lower_is_better)
         for key, launches in found.items()
         if len(launches) > 1
     }

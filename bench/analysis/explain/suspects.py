@@ -58,7 +58,9 @@ def rank_scores(records: Iterable[Record]) -> list[Score]:
         if len(own) == int(record["num_ranks"]):
             found.append((str(record["case"]), source, own))
     equals = [
-        outliers.Equals({str(r): outliers.MemberLaunches(np.log(values)) for r, values in own.items()}, kind=source)
+        outliers.CaseMembers(
+            {str(r): outliers.MemberLaunches(np.log(values)) for r, values in own.items()}, kind=source
+        )
         for _, source, own in found
     ]
     scores = []

@@ -15,6 +15,7 @@ from bench.analysis.compare.outlier_search import judge
 from bench.analysis.compare.peer_group import ALONE, equals, ranks
 from bench.errors import BenchError
 from bench.stats import intervals, outliers
+from bench.stats.robust_score import MIN_SIBLINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ class RankVerdict:
 def many_ranks(result: Result) -> RankVerdict | None:
     """By the spread of the siblings; None where there are too few ranks or nothing in common."""
     members = _members(result)
-    if len(members) <= outliers.MIN_SIBLINGS:
+    if len(members) <= MIN_SIBLINGS:
         return None
     try:
         found = judge(members, "rank")
