@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,12 @@ from typing import Any, Literal, TextIO, get_args
 from bench.core.cell_text import clean
 from bench.core.cell_text import width as cell_width
 from bench.core.column_fit import GAP, MIN_ROOM, fitted, wrapped
+from bench.core.values import show_text
 from bench.errors import BenchError
 
 Format = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[str, ...] = get_args(Format)
 Row = Mapping[str, Any]
-
-MISSING = "-"
 
 
 @dataclass(frozen=True)
@@ -58,74 +56,6 @@ class DisplayTable:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...] = ()
-
-
-def is_number(cell: object) -> bool:
-    """Whether a raw cell can be drawn and aligned as a number; a flag is none."""
-    return isinstance(cell, int | float) and not isinstance(cell, bool)
-
-
-def show_text(value: object) -> str:
-    return MISSING if value is None or value == "" else clean(str(value))
-
-
-MAX_SHOWN = 80
-"""Characters of a value whose length nobody chose; JSON has all of them."""
-
-
-def brief_text(value: object) -> str:
-    """As `show_text`, cut where it is long."""
-    text = show_text(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
-
-
-def show_number(value: float | None, digits: int = 3) -> str:
-    """So many significant digits, never as a power of ten where people would not write one."""
-    if value is None:
-        return MISSING
-    if value == 0:
-        return "0"
-    exponent = math.floor(math.log10(abs(value)))
-    rounded = round(value, digits - 1 - exponent)
-    if rounded and -4 <= exponent < 15:
-        decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
-        return f"{rounded:,.{decimals}f}"
-    return f"{value:.{digits - 1}e}"
-
-
-_TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
-
-
-def show_seconds(value: float | None) -> str:
-    """A time with the unit that fits it and 3 significant digits, such as `1.23 ms`."""
-    if value is None:
-        return MISSING
-    for scale, unit in _TIME_UNITS:
-        # What rounds up to the next unit is written in it: 1.00 ms rather than 1,000 us.
-        if abs(value) >= 0.9995 * scale:
-            return f"{show_number(value / scale)} {unit}"
-    return "0 s" if value == 0 else f"{show_number(value * 1e9)} ns"
-
-
-def show_value(value: float, unit: str) -> str:
-    """A metric's value with its unit."""
-    if unit == "s":
-        return show_seconds(value)
-    return f"{100 * value:.1f}%" if unit == "share" else f"{show_number(value)} {unit}".strip()
-
-
-def show_percent(value: float | None) -> str:
-    """A share of one in percent; the sign is in the column's head."""
-    return MISSING if value is None else f"{100 * value:.1f}"
-
-
-def show_share(share: float) -> str:
-    """A share as people type it: `5%`, `2.5%`."""
-    return f"{100 * share:g}%"
-
-
-def show_count(value: int | None) -> str:
-    return MISSING if value is None else f"{value:,}"
 
 
 def render(tables: Sequence[DisplayTable], output: str, colour: bool = False, width: int | None = None) -> str:

@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from bench.importers.reading import Imported, ImportedCase, ImportHints, Unread, identity
 from bench.records.environments import architecture
 from bench.records.file import SCHEMA, SUFFIXES, Writer, new_path
-from bench.records.planned_case import PlannedCase, SuiteFacts
+from bench.records.saved_plan import PlannedCase, SuiteFacts
 from bench.records.visits import worst_status
 
 Record = dict[str, Any]

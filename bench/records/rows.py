@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from bench.records import interference, metrics, nccl_columns
+from bench.records import interference, metrics
 from bench.records.case_view import CaseView, Ceiling
 from bench.records.file import Record, Result
 from bench.records.samples import launch_times
@@ -36,7 +36,7 @@ IDENTITY = ("suite", "case", "params", "status", "reason", "num_ranks", "num_sam
 TEXT_COLUMNS = (
     *("energy_source", "energy_scope", "energy_reason"),
     *("interval", "stop_reason", "ceiling_source", "check_scope", "notes"),
-    *nccl_columns.TEXT_COLUMNS,
+    *("nccl_algorithm", "nccl_protocol"),
     *interference.TEXT_COLUMNS,
 )
 
@@ -182,10 +182,10 @@ def case_rows(results: Iterable[Result]) -> list[Row]:
 
 def run_rows(results: Sequence[Result], found: Mapping[str, CaseGroup]) -> list[Row]:
     """The same of one run, whose launches may lie in several files, from its groups; a row's file is the first."""
-    chosen = {record["case"]: record["nccl"] for result in results for record in result.choices}
+    choices = {record["case"]: record["nccl"] for result in results for record in result.choices}
     rows = []
     for case, group in found.items():
-        columns = interference.columns(group) | nccl_columns.columns(chosen.get(case))
+        columns = interference.columns(group) | nccl_columns(choices.get(case))
         rows.append(group_row(group) | columns | origin(results[0]))
     return rows
 
@@ -221,6 +221,31 @@ def group_row(group: CaseGroup) -> Row:
         "check_scope": check.get("scope"),
         "notes": group.notes,
     }  # fmt: skip
+
+
+def nccl_columns(nccl: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """Algorithm, protocol and channels that NCCL chose for a case; several of one call are joined by `+`.
+
+    `nccl_channels` is None if they differ.
+    """
+    chosen = nccl or []
+    counts = {choice.get("channels") for choice in chosen}
+    return {
+        "nccl_algorithm": _plus_joined(choice.get("algorithm") for choice in chosen),
+        "nccl_protocol": _plus_joined(choice.get("protocol") for choice in chosen),
+        "nccl_channels": next(iter(counts)) if len(counts) == 1 else None,
+    }
+
+
+def _plus_joined(names: Any) -> str | None:
+    return "+".join(dict.fromkeys(name for name in names if name)) or None
+
+
+def nccl_words(row: Mapping[str, Any]) -> str | None:
+    """A row's columns of NCCL in a few words, such as `Ring LL128 x8`."""
+    channels = row.get("nccl_channels")
+    words = [row.get("nccl_algorithm"), row.get("nccl_protocol"), None if channels is None else f"x{channels}"]
+    return " ".join(word for word in words if word) or None
 
 
 def origin(result: Result) -> Row:

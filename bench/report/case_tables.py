@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.core.table import Column, DisplayTable, is_number, show_number, show_text
+from bench.core.table import Column, DisplayTable
+from bench.core.values import is_number, show_number, show_text
 from bench.records.file import Record, Result
 from bench.records.rows import case_groups
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.jsonl import cannot_write
-from bench.core.table import csv_text, json_text, render, show_seconds
+from bench.core.table import csv_text, json_text, render
+from bench.core.values import show_seconds
 from bench.errors import BenchError
 from bench.importers.pytest_benchmark import OWN
 from bench.records import rows

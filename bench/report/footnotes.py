@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bench.core.table import show_seconds
+from bench.core.values import show_seconds
 from bench.records.interference import clock_fall
 
 Row = Mapping[str, Any]

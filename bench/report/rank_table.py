@@ -10,18 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.core.table import (
-    Column,
-    DisplayTable,
-    column,
-    csv_text,
-    json_text,
-    render,
-    show_count,
-    show_seconds,
-    show_text,
-    text_column,
-)
+from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.values import show_count, show_seconds, show_text
 from bench.records import metrics
 from bench.records.file import Record, Result
 from bench.records.samples import is_over_ranks, rank_times

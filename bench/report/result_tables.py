@@ -11,23 +11,11 @@ from typing import Any
 
 from bench.analysis.health import verdict as health
 from bench.core import exit_codes, sparklines
-from bench.core.table import (
-    MISSING,
-    Column,
-    DisplayTable,
-    column,
-    csv_text,
-    json_text,
-    render,
-    show_number,
-    show_percent,
-    show_seconds,
-    show_text,
-    text_column,
-)
-from bench.records import metrics, nccl_columns, slow_type_findings
+from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.values import MISSING, counted, show_number, show_percent, show_seconds, show_text
+from bench.records import findings, metrics
 from bench.records.file import Result
-from bench.records.rows import Row, case_groups, case_rows, own_metrics, profile_lines
+from bench.records.rows import Row, case_groups, case_rows, nccl_words, own_metrics, profile_lines
 from bench.records.schema import STATUSES
 from bench.report import footnotes
 from bench.report.case_tables import case_tables
@@ -120,7 +108,7 @@ def _facts(result: Result) -> DisplayTable:
         f"started: {result.header.get('started') or 'unknown'} on {', '.join(result.hosts()) or 'unknown hosts'}",
         f"outcome: {verdict(result)}",
         *profile_lines(result.measurements, result.path),
-        *(finding.line() for finding in slow_type_findings.findings(result)),
+        *(finding.line() for finding in findings.slow_type_findings(result)),
         *(f"warning: {warning}" for warning in result.warnings),
     ]
     return DisplayTable(f"{result.label}: {result.architecture}", (), (), tuple(lines))
@@ -133,10 +121,13 @@ def _imported(result: Result) -> list[str]:
         return []
     unread = source.get("unread") or []
     tool = " ".join(str(word) for word in (source.get("tool"), source.get("version")) if word)
-    rows = "1 row" if len(unread) == 1 else f"{len(unread)} rows"
     return [
         f"imported: from {source.get('file')}, {source.get('format')} of {tool}",
-        *([f"warning: {rows} of it could not be read, the first {unread[0]['where']}"] if unread else []),
+        *(
+            [f"warning: {counted(len(unread), 'row')} of it could not be read, the first {unread[0]['where']}"]
+            if unread
+            else []
+        ),
     ]
 
 
@@ -212,7 +203,7 @@ def _columns(
     for number, (name, (head, show)) in enumerate(_HEADS.items()):
         weight = _RATES - (0.5 if name in _MAIN else 0.0) + number / 100
         columns.append(column(name, head, show, weight=weight))
-    columns.append(Column("NCCL", lambda row: show_text(nccl_columns.shown(row)), "left", _OWN))
+    columns.append(Column("NCCL", lambda row: show_text(nccl_words(row)), "left", _OWN))
     for number, (name, (unit, _)) in enumerate(own.items()):
         if name not in metrics.METRICS:
             show, weight = _SHOW_UNIT.get(unit, show_number), _OWN + number / 100

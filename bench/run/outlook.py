@@ -11,7 +11,7 @@ from bench.measure.engine import emulation
 from bench.measure.planning.plan import Plan
 from bench.measure.system.host import cpu_model, usable_cores
 from bench.records.environments import architecture
-from bench.records.planned_case import PlannedCase
+from bench.records.saved_plan import PlannedCase
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.core import clock, exit_codes
-from bench.core.finding import Finding
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.engine.passes import torch_profile
@@ -35,6 +34,7 @@ from bench.measure.planning.planner import (
     unpaired,
 )
 from bench.measure.planning.presets import PRESETS
+from bench.records.findings import Finding
 from bench.run import outlook
 
 if TYPE_CHECKING:
@@ -266,14 +266,14 @@ def _close(options: RunOptions, recorder: Recorder, code: int) -> int:
     """The tables and the closing lines."""
     from bench.analysis.health import verdict
     from bench.core.table import wants_colour
-    from bench.records import rows, slow_type_findings
+    from bench.records import findings, rows
     from bench.records.file import load
     from bench.report import result_tables
 
     result, colour = load(recorder.path), wants_colour(sys.stdout, environment_variables())
     click.echo(result_tables.tables([result], colour=colour))
     click.echo(result_tables.verdict(result))
-    for finding in slow_type_findings.findings(result):
+    for finding in findings.slow_type_findings(result):
         click.echo(finding.line())
     for line in rows.profile_lines(result.measurements, recorder.path):
         click.echo(line)

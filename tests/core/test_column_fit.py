@@ -10,7 +10,8 @@ from bench.cli import call
 from bench.core import sparklines
 from bench.core.cell_text import width as cell_width
 from bench.core.column_fit import WIDTH, fitted
-from bench.core.table import DisplayTable, column, render, show_text
+from bench.core.table import DisplayTable, column, render
+from bench.core.values import show_text
 from bench.records.file import load
 from bench.report import result_tables
 from tests import ROOT

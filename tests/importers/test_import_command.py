@@ -11,7 +11,7 @@ import bench
 from bench.errors import BenchError
 from bench.importers.reading import ImportHints
 from bench.importers.registry import FORMATS, import_file
-from bench.records import published_copy
+from bench.records import anonymize
 from bench.records.file import Result, load
 from bench.records.rows import case_groups
 from bench.report import result_tables
@@ -78,7 +78,7 @@ def test_single_ranks_are_not_made_up(tmp_path: Path) -> None:
 
 
 def test_a_published_copy_of_an_imported_result_names_no_host(tmp_path: Path) -> None:
-    text = json.dumps(published_copy.shared(imported("nccl_new.txt", tmp_path)))
+    text = json.dumps(anonymize.anonymize_result(imported("nccl_new.txt", tmp_path)))
     assert "nodeA" not in text
     assert "host0" in text
 
@@ -132,7 +132,7 @@ def test_importing_does_not_import_torch() -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from bench.importers.registry import _read; from bench.importers.reading import *\n"
-        f"read = _read(Path('x'), Path({str(DATA / 'nccl.json')!r}).read_bytes(), Told(), None)\n"
+        f"read = _read(Path('x'), Path({str(DATA / 'nccl.json')!r}).read_bytes(), ImportHints(), None)\n"
         "print(identity('collective', read.readings[0].params)[0], 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -17,10 +17,10 @@ from bench.analysis.compare import selection, sides
 from bench.analysis.compare.selection import SelectedMetric, Values, Where
 from bench.analysis.compare.sides import Side
 from bench.errors import BenchError
-from bench.records.ab_pair import are_paired
 from bench.records.file import Result
 from bench.records.metrics import TIME
 from bench.records.rows import Row
+from bench.records.saved_plan import are_paired
 from bench.stats import change_test, intervals, variance_prior
 
 

@@ -9,21 +9,8 @@ from typing import Any, Literal
 from bench.analysis.compare.comparison import Comparison
 from bench.analysis.compare.sides import Side
 from bench.core import sparklines
-from bench.core.table import (
-    MISSING,
-    Column,
-    DisplayTable,
-    brief_text,
-    column,
-    csv_text,
-    json_text,
-    render,
-    show_number,
-    show_share,
-    show_text,
-    show_value,
-    text_column,
-)
+from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.values import MISSING, brief_text, show_number, show_share, show_text, show_value
 from bench.records.metrics import TIME
 from bench.records.rows import Row
 from bench.stats import change_test

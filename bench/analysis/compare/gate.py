@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.core import exit_codes
-from bench.core.table import show_share
+from bench.core.values import first_few, show_share
 from bench.errors import BenchError
 from bench.stats import distributions, intervals
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from bench.records.rows import Row
 
 
-SHOWN = 3
-"""Cases that the last line names."""
 UNKNOWN_SPREAD = 3
 """Launches to begin with where there is no error bar yet."""
 MOST_LAUNCHES = 100
@@ -69,7 +67,7 @@ def rule(comparison: Comparison, gate: Gate) -> Ruling | None:
             f"base ran on {base.architecture}, new on {other.architecture}: use bench ab, or --allow-unlike"
         )
     missing = _missing(comparison) if gate.fail_missing else []
-    why = [f"{len(missing)} missing or not ok: {', '.join(missing[:SHOWN])}"] if missing else []
+    why = [f"{len(missing)} missing or not ok: {first_few(missing, more='')}"] if missing else []
     if gate.fail_slower is None:
         present = len(comparison.sides[0].groups) * (len(comparison.sides) - 1)
         return ruling(present, present, why, _needs(present, comparison, gate), gate.min_decided)

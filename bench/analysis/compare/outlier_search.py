@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.compare import gate, selection, sides
 from bench.analysis.compare.gate import Ruling
 from bench.analysis.compare.peer_group import BY_TIME, SOURCES, Chosen, Peer, equals
-from bench.core.table import show_share
+from bench.core.values import first_few, show_share
 from bench.errors import BenchError
 from bench.records import metrics
 from bench.records.environments import RANK_FIELDS
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from bench.analysis.compare.peer_group import PeerKey
     from bench.records.file import Result
 
-SHOWN = 3
-"""Names that a line gives before it counts the rest."""
 _OWN_FIELDS = frozenset({"label", "host.hostname", "rank.cpu_affinity", "rank.visible_devices"})
 """What is each member's own, and no difference to speak of."""
 
@@ -72,9 +70,8 @@ class Among:
         found = self.standing_out()
         stand = "stands" if len(found) == 1 else "stand"
         line = f"{len(found)} of {len(self.members)} {self.by}s {stand} out"
-        told = [f"{member} ({_counted(counts)} of {self.num_cases} cases)" for member, counts in found.items()][:SHOWN]
-        more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
-        return f"{line}: {', '.join(told + more)}" if found else line
+        texts = [f"{member} ({_counted(counts)} of {self.num_cases} cases)" for member, counts in found.items()]
+        return f"{line}: {first_few(texts, more=', {} more')}" if found else line
 
 
 def _counted(counts: Counter[str]) -> str:
@@ -216,8 +213,7 @@ def _partial(members: Sequence[Peer]) -> list[Row]:
 
 def brief(names: Sequence[str]) -> str:
     """Some of the names, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return first_few(names, more=" and {} more")
 
 
 def rule(found: Among, fail_slower: float, min_decided: float = 0.0) -> Ruling:

@@ -8,21 +8,8 @@ from functools import partial
 from typing import Any
 
 from bench.analysis.compare.outlier_search import Among, brief
-from bench.core.table import (
-    MISSING,
-    Column,
-    DisplayTable,
-    brief_text,
-    column,
-    csv_text,
-    json_text,
-    render,
-    show_count,
-    show_number,
-    show_share,
-    show_value,
-    text_column,
-)
+from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.values import MISSING, brief_text, show_count, show_number, show_share, show_value
 from bench.records.metrics import TIME
 from bench.stats import outliers
 from bench.stats.robust_score import MIN_SIBLINGS

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from bench.stats.outliers import CaseMembers, MemberLaunches
 if TYPE_CHECKING:
     from bench.records.file import Record, Result
 
-By = Literal["host", "rank"]
 
 OWN_WORK = (metrics.COMPUTE_ONLY, metrics.ONE_DEVICE)
 """Variants in which every rank works by itself, all at the same time."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.errors import BenchError
-from bench.records.ab_pair import pair_of
 from bench.records.environments import differences
 from bench.records.file import Result
 from bench.records.rows import CaseGroup, Row, case_groups
+from bench.records.saved_plan import pair_of
 from bench.suite import format_param
 
 _PLAN_FIELDS = ("preset", "backend", "device_type", "launches", "visits", "precision", "seed", "threads_per_rank")

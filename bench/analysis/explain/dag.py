@@ -12,7 +12,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -74,11 +74,6 @@ def edges(pairs: Iterable[tuple[int, int]]) -> tuple[Numbers, Numbers]:
     """(before, after) arrays of single pairs."""
     table = np.asarray(list(pairs), dtype=np.int64).reshape(-1, 2)
     return table[:, 0], table[:, 1]
-
-
-def chain(nodes: Sequence[int]) -> list[tuple[int, int]]:
-    """The pairs of operations that run one after another."""
-    return list(pairwise(nodes))
 
 
 def _levels(num_nodes: int, before: Numbers, after: Numbers) -> Numbers:

@@ -10,7 +10,8 @@ import numpy as np
 
 from bench.analysis.explain import suspects
 from bench.analysis.explain.waterfall import Waterfall, waterfall
-from bench.core.table import DisplayTable, column, csv_text, json_text, render, show_number, show_seconds, text_column
+from bench.core.table import DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.values import show_number, show_seconds
 from bench.errors import BenchError
 from bench.records import metrics
 from bench.records.file import Record, load

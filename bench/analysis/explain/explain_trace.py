@@ -8,17 +8,8 @@ from typing import Any
 
 from bench.analysis.explain.straggler_trace import Trace, load
 from bench.analysis.explain.what_if import WhatIf
-from bench.core.table import (
-    DisplayTable,
-    column,
-    csv_text,
-    json_text,
-    render,
-    show_count,
-    show_number,
-    show_seconds,
-    text_column,
-)
+from bench.core.table import DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.values import show_count, show_number, show_seconds
 
 MAX_ROWS = 10
 """Places shown of each sort; JSON and CSV have all."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -210,12 +210,3 @@ def _all(operations: Operations, changes: Sequence[Change | None]) -> Seconds:
 
 def _gain(operations: Operations, seconds: Seconds) -> float:
     return float(operations.run(operations.seconds)[0] - operations.run(seconds)[0])
-
-
-def mean_compute_seconds(record: dict[str, Any]) -> list[float]:
-    """[rank]: computation of a call, the mean over the traced calls."""
-    totals: list[list[float]] = []
-    for operations in _calls(record):
-        computes, ranks = _of(timeline.COMPUTE)(operations), operations.places["rank"]
-        totals.append(np.bincount(ranks[computes], weights=operations.seconds[computes, 0]).tolist())
-    return [fmean(values) for values in zip(*totals, strict=True)]

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.analysis.health.rank_verdict import few_ranks, many_ranks
 from bench.core import exit_codes
-from bench.core.table import DisplayTable, show_percent, text_column
+from bench.core.table import DisplayTable, text_column
+from bench.core.values import first_few, show_percent
 from bench.records.rows import case_rows
 from bench.records.visits import was_left_out
 from bench.stats import intervals
@@ -44,8 +45,6 @@ MAX_DISTURBED, SPOILING = 0.05, 0.25
 figure: at a quarter of two cores one rank shares its core for half of the time."""
 HARMLESS_LIMITS = frozenset({"GPU power cap"})
 """A GPU under load runs into its power cap by design."""
-SHOWN = 3
-"""Findings that a line names before it counts the rest."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,9 @@ def _doctor(evidence: Evidence) -> RuleOutcome:
     findings = [f for f in found.get("findings") or [] if isinstance(f, Mapping)]
     told = {level: [_told(f) for f in findings if f.get("level") == level] for level in ("fail", "warn")}
     if told["fail"]:
-        return RuleOutcome("bad", _listed(told["fail"]))
+        return RuleOutcome("bad", first_few(told["fail"]))
     if told["warn"]:
-        return RuleOutcome("note", _listed(told["warn"]))
+        return RuleOutcome("note", first_few(told["warn"]))
     return RuleOutcome("ok", f"{len(findings)} findings, all ok")
 
 
@@ -105,17 +104,12 @@ def _enumerated(things: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last} were" if others else f"{last} was"
 
 
-def _listed(texts: Sequence[str]) -> str:
-    more = f", and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return f"{', '.join(texts[:SHOWN])}{more}"
-
-
 def _checks(evidence: Evidence) -> RuleOutcome:
     wrong = [row for row in evidence.rows if row["status"] in ("invalid", "failed")]
     measured = sum(row["status"] == "ok" for row in evidence.rows)
     right = f"{measured} of {measured + len(wrong)} results right"
     if wrong:
-        named = _listed([f"{row['case']} {row['status']}: {row['reason']}" for row in wrong])
+        named = first_few([f"{row['case']} {row['status']}: {row['reason']}" for row in wrong])
         return RuleOutcome("bad", f"{right}: {named}")
     return RuleOutcome("ok", right) if measured else RuleOutcome("void", "no case was measured")
 
@@ -134,7 +128,9 @@ def _measured(evidence: Evidence) -> RuleOutcome:
     if lacking:
         return RuleOutcome("void", f"{_enumerated(lacking)} not run for want of time")
     return (
-        RuleOutcome("note", f"nothing to measure: {_listed(without)}") if without else RuleOutcome("ok", "every suite")
+        RuleOutcome("note", f"nothing to measure: {first_few(without)}")
+        if without
+        else RuleOutcome("ok", "every suite")
     )
 
 
@@ -158,7 +154,7 @@ def _pairs(evidence: Evidence) -> RuleOutcome:
         return RuleOutcome("ok", f"none stands out in {len(judged)} cases")
     named = [name for record in evidence.result.latest() for name in _named_links(record)]
     return RuleOutcome(
-        "bad", _listed(list(dict.fromkeys(named)) or [f"{row['case']}" for row in judged if row["slow_links"]])
+        "bad", first_few(list(dict.fromkeys(named)) or [f"{row['case']}" for row in judged if row["slow_links"]])
     )
 
 
@@ -182,7 +178,7 @@ def _throttling(evidence: Evidence) -> RuleOutcome:
     if soak > 0:
         bad.append(f"clocks held down for {soak:.0%} of the soak")
     if bad:
-        return RuleOutcome("bad", _listed(bad))
+        return RuleOutcome("bad", first_few(bad))
     hottest = evidence.values("soak", "hottest_celsius")
     return RuleOutcome(
         "ok", f"none in {len(known)} cases" + (f", hottest device {max(hottest):.0f} C" if hottest else "")

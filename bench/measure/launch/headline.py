@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.core.cell_text import clean
-from bench.core.table import show_number, show_seconds
+from bench.core.values import show_number, show_seconds
 from bench.records import metrics
 from bench.records.case_view import CaseView
 from bench.records.samples import launch_times

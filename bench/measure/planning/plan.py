@@ -12,7 +12,7 @@ from bench.core.values import parse_param
 from bench.errors import BenchError
 from bench.measure.planning.prices import first_guess
 from bench.measure.planning.suite_loader import Suite
-from bench.records.planned_case import PlannedCase, SuiteFacts
+from bench.records.saved_plan import PlannedCase, SuiteFacts
 from bench.suite import Case, Machine, Param, Params, format_param
 
 Turn = tuple[int, int]

@@ -20,7 +20,7 @@ from bench.measure.planning.prices import startup_seconds
 from bench.measure.planning.suite_loader import load_all
 from bench.measure.system.backends import resolve
 from bench.measure.system.slow_types import slow_types
-from bench.records.ab_pair import parse as parse_pair
+from bench.records.saved_plan import parse_pair
 
 if TYPE_CHECKING:
     from bench.records.file import Result
@@ -69,7 +69,7 @@ class RunOptions:
     profile: bool = False
     """Whether each rank saves a trace by torch's profiler of every case."""
     pair: str | None = None
-    """What `bench.records.ab_pair` keeps of it."""
+    """What `bench.records.saved_plan` keeps of it."""
 
     PLAN_OPTIONS = (
         "suites", "preset", "ranks", "backend", "settings", "cases", "budget", "precision", "launches", "visits",

@@ -35,7 +35,6 @@ from bench.measure.system.host import (
     usable_cores,
 )
 from bench.measure.system.slow_types import slow_types
-from bench.records.anonymize import share
 from bench.records.environments import architecture, differences
 
 if TYPE_CHECKING:
@@ -56,7 +55,6 @@ __all__ = [
     "planned_memory_bytes",
     "present_gpus",
     "settings",
-    "share",
     "unusable_accelerators",
     "usable_cores",
     "versions",

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.analysis.compare.comparison_tables import show_change, show_interval
-from bench.core.table import DisplayTable, show_number, show_percent, show_seconds, text_column
+from bench.core.table import DisplayTable, text_column
+from bench.core.values import show_number, show_percent, show_seconds
 from bench.report.page.section import Section
 from bench.report.plots.source import Source
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare.sides import facts
-from bench.core.table import Column, DisplayTable, brief_text, text_column
+from bench.core.table import Column, DisplayTable, text_column
+from bench.core.values import brief_text
 from bench.records.environments import HOST_FIELDS, RANK_FIELDS
 from bench.report.page.section import Section
 

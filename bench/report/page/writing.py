@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.compare.sides import are_launches_of_one_run
 from bench.core.jsonl import cannot_write
+from bench.core.values import counted
 from bench.errors import BenchError
 from bench.records.file import Result, load_many
 from bench.report import export
@@ -33,7 +34,7 @@ class Report:
         from bench.report.page.html import page
 
         count = len(self.runs)
-        return {path: page(self.content, f"report of {count} saved {'run' if count == 1 else 'runs'}").encode()}
+        return {path: page(self.content, f"report of {counted(count, 'saved run')}").encode()}
 
     def markdown(self, path: Path) -> dict[Path, bytes]:
         from bench.report.page.markdown import markdown

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.core.table import is_number
+from bench.core.values import is_number
 from bench.report.plots.source import Plot, PlottedRun, Source
 from bench.report.plots.style import HATCHES, LIGHT, canvas, shorten
 

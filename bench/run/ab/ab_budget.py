@@ -11,14 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench.core.values import parse_seconds
+from bench.core.values import counted, parse_seconds
 from bench.errors import BenchError
 from bench.measure.engine.timing.sampler import MIN_ROUNDS
 from bench.measure.planning.budget import MIN_CASE_SECONDS, sampling_seconds
 from bench.measure.planning.prices import STARTUP_SECONDS
-from bench.records.ab_pair import SIDES
 from bench.records.file import Record, Result
-from bench.records.planned_case import PlannedCase
+from bench.records.saved_plan import SIDES, PlannedCase
 from bench.records.visits import num_samples, was_left_out
 
 FEWEST_PAIRS = 3
@@ -130,7 +129,7 @@ def too_short(budget: str, cost: LaunchCost, pairs: int, spent_seconds: float, i
     if cost.num_unknown:
         seconds = max(seconds, UNKNOWN_FACTOR * parse_seconds("--budget", budget))
     here = "starting takes" if is_known else "starting takes about"
-    cases = "1 case" if cost.num_cases == 1 else f"{cost.num_cases} cases"
+    cases = counted(cost.num_cases, "case")
     least = "about" if is_known else "at least"
     needed = duration(seconds)
     return BenchError(

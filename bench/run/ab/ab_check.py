@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.compare import selection
 from bench.errors import BenchError
-from bench.records.ab_pair import SIDES
+from bench.records.saved_plan import SIDES
 from bench.run.ab.ab_sides import Setting, asking_words
 from bench.run.ab.child import ask
 from bench.run.outlook import Outlook

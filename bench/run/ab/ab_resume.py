@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
-from bench.records.ab_pair import Pair, are_paired, pair_of
 from bench.records.file import Result, load
+from bench.records.saved_plan import Pair, are_paired, pair_of
 
 if TYPE_CHECKING:
     from bench.run.ab.ab_sides import Setting

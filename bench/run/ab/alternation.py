@@ -27,8 +27,8 @@ from bench.measure.engine.worker import host_name
 from bench.measure.planning.launcher_env import detect
 from bench.measure.planning.planner import DEFAULT_FOLDER
 from bench.measure.planning.prices import startup_seconds
-from bench.records.ab_pair import Pair
 from bench.records.file import load, new_path
+from bench.records.saved_plan import Pair
 from bench.run.ab.ab_budget import ENOUGH_SAMPLES, Purse, learnt
 from bench.run.ab.ab_check import outlooks, refuse_unlike, refuse_useless
 from bench.run.ab.ab_resume import taken_up

@@ -14,7 +14,7 @@ import pytest
 from bench.analysis.compare import outlier_search, outlier_tables
 from bench.analysis.compare.peer_group import Chosen
 from bench.errors import BenchError
-from bench.records import published_copy
+from bench.records import anonymize
 from bench.records.file import Record, Result, load
 from tests.support.results import GPU, MILLISECOND, header, measurement, not_ok, save
 
@@ -156,7 +156,9 @@ def test_published_copies_hide_their_hosts(tmp_path: Path) -> None:
     """All of them call theirs host0: each file is a host of its own."""
     folder = tmp_path / "published"
     folder.mkdir()
-    results = [load(save(folder / r.path.name, *published_copy.shared(r))) for r in fleet(tmp_path, {"node3": 1.5})]
+    results = [
+        load(save(folder / r.path.name, *anonymize.anonymize_result(r))) for r in fleet(tmp_path, {"node3": 1.5})
+    ]
     assert outlier_search.among(results, "host").summary().startswith("1 of 8 hosts stands out: node3.jsonl")
 
 

@@ -15,7 +15,7 @@ from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.prices import STARTUP_SECONDS
 from bench.measure.planning.session import BUDGET_REASON
 from bench.records.file import load
-from bench.records.planned_case import PlannedCase
+from bench.records.saved_plan import PlannedCase
 from bench.run.ab.ab_budget import (
     ENOUGH_SAMPLES,
     FEWEST_PAIRS,

@@ -23,10 +23,9 @@ from bench.measure.planning.planner import RunOptions as RunOptions
 from bench.measure.planning.planner import unpaired
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.session import BUDGET_REASON
-from bench.records.ab_pair import Pair, are_paired, pair_of, parse
+from bench.records.anonymize import anonymize_result
 from bench.records.file import Record, Result, Writer, load
-from bench.records.planned_case import PlannedCase
-from bench.records.published_copy import shared
+from bench.records.saved_plan import Pair, PlannedCase, are_paired, pair_of, parse_pair
 from bench.records.visits import num_samples
 from bench.run.ab.ab_check import refuse_unlike, refuse_useless
 from bench.run.ab.ab_resume import TakenUp, taken_up
@@ -163,10 +162,10 @@ def test_the_order_turns_round_from_pair_to_pair() -> None:
 
 def test_a_pair_goes_through_a_command_line_and_a_file(tmp_path: Path) -> None:
     b = Pair("0123abcd", "b", 'X="y z" --set é=1')
-    assert parse(b.to_text()) == b
+    assert parse_pair(b.to_text()) == b
     for text in ("", "{", "[]", "{}", '{"id": "1", "side": "c", "setting": "x"}', '{"id": 1, "side": "a"}'):
         with pytest.raises(BenchError, match="--pair"):
-            parse(text)
+            parse_pair(text)
 
     def file(name: str, pair: Pair | None) -> Result:
         options = {} if pair is None else {"pair": json.loads(pair.to_text())}
@@ -179,7 +178,7 @@ def test_a_pair_goes_through_a_command_line_and_a_file(tmp_path: Path) -> None:
     assert not any(are_paired(one, result) for result in (one, plain, stranger))
     # A published copy is still one of its pair, without the path of the interpreter.
     private = file("d.jsonl", Pair("0123abcd", "b", "python /home/someone/pr/bin/python"))
-    published = load(save(tmp_path / "public.jsonl", *shared(private)))
+    published = load(save(tmp_path / "public.jsonl", *anonymize_result(private)))
     assert pair_of(published) == Pair("0123abcd", "b", "python (removed)")
 
 
@@ -274,7 +273,7 @@ def test_launches_alternate_and_go_on_with_their_own_file(tmp_path: Path, capsys
     assert shlex.join(a).startswith(f"run --preset smoke {shared_words.format('', 'a')} --save-as {tmp_path}/a.jsonl")
     assert shlex.join(b).startswith(f"run --preset smoke {shared_words.format('--device cpu ', 'b')}")
     assert a[-2:] == b[-2:] == ["--", "x.py"]
-    of_a, of_b = (parse(words[words.index("--pair") + 1]) for words in (a, b))
+    of_a, of_b = (parse_pair(words[words.index("--pair") + 1]) for words in (a, b))
     assert of_a.id == of_b.id
     assert (of_a.side, of_b.side, of_a.setting, of_b.setting) == ("a", "b", "unchanged", "X=1 --device cpu")
     again = f"--resume {tmp_path}/b.jsonl --one-launch {{}} --launcher local --device cpu"

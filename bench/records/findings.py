@@ -1,18 +1,39 @@
-"""Findings of a result about types that its processor has no instructions for."""
+"""Findings: one line each of what is right, suspicious or wrong, and what to do.
+
+`bench doctor` makes them of a machine, and they stand in a result's header; those of a result itself are about types
+that its processor has no instructions for.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from bench.core.finding import Finding
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from bench.records.file import Result
 
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line for the user."""
+
+    level: Level
+    what: str
+    value: str
+    remedy: str = ""
+    """What to do; empty if nothing is wrong."""
+
+    def line(self) -> str:
+        """`ok: what: value`, or `warn: what: value; remedy`."""
+        return f"{self.level}: {self.what}: {self.value}" + (f"; {self.remedy}" if self.remedy else "")
+
+
 _BASE = "float32"
 
 
-def findings(result: Result) -> list[Finding]:
+def slow_type_findings(result: Result) -> list[Finding]:
     """One for each slow type that was measured, with how many times slower its products are where that is known."""
     from bench.records.rows import case_rows
 
@@ -20,10 +41,10 @@ def findings(result: Result) -> list[Finding]:
         return []
     rows = [row for row in case_rows([result]) if row["status"] == "ok" and row["tflop_per_s"] is not None]
     measured = sorted({str(row["params"].get("dtype")) for row in rows} & result.slow_types())
-    return [_finding(dtype, _times_slower(dtype, rows)) for dtype in measured]
+    return [_slow_type_finding(dtype, _times_slower(dtype, rows)) for dtype in measured]
 
 
-def _finding(dtype: str, slower: tuple[float, int] | None) -> Finding:
+def _slow_type_finding(dtype: str, slower: tuple[float, int] | None) -> Finding:
     value = "this processor has no instructions for products in it"
     if slower is not None:
         value += f": one of {slower[1]} takes {_times(slower[0])} as long as in {_BASE}"
