@@ -59,11 +59,11 @@ def command(
     told = ImportHints(op=op, num_ranks=ranks, device=device)
     saved = [import_file(file, told, output, tool, label) for file in files]
     for each in saved:
-        _say(each)
+        _print_summary(each)
     return max((each.exit_code for each in saved), default=exit_codes.OK)
 
 
-def _say(saved: ImportedFile) -> None:
+def _print_summary(saved: ImportedFile) -> None:
     click.echo(f"{saved.path}: {_counted(saved.num_cases, 'case')} of {saved.tool}, from {saved.source}")
     if saved.not_ok:
         click.echo(

@@ -79,7 +79,7 @@ def parse(line: bytes) -> Any:
         return None
 
 
-def mend_end(path: Path) -> None:
+def repair_end(path: Path) -> None:
     """Leave only whole lines, the last with its newline. Raises OSError."""
     raw = path.read_bytes()
     text, is_whole = unpack(raw)

@@ -16,7 +16,7 @@ from typing import Any, Literal, TextIO, get_args
 
 from bench.core.cell_text import clean
 from bench.core.cell_text import width as cell_width
-from bench.core.column_fit import GAP, MIN_ROOM, fitted, wrapped
+from bench.core.column_fit import GAP, MIN_ROOM, fit_columns, wrap
 from bench.core.values import show_text
 from bench.errors import BenchError
 
@@ -78,7 +78,7 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 
 def _terminal(tables: Sequence[DisplayTable], colour: bool, width: int | None = None) -> str:
-    chosen = tables if width is None else [fitted(table, width) for table in tables]
+    chosen = tables if width is None else [fit_columns(table, width) for table in tables]
     return "\n".join(_terminal_table(table, colour, width) for table in chosen)
 
 
@@ -87,27 +87,27 @@ _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 def _terminal_table(table: DisplayTable, colour: bool, width: int | None) -> str:
     """Drawn here rather than by rich, which cuts cells at a width and takes a millisecond a row."""
-    lines = [_styled(clean(table.title), _BOLD, colour)] if table.title else []
+    lines = [_style(clean(table.title), _BOLD, colour)] if table.title else []
     if table.rows:
         heads, cells = [clean(column.head) for column in table.columns], _cells(table)
         widths = [max(map(cell_width, cells_of)) for cells_of in zip(heads, *cells, strict=True)]
         room = None if width is None else width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1)
         if room is not None and table.columns[-1].align == "left" and widths[-1] > room:
-            cells, widths[-1] = _flowing(cells, max(MIN_ROOM, room)), max(MIN_ROOM, room)
+            cells, widths[-1] = _flow_last_cell(cells, max(MIN_ROOM, room)), max(MIN_ROOM, room)
         rule = "-" * (sum(widths) + len(GAP) * (len(widths) - 1))
-        lines += [_styled(_line(heads, widths, table.columns), _BOLD, colour), rule]
+        lines += [_style(_line(heads, widths, table.columns), _BOLD, colour), rule]
         lines += [_line(row, widths, table.columns) for row in cells]
     notes = [clean(note) for note in table.footnotes]
-    notes = notes if width is None else [line for note in notes for line in wrapped(note, width)]
-    lines += [_styled(note, _DIM, colour) for note in notes]
+    notes = notes if width is None else [line for note in notes for line in wrap(note, width)]
+    lines += [_style(note, _DIM, colour) for note in notes]
     return "\n".join(lines) + "\n"
 
 
-def _flowing(cells: Sequence[Sequence[str]], room: int) -> list[list[str]]:
+def _flow_last_cell(cells: Sequence[Sequence[str]], room: int) -> list[list[str]]:
     """Rows whose last cell goes on in rows below, of blanks but for it."""
     rows = []
     for *before, last in cells:
-        first, *others = wrapped(last, room)
+        first, *others = wrap(last, room)
         rows += [[*before, first], *([*("" for _ in before), other] for other in others)]
     return rows
 
@@ -120,7 +120,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column]
     return GAP.join(padded).rstrip()
 
 
-def _styled(text: str, style: str, colour: bool) -> str:
+def _style(text: str, style: str, colour: bool) -> str:
     return f"{style}{text}{_PLAIN}" if colour else text
 
 

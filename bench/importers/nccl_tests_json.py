@@ -26,11 +26,11 @@ from bench.importers.nccl_tests import (
     version_text,
 )
 from bench.importers.reading import (
-    Imported,
     ImportedCase,
+    ImportedText,
     ImportHints,
     Unread,
-    checked_ranks,
+    check_num_ranks,
     json_value,
     mapping,
     number,
@@ -57,9 +57,9 @@ def looks_like(text: str) -> bool:
     return text.lstrip().startswith("{") and '"nccl_version"' in text and '"args"' in text
 
 
-def read(text: str, told: ImportHints) -> Imported:
+def read(text: str, told: ImportHints) -> ImportedText:
     """The cases of a file. Raises BenchError for what is no such JSON, and as the text's reader does."""
-    data = _parsed(text)
+    data = _parse(text)
     config = mapping(data.get("config"))
     arguments = [str(word) for word in data.get("args") or []]
     options = _options(arguments)
@@ -74,7 +74,7 @@ def read(text: str, told: ImportHints) -> Imported:
         else:
             found += readings(row, setup)
     nccl = version_text(data["nccl_version"]) if isinstance(data.get("nccl_version"), int) else None
-    return Imported(
+    return ImportedText(
         tool=TOOL,
         version=None,
         format=f"JSON, version {data['version']}",
@@ -88,7 +88,7 @@ def read(text: str, told: ImportHints) -> Imported:
     )
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     data = json_value(text, "the run may have been cut off: import its text instead")
     if not isinstance(data, dict) or not any(key in data for key in _KEYS):
         raise BenchError("no JSON of nccl-tests: it has none of " + ", ".join(_KEYS))
@@ -101,7 +101,7 @@ def _parsed(text: str) -> dict[str, Any]:
 def _devices(config: Mapping[str, Any], data: Mapping[str, Any]) -> list[tuple[int, str | None, str | None]]:
     """Of every rank: group, host, device's name."""
     listed = config.get("devices") or data.get("devices") or []
-    of_each = checked_ranks((_whole(config.get("nthreads")) or 1) * (_whole(config.get("ngpus")) or 1))
+    of_each = check_num_ranks((_whole(config.get("nthreads")) or 1) * (_whole(config.get("ngpus")) or 1))
     return [
         (_whole(one.get("group")) or 0, one.get("hostname"), one.get("device_info"))
         for one in listed

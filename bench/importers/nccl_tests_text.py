@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.importers.nccl_tests import EXTRA_COLUMNS, TOOL, Body, NcclTestsSetup, Row, operation, readings, version_text
-from bench.importers.reading import LAUNCHER_PREFIX, Imported, ImportedCase, ImportHints, Unread, number
+from bench.importers.reading import LAUNCHER_PREFIX, ImportedCase, ImportedText, ImportHints, Unread, number
 
 _START = re.compile(r"#\s*(nccl-tests version|rccl-tests: Version|Collective test starting|nThread\b)")
 _VERSION = re.compile(r"nccl-tests version (\S+)(?:.*nccl-library=(\d+))?")
@@ -126,7 +126,7 @@ class _Reader:
             text = text[head.end() :]
         if self.pending is not None:
             wanted = _body(columns)
-            self.pending.cells += _taken(text, wanted[len(self.pending.cells) :])
+            self.pending.cells += _split_cells(text, wanted[len(self.pending.cells) :])
             if len(self.pending.cells) == len(wanted):
                 self.run.rows.append(_row(self.pending, wanted))
                 self.pending = None
@@ -145,7 +145,7 @@ def looks_like(text: str) -> bool:
     )
 
 
-def read(text: str, told: ImportHints) -> Imported:
+def read(text: str, told: ImportHints) -> ImportedText:
     """The cases of a text.
 
     Raises BenchError where the text does not say the operation or the number of ranks and `told` does not
@@ -160,7 +160,7 @@ def read(text: str, told: ImportHints) -> Imported:
     if any(run.devices != devices for run in runs):
         raise BenchError("the text holds runs on different devices; put each into a file of its own")
     found = [replace(one, launch=launch) for launch, run in enumerate(runs) for one in _readings(run, told)]
-    return Imported(
+    return ImportedText(
         tool=TOOL,
         version=reader.tool_version,
         format="text",
@@ -209,7 +209,7 @@ def _body(columns: Sequence[str]) -> list[str]:
     return [name for name in columns if name not in _CELLS]
 
 
-def _taken(text: str, columns: Sequence[str]) -> list[str]:
+def _split_cells(text: str, columns: Sequence[str]) -> list[str]:
     """The cells at the beginning of a text, as far as each may stand in its column."""
     words, cells = text.split(), list[str]()
     for name in columns:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from bench.importers.reading import (
     COLLECTIVE,
-    Imported,
     ImportedCase,
+    ImportedText,
     ImportHints,
     Unread,
     collective_work,
@@ -102,7 +102,7 @@ class _OsuTable:
 
 
 @dataclass
-class _Found:
+class _OsuText:
     readings: list[ImportedCase] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
     versions: set[str] = field(default_factory=set)
@@ -115,12 +115,12 @@ def looks_like(text: str) -> bool:
     return re.search(r"^.*# ?OSU \w+", text, re.M) is not None
 
 
-def read(text: str, told: ImportHints) -> Imported:
+def read(text: str, told: ImportHints) -> ImportedText:
     """The cases of a text, which may hold several tests; those that bench cannot place are named as unread.
 
     Raises BenchError where a collective's number of ranks is neither in the text nor in `told`.
     """
-    found, table = _Found(), _OsuTable()
+    found, table = _OsuText(), _OsuTable()
     for index, line in enumerate(text.splitlines(), 1):
         line = line.strip()
         if title := _TITLE.match(line):
@@ -134,7 +134,7 @@ def read(text: str, told: ImportHints) -> Imported:
     num_ranks = max((reading.num_ranks for reading in found.readings), default=0)
     device = found.devices.pop() if len(found.devices) == 1 else None
     rank = {"host": None, "device_type": _DEVICE_TYPES.get(device, "cpu") if device else "cpu", "device_name": None}
-    return Imported(
+    return ImportedText(
         tool=TOOL,
         version=", ".join(sorted(found.versions)) or None,
         format="text",
@@ -145,7 +145,7 @@ def read(text: str, told: ImportHints) -> Imported:
     )
 
 
-def _begin(title: re.Match[str], found: _Found) -> _OsuTable:
+def _begin(title: re.Match[str], found: _OsuText) -> _OsuTable:
     test = TESTS.get(title["test"])
     found.devices.add(title["device"])
     found.versions |= {title["version"]} if title["version"] else set()

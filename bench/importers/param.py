@@ -17,8 +17,8 @@ from bench.errors import BenchError
 from bench.importers.reading import (
     COLLECTIVE,
     LAUNCHER_PREFIX,
-    Imported,
     ImportedCase,
+    ImportedText,
     ImportHints,
     Unread,
     collective_work,
@@ -60,7 +60,7 @@ def looks_like(text: str) -> bool:
     return "COMMS-RES" in text
 
 
-def read(text: str, told: ImportHints) -> Imported:
+def read(text: str, told: ImportHints) -> ImportedText:
     """The cases of a text; rows of quantised and point-to-point tables are named as unread.
 
     Raises BenchError where the number of ranks, or the operation, is neither in the text nor in `told`.
@@ -82,7 +82,7 @@ def read(text: str, told: ImportHints) -> Imported:
     backend = setup.options.get("backend")
     num_ranks = found[0].num_ranks if found else 0
     rank = {"host": None, "device_type": _DEVICE_TYPES.get(backend or ""), "device_name": None}
-    return Imported(
+    return ImportedText(
         tool=TOOL,
         version=None,
         format="text",

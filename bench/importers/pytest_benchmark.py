@@ -19,11 +19,11 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.importers.reading import (
-    Imported,
     ImportedCase,
+    ImportedText,
     ImportHints,
     Unread,
-    checked_ranks,
+    check_num_ranks,
     json_value,
     mapping,
     mean_note,
@@ -42,9 +42,9 @@ def looks_like(text: str) -> bool:
     return text.lstrip().startswith("{") and '"benchmarks"' in text and '"machine_info"' in text
 
 
-def read(text: str, told: ImportHints) -> Imported:
+def read(text: str, told: ImportHints) -> ImportedText:
     """The cases of a file. Raises BenchError for what is no such JSON."""
-    data = _parsed(text)
+    data = _parse(text)
     tests = data["benchmarks"]
     names = Counter(_name(test) for test in tests if isinstance(test, dict))
     found: list[ImportedCase] = []
@@ -56,7 +56,7 @@ def read(text: str, told: ImportHints) -> Imported:
     num_ranks = max((reading.num_ranks for reading in found), default=1)
     machine = mapping(data.get("machine_info"))
     own = mapping(machine.get(OWN))
-    return Imported(
+    return ImportedText(
         tool=TOOL,
         version=_text(data.get("version")),
         format="JSON",
@@ -69,7 +69,7 @@ def read(text: str, told: ImportHints) -> Imported:
     )
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     data = json_value(text, "write it again with --benchmark-json")
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
         raise BenchError("no JSON of pytest-benchmark: it has no list `benchmarks`; name what --benchmark-json wrote")
@@ -97,7 +97,7 @@ def _readings(test: Mapping[str, Any], names: Counter[str]) -> Iterator[Imported
             suite=suite,
             case=case,
             params=params,
-            num_ranks=checked_ranks(own["num_ranks"]) if isinstance(own.get("num_ranks"), int) else 1,
+            num_ranks=check_num_ranks(own["num_ranks"]) if isinstance(own.get("num_ranks"), int) else 1,
             seconds=part,
             calls=calls,
             launch=launch,

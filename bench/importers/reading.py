@@ -42,10 +42,10 @@ class ImportHints:
             raise BenchError(f"the file does not say how many ranks {tool} ran on; add --ranks N")
         if stated is not None and self.num_ranks not in (None, stated):
             raise BenchError(f"--ranks {self.num_ranks}: the file says {stated}; leave the option out")
-        return checked_ranks(stated or self.num_ranks or 1)
+        return check_num_ranks(stated or self.num_ranks or 1)
 
 
-def checked_ranks(num_ranks: int) -> int:
+def check_num_ranks(num_ranks: int) -> int:
     """The number itself. Raises BenchError for one that no machine has."""
     if not 1 <= num_ranks <= MAX_RANKS:
         raise BenchError(f"{num_ranks} ranks: there are 1 to {MAX_RANKS}; the file is damaged, or --ranks is wrong")
@@ -93,7 +93,7 @@ class ImportedCase:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported:
+class ImportedText:
     """A file of another tool, read."""
 
     tool: str

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.core import clock, exit_codes, jsonl
 from bench.errors import BenchError
-from bench.importers.reading import Imported, ImportedCase, ImportHints, Unread, identity
+from bench.importers.reading import ImportedCase, ImportedText, ImportHints, Unread, identity
 from bench.records.environments import architecture
 from bench.records.file import SCHEMA, SUFFIXES, Writer, new_path
 from bench.records.saved_plan import PlannedCase, SuiteFacts
@@ -42,8 +42,8 @@ class Format:
         return found
 
     @property
-    def read(self) -> Callable[[str, ImportHints], Imported]:
-        found: Callable[[str, ImportHints], Imported] = importlib.import_module(self.module).read
+    def read(self) -> Callable[[str, ImportHints], ImportedText]:
+        found: Callable[[str, ImportHints], ImportedText] = importlib.import_module(self.module).read
         return found
 
 
@@ -104,7 +104,7 @@ def safe_label(source: Path) -> str:
     return source.name.split(".")[0] or "imported"
 
 
-def _read(source: Path, data: bytes, told: ImportHints, tool: str | None) -> Imported:
+def _read(source: Path, data: bytes, told: ImportHints, tool: str | None) -> ImportedText:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -123,7 +123,7 @@ def _read(source: Path, data: bytes, told: ImportHints, tool: str | None) -> Imp
         raise BenchError(f"{str(source)!r}: {error}") from error
 
 
-def _with_device(read: Imported, device: str | None) -> Imported:
+def _with_device(read: ImportedText, device: str | None) -> ImportedText:
     """With the name of the devices that the user gives. Raises BenchError where the file has another."""
     stated = {rank["device_name"] for rank in read.ranks} - {None}
     if device is None:
@@ -133,7 +133,7 @@ def _with_device(read: Imported, device: str | None) -> Imported:
     return replace(read, ranks=tuple({**rank, "device_name": device} for rank in read.ranks))
 
 
-def _records(read: Imported, name: str, data: bytes, label: str) -> Iterator[Record]:
+def _records(read: ImportedText, name: str, data: bytes, label: str) -> Iterator[Record]:
     """The lines of the result file."""
     measurements = _measurements(read)
     yield _header(read, name, data, label, measurements)
@@ -143,7 +143,7 @@ def _records(read: Imported, name: str, data: bytes, label: str) -> Iterator[Rec
     yield {"kind": "end", "ended": clock.stamp(), "status": "complete", "exit_code": code}
 
 
-def _header(read: Imported, name: str, data: bytes, label: str, measurements: Sequence[Record]) -> Record:
+def _header(read: ImportedText, name: str, data: bytes, label: str, measurements: Sequence[Record]) -> Record:
     environment = _environment(read, name)
     return {
         "kind": "header",
@@ -158,7 +158,7 @@ def _header(read: Imported, name: str, data: bytes, label: str, measurements: Se
     }
 
 
-def _environment(read: Imported, name: str) -> Record:
+def _environment(read: ImportedText, name: str) -> Record:
     ranks = [{"rank": index, **rank, "memory_bytes": None} for index, rank in enumerate(read.ranks)]
     hosts = {str(rank["host"]): {"hostname": rank["host"]} for rank in ranks if rank["host"]}
     return {
@@ -185,7 +185,7 @@ def _architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
     return f"{len(ranks) or 'unknown number'} x unknown device"
 
 
-def _plan(read: Imported, sha256: str, label: str, measurements: Sequence[Record]) -> Record:
+def _plan(read: ImportedText, sha256: str, label: str, measurements: Sequence[Record]) -> Record:
     summary = f"Imported from {read.tool}"
     suites: dict[str, dict[str, tuple[str, str]]] = {}
     for reading in read.readings:
@@ -206,7 +206,7 @@ def _plan(read: Imported, sha256: str, label: str, measurements: Sequence[Record
     }
 
 
-def _measurements(read: Imported) -> list[Record]:
+def _measurements(read: ImportedText) -> list[Record]:
     """A line of each case and launch; rows of one case in one run are its samples, later runs its launches."""
     grouped: dict[str, dict[int, list[ImportedCase]]] = {}
     params: dict[str, Any] = {}

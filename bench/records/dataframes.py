@@ -50,7 +50,7 @@ def _launches(results: Sequence[Result]) -> pd.DataFrame:
 
 def _ranks(results: Sequence[Result]) -> pd.DataFrame:
     rows = []
-    for result, record, name, variant in _measured(results):
+    for result, record, name, variant in _ok_variants(results):
         if is_over_ranks(record, variant):
             continue
         devices = result.rank_devices()
@@ -67,7 +67,7 @@ def _samples(results: Sequence[Result]) -> pd.DataFrame:
     ranks: list[NDArray[Any]] = []
     samples: list[NDArray[Any]] = []
     seconds: list[NDArray[Any]] = []
-    for result, record, name, variant in _measured(results):
+    for result, record, name, variant in _ok_variants(results):
         matrix = np.asarray(_matrix(variant), dtype=float) / (1e9 * variant["calls"])
         num_ranks, num_samples = matrix.shape
         has_ranks = "nanoseconds" in variant and not is_over_ranks(record, variant)
@@ -94,7 +94,7 @@ def _matrix(variant: Record) -> list[list[int]]:
     return rows
 
 
-def _measured(results: Sequence[Result]) -> Iterator[tuple[Result, Record, str, Record]]:
+def _ok_variants(results: Sequence[Result]) -> Iterator[tuple[Result, Record, str, Record]]:
     """Every variant of the measurements that are ok: an invalid case has no speed at any level."""
     for result in results:
         for record in result.latest():

@@ -70,7 +70,7 @@ def architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
     on_cpu = [rank for rank in ranks if rank.get("device_type") == "cpu"]
     devices = Counter(_device_name(rank) for rank in ranks if rank.get("device_type") != "cpu")
     cores = _cores(on_cpu, hosts)
-    parts = [f"{number} x {name}" for name, number in _named(devices)]
+    parts = [f"{number} x {name}" for name, number in _model_counts(devices)]
     parts += [f"{number} x {name} core" for name, number in sorted(cores.items())]
     mixed = " (mixed)" if len(parts) > 1 else ""
     before = f"{len(on_cpu)} ranks on " if on_cpu and len(on_cpu) != sum(cores.values()) else ""
@@ -132,7 +132,7 @@ def _device_name(rank: Record) -> str:
     return str(rank.get("device_name") or f"unknown {rank.get('device_type')} device")
 
 
-def _named(devices: Counter[str]) -> list[tuple[str, int]]:
+def _model_counts(devices: Counter[str]) -> list[tuple[str, int]]:
     """(name, number) in alphabetical order; of several models the short names, where these stay distinct."""
     short = {name: _short(name) for name in devices}
     distinct = len(devices) > 1 and len(set(short.values())) == len(devices)

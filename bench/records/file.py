@@ -158,7 +158,7 @@ class Result:
     def _merged(self) -> tuple[Record, ...]:
         planned = [*self.planned_cases(), *(str(case["id"]) for case in self.plan.get("left_out", []))]
         order = {case: number for number, case in enumerate(planned)}
-        merged = visits.merged(self.measurements)
+        merged = visits.merge_launches(self.measurements)
         return tuple(sorted(merged, key=lambda record: order.get(record["case"], len(order))))
 
 
@@ -201,7 +201,7 @@ class Writer:
         """An existing result file, at its end. Raises BenchError where it is none, or cannot be written."""
         load(path)
         try:
-            jsonl.mend_end(path)
+            jsonl.repair_end(path)
             return cls(path, path.open("ab", buffering=0))
         except OSError as error:
             raise cannot_write(path, error) from error
@@ -243,7 +243,7 @@ def load(path: Path | str) -> Result:
     if not text.strip():
         raise BenchError(f"{str(path)!r} is empty; measure again with `bench run`")
     records, warnings = _records(path, text, whole)
-    return _assembled(path, records, warnings)
+    return _assemble(path, records, warnings)
 
 
 def load_many(paths: Iterable[Path | str] | Path | str) -> list[Result]:
@@ -254,12 +254,12 @@ def load_many(paths: Iterable[Path | str] | Path | str) -> list[Result]:
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     files: dict[Path, Path] = {}
     for one in given:
-        for file in _expanded(Path(one)):
+        for file in _expand(Path(one)):
             files.setdefault(file.resolve(), file)
     return [load(file) for file in files.values()]
 
 
-def _expanded(path: Path) -> list[Path]:
+def _expand(path: Path) -> list[Path]:
     if path.is_dir():
         found = sorted(
             file for file in path.iterdir() if file.name.endswith(SUFFIXES) and not file.name.startswith(".")
@@ -319,7 +319,7 @@ def _is_text(line: bytes) -> bool:
         return False
 
 
-def _assembled(path: Path, records: list[Record], warnings: list[str]) -> Result:
+def _assemble(path: Path, records: list[Record], warnings: list[str]) -> Result:
     for version in range(records[0]["schema"], SCHEMA):
         records = [UPGRADES[version](record) for record in records]
     kinds: dict[str, list[Record]] = {kind: [] for kind in REQUIRED}

@@ -112,7 +112,7 @@ def clock_fall(row: Mapping[str, Any]) -> float | None:
     return 1 - after / before if before and after else None
 
 
-def merged(disturbances: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+def merge(disturbances: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
     """Several visits to one case as one: the worst of each, host by host and rank by rank. None of no known one."""
     known = [each for each in disturbances if each]
     if not known:

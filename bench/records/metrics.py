@@ -40,36 +40,36 @@ class Metric:
     meaning: str
 
 
-def _scaled(value: float | None, factor: float) -> float | None:
+def _scale(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
 def _flop_per_s_per_device(view: CaseView) -> float | None:
-    return _scaled(view.rate("flops"), 1 / view.num_ranks)
+    return _scale(view.rate("flops"), 1 / view.num_ranks)
 
 
 def _bus_bandwidth(view: CaseView) -> float | None:
     factor = view.work.get("bus_factor")
-    return None if factor is None else _scaled(view.rate("bytes"), factor * 1e-9)
+    return None if factor is None else _scale(view.rate("bytes"), factor * 1e-9)
 
 
 def _mfu(view: CaseView) -> float | None:
     dtype = view.work.get("flops_dtype")
     peak = view.peak_flops(dtype) if dtype else None
-    return _scaled(view.rate("flops"), 1 / peak) if peak else None
+    return _scale(view.rate("flops"), 1 / peak) if peak else None
 
 
 def _hfu(view: CaseView) -> float | None:
     dtype = view.work.get("flops_dtype")
     peak = view.peak_flops(dtype) if dtype else None
-    return _scaled(view.rate("hardware_flops"), 1 / peak) if peak else None
+    return _scale(view.rate("hardware_flops"), 1 / peak) if peak else None
 
 
 def _percent_of_ceiling(view: CaseView) -> float | None:
     if view.ceiling is None:
         return None
     speed = _flop_per_s_per_device(view) if view.work.get("flops_dtype") else _bus_bandwidth(view)
-    return _scaled(speed, 100 / view.ceiling.rate)
+    return _scale(speed, 100 / view.ceiling.rate)
 
 
 def _communication_share(view: CaseView) -> float | None:
@@ -96,8 +96,8 @@ def _joules_for_gb(view: CaseView) -> float | None:
     """Of the payload of a collective, else of the memory traffic of all ranks."""
     moved = view.joules_for("bytes")
     if moved is None:
-        moved = _scaled(view.joules_for("memory_traffic_bytes"), 1 / view.num_ranks)
-    return _scaled(moved, 1e9)
+        moved = _scale(view.joules_for("memory_traffic_bytes"), 1 / view.num_ranks)
+    return _scale(moved, 1e9)
 
 
 def _tail(view: CaseView, share: float) -> float | None:
@@ -123,12 +123,12 @@ _ROWS = (
            "The fastest sample of all launches."),
     Metric("seconds_max", "s", "lower", lambda v: float(v.all_seconds.max()) if v.medians else None, _MAX,
            "The slowest sample of all launches."),
-    Metric("algbw_gb_per_s", "GB/s", "higher", lambda v: _scaled(v.rate("bytes"), 1e-9), _MAX,
+    Metric("algbw_gb_per_s", "GB/s", "higher", lambda v: _scale(v.rate("bytes"), 1e-9), _MAX,
            "Algorithm bandwidth: payload of the collective over its time (nccl-tests, doc/PERFORMANCE.md)."),
     Metric("busbw_gb_per_s", "GB/s", "higher", _bus_bandwidth, _MAX,
            "Bus bandwidth: algorithm bandwidth x the operation's bus factor, to hold against a link's speed; "
            "reduction in the network may exceed it (nccl-tests, doc/PERFORMANCE.md)."),
-    Metric("tflop_per_s", "TFLOP/s", "higher", lambda v: _scaled(_flop_per_s_per_device(v), 1e-12), _MEAN,
+    Metric("tflop_per_s", "TFLOP/s", "higher", lambda v: _scale(_flop_per_s_per_device(v), 1e-12), _MEAN,
            "Model FLOPs per second and device, from formulas; backward counts twice the forward."),
     Metric("mfu", "share", "higher", _mfu, "sum of the work over the sum of the ranks' peaks",
            "Model FLOP/s over the sum of the ranks' peak dense FLOP/s of that type, from the catalogue."),
@@ -141,7 +141,7 @@ _ROWS = (
     Metric("tokens_per_s", "tokens/s", "higher", lambda v: v.rate("tokens"), _SUM,
            "Tokens that all ranks together process in a second."),
     Metric("tokens_per_s_per_device", "tokens/s", "higher",
-           lambda v: _scaled(v.rate("tokens"), 1 / v.num_ranks), _MEAN,
+           lambda v: _scale(v.rate("tokens"), 1 / v.num_ranks), _MEAN,
            "Tokens per second over the number of ranks."),
     Metric("speedup", "x", "higher", lambda v: v.ratio(ONE_DEVICE), _MAX,
            "Time of the same work on one device over the time of the case."),
@@ -151,7 +151,7 @@ _ROWS = (
            "Share of the step that the pipeline's order leaves idle: a replay with the measured durations."),
     Metric("idle_share", "share", "lower", lambda v: v.own("idle_share"), "mean over ranks",
            "Share of the step in which a device runs none of the pipeline's work, measured."),
-    Metric("membw_gb_per_s", "GB/s", "higher", lambda v: _scaled(v.rate("memory_traffic_bytes"), 1e-9),
+    Metric("membw_gb_per_s", "GB/s", "higher", lambda v: _scale(v.rate("memory_traffic_bytes"), 1e-9),
            "one rank's traffic, over the maximum of the time",
            "Bytes that a rank reads and writes of its own memory, over the time."),
     Metric("skew", "share", "neither", _skew, "minimum against maximum, sample by sample",
@@ -191,13 +191,13 @@ def ceilings(views: Mapping[str, CaseView], slow_types: Collection[str] = ()) ->
     """
     best: dict[str, Ceiling] = {}
     for case, view in views.items():
-        key, rate = _sets_ceiling(case, view)
+        key, rate = _ceiling_rate(case, view)
         if rate and (key not in best or rate > best[key].rate):
             best[key] = Ceiling(rate, case)
-    return {key: ceiling for key, ceiling in best.items() if not _is_no_ceiling(key, ceiling, best, slow_types)}
+    return {key: ceiling for key, ceiling in best.items() if not _is_false_ceiling(key, ceiling, best, slow_types)}
 
 
-def _is_no_ceiling(key: str, ceiling: Ceiling, best: Mapping[str, Ceiling], slow_types: Collection[str]) -> bool:
+def _is_false_ceiling(key: str, ceiling: Ceiling, best: Mapping[str, Ceiling], slow_types: Collection[str]) -> bool:
     """Whether a short type is one that the devices have no instructions for, as they tell or as float32 shows.
 
     Products that float32 does faster bound nothing: the best of them would be 100% of a ceiling that is none.
@@ -206,7 +206,7 @@ def _is_no_ceiling(key: str, ceiling: Ceiling, best: Mapping[str, Ceiling], slow
     return key in slow_types or (key in SHORT_TYPES and wide is not None and ceiling.rate < wide.rate)
 
 
-def _sets_ceiling(case: str, view: CaseView) -> tuple[str, float | None]:
+def _ceiling_rate(case: str, view: CaseView) -> tuple[str, float | None]:
     head = case.partition("[")[0]
     if head == f"{CEILING_SUITE}/{CEILING_OP}":
         return str(view.work.get("flops_dtype")), _flop_per_s_per_device(view)

@@ -231,13 +231,13 @@ def nccl_columns(nccl: list[dict[str, Any]] | None) -> dict[str, Any]:
     chosen = nccl or []
     counts = {choice.get("channels") for choice in chosen}
     return {
-        "nccl_algorithm": _plus_joined(choice.get("algorithm") for choice in chosen),
-        "nccl_protocol": _plus_joined(choice.get("protocol") for choice in chosen),
+        "nccl_algorithm": _join_names(choice.get("algorithm") for choice in chosen),
+        "nccl_protocol": _join_names(choice.get("protocol") for choice in chosen),
         "nccl_channels": next(iter(counts)) if len(counts) == 1 else None,
     }
 
 
-def _plus_joined(names: Any) -> str | None:
+def _join_names(names: Any) -> str | None:
     return "+".join(dict.fromkeys(name for name in names if name)) or None
 
 

@@ -53,7 +53,7 @@ class _Visits:
         return self.sampled[0] if self.sampled else self.lead
 
 
-def merged(records: Iterable[Record]) -> list[Record]:
+def merge_launches(records: Iterable[Record]) -> list[Record]:
     """One record a case and launch, in the order first written; of each visit the last record holds."""
     held: dict[tuple[str, int], dict[int, Record]] = {}
     for record in records:
@@ -127,10 +127,10 @@ def _variants(view: _Visits) -> Record:
         whole: Record = view.first["variants"]
         return whole
     names = view.first["variants"]
-    return {name: _joined([visit["variants"][name] for visit in view.sampled]) for name in names}
+    return {name: _join_samples([visit["variants"][name] for visit in view.sampled]) for name in names}
 
 
-def _joined(parts: Sequence[Record]) -> Record:
+def _join_samples(parts: Sequence[Record]) -> Record:
     """Samples one after the other, in the order of the visits.
 
     The ranks' quantiles above 64 ranks cannot be had anew without the samples: each is the median of the visits' own.
@@ -203,7 +203,7 @@ def _disturbance(view: _Visits) -> Record | None:
     """The worst of what disturbed the visits whose samples count."""
     if len(view.sampled) < 2:
         return view.first.get("disturbance")
-    from bench.records.interference import merged as merged_disturbances
+    from bench.records.interference import merge as merged_disturbances
 
     return merged_disturbances(visit.get("disturbance") for visit in view.sampled)
 

@@ -19,11 +19,11 @@ def case_tables(result: Result) -> list[DisplayTable]:
     found = []
     for case, group in case_groups([result]).items():
         if group.status == "ok":
-            found += [_shown(case, table) for table in (group.leader.get("tables") or {}).values()]
+            found += [_display_table(case, table) for table in (group.leader.get("tables") or {}).values()]
     return found
 
 
-def _shown(case: str, table: Record) -> DisplayTable:
+def _display_table(case: str, table: Record) -> DisplayTable:
     """Rows beyond MAX_ROWS are thinned evenly, first and last included, and a footnote says so."""
     rows, columns = table["rows"], table["columns"]
     notes = [str(note) for note in table.get("notes") or []]

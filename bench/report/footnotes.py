@@ -115,7 +115,7 @@ KINDS: dict[str, FootnoteKind] = {
 """Name -> kind, in the order in which a row's footnotes come."""
 
 
-def numbered(rows: Sequence[Row]) -> tuple[list[list[int]], list[str]]:
+def number_footnotes(rows: Sequence[Row]) -> tuple[list[list[int]], list[str]]:
     """Of each row the numbers of its footnotes, and the footnotes with their numbers, in order of appearance.
 
     A suite's own notes come first in a row, and are told apart by their text.
@@ -138,7 +138,7 @@ def _text(key: tuple[str, str], row: Row) -> str:
     return KINDS[name].text(row) if what == "kind" else name
 
 
-def common(rows: Sequence[Row]) -> list[str]:
+def common_notes(rows: Sequence[Row]) -> list[str]:
     """What holds for a whole table."""
     notes = []
     if any(row.get("num_launches") == 1 for row in rows):

@@ -67,9 +67,9 @@ def _case_rows(records: Sequence[Record]) -> Iterator[Row]:
             "case": records[0]["case"],
             "rank": rank,
             "num_launches": len(records),
-            "seconds_median": _over_launches(main, rank),
-            "own_seconds_median": _over_launches(own, rank),
-            "own_work": source if _over_launches(own, rank) is not None else None,
+            "seconds_median": _median_over_launches(main, rank),
+            "own_seconds_median": _median_over_launches(own, rank),
+            "own_work": source if _median_over_launches(own, rank) is not None else None,
         }
 
 
@@ -78,11 +78,11 @@ def _own_work(records: Sequence[Record]) -> tuple[list[dict[int, float]], str | 
     alone = [_medians(record, metrics.COMPUTE_ONLY) for record in records]
     if any(alone):
         return alone, metrics.COMPUTE_ONLY
-    marked = [_marked(_of_case(record)) for record in records]
+    marked = [_span_seconds(_case_spans(record)) for record in records]
     return marked, "spans" if any(marked) else None
 
 
-def _of_case(record: Record) -> list[Sequence[Any]]:
+def _case_spans(record: Record) -> list[Sequence[Any]]:
     """The spans of the case itself, where the traced pass called other variants too."""
     names = record.get("traced_variants") or []
     main = next(iter(record["variants"]), "")
@@ -96,7 +96,7 @@ def _medians(record: Record, variant: str) -> dict[int, float]:
     return {rank: times[0] for rank, (_, times) in enumerate(rank_times(known))}
 
 
-def _marked(spans: Sequence[Sequence[Any]]) -> dict[int, float]:
+def _span_seconds(spans: Sequence[Sequence[Any]]) -> dict[int, float]:
     """Rank -> seconds of a traced call that lie in a span, where spans overlap once; the median over the calls.
 
     Without those of communication, which hold the waiting for other ranks, wherever they lie.
@@ -124,7 +124,7 @@ def _covered_ns(parts: Sequence[tuple[int, int]]) -> int:
     return covered
 
 
-def _over_launches(launches: Sequence[Mapping[int, float]], rank: int) -> float | None:
+def _median_over_launches(launches: Sequence[Mapping[int, float]], rank: int) -> float | None:
     known = [medians[rank] for medians in launches if rank in medians]
     return intervals.median(known) if known else None
 

@@ -58,7 +58,7 @@ def tables(results: Sequence[Result], output: str = "table", colour: bool = Fals
         own = [row for row in rows if row["file"] == str(result.path)]
         narrow = output == "table" and width is not None
         parts += [_facts(result), *suite_tables(own, own_metrics([result]), narrow, _shapes(result))]
-        parts += [*case_tables(result), *_not_measured(result), *_health(result)]
+        parts += [*case_tables(result), *_missing_cases_table(result), *_health(result)]
     return render(parts, output, colour, width)
 
 
@@ -104,7 +104,7 @@ def _facts(result: Result) -> DisplayTable:
     lines = [
         f"file: {result.path}",
         f"measured: {', '.join(str(word) for word in what if word)}",
-        *_imported(result),
+        *_import_lines(result),
         f"started: {result.header.get('started') or 'unknown'} on {', '.join(result.hosts()) or 'unknown hosts'}",
         f"outcome: {verdict(result)}",
         *profile_lines(result.measurements, result.path),
@@ -114,7 +114,7 @@ def _facts(result: Result) -> DisplayTable:
     return DisplayTable(f"{result.label}: {result.architecture}", (), (), tuple(lines))
 
 
-def _imported(result: Result) -> list[str]:
+def _import_lines(result: Result) -> list[str]:
     """Where an imported result came from, and what of it could not be read."""
     source = result.environment.get("imported_from")
     if not isinstance(source, dict):
@@ -155,12 +155,12 @@ def suite_tables(
 def _suite_table(
     suite: str, rows: Sequence[Row], own: OwnMetrics, narrow: bool, shapes: Mapping[str, str | None]
 ) -> DisplayTable:
-    marks, notes = footnotes.numbered(rows)
+    marks, notes = footnotes.number_footnotes(rows)
     marked = tuple(row | {"marks": ",".join(map(str, numbers))} for row, numbers in zip(rows, marks, strict=True))
     shared = _shared_params(rows) if narrow else {}
     columns = [c for c in _columns(own, shared, shapes, narrow) if any(c.show(row) != MISSING for row in marked)]
     said = [f"in all: {', '.join(shared)}"] if shared else []
-    return DisplayTable(suite, tuple(columns), marked, (*said, *notes, *footnotes.common(rows)))
+    return DisplayTable(suite, tuple(columns), marked, (*said, *notes, *footnotes.common_notes(rows)))
 
 
 def _shared_params(rows: Sequence[Row]) -> dict[str, None]:
@@ -252,7 +252,7 @@ def missing_cases(result: Result) -> list[str]:
     return [case for case in result.planned_cases() if case not in measured]
 
 
-def _not_measured(result: Result) -> list[DisplayTable]:
+def _missing_cases_table(result: Result) -> list[DisplayTable]:
     """Planned cases that the file does not have, since the run ended early."""
     cases = missing_cases(result)
     if not cases:

@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.records.file import load_many
 
 if TYPE_CHECKING:
-    from bench.analysis.compare.outlier_search import Among
+    from bench.analysis.compare.outlier_search import OutlierSearch
     from bench.analysis.compare.peer_group import Peer
     from bench.records.file import Result
 
@@ -40,12 +40,12 @@ def refuse_incomparable(against: Path, own: Path, cases: Iterable[str]) -> None:
         )
 
 
-def beside(against: Path, result: Result, colour: bool) -> str:
+def compare_with_earlier(against: Path, result: Result, colour: bool) -> str:
     """What a finished run is beside the earlier ones, or why that cannot be said; its end is not changed by it."""
     try:
         earlier = earlier_results(against, result.path)
         members = _with_siblings(result, earlier)
-        return _among_siblings(members, colour) if members else _compared(result, earlier, colour)
+        return _compare_with_siblings(members, colour) if members else _compare_newest(result, earlier, colour)
     except BenchError as error:  # the run ended before a case that both have, or the other file is gone by now
         return f"--against {against}: {error}\n"
 
@@ -62,17 +62,17 @@ def _with_siblings(result: Result, earlier: Sequence[Result]) -> list[Peer]:
         if other.architecture == result.architecture
         and host_name(other) != host_name(result)
         and not own & set(other.hosts())
-        and _common(result, other)
+        and _have_common_case(result, other)
     ]
     found = hosts(others, allow_unlike=True)
     return [*hosts([result]), *found] if len(found) >= MIN_SIBLINGS else []
 
 
-def _common(one: Result, two: Result) -> bool:
+def _have_common_case(one: Result, two: Result) -> bool:
     return bool({record["case"] for record in one.measurements} & {record["case"] for record in two.measurements})
 
 
-def _among_siblings(members: Sequence[Peer], colour: bool) -> str:
+def _compare_with_siblings(members: Sequence[Peer], colour: bool) -> str:
     """The cases in which this node stands out, then one line."""
     from bench.analysis.compare.outlier_search import judge
     from bench.analysis.compare.outlier_tables import outlier_table
@@ -85,9 +85,9 @@ def _among_siblings(members: Sequence[Peer], colour: bool) -> str:
     return render([shown, DisplayTable("", (), (), (siblings_line(found),))], "table", colour)
 
 
-def siblings_line(found: Among) -> str:
+def siblings_line(found: OutlierSearch) -> str:
     """`as fast as its 63 siblings in 30 cases`, or in which cases not; of a single judged member."""
-    from bench.analysis.compare.outlier_search import brief
+    from bench.analysis.compare.outlier_search import name_few
 
     num_siblings = len(found.members) - 1
     slower, faster = ([str(row["case"]) for row in found.rows if row["verdict"] == v] for v in ("slower", "faster"))
@@ -95,7 +95,7 @@ def siblings_line(found: Among) -> str:
     others += [f"unclear in {len(found.unclear)}"] if found.unclear else []
     more = f" ({', '.join(others)})" if others else ""
     if slower:
-        where = f"{len(slower)} of {found.num_cases} cases{more}: {brief(slower)}"
+        where = f"{len(slower)} of {found.num_cases} cases{more}: {name_few(slower)}"
         return f"slower than its {num_siblings} siblings in {where}"
     if others:
         as_fast = found.num_cases - len(faster) - len(found.unclear)
@@ -103,14 +103,14 @@ def siblings_line(found: Among) -> str:
     return f"as fast as its {num_siblings} siblings in {found.num_cases} cases"
 
 
-def _compared(result: Result, earlier: Sequence[Result], colour: bool) -> str:
+def _compare_newest(result: Result, earlier: Sequence[Result], colour: bool) -> str:
     """Beside the newest of the earlier runs that has a case in common, with all files that are launches of that run."""
     from bench.analysis.compare import comparison_tables
     from bench.analysis.compare.comparison import compare
     from bench.analysis.compare.sides import are_launches_of_one_run
 
     ordered = sorted(earlier, key=lambda each: str(each.header.get("started") or ""), reverse=True)
-    newest = next((each for each in ordered if _common(result, each)), ordered[0])
+    newest = next((each for each in ordered if _have_common_case(result, each)), ordered[0])
     base = [each for each in ordered if each is newest or are_launches_of_one_run(newest, each)]
     text = comparison_tables.show(compare(base, [[result]]), colour=colour)
     left_out = len(ordered) - len(base)

@@ -36,7 +36,7 @@ class Outlook:
         return Outlook(Plan.from_json(fields["plan"]), fields["architecture"])
 
 
-def of_local(plan: Plan) -> Outlook:
+def local_outlook(plan: Plan) -> Outlook:
     """That of ranks that this process would start."""
     host = socket.gethostname()
     names = _device_names(plan)

@@ -52,7 +52,7 @@ def run(options: RunOptions, arguments: list[str]) -> int:
         options.refuse_mixed()
         if joined is None:
             return _run_local(options, arguments, began)
-        return _run_joined(options, arguments, joined, began)
+        return _run_attached(options, arguments, joined, began)
     except BenchError:
         if quiet:  # rank 0 says it once for all
             return exit_codes.USAGE
@@ -82,7 +82,7 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
         )
     place = Place(0, ranks, 0, ranks)
     if options.plan_only:
-        click.echo(outlook.of_local(new_plan(options, device, place, None)).to_text())
+        click.echo(outlook.local_outlook(new_plan(options, device, place, None)).to_text())
         return exit_codes.OK
     recorder = open_run(options, arguments, device, place, None, earlier, others)
     try:
@@ -102,7 +102,7 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
     return code if options.one_launch is not None else _close(options, recorder, code)
 
 
-def _run_joined(options: RunOptions, arguments: list[str], joined: Joined, began: float) -> int:
+def _run_attached(options: RunOptions, arguments: list[str], joined: Joined, began: float) -> int:
     from bench.measure.launch.attached import run_joined
     from bench.measure.launch.launchers import check_gpus
 
@@ -173,7 +173,7 @@ def open_run(
     _announce(plan, left, estimate, joined)
     judged = PRESETS[plan.preset].judged and options.one_launch is None
     return Recorder(
-        doctor=_examined(host_name(), others) if judged and resumed is None else None,
+        doctor=_examine(host_name(), others) if judged and resumed is None else None,
         judge=_judge if judged else None,
         profile=str(torch_profile.folder_of(path).resolve()) if options.profile else None,
         plan=plan,
@@ -211,7 +211,7 @@ def _others_here(options: RunOptions, earlier: Result | None) -> list[OtherWork]
     return found
 
 
-def _examined(host: str, others: Sequence[OtherWork]) -> dict[str, Any]:
+def _examine(host: str, others: Sequence[OtherWork]) -> dict[str, Any]:
     """The findings of the doctor on this host, before any rank is at work, and of other programs', for the header."""
     from bench.measure.doctor.checks import examine, gather
 
@@ -281,9 +281,9 @@ def _close(options: RunOptions, recorder: Recorder, code: int) -> int:
     click.echo(f"saved: {recorder.path} ({size / 1000:.0f} kB)")
     click.echo(f"again: bench run --like {shlex.quote(os.fspath(recorder.path))}")
     if options.against is not None:
-        from bench.run.baseline import beside
+        from bench.run.baseline import compare_with_earlier
 
-        click.echo(beside(options.against, result, colour))
+        click.echo(compare_with_earlier(options.against, result, colour))
     if verdict.is_judged(result):
         click.echo(verdict.judge(result).line())
     return code

@@ -83,32 +83,34 @@ def judge(cases: Sequence[SideLaunches], threshold: float = THRESHOLD, paired: b
     `same`: the interval lies within the threshold. `slower`, `faster`: not that, and the interval excludes no change,
     with the false discoveries among such verdicts held at 5%. Else `unclear`.
     """
-    estimates = _moderated([case.kind for case in cases], [(_paired if paired else _unpaired)(c) for c in cases])
+    estimates = _moderate(
+        [case.kind for case in cases], [(_paired_estimate if paired else _unpaired_estimate)(c) for c in cases]
+    )
     p_values = [estimate.p_value() for estimate in estimates]
     known = [p for p in p_values if p is not None]
     adjusted = iter(benjamini_hochberg(known).tolist())
     return [
         _without_error_bar(case, estimate, paired)
         if p is None
-        else _judged(case, estimate, p, next(adjusted), threshold, paired, len(known))
+        else _judge_case(case, estimate, p, next(adjusted), threshold, paired, len(known))
         for case, estimate, p in zip(cases, estimates, p_values, strict=True)
     ]
 
 
-def _unpaired(case: SideLaunches) -> _Estimate:
+def _unpaired_estimate(case: SideLaunches) -> _Estimate:
     (base, base_squares), (new, new_squares) = map(intervals.centre_and_squares, (case.base, case.new))
     degrees = len(case.base) + len(case.new) - 2
     variance = (base_squares + new_squares) / degrees if degrees else math.nan
     return _Estimate(new - base, variance, degrees, 1 / len(case.base) + 1 / len(case.new))
 
 
-def _paired(case: SideLaunches) -> _Estimate:
+def _paired_estimate(case: SideLaunches) -> _Estimate:
     shift, squares = intervals.centre_and_squares([new - base for base, new in zip(case.base, case.new, strict=True)])
     degrees = len(case.base) - 1
     return _Estimate(shift, squares / degrees if degrees else math.nan, degrees, 1 / len(case.base))
 
 
-def _moderated(kinds: Sequence[str], estimates: Sequence[_Estimate]) -> list[_Estimate]:
+def _moderate(kinds: Sequence[str], estimates: Sequence[_Estimate]) -> list[_Estimate]:
     """Variances raised towards those of the same kind, where there are enough of it, else towards all such others."""
     found = variance_prior.moderate_by_kind(kinds, [e.variance for e in estimates], [e.degrees for e in estimates])
     return [
@@ -117,7 +119,7 @@ def _moderated(kinds: Sequence[str], estimates: Sequence[_Estimate]) -> list[_Es
     ]
 
 
-def _judged(
+def _judge_case(
     case: SideLaunches, estimate: _Estimate, p: float, q: float, threshold: float, paired: bool, num_cases: int
 ) -> JudgedChange:
     half = estimate.half()

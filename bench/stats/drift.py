@@ -109,7 +109,7 @@ def modes(seconds: ArrayLike) -> Modes | None:
     if slow < MIN_APART * fast:
         return None
     # Order statistics at even steps keep the shape; the test then takes no longer for many samples.
-    points = np.log(_untied(ordered)[_even_steps(values.size, DIP_POINTS)])
+    points = np.log(_spread_ties(ordered)[_even_steps(values.size, DIP_POINTS)])
     if math.sqrt(points.size) * dip(points) <= CRITICAL_DIP:
         return None
     return Modes(fast, slow, share)
@@ -125,7 +125,7 @@ def _best_cut(ordered: NDArray[np.float64]) -> int:
     return int(np.argmax(sums**2 / (k * (ordered.size - k)))) + 1
 
 
-def _untied(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
+def _spread_ties(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
     """Equal values spread evenly over the clock's step around them, taken to be the least difference of two values,
     and at most a share of the smallest: two lone values far apart are two modes of a fine clock.
 

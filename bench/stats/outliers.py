@@ -122,12 +122,12 @@ def judge(
     known = [p for row in judged for _, p in row if p is not None]
     adjusted = iter(benjamini_hochberg(known).tolist() if known else ())
     return [
-        _verdicts(case, row, [None if p is None else next(adjusted) for _, p in row], outlier)
+        _judge_members(case, row, [None if p is None else next(adjusted) for _, p in row], outlier)
         for case, row in zip(cases, judged, strict=True)
     ]
 
 
-def _verdicts(
+def _judge_members(
     case: CaseMembers, row: Sequence[tuple[str, float | None]], adjusted: Sequence[float | None], outlier: float
 ) -> list[JudgedMember]:
     values = {name: launches.value for name, launches in case.members.items()}

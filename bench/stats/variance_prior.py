@@ -37,25 +37,25 @@ class Prior(NamedTuple):
 NO_PRIOR = Prior(0.0, 0.0, math.inf)
 
 
-class Moderated(NamedTuple):
+class ModeratedVariances(NamedTuple):
     variances: NDArray[np.float64]
     degrees: NDArray[np.float64]
 
 
-def moderate_by_kind(kinds: Sequence[str], variances: ArrayLike, degrees: ArrayLike) -> Moderated:
+def moderate_by_kind(kinds: Sequence[str], variances: ArrayLike, degrees: ArrayLike) -> ModeratedVariances:
     """`moderate` within each kind of case, where there are enough of it; all the others are taken together."""
     own, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
     counts = Counter(kinds)
     groups: dict[str, list[int]] = {}
     for index, kind in enumerate(kinds):
         groups.setdefault(kind if counts[kind] >= MIN_CASES else "", []).append(index)
-    found = Moderated(own.copy(), free.copy())
+    found = ModeratedVariances(own.copy(), free.copy())
     for indices in groups.values():
         found.variances[indices], found.degrees[indices] = moderate(own[indices], free[indices])
     return found
 
 
-def moderate(variances: ArrayLike, degrees: ArrayLike) -> Moderated:
+def moderate(variances: ArrayLike, degrees: ArrayLike) -> ModeratedVariances:
     """Every case's variance and its degrees of freedom, shrunk towards the prior that all of them give.
 
     [case] each. A variance is only ever raised: a case whose launches were seen to differ more than the others' keeps
@@ -67,13 +67,13 @@ def moderate(variances: ArrayLike, degrees: ArrayLike) -> Moderated:
     told = (free > 0) & (own > 0)
     prior = fit_prior(own[told], free[told])
     if prior.degrees == 0:
-        return Moderated(own, free)
+        return ModeratedVariances(own, free)
     if math.isinf(prior.degrees):
         shrunk = np.full_like(own, prior.variance)
     else:
         shrunk = (prior.degrees * prior.variance + free * own) / (prior.degrees + free)
     total = np.minimum(free + prior.degrees, prior.pooled_degrees)
-    return Moderated(np.where(told, np.maximum(shrunk, own), own), np.where(told, total, free))
+    return ModeratedVariances(np.where(told, np.maximum(shrunk, own), own), np.where(told, total, free))
 
 
 def fit_prior(variances: ArrayLike, degrees: ArrayLike) -> Prior:

@@ -11,7 +11,7 @@ import pytest
 from bench.errors import BenchError
 from bench.importers import nccl_tests_json, nccl_tests_text
 from bench.importers.nccl_tests import NcclTestsSetup, operation, version_text
-from bench.importers.reading import Imported, ImportedCase, ImportHints, identity
+from bench.importers.reading import ImportedCase, ImportedText, ImportHints, identity
 from bench.importers.registry import import_file
 from bench.records.file import load
 from bench.records.rows import case_rows
@@ -27,11 +27,11 @@ DEVICES = "".join(
 )
 
 
-def cases(read: Imported) -> dict[str, ImportedCase]:
+def cases(read: ImportedText) -> dict[str, ImportedCase]:
     return {identity(reading.suite, reading.params)[0]: reading for reading in read.readings}
 
 
-def read_text(text: str, **told: Any) -> Imported:
+def read_text(text: str, **told: Any) -> ImportedText:
     return nccl_tests_text.read(text, ImportHints(**told))
 
 

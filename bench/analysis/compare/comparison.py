@@ -81,13 +81,13 @@ def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: 
     ]
     first, *others = built
     for side in others:
-        _refuse_strangers(first, side)
+        _refuse_no_common_case(first, side)
     paired = settings.by is not None or _are_pairs(built)
     return Comparison(
         sides=tuple(built),
-        shared=sides.shared(built),
-        differences=tuple(sides.differing(built)),
-        cases=tuple(_judged(built, wanted, settings.threshold, paired)),
+        shared=sides.shared_facts(built),
+        differences=tuple(sides.differing_fields(built)),
+        cases=tuple(_judge(built, wanted, settings.threshold, paired)),
         only_base=tuple(row for new in others for row in _not_in(first, new, new.name)),
         only_new=tuple(row for new in others for row in _not_in(new, first, new.name)),
         not_ok=tuple(_not_ok(built)),
@@ -106,11 +106,13 @@ def _sides(given: Sequence[Sequence[Result]], settings: Settings) -> list[Side]:
         built = sides.by_parameter(built[0], settings.by)
     if settings.where:
         selection.refuse_none([g.leader for side in built for g in side.groups.values()], settings.where)
-        built = [sides.only(side, lambda case, group: selection.fits(group.leader, settings.where)) for side in built]
+        built = [
+            sides.select_cases(side, lambda case, group: selection.fits(group.leader, settings.where)) for side in built
+        ]
     return built
 
 
-def _refuse_strangers(base: Side, new: Side) -> None:
+def _refuse_no_common_case(base: Side, new: Side) -> None:
     if not set(base.groups) & set(new.groups):
         raise BenchError(
             f"no common case: {base.name} has {_examples(base)}, {new.name} has {_examples(new)}; measure the same "
@@ -130,7 +132,7 @@ def _are_pairs(built: Sequence[Side]) -> bool:
     return alone and all(are_paired(base.results[0], new.results[0]) for new in news)
 
 
-def _judged(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: float, paired: bool) -> list[Row]:
+def _judge(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: float, paired: bool) -> list[Row]:
     """All cases, metrics and new sides are judged together: the false discoveries are controlled over all of them."""
     base, *news = built
     rows: list[Row] = []
@@ -139,7 +141,7 @@ def _judged(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: 
         values = [{case: selection.values(group, metric) for case, group in side.groups.items()} for side in built]
         for new, of_new in zip(news, values[1:], strict=True):
             for case, one in values[0].items():
-                held = _in_pairs(one, of_new.get(case, {})) if paired else (one, of_new.get(case, {}))
+                held = _common_launches(one, of_new.get(case, {})) if paired else (one, of_new.get(case, {}))
                 if not all(held):
                     continue
                 suite = base.groups[case].leader["suite"]
@@ -156,7 +158,7 @@ def _judged(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: 
     return [row | one | two | found for row, one, two, found in zip(rows, base_rows, new_rows, judged, strict=True)]
 
 
-def _in_pairs(one: Values, two: Values) -> tuple[Values, Values]:
+def _common_launches(one: Values, two: Values) -> tuple[Values, Values]:
     """What both have, in one order."""
     common = [launch for launch in one if launch in two]
     return {launch: one[launch] for launch in common}, {launch: two[launch] for launch in common}

@@ -51,7 +51,7 @@ def show(
     found = tables(comparison, everything, sort, narrow=output == "table" and width is not None)
     if output == "table":
         return render(found, "table", colour, width)
-    return _fitting(found)
+    return _fit_markdown(found)
 
 
 def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow
     if notes:
         columns.append(text_column("marks", "notes"))
     numbered = tuple(f"[{number}] {note}" for note, number in notes.items())
-    closing = _closing(comparison, len(found) - len(shown))
+    closing = _closing_notes(comparison, len(found) - len(shown))
     if narrow:
         called = zip(heads, (side.name for side in comparison.sides), strict=True)
         closing = [", ".join(f"{head}: {show_text(name)}" for head, name in called), *closing]
@@ -230,7 +230,7 @@ def _title(comparison: Comparison) -> str:
     return f"{what}, in pairs of launches" if comparison.paired else what
 
 
-def _closing(comparison: Comparison, num_hidden: int) -> list[str]:
+def _closing_notes(comparison: Comparison, num_hidden: int) -> list[str]:
     """How many cases have which verdict, and what the columns mean."""
     counts = comparison.counts()
     total = sum(counts.values())
@@ -252,7 +252,7 @@ def _closing(comparison: Comparison, num_hidden: int) -> list[str]:
     return lines
 
 
-def _fitting(tables: Sequence[DisplayTable]) -> str:
+def _fit_markdown(tables: Sequence[DisplayTable]) -> str:
     """Markdown fit to be pasted: the last tables' rows give way where it would be too long, and it says how many."""
     text = render(tables, "markdown")
     kept = {id(table): len(table.rows) for table in tables}

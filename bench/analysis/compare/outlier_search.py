@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare import gate, selection, sides
 from bench.analysis.compare.gate import Ruling
-from bench.analysis.compare.peer_group import BY_TIME, SOURCES, Chosen, Peer, equals
+from bench.analysis.compare.peer_group import BY_TIME, SOURCES, Peer, PeerMetric, peer_cases
 from bench.core.values import first_few, show_share
 from bench.errors import BenchError
 from bench.records import metrics
@@ -31,7 +31,7 @@ _OWN_FIELDS = frozenset({"label", "host.hostname", "rank.cpu_affinity", "rank.vi
 
 
 @dataclass(frozen=True)
-class Among:
+class OutlierSearch:
     """What was found among the members."""
 
     by: str
@@ -70,21 +70,21 @@ class Among:
         found = self.standing_out()
         stand = "stands" if len(found) == 1 else "stand"
         line = f"{len(found)} of {len(self.members)} {self.by}s {stand} out"
-        texts = [f"{member} ({_counted(counts)} of {self.num_cases} cases)" for member, counts in found.items()]
+        texts = [f"{member} ({_verdict_counts(counts)} of {self.num_cases} cases)" for member, counts in found.items()]
         return f"{line}: {first_few(texts, more=', {} more')}" if found else line
 
 
-def _counted(counts: Counter[str]) -> str:
+def _verdict_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{verdict} in {counts[verdict]}" for verdict in ("slower", "faster") if counts[verdict])
 
 
-def among(
+def search_outliers(
     results: Sequence[Result],
     by: str,
     outlier: float = outliers.OUTLIER,
     allow_unlike: bool = False,
-    chosen: Chosen = BY_TIME,
-) -> Among:
+    chosen: PeerMetric = BY_TIME,
+) -> OutlierSearch:
     """Hold every host, or every rank, of the results against the others (`by`: `host` or `rank`).
 
     Raises BenchError for a single member, for members of unlike architecture (unless `allow_unlike`), for files of one
@@ -108,7 +108,7 @@ def _refuse_unlike(by: str, members: Sequence[Peer]) -> None:
     for member in members:
         kinds.setdefault(member.architecture, []).append(member.name)
     if len(kinds) > 1:
-        told = "; ".join(f"{kind}: {brief(names)}" for kind, names in kinds.items())
+        told = "; ".join(f"{kind}: {name_few(names)}" for kind, names in kinds.items())
         raise BenchError(f"{by}s of unlike architecture are no equals: {told}; name those of one, or --allow-unlike")
 
 
@@ -118,13 +118,13 @@ def judge(
     outlier: float = outliers.OUTLIER,
     only: Collection[str] | None = None,
     metric: selection.SelectedMetric | None = None,
-) -> Among:
+) -> OutlierSearch:
     """Hold the members, or `only` those named, against their siblings, by their time unless another metric is named.
 
     Raises BenchError for no common case.
     """
     metric = metric or selection.metric(metrics.TIME, ())
-    cases = equals(members, metric.better == "lower")
+    cases = peer_cases(members, metric.better == "lower")
     if only is not None:
         cases = {key: case for key, case in cases.items() if set(only) & set(case.members)}
     if not cases:
@@ -138,7 +138,7 @@ def judge(
     beyond.sort(key=lambda row: (row["verdict"] != "slower", -counts[row["member"]], row["member"], -row["slowdown"]))
     results = [member.results[0] for member in members]
     sizes = [each.logs.size for case in cases.values() for each in case.members.values()]
-    return Among(
+    return OutlierSearch(
         by=by,
         members=tuple(member.name for member in members),
         outlier=outlier,
@@ -147,11 +147,11 @@ def judge(
         num_cases=len(cases),
         num_launches=(min(sizes), max(sizes)),
         shared=sides.common_facts(results),
-        differences=tuple(_differing(members)),
+        differences=tuple(_differing_fields(members)),
         rows=tuple(beyond),
         unclear=tuple(row for _, row in rows if row["verdict"] == "unclear"),
         undecided=frozenset(key for key, each in judged if each.p_value is None),
-        partial=tuple(_partial(members)),
+        partial=tuple(_partial_cases(members)),
     )
 
 
@@ -174,7 +174,7 @@ def _row(key: PeerKey, judged: outliers.JudgedMember, metric: selection.Selected
     }
 
 
-def _differing(members: Sequence[Peer]) -> list[Row]:
+def _differing_fields(members: Sequence[Peer]) -> list[Row]:
     """Every field that is not the same for all, with who has which value."""
     if members[0].rank is None:
         fields = sides.field_values([member.results[0] for member in members])
@@ -198,7 +198,7 @@ def _rank_fields(members: Sequence[Peer]) -> dict[str, list[Any]]:
     return {f"rank.{name}": [rank.get(name) for rank in ranks] for name in RANK_FIELDS}
 
 
-def _partial(members: Sequence[Peer]) -> list[Row]:
+def _partial_cases(members: Sequence[Peer]) -> list[Row]:
     rows = []
     for key in dict.fromkeys(key for member in members for key in member.status):
         lacking = [
@@ -211,12 +211,12 @@ def _partial(members: Sequence[Peer]) -> list[Row]:
     return rows
 
 
-def brief(names: Sequence[str]) -> str:
+def name_few(names: Sequence[str]) -> str:
     """Some of the names, and how many more there are."""
     return first_few(names, more=" and {} more")
 
 
-def rule(found: Among, fail_slower: float, min_decided: float = 0.0) -> Ruling:
+def rule(found: OutlierSearch, fail_slower: float, min_decided: float = 0.0) -> Ruling:
     """The gate: failed where a member that stands out is slower than its siblings' median by more than `fail_slower`.
 
     A case is decided where every member could be judged, and none that is slower by so much is unclear.
@@ -225,7 +225,7 @@ def rule(found: Among, fail_slower: float, min_decided: float = 0.0) -> Ruling:
     told = {_case(row) for row in failing}
     unsure = {_case(row) for row in found.unclear if row["slowdown"] > fail_slower}
     decided = found.num_cases - len((unsure | {tuple(key) for key in found.undecided}) - told)
-    slow = brief(list(dict.fromkeys(str(row["member"]) for row in failing)))
+    slow = name_few(list(dict.fromkeys(str(row["member"]) for row in failing)))
     why = [f"slower than the siblings by more than {show_share(fail_slower)}: {slow}"] if failing else []
     needs = f"too few: it needs at least {MIN_SIBLINGS + 1} {found.by}s, or several launches of each"
     return gate.ruling(decided, found.num_cases, why, needs, min_decided, failing)

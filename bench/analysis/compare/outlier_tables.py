@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from bench.analysis.compare.outlier_search import Among, brief
+from bench.analysis.compare.outlier_search import OutlierSearch, name_few
 from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
 from bench.core.values import MISSING, brief_text, show_count, show_number, show_share, show_value
 from bench.records.metrics import TIME
@@ -18,7 +18,7 @@ _SMALLEST_P = 0.001
 _JSON_FIELDS = ("by", "members", "outlier", "metric", "num_cases", "shared", "differences")
 
 
-def show(found: Among, form: str = "table", colour: bool = False) -> str:
+def show(found: OutlierSearch, form: str = "table", colour: bool = False) -> str:
     """JSON is one object, CSV the rows that stand out and those that are unclear; `github` is Markdown."""
     if form == "csv":
         return csv_text([*found.rows, *found.unclear])
@@ -27,7 +27,7 @@ def show(found: Among, form: str = "table", colour: bool = False) -> str:
     return render(tables(found), "markdown" if form == "github" else form, colour)
 
 
-def as_object(found: Among) -> dict[str, Any]:
+def as_object(found: OutlierSearch) -> dict[str, Any]:
     """What `--format json` prints; `cases` are those that stand out."""
     whole = asdict(found)
     return {
@@ -40,10 +40,10 @@ def as_object(found: Among) -> dict[str, Any]:
     }
 
 
-def tables(found: Among) -> list[DisplayTable]:
+def tables(found: OutlierSearch) -> list[DisplayTable]:
     """What all share, what differs, who stands out, which cases only some have; the summary is the last line."""
     shared = [f"{name}: {brief_text(value)}" for name, value in found.shared.items() if value is not None]
-    head = f"{len(found.members)} {found.by}s in {found.num_cases} cases: {brief(found.members)}"
+    head = f"{len(found.members)} {found.by}s in {found.num_cases} cases: {name_few(found.members)}"
     parts = [
         DisplayTable("Equals", (), (), (head,)),
         DisplayTable("Shared by all", (), (), tuple(shared or ("nothing",))),
@@ -52,13 +52,13 @@ def tables(found: Among) -> list[DisplayTable]:
         columns = (text_column("field"), Column("values", _values, "left"))
         parts.append(DisplayTable("Differences", columns, found.differences))
     if found.partial:
-        parts.append(_partial(found))
+        parts.append(_partial_table(found))
     parts.append(outlier_table(found))
     parts.append(DisplayTable("", (), (), (found.summary(),)))
     return parts
 
 
-def outlier_table(found: Among) -> DisplayTable:
+def outlier_table(found: OutlierSearch) -> DisplayTable:
     """The rows that stand out, and what is to be known of them."""
     columns = (
         text_column("member", found.by),
@@ -73,7 +73,7 @@ def outlier_table(found: Among) -> DisplayTable:
     return DisplayTable("Standing out", columns, found.rows, tuple(_notes(found)))
 
 
-def _notes(found: Among) -> list[str]:
+def _notes(found: OutlierSearch) -> list[str]:
     notes = [] if found.rows else ["none"]
     notes.append(
         f"Standing out: at least {show_share(found.outlier)} from the siblings' median, and more than chance explains "
@@ -81,7 +81,7 @@ def _notes(found: Among) -> list[str]:
     )
     if found.unclear:
         told = list(dict.fromkeys(f"{row['member']}: {_case(row)}" for row in found.unclear))
-        notes.append(f"Unclear: as far from the siblings, but chance may explain it: {brief(told)}.")
+        notes.append(f"Unclear: as far from the siblings, but chance may explain it: {name_few(told)}.")
     if len(found.members) <= MIN_SIBLINGS:
         notes.append(
             f"With {len(found.members)} {found.by}s the spread of so few siblings cannot show an outlier: each is "
@@ -92,11 +92,11 @@ def _notes(found: Among) -> list[str]:
     return notes
 
 
-def _partial(found: Among) -> DisplayTable:
+def _partial_table(found: OutlierSearch) -> DisplayTable:
     columns = (
         Column("case", _case, "left"),
         column("num_members", f"{found.by}s that have it", show_count),
-        Column("lacking", _lacking, "left"),
+        Column("lacking", _lacking_members, "left"),
     )
     return DisplayTable(f"Not on every {found.by}", columns, found.partial)
 
@@ -119,9 +119,9 @@ def _p_value(p: float | None) -> str:
     return f"<{_SMALLEST_P}" if p < _SMALLEST_P else f"{p:.3f}"
 
 
-def _lacking(row: Mapping[str, Any]) -> str:
-    return brief([f"{each['member']} ({each['status']})" for each in row["lacking"]])
+def _lacking_members(row: Mapping[str, Any]) -> str:
+    return name_few([f"{each['member']} ({each['status']})" for each in row["lacking"]])
 
 
 def _values(row: Mapping[str, Any]) -> str:
-    return "; ".join(f"{brief_text(each['value'])}: {brief(each['members'])}" for each in row["values"])
+    return "; ".join(f"{brief_text(each['value'])}: {name_few(each['members'])}" for each in row["values"])

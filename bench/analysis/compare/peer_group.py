@@ -43,7 +43,7 @@ class PeerKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PeerMetric:
     """What the equals are held against each other by."""
 
     metric: str = metrics.TIME
@@ -51,7 +51,7 @@ class Chosen:
     """The cases; empty: all."""
 
 
-BY_TIME = Chosen()
+BY_TIME = PeerMetric()
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Peer:
     """Also of the cases in which it measured nothing."""
 
 
-def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen = BY_TIME) -> list[Peer]:
+def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMetric = BY_TIME) -> list[Peer]:
     """A member a host: its files are its launches. The file of a job on several hosts makes one member of them all.
 
     Raises BenchError where the files of a host are no launches of one run, unless `allow_unlike`, and for a metric
@@ -102,18 +102,20 @@ def _host(name: str, results: tuple[Result, ...], metric: selection.SelectedMetr
         values = list(selection.values(group, metric).values())
         if values:
             # Of a rate, a constant over the time, the logarithm is as uncertain as that of the time.
-            launches[key] = MemberLaunches(np.log(values), within(group.view.interval) if len(values) == 1 else None)
+            launches[key] = MemberLaunches(
+                np.log(values), log_standard_error(group.view.interval) if len(values) == 1 else None
+            )
     return Peer(name, results[0].architecture, results, None, launches, status)
 
 
-def within(interval: intervals.Interval | None) -> float | None:
+def log_standard_error(interval: intervals.Interval | None) -> float | None:
     """The standard error of a logarithm, from the 95% interval of what it is the logarithm of."""
     if interval is None or interval.low <= 0:
         return None
     return math.log(interval.high / interval.low) / (2 * _SIGMAS)
 
 
-def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen = BY_TIME) -> list[Peer]:
+def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMetric = BY_TIME) -> list[Peer]:
     """A member a rank of one file, or of several that are launches of one run, by its own work.
 
     Raises BenchError where the files are no launches of one run (other numbers of ranks always, the rest unless
@@ -145,7 +147,7 @@ def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen 
             architecture=device or "unknown device",
             results=tuple(results),
             rank=rank,
-            launches=_joined(times[rank]),
+            launches=_join_launches(times[rank]),
             status={key: found if found != "ok" or key in times[rank] else "missing" for key, found in status.items()},
         )
         for rank, (host, device, _) in enumerate(devices)
@@ -176,7 +178,7 @@ def _rank_launches(
     return times, status
 
 
-def _joined(times: Mapping[PeerKey, Sequence[_Time]]) -> dict[PeerKey, MemberLaunches]:
+def _join_launches(times: Mapping[PeerKey, Sequence[_Time]]) -> dict[PeerKey, MemberLaunches]:
     return {
         key: MemberLaunches(np.array([time.log for time in row]), row[0].within if len(row) == 1 else None)
         for key, row in times.items()
@@ -219,10 +221,10 @@ def _rank_times(variant: Record) -> list[_Time | None]:
 
 def _rank_time(samples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> _Time | None:
     middle = intervals.median(samples) if samples.size else 0.0
-    return _Time(math.log(middle), within(intervals.median_interval(samples))) if middle > 0 else None
+    return _Time(math.log(middle), log_standard_error(intervals.median_interval(samples))) if middle > 0 else None
 
 
-def equals(members: Sequence[Peer], lower_is_better: bool = True) -> dict[PeerKey, CaseMembers]:
+def peer_cases(members: Sequence[Peer], lower_is_better: bool = True) -> dict[PeerKey, CaseMembers]:
     """The cases that at least two of the members measured, each with those that did."""
     found: dict[PeerKey, dict[str, MemberLaunches]] = {}
     for member in members:

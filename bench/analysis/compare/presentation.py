@@ -13,7 +13,7 @@ import click
 from bench.analysis.compare import comparison_tables, github, outlier_search, outlier_tables
 from bench.analysis.compare.comparison import Settings, compare
 from bench.analysis.compare.gate import Gate, Ruling, rule
-from bench.analysis.compare.peer_group import Chosen
+from bench.analysis.compare.peer_group import PeerMetric
 from bench.core import exit_codes
 from bench.core.column_fit import WIDTH
 from bench.core.process_environment import environment_variables
@@ -97,7 +97,7 @@ def present(
     return _say(ruling, options.form)
 
 
-def present_among(results: Sequence[Result], by: str, outlier: str | None, options: CompareOptions) -> int:
+def present_outliers(results: Sequence[Result], by: str, outlier: str | None, options: CompareOptions) -> int:
     """Print which of many equals stand out; returns the exit code. Raises BenchError."""
     _refuse_useless(by, options)
     gate = options.gate()
@@ -105,8 +105,8 @@ def present_among(results: Sequence[Result], by: str, outlier: str | None, optio
     settings = options.settings()
     if len(settings.metrics) > 1:
         raise BenchError(f"--among {by} with --metric {', '.join(settings.metrics)}: name one of them")
-    chosen = Chosen(settings.metrics[0], settings.where)
-    found = outlier_search.among(results, by, share, options.allow_unlike, chosen)
+    chosen = PeerMetric(settings.metrics[0], settings.where)
+    found = outlier_search.search_outliers(results, by, share, options.allow_unlike, chosen)
     ruling = None if gate.fail_slower is None else outlier_search.rule(found, gate.fail_slower, gate.min_decided)
     click.echo(outlier_tables.show(found, options.form, wants_colour(sys.stdout, environment_variables())), nl=False)
     return _say(ruling, options.form)

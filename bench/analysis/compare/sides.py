@@ -146,11 +146,11 @@ def _facts_that_differ(leaders: Sequence[Result]) -> list[str | None]:
     for name in _NAMING:
         values = [each.get(name) for each in found]
         if all(values) and len(set(map(str, values))) == len(values):
-            return [_named(name, value) for value in values]
+            return [_assignment(name, value) for value in values]
     return [None] * len(leaders)
 
 
-def _named(name: str, value: Any) -> str:
+def _assignment(name: str, value: Any) -> str:
     shown: dict[str, Callable[[Any], str]] = {
         "architecture": str,
         "ranks": lambda number: f"{number} ranks",
@@ -197,7 +197,7 @@ def field_values(results: Sequence[Result]) -> dict[str, list[Any]]:
     return found
 
 
-def shared(sides: Sequence[Side]) -> Row:
+def shared_facts(sides: Sequence[Side]) -> Row:
     """The facts that are the same on all sides."""
     same = common_facts([side.results[0] for side in sides])
     if all(side.hosts == sides[0].hosts for side in sides):
@@ -205,14 +205,14 @@ def shared(sides: Sequence[Side]) -> Row:
     return same
 
 
-def differing(sides: Sequence[Side]) -> list[Row]:
+def differing_fields(sides: Sequence[Side]) -> list[Row]:
     """{"field", "values": [one a side]} of all that changes speed, in runs and environments, and is not the same."""
     found = field_values([side.results[0] for side in sides])
     unlike = {name: values for name, values in found.items() if any(value != values[0] for value in values)}
-    return [{"field": name, "values": values} for name, values in unlike.items()] + _within(sides)
+    return [{"field": name, "values": values} for name, values in unlike.items()] + _differing_within(sides)
 
 
-def _within(sides: Sequence[Side]) -> list[Row]:
+def _differing_within(sides: Sequence[Side]) -> list[Row]:
     """What differs between the files of one side."""
     rows = []
     for side in sides:
@@ -225,6 +225,6 @@ def _within(sides: Sequence[Side]) -> list[Row]:
     return rows
 
 
-def only(side: Side, keep: Callable[[str, CaseGroup], bool]) -> Side:
+def select_cases(side: Side, keep: Callable[[str, CaseGroup], bool]) -> Side:
     """The side with those cases that are kept."""
     return replace(side, groups={case: group for case, group in side.groups.items() if keep(case, group)})

@@ -52,7 +52,7 @@ def waterfalls(groups: dict[str, CaseGroup]) -> tuple[list[Waterfall], list[str]
     for case, group in groups.items():
         if group.status != "ok":
             continue
-        record = _measured(group)[0]
+        record = _ok_records(group)[0]
         if not record.get("spans") or not (record.get("work") or {}).get("flops"):
             continue
         if not group.view.seconds:
@@ -62,15 +62,15 @@ def waterfalls(groups: dict[str, CaseGroup]) -> tuple[list[Waterfall], list[str]
             reasons.setdefault(source, []).append(case)
             continue
         found.append(waterfall(record, group.view.seconds, peak, source, _speeds(record, devices)))
-    return found, [f"{_counted(cases)}: no waterfall: {reason}" for reason, cases in reasons.items()]
+    return found, [f"{_name_cases(cases)}: no waterfall: {reason}" for reason, cases in reasons.items()]
 
 
-def _measured(group: CaseGroup) -> list[Record]:
+def _ok_records(group: CaseGroup) -> list[Record]:
     """Of a case that is ok: also then a launch can have been skipped, for want of time."""
     return [record for record in group.records if record["status"] == "ok"]
 
 
-def _counted(cases: Sequence[str]) -> str:
+def _name_cases(cases: Sequence[str]) -> str:
     if len(cases) == 1:
         return cases[0]
     suites = sorted({case.partition("/")[0] for case in cases})
@@ -95,8 +95,8 @@ def _device_speeds(groups: dict[str, CaseGroup]) -> dict[str, list[float]]:
     for case, group in groups.items():
         if case.partition("[")[0] != f"{metrics.CEILING_SUITE}/{metrics.CEILING_OP}" or group.status != "ok":
             continue
-        speeds = _rank_flops(_measured(group))
-        dtype = str(_measured(group)[0]["work"].get("flops_dtype"))
+        speeds = _rank_flops(_ok_records(group))
+        dtype = str(_ok_records(group)[0]["work"].get("flops_dtype"))
         if speeds and sum(speeds) > sum(best.get(dtype, [])):
             best[dtype] = speeds
     return best

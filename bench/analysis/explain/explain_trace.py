@@ -27,7 +27,7 @@ HOW = (
 def text(path: Path, output: str, colour: bool) -> str:
     """The explanation in a format, ready to print; JSON is one object. Raises BenchError."""
     trace = load(path)
-    facts = explained(trace)
+    facts = explain(trace)
     if output == "json":
         return json_text({"file": str(path), **facts})
     rows = _rows(facts)
@@ -36,7 +36,7 @@ def text(path: Path, output: str, colour: bool) -> str:
     return render([_summary(path, trace, facts), *_places(rows)], output, colour)
 
 
-def explained(trace: Trace) -> dict[str, Any]:
+def explain(trace: Trace) -> dict[str, Any]:
     """All numbers: times are means over the steps, in seconds; shares are of one."""
     whatif = WhatIf(trace.operations)
     return {
@@ -51,14 +51,14 @@ def explained(trace: Trace) -> dict[str, Any]:
         "worst_ranks": whatif.worst_ranks,
         "explained_by_worst_ranks": whatif.explained_by_worst_ranks,
         "explained_by_last_stage": whatif.explained_by_last_stage,
-        "slowdown_by_stage": _keyed(whatif.slowdown_by("stage")),
-        "slowdown_by_dp_rank": _keyed(whatif.slowdown_by("dp_rank")),
-        "slowdown_by_rank": _keyed(whatif.rank_slowdowns),
+        "slowdown_by_stage": _string_keys(whatif.slowdown_by("stage")),
+        "slowdown_by_dp_rank": _string_keys(whatif.slowdown_by("dp_rank")),
+        "slowdown_by_rank": _string_keys(whatif.rank_slowdowns),
         "slowdown_by_kind": whatif.slowdown_by_kind(),
     }
 
 
-def _keyed(values: dict[int, float]) -> dict[str, float]:
+def _string_keys(values: dict[int, float]) -> dict[str, float]:
     return {str(number): value for number, value in values.items()}
 
 

@@ -113,14 +113,14 @@ def _stage_messages(
         own = [row for row in rows if row["optype"] == kind]
         template.chain([_key(row) for row in own])
         parts = sorted((row for row in compute if row["optype"] == computed), key=lambda row: row["seq_id"])
-        used = _launched(own, parts, way)
+        used = _launched_messages(own, parts, way)
         # Where the first receive of the pipeline was never posted, the others belong to the parts after it.
         skipped = 1 if way == "recv" and len(used) == len(parts) - 1 else 0
         if len(used) + skipped > len(parts):
             raise BenchError(f"{path}: {len(used)} of {kind} for {len(parts)} of {computed} on stage {own[0]['stage']}")
         met = 0
         for row, part in zip(used, parts[skipped:], strict=False):
-            _around(template, _key(row), _key(part), way)
+            _add_message(template, _key(row), _key(part), way)
             stage = int(row["stage"])
             chunk = int(part["gmc"]) + step
             if num_stages > 1 and chunk >= 0 and not _beyond(chunk, last_chunk, stage, num_stages):
@@ -138,7 +138,7 @@ def _beyond(chunk: int, last_chunk_here: int, stage: int, num_stages: int) -> bo
     return chunk > last_chunk_here + (num_stages - 1 - stage)
 
 
-def _launched(own: list[Row], parts: list[Row], way: str) -> list[Row]:
+def _launched_messages(own: list[Row], parts: list[Row], way: str) -> list[Row]:
     """Recorded receives after the last computation began, and sends before the first one ended, never took place."""
     if way == "recv":
         last = max(row["start_ts"] for row in parts)
@@ -147,7 +147,7 @@ def _launched(own: list[Row], parts: list[Row], way: str) -> list[Row]:
     return [row for row in own if row["start_ts"] + row["duration"] >= first - CLOCK_SECONDS]
 
 
-def _around(template: Template, message: OperationKey, part: OperationKey, way: str) -> None:
+def _add_message(template: Template, message: OperationKey, part: OperationKey, way: str) -> None:
     if way == "send":
         template.waits.append((part, message))
         return
@@ -169,44 +169,46 @@ def _first_backward(template: Template, rows: list[Row], compute: list[Row]) -> 
 def _parameters(template: Template, rows: list[Row], compute: list[Row]) -> None:
     """All-gathers before a chunk's first forward, reduce-scatters after its last backward where these overlap."""
     template.chain([_key(row) for row in rows if row["optype"] in (ALL_GATHER, REDUCE_SCATTER)])
-    gathers = {int(r["mc"]): r for r in sorted(_of(rows, ALL_GATHER), key=lambda r: r["seq_id"])}  # the last of a chunk
+    gathers = {
+        int(r["mc"]): r for r in sorted(_rows_of_kind(rows, ALL_GATHER), key=lambda r: r["seq_id"])
+    }  # the last of a chunk
     for chunk, row in gathers.items():
-        users = [r for r in _of(compute, FORWARD) if int(r["mc"]) == chunk]
+        users = [r for r in _rows_of_kind(compute, FORWARD) if int(r["mc"]) == chunk]
         if users:
             template.waits.append((_key(row), _key(min(users, key=lambda r: r["start_ts"]))))
-    if not _of(rows, SEPARATE):
+    if not _rows_of_kind(rows, SEPARATE):
         return
     scatters: dict[int, Row] = {}
-    for row in sorted(_of(rows, REDUCE_SCATTER), key=lambda r: r["seq_id"]):
+    for row in sorted(_rows_of_kind(rows, REDUCE_SCATTER), key=lambda r: r["seq_id"]):
         scatters.setdefault(int(row["mc"]), row)  # the first of a chunk
     for chunk, row in scatters.items():
-        sources = [r for r in _of(compute, BACKWARD) if int(r["mc"]) == chunk]
+        sources = [r for r in _rows_of_kind(compute, BACKWARD) if int(r["mc"]) == chunk]
         if sources:
             template.waits.append((_key(max(sources, key=lambda r: r["start_ts"] + r["duration"])), _key(row)))
 
 
-def _of(rows: Iterable[Row], kind: str) -> list[Row]:
+def _rows_of_kind(rows: Iterable[Row], kind: str) -> list[Row]:
     return [row for row in rows if row["optype"] == kind]
 
 
 def _end_of_step(template: Template, rows: list[Row], compute: list[Row], num_stages: int) -> None:
     last = _key(max(compute, key=lambda row: row["start_ts"] + row["duration"]))
-    scatters = [_key(row) for row in sorted(_of(rows, REDUCE_SCATTER), key=lambda r: r["seq_id"])]
-    overlaps = bool(_of(rows, SEPARATE))
+    scatters = [_key(row) for row in sorted(_rows_of_kind(rows, REDUCE_SCATTER), key=lambda r: r["seq_id"])]
+    overlaps = bool(_rows_of_kind(rows, SEPARATE))
     between = [SEPARATE] if overlaps else []
-    head = [_key(row) for kind in (GC, LAYER_NORM, EMBEDDING) for row in _of(rows, kind)]
-    middle = [_key(row) for kind in between for row in _of(rows, kind)] if overlaps else scatters
-    tail = [_key(row) for kind in (CLIP, OPTIMIZER) for row in _of(rows, kind)]
+    head = [_key(row) for kind in (GC, LAYER_NORM, EMBEDDING) for row in _rows_of_kind(rows, kind)]
+    middle = [_key(row) for kind in between for row in _rows_of_kind(rows, kind)] if overlaps else scatters
+    tail = [_key(row) for kind in (CLIP, OPTIMIZER) for row in _rows_of_kind(rows, kind)]
     template.chain([last, *head, *middle, *tail])
     after_backward = [*head[1:], *middle, *tail]
     if overlaps and scatters and after_backward:
         template.waits.append((scatters[-1], after_backward[0]))
     stage = last.stage
-    template.meetings += [[key] for kind in ACROSS_REPLICAS for key in map(_key, _of(rows, kind))]
+    template.meetings += [[key] for kind in ACROSS_REPLICAS for key in map(_key, _rows_of_kind(rows, kind))]
     # Found again by `_meet`: the first and the last stage share the embedding, and all stages clip together.
     if stage in (0, num_stages - 1):
-        template.meetings += [[_key(row)] for row in _of(rows, EMBEDDING)]
-    template.meetings += [[_key(row)] for row in _of(rows, CLIP)]
+        template.meetings += [[_key(row)] for row in _rows_of_kind(rows, EMBEDDING)]
+    template.meetings += [[_key(row)] for row in _rows_of_kind(rows, CLIP)]
 
 
 def _meet(path: Path, template: Template, messages: dict[OperationKey, OperationKey]) -> None:

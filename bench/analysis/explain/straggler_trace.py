@@ -57,7 +57,7 @@ def load(path: Path) -> Trace:
     """All steps of a trace. Raises BenchError where it cannot be read, is none of this form, or has no whole step."""
     frame = _read(path)
     first = frame[(frame["dp_rank"] == frame["dp_rank"].min()) & (frame["step"] == frame["step"].min())]
-    return _laid_out(path, frame, rebuild(path, first.to_dict("records")))
+    return _build_trace(path, frame, rebuild(path, first.to_dict("records")))
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -90,7 +90,7 @@ def _read(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _laid_out(path: Path, frame: pd.DataFrame, template: Template) -> Trace:
+def _build_trace(path: Path, frame: pd.DataFrame, template: Template) -> Trace:
     """The template laid over every data-parallel rank, with a lane a step."""
     keys = list(dict.fromkeys([*template.keys()]))
     replicas = sorted({int(number) for number in frame["dp_rank"]})

@@ -171,7 +171,7 @@ def _meetings(
 ) -> np.ndarray:
     """[operation] number of the meeting, -1 for none; sets the own durations of those that meet."""
     group = np.full(len(index), -1, dtype=np.int64)
-    for number, members in enumerate(_met(by_rank, group_of)):
+    for number, members in enumerate(_meeting_pieces(by_rank, group_of)):
         latest = max(piece.start for piece in members)
         for piece in members:
             group[index[id(piece)]] = number
@@ -179,7 +179,7 @@ def _meetings(
     return group
 
 
-def _met(by_rank: Sequence[list[Piece]], group_of: GroupOf) -> list[list[Piece]]:
+def _meeting_pieces(by_rank: Sequence[list[Piece]], group_of: GroupOf) -> list[list[Piece]]:
     """The communications that meet, where every rank of their group has them once; others are left to themselves."""
     named: defaultdict[tuple[object, ...], list[Piece]] = defaultdict(list)
     for own in by_rank:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.analysis.compare.outlier_search import judge
-from bench.analysis.compare.peer_group import ALONE, equals, ranks
+from bench.analysis.compare.peer_group import ALONE, peer_cases, ranks
 from bench.errors import BenchError
 from bench.stats import intervals, outliers
 from bench.stats.robust_score import MIN_SIBLINGS
@@ -56,7 +56,7 @@ def many_ranks(result: Result) -> RankVerdict | None:
 def few_ranks(result: Result) -> RankVerdict | None:
     """By signs; None where there are too few kinds of work."""
     members = _members(result)
-    shared = [key for key in equals(members) if key.variant == ALONE]
+    shared = [key for key in peer_cases(members) if key.variant == ALONE]
     if len(members) < 2 or len(shared) < MIN_SIGNS:
         return None
     distances = {member.name: [_distance(member, members, key) for key in shared] for member in members}

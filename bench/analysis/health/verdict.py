@@ -86,7 +86,7 @@ def _doctor(evidence: Evidence) -> RuleOutcome:
     if not isinstance(found, Mapping):
         return RuleOutcome("unknown", "the file has no findings of the doctor")
     findings = [f for f in found.get("findings") or [] if isinstance(f, Mapping)]
-    told = {level: [_told(f) for f in findings if f.get("level") == level] for level in ("fail", "warn")}
+    told = {level: [_finding_text(f) for f in findings if f.get("level") == level] for level in ("fail", "warn")}
     if told["fail"]:
         return RuleOutcome("bad", first_few(told["fail"]))
     if told["warn"]:
@@ -94,11 +94,11 @@ def _doctor(evidence: Evidence) -> RuleOutcome:
     return RuleOutcome("ok", f"{len(findings)} findings, all ok")
 
 
-def _told(finding: Mapping[str, Any]) -> str:
+def _finding_text(finding: Mapping[str, Any]) -> str:
     return f"{finding.get('what')}: {finding.get('value')}"
 
 
-def _enumerated(things: Sequence[str]) -> str:
+def _enumerate(things: Sequence[str]) -> str:
     """`a was`, `a and b were`, `a, b and c were`."""
     *others, last = things
     return f"{', '.join(others)} and {last} were" if others else f"{last} was"
@@ -126,7 +126,7 @@ def _measured(evidence: Evidence) -> RuleOutcome:
         else:
             without.append(f"{suite['name']} ({records[0]['reason']})")
     if lacking:
-        return RuleOutcome("void", f"{_enumerated(lacking)} not run for want of time")
+        return RuleOutcome("void", f"{_enumerate(lacking)} not run for want of time")
     return (
         RuleOutcome("note", f"nothing to measure: {first_few(without)}")
         if without
@@ -242,7 +242,7 @@ RULES: Mapping[str, Rule] = {
     "contention": _contention,
 }
 """Name -> rule, the weightiest reason first; a new rule is a function and a row."""
-OF_TIMES = ("ranks", "pairs", "soak", "contention")
+TIME_RULES = ("ranks", "pairs", "soak", "contention")
 """Rules that judge by times: others' work makes a rank or a link slow that is not."""
 
 
@@ -273,12 +273,12 @@ class Health:
     def _verdict(self) -> list[str]:
         unknown, notes, void = self.of("unknown"), self.of("note"), self.of("void")
         if bad := self.of("bad"):
-            return [f"Machine: not healthy: {_because(bad)}", *void.values()]
+            return [f"Machine: not healthy: {_reasons(bad)}", *void.values()]
         if void:
             return [f"Machine: cannot say: {'; '.join(void.values())}"]
         judged = len(self.outcomes) - len(unknown)
         more = [f"not judged: {', '.join(unknown)}"] if unknown else []
-        more += [f"mind: {_because(notes)}"] if notes else []
+        more += [f"mind: {_reasons(notes)}"] if notes else []
         return [f"Machine: healthy: {judged} of {len(self.outcomes)} rules hold", *more]
 
     def table(self) -> DisplayTable:
@@ -287,7 +287,7 @@ class Health:
         return DisplayTable("Is this machine healthy?", columns, rows, (self.line(),))
 
 
-def _because(found: Mapping[str, str]) -> str:
+def _reasons(found: Mapping[str, str]) -> str:
     return "; ".join(f"{rule}: {figure}" for rule, figure in found.items())
 
 
@@ -296,7 +296,7 @@ def judge(result: Result) -> Health:
     evidence = Evidence(result)
     found = {name: rule(evidence) for name, rule in RULES.items()}
     if found["disturbance"].level == "void":
-        accused = {name: found[name].figure for name in OF_TIMES if found[name].level == "bad"}
+        accused = {name: found[name].figure for name in TIME_RULES if found[name].level == "bad"}
         found |= {
             name: RuleOutcome("unknown", f"{figure}, while others were at work") for name, figure in accused.items()
         }

@@ -48,9 +48,9 @@ PEAKS = (
 
 def answers(source: Source) -> Section:
     """The first section of a report."""
-    tables = [table for table in (_reached(source),) if table.rows]
+    tables = [table for table in (_best_figures(source),) if table.rows]
     if source.comparison is not None:
-        tables = [_verdicts(source.comparison), *_decided(source.comparison), *tables]
+        tables = [_verdicts(source.comparison), *_change_tables(source.comparison), *tables]
     return Section("answer", "The answer", tuple(_sentences(source)), tuple(tables))
 
 
@@ -101,7 +101,7 @@ def _verdicts(comparison: Comparison) -> DisplayTable:
 _VERDICTS = ("faster", "slower", "same", "unclear")
 
 
-def _decided(comparison: Comparison) -> Iterator[DisplayTable]:
+def _change_tables(comparison: Comparison) -> Iterator[DisplayTable]:
     """The largest changes that are shown, with their intervals: how much, and how sure."""
     rows = [row for row in comparison.cases if row["verdict"] in ("faster", "slower")]
     if not rows:
@@ -121,13 +121,13 @@ def _decided(comparison: Comparison) -> Iterator[DisplayTable]:
     yield DisplayTable("The largest changes of time that are shown", tuple(text_column(key) for key in keys), shown)
 
 
-def _reached(source: Source) -> DisplayTable:
+def _best_figures(source: Source) -> DisplayTable:
     rows: list[dict[str, Any]] = []
     for peak in PEAKS:
         row: dict[str, Any] = {"what": peak.what}
         for one in source.series:
             best = _best(one.of_suite(peak.suite, peak.op), peak)
-            row[one.name] = None if best is None else _shown(best, peak, len(source.series) == 1)
+            row[one.name] = None if best is None else _best_text(best, peak, len(source.series) == 1)
         if any(row[one.name] for one in source.series):
             rows.append(row)
     columns = (text_column("what", "reached"), *(text_column(one.name) for one in source.series))
@@ -145,7 +145,7 @@ def _best(rows: list[Row], peak: Peak) -> Row | None:
     return max(known, key=lambda row: sign * row[peak.metric])
 
 
-def _shown(row: Row, peak: Peak, with_case: bool) -> str:
+def _best_text(row: Row, peak: Peak, with_case: bool) -> str:
     value = row[peak.metric]
     text = _WRITTEN[peak.unit](value) if peak.unit in _WRITTEN else f"{show_number(value)} {peak.unit}"
     return f"{text} ({row['case'].partition('/')[2]})" if with_case else text

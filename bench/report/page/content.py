@@ -34,7 +34,7 @@ def build(runs: Sequence[Sequence[Result]]) -> Content:
     names = {str(result.path): one.name for one in source.series for result in one.results}
     sections = [
         answers(source),
-        _measured(source),
+        _runs_section(source),
         *_comparison(source, [plot for plot in plots if plot.section == "comparison"]),
         *_suites(source, plots, names),
         *_others(plots, source.suites()),
@@ -56,9 +56,9 @@ def _title(source: Source) -> str:
     return " · ".join(architectures) if len(architectures) <= 3 else f"{len(architectures)} architectures"
 
 
-def _measured(source: Source) -> Section:
+def _runs_section(source: Source) -> Section:
     columns = tuple(text_column(key) for key in _MEASURED)
-    rows = tuple(_measured_row(one.name, one.results) for one in source.series)
+    rows = tuple(_run_row(one.name, one.results) for one in source.series)
     warnings = tuple(warning for one in source.series for result in one.results for warning in result.warnings)
     return Section("measured", "What was measured on what", source.notes + warnings, (DisplayTable("", columns, rows),))
 
@@ -68,7 +68,7 @@ _MEASURED = (
 )  # fmt: skip
 
 
-def _measured_row(name: str, results: Sequence[Result]) -> dict[str, Any]:
+def _run_row(name: str, results: Sequence[Result]) -> dict[str, Any]:
     result = results[0]
     plan, versions = result.plan, result.environment.get("versions") or {}
     launches = sum(len({record["launch"] for record in each.measurements}) for each in results)
@@ -107,14 +107,14 @@ def _suites(source: Source, plots: Sequence[Plot], names: dict[str, str]) -> Ite
         found = result_tables.suite_tables(
             [row for row in rows if row["suite"] == suite and row["status"] == "ok"], own
         )
-        tables = tuple(_on(table, names) for table in found)
+        tables = tuple(_with_side(table, names) for table in found)
         drawn = tuple(plot for plot in plots if plot.section == suite)
         said = (summaries[suite],) if summaries.get(suite) else ()
         if tables or drawn:
             yield Section(f"suite-{suite}", suite.replace("_", " "), said, tables, drawn)
 
 
-def _on(table: DisplayTable, names: dict[str, str]) -> DisplayTable:
+def _with_side(table: DisplayTable, names: dict[str, str]) -> DisplayTable:
     """With a column of the side where there are several; the title is the section's."""
     side = Column("run", lambda row: names[row["file"]], "left")
     columns = (side, *table.columns) if len(names) > 1 else table.columns
@@ -134,13 +134,13 @@ def _ranks(source: Source, names: dict[str, str]) -> Iterator[Section]:
     said: tuple[str, ...] = rank_table.NOTES
     if len(rows) > MAX_RANK_ROWS:
         said = (*said, f"The first {MAX_RANK_ROWS} of {len(rows)} rows; bench show FILE --ranks prints all.")
-    table = _on(DisplayTable("", rank_table.COLUMNS, tuple(rows[:MAX_RANK_ROWS])), names)
+    table = _with_side(DisplayTable("", rank_table.COLUMNS, tuple(rows[:MAX_RANK_ROWS])), names)
     yield Section("ranks", "Rank by rank", said, (table,), folded=True)
 
 
 def _no_speed(source: Source, names: dict[str, str]) -> Iterator[Section]:
     rows = [row for one in source.series for row in one.rows if row["status"] != "ok"]
-    tables = [_on(table, names) for table in result_tables.suite_tables(rows)]
+    tables = [_with_side(table, names) for table in result_tables.suite_tables(rows)]
     for one in source.series:
         missing = result_tables.missing_cases(one.result)
         if missing:

@@ -35,7 +35,7 @@ _HISTORY = (
 def draw(source: Source) -> Iterator[Plot]:
     yield from _history(source)
     drawn: dict[str, int] = {}
-    for case, suite in _telling(source).items():
+    for case, suite in _telling_cases(source).items():
         if drawn.get(suite, 0) < PER_SUITE and sum(drawn.values()) < MAX_CASES:
             plot = _per_rank(source, case, suite)
             if plot is not None:
@@ -43,7 +43,7 @@ def draw(source: Source) -> Iterator[Plot]:
                 yield plot
 
 
-def _telling(source: Source) -> dict[str, str]:
+def _telling_cases(source: Source) -> dict[str, str]:
     """Case -> suite, in the files' order: the most telling of each suite come first in a plan."""
     return {
         case: group.leader["suite"]
@@ -106,7 +106,7 @@ def _history(source: Source) -> Iterator[Plot]:
     if len(source.series) < MIN_FILES:
         return
     done: set[str] = set()
-    for case, suite in _telling(source).items():
+    for case, suite in _telling_cases(source).items():
         ordered = sorted(source.series, key=lambda one: str(one.result.header.get("started")))
         points = [(one, row) for one in ordered for row in one.rows if row["case"] == case and row["seconds_median"]]
         if suite in done or len(points) < MIN_FILES or len(done) >= MAX_HISTORIES:

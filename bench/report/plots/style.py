@@ -87,12 +87,12 @@ def looks(names: Sequence[str], architectures: Sequence[str]) -> dict[str, Look]
 @contextmanager
 def drawing() -> Iterator[None]:
     """Figures made and drawn within have the style; nothing outside is changed."""
-    with _styled():
+    with _style():
         yield
 
 
 @contextmanager
-def _styled(**more: Any) -> Iterator[None]:
+def _style(**more: Any) -> Iterator[None]:
     import matplotlib as mpl
 
     with mpl.rc_context(_RC | more), warnings.catch_warnings():
@@ -155,7 +155,7 @@ def as_svg(figure: Figure, name: str, on_page: bool = True) -> str:
     """The figure as SVG text; `on_page`: in CSS variables, without the XML head. `name` keeps its ids apart."""
     buffer = io.StringIO()
     ground = {"transparent": True} if on_page else {"facecolor": "white"}
-    with _styled(**{"svg.hashsalt": name}):
+    with _style(**{"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, dpi=130, **ground)
     text = buffer.getvalue()
     if not on_page:
@@ -173,6 +173,6 @@ def as_svg(figure: Figure, name: str, on_page: bool = True) -> str:
 
 def as_png(figure: Figure, dpi: int = 150) -> bytes:
     buffer = io.BytesIO()
-    with _styled():
+    with _style():
         figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     return buffer.getvalue()

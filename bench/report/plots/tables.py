@@ -45,7 +45,7 @@ def draw(source: Source) -> Iterator[Plot]:
                 series += 1
                 yield from _over_time(suite, label, str(series), table)
     for suite, bars in stacks.items():
-        yield _stacked(suite, bars[:MAX_STACKS])
+        yield _stacked_bars(suite, bars[:MAX_STACKS])
 
 
 _PAIR = re.compile(r"(?P<unit>GB/s) (?P<to>\S+)")
@@ -116,7 +116,7 @@ def _matrix(one: PlottedRun, suite: str, label: str, name: str, table: dict[str,
     return Plot(f"pairs-{name}", suite, f"Pairs: {label}", _MATRIX, figure)
 
 
-def _stacked(suite: str, bars: Sequence[tuple[str, dict[str, float]]]) -> Plot:
+def _stacked_bars(suite: str, bars: Sequence[tuple[str, dict[str, float]]]) -> Plot:
     parts = list(dict.fromkeys(part for _, shares in bars for part in shares))
     figure, grid = canvas(8.2, 1.4 + 0.34 * len(bars))
     axes: Axes = grid[0][0]

@@ -47,13 +47,13 @@ class LaunchCost:
         return self.startup_seconds + self.cases_seconds
 
 
-def guessed(cases: Sequence[PlannedCase]) -> LaunchCost:
+def guess_cost(cases: Sequence[PlannedCase]) -> LaunchCost:
     """The least that a launch can be expected to cost, before any was made."""
     lasting = sum(case.min_seconds for case in cases)
     return LaunchCost(min(STARTUP_SECONDS.values()), len(cases) * MIN_CASE_SECONDS + lasting, len(cases))
 
 
-def learnt(result: Result, launch: int, wall_seconds: float) -> LaunchCost:
+def measured_cost(result: Result, launch: int, wall_seconds: float) -> LaunchCost:
     """From a launch that a side has made, and that took so long in all."""
     records = [record for record in result.measurements if record["launch"] == launch]
     busy = sum(record["seconds"] or 0.0 for record in records)
@@ -93,7 +93,7 @@ def _sampled_seconds(record: Record) -> float:
     )
 
 
-def mean(costs: Sequence[LaunchCost]) -> LaunchCost:
+def mean_cost(costs: Sequence[LaunchCost]) -> LaunchCost:
     """Of the launches so far, of both sides."""
     count = len(costs)
     return LaunchCost(
@@ -104,7 +104,7 @@ def mean(costs: Sequence[LaunchCost]) -> LaunchCost:
     )
 
 
-def room(budget_seconds: float) -> float:
+def launch_budget(budget_seconds: float) -> float:
     """What of a budget is for launches."""
     return max(0.0, budget_seconds - max(RESERVE_SECONDS, RESERVE_SHARE * budget_seconds))
 
@@ -146,7 +146,7 @@ def duration(seconds: float) -> str:
 
 
 @dataclass
-class Purse:
+class PairBudget:
     """What is left of a budget, and how many pairs it still holds; all times are seconds since `bench ab` began."""
 
     budget: str
@@ -166,11 +166,11 @@ class Purse:
     @property
     def known(self) -> LaunchCost:
         """What a launch costs, after those that were made."""
-        return mean(self.costs)
+        return mean_cost(self.costs)
 
     def left(self, elapsed: float, kept: float = 0.0) -> float:
         """For launches, less what is `kept` for something else."""
-        return max(0.0, room(self.seconds) - elapsed - kept)
+        return max(0.0, launch_budget(self.seconds) - elapsed - kept)
 
     def launch_seconds(self, elapsed: float, kept: float = 0.0) -> float:
         """Of the next launch: an equal part; of the first, of as few launches as there may be."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TakenUp:
+class ResumedPair:
     """What two files say of the alternation that made them."""
 
     files: tuple[Path, Path]
@@ -32,7 +32,7 @@ class TakenUp:
     """The pair to go on with."""
 
 
-def taken_up(paths: Sequence[Path], both: Sequence[Setting]) -> TakenUp:
+def resume_pair(paths: Sequence[Path], both: Sequence[Setting]) -> ResumedPair:
     """Raises BenchError where these are not the two files of one alternation of the sides that were said."""
     if len(paths) != 2:
         raise BenchError(f"--resume {paths[0]}: name the files of both sides, --resume A --resume B")
@@ -47,7 +47,7 @@ def taken_up(paths: Sequence[Path], both: Sequence[Setting]) -> TakenUp:
                 f"same --{side.name} and --{side.name}-python again"
             )
     begun = [record["launch"] for _, result in known for record in result.measurements]
-    return TakenUp(
+    return ResumedPair(
         files=(one.path, other.path),
         id=pair.id,
         pairs=int(one.plan["launches"]),

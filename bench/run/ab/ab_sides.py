@@ -94,7 +94,7 @@ def side(name: str, texts: Sequence[str], python: str | None, default_python: st
         said.append(f"python {shlex.quote(python)}")
     return Setting(
         name=name,
-        python=default_python if python is None else found_python(name, python),
+        python=default_python if python is None else find_python(name, python),
         variables=tuple(sorted(variables.items())),
         options=tuple(words),
         device=given.get("device"),
@@ -141,7 +141,7 @@ def _checked_options(name: str, words: Sequence[str], read: ReadOptions) -> dict
     return given
 
 
-def found_python(name: str, text: str) -> str:
+def find_python(name: str, text: str) -> str:
     """The path of an interpreter, absolute, but not through its link: that is what makes an environment of it.
 
     Raises BenchError where it is none that can be started.
@@ -199,7 +199,7 @@ class PairSchedule:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PairRequest:
     """What the user asked for."""
 
     pairs: int
@@ -211,16 +211,16 @@ class Wanted:
         return None if self.budget is None else parse_seconds("--budget", self.budget)
 
 
-def wanted(pairs: int | None, budget: str | None) -> Wanted:
+def parse_pair_request(pairs: int | None, budget: str | None) -> PairRequest:
     """Raises BenchError for a number of pairs that is none, and for a budget that is no time."""
-    found = Wanted(DEFAULT_PAIRS if pairs is None else pairs, budget)
+    found = PairRequest(DEFAULT_PAIRS if pairs is None else pairs, budget)
     if found.pairs < 2:
         raise BenchError(f"--pairs {found.pairs}: at least 2, better {DEFAULT_PAIRS}; one pair has no error bar")
     assert found.budget_seconds is None or found.budget_seconds > 0
     return found
 
 
-def schedule(preset: str, asked: Wanted, cases: Sequence[PlannedCase], spent_seconds: float = 0.0) -> PairSchedule:
+def schedule(preset: str, asked: PairRequest, cases: Sequence[PlannedCase], spent_seconds: float = 0.0) -> PairSchedule:
     """As many pairs as were asked for, or fewer where a budget has no room for them even at the least cost.
 
     Without a budget each launch has what the preset gives a launch. Raises BenchError for a budget that cannot hold the
@@ -231,7 +231,7 @@ def schedule(preset: str, asked: Wanted, cases: Sequence[PlannedCase], spent_sec
         base = PRESETS[preset]
         each = None if base.budget_seconds is None else base.budget_seconds / base.launches
         return PairSchedule(asked.pairs, each, None)
-    room, cost = ab_budget.room(seconds) - spent_seconds, ab_budget.guessed(cases)
+    room, cost = ab_budget.launch_budget(seconds) - spent_seconds, ab_budget.guess_cost(cases)
     fitting = min(asked.pairs, ab_budget.pairs_within(room, cost))
     fewest = min(ab_budget.FEWEST_PAIRS, asked.pairs)
     if fitting < fewest:

@@ -29,23 +29,23 @@ from bench.measure.planning.planner import DEFAULT_FOLDER
 from bench.measure.planning.prices import startup_seconds
 from bench.records.file import load, new_path
 from bench.records.saved_plan import Pair
-from bench.run.ab.ab_budget import ENOUGH_SAMPLES, Purse, learnt
+from bench.run.ab.ab_budget import ENOUGH_SAMPLES, PairBudget, measured_cost
 from bench.run.ab.ab_check import outlooks, refuse_unlike, refuse_useless
-from bench.run.ab.ab_resume import taken_up
+from bench.run.ab.ab_resume import resume_pair
 from bench.run.ab.ab_sides import (
+    PairRequest,
     PairSchedule,
     ReadOptions,
     Setting,
-    Wanted,
     first_words,
     next_words,
     order,
+    parse_pair_request,
     schedule,
     sides,
     timed_words,
-    wanted,
 )
-from bench.run.ab.child import Ended, probe, reason, start
+from bench.run.ab.child import LaunchEnd, probe, reason, start
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class AbOptions:
         return ["--preset", self.preset, *self.given]
 
 
-Launch = Callable[[Setting, Sequence[str]], Ended]
+Launch = Callable[[Setting, Sequence[str]], LaunchEnd]
 """Calls `bench` with some words, as a side does, and waits for its end."""
 
 
@@ -90,8 +90,8 @@ def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
     comparing.gate()
     comparing.settings()
     both = sides((options.a, options.b), (options.a_python, options.b_python), sys.executable, read)
-    asked = wanted(options.pairs, options.budget)
-    before = taken_up(options.resume, both) if options.resume else None
+    asked = parse_pair_request(options.pairs, options.budget)
+    before = resume_pair(options.resume, both) if options.resume else None
     for side in both:
         click.echo(f"{side.name}: {side.setting}; {probe(side)}", err=True)
     if before is None:
@@ -107,7 +107,7 @@ def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
     return _see_through(alternation, comparing)
 
 
-def _rest(unlimited: PairSchedule, asked: Wanted, pairs: int) -> PairSchedule:
+def _rest(unlimited: PairSchedule, asked: PairRequest, pairs: int) -> PairSchedule:
     """Of an alternation that is gone on with: the pairs that were planned, within the budget of this call."""
     return replace(unlimited, pairs=pairs, budget_seconds=asked.budget_seconds)
 
@@ -151,12 +151,12 @@ class Alternation:
     codes: list[int] = field(default_factory=lambda: [0])
     seconds: list[float] = field(default_factory=list)
     """What each launch took."""
-    purse: Purse | None = field(init=False)
+    purse: PairBudget | None = field(init=False)
     """None: without a budget."""
 
     def __post_init__(self) -> None:
         budget = self.schedule.budget_seconds
-        self.purse = None if budget is None else Purse(str(self.options.budget), budget, self.schedule.pairs)
+        self.purse = None if budget is None else PairBudget(str(self.options.budget), budget, self.schedule.pairs)
 
     @property
     def pairs(self) -> int:
@@ -179,10 +179,10 @@ class Alternation:
         if pair < self.schedule.pairs:
             self._ask_choices()
 
-    def _learn(self, purse: Purse, pair: int, file: Path) -> None:
+    def _learn(self, purse: PairBudget, pair: int, file: Path) -> None:
         """What the launch that has just been made says of those to come."""
         elapsed, before = self.now() - self.began, purse.pairs
-        cost = learnt(load(file), pair, self.seconds[-1])
+        cost = measured_cost(load(file), pair, self.seconds[-1])
         try:
             purse.learn(cost, elapsed - self.seconds[-1], elapsed, self._kept())
         except BenchError:

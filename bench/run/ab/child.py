@@ -38,7 +38,7 @@ _OLDEST_PYTHON = (3, 11)
 
 
 @dataclass(frozen=True)
-class Ended:
+class LaunchEnd:
     """How a launch ended."""
 
     code: int
@@ -68,7 +68,7 @@ def probe(side: Setting) -> str:
     return f"Python {version}, torch {found['torch']}"
 
 
-def start(side: Setting, words: Sequence[str]) -> Ended:
+def start(side: Setting, words: Sequence[str]) -> LaunchEnd:
     """A launch in a process of its own; Ctrl-C is handed on to it, and it has time to end its ranks in order."""
     with _child(side, words) as child:
         return child.ended()
@@ -90,7 +90,7 @@ def ask(both: Sequence[tuple[Setting, Sequence[str]]]) -> list[str]:
         return [_last_words(child.out) for child in children]
 
 
-def reason(ended: Ended) -> str:
+def reason(ended: LaunchEnd) -> str:
     """Why a launch came to nothing, in its own last words where it knew."""
     words = ended.last_words.removeprefix("bench: error: ")
     if ended.code == exit_codes.USAGE and words:
@@ -100,19 +100,19 @@ def reason(ended: Ended) -> str:
 
 
 @dataclass(frozen=True)
-class _Child:
+class _ChildProcess:
     """`bench` with some words, as a side calls it."""
 
     process: subprocess.Popen[bytes]
     out: IO[str]
     log: IO[str]
 
-    def ended(self) -> Ended:
-        return Ended(self.process.wait(), _last_words(self.log))
+    def ended(self) -> LaunchEnd:
+        return LaunchEnd(self.process.wait(), _last_words(self.log))
 
 
 @contextmanager
-def _child(side: Setting, words: Sequence[str]) -> Iterator[_Child]:
+def _child(side: Setting, words: Sequence[str]) -> Iterator[_ChildProcess]:
     """It ends with the block."""
     with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
@@ -124,7 +124,7 @@ def _child(side: Setting, words: Sequence[str]) -> Iterator[_Child]:
             start_new_session=True,  # Ctrl-C goes to this process alone
         )
         try:
-            yield _Child(process, out, log)
+            yield _ChildProcess(process, out, log)
         finally:
             _end(process)
 
