@@ -56,11 +56,11 @@ def command(
     """
     if len(files) > 1 and output.name.endswith(SUFFIXES):
         raise BenchError(f"-o {output}: {len(files)} files become a result each; name a folder")
-    told = ImportHints(op=op, num_ranks=ranks, device=device)
-    saved = [import_file(file, told, output, tool, label) for file in files]
-    for each in saved:
-        _print_summary(each)
-    return max((each.exit_code for each in saved), default=exit_codes.OK)
+    hints = ImportHints(op=op, num_ranks=ranks, device=device)
+    saved = [import_file(file, hints, output, tool, label) for file in files]
+    for imported in saved:
+        _print_summary(imported)
+    return max((imported.exit_code for imported in saved), default=exit_codes.OK)
 
 
 def _print_summary(saved: ImportedFile) -> None:

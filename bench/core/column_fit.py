@@ -32,10 +32,10 @@ def fit_columns(table: DisplayTable, width: int) -> DisplayTable:
         return table
     kept = [column for column in table.columns if column.weight <= 0]
     for weight in sorted({column.weight for column in table.columns if column.weight > 0}):
-        more = [c for c in table.columns if c.weight == weight or any(c is each for each in kept)]
+        more = [c for c in table.columns if c.weight == weight or any(c is other for other in kept)]
         if _total_width(more, needs) <= width:
             kept = more
-    gone = [c.head for c in table.columns if not any(c is each for each in kept)]
+    gone = [c.head for c in table.columns if not any(c is other for other in kept)]
     if not gone:
         return table
     note = f"not shown for want of room: {', '.join(dict.fromkeys(gone))}; --wide shows all"

@@ -172,9 +172,9 @@ def flat_row(row: Row) -> dict[str, Any]:
     for name, value in row.items():
         if name == "params":
             cells["op"] = value.get("op")
-            cells |= {f"param_{key}": each for key, each in value.items() if key != "op"}
+            cells |= {f"param_{key}": cell for key, cell in value.items() if key != "op"}
         elif isinstance(value, Mapping):
-            cells |= {f"{name}_{key}": each for key, each in value.items()}
+            cells |= {f"{name}_{key}": cell for key, cell in value.items()}
         else:
             cells[name] = "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
     return cells

@@ -59,9 +59,9 @@ def installed() -> str:
 
 def release(version: str) -> Release:
     """`2.12.0a0+abc.nv26.3` gives (2, 12)."""
-    found = re.match(r"(\d+)\.(\d+)", version)
-    assert found, f"torch calls itself {version!r}"
-    return int(found[1]), int(found[2])
+    match = re.match(r"(\d+)\.(\d+)", version)
+    assert match, f"torch calls itself {version!r}"
+    return int(match[1]), int(match[2])
 
 
 def missing(version: str, backend: str) -> dict[str, Feature]:

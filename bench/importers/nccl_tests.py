@@ -81,8 +81,8 @@ class NcclTestsSetup:
         src/common.cu, and the operations' GetCollByteCount).
         """
         slack = 16 * (self.num_ranks or 1) if num_bytes else 0
-        found = self._size_from(num_bytes)
-        return found if found is not None and found < num_bytes + slack else num_bytes
+        size = self._size_from(num_bytes)
+        return size if size is not None and size < num_bytes + slack else num_bytes
 
     def _size_from(self, least: int) -> int | None:
         """The first size asked for that is no smaller."""
@@ -169,7 +169,9 @@ def _reading(row: Row, in_place: bool, body: Body, setup: NcclTestsSetup, op: st
         work=collective_work(op, None if body.is_cpu_time else row.num_bytes, num_ranks),
         derived=derived,
         metrics=metrics,
-        variants={"each_iteration": [[us * 1e-6 for us in one] for one in body.samples_us]} if body.samples_us else {},
+        variants={"each_iteration": [[us * 1e-6 for us in times] for times in body.samples_us]}
+        if body.samples_us
+        else {},
         started=row.started,
     )
 

@@ -38,13 +38,13 @@ class Format:
 
     @property
     def looks_like(self) -> Callable[[str], bool]:
-        found: Callable[[str], bool] = importlib.import_module(self.module).looks_like
-        return found
+        function: Callable[[str], bool] = importlib.import_module(self.module).looks_like
+        return function
 
     @property
     def read(self) -> Callable[[str, ImportHints], ImportedText]:
-        found: Callable[[str, ImportHints], ImportedText] = importlib.import_module(self.module).read
-        return found
+        function: Callable[[str, ImportHints], ImportedText] = importlib.import_module(self.module).read
+        return function
 
 
 FORMATS = (
@@ -76,14 +76,14 @@ class ImportedFile:
 
 
 def import_file(
-    source: Path, told: ImportHints, output: Path, tool: str | None = None, label: str | None = None
+    source: Path, hints: ImportHints, output: Path, tool: str | None = None, label: str | None = None
 ) -> ImportedFile:
     """Write the result file of another tool's file; `output` is a folder, or a name ending in .jsonl.
 
     Raises BenchError for a file that cannot be read, that no known tool wrote, or of which no row can be read.
     """
     text, _ = jsonl.unpack(jsonl.read(source))
-    read = _with_device(_read(source, text, told, tool), told.device)
+    read = _with_device(_read(source, text, hints, tool), hints.device)
     now = clock.utc_now()
     if not read.readings:
         first = f"; {read.unread[0].where}: {read.unread[0].text}" if read.unread else ""
@@ -104,21 +104,21 @@ def safe_label(source: Path) -> str:
     return source.name.split(".")[0] or "imported"
 
 
-def _read(source: Path, data: bytes, told: ImportHints, tool: str | None) -> ImportedText:
+def _read(source: Path, data: bytes, hints: ImportHints, tool: str | None) -> ImportedText:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise BenchError(f"{str(source)!r} is no UTF-8 text (byte {error.start}); name what the tool wrote") from error
     fitting = [row for row in FORMATS if tool in (None, row.tool)]
-    found = [row for row in fitting if row.looks_like(text)]
-    if tool is not None and not found:
-        found = fitting[-1:]  # as the user says; the reader names what it cannot read
-    if not found:
+    candidates = [row for row in fitting if row.looks_like(text)]
+    if tool is not None and not candidates:
+        candidates = fitting[-1:]  # as the user says; the reader names what it cannot read
+    if not candidates:
         raise BenchError(
             f"{str(source)!r} looks like none of {', '.join(TOOLS)}; say --from TOOL, or name what the tool wrote"
         )
     try:
-        return found[0].read(text, told)
+        return candidates[0].read(text, hints)
     except BenchError as error:
         raise BenchError(f"{str(source)!r}: {error}") from error
 
@@ -190,17 +190,20 @@ def _plan(read: ImportedText, sha256: str, label: str, measurements: Sequence[Re
     suites: dict[str, dict[str, tuple[str, str]]] = {}
     for reading in read.readings:
         suites.setdefault(reading.suite, {}).update(reading.metrics)
-    cases = {each["case"]: PlannedCase(each["suite"], each["case"], each["params"]) for each in measurements}
+    cases = {
+        measurement["case"]: PlannedCase(measurement["suite"], measurement["case"], measurement["params"])
+        for measurement in measurements
+    }
     types = {rank.get("device_type") for rank in read.ranks}
     return {
         "preset": None,
-        "suites": [asdict(SuiteFacts(name, read.tool, summary, sha256, own)) for name, own in suites.items()],
+        "suites": [asdict(SuiteFacts(name, read.tool, summary, sha256, metrics)) for name, metrics in suites.items()],
         "cases": [asdict(case) for case in cases.values()],
         "left_out": [],
         "world_size": len(read.ranks) or None,
         "device_type": types.pop() if len(types) == 1 else None,
         "backend": read.backend,
-        "launches": 1 + max((each["launch"] for each in measurements), default=0),
+        "launches": 1 + max((measurement["launch"] for measurement in measurements), default=0),
         "label": label,
         "options": dict(read.settings),
     }
@@ -259,4 +262,4 @@ def _variant(matrix: Sequence[Sequence[float]]) -> Record:
 
 
 def _nanoseconds(seconds: Sequence[float]) -> list[int]:
-    return [round(each * 1e9) for each in seconds]
+    return [round(second * 1e9) for second in seconds]

@@ -88,8 +88,8 @@ def anonymize_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 def number_hosts(environment: Mapping[str, Any]) -> dict[str, str]:
     """Host name -> `host0`, `host1`, ... in the order in which the environment has them."""
-    listed = [*environment.get("hosts", {}), *(rank.get("host") for rank in environment.get("ranks", []))]
-    return {name: f"host{index}" for index, name in enumerate(dict.fromkeys(filter(None, listed)))}
+    names = [*environment.get("hosts", {}), *(rank.get("host") for rank in environment.get("ranks", []))]
+    return {name: f"host{index}" for index, name in enumerate(dict.fromkeys(filter(None, names)))}
 
 
 def scrub(value: Any, hosts: Mapping[str, str]) -> Any:
@@ -100,8 +100,8 @@ def scrub(value: Any, hosts: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         return scrub_text(value, hosts)
     if isinstance(value, Mapping):
-        return {key: scrub(each, hosts) for key, each in value.items()}
-    return [scrub(each, hosts) for each in value] if isinstance(value, list | tuple) else value
+        return {key: scrub(item, hosts) for key, item in value.items()}
+    return [scrub(item, hosts) for item in value] if isinstance(value, list | tuple) else value
 
 
 def scrub_text(text: str, hosts: Mapping[str, str]) -> str:
@@ -183,10 +183,10 @@ class _Cleaner:
         if isinstance(value, Mapping):
             inner = key if key in _VERSION_KEYS else None
             return {
-                self._text(name, "", self._in_identity): self._value(each, inner or name, words)
-                for name, each in value.items()
+                self._text(name, "", self._in_identity): self._value(item, inner or name, words)
+                for name, item in value.items()
             }
-        return [self._value(each, key, words) for each in value] if isinstance(value, list | tuple) else value
+        return [self._value(item, key, words) for item in value] if isinstance(value, list | tuple) else value
 
     def _text(self, text: str, key: str, words: re.Pattern[str]) -> str:
         text = _remove(text, _PATTERNS)
@@ -218,12 +218,12 @@ def _remove(text: str, patterns: Sequence[re.Pattern[str]]) -> str:
 
 def _interface_names(result: Result) -> set[str]:
     """Network devices that variables of the run choose, such as NCCL_SOCKET_IFNAME and NCCL_IB_HCA."""
-    found: set[str] = set()
+    names: set[str] = set()
     for record in (result.header, *result.resumes):
         for name, value in (record["environment"].get("variables") or {}).items():
             if re.search(r"IFNAME|_HCA|NET_DEVICE", name):
-                found |= {part.partition(":")[0] for part in re.split(r"[,^=\s]+", str(value))}
-    return {name for name in found if len(name) > 1}
+                names |= {part.partition(":")[0] for part in re.split(r"[,^=\s]+", str(value))}
+    return {name for name in names if len(name) > 1}
 
 
 def _plan(plan: Record) -> Record:
@@ -239,7 +239,7 @@ def _plan(plan: Record) -> Record:
 def _without_path(value: Any) -> Any:
     """Without what looks like a path; a case's id has one slash and its parameters behind it."""
     if isinstance(value, list | tuple):
-        return [_without_path(each) for each in value]
+        return [_without_path(item) for item in value]
     is_path = (
         isinstance(value, str) and re.search(r"[/\\]", value) and not re.fullmatch(r"\w+/\w+(\[[^/\\]*\])?", value)
     )

@@ -114,7 +114,7 @@ class CaseView:
 
     def of_energy(self, name: str) -> float | None:
         """A figure of the launches' energy: the median of those that know it."""
-        values = [float(each[name]) for each in self.energies if each.get(name) is not None]
+        values = [float(energy[name]) for energy in self.energies if energy.get(name) is not None]
         return intervals.median(values) if values else None
 
     def joules_for(self, quantity: str) -> float | None:

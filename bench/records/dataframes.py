@@ -57,8 +57,8 @@ def _ranks(results: Sequence[Result]) -> pd.DataFrame:
         first = _flat(_identity(result, record), launch=record["launch"], variant=name)
         for rank, (count, times) in enumerate(rank_times(variant)):
             host, device, _ = devices[rank] if rank < len(devices) else (first["host"], None, None)
-            own = {"host": host, "rank": rank, "device": device, "num_samples": count}
-            rows.append(first | own | dict(zip(_SECONDS, times, strict=True)))
+            columns = {"host": host, "rank": rank, "device": device, "num_samples": count}
+            rows.append(first | columns | dict(zip(_SECONDS, times, strict=True)))
     return tidy(rows, ("launch", "variant", "rank", "device", "num_samples", *_SECONDS))
 
 
@@ -71,10 +71,10 @@ def _samples(results: Sequence[Result]) -> pd.DataFrame:
         matrix = np.asarray(_matrix(variant), dtype=float) / (1e9 * variant["calls"])
         num_ranks, num_samples = matrix.shape
         has_ranks = "nanoseconds" in variant and not is_over_ranks(record, variant)
-        own = np.arange(num_ranks) if has_ranks else np.full(num_ranks, -1)
+        rank_numbers = np.arange(num_ranks) if has_ranks else np.full(num_ranks, -1)
         rows.append(_flat(_identity(result, record), launch=record["launch"], variant=name))
         sizes.append(matrix.size)
-        ranks.append(np.repeat(own, num_samples))
+        ranks.append(np.repeat(rank_numbers, num_samples))
         samples.append(np.tile(np.arange(num_samples), num_ranks))
         seconds.append(matrix.ravel())
     # The identity columns are made once a variant and repeated: a million samples then take about a second.

@@ -253,25 +253,25 @@ def load_many(paths: Iterable[Path | str] | Path | str) -> list[Result]:
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     files: dict[Path, Path] = {}
-    for one in given:
-        for file in _expand(Path(one)):
+    for name in given:
+        for file in _expand(Path(name)):
             files.setdefault(file.resolve(), file)
     return [load(file) for file in files.values()]
 
 
 def _expand(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(
+        files = sorted(
             file for file in path.iterdir() if file.name.endswith(SUFFIXES) and not file.name.startswith(".")
         )
-        if not found:
+        if not files:
             raise BenchError(f"folder {str(path)!r} has no result (*.jsonl, *.jsonl.gz); name one that has")
-        return found
+        return files
     if glob.has_magic(str(path)) and not path.exists():
-        found = sorted(Path(name) for name in glob.glob(str(path)) if not Path(name).is_dir())  # noqa: PTH207
-        if not found:
+        files = sorted(Path(name) for name in glob.glob(str(path)) if not Path(name).is_dir())  # noqa: PTH207
+        if not files:
             raise BenchError(f"no file matches {str(path)!r}; mind the quotes, or name the files")
-        return found
+        return files
     return [path]
 
 

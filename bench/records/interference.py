@@ -34,9 +34,9 @@ _REASONS = ("gpu_clock_reasons_at_work", "gpu_clock_reasons_after")
 
 def columns(group: CaseGroup) -> Row:
     """A case's disturbances: shares of time (0 to 1), hertz, seconds; what its launches tell of the samples."""
-    found = [record["disturbance"] for record in group.records if record.get("disturbance")]
-    hosts = [row for each in found for row in each.get("hosts") or []]
-    ranks = [row for each in found for row in each.get("ranks") or []]
+    disturbances = [record["disturbance"] for record in group.records if record.get("disturbance")]
+    hosts = [row for disturbance in disturbances for row in disturbance.get("hosts") or []]
+    ranks = [row for disturbance in disturbances for row in disturbance.get("ranks") or []]
     worst_host, worst_rank = worst(hosts), worst(ranks)
     reasons = _reasons(hosts, ranks)
     before_hz, after_hz = _clocks(ranks)
@@ -61,20 +61,22 @@ def _other_load(hosts: Sequence[Row]) -> Row:
 
 def _reasons(hosts: Sequence[Row], ranks: Sequence[Row]) -> list[str] | None:
     """What held clocks or processes back; empty: nothing; None: nobody could tell."""
-    known = False
-    found: dict[str, None] = {}
+    is_known = False
+    causes: dict[str, None] = {}
     for row in hosts:
-        known |= row.get("thermal_events") is not None
+        is_known |= row.get("thermal_events") is not None
         if row.get("thermal_events"):
-            found["CPU too hot"] = None
+            causes["CPU too hot"] = None
     for row in ranks:
         reasons = [row[name] for name in _REASONS if row.get(name) is not None]
         held_seconds = row.get("quota_throttled_seconds")
-        known |= bool(reasons) or held_seconds is not None
-        found |= dict.fromkeys(f"GPU {each}" for seen in reasons for each in seen if each not in HARMLESS_REASONS)
+        is_known |= bool(reasons) or held_seconds is not None
+        causes |= dict.fromkeys(
+            f"GPU {reason}" for seen in reasons for reason in seen if reason not in HARMLESS_REASONS
+        )
         if (held_seconds or 0) > LARGE_QUOTA_SHARE * row.get("seconds", 0):
-            found["CPU quota"] = None
-    return list(found) if known else None
+            causes["CPU quota"] = None
+    return list(causes) if is_known else None
 
 
 def _clocks(ranks: Sequence[Row]) -> tuple[int | None, int | None]:
@@ -94,7 +96,7 @@ def _samples(group: CaseGroup) -> Iterator[NDArray[Any]]:
 
 def _stability(launches: Sequence[NDArray[Any]]) -> Row:
     enough = [samples for samples in launches if samples.size >= drift.MIN_SAMPLES]
-    drifts = [found.change for samples in enough if (found := drift.drift(samples))]
+    drifts = [change.change for samples in enough if (change := drift.drift(samples))]
     modes = [pair for samples in enough if (pair := drift.modes(samples))]
     clearest = max(modes, key=lambda pair: pair.slow_seconds / pair.fast_seconds, default=None)
     return {
@@ -114,14 +116,14 @@ def clock_fall(row: Mapping[str, Any]) -> float | None:
 
 def merge(disturbances: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
     """Several visits to one case as one: the worst of each, host by host and rank by rank. None of no known one."""
-    known = [each for each in disturbances if each]
+    known = [disturbance for disturbance in disturbances if disturbance]
     if not known:
         return None
 
     def by(part: str, key: str) -> list[Row]:
         rows: dict[Any, list[Row]] = {}
-        for each in known:
-            for row in each.get(part) or []:
+        for disturbance in known:
+            for row in disturbance.get(part) or []:
                 rows.setdefault(row.get(key), []).append(row)
         return [worst(of_one) for of_one in rows.values()]
 
@@ -137,16 +139,16 @@ _LEAST = (
 def worst(rows: Sequence[Row]) -> Row:
     """One row of the worst of each key: the lowest clock at work or after, every reason, the first text, else the
     highest."""
-    found: Row = {}
+    row_of_worst: Row = {}
     for row in rows:
         for key, value in row.items():
             if value is None:
                 continue
-            held: Any = found.get(key, value)
+            held: Any = row_of_worst.get(key, value)
             if isinstance(value, list):
-                found[key] = list(dict.fromkeys([*held, *value]))
+                row_of_worst[key] = list(dict.fromkeys([*held, *value]))
             elif isinstance(value, str):
-                found[key] = held
+                row_of_worst[key] = held
             else:
-                found[key] = min(held, value) if key in _LEAST else max(held, value)
-    return found
+                row_of_worst[key] = min(held, value) if key in _LEAST else max(held, value)
+    return row_of_worst

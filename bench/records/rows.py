@@ -87,27 +87,27 @@ def case_groups(results: Sequence[Result]) -> dict[str, CaseGroup]:
     # All views share these; they are known once all of them are there.
     ceilings: dict[str, Ceiling] = {}
     spreads: dict[str, tuple[float, float]] = {}
-    found = {
+    groups = {
         case: CaseGroup(tuple(rows), _view(rows, peak, ceilings, partial(spreads.get, case)))
         for case, rows in records.items()
     }
     slow_types = {dtype for result in results for dtype in result.slow_types()}
-    ceilings |= metrics.ceilings({case: group.view for case, group in found.items()}, slow_types)
-    spreads |= _spreads(found)
-    return found
+    ceilings |= metrics.ceilings({case: group.view for case, group in groups.items()}, slow_types)
+    spreads |= _spreads(groups)
+    return groups
 
 
-def _spreads(found: Mapping[str, CaseGroup]) -> dict[str, tuple[float, float]]:
+def _spreads(groups: Mapping[str, CaseGroup]) -> dict[str, tuple[float, float]]:
     """Case -> the variance between its launches, raised towards those of the suite's cases, and degrees of freedom."""
-    several = {case: group for case, group in found.items() if len(group.view.launches) > 1}
+    several = {case: group for case, group in groups.items() if len(group.view.launches) > 1}
     logs = [[math.log(value) for value in group.view.medians if value > 0] for group in several.values()]
     kinds = [group.leader["suite"] for group in several.values()]
     degrees = [max(0, len(values) - 1) for values in logs]
-    own = [
+    variances = [
         intervals.centre_and_squares(values)[1] / free if free else math.nan
         for values, free in zip(logs, degrees, strict=True)
     ]
-    raised = (column.tolist() for column in variance_prior.moderate_by_kind(kinds, own, degrees))
+    raised = (column.tolist() for column in variance_prior.moderate_by_kind(kinds, variances, degrees))
     return {case: (variance, free) for case, variance, free in zip(several, *raised, strict=True) if free > 0}
 
 
@@ -158,8 +158,8 @@ def _busy_share(records: Sequence[Record]) -> float | None:
         total = sum(sum(row) for row in calls)
         if spans and total:
             shares.append(sum(span[6] for span in spans if span[2] != COMMUNICATION) / total)
-    known = [share for share in shares if share <= 1.0]
-    return sum(known) / len(known) if known and len(known) == len(shares) else None
+    plausible = [share for share in shares if share <= 1.0]
+    return sum(plausible) / len(plausible) if plausible and len(plausible) == len(shares) else None
 
 
 def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
@@ -169,8 +169,8 @@ def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
     def peak(dtype: str) -> float | None:
         from bench.catalog.accelerators import peak_flops
 
-        known = [name and peak_flops(name, dtype, memory_bytes=num_bytes) for _, name, num_bytes in devices]
-        return sum(float(flops) for flops in known if flops) if known and all(known) else None
+        peaks = [name and peak_flops(name, dtype, memory_bytes=num_bytes) for _, name, num_bytes in devices]
+        return sum(float(flops) for flops in peaks if flops) if peaks and all(peaks) else None
 
     return peak
 
@@ -180,11 +180,11 @@ def case_rows(results: Iterable[Result]) -> list[Row]:
     return [row for result in results for row in run_rows([result], case_groups([result]))]
 
 
-def run_rows(results: Sequence[Result], found: Mapping[str, CaseGroup]) -> list[Row]:
+def run_rows(results: Sequence[Result], groups: Mapping[str, CaseGroup]) -> list[Row]:
     """The same of one run, whose launches may lie in several files, from its groups; a row's file is the first."""
     choices = {record["case"]: record["nccl"] for result in results for record in result.choices}
     rows = []
-    for case, group in found.items():
+    for case, group in groups.items():
         columns = interference.columns(group) | nccl_columns(choices.get(case))
         rows.append(group_row(group) | columns | origin(results[0]))
     return rows
@@ -196,7 +196,7 @@ def group_row(group: CaseGroup) -> Row:
     op = lead["params"].get("op")
     check = lead.get("check") or {}
     stop = lead.get("stop") or {}
-    own = {name: view.own(name) for name in lead.get("metrics") or {} if name not in metrics.METRICS}
+    suite_metrics = {name: view.own(name) for name in lead.get("metrics") or {} if name not in metrics.METRICS}
     row: Row = {
         "suite": lead["suite"],
         "case": lead["case"],
@@ -207,9 +207,9 @@ def group_row(group: CaseGroup) -> Row:
         "num_samples": int(view.all_seconds.size),
     }
     assert tuple(row) == IDENTITY
-    found = metrics.values(view)
-    ceiling = view.ceiling if found["percent_of_measured_ceiling"] is not None else None
-    return row | found | own | {
+    values = metrics.values(view)
+    ceiling = view.ceiling if values["percent_of_measured_ceiling"] is not None else None
+    return row | values | suite_metrics | {
         **{f"energy_{name}": (lead.get("energy") or {}).get(name) for name in ("source", "scope", "reason")},
         "interval": view.interval_kind,
         "num_launches": len(view.launches),
@@ -272,8 +272,8 @@ def profile_lines(measurements: Iterable[dict[str, Any]], result: Path) -> list[
     """What a reader is told: where the traces of a file are, and how many."""
     folders: dict[str, int] = {}
     for measurement in measurements:
-        found = measurement.get("profile")
-        if isinstance(found, dict):
-            name = str(found.get("folder"))
-            folders[name] = folders.get(name, 0) + len(found.get("files") or [])
+        profile = measurement.get("profile")
+        if isinstance(profile, dict):
+            name = str(profile.get("folder"))
+            folders[name] = folders.get(name, 0) + len(profile.get("files") or [])
     return [f"profiles: {result.parent / name} ({count} traces, a file a rank)" for name, count in folders.items()]

@@ -37,12 +37,12 @@ class Variant(NamedTuple):
     """Whether there are no rows of single ranks, so that the fastest is not known."""
 
     def slowest(self) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = np.asarray(self.slow, dtype=float).max(axis=0) / self.scale
-        return found
+        seconds: NDArray[np.float64] = np.asarray(self.slow, dtype=float).max(axis=0) / self.scale
+        return seconds
 
     def fastest(self) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = np.asarray(self.fast, dtype=float).min(axis=0) / self.scale
-        return found
+        seconds: NDArray[np.float64] = np.asarray(self.fast, dtype=float).min(axis=0) / self.scale
+        return seconds
 
     def median(self) -> float:
         """Of the slowest. By hand for few samples, where making an array of them takes the most time."""
@@ -82,7 +82,7 @@ class LaunchTimes:
 
 def launch_times(record: Record) -> LaunchTimes:
     """Times of a measurement that `bench.records.file.load` accepted; a variant without a sample is left out."""
-    found = {}
+    variants = {}
     for name, variant in record["variants"].items():
         scale, over_ranks = 1e9 * variant["calls"], is_over_ranks(record, variant)
         rows = variant.get("nanoseconds")
@@ -92,8 +92,8 @@ def launch_times(record: Record) -> LaunchTimes:
         else:
             read = Variant(rows, rows, scale, over_ranks)
         if read.slow and len(read.slow[0]):
-            found[name] = read
-    return LaunchTimes(record["launch"], found)
+            variants[name] = read
+    return LaunchTimes(record["launch"], variants)
 
 
 def rank_times(variant: Record) -> list[tuple[int, tuple[float, float, float]]]:

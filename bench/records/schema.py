@@ -124,5 +124,5 @@ def _is_cell(key: str, value: object) -> bool:
     if key == "host":
         return isinstance(value, str)
     if "reasons" in key:
-        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+        return isinstance(value, list) and all(isinstance(reason, str) for reason in value)
     return isinstance(value, int | float) and not isinstance(value, bool)

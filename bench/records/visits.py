@@ -27,8 +27,8 @@ LONG_SECONDS = 15.0
 
 def worst_status(statuses: Iterable[str]) -> str:
     """What becomes of a case whose records have these statuses, at least one."""
-    found = set(statuses)
-    return next(status for status in WORST_FIRST if status in found)
+    distinct = set(statuses)
+    return next(status for status in WORST_FIRST if status in distinct)
 
 
 _ITERATION_KEYS = ("max", "min", "last_rank")
@@ -152,10 +152,10 @@ def _join_samples(parts: Sequence[Record]) -> Record:
 
 def _derived(view: _Visits) -> Record:
     """Per name the median of the known values."""
-    found = [visit.get("derived") or {} for visit in view.sampled] or [view.first.get("derived") or {}]
+    rows = [visit.get("derived") or {} for visit in view.sampled] or [view.first.get("derived") or {}]
     values = {
-        name: [row[name] for row in found if row.get(name) is not None]
-        for name in dict.fromkeys(n for r in found for n in r)
+        name: [row[name] for row in rows if row.get(name) is not None]
+        for name in dict.fromkeys(n for r in rows for n in r)
     }
     return {name: statistics.median(known) if known else None for name, known in values.items()}
 

@@ -16,11 +16,11 @@ MAX_ROWS = 40
 
 def case_tables(result: Result) -> list[DisplayTable]:
     """Every table of every measured case of a file, of the first launch that has it."""
-    found = []
+    tables = []
     for case, group in case_groups([result]).items():
         if group.status == "ok":
-            found += [_display_table(case, table) for table in (group.leader.get("tables") or {}).values()]
-    return found
+            tables += [_display_table(case, table) for table in (group.leader.get("tables") or {}).values()]
+    return tables
 
 
 def _display_table(case: str, table: Record) -> DisplayTable:

@@ -124,12 +124,12 @@ def number_footnotes(rows: Sequence[Row]) -> tuple[list[list[int]], list[str]]:
     worst: dict[tuple[str, str], tuple[float, Row]] = {}
     marks = []
     for row in rows:
-        found = {("note", str(note)): 0.0 for note in row.get("notes") or []}
-        found |= {("kind", name): figure for name, kind in KINDS.items() if (figure := kind.figure(row)) is not None}
-        for key, figure in found.items():
+        figures = {("note", str(note)): 0.0 for note in row.get("notes") or []}
+        figures |= {("kind", name): figure for name, kind in KINDS.items() if (figure := kind.figure(row)) is not None}
+        for key, figure in figures.items():
             if key not in worst or figure > worst[key][0]:
                 worst[key] = figure, row
-        marks.append([numbers.setdefault(key, len(numbers) + 1) for key in found])
+        marks.append([numbers.setdefault(key, len(numbers) + 1) for key in figures])
     return marks, [f"[{number}] {_text(key, worst[key][1])}" for key, number in numbers.items()]
 
 

@@ -38,7 +38,7 @@ def text(results: Sequence[Result], output: str = "table", colour: bool = False,
     by_file: dict[str, list[Row]] = {}
     for row in rows:
         by_file.setdefault(row["file"], []).append(row)
-    tables = [_table(file, own) for file, own in by_file.items()] or [DisplayTable("No rank was timed", (), ())]
+    tables = [_table(file, ranks) for file, ranks in by_file.items()] or [DisplayTable("No rank was timed", (), ())]
     return render(tables, output, colour, width)
 
 
@@ -60,7 +60,7 @@ def rank_rows(results: Sequence[Result]) -> list[Row]:
 
 def _case_rows(records: Sequence[Record]) -> Iterator[Row]:
     main = [_medians(record, next(iter(record["variants"]), "")) for record in records]
-    own, source = _own_work(records)
+    work_seconds, source = _own_work(records)
     for rank in range(max(map(len, main))):
         yield {
             "suite": records[0]["suite"],
@@ -68,8 +68,8 @@ def _case_rows(records: Sequence[Record]) -> Iterator[Row]:
             "rank": rank,
             "num_launches": len(records),
             "seconds_median": _median_over_launches(main, rank),
-            "own_seconds_median": _median_over_launches(own, rank),
-            "own_work": source if _median_over_launches(own, rank) is not None else None,
+            "own_seconds_median": _median_over_launches(work_seconds, rank),
+            "own_work": source if _median_over_launches(work_seconds, rank) is not None else None,
         }
 
 
@@ -90,10 +90,10 @@ def _case_spans(record: Record) -> list[Sequence[Any]]:
 
 
 def _medians(record: Record, variant: str) -> dict[int, float]:
-    known = record["variants"].get(variant)
-    if not known or is_over_ranks(record, known):
+    samples = record["variants"].get(variant)
+    if not samples or is_over_ranks(record, samples):
         return {}
-    return {rank: times[0] for rank, (_, times) in enumerate(rank_times(known))}
+    return {rank: times[0] for rank, (_, times) in enumerate(rank_times(samples))}
 
 
 def _span_seconds(spans: Sequence[Sequence[Any]]) -> dict[int, float]:
@@ -111,8 +111,8 @@ def _span_seconds(spans: Sequence[Sequence[Any]]) -> dict[int, float]:
     by_rank: dict[int, list[float]] = {}
     for (rank, call), parts in calls.items():
         waits = blocked.get((rank, call))
-        own = _covered_ns(parts) - (_covered_ns(waits) if waits else 0)
-        by_rank.setdefault(rank, []).append(own / 1e9)
+        busy_ns = _covered_ns(parts) - (_covered_ns(waits) if waits else 0)
+        by_rank.setdefault(rank, []).append(busy_ns / 1e9)
     return {rank: intervals.median(seconds) for rank, seconds in by_rank.items()}
 
 
@@ -125,8 +125,8 @@ def _covered_ns(parts: Sequence[tuple[int, int]]) -> int:
 
 
 def _median_over_launches(launches: Sequence[Mapping[int, float]], rank: int) -> float | None:
-    known = [medians[rank] for medians in launches if rank in medians]
-    return intervals.median(known) if known else None
+    seconds = [medians[rank] for medians in launches if rank in medians]
+    return intervals.median(seconds) if seconds else None
 
 
 COLUMNS: tuple[Column, ...] = (

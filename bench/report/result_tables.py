@@ -55,9 +55,9 @@ def tables(results: Sequence[Result], output: str = "table", colour: bool = Fals
         return csv_text(rows)
     parts: list[DisplayTable] = []
     for result in results:
-        own = [row for row in rows if row["file"] == str(result.path)]
+        file_rows = [row for row in rows if row["file"] == str(result.path)]
         narrow = output == "table" and width is not None
-        parts += [_facts(result), *suite_tables(own, own_metrics([result]), narrow, _shapes(result))]
+        parts += [_facts(result), *suite_tables(file_rows, own_metrics([result]), narrow, _shapes(result))]
         parts += [*case_tables(result), *_missing_cases_table(result), *_health(result)]
     return render(parts, output, colour, width)
 
@@ -74,8 +74,8 @@ def _health(result: Result) -> list[DisplayTable]:
 
 def verdict(result: Result) -> str:
     """One line: how many cases have which status, how many are not in the file, and how the run ended."""
-    found = Counter(group.status for group in case_groups([result]).values())
-    words = [f"{found[status]} {status}" for status in STATUSES if found[status]] or ["no case"]
+    counts = Counter(group.status for group in case_groups([result]).values())
+    words = [f"{counts[status]} {status}" for status in STATUSES if counts[status]] or ["no case"]
     missing = len(missing_cases(result))
     words += [f"{missing} not measured"] if missing else []
     return f"{', '.join(words)}; {_ending(result)}"
@@ -148,8 +148,10 @@ def suite_tables(
             by_suite.setdefault(row["suite"], []).append(row)
         else:
             not_ok.append(row)
-    found = [_suite_table(suite, of_suite, own or {}, narrow, shapes or {}) for suite, of_suite in by_suite.items()]
-    return [*found, _no_speed(not_ok)] if not_ok else found
+    tables_of_suites = [
+        _suite_table(suite, of_suite, own or {}, narrow, shapes or {}) for suite, of_suite in by_suite.items()
+    ]
+    return [*tables_of_suites, _no_speed(not_ok)] if not_ok else tables_of_suites
 
 
 def _suite_table(
@@ -159,8 +161,8 @@ def _suite_table(
     marked = tuple(row | {"marks": ",".join(map(str, numbers))} for row, numbers in zip(rows, marks, strict=True))
     shared = _shared_params(rows) if narrow else {}
     columns = [c for c in _columns(own, shared, shapes, narrow) if any(c.show(row) != MISSING for row in marked)]
-    said = [f"in all: {', '.join(shared)}"] if shared else []
-    return DisplayTable(suite, tuple(columns), marked, (*said, *notes, *footnotes.common_notes(rows)))
+    common = [f"in all: {', '.join(shared)}"] if shared else []
+    return DisplayTable(suite, tuple(columns), marked, (*common, *notes, *footnotes.common_notes(rows)))
 
 
 def _shared_params(rows: Sequence[Row]) -> dict[str, None]:
@@ -178,9 +180,9 @@ def _name(row: Mapping[str, Any], shared: Mapping[str, None]) -> str:
     name = str(row["case"]).removeprefix(f"{row['suite']}/")
     if not shared:
         return show_text(name)
-    own = [pair for pair in _params_of(name) if pair not in shared]
+    own_params = [pair for pair in _params_of(name) if pair not in shared]
     head = name.partition("[")[0]
-    return show_text(f"{head}[{','.join(own)}]" if own else head)
+    return show_text(f"{head}[{','.join(own_params)}]" if own_params else head)
 
 
 # How soon a column gives way where there is no room (see bench.core.column_fit): the larger, the sooner.

@@ -24,10 +24,10 @@ def earlier_results(against: Path, own: Path) -> list[Result]:
 
     Raises BenchError where there is none, or one cannot be read.
     """
-    found = [result for result in load_many(against) if result.path.resolve() != own.resolve()]
-    if not found:
+    results = [result for result in load_many(against) if result.path.resolve() != own.resolve()]
+    if not results:
         raise BenchError(f"--against {against}: no other result than this run's is there; name one")
-    return found
+    return results
 
 
 def refuse_incomparable(against: Path, own: Path, cases: Iterable[str]) -> None:
@@ -55,17 +55,17 @@ def _with_siblings(result: Result, earlier: Sequence[Result]) -> list[Peer]:
     from bench.analysis.compare.peer_group import host_name, hosts
     from bench.stats.robust_score import MIN_SIBLINGS
 
-    own = set(result.hosts())
+    host_names = set(result.hosts())
     others = [
         other
         for other in earlier
         if other.architecture == result.architecture
         and host_name(other) != host_name(result)
-        and not own & set(other.hosts())
+        and not host_names & set(other.hosts())
         and _have_common_case(result, other)
     ]
-    found = hosts(others, allow_unlike=True)
-    return [*hosts([result]), *found] if len(found) >= MIN_SIBLINGS else []
+    peers = hosts(others, allow_unlike=True)
+    return [*hosts([result]), *peers] if len(peers) >= MIN_SIBLINGS else []
 
 
 def _have_common_case(one: Result, two: Result) -> bool:
@@ -78,29 +78,29 @@ def _compare_with_siblings(members: Sequence[Peer], colour: bool) -> str:
     from bench.analysis.compare.outlier_tables import outlier_table
     from bench.core.table import DisplayTable, render
 
-    own = members[0].name
-    found = judge(members, "host", only=[own])
-    table = outlier_table(found)
-    shown = DisplayTable(f"{own} beside {len(members) - 1} siblings", table.columns, table.rows, table.footnotes)
-    return render([shown, DisplayTable("", (), (), (siblings_line(found),))], "table", colour)
+    name = members[0].name
+    search = judge(members, "host", only=[name])
+    table = outlier_table(search)
+    shown = DisplayTable(f"{name} beside {len(members) - 1} siblings", table.columns, table.rows, table.footnotes)
+    return render([shown, DisplayTable("", (), (), (siblings_line(search),))], "table", colour)
 
 
-def siblings_line(found: OutlierSearch) -> str:
+def siblings_line(search: OutlierSearch) -> str:
     """`as fast as its 63 siblings in 30 cases`, or in which cases not; of a single judged member."""
     from bench.analysis.compare.outlier_search import name_few
 
-    num_siblings = len(found.members) - 1
-    slower, faster = ([str(row["case"]) for row in found.rows if row["verdict"] == v] for v in ("slower", "faster"))
+    num_siblings = len(search.members) - 1
+    slower, faster = ([str(row["case"]) for row in search.rows if row["verdict"] == v] for v in ("slower", "faster"))
     others = [f"faster in {len(faster)}"] if faster else []
-    others += [f"unclear in {len(found.unclear)}"] if found.unclear else []
+    others += [f"unclear in {len(search.unclear)}"] if search.unclear else []
     more = f" ({', '.join(others)})" if others else ""
     if slower:
-        where = f"{len(slower)} of {found.num_cases} cases{more}: {name_few(slower)}"
+        where = f"{len(slower)} of {search.num_cases} cases{more}: {name_few(slower)}"
         return f"slower than its {num_siblings} siblings in {where}"
     if others:
-        as_fast = found.num_cases - len(faster) - len(found.unclear)
-        return f"as fast as its {num_siblings} siblings in {as_fast} of {found.num_cases} cases{more}"
-    return f"as fast as its {num_siblings} siblings in {found.num_cases} cases"
+        as_fast = search.num_cases - len(faster) - len(search.unclear)
+        return f"as fast as its {num_siblings} siblings in {as_fast} of {search.num_cases} cases{more}"
+    return f"as fast as its {num_siblings} siblings in {search.num_cases} cases"
 
 
 def _compare_newest(result: Result, earlier: Sequence[Result], colour: bool) -> str:
@@ -109,9 +109,9 @@ def _compare_newest(result: Result, earlier: Sequence[Result], colour: bool) -> 
     from bench.analysis.compare.comparison import compare
     from bench.analysis.compare.sides import are_launches_of_one_run
 
-    ordered = sorted(earlier, key=lambda each: str(each.header.get("started") or ""), reverse=True)
-    newest = next((each for each in ordered if _have_common_case(result, each)), ordered[0])
-    base = [each for each in ordered if each is newest or are_launches_of_one_run(newest, each)]
+    ordered = sorted(earlier, key=lambda other: str(other.header.get("started") or ""), reverse=True)
+    newest = next((other for other in ordered if _have_common_case(result, other)), ordered[0])
+    base = [other for other in ordered if other is newest or are_launches_of_one_run(newest, other)]
     text = comparison_tables.show(compare(base, [[result]]), colour=colour)
     left_out = len(ordered) - len(base)
     if left_out:

@@ -67,7 +67,7 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
     others = _others_here(options, earlier)  # before torch is imported: the answer is to be quick
     device, num_gpus = choose_device(options.device)
     if device != "cpu":
-        others = [other_work.with_gpus(each, [os.getpid()]) for each in others]
+        others = [other_work.with_gpus(other, [os.getpid()]) for other in others]
     preset = options.preset or "standard"
     ranks = options.ranks
     if ranks is None and earlier is not None:
@@ -205,18 +205,18 @@ def _others_here(options: RunOptions, earlier: Result | None) -> list[OtherWork]
 
     if not _is_judged(options, earlier):
         return []
-    found = [other_work.look([os.getpid()], host_name())]
+    activity = [other_work.look([os.getpid()], host_name())]
     if not options.busy:
-        other_work.refuse(found)
-    return found
+        other_work.refuse(activity)
+    return activity
 
 
 def _examine(host: str, others: Sequence[OtherWork]) -> dict[str, Any]:
     """The findings of the doctor on this host, before any rank is at work, and of other programs', for the header."""
     from bench.measure.doctor.checks import examine, gather
 
-    told = [other_work.finding(each) for each in others]
-    findings = [asdict(finding) for finding in (*examine(gather()), *told)]
+    warnings = [other_work.finding(other) for other in others]
+    findings = [asdict(finding) for finding in (*examine(gather()), *warnings)]
     bad = [finding for finding in findings if finding["level"] != "ok"]
     for finding in bad:
         click.echo(f"doctor: {Finding(**finding).line()}", err=True)

@@ -87,12 +87,12 @@ def judge(cases: Sequence[SideLaunches], threshold: float = THRESHOLD, paired: b
         [case.kind for case in cases], [(_paired_estimate if paired else _unpaired_estimate)(c) for c in cases]
     )
     p_values = [estimate.p_value() for estimate in estimates]
-    known = [p for p in p_values if p is not None]
-    adjusted = iter(benjamini_hochberg(known).tolist())
+    testable = [p for p in p_values if p is not None]
+    adjusted = iter(benjamini_hochberg(testable).tolist())
     return [
         _without_error_bar(case, estimate, paired)
         if p is None
-        else _judge_case(case, estimate, p, next(adjusted), threshold, paired, len(known))
+        else _judge_case(case, estimate, p, next(adjusted), threshold, paired, len(testable))
         for case, estimate, p in zip(cases, estimates, p_values, strict=True)
     ]
 
@@ -112,10 +112,10 @@ def _paired_estimate(case: SideLaunches) -> _Estimate:
 
 def _moderate(kinds: Sequence[str], estimates: Sequence[_Estimate]) -> list[_Estimate]:
     """Variances raised towards those of the same kind, where there are enough of it, else towards all such others."""
-    found = variance_prior.moderate_by_kind(kinds, [e.variance for e in estimates], [e.degrees for e in estimates])
+    moderated = variance_prior.moderate_by_kind(kinds, [e.variance for e in estimates], [e.degrees for e in estimates])
     return [
         estimate._replace(variance=variance, degrees=degrees)
-        for estimate, variance, degrees in zip(estimates, *(column.tolist() for column in found), strict=True)
+        for estimate, variance, degrees in zip(estimates, *(column.tolist() for column in moderated), strict=True)
     ]
 
 
@@ -162,15 +162,15 @@ def launches_needed(
 
     Settled: an interval within the threshold, or one that excludes no change.
     """
-    distance, one = abs(estimate.shift), math.sqrt(estimate.variance)
+    distance, deviation = abs(estimate.shift), math.sqrt(estimate.variance)
     share = 0.5 + confidence / 2
 
     def settles(size: int) -> bool:
         degrees, scale = (size - 1, 1 / size) if paired else (2 * size - 2, 2 / size)
-        half = t_quantile(share, max(degrees, estimate.degrees)) * one * math.sqrt(scale)
+        half = t_quantile(share, max(degrees, estimate.degrees)) * deviation * math.sqrt(scale)
         inside = _change(distance + half) <= threshold and -_change(-distance - half) <= threshold
         return inside or half < distance
 
     # More launches only ever narrow the interval.
-    found = bisect.bisect_left(range(2, MOST_LAUNCHES + 1), True, key=settles) + 2
-    return found if found <= MOST_LAUNCHES else None
+    num_launches = bisect.bisect_left(range(2, MOST_LAUNCHES + 1), True, key=settles) + 2
+    return num_launches if num_launches <= MOST_LAUNCHES else None

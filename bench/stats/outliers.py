@@ -119,8 +119,8 @@ def judge(
         ]
         for number, case in enumerate(cases)
     ]
-    known = [p for row in judged for _, p in row if p is not None]
-    adjusted = iter(benjamini_hochberg(known).tolist() if known else ())
+    testable = [p for row in judged for _, p in row if p is not None]
+    adjusted = iter(benjamini_hochberg(testable).tolist() if testable else ())
     return [
         _judge_members(case, row, [None if p is None else next(adjusted) for _, p in row], outlier)
         for case, row in zip(cases, judged, strict=True)

@@ -44,15 +44,15 @@ class ModeratedVariances(NamedTuple):
 
 def moderate_by_kind(kinds: Sequence[str], variances: ArrayLike, degrees: ArrayLike) -> ModeratedVariances:
     """`moderate` within each kind of case, where there are enough of it; all the others are taken together."""
-    own, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
+    before, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
     counts = Counter(kinds)
     groups: dict[str, list[int]] = {}
     for index, kind in enumerate(kinds):
         groups.setdefault(kind if counts[kind] >= MIN_CASES else "", []).append(index)
-    found = ModeratedVariances(own.copy(), free.copy())
+    moderated = ModeratedVariances(before.copy(), free.copy())
     for indices in groups.values():
-        found.variances[indices], found.degrees[indices] = moderate(own[indices], free[indices])
-    return found
+        moderated.variances[indices], moderated.degrees[indices] = moderate(before[indices], free[indices])
+    return moderated
 
 
 def moderate(variances: ArrayLike, degrees: ArrayLike) -> ModeratedVariances:
@@ -63,17 +63,17 @@ def moderate(variances: ArrayLike, degrees: ArrayLike) -> ModeratedVariances:
     results/evidence), since launches are disturbed in spells. A case without degrees of its own has variance NaN. A
     variance of 0 (a clock too coarse for the case) says nothing of the others and is left as it is.
     """
-    own, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
-    told = (free > 0) & (own > 0)
-    prior = fit_prior(own[told], free[told])
+    before, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
+    is_usable = (free > 0) & (before > 0)
+    prior = fit_prior(before[is_usable], free[is_usable])
     if prior.degrees == 0:
-        return ModeratedVariances(own, free)
+        return ModeratedVariances(before, free)
     if math.isinf(prior.degrees):
-        shrunk = np.full_like(own, prior.variance)
+        shrunk = np.full_like(before, prior.variance)
     else:
-        shrunk = (prior.degrees * prior.variance + free * own) / (prior.degrees + free)
+        shrunk = (prior.degrees * prior.variance + free * before) / (prior.degrees + free)
     total = np.minimum(free + prior.degrees, prior.pooled_degrees)
-    return ModeratedVariances(np.where(told, np.maximum(shrunk, own), own), np.where(told, total, free))
+    return ModeratedVariances(np.where(is_usable, np.maximum(shrunk, before), before), np.where(is_usable, total, free))
 
 
 def fit_prior(variances: ArrayLike, degrees: ArrayLike) -> Prior:
@@ -81,11 +81,11 @@ def fit_prior(variances: ArrayLike, degrees: ArrayLike) -> Prior:
 
     log s^2 has mean log s0^2 + psi(d/2) - log(d/2) - psi(d0/2) + log(d0/2) and variance psi'(d/2) + psi'(d0/2).
     """
-    own, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
-    if own.size < MIN_CASES:
+    observed, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
+    if observed.size < MIN_CASES:
         return NO_PRIOR
     several, which = np.unique(free, return_inverse=True)  # thousands of cases have as many launches each
-    logs = np.log(own) - np.array([digamma(d / 2) - math.log(d / 2) for d in several.tolist()])[which]
+    logs = np.log(observed) - np.array([digamma(d / 2) - math.log(d / 2) for d in several.tolist()])[which]
     centre = float(logs.mean())
     chance = np.array([trigamma(d / 2) for d in several.tolist()])[which]
     beyond = float(logs.var(ddof=1)) - float(chance.mean())

@@ -151,11 +151,11 @@ def _judge(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: f
                 launches.append(change_test.SideLaunches(one_logs, two_logs, kind, metric.better == "lower"))
     if not rows and not _not_ok(built):
         raise BenchError(f"--metric {', '.join(metric.name for metric in wanted)}: no common case has it")
-    kinds = [f"{row['name']}/{each.kind}" for row, each in zip(rows, launches, strict=True)]
-    base_rows = _estimates("base", kinds, [each.base for each in launches])
-    new_rows = _estimates("new", kinds, [each.new for each in launches])
-    judged = [vars(found) for found in change_test.judge(launches, threshold, paired)]
-    return [row | one | two | found for row, one, two, found in zip(rows, base_rows, new_rows, judged, strict=True)]
+    kinds = [f"{row['name']}/{pair.kind}" for row, pair in zip(rows, launches, strict=True)]
+    base_rows = _estimates("base", kinds, [pair.base for pair in launches])
+    new_rows = _estimates("new", kinds, [pair.new for pair in launches])
+    judged = [vars(verdict) for verdict in change_test.judge(launches, threshold, paired)]
+    return [row | one | two | verdict for row, one, two, verdict in zip(rows, base_rows, new_rows, judged, strict=True)]
 
 
 def _common_launches(one: Values, two: Values) -> tuple[Values, Values]:
@@ -177,12 +177,12 @@ def _row(suite: str, case: str, metric: SelectedMetric, new: Side) -> Row:
 
 def _estimates(name: str, kinds: Sequence[str], cases: Sequence[Sequence[float]]) -> list[Row]:
     """Of each case's logarithms the geometric mean, and its 95% interval where there are several launches."""
-    found = [intervals.centre_and_squares(logs) for logs in cases]
+    means = [intervals.centre_and_squares(logs) for logs in cases]
     degrees = [len(logs) - 1 for logs in cases]
-    own = [squares / free if free else math.nan for (_, squares), free in zip(found, degrees, strict=True)]
-    raised = (column.tolist() for column in variance_prior.moderate_by_kind(kinds, own, degrees))
+    variances = [squares / free if free else math.nan for (_, squares), free in zip(means, degrees, strict=True)]
+    raised = (column.tolist() for column in variance_prior.moderate_by_kind(kinds, variances, degrees))
     rows = []
-    for (centre, _), logs, variance, free in zip(found, cases, *raised, strict=True):
+    for (centre, _), logs, variance, free in zip(means, cases, *raised, strict=True):
         half = intervals.log_half_width(variance, free, len(logs)) if free else None
         rows.append(
             {

@@ -48,10 +48,10 @@ def show(
         return csv_text(rows)
     if output == "json":
         return json_text(as_object(comparison, rows) | {"gate": gate})
-    found = tables(comparison, everything, sort, narrow=output == "table" and width is not None)
+    displayed = tables(comparison, everything, sort, narrow=output == "table" and width is not None)
     if output == "table":
-        return render(found, "table", colour, width)
-    return _fit_markdown(found)
+        return render(displayed, "table", colour, width)
+    return _fit_markdown(displayed)
 
 
 def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
@@ -80,24 +80,24 @@ def tables(
     """
     rows = sorted(comparison.cases, key=SORTS[sort])
     shared = tuple(f"{name}: {brief_text(value)}" for name, value in comparison.shared.items() if value is not None)
-    found = [DisplayTable("Shared by all", (), (), shared or ("nothing",))]
+    result = [DisplayTable("Shared by all", (), (), shared or ("nothing",))]
     if comparison.differences:
         values = [_value_of(index, side) for index, side in enumerate(comparison.sides)]
-        found.append(DisplayTable("Differences", (text_column("field"), *values), comparison.differences))
-    found.append(_cases(comparison, rows, everything, narrow))
+        result.append(DisplayTable("Differences", (text_column("field"), *values), comparison.differences))
+    result.append(_cases(comparison, rows, everything, narrow))
     listed = (
         ("Only on the base", comparison.only_base, ("name", "not on")),
         ("Only on the new side", comparison.only_new, ("name", "only on")),
     )
     for title, lacking, (key, head) in listed:
         if lacking:
-            found.append(
+            result.append(
                 DisplayTable(title, (text_column("case"), text_column(key, head), text_column("status")), lacking)
             )
     if comparison.not_ok:
         columns = [text_column("name", "side"), *map(text_column, ("case", "status", "reason"))]
-        found.append(DisplayTable("Not ok", tuple(columns), comparison.not_ok))
-    return found
+        result.append(DisplayTable("Not ok", tuple(columns), comparison.not_ok))
+    return result
 
 
 def _value_of(index: int, side: Side) -> Column:
@@ -107,10 +107,10 @@ def _value_of(index: int, side: Side) -> Column:
 def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow: bool) -> DisplayTable:
     """A row a case and metric, with the columns of every side."""
     news = comparison.sides[1:]
-    found: dict[tuple[str, str], dict[str, Row]] = {}
+    by_case: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
-        found.setdefault((row["case"], row["metric"]), {})[row["name"]] = row
-    shown = [by_side for by_side in found.values() if everything or any(_is_news(row) for row in by_side.values())]
+        by_case.setdefault((row["case"], row["metric"]), {})[row["name"]] = row
+    shown = [by_side for by_side in by_case.values() if everything or any(_is_news(row) for row in by_side.values())]
     notes: dict[str, int] = {}
     table_rows = tuple(_table_row(by_side, notes) for by_side in shown)
     columns = [text_column("case")]
@@ -127,7 +127,7 @@ def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow
     if notes:
         columns.append(text_column("marks", "notes"))
     numbered = tuple(f"[{number}] {note}" for note, number in notes.items())
-    closing = _closing_notes(comparison, len(found) - len(shown))
+    closing = _closing_notes(comparison, len(by_case) - len(shown))
     if narrow:
         called = zip(heads, (side.name for side in comparison.sides), strict=True)
         closing = [", ".join(f"{head}: {show_text(name)}" for head, name in called), *closing]

@@ -60,18 +60,20 @@ class OutlierSearch:
 
     def standing_out(self) -> dict[str, Counter[str]]:
         """Member -> verdict -> number of cases, those slower in most cases first."""
-        found: dict[str, Counter[str]] = {}
+        counts: dict[str, Counter[str]] = {}
         for row in self.rows:
-            found.setdefault(row["member"], Counter())[row["verdict"]] += 1
-        return dict(sorted(found.items(), key=lambda item: -item[1]["slower"]))
+            counts.setdefault(row["member"], Counter())[row["verdict"]] += 1
+        return dict(sorted(counts.items(), key=lambda item: -item[1]["slower"]))
 
     def summary(self) -> str:
         """The last line, such as `1 of 64 hosts stands out: node07 (slower in 28 of 30 cases)`."""
-        found = self.standing_out()
-        stand = "stands" if len(found) == 1 else "stand"
-        line = f"{len(found)} of {len(self.members)} {self.by}s {stand} out"
-        texts = [f"{member} ({_verdict_counts(counts)} of {self.num_cases} cases)" for member, counts in found.items()]
-        return f"{line}: {first_few(texts, more=', {} more')}" if found else line
+        standing = self.standing_out()
+        stand = "stands" if len(standing) == 1 else "stand"
+        line = f"{len(standing)} of {len(self.members)} {self.by}s {stand} out"
+        texts = [
+            f"{member} ({_verdict_counts(counts)} of {self.num_cases} cases)" for member, counts in standing.items()
+        ]
+        return f"{line}: {first_few(texts, more=', {} more')}" if standing else line
 
 
 def _verdict_counts(counts: Counter[str]) -> str:
@@ -108,8 +110,8 @@ def _refuse_unlike(by: str, members: Sequence[Peer]) -> None:
     for member in members:
         kinds.setdefault(member.architecture, []).append(member.name)
     if len(kinds) > 1:
-        told = "; ".join(f"{kind}: {name_few(names)}" for kind, names in kinds.items())
-        raise BenchError(f"{by}s of unlike architecture are no equals: {told}; name those of one, or --allow-unlike")
+        text = "; ".join(f"{kind}: {name_few(names)}" for kind, names in kinds.items())
+        raise BenchError(f"{by}s of unlike architecture are no equals: {text}; name those of one, or --allow-unlike")
 
 
 def judge(
@@ -130,14 +132,16 @@ def judge(
     if not cases:
         what = "measured the same case" if metric.name == metrics.TIME else f"{metric.name} of the same case"
         raise BenchError(f"no two {by}s have {what}; measure the same with `bench run --like FILE`")
-    found = outliers.judge(list(cases.values()), outlier, only)
-    judged = [(key, each) for key, row in zip(cases, found, strict=True) for each in row]
-    rows = [(key, _row(key, each, metric)) for key, each in judged]
+    members_of_case = outliers.judge(list(cases.values()), outlier, only)
+    judged = [
+        (key, result_of_member) for key, row in zip(cases, members_of_case, strict=True) for result_of_member in row
+    ]
+    rows = [(key, _row(key, result_of_member, metric)) for key, result_of_member in judged]
     beyond = [row for _, row in rows if row["verdict"] in ("slower", "faster")]
     counts = Counter(row["member"] for row in beyond if row["verdict"] == "slower")
     beyond.sort(key=lambda row: (row["verdict"] != "slower", -counts[row["member"]], row["member"], -row["slowdown"]))
     results = [member.results[0] for member in members]
-    sizes = [each.logs.size for case in cases.values() for each in case.members.values()]
+    sizes = [result_of_member.logs.size for case in cases.values() for result_of_member in case.members.values()]
     return OutlierSearch(
         by=by,
         members=tuple(member.name for member in members),
@@ -150,7 +154,7 @@ def judge(
         differences=tuple(_differing_fields(members)),
         rows=tuple(beyond),
         unclear=tuple(row for _, row in rows if row["verdict"] == "unclear"),
-        undecided=frozenset(key for key, each in judged if each.p_value is None),
+        undecided=frozenset(key for key, result_of_member in judged if result_of_member.p_value is None),
         partial=tuple(_partial_cases(members)),
     )
 
@@ -180,7 +184,7 @@ def _differing_fields(members: Sequence[Peer]) -> list[Row]:
         fields = sides.field_values([member.results[0] for member in members])
     else:
         fields = _rank_fields(members)
-    found = []
+    rows = []
     for name, values in fields.items():
         holders: dict[str, list[str]] = {}
         kept: dict[str, Any] = {}
@@ -189,8 +193,8 @@ def _differing_fields(members: Sequence[Peer]) -> list[Row]:
             kept[repr(value)] = value
         if len(holders) > 1 and name not in _OWN_FIELDS:
             common = sorted(holders, key=lambda text: -len(holders[text]))
-            found.append({"field": name, "values": [{"value": kept[t], "members": holders[t]} for t in common]})
-    return found
+            rows.append({"field": name, "values": [{"value": kept[t], "members": holders[t]} for t in common]})
+    return rows
 
 
 def _rank_fields(members: Sequence[Peer]) -> dict[str, list[Any]]:
@@ -216,19 +220,19 @@ def name_few(names: Sequence[str]) -> str:
     return first_few(names, more=" and {} more")
 
 
-def rule(found: OutlierSearch, fail_slower: float, min_decided: float = 0.0) -> Ruling:
+def rule(search: OutlierSearch, fail_slower: float, min_decided: float = 0.0) -> Ruling:
     """The gate: failed where a member that stands out is slower than its siblings' median by more than `fail_slower`.
 
     A case is decided where every member could be judged, and none that is slower by so much is unclear.
     """
-    failing = [row for row in found.rows if row["verdict"] == "slower" and row["slowdown"] > fail_slower]
-    told = {_case(row) for row in failing}
-    unsure = {_case(row) for row in found.unclear if row["slowdown"] > fail_slower}
-    decided = found.num_cases - len((unsure | {tuple(key) for key in found.undecided}) - told)
+    failing = [row for row in search.rows if row["verdict"] == "slower" and row["slowdown"] > fail_slower]
+    decided_slower = {_case(row) for row in failing}
+    unsure = {_case(row) for row in search.unclear if row["slowdown"] > fail_slower}
+    decided = search.num_cases - len((unsure | {tuple(key) for key in search.undecided}) - decided_slower)
     slow = name_few(list(dict.fromkeys(str(row["member"]) for row in failing)))
     why = [f"slower than the siblings by more than {show_share(fail_slower)}: {slow}"] if failing else []
-    needs = f"too few: it needs at least {MIN_SIBLINGS + 1} {found.by}s, or several launches of each"
-    return gate.ruling(decided, found.num_cases, why, needs, min_decided, failing)
+    needs = f"too few: it needs at least {MIN_SIBLINGS + 1} {search.by}s, or several launches of each"
+    return gate.ruling(decided, search.num_cases, why, needs, min_decided, failing)
 
 
 def _case(row: Row) -> tuple[str, str, str | None]:

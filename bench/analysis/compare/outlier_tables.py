@@ -18,87 +18,87 @@ _SMALLEST_P = 0.001
 _JSON_FIELDS = ("by", "members", "outlier", "metric", "num_cases", "shared", "differences")
 
 
-def show(found: OutlierSearch, form: str = "table", colour: bool = False) -> str:
+def show(search: OutlierSearch, form: str = "table", colour: bool = False) -> str:
     """JSON is one object, CSV the rows that stand out and those that are unclear; `github` is Markdown."""
     if form == "csv":
-        return csv_text([*found.rows, *found.unclear])
+        return csv_text([*search.rows, *search.unclear])
     if form == "json":
-        return json_text(as_object(found))
-    return render(tables(found), "markdown" if form == "github" else form, colour)
+        return json_text(as_object(search))
+    return render(tables(search), "markdown" if form == "github" else form, colour)
 
 
-def as_object(found: OutlierSearch) -> dict[str, Any]:
+def as_object(search: OutlierSearch) -> dict[str, Any]:
     """What `--format json` prints; `cases` are those that stand out."""
-    whole = asdict(found)
+    whole = asdict(search)
     return {
         **{name: whole[name] for name in _JSON_FIELDS},
-        "cases": list(found.rows),
-        "unclear": list(found.unclear),
-        "partial": list(found.partial),
-        "standing_out": {member: dict(counts) for member, counts in found.standing_out().items()},
-        "summary": found.summary(),
+        "cases": list(search.rows),
+        "unclear": list(search.unclear),
+        "partial": list(search.partial),
+        "standing_out": {member: dict(counts) for member, counts in search.standing_out().items()},
+        "summary": search.summary(),
     }
 
 
-def tables(found: OutlierSearch) -> list[DisplayTable]:
+def tables(search: OutlierSearch) -> list[DisplayTable]:
     """What all share, what differs, who stands out, which cases only some have; the summary is the last line."""
-    shared = [f"{name}: {brief_text(value)}" for name, value in found.shared.items() if value is not None]
-    head = f"{len(found.members)} {found.by}s in {found.num_cases} cases: {name_few(found.members)}"
+    shared = [f"{name}: {brief_text(value)}" for name, value in search.shared.items() if value is not None]
+    head = f"{len(search.members)} {search.by}s in {search.num_cases} cases: {name_few(search.members)}"
     parts = [
         DisplayTable("Equals", (), (), (head,)),
         DisplayTable("Shared by all", (), (), tuple(shared or ("nothing",))),
     ]
-    if found.differences:
+    if search.differences:
         columns = (text_column("field"), Column("values", _values, "left"))
-        parts.append(DisplayTable("Differences", columns, found.differences))
-    if found.partial:
-        parts.append(_partial_table(found))
-    parts.append(outlier_table(found))
-    parts.append(DisplayTable("", (), (), (found.summary(),)))
+        parts.append(DisplayTable("Differences", columns, search.differences))
+    if search.partial:
+        parts.append(_partial_table(search))
+    parts.append(outlier_table(search))
+    parts.append(DisplayTable("", (), (), (search.summary(),)))
     return parts
 
 
-def outlier_table(found: OutlierSearch) -> DisplayTable:
+def outlier_table(search: OutlierSearch) -> DisplayTable:
     """The rows that stand out, and what is to be known of them."""
     columns = (
-        text_column("member", found.by),
+        text_column("member", search.by),
         Column("case", _case, "left"),
-        Column("time" if found.metric == TIME else found.metric, partial(_value, "value")),
+        Column("time" if search.metric == TIME else search.metric, partial(_value, "value")),
         Column("siblings' median", partial(_value, "siblings_median")),
         Column("siblings' range", _range),
         column("ratio", "ratio", lambda value: f"{show_number(value)}x"),
         text_column("verdict"),
         column("adjusted_p", "adjusted p", _p_value),
     )
-    return DisplayTable("Standing out", columns, found.rows, tuple(_notes(found)))
+    return DisplayTable("Standing out", columns, search.rows, tuple(_notes(search)))
 
 
-def _notes(found: OutlierSearch) -> list[str]:
-    notes = [] if found.rows else ["none"]
+def _notes(search: OutlierSearch) -> list[str]:
+    notes = [] if search.rows else ["none"]
     notes.append(
-        f"Standing out: at least {show_share(found.outlier)} from the siblings' median, and more than chance explains "
-        f"({show_share(outliers.FALSE_DISCOVERIES)} false discoveries over all {found.by}s and cases)."
+        f"Standing out: at least {show_share(search.outlier)} from the siblings' median, and more than chance explains "
+        f"({show_share(outliers.FALSE_DISCOVERIES)} false discoveries over all {search.by}s and cases)."
     )
-    if found.unclear:
-        told = list(dict.fromkeys(f"{row['member']}: {_case(row)}" for row in found.unclear))
-        notes.append(f"Unclear: as far from the siblings, but chance may explain it: {name_few(told)}.")
-    if len(found.members) <= MIN_SIBLINGS:
+    if search.unclear:
+        unclear = list(dict.fromkeys(f"{row['member']}: {_case(row)}" for row in search.unclear))
+        notes.append(f"Unclear: as far from the siblings, but chance may explain it: {name_few(unclear)}.")
+    if len(search.members) <= MIN_SIBLINGS:
         notes.append(
-            f"With {len(found.members)} {found.by}s the spread of so few siblings cannot show an outlier: each is "
+            f"With {len(search.members)} {search.by}s the spread of so few siblings cannot show an outlier: each is "
             "judged by its own launches against theirs, and unclear where there are none to compare."
         )
-    if found.num_launches == (1, 1):
+    if search.num_launches == (1, 1):
         notes.append("One launch each: what stands out may be that launch; measure again before a machine is blamed.")
     return notes
 
 
-def _partial_table(found: OutlierSearch) -> DisplayTable:
+def _partial_table(search: OutlierSearch) -> DisplayTable:
     columns = (
         Column("case", _case, "left"),
-        column("num_members", f"{found.by}s that have it", show_count),
+        column("num_members", f"{search.by}s that have it", show_count),
         Column("lacking", _lacking_members, "left"),
     )
-    return DisplayTable(f"Not on every {found.by}", columns, found.partial)
+    return DisplayTable(f"Not on every {search.by}", columns, search.partial)
 
 
 def _case(row: Mapping[str, Any]) -> str:
@@ -120,8 +120,8 @@ def _p_value(p: float | None) -> str:
 
 
 def _lacking_members(row: Mapping[str, Any]) -> str:
-    return name_few([f"{each['member']} ({each['status']})" for each in row["lacking"]])
+    return name_few([f"{lacking['member']} ({lacking['status']})" for lacking in row["lacking"]])
 
 
 def _values(row: Mapping[str, Any]) -> str:
-    return "; ".join(f"{brief_text(each['value'])}: {name_few(each['members'])}" for each in row["values"])
+    return "; ".join(f"{brief_text(value['value'])}: {name_few(value['members'])}" for value in row["values"])

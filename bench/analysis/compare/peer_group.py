@@ -78,17 +78,17 @@ def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMet
     for result in results:
         files.setdefault(host_name(result), []).append(result)
     if not allow_unlike:
-        for own in files.values():
-            sides.refuse_unlike(own)
+        for host_results in files.values():
+            sides.refuse_unlike(host_results)
     metric = selection.metric(chosen.metric, results)
-    return [_host(name, tuple(own), metric, chosen.where) for name, own in files.items()]
+    return [_host(name, tuple(host_results), metric, chosen.where) for name, host_results in files.items()]
 
 
 def host_name(result: Result) -> str:
     """Its hosts; of a published copy, which hides them, and of a file without any, the file's own name."""
     names = result.hosts()
-    known = result.environment.get("hosts", {})
-    hidden = any(isinstance(host, dict) and host.get("hostname") == REMOVED for host in known.values())
+    recorded = result.environment.get("hosts", {})
+    hidden = any(isinstance(host, dict) and host.get("hostname") == REMOVED for host in recorded.values())
     return ", ".join(names) if names and not hidden else result.path.name
 
 
@@ -148,7 +148,7 @@ def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMet
             results=tuple(results),
             rank=rank,
             launches=_join_launches(times[rank]),
-            status={key: found if found != "ok" or key in times[rank] else "missing" for key, found in status.items()},
+            status={key: state if state != "ok" or key in times[rank] else "missing" for key, state in status.items()},
         )
         for rank, (host, device, _) in enumerate(devices)
     ]
@@ -226,13 +226,13 @@ def _rank_time(samples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> _Time |
 
 def peer_cases(members: Sequence[Peer], lower_is_better: bool = True) -> dict[PeerKey, CaseMembers]:
     """The cases that at least two of the members measured, each with those that did."""
-    found: dict[PeerKey, dict[str, MemberLaunches]] = {}
+    by_case: dict[PeerKey, dict[str, MemberLaunches]] = {}
     for member in members:
         for key, launches in member.launches.items():
-            found.setdefault(key, {})[member.name] = launches
+            by_case.setdefault(key, {})[member.name] = launches
     return {
         key: CaseMembers(launches, f"{key.suite}/{key.variant}", lower_is_better)
-        for key, launches in found.items()
+        for key, launches in by_case.items()
         if len(launches) > 1
     }
 

@@ -106,9 +106,9 @@ def present_outliers(results: Sequence[Result], by: str, outlier: str | None, op
     if len(settings.metrics) > 1:
         raise BenchError(f"--among {by} with --metric {', '.join(settings.metrics)}: name one of them")
     chosen = PeerMetric(settings.metrics[0], settings.where)
-    found = outlier_search.search_outliers(results, by, share, options.allow_unlike, chosen)
-    ruling = None if gate.fail_slower is None else outlier_search.rule(found, gate.fail_slower, gate.min_decided)
-    click.echo(outlier_tables.show(found, options.form, wants_colour(sys.stdout, environment_variables())), nl=False)
+    search = outlier_search.search_outliers(results, by, share, options.allow_unlike, chosen)
+    ruling = None if gate.fail_slower is None else outlier_search.rule(search, gate.fail_slower, gate.min_decided)
+    click.echo(outlier_tables.show(search, options.form, wants_colour(sys.stdout, environment_variables())), nl=False)
     return _say(ruling, options.form)
 
 

@@ -48,8 +48,8 @@ def refuse_none(records: Sequence[Record], where: Where) -> None:
     """Raises BenchError where no case fits, with what the first name that has no such value could have."""
     if any(fits(record, where) for record in records):
         return
-    said = " --where ".join(f"{name}={','.join(values)}" for name, values in where.items())
-    raise BenchError(f"--where {said}: no case fits; {_what_fits(records, where)}")
+    condition = " --where ".join(f"{name}={','.join(values)}" for name, values in where.items())
+    raise BenchError(f"--where {condition}: no case fits; {_what_fits(records, where)}")
 
 
 def _what_fits(records: Sequence[Record], where: Where) -> str:
@@ -68,28 +68,30 @@ def metric(name: str, results: Sequence[Result]) -> SelectedMetric:
     return named_metric(name, rows.own_metrics(results))
 
 
-def named_metric(name: str, own: Mapping[str, tuple[str, str]]) -> SelectedMetric:
+def named_metric(name: str, suite_metrics: Mapping[str, tuple[str, str]]) -> SelectedMetric:
     """The same, from the suites' own metrics: name -> (unit, better)."""
     if name in metrics.METRICS:
         row = metrics.METRICS[name]
-        found = SelectedMetric(name, row.unit, row.better, row.formula)
-    elif name in own:
-        found = SelectedMetric(name, *own[name], lambda view: view.own(name))
+        selected = SelectedMetric(name, row.unit, row.better, row.formula)
+    elif name in suite_metrics:
+        selected = SelectedMetric(name, *suite_metrics[name], lambda view: view.own(name))
     else:
-        known = [n for n, row in metrics.METRICS.items() if row.better != "neither"]
-        raise BenchError(f"--metric {name}: there are {', '.join([*known, *sorted(set(own) - set(known))])}")
-    if found.better == "neither":
+        names = [n for n, row in metrics.METRICS.items() if row.better != "neither"]
+        raise BenchError(f"--metric {name}: there are {', '.join([*names, *sorted(set(suite_metrics) - set(names))])}")
+    if selected.better == "neither":
         raise BenchError(f"--metric {name}: neither more nor less of it is better, so no verdict can be given")
-    return found
+    return selected
 
 
 def values(group: CaseGroup, chosen: SelectedMetric) -> Values:
     """Launch -> the metric in it; a value that is not above 0 has no logarithm and is left out."""
     if chosen.name == TIME:
         view = group.view
-        found = [(launch.launch, launch.medians.get(view.main)) for launch in view.launches]
+        numbers = [(launch.launch, launch.medians.get(view.main)) for launch in view.launches]
     else:
-        found = [(each.leader["launch"], chosen.of(each.view)) for each in rows.per_launch(group)]
-    if len({launch for launch, _ in found}) < len(found):  # several files may each have a launch 0
-        found = [(index, value) for index, (_, value) in enumerate(found)]
-    return {launch: value for launch, value in found if value is not None and value > 0}
+        numbers = [
+            (launch_group.leader["launch"], chosen.of(launch_group.view)) for launch_group in rows.per_launch(group)
+        ]
+    if len({launch for launch, _ in numbers}) < len(numbers):  # several files may each have a launch 0
+        numbers = [(index, value) for index, (_, value) in enumerate(numbers)]
+    return {launch: value for launch, value in numbers if value is not None and value > 0}

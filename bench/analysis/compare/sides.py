@@ -58,7 +58,7 @@ def by_parameter(side: Side, param: str) -> list[Side]:
 
     Raises BenchError where no case has the parameter, or all have the same value.
     """
-    found: dict[str, dict[str, CaseGroup]] = {}
+    groups_by_value: dict[str, dict[str, CaseGroup]] = {}
     named: set[str] = set()
     for case, group in side.groups.items():
         params = group.leader["params"]
@@ -67,13 +67,13 @@ def by_parameter(side: Side, param: str) -> list[Side]:
         value = str(_op(case) if param == "op" else format_param(params[param]))
         key = _without(case, param)
         named |= {value} if key != case else set()
-        found.setdefault(value, {})[key] = group
-    if len(found) < 2:
+        groups_by_value.setdefault(value, {})[key] = group
+    if len(groups_by_value) < 2:
         have = sorted({name for group in side.groups.values() for name in group.leader["params"]})
-        many = "no case has it" if not found else f"all that have it have {next(iter(found))}"
+        many = "no case has it" if not groups_by_value else f"all that have it have {next(iter(groups_by_value))}"
         raise BenchError(f"--by {param}: {many}; the cases' parameters: {', '.join(have) or 'none'}")
-    ordered = sorted(found, key=lambda value: value in named)  # stable: values left out of an id are defaults
-    return [Side(f"{param}={value}", side.results, found[value]) for value in ordered]
+    ordered = sorted(groups_by_value, key=lambda value: value in named)  # stable: values left out of an id are defaults
+    return [Side(f"{param}={value}", side.results, groups_by_value[value]) for value in ordered]
 
 
 def _op(case: str) -> str:
@@ -126,9 +126,9 @@ def names(given: Sequence[Sequence[Result]]) -> list[str]:
     """What each side is called: its setting in a pair, its label, what differs, else its file; never two alike."""
     leaders = [results[0] for results in given]
     for naming in (_settings, _labels, _facts_that_differ, _files):
-        found = naming(leaders)
-        if all(found) and len(set(found)) == len(found):
-            return [str(name) for name in found]
+        candidates = naming(leaders)
+        if all(candidates) and len(set(candidates)) == len(candidates):
+            return [str(name) for name in candidates]
     return [f"{name} ({number})" for number, name in enumerate(_files(leaders), 1)]
 
 
@@ -142,9 +142,9 @@ def _labels(leaders: Sequence[Result]) -> list[str | None]:
 
 
 def _facts_that_differ(leaders: Sequence[Result]) -> list[str | None]:
-    found = [facts(result) for result in leaders]
+    rows = [facts(result) for result in leaders]
     for name in _NAMING:
-        values = [each.get(name) for each in found]
+        values = [run_facts.get(name) for run_facts in rows]
         if all(values) and len(set(map(str, values))) == len(values):
             return [_assignment(name, value) for value in values]
     return [None] * len(leaders)
@@ -186,15 +186,16 @@ def common_facts(results: Sequence[Result]) -> Row:
 
 def field_values(results: Sequence[Result]) -> dict[str, list[Any]]:
     """Field -> its value for each result: all facts, and what differs of their environments where it changes speed."""
-    known = [facts(result) for result in results]
-    found = {
-        name: [each.get(name) for each in known] for name in dict.fromkeys(name for each in known for name in each)
+    rows = [facts(result) for result in results]
+    fields = {
+        name: [run_facts.get(name) for run_facts in rows]
+        for name in dict.fromkeys(name for run_facts in rows for name in run_facts)
     }
     for index, result in enumerate(results):
         for name, base, value in differences(results[0].environment, result.environment):
-            if name not in known[0]:
-                found.setdefault(name, [base] * len(results))[index] = value
-    return found
+            if name not in rows[0]:
+                fields.setdefault(name, [base] * len(results))[index] = value
+    return fields
 
 
 def shared_facts(sides: Sequence[Side]) -> Row:
@@ -207,8 +208,8 @@ def shared_facts(sides: Sequence[Side]) -> Row:
 
 def differing_fields(sides: Sequence[Side]) -> list[Row]:
     """{"field", "values": [one a side]} of all that changes speed, in runs and environments, and is not the same."""
-    found = field_values([side.results[0] for side in sides])
-    unlike = {name: values for name, values in found.items() if any(value != values[0] for value in values)}
+    fields = field_values([side.results[0] for side in sides])
+    unlike = {name: values for name, values in fields.items() if any(value != values[0] for value in values)}
     return [{"field": name, "values": values} for name, values in unlike.items()] + _differing_within(sides)
 
 
@@ -220,7 +221,7 @@ def _differing_within(sides: Sequence[Side]) -> list[Row]:
             unlike = differences(side.results[0].environment, result.environment)
             if unlike:
                 text = ", ".join(name for name, _, _ in unlike)
-                values = [text if each is side else None for each in sides]
+                values = [text if other is side else None for other in sides]
                 rows.append({"field": f"within {side.name}, {result.path.name}", "values": values})
     return rows
 

@@ -35,11 +35,11 @@ class Dag:
         self.num_nodes = num_nodes
         level = _levels(num_nodes, before, after)
         self._order = np.argsort(level, kind="stable")
-        place = np.empty(num_nodes, dtype=np.int64)
-        place[self._order] = np.arange(num_nodes)
-        by_target = np.argsort(place[after], kind="stable")
-        self._sources = place[before][by_target]
-        counts = np.bincount(place[after], minlength=num_nodes)
+        position = np.empty(num_nodes, dtype=np.int64)
+        position[self._order] = np.arange(num_nodes)
+        by_target = np.argsort(position[after], kind="stable")
+        self._sources = position[before][by_target]
+        counts = np.bincount(position[after], minlength=num_nodes)
         first_edge = np.concatenate([[0], np.cumsum(counts)])
         bounds = np.concatenate([[0], np.cumsum(np.bincount(level, minlength=1))]).tolist()
         self._first_level = bounds[1]
@@ -48,7 +48,7 @@ class Dag:
             (start, end, int(first_edge[start]), int(first_edge[end]), first_edge[start:end] - first_edge[start])
             for start, end in pairwise(bounds[1:])
         ]
-        self._place = place
+        self._place = position
 
     @property
     def depth(self) -> int:
@@ -57,12 +57,12 @@ class Dag:
 
     def ends(self, seconds: Seconds) -> Seconds:
         """When each node ends, in seconds from the start; `seconds` and the result are [node, lane]."""
-        own = seconds[self._order]
-        ends = np.empty_like(own)
-        ends[: self._first_level] = own[: self._first_level]
+        ordered = seconds[self._order]
+        ends = np.empty_like(ordered)
+        ends[: self._first_level] = ordered[: self._first_level]
         for start, end, first, last, offsets in self._levels:
             ready = np.maximum.reduceat(ends[self._sources[first:last]], offsets, axis=0)
-            np.add(ready, own[start:end], out=ends[start:end])
+            np.add(ready, ordered[start:end], out=ends[start:end])
         return ends[self._place]
 
     def makespans(self, seconds: Seconds) -> Seconds:

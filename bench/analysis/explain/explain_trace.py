@@ -115,9 +115,9 @@ def _places(rows: list[dict[str, Any]]) -> list[DisplayTable]:
     )
     tables = []
     for sort in _SORTS:
-        own = [row for row in rows if row["sort"] == sort]
-        if own:
-            more = len(own) - MAX_ROWS
+        sort_rows = [row for row in rows if row["sort"] == sort]
+        if sort_rows:
+            more = len(sort_rows) - MAX_ROWS
             notes = (f"and {show_count(more)} more; --format json has all",) if more > 0 else ()
-            tables.append(DisplayTable("", columns, tuple(own[:MAX_ROWS]), notes))
+            tables.append(DisplayTable("", columns, tuple(sort_rows[:MAX_ROWS]), notes))
     return tables

@@ -110,14 +110,16 @@ def _stage_messages(
     peers: dict[OperationKey, OperationKey] = {}
     last_chunk = max(int(row["gmc"]) for row in compute)
     for kind, (way, computed, step) in MESSAGES.items():
-        own = [row for row in rows if row["optype"] == kind]
-        template.chain([_key(row) for row in own])
+        messages = [row for row in rows if row["optype"] == kind]
+        template.chain([_key(row) for row in messages])
         parts = sorted((row for row in compute if row["optype"] == computed), key=lambda row: row["seq_id"])
-        used = _launched_messages(own, parts, way)
+        used = _launched_messages(messages, parts, way)
         # Where the first receive of the pipeline was never posted, the others belong to the parts after it.
         skipped = 1 if way == "recv" and len(used) == len(parts) - 1 else 0
         if len(used) + skipped > len(parts):
-            raise BenchError(f"{path}: {len(used)} of {kind} for {len(parts)} of {computed} on stage {own[0]['stage']}")
+            raise BenchError(
+                f"{path}: {len(used)} of {kind} for {len(parts)} of {computed} on stage {messages[0]['stage']}"
+            )
         met = 0
         for row, part in zip(used, parts[skipped:], strict=False):
             _add_message(template, _key(row), _key(part), way)
@@ -138,13 +140,13 @@ def _beyond(chunk: int, last_chunk_here: int, stage: int, num_stages: int) -> bo
     return chunk > last_chunk_here + (num_stages - 1 - stage)
 
 
-def _launched_messages(own: list[Row], parts: list[Row], way: str) -> list[Row]:
+def _launched_messages(messages: list[Row], parts: list[Row], way: str) -> list[Row]:
     """Recorded receives after the last computation began, and sends before the first one ended, never took place."""
     if way == "recv":
         last = max(row["start_ts"] for row in parts)
-        return [row for row in own if row["start_ts"] <= last + CLOCK_SECONDS]
+        return [row for row in messages if row["start_ts"] <= last + CLOCK_SECONDS]
     first = min(row["start_ts"] + row["duration"] for row in parts)
-    return [row for row in own if row["start_ts"] + row["duration"] >= first - CLOCK_SECONDS]
+    return [row for row in messages if row["start_ts"] + row["duration"] >= first - CLOCK_SECONDS]
 
 
 def _add_message(template: Template, message: OperationKey, part: OperationKey, way: str) -> None:

@@ -152,21 +152,21 @@ def _cubes(
 
     row_of = pd.Series(range(len(keys)), index=pd.MultiIndex.from_tuples(keys), dtype="int64")
     at = row_of.reindex(pd.MultiIndex.from_frame(frame[["optype", "seq_id", "stage"]])).to_numpy(dtype=np.float64)
-    known = ~np.isnan(at)
+    is_known = ~np.isnan(at)
     step_of = np.searchsorted(steps, frame["step"].to_numpy())
     is_like = np.ones(len(steps), dtype=np.bool_)
-    is_like[step_of[~known]] = False
-    place = (
-        at[known].astype(np.int64),
-        np.searchsorted(replicas, frame["dp_rank"].to_numpy()[known]),
-        step_of[known],
+    is_like[step_of[~is_known]] = False
+    position = (
+        at[is_known].astype(np.int64),
+        np.searchsorted(replicas, frame["dp_rank"].to_numpy()[is_known]),
+        step_of[is_known],
     )
     shape = (len(keys), len(replicas), len(steps))
     starts, durations = np.full(shape, np.nan), np.full(shape, np.nan)
-    starts[place] = frame["start_ts"].to_numpy()[known]
-    durations[place] = frame["duration"].to_numpy()[known]
+    starts[position] = frame["start_ts"].to_numpy()[is_known]
+    durations[position] = frame["duration"].to_numpy()[is_known]
     ranks = np.full(shape[:2], -1, dtype=np.int64)
-    ranks[place[:2]] = frame["rank"].to_numpy()[known]
+    ranks[position[:2]] = frame["rank"].to_numpy()[is_known]
     return starts, durations, ranks, is_like
 
 
@@ -190,7 +190,7 @@ def _own_seconds(starts: Seconds, durations: Seconds, group: Numbers) -> Seconds
     meets = np.flatnonzero(group >= 0)
     latest = np.full((int(group.max(initial=-1)) + 1, starts.shape[1]), -np.inf)
     np.maximum.at(latest, group[meets], starts[meets])
-    own = durations.copy()
+    seconds = durations.copy()
     transfer = starts[meets] + durations[meets] - latest[group[meets]]
-    own[meets] = np.where(transfer <= -MAX_NEGATIVE_SECONDS, 0.0, transfer)
-    return own
+    seconds[meets] = np.where(transfer <= -MAX_NEGATIVE_SECONDS, 0.0, transfer)
+    return seconds

@@ -50,22 +50,22 @@ class Score:
 
 def rank_scores(records: Iterable[Record]) -> list[Score]:
     """All ranks of all cases that show their own computation."""
-    found: list[tuple[str, str, dict[int, list[float]]]] = []
+    measured: list[tuple[str, str, dict[int, list[float]]]] = []
     for record in records:
         if record["status"] != "ok" or int(record["num_ranks"]) < 2:
             continue
-        own, source = _own_seconds(record)
-        if len(own) == int(record["num_ranks"]):
-            found.append((str(record["case"]), source, own))
+        seconds, source = _own_seconds(record)
+        if len(seconds) == int(record["num_ranks"]):
+            measured.append((str(record["case"]), source, seconds))
     equals = [
         outliers.CaseMembers(
-            {str(r): outliers.MemberLaunches(np.log(values)) for r, values in own.items()}, kind=source
+            {str(r): outliers.MemberLaunches(np.log(values)) for r, values in seconds.items()}, kind=source
         )
-        for _, source, own in found
+        for _, source, seconds in measured
     ]
     scores = []
-    for (case, source, own), judged in zip(found, outliers.judge(equals, OUTLIER), strict=True):
-        medians = {rank: intervals.median(values) for rank, values in own.items()}
+    for (case, source, seconds), judged in zip(measured, outliers.judge(equals, OUTLIER), strict=True):
+        medians = {rank: intervals.median(values) for rank, values in seconds.items()}
         slow = {member.member for member in judged if member.verdict == "slower"}
         scores += [
             Score(case, rank, min(medians.values()) / own_median, str(rank) in slow, source)
@@ -94,11 +94,11 @@ def _own_seconds(record: Record) -> tuple[dict[int, list[float]], str]:
 def _samples(record: Record) -> dict[int, list[float]]:
     variant: dict[str, Any] = next(iter(record["variants"].values()), {})
     rows = variant.get("nanoseconds") or []
-    own = {}
+    by_rank = {}
     for rank, samples in enumerate(rows):
         blocks = np.array_split(np.asarray(samples, dtype=float), min(NUM_BLOCKS, len(samples)))
-        own[rank] = [float(np.median(block)) / 1e9 / variant["calls"] for block in blocks]
-    return own if len(rows) == int(record["num_ranks"]) else {}
+        by_rank[rank] = [float(np.median(block)) / 1e9 / variant["calls"] for block in blocks]
+    return by_rank if len(rows) == int(record["num_ranks"]) else {}
 
 
 def _spans(record: Record) -> list[Span]:
@@ -117,8 +117,8 @@ def last_arrivals(record: Record) -> tuple[int, float] | None:
             [s for s in spans if s.call == call and s.rank == r and timeline.sort_of(s.kind) == timeline.MOVE]
             for r in range(int(record["num_ranks"]))
         ]
-        starts = [[s.start_ns if s.launch_ns is None else s.launch_ns for s in own] for own in by_rank]
-        if len({len(own) for own in starts}) == 1 and starts[0]:
+        starts = [[s.start_ns if s.launch_ns is None else s.launch_ns for s in rank_times] for rank_times in by_rank]
+        if len({len(rank_times) for rank_times in starts}) == 1 and starts[0]:
             last.update(max(range(len(row)), key=row.__getitem__) for row in zip(*starts, strict=True))
     if not last:
         return None
@@ -143,18 +143,16 @@ def _rank_sentences(records: Sequence[Record]) -> list[str]:
     if slow:
         cases = len({score.case for score in scores})
         return [
-            f"slow rank: {rank}, in {len(own)} of {cases} cases by its own computation (score "
-            f"{intervals.median([s.score for s in own]):.2f}, fastest median / own median; outlier test)"
-            for rank, own in sorted(slow.items())
+            f"slow rank: {rank}, in {len(of_rank)} of {cases} cases by its own computation (score "
+            f"{intervals.median([s.score for s in of_rank]):.2f}, fastest median / own median; outlier test)"
+            for rank, of_rank in sorted(slow.items())
         ]
     if scores:
         return [f"slow rank: none, by the ranks' own computation in {len({s.case for s in scores})} cases"]
     for record in records:
-        found = last_arrivals(record)
-        if found is not None and found[1] >= LAST_SHARE:
-            return [
-                f"rank {found[0]} is the last to arrive at {100 * found[1]:.0f}% of the collectives: {record['case']}"
-            ]
+        rank, share = last_arrivals(record) or (0, 0.0)
+        if share >= LAST_SHARE:
+            return [f"rank {rank} is the last to arrive at {100 * share:.0f}% of the collectives: {record['case']}"]
     return ["slow rank: not measured; no case of this file shows the ranks' own computation"]
 
 

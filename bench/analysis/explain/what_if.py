@@ -155,8 +155,8 @@ class WhatIf:
 
     def numbers(self, place: str) -> list[int]:
         """All that there is of a place."""
-        known = np.unique(self.operations.places.get(place, np.empty(0, dtype=np.int64)))
-        return [int(number) for number in known if number >= 0]
+        numbers = np.unique(self.operations.places.get(place, np.empty(0, dtype=np.int64)))
+        return [int(number) for number in numbers if number >= 0]
 
     def slowdown_by(self, place: str) -> dict[int, float]:
         """Number -> slowdown by the operations there alone: only / ideal."""
@@ -179,8 +179,8 @@ class WhatIf:
         rows, columns = self.slowdown_by("dp_rank"), self.slowdown_by("stage")
         both = {}
         for rank in self.numbers("rank"):
-            one = int(np.argmax(places["rank"] == rank))
-            both[rank] = min(rows[int(places["dp_rank"][one])], columns[int(places["stage"][one])])
+            index = int(np.argmax(places["rank"] == rank))
+            both[rank] = min(rows[int(places["dp_rank"][index])], columns[int(places["stage"][index])])
         return both
 
     @property

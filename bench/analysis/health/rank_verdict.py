@@ -44,13 +44,13 @@ def many_ranks(result: Result) -> RankVerdict | None:
     if len(members) <= MIN_SIBLINGS:
         return None
     try:
-        found = judge(members, "rank")
+        search = judge(members, "rank")
     except BenchError:  # no case in which ranks work by themselves
         return None
-    least = max(MIN_CASES, MIN_CASES_SHARE * found.num_cases)
-    slow = {name: counts["slower"] for name, counts in found.standing_out().items() if counts["slower"] >= least}
-    told = [f"{name} is slow by its own work in {count} of {found.num_cases} cases" for name, count in slow.items()]
-    return RankVerdict("; ".join(told), f"no outlier among {len(members)} ranks in {found.num_cases} cases")
+    least = max(MIN_CASES, MIN_CASES_SHARE * search.num_cases)
+    slow = {name: counts["slower"] for name, counts in search.standing_out().items() if counts["slower"] >= least}
+    texts = [f"{name} is slow by its own work in {count} of {search.num_cases} cases" for name, count in slow.items()]
+    return RankVerdict("; ".join(texts), f"no outlier among {len(members)} ranks in {search.num_cases} cases")
 
 
 def few_ranks(result: Result) -> RankVerdict | None:
@@ -62,18 +62,18 @@ def few_ranks(result: Result) -> RankVerdict | None:
     distances = {member.name: [_distance(member, members, key) for key in shared] for member in members}
     middles = {name: math.expm1(intervals.median(row)) for name, row in distances.items()}
     slow = [n for n, row in distances.items() if all(d > 0 for d in row) and middles[n] > outliers.OUTLIER]
-    told = [f"{name} is slower by its own work in all of {len(shared)} cases, by {middles[name]:.0%}" for name in slow]
+    texts = [f"{name} is slower by its own work in all of {len(shared)} cases, by {middles[name]:.0%}" for name in slow]
     widest = max(middles.values())
     return RankVerdict(
-        "; ".join(told), f"none slower than the others in all of {len(shared)} cases (most {widest:.0%})"
+        "; ".join(texts), f"none slower than the others in all of {len(shared)} cases (most {widest:.0%})"
     )
 
 
 def _distance(member: Peer, members: Sequence[Peer], key: object) -> float:
     """Logarithm of its time over the median of the others'."""
-    times = {each.name: each.launches[key].value for each in members if key in each.launches}  # type: ignore[index]
-    own = times.pop(member.name, None)
-    return 0.0 if own is None or not times else own - intervals.median(list(times.values()))
+    times = {peer.name: peer.launches[key].value for peer in members if key in peer.launches}  # type: ignore[index]
+    log_seconds = times.pop(member.name, None)
+    return 0.0 if log_seconds is None or not times else log_seconds - intervals.median(list(times.values()))
 
 
 def _members(result: Result) -> list[Peer]:

@@ -82,15 +82,15 @@ Rule = Callable[[Evidence], RuleOutcome]
 
 def _doctor(evidence: Evidence) -> RuleOutcome:
     """Failures are bad; warnings say what may make figures lower."""
-    found = evidence.result.header.get("doctor")
-    if not isinstance(found, Mapping):
+    doctor = evidence.result.header.get("doctor")
+    if not isinstance(doctor, Mapping):
         return RuleOutcome("unknown", "the file has no findings of the doctor")
-    findings = [f for f in found.get("findings") or [] if isinstance(f, Mapping)]
-    told = {level: [_finding_text(f) for f in findings if f.get("level") == level] for level in ("fail", "warn")}
-    if told["fail"]:
-        return RuleOutcome("bad", first_few(told["fail"]))
-    if told["warn"]:
-        return RuleOutcome("note", first_few(told["warn"]))
+    findings = [f for f in doctor.get("findings") or [] if isinstance(f, Mapping)]
+    texts = {level: [_finding_text(f) for f in findings if f.get("level") == level] for level in ("fail", "warn")}
+    if texts["fail"]:
+        return RuleOutcome("bad", first_few(texts["fail"]))
+    if texts["warn"]:
+        return RuleOutcome("note", first_few(texts["warn"]))
     return RuleOutcome("ok", f"{len(findings)} findings, all ok")
 
 
@@ -139,10 +139,10 @@ def _ranks(evidence: Evidence) -> RuleOutcome:
     num_ranks = int(evidence.result.plan.get("world_size") or 1)
     if num_ranks < 2:
         return RuleOutcome("unknown", "one rank has no siblings")
-    found = many_ranks(evidence.result) or few_ranks(evidence.result)
-    if found is None:
+    ruling = many_ranks(evidence.result) or few_ranks(evidence.result)
+    if ruling is None:
         return RuleOutcome("unknown", f"too few cases to tell {num_ranks} ranks apart")
-    return RuleOutcome("bad", found.slow) if found.slow else RuleOutcome("ok", found.said)
+    return RuleOutcome("bad", ruling.slow) if ruling.slow else RuleOutcome("ok", ruling.said)
 
 
 def _pairs(evidence: Evidence) -> RuleOutcome:
@@ -166,11 +166,11 @@ def _named_links(record: Mapping[str, Any]) -> list[str]:
 
 
 def _throttling(evidence: Evidence) -> RuleOutcome:
-    known = [row for row in evidence.rows if row["status"] == "ok" and row.get("throttled") is not None]
-    if not known:
+    readable = [row for row in evidence.rows if row["status"] == "ok" and row.get("throttled") is not None]
+    if not readable:
         return RuleOutcome("unknown", "nothing here tells what holds clocks down")
     harmful: dict[str, int] = {}
-    for row in known:
+    for row in readable:
         for reason in row["throttle_reasons"] or ():
             harmful[reason] = harmful.get(reason, 0) + 1
     bad = [f"{reason} in {count} cases" for reason, count in harmful.items() if reason not in HARMLESS_LIMITS]
@@ -181,7 +181,7 @@ def _throttling(evidence: Evidence) -> RuleOutcome:
         return RuleOutcome("bad", first_few(bad))
     hottest = evidence.values("soak", "hottest_celsius")
     return RuleOutcome(
-        "ok", f"none in {len(known)} cases" + (f", hottest device {max(hottest):.0f} C" if hottest else "")
+        "ok", f"none in {len(readable)} cases" + (f", hottest device {max(hottest):.0f} C" if hottest else "")
     )
 
 
@@ -191,8 +191,8 @@ def _soak(evidence: Evidence) -> RuleOutcome:
         return RuleOutcome("unknown", "no soak long enough was measured")
     worst = max(rows, key=lambda row: row["slowdown_low"])
     low, high = worst["slowdown_low"], worst["slowdown_high"]
-    found = f"{100 * low:+.1f} to {100 * high:+.1f}%"
-    figure = f"the last fifth is slower than the first by {found} (limit {MAX_SLOWDOWN:.0%})"
+    bounds = f"{100 * low:+.1f} to {100 * high:+.1f}%"
+    figure = f"the last fifth is slower than the first by {bounds} (limit {MAX_SLOWDOWN:.0%})"
     if low > MAX_SLOWDOWN:
         return RuleOutcome("bad", figure)
     if high > MAX_SLOWDOWN:
@@ -287,20 +287,20 @@ class Health:
         return DisplayTable("Is this machine healthy?", columns, rows, (self.line(),))
 
 
-def _reasons(found: Mapping[str, str]) -> str:
-    return "; ".join(f"{rule}: {figure}" for rule, figure in found.items())
+def _reasons(figures: Mapping[str, str]) -> str:
+    return "; ".join(f"{rule}: {figure}" for rule, figure in figures.items())
 
 
 def judge(result: Result) -> Health:
     """Every rule over a result file; measures and imports nothing heavy."""
     evidence = Evidence(result)
-    found = {name: rule(evidence) for name, rule in RULES.items()}
-    if found["disturbance"].level == "void":
-        accused = {name: found[name].figure for name in TIME_RULES if found[name].level == "bad"}
-        found |= {
+    outcomes = {name: rule(evidence) for name, rule in RULES.items()}
+    if outcomes["disturbance"].level == "void":
+        accused = {name: outcomes[name].figure for name in TIME_RULES if outcomes[name].level == "bad"}
+        outcomes |= {
             name: RuleOutcome("unknown", f"{figure}, while others were at work") for name, figure in accused.items()
         }
-    return Health(found)
+    return Health(outcomes)
 
 
 def is_judged(result: Result) -> bool:

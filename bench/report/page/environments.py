@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def environments(results: Sequence[Result], names: Sequence[str]) -> Section:
-    known = [dict(_fields(result)) for result in results]
+    fields_by_run = [dict(_fields(result)) for result in results]
     rows = []
-    for field in dict.fromkeys(name for each in known for name in each):
-        values = [each.get(field) for each in known]
+    for field in dict.fromkeys(name for run_fields in fields_by_run for name in run_fields):
+        values = [run_fields.get(field) for run_fields in fields_by_run]
         if any(value is not None for value in values):
             differs = any(value != values[0] for value in values)
             rows.append({"field": field, "values": values, "differs": "differs" if differs else ""})
@@ -28,9 +28,9 @@ def environments(results: Sequence[Result], names: Sequence[str]) -> Section:
     if len(names) > 1:
         columns.insert(1, Column("", lambda row: str(row["differs"]), "left"))
     count = sum(bool(row["differs"]) for row in rows)
-    said = (f"{count} fields differ; they come first.",) if len(names) > 1 else ()
+    texts = (f"{count} fields differ; they come first.",) if len(names) > 1 else ()
     return Section(
-        "environment", "The environments in full", said, (DisplayTable("", tuple(columns), tuple(rows)),), folded=True
+        "environment", "The environments in full", texts, (DisplayTable("", tuple(columns), tuple(rows)),), folded=True
     )
 
 

@@ -67,12 +67,12 @@ def runs(paths: Sequence[str]) -> list[list[Result]]:
 
     Raises BenchError as `bench.records.file.load_many` does.
     """
-    found: list[list[Result]] = []
+    result_groups: list[list[Result]] = []
     for path in paths:
         results = load_many([path])
         together = Path(path).is_dir() and all(are_launches_of_one_run(results[0], other) for other in results[1:])
-        found += [results] if together else [[result] for result in results]
-    return found
+        result_groups += [results] if together else [[result] for result in results]
+    return result_groups
 
 
 def write(runs: Sequence[Sequence[Result]], outputs: Sequence[Path]) -> list[Path]:
@@ -82,10 +82,10 @@ def write(runs: Sequence[Sequence[Result]], outputs: Sequence[Path]) -> list[Pat
     there already, before anything is written, and for what cannot be written.
     """
     report = Report(runs)
-    known = (*FORMS, *PLAIN)
+    endings = (*FORMS, *PLAIN)
     for path in outputs:
-        if path.suffix and path.suffix not in known:
-            raise BenchError(f"-o {path}: the name has to end in {', '.join(known)}, or be a folder for the plots")
+        if path.suffix and path.suffix not in endings:
+            raise BenchError(f"-o {path}: the name has to end in {', '.join(endings)}, or be a folder for the plots")
         if path.exists() and not path.is_dir():
             raise BenchError(f"{str(path)!r} exists; saving never overwrites: give another name")
     for path in outputs:

@@ -80,9 +80,9 @@ def _case_seconds(visits: Sequence[Record], most_seconds: float) -> float:
     if not counts:
         return seconds
     sampled = sum(map(_sampled_seconds, visits))
-    each = sampled / counts
+    visit_seconds = sampled / counts
     around = max(0.0, seconds - sampled)
-    return around + max(MIN_ROUNDS * each, min(ENOUGH_SAMPLES * each, most_seconds))
+    return around + max(MIN_ROUNDS * visit_seconds, min(ENOUGH_SAMPLES * visit_seconds, most_seconds))
 
 
 def _sampled_seconds(record: Record) -> float:
@@ -184,13 +184,13 @@ class PairBudget:
         """
         self.costs.append(cost)
         self.made += 1
-        known, left = self.known, self.left(elapsed, kept)
-        fitting = min(self.most_pairs, pairs_within(left, known, self.made))
-        is_tight = pairs_within(left / ACCEPTED_FACTOR, known, self.made) < self.fewest
+        cost_known, left = self.known, self.left(elapsed, kept)
+        fitting = min(self.most_pairs, pairs_within(left, cost_known, self.made))
+        is_tight = pairs_within(left / ACCEPTED_FACTOR, cost_known, self.made) < self.fewest
         # The first launch had all the time that one of so few can have: what it left out, the others would leave out.
-        if self.made == 1 and (is_tight or known.num_unknown):
-            raise too_short(self.budget, known, self.fewest, began, is_known=True)
+        if self.made == 1 and (is_tight or cost_known.num_unknown):
+            raise too_short(self.budget, cost_known, self.fewest, began, is_known=True)
         begun = -(-self.made // len(SIDES))
-        starts = (len(SIDES) * self.fewest - self.made) * known.startup_seconds
+        starts = (len(SIDES) * self.fewest - self.made) * cost_known.startup_seconds
         # What was accepted is seen through, if with fewer samples, as long as there is more than starting to it.
         self.pairs = max(fitting, begun, self.fewest if left > starts else 0)

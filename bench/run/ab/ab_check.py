@@ -21,10 +21,10 @@ def outlooks(both: Sequence[Setting], given: Sequence[str], suites: Sequence[str
     return [Outlook.from_text(text) for text in ask([(side, asking_words(given, suites, side)) for side in both])]
 
 
-def refuse_useless(found: Sequence[Outlook], comparing: Comparing) -> None:
+def refuse_useless(plans: Sequence[Outlook], comparing: Comparing) -> None:
     """Raises BenchError where the sides have no case in common, where what is to be compared is none of it, and where
     a gate would not rule since the sides are unlike machines."""
-    a, b = found
+    a, b = plans
     common = [case for case in a.cases if case.id in {other.id for other in b.cases}]
     if not common:
         raise BenchError(
@@ -36,12 +36,12 @@ def refuse_useless(found: Sequence[Outlook], comparing: Comparing) -> None:
         records = [{"suite": case.suite, "case": case.id, "params": case.params} for case in common]
         selection.refuse_none(records, settings.where)
     for name in settings.metrics:
-        selection.named_metric(name, _own_metrics(found))
-    refuse_unlike([each.architecture for each in found], comparing)
+        selection.named_metric(name, _own_metrics(plans))
+    refuse_unlike([outlook.architecture for outlook in plans], comparing)
 
 
-def _own_metrics(found: Sequence[Outlook]) -> Mapping[str, tuple[str, str]]:
-    return {name: row for each in found for suite in each.plan.suites for name, row in suite.metrics.items()}
+def _own_metrics(plans: Sequence[Outlook]) -> Mapping[str, tuple[str, str]]:
+    return {name: row for outlook in plans for suite in outlook.plan.suites for name, row in suite.metrics.items()}
 
 
 def refuse_unlike(architectures: Sequence[str], comparing: Comparing) -> None:
@@ -49,5 +49,5 @@ def refuse_unlike(architectures: Sequence[str], comparing: Comparing) -> None:
     gate = comparing.gate()
     if not gate.asked or gate.allow_unlike or len(set(architectures)) == 1:
         return
-    told = ", ".join(f"side {name} is {text}" for name, text in zip(SIDES, architectures, strict=True))
-    raise BenchError(f"{told}: a gate holds like machines against each other; add --allow-unlike to gate all the same")
+    sides = ", ".join(f"side {name} is {text}" for name, text in zip(SIDES, architectures, strict=True))
+    raise BenchError(f"{sides}: a gate holds like machines against each other; add --allow-unlike to gate all the same")

@@ -36,27 +36,27 @@ def resume_pair(paths: Sequence[Path], both: Sequence[Setting]) -> ResumedPair:
     """Raises BenchError where these are not the two files of one alternation of the sides that were said."""
     if len(paths) != 2:
         raise BenchError(f"--resume {paths[0]}: name the files of both sides, --resume A --resume B")
-    known = sorted(((_pair(result), result) for result in map(load, paths)), key=lambda each: each[0].side)
-    (pair, one), (_, other) = known
-    if not are_paired(one, other):
-        raise BenchError(f"--resume {one.path} with {other.path}: they are not the two sides of one alternation")
-    for (was, result), side in zip(known, both, strict=True):
+    pairs = sorted(((_pair(result), result) for result in map(load, paths)), key=lambda each: each[0].side)
+    (pair, first), (_, other) = pairs
+    if not are_paired(first, other):
+        raise BenchError(f"--resume {first.path} with {other.path}: they are not the two sides of one alternation")
+    for (was, result), side in zip(pairs, both, strict=True):
         if was.setting != side.setting:
             raise BenchError(
                 f"--resume {result.path}: side {side.name} was {was.setting!r} and is now {side.setting!r}; give the "
                 f"same --{side.name} and --{side.name}-python again"
             )
-    begun = [record["launch"] for _, result in known for record in result.measurements]
+    begun = [record["launch"] for _, result in pairs for record in result.measurements]
     return ResumedPair(
-        files=(one.path, other.path),
+        files=(first.path, other.path),
         id=pair.id,
-        pairs=int(one.plan["launches"]),
+        pairs=int(first.plan["launches"]),
         first=max(begun, default=-1) + 1,
     )
 
 
 def _pair(result: Result) -> Pair:
-    found = pair_of(result)
-    if found is None:
+    pair = pair_of(result)
+    if pair is None:
         raise BenchError(f"--resume {result.path}: no file of `bench ab`; a run is finished by bench run --resume")
-    return found
+    return pair

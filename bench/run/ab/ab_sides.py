@@ -89,9 +89,9 @@ def side(name: str, texts: Sequence[str], python: str | None, default_python: st
             raise BenchError(f"--{name} {text}: {variable} is set twice on this side; leave one out")
         variables[variable] = value
     given = _checked_options(name, words, read)
-    said = [*(f"{n}={shlex.quote(v)}" for n, v in variables.items()), *map(shlex.quote, words)]
+    words_text = [*(f"{n}={shlex.quote(v)}" for n, v in variables.items()), *map(shlex.quote, words)]
     if python is not None:
-        said.append(f"python {shlex.quote(python)}")
+        words_text.append(f"python {shlex.quote(python)}")
     return Setting(
         name=name,
         python=default_python if python is None else find_python(name, python),
@@ -99,7 +99,7 @@ def side(name: str, texts: Sequence[str], python: str | None, default_python: st
         options=tuple(words),
         device=given.get("device"),
         sets=frozenset(_key(text) for text in given.get("settings", ())),
-        setting=" ".join(said) or UNCHANGED,
+        setting=" ".join(words_text) or UNCHANGED,
     )
 
 
@@ -146,9 +146,9 @@ def find_python(name: str, text: str) -> str:
 
     Raises BenchError where it is none that can be started.
     """
-    found = shutil.which(text)
-    if found is not None:
-        return str(Path(found).absolute())
+    path = shutil.which(text)
+    if path is not None:
+        return str(Path(path).absolute())
     inside = Path(text) / "bin" / "python"
     hint = f"did you mean {inside}?" if inside.exists() else "give the path of an interpreter, such as pr/bin/python"
     raise BenchError(f"--{name}-python {text}: no program of that name can be started; {hint}")
@@ -164,7 +164,7 @@ def sides(
 
     Two sides that are both said and alike are an A/A check: how far apart are two equals here?
     """
-    a, b = (side(*each, default_python, read) for each in zip(SIDES, texts, pythons, strict=True))
+    a, b = (side(*given, default_python, read) for given in zip(SIDES, texts, pythons, strict=True))
     both_said = all(text or python is not None for text, python in zip(texts, pythons, strict=True))
     if a.does_as(b) and not both_said:
         raise BenchError(
@@ -213,11 +213,11 @@ class PairRequest:
 
 def parse_pair_request(pairs: int | None, budget: str | None) -> PairRequest:
     """Raises BenchError for a number of pairs that is none, and for a budget that is no time."""
-    found = PairRequest(DEFAULT_PAIRS if pairs is None else pairs, budget)
-    if found.pairs < 2:
-        raise BenchError(f"--pairs {found.pairs}: at least 2, better {DEFAULT_PAIRS}; one pair has no error bar")
-    assert found.budget_seconds is None or found.budget_seconds > 0
-    return found
+    request = PairRequest(DEFAULT_PAIRS if pairs is None else pairs, budget)
+    if request.pairs < 2:
+        raise BenchError(f"--pairs {request.pairs}: at least 2, better {DEFAULT_PAIRS}; one pair has no error bar")
+    assert request.budget_seconds is None or request.budget_seconds > 0
+    return request
 
 
 def schedule(preset: str, asked: PairRequest, cases: Sequence[PlannedCase], spent_seconds: float = 0.0) -> PairSchedule:
@@ -229,8 +229,8 @@ def schedule(preset: str, asked: PairRequest, cases: Sequence[PlannedCase], spen
     seconds = asked.budget_seconds
     if seconds is None:
         base = PRESETS[preset]
-        each = None if base.budget_seconds is None else base.budget_seconds / base.launches
-        return PairSchedule(asked.pairs, each, None)
+        launch_seconds = None if base.budget_seconds is None else base.budget_seconds / base.launches
+        return PairSchedule(asked.pairs, launch_seconds, None)
     room, cost = ab_budget.launch_budget(seconds) - spent_seconds, ab_budget.guess_cost(cases)
     fitting = min(asked.pairs, ab_budget.pairs_within(room, cost))
     fewest = min(ab_budget.FEWEST_PAIRS, asked.pairs)

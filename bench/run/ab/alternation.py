@@ -95,9 +95,9 @@ def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
     for side in both:
         click.echo(f"{side.name}: {side.setting}; {probe(side)}", err=True)
     if before is None:
-        found = outlooks(both, options.given_words(), options.suites)
-        refuse_useless(found, comparing)
-        planned = schedule(options.preset, asked, found[0].cases, clock.monotonic_seconds() - began)
+        plans = outlooks(both, options.given_words(), options.suites)
+        refuse_useless(plans, comparing)
+        planned = schedule(options.preset, asked, plans[0].cases, clock.monotonic_seconds() - began)
         alternation = Alternation(options, both, planned, _files(options, both), start, began=began)
     else:
         refuse_unlike([load(file).architecture for file in before.files], comparing)

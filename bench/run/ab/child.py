@@ -54,18 +54,18 @@ def probe(side: Setting) -> str:
         done = subprocess.run(
             command, env=_environ(side), capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
         )
-        found = json.loads(done.stdout.strip().rpartition("\n")[2] or "null")
+        facts = json.loads(done.stdout.strip().rpartition("\n")[2] or "null")
     except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
         raise BenchError(f"{flag}: cannot be started as a Python interpreter ({error}); name another") from error
-    if not isinstance(found, Mapping):
+    if not isinstance(facts, Mapping):
         raise BenchError(f"{flag}: is no working Python interpreter ({_last_line(done.stderr)}); name another")
-    version = ".".join(map(str, found["version"]))
-    if tuple(found["version"]) < _OLDEST_PYTHON:
+    version = ".".join(map(str, facts["version"]))
+    if tuple(facts["version"]) < _OLDEST_PYTHON:
         raise BenchError(f"{flag}: Python {version}; bench needs {'.'.join(map(str, _OLDEST_PYTHON))} or newer")
-    if found["missing"]:
-        names = " ".join(found["missing"])
+    if facts["missing"]:
+        names = " ".join(facts["missing"])
         raise BenchError(f"{flag}: lacks {names}; install with {side.python} -m pip install {names}")
-    return f"Python {version}, torch {found['torch']}"
+    return f"Python {version}, torch {facts['torch']}"
 
 
 def start(side: Setting, words: Sequence[str]) -> LaunchEnd:
