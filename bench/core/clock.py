@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Clock:
-    """How one kind of work is timed. `mark` sits inside the timed part: it must cost next to nothing."""
+    """Clock of one kind of work. `mark` sits inside the timed part: it must cost next to nothing."""
 
     name: str
     mark: Callable[[], Any]
@@ -24,7 +24,7 @@ class Clock:
     synchronise: Callable[[], object]
     """Returns when all that was enqueued on the device is done; nothing to do on a CPU."""
     reached: Callable[[Any], bool] = lambda mark: True
-    """Whether the device has come to a mark; a mark of the host's clock is made when it has."""
+    """True if the device has come to a mark; a mark of the host's clock is made when it has."""
 
 
 def _nothing() -> None:
@@ -78,17 +78,17 @@ def for_work(device_type: str, kind: str) -> Clock:
 
 
 def monotonic_seconds() -> float:
-    """For deadlines and budgets, which are not measurements."""
+    """Monotonic time for deadlines and budgets, which are not measurements."""
     return time.monotonic()
 
 
 def thread_cpu_seconds() -> float:
-    """CPU time that this thread has had."""
+    """CPU time that this thread has used."""
     return time.thread_time()
 
 
 def process_cpu_seconds() -> float:
-    """CPU time that this process has had, all its threads together."""
+    """CPU time that this process has used, all its threads together."""
     return time.process_time()
 
 

@@ -47,7 +47,7 @@ def _needed_width(column: Column, table: DisplayTable) -> int:
 
 
 def _total_width(columns: Sequence[Column], needs: dict[int, int]) -> int:
-    """Of a last column of text only what it needs at least: the rest of it goes on below."""
+    """Width of a table; a last column of text counts with its least width, since the rest of it goes on below."""
     widths = [needs[id(column)] for column in columns]
     if columns[-1].align == "left" and len(columns) > 1:
         widths[-1] = min(widths[-1], MIN_ROOM)

@@ -33,7 +33,7 @@ class Column:
     show: Callable[[Row], str]
     align: Literal["left", "right"] = "right"
     weight: float = 0
-    """How soon it gives way where a terminal has no room for all (see `bench.core.column_fit`); 0: never."""
+    """Columns of the largest weight go first if a terminal has no room (`bench.core.column_fit`); 0: never."""
 
 
 def column(

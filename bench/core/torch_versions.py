@@ -71,7 +71,7 @@ def missing(version: str, backend: str) -> dict[str, Feature]:
 
 
 def skip_reason(name: str, backend: str) -> str | None:
-    """Why a case that needs a feature cannot run with this process's torch; None where it can."""
+    """Reason why a case that needs a feature cannot run with this process's torch; None if it can."""
     version = installed()
     row = missing(version, backend).get(name)
     return None if row is None else f"torch {spelt(release(version))} {row.lack}; {spelt(row.since)} or newer will do"

@@ -102,7 +102,7 @@ def parse_share(name: str, text: str) -> float:
 
 
 def is_number(cell: object) -> bool:
-    """Whether a raw cell can be drawn and aligned as a number; a flag is none."""
+    """True for a raw cell that can be drawn and aligned as a number; a flag is none."""
     return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 
@@ -118,13 +118,13 @@ MAX_SHOWN = 80
 
 
 def brief_text(value: object) -> str:
-    """As `show_text`, cut where it is long."""
+    """Text of a value, cut to MAX_SHOWN characters."""
     text = show_text(value)
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def show_number(value: float | None, digits: int = 3) -> str:
-    """So many significant digits, never as a power of ten where people would not write one."""
+    """A number with so many significant digits, as a power of ten only if people would write one."""
     if value is None:
         return MISSING
     if value == 0:

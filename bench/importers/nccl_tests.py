@@ -1,4 +1,4 @@
-"""What the text and the JSON of nccl-tests have in common: a row of a run becomes cases.
+"""Cases from a row of nccl-tests, as its text and its JSON have it.
 
 nccl-tests prints means: the time of `iterations` calls back to back (each of `aggregated` grouped ones) over
 their number, averaged over the processes unless -a says otherwise (src/common.cu). The size column is the
@@ -59,7 +59,7 @@ EXTRA_COLUMNS = {
 
 @dataclass
 class NcclTestsSetup:
-    """What a run of nccl-tests says of itself before its rows."""
+    """Set-up that a run of nccl-tests states before its rows."""
 
     op: str | None = None
     num_ranks: int | None = None
@@ -109,11 +109,11 @@ class Body:
     wrong: float | None = None
     """Wrong elements; None where nothing was checked or the number is unknown."""
     delta: float | None = None
-    """Of old versions: the largest deviation."""
+    """Largest deviation, which old versions print."""
     extras: Mapping[str, float | None] = field(default_factory=dict)
-    """Those of EXTRA_COLUMNS that there are."""
+    """Values of those of EXTRA_COLUMNS that there are."""
     samples_us: Sequence[Sequence[float]] = ()
-    """Of -I in JSON: [process][iteration] microseconds."""
+    """[process][iteration] microseconds, which -I adds to the JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class Row:
     redop: str | None
     root: int | None
     halves: Mapping[bool, Body]
-    """In place? -> the half."""
+    """True for in place -> the half."""
     started: str | None = None
 
 

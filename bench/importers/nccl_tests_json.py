@@ -99,7 +99,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _devices(config: Mapping[str, Any], data: Mapping[str, Any]) -> list[tuple[int, str | None, str | None]]:
-    """Of every rank: group, host, device's name."""
+    """(group, host, device's name) of every rank."""
     devices = config.get("devices") or data.get("devices") or []
     of_each = check_num_ranks((_whole(config.get("nthreads")) or 1) * (_whole(config.get("ngpus")) or 1))
     return [

@@ -29,7 +29,7 @@ _STEP = re.compile(r"step: (\d+)\((factor|bytes)\)")
 _DEBUG = re.compile(r"[A-Za-z][\w.-]*:\d+:\d+ \[\d+\].*$")
 """A line of NCCL_DEBUG, which may begin in the middle of a row: host:process:thread [device] ..."""
 _ROW = re.compile(r"\d+\s+\d+\s+[a-z]|\d+(\s+\d+)?\s*$")
-"""How a row begins, also one that was cut off; its later part begins with a time, then a bandwidth."""
+"""Beginning of a row, also of one that was cut off; its later part begins with a time, then a bandwidth."""
 
 _DTYPES = "bfloat16|double|float|half|u?int(?:8|32|64)|char|int|f8e4m3|f8e5m2"
 _CELLS = {
@@ -51,7 +51,7 @@ class _Run:
 
     setup: NcclTestsSetup = field(default_factory=NcclTestsSetup)
     devices: list[tuple[int, str, str]] = field(default_factory=list)
-    """Of every rank in their order: group, host, device's name."""
+    """(group, host, device's name) of every rank, in their order."""
     columns: Sequence[str] = _DEFAULT_COLUMNS
     rows: list[Row] = field(default_factory=list)
 

@@ -32,16 +32,16 @@ SUITE = "osu"
 
 @dataclass(frozen=True)
 class Test:
-    """What the text calls a test, in the terms of bench."""
+    """A test of the text, in the terms of bench."""
 
     op: str
     shares: bool = False
-    """Whether the size column is one rank's share of the payload."""
+    """True if the size column is one rank's share of the payload."""
     dtype: str | None = "int8"
-    """Where the text has no `# Datatype`, as before version 7; None: it is not part of the case."""
+    """Type if the text has no `# Datatype`, as before version 7; None: it is not part of the case."""
     suite: str = COLLECTIVE
     num_ranks: int | None = None
-    """Where the test is always between so many."""
+    """Number of ranks if the test is always between so many."""
 
 
 TESTS: Mapping[str, Test] = {
@@ -63,7 +63,7 @@ TESTS: Mapping[str, Test] = {
 """A further test is a further row."""
 DTYPES = {"MPI_CHAR": "int8", "MPI_INT": "int32", "MPI_FLOAT": "float32", "MPI_DOUBLE": "float64"}
 _DEVICE_TYPES = {"CUDA": "cuda", "ROCM": "cuda", "OPENACC": "cuda"}
-"""As torch calls them: AMD's are `cuda` too."""
+"""Name in the text -> torch's; AMD's devices are `cuda` too."""
 
 _TITLE = re.compile(
     r"#\s*OSU (?P<library>\w+)(?:-(?P<device>[A-Z]+)(?: MANAGED)?)? (?P<test>[A-Z].* Test)(?: v(?P<version>\S+))?"
@@ -108,7 +108,7 @@ class _OsuText:
     versions: set[str] = field(default_factory=set)
     devices: set[str | None] = field(default_factory=set)
     titles: dict[str, int] = field(default_factory=dict)
-    """How often each test came before: the same test again is another launch."""
+    """Number of times that each test came before: the same test again is another launch."""
 
 
 def looks_like(text: str) -> bool:

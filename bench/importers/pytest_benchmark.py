@@ -35,7 +35,7 @@ from bench.suite import Param, Params, is_param
 TOOL = "pytest-benchmark"
 SUITE = "pytest_benchmark"
 OWN = "bench"
-"""Where bench's export keeps what the format has no place for: in `extra_info`, and in `machine_info`."""
+"""Key under which bench's export keeps what the format has no place for: in `extra_info`, and in `machine_info`."""
 
 
 def looks_like(text: str) -> bool:

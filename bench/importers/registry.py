@@ -33,7 +33,7 @@ class Format:
     """One row: a form in which a tool writes, and the module that reads it."""
 
     tool: str
-    """As `--from` takes it."""
+    """Name for `--from`."""
     module: str
 
     @property
@@ -54,13 +54,13 @@ FORMATS = (
     Format("param", "bench.importers.param"),
     Format("osu", "bench.importers.osu"),
 )
-"""Tried in this order. A further tool is a further row."""
+"""Formats, tried in this order. A further tool is a further row."""
 TOOLS = tuple(dict.fromkeys(row.tool for row in FORMATS))
 
 
 @dataclass(frozen=True)
 class ImportedFile:
-    """What became of a file."""
+    """Outcome of importing a file."""
 
     source: Path
     path: Path
@@ -124,7 +124,7 @@ def _read(source: Path, data: bytes, hints: ImportHints, tool: str | None) -> Im
 
 
 def _with_device(read: ImportedText, device: str | None) -> ImportedText:
-    """With the name of the devices that the user gives. Raises BenchError where the file has another."""
+    """Add the user's name of the devices. Raises BenchError if the file has another."""
     stated = {rank["device_name"] for rank in read.ranks} - {None}
     if device is None:
         return read

@@ -199,7 +199,7 @@ class _Cleaner:
 
 
 def _words(hosts: Iterable[str], interfaces: Iterable[str]) -> re.Pattern[str]:
-    """What matches, as words, the hosts with any domain, their numbered siblings, and the interfaces."""
+    """Pattern of the hosts with any domain, their numbered siblings, and the interfaces, as words."""
     hosts = list(hosts)
     # `node07` gives away `node08`, which an error message may name.
     stems = {match[1] for name in hosts if (match := re.match(r"(.*[a-z][-_]?)\d+$", name.partition(".")[0]))}
@@ -237,7 +237,7 @@ def _plan(plan: Record) -> Record:
 
 
 def _without_path(value: Any) -> Any:
-    """Without what looks like a path; a case's id has one slash and its parameters behind it."""
+    """Copy of an option's value without paths; a case's id, one slash and parameters behind it, is none."""
     if isinstance(value, list | tuple):
         return [_without_path(item) for item in value]
     is_path = (

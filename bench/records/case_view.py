@@ -31,7 +31,7 @@ def _no_spread() -> None:
 
 
 class Ceiling(NamedTuple):
-    """What the devices, or the links between pairs of ranks, sustained in the same file."""
+    """Rate that the devices, or the links between pairs of ranks, sustained in the same file."""
 
     rate: float
     """FLOP/s of one device, while all of them compute; GB/s in one direction of the median pair of ranks."""
@@ -57,7 +57,7 @@ class CaseView:
     energies: tuple[Mapping[str, Any], ...] = ()
     """The launches' `energy`, of those that have a figure."""
     busy_share: float | None = None
-    """Of a call, for which a rank does its own work; mean over the ranks, from spans."""
+    """Share of a call for which a rank does its own work; mean over the ranks, from spans."""
     peak_flops: Callable[[str], float | None] = _no_peak
     """Type -> sum over the ranks of the peak dense FLOP/s."""
 
@@ -124,6 +124,6 @@ class CaseView:
 
     @property
     def ceiling(self) -> Ceiling | None:
-        """Of the type that it computes in; of the links where it is communication."""
+        """Ceiling of the type that the case computes in; of the links if it is communication."""
         dtype = self.work.get("flops_dtype")
         return self.ceilings.get(str(dtype)) if dtype else self.ceilings.get(LINK)

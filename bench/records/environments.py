@@ -1,4 +1,4 @@
-"""What a saved environment says: the architecture's name, and where two environments differ.
+"""Facts of a saved environment: the architecture's name, and the fields in which two environments differ.
 
 Pure functions of the plain data that `bench.measure.system.environment.collect` makes; nothing here asks the machine.
 """
@@ -123,7 +123,7 @@ def _common(records: Iterable[Record], field: str) -> Any:
 
 
 def _any_order(records: Iterable[Record], field: str) -> Any:
-    """The same where the order of the records means nothing."""
+    """Value of a field that all records share, else all values, sorted: the order of the records means nothing."""
     value = _common(records, field)
     return sorted(value, key=repr) if isinstance(value, list) else value
 
@@ -161,7 +161,7 @@ def _cores(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> Counter[str]
 
 
 def emulation_label(ranks: Sequence[Mapping[str, Any]]) -> str:
-    """What the architecture's name says of it: ` (emulated: rank 1 computes at 0.5)`; empty without emulation."""
+    """Emulation in the architecture's name: ` (emulated: rank 1 computes at 0.5)`; empty without emulation."""
     parts = []
     for what, name in (("computes", "emulated_speed"), ("communicates", "emulated_link_speed")):
         by_speed: dict[float, list[str]] = {}

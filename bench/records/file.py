@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 MAX_FULL_RANKS = 64
-"""Up to this many ranks every sample of every rank is kept; above, what a step's analysis needs."""
+"""Ranks up to which every sample of every rank is kept; above, what a step's analysis needs."""
 
 Record = dict[str, Any]
 
@@ -105,10 +105,10 @@ class Result:
     measurements: tuple[Record, ...]
     resumes: tuple[Record, ...]
     end: Record | None
-    """None where the run died, or still goes on."""
+    """Last `end` record; None if the run died, or still goes on."""
     warnings: tuple[str, ...]
     choices: tuple[Record, ...] = ()
-    """What the communication library chose, a record a case; files of a gloo run have none."""
+    """Choices of the communication library, a record per case; files of a gloo run have none."""
 
     @property
     def label(self) -> str:
@@ -131,7 +131,7 @@ class Result:
         return list(dict.fromkeys(host for host, _, _ in self.rank_devices() if host))
 
     def rank_devices(self) -> list[tuple[str | None, str | None, int | None]]:
-        """Of every rank the host, the device's name as its driver gives it, and the device's bytes."""
+        """Host, device name as its driver gives it, and bytes of the device, of every rank."""
         return [(r.get("host"), r.get("device_name"), r.get("memory_bytes")) for r in self.environment.get("ranks", [])]
 
     def slow_types(self) -> frozenset[str]:

@@ -23,7 +23,7 @@ class Finding:
     what: str
     value: str
     remedy: str = ""
-    """What to do; empty if nothing is wrong."""
+    """Advice; empty if nothing is wrong."""
 
     def line(self) -> str:
         """`ok: what: value`, or `warn: what: value; remedy`."""
@@ -57,7 +57,7 @@ def _times(ratio: float) -> str:
 
 
 def _times_slower(dtype: str, rows: list[dict[str, Any]]) -> tuple[float, int] | None:
-    """How many times as long as in float32 a product of one size takes, and the size, the largest that has both."""
+    """Ratio of a product's time to that in float32, and its size, the largest that has both."""
     seconds: dict[str, dict[int, float]] = {dtype: {}, _BASE: {}}
     for row in rows:
         params = row["params"]

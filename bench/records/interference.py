@@ -1,4 +1,4 @@
-"""What disturbed a case, on reading: the worst of its launches, as plain columns of its row.
+"""Interference with a case: the worst of its launches, as plain columns of its row.
 
 Clocks are the streaming multiprocessors' on NVIDIA GPUs, else the CPU cores'. Unknown is None; `drift` is 0 and
 `modes` 1 where samples enough show none.
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 LARGE_QUOTA_SHARE = 0.01
-"""Of the phase, for which a CPU quota held a rank's processes back: above, the case was throttled."""
+"""Share of the phase for which a CPU quota held a rank's processes back: above, the case was throttled."""
 TEXT_COLUMNS = ("throttle_reasons",)
 HARMLESS_REASONS = frozenset({"clocks set by an application", "sync boost", "display clocks"})
-"""Of a GPU's clocks: with any other reason it is slower than it was set to be."""
+"""Clock reasons of a GPU at its set speed; with any other it is slower."""
 _CLOCKS = (
     ("gpu_sm_clock_before_hz", "gpu_sm_clock_at_work_hz"),
     ("gpu_sm_clock_before_hz", "gpu_sm_clock_after_hz"),
@@ -53,14 +53,14 @@ def columns(group: CaseGroup) -> Row:
 
 
 def _other_load(hosts: Sequence[Row]) -> Row:
-    """Of the host where it is farthest above its noise."""
+    """Load by others on the host where it is farthest above its noise."""
     known = [row for row in hosts if row.get("other_load_share") is not None]
     row = max(known, key=lambda row: row["other_load_share"] - (row.get("other_load_noise_share") or 0), default={})
     return {name: row.get(name) for name in ("other_load_share", "other_load_noise_share")}
 
 
 def _reasons(hosts: Sequence[Row], ranks: Sequence[Row]) -> list[str] | None:
-    """What held clocks or processes back; empty: nothing; None: nobody could tell."""
+    """Causes that held clocks or processes back; None if none could be read."""
     is_known = False
     causes: dict[str, None] = {}
     for row in hosts:
@@ -80,7 +80,7 @@ def _reasons(hosts: Sequence[Row], ranks: Sequence[Row]) -> list[str] | None:
 
 
 def _clocks(ranks: Sequence[Row]) -> tuple[int | None, int | None]:
-    """Before and after, of the rank whose clock fell most."""
+    """Clock before and after, in hertz, of the rank whose clock fell most."""
     for before, after in _CLOCKS:
         pairs = [(row[before], row[after]) for row in ranks if row.get(before) and row.get(after)]
         if pairs:

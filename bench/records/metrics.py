@@ -36,7 +36,7 @@ class Metric:
     better: Better
     formula: Callable[[CaseView], float | None]
     over_ranks: str
-    """How the ranks are reduced to one number."""
+    """Reduction of the ranks to one number."""
     meaning: str
 
 
@@ -93,7 +93,7 @@ def _joules_waiting(view: CaseView) -> float | None:
 
 
 def _joules_for_gb(view: CaseView) -> float | None:
-    """Of the payload of a collective, else of the memory traffic of all ranks."""
+    """Joules per GB of the payload of a collective, else of the memory traffic of all ranks."""
     moved = view.joules_for("bytes")
     if moved is None:
         moved = _scale(view.joules_for("memory_traffic_bytes"), 1 / view.num_ranks)
@@ -198,7 +198,7 @@ def ceilings(views: Mapping[str, CaseView], slow_types: Collection[str] = ()) ->
 
 
 def _is_false_ceiling(key: str, ceiling: Ceiling, best: Mapping[str, Ceiling], slow_types: Collection[str]) -> bool:
-    """Whether a short type is one that the devices have no instructions for, as they tell or as float32 shows.
+    """True for a short type that the devices have no instructions for, as they tell or as float32 shows.
 
     Products that float32 does faster bound nothing: the best of them would be 100% of a ceiling that is none.
     """

@@ -55,7 +55,7 @@ class CaseGroup:
 
     @property
     def reason(self) -> str | None:
-        """Why the case is not ok, with the launch where launches differ."""
+        """Reason why the case is not ok, with the launch if there are several."""
         lone = len(self.records) == 1
         reasons = [
             f"{record.get('reason') or 'no reason given'}" + ("" if lone else f" (launch {record['launch']})")
@@ -151,7 +151,7 @@ def _view(
 
 
 def _busy_share(records: Sequence[Record]) -> float | None:
-    """Of the traced calls, for which the ranks did work that they marked; None without spans, or where they overlap."""
+    """Share of the traced calls in which the ranks did marked work; None without spans, or if they overlap."""
     shares = []
     for record in records:
         spans, calls = record.get("spans") or [], record.get("traced_call_ns") or []
@@ -181,7 +181,7 @@ def case_rows(results: Iterable[Result]) -> list[Row]:
 
 
 def run_rows(results: Sequence[Result], groups: Mapping[str, CaseGroup]) -> list[Row]:
-    """The same of one run, whose launches may lie in several files, from its groups; a row's file is the first."""
+    """Rows of one run, whose launches may lie in several files, from its groups; a row's file is the first."""
     choices = {record["case"]: record["nccl"] for result in results for record in result.choices}
     rows = []
     for case, group in groups.items():
@@ -249,7 +249,7 @@ def nccl_words(row: Mapping[str, Any]) -> str | None:
 
 
 def origin(result: Result) -> Row:
-    """Where a row came from."""
+    """Columns that say where a row came from."""
     return {
         "host": ", ".join(result.hosts()) or None,
         "architecture": result.architecture,
@@ -269,7 +269,7 @@ def own_metrics(results: Iterable[Result]) -> dict[str, tuple[str, str]]:
 
 
 def profile_lines(measurements: Iterable[dict[str, Any]], result: Path) -> list[str]:
-    """What a reader is told: where the traces of a file are, and how many."""
+    """Lines for the reader that say where the traces of a file are, and how many."""
     folders: dict[str, int] = {}
     for measurement in measurements:
         profile = measurement.get("profile")

@@ -21,9 +21,9 @@ LARGE_SKEW = 0.2
 """A share of the time by which the first rank is done before the last, above which it is footnoted."""
 LARGE_STEAL = 0.02
 LARGE_OTHER_LOAD = 0.05
-"""Beyond what the kernel's coarse counting of a short phase can make of nothing."""
+"""Share of the CPU time, beyond what the kernel's coarse counting of a short phase can make of nothing."""
 LARGE_RUN_DELAY = 0.4
-"""With as many ranks as cores, gloo's own threads already make the ranks' wait for about a quarter of the time."""
+"""Share of the time; with as many ranks as cores, gloo's own threads already make it about a quarter."""
 LARGE_CLOCK_FALL = 0.1
 
 
@@ -31,9 +31,9 @@ class FootnoteKind(NamedTuple):
     """One kind of footnote."""
 
     figure: Callable[[Row], float | None]
-    """How bad a row is; None where the footnote does not apply."""
+    """Figure by which rows are ranked; None if the footnote does not apply."""
     text: Callable[[Row], str]
-    """Of the worst row."""
+    """Text for the worst row."""
 
 
 def _above(name: str, limit: float) -> Callable[[Row], float | None]:
@@ -116,7 +116,7 @@ KINDS: dict[str, FootnoteKind] = {
 
 
 def number_footnotes(rows: Sequence[Row]) -> tuple[list[list[int]], list[str]]:
-    """Of each row the numbers of its footnotes, and the footnotes with their numbers, in order of appearance.
+    """Numbers of each row's footnotes, and the footnotes with their numbers, in order of appearance.
 
     A suite's own notes come first in a row, and are told apart by their text.
     """
@@ -139,7 +139,7 @@ def _text(key: tuple[str, str], row: Row) -> str:
 
 
 def common_notes(rows: Sequence[Row]) -> list[str]:
-    """What holds for a whole table."""
+    """Notes that hold for a whole table."""
     notes = []
     if any(row.get("num_launches") == 1 for row in rows):
         notes.append(

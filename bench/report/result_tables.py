@@ -38,7 +38,7 @@ _HEADS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 """Metric -> (head with the unit, how it is written), in the order of the columns."""
 _MAIN = ("busbw_gb_per_s", "tflop_per_s", "tokens_per_s")
-"""What a suite is about: kept before the other rates where there is no room for all."""
+"""Main rates of a suite: kept before the others if there is no room for all."""
 _SHOW_UNIT: dict[str, Callable[[Any], str]] = {"share": show_percent, "s": show_seconds}
 _UNIT_IN_HEAD = {"share": "%", "s": ""}
 
@@ -115,7 +115,7 @@ def _facts(result: Result) -> DisplayTable:
 
 
 def _import_lines(result: Result) -> list[str]:
-    """Where an imported result came from, and what of it could not be read."""
+    """Lines on where an imported result came from, and what of it could not be read."""
     source = result.environment.get("imported_from")
     if not isinstance(source, dict):
         return []

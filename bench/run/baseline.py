@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def earlier_results(against: Path, own: Path) -> list[Result]:
-    """What `against` names (a file, a folder, a glob), without the run's own file, which may lie in the same folder.
+    """Results that `against` names (a file, a folder, a glob), without the run's own file, which may lie among them.
 
     Raises BenchError where there is none, or one cannot be read.
     """
@@ -31,7 +31,7 @@ def earlier_results(against: Path, own: Path) -> list[Result]:
 
 
 def refuse_incomparable(against: Path, own: Path, cases: Iterable[str]) -> None:
-    """Raises BenchError where the earlier results have none of the cases that a run will have."""
+    """Check that a comparison can be made. Raises BenchError if the earlier results have none of the run's cases."""
     there = {record["case"] for result in earlier_results(against, own) for record in result.measurements}
     if not there & set(cases):
         raise BenchError(
@@ -41,7 +41,7 @@ def refuse_incomparable(against: Path, own: Path, cases: Iterable[str]) -> None:
 
 
 def compare_with_earlier(against: Path, result: Result, colour: bool) -> str:
-    """What a finished run is beside the earlier ones, or why that cannot be said; its end is not changed by it."""
+    """Comparison of a finished run with the earlier ones, or why there is none; the exit code stays."""
     try:
         earlier = earlier_results(against, result.path)
         members = _with_siblings(result, earlier)
@@ -104,7 +104,7 @@ def siblings_line(search: OutlierSearch) -> str:
 
 
 def _compare_newest(result: Result, earlier: Sequence[Result], colour: bool) -> str:
-    """Beside the newest of the earlier runs that has a case in common, with all files that are launches of that run."""
+    """Comparison with the newest earlier run that has a case in common, all its files included."""
     from bench.analysis.compare import comparison_tables
     from bench.analysis.compare.comparison import compare
     from bench.analysis.compare.sides import are_launches_of_one_run

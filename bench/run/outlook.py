@@ -1,4 +1,4 @@
-"""What a run would be, told without measuring anything: its plan, and the architecture that it would be on."""
+"""Outlook of a run, without measuring anything: its plan, and the architecture that it would be on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Outlook:
 
     plan: Plan
     architecture: str
-    """As the header of its result would name it."""
+    """Name in the header of its result."""
 
     @property
     def cases(self) -> tuple[PlannedCase, ...]:
@@ -37,7 +37,7 @@ class Outlook:
 
 
 def local_outlook(plan: Plan) -> Outlook:
-    """That of ranks that this process would start."""
+    """Outlook of ranks that this process would start."""
     host = socket.gethostname()
     names = _device_names(plan)
     ranks: list[dict[str, Any]] = [

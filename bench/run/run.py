@@ -189,7 +189,7 @@ def open_run(
 
 
 def _is_judged(options: RunOptions, earlier: Result | None) -> bool:
-    """Whether the run ends in a verdict on the machine. Raises BenchError for a --busy that would mean nothing."""
+    """True if the run ends in a verdict on the machine. Raises BenchError for a --busy that would mean nothing."""
     preset = options.preset or "standard" if earlier is None else str(earlier.plan.get("preset"))
     judged = preset in PRESETS and PRESETS[preset].judged and options.one_launch is None
     if options.busy and not judged:
@@ -200,7 +200,7 @@ def _is_judged(options: RunOptions, earlier: Result | None) -> bool:
 
 
 def _others_here(options: RunOptions, earlier: Result | None) -> list[OtherWork]:
-    """What other programs do on this host, where that matters. Raises BenchError where they are in the way."""
+    """Work of other programs on this host, if it matters. Raises BenchError if they are in the way."""
     from bench.measure.engine.worker import host_name
 
     if not _is_judged(options, earlier):
@@ -232,7 +232,7 @@ def _judge(path: Path) -> int:
 
 
 def _announce(plan: Plan, left: int, estimate: float, joined: Joined | None) -> None:
-    """On stderr, before anything is measured: on what, how much, how long."""
+    """Print to stderr, before anything is measured: on what, how much, how long."""
     how = "started here" if joined is None else f"joined through {joined.how}"
     click.echo(f"devices: {_devices(plan)}; {plan.world_size} ranks ({how}), backend {plan.backend}", err=True)
     budget = "" if plan.budget_seconds is None else f" (budget {plan.budget_seconds:g} s)"
@@ -249,7 +249,7 @@ def _announce(plan: Plan, left: int, estimate: float, joined: Joined | None) -> 
 
 
 def _devices(plan: Plan) -> str:
-    """What is measured on, from this process's view; with GPUs that torch does not see counted."""
+    """Devices to measure on, from this process's view, and the number of GPUs that torch does not see."""
     import torch
 
     from bench.measure.system.environment import present_gpus

@@ -51,20 +51,20 @@ class JudgedChange:
     adjusted_p: float | None
     verdict: Verdict
     reason: str | None
-    """Why it is unclear."""
+    """Reason of the verdict `unclear`."""
     launches_needed: int | None
     """About how many launches a side (or pairs) would settle it; None: not known, or more than anybody makes."""
 
 
 class _Estimate(NamedTuple):
-    """In logarithms."""
+    """Estimate of a change, in logarithms."""
 
     shift: float
     variance: float
-    """Of one launch; NaN where there is none."""
+    """Variance of one launch; NaN without degrees of freedom."""
     degrees: float
     scale: float
-    """What the variance of one launch is multiplied with to give that of the shift."""
+    """Factor from the variance of one launch to that of the shift."""
 
     def half(self) -> float:
         """Half of the 95% interval of the shift."""

@@ -31,8 +31,8 @@ Role = Literal["rank", "sender", "receiver", "pair"]
 OUTLIER = 0.1
 """Pairs that take less than this share longer than the others are of no practical interest."""
 MOST = 0.25
-"""Where more than this share of the ranks, or of the pairs, are slower, they are another kind of link (PCIe among
-NVLink) and no outliers."""
+"""Share of the ranks, or of the pairs, above which slower ones are another kind of link (PCIe among NVLink) and no
+outliers."""
 _MAD = 1.4826
 """Makes the median absolute deviation estimate the standard deviation of a normal distribution."""
 
@@ -115,7 +115,7 @@ def too_few_ranks(num_ranks: int, is_directed: bool) -> str | None:
 
 
 def _least_ranks(is_directed: bool) -> int:
-    """So that a rank's pairs can be held against enough others: (n - 1)(n - 2) pairs without it, or half as many."""
+    """Fewest ranks n with enough pairs to hold a rank's against: (n - 1)(n - 2) without it, or half as many."""
     directions = 1 if is_directed else 2
     return next(n for n in range(3, 9) if (n - 1) * (n - 2) // directions >= MIN_SIBLINGS)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MIN_SIBLINGS = 4
 """Fewer have no spread that an outlier could be told from."""
 MANY = 100
-"""With more values than this, one more or less changes neither median nor scale: none is left out."""
+"""Number of values above which one more or less changes neither median nor scale: none is left out."""
 
 _QN = 2.21914
 """1 / (sqrt(2) x the 5/8 quantile of the normal): makes Qn estimate a standard deviation."""

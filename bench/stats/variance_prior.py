@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MIN_CASES = 8
-"""With fewer like cases a prior is as badly known as the variances that it is to mend."""
+"""Fewest like cases; with fewer a prior is as badly known as the variances that it is to improve."""
 
 
 class Prior(NamedTuple):

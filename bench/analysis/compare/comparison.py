@@ -26,7 +26,7 @@ from bench.stats import change_test, intervals, variance_prior
 
 @dataclass(frozen=True)
 class Settings:
-    """What is compared, and how."""
+    """Settings of a comparison."""
 
     metrics: tuple[str, ...] = (TIME,)
     where: Where = field(default_factory=dict)
@@ -55,12 +55,12 @@ class Comparison:
     not_ok: tuple[Row, ...]
     """{"case", "name", "status", "reason"}."""
     paired: bool
-    """Whether launch i of one side belongs to launch i of the other."""
+    """True if launch i of one side belongs to launch i of the other."""
     threshold: float
 
     @property
     def alike(self) -> bool:
-        """Whether all sides are of one architecture, so that this is a check for a regression."""
+        """True if all sides are of one architecture, so that this is a check for a regression."""
         return all(side.architecture == self.sides[0].architecture for side in self.sides)
 
     def counts(self) -> Counter[str]:
@@ -126,7 +126,7 @@ def _examples(side: Side) -> str:
 
 
 def _are_pairs(built: Sequence[Side]) -> bool:
-    """Whether all sides were measured in alternation with the base: one file each."""
+    """True if all sides were measured in alternation with the base: one file each."""
     base, *news = built
     alone = all(len(side.results) == 1 for side in built)
     return alone and all(are_paired(base.results[0], new.results[0]) for new in news)
@@ -159,7 +159,7 @@ def _judge(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: f
 
 
 def _common_launches(one: Values, two: Values) -> tuple[Values, Values]:
-    """What both have, in one order."""
+    """Launches that both sides have, in one order."""
     common = [launch for launch in one if launch in two]
     return {launch: one[launch] for launch in common}, {launch: two[launch] for launch in common}
 
@@ -176,7 +176,7 @@ def _row(suite: str, case: str, metric: SelectedMetric, new: Side) -> Row:
 
 
 def _estimates(name: str, kinds: Sequence[str], cases: Sequence[Sequence[float]]) -> list[Row]:
-    """Of each case's logarithms the geometric mean, and its 95% interval where there are several launches."""
+    """Geometric mean of each case, from logarithms, and its 95% interval if there are several launches."""
     means = [intervals.centre_and_squares(logs) for logs in cases]
     degrees = [len(logs) - 1 for logs in cases]
     variances = [squares / free if free else math.nan for (_, squares), free in zip(means, degrees, strict=True)]
@@ -196,7 +196,7 @@ def _estimates(name: str, kinds: Sequence[str], cases: Sequence[Sequence[float]]
 
 
 def _not_in(side: Side, other: Side, name: str) -> list[Row]:
-    """What a side has and another lacks, with a side's name."""
+    """Cases that a side has and another lacks, with a side's name."""
     return [
         {"case": case, "name": name, "status": group.status}
         for case, group in side.groups.items()

@@ -55,7 +55,7 @@ def show(
 
 
 def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
-    """What `--format json` prints."""
+    """Object that `--format json` prints."""
     counts = comparison.counts()
     return {
         "names": [side.name for side in comparison.sides],
@@ -74,7 +74,7 @@ def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
 def tables(
     comparison: Comparison, everything: bool = False, sort: str = "verdict", narrow: bool = False
 ) -> list[DisplayTable]:
-    """What is shared, what differs, the cases (those that are not `same`, or all), and what cannot be compared.
+    """Tables of what is shared, what differs, the cases (those not `same`, or all), and what cannot be compared.
 
     `narrow`: sides are called base and new in the heads, and their names stand below.
     """
@@ -148,7 +148,7 @@ _ALIGN: dict[str, Literal["left", "right"]] = {"bar": "left"}
 
 
 def _heads(comparison: Comparison, narrow: bool) -> list[str]:
-    """What sides are called in the heads: by name, or shortly where there is little room."""
+    """Heads of the sides: their names, or short ones if there is little room."""
     names = [side.name for side in comparison.sides]
     if not narrow:
         return names
@@ -204,7 +204,7 @@ def _spread(row: Row, side: str) -> str:
 
 
 def show_change(change: float | None) -> str:
-    """With its sign: `+3.1%`; more than twice as much as a factor."""
+    """A change with its sign: `+3.1%`; more than twice as much as a factor."""
     if change is None:
         return MISSING
     return f"{100 * change:+.1f}%" if abs(change) < 1 else f"{show_number(1 + change)}x"
@@ -231,7 +231,7 @@ def _title(comparison: Comparison) -> str:
 
 
 def _closing_notes(comparison: Comparison, num_hidden: int) -> list[str]:
-    """How many cases have which verdict, and what the columns mean."""
+    """Notes on how many cases have which verdict, and what the columns mean."""
     counts = comparison.counts()
     total = sum(counts.values())
     words = ", ".join(f"{counts[name]} {name}" for name in change_test.VERDICTS)

@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 UNKNOWN_SPREAD = 3
 """Launches to begin with where there is no error bar yet."""
 MOST_LAUNCHES = 100
-"""What more launches than these would settle, is not settled by launches."""
+"""Launches beyond which more would not settle a case."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What the user asked for."""
+    """Limits that the user asked for."""
 
     fail_slower: float | None = None
     """The share by which a case may be slower."""
     fail_missing: bool = False
-    """Whether a case of the base that the new side lacks, or that is not ok there alone, fails the gate."""
+    """True if a case of the base that the new side lacks, or that is not ok there alone, fails the gate."""
     min_decided: float = 0.0
     """The share of cases that has to be decided."""
     allow_unlike: bool = False
     pair_seconds: float | None = None
-    """What a pair of launches of `bench ab` took; None: the sides were not measured in pairs."""
+    """Time of a pair of launches of `bench ab`; None: the sides were not measured in pairs."""
 
     @property
     def asked(self) -> bool:
@@ -83,7 +83,7 @@ def rule(comparison: Comparison, gate: Gate) -> Ruling | None:
 def ruling(
     decided: int, total: int, why: Sequence[str], needs: str, min_decided: float, failing: Sequence[Row] = ()
 ) -> Ruling:
-    """Failed where there is a reason `why`; an error that says what it `needs` where too little could be decided."""
+    """Ruling: failed if there is a reason `why`; an error that says what it `needs` if too little could be decided."""
     counts = f"decided {decided} of {total} cases"
     if why:
         return Ruling("; ".join(["Gate: FAILED", counts, *why]), exit_codes.GATE, tuple(failing))
@@ -93,7 +93,7 @@ def ruling(
 
 
 def _needs(decided: int, comparison: Comparison, gate: Gate) -> str:
-    """Why so few were decided, and what would help: time for each launch, launches, or neither."""
+    """Reason why so few were decided, and the remedy: time for each launch, launches, or neither."""
     wanted = "too few to say anything" if decided == 0 else f"fewer than {show_share(gate.min_decided)}"
     if not comparison.cases:
         return f"{wanted}: no case was measured on both sides, which takes more time for each launch, or fewer cases"
@@ -113,7 +113,7 @@ def _needs(decided: int, comparison: Comparison, gate: Gate) -> str:
 
 
 def _time(seconds: float) -> str:
-    """As one would type it, and with some room."""
+    """A time as one would type it, with some room."""
     return f"{math.ceil(1.15 * seconds / 60)}m"
 
 

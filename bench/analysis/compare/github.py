@@ -1,4 +1,4 @@
-"""What a build on GitHub is told of a comparison: annotations on stdout, and the step's summary.
+"""Output of a comparison for a build on GitHub: annotations on stdout, and the step's summary.
 
 Formats: "Workflow commands for GitHub Actions" and "Adding a job summary" in GitHub's documentation.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 """Names the file that the step's summary is appended to."""
 MAX_ANNOTATIONS = 10
-"""Of each kind in a step GitHub shows no more."""
+"""Annotations of each kind that GitHub shows in a step."""
 
 
 def workflow_commands(comparison: Comparison, ruling: Ruling | None) -> str:
@@ -48,7 +48,7 @@ def _property(text: str) -> str:
 
 
 def append_summary(path: Path, markdown: str) -> None:
-    """Raises BenchError where it cannot be written."""
+    """Append to the step's summary. Raises BenchError if it cannot be written."""
     try:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(markdown)

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from bench.records.file import Result
 
 _OWN_FIELDS = frozenset({"label", "host.hostname", "rank.cpu_affinity", "rank.visible_devices"})
-"""What is each member's own, and no difference to speak of."""
+"""Fields that name a member, and are no difference."""
 
 
 @dataclass(frozen=True)
 class OutlierSearch:
-    """What was found among the members."""
+    """Result of a search for outliers among members."""
 
     by: str
     members: tuple[str, ...]
@@ -41,7 +41,7 @@ class OutlierSearch:
     metric: str
     unit: str
     num_cases: int
-    """Those that at least two members measured."""
+    """Number of cases that at least two members measured."""
     num_launches: tuple[int, int]
     """The fewest and the most that a member has of a case."""
     shared: Row
@@ -52,7 +52,7 @@ class OutlierSearch:
     siblings_median, siblings_low, siblings_high, num_siblings, ratio (value / siblings_median), p_value, adjusted_p,
     verdict (slower | faster), slowdown (ratio - 1, and 1 / ratio - 1 where more is better)."""
     unclear: tuple[Row, ...]
-    """The same fields: as far from the siblings, but chance may explain it, or too little is known."""
+    """Rows as far from the siblings, but chance may explain it, or too little is known; fields as in `outliers`."""
     undecided: frozenset[PeerKey]
     """Cases in which not every member could be judged."""
     partial: tuple[Row, ...]

@@ -1,4 +1,4 @@
-"""What stands out among equals, as it is shown: tables for people, plain rows for programs."""
+"""Display of outliers among peers: tables for people, plain rows for programs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def show(search: OutlierSearch, form: str = "table", colour: bool = False) -> st
 
 
 def as_object(search: OutlierSearch) -> dict[str, Any]:
-    """What `--format json` prints; `cases` are those that stand out."""
+    """Object that `--format json` prints; `cases` are those that stand out."""
     whole = asdict(search)
     return {
         **{name: whole[name] for name in _JSON_FIELDS},
@@ -41,7 +41,7 @@ def as_object(search: OutlierSearch) -> dict[str, Any]:
 
 
 def tables(search: OutlierSearch) -> list[DisplayTable]:
-    """What all share, what differs, who stands out, which cases only some have; the summary is the last line."""
+    """Tables of what all share, what differs, who stands out, which cases only some have; last the summary."""
     shared = [f"{name}: {brief_text(value)}" for name, value in search.shared.items() if value is not None]
     head = f"{len(search.members)} {search.by}s in {search.num_cases} cases: {name_few(search.members)}"
     parts = [

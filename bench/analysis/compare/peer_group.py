@@ -39,12 +39,12 @@ class PeerKey(NamedTuple):
     suite: str
     case: str
     variant: str | None
-    """None: the case itself."""
+    """Variant; None for the case itself."""
 
 
 @dataclass(frozen=True)
 class PeerMetric:
-    """What the equals are held against each other by."""
+    """Metric and cases by which peers are held against each other."""
 
     metric: str = metrics.TIME
     where: selection.Where = field(default_factory=dict)
@@ -85,7 +85,7 @@ def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMet
 
 
 def host_name(result: Result) -> str:
-    """Its hosts; of a published copy, which hides them, and of a file without any, the file's own name."""
+    """Names of a result's hosts; of a published copy, which hides them, and of a file without any, the file's name."""
     names = result.hosts()
     recorded = result.environment.get("hosts", {})
     hidden = any(isinstance(host, dict) and host.get("hostname") == REMOVED for host in recorded.values())
@@ -162,7 +162,7 @@ class _Time(NamedTuple):
 def _rank_launches(
     results: Sequence[Result], num_ranks: int, where: selection.Where
 ) -> tuple[list[dict[PeerKey, list[_Time]]], dict[PeerKey, str]]:
-    """Of every rank what it took in each launch of its own work, and how each such work went."""
+    """[rank] times of its own work in each launch, and the status of each such work."""
     times: list[dict[PeerKey, list[_Time]]] = [{} for _ in range(num_ranks)]
     status: dict[PeerKey, str] = {}
     for result in results:

@@ -1,4 +1,4 @@
-"""From the options of the comparing commands to what they print and the code that they exit with."""
+"""Presentation of comparisons: from the commands' options to what they print and their exit code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """As click gives them; None: not said."""
+    """Options as click gives them; None: not typed."""
 
     form: str = "table"
     fail_slower: str | None = None
@@ -44,7 +44,7 @@ class CompareOptions:
     allow_unlike: bool = False
     wide: bool = False
     pair_seconds: float | None = None
-    """Of `bench ab`: what one pair of launches took."""
+    """Time of one pair of launches of `bench ab`."""
 
     def gate(self) -> Gate:
         return Gate(
@@ -118,7 +118,7 @@ _OF_SIDES = {
 
 
 def _refuse_useless(by: str, options: CompareOptions) -> None:
-    """Raises BenchError for an option that means something between sides only, rather than pass over it."""
+    """Refuse, with a BenchError, an option that means something between sides only."""
     for name, option in _OF_SIDES.items():
         if getattr(options, name) != getattr(CompareOptions(), name):
             raise BenchError(

@@ -1,4 +1,4 @@
-"""What is compared: which cases (`--where`), and which number of each launch of a case (`--metric`)."""
+"""Selection of what is compared: the cases (`--where`), and the number of each launch of a case (`--metric`)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class SelectedMetric(NamedTuple):
 
 
 def fits(record: Record, where: Where) -> bool:
-    """Whether a measurement's case is one of those."""
+    """True if a measurement's case is among those selected."""
     return all(_is_one_of(_value(record, name), values) for name, values in where.items())
 
 
 def _is_one_of(value: str | None, wanted: Sequence[str]) -> bool:
-    """As written in a case's id, or a size such as 1MiB."""
+    """True if a value is wanted, as written in a case's id or as a size such as 1MiB."""
     return value is not None and any(text == value or as_size(text) == value for text in wanted)
 
 
@@ -45,7 +45,7 @@ def _value(record: Record, name: str) -> str | None:
 
 
 def refuse_none(records: Sequence[Record], where: Where) -> None:
-    """Raises BenchError where no case fits, with what the first name that has no such value could have."""
+    """Check that a case fits. Raises BenchError if none does, with the values that the first unfit name could have."""
     if any(fits(record, where) for record in records):
         return
     condition = " --where ".join(f"{name}={','.join(values)}" for name, values in where.items())
@@ -64,12 +64,12 @@ def _what_fits(records: Sequence[Record], where: Where) -> str:
 
 
 def metric(name: str, results: Sequence[Result]) -> SelectedMetric:
-    """Raises BenchError for a name that no result has, and for a metric of which neither way is better."""
+    """Look a metric up. Raises BenchError for a name that no result has, and for one of which neither way is better."""
     return named_metric(name, rows.own_metrics(results))
 
 
 def named_metric(name: str, suite_metrics: Mapping[str, tuple[str, str]]) -> SelectedMetric:
-    """The same, from the suites' own metrics: name -> (unit, better)."""
+    """Metric of a name, from METRICS or the suites' own: name -> (unit, better)."""
     if name in metrics.METRICS:
         row = metrics.METRICS[name]
         selected = SelectedMetric(name, row.unit, row.better, row.formula)

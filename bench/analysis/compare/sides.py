@@ -90,7 +90,7 @@ def _without(case: str, param: str) -> str:
 
 
 def refuse_unlike(results: Sequence[Result]) -> None:
-    """Raises BenchError where the files are not launches of one run, with the first difference."""
+    """Check that files are launches of one run. Raises BenchError with the first difference."""
     first = results[0]
     for other in results[1:]:
         for name, one, two in _unlike(first, other):
@@ -101,7 +101,7 @@ def refuse_unlike(results: Sequence[Result]) -> None:
 
 
 def are_launches_of_one_run(first: Result, other: Result) -> bool:
-    """Whether nothing that matters differs between the two files."""
+    """True if nothing that matters differs between the two files."""
     return not _unlike(first, other)
 
 
@@ -123,7 +123,7 @@ def _code(result: Result) -> dict[str, str | None]:
 
 
 def names(given: Sequence[Sequence[Result]]) -> list[str]:
-    """What each side is called: its setting in a pair, its label, what differs, else its file; never two alike."""
+    """Name of each side: its setting in a pair, its label, what differs, else its file; never two alike."""
     leaders = [results[0] for results in given]
     for naming in (_settings, _labels, _facts_that_differ, _files):
         candidates = naming(leaders)
@@ -164,7 +164,7 @@ def _files(leaders: Sequence[Result]) -> list[str | None]:
 
 
 def facts(result: Result) -> Row:
-    """What a run is, in plain fields; equal ones are stated once."""
+    """Facts of a run in plain fields; those that all share are stated once."""
     plan, environment = result.plan, result.environment
     versions = environment.get("versions") or {}
     return {
@@ -214,7 +214,7 @@ def differing_fields(sides: Sequence[Side]) -> list[Row]:
 
 
 def _differing_within(sides: Sequence[Side]) -> list[Row]:
-    """What differs between the files of one side."""
+    """Fields that differ between the files of one side."""
     rows = []
     for side in sides:
         for result in side.results[1:]:

@@ -52,11 +52,11 @@ class Dag:
 
     @property
     def depth(self) -> int:
-        """How many operations the longest chain has."""
+        """Number of operations of the longest chain."""
         return 1 + len(self._levels) if self.num_nodes else 0
 
     def ends(self, seconds: Seconds) -> Seconds:
-        """When each node ends, in seconds from the start; `seconds` and the result are [node, lane]."""
+        """End of each node, in seconds from the start; `seconds` and the result are [node, lane]."""
         ordered = seconds[self._order]
         ends = np.empty_like(ordered)
         ends[: self._first_level] = ordered[: self._first_level]

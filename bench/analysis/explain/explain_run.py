@@ -45,7 +45,7 @@ def text(path: Path, output: str, colour: bool) -> str:
 
 
 def waterfalls(groups: dict[str, CaseGroup]) -> tuple[list[Waterfall], list[str]]:
-    """Of every case with traced calls of computation; and why others have none."""
+    """Waterfall of every case with traced calls of computation, and why others have none."""
     explained: list[Waterfall] = []
     reasons: dict[str, list[str]] = {}
     devices = _device_speeds(groups)
@@ -66,7 +66,7 @@ def waterfalls(groups: dict[str, CaseGroup]) -> tuple[list[Waterfall], list[str]
 
 
 def _ok_records(group: CaseGroup) -> list[Record]:
-    """Of a case that is ok: also then a launch can have been skipped, for want of time."""
+    """Records that are ok of a case that is: a launch may have been skipped for want of time."""
     return [record for record in group.records if record["status"] == "ok"]
 
 
@@ -115,7 +115,7 @@ def _rank_flops(records: Sequence[dict[str, Any]]) -> list[float]:
 
 
 def _speeds(record: dict[str, Any], devices: dict[str, list[float]]) -> list[float] | None:
-    """Of each rank's device: what the case itself measured, else the compute suite; None: not measured."""
+    """Speed of each rank's device, by the case itself, else by the compute suite; None: not measured."""
     measured = [facts.get("speed") for facts in record.get("per_rank") or []]
     if measured and None not in measured:
         return [float(speed) for speed in measured]

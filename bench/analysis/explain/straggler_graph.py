@@ -1,4 +1,4 @@
-"""What waits for what in a step of Megatron-like training, rebuilt from the order of one recorded step.
+"""Graph of what waits for what in a step of Megatron-like training, rebuilt from the order of one recorded step.
 
 Traces have operations but no graph (see `bench.analysis.explain.straggler_trace`). It follows from how such training
 works, and is rebuilt from the first data-parallel rank in the first step, whose order the others share:
@@ -63,7 +63,7 @@ class OperationKey(NamedTuple):
 
 @dataclass
 class Template:
-    """What waits for what, and who meets, in one step of one pipeline."""
+    """Order and meetings of the operations in one step of one pipeline."""
 
     waits: list[tuple[OperationKey, OperationKey]] = field(default_factory=list)
     """(before, after)"""
@@ -136,12 +136,12 @@ def _stage_messages(
 
 
 def _beyond(chunk: int, last_chunk_here: int, stage: int, num_stages: int) -> bool:
-    """Whether a chunk comes after the model's last one; a stage's last is as many before it as stages follow."""
+    """True if a chunk comes after the model's last one; a stage's last is as many before it as stages follow."""
     return chunk > last_chunk_here + (num_stages - 1 - stage)
 
 
 def _launched_messages(messages: list[Row], parts: list[Row], way: str) -> list[Row]:
-    """Recorded receives after the last computation began, and sends before the first one ended, never took place."""
+    """Messages that took place: no receive after the last computation began, no send before the first one ended."""
     if way == "recv":
         last = max(row["start_ts"] for row in parts)
         return [row for row in messages if row["start_ts"] <= last + CLOCK_SECONDS]

@@ -42,7 +42,7 @@ MAX_NEGATIVE_SECONDS = 1e-2
 
 @dataclass(frozen=True)
 class Trace:
-    """What a trace file says of its steps."""
+    """Steps of a trace file."""
 
     operations: Operations
     steps: tuple[int, ...]
@@ -50,7 +50,7 @@ class Trace:
     steps_left_out: tuple[int, ...]
     """Whose operations are not those of the first step."""
     recorded_seconds: tuple[float, ...]
-    """Of each step: from the first start to the last end, with the gaps that no operation explains."""
+    """Seconds of each step: from the first start to the last end, with the gaps that no operation explains."""
 
 
 def load(path: Path) -> Trace:

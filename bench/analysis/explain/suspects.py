@@ -1,4 +1,4 @@
-"""Which rank and which link: named only from what shows them, and else said not to be measured.
+"""Suspects: the slow rank and the slow link, named only from what shows them, and else said not to be measured.
 
 A rank is named from its own computation, never from how long its call takes: where ranks wait for one another, the fast
 ones wait. Of every traced call the time of each kind of computation that all ranks do equally, and of the compute suite
@@ -31,7 +31,7 @@ SHARED_KINDS = ("forward", "backward", "forward_backward")
 NUM_BLOCKS = 8
 """Blocks of a rank's samples, whose medians stand for repeated measurements."""
 LAST_SHARE = 0.8
-"""Of all collectives, so many last arrivals make a rank the last to arrive."""
+"""Share of all collectives at which a rank arrives last that makes it the last to arrive."""
 POINT_TO_POINT = "point_to_point"
 
 
@@ -44,7 +44,7 @@ class Score:
     score: float
     """Fastest median / own median of the same computation: 1 is the fastest."""
     is_slow: bool
-    """By the outlier test."""
+    """Verdict of the outlier test."""
     source: str
 
 
@@ -127,7 +127,7 @@ def last_arrivals(record: Record) -> tuple[int, float] | None:
 
 
 def sentences(records: Sequence[Record]) -> list[str]:
-    """What can be said of ranks and links, in lines."""
+    """Lines on ranks and links that stand out."""
     records = [record for record in records if record["status"] == "ok"]
     return [*_rank_sentences(records), *_link_sentences(records)]
 
@@ -171,7 +171,7 @@ def _link_sentences(records: Sequence[Record]) -> list[str]:
 
 
 def _named_links(record: Record) -> list[str]:
-    """What point_to_point itself found to stand out: the first and the fourth column of its table of that name."""
+    """Links that point_to_point found to stand out: the first and the fourth column of its table of that name."""
     table = (record.get("tables") or {}).get("stands_out") or {"rows": []}
     return [
         f"slow link: {row[0]}, {row[3]:.2f} times as long as the others ({record['case']})" for row in table["rows"]

@@ -1,4 +1,4 @@
-"""From the spans of one traced call to a graph of operations that can be run again (`bench.analysis.explain.what_if`).
+"""Graph of operations from the spans of one traced call, to be run again by `bench.analysis.explain.what_if`.
 
 Each rank's call becomes a chain of pieces that leave no time out: computation, communication (also within a
 computation), input, and what lies in no span (`outside`: the host's own work). Between ranks:
@@ -33,7 +33,7 @@ GroupOf = Callable[[int, Any], object]
 
 
 def sort_of(kind: str) -> str:
-    """What a piece is: computation, communication, input, or none of them."""
+    """Sort of a kind: computation, communication, input, or none of them."""
     if kind in (COMMUNICATION, "dispatch", "combine"):
         return MOVE
     return FEED if kind in INPUT_KINDS else HOST if kind == OUTSIDE else COMPUTE
@@ -61,7 +61,7 @@ class Piece:
 
     @property
     def like(self) -> str:
-        """What it shares a typical duration with: a communication with others of its axis, size and pass."""
+        """Key of the pieces with its typical duration: communications of one axis, size and pass."""
         if self.sort != MOVE:
             return self.kind
         return " ".join(str(part) for part in (self.kind, self.axis, self.num_bytes, self.within) if part)

@@ -1,4 +1,4 @@
-"""From the sum of the devices' peaks down to what a step achieved, one cause after the other.
+"""Waterfall from the sum of the devices' peaks down to what a step achieved, one cause after the other.
 
 The traced calls of a case are run again (`bench.analysis.explain.timeline`) with causes taken away in this order, each
 on top of the ones before, and each alone beside it, since effects do not simply add:
@@ -46,19 +46,19 @@ class Part:
     name: str
     seconds: float | None
     alone_seconds: float | None
-    """What the step would gain if only this were gone."""
+    """Gain of the step if only this were gone."""
     how: str
 
 
 @dataclass(frozen=True)
 class Waterfall:
-    """Of one case: from `peak_seconds` through the parts, the last cause first, to `measured_seconds`."""
+    """Parts of one case, from `peak_seconds` through the last cause first to `measured_seconds`."""
 
     case: str
     num_ranks: int
     flops: float
     peak_flop_per_s: float
-    """Of all ranks together."""
+    """Peak of all ranks together."""
     peak_source: str
     measured_seconds: float
     parts: tuple[Part, ...]
@@ -178,7 +178,7 @@ def _calls(record: dict[str, Any]) -> list[Operations]:
 
 
 def _groups(record: dict[str, Any]) -> timeline.GroupOf:
-    """Who talks to whom along which axis, where the case is split along several (parameters `tp` and `pp`)."""
+    """Groups of ranks along each axis, if the case is split along several (parameters `tp` and `pp`)."""
     params, num_ranks = record["params"], int(record["num_ranks"])
     tensor, pipeline = int(params.get("tp", 0)), int(params.get("pp", 0))
     if not tensor or not pipeline or num_ranks % (tensor * pipeline):

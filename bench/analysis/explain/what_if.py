@@ -1,4 +1,4 @@
-"""What-if analysis of a step: how long would it take if nobody were slow, or only this rank, stage or link?
+"""Simulation of a step: how long would it take if nobody were slow, or only this rank, stage or link?
 
 After "Understanding Stragglers in Large Model Training Using What-if Analysis" (Lin et al., OSDI 2025). A step is a
 graph of operations with one duration each; it is run again
@@ -57,7 +57,7 @@ class Operations:
     communicates: Mask
     """[operation]: its ideal is the median of its kind, not the mean."""
     places: Mapping[str, Numbers]
-    """What can be mended -> [operation] its number there, -1 for none: `rank`, `dp_rank`, `stage`, `link`."""
+    """Place that can be fixed -> [operation] its number there, -1 for none: `rank`, `dp_rank`, `stage`, `link`."""
     before: Numbers
     after: Numbers
     """[edge]: operation `before` ends before operation `after` can begin."""

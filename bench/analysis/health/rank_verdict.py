@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from bench.records.file import Result
 
 MIN_CASES_SHARE = 0.25
-"""Of the cases, in which a rank has to be slower before it is called slow: a single one may be chance."""
+"""Share of the cases in which a rank has to be slower before it is called slow: a single one may be chance."""
 MIN_CASES = 2
 MIN_SIGNS = 7
 
 
 @dataclass(frozen=True)
 class RankVerdict:
-    """What is to be said of the ranks."""
+    """Verdict on the ranks, in words."""
 
     slow: str
     """Names the slow ranks; empty where there is none."""
@@ -39,7 +39,7 @@ class RankVerdict:
 
 
 def many_ranks(result: Result) -> RankVerdict | None:
-    """By the spread of the siblings; None where there are too few ranks or nothing in common."""
+    """Verdict by the spread of the siblings; None if there are too few ranks or nothing in common."""
     members = _members(result)
     if len(members) <= MIN_SIBLINGS:
         return None
@@ -54,7 +54,7 @@ def many_ranks(result: Result) -> RankVerdict | None:
 
 
 def few_ranks(result: Result) -> RankVerdict | None:
-    """By signs; None where there are too few kinds of work."""
+    """Verdict by signs; None if there are too few kinds of work."""
     members = _members(result)
     shared = [key for key in peer_cases(members) if key.variant == ALONE]
     if len(members) < 2 or len(shared) < MIN_SIGNS:

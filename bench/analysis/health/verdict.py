@@ -36,7 +36,7 @@ Level = Literal["ok", "bad", "note", "unknown", "void"]
 JUDGED_PRESETS = frozenset({"node"})
 """Presets whose runs end in a verdict on the machine."""
 MAX_SLOWDOWN = 0.05
-"""By which the end of a soak may be slower than its beginning."""
+"""Share by which the end of a soak may be slower than its beginning."""
 MAX_CONTENTION: Mapping[str, tuple[float, Level]] = {"cuda": (1.10, "bad"), "cpu": (1.50, "note")}
 """Device type -> time of a matrix product with all ranks at once / alone. GPUs have nothing to take from each other but
 power and cooling; cores of a CPU share clocks and caches by design."""
@@ -49,11 +49,11 @@ HARMLESS_LIMITS = frozenset({"GPU power cap"})
 
 @dataclass(frozen=True)
 class RuleOutcome:
-    """What one rule makes of a result."""
+    """Outcome of one rule over a result."""
 
     level: Level
     figure: str
-    """With its limit where there is one."""
+    """Figure in words, with its limit if there is one."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _pairs(evidence: Evidence) -> RuleOutcome:
 
 
 def _named_links(record: Mapping[str, Any]) -> list[str]:
-    """What the suite's table of links that stand out says, such as `rank 2: each of its pairs (1.9x the time)`."""
+    """Links in the suite's table of those that stand out, such as `rank 2: each of its pairs (1.9x the time)`."""
     table = (record.get("tables") or {}).get("stands_out") or {}
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table.get("rows") or []]
     return [f"{row.get('slow link')} ({row.get('times as long') or 0:.2g}x the time)" for row in rows]
@@ -212,7 +212,7 @@ def _contention(evidence: Evidence) -> RuleOutcome:
 
 
 def _disturbance(evidence: Evidence) -> RuleOutcome:
-    """What other work took of the CPU while cases were measured: no fault of the machine, and it spoils figures."""
+    """CPU time that other work took while cases were measured: no fault of the machine, and it spoils figures."""
     rows = [row for row in evidence.rows if row["status"] == "ok"]
     other = [
         max(0.0, row["other_load_share"] - (row.get("other_load_noise_share") or 0.0))
@@ -304,5 +304,5 @@ def judge(result: Result) -> Health:
 
 
 def is_judged(result: Result) -> bool:
-    """Whether the run's preset promised a verdict."""
+    """True if the run's preset promised a verdict."""
     return result.plan.get("preset") in JUDGED_PRESETS

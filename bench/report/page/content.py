@@ -1,4 +1,4 @@
-"""What a report says, in order and without a format: sections of sentences, tables and plots.
+"""Content of a report, in order and without a format: sections of sentences, tables and plots.
 
 The answer comes first, then what was measured on what, the comparison, each suite, the ranks, what has no speed, the
 environments with their differences, and how to read each number.
@@ -115,7 +115,7 @@ def _suites(source: Source, plots: Sequence[Plot], names: dict[str, str]) -> Ite
 
 
 def _with_side(table: DisplayTable, names: dict[str, str]) -> DisplayTable:
-    """With a column of the side where there are several; the title is the section's."""
+    """Table with a column of the side if there are several; the title is the section's."""
     side = Column("run", lambda row: names[row["file"]], "left")
     columns = (side, *table.columns) if len(names) > 1 else table.columns
     return DisplayTable("", columns, table.rows, table.footnotes)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SUITE, SIZE = "collective", "num_bytes"
 COLUMNS = 3
 MAX_POINTS = 120
-"""Of one line; more sizes than that are thinned evenly, first and last included."""
+"""Points of one line; more sizes than that are thinned evenly, first and last included."""
 USELESS = 10.0
 """An interval whose ends are further apart than so many times its middle is drawn to that, and says no more."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SUITES = ("pipeline_parallel", "training_step", "heterogeneous")
 KINDS = ("forward", "backward", "loss", "backward_input", "backward_weight", "optimizer")
-"""The same colour in every timeline; other kinds come after these."""
+"""Kinds with the same colour in every timeline; others come after these."""
 MAX_TIMELINES = 6
 MAX_SPANS = 4000
 MAX_BARS = 24

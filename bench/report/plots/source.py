@@ -1,4 +1,4 @@
-"""What plots are made from: the sides' results as rows, with a look for each side. No plot reads a file."""
+"""Source of the plots: the sides' results as rows, with a look for each side. No plot reads a file."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Plot:
     """One drawing."""
 
     name: str
-    """Of its file, and of its place in a page."""
+    """Name of its file, and of its place in a page."""
     section: str
     """The suite that it belongs to, or `comparison`, `history`."""
     title: str
     caption: str
-    """How to read it; also what a screen reader says of it."""
+    """Advice how to read it; a screen reader says it too."""
     figure: Figure
 
 

@@ -1,4 +1,4 @@
-"""How every plot looks: one colour an architecture, marks that tell sides apart without colour, SVG for light and dark.
+"""Style of every plot: one colour per architecture, marks that tell sides apart without colour, SVG for light and dark.
 
 A plot is drawn once, with ink, grid and series in fixed colours. For a page the SVG's colours become CSS variables, so
 that one drawing serves a light and a dark page; text stays text. As PNG it has a white ground.
@@ -65,7 +65,7 @@ _RC: Any = {
 
 @dataclass(frozen=True)
 class Look:
-    """What one side looks like in every plot."""
+    """Look of one side in every plot."""
 
     name: str
     colour: str

@@ -1,4 +1,4 @@
-"""How many pairs of launches a budget holds: what a launch costs, and what is done where the budget cannot hold it.
+"""Pairs of launches that a budget holds: the cost of a launch, and advice if the budget cannot hold them.
 
 A launch costs its start (two interpreters after each other, torch, the process groups) and, for each case, what goes
 before and after the samples and enough samples for a median that can be believed. Before the first launch that is a
@@ -21,20 +21,20 @@ from bench.records.saved_plan import SIDES, PlannedCase
 from bench.records.visits import num_samples, was_left_out
 
 FEWEST_PAIRS = 3
-"""With fewer a budget is too small: an interval from two pairs has no use."""
+"""Least pairs that a budget must hold: an interval from two has no use."""
 ENOUGH_SAMPLES = 20
-"""Of each case in a launch, or as many as its preset's time for a case holds."""
+"""Samples of each case in a launch, or as many as its preset's time for a case holds."""
 RESERVE_SECONDS, RESERVE_SHARE = 5.0, 0.03
-"""Of a budget, for the interpreters' starts and ends, and for the comparison."""
+"""Time and share of a budget for the interpreters' starts and ends, and for the comparison."""
 ACCEPTED_FACTOR, ADVICE_FACTOR = 1.1, 1.35
-"""By which the launches to come may take longer than the first where a budget is accepted, and where one is advised."""
+"""Factors by which later launches may take longer than the first: to accept a budget, and to advise one."""
 UNKNOWN_FACTOR = 1.5
-"""By how much a budget is to be raised at least in which not every case could be measured once."""
+"""Least factor to raise a budget in which not every case could be measured once."""
 
 
 @dataclass(frozen=True)
 class LaunchCost:
-    """What one launch of a side takes, where each of its cases is to have enough samples."""
+    """Time of one launch of a side in which each case has enough samples."""
 
     startup_seconds: float
     cases_seconds: float
@@ -54,7 +54,7 @@ def guess_cost(cases: Sequence[PlannedCase]) -> LaunchCost:
 
 
 def measured_cost(result: Result, launch: int, wall_seconds: float) -> LaunchCost:
-    """From a launch that a side has made, and that took so long in all."""
+    """Cost by a launch that a side has made, and that took so long in all."""
     records = [record for record in result.measurements if record["launch"] == launch]
     busy = sum(record["seconds"] or 0.0 for record in records)
     visits = int(result.plan.get("visits") or 1)
@@ -74,7 +74,7 @@ def measured_cost(result: Result, launch: int, wall_seconds: float) -> LaunchCos
 
 
 def _case_seconds(visits: Sequence[Record], most_seconds: float) -> float:
-    """What all visits to a case take in which it has enough samples, or its time for them."""
+    """Seconds of all visits to a case in which it has enough samples, or its time for them."""
     seconds = sum(record["seconds"] or 0.0 for record in visits)
     counts = sum(num_samples(record) for record in visits)
     if not counts:
@@ -94,7 +94,7 @@ def _sampled_seconds(record: Record) -> float:
 
 
 def mean_cost(costs: Sequence[LaunchCost]) -> LaunchCost:
-    """Of the launches so far, of both sides."""
+    """Mean cost of the launches so far, of both sides."""
     count = len(costs)
     return LaunchCost(
         sum(cost.startup_seconds for cost in costs) / count,
@@ -105,7 +105,7 @@ def mean_cost(costs: Sequence[LaunchCost]) -> LaunchCost:
 
 
 def launch_budget(budget_seconds: float) -> float:
-    """What of a budget is for launches."""
+    """Part of a budget that is for launches."""
     return max(0.0, budget_seconds - max(RESERVE_SECONDS, RESERVE_SHARE * budget_seconds))
 
 
@@ -121,7 +121,7 @@ def needed_seconds(cost: LaunchCost, pairs: int, spent_seconds: float = 0.0) -> 
 
 
 def too_short(budget: str, cost: LaunchCost, pairs: int, spent_seconds: float, is_known: bool) -> BenchError:
-    """What to say of a budget, as it was typed, that cannot hold the fewest pairs.
+    """Error for a budget, as it was typed, that cannot hold the fewest pairs.
 
     Where some cases could not even be measured once, their part of what is needed is a guess, and more than there was.
     """
@@ -139,7 +139,7 @@ def too_short(budget: str, cost: LaunchCost, pairs: int, spent_seconds: float, i
 
 
 def duration(seconds: float) -> str:
-    """As one would type it, and never less: `50s`, `100s`, `2m`, `3.5m`."""
+    """A time as one would type it, rounded up: `50s`, `100s`, `2m`, `3.5m`."""
     if seconds <= 110:
         return f"{10 * math.ceil(seconds / 10)}s"
     return f"{math.ceil(2 * seconds / 60) / 2:g}m"
@@ -147,17 +147,17 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class PairBudget:
-    """What is left of a budget, and how many pairs it still holds; all times are seconds since `bench ab` began."""
+    """A budget's time left, and the pairs that it still holds; all times are seconds since `bench ab` began."""
 
     budget: str
-    """As it was typed."""
+    """Text that the user typed."""
     seconds: float
     most_pairs: int
     made: int = 0
     """Launches of both sides so far; those of an alternation that is gone on with count."""
     costs: list[LaunchCost] = field(default_factory=list)
     pairs: int = 0
-    """How many there will be, as far as it is known by now; 0: not yet."""
+    """Number of pairs there will be, as far as is known; 0: not yet."""
 
     @property
     def fewest(self) -> int:
@@ -165,15 +165,15 @@ class PairBudget:
 
     @property
     def known(self) -> LaunchCost:
-        """What a launch costs, after those that were made."""
+        """Cost of a launch, by those that were made."""
         return mean_cost(self.costs)
 
     def left(self, elapsed: float, kept: float = 0.0) -> float:
-        """For launches, less what is `kept` for something else."""
+        """Seconds left for launches, less what is `kept` for something else."""
         return max(0.0, launch_budget(self.seconds) - elapsed - kept)
 
     def launch_seconds(self, elapsed: float, kept: float = 0.0) -> float:
-        """Of the next launch: an equal part; of the first, of as few launches as there may be."""
+        """Seconds for the next launch: an equal part; for the first, of as few launches as there may be."""
         pairs = max(self.pairs or self.fewest, self.made // len(SIDES) + 1)
         return self.left(elapsed, kept) / (len(SIDES) * pairs - self.made)
 

@@ -1,4 +1,4 @@
-"""What would make an alternation useless, asked of both sides' plans before anything is measured."""
+"""Checks of both sides' plans that refuse a useless alternation before anything is measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def outlooks(both: Sequence[Setting], given: Sequence[str], suites: Sequence[str]) -> list[Outlook]:
-    """What each side would measure, told by its own interpreter with its own settings. Raises BenchError."""
+    """Plan of each side, from its own interpreter with its own settings. Raises BenchError."""
     return [Outlook.from_text(text) for text in ask([(side, asking_words(given, suites, side)) for side in both])]
 
 
@@ -45,7 +45,7 @@ def _own_metrics(plans: Sequence[Outlook]) -> Mapping[str, tuple[str, str]]:
 
 
 def refuse_unlike(architectures: Sequence[str], comparing: Comparing) -> None:
-    """Raises BenchError where a gate was asked for and the sides are not of one architecture."""
+    """Check the architectures. Raises BenchError if they differ and a gate was asked for."""
     gate = comparing.gate()
     if not gate.asked or gate.allow_unlike or len(set(architectures)) == 1:
         return

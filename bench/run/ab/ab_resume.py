@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResumedPair:
-    """What two files say of the alternation that made them."""
+    """An alternation to go on with, as its two files tell."""
 
     files: tuple[Path, Path]
-    """Of side a, then b."""
+    """Files of side a, then b."""
     id: str
     pairs: int
-    """As many as were planned."""
+    """Number of planned pairs."""
     first: int
     """The pair to go on with."""
 
 
 def resume_pair(paths: Sequence[Path], both: Sequence[Setting]) -> ResumedPair:
-    """Raises BenchError where these are not the two files of one alternation of the sides that were said."""
+    """Read an alternation. Raises BenchError if these are not the two files of one, with the sides that were typed."""
     if len(paths) != 2:
         raise BenchError(f"--resume {paths[0]}: name the files of both sides, --resume A --resume B")
     pairs = sorted(((_pair(result), result) for result in map(load, paths)), key=lambda each: each[0].side)

@@ -1,4 +1,4 @@
-"""What `bench ab` will do: what is set on each side, how many pairs, in which order, within which time.
+"""Plan of `bench ab`: the setting of each side, the number of pairs, their order, their time.
 
 A launch of one side is followed by a launch of the other, so that a machine that grows slower by the minute slows both;
 and the order turns round from pair to pair (ABBA), so that neither side always comes first.
@@ -57,11 +57,11 @@ class Setting:
     options: tuple[str, ...]
     """Words for `bench run`."""
     device: str | None
-    """That of `options`; a run that is taken up again has to be told."""
+    """Device of `options`; a resumed run needs it again."""
     sets: frozenset[str]
     """Keys of its own --set, which take the place of those that both sides were given."""
     setting: str
-    """In words, as one would type it; `unchanged` where nothing was said."""
+    """Setting as one would type it; `unchanged` if nothing was typed."""
 
     def does_as(self, other: Setting) -> bool:
         return (self.python, self.variables, self.options) == (other.python, other.variables, other.options)
@@ -129,7 +129,7 @@ def _variable(name: str, text: str) -> tuple[str, str]:
 
 
 def _checked_options(name: str, words: Sequence[str], read: ReadOptions) -> dict[str, Any]:
-    """What the words say to `bench run`. Raises BenchError for what it does not take, or one side cannot have alone."""
+    """Options of `bench run` in the words. Raises BenchError for those that it, or one side alone, cannot have."""
     shown = f'--{name} "{shlex.join(words)}"'
     try:
         given = read(list(words))
@@ -176,14 +176,14 @@ def sides(
 
 @dataclass(frozen=True)
 class PairSchedule:
-    """How many pairs, and the time that each launch has."""
+    """Number of pairs, and the time of each launch."""
 
     pairs: int
     launch_seconds: float | None
     """All that is part of it; None: as long as it needs. Within a budget this is what is planned, and what it comes to
     is seen launch by launch."""
     budget_seconds: float | None
-    """For all; None: none was given."""
+    """Time for all launches; None: no budget."""
 
     @property
     def side_seconds(self) -> float | None:
@@ -200,11 +200,11 @@ class PairSchedule:
 
 @dataclass(frozen=True)
 class PairRequest:
-    """What the user asked for."""
+    """Pairs and budget that the user asked for."""
 
     pairs: int
     budget: str | None
-    """As it was typed."""
+    """Text that the user typed."""
 
     @property
     def budget_seconds(self) -> float | None:
@@ -212,7 +212,7 @@ class PairRequest:
 
 
 def parse_pair_request(pairs: int | None, budget: str | None) -> PairRequest:
-    """Raises BenchError for a number of pairs that is none, and for a budget that is no time."""
+    """Check both options. Raises BenchError for a number of pairs that is none, and for a budget that is no time."""
     request = PairRequest(DEFAULT_PAIRS if pairs is None else pairs, budget)
     if request.pairs < 2:
         raise BenchError(f"--pairs {request.pairs}: at least 2, better {DEFAULT_PAIRS}; one pair has no error bar")
@@ -221,7 +221,7 @@ def parse_pair_request(pairs: int | None, budget: str | None) -> PairRequest:
 
 
 def schedule(preset: str, asked: PairRequest, cases: Sequence[PlannedCase], spent_seconds: float = 0.0) -> PairSchedule:
-    """As many pairs as were asked for, or fewer where a budget has no room for them even at the least cost.
+    """Schedule of the pairs asked for, or of fewer if a budget has no room for them even at the least cost.
 
     Without a budget each launch has what the preset gives a launch. Raises BenchError for a budget that cannot hold the
     fewest pairs that make sense; `spent_seconds` of it are over.
@@ -240,14 +240,14 @@ def schedule(preset: str, asked: PairRequest, cases: Sequence[PlannedCase], spen
 
 
 def order(pair: int) -> tuple[int, int]:
-    """Which side comes first in a pair: ABBA."""
+    """Sides of a pair in their order, which alternates: ABBA."""
     return (1, 0) if pair % 2 else (0, 1)
 
 
 def first_words(
     given: Sequence[str], suites: Sequence[str], chosen: Setting, plan: PairSchedule, label: str, file: Path, pair: str
 ) -> list[str]:
-    """What makes `bench run` plan a side and do its first launch; `given` are the options of both sides."""
+    """Words for `bench run` to plan a side and do its first launch; `given` are the options of both sides."""
     seconds = plan.side_seconds
     return [
         "run",
@@ -261,7 +261,7 @@ def first_words(
 
 
 def _key(setting: str) -> str:
-    """Of a --set."""
+    """Key of a --set."""
     return setting.partition("=")[0].strip()
 
 
@@ -272,18 +272,18 @@ def _without(words: Sequence[str], keys: Collection[str]) -> list[str]:
 
 
 def next_words(launch: int, chosen: Setting, device: str | None, file: Path) -> list[str]:
-    """What makes `bench run` do a later launch of a side's file; its plan is in the file."""
+    """Words for `bench run` to do a later launch of a side's file; its plan is in the file."""
     device = chosen.device or device
     words = ["run", "--resume", str(file), "--one-launch", str(launch), "--launcher", "local"]
     return words if device is None else [*words, "--device", device]
 
 
 def timed_words(words: Sequence[str], seconds: float | None) -> list[str]:
-    """The same launch with so much time for all of it; None: what its plan gives it."""
+    """Words of a launch with so much time for all of it; None: as its plan says."""
     given = () if seconds is None else ("--launch-seconds", f"{seconds:.3f}")
     return [words[0], *given, *words[1:]]
 
 
 def asking_words(given: Sequence[str], suites: Sequence[str], chosen: Setting) -> list[str]:
-    """What makes `bench run` tell what a side would measure."""
+    """Words for `bench run` to print the plan of a side."""
     return ["run", *_without(given, chosen.sets), *chosen.options, "--launcher", "local", "--plan-only", "--", *suites]

@@ -108,7 +108,7 @@ def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
 
 
 def _rest(unlimited: PairSchedule, asked: PairRequest, pairs: int) -> PairSchedule:
-    """Of an alternation that is gone on with: the pairs that were planned, within the budget of this call."""
+    """Schedule of a resumed alternation: the pairs that were planned, within the budget of this call."""
     return replace(unlimited, pairs=pairs, budget_seconds=asked.budget_seconds)
 
 
@@ -150,9 +150,9 @@ class Alternation:
     """The pair to begin with."""
     codes: list[int] = field(default_factory=lambda: [0])
     seconds: list[float] = field(default_factory=list)
-    """What each launch took."""
+    """Seconds of each launch."""
     purse: PairBudget | None = field(init=False)
-    """None: without a budget."""
+    """Time left and pairs; None without a budget."""
 
     def __post_init__(self) -> None:
         budget = self.schedule.budget_seconds
@@ -160,11 +160,11 @@ class Alternation:
 
     @property
     def pairs(self) -> int:
-        """How many there will be, as far as it is known by now."""
+        """Number of pairs there will be, as far as is known."""
         return self.schedule.pairs if self.purse is None else self.purse.pairs or self.schedule.pairs
 
     def run(self) -> None:
-        """Raises BenchError where a launch cannot be made, or the first one shows that the budget is too short."""
+        """Make all launches. Raises BenchError if one fails, or the first one shows that the budget is too short."""
         most = self.schedule.most_seconds
         length = "as long as they need" if most is None else f"at most {_duration(most)}"
         count = "pairs" if self.purse else f"{self.pairs - self.first} pairs"
@@ -180,7 +180,7 @@ class Alternation:
             self._ask_choices()
 
     def _learn(self, purse: PairBudget, pair: int, file: Path) -> None:
-        """What the launch that has just been made says of those to come."""
+        """Learn the cost of later launches from the one that has just been made."""
         elapsed, before = self.now() - self.began, purse.pairs
         cost = measured_cost(load(file), pair, self.seconds[-1])
         try:
@@ -201,7 +201,7 @@ class Alternation:
         return (start + nccl_choices.PASS_SECONDS) * len(self._asked())
 
     def pair_seconds(self) -> float | None:
-        """What a pair takes in which each case has enough samples, or took without a budget; None: none was made."""
+        """Seconds of a pair in which each case has enough samples, or took without a budget; None: none was made."""
         if not self.seconds:
             return None
         took = 2 * sum(self.seconds) / len(self.seconds)
@@ -255,7 +255,7 @@ class Alternation:
         return None if budget is None else budget - (self.now() - self.began)
 
     def _left(self) -> str:
-        """From the pace so far, within the budget."""
+        """Text of the time left, by the launches so far, within the budget."""
         if not self.seconds:
             return ""
         launches = 2 * (self.pairs - self.first) - len(self.seconds)
@@ -264,12 +264,12 @@ class Alternation:
         return f", about {_duration(paced if left is None else min(paced, max(0.0, left)))} left"
 
     def kept(self) -> str:
-        """What became of the files."""
+        """Text that names the files that are there."""
         there = [str(file) for file in self.files if file.exists()]
         return f"saved: {' and '.join(there)}" if there else "nothing was measured"
 
     def remedy(self) -> str:
-        """How to go on."""
+        """Text that says how to go on."""
         if not all(file.exists() for file in self.files):
             return ""
         both = " ".join(f"--resume {shlex.quote(str(file))}" for file in self.files)

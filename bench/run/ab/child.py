@@ -19,10 +19,10 @@ from bench.measure.launch import bootstrap
 from bench.run.ab.ab_sides import Setting
 
 NEEDED = ("click", "numpy", "psutil", "torch")
-"""What `bench run` imports of others; a side's interpreter has to have them."""
+"""Packages that `bench run` imports; a side's interpreter has to have them."""
 PROBE_SECONDS = 60.0
 TIDY_SECONDS = 20.0
-"""How long an interrupted launch has to end its ranks and close its file."""
+"""Time that an interrupted launch has to end its ranks and close its file."""
 
 # The working directory is taken off sys.path by hand, since interpreters that are too old do not know -P.
 _PROBE = """
@@ -39,10 +39,10 @@ _OLDEST_PYTHON = (3, 11)
 
 @dataclass(frozen=True)
 class LaunchEnd:
-    """How a launch ended."""
+    """End of a launch."""
 
     code: int
-    """Below 0: killed by that signal."""
+    """Exit code; below 0: killed by that signal."""
     last_words: str
 
 
@@ -91,7 +91,7 @@ def ask(both: Sequence[tuple[Setting, Sequence[str]]]) -> list[str]:
 
 
 def reason(ended: LaunchEnd) -> str:
-    """Why a launch came to nothing, in its own last words where it knew."""
+    """Reason why a launch failed, in its own last words if it gave any."""
     words = ended.last_words.removeprefix("bench: error: ")
     if ended.code == exit_codes.USAGE and words:
         return words
@@ -113,7 +113,7 @@ class _ChildProcess:
 
 @contextmanager
 def _child(side: Setting, words: Sequence[str]) -> Iterator[_ChildProcess]:
-    """It ends with the block."""
+    """Child process that ends with the block."""
     with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
             bootstrap.command(side.python, "bench.cli.ab_child:main", str(os.getpid()), *words),
