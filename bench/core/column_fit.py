@@ -55,5 +55,5 @@ def _total_width(columns: Sequence[Column], needs: dict[int, int]) -> int:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """A line as lines of at most so many characters, broken at blanks only."""
+    """Split a line into lines of at most so many characters, broken at blanks only."""
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]

@@ -44,7 +44,7 @@ def column(
 
 
 def text_column(key: str, head: str | None = None) -> Column:
-    """A column of one text, headed by its key where nothing else is said."""
+    """A column of one text, headed by its key if nothing else is said."""
     return column(key, key if head is None else head, show_text, "left")
 
 

@@ -4,7 +4,7 @@ nccl-tests prints means: the time of `iterations` calls back to back (each of `a
 their number, averaged over the processes unless -a says otherwise (src/common.cu). The size column is the
 larger of the send and the receive buffer, which is the payload as bench counts it. In-place rows get the
 parameter `in_place`; what bench has no name for (another reduction or root, blocking calls, ...) becomes a
-parameter of its own where it is not nccl-tests' default.
+parameter of its own if it is not nccl-tests' default.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class NcclTestsSetup:
     step_factor: int | None = None
     step_bytes: int | None = None
 
-    def requested(self, num_bytes: int) -> int:
+    def requested_bytes(self, num_bytes: int) -> int:
         """The size that was asked for: nccl-tests prints it rounded down to 16 bytes a rank, at most.
 
         Case ids carry what was asked for; the rounding depends on the number of ranks (setupArgs in
@@ -107,7 +107,7 @@ class Body:
     algbw: float | None = None
     busbw: float | None = None
     wrong: float | None = None
-    """Wrong elements; None where nothing was checked or the number is unknown."""
+    """Wrong elements; None if nothing was checked or the number is unknown."""
     delta: float | None = None
     """Largest deviation, which old versions print."""
     extras: Mapping[str, float | None] = field(default_factory=dict)
@@ -142,7 +142,7 @@ def version_text(code: int) -> str | None:
 
 
 def readings(row: Row, setup: NcclTestsSetup) -> Iterator[ImportedCase]:
-    """The cases of a row. Raises BenchError where the operation or the number of ranks is not known."""
+    """The cases of a row. Raises BenchError if the operation or the number of ranks is not known."""
     if setup.op is None:
         raise BenchError("the text does not say which collective it measured; add --op, such as --op all_reduce")
     assert setup.num_ranks
@@ -187,7 +187,7 @@ def _params(row: Row, in_place: bool, setup: NcclTestsSetup, op: str, dtype: str
         ("unalign", setup.unalign, setup.unalign > 0),
         ("groups", setup.groups, setup.groups > 1),
     )
-    params: Params = {"op": op, "num_bytes": setup.requested(row.num_bytes), "dtype": dtype, "timing": "streamed"}
+    params: Params = {"op": op, "num_bytes": setup.requested_bytes(row.num_bytes), "dtype": dtype, "timing": "streamed"}
     return params | {name: value for name, value, holds in extras if holds}
 
 

@@ -186,7 +186,7 @@ def _half(body: Mapping[str, Any], per_iteration: Any) -> Body:
 
 
 def _samples(iterations: Mapping[str, Any]) -> list[list[float]]:
-    """[process][iteration]; of one process a single row. Nothing where a time is unknown."""
+    """[process][iteration]; of one process a single row. Nothing if a time is unknown."""
     rows = iterations.get("per_process_max_times_us") or [iterations.get("times_us") or []]
     times = [[number(value) for value in row] for row in rows if isinstance(row, list) and row]
     known = [[value for value in row if value is not None] for row in times]

@@ -148,7 +148,7 @@ def looks_like(text: str) -> bool:
 def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a text.
 
-    Raises BenchError where the text does not say the operation or the number of ranks and `told` does not
+    Raises BenchError if the text does not say the operation or the number of ranks and `hints` does not
     either, where the two disagree, and where runs in one text were made on different devices.
     """
     reader = _Reader()

@@ -118,7 +118,7 @@ def looks_like(text: str) -> bool:
 def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a text, which may hold several tests; those that bench cannot place are named as unread.
 
-    Raises BenchError where a collective's number of ranks is neither in the text nor in `told`.
+    Raises BenchError if a collective's number of ranks is neither in the text nor in `hints`.
     """
     parsed, table = _OsuText(), _OsuTable()
     for index, line in enumerate(text.splitlines(), 1):
@@ -166,7 +166,7 @@ def _describe(line: str, table: _OsuTable) -> None:
 
 
 def _reading(line: str, table: _OsuTable, hints: ImportHints) -> ImportedCase | None:
-    """The case of a row; None where it cannot be read."""
+    """The case of a row; None if it cannot be read."""
     cells = dict(zip(table.columns, line.split(), strict=False))
     column = next((name for name in _SECONDS if name in cells), None)
     if table.test is None or column is None or len(line.split()) != len(table.columns):

@@ -63,7 +63,7 @@ def looks_like(text: str) -> bool:
 def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a text; rows of quantised and point-to-point tables are named as unread.
 
-    Raises BenchError where the number of ranks, or the operation, is neither in the text nor in `told`.
+    Raises BenchError if the number of ranks, or the operation, is neither in the text nor in `hints`.
     """
     setup = _Setup()
     cases: list[ImportedCase] = []
@@ -109,7 +109,7 @@ def _configure(setup: _Setup, line: str) -> None:
 
 
 def _reading(label: str, words: Sequence[str], setup: _Setup, hints: ImportHints) -> ImportedCase | None:
-    """The case of a row; None where it cannot be read."""
+    """The case of a row; None if it cannot be read."""
     numbers = [number(word) for word in words]
     columns = setup.columns
     if len(numbers) == len(columns) - 1:  # commsComputeBench.py heads a column that its rows do not have

@@ -77,7 +77,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _readings(test: Mapping[str, Any], names: Counter[str]) -> Iterator[ImportedCase]:
-    """A reading of each launch; none where the test has neither rounds nor a median."""
+    """A reading of each launch; none if the test has neither rounds nor a median."""
     stats = mapping(test.get("stats"))
     facts = _own(test)
     rounds = [number(value) for value in stats.get("data") or []]

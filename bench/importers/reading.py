@@ -37,7 +37,7 @@ class ImportHints:
     device: str | None = None
 
     def ranks(self, stated: int | None, tool: str) -> int:
-        """The number of ranks. Raises BenchError where neither the file nor the user says it, or they disagree."""
+        """The number of ranks. Raises BenchError if neither the file nor the user says it, or they disagree."""
         if stated is None and self.num_ranks is None:
             raise BenchError(f"the file does not say how many ranks {tool} ran on; add --ranks N")
         if stated is not None and self.num_ranks not in (None, stated):

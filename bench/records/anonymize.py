@@ -250,15 +250,15 @@ def _without_places(words: Sequence[str]) -> list[str]:
     """The command's words; what follows an option that names a place is one, whatever it looks like."""
     kept: list[str] = []
     for word in map(str, words):
-        flag, equals, value = word.partition("=")
+        flag, separator, value = word.partition("=")
         if kept and kept[-1] in _PLACE_FLAGS:
             kept.append(REMOVED)
-        elif flag in _PLACE_FLAGS and equals:
+        elif flag in _PLACE_FLAGS and separator:
             kept.append(f"{flag}={REMOVED}")
         elif word.startswith("-o") and len(word) > 2:
             kept.append(f"-o{REMOVED}")
         else:
             kept.append(
-                f"{flag}={_without_path(value)}" if word.startswith("-") and equals else str(_without_path(word))
+                f"{flag}={_without_path(value)}" if word.startswith("-") and separator else str(_without_path(word))
             )
     return kept

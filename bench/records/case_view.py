@@ -107,19 +107,19 @@ class CaseView:
         ]
         return intervals.median(ratios) if ratios else None
 
-    def own(self, name: str) -> float | None:
+    def suite_metric(self, name: str) -> float | None:
         """A metric that the suite derived: the median of the launches that know it."""
         values = self.derived.get(name, ())
         return intervals.median(values) if values and self.launches else None
 
-    def of_energy(self, name: str) -> float | None:
+    def energy_figure(self, name: str) -> float | None:
         """A figure of the launches' energy: the median of those that know it."""
         values = [float(energy[name]) for energy in self.energies if energy.get(name) is not None]
         return intervals.median(values) if values else None
 
     def joules_for(self, quantity: str) -> float | None:
         """Joules for one unit of a quantity of the work."""
-        amount, joules = self.work.get(quantity), self.of_energy("joules")
+        amount, joules = self.work.get(quantity), self.energy_figure("joules")
         return None if not amount or joules is None else joules / float(amount)
 
     @property

@@ -31,7 +31,7 @@ _SECONDS = ("seconds_median", "seconds_min", "seconds_max")
 
 
 def build(results: Sequence[Result], level: Level) -> pd.DataFrame:
-    """The frame of a level; its columns are there even where no row is."""
+    """The frame of a level; its columns are there even if no row is."""
     return _BUILDERS[level](results)
 
 
@@ -141,7 +141,7 @@ _BUILDERS: dict[Level, Callable[[Sequence[Result]], pd.DataFrame]] = {
 
 
 def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case") -> pd.DataFrame:
-    """Saved results (files, folders, globs) as a tidy frame, one row a case, launch, rank or sample.
+    """Saved results (files, folders, globs) as a tidy frame, one row per case, launch, rank or sample.
 
     Times are in seconds. Raises BenchError for what cannot be read, and for a level that there is not. Does
     not import torch.

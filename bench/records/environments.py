@@ -80,7 +80,7 @@ def architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
 def differences(first: Record, second: Record) -> list[Difference]:
     """(field, value in the first, value in the second) of all that changes speed and is not the same.
 
-    Fields of ranks and hosts are one value where all agree, and the list of all where they do not. What was
+    Fields of ranks and hosts are one value if all agree, and the list of all if they do not. What was
     taken out of a published environment differs from nothing.
     """
     pairs: list[Difference] = [
@@ -115,7 +115,7 @@ def _host_records(environment: Record) -> list[Record]:
 
 
 def _common(records: Iterable[Record], field: str) -> Any:
-    """The value of a field where all records have the same, else the list of all values."""
+    """The value of a field if all records have the same, else the list of all values."""
     values = [record.get(field) for record in records]
     if not values or all(value == values[0] for value in values):
         return values[0] if values else None

@@ -39,13 +39,13 @@ Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when t
                  files
       spans      [[rank, call, kind, stage, microbatch, start_ns, duration_ns], ...] from the traced pass, those of
                  communication with axis, sequence, num_bytes, launch_ns behind; `traced_call_ns` is [rank][call]
-      per_rank   [rank 0's further facts, ...], as the suite names them; empty where it has none
+      per_rank   [rank 0's further facts, ...], as the suite names them; empty if it has none
       tables     name -> {"title", "columns", "rows", "notes"}: what the case shows besides its numbers
       profile    {"folder", "files": [rank 0's, ...], "calls"}: traces by torch's profiler, in a folder beside this
-                 file; only where they were asked for
+                 file; only if they were asked for
     choices      {"kind": "choices", "case", "nccl", "setup"}: what the library chose for one call, from the separate
                  untimed pass of `bench.measure.engine.passes.nccl_choices`; the later line of a case holds
-      nccl       [{"function", "num_bytes", "algorithm", "protocol", "channels"}, ...], empty where it said nothing
+      nccl       [{"function", "num_bytes", "algorithm", "protocol", "channels"}, ...], empty if it said nothing
       setup      {"version", "network", "coll_channels", "collnet_channels", "nvls_channels", "p2p_channels"}
     resume       {"kind": "resume", "started", "environment", "command"}: the run was taken up again from here
     end          {"kind": "end", "ended", "status": "complete" | "interrupted" | "failed" | "budget",
@@ -56,7 +56,7 @@ error: there was no time for it.
 
 History of schema 1. At first a launch made one visit to a case: such files have no `visit`, no `stop["samples"]` and
 no `plan["visits"]`, and are read as one visit each. A program of that time reads a newer file too, but takes the last
-visit of a case and launch for the whole. `per_rank` and `tables` came later still: where they are missing there is
+visit of a case and launch for the whole. `per_rank` and `tables` came later still: if they are missing there is
 none.
 """
 
@@ -144,7 +144,7 @@ class Result:
         return [str(case["id"]) for case in self.plan.get("cases", [])]
 
     def latest(self) -> list[Record]:
-        """The measurements that hold, one a case and launch: in the plan's order, else in the order first written.
+        """The measurements that hold, one per case and launch: in the plan's order, else in the order first written.
 
         The visits of a launch are merged: samples (also `per_iteration`) one visit after the other, of `rank_quantiles`
         and `derived` the median over the visits, the worst status with its reason, the largest errors of the checks,
@@ -187,7 +187,7 @@ class Writer:
 
     @classmethod
     def create(cls, path: Path) -> Writer:
-        """A new file; folders on the way are made. Raises BenchError where it exists or cannot be written."""
+        """A new file; folders on the way are made. Raises BenchError if it exists or cannot be written."""
         if path.parent.exists() and not path.parent.is_dir():
             raise BenchError(f"{str(path.parent)!r} is a file, not a folder; choose a folder with -o")
         try:
@@ -198,7 +198,7 @@ class Writer:
 
     @classmethod
     def reopen(cls, path: Path) -> Writer:
-        """An existing result file, at its end. Raises BenchError where it is none, or cannot be written."""
+        """An existing result file, at its end. Raises BenchError if it is none, or cannot be written."""
         load(path)
         try:
             jsonl.repair_end(path)
@@ -207,7 +207,7 @@ class Writer:
             raise cannot_write(path, error) from error
 
     def append(self, record: Record) -> None:
-        """Write one line. Raises BenchError where it cannot, ValueError for a NaN or an infinity."""
+        """Write one line. Raises BenchError if it cannot, ValueError for a NaN or an infinity."""
         text = json.dumps(record, allow_nan=False, separators=(",", ":"))
         data = memoryview(self._pack(text.encode() + b"\n"))
         before = self._stream.seek(0, os.SEEK_END)

@@ -1,7 +1,7 @@
 """Interference with a case: the worst of its launches, as plain columns of its row.
 
 Clocks are the streaming multiprocessors' on NVIDIA GPUs, else the CPU cores'. Unknown is None; `drift` is 0 and
-`modes` 1 where samples enough show none.
+`modes` 1 if samples enough show none.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _stability(launches: Sequence[NDArray[Any]]) -> Row:
 
 
 def clock_fall(row: Mapping[str, Any]) -> float | None:
-    """The share by which the clock fell during the case; None where unknown."""
+    """The share by which the clock fell during the case; None if unknown."""
     before, after = row.get("clock_before_hz"), row.get("clock_after_hz")
     return 1 - after / before if before and after else None
 

@@ -1,7 +1,7 @@
 """The metrics: what each number is, its unit, which way is better, and how it comes from the raw samples.
 
 A new metric is one new row of `METRICS`. Every formula gets a `CaseView`, the samples of one case in one or
-several launches (`bench.records.case_view`), and returns None where the case has no such number.
+several launches (`bench.records.case_view`), and returns None if the case has no such number.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from bench.stats import intervals
 Better = Literal["higher", "lower", "neither"]
 
 TIME = "seconds_median"
-"""The metric that is meant where none is named."""
+"""The metric that is meant if none is named."""
 ONE_DEVICE, COMPUTE_ONLY = "one_device", "compute_only"
 """Variants that metrics are derived from: the work on one device; the same local work, no communication."""
 CEILING_SUITE, CEILING_OP = "compute", "matmul"
 LINK_SUITE, LINK_CEILING = "point_to_point", "link_ceiling_gb_per_s"
 SHORT_TYPES = ("bfloat16", "float16")
-"""Have half the bytes of float32: where they are slower than it, the devices lack instructions for them."""
+"""Have half the bytes of float32: if they are slower than it, the devices lack instructions for them."""
 MIN_BEYOND = 3
 """Samples beyond a quantile of the tail, without which it is chance."""
 
@@ -88,7 +88,7 @@ def _skew(view: CaseView) -> float | None:
 
 
 def _joules_waiting(view: CaseView) -> float | None:
-    joules = view.of_energy("joules")
+    joules = view.energy_figure("joules")
     return None if joules is None or view.busy_share is None else joules * (1.0 - view.busy_share)
 
 
@@ -101,7 +101,7 @@ def _joules_for_gb(view: CaseView) -> float | None:
 
 
 def _tail(view: CaseView, share: float) -> float | None:
-    """A quantile of all samples; None where fewer than MIN_BEYOND are expected beyond it."""
+    """A quantile of all samples; None if fewer than MIN_BEYOND are expected beyond it."""
     samples = view.all_seconds
     if not view.medians or round(samples.size * (1 - share), 6) < MIN_BEYOND:
         return None
@@ -147,9 +147,9 @@ _ROWS = (
            "Time of the same work on one device over the time of the case."),
     Metric("communication_share", "share", "lower", _communication_share, _MAX,
            "1 - time of the same local work without communication / time of the case; below 0 is noise."),
-    Metric("bubble_theory", "share", "lower", lambda v: v.own("bubble_theory"), "replay of all ranks",
+    Metric("bubble_theory", "share", "lower", lambda v: v.suite_metric("bubble_theory"), "replay of all ranks",
            "Share of the step that the pipeline's order leaves idle: a replay with the measured durations."),
-    Metric("idle_share", "share", "lower", lambda v: v.own("idle_share"), "mean over ranks",
+    Metric("idle_share", "share", "lower", lambda v: v.suite_metric("idle_share"), "mean over ranks",
            "Share of the step in which a device runs none of the pipeline's work, measured."),
     Metric("membw_gb_per_s", "GB/s", "higher", lambda v: _scale(v.rate("memory_traffic_bytes"), 1e-9),
            "one rank's traffic, over the maximum of the time",
@@ -157,7 +157,7 @@ _ROWS = (
     Metric("skew", "share", "neither", _skew, "minimum against maximum, sample by sample",
            "1 - time of the first rank to finish / time of the last; the rank with the longest time is not "
            "the slow one where ranks wait for each other."),
-    Metric("joules", "J", "lower", lambda v: v.of_energy("joules"), "sum over ranks",
+    Metric("joules", "J", "lower", lambda v: v.energy_figure("joules"), "sum over ranks",
            "Energy of one call by the devices' own counters, over at least 2 s of calls; `energy_source` and "
            "`energy_scope` say what was read, `energy_reason` why there is none."),
     Metric("joules_per_token", "J/token", "lower", lambda v: v.joules_for("tokens"), "sum over ranks",
@@ -166,7 +166,7 @@ _ROWS = (
            "Energy of one call over the GB that it moves: a collective's payload, or all ranks' memory traffic."),
     Metric("joules_waiting", "J", "lower", _joules_waiting, "sum over ranks",
            "Share of a call in which ranks do no work of their own (from spans), of its energy: at mean power."),
-    Metric("idle_watts", "W", "neither", lambda v: v.of_energy("idle_watts"), "sum over ranks",
+    Metric("idle_watts", "W", "neither", lambda v: v.energy_figure("idle_watts"), "sum over ranks",
            "Power of the devices without work, measured once a process over 2 s."),
     Metric("seconds_p95", "s", "lower", lambda v: _tail(v, 0.95), _MAX,
            "95% of all samples of all launches took no longer; from 60 samples on, of which 3 lie beyond."),
@@ -211,5 +211,5 @@ def _ceiling_rate(case: str, view: CaseView) -> tuple[str, float | None]:
     if head == f"{CEILING_SUITE}/{CEILING_OP}":
         return str(view.work.get("flops_dtype")), _flop_per_s_per_device(view)
     if head.startswith(f"{LINK_SUITE}/"):
-        return LINK, view.own(LINK_CEILING)
+        return LINK, view.suite_metric(LINK_CEILING)
     return "", None

@@ -1,6 +1,6 @@
-"""Results as tidy rows: plain dicts a case for tables, pandas frames for everything else.
+"""Results as tidy rows: plain dicts per case for tables, pandas frames for everything else.
 
-Four levels, each with one row a ...
+Four levels, each with one row per ...
     case      case of a file, over its launches: what `bench show --format json` prints
     launch    case and launch, with the same metrics of that launch alone
     rank      case, launch, variant and rank: that rank's own times, in seconds of one call
@@ -163,7 +163,7 @@ def _busy_share(records: Sequence[Record]) -> float | None:
 
 
 def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
-    """Type -> sum over the ranks of the peak dense FLOP/s; None where one device's is not known."""
+    """Type -> sum over the ranks of the peak dense FLOP/s; None if one device's is not known."""
     devices = results[0].rank_devices() if results else []
 
     def peak(dtype: str) -> float | None:
@@ -176,7 +176,7 @@ def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
 
 
 def case_rows(results: Iterable[Result]) -> list[Row]:
-    """One plain object a case and file, unknown values None: identity, metrics, then how it was measured."""
+    """One plain object per case and file, unknown values None: identity, metrics, then how it was measured."""
     return [row for result in results for row in run_rows([result], case_groups([result]))]
 
 
@@ -196,7 +196,7 @@ def group_row(group: CaseGroup) -> Row:
     op = lead["params"].get("op")
     check = lead.get("check") or {}
     stop = lead.get("stop") or {}
-    suite_metrics = {name: view.own(name) for name in lead.get("metrics") or {} if name not in metrics.METRICS}
+    suite_metrics = {name: view.suite_metric(name) for name in lead.get("metrics") or {} if name not in metrics.METRICS}
     row: Row = {
         "suite": lead["suite"],
         "case": lead["case"],

@@ -43,7 +43,7 @@ def text(results: Sequence[Result], output: str = "table", colour: bool = False,
 
 
 def rank_rows(results: Sequence[Result]) -> list[Row]:
-    """One row a case and rank, of the cases that are ok; seconds of one call, unknown values None."""
+    """One row per case and rank, of the cases that are ok; seconds of one call, unknown values None."""
     rows = []
     for result in results:
         cases: dict[str, list[Record]] = {}

@@ -1,6 +1,6 @@
 """`bench run --against`: earlier results to hold a run against, found before it starts and shown when it is over.
 
-Where they are those of at least four other nodes of the same architecture, the question is whether this node is as fast
+If they are those of at least four other nodes of the same architecture, the question is whether this node is as fast
 as its siblings; otherwise it is what has changed since an earlier run.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def earlier_results(against: Path, own: Path) -> list[Result]:
     """Results that `against` names (a file, a folder, a glob), without the run's own file, which may lie among them.
 
-    Raises BenchError where there is none, or one cannot be read.
+    Raises BenchError if there is none, or one cannot be read.
     """
     results = [result for result in load_many(against) if result.path.resolve() != own.resolve()]
     if not results:
@@ -51,7 +51,7 @@ def compare_with_earlier(against: Path, result: Result, colour: bool) -> str:
 
 
 def _with_siblings(result: Result, earlier: Sequence[Result]) -> list[Peer]:
-    """This node first, then the others of its architecture; empty where these are too few to be its siblings."""
+    """This node first, then the others of its architecture; empty if these are too few to be its siblings."""
     from bench.analysis.compare.peer_group import host_name, hosts
     from bench.stats.robust_score import MIN_SIBLINGS
 

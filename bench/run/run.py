@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def run(options: RunOptions, arguments: list[str]) -> int:
-    """The exit code. Raises BenchError for what the user can mend, KeyboardInterrupt after it has tidied up."""
+    """Run; returns the exit code. Raises BenchError for the user's errors, KeyboardInterrupt after it has tidied up."""
     began = clock.monotonic_seconds()
     joined = detect(options.launcher, environment_variables())
     quiet = joined is not None and joined.index != 0

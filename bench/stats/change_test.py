@@ -1,6 +1,6 @@
 """Verdicts: from the launches of two sides to a change with its interval, for all cases of a comparison at once.
 
-Of every case and side there is one number a launch, and its logarithm is what is compared: launches differ by factors.
+Each case and side has one number per launch, and its logarithm is compared: launches differ by factors.
 Unpaired sides are held against each other by the difference of their means with the pooled variance; sides measured in
 alternation by the mean of the pairs' differences. Either variance is moderated by the like cases
 (`bench.stats.variance_prior`), and false discoveries are controlled over all cases that are judged together. A change
@@ -32,7 +32,7 @@ class SideLaunches(NamedTuple):
     """One case on two sides."""
 
     base: Sequence[float]
-    """Logarithms of one number a launch; paired: those of the same launches as in `new`, in the same order."""
+    """Logarithms of one number per launch; paired: those of the same launches as in `new`, in the same order."""
     new: Sequence[float]
     kind: str
     """Cases of a kind are like each other in how their launches vary."""
@@ -45,7 +45,7 @@ class JudgedChange:
 
     change: float
     change_low: float | None
-    """Ends of the 95% interval; None where there is no error bar."""
+    """Ends of the 95% interval; None if there is no error bar."""
     change_high: float | None
     p_value: float | None
     adjusted_p: float | None
@@ -53,7 +53,7 @@ class JudgedChange:
     reason: str | None
     """Reason of the verdict `unclear`."""
     launches_needed: int | None
-    """About how many launches a side (or pairs) would settle it; None: not known, or more than anybody makes."""
+    """About how many launches per side (or pairs) would settle it; None: not known, or more than anybody makes."""
 
 
 class _Estimate(NamedTuple):
@@ -78,7 +78,7 @@ class _Estimate(NamedTuple):
 
 
 def judge(cases: Sequence[SideLaunches], threshold: float = THRESHOLD, paired: bool = False) -> list[JudgedChange]:
-    """The verdicts, in the order of the cases; each needs at least one launch a side.
+    """The verdicts, in the order of the cases; each needs at least one launch per side.
 
     `same`: the interval lies within the threshold. `slower`, `faster`: not that, and the interval excludes no change,
     with the false discoveries among such verdicts held at 5%. Else `unclear`.
@@ -111,7 +111,7 @@ def _paired_estimate(case: SideLaunches) -> _Estimate:
 
 
 def _moderate(kinds: Sequence[str], estimates: Sequence[_Estimate]) -> list[_Estimate]:
-    """Variances raised towards those of the same kind, where there are enough of it, else towards all such others."""
+    """Variances raised towards those of the same kind, if there are enough of it, else towards all such others."""
     moderated = variance_prior.moderate_by_kind(kinds, [e.variance for e in estimates], [e.degrees for e in estimates])
     return [
         estimate._replace(variance=variance, degrees=degrees)
@@ -158,7 +158,7 @@ def _verdict(shift: float, low: float, high: float, q: float, threshold: float, 
 def launches_needed(
     estimate: _Estimate, threshold: float, paired: bool, confidence: float = intervals.CONFIDENCE
 ) -> int | None:
-    """The fewest launches a side (paired: pairs) at which the same shift and variance would be settled.
+    """The fewest launches per side (paired: pairs) at which the same shift and variance would be settled.
 
     Settled: an interval within the threshold, or one that excludes no change.
     """

@@ -34,7 +34,7 @@ DIP_POINTS = 200
 _LEVELS = 0.05 * 1.1 ** np.arange(60)
 CRITICAL_DIP = 0.57
 """Critical value of sqrt(n) x dip. Uniform samples, the hardest of a single peak, are above it once in 100: 0.53, 0.55,
-0.56 and 0.58 were the quantiles of 6,000 simulated for n = 20, 40, 100 and 200; skewed ones in fewer than 1 in 1,000."""
+0.56 and 0.58 were the quantiles of 6,000 simulated for n = 20, 40, 100 and 200; skewed ones once in over 1,000."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Modes:
 
 
 def drift(seconds: ArrayLike) -> Drift | None:
-    """The drift of a launch's samples; None where there is none above 5% that is beyond chance, or too few samples.
+    """The drift of a launch's samples; None if there is none above 5% that is beyond chance, or too few samples.
 
     The samples are cut into (at most) 20 blocks of neighbours, since neighbours are alike, and the Mann-Kendall test
     is made on the blocks' medians: S = sum over i < j of sign(x_j - x_i), Z = (S -+ 1) / sqrt(n (n - 1) (2n + 5) / 18).
@@ -86,9 +86,9 @@ def mann_kendall(values: NDArray[np.float64]) -> float:
 
 
 def modes(seconds: ArrayLike) -> Modes | None:
-    """The two modes of a launch's samples; None where one kind explains them, or there are too few.
+    """The two modes of a launch's samples; None if one kind explains them, or there are too few.
 
-    Two modes are reported where all of three hold for the logarithms: the dip test says that no single-peaked
+    Two modes are reported if all of three hold for the logarithms: the dip test says that no single-peaked
     distribution of whatever shape explains them; the better cut in two (least squares; the outer 2.5% on both sides
     moved in, so that no outlier is a mode) leaves at least 10% on each side; the two medians are 1.2x apart or more.
     The first alone finds differences too small to matter, the others alone split any wide single peak.

@@ -53,7 +53,7 @@ def median_interval(samples: ArrayLike, confidence: float = CONFIDENCE) -> Inter
     """The nonparametric interval of the median: the k-th smallest and k-th largest sample.
 
     k is the largest with coverage 1 - 2 P(Binomial(n, 1/2) < k) >= confidence. It holds for independent
-    samples of any distribution; None where the samples are too few for any k (fewer than 6 at 95%). Source:
+    samples of any distribution; None if the samples are too few for any k (fewer than 6 at 95%). Source:
     W. J. Conover, "Practical Nonparametric Statistics", 3rd edition, section 3.2; J.-Y. Le Boudec,
     "Performance Evaluation of Computer and Communication Systems", theorem 2.1.
     """
@@ -66,7 +66,7 @@ def median_interval(samples: ArrayLike, confidence: float = CONFIDENCE) -> Inter
 
 
 def order_statistic(num_samples: int, confidence: float = CONFIDENCE) -> int | None:
-    """The k of `median_interval`, counted from 1; None where there is none."""
+    """The k of `median_interval`, counted from 1; None if there is none."""
     tail = (1 - confidence) / 2
     # Within two of the normal approximation for every n; from there exact steps.
     k = max(1, int(num_samples / 2 - NormalDist().inv_cdf(1 - tail) * math.sqrt(num_samples) / 2) + 2)
@@ -93,7 +93,7 @@ def half_width(samples: ArrayLike, num_blocks: int) -> float | None:
 
     It decides when to stop sampling. The samples are cut into `num_blocks` blocks of neighbours, so that a
     drift or a slow spell widens it (batch means: A. M. Law, "Simulation Modeling and Analysis", section
-    9.5.3). It describes one launch, and is not the error of a result. None where there are fewer samples than
+    9.5.3). It describes one launch, and is not the error of a result. None if there are fewer samples than
     blocks, fewer than two blocks, or all is 0.
     """
     values = np.asarray(samples, dtype=float)

@@ -37,7 +37,7 @@ class MemberLaunches(NamedTuple):
     """One member in one case."""
 
     logs: NDArray[np.float64]
-    """Logarithms of one number a launch, at least one."""
+    """Logarithms of one number per launch, at least one."""
     within: float | None = None
     """Standard error of the logarithm within the only launch, if known."""
 
@@ -210,7 +210,7 @@ def _p_value(deviation: _Deviation, variance: float, degrees: float) -> float:
 
 
 def _p_against_each(case: CaseMembers, member: str) -> float | None:
-    """The largest p value of Welch's t against the launches of each sibling; None where one has a single launch."""
+    """The largest p value of Welch's t against the launches of each sibling; None if one has a single launch."""
     if any(launches.logs.size < 2 for launches in case.members.values()):
         return None
     launches = case.members[member]

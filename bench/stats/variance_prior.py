@@ -1,8 +1,8 @@
 """Variances of few replicates, moderated: shrunk towards those of like cases, as far as these are alike.
 
-With three launches a side a case's own variance has 4 degrees of freedom and is known within a factor of several. Cases
-that are measured together tell how large variances usually are, and how much they differ from case to case: the less
-they differ, the more weight that prior gets. Source: G. K. Smyth, "Linear models and empirical Bayes methods for
+With three launches per side a case's own variance has 4 degrees of freedom and is known within a factor of several.
+Cases that are measured together tell how large variances usually are, and how much they differ from case to case: the
+less they differ, the more weight that prior gets. Source: G. K. Smyth, "Linear models and empirical Bayes methods for
 assessing differential expression in microarray experiments", Stat. Appl. Genet. Mol. Biol. 3 (2004), sections 4, 6.2.
 """
 
@@ -43,7 +43,7 @@ class ModeratedVariances(NamedTuple):
 
 
 def moderate_by_kind(kinds: Sequence[str], variances: ArrayLike, degrees: ArrayLike) -> ModeratedVariances:
-    """`moderate` within each kind of case, where there are enough of it; all the others are taken together."""
+    """`moderate` within each kind of case, if there are enough of it; all the others are taken together."""
     before, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
     counts = Counter(kinds)
     groups: dict[str, list[int]] = {}

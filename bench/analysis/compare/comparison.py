@@ -1,8 +1,8 @@
 """Results side by side, with a verdict for every case that both sides have.
 
-What a side has of a case is one number a launch. Its estimate is their geometric mean, the centre of the interval; so a
-change is new / base - 1 of the numbers beside it. Nothing is dropped: cases of one side only, and cases that are not ok
-on either side, are listed.
+A side has one number per launch of a case. Its estimate is their geometric mean, the centre of the interval; so a
+change is new / base - 1 of the numbers next to it. Nothing is dropped: cases of one side only, and cases that are not
+ok on either side, are listed.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Comparison:
     sides: tuple[Side, ...]
     shared: dict[str, Any]
     differences: tuple[Row, ...]
-    """{"field", "values": [one a side]}."""
+    """{"field", "values": [one per side]}."""
     cases: tuple[Row, ...]
-    """One a case, metric and new side: suite, case, metric, unit, better, name (of the new side), base, base_low,
+    """One per case, metric and new side: suite, case, metric, unit, better, name (of the new side), base, base_low,
     base_high, base_launches, new, new_low, new_high, new_launches, change, change_low, change_high, p_value,
     adjusted_p, verdict, reason, launches_needed."""
     only_base: tuple[Row, ...]

@@ -105,7 +105,7 @@ def _value_of(index: int, side: Side) -> Column:
 
 
 def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow: bool) -> DisplayTable:
-    """A row a case and metric, with the columns of every side."""
+    """A row per case and metric, with the columns of every side."""
     news = comparison.sides[1:]
     by_case: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
@@ -143,7 +143,7 @@ _NEW_CELLS: dict[str, tuple[str | None, float]] = {
     "verdict": ("verdict", 0),
     "brief": ("verdict", 0),
 }
-"""Cell -> head (None: the side's own name), and how soon it gives way where there is no room: on all sides at once."""
+"""Cell -> head (None: the side's own name), and how soon it gives way if there is no room: on all sides at once."""
 _ALIGN: dict[str, Literal["left", "right"]] = {"bar": "left"}
 
 

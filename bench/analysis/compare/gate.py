@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 UNKNOWN_SPREAD = 3
-"""Launches to begin with where there is no error bar yet."""
+"""Launches to begin with if there is no error bar yet."""
 MOST_LAUNCHES = 100
 """Launches beyond which more would not settle a case."""
 
@@ -42,7 +42,7 @@ class Gate:
     """Time of a pair of launches of `bench ab`; None: the sides were not measured in pairs."""
 
     @property
-    def asked(self) -> bool:
+    def is_requested(self) -> bool:
         return self.fail_slower is not None or self.fail_missing
 
 
@@ -57,8 +57,8 @@ class Ruling:
 
 
 def rule(comparison: Comparison, gate: Gate) -> Ruling | None:
-    """The ruling, or None where no gate was asked for. Raises BenchError where the architectures are not the same."""
-    if not gate.asked:
+    """The ruling, or None if no gate was asked for. Raises BenchError if the architectures are not the same."""
+    if not gate.is_requested:
         return None
     if not comparison.alike and not gate.allow_unlike:
         base, *others = comparison.sides
@@ -144,7 +144,7 @@ def _missing(comparison: Comparison) -> list[str]:
 
 
 def _launches_that_settle(decided: int, comparison: Comparison, gate: Gate) -> int | None:
-    """About how many launches a side (or pairs) would decide as many cases as are wanted; None: more than are made."""
+    """Launches per side (or pairs) that would decide as many cases as are wanted; None: more than are made."""
     assert gate.fail_slower is not None
     limit = gate.fail_slower
     needed = sorted(

@@ -24,7 +24,7 @@ MAX_ANNOTATIONS = 10
 
 
 def workflow_commands(comparison: Comparison, ruling: Ruling | None) -> str:
-    """A line an annotation: an error for each case that fails the gate, a warning for the others that are slower."""
+    """One line per annotation: an error for each case that fails the gate, a warning for the others that are slower."""
     failing = [] if ruling is None else list(ruling.failing)
     slower = [row for row in comparison.cases if row["verdict"] == "slower" and row not in failing]
     lines = [_line("error", row) for row in failing[:MAX_ANNOTATIONS]]

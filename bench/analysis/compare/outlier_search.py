@@ -1,6 +1,6 @@
-"""Many equals, such as the nodes of a fleet or the ranks of a job: which of them stand out, and what all share.
+"""Outliers among many peers, such as the nodes of a fleet or the ranks of a job, and what all of them share.
 
-Equals are members of one architecture. Each is held against its siblings by `bench.stats.outliers`, the cases that only
+Peers are members of one architecture. Each is held against its siblings by `bench.stats.outliers`, the cases that only
 some have are listed, and what differs between the members is named with those that have it.
 """
 
@@ -50,7 +50,7 @@ class OutlierSearch:
     rows: tuple[Row, ...]
     """One a member and case that stands out, the slow ones first: member, suite, case, variant, metric, value,
     siblings_median, siblings_low, siblings_high, num_siblings, ratio (value / siblings_median), p_value, adjusted_p,
-    verdict (slower | faster), slowdown (ratio - 1, and 1 / ratio - 1 where more is better)."""
+    verdict (slower | faster), slowdown (ratio - 1, and 1 / ratio - 1 if more is better)."""
     unclear: tuple[Row, ...]
     """Rows as far from the siblings, but chance may explain it, or too little is known; fields as in `outliers`."""
     undecided: frozenset[PeerKey]
@@ -90,7 +90,7 @@ def search_outliers(
     """Hold every host, or every rank, of the results against the others (`by`: `host` or `rank`).
 
     Raises BenchError for a single member, for members of unlike architecture (unless `allow_unlike`), for files of one
-    member that are no launches of one run, where no two members have a case in common, and for a metric or cases that
+    member that are no launches of one run, if no two members have a case in common, and for a metric or cases that
     nobody has.
     """
     if by not in SOURCES:

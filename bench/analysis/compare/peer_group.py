@@ -1,4 +1,4 @@
-"""Results -> many equals: what each host, or each rank, measured in every case, as `bench.stats.outliers` takes it.
+"""Peers from results: what each host, or each rank, measured in every case, as `bench.stats.outliers` takes it.
 
 A host is judged by the time of its cases. A rank is not: in work that synchronises, the time of a rank does not tell
 the slow one from those that wait for it, so ranks are held against each other by work that each does on its own.
@@ -56,7 +56,7 @@ BY_TIME = PeerMetric()
 
 @dataclass(frozen=True)
 class Peer:
-    """One of the equals."""
+    """One peer: a host or a rank."""
 
     name: str
     architecture: str
@@ -69,9 +69,9 @@ class Peer:
 
 
 def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMetric = BY_TIME) -> list[Peer]:
-    """A member a host: its files are its launches. The file of a job on several hosts makes one member of them all.
+    """A member per host: its files are its launches. The file of a job on several hosts makes one member of them all.
 
-    Raises BenchError where the files of a host are no launches of one run, unless `allow_unlike`, and for a metric
+    Raises BenchError if the files of a host are no launches of one run, unless `allow_unlike`, and for a metric
     that nobody has.
     """
     files: dict[str, list[Result]] = {}
@@ -116,9 +116,9 @@ def log_standard_error(interval: intervals.Interval | None) -> float | None:
 
 
 def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMetric = BY_TIME) -> list[Peer]:
-    """A member a rank of one file, or of several that are launches of one run, by its own work.
+    """A member per rank of one file, or of several that are launches of one run, by its own work.
 
-    Raises BenchError where the files are no launches of one run (other numbers of ranks always, the rest unless
+    Raises BenchError if the files are no launches of one run (other numbers of ranks always, the rest unless
     `allow_unlike`), where they have no work that a rank does on its own, and for any other metric than time.
     """
     if chosen.metric != metrics.TIME:

@@ -69,9 +69,9 @@ def _where(texts: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
     """`suite=collective`, `op=all_reduce,all_gather`; the same name twice means either."""
     where: dict[str, tuple[str, ...]] = {}
     for text in texts:
-        name, equals, values = text.partition("=")
+        name, separator, values = text.partition("=")
         wanted = tuple(value.strip() for value in values.split(",") if value.strip())
-        if not equals or not name.strip() or not wanted:
+        if not separator or not name.strip() or not wanted:
             raise BenchError(f"--where {text}: NAME=VALUE, or NAME=VALUE1,VALUE2 for either")
         where[name.strip()] = where.get(name.strip(), ()) + wanted
     return where
@@ -98,7 +98,7 @@ def present(
 
 
 def present_outliers(results: Sequence[Result], by: str, outlier: str | None, options: CompareOptions) -> int:
-    """Print which of many equals stand out; returns the exit code. Raises BenchError."""
+    """Print which of many peers stand out; returns the exit code. Raises BenchError."""
     _refuse_useless(by, options)
     gate = options.gate()
     share = OUTLIER if outlier is None else parse_share("--outlier", outlier)

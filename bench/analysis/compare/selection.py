@@ -74,7 +74,7 @@ def named_metric(name: str, suite_metrics: Mapping[str, tuple[str, str]]) -> Sel
         row = metrics.METRICS[name]
         selected = SelectedMetric(name, row.unit, row.better, row.formula)
     elif name in suite_metrics:
-        selected = SelectedMetric(name, *suite_metrics[name], lambda view: view.own(name))
+        selected = SelectedMetric(name, *suite_metrics[name], lambda view: view.suite_metric(name))
     else:
         names = [n for n, row in metrics.METRICS.items() if row.better != "neither"]
         raise BenchError(f"--metric {name}: there are {', '.join([*names, *sorted(set(suite_metrics) - set(names))])}")

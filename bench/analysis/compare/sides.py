@@ -1,6 +1,6 @@
 """The sides of a comparison: which files are launches of one run, what a side is called, and how sides differ.
 
-A side is one file, or several whose launches count as launches of one run: only where host, devices, plan, suite code
+A side is one file, or several whose launches count as launches of one run: only if host, devices, plan, suite code
 and versions are equal, since a difference between the files would else be taken for the noise between launches.
 """
 
@@ -54,9 +54,9 @@ def build(given: Sequence[Sequence[Result]], allow_unlike: bool = False) -> list
 
 
 def by_parameter(side: Side, param: str) -> list[Side]:
-    """One side a value of a parameter, its cases named without it; the parameter's default comes first.
+    """One side per value of a parameter, its cases named without it; the parameter's default comes first.
 
-    Raises BenchError where no case has the parameter, or all have the same value.
+    Raises BenchError if no case has the parameter, or all have the same value.
     """
     groups_by_value: dict[str, dict[str, CaseGroup]] = {}
     named: set[str] = set()
@@ -207,7 +207,7 @@ def shared_facts(sides: Sequence[Side]) -> Row:
 
 
 def differing_fields(sides: Sequence[Side]) -> list[Row]:
-    """{"field", "values": [one a side]} of all that changes speed, in runs and environments, and is not the same."""
+    """{"field", "values": [one per side]} of all that changes speed, in runs and environments, and is not the same."""
     fields = field_values([side.results[0] for side in sides])
     unlike = {name: values for name, values in fields.items() if any(value != values[0] for value in values)}
     return [{"field": name, "values": values} for name, values in unlike.items()] + _differing_within(sides)

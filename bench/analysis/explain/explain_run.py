@@ -27,7 +27,7 @@ NOTES = (
 
 
 def text(path: Path, output: str, colour: bool) -> str:
-    """The explanation in a format, ready to print. Raises BenchError where the file has nothing to explain."""
+    """The explanation in a format, ready to print. Raises BenchError if the file has nothing to explain."""
     result = load(path)
     groups = case_groups([result])
     explained, unexplained = waterfalls(groups)

@@ -99,7 +99,7 @@ _SORTS = {
 
 
 def _rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a kind, stage, data-parallel rank and rank, the worst of each sort first."""
+    """One row per kind, stage, data-parallel rank and rank, the worst of each sort first."""
     return [
         {"sort": sort, "name": name, "slowdown": value}
         for sort, key in _SORTS.items()

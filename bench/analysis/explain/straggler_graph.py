@@ -81,7 +81,7 @@ class Template:
 
 
 def rebuild(path: Path, first: Sequence[Row]) -> Template:
-    """The template of one step of one data-parallel rank. Raises BenchError where the step is not whole."""
+    """The template of one step of one data-parallel rank. Raises BenchError if the step is not whole."""
     template = Template()
     num_stages = 1 + max(int(row["stage"]) for row in first)
     ordered = sorted(first, key=lambda row: (row["start_ts"], row["seq_id"], row["optype"]))

@@ -54,7 +54,7 @@ class Trace:
 
 
 def load(path: Path) -> Trace:
-    """All steps of a trace. Raises BenchError where it cannot be read, is none of this form, or has no whole step."""
+    """All steps of a trace. Raises BenchError if it cannot be read, is none of this form, or has no whole step."""
     frame = _read(path)
     first = frame[(frame["dp_rank"] == frame["dp_rank"].min()) & (frame["step"] == frame["step"].min())]
     return _build_trace(path, frame, rebuild(path, first.to_dict("records")))
@@ -146,7 +146,7 @@ def _operations(
 def _cubes(
     frame: pd.DataFrame, keys: list[OperationKey], replicas: list[int], steps: list[int]
 ) -> tuple[Seconds, Seconds, Numbers, NDArray[np.bool_]]:
-    """Starts and durations [key, replica, step], NaN where there is no such row; ranks [key, replica]; and [step]
+    """Starts and durations [key, replica, step], NaN if there is no such row; ranks [key, replica]; and [step]
     whether it has no operation that the keys lack."""
     import pandas as pd
 

@@ -57,14 +57,14 @@ def rank_scores(records: Iterable[Record]) -> list[Score]:
         seconds, source = _own_seconds(record)
         if len(seconds) == int(record["num_ranks"]):
             measured.append((str(record["case"]), source, seconds))
-    equals = [
+    peer_groups = [
         outliers.CaseMembers(
             {str(r): outliers.MemberLaunches(np.log(values)) for r, values in seconds.items()}, kind=source
         )
         for _, source, seconds in measured
     ]
     scores = []
-    for (case, source, seconds), judged in zip(measured, outliers.judge(equals, OUTLIER), strict=True):
+    for (case, source, seconds), judged in zip(measured, outliers.judge(peer_groups, OUTLIER), strict=True):
         medians = {rank: intervals.median(values) for rank, values in seconds.items()}
         slow = {member.member for member in judged if member.verdict == "slower"}
         scores += [
@@ -109,7 +109,7 @@ def _spans(record: Record) -> list[Span]:
 
 
 def last_arrivals(record: Record) -> tuple[int, float] | None:
-    """(rank, share) of the collectives that it came last to; None where none are marked."""
+    """(rank, share) of the collectives that it came last to; None if none are marked."""
     last: Counter[int] = Counter()
     spans = _spans(record)
     for call in {span.call for span in spans}:

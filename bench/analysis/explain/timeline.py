@@ -68,7 +68,7 @@ class Piece:
 
 
 def pieces_of(spans: Sequence[Span], rank: int, call_ns: int) -> list[Piece]:
-    """The innermost span of every moment, and `outside` where there is none; in order, without holes."""
+    """The innermost span of every moment, and `outside` if there is none; in order, without holes."""
     bounds = sorted({0, call_ns, *(s.start_ns for s in spans), *(s.start_ns + s.duration_ns for s in spans)})
     ordered = sorted(spans, key=lambda s: (s.start_ns, -s.duration_ns))
     pieces: list[Piece] = []

@@ -79,12 +79,12 @@ def _without_sort(sort: str) -> Change:
 
 
 def _median_links(operations: Operations, seconds: Seconds) -> Seconds:
-    moved, mended = _is_sort(timeline.MOVE)(operations), seconds.copy()
+    moved, ideal = _is_sort(timeline.MOVE)(operations), seconds.copy()
     for number in range(len(operations.kinds)):
         chosen = moved & (operations.kind == number)
         if chosen.any():
-            mended[chosen] = np.minimum(seconds[chosen], np.median(seconds[chosen]))
-    return mended
+            ideal[chosen] = np.minimum(seconds[chosen], np.median(seconds[chosen]))
+    return ideal
 
 
 def _equal_speeds(speeds: Sequence[float]) -> Change:

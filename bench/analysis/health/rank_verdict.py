@@ -34,7 +34,7 @@ class RankVerdict:
     """Verdict on the ranks, in words."""
 
     slow: str
-    """Names the slow ranks; empty where there is none."""
+    """Names the slow ranks; empty if there is none."""
     said: str
 
 

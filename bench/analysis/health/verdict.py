@@ -9,7 +9,7 @@ says it again from the file alone. Every rule gives a level with its figure:
     unknown  could not be judged here, with the reason
     void     nothing can be said of this machine, with the reason
 
-The machine is healthy where no rule is bad or void: results that others disturbed, or that are not there, say nothing.
+The machine is healthy if no rule is bad or void: results that others disturbed, or that are not there, say nothing.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ class Health:
 
     @property
     def exit_code(self) -> int:
-        """0 healthy, 1 not (a gate that the preset asks for), 2 where nothing can be said."""
+        """0 healthy, 1 not (a gate that the preset asks for), 2 if nothing can be said."""
         if self.of("bad"):
             return exit_codes.GATE
         return exit_codes.USAGE if self.of("void") else exit_codes.OK

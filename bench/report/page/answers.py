@@ -126,7 +126,7 @@ def _best_figures(source: Source) -> DisplayTable:
     for peak in PEAKS:
         row: dict[str, Any] = {"what": peak.what}
         for run in source.series:
-            best = _best(run.of_suite(peak.suite, peak.op), peak)
+            best = _best(run.suite_rows(peak.suite, peak.op), peak)
             row[run.name] = None if best is None else _best_text(best, peak, len(source.series) == 1)
         if any(row[run.name] for run in source.series):
             rows.append(row)

@@ -39,7 +39,7 @@ def _value_of(index: int, name: str) -> Column:
 
 
 def _fields(result: Result) -> Iterator[tuple[str, Any]]:
-    """(field, value) of a run and its environment; of hosts and ranks one where all agree, else each with its count."""
+    """(field, value) of a run and its environment; of hosts and ranks one if all agree, else each with its count."""
     yield from facts(result).items()
     environment = result.environment
     hosts = list((environment.get("hosts") or {}).values())

@@ -45,7 +45,7 @@ class Report:
         return {path: markdown(self.content, folder.name).encode()} | files
 
     def folder(self, path: Path) -> dict[Path, bytes]:
-        """Every plot as PNG and SVG. Raises BenchError where the results have nothing to draw."""
+        """Every plot as PNG and SVG. Raises BenchError if the results have nothing to draw."""
         from bench.report.plots.style import as_png, as_svg
 
         files: dict[Path, bytes] = {}

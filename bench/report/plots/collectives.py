@@ -54,7 +54,7 @@ def draw(source: Source) -> Iterator[Plot]:
 
 def _line(run: PlottedRun, op: str) -> list[Row]:
     """The operation over its sizes: the largest family of rows that differ in the size alone."""
-    lines = families(run.of_suite(SUITE, op), SIZE)
+    lines = families(run.suite_rows(SUITE, op), SIZE)
     line = lines[0] if lines and len(lines[0]) > 1 else []
     step = (len(line) - 1) / (MAX_POINTS - 1)
     return line if step <= 1 else [line[round(n * step)] for n in range(MAX_POINTS)]

@@ -85,7 +85,7 @@ def _legend(figure: Any, axes: Axes, sides: Sequence[PlottedRun]) -> None:
 
 
 def _samples(records: Sequence[Record]) -> dict[int, np.ndarray[Any, Any]]:
-    """Rank -> seconds of one call, all launches; empty where the file has no samples of single ranks."""
+    """Rank -> seconds of one call, all launches; empty if the file has no samples of single ranks."""
     seconds_by_rank: dict[int, list[np.ndarray[Any, Any]]] = {}
     for record in records:
         variant = next(iter(record["variants"].values()), None)

@@ -55,10 +55,10 @@ class PlottedRun:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """One a case, params first; those that are ok have metrics."""
+        """One per case, params first; those that are ok have metrics."""
         return run_rows(self.results, self.groups)
 
-    def of_suite(self, suite: str, op: str | None = None) -> list[Row]:
+    def suite_rows(self, suite: str, op: str | None = None) -> list[Row]:
         return [
             row
             for row in self.rows
@@ -72,7 +72,7 @@ class Source:
 
     series: tuple[PlottedRun, ...]
     comparison: Comparison | None = None
-    """The first side against the others, where there are others with a common case."""
+    """The first side against the others, if there are others with a common case."""
     notes: tuple[str, ...] = field(default=())
 
     @staticmethod
@@ -97,7 +97,7 @@ class Source:
         return list(dict.fromkeys(row["suite"] for run in self.series for row in run.rows))
 
     def ops(self, suite: str) -> list[str]:
-        return list(dict.fromkeys(str(row["params"].get("op")) for run in self.series for row in run.of_suite(suite)))
+        return list(dict.fromkeys(str(row["params"].get("op")) for run in self.series for row in run.suite_rows(suite)))
 
     def tables(self, suite: str) -> Iterator[tuple[PlottedRun, str, dict[str, Any]]]:
         """(side, case, table) of the tables that cases of a suite carry."""

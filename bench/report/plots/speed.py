@@ -64,7 +64,7 @@ _BYTES: dict[tuple[str, str], Callable[[Mapping[str, Any], float, int], float | 
 
 
 def _point(run: PlottedRun, row: Row) -> tuple[float, float] | None:
-    """(FLOP per byte, TFLOP/s a device) of a case, or None where its traffic is not known."""
+    """(FLOP per byte, TFLOP/s a device) of a case, or None if its traffic is not known."""
     rule = _BYTES.get((row["suite"], str(row["params"].get("op"))))
     item = ITEM_BYTES.get(str(row["params"].get("dtype")))
     work = run.groups[row["case"]].leader.get("work") or {}
@@ -84,10 +84,10 @@ def _roofline(source: Source) -> Iterator[Plot]:
     drawn = 0
     for run in source.series:
         for suite, face in zip(("compute", "tensor_parallel"), FACES, strict=True):
-            points = [point for row in run.of_suite(suite) if (point := _point(run, row))]
+            points = [point for row in run.suite_rows(suite) if (point := _point(run, row))]
             drawn += len(points)
             if points:
-                label = run.name if face == "full" or not run.of_suite("compute") else None
+                label = run.name if face == "full" or not run.suite_rows("compute") else None
                 axes.plot(*zip(*points, strict=True), ls="", marker=run.look.marker, ms=5, color=run.look.colour,
                           fillstyle=face, label=label)  # fmt: skip
         _roof(axes, run)
@@ -106,9 +106,9 @@ def _roofline(source: Source) -> Iterator[Plot]:
 
 def _roof(axes: Axes, run: PlottedRun) -> None:
     """min(bandwidth x intensity, best product) of each type, from what the file measured."""
-    bandwidths = [row["membw_gb_per_s"] for row in run.of_suite("compute") if row["membw_gb_per_s"]]
+    bandwidths = [row["membw_gb_per_s"] for row in run.suite_rows("compute") if row["membw_gb_per_s"]]
     best: dict[str, float] = {}
-    for row in run.of_suite("compute", "matmul"):
+    for row in run.suite_rows("compute", "matmul"):
         dtype = str(row["params"].get("dtype"))
         best[dtype] = max(best.get(dtype, 0.0), row["tflop_per_s"] or 0.0)
     for number, (dtype, top) in enumerate(best.items()):
@@ -121,7 +121,9 @@ def _roof(axes: Axes, run: PlottedRun) -> None:
 
 
 def _scaling(source: Source) -> Iterator[Plot]:
-    points = [(run, row) for suite in SCALED for run in source.series for row in run.of_suite(suite) if row["speedup"]]
+    points = [
+        (run, row) for suite in SCALED for run in source.series for row in run.suite_rows(suite) if row["speedup"]
+    ]
     if not points:
         return
     counts = sorted({row["num_ranks"] for _, row in points})

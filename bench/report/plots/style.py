@@ -112,7 +112,7 @@ def canvas(width: float = 7.2, height: float = 3.4, rows: int = 1, columns: int 
 
 
 def size_axis(axes: Axes, sizes: Sequence[float]) -> None:
-    """Message sizes: powers of two, written in binary units; every second or fourth where there are many."""
+    """Message sizes: powers of two, written in binary units; every second or fourth if there are many."""
     axes.set_xscale("log", base=2)
     low, high = min(sizes), max(sizes)
     first, last = max(0, int(low).bit_length() - 1), int(high).bit_length()

@@ -72,7 +72,7 @@ def _parts(table: dict[str, Any]) -> dict[int, str]:
 
 
 def _stacks(label: str, table: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
-    """A bar a row: the rank's, where the table says which."""
+    """A bar per row: the rank's, where the table says which."""
     parts, rank = _parts(table), _column(table, "rank")
     return [
         (

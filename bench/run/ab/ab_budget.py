@@ -180,7 +180,7 @@ class PairBudget:
     def learn(self, cost: LaunchCost, began: float, elapsed: float, kept: float = 0.0) -> None:
         """A launch that began and ended then turned out to cost so much.
 
-        Raises BenchError where it was the first of all and shows that the budget does not hold the fewest pairs.
+        Raises BenchError if it was the first of all and shows that the budget does not hold the fewest pairs.
         """
         self.costs.append(cost)
         self.made += 1

@@ -22,7 +22,7 @@ def outlooks(both: Sequence[Setting], given: Sequence[str], suites: Sequence[str
 
 
 def refuse_useless(plans: Sequence[Outlook], comparing: Comparing) -> None:
-    """Raises BenchError where the sides have no case in common, where what is to be compared is none of it, and where
+    """Raises BenchError if the sides have no case in common, where what is to be compared is none of it, and where
     a gate would not rule since the sides are unlike machines."""
     a, b = plans
     common = [case for case in a.cases if case.id in {other.id for other in b.cases}]
@@ -47,7 +47,7 @@ def _own_metrics(plans: Sequence[Outlook]) -> Mapping[str, tuple[str, str]]:
 def refuse_unlike(architectures: Sequence[str], comparing: Comparing) -> None:
     """Check the architectures. Raises BenchError if they differ and a gate was asked for."""
     gate = comparing.gate()
-    if not gate.asked or gate.allow_unlike or len(set(architectures)) == 1:
+    if not gate.is_requested or gate.allow_unlike or len(set(architectures)) == 1:
         return
     sides = ", ".join(f"side {name} is {text}" for name, text in zip(SIDES, architectures, strict=True))
     raise BenchError(f"{sides}: a gate holds like machines against each other; add --allow-unlike to gate all the same")

@@ -111,8 +111,8 @@ def _option_words(name: str, text: str) -> list[str]:
 
 
 def _variable(name: str, text: str) -> tuple[str, str]:
-    variable, equals, value = text.partition("=")
-    if not equals or not _VARIABLE.fullmatch(variable):
+    variable, separator, value = text.partition("=")
+    if not separator or not _VARIABLE.fullmatch(variable):
         raise BenchError(
             f'--{name} {text}: a variable is NAME=VALUE, such as NCCL_ALGO=Ring; options begin with "-", '
             f'such as --{name} "--backend gloo"'
@@ -144,7 +144,7 @@ def _checked_options(name: str, words: Sequence[str], read: ReadOptions) -> dict
 def find_python(name: str, text: str) -> str:
     """The path of an interpreter, absolute, but not through its link: that is what makes an environment of it.
 
-    Raises BenchError where it is none that can be started.
+    Raises BenchError if it is none that can be started.
     """
     path = shutil.which(text)
     if path is not None:
@@ -160,7 +160,7 @@ def sides(
     default_python: str,
     read: ReadOptions,
 ) -> tuple[Setting, Setting]:
-    """Both sides. Raises BenchError as `side` does, and where they are alike and only one of them was said.
+    """Both sides. Raises BenchError as `side` does, and if they are alike and only one of them was said.
 
     Two sides that are both said and alike are an A/A check: how far apart are two equals here?
     """

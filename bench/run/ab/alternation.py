@@ -1,8 +1,8 @@
 """`bench ab`: two settings in alternating launches, compared launch by launch.
 
 Launches of one program differ more than a change that one wants to see, and a noisy machine has better and worse
-minutes. So each side makes its launches in turn with the other's, and the difference is taken within each pair, where
-both sides had the same minute. Every launch is a child process that runs this source of `bench`, whatever interpreter
+minutes. So the launches of both sides are interleaved, and the difference is taken within each pair, which had the
+same minute. Every launch is a child process that runs this source of `bench`, whatever interpreter
 it has, and adds its launch to its side's result file; what comes out is two ordinary files.
 """
 
@@ -78,7 +78,7 @@ Launch = Callable[[Setting, Sequence[str]], LaunchEnd]
 
 
 def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
-    """The exit code. `read` tells what words say to `bench run`. Raises BenchError for what the user can mend."""
+    """Run both sides; returns the exit code. `read` parses words of `bench run`. Raises BenchError."""
     began = clock.monotonic_seconds()
     joined = detect("auto", environment_variables())
     if joined is not None:
@@ -151,26 +151,26 @@ class Alternation:
     codes: list[int] = field(default_factory=lambda: [0])
     seconds: list[float] = field(default_factory=list)
     """Seconds of each launch."""
-    purse: PairBudget | None = field(init=False)
+    budget: PairBudget | None = field(init=False)
     """Time left and pairs; None without a budget."""
 
     def __post_init__(self) -> None:
         budget = self.schedule.budget_seconds
-        self.purse = None if budget is None else PairBudget(str(self.options.budget), budget, self.schedule.pairs)
+        self.budget = None if budget is None else PairBudget(str(self.options.budget), budget, self.schedule.pairs)
 
     @property
     def pairs(self) -> int:
         """Number of pairs there will be, as far as is known."""
-        return self.schedule.pairs if self.purse is None else self.purse.pairs or self.schedule.pairs
+        return self.schedule.pairs if self.budget is None else self.budget.pairs or self.schedule.pairs
 
     def run(self) -> None:
         """Make all launches. Raises BenchError if one fails, or the first one shows that the budget is too short."""
         most = self.schedule.most_seconds
         length = "as long as they need" if most is None else f"at most {_duration(most)}"
-        count = "pairs" if self.purse else f"{self.pairs - self.first} pairs"
+        count = "pairs" if self.budget else f"{self.pairs - self.first} pairs"
         click.echo(f"{count} of launches in the order a b b a, {length}", err=True)
-        if self.purse:
-            self.purse.made = 2 * self.first
+        if self.budget:
+            self.budget.made = 2 * self.first
         pair = self.first
         while pair < self.pairs:
             for number in order(pair):
@@ -179,39 +179,39 @@ class Alternation:
         if pair < self.schedule.pairs:
             self._ask_choices()
 
-    def _learn(self, purse: PairBudget, pair: int, file: Path) -> None:
+    def _learn(self, budget: PairBudget, pair: int, file: Path) -> None:
         """Learn the cost of later launches from the one that has just been made."""
-        elapsed, before = self.now() - self.began, purse.pairs
+        elapsed, before = self.now() - self.began, budget.pairs
         cost = measured_cost(load(file), pair, self.seconds[-1])
         try:
-            purse.learn(cost, elapsed - self.seconds[-1], elapsed, self._kept())
+            budget.learn(cost, elapsed - self.seconds[-1], elapsed, self._reserved_seconds())
         except BenchError:
             file.unlink()  # nothing will come of a launch without its pair
             raise
-        if purse.pairs != before:
+        if budget.pairs != before:
             click.echo(
-                f"{purse.pairs} pairs: starting takes {cost.startup_seconds:.0f} s, {ENOUGH_SAMPLES} samples of "
+                f"{budget.pairs} pairs: starting takes {cost.startup_seconds:.0f} s, {ENOUGH_SAMPLES} samples of "
                 f"{cost.num_cases} case(s) {cost.cases_seconds:.0f} s",
                 err=True,
             )
 
-    def _kept(self) -> float:
+    def _reserved_seconds(self) -> float:
         """Seconds for what is asked of the backends in the end."""
-        start = self.purse.known.startup_seconds if self.purse and self.purse.costs else startup_seconds("cuda")
-        return (start + nccl_choices.PASS_SECONDS) * len(self._asked())
+        start = self.budget.known.startup_seconds if self.budget and self.budget.costs else startup_seconds("cuda")
+        return (start + nccl_choices.PASS_SECONDS) * len(self._sides_to_ask())
 
     def pair_seconds(self) -> float | None:
         """Seconds of a pair in which each case has enough samples, or took without a budget; None: none was made."""
         if not self.seconds:
             return None
         took = 2 * sum(self.seconds) / len(self.seconds)
-        return took if self.purse is None else max(took, 2 * self.purse.known.seconds)
+        return took if self.budget is None else max(took, 2 * self.budget.known.seconds)
 
     def _one(self, pair: int, number: int) -> None:
         side, file = self.sides[number], self.files[number]
-        of_all = "" if self.purse and not self.purse.pairs else f" of {self.pairs}"
+        of_all = "" if self.budget and not self.budget.pairs else f" of {self.pairs}"
         where = f"pair {pair + 1}{of_all}: {side.name}"
-        click.echo(f"{where} {side.setting}{self._left()}", err=True)
+        click.echo(f"{where} {side.setting}{self._time_left_text()}", err=True)
         began = self.now()
         ended = self.launch(side, self._words(pair, side, file))
         self.seconds.append(self.now() - began)
@@ -220,8 +220,8 @@ class Alternation:
         if ended.code not in (exit_codes.OK, exit_codes.PARTIAL):
             raise BenchError(f"{where}: {reason(ended)}")
         self.codes.append(ended.code)
-        if self.purse:
-            self._learn(self.purse, pair, file)
+        if self.budget:
+            self._learn(self.budget, pair, file)
 
     def _words(self, launch: int, side: Setting, file: Path) -> list[str]:
         if launch:
@@ -231,17 +231,17 @@ class Alternation:
             chosen = self.options
             words = first_words(chosen.given_words(), chosen.suites, side, self.schedule, chosen.label, file, pair)
         elapsed = self.now() - self.began
-        seconds = None if self.purse is None else self.purse.launch_seconds(elapsed, self._kept())
+        seconds = None if self.budget is None else self.budget.launch_seconds(elapsed, self._reserved_seconds())
         return timed_words(words, seconds)
 
-    def _asked(self) -> list[int]:
+    def _sides_to_ask(self) -> list[int]:
         """Numbers of the sides whose backend is asked, after their last launch, what it chose."""
         there = [number for number, file in enumerate(self.files) if file.exists()]
         return [n for n in there if load(self.files[n]).plan.get("backend") in nccl_choices.LOGGED_BACKENDS]
 
     def _ask_choices(self) -> None:
         """The pass that the last of the planned launches would have made. It fails nothing."""
-        for number in self._asked():
+        for number in self._sides_to_ask():
             side, file = self.sides[number], self.files[number]
             click.echo(f"{side.name}: what the backend chose (not timed)", err=True)
             ended = self.launch(side, next_words(self.schedule.pairs, side, self.options.device, file))
@@ -254,7 +254,7 @@ class Alternation:
         budget = self.schedule.budget_seconds
         return None if budget is None else budget - (self.now() - self.began)
 
-    def _left(self) -> str:
+    def _time_left_text(self) -> str:
         """Text of the time left, by the launches so far, within the budget."""
         if not self.seconds:
             return ""

@@ -47,7 +47,7 @@ class LaunchEnd:
 
 
 def probe(side: Setting) -> str:
-    """The versions of a side's interpreter. Raises BenchError where it cannot run `bench`."""
+    """The versions of a side's interpreter. Raises BenchError if it cannot run `bench`."""
     command = [side.python, "-c", _PROBE, *NEEDED]
     flag = f"side {side.name}, {side.python}"
     try:
@@ -71,17 +71,17 @@ def probe(side: Setting) -> str:
 def start(side: Setting, words: Sequence[str]) -> LaunchEnd:
     """A launch in a process of its own; Ctrl-C is handed on to it, and it has time to end its ranks in order."""
     with _child(side, words) as child:
-        return child.ended()
+        return child.wait()
 
 
 def ask(both: Sequence[tuple[Setting, Sequence[str]]]) -> list[str]:
     """The last line that `bench` says to some words on each side; the sides are asked at the same time.
 
-    Raises BenchError where one cannot answer.
+    Raises BenchError if one cannot answer.
     """
     with ExitStack() as stack:
         children = [stack.enter_context(_child(side, words)) for side, words in both]
-        ends = [child.ended() for child in children]
+        ends = [child.wait() for child in children]
         for (side, _), ended in zip(both, ends, strict=True):
             if ended.code == exit_codes.INTERRUPTED:
                 raise KeyboardInterrupt
@@ -107,7 +107,7 @@ class _ChildProcess:
     out: IO[str]
     log: IO[str]
 
-    def ended(self) -> LaunchEnd:
+    def wait(self) -> LaunchEnd:
         return LaunchEnd(self.process.wait(), _last_words(self.log))
 
 
