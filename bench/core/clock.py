@@ -27,17 +27,13 @@ class Clock:
     """True if the device has come to a mark; a mark of the host's clock is made when it has."""
 
 
-def _nothing() -> None:
-    return None
-
-
 def _difference(start: int, end: int) -> int:
     return end - start
 
 
 def cpu_clock() -> Clock:
     """The host's monotonic clock around work that is done when its call returns."""
-    return Clock("host", time.perf_counter_ns, _difference, _nothing)
+    return Clock("host", time.perf_counter_ns, _difference, lambda: None)
 
 
 def synchronised_host_clock(synchronise: Callable[[], object]) -> Clock:

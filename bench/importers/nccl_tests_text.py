@@ -118,14 +118,14 @@ class _Reader:
             self.give_up()
             if self.run.setup.op is None and self.program is not None:
                 self.run.setup.op = operation(self.program)
-            head = _head(columns).match(text)
+            head = re.match(r"\s+".join(_CELLS[name] for name in columns if name in _CELLS), text)
             if head is None:
                 self.unread.append(Unread.of(f"line {index}", line))
                 return
             self.pending = _Pending(index, line, head.groupdict(), [])
             text = text[head.end() :]
         if self.pending is not None:
-            wanted = _body(columns)
+            wanted = [name for name in columns if name not in _CELLS]
             self.pending.cells += _split_cells(text, wanted[len(self.pending.cells) :])
             if len(self.pending.cells) == len(wanted):
                 self.run.rows.append(_row(self.pending, wanted))
@@ -199,14 +199,6 @@ def _configure(setup: NcclTestsSetup, text: str) -> None:
 def _settings(setup: NcclTestsSetup) -> dict[str, Any]:
     names = ("iterations", "aggregated", "graph", "unalign", "is_blocking")
     return {name: getattr(setup, name) for name in names if getattr(setup, name) is not None}
-
-
-def _head(columns: Sequence[str]) -> re.Pattern[str]:
-    return re.compile(r"\s+".join(_CELLS[name] for name in columns if name in _CELLS))
-
-
-def _body(columns: Sequence[str]) -> list[str]:
-    return [name for name in columns if name not in _CELLS]
 
 
 def _split_cells(text: str, columns: Sequence[str]) -> list[str]:

@@ -79,7 +79,7 @@ def _parse(text: str) -> dict[str, Any]:
 def _readings(test: Mapping[str, Any], names: Counter[str]) -> Iterator[ImportedCase]:
     """A reading of each launch; none if the test has neither rounds nor a median."""
     stats = mapping(test.get("stats"))
-    facts = _own(test)
+    facts = mapping(mapping(test.get("extra_info")).get(OWN))
     rounds = [number(value) for value in stats.get("data") or []]
     calls = stats.get("iterations")
     calls = calls if isinstance(calls, int) and calls > 0 and rounds else 1
@@ -132,10 +132,6 @@ def _identity(test: Mapping[str, Any], facts: Mapping[str, Any], names: Counter[
 
 def _name(test: Mapping[str, Any]) -> str:
     return str(test.get("name") or "unnamed")
-
-
-def _own(test: Any) -> Mapping[str, Any]:
-    return mapping(mapping(mapping(test).get("extra_info")).get(OWN))
 
 
 def _are_params(value: Any) -> bool:

@@ -233,7 +233,8 @@ def _measurement(case: str, params: Mapping[str, Any], launch: int, rows: Sequen
     if kept:
         samples = [seconds * lead.calls for row in kept for seconds in row.seconds]
         variants[MAIN] = {"calls": lead.calls, "nanoseconds": [_nanoseconds(samples)]}
-        variants |= {name: _variant(matrix) for name, matrix in lead.variants.items()}
+        for name, matrix in lead.variants.items():
+            variants[name] = {"calls": 1, "nanoseconds": [_nanoseconds(row) for row in matrix]}
     return {
         "kind": "measurement",
         "launch": launch,
@@ -255,10 +256,6 @@ def _measurement(case: str, params: Mapping[str, Any], launch: int, rows: Sequen
         "notes": list(dict.fromkeys(note for row in rows for note in row.notes)),
         "seconds": None,
     }
-
-
-def _variant(matrix: Sequence[Sequence[float]]) -> Record:
-    return {"calls": 1, "nanoseconds": [_nanoseconds(row) for row in matrix]}
 
 
 def _nanoseconds(seconds: Sequence[float]) -> list[int]:

@@ -106,8 +106,7 @@ def scrub(value: Any, hosts: Mapping[str, str]) -> Any:
 
 def scrub_text(text: str, hosts: Mapping[str, str]) -> str:
     """One string, scrubbed."""
-    for pattern in (_UUID, _PCI, _MAC, _FILE_PATH):
-        text = pattern.sub(REMOVED, text)
+    text = _remove(text, (_UUID, _PCI, _MAC, _FILE_PATH))
     text = _ADDRESS.sub(lambda match: REMOVED if _is_address(match[0]) else match[0], text)
     # The longest first: `node1` may be the beginning of `node1.cluster`.
     for name in sorted(hosts, key=len, reverse=True):

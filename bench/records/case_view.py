@@ -22,14 +22,6 @@ LINK = "link"
 """Key of the ceiling that collectives are held against, beside those of types."""
 
 
-def _no_peak(_: str) -> float | None:
-    return None
-
-
-def _no_spread() -> None:
-    return None
-
-
 class Ceiling(NamedTuple):
     """Rate that the devices, or the links between pairs of ranks, sustained in the same file."""
 
@@ -51,14 +43,14 @@ class CaseView:
     """The suite's own metrics: the known values, one a launch."""
     ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
     """Type -> what the devices sustained; LINK -> what pairs of ranks did."""
-    spread: Callable[[], tuple[float, float] | None] = _no_spread
+    spread: Callable[[], tuple[float, float] | None] = lambda: None
     """Variance of the logarithm of a launch's median, and its degrees of freedom, as the like cases of the file tell;
     None: they do not."""
     energies: tuple[Mapping[str, Any], ...] = ()
     """The launches' `energy`, of those that have a figure."""
     busy_share: float | None = None
     """Share of a call for which a rank does its own work; mean over the ranks, from spans."""
-    peak_flops: Callable[[str], float | None] = _no_peak
+    peak_flops: Callable[[str], float | None] = lambda _: None
     """Type -> sum over the ranks of the peak dense FLOP/s."""
 
     @cached_property

@@ -47,13 +47,10 @@ def slow_type_findings(result: Result) -> list[Finding]:
 def _slow_type_finding(dtype: str, slower: tuple[float, int] | None) -> Finding:
     value = "this processor has no instructions for products in it"
     if slower is not None:
-        value += f": one of {slower[1]} takes {_times(slower[0])} as long as in {_BASE}"
+        ratio, size = slower
+        value += f": one of {size} takes {ratio:{'.0f' if ratio >= 10 else '.2g'}}x as long as in {_BASE}"
     remedy = f"compute in {_BASE} here; only its smallest product was measured, and other suites leave it out"
     return Finding("warn", dtype, value, remedy)
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.0f}x" if ratio >= 10 else f"{ratio:.2g}x"
 
 
 def _times_slower(dtype: str, rows: list[dict[str, Any]]) -> tuple[float, int] | None:

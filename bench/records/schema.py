@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from bench.core.values import is_number
 from bench.errors import BenchError
 
 Record = dict[str, Any]
@@ -116,7 +117,7 @@ def is_energy(value: object) -> bool:
     texts = (value.get("source"), value.get("scope"), value.get("reason"))
     numbers = (value.get("joules"), value.get("idle_watts"), value.get("busy_share"), *(value.get("rank_joules") or ()))
     return all(text is None or isinstance(text, str) for text in texts) and all(
-        number is None or (isinstance(number, int | float) and not isinstance(number, bool)) for number in numbers
+        number is None or is_number(number) for number in numbers
     )
 
 
@@ -125,4 +126,4 @@ def _is_cell(key: str, value: object) -> bool:
         return isinstance(value, str)
     if "reasons" in key:
         return isinstance(value, list) and all(isinstance(reason, str) for reason in value)
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number(value)

@@ -38,8 +38,8 @@ def text(results: Sequence[Result], output: str = "table", colour: bool = False,
     by_file: dict[str, list[Row]] = {}
     for row in rows:
         by_file.setdefault(row["file"], []).append(row)
-    tables = [_table(file, ranks) for file, ranks in by_file.items()] or [DisplayTable("No rank was timed", (), ())]
-    return render(tables, output, colour, width)
+    tables = [DisplayTable(f"Ranks of {file}", COLUMNS, tuple(ranks), NOTES) for file, ranks in by_file.items()]
+    return render(tables or [DisplayTable("No rank was timed", (), ())], output, colour, width)
 
 
 def rank_rows(results: Sequence[Result]) -> list[Row]:
@@ -138,7 +138,3 @@ COLUMNS: tuple[Column, ...] = (
     column("own_seconds_median", "own work", show_seconds),
     column("own_work", "from", show_text, "left", weight=1),
 )
-
-
-def _table(file: str, rows: Sequence[Row]) -> DisplayTable:
-    return DisplayTable(f"Ranks of {file}", COLUMNS, tuple(rows), NOTES)

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Literal
 
 from bench.analysis.compare.comparison import Comparison
-from bench.analysis.compare.sides import Side
 from bench.core import sparklines
 from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
 from bench.core.values import MISSING, brief_text, show_number, show_share, show_text, show_value
@@ -82,7 +81,7 @@ def tables(
     shared = tuple(f"{name}: {brief_text(value)}" for name, value in comparison.shared.items() if value is not None)
     result = [DisplayTable("Shared by all", (), (), shared or ("nothing",))]
     if comparison.differences:
-        values = [_value_of(index, side) for index, side in enumerate(comparison.sides)]
+        values = [value_column(index, side.name) for index, side in enumerate(comparison.sides)]
         result.append(DisplayTable("Differences", (text_column("field"), *values), comparison.differences))
     result.append(_cases(comparison, rows, everything, narrow))
     listed = (
@@ -100,8 +99,9 @@ def tables(
     return result
 
 
-def _value_of(index: int, side: Side) -> Column:
-    return Column(side.name, lambda row: brief_text(row["values"][index]), "left")
+def value_column(index: int, name: str) -> Column:
+    """The column of one side in rows of differences."""
+    return Column(name, lambda row: brief_text(row["values"][index]), "left")
 
 
 def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow: bool) -> DisplayTable:
@@ -110,7 +110,11 @@ def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow
     by_case: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         by_case.setdefault((row["case"], row["metric"]), {})[row["name"]] = row
-    shown = [by_side for by_side in by_case.values() if everything or any(_is_news(row) for row in by_side.values())]
+    shown = [
+        by_side
+        for by_side in by_case.values()
+        if everything or any(row["verdict"] != "same" for row in by_side.values())
+    ]
     notes: dict[str, int] = {}
     table_rows = tuple(_table_row(by_side, notes) for by_side in shown)
     columns = [text_column("case")]
@@ -158,10 +162,6 @@ def _heads(comparison: Comparison, narrow: bool) -> list[str]:
 def _cell(row: Mapping[str, Any], name: str, key: str) -> str:
     cells = row["sides"].get(name)
     return MISSING if cells is None else str(cells[key])
-
-
-def _is_news(row: Row) -> bool:
-    return bool(row["verdict"] != "same")
 
 
 def _table_row(by_side: Mapping[str, Row], notes: dict[str, int]) -> Row:

@@ -36,15 +36,12 @@ def workflow_commands(comparison: Comparison, ruling: Ruling | None) -> str:
 
 def _line(kind: str, row: Row) -> str:
     text = f"{row['metric']} {show_change(row['change'])} ({show_interval(row)}) on {row['name']}"
-    return f"::{kind} title={_property(row['case'])}::{_data(text)}"
+    title = _data(row["case"]).replace(":", "%3A").replace(",", "%2C")
+    return f"::{kind} title={title}::{_data(text)}"
 
 
 def _data(text: str) -> str:
     return clean(text).replace("%", "%25")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def append_summary(path: Path, markdown: str) -> None:

@@ -64,7 +64,8 @@ def by_parameter(side: Side, param: str) -> list[Side]:
         params = group.leader["params"]
         if param != "op" and param not in params:
             continue
-        value = str(_op(case) if param == "op" else format_param(params[param]))
+        op = case.partition("/")[2].partition("[")[0]
+        value = str(op if param == "op" else format_param(params[param]))
         key = _without(case, param)
         named |= {value} if key != case else set()
         groups_by_value.setdefault(value, {})[key] = group
@@ -74,10 +75,6 @@ def by_parameter(side: Side, param: str) -> list[Side]:
         raise BenchError(f"--by {param}: {many}; the cases' parameters: {', '.join(have) or 'none'}")
     ordered = sorted(groups_by_value, key=lambda value: value in named)  # stable: values left out of an id are defaults
     return [Side(f"{param}={value}", side.results, groups_by_value[value]) for value in ordered]
-
-
-def _op(case: str) -> str:
-    return case.partition("/")[2].partition("[")[0]
 
 
 def _without(case: str, param: str) -> str:

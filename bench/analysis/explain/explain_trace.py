@@ -63,13 +63,14 @@ def _string_keys(values: dict[int, float]) -> dict[str, float]:
 
 
 def _summary(path: Path, trace: Trace, facts: dict[str, Any]) -> DisplayTable:
+    worst = ", ".join(map(str, facts["worst_ranks"][:MAX_ROWS]))
     shown = [
         ("step as recorded", show_seconds(facts["recorded_step_seconds"])),
         ("step run again (actual)", show_seconds(facts["actual_step_seconds"])),
         ("step without stragglers (ideal)", show_seconds(facts["ideal_step_seconds"])),
         ("slowdown", f"{show_number(facts['slowdown'], 4)}x"),
         ("wasted share", _percent(facts["wasted_share"])),
-        ("explained by the worst ranks", f"{_percent(facts['explained_by_worst_ranks'])} (rank {_worst(facts)})"),
+        ("explained by the worst ranks", f"{_percent(facts['explained_by_worst_ranks'])} (rank {worst})"),
         ("explained by the last stage", _percent(facts["explained_by_last_stage"])),
     ]
     left_out = len(trace.steps_left_out)
@@ -80,10 +81,6 @@ def _summary(path: Path, trace: Trace, facts: dict[str, Any]) -> DisplayTable:
         tuple({"what": what, "value": value} for what, value in shown),
         (*notes, *HOW),
     )
-
-
-def _worst(facts: dict[str, Any]) -> str:
-    return ", ".join(map(str, facts["worst_ranks"][:MAX_ROWS]))
 
 
 def _percent(share: float | None) -> str:

@@ -140,7 +140,9 @@ def waterfall(
     again, alone, ideal = [], [], []
     for operations in calls:
         again.append(_cumulative_seconds(operations, changes))
-        alone.append([None if c is None else _gain(operations, c(operations, operations.seconds)) for c in changes])
+        changed = [None if c is None else c(operations, operations.seconds) for c in changes]
+        whole = operations.run(operations.seconds)[0]
+        alone.append([None if seconds is None else float(whole - operations.run(seconds)[0]) for seconds in changed])
         ideal.append(_no_waits(operations, _apply_changes(operations, changes)))
     actual = median(row[0] for row in again)
     parts = [Part("residual", measured_seconds - actual, None, "measured - re-run of the traced calls")]
@@ -206,7 +208,3 @@ def _apply_changes(operations: Operations, changes: Sequence[Change | None]) -> 
     for change in changes:
         seconds = seconds if change is None else change(operations, seconds)
     return seconds
-
-
-def _gain(operations: Operations, seconds: Seconds) -> float:
-    return float(operations.run(operations.seconds)[0] - operations.run(seconds)[0])

@@ -86,16 +86,15 @@ def _doctor(evidence: Evidence) -> RuleOutcome:
     if not isinstance(doctor, Mapping):
         return RuleOutcome("unknown", "the file has no findings of the doctor")
     findings = [f for f in doctor.get("findings") or [] if isinstance(f, Mapping)]
-    texts = {level: [_finding_text(f) for f in findings if f.get("level") == level] for level in ("fail", "warn")}
+    texts = {
+        level: [f"{f.get('what')}: {f.get('value')}" for f in findings if f.get("level") == level]
+        for level in ("fail", "warn")
+    }
     if texts["fail"]:
         return RuleOutcome("bad", first_few(texts["fail"]))
     if texts["warn"]:
         return RuleOutcome("note", first_few(texts["warn"]))
     return RuleOutcome("ok", f"{len(findings)} findings, all ok")
-
-
-def _finding_text(finding: Mapping[str, Any]) -> str:
-    return f"{finding.get('what')}: {finding.get('value')}"
 
 
 def _enumerate(things: Sequence[str]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.compare.comparison_tables import value_column
 from bench.analysis.compare.sides import facts
 from bench.core.table import Column, DisplayTable, text_column
-from bench.core.values import brief_text
 from bench.records.environments import HOST_FIELDS, RANK_FIELDS
 from bench.report.page.section import Section
 
@@ -24,7 +24,7 @@ def environments(results: Sequence[Result], names: Sequence[str]) -> Section:
             differs = any(value != values[0] for value in values)
             rows.append({"field": field, "values": values, "differs": "differs" if differs else ""})
     rows.sort(key=lambda row: row["differs"] == "")
-    columns = [text_column("field"), *(_value_of(index, name) for index, name in enumerate(names))]
+    columns = [text_column("field"), *(value_column(index, name) for index, name in enumerate(names))]
     if len(names) > 1:
         columns.insert(1, Column("", lambda row: str(row["differs"]), "left"))
     count = sum(bool(row["differs"]) for row in rows)
@@ -32,10 +32,6 @@ def environments(results: Sequence[Result], names: Sequence[str]) -> Section:
     return Section(
         "environment", "The environments in full", texts, (DisplayTable("", tuple(columns), tuple(rows)),), folded=True
     )
-
-
-def _value_of(index: int, name: str) -> Column:
-    return Column(name, lambda row: brief_text(row["values"][index]), "left")
 
 
 def _fields(result: Result) -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.analysis.compare import selection
@@ -35,13 +35,10 @@ def refuse_useless(plans: Sequence[Outlook], comparing: Comparing) -> None:
     if settings.where:
         records = [{"suite": case.suite, "case": case.id, "params": case.params} for case in common]
         selection.refuse_none(records, settings.where)
+    metrics = {name: row for outlook in plans for suite in outlook.plan.suites for name, row in suite.metrics.items()}
     for name in settings.metrics:
-        selection.named_metric(name, _own_metrics(plans))
+        selection.named_metric(name, metrics)
     refuse_unlike([outlook.architecture for outlook in plans], comparing)
-
-
-def _own_metrics(plans: Sequence[Outlook]) -> Mapping[str, tuple[str, str]]:
-    return {name: row for outlook in plans for suite in outlook.plan.suites for name, row in suite.metrics.items()}
 
 
 def refuse_unlike(architectures: Sequence[str], comparing: Comparing) -> None:
