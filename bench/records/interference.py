@@ -6,14 +6,12 @@ Clocks are the streaming multiprocessors' on NVIDIA GPUs, else the CPU cores'. U
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.stats import drift
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bench.records.rows import CaseGroup
 
 Row = dict[str, Any]
@@ -48,7 +46,7 @@ def columns(group: CaseGroup) -> Row:
         "throttle_reasons": reasons,
         "clock_before_hz": before_hz,
         "clock_after_hz": after_hz,
-        **_stability(list(_samples(group))),
+        **_stability(group),
     }
 
 
@@ -88,13 +86,9 @@ def _clocks(ranks: Sequence[Row]) -> tuple[int | None, int | None]:
     return None, None
 
 
-def _samples(group: CaseGroup) -> Iterator[NDArray[Any]]:
-    for launch in group.view.launches:
-        if group.view.main in launch.slowest:
-            yield launch.slowest[group.view.main]
-
-
-def _stability(launches: Sequence[NDArray[Any]]) -> Row:
+def _stability(group: CaseGroup) -> Row:
+    main = group.view.main
+    launches = [launch.slowest[main] for launch in group.view.launches if main in launch.slowest]
     enough = [samples for samples in launches if samples.size >= drift.MIN_SAMPLES]
     drifts = [change.change for samples in enough if (change := drift.drift(samples))]
     modes = [pair for samples in enough if (pair := drift.modes(samples))]

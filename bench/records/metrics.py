@@ -53,16 +53,10 @@ def _bus_bandwidth(view: CaseView) -> float | None:
     return None if factor is None else _scale(view.rate("bytes"), factor * 1e-9)
 
 
-def _mfu(view: CaseView) -> float | None:
+def _flops_utilization(view: CaseView, quantity: str) -> float | None:
     dtype = view.work.get("flops_dtype")
     peak = view.peak_flops(dtype) if dtype else None
-    return _scale(view.rate("flops"), 1 / peak) if peak else None
-
-
-def _hfu(view: CaseView) -> float | None:
-    dtype = view.work.get("flops_dtype")
-    peak = view.peak_flops(dtype) if dtype else None
-    return _scale(view.rate("hardware_flops"), 1 / peak) if peak else None
+    return _scale(view.rate(quantity), 1 / peak) if peak else None
 
 
 def _percent_of_ceiling(view: CaseView) -> float | None:
@@ -111,6 +105,7 @@ def _tail(view: CaseView, share: float) -> float | None:
 _MAX = "maximum, sample by sample"
 _SUM = "sum over ranks of the work, over the maximum of the time"
 _MEAN = "mean over ranks of the work, over the maximum of the time"
+_PEAKS = "sum of the work over the sum of the ranks' peaks"
 
 _ROWS = (
     Metric("seconds_median", "s", "lower", lambda v: v.seconds, _MAX,
@@ -130,9 +125,9 @@ _ROWS = (
            "reduction in the network may exceed it (nccl-tests, doc/PERFORMANCE.md)."),
     Metric("tflop_per_s", "TFLOP/s", "higher", lambda v: _scale(_flop_per_s_per_device(v), 1e-12), _MEAN,
            "Model FLOPs per second and device, from formulas; backward counts twice the forward."),
-    Metric("mfu", "share", "higher", _mfu, "sum of the work over the sum of the ranks' peaks",
+    Metric("mfu", "share", "higher", lambda v: _flops_utilization(v, "flops"), _PEAKS,
            "Model FLOP/s over the sum of the ranks' peak dense FLOP/s of that type, from the catalogue."),
-    Metric("hfu", "share", "higher", _hfu, "sum of the work over the sum of the ranks' peaks",
+    Metric("hfu", "share", "higher", lambda v: _flops_utilization(v, "hardware_flops"), _PEAKS,
            "As mfu, with the FLOPs of what is recomputed; only where something is."),
     Metric("percent_of_measured_ceiling", "%", "higher", _percent_of_ceiling, _MEAN,
            "TFLOP/s per device over the best that the compute suite's matrix multiplications sustained in "
