@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 import bench
-from bench.core.table import show_number, show_percent, show_seconds
+from bench.core.values import show_number, show_percent, show_seconds
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"

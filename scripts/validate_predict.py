@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "evidence"))
 import fit_predict
 import published
 
-from bench.core.table import DisplayTable, column, render, show_text, text_column
+from bench.core.table import DisplayTable, column, render, text_column
+from bench.core.values import show_text
 from bench.predict.rates.constants import frozen
 
 CLAIMS = (

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """What the child process does: `bench` with its words, but not for longer than its parent lives."""
+    """Run `bench` with the child's words, but not for longer than its parent lives."""
     from bench.measure.launch.rank_process import die_with_parent
 
     die_with_parent(int(sys.argv.pop(1)))

@@ -58,7 +58,7 @@ _OPTIONS = {param.name: param for param in run_command.params if param.name in P
     "A pair that was cut short is not made whole.",
 )
 @comparing
-def command(**said: Any) -> int:
+def command(**given: Any) -> int:
     """Measure SUITEs on two sides in turn, a b b a, and compare them launch by launch: is B faster or slower than A?
 
     A side is what is set on it: variables, options of `bench run`, another interpreter (both sides run this source of
@@ -76,10 +76,10 @@ def command(**said: Any) -> int:
     from bench.analysis.compare.presentation import CompareOptions as Comparing
     from bench.run.ab import alternation
 
-    own = {name: said.pop(name) for name in _OWN}
-    passed = {name: said.pop(name) for name in PASSED_ON}
-    options = alternation.AbOptions(**own, given=tuple(_words(passed)), device=passed["device"])
-    return alternation.run(options, Comparing(**said), given_options)
+    ab_options = {name: given.pop(name) for name in _OWN}
+    passed = {name: given.pop(name) for name in PASSED_ON}
+    options = alternation.AbOptions(**ab_options, given=tuple(_words(passed)), device=passed["device"])
+    return alternation.run(options, Comparing(**given), given_options)
 
 
 command.params.sort(key=lambda param: param.name in PASSED_ON)  # in --help, what is special to it comes first
@@ -89,6 +89,6 @@ def _words(values: Mapping[str, Any]) -> list[str]:
     """The options as they would be typed; what was not said is left out."""
     words: list[str] = []
     for name, value in values.items():
-        each = value if isinstance(value, tuple) else (value,)
-        words += [word for one in each if one is not None for word in (_OPTIONS[name].opts[0], str(one))]
+        values_of_option = value if isinstance(value, tuple) else (value,)
+        words += [word for item in values_of_option if item is not None for word in (_OPTIONS[name].opts[0], str(item))]
     return words

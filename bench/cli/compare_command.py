@@ -39,7 +39,7 @@ def command(
       bench compare run.jsonl --by implementation --where suite=tensor_parallel
       bench compare fleet/ --among host --outlier 5%
     """
-    from bench.analysis.compare.presentation import CompareOptions, present, present_among
+    from bench.analysis.compare.presentation import CompareOptions, present, present_outliers
     from bench.records.file import load_many
 
     chosen = CompareOptions(**options)
@@ -48,6 +48,6 @@ def command(
     if among is not None:
         if by is not None:
             raise BenchError(f"--among {among} with --by {by}: leave one of them out")
-        return present_among(load_many([base, *news]), among, outlier, chosen)
+        return present_outliers(load_many([base, *news]), among, outlier, chosen)
     with without_collecting():
         return present(load_many(base), [load_many(new) for new in news], chosen, by)

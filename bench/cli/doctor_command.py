@@ -36,7 +36,7 @@ def command(strict: bool, expected: tuple[str, ...]) -> int:
 
 
 def _expectation(text: str) -> tuple[str, int]:
-    name, equals, number = text.partition("=")
-    if not equals or not number.isdecimal():
+    name, separator, number = text.partition("=")
+    if not separator or not number.isdecimal():
         raise BenchError(f"--expect {text}: NAME=NUMBER, such as gpus=8")
     return name, int(number)

@@ -56,14 +56,14 @@ def command(
     """
     if len(files) > 1 and output.name.endswith(SUFFIXES):
         raise BenchError(f"-o {output}: {len(files)} files become a result each; name a folder")
-    told = ImportHints(op=op, num_ranks=ranks, device=device)
-    saved = [import_file(file, told, output, tool, label) for file in files]
-    for each in saved:
-        _say(each)
-    return max((each.exit_code for each in saved), default=exit_codes.OK)
+    hints = ImportHints(op=op, num_ranks=ranks, device=device)
+    saved = [import_file(file, hints, output, tool, label) for file in files]
+    for imported in saved:
+        _print_summary(imported)
+    return max((imported.exit_code for imported in saved), default=exit_codes.OK)
 
 
-def _say(saved: ImportedFile) -> None:
+def _print_summary(saved: ImportedFile) -> None:
     click.echo(f"{saved.path}: {_counted(saved.num_cases, 'case')} of {saved.tool}, from {saved.source}")
     if saved.not_ok:
         click.echo(

@@ -83,7 +83,7 @@ def comparing(command: Any) -> Any:
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """For reading millions of samples, none of them garbage: looking for cycles in them takes as long as the rest."""
+    """Stop the garbage collector: to look for cycles in millions of samples takes as long as reading them."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -94,5 +94,5 @@ def without_collecting() -> Iterator[None]:
 
 
 def colour() -> bool:
-    """Whether stdout is to be coloured (NO_COLOR, FORCE_COLOR, a terminal)."""
+    """True if stdout is to be coloured (NO_COLOR, FORCE_COLOR, a terminal)."""
     return wants_colour(sys.stdout, environment_variables())

@@ -83,14 +83,14 @@ MONEY = (
 )  # fmt: skip
 
 
-def _grouped(command: Any) -> Any:
+def _add_options(command: Any) -> Any:
     for option in reversed((*SHAPE, *DEVICES, *SPLIT, *SCALE, *FAILURES, *MONEY)):
         command = option(command)
     return command
 
 
 @click.command(name="predict")
-@_grouped
+@_add_options
 @form
 def command(form: str, **options: Any) -> int:
     """Predict a training job on N accelerators: step time, memory, the best splits, scaling, failures and cost.

@@ -49,7 +49,8 @@ def command(
       bench show FILE --share -o public.jsonl
     """
     from bench.core.column_fit import WIDTH
-    from bench.records import published_copy
+    from bench.core.values import first_few
+    from bench.records import anonymize
     from bench.records.file import SUFFIXES, Writer, load_many
     from bench.report import export, rank_table, result_tables
 
@@ -62,13 +63,13 @@ def command(
         if not output.name.endswith(SUFFIXES):
             raise BenchError(f"-o {output}: a published copy is a result file; its name has to end in .jsonl")
         with Writer.create(output) as writer:
-            for record in published_copy.shared(results[0]):
+            for record in anonymize.anonymize_result(results[0]):
                 writer.append(record)
     elif output is not None:
         left_out = export.write(results, output)
         if left_out:
-            shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-            click.echo(f"warning: {len(left_out)} of the cases left out, for want of a speed: {shown}", err=True)
+            names = first_few(left_out, more=", ...")
+            click.echo(f"warning: {len(left_out)} of the cases left out, for want of a speed: {names}", err=True)
     else:
         for result in results if form != "table" else ():
             for warning in result.warnings:

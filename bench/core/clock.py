@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Clock:
-    """How one kind of work is timed. `mark` sits inside the timed part: it must cost next to nothing."""
+    """Clock of one kind of work. `mark` sits inside the timed part: it must cost next to nothing."""
 
     name: str
     mark: Callable[[], Any]
@@ -24,11 +24,7 @@ class Clock:
     synchronise: Callable[[], object]
     """Returns when all that was enqueued on the device is done; nothing to do on a CPU."""
     reached: Callable[[Any], bool] = lambda mark: True
-    """Whether the device has come to a mark; a mark of the host's clock is made when it has."""
-
-
-def _nothing() -> None:
-    return None
+    """True if the device has come to a mark; a mark of the host's clock is made when it has."""
 
 
 def _difference(start: int, end: int) -> int:
@@ -37,7 +33,7 @@ def _difference(start: int, end: int) -> int:
 
 def cpu_clock() -> Clock:
     """The host's monotonic clock around work that is done when its call returns."""
-    return Clock("host", time.perf_counter_ns, _difference, _nothing)
+    return Clock("host", time.perf_counter_ns, _difference, lambda: None)
 
 
 def synchronised_host_clock(synchronise: Callable[[], object]) -> Clock:
@@ -51,17 +47,17 @@ def synchronised_host_clock(synchronise: Callable[[], object]) -> Clock:
 
 
 def monotonic_seconds() -> float:
-    """For deadlines and budgets, which are not measurements."""
+    """Monotonic time for deadlines and budgets, which are not measurements."""
     return time.monotonic()
 
 
 def thread_cpu_seconds() -> float:
-    """CPU time that this thread has had."""
+    """CPU time that this thread has used."""
     return time.thread_time()
 
 
 def process_cpu_seconds() -> float:
-    """CPU time that this process has had, all its threads together."""
+    """CPU time that this process has used, all its threads together."""
     return time.process_time()
 
 

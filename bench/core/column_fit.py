@@ -22,38 +22,38 @@ MIN_ROOM = 30
 """Cells that a last column of text is given at least, whatever stands before it."""
 
 
-def fitted(table: DisplayTable, width: int) -> DisplayTable:
+def fit_columns(table: DisplayTable, width: int) -> DisplayTable:
     """The table without the columns for which there is no room; the lightest stay, those of one weight together.
 
     A heavier column that is narrow may stay where a lighter one that is wide may not.
     """
-    needs = {id(column): _needed(column, table) for column in table.columns}
-    if not table.columns or _total(table.columns, needs) <= width:
+    needs = {id(column): _needed_width(column, table) for column in table.columns}
+    if not table.columns or _total_width(table.columns, needs) <= width:
         return table
     kept = [column for column in table.columns if column.weight <= 0]
     for weight in sorted({column.weight for column in table.columns if column.weight > 0}):
-        more = [c for c in table.columns if c.weight == weight or any(c is each for each in kept)]
-        if _total(more, needs) <= width:
+        more = [c for c in table.columns if c.weight == weight or any(c is other for other in kept)]
+        if _total_width(more, needs) <= width:
             kept = more
-    gone = [c.head for c in table.columns if not any(c is each for each in kept)]
+    gone = [c.head for c in table.columns if not any(c is other for other in kept)]
     if not gone:
         return table
     note = f"not shown for want of room: {', '.join(dict.fromkeys(gone))}; --wide shows all"
     return replace(table, columns=tuple(kept), footnotes=(*table.footnotes, note))
 
 
-def _needed(column: Column, table: DisplayTable) -> int:
+def _needed_width(column: Column, table: DisplayTable) -> int:
     return max(map(cell_text.width, map(cell_text.clean, [column.head, *(column.show(row) for row in table.rows)])))
 
 
-def _total(columns: Sequence[Column], needs: dict[int, int]) -> int:
-    """Of a last column of text only what it needs at least: the rest of it goes on below."""
+def _total_width(columns: Sequence[Column], needs: dict[int, int]) -> int:
+    """Width of a table; a last column of text counts with its least width, since the rest of it goes on below."""
     widths = [needs[id(column)] for column in columns]
     if columns[-1].align == "left" and len(columns) > 1:
         widths[-1] = min(widths[-1], MIN_ROOM)
     return sum(widths) + len(GAP) * (len(widths) - 1)
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """A line as lines of at most so many characters, broken at blanks only."""
+def wrap(text: str, width: int) -> list[str]:
+    """Split a line into lines of at most so many characters, broken at blanks only."""
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]

@@ -10,7 +10,7 @@ USAGE = 2
 PARTIAL = 3
 """The run ended early, or a case failed or is invalid."""
 BROKEN_GENERATION = 70
-"""Of a rank, to its parent alone: a case broke its generation (EX_SOFTWARE of sysexits.h); a fresh one is started."""
+"""Exit of a rank whose generation a case broke (EX_SOFTWARE of sysexits.h); its parent starts a fresh one."""
 INTERRUPTED = 130
 TERMINATED = 143
 """SIGTERM, as a shell reports it: 128 + 15."""

@@ -72,14 +72,14 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def parse(line: bytes) -> Any:
-    """The value of a line, or None where it is not strict JSON (no record is null)."""
+    """The value of a line, or None if it is not strict JSON (no record is null)."""
     try:
         return _DECODER.decode(line.decode())
     except (ValueError, RecursionError):
         return None
 
 
-def mend_end(path: Path) -> None:
+def repair_end(path: Path) -> None:
     """Leave only whole lines, the last with its newline. Raises OSError."""
     raw = path.read_bytes()
     text, is_whole = unpack(raw)
@@ -87,9 +87,9 @@ def mend_end(path: Path) -> None:
     if kept == text and is_whole:
         return
     if raw.startswith(_GZIP_MAGIC):
-        mended = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        mended.write_bytes(gzip.compress(kept))
-        mended.replace(path)
+        repaired = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        repaired.write_bytes(gzip.compress(kept))
+        repaired.replace(path)
         return
     with path.open("r+b") as stream:
         stream.truncate(min(len(kept), len(raw)))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from typing import Any, Literal, TextIO, get_args
 
 from bench.core.cell_text import clean
 from bench.core.cell_text import width as cell_width
-from bench.core.column_fit import GAP, MIN_ROOM, fitted, wrapped
+from bench.core.column_fit import GAP, MIN_ROOM, fit_columns, wrap
+from bench.core.values import show_text
 from bench.errors import BenchError
 
 Format = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[str, ...] = get_args(Format)
 Row = Mapping[str, Any]
-
-MISSING = "-"
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Column:
     show: Callable[[Row], str]
     align: Literal["left", "right"] = "right"
     weight: float = 0
-    """How soon it gives way where a terminal has no room for all (see `bench.core.column_fit`); 0: never."""
+    """Columns of the largest weight go first if a terminal has no room (`bench.core.column_fit`); 0: never."""
 
 
 def column(
@@ -46,7 +44,7 @@ def column(
 
 
 def text_column(key: str, head: str | None = None) -> Column:
-    """A column of one text, headed by its key where nothing else is said."""
+    """A column of one text, headed by its key if nothing else is said."""
     return column(key, key if head is None else head, show_text, "left")
 
 
@@ -58,74 +56,6 @@ class DisplayTable:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...] = ()
-
-
-def is_number(cell: object) -> bool:
-    """Whether a raw cell can be drawn and aligned as a number; a flag is none."""
-    return isinstance(cell, int | float) and not isinstance(cell, bool)
-
-
-def show_text(value: object) -> str:
-    return MISSING if value is None or value == "" else clean(str(value))
-
-
-MAX_SHOWN = 80
-"""Characters of a value whose length nobody chose; JSON has all of them."""
-
-
-def brief_text(value: object) -> str:
-    """As `show_text`, cut where it is long."""
-    text = show_text(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
-
-
-def show_number(value: float | None, digits: int = 3) -> str:
-    """So many significant digits, never as a power of ten where people would not write one."""
-    if value is None:
-        return MISSING
-    if value == 0:
-        return "0"
-    exponent = math.floor(math.log10(abs(value)))
-    rounded = round(value, digits - 1 - exponent)
-    if rounded and -4 <= exponent < 15:
-        decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
-        return f"{rounded:,.{decimals}f}"
-    return f"{value:.{digits - 1}e}"
-
-
-_TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
-
-
-def show_seconds(value: float | None) -> str:
-    """A time with the unit that fits it and 3 significant digits, such as `1.23 ms`."""
-    if value is None:
-        return MISSING
-    for scale, unit in _TIME_UNITS:
-        # What rounds up to the next unit is written in it: 1.00 ms rather than 1,000 us.
-        if abs(value) >= 0.9995 * scale:
-            return f"{show_number(value / scale)} {unit}"
-    return "0 s" if value == 0 else f"{show_number(value * 1e9)} ns"
-
-
-def show_value(value: float, unit: str) -> str:
-    """A metric's value with its unit."""
-    if unit == "s":
-        return show_seconds(value)
-    return f"{100 * value:.1f}%" if unit == "share" else f"{show_number(value)} {unit}".strip()
-
-
-def show_percent(value: float | None) -> str:
-    """A share of one in percent; the sign is in the column's head."""
-    return MISSING if value is None else f"{100 * value:.1f}"
-
-
-def show_share(share: float) -> str:
-    """A share as people type it: `5%`, `2.5%`."""
-    return f"{100 * share:g}%"
-
-
-def show_count(value: int | None) -> str:
-    return MISSING if value is None else f"{value:,}"
 
 
 def render(tables: Sequence[DisplayTable], output: str, colour: bool = False, width: int | None = None) -> str:
@@ -148,7 +78,7 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 
 def _terminal(tables: Sequence[DisplayTable], colour: bool, width: int | None = None) -> str:
-    chosen = tables if width is None else [fitted(table, width) for table in tables]
+    chosen = tables if width is None else [fit_columns(table, width) for table in tables]
     return "\n".join(_terminal_table(table, colour, width) for table in chosen)
 
 
@@ -157,27 +87,27 @@ _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 def _terminal_table(table: DisplayTable, colour: bool, width: int | None) -> str:
     """Drawn here rather than by rich, which cuts cells at a width and takes a millisecond a row."""
-    lines = [_styled(clean(table.title), _BOLD, colour)] if table.title else []
+    lines = [_style(clean(table.title), _BOLD, colour)] if table.title else []
     if table.rows:
         heads, cells = [clean(column.head) for column in table.columns], _cells(table)
         widths = [max(map(cell_width, cells_of)) for cells_of in zip(heads, *cells, strict=True)]
         room = None if width is None else width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1)
         if room is not None and table.columns[-1].align == "left" and widths[-1] > room:
-            cells, widths[-1] = _flowing(cells, max(MIN_ROOM, room)), max(MIN_ROOM, room)
+            cells, widths[-1] = _flow_last_cell(cells, max(MIN_ROOM, room)), max(MIN_ROOM, room)
         rule = "-" * (sum(widths) + len(GAP) * (len(widths) - 1))
-        lines += [_styled(_line(heads, widths, table.columns), _BOLD, colour), rule]
+        lines += [_style(_line(heads, widths, table.columns), _BOLD, colour), rule]
         lines += [_line(row, widths, table.columns) for row in cells]
     notes = [clean(note) for note in table.footnotes]
-    notes = notes if width is None else [line for note in notes for line in wrapped(note, width)]
-    lines += [_styled(note, _DIM, colour) for note in notes]
+    notes = notes if width is None else [line for note in notes for line in wrap(note, width)]
+    lines += [_style(note, _DIM, colour) for note in notes]
     return "\n".join(lines) + "\n"
 
 
-def _flowing(cells: Sequence[Sequence[str]], room: int) -> list[list[str]]:
+def _flow_last_cell(cells: Sequence[Sequence[str]], room: int) -> list[list[str]]:
     """Rows whose last cell goes on in rows below, of blanks but for it."""
     rows = []
     for *before, last in cells:
-        first, *others = wrapped(last, room)
+        first, *others = wrap(last, room)
         rows += [[*before, first], *([*("" for _ in before), other] for other in others)]
     return rows
 
@@ -190,7 +120,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column]
     return GAP.join(padded).rstrip()
 
 
-def _styled(text: str, style: str, colour: bool) -> str:
+def _style(text: str, style: str, colour: bool) -> str:
     return f"{style}{text}{_PLAIN}" if colour else text
 
 
@@ -242,9 +172,9 @@ def flat_row(row: Row) -> dict[str, Any]:
     for name, value in row.items():
         if name == "params":
             cells["op"] = value.get("op")
-            cells |= {f"param_{key}": each for key, each in value.items() if key != "op"}
+            cells |= {f"param_{key}": cell for key, cell in value.items() if key != "op"}
         elif isinstance(value, Mapping):
-            cells |= {f"{name}_{key}": each for key, each in value.items()}
+            cells |= {f"{name}_{key}": cell for key, cell in value.items()}
         else:
             cells[name] = "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
     return cells

@@ -59,9 +59,9 @@ def installed() -> str:
 
 def release(version: str) -> Release:
     """`2.12.0a0+abc.nv26.3` gives (2, 12)."""
-    found = re.match(r"(\d+)\.(\d+)", version)
-    assert found, f"torch calls itself {version!r}"
-    return int(found[1]), int(found[2])
+    match = re.match(r"(\d+)\.(\d+)", version)
+    assert match, f"torch calls itself {version!r}"
+    return int(match[1]), int(match[2])
 
 
 def missing(version: str, backend: str) -> dict[str, Feature]:
@@ -71,7 +71,7 @@ def missing(version: str, backend: str) -> dict[str, Feature]:
 
 
 def skip_reason(name: str, backend: str) -> str | None:
-    """Why a case that needs a feature cannot run with this process's torch; None where it can."""
+    """Reason why a case that needs a feature cannot run with this process's torch; None if it can."""
     version = installed()
     row = missing(version, backend).get(name)
     return None if row is None else f"torch {spelt(release(version))} {row.lack}; {spelt(row.since)} or newer will do"

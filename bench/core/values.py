@@ -1,9 +1,14 @@
-"""Values as users type them: sizes, times, shares and parameters. Each raises BenchError with the way out."""
+"""Values as users type them and read them: sizes, times, shares, parameters, numbers with units.
+
+Each `parse_*` raises BenchError with the way out, each `show_*` gives the text of a cell.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from bench.core.cell_text import clean
 from bench.errors import BenchError
 from bench.suite import Param
 
@@ -94,3 +99,85 @@ def parse_share(name: str, text: str) -> float:
     if not 0 < value < 1:
         raise BenchError(f"{name} {text}: a share between 0% and 100%, such as 2%")
     return value
+
+
+def is_number(cell: object) -> bool:
+    """True for a raw cell that can be drawn and aligned as a number; a flag is none."""
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
+MISSING = "-"
+
+
+def show_text(value: object) -> str:
+    return MISSING if value is None or value == "" else clean(str(value))
+
+
+MAX_SHOWN = 80
+"""Characters of a value whose length nobody chose; JSON has all of them."""
+
+
+def brief_text(value: object) -> str:
+    """Text of a value, cut to MAX_SHOWN characters."""
+    text = show_text(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
+def show_number(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits, as a power of ten only if people would write one."""
+    if value is None:
+        return MISSING
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    rounded = round(value, digits - 1 - exponent)
+    if rounded and -4 <= exponent < 15:
+        decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+        return f"{rounded:,.{decimals}f}"
+    return f"{value:.{digits - 1}e}"
+
+
+_TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+
+
+def show_seconds(value: float | None) -> str:
+    """A time with the unit that fits it and 3 significant digits, such as `1.23 ms`."""
+    if value is None:
+        return MISSING
+    for scale, unit in _TIME_UNITS:
+        # What rounds up to the next unit is written in it: 1.00 ms rather than 1,000 us.
+        if abs(value) >= 0.9995 * scale:
+            return f"{show_number(value / scale)} {unit}"
+    return "0 s" if value == 0 else f"{show_number(value * 1e9)} ns"
+
+
+def show_value(value: float, unit: str) -> str:
+    """A metric's value with its unit."""
+    if unit == "s":
+        return show_seconds(value)
+    return f"{100 * value:.1f}%" if unit == "share" else f"{show_number(value)} {unit}".strip()
+
+
+def show_percent(value: float | None) -> str:
+    """A share of one in percent; the sign is in the column's head."""
+    return MISSING if value is None else f"{100 * value:.1f}"
+
+
+def show_share(share: float) -> str:
+    """A share as people type it: `5%`, `2.5%`."""
+    return f"{100 * share:g}%"
+
+
+def show_count(value: int | None) -> str:
+    return MISSING if value is None else f"{value:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as `1 GPU` or `2 GPUs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def first_few(texts: Sequence[str], most: int = 3, more: str = ", and {} more") -> str:
+    """Texts in a row, at most so many; `more` says how many others there are."""
+    others = len(texts) - most
+    return ", ".join(texts[:most]) + (more.format(others) if others > 0 else "")

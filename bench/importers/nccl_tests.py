@@ -1,10 +1,10 @@
-"""What the text and the JSON of nccl-tests have in common: a row of a run becomes cases.
+"""Cases from a row of nccl-tests, as its text and its JSON have it.
 
 nccl-tests prints means: the time of `iterations` calls back to back (each of `aggregated` grouped ones) over
 their number, averaged over the processes unless -a says otherwise (src/common.cu). The size column is the
 larger of the send and the receive buffer, which is the payload as bench counts it. In-place rows get the
 parameter `in_place`; what bench has no name for (another reduction or root, blocking calls, ...) becomes a
-parameter of its own where it is not nccl-tests' default.
+parameter of its own if it is not nccl-tests' default.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ EXTRA_COLUMNS = {
 
 @dataclass
 class NcclTestsSetup:
-    """What a run of nccl-tests says of itself before its rows."""
+    """Set-up that a run of nccl-tests states before its rows."""
 
     op: str | None = None
     num_ranks: int | None = None
@@ -74,15 +74,15 @@ class NcclTestsSetup:
     step_factor: int | None = None
     step_bytes: int | None = None
 
-    def requested(self, num_bytes: int) -> int:
+    def requested_bytes(self, num_bytes: int) -> int:
         """The size that was asked for: nccl-tests prints it rounded down to 16 bytes a rank, at most.
 
         Case ids carry what was asked for; the rounding depends on the number of ranks (setupArgs in
         src/common.cu, and the operations' GetCollByteCount).
         """
         slack = 16 * (self.num_ranks or 1) if num_bytes else 0
-        found = self._size_from(num_bytes)
-        return found if found is not None and found < num_bytes + slack else num_bytes
+        size = self._size_from(num_bytes)
+        return size if size is not None and size < num_bytes + slack else num_bytes
 
     def _size_from(self, least: int) -> int | None:
         """The first size asked for that is no smaller."""
@@ -107,13 +107,13 @@ class Body:
     algbw: float | None = None
     busbw: float | None = None
     wrong: float | None = None
-    """Wrong elements; None where nothing was checked or the number is unknown."""
+    """Wrong elements; None if nothing was checked or the number is unknown."""
     delta: float | None = None
-    """Of old versions: the largest deviation."""
+    """Largest deviation, which old versions print."""
     extras: Mapping[str, float | None] = field(default_factory=dict)
-    """Those of EXTRA_COLUMNS that there are."""
+    """Values of those of EXTRA_COLUMNS that there are."""
     samples_us: Sequence[Sequence[float]] = ()
-    """Of -I in JSON: [process][iteration] microseconds."""
+    """[process][iteration] microseconds, which -I adds to the JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class Row:
     redop: str | None
     root: int | None
     halves: Mapping[bool, Body]
-    """In place? -> the half."""
+    """True for in place -> the half."""
     started: str | None = None
 
 
@@ -142,7 +142,7 @@ def version_text(code: int) -> str | None:
 
 
 def readings(row: Row, setup: NcclTestsSetup) -> Iterator[ImportedCase]:
-    """The cases of a row. Raises BenchError where the operation or the number of ranks is not known."""
+    """The cases of a row. Raises BenchError if the operation or the number of ranks is not known."""
     if setup.op is None:
         raise BenchError("the text does not say which collective it measured; add --op, such as --op all_reduce")
     assert setup.num_ranks
@@ -169,7 +169,9 @@ def _reading(row: Row, in_place: bool, body: Body, setup: NcclTestsSetup, op: st
         work=collective_work(op, None if body.is_cpu_time else row.num_bytes, num_ranks),
         derived=derived,
         metrics=metrics,
-        variants={"each_iteration": [[us * 1e-6 for us in one] for one in body.samples_us]} if body.samples_us else {},
+        variants={"each_iteration": [[us * 1e-6 for us in times] for times in body.samples_us]}
+        if body.samples_us
+        else {},
         started=row.started,
     )
 
@@ -185,7 +187,7 @@ def _params(row: Row, in_place: bool, setup: NcclTestsSetup, op: str, dtype: str
         ("unalign", setup.unalign, setup.unalign > 0),
         ("groups", setup.groups, setup.groups > 1),
     )
-    params: Params = {"op": op, "num_bytes": setup.requested(row.num_bytes), "dtype": dtype, "timing": "streamed"}
+    params: Params = {"op": op, "num_bytes": setup.requested_bytes(row.num_bytes), "dtype": dtype, "timing": "streamed"}
     return params | {name: value for name, value, holds in extras if holds}
 
 

@@ -26,11 +26,11 @@ from bench.importers.nccl_tests import (
     version_text,
 )
 from bench.importers.reading import (
-    Imported,
     ImportedCase,
+    ImportedText,
     ImportHints,
     Unread,
-    checked_ranks,
+    check_num_ranks,
     json_value,
     mapping,
     number,
@@ -57,28 +57,28 @@ def looks_like(text: str) -> bool:
     return text.lstrip().startswith("{") and '"nccl_version"' in text and '"args"' in text
 
 
-def read(text: str, told: ImportHints) -> Imported:
+def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a file. Raises BenchError for what is no such JSON, and as the text's reader does."""
-    data = _parsed(text)
+    data = _parse(text)
     config = mapping(data.get("config"))
     arguments = [str(word) for word in data.get("args") or []]
     options = _options(arguments)
     devices = _devices(config, data)
-    setup = _setup(config, arguments, options, devices, told)
-    found: list[ImportedCase] = []
+    setup = _setup(config, arguments, options, devices, hints)
+    cases: list[ImportedCase] = []
     unread: list[Unread] = []
     for index, result in enumerate(data.get("results") or [], 1):
         row = _row(result)
         if row is None:
             unread.append(Unread.of(f"result {index}", json.dumps(result)))
         else:
-            found += readings(row, setup)
+            cases += readings(row, setup)
     nccl = version_text(data["nccl_version"]) if isinstance(data.get("nccl_version"), int) else None
-    return Imported(
+    return ImportedText(
         tool=TOOL,
         version=None,
         format=f"JSON, version {data['version']}",
-        readings=tuple(found),
+        readings=tuple(cases),
         unread=tuple(unread),
         ranks=tuple({"host": host, "device_type": "cuda", "device_name": name} for _, host, name in devices),
         versions={"nccl": nccl} if nccl else {},
@@ -88,7 +88,7 @@ def read(text: str, told: ImportHints) -> Imported:
     )
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     data = json_value(text, "the run may have been cut off: import its text instead")
     if not isinstance(data, dict) or not any(key in data for key in _KEYS):
         raise BenchError("no JSON of nccl-tests: it has none of " + ", ".join(_KEYS))
@@ -99,13 +99,13 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _devices(config: Mapping[str, Any], data: Mapping[str, Any]) -> list[tuple[int, str | None, str | None]]:
-    """Of every rank: group, host, device's name."""
-    listed = config.get("devices") or data.get("devices") or []
-    of_each = checked_ranks((_whole(config.get("nthreads")) or 1) * (_whole(config.get("ngpus")) or 1))
+    """(group, host, device's name) of every rank."""
+    devices = config.get("devices") or data.get("devices") or []
+    of_each = check_num_ranks((_whole(config.get("nthreads")) or 1) * (_whole(config.get("ngpus")) or 1))
     return [
-        (_whole(one.get("group")) or 0, one.get("hostname"), one.get("device_info"))
-        for one in listed
-        if isinstance(one, dict)
+        (_whole(device.get("group")) or 0, device.get("hostname"), device.get("device_info"))
+        for device in devices
+        if isinstance(device, dict)
         for _ in range(of_each)
     ]
 
@@ -115,15 +115,15 @@ def _setup(
     arguments: Sequence[str],
     options: Mapping[str, str],
     devices: Sequence[tuple[int, str | None, str | None]],
-    told: ImportHints,
+    hints: ImportHints,
 ) -> NcclTestsSetup:
     op = operation(arguments[0]) if arguments else None
-    if told.op is not None and op not in (None, told.op):
-        raise BenchError(f"--op {told.op}: the file says {op}; leave the option out")
+    if hints.op is not None and op not in (None, hints.op):
+        raise BenchError(f"--op {hints.op}: the file says {op}; leave the option out")
     groups = [group for group, _, _ in devices]
     setup = NcclTestsSetup(
-        op=op or told.op,
-        num_ranks=told.ranks(groups.count(groups[0]) if groups else None, TOOL),
+        op=op or hints.op,
+        num_ranks=hints.ranks(groups.count(groups[0]) if groups else None, TOOL),
         groups=len(set(groups)) or 1,
         is_blocking=str(config.get("blocking_collectives", "false")).lower() == "true",
         unalign=_whole(number(options.get("unalign"))) or 0,
@@ -136,7 +136,7 @@ def _setup(
 def _options(arguments: Sequence[str]) -> dict[str, str]:
     """The known options among the arguments, by their long names; values are short words without a path."""
     long_names = set(OPTIONS.values())
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     for word, after in zip(arguments[1:], [*arguments[2:], ""], strict=False):
         match = re.fullmatch(r"--(\w+)(?:=(.*))?|-([A-Za-z])(.*)", word)
         if match is None:
@@ -144,8 +144,8 @@ def _options(arguments: Sequence[str]) -> dict[str, str]:
         name = match[1] if match[1] in long_names else OPTIONS.get(match[3] or "")
         value = match[2] or match[4] or after
         if name and re.fullmatch(r"[\w.]{1,16}", value):
-            found[name] = value
-    return found
+            options[name] = value
+    return options
 
 
 def _row(result: Any) -> Row | None:
@@ -169,8 +169,8 @@ def _row(result: Any) -> Row | None:
 
 def _half(body: Mapping[str, Any], per_iteration: Any) -> Body:
     is_cpu_time = "cpu_time" in body
-    each = mapping(per_iteration)
-    extras = {column: number(each.get(name)) for column, name in _PER_ITERATION.items() if each}
+    iterations = mapping(per_iteration)
+    extras = {column: number(iterations.get(name)) for column, name in _PER_ITERATION.items() if iterations}
     if isinstance(body.get("bitwise"), dict):
         extras["#bitdiff"] = number(body["bitwise"].get("different_bits"))
     assert set(extras) <= set(EXTRA_COLUMNS)
@@ -181,13 +181,13 @@ def _half(body: Mapping[str, Any], per_iteration: Any) -> Body:
         busbw=number(body.get("bus_bw")),
         wrong=number(body.get("nwrong")),
         extras=extras,
-        samples_us=_samples(each),
+        samples_us=_samples(iterations),
     )
 
 
-def _samples(each: Mapping[str, Any]) -> list[list[float]]:
-    """[process][iteration]; of one process a single row. Nothing where a time is unknown."""
-    rows = each.get("per_process_max_times_us") or [each.get("times_us") or []]
+def _samples(iterations: Mapping[str, Any]) -> list[list[float]]:
+    """[process][iteration]; of one process a single row. Nothing if a time is unknown."""
+    rows = iterations.get("per_process_max_times_us") or [iterations.get("times_us") or []]
     times = [[number(value) for value in row] for row in rows if isinstance(row, list) and row]
     known = [[value for value in row if value is not None] for row in times]
     return known if known == times and len({len(row) for row in known}) == 1 else []

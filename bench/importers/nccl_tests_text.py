@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.importers.nccl_tests import EXTRA_COLUMNS, TOOL, Body, NcclTestsSetup, Row, operation, readings, version_text
-from bench.importers.reading import LAUNCHER_PREFIX, Imported, ImportedCase, ImportHints, Unread, number
+from bench.importers.reading import LAUNCHER_PREFIX, ImportedCase, ImportedText, ImportHints, Unread, number
 
 _START = re.compile(r"#\s*(nccl-tests version|rccl-tests: Version|Collective test starting|nThread\b)")
 _VERSION = re.compile(r"nccl-tests version (\S+)(?:.*nccl-library=(\d+))?")
@@ -29,7 +29,7 @@ _STEP = re.compile(r"step: (\d+)\((factor|bytes)\)")
 _DEBUG = re.compile(r"[A-Za-z][\w.-]*:\d+:\d+ \[\d+\].*$")
 """A line of NCCL_DEBUG, which may begin in the middle of a row: host:process:thread [device] ..."""
 _ROW = re.compile(r"\d+\s+\d+\s+[a-z]|\d+(\s+\d+)?\s*$")
-"""How a row begins, also one that was cut off; its later part begins with a time, then a bandwidth."""
+"""Beginning of a row, also of one that was cut off; its later part begins with a time, then a bandwidth."""
 
 _DTYPES = "bfloat16|double|float|half|u?int(?:8|32|64)|char|int|f8e4m3|f8e5m2"
 _CELLS = {
@@ -51,7 +51,7 @@ class _Run:
 
     setup: NcclTestsSetup = field(default_factory=NcclTestsSetup)
     devices: list[tuple[int, str, str]] = field(default_factory=list)
-    """Of every rank in their order: group, host, device's name."""
+    """(group, host, device's name) of every rank, in their order."""
     columns: Sequence[str] = _DEFAULT_COLUMNS
     rows: list[Row] = field(default_factory=list)
 
@@ -83,13 +83,13 @@ class _Reader:
 
     def line(self, index: int, text: str) -> None:
         text = LAUNCHER_PREFIX.sub("", text.strip(), count=1).strip()
-        if found := _NCCL_LINE.search(text):
-            self.versions |= {k: v for k, v in zip(("nccl", "cuda"), found.groups(), strict=True) if v}
+        if match := _NCCL_LINE.search(text):
+            self.versions |= {k: v for k, v in zip(("nccl", "cuda"), match.groups(), strict=True) if v}
         if text.startswith("#"):
             self._comment(text)
             return
-        if found := _PROGRAM.search(text):
-            self.program = found[1]
+        if match := _PROGRAM.search(text):
+            self.program = match[1]
         self._cells(index, text, _DEBUG.sub("", text))
 
     def _comment(self, text: str) -> None:
@@ -100,13 +100,13 @@ class _Reader:
         columns = text.lstrip("# ").split()
         if columns[:3] == ["size", "count", "type"] and set(columns) & set(_TIMES):
             run.columns = columns
-        elif found := _DEVICE.match(text):
-            run.devices.append((int(found[2] or 0), found[3], found[4]))
-        elif found := _VERSION.search(text):
-            self.tool_version = found[1]
-            self.versions |= {"nccl": version} if (version := version_text(int(found[2] or 0))) else {}
-        elif found := _STARTING.match(text):
-            setup.op = operation(found[1])
+        elif match := _DEVICE.match(text):
+            run.devices.append((int(match[2] or 0), match[3], match[4]))
+        elif match := _VERSION.search(text):
+            self.tool_version = match[1]
+            self.versions |= {"nccl": version} if (version := version_text(int(match[2] or 0))) else {}
+        elif match := _STARTING.match(text):
+            setup.op = operation(match[1])
         elif "nThread " in text:
             _configure(setup, text)
         elif "Blocking Enabled" in text:
@@ -118,15 +118,15 @@ class _Reader:
             self.give_up()
             if self.run.setup.op is None and self.program is not None:
                 self.run.setup.op = operation(self.program)
-            head = _head(columns).match(text)
+            head = re.match(r"\s+".join(_CELLS[name] for name in columns if name in _CELLS), text)
             if head is None:
                 self.unread.append(Unread.of(f"line {index}", line))
                 return
             self.pending = _Pending(index, line, head.groupdict(), [])
             text = text[head.end() :]
         if self.pending is not None:
-            wanted = _body(columns)
-            self.pending.cells += _taken(text, wanted[len(self.pending.cells) :])
+            wanted = [name for name in columns if name not in _CELLS]
+            self.pending.cells += _split_cells(text, wanted[len(self.pending.cells) :])
             if len(self.pending.cells) == len(wanted):
                 self.run.rows.append(_row(self.pending, wanted))
                 self.pending = None
@@ -145,10 +145,10 @@ def looks_like(text: str) -> bool:
     )
 
 
-def read(text: str, told: ImportHints) -> Imported:
+def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a text.
 
-    Raises BenchError where the text does not say the operation or the number of ranks and `told` does not
+    Raises BenchError if the text does not say the operation or the number of ranks and `hints` does not
     either, where the two disagree, and where runs in one text were made on different devices.
     """
     reader = _Reader()
@@ -159,12 +159,12 @@ def read(text: str, told: ImportHints) -> Imported:
     devices = runs[0].devices if runs else []
     if any(run.devices != devices for run in runs):
         raise BenchError("the text holds runs on different devices; put each into a file of its own")
-    found = [replace(one, launch=launch) for launch, run in enumerate(runs) for one in _readings(run, told)]
-    return Imported(
+    cases = [replace(case, launch=launch) for launch, run in enumerate(runs) for case in _readings(run, hints)]
+    return ImportedText(
         tool=TOOL,
         version=reader.tool_version,
         format="text",
-        readings=tuple(found),
+        readings=tuple(cases),
         unread=tuple(reader.unread),
         ranks=tuple({"host": host, "device_type": "cuda", "device_name": name} for _, host, name in devices),
         versions=reader.versions,
@@ -173,24 +173,24 @@ def read(text: str, told: ImportHints) -> Imported:
     )
 
 
-def _readings(run: _Run, told: ImportHints) -> Iterator[ImportedCase]:
+def _readings(run: _Run, hints: ImportHints) -> Iterator[ImportedCase]:
     setup = run.setup
-    if told.op is not None and setup.op not in (None, told.op):
-        raise BenchError(f"--op {told.op}: the text says {setup.op}; leave the option out")
+    if hints.op is not None and setup.op not in (None, hints.op):
+        raise BenchError(f"--op {hints.op}: the text says {setup.op}; leave the option out")
     groups = [group for group, _, _ in run.devices]
     stated = groups.count(groups[0]) if groups else None
-    setup = replace(setup, op=setup.op or told.op, num_ranks=told.ranks(stated, TOOL), groups=len(set(groups)) or 1)
+    setup = replace(setup, op=setup.op or hints.op, num_ranks=hints.ranks(stated, TOOL), groups=len(set(groups)) or 1)
     for row in run.rows:
         yield from readings(row, setup)
 
 
 def _configure(setup: NcclTestsSetup, text: str) -> None:
-    found = {(name or other): int(value or more) for name, value, other, more in _OPTION.findall(text)}
-    setup.iterations = found.get("iters")
-    setup.aggregated = found.get("agg iters", 1)
-    setup.graph = found.get("graph", 0)
-    setup.unalign = found.get("unalign", 0)
-    setup.min_bytes, setup.max_bytes = found.get("minBytes"), found.get("maxBytes")
+    options = {(name or other): int(value or more) for name, value, other, more in _OPTION.findall(text)}
+    setup.iterations = options.get("iters")
+    setup.aggregated = options.get("agg iters", 1)
+    setup.graph = options.get("graph", 0)
+    setup.unalign = options.get("unalign", 0)
+    setup.min_bytes, setup.max_bytes = options.get("minBytes"), options.get("maxBytes")
     if step := _STEP.search(text):
         setup.step_factor = int(step[1]) if step[2] == "factor" else None
         setup.step_bytes = int(step[1]) if step[2] == "bytes" else None
@@ -201,15 +201,7 @@ def _settings(setup: NcclTestsSetup) -> dict[str, Any]:
     return {name: getattr(setup, name) for name in names if getattr(setup, name) is not None}
 
 
-def _head(columns: Sequence[str]) -> re.Pattern[str]:
-    return re.compile(r"\s+".join(_CELLS[name] for name in columns if name in _CELLS))
-
-
-def _body(columns: Sequence[str]) -> list[str]:
-    return [name for name in columns if name not in _CELLS]
-
-
-def _taken(text: str, columns: Sequence[str]) -> list[str]:
+def _split_cells(text: str, columns: Sequence[str]) -> list[str]:
     """The cells at the beginning of a text, as far as each may stand in its column."""
     words, cells = text.split(), list[str]()
     for name in columns:

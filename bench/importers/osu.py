@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from bench.importers.reading import (
     COLLECTIVE,
-    Imported,
     ImportedCase,
+    ImportedText,
     ImportHints,
     Unread,
     collective_work,
@@ -32,16 +32,16 @@ SUITE = "osu"
 
 @dataclass(frozen=True)
 class Test:
-    """What the text calls a test, in the terms of bench."""
+    """A test of the text, in the terms of bench."""
 
     op: str
     shares: bool = False
-    """Whether the size column is one rank's share of the payload."""
+    """True if the size column is one rank's share of the payload."""
     dtype: str | None = "int8"
-    """Where the text has no `# Datatype`, as before version 7; None: it is not part of the case."""
+    """Type if the text has no `# Datatype`, as before version 7; None: it is not part of the case."""
     suite: str = COLLECTIVE
     num_ranks: int | None = None
-    """Where the test is always between so many."""
+    """Number of ranks if the test is always between so many."""
 
 
 TESTS: Mapping[str, Test] = {
@@ -63,7 +63,7 @@ TESTS: Mapping[str, Test] = {
 """A further test is a further row."""
 DTYPES = {"MPI_CHAR": "int8", "MPI_INT": "int32", "MPI_FLOAT": "float32", "MPI_DOUBLE": "float64"}
 _DEVICE_TYPES = {"CUDA": "cuda", "ROCM": "cuda", "OPENACC": "cuda"}
-"""As torch calls them: AMD's are `cuda` too."""
+"""Name in the text -> torch's; AMD's devices are `cuda` too."""
 
 _TITLE = re.compile(
     r"#\s*OSU (?P<library>\w+)(?:-(?P<device>[A-Z]+)(?: MANAGED)?)? (?P<test>[A-Z].* Test)(?: v(?P<version>\S+))?"
@@ -102,71 +102,71 @@ class _OsuTable:
 
 
 @dataclass
-class _Found:
+class _OsuText:
     readings: list[ImportedCase] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
     versions: set[str] = field(default_factory=set)
     devices: set[str | None] = field(default_factory=set)
     titles: dict[str, int] = field(default_factory=dict)
-    """How often each test came before: the same test again is another launch."""
+    """Number of times that each test came before: the same test again is another launch."""
 
 
 def looks_like(text: str) -> bool:
     return re.search(r"^.*# ?OSU \w+", text, re.M) is not None
 
 
-def read(text: str, told: ImportHints) -> Imported:
+def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a text, which may hold several tests; those that bench cannot place are named as unread.
 
-    Raises BenchError where a collective's number of ranks is neither in the text nor in `told`.
+    Raises BenchError if a collective's number of ranks is neither in the text nor in `hints`.
     """
-    found, table = _Found(), _OsuTable()
+    parsed, table = _OsuText(), _OsuTable()
     for index, line in enumerate(text.splitlines(), 1):
         line = line.strip()
         if title := _TITLE.match(line):
-            table = _begin(title, found)
+            table = _begin(title, parsed)
         elif line.startswith("#"):
             _describe(line, table)
         elif re.match(r"[\d.]+(\s|$)", line):
-            reading = _reading(line, table, told)
-            found.readings += [reading] if reading is not None else []
-            found.unread += [Unread.of(f"line {index}", line)] if reading is None else []
-    num_ranks = max((reading.num_ranks for reading in found.readings), default=0)
-    device = found.devices.pop() if len(found.devices) == 1 else None
+            reading = _reading(line, table, hints)
+            parsed.readings += [reading] if reading is not None else []
+            parsed.unread += [Unread.of(f"line {index}", line)] if reading is None else []
+    num_ranks = max((reading.num_ranks for reading in parsed.readings), default=0)
+    device = parsed.devices.pop() if len(parsed.devices) == 1 else None
     rank = {"host": None, "device_type": _DEVICE_TYPES.get(device, "cpu") if device else "cpu", "device_name": None}
-    return Imported(
+    return ImportedText(
         tool=TOOL,
-        version=", ".join(sorted(found.versions)) or None,
+        version=", ".join(sorted(parsed.versions)) or None,
         format="text",
-        readings=tuple(found.readings),
-        unread=tuple(found.unread),
+        readings=tuple(parsed.readings),
+        unread=tuple(parsed.unread),
         ranks=(rank,) * num_ranks,
         backend="mpi",
     )
 
 
-def _begin(title: re.Match[str], found: _Found) -> _OsuTable:
+def _begin(title: re.Match[str], parsed: _OsuText) -> _OsuTable:
     test = TESTS.get(title["test"])
-    found.devices.add(title["device"])
-    found.versions |= {title["version"]} if title["version"] else set()
-    before = found.titles.get(title["test"], 0)
-    found.titles[title["test"]] = before + 1
+    parsed.devices.add(title["device"])
+    parsed.versions |= {title["version"]} if title["version"] else set()
+    before = parsed.titles.get(title["test"], 0)
+    parsed.titles[title["test"]] = before + 1
     return _OsuTable(test=test, dtype=test.dtype if test else None, calls=before)
 
 
 def _describe(line: str, table: _OsuTable) -> None:
-    if found := _DATATYPE.match(line):
-        table.dtype = table.dtype and DTYPES.get(found[1], found[1].removeprefix("MPI_").lower())
-    if found := _PAIRS.match(line):
-        table.num_ranks = 2 * int(found[1])
-    if found := _RANKS.match(line):
-        table.num_ranks = int(found[1])
+    if match := _DATATYPE.match(line):
+        table.dtype = table.dtype and DTYPES.get(match[1], match[1].removeprefix("MPI_").lower())
+    if match := _PAIRS.match(line):
+        table.num_ranks = 2 * int(match[1])
+    if match := _RANKS.match(line):
+        table.num_ranks = int(match[1])
     if _HEADS.match(line):
         table.columns = [head.lower() for head in _COLUMN.split(line.lstrip("# ").strip())]
 
 
-def _reading(line: str, table: _OsuTable, told: ImportHints) -> ImportedCase | None:
-    """The case of a row; None where it cannot be read."""
+def _reading(line: str, table: _OsuTable, hints: ImportHints) -> ImportedCase | None:
+    """The case of a row; None if it cannot be read."""
     cells = dict(zip(table.columns, line.split(), strict=False))
     column = next((name for name in _SECONDS if name in cells), None)
     if table.test is None or column is None or len(line.split()) != len(table.columns):
@@ -179,7 +179,7 @@ def _reading(line: str, table: _OsuTable, told: ImportHints) -> ImportedCase | N
         return None
     checked = {"pass": 0.0, "fail": 1.0}.get(cells.get("validation", "").lower())
     wrong = checked is not None and checked > 0
-    num_ranks = table.test.num_ranks or told.ranks(table.num_ranks, TOOL)
+    num_ranks = table.test.num_ranks or hints.ranks(table.num_ranks, TOOL)
     num_bytes = int(size) * num_ranks if table.test.shares else int(size)
     return ImportedCase(
         suite=table.test.suite,

@@ -17,8 +17,8 @@ from bench.errors import BenchError
 from bench.importers.reading import (
     COLLECTIVE,
     LAUNCHER_PREFIX,
-    Imported,
     ImportedCase,
+    ImportedText,
     ImportHints,
     Unread,
     collective_work,
@@ -60,13 +60,13 @@ def looks_like(text: str) -> bool:
     return "COMMS-RES" in text
 
 
-def read(text: str, told: ImportHints) -> Imported:
+def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a text; rows of quantised and point-to-point tables are named as unread.
 
-    Raises BenchError where the number of ranks, or the operation, is neither in the text nor in `told`.
+    Raises BenchError if the number of ranks, or the operation, is neither in the text nor in `hints`.
     """
     setup = _Setup()
-    found: list[ImportedCase] = []
+    cases: list[ImportedCase] = []
     unread: list[Unread] = []
     for index, line in enumerate(text.splitlines(), 1):
         line = LAUNCHER_PREFIX.sub("", line.strip(), count=1).strip()
@@ -74,19 +74,19 @@ def read(text: str, told: ImportHints) -> Imported:
         if table is not None:
             setup.columns = _columns(table["heads"])
         elif row is not None:
-            reading = _reading(row["label"] or "", row["cells"].split(), setup, told)
-            found += [reading] if reading is not None else []
+            reading = _reading(row["label"] or "", row["cells"].split(), setup, hints)
+            cases += [reading] if reading is not None else []
             unread += [Unread.of(f"line {index}", line)] if reading is None else []
         else:
             _configure(setup, line)
     backend = setup.options.get("backend")
-    num_ranks = found[0].num_ranks if found else 0
+    num_ranks = cases[0].num_ranks if cases else 0
     rank = {"host": None, "device_type": _DEVICE_TYPES.get(backend or ""), "device_name": None}
-    return Imported(
+    return ImportedText(
         tool=TOOL,
         version=None,
         format="text",
-        readings=tuple(found),
+        readings=tuple(cases),
         unread=tuple(unread),
         ranks=(rank,) * num_ranks,
         settings=setup.options,
@@ -100,16 +100,16 @@ def _columns(heads: str) -> list[str]:
 
 
 def _configure(setup: _Setup, line: str) -> None:
-    if found := _RANKS.search(line):
-        setup.num_ranks = int(found[1])
-    if found := _WORLD.search(line):
-        setup.world_size = int(found[1])
+    if match := _RANKS.search(line):
+        setup.num_ranks = int(match[1])
+    if match := _WORLD.search(line):
+        setup.world_size = int(match[1])
     if "args.z" in line:
         setup.options |= {name.removeprefix("args."): value for name, value in _OPTION.findall(line)}
 
 
-def _reading(label: str, words: Sequence[str], setup: _Setup, told: ImportHints) -> ImportedCase | None:
-    """The case of a row; None where it cannot be read."""
+def _reading(label: str, words: Sequence[str], setup: _Setup, hints: ImportHints) -> ImportedCase | None:
+    """The case of a row; None if it cannot be read."""
     numbers = [number(word) for word in words]
     columns = setup.columns
     if len(numbers) == len(columns) - 1:  # commsComputeBench.py heads a column that its rows do not have
@@ -118,12 +118,12 @@ def _reading(label: str, words: Sequence[str], setup: _Setup, told: ImportHints)
         return None
     cells = {name: float(value or 0) for name, value in zip(columns, numbers, strict=True)}
     match = _LABEL.fullmatch(label)
-    name = match["op"] if match else told.op
+    name = match["op"] if match else hints.op
     if (match is None and label) or cells["Max"] <= 0 or cells["size"] < 1:
         return None
     if name is None:
         raise BenchError("the text does not say which collective it measured; add --op, such as --op all_reduce")
-    num_ranks = told.ranks(setup.num_ranks or setup.world_size, TOOL)
+    num_ranks = hints.ranks(setup.num_ranks or setup.world_size, TOOL)
     op, extras = OPERATIONS.get(name, (name, {}))
     dtype = match["dtype"] if match else "float32"
     params: Params = {"op": op, "num_bytes": int(cells["size"]), "dtype": _ALIASES.get(dtype, dtype), **extras}

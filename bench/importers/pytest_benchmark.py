@@ -19,11 +19,11 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.importers.reading import (
-    Imported,
     ImportedCase,
+    ImportedText,
     ImportHints,
     Unread,
-    checked_ranks,
+    check_num_ranks,
     json_value,
     mapping,
     mean_note,
@@ -35,41 +35,41 @@ from bench.suite import Param, Params, is_param
 TOOL = "pytest-benchmark"
 SUITE = "pytest_benchmark"
 OWN = "bench"
-"""Where bench's export keeps what the format has no place for: in `extra_info`, and in `machine_info`."""
+"""Key under which bench's export keeps what the format has no place for: in `extra_info`, and in `machine_info`."""
 
 
 def looks_like(text: str) -> bool:
     return text.lstrip().startswith("{") and '"benchmarks"' in text and '"machine_info"' in text
 
 
-def read(text: str, told: ImportHints) -> Imported:
+def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a file. Raises BenchError for what is no such JSON."""
-    data = _parsed(text)
+    data = _parse(text)
     tests = data["benchmarks"]
     names = Counter(_name(test) for test in tests if isinstance(test, dict))
-    found: list[ImportedCase] = []
+    cases: list[ImportedCase] = []
     unread: list[Unread] = []
     for index, test in enumerate(tests, 1):
         of_test = list(_readings(test, names)) if isinstance(test, dict) else []
-        found += of_test
+        cases += of_test
         unread += [] if of_test else [Unread.of(f"benchmark {index}", json.dumps(test))]
-    num_ranks = max((reading.num_ranks for reading in found), default=1)
+    num_ranks = max((reading.num_ranks for reading in cases), default=1)
     machine = mapping(data.get("machine_info"))
-    own = mapping(machine.get(OWN))
-    return Imported(
+    facts = mapping(machine.get(OWN))
+    return ImportedText(
         tool=TOOL,
         version=_text(data.get("version")),
         format="JSON",
-        readings=tuple(found),
+        readings=tuple(cases),
         unread=tuple(unread),
-        ranks=(_rank(machine, own),) * num_ranks,
-        versions=_versions(machine, own),
+        ranks=(_rank(machine, facts),) * num_ranks,
+        versions=_versions(machine, facts),
         started=_text(data.get("datetime")),
-        architecture=_text(own.get("architecture")),
+        architecture=_text(facts.get("architecture")),
     )
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
     data = json_value(text, "write it again with --benchmark-json")
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
         raise BenchError("no JSON of pytest-benchmark: it has no list `benchmarks`; name what --benchmark-json wrote")
@@ -77,32 +77,32 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _readings(test: Mapping[str, Any], names: Counter[str]) -> Iterator[ImportedCase]:
-    """A reading of each launch; none where the test has neither rounds nor a median."""
+    """A reading of each launch; none if the test has neither rounds nor a median."""
     stats = mapping(test.get("stats"))
-    own = _own(test)
+    facts = mapping(mapping(test.get("extra_info")).get(OWN))
     rounds = [number(value) for value in stats.get("data") or []]
     calls = stats.get("iterations")
     calls = calls if isinstance(calls, int) and calls > 0 and rounds else 1
     seconds = tuple(value for value in rounds if value is not None and value > 0)
-    notes: tuple[str, ...] = tuple(map(str, own.get("notes") or ()))
+    notes: tuple[str, ...] = tuple(map(str, facts.get("notes") or ()))
     median = number(stats.get("median"))
     if not seconds and median is not None and median > 0:
         seconds = (median,)
         notes += (mean_note("the median of rounds that the file does not have"),)
     if len(seconds) != max(1, len(rounds)):
         return
-    suite, case, params = _identity(test, own, names)
-    for launch, part in enumerate(_parts(seconds, own.get("launches"))):
+    suite, case, params = _identity(test, facts, names)
+    for launch, part in enumerate(_parts(seconds, facts.get("launches"))):
         yield ImportedCase(
             suite=suite,
             case=case,
             params=params,
-            num_ranks=checked_ranks(own["num_ranks"]) if isinstance(own.get("num_ranks"), int) else 1,
+            num_ranks=check_num_ranks(facts["num_ranks"]) if isinstance(facts.get("num_ranks"), int) else 1,
             seconds=part,
             calls=calls,
             launch=launch,
             notes=notes,
-            work=own["work"] if isinstance(own.get("work"), dict) else None,
+            work=facts["work"] if isinstance(facts.get("work"), dict) else None,
         )
 
 
@@ -115,9 +115,9 @@ def _parts(seconds: Sequence[float], sizes: Any) -> Iterator[tuple[float, ...]]:
         start += size
 
 
-def _identity(test: Mapping[str, Any], own: Mapping[str, Any], names: Counter[str]) -> tuple[str, str | None, Params]:
-    if isinstance(own.get("case"), str) and isinstance(own.get("suite"), str) and _are_params(own.get("params")):
-        return own["suite"], own["case"], dict(own["params"])
+def _identity(test: Mapping[str, Any], facts: Mapping[str, Any], names: Counter[str]) -> tuple[str, str | None, Params]:
+    if isinstance(facts.get("case"), str) and isinstance(facts.get("suite"), str) and _are_params(facts.get("params")):
+        return facts["suite"], facts["case"], dict(facts["params"])
     name = _name(test)
     op, _, ids = name.partition("[")
     given = mapping(test.get("params"))
@@ -134,12 +134,8 @@ def _name(test: Mapping[str, Any]) -> str:
     return str(test.get("name") or "unnamed")
 
 
-def _own(test: Any) -> Mapping[str, Any]:
-    return mapping(mapping(mapping(test).get("extra_info")).get(OWN))
-
-
 def _are_params(value: Any) -> bool:
-    return isinstance(value, dict) and all(is_param(each) for each in value.values())
+    return isinstance(value, dict) and all(is_param(param) for param in value.values())
 
 
 def _param(value: Any) -> Param:
@@ -151,18 +147,18 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _rank(machine: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _rank(machine: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     cpu = mapping(machine.get("cpu"))
-    name = _text(own.get("device_name")) or _text(cpu.get("brand_raw")) or _text(cpu.get("brand"))
+    name = _text(facts.get("device_name")) or _text(cpu.get("brand_raw")) or _text(cpu.get("brand"))
     return {
         "host": _text(machine.get("node")),
-        "device_type": _text(own.get("device_type")) or "cpu",
+        "device_type": _text(facts.get("device_type")) or "cpu",
         "device_name": name or _text(machine.get("processor")),
     }
 
 
-def _versions(machine: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, str]:
-    stated = mapping(own.get("versions"))
+def _versions(machine: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
+    stated = mapping(facts.get("versions"))
     python = _text(machine.get("python_version"))
-    found = {"python": python} if python and re.fullmatch(r"[\w.+-]{1,32}", python) else {}
-    return {name: str(value) for name, value in stated.items() if value} | found
+    versions = {"python": python} if python and re.fullmatch(r"[\w.+-]{1,32}", python) else {}
+    return {name: str(value) for name, value in stated.items() if value} | versions

@@ -1,4 +1,4 @@
-"""What a reader of another tool's file makes of it: plain data that `bench.importers.registry` turns into a result.
+"""Plain data that readers of other tools' files return, and `bench.importers.registry` turns into a result.
 
 A reading is one case. Other tools print means and extremes, hardly ever samples: a value that is no sample
 says so in a note, has no interval, and tells nothing of single ranks.
@@ -22,30 +22,30 @@ COLLECTIVE = collectives.SUITE
 MAX_RANKS = 2**20
 """A file that states more is damaged."""
 MAX_UNREAD_CHARACTERS = 120
-"""Of a line that could not be read, as it is kept."""
+"""Length at which a line that could not be read is cut."""
 
 LAUNCHER_PREFIX = re.compile(r"\[\d+,\d+\]<std(?:out|err)>:|\d+:(?=\s)")
-"""What mpirun and srun -l put before a line."""
+"""Prefix that mpirun and srun -l put before a line."""
 
 
 @dataclass(frozen=True)
 class ImportHints:
-    """What the user says where the file does not."""
+    """Facts that the user states because the file does not."""
 
     op: str | None = None
     num_ranks: int | None = None
     device: str | None = None
 
     def ranks(self, stated: int | None, tool: str) -> int:
-        """The number of ranks. Raises BenchError where neither the file nor the user says it, or they disagree."""
+        """The number of ranks. Raises BenchError if neither the file nor the user says it, or they disagree."""
         if stated is None and self.num_ranks is None:
             raise BenchError(f"the file does not say how many ranks {tool} ran on; add --ranks N")
         if stated is not None and self.num_ranks not in (None, stated):
             raise BenchError(f"--ranks {self.num_ranks}: the file says {stated}; leave the option out")
-        return checked_ranks(stated or self.num_ranks or 1)
+        return check_num_ranks(stated or self.num_ranks or 1)
 
 
-def checked_ranks(num_ranks: int) -> int:
+def check_num_ranks(num_ranks: int) -> int:
     """The number itself. Raises BenchError for one that no machine has."""
     if not 1 <= num_ranks <= MAX_RANKS:
         raise BenchError(f"{num_ranks} ranks: there are 1 to {MAX_RANKS}; the file is damaged, or --ranks is wrong")
@@ -73,7 +73,7 @@ class ImportedCase:
     params: Params
     num_ranks: int
     seconds: tuple[float, ...]
-    """Of one call, over all ranks; none where the case is not ok."""
+    """Samples: seconds of one call, over all ranks; none if the case is not ok."""
     calls: int = 1
     """Calls that each of `seconds` is a mean of, where these are samples; a stated mean counts as one call."""
     launch: int = 0
@@ -86,31 +86,31 @@ class ImportedCase:
     work: Mapping[str, Any] | None = None
     derived: Mapping[str, float | None] = field(default_factory=dict)
     metrics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Of each of `derived` the unit and which way is better."""
+    """Name in `derived` -> its unit and which way is better."""
     variants: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     """Further samples, name -> seconds[row][sample]."""
     started: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported:
+class ImportedText:
     """A file of another tool, read."""
 
     tool: str
     version: str | None
-    """Of the tool."""
+    """Version of the tool."""
     format: str
     readings: tuple[ImportedCase, ...]
     unread: tuple[Unread, ...] = ()
     ranks: tuple[Mapping[str, Any], ...] = ()
-    """Of every rank `host`, `device_type` and `device_name`; what is not stated is None."""
+    """`host`, `device_type` and `device_name` of every rank; what is not stated is None."""
     versions: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Options of the tool that change what is measured."""
     backend: str | None = None
     started: str | None = None
     architecture: str | None = None
-    """Where the file has the name itself."""
+    """Name of the architecture, if the file has it."""
 
 
 def mean_note(what: str) -> str:
@@ -129,7 +129,7 @@ def number(text: Any) -> float | None:
 
 
 def json_value(text: str, remedy: str) -> Any:
-    """What a JSON text holds. Raises BenchError with the remedy where it is not whole."""
+    """Value of a JSON text. Raises BenchError with the remedy if it is not whole."""
     try:
         return json.loads(text)
     except ValueError as error:
@@ -163,7 +163,7 @@ def collective_work(op: str, num_bytes: int | None, num_ranks: int) -> dict[str,
 
 
 def works_in_place(op: str) -> bool:
-    """Whether bench's own collective of this name replaces its input."""
+    """True if bench's own collective of this name replaces its input."""
     row = collectives.BUS_FACTORS.get(op)
     return row is not None and row.works_in_place
 

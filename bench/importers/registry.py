@@ -17,10 +17,10 @@ from typing import Any
 
 from bench.core import clock, exit_codes, jsonl
 from bench.errors import BenchError
-from bench.importers.reading import Imported, ImportedCase, ImportHints, Unread, identity
+from bench.importers.reading import ImportedCase, ImportedText, ImportHints, Unread, identity
 from bench.records.environments import architecture
 from bench.records.file import SCHEMA, SUFFIXES, Writer, new_path
-from bench.records.planned_case import PlannedCase, SuiteFacts
+from bench.records.saved_plan import PlannedCase, SuiteFacts
 from bench.records.visits import worst_status
 
 Record = dict[str, Any]
@@ -33,18 +33,18 @@ class Format:
     """One row: a form in which a tool writes, and the module that reads it."""
 
     tool: str
-    """As `--from` takes it."""
+    """Name for `--from`."""
     module: str
 
     @property
     def looks_like(self) -> Callable[[str], bool]:
-        found: Callable[[str], bool] = importlib.import_module(self.module).looks_like
-        return found
+        function: Callable[[str], bool] = importlib.import_module(self.module).looks_like
+        return function
 
     @property
-    def read(self) -> Callable[[str, ImportHints], Imported]:
-        found: Callable[[str, ImportHints], Imported] = importlib.import_module(self.module).read
-        return found
+    def read(self) -> Callable[[str, ImportHints], ImportedText]:
+        function: Callable[[str, ImportHints], ImportedText] = importlib.import_module(self.module).read
+        return function
 
 
 FORMATS = (
@@ -54,13 +54,13 @@ FORMATS = (
     Format("param", "bench.importers.param"),
     Format("osu", "bench.importers.osu"),
 )
-"""Tried in this order. A further tool is a further row."""
+"""Formats, tried in this order. A further tool is a further row."""
 TOOLS = tuple(dict.fromkeys(row.tool for row in FORMATS))
 
 
 @dataclass(frozen=True)
 class ImportedFile:
-    """What became of a file."""
+    """Outcome of importing a file."""
 
     source: Path
     path: Path
@@ -76,14 +76,14 @@ class ImportedFile:
 
 
 def import_file(
-    source: Path, told: ImportHints, output: Path, tool: str | None = None, label: str | None = None
+    source: Path, hints: ImportHints, output: Path, tool: str | None = None, label: str | None = None
 ) -> ImportedFile:
     """Write the result file of another tool's file; `output` is a folder, or a name ending in .jsonl.
 
     Raises BenchError for a file that cannot be read, that no known tool wrote, or of which no row can be read.
     """
     text, _ = jsonl.unpack(jsonl.read(source))
-    read = _with_device(_read(source, text, told, tool), told.device)
+    read = _with_device(_read(source, text, hints, tool), hints.device)
     now = clock.utc_now()
     if not read.readings:
         first = f"; {read.unread[0].where}: {read.unread[0].text}" if read.unread else ""
@@ -104,27 +104,27 @@ def safe_label(source: Path) -> str:
     return source.name.split(".")[0] or "imported"
 
 
-def _read(source: Path, data: bytes, told: ImportHints, tool: str | None) -> Imported:
+def _read(source: Path, data: bytes, hints: ImportHints, tool: str | None) -> ImportedText:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise BenchError(f"{str(source)!r} is no UTF-8 text (byte {error.start}); name what the tool wrote") from error
     fitting = [row for row in FORMATS if tool in (None, row.tool)]
-    found = [row for row in fitting if row.looks_like(text)]
-    if tool is not None and not found:
-        found = fitting[-1:]  # as the user says; the reader names what it cannot read
-    if not found:
+    candidates = [row for row in fitting if row.looks_like(text)]
+    if tool is not None and not candidates:
+        candidates = fitting[-1:]  # as the user says; the reader names what it cannot read
+    if not candidates:
         raise BenchError(
             f"{str(source)!r} looks like none of {', '.join(TOOLS)}; say --from TOOL, or name what the tool wrote"
         )
     try:
-        return found[0].read(text, told)
+        return candidates[0].read(text, hints)
     except BenchError as error:
         raise BenchError(f"{str(source)!r}: {error}") from error
 
 
-def _with_device(read: Imported, device: str | None) -> Imported:
-    """With the name of the devices that the user gives. Raises BenchError where the file has another."""
+def _with_device(read: ImportedText, device: str | None) -> ImportedText:
+    """Add the user's name of the devices. Raises BenchError if the file has another."""
     stated = {rank["device_name"] for rank in read.ranks} - {None}
     if device is None:
         return read
@@ -133,7 +133,7 @@ def _with_device(read: Imported, device: str | None) -> Imported:
     return replace(read, ranks=tuple({**rank, "device_name": device} for rank in read.ranks))
 
 
-def _records(read: Imported, name: str, data: bytes, label: str) -> Iterator[Record]:
+def _records(read: ImportedText, name: str, data: bytes, label: str) -> Iterator[Record]:
     """The lines of the result file."""
     measurements = _measurements(read)
     yield _header(read, name, data, label, measurements)
@@ -143,7 +143,7 @@ def _records(read: Imported, name: str, data: bytes, label: str) -> Iterator[Rec
     yield {"kind": "end", "ended": clock.stamp(), "status": "complete", "exit_code": code}
 
 
-def _header(read: Imported, name: str, data: bytes, label: str, measurements: Sequence[Record]) -> Record:
+def _header(read: ImportedText, name: str, data: bytes, label: str, measurements: Sequence[Record]) -> Record:
     environment = _environment(read, name, data)
     return {
         "kind": "header",
@@ -158,7 +158,7 @@ def _header(read: Imported, name: str, data: bytes, label: str, measurements: Se
     }
 
 
-def _environment(read: Imported, name: str, data: bytes) -> Record:
+def _environment(read: ImportedText, name: str, data: bytes) -> Record:
     ranks = [{"rank": index, **rank, "memory_bytes": None} for index, rank in enumerate(read.ranks)]
     hosts = {str(rank["host"]): {"hostname": rank["host"]} for rank in ranks if rank["host"]}
     return {
@@ -186,12 +186,15 @@ def _architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
     return f"{len(ranks) or 'unknown number'} x unknown device"
 
 
-def _plan(read: Imported, label: str, measurements: Sequence[Record]) -> Record:
+def _plan(read: ImportedText, label: str, measurements: Sequence[Record]) -> Record:
     summary = f"Imported from {read.tool}"
     suites: dict[str, dict[str, tuple[str, str]]] = {}
     for reading in read.readings:
         suites.setdefault(reading.suite, {}).update(reading.metrics)
-    cases = {each["case"]: PlannedCase(each["suite"], each["case"], each["params"]) for each in measurements}
+    cases = {
+        measurement["case"]: PlannedCase(measurement["suite"], measurement["case"], measurement["params"])
+        for measurement in measurements
+    }
     types = {rank.get("device_type") for rank in read.ranks}
     return {
         "preset": None,
@@ -201,13 +204,13 @@ def _plan(read: Imported, label: str, measurements: Sequence[Record]) -> Record:
         "world_size": len(read.ranks) or None,
         "device_type": types.pop() if len(types) == 1 else None,
         "backend": read.backend,
-        "launches": 1 + max((each["launch"] for each in measurements), default=0),
+        "launches": 1 + max((measurement["launch"] for measurement in measurements), default=0),
         "label": label,
         "options": dict(read.settings),
     }
 
 
-def _measurements(read: Imported) -> list[Record]:
+def _measurements(read: ImportedText) -> list[Record]:
     """A line of each case and launch; rows of one case in one run are its samples, later runs its launches."""
     grouped: dict[str, dict[int, list[ImportedCase]]] = {}
     params: dict[str, Any] = {}
@@ -231,7 +234,8 @@ def _measurement(case: str, params: Mapping[str, Any], launch: int, rows: Sequen
     if kept:
         samples = [seconds * lead.calls for row in kept for seconds in row.seconds]
         variants[MAIN] = {"calls": lead.calls, "nanoseconds": [_nanoseconds(samples)]}
-        variants |= {name: _variant(matrix) for name, matrix in lead.variants.items()}
+        for name, matrix in lead.variants.items():
+            variants[name] = {"calls": 1, "nanoseconds": [_nanoseconds(row) for row in matrix]}
     return {
         "kind": "measurement",
         "launch": launch,
@@ -255,9 +259,5 @@ def _measurement(case: str, params: Mapping[str, Any], launch: int, rows: Sequen
     }
 
 
-def _variant(matrix: Sequence[Sequence[float]]) -> Record:
-    return {"calls": 1, "nanoseconds": [_nanoseconds(row) for row in matrix]}
-
-
 def _nanoseconds(seconds: Sequence[float]) -> list[int]:
-    return [round(each * 1e9) for each in seconds]
+    return [round(second * 1e9) for second in seconds]

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bench.core.table import show_number, show_seconds
-from bench.core.values import parse_share
+from bench.core.values import parse_share, show_number, show_seconds
 from bench.parallelism.layout import Job
 from bench.predict import request as requests
 from bench.predict.calibration import measured_rates, step_factors

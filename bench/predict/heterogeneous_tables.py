@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.catalog.accelerators import find
-from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, show_number, text_column
+from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.values import show_number
 from bench.errors import BenchError
 from bench.predict.heterogeneous import (
     EVEN_SHARE,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.core.table import DisplayTable, column, show_number, show_seconds, show_text, text_column
+from bench.core.table import DisplayTable, column, text_column
+from bench.core.values import show_number, show_seconds, show_text
 from bench.predict.answer import Answer, Option, Reliability
 from bench.predict.model.fleet import FleetPrediction
 from bench.predict.model.prediction import NOT_MODELLED, PARTS, Prediction

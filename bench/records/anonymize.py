@@ -1,18 +1,24 @@
 """Copies of results that are fit to be published: what names a machine, a person or a place is taken out.
 
-Hosts are numbered; UUIDs, PCI and network addresses, names of network interfaces and paths go. Values of
-variables are published only where they look harmless, since a list of what may be shown fails on the safe
-side.
+Hosts are numbered; UUIDs, PCI and network addresses, names of network interfaces and paths go, from the environment and
+from all other texts of a file: reasons and notes (which may quote a stranger's exception), the command, the plan's
+options and references, the label. What cannot be told from something private is taken out; a free text may lose a
+harmless word by that. Values of variables are published only if they look harmless, since a list of what may be shown
+fails on the safe side. Every number stays.
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from bench.records.environments import REMOVED
+
+if TYPE_CHECKING:
+    from bench.records.file import Record, Result
 
 # Variables whose values name interfaces, network devices, addresses, peers or files.
 _NAMING = re.compile(
@@ -31,9 +37,41 @@ _ADDRESS = re.compile(
 _FILE_PATH = re.compile(r"(?<![\w./~-])(?:~|\.{1,2})?(?:/[\w.@+~-]+)+/?|\b[A-Z]:\\[\w.\\-]+")
 
 
-def share(environment: Mapping[str, Any]) -> dict[str, Any]:
+_RAW_KEYS = frozenset({"nanoseconds", "per_iteration", "rank_quantiles", "spans", "traced_call_ns"})
+"""Numbers only: left as they are."""
+_IDENTITY_KEYS = frozenset({"kind", "suite", "case", "id", "params", "status", "variants", "metrics", "derived"})
+"""Here a host is known only by a name that is no common word: one called `compute` renames no suite."""
+_VERSION_KEYS = frozenset({"versions", "driver", "gpu_driver", "kernel"})
+"""Versions of four numbers look like addresses."""
+_PLACE_OPTIONS = ("output", "resume", "like", "against")
+_PLACE_FLAGS = frozenset({"-o", *(f"--{name}" for name in _PLACE_OPTIONS)})
+
+_PATTERNS = tuple(
+    re.compile(pattern, re.I)
+    for pattern in (
+        r"\b[a-z][a-z0-9+.-]*://\S+",
+        r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b",
+        # In quotes, where a path may hold blanks and needs no leading slash.
+        r"""(?<!\w)(?P<quote>['"`])(?:(?!(?P=quote)).)*[/\\](?:(?!(?P=quote)).)*(?P=quote)(?!\w)""",
+        # At the start of a word: `GB/s` and `collective/all_reduce` are no paths.
+        r"(?<![\w\])./\\~-])(?:~[\w.-]*|\.{1,2}|[a-z]:(?=\\))?[/\\][^\s'\"`,;:()<>\[\]|]+",
+        r"(?<![\w/\\])(?:[\w.@+~-]+[/\\])+[\w.@+~-]*\.[a-z]\w{0,4}\b",
+    )
+)
+_ADDRESSES = tuple(
+    re.compile(pattern, re.I)
+    for pattern in (
+        r"(?<![\w.:-])(?:\[[0-9a-f:.%\w]+\]|[\w-]+(?:\.[\w-]+)*):\d{4,5}(?![\w:])",
+        # Names that Linux gives network and InfiniBand devices (systemd.net-naming-scheme; drivers' own).
+        r"\b(?:eth|ib|bond|docker|hsn|rdma|roce|tun|tap|team|br|wlan|mlx[45]_|bnxt_re)[-_]?\d[\w.]*",
+        r"\b(?:en|wl|ib)(?:[ops]\d|x[0-9a-f]{6})[\w.]*|\bveth[0-9a-f]+\b|\bbr-[0-9a-f]{6,}\b",
+    )
+)
+
+
+def anonymize_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of an environment (`bench.measure.system.environment.collect`) without what names its machines."""
-    names = numbered(environment)
+    names = number_hosts(environment)
     hosts = {
         names[name]: scrub({**host, "hostname": REMOVED}, names) for name, host in environment.get("hosts", {}).items()
     }
@@ -42,34 +80,33 @@ def share(environment: Mapping[str, Any]) -> dict[str, Any]:
         for rank in environment.get("ranks", [])
     ]
     variables = {
-        name: value if _harmless(name, value, names) else REMOVED
+        name: value if _is_harmless(name, value, names) else REMOVED
         for name, value in environment.get("variables", {}).items()
     }
     return {**environment, "hosts": hosts, "ranks": ranks, "variables": variables}
 
 
-def numbered(environment: Mapping[str, Any]) -> dict[str, str]:
+def number_hosts(environment: Mapping[str, Any]) -> dict[str, str]:
     """Host name -> `host0`, `host1`, ... in the order in which the environment has them."""
-    listed = [*environment.get("hosts", {}), *(rank.get("host") for rank in environment.get("ranks", []))]
-    return {name: f"host{index}" for index, name in enumerate(dict.fromkeys(filter(None, listed)))}
+    names = [*environment.get("hosts", {}), *(rank.get("host") for rank in environment.get("ranks", []))]
+    return {name: f"host{index}" for index, name in enumerate(dict.fromkeys(filter(None, names)))}
 
 
 def scrub(value: Any, hosts: Mapping[str, str]) -> Any:
     """A copy of plain JSON data with hosts numbered, and paths, UUIDs and addresses taken out of its strings.
 
-    For texts such as error messages; `hosts` is what `numbered` gives. Keys of objects are left as they are.
+    For texts such as error messages; `hosts` is what `number_hosts` gives. Keys of objects are left as they are.
     """
     if isinstance(value, str):
         return scrub_text(value, hosts)
     if isinstance(value, Mapping):
-        return {key: scrub(each, hosts) for key, each in value.items()}
-    return [scrub(each, hosts) for each in value] if isinstance(value, list | tuple) else value
+        return {key: scrub(item, hosts) for key, item in value.items()}
+    return [scrub(item, hosts) for item in value] if isinstance(value, list | tuple) else value
 
 
 def scrub_text(text: str, hosts: Mapping[str, str]) -> str:
     """One string, scrubbed."""
-    for pattern in (_UUID, _PCI, _MAC, _FILE_PATH):
-        text = pattern.sub(REMOVED, text)
+    text = _remove(text, (_UUID, _PCI, _MAC, _FILE_PATH))
     text = _ADDRESS.sub(lambda match: REMOVED if _is_address(match[0]) else match[0], text)
     # The longest first: `node1` may be the beginning of `node1.cluster`.
     for name in sorted(hosts, key=len, reverse=True):
@@ -77,7 +114,7 @@ def scrub_text(text: str, hosts: Mapping[str, str]) -> str:
     return text
 
 
-def _harmless(name: str, value: Any, hosts: Mapping[str, str]) -> bool:
+def _is_harmless(name: str, value: Any, hosts: Mapping[str, str]) -> bool:
     text = str(value)
     return (
         not _NAMING.search(name.upper())
@@ -92,3 +129,135 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def anonymize_result(result: Result) -> list[Record]:
+    """The file's records fit to be published: the header, then measurements, choices, resumes and the end.
+
+    Hosts are numbered as by `anonymize_environment`; UUIDs, addresses, interface names and paths
+    become `(removed)`. Cases, parameters and all numbers stay as they are. A file without an end gets none.
+    """
+    names: dict[str, str] = {}
+    for record in (result.header, *result.resumes):
+        for host in number_hosts(record["environment"]):
+            names.setdefault(host, f"host{len(names)}")
+    cleaner = _Cleaner(names, _interface_names(result))
+    records = [result.header | {"plan": _plan(result.plan)}, *result.measurements, *result.choices, *result.resumes]
+    copies = [cleaner.record(record) for record in [*records, *filter(None, [result.end])]]
+    copies[0]["run_id"] = hashlib.sha256(str(result.header.get("run_id")).encode()).hexdigest()[:16]
+    return copies
+
+
+class _Cleaner:
+    """Takes out of every text of a record what must not be published."""
+
+    def __init__(self, hosts: Mapping[str, str], interfaces: Iterable[str]) -> None:
+        self._numbers = {name.lower(): number for name, number in hosts.items()}
+        for name, number in hosts.items():
+            self._numbers.setdefault(name.lower().partition(".")[0], number)
+        interfaces = frozenset(interfaces)
+        self._words = _words(self._numbers, interfaces)
+        # Hosts of an environment are numbered by `share`; in an identity only a telling name can be meant.
+        self._in_environment = _words((), interfaces)
+        self._in_identity = _words([name for name in self._numbers if re.search(r"[\d.-]", name)], interfaces)
+
+    def record(self, record: Record) -> Record:
+        copy = {key: self._value(value, key, self._words) for key, value in record.items()}
+        if isinstance(record.get("command"), list):
+            arguments = [self._text(word, "command", self._words) for word in _without_places(record["command"])]
+            copy["command"] = arguments
+        if "environment" in record:
+            copy["environment"] = self._value(
+                anonymize_environment(record["environment"]), "environment", self._in_environment
+            )
+        return copy
+
+    def _value(self, value: Any, key: str, words: re.Pattern[str]) -> Any:
+        if key in _RAW_KEYS:
+            return value
+        if key in _IDENTITY_KEYS:
+            words = self._in_identity
+        if isinstance(value, str):
+            return self._text(value, key, words)
+        if isinstance(value, Mapping):
+            inner = key if key in _VERSION_KEYS else None
+            return {
+                self._text(name, "", self._in_identity): self._value(item, inner or name, words)
+                for name, item in value.items()
+            }
+        return [self._value(item, key, words) for item in value] if isinstance(value, list | tuple) else value
+
+    def _text(self, text: str, key: str, words: re.Pattern[str]) -> str:
+        text = _remove(text, _PATTERNS)
+        text = words.sub(self._instead, text)
+        return text if key in _VERSION_KEYS else _remove(scrub_text(text, {}), _ADDRESSES)
+
+    def _instead(self, match: re.Match[str]) -> str:
+        name = match[0].lower()
+        return self._numbers.get(name) or self._numbers.get(name.partition(".")[0], REMOVED)
+
+
+def _words(hosts: Iterable[str], interfaces: Iterable[str]) -> re.Pattern[str]:
+    """Pattern of the hosts with any domain, their numbered siblings, and the interfaces, as words."""
+    hosts = list(hosts)
+    # `node07` gives away `node08`, which an error message may name.
+    stems = {match[1] for name in hosts if (match := re.match(r"(.*[a-z][-_]?)\d+$", name.partition(".")[0]))}
+    names = [re.escape(name) for name in sorted(hosts, key=len, reverse=True)]
+    names += [re.escape(stem) + r"\d+" for stem in sorted(stems, key=len, reverse=True) if len(stem) > 1]
+    parts = [rf"(?:{'|'.join(names)})(?:\.[\w-]+)*"] if names else []
+    parts += [re.escape(name) for name in sorted(interfaces, key=len, reverse=True)]
+    return re.compile(rf"(?<![\w.-])(?:{'|'.join(parts)})(?![\w-])" if parts else r"(?!)", re.I)
+
+
+def _remove(text: str, patterns: Sequence[re.Pattern[str]]) -> str:
+    for pattern in patterns:
+        text = pattern.sub(REMOVED, text)
+    return text
+
+
+def _interface_names(result: Result) -> set[str]:
+    """Network devices that variables of the run choose, such as NCCL_SOCKET_IFNAME and NCCL_IB_HCA."""
+    names: set[str] = set()
+    for record in (result.header, *result.resumes):
+        for name, value in (record["environment"].get("variables") or {}).items():
+            if re.search(r"IFNAME|_HCA|NET_DEVICE", name):
+                names |= {part.partition(":")[0] for part in re.split(r"[,^=\s]+", str(value))}
+    return {name for name in names if len(name) > 1}
+
+
+def _plan(plan: Record) -> Record:
+    """The plan without the paths in its options and of suites that are files."""
+    copy = dict(plan)
+    if isinstance(plan.get("options"), Mapping):
+        copy["options"] = {k: REMOVED if k in _PLACE_OPTIONS else _without_path(v) for k, v in plan["options"].items()}
+    if isinstance(plan.get("suites"), list):
+        copy["suites"] = [facts | {"reference": _without_path(facts.get("reference"))} for facts in plan["suites"]]
+    return copy
+
+
+def _without_path(value: Any) -> Any:
+    """Copy of an option's value without paths; a case's id, one slash and parameters behind it, is none."""
+    if isinstance(value, list | tuple):
+        return [_without_path(item) for item in value]
+    is_path = (
+        isinstance(value, str) and re.search(r"[/\\]", value) and not re.fullmatch(r"\w+/\w+(\[[^/\\]*\])?", value)
+    )
+    return REMOVED if is_path else value
+
+
+def _without_places(words: Sequence[str]) -> list[str]:
+    """The command's words; what follows an option that names a place is one, whatever it looks like."""
+    kept: list[str] = []
+    for word in map(str, words):
+        flag, separator, value = word.partition("=")
+        if kept and kept[-1] in _PLACE_FLAGS:
+            kept.append(REMOVED)
+        elif flag in _PLACE_FLAGS and separator:
+            kept.append(f"{flag}={REMOVED}")
+        elif word.startswith("-o") and len(word) > 2:
+            kept.append(f"-o{REMOVED}")
+        else:
+            kept.append(
+                f"{flag}={_without_path(value)}" if word.startswith("-") and separator else str(_without_path(word))
+            )
+    return kept

@@ -22,16 +22,8 @@ LINK = "link"
 """Key of the ceiling that collectives are held against, beside those of types."""
 
 
-def _no_peak(_: str) -> float | None:
-    return None
-
-
-def _no_spread() -> None:
-    return None
-
-
 class Ceiling(NamedTuple):
-    """What the devices, or the links between pairs of ranks, sustained in the same file."""
+    """Rate that the devices, or the links between pairs of ranks, sustained in the same file."""
 
     rate: float
     """FLOP/s of one device, while all of them compute; GB/s in one direction of the median pair of ranks."""
@@ -51,14 +43,14 @@ class CaseView:
     """The suite's own metrics: the known values, one a launch."""
     ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
     """Type -> what the devices sustained; LINK -> what pairs of ranks did."""
-    spread: Callable[[], tuple[float, float] | None] = _no_spread
+    spread: Callable[[], tuple[float, float] | None] = lambda: None
     """Variance of the logarithm of a launch's median, and its degrees of freedom, as the like cases of the file tell;
     None: they do not."""
     energies: tuple[Mapping[str, Any], ...] = ()
     """The launches' `energy`, of those that have a figure."""
     busy_share: float | None = None
-    """Of a call, for which a rank does its own work; mean over the ranks, from spans."""
-    peak_flops: Callable[[str], float | None] = _no_peak
+    """Share of a call for which a rank does its own work; mean over the ranks, from spans."""
+    peak_flops: Callable[[str], float | None] = lambda _: None
     """Type -> sum over the ranks of the peak dense FLOP/s."""
 
     @cached_property
@@ -107,23 +99,23 @@ class CaseView:
         ]
         return intervals.median(ratios) if ratios else None
 
-    def own(self, name: str) -> float | None:
+    def suite_metric(self, name: str) -> float | None:
         """A metric that the suite derived: the median of the launches that know it."""
         values = self.derived.get(name, ())
         return intervals.median(values) if values and self.launches else None
 
-    def of_energy(self, name: str) -> float | None:
+    def energy_figure(self, name: str) -> float | None:
         """A figure of the launches' energy: the median of those that know it."""
-        values = [float(each[name]) for each in self.energies if each.get(name) is not None]
+        values = [float(energy[name]) for energy in self.energies if energy.get(name) is not None]
         return intervals.median(values) if values else None
 
     def joules_for(self, quantity: str) -> float | None:
         """Joules for one unit of a quantity of the work."""
-        amount, joules = self.work.get(quantity), self.of_energy("joules")
+        amount, joules = self.work.get(quantity), self.energy_figure("joules")
         return None if not amount or joules is None else joules / float(amount)
 
     @property
     def ceiling(self) -> Ceiling | None:
-        """Of the type that it computes in; of the links where it is communication."""
+        """Ceiling of the type that the case computes in; of the links if it is communication."""
         dtype = self.work.get("flops_dtype")
         return self.ceilings.get(str(dtype)) if dtype else self.ceilings.get(LINK)

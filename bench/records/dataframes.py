@@ -31,7 +31,7 @@ _SECONDS = ("seconds_median", "seconds_min", "seconds_max")
 
 
 def build(results: Sequence[Result], level: Level) -> pd.DataFrame:
-    """The frame of a level; its columns are there even where no row is."""
+    """The frame of a level; its columns are there even if no row is."""
     return _BUILDERS[level](results)
 
 
@@ -50,15 +50,15 @@ def _launches(results: Sequence[Result]) -> pd.DataFrame:
 
 def _ranks(results: Sequence[Result]) -> pd.DataFrame:
     rows = []
-    for result, record, name, variant in _measured(results):
+    for result, record, name, variant in _ok_variants(results):
         if is_over_ranks(record, variant):
             continue
         devices = result.rank_devices()
         first = _flat(_identity(result, record), launch=record["launch"], variant=name)
         for rank, (count, times) in enumerate(rank_times(variant)):
             host, device, _ = devices[rank] if rank < len(devices) else (first["host"], None, None)
-            own = {"host": host, "rank": rank, "device": device, "num_samples": count}
-            rows.append(first | own | dict(zip(_SECONDS, times, strict=True)))
+            columns = {"host": host, "rank": rank, "device": device, "num_samples": count}
+            rows.append(first | columns | dict(zip(_SECONDS, times, strict=True)))
     return tidy(rows, ("launch", "variant", "rank", "device", "num_samples", *_SECONDS))
 
 
@@ -67,14 +67,14 @@ def _samples(results: Sequence[Result]) -> pd.DataFrame:
     ranks: list[NDArray[Any]] = []
     samples: list[NDArray[Any]] = []
     seconds: list[NDArray[Any]] = []
-    for result, record, name, variant in _measured(results):
+    for result, record, name, variant in _ok_variants(results):
         matrix = np.asarray(_matrix(variant), dtype=float) / (1e9 * variant["calls"])
         num_ranks, num_samples = matrix.shape
         has_ranks = "nanoseconds" in variant and not is_over_ranks(record, variant)
-        own = np.arange(num_ranks) if has_ranks else np.full(num_ranks, -1)
+        rank_numbers = np.arange(num_ranks) if has_ranks else np.full(num_ranks, -1)
         rows.append(_flat(_identity(result, record), launch=record["launch"], variant=name))
         sizes.append(matrix.size)
-        ranks.append(np.repeat(own, num_samples))
+        ranks.append(np.repeat(rank_numbers, num_samples))
         samples.append(np.tile(np.arange(num_samples), num_ranks))
         seconds.append(matrix.ravel())
     # The identity columns are made once a variant and repeated: a million samples then take about a second.
@@ -94,7 +94,7 @@ def _matrix(variant: Record) -> list[list[int]]:
     return rows
 
 
-def _measured(results: Sequence[Result]) -> Iterator[tuple[Result, Record, str, Record]]:
+def _ok_variants(results: Sequence[Result]) -> Iterator[tuple[Result, Record, str, Record]]:
     """Every variant of the measurements that are ok: an invalid case has no speed at any level."""
     for result in results:
         for record in result.latest():
@@ -141,7 +141,7 @@ _BUILDERS: dict[Level, Callable[[Sequence[Result]], pd.DataFrame]] = {
 
 
 def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case") -> pd.DataFrame:
-    """Saved results (files, folders, globs) as a tidy frame, one row a case, launch, rank or sample.
+    """Saved results (files, folders, globs) as a tidy frame, one row per case, launch, rank or sample.
 
     Times are in seconds. Raises BenchError for what cannot be read, and for a level that there is not. Does
     not import torch.

@@ -1,4 +1,4 @@
-"""What a saved environment says: the architecture's name, and where two environments differ.
+"""Facts of a saved environment: the architecture's name, and the fields in which two environments differ.
 
 Pure functions of the plain data that `bench.measure.system.environment.collect` makes; nothing here asks the machine.
 """
@@ -70,7 +70,7 @@ def architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
     on_cpu = [rank for rank in ranks if rank.get("device_type") == "cpu"]
     devices = Counter(_device_name(rank) for rank in ranks if rank.get("device_type") != "cpu")
     cores = _cores(on_cpu, hosts)
-    parts = [f"{number} x {name}" for name, number in _named(devices)]
+    parts = [f"{number} x {name}" for name, number in _model_counts(devices)]
     parts += [f"{number} x {name} core" for name, number in sorted(cores.items())]
     mixed = " (mixed)" if len(parts) > 1 else ""
     before = f"{len(on_cpu)} ranks on " if on_cpu and len(on_cpu) != sum(cores.values()) else ""
@@ -80,7 +80,7 @@ def architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
 def differences(first: Record, second: Record) -> list[Difference]:
     """(field, value in the first, value in the second) of all that changes speed and is not the same.
 
-    Fields of ranks and hosts are one value where all agree, and the list of all where they do not. What was
+    Fields of ranks and hosts are one value if all agree, and the list of all if they do not. What was
     taken out of a published environment differs from nothing.
     """
     pairs: list[Difference] = [
@@ -115,7 +115,7 @@ def _host_records(environment: Record) -> list[Record]:
 
 
 def _common(records: Iterable[Record], field: str) -> Any:
-    """The value of a field where all records have the same, else the list of all values."""
+    """The value of a field if all records have the same, else the list of all values."""
     values = [record.get(field) for record in records]
     if not values or all(value == values[0] for value in values):
         return values[0] if values else None
@@ -123,7 +123,7 @@ def _common(records: Iterable[Record], field: str) -> Any:
 
 
 def _any_order(records: Iterable[Record], field: str) -> Any:
-    """The same where the order of the records means nothing."""
+    """Value of a field that all records share, else all values, sorted: the order of the records means nothing."""
     value = _common(records, field)
     return sorted(value, key=repr) if isinstance(value, list) else value
 
@@ -132,7 +132,7 @@ def _device_name(rank: Record) -> str:
     return str(rank.get("device_name") or f"unknown {rank.get('device_type')} device")
 
 
-def _named(devices: Counter[str]) -> list[tuple[str, int]]:
+def _model_counts(devices: Counter[str]) -> list[tuple[str, int]]:
     """(name, number) in alphabetical order; of several models the short names, where these stay distinct."""
     short = {name: _short(name) for name in devices}
     distinct = len(devices) > 1 and len(set(short.values())) == len(devices)
@@ -161,7 +161,7 @@ def _cores(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> Counter[str]
 
 
 def emulation_label(ranks: Sequence[Mapping[str, Any]]) -> str:
-    """What the architecture's name says of it: ` (emulated: rank 1 computes at 0.5)`; empty without emulation."""
+    """Emulation in the architecture's name: ` (emulated: rank 1 computes at 0.5)`; empty without emulation."""
     parts = []
     for what, name in (("computes", "emulated_speed"), ("communicates", "emulated_link_speed")):
         by_speed: dict[float, list[str]] = {}

@@ -39,13 +39,13 @@ Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when t
                  files
       spans      [[rank, call, kind, stage, microbatch, start_ns, duration_ns], ...] from the traced pass, those of
                  communication with axis, sequence, num_bytes, launch_ns behind; `traced_call_ns` is [rank][call]
-      per_rank   [rank 0's further facts, ...], as the suite names them; empty where it has none
+      per_rank   [rank 0's further facts, ...], as the suite names them; empty if it has none
       tables     name -> {"title", "columns", "rows", "notes"}: what the case shows besides its numbers
       profile    {"folder", "files": [rank 0's, ...], "calls"}: traces by torch's profiler, in a folder beside this
-                 file; only where they were asked for
+                 file; only if they were asked for
     choices      {"kind": "choices", "case", "nccl", "setup"}: what the library chose for one call, from the separate
                  untimed pass of `bench.measure.engine.passes.nccl_choices`; the later line of a case holds
-      nccl       [{"function", "num_bytes", "algorithm", "protocol", "channels"}, ...], empty where it said nothing
+      nccl       [{"function", "num_bytes", "algorithm", "protocol", "channels"}, ...], empty if it said nothing
       setup      {"version", "network", "coll_channels", "collnet_channels", "nvls_channels", "p2p_channels"}
     resume       {"kind": "resume", "started", "environment", "command"}: the run was taken up again from here
     end          {"kind": "end", "ended", "status": "complete" | "interrupted" | "failed" | "budget",
@@ -56,7 +56,7 @@ error: there was no time for it.
 
 History of schema 1. At first a launch made one visit to a case: such files have no `visit`, no `stop["samples"]` and
 no `plan["visits"]`, and are read as one visit each. A program of that time reads a newer file too, but takes the last
-visit of a case and launch for the whole. `per_rank` and `tables` came later still: where they are missing there is
+visit of a case and launch for the whole. `per_rank` and `tables` came later still: if they are missing there is
 none.
 """
 
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 MAX_FULL_RANKS = 64
-"""Up to this many ranks every sample of every rank is kept; above, what a step's analysis needs."""
+"""Ranks up to which every sample of every rank is kept; above, what a step's analysis needs."""
 
 Record = dict[str, Any]
 
@@ -105,10 +105,10 @@ class Result:
     measurements: tuple[Record, ...]
     resumes: tuple[Record, ...]
     end: Record | None
-    """None where the run died, or still goes on."""
+    """Last `end` record; None if the run died, or still goes on."""
     warnings: tuple[str, ...]
     choices: tuple[Record, ...] = ()
-    """What the communication library chose, a record a case; files of a gloo run have none."""
+    """Choices of the communication library, a record per case; files of a gloo run have none."""
 
     @property
     def label(self) -> str:
@@ -131,7 +131,7 @@ class Result:
         return list(dict.fromkeys(host for host, _, _ in self.rank_devices() if host))
 
     def rank_devices(self) -> list[tuple[str | None, str | None, int | None]]:
-        """Of every rank the host, the device's name as its driver gives it, and the device's bytes."""
+        """Host, device name as its driver gives it, and bytes of the device, of every rank."""
         return [(r.get("host"), r.get("device_name"), r.get("memory_bytes")) for r in self.environment.get("ranks", [])]
 
     def slow_types(self) -> frozenset[str]:
@@ -144,7 +144,7 @@ class Result:
         return [str(case["id"]) for case in self.plan.get("cases", [])]
 
     def latest(self) -> list[Record]:
-        """The measurements that hold, one a case and launch: in the plan's order, else in the order first written.
+        """The measurements that hold, one per case and launch: in the plan's order, else in the order first written.
 
         The visits of a launch are merged: samples (also `per_iteration`) one visit after the other, of `rank_quantiles`
         and `derived` the median over the visits, the worst status with its reason, the largest errors of the checks,
@@ -158,7 +158,7 @@ class Result:
     def _merged(self) -> tuple[Record, ...]:
         planned = [*self.planned_cases(), *(str(case["id"]) for case in self.plan.get("left_out", []))]
         order = {case: number for number, case in enumerate(planned)}
-        merged = visits.merged(self.measurements)
+        merged = visits.merge_launches(self.measurements)
         return tuple(sorted(merged, key=lambda record: order.get(record["case"], len(order))))
 
 
@@ -187,7 +187,7 @@ class Writer:
 
     @classmethod
     def create(cls, path: Path) -> Writer:
-        """A new file; folders on the way are made. Raises BenchError where it exists or cannot be written."""
+        """A new file; folders on the way are made. Raises BenchError if it exists or cannot be written."""
         if path.parent.exists() and not path.parent.is_dir():
             raise BenchError(f"{str(path.parent)!r} is a file, not a folder; choose a folder with -o")
         try:
@@ -198,16 +198,16 @@ class Writer:
 
     @classmethod
     def reopen(cls, path: Path) -> Writer:
-        """An existing result file, at its end. Raises BenchError where it is none, or cannot be written."""
+        """An existing result file, at its end. Raises BenchError if it is none, or cannot be written."""
         load(path)
         try:
-            jsonl.mend_end(path)
+            jsonl.repair_end(path)
             return cls(path, path.open("ab", buffering=0))
         except OSError as error:
             raise cannot_write(path, error) from error
 
     def append(self, record: Record) -> None:
-        """Write one line. Raises BenchError where it cannot, ValueError for a NaN or an infinity."""
+        """Write one line. Raises BenchError if it cannot, ValueError for a NaN or an infinity."""
         text = json.dumps(record, allow_nan=False, separators=(",", ":"))
         data = memoryview(self._pack(text.encode() + b"\n"))
         before = self._stream.seek(0, os.SEEK_END)
@@ -243,7 +243,7 @@ def load(path: Path | str) -> Result:
     if not text.strip():
         raise BenchError(f"{str(path)!r} is empty; measure again with `bench run`")
     records, warnings = _records(path, text, whole)
-    return _assembled(path, records, warnings)
+    return _assemble(path, records, warnings)
 
 
 def load_many(paths: Iterable[Path | str] | Path | str) -> list[Result]:
@@ -253,25 +253,25 @@ def load_many(paths: Iterable[Path | str] | Path | str) -> list[Result]:
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     files: dict[Path, Path] = {}
-    for one in given:
-        for file in _expanded(Path(one)):
+    for name in given:
+        for file in _expand(Path(name)):
             files.setdefault(file.resolve(), file)
     return [load(file) for file in files.values()]
 
 
-def _expanded(path: Path) -> list[Path]:
+def _expand(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(
+        files = sorted(
             file for file in path.iterdir() if file.name.endswith(SUFFIXES) and not file.name.startswith(".")
         )
-        if not found:
+        if not files:
             raise BenchError(f"folder {str(path)!r} has no result (*.jsonl, *.jsonl.gz); name one that has")
-        return found
+        return files
     if glob.has_magic(str(path)) and not path.exists():
-        found = sorted(Path(name) for name in glob.glob(str(path)) if not Path(name).is_dir())  # noqa: PTH207
-        if not found:
+        files = sorted(Path(name) for name in glob.glob(str(path)) if not Path(name).is_dir())  # noqa: PTH207
+        if not files:
             raise BenchError(f"no file matches {str(path)!r}; mind the quotes, or name the files")
-        return found
+        return files
     return [path]
 
 
@@ -319,7 +319,7 @@ def _is_text(line: bytes) -> bool:
         return False
 
 
-def _assembled(path: Path, records: list[Record], warnings: list[str]) -> Result:
+def _assemble(path: Path, records: list[Record], warnings: list[str]) -> Result:
     for version in range(records[0]["schema"], SCHEMA):
         records = [UPGRADES[version](record) for record in records]
     kinds: dict[str, list[Record]] = {kind: [] for kind in REQUIRED}

@@ -1,7 +1,7 @@
 """The metrics: what each number is, its unit, which way is better, and how it comes from the raw samples.
 
 A new metric is one new row of `METRICS`. Every formula gets a `CaseView`, the samples of one case in one or
-several launches (`bench.records.case_view`), and returns None where the case has no such number.
+several launches (`bench.records.case_view`), and returns None if the case has no such number.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from bench.stats import intervals
 Better = Literal["higher", "lower", "neither"]
 
 TIME = "seconds_median"
-"""The metric that is meant where none is named."""
+"""The metric that is meant if none is named."""
 ONE_DEVICE, COMPUTE_ONLY = "one_device", "compute_only"
 """Variants that metrics are derived from: the work on one device; the same local work, no communication."""
 CEILING_SUITE, CEILING_OP = "compute", "matmul"
 LINK_SUITE, LINK_CEILING = "point_to_point", "link_ceiling_gb_per_s"
 SHORT_TYPES = ("bfloat16", "float16")
-"""Have half the bytes of float32: where they are slower than it, the devices lack instructions for them."""
+"""Have half the bytes of float32: if they are slower than it, the devices lack instructions for them."""
 MIN_BEYOND = 3
 """Samples beyond a quantile of the tail, without which it is chance."""
 
@@ -36,40 +36,34 @@ class Metric:
     better: Better
     formula: Callable[[CaseView], float | None]
     over_ranks: str
-    """How the ranks are reduced to one number."""
+    """Reduction of the ranks to one number."""
     meaning: str
 
 
-def _scaled(value: float | None, factor: float) -> float | None:
+def _scale(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
 def _flop_per_s_per_device(view: CaseView) -> float | None:
-    return _scaled(view.rate("flops"), 1 / view.num_ranks)
+    return _scale(view.rate("flops"), 1 / view.num_ranks)
 
 
 def _bus_bandwidth(view: CaseView) -> float | None:
     factor = view.work.get("bus_factor")
-    return None if factor is None else _scaled(view.rate("bytes"), factor * 1e-9)
+    return None if factor is None else _scale(view.rate("bytes"), factor * 1e-9)
 
 
-def _mfu(view: CaseView) -> float | None:
+def _flops_utilization(view: CaseView, quantity: str) -> float | None:
     dtype = view.work.get("flops_dtype")
     peak = view.peak_flops(dtype) if dtype else None
-    return _scaled(view.rate("flops"), 1 / peak) if peak else None
-
-
-def _hfu(view: CaseView) -> float | None:
-    dtype = view.work.get("flops_dtype")
-    peak = view.peak_flops(dtype) if dtype else None
-    return _scaled(view.rate("hardware_flops"), 1 / peak) if peak else None
+    return _scale(view.rate(quantity), 1 / peak) if peak else None
 
 
 def _percent_of_ceiling(view: CaseView) -> float | None:
     if view.ceiling is None:
         return None
     speed = _flop_per_s_per_device(view) if view.work.get("flops_dtype") else _bus_bandwidth(view)
-    return _scaled(speed, 100 / view.ceiling.rate)
+    return _scale(speed, 100 / view.ceiling.rate)
 
 
 def _communication_share(view: CaseView) -> float | None:
@@ -88,20 +82,20 @@ def _skew(view: CaseView) -> float | None:
 
 
 def _joules_waiting(view: CaseView) -> float | None:
-    joules = view.of_energy("joules")
+    joules = view.energy_figure("joules")
     return None if joules is None or view.busy_share is None else joules * (1.0 - view.busy_share)
 
 
 def _joules_for_gb(view: CaseView) -> float | None:
-    """Of the payload of a collective, else of the memory traffic of all ranks."""
+    """Joules per GB of the payload of a collective, else of the memory traffic of all ranks."""
     moved = view.joules_for("bytes")
     if moved is None:
-        moved = _scaled(view.joules_for("memory_traffic_bytes"), 1 / view.num_ranks)
-    return _scaled(moved, 1e9)
+        moved = _scale(view.joules_for("memory_traffic_bytes"), 1 / view.num_ranks)
+    return _scale(moved, 1e9)
 
 
 def _tail(view: CaseView, share: float) -> float | None:
-    """A quantile of all samples; None where fewer than MIN_BEYOND are expected beyond it."""
+    """A quantile of all samples; None if fewer than MIN_BEYOND are expected beyond it."""
     samples = view.all_seconds
     if not view.medians or round(samples.size * (1 - share), 6) < MIN_BEYOND:
         return None
@@ -111,6 +105,7 @@ def _tail(view: CaseView, share: float) -> float | None:
 _MAX = "maximum, sample by sample"
 _SUM = "sum over ranks of the work, over the maximum of the time"
 _MEAN = "mean over ranks of the work, over the maximum of the time"
+_PEAKS = "sum of the work over the sum of the ranks' peaks"
 
 _ROWS = (
     Metric("seconds_median", "s", "lower", lambda v: v.seconds, _MAX,
@@ -123,16 +118,16 @@ _ROWS = (
            "The fastest sample of all launches."),
     Metric("seconds_max", "s", "lower", lambda v: float(v.all_seconds.max()) if v.medians else None, _MAX,
            "The slowest sample of all launches."),
-    Metric("algbw_gb_per_s", "GB/s", "higher", lambda v: _scaled(v.rate("bytes"), 1e-9), _MAX,
+    Metric("algbw_gb_per_s", "GB/s", "higher", lambda v: _scale(v.rate("bytes"), 1e-9), _MAX,
            "Algorithm bandwidth: payload of the collective over its time (nccl-tests, doc/PERFORMANCE.md)."),
     Metric("busbw_gb_per_s", "GB/s", "higher", _bus_bandwidth, _MAX,
            "Bus bandwidth: algorithm bandwidth x the operation's bus factor, to hold against a link's speed; "
            "reduction in the network may exceed it (nccl-tests, doc/PERFORMANCE.md)."),
-    Metric("tflop_per_s", "TFLOP/s", "higher", lambda v: _scaled(_flop_per_s_per_device(v), 1e-12), _MEAN,
+    Metric("tflop_per_s", "TFLOP/s", "higher", lambda v: _scale(_flop_per_s_per_device(v), 1e-12), _MEAN,
            "Model FLOPs per second and device, from formulas; backward counts twice the forward."),
-    Metric("mfu", "share", "higher", _mfu, "sum of the work over the sum of the ranks' peaks",
+    Metric("mfu", "share", "higher", lambda v: _flops_utilization(v, "flops"), _PEAKS,
            "Model FLOP/s over the sum of the ranks' peak dense FLOP/s of that type, from the catalogue."),
-    Metric("hfu", "share", "higher", _hfu, "sum of the work over the sum of the ranks' peaks",
+    Metric("hfu", "share", "higher", lambda v: _flops_utilization(v, "hardware_flops"), _PEAKS,
            "As mfu, with the FLOPs of what is recomputed; only where something is."),
     Metric("percent_of_measured_ceiling", "%", "higher", _percent_of_ceiling, _MEAN,
            "TFLOP/s per device over the best that the compute suite's matrix multiplications sustained in "
@@ -141,23 +136,23 @@ _ROWS = (
     Metric("tokens_per_s", "tokens/s", "higher", lambda v: v.rate("tokens"), _SUM,
            "Tokens that all ranks together process in a second."),
     Metric("tokens_per_s_per_device", "tokens/s", "higher",
-           lambda v: _scaled(v.rate("tokens"), 1 / v.num_ranks), _MEAN,
+           lambda v: _scale(v.rate("tokens"), 1 / v.num_ranks), _MEAN,
            "Tokens per second over the number of ranks."),
     Metric("speedup", "x", "higher", lambda v: v.ratio(ONE_DEVICE), _MAX,
            "Time of the same work on one device over the time of the case."),
     Metric("communication_share", "share", "lower", _communication_share, _MAX,
            "1 - time of the same local work without communication / time of the case; below 0 is noise."),
-    Metric("bubble_theory", "share", "lower", lambda v: v.own("bubble_theory"), "replay of all ranks",
+    Metric("bubble_theory", "share", "lower", lambda v: v.suite_metric("bubble_theory"), "replay of all ranks",
            "Share of the step that the pipeline's order leaves idle: a replay with the measured durations."),
-    Metric("idle_share", "share", "lower", lambda v: v.own("idle_share"), "mean over ranks",
+    Metric("idle_share", "share", "lower", lambda v: v.suite_metric("idle_share"), "mean over ranks",
            "Share of the step in which a device runs none of the pipeline's work, measured."),
-    Metric("membw_gb_per_s", "GB/s", "higher", lambda v: _scaled(v.rate("memory_traffic_bytes"), 1e-9),
+    Metric("membw_gb_per_s", "GB/s", "higher", lambda v: _scale(v.rate("memory_traffic_bytes"), 1e-9),
            "one rank's traffic, over the maximum of the time",
            "Bytes that a rank reads and writes of its own memory, over the time."),
     Metric("skew", "share", "neither", _skew, "minimum against maximum, sample by sample",
            "1 - time of the first rank to finish / time of the last; the rank with the longest time is not "
            "the slow one where ranks wait for each other."),
-    Metric("joules", "J", "lower", lambda v: v.of_energy("joules"), "sum over ranks",
+    Metric("joules", "J", "lower", lambda v: v.energy_figure("joules"), "sum over ranks",
            "Energy of one call by the devices' own counters, over at least 2 s of calls; `energy_source` and "
            "`energy_scope` say what was read, `energy_reason` why there is none."),
     Metric("joules_per_token", "J/token", "lower", lambda v: v.joules_for("tokens"), "sum over ranks",
@@ -166,7 +161,7 @@ _ROWS = (
            "Energy of one call over the GB that it moves: a collective's payload, or all ranks' memory traffic."),
     Metric("joules_waiting", "J", "lower", _joules_waiting, "sum over ranks",
            "Share of a call in which ranks do no work of their own (from spans), of its energy: at mean power."),
-    Metric("idle_watts", "W", "neither", lambda v: v.of_energy("idle_watts"), "sum over ranks",
+    Metric("idle_watts", "W", "neither", lambda v: v.energy_figure("idle_watts"), "sum over ranks",
            "Power of the devices without work, measured once a process over 2 s."),
     Metric("seconds_p95", "s", "lower", lambda v: _tail(v, 0.95), _MAX,
            "95% of all samples of all launches took no longer; from 60 samples on, of which 3 lie beyond."),
@@ -191,14 +186,14 @@ def ceilings(views: Mapping[str, CaseView], slow_types: Collection[str] = ()) ->
     """
     best: dict[str, Ceiling] = {}
     for case, view in views.items():
-        key, rate = _sets_ceiling(case, view)
+        key, rate = _ceiling_rate(case, view)
         if rate and (key not in best or rate > best[key].rate):
             best[key] = Ceiling(rate, case)
-    return {key: ceiling for key, ceiling in best.items() if not _is_no_ceiling(key, ceiling, best, slow_types)}
+    return {key: ceiling for key, ceiling in best.items() if not _is_false_ceiling(key, ceiling, best, slow_types)}
 
 
-def _is_no_ceiling(key: str, ceiling: Ceiling, best: Mapping[str, Ceiling], slow_types: Collection[str]) -> bool:
-    """Whether a short type is one that the devices have no instructions for, as they tell or as float32 shows.
+def _is_false_ceiling(key: str, ceiling: Ceiling, best: Mapping[str, Ceiling], slow_types: Collection[str]) -> bool:
+    """True for a short type that the devices have no instructions for, as they tell or as float32 shows.
 
     Products that float32 does faster bound nothing: the best of them would be 100% of a ceiling that is none.
     """
@@ -206,10 +201,10 @@ def _is_no_ceiling(key: str, ceiling: Ceiling, best: Mapping[str, Ceiling], slow
     return key in slow_types or (key in SHORT_TYPES and wide is not None and ceiling.rate < wide.rate)
 
 
-def _sets_ceiling(case: str, view: CaseView) -> tuple[str, float | None]:
+def _ceiling_rate(case: str, view: CaseView) -> tuple[str, float | None]:
     head = case.partition("[")[0]
     if head == f"{CEILING_SUITE}/{CEILING_OP}":
         return str(view.work.get("flops_dtype")), _flop_per_s_per_device(view)
     if head.startswith(f"{LINK_SUITE}/"):
-        return LINK, view.own(LINK_CEILING)
+        return LINK, view.suite_metric(LINK_CEILING)
     return "", None

@@ -1,6 +1,6 @@
-"""Results as tidy rows: plain dicts a case for tables, pandas frames for everything else.
+"""Results as tidy rows: plain dicts per case for tables, pandas frames for everything else.
 
-Four levels, each with one row a ...
+Four levels, each with one row per ...
     case      case of a file, over its launches: what `bench show --format json` prints
     launch    case and launch, with the same metrics of that launch alone
     rank      case, launch, variant and rank: that rank's own times, in seconds of one call
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from bench.records import interference, metrics, nccl_columns
+from bench.records import interference, metrics
 from bench.records.case_view import CaseView, Ceiling
 from bench.records.file import Record, Result
 from bench.records.samples import launch_times
@@ -36,7 +36,7 @@ IDENTITY = ("suite", "case", "params", "status", "reason", "num_ranks", "num_sam
 TEXT_COLUMNS = (
     *("energy_source", "energy_scope", "energy_reason"),
     *("interval", "stop_reason", "ceiling_source", "check_scope", "notes"),
-    *nccl_columns.TEXT_COLUMNS,
+    *("nccl_algorithm", "nccl_protocol"),
     *interference.TEXT_COLUMNS,
 )
 
@@ -55,7 +55,7 @@ class CaseGroup:
 
     @property
     def reason(self) -> str | None:
-        """Why the case is not ok, with the launch where launches differ."""
+        """Reason why the case is not ok, with the launch if there are several."""
         lone = len(self.records) == 1
         reasons = [
             f"{record.get('reason') or 'no reason given'}" + ("" if lone else f" (launch {record['launch']})")
@@ -87,27 +87,27 @@ def case_groups(results: Sequence[Result]) -> dict[str, CaseGroup]:
     # All views share these; they are known once all of them are there.
     ceilings: dict[str, Ceiling] = {}
     spreads: dict[str, tuple[float, float]] = {}
-    found = {
+    groups = {
         case: CaseGroup(tuple(rows), _view(rows, peak, ceilings, partial(spreads.get, case)))
         for case, rows in records.items()
     }
     slow_types = {dtype for result in results for dtype in result.slow_types()}
-    ceilings |= metrics.ceilings({case: group.view for case, group in found.items()}, slow_types)
-    spreads |= _spreads(found)
-    return found
+    ceilings |= metrics.ceilings({case: group.view for case, group in groups.items()}, slow_types)
+    spreads |= _spreads(groups)
+    return groups
 
 
-def _spreads(found: Mapping[str, CaseGroup]) -> dict[str, tuple[float, float]]:
+def _spreads(groups: Mapping[str, CaseGroup]) -> dict[str, tuple[float, float]]:
     """Case -> the variance between its launches, raised towards those of the suite's cases, and degrees of freedom."""
-    several = {case: group for case, group in found.items() if len(group.view.launches) > 1}
+    several = {case: group for case, group in groups.items() if len(group.view.launches) > 1}
     logs = [[math.log(value) for value in group.view.medians if value > 0] for group in several.values()]
     kinds = [group.leader["suite"] for group in several.values()]
     degrees = [max(0, len(values) - 1) for values in logs]
-    own = [
+    variances = [
         intervals.centre_and_squares(values)[1] / free if free else math.nan
         for values, free in zip(logs, degrees, strict=True)
     ]
-    raised = (column.tolist() for column in variance_prior.moderate_by_kind(kinds, own, degrees))
+    raised = (column.tolist() for column in variance_prior.moderate_by_kind(kinds, variances, degrees))
     return {case: (variance, free) for case, variance, free in zip(several, *raised, strict=True) if free > 0}
 
 
@@ -151,41 +151,41 @@ def _view(
 
 
 def _busy_share(records: Sequence[Record]) -> float | None:
-    """Of the traced calls, for which the ranks did work that they marked; None without spans, or where they overlap."""
+    """Share of the traced calls in which the ranks did marked work; None without spans, or if they overlap."""
     shares = []
     for record in records:
         spans, calls = record.get("spans") or [], record.get("traced_call_ns") or []
         total = sum(sum(row) for row in calls)
         if spans and total:
             shares.append(sum(span[6] for span in spans if span[2] != COMMUNICATION) / total)
-    known = [share for share in shares if share <= 1.0]
-    return sum(known) / len(known) if known and len(known) == len(shares) else None
+    plausible = [share for share in shares if share <= 1.0]
+    return sum(plausible) / len(plausible) if plausible and len(plausible) == len(shares) else None
 
 
 def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
-    """Type -> sum over the ranks of the peak dense FLOP/s; None where one device's is not known."""
+    """Type -> sum over the ranks of the peak dense FLOP/s; None if one device's is not known."""
     devices = results[0].rank_devices() if results else []
 
     def peak(dtype: str) -> float | None:
         from bench.catalog.accelerators import peak_flops
 
-        known = [name and peak_flops(name, dtype, memory_bytes=num_bytes) for _, name, num_bytes in devices]
-        return sum(float(flops) for flops in known if flops) if known and all(known) else None
+        peaks = [name and peak_flops(name, dtype, memory_bytes=num_bytes) for _, name, num_bytes in devices]
+        return sum(float(flops) for flops in peaks if flops) if peaks and all(peaks) else None
 
     return peak
 
 
 def case_rows(results: Iterable[Result]) -> list[Row]:
-    """One plain object a case and file, unknown values None: identity, metrics, then how it was measured."""
+    """One plain object per case and file, unknown values None: identity, metrics, then how it was measured."""
     return [row for result in results for row in run_rows([result], case_groups([result]))]
 
 
-def run_rows(results: Sequence[Result], found: Mapping[str, CaseGroup]) -> list[Row]:
-    """The same of one run, whose launches may lie in several files, from its groups; a row's file is the first."""
-    chosen = {record["case"]: record["nccl"] for result in results for record in result.choices}
+def run_rows(results: Sequence[Result], groups: Mapping[str, CaseGroup]) -> list[Row]:
+    """Rows of one run, whose launches may lie in several files, from its groups; a row's file is the first."""
+    choices = {record["case"]: record["nccl"] for result in results for record in result.choices}
     rows = []
-    for case, group in found.items():
-        columns = interference.columns(group) | nccl_columns.columns(chosen.get(case))
+    for case, group in groups.items():
+        columns = interference.columns(group) | nccl_columns(choices.get(case))
         rows.append(group_row(group) | columns | origin(results[0]))
     return rows
 
@@ -196,7 +196,7 @@ def group_row(group: CaseGroup) -> Row:
     op = lead["params"].get("op")
     check = lead.get("check") or {}
     stop = lead.get("stop") or {}
-    own = {name: view.own(name) for name in lead.get("metrics") or {} if name not in metrics.METRICS}
+    suite_metrics = {name: view.suite_metric(name) for name in lead.get("metrics") or {} if name not in metrics.METRICS}
     row: Row = {
         "suite": lead["suite"],
         "case": lead["case"],
@@ -207,9 +207,9 @@ def group_row(group: CaseGroup) -> Row:
         "num_samples": int(view.all_seconds.size),
     }
     assert tuple(row) == IDENTITY
-    found = metrics.values(view)
-    ceiling = view.ceiling if found["percent_of_measured_ceiling"] is not None else None
-    return row | found | own | {
+    values = metrics.values(view)
+    ceiling = view.ceiling if values["percent_of_measured_ceiling"] is not None else None
+    return row | values | suite_metrics | {
         **{f"energy_{name}": (lead.get("energy") or {}).get(name) for name in ("source", "scope", "reason")},
         "interval": view.interval_kind,
         "num_launches": len(view.launches),
@@ -223,8 +223,33 @@ def group_row(group: CaseGroup) -> Row:
     }  # fmt: skip
 
 
+def nccl_columns(nccl: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """Algorithm, protocol and channels that NCCL chose for a case; several of one call are joined by `+`.
+
+    `nccl_channels` is None if they differ.
+    """
+    chosen = nccl or []
+    counts = {choice.get("channels") for choice in chosen}
+    return {
+        "nccl_algorithm": _join_names(choice.get("algorithm") for choice in chosen),
+        "nccl_protocol": _join_names(choice.get("protocol") for choice in chosen),
+        "nccl_channels": next(iter(counts)) if len(counts) == 1 else None,
+    }
+
+
+def _join_names(names: Any) -> str | None:
+    return "+".join(dict.fromkeys(name for name in names if name)) or None
+
+
+def nccl_words(row: Mapping[str, Any]) -> str | None:
+    """A row's columns of NCCL in a few words, such as `Ring LL128 x8`."""
+    channels = row.get("nccl_channels")
+    words = [row.get("nccl_algorithm"), row.get("nccl_protocol"), None if channels is None else f"x{channels}"]
+    return " ".join(word for word in words if word) or None
+
+
 def origin(result: Result) -> Row:
-    """Where a row came from."""
+    """Columns that say where a row came from."""
     return {
         "host": ", ".join(result.hosts()) or None,
         "architecture": result.architecture,
@@ -244,11 +269,11 @@ def own_metrics(results: Iterable[Result]) -> dict[str, tuple[str, str]]:
 
 
 def profile_lines(measurements: Iterable[dict[str, Any]], result: Path) -> list[str]:
-    """What a reader is told: where the traces of a file are, and how many."""
+    """Lines for the reader that say where the traces of a file are, and how many."""
     folders: dict[str, int] = {}
     for measurement in measurements:
-        found = measurement.get("profile")
-        if isinstance(found, dict):
-            name = str(found.get("folder"))
-            folders[name] = folders.get(name, 0) + len(found.get("files") or [])
+        profile = measurement.get("profile")
+        if isinstance(profile, dict):
+            name = str(profile.get("folder"))
+            folders[name] = folders.get(name, 0) + len(profile.get("files") or [])
     return [f"profiles: {result.parent / name} ({count} traces, a file a rank)" for name, count in folders.items()]

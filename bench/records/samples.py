@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 FEW_SAMPLES = 500
-"""Up to so many of a launch, its median is faster had by hand than by numpy."""
+"""Samples of a launch up to which sorting gives the median faster than numpy."""
 
 
 class Variant(NamedTuple):
@@ -30,22 +30,22 @@ class Variant(NamedTuple):
     slow: Sequence[Sequence[float]]
     """[rank][sample] whose maximum over the ranks is the time; one row where a file keeps only that."""
     fast: Sequence[Sequence[float]]
-    """The same for the minimum."""
+    """[rank][sample] whose minimum over the ranks is the fastest time."""
     scale: float
-    """What a sample is divided by to give the seconds of one call."""
+    """Divisor of a sample that gives the seconds of one call."""
     over_ranks: bool
-    """Whether there are no rows of single ranks, so that the fastest is not known."""
+    """True if there are no rows of single ranks, so that the fastest is not known."""
 
     def slowest(self) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = np.asarray(self.slow, dtype=float).max(axis=0) / self.scale
-        return found
+        seconds: NDArray[np.float64] = np.asarray(self.slow, dtype=float).max(axis=0) / self.scale
+        return seconds
 
     def fastest(self) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = np.asarray(self.fast, dtype=float).min(axis=0) / self.scale
-        return found
+        seconds: NDArray[np.float64] = np.asarray(self.fast, dtype=float).min(axis=0) / self.scale
+        return seconds
 
     def median(self) -> float:
-        """Of the slowest. By hand for few samples, where making an array of them takes the most time."""
+        """Median of the slowest rank's times; sorted if few, since making an array of them takes the most time."""
         if len(self.slow) * len(self.slow[0]) > FEW_SAMPLES:
             return intervals.median(self.slowest())
         ordered: list[float] = sorted(self.slow[0] if len(self.slow) == 1 else map(max, *self.slow))
@@ -82,7 +82,7 @@ class LaunchTimes:
 
 def launch_times(record: Record) -> LaunchTimes:
     """Times of a measurement that `bench.records.file.load` accepted; a variant without a sample is left out."""
-    found = {}
+    variants = {}
     for name, variant in record["variants"].items():
         scale, over_ranks = 1e9 * variant["calls"], is_over_ranks(record, variant)
         rows = variant.get("nanoseconds")
@@ -92,12 +92,12 @@ def launch_times(record: Record) -> LaunchTimes:
         else:
             read = Variant(rows, rows, scale, over_ranks)
         if read.slow and len(read.slow[0]):
-            found[name] = read
-    return LaunchTimes(record["launch"], found)
+            variants[name] = read
+    return LaunchTimes(record["launch"], variants)
 
 
 def rank_times(variant: Record) -> list[tuple[int, tuple[float, float, float]]]:
-    """Of every rank the number of samples and the median, fastest and slowest seconds of one call."""
+    """Number of samples and (median, fastest, slowest) seconds of one call, per rank."""
     scale = 1e9 * variant["calls"]
     if "nanoseconds" in variant:
         samples = np.asarray(variant["nanoseconds"], dtype=float) / scale
@@ -113,6 +113,6 @@ def rank_times(variant: Record) -> list[tuple[int, tuple[float, float, float]]]:
 
 
 def is_over_ranks(record: Record, variant: Record) -> bool:
-    """Whether a variant has no rows of single ranks, but one over them all, as imported results do."""
+    """True if a variant has no rows of single ranks, but one over them all, as imported results do."""
     rows = variant.get("nanoseconds")
     return rows is not None and len(rows) < int(record.get("num_ranks") or 1)

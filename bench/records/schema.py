@@ -1,4 +1,4 @@
-"""What a record of a result file must hold to be read: the checks of `bench.records.file.load`, one record at a time.
+"""Checks of a result file's records, one at a time: what `bench.records.file.load` needs them to hold.
 
 A damaged or forged file ends in one clear line here, and never in a traceback or a wrong number further on.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from bench.core.values import is_number
 from bench.errors import BenchError
 
 Record = dict[str, Any]
@@ -33,7 +34,7 @@ REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
 
 
 def check_record(path: Path, number: int, kind: str, record: Record) -> None:
-    """Raises BenchError for a field that is missing, or of another type than readers rely on."""
+    """Check one record. Raises BenchError for a field that is missing, or of another type than readers rely on."""
     for name, wanted in REQUIRED[kind].items():
         if not isinstance(record.get(name), wanted):
             raise _unreadable(path, number, kind, name, record.get(name))
@@ -66,7 +67,7 @@ def _entries(path: Path, number: int, kind: str, record: Record) -> list[tuple[s
 
 
 def is_table(value: object) -> bool:
-    """Whether a file's table has heads, and rows of as many plain cells."""
+    """True if a file's table has heads, and rows of as many plain cells."""
     if not isinstance(value, dict) or not isinstance(value.get("title", ""), str):
         return False
     columns, rows, notes = value.get("columns"), value.get("rows"), value.get("notes", [])
@@ -78,7 +79,7 @@ def is_table(value: object) -> bool:
 
 
 def _is_variant(variant: Any) -> bool:
-    """Whether it has calls and samples: equally many numbers from every rank, or what stands for them."""
+    """True if a variant has calls and samples: equally many numbers from every rank, or what stands for them."""
     if not isinstance(variant, dict) or not isinstance(variant.get("calls"), int) or variant["calls"] < 1:
         return False
     iterations = variant.get("per_iteration", {})
@@ -98,7 +99,7 @@ def _unreadable(path: Path, number: int, kind: str, name: str, value: object) ->
 
 
 def is_disturbance(value: object) -> bool:
-    """Whether a file's `disturbance` can be read: missing, or lists of rows of numbers, texts and lists of texts."""
+    """True for a readable `disturbance`: missing, or lists of rows of numbers, texts and lists of texts."""
     if value is None:
         return True
     if not isinstance(value, dict) or not all(isinstance(value.get(part, []), list) for part in ("hosts", "ranks")):
@@ -108,7 +109,7 @@ def is_disturbance(value: object) -> bool:
 
 
 def is_energy(value: object) -> bool:
-    """Whether a file's `energy` can be read: missing, or its texts and numbers."""
+    """True for a readable `energy`: missing, or its texts and numbers."""
     if value is None:
         return True
     if not isinstance(value, dict):
@@ -116,7 +117,7 @@ def is_energy(value: object) -> bool:
     texts = (value.get("source"), value.get("scope"), value.get("reason"))
     numbers = (value.get("joules"), value.get("idle_watts"), value.get("busy_share"), *(value.get("rank_joules") or ()))
     return all(text is None or isinstance(text, str) for text in texts) and all(
-        number is None or (isinstance(number, int | float) and not isinstance(number, bool)) for number in numbers
+        number is None or is_number(number) for number in numbers
     )
 
 
@@ -124,5 +125,5 @@ def _is_cell(key: str, value: object) -> bool:
     if key == "host":
         return isinstance(value, str)
     if "reasons" in key:
-        return isinstance(value, list) and all(isinstance(each, str) for each in value)
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, list) and all(isinstance(reason, str) for reason in value)
+    return is_number(value)

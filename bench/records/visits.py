@@ -18,17 +18,17 @@ Record = dict[str, Any]
 WORST_FIRST = ("invalid", "failed", "ok", "skipped")
 """A visit that skipped the case does not spoil those that measured it."""
 STOLEN_SHARE = 0.05
-"""Of the CPU time: above it a visit says more of the hypervisor than of the machine."""
+"""Share of the CPU time above which a visit says more of the hypervisor than of the machine."""
 FOREIGN_SHARE = 0.05
-"""The same for what other processes used, beyond what the kernel's coarse counting can make of nothing."""
+"""Share of the CPU time that other processes used, beyond what the kernel's coarse counting can make of nothing."""
 LONG_SECONDS = 15.0
 """A visit that takes so long, as those of a soak do, outlasts spells: what it met belongs to it."""
 
 
 def worst_status(statuses: Iterable[str]) -> str:
-    """What becomes of a case whose records have these statuses, at least one."""
-    found = set(statuses)
-    return next(status for status in WORST_FIRST if status in found)
+    """Status of a case whose records have these statuses, at least one."""
+    distinct = set(statuses)
+    return next(status for status in WORST_FIRST if status in distinct)
 
 
 _ITERATION_KEYS = ("max", "min", "last_rank")
@@ -42,18 +42,18 @@ class _Visits:
     lead: Record
     """The first with the worst status: it says what became of the case."""
     sampled: Sequence[Record]
-    """Those that are ok, with samples of one kind, and undisturbed where there is such a one."""
+    """Visits that are ok, with samples of one kind, and undisturbed if there is such a one."""
     unlike: Sequence[Record]
-    """Those that are ok with samples of another kind, such as another number of calls in each."""
+    """Visits that are ok with samples of another kind, such as another number of calls in each."""
     num_disturbed: int
-    """How many were left out since others had the machine's time, and a calmer visit is there."""
+    """Number of visits left out since others had the machine's time, and a calmer visit is there."""
 
     @property
     def first(self) -> Record:
         return self.sampled[0] if self.sampled else self.lead
 
 
-def merged(records: Iterable[Record]) -> list[Record]:
+def merge_launches(records: Iterable[Record]) -> list[Record]:
     """One record a case and launch, in the order first written; of each visit the last record holds."""
     held: dict[tuple[str, int], dict[int, Record]] = {}
     for record in records:
@@ -88,12 +88,12 @@ def merge(visits: Sequence[Record]) -> Record:
 
 
 def was_left_out(record: Mapping[str, Any]) -> bool:
-    """Whether a measurement line says that a case had no time, in the words of any version."""
+    """True if a measurement line says that a case had no time, in the words of any version."""
     return record["status"] == "skipped" and str(record["reason"]).startswith("budget")
 
 
 def is_disturbed(record: Record) -> bool:
-    """Whether the hypervisor or other processes had much of a host's CPU time during a visit, as far as is known.
+    """True if the hypervisor or other processes had much of a host's CPU time during a visit, as far as is known.
 
     The rule looks at who had the cores, never at the samples, so that it favours neither fast nor slow ones.
     """
@@ -108,14 +108,14 @@ def is_disturbed(record: Record) -> bool:
 
 
 def num_samples(record: Record) -> int:
-    """How many samples each variant of a record has."""
+    """Number of samples of each variant of a record."""
     variant: Record = next(iter(record["variants"].values()), {})
     rows = variant["nanoseconds"] if "nanoseconds" in variant else [variant.get("per_iteration", {}).get("max", [])]
     return len(rows[0]) if rows else 0
 
 
 def _kind(record: Record) -> list[tuple[Any, ...]]:
-    """What samples must share to be put together: variants, calls in a sample, form and number of ranks."""
+    """Properties that samples must share to be put together: variants, calls in a sample, form, number of ranks."""
     return [
         (name, variant["calls"], "nanoseconds" in variant, len(variant.get("nanoseconds", ())))
         for name, variant in record["variants"].items()
@@ -127,10 +127,10 @@ def _variants(view: _Visits) -> Record:
         whole: Record = view.first["variants"]
         return whole
     names = view.first["variants"]
-    return {name: _joined([visit["variants"][name] for visit in view.sampled]) for name in names}
+    return {name: _join_samples([visit["variants"][name] for visit in view.sampled]) for name in names}
 
 
-def _joined(parts: Sequence[Record]) -> Record:
+def _join_samples(parts: Sequence[Record]) -> Record:
     """Samples one after the other, in the order of the visits.
 
     The ranks' quantiles above 64 ranks cannot be had anew without the samples: each is the median of the visits' own.
@@ -151,11 +151,11 @@ def _joined(parts: Sequence[Record]) -> Record:
 
 
 def _derived(view: _Visits) -> Record:
-    """Per name the median of the known values."""
-    found = [visit.get("derived") or {} for visit in view.sampled] or [view.first.get("derived") or {}]
+    """Median of the known values, by name."""
+    rows = [visit.get("derived") or {} for visit in view.sampled] or [view.first.get("derived") or {}]
     values = {
-        name: [row[name] for row in found if row.get(name) is not None]
-        for name in dict.fromkeys(n for r in found for n in r)
+        name: [row[name] for row in rows if row.get(name) is not None]
+        for name in dict.fromkeys(n for r in rows for n in r)
     }
     return {name: statistics.median(known) if known else None for name, known in values.items()}
 
@@ -203,13 +203,13 @@ def _disturbance(view: _Visits) -> Record | None:
     """The worst of what disturbed the visits whose samples count."""
     if len(view.sampled) < 2:
         return view.first.get("disturbance")
-    from bench.records.interference import merged as merged_disturbances
+    from bench.records.interference import merge as merged_disturbances
 
     return merged_disturbances(visit.get("disturbance") for visit in view.sampled)
 
 
 def _sum(values: Iterable[Any]) -> Any:
-    """Of the known values; None where there is none."""
+    """Sum of the known values; None if there is none."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.core.table import Column, DisplayTable, is_number, show_number, show_text
+from bench.core.table import Column, DisplayTable
+from bench.core.values import is_number, show_number, show_text
 from bench.records.file import Record, Result
 from bench.records.rows import case_groups
 
@@ -15,14 +16,14 @@ MAX_ROWS = 40
 
 def case_tables(result: Result) -> list[DisplayTable]:
     """Every table of every measured case of a file, of the first launch that has it."""
-    found = []
+    tables = []
     for case, group in case_groups([result]).items():
         if group.status == "ok":
-            found += [_shown(case, table) for table in (group.leader.get("tables") or {}).values()]
-    return found
+            tables += [_display_table(case, table) for table in (group.leader.get("tables") or {}).values()]
+    return tables
 
 
-def _shown(case: str, table: Record) -> DisplayTable:
+def _display_table(case: str, table: Record) -> DisplayTable:
     """Rows beyond MAX_ROWS are thinned evenly, first and last included, and a footnote says so."""
     rows, columns = table["rows"], table["columns"]
     notes = [str(note) for note in table.get("notes") or []]

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.jsonl import cannot_write
-from bench.core.table import csv_text, json_text, render, show_seconds
+from bench.core.table import csv_text, json_text, render
+from bench.core.values import show_seconds
 from bench.errors import BenchError
 from bench.importers.pytest_benchmark import OWN
 from bench.records import rows
@@ -199,7 +200,7 @@ def _benchmark(name: str, group: CaseGroup, row: Row) -> dict[str, Any]:
 
 
 def rounds_statistics(data: Sequence[float]) -> dict[str, Any]:
-    """What pytest-benchmark derives from the seconds of at least one round (its stats.py), and the rounds.
+    """Statistics of pytest-benchmark from the seconds of at least one round (its stats.py), and the rounds.
 
     Its quartiles are method 3 of an odd number of rounds and method 2 of an even one (Wikipedia, "Quartile").
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bench.core.table import show_seconds
+from bench.core.values import show_seconds
 from bench.records.interference import clock_fall
 
 Row = Mapping[str, Any]
@@ -21,9 +21,9 @@ LARGE_SKEW = 0.2
 """A share of the time by which the first rank is done before the last, above which it is footnoted."""
 LARGE_STEAL = 0.02
 LARGE_OTHER_LOAD = 0.05
-"""Beyond what the kernel's coarse counting of a short phase can make of nothing."""
+"""Share of the CPU time, beyond what the kernel's coarse counting of a short phase can make of nothing."""
 LARGE_RUN_DELAY = 0.4
-"""With as many ranks as cores, gloo's own threads already make the ranks' wait for about a quarter of the time."""
+"""Share of the time; with as many ranks as cores, gloo's own threads already make it about a quarter."""
 LARGE_CLOCK_FALL = 0.1
 
 
@@ -31,9 +31,9 @@ class FootnoteKind(NamedTuple):
     """One kind of footnote."""
 
     figure: Callable[[Row], float | None]
-    """How bad a row is; None where the footnote does not apply."""
+    """Figure by which rows are ranked; None if the footnote does not apply."""
     text: Callable[[Row], str]
-    """Of the worst row."""
+    """Text for the worst row."""
 
 
 def _above(name: str, limit: float) -> Callable[[Row], float | None]:
@@ -115,8 +115,8 @@ KINDS: dict[str, FootnoteKind] = {
 """Name -> kind, in the order in which a row's footnotes come."""
 
 
-def numbered(rows: Sequence[Row]) -> tuple[list[list[int]], list[str]]:
-    """Of each row the numbers of its footnotes, and the footnotes with their numbers, in order of appearance.
+def number_footnotes(rows: Sequence[Row]) -> tuple[list[list[int]], list[str]]:
+    """Numbers of each row's footnotes, and the footnotes with their numbers, in order of appearance.
 
     A suite's own notes come first in a row, and are told apart by their text.
     """
@@ -124,12 +124,12 @@ def numbered(rows: Sequence[Row]) -> tuple[list[list[int]], list[str]]:
     worst: dict[tuple[str, str], tuple[float, Row]] = {}
     marks = []
     for row in rows:
-        found = {("note", str(note)): 0.0 for note in row.get("notes") or []}
-        found |= {("kind", name): figure for name, kind in KINDS.items() if (figure := kind.figure(row)) is not None}
-        for key, figure in found.items():
+        figures = {("note", str(note)): 0.0 for note in row.get("notes") or []}
+        figures |= {("kind", name): figure for name, kind in KINDS.items() if (figure := kind.figure(row)) is not None}
+        for key, figure in figures.items():
             if key not in worst or figure > worst[key][0]:
                 worst[key] = figure, row
-        marks.append([numbers.setdefault(key, len(numbers) + 1) for key in found])
+        marks.append([numbers.setdefault(key, len(numbers) + 1) for key in figures])
     return marks, [f"[{number}] {_text(key, worst[key][1])}" for key, number in numbers.items()]
 
 
@@ -138,8 +138,8 @@ def _text(key: tuple[str, str], row: Row) -> str:
     return KINDS[name].text(row) if what == "kind" else name
 
 
-def common(rows: Sequence[Row]) -> list[str]:
-    """What holds for a whole table."""
+def common_notes(rows: Sequence[Row]) -> list[str]:
+    """Notes that hold for a whole table."""
     notes = []
     if any(row.get("num_launches") == 1 for row in rows):
         notes.append(

@@ -10,18 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.core.table import (
-    Column,
-    DisplayTable,
-    column,
-    csv_text,
-    json_text,
-    render,
-    show_count,
-    show_seconds,
-    show_text,
-    text_column,
-)
+from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.values import show_count, show_seconds, show_text
 from bench.records import metrics
 from bench.records.file import Record, Result
 from bench.records.samples import is_over_ranks, rank_times
@@ -48,12 +38,12 @@ def text(results: Sequence[Result], output: str = "table", colour: bool = False,
     by_file: dict[str, list[Row]] = {}
     for row in rows:
         by_file.setdefault(row["file"], []).append(row)
-    tables = [_table(file, own) for file, own in by_file.items()] or [DisplayTable("No rank was timed", (), ())]
-    return render(tables, output, colour, width)
+    tables = [DisplayTable(f"Ranks of {file}", COLUMNS, tuple(ranks), NOTES) for file, ranks in by_file.items()]
+    return render(tables or [DisplayTable("No rank was timed", (), ())], output, colour, width)
 
 
 def rank_rows(results: Sequence[Result]) -> list[Row]:
-    """One row a case and rank, of the cases that are ok; seconds of one call, unknown values None."""
+    """One row per case and rank, of the cases that are ok; seconds of one call, unknown values None."""
     rows = []
     for result in results:
         cases: dict[str, list[Record]] = {}
@@ -70,16 +60,16 @@ def rank_rows(results: Sequence[Result]) -> list[Row]:
 
 def _case_rows(records: Sequence[Record]) -> Iterator[Row]:
     main = [_medians(record, next(iter(record["variants"]), "")) for record in records]
-    own, source = _own_work(records)
+    work_seconds, source = _own_work(records)
     for rank in range(max(map(len, main))):
         yield {
             "suite": records[0]["suite"],
             "case": records[0]["case"],
             "rank": rank,
             "num_launches": len(records),
-            "seconds_median": _over_launches(main, rank),
-            "own_seconds_median": _over_launches(own, rank),
-            "own_work": source if _over_launches(own, rank) is not None else None,
+            "seconds_median": _median_over_launches(main, rank),
+            "own_seconds_median": _median_over_launches(work_seconds, rank),
+            "own_work": source if _median_over_launches(work_seconds, rank) is not None else None,
         }
 
 
@@ -88,11 +78,11 @@ def _own_work(records: Sequence[Record]) -> tuple[list[dict[int, float]], str | 
     alone = [_medians(record, metrics.COMPUTE_ONLY) for record in records]
     if any(alone):
         return alone, metrics.COMPUTE_ONLY
-    marked = [_marked(_of_case(record)) for record in records]
+    marked = [_span_seconds(_case_spans(record)) for record in records]
     return marked, "spans" if any(marked) else None
 
 
-def _of_case(record: Record) -> list[Sequence[Any]]:
+def _case_spans(record: Record) -> list[Sequence[Any]]:
     """The spans of the case itself, where the traced pass called other variants too."""
     names = record.get("traced_variants") or []
     main = next(iter(record["variants"]), "")
@@ -100,13 +90,13 @@ def _of_case(record: Record) -> list[Sequence[Any]]:
 
 
 def _medians(record: Record, variant: str) -> dict[int, float]:
-    known = record["variants"].get(variant)
-    if not known or is_over_ranks(record, known):
+    samples = record["variants"].get(variant)
+    if not samples or is_over_ranks(record, samples):
         return {}
-    return {rank: times[0] for rank, (_, times) in enumerate(rank_times(known))}
+    return {rank: times[0] for rank, (_, times) in enumerate(rank_times(samples))}
 
 
-def _marked(spans: Sequence[Sequence[Any]]) -> dict[int, float]:
+def _span_seconds(spans: Sequence[Sequence[Any]]) -> dict[int, float]:
     """Rank -> seconds of a traced call that lie in a span, where spans overlap once; the median over the calls.
 
     Without those of communication, which hold the waiting for other ranks, wherever they lie.
@@ -121,8 +111,8 @@ def _marked(spans: Sequence[Sequence[Any]]) -> dict[int, float]:
     by_rank: dict[int, list[float]] = {}
     for (rank, call), parts in calls.items():
         waits = blocked.get((rank, call))
-        own = _covered_ns(parts) - (_covered_ns(waits) if waits else 0)
-        by_rank.setdefault(rank, []).append(own / 1e9)
+        busy_ns = _covered_ns(parts) - (_covered_ns(waits) if waits else 0)
+        by_rank.setdefault(rank, []).append(busy_ns / 1e9)
     return {rank: intervals.median(seconds) for rank, seconds in by_rank.items()}
 
 
@@ -134,9 +124,9 @@ def _covered_ns(parts: Sequence[tuple[int, int]]) -> int:
     return covered
 
 
-def _over_launches(launches: Sequence[Mapping[int, float]], rank: int) -> float | None:
-    known = [medians[rank] for medians in launches if rank in medians]
-    return intervals.median(known) if known else None
+def _median_over_launches(launches: Sequence[Mapping[int, float]], rank: int) -> float | None:
+    seconds = [medians[rank] for medians in launches if rank in medians]
+    return intervals.median(seconds) if seconds else None
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -148,7 +138,3 @@ COLUMNS: tuple[Column, ...] = (
     column("own_seconds_median", "own work", show_seconds),
     column("own_work", "from", show_text, "left", weight=1),
 )
-
-
-def _table(file: str, rows: Sequence[Row]) -> DisplayTable:
-    return DisplayTable(f"Ranks of {file}", COLUMNS, tuple(rows), NOTES)

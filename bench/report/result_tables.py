@@ -11,23 +11,11 @@ from typing import Any
 
 from bench.analysis.health import verdict as health
 from bench.core import exit_codes, sparklines
-from bench.core.table import (
-    MISSING,
-    Column,
-    DisplayTable,
-    column,
-    csv_text,
-    json_text,
-    render,
-    show_number,
-    show_percent,
-    show_seconds,
-    show_text,
-    text_column,
-)
-from bench.records import metrics, nccl_columns, slow_type_findings
+from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.values import MISSING, counted, show_number, show_percent, show_seconds, show_text
+from bench.records import findings, metrics
 from bench.records.file import Result
-from bench.records.rows import Row, case_groups, case_rows, own_metrics, profile_lines
+from bench.records.rows import Row, case_groups, case_rows, nccl_words, own_metrics, profile_lines
 from bench.records.schema import STATUSES
 from bench.report import footnotes
 from bench.report.case_tables import case_tables
@@ -50,7 +38,7 @@ _HEADS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 """Metric -> (head with the unit, how it is written), in the order of the columns."""
 _MAIN = ("busbw_gb_per_s", "tflop_per_s", "tokens_per_s")
-"""What a suite is about: kept before the other rates where there is no room for all."""
+"""Main rates of a suite: kept before the others if there is no room for all."""
 _SHOW_UNIT: dict[str, Callable[[Any], str]] = {"share": show_percent, "s": show_seconds}
 _UNIT_IN_HEAD = {"share": "%", "s": ""}
 
@@ -67,10 +55,10 @@ def tables(results: Sequence[Result], output: str = "table", colour: bool = Fals
         return csv_text(rows)
     parts: list[DisplayTable] = []
     for result in results:
-        own = [row for row in rows if row["file"] == str(result.path)]
+        file_rows = [row for row in rows if row["file"] == str(result.path)]
         narrow = output == "table" and width is not None
-        parts += [_facts(result), *suite_tables(own, own_metrics([result]), narrow, _shapes(result))]
-        parts += [*case_tables(result), *_not_measured(result), *_health(result)]
+        parts += [_facts(result), *suite_tables(file_rows, own_metrics([result]), narrow, _shapes(result))]
+        parts += [*case_tables(result), *_missing_cases_table(result), *_health(result)]
     return render(parts, output, colour, width)
 
 
@@ -86,8 +74,8 @@ def _health(result: Result) -> list[DisplayTable]:
 
 def verdict(result: Result) -> str:
     """One line: how many cases have which status, how many are not in the file, and how the run ended."""
-    found = Counter(group.status for group in case_groups([result]).values())
-    words = [f"{found[status]} {status}" for status in STATUSES if found[status]] or ["no case"]
+    counts = Counter(group.status for group in case_groups([result]).values())
+    words = [f"{counts[status]} {status}" for status in STATUSES if counts[status]] or ["no case"]
     missing = len(missing_cases(result))
     words += [f"{missing} not measured"] if missing else []
     return f"{', '.join(words)}; {_ending(result)}"
@@ -116,27 +104,30 @@ def _facts(result: Result) -> DisplayTable:
     lines = [
         f"file: {result.path}",
         f"measured: {', '.join(str(word) for word in what if word)}",
-        *_imported(result),
+        *_import_lines(result),
         f"started: {result.header.get('started') or 'unknown'} on {', '.join(result.hosts()) or 'unknown hosts'}",
         f"outcome: {verdict(result)}",
         *profile_lines(result.measurements, result.path),
-        *(finding.line() for finding in slow_type_findings.findings(result)),
+        *(finding.line() for finding in findings.slow_type_findings(result)),
         *(f"warning: {warning}" for warning in result.warnings),
     ]
     return DisplayTable(f"{result.label}: {result.architecture}", (), (), tuple(lines))
 
 
-def _imported(result: Result) -> list[str]:
-    """Where an imported result came from, and what of it could not be read."""
+def _import_lines(result: Result) -> list[str]:
+    """Lines on where an imported result came from, and what of it could not be read."""
     source = result.environment.get("imported_from")
     if not isinstance(source, dict):
         return []
     unread = source.get("unread") or []
     tool = " ".join(str(word) for word in (source.get("tool"), source.get("version")) if word)
-    rows = "1 row" if len(unread) == 1 else f"{len(unread)} rows"
     return [
         f"imported: from {source.get('file')}, {source.get('format')} of {tool}",
-        *([f"warning: {rows} of it could not be read, the first {unread[0]['where']}"] if unread else []),
+        *(
+            [f"warning: {counted(len(unread), 'row')} of it could not be read, the first {unread[0]['where']}"]
+            if unread
+            else []
+        ),
     ]
 
 
@@ -157,19 +148,21 @@ def suite_tables(
             by_suite.setdefault(row["suite"], []).append(row)
         else:
             not_ok.append(row)
-    found = [_suite_table(suite, of_suite, own or {}, narrow, shapes or {}) for suite, of_suite in by_suite.items()]
-    return [*found, _no_speed(not_ok)] if not_ok else found
+    tables_of_suites = [
+        _suite_table(suite, of_suite, own or {}, narrow, shapes or {}) for suite, of_suite in by_suite.items()
+    ]
+    return [*tables_of_suites, _no_speed(not_ok)] if not_ok else tables_of_suites
 
 
 def _suite_table(
     suite: str, rows: Sequence[Row], own: OwnMetrics, narrow: bool, shapes: Mapping[str, str | None]
 ) -> DisplayTable:
-    marks, notes = footnotes.numbered(rows)
+    marks, notes = footnotes.number_footnotes(rows)
     marked = tuple(row | {"marks": ",".join(map(str, numbers))} for row, numbers in zip(rows, marks, strict=True))
     shared = _shared_params(rows) if narrow else {}
     columns = [c for c in _columns(own, shared, shapes, narrow) if any(c.show(row) != MISSING for row in marked)]
-    said = [f"in all: {', '.join(shared)}"] if shared else []
-    return DisplayTable(suite, tuple(columns), marked, (*said, *notes, *footnotes.common(rows)))
+    common = [f"in all: {', '.join(shared)}"] if shared else []
+    return DisplayTable(suite, tuple(columns), marked, (*common, *notes, *footnotes.common_notes(rows)))
 
 
 def _shared_params(rows: Sequence[Row]) -> dict[str, None]:
@@ -187,9 +180,9 @@ def _name(row: Mapping[str, Any], shared: Mapping[str, None]) -> str:
     name = str(row["case"]).removeprefix(f"{row['suite']}/")
     if not shared:
         return show_text(name)
-    own = [pair for pair in _params_of(name) if pair not in shared]
+    own_params = [pair for pair in _params_of(name) if pair not in shared]
     head = name.partition("[")[0]
-    return show_text(f"{head}[{','.join(own)}]" if own else head)
+    return show_text(f"{head}[{','.join(own_params)}]" if own_params else head)
 
 
 # How soon a column gives way where there is no room (see bench.core.column_fit): the larger, the sooner.
@@ -212,7 +205,7 @@ def _columns(
     for number, (name, (head, show)) in enumerate(_HEADS.items()):
         weight = _RATES - (0.5 if name in _MAIN else 0.0) + number / 100
         columns.append(column(name, head, show, weight=weight))
-    columns.append(Column("NCCL", lambda row: show_text(nccl_columns.shown(row)), "left", _OWN))
+    columns.append(Column("NCCL", lambda row: show_text(nccl_words(row)), "left", _OWN))
     for number, (name, (unit, _)) in enumerate(own.items()):
         if name not in metrics.METRICS:
             show, weight = _SHOW_UNIT.get(unit, show_number), _OWN + number / 100
@@ -261,7 +254,7 @@ def missing_cases(result: Result) -> list[str]:
     return [case for case in result.planned_cases() if case not in measured]
 
 
-def _not_measured(result: Result) -> list[DisplayTable]:
+def _missing_cases_table(result: Result) -> list[DisplayTable]:
     """Planned cases that the file does not have, since the run ended early."""
     cases = missing_cases(result)
     if not cases:

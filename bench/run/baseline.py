@@ -1,6 +1,6 @@
 """`bench run --against`: earlier results to hold a run against, found before it starts and shown when it is over.
 
-Where they are those of at least four other nodes of the same architecture, the question is whether this node is as fast
+If they are those of at least four other nodes of the same architecture, the question is whether this node is as fast
 as its siblings; otherwise it is what has changed since an earlier run.
 """
 
@@ -14,24 +14,24 @@ from bench.errors import BenchError
 from bench.records.file import load_many
 
 if TYPE_CHECKING:
-    from bench.analysis.compare.outlier_search import Among
+    from bench.analysis.compare.outlier_search import OutlierSearch
     from bench.analysis.compare.peer_group import Peer
     from bench.records.file import Result
 
 
 def earlier_results(against: Path, own: Path) -> list[Result]:
-    """What `against` names (a file, a folder, a glob), without the run's own file, which may lie in the same folder.
+    """Results that `against` names (a file, a folder, a glob), without the run's own file, which may lie among them.
 
-    Raises BenchError where there is none, or one cannot be read.
+    Raises BenchError if there is none, or one cannot be read.
     """
-    found = [result for result in load_many(against) if result.path.resolve() != own.resolve()]
-    if not found:
+    results = [result for result in load_many(against) if result.path.resolve() != own.resolve()]
+    if not results:
         raise BenchError(f"--against {against}: no other result than this run's is there; name one")
-    return found
+    return results
 
 
 def refuse_incomparable(against: Path, own: Path, cases: Iterable[str]) -> None:
-    """Raises BenchError where the earlier results have none of the cases that a run will have."""
+    """Check that a comparison can be made. Raises BenchError if the earlier results have none of the run's cases."""
     there = {record["case"] for result in earlier_results(against, own) for record in result.measurements}
     if not there & set(cases):
         raise BenchError(
@@ -40,78 +40,78 @@ def refuse_incomparable(against: Path, own: Path, cases: Iterable[str]) -> None:
         )
 
 
-def beside(against: Path, result: Result, colour: bool) -> str:
-    """What a finished run is beside the earlier ones, or why that cannot be said; its end is not changed by it."""
+def compare_with_earlier(against: Path, result: Result, colour: bool) -> str:
+    """Comparison of a finished run with the earlier ones, or why there is none; the exit code stays."""
     try:
         earlier = earlier_results(against, result.path)
         members = _with_siblings(result, earlier)
-        return _among_siblings(members, colour) if members else _compared(result, earlier, colour)
+        return _compare_with_siblings(members, colour) if members else _compare_newest(result, earlier, colour)
     except BenchError as error:  # the run ended before a case that both have, or the other file is gone by now
         return f"--against {against}: {error}\n"
 
 
 def _with_siblings(result: Result, earlier: Sequence[Result]) -> list[Peer]:
-    """This node first, then the others of its architecture; empty where these are too few to be its siblings."""
+    """This node first, then the others of its architecture; empty if these are too few to be its siblings."""
     from bench.analysis.compare.peer_group import host_name, hosts
-    from bench.stats.outliers import MIN_SIBLINGS
+    from bench.stats.robust_score import MIN_SIBLINGS
 
-    own = set(result.hosts())
+    host_names = set(result.hosts())
     others = [
         other
         for other in earlier
         if other.architecture == result.architecture
         and host_name(other) != host_name(result)
-        and not own & set(other.hosts())
-        and _common(result, other)
+        and not host_names & set(other.hosts())
+        and _have_common_case(result, other)
     ]
-    found = hosts(others, allow_unlike=True)
-    return [*hosts([result]), *found] if len(found) >= MIN_SIBLINGS else []
+    peers = hosts(others, allow_unlike=True)
+    return [*hosts([result]), *peers] if len(peers) >= MIN_SIBLINGS else []
 
 
-def _common(one: Result, two: Result) -> bool:
+def _have_common_case(one: Result, two: Result) -> bool:
     return bool({record["case"] for record in one.measurements} & {record["case"] for record in two.measurements})
 
 
-def _among_siblings(members: Sequence[Peer], colour: bool) -> str:
+def _compare_with_siblings(members: Sequence[Peer], colour: bool) -> str:
     """The cases in which this node stands out, then one line."""
     from bench.analysis.compare.outlier_search import judge
     from bench.analysis.compare.outlier_tables import outlier_table
     from bench.core.table import DisplayTable, render
 
-    own = members[0].name
-    found = judge(members, "host", only=[own])
-    table = outlier_table(found)
-    shown = DisplayTable(f"{own} beside {len(members) - 1} siblings", table.columns, table.rows, table.footnotes)
-    return render([shown, DisplayTable("", (), (), (siblings_line(found),))], "table", colour)
+    name = members[0].name
+    search = judge(members, "host", only=[name])
+    table = outlier_table(search)
+    shown = DisplayTable(f"{name} beside {len(members) - 1} siblings", table.columns, table.rows, table.footnotes)
+    return render([shown, DisplayTable("", (), (), (siblings_line(search),))], "table", colour)
 
 
-def siblings_line(found: Among) -> str:
+def siblings_line(search: OutlierSearch) -> str:
     """`as fast as its 63 siblings in 30 cases`, or in which cases not; of a single judged member."""
-    from bench.analysis.compare.outlier_search import brief
+    from bench.analysis.compare.outlier_search import name_few
 
-    num_siblings = len(found.members) - 1
-    slower, faster = ([str(row["case"]) for row in found.rows if row["verdict"] == v] for v in ("slower", "faster"))
+    num_siblings = len(search.members) - 1
+    slower, faster = ([str(row["case"]) for row in search.rows if row["verdict"] == v] for v in ("slower", "faster"))
     others = [f"faster in {len(faster)}"] if faster else []
-    others += [f"unclear in {len(found.unclear)}"] if found.unclear else []
+    others += [f"unclear in {len(search.unclear)}"] if search.unclear else []
     more = f" ({', '.join(others)})" if others else ""
     if slower:
-        where = f"{len(slower)} of {found.num_cases} cases{more}: {brief(slower)}"
+        where = f"{len(slower)} of {search.num_cases} cases{more}: {name_few(slower)}"
         return f"slower than its {num_siblings} siblings in {where}"
     if others:
-        as_fast = found.num_cases - len(faster) - len(found.unclear)
-        return f"as fast as its {num_siblings} siblings in {as_fast} of {found.num_cases} cases{more}"
-    return f"as fast as its {num_siblings} siblings in {found.num_cases} cases"
+        as_fast = search.num_cases - len(faster) - len(search.unclear)
+        return f"as fast as its {num_siblings} siblings in {as_fast} of {search.num_cases} cases{more}"
+    return f"as fast as its {num_siblings} siblings in {search.num_cases} cases"
 
 
-def _compared(result: Result, earlier: Sequence[Result], colour: bool) -> str:
-    """Beside the newest of the earlier runs that has a case in common, with all files that are launches of that run."""
+def _compare_newest(result: Result, earlier: Sequence[Result], colour: bool) -> str:
+    """Comparison with the newest earlier run that has a case in common, all its files included."""
     from bench.analysis.compare import comparison_tables
     from bench.analysis.compare.comparison import compare
     from bench.analysis.compare.sides import are_launches_of_one_run
 
-    ordered = sorted(earlier, key=lambda each: str(each.header.get("started") or ""), reverse=True)
-    newest = next((each for each in ordered if _common(result, each)), ordered[0])
-    base = [each for each in ordered if each is newest or are_launches_of_one_run(newest, each)]
+    ordered = sorted(earlier, key=lambda other: str(other.header.get("started") or ""), reverse=True)
+    newest = next((other for other in ordered if _have_common_case(result, other)), ordered[0])
+    base = [other for other in ordered if other is newest or are_launches_of_one_run(newest, other)]
     text = comparison_tables.show(compare(base, [[result]]), colour=colour)
     left_out = len(ordered) - len(base)
     if left_out:

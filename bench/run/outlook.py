@@ -1,4 +1,4 @@
-"""What a run would be, told without measuring anything: its plan, and the architecture that it would be on."""
+"""Outlook of a run, without measuring anything: its plan, and the architecture that it would be on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.measure.engine import emulation
 from bench.measure.planning.plan import Plan
 from bench.measure.system.host import cpu_model, usable_cores
 from bench.records.environments import architecture
-from bench.records.planned_case import PlannedCase
+from bench.records.saved_plan import PlannedCase
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Outlook:
 
     plan: Plan
     architecture: str
-    """As the header of its result would name it."""
+    """Name in the header of its result."""
 
     @property
     def cases(self) -> tuple[PlannedCase, ...]:
@@ -36,8 +36,8 @@ class Outlook:
         return Outlook(Plan.from_json(fields["plan"]), fields["architecture"])
 
 
-def of_local(plan: Plan) -> Outlook:
-    """That of ranks that this process would start."""
+def local_outlook(plan: Plan) -> Outlook:
+    """Outlook of ranks that this process would start."""
     host = socket.gethostname()
     names = _device_names(plan)
     ranks: list[dict[str, Any]] = [

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.core import clock, exit_codes
-from bench.core.finding import Finding
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.engine.passes import torch_profile
@@ -34,6 +33,7 @@ from bench.measure.planning.planner import (
 )
 from bench.measure.planning.presets import PRESETS
 from bench.measure.system.devices import choose_device
+from bench.records.findings import Finding
 from bench.run import outlook
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def run(options: RunOptions, arguments: list[str]) -> int:
-    """The exit code. Raises BenchError for what the user can mend, KeyboardInterrupt after it has tidied up."""
+    """Run; returns the exit code. Raises BenchError for the user's errors, KeyboardInterrupt after it has tidied up."""
     began = clock.monotonic_seconds()
     joined = detect(options.launcher, environment_variables())
     quiet = joined is not None and joined.index != 0
@@ -51,7 +51,7 @@ def run(options: RunOptions, arguments: list[str]) -> int:
         options.refuse_mixed()
         if joined is None:
             return _run_local(options, arguments, began)
-        return _run_joined(options, arguments, joined, began)
+        return _run_attached(options, arguments, joined, began)
     except BenchError:
         if quiet:  # rank 0 says it once for all
             return exit_codes.USAGE
@@ -82,7 +82,7 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
         )
     place = Place(0, ranks, 0, ranks)
     if options.plan_only:
-        click.echo(outlook.of_local(new_plan(options, device, place, None)).to_text())
+        click.echo(outlook.local_outlook(new_plan(options, device, place, None)).to_text())
         return exit_codes.OK
     recorder = open_run(options, arguments, device, place, None, earlier, others)
     try:
@@ -102,7 +102,7 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
     return code if options.one_launch is not None else _close(options, recorder, code)
 
 
-def _run_joined(options: RunOptions, arguments: list[str], joined: LauncherRank, began: float) -> int:
+def _run_attached(options: RunOptions, arguments: list[str], joined: LauncherRank, began: float) -> int:
     from bench.measure.launch.attached import run_attached
     from bench.measure.launch.launchers import check_gpus
 
@@ -173,7 +173,7 @@ def open_run(
     _announce(plan, left, estimate, joined)
     judged = PRESETS[plan.preset].judged and options.one_launch is None
     return Recorder(
-        doctor=_examined(host_name(), others) if judged and resumed is None else None,
+        doctor=_examine(host_name(), others) if judged and resumed is None else None,
         judge=_judge if judged else None,
         profile=str(torch_profile.trace_folder(path).resolve()) if options.profile else None,
         plan=plan,
@@ -189,7 +189,7 @@ def open_run(
 
 
 def _is_judged(options: RunOptions, earlier: Result | None) -> bool:
-    """Whether the run ends in a verdict on the machine. Raises BenchError for a --busy that would mean nothing."""
+    """True if the run ends in a verdict on the machine. Raises BenchError for a --busy that would mean nothing."""
     preset = options.preset or "standard" if earlier is None else str(earlier.plan.get("preset"))
     judged = preset in PRESETS and PRESETS[preset].judged and options.one_launch is None
     if options.busy and not judged:
@@ -200,23 +200,23 @@ def _is_judged(options: RunOptions, earlier: Result | None) -> bool:
 
 
 def _others_here(options: RunOptions, earlier: Result | None) -> list[OtherWork]:
-    """What other programs do on this host, where that matters. Raises BenchError where they are in the way."""
+    """Work of other programs on this host, if it matters. Raises BenchError if they are in the way."""
     from bench.measure.engine.worker import host_name
 
     if not _is_judged(options, earlier):
         return []
-    found = [other_work.measure_other_work([os.getpid()], host_name())]
+    activity = [other_work.measure_other_work([os.getpid()], host_name())]
     if not options.busy:
-        other_work.refuse_busy(found)
-    return found
+        other_work.refuse_busy(activity)
+    return activity
 
 
-def _examined(host: str, others: Sequence[OtherWork]) -> dict[str, Any]:
+def _examine(host: str, others: Sequence[OtherWork]) -> dict[str, Any]:
     """The findings of the doctor on this host, before any rank is at work, and of other programs', for the header."""
     from bench.measure.doctor.checks import examine, gather
 
-    told = [other_work.to_finding(each) for each in others]
-    findings = [asdict(finding) for finding in (*examine(gather()), *told)]
+    warnings = [other_work.to_finding(other) for other in others]
+    findings = [asdict(finding) for finding in (*examine(gather()), *warnings)]
     bad = [finding for finding in findings if finding["level"] != "ok"]
     for finding in bad:
         click.echo(f"doctor: {Finding(**finding).line()}", err=True)
@@ -232,7 +232,7 @@ def _judge(path: Path) -> int:
 
 
 def _announce(plan: Plan, left: int, estimate: float, joined: LauncherRank | None) -> None:
-    """On stderr, before anything is measured: on what, how much, how long."""
+    """Print to stderr, before anything is measured: on what, how much, how long."""
     how = "started here" if joined is None else f"joined through {joined.how}"
     click.echo(f"devices: {_devices(plan)}; {plan.world_size} ranks ({how}), backend {plan.backend}", err=True)
     budget = "" if plan.budget_seconds is None else f" (budget {plan.budget_seconds:g} s)"
@@ -249,7 +249,7 @@ def _announce(plan: Plan, left: int, estimate: float, joined: LauncherRank | Non
 
 
 def _devices(plan: Plan) -> str:
-    """What is measured on, from this process's view; with GPUs that torch does not see counted."""
+    """Devices to measure on, from this process's view, and the number of GPUs that torch does not see."""
     import torch
 
     from bench.measure.system.host import cpu_model, present_gpus
@@ -265,14 +265,14 @@ def _close(options: RunOptions, recorder: Recorder, code: int) -> int:
     """The tables and the closing lines."""
     from bench.analysis.health import verdict
     from bench.core.table import wants_colour
-    from bench.records import rows, slow_type_findings
+    from bench.records import findings, rows
     from bench.records.file import load
     from bench.report import result_tables
 
     result, colour = load(recorder.path), wants_colour(sys.stdout, environment_variables())
     click.echo(result_tables.tables([result], colour=colour))
     click.echo(result_tables.verdict(result))
-    for finding in slow_type_findings.findings(result):
+    for finding in findings.slow_type_findings(result):
         click.echo(finding.line())
     for line in rows.profile_lines(result.measurements, recorder.path):
         click.echo(line)
@@ -280,9 +280,9 @@ def _close(options: RunOptions, recorder: Recorder, code: int) -> int:
     click.echo(f"saved: {recorder.path} ({size / 1000:.0f} kB)")
     click.echo(f"again: bench run --like {shlex.quote(os.fspath(recorder.path))}")
     if options.against is not None:
-        from bench.run.baseline import beside
+        from bench.run.baseline import compare_with_earlier
 
-        click.echo(beside(options.against, result, colour))
+        click.echo(compare_with_earlier(options.against, result, colour))
     if verdict.is_judged(result):
         click.echo(verdict.judge(result).line())
     return code

@@ -1,6 +1,6 @@
 """Verdicts: from the launches of two sides to a change with its interval, for all cases of a comparison at once.
 
-Of every case and side there is one number a launch, and its logarithm is what is compared: launches differ by factors.
+Each case and side has one number per launch, and its logarithm is compared: launches differ by factors.
 Unpaired sides are held against each other by the difference of their means with the pooled variance; sides measured in
 alternation by the mean of the pairs' differences. Either variance is moderated by the like cases
 (`bench.stats.variance_prior`), and false discoveries are controlled over all cases that are judged together. A change
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from bench.stats import intervals, variance_prior
+from bench.stats.distributions import benjamini_hochberg, t_quantile, two_sided_p
 
 Verdict = Literal["same", "slower", "faster", "unclear"]
 VERDICTS: tuple[Verdict, ...] = ("slower", "faster", "unclear", "same")
@@ -31,7 +32,7 @@ class SideLaunches(NamedTuple):
     """One case on two sides."""
 
     base: Sequence[float]
-    """Logarithms of one number a launch; paired: those of the same launches as in `new`, in the same order."""
+    """Logarithms of one number per launch; paired: those of the same launches as in `new`, in the same order."""
     new: Sequence[float]
     kind: str
     """Cases of a kind are like each other in how their launches vary."""
@@ -44,83 +45,81 @@ class JudgedChange:
 
     change: float
     change_low: float | None
-    """Ends of the 95% interval; None where there is no error bar."""
+    """Ends of the 95% interval; None if there is no error bar."""
     change_high: float | None
     p_value: float | None
     adjusted_p: float | None
     verdict: Verdict
     reason: str | None
-    """Why it is unclear."""
+    """Reason of the verdict `unclear`."""
     launches_needed: int | None
-    """About how many launches a side (or pairs) would settle it; None: not known, or more than anybody makes."""
+    """About how many launches per side (or pairs) would settle it; None: not known, or more than anybody makes."""
 
 
 class _Estimate(NamedTuple):
-    """In logarithms."""
+    """Estimate of a change, in logarithms."""
 
     shift: float
     variance: float
-    """Of one launch; NaN where there is none."""
+    """Variance of one launch; NaN without degrees of freedom."""
     degrees: float
     scale: float
-    """What the variance of one launch is multiplied with to give that of the shift."""
+    """Factor from the variance of one launch to that of the shift."""
 
     def half(self) -> float:
         """Half of the 95% interval of the shift."""
-        return intervals.t_quantile(0.5 + intervals.CONFIDENCE / 2, self.degrees) * math.sqrt(
-            self.variance * self.scale
-        )
+        return t_quantile(0.5 + intervals.CONFIDENCE / 2, self.degrees) * math.sqrt(self.variance * self.scale)
 
     def p_value(self) -> float | None:
         """Two-sided, of no change; None without degrees of freedom."""
         if self.degrees <= 0:
             return None
-        if self.variance == 0:
-            return 1.0 if self.shift == 0 else 0.0
-        return 2 * (1 - intervals.t_cdf(abs(self.shift) / math.sqrt(self.variance * self.scale), self.degrees))
+        return two_sided_p(self.shift, math.sqrt(self.variance * self.scale), self.degrees)
 
 
 def judge(cases: Sequence[SideLaunches], threshold: float = THRESHOLD, paired: bool = False) -> list[JudgedChange]:
-    """The verdicts, in the order of the cases; each needs at least one launch a side.
+    """The verdicts, in the order of the cases; each needs at least one launch per side.
 
     `same`: the interval lies within the threshold. `slower`, `faster`: not that, and the interval excludes no change,
     with the false discoveries among such verdicts held at 5%. Else `unclear`.
     """
-    estimates = _moderated([case.kind for case in cases], [(_paired if paired else _unpaired)(c) for c in cases])
+    estimates = _moderate(
+        [case.kind for case in cases], [(_paired_estimate if paired else _unpaired_estimate)(c) for c in cases]
+    )
     p_values = [estimate.p_value() for estimate in estimates]
-    known = [p for p in p_values if p is not None]
-    adjusted = iter(intervals.benjamini_hochberg(known).tolist())
+    testable = [p for p in p_values if p is not None]
+    adjusted = iter(benjamini_hochberg(testable).tolist())
     return [
         _without_error_bar(case, estimate, paired)
         if p is None
-        else _judged(case, estimate, p, next(adjusted), threshold, paired, len(known))
+        else _judge_case(case, estimate, p, next(adjusted), threshold, paired, len(testable))
         for case, estimate, p in zip(cases, estimates, p_values, strict=True)
     ]
 
 
-def _unpaired(case: SideLaunches) -> _Estimate:
+def _unpaired_estimate(case: SideLaunches) -> _Estimate:
     (base, base_squares), (new, new_squares) = map(intervals.centre_and_squares, (case.base, case.new))
     degrees = len(case.base) + len(case.new) - 2
     variance = (base_squares + new_squares) / degrees if degrees else math.nan
     return _Estimate(new - base, variance, degrees, 1 / len(case.base) + 1 / len(case.new))
 
 
-def _paired(case: SideLaunches) -> _Estimate:
+def _paired_estimate(case: SideLaunches) -> _Estimate:
     shift, squares = intervals.centre_and_squares([new - base for base, new in zip(case.base, case.new, strict=True)])
     degrees = len(case.base) - 1
     return _Estimate(shift, squares / degrees if degrees else math.nan, degrees, 1 / len(case.base))
 
 
-def _moderated(kinds: Sequence[str], estimates: Sequence[_Estimate]) -> list[_Estimate]:
-    """Variances raised towards those of the same kind, where there are enough of it, else towards all such others."""
-    found = variance_prior.moderate_by_kind(kinds, [e.variance for e in estimates], [e.degrees for e in estimates])
+def _moderate(kinds: Sequence[str], estimates: Sequence[_Estimate]) -> list[_Estimate]:
+    """Variances raised towards those of the same kind, if there are enough of it, else towards all such others."""
+    moderated = variance_prior.moderate_by_kind(kinds, [e.variance for e in estimates], [e.degrees for e in estimates])
     return [
         estimate._replace(variance=variance, degrees=degrees)
-        for estimate, variance, degrees in zip(estimates, *(column.tolist() for column in found), strict=True)
+        for estimate, variance, degrees in zip(estimates, *(column.tolist() for column in moderated), strict=True)
     ]
 
 
-def _judged(
+def _judge_case(
     case: SideLaunches, estimate: _Estimate, p: float, q: float, threshold: float, paired: bool, num_cases: int
 ) -> JudgedChange:
     half = estimate.half()
@@ -159,19 +158,19 @@ def _verdict(shift: float, low: float, high: float, q: float, threshold: float, 
 def launches_needed(
     estimate: _Estimate, threshold: float, paired: bool, confidence: float = intervals.CONFIDENCE
 ) -> int | None:
-    """The fewest launches a side (paired: pairs) at which the same shift and variance would be settled.
+    """The fewest launches per side (paired: pairs) at which the same shift and variance would be settled.
 
     Settled: an interval within the threshold, or one that excludes no change.
     """
-    distance, one = abs(estimate.shift), math.sqrt(estimate.variance)
+    distance, deviation = abs(estimate.shift), math.sqrt(estimate.variance)
     share = 0.5 + confidence / 2
 
     def settles(size: int) -> bool:
         degrees, scale = (size - 1, 1 / size) if paired else (2 * size - 2, 2 / size)
-        half = intervals.t_quantile(share, max(degrees, estimate.degrees)) * one * math.sqrt(scale)
+        half = t_quantile(share, max(degrees, estimate.degrees)) * deviation * math.sqrt(scale)
         inside = _change(distance + half) <= threshold and -_change(-distance - half) <= threshold
         return inside or half < distance
 
     # More launches only ever narrow the interval.
-    found = bisect.bisect_left(range(2, MOST_LAUNCHES + 1), True, key=settles) + 2
-    return found if found <= MOST_LAUNCHES else None
+    num_launches = bisect.bisect_left(range(2, MOST_LAUNCHES + 1), True, key=settles) + 2
+    return num_launches if num_launches <= MOST_LAUNCHES else None

@@ -1,4 +1,4 @@
-"""Whether one launch's samples are of one kind: a drift from first to last, and two modes.
+"""Drift and two modes: signs that the samples of one launch are not of one kind.
 
 Both look at seconds of the slowest rank in the order taken, and both are made to keep silent where chance would do: a
 footnote that cries wolf is not read.
@@ -23,7 +23,7 @@ MIN_SAMPLES = 20
 LARGE_DRIFT = 0.05
 DRIFT_BLOCKS = 20
 CRITICAL_Z = 3.29
-"""Of a standard normal |Z|: 1 in 1,000."""
+"""Quantile of a standard normal |Z| that 1 in 1,000 exceeds."""
 
 MIN_APART = 1.2
 """Two modes whose medians differ by less are of no concern to a reader."""
@@ -33,8 +33,8 @@ MAX_CLOCK_STEP = 0.5
 DIP_POINTS = 200
 _LEVELS = 0.05 * 1.1 ** np.arange(60)
 CRITICAL_DIP = 0.57
-"""Of sqrt(n) x dip. Uniform samples, the hardest of a single peak, are above it once in 100: 0.53, 0.55, 0.56 and 0.58
-were the quantiles of 6,000 simulated for n = 20, 40, 100 and 200. Skewed ones are so in fewer than 1 in 1,000."""
+"""Critical value of sqrt(n) x dip. Uniform samples, the hardest of a single peak, are above it once in 100: 0.53, 0.55,
+0.56 and 0.58 were the quantiles of 6,000 simulated for n = 20, 40, 100 and 200; skewed ones once in over 1,000."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Drift:
     change: float
     """Median of the last third over that of the first, less 1: above 0 it became slower."""
     z: float
-    """Of the Mann-Kendall test; below 0 for a fall."""
+    """Statistic of the Mann-Kendall test; below 0 for a fall."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Modes:
     """Median of the fast ones."""
     slow_seconds: float
     slow_share: float
-    """Of all samples."""
+    """Share of all samples."""
 
 
 def drift(seconds: ArrayLike) -> Drift | None:
-    """The drift of a launch's samples; None where there is none above 5% that is beyond chance, or too few samples.
+    """The drift of a launch's samples; None if there is none above 5% that is beyond chance, or too few samples.
 
     The samples are cut into (at most) 20 blocks of neighbours, since neighbours are alike, and the Mann-Kendall test
     is made on the blocks' medians: S = sum over i < j of sign(x_j - x_i), Z = (S -+ 1) / sqrt(n (n - 1) (2n + 5) / 18).
@@ -86,9 +86,9 @@ def mann_kendall(values: NDArray[np.float64]) -> float:
 
 
 def modes(seconds: ArrayLike) -> Modes | None:
-    """The two modes of a launch's samples; None where one kind explains them, or there are too few.
+    """The two modes of a launch's samples; None if one kind explains them, or there are too few.
 
-    Two modes are reported where all of three hold for the logarithms: the dip test says that no single-peaked
+    Two modes are reported if all of three hold for the logarithms: the dip test says that no single-peaked
     distribution of whatever shape explains them; the better cut in two (least squares; the outer 2.5% on both sides
     moved in, so that no outlier is a mode) leaves at least 10% on each side; the two medians are 1.2x apart or more.
     The first alone finds differences too small to matter, the others alone split any wide single peak.
@@ -109,14 +109,14 @@ def modes(seconds: ArrayLike) -> Modes | None:
     if slow < MIN_APART * fast:
         return None
     # Order statistics at even steps keep the shape; the test then takes no longer for many samples.
-    points = np.log(_untied(ordered)[_even_steps(values.size, DIP_POINTS)])
+    points = np.log(_spread_ties(ordered)[_even_steps(values.size, DIP_POINTS)])
     if math.sqrt(points.size) * dip(points) <= CRITICAL_DIP:
         return None
     return Modes(fast, slow, share)
 
 
 def _best_cut(ordered: NDArray[np.float64]) -> int:
-    """How many of the ordered values make the lower of two clusters with the least squares within them.
+    """Size of the lower of two clusters of the ordered values, for the least squares within both.
 
     Most squares between them is the same: (sum of the lower part's deviations from the mean)^2 / (k (n - k)).
     """
@@ -125,7 +125,7 @@ def _best_cut(ordered: NDArray[np.float64]) -> int:
     return int(np.argmax(sums**2 / (k * (ordered.size - k)))) + 1
 
 
-def _untied(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
+def _spread_ties(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
     """Equal values spread evenly over the clock's step around them, taken to be the least difference of two values,
     and at most a share of the smallest: two lone values far apart are two modes of a fine clock.
 
@@ -145,7 +145,7 @@ def _even_steps(size: int, most: int) -> NDArray[np.int64]:
 
 
 def dip(ordered: NDArray[np.float64]) -> float:
-    """How far values in ascending order are from a single peak of whatever shape: from about 0.5/n to 0.25.
+    """Distance of values in ascending order from a single peak of whatever shape: from about 0.5/n to 0.25.
 
     This is Hartigan's dip as half the excess mass that a second peak explains (D. W. Mueller and G. Sawitzki, "Excess
     mass estimates and tests for multimodality", JASA 86, 1991; J. A. Hartigan and P. M. Hartigan, "The dip test of

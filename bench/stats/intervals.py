@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.stats.distributions import t_quantile
+
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 CONFIDENCE = 0.95
 BETWEEN_RUNS = 0.4
@@ -52,7 +53,7 @@ def median_interval(samples: ArrayLike, confidence: float = CONFIDENCE) -> Inter
     """The nonparametric interval of the median: the k-th smallest and k-th largest sample.
 
     k is the largest with coverage 1 - 2 P(Binomial(n, 1/2) < k) >= confidence. It holds for independent
-    samples of any distribution; None where the samples are too few for any k (fewer than 6 at 95%). Source:
+    samples of any distribution; None if the samples are too few for any k (fewer than 6 at 95%). Source:
     W. J. Conover, "Practical Nonparametric Statistics", 3rd edition, section 3.2; J.-Y. Le Boudec,
     "Performance Evaluation of Computer and Communication Systems", theorem 2.1.
     """
@@ -65,7 +66,7 @@ def median_interval(samples: ArrayLike, confidence: float = CONFIDENCE) -> Inter
 
 
 def order_statistic(num_samples: int, confidence: float = CONFIDENCE) -> int | None:
-    """The k of `median_interval`, counted from 1; None where there is none."""
+    """The k of `median_interval`, counted from 1; None if there is none."""
     tail = (1 - confidence) / 2
     # Within two of the normal approximation for every n; from there exact steps.
     k = max(1, int(num_samples / 2 - NormalDist().inv_cdf(1 - tail) * math.sqrt(num_samples) / 2) + 2)
@@ -92,7 +93,7 @@ def half_width(samples: ArrayLike, num_blocks: int) -> float | None:
 
     It decides when to stop sampling. The samples are cut into `num_blocks` blocks of neighbours, so that a
     drift or a slow spell widens it (batch means: A. M. Law, "Simulation Modeling and Analysis", section
-    9.5.3). It describes one launch, and is not the error of a result. None where there are fewer samples than
+    9.5.3). It describes one launch, and is not the error of a result. None if there are fewer samples than
     blocks, fewer than two blocks, or all is 0.
     """
     values = np.asarray(samples, dtype=float)
@@ -140,79 +141,3 @@ def centre_and_squares(values: Sequence[float]) -> tuple[float, float]:
     """
     centre = math.fsum(values) / len(values)
     return centre, math.fsum((value - centre) ** 2 for value in values)
-
-
-@cache
-def t_quantile(share: float, degrees: float) -> float:
-    """The quantile of Student's t for 0 < share < 1 and `degrees` of freedom above 0; infinity: the normal.
-
-    Found by bisection on the distribution function, to about 1e-12 of its value.
-    """
-    assert 0 < share < 1
-    assert degrees > 0
-    if share < 0.5:
-        return -t_quantile(1 - share, degrees)
-    low, high = 0.0, 1.0
-    while t_cdf(high, degrees) < share:
-        low, high = high, 2 * high
-    while high - low > 1e-13 * high:
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if t_cdf(middle, degrees) < share else (low, middle)
-    return (low + high) / 2
-
-
-def t_cdf(t: float, degrees: float) -> float:
-    """P(T <= t) for t >= 0: 1 - I_x(degrees/2, 1/2) / 2 with x = degrees / (degrees + t^2).
-
-    Source: Abramowitz and Stegun, 26.7.1.
-    """
-    if math.isinf(degrees):
-        return 0.5 * math.erfc(-t / math.sqrt(2))
-    x = degrees / (degrees + t * t)
-    return 1 - _incomplete_beta(degrees / 2, 0.5, x, t * t / (degrees + t * t)) / 2
-
-
-def _incomplete_beta(a: float, b: float, x: float, rest: float) -> float:
-    """The regularised I_x(a, b), with rest = 1 - x given exactly, by its continued fraction."""
-    if x <= 0 or rest <= 0:
-        return 0.0 if x <= 0 else 1.0
-    if x > (a + 1) / (a + b + 2):  # the fraction converges fast only below
-        return 1 - _incomplete_beta(b, a, rest, x)
-    log_front = (
-        a * math.log(x) + b * math.log(rest) - math.log(a) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    )
-    return math.exp(log_front) / _beta_fraction(a, b, x)
-
-
-def _beta_fraction(a: float, b: float, x: float) -> float:
-    """The continued fraction 1 + d1/(1 + d2/(1 + ...)) of DLMF 8.17.22, by Lentz's method."""
-    value, upper, lower = 1.0, 1.0, 0.0
-    for step in range(1, 10_000):
-        m = step // 2
-        if step % 2:
-            d = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        else:
-            d = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        lower = 1 / (1 + d * lower)
-        upper = 1 + d / upper
-        value *= upper * lower
-        if abs(upper * lower - 1) < 1e-15:
-            break
-    return value
-
-
-def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
-    """p values adjusted for the false discovery rate: rejecting those <= q lets at most q of the rejected be false.
-
-    It holds for independent tests and for positively dependent ones, such as cases that share their launches.
-    Source: Benjamini and Hochberg, "Controlling the False Discovery Rate", J. R. Stat. Soc. B 57 (1995);
-    Benjamini and Yekutieli, Ann. Stat. 29 (2001), theorem 1.2.
-    """
-    given = np.asarray(p_values, dtype=float)
-    order = np.argsort(given, kind="stable")[::-1]
-    scaled = given[order] * given.size / np.arange(given.size, 0, -1)
-    adjusted = np.empty_like(given)
-    adjusted[order] = np.minimum(1.0, np.minimum.accumulate(scaled))
-    return adjusted

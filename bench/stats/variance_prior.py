@@ -1,8 +1,8 @@
 """Variances of few replicates, moderated: shrunk towards those of like cases, as far as these are alike.
 
-With three launches a side a case's own variance has 4 degrees of freedom and is known within a factor of several. Cases
-that are measured together tell how large variances usually are, and how much they differ from case to case: the less
-they differ, the more weight that prior gets. Source: G. K. Smyth, "Linear models and empirical Bayes methods for
+With three launches per side a case's own variance has 4 degrees of freedom and is known within a factor of several.
+Cases that are measured together tell how large variances usually are, and how much they differ from case to case: the
+less they differ, the more weight that prior gets. Source: G. K. Smyth, "Linear models and empirical Bayes methods for
 assessing differential expression in microarray experiments", Stat. Appl. Genet. Mol. Biol. 3 (2004), sections 4, 6.2.
 """
 
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.stats.distributions import digamma, trigamma, trigamma_inverse
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MIN_CASES = 8
-"""With fewer like cases a prior is as badly known as the variances that it is to mend."""
+"""Fewest like cases; with fewer a prior is as badly known as the variances that it is to improve."""
 
 
 class Prior(NamedTuple):
@@ -35,25 +37,25 @@ class Prior(NamedTuple):
 NO_PRIOR = Prior(0.0, 0.0, math.inf)
 
 
-class Moderated(NamedTuple):
+class ModeratedVariances(NamedTuple):
     variances: NDArray[np.float64]
     degrees: NDArray[np.float64]
 
 
-def moderate_by_kind(kinds: Sequence[str], variances: ArrayLike, degrees: ArrayLike) -> Moderated:
-    """`moderate` within each kind of case, where there are enough of it; all the others are taken together."""
-    own, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
+def moderate_by_kind(kinds: Sequence[str], variances: ArrayLike, degrees: ArrayLike) -> ModeratedVariances:
+    """`moderate` within each kind of case, if there are enough of it; all the others are taken together."""
+    before, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
     counts = Counter(kinds)
     groups: dict[str, list[int]] = {}
     for index, kind in enumerate(kinds):
         groups.setdefault(kind if counts[kind] >= MIN_CASES else "", []).append(index)
-    found = Moderated(own.copy(), free.copy())
+    moderated = ModeratedVariances(before.copy(), free.copy())
     for indices in groups.values():
-        found.variances[indices], found.degrees[indices] = moderate(own[indices], free[indices])
-    return found
+        moderated.variances[indices], moderated.degrees[indices] = moderate(before[indices], free[indices])
+    return moderated
 
 
-def moderate(variances: ArrayLike, degrees: ArrayLike) -> Moderated:
+def moderate(variances: ArrayLike, degrees: ArrayLike) -> ModeratedVariances:
     """Every case's variance and its degrees of freedom, shrunk towards the prior that all of them give.
 
     [case] each. A variance is only ever raised: a case whose launches were seen to differ more than the others' keeps
@@ -61,17 +63,17 @@ def moderate(variances: ArrayLike, degrees: ArrayLike) -> Moderated:
     results/evidence), since launches are disturbed in spells. A case without degrees of its own has variance NaN. A
     variance of 0 (a clock too coarse for the case) says nothing of the others and is left as it is.
     """
-    own, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
-    told = (free > 0) & (own > 0)
-    prior = fit_prior(own[told], free[told])
+    before, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
+    is_usable = (free > 0) & (before > 0)
+    prior = fit_prior(before[is_usable], free[is_usable])
     if prior.degrees == 0:
-        return Moderated(own, free)
+        return ModeratedVariances(before, free)
     if math.isinf(prior.degrees):
-        shrunk = np.full_like(own, prior.variance)
+        shrunk = np.full_like(before, prior.variance)
     else:
-        shrunk = (prior.degrees * prior.variance + free * own) / (prior.degrees + free)
+        shrunk = (prior.degrees * prior.variance + free * before) / (prior.degrees + free)
     total = np.minimum(free + prior.degrees, prior.pooled_degrees)
-    return Moderated(np.where(told, np.maximum(shrunk, own), own), np.where(told, total, free))
+    return ModeratedVariances(np.where(is_usable, np.maximum(shrunk, before), before), np.where(is_usable, total, free))
 
 
 def fit_prior(variances: ArrayLike, degrees: ArrayLike) -> Prior:
@@ -79,11 +81,11 @@ def fit_prior(variances: ArrayLike, degrees: ArrayLike) -> Prior:
 
     log s^2 has mean log s0^2 + psi(d/2) - log(d/2) - psi(d0/2) + log(d0/2) and variance psi'(d/2) + psi'(d0/2).
     """
-    own, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
-    if own.size < MIN_CASES:
+    observed, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
+    if observed.size < MIN_CASES:
         return NO_PRIOR
     several, which = np.unique(free, return_inverse=True)  # thousands of cases have as many launches each
-    logs = np.log(own) - np.array([digamma(d / 2) - math.log(d / 2) for d in several.tolist()])[which]
+    logs = np.log(observed) - np.array([digamma(d / 2) - math.log(d / 2) for d in several.tolist()])[which]
     centre = float(logs.mean())
     chance = np.array([trigamma(d / 2) for d in several.tolist()])[which]
     beyond = float(logs.var(ddof=1)) - float(chance.mean())
@@ -92,39 +94,3 @@ def fit_prior(variances: ArrayLike, degrees: ArrayLike) -> Prior:
         return Prior(math.exp(centre), math.inf, pooled)
     half = trigamma_inverse(beyond)
     return Prior(math.exp(centre + digamma(half) - math.log(half)), 2 * half, pooled)
-
-
-def digamma(x: float) -> float:
-    """psi(x) for x > 0: its recurrence upwards, then the asymptotic series (Abramowitz and Stegun, 6.3.5, 6.3.18)."""
-    shift = 0.0
-    while x < 12:
-        shift -= 1 / x
-        x += 1
-    inverse = 1 / (x * x)
-    series = inverse * (1 / 12 - inverse * (1 / 120 - inverse * (1 / 252 - inverse * (1 / 240 - inverse / 132))))
-    return shift + math.log(x) - 0.5 / x - series
-
-
-def trigamma(x: float) -> float:
-    """psi'(x) for x > 0 (Abramowitz and Stegun, 6.4.6, 6.4.12)."""
-    shift = 0.0
-    while x < 12:
-        shift += 1 / (x * x)
-        x += 1
-    inverse = 1 / (x * x)
-    series = 1 / 6 - inverse * (1 / 30 - inverse * (1 / 42 - inverse * (1 / 30 - inverse * 5 / 66)))
-    return shift + 1 / x + 0.5 * inverse + series * inverse / x
-
-
-def trigamma_inverse(value: float) -> float:
-    """The x > 0 with psi'(x) = value > 0, by Newton's method on 1 / psi'(x), which is convex (Smyth 2004, appendix)."""
-    assert value > 0
-    x = 0.5 + 1 / value
-    for _ in range(60):
-        here = trigamma(x)
-        slope = (trigamma(x * (1 + 1e-6)) - trigamma(x * (1 - 1e-6))) / (2e-6 * x)
-        step = here * (1 - here / value) / slope
-        x += step
-        if abs(step) < 1e-10 * x:
-            break
-    return x

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.explain import explain_run, suspects
-from bench.core.table import DisplayTable, column, render, show_number, show_percent, text_column
+from bench.core.table import DisplayTable, column, render, text_column
+from bench.core.values import show_number, show_percent
 from bench.predict import heterogeneous_tables
 from bench.records.file import Result, load_many
 from bench.records.rows import case_groups, case_rows

@@ -21,7 +21,7 @@ from bench.cli import COMMANDS, call
 from bench.measure.launch.launchers import run_local as start_ranks
 from bench.measure.system import host
 from bench.records.file import load
-from bench.run.baseline import beside
+from bench.run.baseline import compare_with_earlier
 from tests.support.command import BENCH, SUITES, environ
 from tests.support.plans import a_plan
 from tests.support.results import end, header, measurement, save
@@ -310,9 +310,9 @@ def test_a_run_is_not_compared_with_itself(
 
 def test_a_comparison_that_is_no_longer_possible_does_not_spoil_the_run(place: Path) -> None:
     result = load(place / "good.jsonl")
-    gone = beside(place / "gone.jsonl", result, colour=False)
+    gone = compare_with_earlier(place / "gone.jsonl", result, colour=False)
     assert gone.startswith(f"--against {place / 'gone.jsonl'}: no file ")
-    assert "no common case" in beside(place / "copies.jsonl", result, colour=False)
+    assert "no common case" in compare_with_earlier(place / "copies.jsonl", result, colour=False)
 
 
 @pytest.mark.parametrize("folder", ["a_file", "a_file/under", "a_file/under/that"])

@@ -9,8 +9,9 @@ import pytest
 from bench.cli import call
 from bench.core import sparklines
 from bench.core.cell_text import width as cell_width
-from bench.core.column_fit import WIDTH, fitted
-from bench.core.table import DisplayTable, column, render, show_text
+from bench.core.column_fit import WIDTH, fit_columns
+from bench.core.table import DisplayTable, column, render
+from bench.core.values import show_text
 from bench.records.file import load
 from bench.report import result_tables
 from tests import ROOT
@@ -38,7 +39,7 @@ def table(**weights: float) -> DisplayTable:
 def test_the_lightest_columns_stay_and_a_footnote_names_the_others(
     weights: dict[str, float], width: int, kept: str
 ) -> None:
-    found = fitted(table(**weights), width)
+    found = fit_columns(table(**weights), width)
     assert "".join(c.head for c in found.columns) == kept
     gone = [name for name in weights if name not in kept]
     assert found.footnotes == ((f"not shown for want of room: {', '.join(gone)}; --wide shows all",) if gone else ())

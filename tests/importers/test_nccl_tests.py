@@ -11,7 +11,7 @@ import pytest
 from bench.errors import BenchError
 from bench.importers import nccl_tests_json, nccl_tests_text
 from bench.importers.nccl_tests import NcclTestsSetup, operation, version_text
-from bench.importers.reading import Imported, ImportedCase, ImportHints, identity
+from bench.importers.reading import ImportedCase, ImportedText, ImportHints, identity
 from bench.importers.registry import import_file
 from bench.records.file import load
 from bench.records.rows import case_rows
@@ -27,11 +27,11 @@ DEVICES = "".join(
 )
 
 
-def cases(read: Imported) -> dict[str, ImportedCase]:
+def cases(read: ImportedText) -> dict[str, ImportedCase]:
     return {identity(reading.suite, reading.params)[0]: reading for reading in read.readings}
 
 
-def read_text(text: str, **told: Any) -> Imported:
+def read_text(text: str, **told: Any) -> ImportedText:
     return nccl_tests_text.read(text, ImportHints(**told))
 
 
@@ -224,13 +224,13 @@ def test_operation(program: str, op: str) -> None:
 def test_sizes_are_those_asked_for(printed: int, requested: int) -> None:
     """With 6 ranks and floats, 1024 bytes become 1008; with 16-byte shares 960. 1072 is near no step."""
     setup = NcclTestsSetup(num_ranks=6, min_bytes=256, max_bytes=4096, step_factor=4)
-    assert setup.requested(printed) == requested
+    assert setup.requested_bytes(printed) == requested
 
 
 def test_sizes_asked_for_in_steps() -> None:
     setup = NcclTestsSetup(num_ranks=6, min_bytes=100, max_bytes=400, step_bytes=100)
     printed = (96, 100, 192, 384, 408, 10**30)
-    assert [setup.requested(num_bytes) for num_bytes in printed] == [100, 100, 200, 400, 408, 10**30]
+    assert [setup.requested_bytes(num_bytes) for num_bytes in printed] == [100, 100, 200, 400, 408, 10**30]
 
 
 def test_bandwidths_are_those_that_nccl_tests_prints(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.importers import osu, param, pytest_benchmark
-from bench.importers.reading import Imported, ImportedCase, ImportHints, identity
+from bench.importers.reading import ImportedCase, ImportedText, ImportHints, identity
 from tests import DATA as TEST_DATA
 
 DATA = TEST_DATA / "import"
@@ -18,7 +18,7 @@ OSU = (DATA / "osu.txt").read_text()
 PYTEST = json.loads((DATA / "pytest_benchmark.json").read_text())
 
 
-def cases(read: Imported) -> dict[str, ImportedCase]:
+def cases(read: ImportedText) -> dict[str, ImportedCase]:
     return {identity(reading.suite, reading.params)[0]: reading for reading in read.readings}
 
 

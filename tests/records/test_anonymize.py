@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from bench.records.anonymize import anonymize_result
 from bench.records.file import Writer, load
-from bench.records.published_copy import shared
 from tests.support.results import end, header, measurement, not_ok, save
 
 HOSTS = ("node07.secret-lab.example", "node08.secret-lab.example")
@@ -73,7 +73,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_nothing_planted_is_left_anywhere(path: Path) -> None:
-    text = "\n".join(json.dumps(record) for record in shared(load(path))).replace("\\\\", "\\").lower()
+    text = "\n".join(json.dumps(record) for record in anonymize_result(load(path))).replace("\\\\", "\\").lower()
     assert [word for word in PLANTED if word.lower() in text] == []
 
 
@@ -85,7 +85,7 @@ def test_what_was_planted_was_there(path: Path) -> None:
 def test_numbers_cases_and_versions_stay(path: Path, tmp_path: Path) -> None:
     original = load(path)
     with Writer.create(tmp_path / "b.jsonl") as writer:
-        for record in shared(original):
+        for record in anonymize_result(original):
             writer.append(record)
     copy = load(tmp_path / "b.jsonl")
     for before, after in zip(original.measurements, copy.measurements, strict=True):
@@ -105,7 +105,7 @@ def test_numbers_cases_and_versions_stay(path: Path, tmp_path: Path) -> None:
 
 
 def test_hosts_are_numbered_alike_everywhere(path: Path) -> None:
-    records = shared(load(path))
+    records = anonymize_result(load(path))
     head = records[0]
     assert head["label"] == "night run on host0"
     assert list(head["environment"]["hosts"]) == ["host0", "host1"]
@@ -116,7 +116,7 @@ def test_hosts_are_numbered_alike_everywhere(path: Path) -> None:
 def test_the_original_is_left_alone(path: Path) -> None:
     result = load(path)
     before = json.dumps([result.header, *result.measurements])
-    shared(result)
+    anonymize_result(result)
     assert json.dumps([result.header, *result.measurements]) == before
 
 
@@ -126,7 +126,7 @@ def test_a_host_named_like_a_suite_renames_no_case(tmp_path: Path) -> None:
         rank["host"] = "compute"
     head["environment"]["hosts"] = {"compute": {"hostname": "compute"}}
     path = save(tmp_path / "a.jsonl", head, measurement("compute/matmul[size=8]", notes=["on compute"]))
-    copy = shared(load(path))[1]
+    copy = anonymize_result(load(path))[1]
     assert (copy["suite"], copy["case"], copy["notes"]) == ("compute", "compute/matmul[size=8]", ["on host0"])
 
 
@@ -137,4 +137,4 @@ def test_units_and_fractions_are_no_paths(tmp_path: Path) -> None:
         "arrays: 8 MiB, 0.5 x the cache",
     ]
     path = save(tmp_path / "a.jsonl", measurement(notes=notes))
-    assert shared(load(path))[1]["notes"] == notes
+    assert anonymize_result(load(path))[1]["notes"] == notes

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.records.anonymize import scrub_text, share
+from bench.records.anonymize import anonymize_environment, scrub_text
 from bench.records.environments import REMOVED, architecture, differences
 
 UUID = "GPU-6b1fdc5a-0d8e-4c5a-9f55-2f1c5d7e8a90"
@@ -135,7 +135,7 @@ def test_a_published_copy_names_nothing() -> None:
         "UCX_MASTER": "node1.lab",
     }
     before = copy.deepcopy(private)
-    public = share(private)
+    public = anonymize_environment(private)
     assert private == before
     text = json.dumps(public)
     for secret in ("node1", "lab", "6b1fdc5a", "3b:00", "192.168", "ens1f0", "bond0", "mlx5", "10.0.0.1", "/home"):
@@ -152,9 +152,9 @@ def test_a_published_copy_names_nothing() -> None:
 def test_a_published_copy_is_equal_to_its_original_and_to_its_own_copy() -> None:
     private = environment()
     private["variables"]["NCCL_SOCKET_IFNAME"] = "ens1f0"
-    public = share(private)
+    public = anonymize_environment(private)
     assert differences(private, public) == []
-    assert share(public) == public
+    assert anonymize_environment(public) == public
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ import pytest
 
 import bench
 from bench.cli import call
+from bench.records.anonymize import anonymize_result
 from bench.records.file import SCHEMA
 from bench.records.file import load as load_result
-from bench.records.published_copy import shared
 from tests import DATA
 
 SCHEMA1 = DATA / "schema1.jsonl"
@@ -82,8 +82,8 @@ def test_every_schema_version_has_a_file_fit_to_be_published() -> None:
         assert saved.warnings == ()
         assert saved.hosts() == ["host0"]
         # Publishing it again finds nothing more to take out.
-        assert shared(saved)[1:] == raw(path)[1:]
-        assert shared(saved)[0] | {"run_id": ""} == raw(path)[0] | {"run_id": ""}
+        assert anonymize_result(saved)[1:] == raw(path)[1:]
+        assert anonymize_result(saved)[0] | {"run_id": ""} == raw(path)[0] | {"run_id": ""}
 
 
 def test_show_gives_the_times_that_the_raw_samples_hold(capsys: pytest.CaptureFixture[str]) -> None:

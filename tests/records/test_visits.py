@@ -9,7 +9,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.records.file import Record, load
-from bench.records.visits import merge, merged
+from bench.records.visits import merge, merge_launches
 from tests.support.results import header, measurement, not_ok, save
 
 A, B = "collective/all_reduce[num_bytes=1000]", "collective/broadcast[num_bytes=1000]"
@@ -32,7 +32,7 @@ def of_many_ranks(number: int, slowest: list[int], quantiles: list[list[int]]) -
 def test_samples_follow_each_other_by_rank_and_variant_in_the_order_of_visits() -> None:
     first = visit(0, [[1, 2], [3, 4]], others={"half": [[5, 6], [7, 8]]})
     second = visit(1, [[10], [30]], others={"half": [[50], [70]]})
-    (whole,) = merged([second, first])
+    (whole,) = merge_launches([second, first])
     assert whole["variants"] == {
         "full": {"calls": 1, "nanoseconds": [[1, 2, 10], [3, 4, 30]]},
         "half": {"calls": 1, "nanoseconds": [[5, 6, 50], [7, 8, 70]]},
@@ -144,14 +144,14 @@ def test_disturbances_are_kept_at_their_worst() -> None:
 
 def test_within_a_visit_the_later_record_holds() -> None:
     torn, again = visit(1, [[7]], status="failed", reason="killed", variants={}), visit(1, [[8, 9]])
-    (whole,) = merged([visit(0, [[1]]), torn, again])
+    (whole,) = merge_launches([visit(0, [[1]]), torn, again])
     assert whole["status"] == "ok"
     assert whole["variants"]["full"]["nanoseconds"] == [[1, 8, 9]]
 
 
 def test_launches_and_cases_stay_apart() -> None:
     records = [visit(0, [[1]]), visit(0, [[2]], B), visit(1, [[3]]), visit(0, [[4]], launch=1), visit(1, [[5]], B)]
-    found = {(r["case"], r["launch"]): r["variants"]["full"]["nanoseconds"] for r in merged(records)}
+    found = {(r["case"], r["launch"]): r["variants"]["full"]["nanoseconds"] for r in merge_launches(records)}
     assert found == {(A, 0): [[1, 3]], (B, 0): [[2, 5]], (A, 1): [[4]]}
 
 

@@ -9,17 +9,8 @@ from typing import Any
 import pytest
 
 import bench
-from bench.core.table import (
-    DisplayTable,
-    clean,
-    column,
-    escape_markdown,
-    render,
-    show_number,
-    show_seconds,
-    show_text,
-    wants_colour,
-)
+from bench.core.table import DisplayTable, clean, column, escape_markdown, render, wants_colour
+from bench.core.values import show_number, show_seconds, show_text
 from bench.errors import BenchError
 from bench.records.file import load
 from bench.records.rows import case_rows

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.records.file import Result, load
-from bench.run.baseline import beside
+from bench.run.baseline import compare_with_earlier
 from tests.analysis.compare.test_outlier_search import A, fleet, head, times
 from tests.support.results import measurement, save
 
@@ -22,14 +22,14 @@ def last_line(text: str) -> str:
 
 def test_as_fast_as_its_siblings(tmp_path: Path) -> None:
     fleet(tmp_path / "fleet", {"node3": 1.5})
-    text = beside(tmp_path / "fleet", a_run(tmp_path, 1005), colour=False)
+    text = compare_with_earlier(tmp_path / "fleet", a_run(tmp_path, 1005), colour=False)
     assert last_line(text) == "as fast as its 8 siblings in 1 cases"
     assert "node3" not in text  # the others are not on trial
 
 
 def test_slower_than_its_siblings(tmp_path: Path) -> None:
     fleet(tmp_path / "fleet", {})
-    text = beside(tmp_path / "fleet", a_run(tmp_path, 1500), colour=False)
+    text = compare_with_earlier(tmp_path / "fleet", a_run(tmp_path, 1500), colour=False)
     assert last_line(text) == f"slower than its 8 siblings in 1 of 1 cases: {A}"
     assert "new beside 8 siblings" in text
     # Of eight siblings, 1.000 to 1.014 ms, the median is 1.007.
@@ -39,7 +39,7 @@ def test_slower_than_its_siblings(tmp_path: Path) -> None:
 
 def test_faster_is_said_too(tmp_path: Path) -> None:
     fleet(tmp_path / "fleet", {})
-    text = beside(tmp_path / "fleet", a_run(tmp_path, 500), colour=False)
+    text = compare_with_earlier(tmp_path / "fleet", a_run(tmp_path, 500), colour=False)
     assert last_line(text) == "as fast as its 8 siblings in 0 of 1 cases (faster in 1)"
 
 
@@ -48,13 +48,13 @@ def test_its_own_earlier_files_and_other_machines_are_no_siblings(tmp_path: Path
     fleet(folder, {}, num_hosts=5)
     save(folder / "h200.jsonl", head("other", device="NVIDIA H200"), measurement(A, times(500)))
     own = a_run(folder, 1003, host="node2")
-    assert last_line(beside(folder, own, colour=False)) == "as fast as its 4 siblings in 1 cases"
+    assert last_line(compare_with_earlier(folder, own, colour=False)) == "as fast as its 4 siblings in 1 cases"
 
 
 @pytest.mark.parametrize("num_hosts", [1, 3])
 def test_fewer_than_four_siblings_make_an_ordinary_comparison(tmp_path: Path, num_hosts: int) -> None:
     fleet(tmp_path / "fleet", {}, num_hosts=num_hosts)
-    text = beside(tmp_path / "fleet", a_run(tmp_path, 1500), colour=False)
+    text = compare_with_earlier(tmp_path / "fleet", a_run(tmp_path, 1500), colour=False)
     assert "siblings" not in text
     assert A in text
     assert ("other file(s) are not of that run" in text) == (num_hosts > 1)
@@ -66,5 +66,5 @@ def test_the_newest_earlier_run_with_a_common_case_is_taken(tmp_path: Path) -> N
         started = f"2026-01-{day}T12:00:00.000+00:00"
         plan = {"preset": f"p{day}"}
         save(folder / f"{day}.jsonl", head("new", started=started, plan=plan), measurement(case, times(1000)))
-    text = beside(folder, a_run(tmp_path, 1500), colour=False)
+    text = compare_with_earlier(folder, a_run(tmp_path, 1500), colour=False)
     assert last_line(text) == "Beside the newest, 02.jsonl; 2 other file(s) are not of that run."

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.stats import outliers
-from bench.stats.outliers import Equals, JudgedMember, MemberLaunches
+from bench.stats import outliers, robust_score
+from bench.stats.outliers import CaseMembers, JudgedMember, MemberLaunches
 
 NUM_CASES = 30
 SPREAD = 0.02
 SLOW = math.log(1.1)
 
 
-def a_case(values: list[float], kind: str = "", lower_is_better: bool = True) -> Equals:
+def a_case(values: list[float], kind: str = "", lower_is_better: bool = True) -> CaseMembers:
     """One launch a member, of these seconds."""
     members = {f"n{number}": MemberLaunches(np.log([value])) for number, value in enumerate(values)}
-    return Equals(members, kind, lower_is_better)
+    return CaseMembers(members, kind, lower_is_better)
 
 
 def verdicts(judged: list[JudgedMember]) -> dict[str, str]:
@@ -28,13 +28,15 @@ def verdicts(judged: list[JudgedMember]) -> dict[str, str]:
 
 def a_fleet(
     random: np.random.Generator, num_hosts: int, slow_hosts: int = 0, slow_cases: int = NUM_CASES
-) -> list[Equals]:
+) -> list[CaseMembers]:
     logs = SPREAD * random.standard_normal((NUM_CASES, num_hosts))
     logs[:slow_cases, :slow_hosts] += SLOW
-    return [Equals({f"n{i}": MemberLaunches(np.array([log])) for i, log in enumerate(row)}) for row in logs.tolist()]
+    return [
+        CaseMembers({f"n{i}": MemberLaunches(np.array([log])) for i, log in enumerate(row)}) for row in logs.tolist()
+    ]
 
 
-def found(cases: list[Equals], verdict: str = "slower") -> set[str]:
+def found(cases: list[CaseMembers], verdict: str = "slower") -> set[str]:
     return {each.member for row in outliers.judge(cases) for each in row if each.verdict == verdict}
 
 
@@ -83,21 +85,21 @@ def test_a_coarse_clock_makes_no_outliers() -> None:
 def test_siblings_without_spread_are_judged_by_what_their_launches_leave_open() -> None:
     """Launches at 0.9 and 1.1 of every value: a standard error of 10%, so that 15% away is nothing."""
     apart = np.log([0.9, 1.1])
-    equal = Equals({f"n{i}": MemberLaunches(apart + (0.14 if i == 8 else 0.0)) for i in range(9)})
+    equal = CaseMembers({f"n{i}": MemberLaunches(apart + (0.14 if i == 8 else 0.0)) for i in range(9)})
     assert verdicts(outliers.judge([equal])[0]) == {"n8": "unclear"}
 
 
 def test_a_member_is_not_blamed_for_launches_that_disagree() -> None:
     rest = {f"n{i}": MemberLaunches(np.array([0.001 * i, 0.001 * i])) for i in range(8)}
     steady, torn = MemberLaunches(np.array([0.15, 0.15])), MemberLaunches(np.array([0.0, 0.30]))
-    assert verdicts(outliers.judge([Equals(rest | {"slow": steady})])[0]) == {"slow": "slower"}
-    assert verdicts(outliers.judge([Equals(rest | {"slow": torn})])[0]) == {"slow": "unclear"}
+    assert verdicts(outliers.judge([CaseMembers(rest | {"slow": steady})])[0]) == {"slow": "slower"}
+    assert verdicts(outliers.judge([CaseMembers(rest | {"slow": torn})])[0]) == {"slow": "unclear"}
 
 
 def test_the_error_within_the_only_launch_counts() -> None:
     rest = {f"n{i}": MemberLaunches(np.array([0.0])) for i in range(8)}
     slow = MemberLaunches(np.array([0.2]), within=0.1)
-    assert verdicts(outliers.judge([Equals(rest | {"slow": slow})])[0]) == {"slow": "unclear"}
+    assert verdicts(outliers.judge([CaseMembers(rest | {"slow": slow})])[0]) == {"slow": "unclear"}
 
 
 def test_few_siblings_are_judged_by_launches_alone() -> None:
@@ -105,7 +107,7 @@ def test_few_siblings_are_judged_by_launches_alone() -> None:
     assert {each.verdict for each in outliers.judge([lone])[0]} == {"unclear"}
     assert all(each.p_value is None for each in outliers.judge([lone])[0])
     around = np.array([-0.01, 0.0, 0.01])
-    several = Equals({"a": MemberLaunches(around), "b": MemberLaunches(around), "c": MemberLaunches(around + 0.3)})
+    several = CaseMembers({"a": MemberLaunches(around), "b": MemberLaunches(around), "c": MemberLaunches(around + 0.3)})
     judged = outliers.judge([several])[0]
     assert verdicts(judged)["c"] == "slower"
     assert "slower" not in {each.verdict for each in judged[:2]}
@@ -123,12 +125,12 @@ def test_only_some_are_judged() -> None:
 @pytest.mark.parametrize("num", [2, 5, 8, 11, 64])
 def test_qn_estimates_the_standard_deviation(num: int) -> None:
     values = 3.0 * np.random.default_rng(num).standard_normal((20_000 if num < 64 else 2_000, num))
-    assert outliers.qn(values).mean() == pytest.approx(3.0, rel=0.02)
+    assert robust_score.qn(values).mean() == pytest.approx(3.0, rel=0.02)
 
 
 def test_qn_by_hand() -> None:
     # The distances of 0, 1, 3, 7 are 1, 2, 3, 4, 6, 7; h = 3 and so k = 3.
-    (scale,) = outliers.qn(np.array([[7.0, 0.0, 1.0, 3.0]]))
+    (scale,) = robust_score.qn(np.array([[7.0, 0.0, 1.0, 3.0]]))
     assert scale == pytest.approx(2.21914 * 0.512 * 3)
 
 
@@ -136,8 +138,8 @@ def test_qn_by_hand() -> None:
 def test_the_score_has_the_tails_that_are_claimed(num_siblings: int) -> None:
     """P(|score| > its p = 0.001 quantile), exact in the member left out, over simulated siblings."""
     siblings = np.random.default_rng(num_siblings).standard_normal((40_000, num_siblings))
-    spread = outliers.qn(siblings) * math.sqrt(1 + math.pi / (2 * num_siblings))
-    edge = stats.t.ppf(1 - 0.0005, outliers.degrees(num_siblings)) * spread
+    spread = robust_score.qn(siblings) * math.sqrt(1 + math.pi / (2 * num_siblings))
+    edge = stats.t.ppf(1 - 0.0005, robust_score.degrees(num_siblings)) * spread
     centre = np.median(siblings, axis=1)
     beyond = stats.norm.sf(edge + centre) + stats.norm.sf(edge - centre)
     assert 0.0005 < beyond.mean() < 0.0012  # with few siblings it errs on the careful side
@@ -173,7 +175,9 @@ def test_like_cases_lend_a_small_fleet_their_spread() -> None:
     """Five siblings know their spread badly; of 30 like cases together it is well known."""
     random = np.random.default_rng(11)
     cases = [
-        Equals({f"n{i}": MemberLaunches(np.array([log + (SLOW if i == 0 else 0)])) for i, log in enumerate(row)}, kind)
+        CaseMembers(
+            {f"n{i}": MemberLaunches(np.array([log + (SLOW if i == 0 else 0)])) for i, log in enumerate(row)}, kind
+        )
         for row, kind in zip((0.01 * random.standard_normal((30, 6))).tolist(), ["alike"] * 30, strict=True)
     ]
     assert found(cases) == {"n0"}

@@ -32,7 +32,7 @@ def of_rank(matrix: dict[Pair, float], rank: int, position: int | None = None) -
 
 
 def found(matrix: dict[Pair, float], is_directed: bool) -> list[tuple[str, tuple[int, ...]]]:
-    return [(slow.role, slow.ranks) for slow in pair_outliers.stand_out(matrix, is_directed)]
+    return [(slow.role, slow.ranks) for slow in pair_outliers.slow_links(matrix, is_directed)]
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3, 4, 5, 8, 16])
@@ -64,7 +64,7 @@ def test_with_both_directions_at_once_the_rank_is_named_too(num_ranks: int) -> N
 def test_a_slow_pair_is_named_in_the_direction_that_is_slow() -> None:
     matrix = a_matrix(4, True)
     assert found(slowed(matrix, 3.0, (1, 3)), True) == [("pair", (1, 3))]
-    (slow,) = pair_outliers.stand_out(slowed(matrix, 3.0, (3, 1)), True)
+    (slow,) = pair_outliers.slow_links(slowed(matrix, 3.0, (3, 1)), True)
     assert slow.ranks == (3, 1)
     assert slow.ratio == pytest.approx(3.0, rel=0.15)
     assert slow.num_others == 10  # neither itself nor the way back
@@ -92,9 +92,9 @@ def test_many_ranks_are_judged_at_once() -> None:
 
 
 def test_what_is_needed_to_tell() -> None:
-    assert pair_outliers.what_is_needed(4, True) is None
-    assert pair_outliers.what_is_needed(5, False) is None
-    assert pair_outliers.what_is_needed(3, True) == (
+    assert pair_outliers.too_few_ranks(4, True) is None
+    assert pair_outliers.too_few_ranks(5, False) is None
+    assert pair_outliers.too_few_ranks(3, True) == (
         "3 ranks: too few pairs to say which of the ranks stands out, which takes 4"
     )
-    assert "takes 5" in str(pair_outliers.what_is_needed(4, False))
+    assert "takes 5" in str(pair_outliers.too_few_ranks(4, False))

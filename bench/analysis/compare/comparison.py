@@ -1,8 +1,8 @@
 """Results side by side, with a verdict for every case that both sides have.
 
-What a side has of a case is one number a launch. Its estimate is their geometric mean, the centre of the interval; so a
-change is new / base - 1 of the numbers beside it. Nothing is dropped: cases of one side only, and cases that are not ok
-on either side, are listed.
+A side has one number per launch of a case. Its estimate is their geometric mean, the centre of the interval; so a
+change is new / base - 1 of the numbers next to it. Nothing is dropped: cases of one side only, and cases that are not
+ok on either side, are listed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from bench.analysis.compare import selection, sides
 from bench.analysis.compare.selection import SelectedMetric, Values, Where
 from bench.analysis.compare.sides import Side
 from bench.errors import BenchError
-from bench.records.ab_pair import are_paired
 from bench.records.file import Result
 from bench.records.metrics import TIME
 from bench.records.rows import Row
+from bench.records.saved_plan import are_paired
 from bench.stats import change_test, intervals, variance_prior
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is compared, and how."""
+    """Settings of a comparison."""
 
     metrics: tuple[str, ...] = (TIME,)
     where: Where = field(default_factory=dict)
@@ -43,9 +43,9 @@ class Comparison:
     sides: tuple[Side, ...]
     shared: dict[str, Any]
     differences: tuple[Row, ...]
-    """{"field", "values": [one a side]}."""
+    """{"field", "values": [one per side]}."""
     cases: tuple[Row, ...]
-    """One a case, metric and new side: suite, case, metric, unit, better, name (of the new side), base, base_low,
+    """One per case, metric and new side: suite, case, metric, unit, better, name (of the new side), base, base_low,
     base_high, base_launches, new, new_low, new_high, new_launches, change, change_low, change_high, p_value,
     adjusted_p, verdict, reason, launches_needed."""
     only_base: tuple[Row, ...]
@@ -55,12 +55,12 @@ class Comparison:
     not_ok: tuple[Row, ...]
     """{"case", "name", "status", "reason"}."""
     paired: bool
-    """Whether launch i of one side belongs to launch i of the other."""
+    """True if launch i of one side belongs to launch i of the other."""
     threshold: float
 
     @property
     def alike(self) -> bool:
-        """Whether all sides are of one architecture, so that this is a check for a regression."""
+        """True if all sides are of one architecture, so that this is a check for a regression."""
         return all(side.architecture == self.sides[0].architecture for side in self.sides)
 
     def counts(self) -> Counter[str]:
@@ -81,13 +81,13 @@ def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: 
     ]
     first, *others = built
     for side in others:
-        _refuse_strangers(first, side)
+        _refuse_no_common_case(first, side)
     paired = settings.by is not None or _are_pairs(built)
     return Comparison(
         sides=tuple(built),
-        shared=sides.shared(built),
-        differences=tuple(sides.differing(built)),
-        cases=tuple(_judged(built, wanted, settings.threshold, paired)),
+        shared=sides.shared_facts(built),
+        differences=tuple(sides.differing_fields(built)),
+        cases=tuple(_judge(built, wanted, settings.threshold, paired)),
         only_base=tuple(row for new in others for row in _not_in(first, new, new.name)),
         only_new=tuple(row for new in others for row in _not_in(new, first, new.name)),
         not_ok=tuple(_not_ok(built)),
@@ -106,11 +106,13 @@ def _sides(given: Sequence[Sequence[Result]], settings: Settings) -> list[Side]:
         built = sides.by_parameter(built[0], settings.by)
     if settings.where:
         selection.refuse_none([g.leader for side in built for g in side.groups.values()], settings.where)
-        built = [sides.only(side, lambda case, group: selection.fits(group.leader, settings.where)) for side in built]
+        built = [
+            sides.select_cases(side, lambda case, group: selection.fits(group.leader, settings.where)) for side in built
+        ]
     return built
 
 
-def _refuse_strangers(base: Side, new: Side) -> None:
+def _refuse_no_common_case(base: Side, new: Side) -> None:
     if not set(base.groups) & set(new.groups):
         raise BenchError(
             f"no common case: {base.name} has {_examples(base)}, {new.name} has {_examples(new)}; measure the same "
@@ -124,13 +126,13 @@ def _examples(side: Side) -> str:
 
 
 def _are_pairs(built: Sequence[Side]) -> bool:
-    """Whether all sides were measured in alternation with the base: one file each."""
+    """True if all sides were measured in alternation with the base: one file each."""
     base, *news = built
     alone = all(len(side.results) == 1 for side in built)
     return alone and all(are_paired(base.results[0], new.results[0]) for new in news)
 
 
-def _judged(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: float, paired: bool) -> list[Row]:
+def _judge(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: float, paired: bool) -> list[Row]:
     """All cases, metrics and new sides are judged together: the false discoveries are controlled over all of them."""
     base, *news = built
     rows: list[Row] = []
@@ -139,7 +141,7 @@ def _judged(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: 
         values = [{case: selection.values(group, metric) for case, group in side.groups.items()} for side in built]
         for new, of_new in zip(news, values[1:], strict=True):
             for case, one in values[0].items():
-                held = _in_pairs(one, of_new.get(case, {})) if paired else (one, of_new.get(case, {}))
+                held = _common_launches(one, of_new.get(case, {})) if paired else (one, of_new.get(case, {}))
                 if not all(held):
                     continue
                 suite = base.groups[case].leader["suite"]
@@ -149,15 +151,15 @@ def _judged(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: 
                 launches.append(change_test.SideLaunches(one_logs, two_logs, kind, metric.better == "lower"))
     if not rows and not _not_ok(built):
         raise BenchError(f"--metric {', '.join(metric.name for metric in wanted)}: no common case has it")
-    kinds = [f"{row['name']}/{each.kind}" for row, each in zip(rows, launches, strict=True)]
-    base_rows = _estimates("base", kinds, [each.base for each in launches])
-    new_rows = _estimates("new", kinds, [each.new for each in launches])
-    judged = [vars(found) for found in change_test.judge(launches, threshold, paired)]
-    return [row | one | two | found for row, one, two, found in zip(rows, base_rows, new_rows, judged, strict=True)]
+    kinds = [f"{row['name']}/{pair.kind}" for row, pair in zip(rows, launches, strict=True)]
+    base_rows = _estimates("base", kinds, [pair.base for pair in launches])
+    new_rows = _estimates("new", kinds, [pair.new for pair in launches])
+    judged = [vars(verdict) for verdict in change_test.judge(launches, threshold, paired)]
+    return [row | one | two | verdict for row, one, two, verdict in zip(rows, base_rows, new_rows, judged, strict=True)]
 
 
-def _in_pairs(one: Values, two: Values) -> tuple[Values, Values]:
-    """What both have, in one order."""
+def _common_launches(one: Values, two: Values) -> tuple[Values, Values]:
+    """Launches that both sides have, in one order."""
     common = [launch for launch in one if launch in two]
     return {launch: one[launch] for launch in common}, {launch: two[launch] for launch in common}
 
@@ -174,13 +176,13 @@ def _row(suite: str, case: str, metric: SelectedMetric, new: Side) -> Row:
 
 
 def _estimates(name: str, kinds: Sequence[str], cases: Sequence[Sequence[float]]) -> list[Row]:
-    """Of each case's logarithms the geometric mean, and its 95% interval where there are several launches."""
-    found = [intervals.centre_and_squares(logs) for logs in cases]
+    """Geometric mean of each case, from logarithms, and its 95% interval if there are several launches."""
+    means = [intervals.centre_and_squares(logs) for logs in cases]
     degrees = [len(logs) - 1 for logs in cases]
-    own = [squares / free if free else math.nan for (_, squares), free in zip(found, degrees, strict=True)]
-    raised = (column.tolist() for column in variance_prior.moderate_by_kind(kinds, own, degrees))
+    variances = [squares / free if free else math.nan for (_, squares), free in zip(means, degrees, strict=True)]
+    raised = (column.tolist() for column in variance_prior.moderate_by_kind(kinds, variances, degrees))
     rows = []
-    for (centre, _), logs, variance, free in zip(found, cases, *raised, strict=True):
+    for (centre, _), logs, variance, free in zip(means, cases, *raised, strict=True):
         half = intervals.log_half_width(variance, free, len(logs)) if free else None
         rows.append(
             {
@@ -194,7 +196,7 @@ def _estimates(name: str, kinds: Sequence[str], cases: Sequence[Sequence[float]]
 
 
 def _not_in(side: Side, other: Side, name: str) -> list[Row]:
-    """What a side has and another lacks, with a side's name."""
+    """Cases that a side has and another lacks, with a side's name."""
     return [
         {"case": case, "name": name, "status": group.status}
         for case, group in side.groups.items()

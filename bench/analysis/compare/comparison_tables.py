@@ -7,23 +7,9 @@ from functools import partial
 from typing import Any, Literal
 
 from bench.analysis.compare.comparison import Comparison
-from bench.analysis.compare.sides import Side
 from bench.core import sparklines
-from bench.core.table import (
-    MISSING,
-    Column,
-    DisplayTable,
-    brief_text,
-    column,
-    csv_text,
-    json_text,
-    render,
-    show_number,
-    show_share,
-    show_text,
-    show_value,
-    text_column,
-)
+from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.values import MISSING, brief_text, show_number, show_share, show_text, show_value
 from bench.records.metrics import TIME
 from bench.records.rows import Row
 from bench.stats import change_test
@@ -61,14 +47,14 @@ def show(
         return csv_text(rows)
     if output == "json":
         return json_text(as_object(comparison, rows) | {"gate": gate})
-    found = tables(comparison, everything, sort, narrow=output == "table" and width is not None)
+    displayed = tables(comparison, everything, sort, narrow=output == "table" and width is not None)
     if output == "table":
-        return render(found, "table", colour, width)
-    return _fitting(found)
+        return render(displayed, "table", colour, width)
+    return _fit_markdown(displayed)
 
 
 def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
-    """What `--format json` prints."""
+    """Object that `--format json` prints."""
     counts = comparison.counts()
     return {
         "names": [side.name for side in comparison.sides],
@@ -87,43 +73,48 @@ def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
 def tables(
     comparison: Comparison, everything: bool = False, sort: str = "verdict", narrow: bool = False
 ) -> list[DisplayTable]:
-    """What is shared, what differs, the cases (those that are not `same`, or all), and what cannot be compared.
+    """Tables of what is shared, what differs, the cases (those not `same`, or all), and what cannot be compared.
 
     `narrow`: sides are called base and new in the heads, and their names stand below.
     """
     rows = sorted(comparison.cases, key=SORTS[sort])
     shared = tuple(f"{name}: {brief_text(value)}" for name, value in comparison.shared.items() if value is not None)
-    found = [DisplayTable("Shared by all", (), (), shared or ("nothing",))]
+    result = [DisplayTable("Shared by all", (), (), shared or ("nothing",))]
     if comparison.differences:
-        values = [_value_of(index, side) for index, side in enumerate(comparison.sides)]
-        found.append(DisplayTable("Differences", (text_column("field"), *values), comparison.differences))
-    found.append(_cases(comparison, rows, everything, narrow))
+        values = [value_column(index, side.name) for index, side in enumerate(comparison.sides)]
+        result.append(DisplayTable("Differences", (text_column("field"), *values), comparison.differences))
+    result.append(_cases(comparison, rows, everything, narrow))
     listed = (
         ("Only on the base", comparison.only_base, ("name", "not on")),
         ("Only on the new side", comparison.only_new, ("name", "only on")),
     )
     for title, lacking, (key, head) in listed:
         if lacking:
-            found.append(
+            result.append(
                 DisplayTable(title, (text_column("case"), text_column(key, head), text_column("status")), lacking)
             )
     if comparison.not_ok:
         columns = [text_column("name", "side"), *map(text_column, ("case", "status", "reason"))]
-        found.append(DisplayTable("Not ok", tuple(columns), comparison.not_ok))
-    return found
+        result.append(DisplayTable("Not ok", tuple(columns), comparison.not_ok))
+    return result
 
 
-def _value_of(index: int, side: Side) -> Column:
-    return Column(side.name, lambda row: brief_text(row["values"][index]), "left")
+def value_column(index: int, name: str) -> Column:
+    """The column of one side in rows of differences."""
+    return Column(name, lambda row: brief_text(row["values"][index]), "left")
 
 
 def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow: bool) -> DisplayTable:
-    """A row a case and metric, with the columns of every side."""
+    """A row per case and metric, with the columns of every side."""
     news = comparison.sides[1:]
-    found: dict[tuple[str, str], dict[str, Row]] = {}
+    by_case: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
-        found.setdefault((row["case"], row["metric"]), {})[row["name"]] = row
-    shown = [by_side for by_side in found.values() if everything or any(_is_news(row) for row in by_side.values())]
+        by_case.setdefault((row["case"], row["metric"]), {})[row["name"]] = row
+    shown = [
+        by_side
+        for by_side in by_case.values()
+        if everything or any(row["verdict"] != "same" for row in by_side.values())
+    ]
     notes: dict[str, int] = {}
     table_rows = tuple(_table_row(by_side, notes) for by_side in shown)
     columns = [text_column("case")]
@@ -140,7 +131,7 @@ def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow
     if notes:
         columns.append(text_column("marks", "notes"))
     numbered = tuple(f"[{number}] {note}" for note, number in notes.items())
-    closing = _closing(comparison, len(found) - len(shown))
+    closing = _closing_notes(comparison, len(by_case) - len(shown))
     if narrow:
         called = zip(heads, (side.name for side in comparison.sides), strict=True)
         closing = [", ".join(f"{head}: {show_text(name)}" for head, name in called), *closing]
@@ -156,12 +147,12 @@ _NEW_CELLS: dict[str, tuple[str | None, float]] = {
     "verdict": ("verdict", 0),
     "brief": ("verdict", 0),
 }
-"""Cell -> head (None: the side's own name), and how soon it gives way where there is no room: on all sides at once."""
+"""Cell -> head (None: the side's own name), and how soon it gives way if there is no room: on all sides at once."""
 _ALIGN: dict[str, Literal["left", "right"]] = {"bar": "left"}
 
 
 def _heads(comparison: Comparison, narrow: bool) -> list[str]:
-    """What sides are called in the heads: by name, or shortly where there is little room."""
+    """Heads of the sides: their names, or short ones if there is little room."""
     names = [side.name for side in comparison.sides]
     if not narrow:
         return names
@@ -171,10 +162,6 @@ def _heads(comparison: Comparison, narrow: bool) -> list[str]:
 def _cell(row: Mapping[str, Any], name: str, key: str) -> str:
     cells = row["sides"].get(name)
     return MISSING if cells is None else str(cells[key])
-
-
-def _is_news(row: Row) -> bool:
-    return bool(row["verdict"] != "same")
 
 
 def _table_row(by_side: Mapping[str, Row], notes: dict[str, int]) -> Row:
@@ -217,7 +204,7 @@ def _spread(row: Row, side: str) -> str:
 
 
 def show_change(change: float | None) -> str:
-    """With its sign: `+3.1%`; more than twice as much as a factor."""
+    """A change with its sign: `+3.1%`; more than twice as much as a factor."""
     if change is None:
         return MISSING
     return f"{100 * change:+.1f}%" if abs(change) < 1 else f"{show_number(1 + change)}x"
@@ -243,8 +230,8 @@ def _title(comparison: Comparison) -> str:
     return f"{what}, in pairs of launches" if comparison.paired else what
 
 
-def _closing(comparison: Comparison, num_hidden: int) -> list[str]:
-    """How many cases have which verdict, and what the columns mean."""
+def _closing_notes(comparison: Comparison, num_hidden: int) -> list[str]:
+    """Notes on how many cases have which verdict, and what the columns mean."""
     counts = comparison.counts()
     total = sum(counts.values())
     words = ", ".join(f"{counts[name]} {name}" for name in change_test.VERDICTS)
@@ -265,7 +252,7 @@ def _closing(comparison: Comparison, num_hidden: int) -> list[str]:
     return lines
 
 
-def _fitting(tables: Sequence[DisplayTable]) -> str:
+def _fit_markdown(tables: Sequence[DisplayTable]) -> str:
     """Markdown fit to be pasted: the last tables' rows give way where it would be too long, and it says how many."""
     text = render(tables, "markdown")
     kept = {id(table): len(table.rows) for table in tables}

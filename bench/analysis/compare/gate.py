@@ -12,39 +12,37 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.core import exit_codes
-from bench.core.table import show_share
+from bench.core.values import first_few, show_share
 from bench.errors import BenchError
-from bench.stats import intervals
+from bench.stats import distributions, intervals
 
 if TYPE_CHECKING:
     from bench.analysis.compare.comparison import Comparison
     from bench.records.rows import Row
 
 
-SHOWN = 3
-"""Cases that the last line names."""
 UNKNOWN_SPREAD = 3
-"""Launches to begin with where there is no error bar yet."""
+"""Launches to begin with if there is no error bar yet."""
 MOST_LAUNCHES = 100
-"""What more launches than these would settle, is not settled by launches."""
+"""Launches beyond which more would not settle a case."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What the user asked for."""
+    """Limits that the user asked for."""
 
     fail_slower: float | None = None
     """The share by which a case may be slower."""
     fail_missing: bool = False
-    """Whether a case of the base that the new side lacks, or that is not ok there alone, fails the gate."""
+    """True if a case of the base that the new side lacks, or that is not ok there alone, fails the gate."""
     min_decided: float = 0.0
     """The share of cases that has to be decided."""
     allow_unlike: bool = False
     pair_seconds: float | None = None
-    """What a pair of launches of `bench ab` took; None: the sides were not measured in pairs."""
+    """Time of a pair of launches of `bench ab`; None: the sides were not measured in pairs."""
 
     @property
-    def asked(self) -> bool:
+    def is_requested(self) -> bool:
         return self.fail_slower is not None or self.fail_missing
 
 
@@ -59,8 +57,8 @@ class Ruling:
 
 
 def rule(comparison: Comparison, gate: Gate) -> Ruling | None:
-    """The ruling, or None where no gate was asked for. Raises BenchError where the architectures are not the same."""
-    if not gate.asked:
+    """The ruling, or None if no gate was asked for. Raises BenchError if the architectures are not the same."""
+    if not gate.is_requested:
         return None
     if not comparison.alike and not gate.allow_unlike:
         base, *others = comparison.sides
@@ -69,7 +67,7 @@ def rule(comparison: Comparison, gate: Gate) -> Ruling | None:
             f"base ran on {base.architecture}, new on {other.architecture}: use bench ab, or --allow-unlike"
         )
     missing = _missing(comparison) if gate.fail_missing else []
-    why = [f"{len(missing)} missing or not ok: {', '.join(missing[:SHOWN])}"] if missing else []
+    why = [f"{len(missing)} missing or not ok: {first_few(missing, more='')}"] if missing else []
     if gate.fail_slower is None:
         present = len(comparison.sides[0].groups) * (len(comparison.sides) - 1)
         return ruling(present, present, why, _needs(present, comparison, gate), gate.min_decided)
@@ -85,7 +83,7 @@ def rule(comparison: Comparison, gate: Gate) -> Ruling | None:
 def ruling(
     decided: int, total: int, why: Sequence[str], needs: str, min_decided: float, failing: Sequence[Row] = ()
 ) -> Ruling:
-    """Failed where there is a reason `why`; an error that says what it `needs` where too little could be decided."""
+    """Ruling: failed if there is a reason `why`; an error that says what it `needs` if too little could be decided."""
     counts = f"decided {decided} of {total} cases"
     if why:
         return Ruling("; ".join(["Gate: FAILED", counts, *why]), exit_codes.GATE, tuple(failing))
@@ -95,7 +93,7 @@ def ruling(
 
 
 def _needs(decided: int, comparison: Comparison, gate: Gate) -> str:
-    """Why so few were decided, and what would help: time for each launch, launches, or neither."""
+    """Reason why so few were decided, and the remedy: time for each launch, launches, or neither."""
     wanted = "too few to say anything" if decided == 0 else f"fewer than {show_share(gate.min_decided)}"
     if not comparison.cases:
         return f"{wanted}: no case was measured on both sides, which takes more time for each launch, or fewer cases"
@@ -115,7 +113,7 @@ def _needs(decided: int, comparison: Comparison, gate: Gate) -> str:
 
 
 def _time(seconds: float) -> str:
-    """As one would type it, and with some room."""
+    """A time as one would type it, with some room."""
     return f"{math.ceil(1.15 * seconds / 60)}m"
 
 
@@ -146,7 +144,7 @@ def _missing(comparison: Comparison) -> list[str]:
 
 
 def _launches_that_settle(decided: int, comparison: Comparison, gate: Gate) -> int | None:
-    """About how many launches a side (or pairs) would decide as many cases as are wanted; None: more than are made."""
+    """Launches per side (or pairs) that would decide as many cases as are wanted; None: more than are made."""
     assert gate.fail_slower is not None
     limit = gate.fail_slower
     needed = sorted(
@@ -175,4 +173,4 @@ def _launches_of(row: Row, limit: float) -> int | None:
 
 
 def _t(launches: int) -> float:
-    return intervals.t_quantile(0.5 + intervals.CONFIDENCE / 2, max(1, launches - 1))
+    return distributions.t_quantile(0.5 + intervals.CONFIDENCE / 2, max(1, launches - 1))

@@ -1,4 +1,4 @@
-"""What a build on GitHub is told of a comparison: annotations on stdout, and the step's summary.
+"""Output of a comparison for a build on GitHub: annotations on stdout, and the step's summary.
 
 Formats: "Workflow commands for GitHub Actions" and "Adding a job summary" in GitHub's documentation.
 """
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 """Names the file that the step's summary is appended to."""
 MAX_ANNOTATIONS = 10
-"""Of each kind in a step GitHub shows no more."""
+"""Annotations of each kind that GitHub shows in a step."""
 
 
 def workflow_commands(comparison: Comparison, ruling: Ruling | None) -> str:
-    """A line an annotation: an error for each case that fails the gate, a warning for the others that are slower."""
+    """One line per annotation: an error for each case that fails the gate, a warning for the others that are slower."""
     failing = [] if ruling is None else list(ruling.failing)
     slower = [row for row in comparison.cases if row["verdict"] == "slower" and row not in failing]
     lines = [_line("error", row) for row in failing[:MAX_ANNOTATIONS]]
@@ -36,19 +36,16 @@ def workflow_commands(comparison: Comparison, ruling: Ruling | None) -> str:
 
 def _line(kind: str, row: Row) -> str:
     text = f"{row['metric']} {show_change(row['change'])} ({show_interval(row)}) on {row['name']}"
-    return f"::{kind} title={_property(row['case'])}::{_data(text)}"
+    title = _data(row["case"]).replace(":", "%3A").replace(",", "%2C")
+    return f"::{kind} title={title}::{_data(text)}"
 
 
 def _data(text: str) -> str:
     return clean(text).replace("%", "%25")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
 def append_summary(path: Path, markdown: str) -> None:
-    """Raises BenchError where it cannot be written."""
+    """Append to the step's summary. Raises BenchError if it cannot be written."""
     try:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(markdown)

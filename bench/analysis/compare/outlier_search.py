@@ -1,6 +1,6 @@
-"""Many equals, such as the nodes of a fleet or the ranks of a job: which of them stand out, and what all share.
+"""Outliers among many peers, such as the nodes of a fleet or the ranks of a job, and what all of them share.
 
-Equals are members of one architecture. Each is held against its siblings by `bench.stats.outliers`, the cases that only
+Peers are members of one architecture. Each is held against its siblings by `bench.stats.outliers`, the cases that only
 some have are listed, and what differs between the members is named with those that have it.
 """
 
@@ -13,27 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare import gate, selection, sides
 from bench.analysis.compare.gate import Ruling
-from bench.analysis.compare.peer_group import BY_TIME, SOURCES, Chosen, Peer, equals
-from bench.core.table import show_share
+from bench.analysis.compare.peer_group import BY_TIME, SOURCES, Peer, PeerMetric, peer_cases
+from bench.core.values import first_few, show_share
 from bench.errors import BenchError
 from bench.records import metrics
 from bench.records.environments import RANK_FIELDS
 from bench.records.rows import Row
 from bench.stats import outliers
+from bench.stats.robust_score import MIN_SIBLINGS
 
 if TYPE_CHECKING:
     from bench.analysis.compare.peer_group import PeerKey
     from bench.records.file import Result
 
-SHOWN = 3
-"""Names that a line gives before it counts the rest."""
 _OWN_FIELDS = frozenset({"label", "host.hostname", "rank.cpu_affinity", "rank.visible_devices"})
-"""What is each member's own, and no difference to speak of."""
+"""Fields that name a member, and are no difference."""
 
 
 @dataclass(frozen=True)
-class Among:
-    """What was found among the members."""
+class OutlierSearch:
+    """Result of a search for outliers among members."""
 
     by: str
     members: tuple[str, ...]
@@ -42,7 +41,7 @@ class Among:
     metric: str
     unit: str
     num_cases: int
-    """Those that at least two members measured."""
+    """Number of cases that at least two members measured."""
     num_launches: tuple[int, int]
     """The fewest and the most that a member has of a case."""
     shared: Row
@@ -51,9 +50,9 @@ class Among:
     rows: tuple[Row, ...]
     """One a member and case that stands out, the slow ones first: member, suite, case, variant, metric, value,
     siblings_median, siblings_low, siblings_high, num_siblings, ratio (value / siblings_median), p_value, adjusted_p,
-    verdict (slower | faster), slowdown (ratio - 1, and 1 / ratio - 1 where more is better)."""
+    verdict (slower | faster), slowdown (ratio - 1, and 1 / ratio - 1 if more is better)."""
     unclear: tuple[Row, ...]
-    """The same fields: as far from the siblings, but chance may explain it, or too little is known."""
+    """Rows as far from the siblings, but chance may explain it, or too little is known; fields as in `outliers`."""
     undecided: frozenset[PeerKey]
     """Cases in which not every member could be judged."""
     partial: tuple[Row, ...]
@@ -61,36 +60,37 @@ class Among:
 
     def standing_out(self) -> dict[str, Counter[str]]:
         """Member -> verdict -> number of cases, those slower in most cases first."""
-        found: dict[str, Counter[str]] = {}
+        counts: dict[str, Counter[str]] = {}
         for row in self.rows:
-            found.setdefault(row["member"], Counter())[row["verdict"]] += 1
-        return dict(sorted(found.items(), key=lambda item: -item[1]["slower"]))
+            counts.setdefault(row["member"], Counter())[row["verdict"]] += 1
+        return dict(sorted(counts.items(), key=lambda item: -item[1]["slower"]))
 
     def summary(self) -> str:
         """The last line, such as `1 of 64 hosts stands out: node07 (slower in 28 of 30 cases)`."""
-        found = self.standing_out()
-        stand = "stands" if len(found) == 1 else "stand"
-        line = f"{len(found)} of {len(self.members)} {self.by}s {stand} out"
-        told = [f"{member} ({_counted(counts)} of {self.num_cases} cases)" for member, counts in found.items()][:SHOWN]
-        more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
-        return f"{line}: {', '.join(told + more)}" if found else line
+        standing = self.standing_out()
+        stand = "stands" if len(standing) == 1 else "stand"
+        line = f"{len(standing)} of {len(self.members)} {self.by}s {stand} out"
+        texts = [
+            f"{member} ({_verdict_counts(counts)} of {self.num_cases} cases)" for member, counts in standing.items()
+        ]
+        return f"{line}: {first_few(texts, more=', {} more')}" if standing else line
 
 
-def _counted(counts: Counter[str]) -> str:
+def _verdict_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{verdict} in {counts[verdict]}" for verdict in ("slower", "faster") if counts[verdict])
 
 
-def among(
+def search_outliers(
     results: Sequence[Result],
     by: str,
     outlier: float = outliers.OUTLIER,
     allow_unlike: bool = False,
-    chosen: Chosen = BY_TIME,
-) -> Among:
+    chosen: PeerMetric = BY_TIME,
+) -> OutlierSearch:
     """Hold every host, or every rank, of the results against the others (`by`: `host` or `rank`).
 
     Raises BenchError for a single member, for members of unlike architecture (unless `allow_unlike`), for files of one
-    member that are no launches of one run, where no two members have a case in common, and for a metric or cases that
+    member that are no launches of one run, if no two members have a case in common, and for a metric or cases that
     nobody has.
     """
     if by not in SOURCES:
@@ -110,8 +110,8 @@ def _refuse_unlike(by: str, members: Sequence[Peer]) -> None:
     for member in members:
         kinds.setdefault(member.architecture, []).append(member.name)
     if len(kinds) > 1:
-        told = "; ".join(f"{kind}: {brief(names)}" for kind, names in kinds.items())
-        raise BenchError(f"{by}s of unlike architecture are no equals: {told}; name those of one, or --allow-unlike")
+        text = "; ".join(f"{kind}: {name_few(names)}" for kind, names in kinds.items())
+        raise BenchError(f"{by}s of unlike architecture are no equals: {text}; name those of one, or --allow-unlike")
 
 
 def judge(
@@ -120,27 +120,29 @@ def judge(
     outlier: float = outliers.OUTLIER,
     only: Collection[str] | None = None,
     metric: selection.SelectedMetric | None = None,
-) -> Among:
+) -> OutlierSearch:
     """Hold the members, or `only` those named, against their siblings, by their time unless another metric is named.
 
     Raises BenchError for no common case.
     """
     metric = metric or selection.metric(metrics.TIME, ())
-    cases = equals(members, metric.better == "lower")
+    cases = peer_cases(members, metric.better == "lower")
     if only is not None:
         cases = {key: case for key, case in cases.items() if set(only) & set(case.members)}
     if not cases:
         what = "measured the same case" if metric.name == metrics.TIME else f"{metric.name} of the same case"
         raise BenchError(f"no two {by}s have {what}; measure the same with `bench run --like FILE`")
-    found = outliers.judge(list(cases.values()), outlier, only)
-    judged = [(key, each) for key, row in zip(cases, found, strict=True) for each in row]
-    rows = [(key, _row(key, each, metric)) for key, each in judged]
+    members_of_case = outliers.judge(list(cases.values()), outlier, only)
+    judged = [
+        (key, result_of_member) for key, row in zip(cases, members_of_case, strict=True) for result_of_member in row
+    ]
+    rows = [(key, _row(key, result_of_member, metric)) for key, result_of_member in judged]
     beyond = [row for _, row in rows if row["verdict"] in ("slower", "faster")]
     counts = Counter(row["member"] for row in beyond if row["verdict"] == "slower")
     beyond.sort(key=lambda row: (row["verdict"] != "slower", -counts[row["member"]], row["member"], -row["slowdown"]))
     results = [member.results[0] for member in members]
-    sizes = [each.logs.size for case in cases.values() for each in case.members.values()]
-    return Among(
+    sizes = [result_of_member.logs.size for case in cases.values() for result_of_member in case.members.values()]
+    return OutlierSearch(
         by=by,
         members=tuple(member.name for member in members),
         outlier=outlier,
@@ -149,11 +151,11 @@ def judge(
         num_cases=len(cases),
         num_launches=(min(sizes), max(sizes)),
         shared=sides.common_facts(results),
-        differences=tuple(_differing(members)),
+        differences=tuple(_differing_fields(members)),
         rows=tuple(beyond),
         unclear=tuple(row for _, row in rows if row["verdict"] == "unclear"),
-        undecided=frozenset(key for key, each in judged if each.p_value is None),
-        partial=tuple(_partial(members)),
+        undecided=frozenset(key for key, result_of_member in judged if result_of_member.p_value is None),
+        partial=tuple(_partial_cases(members)),
     )
 
 
@@ -176,13 +178,13 @@ def _row(key: PeerKey, judged: outliers.JudgedMember, metric: selection.Selected
     }
 
 
-def _differing(members: Sequence[Peer]) -> list[Row]:
+def _differing_fields(members: Sequence[Peer]) -> list[Row]:
     """Every field that is not the same for all, with who has which value."""
     if members[0].rank is None:
         fields = sides.field_values([member.results[0] for member in members])
     else:
         fields = _rank_fields(members)
-    found = []
+    rows = []
     for name, values in fields.items():
         holders: dict[str, list[str]] = {}
         kept: dict[str, Any] = {}
@@ -191,8 +193,8 @@ def _differing(members: Sequence[Peer]) -> list[Row]:
             kept[repr(value)] = value
         if len(holders) > 1 and name not in _OWN_FIELDS:
             common = sorted(holders, key=lambda text: -len(holders[text]))
-            found.append({"field": name, "values": [{"value": kept[t], "members": holders[t]} for t in common]})
-    return found
+            rows.append({"field": name, "values": [{"value": kept[t], "members": holders[t]} for t in common]})
+    return rows
 
 
 def _rank_fields(members: Sequence[Peer]) -> dict[str, list[Any]]:
@@ -200,7 +202,7 @@ def _rank_fields(members: Sequence[Peer]) -> dict[str, list[Any]]:
     return {f"rank.{name}": [rank.get(name) for rank in ranks] for name in RANK_FIELDS}
 
 
-def _partial(members: Sequence[Peer]) -> list[Row]:
+def _partial_cases(members: Sequence[Peer]) -> list[Row]:
     rows = []
     for key in dict.fromkeys(key for member in members for key in member.status):
         lacking = [
@@ -213,25 +215,24 @@ def _partial(members: Sequence[Peer]) -> list[Row]:
     return rows
 
 
-def brief(names: Sequence[str]) -> str:
+def name_few(names: Sequence[str]) -> str:
     """Some of the names, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return first_few(names, more=" and {} more")
 
 
-def rule(found: Among, fail_slower: float, min_decided: float = 0.0) -> Ruling:
+def rule(search: OutlierSearch, fail_slower: float, min_decided: float = 0.0) -> Ruling:
     """The gate: failed where a member that stands out is slower than its siblings' median by more than `fail_slower`.
 
     A case is decided where every member could be judged, and none that is slower by so much is unclear.
     """
-    failing = [row for row in found.rows if row["verdict"] == "slower" and row["slowdown"] > fail_slower]
-    told = {_case(row) for row in failing}
-    unsure = {_case(row) for row in found.unclear if row["slowdown"] > fail_slower}
-    decided = found.num_cases - len((unsure | {tuple(key) for key in found.undecided}) - told)
-    slow = brief(list(dict.fromkeys(str(row["member"]) for row in failing)))
+    failing = [row for row in search.rows if row["verdict"] == "slower" and row["slowdown"] > fail_slower]
+    decided_slower = {_case(row) for row in failing}
+    unsure = {_case(row) for row in search.unclear if row["slowdown"] > fail_slower}
+    decided = search.num_cases - len((unsure | {tuple(key) for key in search.undecided}) - decided_slower)
+    slow = name_few(list(dict.fromkeys(str(row["member"]) for row in failing)))
     why = [f"slower than the siblings by more than {show_share(fail_slower)}: {slow}"] if failing else []
-    needs = f"too few: it needs at least {outliers.MIN_SIBLINGS + 1} {found.by}s, or several launches of each"
-    return gate.ruling(decided, found.num_cases, why, needs, min_decided, failing)
+    needs = f"too few: it needs at least {MIN_SIBLINGS + 1} {search.by}s, or several launches of each"
+    return gate.ruling(decided, search.num_cases, why, needs, min_decided, failing)
 
 
 def _case(row: Row) -> tuple[str, str, str | None]:

@@ -1,4 +1,4 @@
-"""Results -> many equals: what each host, or each rank, measured in every case, as `bench.stats.outliers` takes it.
+"""Peers from results: what each host, or each rank, measured in every case, as `bench.stats.outliers` takes it.
 
 A host is judged by the time of its cases. A rank is not: in work that synchronises, the time of a rank does not tell
 the slow one from those that wait for it, so ranks are held against each other by work that each does on its own.
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,12 +20,11 @@ from bench.records import metrics
 from bench.records.environments import REMOVED
 from bench.records.rows import case_groups
 from bench.stats import intervals
-from bench.stats.outliers import Equals, MemberLaunches
+from bench.stats.outliers import CaseMembers, MemberLaunches
 
 if TYPE_CHECKING:
     from bench.records.file import Record, Result
 
-By = Literal["host", "rank"]
 
 OWN_WORK = (metrics.COMPUTE_ONLY, metrics.ONE_DEVICE)
 """Variants in which every rank works by itself, all at the same time."""
@@ -40,24 +39,24 @@ class PeerKey(NamedTuple):
     suite: str
     case: str
     variant: str | None
-    """None: the case itself."""
+    """Variant; None for the case itself."""
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What the equals are held against each other by."""
+class PeerMetric:
+    """Metric and cases by which peers are held against each other."""
 
     metric: str = metrics.TIME
     where: selection.Where = field(default_factory=dict)
     """The cases; empty: all."""
 
 
-BY_TIME = Chosen()
+BY_TIME = PeerMetric()
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One of the equals."""
+    """One peer: a host or a rank."""
 
     name: str
     architecture: str
@@ -69,27 +68,27 @@ class Peer:
     """Also of the cases in which it measured nothing."""
 
 
-def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen = BY_TIME) -> list[Peer]:
-    """A member a host: its files are its launches. The file of a job on several hosts makes one member of them all.
+def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMetric = BY_TIME) -> list[Peer]:
+    """A member per host: its files are its launches. The file of a job on several hosts makes one member of them all.
 
-    Raises BenchError where the files of a host are no launches of one run, unless `allow_unlike`, and for a metric
+    Raises BenchError if the files of a host are no launches of one run, unless `allow_unlike`, and for a metric
     that nobody has.
     """
     files: dict[str, list[Result]] = {}
     for result in results:
         files.setdefault(host_name(result), []).append(result)
     if not allow_unlike:
-        for own in files.values():
-            sides.refuse_unlike(own)
+        for host_results in files.values():
+            sides.refuse_unlike(host_results)
     metric = selection.metric(chosen.metric, results)
-    return [_host(name, tuple(own), metric, chosen.where) for name, own in files.items()]
+    return [_host(name, tuple(host_results), metric, chosen.where) for name, host_results in files.items()]
 
 
 def host_name(result: Result) -> str:
-    """Its hosts; of a published copy, which hides them, and of a file without any, the file's own name."""
+    """Names of a result's hosts; of a published copy, which hides them, and of a file without any, the file's name."""
     names = result.hosts()
-    known = result.environment.get("hosts", {})
-    hidden = any(isinstance(host, dict) and host.get("hostname") == REMOVED for host in known.values())
+    recorded = result.environment.get("hosts", {})
+    hidden = any(isinstance(host, dict) and host.get("hostname") == REMOVED for host in recorded.values())
     return ", ".join(names) if names and not hidden else result.path.name
 
 
@@ -103,21 +102,23 @@ def _host(name: str, results: tuple[Result, ...], metric: selection.SelectedMetr
         values = list(selection.values(group, metric).values())
         if values:
             # Of a rate, a constant over the time, the logarithm is as uncertain as that of the time.
-            launches[key] = MemberLaunches(np.log(values), within(group.view.interval) if len(values) == 1 else None)
+            launches[key] = MemberLaunches(
+                np.log(values), log_standard_error(group.view.interval) if len(values) == 1 else None
+            )
     return Peer(name, results[0].architecture, results, None, launches, status)
 
 
-def within(interval: intervals.Interval | None) -> float | None:
+def log_standard_error(interval: intervals.Interval | None) -> float | None:
     """The standard error of a logarithm, from the 95% interval of what it is the logarithm of."""
     if interval is None or interval.low <= 0:
         return None
     return math.log(interval.high / interval.low) / (2 * _SIGMAS)
 
 
-def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen = BY_TIME) -> list[Peer]:
-    """A member a rank of one file, or of several that are launches of one run, by its own work.
+def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMetric = BY_TIME) -> list[Peer]:
+    """A member per rank of one file, or of several that are launches of one run, by its own work.
 
-    Raises BenchError where the files are no launches of one run (other numbers of ranks always, the rest unless
+    Raises BenchError if the files are no launches of one run (other numbers of ranks always, the rest unless
     `allow_unlike`), where they have no work that a rank does on its own, and for any other metric than time.
     """
     if chosen.metric != metrics.TIME:
@@ -146,8 +147,8 @@ def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: Chosen 
             architecture=device or "unknown device",
             results=tuple(results),
             rank=rank,
-            launches=_joined(times[rank]),
-            status={key: found if found != "ok" or key in times[rank] else "missing" for key, found in status.items()},
+            launches=_join_launches(times[rank]),
+            status={key: state if state != "ok" or key in times[rank] else "missing" for key, state in status.items()},
         )
         for rank, (host, device, _) in enumerate(devices)
     ]
@@ -161,7 +162,7 @@ class _Time(NamedTuple):
 def _rank_launches(
     results: Sequence[Result], num_ranks: int, where: selection.Where
 ) -> tuple[list[dict[PeerKey, list[_Time]]], dict[PeerKey, str]]:
-    """Of every rank what it took in each launch of its own work, and how each such work went."""
+    """[rank] times of its own work in each launch, and the status of each such work."""
     times: list[dict[PeerKey, list[_Time]]] = [{} for _ in range(num_ranks)]
     status: dict[PeerKey, str] = {}
     for result in results:
@@ -177,7 +178,7 @@ def _rank_launches(
     return times, status
 
 
-def _joined(times: Mapping[PeerKey, Sequence[_Time]]) -> dict[PeerKey, MemberLaunches]:
+def _join_launches(times: Mapping[PeerKey, Sequence[_Time]]) -> dict[PeerKey, MemberLaunches]:
     return {
         key: MemberLaunches(np.array([time.log for time in row]), row[0].within if len(row) == 1 else None)
         for key, row in times.items()
@@ -220,18 +221,18 @@ def _rank_times(variant: Record) -> list[_Time | None]:
 
 def _rank_time(samples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> _Time | None:
     middle = intervals.median(samples) if samples.size else 0.0
-    return _Time(math.log(middle), within(intervals.median_interval(samples))) if middle > 0 else None
+    return _Time(math.log(middle), log_standard_error(intervals.median_interval(samples))) if middle > 0 else None
 
 
-def equals(members: Sequence[Peer], lower_is_better: bool = True) -> dict[PeerKey, Equals]:
+def peer_cases(members: Sequence[Peer], lower_is_better: bool = True) -> dict[PeerKey, CaseMembers]:
     """The cases that at least two of the members measured, each with those that did."""
-    found: dict[PeerKey, dict[str, MemberLaunches]] = {}
+    by_case: dict[PeerKey, dict[str, MemberLaunches]] = {}
     for member in members:
         for key, launches in member.launches.items():
-            found.setdefault(key, {})[member.name] = launches
+            by_case.setdefault(key, {})[member.name] = launches
     return {
-        key: Equals(launches, f"{key.suite}/{key.variant}", lower_is_better)
-        for key, launches in found.items()
+        key: CaseMembers(launches, f"{key.suite}/{key.variant}", lower_is_better)
+        for key, launches in by_case.items()
         if len(launches) > 1
     }
 

@@ -1,4 +1,4 @@
-"""From the options of the comparing commands to what they print and the code that they exit with."""
+"""Presentation of comparisons: from the commands' options to what they print and their exit code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from bench.analysis.compare import comparison_tables, github, outlier_search, outlier_tables
 from bench.analysis.compare.comparison import Settings, compare
 from bench.analysis.compare.gate import Gate, Ruling, rule
-from bench.analysis.compare.peer_group import Chosen
+from bench.analysis.compare.peer_group import PeerMetric
 from bench.core import exit_codes
 from bench.core.column_fit import WIDTH
 from bench.core.process_environment import environment_variables
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """As click gives them; None: not said."""
+    """Options as click gives them; None: not typed."""
 
     form: str = "table"
     fail_slower: str | None = None
@@ -44,7 +44,7 @@ class CompareOptions:
     allow_unlike: bool = False
     wide: bool = False
     pair_seconds: float | None = None
-    """Of `bench ab`: what one pair of launches took."""
+    """Time of one pair of launches of `bench ab`."""
 
     def gate(self) -> Gate:
         return Gate(
@@ -69,9 +69,9 @@ def _where(texts: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
     """`suite=collective`, `op=all_reduce,all_gather`; the same name twice means either."""
     where: dict[str, tuple[str, ...]] = {}
     for text in texts:
-        name, equals, values = text.partition("=")
+        name, separator, values = text.partition("=")
         wanted = tuple(value.strip() for value in values.split(",") if value.strip())
-        if not equals or not name.strip() or not wanted:
+        if not separator or not name.strip() or not wanted:
             raise BenchError(f"--where {text}: NAME=VALUE, or NAME=VALUE1,VALUE2 for either")
         where[name.strip()] = where.get(name.strip(), ()) + wanted
     return where
@@ -97,18 +97,18 @@ def present(
     return _say(ruling, options.form)
 
 
-def present_among(results: Sequence[Result], by: str, outlier: str | None, options: CompareOptions) -> int:
-    """Print which of many equals stand out; returns the exit code. Raises BenchError."""
+def present_outliers(results: Sequence[Result], by: str, outlier: str | None, options: CompareOptions) -> int:
+    """Print which of many peers stand out; returns the exit code. Raises BenchError."""
     _refuse_useless(by, options)
     gate = options.gate()
     share = OUTLIER if outlier is None else parse_share("--outlier", outlier)
     settings = options.settings()
     if len(settings.metrics) > 1:
         raise BenchError(f"--among {by} with --metric {', '.join(settings.metrics)}: name one of them")
-    chosen = Chosen(settings.metrics[0], settings.where)
-    found = outlier_search.among(results, by, share, options.allow_unlike, chosen)
-    ruling = None if gate.fail_slower is None else outlier_search.rule(found, gate.fail_slower, gate.min_decided)
-    click.echo(outlier_tables.show(found, options.form, wants_colour(sys.stdout, environment_variables())), nl=False)
+    chosen = PeerMetric(settings.metrics[0], settings.where)
+    search = outlier_search.search_outliers(results, by, share, options.allow_unlike, chosen)
+    ruling = None if gate.fail_slower is None else outlier_search.rule(search, gate.fail_slower, gate.min_decided)
+    click.echo(outlier_tables.show(search, options.form, wants_colour(sys.stdout, environment_variables())), nl=False)
     return _say(ruling, options.form)
 
 
@@ -118,7 +118,7 @@ _OF_SIDES = {
 
 
 def _refuse_useless(by: str, options: CompareOptions) -> None:
-    """Raises BenchError for an option that means something between sides only, rather than pass over it."""
+    """Refuse, with a BenchError, an option that means something between sides only."""
     for name, option in _OF_SIDES.items():
         if getattr(options, name) != getattr(CompareOptions(), name):
             raise BenchError(

@@ -1,4 +1,4 @@
-"""What is compared: which cases (`--where`), and which number of each launch of a case (`--metric`)."""
+"""Selection of what is compared: the cases (`--where`), and the number of each launch of a case (`--metric`)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class SelectedMetric(NamedTuple):
 
 
 def fits(record: Record, where: Where) -> bool:
-    """Whether a measurement's case is one of those."""
+    """True if a measurement's case is among those selected."""
     return all(_is_one_of(_value(record, name), values) for name, values in where.items())
 
 
 def _is_one_of(value: str | None, wanted: Sequence[str]) -> bool:
-    """As written in a case's id, or a size such as 1MiB."""
+    """True if a value is wanted, as written in a case's id or as a size such as 1MiB."""
     return value is not None and any(text == value or as_size(text) == value for text in wanted)
 
 
@@ -45,11 +45,11 @@ def _value(record: Record, name: str) -> str | None:
 
 
 def refuse_none(records: Sequence[Record], where: Where) -> None:
-    """Raises BenchError where no case fits, with what the first name that has no such value could have."""
+    """Check that a case fits. Raises BenchError if none does, with the values that the first unfit name could have."""
     if any(fits(record, where) for record in records):
         return
-    said = " --where ".join(f"{name}={','.join(values)}" for name, values in where.items())
-    raise BenchError(f"--where {said}: no case fits; {_what_fits(records, where)}")
+    condition = " --where ".join(f"{name}={','.join(values)}" for name, values in where.items())
+    raise BenchError(f"--where {condition}: no case fits; {_what_fits(records, where)}")
 
 
 def _what_fits(records: Sequence[Record], where: Where) -> str:
@@ -64,32 +64,34 @@ def _what_fits(records: Sequence[Record], where: Where) -> str:
 
 
 def metric(name: str, results: Sequence[Result]) -> SelectedMetric:
-    """Raises BenchError for a name that no result has, and for a metric of which neither way is better."""
+    """Look a metric up. Raises BenchError for a name that no result has, and for one of which neither way is better."""
     return named_metric(name, rows.own_metrics(results))
 
 
-def named_metric(name: str, own: Mapping[str, tuple[str, str]]) -> SelectedMetric:
-    """The same, from the suites' own metrics: name -> (unit, better)."""
+def named_metric(name: str, suite_metrics: Mapping[str, tuple[str, str]]) -> SelectedMetric:
+    """Metric of a name, from METRICS or the suites' own: name -> (unit, better)."""
     if name in metrics.METRICS:
         row = metrics.METRICS[name]
-        found = SelectedMetric(name, row.unit, row.better, row.formula)
-    elif name in own:
-        found = SelectedMetric(name, *own[name], lambda view: view.own(name))
+        selected = SelectedMetric(name, row.unit, row.better, row.formula)
+    elif name in suite_metrics:
+        selected = SelectedMetric(name, *suite_metrics[name], lambda view: view.suite_metric(name))
     else:
-        known = [n for n, row in metrics.METRICS.items() if row.better != "neither"]
-        raise BenchError(f"--metric {name}: there are {', '.join([*known, *sorted(set(own) - set(known))])}")
-    if found.better == "neither":
+        names = [n for n, row in metrics.METRICS.items() if row.better != "neither"]
+        raise BenchError(f"--metric {name}: there are {', '.join([*names, *sorted(set(suite_metrics) - set(names))])}")
+    if selected.better == "neither":
         raise BenchError(f"--metric {name}: neither more nor less of it is better, so no verdict can be given")
-    return found
+    return selected
 
 
 def values(group: CaseGroup, chosen: SelectedMetric) -> Values:
     """Launch -> the metric in it; a value that is not above 0 has no logarithm and is left out."""
     if chosen.name == TIME:
         view = group.view
-        found = [(launch.launch, launch.medians.get(view.main)) for launch in view.launches]
+        numbers = [(launch.launch, launch.medians.get(view.main)) for launch in view.launches]
     else:
-        found = [(each.leader["launch"], chosen.of(each.view)) for each in rows.per_launch(group)]
-    if len({launch for launch, _ in found}) < len(found):  # several files may each have a launch 0
-        found = [(index, value) for index, (_, value) in enumerate(found)]
-    return {launch: value for launch, value in found if value is not None and value > 0}
+        numbers = [
+            (launch_group.leader["launch"], chosen.of(launch_group.view)) for launch_group in rows.per_launch(group)
+        ]
+    if len({launch for launch, _ in numbers}) < len(numbers):  # several files may each have a launch 0
+        numbers = [(index, value) for index, (_, value) in enumerate(numbers)]
+    return {launch: value for launch, value in numbers if value is not None and value > 0}

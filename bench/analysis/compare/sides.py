@@ -1,6 +1,6 @@
 """The sides of a comparison: which files are launches of one run, what a side is called, and how sides differ.
 
-A side is one file, or several whose launches count as launches of one run: only where host, devices, plan, suite code
+A side is one file, or several whose launches count as launches of one run: only if host, devices, plan, suite code
 and versions are equal, since a difference between the files would else be taken for the noise between launches.
 """
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.errors import BenchError
-from bench.records.ab_pair import pair_of
 from bench.records.environments import differences
 from bench.records.file import Result
 from bench.records.rows import CaseGroup, Row, case_groups
+from bench.records.saved_plan import pair_of
 from bench.suite import format_param
 
 _PLAN_FIELDS = ("preset", "backend", "device_type", "launches", "visits", "precision", "seed", "threads_per_rank")
@@ -54,30 +54,27 @@ def build(given: Sequence[Sequence[Result]], allow_unlike: bool = False) -> list
 
 
 def by_parameter(side: Side, param: str) -> list[Side]:
-    """One side a value of a parameter, its cases named without it; the parameter's default comes first.
+    """One side per value of a parameter, its cases named without it; the parameter's default comes first.
 
-    Raises BenchError where no case has the parameter, or all have the same value.
+    Raises BenchError if no case has the parameter, or all have the same value.
     """
-    found: dict[str, dict[str, CaseGroup]] = {}
+    groups_by_value: dict[str, dict[str, CaseGroup]] = {}
     named: set[str] = set()
     for case, group in side.groups.items():
         params = group.leader["params"]
         if param != "op" and param not in params:
             continue
-        value = str(_op(case) if param == "op" else format_param(params[param]))
+        op = case.partition("/")[2].partition("[")[0]
+        value = str(op if param == "op" else format_param(params[param]))
         key = _without(case, param)
         named |= {value} if key != case else set()
-        found.setdefault(value, {})[key] = group
-    if len(found) < 2:
+        groups_by_value.setdefault(value, {})[key] = group
+    if len(groups_by_value) < 2:
         have = sorted({name for group in side.groups.values() for name in group.leader["params"]})
-        many = "no case has it" if not found else f"all that have it have {next(iter(found))}"
+        many = "no case has it" if not groups_by_value else f"all that have it have {next(iter(groups_by_value))}"
         raise BenchError(f"--by {param}: {many}; the cases' parameters: {', '.join(have) or 'none'}")
-    ordered = sorted(found, key=lambda value: value in named)  # stable: values left out of an id are defaults
-    return [Side(f"{param}={value}", side.results, found[value]) for value in ordered]
-
-
-def _op(case: str) -> str:
-    return case.partition("/")[2].partition("[")[0]
+    ordered = sorted(groups_by_value, key=lambda value: value in named)  # stable: values left out of an id are defaults
+    return [Side(f"{param}={value}", side.results, groups_by_value[value]) for value in ordered]
 
 
 def _without(case: str, param: str) -> str:
@@ -90,7 +87,7 @@ def _without(case: str, param: str) -> str:
 
 
 def refuse_unlike(results: Sequence[Result]) -> None:
-    """Raises BenchError where the files are not launches of one run, with the first difference."""
+    """Check that files are launches of one run. Raises BenchError with the first difference."""
     first = results[0]
     for other in results[1:]:
         for name, one, two in _unlike(first, other):
@@ -101,7 +98,7 @@ def refuse_unlike(results: Sequence[Result]) -> None:
 
 
 def are_launches_of_one_run(first: Result, other: Result) -> bool:
-    """Whether nothing that matters differs between the two files."""
+    """True if nothing that matters differs between the two files."""
     return not _unlike(first, other)
 
 
@@ -124,12 +121,12 @@ def _code(result: Result) -> dict[str, str]:
 
 
 def names(given: Sequence[Sequence[Result]]) -> list[str]:
-    """What each side is called: its setting in a pair, its label, what differs, else its file; never two alike."""
+    """Name of each side: its setting in a pair, its label, what differs, else its file; never two alike."""
     leaders = [results[0] for results in given]
     for naming in (_settings, _labels, _facts_that_differ, _files):
-        found = naming(leaders)
-        if all(found) and len(set(found)) == len(found):
-            return [str(name) for name in found]
+        candidates = naming(leaders)
+        if all(candidates) and len(set(candidates)) == len(candidates):
+            return [str(name) for name in candidates]
     return [f"{name} ({number})" for number, name in enumerate(_files(leaders), 1)]
 
 
@@ -143,15 +140,15 @@ def _labels(leaders: Sequence[Result]) -> list[str | None]:
 
 
 def _facts_that_differ(leaders: Sequence[Result]) -> list[str | None]:
-    found = [facts(result) for result in leaders]
+    rows = [facts(result) for result in leaders]
     for name in _NAMING:
-        values = [each.get(name) for each in found]
+        values = [run_facts.get(name) for run_facts in rows]
         if all(values) and len(set(map(str, values))) == len(values):
-            return [_named(name, value) for value in values]
+            return [_assignment(name, value) for value in values]
     return [None] * len(leaders)
 
 
-def _named(name: str, value: Any) -> str:
+def _assignment(name: str, value: Any) -> str:
     shown: dict[str, Callable[[Any], str]] = {
         "architecture": str,
         "ranks": lambda number: f"{number} ranks",
@@ -165,7 +162,7 @@ def _files(leaders: Sequence[Result]) -> list[str | None]:
 
 
 def facts(result: Result) -> Row:
-    """What a run is, in plain fields; equal ones are stated once."""
+    """Facts of a run in plain fields; those that all share are stated once."""
     plan, environment = result.plan, result.environment
     versions = environment.get("versions") or {}
     return {
@@ -187,20 +184,21 @@ def common_facts(results: Sequence[Result]) -> Row:
 
 def field_values(results: Sequence[Result]) -> dict[str, list[Any]]:
     """Field -> its value for each result: all facts, and what differs of their environments where it changes speed."""
-    known = [facts(result) for result in results]
-    found = {
-        name: [each.get(name) for each in known] for name in dict.fromkeys(name for each in known for name in each)
+    rows = [facts(result) for result in results]
+    fields = {
+        name: [run_facts.get(name) for run_facts in rows]
+        for name in dict.fromkeys(name for run_facts in rows for name in run_facts)
     }
-    for name in [name for name, values in found.items() if name.startswith("suite ") and None in values]:
-        del found[name]  # a digest that is not known is no difference
+    for name in [name for name, values in fields.items() if name.startswith("suite ") and None in values]:
+        del fields[name]  # a digest that is not known is no difference
     for index, result in enumerate(results):
         for name, base, value in differences(results[0].environment, result.environment):
-            if name not in known[0]:
-                found.setdefault(name, [base] * len(results))[index] = value
-    return found
+            if name not in rows[0]:
+                fields.setdefault(name, [base] * len(results))[index] = value
+    return fields
 
 
-def shared(sides: Sequence[Side]) -> Row:
+def shared_facts(sides: Sequence[Side]) -> Row:
     """The facts that are the same on all sides."""
     same = common_facts([side.results[0] for side in sides])
     if all(side.hosts == sides[0].hosts for side in sides):
@@ -208,26 +206,26 @@ def shared(sides: Sequence[Side]) -> Row:
     return same
 
 
-def differing(sides: Sequence[Side]) -> list[Row]:
-    """{"field", "values": [one a side]} of all that changes speed, in runs and environments, and is not the same."""
-    found = field_values([side.results[0] for side in sides])
-    unlike = {name: values for name, values in found.items() if any(value != values[0] for value in values)}
-    return [{"field": name, "values": values} for name, values in unlike.items()] + _within(sides)
+def differing_fields(sides: Sequence[Side]) -> list[Row]:
+    """{"field", "values": [one per side]} of all that changes speed, in runs and environments, and is not the same."""
+    fields = field_values([side.results[0] for side in sides])
+    unlike = {name: values for name, values in fields.items() if any(value != values[0] for value in values)}
+    return [{"field": name, "values": values} for name, values in unlike.items()] + _differing_within(sides)
 
 
-def _within(sides: Sequence[Side]) -> list[Row]:
-    """What differs between the files of one side."""
+def _differing_within(sides: Sequence[Side]) -> list[Row]:
+    """Fields that differ between the files of one side."""
     rows = []
     for side in sides:
         for result in side.results[1:]:
             unlike = differences(side.results[0].environment, result.environment)
             if unlike:
                 text = ", ".join(name for name, _, _ in unlike)
-                values = [text if each is side else None for each in sides]
+                values = [text if other is side else None for other in sides]
                 rows.append({"field": f"within {side.name}, {result.path.name}", "values": values})
     return rows
 
 
-def only(side: Side, keep: Callable[[str, CaseGroup], bool]) -> Side:
+def select_cases(side: Side, keep: Callable[[str, CaseGroup], bool]) -> Side:
     """The side with those cases that are kept."""
     return replace(side, groups={case: group for case, group in side.groups.items() if keep(case, group)})

@@ -12,7 +12,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -35,11 +35,11 @@ class Dag:
         self.num_nodes = num_nodes
         level = _levels(num_nodes, before, after)
         self._order = np.argsort(level, kind="stable")
-        place = np.empty(num_nodes, dtype=np.int64)
-        place[self._order] = np.arange(num_nodes)
-        by_target = np.argsort(place[after], kind="stable")
-        self._sources = place[before][by_target]
-        counts = np.bincount(place[after], minlength=num_nodes)
+        position = np.empty(num_nodes, dtype=np.int64)
+        position[self._order] = np.arange(num_nodes)
+        by_target = np.argsort(position[after], kind="stable")
+        self._sources = position[before][by_target]
+        counts = np.bincount(position[after], minlength=num_nodes)
         first_edge = np.concatenate([[0], np.cumsum(counts)])
         bounds = np.concatenate([[0], np.cumsum(np.bincount(level, minlength=1))]).tolist()
         self._first_level = bounds[1]
@@ -48,21 +48,21 @@ class Dag:
             (start, end, int(first_edge[start]), int(first_edge[end]), first_edge[start:end] - first_edge[start])
             for start, end in pairwise(bounds[1:])
         ]
-        self._place = place
+        self._place = position
 
     @property
     def depth(self) -> int:
-        """How many operations the longest chain has."""
+        """Number of operations of the longest chain."""
         return 1 + len(self._levels) if self.num_nodes else 0
 
     def ends(self, seconds: Seconds) -> Seconds:
-        """When each node ends, in seconds from the start; `seconds` and the result are [node, lane]."""
-        own = seconds[self._order]
-        ends = np.empty_like(own)
-        ends[: self._first_level] = own[: self._first_level]
+        """End of each node, in seconds from the start; `seconds` and the result are [node, lane]."""
+        ordered = seconds[self._order]
+        ends = np.empty_like(ordered)
+        ends[: self._first_level] = ordered[: self._first_level]
         for start, end, first, last, offsets in self._levels:
             ready = np.maximum.reduceat(ends[self._sources[first:last]], offsets, axis=0)
-            np.add(ready, own[start:end], out=ends[start:end])
+            np.add(ready, ordered[start:end], out=ends[start:end])
         return ends[self._place]
 
     def makespans(self, seconds: Seconds) -> Seconds:
@@ -74,11 +74,6 @@ def edges(pairs: Iterable[tuple[int, int]]) -> tuple[Numbers, Numbers]:
     """(before, after) arrays of single pairs."""
     table = np.asarray(list(pairs), dtype=np.int64).reshape(-1, 2)
     return table[:, 0], table[:, 1]
-
-
-def chain(nodes: Sequence[int]) -> list[tuple[int, int]]:
-    """The pairs of operations that run one after another."""
-    return list(pairwise(nodes))
 
 
 def _levels(num_nodes: int, before: Numbers, after: Numbers) -> Numbers:

@@ -10,7 +10,8 @@ import numpy as np
 
 from bench.analysis.explain import suspects
 from bench.analysis.explain.waterfall import Waterfall, waterfall
-from bench.core.table import DisplayTable, column, csv_text, json_text, render, show_number, show_seconds, text_column
+from bench.core.table import DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.values import show_number, show_seconds
 from bench.errors import BenchError
 from bench.records import metrics
 from bench.records.file import Record, load
@@ -26,32 +27,32 @@ NOTES = (
 
 
 def text(path: Path, output: str, colour: bool) -> str:
-    """The explanation in a format, ready to print. Raises BenchError where the file has nothing to explain."""
+    """The explanation in a format, ready to print. Raises BenchError if the file has nothing to explain."""
     result = load(path)
     groups = case_groups([result])
-    found, unexplained = waterfalls(groups)
-    said = suspects.sentences([record for group in groups.values() for record in group.records])
-    if not found and not said:
+    explained, unexplained = waterfalls(groups)
+    sentences = suspects.sentences([record for group in groups.values() for record in group.records])
+    if not explained and not sentences:
         raise BenchError(f"{path}: nothing to explain: {'; '.join(unexplained) or 'no case is ok'}")
-    rows = [row for one in found for row in _rows(one)]
+    rows = [row for part in explained for row in _rows(part)]
     if output == "json":
-        return json_text({"file": str(path), "suspects": said, "waterfall": rows, "not_explained": unexplained})
+        return json_text({"file": str(path), "suspects": sentences, "waterfall": rows, "not_explained": unexplained})
     if output == "csv":
         return csv_text(rows)
-    head = DisplayTable(f"{path}: {result.architecture}", (), (), (*said, *unexplained))
+    head = DisplayTable(f"{path}: {result.architecture}", (), (), (*sentences, *unexplained))
     # What holds for all tables is said once, below the last.
-    return render([head, *(_table(one, NOTES if one is found[-1] else ()) for one in found)], output, colour)
+    return render([head, *(_table(part, NOTES if part is explained[-1] else ()) for part in explained)], output, colour)
 
 
 def waterfalls(groups: dict[str, CaseGroup]) -> tuple[list[Waterfall], list[str]]:
-    """Of every case with traced calls of computation; and why others have none."""
-    found: list[Waterfall] = []
+    """Waterfall of every case with traced calls of computation, and why others have none."""
+    explained: list[Waterfall] = []
     reasons: dict[str, list[str]] = {}
     devices = _device_speeds(groups)
     for case, group in groups.items():
         if group.status != "ok":
             continue
-        record = _measured(group)[0]
+        record = _ok_records(group)[0]
         if not record.get("spans") or not (record.get("work") or {}).get("flops"):
             continue
         if not group.view.seconds:
@@ -60,16 +61,16 @@ def waterfalls(groups: dict[str, CaseGroup]) -> tuple[list[Waterfall], list[str]
         if peak is None:
             reasons.setdefault(source, []).append(case)
             continue
-        found.append(waterfall(record, group.view.seconds, peak, source, _speeds(record, devices)))
-    return found, [f"{_counted(cases)}: no waterfall: {reason}" for reason, cases in reasons.items()]
+        explained.append(waterfall(record, group.view.seconds, peak, source, _speeds(record, devices)))
+    return explained, [f"{_name_cases(cases)}: no waterfall: {reason}" for reason, cases in reasons.items()]
 
 
-def _measured(group: CaseGroup) -> list[Record]:
-    """Of a case that is ok: also then a launch can have been skipped, for want of time."""
+def _ok_records(group: CaseGroup) -> list[Record]:
+    """Records that are ok of a case that is: a launch may have been skipped for want of time."""
     return [record for record in group.records if record["status"] == "ok"]
 
 
-def _counted(cases: Sequence[str]) -> str:
+def _name_cases(cases: Sequence[str]) -> str:
     if len(cases) == 1:
         return cases[0]
     suites = sorted({case.partition("/")[0] for case in cases})
@@ -82,9 +83,9 @@ def _peak(group: CaseGroup, record: dict[str, Any], devices: dict[str, list[floa
     catalogue = group.view.peak_flops(dtype)
     if catalogue:
         return catalogue, f"catalogue peaks ({dtype})"
-    own = devices.get(dtype)
-    if own and len(own) == int(record["num_ranks"]):
-        return sum(own), f"measured ceiling (compute suite, {dtype})"
+    speeds = devices.get(dtype)
+    if speeds and len(speeds) == int(record["num_ranks"]):
+        return sum(speeds), f"measured ceiling (compute suite, {dtype})"
     return None, f"no catalogue peak, and no compute/matmul in {dtype} in this file"
 
 
@@ -94,8 +95,8 @@ def _device_speeds(groups: dict[str, CaseGroup]) -> dict[str, list[float]]:
     for case, group in groups.items():
         if case.partition("[")[0] != f"{metrics.CEILING_SUITE}/{metrics.CEILING_OP}" or group.status != "ok":
             continue
-        speeds = _rank_flops(_measured(group))
-        dtype = str(_measured(group)[0]["work"].get("flops_dtype"))
+        speeds = _rank_flops(_ok_records(group))
+        dtype = str(_ok_records(group)[0]["work"].get("flops_dtype"))
         if speeds and sum(speeds) > sum(best.get(dtype, [])):
             best[dtype] = speeds
     return best
@@ -108,48 +109,48 @@ def _rank_flops(records: Sequence[dict[str, Any]]) -> list[float]:
         variant = next(iter(record["variants"].values()))
         if not record["work"].get("flops") or is_over_ranks(record, variant):
             return []
-        each = record["work"]["flops"] / record["num_ranks"]
-        launches.append([each / times[0] for _, (_, times) in enumerate(rank_times(variant))])
+        rank_flops = record["work"]["flops"] / record["num_ranks"]
+        launches.append([rank_flops / times[0] for _, (_, times) in enumerate(rank_times(variant))])
     return [float(value) for value in np.median(np.asarray(launches), axis=0)] if launches else []
 
 
 def _speeds(record: dict[str, Any], devices: dict[str, list[float]]) -> list[float] | None:
-    """Of each rank's device: what the case itself measured, else the compute suite; None: not measured."""
-    own = [each.get("speed") for each in record.get("per_rank") or []]
-    if own and None not in own:
-        return [float(speed) for speed in own]
-    known = devices.get(str(record["work"].get("flops_dtype")))
-    return known if known and len(known) == int(record["num_ranks"]) else None
+    """Speed of each rank's device, by the case itself, else by the compute suite; None: not measured."""
+    measured = [facts.get("speed") for facts in record.get("per_rank") or []]
+    if measured and None not in measured:
+        return [float(speed) for speed in measured]
+    speeds = devices.get(str(record["work"].get("flops_dtype")))
+    return speeds if speeds and len(speeds) == int(record["num_ranks"]) else None
 
 
-def _rows(one: Waterfall) -> list[dict[str, Any]]:
+def _rows(steps: Waterfall) -> list[dict[str, Any]]:
     """Peak, the parts, and what was achieved; TFLOP/s of all ranks after each, share of the measured time."""
-    seconds = one.peak_seconds
-    rows = [_row(one, "sum of the devices' peaks", seconds, None, seconds, one.peak_source)]
-    for part in one.parts:
+    seconds = steps.peak_seconds
+    rows = [_row(steps, "sum of the devices' peaks", seconds, None, seconds, steps.peak_source)]
+    for part in steps.parts:
         seconds += part.seconds or 0.0
-        rows.append(_row(one, part.name, part.seconds, part.alone_seconds, seconds, part.how))
-    rows.append(_row(one, "achieved", None, None, one.measured_seconds, "median of the samples"))
+        rows.append(_row(steps, part.name, part.seconds, part.alone_seconds, seconds, part.how))
+    rows.append(_row(steps, "achieved", None, None, steps.measured_seconds, "median of the samples"))
     return rows
 
 
 def _row(
-    one: Waterfall, name: str, seconds: float | None, alone: float | None, so_far: float, how: str
+    steps: Waterfall, name: str, seconds: float | None, alone: float | None, so_far: float, how: str
 ) -> dict[str, Any]:
     return {
-        "case": one.case,
+        "case": steps.case,
         "part": name,
         "seconds": seconds,
-        "share": None if seconds is None else seconds / one.measured_seconds,
+        "share": None if seconds is None else seconds / steps.measured_seconds,
         "alone_seconds": alone,
         "seconds_so_far": so_far,
-        "tflop_per_s_left": one.flops / so_far * 1e-12,
-        "percent_of_peak_left": 100 * one.peak_seconds / so_far,
+        "tflop_per_s_left": steps.flops / so_far * 1e-12,
+        "percent_of_peak_left": 100 * steps.peak_seconds / so_far,
         "how": how,
     }
 
 
-def _table(one: Waterfall, notes: tuple[str, ...]) -> DisplayTable:
+def _table(steps: Waterfall, notes: tuple[str, ...]) -> DisplayTable:
     columns = (
         text_column("part", "from peak to achieved"),
         column("seconds", "time", show_seconds),
@@ -159,4 +160,4 @@ def _table(one: Waterfall, notes: tuple[str, ...]) -> DisplayTable:
         column("percent_of_peak_left", "% of peak left", lambda value: f"{value:.1f}"),
         text_column("how", "how it was found"),
     )
-    return DisplayTable(f"{one.case}, {one.num_ranks} ranks", columns, tuple(_rows(one)), notes)
+    return DisplayTable(f"{steps.case}, {steps.num_ranks} ranks", columns, tuple(_rows(steps)), notes)

@@ -8,17 +8,8 @@ from typing import Any
 
 from bench.analysis.explain.straggler_trace import Trace, load
 from bench.analysis.explain.what_if import WhatIf
-from bench.core.table import (
-    DisplayTable,
-    column,
-    csv_text,
-    json_text,
-    render,
-    show_count,
-    show_number,
-    show_seconds,
-    text_column,
-)
+from bench.core.table import DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.values import show_count, show_number, show_seconds
 
 MAX_ROWS = 10
 """Places shown of each sort; JSON and CSV have all."""
@@ -36,7 +27,7 @@ HOW = (
 def text(path: Path, output: str, colour: bool) -> str:
     """The explanation in a format, ready to print; JSON is one object. Raises BenchError."""
     trace = load(path)
-    facts = explained(trace)
+    facts = explain(trace)
     if output == "json":
         return json_text({"file": str(path), **facts})
     rows = _rows(facts)
@@ -45,7 +36,7 @@ def text(path: Path, output: str, colour: bool) -> str:
     return render([_summary(path, trace, facts), *_places(rows)], output, colour)
 
 
-def explained(trace: Trace) -> dict[str, Any]:
+def explain(trace: Trace) -> dict[str, Any]:
     """All numbers: times are means over the steps, in seconds; shares are of one."""
     whatif = WhatIf(trace.operations)
     return {
@@ -60,25 +51,26 @@ def explained(trace: Trace) -> dict[str, Any]:
         "worst_ranks": whatif.worst_ranks,
         "explained_by_worst_ranks": whatif.explained_by_worst_ranks,
         "explained_by_last_stage": whatif.explained_by_last_stage,
-        "slowdown_by_stage": _keyed(whatif.slowdown_by("stage")),
-        "slowdown_by_dp_rank": _keyed(whatif.slowdown_by("dp_rank")),
-        "slowdown_by_rank": _keyed(whatif.rank_slowdowns),
+        "slowdown_by_stage": _string_keys(whatif.slowdown_by("stage")),
+        "slowdown_by_dp_rank": _string_keys(whatif.slowdown_by("dp_rank")),
+        "slowdown_by_rank": _string_keys(whatif.rank_slowdowns),
         "slowdown_by_kind": whatif.slowdown_by_kind(),
     }
 
 
-def _keyed(values: dict[int, float]) -> dict[str, float]:
+def _string_keys(values: dict[int, float]) -> dict[str, float]:
     return {str(number): value for number, value in values.items()}
 
 
 def _summary(path: Path, trace: Trace, facts: dict[str, Any]) -> DisplayTable:
+    worst = ", ".join(map(str, facts["worst_ranks"][:MAX_ROWS]))
     shown = [
         ("step as recorded", show_seconds(facts["recorded_step_seconds"])),
         ("step run again (actual)", show_seconds(facts["actual_step_seconds"])),
         ("step without stragglers (ideal)", show_seconds(facts["ideal_step_seconds"])),
         ("slowdown", f"{show_number(facts['slowdown'], 4)}x"),
         ("wasted share", _percent(facts["wasted_share"])),
-        ("explained by the worst ranks", f"{_percent(facts['explained_by_worst_ranks'])} (rank {_worst(facts)})"),
+        ("explained by the worst ranks", f"{_percent(facts['explained_by_worst_ranks'])} (rank {worst})"),
         ("explained by the last stage", _percent(facts["explained_by_last_stage"])),
     ]
     left_out = len(trace.steps_left_out)
@@ -89,10 +81,6 @@ def _summary(path: Path, trace: Trace, facts: dict[str, Any]) -> DisplayTable:
         tuple({"what": what, "value": value} for what, value in shown),
         (*notes, *HOW),
     )
-
-
-def _worst(facts: dict[str, Any]) -> str:
-    return ", ".join(map(str, facts["worst_ranks"][:MAX_ROWS]))
 
 
 def _percent(share: float | None) -> str:
@@ -108,7 +96,7 @@ _SORTS = {
 
 
 def _rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a kind, stage, data-parallel rank and rank, the worst of each sort first."""
+    """One row per kind, stage, data-parallel rank and rank, the worst of each sort first."""
     return [
         {"sort": sort, "name": name, "slowdown": value}
         for sort, key in _SORTS.items()
@@ -124,9 +112,9 @@ def _places(rows: list[dict[str, Any]]) -> list[DisplayTable]:
     )
     tables = []
     for sort in _SORTS:
-        own = [row for row in rows if row["sort"] == sort]
-        if own:
-            more = len(own) - MAX_ROWS
+        sort_rows = [row for row in rows if row["sort"] == sort]
+        if sort_rows:
+            more = len(sort_rows) - MAX_ROWS
             notes = (f"and {show_count(more)} more; --format json has all",) if more > 0 else ()
-            tables.append(DisplayTable("", columns, tuple(own[:MAX_ROWS]), notes))
+            tables.append(DisplayTable("", columns, tuple(sort_rows[:MAX_ROWS]), notes))
     return tables

@@ -1,4 +1,4 @@
-"""What waits for what in a step of Megatron-like training, rebuilt from the order of one recorded step.
+"""Graph of what waits for what in a step of Megatron-like training, rebuilt from the order of one recorded step.
 
 Traces have operations but no graph (see `bench.analysis.explain.straggler_trace`). It follows from how such training
 works, and is rebuilt from the first data-parallel rank in the first step, whose order the others share:
@@ -63,7 +63,7 @@ class OperationKey(NamedTuple):
 
 @dataclass
 class Template:
-    """What waits for what, and who meets, in one step of one pipeline."""
+    """Order and meetings of the operations in one step of one pipeline."""
 
     waits: list[tuple[OperationKey, OperationKey]] = field(default_factory=list)
     """(before, after)"""
@@ -81,7 +81,7 @@ class Template:
 
 
 def rebuild(path: Path, first: Sequence[Row]) -> Template:
-    """The template of one step of one data-parallel rank. Raises BenchError where the step is not whole."""
+    """The template of one step of one data-parallel rank. Raises BenchError if the step is not whole."""
     template = Template()
     num_stages = 1 + max(int(row["stage"]) for row in first)
     ordered = sorted(first, key=lambda row: (row["start_ts"], row["seq_id"], row["optype"]))
@@ -110,17 +110,19 @@ def _stage_messages(
     peers: dict[OperationKey, OperationKey] = {}
     last_chunk = max(int(row["gmc"]) for row in compute)
     for kind, (way, computed, step) in MESSAGES.items():
-        own = [row for row in rows if row["optype"] == kind]
-        template.chain([_key(row) for row in own])
+        messages = [row for row in rows if row["optype"] == kind]
+        template.chain([_key(row) for row in messages])
         parts = sorted((row for row in compute if row["optype"] == computed), key=lambda row: row["seq_id"])
-        used = _launched(own, parts, way)
+        used = _launched_messages(messages, parts, way)
         # Where the first receive of the pipeline was never posted, the others belong to the parts after it.
         skipped = 1 if way == "recv" and len(used) == len(parts) - 1 else 0
         if len(used) + skipped > len(parts):
-            raise BenchError(f"{path}: {len(used)} of {kind} for {len(parts)} of {computed} on stage {own[0]['stage']}")
+            raise BenchError(
+                f"{path}: {len(used)} of {kind} for {len(parts)} of {computed} on stage {messages[0]['stage']}"
+            )
         met = 0
         for row, part in zip(used, parts[skipped:], strict=False):
-            _around(template, _key(row), _key(part), way)
+            _add_message(template, _key(row), _key(part), way)
             stage = int(row["stage"])
             chunk = int(part["gmc"]) + step
             if num_stages > 1 and chunk >= 0 and not _beyond(chunk, last_chunk, stage, num_stages):
@@ -134,20 +136,20 @@ def _stage_messages(
 
 
 def _beyond(chunk: int, last_chunk_here: int, stage: int, num_stages: int) -> bool:
-    """Whether a chunk comes after the model's last one; a stage's last is as many before it as stages follow."""
+    """True if a chunk comes after the model's last one; a stage's last is as many before it as stages follow."""
     return chunk > last_chunk_here + (num_stages - 1 - stage)
 
 
-def _launched(own: list[Row], parts: list[Row], way: str) -> list[Row]:
-    """Recorded receives after the last computation began, and sends before the first one ended, never took place."""
+def _launched_messages(messages: list[Row], parts: list[Row], way: str) -> list[Row]:
+    """Messages that took place: no receive after the last computation began, no send before the first one ended."""
     if way == "recv":
         last = max(row["start_ts"] for row in parts)
-        return [row for row in own if row["start_ts"] <= last + CLOCK_SECONDS]
+        return [row for row in messages if row["start_ts"] <= last + CLOCK_SECONDS]
     first = min(row["start_ts"] + row["duration"] for row in parts)
-    return [row for row in own if row["start_ts"] + row["duration"] >= first - CLOCK_SECONDS]
+    return [row for row in messages if row["start_ts"] + row["duration"] >= first - CLOCK_SECONDS]
 
 
-def _around(template: Template, message: OperationKey, part: OperationKey, way: str) -> None:
+def _add_message(template: Template, message: OperationKey, part: OperationKey, way: str) -> None:
     if way == "send":
         template.waits.append((part, message))
         return
@@ -169,44 +171,46 @@ def _first_backward(template: Template, rows: list[Row], compute: list[Row]) -> 
 def _parameters(template: Template, rows: list[Row], compute: list[Row]) -> None:
     """All-gathers before a chunk's first forward, reduce-scatters after its last backward where these overlap."""
     template.chain([_key(row) for row in rows if row["optype"] in (ALL_GATHER, REDUCE_SCATTER)])
-    gathers = {int(r["mc"]): r for r in sorted(_of(rows, ALL_GATHER), key=lambda r: r["seq_id"])}  # the last of a chunk
+    gathers = {
+        int(r["mc"]): r for r in sorted(_rows_of_kind(rows, ALL_GATHER), key=lambda r: r["seq_id"])
+    }  # the last of a chunk
     for chunk, row in gathers.items():
-        users = [r for r in _of(compute, FORWARD) if int(r["mc"]) == chunk]
+        users = [r for r in _rows_of_kind(compute, FORWARD) if int(r["mc"]) == chunk]
         if users:
             template.waits.append((_key(row), _key(min(users, key=lambda r: r["start_ts"]))))
-    if not _of(rows, SEPARATE):
+    if not _rows_of_kind(rows, SEPARATE):
         return
     scatters: dict[int, Row] = {}
-    for row in sorted(_of(rows, REDUCE_SCATTER), key=lambda r: r["seq_id"]):
+    for row in sorted(_rows_of_kind(rows, REDUCE_SCATTER), key=lambda r: r["seq_id"]):
         scatters.setdefault(int(row["mc"]), row)  # the first of a chunk
     for chunk, row in scatters.items():
-        sources = [r for r in _of(compute, BACKWARD) if int(r["mc"]) == chunk]
+        sources = [r for r in _rows_of_kind(compute, BACKWARD) if int(r["mc"]) == chunk]
         if sources:
             template.waits.append((_key(max(sources, key=lambda r: r["start_ts"] + r["duration"])), _key(row)))
 
 
-def _of(rows: Iterable[Row], kind: str) -> list[Row]:
+def _rows_of_kind(rows: Iterable[Row], kind: str) -> list[Row]:
     return [row for row in rows if row["optype"] == kind]
 
 
 def _end_of_step(template: Template, rows: list[Row], compute: list[Row], num_stages: int) -> None:
     last = _key(max(compute, key=lambda row: row["start_ts"] + row["duration"]))
-    scatters = [_key(row) for row in sorted(_of(rows, REDUCE_SCATTER), key=lambda r: r["seq_id"])]
-    overlaps = bool(_of(rows, SEPARATE))
+    scatters = [_key(row) for row in sorted(_rows_of_kind(rows, REDUCE_SCATTER), key=lambda r: r["seq_id"])]
+    overlaps = bool(_rows_of_kind(rows, SEPARATE))
     between = [SEPARATE] if overlaps else []
-    head = [_key(row) for kind in (GC, LAYER_NORM, EMBEDDING) for row in _of(rows, kind)]
-    middle = [_key(row) for kind in between for row in _of(rows, kind)] if overlaps else scatters
-    tail = [_key(row) for kind in (CLIP, OPTIMIZER) for row in _of(rows, kind)]
+    head = [_key(row) for kind in (GC, LAYER_NORM, EMBEDDING) for row in _rows_of_kind(rows, kind)]
+    middle = [_key(row) for kind in between for row in _rows_of_kind(rows, kind)] if overlaps else scatters
+    tail = [_key(row) for kind in (CLIP, OPTIMIZER) for row in _rows_of_kind(rows, kind)]
     template.chain([last, *head, *middle, *tail])
     after_backward = [*head[1:], *middle, *tail]
     if overlaps and scatters and after_backward:
         template.waits.append((scatters[-1], after_backward[0]))
     stage = last.stage
-    template.meetings += [[key] for kind in ACROSS_REPLICAS for key in map(_key, _of(rows, kind))]
+    template.meetings += [[key] for kind in ACROSS_REPLICAS for key in map(_key, _rows_of_kind(rows, kind))]
     # Found again by `_meet`: the first and the last stage share the embedding, and all stages clip together.
     if stage in (0, num_stages - 1):
-        template.meetings += [[_key(row)] for row in _of(rows, EMBEDDING)]
-    template.meetings += [[_key(row)] for row in _of(rows, CLIP)]
+        template.meetings += [[_key(row)] for row in _rows_of_kind(rows, EMBEDDING)]
+    template.meetings += [[_key(row)] for row in _rows_of_kind(rows, CLIP)]
 
 
 def _meet(path: Path, template: Template, messages: dict[OperationKey, OperationKey]) -> None:

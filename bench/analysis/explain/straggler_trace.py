@@ -42,7 +42,7 @@ MAX_NEGATIVE_SECONDS = 1e-2
 
 @dataclass(frozen=True)
 class Trace:
-    """What a trace file says of its steps."""
+    """Steps of a trace file."""
 
     operations: Operations
     steps: tuple[int, ...]
@@ -50,14 +50,14 @@ class Trace:
     steps_left_out: tuple[int, ...]
     """Whose operations are not those of the first step."""
     recorded_seconds: tuple[float, ...]
-    """Of each step: from the first start to the last end, with the gaps that no operation explains."""
+    """Seconds of each step: from the first start to the last end, with the gaps that no operation explains."""
 
 
 def load(path: Path) -> Trace:
-    """All steps of a trace. Raises BenchError where it cannot be read, is none of this form, or has no whole step."""
+    """All steps of a trace. Raises BenchError if it cannot be read, is none of this form, or has no whole step."""
     frame = _read(path)
     first = frame[(frame["dp_rank"] == frame["dp_rank"].min()) & (frame["step"] == frame["step"].min())]
-    return _laid_out(path, frame, rebuild(path, first.to_dict("records")))
+    return _build_trace(path, frame, rebuild(path, first.to_dict("records")))
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -90,7 +90,7 @@ def _read(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _laid_out(path: Path, frame: pd.DataFrame, template: Template) -> Trace:
+def _build_trace(path: Path, frame: pd.DataFrame, template: Template) -> Trace:
     """The template laid over every data-parallel rank, with a lane a step."""
     keys = list(dict.fromkeys([*template.keys()]))
     replicas = sorted({int(number) for number in frame["dp_rank"]})
@@ -146,27 +146,27 @@ def _operations(
 def _cubes(
     frame: pd.DataFrame, keys: list[OperationKey], replicas: list[int], steps: list[int]
 ) -> tuple[Seconds, Seconds, Numbers, NDArray[np.bool_]]:
-    """Starts and durations [key, replica, step], NaN where there is no such row; ranks [key, replica]; and [step]
+    """Starts and durations [key, replica, step], NaN if there is no such row; ranks [key, replica]; and [step]
     whether it has no operation that the keys lack."""
     import pandas as pd
 
     row_of = pd.Series(range(len(keys)), index=pd.MultiIndex.from_tuples(keys), dtype="int64")
     at = row_of.reindex(pd.MultiIndex.from_frame(frame[["optype", "seq_id", "stage"]])).to_numpy(dtype=np.float64)
-    known = ~np.isnan(at)
+    is_known = ~np.isnan(at)
     step_of = np.searchsorted(steps, frame["step"].to_numpy())
     is_like = np.ones(len(steps), dtype=np.bool_)
-    is_like[step_of[~known]] = False
-    place = (
-        at[known].astype(np.int64),
-        np.searchsorted(replicas, frame["dp_rank"].to_numpy()[known]),
-        step_of[known],
+    is_like[step_of[~is_known]] = False
+    position = (
+        at[is_known].astype(np.int64),
+        np.searchsorted(replicas, frame["dp_rank"].to_numpy()[is_known]),
+        step_of[is_known],
     )
     shape = (len(keys), len(replicas), len(steps))
     starts, durations = np.full(shape, np.nan), np.full(shape, np.nan)
-    starts[place] = frame["start_ts"].to_numpy()[known]
-    durations[place] = frame["duration"].to_numpy()[known]
+    starts[position] = frame["start_ts"].to_numpy()[is_known]
+    durations[position] = frame["duration"].to_numpy()[is_known]
     ranks = np.full(shape[:2], -1, dtype=np.int64)
-    ranks[place[:2]] = frame["rank"].to_numpy()[known]
+    ranks[position[:2]] = frame["rank"].to_numpy()[is_known]
     return starts, durations, ranks, is_like
 
 
@@ -190,7 +190,7 @@ def _own_seconds(starts: Seconds, durations: Seconds, group: Numbers) -> Seconds
     meets = np.flatnonzero(group >= 0)
     latest = np.full((int(group.max(initial=-1)) + 1, starts.shape[1]), -np.inf)
     np.maximum.at(latest, group[meets], starts[meets])
-    own = durations.copy()
+    seconds = durations.copy()
     transfer = starts[meets] + durations[meets] - latest[group[meets]]
-    own[meets] = np.where(transfer <= -MAX_NEGATIVE_SECONDS, 0.0, transfer)
-    return own
+    seconds[meets] = np.where(transfer <= -MAX_NEGATIVE_SECONDS, 0.0, transfer)
+    return seconds

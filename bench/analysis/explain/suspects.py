@@ -1,4 +1,4 @@
-"""Which rank and which link: named only from what shows them, and else said not to be measured.
+"""Suspects: the slow rank and the slow link, named only from what shows them, and else said not to be measured.
 
 A rank is named from its own computation, never from how long its call takes: where ranks wait for one another, the fast
 ones wait. Of every traced call the time of each kind of computation that all ranks do equally, and of the compute suite
@@ -31,7 +31,7 @@ SHARED_KINDS = ("forward", "backward", "forward_backward")
 NUM_BLOCKS = 8
 """Blocks of a rank's samples, whose medians stand for repeated measurements."""
 LAST_SHARE = 0.8
-"""Of all collectives, so many last arrivals make a rank the last to arrive."""
+"""Share of all collectives at which a rank arrives last that makes it the last to arrive."""
 POINT_TO_POINT = "point_to_point"
 
 
@@ -44,26 +44,28 @@ class Score:
     score: float
     """Fastest median / own median of the same computation: 1 is the fastest."""
     is_slow: bool
-    """By the outlier test."""
+    """Verdict of the outlier test."""
     source: str
 
 
 def rank_scores(records: Iterable[Record]) -> list[Score]:
     """All ranks of all cases that show their own computation."""
-    found: list[tuple[str, str, dict[int, list[float]]]] = []
+    measured: list[tuple[str, str, dict[int, list[float]]]] = []
     for record in records:
         if record["status"] != "ok" or int(record["num_ranks"]) < 2:
             continue
-        own, source = _own_seconds(record)
-        if len(own) == int(record["num_ranks"]):
-            found.append((str(record["case"]), source, own))
-    equals = [
-        outliers.Equals({str(r): outliers.MemberLaunches(np.log(values)) for r, values in own.items()}, kind=source)
-        for _, source, own in found
+        seconds, source = _own_seconds(record)
+        if len(seconds) == int(record["num_ranks"]):
+            measured.append((str(record["case"]), source, seconds))
+    peer_groups = [
+        outliers.CaseMembers(
+            {str(r): outliers.MemberLaunches(np.log(values)) for r, values in seconds.items()}, kind=source
+        )
+        for _, source, seconds in measured
     ]
     scores = []
-    for (case, source, own), judged in zip(found, outliers.judge(equals, OUTLIER), strict=True):
-        medians = {rank: intervals.median(values) for rank, values in own.items()}
+    for (case, source, seconds), judged in zip(measured, outliers.judge(peer_groups, OUTLIER), strict=True):
+        medians = {rank: intervals.median(values) for rank, values in seconds.items()}
         slow = {member.member for member in judged if member.verdict == "slower"}
         scores += [
             Score(case, rank, min(medians.values()) / own_median, str(rank) in slow, source)
@@ -92,11 +94,11 @@ def _own_seconds(record: Record) -> tuple[dict[int, list[float]], str]:
 def _samples(record: Record) -> dict[int, list[float]]:
     variant: dict[str, Any] = next(iter(record["variants"].values()), {})
     rows = variant.get("nanoseconds") or []
-    own = {}
+    by_rank = {}
     for rank, samples in enumerate(rows):
         blocks = np.array_split(np.asarray(samples, dtype=float), min(NUM_BLOCKS, len(samples)))
-        own[rank] = [float(np.median(block)) / 1e9 / variant["calls"] for block in blocks]
-    return own if len(rows) == int(record["num_ranks"]) else {}
+        by_rank[rank] = [float(np.median(block)) / 1e9 / variant["calls"] for block in blocks]
+    return by_rank if len(rows) == int(record["num_ranks"]) else {}
 
 
 def _spans(record: Record) -> list[Span]:
@@ -107,7 +109,7 @@ def _spans(record: Record) -> list[Span]:
 
 
 def last_arrivals(record: Record) -> tuple[int, float] | None:
-    """(rank, share) of the collectives that it came last to; None where none are marked."""
+    """(rank, share) of the collectives that it came last to; None if none are marked."""
     last: Counter[int] = Counter()
     spans = _spans(record)
     for call in {span.call for span in spans}:
@@ -115,8 +117,8 @@ def last_arrivals(record: Record) -> tuple[int, float] | None:
             [s for s in spans if s.call == call and s.rank == r and timeline.sort_of(s.kind) == timeline.MOVE]
             for r in range(int(record["num_ranks"]))
         ]
-        starts = [[s.start_ns if s.launch_ns is None else s.launch_ns for s in own] for own in by_rank]
-        if len({len(own) for own in starts}) == 1 and starts[0]:
+        starts = [[s.start_ns if s.launch_ns is None else s.launch_ns for s in rank_times] for rank_times in by_rank]
+        if len({len(rank_times) for rank_times in starts}) == 1 and starts[0]:
             last.update(max(range(len(row)), key=row.__getitem__) for row in zip(*starts, strict=True))
     if not last:
         return None
@@ -125,7 +127,7 @@ def last_arrivals(record: Record) -> tuple[int, float] | None:
 
 
 def sentences(records: Sequence[Record]) -> list[str]:
-    """What can be said of ranks and links, in lines."""
+    """Lines on ranks and links that stand out."""
     records = [record for record in records if record["status"] == "ok"]
     return [*_rank_sentences(records), *_link_sentences(records)]
 
@@ -141,18 +143,16 @@ def _rank_sentences(records: Sequence[Record]) -> list[str]:
     if slow:
         cases = len({score.case for score in scores})
         return [
-            f"slow rank: {rank}, in {len(own)} of {cases} cases by its own computation (score "
-            f"{intervals.median([s.score for s in own]):.2f}, fastest median / own median; outlier test)"
-            for rank, own in sorted(slow.items())
+            f"slow rank: {rank}, in {len(of_rank)} of {cases} cases by its own computation (score "
+            f"{intervals.median([s.score for s in of_rank]):.2f}, fastest median / own median; outlier test)"
+            for rank, of_rank in sorted(slow.items())
         ]
     if scores:
         return [f"slow rank: none, by the ranks' own computation in {len({s.case for s in scores})} cases"]
     for record in records:
-        found = last_arrivals(record)
-        if found is not None and found[1] >= LAST_SHARE:
-            return [
-                f"rank {found[0]} is the last to arrive at {100 * found[1]:.0f}% of the collectives: {record['case']}"
-            ]
+        rank, share = last_arrivals(record) or (0, 0.0)
+        if share >= LAST_SHARE:
+            return [f"rank {rank} is the last to arrive at {100 * share:.0f}% of the collectives: {record['case']}"]
     return ["slow rank: not measured; no case of this file shows the ranks' own computation"]
 
 
@@ -171,7 +171,7 @@ def _link_sentences(records: Sequence[Record]) -> list[str]:
 
 
 def _named_links(record: Record) -> list[str]:
-    """What point_to_point itself found to stand out: the first and the fourth column of its table of that name."""
+    """Links that point_to_point found to stand out: the first and the fourth column of its table of that name."""
     table = (record.get("tables") or {}).get("stands_out") or {"rows": []}
     return [
         f"slow link: {row[0]}, {row[3]:.2f} times as long as the others ({record['case']})" for row in table["rows"]

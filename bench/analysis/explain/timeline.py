@@ -1,4 +1,4 @@
-"""From the spans of one traced call to a graph of operations that can be run again (`bench.analysis.explain.what_if`).
+"""Graph of operations from the spans of one traced call, to be run again by `bench.analysis.explain.what_if`.
 
 Each rank's call becomes a chain of pieces that leave no time out: computation, communication (also within a
 computation), input, and what lies in no span (`outside`: the host's own work). Between ranks:
@@ -33,7 +33,7 @@ GroupOf = Callable[[int, Any], object]
 
 
 def sort_of(kind: str) -> str:
-    """What a piece is: computation, communication, input, or none of them."""
+    """Sort of a kind: computation, communication, input, or none of them."""
     if kind in (COMMUNICATION, "dispatch", "combine"):
         return MOVE
     return FEED if kind in INPUT_KINDS else HOST if kind == OUTSIDE else COMPUTE
@@ -61,14 +61,14 @@ class Piece:
 
     @property
     def like(self) -> str:
-        """What it shares a typical duration with: a communication with others of its axis, size and pass."""
+        """Key of the pieces with its typical duration: communications of one axis, size and pass."""
         if self.sort != MOVE:
             return self.kind
-        return " ".join(str(each) for each in (self.kind, self.axis, self.num_bytes, self.within) if each)
+        return " ".join(str(part) for part in (self.kind, self.axis, self.num_bytes, self.within) if part)
 
 
 def pieces_of(spans: Sequence[Span], rank: int, call_ns: int) -> list[Piece]:
-    """The innermost span of every moment, and `outside` where there is none; in order, without holes."""
+    """The innermost span of every moment, and `outside` if there is none; in order, without holes."""
     bounds = sorted({0, call_ns, *(s.start_ns for s in spans), *(s.start_ns + s.duration_ns for s in spans)})
     ordered = sorted(spans, key=lambda s: (s.start_ns, -s.duration_ns))
     pieces: list[Piece] = []
@@ -100,11 +100,11 @@ def operations(spans: Sequence[Span], call_ns: Sequence[int], group_of: GroupOf 
     `group_of(rank, axis)` is the same for the ranks that talk to each other along an axis.
     """
     by_rank = [pieces_of([s for s in spans if s.rank == r], r, length) for r, length in enumerate(call_ns)]
-    for own in by_rank:
-        _with_doors(own)
-    pieces = [piece for own in by_rank for piece in own]
+    for rank_pieces in by_rank:
+        _with_doors(rank_pieces)
+    pieces = [piece for rank_pieces in by_rank for piece in rank_pieces]
     index = {id(piece): number for number, piece in enumerate(pieces)}
-    waits = [(index[id(a)], index[id(b)]) for own in by_rank for a, b in pairwise(own)]
+    waits = [(index[id(a)], index[id(b)]) for rank_pieces in by_rank for a, b in pairwise(rank_pieces)]
     seconds = np.array([[(piece.end - piece.start) / 1e9] for piece in pieces])
     for producer, door in _messages(by_rank, group_of):
         waits.append((index[id(producer)], index[id(door)]))
@@ -128,13 +128,13 @@ def operations(spans: Sequence[Span], call_ns: Sequence[int], group_of: GroupOf 
     )
 
 
-def _with_doors(own: list[Piece]) -> None:
+def _with_doors(pieces: list[Piece]) -> None:
     """A piece before every computation that may wait for another rank, if need be of no length."""
     at = 0
-    while at < len(own):
-        piece = own[at]
-        if piece.microbatch is not None and piece.sort == COMPUTE and (at == 0 or own[at - 1].sort == COMPUTE):
-            own.insert(at, Piece(piece.rank, OUTSIDE, piece.start, piece.start))
+    while at < len(pieces):
+        piece = pieces[at]
+        if piece.microbatch is not None and piece.sort == COMPUTE and (at == 0 or pieces[at - 1].sort == COMPUTE):
+            pieces.insert(at, Piece(piece.rank, OUTSIDE, piece.start, piece.start))
             at += 1
         at += 1
 
@@ -142,24 +142,24 @@ def _with_doors(own: list[Piece]) -> None:
 def _messages(by_rank: Sequence[list[Piece]], group_of: GroupOf) -> list[tuple[Piece, Piece]]:
     """(computation that sends, the piece before the one that needs it), between ranks."""
     done: dict[tuple[object, str, int, int], Piece] = {}
-    for own in by_rank:
-        for piece in own:
+    for pieces in by_rank:
+        for piece in pieces:
             if piece.sort == COMPUTE and piece.stage is not None and piece.microbatch is not None:
                 lane = group_of(piece.rank, "pipeline")
                 done[lane, _pass(piece.kind), piece.stage, piece.microbatch] = piece  # of one cut up the last piece
-    found: list[tuple[Piece, Piece]] = []
+    messages: list[tuple[Piece, Piece]] = []
     seen: set[tuple[int, str, int, int]] = set()
-    for own in by_rank:
-        for door, piece in pairwise(own):
+    for pieces in by_rank:
+        for door, piece in pairwise(pieces):
             if piece.sort != COMPUTE or piece.stage is None or piece.microbatch is None:
                 continue
             kind, lane = _pass(piece.kind), group_of(piece.rank, "pipeline")
             producer = done.get((lane, kind, piece.stage + (-1 if kind == "forward" else 1), piece.microbatch))
             key = (piece.rank, kind, piece.stage, piece.microbatch)
             if producer is not None and producer.rank != piece.rank and key not in seen and door.sort != COMPUTE:
-                found.append((producer, door))
+                messages.append((producer, door))
             seen.add(key)
-    return found
+    return messages
 
 
 def _pass(kind: str) -> str:
@@ -171,7 +171,7 @@ def _meetings(
 ) -> np.ndarray:
     """[operation] number of the meeting, -1 for none; sets the own durations of those that meet."""
     group = np.full(len(index), -1, dtype=np.int64)
-    for number, members in enumerate(_met(by_rank, group_of)):
+    for number, members in enumerate(_meeting_pieces(by_rank, group_of)):
         latest = max(piece.start for piece in members)
         for piece in members:
             group[index[id(piece)]] = number
@@ -179,11 +179,11 @@ def _meetings(
     return group
 
 
-def _met(by_rank: Sequence[list[Piece]], group_of: GroupOf) -> list[list[Piece]]:
+def _meeting_pieces(by_rank: Sequence[list[Piece]], group_of: GroupOf) -> list[list[Piece]]:
     """The communications that meet, where every rank of their group has them once; others are left to themselves."""
     named: defaultdict[tuple[object, ...], list[Piece]] = defaultdict(list)
-    for own in by_rank:
-        for piece in own:
+    for rank_pieces in by_rank:
+        for piece in rank_pieces:
             if piece.sort == MOVE and piece.sequence is not None:
                 named[piece.axis, piece.sequence, group_of(piece.rank, piece.axis)].append(piece)
     sizes = Counter((axis, group_of(rank, axis)) for axis in {key[0] for key in named} for rank in range(len(by_rank)))
@@ -192,8 +192,8 @@ def _met(by_rank: Sequence[list[Piece]], group_of: GroupOf) -> list[list[Piece]]
         for (axis, _, group), members in named.items()
         if len({piece.rank for piece in members}) == len(members) == sizes[axis, group]
     ]
-    unnamed = [[p for p in own if p.sort == MOVE and _is_unnamed(p)] for own in by_rank]
-    if len({len(own) for own in unnamed}) == 1:
+    unnamed = [[p for p in rank_pieces if p.sort == MOVE and _is_unnamed(p)] for rank_pieces in by_rank]
+    if len({len(rank_pieces) for rank_pieces in unnamed}) == 1:
         whole += [list(members) for members in zip(*unnamed, strict=True)]
     return whole
 

@@ -1,4 +1,4 @@
-"""From the sum of the devices' peaks down to what a step achieved, one cause after the other.
+"""Waterfall from the sum of the devices' peaks down to what a step achieved, one cause after the other.
 
 The traced calls of a case are run again (`bench.analysis.explain.timeline`) with causes taken away in this order, each
 on top of the ones before, and each alone beside it, since effects do not simply add:
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,19 +46,19 @@ class Part:
     name: str
     seconds: float | None
     alone_seconds: float | None
-    """What the step would gain if only this were gone."""
+    """Gain of the step if only this were gone."""
     how: str
 
 
 @dataclass(frozen=True)
 class Waterfall:
-    """Of one case: from `peak_seconds` through the parts, the last cause first, to `measured_seconds`."""
+    """Parts of one case, from `peak_seconds` through the last cause first to `measured_seconds`."""
 
     case: str
     num_ranks: int
     flops: float
     peak_flop_per_s: float
-    """Of all ranks together."""
+    """Peak of all ranks together."""
     peak_source: str
     measured_seconds: float
     parts: tuple[Part, ...]
@@ -68,37 +68,37 @@ class Waterfall:
         return self.flops / self.peak_flop_per_s
 
 
-def _of(sort: str) -> Callable[[Operations], NDArray[np.bool_]]:
+def _is_sort(sort: str) -> Callable[[Operations], NDArray[np.bool_]]:
     number = timeline.SORTS.index(sort)
     return lambda operations: operations.places["sort"] == number
 
 
-def _gone(sort: str) -> Change:
-    chosen = _of(sort)
+def _without_sort(sort: str) -> Change:
+    chosen = _is_sort(sort)
     return lambda operations, seconds: np.where(chosen(operations)[:, None], 0.0, seconds)
 
 
 def _median_links(operations: Operations, seconds: Seconds) -> Seconds:
-    moved, mended = _of(timeline.MOVE)(operations), seconds.copy()
+    moved, ideal = _is_sort(timeline.MOVE)(operations), seconds.copy()
     for number in range(len(operations.kinds)):
         chosen = moved & (operations.kind == number)
         if chosen.any():
-            mended[chosen] = np.minimum(seconds[chosen], np.median(seconds[chosen]))
-    return mended
+            ideal[chosen] = np.minimum(seconds[chosen], np.median(seconds[chosen]))
+    return ideal
 
 
 def _equal_speeds(speeds: Sequence[float]) -> Change:
     by_rank = np.asarray(speeds) / max(speeds)
 
     def change(operations: Operations, seconds: Seconds) -> Seconds:
-        factor = np.where(_of(timeline.COMPUTE)(operations), by_rank[operations.places["rank"]], 1.0)
+        factor = np.where(_is_sort(timeline.COMPUTE)(operations), by_rank[operations.places["rank"]], 1.0)
         return np.asarray(seconds * factor[:, None])
 
     return change
 
 
 def _equal_shares(operations: Operations, seconds: Seconds) -> Seconds:
-    computes, ranks = _of(timeline.COMPUTE)(operations), operations.places["rank"]
+    computes, ranks = _is_sort(timeline.COMPUTE)(operations), operations.places["rank"]
     busy = np.bincount(ranks[computes], weights=seconds[computes, 0], minlength=int(ranks.max()) + 1)
     factor = np.divide(busy.mean(), busy, out=np.ones_like(busy), where=busy > 0)
     return np.asarray(seconds * np.where(computes, factor[ranks], 1.0)[:, None])
@@ -130,18 +130,20 @@ def waterfall(
     """`record` has spans of the case's traced calls; `speeds` are those of the ranks' devices, where measured."""
     calls = _calls(record)
     changes: list[Change | None] = [
-        _gone(timeline.FEED),
+        _without_sort(timeline.FEED),
         _median_links,
-        _gone(timeline.MOVE),
-        _gone(timeline.HOST),
+        _without_sort(timeline.MOVE),
+        _without_sort(timeline.HOST),
         None if speeds is None else _equal_speeds(speeds),
         _equal_shares,
     ]
     again, alone, ideal = [], [], []
     for operations in calls:
-        again.append(_cumulated(operations, changes))
-        alone.append([None if c is None else _gain(operations, c(operations, operations.seconds)) for c in changes])
-        ideal.append(_no_waits(operations, _all(operations, changes)))
+        again.append(_cumulative_seconds(operations, changes))
+        changed = [None if c is None else c(operations, operations.seconds) for c in changes]
+        whole = operations.run(operations.seconds)[0]
+        alone.append([None if seconds is None else float(whole - operations.run(seconds)[0]) for seconds in changed])
+        ideal.append(_no_waits(operations, _apply_changes(operations, changes)))
     actual = median(row[0] for row in again)
     parts = [Part("residual", measured_seconds - actual, None, "measured - re-run of the traced calls")]
     for number, (name, how) in enumerate(_STEPS):
@@ -149,7 +151,7 @@ def waterfall(
             reason = "not measured: no speed of each rank in this file (compute suite); see imbalance"
             parts.append(Part(name, None, None, reason))
             continue
-        if number == 0 and not any(_of(timeline.FEED)(operations).any() for operations in calls):
+        if number == 0 and not any(_is_sort(timeline.FEED)(operations).any() for operations in calls):
             parts.append(Part(name, None, None, "not measured: the case marks no input"))
             continue
         gained = median(row[number] - row[number + 1] for row in again)
@@ -178,7 +180,7 @@ def _calls(record: dict[str, Any]) -> list[Operations]:
 
 
 def _groups(record: dict[str, Any]) -> timeline.GroupOf:
-    """Who talks to whom along which axis, where the case is split along several (parameters `tp` and `pp`)."""
+    """Groups of ranks along each axis, if the case is split along several (parameters `tp` and `pp`)."""
     params, num_ranks = record["params"], int(record["num_ranks"])
     tensor, pipeline = int(params.get("tp", 0)), int(params.get("pp", 0))
     if not tensor or not pipeline or num_ranks % (tensor * pipeline):
@@ -191,7 +193,7 @@ def _groups(record: dict[str, Any]) -> timeline.GroupOf:
     return group_of
 
 
-def _cumulated(operations: Operations, changes: Sequence[Change | None]) -> list[float]:
+def _cumulative_seconds(operations: Operations, changes: Sequence[Change | None]) -> list[float]:
     """Step times: as it was, then with each change on top of those before."""
     seconds = operations.seconds
     times = [float(operations.run(seconds)[0])]
@@ -201,21 +203,8 @@ def _cumulated(operations: Operations, changes: Sequence[Change | None]) -> list
     return times
 
 
-def _all(operations: Operations, changes: Sequence[Change | None]) -> Seconds:
+def _apply_changes(operations: Operations, changes: Sequence[Change | None]) -> Seconds:
     seconds = operations.seconds
     for change in changes:
         seconds = seconds if change is None else change(operations, seconds)
     return seconds
-
-
-def _gain(operations: Operations, seconds: Seconds) -> float:
-    return float(operations.run(operations.seconds)[0] - operations.run(seconds)[0])
-
-
-def mean_compute_seconds(record: dict[str, Any]) -> list[float]:
-    """[rank]: computation of a call, the mean over the traced calls."""
-    totals: list[list[float]] = []
-    for operations in _calls(record):
-        computes, ranks = _of(timeline.COMPUTE)(operations), operations.places["rank"]
-        totals.append(np.bincount(ranks[computes], weights=operations.seconds[computes, 0]).tolist())
-    return [fmean(values) for values in zip(*totals, strict=True)]

@@ -1,18 +1,18 @@
-"""What-if analysis of a step: how long would it take if nobody were slow, or only this rank, stage or link?
+"""Simulation of a step: how long would it take if nobody were slow, or only this rank, stage or link?
 
 After "Understanding Stragglers in Large Model Training Using What-if Analysis" (Lin et al., OSDI 2025). A step is a
 graph of operations with one duration each; it is run again
 
     actual    with the durations as they were (without the gaps that no operation explains)
     ideal     every compute operation at the mean of its kind, every communication at the median of its kind
-    mended    as it was, but the operations of one rank, stage or link as in the ideal
+    fixed     as it was, but the operations of one rank, stage or link as in the ideal
     only      as in the ideal, but the operations of one rank, stage or kind as they were
 
 and from the step times follow
 
     slowdown        S = actual / ideal, means over the steps (equation 1)
     wasted share    1 - 1 / S
-    explained by X  (actual - mended X) / (actual - ideal); above 1 where others are faster than the mean (equation 5)
+    explained by X  (actual - fixed X) / (actual - ideal); above 1 if others are faster than the mean (equation 5)
     slowdown by X   only X / ideal (equations 2 and 4)
 
 Durations are those of each single operation, not means of them: where ranks wait for the last of several, random
@@ -57,7 +57,7 @@ class Operations:
     communicates: Mask
     """[operation]: its ideal is the median of its kind, not the mean."""
     places: Mapping[str, Numbers]
-    """What can be mended -> [operation] its number there, -1 for none: `rank`, `dp_rank`, `stage`, `link`."""
+    """Place that can be fixed -> [operation] its number there, -1 for none: `rank`, `dp_rank`, `stage`, `link`."""
     before: Numbers
     after: Numbers
     """[edge]: operation `before` ends before operation `after` can begin."""
@@ -70,7 +70,7 @@ class Operations:
 
     @cached_property
     def graph(self) -> Dag:
-        """Nodes: the operations, then one of no duration for each meeting, where all members have begun."""
+        """Nodes: the operations, then one of no duration for each meeting, when all members have begun."""
         num_groups = int(self.group.max(initial=-1)) + 1
         meeting = self.num_operations + self.group
         meets = self.group >= 0
@@ -132,7 +132,7 @@ class WhatIf:
     def wasted_share(self) -> float:
         return 1.0 - 1.0 / self.slowdown
 
-    def mended(self, chosen: Mask) -> float:
+    def fixed(self, chosen: Mask) -> float:
         """Step time with the chosen operations as in the ideal."""
         return float(
             self.operations.run(np.where(chosen[:, None], self._ideal_durations, self.operations.seconds)).mean()
@@ -145,9 +145,9 @@ class WhatIf:
         )
 
     def explained(self, chosen: Mask) -> float | None:
-        """Share of actual - ideal that is gone when the chosen operations are mended; None where nothing is lost."""
+        """Share of actual - ideal that is gone with the chosen operations as in the ideal; None if nothing is lost."""
         lost = self.actual - self.ideal
-        return None if lost <= 0 else (self.actual - self.mended(chosen)) / lost
+        return None if lost <= 0 else (self.actual - self.fixed(chosen)) / lost
 
     def at(self, place: str, *numbers: int) -> Mask:
         """The operations of some ranks, stages or links."""
@@ -155,8 +155,8 @@ class WhatIf:
 
     def numbers(self, place: str) -> list[int]:
         """All that there is of a place."""
-        known = np.unique(self.operations.places.get(place, np.empty(0, dtype=np.int64)))
-        return [int(number) for number in known if number >= 0]
+        numbers = np.unique(self.operations.places.get(place, np.empty(0, dtype=np.int64)))
+        return [int(number) for number in numbers if number >= 0]
 
     def slowdown_by(self, place: str) -> dict[int, float]:
         """Number -> slowdown by the operations there alone: only / ideal."""
@@ -179,8 +179,8 @@ class WhatIf:
         rows, columns = self.slowdown_by("dp_rank"), self.slowdown_by("stage")
         both = {}
         for rank in self.numbers("rank"):
-            one = int(np.argmax(places["rank"] == rank))
-            both[rank] = min(rows[int(places["dp_rank"][one])], columns[int(places["stage"][one])])
+            index = int(np.argmax(places["rank"] == rank))
+            both[rank] = min(rows[int(places["dp_rank"][index])], columns[int(places["stage"][index])])
         return both
 
     @property

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.analysis.compare.outlier_search import judge
-from bench.analysis.compare.peer_group import ALONE, equals, ranks
+from bench.analysis.compare.peer_group import ALONE, peer_cases, ranks
 from bench.errors import BenchError
 from bench.stats import intervals, outliers
+from bench.stats.robust_score import MIN_SIBLINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,56 +24,56 @@ if TYPE_CHECKING:
     from bench.records.file import Result
 
 MIN_CASES_SHARE = 0.25
-"""Of the cases, in which a rank has to be slower before it is called slow: a single one may be chance."""
+"""Share of the cases in which a rank has to be slower before it is called slow: a single one may be chance."""
 MIN_CASES = 2
 MIN_SIGNS = 7
 
 
 @dataclass(frozen=True)
 class RankVerdict:
-    """What is to be said of the ranks."""
+    """Verdict on the ranks, in words."""
 
     slow: str
-    """Names the slow ranks; empty where there is none."""
+    """Names the slow ranks; empty if there is none."""
     said: str
 
 
 def many_ranks(result: Result) -> RankVerdict | None:
-    """By the spread of the siblings; None where there are too few ranks or nothing in common."""
+    """Verdict by the spread of the siblings; None if there are too few ranks or nothing in common."""
     members = _members(result)
-    if len(members) <= outliers.MIN_SIBLINGS:
+    if len(members) <= MIN_SIBLINGS:
         return None
     try:
-        found = judge(members, "rank")
+        search = judge(members, "rank")
     except BenchError:  # no case in which ranks work by themselves
         return None
-    least = max(MIN_CASES, MIN_CASES_SHARE * found.num_cases)
-    slow = {name: counts["slower"] for name, counts in found.standing_out().items() if counts["slower"] >= least}
-    told = [f"{name} is slow by its own work in {count} of {found.num_cases} cases" for name, count in slow.items()]
-    return RankVerdict("; ".join(told), f"no outlier among {len(members)} ranks in {found.num_cases} cases")
+    least = max(MIN_CASES, MIN_CASES_SHARE * search.num_cases)
+    slow = {name: counts["slower"] for name, counts in search.standing_out().items() if counts["slower"] >= least}
+    texts = [f"{name} is slow by its own work in {count} of {search.num_cases} cases" for name, count in slow.items()]
+    return RankVerdict("; ".join(texts), f"no outlier among {len(members)} ranks in {search.num_cases} cases")
 
 
 def few_ranks(result: Result) -> RankVerdict | None:
-    """By signs; None where there are too few kinds of work."""
+    """Verdict by signs; None if there are too few kinds of work."""
     members = _members(result)
-    shared = [key for key in equals(members) if key.variant == ALONE]
+    shared = [key for key in peer_cases(members) if key.variant == ALONE]
     if len(members) < 2 or len(shared) < MIN_SIGNS:
         return None
     distances = {member.name: [_distance(member, members, key) for key in shared] for member in members}
     middles = {name: math.expm1(intervals.median(row)) for name, row in distances.items()}
     slow = [n for n, row in distances.items() if all(d > 0 for d in row) and middles[n] > outliers.OUTLIER]
-    told = [f"{name} is slower by its own work in all of {len(shared)} cases, by {middles[name]:.0%}" for name in slow]
+    texts = [f"{name} is slower by its own work in all of {len(shared)} cases, by {middles[name]:.0%}" for name in slow]
     widest = max(middles.values())
     return RankVerdict(
-        "; ".join(told), f"none slower than the others in all of {len(shared)} cases (most {widest:.0%})"
+        "; ".join(texts), f"none slower than the others in all of {len(shared)} cases (most {widest:.0%})"
     )
 
 
 def _distance(member: Peer, members: Sequence[Peer], key: object) -> float:
     """Logarithm of its time over the median of the others'."""
-    times = {each.name: each.launches[key].value for each in members if key in each.launches}  # type: ignore[index]
-    own = times.pop(member.name, None)
-    return 0.0 if own is None or not times else own - intervals.median(list(times.values()))
+    times = {peer.name: peer.launches[key].value for peer in members if key in peer.launches}  # type: ignore[index]
+    log_seconds = times.pop(member.name, None)
+    return 0.0 if log_seconds is None or not times else log_seconds - intervals.median(list(times.values()))
 
 
 def _members(result: Result) -> list[Peer]:

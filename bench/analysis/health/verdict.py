@@ -9,7 +9,7 @@ A run with a preset that promises a verdict (`bench.measure.planning.presets.Pre
     unknown  could not be judged here, with the reason
     void     nothing can be said of this machine, with the reason
 
-The machine is healthy where no rule is bad or void: results that others disturbed, or that are not there, say nothing.
+The machine is healthy if no rule is bad or void: results that others disturbed, or that are not there, say nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.analysis.health.rank_verdict import few_ranks, many_ranks
 from bench.core import exit_codes
-from bench.core.table import DisplayTable, show_percent, text_column
+from bench.core.table import DisplayTable, text_column
+from bench.core.values import first_few, show_percent
 from bench.records.rows import case_rows
 from bench.records.visits import was_left_out
 from bench.stats import intervals
@@ -35,7 +36,7 @@ Level = Literal["ok", "bad", "note", "unknown", "void"]
 JUDGED_PRESETS = frozenset({"node"})
 """Presets whose runs end in a verdict on the machine."""
 MAX_SLOWDOWN = 0.05
-"""By which the end of a soak may be slower than its beginning."""
+"""Share by which the end of a soak may be slower than its beginning."""
 MAX_CONTENTION: Mapping[str, tuple[float, Level]] = {"cuda": (1.10, "bad"), "cpu": (1.50, "note")}
 """Device type -> time of a matrix product with all ranks at once / alone. GPUs have nothing to take from each other but
 power and cooling; cores of a CPU share clocks and caches by design."""
@@ -44,17 +45,15 @@ MAX_DISTURBED, SPOILING = 0.05, 0.25
 figure: at a quarter of two cores one rank shares its core for half of the time."""
 HARMLESS_LIMITS = frozenset({"GPU power cap"})
 """A GPU under load runs into its power cap by design."""
-SHOWN = 3
-"""Findings that a line names before it counts the rest."""
 
 
 @dataclass(frozen=True)
 class RuleOutcome:
-    """What one rule makes of a result."""
+    """Outcome of one rule over a result."""
 
     level: Level
     figure: str
-    """With its limit where there is one."""
+    """Figure in words, with its limit if there is one."""
 
 
 @dataclass(frozen=True)
@@ -83,31 +82,25 @@ Rule = Callable[[Evidence], RuleOutcome]
 
 def _doctor(evidence: Evidence) -> RuleOutcome:
     """Failures are bad; warnings say what may make figures lower."""
-    found = evidence.result.header.get("doctor")
-    if not isinstance(found, Mapping):
+    doctor = evidence.result.header.get("doctor")
+    if not isinstance(doctor, Mapping):
         return RuleOutcome("unknown", "the file has no findings of the doctor")
-    findings = [f for f in found.get("findings") or [] if isinstance(f, Mapping)]
-    told = {level: [_told(f) for f in findings if f.get("level") == level] for level in ("fail", "warn")}
-    if told["fail"]:
-        return RuleOutcome("bad", _listed(told["fail"]))
-    if told["warn"]:
-        return RuleOutcome("note", _listed(told["warn"]))
+    findings = [f for f in doctor.get("findings") or [] if isinstance(f, Mapping)]
+    texts = {
+        level: [f"{f.get('what')}: {f.get('value')}" for f in findings if f.get("level") == level]
+        for level in ("fail", "warn")
+    }
+    if texts["fail"]:
+        return RuleOutcome("bad", first_few(texts["fail"]))
+    if texts["warn"]:
+        return RuleOutcome("note", first_few(texts["warn"]))
     return RuleOutcome("ok", f"{len(findings)} findings, all ok")
 
 
-def _told(finding: Mapping[str, Any]) -> str:
-    return f"{finding.get('what')}: {finding.get('value')}"
-
-
-def _enumerated(things: Sequence[str]) -> str:
+def _enumerate(things: Sequence[str]) -> str:
     """`a was`, `a and b were`, `a, b and c were`."""
     *others, last = things
     return f"{', '.join(others)} and {last} were" if others else f"{last} was"
-
-
-def _listed(texts: Sequence[str]) -> str:
-    more = f", and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return f"{', '.join(texts[:SHOWN])}{more}"
 
 
 def _checks(evidence: Evidence) -> RuleOutcome:
@@ -115,7 +108,7 @@ def _checks(evidence: Evidence) -> RuleOutcome:
     measured = sum(row["status"] == "ok" for row in evidence.rows)
     right = f"{measured} of {measured + len(wrong)} results right"
     if wrong:
-        named = _listed([f"{row['case']} {row['status']}: {row['reason']}" for row in wrong])
+        named = first_few([f"{row['case']} {row['status']}: {row['reason']}" for row in wrong])
         return RuleOutcome("bad", f"{right}: {named}")
     return RuleOutcome("ok", right) if measured else RuleOutcome("void", "no case was measured")
 
@@ -132,9 +125,11 @@ def _measured(evidence: Evidence) -> RuleOutcome:
         else:
             without.append(f"{suite['name']} ({records[0]['reason']})")
     if lacking:
-        return RuleOutcome("void", f"{_enumerated(lacking)} not run for want of time")
+        return RuleOutcome("void", f"{_enumerate(lacking)} not run for want of time")
     return (
-        RuleOutcome("note", f"nothing to measure: {_listed(without)}") if without else RuleOutcome("ok", "every suite")
+        RuleOutcome("note", f"nothing to measure: {first_few(without)}")
+        if without
+        else RuleOutcome("ok", "every suite")
     )
 
 
@@ -143,10 +138,10 @@ def _ranks(evidence: Evidence) -> RuleOutcome:
     num_ranks = int(evidence.result.plan.get("world_size") or 1)
     if num_ranks < 2:
         return RuleOutcome("unknown", "one rank has no siblings")
-    found = many_ranks(evidence.result) or few_ranks(evidence.result)
-    if found is None:
+    ruling = many_ranks(evidence.result) or few_ranks(evidence.result)
+    if ruling is None:
         return RuleOutcome("unknown", f"too few cases to tell {num_ranks} ranks apart")
-    return RuleOutcome("bad", found.slow) if found.slow else RuleOutcome("ok", found.said)
+    return RuleOutcome("bad", ruling.slow) if ruling.slow else RuleOutcome("ok", ruling.said)
 
 
 def _pairs(evidence: Evidence) -> RuleOutcome:
@@ -158,23 +153,23 @@ def _pairs(evidence: Evidence) -> RuleOutcome:
         return RuleOutcome("ok", f"none stands out in {len(judged)} cases")
     named = [name for record in evidence.result.latest() for name in _named_links(record)]
     return RuleOutcome(
-        "bad", _listed(list(dict.fromkeys(named)) or [f"{row['case']}" for row in judged if row["slow_links"]])
+        "bad", first_few(list(dict.fromkeys(named)) or [f"{row['case']}" for row in judged if row["slow_links"]])
     )
 
 
 def _named_links(record: Mapping[str, Any]) -> list[str]:
-    """What the suite's table of links that stand out says, such as `rank 2: each of its pairs (1.9x the time)`."""
+    """Links in the suite's table of those that stand out, such as `rank 2: each of its pairs (1.9x the time)`."""
     table = (record.get("tables") or {}).get("stands_out") or {}
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table.get("rows") or []]
     return [f"{row.get('slow link')} ({row.get('times as long') or 0:.2g}x the time)" for row in rows]
 
 
 def _throttling(evidence: Evidence) -> RuleOutcome:
-    known = [row for row in evidence.rows if row["status"] == "ok" and row.get("throttled") is not None]
-    if not known:
+    readable = [row for row in evidence.rows if row["status"] == "ok" and row.get("throttled") is not None]
+    if not readable:
         return RuleOutcome("unknown", "nothing here tells what holds clocks down")
     harmful: dict[str, int] = {}
-    for row in known:
+    for row in readable:
         for reason in row["throttle_reasons"] or ():
             harmful[reason] = harmful.get(reason, 0) + 1
     bad = [f"{reason} in {count} cases" for reason, count in harmful.items() if reason not in HARMLESS_LIMITS]
@@ -182,10 +177,10 @@ def _throttling(evidence: Evidence) -> RuleOutcome:
     if soak > 0:
         bad.append(f"clocks held down for {soak:.0%} of the soak")
     if bad:
-        return RuleOutcome("bad", _listed(bad))
+        return RuleOutcome("bad", first_few(bad))
     hottest = evidence.values("soak", "hottest_celsius")
     return RuleOutcome(
-        "ok", f"none in {len(known)} cases" + (f", hottest device {max(hottest):.0f} C" if hottest else "")
+        "ok", f"none in {len(readable)} cases" + (f", hottest device {max(hottest):.0f} C" if hottest else "")
     )
 
 
@@ -195,8 +190,8 @@ def _soak(evidence: Evidence) -> RuleOutcome:
         return RuleOutcome("unknown", "no soak long enough was measured")
     worst = max(rows, key=lambda row: row["slowdown_low"])
     low, high = worst["slowdown_low"], worst["slowdown_high"]
-    found = f"{100 * low:+.1f} to {100 * high:+.1f}%"
-    figure = f"the last fifth is slower than the first by {found} (limit {MAX_SLOWDOWN:.0%})"
+    bounds = f"{100 * low:+.1f} to {100 * high:+.1f}%"
+    figure = f"the last fifth is slower than the first by {bounds} (limit {MAX_SLOWDOWN:.0%})"
     if low > MAX_SLOWDOWN:
         return RuleOutcome("bad", figure)
     if high > MAX_SLOWDOWN:
@@ -216,7 +211,7 @@ def _contention(evidence: Evidence) -> RuleOutcome:
 
 
 def _disturbance(evidence: Evidence) -> RuleOutcome:
-    """What other work took of the CPU while cases were measured: no fault of the machine, and it spoils figures."""
+    """CPU time that other work took while cases were measured: no fault of the machine, and it spoils figures."""
     rows = [row for row in evidence.rows if row["status"] == "ok"]
     other = [
         max(0.0, row["other_load_share"] - (row.get("other_load_noise_share") or 0.0))
@@ -246,7 +241,7 @@ RULES: Mapping[str, Rule] = {
     "contention": _contention,
 }
 """Name -> rule, the weightiest reason first; a new rule is a function and a row."""
-OF_TIMES = ("ranks", "pairs", "soak", "contention")
+TIME_RULES = ("ranks", "pairs", "soak", "contention")
 """Rules that judge by times: others' work makes a rank or a link slow that is not."""
 
 
@@ -262,7 +257,7 @@ class Health:
 
     @property
     def exit_code(self) -> int:
-        """0 healthy, 1 not (a gate that the preset asks for), 2 where nothing can be said."""
+        """0 healthy, 1 not (a gate that the preset asks for), 2 if nothing can be said."""
         if self.of("bad"):
             return exit_codes.GATE
         return exit_codes.USAGE if self.of("void") else exit_codes.OK
@@ -277,12 +272,12 @@ class Health:
     def _verdict(self) -> list[str]:
         unknown, notes, void = self.of("unknown"), self.of("note"), self.of("void")
         if bad := self.of("bad"):
-            return [f"Machine: not healthy: {_because(bad)}", *void.values()]
+            return [f"Machine: not healthy: {_reasons(bad)}", *void.values()]
         if void:
             return [f"Machine: cannot say: {'; '.join(void.values())}"]
         judged = len(self.outcomes) - len(unknown)
         more = [f"not judged: {', '.join(unknown)}"] if unknown else []
-        more += [f"mind: {_because(notes)}"] if notes else []
+        more += [f"mind: {_reasons(notes)}"] if notes else []
         return [f"Machine: healthy: {judged} of {len(self.outcomes)} rules hold", *more]
 
     def table(self) -> DisplayTable:
@@ -291,22 +286,22 @@ class Health:
         return DisplayTable("Is this machine healthy?", columns, rows, (self.line(),))
 
 
-def _because(found: Mapping[str, str]) -> str:
-    return "; ".join(f"{rule}: {figure}" for rule, figure in found.items())
+def _reasons(figures: Mapping[str, str]) -> str:
+    return "; ".join(f"{rule}: {figure}" for rule, figure in figures.items())
 
 
 def judge(result: Result) -> Health:
     """Every rule over a result file; measures and imports nothing heavy."""
     evidence = Evidence(result)
-    found = {name: rule(evidence) for name, rule in RULES.items()}
-    if found["disturbance"].level == "void":
-        accused = {name: found[name].figure for name in OF_TIMES if found[name].level == "bad"}
-        found |= {
+    outcomes = {name: rule(evidence) for name, rule in RULES.items()}
+    if outcomes["disturbance"].level == "void":
+        accused = {name: outcomes[name].figure for name in TIME_RULES if outcomes[name].level == "bad"}
+        outcomes |= {
             name: RuleOutcome("unknown", f"{figure}, while others were at work") for name, figure in accused.items()
         }
-    return Health(found)
+    return Health(outcomes)
 
 
 def is_judged(result: Result) -> bool:
-    """Whether the run's preset promised a verdict."""
+    """True if the run's preset promised a verdict."""
     return result.plan.get("preset") in JUDGED_PRESETS

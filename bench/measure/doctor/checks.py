@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from bench.core import torch_versions
-from bench.core.finding import Finding, Level, counted
+from bench.core.values import counted
 from bench.errors import BenchError
 from bench.measure.doctor.facts import Check, Facts, gather, is_loopback
 from bench.measure.doctor.gpu_checks import GPU_CHECKS
+from bench.records.findings import Finding, Level
 
 __all__ = ["CHECKS", "EXPECTABLE", "Facts", "Finding", "examine", "gather"]
 

@@ -15,10 +15,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from bench.core.finding import Finding
 from bench.measure.system import cgroup, devices, host
 from bench.measure.system.backends import DEFAULT_FOR_DEVICE
 from bench.measure.system.nvml import GpuFacts, gather_gpus
+from bench.records.findings import Finding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from bench.catalog.accelerators import find
-from bench.core.finding import Finding, counted
+from bench.core.values import counted
 from bench.measure.doctor.facts import Check, Facts
 from bench.measure.system.nvml import GpuFacts
+from bench.records.findings import Finding
 
 # What holds clocks down, by what it says of the machine. A power cap is what a GPU under load runs into by
 # design.

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from bench.measure.engine.watchdog import Watchdog
     from bench.measure.planning.plan import Plan
-    from bench.records.planned_case import PlannedCase
+    from bench.records.saved_plan import PlannedCase
 
 
 UNTIMED_CALLS = 3

@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass, replace
 import psutil
 
 from bench.core import clock
-from bench.core.finding import Finding
 from bench.errors import BenchError
 from bench.measure.engine.store import Store
 from bench.measure.planning.launcher_env import Place
 from bench.measure.system import host
 from bench.measure.system.nvml import GpuFacts
+from bench.records.findings import Finding
 
 WINDOW_SECONDS = 1.0
 BUSY_CORES, BUSY_SHARE = 0.5, 0.10

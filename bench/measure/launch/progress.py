@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from bench.core import clock
 from bench.core.cell_text import clean
-from bench.core.table import show_number, show_seconds
+from bench.core.values import show_number, show_seconds
 from bench.records import metrics
 from bench.records.case_view import CaseView
 from bench.records.samples import launch_times

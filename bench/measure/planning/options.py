@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.records.ab_pair import parse as parse_pair
+from bench.records.saved_plan import parse_pair
 
 _SPELT = {"suites": "SUITE", "settings": "--set", "cases": "--case", "slow_link": "--slow-link"}
 """Field -> option, if their names differ."""
@@ -53,7 +53,7 @@ class RunOptions:
     profile: bool = False
     """True: each rank saves a trace of every case by torch's profiler."""
     pair: str | None = None
-    """The side of `bench ab` that this run is, as text of `bench.records.ab_pair`."""
+    """The side of `bench ab` that this run is, as text of `bench.records.saved_plan`."""
 
     PLAN_OPTIONS = (
         "suites", "preset", "ranks", "backend", "settings", "cases", "budget", "precision", "launches", "visits",

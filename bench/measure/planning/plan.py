@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.measure.planning.visit_overhead import guess_overhead
-from bench.records.planned_case import PlannedCase, SuiteFacts
+from bench.records.saved_plan import PlannedCase, SuiteFacts
 
 Turn = tuple[int, int]
 """A case's index in the plan, and the number of the visit to it within a launch, from 0."""

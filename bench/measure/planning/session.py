@@ -14,7 +14,7 @@ from typing import Any
 from bench.core import clock
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.visit_overhead import VisitCost
-from bench.records.planned_case import PlannedCase
+from bench.records.saved_plan import PlannedCase
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]

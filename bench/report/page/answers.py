@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.analysis.compare.comparison_tables import show_change, show_interval
-from bench.core.table import DisplayTable, show_number, show_percent, show_seconds, text_column
+from bench.core.table import DisplayTable, text_column
+from bench.core.values import show_number, show_percent, show_seconds
 from bench.report.page.section import Section
 from bench.report.plots.source import Source
 
@@ -47,20 +48,20 @@ PEAKS = (
 
 def answers(source: Source) -> Section:
     """The first section of a report."""
-    tables = [table for table in (_reached(source),) if table.rows]
+    tables = [table for table in (_best_figures(source),) if table.rows]
     if source.comparison is not None:
-        tables = [_verdicts(source.comparison), *_decided(source.comparison), *tables]
+        tables = [_verdicts(source.comparison), *_change_tables(source.comparison), *tables]
     return Section("answer", "The answer", tuple(_sentences(source)), tuple(tables))
 
 
 def _sentences(source: Source) -> Iterator[str]:
-    counts = Counter(row["status"] for one in source.series for row in one.rows)
+    counts = Counter(row["status"] for run in source.series for row in run.rows)
     bad = counts["failed"] + counts["invalid"]
     if bad:
         yield f"{bad} cases failed or are invalid: they have no speed, and stand below with their reasons."
     if source.comparison is None:
         yield f"{counts['ok']} cases measured and checked on {source.series[0].result.architecture}."
-        if all(row["num_launches"] < 2 for one in source.series for row in one.rows):
+        if all(row["num_launches"] < 2 for run in source.series for row in run.rows):
             yield "One launch: there is no error bar. Measure with --launches 3 before comparing."
         return
     base, *news = source.comparison.sides
@@ -69,10 +70,10 @@ def _sentences(source: Source) -> Iterator[str]:
 
 
 def _sentence(comparison: Comparison, base: str, new: str) -> str:
-    own = [row for row in comparison.cases if row["name"] == new]
-    counts = Counter(row["verdict"] for row in own)
+    rows = [row for row in comparison.cases if row["name"] == new]
+    counts = Counter(row["verdict"] for row in rows)
     decided = counts["faster"] + counts["slower"]
-    total = f"of {len(own)} common cases"
+    total = f"of {len(rows)} common cases"
     tail = f"{counts['same']} are the same, {counts['unclear']} unclear"
     if not decided:
         return f"{new} against {base}: no case {total} is shown to differ; {tail}."
@@ -86,12 +87,12 @@ def _sentence(comparison: Comparison, base: str, new: str) -> str:
 
 def _verdicts(comparison: Comparison) -> DisplayTable:
     """Counts of verdicts by new side and suite."""
-    found: dict[tuple[str, str], Counter[str]] = {}
+    by_suite: dict[tuple[str, str], Counter[str]] = {}
     for row in comparison.cases:
-        found.setdefault((row["name"], row["suite"]), Counter())[row["verdict"]] += 1
+        by_suite.setdefault((row["name"], row["suite"]), Counter())[row["verdict"]] += 1
     rows = tuple(
         {"run": name, "suite": suite, **{verdict: str(counts[verdict]) for verdict in _VERDICTS}}
-        for (name, suite), counts in found.items()
+        for (name, suite), counts in by_suite.items()
     )
     columns = tuple(text_column(key) for key in ("run", "suite", *_VERDICTS))
     return DisplayTable(f"Verdicts against {comparison.sides[0].name}, cases", columns, rows)
@@ -100,7 +101,7 @@ def _verdicts(comparison: Comparison) -> DisplayTable:
 _VERDICTS = ("faster", "slower", "same", "unclear")
 
 
-def _decided(comparison: Comparison) -> Iterator[DisplayTable]:
+def _change_tables(comparison: Comparison) -> Iterator[DisplayTable]:
     """The largest changes that are shown, with their intervals: how much, and how sure."""
     rows = [row for row in comparison.cases if row["verdict"] in ("faster", "slower")]
     if not rows:
@@ -120,16 +121,16 @@ def _decided(comparison: Comparison) -> Iterator[DisplayTable]:
     yield DisplayTable("The largest changes of time that are shown", tuple(text_column(key) for key in keys), shown)
 
 
-def _reached(source: Source) -> DisplayTable:
+def _best_figures(source: Source) -> DisplayTable:
     rows: list[dict[str, Any]] = []
     for peak in PEAKS:
         row: dict[str, Any] = {"what": peak.what}
-        for one in source.series:
-            best = _best(one.of_suite(peak.suite, peak.op), peak)
-            row[one.name] = None if best is None else _shown(best, peak, len(source.series) == 1)
-        if any(row[one.name] for one in source.series):
+        for run in source.series:
+            best = _best(run.suite_rows(peak.suite, peak.op), peak)
+            row[run.name] = None if best is None else _best_text(best, peak, len(source.series) == 1)
+        if any(row[run.name] for run in source.series):
             rows.append(row)
-    columns = (text_column("what", "reached"), *(text_column(one.name) for one in source.series))
+    columns = (text_column("what", "reached"), *(text_column(run.name) for run in source.series))
     return DisplayTable("What was reached", columns, tuple(rows))
 
 
@@ -137,14 +138,14 @@ _WRITTEN: dict[str, Callable[[float], str]] = {"s": show_seconds, "%": lambda sh
 
 
 def _best(rows: list[Row], peak: Peak) -> Row | None:
-    known = [row for row in rows if row.get(peak.metric)]
-    if not known:
+    candidates = [row for row in rows if row.get(peak.metric)]
+    if not candidates:
         return None
     sign = -1 if peak.metric == "seconds_median" else 1
-    return max(known, key=lambda row: sign * row[peak.metric])
+    return max(candidates, key=lambda row: sign * row[peak.metric])
 
 
-def _shown(row: Row, peak: Peak, with_case: bool) -> str:
+def _best_text(row: Row, peak: Peak, with_case: bool) -> str:
     value = row[peak.metric]
     text = _WRITTEN[peak.unit](value) if peak.unit in _WRITTEN else f"{show_number(value)} {peak.unit}"
     return f"{text} ({row['case'].partition('/')[2]})" if with_case else text

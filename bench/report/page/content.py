@@ -1,4 +1,4 @@
-"""What a report says, in order and without a format: sections of sentences, tables and plots.
+"""Content of a report, in order and without a format: sections of sentences, tables and plots.
 
 The answer comes first, then what was measured on what, the comparison, each suite, the ranks, what has no speed, the
 environments with their differences, and how to read each number.
@@ -31,24 +31,24 @@ def build(runs: Sequence[Sequence[Result]]) -> Content:
     """The report of some runs, each the files of its launches; the first is the base of the comparison."""
     source = Source.of(runs)
     plots = list(draw(source))
-    names = {str(result.path): one.name for one in source.series for result in one.results}
+    names = {str(result.path): run.name for run in source.series for result in run.results}
     sections = [
         answers(source),
-        _measured(source),
+        _runs_section(source),
         *_comparison(source, [plot for plot in plots if plot.section == "comparison"]),
         *_suites(source, plots, names),
         *_others(plots, source.suites()),
         *_ranks(source, names),
         *_no_speed(source, names),
-        environments([one.result for one in source.series], [one.name for one in source.series]),
+        environments([run.result for run in source.series], [run.name for run in source.series]),
         _reading(source),
     ]
-    emulated = [one.name for one in source.series if headers.emulation_label(one.result.environment.get("ranks") or [])]
+    emulated = [run.name for run in source.series if headers.emulation_label(run.result.environment.get("ranks") or [])]
     return Content(_title(source), tuple(sections), tuple(emulated))
 
 
 def _title(source: Source) -> str:
-    architectures = list(dict.fromkeys(one.result.architecture for one in source.series))
+    architectures = list(dict.fromkeys(run.result.architecture for run in source.series))
     if len(source.series) == 1:
         return f"{source.series[0].name}: {architectures[0]}"
     if len(architectures) == 1:
@@ -56,10 +56,10 @@ def _title(source: Source) -> str:
     return " · ".join(architectures) if len(architectures) <= 3 else f"{len(architectures)} architectures"
 
 
-def _measured(source: Source) -> Section:
+def _runs_section(source: Source) -> Section:
     columns = tuple(text_column(key) for key in _MEASURED)
-    rows = tuple(_measured_row(one.name, one.results) for one in source.series)
-    warnings = tuple(warning for one in source.series for result in one.results for warning in result.warnings)
+    rows = tuple(_run_row(run.name, run.results) for run in source.series)
+    warnings = tuple(warning for run in source.series for result in run.results for warning in result.warnings)
     return Section("measured", "What was measured on what", source.notes + warnings, (DisplayTable("", columns, rows),))
 
 
@@ -68,10 +68,10 @@ _MEASURED = (
 )  # fmt: skip
 
 
-def _measured_row(name: str, results: Sequence[Result]) -> dict[str, Any]:
+def _run_row(name: str, results: Sequence[Result]) -> dict[str, Any]:
     result = results[0]
     plan, versions = result.plan, result.environment.get("versions") or {}
-    launches = sum(len({record["launch"] for record in each.measurements}) for each in results)
+    launches = sum(len({record["launch"] for record in saved.measurements}) for saved in results)
     planned = None if not plan.get("launches") else plan["launches"] * len(results)
     return {
         "run": name,
@@ -91,31 +91,31 @@ def _comparison(source: Source, plots: Sequence[Plot]) -> Iterator[Section]:
     if source.comparison is not None:
         tables = [table for table in comparison_tables(source.comparison, everything=True) if table.title != "Not ok"]
         base = source.comparison.sides[0].name
-        said = f"Each run is held against the first, {base}. Time: lower is better."
-        yield Section("comparison", "Case by case", (said,), tuple(tables), tuple(plots))
+        text = f"Each run is held against the first, {base}. Time: lower is better."
+        yield Section("comparison", "Case by case", (text,), tuple(tables), tuple(plots))
 
 
 def _suites(source: Source, plots: Sequence[Plot], names: dict[str, str]) -> Iterator[Section]:
-    rows = [row for one in source.series for row in one.rows]
-    own = own_metrics([one.result for one in source.series])
+    rows = [row for run in source.series for row in run.rows]
+    suite_metrics = own_metrics([run.result for run in source.series])
     summaries = {
         suite.get("name"): str(suite.get("summary") or "")
-        for one in source.series
-        for suite in one.result.plan.get("suites", [])
+        for run in source.series
+        for suite in run.result.plan.get("suites", [])
     }
     for suite in source.suites():
-        found = result_tables.suite_tables(
-            [row for row in rows if row["suite"] == suite and row["status"] == "ok"], own
+        suite_tables = result_tables.suite_tables(
+            [row for row in rows if row["suite"] == suite and row["status"] == "ok"], suite_metrics
         )
-        tables = tuple(_on(table, names) for table in found)
+        tables = tuple(_with_side(table, names) for table in suite_tables)
         drawn = tuple(plot for plot in plots if plot.section == suite)
-        said = (summaries[suite],) if summaries.get(suite) else ()
+        summary = (summaries[suite],) if summaries.get(suite) else ()
         if tables or drawn:
-            yield Section(f"suite-{suite}", suite.replace("_", " "), said, tables, drawn)
+            yield Section(f"suite-{suite}", suite.replace("_", " "), summary, tables, drawn)
 
 
-def _on(table: DisplayTable, names: dict[str, str]) -> DisplayTable:
-    """With a column of the side where there are several; the title is the section's."""
+def _with_side(table: DisplayTable, names: dict[str, str]) -> DisplayTable:
+    """Table with a column of the side if there are several; the title is the section's."""
     side = Column("run", lambda row: names[row["file"]], "left")
     columns = (side, *table.columns) if len(names) > 1 else table.columns
     return DisplayTable("", columns, table.rows, table.footnotes)
@@ -128,48 +128,52 @@ def _others(plots: Sequence[Plot], suites: Sequence[str]) -> Iterator[Section]:
 
 
 def _ranks(source: Source, names: dict[str, str]) -> Iterator[Section]:
-    rows = rank_table.rank_rows([result for one in source.series for result in one.results])
+    rows = rank_table.rank_rows([result for run in source.series for result in run.results])
     if not rows:
         return
-    said: tuple[str, ...] = rank_table.NOTES
+    texts: tuple[str, ...] = rank_table.NOTES
     if len(rows) > MAX_RANK_ROWS:
-        said = (*said, f"The first {MAX_RANK_ROWS} of {len(rows)} rows; bench show FILE --ranks prints all.")
-    table = _on(DisplayTable("", rank_table.COLUMNS, tuple(rows[:MAX_RANK_ROWS])), names)
-    yield Section("ranks", "Rank by rank", said, (table,), folded=True)
+        texts = (*texts, f"The first {MAX_RANK_ROWS} of {len(rows)} rows; bench show FILE --ranks prints all.")
+    table = _with_side(DisplayTable("", rank_table.COLUMNS, tuple(rows[:MAX_RANK_ROWS])), names)
+    yield Section("ranks", "Rank by rank", texts, (table,), folded=True)
 
 
 def _no_speed(source: Source, names: dict[str, str]) -> Iterator[Section]:
-    rows = [row for one in source.series for row in one.rows if row["status"] != "ok"]
-    tables = [_on(table, names) for table in result_tables.suite_tables(rows)]
-    for one in source.series:
-        missing = result_tables.missing_cases(one.result)
+    rows = [row for run in source.series for row in run.rows if row["status"] != "ok"]
+    tables = [_with_side(table, names) for table in result_tables.suite_tables(rows)]
+    for run in source.series:
+        missing = result_tables.missing_cases(run.result)
         if missing:
             lost = tuple({"case": case} for case in missing)
-            tables.append(DisplayTable(f"Not measured in {one.name}", (text_column("case"),), lost))
+            tables.append(DisplayTable(f"Not measured in {run.name}", (text_column("case"),), lost))
     if tables:
-        said = "Nothing here has a speed: skipped, failed, or invalid since a check did not hold."
-        yield Section("no-speed", "What was skipped or failed, and why", (said,), tuple(tables))
+        text = "Nothing here has a speed: skipped, failed, or invalid since a check did not hold."
+        yield Section("no-speed", "What was skipped or failed, and why", (text,), tuple(tables))
 
 
 def _reading(source: Source) -> Section:
-    rows = [row for one in source.series for row in one.rows]
+    rows = [row for run in source.series for row in run.rows]
     present = {name for row in rows for name, value in row.items() if value is not None}
-    known = [
+    general = [
         {"metric": name, "unit": metric.unit, "better": metric.better, "meaning": metric.meaning}
         for name, metric in metrics.METRICS.items()
         if name in present
     ]
-    own = [
+    further = [
         {"metric": name, "unit": unit, "better": better, "meaning": "the suite's own; see its description"}
-        for name, (unit, better) in own_metrics([one.result for one in source.series]).items()
+        for name, (unit, better) in own_metrics([run.result for run in source.series]).items()
         if name not in metrics.METRICS
     ]
     columns = tuple(text_column(key) for key in ("metric", "unit", "better", "meaning"))
-    said = (
+    text = (
         "The time of a case is the maximum over the ranks, sample by sample: a step is over when its last rank is.",
         "An interval within one launch says nothing of the next launch; several launches give an error bar.",
         "Unknown is missing (-), never 0. GB are 10⁹ bytes, MiB 2²⁰.",
     )
     return Section(
-        "reading", "How to read each number", said, (DisplayTable("", columns, tuple(known + own)),), folded=True
+        "reading",
+        "How to read each number",
+        text,
+        (DisplayTable("", columns, tuple(general + further)),),
+        folded=True,
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.compare.comparison_tables import value_column
 from bench.analysis.compare.sides import facts
-from bench.core.table import Column, DisplayTable, brief_text, text_column
+from bench.core.table import Column, DisplayTable, text_column
 from bench.records.environments import HOST_FIELDS, RANK_FIELDS
 from bench.report.page.section import Section
 
@@ -15,30 +16,26 @@ if TYPE_CHECKING:
 
 
 def environments(results: Sequence[Result], names: Sequence[str]) -> Section:
-    known = [dict(_fields(result)) for result in results]
+    fields_by_run = [dict(_fields(result)) for result in results]
     rows = []
-    for field in dict.fromkeys(name for each in known for name in each):
-        values = [each.get(field) for each in known]
+    for field in dict.fromkeys(name for run_fields in fields_by_run for name in run_fields):
+        values = [run_fields.get(field) for run_fields in fields_by_run]
         if any(value is not None for value in values):
             differs = any(value != values[0] for value in values)
             rows.append({"field": field, "values": values, "differs": "differs" if differs else ""})
     rows.sort(key=lambda row: row["differs"] == "")
-    columns = [text_column("field"), *(_value_of(index, name) for index, name in enumerate(names))]
+    columns = [text_column("field"), *(value_column(index, name) for index, name in enumerate(names))]
     if len(names) > 1:
         columns.insert(1, Column("", lambda row: str(row["differs"]), "left"))
     count = sum(bool(row["differs"]) for row in rows)
-    said = (f"{count} fields differ; they come first.",) if len(names) > 1 else ()
+    texts = (f"{count} fields differ; they come first.",) if len(names) > 1 else ()
     return Section(
-        "environment", "The environments in full", said, (DisplayTable("", tuple(columns), tuple(rows)),), folded=True
+        "environment", "The environments in full", texts, (DisplayTable("", tuple(columns), tuple(rows)),), folded=True
     )
 
 
-def _value_of(index: int, name: str) -> Column:
-    return Column(name, lambda row: brief_text(row["values"][index]), "left")
-
-
 def _fields(result: Result) -> Iterator[tuple[str, Any]]:
-    """(field, value) of a run and its environment; of hosts and ranks one where all agree, else each with its count."""
+    """(field, value) of a run and its environment; of hosts and ranks one if all agree, else each with its count."""
     yield from facts(result).items()
     environment = result.environment
     hosts = list((environment.get("hosts") or {}).values())

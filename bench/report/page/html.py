@@ -57,8 +57,8 @@ def _style() -> str:
         "SERIES_DARK": "".join(f";--s{n}:{colour}" for n, colour in enumerate(DARK)),
     }
     text = _part("page.css")
-    for place, colours in series.items():
-        text = text.replace(f"\n{place}", colours)
+    for index, colours in series.items():
+        text = text.replace(f"\n{index}", colours)
     return text
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.compare.sides import are_launches_of_one_run
 from bench.core.jsonl import cannot_write
+from bench.core.values import counted
 from bench.errors import BenchError
 from bench.records.file import Result, load_many
 from bench.report import export
@@ -33,7 +34,7 @@ class Report:
         from bench.report.page.html import page
 
         count = len(self.runs)
-        return {path: page(self.content, f"report of {count} saved {'run' if count == 1 else 'runs'}").encode()}
+        return {path: page(self.content, f"report of {counted(count, 'saved run')}").encode()}
 
     def markdown(self, path: Path) -> dict[Path, bytes]:
         from bench.report.page.markdown import markdown
@@ -44,7 +45,7 @@ class Report:
         return {path: markdown(self.content, folder.name).encode()} | files
 
     def folder(self, path: Path) -> dict[Path, bytes]:
-        """Every plot as PNG and SVG. Raises BenchError where the results have nothing to draw."""
+        """Every plot as PNG and SVG. Raises BenchError if the results have nothing to draw."""
         from bench.report.plots.style import as_png, as_svg
 
         files: dict[Path, bytes] = {}
@@ -66,12 +67,12 @@ def runs(paths: Sequence[str]) -> list[list[Result]]:
 
     Raises BenchError as `bench.records.file.load_many` does.
     """
-    found: list[list[Result]] = []
+    result_groups: list[list[Result]] = []
     for path in paths:
         results = load_many([path])
         together = Path(path).is_dir() and all(are_launches_of_one_run(results[0], other) for other in results[1:])
-        found += [results] if together else [[result] for result in results]
-    return found
+        result_groups += [results] if together else [[result] for result in results]
+    return result_groups
 
 
 def write(runs: Sequence[Sequence[Result]], outputs: Sequence[Path]) -> list[Path]:
@@ -81,10 +82,10 @@ def write(runs: Sequence[Sequence[Result]], outputs: Sequence[Path]) -> list[Pat
     there already, before anything is written, and for what cannot be written.
     """
     report = Report(runs)
-    known = (*FORMS, *PLAIN)
+    endings = (*FORMS, *PLAIN)
     for path in outputs:
-        if path.suffix and path.suffix not in known:
-            raise BenchError(f"-o {path}: the name has to end in {', '.join(known)}, or be a folder for the plots")
+        if path.suffix and path.suffix not in endings:
+            raise BenchError(f"-o {path}: the name has to end in {', '.join(endings)}, or be a folder for the plots")
         if path.exists() and not path.is_dir():
             raise BenchError(f"{str(path)!r} exists; saving never overwrites: give another name")
     for path in outputs:

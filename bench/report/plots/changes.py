@@ -56,16 +56,16 @@ def _forest(rows: list[Row], threshold: float) -> Figure:
     axes: Axes = grid[0][0]
     axes.axvspan(1 - threshold, 1 + threshold, color="#8a8f96", alpha=0.18, lw=0)
     axes.axvline(1, color="#1b1f24", lw=0.8)
-    for place, row in enumerate(chosen):
+    for position, row in enumerate(chosen):
         colour, marker = VERDICTS[row["verdict"]]
         low, high = row["change_low"], row["change_high"]
         if low is not None and high is not None:
             ends = (max(1 / WIDEST, 1 + low), min(WIDEST, 1 + high))
-            axes.hlines(place, *ends, color=colour, lw=1.3)
+            axes.hlines(position, *ends, color=colour, lw=1.3)
             for end, arrow, beyond in ((ends[0], "<", 1 + low < 1 / WIDEST), (ends[1], ">", 1 + high > WIDEST)):
                 if beyond:
-                    axes.plot([end], [place], marker=arrow, ms=4, color=colour)
-        axes.plot([1 + row["change"]], [place], ls="", marker=marker, ms=5, color=colour)
+                    axes.plot([end], [position], marker=arrow, ms=4, color=colour)
+        axes.plot([1 + row["change"]], [position], ls="", marker=marker, ms=5, color=colour)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
     axes.minorticks_off()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SUITE, SIZE = "collective", "num_bytes"
 COLUMNS = 3
 MAX_POINTS = 120
-"""Of one line; more sizes than that are thinned evenly, first and last included."""
+"""Points of one line; more sizes than that are thinned evenly, first and last included."""
 USELESS = 10.0
 """An interval whose ends are further apart than so many times its middle is drawn to that, and says no more."""
 
@@ -33,7 +33,7 @@ _KINDS = (
 
 def draw(source: Source) -> Iterator[Plot]:
     """Two drawings, where any side has an operation at two sizes or more."""
-    ops = [op for op in source.ops(SUITE) if any(_line(one, op) for one in source.series)]
+    ops = [op for op in source.ops(SUITE) if any(_line(run, op) for run in source.series)]
     if not ops:
         return
     for name, metric, scale, label, title, caption in _KINDS:
@@ -52,26 +52,26 @@ def draw(source: Source) -> Iterator[Plot]:
         yield Plot(f"collective-{name}", SUITE, title, caption, figure)
 
 
-def _line(one: PlottedRun, op: str) -> list[Row]:
+def _line(run: PlottedRun, op: str) -> list[Row]:
     """The operation over its sizes: the largest family of rows that differ in the size alone."""
-    found = families(one.of_suite(SUITE, op), SIZE)
-    line = found[0] if found and len(found[0]) > 1 else []
+    lines = families(run.suite_rows(SUITE, op), SIZE)
+    line = lines[0] if lines and len(lines[0]) > 1 else []
     step = (len(line) - 1) / (MAX_POINTS - 1)
     return line if step <= 1 else [line[round(n * step)] for n in range(MAX_POINTS)]
 
 
 def _panel(axes: Axes, source: Source, op: str, metric: str, scale: float) -> None:
     sizes: list[float] = []
-    for one in source.series:
-        rows = [row for row in _line(one, op) if row[metric]]
+    for run in source.series:
+        rows = [row for row in _line(run, op) if row[metric]]
         if not rows:
             continue
         xs = [float(row["params"][SIZE]) for row in rows]
         ys = [row[metric] * scale for row in rows]
         bounds = list(zip(*(_whisker(row, metric, scale) for row in rows), strict=True))
-        look = one.look
+        look = run.look
         axes.errorbar(xs, ys, yerr=bounds, color=look.colour, marker=look.marker, ms=3.5, lw=1.2, ls=look.dash,
-                      capsize=2, elinewidth=0.8, label=one.name)  # fmt: skip
+                      capsize=2, elinewidth=0.8, label=run.name)  # fmt: skip
         sizes += xs
         if metric == "busbw_gb_per_s":
             _ceiling(axes, rows, look.colour)
@@ -97,7 +97,7 @@ def _whisker(row: Row, metric: str, scale: float) -> tuple[float, float]:
 
 
 def _ceiling(axes: Axes, rows: list[Row], colour: Any) -> None:
-    known = [row for row in rows if row.get("percent_of_measured_ceiling")]
-    if known:
-        row = known[-1]
+    bounded = [row for row in rows if row.get("percent_of_measured_ceiling")]
+    if bounded:
+        row = bounded[-1]
         axes.axhline(row["busbw_gb_per_s"] * 100 / row["percent_of_measured_ceiling"], color=colour, ls=":", lw=1)

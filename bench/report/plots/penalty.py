@@ -29,36 +29,36 @@ def draw(source: Source) -> Iterator[Plot]:
     from bench.analysis.explain.explain_run import waterfalls
 
     drawn = 0
-    for one in source.series:
-        for found in waterfalls(one.groups)[0]:
+    for run in source.series:
+        for fall in waterfalls(run.groups)[0]:
             if drawn == MAX_DRAWN:
                 return
             drawn += 1
-            title = f"From peak to achieved: {shorten(found.case, 70)} ({one.name})"
-            yield Plot(f"waterfall-{drawn}", found.case.partition("/")[0], title, _CAPTION, _bars(found))
+            title = f"From peak to achieved: {shorten(fall.case, 70)} ({run.name})"
+            yield Plot(f"waterfall-{drawn}", fall.case.partition("/")[0], title, _CAPTION, _bars(fall))
 
 
-def _bars(found: Waterfall) -> Figure:
-    figure, grid = canvas(7.8, 1.2 + 0.3 * (len(found.parts) + 2))
+def _bars(fall: Waterfall) -> Figure:
+    figure, grid = canvas(7.8, 1.2 + 0.3 * (len(fall.parts) + 2))
     axes: Axes = grid[0][0]
-    names = [f"at the {shorten(found.peak_source, 40)}"]
-    reached = found.peak_seconds * 1e3
+    names = [f"at the {shorten(fall.peak_source, 40)}"]
+    reached = fall.peak_seconds * 1e3
     axes.barh(0, reached, 0.7, color=WHOLE, hatch="//", edgecolor="#fefefe")
-    for place, part in enumerate(found.parts, 1):
+    for position, part in enumerate(fall.parts, 1):
         if part.seconds is None:
             names.append(f"{part.name} (not measured)")
             continue
         names.append(part.name)
         width = part.seconds * 1e3
-        axes.barh(place, width, 0.7, reached, color=LOSS if width >= 0 else GAIN)
-        axes.plot([reached, reached], [place - 1, place], color=FAINT, lw=0.8)
-        share = 100 * part.seconds / found.measured_seconds
+        axes.barh(position, width, 0.7, reached, color=LOSS if width >= 0 else GAIN)
+        axes.plot([reached, reached], [position - 1, position], color=FAINT, lw=0.8)
+        share = 100 * part.seconds / fall.measured_seconds
         end = max(reached, reached + width)
-        axes.annotate(f"{share:+.1f}%", (end, place), xytext=(3, 0), va="center", fontsize=7.5, color=INK,
+        axes.annotate(f"{share:+.1f}%", (end, position), xytext=(3, 0), va="center", fontsize=7.5, color=INK,
                       textcoords="offset points")  # fmt: skip
         reached += width
     names.append("achieved")
-    axes.barh(len(names) - 1, found.measured_seconds * 1e3, 0.7, color=WHOLE)
+    axes.barh(len(names) - 1, fall.measured_seconds * 1e3, 0.7, color=WHOLE)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel("time of a step (ms); shares of the achieved time")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SUITES = ("pipeline_parallel", "training_step", "heterogeneous")
 KINDS = ("forward", "backward", "loss", "backward_input", "backward_weight", "optimizer")
-"""The same colour in every timeline; other kinds come after these."""
+"""Kinds with the same colour in every timeline; others come after these."""
 MAX_TIMELINES = 6
 MAX_SPANS = 4000
 MAX_BARS = 24
@@ -35,32 +35,32 @@ _IDLE = (
 def draw(source: Source) -> Iterator[Plot]:
     yield from _idle(source)
     left = MAX_TIMELINES
-    for one in source.series:
-        for case, group in one.groups.items():
+    for run in source.series:
+        for case, group in run.groups.items():
             lead = group.leader
             spans = lead.get("spans") or []
             if left and group.status == "ok" and lead["suite"] in SUITES and 0 < len(spans) <= MAX_SPANS:
                 left -= 1
-                yield _timeline(MAX_TIMELINES - left, one, case, lead, spans)
+                yield _timeline(MAX_TIMELINES - left, run, case, lead, spans)
 
 
-def _timeline(number: int, one: PlottedRun, case: str, lead: dict[str, Any], spans: Sequence[Sequence[Any]]) -> Plot:
+def _timeline(number: int, run: PlottedRun, case: str, lead: dict[str, Any], spans: Sequence[Sequence[Any]]) -> Plot:
     """The traced call of median length, so that an interrupted one is not shown as typical."""
     call = _median_call(lead.get("traced_call_ns") or [])
-    own = [span for span in spans if span[1] == call] or [span for span in spans if span[1] == spans[0][1]]
+    call_spans = [span for span in spans if span[1] == call] or [span for span in spans if span[1] == spans[0][1]]
     # Communication lies within forward and backward: it is drawn last, narrower, on top of them.
-    kinds = sorted(dict.fromkeys(shorten(str(span[2])) for span in own), key=lambda kind: kind == COMMUNICATION)
-    num_ranks = max(int(lead["num_ranks"]), 1 + max(span[0] for span in own))
-    end = max(span[5] + span[6] for span in own)
+    kinds = sorted(dict.fromkeys(shorten(str(span[2])) for span in call_spans), key=lambda kind: kind == COMMUNICATION)
+    num_ranks = max(int(lead["num_ranks"]), 1 + max(span[0] for span in call_spans))
+    end = max(span[5] + span[6] for span in call_spans)
     figure, grid = canvas(8.6, 1.3 + 0.34 * min(num_ranks, 24))
     axes: Axes = grid[0][0]
     for kind in kinds:
-        place = KINDS.index(kind) if kind in KINDS else len(KINDS) + kinds.index(kind)
-        parts = [span for span in own if shorten(str(span[2])) == kind]
+        index = KINDS.index(kind) if kind in KINDS else len(KINDS) + kinds.index(kind)
+        parts = [span for span in call_spans if shorten(str(span[2])) == kind]
         ranks, lefts, widths = ([span[0] for span in parts], [s[5] / 1e6 for s in parts], [s[6] / 1e6 for s in parts])
         height = 0.34 if kind == COMMUNICATION else 0.72
-        bars = axes.barh(ranks, widths, height, lefts, color=LIGHT[place % len(LIGHT)], lw=0.4, edgecolor="#fefefe",
-                         hatch=HATCHES[place % len(HATCHES)], label=kind)  # fmt: skip
+        bars = axes.barh(ranks, widths, height, lefts, color=LIGHT[index % len(LIGHT)], lw=0.4, edgecolor="#fefefe",
+                         hatch=HATCHES[index % len(HATCHES)], label=kind)  # fmt: skip
         for bar, span in zip(bars, parts, strict=True):
             if span[4] is not None and span[6] > 0.035 * end:
                 axes.annotate(str(span[4]), (bar.get_x() + bar.get_width() / 2, span[0]), ha="center", va="center",
@@ -71,7 +71,7 @@ def _timeline(number: int, one: PlottedRun, case: str, lead: dict[str, Any], spa
     axes.set_xlim(0, end / 1e6)
     figure.legend(loc="outside lower left", ncols=6)
     return Plot(
-        f"timeline-{number}", str(lead["suite"]), f"Timeline of {shorten(case, 70)} ({one.name})", _TIMELINE, figure
+        f"timeline-{number}", str(lead["suite"]), f"Timeline of {shorten(case, 70)} ({run.name})", _TIMELINE, figure
     )
 
 
@@ -82,9 +82,9 @@ def _median_call(call_ns: Sequence[Sequence[int]]) -> int:
 
 def _idle(source: Source) -> Iterator[Plot]:
     bars: list[tuple[PlottedRun, Row]] = [
-        (one, row)
-        for one in source.series
-        for row in one.rows
+        (run, row)
+        for run in source.series
+        for row in run.rows
         if row["status"] == "ok" and row.get("bubble_theory") is not None and row.get("idle_share") is not None
     ][:MAX_BARS]
     if not bars:
@@ -93,13 +93,13 @@ def _idle(source: Source) -> Iterator[Plot]:
     figure, grid = canvas(7.2, 1.2 + 0.3 * len(bars))
     axes: Axes = grid[0][0]
     seen: set[str] = set()
-    for place, (one, row) in enumerate(bars):
-        label = None if one.name in seen else f"{one.name}: measured"
-        seen.add(one.name)
-        axes.barh(place, 100 * row["idle_share"], 0.74, color=one.look.colour, alpha=0.55, hatch=one.look.hatch,
+    for position, (run, row) in enumerate(bars):
+        label = None if run.name in seen else f"{run.name}: measured"
+        seen.add(run.name)
+        axes.barh(position, 100 * row["idle_share"], 0.74, color=run.look.colour, alpha=0.55, hatch=run.look.hatch,
                   label=label)  # fmt: skip
-        axes.barh(place, 100 * row["bubble_theory"], 0.3, color=one.look.colour, edgecolor="#fefefe",
-                  label="replay of the order" if place == 0 else None)  # fmt: skip
+        axes.barh(position, 100 * row["bubble_theory"], 0.3, color=run.look.colour, edgecolor="#fefefe",
+                  label="replay of the order" if position == 0 else None)  # fmt: skip
     axes.set_yticks(range(len(bars)), [shorten(label, 60) for label in labels([row for _, row in bars])])
     axes.invert_yaxis()
     axes.set_xlabel("idle share of the step (%)")

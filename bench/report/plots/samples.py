@@ -35,7 +35,7 @@ _HISTORY = (
 def draw(source: Source) -> Iterator[Plot]:
     yield from _history(source)
     drawn: dict[str, int] = {}
-    for case, suite in _telling(source).items():
+    for case, suite in _telling_cases(source).items():
         if drawn.get(suite, 0) < PER_SUITE and sum(drawn.values()) < MAX_CASES:
             plot = _per_rank(source, case, suite)
             if plot is not None:
@@ -43,30 +43,30 @@ def draw(source: Source) -> Iterator[Plot]:
                 yield plot
 
 
-def _telling(source: Source) -> dict[str, str]:
+def _telling_cases(source: Source) -> dict[str, str]:
     """Case -> suite, in the files' order: the most telling of each suite come first in a plan."""
     return {
         case: group.leader["suite"]
-        for one in source.series
-        for case, group in one.groups.items()
+        for run in source.series
+        for case, group in run.groups.items()
         if group.status == "ok"
     }
 
 
 def _per_rank(source: Source, case: str, suite: str) -> Plot | None:
-    sides = [(one, one.groups[case].records) for one in source.series if case in one.groups]
-    columns = [(one, rank, values) for one, records in sides for rank, values in _samples(records).items()]
+    sides = [(run, run.groups[case].records) for run in source.series if case in run.groups]
+    columns = [(run, rank, values) for run, records in sides for rank, values in _samples(records).items()]
     if not columns or len(columns) > MAX_RANKS or sum(len(values) for _, _, values in columns) > MAX_POINTS:
         return None
     figure, grid = canvas(max(3.6, min(9.0, 1.6 + 0.55 * len(columns))), 3.2)
     axes: Axes = grid[0][0]
-    for place, (one, _, values) in enumerate(columns):
+    for position, (run, _, values) in enumerate(columns):
         spread = _jitter(len(values))
-        axes.plot(place + spread, values * 1e3, ls="", marker=one.look.marker, ms=2.2, alpha=0.35, mew=0,
-                  color=one.look.colour, rasterized=True)  # fmt: skip
-        axes.hlines(float(np.median(values)) * 1e3, place - 0.33, place + 0.33, color=one.look.colour, lw=2)
+        axes.plot(position + spread, values * 1e3, ls="", marker=run.look.marker, ms=2.2, alpha=0.35, mew=0,
+                  color=run.look.colour, rasterized=True)  # fmt: skip
+        axes.hlines(float(np.median(values)) * 1e3, position - 0.33, position + 0.33, color=run.look.colour, lw=2)
     axes.set_xticks(range(len(columns)), [f"rank {rank}" for _, rank, _ in columns], rotation=90 * (len(columns) > 8))
-    _legend(figure, axes, [one for one, *_ in columns])
+    _legend(figure, axes, [run for run, *_ in columns])
     ends = [1e3 * end for _, _, values in columns for end in (values.min(), values.max())]
     axes.set_ylim(0.95 * min(ends), 1.05 * max(ends))
     axes.set_yscale("log")
@@ -77,23 +77,23 @@ def _per_rank(source: Source, case: str, suite: str) -> Plot | None:
 
 
 def _legend(figure: Any, axes: Axes, sides: Sequence[PlottedRun]) -> None:
-    if len({one.name for one in sides}) < 2:
+    if len({run.name for run in sides}) < 2:
         return
-    for one in {one.name: one for one in sides}.values():
-        axes.plot([], [], ls="", marker=one.look.marker, color=one.look.colour, label=one.name)
+    for run in {run.name: run for run in sides}.values():
+        axes.plot([], [], ls="", marker=run.look.marker, color=run.look.colour, label=run.name)
     figure.legend(loc="outside lower left", ncols=2)
 
 
 def _samples(records: Sequence[Record]) -> dict[int, np.ndarray[Any, Any]]:
-    """Rank -> seconds of one call, all launches; empty where the file has no samples of single ranks."""
-    found: dict[int, list[np.ndarray[Any, Any]]] = {}
+    """Rank -> seconds of one call, all launches; empty if the file has no samples of single ranks."""
+    seconds_by_rank: dict[int, list[np.ndarray[Any, Any]]] = {}
     for record in records:
         variant = next(iter(record["variants"].values()), None)
         if record["status"] != "ok" or variant is None or "nanoseconds" not in variant:
             continue
         for rank, row in enumerate(variant["nanoseconds"]):
-            found.setdefault(rank, []).append(np.asarray(row, dtype=float) / (1e9 * variant["calls"]))
-    return {rank: np.concatenate(parts) for rank, parts in found.items() if sum(map(len, parts))}
+            seconds_by_rank.setdefault(rank, []).append(np.asarray(row, dtype=float) / (1e9 * variant["calls"]))
+    return {rank: np.concatenate(parts) for rank, parts in seconds_by_rank.items() if sum(map(len, parts))}
 
 
 def _jitter(count: int) -> np.ndarray[Any, Any]:
@@ -106,9 +106,9 @@ def _history(source: Source) -> Iterator[Plot]:
     if len(source.series) < MIN_FILES:
         return
     done: set[str] = set()
-    for case, suite in _telling(source).items():
-        ordered = sorted(source.series, key=lambda one: str(one.result.header.get("started")))
-        points = [(one, row) for one in ordered for row in one.rows if row["case"] == case and row["seconds_median"]]
+    for case, suite in _telling_cases(source).items():
+        ordered = sorted(source.series, key=lambda run: str(run.result.header.get("started")))
+        points = [(run, row) for run in ordered for row in run.rows if row["case"] == case and row["seconds_median"]]
         if suite in done or len(points) < MIN_FILES or len(done) >= MAX_HISTORIES:
             continue
         done.add(suite)
@@ -119,14 +119,14 @@ def _over_files(case: str, suite: str, points: Sequence[tuple[PlottedRun, dict[s
     figure, grid = canvas(7.4, 3.0)
     axes: Axes = grid[0][0]
     seen: set[str] = set()
-    for place, (one, row) in enumerate(points):
+    for position, (run, row) in enumerate(points):
         middle = row["seconds_median"] * 1e3
-        label = None if one.result.architecture in seen else shorten(one.result.architecture)
-        seen.add(one.result.architecture)
-        axes.plot([place], [middle], ls="", marker=one.look.marker, color=one.look.colour, label=label)
+        label = None if run.result.architecture in seen else shorten(run.result.architecture)
+        seen.add(run.result.architecture)
+        axes.plot([position], [middle], ls="", marker=run.look.marker, color=run.look.colour, label=label)
         if row["interval"] == "between_launches" and row["seconds_high"] < 100 * row["seconds_low"]:
-            axes.vlines(place, row["seconds_low"] * 1e3, row["seconds_high"] * 1e3, color=one.look.colour, lw=1.2)
-    starts = [str(one.result.header.get("started") or "?")[:16].replace("T", "\n") for one, _ in points]
+            axes.vlines(position, row["seconds_low"] * 1e3, row["seconds_high"] * 1e3, color=run.look.colour, lw=1.2)
+    starts = [str(run.result.header.get("started") or "?")[:16].replace("T", "\n") for run, _ in points]
     step = max(1, len(points) // 10)
     axes.set_xticks(range(0, len(points), step), starts[::step])
     axes.set_ylabel("median time (ms)")

@@ -1,4 +1,4 @@
-"""What plots are made from: the sides' results as rows, with a look for each side. No plot reads a file."""
+"""Source of the plots: the sides' results as rows, with a look for each side. No plot reads a file."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Plot:
     """One drawing."""
 
     name: str
-    """Of its file, and of its place in a page."""
+    """Name of its file, and of its place in a page."""
     section: str
     """The suite that it belongs to, or `comparison`, `history`."""
     title: str
     caption: str
-    """How to read it; also what a screen reader says of it."""
+    """Advice how to read it; a screen reader says it too."""
     figure: Figure
 
 
@@ -55,10 +55,10 @@ class PlottedRun:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """One a case, params first; those that are ok have metrics."""
+        """One per case, params first; those that are ok have metrics."""
         return run_rows(self.results, self.groups)
 
-    def of_suite(self, suite: str, op: str | None = None) -> list[Row]:
+    def suite_rows(self, suite: str, op: str | None = None) -> list[Row]:
         return [
             row
             for row in self.rows
@@ -72,7 +72,7 @@ class Source:
 
     series: tuple[PlottedRun, ...]
     comparison: Comparison | None = None
-    """The first side against the others, where there are others with a common case."""
+    """The first side against the others, if there are others with a common case."""
     notes: tuple[str, ...] = field(default=())
 
     @staticmethod
@@ -88,24 +88,24 @@ class Source:
         if len(runs) < 2:
             return Source(series)
         try:
-            found = compare(runs[0], runs[1:], Settings(allow_unlike=True))
+            comparison = compare(runs[0], runs[1:], Settings(allow_unlike=True))
         except BenchError as error:
             return Source(series, None, (f"no comparison: {error}",))
-        return Source(series, found)
+        return Source(series, comparison)
 
     def suites(self) -> list[str]:
-        return list(dict.fromkeys(row["suite"] for one in self.series for row in one.rows))
+        return list(dict.fromkeys(row["suite"] for run in self.series for row in run.rows))
 
     def ops(self, suite: str) -> list[str]:
-        return list(dict.fromkeys(str(row["params"].get("op")) for one in self.series for row in one.of_suite(suite)))
+        return list(dict.fromkeys(str(row["params"].get("op")) for run in self.series for row in run.suite_rows(suite)))
 
     def tables(self, suite: str) -> Iterator[tuple[PlottedRun, str, dict[str, Any]]]:
         """(side, case, table) of the tables that cases of a suite carry."""
-        for one in self.series:
-            for case, group in one.groups.items():
+        for run in self.series:
+            for case, group in run.groups.items():
                 if group.status == "ok" and group.leader["suite"] == suite:
                     for table in (group.leader.get("tables") or {}).values():
-                        yield one, case, table
+                        yield run, case, table
 
 
 def labels(rows: Sequence[Row]) -> list[str]:
@@ -115,21 +115,21 @@ def labels(rows: Sequence[Row]) -> list[str]:
         for name in {name for other in rows if other["suite"] == row["suite"] for name in other["params"]}:
             values.setdefault((row["suite"], name), set()).add(format_param(row["params"].get(name, "-")))
     several = len({row["suite"] for row in rows}) > 1
-    found = []
+    texts = []
     for row in rows:
         varied = {k: v for k, v in row["params"].items() if k != "op" and len(values[row["suite"], k]) > 1}
         head = str(row["params"].get("op", "run"))
         words = [f"{row['suite']}/{head}" if several else head, *(f"{k}={format_param(v)}" for k, v in varied.items())]
-        found.append(" ".join(words))
-    return found
+        texts.append(" ".join(words))
+    return texts
 
 
 def families(rows: Sequence[Row], varied: str) -> list[list[Row]]:
     """Rows that differ in one parameter only, in its order; the largest family first."""
-    found: dict[tuple[Any, ...], list[Row]] = {}
+    rows_by_rest: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if varied in row["params"]:
             rest = tuple(sorted((k, str(v)) for k, v in row["params"].items() if k != varied))
-            found.setdefault(rest, []).append(row)
-    ordered = [sorted(family, key=lambda row: row["params"][varied]) for family in found.values()]
+            rows_by_rest.setdefault(rest, []).append(row)
+    ordered = [sorted(family, key=lambda row: row["params"][varied]) for family in rows_by_rest.values()]
     return sorted(ordered, key=len, reverse=True)

@@ -63,11 +63,11 @@ _BYTES: dict[tuple[str, str], Callable[[Mapping[str, Any], float, int], float | 
 }
 
 
-def _point(one: PlottedRun, row: Row) -> tuple[float, float] | None:
-    """(FLOP per byte, TFLOP/s a device) of a case, or None where its traffic is not known."""
+def _point(run: PlottedRun, row: Row) -> tuple[float, float] | None:
+    """(FLOP per byte, TFLOP/s a device) of a case, or None if its traffic is not known."""
     rule = _BYTES.get((row["suite"], str(row["params"].get("op"))))
     item = ITEM_BYTES.get(str(row["params"].get("dtype")))
-    work = one.groups[row["case"]].leader.get("work") or {}
+    work = run.groups[row["case"]].leader.get("work") or {}
     if rule is None or item is None or not work.get("flops") or not row["tflop_per_s"]:
         return None
     passes = 3.0 if row["params"].get("direction") == "forward_backward" else 1.0
@@ -82,15 +82,15 @@ def _roofline(source: Source) -> Iterator[Plot]:
     figure, grid = canvas(7.2, 4.2)
     axes: Axes = grid[0][0]
     drawn = 0
-    for one in source.series:
+    for run in source.series:
         for suite, face in zip(("compute", "tensor_parallel"), FACES, strict=True):
-            points = [point for row in one.of_suite(suite) if (point := _point(one, row))]
+            points = [point for row in run.suite_rows(suite) if (point := _point(run, row))]
             drawn += len(points)
             if points:
-                label = one.name if face == "full" or not one.of_suite("compute") else None
-                axes.plot(*zip(*points, strict=True), ls="", marker=one.look.marker, ms=5, color=one.look.colour,
+                label = run.name if face == "full" or not run.suite_rows("compute") else None
+                axes.plot(*zip(*points, strict=True), ls="", marker=run.look.marker, ms=5, color=run.look.colour,
                           fillstyle=face, label=label)  # fmt: skip
-        _roof(axes, one)
+        _roof(axes, run)
     if not drawn:
         return
     axes.set_xscale("log")
@@ -104,11 +104,11 @@ def _roofline(source: Source) -> Iterator[Plot]:
     yield Plot("roofline", "compute", "Roofline", _ROOFLINE, figure)
 
 
-def _roof(axes: Axes, one: PlottedRun) -> None:
+def _roof(axes: Axes, run: PlottedRun) -> None:
     """min(bandwidth x intensity, best product) of each type, from what the file measured."""
-    bandwidths = [row["membw_gb_per_s"] for row in one.of_suite("compute") if row["membw_gb_per_s"]]
+    bandwidths = [row["membw_gb_per_s"] for row in run.suite_rows("compute") if row["membw_gb_per_s"]]
     best: dict[str, float] = {}
-    for row in one.of_suite("compute", "matmul"):
+    for row in run.suite_rows("compute", "matmul"):
         dtype = str(row["params"].get("dtype"))
         best[dtype] = max(best.get(dtype, 0.0), row["tflop_per_s"] or 0.0)
     for number, (dtype, top) in enumerate(best.items()):
@@ -116,12 +116,14 @@ def _roof(axes: Axes, one: PlottedRun) -> None:
             continue
         knee = top * 1e3 / max(bandwidths)
         xs, ys = [knee / 32, knee, knee * 256], [top / 32, top, top]
-        axes.plot(xs, ys, color=one.look.colour, lw=1, alpha=0.8, ls=("-", "--", ":")[min(number, 2)])
-        axes.annotate(shorten(dtype, 16), (xs[2], top), ha="right", va="bottom", fontsize=7.5, color=one.look.colour)
+        axes.plot(xs, ys, color=run.look.colour, lw=1, alpha=0.8, ls=("-", "--", ":")[min(number, 2)])
+        axes.annotate(shorten(dtype, 16), (xs[2], top), ha="right", va="bottom", fontsize=7.5, color=run.look.colour)
 
 
 def _scaling(source: Source) -> Iterator[Plot]:
-    points = [(one, row) for suite in SCALED for one in source.series for row in one.of_suite(suite) if row["speedup"]]
+    points = [
+        (run, row) for suite in SCALED for run in source.series for row in run.suite_rows(suite) if row["speedup"]
+    ]
     if not points:
         return
     counts = sorted({row["num_ranks"] for _, row in points})
@@ -135,11 +137,11 @@ def _over_ranks(points: Sequence[tuple[PlottedRun, Row]], counts: Sequence[int])
     axes: Axes = grid[0][0]
     cases = list(dict.fromkeys(row["case"] for _, row in points))
     seen: set[str] = set()
-    for one, row in points:
+    for run, row in points:
         x = row["num_ranks"] * (1 + 0.2 * (cases.index(row["case"]) / len(cases) - 0.5))
-        axes.plot([x], [row["speedup"]], ls="", marker=one.look.marker, ms=5, alpha=0.8, color=one.look.colour,
-                  label=None if one.name in seen else one.name)  # fmt: skip
-        seen.add(one.name)
+        axes.plot([x], [row["speedup"]], ls="", marker=run.look.marker, ms=5, alpha=0.8, color=run.look.colour,
+                  label=None if run.name in seen else run.name)  # fmt: skip
+        seen.add(run.name)
     axes.plot(counts, counts, ls="--", color=FAINT, lw=1.2, label="ideal")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
@@ -155,14 +157,14 @@ def _over_ranks(points: Sequence[tuple[PlottedRun, Row]], counts: Sequence[int])
 
 def _by_case(points: Sequence[tuple[PlottedRun, Row]], num_ranks: int) -> Figure:
     rows = {row["case"]: row for _, row in points}
-    places = {case: place for place, case in enumerate(rows)}
+    places = {case: position for position, case in enumerate(rows)}
     figure, grid = canvas(7.6, 1.2 + 0.22 * len(rows))
     axes: Axes = grid[0][0]
     seen: set[str] = set()
-    for one, row in points:
-        axes.plot([row["speedup"]], [places[row["case"]]], ls="", marker=one.look.marker, ms=5, color=one.look.colour,
-                  label=None if one.name in seen else one.name)  # fmt: skip
-        seen.add(one.name)
+    for run, row in points:
+        axes.plot([row["speedup"]], [places[row["case"]]], ls="", marker=run.look.marker, ms=5, color=run.look.colour,
+                  label=None if run.name in seen else run.name)  # fmt: skip
+        seen.add(run.name)
     axes.axvline(num_ranks, ls="--", lw=1.2, color=FAINT, label=f"ideal on {num_ranks} ranks")
     axes.axvline(1, lw=0.8, color=FAINT)
     axes.set_yticks(range(len(rows)), [shorten(label, 64) for label in labels(list(rows.values()))], fontsize=7)

@@ -1,4 +1,4 @@
-"""How every plot looks: one colour an architecture, marks that tell sides apart without colour, SVG for light and dark.
+"""Style of every plot: one colour per architecture, marks that tell sides apart without colour, SVG for light and dark.
 
 A plot is drawn once, with ink, grid and series in fixed colours. For a page the SVG's colours become CSS variables, so
 that one drawing serves a light and a dark page; text stays text. As PNG it has a white ground.
@@ -65,7 +65,7 @@ _RC: Any = {
 
 @dataclass(frozen=True)
 class Look:
-    """What one side looks like in every plot."""
+    """Look of one side in every plot."""
 
     name: str
     colour: str
@@ -87,12 +87,12 @@ def looks(names: Sequence[str], architectures: Sequence[str]) -> dict[str, Look]
 @contextmanager
 def drawing() -> Iterator[None]:
     """Figures made and drawn within have the style; nothing outside is changed."""
-    with _styled():
+    with _style():
         yield
 
 
 @contextmanager
-def _styled(**more: Any) -> Iterator[None]:
+def _style(**more: Any) -> Iterator[None]:
     import matplotlib as mpl
 
     with mpl.rc_context(_RC | more), warnings.catch_warnings():
@@ -112,7 +112,7 @@ def canvas(width: float = 7.2, height: float = 3.4, rows: int = 1, columns: int 
 
 
 def size_axis(axes: Axes, sizes: Sequence[float]) -> None:
-    """Message sizes: powers of two, written in binary units; every second or fourth where there are many."""
+    """Message sizes: powers of two, written in binary units; every second or fourth if there are many."""
     axes.set_xscale("log", base=2)
     low, high = min(sizes), max(sizes)
     first, last = max(0, int(low).bit_length() - 1), int(high).bit_length()
@@ -155,7 +155,7 @@ def as_svg(figure: Figure, name: str, on_page: bool = True) -> str:
     """The figure as SVG text; `on_page`: in CSS variables, without the XML head. `name` keeps its ids apart."""
     buffer = io.StringIO()
     ground = {"transparent": True} if on_page else {"facecolor": "white"}
-    with _styled(**{"svg.hashsalt": name}):
+    with _style(**{"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, dpi=130, **ground)
     text = buffer.getvalue()
     if not on_page:
@@ -173,6 +173,6 @@ def as_svg(figure: Figure, name: str, on_page: bool = True) -> str:
 
 def as_png(figure: Figure, dpi: int = 150) -> bytes:
     buffer = io.BytesIO()
-    with _styled():
+    with _style():
         figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     return buffer.getvalue()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.core.table import is_number
+from bench.core.values import is_number
 from bench.report.plots.source import Plot, PlottedRun, Source
 from bench.report.plots.style import HATCHES, LIGHT, canvas, shorten
 
@@ -34,18 +34,18 @@ def draw(source: Source) -> Iterator[Plot]:
     matrices = series = 0
     stacks: dict[str, list[tuple[str, dict[str, float]]]] = {}
     for suite in source.suites():
-        for one, case, table in source.tables(suite):
-            label = shorten(f"{case} ({one.name})" if len(source.series) > 1 else case, 80)
+        for run, case, table in source.tables(suite):
+            label = shorten(f"{case} ({run.name})" if len(source.series) > 1 else case, 80)
             if _pairs(table) and matrices < MAX_MATRICES:
                 matrices += 1
-                yield _matrix(one, suite, label, str(matrices), table)
+                yield _matrix(run, suite, label, str(matrices), table)
             elif _parts(table):
                 stacks.setdefault(suite, []).extend(_stacks(label, table))
             elif _time_column(table) is not None and series < MAX_SERIES:
                 series += 1
                 yield from _over_time(suite, label, str(series), table)
     for suite, bars in stacks.items():
-        yield _stacked(suite, bars[:MAX_STACKS])
+        yield _stacked_bars(suite, bars[:MAX_STACKS])
 
 
 _PAIR = re.compile(r"(?P<unit>GB/s) (?P<to>\S+)")
@@ -59,20 +59,20 @@ def _column(table: dict[str, Any], *names: str) -> int | None:
 
 def _pairs(table: dict[str, Any]) -> dict[int, str]:
     """Column -> the end that it is about, of a matrix whose rows send: `GB/s 3`; empty for any other table."""
-    found = {n: match["to"] for n, head in enumerate(table["columns"]) if (match := _PAIR.fullmatch(str(head)))}
-    return found if len(found) == len(table["columns"]) - 1 > 1 else {}
+    columns = {n: match["to"] for n, head in enumerate(table["columns"]) if (match := _PAIR.fullmatch(str(head)))}
+    return columns if len(columns) == len(table["columns"]) - 1 > 1 else {}
 
 
 def _parts(table: dict[str, Any]) -> dict[int, str]:
     """Column -> the part of a step whose milliseconds it holds; empty for a table without a `step`."""
-    found = {n: match["part"] for n, head in enumerate(table["columns"]) if (match := _PART.fullmatch(str(head)))}
-    if not set(found.values()) & set(WHOLES):
+    columns = {n: match["part"] for n, head in enumerate(table["columns"]) if (match := _PART.fullmatch(str(head)))}
+    if not set(columns.values()) & set(WHOLES):
         return {}
-    return {n: part for n, part in found.items() if part not in WHOLES}
+    return {n: part for n, part in columns.items() if part not in WHOLES}
 
 
 def _stacks(label: str, table: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
-    """A bar a row: the rank's, where the table says which."""
+    """A bar per row: the rank's, where the table says which."""
     parts, rank = _parts(table), _column(table, "rank")
     return [
         (
@@ -87,7 +87,7 @@ def _time_column(table: dict[str, Any]) -> int | None:
     return _column(table, "s", "until s", "at s")
 
 
-def _matrix(one: PlottedRun, suite: str, label: str, name: str, table: dict[str, Any]) -> Plot:
+def _matrix(run: PlottedRun, suite: str, label: str, name: str, table: dict[str, Any]) -> Plot:
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -99,7 +99,7 @@ def _matrix(one: PlottedRun, suite: str, label: str, name: str, table: dict[str,
     side = max(3.2, min(8.0, 1.6 + 0.42 * len(names)))
     figure, grid = canvas(side + 1.4, side)
     axes: Axes = grid[0][0]
-    shades = LinearSegmentedColormap.from_list("pairs", ["#dfeaf3", one.look.colour])
+    shades = LinearSegmentedColormap.from_list("pairs", ["#dfeaf3", run.look.colour])
     image = axes.imshow(values, cmap=shades, aspect="equal", vmin=0.0)
     figure.colorbar(image, ax=axes, label="GB/s", shrink=0.8)
     if len(names) <= MAX_WRITTEN:
@@ -116,7 +116,7 @@ def _matrix(one: PlottedRun, suite: str, label: str, name: str, table: dict[str,
     return Plot(f"pairs-{name}", suite, f"Pairs: {label}", _MATRIX, figure)
 
 
-def _stacked(suite: str, bars: Sequence[tuple[str, dict[str, float]]]) -> Plot:
+def _stacked_bars(suite: str, bars: Sequence[tuple[str, dict[str, float]]]) -> Plot:
     parts = list(dict.fromkeys(part for _, shares in bars for part in shares))
     figure, grid = canvas(8.2, 1.4 + 0.34 * len(bars))
     axes: Axes = grid[0][0]
@@ -148,12 +148,12 @@ def _over_time(suite: str, label: str, name: str, table: dict[str, Any]) -> Iter
     figure, grid = canvas(7.6, 0.8 + 1.35 * len(heads), len(heads), 1, sharex=True)
     who = list(dict.fromkeys(row[group] for row in table["rows"])) if group is not None else [None]
     for axes, number in zip(grid.flat, heads, strict=True):
-        for place, one in enumerate(who):
-            rows = [row for row in table["rows"] if group is None or row[group] == one]
+        for position, run in enumerate(who):
+            rows = [row for row in table["rows"] if group is None or row[group] == run]
             points = [(row[at], row[number]) for row in rows if is_number(row[number])]
             if points:
-                axes.plot(*zip(*points, strict=True), color=LIGHT[place % len(LIGHT)], lw=1.1, marker=".", ms=3,
-                          label=None if group is None else shorten(f"{table['columns'][group]} {one}"))  # fmt: skip
+                axes.plot(*zip(*points, strict=True), color=LIGHT[position % len(LIGHT)], lw=1.1, marker=".", ms=3,
+                          label=None if group is None else shorten(f"{table['columns'][group]} {run}"))  # fmt: skip
         axes.set_ylabel(shorten(str(table["columns"][number]), 24))
         axes.grid(True)
     grid.flat[-1].set_xlabel(shorten(str(table["columns"][at])))

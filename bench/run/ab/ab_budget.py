@@ -1,4 +1,4 @@
-"""How many pairs of launches a budget holds: what a launch costs, and what is done where the budget cannot hold it.
+"""Pairs of launches that a budget holds: the cost of a launch, and advice if the budget cannot hold them.
 
 A launch costs its start (two interpreters after each other, torch, the process groups) and, for each case, what goes
 before and after the samples and enough samples for a median that can be believed. Before the first launch that is a
@@ -11,31 +11,30 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench.core.values import parse_seconds
+from bench.core.values import counted, parse_seconds
 from bench.errors import BenchError
 from bench.measure.engine.timing.sampler import MIN_ROUNDS
 from bench.measure.planning.budget_fit import MIN_CASE_SECONDS, sampling_seconds
 from bench.measure.planning.visit_overhead import STARTUP_SECONDS
-from bench.records.ab_pair import SIDES
 from bench.records.file import Record, Result
-from bench.records.planned_case import PlannedCase
+from bench.records.saved_plan import SIDES, PlannedCase
 from bench.records.visits import num_samples, was_left_out
 
 FEWEST_PAIRS = 3
-"""With fewer a budget is too small: an interval from two pairs has no use."""
+"""Least pairs that a budget must hold: an interval from two has no use."""
 ENOUGH_SAMPLES = 20
-"""Of each case in a launch, or as many as its preset's time for a case holds."""
+"""Samples of each case in a launch, or as many as its preset's time for a case holds."""
 RESERVE_SECONDS, RESERVE_SHARE = 5.0, 0.03
-"""Of a budget, for the interpreters' starts and ends, and for the comparison."""
+"""Time and share of a budget for the interpreters' starts and ends, and for the comparison."""
 ACCEPTED_FACTOR, ADVICE_FACTOR = 1.1, 1.35
-"""By which the launches to come may take longer than the first where a budget is accepted, and where one is advised."""
+"""Factors by which later launches may take longer than the first: to accept a budget, and to advise one."""
 UNKNOWN_FACTOR = 1.5
-"""By how much a budget is to be raised at least in which not every case could be measured once."""
+"""Least factor to raise a budget in which not every case could be measured once."""
 
 
 @dataclass(frozen=True)
 class LaunchCost:
-    """What one launch of a side takes, where each of its cases is to have enough samples."""
+    """Time of one launch of a side in which each case has enough samples."""
 
     startup_seconds: float
     cases_seconds: float
@@ -48,14 +47,14 @@ class LaunchCost:
         return self.startup_seconds + self.cases_seconds
 
 
-def guessed(cases: Sequence[PlannedCase]) -> LaunchCost:
+def guess_cost(cases: Sequence[PlannedCase]) -> LaunchCost:
     """The least that a launch can be expected to cost, before any was made."""
     lasting = sum(case.min_seconds for case in cases)
     return LaunchCost(min(STARTUP_SECONDS.values()), len(cases) * MIN_CASE_SECONDS + lasting, len(cases))
 
 
-def learnt(result: Result, launch: int, wall_seconds: float) -> LaunchCost:
-    """From a launch that a side has made, and that took so long in all."""
+def measured_cost(result: Result, launch: int, wall_seconds: float) -> LaunchCost:
+    """Cost by a launch that a side has made, and that took so long in all."""
     records = [record for record in result.measurements if record["launch"] == launch]
     busy = sum(record["seconds"] or 0.0 for record in records)
     visits = int(result.plan.get("visits") or 1)
@@ -75,15 +74,15 @@ def learnt(result: Result, launch: int, wall_seconds: float) -> LaunchCost:
 
 
 def _case_seconds(visits: Sequence[Record], most_seconds: float) -> float:
-    """What all visits to a case take in which it has enough samples, or its time for them."""
+    """Seconds of all visits to a case in which it has enough samples, or its time for them."""
     seconds = sum(record["seconds"] or 0.0 for record in visits)
     counts = sum(num_samples(record) for record in visits)
     if not counts:
         return seconds
     sampled = sum(map(_sampled_seconds, visits))
-    each = sampled / counts
+    visit_seconds = sampled / counts
     around = max(0.0, seconds - sampled)
-    return around + max(MIN_ROUNDS * each, min(ENOUGH_SAMPLES * each, most_seconds))
+    return around + max(MIN_ROUNDS * visit_seconds, min(ENOUGH_SAMPLES * visit_seconds, most_seconds))
 
 
 def _sampled_seconds(record: Record) -> float:
@@ -94,8 +93,8 @@ def _sampled_seconds(record: Record) -> float:
     )
 
 
-def mean(costs: Sequence[LaunchCost]) -> LaunchCost:
-    """Of the launches so far, of both sides."""
+def mean_cost(costs: Sequence[LaunchCost]) -> LaunchCost:
+    """Mean cost of the launches so far, of both sides."""
     count = len(costs)
     return LaunchCost(
         sum(cost.startup_seconds for cost in costs) / count,
@@ -105,8 +104,8 @@ def mean(costs: Sequence[LaunchCost]) -> LaunchCost:
     )
 
 
-def room(budget_seconds: float) -> float:
-    """What of a budget is for launches."""
+def launch_budget(budget_seconds: float) -> float:
+    """Part of a budget that is for launches."""
     return max(0.0, budget_seconds - max(RESERVE_SECONDS, RESERVE_SHARE * budget_seconds))
 
 
@@ -122,7 +121,7 @@ def needed_seconds(cost: LaunchCost, pairs: int, spent_seconds: float = 0.0) -> 
 
 
 def too_short(budget: str, cost: LaunchCost, pairs: int, spent_seconds: float, is_known: bool) -> BenchError:
-    """What to say of a budget, as it was typed, that cannot hold the fewest pairs.
+    """Error for a budget, as it was typed, that cannot hold the fewest pairs.
 
     Where some cases could not even be measured once, their part of what is needed is a guess, and more than there was.
     """
@@ -130,7 +129,7 @@ def too_short(budget: str, cost: LaunchCost, pairs: int, spent_seconds: float, i
     if cost.num_unknown:
         seconds = max(seconds, UNKNOWN_FACTOR * parse_seconds("--budget", budget))
     here = "starting takes" if is_known else "starting takes about"
-    cases = "1 case" if cost.num_cases == 1 else f"{cost.num_cases} cases"
+    cases = counted(cost.num_cases, "case")
     least = "about" if is_known else "at least"
     needed = duration(seconds)
     return BenchError(
@@ -140,25 +139,25 @@ def too_short(budget: str, cost: LaunchCost, pairs: int, spent_seconds: float, i
 
 
 def duration(seconds: float) -> str:
-    """As one would type it, and never less: `50s`, `100s`, `2m`, `3.5m`."""
+    """A time as one would type it, rounded up: `50s`, `100s`, `2m`, `3.5m`."""
     if seconds <= 110:
         return f"{10 * math.ceil(seconds / 10)}s"
     return f"{math.ceil(2 * seconds / 60) / 2:g}m"
 
 
 @dataclass
-class Purse:
-    """What is left of a budget, and how many pairs it still holds; all times are seconds since `bench ab` began."""
+class PairBudget:
+    """A budget's time left, and the pairs that it still holds; all times are seconds since `bench ab` began."""
 
     budget: str
-    """As it was typed."""
+    """Text that the user typed."""
     seconds: float
     most_pairs: int
     made: int = 0
     """Launches of both sides so far; those of an alternation that is gone on with count."""
     costs: list[LaunchCost] = field(default_factory=list)
     pairs: int = 0
-    """How many there will be, as far as it is known by now; 0: not yet."""
+    """Number of pairs there will be, as far as is known; 0: not yet."""
 
     @property
     def fewest(self) -> int:
@@ -166,32 +165,32 @@ class Purse:
 
     @property
     def known(self) -> LaunchCost:
-        """What a launch costs, after those that were made."""
-        return mean(self.costs)
+        """Cost of a launch, by those that were made."""
+        return mean_cost(self.costs)
 
     def left(self, elapsed: float, kept: float = 0.0) -> float:
-        """For launches, less what is `kept` for something else."""
-        return max(0.0, room(self.seconds) - elapsed - kept)
+        """Seconds left for launches, less what is `kept` for something else."""
+        return max(0.0, launch_budget(self.seconds) - elapsed - kept)
 
     def launch_seconds(self, elapsed: float, kept: float = 0.0) -> float:
-        """Of the next launch: an equal part; of the first, of as few launches as there may be."""
+        """Seconds for the next launch: an equal part; for the first, of as few launches as there may be."""
         pairs = max(self.pairs or self.fewest, self.made // len(SIDES) + 1)
         return self.left(elapsed, kept) / (len(SIDES) * pairs - self.made)
 
     def learn(self, cost: LaunchCost, began: float, elapsed: float, kept: float = 0.0) -> None:
         """A launch that began and ended then turned out to cost so much.
 
-        Raises BenchError where it was the first of all and shows that the budget does not hold the fewest pairs.
+        Raises BenchError if it was the first of all and shows that the budget does not hold the fewest pairs.
         """
         self.costs.append(cost)
         self.made += 1
-        known, left = self.known, self.left(elapsed, kept)
-        fitting = min(self.most_pairs, pairs_within(left, known, self.made))
-        is_tight = pairs_within(left / ACCEPTED_FACTOR, known, self.made) < self.fewest
+        cost_known, left = self.known, self.left(elapsed, kept)
+        fitting = min(self.most_pairs, pairs_within(left, cost_known, self.made))
+        is_tight = pairs_within(left / ACCEPTED_FACTOR, cost_known, self.made) < self.fewest
         # The first launch had all the time that one of so few can have: what it left out, the others would leave out.
-        if self.made == 1 and (is_tight or known.num_unknown):
-            raise too_short(self.budget, known, self.fewest, began, is_known=True)
+        if self.made == 1 and (is_tight or cost_known.num_unknown):
+            raise too_short(self.budget, cost_known, self.fewest, began, is_known=True)
         begun = -(-self.made // len(SIDES))
-        starts = (len(SIDES) * self.fewest - self.made) * known.startup_seconds
+        starts = (len(SIDES) * self.fewest - self.made) * cost_known.startup_seconds
         # What was accepted is seen through, if with fewer samples, as long as there is more than starting to it.
         self.pairs = max(fitting, begun, self.fewest if left > starts else 0)

@@ -1,13 +1,13 @@
-"""What would make an alternation useless, asked of both sides' plans before anything is measured."""
+"""Checks of both sides' plans that refuse a useless alternation before anything is measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.analysis.compare import selection
 from bench.errors import BenchError
-from bench.records.ab_pair import SIDES
+from bench.records.saved_plan import SIDES
 from bench.run.ab.ab_sides import Setting, asking_words
 from bench.run.ab.child import ask
 from bench.run.outlook import Outlook
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def outlooks(both: Sequence[Setting], given: Sequence[str], suites: Sequence[str]) -> list[Outlook]:
-    """What each side would measure, told by its own interpreter with its own settings. Raises BenchError."""
+    """Plan of each side, from its own interpreter with its own settings. Raises BenchError."""
     return [Outlook.from_text(text) for text in ask([(side, asking_words(given, suites, side)) for side in both])]
 
 
-def refuse_useless(found: Sequence[Outlook], comparing: Comparing) -> None:
-    """Raises BenchError where the sides have no case in common, where what is to be compared is none of it, and where
+def refuse_useless(plans: Sequence[Outlook], comparing: Comparing) -> None:
+    """Raises BenchError if the sides have no case in common, where what is to be compared is none of it, and where
     a gate would not rule since the sides are unlike machines."""
-    a, b = found
+    a, b = plans
     common = [case for case in a.cases if case.id in {other.id for other in b.cases}]
     if not common:
         raise BenchError(
@@ -35,19 +35,16 @@ def refuse_useless(found: Sequence[Outlook], comparing: Comparing) -> None:
     if settings.where:
         records = [{"suite": case.suite, "case": case.id, "params": case.params} for case in common]
         selection.refuse_none(records, settings.where)
+    metrics = {name: row for outlook in plans for suite in outlook.plan.suites for name, row in suite.metrics.items()}
     for name in settings.metrics:
-        selection.named_metric(name, _own_metrics(found))
-    refuse_unlike([each.architecture for each in found], comparing)
-
-
-def _own_metrics(found: Sequence[Outlook]) -> Mapping[str, tuple[str, str]]:
-    return {name: row for each in found for suite in each.plan.suites for name, row in suite.metrics.items()}
+        selection.named_metric(name, metrics)
+    refuse_unlike([outlook.architecture for outlook in plans], comparing)
 
 
 def refuse_unlike(architectures: Sequence[str], comparing: Comparing) -> None:
-    """Raises BenchError where a gate was asked for and the sides are not of one architecture."""
+    """Check the architectures. Raises BenchError if they differ and a gate was asked for."""
     gate = comparing.gate()
-    if not gate.asked or gate.allow_unlike or len(set(architectures)) == 1:
+    if not gate.is_requested or gate.allow_unlike or len(set(architectures)) == 1:
         return
-    told = ", ".join(f"side {name} is {text}" for name, text in zip(SIDES, architectures, strict=True))
-    raise BenchError(f"{told}: a gate holds like machines against each other; add --allow-unlike to gate all the same")
+    sides = ", ".join(f"side {name} is {text}" for name, text in zip(SIDES, architectures, strict=True))
+    raise BenchError(f"{sides}: a gate holds like machines against each other; add --allow-unlike to gate all the same")

@@ -12,51 +12,51 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
-from bench.records.ab_pair import Pair, are_paired, pair_of
 from bench.records.file import Result, load
+from bench.records.saved_plan import Pair, are_paired, pair_of
 
 if TYPE_CHECKING:
     from bench.run.ab.ab_sides import Setting
 
 
 @dataclass(frozen=True)
-class TakenUp:
-    """What two files say of the alternation that made them."""
+class ResumedPair:
+    """An alternation to go on with, as its two files tell."""
 
     files: tuple[Path, Path]
-    """Of side a, then b."""
+    """Files of side a, then b."""
     id: str
     pairs: int
-    """As many as were planned."""
+    """Number of planned pairs."""
     first: int
     """The pair to go on with."""
 
 
-def taken_up(paths: Sequence[Path], both: Sequence[Setting]) -> TakenUp:
-    """Raises BenchError where these are not the two files of one alternation of the sides that were said."""
+def resume_pair(paths: Sequence[Path], both: Sequence[Setting]) -> ResumedPair:
+    """Read an alternation. Raises BenchError if these are not the two files of one, with the sides that were typed."""
     if len(paths) != 2:
         raise BenchError(f"--resume {paths[0]}: name the files of both sides, --resume A --resume B")
-    known = sorted(((_pair(result), result) for result in map(load, paths)), key=lambda each: each[0].side)
-    (pair, one), (_, other) = known
-    if not are_paired(one, other):
-        raise BenchError(f"--resume {one.path} with {other.path}: they are not the two sides of one alternation")
-    for (was, result), side in zip(known, both, strict=True):
+    pairs = sorted(((_pair(result), result) for result in map(load, paths)), key=lambda each: each[0].side)
+    (pair, first), (_, other) = pairs
+    if not are_paired(first, other):
+        raise BenchError(f"--resume {first.path} with {other.path}: they are not the two sides of one alternation")
+    for (was, result), side in zip(pairs, both, strict=True):
         if was.setting != side.setting:
             raise BenchError(
                 f"--resume {result.path}: side {side.name} was {was.setting!r} and is now {side.setting!r}; give the "
                 f"same --{side.name} and --{side.name}-python again"
             )
-    begun = [record["launch"] for _, result in known for record in result.measurements]
-    return TakenUp(
-        files=(one.path, other.path),
+    begun = [record["launch"] for _, result in pairs for record in result.measurements]
+    return ResumedPair(
+        files=(first.path, other.path),
         id=pair.id,
-        pairs=int(one.plan["launches"]),
+        pairs=int(first.plan["launches"]),
         first=max(begun, default=-1) + 1,
     )
 
 
 def _pair(result: Result) -> Pair:
-    found = pair_of(result)
-    if found is None:
+    pair = pair_of(result)
+    if pair is None:
         raise BenchError(f"--resume {result.path}: no file of `bench ab`; a run is finished by bench run --resume")
-    return found
+    return pair

@@ -1,4 +1,4 @@
-"""What `bench ab` will do: what is set on each side, how many pairs, in which order, within which time.
+"""Plan of `bench ab`: the setting of each side, the number of pairs, their order, their time.
 
 A launch of one side is followed by a launch of the other, so that a machine that grows slower by the minute slows both;
 and the order turns round from pair to pair (ABBA), so that neither side always comes first.
@@ -18,8 +18,7 @@ from bench.core.values import parse_seconds
 from bench.errors import BenchError
 from bench.measure.planning.presets import PRESETS
 from bench.measure.system.environment import SECRET
-from bench.records.ab_pair import SIDES, UNCHANGED
-from bench.records.planned_case import PlannedCase
+from bench.records.saved_plan import SIDES, UNCHANGED, PlannedCase
 from bench.run.ab import ab_budget
 
 DEFAULT_PAIRS = 10
@@ -58,11 +57,11 @@ class Setting:
     options: tuple[str, ...]
     """Words for `bench run`."""
     device: str | None
-    """That of `options`; a run that is taken up again has to be told."""
+    """Device of `options`; a resumed run needs it again."""
     sets: frozenset[str]
     """Keys of its own --set, which take the place of those that both sides were given."""
     setting: str
-    """In words, as one would type it; `unchanged` where nothing was said."""
+    """Setting as one would type it; `unchanged` if nothing was typed."""
 
     def does_as(self, other: Setting) -> bool:
         return (self.python, self.variables, self.options) == (other.python, other.variables, other.options)
@@ -90,17 +89,17 @@ def side(name: str, texts: Sequence[str], python: str | None, default_python: st
             raise BenchError(f"--{name} {text}: {variable} is set twice on this side; leave one out")
         variables[variable] = value
     given = _checked_options(name, words, read)
-    said = [*(f"{n}={shlex.quote(v)}" for n, v in variables.items()), *map(shlex.quote, words)]
+    words_text = [*(f"{n}={shlex.quote(v)}" for n, v in variables.items()), *map(shlex.quote, words)]
     if python is not None:
-        said.append(f"python {shlex.quote(python)}")
+        words_text.append(f"python {shlex.quote(python)}")
     return Setting(
         name=name,
-        python=default_python if python is None else found_python(name, python),
+        python=default_python if python is None else find_python(name, python),
         variables=tuple(sorted(variables.items())),
         options=tuple(words),
         device=given.get("device"),
         sets=frozenset(_key(text) for text in given.get("settings", ())),
-        setting=" ".join(said) or UNCHANGED,
+        setting=" ".join(words_text) or UNCHANGED,
     )
 
 
@@ -112,8 +111,8 @@ def _option_words(name: str, text: str) -> list[str]:
 
 
 def _variable(name: str, text: str) -> tuple[str, str]:
-    variable, equals, value = text.partition("=")
-    if not equals or not _VARIABLE.fullmatch(variable):
+    variable, separator, value = text.partition("=")
+    if not separator or not _VARIABLE.fullmatch(variable):
         raise BenchError(
             f'--{name} {text}: a variable is NAME=VALUE, such as NCCL_ALGO=Ring; options begin with "-", '
             f'such as --{name} "--backend gloo"'
@@ -130,7 +129,7 @@ def _variable(name: str, text: str) -> tuple[str, str]:
 
 
 def _checked_options(name: str, words: Sequence[str], read: ReadOptions) -> dict[str, Any]:
-    """What the words say to `bench run`. Raises BenchError for what it does not take, or one side cannot have alone."""
+    """Options of `bench run` in the words. Raises BenchError for those that it, or one side alone, cannot have."""
     shown = f'--{name} "{shlex.join(words)}"'
     try:
         given = read(list(words))
@@ -142,14 +141,14 @@ def _checked_options(name: str, words: Sequence[str], read: ReadOptions) -> dict
     return given
 
 
-def found_python(name: str, text: str) -> str:
+def find_python(name: str, text: str) -> str:
     """The path of an interpreter, absolute, but not through its link: that is what makes an environment of it.
 
-    Raises BenchError where it is none that can be started.
+    Raises BenchError if it is none that can be started.
     """
-    found = shutil.which(text)
-    if found is not None:
-        return str(Path(found).absolute())
+    path = shutil.which(text)
+    if path is not None:
+        return str(Path(path).absolute())
     inside = Path(text) / "bin" / "python"
     hint = f"did you mean {inside}?" if inside.exists() else "give the path of an interpreter, such as pr/bin/python"
     raise BenchError(f"--{name}-python {text}: no program of that name can be started; {hint}")
@@ -161,11 +160,11 @@ def sides(
     default_python: str,
     read: ReadOptions,
 ) -> tuple[Setting, Setting]:
-    """Both sides. Raises BenchError as `side` does, and where they are alike and only one of them was said.
+    """Both sides. Raises BenchError as `side` does, and if they are alike and only one of them was said.
 
     Two sides that are both said and alike are an A/A check: how far apart are two equals here?
     """
-    a, b = (side(*each, default_python, read) for each in zip(SIDES, texts, pythons, strict=True))
+    a, b = (side(*given, default_python, read) for given in zip(SIDES, texts, pythons, strict=True))
     both_said = all(text or python is not None for text, python in zip(texts, pythons, strict=True))
     if a.does_as(b) and not both_said:
         raise BenchError(
@@ -177,14 +176,14 @@ def sides(
 
 @dataclass(frozen=True)
 class PairSchedule:
-    """How many pairs, and the time that each launch has."""
+    """Number of pairs, and the time of each launch."""
 
     pairs: int
     launch_seconds: float | None
     """All that is part of it; None: as long as it needs. Within a budget this is what is planned, and what it comes to
     is seen launch by launch."""
     budget_seconds: float | None
-    """For all; None: none was given."""
+    """Time for all launches; None: no budget."""
 
     @property
     def side_seconds(self) -> float | None:
@@ -200,29 +199,29 @@ class PairSchedule:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the user asked for."""
+class PairRequest:
+    """Pairs and budget that the user asked for."""
 
     pairs: int
     budget: str | None
-    """As it was typed."""
+    """Text that the user typed."""
 
     @property
     def budget_seconds(self) -> float | None:
         return None if self.budget is None else parse_seconds("--budget", self.budget)
 
 
-def wanted(pairs: int | None, budget: str | None) -> Wanted:
-    """Raises BenchError for a number of pairs that is none, and for a budget that is no time."""
-    found = Wanted(DEFAULT_PAIRS if pairs is None else pairs, budget)
-    if found.pairs < 2:
-        raise BenchError(f"--pairs {found.pairs}: at least 2, better {DEFAULT_PAIRS}; one pair has no error bar")
-    assert found.budget_seconds is None or found.budget_seconds > 0
-    return found
+def parse_pair_request(pairs: int | None, budget: str | None) -> PairRequest:
+    """Check both options. Raises BenchError for a number of pairs that is none, and for a budget that is no time."""
+    request = PairRequest(DEFAULT_PAIRS if pairs is None else pairs, budget)
+    if request.pairs < 2:
+        raise BenchError(f"--pairs {request.pairs}: at least 2, better {DEFAULT_PAIRS}; one pair has no error bar")
+    assert request.budget_seconds is None or request.budget_seconds > 0
+    return request
 
 
-def schedule(preset: str, asked: Wanted, cases: Sequence[PlannedCase], spent_seconds: float = 0.0) -> PairSchedule:
-    """As many pairs as were asked for, or fewer where a budget has no room for them even at the least cost.
+def schedule(preset: str, asked: PairRequest, cases: Sequence[PlannedCase], spent_seconds: float = 0.0) -> PairSchedule:
+    """Schedule of the pairs asked for, or of fewer if a budget has no room for them even at the least cost.
 
     Without a budget each launch has what the preset gives a launch. Raises BenchError for a budget that cannot hold the
     fewest pairs that make sense; `spent_seconds` of it are over.
@@ -230,9 +229,9 @@ def schedule(preset: str, asked: Wanted, cases: Sequence[PlannedCase], spent_sec
     seconds = asked.budget_seconds
     if seconds is None:
         base = PRESETS[preset]
-        each = None if base.budget_seconds is None else base.budget_seconds / base.launches
-        return PairSchedule(asked.pairs, each, None)
-    room, cost = ab_budget.room(seconds) - spent_seconds, ab_budget.guessed(cases)
+        launch_seconds = None if base.budget_seconds is None else base.budget_seconds / base.launches
+        return PairSchedule(asked.pairs, launch_seconds, None)
+    room, cost = ab_budget.launch_budget(seconds) - spent_seconds, ab_budget.guess_cost(cases)
     fitting = min(asked.pairs, ab_budget.pairs_within(room, cost))
     fewest = min(ab_budget.FEWEST_PAIRS, asked.pairs)
     if fitting < fewest:
@@ -241,14 +240,14 @@ def schedule(preset: str, asked: Wanted, cases: Sequence[PlannedCase], spent_sec
 
 
 def order(pair: int) -> tuple[int, int]:
-    """Which side comes first in a pair: ABBA."""
+    """Sides of a pair in their order, which alternates: ABBA."""
     return (1, 0) if pair % 2 else (0, 1)
 
 
 def first_words(
     given: Sequence[str], suites: Sequence[str], chosen: Setting, plan: PairSchedule, label: str, file: Path, pair: str
 ) -> list[str]:
-    """What makes `bench run` plan a side and do its first launch; `given` are the options of both sides."""
+    """Words for `bench run` to plan a side and do its first launch; `given` are the options of both sides."""
     seconds = plan.side_seconds
     return [
         "run",
@@ -262,7 +261,7 @@ def first_words(
 
 
 def _key(setting: str) -> str:
-    """Of a --set."""
+    """Key of a --set."""
     return setting.partition("=")[0].strip()
 
 
@@ -273,18 +272,18 @@ def _without(words: Sequence[str], keys: Collection[str]) -> list[str]:
 
 
 def next_words(launch: int, chosen: Setting, device: str | None, file: Path) -> list[str]:
-    """What makes `bench run` do a later launch of a side's file; its plan is in the file."""
+    """Words for `bench run` to do a later launch of a side's file; its plan is in the file."""
     device = chosen.device or device
     words = ["run", "--resume", str(file), "--one-launch", str(launch), "--launcher", "local"]
     return words if device is None else [*words, "--device", device]
 
 
 def timed_words(words: Sequence[str], seconds: float | None) -> list[str]:
-    """The same launch with so much time for all of it; None: what its plan gives it."""
+    """Words of a launch with so much time for all of it; None: as its plan says."""
     given = () if seconds is None else ("--launch-seconds", f"{seconds:.3f}")
     return [words[0], *given, *words[1:]]
 
 
 def asking_words(given: Sequence[str], suites: Sequence[str], chosen: Setting) -> list[str]:
-    """What makes `bench run` tell what a side would measure."""
+    """Words for `bench run` to print the plan of a side."""
     return ["run", *_without(given, chosen.sets), *chosen.options, "--launcher", "local", "--plan-only", "--", *suites]

@@ -1,8 +1,8 @@
 """`bench ab`: two settings in alternating launches, compared launch by launch.
 
 Launches of one program differ more than a change that one wants to see, and a noisy machine has better and worse
-minutes. So each side makes its launches in turn with the other's, and the difference is taken within each pair, where
-both sides had the same minute. Every launch is a child process that runs this source of `bench`, whatever interpreter
+minutes. So the launches of both sides are interleaved, and the difference is taken within each pair, which had the
+same minute. Every launch is a child process that runs this source of `bench`, whatever interpreter
 it has, and adds its launch to its side's result file; what comes out is two ordinary files.
 """
 
@@ -27,25 +27,25 @@ from bench.measure.engine.worker import host_name
 from bench.measure.planning.launcher_env import detect
 from bench.measure.planning.planner import DEFAULT_FOLDER
 from bench.measure.planning.visit_overhead import startup_seconds
-from bench.records.ab_pair import Pair
 from bench.records.file import load, new_path
-from bench.run.ab.ab_budget import ENOUGH_SAMPLES, Purse, learnt
+from bench.records.saved_plan import Pair
+from bench.run.ab.ab_budget import ENOUGH_SAMPLES, PairBudget, measured_cost
 from bench.run.ab.ab_check import outlooks, refuse_unlike, refuse_useless
-from bench.run.ab.ab_resume import taken_up
+from bench.run.ab.ab_resume import resume_pair
 from bench.run.ab.ab_sides import (
+    PairRequest,
     PairSchedule,
     ReadOptions,
     Setting,
-    Wanted,
     first_words,
     next_words,
     order,
+    parse_pair_request,
     schedule,
     sides,
     timed_words,
-    wanted,
 )
-from bench.run.ab.child import Ended, probe, reason, start
+from bench.run.ab.child import LaunchEnd, probe, reason, start
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class AbOptions:
         return ["--preset", self.preset, *self.given]
 
 
-Launch = Callable[[Setting, Sequence[str]], Ended]
+Launch = Callable[[Setting, Sequence[str]], LaunchEnd]
 """Calls `bench` with some words, as a side does, and waits for its end."""
 
 
 def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
-    """The exit code. `read` tells what words say to `bench run`. Raises BenchError for what the user can mend."""
+    """Run both sides; returns the exit code. `read` parses words of `bench run`. Raises BenchError."""
     began = clock.monotonic_seconds()
     joined = detect("auto", environment_variables())
     if joined is not None:
@@ -90,14 +90,14 @@ def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
     comparing.gate()
     comparing.settings()
     both = sides((options.a, options.b), (options.a_python, options.b_python), sys.executable, read)
-    asked = wanted(options.pairs, options.budget)
-    before = taken_up(options.resume, both) if options.resume else None
+    asked = parse_pair_request(options.pairs, options.budget)
+    before = resume_pair(options.resume, both) if options.resume else None
     for side in both:
         click.echo(f"{side.name}: {side.setting}; {probe(side)}", err=True)
     if before is None:
-        found = outlooks(both, options.given_words(), options.suites)
-        refuse_useless(found, comparing)
-        planned = schedule(options.preset, asked, found[0].cases, clock.monotonic_seconds() - began)
+        plans = outlooks(both, options.given_words(), options.suites)
+        refuse_useless(plans, comparing)
+        planned = schedule(options.preset, asked, plans[0].cases, clock.monotonic_seconds() - began)
         alternation = Alternation(options, both, planned, _files(options, both), start, began=began)
     else:
         refuse_unlike([load(file).architecture for file in before.files], comparing)
@@ -107,8 +107,8 @@ def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
     return _see_through(alternation, comparing)
 
 
-def _rest(unlimited: PairSchedule, asked: Wanted, pairs: int) -> PairSchedule:
-    """Of an alternation that is gone on with: the pairs that were planned, within the budget of this call."""
+def _rest(unlimited: PairSchedule, asked: PairRequest, pairs: int) -> PairSchedule:
+    """Schedule of a resumed alternation: the pairs that were planned, within the budget of this call."""
     return replace(unlimited, pairs=pairs, budget_seconds=asked.budget_seconds)
 
 
@@ -150,27 +150,27 @@ class Alternation:
     """The pair to begin with."""
     codes: list[int] = field(default_factory=lambda: [0])
     seconds: list[float] = field(default_factory=list)
-    """What each launch took."""
-    purse: Purse | None = field(init=False)
-    """None: without a budget."""
+    """Seconds of each launch."""
+    budget: PairBudget | None = field(init=False)
+    """Time left and pairs; None without a budget."""
 
     def __post_init__(self) -> None:
         budget = self.schedule.budget_seconds
-        self.purse = None if budget is None else Purse(str(self.options.budget), budget, self.schedule.pairs)
+        self.budget = None if budget is None else PairBudget(str(self.options.budget), budget, self.schedule.pairs)
 
     @property
     def pairs(self) -> int:
-        """How many there will be, as far as it is known by now."""
-        return self.schedule.pairs if self.purse is None else self.purse.pairs or self.schedule.pairs
+        """Number of pairs there will be, as far as is known."""
+        return self.schedule.pairs if self.budget is None else self.budget.pairs or self.schedule.pairs
 
     def run(self) -> None:
-        """Raises BenchError where a launch cannot be made, or the first one shows that the budget is too short."""
+        """Make all launches. Raises BenchError if one fails, or the first one shows that the budget is too short."""
         most = self.schedule.most_seconds
         length = "as long as they need" if most is None else f"at most {_duration(most)}"
-        count = "pairs" if self.purse else f"{self.pairs - self.first} pairs"
+        count = "pairs" if self.budget else f"{self.pairs - self.first} pairs"
         click.echo(f"{count} of launches in the order a b b a, {length}", err=True)
-        if self.purse:
-            self.purse.made = 2 * self.first
+        if self.budget:
+            self.budget.made = 2 * self.first
         pair = self.first
         while pair < self.pairs:
             for number in order(pair):
@@ -179,39 +179,39 @@ class Alternation:
         if pair < self.schedule.pairs:
             self._ask_choices()
 
-    def _learn(self, purse: Purse, pair: int, file: Path) -> None:
-        """What the launch that has just been made says of those to come."""
-        elapsed, before = self.now() - self.began, purse.pairs
-        cost = learnt(load(file), pair, self.seconds[-1])
+    def _learn(self, budget: PairBudget, pair: int, file: Path) -> None:
+        """Learn the cost of later launches from the one that has just been made."""
+        elapsed, before = self.now() - self.began, budget.pairs
+        cost = measured_cost(load(file), pair, self.seconds[-1])
         try:
-            purse.learn(cost, elapsed - self.seconds[-1], elapsed, self._kept())
+            budget.learn(cost, elapsed - self.seconds[-1], elapsed, self._reserved_seconds())
         except BenchError:
             file.unlink()  # nothing will come of a launch without its pair
             raise
-        if purse.pairs != before:
+        if budget.pairs != before:
             click.echo(
-                f"{purse.pairs} pairs: starting takes {cost.startup_seconds:.0f} s, {ENOUGH_SAMPLES} samples of "
+                f"{budget.pairs} pairs: starting takes {cost.startup_seconds:.0f} s, {ENOUGH_SAMPLES} samples of "
                 f"{cost.num_cases} case(s) {cost.cases_seconds:.0f} s",
                 err=True,
             )
 
-    def _kept(self) -> float:
+    def _reserved_seconds(self) -> float:
         """Seconds for what is asked of the backends in the end."""
-        start = self.purse.known.startup_seconds if self.purse and self.purse.costs else startup_seconds("cuda")
-        return (start + nccl_choices.PASS_SECONDS) * len(self._asked())
+        start = self.budget.known.startup_seconds if self.budget and self.budget.costs else startup_seconds("cuda")
+        return (start + nccl_choices.PASS_SECONDS) * len(self._sides_to_ask())
 
     def pair_seconds(self) -> float | None:
-        """What a pair takes in which each case has enough samples, or took without a budget; None: none was made."""
+        """Seconds of a pair in which each case has enough samples, or took without a budget; None: none was made."""
         if not self.seconds:
             return None
         took = 2 * sum(self.seconds) / len(self.seconds)
-        return took if self.purse is None else max(took, 2 * self.purse.known.seconds)
+        return took if self.budget is None else max(took, 2 * self.budget.known.seconds)
 
     def _one(self, pair: int, number: int) -> None:
         side, file = self.sides[number], self.files[number]
-        of_all = "" if self.purse and not self.purse.pairs else f" of {self.pairs}"
+        of_all = "" if self.budget and not self.budget.pairs else f" of {self.pairs}"
         where = f"pair {pair + 1}{of_all}: {side.name}"
-        click.echo(f"{where} {side.setting}{self._left()}", err=True)
+        click.echo(f"{where} {side.setting}{self._time_left_text()}", err=True)
         began = self.now()
         ended = self.launch(side, self._words(pair, side, file))
         self.seconds.append(self.now() - began)
@@ -220,8 +220,8 @@ class Alternation:
         if ended.code not in (exit_codes.OK, exit_codes.PARTIAL):
             raise BenchError(f"{where}: {reason(ended)}")
         self.codes.append(ended.code)
-        if self.purse:
-            self._learn(self.purse, pair, file)
+        if self.budget:
+            self._learn(self.budget, pair, file)
 
     def _words(self, launch: int, side: Setting, file: Path) -> list[str]:
         if launch:
@@ -231,17 +231,17 @@ class Alternation:
             chosen = self.options
             words = first_words(chosen.given_words(), chosen.suites, side, self.schedule, chosen.label, file, pair)
         elapsed = self.now() - self.began
-        seconds = None if self.purse is None else self.purse.launch_seconds(elapsed, self._kept())
+        seconds = None if self.budget is None else self.budget.launch_seconds(elapsed, self._reserved_seconds())
         return timed_words(words, seconds)
 
-    def _asked(self) -> list[int]:
+    def _sides_to_ask(self) -> list[int]:
         """Numbers of the sides whose backend is asked, after their last launch, what it chose."""
         there = [number for number, file in enumerate(self.files) if file.exists()]
         return [n for n in there if load(self.files[n]).plan.get("backend") in nccl_choices.LOGGED_BACKENDS]
 
     def _ask_choices(self) -> None:
         """The pass that the last of the planned launches would have made. It fails nothing."""
-        for number in self._asked():
+        for number in self._sides_to_ask():
             side, file = self.sides[number], self.files[number]
             click.echo(f"{side.name}: what the backend chose (not timed)", err=True)
             ended = self.launch(side, next_words(self.schedule.pairs, side, self.options.device, file))
@@ -254,8 +254,8 @@ class Alternation:
         budget = self.schedule.budget_seconds
         return None if budget is None else budget - (self.now() - self.began)
 
-    def _left(self) -> str:
-        """From the pace so far, within the budget."""
+    def _time_left_text(self) -> str:
+        """Text of the time left, by the launches so far, within the budget."""
         if not self.seconds:
             return ""
         launches = 2 * (self.pairs - self.first) - len(self.seconds)
@@ -264,12 +264,12 @@ class Alternation:
         return f", about {_duration(paced if left is None else min(paced, max(0.0, left)))} left"
 
     def kept(self) -> str:
-        """What became of the files."""
+        """Text that names the files that are there."""
         there = [str(file) for file in self.files if file.exists()]
         return f"saved: {' and '.join(there)}" if there else "nothing was measured"
 
     def remedy(self) -> str:
-        """How to go on."""
+        """Text that says how to go on."""
         if not all(file.exists() for file in self.files):
             return ""
         both = " ".join(f"--resume {shlex.quote(str(file))}" for file in self.files)

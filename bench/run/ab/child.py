@@ -19,10 +19,10 @@ from bench.measure.launch import bootstrap
 from bench.run.ab.ab_sides import Setting
 
 NEEDED = ("click", "numpy", "psutil", "torch")
-"""What `bench run` imports of others; a side's interpreter has to have them."""
+"""Packages that `bench run` imports; a side's interpreter has to have them."""
 PROBE_SECONDS = 60.0
 TIDY_SECONDS = 20.0
-"""How long an interrupted launch has to end its ranks and close its file."""
+"""Time that an interrupted launch has to end its ranks and close its file."""
 
 # The working directory is taken off sys.path by hand, since interpreters that are too old do not know -P.
 _PROBE = """
@@ -38,50 +38,50 @@ _OLDEST_PYTHON = (3, 11)
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a launch ended."""
+class LaunchEnd:
+    """End of a launch."""
 
     code: int
-    """Below 0: killed by that signal."""
+    """Exit code; below 0: killed by that signal."""
     last_words: str
 
 
 def probe(side: Setting) -> str:
-    """The versions of a side's interpreter. Raises BenchError where it cannot run `bench`."""
+    """The versions of a side's interpreter. Raises BenchError if it cannot run `bench`."""
     command = [side.python, "-c", _PROBE, *NEEDED]
     flag = f"side {side.name}, {side.python}"
     try:
         done = subprocess.run(
             command, env=_environ(side), capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
         )
-        found = json.loads(done.stdout.strip().rpartition("\n")[2] or "null")
+        facts = json.loads(done.stdout.strip().rpartition("\n")[2] or "null")
     except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
         raise BenchError(f"{flag}: cannot be started as a Python interpreter ({error}); name another") from error
-    if not isinstance(found, Mapping):
+    if not isinstance(facts, Mapping):
         raise BenchError(f"{flag}: is no working Python interpreter ({_last_line(done.stderr)}); name another")
-    version = ".".join(map(str, found["version"]))
-    if tuple(found["version"]) < _OLDEST_PYTHON:
+    version = ".".join(map(str, facts["version"]))
+    if tuple(facts["version"]) < _OLDEST_PYTHON:
         raise BenchError(f"{flag}: Python {version}; bench needs {'.'.join(map(str, _OLDEST_PYTHON))} or newer")
-    if found["missing"]:
-        names = " ".join(found["missing"])
+    if facts["missing"]:
+        names = " ".join(facts["missing"])
         raise BenchError(f"{flag}: lacks {names}; install with {side.python} -m pip install {names}")
-    return f"Python {version}, torch {found['torch']}"
+    return f"Python {version}, torch {facts['torch']}"
 
 
-def start(side: Setting, words: Sequence[str]) -> Ended:
+def start(side: Setting, words: Sequence[str]) -> LaunchEnd:
     """A launch in a process of its own; Ctrl-C is handed on to it, and it has time to end its ranks in order."""
     with _child(side, words) as child:
-        return child.ended()
+        return child.wait()
 
 
 def ask(both: Sequence[tuple[Setting, Sequence[str]]]) -> list[str]:
     """The last line that `bench` says to some words on each side; the sides are asked at the same time.
 
-    Raises BenchError where one cannot answer.
+    Raises BenchError if one cannot answer.
     """
     with ExitStack() as stack:
         children = [stack.enter_context(_child(side, words)) for side, words in both]
-        ends = [child.ended() for child in children]
+        ends = [child.wait() for child in children]
         for (side, _), ended in zip(both, ends, strict=True):
             if ended.code == exit_codes.INTERRUPTED:
                 raise KeyboardInterrupt
@@ -90,8 +90,8 @@ def ask(both: Sequence[tuple[Setting, Sequence[str]]]) -> list[str]:
         return [_last_words(child.out) for child in children]
 
 
-def reason(ended: Ended) -> str:
-    """Why a launch came to nothing, in its own last words where it knew."""
+def reason(ended: LaunchEnd) -> str:
+    """Reason why a launch failed, in its own last words if it gave any."""
     words = ended.last_words.removeprefix("bench: error: ")
     if ended.code == exit_codes.USAGE and words:
         return words
@@ -100,20 +100,20 @@ def reason(ended: Ended) -> str:
 
 
 @dataclass(frozen=True)
-class _Child:
+class _ChildProcess:
     """`bench` with some words, as a side calls it."""
 
     process: subprocess.Popen[bytes]
     out: IO[str]
     log: IO[str]
 
-    def ended(self) -> Ended:
-        return Ended(self.process.wait(), _last_words(self.log))
+    def wait(self) -> LaunchEnd:
+        return LaunchEnd(self.process.wait(), _last_words(self.log))
 
 
 @contextmanager
-def _child(side: Setting, words: Sequence[str]) -> Iterator[_Child]:
-    """It ends with the block."""
+def _child(side: Setting, words: Sequence[str]) -> Iterator[_ChildProcess]:
+    """Child process that ends with the block."""
     with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
             bootstrap.command(side.python, "bench.cli.ab_child:main", str(os.getpid()), *words),
@@ -124,7 +124,7 @@ def _child(side: Setting, words: Sequence[str]) -> Iterator[_Child]:
             start_new_session=True,  # Ctrl-C goes to this process alone
         )
         try:
-            yield _Child(process, out, log)
+            yield _ChildProcess(process, out, log)
         finally:
             _end(process)
 

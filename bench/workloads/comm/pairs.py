@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.stats import pair_outliers
-from bench.stats.pair_outliers import Pair, Slow
+from bench.stats.pair_outliers import Pair, SlowLink
 from bench.suite import Observed, Table
 from bench.workloads.comm.rounds import Round
 
@@ -51,7 +51,7 @@ class Pairs:
     @property
     def notes(self) -> tuple[str, ...]:
         """Return the note that there are too few ranks to find outliers."""
-        needed = pair_outliers.what_is_needed(
+        needed = pair_outliers.too_few_ranks(
             len({self.end_of(rank) for rank in range(len(self.hosts))}), self.is_directed
         )
         return () if needed is None else (needed.replace("rank", self.ends),)
@@ -127,14 +127,14 @@ def _ceiling(pairs: Pairs, speeds: Mapping[Pair, float]) -> float | None:
     return min((factors[kind] * median(values) for kind, values in per_kind.items()), default=None)
 
 
-def find_slow_pairs(pairs: Pairs, seconds: Mapping[Pair, float]) -> list[Slow]:
+def find_slow_pairs(pairs: Pairs, seconds: Mapping[Pair, float]) -> list[SlowLink]:
     """Return the slow outliers among each kind of pair."""
     if min(seconds.values()) <= 0:
         return []
     kinds: dict[str, dict[Pair, float]] = {}
     for pair, value in seconds.items():
         kinds.setdefault(pairs.kind_of(pair), {})[pair] = value
-    return [outlier for of_kind in kinds.values() for outlier in pair_outliers.stand_out(of_kind, pairs.is_directed)]
+    return [outlier for of_kind in kinds.values() for outlier in pair_outliers.slow_links(of_kind, pairs.is_directed)]
 
 
 def pair_tables(pairs: Pairs, observed: Observed) -> dict[str, Table]:
@@ -168,10 +168,10 @@ _WORDS: Mapping[str, str] = {
 }
 
 
-def _names(pairs: Pairs, outliers: list[Slow]) -> Table:
+def _names(pairs: Pairs, outliers: list[SlowLink]) -> Table:
     arrow = "to" if pairs.is_directed else "and"
 
-    def words(outlier: Slow) -> str:
+    def words(outlier: SlowLink) -> str:
         text = _WORDS.get(outlier.role, f"{{end}} {{0}} {arrow} {{1}}")
         return text.format(*outlier.ranks, end=pairs.ends)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.measure.system import nvml
-from bench.stats import intervals
+from bench.stats import distributions, intervals
 from bench.suite import Cell, Table
 from bench.workloads.trace.device_series import COLUMNS
 
@@ -62,7 +62,7 @@ def compute_change(samples: ArrayLike) -> Change | None:
     if total == 0:
         return Change(math.expm1(distance), math.expm1(distance), math.expm1(distance))
     free = total**2 / sum(error**2 / (part.size - 1) for error, part in zip(errors, (first, last), strict=True))
-    half = intervals.t_quantile(0.5 + intervals.CONFIDENCE / 2, free) * math.sqrt(total)
+    half = distributions.t_quantile(0.5 + intervals.CONFIDENCE / 2, free) * math.sqrt(total)
     return Change(math.expm1(distance), math.expm1(distance - half), math.expm1(distance + half))
 
 

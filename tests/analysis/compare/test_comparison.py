@@ -13,7 +13,7 @@ from bench.analysis.compare import comparison_tables
 from bench.analysis.compare.comparison import Comparison, Settings, compare
 from bench.cli import call
 from bench.errors import BenchError
-from bench.records import published_copy
+from bench.records import anonymize
 from bench.records.file import Writer, load, load_many
 from tests.support.results import MILLISECOND, header, measurement, not_ok, save
 
@@ -263,7 +263,7 @@ def test_a_metric_of_the_suites_own(tmp_path: Path) -> None:
 
 def test_a_published_copy_is_no_other_machine(tmp_path: Path, base: Path) -> None:
     with Writer.create(tmp_path / "public.jsonl") as writer:
-        for record in published_copy.shared(load(base)):
+        for record in anonymize.anonymize_result(load(base)):
             writer.append(record)
     found = compared(base, tmp_path / "public.jsonl")
     assert found.differences == ()

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from bench.analysis.compare import outlier_search, outlier_tables
-from bench.analysis.compare.peer_group import Chosen
+from bench.analysis.compare.peer_group import PeerMetric
 from bench.errors import BenchError
-from bench.records import published_copy
+from bench.records import anonymize
 from bench.records.file import Record, Result, load
 from tests.support.results import GPU, MILLISECOND, header, measurement, not_ok, save
 
@@ -52,7 +52,7 @@ def fleet(folder: Path, slow: dict[str, float], num_hosts: int = NUM_HOSTS) -> l
 
 
 def test_a_slow_host_is_named_with_its_siblings_range(tmp_path: Path) -> None:
-    found = outlier_search.among(fleet(tmp_path, {"node3": 1.5}), "host")
+    found = outlier_search.search_outliers(fleet(tmp_path, {"node3": 1.5}), "host")
     assert found.members == tuple(f"node{number}" for number in range(NUM_HOSTS))
     assert {(row["member"], row["case"], row["verdict"]) for row in found.rows} == {
         ("node3", A, "slower"),
@@ -69,14 +69,14 @@ def test_a_slow_host_is_named_with_its_siblings_range(tmp_path: Path) -> None:
 
 
 def test_the_slow_come_before_the_fast(tmp_path: Path) -> None:
-    found = outlier_search.among(fleet(tmp_path, {"node1": 0.5, "node3": 1.5}), "host")
+    found = outlier_search.search_outliers(fleet(tmp_path, {"node1": 0.5, "node3": 1.5}), "host")
     assert [row["verdict"] for row in found.rows] == ["slower", "slower", "faster", "faster"]
     told = "2 of 8 hosts stand out: node3 (slower in 2 of 2 cases), node1 (faster in 2 of 2 cases)"
     assert found.summary() == told
 
 
 def test_equals_do_not_stand_out(tmp_path: Path) -> None:
-    found = outlier_search.among(fleet(tmp_path, {}), "host")
+    found = outlier_search.search_outliers(fleet(tmp_path, {}), "host")
     assert (found.rows, found.unclear, found.partial) == ((), (), ())
     assert found.summary() == "0 of 8 hosts stand out"
 
@@ -86,7 +86,7 @@ def test_the_files_of_a_host_are_its_launches(tmp_path: Path) -> None:
     again = load(
         save(tmp_path / "again.jsonl", head("node0"), measurement(A, times(1210)), measurement(B, times(2000)))
     )
-    found = outlier_search.among([*results, again], "host", outlier=0.01)
+    found = outlier_search.search_outliers([*results, again], "host", outlier=0.01)
     assert found.members == tuple(f"node{number}" for number in range(NUM_HOSTS))
     (row,) = [row for row in found.unclear if row["member"] == "node0" and row["case"] == A]
     assert row["value"] == pytest.approx(1.1e-3)  # the geometric mean of 1.00 and 1.21 ms
@@ -97,16 +97,16 @@ def test_files_of_a_host_that_are_no_launches_of_one_run_are_refused(tmp_path: P
     other = load(save(tmp_path / "other.jsonl", head("node0", plan={"backend": "nccl"}), measurement(A, times(1000))))
     results = [*fleet(tmp_path, {}), other]
     with pytest.raises(BenchError, match=r"no launches of one run: plan\.backend is 'gloo' and 'nccl'"):
-        outlier_search.among(results, "host")
-    assert len(outlier_search.among(results, "host", allow_unlike=True).members) == NUM_HOSTS
+        outlier_search.search_outliers(results, "host")
+    assert len(outlier_search.search_outliers(results, "host", allow_unlike=True).members) == NUM_HOSTS
 
 
 def test_unlike_architectures_are_no_equals(tmp_path: Path) -> None:
     other = load(save(tmp_path / "other.jsonl", head("odd", device="NVIDIA H200"), measurement(A, times(1000))))
     results = [*fleet(tmp_path, {}), other]
     with pytest.raises(BenchError, match=r"unlike architecture.*node0, node1, node2 and 5 more; 1 x NVIDIA H200: odd;"):
-        outlier_search.among(results, "host")
-    assert "odd" in outlier_search.among(results, "host", allow_unlike=True).members
+        outlier_search.search_outliers(results, "host")
+    assert "odd" in outlier_search.search_outliers(results, "host", allow_unlike=True).members
 
 
 def test_what_only_some_have_is_listed_and_who_differs_is_named(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_what_only_some_have_is_listed_and_who_differs_is_named(tmp_path: Path) 
     odd["environment"]["hosts"]["odd"]["kernel"] = "5.4"
     results.append(load(save(tmp_path / "odd.jsonl", odd, measurement(A, times(1005)), not_ok(B, "failed", "killed"))))
     results.append(load(save(tmp_path / "few.jsonl", head("few"), measurement(A, times(1005)))))
-    found = outlier_search.among(results, "host")
+    found = outlier_search.search_outliers(results, "host")
     assert found.partial == (
         {
             "suite": "collective",
@@ -134,7 +134,7 @@ def test_what_only_some_have_is_listed_and_who_differs_is_named(tmp_path: Path) 
 
 
 def test_few_hosts_are_said_to_be_few(tmp_path: Path) -> None:
-    found = outlier_search.among(fleet(tmp_path, {"node2": 1.5}, num_hosts=3), "host")
+    found = outlier_search.search_outliers(fleet(tmp_path, {"node2": 1.5}, num_hosts=3), "host")
     assert found.rows == ()
     assert {row["member"] for row in found.unclear} >= {"node2"}
     assert "With 3 hosts the spread of so few siblings cannot show an outlier" in outlier_tables.show(found)
@@ -144,20 +144,22 @@ def test_few_hosts_are_said_to_be_few(tmp_path: Path) -> None:
 def test_one_host_and_no_common_case_are_refused(tmp_path: Path) -> None:
     results = fleet(tmp_path, {})
     with pytest.raises(BenchError, match=r"there is one host, node0; .* --among rank"):
-        outlier_search.among(results[:1], "host")
+        outlier_search.search_outliers(results[:1], "host")
     stranger = load(save(tmp_path / "s.jsonl", head("s"), measurement("collective/x", times(1000))))
     with pytest.raises(BenchError, match="no two hosts have measured the same case"):
-        outlier_search.among([results[0], stranger], "host")
+        outlier_search.search_outliers([results[0], stranger], "host")
     with pytest.raises(BenchError, match="--among socket: there are host, rank"):
-        outlier_search.among(results, "socket")
+        outlier_search.search_outliers(results, "socket")
 
 
 def test_published_copies_hide_their_hosts(tmp_path: Path) -> None:
     """All of them call theirs host0: each file is a host of its own."""
     folder = tmp_path / "published"
     folder.mkdir()
-    results = [load(save(folder / r.path.name, *published_copy.shared(r))) for r in fleet(tmp_path, {"node3": 1.5})]
-    assert outlier_search.among(results, "host").summary().startswith("1 of 8 hosts stands out: node3.jsonl")
+    results = [
+        load(save(folder / r.path.name, *anonymize.anonymize_result(r))) for r in fleet(tmp_path, {"node3": 1.5})
+    ]
+    assert outlier_search.search_outliers(results, "host").summary().startswith("1 of 8 hosts stands out: node3.jsonl")
 
 
 def job(folder: Path, slow: dict[int, float], num_ranks: int = 8, name: str = "job") -> Result:
@@ -169,7 +171,7 @@ def job(folder: Path, slow: dict[int, float], num_ranks: int = 8, name: str = "j
 
 
 def test_a_rank_is_judged_by_its_own_work_not_by_the_whole(tmp_path: Path) -> None:
-    found = outlier_search.among([job(tmp_path, {5: 1.5})], "rank")
+    found = outlier_search.search_outliers([job(tmp_path, {5: 1.5})], "rank")
     (row,) = found.rows
     assert (row["member"], row["variant"], row["verdict"]) == ("rank 5 (node0)", "compute_only", "slower")
     assert row["value"] == pytest.approx(1.515e-3)
@@ -183,7 +185,7 @@ def test_a_rank_alone_is_the_one_that_does_not_rest(tmp_path: Path) -> None:
     rest = times(1)[0]
     variants = {f"alone_{i}": [work[rank] if rank % 2 == i else rest for rank in range(6)] for i in range(2)}
     case = measurement(A, [times(5000)[0]] * 6, others=variants)
-    found = outlier_search.among([load(save(tmp_path / "job.jsonl", head("node0", 6), case))], "rank")
+    found = outlier_search.search_outliers([load(save(tmp_path / "job.jsonl", head("node0", 6), case))], "rank")
     (row,) = found.rows
     assert (row["member"], row["variant"]) == ("rank 3 (node0)", "alone")
     assert row["value"] == pytest.approx(1.4e-3)
@@ -192,7 +194,9 @@ def test_a_rank_alone_is_the_one_that_does_not_rest(tmp_path: Path) -> None:
 
 def test_compute_without_alone_is_own_work(tmp_path: Path) -> None:
     work = [times(1000 + rank)[0] for rank in range(5)] + [times(1400)[0]]
-    found = outlier_search.among([load(save(tmp_path / "job.jsonl", head("node0", 6), measurement(A, work)))], "rank")
+    found = outlier_search.search_outliers(
+        [load(save(tmp_path / "job.jsonl", head("node0", 6), measurement(A, work)))], "rank"
+    )
     assert [(row["member"], row["variant"]) for row in found.rows] == [("rank 5 (node0)", "full")]
 
 
@@ -203,22 +207,22 @@ def test_many_ranks_have_quantiles_only(tmp_path: Path) -> None:
     kept = {"q": [0, 0.5, 1], "nanoseconds": [[value - 1, value, value + 1] for value in middle]}
     variant = {"calls": 1, "per_iteration": whole, "rank_quantiles": kept}
     case["variants"] = {"full": variant, "compute_only": variant}
-    found = outlier_search.among([load(save(tmp_path / "job.jsonl", head("node0", 70), case))], "rank")
+    found = outlier_search.search_outliers([load(save(tmp_path / "job.jsonl", head("node0", 70), case))], "rank")
     assert [row["member"] for row in found.rows] == ["rank 9 (node0)"]
 
 
 def test_launches_of_a_job_go_together(tmp_path: Path) -> None:
     results = [job(tmp_path, {5: 1.5}, name="one"), job(tmp_path, {5: 1.7}, name="two")]
-    found = outlier_search.among(results, "rank")
+    found = outlier_search.search_outliers(results, "rank")
     assert found.num_launches == (2, 2)
     with pytest.raises(BenchError, match="no launches of one run"):
-        outlier_search.among([results[0], job(tmp_path, {}, num_ranks=4, name="three")], "rank")
+        outlier_search.search_outliers([results[0], job(tmp_path, {}, num_ranks=4, name="three")], "rank")
 
 
 def test_ranks_without_own_work_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "job.jsonl", head("node0", 2), measurement(B))
     with pytest.raises(BenchError, match="no case has work that a rank does on its own"):
-        outlier_search.among([load(path)], "rank")
+        outlier_search.search_outliers([load(path)], "rank")
 
 
 def test_ranks_on_unlike_devices_are_no_equals(tmp_path: Path) -> None:
@@ -228,11 +232,11 @@ def test_ranks_on_unlike_devices_are_no_equals(tmp_path: Path) -> None:
     with pytest.raises(
         BenchError, match=r"ranks of unlike architecture are no equals: .*NVIDIA H200: rank 5 \(node0\)"
     ):
-        outlier_search.among([load(path)], "rank")
+        outlier_search.search_outliers([load(path)], "rank")
 
 
 def test_the_gate(tmp_path: Path) -> None:
-    found = outlier_search.among(fleet(tmp_path, {"node3": 1.5}), "host")
+    found = outlier_search.search_outliers(fleet(tmp_path, {"node3": 1.5}), "host")
     ruling = outlier_search.rule(found, 0.05)
     assert ruling.exit_code == 1
     assert ruling.line == "Gate: FAILED; decided 2 of 2 cases; slower than the siblings by more than 5%: node3"
@@ -246,7 +250,9 @@ def test_a_rate_of_some_cases(tmp_path: Path) -> None:
         value = 1000 * (1 + 0.002 * number) * (1.5 if number == 3 else 1.0)
         lines = [measurement(case, times(value), bytes=10**6) for case in (A, B)]
         results.append(load(save(tmp_path / f"node{number}.jsonl", head(f"node{number}"), *lines)))
-    found = outlier_search.among(results, "host", chosen=Chosen("algbw_gb_per_s", {"op": ("all_reduce",)}))
+    found = outlier_search.search_outliers(
+        results, "host", chosen=PeerMetric("algbw_gb_per_s", {"op": ("all_reduce",)})
+    )
     (row,) = found.rows
     assert (row["member"], row["case"], row["verdict"], row["unit"]) == ("node3", B, "slower", "GB/s")
     assert row["ratio"] == pytest.approx(1 / 1.5, rel=0.02)  # less of it is slower
@@ -262,20 +268,25 @@ def test_a_rate_of_some_cases(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("by", "chosen", "said"),
     [
-        ("host", Chosen(where={"op": ("all_gather",)}), "op is one of all_reduce, matmul"),
-        ("host", Chosen("speed"), "--metric speed: there are seconds_median"),
-        ("host", Chosen("mfu"), "no two hosts have mfu of the same case"),
-        ("rank", Chosen("mfu"), "time of their own work"),
+        ("host", PeerMetric(where={"op": ("all_gather",)}), "op is one of all_reduce, matmul"),
+        ("host", PeerMetric("speed"), "--metric speed: there are seconds_median"),
+        ("host", PeerMetric("mfu"), "no two hosts have mfu of the same case"),
+        ("rank", PeerMetric("mfu"), "time of their own work"),
     ],
 )
-def test_a_metric_or_cases_that_nobody_has_are_refused(tmp_path: Path, by: str, chosen: Chosen, said: str) -> None:
+def test_a_metric_or_cases_that_nobody_has_are_refused(tmp_path: Path, by: str, chosen: PeerMetric, said: str) -> None:
     with pytest.raises(BenchError, match=said):
-        outlier_search.among(fleet(tmp_path, {}, num_hosts=2), by, chosen=chosen)
+        outlier_search.search_outliers(fleet(tmp_path, {}, num_hosts=2), by, chosen=chosen)
 
 
 def test_a_fast_host_passes_and_too_few_hosts_decide_nothing(tmp_path: Path) -> None:
-    assert outlier_search.rule(outlier_search.among(fleet(tmp_path / "a", {"node3": 0.5}), "host"), 0.05).exit_code == 0
-    few = outlier_search.rule(outlier_search.among(fleet(tmp_path / "b", {}, num_hosts=3), "host"), 0.05)
+    assert (
+        outlier_search.rule(
+            outlier_search.search_outliers(fleet(tmp_path / "a", {"node3": 0.5}), "host"), 0.05
+        ).exit_code
+        == 0
+    )
+    few = outlier_search.rule(outlier_search.search_outliers(fleet(tmp_path / "b", {}, num_hosts=3), "host"), 0.05)
     assert few.exit_code == 2
     assert few.line == (
         "Gate: FAILED; decided 0 of 2 cases; too few: it needs at least 5 hosts, or several launches of each"
@@ -283,7 +294,7 @@ def test_a_fast_host_passes_and_too_few_hosts_decide_nothing(tmp_path: Path) -> 
 
 
 def test_formats(tmp_path: Path) -> None:
-    found = outlier_search.among(fleet(tmp_path, {"node3": 1.5}), "host")
+    found = outlier_search.search_outliers(fleet(tmp_path, {"node3": 1.5}), "host")
     whole = json.loads(outlier_tables.show(found, "json"))
     assert whole["standing_out"] == {"node3": {"slower": 2}}
     assert {row["case"] for row in whole["cases"]} == {A, B}

@@ -18,7 +18,7 @@ from bench.measure.system.counters import CoreTicks, Counters, Probe
 from bench.measure.system.interference_probe import Watch, combine, interval_row, watch_machine
 from bench.records import schema
 from bench.records.file import load
-from bench.records.interference import merged, worst
+from bench.records.interference import merge, worst
 from bench.records.rows import case_rows
 from tests.measure.system.test_nvml import NVMLError, fake
 from tests.support.results import MILLISECOND, header, measurement, save
@@ -192,11 +192,11 @@ def test_visits_are_merged_into_the_worst_of_each() -> None:
         "hosts": [{"host": "a", "steal_share": 0.2}],
         "ranks": [{"rank": 0, "frequency_after_hz": 2, "gpu_clock_reasons_after": ["power cap", "board limit"]}],
     }
-    assert merged([one, None, two]) == {
+    assert merge([one, None, two]) == {
         "hosts": [{"host": "a", "steal_share": 0.2}, {"host": "b", "steal_share": 0.3}],
         "ranks": [{"rank": 0, "frequency_after_hz": 2, "gpu_clock_reasons_after": ["power cap", "board limit"]}],
     }
-    assert merged([None]) is None
+    assert merge([None]) is None
     assert worst([]) == {}
 
 

@@ -17,7 +17,7 @@ from bench.measure.planning.cases import choose_cases, limit_cases
 from bench.measure.planning.presets import DEFAULT_SUITES, FURTHER_CASES, most_cases
 from bench.measure.planning.suite_loader import load
 from bench.measure.system import slow_types
-from bench.records import slow_type_findings
+from bench.records import findings
 from bench.records.file import Result
 from bench.records.file import load as load_result
 from bench.records.rows import case_rows
@@ -107,7 +107,7 @@ def test_it_is_no_ceiling_of_its_own_and_the_finding_says_how_much_slower_it_is(
     rows = [product("float32", 256, 200_000), product("float32", 1024, 9_000_000), product("bfloat16", 256, 12_400_000)]
     result = saved(tmp_path, rows, ["bfloat16"])
     assert list(shares(result).values()) == [pytest.approx(100 * 9 / 64 / 0.2), 100.0, None]
-    (finding,) = slow_type_findings.findings(result)
+    (finding,) = findings.slow_type_findings(result)
     assert finding.line() == (
         "warn: bfloat16: this processor has no instructions for products in it: one of 256 takes 62x as long as in "
         "float32; compute in float32 here; only its smallest product was measured, and other suites leave it out"
@@ -118,7 +118,7 @@ def test_it_is_no_ceiling_of_its_own_and_the_finding_says_how_much_slower_it_is(
 def test_alone_in_a_file_it_is_no_ceiling_either_and_its_slowness_is_not_known(tmp_path: Path) -> None:
     result = saved(tmp_path, [product("bfloat16", 256, 12_400_000)], ["bfloat16"])
     assert list(shares(result).values()) == [None]
-    (finding,) = slow_type_findings.findings(result)
+    (finding,) = findings.slow_type_findings(result)
     assert finding.value == "this processor has no instructions for products in it"
 
 
@@ -126,7 +126,7 @@ def test_in_a_file_that_does_not_say_float32_shows_it(tmp_path: Path) -> None:
     rows = [product("float32", 256, 200_000), product("bfloat16", 256, 12_400_000)]
     result = saved(tmp_path, rows)
     assert list(shares(result).values()) == [100.0, None]
-    assert slow_type_findings.findings(result) == []
+    assert findings.slow_type_findings(result) == []
 
 
 def test_a_fast_short_type_is_its_ceiling(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_fast_short_type_is_its_ceiling(tmp_path: Path) -> None:
 
 def test_what_only_moves_such_a_type_is_no_finding(tmp_path: Path) -> None:
     moved = measurement("collective/all_reduce[dtype=bfloat16,num_bytes=1024]", bytes=1024, bus_factor=1.0)
-    assert slow_type_findings.findings(saved(tmp_path, [moved], ["bfloat16"])) == []
+    assert findings.slow_type_findings(saved(tmp_path, [moved], ["bfloat16"])) == []
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN to keep from a path")

@@ -15,19 +15,19 @@ from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.session import BUDGET_REASON
 from bench.measure.planning.visit_overhead import STARTUP_SECONDS
 from bench.records.file import load
-from bench.records.planned_case import PlannedCase
+from bench.records.saved_plan import PlannedCase
 from bench.run.ab.ab_budget import (
     ENOUGH_SAMPLES,
     FEWEST_PAIRS,
     LaunchCost,
-    Purse,
+    PairBudget,
     duration,
-    guessed,
-    learnt,
+    guess_cost,
+    launch_budget,
+    measured_cost,
     needed_seconds,
-    room,
 )
-from bench.run.ab.ab_sides import schedule, wanted
+from bench.run.ab.ab_sides import parse_pair_request, schedule
 from tests.support.plans import a_plan
 from tests.support.results import header, measurement, not_ok, save
 
@@ -76,9 +76,9 @@ class Machine:
     def alternate(self, budget: str) -> None:
         """All launches within a budget, after planning took a while. Raises BenchError where it is too short."""
         self.time = self.startup / 2
-        planned = schedule("smoke", wanted(None, budget), cases(self.num_cases), self.time)
+        planned = schedule("smoke", parse_pair_request(None, budget), cases(self.num_cases), self.time)
         assert planned.budget_seconds is not None
-        purse = Purse(budget, planned.budget_seconds, planned.pairs)
+        purse = PairBudget(budget, planned.budget_seconds, planned.pairs)
         while not purse.pairs or purse.made < 2 * purse.pairs:
             began = self.time
             cost = self.launch(purse.launch_seconds(began))
@@ -132,7 +132,7 @@ def test_the_plan_of_a_side_leaves_no_case_out() -> None:
     for budget in ("1m", "2m", "4m", "10m"):
         for number in (1, 5, 10, 40):
             try:
-                planned = schedule("smoke", wanted(None, budget), cases(number))
+                planned = schedule("smoke", parse_pair_request(None, budget), cases(number))
             except BenchError:
                 continue
             plan = a_plan(left_out=(), cases=tuple(cases(number)), launches=planned.pairs)
@@ -157,29 +157,29 @@ def test_what_a_launch_costs_is_learnt_from_its_file(tmp_path: Path) -> None:
         measurement(ids[0], [[5 * ms] * 40] * 2, launch=1, seconds=9.0),
     ]
     result = load(save(tmp_path / "a.jsonl", header(plan=plan), *records))
-    cost = learnt(result, 0, 10.0)
+    cost = measured_cost(result, 0, 10.0)
     assert cost.startup_seconds == pytest.approx(10.0 - 2.2)
     known = [0.4, 2.2, 0.1]
     assert cost.cases_seconds == pytest.approx(sum(known) + sum(known) / 3)
     assert (cost.num_cases, cost.num_unknown) == (4, 1)
     # Nothing measured: each case may take all that its preset allows.
     nothing = load(save(tmp_path / "b.jsonl", header(plan=plan), late))
-    assert learnt(nothing, 0, 10.0) == LaunchCost(10.0, pytest.approx(4 * (0.5 * 1.25 + 0.3)), 4, 4)
+    assert measured_cost(nothing, 0, 10.0) == LaunchCost(10.0, pytest.approx(4 * (0.5 * 1.25 + 0.3)), 4, 4)
     # What lasts has its time.
     soak = {"cases": [{"id": ids[0], "min_seconds": 15.0}], "case_seconds": 0.5, "visits": 1}
     long = load(save(tmp_path / "c.jsonl", header(plan=soak), measurement(ids[0], [[ms] * 15_000] * 2, seconds=16.0)))
-    assert learnt(long, 0, 20.0) == LaunchCost(4.0, 15.0, 1)
+    assert measured_cost(long, 0, 20.0) == LaunchCost(4.0, 15.0, 1)
 
 
 def test_a_budget_keeps_a_reserve_and_an_advice_holds_it() -> None:
-    assert (room(120.0), room(600.0), room(3.0)) == (115.0, 582.0, 0.0)
-    assert room(needed_seconds(LaunchCost(13.0, 3.0, 10), 3)) >= 6 * 16.0
+    assert (launch_budget(120.0), launch_budget(600.0), launch_budget(3.0)) == (115.0, 582.0, 0.0)
+    assert launch_budget(needed_seconds(LaunchCost(13.0, 3.0, 10), 3)) >= 6 * 16.0
     assert [duration(seconds) for seconds in (41.0, 50.0, 119.0, 121.0, 150.1)] == ["50s", "50s", "2m", "2.5m", "3m"]
     assert all(parse_seconds("", duration(seconds)) >= seconds for seconds in (1.0, 59.0, 121.0, 3601.0))
 
 
 def test_before_the_first_launch_the_least_is_expected() -> None:
     lasting = replace(cases(1)[0], min_seconds=15.0)
-    assert guessed([*cases(3), lasting]) == LaunchCost(STARTUP_SECONDS["cpu"], 4 * MIN_CASE_SECONDS + 15.0, 4)
+    assert guess_cost([*cases(3), lasting]) == LaunchCost(STARTUP_SECONDS["cpu"], 4 * MIN_CASE_SECONDS + 15.0, 4)
     smoke = PRESETS["smoke"].budget_seconds
-    assert schedule("smoke", wanted(None, None), cases(100)).launch_seconds == smoke
+    assert schedule("smoke", parse_pair_request(None, None), cases(100)).launch_seconds == smoke

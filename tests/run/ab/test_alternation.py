@@ -23,16 +23,15 @@ from bench.measure.planning.options import RunOptions as RunOptions
 from bench.measure.planning.planner import without_pair
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.session import BUDGET_REASON
-from bench.records.ab_pair import Pair, are_paired, pair_of, parse
+from bench.records.anonymize import anonymize_result
 from bench.records.file import Record, Result, Writer, load
-from bench.records.planned_case import PlannedCase
-from bench.records.published_copy import shared
+from bench.records.saved_plan import Pair, PlannedCase, are_paired, pair_of, parse_pair
 from bench.records.visits import num_samples
 from bench.run.ab.ab_check import refuse_unlike, refuse_useless
-from bench.run.ab.ab_resume import TakenUp, taken_up
-from bench.run.ab.ab_sides import PairSchedule, Setting, first_words, order, schedule, side, sides, wanted
+from bench.run.ab.ab_resume import ResumedPair, resume_pair
+from bench.run.ab.ab_sides import PairSchedule, Setting, first_words, order, parse_pair_request, schedule, side, sides
 from bench.run.ab.alternation import AbOptions, Alternation
-from bench.run.ab.child import Ended, probe
+from bench.run.ab.child import LaunchEnd, probe
 from bench.run.outlook import Outlook
 from tests.support.command import BENCH, SUITES, call, start
 from tests.support.plans import a_plan
@@ -147,14 +146,14 @@ def test_pairs_without_a_budget() -> None:
     assert smoke is not None
     assert standard is not None
     assert full is None
-    assert schedule("smoke", wanted(None, None), ()) == PairSchedule(10, smoke, None)
-    assert schedule("smoke", wanted(None, None), ()).most_seconds == 20 * smoke
-    assert schedule("standard", wanted(4, None), ()).side_seconds == pytest.approx(4 * standard / 3)
-    assert schedule("full", wanted(3, None), ()) == PairSchedule(3, None, None)
-    assert schedule("full", wanted(3, None), ()).most_seconds is None
+    assert schedule("smoke", parse_pair_request(None, None), ()) == PairSchedule(10, smoke, None)
+    assert schedule("smoke", parse_pair_request(None, None), ()).most_seconds == 20 * smoke
+    assert schedule("standard", parse_pair_request(4, None), ()).side_seconds == pytest.approx(4 * standard / 3)
+    assert schedule("full", parse_pair_request(3, None), ()) == PairSchedule(3, None, None)
+    assert schedule("full", parse_pair_request(3, None), ()).most_seconds is None
     for pairs, budget, said in ((1, None, "--pairs 1"), (None, "soon", "--budget soon"), (None, "0s", "above 0")):
         with pytest.raises(BenchError, match=said):
-            wanted(pairs, budget)
+            parse_pair_request(pairs, budget)
 
 
 def test_the_order_turns_round_from_pair_to_pair() -> None:
@@ -163,10 +162,10 @@ def test_the_order_turns_round_from_pair_to_pair() -> None:
 
 def test_a_pair_goes_through_a_command_line_and_a_file(tmp_path: Path) -> None:
     b = Pair("0123abcd", "b", 'X="y z" --set é=1')
-    assert parse(b.to_text()) == b
+    assert parse_pair(b.to_text()) == b
     for text in ("", "{", "[]", "{}", '{"id": "1", "side": "c", "setting": "x"}', '{"id": 1, "side": "a"}'):
         with pytest.raises(BenchError, match="--pair"):
-            parse(text)
+            parse_pair(text)
 
     def file(name: str, pair: Pair | None) -> Result:
         options = {} if pair is None else {"pair": json.loads(pair.to_text())}
@@ -179,7 +178,7 @@ def test_a_pair_goes_through_a_command_line_and_a_file(tmp_path: Path) -> None:
     assert not any(are_paired(one, result) for result in (one, plain, stranger))
     # A published copy is still one of its pair, without the path of the interpreter.
     private = file("d.jsonl", Pair("0123abcd", "b", "python /home/someone/pr/bin/python"))
-    published = load(save(tmp_path / "public.jsonl", *shared(private)))
+    published = load(save(tmp_path / "public.jsonl", *anonymize_result(private)))
     assert pair_of(published) == Pair("0123abcd", "b", "python (removed)")
 
 
@@ -199,7 +198,9 @@ class Fake:
     out.
     """
 
-    def __init__(self, folder: Path, ends: Callable[[int], Ended] = lambda _: Ended(0, ""), startup: float = 10.0):
+    def __init__(
+        self, folder: Path, ends: Callable[[int], LaunchEnd] = lambda _: LaunchEnd(0, ""), startup: float = 10.0
+    ):
         self.said: list[list[str]] = []
         self.sides: list[str] = []
         self.time = 100.0
@@ -208,7 +209,7 @@ class Fake:
         self.files = (folder / "a.jsonl", folder / "b.jsonl")
         self.plan: dict[str, object] = {}
 
-    def __call__(self, which: Setting, words: Sequence[str]) -> Ended:
+    def __call__(self, which: Setting, words: Sequence[str]) -> LaunchEnd:
         self.said.append(list(words))
         self.sides.append(which.name)
         self.time += self.startup
@@ -257,7 +258,7 @@ class Fake:
     def within(self, budget: str, pairs: int | None = None, spent: float = 0.0) -> Alternation:
         """As the command plans one, after it has spent some seconds."""
         cases = [PlannedCase("sum", f"sum/n[size={n}]", {}) for n in range(self.num_cases)]
-        planned = schedule("smoke", wanted(pairs, budget), cases, spent)
+        planned = schedule("smoke", parse_pair_request(pairs, budget), cases, spent)
         alternation = self.alternation(planned, AbOptions(budget=budget))
         self.time += spent
         return alternation
@@ -274,7 +275,7 @@ def test_launches_alternate_and_go_on_with_their_own_file(tmp_path: Path, capsys
     assert shlex.join(a).startswith(f"run --preset smoke {shared_words.format('', 'a')} --save-as {tmp_path}/a.jsonl")
     assert shlex.join(b).startswith(f"run --preset smoke {shared_words.format('--device cpu ', 'b')}")
     assert a[-2:] == b[-2:] == ["--", "x.py"]
-    of_a, of_b = (parse(words[words.index("--pair") + 1]) for words in (a, b))
+    of_a, of_b = (parse_pair(words[words.index("--pair") + 1]) for words in (a, b))
     assert of_a.id == of_b.id
     assert (of_a.side, of_b.side, of_a.setting, of_b.setting) == ("a", "b", "unchanged", "X=1 --device cpu")
     again = f"--resume {tmp_path}/b.jsonl --one-launch {{}} --launcher local --device cpu"
@@ -312,9 +313,9 @@ def test_a_machine_that_grows_slower_costs_pairs_and_then_samples(tmp_path: Path
     fake = Fake(tmp_path, startup=5.0)
     fake.num_cases = 10
 
-    def slower(number: int) -> Ended:
+    def slower(number: int) -> LaunchEnd:
         fake.startup = 5.0 if number < 3 else 13.0
-        return Ended(0, "")
+        return LaunchEnd(0, "")
 
     fake.ends = slower
     alternation = fake.within("2m")
@@ -327,9 +328,9 @@ def test_a_machine_that_grows_slower_costs_pairs_and_then_samples(tmp_path: Path
 def test_it_ends_where_not_even_starting_fits_any_more(tmp_path: Path) -> None:
     fake = Fake(tmp_path, startup=5.0)
 
-    def stuck(number: int) -> Ended:
+    def stuck(number: int) -> LaunchEnd:
         fake.startup = 5.0 if number < 2 else 50.0
-        return Ended(0, "")
+        return LaunchEnd(0, "")
 
     fake.ends = stuck
     alternation = fake.within("2m")
@@ -377,8 +378,8 @@ def half_done(fake: Fake, num_launches: int, **changes: str) -> tuple[Path, Path
 def test_an_interrupted_alternation_goes_on_with_the_next_whole_pair(tmp_path: Path) -> None:
     fake = Fake(tmp_path)
     both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable, given_options)
-    before = taken_up(half_done(fake, 3)[::-1], both)  # in either order
-    assert before == TakenUp(fake.files, "0123abcd", pairs=4, first=3)
+    before = resume_pair(half_done(fake, 3)[::-1], both)  # in either order
+    assert before == ResumedPair(fake.files, "0123abcd", pairs=4, first=3)
     alternation = fake.alternation(PairSchedule(before.pairs, None, None))
     alternation.first = before.first
     alternation.run()
@@ -394,13 +395,13 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path) -> None:
     both = sides(((), ("X=1", "--device cpu")), (None, None), sys.executable, given_options)
     others = sides(((), ("X=2",)), (None, None), sys.executable, given_options)
     with pytest.raises(BenchError, match="files of both sides"):
-        taken_up([a], both)
+        resume_pair([a], both)
     with pytest.raises(BenchError, match="not the two sides"):
-        taken_up([a, a], both)
+        resume_pair([a, a], both)
     with pytest.raises(BenchError, match="side b was 'X=1 --device cpu' and is now 'X=2'"):
-        taken_up([a, b], others)
+        resume_pair([a, b], others)
     with pytest.raises(BenchError, match="no file of `bench ab`"):
-        taken_up([a, save(tmp_path / "c.jsonl", header(), measurement("sum/one"))], both)
+        resume_pair([a, save(tmp_path / "c.jsonl", header(), measurement("sum/one"))], both)
 
 
 def test_a_side_s_own_setting_takes_the_place_of_a_common_one() -> None:
@@ -411,24 +412,24 @@ def test_a_side_s_own_setting_takes_the_place_of_a_common_one() -> None:
 
 
 def test_a_failed_case_goes_on_and_a_mistake_ends_it(tmp_path: Path) -> None:
-    fake = Fake(tmp_path, lambda n: Ended(exit_codes.PARTIAL if n == 2 else 0, ""))
+    fake = Fake(tmp_path, lambda n: LaunchEnd(exit_codes.PARTIAL if n == 2 else 0, ""))
     alternation = fake.alternation(PairSchedule(2, 20.0, None))
     alternation.run()
     assert len(fake.said) == 4
     assert max(alternation.codes) == exit_codes.PARTIAL
     endings = {
-        Ended(2, "bench: error: no suite 'x'"): "^pair 1 of 2: b: no suite 'x'$",
-        Ended(1, "ImportError: libcudart.so.12"): r"exit code 1\): ImportError: libcudart.so.12$",
-        Ended(-9, ""): r"killed by signal 9\): it said nothing$",
+        LaunchEnd(2, "bench: error: no suite 'x'"): "^pair 1 of 2: b: no suite 'x'$",
+        LaunchEnd(1, "ImportError: libcudart.so.12"): r"exit code 1\): ImportError: libcudart.so.12$",
+        LaunchEnd(-9, ""): r"killed by signal 9\): it said nothing$",
     }
     for number, (ended, said) in enumerate(endings.items()):
         folder = tmp_path / str(number)
-        fake = Fake(folder, lambda n, ended=ended: ended if n == 2 else Ended(0, ""))  # type: ignore[misc]
+        fake = Fake(folder, lambda n, ended=ended: ended if n == 2 else LaunchEnd(0, ""))  # type: ignore[misc]
         alternation = fake.alternation(PairSchedule(2, 20.0, None))
         with pytest.raises(BenchError, match=said):
             alternation.run()
         assert alternation.kept() == f"saved: {folder}/a.jsonl and {folder}/b.jsonl"
-    fake = Fake(tmp_path / "stopped", lambda _: Ended(exit_codes.INTERRUPTED, ""))
+    fake = Fake(tmp_path / "stopped", lambda _: LaunchEnd(exit_codes.INTERRUPTED, ""))
     with pytest.raises(KeyboardInterrupt):
         fake.alternation(PairSchedule(2, 20.0, None)).run()
     assert len(fake.said) == 1

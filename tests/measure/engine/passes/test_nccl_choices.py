@@ -19,7 +19,7 @@ from bench.measure.launch.supervisor import Supervisor
 from bench.measure.planning.cases import choose_cases, declared_machine
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.suite_loader import load as load_suite
-from bench.records import nccl_columns, published_copy
+from bench.records import anonymize, rows
 from bench.records.file import Result, Writer, load
 from bench.report import result_tables
 from tests.support.command import SUITES
@@ -173,11 +173,11 @@ def test_the_pass_switches_on_what_is_read_and_nothing_else(tmp_path: Path) -> N
 def test_a_case_s_choices_as_columns(
     nccl: list[dict[str, Any]] | None, columns: tuple[Any, ...], text: str | None
 ) -> None:
-    found = nccl_columns.columns(nccl)
+    found = rows.nccl_columns(nccl)
     assert tuple(found.values()) == columns
     assert tuple(found) == ("nccl_algorithm", "nccl_protocol", "nccl_channels")
     if text:
-        assert nccl_columns.shown(found) == text
+        assert rows.nccl_words(found) == text
 
 
 def chosen(case: str, *nccl: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def test_show_has_the_choices_beside_the_speed_and_the_later_line_holds(tmp_path
     loaded = bench.load(path)
     assert list(loaded["nccl_algorithm"].fillna("none")) == ["Ring", "none"]
     # A published copy keeps them.
-    assert chosen("s/a[x=1]", RING) in published_copy.shared(result)
+    assert chosen("s/a[x=1]", RING) in anonymize.anonymize_result(result)
 
 
 def test_files_without_choices_have_no_such_column(tmp_path: Path) -> None:

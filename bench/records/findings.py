@@ -1,18 +1,39 @@
-"""Findings of a result about types that its processor has no instructions for."""
+"""Findings: one line each of what is right, suspicious or wrong, and what to do.
+
+`bench doctor` makes them of a machine, and they stand in a result's header; those of a result itself are about types
+that its processor has no instructions for.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from bench.core.finding import Finding
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from bench.records.file import Result
 
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line for the user."""
+
+    level: Level
+    what: str
+    value: str
+    remedy: str = ""
+    """Advice; empty if nothing is wrong."""
+
+    def line(self) -> str:
+        """`ok: what: value`, or `warn: what: value; remedy`."""
+        return f"{self.level}: {self.what}: {self.value}" + (f"; {self.remedy}" if self.remedy else "")
+
+
 _BASE = "float32"
 
 
-def findings(result: Result) -> list[Finding]:
+def slow_type_findings(result: Result) -> list[Finding]:
     """One for each slow type that was measured, with how many times slower its products are where that is known."""
     from bench.records.rows import case_rows
 
@@ -20,23 +41,20 @@ def findings(result: Result) -> list[Finding]:
         return []
     rows = [row for row in case_rows([result]) if row["status"] == "ok" and row["tflop_per_s"] is not None]
     measured = sorted({str(row["params"].get("dtype")) for row in rows} & result.slow_types())
-    return [_finding(dtype, _times_slower(dtype, rows)) for dtype in measured]
+    return [_slow_type_finding(dtype, _times_slower(dtype, rows)) for dtype in measured]
 
 
-def _finding(dtype: str, slower: tuple[float, int] | None) -> Finding:
+def _slow_type_finding(dtype: str, slower: tuple[float, int] | None) -> Finding:
     value = "this processor has no instructions for products in it"
     if slower is not None:
-        value += f": one of {slower[1]} takes {_times(slower[0])} as long as in {_BASE}"
+        ratio, size = slower
+        value += f": one of {size} takes {ratio:{'.0f' if ratio >= 10 else '.2g'}}x as long as in {_BASE}"
     remedy = f"compute in {_BASE} here; only its smallest product was measured, and other suites leave it out"
     return Finding("warn", dtype, value, remedy)
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:.0f}x" if ratio >= 10 else f"{ratio:.2g}x"
-
-
 def _times_slower(dtype: str, rows: list[dict[str, Any]]) -> tuple[float, int] | None:
-    """How many times as long as in float32 a product of one size takes, and the size, the largest that has both."""
+    """Ratio of a product's time to that in float32, and its size, the largest that has both."""
     seconds: dict[str, dict[int, float]] = {dtype: {}, _BASE: {}}
     for row in rows:
         params = row["params"]
