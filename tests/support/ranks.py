@@ -16,7 +16,7 @@ from bench.suite import Machine
 
 PRELOADED = (
     "torch.distributed.checkpoint", "torch.distributed.fsdp", "torch.distributed.pipelining",
-    "torch.distributed.tensor.parallel", "torch.nn.parallel",
+    "torch.distributed.tensor.parallel", "torch.nn.parallel", "pytest",
 )  # fmt: skip
 """What the process that ranks are forked from imports: nothing of ours, which might start a thread."""
 
