@@ -25,10 +25,8 @@ def _made(module: str, *arguments: str) -> str:
     ).stdout
 
 
-QUICK_SUITES = {
-    "collective": 9, "concurrent": 2, "context_parallel": 7, "expert_parallel": 6, "inference": 1, "point_to_point": 1,
-}  # fmt: skip
-"""Suite -> how many of its cases are counted: those that take a second or less each."""
+QUICK_SUITES = {"collective": 9, "context_parallel": 7, "inference": 1}
+"""Suite -> how many of its cases are counted: those of a second or less each."""
 
 
 @pytest.mark.long
