@@ -23,6 +23,8 @@ from bench.records.file import load
 from tests import ROOT
 from tests.support.command import Saved, call, environ, saved
 
+pytestmark = pytest.mark.ranks
+
 PROMISED_SECONDS = 60
 WAIT_SECONDS = 180.0
 """Only so that a hang ends: how fast a busy machine is proves nothing."""

@@ -288,6 +288,7 @@ def test_against_is_looked_at_before_anything_is_measured(capsys: pytest.Capture
         call(shlex.split(f"{run} good.jsonl"))
 
 
+@pytest.mark.ranks
 def test_a_run_is_not_compared_with_itself(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

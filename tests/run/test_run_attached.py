@@ -5,7 +5,11 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.support.command import BENCH, FAULTY, SUITES, TORCHRUN, Saved, call, saved, start
+
+pytestmark = pytest.mark.launchers
 
 TINY = str(SUITES / "tiny.py")
 QUICK = ("--preset", "smoke", "--budget", "10m")
@@ -44,6 +48,7 @@ def test_torchrun_measures_the_same_cases_as_local_ranks(tmp_path: Path) -> None
     assert errors.count("[3/3]") == 1
 
 
+@pytest.mark.long
 def test_torchrun_on_two_nodes_makes_one_file(tmp_path: Path) -> None:
     port = free_port()
     agents = [
@@ -61,6 +66,7 @@ def test_torchrun_on_two_nodes_makes_one_file(tmp_path: Path) -> None:
     assert ids(saved(tmp_path)) == ["tiny/first", "tiny/second", "tiny/third"]
 
 
+@pytest.mark.seeded
 def test_a_raise_on_one_rank_is_outlived_under_torchrun(tmp_path: Path) -> None:
     command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "--no-python", *BENCH, "run", FAULTY, *QUICK]
     ((code, _, _),) = ends([([*command, "--set", "op=raise_one,last", "-o", str(tmp_path)], {})])
@@ -72,6 +78,7 @@ def test_a_raise_on_one_rank_is_outlived_under_torchrun(tmp_path: Path) -> None:
     assert file.end["exit_code"] == 3
 
 
+@pytest.mark.seeded
 def test_a_killed_rank_ends_the_run_under_torchrun(tmp_path: Path) -> None:
     command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "--no-python", *BENCH, "run", FAULTY, *QUICK]
     ((code, _, _),) = ends([([*command, "--set", "op=none,kill,last", "-o", str(tmp_path)], {})])
@@ -83,6 +90,7 @@ def test_a_killed_rank_ends_the_run_under_torchrun(tmp_path: Path) -> None:
     assert (file.end["status"], file.end["exit_code"]) == ("failed", 3)
 
 
+@pytest.mark.seeded
 def test_a_hang_ends_the_run_of_a_plain_environment(tmp_path: Path) -> None:
     variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = [*BENCH, "run", FAULTY, *QUICK, "--timeout", "3s", "--set", "op=none,hang,last", "-o", str(tmp_path)]

@@ -89,6 +89,7 @@ def test_show_reads_what_run_saved(tmp_path: Path) -> None:
     assert row["algbw_gb_per_s"] == pytest.approx(32 / row["seconds_median"] / 1e9)
 
 
+@pytest.mark.seeded
 def test_what_breaks_is_saved_and_the_run_goes_on(tmp_path: Path) -> None:
     ops = "none,raise_one,raise_all,prepare_one,skip_one,memory,wrong,not_a_number,wrong_after,no_work,kill,last"
     done = call("run", FAULTY, *QUICK, "--set", f"op={ops}", "-o", str(tmp_path))
@@ -124,6 +125,7 @@ def test_what_breaks_is_saved_and_the_run_goes_on(tmp_path: Path) -> None:
     assert call("show", str(file.path), "--status").returncode == 3
 
 
+@pytest.mark.seeded
 def test_an_earlier_error_of_all_ranks_is_not_the_cause_of_a_later_end(tmp_path: Path) -> None:
     done = call("run", FAULTY, *QUICK, "--set", "op=prepare_all,raise_one", "-o", str(tmp_path))
     assert done.returncode == 3, done.stderr
@@ -133,6 +135,7 @@ def test_an_earlier_error_of_all_ranks_is_not_the_cause_of_a_later_end(tmp_path:
     assert "run went wrong" in file.of("raise_one")["reason"]
 
 
+@pytest.mark.seeded
 def test_a_hang_names_the_rank_that_did_not_arrive(tmp_path: Path) -> None:
     done = call("run", FAULTY, *QUICK, "--timeout", "3s", "--set", "op=hang,last", "-o", str(tmp_path))
     assert done.returncode == 3, done.stderr
@@ -145,6 +148,7 @@ def test_a_hang_names_the_rank_that_did_not_arrive(tmp_path: Path) -> None:
     assert "rank 0" not in reason
 
 
+@pytest.mark.seeded
 def test_three_kills_end_the_run_and_resume_finishes_it(tmp_path: Path) -> None:
     suite = tmp_path / "killer.py"
     suite.write_text(Path(FAULTY).read_text().replace('"op": fault}', '"op": fault, "turn": 1}'))
@@ -260,6 +264,7 @@ def test_one_rank_works_and_says_what_has_no_meaning(tmp_path: Path) -> None:
     assert "2 ranks" in file.of("all_reduce")["reason"]
 
 
+@pytest.mark.long
 def test_what_the_run_has_no_time_for_is_skipped_and_not_failed(tmp_path: Path) -> None:
     """A case that hangs for longer than is left, though for less than its time-out: only that is known of it."""
     timing = ("--preset", "smoke", "--budget", "20s", "--timeout", "5m")

@@ -16,6 +16,8 @@ from tests import ROOT
 from tests.run.test_run_attached import QUICK, ends, free_port
 from tests.support.command import SUITES, TORCHRUN, Saved, saved
 
+pytestmark = pytest.mark.launchers
+
 SUITE = str(SUITES / "on_device.py")
 BENCH = (
     sys.executable,
@@ -41,6 +43,7 @@ def test_a_sound_run_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("op", "rank"), [("raise_last", 1), ("raise_first", 0)])
+@pytest.mark.seeded
 def test_the_error_of_one_rank_is_what_the_file_says(tmp_path: Path, op: str, rank: int) -> None:
     codes, file = joined(tmp_path, op)
     assert codes == [3, 3]
@@ -51,6 +54,7 @@ def test_the_error_of_one_rank_is_what_the_file_says(tmp_path: Path, op: str, ra
     assert (file.end["status"], file.end["exit_code"]) == ("failed", 3)
 
 
+@pytest.mark.seeded
 def test_the_same_under_torchrun_which_ends_the_other_ranks(tmp_path: Path) -> None:
     command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "--no-python", *RUN]
     variables = {"PYTHONPATH": str(ROOT)}
@@ -63,6 +67,7 @@ def test_the_same_under_torchrun_which_ends_the_other_ranks(tmp_path: Path) -> N
     assert file.end["exit_code"] == 3
 
 
+@pytest.mark.seeded
 def test_an_earlier_error_of_all_ranks_is_not_the_cause(tmp_path: Path) -> None:
     codes, file = joined(tmp_path, "prepare_all", "raise_last")
     assert codes == [3, 3]
@@ -70,7 +75,11 @@ def test_an_earlier_error_of_all_ranks_is_not_the_cause(tmp_path: Path) -> None:
     assert "measure: RuntimeError: run went wrong" in file.of("raise_last")["reason"]
 
 
-@pytest.mark.parametrize("op", ["hang_check", "hang_prepare", "hang_per_rank"])
+@pytest.mark.parametrize(
+    "op",
+    [*(pytest.param(op, marks=pytest.mark.long) for op in ("hang_check", "hang_prepare")), "hang_per_rank"],
+)
+@pytest.mark.seeded
 def test_only_the_rank_that_hangs_is_named(tmp_path: Path, op: str) -> None:
     codes, file = joined(tmp_path, op, timeout="4s")
     assert codes == [3, 3]

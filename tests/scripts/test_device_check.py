@@ -22,6 +22,8 @@ def _check(output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=240, check=False)
 
 
+@pytest.mark.ranks
+@pytest.mark.long
 def test_the_quick_steps_run_on_a_cpu(tmp_path: Path) -> None:
     done = _check(tmp_path, "--only", "versions", "one_rank", "compute")
     summary = (tmp_path / "summary.txt").read_text()
@@ -37,6 +39,7 @@ def test_the_quick_steps_run_on_a_cpu(tmp_path: Path) -> None:
     assert [rank["host"] for rank in header["environment"]["ranks"]] == ["host0"]
 
 
+@pytest.mark.ranks
 def test_a_step_that_fails_is_told_and_ends_nothing_else(tmp_path: Path) -> None:
     done = _check(tmp_path, "--only", "compare", "explained", "versions", "--limit", "100")
     summary = (tmp_path / "summary.txt").read_text()
@@ -85,6 +88,7 @@ def test_statuses_fail_for_what_is_not_ok(
     assert words == ["PASS", "INFO", "FAIL", "FAIL"]
 
 
+@pytest.mark.ranks
 def test_a_step_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     """A soak lasts six seconds, and its ranks have to start first."""
     done = _check(tmp_path, "--only", "soak", "--limit", "6")

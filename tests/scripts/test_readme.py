@@ -24,6 +24,7 @@ def example() -> str:
     return str(block)
 
 
+@pytest.mark.launchers
 def test_the_example_suite_is_short_and_runs_everywhere(tmp_path: Path) -> None:
     assert len(example().splitlines()) < 25
     suite = tmp_path / "sum.py"

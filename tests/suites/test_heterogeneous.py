@@ -15,6 +15,8 @@ from tests.support.command import call, saved
 SMALL = ("--set", "hidden=48", "--set", "sequence=16", "--set", "units=6")
 
 
+@pytest.mark.long
+@pytest.mark.seeded
 def test_all_kinds_of_parallelism_stay_right_however_they_are_split(tmp_path: Path) -> None:
     """One run on 3 ranks: all splits against one device, before and after; splits and predictions are in the file."""
     arguments = (

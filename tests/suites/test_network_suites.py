@@ -125,6 +125,7 @@ def test_the_overlapped_compute_is_marked(world: list[dict[str, Any]]) -> None:
     assert len(spans) == overlap.TRACED_CALLS
 
 
+@pytest.mark.long
 def test_four_ranks_on_two_cores_through_the_command(tmp_path: Path) -> None:
     cases = (
         "point_to_point/one_way[num_bytes=4096]",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench.errors import Skip
 from bench.suite import Check
 from tests.support.command import call, saved
@@ -82,6 +84,7 @@ def test_on_four_ranks(tmp_path: Path) -> None:
     assert not list((tmp_path / "right").iterdir())
 
 
+@pytest.mark.long
 def test_through_the_command(tmp_path: Path) -> None:
     """Both suites that need storage in one run: what a run leaves in its file, and that it leaves nothing else."""
     files, results = tmp_path / "files", tmp_path / "results"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import traceback
@@ -104,6 +105,7 @@ def in_child(call: Callable[[], Outcome]) -> Outcome:
     The process that forks must not have run a backward.
     """
     install()
+    gc.freeze()  # collecting goes through what the child makes, and not through all of torch
     receive, send = os.pipe()
     child = os.fork()
     if not child:

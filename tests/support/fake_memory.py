@@ -1,4 +1,4 @@
-"""Estimates of memory over counts on fake GPUs: `python -m tests.support.fake_memory` prints a row a case.
+"""Estimates of memory over counts on fake GPUs: `python -m tests.support.fake_memory [SUITE...]` prints a row per case.
 
 The case is prepared with just the memory that its estimate asks for, as where there is no more: without the variant on
 one device, and with a reduced check.
@@ -41,9 +41,11 @@ COUNTED = (
 ENOUGH_BYTES = 1 << 44
 
 
-def rows() -> Iterator[tuple[str, int, int, int, str | None]]:
+def rows(*suites: str) -> Iterator[tuple[str, int, int, int, str | None]]:
     """Case, ranks, bytes by the estimate, bytes as counted, and the error where it could not be counted."""
     for name, preset, world_size, index, most in COUNTED:
+        if suites and name not in suites:
+            continue
         suite, machine = load(name), FakeCuda(index, world_size, preset, memory_bytes=ENOUGH_BYTES).machine
         known = [row for row in suite.cases(machine) if blank(name, row, world_size) is None]
         for params in known[:most]:
@@ -86,5 +88,6 @@ def _trained(params: Params, num_layers: int) -> Outcome:
 
 
 if __name__ == "__main__":
-    for case, ranks, needed, counted, error in (*rows(), *training_rows()):
+    suites = sys.argv[1:]
+    for case, ranks, needed, counted, error in (*rows(*suites), *(() if suites else training_rows())):
         sys.stdout.write(f"{needed / max(1, counted):.2f}\t{needed}\t{counted}\t{ranks}\t{case}\t{error or ''}\n")

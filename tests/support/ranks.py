@@ -1,6 +1,7 @@
 """Real ranks for tests: `on_ranks(4, function, ...)` calls `function(rank_context, ...)` on each.
 
-On gloo; with `backend=nccl_like.NAME` on what `tests.support.nccl_like` makes of it.
+On gloo; with `backend=nccl_like.NAME` on what `tests.support.nccl_like` makes of it. Each rank is a new process, forked
+from one that has torch imported already: the import takes longer than most tests on ranks, and no state is shared.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from bench.suite import Machine
+
+PRELOADED = (
+    "torch.distributed.checkpoint", "torch.distributed.fsdp", "torch.distributed.pipelining",
+    "torch.distributed.tensor.parallel", "torch.nn.parallel", "pytest",
+)  # fmt: skip
+"""What the process that ranks are forked from imports: nothing of ours, which might start a thread."""
 
 
 def cpu_machine(world_size: int, preset: str = "smoke", memory_bytes: int = 2 << 30) -> Machine:
@@ -49,10 +56,9 @@ def _on_rank(
 
 def on_ranks(world_size: int, function: Callable[..., Any], *args: Any, backend: str = "gloo") -> list[Any]:
     """Every rank's return value, in rank order; a raise on a rank is raised here."""
-    with (
-        tempfile.NamedTemporaryFile() as file,
-        ProcessPoolExecutor(world_size, mp_context=multiprocessing.get_context("spawn")) as pool,
-    ):
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(list(PRELOADED))
+    with tempfile.NamedTemporaryFile() as file, ProcessPoolExecutor(world_size, mp_context=processes) as pool:
         jobs = [
             pool.submit(_on_rank, index, world_size, backend, file.name + ".store", function, args)
             for index in range(world_size)

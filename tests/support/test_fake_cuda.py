@@ -14,10 +14,10 @@ from tests.support.fake_memory import LIMITS, SMALL_BYTES
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 
-def _made(module: str) -> str:
+def _made(module: str, *arguments: str) -> str:
     """What a module prints, in a process that has run no backward before."""
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", module],
+        [sys.executable, "-W", "ignore", "-m", module, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -25,9 +25,24 @@ def _made(module: str) -> str:
     ).stdout
 
 
+QUICK_SUITES = {"collective": 9, "context_parallel": 7, "inference": 1}
+"""Suite -> how many of its cases are counted: those of a second or less each."""
+
+
+@pytest.mark.long
 def test_estimates_of_memory_are_near_the_count() -> None:
     rows = [line.split("\t") for line in _made("tests.support.fake_memory").splitlines()]
     assert len(rows) > 50
+    _assert_near(rows)
+
+
+def test_estimates_of_memory_of_quick_suites_are_near_the_count() -> None:
+    rows = [line.split("\t") for line in _made("tests.support.fake_memory", *QUICK_SUITES).splitlines()]
+    assert len(rows) == sum(QUICK_SUITES.values())
+    _assert_near(rows)
+
+
+def _assert_near(rows: list[list[str]]) -> None:
     low, high = LIMITS
     for _ratio, needed, counted, ranks, case, error in rows:
         assert not error, f"{case} on {ranks}: {error}"

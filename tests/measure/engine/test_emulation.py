@@ -248,6 +248,7 @@ def test_a_clock_that_never_settles_ends_the_calibration_too() -> None:
     assert len(measured) == emulation.MAX_CALIBRATIONS
 
 
+@pytest.mark.seeded
 def test_a_run_with_a_slow_rank_says_so_everywhere(tmp_path: Path) -> None:
     case = "compute/matmul[shape=square,size=256]"
     run = call("run", "--preset", "smoke", "--ranks", "2", "--slow", "1=0.25", "--case", case, "-o", str(tmp_path))

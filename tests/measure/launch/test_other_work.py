@@ -169,6 +169,7 @@ def test_busy_loops_are_seen_and_what_the_run_itself_started_is_its_own(two_loop
     assert not set(two_loops) & read_host([]).own
 
 
+@pytest.mark.seeded
 def test_a_run_that_is_to_judge_ends_at_once_on_a_busy_machine(two_loops: list[int], tmp_path: Path) -> None:
     done = call("run", TINY, "--preset", "node", "-o", str(tmp_path))
     assert done.returncode == exit_codes.USAGE
@@ -178,6 +179,8 @@ def test_a_run_that_is_to_judge_ends_at_once_on_a_busy_machine(two_loops: list[i
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.seeded
+@pytest.mark.long
 def test_it_measures_all_the_same_where_told_to_and_the_file_says_so(two_loops: list[int], tmp_path: Path) -> None:
     done = call("run", TINY, "--preset", "node", "--busy", "-o", str(tmp_path))
     file = saved(tmp_path)
@@ -187,6 +190,8 @@ def test_it_measures_all_the_same_where_told_to_and_the_file_says_so(two_loops: 
     assert told["level"] == "warn"
 
 
+@pytest.mark.launchers
+@pytest.mark.seeded
 def test_a_joined_run_ends_on_all_ranks_and_rank_0_says_it_once(two_loops: list[int], tmp_path: Path) -> None:
     command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "--no-python", *BENCH, "run", TINY, "--preset", "node"]
     process = start([*command, "-o", str(tmp_path)], launcher=True)

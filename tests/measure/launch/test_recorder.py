@@ -2,107 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
 
-from bench.core import clock
-from bench.errors import BenchError
-from bench.measure.launch.recorder import Recorder, done_turns
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.session import BUDGET_REASON, Session, case_record
+from bench.measure.planning.session import BUDGET_REASON, Session
 from bench.measure.planning.visit_overhead import VisitCost
-from bench.records.file import SCHEMA, Result, Writer, load
+from bench.records.file import SCHEMA, load
 from bench.records.visits import was_left_out
 from tests.support.plans import a_plan
-from tests.support.results import end, header, not_ok, save
-
-ENVIRONMENT = header()["environment"]
-READY = {"event": "ready", "environment": ENVIRONMENT}
-STARTED = "2026-01-31T12:00:00.000+00:00"
-
-
-@dataclass
-class Heard:
-    """A display that keeps what it is told."""
-
-    calls: list[tuple[str, ...]] = field(default_factory=list)
-
-    def ready(self, environment: dict[str, Any]) -> None:
-        self.calls.append(("ready", environment["architecture"]))
-
-    def begin(self, case: str) -> None:
-        self.calls.append(("begin", case))
-
-    def done(self, record: dict[str, Any]) -> None:
-        self.calls.append(("done", record["case"], record["status"]))
-
-    def drop(self, count: int) -> None:
-        if count:
-            self.calls.append(("drop", str(count)))
-
-    def expect(self, seconds: float) -> None:
-        self.calls.append(("expect", f"{seconds:g}"))
-
-    def say(self, line: str) -> None:
-        self.calls.append(("say", line))
-
-    def close(self) -> None:
-        self.calls.append(("close",))
-
-
-class Recorders(Protocol):
-    def __call__(self, plan: Plan | None = None, resumed: Result | None = None, **changes: Any) -> Recorder: ...
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.jsonl"
-
-
-@pytest.fixture
-def a_recorder(path: Path) -> Iterator[Recorders]:
-    """Makes recorders on `path`, whose files are closed in the end."""
-    writers: list[Writer] = []
-
-    def make(plan: Plan | None = None, resumed: Result | None = None, **changes: Any) -> Recorder:
-        writers.append(Writer.create(path) if resumed is None else Writer.reopen(path))
-        return Recorder(
-            plan=plan or a_plan(2),
-            writer=writers[-1],
-            path=path,
-            progress=Heard(),
-            command=["bench", "run", "./sum.py"],
-            run_id="0123456789abcdef",
-            resumed=resumed,
-            **changes,
-        )
-
-    yield make
-    for writer in writers:
-        writer.close()
-
-
-def record(
-    plan: Plan, index: int, status: str = "ok", launch: int = 0, visit: int = 0, calls: int = 1, **fields: Any
-) -> dict[str, Any]:
-    reason = None if status == "ok" else "why"
-    variants = {"full": {"calls": calls, "nanoseconds": [[1, 2], [3, 4]]}} if status == "ok" else {}
-    line = case_record(plan, plan.cases[index], launch, status, reason, STARTED, visit, variants=variants, **fields)
-    return {"event": "record", "index": index, "record": line}
-
-
-def saved(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def kinds(path: Path) -> list[str]:
-    return [line["kind"] for line in saved(path)]
+from tests.support.recorders import ENVIRONMENT, READY, Heard, Recorders, kinds, record, saved
 
 
 def test_events_become_lines_as_they_come(a_recorder: Recorders, path: Path) -> None:
@@ -338,78 +248,6 @@ def test_calls_in_a_sample_are_those_of_a_launch_s_first_visit(a_recorder: Recor
     assert recorder.calls(2) == {}
 
 
-def test_a_resumed_run_knows_the_visits_and_the_calls_of_its_file(a_recorder: Recorders, path: Path) -> None:
-    plan = a_plan(4, visits=2)
-
-    def line(index: int, status: str, **fields: Any) -> dict[str, Any]:
-        made: dict[str, Any] = record(plan, index, status, **fields)["record"]
-        return made
-
-    without_visit = {key: value for key, value in line(0, "ok", calls=5).items() if key != "visit"}
-    left_out = line(3, "skipped") | {"reason": BUDGET_REASON}
-    before = resumed(path, without_visit, line(1, "failed"), line(2, "ok", visit=1, launch=1), left_out)
-    done = done_turns(plan, before)
-    assert done == {(0, 0, 0), (0, 1, 0), (0, 1, 1), (1, 2, 1)}
-    recorder = a_recorder(plan, before, done=done)
-    assert set(recorder.pending(0)) == {(0, 1), (2, 0), (2, 1), (3, 0), (3, 1)}
-    assert recorder.calls(0) == {"sum/run[size=1]": {"full": 5}}
-    assert done_turns(plan, None) == set()
-
-
-def resumed(path: Path, *records: dict[str, Any]) -> Result:
-    return load(save(path, header(), *records))
-
-
-def test_a_resumed_run_goes_on_in_its_file(a_recorder: Recorders, path: Path) -> None:
-    plan = a_plan(2)
-    before = resumed(path, not_ok("sum/run[size=1]", "skipped", "why"), end("interrupted", 130))
-    recorder = a_recorder(plan, before)
-    recorder.handle(READY)
-    recorder.handle(READY)
-    recorder.handle(record(plan, 1))
-    recorder.end("complete", recorder.exit_code)
-    assert kinds(path) == ["header", "measurement", "end", "resume", "measurement", "end"]
-    after = load(path)
-    assert [each["environment"] for each in after.resumes] == [ENVIRONMENT]
-    assert after.end is not None
-    assert (after.end["status"], after.end["exit_code"]) == ("complete", 0)
-
-
-@pytest.mark.parametrize("status", ["failed", "invalid"])
-def test_a_resumed_run_s_exit_code_is_that_of_the_whole_file(a_recorder: Recorders, path: Path, status: str) -> None:
-    plan = a_plan(2)
-    recorder = a_recorder(plan, resumed(path, not_ok("sum/run[size=1]", status, "why")))
-    recorder.handle(READY)
-    recorder.handle(record(plan, 1))
-    assert recorder.exit_code == 3
-
-
-def unlike() -> dict[str, Any]:
-    environment = copy.deepcopy(ENVIRONMENT)
-    environment["versions"]["torch"] = "2.14.0"
-    return {"event": "ready", "environment": environment}
-
-
-def test_a_run_is_not_resumed_on_another_set_up(a_recorder: Recorders, path: Path) -> None:
-    recorder = a_recorder(resumed=resumed(path))
-    with pytest.raises(BenchError) as caught:
-        recorder.handle(unlike())
-    assert str(caught.value) == (
-        "run.jsonl was measured on another machine or set-up: versions.torch was '2.13.0', is '2.14.0'; "
-        "resume it where it began, or say --allow-unlike"
-    )
-    recorder.end("failed", 2)
-    assert kinds(path) == ["header"]  # kept, and as it was
-
-
-def test_a_run_is_resumed_on_another_set_up_where_that_is_wanted(a_recorder: Recorders, path: Path) -> None:
-    recorder = a_recorder(resumed=resumed(path), allow_unlike=True)
-    recorder.handle(unlike())
-    recorder.end("complete", 0)
-    assert kinds(path) == ["header", "resume", "end"]
-    assert saved(path)[1]["environment"]["versions"]["torch"] == "2.14.0"
-
-
 @pytest.mark.parametrize(("verdict", "status", "code"), [(0, "complete", 0), (1, "complete", 1), (2, "complete", 2)])
 def test_the_preset_s_verdict_is_the_exit_code(
     verdict: int, status: str, code: int, a_recorder: Recorders, path: Path
@@ -421,58 +259,3 @@ def test_the_preset_s_verdict_is_the_exit_code(
     lines = saved(path)
     assert lines[0]["doctor"] == {"host": "node7", "findings": []}
     assert (lines[-1]["status"], lines[-1]["exit_code"]) == (status, code)
-
-
-# What the ranks of a generation receive
-
-
-@pytest.mark.parametrize("seconds_left", [None, 12.5])
-def test_a_session_survives_its_way_to_the_ranks(seconds_left: float | None) -> None:
-    session = Session(
-        a_plan(4, visits=2),
-        generation=3,
-        launch=1,
-        pending=((2, 0), (0, 0), (3, 1)),
-        seconds_left=seconds_left,
-        calls={"sum/run[size=1]": {"full": 4}},
-    )
-    assert Session.from_text(session.to_text()) == session
-    assert Session.from_text(session.to_text().encode()) == session
-    assert session.prefix == "bench/generation3"
-
-
-def test_the_start_of_the_ranks_is_part_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = Session(a_plan(1), 0, 0, ((0, 0),), 12.5, asked_at_seconds=100.0)
-    monkeypatch.setattr(clock, "monotonic_seconds", lambda: 104.0)
-    assert session.remaining_seconds() == 8.5
-    assert replace(session, asked_at_seconds=None).remaining_seconds() == 12.5
-    assert replace(session, seconds_left=None).remaining_seconds() is None
-
-
-def test_what_a_measurement_does_not_know_is_null_or_empty() -> None:
-    plan = a_plan(1)
-    line = case_record(plan, plan.cases[0], 2, "skipped", "why", STARTED, notes=["a note"])
-    assert line == {
-        "kind": "measurement",
-        "launch": 2,
-        "visit": 0,
-        "suite": "sum",
-        "case": "sum/run[size=1]",
-        "params": {"size": 1, "exact": True},
-        "status": "skipped",
-        "reason": "why",
-        "num_ranks": 2,
-        "started": STARTED,
-        "variants": {},
-        "check": None,
-        "work": None,
-        "derived": {},
-        "metrics": {"speed": ["GB/s", "higher"]},
-        "stop": None,
-        "spans": [],
-        "traced_call_ns": [],
-        "per_rank": [],
-        "tables": {},
-        "notes": ["a note"],
-        "seconds": None,
-    }

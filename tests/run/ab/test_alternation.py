@@ -1,193 +1,27 @@
-"""`bench ab`: what is set on each side, the order and the budget, and what a real one leaves behind."""
+"""The launches of `bench ab` on a clock of its own: order, budget, failures and resuming."""
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
-import signal
 import sys
-import venv
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import psutil
 import pytest
 
-from bench.analysis.compare.presentation import CompareOptions as Comparing
 from bench.cli.run_command import given_options
 from bench.core import exit_codes
 from bench.errors import BenchError
-from bench.measure.planning.options import RunOptions as RunOptions
-from bench.measure.planning.planner import without_pair
-from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.session import BUDGET_REASON
-from bench.records.anonymize import anonymize_result
-from bench.records.file import Record, Result, Writer, load
-from bench.records.saved_plan import Pair, PlannedCase, are_paired, pair_of, parse_pair
+from bench.records.file import Record, Writer, load
+from bench.records.saved_plan import PlannedCase, parse_pair
 from bench.records.visits import num_samples
-from bench.run.ab.ab_check import refuse_unlike, refuse_useless
 from bench.run.ab.ab_resume import ResumedPair, resume_pair
-from bench.run.ab.ab_sides import PairSchedule, Setting, first_words, order, parse_pair_request, schedule, side, sides
+from bench.run.ab.ab_sides import PairSchedule, Setting, parse_pair_request, schedule, sides
 from bench.run.ab.alternation import AbOptions, Alternation
-from bench.run.ab.child import LaunchEnd, probe
-from bench.run.outlook import Outlook
-from tests.support.command import BENCH, SUITES, call, start
-from tests.support.plans import a_plan
-from tests.support.results import end, header, measurement, not_ok, save
-
-TINY = str(SUITES / "tiny.py")
-COUNTED = str(SUITES / "counted.py")
-PLAIN = Pair("0123abcd", "a", "unchanged")
-
-
-def side_of(*texts: str, name: str = "b", python: str | None = None) -> Setting:
-    return side(name, texts, python, "/here/python", given_options)
-
-
-def test_a_side_is_variables_and_options_and_says_so() -> None:
-    made = side_of("NCCL_ALGO=Tree", "--backend gloo --set dtype=float32", "LD_PRELOAD=a b", "--device cpu")
-    assert made.variables == (("LD_PRELOAD", "a b"), ("NCCL_ALGO", "Tree"))
-    assert made.options == ("--backend", "gloo", "--set", "dtype=float32", "--device", "cpu")
-    assert made.setting == "NCCL_ALGO=Tree LD_PRELOAD='a b' --backend gloo --set dtype=float32 --device cpu"
-    assert (made.device, made.python) == ("cpu", "/here/python")
-    # Words, never a shell: what a shell would do with them stays undone.
-    assert side_of("--backend '$(false)' --set 'x=a;b'").options == ("--backend", "$(false)", "--set", "x=a;b")
-    assert side_of("EMPTY=", "EQUALS=a=b").variables == (("EMPTY", ""), ("EQUALS", "a=b"))
-    assert side_of().setting == "unchanged"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("NCCL_ALGO", "NAME=VALUE"),
-        ("1ST=x", "NAME=VALUE"),
-        ("A B=x", "NAME=VALUE"),
-        ("ÄRGER=x", "NAME=VALUE"),
-        ("=x", "NAME=VALUE"),
-        ("", "NAME=VALUE"),
-        ("--backend 'gloo", "mind the quotes"),
-        ("--no-such-option", "bench run --help"),
-        ("--help", "bench run --help"),
-        ("--ranks two", "bench run --help"),
-        ("--launches 5", "--pairs"),
-        ("--resume x.jsonl", "measured anew"),
-        ("--backend gloo compute", "same SUITEs"),
-        ("--budget 5m", "both sides together"),
-        ("--one-launch 1", "itself"),
-        ("-o elsewhere", "folder of both files"),
-        ("--allow-unlike", "measured anew"),
-    ],
-)
-def test_what_a_side_cannot_have_is_refused_by_name(text: str, said: str) -> None:
-    with pytest.raises(BenchError, match=said) as caught:
-        side_of(text)
-    assert str(caught.value).startswith("--b ")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["HF_TOKEN", "api_key", "MY_SECRET", "PGPASSWORD"])
-def test_secrets_are_refused_and_their_value_not_repeated(name: str) -> None:
-    with pytest.raises(BenchError, match="secret") as caught:
-        side_of(f"{name}=hunter2")
-    assert "hunter2" not in str(caught.value)
-
-
-def test_a_variable_is_set_once() -> None:
-    with pytest.raises(BenchError, match="twice"):
-        side_of("OMP_NUM_THREADS=1", "OMP_NUM_THREADS=2")
-
-
-def test_sides_have_to_differ_unless_both_are_said() -> None:
-    def both(a: Sequence[str] = (), b: Sequence[str] = (), b_python: str | None = None) -> tuple[Setting, Setting]:
-        return sides((a, b), (None, b_python), sys.executable, given_options)
-
-    for same in (both, lambda: both(b_python=sys.executable)):
-        with pytest.raises(BenchError, match="do not differ"):
-            same()
-    a, b = both(b=["NCCL_ALGO=Tree"])
-    assert (a.setting, b.setting) == ("unchanged", "NCCL_ALGO=Tree")
-    a, b = both(["X=1", "Y=2"], ["Y=2", "X=1"])  # an A/A check
-    assert a.does_as(b)
-    a, b = sides(((), ()), (sys.executable, sys.executable), "/here/python", given_options)
-    assert a.does_as(b)
-    assert a.python == sys.executable
-
-
-def test_an_interpreter_has_to_be_there_and_have_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="no program of that name"):
-        side_of(python=str(tmp_path / "python"))
-    (tmp_path / "bin").mkdir()
-    # The same program outside its environment: it has no torch.
-    (tmp_path / "bin" / "python").symlink_to(Path(sys.executable).resolve())
-    with pytest.raises(BenchError, match=r"did you mean .*/bin/python\?"):
-        side_of(python=str(tmp_path))
-    if sys.prefix != sys.base_prefix:
-        with pytest.raises(BenchError, match=r"lacks .*torch"):
-            probe(side_of("PYTHONPATH=", python=str(tmp_path / "bin" / "python")))
-    for words, said in (("exit 3", "no working Python"), ("echo hello", "cannot be started as a Python")):
-        script = tmp_path / "script"
-        script.write_text(f"#!/bin/sh\n{words}\n")
-        script.chmod(0o755)
-        with pytest.raises(BenchError, match=said):
-            probe(side_of(python=str(script)))
-    assert probe(side_of(python=sys.executable)).startswith(f"Python {sys.version.split()[0]}, torch ")
-
-
-def test_an_environment_is_not_left_by_following_its_link(tmp_path: Path) -> None:
-    venv.create(tmp_path / "pr", symlinks=True, with_pip=False)
-    assert side_of(python=str(tmp_path / "pr" / "bin" / "python")).python == str(tmp_path / "pr" / "bin" / "python")
-
-
-def test_pairs_without_a_budget() -> None:
-    # Smoke gives a launch 54 s, standard 460 s for three; full has no limit.
-    smoke, standard, full = (PRESETS[name].budget_seconds for name in ("smoke", "standard", "full"))
-    assert smoke is not None
-    assert standard is not None
-    assert full is None
-    assert schedule("smoke", parse_pair_request(None, None), ()) == PairSchedule(10, smoke, None)
-    assert schedule("smoke", parse_pair_request(None, None), ()).most_seconds == 20 * smoke
-    assert schedule("standard", parse_pair_request(4, None), ()).side_seconds == pytest.approx(4 * standard / 3)
-    assert schedule("full", parse_pair_request(3, None), ()) == PairSchedule(3, None, None)
-    assert schedule("full", parse_pair_request(3, None), ()).most_seconds is None
-    for pairs, budget, said in ((1, None, "--pairs 1"), (None, "soon", "--budget soon"), (None, "0s", "above 0")):
-        with pytest.raises(BenchError, match=said):
-            parse_pair_request(pairs, budget)
-
-
-def test_the_order_turns_round_from_pair_to_pair() -> None:
-    assert "".join("ab"[number] for pair in range(4) for number in order(pair)) == "abbaabba"
-
-
-def test_a_pair_goes_through_a_command_line_and_a_file(tmp_path: Path) -> None:
-    b = Pair("0123abcd", "b", 'X="y z" --set é=1')
-    assert parse_pair(b.to_text()) == b
-    for text in ("", "{", "[]", "{}", '{"id": "1", "side": "c", "setting": "x"}', '{"id": 1, "side": "a"}'):
-        with pytest.raises(BenchError, match="--pair"):
-            parse_pair(text)
-
-    def file(name: str, pair: Pair | None) -> Result:
-        options = {} if pair is None else {"pair": json.loads(pair.to_text())}
-        return load(save(tmp_path / name, header(plan={"options": options}), measurement(), end()))
-
-    one, other, plain = file("a.jsonl", PLAIN), file("b.jsonl", b), file("plain.jsonl", None)
-    stranger = file("c.jsonl", Pair("ffff", "b", "unchanged"))
-    assert (pair_of(one), pair_of(other), pair_of(plain)) == (PLAIN, b, None)
-    assert are_paired(one, other)
-    assert not any(are_paired(one, result) for result in (one, plain, stranger))
-    # A published copy is still one of its pair, without the path of the interpreter.
-    private = file("d.jsonl", Pair("0123abcd", "b", "python /home/someone/pr/bin/python"))
-    published = load(save(tmp_path / "public.jsonl", *anonymize_result(private)))
-    assert pair_of(published) == Pair("0123abcd", "b", "python (removed)")
-
-
-def test_only_the_run_that_makes_a_side_records_its_pair() -> None:
-    recorded = RunOptions(preset="smoke", one_launch=0, save_as=Path("x.jsonl"), pair=PLAIN.to_text()).to_record()
-    assert recorded["pair"] == {"id": "0123abcd", "side": "a", "setting": "unchanged"}
-    assert not {"one_launch", "save_as"} & set(recorded)
-    assert "pair" not in RunOptions(preset="smoke").to_record()
-    assert without_pair(a_plan(options=recorded)) == a_plan(options=RunOptions(preset="smoke").to_record())
+from bench.run.ab.child import LaunchEnd
+from tests.support.results import header, measurement, not_ok, save
 
 
 class Fake:
@@ -404,13 +238,6 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path: Path) -> None:
         resume_pair([a, save(tmp_path / "c.jsonl", header(), measurement("sum/one"))], both)
 
 
-def test_a_side_s_own_setting_takes_the_place_of_a_common_one() -> None:
-    own = side_of("--set num_bytes=4MiB")
-    given = ["--preset", "smoke", "--set", "num_bytes=1MiB", "--set", "op=all_reduce"]
-    words = first_words(given, (), own, PairSchedule(2, None, None), "try", Path("b.jsonl"), "{}")
-    assert shlex.join(words).startswith("run --preset smoke --set op=all_reduce --set num_bytes=4MiB --launcher")
-
-
 def test_a_failed_case_goes_on_and_a_mistake_ends_it(tmp_path: Path) -> None:
     fake = Fake(tmp_path, lambda n: LaunchEnd(exit_codes.PARTIAL if n == 2 else 0, ""))
     alternation = fake.alternation(PairSchedule(2, 20.0, None))
@@ -433,139 +260,3 @@ def test_a_failed_case_goes_on_and_a_mistake_ends_it(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fake.alternation(PairSchedule(2, 20.0, None)).run()
     assert len(fake.said) == 1
-
-
-@pytest.mark.parametrize(
-    ("words", "variables", "said"),
-    [
-        ((), {}, "do not differ"),
-        (("--b", "X=1", "--fail-slower", "ten"), {}, "--fail-slower ten"),
-        (("--b", "X=1"), {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}, "cannot be alternated"),
-        (("--b", "X=1", "--budget", "30s"), {}, "give more"),
-    ],
-)
-def test_mistakes_are_told_before_anything_is_started(
-    words: Sequence[str], variables: dict[str, str], said: str, tmp_path: Path
-) -> None:
-    done = call("ab", COUNTED, *words, "-o", str(tmp_path / "results"), **variables)
-    assert done.returncode == exit_codes.USAGE
-    assert said in done.stderr.splitlines()[-1]
-    assert done.stdout == ""
-    assert not (tmp_path / "results").exists()
-
-
-def test_a_side_made_slower_is_found_and_fails_the_gate(tmp_path: Path) -> None:
-    given = ("--ranks", "1", "--device", "cpu", "--pairs", "3", "--label", "counted")
-    shown = ("--fail-slower", "50%", "--where", "op=varied", "--format", "json")
-    done = call("ab", COUNTED, "--b", "COUNTED_FACTOR=10", *given, *shown, "-o", str(tmp_path))
-    assert done.returncode == exit_codes.GATE, done.stderr
-    (row,) = json.loads(done.stdout)["cases"]
-    assert (row["case"], row["verdict"]) == ("counted/varied", "slower")
-    assert 2 < row["change"] < 50  # ten times the work
-    # Two ordinary files, each with its three launches, that ended well and know of each other.
-    a, b = (load(next(tmp_path.glob(f"counted_{name}-*.jsonl"))) for name in "ab")
-    assert are_paired(a, b)
-    assert pair_of(b) == Pair(pair_of(a).id, "b", "COUNTED_FACTOR=10")  # type: ignore[union-attr]
-    for result in (a, b):
-        assert sorted((record["case"], record["launch"]) for record in result.latest()) == [
-            (f"counted/{op}", launch) for op in ("constant", "varied") for launch in range(3)
-        ]
-        assert result.end is not None
-        assert (result.end["status"], result.end["exit_code"]) == ("complete", 0)
-        assert (result.plan["launches"], result.plan["budget_seconds"]) == (3, 162.0)
-        assert "one_launch" not in result.plan["options"]
-    starts = [(stamp, name) for name, r in (("a", a), ("b", b)) for stamp in _starts(r)]
-    assert "".join(name for _, name in sorted(starts)) == "abbaab"
-    assert f"saved: {a.path} and {b.path}" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("Gate: FAILED")
-
-
-def _starts(result: Result) -> list[str]:
-    return [result.header["started"], *(record["started"] for record in result.resumes)]
-
-
-def test_an_interrupted_one_keeps_its_file_and_leaves_no_process(tmp_path: Path) -> None:
-    command = [*BENCH, "ab", COUNTED, "--b", "COUNTED_FACTOR=2", "--ranks", "1", "--device", "cpu", "-o", str(tmp_path)]
-    with start(command) as process:
-        try:
-            assert process.stderr is not None
-            lines = iter(process.stderr.readline, "")
-            next(line for line in lines if line.startswith("pair 1 of 10: b"))  # a's launch is done
-            family = psutil.Process(process.pid).children(recursive=True)
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == exit_codes.INTERRUPTED
-    (path,) = tmp_path.glob("ab_a-*.jsonl")
-    assert f"interrupted; saved: {path}" in errors
-    assert {record["launch"] for record in load(path).measurements} == {0}
-    assert not psutil.wait_procs(family, timeout=10)[1]
-
-
-def test_a_childs_mistake_is_shown_in_one_line(tmp_path: Path) -> None:
-    done = call("ab", "nosuch", "--b", "X=1", "-o", str(tmp_path))
-    assert done.returncode == exit_codes.USAGE
-    assert "nosuch" in done.stderr.splitlines()[-1]
-    assert done.stderr.splitlines()[-1].startswith("bench: error: side a: ")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        # Each of these was known before the first launch, and told after the last.
-        (
-            ("--b", "--slow-link 1=0.5", "--fail-slower", "10%"),
-            "side b is .*emulated: rank 1 communicates at 0.5.*: a gate",
-        ),
-        (("--b", "--set op=first", "--set", "op=second"), "the sides have no case in common"),
-        (("--b", "--set nosuch=1"), "side b: --set nosuch"),
-    ],
-)
-def test_all_that_is_known_before_is_asked_before(words: Sequence[str], said: str, tmp_path: Path) -> None:
-    done = call("ab", TINY, *words, "--device", "cpu", "-o", str(tmp_path))
-    assert done.returncode == exit_codes.USAGE
-    assert re.search(said, done.stderr.splitlines()[-1]), done.stderr
-    assert "pair 1" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def an_outlook(*sizes: int, architecture: str = "2 x A") -> Outlook:
-    named = tuple(PlannedCase("sum", f"sum/run[size={size}]", {"size": size}) for size in sizes)
-    return Outlook(a_plan(cases=named, left_out=()), architecture)
-
-
-@pytest.mark.parametrize(
-    ("comparing", "said"),
-    [
-        (Comparing(where=("size=3",)), "--where size=3: no case fits; size is one of 2$"),
-        (Comparing(metrics=("nosuch",)), "--metric nosuch: there are .*speed"),
-    ],
-)
-def test_what_is_to_be_compared_has_to_be_there(comparing: Comparing, said: str) -> None:
-    both = [an_outlook(1, 2), an_outlook(2, 3)]
-    refuse_useless(both, Comparing(where=("size=2",), metrics=("speed",)))
-    with pytest.raises(BenchError, match=said):
-        refuse_useless(both, comparing)
-    with pytest.raises(BenchError, match=r"no case in common \(a measures sum/run\[size=1\], b sum/run\[size=3\]\)"):
-        refuse_useless([an_outlook(1), an_outlook(3)], Comparing())
-
-
-def test_unlike_sides_are_gated_where_that_is_asked_for() -> None:
-    both = ["2 x A", "2 x A (emulated: rank 1 computes at 0.5)"]
-    with pytest.raises(BenchError, match="add --allow-unlike"):
-        refuse_unlike(both, Comparing(fail_slower="10%"))
-    refuse_unlike(both, Comparing(fail_slower="10%", allow_unlike=True))
-    refuse_unlike(both, Comparing())
-    refuse_unlike(both[:1] * 2, Comparing(fail_slower="10%"))
-
-
-def test_a_plan_can_be_told_without_measuring(tmp_path: Path) -> None:
-    done = call(
-        "run", TINY, "--preset", "smoke", "--slow", "1=0.5", "--plan-only", "--device", "cpu", "-o", str(tmp_path)
-    )
-    outlook = Outlook.from_text(done.stdout)
-    assert [case.id for case in outlook.cases] == ["tiny/first", "tiny/second", "tiny/third"]
-    assert outlook.architecture.endswith("(emulated: rank 1 computes at 0.5)")
-    assert list(tmp_path.iterdir()) == []

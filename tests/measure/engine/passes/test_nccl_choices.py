@@ -60,6 +60,7 @@ def supervised(path: Path, plan: Plan, resumed: Result | None = None, **fields: 
     return Supervisor(recorder, clock.monotonic_seconds(), **fields).run()
 
 
+@pytest.mark.ranks
 def test_the_pass_records_what_one_call_of_each_case_made_the_backend_choose(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +83,7 @@ def test_the_pass_records_what_one_call_of_each_case_made_the_backend_choose(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.ranks
 def test_a_case_that_breaks_in_the_pass_is_a_warning_and_the_others_are_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +118,7 @@ class _Stub:
         self.plan = plan
 
 
+@pytest.mark.ranks
 def test_the_pass_can_be_made_alone_for_an_alternation_that_stopped_early(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     plan = replace(chatty_plan("ring"), launches=2)
