@@ -163,7 +163,7 @@ def test_three_kills_end_the_run_and_resume_finishes_it(tmp_path: Path) -> None:
     assert sorted(m["params"]["turn"] for m in file.measurements) == [1, 2, 3, 4]
     assert len(file.resumes) == 1
     # A suite whose code changed since is refused.
-    suite.write_text(suite.read_text() + "\n")
+    suite.write_text(suite.read_text() + "\nCHANGED = True\n")
     refused = call("run", "--resume", str(file.path))
     assert refused.returncode == 2
     assert "changed" in refused.stderr

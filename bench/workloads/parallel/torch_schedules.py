@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import torch.distributed.pipelining as pipelining
+import torch.distributed.pipelining
 
 from bench.core import torch_versions
 from bench.parallelism.pipeline import orders
@@ -22,7 +22,7 @@ __all__ = ["equal_seconds", "lack", "operations", "torch_class"]
 
 def torch_class(schedule: PipelineSchedule) -> Any:
     """The class of a schedule, or None if this torch has none of that name."""
-    return getattr(pipelining, schedule.class_name, None)
+    return getattr(torch.distributed.pipelining, schedule.class_name, None)
 
 
 def lack(schedule: PipelineSchedule, backend: str) -> str | None:

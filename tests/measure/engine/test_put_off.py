@@ -53,7 +53,7 @@ def a_suite(log: Log) -> Suite:
 
     module = ModuleType("sum")
     module.__dict__.update(prepare=prepare, cases=lambda machine: [], METRICS={"ratio": ("x", "neither")})
-    return Suite("sum", "sum", "", "ab" * 32, module)
+    return Suite("sum", "sum", "", module)
 
 
 def recorded(log: Log, allowance: Allowance) -> dict[str, Any]:

@@ -60,6 +60,7 @@ MODULES_OF_TORCH = {
     "bench.workloads.parallel.pipeline_check",
     "bench.workloads.trace.side_streams",
     "bench.workloads.parallel.tensor",
+    "bench.workloads.parallel.torch_schedules",
     "bench.workloads.training.training_step",
     "bench.workloads.model.transformer",
     "bench.workloads.parallel.uneven_pipeline",
