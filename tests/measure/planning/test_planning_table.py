@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests import DATA, ROOT
 
 
+@pytest.mark.long
 def test_the_planning_table_is_up_to_date() -> None:
     """Made anew by `python -m tests.support.planning_table`; the diff shows what a change plans."""
     made = subprocess.run(

@@ -45,6 +45,7 @@ def test_mistakes_are_told_before_anything_is_started(
 
 
 @pytest.mark.seeded
+@pytest.mark.long
 def test_a_side_made_slower_is_found_and_fails_the_gate(tmp_path: Path) -> None:
     given = ("--ranks", "1", "--device", "cpu", "--pairs", "3", "--label", "counted")
     shown = ("--fail-slower", "50%", "--where", "op=varied", "--format", "json")

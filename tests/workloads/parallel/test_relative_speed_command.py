@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from bench.measure.planning.suite_loader import load
 from tests.support.command import call, saved
 
@@ -17,6 +19,7 @@ CASES = {
 }
 
 
+@pytest.mark.long
 def test_one_case_of_each_is_measured_and_shown(tmp_path: Path) -> None:
     named = [word for case in CASES.values() for word in ("--case", case)]
     done = call("run", "--preset", "smoke", "--device", "cpu", "--ranks", "2", *named, "-o", str(tmp_path))
