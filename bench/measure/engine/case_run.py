@@ -5,7 +5,6 @@ After each phase that can fail on one rank alone, all ranks vote, so that all do
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +24,7 @@ from bench.measure.engine.case_json import (
 from bench.measure.engine.consensus import Agreement, PhaseOutcome, Poll
 from bench.measure.engine.gather import gather_samples, slowest_samples
 from bench.measure.engine.passes import torch_profile
+from bench.measure.engine.passes.energy_window import measure_energy
 from bench.measure.engine.passes.traced_pass import traced_pass
 from bench.measure.engine.rank import RankContext
 from bench.measure.engine.timing import host_launches, l2_cache
@@ -43,7 +43,7 @@ from bench.measure.engine.timing.sampler import Limits, Sampler, Samples, Timing
 from bench.measure.planning.session import case_record
 from bench.measure.planning.suite_loader import Suite
 from bench.measure.system import energy, interference_probe
-from bench.measure.system.devices import available_memory_bytes, gpu_addresses, release_cached_memory
+from bench.measure.system.devices import available_memory_bytes, release_cached_memory
 from bench.stats import intervals
 from bench.suite import Check, Observed, Span, Work
 
@@ -258,33 +258,8 @@ class CaseRun:
             raise CaseEnd(Agreement(PhaseOutcome.INVALID, reason, sound=True))
 
     def _energy(self, work: Work, clock: clocks.Clock, samples: Samples, limits: Limits) -> energy.Row:
-        """This rank's joules over a window of calls of the case itself, inputs restored before each."""
-        run, device = next(iter(work.variants.values())), self.rank.device
-        uuid, pci = gpu_addresses(device)
-        is_first = self.rank.local_index == 0
-        with self._voting("energy"), energy.open_meter(device.type, pci, uuid, is_first) as meter:
-            calls = self._energy_calls(meter, samples, limits)
-            if calls is None:
-                return energy.unmeasured_row(meter, limits.seconds)
-            self.watchdog.allow(3 * energy.WINDOW_SECONDS)
-            idle = self.idle.measure(meter, clocks.wait_seconds)
-
-            def window() -> None:
-                for _ in range(calls):
-                    if work.reset is not None:
-                        work.reset()
-                    run()
-                clock.synchronise()
-
-            row = energy.measure_window(meter, window, calls) | {"idle_watts": idle}
-            return energy.add_busy_share(row, _call_seconds(samples))
-
-    def _energy_calls(self, meter: energy.Meter, samples: Samples, limits: Limits) -> int | None:
-        """Return the calls of an energy window, the same on all ranks; None if no rank has a meter or time is short."""
-        has_meter, slowest = control.maxima(self.rank, [int(meter.known), max(1, round(_call_seconds(samples) * 1e9))])
-        if not has_meter or limits.seconds < energy.MIN_CASE_SECONDS:
-            return None
-        return min(energy.MAX_CALLS, math.ceil(energy.WINDOW_SECONDS * 1e9 / slowest))
+        with self._voting("energy"):
+            return measure_energy(self.rank, work, clock, samples, limits, self.idle, self.watchdog.allow)
 
     def _gather_rest(
         self, work: Work, samples: Samples, fields: dict[str, Any], spans: list[Span], call_ns: list[int]
@@ -364,9 +339,3 @@ class CaseRun:
         agreement = self.poll.agree(phase, verdict, reason)
         if agreement.verdict is not PhaseOutcome.OK:
             raise CaseEnd(agreement)
-
-
-def _call_seconds(samples: Samples) -> float:
-    """One call of the case itself on this rank, the median."""
-    main, totals = next(iter(samples.nanoseconds.items()))
-    return intervals.median(totals) / samples.calls[main] / 1e9

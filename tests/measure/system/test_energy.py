@@ -175,11 +175,10 @@ def test_joules_become_metrics(tmp_path: Path) -> None:
 def window_on(context: Any) -> dict[str, Any]:
     """What a rank's energy pass makes of a work of about a millisecond, with a meter of 100 W on the first rank."""
     import time
-    from contextlib import contextmanager, nullcontext
-    from types import MethodType, SimpleNamespace
+    from contextlib import contextmanager
 
     from bench.core.clock import cpu_clock
-    from bench.measure.engine.case_run import CaseRun
+    from bench.measure.engine.passes.energy_window import measure_energy
     from bench.measure.engine.timing.sampler import Limits, Samples
     from bench.suite import Work
 
@@ -193,9 +192,7 @@ def window_on(context: Any) -> dict[str, Any]:
 
     energy.open_meter = fake_meter  # type: ignore[assignment]
     counts = {"run": 0, "reset": 0}
-    run = SimpleNamespace(rank=context, idle=energy.Idle(), watchdog=SimpleNamespace(allow=lambda seconds: None))
-    run._voting = lambda phase: nullcontext()
-    run._energy_calls = MethodType(CaseRun._energy_calls, run)
+    idle = energy.Idle()
 
     def work() -> None:
         counts["run"] += 1
@@ -207,8 +204,8 @@ def window_on(context: Any) -> dict[str, Any]:
     own = Work(variants={"full": work}, check=lambda: (0.0, 0.0), reset=reset)
     # The slower rank decides how many calls a window has.
     samples = Samples({"full": 1}, {"full": [1_000_000 * (1 + context.index)] * 3}, "time", None, 1)
-    short = CaseRun._energy(run, own, cpu_clock(), samples, Limits(0.02, 0.1))  # type: ignore[arg-type]
-    row = CaseRun._energy(run, own, cpu_clock(), samples, Limits(0.02, 0.3))  # type: ignore[arg-type]
+    short = measure_energy(context, own, cpu_clock(), samples, Limits(0.02, 0.1), idle, lambda seconds: None)
+    row = measure_energy(context, own, cpu_clock(), samples, Limits(0.02, 0.3), idle, lambda seconds: None)
     return {"short": short, "row": row, **counts}
 
 
