@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class BenchError(Exception):
-    """What is wrong, the value, and what to do, in one line."""
+    """One line: the mistake, the value, and the remedy."""
 
 
 class Skip(Exception):  # noqa: N818 - not an error: a case that has no meaning here

@@ -135,8 +135,8 @@ class Check(NamedTuple):
 
 
 COMPILE_SECONDS = 240.0
-"""For `prepare_seconds` of what torch.compile compiles: room for all ranks of a node at once with cold caches. It is an
-allowance for time-outs, no measurement."""
+"""Allowance in `prepare_seconds` of what torch.compile compiles: room for all ranks of a node at once with cold caches.
+It is an allowance for time-outs, no measurement."""
 
 COMMUNICATION = "communication"
 """Kind of a span in which a rank's host stands still for communication; it may lie within another span."""
@@ -206,7 +206,7 @@ class Observed:
     rank_seconds: Mapping[str, tuple[float, ...]]
     """Variant -> each rank's own median, of one call."""
     spans: tuple[Span, ...]
-    """From the traced pass; times are relative to the start of their call."""
+    """Spans of the traced pass; times are relative to the start of their call."""
     traced_call_ns: tuple[tuple[int, ...], ...]
     """[rank][call]: duration of each traced call."""
     traced_variants: tuple[str, ...] = ()
@@ -306,7 +306,7 @@ def positive_int(suite: str, params: Mapping[str, Param], name: str, least: int 
 
 
 def too_small(params: Mapping[str, Param], *names: str, least: int = 1) -> str | None:
-    """Why the first of the parameters that is below `least` cannot be; None if none is. Absent ones are passed over."""
+    """Reason why the first of the parameters that is below `least` cannot be; None if none is. Absent ones are passed over."""
     small = next((name for name in names if name in params and int(params[name]) < least), None)
     return None if small is None else f"{small}={params[small]} is less than {least}"
 

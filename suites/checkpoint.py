@@ -108,7 +108,7 @@ def _state_bytes(params: Params, world_size: int) -> int:
 
 
 def _misfit(params: Params) -> str | None:
-    """Why these parameters do not fit together; None where they do."""
+    """Reason why these parameters do not fit together; None if they do."""
     op = params["op"]
     if op != "load" and params["cache"] != DEFAULTS["cache"]:
         return f"cache={params['cache']} has no meaning for {op}"
@@ -149,7 +149,7 @@ class Operands:
     data: Path
     """Files to load."""
     twin: Path | None
-    """The same again, which stay in the page cache."""
+    """Files read again, which stay in the page cache."""
     cached_shares: list[float | None] = field(default_factory=list)
     """Share of `data` in the page cache before each load."""
 

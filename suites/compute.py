@@ -156,7 +156,7 @@ def _row(params: Params) -> KernelOperation:
 
 
 def _misfit(params: Params, row: KernelOperation) -> str | None:
-    """Why these parameters do not belong to the operation; settings that vary it can bring them together."""
+    """Reason why these parameters do not belong to the operation; settings that vary it can bring them together."""
     needed, given = row.needs(params), set(params) - {"op", *DEFAULTS}
     if params["dtype"] == FLOAT8 and params["op"] != "matmul":
         return f"{params['dtype']} is for matmul alone"

@@ -127,7 +127,7 @@ def _attention(params: Params) -> AttentionProblem:
 
 
 def _skip_reason(params: Params, num_ranks: int, device_type: str) -> str | None:
-    """Why this cannot run on so many ranks, with the numbers; None where it can."""
+    """Reason why this cannot run on so many ranks, with the numbers; None if it can."""
     if num_ranks == 1:
         return "one rank: there is nothing to split"
     small = too_small(params, "sequence", "num_heads", "num_kv_heads", "head_dim", "batch")
@@ -261,7 +261,7 @@ def _variants(
 
 
 def _reduced_check(params: Params, attention: AttentionProblem, rank: RankContext, ranks: Ranks) -> Callable[[], Check]:
-    """The same code checked on a sequence that one device can hold."""
+    """Check of the same code on a sequence that one device can hold."""
     from dataclasses import replace
 
     import torch

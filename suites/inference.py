@@ -324,13 +324,13 @@ def _reduced(params: Params, rank: RankContext) -> ModelShape:
 
 
 def _no_room(params: Params, rank: RankContext) -> str | None:
-    """Why the whole model and its float32 reference do not fit on one device, with the numbers; None where they do."""
+    """Reason why the model and its float32 reference do not fit on one device, with numbers; None if they do."""
     need, have = _bytes_needed(params, rank.world_size, one_device=True), rank.machine.memory_bytes
     return None if need <= have else f"one device's check needs {need} bytes, and a rank has {have}"
 
 
 def _too_long(params: Params, rank: RankContext) -> str | None:
-    """Why the whole model's float32 reference would take too long; None where it would not."""
+    """Reason why the whole model's float32 reference would take too long; None if it would not."""
     shape, most = _shape(params), flops.MOST_REFERENCE_FLOPS[rank.device.type]
     needed = shape.num_layers * shape.layer_forward_flops(int(params["batch"]))
     if needed <= most:

@@ -150,7 +150,7 @@ _positive = partial(positive_int, "input_pipeline")
 
 
 def _misfit(params: Params) -> str | None:
-    """Why these parameters do not fit together; None where they do."""
+    """Reason why these parameters do not fit together; None if they do."""
     for step, size in STEP_SIZE.items():
         if step != params["step"] and params[size] not in (DEFAULTS[size], None):
             return f"{size} has no meaning for step={params['step']}"

@@ -120,7 +120,7 @@ def _multiple(unit: int, at_least: int) -> int:
 
 
 def _skip_reason(params: Params, schedule: PipelineSchedule, num_ranks: int, backend: str) -> str | None:
-    """Why this cannot run on so many ranks, with the numbers, or with this torch; None where it can."""
+    """Reason why this cannot run on so many ranks, with the numbers, or with this torch; None if it can."""
     if num_ranks == 1:
         return "one rank: a pipeline needs at least two"
     small = too_small(params, "hidden", "num_heads", "num_layers", "sequence", "microbatch_size", "num_microbatches")
@@ -251,7 +251,7 @@ def _variants(
 
 
 def _too_few_cores(machine: Machine) -> str | None:
-    """Why the idle share cannot be read off the spans; None where it can.
+    """Reason why the idle share cannot be read off the spans; None if it can.
 
     Ranks that share a core also wait for one another while they compute: their spans hold that waiting.
     """

@@ -162,7 +162,7 @@ def _sizes(params: Params) -> BlockSizes:
 
 
 def _skip_reason(sizes: BlockSizes, implementation: str, num_ranks: int) -> str | None:
-    """Why these sizes cannot be split over the ranks, with the numbers; None where they can."""
+    """Reason why these sizes cannot be split over the ranks, with the numbers; None if they can."""
     if num_ranks == 1:
         return "one rank: there is nothing to split, and the block on one device is the compute suite's"
     if sizes.hidden % sizes.num_heads:

@@ -200,7 +200,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
 
 def _lack(params: Params, layout: Layout, backend: str) -> str | None:
-    """Why this torch cannot train so; None where it can."""
+    """Reason why this torch cannot train so; None if it can."""
     if params["dp_mode"] == "shard":
         reason = torch_versions.skip_reason("fsdp_average", backend)
         if reason is not None:

@@ -1,4 +1,4 @@
-"""The same job on N accelerators: its time, money, energy and failures, predicted.
+"""Prediction of a job on N accelerators: its time, money, energy and failures, predicted.
 
 A request (`request`, or `from_results` with measured rates) becomes an answer (`answer`), with costs (`economy`),
 tables, plots and a page. `search` finds the best strategies that fit into memory. The parts can each be checked:

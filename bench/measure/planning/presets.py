@@ -31,7 +31,7 @@ class Preset:
     suites: tuple[str, ...] = DEFAULT_SUITES
     """The suites that are measured if none is named."""
     solo_suites: tuple[str, ...] = SOLO_SUITES
-    """The same on a single rank."""
+    """Those of a single rank."""
     scale: str = ""
     """The preset whose sizes and cases the suites are to take; its own where nothing else is said."""
     further_start_seconds: float = 0.0
@@ -108,7 +108,7 @@ SOLO_FURTHER_CASES: dict[str, dict[str, int]] = {
     "standard": {"training_step": 2, "inference": 4, "input_pipeline": 2, "checkpoint": 2},
     "full": {"training_step": 5, "inference": 8, "input_pipeline": 4, "checkpoint": 4},
 }
-"""The same on a single rank."""
+"""Those of a single rank."""
 
 
 def default_suites(preset: Preset, world_size: int) -> tuple[str, ...]:

@@ -93,5 +93,5 @@ def _words(node: object) -> Iterator[str]:
 
 
 def _is_docstring(node: object) -> bool:
-    """Whether this is a string that stands alone, as docstrings of modules, classes, functions and fields do."""
+    """True if this is a string that stands alone, as docstrings of modules, classes, functions and fields do."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -70,5 +70,5 @@ class Overheads:
         )
 
     def on(self, share: float) -> Overheads:
-        """The same where a device has only this share of its host."""
+        """Overheads if a device has only this share of its host."""
         return Overheads({name: seconds / share for name, seconds in self.seconds_of.items()})

@@ -28,9 +28,9 @@ class Common:
     matmul_share: float
     """Share of the best rate that a multiplication reached alone: clocks fall if all units work for minutes."""
     hot_matmul_share: float
-    """The same of devices of HOT_WATTS and more, and of those whose power is not known: the more careful one."""
+    """That share of devices of HOT_WATTS and more, and of those of unknown power: the more careful one."""
     fp8_share: float
-    """The same in fp8, casts included."""
+    """That share in fp8, casts included."""
     wave_elements: float
     """Elements of the output at which half of the rate is reached, on a device of 312 TFLOP/s; more on a faster one."""
     depth_elements: float

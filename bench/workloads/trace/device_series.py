@@ -33,8 +33,8 @@ COLUMNS = (
     "power_watts",
     "clock_reasons",
 )
-"""Of a row: seconds since the first reading; the shares are of the CPU time since the reading before, of the cores that
-the rank may use; `clock_reasons` is a list of texts. None where it cannot be known."""
+"""Columns of a row: seconds since the first reading; the shares are of the CPU time since the reading before, of the
+cores that the rank may use; `clock_reasons` is a list of texts. None where it cannot be known."""
 Row = list[Any]
 
 
