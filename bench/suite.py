@@ -306,7 +306,7 @@ def positive_int(suite: str, params: Mapping[str, Param], name: str, least: int 
 
 
 def too_small(params: Mapping[str, Param], *names: str, least: int = 1) -> str | None:
-    """Reason why the first of the parameters that is below `least` cannot be; None if none is. Absent ones are passed over."""
+    """Reason why the first of the parameters that is below `least` cannot be; None if none is, or it is absent."""
     small = next((name for name in names if name in params and int(params[name]) < least), None)
     return None if small is None else f"{small}={params[small]} is less than {least}"
 
