@@ -27,6 +27,7 @@ A suite never times, prints, gathers or saves; torch is imported inside `prepare
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -50,6 +51,7 @@ __all__ = [
     "case_id",
     "check_choices",
     "format_param",
+    "is_name",
     "is_param",
     "positive_int",
     "skip_if",
@@ -315,6 +317,15 @@ def skip_if(reason: str | None) -> None:
     """Raises Skip with a reason, if there is one."""
     if reason:
         raise Skip(reason)
+
+
+NAME = re.compile(r"[\w.+:-]{1,200}")
+"""Pattern of names of suites, variants and metrics: nothing that a terminal, a page or a path takes for its own."""
+
+
+def is_name(value: object) -> bool:
+    """True for a name that a result file can hold."""
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
 def is_param(value: object) -> bool:

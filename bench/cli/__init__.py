@@ -80,6 +80,14 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
         ctx.exit()
 
 
+def _set_unpack_limit(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        from bench.core.jsonl import set_unpack_limit
+        from bench.core.values import parse_size
+
+        set_unpack_limit(parse_size("--unpack-limit ", value))
+
+
 @click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.option(
     "--version",
@@ -88,6 +96,13 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     expose_value=False,
     callback=_print_version,
     help="Versions of bench, torch, CUDA, NCCL and Python.",
+)
+@click.option(
+    "--unpack-limit",
+    metavar="SIZE",
+    expose_value=False,
+    callback=_set_unpack_limit,
+    help="What a compressed file may unpack to.  [default: 8GiB]",
 )
 @click.pass_context
 def cli(ctx: click.Context) -> None:

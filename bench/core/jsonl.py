@@ -11,6 +11,10 @@ import json
 import os
 import secrets
 import zlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,36 +36,88 @@ def cannot_write(path: Path, error: OSError) -> BenchError:
     return BenchError(f"cannot write {str(path)!r}: {error.strerror or error}; {remedy}")
 
 
-def read(path: Path) -> bytes:
-    """A file's bytes. Raises BenchError for what is missing, a folder, a device, or not to be read."""
-    try:
-        if path.is_dir():
-            raise BenchError(f"{str(path)!r} is a folder; name one of the result files in it")
-        if path.exists() and not path.is_file():
-            raise BenchError(f"{str(path)!r} is no regular file; name a result file (.jsonl)")
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise BenchError(f"no file {str(path)!r}; name a result file, such as those in results/") from error
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise BenchError(f"cannot read {str(path)!r}: {reason}; check its name and permissions") from error
+MAX_UNPACKED = 8 * 2**30
+"""Bytes that a compressed file may unpack to: a few kB can hold terabytes of zeros. An option raises it."""
+_limit = ContextVar("unpack limit", default=MAX_UNPACKED)
+_CHUNK = 2**20
 
 
-def unpack(data: bytes) -> tuple[bytes, bool]:
-    """The text of a plain or gzipped file as far as it goes, and whether the last gzip member is whole."""
-    if not data.startswith(_GZIP_MAGIC):
-        return data, True
-    parts: list[bytes] = []
-    while data.startswith(_GZIP_MAGIC):
-        member = zlib.decompressobj(wbits=31)
+def set_unpack_limit(num_bytes: int) -> None:
+    """Bytes that compressed files may unpack to, for the rest of this process."""
+    _limit.set(num_bytes)
+
+
+class LineReader:
+    """Lines of a plain or gzipped file, one after the other, without holding the file; `is_whole` is known at the end.
+
+    A gzipped file counts as whole if its last member is. Each iteration reads the file anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_whole = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Raises BenchError for what is missing, a folder, a device, not to be read, or unpacks to too much."""
+        rest: list[bytes] = []
+        for block in self._blocks():
+            first, *others = block.split(b"\n")
+            rest.append(first)
+            if others:
+                yield b"".join(rest)
+                yield from others[:-1]
+                rest = [others[-1]]
+        yield b"".join(rest)
+
+    def _blocks(self) -> Iterator[bytes]:
+        path = self.path
         try:
-            parts.append(member.decompress(data))
-        except zlib.error:
-            return b"".join(parts), False
-        if not member.eof:
-            return b"".join(parts), False
-        data = member.unused_data
-    return b"".join(parts), not data
+            if path.is_dir():
+                raise BenchError(f"{str(path)!r} is a folder; name one of the result files in it")
+            if path.exists() and not path.is_file():
+                raise BenchError(f"{str(path)!r} is no regular file; name a result file (.jsonl)")
+            with path.open("rb") as stream:
+                blocks = iter(partial(stream.read, _CHUNK), b"")
+                start = next(blocks, b"")
+                blocks = chain((start,), blocks)
+                yield from self._unpacked(blocks) if start.startswith(_GZIP_MAGIC) else blocks
+        except FileNotFoundError as error:
+            raise BenchError(f"no file {str(path)!r}; name a result file, such as those in results/") from error
+        except (OSError, ValueError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise BenchError(f"cannot read {str(path)!r}: {reason}; check its name and permissions") from error
+
+    def _unpacked(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        num_bytes, limit = 0, _limit.get()
+        member = zlib.decompressobj(wbits=31)
+        for block in blocks:
+            data = block
+            while data:
+                self.is_whole = False
+                try:
+                    part = member.decompress(data, _CHUNK)
+                except zlib.error:
+                    return
+                num_bytes += len(part)
+                if num_bytes > limit:
+                    raise BenchError(
+                        f"{str(self.path)!r} unpacks to more than {limit / 2**30:.3g} GiB; if it is a result of yours, "
+                        "raise the limit: bench --unpack-limit 64GiB ..."
+                    )
+                yield part
+                data = member.unconsumed_tail
+                if member.eof:
+                    data = member.unused_data
+                    self.is_whole = not data
+                    member = zlib.decompressobj(wbits=31)
+                    if data and not data.startswith(_GZIP_MAGIC[: len(data)]):
+                        return
+
+
+def read(path: Path) -> tuple[bytes, bool]:
+    """Text of a plain or gzipped file as far as it goes, and whether it is whole. Raises BenchError as `LineReader`."""
+    lines = LineReader(path)
+    return b"\n".join(lines), lines.is_whole
 
 
 def _refuse_constant(name: str) -> None:
@@ -82,7 +138,7 @@ def parse(line: bytes) -> Any:
 def repair_end(path: Path) -> None:
     """Leave only whole lines, the last with its newline. Raises OSError."""
     raw = path.read_bytes()
-    text, is_whole = unpack(raw)
+    text, is_whole = read(path)
     kept = _whole_lines(text)
     if kept == text and is_whole:
         return

@@ -19,7 +19,8 @@ from bench.core import clock, exit_codes, jsonl
 from bench.errors import BenchError
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, Unread, identity
 from bench.records.environments import architecture
-from bench.records.file import SCHEMA, SUFFIXES, Writer, new_path
+from bench.records.file import SUFFIXES, Writer, new_path
+from bench.records.reader import SCHEMA
 from bench.records.saved_plan import PlannedCase, SuiteFacts
 from bench.records.visits import worst_status
 
@@ -82,7 +83,7 @@ def import_file(
 
     Raises BenchError for a file that cannot be read, that no known tool wrote, or of which no row can be read.
     """
-    text, _ = jsonl.unpack(jsonl.read(source))
+    text, _ = jsonl.read(source)
     read = _with_device(_read(source, text, hints, tool), hints.device)
     now = clock.utc_now()
     if not read.readings:

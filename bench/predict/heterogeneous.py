@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.errors import BenchError
 from bench.parallelism import work_split
 
 CONFIGURATION = frozenset(
@@ -132,7 +133,8 @@ def best_units(counts: Sequence[int], speeds: Sequence[float], most: Sequence[in
     """The best whole numbers of units a rank of each kind, at least 1 and at most MAX_UNITS or `most`.
 
     Every round's length is that of one kind's units: with it given, the others get as many as fit. So all rounds worth
-    looking at are tried, and the plan is the best there is; of equals the shortest round.
+    looking at are tried, and the plan is the best there is; of equals the shortest round. Raises BenchError if there is
+    none.
     """
     caps = [MAX_UNITS] * len(speeds) if most is None else [min(MAX_UNITS, cap) for cap in most]
     best: tuple[float, tuple[int, ...]] | None = None
@@ -146,7 +148,11 @@ def best_units(counts: Sequence[int], speeds: Sequence[float], most: Sequence[in
         speed_of_all = rate(counts, speeds, units)
         if best is None or speed_of_all > best[0] * (1 + 1e-9):
             best = (speed_of_all, units)
-    assert best is not None
+    if best is None:
+        raise BenchError(
+            f"no whole shares of work fit all kinds: their speeds are {min(speeds):.3g} to {max(speeds):.3g}; "
+            "mix kinds that are nearer to each other"
+        )
     return best[1]
 
 

@@ -1,63 +1,17 @@
 """The result file: the only thing that passes from measuring to reading.
 
-JSON Lines, one record a line, appended as each case finishes; `.jsonl.gz` is read and written too. Strict
-JSON: an unknown value is null, never NaN or infinity. Every raw sample is kept, statistics are derived on
-reading.
+JSON Lines, one record per line, appended as each case finishes; `.jsonl.gz` is read and written too. Strict JSON: an
+unknown value is null, never NaN or infinity. Every raw sample is kept, statistics are derived on reading. Up to 64
+ranks every sample of every rank is kept; above, the extremes over the ranks and quantiles of each rank.
 
-Schema 1 (the only one so far; `UPGRADES` brings older ones to the newest when there are any):
+A launch takes its samples of a case in `plan.visits` visits, spread over the launch, and in as many more if some were
+disturbed and it had time. If a visit was made twice in a launch (after a resume), the later record holds. A later visit
+that is missing is no error: there was no time for it. Lines and fields that a newer program wrote are left out with a
+warning.
 
-    header       {"kind": "header", "schema": 1, "run_id", "label", "started", "architecture", "environment",
-                  "plan", "command"}: first line; times are ISO 8601 in UTC. With a preset that ends in a verdict on
-                  the machine also "doctor": {"host", "findings": [{"level", "what", "value", "remedy"}, ...]}
-    measurement  one visit to a case in one launch:
-                 {"kind": "measurement", "launch", "visit", "suite", "case", "params", "status", "reason", "num_ranks",
-                  "variants", "check", "work", "derived", "metrics", "stop", "spans", "traced_call_ns",
-                  "per_rank", "tables", "notes", "started", "seconds"}
-      visit      from 0; a launch takes its samples of a case in `plan["visits"]` visits, spread over the launch, and
-                 in as many more where some were disturbed and it had time. `Result.latest()` merges them: see there
-      status     "ok" | "invalid" (failed its check) | "skipped" | "failed"; `reason` says why it is not ok
-      variants   name -> {"calls": K, "nanoseconds": [[rank 0's samples], [rank 1's], ...]}: a sample is the
-                 total of K back-to-back calls, K = 1 for aligned ones; the first variant is the case itself.
-                 Above 64 ranks, instead of "nanoseconds": "per_iteration": {"max", "min", "last_rank"} over
-                 the ranks (the last to arrive is the one that waits least), and
-                 "rank_quantiles": {"q": [0, 0.25, 0.5, 0.75, 1], "nanoseconds": [[rank 0's quantiles], ...]}
-      check      {"error", "tolerance", "scope": "full" | "reduced", "error_after"}, or null
-      work       {"bytes", "bus_factor", "memory_traffic_bytes", "flops", "flops_dtype", "tokens", "clock"} of
-                 one call, or null; flops and tokens summed over the ranks, memory_traffic_bytes of one rank
-      derived    the suite's own metrics -> number or null; `metrics` has each one's [unit, direction]
-      stop       {"reason": "precision" | "time" | "samples", "half_width", "warmup_calls", "samples"}, or null;
-                 `samples` is how many the visit took of each variant
-      disturbance  {"hosts": [{"host", "steal_share", "busy_share", "other_load_share", "other_load_noise_share",
-                 "thermal_events"}, ...], "ranks": [{"rank", "seconds", "cpu_seconds", "run_delay_share",
-                 "involuntary_switches", "quota_throttled_seconds", "frequency_before_hz", "gpu_...", ...}, ...]}
-                 around the measure phase, of a GPU also "at_work", the worst of what was read while it worked; what
-                 could not be read is left out, and so is all of it in older files
-      launch_ns  variant -> [rank 0's, ...]: what the host takes to launch one call; only by a device's clock
-      num_late   variant -> [rank 0's, ...]: samples that may hold launches of the host; only by a device's clock
-      energy     {"source", "scope", "reason", "calls", "seconds", "joules", "busy_share", "idle_watts", "rank_joules"}:
-                 joules of one call, or null with the reason; `busy_share` of the window is calls; left out in older
-                 files
-      spans      [[rank, call, kind, stage, microbatch, start_ns, duration_ns], ...] from the traced pass, those of
-                 communication with axis, sequence, num_bytes, launch_ns behind; `traced_call_ns` is [rank][call]
-      per_rank   [rank 0's further facts, ...], as the suite names them; empty if it has none
-      tables     name -> {"title", "columns", "rows", "notes"}: what the case shows besides its numbers
-      profile    {"folder", "files": [rank 0's, ...], "calls"}: traces by torch's profiler, in a folder beside this
-                 file; only if they were asked for
-    choices      {"kind": "choices", "case", "nccl", "setup"}: what the library chose for one call, from the separate
-                 untimed pass of `bench.measure.engine.passes.nccl_choices`; the later line of a case holds
-      nccl       [{"function", "num_bytes", "algorithm", "protocol", "channels"}, ...], empty if it said nothing
-      setup      {"version", "network", "coll_channels", "collnet_channels", "nvls_channels", "p2p_channels"}
-    resume       {"kind": "resume", "started", "environment", "command"}: the run was taken up again from here
-    end          {"kind": "end", "ended", "status": "complete" | "interrupted" | "failed" | "budget",
-                  "exit_code"}
-
-Where a visit was made twice in a launch (after a resume), the later record holds. A later visit that is missing is no
-error: there was no time for it.
-
-History of schema 1. At first a launch made one visit to a case: such files have no `visit`, no `stop["samples"]` and
-no `plan["visits"]`, and are read as one visit each. A program of that time reads a newer file too, but takes the last
-visit of a case and launch for the whole. `per_rank` and `tables` came later still: if they are missing there is
-none.
+History of schema 1. At first a launch made one visit to a case: such files have no `visit`, no `stop.samples` and no
+`plan.visits`, and are read as one visit each. `per_rank` and `tables` came later, `disturbance` and `energy` later
+still. `digest` of a suite took the place of `sha256` with version 0.2.0; the older one counts as unknown.
 """
 
 from __future__ import annotations
@@ -69,7 +23,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,7 +33,7 @@ from bench.core import jsonl
 from bench.core.jsonl import cannot_write
 from bench.errors import BenchError
 from bench.records import visits
-from bench.records.schema import REQUIRED, check_record
+from bench.records.reader import read_lines
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -88,10 +42,6 @@ MAX_FULL_RANKS = 64
 """Ranks up to which every sample of every rank is kept; above, what a step's analysis needs."""
 
 Record = dict[str, Any]
-
-SCHEMA = 1
-UPGRADES: dict[int, Callable[[Record], Record]] = {}
-"""Version v -> what makes a record of v + 1 of a record of v; a new schema adds one row."""
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -235,15 +185,24 @@ class Writer:
 def load(path: Path | str) -> Result:
     """Read a result file of any schema ever written; a torn last line is left out, with a warning.
 
-    Raises BenchError (what, the file, what to do) for one that is missing, a folder, unreadable, empty,
-    binary, not a result, torn before its last line, or of a schema newer than this program.
+    Raises BenchError (what, the file, what to do) for one that is missing, a folder, unreadable, empty, binary, not a
+    result, damaged before its last line, or of a schema newer than this program.
     """
     path = Path(path)
-    text, whole = jsonl.unpack(jsonl.read(path))
-    if not text.strip():
-        raise BenchError(f"{str(path)!r} is empty; measure again with `bench run`")
-    records, warnings = _records(path, text, whole)
-    return _assemble(path, records, warnings)
+    lines = read_lines(path)
+    end = lines.kinds["end"][-1] if lines.kinds["end"] else None
+    if lines.kinds["resume"] and lines.last_kind != "end":
+        end = None  # taken up again after that end, and not ended since
+    chosen = {record["case"]: record for record in lines.kinds["choices"]}
+    return Result(
+        path=path,
+        header=lines.kinds["header"][0],
+        measurements=tuple(lines.kinds["measurement"]),
+        resumes=tuple(lines.kinds["resume"]),
+        end=end,
+        warnings=tuple(lines.warnings),
+        choices=tuple(chosen.values()),
+    )
 
 
 def load_many(paths: Iterable[Path | str] | Path | str) -> list[Result]:
@@ -255,7 +214,7 @@ def load_many(paths: Iterable[Path | str] | Path | str) -> list[Result]:
     files: dict[Path, Path] = {}
     for name in given:
         for file in _expand(Path(name)):
-            files.setdefault(file.resolve(), file)
+            files.setdefault(_resolved(file), file)
     return [load(file) for file in files.values()]
 
 
@@ -275,70 +234,8 @@ def _expand(path: Path) -> list[Path]:
     return [path]
 
 
-def _records(path: Path, text: bytes, whole: bool) -> tuple[list[Record], list[str]]:
-    lines = [(number, line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
-    records: list[Record] = []
-    warnings: list[str] = []
-    for position, (number, line) in enumerate(lines):
-        record = jsonl.parse(line)
-        if position == 0:
-            _check_header(path, line, record)
-        if isinstance(record, dict):
-            records.append(record)
-        elif position == len(lines) - 1:
-            warnings.append(f"{path}: the last line ({number}) is torn and left out; the run ended as it was written")
-        else:
-            raise BenchError(
-                f"{str(path)!r} is damaged at line {number} of {lines[-1][0]}; take the original, or remove that line"
-            )
-    if not whole and not warnings:
-        warnings.append(f"{path}: the compressed file breaks off after its last whole line")
-    return records, warnings
-
-
-def _check_header(path: Path, line: bytes, header: Any) -> None:
-    if header is None and line.startswith(b'{"kind":"header"'):
-        raise BenchError(f"{str(path)!r} breaks off within its first line and holds no case; delete it, measure again")
-    if header is None and not _is_text(line):
-        raise BenchError(f"{str(path)!r} is a binary file, not a bench result; name a .jsonl that `bench run` wrote")
-    if not isinstance(header, dict) or header.get("kind") != "header":
-        raise BenchError(
-            f"{str(path)!r} is not a bench result (its first line is no header); name a .jsonl that `bench run` wrote"
-        )
-    schema = header.get("schema")
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise BenchError(f"{str(path)!r} is not a bench result (schema {schema!r}); name a .jsonl `bench run` wrote")
-    if schema > SCHEMA:
-        raise BenchError(f"{str(path)!r} has schema {schema}, this bench reads up to {SCHEMA}; update bench to read it")
-
-
-def _is_text(line: bytes) -> bool:
+def _resolved(path: Path) -> Path:
     try:
-        return all(char.isprintable() or char in "\t\r\ufeff" for char in line.decode())
-    except UnicodeDecodeError:
-        return False
-
-
-def _assemble(path: Path, records: list[Record], warnings: list[str]) -> Result:
-    for version in range(records[0]["schema"], SCHEMA):
-        records = [UPGRADES[version](record) for record in records]
-    kinds: dict[str, list[Record]] = {kind: [] for kind in REQUIRED}
-    for number, record in enumerate(records, 1):
-        kind = record.get("kind")
-        if not isinstance(kind, str) or kind not in kinds or (kind == "header" and number > 1):
-            raise BenchError(f"{str(path)!r}: record {number} is of no known kind ({kind!r}); take the original file")
-        check_record(path, number, kind, record)
-        kinds[kind].append(record)
-    end = kinds["end"][-1] if kinds["end"] else None
-    if end is not None and kinds["resume"] and records[-1] is not end:
-        end = None  # taken up again after that end, and not ended since
-    chosen = {record["case"]: record for record in kinds["choices"]}
-    return Result(
-        path=path,
-        header=kinds["header"][0],
-        measurements=tuple(kinds["measurement"]),
-        resumes=tuple(kinds["resume"]),
-        end=end,
-        warnings=tuple(warnings),
-        choices=tuple(chosen.values()),
-    )
+        return path.resolve()
+    except (OSError, RuntimeError):  # links in a circle: reading it says so
+        return path

@@ -15,8 +15,8 @@ from bench.core.table import Column, DisplayTable, column, csv_text, json_text, 
 from bench.core.values import MISSING, counted, show_number, show_percent, show_seconds, show_text
 from bench.records import findings, metrics
 from bench.records.file import Result
+from bench.records.lines.parts import STATUSES
 from bench.records.rows import Row, case_groups, case_rows, nccl_words, own_metrics, profile_lines
-from bench.records.schema import STATUSES
 from bench.report import footnotes
 from bench.report.case_tables import case_tables
 

@@ -20,8 +20,8 @@ import pytest
 import bench
 from bench.cli import call
 from bench.records.anonymize import anonymize_result
-from bench.records.file import SCHEMA
 from bench.records.file import load as load_result
+from bench.records.reader import SCHEMA
 from tests import DATA
 
 SCHEMA1 = DATA / "schema1.jsonl"

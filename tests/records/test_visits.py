@@ -173,7 +173,7 @@ def test_readers_get_cases_in_the_plan_s_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [-1, 0.5, True, "0", None])
 def test_a_visit_that_is_no_number_of_one_is_refused(tmp_path: Path, number: Any) -> None:
     path = save(tmp_path / "a.jsonl", measurement(A) | {"visit": number})
-    with pytest.raises(BenchError, match="has visit"):
+    with pytest.raises(BenchError, match="visit: Expected"):
         load(path)
 
 

@@ -56,7 +56,7 @@ def test_a_case_without_speed_shows_none(tmp_path: Path) -> None:
 def test_a_forged_table_ends_in_one_line(tmp_path: Path, broken: Any) -> None:
     if not broken:
         broken = ["no table"]
-    with pytest.raises(BenchError, match="record 2, a measurement, has tables"):
+    with pytest.raises(BenchError, match="record 2, a measurement, cannot be read: tables"):
         saved(tmp_path, measurement(CASE, tables=broken))
 
 

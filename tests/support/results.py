@@ -6,7 +6,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from bench.records.file import SCHEMA, Record, Writer
+from bench.records.file import Record, Writer
+from bench.records.reader import SCHEMA
 
 HOST = "node07"
 GPU = "NVIDIA H100 80GB HBM3"

@@ -110,7 +110,10 @@ def _rank_flops(records: Sequence[dict[str, Any]]) -> list[float]:
         if not record["work"].get("flops") or is_over_ranks(record, variant):
             return []
         rank_flops = record["work"]["flops"] / record["num_ranks"]
-        launches.append([rank_flops / times[0] for _, (_, times) in enumerate(rank_times(variant))])
+        medians = [times[0] for _, times in rank_times(variant)]
+        if not all(medians):
+            return []
+        launches.append([rank_flops / seconds for seconds in medians])
     return [float(value) for value in np.median(np.asarray(launches), axis=0)] if launches else []
 
 

@@ -17,13 +17,14 @@ from bench.errors import BenchError
 from bench.measure.planning.session import BUDGET_REASON, case_record
 from bench.measure.planning.visit_overhead import VisitCost
 from bench.records.environments import differences
+from bench.records.lines import decoding
 from bench.records.visits import was_left_out
 
 if TYPE_CHECKING:
     from bench.measure.launch.progress import Progress
     from bench.measure.planning.plan import Plan, Turn
     from bench.measure.planning.session import Event
-    from bench.records.file import Result, Writer
+from bench.records.file import Result, Writer
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Recorder:
         self.has_header = True
 
     def _header(self, environment: dict[str, Any]) -> dict[str, Any]:
-        from bench.records.file import SCHEMA
+        from bench.records.reader import SCHEMA
 
         return {
             "kind": "header",
@@ -139,7 +140,7 @@ class Recorder:
             self.progress.expect(seconds + event["closing_seconds"])
 
     def _record(self, event: Event) -> None:
-        record = event["record"]
+        record = self._readable(event)
         self._expect(event)
         if "known" in event and record["status"] == "ok":
             self.known[event["index"]] = VisitCost(**event["known"])
@@ -190,6 +191,15 @@ class Recorder:
         """Save a case as failed, for ranks that can no longer say so themselves."""
         with self._lock:
             self._save_without_speed(turn, launch, "failed", reason)
+
+    def _readable(self, event: Event) -> dict[str, Any]:
+        """The event's record, or a failed one in place of one that no reader would take: it would spoil the file."""
+        record: dict[str, Any] = event["record"]
+        complaint = decoding.complaint(record)
+        if complaint is None:
+            return record
+        case, reason = self.plan.cases[event["index"]], f"its record cannot be saved: {complaint}"
+        return case_record(self.plan, case, record["launch"], "failed", reason, clock.stamp(), record["visit"])
 
     def _save_without_speed(self, turn: Turn, launch: int, status: str, reason: str) -> None:
         index, visit = turn

@@ -19,7 +19,7 @@ import bench
 from bench.errors import BenchError
 from bench.measure.planning.suite_digest import suite_digest
 from bench.records.saved_plan import SuiteFacts
-from bench.suite import Case, Machine, Param, Params, Work, case_id, is_param
+from bench.suite import Case, Machine, Param, Params, Work, case_id, is_name, is_param
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -102,6 +102,9 @@ class Suite:
             raise TypeError(f"suite {self.name}: prepare() returned {type(work).__name__}, not bench.suite.Work")
         if not work.variants:
             raise TypeError(f"suite {self.name}: Work has no variant to time")
+        unsafe = [name for name in work.variants if not is_name(name)]
+        if unsafe:
+            raise TypeError(f"suite {self.name}: variant {unsafe[0]!r}; {_NAMES}")
         if not callable(work.check):
             raise TypeError(f"suite {self.name}: Work has no check(); an unchecked speed is worse than none")
         return work
@@ -208,6 +211,7 @@ def _is_metric(row: object) -> bool:
     return isinstance(row, tuple | list) and len(row) == 2 and isinstance(row[0], str) and row[1] in _DIRECTIONS
 
 
+_NAMES = "names of suites, variants and metrics have letters, digits and _ . + : - alone"
 _DIRECTIONS = ("higher", "lower", "neither")
 _TABLES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "DEFAULTS": (is_param, "bool, int, finite float or str"),
@@ -241,6 +245,8 @@ def _check_suite(reference: str, module: Any, name: str | None = None) -> Suite:
         if not isinstance(rows, dict) or not all(isinstance(k, str) and fits(v) for k, v in rows.items()):
             raise BenchError(f"suite {reference!r}: {table} is {rows!r}; it is a dict of str to {form}")
     source = Path(module.__file__)
+    for unsafe in (each for each in (name or source.stem, *getattr(module, "METRICS", {})) if not is_name(each)):
+        raise BenchError(f"suite {reference!r}: the name {unsafe!r}; {_NAMES}")
     files = [source, *_machinery(reference, getattr(module, "MACHINERY", ()))]
     doc = (module.__doc__ or "").strip().splitlines()
     return Suite(

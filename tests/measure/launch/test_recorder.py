@@ -9,7 +9,8 @@ import pytest
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.session import BUDGET_REASON, Session
 from bench.measure.planning.visit_overhead import VisitCost
-from bench.records.file import SCHEMA, load
+from bench.records.file import load
+from bench.records.reader import SCHEMA
 from bench.records.visits import was_left_out
 from tests.support.plans import a_plan
 from tests.support.recorders import ENVIRONMENT, READY, Heard, Recorders, kinds, record, saved
@@ -259,3 +260,16 @@ def test_the_preset_s_verdict_is_the_exit_code(
     lines = saved(path)
     assert lines[0]["doctor"] == {"host": "node7", "findings": []}
     assert (lines[-1]["status"], lines[-1]["exit_code"]) == (status, code)
+
+
+def test_a_record_that_no_reader_would_take_is_saved_as_failed(a_recorder: Recorders) -> None:
+    """One such line would make the whole file unreadable."""
+    plan = a_plan(2, left_out=())
+    made = a_recorder(plan)
+    made.handle(READY)
+    made.handle(record(plan, 0, derived={"no good name": 1.0}))
+    made.handle(record(plan, 1))
+    first, second = load(made.path).measurements
+    assert (first["status"], first["variants"], second["status"]) == ("failed", {}, "ok")
+    assert first["reason"].startswith("its record cannot be saved: ")
+    assert made.counts["failed"] == 1

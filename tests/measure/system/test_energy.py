@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bench.measure.system import energy
-from bench.records import file, rows, schema
+from bench.records import file, rows
+from bench.records.lines.parts import Energy
 from tests.measure.system.test_nvml import NVMLError, fake
 from tests.support.ranks import on_ranks
 from tests.support.results import measurement, save
@@ -135,7 +137,7 @@ def test_a_window_that_calls_do_not_fill_is_told(call_seconds: float, told: bool
     row = energy.add_busy_share(energy.measure_window(meter, lambda: None, 3000, lambda: next(times)), call_seconds)
     fields = energy.combine([row | {"busy_share": 1.0}, row])
     assert fields["energy"]["busy_share"] == pytest.approx(1000 * call_seconds)
-    assert schema.is_energy(fields["energy"])
+    assert msgspec.convert(fields["energy"], Energy)
     assert [note.startswith("energy: calls fill less than 80%") for note in energy.energy_notes(fields)] == [
         True
     ] * told

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
@@ -16,9 +17,9 @@ from bench.errors import BenchError
 from bench.measure.system import counters, nvml
 from bench.measure.system.counters import CoreTicks, Counters, Probe
 from bench.measure.system.interference_probe import Watch, combine, interval_row, watch_machine
-from bench.records import schema
 from bench.records.file import load
 from bench.records.interference import merge, worst
+from bench.records.lines.parts import Interference
 from bench.records.rows import case_rows
 from tests.measure.system.test_nvml import NVMLError, fake
 from tests.support.results import MILLISECOND, header, measurement, save
@@ -207,7 +208,7 @@ def test_the_own_process_is_watched_for_real() -> None:
     found = combine([watch.row()])["disturbance"]
     assert found["hosts"][0]["host"] == "here"
     assert found["ranks"][0]["seconds"] > 0
-    assert schema.is_disturbance(found)
+    assert msgspec.convert(found, Interference)
 
 
 def test_nothing_is_read_after_work_that_raised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +307,7 @@ def test_a_gpu_is_read_while_it_works_and_only_then_it_counts(tmp_path: Path) ->
     assert "gpu_memory_clock_at_work_hz" not in row
     assert (row["gpu_sm_clock_after_hz"], row["gpu_clock_reasons_after"]) == (1_980_000_000, [])
     found = combine([watch.row()])["disturbance"]
-    assert schema.is_disturbance(found)
+    assert msgspec.convert(found, Interference)
     case = disturbed_row(tmp_path / "a", found)
     assert case["throttle_reasons"] == ["GPU power cap", "GPU board limit"]
     assert (case["clock_before_hz"], case["clock_after_hz"]) == (1_980_000_000, 1_410_000_000)

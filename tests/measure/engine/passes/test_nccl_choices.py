@@ -224,5 +224,5 @@ def test_files_without_choices_have_no_such_column(tmp_path: Path) -> None:
 
 def test_a_damaged_line_of_choices_is_named(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", header(), chosen("s/a") | {"nccl": ["Ring"]}, end())
-    with pytest.raises(BenchError, match=r"record 2, a choices, has nccl"):
+    with pytest.raises(BenchError, match=r"record 2, a choices, cannot be read: nccl\[0\]"):
         load(path)

@@ -1,0 +1,1 @@
+"""Lines of a result file as typed structures, and their decoding."""

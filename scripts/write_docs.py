@@ -1,0 +1,109 @@
+"""Write the pages that follow from the code: the format of a result file, as a page and as a JSON Schema.
+
+python scripts/write_docs.py            # writes bench/docs/result_file.md and bench/docs/result_file.schema.json
+python scripts/write_docs.py --check    # exit 1 if they are not what the code says
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.records import file
+from bench.records.lines import decoding, header, kinds, parts
+
+DOCS = Path(__file__).resolve().parent.parent / "bench" / "docs"
+HEAD = """# The result file
+
+Written by `scripts/write_docs.py` from `bench/records/lines`; do not edit it.
+
+{text}
+
+`Text` is a string, `Name` one of letters, digits and `_ . + : -`; `Count` a whole number from 0, `Real` a number of at
+most 1e100; `Param` a truth value, a number or a text, `Cell` the same or null; `Fact` a cell, or a list or table of
+them; `Pair` two texts: a unit and a direction. A field of the tables below that is marked `optional` may be left out.
+`null` means unknown. Numbers are finite.
+[result_file.schema.json](result_file.schema.json) is the same as a JSON Schema of one line.
+"""
+
+
+def pages() -> dict[str, str]:
+    """File name -> text."""
+    schema = msgspec.json.schema(kinds.Line)
+    schema["$comment"] = "Schema of one line of a result file of bench. Written by scripts/write_docs.py."
+    return {
+        "result_file.md": "\n".join(_page()).rstrip() + "\n",
+        "result_file.schema.json": json.dumps(schema, indent=1, ensure_ascii=False) + "\n",
+    }
+
+
+def _page() -> Iterator[str]:
+    yield HEAD.format(text=inspect.getdoc(file))
+    yield "## Lines\n"
+    for kind, struct in decoding.KINDS.items():
+        yield from _section(f"`{kind}`", struct)
+    yield "## Parts of lines\n"
+    for module in (header, parts):
+        for struct in vars(module).values():
+            if isinstance(struct, type) and issubclass(struct, msgspec.Struct) and struct.__module__ == module.__name__:
+                yield from _section(struct.__name__, struct)
+
+
+def _section(title: str, struct: type[msgspec.Struct]) -> Iterator[str]:
+    yield f"### {title}\n\n{inspect.cleandoc(struct.__doc__ or '')}\n"
+    if struct.__struct_config__.array_like:
+        yield "An array of these values, in this order; the optional ones are left out together.\n"
+    yield "| field | holds | meaning |\n| --- | --- | --- |"
+    meanings = _meanings(struct)
+    for field in msgspec.structs.fields(struct):
+        mark = "" if field.required else " (optional)"
+        yield f"| `{field.name}`{mark} | {_cell(meanings[field.name][0])} | {meanings[field.name][1]} |"
+    yield ""
+
+
+def _meanings(struct: type[msgspec.Struct]) -> dict[str, tuple[str, str]]:
+    """Field -> its annotation as it stands in the source, and its docstring."""
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(struct))).body
+    assert isinstance(node, ast.ClassDef)
+    found: dict[str, tuple[str, str]] = {}
+    for statement, after in zip(node.body, [*node.body[1:], None], strict=True):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            text: Any = getattr(getattr(after, "value", None), "value", "") if isinstance(after, ast.Expr) else ""
+            found[statement.target.id] = (ast.unparse(statement.annotation), text)
+    return found
+
+
+def _cell(annotation: str) -> str:
+    """An annotation for readers: limits and what stands for a missing field are left out."""
+    text = re.sub(r"Annotated\[(.*?), Meta\(.*?\)\]", r"\1", annotation)
+    text = text.replace(" | UnsetType", "").replace("None", "null").replace("|", "\\|")
+    return f"`{text}`".replace("\\|", "|").replace("|", "\\|")
+
+
+def main() -> int:
+    """Write the pages, or hold them against the code."""
+    stale = []
+    for name, text in pages().items():
+        path = DOCS / name
+        if "--check" in sys.argv[1:]:
+            stale += [] if path.exists() and path.read_text(encoding="utf-8") == text else [name]
+        else:
+            path.write_text(text, encoding="utf-8")
+    if stale:
+        print(f"{', '.join(stale)}: not what the code says; run python scripts/write_docs.py")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
