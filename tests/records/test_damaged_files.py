@@ -35,8 +35,8 @@ COMMANDS = {
     ),
     "report": (("report", "{bad}", "-o", "{out}.md"),),
 }
-NUM_EXAMPLES = {"report": 30}
-"""Of a group; else 300."""
+NUM_EXAMPLES = {"report": 20}
+"""Of a group; else 200."""
 SEEDS = [
     DATA / "schema1.jsonl",
     *sorted((ROOT / "results" / "gpu").glob("*/*-steps.jsonl"))[:1],
@@ -66,7 +66,7 @@ def test_a_damaged_file_ends_in_a_result_or_in_one_line(
 
     @settings(
         settings.default,
-        max_examples=max(NUM_EXAMPLES.get(group, 300), settings.default.max_examples if _is_long() else 0),
+        max_examples=max(NUM_EXAMPLES.get(group, 200), settings.default.max_examples if _is_long() else 0),
         derandomize=True,
         deadline=None,
         database=None,
