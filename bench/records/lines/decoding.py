@@ -31,7 +31,7 @@ class _KindOnly(msgspec.Struct):
 
 _KIND = msgspec.json.Decoder(_KindOnly)
 _SPAN_FIELDS = 7
-"""Of every span; those of communication have more."""
+"""Fields of every span; those of communication have more."""
 _LINE = msgspec.json.Decoder(Line)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -45,7 +45,7 @@ def kind_of(line: bytes) -> str | None:
 
 
 def is_json(line: bytes) -> bool:
-    """Whether a line is an object of strict JSON."""
+    """True if a line is an object of strict JSON."""
     try:
         _FIELDS.decode(line)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -86,7 +86,7 @@ def _plain(text: str) -> str:
 
 
 def complaint(record: dict[str, Any]) -> str | None:
-    """What a reader would not take of a record that is about to be written; None if it would take all of it."""
+    """Complaint of a reader about a record that is about to be written; None if it would take all of it."""
     try:
         _LINE.decode(json.dumps(record, allow_nan=False))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:

@@ -26,7 +26,7 @@ class UnreadRow(Struct, kw_only=True):
 
 
 class ImportedFrom(Struct, kw_only=True):
-    """Which tool's file a result was made of."""
+    """Origin of a result that was made of another tool's file."""
 
     tool: Text
     version: Text | UnsetType | None = UNSET
@@ -37,7 +37,7 @@ class ImportedFrom(Struct, kw_only=True):
 
 
 class Environment(Struct, kw_only=True):
-    """Which machine it was: every rank's device, every host, versions, settings and variables that change speed."""
+    """Description of the machine: each rank's device, each host, versions, settings, variables that change speed."""
 
     architecture: Text | UnsetType | None = UNSET
     ranks: list[DeviceFacts] | UnsetType = UNSET
@@ -48,7 +48,7 @@ class Environment(Struct, kw_only=True):
     """Named variables that change speed, never the whole environment."""
     commit: Text | UnsetType | None = UNSET
     imported_from: ImportedFrom | UnsetType | None = UNSET
-    """Of another tool's result: where it came from."""
+    """Origin of another tool's result."""
 
     def __post_init__(self) -> None:
         for rank in self.ranks or ():
@@ -124,6 +124,6 @@ class PlanRow(Struct, kw_only=True):
     slow: list[Annotated[list[Real], Meta(min_length=2, max_length=2)]] | UnsetType | None = UNSET
     """[rank, share of its speed], emulated."""
     slow_links: list[Annotated[list[Real], Meta(min_length=2, max_length=2)]] | UnsetType | None = UNSET
-    """The same of the ranks' communication."""
+    """[rank, share of its links' speed], emulated."""
     options: dict[Text, Fact] | UnsetType = UNSET
     """Options of the command, as given."""

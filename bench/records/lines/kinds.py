@@ -69,7 +69,7 @@ class Measurement(Struct, kw_only=True, tag="measurement", tag_field="kind"):
     """`invalid`: the check failed; `reason` says why a case is not ok."""
     num_ranks: Annotated[int, Meta(ge=0, le=2**20)]
     variants: dict[Name, VariantSamples]
-    """By name; the first is the case itself, others are what its metrics are derived from."""
+    """Samples by variant; the first is the case itself, its metrics are derived from the others."""
     check: CheckOutcome | None
     work: WorkFacts | None
     stop: Stop | None
@@ -82,7 +82,7 @@ class Measurement(Struct, kw_only=True, tag="measurement", tag_field="kind"):
     visit: Count | UnsetType = UNSET
     """Number of the visit to the case within the launch, from 0; a file without it has one."""
     reason: Text | UnsetType | None = UNSET
-    """Why the case is not ok."""
+    """Reason why the case is not ok."""
     started: Text | UnsetType | None = UNSET
     seconds: Real | UnsetType | None = UNSET
     """Time that the visit took, all phases together."""
@@ -95,9 +95,9 @@ class Measurement(Struct, kw_only=True, tag="measurement", tag_field="kind"):
     per_rank: list[dict[Name, Fact]] | UnsetType | None = UNSET
     """Further facts of every rank, as the suite names them."""
     tables: dict[Text, TableRows] | UnsetType | None = UNSET
-    """What the case shows besides its numbers."""
+    """Tables that the case shows besides its numbers."""
     disturbance: Interference | UnsetType | None = UNSET
-    """What else the machine did; left out if it could not be read."""
+    """Other work of the machine; left out if it could not be read."""
     energy: Energy | UnsetType | None = UNSET
     launch_ns: dict[Name, list[Real | None]] | UnsetType = UNSET
     """Variant -> [rank]: time in which the host launches one call; by a device's clock only."""
@@ -122,7 +122,7 @@ class Measurement(Struct, kw_only=True, tag="measurement", tag_field="kind"):
 
 
 class Choices(Struct, kw_only=True, tag="choices", tag_field="kind"):
-    """What the communication library chose for one call of a case."""
+    """Choices of the communication library for one call of a case."""
 
     case: Text
     nccl: list[NcclChoiceRow]

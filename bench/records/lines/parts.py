@@ -64,7 +64,7 @@ class VariantSamples(Struct, kw_only=True):
     nanoseconds: list[list[Annotated[int, Meta(ge=-MAX_NANOSECONDS, le=MAX_NANOSECONDS)] | float]] | UnsetType = UNSET
     """[rank][sample]: total time of the sample's calls."""
     per_iteration: RankExtremes | UnsetType = UNSET
-    """In place of `nanoseconds` above 64 ranks."""
+    """Extremes in place of `nanoseconds`, above 64 ranks."""
     rank_quantiles: RankQuantiles | UnsetType = UNSET
     """Beside `per_iteration`."""
 
@@ -117,11 +117,11 @@ class CheckOutcome(Struct, kw_only=True):
     scope: Text
     """`full`, or `reduced`: the same code at a size that one device can hold."""
     error_after: Real | UnsetType | None = UNSET
-    """Of the check after the samples; null: there was none."""
+    """Error of the check after the samples; null: there was none."""
 
 
 class WorkFacts(Struct, kw_only=True):
-    """What one call amounts to; flops and tokens summed over the ranks, memory_traffic_bytes of one rank."""
+    """Amounts of one call; flops and tokens summed over the ranks, memory_traffic_bytes of one rank."""
 
     bytes: Real | UnsetType | None = UNSET
     """Payload of a collective."""
@@ -139,7 +139,7 @@ class WorkFacts(Struct, kw_only=True):
 
 
 class Stop(Struct, kw_only=True):
-    """Why sampling ended; `samples` is the number that the visit took of each variant."""
+    """Reason why sampling ended; `samples` is the number that the visit took of each variant."""
 
     reason: Text | UnsetType = UNSET
     """precision, time or samples."""
@@ -158,7 +158,7 @@ class Energy(Struct, kw_only=True):
     calls: Count | UnsetType | None = UNSET
     seconds: Real | UnsetType | None = UNSET
     joules: Real | UnsetType | None = UNSET
-    """Of one call, all ranks together."""
+    """Joules of one call, all ranks together."""
     busy_share: Real | UnsetType | None = UNSET
     """Share of the window that is calls."""
     idle_watts: Real | UnsetType | None = UNSET
@@ -166,7 +166,7 @@ class Energy(Struct, kw_only=True):
 
 
 class Interference(Struct, kw_only=True):
-    """What else the hosts and devices did around the samples: a row for each host and each rank."""
+    """Other work of the hosts and devices around the samples: a row for each host and each rank."""
 
     hosts: list[dict[Name, Real | Text | list[Text]]] | UnsetType = UNSET
     ranks: list[dict[Name, Real | Text | list[Text]]] | UnsetType = UNSET
@@ -189,7 +189,7 @@ class Profile(Struct, kw_only=True):
 
 
 class NcclChoiceRow(Struct, kw_only=True):
-    """What NCCL chose for one collective."""
+    """NCCL's choices for one collective."""
 
     function: Text | UnsetType | None = UNSET
     num_bytes: Count | UnsetType | None = UNSET
@@ -199,7 +199,7 @@ class NcclChoiceRow(Struct, kw_only=True):
 
 
 class NcclSetupRow(Struct, kw_only=True):
-    """What NCCL's first communicator was set up with."""
+    """Set-up of NCCL's first communicator."""
 
     version: Text | UnsetType | None = UNSET
     network: Text | UnsetType | None = UNSET
