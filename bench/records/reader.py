@@ -91,7 +91,7 @@ class FileRecords:
 
 def _schema(path: Path, line: bytes, kind: str | None) -> int:
     """The schema of the header line. Raises BenchError for a first line that is no header, or of another schema."""
-    if kind is None and line.startswith(b'{"kind":"header"') and not decoding.is_json(line):
+    if kind is None and line.startswith(b'{"kind":"header"') and jsonl.parse(line) is None:
         raise BenchError(f"{str(path)!r} breaks off within its first line and holds no case; delete it, measure again")
     if kind is None and not _is_text(line):
         raise BenchError(f"{str(path)!r} is a binary file, not a bench result; name a .jsonl that `bench run` wrote")

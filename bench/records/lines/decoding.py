@@ -44,15 +44,6 @@ def kind_of(line: bytes) -> str | None:
         return None
 
 
-def is_json(line: bytes) -> bool:
-    """True if a line is an object of strict JSON."""
-    try:
-        _FIELDS.decode(line)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return False
-    return True
-
-
 def field_of(line: bytes, name: str) -> Any:
     """A field of a line as plain JSON; None if there is none, or it cannot be read."""
     try:
