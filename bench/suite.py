@@ -28,9 +28,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+from msgspec import Struct
 
 from bench.errors import BenchError, Skip
 
@@ -144,17 +146,17 @@ COMMUNICATION = "communication"
 """Kind of a span in which a rank's host stands still for communication; it may lie within another span."""
 
 
-@dataclass(frozen=True)
-class Span:
-    """A traced part of one call of the work on one rank."""
+class Span(Struct, array_like=True, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A traced part of one call of the work on one rank; in the result file an array of its fields in this order."""
 
     rank: int
     call: int
     kind: str
-    start_ns: int
-    duration_ns: int
+    """forward, backward, communication, or a suite's own kind."""
     stage: int | None = None
     microbatch: int | None = None
+    start_ns: int
+    duration_ns: int
     axis: str | None = None
     """Axis of the mesh that communication is along, such as `tensor`."""
     sequence: int | None = None
@@ -163,18 +165,6 @@ class Span:
     """Size of the tensor that this rank hands over, or takes in, whichever is the larger."""
     launch_ns: int | None = None
     """Time at which this rank handed the communication over; until the last rank has, the others wait for it."""
-
-    def to_row(self) -> list[int | str | None]:
-        """Row of the result file; with the last four fields only if one of them is known."""
-        row: list[int | str | None] = [self.rank, self.call, self.kind, self.stage, self.microbatch]
-        row += [self.start_ns, self.duration_ns]
-        further = [self.axis, self.sequence, self.num_bytes, self.launch_ns]
-        return row if all(value is None for value in further) else row + further
-
-    @staticmethod
-    def from_row(row: Sequence[Any]) -> Span:
-        rank, call, kind, stage, microbatch, start_ns, duration_ns, *further = row
-        return Span(rank, call, kind, start_ns, duration_ns, stage, microbatch, *further)
 
 
 Cell = int | float | str | bool | None

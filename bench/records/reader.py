@@ -9,11 +9,10 @@ from typing import Any
 from bench.core import jsonl
 from bench.errors import BenchError
 from bench.records.lines import decoding
-
-Record = dict[str, Any]
+from bench.records.lines.kinds import Choices, End, Header, Joined, Line, Measurement, Resume
 
 SCHEMA = 1
-UPGRADES: dict[int, Callable[[Record], Record]] = {}
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """Version v -> what makes a record of v + 1 of a record of v; a new schema adds one row."""
 
 
@@ -33,11 +32,17 @@ class FileRecords:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.kinds: dict[str, list[Record]] = {kind: [] for kind in decoding.KINDS}
+        self.headers: list[Header] = []
+        self.measurements: list[Measurement] = []
+        self.choices: list[Choices] = []
+        self.resumes: list[Resume] = []
+        self.joined: list[Joined] = []
+        self.end: End | None = None
+        """Last end; None if the run died, still goes on, or was taken up again and did not end since."""
         self.warnings: list[str] = []
         self.unknown: dict[str, None] = {}
+        """Kinds of lines and places of fields that this program does not know."""
         self.schema: int | None = None
-        self.last_kind: str | None = None
         self.torn: int | None = None
         """Number of a line that is no JSON."""
 
@@ -47,36 +52,56 @@ class FileRecords:
             raise BenchError(
                 f"{str(self.path)!r} is damaged at line {self.torn}; take the original, or remove that line"
             )
-        kind = decoding.kind_of(line)
         if self.schema is None:
-            self.schema = _schema(self.path, line, kind)
+            self.schema = _schema(self.path, line)
+        try:
+            for version in range(self.schema, SCHEMA):
+                line = decoding.changed(line, UPGRADES[version])
+            record = decoding.decode(line)
+        except decoding.UnreadableLineError:
+            self._take_unlike(number, line)
+        else:
+            self._keep(number, record)
+
+    def _take_unlike(self, number: int, line: bytes) -> None:
+        """Take a line that is torn, or that a newer program wrote. Raises BenchError for one with a wrong field."""
+        kind = decoding.kind_of(line)
         if kind is None:
             self.torn = number
         elif kind not in decoding.KINDS:
             self.unknown[f"lines of the kind {kind!r:.40}"] = None
         else:
-            self._keep(number, kind, line)
+            try:
+                record, names = decoding.decode_known(line)
+            except decoding.UnreadableLineError as error:
+                raise BenchError(
+                    f"{str(self.path)!r}: record {number}, a {kind}, cannot be read: {error}; take the original file"
+                ) from error
+            self.unknown |= dict.fromkeys(names)
+            self._keep(number, record)
 
-    def _keep(self, number: int, kind: str, line: bytes) -> None:
-        if kind == "header" and self.kinds["header"]:
-            raise BenchError(f"{str(self.path)!r}: line {number} is a second header; take the original file")
-        assert self.schema is not None
-        for version in range(self.schema, SCHEMA):
-            line = decoding.changed(line, UPGRADES[version])
-        record = decoding.plain(decoding.decode(self.path, number, line))
-        self.unknown |= dict.fromkeys(f"{kind}.{name}" for name in decoding.unknown_fields(kind, line))
-        if kind == "header":
-            # A plan of which a part is not known cannot be taken up again; `Plan.from_json` refuses this field.
-            unknown = decoding.unknown_plan_fields(line)
-            record["plan"] |= {"unknown_fields": unknown} if unknown else {}
-            self.unknown |= dict.fromkeys(f"header.plan.{name}" for name in unknown)
-        self.kinds[kind].append(record)
-        self.last_kind = kind
+    def _keep(self, number: int, record: Line) -> None:
+        match record:
+            case Measurement():
+                self.measurements.append(record)
+            case Choices():
+                self.choices.append(record)
+            case Header() if self.headers:
+                raise BenchError(f"{str(self.path)!r}: line {number} is a second header; take the original file")
+            case Header():
+                self.headers.append(record)
+            case Resume():
+                self.resumes.append(record)
+            case Joined():
+                self.joined.append(record)
+            case End():
+                pass
+        self.end = record if isinstance(record, End) else None if isinstance(record, Resume) else self.end
 
     def finish(self, is_whole: bool) -> None:
         """Say what is missing or was left out. Raises BenchError for a file without a line."""
         path = self.path
-        if not self.kinds["header"]:
+        if not self.headers:
             raise BenchError(f"{str(path)!r} is empty; measure again with `bench run`")
         if self.torn is not None:
             self.warnings.append(
@@ -89,8 +114,9 @@ class FileRecords:
             self.warnings.append(f"{path}: a newer bench wrote it; left out what this one does not know: {names:.300}")
 
 
-def _schema(path: Path, line: bytes, kind: str | None) -> int:
+def _schema(path: Path, line: bytes) -> int:
     """The schema of the header line. Raises BenchError for a first line that is no header, or of another schema."""
+    kind = decoding.kind_of(line)
     if kind is None and line.startswith(b'{"kind":"header"') and jsonl.parse(line) is None:
         raise BenchError(f"{str(path)!r} breaks off within its first line and holds no case; delete it, measure again")
     if kind is None and not _is_text(line):

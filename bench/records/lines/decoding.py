@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import inspect
 
-from bench.errors import BenchError
-from bench.records.lines.header import PlanRow
 from bench.records.lines.kinds import Choices, End, Header, Joined, Line, Measurement, Resume
+from bench.records.lines.parts import decode_numbers, encode_numbers
 
-KINDS: dict[str, type[Any]] = {
+KINDS: dict[str, type[Line]] = {
     "header": Header,
     "measurement": Measurement,
     "choices": Choices,
@@ -25,22 +23,40 @@ KINDS: dict[str, type[Any]] = {
 }
 
 
+class UnreadableLineError(ValueError):
+    """A line is no JSON, of an unknown kind, or has a field that is unknown, missing or wrong."""
+
+
 class _KindOnly(msgspec.Struct):
     kind: str | None = None
 
 
 _KIND = msgspec.json.Decoder(_KindOnly)
-_SPAN_FIELDS = 7
-"""Fields of every span; those of communication have more."""
-_LINE = msgspec.json.Decoder(Line)
+_LINE = msgspec.json.Decoder(Line, dec_hook=decode_numbers)
+_ENCODER = msgspec.json.Encoder(enc_hook=encode_numbers)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeError)
+
+
+def encode(line: Line) -> bytes:
+    """One line of a file, without its newline. A number that is not finite becomes null, which is unknown."""
+    return _ENCODER.encode(line)
+
+
+def decode(line: bytes) -> Line:
+    """Structure of a line. Raises UnreadableLineError, which says what is wrong, and in which field."""
+    try:
+        decoded: Line = _LINE.decode(line)
+    except _ERRORS as error:
+        raise UnreadableLineError(_plain(str(error))) from error
+    return decoded
 
 
 def kind_of(line: bytes) -> str | None:
     """The kind that a line says it is of; None if it is torn, or no record of a kind."""
     try:
         return _KIND.decode(line).kind
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except _ERRORS:
         return None
 
 
@@ -57,16 +73,33 @@ def changed(line: bytes, change: Callable[[dict[str, Any]], dict[str, Any]]) -> 
     return msgspec.json.encode(change(msgspec.json.decode(line)))
 
 
-def decode(path: Path, number: int, line: bytes) -> Line:
-    """The structure of a line of a known kind. Raises BenchError for a field that is missing or wrong."""
+def decode_known(line: bytes) -> tuple[Line, list[str]]:
+    """Structure of a line without the fields that this program does not know, and their names with their places.
+
+    Takes several times as long as `decode`. Raises UnreadableLineError if what is left is wrong.
+    """
     try:
-        decoded: Line = _LINE.decode(line)
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        kind = kind_of(line)
-        raise BenchError(
-            f"{str(path)!r}: record {number}, a {kind}, cannot be read: {_plain(str(error))}; take the original file"
-        ) from error
-    return decoded
+        value = msgspec.json.decode(line)
+        names = list(dict.fromkeys(_drop_unknown(value, _line_type(value["kind"]), value["kind"])))
+        decoded: Line = msgspec.convert(value, Line, dec_hook=decode_numbers)
+    except _ERRORS as error:
+        raise UnreadableLineError(_plain(str(error))) from error
+    return decoded, names
+
+
+def plain(line: Line) -> dict[str, Any]:
+    """A line as plain values, as JSON has it; what is unknown is left out."""
+    fields: dict[str, Any] = msgspec.to_builtins(line, enc_hook=encode_numbers)
+    return fields
+
+
+def structure(fields: dict[str, Any]) -> Line:
+    """The line of plain values. Raises UnreadableLineError as `decode`."""
+    try:
+        line: Line = msgspec.convert(fields, Line, dec_hook=decode_numbers)
+    except _ERRORS as error:
+        raise UnreadableLineError(_plain(str(error))) from error
+    return line
 
 
 def _plain(text: str) -> str:
@@ -76,34 +109,31 @@ def _plain(text: str) -> str:
     return f"{place}: {what}" if place else what
 
 
-def complaint(record: dict[str, Any]) -> str | None:
-    """Complaint of a reader about a record that is about to be written; None if it would take all of it."""
-    try:
-        _LINE.decode(json.dumps(record, allow_nan=False))
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        return _plain(str(error))
-    return None
-
-
-def unknown_fields(kind: str, line: bytes) -> Iterable[str]:
-    """Names of the line's own fields that this program does not know."""
-    return [name for name in _FIELDS.decode(line) if name not in _known(kind)]
-
-
-def unknown_plan_fields(line: bytes) -> list[str]:
-    """Names of fields of a header's plan that this program does not know."""
-    plan = _FIELDS.decode(_FIELDS.decode(line)["plan"])
-    return [name for name in plan if name not in PlanRow.__struct_fields__]
-
-
 @cache
-def _known(kind: str) -> frozenset[str]:
-    return frozenset(("kind", *KINDS[kind].__struct_fields__))
+def _line_type(kind: str) -> inspect.Type:
+    return inspect.type_info(KINDS[kind])
 
 
-def plain(line: Line) -> dict[str, Any]:
-    """A line as plain values, as JSON has it: fields that were left out are left out."""
-    fields: dict[str, Any] = msgspec.to_builtins(line)
-    if fields.get("spans"):
-        fields["spans"] = [row if any(row[_SPAN_FIELDS:]) else row[:_SPAN_FIELDS] for row in fields["spans"]]
-    return fields
+def _drop_unknown(value: Any, kind: inspect.Type, place: str) -> Iterator[str]:
+    """Take fields that the type does not have out of plain values, at any depth; yields where each was."""
+    if isinstance(kind, inspect.UnionType):
+        for option in kind.types:
+            yield from _drop_unknown(value, option, place)
+    elif isinstance(kind, inspect.StructType) and kind.array_like and isinstance(value, list):
+        if len(value) > len(kind.fields):
+            del value[len(kind.fields) :]
+            yield f"{place}[{len(kind.fields)}]"
+    elif isinstance(kind, inspect.StructType) and not kind.array_like and isinstance(value, dict):
+        types = {field.encode_name: field.type for field in kind.fields}
+        for name in [name for name in value if name not in types and name != kind.tag_field]:
+            del value[name]
+            yield f"{place}.{name}"
+        for name, item in value.items():
+            if name in types:
+                yield from _drop_unknown(item, types[name], f"{place}.{name}")
+    elif isinstance(kind, inspect.DictType) and isinstance(value, dict):
+        for item in value.values():
+            yield from _drop_unknown(item, kind.value_type, place)
+    elif isinstance(kind, inspect.ListType) and isinstance(value, list):
+        for item in value:
+            yield from _drop_unknown(item, kind.item_type, place)

@@ -1,30 +1,29 @@
 """Lines of a result file as typed structures: each field is checked down to its leaves as a line is decoded.
 
-A field that is left out of a line is UNSET; null means unknown. Unknown fields are dropped, and named by
-`bench.records.lines.decoding`. Numbers are finite and small enough to be computed with; names are of a safe alphabet.
+Null means unknown. Numbers are finite and small enough to be computed with; names are of a safe alphabet.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta
 
 from bench.records.lines.header import Environment, Pair, PlanRow
 from bench.records.lines.parts import (
+    Cell,
     CheckOutcome,
     Count,
     DoctorReport,
     Energy,
-    Fact,
     Interference,
     Name,
-    NcclChoiceRow,
-    NcclSetupRow,
+    NcclChoice,
+    NcclSetup,
     Param,
+    Part,
     Profile,
     Real,
-    SpanRow,
     Status,
     Stop,
     TableRows,
@@ -32,9 +31,12 @@ from bench.records.lines.parts import (
     VariantSamples,
     WorkFacts,
 )
+from bench.suite import Span
+
+MAX_SPAN_NS = 2**62
 
 
-class Header(Struct, kw_only=True, tag="header", tag_field="kind"):
+class Header(Part, tag="header", tag_field="kind"):
     """First line: which machine, and what was planned."""
 
     schema: Annotated[int, Meta(ge=1)]
@@ -45,17 +47,17 @@ class Header(Struct, kw_only=True, tag="header", tag_field="kind"):
     """Name of the machine's devices, such as `8 x NVIDIA H100 80GB HBM3`."""
     environment: Environment
     plan: PlanRow
-    run_id: Text | UnsetType = UNSET
+    run_id: Text = ""
     """Random; the same in all files of a run."""
-    started: Text | UnsetType | None = UNSET
+    started: Text | None = None
     """ISO 8601 in UTC, as all times."""
-    command: list[Text] | UnsetType = UNSET
+    command: list[Text] = []
     """Words of the command."""
-    doctor: DoctorReport | UnsetType = UNSET
+    doctor: DoctorReport | None = None
     """Findings about the machine, of a run that ends in a verdict on it."""
 
 
-class Measurement(Struct, kw_only=True, tag="measurement", tag_field="kind"):
+class Measurement(Part, tag="measurement", tag_field="kind"):
     """One visit to a case in one launch."""
 
     launch: Count
@@ -73,88 +75,100 @@ class Measurement(Struct, kw_only=True, tag="measurement", tag_field="kind"):
     check: CheckOutcome | None
     work: WorkFacts | None
     stop: Stop | None
-    derived: dict[Name, Real | None] | None
+    derived: dict[Name, Real | None]
     """The suite's own metrics; null: unknown."""
-    metrics: dict[Name, Pair] | None
+    metrics: dict[Name, Pair]
     """Unit and direction (higher, lower, neither) of each of `derived`."""
-    notes: list[Text] | None
+    notes: list[Text]
     """Footnotes of the suite."""
-    visit: Count | UnsetType = UNSET
+    visit: Count = 0
     """Number of the visit to the case within the launch, from 0; a file without it has one."""
-    reason: Text | UnsetType | None = UNSET
+    reason: Text | None = None
     """Reason why the case is not ok."""
-    started: Text | UnsetType | None = UNSET
-    seconds: Real | UnsetType | None = UNSET
+    started: Text | None = None
+    seconds: Real | None = None
     """Time that the visit took, all phases together."""
-    spans: list[SpanRow] | UnsetType | None = UNSET
+    spans: list[Span] = []
     """Parts of the traced calls of every rank."""
-    traced_call_ns: list[list[Count]] | UnsetType | None = UNSET
+    traced_call_ns: list[list[Count]] = []
     """[rank][call]: durations of the traced calls in nanoseconds."""
-    traced_variants: list[Name] | UnsetType | None = UNSET
+    traced_variants: list[Name] = []
     """Variant of each traced call, if others than the first are traced."""
-    per_rank: list[dict[Name, Fact]] | UnsetType | None = UNSET
+    per_rank: list[dict[Name, Cell]] = []
     """Further facts of every rank, as the suite names them."""
-    tables: dict[Text, TableRows] | UnsetType | None = UNSET
+    tables: dict[Text, TableRows] = {}
     """Tables that the case shows besides its numbers."""
-    disturbance: Interference | UnsetType | None = UNSET
+    disturbance: Interference | None = None
     """Other work of the machine; left out if it could not be read."""
-    energy: Energy | UnsetType | None = UNSET
-    launch_ns: dict[Name, list[Real | None]] | UnsetType = UNSET
+    energy: Energy | None = None
+    launch_ns: dict[Name, list[Real | None]] = {}
     """Variant -> [rank]: time in which the host launches one call; by a device's clock only."""
-    num_late: dict[Name, list[Count]] | UnsetType = UNSET
+    num_late: dict[Name, list[Count]] = {}
     """Variant -> [rank]: samples that may hold launches of the host; by a device's clock only."""
-    profile: Profile | UnsetType | None = UNSET
+    profile: Profile | None = None
     """Traces by torch's profiler, if they were asked for."""
 
     def __post_init__(self) -> None:
         if self.status == "ok" and not self.variants:
             raise ValueError("a case that is ok has at least one variant")
-        calls = {len(row) for row in self.traced_call_ns or ()}
+        calls = {len(row) for row in self.traced_call_ns}
         if len(calls) > 1:
             raise ValueError("traced_call_ns has rows of unlike length")
-        if self.traced_call_ns:
-            self._check_spans(len(self.traced_call_ns), calls.pop())
+        num_calls = calls.pop() if calls else 0
+        if self.traced_variants and len(self.traced_variants) != num_calls:
+            raise ValueError(f"traced_variants has {len(self.traced_variants)} names, of {num_calls} traced calls")
+        self._check_spans(len(self.traced_call_ns), num_calls)
 
     def _check_spans(self, num_ranks: int, num_calls: int) -> None:
-        for span in self.spans or ():
-            if span.rank >= num_ranks or span.call >= num_calls:
+        for span in self.spans:
+            if not (0 <= span.rank < num_ranks and 0 <= span.call < num_calls):
                 raise ValueError(f"a span is of rank {span.rank}, call {span.call}, which traced_call_ns lacks")
+            if abs(span.start_ns) > MAX_SPAN_NS or not 0 <= span.duration_ns <= MAX_SPAN_NS:
+                raise ValueError(f"a span starts at {span.start_ns} ns and lasts {span.duration_ns} ns")
+
+    @property
+    def main(self) -> str:
+        """Name of the variant that is the case itself; empty if nothing was sampled."""
+        return next(iter(self.variants), "")
+
+    def main_spans(self) -> list[Span]:
+        """The spans of the case itself, also if the traced pass called other variants too."""
+        names = self.traced_variants
+        return [span for span in self.spans if not names or names[span.call] == self.main]
 
 
-class Choices(Struct, kw_only=True, tag="choices", tag_field="kind"):
+class Choices(Part, tag="choices", tag_field="kind"):
     """Choices of the communication library for one call of a case."""
 
     case: Text
-    nccl: list[NcclChoiceRow]
+    nccl: list[NcclChoice]
     """Empty if the library said nothing. The later line of a case holds."""
-    setup: NcclSetupRow | UnsetType | None = UNSET
+    setup: NcclSetup | None = None
 
 
-class Resume(Struct, kw_only=True, tag="resume", tag_field="kind"):
+class Resume(Part, tag="resume", tag_field="kind"):
     """The run was taken up again from here."""
 
     environment: Environment
-    started: Text | UnsetType | None = UNSET
-    command: list[Text] | UnsetType = UNSET
+    started: Text | None = None
+    command: list[Text] = []
 
 
-class Joined(Struct, kw_only=True, tag="ranks", tag_field="kind"):
+class Joined(Part, tag="ranks", tag_field="kind"):
     """Ranks that met later than the header was written: what the header's environment could not say yet."""
 
     environment: Environment
-    started: Text | UnsetType | None = UNSET
+    started: Text | None = None
 
 
-class End(Struct, kw_only=True, tag="end", tag_field="kind"):
+class End(Part, tag="end", tag_field="kind"):
     """Last line: how the run ended."""
 
     status: Literal["complete", "interrupted", "failed", "budget"]
     """`interrupted`: by a signal; `budget`: its time was over."""
     exit_code: Annotated[int, Meta(ge=0, le=255)]
     """Exit code of the command; torchrun turns it into 1."""
-    ended: Text | UnsetType | None = UNSET
+    ended: Text | None = None
 
 
 Line = Header | Measurement | Choices | Resume | Joined | End
-
-__all__ = ["Choices", "End", "Header", "Joined", "Line", "Measurement", "Resume"]

@@ -1,15 +1,22 @@
-"""Parts of the lines of a result file: numbers, names, samples, spans, tables, the environment, the plan.
+"""Parts of the lines of a result file: numbers, names, samples, tables, amounts of work, other work of the machine.
 
-Types are of msgspec: a value outside its range, or of another type, is refused as it is decoded.
+A value of another type, or outside its range, is refused as it is decoded; a field that a part does not have too. An
+optional field that is unknown is left out of the file, and is None, empty or at its default for readers.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+import array
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
 
 from bench.suite import NAME
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_NANOSECONDS = 2**62
 """About 150 years; a larger number is none of a clock's."""
@@ -29,197 +36,265 @@ Cell = Param | None
 _Flat = Cell | list[Cell] | dict[Text, Cell]
 _Nested = Cell | list[_Flat] | dict[Text, _Flat]
 Fact = Cell | list[_Nested] | dict[Text, _Nested]
-"""Value of an environment, an option or a rank's facts: lists and tables of plain values, at most three deep."""
+"""Value of an option or a setting: lists and tables of plain values, at most three deep."""
 
 
-class RankExtremes(Struct, kw_only=True):
+class Part(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of all that a line holds."""
+
+
+Numbers = np.ndarray
+"""[rank][sample], or [sample], whole numbers where all are: arrays, since a list of a million numbers takes four times
+the memory, and each reader would make an array of it."""
+
+
+def decode_numbers(kind: type, value: Any) -> Any:
+    """Hook of decoders: an array of a list of numbers, or of a list of lists of equal length.
+
+    Raises ValueError for anything else, and for a number outside its range.
+    """
+    assert kind is Numbers
+    is_matrix = isinstance(value, list) and value != [] and isinstance(value[0], list)
+    if is_matrix and any(not isinstance(row, list) or len(row) != len(value[0]) for row in value):
+        raise ValueError("ranks have unlike numbers of samples")
+    try:
+        msgspec.convert(value, _MATRIX if is_matrix else _VECTOR)
+    except msgspec.ValidationError:  # of rare files: an importer's, or a median of quantiles
+        msgspec.convert(value, _REAL_MATRIX if is_matrix else _REAL_VECTOR)
+        return np.asarray(value, dtype=float)
+    rows = [array.array("q", row) for row in value] if is_matrix else array.array("q", value)
+    return np.asarray(rows, dtype=np.int64)
+
+
+_Nanoseconds = Annotated[int, Meta(ge=-MAX_NANOSECONDS, le=MAX_NANOSECONDS)]
+_VECTOR, _MATRIX = list[_Nanoseconds], list[list[_Nanoseconds]]
+_REAL_VECTOR, _REAL_MATRIX = list[Real], list[list[Real]]
+
+
+def encode_numbers(value: Any) -> Any:
+    """Hook of encoders. Raises TypeError for what is no array."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no part of a line")
+
+
+class RankExtremes(Part):
     """Over the ranks, for each call: above 64 ranks in place of every rank's samples."""
 
-    max: list[Real]
-    min: list[Real]
+    max: Numbers
+    min: Numbers
     last_rank: list[Count]
     """The rank that arrived last: it waited least."""
 
     def __post_init__(self) -> None:
-        if len({len(self.max), len(self.min), len(self.last_rank)}) > 1:
+        if {self.max.ndim, self.min.ndim} != {1} or len({len(self.max), len(self.min), len(self.last_rank)}) > 1:
             raise ValueError("max, min and last_rank are of unlike length")
 
 
-class RankQuantiles(Struct, kw_only=True):
+class RankQuantiles(Part):
     """Quantiles `q` of each rank's samples."""
 
     q: list[Annotated[float, Meta(ge=0, le=1)]]
-    nanoseconds: list[list[Real]]
+    nanoseconds: Numbers
+    """[rank][quantile]"""
 
     def __post_init__(self) -> None:
-        if any(len(row) != len(self.q) for row in self.nanoseconds):
+        if self.nanoseconds.size and (self.nanoseconds.ndim != 2 or self.nanoseconds.shape[1] != len(self.q)):
             raise ValueError("rank_quantiles has rows of another length than q")
 
 
-class VariantSamples(Struct, kw_only=True):
+class VariantSamples(Part, eq=False):
     """Samples of one variant: [rank][sample] in nanoseconds, each the total of `calls` calls."""
 
     calls: Annotated[int, Meta(ge=1, le=2**40)]
     """Calls per sample, back to back; 1 for aligned ones."""
-    nanoseconds: list[list[Annotated[int, Meta(ge=-MAX_NANOSECONDS, le=MAX_NANOSECONDS)] | float]] | UnsetType = UNSET
+    nanoseconds: Numbers | None = None
     """[rank][sample]: total time of the sample's calls."""
-    per_iteration: RankExtremes | UnsetType = UNSET
+    per_iteration: RankExtremes | None = None
     """Extremes in place of `nanoseconds`, above 64 ranks."""
-    rank_quantiles: RankQuantiles | UnsetType = UNSET
+    rank_quantiles: RankQuantiles | None = None
     """Beside `per_iteration`."""
 
     def __post_init__(self) -> None:
-        if not self.nanoseconds and self.per_iteration is UNSET:
+        if self.nanoseconds is None and self.per_iteration is None:
             raise ValueError("it has no samples")
-        if self.nanoseconds and not self.nanoseconds[0]:
+        if self.nanoseconds is not None and (self.nanoseconds.ndim != 2 or not self.nanoseconds.size):
             raise ValueError("rank 0 has no samples")
-        if len({len(row) for row in self.nanoseconds or ()}) > 1:
-            raise ValueError("ranks have unlike numbers of samples")
 
 
-class SpanRow(Struct, array_like=True):
-    """A part of a traced call on one rank; see `bench.suite.Span`."""
-
-    rank: Count
-    call: Count
-    kind: Text
-    """forward, backward, communication, or a suite's own kind."""
-    stage: Integer | None
-    microbatch: Integer | None
-    start_ns: Integer
-    duration_ns: Count
-    axis: Text | None = None
-    """Group of a communication, such as `tensor`."""
-    sequence: Integer | None = None
-    num_bytes: Count | None = None
-    launch_ns: Integer | None = None
-    """Time until the host had launched it."""
-
-
-class TableRows(Struct, kw_only=True):
+class TableRows(Part):
     """A table that a case shows besides its numbers: rows of as many plain cells as there are columns."""
 
     columns: list[Text]
     rows: list[list[Cell]]
-    title: Text | UnsetType = UNSET
-    notes: list[Text] | UnsetType = UNSET
+    title: Text = ""
+    notes: list[Text] = []
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError("a row has not as many cells as there are columns")
 
 
-class CheckOutcome(Struct, kw_only=True):
+class CheckOutcome(Part):
     """Largest error over the ranks, before and after the samples."""
 
     error: Real | None
     tolerance: Real
     scope: Text
     """`full`, or `reduced`: the same code at a size that one device can hold."""
-    error_after: Real | UnsetType | None = UNSET
+    error_after: Real | None = None
     """Error of the check after the samples; null: there was none."""
 
 
-class WorkFacts(Struct, kw_only=True):
+class WorkFacts(Part):
     """Amounts of one call; flops and tokens summed over the ranks, memory_traffic_bytes of one rank."""
 
-    bytes: Real | UnsetType | None = UNSET
+    bytes: Real | None = None
     """Payload of a collective."""
-    bus_factor: Real | UnsetType | None = UNSET
+    bus_factor: Real | None = None
     """Bus bandwidth / algorithm bandwidth."""
-    memory_traffic_bytes: Real | UnsetType | None = UNSET
-    flops: Real | UnsetType | None = UNSET
+    memory_traffic_bytes: Real | None = None
+    flops: Real | None = None
     """Model FLOPs of all ranks."""
-    hardware_flops: Real | UnsetType | None = UNSET
+    hardware_flops: Real | None = None
     """FLOPs of all ranks with what is recomputed, if anything is."""
-    flops_dtype: Text | UnsetType | None = UNSET
-    tokens: Real | UnsetType | None = UNSET
-    clock: Text | UnsetType | None = UNSET
+    flops_dtype: Text | None = None
+    tokens: Real | None = None
+    clock: Text | None = None
     """`device` or `host`."""
 
 
-class Stop(Struct, kw_only=True):
+class Stop(Part):
     """Reason why sampling ended; `samples` is the number that the visit took of each variant."""
 
-    reason: Text | UnsetType = UNSET
+    reason: Text | None = None
     """precision, time or samples."""
-    half_width: Real | UnsetType | None = UNSET
+    half_width: Real | None = None
     """Half width of the interval of the median, as a share of it."""
-    warmup_calls: Count | UnsetType | None = UNSET
-    samples: Count | UnsetType | None = UNSET
+    warmup_calls: Count | None = None
+    samples: Count | None = None
 
 
-class Energy(Struct, kw_only=True):
+class Energy(Part):
     """Joules of one call over a window of calls, or null with the reason."""
 
-    source: Text | UnsetType | None = UNSET
-    scope: Text | UnsetType | None = UNSET
-    reason: Text | UnsetType | None = UNSET
-    calls: Count | UnsetType | None = UNSET
-    seconds: Real | UnsetType | None = UNSET
-    joules: Real | UnsetType | None = UNSET
+    source: Text | None = None
+    scope: Text | None = None
+    reason: Text | None = None
+    calls: Count | None = None
+    seconds: Real | None = None
+    joules: Real | None = None
     """Joules of one call, all ranks together."""
-    busy_share: Real | UnsetType | None = UNSET
+    busy_share: Real | None = None
     """Share of the window that is calls."""
-    idle_watts: Real | UnsetType | None = UNSET
-    rank_joules: list[Real | None] | UnsetType | None = UNSET
+    idle_watts: Real | None = None
+    rank_joules: list[Real | None] = []
+    """Joules of one call of each rank; up to 64 ranks."""
 
 
-class Interference(Struct, kw_only=True):
+class HostInterference(Part):
+    """Other work of one host during the samples, as shares of the time of the cores that the ranks may use."""
+
+    host: Text | None = None
+    steal_share: Real | None = None
+    """Share that the hypervisor gave to others."""
+    busy_share: Real | None = None
+    other_load_share: Real | None = None
+    """Share that other processes used."""
+    other_load_noise_share: Real | None = None
+    """Share that the kernel's coarse counting can make of nothing."""
+    thermal_events: Count | None = None
+
+
+class RankInterference(Part):
+    """Other work around one rank during the samples, and its GPU before, at and after work."""
+
+    rank: Count | None = None
+    num_ranks: Count | None = None
+    """Number of the ranks of which the row has the worst, above 64 ranks, in place of `rank`."""
+    seconds: Real | None = None
+    """Length of the phase."""
+    cpu_seconds: Real | None = None
+    run_delay_share: Real | None = None
+    """Longest wait of a thread for a core, as a share of the phase."""
+    involuntary_switches: Count | None = None
+    quota_throttled_periods: Count | None = None
+    quota_throttled_seconds: Real | None = None
+    frequency_before_hz: Real | None = None
+    frequency_after_hz: Real | None = None
+    gpu_sm_clock_before_hz: Real | None = None
+    gpu_sm_clock_at_work_hz: Real | None = None
+    gpu_sm_clock_after_hz: Real | None = None
+    gpu_memory_clock_before_hz: Real | None = None
+    gpu_memory_clock_at_work_hz: Real | None = None
+    gpu_memory_clock_after_hz: Real | None = None
+    gpu_temperature_before_celsius: Real | None = None
+    gpu_temperature_at_work_celsius: Real | None = None
+    gpu_temperature_after_celsius: Real | None = None
+    gpu_power_before_watts: Real | None = None
+    gpu_power_at_work_watts: Real | None = None
+    gpu_power_after_watts: Real | None = None
+    gpu_clock_reasons_before: list[Text] | None = None
+    gpu_clock_reasons_at_work: list[Text] | None = None
+    gpu_clock_reasons_after: list[Text] | None = None
+
+
+class Interference(Part):
     """Other work of the hosts and devices around the samples: a row for each host and each rank."""
 
-    hosts: list[dict[Name, Real | Text | list[Text]]] | UnsetType = UNSET
-    ranks: list[dict[Name, Real | Text | list[Text]]] | UnsetType = UNSET
-
-    def __post_init__(self) -> None:
-        for row in (*(self.hosts or ()), *(self.ranks or ())):
-            for name, value in row.items():
-                wanted = str if name == "host" else list if "reasons" in name else (int, float)
-                if not isinstance(value, wanted):
-                    raise ValueError(f"{name} is {value!r:.40}")
+    hosts: list[HostInterference] = []
+    ranks: list[RankInterference] = []
 
 
-class Profile(Struct, kw_only=True):
+class Profile(Part):
     """Traces by torch's profiler, in a folder beside the result file."""
 
     folder: Text
     """Beside the result file."""
     files: list[Text]
-    calls: Count | UnsetType = UNSET
+    calls: Count | None = None
 
 
-class NcclChoiceRow(Struct, kw_only=True):
+class NcclChoice(Part, frozen=True):
     """NCCL's choices for one collective."""
 
-    function: Text | UnsetType | None = UNSET
-    num_bytes: Count | UnsetType | None = UNSET
-    algorithm: Text | UnsetType | None = UNSET
-    protocol: Text | UnsetType | None = UNSET
-    channels: Count | UnsetType | None = UNSET
+    function: Text | None = None
+    num_bytes: Count | None = None
+    algorithm: Text | None = None
+    protocol: Text | None = None
+    channels: Count | None = None
 
 
-class NcclSetupRow(Struct, kw_only=True):
+class NcclSetup(Part, frozen=True):
     """Set-up of NCCL's first communicator."""
 
-    version: Text | UnsetType | None = UNSET
-    network: Text | UnsetType | None = UNSET
-    coll_channels: Count | UnsetType | None = UNSET
-    collnet_channels: Count | UnsetType | None = UNSET
-    nvls_channels: Count | UnsetType | None = UNSET
-    p2p_channels: Count | UnsetType | None = UNSET
+    version: Text | None = None
+    network: Text | None = None
+    coll_channels: Count | None = None
+    collnet_channels: Count | None = None
+    nvls_channels: Count | None = None
+    p2p_channels: Count | None = None
 
 
-class DoctorFinding(Struct, kw_only=True):
-    """One thing that the doctor found."""
+Level = Literal["ok", "warn", "fail"]
 
-    level: Text
+
+class Finding(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One thing about a machine or a result that its user should know."""
+
+    level: Level
     what: Text
-    value: Text | UnsetType | None = UNSET
-    remedy: Text | UnsetType | None = UNSET
+    value: Text = ""
+    remedy: Text = ""
+    """Advice; empty if nothing is wrong."""
+
+    def line(self) -> str:
+        """`ok: what: value`, or `warn: what: value; remedy`."""
+        return f"{self.level}: {self.what}: {self.value}" + (f"; {self.remedy}" if self.remedy else "")
 
 
-class DoctorReport(Struct, kw_only=True):
+class DoctorReport(Part):
     """Findings about the machine before a run that judges it."""
 
     host: Text | None
-    findings: list[DoctorFinding]
+    findings: list[Finding]
