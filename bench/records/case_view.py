@@ -5,13 +5,14 @@ Of several launches the time is the median of the launches' medians.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.records.lines.parts import Energy, WorkFacts
 from bench.records.samples import LaunchTimes
 from bench.stats import intervals
 
@@ -38,7 +39,7 @@ class CaseView:
     """The variant that is the case itself."""
     num_ranks: int
     launches: tuple[LaunchTimes, ...]
-    work: Mapping[str, Any] = field(default_factory=dict)
+    work: WorkFacts = field(default_factory=WorkFacts)
     derived: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """The suite's own metrics: the known values, one a launch."""
     ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
@@ -46,8 +47,8 @@ class CaseView:
     spread: Callable[[], tuple[float, float] | None] = lambda: None
     """Variance of the logarithm of a launch's median, and its degrees of freedom, as the like cases of the file tell;
     None: they do not."""
-    energies: tuple[Mapping[str, Any], ...] = ()
-    """The launches' `energy`, of those that have a figure."""
+    energies: tuple[Energy, ...] = ()
+    """Those of the launches, if they have one."""
     busy_share: float | None = None
     """Share of a call for which a rank does its own work; mean over the ranks, from spans."""
     peak_flops: Callable[[str], float | None] = lambda _: None
@@ -85,9 +86,8 @@ class CaseView:
             return None
         return "between_launches" if len(self.medians) > 1 else "within_launch"
 
-    def rate(self, quantity: str) -> float | None:
-        """A quantity of the work per second of the case's time."""
-        amount = self.work.get(quantity)
+    def rate(self, amount: float | None) -> float | None:
+        """An amount of the work per second of the case's time."""
         return None if amount is None or not self.seconds else float(amount) / self.seconds
 
     def ratio(self, variant: str) -> float | None:
@@ -104,18 +104,26 @@ class CaseView:
         values = self.derived.get(name, ())
         return intervals.median(values) if values and self.launches else None
 
-    def energy_figure(self, name: str) -> float | None:
-        """A figure of the launches' energy: the median of those that know it."""
-        values = [float(energy[name]) for energy in self.energies if energy.get(name) is not None]
-        return intervals.median(values) if values else None
+    @property
+    def joules(self) -> float | None:
+        """Joules of one call: the median of the launches that know it."""
+        return _median_known(energy.joules for energy in self.energies)
 
-    def joules_for(self, quantity: str) -> float | None:
-        """Joules for one unit of a quantity of the work."""
-        amount, joules = self.work.get(quantity), self.energy_figure("joules")
-        return None if not amount or joules is None else joules / float(amount)
+    @property
+    def idle_watts(self) -> float | None:
+        """Power of the devices without work: the median of the launches that know it."""
+        return _median_known(energy.idle_watts for energy in self.energies)
+
+    def joules_for(self, amount: float | None) -> float | None:
+        """Joules for one unit of an amount of the work."""
+        return None if not amount or self.joules is None else self.joules / float(amount)
 
     @property
     def ceiling(self) -> Ceiling | None:
         """Ceiling of the type that the case computes in; of the links if it is communication."""
-        dtype = self.work.get("flops_dtype")
-        return self.ceilings.get(str(dtype)) if dtype else self.ceilings.get(LINK)
+        return self.ceilings.get(self.work.flops_dtype or LINK)
+
+
+def _median_known(values: Iterable[float | None]) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return intervals.median(known) if known else None

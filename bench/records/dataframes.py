@@ -14,12 +14,14 @@ from bench.errors import BenchError
 from bench.records import interference
 from bench.records.file import load_many
 from bench.records.rows import TEXT_COLUMNS, case_rows, group_row, launch_groups, origin
-from bench.records.samples import is_over_ranks, rank_times
+from bench.records.samples import is_over_ranks, rank_times, sample_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bench.records.file import Record, Result
+    from bench.records.file import Result
+    from bench.records.lines.kinds import Measurement
+    from bench.records.lines.parts import VariantSamples
     from bench.records.rows import Row
 
 Level = Literal["case", "launch", "rank", "sample"]
@@ -41,7 +43,7 @@ def _cases(results: Sequence[Result]) -> pd.DataFrame:
 
 def _launches(results: Sequence[Result]) -> pd.DataFrame:
     rows = [
-        _flat(group_row(group) | interference.columns(group) | origin(result), launch=group.leader["launch"])
+        _flat(group_row(group) | interference.columns(group) | origin(result), launch=group.leader.launch)
         for result in results
         for group in launch_groups(result)
     ]
@@ -53,10 +55,11 @@ def _ranks(results: Sequence[Result]) -> pd.DataFrame:
     for result, record, name, variant in _ok_variants(results):
         if is_over_ranks(record, variant):
             continue
-        devices = result.rank_devices()
-        first = _flat(_identity(result, record), launch=record["launch"], variant=name)
+        devices = result.environment.ranks
+        first = _flat(_identity(result, record), launch=record.launch, variant=name)
         for rank, (count, times) in enumerate(rank_times(variant)):
-            host, device, _ = devices[rank] if rank < len(devices) else (first["host"], None, None)
+            known = rank < len(devices)
+            host, device = (devices[rank].host, devices[rank].device_name) if known else (first["host"], None)
             columns = {"host": host, "rank": rank, "device": device, "num_samples": count}
             rows.append(first | columns | dict(zip(_SECONDS, times, strict=True)))
     return tidy(rows, ("launch", "variant", "rank", "device", "num_samples", *_SECONDS))
@@ -68,11 +71,11 @@ def _samples(results: Sequence[Result]) -> pd.DataFrame:
     samples: list[NDArray[Any]] = []
     seconds: list[NDArray[Any]] = []
     for result, record, name, variant in _ok_variants(results):
-        matrix = np.asarray(_matrix(variant), dtype=float) / (1e9 * variant["calls"])
+        matrix = sample_matrix(variant) / (1e9 * variant.calls)
         num_ranks, num_samples = matrix.shape
-        has_ranks = "nanoseconds" in variant and not is_over_ranks(record, variant)
+        has_ranks = variant.nanoseconds is not None and not is_over_ranks(record, variant)
         rank_numbers = np.arange(num_ranks) if has_ranks else np.full(num_ranks, -1)
-        rows.append(_flat(_identity(result, record), launch=record["launch"], variant=name))
+        rows.append(_flat(_identity(result, record), launch=record.launch, variant=name))
         sizes.append(matrix.size)
         ranks.append(np.repeat(rank_numbers, num_samples))
         samples.append(np.tile(np.arange(num_samples), num_ranks))
@@ -88,23 +91,17 @@ def _samples(results: Sequence[Result]) -> pd.DataFrame:
     )
 
 
-def _matrix(variant: Record) -> list[list[int]]:
-    """[rank][sample] nanoseconds; above 64 ranks one row, the maximum over the ranks."""
-    rows: list[list[int]] = variant["nanoseconds"] if "nanoseconds" in variant else [variant["per_iteration"]["max"]]
-    return rows
-
-
-def _ok_variants(results: Sequence[Result]) -> Iterator[tuple[Result, Record, str, Record]]:
+def _ok_variants(results: Sequence[Result]) -> Iterator[tuple[Result, Measurement, str, VariantSamples]]:
     """Every variant of the measurements that are ok: an invalid case has no speed at any level."""
     for result in results:
         for record in result.latest():
-            if record["status"] == "ok":
-                for name, variant in record["variants"].items():
+            if record.status == "ok":
+                for name, variant in record.variants.items():
                     yield result, record, name, variant
 
 
-def _identity(result: Result, record: Record) -> Row:
-    return {name: record[name] for name in ("suite", "case", "params")} | origin(result)
+def _identity(result: Result, record: Measurement) -> Row:
+    return {"suite": record.suite, "case": record.case, "params": record.params} | origin(result)
 
 
 def _flat(row: Row, **more: Any) -> Row:

@@ -1,16 +1,19 @@
 """Facts of a saved environment: the architecture's name, and the fields in which two environments differ.
 
-Pure functions of the plain data that `bench.measure.system.environment.collect` makes; nothing here asks the machine.
+Pure functions of the records; nothing here asks the machine.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Record = Mapping[str, Any]
+import msgspec
+
+from bench.records.lines.header import Environment, HostFacts, RankFacts
+
 Difference = tuple[str, Any, Any]
 
 REMOVED = "(removed)"
@@ -60,15 +63,15 @@ _PLACES = re.compile(r"(_HOME|_PATH|_DIR|_FILE|_ROOT)$")
 _RELATIVE_TOLERANCE = {"memory_bytes": 0.01, "shm_bytes": 0.01}
 
 
-def architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
+def architecture(ranks: Sequence[RankFacts], hosts: Mapping[str, HostFacts]) -> str:
     """The architecture's name, from its ranks and their hosts.
 
     `8 x NVIDIA H100 80GB HBM3`; `2 x A100 + 6 x H100 (mixed)`, in alphabetical order; for ranks on CPUs the
     cores that they can keep busy, `2 x AMD EPYC core`, with the ranks before it where their number is
     another: `4 ranks on 2 x AMD EPYC core`. What is emulated is said: `... (emulated: rank 1 computes at 0.5)`.
     """
-    on_cpu = [rank for rank in ranks if rank.get("device_type") == "cpu"]
-    devices = Counter(_device_name(rank) for rank in ranks if rank.get("device_type") != "cpu")
+    on_cpu = [rank for rank in ranks if rank.device_type == "cpu"]
+    devices = Counter(_device_name(rank) for rank in ranks if rank.device_type != "cpu")
     cores = _cores(on_cpu, hosts)
     parts = [f"{number} x {name}" for name, number in _model_counts(devices)]
     parts += [f"{number} x {name} core" for name, number in sorted(cores.items())]
@@ -77,26 +80,29 @@ def architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
     return before + " + ".join(parts) + mixed + emulation_label(ranks)
 
 
-def differences(first: Record, second: Record) -> list[Difference]:
+def differences(first: Environment, second: Environment) -> list[Difference]:
     """(field, value in the first, value in the second) of all that changes speed and is not the same.
 
     Fields of ranks and hosts are one value if all agree, and the list of all if they do not. What was
     taken out of a published environment differs from nothing.
     """
     pairs: list[Difference] = [
-        ("architecture", first.get("architecture"), second.get("architecture")),
-        ("ranks", len(first.get("ranks", [])), len(second.get("ranks", []))),
-        ("hosts", len(first.get("hosts", {})), len(second.get("hosts", {}))),
+        ("architecture", first.architecture, second.architecture),
+        ("ranks", len(first.ranks), len(second.ranks)),
+        ("hosts", len(first.hosts), len(second.hosts)),
     ]
-    one_hosts, two_hosts = _host_records(first), _host_records(second)
+    one_hosts, two_hosts = _named_hosts(first), _named_hosts(second)
     pairs += [(f"host.{f}", _any_order(one_hosts, f), _any_order(two_hosts, f)) for f in HOST_FIELDS]
-    one_ranks, two_ranks = first.get("ranks", []), second.get("ranks", [])
-    pairs += [(f"rank.{f}", _common(one_ranks, f), _common(two_ranks, f)) for f in RANK_FIELDS]
-    for section in ("versions", "settings", "variables"):
-        one, two = first.get(section, {}), second.get(section, {})
+    pairs += [(f"rank.{f}", _common(first.ranks, f), _common(second.ranks, f)) for f in RANK_FIELDS]
+    sections: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
+        ("versions", first.versions, second.versions),
+        ("settings", first.settings, second.settings),
+        ("variables", first.variables, second.variables),
+    )
+    for section, one, two in sections:
         names = [name for name in sorted({*one, *two}) if section != "variables" or not _PLACES.search(name)]
         pairs += [(f"{section}.{name}", one.get(name), two.get(name)) for name in names]
-    pairs.append(("commit", first.get("commit"), second.get("commit")))
+    pairs.append(("commit", first.commit, second.commit))
     return [pair for pair in pairs if not _alike(*pair)]
 
 
@@ -109,27 +115,30 @@ def _alike(field: str, one: Any, two: Any) -> bool:
     return abs(one - two) <= tolerance * max(abs(one), abs(two))
 
 
-def _host_records(environment: Record) -> list[Record]:
-    hosts: Mapping[str, Record] = environment.get("hosts", {})
-    return [{"hostname": name, **host} for name, host in sorted(hosts.items())]
+def _named_hosts(environment: Environment) -> list[HostFacts]:
+    """Hosts in the order of their names, which stand in for a host name that is not known."""
+    return [
+        host if host.hostname is not None else msgspec.structs.replace(host, hostname=name)
+        for name, host in sorted(environment.hosts.items())
+    ]
 
 
-def _common(records: Iterable[Record], field: str) -> Any:
-    """The value of a field if all records have the same, else the list of all values."""
-    values = [record.get(field) for record in records]
+def _common(facts: Sequence[RankFacts] | Sequence[HostFacts], field: str) -> Any:
+    """The value of a field if all ranks or hosts have the same, else the list of all values."""
+    values = [getattr(one, field) for one in facts]
     if not values or all(value == values[0] for value in values):
         return values[0] if values else None
     return values
 
 
-def _any_order(records: Iterable[Record], field: str) -> Any:
-    """Value of a field that all records share, else all values, sorted: the order of the records means nothing."""
-    value = _common(records, field)
+def _any_order(hosts: Sequence[HostFacts], field: str) -> Any:
+    """Value of a field that all hosts share, else all values, sorted: the order of hosts means nothing."""
+    value = _common(hosts, field)
     return sorted(value, key=repr) if isinstance(value, list) else value
 
 
-def _device_name(rank: Record) -> str:
-    return str(rank.get("device_name") or f"unknown {rank.get('device_type')} device")
+def _device_name(rank: RankFacts) -> str:
+    return rank.device_name or f"unknown {rank.device_type} device"
 
 
 def _model_counts(devices: Counter[str]) -> list[tuple[str, int]]:
@@ -145,29 +154,33 @@ def _short(device_name: str) -> str:
     return re.split(r"[-\s]", model)[0] or device_name
 
 
-def _cores(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> Counter[str]:
+def _cores(ranks: Sequence[RankFacts], hosts: Mapping[str, HostFacts]) -> Counter[str]:
     """Processor -> cores that the ranks can keep busy: ranks x threads, at most what each host has."""
     cores: Counter[str] = Counter()
     threads: Counter[str] = Counter()
     models: dict[str, str] = {}
     for rank in ranks:
-        host = str(rank.get("host"))
-        threads[host] += rank.get("num_threads") or 1
+        host = str(rank.host)
+        threads[host] += rank.num_threads or 1
         models[host] = tidy_cpu_model(_device_name(rank))
     for host, number in threads.items():
-        usable = hosts.get(host, {}).get("usable_cores")
+        usable = hosts[host].usable_cores if host in hosts else None
         cores[models[host]] += number if usable is None else min(number, usable)
     return cores
 
 
-def emulation_label(ranks: Sequence[Mapping[str, Any]]) -> str:
+def emulation_label(ranks: Sequence[RankFacts]) -> str:
     """Emulation in the architecture's name: ` (emulated: rank 1 computes at 0.5)`; empty without emulation."""
     parts = []
-    for what, name in (("computes", "emulated_speed"), ("communicates", "emulated_link_speed")):
+    emulated = (
+        ("computes", [(rank.rank, rank.emulated_speed) for rank in ranks]),
+        ("communicates", [(rank.rank, rank.emulated_link_speed) for rank in ranks]),
+    )
+    for what, speeds in emulated:
         by_speed: dict[float, list[str]] = {}
-        for rank in ranks:
-            if rank.get(name) is not None:
-                by_speed.setdefault(float(rank[name]), []).append(str(rank.get("rank")))
+        for rank, speed in speeds:
+            if speed is not None:
+                by_speed.setdefault(float(speed), []).append(str(rank))
         parts += [
             f"rank{'s' if len(who) > 1 else ''} {', '.join(who)} {what if len(who) == 1 else what[:-1]} at {speed:g}"
             for speed, who in by_speed.items()

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import gzip
-import json
 import os
 import re
 import secrets
@@ -27,21 +26,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
 
 from bench.core import jsonl
 from bench.core.jsonl import cannot_write
 from bench.errors import BenchError
 from bench.records import visits
+from bench.records.lines import decoding
 from bench.records.reader import read_lines
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from bench.records.lines.header import Environment, PlanRow
+    from bench.records.lines.kinds import Choices, End, Header, Line, Measurement, Resume
+
 MAX_FULL_RANKS = 64
 """Ranks up to which every sample of every rank is kept; above, what a step's analysis needs."""
-
-Record = dict[str, Any]
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -51,65 +54,56 @@ class Result:
     """A loaded result file."""
 
     path: Path
-    header: Record
-    measurements: tuple[Record, ...]
-    resumes: tuple[Record, ...]
-    end: Record | None
+    header: Header
+    measurements: tuple[Measurement, ...]
+    """Every visit, in the order written."""
+    environment: Environment
+    """That of the header, with what ranks that met later told."""
+    resumes: tuple[Resume, ...] = ()
+    end: End | None = None
     """Last `end` record; None if the run died, or still goes on."""
-    warnings: tuple[str, ...]
-    choices: tuple[Record, ...] = ()
+    warnings: tuple[str, ...] = ()
+    choices: tuple[Choices, ...] = ()
     """Choices of the communication library, a record per case; files of a gloo run have none."""
+    unknown: tuple[str, ...] = ()
+    """Lines and fields that a newer program wrote, and this one left out: `header.plan.colour`."""
 
     @property
     def label(self) -> str:
-        return str(self.header["label"])
+        return self.header.label
 
     @property
     def architecture(self) -> str:
-        return str(self.header["architecture"])
+        return self.header.architecture
 
     @property
-    def environment(self) -> Record:
-        return dict(self.header["environment"])
-
-    @property
-    def plan(self) -> Record:
-        return dict(self.header["plan"])
+    def plan(self) -> PlanRow:
+        return self.header.plan
 
     def hosts(self) -> list[str]:
         """Names of the hosts, in the order of their first rank."""
-        return list(dict.fromkeys(host for host, _, _ in self.rank_devices() if host))
-
-    def rank_devices(self) -> list[tuple[str | None, str | None, int | None]]:
-        """Host, device name as its driver gives it, and bytes of the device, of every rank."""
-        return [(r.get("host"), r.get("device_name"), r.get("memory_bytes")) for r in self.environment.get("ranks", [])]
-
-    def slow_types(self) -> frozenset[str]:
-        """Types that the devices have no instructions for; empty in files that do not say."""
-        settings = self.environment.get("settings")
-        return frozenset(settings.get("slow_types") or ()) if isinstance(settings, dict) else frozenset()
+        return list(dict.fromkeys(rank.host for rank in self.environment.ranks if rank.host))
 
     def planned_cases(self) -> list[str]:
         """Ids of the cases that the run set out to measure."""
-        return [str(case["id"]) for case in self.plan.get("cases", [])]
+        return [case.id for case in self.plan.cases]
 
-    def latest(self) -> list[Record]:
+    def latest(self) -> list[Measurement]:
         """The measurements that hold, one per case and launch: in the plan's order, else in the order first written.
 
         The visits of a launch are merged: samples (also `per_iteration`) one visit after the other, of `rank_quantiles`
         and `derived` the median over the visits, the worst status with its reason, the largest errors of the checks,
-        spans of the first visit, `seconds`, warm-up calls and samples summed. In place of `visit` there is
-        `visit_samples`: the number of samples of each visit. Of visits with unlike calls in a sample only those like
-        the first count, and a note says so. What disturbed the visits is kept at its worst.
+        spans of the first visit, `seconds`, warm-up calls and samples summed. Of visits with unlike calls in a sample
+        only those like the first count, and a note says so. What disturbed the visits is kept at its worst.
         """
         return list(self._merged)
 
     @cached_property
-    def _merged(self) -> tuple[Record, ...]:
-        planned = [*self.planned_cases(), *(str(case["id"]) for case in self.plan.get("left_out", []))]
-        order = {case: number for number, case in enumerate(planned)}
+    def _merged(self) -> tuple[Measurement, ...]:
+        planned = (*self.plan.cases, *self.plan.left_out)
+        order = {case.id: number for number, case in enumerate(planned)}
         merged = visits.merge_launches(self.measurements)
-        return tuple(sorted(merged, key=lambda record: order.get(record["case"], len(order))))
+        return tuple(sorted(merged, key=lambda record: order.get(record.case, len(order))))
 
 
 def new_path(folder: Path, label: str, host: str, now: datetime) -> Path:
@@ -156,10 +150,13 @@ class Writer:
         except OSError as error:
             raise cannot_write(path, error) from error
 
-    def append(self, record: Record) -> None:
-        """Write one line. Raises BenchError if it cannot, ValueError for a NaN or an infinity."""
-        text = json.dumps(record, allow_nan=False, separators=(",", ":"))
-        data = memoryview(self._pack(text.encode() + b"\n"))
+    def append(self, record: Line) -> None:
+        """Write one line. Raises BenchError if it cannot."""
+        self.append_encoded(decoding.encode(record))
+
+    def append_encoded(self, line: bytes) -> None:
+        """Write a line that `bench.records.lines.decoding` takes. Raises BenchError if it cannot."""
+        data = memoryview(self._pack(line + b"\n"))
         before = self._stream.seek(0, os.SEEK_END)
         try:
             while data:
@@ -190,19 +187,26 @@ def load(path: Path | str) -> Result:
     """
     path = Path(path)
     lines = read_lines(path)
-    end = lines.kinds["end"][-1] if lines.kinds["end"] else None
-    if lines.kinds["resume"] and lines.last_kind != "end":
-        end = None  # taken up again after that end, and not ended since
-    chosen = {record["case"]: record for record in lines.kinds["choices"]}
+    header = lines.headers[0]
     return Result(
         path=path,
-        header=lines.kinds["header"][0],
-        measurements=tuple(lines.kinds["measurement"]),
-        resumes=tuple(lines.kinds["resume"]),
-        end=end,
+        header=header,
+        environment=_whole_environment(header.environment, [joined.environment for joined in lines.joined]),
+        measurements=tuple(lines.measurements),
+        resumes=tuple(lines.resumes),
+        end=lines.end,
         warnings=tuple(lines.warnings),
-        choices=tuple(chosen.values()),
+        choices=tuple({record.case: record for record in lines.choices}.values()),
+        unknown=tuple(lines.unknown),
     )
+
+
+def _whole_environment(first: Environment, later: Iterable[Environment]) -> Environment:
+    """The first environment with every field that later ones know in the place of its own."""
+    for environment in later:
+        known = {name: value for name, value in msgspec.structs.asdict(environment).items() if value}
+        first = msgspec.structs.replace(first, **known)
+    return first
 
 
 def load_many(paths: Iterable[Path | str] | Path | str) -> list[Result]:

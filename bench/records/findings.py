@@ -6,29 +6,12 @@ that its processor has no instructions for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from bench.records.lines.parts import Finding
 
 if TYPE_CHECKING:
     from bench.records.file import Result
-
-Level = Literal["ok", "warn", "fail"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line for the user."""
-
-    level: Level
-    what: str
-    value: str
-    remedy: str = ""
-    """Advice; empty if nothing is wrong."""
-
-    def line(self) -> str:
-        """`ok: what: value`, or `warn: what: value; remedy`."""
-        return f"{self.level}: {self.what}: {self.value}" + (f"; {self.remedy}" if self.remedy else "")
-
 
 _BASE = "float32"
 
@@ -37,10 +20,10 @@ def slow_type_findings(result: Result) -> list[Finding]:
     """One for each slow type that was measured, with how many times slower its products are where that is known."""
     from bench.records.rows import case_rows
 
-    if not result.slow_types():  # the usual case costs nothing
+    if not result.environment.slow_types:  # the usual case costs nothing
         return []
     rows = [row for row in case_rows([result]) if row["status"] == "ok" and row["tflop_per_s"] is not None]
-    measured = sorted({str(row["params"].get("dtype")) for row in rows} & result.slow_types())
+    measured = sorted({str(row["params"].get("dtype")) for row in rows} & result.environment.slow_types)
     return [_slow_type_finding(dtype, _times_slower(dtype, rows)) for dtype in measured]
 
 

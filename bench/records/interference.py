@@ -7,8 +7,9 @@ Clocks are the streaming multiprocessors' on NVIDIA GPUs, else the CPU cores'. U
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from bench.records.lines.parts import HostInterference, Interference, RankInterference
 from bench.stats import drift
 
 if TYPE_CHECKING:
@@ -21,27 +22,20 @@ LARGE_QUOTA_SHARE = 0.01
 TEXT_COLUMNS = ("throttle_reasons",)
 HARMLESS_REASONS = frozenset({"clocks set by an application", "sync boost", "display clocks"})
 """Clock reasons of a GPU at its set speed; with any other it is slower."""
-_CLOCKS = (
-    ("gpu_sm_clock_before_hz", "gpu_sm_clock_at_work_hz"),
-    ("gpu_sm_clock_before_hz", "gpu_sm_clock_after_hz"),
-    ("frequency_before_hz", "frequency_after_hz"),
-)
-"""The first pair that is known counts; a GPU that is read after its work may be idle already."""
-_REASONS = ("gpu_clock_reasons_at_work", "gpu_clock_reasons_after")
+Kind = TypeVar("Kind", HostInterference, RankInterference)
 
 
 def columns(group: CaseGroup) -> Row:
     """A case's disturbances: shares of time (0 to 1), hertz, seconds; what its launches tell of the samples."""
-    disturbances = [record["disturbance"] for record in group.records if record.get("disturbance")]
-    hosts = [row for disturbance in disturbances for row in disturbance.get("hosts") or []]
-    ranks = [row for disturbance in disturbances for row in disturbance.get("ranks") or []]
-    worst_host, worst_rank = worst(hosts), worst(ranks)
+    disturbances = [record.disturbance for record in group.records if record.disturbance is not None]
+    hosts = [row for disturbance in disturbances for row in disturbance.hosts]
+    ranks = [row for disturbance in disturbances for row in disturbance.ranks]
     reasons = _reasons(hosts, ranks)
     before_hz, after_hz = _clocks(ranks)
     return {
-        "steal_share": worst_host.get("steal_share"),
+        "steal_share": worst(HostInterference, hosts).steal_share,
         **_other_load(hosts),
-        "run_delay_share": worst_rank.get("run_delay_share"),
+        "run_delay_share": worst(RankInterference, ranks).run_delay_share,
         "throttled": None if reasons is None else bool(reasons),
         "throttle_reasons": reasons,
         "clock_before_hz": before_hz,
@@ -50,39 +44,43 @@ def columns(group: CaseGroup) -> Row:
     }
 
 
-def _other_load(hosts: Sequence[Row]) -> Row:
+def _other_load(hosts: Sequence[HostInterference]) -> Row:
     """Load by others on the host where it is farthest above its noise."""
-    known = [row for row in hosts if row.get("other_load_share") is not None]
-    row = max(known, key=lambda row: row["other_load_share"] - (row.get("other_load_noise_share") or 0), default={})
-    return {name: row.get(name) for name in ("other_load_share", "other_load_noise_share")}
+    loads = [(row.other_load_share, row.other_load_noise_share) for row in hosts if row.other_load_share is not None]
+    load, noise = max(loads, key=lambda pair: pair[0] - (pair[1] or 0), default=(None, None))
+    return {"other_load_share": load, "other_load_noise_share": noise}
 
 
-def _reasons(hosts: Sequence[Row], ranks: Sequence[Row]) -> list[str] | None:
+def _reasons(hosts: Sequence[HostInterference], ranks: Sequence[RankInterference]) -> list[str] | None:
     """Causes that held clocks or processes back; None if none could be read."""
-    is_known = False
-    causes: dict[str, None] = {}
-    for row in hosts:
-        is_known |= row.get("thermal_events") is not None
-        if row.get("thermal_events"):
-            causes["CPU too hot"] = None
+    is_known = any(row.thermal_events is not None for row in hosts)
+    causes: dict[str, None] = {"CPU too hot": None} if any(row.thermal_events for row in hosts) else {}
     for row in ranks:
-        reasons = [row[name] for name in _REASONS if row.get(name) is not None]
-        held_seconds = row.get("quota_throttled_seconds")
-        is_known |= bool(reasons) or held_seconds is not None
+        # A GPU that is read after its work may be idle already, at work it is not: both count.
+        readings = [seen for seen in (row.gpu_clock_reasons_at_work, row.gpu_clock_reasons_after) if seen is not None]
+        is_known |= bool(readings) or row.quota_throttled_seconds is not None
         causes |= dict.fromkeys(
-            f"GPU {reason}" for seen in reasons for reason in seen if reason not in HARMLESS_REASONS
+            f"GPU {reason}" for seen in readings for reason in seen if reason not in HARMLESS_REASONS
         )
-        if (held_seconds or 0) > LARGE_QUOTA_SHARE * row.get("seconds", 0):
+        if (row.quota_throttled_seconds or 0) > LARGE_QUOTA_SHARE * (row.seconds or 0):
             causes["CPU quota"] = None
     return list(causes) if is_known else None
 
 
-def _clocks(ranks: Sequence[Row]) -> tuple[int | None, int | None]:
-    """Clock before and after, in hertz, of the rank whose clock fell most."""
-    for before, after in _CLOCKS:
-        pairs = [(row[before], row[after]) for row in ranks if row.get(before) and row.get(after)]
-        if pairs:
-            return min(pairs, key=lambda pair: pair[1] / pair[0])
+def _clocks(ranks: Sequence[RankInterference]) -> tuple[float | None, float | None]:
+    """Clock before and after, in hertz, of the rank whose clock fell most.
+
+    The first pair that is known counts; a GPU that is read after its work may be idle already.
+    """
+    candidates = (
+        [(row.gpu_sm_clock_before_hz, row.gpu_sm_clock_at_work_hz) for row in ranks],
+        [(row.gpu_sm_clock_before_hz, row.gpu_sm_clock_after_hz) for row in ranks],
+        [(row.frequency_before_hz, row.frequency_after_hz) for row in ranks],
+    )
+    for pairs in candidates:
+        known = [(before, after) for before, after in pairs if before and after]
+        if known:
+            return min(known, key=lambda pair: pair[1] / pair[0])
     return None, None
 
 
@@ -108,20 +106,22 @@ def clock_fall(row: Mapping[str, Any]) -> float | None:
     return 1 - after / before if before and after else None
 
 
-def merge(disturbances: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+def merged(disturbances: Iterable[Interference | None]) -> Interference | None:
     """Several visits to one case as one: the worst of each, host by host and rank by rank. None of no known one."""
-    known = [disturbance for disturbance in disturbances if disturbance]
+    known = [disturbance for disturbance in disturbances if disturbance is not None]
     if not known:
         return None
-
-    def by(part: str, key: str) -> list[Row]:
-        rows: dict[Any, list[Row]] = {}
-        for disturbance in known:
-            for row in disturbance.get(part) or []:
-                rows.setdefault(row.get(key), []).append(row)
-        return [worst(of_one) for of_one in rows.values()]
-
-    return {"hosts": by("hosts", "host"), "ranks": by("ranks", "rank")}
+    hosts: dict[str | None, list[HostInterference]] = {}
+    ranks: dict[int | None, list[RankInterference]] = {}
+    for disturbance in known:
+        for host in disturbance.hosts:
+            hosts.setdefault(host.host, []).append(host)
+        for rank in disturbance.ranks:
+            ranks.setdefault(rank.rank, []).append(rank)
+    return Interference(
+        hosts=[worst(HostInterference, rows) for rows in hosts.values()],
+        ranks=[worst(RankInterference, rows) for rows in ranks.values()],
+    )
 
 
 _LEAST = (
@@ -130,19 +130,18 @@ _LEAST = (
 )
 
 
-def worst(rows: Sequence[Row]) -> Row:
-    """One row of the worst of each key: the lowest clock at work or after, every reason, the first text, else the
+def worst(kind: type[Kind], rows: Sequence[Kind]) -> Kind:
+    """One row of the worst of each field: the lowest clock at work or after, every reason, the first text, else the
     highest."""
-    row_of_worst: Row = {}
-    for row in rows:
-        for key, value in row.items():
-            if value is None:
-                continue
-            held: Any = row_of_worst.get(key, value)
-            if isinstance(value, list):
-                row_of_worst[key] = list(dict.fromkeys([*held, *value]))
-            elif isinstance(value, str):
-                row_of_worst[key] = held
-            else:
-                row_of_worst[key] = min(held, value) if key in _LEAST else max(held, value)
-    return row_of_worst
+    fields: Row = {}
+    for name in kind.__struct_fields__:
+        known: list[Any] = [value for row in rows if (value := getattr(row, name)) is not None]
+        if not known:
+            continue
+        if isinstance(known[0], list):
+            fields[name] = list(dict.fromkeys(item for value in known for item in value))
+        elif isinstance(known[0], str):
+            fields[name] = known[0]
+        else:
+            fields[name] = min(known) if name in _LEAST else max(known)
+    return kind(**fields)

@@ -45,24 +45,24 @@ def _scale(value: float | None, factor: float) -> float | None:
 
 
 def _flop_per_s_per_device(view: CaseView) -> float | None:
-    return _scale(view.rate("flops"), 1 / view.num_ranks)
+    return _scale(view.rate(view.work.flops), 1 / view.num_ranks)
 
 
 def _bus_bandwidth(view: CaseView) -> float | None:
-    factor = view.work.get("bus_factor")
-    return None if factor is None else _scale(view.rate("bytes"), factor * 1e-9)
+    factor = view.work.bus_factor
+    return None if factor is None else _scale(view.rate(view.work.bytes), factor * 1e-9)
 
 
-def _flops_utilization(view: CaseView, quantity: str) -> float | None:
-    dtype = view.work.get("flops_dtype")
+def _flops_utilization(view: CaseView, flops: float | None) -> float | None:
+    dtype = view.work.flops_dtype
     peak = view.peak_flops(dtype) if dtype else None
-    return _scale(view.rate(quantity), 1 / peak) if peak else None
+    return _scale(view.rate(flops), 1 / peak) if peak else None
 
 
 def _percent_of_ceiling(view: CaseView) -> float | None:
     if view.ceiling is None:
         return None
-    speed = _flop_per_s_per_device(view) if view.work.get("flops_dtype") else _bus_bandwidth(view)
+    speed = _flop_per_s_per_device(view) if view.work.flops_dtype else _bus_bandwidth(view)
     return _scale(speed, 100 / view.ceiling.rate)
 
 
@@ -82,15 +82,15 @@ def _skew(view: CaseView) -> float | None:
 
 
 def _joules_waiting(view: CaseView) -> float | None:
-    joules = view.energy_figure("joules")
+    joules = view.joules
     return None if joules is None or view.busy_share is None else joules * (1.0 - view.busy_share)
 
 
 def _joules_for_gb(view: CaseView) -> float | None:
     """Joules per GB of the payload of a collective, else of the memory traffic of all ranks."""
-    moved = view.joules_for("bytes")
+    moved = view.joules_for(view.work.bytes)
     if moved is None:
-        moved = _scale(view.joules_for("memory_traffic_bytes"), 1 / view.num_ranks)
+        moved = _scale(view.joules_for(view.work.memory_traffic_bytes), 1 / view.num_ranks)
     return _scale(moved, 1e9)
 
 
@@ -118,25 +118,25 @@ _ROWS = (
            "The fastest sample of all launches."),
     Metric("seconds_max", "s", "lower", lambda v: float(v.all_seconds.max()) if v.medians else None, _MAX,
            "The slowest sample of all launches."),
-    Metric("algbw_gb_per_s", "GB/s", "higher", lambda v: _scale(v.rate("bytes"), 1e-9), _MAX,
+    Metric("algbw_gb_per_s", "GB/s", "higher", lambda v: _scale(v.rate(v.work.bytes), 1e-9), _MAX,
            "Algorithm bandwidth: payload of the collective over its time (nccl-tests, doc/PERFORMANCE.md)."),
     Metric("busbw_gb_per_s", "GB/s", "higher", _bus_bandwidth, _MAX,
            "Bus bandwidth: algorithm bandwidth x the operation's bus factor, to hold against a link's speed; "
            "reduction in the network may exceed it (nccl-tests, doc/PERFORMANCE.md)."),
     Metric("tflop_per_s", "TFLOP/s", "higher", lambda v: _scale(_flop_per_s_per_device(v), 1e-12), _MEAN,
            "Model FLOPs per second and device, from formulas; backward counts twice the forward."),
-    Metric("mfu", "share", "higher", lambda v: _flops_utilization(v, "flops"), _PEAKS,
+    Metric("mfu", "share", "higher", lambda v: _flops_utilization(v, v.work.flops), _PEAKS,
            "Model FLOP/s over the sum of the ranks' peak dense FLOP/s of that type, from the catalogue."),
-    Metric("hfu", "share", "higher", lambda v: _flops_utilization(v, "hardware_flops"), _PEAKS,
+    Metric("hfu", "share", "higher", lambda v: _flops_utilization(v, v.work.hardware_flops), _PEAKS,
            "As mfu, with the FLOPs of what is recomputed; only where something is."),
     Metric("percent_of_measured_ceiling", "%", "higher", _percent_of_ceiling, _MEAN,
            "TFLOP/s per device over the best that the compute suite's matrix multiplications sustained in "
            "the same file, of the same type and with all ranks at once; for communication, bus bandwidth over the "
            "best link ceiling of the point_to_point suite there; `ceiling_source` names the case."),
-    Metric("tokens_per_s", "tokens/s", "higher", lambda v: v.rate("tokens"), _SUM,
+    Metric("tokens_per_s", "tokens/s", "higher", lambda v: v.rate(v.work.tokens), _SUM,
            "Tokens that all ranks together process in a second."),
     Metric("tokens_per_s_per_device", "tokens/s", "higher",
-           lambda v: _scale(v.rate("tokens"), 1 / v.num_ranks), _MEAN,
+           lambda v: _scale(v.rate(v.work.tokens), 1 / v.num_ranks), _MEAN,
            "Tokens per second over the number of ranks."),
     Metric("speedup", "x", "higher", lambda v: v.ratio(ONE_DEVICE), _MAX,
            "Time of the same work on one device over the time of the case."),
@@ -146,22 +146,22 @@ _ROWS = (
            "Share of the step that the pipeline's order leaves idle: a replay with the measured durations."),
     Metric("idle_share", "share", "lower", lambda v: v.suite_metric("idle_share"), "mean over ranks",
            "Share of the step in which a device runs none of the pipeline's work, measured."),
-    Metric("membw_gb_per_s", "GB/s", "higher", lambda v: _scale(v.rate("memory_traffic_bytes"), 1e-9),
+    Metric("membw_gb_per_s", "GB/s", "higher", lambda v: _scale(v.rate(v.work.memory_traffic_bytes), 1e-9),
            "one rank's traffic, over the maximum of the time",
            "Bytes that a rank reads and writes of its own memory, over the time."),
     Metric("skew", "share", "neither", _skew, "minimum against maximum, sample by sample",
            "1 - time of the first rank to finish / time of the last; the rank with the longest time is not "
            "the slow one where ranks wait for each other."),
-    Metric("joules", "J", "lower", lambda v: v.energy_figure("joules"), "sum over ranks",
+    Metric("joules", "J", "lower", lambda v: v.joules, "sum over ranks",
            "Energy of one call by the devices' own counters, over at least 2 s of calls; `energy_source` and "
            "`energy_scope` say what was read, `energy_reason` why there is none."),
-    Metric("joules_per_token", "J/token", "lower", lambda v: v.joules_for("tokens"), "sum over ranks",
+    Metric("joules_per_token", "J/token", "lower", lambda v: v.joules_for(v.work.tokens), "sum over ranks",
            "Energy of one call over the tokens that it processes."),
     Metric("joules_per_gb", "J/GB", "lower", _joules_for_gb, "sum over ranks",
            "Energy of one call over the GB that it moves: a collective's payload, or all ranks' memory traffic."),
     Metric("joules_waiting", "J", "lower", _joules_waiting, "sum over ranks",
            "Share of a call in which ranks do no work of their own (from spans), of its energy: at mean power."),
-    Metric("idle_watts", "W", "neither", lambda v: v.energy_figure("idle_watts"), "sum over ranks",
+    Metric("idle_watts", "W", "neither", lambda v: v.idle_watts, "sum over ranks",
            "Power of the devices without work, measured once a process over 2 s."),
     Metric("seconds_p95", "s", "lower", lambda v: _tail(v, 0.95), _MAX,
            "95% of all samples of all launches took no longer; from 60 samples on, of which 3 lie beyond."),
@@ -204,7 +204,7 @@ def _is_false_ceiling(key: str, ceiling: Ceiling, best: Mapping[str, Ceiling], s
 def _ceiling_rate(case: str, view: CaseView) -> tuple[str, float | None]:
     head = case.partition("[")[0]
     if head == f"{CEILING_SUITE}/{CEILING_OP}":
-        return str(view.work.get("flops_dtype")), _flop_per_s_per_device(view)
+        return str(view.work.flops_dtype), _flop_per_s_per_device(view)
     if head.startswith(f"{LINK_SUITE}/"):
         return LINK, view.suite_metric(LINK_CEILING)
     return "", None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records import interference, metrics
 from bench.records.case_view import CaseView, Ceiling
-from bench.records.file import Record, Result
+from bench.records.lines.parts import NcclChoice, WorkFacts
 from bench.records.samples import launch_times
 from bench.records.visits import worst_status
 from bench.stats import intervals, variance_prior
@@ -28,6 +28,9 @@ from bench.suite import COMMUNICATION
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bench.records.file import Result
+    from bench.records.lines.kinds import Measurement
 
 
 Row = dict[str, Any]
@@ -45,44 +48,44 @@ TEXT_COLUMNS = (
 class CaseGroup:
     """All measurements of one case that are read together, each of another launch."""
 
-    records: tuple[Record, ...]
+    records: tuple[Measurement, ...]
     view: CaseView
 
     @cached_property
     def status(self) -> str:
         """The worst of the launches; a launch that skipped the case does not spoil those that measured it."""
-        return worst_status(record["status"] for record in self.records)
+        return worst_status(record.status for record in self.records)
 
     @property
     def reason(self) -> str | None:
         """Reason why the case is not ok, with the launch if there are several."""
         lone = len(self.records) == 1
         reasons = [
-            f"{record.get('reason') or 'no reason given'}" + ("" if lone else f" (launch {record['launch']})")
+            (record.reason or "no reason given") + ("" if lone else f" (launch {record.launch})")
             for record in self.records
-            if record["status"] == self.status
+            if record.status == self.status
         ]
         return None if self.status == "ok" else reasons[0]
 
     @property
-    def leader(self) -> Record:
+    def leader(self) -> Measurement:
         """The first record with the group's status: what does not change between launches is read from it."""
-        return next(record for record in self.records if record["status"] == self.status)
+        return next(record for record in self.records if record.status == self.status)
 
     @property
     def notes(self) -> list[str]:
         """The suite's footnotes, and which launches the numbers lack."""
-        notes = dict.fromkeys(str(note) for record in self.records for note in record.get("notes") or [])
-        lacking = [r for r in self.records if r["status"] == "skipped"] if self.status == "ok" else []
-        return [*notes, *(f"launch {r['launch']} is missing: {r.get('reason')}" for r in lacking)]
+        notes = dict.fromkeys(note for record in self.records for note in record.notes)
+        lacking = [r for r in self.records if r.status == "skipped"] if self.status == "ok" else []
+        return [*notes, *(f"launch {r.launch} is missing: {r.reason}" for r in lacking)]
 
 
 def case_groups(results: Sequence[Result]) -> dict[str, CaseGroup]:
     """Case id -> its measurements in all the results, whose launches count as launches of one run."""
-    records: dict[str, list[Record]] = {}
+    records: dict[str, list[Measurement]] = {}
     for result in results:
         for record in result.latest():
-            records.setdefault(record["case"], []).append(record)
+            records.setdefault(record.case, []).append(record)
     peak = _peaks(results)
     # All views share these; they are known once all of them are there.
     ceilings: dict[str, Ceiling] = {}
@@ -91,7 +94,7 @@ def case_groups(results: Sequence[Result]) -> dict[str, CaseGroup]:
         case: CaseGroup(tuple(rows), _view(rows, peak, ceilings, partial(spreads.get, case)))
         for case, rows in records.items()
     }
-    slow_types = {dtype for result in results for dtype in result.slow_types()}
+    slow_types = {dtype for result in results for dtype in result.environment.slow_types}
     ceilings |= metrics.ceilings({case: group.view for case, group in groups.items()}, slow_types)
     spreads |= _spreads(groups)
     return groups
@@ -101,7 +104,7 @@ def _spreads(groups: Mapping[str, CaseGroup]) -> dict[str, tuple[float, float]]:
     """Case -> the variance between its launches, raised towards those of the suite's cases, and degrees of freedom."""
     several = {case: group for case, group in groups.items() if len(group.view.launches) > 1}
     logs = [[math.log(value) for value in group.view.medians if value > 0] for group in several.values()]
-    kinds = [group.leader["suite"] for group in several.values()]
+    kinds = [group.leader.suite for group in several.values()]
     degrees = [max(0, len(values) - 1) for values in logs]
     variances = [
         intervals.centre_and_squares(values)[1] / free if free else math.nan
@@ -124,52 +127,53 @@ def per_launch(group: CaseGroup) -> list[CaseGroup]:
 
 
 def _view(
-    records: Sequence[Record],
+    records: Sequence[Measurement],
     peak: Callable[[str], float | None],
     ceilings: Mapping[str, Ceiling],
     spread: Callable[[], tuple[float, float] | None],
 ) -> CaseView:
-    status = worst_status(record["status"] for record in records)
-    measured = [r for r in records if r["status"] == status == "ok" and r["variants"]]
+    status = worst_status(record.status for record in records)
+    measured = [r for r in records if r.status == status == "ok" and r.variants]
     derived: dict[str, tuple[float, ...]] = {}
     for record in measured:
-        for name, value in (record.get("derived") or {}).items():
+        for name, value in record.derived.items():
             if value is not None:
                 derived[name] = (*derived.get(name, ()), float(value))
     return CaseView(
-        main=next(iter(measured[0]["variants"])) if measured else "",
-        num_ranks=max(1, records[0]["num_ranks"]),
+        main=measured[0].main if measured else "",
+        num_ranks=max(1, records[0].num_ranks),
         launches=tuple(launch_times(record) for record in measured),
-        work=(measured[0].get("work") or {}) if measured else {},
+        work=(measured[0].work if measured else None) or WorkFacts(),
         derived=derived,
         ceilings=ceilings,
-        energies=tuple(energy for record in measured if (energy := record.get("energy"))),
+        energies=tuple(record.energy for record in measured if record.energy is not None),
         busy_share=_busy_share(measured),
         peak_flops=peak,
         spread=spread,
     )
 
 
-def _busy_share(records: Sequence[Record]) -> float | None:
+def _busy_share(records: Sequence[Measurement]) -> float | None:
     """Share of the traced calls in which the ranks did marked work; None without spans, or if they overlap."""
     shares = []
     for record in records:
-        spans, calls = record.get("spans") or [], record.get("traced_call_ns") or []
-        total = sum(sum(row) for row in calls)
-        if spans and total:
-            shares.append(sum(span[6] for span in spans if span[2] != COMMUNICATION) / total)
+        total = sum(sum(row) for row in record.traced_call_ns)
+        if record.spans and total:
+            shares.append(sum(span.duration_ns for span in record.spans if span.kind != COMMUNICATION) / total)
     plausible = [share for share in shares if share <= 1.0]
     return sum(plausible) / len(plausible) if plausible and len(plausible) == len(shares) else None
 
 
 def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
     """Type -> sum over the ranks of the peak dense FLOP/s; None if one device's is not known."""
-    devices = results[0].rank_devices() if results else []
+    ranks = results[0].environment.ranks if results else []
 
     def peak(dtype: str) -> float | None:
         from bench.catalog.accelerators import peak_flops
 
-        peaks = [name and peak_flops(name, dtype, memory_bytes=num_bytes) for _, name, num_bytes in devices]
+        peaks = [
+            rank.device_name and peak_flops(rank.device_name, dtype, memory_bytes=rank.memory_bytes) for rank in ranks
+        ]
         return sum(float(flops) for flops in peaks if flops) if peaks and all(peaks) else None
 
     return peak
@@ -182,7 +186,7 @@ def case_rows(results: Iterable[Result]) -> list[Row]:
 
 def run_rows(results: Sequence[Result], groups: Mapping[str, CaseGroup]) -> list[Row]:
     """Rows of one run, whose launches may lie in several files, from its groups; a row's file is the first."""
-    choices = {record["case"]: record["nccl"] for result in results for record in result.choices}
+    choices = {record.case: record.nccl for result in results for record in result.choices}
     rows = []
     for case, group in groups.items():
         columns = interference.columns(group) | nccl_columns(choices.get(case))
@@ -193,51 +197,51 @@ def run_rows(results: Sequence[Result], groups: Mapping[str, CaseGroup]) -> list
 def group_row(group: CaseGroup) -> Row:
     """The row of a case, without where it came from."""
     lead, view = group.leader, group.view
-    op = lead["params"].get("op")
-    check = lead.get("check") or {}
-    stop = lead.get("stop") or {}
-    suite_metrics = {name: view.suite_metric(name) for name in lead.get("metrics") or {} if name not in metrics.METRICS}
+    op, check, stop, energy = lead.params.get("op"), lead.check, lead.stop, lead.energy
+    suite_metrics = {name: view.suite_metric(name) for name in lead.metrics if name not in metrics.METRICS}
     row: Row = {
-        "suite": lead["suite"],
-        "case": lead["case"],
-        "params": ({"op": op} if op is not None else {}) | lead["params"],
+        "suite": lead.suite,
+        "case": lead.case,
+        "params": ({"op": op} if op is not None else {}) | lead.params,
         "status": group.status,
         "reason": group.reason,
-        "num_ranks": lead["num_ranks"],
+        "num_ranks": lead.num_ranks,
         "num_samples": int(view.all_seconds.size),
     }
     assert tuple(row) == IDENTITY
     values = metrics.values(view)
     ceiling = view.ceiling if values["percent_of_measured_ceiling"] is not None else None
     return row | values | suite_metrics | {
-        **{f"energy_{name}": (lead.get("energy") or {}).get(name) for name in ("source", "scope", "reason")},
+        "energy_source": energy and energy.source,
+        "energy_scope": energy and energy.scope,
+        "energy_reason": energy and energy.reason,
         "interval": view.interval_kind,
         "num_launches": len(view.launches),
-        "stop_reason": stop.get("reason"),
-        "half_width": stop.get("half_width"),
+        "stop_reason": stop and stop.reason,
+        "half_width": stop and stop.half_width,
         "ceiling_source": ceiling.case if ceiling else None,
-        "check_error": check.get("error"),
-        "check_tolerance": check.get("tolerance"),
-        "check_scope": check.get("scope"),
+        "check_error": check and check.error,
+        "check_tolerance": check and check.tolerance,
+        "check_scope": check and check.scope,
         "notes": group.notes,
     }  # fmt: skip
 
 
-def nccl_columns(nccl: list[dict[str, Any]] | None) -> dict[str, Any]:
+def nccl_columns(nccl: Sequence[NcclChoice] | None) -> dict[str, Any]:
     """Algorithm, protocol and channels that NCCL chose for a case; several of one call are joined by `+`.
 
     `nccl_channels` is None if they differ.
     """
     chosen = nccl or []
-    counts = {choice.get("channels") for choice in chosen}
+    counts = {choice.channels for choice in chosen}
     return {
-        "nccl_algorithm": _join_names(choice.get("algorithm") for choice in chosen),
-        "nccl_protocol": _join_names(choice.get("protocol") for choice in chosen),
+        "nccl_algorithm": _join_names(choice.algorithm for choice in chosen),
+        "nccl_protocol": _join_names(choice.protocol for choice in chosen),
         "nccl_channels": next(iter(counts)) if len(counts) == 1 else None,
     }
 
 
-def _join_names(names: Any) -> str | None:
+def _join_names(names: Iterable[str | None]) -> str | None:
     return "+".join(dict.fromkeys(name for name in names if name)) or None
 
 
@@ -260,20 +264,14 @@ def origin(result: Result) -> Row:
 
 def own_metrics(results: Iterable[Result]) -> dict[str, tuple[str, str]]:
     """The suites' further metrics in these results: name -> (unit, direction)."""
-    return {
-        name: (str(row[0]), str(row[1]))
-        for result in results
-        for record in result.measurements
-        for name, row in (record.get("metrics") or {}).items()
-    }
+    return {name: row for result in results for record in result.measurements for name, row in record.metrics.items()}
 
 
-def profile_lines(measurements: Iterable[dict[str, Any]], result: Path) -> list[str]:
+def profile_lines(measurements: Iterable[Measurement], result: Path) -> list[str]:
     """Lines for the reader that say where the traces of a file are, and how many."""
     folders: dict[str, int] = {}
     for measurement in measurements:
-        profile = measurement.get("profile")
-        if isinstance(profile, dict):
-            name = str(profile.get("folder"))
-            folders[name] = folders.get(name, 0) + len(profile.get("files") or [])
+        profile = measurement.profile
+        if profile is not None:
+            folders[profile.folder] = folders.get(profile.folder, 0) + len(profile.files)
     return [f"profiles: {result.parent / name} ({count} traces, a file a rank)" for name, count in folders.items()]

@@ -6,7 +6,7 @@ rank is; divided by the calls in a sample.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +18,8 @@ from bench.stats import intervals
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Record = dict[str, Any]
+    from bench.records.lines.kinds import Measurement
+    from bench.records.lines.parts import VariantSamples
 
 FEW_SAMPLES = 500
 """Samples of a launch up to which sorting gives the median faster than numpy."""
@@ -27,9 +28,9 @@ FEW_SAMPLES = 500
 class Variant(NamedTuple):
     """Samples as a file has them; times are over the ranks, sample by sample."""
 
-    slow: Sequence[Sequence[float]]
+    slow: NDArray[Any]
     """[rank][sample] whose maximum over the ranks is the time; one row where a file keeps only that."""
-    fast: Sequence[Sequence[float]]
+    fast: NDArray[Any]
     """[rank][sample] whose minimum over the ranks is the fastest time."""
     scale: float
     """Divisor of a sample that gives the seconds of one call."""
@@ -37,18 +38,19 @@ class Variant(NamedTuple):
     """True if there are no rows of single ranks, so that the fastest is not known."""
 
     def slowest(self) -> NDArray[np.float64]:
-        seconds: NDArray[np.float64] = np.asarray(self.slow, dtype=float).max(axis=0) / self.scale
+        seconds: NDArray[np.float64] = self.slow.max(axis=0) / self.scale
         return seconds
 
     def fastest(self) -> NDArray[np.float64]:
-        seconds: NDArray[np.float64] = np.asarray(self.fast, dtype=float).min(axis=0) / self.scale
+        seconds: NDArray[np.float64] = self.fast.min(axis=0) / self.scale
         return seconds
 
     def median(self) -> float:
-        """Median of the slowest rank's times; sorted if few, since making an array of them takes the most time."""
-        if len(self.slow) * len(self.slow[0]) > FEW_SAMPLES:
-            return intervals.median(self.slowest())
-        ordered: list[float] = sorted(self.slow[0] if len(self.slow) == 1 else map(max, *self.slow))
+        """Median of the slowest rank's times."""
+        times = self.slow[0] if len(self.slow) == 1 else self.slow.max(axis=0)
+        if times.size > FEW_SAMPLES:
+            return intervals.median(times / self.scale)
+        ordered: list[float] = sorted(times.tolist())
         middle = len(ordered) // 2
         if len(ordered) % 2:
             return ordered[middle] / self.scale
@@ -80,39 +82,53 @@ class LaunchTimes:
         return {name: variant.median() for name, variant in self.variants.items()}
 
 
-def launch_times(record: Record) -> LaunchTimes:
-    """Times of a measurement that `bench.records.file.load` accepted; a variant without a sample is left out."""
+def launch_times(record: Measurement) -> LaunchTimes:
+    """Times of a measurement; a variant without a sample is left out."""
     variants = {}
-    for name, variant in record["variants"].items():
-        scale, over_ranks = 1e9 * variant["calls"], is_over_ranks(record, variant)
-        rows = variant.get("nanoseconds")
-        if rows is None:
-            kept = variant["per_iteration"]
-            read = Variant([kept["max"]], [kept["min"]], scale, over_ranks)
-        else:
-            read = Variant(rows, rows, scale, over_ranks)
-        if read.slow and len(read.slow[0]):
-            variants[name] = read
-    return LaunchTimes(record["launch"], variants)
+    for name, samples in record.variants.items():
+        scale, over_ranks = 1e9 * samples.calls, is_over_ranks(record, samples)
+        slow = sample_matrix(samples)
+        fast = slow if samples.per_iteration is None else samples.per_iteration.min[np.newaxis, :]
+        if slow.size:
+            variants[name] = Variant(slow, fast, scale, over_ranks)
+    return LaunchTimes(record.launch, variants)
 
 
-def rank_times(variant: Record) -> list[tuple[int, tuple[float, float, float]]]:
+def sample_matrix(samples: VariantSamples) -> NDArray[Any]:
+    """[rank][sample] nanoseconds; above 64 ranks one row, the maximum over the ranks."""
+    if samples.nanoseconds is not None:
+        return samples.nanoseconds
+    assert samples.per_iteration is not None
+    return samples.per_iteration.max[np.newaxis, :]
+
+
+def num_samples(samples: VariantSamples) -> int:
+    """Number of samples of a rank."""
+    return int(sample_matrix(samples).shape[1])
+
+
+def rank_times(samples: VariantSamples) -> list[tuple[int, tuple[float, float, float]]]:
     """Number of samples and (median, fastest, slowest) seconds of one call, per rank."""
-    scale = 1e9 * variant["calls"]
-    if "nanoseconds" in variant:
-        samples = np.asarray(variant["nanoseconds"], dtype=float) / scale
-        stats = np.stack([np.median(samples, axis=1), samples.min(axis=1), samples.max(axis=1)], axis=1)
-        return [(samples.shape[1], (row[0], row[1], row[2])) for row in stats.tolist()]
-    count = len(variant["per_iteration"]["max"])
-    kept = variant.get("rank_quantiles") or {"q": [], "nanoseconds": []}
-    at = {q: column for column, q in enumerate(kept["q"])}
-    middle, low, high = (at.get(q) for q in (0.5, 0, 1))
-    if middle is None or low is None or high is None:
+    scale = 1e9 * samples.calls
+    if samples.nanoseconds is not None:
+        seconds = samples.nanoseconds / scale
+        stats = np.stack([np.median(seconds, axis=1), seconds.min(axis=1), seconds.max(axis=1)], axis=1)
+        return [(seconds.shape[1], (row[0], row[1], row[2])) for row in stats.tolist()]
+    quantiles = rank_quantiles(samples, (0.5, 0, 1))
+    if quantiles is None:
         return []
-    return [(count, (row[middle] / scale, row[low] / scale, row[high] / scale)) for row in kept["nanoseconds"]]
+    return [(num_samples(samples), (row[0], row[1], row[2])) for row in (quantiles / scale).tolist()]
 
 
-def is_over_ranks(record: Record, variant: Record) -> bool:
+def rank_quantiles(samples: VariantSamples, shares: tuple[float, ...]) -> NDArray[Any] | None:
+    """[rank][share] nanoseconds above 64 ranks; None if the file lacks one of the quantiles."""
+    kept = samples.rank_quantiles
+    if kept is None or not kept.nanoseconds.size or not set(shares) <= set(kept.q):
+        return None
+    columns: NDArray[Any] = kept.nanoseconds[:, [kept.q.index(share) for share in shares]]
+    return columns
+
+
+def is_over_ranks(record: Measurement, samples: VariantSamples) -> bool:
     """True if a variant has no rows of single ranks, but one over them all, as imported results do."""
-    rows = variant.get("nanoseconds")
-    return rows is not None and len(rows) < int(record.get("num_ranks") or 1)
+    return samples.nanoseconds is not None and len(samples.nanoseconds) < (record.num_ranks or 1)

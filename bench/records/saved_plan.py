@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.suite import Params
 
 if TYPE_CHECKING:
     from bench.records.file import Result
@@ -21,31 +20,6 @@ if TYPE_CHECKING:
 SIDES = ("a", "b")
 UNCHANGED = "unchanged"
 """The setting of a side on which nothing was set."""
-
-
-@dataclass(frozen=True)
-class SuiteFacts:
-    """Facts of a suite that the result file keeps, so that comparing different code can say so."""
-
-    name: str
-    reference: str
-    summary: str
-    metrics: dict[str, tuple[str, str]]
-    digest: str | None = None
-    """SHA-256 of the code; None: unknown, since it is another tool's, or the file was written before version 0.2.0."""
-
-
-@dataclass(frozen=True)
-class PlannedCase:
-    """One case of a plan."""
-
-    suite: str
-    id: str
-    params: Params
-    min_seconds: float = 0.0
-    """Least time of sampling, whatever the preset says; in each launch, on the first visit."""
-    prepare_seconds: float = 0.0
-    """Time that its preparation may take beyond the time-out, at each visit."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +51,7 @@ def parse_pair(text: str) -> Pair:
 
 def pair_of(result: Result) -> Pair | None:
     """The pair that `bench ab` wrote into a file; None in every other file."""
-    options = result.plan.get("options")
-    return _from_fields(options.get("pair")) if isinstance(options, Mapping) else None
+    return _from_fields(result.plan.options.get("pair"))
 
 
 def are_paired(base: Result, new: Result) -> bool:

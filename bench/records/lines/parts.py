@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from bench.suite import NAME
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 MAX_NANOSECONDS = 2**62
 """About 150 years; a larger number is none of a clock's."""
@@ -255,7 +255,7 @@ class Profile(Part):
     calls: Count | None = None
 
 
-class NcclChoice(Part, frozen=True):
+class NcclChoice(Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """NCCL's choices for one collective."""
 
     function: Text | None = None
@@ -265,7 +265,7 @@ class NcclChoice(Part, frozen=True):
     channels: Count | None = None
 
 
-class NcclSetup(Part, frozen=True):
+class NcclSetup(Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Set-up of NCCL's first communicator."""
 
     version: Text | None = None
