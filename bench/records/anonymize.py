@@ -12,13 +12,18 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from bench.records.environments import REMOVED
+from bench.records.lines import decoding
 
 if TYPE_CHECKING:
-    from bench.records.file import Record, Result
+    from bench.records.file import Result
+    from bench.records.lines.header import Environment
+    from bench.records.lines.kinds import Line
 
 # Variables whose values name interfaces, network devices, addresses, peers or files.
 _NAMING = re.compile(
@@ -69,9 +74,9 @@ _ADDRESSES = tuple(
 )
 
 
-def anonymize_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of an environment (`bench.measure.system.environment.collect`) without what names its machines."""
-    names = number_hosts(environment)
+def _anonymize_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the plain values of an environment without what names its machines."""
+    names = _number_hosts(environment)
     hosts = {
         names[name]: scrub({**host, "hostname": REMOVED}, names) for name, host in environment.get("hosts", {}).items()
     }
@@ -86,7 +91,7 @@ def anonymize_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
     return {**environment, "hosts": hosts, "ranks": ranks, "variables": variables}
 
 
-def number_hosts(environment: Mapping[str, Any]) -> dict[str, str]:
+def _number_hosts(environment: Mapping[str, Any]) -> dict[str, str]:
     """Host name -> `host0`, `host1`, ... in the order in which the environment has them."""
     names = [*environment.get("hosts", {}), *(rank.get("host") for rank in environment.get("ranks", []))]
     return {name: f"host{index}" for index, name in enumerate(dict.fromkeys(filter(None, names)))}
@@ -95,7 +100,7 @@ def number_hosts(environment: Mapping[str, Any]) -> dict[str, str]:
 def scrub(value: Any, hosts: Mapping[str, str]) -> Any:
     """A copy of plain JSON data with hosts numbered, and paths, UUIDs and addresses taken out of its strings.
 
-    For texts such as error messages; `hosts` is what `number_hosts` gives. Keys of objects are left as they are.
+    For texts such as error messages; `hosts` is host name -> what stands for it. Keys of objects are left as they are.
     """
     if isinstance(value, str):
         return scrub_text(value, hosts)
@@ -131,21 +136,25 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def anonymize_result(result: Result) -> list[Record]:
+def anonymize_result(result: Result) -> Iterator[Line]:
     """The file's records fit to be published: the header, then measurements, choices, resumes and the end.
 
-    Hosts are numbered as by `anonymize_environment`; UUIDs, addresses, interface names and paths
+    Hosts are numbered, in the order in which the environments have them; UUIDs, addresses, interface names and paths
     become `(removed)`. Cases, parameters and all numbers stay as they are. A file without an end gets none.
     """
-    names: dict[str, str] = {}
-    for record in (result.header, *result.resumes):
-        for host in number_hosts(record["environment"]):
-            names.setdefault(host, f"host{len(names)}")
-    cleaner = _Cleaner(names, _interface_names(result))
-    records = [result.header | {"plan": _plan(result.plan)}, *result.measurements, *result.choices, *result.resumes]
-    copies = [cleaner.record(record) for record in [*records, *filter(None, [result.end])]]
-    copies[0]["run_id"] = hashlib.sha256(str(result.header.get("run_id")).encode()).hexdigest()[:16]
-    return copies
+    environments = [result.environment, *(resume.environment for resume in result.resumes)]
+    hosts = dict.fromkeys(host for environment in environments for host in _host_names(environment))
+    names = {host: f"host{number}" for number, host in enumerate(hosts)}
+    cleaner = _Cleaner(names, _interface_names(environments))
+    run_id = hashlib.sha256(result.header.run_id.encode()).hexdigest()[:16]
+    header = msgspec.structs.replace(result.header, run_id=run_id, environment=result.environment)
+    lines: list[Line] = [header, *result.measurements, *result.choices, *result.resumes]
+    for line in [*lines, result.end] if result.end is not None else lines:
+        yield decoding.structure(cleaner.record(decoding.plain(line)))
+
+
+def _host_names(environment: Environment) -> list[str]:
+    return [*environment.hosts, *(rank.host for rank in environment.ranks if rank.host)]
 
 
 class _Cleaner:
@@ -161,14 +170,16 @@ class _Cleaner:
         self._in_environment = _words((), interfaces)
         self._in_identity = _words([name for name in self._numbers if re.search(r"[\d.-]", name)], interfaces)
 
-    def record(self, record: Record) -> Record:
+    def record(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A copy of a line's plain values."""
+        record = record | {"plan": _plan(record["plan"])} if "plan" in record else record
         copy = {key: self._value(value, key, self._words) for key, value in record.items()}
         if isinstance(record.get("command"), list):
             arguments = [self._text(word, "command", self._words) for word in _without_places(record["command"])]
             copy["command"] = arguments
         if "environment" in record:
             copy["environment"] = self._value(
-                anonymize_environment(record["environment"]), "environment", self._in_environment
+                _anonymize_environment(record["environment"]), "environment", self._in_environment
             )
         return copy
 
@@ -215,23 +226,23 @@ def _remove(text: str, patterns: Sequence[re.Pattern[str]]) -> str:
     return text
 
 
-def _interface_names(result: Result) -> set[str]:
+def _interface_names(environments: Iterable[Environment]) -> set[str]:
     """Network devices that variables of the run choose, such as NCCL_SOCKET_IFNAME and NCCL_IB_HCA."""
     names: set[str] = set()
-    for record in (result.header, *result.resumes):
-        for name, value in (record["environment"].get("variables") or {}).items():
+    for environment in environments:
+        for name, value in environment.variables.items():
             if re.search(r"IFNAME|_HCA|NET_DEVICE", name):
                 names |= {part.partition(":")[0] for part in re.split(r"[,^=\s]+", str(value))}
     return {name for name in names if len(name) > 1}
 
 
-def _plan(plan: Record) -> Record:
+def _plan(plan: dict[str, Any]) -> dict[str, Any]:
     """The plan without the paths in its options and of suites that are files."""
     copy = dict(plan)
-    if isinstance(plan.get("options"), Mapping):
+    if "options" in plan:
         copy["options"] = {k: REMOVED if k in _PLACE_OPTIONS else _without_path(v) for k, v in plan["options"].items()}
-    if isinstance(plan.get("suites"), list):
-        copy["suites"] = [facts | {"reference": _without_path(facts.get("reference"))} for facts in plan["suites"]]
+    if "suites" in plan:
+        copy["suites"] = [facts | {"reference": _without_path(facts.get("reference", ""))} for facts in plan["suites"]]
     return copy
 
 

@@ -83,29 +83,29 @@ def verdict(result: Result) -> str:
 
 def status_code(result: Result) -> int:
     """The exit code that the run ended with; 3 where it never came to its end."""
-    return exit_codes.PARTIAL if result.end is None else int(result.end["exit_code"])
+    return exit_codes.PARTIAL if result.end is None else result.end.exit_code
 
 
 def _ending(result: Result) -> str:
-    return "no end was written: it still runs, or it died" if result.end is None else f"run {result.end['status']}"
+    return "no end was written: it still runs, or it died" if result.end is None else f"run {result.end.status}"
 
 
 def _facts(result: Result) -> DisplayTable:
     """The lines above the tables: what was measured where."""
-    plan, versions = result.plan, result.environment.get("versions") or {}
-    launches = len({record["launch"] for record in result.measurements})
+    plan, versions = result.plan, result.environment.versions
+    launches = len({record.launch for record in result.measurements})
     what = [
-        f"{plan['world_size']} ranks" if plan.get("world_size") else None,
-        plan.get("backend"),
-        f"preset {plan['preset']}" if plan.get("preset") else None,
-        f"{launches} of {plan['launches']} launches" if plan.get("launches") else f"{launches} launches",
+        f"{plan.world_size} ranks" if plan.world_size else None,
+        plan.backend,
+        f"preset {plan.preset}" if plan.preset else None,
+        f"{launches} of {plan.launches} launches" if plan.launches else f"{launches} launches",
         *(f"{name} {versions[name]}" for name in ("torch", "cuda", "nccl") if versions.get(name)),
     ]
     lines = [
         f"file: {result.path}",
         f"measured: {', '.join(str(word) for word in what if word)}",
         *_import_lines(result),
-        f"started: {result.header.get('started') or 'unknown'} on {', '.join(result.hosts()) or 'unknown hosts'}",
+        f"started: {result.header.started or 'unknown'} on {', '.join(result.hosts()) or 'unknown hosts'}",
         f"outcome: {verdict(result)}",
         *profile_lines(result.measurements, result.path),
         *(finding.line() for finding in findings.slow_type_findings(result)),
@@ -116,15 +116,15 @@ def _facts(result: Result) -> DisplayTable:
 
 def _import_lines(result: Result) -> list[str]:
     """Lines on where an imported result came from, and what of it could not be read."""
-    source = result.environment.get("imported_from")
-    if not isinstance(source, dict):
+    source = result.environment.imported_from
+    if source is None:
         return []
-    unread = source.get("unread") or []
-    tool = " ".join(str(word) for word in (source.get("tool"), source.get("version")) if word)
+    unread = source.unread
+    tool = " ".join(word for word in (source.tool, source.version) if word)
     return [
-        f"imported: from {source.get('file')}, {source.get('format')} of {tool}",
+        f"imported: from {source.file}, {source.format} of {tool}",
         *(
-            [f"warning: {counted(len(unread), 'row')} of it could not be read, the first {unread[0]['where']}"]
+            [f"warning: {counted(len(unread), 'row')} of it could not be read, the first {unread[0].where}"]
             if unread
             else []
         ),
@@ -250,7 +250,7 @@ def _no_speed(rows: Sequence[Row]) -> DisplayTable:
 
 def missing_cases(result: Result) -> list[str]:
     """Planned cases that the file does not have at all."""
-    measured = {record["case"] for record in result.measurements}
+    measured = {record.case for record in result.measurements}
     return [case for case in result.planned_cases() if case not in measured]
 
 

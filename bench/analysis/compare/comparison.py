@@ -144,7 +144,7 @@ def _judge(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: f
                 held = _common_launches(one, of_new.get(case, {})) if paired else (one, of_new.get(case, {}))
                 if not all(held):
                     continue
-                suite = base.groups[case].leader["suite"]
+                suite = base.groups[case].leader.suite
                 rows.append(_row(suite, case, metric, new))
                 one_logs, two_logs = ([math.log(value) for value in side.values()] for side in held)
                 kind = f"{metric.name}/{suite}"

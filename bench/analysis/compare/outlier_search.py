@@ -7,7 +7,7 @@ some have are listed, and what differs between the members is named with those t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -198,8 +198,8 @@ def _differing_fields(members: Sequence[Peer]) -> list[Row]:
 
 
 def _rank_fields(members: Sequence[Peer]) -> dict[str, list[Any]]:
-    ranks: list[Mapping[str, Any]] = members[0].results[0].environment.get("ranks", [])
-    return {f"rank.{name}": [rank.get(name) for rank in ranks] for name in RANK_FIELDS}
+    ranks = members[0].results[0].environment.ranks
+    return {f"rank.{name}": [getattr(rank, name) for rank in ranks] for name in RANK_FIELDS}
 
 
 def _partial_cases(members: Sequence[Peer]) -> list[Row]:

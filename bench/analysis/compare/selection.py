@@ -9,7 +9,8 @@ from bench.core.values import as_size
 from bench.errors import BenchError
 from bench.records import metrics, rows
 from bench.records.case_view import CaseView
-from bench.records.file import Record, Result
+from bench.records.file import Result
+from bench.records.lines.kinds import Measurement
 from bench.records.metrics import TIME
 from bench.records.rows import CaseGroup
 from bench.suite import format_param
@@ -27,7 +28,7 @@ class SelectedMetric(NamedTuple):
     of: Callable[[CaseView], float | None]
 
 
-def fits(record: Record, where: Where) -> bool:
+def fits(record: Measurement, where: Where) -> bool:
     """True if a measurement's case is among those selected."""
     return all(_is_one_of(_value(record, name), values) for name, values in where.items())
 
@@ -37,14 +38,15 @@ def _is_one_of(value: str | None, wanted: Sequence[str]) -> bool:
     return value is not None and any(text == value or as_size(text) == value for text in wanted)
 
 
-def _value(record: Record, name: str) -> str | None:
-    if name in ("suite", "case"):
-        return str(record[name])
-    params = record["params"]
-    return format_param(params[name]) if name in params else None
+def _value(record: Measurement, name: str) -> str | None:
+    identity = {"suite": record.suite, "case": record.case}
+    if name in identity:
+        return identity[name]
+    value = record.params.get(name)
+    return None if value is None else format_param(value)
 
 
-def refuse_none(records: Sequence[Record], where: Where) -> None:
+def refuse_none(records: Sequence[Measurement], where: Where) -> None:
     """Check that a case fits. Raises BenchError if none does, with the values that the first unfit name could have."""
     if any(fits(record, where) for record in records):
         return
@@ -52,11 +54,11 @@ def refuse_none(records: Sequence[Record], where: Where) -> None:
     raise BenchError(f"--where {condition}: no case fits; {_what_fits(records, where)}")
 
 
-def _what_fits(records: Sequence[Record], where: Where) -> str:
+def _what_fits(records: Sequence[Measurement], where: Where) -> str:
     for name in where:
         have = sorted({value for record in records if (value := _value(record, name)) is not None})
         if not have:
-            names = sorted({param for record in records for param in record["params"]} - {"op"})
+            names = sorted({param for record in records for param in record.params} - {"op"})
             return f"{name} is none of suite, op, case, {', '.join(names)}"
         if not any(_is_one_of(value, where[name]) for value in have):
             return f"{name} is one of {', '.join(have[:20])}"
@@ -90,7 +92,7 @@ def values(group: CaseGroup, chosen: SelectedMetric) -> Values:
         numbers = [(launch.launch, launch.medians.get(view.main)) for launch in view.launches]
     else:
         numbers = [
-            (launch_group.leader["launch"], chosen.of(launch_group.view)) for launch_group in rows.per_launch(group)
+            (launch_group.leader.launch, chosen.of(launch_group.view)) for launch_group in rows.per_launch(group)
         ]
     if len({launch for launch, _ in numbers}) < len(numbers):  # several files may each have a launch 0
         numbers = [(index, value) for index, (_, value) in enumerate(numbers)]

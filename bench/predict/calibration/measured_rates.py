@@ -105,19 +105,19 @@ def read(paths: Sequence[str]) -> Measured:
         raise BenchError(
             f"--from {', '.join(map(str, paths))}: no multiplication measured there; bench run compute gives them"
         )
-    described = [device for result in results for device in result.rank_devices()]
-    names = {name for _, name, _ in described if name}
+    ranks = [rank for result in results for rank in result.environment.ranks]
+    names = {rank.device_name for rank in ranks if rank.device_name}
     if len(names) > 1:
         raise BenchError(f"--from: devices of several types: {', '.join(sorted(names))}; give files of one type")
     steps = _step_jitter(results)
-    memories = [num_bytes for _, _, num_bytes in described if num_bytes]
+    memories = [rank.memory_bytes for rank in ranks if rank.memory_bytes]
     return Measured(
         paths=tuple(str(result.path) for result in results),
         device_name=next(iter(names), "unknown device"),
         memory_bytes=_memory_of_rank(results, memories),
         num_cores=_num_cores(results),
         on_cores=any(_on_cores(result) for result in results),
-        num_hosts=max(len(result.environment.get("hosts") or {}) or 1 for result in results),
+        num_hosts=max(len(result.environment.hosts) or 1 for result in results),
         ranks=max(row["num_ranks"] for row in rows),
         work=work,
         lines=tuple(lines_of(rows)),
@@ -175,12 +175,12 @@ def _memory_of_rank(results: Sequence[Result], memories: Sequence[int]) -> float
     """A GPU's own; of a host's memory a rank's share."""
     if not memories:
         return None
-    shared = max(1, len(results[0].environment["ranks"])) if _on_cores(results[0]) else 1
+    shared = max(1, len(results[0].environment.ranks)) if _on_cores(results[0]) else 1
     return float(min(memories)) / shared
 
 
 def _on_cores(result: Result) -> bool:
-    return any(rank.get("device_type") == "cpu" for rank in result.environment.get("ranks") or [])
+    return any(rank.device_type == "cpu" for rank in result.environment.ranks)
 
 
 def _jitter(results: Iterable[Result]) -> float | None:
@@ -188,13 +188,12 @@ def _jitter(results: Iterable[Result]) -> float | None:
     shares = []
     for result in results:
         for record in result.latest():
-            if record["suite"] != "compute" or record["status"] != "ok":
+            if record.suite != "compute" or record.status != "ok":
                 continue
-            main: dict[str, Any] = next(iter(record["variants"].values()), {})
-            for samples in main.get("nanoseconds") or []:
-                if len(samples) >= 10:
-                    middle = statistics.median(samples)
-                    shares.append(1.4826 * statistics.median(abs(sample - middle) for sample in samples) / middle)
+            matrix = record.variants[record.main].nanoseconds
+            for samples in matrix if matrix is not None and matrix.shape[1] >= 10 else ():
+                middle = float(np.median(samples))
+                shares.append(1.4826 * float(np.median(np.abs(samples - middle))) / middle)
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
 
 
@@ -204,16 +203,16 @@ def _traced_steps(
     """Ranks, case, and of each rank's traced calls the nanoseconds of pieces of `sorts` and of the whole call."""
     for result in results:
         for record in result.latest():
-            if record["suite"] == step_factors.SUITE and record["status"] == "ok" and record.get("spans"):
+            if record.suite == step_factors.SUITE and record.status == "ok" and record.spans:
                 spans: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
-                for span in map(Span.from_row, record["spans"]):
+                for span in record.spans:
                     spans[span.rank, span.call].append(span)
-                wholes = record["traced_call_ns"]
+                wholes = record.traced_call_ns
                 spent = [
                     [_spent_ns(spans[rank, call], rank, whole, sorts) for call, whole in enumerate(calls)]
                     for rank, calls in enumerate(wholes)
                 ]
-                yield len(wholes), record["case"], spent, wholes
+                yield len(wholes), record.case, spent, wholes
 
 
 def _step_jitter(results: Iterable[Result]) -> float | None:
@@ -255,8 +254,7 @@ def _num_cores(results: Iterable[Result]) -> int | None:
     """Usable cores of the host that has the fewest; None if the files do not say."""
     counts = []
     for result in results:
-        hosts = result.environment.get("hosts") or {}
-        counts += [int(host["usable_cores"]) for host in hosts.values() if host.get("usable_cores")]
+        counts += [host.usable_cores for host in result.environment.hosts.values() if host.usable_cores]
     return min(counts) if counts else None
 
 

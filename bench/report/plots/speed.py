@@ -67,15 +67,15 @@ def _point(run: PlottedRun, row: Row) -> tuple[float, float] | None:
     """(FLOP per byte, TFLOP/s a device) of a case, or None if its traffic is not known."""
     rule = _BYTES.get((row["suite"], str(row["params"].get("op"))))
     item = ITEM_BYTES.get(str(row["params"].get("dtype")))
-    work = run.groups[row["case"]].leader.get("work") or {}
-    if rule is None or item is None or not work.get("flops") or not row["tflop_per_s"]:
+    work = run.groups[row["case"]].leader.work
+    if rule is None or item is None or work is None or not work.flops or not row["tflop_per_s"]:
         return None
     passes = 3.0 if row["params"].get("direction") == "forward_backward" else 1.0
-    num_bytes = rule(row["params"], work["flops"], item)
+    num_bytes = rule(row["params"], work.flops, item)
     if num_bytes is None:
         return None
     shares = 1 if row["suite"] == "tensor_parallel" else row["num_ranks"]  # compute: every rank has its own product
-    return float(work["flops"]) / shares / (passes * num_bytes), float(row["tflop_per_s"])
+    return float(work.flops) / shares / (passes * num_bytes), float(row["tflop_per_s"])
 
 
 def _roofline(source: Source) -> Iterator[Plot]:
