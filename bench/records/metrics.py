@@ -96,7 +96,7 @@ def _joules_for_gb(view: CaseView) -> float | None:
 
 def _tail(view: CaseView, share: float) -> float | None:
     """A quantile of all samples; None if fewer than MIN_BEYOND are expected beyond it."""
-    samples = view.all_seconds
+    samples = view.ordered_seconds
     if not view.medians or round(samples.size * (1 - share), 6) < MIN_BEYOND:
         return None
     return intervals.quantiles(samples, (share,))[0]
@@ -114,9 +114,9 @@ _ROWS = (
            "Lower end of the 95% interval of the median; `interval` says if within or between launches."),
     Metric("seconds_high", "s", "neither", lambda v: v.interval.high if v.interval else None, _MAX,
            "Upper end of the 95% interval of the median; `interval` says if within or between launches."),
-    Metric("seconds_min", "s", "lower", lambda v: float(v.all_seconds.min()) if v.medians else None, _MAX,
+    Metric("seconds_min", "s", "lower", lambda v: float(v.ordered_seconds[0]) if v.medians else None, _MAX,
            "The fastest sample of all launches."),
-    Metric("seconds_max", "s", "lower", lambda v: float(v.all_seconds.max()) if v.medians else None, _MAX,
+    Metric("seconds_max", "s", "lower", lambda v: float(v.ordered_seconds[-1]) if v.medians else None, _MAX,
            "The slowest sample of all launches."),
     Metric("algbw_gb_per_s", "GB/s", "higher", lambda v: _scale(v.rate(v.work.bytes), 1e-9), _MAX,
            "Algorithm bandwidth: payload of the collective over its time (nccl-tests, doc/PERFORMANCE.md)."),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from bench.records import interference, metrics
@@ -168,6 +168,7 @@ def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
     """Type -> sum over the ranks of the peak dense FLOP/s; None if one device's is not known."""
     ranks = results[0].environment.ranks if results else []
 
+    @cache
     def peak(dtype: str) -> float | None:
         from bench.catalog.accelerators import peak_flops
 
