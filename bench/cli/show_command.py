@@ -65,7 +65,7 @@ def command(
     elif output is not None:
         _export(results, output)
     else:
-        for result in results if form != "table" else ():
+        for result in results if form != "table" or ranks else ():
             for warning in result.warnings:
                 click.echo(f"warning: {warning}", err=True)
         show = _rank_text() if ranks else result_tables.tables

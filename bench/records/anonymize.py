@@ -12,13 +12,12 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from bench.records.environments import REMOVED
 from bench.records.lines import decoding
+from bench.records.lines.kinds import Header, Joined, Resume
 
 if TYPE_CHECKING:
     from bench.records.file import Result
@@ -137,19 +136,16 @@ def _is_address(text: str) -> bool:
 
 
 def anonymize_result(result: Result) -> Iterator[Line]:
-    """The file's records fit to be published: the header, then measurements, choices, resumes and the end.
+    """The file's records fit to be published, in the order written.
 
     Hosts are numbered, in the order in which the environments have them; UUIDs, addresses, interface names and paths
     become `(removed)`. Cases, parameters and all numbers stay as they are. A file without an end gets none.
     """
-    environments = [result.environment, *(resume.environment for resume in result.resumes)]
+    environments = [line.environment for line in result.lines if isinstance(line, Header | Joined | Resume)]
     hosts = dict.fromkeys(host for environment in environments for host in _host_names(environment))
     names = {host: f"host{number}" for number, host in enumerate(hosts)}
     cleaner = _Cleaner(names, _interface_names(environments))
-    run_id = hashlib.sha256(result.header.run_id.encode()).hexdigest()[:16]
-    header = msgspec.structs.replace(result.header, run_id=run_id, environment=result.environment)
-    lines: list[Line] = [header, *result.measurements, *result.choices, *result.resumes]
-    for line in [*lines, result.end] if result.end is not None else lines:
+    for line in result.lines:
         yield decoding.structure(cleaner.record(decoding.plain(line)))
 
 
@@ -172,7 +168,7 @@ class _Cleaner:
 
     def record(self, record: dict[str, Any]) -> dict[str, Any]:
         """A copy of a line's plain values."""
-        record = record | {"plan": _plan(record["plan"])} if "plan" in record else record
+        record = record | {name: rule(record[name]) for name, rule in _RULES.items() if name in record}
         copy = {key: self._value(value, key, self._words) for key, value in record.items()}
         if isinstance(record.get("command"), list):
             arguments = [self._text(word, "command", self._words) for word in _without_places(record["command"])]
@@ -244,6 +240,19 @@ def _plan(plan: dict[str, Any]) -> dict[str, Any]:
     if "suites" in plan:
         copy["suites"] = [facts | {"reference": _without_path(facts.get("reference", ""))} for facts in plan["suites"]]
     return copy
+
+
+def _run_id(run_id: str) -> str:
+    return hashlib.sha256(run_id.encode()).hexdigest()[:16]
+
+
+def _profile(profile: dict[str, Any]) -> dict[str, Any]:
+    """The profile without its folder, whose name has the host's, and which no copy has beside it."""
+    return profile | {"folder": REMOVED}
+
+
+_RULES: dict[str, Callable[[Any], Any]] = {"plan": _plan, "run_id": _run_id, "profile": _profile}
+"""Field of a line -> what is done with it first."""
 
 
 def _without_path(value: Any) -> Any:
