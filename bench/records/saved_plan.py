@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.suite import Params
+from bench.suite import Params, SuiteMetric
 
 if TYPE_CHECKING:
     from bench.records.file import Result
@@ -30,7 +30,7 @@ class SuiteFacts:
     name: str
     reference: str
     summary: str
-    metrics: dict[str, tuple[str, str]]
+    metrics: dict[str, SuiteMetric]
     digest: str | None = None
     """SHA-256 of the code; None: unknown, since it is another tool's, or the file was written before version 0.2.0."""
 

@@ -14,6 +14,8 @@ from bench.records.lines.parts import Cell, Count, Fact, Name, Param, Real, Text
 
 Pair = Annotated[list[Text], Meta(min_length=2, max_length=2)]
 """Unit and direction of a metric."""
+MetricTexts = Annotated[list[Text], Meta(min_length=2, max_length=3)]
+"""Unit and direction of a suite's own metric, and a sentence on it; files before version 0.2.0 lack the sentence."""
 DeviceFacts = dict[Text, Fact]
 """Facts of a rank's device, or of a host."""
 
@@ -94,7 +96,8 @@ class SuiteRow(Struct, kw_only=True):
     name: Name
     reference: Text | UnsetType | None = UNSET
     summary: Text | UnsetType | None = UNSET
-    metrics: dict[Name, Pair] | UnsetType = UNSET
+    metrics: dict[Name, MetricTexts] | UnsetType = UNSET
+    """The suite's own metrics."""
     digest: Text | UnsetType | None = UNSET
     """SHA-256 of the code that the suite runs; null: unknown."""
     sha256: Text | UnsetType | None = UNSET
