@@ -1,6 +1,6 @@
-"""Write the pages that follow from the code: the format of a result file, as a page and as a JSON Schema.
+"""Write the pages that follow from the code: the metrics, and the format of a result file with its JSON Schema.
 
-python scripts/write_docs.py            # writes bench/docs/result_file.md and bench/docs/result_file.schema.json
+python scripts/write_docs.py            # writes metrics.md, result_file.md and result_file.schema.json in bench/docs
 python scripts/write_docs.py --check    # exit 1 if they are not what the code says
 """
 
@@ -20,7 +20,8 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.records import file
+from bench.measure.planning.suite_loader import builtin_names, load
+from bench.records import file, metrics
 from bench.records.lines import decoding, header, kinds, parts
 
 DOCS = Path(__file__).resolve().parent.parent / "bench" / "docs"
@@ -32,10 +33,34 @@ Written by `scripts/write_docs.py` from `bench/records/lines`; do not edit it.
 
 `Text` is a string, `Name` one of letters, digits and `_ . + : -`; `Count` a whole number from 0, `Real` a number of at
 most 1e100; `Param` a truth value, a number or a text, `Cell` the same or null; `Fact` a cell, or a list or table of
-them; `Pair` two texts: a unit and a direction. A field of the tables below that is marked `optional` may be left out.
-`null` means unknown. Numbers are finite.
+them; `Pair` two texts: a unit and a direction; `MetricTexts` the same, and a sentence on the metric. A field of the
+tables below that is marked `optional` may be left out. `null` means unknown. Numbers are finite.
 [result_file.schema.json](result_file.schema.json) is the same as a JSON Schema of one line.
 """
+
+METRICS_HEAD = """# The metrics
+
+Written by `scripts/write_docs.py` from the table in `bench/records/metrics.py` and from the METRICS of the suites; do
+not edit it.
+
+A metric has the same name in CSV, JSON, frames and `bench compare --metric`. Where tables show it, they do so under its
+head. GB are 10⁹ bytes, MiB 2²⁰; a share is of 1. A value that is not known is missing: null in JSON, `-` in tables,
+never 0.
+
+- **Intervals.** One launch: by order statistics of its samples, within the launch. Several: t on the logarithms of the
+  launch medians, whose variance is taken to be no less than the suite's cases suggest (8 or more; Smyth's prior, as in
+  `compare`), with 0.4 of it added for what runs differ by (measured): three launches that happen to agree make no
+  case sure. The column `interval` says which.
+- **Bandwidths.** The payload of all-gather, reduce-scatter, gather and scatter is the full buffer. The bus factor is
+  2(n-1)/n of all-reduce; (n-1)/n of all-gather, reduce-scatter, all-to-all, gather and scatter; 1 of broadcast and
+  reduce (nccl-tests, doc/PERFORMANCE.md).
+- **FLOPs.** Formulas: `bench/parallelism/flops.py`; attention counts in full (PaLM, appendix B), not halved for
+  causality. Peaks, with sources: `bench/catalog/data/accelerators.csv`; without a peak (every CPU)
+  there is no MFU.
+- **Ceilings.** A node that is slow throughout looks fine against its own ceiling: read `mfu` as well.
+"""
+METRICS_COLUMNS = "| metric | unit | better | head | over ranks | meaning |\n| --- | --- | --- | --- | --- | --- |"
+SUITE_COLUMNS = "| metric | unit | better | meaning |\n| --- | --- | --- | --- |"
 
 
 def pages() -> dict[str, str]:
@@ -43,9 +68,27 @@ def pages() -> dict[str, str]:
     schema = msgspec.json.schema(kinds.Line)
     schema["$comment"] = "Schema of one line of a result file of bench. Written by scripts/write_docs.py."
     return {
+        "metrics.md": "\n".join(_metrics_page()).rstrip() + "\n",
         "result_file.md": "\n".join(_page()).rstrip() + "\n",
         "result_file.schema.json": json.dumps(schema, indent=1, ensure_ascii=False) + "\n",
     }
+
+
+def _metrics_page() -> Iterator[str]:
+    yield f"{METRICS_HEAD}\n## Of every suite\n\n{METRICS_COLUMNS}"
+    for row in metrics.METRICS.values():
+        head = row.head if row.weight is not None else ""
+        yield _row(f"`{row.name}`", row.unit, row.better, head, row.over_ranks, row.meaning)
+    for name in builtin_names():
+        suite = load(name)
+        own = {key: row for key, row in suite.metrics.items() if key not in metrics.METRICS}
+        if own:
+            yield f"\n## `{name}`\n\n{suite.summary}\n\n{SUITE_COLUMNS}"
+            yield from (_row(f"`{key}`", *row) for key, row in own.items())
+
+
+def _row(name: str, *cells: str) -> str:
+    return "| " + " | ".join([name, *(cell.replace("|", "\\|") for cell in cells)]) + " |"
 
 
 def _page() -> Iterator[str]:

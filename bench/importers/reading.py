@@ -16,7 +16,7 @@ from typing import Any
 from bench.core.cell_text import clean
 from bench.errors import BenchError
 from bench.parallelism import collectives
-from bench.suite import Params, case_id
+from bench.suite import Params, SuiteMetric, case_id
 
 COLLECTIVE = collectives.SUITE
 MAX_RANKS = 2**20
@@ -85,8 +85,8 @@ class ImportedCase:
     check: Mapping[str, Any] | None = None
     work: Mapping[str, Any] | None = None
     derived: Mapping[str, float | None] = field(default_factory=dict)
-    metrics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Name in `derived` -> its unit and which way is better."""
+    metrics: Mapping[str, SuiteMetric] = field(default_factory=dict)
+    """Name in `derived` -> what it is."""
     variants: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     """Further samples, name -> seconds[row][sample]."""
     started: str | None = None

@@ -23,6 +23,7 @@ from bench.records.file import SUFFIXES, Writer, new_path
 from bench.records.reader import SCHEMA
 from bench.records.saved_plan import PlannedCase, SuiteFacts
 from bench.records.visits import worst_status
+from bench.suite import SuiteMetric
 
 Record = dict[str, Any]
 MAIN = "full"
@@ -189,7 +190,7 @@ def _architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
 
 def _plan(read: ImportedText, label: str, measurements: Sequence[Record]) -> Record:
     summary = f"Imported from {read.tool}"
-    suites: dict[str, dict[str, tuple[str, str]]] = {}
+    suites: dict[str, dict[str, SuiteMetric]] = {}
     for reading in read.readings:
         suites.setdefault(reading.suite, {}).update(reading.metrics)
     cases = {
@@ -251,7 +252,7 @@ def _measurement(case: str, params: Mapping[str, Any], launch: int, rows: Sequen
         "check": None if lead.check is None else dict(lead.check),
         "work": None if lead.work is None or not kept else dict(lead.work),
         "derived": dict(lead.derived) if kept else {},
-        "metrics": {name: list(row) for name, row in lead.metrics.items()},
+        "metrics": {name: [row.unit, row.better] for name, row in lead.metrics.items()},
         "stop": None,
         "spans": [],
         "traced_call_ns": [],

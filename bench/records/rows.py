@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from bench.records import interference, metrics
 from bench.records.case_view import CaseView, Ceiling
 from bench.records.lines.parts import NcclChoice, WorkFacts
+from bench.records.metrics import Metric
 from bench.records.samples import launch_times
 from bench.records.visits import worst_status
 from bench.stats import intervals, variance_prior
@@ -211,7 +212,7 @@ def group_row(group: CaseGroup) -> Row:
     }
     assert tuple(row) == IDENTITY
     values = metrics.values(view)
-    ceiling = view.ceiling if values["percent_of_measured_ceiling"] is not None else None
+    ceiling = view.ceiling if values[metrics.CEILING_PERCENT] is not None else None
     return row | values | suite_metrics | {
         "energy_source": energy and energy.source,
         "energy_scope": energy and energy.scope,
@@ -263,9 +264,17 @@ def origin(result: Result) -> Row:
     }
 
 
-def own_metrics(results: Iterable[Result]) -> dict[str, tuple[str, str]]:
-    """The suites' further metrics in these results: name -> (unit, direction)."""
-    return {name: row for result in results for record in result.measurements for name, row in record.metrics.items()}
+def own_metrics(results: Sequence[Result]) -> dict[str, Metric]:
+    """The suites' own metrics in these results, by name; their meanings are in the plans alone."""
+    texts = {name: row for result in results for record in result.measurements for name, row in record.metrics.items()}
+    meanings = {
+        name: row.meaning
+        for result in results
+        for suite in result.plan.suites
+        for name, row in suite.metrics.items()
+        if row.meaning
+    }
+    return {name: metrics.suite_metric(name, row[0], row[1], meanings.get(name, "")) for name, row in texts.items()}
 
 
 def profile_lines(measurements: Iterable[Measurement], result: Path) -> list[str]:

@@ -31,6 +31,7 @@ from bench.importers.pytest_benchmark import OWN
 from bench.records import rows
 from bench.records.file import Result
 from bench.records.lines.header import HostFacts, RankFacts
+from bench.records.metrics import TIME, TIME_HIGH, TIME_LOW
 from bench.records.rows import CaseGroup, Row
 from bench.report.result_tables import suite_tables
 
@@ -111,9 +112,9 @@ def _as_parquet(results: Results) -> bytes:
 def _as_continuous(results: Results) -> bytes:
     entries = []
     for name, result, _, row in _timed(results):
-        entry = {"name": name, "unit": "us", "value": row["seconds_median"] * 1e6, "extra": _extra(result, row)}
-        if row["seconds_low"] is not None and row["seconds_high"] is not None:
-            farther = max(row["seconds_high"] - row["seconds_median"], row["seconds_median"] - row["seconds_low"])
+        entry = {"name": name, "unit": "us", "value": row[TIME] * 1e6, "extra": _extra(result, row)}
+        if row[TIME_LOW] is not None and row[TIME_HIGH] is not None:
+            farther = max(row[TIME_HIGH] - row[TIME], row[TIME] - row[TIME_LOW])
             entry["range"] = f"± {farther * 1e6:.6g}"
         entries.append(entry)
     return json_text(entries).encode()
@@ -124,14 +125,14 @@ def _extra(result: Result, row: Row) -> str:
         f"{result.architecture}, {row['num_ranks']} ranks",
         f"median of {row['num_samples']} samples in {row['num_launches']} launches",
     ]
-    if row["seconds_low"] is not None and row["seconds_high"] is not None:
-        ends = f"{show_seconds(row['seconds_low'])} to {show_seconds(row['seconds_high'])}"
+    if row[TIME_LOW] is not None and row[TIME_HIGH] is not None:
+        ends = f"{show_seconds(row[TIME_LOW])} to {show_seconds(row[TIME_HIGH])}"
         lines.append(f"95% interval {ends} ({str(row['interval']).replace('_', ' ')})")
     return "\n".join([*lines, *row["notes"]])
 
 
 def _as_bmf(results: Results) -> bytes:
-    ends = {"value": "seconds_median", "lower_value": "seconds_low", "upper_value": "seconds_high"}
+    ends = {"value": TIME, "lower_value": TIME_LOW, "upper_value": TIME_HIGH}
     cases = {
         name: {"latency": {end: row[column] * 1e9 for end, column in ends.items() if row[column] is not None}}
         for name, _, _, row in _timed(results)

@@ -119,7 +119,7 @@ def judge(
     by: str,
     outlier: float = outliers.OUTLIER,
     only: Collection[str] | None = None,
-    metric: selection.SelectedMetric | None = None,
+    metric: metrics.Metric | None = None,
 ) -> OutlierSearch:
     """Hold the members, or `only` those named, against their siblings, by their time unless another metric is named.
 
@@ -159,7 +159,7 @@ def judge(
     )
 
 
-def _row(key: PeerKey, judged: outliers.JudgedMember, metric: selection.SelectedMetric) -> Row:
+def _row(key: PeerKey, judged: outliers.JudgedMember, metric: metrics.Metric) -> Row:
     return {
         "member": judged.member,
         **key._asdict(),

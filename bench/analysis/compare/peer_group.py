@@ -93,7 +93,7 @@ def host_name(result: Result) -> str:
     return ", ".join(names) if names and not hidden else result.path.name
 
 
-def _host(name: str, results: tuple[Result, ...], metric: selection.SelectedMetric, where: selection.Where) -> Peer:
+def _host(name: str, results: tuple[Result, ...], metric: metrics.Metric, where: selection.Where) -> Peer:
     launches, status = {}, {}
     for case, group in case_groups(results).items():
         if not selection.fits(group.leader, where):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 from bench.core.values import as_size
 from bench.errors import BenchError
-from bench.records import metrics, rows
-from bench.records.case_view import CaseView
+from bench.records import rows
 from bench.records.file import Result
 from bench.records.lines.kinds import Measurement
-from bench.records.metrics import TIME
+from bench.records.metrics import METRICS, TIME, Metric
 from bench.records.rows import CaseGroup
 from bench.suite import format_param
 
@@ -19,13 +17,6 @@ Where = Mapping[str, tuple[str, ...]]
 """`suite`, `op`, `case` or a parameter -> the values of the cases to compare."""
 Values = dict[int, float]
 """Launch -> the metric in it."""
-
-
-class SelectedMetric(NamedTuple):
-    name: str
-    unit: str
-    better: str
-    of: Callable[[CaseView], float | None]
 
 
 def fits(record: Measurement, where: Where) -> bool:
@@ -65,34 +56,30 @@ def _what_fits(records: Sequence[Measurement], where: Where) -> str:
     return "each of them is there, but not together"
 
 
-def metric(name: str, results: Sequence[Result]) -> SelectedMetric:
+def metric(name: str, results: Sequence[Result]) -> Metric:
     """Look a metric up. Raises BenchError for a name that no result has, and for one of which neither way is better."""
     return named_metric(name, rows.own_metrics(results))
 
 
-def named_metric(name: str, suite_metrics: Mapping[str, tuple[str, str]]) -> SelectedMetric:
-    """Metric of a name, from METRICS or the suites' own: name -> (unit, better)."""
-    if name in metrics.METRICS:
-        row = metrics.METRICS[name]
-        selected = SelectedMetric(name, row.unit, row.better, row.formula)
-    elif name in suite_metrics:
-        selected = SelectedMetric(name, *suite_metrics[name], lambda view: view.suite_metric(name))
-    else:
-        names = [n for n, row in metrics.METRICS.items() if row.better != "neither"]
+def named_metric(name: str, suite_metrics: Mapping[str, Metric]) -> Metric:
+    """Metric of a name, from METRICS or the suites' own."""
+    selected = METRICS.get(name) or suite_metrics.get(name)
+    if selected is None:
+        names = [n for n, row in METRICS.items() if row.better != "neither"]
         raise BenchError(f"--metric {name}: there are {', '.join([*names, *sorted(set(suite_metrics) - set(names))])}")
     if selected.better == "neither":
         raise BenchError(f"--metric {name}: neither more nor less of it is better, so no verdict can be given")
     return selected
 
 
-def values(group: CaseGroup, chosen: SelectedMetric) -> Values:
+def values(group: CaseGroup, chosen: Metric) -> Values:
     """Launch -> the metric in it; a value that is not above 0 has no logarithm and is left out."""
     if chosen.name == TIME:
         view = group.view
         numbers = [(launch.launch, launch.medians.get(view.main)) for launch in view.launches]
     else:
         numbers = [
-            (launch_group.leader.launch, chosen.of(launch_group.view)) for launch_group in rows.per_launch(group)
+            (launch_group.leader.launch, chosen.formula(launch_group.view)) for launch_group in rows.per_launch(group)
         ]
     if len({launch for launch, _ in numbers}) < len(numbers):  # several files may each have a launch 0
         numbers = [(index, value) for index, (_, value) in enumerate(numbers)]

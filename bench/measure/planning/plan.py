@@ -10,6 +10,7 @@ from typing import Any
 from bench.errors import BenchError
 from bench.measure.planning.visit_overhead import guess_overhead
 from bench.records.saved_plan import PlannedCase, SuiteFacts
+from bench.suite import SuiteMetric
 
 Turn = tuple[int, int]
 """A case's index in the plan, and the number of the visit to it within a launch, from 0."""
@@ -55,7 +56,7 @@ class Plan:
         try:
             fields = dict(data)
             fields["suites"] = tuple(
-                SuiteFacts(**{**s, "metrics": {k: (v[0], v[1]) for k, v in s["metrics"].items()}})
+                SuiteFacts(**{**s, "metrics": {k: SuiteMetric(*v) for k, v in s["metrics"].items()}})
                 for s in map(_without_old_digest, data["suites"])
             )
             for name in ("cases", "left_out"):

@@ -88,7 +88,7 @@ def case_record(
         "check": None,
         "work": None,
         "derived": {},
-        "metrics": {name: list(row) for name, row in facts.metrics.items()},
+        "metrics": {name: [row.unit, row.better] for name, row in facts.metrics.items()},
         "stop": None,
         "spans": [],
         "traced_call_ns": [],

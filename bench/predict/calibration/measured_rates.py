@@ -34,6 +34,7 @@ from bench.predict.rates.by_size import BySize
 from bench.predict.rates.constants import Common
 from bench.predict.rates.device import Device
 from bench.records.file import Result, load_many
+from bench.records.metrics import COMPUTE_SPEED, MEMORY_BANDWIDTH, TIME
 from bench.records.rows import case_groups, case_rows
 from bench.suite import Span
 
@@ -99,7 +100,7 @@ class Measured:
 def read(paths: Sequence[str]) -> Measured:
     """Raises BenchError for unreadable files, or where none has a measured multiplication."""
     results = load_many(paths)
-    rows = [row for row in case_rows(results) if row["status"] == "ok" and row["seconds_median"]]
+    rows = [row for row in case_rows(results) if row["status"] == "ok" and row[TIME]]
     work = _work(rows)
     if not any(rates_of_run.rates for rates_of_run in work.values()):
         raise BenchError(
@@ -144,9 +145,9 @@ def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, BySize]:
     rates: defaultdict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         params = row["params"]
-        if row["suite"] == "compute" and params.get("op") == "matmul" and row["tflop_per_s"]:
-            rate = row["tflop_per_s"] * 1e12
-            flops = rate * row["seconds_median"]
+        if row["suite"] == "compute" and params.get("op") == "matmul" and row[COMPUTE_SPEED]:
+            rate = row[COMPUTE_SPEED] * 1e12
+            flops = rate * row[TIME]
             rates[str(params.get("dtype", "float32"))][flops].append(rate)
     return {
         dtype: BySize(tuple(sorted(sizes)), tuple(statistics.median(sizes[size]) for size in sorted(sizes)))
@@ -156,9 +157,9 @@ def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, BySize]:
 
 def _memory(rows: Iterable[Mapping[str, Any]]) -> float | None:
     speeds = [
-        row["membw_gb_per_s"] * 1e9
+        row[MEMORY_BANDWIDTH] * 1e9
         for row in rows
-        if row["suite"] == "compute" and row["membw_gb_per_s"] and row["params"].get("num_bytes", 0) >= LARGE_BYTES
+        if row["suite"] == "compute" and row[MEMORY_BANDWIDTH] and row["params"].get("num_bytes", 0) >= LARGE_BYTES
     ]
     return statistics.median(speeds) if speeds else None
 

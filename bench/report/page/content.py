@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.compare.comparison_tables import tables as comparison_tables
 from bench.core.table import Column, DisplayTable, text_column
 from bench.records import environments as headers
-from bench.records import metrics
+from bench.records.metrics import METRICS
 from bench.records.rows import own_metrics
 from bench.report import rank_table, result_tables
 from bench.report.page.answers import answers
@@ -150,16 +150,12 @@ def _no_speed(source: Source, names: dict[str, str]) -> Iterator[Section]:
 def _reading(source: Source) -> Section:
     rows = [row for run in source.series for row in run.rows]
     present = {name for row in rows for name, value in row.items() if value is not None}
-    general = [
+    own = own_metrics([run.result for run in source.series])
+    described = tuple(
         {"metric": name, "unit": metric.unit, "better": metric.better, "meaning": metric.meaning}
-        for name, metric in metrics.METRICS.items()
-        if name in present
-    ]
-    further = [
-        {"metric": name, "unit": unit, "better": better, "meaning": "the suite's own; see its description"}
-        for name, (unit, better) in own_metrics([run.result for run in source.series]).items()
-        if name not in metrics.METRICS
-    ]
+        for name, metric in (METRICS | own).items()
+        if name in present or name not in METRICS
+    )
     columns = tuple(text_column(key) for key in ("metric", "unit", "better", "meaning"))
     text = (
         "The time of a case is the maximum over the ranks, sample by sample: a step is over when its last rank is.",
@@ -170,6 +166,6 @@ def _reading(source: Source) -> Section:
         "reading",
         "How to read each number",
         text,
-        (DisplayTable("", columns, tuple(general + further)),),
+        (DisplayTable("", columns, described),),
         folded=True,
     )

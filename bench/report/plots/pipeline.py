@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bench.records.lines.kinds import Measurement
+from bench.records.metrics import BUBBLE, IDLE
 from bench.report.plots.source import Plot, PlottedRun, Source, labels
 from bench.report.plots.style import HATCHES, LIGHT, canvas, shorten
 from bench.suite import COMMUNICATION
@@ -84,7 +85,7 @@ def _idle(source: Source) -> Iterator[Plot]:
         (run, row)
         for run in source.series
         for row in run.rows
-        if row["status"] == "ok" and row.get("bubble_theory") is not None and row.get("idle_share") is not None
+        if row["status"] == "ok" and row.get(BUBBLE) is not None and row.get(IDLE) is not None
     ][:MAX_BARS]
     if not bars:
         return
@@ -95,9 +96,9 @@ def _idle(source: Source) -> Iterator[Plot]:
     for position, (run, row) in enumerate(bars):
         label = None if run.name in seen else f"{run.name}: measured"
         seen.add(run.name)
-        axes.barh(position, 100 * row["idle_share"], 0.74, color=run.look.colour, alpha=0.55, hatch=run.look.hatch,
+        axes.barh(position, 100 * row[IDLE], 0.74, color=run.look.colour, alpha=0.55, hatch=run.look.hatch,
                   label=label)  # fmt: skip
-        axes.barh(position, 100 * row["bubble_theory"], 0.3, color=run.look.colour, edgecolor="#fefefe",
+        axes.barh(position, 100 * row[BUBBLE], 0.3, color=run.look.colour, edgecolor="#fefefe",
                   label="replay of the order" if position == 0 else None)  # fmt: skip
     axes.set_yticks(range(len(bars)), [shorten(label, 60) for label in labels([row for _, row in bars])])
     axes.invert_yaxis()

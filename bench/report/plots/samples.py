@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.records.metrics import TIME, TIME_HIGH, TIME_LOW
 from bench.report.plots.source import Plot, PlottedRun, Source
 from bench.report.plots.style import canvas, plain_log, shorten
 
@@ -105,7 +106,7 @@ def _history(source: Source) -> Iterator[Plot]:
     done: set[str] = set()
     for case, suite in _telling_cases(source).items():
         ordered = sorted(source.series, key=lambda run: str(run.result.header.started))
-        points = [(run, row) for run in ordered for row in run.rows if row["case"] == case and row["seconds_median"]]
+        points = [(run, row) for run in ordered for row in run.rows if row["case"] == case and row[TIME]]
         if suite in done or len(points) < MIN_FILES or len(done) >= MAX_HISTORIES:
             continue
         done.add(suite)
@@ -117,12 +118,12 @@ def _over_files(case: str, suite: str, points: Sequence[tuple[PlottedRun, dict[s
     axes: Axes = grid[0][0]
     seen: set[str] = set()
     for position, (run, row) in enumerate(points):
-        middle = row["seconds_median"] * 1e3
+        middle = row[TIME] * 1e3
         label = None if run.result.architecture in seen else shorten(run.result.architecture)
         seen.add(run.result.architecture)
         axes.plot([position], [middle], ls="", marker=run.look.marker, color=run.look.colour, label=label)
-        if row["interval"] == "between_launches" and row["seconds_high"] < 100 * row["seconds_low"]:
-            axes.vlines(position, row["seconds_low"] * 1e3, row["seconds_high"] * 1e3, color=run.look.colour, lw=1.2)
+        if row["interval"] == "between_launches" and row[TIME_HIGH] < 100 * row[TIME_LOW]:
+            axes.vlines(position, row[TIME_LOW] * 1e3, row[TIME_HIGH] * 1e3, color=run.look.colour, lw=1.2)
     starts = [(run.result.header.started or "?")[:16].replace("T", "\n") for run, _ in points]
     step = max(1, len(points) // 10)
     axes.set_xticks(range(0, len(points), step), starts[::step])
