@@ -76,15 +76,17 @@ _ADDRESSES = tuple(
 def _anonymize_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the plain values of an environment without what names its machines."""
     names = _number_hosts(environment)
+    scrubber = Scrubber(names)
     hosts = {
-        names[name]: scrub({**host, "hostname": REMOVED}, names) for name, host in environment.get("hosts", {}).items()
+        names[name]: scrub({**host, "hostname": REMOVED}, scrubber)
+        for name, host in environment.get("hosts", {}).items()
     }
     ranks = [
-        scrub({**rank, "uuid": None, "pci_bus_id": None, "host": names.get(str(rank.get("host")))}, names)
+        scrub({**rank, "uuid": None, "pci_bus_id": None, "host": names.get(str(rank.get("host")))}, scrubber)
         for rank in environment.get("ranks", [])
     ]
     variables = {
-        name: value if _is_harmless(name, value, names) else REMOVED
+        name: value if _is_harmless(name, value, scrubber) else REMOVED
         for name, value in environment.get("variables", {}).items()
     }
     return {**environment, "hosts": hosts, "ranks": ranks, "variables": variables}
@@ -96,34 +98,54 @@ def _number_hosts(environment: Mapping[str, Any]) -> dict[str, str]:
     return {name: f"host{index}" for index, name in enumerate(dict.fromkeys(filter(None, names)))}
 
 
-def scrub(value: Any, hosts: Mapping[str, str]) -> Any:
-    """A copy of plain JSON data with hosts numbered, and paths, UUIDs and addresses taken out of its strings.
-
-    For texts such as error messages; `hosts` is host name -> what stands for it. Keys of objects are left as they are.
-    """
+def scrub(value: Any, scrubber: Scrubber) -> Any:
+    """A copy of plain JSON data whose strings are scrubbed. Keys of objects are left as they are."""
     if isinstance(value, str):
-        return scrub_text(value, hosts)
+        return scrubber.text(value)
     if isinstance(value, Mapping):
-        return {key: scrub(item, hosts) for key, item in value.items()}
-    return [scrub(item, hosts) for item in value] if isinstance(value, list | tuple) else value
+        return {key: scrub(item, scrubber) for key, item in value.items()}
+    return [scrub(item, scrubber) for item in value] if isinstance(value, list | tuple) else value
 
 
-def scrub_text(text: str, hosts: Mapping[str, str]) -> str:
-    """One string, scrubbed."""
-    text = _remove(text, (_UUID, _PCI, _MAC, _FILE_PATH))
-    text = _ADDRESS.sub(lambda match: REMOVED if _is_address(match[0]) else match[0], text)
-    # The longest first: `node1` may be the beginning of `node1.cluster`.
-    for name in sorted(hosts, key=len, reverse=True):
-        text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", hosts[name], text)
-    return text
+class Scrubber:
+    """Numbers hosts, and takes paths, UUIDs and addresses out of texts such as error messages.
+
+    `hosts`: host name -> what stands for it. Ranks by the thousand say the same: each text is scrubbed once.
+    """
+
+    def __init__(self, hosts: Mapping[str, str]) -> None:
+        self._hosts = hosts
+        # A name that is no word of a text is looked for by itself.
+        self._odd = sorted((name for name in hosts if not re.fullmatch(r"[\w.-]+", name)), key=len, reverse=True)
+        self._done: dict[str, str] = {}
+
+    def text(self, text: str) -> str:
+        """One string, scrubbed."""
+        if text not in self._done:
+            self._done[text] = self._scrub(text)
+        return self._done[text]
+
+    def _scrub(self, text: str) -> str:
+        text = _remove(text, (_UUID, _PCI, _MAC, _FILE_PATH))
+        text = _ADDRESS.sub(lambda match: REMOVED if _is_address(match[0]) else match[0], text)
+        for name in self._odd:
+            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", self._hosts[name], text)
+        return re.sub(r"(?<![\w.-])[\w.-]+", self._numbered, text)
+
+    def _numbered(self, match: re.Match[str]) -> str:
+        """A word with the host that it is, or begins with: `node1` of `node1.cluster`, if that is none itself."""
+        word, end = match[0], len(match[0])
+        while end > 0:
+            if word[:end] in self._hosts:
+                return self._hosts[word[:end]] + word[end:]
+            end = word.rfind(".", 0, end)
+        return word
 
 
-def _is_harmless(name: str, value: Any, hosts: Mapping[str, str]) -> bool:
+def _is_harmless(name: str, value: Any, scrubber: Scrubber) -> bool:
     text = str(value)
     return (
-        not _NAMING.search(name.upper())
-        and _HARMLESS_VALUE.fullmatch(text) is not None
-        and scrub_text(text, hosts) == text
+        not _NAMING.search(name.upper()) and _HARMLESS_VALUE.fullmatch(text) is not None and scrubber.text(text) == text
     )
 
 
@@ -161,6 +183,7 @@ class _Cleaner:
         for name, number in hosts.items():
             self._numbers.setdefault(name.lower().partition(".")[0], number)
         interfaces = frozenset(interfaces)
+        self._places = Scrubber({})
         self._words = _words(self._numbers, interfaces)
         # Hosts of an environment are numbered by `share`; in an identity only a telling name can be meant.
         self._in_environment = _words((), interfaces)
@@ -197,7 +220,7 @@ class _Cleaner:
     def _text(self, text: str, key: str, words: re.Pattern[str]) -> str:
         text = _remove(text, _PATTERNS)
         text = words.sub(self._instead, text)
-        return text if key in _VERSION_KEYS else _remove(scrub_text(text, {}), _ADDRESSES)
+        return text if key in _VERSION_KEYS else _remove(self._places.text(text), _ADDRESSES)
 
     def _instead(self, match: re.Match[str]) -> str:
         name = match[0].lower()

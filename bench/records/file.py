@@ -50,9 +50,9 @@ MAX_FULL_RANKS = 64
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
-    """A loaded result file."""
+    """A loaded result file; equal to itself alone."""
 
     path: Path
     header: Header

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from bench.records import interference, metrics
 from bench.records.case_view import CaseView, Ceiling
@@ -81,8 +82,21 @@ class CaseGroup:
         return [*notes, *(f"launch {r.launch} is missing: {r.reason}" for r in lacking)]
 
 
+_GROUPS: WeakKeyDictionary[Result, dict[str, CaseGroup]] = WeakKeyDictionary()
+"""Groups of a lone result: made once, whoever asks, so that a file is merged and moderated in one pass."""
+
+
 def case_groups(results: Sequence[Result]) -> dict[str, CaseGroup]:
     """Case id -> its measurements in all the results, whose launches count as launches of one run."""
+    if len(results) != 1:
+        return _group_cases(results)
+    (result,) = results
+    if result not in _GROUPS:
+        _GROUPS[result] = _group_cases(results)
+    return _GROUPS[result]
+
+
+def _group_cases(results: Sequence[Result]) -> dict[str, CaseGroup]:
     records: dict[str, list[Measurement]] = {}
     for result in results:
         for record in result.latest():
@@ -90,15 +104,20 @@ def case_groups(results: Sequence[Result]) -> dict[str, CaseGroup]:
     peak = _peaks(results)
     # All views share these; they are known once all of them are there.
     ceilings: dict[str, Ceiling] = {}
-    spreads: dict[str, tuple[float, float]] = {}
-    groups = {
-        case: CaseGroup(tuple(rows), _view(rows, peak, ceilings, partial(spreads.get, case)))
+    groups: dict[str, CaseGroup] = {}
+    # A comparison has variances of its own, and asks for none of these.
+    spreads = cache(lambda: _spreads(groups))
+    groups |= {
+        case: CaseGroup(tuple(rows), _view(rows, peak, ceilings, partial(_spread_of, spreads, case)))
         for case, rows in records.items()
     }
     slow_types = {dtype for result in results for dtype in result.environment.slow_types}
     ceilings |= metrics.ceilings({case: group.view for case, group in groups.items()}, slow_types)
-    spreads |= _spreads(groups)
     return groups
+
+
+def _spread_of(spreads: Callable[[], Mapping[str, tuple[float, float]]], case: str) -> tuple[float, float] | None:
+    return spreads().get(case)
 
 
 def _spreads(groups: Mapping[str, CaseGroup]) -> dict[str, tuple[float, float]]:

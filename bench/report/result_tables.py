@@ -46,7 +46,7 @@ def tables(results: Sequence[Result], output: str = "table", colour: bool = Fals
 
 def _shapes(result: Result) -> dict[str, str | None]:
     """Case -> the shape of its samples."""
-    return {case: sparklines.shape(group.view.all_seconds) for case, group in case_groups([result]).items()}
+    return {case: sparklines.shape(group.view.ordered_seconds) for case, group in case_groups([result]).items()}
 
 
 def _health(result: Result) -> list[DisplayTable]:
