@@ -4,8 +4,8 @@ import gzip
 import json
 import os
 import pickle
-from datetime import UTC, datetime
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
