@@ -63,10 +63,12 @@ def _page() -> Iterator[str]:
         yield from _section(f"`{kind}`", struct)
     yield "## Parts of lines\n"
     for module in (header, parts):
-        for struct in vars(module).values():
-            if isinstance(struct, type) and issubclass(struct, msgspec.Struct) and struct.__module__ == module.__name__:
-                if struct is not parts.Part:
-                    yield from _section(struct.__name__, struct)
+        structs = [
+            part for part in vars(module).values() if isinstance(part, type) and issubclass(part, msgspec.Struct)
+        ]
+        for struct in structs:
+            if struct.__module__ == module.__name__ and struct is not parts.Part:
+                yield from _section(struct.__name__, struct)
     yield from _section(Span.__name__, Span)
 
 
