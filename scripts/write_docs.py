@@ -33,8 +33,8 @@ Written by `scripts/write_docs.py` from `bench/records/lines`; do not edit it.
 
 `Text` is a string, `Name` one of letters, digits and `_ . + : -`; `Count` a whole number from 0, `Real` a number of at
 most 1e100; `Param` a truth value, a number or a text, `Cell` the same or null; `Fact` a cell, or a list or table of
-them; `Pair` two texts: a unit and a direction; `Numbers` an array of numbers, or of rows of them of
-equal length. A field of the tables below that is marked `optional` may be left out. `null` means unknown. Numbers are finite.
+them; `Pair` two texts: a unit and a direction; `Numbers` an array of numbers, or of rows of them of equal length. A
+field of the tables below that is marked `optional` may be left out. `null` means unknown. Numbers are finite.
 [result_file.schema.json](result_file.schema.json) is the same as a JSON Schema of one line.
 """
 
