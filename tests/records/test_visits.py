@@ -12,7 +12,7 @@ from bench.records import visits
 from bench.records.file import load
 from bench.records.lines import decoding
 from bench.records.lines.kinds import Measurement
-from bench.records.lines.parts import CheckOutcome
+from bench.records.lines.parts import CheckOutcome, HostInterference, Interference
 from tests.support.results import Record, header, line, measurement, not_ok, planned, save, save_unchecked
 
 A, B = "collective/all_reduce[num_bytes=1000]", "collective/broadcast[num_bytes=1000]"
@@ -167,8 +167,8 @@ def test_disturbances_are_kept_at_their_worst() -> None:
         return {"hosts": [{"host": "node07", "steal_share": share}], "ranks": []}
 
     records = [visit(n, [[1]], disturbance=row(share)) for n, share in enumerate((0.1, 0.3, 0.2))]
-    assert steal_share(merge(records)) == 0.3
-    assert steal_share(merge(records[:1])) == 0.1
+    assert merge(records).disturbance == Interference(hosts=[HostInterference(host="node07", steal_share=0.3)])
+    assert merge(records[:1]).disturbance == Interference(hosts=[HostInterference(host="node07", steal_share=0.1)])
 
 
 def test_within_a_visit_the_later_record_holds() -> None:
