@@ -10,7 +10,7 @@ from bench.records.anonymize import anonymize_result
 from bench.records.file import Writer, load
 from bench.records.lines import decoding
 from bench.records.lines.header import SuiteFacts
-from bench.records.lines.kinds import Header, Measurement
+from bench.records.lines.kinds import Header, Line, Measurement
 from tests.support.results import end, header, measurement, not_ok, save
 
 HOSTS = ("node07.secret-lab.example", "node08.secret-lab.example")
@@ -130,9 +130,10 @@ def test_hosts_are_numbered_alike_everywhere(path: Path) -> None:
 
 def test_the_original_is_left_alone(path: Path) -> None:
     result = load(path)
-    before = [decoding.encode(line) for line in (result.header, *result.measurements)]
+    lines: list[Line] = [result.header, *result.measurements]
+    before = [decoding.encode(line) for line in lines]
     assert len(list(anonymize_result(result))) > 2
-    assert [decoding.encode(line) for line in (result.header, *result.measurements)] == before
+    assert [decoding.encode(line) for line in lines] == before
 
 
 def test_a_host_named_like_a_suite_renames_no_case(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from bench.records import visits
 from bench.records.file import load
 from bench.records.lines import decoding
 from bench.records.lines.kinds import Measurement
+from bench.records.lines.parts import CheckOutcome, HostInterference, Interference
 from tests.support.results import Record, header, line, measurement, not_ok, planned, save, save_unchecked
 
 A, B = "collective/all_reduce[num_bytes=1000]", "collective/broadcast[num_bytes=1000]"
@@ -125,6 +126,7 @@ def test_the_worst_visit_says_what_became_of_the_case(statuses: tuple[str, ...],
     ]
     whole = merge(records)
     assert (whole.status, whole.reason) == (status, reason)
+    assert (num_samples(whole) if whole.stop else 0) == statuses.count("ok")
     if status == "ok":
         known = [[n + 1] for n, each in enumerate(statuses) if each == "ok"]
         assert nanoseconds(whole) == [[ns for samples in known for ns in samples]]
@@ -134,7 +136,7 @@ def test_the_worst_visit_says_what_became_of_the_case(statuses: tuple[str, ...],
 def test_an_invalid_visit_keeps_the_error_that_made_it_invalid() -> None:
     failing = {"error": None, "tolerance": 0.5, "scope": "full", "error_after": None}
     bad = not_ok(A, "invalid", "not a number") | {"visit": 1, "check": failing}
-    assert decoding.plain(merge([visit(0, [[1]]), bad]))["check"] == failing
+    assert merge([visit(0, [[1]]), bad]).check == CheckOutcome(error=None, tolerance=0.5, scope="full")
 
 
 def test_only_visits_with_the_calls_of_the_first_are_merged_and_a_note_says_so() -> None:
@@ -165,8 +167,8 @@ def test_disturbances_are_kept_at_their_worst() -> None:
         return {"hosts": [{"host": "node07", "steal_share": share}], "ranks": []}
 
     records = [visit(n, [[1]], disturbance=row(share)) for n, share in enumerate((0.1, 0.3, 0.2))]
-    assert steal_share(merge(records)) == 0.3
-    assert steal_share(merge(records[:1])) == 0.1
+    assert merge(records).disturbance == Interference(hosts=[HostInterference(host="node07", steal_share=0.3)])
+    assert merge(records[:1]).disturbance == Interference(hosts=[HostInterference(host="node07", steal_share=0.1)])
 
 
 def test_within_a_visit_the_later_record_holds() -> None:
