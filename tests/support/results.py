@@ -6,9 +6,13 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from bench.records.file import Record, Writer
+from bench.records.file import Writer
+from bench.records.lines.decoding import structure
+from bench.records.lines.kinds import Header, Line, Measurement
 from bench.records.reader import SCHEMA
 
+Record = dict[str, Any]
+"""Plain values of a line, to be changed before they become its structure."""
 HOST = "node07"
 GPU = "NVIDIA H100 80GB HBM3"
 """Peak in bfloat16 after the catalogue: 989 TFLOP/s."""
@@ -114,12 +118,29 @@ def end(status: str = "complete", exit_code: int = 0) -> Record:
     return {"kind": "end", "ended": "2026-01-31T12:00:30.000+00:00", "status": status, "exit_code": exit_code}
 
 
-def save(path: Path, *records: Record) -> Path:
-    """A file of a header (a plain one where the first record is none) and the records."""
-    rest = list(copy.deepcopy(records))
-    if not rest or rest[0]["kind"] != "header":
-        rest.insert(0, header())
+def save(path: Path, *records: Record | Line) -> Path:
+    """A file of a header (a plain one where the first record is none) and the records.
+
+    Raises UnreadableLineError for a record that no reader would take.
+    """
+    lines = [structure(copy.deepcopy(record)) if isinstance(record, dict) else record for record in records]
+    if not lines or not isinstance(lines[0], Header):
+        lines.insert(0, structure(header()))
     with Writer.create(path) as writer:
-        for record in rest:
-            writer.append(record)
+        for line in lines:
+            writer.append(line)
     return path
+
+
+def header_line(num_ranks: int = 2, **changes: Any) -> Header:
+    """Structure of `header`."""
+    line = structure(header(num_ranks, **changes))
+    assert isinstance(line, Header)
+    return line
+
+
+def measurement_line(*args: Any, **fields: Any) -> Measurement:
+    """Structure of `measurement`."""
+    line = structure(measurement(*args, **fields))
+    assert isinstance(line, Measurement)
+    return line
