@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.importers.reading import COLLECTIVE, ImportedCase, collective_work, mean_note, works_in_place
+from bench.records.lines.parts import CheckOutcome, Status
 from bench.suite import Params, SuiteMetric
 
 TOOL = "nccl-tests"
@@ -204,15 +205,15 @@ def _params(row: Row, in_place: bool, setup: NcclTestsSetup, op: str, dtype: str
     return params | {name: value for name, value, holds in extras if holds}
 
 
-def _check(body: Body, dtype: str) -> dict[str, Any] | None:
+def _check(body: Body, dtype: str) -> CheckOutcome | None:
     error, tolerance = (body.wrong, 0.0) if body.wrong is not None else (body.delta, MAX_DELTAS.get(dtype, 0.0))
-    return None if error is None else {"error": error, "tolerance": tolerance, "scope": "full", "error_after": None}
+    return None if error is None else CheckOutcome(error=error, tolerance=tolerance, scope="full")
 
 
-def _status(row: Row, body: Body, check: Mapping[str, Any] | None) -> tuple[str, str | None]:
-    if check is not None and check["error"] > check["tolerance"]:
+def _status(row: Row, body: Body, check: CheckOutcome | None) -> tuple[Status, str | None]:
+    if check is not None and (check.error or 0.0) > check.tolerance:
         what = "wrong elements" if body.wrong is not None else "largest deviation"
-        return "invalid", f"{TOOL} found the result wrong ({what}: {check['error']:g})"
+        return "invalid", f"{TOOL} found the result wrong ({what}: {check.error:g})"
     if row.num_bytes < 1:
         return "skipped", "moves no data: the size asked for is below one element a rank"
     if body.microseconds is None or body.microseconds <= 0:

@@ -35,6 +35,7 @@ from bench.importers.reading import (
     mapping,
     number,
 )
+from bench.records.lines.header import RankFacts
 
 MAX_VERSION = 3
 _KEYS = ("args", "nccl_version", "results")
@@ -80,7 +81,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         format=f"JSON, version {data['version']}",
         readings=tuple(cases),
         unread=tuple(unread),
-        ranks=tuple({"host": host, "device_type": "cuda", "device_name": name} for _, host, name in devices),
+        ranks=tuple(RankFacts(host=host, device_type="cuda", device_name=name) for _, host, name in devices),
         versions={"nccl": nccl} if nccl else {},
         settings=options,
         backend="nccl",

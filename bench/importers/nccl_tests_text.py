@@ -12,11 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from bench.errors import BenchError
 from bench.importers.nccl_tests import EXTRA_COLUMNS, TOOL, Body, NcclTestsSetup, Row, operation, readings, version_text
 from bench.importers.reading import LAUNCHER_PREFIX, ImportedCase, ImportedText, ImportHints, Unread, number
+from bench.records.lines.header import RankFacts
 
 _START = re.compile(r"#\s*(nccl-tests version|rccl-tests: Version|Collective test starting|nThread\b)")
 _VERSION = re.compile(r"nccl-tests version (\S+)(?:.*nccl-library=(\d+))?")
@@ -166,7 +166,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         format="text",
         readings=tuple(cases),
         unread=tuple(reader.unread),
-        ranks=tuple({"host": host, "device_type": "cuda", "device_name": name} for _, host, name in devices),
+        ranks=tuple(RankFacts(host=host, device_type="cuda", device_name=name) for _, host, name in devices),
         versions=reader.versions,
         settings=_settings(runs[0].setup) if runs else {},
         backend="nccl",
@@ -196,7 +196,7 @@ def _configure(setup: NcclTestsSetup, text: str) -> None:
         setup.step_bytes = int(step[1]) if step[2] == "bytes" else None
 
 
-def _settings(setup: NcclTestsSetup) -> dict[str, Any]:
+def _settings(setup: NcclTestsSetup) -> dict[str, int | bool]:
     names = ("iterations", "aggregated", "graph", "unalign", "is_blocking")
     return {name: getattr(setup, name) for name in names if getattr(setup, name) is not None}
 

@@ -24,6 +24,8 @@ from bench.importers.reading import (
     mean_note,
     number,
 )
+from bench.records.lines.header import RankFacts
+from bench.records.lines.parts import CheckOutcome
 from bench.suite import Params
 
 TOOL = "OSU micro-benchmarks"
@@ -133,7 +135,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
             parsed.unread += [Unread.of(f"line {index}", line)] if reading is None else []
     num_ranks = max((reading.num_ranks for reading in parsed.readings), default=0)
     device = parsed.devices.pop() if len(parsed.devices) == 1 else None
-    rank = {"host": None, "device_type": _DEVICE_TYPES.get(device, "cpu") if device else "cpu", "device_name": None}
+    rank = RankFacts(device_type=_DEVICE_TYPES.get(device, "cpu") if device else "cpu")
     return ImportedText(
         tool=TOOL,
         version=", ".join(sorted(parsed.versions)) or None,
@@ -189,7 +191,7 @@ def _reading(line: str, table: _OsuTable, hints: ImportHints) -> ImportedCase | 
         launch=table.calls,
         status="invalid" if wrong else "ok",
         reason=f"{TOOL} found the result wrong (Validation: Fail)" if wrong else None,
-        check=None if checked is None else {"error": checked, "tolerance": 0.0, "scope": "full", "error_after": None},
+        check=None if checked is None else CheckOutcome(error=checked, tolerance=0.0, scope="full"),
         notes=(mean_note(_TAKEN.get(column, "a mean over the calls")),),
         work=collective_work(table.test.op, num_bytes or None, num_ranks),
     )

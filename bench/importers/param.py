@@ -25,6 +25,7 @@ from bench.importers.reading import (
     mean_note,
     number,
 )
+from bench.records.lines.header import RankFacts
 from bench.suite import Params, SuiteMetric
 
 TOOL = "PARAM"
@@ -81,7 +82,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
             _configure(setup, line)
     backend = setup.options.get("backend")
     num_ranks = cases[0].num_ranks if cases else 0
-    rank = {"host": None, "device_type": _DEVICE_TYPES.get(backend or ""), "device_name": None}
+    rank = RankFacts(device_type=_DEVICE_TYPES.get(backend or ""))
     return ImportedText(
         tool=TOOL,
         version=None,

@@ -17,6 +17,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from bench.errors import BenchError
 from bench.importers.reading import (
     ImportedCase,
@@ -30,6 +32,8 @@ from bench.importers.reading import (
     number,
     safe_name,
 )
+from bench.records.lines.header import RankFacts
+from bench.records.lines.parts import WorkFacts
 from bench.suite import Param, Params, is_param
 
 TOOL = "pytest-benchmark"
@@ -102,8 +106,16 @@ def _readings(test: Mapping[str, Any], names: Counter[str]) -> Iterator[Imported
             calls=calls,
             launch=launch,
             notes=notes,
-            work=facts["work"] if isinstance(facts.get("work"), dict) else None,
+            work=_work(_name(test), facts.get("work")),
         )
+
+
+def _work(name: str, value: Any) -> WorkFacts | None:
+    """Work that bench's export wrote. Raises BenchError for another table."""
+    try:
+        return msgspec.convert(value, WorkFacts) if isinstance(value, dict) else None
+    except msgspec.ValidationError as error:
+        raise BenchError(f"{name}: its amounts of work cannot be read ({error}); take the original file") from error
 
 
 def _parts(seconds: Sequence[float], sizes: Any) -> Iterator[tuple[float, ...]]:
@@ -147,14 +159,14 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _rank(machine: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+def _rank(machine: Mapping[str, Any], facts: Mapping[str, Any]) -> RankFacts:
     cpu = mapping(machine.get("cpu"))
     name = _text(facts.get("device_name")) or _text(cpu.get("brand_raw")) or _text(cpu.get("brand"))
-    return {
-        "host": _text(machine.get("node")),
-        "device_type": _text(facts.get("device_type")) or "cpu",
-        "device_name": name or _text(machine.get("processor")),
-    }
+    return RankFacts(
+        host=_text(machine.get("node")),
+        device_type=_text(facts.get("device_type")) or "cpu",
+        device_name=name or _text(machine.get("processor")),
+    )
 
 
 def _versions(machine: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:

@@ -16,6 +16,8 @@ from typing import Any
 from bench.core.cell_text import clean
 from bench.errors import BenchError
 from bench.parallelism import collectives
+from bench.records.lines.header import RankFacts
+from bench.records.lines.parts import CheckOutcome, Fact, Status, WorkFacts
 from bench.suite import Params, SuiteMetric, case_id
 
 COLLECTIVE = collectives.SUITE
@@ -79,11 +81,11 @@ class ImportedCase:
     launch: int = 0
     case: str | None = None
     """The case's id where the file has it; else it comes from the suite and the parameters."""
-    status: str = "ok"
+    status: Status = "ok"
     reason: str | None = None
     notes: tuple[str, ...] = ()
-    check: Mapping[str, Any] | None = None
-    work: Mapping[str, Any] | None = None
+    check: CheckOutcome | None = None
+    work: WorkFacts | None = None
     derived: Mapping[str, float | None] = field(default_factory=dict)
     metrics: Mapping[str, SuiteMetric] = field(default_factory=dict)
     """Name in `derived` -> what it is."""
@@ -102,10 +104,10 @@ class ImportedText:
     format: str
     readings: tuple[ImportedCase, ...]
     unread: tuple[Unread, ...] = ()
-    ranks: tuple[Mapping[str, Any], ...] = ()
-    """`host`, `device_type` and `device_name` of every rank; what is not stated is None."""
+    ranks: tuple[RankFacts, ...] = ()
+    """`host`, `device_type` and `device_name` of every rank, as far as they are stated."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Fact] = field(default_factory=dict)
     """Options of the tool that change what is measured."""
     backend: str | None = None
     started: str | None = None
@@ -149,17 +151,10 @@ def identity(suite: str, params: Params) -> tuple[str, Params]:
     return case_id(suite, full, collectives.CASE_DEFAULTS), dict(sorted(full.items()))
 
 
-def collective_work(op: str, num_bytes: int | None, num_ranks: int) -> dict[str, Any]:
+def collective_work(op: str, num_bytes: int | None, num_ranks: int) -> WorkFacts:
     """The `work` of a collective in the result file: its payload, and the bus factor of bench's own operation."""
-    return {
-        "bytes": num_bytes,
-        "bus_factor": collectives.bus_factor(op, num_ranks) if num_bytes and num_ranks > 1 else None,
-        "memory_traffic_bytes": None,
-        "flops": None,
-        "flops_dtype": None,
-        "tokens": None,
-        "clock": None,
-    }
+    bus_factor = collectives.bus_factor(op, num_ranks) if num_bytes and num_ranks > 1 else None
+    return WorkFacts(bytes=num_bytes, bus_factor=bus_factor)
 
 
 def works_in_place(op: str) -> bool:

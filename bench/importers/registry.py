@@ -10,22 +10,35 @@ from __future__ import annotations
 import hashlib
 import importlib
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+import msgspec
+import numpy as np
 
 from bench.core import clock, exit_codes, jsonl
 from bench.errors import BenchError
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, Unread, identity
 from bench.records.environments import architecture
 from bench.records.file import SUFFIXES, Writer, new_path
+from bench.records.lines import decoding
+from bench.records.lines.header import (
+    Environment,
+    HostFacts,
+    ImportedFrom,
+    PlannedCase,
+    PlanRow,
+    RankFacts,
+    SuiteFacts,
+    UnreadRow,
+)
+from bench.records.lines.kinds import End, Header, Line, Measurement
+from bench.records.lines.parts import VariantSamples
 from bench.records.reader import SCHEMA
-from bench.records.saved_plan import PlannedCase, SuiteFacts
 from bench.records.visits import worst_status
-from bench.suite import SuiteMetric
+from bench.suite import Params, SuiteMetric
 
-Record = dict[str, Any]
 MAIN = "full"
 """Name of the variant that is the case itself."""
 
@@ -90,13 +103,17 @@ def import_file(
     if not read.readings:
         first = f"; {read.unread[0].where}: {read.unread[0].text}" if read.unread else ""
         raise BenchError(f"{str(source)!r}: no row of {read.tool} can be read{first}; is it the right file and --from?")
-    records = list(_records(read, source.name, text, label or safe_label(source)))
-    host = next((str(rank["host"]) for rank in read.ranks if rank.get("host")), "")
-    path = output if output.name.endswith(SUFFIXES) else new_path(output, records[0]["label"], host, now)
+    label = label or safe_label(source)
+    measurements = _measurements(read)
+    lines = _checked(
+        source, [_header(read, source.name, text, label, measurements), *measurements, _end(read, measurements)]
+    )
+    host = next((rank.host for rank in read.ranks if rank.host), "")
+    path = output if output.name.endswith(SUFFIXES) else new_path(output, label, host, now)
     with Writer.create(path) as writer:
-        for record in records:
-            writer.append(record)
-    cases = {record["case"]: record["status"] for record in records if record["kind"] == "measurement"}
+        for line in lines:
+            writer.append_encoded(line)
+    cases = {record.case: record.status for record in measurements}
     not_ok = sum(status in ("failed", "invalid") for status in cases.values())
     return ImportedFile(source, path, read.tool, len(cases), not_ok, read.unread)
 
@@ -127,95 +144,97 @@ def _read(source: Path, data: bytes, hints: ImportHints, tool: str | None) -> Im
 
 def _with_device(read: ImportedText, device: str | None) -> ImportedText:
     """Add the user's name of the devices. Raises BenchError if the file has another."""
-    stated = {rank["device_name"] for rank in read.ranks} - {None}
+    stated = {rank.device_name for rank in read.ranks} - {None}
     if device is None:
         return read
     if stated - {device}:
         raise BenchError(f"--device {device}: the file says {', '.join(map(str, stated))}; leave the option out")
-    return replace(read, ranks=tuple({**rank, "device_name": device} for rank in read.ranks))
+    return replace(read, ranks=tuple(msgspec.structs.replace(rank, device_name=device) for rank in read.ranks))
 
 
-def _records(read: ImportedText, name: str, data: bytes, label: str) -> Iterator[Record]:
-    """The lines of the result file."""
-    measurements = _measurements(read)
-    yield _header(read, name, data, label, measurements)
-    yield from measurements
-    is_whole = not read.unread and all(record["status"] in ("ok", "skipped") for record in measurements)
+def _checked(source: Path, lines: Sequence[Line]) -> list[bytes]:
+    """The lines encoded. Raises BenchError for one that no reader would take, with its case."""
+    encoded = [decoding.encode(line) for line in lines]
+    for line, text in zip(lines, encoded, strict=True):
+        try:
+            decoding.decode(text)
+        except decoding.UnreadableLineError as error:
+            what = line.case if isinstance(line, Measurement) else "its description of the run"
+            raise BenchError(f"{str(source)!r}: {what} cannot be kept: {error}; take the original file") from error
+    return encoded
+
+
+def _end(read: ImportedText, measurements: Sequence[Measurement]) -> End:
+    is_whole = not read.unread and all(record.status in ("ok", "skipped") for record in measurements)
     code = exit_codes.OK if is_whole else exit_codes.PARTIAL
-    yield {"kind": "end", "ended": clock.stamp(), "status": "complete", "exit_code": code}
+    return End(ended=clock.stamp(), status="complete", exit_code=code)
 
 
-def _header(read: ImportedText, name: str, data: bytes, label: str, measurements: Sequence[Record]) -> Record:
+def _header(read: ImportedText, name: str, data: bytes, label: str, measurements: Sequence[Measurement]) -> Header:
     environment = _environment(read, name, data)
-    return {
-        "kind": "header",
-        "schema": SCHEMA,
-        "run_id": secrets.token_hex(8),
-        "label": label,
-        "started": read.started,
-        "architecture": environment["architecture"],
-        "environment": environment,
-        "plan": _plan(read, label, measurements),
-        "command": ["import"],
-    }
+    return Header(
+        schema=SCHEMA,
+        run_id=secrets.token_hex(8),
+        label=label,
+        started=read.started,
+        architecture=environment.architecture or "",
+        environment=environment,
+        plan=_plan(read, label, measurements),
+        command=["import"],
+    )
 
 
-def _environment(read: ImportedText, name: str, data: bytes) -> Record:
-    ranks = [{"rank": index, **rank, "memory_bytes": None} for index, rank in enumerate(read.ranks)]
-    hosts = {str(rank["host"]): {"hostname": rank["host"]} for rank in ranks if rank["host"]}
-    return {
-        "imported_from": {
-            "tool": read.tool,
-            "version": read.version,
-            "format": read.format,
-            "file": name,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "unread": [asdict(row) for row in read.unread],
-        },
-        "architecture": read.architecture or _architecture(ranks, hosts),
-        "hosts": hosts,
-        "ranks": ranks,
-        "versions": dict(read.versions),
-        "variables": {},
-        "settings": {},
-        "commit": None,
-    }
+def _environment(read: ImportedText, name: str, data: bytes) -> Environment:
+    ranks = [msgspec.structs.replace(rank, rank=index) for index, rank in enumerate(read.ranks)]
+    hosts = {rank.host: HostFacts(hostname=rank.host) for rank in ranks if rank.host}
+    return Environment(
+        imported_from=ImportedFrom(
+            tool=read.tool,
+            version=read.version,
+            format=read.format,
+            file=name,
+            sha256=hashlib.sha256(data).hexdigest(),
+            unread=[UnreadRow(where=row.where, text=row.text) for row in read.unread],
+        ),
+        architecture=read.architecture or _architecture(ranks, hosts),
+        hosts=hosts,
+        ranks=ranks,
+        versions=dict(read.versions),
+    )
 
 
-def _architecture(ranks: Sequence[Record], hosts: Mapping[str, Record]) -> str:
-    if ranks and all(rank["device_name"] for rank in ranks):
+def _architecture(ranks: Sequence[RankFacts], hosts: Mapping[str, HostFacts]) -> str:
+    if ranks and all(rank.device_name for rank in ranks):
         return architecture(ranks, hosts)
     return f"{len(ranks) or 'unknown number'} x unknown device"
 
 
-def _plan(read: ImportedText, label: str, measurements: Sequence[Record]) -> Record:
+def _plan(read: ImportedText, label: str, measurements: Sequence[Measurement]) -> PlanRow:
     summary = f"Imported from {read.tool}"
     suites: dict[str, dict[str, SuiteMetric]] = {}
     for reading in read.readings:
         suites.setdefault(reading.suite, {}).update(reading.metrics)
     cases = {
-        measurement["case"]: PlannedCase(measurement["suite"], measurement["case"], measurement["params"])
-        for measurement in measurements
+        record.case: PlannedCase(record.suite, record.case, {k: v for k, v in record.params.items() if v is not None})
+        for record in measurements
     }
-    types = {rank.get("device_type") for rank in read.ranks}
-    return {
-        "preset": None,
-        "suites": [asdict(SuiteFacts(name, read.tool, summary, own)) for name, own in suites.items()],
-        "cases": [asdict(case) for case in cases.values()],
-        "left_out": [],
-        "world_size": len(read.ranks) or None,
-        "device_type": types.pop() if len(types) == 1 else None,
-        "backend": read.backend,
-        "launches": 1 + max((measurement["launch"] for measurement in measurements), default=0),
-        "label": label,
-        "options": dict(read.settings),
-    }
+    types = {rank.device_type for rank in read.ranks}
+    return PlanRow(
+        suites=[SuiteFacts(name, read.tool, summary, own) for name, own in suites.items()],
+        cases=list(cases.values()),
+        world_size=len(read.ranks) or None,
+        device_type=types.pop() if len(types) == 1 else None,
+        backend=read.backend,
+        launches=1 + max((record.launch for record in measurements), default=0),
+        label=label,
+        options=dict(read.settings),
+    )
 
 
-def _measurements(read: ImportedText) -> list[Record]:
+def _measurements(read: ImportedText) -> list[Measurement]:
     """A line of each case and launch; rows of one case in one run are its samples, later runs its launches."""
     grouped: dict[str, dict[int, list[ImportedCase]]] = {}
-    params: dict[str, Any] = {}
+    params: dict[str, Params] = {}
     for reading in read.readings:
         case, full = identity(reading.suite, reading.params)
         case = reading.case or case
@@ -228,38 +247,39 @@ def _measurements(read: ImportedText) -> list[Record]:
     ]
 
 
-def _measurement(case: str, params: Mapping[str, Any], launch: int, rows: Sequence[ImportedCase]) -> Record:
+def _measurement(case: str, params: Params, launch: int, rows: Sequence[ImportedCase]) -> Measurement:
     status = worst_status(row.status for row in rows)
     lead = next(row for row in rows if row.status == status)
     kept = [row for row in rows if row.status == "ok"] if status == "ok" else []
-    variants: dict[str, Record] = {}
+    variants: dict[str, VariantSamples] = {}
     if kept:
         samples = [seconds * lead.calls for row in kept for seconds in row.seconds]
-        variants[MAIN] = {"calls": lead.calls, "nanoseconds": [_nanoseconds(samples)]}
+        variants[MAIN] = _samples(case, [samples], lead.calls)
         for name, matrix in lead.variants.items():
-            variants[name] = {"calls": 1, "nanoseconds": [_nanoseconds(row) for row in matrix]}
-    return {
-        "kind": "measurement",
-        "launch": launch,
-        "suite": lead.suite,
-        "case": case,
-        "params": dict(params),
-        "status": status,
-        "reason": lead.reason,
-        "num_ranks": lead.num_ranks,
-        "started": lead.started,
-        "variants": variants,
-        "check": None if lead.check is None else dict(lead.check),
-        "work": None if lead.work is None or not kept else dict(lead.work),
-        "derived": dict(lead.derived) if kept else {},
-        "metrics": {name: [row.unit, row.better] for name, row in lead.metrics.items()},
-        "stop": None,
-        "spans": [],
-        "traced_call_ns": [],
-        "notes": list(dict.fromkeys(note for row in rows for note in row.notes)),
-        "seconds": None,
-    }
+            variants[name] = _samples(case, matrix)
+    return Measurement(
+        launch=launch,
+        suite=lead.suite,
+        case=case,
+        params=dict(params),
+        status=lead.status,
+        reason=lead.reason,
+        num_ranks=lead.num_ranks,
+        started=lead.started,
+        variants=variants,
+        check=lead.check,
+        work=lead.work if kept else None,
+        derived=dict(lead.derived) if kept else {},
+        metrics={name: (row.unit, row.better) for name, row in lead.metrics.items()},
+        stop=None,
+        notes=list(dict.fromkeys(note for row in rows for note in row.notes)),
+    )
 
 
-def _nanoseconds(seconds: Sequence[float]) -> list[int]:
-    return [round(second * 1e9) for second in seconds]
+def _samples(case: str, seconds: Sequence[Sequence[float]], calls: int = 1) -> VariantSamples:
+    """Samples of seconds[row][sample]. Raises BenchError for rows of unlike length, and for impossible times."""
+    try:
+        nanoseconds = [[round(second * 1e9) for second in row] for row in seconds]
+        return VariantSamples(calls=calls, nanoseconds=np.array(nanoseconds, dtype=np.int64))
+    except (ValueError, OverflowError) as error:
+        raise BenchError(f"{case}: its times cannot be kept ({error}); take the original file") from error

@@ -32,7 +32,7 @@ def earlier_results(against: Path, own: Path) -> list[Result]:
 
 def refuse_incomparable(against: Path, own: Path, cases: Iterable[str]) -> None:
     """Check that a comparison can be made. Raises BenchError if the earlier results have none of the run's cases."""
-    there = {record["case"] for result in earlier_results(against, own) for record in result.measurements}
+    there = {record.case for result in earlier_results(against, own) for record in result.measurements}
     if not there & set(cases):
         raise BenchError(
             f"--against {against}: none of its {len(there)} cases will be measured; name a result of the same suites, "
@@ -69,7 +69,7 @@ def _with_siblings(result: Result, earlier: Sequence[Result]) -> list[Peer]:
 
 
 def _have_common_case(one: Result, two: Result) -> bool:
-    return bool({record["case"] for record in one.measurements} & {record["case"] for record in two.measurements})
+    return bool({record.case for record in one.measurements} & {record.case for record in two.measurements})
 
 
 def _compare_with_siblings(members: Sequence[Peer], colour: bool) -> str:
@@ -109,7 +109,7 @@ def _compare_newest(result: Result, earlier: Sequence[Result], colour: bool) -> 
     from bench.analysis.compare.comparison import compare
     from bench.analysis.compare.sides import are_launches_of_one_run
 
-    ordered = sorted(earlier, key=lambda other: str(other.header.get("started") or ""), reverse=True)
+    ordered = sorted(earlier, key=lambda other: other.header.started or "", reverse=True)
     newest = next((other for other in ordered if _have_common_case(result, other)), ordered[0])
     base = [other for other in ordered if other is newest or are_launches_of_one_run(newest, other)]
     text = comparison_tables.show(compare(base, [[result]]), colour=colour)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from dataclasses import dataclass
-from typing import Any
+
+import msgspec
 
 from bench.measure.engine import emulation
 from bench.measure.planning.plan import Plan
 from bench.measure.system.host import cpu_model, usable_cores
 from bench.records.environments import architecture
-from bench.records.saved_plan import PlannedCase
+from bench.records.lines.header import HostFacts, PlannedCase, RankFacts
 
 
 @dataclass(frozen=True)
@@ -28,30 +28,29 @@ class Outlook:
         return (*self.plan.cases, *self.plan.left_out)
 
     def to_text(self) -> str:
-        return json.dumps({"plan": self.plan.to_json(), "architecture": self.architecture})
+        return msgspec.json.encode(self).decode()
 
     @staticmethod
     def from_text(text: str) -> Outlook:
-        fields = json.loads(text)
-        return Outlook(Plan.from_json(fields["plan"]), fields["architecture"])
+        return msgspec.json.decode(text, type=Outlook)
 
 
 def local_outlook(plan: Plan) -> Outlook:
     """Outlook of ranks that this process would start."""
     host = socket.gethostname()
     names = _device_names(plan)
-    ranks: list[dict[str, Any]] = [
-        {
-            "rank": index,
-            "host": host,
-            "device_type": plan.device_type,
-            "device_name": name,
-            "num_threads": plan.threads_per_rank or 1,
-            **emulation.planned_speeds(plan, index),
-        }
+    ranks = [
+        RankFacts(
+            rank=index,
+            host=host,
+            device_type=plan.device_type,
+            device_name=name,
+            num_threads=plan.threads_per_rank or 1,
+            **emulation.planned_speeds(plan, index)._asdict(),
+        )
         for index, name in enumerate(names)
     ]
-    return Outlook(plan, architecture(ranks, {host: {"usable_cores": usable_cores()}}))
+    return Outlook(plan, architecture(ranks, {host: HostFacts(usable_cores=usable_cores())}))
 
 
 def _device_names(plan: Plan) -> list[str | None]:

@@ -7,9 +7,9 @@ import shlex
 import sys
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -33,7 +33,7 @@ from bench.measure.planning.planner import (
 )
 from bench.measure.planning.presets import PRESETS
 from bench.measure.system.devices import choose_device
-from bench.records.findings import Finding
+from bench.records.lines.parts import DoctorReport
 from bench.run import outlook
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def open_run(
 
 def _is_judged(options: RunOptions, earlier: Result | None) -> bool:
     """True if the run ends in a verdict on the machine. Raises BenchError for a --busy that would mean nothing."""
-    preset = options.preset or "standard" if earlier is None else str(earlier.plan.get("preset"))
+    preset = options.preset or "standard" if earlier is None else str(earlier.plan.preset)
     judged = preset in PRESETS and PRESETS[preset].judged and options.one_launch is None
     if options.busy and not judged:
         raise BenchError(
@@ -211,17 +211,17 @@ def _others_here(options: RunOptions, earlier: Result | None) -> list[OtherWork]
     return activity
 
 
-def _examine(host: str, others: Sequence[OtherWork]) -> dict[str, Any]:
+def _examine(host: str, others: Sequence[OtherWork]) -> DoctorReport:
     """The findings of the doctor on this host, before any rank is at work, and of other programs', for the header."""
     from bench.measure.doctor.checks import examine, gather
 
     warnings = [other_work.to_finding(other) for other in others]
-    findings = [asdict(finding) for finding in (*examine(gather()), *warnings)]
-    bad = [finding for finding in findings if finding["level"] != "ok"]
+    findings = [*examine(gather()), *warnings]
+    bad = [finding for finding in findings if finding.level != "ok"]
     for finding in bad:
-        click.echo(f"doctor: {Finding(**finding).line()}", err=True)
+        click.echo(f"doctor: {finding.line()}", err=True)
     click.echo(f"doctor: {len(findings)} findings, {len(bad)} of them not ok", err=True)
-    return {"host": host, "findings": findings}
+    return DoctorReport(host=host, findings=findings)
 
 
 def _judge(path: Path) -> int:

@@ -16,7 +16,7 @@ from bench.measure.engine.worker import timeout_seconds
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.time_budget import NextTurn, TimeBudget
-from bench.records.saved_plan import PlannedCase
+from bench.records.lines.header import PlannedCase
 from tests.support.plans import a_plan
 
 RECORDED_MS: tuple[tuple[str, float, float, float], ...] = (

@@ -28,7 +28,7 @@ from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.suite_loader import load
 from bench.parallelism.layout import Layout, layout_of
 from bench.parallelism.shapes import find_model
-from bench.records.saved_plan import PlannedCase
+from bench.records.lines.header import PlannedCase
 from bench.suite import Machine, Skip
 from bench.workloads.storage import scratch_dir
 from bench.workloads.trace import peak_memory

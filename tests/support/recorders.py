@@ -7,14 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+import numpy as np
+
 from bench.measure.launch.recorder import Recorder
+from bench.measure.planning.events import CaseBegun, Ready, Recorded, TimeLeft
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.session import case_record
 from bench.records.file import Result
-from tests.support.results import header
+from bench.records.lines import decoding
+from bench.records.lines.header import Environment
+from bench.records.lines.kinds import Measurement
+from bench.records.lines.parts import Status, VariantSamples
+from tests.support.results import header_line
 
-ENVIRONMENT = header()["environment"]
-READY = {"event": "ready", "environment": ENVIRONMENT}
+ENVIRONMENT = header_line().environment
+READY = Ready(ENVIRONMENT)
 STARTED = "2026-01-31T12:00:00.000+00:00"
 
 
@@ -24,14 +32,14 @@ class Heard:
 
     calls: list[tuple[str, ...]] = field(default_factory=list)
 
-    def ready(self, environment: dict[str, Any]) -> None:
-        self.calls.append(("ready", environment["architecture"]))
+    def ready(self, environment: Environment) -> None:
+        self.calls.append(("ready", str(environment.architecture)))
 
     def begin(self, case: str) -> None:
         self.calls.append(("begin", case))
 
-    def done(self, record: dict[str, Any]) -> None:
-        self.calls.append(("done", record["case"], record["status"]))
+    def done(self, record: Measurement) -> None:
+        self.calls.append(("done", record.case, record.status))
 
     def drop(self, count: int) -> None:
         if count:
@@ -51,13 +59,18 @@ class Recorders(Protocol):
     def __call__(self, plan: Plan | None = None, resumed: Result | None = None, **changes: Any) -> Recorder: ...
 
 
+def begun(index: int, visit: int = 0, time_left: TimeLeft | None = None) -> CaseBegun:
+    return CaseBegun(index, visit, 60.0, time_left)
+
+
 def record(
-    plan: Plan, index: int, status: str = "ok", launch: int = 0, visit: int = 0, calls: int = 1, **fields: Any
-) -> dict[str, Any]:
+    plan: Plan, index: int, status: Status = "ok", launch: int = 0, visit: int = 0, calls: int = 1, **fields: Any
+) -> Recorded:
     reason = None if status == "ok" else "why"
-    variants = {"full": {"calls": calls, "nanoseconds": [[1, 2], [3, 4]]}} if status == "ok" else {}
-    line = case_record(plan, plan.cases[index], launch, status, reason, STARTED, visit, variants=variants, **fields)
-    return {"event": "record", "index": index, "record": line}
+    line = case_record(plan, plan.cases[index], launch, "failed", reason, STARTED, visit)
+    samples = VariantSamples(calls=calls, nanoseconds=np.array([[1, 2], [3, 4]]))
+    fields = {"variants": {"full": samples} if status == "ok" else {}, "status": status} | fields
+    return Recorded(index, msgspec.Raw(decoding.encode(msgspec.structs.replace(line, **fields))))
 
 
 def saved(path: Path) -> list[dict[str, Any]]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from bench.core.values import as_size
 from bench.errors import BenchError
 from bench.records import rows
 from bench.records.file import Result
-from bench.records.lines.kinds import Measurement
 from bench.records.metrics import METRICS, TIME, Metric
 from bench.records.rows import CaseGroup
-from bench.suite import format_param
+from bench.suite import Params, format_param
 
 Where = Mapping[str, tuple[str, ...]]
 """`suite`, `op`, `case` or a parameter -> the values of the cases to compare."""
@@ -19,7 +19,26 @@ Values = dict[int, float]
 """Launch -> the metric in it."""
 
 
-def fits(record: Measurement, where: Where) -> bool:
+class Identity(Protocol):
+    """Names of a case, as a measurement has them."""
+
+    @property
+    def suite(self) -> str: ...
+    @property
+    def case(self) -> str: ...
+    @property
+    def params(self) -> Params: ...
+
+
+class CaseIdentity(NamedTuple):
+    """Names of a case that is yet to be measured."""
+
+    suite: str
+    case: str
+    params: Params
+
+
+def fits(record: Identity, where: Where) -> bool:
     """True if a measurement's case is among those selected."""
     return all(_is_one_of(_value(record, name), values) for name, values in where.items())
 
@@ -29,7 +48,7 @@ def _is_one_of(value: str | None, wanted: Sequence[str]) -> bool:
     return value is not None and any(text == value or as_size(text) == value for text in wanted)
 
 
-def _value(record: Measurement, name: str) -> str | None:
+def _value(record: Identity, name: str) -> str | None:
     identity = {"suite": record.suite, "case": record.case}
     if name in identity:
         return identity[name]
@@ -37,7 +56,7 @@ def _value(record: Measurement, name: str) -> str | None:
     return None if value is None else format_param(value)
 
 
-def refuse_none(records: Sequence[Measurement], where: Where) -> None:
+def refuse_none(records: Sequence[Identity], where: Where) -> None:
     """Check that a case fits. Raises BenchError if none does, with the values that the first unfit name could have."""
     if any(fits(record, where) for record in records):
         return
@@ -45,7 +64,7 @@ def refuse_none(records: Sequence[Measurement], where: Where) -> None:
     raise BenchError(f"--where {condition}: no case fits; {_what_fits(records, where)}")
 
 
-def _what_fits(records: Sequence[Measurement], where: Where) -> str:
+def _what_fits(records: Sequence[Identity], where: Where) -> str:
     for name in where:
         have = sorted({value for record in records if (value := _value(record, name)) is not None})
         if not have:

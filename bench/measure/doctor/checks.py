@@ -14,7 +14,7 @@ from bench.core.values import counted
 from bench.errors import BenchError
 from bench.measure.doctor.facts import Check, Facts, gather, is_loopback
 from bench.measure.doctor.gpu_checks import GPU_CHECKS
-from bench.records.findings import Finding, Level
+from bench.records.lines.parts import Finding, Level
 
 __all__ = ["CHECKS", "EXPECTABLE", "Facts", "Finding", "examine", "gather"]
 

@@ -18,7 +18,7 @@ from typing import Any
 from bench.measure.system import cgroup, devices, host
 from bench.measure.system.backends import DEFAULT_FOR_DEVICE
 from bench.measure.system.nvml import GpuFacts, gather_gpus
-from bench.records.findings import Finding
+from bench.records.lines.parts import Finding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from bench.catalog.accelerators import find
 from bench.core.values import counted
 from bench.measure.doctor.facts import Check, Facts
 from bench.measure.system.nvml import GpuFacts
-from bench.records.findings import Finding
+from bench.records.lines.parts import Finding
 
 # What holds clocks down, by what it says of the machine. A power cap is what a GPU under load runs into by
 # design.

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any, cast
 from bench.core import clock as clocks
 from bench.errors import Skip
 from bench.measure.engine import control, emulation
-from bench.measure.engine.case_json import (
-    check_from_json,
-    check_to_json,
+from bench.measure.engine.case_parts import (
+    check_outcome,
     describe_error,
     excess_error,
     finite_or_none,
-    table_to_json,
-    work_to_json,
+    table_rows,
+    work_facts,
 )
 from bench.measure.engine.consensus import Agreement, PhaseOutcome, Poll
-from bench.measure.engine.gather import gather_samples, slowest_samples
+from bench.measure.engine.gather import gather_samples
 from bench.measure.engine.passes import torch_profile
 from bench.measure.engine.passes.energy_window import measure_energy
 from bench.measure.engine.passes.traced_pass import traced_pass
@@ -31,10 +30,10 @@ from bench.measure.engine.timing import host_launches, l2_cache
 from bench.measure.engine.timing.alignment import make_alignment
 from bench.measure.engine.timing.case_cost import (
     DEAR_NOTE,
-    PUT_OFF,
     UNLIMITED,
     Allowance,
     CostProbe,
+    Postponement,
     PutOff,
     main_variant_only,
 )
@@ -44,6 +43,8 @@ from bench.measure.planning.session import case_record
 from bench.measure.planning.suite_loader import Suite
 from bench.measure.system import energy, interference_probe
 from bench.measure.system.devices import available_memory_bytes, release_cached_memory
+from bench.records.lines.parts import CheckOutcome, Stop
+from bench.records.samples import sample_matrix
 from bench.stats import intervals
 from bench.suite import Check, Observed, Span, Work
 
@@ -53,7 +54,25 @@ if TYPE_CHECKING:
 
     from bench.measure.engine.watchdog import Watchdog
     from bench.measure.planning.plan import Plan
-    from bench.records.saved_plan import PlannedCase
+    from bench.records.lines.header import PlannedCase
+    from bench.records.lines.kinds import Measurement
+    from bench.records.lines.parts import Status
+
+
+@dataclass(frozen=True)
+class RankReport:
+    """Report of one rank to rank 0 on a case that is measured, besides its samples."""
+
+    spans: list[Span]
+    call_ns: list[int]
+    """[call]: durations of the traced calls."""
+    medians: dict[str, float]
+    """Variant -> seconds of one call."""
+    figures: dict[str, Any] | None
+    """Facts of the suite's own, checked with the whole line; None: it has none."""
+    launch_ns: dict[str, int]
+    num_late: dict[str, int]
+    notes: list[str]
 
 
 UNTIMED_CALLS = 3
@@ -68,7 +87,11 @@ class CaseEnd(Exception):  # noqa: N818 - the way out of a case that has no spee
         self.agreement = agreement
 
 
-_STATUS = {PhaseOutcome.SKIP: "skipped", PhaseOutcome.INVALID: "invalid", PhaseOutcome.RAISED: "failed"}
+_STATUS: dict[PhaseOutcome, Status] = {
+    PhaseOutcome.SKIP: "skipped",
+    PhaseOutcome.INVALID: "invalid",
+    PhaseOutcome.RAISED: "failed",
+}
 
 
 @dataclass
@@ -92,25 +115,27 @@ class CaseRun:
     trace_path: Path | None = None
     """File for this rank's trace by torch's profiler; None: none is asked for."""
 
-    def record(self, limits: Limits) -> tuple[dict[str, Any], bool]:
+    def record(self, limits: Limits) -> tuple[Measurement | Postponement, bool]:
         """The case's measurement line (complete on rank 0), and whether this generation can go on.
 
-        Its status is PUT_OFF, with the `dear_seconds` of another turn, if it would take more than the allowance.
-        Raises Broken where the ranks cannot meet any more.
+        A postponement in its place if the case would take more than the allowance. Raises Broken where the ranks cannot
+        meet any more.
         """
         started, began = clocks.stamp(), clocks.monotonic_seconds()
         cost_probe, sound = CostProbe(self.rank, self.allowance), True
-        fields: dict[str, Any] = {}
+        record = case_record(self.plan, self.case, self.launch, "failed", None, started, self.visit)
         try:
-            status, reason = self._phases(limits, fields, cost_probe)
+            self._phases(limits, record, cost_probe)
+            record.status = "ok"
         except CaseEnd as end:
-            status, reason, sound = _STATUS[end.agreement.verdict], end.agreement.reason, end.agreement.sound
+            record.status, record.reason = _STATUS[end.agreement.verdict], end.agreement.reason
+            sound = end.agreement.sound
         except PutOff as off:
-            status, reason, fields = PUT_OFF, None, {"dear_seconds": off.seconds}
+            return Postponement(off.seconds), sound
         finally:
             self.rank.tracer = None
-        fields["seconds"] = clocks.monotonic_seconds() - began
-        return case_record(self.plan, self.case, self.launch, status, reason, started, self.visit, **fields), sound
+        record.seconds = clocks.monotonic_seconds() - began
+        return record, sound
 
     def call_untimed(self, read_log: Callable[[], str]) -> tuple[tuple[str, str] | None, bool]:
         """Prepare the case and call it a few times without timing; `read_log` gives what was logged since last asked.
@@ -135,12 +160,11 @@ class CaseRun:
             return None, end.agreement.sound
         return (prepared, called), True
 
-    def _phases(self, limits: Limits, fields: dict[str, Any], cost_probe: CostProbe) -> tuple[str, str | None]:
+    def _phases(self, limits: Limits, record: Measurement, cost_probe: CostProbe) -> None:
         with self._prepare() as work:
-            fields["work"] = work_to_json(work)
-            fields["notes"] = [*work.notes, *emulation.notes(self.plan)]
-            self._measure(work, limits, fields, cost_probe)
-        return "ok", None
+            record.work = work_facts(work)
+            record.notes = [*work.notes, *emulation.notes(self.plan)]
+            self._measure(work, limits, record, cost_probe)
 
     @contextmanager
     def _prepare(self) -> Iterator[Work]:
@@ -167,14 +191,14 @@ class CaseRun:
             with self._voting("close"):
                 work.close()
 
-    def _measure(self, work: Work, limits: Limits, fields: dict[str, Any], cost_probe: CostProbe) -> None:
+    def _measure(self, work: Work, limits: Limits, record: Measurement, cost_probe: CostProbe) -> None:
         timing = cast("Timing", self.case.params.get("timing", "aligned"))
         clock = clock_for_work(self.rank.device.type, work.clock)
         cost_probe.begin_check()
-        self._check(work, "check before", fields)
+        self._check(work, "check before", record)
         if self.allowance.is_dear:
             work = main_variant_only(work)
-            fields["notes"].append(DEAR_NOTE)
+            record.notes.append(DEAR_NOTE)
         with self._voting("price"):
             dear = cost_probe.dear_seconds(work, clock, timing)
         if dear is not None:
@@ -196,24 +220,25 @@ class CaseRun:
             with self._voting("trace"):
                 spans, call_ns = traced_pass(self.rank, work, watch.look)
         if work.check_after:
-            self._check(work, "check after", fields)
+            self._check(work, "check after", record)
         joules = None if self.visit or self.allowance.is_dear else self._energy(work, clock, samples, limits)
         with self._voting("gather"):
-            fields |= gather_samples(self.rank, samples)
+            record.variants = gather_samples(self.rank, samples)
             if joules is not None:
-                fields |= energy.combine(control.gather_json(self.rank, joules))
-                fields["notes"] += energy.energy_notes(fields)
-            fields |= interference_probe.combine(control.gather_json(self.rank, watch.row()))
-            fields["stop"] = {
-                "reason": samples.stop_reason,
-                "half_width": samples.half_width,
-                "warmup_calls": samples.warmup_rounds,
-                "samples": samples.num_rounds,
-            }
-            self._gather_rest(work, samples, fields, spans, call_ns)
-        self._profile(work, fields)
+                record.energy = energy.combine(control.gather(self.rank, joules, energy.RankEnergy))
+                record.notes += energy.energy_notes(record.energy)
+            intervals_seen = control.gather(self.rank, watch.interval(), interference_probe.RankInterval)
+            record.disturbance = interference_probe.combine(intervals_seen)
+            record.stop = Stop(
+                reason=samples.stop_reason,
+                half_width=samples.half_width,
+                warmup_calls=samples.warmup_rounds,
+                samples=samples.num_rounds,
+            )
+            self._gather_rest(work, samples, record, spans, call_ns)
+        self._profile(work, record)
 
-    def _profile(self, work: Work, fields: dict[str, Any]) -> None:
+    def _profile(self, work: Work, record: Measurement) -> None:
         """Write the profiler's trace, after everything is measured: the profiler slows the case, and stays loaded."""
         if self.trace_path is None:
             return
@@ -222,7 +247,7 @@ class CaseRun:
             torch_profile.write_trace(work, self.rank, align, self.trace_path)
             names = control.gather_json(self.rank, self.trace_path.name)
         if names is not None:
-            fields["profile"] = torch_profile.profile_record(names, self.trace_path.parent)
+            record.profile = torch_profile.profile_record(names, self.trace_path.parent)
 
     def _ask_memory(self) -> None:
         """Agree on the memory that every rank can have, by which suites decide alike. Raise Skip if it is too small."""
@@ -234,91 +259,78 @@ class CaseRun:
         if needed is not None and needed > machine.memory_bytes:
             raise Skip(f"needs {needed / 2**30:.2f} GiB a rank, and {least / 2**30:.2f} GiB are free on some rank")
 
-    def _check(self, work: Work, phase: str, fields: dict[str, Any]) -> None:
+    def _check(self, work: Work, phase: str, record: Measurement) -> None:
         """Run the case's check on all ranks; the worst rank's error decides, and is kept either way."""
         with self._voting(phase):
             check = Check(*work.check())
         with self._voting(f"{phase}, compared"):
-            checks = [check_from_json(row) for row in control.all_gather_json(self.rank, check_to_json(check))]
+            checks = control.all_gather(self.rank, check_outcome(check), CheckOutcome)
         worst = max(checks, key=excess_error)
-        error = finite_or_none(worst.error)
-        if "check" in fields:
-            fields["check"]["error_after"] = error
+        if record.check is None:
+            record.check = worst
         else:
-            fields["check"] = {
-                "error": error,
-                "tolerance": worst.tolerance,
-                "scope": worst.scope,
-                "error_after": None,
-            }
-        if not worst.passed:
-            rank = checks.index(worst)
-            text = "not a number" if error is None else f"{error:.3g}"
-            reason = f"{phase}: error {text} on rank {rank} is above the tolerance {worst.tolerance:.3g}"
-            raise CaseEnd(Agreement(PhaseOutcome.INVALID, reason, sound=True))
+            record.check.error_after = worst.error
+        if excess_error(worst) <= 0:
+            return
+        rank = checks.index(worst)
+        text = "not a number" if worst.error is None else f"{worst.error:.3g}"
+        reason = f"{phase}: error {text} on rank {rank} is above the tolerance {worst.tolerance:.3g}"
+        raise CaseEnd(Agreement(PhaseOutcome.INVALID, reason, sound=True))
 
-    def _energy(self, work: Work, clock: clocks.Clock, samples: Samples, limits: Limits) -> energy.Row:
+    def _energy(self, work: Work, clock: clocks.Clock, samples: Samples, limits: Limits) -> energy.RankEnergy:
         with self._voting("energy"):
             return measure_energy(self.rank, work, clock, samples, limits, self.idle, self.watchdog.allow)
 
     def _gather_rest(
-        self, work: Work, samples: Samples, fields: dict[str, Any], spans: list[Span], call_ns: list[int]
+        self, work: Work, samples: Samples, record: Measurement, spans: list[Span], call_ns: list[int]
     ) -> None:
         medians = {
             name: intervals.median(totals) / samples.calls[name] / 1e9 for name, totals in samples.nanoseconds.items()
         }
         figures = None if work.per_rank is None else dict(work.per_rank())
-        rows = control.gather_json(
-            self.rank,
-            {
-                "spans": [span.to_row() for span in spans],
-                "calls": call_ns,
-                "medians": medians,
-                "own": figures,
-                "launch_ns": samples.launch_ns,
-                "num_late": samples.num_late,
-                "host": host_launches.launch_notes(samples),
-            },
+        own = RankReport(
+            spans, call_ns, medians, figures, samples.launch_ns, samples.num_late, host_launches.launch_notes(samples)
         )
-        if rows is None:
+        reports = control.gather(self.rank, own, RankReport)
+        if reports is None:
             return
-        fields["spans"] = [span for row in rows for span in row["spans"]]
-        fields["traced_call_ns"] = [row["calls"] for row in rows]
+        record.spans = [span for report in reports for span in report.spans]
+        record.traced_call_ns = [report.call_ns for report in reports]
         if work.traced_variants:
-            fields["traced_variants"] = [name for name in work.traced_variants for _ in range(work.traced_calls)]
-        fields["notes"] += dict.fromkeys(note for row in rows for note in row["host"])
-        for field_name, own_counts in (("launch_ns", samples.launch_ns), ("num_late", samples.num_late)):
-            if own_counts:
-                fields[field_name] = {name: [row[field_name][name] for row in rows] for name in own_counts}
-        fields["per_rank"] = [] if figures is None else [row["own"] for row in rows]
-        observed = self._observed(samples, fields, [row["medians"] for row in rows])
+            record.traced_variants = [name for name in work.traced_variants for _ in range(work.traced_calls)]
+        record.notes += dict.fromkeys(note for report in reports for note in report.notes)
+        record.launch_ns = {name: [report.launch_ns[name] for report in reports] for name in samples.launch_ns}
+        record.num_late = {name: [report.num_late[name] for report in reports] for name in samples.num_late}
+        record.per_rank = [report.figures for report in reports if report.figures is not None]
+        observed = self._observed(samples, record, [report.medians for report in reports])
         if work.derive is not None:
-            fields["derived"] = {k: finite_or_none(v) for k, v in work.derive(observed).items()}
+            record.derived = {k: finite_or_none(v) for k, v in work.derive(observed).items()}
         if work.tables is not None:
-            fields["tables"] = {name: table_to_json(table) for name, table in work.tables(observed).items()}
+            record.tables = {name: table_rows(table) for name, table in work.tables(observed).items()}
 
-    def _observed(self, samples: Samples, fields: dict[str, Any], medians: list[dict[str, float]]) -> Observed:
+    def _observed(self, samples: Samples, record: Measurement, medians: list[dict[str, float]]) -> Observed:
+        matrices = {name: sample_matrix(record.variants[name]) for name in samples.calls}
         return Observed(
             world_size=self.rank.world_size,
             num_cores=self.rank.machine.num_cores,
             device_type=self.rank.device.type,
             seconds={
-                name: intervals.median(slowest_samples(fields["variants"][name])) / calls / 1e9
+                name: intervals.median(matrices[name].max(axis=0)) / calls / 1e9
                 for name, calls in samples.calls.items()
             },
             rank_seconds={name: tuple(row[name] for row in medians) for name in samples.calls},
-            spans=tuple(map(Span.from_row, fields["spans"])),
-            traced_call_ns=tuple(tuple(row) for row in fields["traced_call_ns"]),
-            traced_variants=tuple(fields.get("traced_variants", ())),
-            per_rank=tuple(fields["per_rank"]),
+            spans=tuple(record.spans),
+            traced_call_ns=tuple(tuple(row) for row in record.traced_call_ns),
+            traced_variants=tuple(record.traced_variants),
+            per_rank=tuple(record.per_rank),
             samples={
-                name: tuple(ns / calls / 1e9 for ns in slowest_samples(fields["variants"][name]))
+                name: tuple((matrices[name].max(axis=0) / calls / 1e9).tolist())
                 for name, calls in samples.calls.items()
             },
             rank_samples={
-                name: tuple(tuple(ns / calls / 1e9 for ns in row) for row in fields["variants"][name]["nanoseconds"])
+                name: tuple(map(tuple, (matrices[name] / calls / 1e9).tolist()))
                 for name, calls in samples.calls.items()
-                if "nanoseconds" in fields["variants"][name]
+                if record.variants[name].nanoseconds is not None
             },
         )
 

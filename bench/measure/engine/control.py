@@ -6,7 +6,11 @@ All of it is plain JSON or whole numbers on a gloo group of its own; none of it 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from bench.records.lines.parts import encode_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
     from bench.measure.engine.rank import RankContext
+
+Kind = TypeVar("Kind")
 
 
 def broadcast_numbers(rank: RankContext, numbers: Sequence[int]) -> list[int]:
@@ -78,6 +84,21 @@ def all_gather_json(rank: RankContext, value: Any) -> list[Any]:
     dist.broadcast(tensor, src=0, group=rank.control)
     values: list[Any] = json.loads(bytes(tensor.tolist()))
     return values
+
+
+def gather(rank: RankContext, value: Kind, kind: type[Kind]) -> list[Kind] | None:
+    """Every rank's value of a type that msgspec knows, on rank 0; None elsewhere."""
+    rows = gather_json(rank, _plain(value))
+    return None if rows is None else [msgspec.convert(row, kind) for row in rows]
+
+
+def all_gather(rank: RankContext, value: Kind, kind: type[Kind]) -> list[Kind]:
+    """Every rank's value of a type that msgspec knows, on every rank."""
+    return [msgspec.convert(row, kind) for row in all_gather_json(rank, _plain(value))]
+
+
+def _plain(value: object) -> Any:
+    return msgspec.to_builtins(value, enc_hook=encode_numbers)
 
 
 def _gather(rank: RankContext, tensor: torch.Tensor) -> list[torch.Tensor] | None:

@@ -20,11 +20,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bench.core import clock
 from bench.errors import Skip
 from bench.records.environments import emulation_label
+from bench.records.lines.header import RankFacts
 from bench.suite import COMMUNICATION
 
 if TYPE_CHECKING:
@@ -34,26 +35,30 @@ if TYPE_CHECKING:
     from bench.suite import Work
 
 
-def planned_speeds(plan: Plan, rank: int) -> dict[str, float]:
-    """Return the speeds that the environment records for a slowed rank; empty for the others."""
+class EmulatedSpeeds(NamedTuple):
+    """Shares of its speed at which a rank works, as the environment records them; None: at its full speed."""
+
+    emulated_speed: float | None
+    emulated_link_speed: float | None
+
+
+def planned_speeds(plan: Plan, rank: int) -> EmulatedSpeeds:
+    """Return the speeds that the environment records for a rank."""
     return _reduced_speeds(dict(plan.slow).get(rank, 1.0), dict(plan.slow_links).get(rank, 1.0))
 
 
-def rank_speeds(speed: RankSpeed | None) -> dict[str, float]:
+def rank_speeds(speed: RankSpeed | None) -> EmulatedSpeeds:
     """Return the speeds to record for a rank, from the object that slows it."""
-    return {} if speed is None else _reduced_speeds(speed.compute_speed, speed.link_speed)
+    return _reduced_speeds(1.0, 1.0) if speed is None else _reduced_speeds(speed.compute_speed, speed.link_speed)
 
 
-def _reduced_speeds(compute_speed: float, link_speed: float) -> dict[str, float]:
-    speeds = {"emulated_speed": compute_speed, "emulated_link_speed": link_speed}
-    return {name: speed for name, speed in speeds.items() if speed < 1.0}
+def _reduced_speeds(compute_speed: float, link_speed: float) -> EmulatedSpeeds:
+    return EmulatedSpeeds(*(speed if speed < 1.0 else None for speed in (compute_speed, link_speed)))
 
 
 def notes(plan: Plan) -> list[str]:
     """The footnote of every case of a run with an emulation."""
-    ranks = [
-        {"rank": rank, **planned_speeds(plan, rank)} for rank in range(plan.world_size) if planned_speeds(plan, rank)
-    ]
+    ranks = [RankFacts(rank=rank, **planned_speeds(plan, rank)._asdict()) for rank in range(plan.world_size)]
     text = emulation_label(ranks).strip(" ()")
     return [f"{text} of its speed"] if text else []
 
@@ -269,10 +274,10 @@ def make_rank_speed(device: torch.device, compute_speed: float = 1.0, link_speed
 
 def planned_rank_speed(plan: Plan, rank: int, device: torch.device) -> RankSpeed | None:
     """Make the speed of a rank by the plan; None if it is not slowed."""
-    speeds = planned_speeds(plan, rank)
-    if not speeds:
+    compute_speed, link_speed = planned_speeds(plan, rank)
+    if compute_speed is None and link_speed is None:
         return None
-    return make_rank_speed(device, speeds.get("emulated_speed", 1.0), speeds.get("emulated_link_speed", 1.0))
+    return make_rank_speed(device, compute_speed or 1.0, link_speed or 1.0)
 
 
 def slow_down(work: Work, speed: RankSpeed | None) -> Work:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bench.measure.engine import control
 from bench.records.file import MAX_FULL_RANKS
+from bench.records.lines.parts import RankExtremes, RankQuantiles, VariantSamples
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -14,42 +17,30 @@ if TYPE_CHECKING:
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def gather_samples(rank: RankContext, samples: Samples) -> dict[str, Any]:
+def gather_samples(rank: RankContext, samples: Samples) -> dict[str, VariantSamples]:
     """`variants` as the result file has them (on rank 0; empty elsewhere)."""
-    variants: dict[str, Any] = {}
+    variants = {}
     for name, totals in samples.nanoseconds.items():
         rows = control.gather_numbers(rank, totals)
         if rows is not None:
-            variants[name] = {"calls": samples.calls[name], **reduce_rows(rows)}
-    return {"variants": variants}
+            variants[name] = reduce_rows(rows, samples.calls[name])
+    return variants
 
 
-def reduce_rows(rows: list[list[int]]) -> dict[str, Any]:
-    """[rank][sample] nanoseconds, whole, or reduced above MAX_FULL_RANKS.
+def reduce_rows(rows: list[list[int]], calls: int) -> VariantSamples:
+    """[rank][sample] nanoseconds of so many calls a sample, whole, or reduced above MAX_FULL_RANKS.
 
     `last_rank` is the last to arrive at synchronising work: the one that waited least, so with the *smallest* time.
     """
-    if len(rows) <= MAX_FULL_RANKS:
-        return {"nanoseconds": rows}
-    import numpy as np
-
     matrix = np.asarray(rows, dtype=np.int64)
-    return {
-        "per_iteration": {
-            "max": matrix.max(axis=0).tolist(),
-            "min": matrix.min(axis=0).tolist(),
-            "last_rank": matrix.argmin(axis=0).tolist(),
-        },
-        "rank_quantiles": {
-            "q": list(QUANTILES),
-            "nanoseconds": np.quantile(matrix, QUANTILES, axis=1).round().astype(np.int64).T.tolist(),
-        },
-    }
-
-
-def slowest_samples(variant: dict[str, Any]) -> list[int]:
-    """The maximum over the ranks of each sample, from a variant as the result file has it."""
-    if "per_iteration" in variant:
-        slowest: list[int] = variant["per_iteration"]["max"]
-        return slowest
-    return [max(column) for column in zip(*variant["nanoseconds"], strict=True)]
+    if len(rows) <= MAX_FULL_RANKS:
+        return VariantSamples(calls=calls, nanoseconds=matrix)
+    return VariantSamples(
+        calls=calls,
+        per_iteration=RankExtremes(
+            max=matrix.max(axis=0), min=matrix.min(axis=0), last_rank=matrix.argmin(axis=0).tolist()
+        ),
+        rank_quantiles=RankQuantiles(
+            q=list(QUANTILES), nanoseconds=np.quantile(matrix, QUANTILES, axis=1).round().astype(np.int64).T
+        ),
+    )

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from bench.core import clock
 from bench.errors import BenchError
@@ -22,21 +24,34 @@ from bench.measure.engine.consensus import Poll, case_key
 from bench.measure.engine.passes import nccl_choices, torch_profile
 from bench.measure.engine.rank import RankContext, device_is_busy, open_groups, take_device
 from bench.measure.engine.store import Store, with_prefix
-from bench.measure.engine.timing.case_cost import PUT_OFF, UNLIMITED, Allowance
+from bench.measure.engine.timing.case_cost import UNLIMITED, Allowance, Postponement
 from bench.measure.engine.timing.sampler import MIN_ROUNDS, MIN_VISIT_ROUNDS, Limits
+from bench.measure.planning.events import (
+    CaseBegun,
+    ChoicesSeen,
+    Emit,
+    Recorded,
+    TimeLeft,
+    TurnPutOff,
+    TurnsLeftOut,
+)
 from bench.measure.planning.launcher_env import Place
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.presets import PRESETS
-from bench.measure.planning.session import Emit, Session
+from bench.measure.planning.session import Session
 from bench.measure.planning.suite_loader import Suite, load_all
 from bench.measure.planning.time_budget import NextTurn, TimeBudget
 from bench.measure.planning.visit_overhead import CLOSING_SECONDS, VisitCost
 from bench.measure.system import devices, energy, environment
 from bench.measure.system.host import describe_host, usable_cores
+from bench.records.lines import decoding
+from bench.records.lines.header import HostFacts, RankFacts
 from bench.records.visits import is_disturbed
 
 if TYPE_CHECKING:
     from bench.measure.engine.watchdog import Watchdog
+    from bench.records.lines.header import Environment
+    from bench.records.lines.kinds import Measurement
 
 LEAST_TIMEOUT_SECONDS = 5.0
 """A case that was begun has so much in any case: what it takes is only guessed, and the machine may be busy."""
@@ -78,8 +93,8 @@ class Generation:
         )
         while (agreement := self._agree_on_turn(budget)) is not None:
             choice, timeout_seconds = agreement
-            record, sound = self._run_turn(choice, timeout_seconds, budget)
-            self._account(budget, choice, record)
+            outcome, sound = self._run_turn(choice, timeout_seconds, budget)
+            self._account(budget, choice, outcome)
             if not sound:
                 return False
         self._emit_left_out(budget.undone_turns())
@@ -101,44 +116,37 @@ class Generation:
             return None
         return NextTurn((index, visit), seconds / 1e6, _seconds(most), _seconds(aim), bool(is_dear)), limit / 1e6
 
-    def _run_turn(self, choice: NextTurn, timeout_seconds: float, budget: TimeBudget) -> tuple[dict[str, Any], bool]:
+    def _run_turn(
+        self, choice: NextTurn, timeout_seconds: float, budget: TimeBudget
+    ) -> tuple[Measurement | Postponement, bool]:
         """The measurement line of one visit to a case, whole on rank 0, and whether this generation can go on."""
         plan, (index, visit) = self.session.plan, choice.turn
         case = plan.cases[index]
         self.watchdog.restart(min(plan.timeout_seconds, timeout_seconds), timeout_seconds)
-        self._emit(
-            {
-                "event": "case",
-                "index": index,
-                "visit": visit,
-                "timeout_seconds": timeout_seconds,
-                **self._time_left(budget),
-            }
-        )
+        if self.rank.index == 0:
+            self.emit(CaseBegun(index, visit, timeout_seconds, _time_left(budget)))
         run = self._case_run(choice.turn, Allowance(choice.most_seconds, choice.aim_seconds, choice.is_dear))
         least = max(MIN_VISIT_ROUNDS, -(-MIN_ROUNDS // plan.visits))
-        record, sound = run.record(Limits(plan.precision, choice.seconds, min_rounds=least))
+        outcome, sound = run.record(Limits(plan.precision, choice.seconds, min_rounds=least))
         if run.calls is not None:
             self.calls[case.id] = run.calls
-        return record, sound
+        return outcome, sound
 
-    def _account(self, budget: TimeBudget, choice: NextTurn, record: dict[str, Any]) -> None:
+    def _account(self, budget: TimeBudget, choice: NextTurn, outcome: Measurement | Postponement) -> None:
         """Report a turn's outcome from rank 0, to the file and to the time budget of the turns left."""
         if self.rank.index != 0:
             return
         index, visit = choice.turn
-        if record["status"] == PUT_OFF:
-            dropped = budget.put_off(choice.turn, record["dear_seconds"])
-            self._emit({"event": "put_off", "index": index, "visit": visit, **self._time_left(budget)})
+        if isinstance(outcome, Postponement):
+            dropped = budget.put_off(choice.turn, outcome.dear_seconds)
+            self.emit(TurnPutOff(index, visit, _time_left(budget)))
             self._emit_left_out(dropped)
             return
-        measured = record["status"] == "ok"
-        around = budget.finish(choice.turn, record["seconds"], choice.seconds, is_disturbed(record), measured)
+        measured, seconds = outcome.status == "ok", outcome.seconds or 0.0
+        around = budget.finish(choice.turn, seconds, choice.seconds, is_disturbed(outcome), measured)
         dropped = budget.give_up(index) if choice.is_dear or not measured else []
-        cost = VisitCost(around, record["seconds"] if choice.is_dear else None)
-        self._emit(
-            {"event": "record", "index": index, "record": record, "known": asdict(cost), **self._time_left(budget)}
-        )
+        cost = VisitCost(around, seconds if choice.is_dear else None)
+        self.emit(Recorded(index, msgspec.Raw(decoding.encode(outcome)), cost, _time_left(budget)))
         if measured:
             self._emit_left_out(dropped)
 
@@ -182,28 +190,20 @@ class Generation:
             texts, sound = self._case_run(turn).call_untimed(file.new)
             if texts is not None and self.rank.index == 0:
                 case = self.session.plan.cases[turn[0]]
-                self._emit({"event": "choices", "record": nccl_choices.choices_record(case.id, *texts, file.whole())})
+                self.emit(ChoicesSeen(nccl_choices.choices_record(case.id, *texts, file.whole())))
             if not sound:
                 return False
         return True
 
     def _emit_left_out(self, turns: list[Turn]) -> None:
-        if turns:
-            self._emit({"event": "left_out", "launch": self.session.launch, "turns": turns})
+        if turns and self.rank.index == 0:
+            self.emit(TurnsLeftOut(self.session.launch, tuple(turns)))
 
-    def _time_left(self, budget: TimeBudget) -> dict[str, float]:
-        """Estimate on rank 0 the time left of this launch, of a whole launch, and of the end of the run."""
-        if self.rank.index != 0:
-            return {}
-        return {
-            "seconds_left": budget.expected_seconds(),
-            "launch_seconds": budget.whole_launch_seconds(),
-            "closing_seconds": CLOSING_SECONDS * max(1.0, budget.overheads.machine_factor()),
-        }
 
-    def _emit(self, event: dict[str, Any]) -> None:
-        if self.rank.index == 0:
-            self.emit(event)
+def _time_left(budget: TimeBudget) -> TimeLeft:
+    """Estimate on rank 0 the time left of this launch, of a whole launch, and of the end of the run."""
+    closing = CLOSING_SECONDS * max(1.0, budget.overheads.machine_factor())
+    return TimeLeft(budget.expected_seconds(), budget.whole_launch_seconds(), closing)
 
 
 def timeout_seconds(plan: Plan, seconds_left: float | None, choice: NextTurn) -> float:
@@ -264,16 +264,25 @@ def join(session: Session, place: Place, store: Store) -> RankContext:
     return rank
 
 
-def describe_all(rank: RankContext, host: str) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class _Described:
+    """Description of one rank, and of its host by the first rank there."""
+
+    rank: RankFacts
+    host_name: str
+    host: HostFacts | None
+
+
+def describe_all(rank: RankContext, host: str) -> Environment | None:
     """The environment of every rank, on rank 0, for the header."""
-    facts = environment.describe_rank(rank.device, rank.place) | emulation.rank_speeds(rank.pace)
-    hosts = describe_host() if rank.local_index == 0 else None
-    gathered = control.all_gather_json(rank, {"rank": facts, "host_name": host, "host": hosts})
+    facts = environment.describe_rank(rank.device, rank.place)
+    facts = msgspec.structs.replace(facts, **emulation.rank_speeds(rank.pace)._asdict())
+    own = _Described(facts, host, describe_host() if rank.local_index == 0 else None)
+    gathered = control.all_gather(rank, own, _Described)
     if rank.index != 0:
         return None
-    ranks = [each["rank"] for each in gathered]
-    described = {each["host_name"]: each["host"] for each in gathered if each["host"] is not None}
-    return environment.collect(ranks, described)
+    hosts = {each.host_name: each.host for each in gathered if each.host is not None}
+    return environment.collect([each.rank for each in gathered], hosts)
 
 
 def load_suites(session: Session) -> dict[str, Suite]:

@@ -35,10 +35,12 @@ from bench.measure.engine.watchdog import (
 from bench.measure.launch.alarm import Alarm
 from bench.measure.launch.launchers import connect, connect_again, find_place
 from bench.measure.launch.recorder import Recorder
+from bench.measure.planning.events import Emit, Ready
 from bench.measure.planning.launcher_env import LauncherRank, Place
-from bench.measure.planning.session import Emit, Session
+from bench.measure.planning.session import Session
 from bench.measure.planning.suite_loader import Suite
 from bench.measure.system.backends import BACKENDS
+from bench.records.lines.kinds import EndStatus
 
 END_RESERVE_SECONDS = 1.0
 REGROUP_SECONDS = 5.0
@@ -180,8 +182,8 @@ class AttachedRun:
 
     def _describe(self, rank: RankContext) -> None:
         environment = worker.describe_all(rank, self.hosts[self.place.index])
-        if self.recorder is not None:
-            self.recorder.handle({"event": "ready", "environment": environment})
+        if self.recorder is not None and environment is not None:
+            self.recorder.handle(Ready(environment))
 
     def _finish(self, rank: RankContext) -> int:
         """Finish the file on rank 0 and return its exit code on all ranks."""
@@ -257,7 +259,7 @@ class AttachedRun:
         held_up = describe_missing(reports, self.place.world_size, limit)
         self._give_up(session, self._cause(session) or held_up, "failed", exit_codes.PARTIAL)
 
-    def _give_up(self, session: Session, reason: str | None, status: str, code: int) -> None:
+    def _give_up(self, session: Session, reason: str | None, status: EndStatus, code: int) -> None:
         """Save the last records and end the process, from a thread: the main thread may be inside a collective."""
         recorder = self.recorder
         assert recorder is not None

@@ -7,12 +7,12 @@ some end within the second, and some belong to other containers. On GPUs it is e
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
+import msgspec
 import psutil
 
 from bench.core import clock
@@ -21,7 +21,7 @@ from bench.measure.engine.store import Store
 from bench.measure.planning.launcher_env import Place
 from bench.measure.system import host
 from bench.measure.system.nvml import GpuFacts
-from bench.records.findings import Finding
+from bench.records.lines.parts import Finding
 
 WINDOW_SECONDS = 1.0
 BUSY_CORES, BUSY_SHARE = 0.5, 0.10
@@ -94,16 +94,6 @@ class OtherWork:
         """Reasons for which this host cannot be judged; empty if it is quiet."""
         cpu = [f"other programs use {self.text()}"] if self._is_cpu_busy else []
         return [*cpu, *(f"{program} is at work" for program in self.on_gpus)]
-
-    def to_text(self) -> str:
-        return json.dumps(asdict(self))
-
-    @staticmethod
-    def from_text(text: str | bytes) -> OtherWork:
-        fields = json.loads(text)
-        fields["programs"] = tuple((name, cores) for name, cores in fields["programs"])
-        fields["on_gpus"] = tuple(fields["on_gpus"])
-        return OtherWork(**fields)
 
 
 def refuse_busy(hosts: Sequence[OtherWork]) -> None:
@@ -219,12 +209,14 @@ def publish(place: Place, hosts: Sequence[str], store: Store, has_gpus: bool) ->
             int(store.get(f"other_work/process/{rank}")) for rank, rank_host in enumerate(hosts) if rank_host == name
         ]
         work = measure_other_work(own_pids, name)
-        store.set(f"other_work/host/{name}", (add_gpu_programs(work, own_pids) if has_gpus else work).to_text())
+        work = add_gpu_programs(work, own_pids) if has_gpus else work
+        store.set(f"other_work/host/{name}", msgspec.json.encode(work).decode())
 
 
 def read_published(hosts: Iterable[str], store: Store) -> list[OtherWork]:
     """Read on rank 0 what the hosts' first ranks published, host by host."""
-    return [OtherWork.from_text(store.get(f"other_work/host/{name}")) for name in dict.fromkeys(hosts)]
+    texts = [store.get(f"other_work/host/{name}") for name in dict.fromkeys(hosts)]
+    return [msgspec.json.decode(text, type=OtherWork) for text in texts]
 
 
 def to_finding(work: OtherWork) -> Finding:

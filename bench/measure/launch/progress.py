@@ -10,26 +10,29 @@ from bench.core.cell_text import clean
 from bench.core.values import show_value
 from bench.records import metrics
 from bench.records.case_view import CaseView
+from bench.records.lines.parts import WorkFacts
 from bench.records.samples import launch_times
 
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from bench.records.file import Record, Result
+    from bench.records.file import Result
+    from bench.records.lines.header import Environment
+    from bench.records.lines.kinds import Measurement
 
 
 MAX_ROUGH_LINES = 11
 
 
-def headline(record: dict[str, Any]) -> str:
+def headline(record: Measurement) -> str:
     """Show a measurement line in a few words: `1.23 ms  4.5 GB/s`, or why it has no speed."""
-    if record["status"] != "ok":
-        return clean(f"{record['status']}: {record['reason']}")
+    if record.status != "ok":
+        return clean(f"{record.status}: {record.reason}")
     view = CaseView(
-        main=next(iter(record["variants"])),
-        num_ranks=record["num_ranks"],
+        main=record.main,
+        num_ranks=record.num_ranks,
         launches=(launch_times(record),),
-        work=record["work"],
+        work=record.work or WorkFacts(),
     )
     values = metrics.values(view)
     shown = [metric for metric in (metrics.METRICS[metrics.TIME], metrics.headline(values)) if metric is not None]
@@ -42,16 +45,16 @@ def rough_lines(result: Result) -> list[str]:
 
     Printed after the first of several launches, to be read while the others are under way.
     """
-    first_cases: dict[str, Record] = {}
+    first_cases: dict[str, Measurement] = {}
     for record in result.latest():
-        if record["status"] == "ok":
-            first_cases.setdefault(record["suite"], record)
+        if record.status == "ok":
+            first_cases.setdefault(record.suite, record)
     if not first_cases:
         return []
     shown = list(first_cases.values())[:MAX_ROUGH_LINES]
-    names = [clean(str(record["case"]).partition("[")[0]) for record in shown]
+    names = [clean(record.case.partition("[")[0]) for record in shown]
     width = max(map(len, names))
-    head = f"Rough, from launch 1 of {result.plan['launches']}, without error bars (they take several launches):"
+    head = f"Rough, from launch 1 of {result.plan.launches}, without error bars (they take several launches):"
     listed = [f"  {name:{width}}  {headline(record)}" for name, record in zip(names, shown, strict=True)]
     further = len(first_cases) - len(shown)
     return [head, *listed, *([f"  and {further} further kinds of work, in the tables at the end"] if further else [])]
@@ -60,9 +63,9 @@ def rough_lines(result: Result) -> list[str]:
 class Progress(Protocol):
     """Messages of a recorder to a display."""
 
-    def ready(self, environment: dict[str, Any]) -> None: ...
+    def ready(self, environment: Environment) -> None: ...
     def begin(self, case: str) -> None: ...
-    def done(self, record: dict[str, Any]) -> None: ...
+    def done(self, record: Measurement) -> None: ...
     def drop(self, count: int) -> None: ...
     def expect(self, seconds: float) -> None: ...
     def say(self, line: str) -> None: ...
@@ -89,7 +92,7 @@ class Counting:
         """Last estimate less the time gone since."""
         return max(0.0, self.estimate_seconds - (self.now() - self.told_at))
 
-    def ready(self, environment: dict[str, Any]) -> None: ...
+    def ready(self, environment: Environment) -> None: ...
 
     def begin(self, case: str) -> None:
         self.case = case
@@ -116,9 +119,9 @@ class Lines(Counting):
         super().__init__(total, estimate_seconds, now)
         self.stream = stream
 
-    def done(self, record: dict[str, Any]) -> None:
+    def done(self, record: Measurement) -> None:
         self.num_done += 1
-        self.case, self.figure = record["case"], headline(record)
+        self.case, self.figure = record.case, headline(record)
         self.say(self.line())
 
     def say(self, line: str) -> None:
@@ -146,7 +149,7 @@ class Terminal(Counting):
 
         return Text(self.line(), no_wrap=True, overflow="ellipsis")
 
-    def done(self, record: dict[str, Any]) -> None:
+    def done(self, record: Measurement) -> None:
         self.num_done += 1
         self.figure = f"last: {headline(record)}"
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from bench.core import exit_codes
 from bench.errors import BenchError
 from bench.measure.engine.store import Store, tcp_store
-from bench.measure.planning.session import Emit, Event, Session
+from bench.measure.planning import events
+from bench.measure.planning.session import Session
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -66,7 +67,7 @@ def _run(orders: Orders) -> int:
         environment = worker.describe_all(rank, host)
         emit = _emitter(orders.events_fd)
         if environment is not None:
-            emit({"event": "ready", "environment": environment})
+            emit(events.Ready(environment))
         generation = worker.Generation(session, rank, suites, store, watchdog, host, emit)
         done = generation.run()
     except BenchError as error:
@@ -83,12 +84,12 @@ def _connect(port: int) -> Store:
     return tcp_store("127.0.0.1", port, hosts=False, timeout_seconds=120.0)
 
 
-def _emitter(events_fd: int | None) -> Emit:
-    stream = None if events_fd is None else os.fdopen(events_fd, "w", encoding="utf-8")
+def _emitter(events_fd: int | None) -> events.Emit:
+    stream = None if events_fd is None else os.fdopen(events_fd, "wb")
 
-    def emit(event: Event) -> None:
+    def emit(event: events.Event) -> None:
         assert stream is not None, "only rank 0 has something to say"
-        stream.write(json.dumps(event, allow_nan=False) + "\n")
+        stream.write(events.encode(event) + b"\n")
         stream.flush()
 
     return emit

@@ -10,21 +10,36 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from bench.core import clock, exit_codes
 from bench.errors import BenchError
+from bench.measure.planning.events import (
+    CaseBegun,
+    ChoicesSeen,
+    Event,
+    Ready,
+    Recorded,
+    TimeLeft,
+    TurnPutOff,
+    TurnsLeftOut,
+)
 from bench.measure.planning.session import BUDGET_REASON, case_record
-from bench.measure.planning.visit_overhead import VisitCost
 from bench.records.environments import differences
+from bench.records.file import Result, Writer
 from bench.records.lines import decoding
+from bench.records.lines.kinds import End, EndStatus, Header, Measurement, Resume
+from bench.records.reader import SCHEMA
 from bench.records.visits import was_left_out
 
 if TYPE_CHECKING:
     from bench.measure.launch.progress import Progress
     from bench.measure.planning.plan import Plan, Turn
-    from bench.measure.planning.session import Event
-from bench.records.file import Result, Writer
+    from bench.measure.planning.visit_overhead import VisitCost
+    from bench.records.lines.header import Environment
+    from bench.records.lines.parts import DoctorReport
 
 
 @dataclass
@@ -44,7 +59,7 @@ class Recorder:
     done: set[tuple[int, int, int]] = field(default_factory=set)
     """(launch, index of the case, visit) of what is measured, and of what is not to be measured any more."""
     has_header: bool = False
-    doctor: dict[str, Any] | None = None
+    doctor: DoctorReport | None = None
     """The doctor's findings before the run, for the header; None: it did not look."""
     profile: str | None = None
     """Folder for traces; None: none was asked for."""
@@ -68,52 +83,47 @@ class Recorder:
         for record in () if self.resumed is None else self.resumed.measurements:
             self._remember_calls(record)
             self._note_collective(record)
-        for record in () if self.resumed is None else self.resumed.choices:
-            self.unknown_choices.discard(record["case"])
+        for choices in () if self.resumed is None else self.resumed.choices:
+            self.unknown_choices.discard(choices.case)
 
     def handle(self, event: Event) -> None:
         """Raises BenchError where the file cannot be written, or a resumed run finds itself on another machine."""
         with self._lock:
-            _HANDLERS[event["event"]](self, event)
+            _HANDLERS[type(event)](self, event)
 
-    def _ready(self, event: Event) -> None:
-        self.progress.ready(event["environment"])
+    def _ready(self, event: Ready) -> None:
+        environment = event.environment
+        self.progress.ready(environment)
         if self.has_header:
             return
-        environment = event["environment"]
         if self.resumed is None:
             self.writer.append(self._header(environment))
             self._leave_out()
         else:
             self._refuse_unlike(self.resumed, environment)
-            self.writer.append(
-                {"kind": "resume", "started": clock.stamp(), "environment": environment, "command": self.command}
-            )
+            self.writer.append(Resume(started=clock.stamp(), environment=environment, command=self.command))
         self.has_header = True
 
-    def _header(self, environment: dict[str, Any]) -> dict[str, Any]:
-        from bench.records.reader import SCHEMA
-
-        return {
-            "kind": "header",
-            "schema": SCHEMA,
-            "run_id": self.run_id,
-            "label": self.plan.label,
-            "started": clock.stamp(),
-            "architecture": environment["architecture"],
-            "environment": environment,
-            "plan": self.plan.to_json(),
-            "command": self.command,
-            **({} if self.doctor is None else {"doctor": self.doctor}),
-        }
+    def _header(self, environment: Environment) -> Header:
+        return Header(
+            schema=SCHEMA,
+            run_id=self.run_id,
+            label=self.plan.label,
+            started=clock.stamp(),
+            architecture=environment.architecture or "",
+            environment=environment,
+            plan=self.plan.row(),
+            command=self.command,
+            doctor=self.doctor,
+        )
 
     def _leave_out(self) -> None:
         for case in self.plan.left_out:
             self.writer.append(case_record(self.plan, case, 0, "skipped", BUDGET_REASON, clock.stamp()))
             self.counts["skipped"] += 1
 
-    def _refuse_unlike(self, resumed: Result, environment: dict[str, Any]) -> None:
-        unlike = differences(resumed.header["environment"], environment)
+    def _refuse_unlike(self, resumed: Result, environment: Environment) -> None:
+        unlike = differences(resumed.header.environment, environment)
         if unlike and not self.allow_unlike:
             name, before, now = unlike[0]
             raise BenchError(
@@ -121,54 +131,54 @@ class Recorder:
                 "resume it where it began, or say --allow-unlike"
             )
 
-    def _case(self, event: Event) -> None:
-        self.current = event["index"], event["visit"]
-        self._expect(event)
-        self.progress.begin(self.plan.cases[event["index"]].id)
+    def _case(self, event: CaseBegun) -> None:
+        self.current = event.index, event.visit
+        self._expect(event.time_left)
+        self.progress.begin(self.plan.cases[event.index].id)
 
-    def _put_off(self, event: Event) -> None:
+    def _put_off(self, event: TurnPutOff) -> None:
         """The case is not under way any more, and comes again in the end."""
         self.current = None
-        self._expect(event)
+        self._expect(event.time_left)
 
-    def _expect(self, event: Event) -> None:
+    def _expect(self, time_left: TimeLeft | None) -> None:
         """Tell the display how long the whole run still takes, by what rank 0 knows of its launch."""
-        if "seconds_left" in event:
-            later = self.launches_left * (self.startup_seconds + event["launch_seconds"])
-            seconds, left = event["seconds_left"] + later, self.budget_left()
+        if time_left is not None:
+            later = self.launches_left * (self.startup_seconds + time_left.launch_seconds)
+            seconds, left = time_left.seconds_left + later, self.budget_left()
             seconds = seconds if left is None else min(seconds, max(0.0, left))
-            self.progress.expect(seconds + event["closing_seconds"])
+            self.progress.expect(seconds + time_left.closing_seconds)
 
-    def _record(self, event: Event) -> None:
-        record = self._readable(event)
-        self._expect(event)
-        if "known" in event and record["status"] == "ok":
-            self.known[event["index"]] = VisitCost(**event["known"])
-        self.writer.append(record)
+    def _record(self, event: Recorded) -> None:
+        record, line = self._readable(event)
+        self._expect(event.time_left)
+        if event.known is not None and record.status == "ok":
+            self.known[event.index] = event.known
+        self.writer.append_encoded(line)
         self.current = None
-        self.done.add((record["launch"], event["index"], record["visit"]))
-        self.counts[record["status"]] += 1
+        self.done.add((record.launch, event.index, record.visit))
+        self.counts[record.status] += 1
         self._remember_calls(record)
         self._note_collective(record)
-        if record["visit"] >= self.plan.visits:  # one more, since another was disturbed
+        if record.visit >= self.plan.visits:  # one more, since another was disturbed
             self.progress.drop(-1)
         self.progress.done(record)
-        if record["status"] != "ok":
-            self._drop(later_visits(self.plan, record["launch"], event["index"], record["visit"]))
+        if record.status != "ok":
+            self._drop(later_visits(self.plan, record.launch, event.index, record.visit))
 
-    def _remember_calls(self, record: dict[str, Any]) -> None:
-        if record["variants"]:
-            calls = {name: variant["calls"] for name, variant in record["variants"].items()}
-            self._calls.setdefault((record["launch"], record["case"]), calls)
+    def _remember_calls(self, record: Measurement) -> None:
+        if record.variants:
+            calls = {name: variant.calls for name, variant in record.variants.items()}
+            self._calls.setdefault((record.launch, record.case), calls)
 
     def _drop(self, turns: set[tuple[int, int, int]]) -> None:
         self.progress.drop(len(turns - self.done))
         self.done |= turns
 
-    def _left_out(self, event: Event) -> None:
+    def _left_out(self, event: TurnsLeftOut) -> None:
         """Drop turns for which no time is left; a case without any visit is saved as skipped."""
-        launch = event["launch"]
-        for index, visit in sorted(event["turns"], key=lambda turn: turn[1]):
+        launch = event.launch
+        for index, visit in sorted(event.turns, key=lambda turn: turn[1]):
             if (launch, index, 0) not in self.done:
                 self._save_without_speed((index, visit), launch, "skipped", BUDGET_REASON)
             self._drop({(launch, index, visit)})
@@ -192,27 +202,34 @@ class Recorder:
         with self._lock:
             self._save_without_speed(turn, launch, "failed", reason)
 
-    def _readable(self, event: Event) -> dict[str, Any]:
-        """The event's record, or a failed one in place of one that no reader would take: it would spoil the file."""
-        record: dict[str, Any] = event["record"]
-        complaint = decoding.complaint(record)
-        if complaint is None:
-            return record
-        case, reason = self.plan.cases[event["index"]], f"its record cannot be saved: {complaint}"
-        return case_record(self.plan, case, record["launch"], "failed", reason, clock.stamp(), record["visit"])
+    def _readable(self, event: Recorded) -> tuple[Measurement, bytes]:
+        """The event's record and its line, or a failed one in place of one that no reader would take.
 
-    def _save_without_speed(self, turn: Turn, launch: int, status: str, reason: str) -> None:
+        Such a one would spoil the whole file.
+        """
+        line = bytes(event.line)
+        try:
+            record = decoding.decode(line)
+        except decoding.UnreadableLineError as error:
+            case, reason = self.plan.cases[event.index], f"its record cannot be saved: {error}"
+            launch, visit = decoding.field_of(line, "launch"), decoding.field_of(line, "visit") or 0
+            record = case_record(self.plan, case, launch, "failed", reason, clock.stamp(), visit)
+            line = decoding.encode(record)
+        assert isinstance(record, Measurement)
+        return record, line
+
+    def _save_without_speed(self, turn: Turn, launch: int, status: Literal["skipped", "failed"], reason: str) -> None:
         index, visit = turn
         record = case_record(self.plan, self.plan.cases[index], launch, status, reason, clock.stamp(), visit)
-        self._record({"event": "record", "index": index, "record": record})
+        self._record(Recorded(index, msgspec.Raw(decoding.encode(record))))
 
-    def _choices(self, event: Event) -> None:
-        self.writer.append(event["record"])
-        self.unknown_choices.discard(event["record"]["case"])
+    def _choices(self, event: ChoicesSeen) -> None:
+        self.writer.append(event.choices)
+        self.unknown_choices.discard(event.choices.case)
 
-    def _note_collective(self, record: dict[str, Any]) -> None:
-        if record["status"] == "ok" and (record["work"] or {}).get("bus_factor") is not None:
-            self.unknown_choices.add(record["case"])
+    def _note_collective(self, record: Measurement) -> None:
+        if record.status == "ok" and record.work is not None and record.work.bus_factor is not None:
+            self.unknown_choices.add(record.case)
 
     def pending(self, launch: int) -> tuple[Turn, ...]:
         """Return the turns that a launch still has to do, in its order."""
@@ -226,7 +243,7 @@ class Recorder:
     def exit_code(self) -> int:
         """Exit code by the cases alone: 3 if any in the file failed or is invalid."""
         before = () if self.resumed is None else self.resumed.latest()
-        statuses = {*(record["status"] for record in before), *self.counts.elements()}
+        statuses = {*(record.status for record in before), *self.counts.elements()}
         return exit_codes.PARTIAL if statuses & {"failed", "invalid"} else exit_codes.OK
 
     def finish(self) -> int:
@@ -237,7 +254,7 @@ class Recorder:
         self.end("failed" if code == exit_codes.PARTIAL else "complete", code)
         return code
 
-    def end(self, status: str, exit_code: int) -> None:
+    def end(self, status: EndStatus, exit_code: int) -> None:
         """Write the end line, once, and take the display away."""
         with self._lock:
             if self._ended:
@@ -245,19 +262,19 @@ class Recorder:
             self._ended = True
             self.progress.close()
             if self.has_header:
-                self.writer.append({"kind": "end", "ended": clock.stamp(), "status": status, "exit_code": exit_code})
+                self.writer.append(End(ended=clock.stamp(), status=status, exit_code=exit_code))
             self.writer.close()
             if not self.has_header and self.resumed is None:
                 self.path.unlink(missing_ok=True)  # nothing was measured: leave no empty file behind
 
 
-_HANDLERS: dict[str, Callable[[Recorder, Event], None]] = {
-    "ready": Recorder._ready,
-    "case": Recorder._case,
-    "record": Recorder._record,
-    "put_off": Recorder._put_off,
-    "left_out": Recorder._left_out,
-    "choices": Recorder._choices,
+_HANDLERS: dict[type[Event], Callable[[Recorder, Any], None]] = {
+    Ready: Recorder._ready,
+    CaseBegun: Recorder._case,
+    Recorded: Recorder._record,
+    TurnPutOff: Recorder._put_off,
+    TurnsLeftOut: Recorder._left_out,
+    ChoicesSeen: Recorder._choices,
 }
 
 
@@ -266,10 +283,10 @@ def done_turns(plan: Plan, resumed: Result | None) -> set[tuple[int, int, int]]:
     done: set[tuple[int, int, int]] = set()
     index = {case.id: number for number, case in enumerate(plan.cases)}
     for record in () if resumed is None else resumed.measurements:
-        if record["case"] in index and not was_left_out(record):
-            launch, number, visit = record["launch"], index[record["case"]], record.get("visit", 0)
+        if record.case in index and not was_left_out(record):
+            launch, number, visit = record.launch, index[record.case], record.visit
             done.add((launch, number, visit))
-            if record["status"] != "ok":
+            if record.status != "ok":
                 done |= later_visits(plan, launch, number, visit)
     return done
 

@@ -33,6 +33,7 @@ from bench.measure.engine.watchdog import (
 from bench.measure.engine.worker import host_name
 from bench.measure.launch import bootstrap
 from bench.measure.launch.recorder import Recorder
+from bench.measure.planning import events
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.session import Session
 from bench.measure.planning.visit_overhead import startup_seconds
@@ -69,7 +70,7 @@ class _EventPipe:
         self._selector.close()
         os.close(self.read_fd)
 
-    def read(self, wait_seconds: float) -> list[dict[str, object]]:
+    def read(self, wait_seconds: float) -> list[events.Event]:
         lines: list[bytes] = []
         while self._selector.select(wait_seconds if not lines else 0):
             data = os.read(self.read_fd, 1 << 20)
@@ -78,7 +79,7 @@ class _EventPipe:
                 break
             *complete, self._rest = (self._rest + data).split(b"\n")
             lines += complete
-        return [json.loads(line) for line in lines]
+        return [events.decode(line) for line in lines]
 
 
 @dataclass
@@ -193,7 +194,7 @@ class Supervisor:
             seconds = self._seconds_left(launch)
             if recorder.has_header and seconds is not None and seconds <= self.startup_seconds:
                 # Starting the ranks would take all of it, and the run would end late.
-                recorder.handle({"event": "left_out", "launch": launch, "turns": pending})
+                recorder.handle(events.TurnsLeftOut(launch, pending))
                 return True
             session = Session(
                 self.plan,
@@ -276,12 +277,12 @@ class Supervisor:
             ranks.start()
             while True:
                 for event in ranks.pipe.read(POLL_SECONDS):
-                    if event["event"] == "ready":
+                    if isinstance(event, events.Ready):
                         self.startup_seconds = clock.monotonic_seconds() - started
                         self.recorder.startup_seconds = self.startup_seconds
                     self.recorder.handle(event)
                     whole = self.plan.whole_timeout(self.recorder.current)
-                    self._limit_seconds = float(str(event.get("timeout_seconds", whole)))
+                    self._limit_seconds = event.timeout_seconds if isinstance(event, events.CaseBegun) else whole
                     deadline = clock.monotonic_seconds() + self._limit_seconds
                 codes = [process.poll() for process in ranks.processes]
                 if all(code == 0 for code in codes):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from bench.errors import BenchError
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.visit_overhead import CLOSING_SECONDS, guess_overhead, startup_seconds
-from bench.records.saved_plan import PlannedCase
+from bench.records.lines.header import PlannedCase
 
 LEAST_SAMPLES_SECONDS = 0.05
 MIN_CASE_SECONDS = 0.25

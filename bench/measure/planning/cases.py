@@ -9,7 +9,7 @@ from itertools import zip_longest
 from bench.core.values import parse_param
 from bench.errors import BenchError
 from bench.measure.planning.suite_loader import Suite
-from bench.records.saved_plan import PlannedCase
+from bench.records.lines.header import PlannedCase
 from bench.suite import Case, Machine, Param, Params, format_param
 
 TIMINGS = ("aligned", "streamed")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
 
 from bench.errors import BenchError
 from bench.measure.planning.visit_overhead import guess_overhead
-from bench.records.saved_plan import PlannedCase, SuiteFacts
-from bench.suite import SuiteMetric
+from bench.records.lines.header import PlannedCase, PlanRow, SuiteFacts
 
 Turn = tuple[int, int]
 """A case's index in the plan, and the number of the visit to it within a launch, from 0."""
@@ -47,25 +47,19 @@ class Plan:
     options: dict[str, Any] = field(default_factory=dict)
     """The command's options as given, for the record and for `--like`."""
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def row(self) -> PlanRow:
+        """The plan as a header has it."""
+        return msgspec.convert(self, PlanRow, from_attributes=True)
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Plan:
-        """Raises BenchError where `data` is not a plan of this version."""
+    def from_row(row: PlanRow) -> Plan:
+        """Raises BenchError for a row that lacks something, as those of other tools' files and of other versions do."""
         try:
-            fields = dict(data)
-            fields["suites"] = tuple(
-                SuiteFacts(**{**s, "metrics": {k: SuiteMetric(*v) for k, v in s["metrics"].items()}})
-                for s in map(_without_old_digest, data["suites"])
-            )
-            for name in ("cases", "left_out"):
-                fields[name] = tuple(PlannedCase(**c) for c in data[name])
-            for name in ("slow", "slow_links"):
-                fields[name] = tuple((int(rank), float(speed)) for rank, speed in data.get(name, ()))
-            return Plan(**fields)
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            plan = msgspec.convert(row, Plan, from_attributes=True)
+        except msgspec.ValidationError as error:
             raise BenchError(f"the file's plan cannot be read ({error}); it was written by another version") from error
+        # The digest of files before version 0.2.0 was of other files of the suite.
+        return replace(plan, suites=tuple(msgspec.structs.replace(suite, sha256=None) for suite in plan.suites))
 
     def order(self, launch: int) -> list[Turn]:
         """The turns of a launch: every case once, then once more, ...
@@ -107,8 +101,3 @@ class Plan:
         """Seconds for which a turn is sampled at least, whatever the preset says."""
         index, visit = turn
         return 0.0 if visit else self.cases[index].min_seconds
-
-
-def _without_old_digest(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of a suite without the digest of files before version 0.2.0, which was of other files of the suite."""
-    return {name: value for name, value in row.items() if name != "sha256"}

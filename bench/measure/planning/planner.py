@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from bench.core.process_environment import environment_variables
 from bench.core.values import parse_seconds, parse_share
 from bench.errors import BenchError
@@ -38,7 +40,11 @@ def load_earlier_run(options: RunOptions) -> Result | None:
 def saved_plan(saved: Result) -> Plan:
     """The plan in a result file. Raises BenchError where another version wrote it."""
     try:
-        return Plan.from_json(saved.header["plan"])
+        unknown = [name for name in saved.unknown if name.startswith("header.plan.")]
+        if unknown:
+            names = ", ".join(unknown)
+            raise BenchError(f"the file's plan cannot be read (unknown: {names}); it was written by another version")
+        return Plan.from_row(saved.plan)
     except BenchError as error:
         raise BenchError(f"{saved.path}: {error}; measure anew") from error
 
@@ -56,7 +62,7 @@ def resume_plan(resumed: Result, options: RunOptions, place: Place, device: str)
     if plan.world_size != place.world_size:
         raise BenchError(f"{resumed.path}: its plan has {plan.world_size} ranks, not {place.world_size}; start as many")
     # Equal code was made sure of, or waived: the ranks are to hold the code that is there now against the plan.
-    return replace(plan, suites=tuple(replace(s, digest=digests[s.name]) for s in plan.suites))
+    return replace(plan, suites=tuple(msgspec.structs.replace(s, digest=digests[s.name]) for s in plan.suites))
 
 
 def without_pair(plan: Plan) -> Plan:

@@ -1,4 +1,4 @@
-"""One generation of ranks: the cases that it has to do, and the events that it emits.
+"""One generation of ranks: the cases that it has to do, and the form of what it measures.
 
 A *launch* measures all cases in fresh processes, in one or more *visits* to each, spread over the launch. Where
 processes end early (a raise, a kill, a hang), another *generation* of them goes on with what is left of the launch.
@@ -6,21 +6,16 @@ processes end early (a raise, a kill, a hang), another *generation* of them goes
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+
+import msgspec
 
 from bench.core import clock
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.visit_overhead import VisitCost
-from bench.records.saved_plan import PlannedCase
-
-Event = dict[str, Any]
-Emit = Callable[[Event], None]
-"""Takes what rank 0 has to say: `ready` (environment), `case` (turn begun), `record` (its measurement line), `put_off`
-(the turn has to wait), `left_out` (turns for which no time is left), `choices` (a line of
-`bench.measure.engine.passes.nccl_choices`)."""
+from bench.records.lines.header import PlannedCase
+from bench.records.lines.kinds import Measurement
+from bench.records.lines.parts import Status
 
 
 @dataclass(frozen=True)
@@ -58,59 +53,42 @@ class Session:
         return f"bench/generation{self.generation}"
 
     def to_text(self) -> str:
-        fields = dict(self.__dict__)
-        known = {index: asdict(cost) for index, cost in self.known.items()}
-        return json.dumps(fields | {"plan": self.plan.to_json(), "known": known})
+        return msgspec.json.encode(self).decode()
 
     @staticmethod
     def from_text(text: str | bytes) -> Session:
-        fields = json.loads(text)
-        fields["plan"] = Plan.from_json(fields["plan"])
-        fields["pending"] = tuple((index, visit) for index, visit in fields["pending"])
-        fields["known"] = {int(index): VisitCost(**cost) for index, cost in fields["known"].items()}
-        return Session(**fields)
+        return msgspec.json.decode(text, type=Session)
 
 
 def case_record(
     plan: Plan,
     case: PlannedCase,
     launch: int,
-    status: str,
+    status: Status,
     reason: str | None,
     started: str,
     visit: int = 0,
-    **fields: Any,
-) -> dict[str, Any]:
-    """A measurement line of the result file; see `bench.records.file` for its schema. What is not given is null."""
+) -> Measurement:
+    """A measurement line of the result file that knows nothing of samples yet."""
     facts = next(s for s in plan.suites if s.name == case.suite)
-    empty: Mapping[str, Any] = {
-        "variants": {},
-        "check": None,
-        "work": None,
-        "derived": {},
-        "metrics": {name: [row.unit, row.better] for name, row in facts.metrics.items()},
-        "stop": None,
-        "spans": [],
-        "traced_call_ns": [],
-        "per_rank": [],
-        "tables": {},
-        "notes": [],
-        "seconds": None,
-    }
-    return {
-        "kind": "measurement",
-        "launch": launch,
-        "visit": visit,
-        "suite": case.suite,
-        "case": case.id,
-        "params": dict(case.params),
-        "status": status,
-        "reason": reason,
-        "num_ranks": plan.world_size,
-        "started": started,
-        **empty,
-        **fields,
-    }
+    return Measurement(
+        launch=launch,
+        visit=visit,
+        suite=case.suite,
+        case=case.id,
+        params=dict(case.params),
+        status=status,
+        reason=reason,
+        num_ranks=plan.world_size,
+        started=started,
+        variants={},
+        check=None,
+        work=None,
+        stop=None,
+        derived={},
+        metrics={name: (row.unit, row.better) for name, row in facts.metrics.items()},
+        notes=[],
+    )
 
 
 BUDGET_REASON = "budget: no time was left for it; give more with --budget"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import bench
 from bench.errors import BenchError
 from bench.measure.planning.suite_digest import suite_digest
-from bench.records.saved_plan import SuiteFacts
+from bench.records.lines.header import SuiteFacts
 from bench.suite import Case, Machine, Param, Params, SuiteMetric, Work, case_id, is_name, is_param
 
 if TYPE_CHECKING:

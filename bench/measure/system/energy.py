@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from bench.measure.system import nvml
 from bench.measure.system.cgroup import read_int, read_text
 from bench.measure.system.host import ROOT
 from bench.records.file import MAX_FULL_RANKS
+from bench.records.lines.parts import Energy
 
 MIN_WINDOW_SECONDS = 2.0
 WINDOW_SECONDS = 2.2
@@ -44,7 +45,6 @@ SAMPLE_SECONDS = 0.05
 NONE = "none"
 DEVICE, MODULE, PACKAGES = "device", "device + CPU", "CPU packages of the host"
 
-Row = dict[str, Any]
 Now = Callable[[], float]
 
 
@@ -60,6 +60,27 @@ class Meter:
     @property
     def known(self) -> bool:
         return self.source != NONE
+
+
+@dataclass(frozen=True)
+class RankEnergy:
+    """Energy that one rank read over the window of calls."""
+
+    source: str
+    scope: str | None
+    reason: str | None
+    """Reason why the joules are not known."""
+    seconds: float = 0.0
+    joules: float | None = None
+    """Joules of all calls."""
+    calls: int | None = None
+    """Calls in the window, if the joules are known."""
+    busy_share: float | None = None
+    idle_watts: float | None = None
+
+    @property
+    def call_joules(self) -> float | None:
+        return None if self.joules is None or self.calls is None else self.joules / self.calls
 
 
 @dataclass
@@ -95,12 +116,12 @@ def open_meter(
             yield _amd(pci)
 
 
-def unmeasured_row(meter: Meter, seconds: float) -> Row:
+def unmeasured_row(meter: Meter, seconds: float) -> RankEnergy:
     """The row of a case that was not called for its energy."""
     reason = (
         meter.reason or f"the case had {seconds:.2g} s; it takes {MIN_CASE_SECONDS:g} s (--preset full, or --budget)"
     )
-    return {"source": meter.source, "scope": meter.scope, "reason": reason, "seconds": 0.0, "joules": None}
+    return RankEnergy(meter.source, meter.scope, reason)
 
 
 def device_scope(name: str) -> str:
@@ -213,40 +234,36 @@ def _integrate_power(watts: Callable[[], float | None]) -> Iterator[Callable[[],
         thread.join()
 
 
-def measure_window(meter: Meter, run: Callable[[], object], calls: int, now: Now = clock.monotonic_seconds) -> Row:
+def measure_window(
+    meter: Meter, run: Callable[[], object], calls: int, now: Now = clock.monotonic_seconds
+) -> RankEnergy:
     """Joules and seconds of one rank over `run`, which makes so many calls; null where the window was too short."""
     before, began = meter.joules(), now()
     run()
     after, seconds = meter.joules(), now() - began
-    row: Row = {
-        "source": meter.source,
-        "scope": meter.scope,
-        "reason": meter.reason,
-        "seconds": seconds,
-        "joules": None,
-    }
+    row = RankEnergy(meter.source, meter.scope, meter.reason, seconds)
     if not meter.known:
         return row
     if before is None or after is None:
-        return row | {"reason": "the counter could not be read"}
+        return replace(row, reason="the counter could not be read")
     if seconds < MIN_WINDOW_SECONDS:
-        return row | {"reason": f"{seconds:.2g} s of work, less than the {MIN_WINDOW_SECONDS:g} s that counters need"}
-    return row | {"joules": after - before, "calls": calls}
+        reason = f"{seconds:.2g} s of work, less than the {MIN_WINDOW_SECONDS:g} s that counters need"
+        return replace(row, reason=reason)
+    return replace(row, joules=after - before, calls=calls)
 
 
-def add_busy_share(row: Row, call_seconds: float) -> Row:
+def add_busy_share(row: RankEnergy, call_seconds: float) -> RankEnergy:
     """The row with the share of its window that its calls fill, at the time that one takes among the samples.
 
     Between the samples of a case a GPU is kept at work, in this window it is not: a kernel that is shorter than its
     launch leaves the device idle, and its joules hold idle power.
     """
-    calls = row.get("calls")
-    return row if calls is None else row | {"busy_share": calls * call_seconds / row["seconds"]}
+    return row if row.calls is None else replace(row, busy_share=row.calls * call_seconds / row.seconds)
 
 
-def energy_notes(fields: Mapping[str, Any]) -> list[str]:
-    """Return the notes on the energy in a measurement's fields, which `combine` has put there."""
-    share = (fields.get("energy") or {}).get("busy_share")
+def energy_notes(energy: Energy | None) -> list[str]:
+    """Return the notes on the energy of a case."""
+    share = None if energy is None else energy.busy_share
     if share is None or share >= LEAST_BUSY_SHARE:
         return []
     return [
@@ -262,32 +279,30 @@ def measure_idle_watts(
     if not meter.known:
         return None
     row = measure_window(meter, lambda: pause(1.05 * MIN_WINDOW_SECONDS), 1, now)
-    return None if row["joules"] is None else float(row["joules"]) / float(row["seconds"])
+    return None if row.joules is None else row.joules / row.seconds
 
 
-def combine(rows: Sequence[Row] | None) -> dict[str, Any]:
-    """{"energy": ...} of a measurement from every rank's row, in order of rank; nothing where there are no rows.
+def combine(rows: Sequence[RankEnergy] | None) -> Energy | None:
+    """The energy of a measurement from every rank's row, in order of rank; None where there are no rows.
 
     `joules` is of one call, summed over the ranks that have a meter (on CPU one a host); None unless each of them could
     be read. `idle_watts` likewise. `busy_share` is the smallest. Above 64 ranks there is no `rank_joules`.
     """
     if not rows:
-        return {}
-    metered = [row for row in rows if row["source"] != NONE]
+        return None
+    metered = [row for row in rows if row.source != NONE]
     lead = metered[0] if metered else rows[0]
-    joules = [row["joules"] / row["calls"] for row in metered if row["joules"] is not None]
+    joules = [row.call_joules for row in metered if row.call_joules is not None]
     complete = bool(metered) and len(joules) == len(metered)
-    idle = [row.get("idle_watts") for row in metered]
-    total: Row = {
-        "source": lead["source"],
-        "scope": lead["scope"],
-        "reason": None if complete else next((r["reason"] for r in [*metered, *rows] if r["reason"]), None),
-        "calls": lead.get("calls"),
-        "seconds": max(row["seconds"] for row in rows),
-        "joules": sum(joules) if complete else None,
-        "busy_share": min((row["busy_share"] for row in metered if "busy_share" in row), default=None),
-        "idle_watts": None if not idle or None in idle else sum(watts for watts in idle if watts is not None),
-    }
-    if complete and len(rows) <= MAX_FULL_RANKS:
-        total["rank_joules"] = [None if r["joules"] is None else r["joules"] / r["calls"] for r in rows]
-    return {"energy": total}
+    idle = [row.idle_watts for row in metered if row.idle_watts is not None]
+    return Energy(
+        source=lead.source,
+        scope=lead.scope,
+        reason=None if complete else next((row.reason for row in [*metered, *rows] if row.reason), None),
+        calls=lead.calls,
+        seconds=max(row.seconds for row in rows),
+        joules=sum(joules) if complete else None,
+        busy_share=min((row.busy_share for row in metered if row.busy_share is not None), default=None),
+        idle_watts=sum(idle) if idle and len(idle) == len(metered) else None,
+        rank_joules=[row.call_joules for row in rows] if complete and len(rows) <= MAX_FULL_RANKS else [],
+    )

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 import bench
 from bench.measure.system import devices
 from bench.measure.system.cgroup import read_text
@@ -32,6 +34,8 @@ from bench.measure.system.host import (
 )
 from bench.measure.system.slow_types import slow_types
 from bench.records.environments import architecture
+from bench.records.lines.header import Environment, HostFacts, RankFacts
+from bench.records.lines.parts import Cell
 
 if TYPE_CHECKING:
     import torch
@@ -83,55 +87,47 @@ SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS|CREDENTIAL|AUTH", re.I)
 GIT_TIMEOUT_SECONDS = 10.0
 
 
-def describe_rank(device: torch.device, place: Place, root: Path = ROOT) -> dict[str, Any]:
-    """One rank and its device, as plain JSON values; runs on every rank."""
+def describe_rank(device: torch.device, place: Place, root: Path = ROOT) -> RankFacts:
+    """One rank and its device; runs on every rank."""
     import torch
 
     on_cpu = device.type == "cpu"
     visible, present = torch.cuda.device_count(), present_gpus(root)
-    return {
-        "rank": place.index,
-        "host": socket.gethostname(),
-        "host_index": place.host_index,
-        "local_index": place.local_index,
-        "device_type": device.type,
-        **(_cpu_device(root) if on_cpu else _gpu_device(device, root)),
-        "visible_devices": visible,
+    return msgspec.structs.replace(
+        _cpu_facts(root) if on_cpu else _gpu_facts(device, root),
+        rank=place.index,
+        host=socket.gethostname(),
+        host_index=place.host_index,
+        local_index=place.local_index,
+        device_type=device.type,
+        visible_devices=visible,
         # Drivers under WSL and some containers show nothing: then it is not known.
-        "present_devices": present if present >= visible else None,
-        "num_threads": torch.get_num_threads(),
-        "num_interop_threads": torch.get_num_interop_threads(),
-        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
-        "cpu_affinity": cpu_affinity(),
-    }
+        present_devices=present if present >= visible else None,
+        num_threads=torch.get_num_threads(),
+        num_interop_threads=torch.get_num_interop_threads(),
+        omp_num_threads=os.environ.get("OMP_NUM_THREADS"),
+        cpu_affinity=cpu_affinity(),
+    )
 
 
-def _cpu_device(root: Path) -> dict[str, Any]:
-    return {
-        "device_name": cpu_model(root),
-        "memory_bytes": memory_info(root).get("MemTotal"),
-        "driver": None,
-        "uuid": None,
-        "pci_bus_id": None,
-        "numa_node": None,
-        "mig": None,
-    }
+def _cpu_facts(root: Path) -> RankFacts:
+    return RankFacts(device_name=cpu_model(root), memory_bytes=memory_info(root).get("MemTotal"))
 
 
-def _gpu_device(device: torch.device, root: Path) -> dict[str, Any]:
+def _gpu_facts(device: torch.device, root: Path) -> RankFacts:
     import torch
 
     facts = torch.cuda.get_device_properties(device)
     uuid, pci = devices.gpu_addresses(device)
-    return {
-        "device_name": facts.name,
-        "memory_bytes": facts.total_memory,
-        "driver": gpu_driver(root),
-        "uuid": uuid,
-        "pci_bus_id": pci,
-        "numa_node": None if pci is None else pci_numa_node(pci, root),
-        "mig": " MIG " in facts.name or str(uuid).startswith("MIG-"),
-    }
+    return RankFacts(
+        device_name=facts.name,
+        memory_bytes=facts.total_memory,
+        driver=gpu_driver(root),
+        uuid=uuid,
+        pci_bus_id=pci,
+        numa_node=None if pci is None else pci_numa_node(pci, root),
+        mig=" MIG " in facts.name or str(uuid).startswith("MIG-"),
+    )
 
 
 def versions() -> dict[str, str | None]:
@@ -170,7 +166,7 @@ def named_variables(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def settings(torch: ModuleType, device_type: str = "cpu") -> dict[str, Any]:
+def settings(torch: ModuleType, device_type: str = "cpu") -> dict[str, Cell | list[str]]:
     """The switches of torch that change speed, as they stand; None for one that this torch does not have.
 
     `fp32_precision` is `ieee`, `tf32`, or `none` for torch's default (ieee in matmul, tf32 in cuDNN). `slow_types` are
@@ -222,19 +218,19 @@ def _git(folder: Path, *words: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def collect(ranks: list[dict[str, Any]], hosts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def collect(ranks: list[RankFacts], hosts: dict[str, HostFacts]) -> Environment:
     """A header's environment, from every rank's `describe_rank` and every host's `describe_host` by name.
 
     Versions, variables, settings and commit are those of the process that calls it, rank 0.
     """
     import torch
 
-    return {
-        "architecture": architecture(ranks, hosts),
-        "hosts": hosts,
-        "ranks": ranks,
-        "versions": versions(),
-        "variables": named_variables(os.environ),
-        "settings": settings(torch, ranks[0]["device_type"] if ranks else "cpu"),
-        "commit": commit(),
-    }
+    return Environment(
+        architecture=architecture(ranks, hosts),
+        hosts=hosts,
+        ranks=ranks,
+        versions=dict(versions()),
+        variables=dict(named_variables(os.environ)),
+        settings=settings(torch, ranks[0].device_type or "cpu" if ranks else "cpu"),
+        commit=commit(),
+    )

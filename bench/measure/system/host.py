@@ -11,10 +11,10 @@ import platform
 import re
 import socket
 from pathlib import Path
-from typing import Any
 
 from bench.measure.system import cgroup
 from bench.measure.system.cgroup import read_int, read_text
+from bench.records.lines.header import HostFacts
 
 ROOT = Path("/")
 
@@ -33,37 +33,37 @@ _NVIDIA_WORDS = ("NVIDIA", "CUDA", "CUDA_VISIBLE_DEVICES", "/proc/driver/nvidia/
 _AMD_WORDS = ("AMD", "ROCm", "HIP_VISIBLE_DEVICES", "/dev/kfd")
 
 
-def describe_host(root: Path = ROOT) -> dict[str, Any]:
-    """This host, as plain JSON values: sizes in bytes, frequencies in hertz, the CPU quota in cores."""
+def describe_host(root: Path = ROOT) -> HostFacts:
+    """This host as it is now."""
     logical, physical, sockets = count_cores(root)
     memory = memory_info(root)
     frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
     shm_total, shm_free = filesystem_bytes(root / "dev/shm")
-    return {
-        "hostname": socket.gethostname(),
-        "cpu_model": cpu_model(root),
-        "cpu_architecture": platform.machine(),
-        "logical_cores": logical,
-        "physical_cores": physical,
-        "sockets": sockets,
-        "numa_nodes": len(list((root / "sys/devices/system/node").glob("node[0-9]*"))) or None,
-        "usable_cores": usable_cores(root),
-        "cpu_quota_cores": cgroup.quota_cores(root),
-        "cpu_governor": read_text(frequency / "scaling_governor"),
-        "cpu_max_frequency_hz": _scale(read_int(frequency / "scaling_max_freq"), 1000),
-        "cpu_frequency_hz": _current_frequency_hz(root),
-        "memory_bytes": memory.get("MemTotal"),
-        "memory_available_bytes": memory.get("MemAvailable"),
-        "memory_limit_bytes": cgroup.memory_limit_bytes(root),
-        "shm_bytes": shm_total,
-        "shm_free_bytes": shm_free,
-        "os": os_name(root),
-        "kernel": platform.release(),
-        "virtualised": virtualised(root),
-        "load_averages": load_averages(root),
-        "present_gpus": present_gpus(root),
-        "gpu_driver": gpu_driver(root),
-    }
+    return HostFacts(
+        hostname=socket.gethostname(),
+        cpu_model=cpu_model(root),
+        cpu_architecture=platform.machine(),
+        logical_cores=logical,
+        physical_cores=physical,
+        sockets=sockets,
+        numa_nodes=len(list((root / "sys/devices/system/node").glob("node[0-9]*"))) or None,
+        usable_cores=usable_cores(root),
+        cpu_quota_cores=cgroup.quota_cores(root),
+        cpu_governor=read_text(frequency / "scaling_governor"),
+        cpu_max_frequency_hz=_scale(read_int(frequency / "scaling_max_freq"), 1000),
+        cpu_frequency_hz=_current_frequency_hz(root),
+        memory_bytes=memory.get("MemTotal"),
+        memory_available_bytes=memory.get("MemAvailable"),
+        memory_limit_bytes=cgroup.memory_limit_bytes(root),
+        shm_bytes=shm_total,
+        shm_free_bytes=shm_free,
+        os=os_name(root),
+        kernel=platform.release(),
+        virtualised=virtualised(root),
+        load_averages=load_averages(root),
+        present_gpus=present_gpus(root),
+        gpu_driver=gpu_driver(root),
+    )
 
 
 def cpu_model(root: Path = ROOT) -> str | None:

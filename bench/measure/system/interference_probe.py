@@ -13,8 +13,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from bench.measure.system import nvml
 from bench.measure.system.counters import Counters, Probe
@@ -22,11 +25,26 @@ from bench.measure.system.devices import gpu_addresses
 from bench.measure.system.host import ROOT
 from bench.records.file import MAX_FULL_RANKS
 from bench.records.interference import worst
+from bench.records.lines.parts import HostInterference, Interference, RankInterference
 
 if TYPE_CHECKING:
     import torch
 
-Row = dict[str, Any]
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class RankInterval:
+    """Events around one rank during a phase."""
+
+    host: str
+    core_mask: str | None
+    """Cores that the rank may use, in hexadecimal: a thousand ranks may each tell of hundreds."""
+    ticks: list[int] | None
+    """Busy, stolen and all ticks of these cores."""
+    thermal_events: int | None
+    rank: RankInterference
+    """The rank's own row of the file."""
 
 
 @contextmanager
@@ -55,47 +73,42 @@ class Watch:
         """The phase is over; `look` may go on."""
         self._after = self._probe.read()
 
-    def row(self) -> Row:
-        """Return the interval as a row for `combine`."""
-        return interval_row(self._before, self._after, self._host, self._probe.cores, self._at_work)
+    def interval(self) -> RankInterval:
+        """Return the interval for `combine`."""
+        return rank_interval(self._before, self._after, self._host, self._probe.cores, self._at_work)
 
 
-def interval_row(
+def rank_interval(
     before: Counters,
     after: Counters,
     host: str,
     cores: Sequence[int] | None,
     at_work: Sequence[nvml.GpuState] = (),
-) -> Row:
-    """One rank's interval as plain JSON values: `rank` as the file keeps it, the rest for `combine`.
-
-    `at_work` are states of its GPU in between, of which the worst is kept.
-    """
+) -> RankInterval:
+    """One rank's interval between two readings; of its GPU's states `at_work` meanwhile the worst is kept."""
     seconds = after.at_seconds - before.at_seconds
     ticks = None
     if before.ticks and after.ticks:
         # A guest's counters may step back by a tick (proc_stat(5), iowait).
         ticks = [max(0, late - early) for early, late in zip(before.ticks, after.ticks, strict=True)]
-    return {
-        "host": host,
-        # As a mask, since a thousand ranks may each tell of hundreds.
-        "core_mask": None if cores is None else format(sum(1 << core for core in cores), "x"),
-        "ticks": ticks,
-        "thermal_events": _maximum(map(_difference, before.thermal_counts, after.thermal_counts)),
-        "rank": _drop_unknown(
-            {
-                "seconds": seconds,
-                "cpu_seconds": _difference(before.cpu_seconds, after.cpu_seconds),
-                "run_delay_share": _run_delay_share(before, after, seconds),
-                "involuntary_switches": _difference(before.preemptions, after.preemptions),
-                **_quota_row(before, after),
-                "frequency_before_hz": before.frequency_hz,
-                "frequency_after_hz": after.frequency_hz,
-                **_gpu_row(before.gpu, after.gpu),
-                **worst([_drop_unknown(_gpu_state(state, "at_work")) for state in at_work]),
-            }
+    seen = worst(RankInterference, [RankInterference(**_gpu_fields(state, "at_work")) for state in at_work])
+    return RankInterval(
+        host=host,
+        core_mask=None if cores is None else format(sum(1 << core for core in cores), "x"),
+        ticks=ticks,
+        thermal_events=_maximum(map(_difference, before.thermal_counts, after.thermal_counts)),
+        rank=msgspec.structs.replace(
+            seen,
+            seconds=seconds,
+            cpu_seconds=_difference(before.cpu_seconds, after.cpu_seconds),
+            run_delay_share=_run_delay_share(before, after, seconds),
+            involuntary_switches=_difference(before.preemptions, after.preemptions),
+            **_quota_fields(before, after),
+            frequency_before_hz=before.frequency_hz,
+            frequency_after_hz=after.frequency_hz,
+            **_gpu_change(before.gpu, after.gpu),
         ),
-    }
+    )
 
 
 def _run_delay_share(before: Counters, after: Counters, seconds: float) -> float | None:
@@ -106,7 +119,7 @@ def _run_delay_share(before: Counters, after: Counters, seconds: float) -> float
     return min(1.0, max(0, longest) / 1e9 / seconds)
 
 
-def _quota_row(before: Counters, after: Counters) -> Row:
+def _quota_fields(before: Counters, after: Counters) -> dict[str, float | None]:
     """Return the throttling of the control group that was held back longest."""
     pairs = [(a, b) for a, b in zip(before.quotas, after.quotas, strict=True) if a and b]
     return {
@@ -115,13 +128,14 @@ def _quota_row(before: Counters, after: Counters) -> Row:
     }
 
 
-def _gpu_row(before: nvml.GpuState | None, after: nvml.GpuState | None) -> Row:
+def _gpu_change(before: nvml.GpuState | None, after: nvml.GpuState | None) -> dict[str, Any]:
     if before is None or after is None:
         return {}
-    return _gpu_state(before, "before") | _gpu_state(after, "after")
+    return _gpu_fields(before, "before") | _gpu_fields(after, "after")
 
 
-def _gpu_state(state: nvml.GpuState, when: str) -> Row:
+def _gpu_fields(state: nvml.GpuState, when: str) -> dict[str, Any]:
+    """Fields of a rank's row, whose names say when they were read."""
     return {
         f"gpu_sm_clock_{when}_hz": state.sm_clock_hz,
         f"gpu_memory_clock_{when}_hz": state.memory_clock_hz,
@@ -131,76 +145,72 @@ def _gpu_state(state: nvml.GpuState, when: str) -> Row:
     }
 
 
-def combine(rows: Sequence[Row] | None) -> dict[str, Any]:
-    """{"disturbance": {"hosts": [...], "ranks": [...]}} of a measurement, from every rank's row in order of rank.
+def combine(intervals: Sequence[RankInterval] | None) -> Interference | None:
+    """The disturbance of a measurement, from every rank's interval in order of rank.
 
-    Nothing where there are no rows, which is so on all ranks but the first. Above 64 ranks `ranks` is one row, the
+    None where there are no intervals, which is so on all ranks but the first. Above 64 ranks `ranks` is one row, the
     worst of each over all of them, with `num_ranks`.
     """
-    if rows is None:
-        return {}
-    by_host: dict[str, list[Row]] = {}
-    for row in rows:
-        by_host.setdefault(row["host"], []).append(row)
-    ranks = [{"rank": index, **row["rank"]} for index, row in enumerate(rows)]
+    if intervals is None:
+        return None
+    by_host: dict[str, list[RankInterval]] = {}
+    for interval in intervals:
+        by_host.setdefault(interval.host, []).append(interval)
+    ranks = [msgspec.structs.replace(interval.rank, rank=index) for index, interval in enumerate(intervals)]
     if len(ranks) > MAX_FULL_RANKS:
-        ranks = [{"num_ranks": len(rows)} | worst([row["rank"] for row in rows])]
-    hosts = [{"host": host, **_host_row(of_host)} for host, of_host in by_host.items()]
-    return {"disturbance": {"hosts": hosts, "ranks": ranks}}
+        whole = worst(RankInterference, [interval.rank for interval in intervals])
+        ranks = [msgspec.structs.replace(whole, num_ranks=len(intervals))]
+    return Interference(hosts=[_host_row(host, of_host) for host, of_host in by_host.items()], ranks=ranks)
 
 
-def _host_row(rows: Sequence[Row]) -> Row:
+def _host_row(name: str, intervals: Sequence[RankInterval]) -> HostInterference:
     """Combine what one host's ranks saw of the cores that they may use.
 
     Steal and other load are shares of the time of these cores. Other load is what their processes used, less what
     the ranks used: interrupts are nobody's. Kernels that look which process runs only at each tick (of n in all)
     get a share p wrong by sqrt(p (1 - p) / n), so by up to 1 / sqrt(n) with 95% confidence: the noise.
     """
-    host: Row = {"thermal_events": _maximum(row["thermal_events"] for row in rows)}
-    together = _one_of_each_set(rows)
+    host = HostInterference(host=name, thermal_events=_maximum(interval.thermal_events for interval in intervals))
+    together = _one_of_each_set(intervals)
     if together is None:
-        return _drop_unknown(host)
-    busy, steal, total = (sum(column) for column in zip(*(row["ticks"] for row in together), strict=True))
+        return host
+    busy, steal, total = (sum(column) for column in zip(*(each.ticks or () for each in together), strict=True))
     if not total:
-        return _drop_unknown(host)
-    host |= {"steal_share": steal / total, "busy_share": busy / total}
-    used = [row["rank"].get("cpu_seconds") for row in rows]
-    if None not in used:
+        return host
+    host.steal_share, host.busy_share = steal / total, busy / total
+    used = [interval.rank.cpu_seconds for interval in intervals if interval.rank.cpu_seconds is not None]
+    if len(used) == len(intervals):
         capacity_seconds = total / os.sysconf("SC_CLK_TCK")
-        host["other_load_share"] = max(0.0, busy / total - sum(used) / capacity_seconds)
-        host["other_load_noise_share"] = total**-0.5
-    return _drop_unknown(host)
+        host.other_load_share = max(0.0, busy / total - sum(used) / capacity_seconds)
+        host.other_load_noise_share = total**-0.5
+    return host
 
 
-def _one_of_each_set(rows: Sequence[Row]) -> list[Row] | None:
-    """One rank's row for each set of cores, so that no core counts twice; None where ticks are unknown or sets overlap
-    in part."""
-    by_mask: dict[str | None, Row] = {}
-    for row in rows:
-        if row["ticks"] is None:
+def _one_of_each_set(intervals: Sequence[RankInterval]) -> list[RankInterval] | None:
+    """One rank's interval for each set of cores, so that no core counts twice; None where ticks are unknown or sets
+    overlap in part."""
+    by_mask: dict[str | None, RankInterval] = {}
+    for interval in intervals:
+        if interval.ticks is None:
             return None
-        by_mask.setdefault(row["core_mask"], row)
+        by_mask.setdefault(interval.core_mask, interval)
     if None in by_mask:
         return [by_mask[None]]
-    kept: list[Row] = []
+    kept: list[RankInterval] = []
     covered = 0
-    masks = [(int(mask, 16), row) for mask, row in by_mask.items() if mask is not None]
-    for mask, row in sorted(masks, key=lambda pair: -pair[0].bit_count()):
+    masks = [(int(mask, 16), interval) for mask, interval in by_mask.items() if mask is not None]
+    for mask, interval in sorted(masks, key=lambda pair: -pair[0].bit_count()):
         if not mask & covered:
             covered |= mask
-            kept.append(row)
+            kept.append(interval)
         elif mask & ~covered:
             return None
     return kept
 
 
-def _difference(early: float | None, late: float | None) -> float | None:
+def _difference(early: Number | None, late: Number | None) -> Number | None:
     return None if early is None or late is None else late - early
 
 
-def _maximum(values: Iterable[float | None]) -> float | None:
+def _maximum(values: Iterable[Number | None]) -> Number | None:
     return max((value for value in values if value is not None), default=None)
-
-
-def _drop_unknown(row: Row) -> Row:
-    return {key: value for key, value in row.items() if value is not None}

@@ -161,10 +161,13 @@ class Joined(Part, tag="ranks", tag_field="kind"):
     started: Text | None = None
 
 
+EndStatus = Literal["complete", "interrupted", "failed", "budget"]
+
+
 class End(Part, tag="end", tag_field="kind"):
     """Last line: how the run ended."""
 
-    status: Literal["complete", "interrupted", "failed", "budget"]
+    status: EndStatus
     """`interrupted`: by a signal; `budget`: its time was over."""
     exit_code: Annotated[int, Meta(ge=0, le=255)]
     """Exit code of the command; torchrun turns it into 1."""

@@ -75,8 +75,8 @@ _REAL_VECTOR, _REAL_MATRIX = list[Real], list[list[Real]]
 
 
 def encode_numbers(value: Any) -> Any:
-    """Hook of encoders. Raises TypeError for what is no array."""
-    if isinstance(value, np.ndarray):
+    """Hook of encoders: arrays and numbers of numpy. Raises TypeError for anything else."""
+    if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is no part of a line")
 
@@ -262,9 +262,13 @@ class NcclChoice(Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_u
     """NCCL's choices for one collective."""
 
     function: Text | None = None
+    """NCCL's name of the call, such as `AllReduce`."""
     num_bytes: Count | None = None
+    """Bytes as NCCL counts them: a rank's own count, so for an all-gather its share and not the full buffer."""
     algorithm: Text | None = None
+    """`Ring`, `Tree`, `CollnetDirect`, `CollnetChain`, `NVLS`, `NVLSTree`, `PAT`; of a symmetric kernel its name."""
     protocol: Text | None = None
+    """`LL`, `LL128` or `Simple`; null for a symmetric kernel, which has none."""
     channels: Count | None = None
 
 
@@ -273,7 +277,9 @@ class NcclSetup(Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_un
 
     version: Text | None = None
     network: Text | None = None
+    """`IB`, `Socket`, or a plugin's name: what would be used between hosts."""
     coll_channels: Count | None = None
+    """The most channels that a collective can use."""
     collnet_channels: Count | None = None
     nvls_channels: Count | None = None
     p2p_channels: Count | None = None

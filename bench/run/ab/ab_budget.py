@@ -16,8 +16,10 @@ from bench.errors import BenchError
 from bench.measure.engine.timing.sampler import MIN_ROUNDS
 from bench.measure.planning.budget_fit import MIN_CASE_SECONDS, sampling_seconds
 from bench.measure.planning.visit_overhead import STARTUP_SECONDS
-from bench.records.file import Record, Result
-from bench.records.saved_plan import SIDES, PlannedCase
+from bench.records.file import Result
+from bench.records.lines.header import PlannedCase
+from bench.records.lines.kinds import Measurement
+from bench.records.saved_plan import SIDES
 from bench.records.visits import num_samples, was_left_out
 
 FEWEST_PAIRS = 3
@@ -55,27 +57,25 @@ def guess_cost(cases: Sequence[PlannedCase]) -> LaunchCost:
 
 def measured_cost(result: Result, launch: int, wall_seconds: float) -> LaunchCost:
     """Cost by a launch that a side has made, and that took so long in all."""
-    records = [record for record in result.measurements if record["launch"] == launch]
-    busy = sum(record["seconds"] or 0.0 for record in records)
-    visits = int(result.plan.get("visits") or 1)
-    planned = [record for record in records if record.get("visit", 0) < visits and not was_left_out(record)]
-    by_case: dict[str, list[Record]] = {}
+    records = [record for record in result.measurements if record.launch == launch]
+    busy = sum(record.seconds or 0.0 for record in records)
+    visits = result.plan.visits
+    planned = [record for record in records if record.visit < visits and not was_left_out(record)]
+    by_case: dict[str, list[Measurement]] = {}
     for record in planned:
-        by_case.setdefault(record["case"], []).append(record)
-    most = float(result.plan.get("case_seconds") or math.inf)
-    lasting = {case["id"]: case.get("min_seconds") or 0.0 for case in result.plan.get("cases") or []}
+        by_case.setdefault(record.case, []).append(record)
+    most = result.plan.case_seconds or math.inf
+    lasting = {case.id: case.min_seconds for case in result.plan.cases}
     costs = [max(lasting.get(case, 0.0), _case_seconds(visits_to, most)) for case, visits_to in by_case.items()]
-    typical = (
-        sum(costs) / len(costs) if costs else sampling_seconds(float(result.plan.get("case_seconds") or 0), visits)
-    )
+    typical = sum(costs) / len(costs) if costs else sampling_seconds(result.plan.case_seconds or 0.0, visits)
     num_cases = len(result.planned_cases())
     unknown = num_cases - len(costs)
     return LaunchCost(max(0.0, wall_seconds - busy), sum(costs) + unknown * typical, num_cases, unknown)
 
 
-def _case_seconds(visits: Sequence[Record], most_seconds: float) -> float:
+def _case_seconds(visits: Sequence[Measurement], most_seconds: float) -> float:
     """Seconds of all visits to a case in which it has enough samples, or its time for them."""
-    seconds = sum(record["seconds"] or 0.0 for record in visits)
+    seconds = sum(record.seconds or 0.0 for record in visits)
     counts = sum(num_samples(record) for record in visits)
     if not counts:
         return seconds
@@ -85,11 +85,12 @@ def _case_seconds(visits: Sequence[Record], most_seconds: float) -> float:
     return around + max(MIN_ROUNDS * visit_seconds, min(ENOUGH_SAMPLES * visit_seconds, most_seconds))
 
 
-def _sampled_seconds(record: Record) -> float:
+def _sampled_seconds(record: Measurement) -> float:
     """The timed part of a visit, as far as its samples tell: that of the slowest rank, variant by variant."""
     return sum(
-        max((sum(row) for row in variant.get("nanoseconds") or []), default=0) / 1e9
-        for variant in record["variants"].values()
+        float(variant.nanoseconds.sum(axis=1).max()) / 1e9
+        for variant in record.variants.values()
+        if variant.nanoseconds is not None
     )
 
 

@@ -34,7 +34,7 @@ def refuse_useless(plans: Sequence[Outlook], comparing: Comparing) -> None:
         )
     settings = comparing.settings()
     if settings.where:
-        records = [{"suite": case.suite, "case": case.id, "params": case.params} for case in common]
+        records = [selection.CaseIdentity(case.suite, case.id, case.params) for case in common]
         selection.refuse_none(records, settings.where)
     suites = [suite for outlook in plans for suite in outlook.plan.suites]
     metrics = {name: suite_metric(name, *row) for suite in suites for name, row in suite.metrics.items()}

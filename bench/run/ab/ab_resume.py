@@ -46,11 +46,11 @@ def resume_pair(paths: Sequence[Path], both: Sequence[Setting]) -> ResumedPair:
                 f"--resume {result.path}: side {side.name} was {was.setting!r} and is now {side.setting!r}; give the "
                 f"same --{side.name} and --{side.name}-python again"
             )
-    begun = [record["launch"] for _, result in pairs for record in result.measurements]
+    begun = [record.launch for _, result in pairs for record in result.measurements]
     return ResumedPair(
         files=(first.path, other.path),
         id=pair.id,
-        pairs=int(first.plan["launches"]),
+        pairs=first.plan.launches or 0,
         first=max(begun, default=-1) + 1,
     )
 

@@ -18,7 +18,8 @@ from bench.core.values import parse_seconds
 from bench.errors import BenchError
 from bench.measure.planning.presets import PRESETS
 from bench.measure.system.environment import SECRET
-from bench.records.saved_plan import SIDES, UNCHANGED, PlannedCase
+from bench.records.lines.header import PlannedCase
+from bench.records.saved_plan import SIDES, UNCHANGED
 from bench.run.ab import ab_budget
 
 DEFAULT_PAIRS = 10

@@ -237,7 +237,7 @@ class Alternation:
     def _sides_to_ask(self) -> list[int]:
         """Numbers of the sides whose backend is asked, after their last launch, what it chose."""
         there = [number for number, file in enumerate(self.files) if file.exists()]
-        return [n for n in there if load(self.files[n]).plan.get("backend") in nccl_choices.LOGGED_BACKENDS]
+        return [n for n in there if load(self.files[n]).plan.backend in nccl_choices.LOGGED_BACKENDS]
 
     def _ask_choices(self) -> None:
         """The pass that the last of the planned launches would have made. It fails nothing."""

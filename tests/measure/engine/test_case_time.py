@@ -9,7 +9,7 @@ import pytest
 
 from bench.measure.engine.case_run import CaseRun
 from bench.measure.engine.consensus import Poll
-from bench.records.saved_plan import PlannedCase
+from bench.records.lines.header import PlannedCase
 from tests.measure.engine.test_consensus import memory_store
 from tests.measure.planning.test_plan import a_suite
 from tests.support.plans import a_plan, lone_rank

@@ -16,7 +16,7 @@ from bench.measure.engine import worker
 from bench.measure.engine.rank import RankContext, device_is_busy
 from bench.measure.planning.launcher_env import Place
 from bench.measure.planning.session import Session
-from bench.records.saved_plan import PlannedCase
+from bench.records.lines.header import PlannedCase
 from tests.measure.engine.test_consensus import memory_store
 from tests.support.plans import a_plan, lone_rank
 from tests.support.ranks import on_ranks

@@ -29,7 +29,7 @@ from bench.measure.planning.presets import (
 )
 from bench.measure.planning.suite_loader import Suite, builtin_names, load
 from bench.measure.planning.visit_overhead import startup_seconds
-from bench.records.saved_plan import PlannedCase
+from bench.records.lines.header import PlannedCase
 from bench.suite import COMPILE_SECONDS, Params, format_param
 from tests.support.plans import a_plan
 from tests.support.ranks import cpu_machine

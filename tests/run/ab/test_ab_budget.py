@@ -15,7 +15,7 @@ from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.session import BUDGET_REASON
 from bench.measure.planning.visit_overhead import STARTUP_SECONDS
 from bench.records.file import load
-from bench.records.saved_plan import PlannedCase
+from bench.records.lines.header import PlannedCase
 from bench.run.ab.ab_budget import (
     ENOUGH_SAMPLES,
     FEWEST_PAIRS,

@@ -15,7 +15,8 @@ from bench.analysis.compare.presentation import CompareOptions as Comparing
 from bench.core import exit_codes
 from bench.errors import BenchError
 from bench.records.file import Result, load
-from bench.records.saved_plan import Pair, PlannedCase, are_paired, pair_of
+from bench.records.lines.header import PlannedCase
+from bench.records.saved_plan import Pair, are_paired, pair_of
 from bench.run.ab.ab_check import refuse_unlike, refuse_useless
 from bench.run.outlook import Outlook
 from tests.support.command import BENCH, SUITES, call, start

@@ -15,7 +15,8 @@ from bench.core import exit_codes
 from bench.errors import BenchError
 from bench.measure.planning.session import BUDGET_REASON
 from bench.records.file import Record, Writer, load
-from bench.records.saved_plan import PlannedCase, parse_pair
+from bench.records.lines.header import PlannedCase
+from bench.records.saved_plan import parse_pair
 from bench.records.visits import num_samples
 from bench.run.ab.ab_resume import ResumedPair, resume_pair
 from bench.run.ab.ab_sides import PairSchedule, Setting, parse_pair_request, schedule, sides

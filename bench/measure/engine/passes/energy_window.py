@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from bench.core.clock import Clock, wait_seconds
 from bench.measure.engine import control
@@ -23,7 +24,7 @@ def measure_energy(
     limits: Limits,
     idle: energy.Idle,
     allow_seconds: Callable[[float], None],
-) -> energy.Row:
+) -> energy.RankEnergy:
     """This rank's joules over a window of calls, inputs restored before each; `allow_seconds` extends the time-out."""
     run = next(iter(work.variants.values()))
     uuid, pci = gpu_addresses(rank.device)
@@ -42,7 +43,7 @@ def measure_energy(
                 run()
             clock.synchronise()
 
-        row = energy.measure_window(meter, window, calls) | {"idle_watts": idle_watts}
+        row = replace(energy.measure_window(meter, window, calls), idle_watts=idle_watts)
         return energy.add_busy_share(row, call_seconds)
 
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.measure.engine.passes import nccl_debug
+from bench.records.lines.kinds import Choices
 
 if TYPE_CHECKING:
     from bench.measure.planning.plan import Plan
@@ -74,15 +74,10 @@ class DebugFile:
         return Path(files[0]).read_bytes() if files else b""
 
 
-def choices_record(case: str, prepared: str, called: str, whole: str) -> dict[str, Any]:
+def choices_record(case: str, prepared: str, called: str, whole: str) -> Choices:
     """The line of the result file for a case, from what its preparation, one call of it, and all before have written.
 
     A replayed CUDA graph says nothing: what holds for it was chosen when it was captured, in its preparation.
     """
     choices = nccl_debug.parse_choices(called) or nccl_debug.parse_choices(prepared)
-    return {
-        "kind": "choices",
-        "case": case,
-        "nccl": [asdict(choice) for choice in dict.fromkeys(choices)],
-        "setup": asdict(nccl_debug.parse_setup(whole)),
-    }
+    return Choices(case=case, nccl=list(dict.fromkeys(choices)), setup=nccl_debug.parse_setup(whole))

@@ -23,6 +23,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from bench.records.lines.parts import NcclChoice, NcclSetup
+
 ENVIRON: Mapping[str, str] = {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_SUBSYS": "INIT,COLL,TUNING"}
 """Variables that make NCCL log what is read here: INIT the set-up, TUNING the choices, COLL the calls."""
 
@@ -30,35 +32,6 @@ ENVIRON: Mapping[str, str] = {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_SUBSYS": "INIT,C
 # since NCCL 2.14; the names in capitals are those of `ncclAlgoToString` and `ncclProtoToString` in src/collectives.cc.
 _ALGORITHMS = ("Tree", "Ring", "CollnetDirect", "CollnetChain", "NVLS", "NVLSTree", "PAT")
 _PROTOCOLS = ("LL", "LL128", "Simple")
-
-
-@dataclass(frozen=True)
-class NcclChoice:
-    """NCCL's choice for one collective call; None: the line does not say."""
-
-    function: str | None
-    """NCCL's name of the call, such as `AllReduce`."""
-    num_bytes: int
-    """Bytes as NCCL counts them: a rank's own count, so for an all-gather its share and not the full buffer."""
-    algorithm: str | None
-    """`Ring`, `Tree`, `CollnetDirect`, `CollnetChain`, `NVLS`, `NVLSTree`, `PAT`; of a symmetric kernel its name."""
-    protocol: str | None
-    """`LL`, `LL128` or `Simple`; None for a symmetric kernel, which has none."""
-    channels: int | None
-
-
-@dataclass(frozen=True)
-class NcclSetup:
-    """Set-up of the first communicator of a process; None: no line said so."""
-
-    version: str | None = None
-    network: str | None = None
-    """`IB`, `Socket`, or a plugin's name: what would be used between hosts."""
-    coll_channels: int | None = None
-    """The most channels that a collective can use."""
-    collnet_channels: int | None = None
-    nvls_channels: int | None = None
-    p2p_channels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -156,26 +129,30 @@ def _choice(text: str, called: str | None) -> NcclChoice | None:
 
 def _read_numbered(match: re.Match[str], called: str | None) -> NcclChoice:
     return NcclChoice(
-        match["function"] or called,
-        int(match["bytes"]),
-        _name_at(_ALGORITHMS, int(match["algorithm"])),
-        _name_at(_PROTOCOLS, int(match["protocol"])),
-        None,
+        function=match["function"] or called,
+        num_bytes=int(match["bytes"]),
+        algorithm=_name_at(_ALGORITHMS, int(match["algorithm"])),
+        protocol=_name_at(_PROTOCOLS, int(match["protocol"])),
     )
 
 
 def _read_named(match: re.Match[str], called: str | None) -> NcclChoice:
     return NcclChoice(
-        match["function"],
-        int(match["bytes"]),
-        _canonical_name(_ALGORITHMS, match["algorithm"]),
-        _canonical_name(_PROTOCOLS, match["protocol"]),
-        None if match["low"] is None else int(match["high"]) - int(match["low"]) + 1,
+        function=match["function"],
+        num_bytes=int(match["bytes"]),
+        algorithm=_canonical_name(_ALGORITHMS, match["algorithm"]),
+        protocol=_canonical_name(_PROTOCOLS, match["protocol"]),
+        channels=None if match["low"] is None else int(match["high"]) - int(match["low"]) + 1,
     )
 
 
 def _read_symmetric(match: re.Match[str], called: str | None) -> NcclChoice:
-    return NcclChoice(match["function"], int(match["bytes"]), match["kernel"], None, int(match["count"]))
+    return NcclChoice(
+        function=match["function"],
+        num_bytes=int(match["bytes"]),
+        algorithm=match["kernel"],
+        channels=int(match["count"]),
+    )
 
 
 _READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str | None], NcclChoice]], ...] = (

@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bench.records.lines.parts import Profile
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -61,6 +63,6 @@ def write_trace(work: Work, rank: RankContext, align: Callable[[], object], path
     profiler.export_chrome_trace(str(path))
 
 
-def profile_record(names: list[str], folder: Path) -> dict[str, Any]:
+def profile_record(names: list[str], folder: Path) -> Profile:
     """Make the measurement's entry for the traces: the folder, by name, and each rank's file in it."""
-    return {"folder": folder.name, "files": names, "calls": CALLS}
+    return Profile(folder=folder.name, files=names, calls=CALLS)

@@ -29,8 +29,12 @@ DEAR_NOTE = (
 )
 
 
-PUT_OFF = "put off"
-"""Status of a record of a turn that was; it is not saved."""
+@dataclass(frozen=True)
+class Postponement:
+    """Outcome of a turn that was put off, in place of a measurement."""
+
+    dear_seconds: float
+    """Time of another turn in the end."""
 
 
 class PutOff(Exception):  # noqa: N818 - the way out of a case that waits, agreed by all ranks
