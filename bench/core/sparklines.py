@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -17,20 +16,19 @@ FULL_BAR = 0.5
 """A change of so much, or more, fills its half of the bar."""
 
 
-def shape(ordered: Sequence[float] | NDArray[np.float64]) -> str | None:
+def shape(ordered: NDArray[np.float64], high: float) -> str | None:
     """Eight columns from the fastest sample to the 99th percentile; two humps are two modes. None with few samples.
 
-    Samples are in ascending order.
+    `ordered` is in ascending order, `high` its 99th percentile.
     """
-    samples = np.asarray(ordered, dtype=float)
-    if samples.size < MIN_SAMPLES:
+    if ordered.size < MIN_SAMPLES:
         return None
-    low, high = float(samples[0]), float(np.quantile(samples, 0.99))
+    low = float(ordered[0])
     if not high > low:
         return LEVELS[-1] + LEVELS[0] * (NUM_BINS - 1)
     edges = low + (high - low) / NUM_BINS * np.arange(1, NUM_BINS)
     # A bin holds its lower edge, the last its upper one too.
-    below = [0, *np.searchsorted(samples, edges).tolist(), samples.size]
+    below = [0, *np.searchsorted(ordered, edges).tolist(), ordered.size]
     counts = [after - before for before, after in pairwise(below)]
     most = max(counts)
     return "".join(LEVELS[math.ceil(count / most * (len(LEVELS) - 1))] for count in counts)

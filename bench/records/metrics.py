@@ -132,7 +132,7 @@ def _tail(view: CaseView, share: float) -> float | None:
     samples = view.ordered_seconds
     if not view.medians or round(samples.size * (1 - share), 6) < MIN_BEYOND:
         return None
-    return intervals.quantiles(samples, (share,))[0]
+    return intervals.ordered_quantile(samples, share)
 
 
 _MAX = "maximum, sample by sample"

@@ -20,6 +20,7 @@ from bench.records.metrics import METRICS, TIME, TIME_HIGH, TIME_LOW, Metric
 from bench.records.rows import Row, case_groups, case_rows, nccl_words, own_metrics, profile_lines
 from bench.report import footnotes
 from bench.report.case_tables import case_tables
+from bench.stats import intervals
 
 OwnMetrics = Mapping[str, Metric]
 """The suites' own metrics by name."""
@@ -46,7 +47,11 @@ def tables(results: Sequence[Result], output: str = "table", colour: bool = Fals
 
 def _shapes(result: Result) -> dict[str, str | None]:
     """Case -> the shape of its samples."""
-    return {case: sparklines.shape(group.view.ordered_seconds) for case, group in case_groups([result]).items()}
+    samples = {case: group.view.ordered_seconds for case, group in case_groups([result]).items()}
+    return {
+        case: sparklines.shape(ordered, intervals.ordered_quantile(ordered, 0.99)) if ordered.size else None
+        for case, ordered in samples.items()
+    }
 
 
 def _health(result: Result) -> list[DisplayTable]:

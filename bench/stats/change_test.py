@@ -56,7 +56,7 @@ class JudgedChange:
     """About how many launches per side (or pairs) would settle it; None: not known, or more than anybody makes."""
 
 
-class _Estimate(NamedTuple):
+class Estimate(NamedTuple):
     """Estimate of a change, in logarithms."""
 
     shift: float
@@ -77,50 +77,56 @@ class _Estimate(NamedTuple):
         return two_sided_p(self.shift, math.sqrt(self.variance * self.scale), self.degrees)
 
 
-def judge(cases: Sequence[SideLaunches], threshold: float = THRESHOLD, paired: bool = False) -> list[JudgedChange]:
-    """The verdicts, in the order of the cases; each needs at least one launch per side.
+def estimate(cases: Sequence[SideLaunches], paired: bool = False) -> list[Estimate]:
+    """The change of each case with its moderated variance; each needs at least one launch per side."""
+    return _moderate(
+        [case.kind for case in cases], [(_paired_estimate if paired else _unpaired_estimate)(c) for c in cases]
+    )
+
+
+def judge(
+    cases: Sequence[SideLaunches], estimates: Sequence[Estimate], threshold: float = THRESHOLD, paired: bool = False
+) -> list[JudgedChange]:
+    """The verdicts, in the order of the cases and of their estimates.
 
     `same`: the interval lies within the threshold. `slower`, `faster`: not that, and the interval excludes no change,
     with the false discoveries among such verdicts held at 5%. Else `unclear`.
     """
-    estimates = _moderate(
-        [case.kind for case in cases], [(_paired_estimate if paired else _unpaired_estimate)(c) for c in cases]
-    )
-    p_values = [estimate.p_value() for estimate in estimates]
+    p_values = [one.p_value() for one in estimates]
     testable = [p for p in p_values if p is not None]
     adjusted = iter(benjamini_hochberg(testable).tolist())
     return [
-        _without_error_bar(case, estimate, paired)
+        _without_error_bar(case, one, paired)
         if p is None
-        else _judge_case(case, estimate, p, next(adjusted), threshold, paired, len(testable))
-        for case, estimate, p in zip(cases, estimates, p_values, strict=True)
+        else _judge_case(case, one, p, next(adjusted), threshold, paired, len(testable))
+        for case, one, p in zip(cases, estimates, p_values, strict=True)
     ]
 
 
-def _unpaired_estimate(case: SideLaunches) -> _Estimate:
+def _unpaired_estimate(case: SideLaunches) -> Estimate:
     (base, base_squares), (new, new_squares) = map(intervals.centre_and_squares, (case.base, case.new))
     degrees = len(case.base) + len(case.new) - 2
     variance = (base_squares + new_squares) / degrees if degrees else math.nan
-    return _Estimate(new - base, variance, degrees, 1 / len(case.base) + 1 / len(case.new))
+    return Estimate(new - base, variance, degrees, 1 / len(case.base) + 1 / len(case.new))
 
 
-def _paired_estimate(case: SideLaunches) -> _Estimate:
+def _paired_estimate(case: SideLaunches) -> Estimate:
     shift, squares = intervals.centre_and_squares([new - base for base, new in zip(case.base, case.new, strict=True)])
     degrees = len(case.base) - 1
-    return _Estimate(shift, squares / degrees if degrees else math.nan, degrees, 1 / len(case.base))
+    return Estimate(shift, squares / degrees if degrees else math.nan, degrees, 1 / len(case.base))
 
 
-def _moderate(kinds: Sequence[str], estimates: Sequence[_Estimate]) -> list[_Estimate]:
+def _moderate(kinds: Sequence[str], estimates: Sequence[Estimate]) -> list[Estimate]:
     """Variances raised towards those of the same kind, if there are enough of it, else towards all such others."""
     moderated = variance_prior.moderate_by_kind(kinds, [e.variance for e in estimates], [e.degrees for e in estimates])
     return [
-        estimate._replace(variance=variance, degrees=degrees)
-        for estimate, variance, degrees in zip(estimates, *(column.tolist() for column in moderated), strict=True)
+        one._replace(variance=variance, degrees=degrees)
+        for one, variance, degrees in zip(estimates, *(column.tolist() for column in moderated), strict=True)
     ]
 
 
 def _judge_case(
-    case: SideLaunches, estimate: _Estimate, p: float, q: float, threshold: float, paired: bool, num_cases: int
+    case: SideLaunches, estimate: Estimate, p: float, q: float, threshold: float, paired: bool, num_cases: int
 ) -> JudgedChange:
     half = estimate.half()
     low, high = _change(estimate.shift - half), _change(estimate.shift + half)
@@ -135,7 +141,7 @@ def _judge_case(
     return JudgedChange(_change(estimate.shift), low, high, p, q, verdict, reason, needed)
 
 
-def _without_error_bar(case: SideLaunches, estimate: _Estimate, paired: bool) -> JudgedChange:
+def _without_error_bar(case: SideLaunches, estimate: Estimate, paired: bool) -> JudgedChange:
     reason = "one launch a side has no error bar: measure with --launches 3, or use bench ab"
     if paired:
         reason = "one pair of launches has no error bar: make 10"
@@ -156,7 +162,7 @@ def _verdict(shift: float, low: float, high: float, q: float, threshold: float, 
 
 
 def launches_needed(
-    estimate: _Estimate, threshold: float, paired: bool, confidence: float = intervals.CONFIDENCE
+    estimate: Estimate, threshold: float, paired: bool, confidence: float = intervals.CONFIDENCE
 ) -> int | None:
     """The fewest launches per side (paired: pairs) at which the same shift and variance would be settled.
 

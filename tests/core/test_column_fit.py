@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.cli import call
@@ -75,12 +76,12 @@ def test_what_all_cases_share_stands_once(tmp_path: Path) -> None:
 
 
 def test_a_shape_shows_two_modes_and_few_samples_have_none() -> None:
-    text = sparklines.shape([1.0] * 50 + [2.0] * 50)
+    text = sparklines.shape(np.array([1.0] * 50 + [2.0] * 50), 2.0)
     assert text is not None
     assert (text[0], text[-1]) == ("█", "█")
     assert set(text[1:-1]) == {"▁"}
-    assert sparklines.shape([1.0] * 19) is None
-    assert sparklines.shape([1.0] * 30) == "█▁▁▁▁▁▁▁"
+    assert sparklines.shape(np.full(19, 1.0), 1.0) is None
+    assert sparklines.shape(np.full(30, 1.0), 1.0) == "█▁▁▁▁▁▁▁"
 
 
 @pytest.mark.parametrize(("change", "text"), [(0.0, "     |     "), (0.5, "     |■■■■■"), (-0.2, "   ■■|     "),

@@ -21,7 +21,7 @@ from bench.records.file import Result
 from bench.records.metrics import TIME, Metric
 from bench.records.rows import Row
 from bench.records.saved_plan import are_paired
-from bench.stats import change_test, intervals, variance_prior
+from bench.stats import change_test, intervals
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,14 @@ def _judge(built: Sequence[Side], wanted: Sequence[Metric], threshold: float, pa
                 launches.append(change_test.SideLaunches(one_logs, two_logs, kind, metric.better == "lower"))
     if not rows and not _not_ok(built):
         raise BenchError(f"--metric {', '.join(metric.name for metric in wanted)}: no common case has it")
-    kinds = [f"{row['name']}/{pair.kind}" for row, pair in zip(rows, launches, strict=True)]
-    base_rows = _estimates("base", kinds, [pair.base for pair in launches])
-    new_rows = _estimates("new", kinds, [pair.new for pair in launches])
-    judged = [vars(verdict) for verdict in change_test.judge(launches, threshold, paired)]
-    return [row | one | two | verdict for row, one, two, verdict in zip(rows, base_rows, new_rows, judged, strict=True)]
+    estimates = change_test.estimate(launches, paired)
+    verdicts = change_test.judge(launches, estimates, threshold, paired)
+    # In pairs the variance is that of the pairs' differences: a side has one of its own.
+    spreads = [None if paired else (estimate.variance, estimate.degrees) for estimate in estimates]
+    return [
+        row | _side_row("base", pair.base, spread) | _side_row("new", pair.new, spread) | vars(verdict)
+        for row, pair, spread, verdict in zip(rows, launches, spreads, verdicts, strict=True)
+    ]
 
 
 def _common_launches(one: Values, two: Values) -> tuple[Values, Values]:
@@ -175,24 +178,21 @@ def _row(suite: str, case: str, metric: Metric, new: Side) -> Row:
     }
 
 
-def _estimates(name: str, kinds: Sequence[str], cases: Sequence[Sequence[float]]) -> list[Row]:
-    """Geometric mean of each case, from logarithms, and its 95% interval if there are several launches."""
-    means = [intervals.centre_and_squares(logs) for logs in cases]
-    degrees = [len(logs) - 1 for logs in cases]
-    variances = [squares / free if free else math.nan for (_, squares), free in zip(means, degrees, strict=True)]
-    raised = (column.tolist() for column in variance_prior.moderate_by_kind(kinds, variances, degrees))
-    rows = []
-    for (centre, _), logs, variance, free in zip(means, cases, *raised, strict=True):
-        half = intervals.log_half_width(variance, free, len(logs)) if free else None
-        rows.append(
-            {
-                name: math.exp(centre),
-                f"{name}_low": None if half is None else math.exp(centre - half),
-                f"{name}_high": None if half is None else math.exp(centre + half),
-                f"{name}_launches": len(logs),
-            }
-        )
-    return rows
+def _side_row(name: str, logs: Sequence[float], spread: tuple[float, float] | None) -> Row:
+    """Geometric mean of a side's launches, from logarithms, and its 95% interval.
+
+    `spread`: variance of one launch and its degrees of freedom, as the verdict took them; None: the launches' own.
+    """
+    centre, squares = intervals.centre_and_squares(logs)
+    free = len(logs) - 1
+    variance, degrees = spread or (squares / free if free else math.nan, free)
+    half = intervals.log_half_width(variance, degrees, len(logs)) if degrees > 0 else None
+    return {
+        name: math.exp(centre),
+        f"{name}_low": None if half is None else math.exp(centre - half),
+        f"{name}_high": None if half is None else math.exp(centre + half),
+        f"{name}_launches": len(logs),
+    }
 
 
 def _not_in(side: Side, other: Side, name: str) -> list[Row]:

@@ -195,7 +195,7 @@ def _value(row: Row, side: str) -> str:
 
 
 def _spread(row: Row, side: str) -> str:
-    """The farther end of the side's own interval between its launches."""
+    """The farther end of the side's interval, with the variance that the verdict took."""
     low, high = row[f"{side}_low"], row[f"{side}_high"]
     if low is None or high is None:
         return MISSING
