@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench.core.values import parse_seconds
@@ -179,7 +180,7 @@ def test_a_budget_keeps_a_reserve_and_an_advice_holds_it() -> None:
 
 
 def test_before_the_first_launch_the_least_is_expected() -> None:
-    lasting = replace(cases(1)[0], min_seconds=15.0)
+    lasting = msgspec.structs.replace(cases(1)[0], min_seconds=15.0)
     assert guess_cost([*cases(3), lasting]) == LaunchCost(STARTUP_SECONDS["cpu"], 4 * MIN_CASE_SECONDS + 15.0, 4)
     smoke = PRESETS["smoke"].budget_seconds
     assert schedule("smoke", parse_pair_request(None, None), cases(100)).launch_seconds == smoke

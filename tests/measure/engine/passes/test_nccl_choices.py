@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import bench
@@ -21,6 +22,9 @@ from bench.measure.planning.plan import Plan
 from bench.measure.planning.suite_loader import load as load_suite
 from bench.records import anonymize, rows
 from bench.records.file import Result, Writer, load
+from bench.records.lines.header import Environment
+from bench.records.lines.kinds import Measurement
+from bench.records.lines.parts import NcclChoice
 from bench.report import result_tables
 from tests.support.command import SUITES
 from tests.support.plans import a_plan
@@ -38,9 +42,9 @@ SPLIT = [
 class Silent:
     """A display that shows nothing."""
 
-    def ready(self, environment: dict[str, Any]) -> None: ...
+    def ready(self, environment: Environment) -> None: ...
     def begin(self, case: str) -> None: ...
-    def done(self, record: dict[str, Any]) -> None: ...
+    def done(self, record: Measurement) -> None: ...
     def drop(self, count: int) -> None: ...
     def expect(self, seconds: float) -> None: ...
     def say(self, line: str) -> None: ...
@@ -70,16 +74,17 @@ def test_the_pass_records_what_one_call_of_each_case_made_the_backend_choose(
     code = supervised(path, chatty_plan("ring", "graph", "split", "alone"), logged_backends=frozenset({"gloo"}))
     assert code == 0
     result = load(path)
-    found = {record["case"]: record["nccl"] for record in result.choices}
+    found = {record.case: msgspec.to_builtins(record.nccl) for record in result.choices}
     # A graph's replay says nothing: its capture did. `alone` moves no data between ranks, and is not asked about.
     assert found == {"chatty/ring": [RING], "chatty/graph": [TREE], "chatty/split": SPLIT}
-    assert result.choices[0]["setup"]["coll_channels"] == 8
-    assert result.choices[0]["setup"]["network"] == "Socket"
+    setup = result.choices[0].setup
+    assert setup is not None
+    assert (setup.coll_channels, setup.network) == (8, "Socket")
     # The user's own settings hold in the timed launches, and none of the pass's text is among it: every case was
     # prepared once there.
     assert own.read_text().count("NCCL version") == len(result.measurements) >= 4
     assert result.end is not None
-    assert result.end["status"] == "complete"
+    assert result.end.status == "complete"
     assert capsys.readouterr().err == ""
 
 
@@ -92,8 +97,8 @@ def test_a_case_that_breaks_in_the_pass_is_a_warning_and_the_others_are_kept(
     plan = chatty_plan("ring", "raises")
     assert supervised(path, plan, logged_backends=frozenset({"gloo"})) == 0
     result = load(path)
-    assert [record["case"] for record in result.choices] == ["chatty/ring"]
-    assert {record["status"] for record in result.measurements} == {"ok"}
+    assert [record.case for record in result.choices] == ["chatty/ring"]
+    assert {record.status for record in result.measurements} == {"ok"}
     assert "chatty/raises" in capsys.readouterr().err
 
 
@@ -108,7 +113,7 @@ def test_the_pass_is_for_backends_that_say_what_they_choose_and_for_the_last_lau
     recorder.plan = a_plan(2, backend="nccl", world_size=1)
     assert not Supervisor(recorder, 0.0)._reads_choices
     for name, heard in (("compute", False), ("tensor_parallel", False), ("collective", True)):
-        suite = replace(recorder.plan.suites[0], name=name, reference=name)
+        suite = msgspec.structs.replace(recorder.plan.suites[0], name=name, reference=name)
         recorder.plan = a_plan(2, backend="nccl", suites=(suite,))
         assert Supervisor(recorder, 0.0)._reads_choices is heard
 
@@ -126,8 +131,8 @@ def test_the_pass_can_be_made_alone_for_an_alternation_that_stopped_early(tmp_pa
     assert load(path).choices == ()
     assert supervised(path, plan, load(path), only_launch=2, logged_backends=frozenset({"gloo"})) == 0
     result = load(path)
-    assert [record["nccl"] for record in result.choices] == [[RING]]
-    assert {record["launch"] for record in result.measurements} == {0}
+    assert [msgspec.to_builtins(record.nccl) for record in result.choices] == [[RING]]
+    assert {record.launch for record in result.measurements} == {0}
 
 
 def test_a_budget_keeps_time_for_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +181,7 @@ def test_the_pass_switches_on_what_is_read_and_nothing_else(tmp_path: Path) -> N
 def test_a_case_s_choices_as_columns(
     nccl: list[dict[str, Any]] | None, columns: tuple[Any, ...], text: str | None
 ) -> None:
-    found = rows.nccl_columns(nccl)
+    found = rows.nccl_columns(None if nccl is None else msgspec.convert(nccl, list[NcclChoice]))
     assert tuple(found.values()) == columns
     assert tuple(found) == ("nccl_algorithm", "nccl_protocol", "nccl_channels")
     if text:
@@ -198,7 +203,7 @@ def test_show_has_the_choices_beside_the_speed_and_the_later_line_holds(tmp_path
         end(),
     )
     result = load(path)
-    assert [record["nccl"] for record in result.choices] == [[RING]]
+    assert [msgspec.to_builtins(record.nccl) for record in result.choices] == [[RING]]
     text = result_tables.tables([result])
     assert "NCCL" in text
     assert "Ring LL128 x8" in text
