@@ -14,7 +14,7 @@ and, where it wants to,
                                                       that this may take on top of --timeout
     DEFAULTS: dict[str, Param]                        permanent defaults: left out of a case's identity, for ever
     CHOICES: dict[str, tuple[Param, ...]]             the values that a parameter can take
-    METRICS: dict[str, tuple[str, str]]               metric -> (unit, "higher" | "lower" | "neither")
+    METRICS: dict[str, SuiteMetric]                   metric -> (unit, "higher" | "lower" | "neither", a sentence on it)
     PRODUCTS_IN: str                                  the parameter that names the type of its matrix products: rows in
                                                       a type without instructions on the machine are left out
     MACHINERY: tuple[str, ...]                        further modules whose source is part of what is measured; those of
@@ -48,6 +48,7 @@ __all__ = [
     "Presets",
     "Skip",
     "Span",
+    "SuiteMetric",
     "Table",
     "Work",
     "case_id",
@@ -136,6 +137,16 @@ class Check(NamedTuple):
     @property
     def passed(self) -> bool:
         return self.error <= self.tolerance
+
+
+class SuiteMetric(NamedTuple):
+    """Row of a suite's METRICS; a plain tuple will do."""
+
+    unit: str
+    better: str
+    """`higher`, `lower` or `neither`."""
+    meaning: str = ""
+    """One sentence that begins with a noun, such as `Time of the case over that of one device.`; it may be missing."""
 
 
 COMPILE_SECONDS = 240.0

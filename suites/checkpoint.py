@@ -37,7 +37,19 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.engine import control
-from bench.suite import ITEM_BYTES, Check, Machine, Observed, Param, Params, Presets, Work, positive_int, skip_if
+from bench.suite import (
+    ITEM_BYTES,
+    Check,
+    Machine,
+    Observed,
+    Param,
+    Params,
+    Presets,
+    SuiteMetric,
+    Work,
+    positive_int,
+    skip_if,
+)
 from bench.workloads.storage import page_cache, scratch_dir
 
 if TYPE_CHECKING:
@@ -59,15 +71,29 @@ CHOICES: dict[str, tuple[Param, ...]] = {
     "cache": page_cache.CACHE_STATES,
 }
 METRICS = {
-    "storage_gb_per_s": ("GB/s", "higher"),
-    "stall_seconds": ("s", "lower"),
-    "stall_share": ("share", "lower"),
-    "steps_slowdown": ("x", "lower"),
-    "lost_seconds": ("s", "lower"),
-    "state_bytes": ("B", "neither"),
-    "rank_bytes": ("B", "neither"),
-    "page_cache_gain": ("x", "neither"),
-    "cached_share": ("share", "neither"),
+    "storage_gb_per_s": SuiteMetric(
+        "GB/s",
+        "higher",
+        "Bytes of the whole state over the time of the case; of an asynchronous save until all is written.",
+    ),
+    "stall_seconds": SuiteMetric("s", "lower", "Time for which the call of a save holds up training."),
+    "stall_share": SuiteMetric(
+        "share", "lower", "Time for which the call of a save holds up training, over the time until all is written."
+    ),
+    "steps_slowdown": SuiteMetric(
+        "x", "lower", "Time of training steps during an asynchronous save, over their time without one."
+    ),
+    "lost_seconds": SuiteMetric(
+        "s", "lower", "Time that an asynchronous save costs training in all; missing if the save outlasts the steps."
+    ),
+    "state_bytes": SuiteMetric("B", "neither", "Size of the whole state, of all ranks."),
+    "rank_bytes": SuiteMetric("B", "neither", "Largest share of the state that a rank has."),
+    "page_cache_gain": SuiteMetric(
+        "x", "neither", "Time of reading past the page cache over that of reading a twin of the files that stays in it."
+    ),
+    "cached_share": SuiteMetric(
+        "share", "neither", "Share of the files that was in the page cache when a sample began."
+    ),
 }
 COPIES = 3
 """Numbers in the state for each parameter: itself and AdamW's two moments."""

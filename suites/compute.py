@@ -26,7 +26,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.measure.system.backends import resolve
-from bench.suite import Machine, Observed, Param, Params, Presets, Work, check_choices, skip_if
+from bench.suite import Machine, Observed, Param, Params, Presets, SuiteMetric, Work, check_choices, skip_if
 from bench.workloads.model.float8 import DTYPE as FLOAT8
 from bench.workloads.model.kernels import (
     CHECK_BYTES,
@@ -50,10 +50,16 @@ COLD_SIZE = 2048
 """Size of the matmul that is also timed with a cold L2: its matrices, 24 MiB in 16 bits, fit into that of an A100."""
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned", "l2": "warm"}
 METRICS = {
-    "alone_tflop_per_s": ("TFLOP/s", "higher"),
-    "alone_membw_gb_per_s": ("GB/s", "higher"),
-    "contention": ("x", "lower"),
-    "rank_spread": ("x", "lower"),
+    "alone_tflop_per_s": SuiteMetric(
+        "TFLOP/s",
+        "higher",
+        "Median over the ranks of the speed of one device while the other devices of its host rest.",
+    ),
+    "alone_membw_gb_per_s": SuiteMetric(
+        "GB/s", "higher", "Median over the ranks of the memory bandwidth of one rank while the others of its host rest."
+    ),
+    "contention": SuiteMetric("x", "lower", "Time with all ranks at once over the time alone, median over the ranks."),
+    "rank_spread": SuiteMetric("x", "lower", "Time of the slowest rank over that of the fastest, each alone."),
 }
 CHOICES: dict[str, tuple[Param, ...]] = {
     "op": tuple(OPERATIONS),

@@ -22,7 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.system.backends import resolve
-from bench.suite import Cell, Check, Machine, Observed, Params, Presets, Skip, Table, Work, check_choices
+from bench.suite import Cell, Check, Machine, Observed, Params, Presets, Skip, SuiteMetric, Table, Work, check_choices
 from bench.workloads.comm.async_collective import (
     DTYPES,
     OVERLAPPED,
@@ -50,9 +50,19 @@ CHOICES = {
     "timing": ("aligned",),
 }
 METRICS = {
-    "first_slowdown": ("x", "lower"),
-    "second_slowdown": ("x", "lower"),
-    "gain_over_serial": ("x", "higher"),
+    "first_slowdown": SuiteMetric(
+        "x",
+        "lower",
+        "Time of a collective beside all others over its time alone, of the group of the first axis that loses most.",
+    ),
+    "second_slowdown": SuiteMetric(
+        "x",
+        "lower",
+        "Time of a collective beside all others over its time alone, of the group of the second axis that loses most.",
+    ),
+    "gain_over_serial": SuiteMetric(
+        "x", "higher", "Time of the two axes one after the other over the time of both at once."
+    ),
 }
 SIZES = Presets(
     cpu={"smoke": (MIB,), "standard": (4 * MIB,), "full": (4 * MIB, 64 * 2**10, 32 * MIB)},

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from bench.core import torch_versions
 from bench.parallelism import flops, overlap
 from bench.parallelism.sequence_chunks import ORDERS, num_pieces, work_imbalance
-from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, Work, skip_if, too_small
+from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, SuiteMetric, Work, skip_if, too_small
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -48,7 +48,12 @@ CHOICES = {
     "order": tuple(ORDERS),
     "timing": ("aligned", "streamed"),
 }
-METRICS = {"work_imbalance": ("x", "lower"), **overlap.METRICS}
+METRICS = {
+    "work_imbalance": SuiteMetric(
+        "x", "lower", "Query-key pairs of the busiest rank over the mean of the ranks, from the mask and the order."
+    ),
+    **overlap.METRICS,
+}
 
 BASE: dict[str, Params] = {
     "cpu": {"sequence": 1024, "num_heads": 8, "num_kv_heads": 2, "head_dim": 64},

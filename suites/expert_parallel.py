@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from bench.parallelism import flops
 from bench.parallelism.expert_routing import Routing
-from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, Work, skip_if
+from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, SuiteMetric, Work, skip_if
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -40,9 +40,17 @@ CHOICES = {
     "timing": ("aligned", "streamed"),
 }
 METRICS = {
-    "load_imbalance": ("x", "lower"),
-    "dispatch_combine_share": ("share", "lower"),
-    "communication_alone_seconds": ("s", "lower"),
+    "load_imbalance": SuiteMetric(
+        "x", "lower", "Rows that the experts of the busiest rank get, over the mean of the ranks."
+    ),
+    "dispatch_combine_share": SuiteMetric(
+        "share",
+        "lower",
+        "Share of the time in the all-to-alls, traced, mean over the ranks, waiting for busier ranks included.",
+    ),
+    "communication_alone_seconds": SuiteMetric(
+        "s", "lower", "Time of the same messages with no computation between them."
+    ),
 }
 COMMUNICATION = "communication"
 COMMUNICATING_SPANS = ("dispatch", "combine")

@@ -35,7 +35,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.parallelism import flops, heterogeneous_step, work_split
-from bench.suite import Cell, Machine, Observed, Params, Table, Work, skip_if, too_small
+from bench.suite import Cell, Machine, Observed, Params, SuiteMetric, Table, Work, skip_if, too_small
 from bench.workloads.parallel.heterogeneous import make_mix
 
 if TYPE_CHECKING:
@@ -47,16 +47,30 @@ if TYPE_CHECKING:
 DEFAULTS: Params = {"speed": 0.5, "busy": 1.0}
 CHOICES = {"op": ("data", "tensor", "pipeline")}
 METRICS = {
-    "uniform_seconds": ("s", "lower"),
-    "balanced_seconds": ("s", "lower"),
-    "bound_seconds": ("s", "lower"),
-    "mixing_penalty": ("share", "lower"),
-    "won_back": ("share", "higher"),
-    "predicted_even_seconds": ("s", "neither"),
-    "predicted_balanced_seconds": ("s", "neither"),
-    "even_prediction_error": ("share", "neither"),
-    "balanced_prediction_error": ("share", "neither"),
-    "slowest_speed": ("share", "higher"),
+    "uniform_seconds": SuiteMetric("s", "lower", "Time of the step on equally many equal ranks."),
+    "balanced_seconds": SuiteMetric("s", "lower", "Time of the step with shares in proportion to the measured speeds."),
+    "bound_seconds": SuiteMetric(
+        "s", "lower", "Time that no split can beat: computation over the sum of the speeds, the rest as it was."
+    ),
+    "mixing_penalty": SuiteMetric(
+        "share", "lower", "Time of the step with equal shares over that on equal ranks, less 1."
+    ),
+    "won_back": SuiteMetric(
+        "share", "higher", "Share of the mixing penalty that balancing wins back: (even - balanced) / (even - uniform)."
+    ),
+    "predicted_even_seconds": SuiteMetric(
+        "s", "neither", "Time with equal shares as predicted from the uniform step and the measured speeds."
+    ),
+    "predicted_balanced_seconds": SuiteMetric(
+        "s", "neither", "Time with balanced shares as predicted from the uniform step and the measured speeds."
+    ),
+    "even_prediction_error": SuiteMetric(
+        "share", "neither", "Predicted over measured time with equal shares, less 1, launch by launch."
+    ),
+    "balanced_prediction_error": SuiteMetric(
+        "share", "neither", "Predicted over measured time with balanced shares, less 1, launch by launch."
+    ),
+    "slowest_speed": SuiteMetric("share", "higher", "Measured speed of the slowest rank, that of the fastest being 1."),
 }
 TRACED_CALLS = 7
 VARIANTS = ("even", "balanced", "uniform")

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 from bench.parallelism import flops
 from bench.parallelism.shapes import LLAMA_MODELS, ModelShape, find_model
-from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, Work, skip_if
+from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, SuiteMetric, Work, skip_if
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -52,9 +52,16 @@ CHOICES = {
 }
 TIMES = {"prefill": "time_to_first_token_seconds", "decode": "time_per_output_token_seconds"}
 METRICS = {
-    **dict.fromkeys(TIMES.values(), ("s", "lower")),
-    "served_tokens_per_s": ("tokens/s", "higher"),
-    "served_over_synchronous": ("x", "neither"),
+    TIMES["prefill"]: SuiteMetric("s", "lower", "Time of one call of prefill on the slowest rank."),
+    TIMES["decode"]: SuiteMetric("s", "lower", "Time of one call of decode on the slowest rank."),
+    "served_tokens_per_s": SuiteMetric(
+        "tokens/s",
+        "higher",
+        "Prompt tokens (prefill) or new tokens (decode) of all ranks per second, each replica at its own pace.",
+    ),
+    "served_over_synchronous": SuiteMetric(
+        "x", "neither", "Served tokens over those that the same ranks would serve if all kept the pace of the slowest."
+    ),
 }
 
 BASE: Presets[Params] = Presets(

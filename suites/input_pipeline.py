@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.engine import control
-from bench.suite import Check, Machine, Observed, Param, Params, Presets, Skip, Work, positive_int, skip_if
+from bench.suite import Check, Machine, Observed, Param, Params, Presets, Skip, SuiteMetric, Work, positive_int, skip_if
 from bench.workloads.storage import page_cache, scratch_dir
 from bench.workloads.storage.epochs import Epochs, Shifted
 from bench.workloads.storage.input_files import Files, digest, end_with_rank
@@ -64,12 +64,27 @@ CHOICES: dict[str, tuple[Param, ...]] = {
     "cache": page_cache.CACHE_STATES,
 }
 METRICS = {
-    "samples_per_s": ("samples/s", "higher"),
-    "read_gb_per_s": ("GB/s", "higher"),
-    "loader_gb_per_s": ("GB/s", "higher"),
-    "accelerator_utilisation": ("share", "higher"),
-    "page_cache_gain": ("x", "neither"),
-    "cached_share": ("share", "neither"),
+    "samples_per_s": SuiteMetric(
+        "samples/s", "higher", "Samples that all ranks together fetch and take their steps with, per second."
+    ),
+    "read_gb_per_s": SuiteMetric(
+        "GB/s", "higher", "Bytes of the files that all ranks together fetch and take their steps with, per second."
+    ),
+    "loader_gb_per_s": SuiteMetric(
+        "GB/s", "higher", "Bytes of the files that all ranks' loaders fetch per second, without steps."
+    ),
+    "accelerator_utilisation": SuiteMetric(
+        "share",
+        "higher",
+        "Time of the epoch's steps alone over the time of the epoch with its data (MLPerf Storage, submission"
+        " guidelines, 4.1).",
+    ),
+    "page_cache_gain": SuiteMetric(
+        "x", "neither", "Time of reading past the page cache over that of reading a twin of the files that stays in it."
+    ),
+    "cached_share": SuiteMetric(
+        "share", "neither", "Share of the files that was in the page cache when a sample began."
+    ),
 }
 SIZE = {"tokens": "sequence", "samples": "sample_bytes"}
 """Operation -> the parameter that says how large a sample is."""

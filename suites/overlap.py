@@ -33,6 +33,7 @@ from bench.suite import (
     Params,
     Presets,
     Skip,
+    SuiteMetric,
     Work,
     check_choices,
     positive_int,
@@ -61,10 +62,23 @@ SPAN = "compute"
 DEFAULTS: Params = {"dtype": "float32", "timing": "aligned"}
 CHOICES = {"op": OVERLAPPED, "dtype": DTYPES, "timing": ("aligned",)}
 METRICS = {
-    "hidden_share": ("share", "higher"),
-    "hideable_share": ("share", "neither"),
-    "compute_slowdown": ("x", "lower"),
-    "communication_over_compute": ("x", "neither"),
+    "hidden_share": SuiteMetric(
+        "share",
+        "higher",
+        "Share of the communication that costs no time: (compute alone + communication alone - both at once) "
+        "/ communication alone.",
+    ),
+    "hideable_share": SuiteMetric(
+        "share",
+        "neither",
+        "Largest share of the communication that could be hidden: compute / communication, at most 1.",
+    ),
+    "compute_slowdown": SuiteMetric(
+        "x", "lower", "Time of the computation beside the collective over its time alone, median over the ranks."
+    ),
+    "communication_over_compute": SuiteMetric(
+        "x", "neither", "Time of the communication alone over that of the computation alone."
+    ),
 }
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from bench.parallelism import flops
 from bench.parallelism.pipeline import bubble
 from bench.parallelism.pipeline.schedules import SCHEDULES, PipelineSchedule
-from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, Work, skip_if, too_small
+from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, SuiteMetric, Work, skip_if, too_small
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -41,9 +41,17 @@ CHOICES = {
     "timing": ("aligned", "streamed"),
 }
 METRICS = {
-    "bubble_theory": ("share", "lower"),
-    "idle_share": ("share", "lower"),
-    "communication_and_overhead": ("share", "lower"),
+    "bubble_theory": SuiteMetric(
+        "share",
+        "lower",
+        "Share of the step that the pipeline's order leaves idle: a replay with the measured durations.",
+    ),
+    "idle_share": SuiteMetric(
+        "share", "lower", "Share of the step in which a device runs none of the pipeline's work, measured."
+    ),
+    "communication_and_overhead": SuiteMetric(
+        "share", "lower", "Difference of the measured idle share and the replay's: messages, the host's work, jitter."
+    ),
 }
 TRACED_CALLS = 5
 

@@ -22,7 +22,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.suite import ITEM_BYTES, Check, Machine, Params, Presets, Skip, Work, check_choices, positive_int
+from bench.suite import (
+    ITEM_BYTES,
+    Check,
+    Machine,
+    Params,
+    Presets,
+    Skip,
+    SuiteMetric,
+    Work,
+    check_choices,
+    positive_int,
+)
 from bench.workloads.comm.exact_check import CHECK_BYTES, Segment, fill, largest_error, poison
 from bench.workloads.comm.pairs import MAX_RANKS, Pairs, pair_metrics, pair_tables
 from bench.workloads.comm.rounds import Round, rounds_of_hosts, rounds_of_ranks
@@ -64,14 +75,23 @@ RING = "ring"
 DEFAULTS: Params = {"timing": "aligned"}
 CHOICES = {"op": (*FORMS, RING), "timing": ("aligned", "streamed")}
 METRICS = {
-    "slowest_pair_gb_per_s": ("GB/s", "higher"),
-    "median_pair_gb_per_s": ("GB/s", "higher"),
-    "fastest_pair_gb_per_s": ("GB/s", "higher"),
-    "pair_latency_seconds": ("s", "lower"),
-    "slowest_pair_latency_seconds": ("s", "lower"),
-    "direction_asymmetry": ("x", "lower"),
-    "link_ceiling_gb_per_s": ("GB/s", "higher"),
-    "slow_links": ("count", "lower"),
+    "slowest_pair_gb_per_s": SuiteMetric("GB/s", "higher", "Bandwidth in one direction of the slowest pair of ranks."),
+    "median_pair_gb_per_s": SuiteMetric("GB/s", "higher", "Bandwidth in one direction of the median pair of ranks."),
+    "fastest_pair_gb_per_s": SuiteMetric("GB/s", "higher", "Bandwidth in one direction of the fastest pair of ranks."),
+    "pair_latency_seconds": SuiteMetric("s", "lower", "Half of the time there and back, of the median pair."),
+    "slowest_pair_latency_seconds": SuiteMetric("s", "lower", "Half of the time there and back, of the slowest pair."),
+    "direction_asymmetry": SuiteMetric(
+        "x", "lower", "Time of the slower direction over that of the faster, of the pair in which they differ most."
+    ),
+    "link_ceiling_gb_per_s": SuiteMetric(
+        "GB/s",
+        "higher",
+        "Bandwidth that a ring through all ranks can have of the pairs: the median pair within a host, and "
+        "across hosts at most the ranks of a host times the median pair.",
+    ),
+    "slow_links": SuiteMetric(
+        "count", "lower", "Number of ranks and pairs that stand out; missing if they are too few to tell."
+    ),
 }
 
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, Table, Work, positive_int
+from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, SuiteMetric, Table, Work, positive_int
 from bench.workloads.comm.exact_check import CHECK_BYTES, Segment, fill, largest_error, poison
 from bench.workloads.model.product_check import BLOCK, NUM_SAMPLED, product_error, product_tolerance
 
@@ -35,13 +35,27 @@ SECONDS = 120
 DEFAULTS: Params = {"dtype": "float32", "seconds": SECONDS}
 CHOICES = {"dtype": ("float32", "bfloat16", "float16")}
 METRICS = {
-    "slowdown": ("share", "lower"),
-    "slowdown_low": ("share", "neither"),
-    "slowdown_high": ("share", "neither"),
-    "hottest_celsius": ("C", "lower"),
-    "clock_fall": ("share", "lower"),
-    "throttled_share": ("share", "lower"),
-    "power_watts": ("W", "neither"),
+    "slowdown": SuiteMetric(
+        "share", "lower", "Time of a call in the last fifth of the soak over that in the first, less 1."
+    ),
+    "slowdown_low": SuiteMetric(
+        "share",
+        "neither",
+        "Lower end of the 95% interval of the slowdown, by Welch's t on the logarithms of block medians.",
+    ),
+    "slowdown_high": SuiteMetric(
+        "share",
+        "neither",
+        "Upper end of the 95% interval of the slowdown, by Welch's t on the logarithms of block medians.",
+    ),
+    "hottest_celsius": SuiteMetric("C", "lower", "Highest temperature of any device."),
+    "clock_fall": SuiteMetric(
+        "share", "lower", "Share by which the clock of the worst device fell from the first fifth to the last."
+    ),
+    "throttled_share": SuiteMetric(
+        "share", "lower", "Share of the readings in which something other than the power cap held clocks down."
+    ),
+    "power_watts": SuiteMetric("W", "neither", "Mean power of all devices together."),
 }
 # A call of 50 to 100 ms: the alignment between calls then weighs little, and there are a thousand of them.
 _CPU: Params = {"size": 1024, "num_rounds": 3, "num_bytes": MIB}

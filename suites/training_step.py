@@ -32,7 +32,7 @@ from bench.parallelism import flops, step_breakdown
 from bench.parallelism.layout import Layout, MicrobatchedJob, all_layouts, layout_of
 from bench.parallelism.pipeline.schedules import SCHEDULES
 from bench.parallelism.shapes import LLAMA_MODELS, find_model
-from bench.suite import COMPILE_SECONDS, Machine, Observed, Params, Presets, Skip, Table, Work, skip_if
+from bench.suite import COMPILE_SECONDS, Machine, Observed, Params, Presets, Skip, SuiteMetric, Table, Work, skip_if
 from bench.workloads.trace import peak_memory
 from bench.workloads.training.step_memory import (
     MEMORY_SHARE,
@@ -68,11 +68,21 @@ CHOICES = {
     "schedule": tuple(SCHEDULES),
 }
 PART_METRICS = {part: f"{part}_share" for part in step_breakdown.PARTS}
+PART_MEANING = "Share of the traced steps, mean over the ranks, that is {}."
 METRICS = {
-    **dict.fromkeys(PART_METRICS.values(), ("share", "neither")),
-    "traced_over_timed": ("x", "neither"),
-    "peak_memory_bytes": ("B", "lower"),
-    "trained_layers": ("layers", "neither"),
+    **{
+        metric: SuiteMetric("share", "neither", PART_MEANING.format(step_breakdown.PARTS[part]))
+        for part, metric in PART_METRICS.items()
+    },
+    "traced_over_timed": SuiteMetric(
+        "x", "neither", "Time of a traced step over that of a timed one: what the tracing costs."
+    ),
+    "peak_memory_bytes": SuiteMetric(
+        "B",
+        "lower",
+        "Memory of the rank that needs most: on a CPU the growth of its resident set, on a GPU what torch allocated.",
+    ),
+    "trained_layers": SuiteMetric("layers", "neither", "Number of layers that the model has here."),
 }
 TRACED_CALLS = 5
 

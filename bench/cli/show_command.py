@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import colour, form, wide
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.records.file import Result
 
 
 @click.command(name="show")
@@ -49,31 +54,52 @@ def command(
       bench show FILE --share -o public.jsonl
     """
     from bench.core.column_fit import WIDTH
-    from bench.core.values import first_few
-    from bench.records import anonymize
-    from bench.records.file import SUFFIXES, Writer, load_many
-    from bench.report import export, rank_table, result_tables
+    from bench.records.file import load_many
+    from bench.report import result_tables
 
     results = load_many(paths)
     if ranks and (publish or output is not None):
         raise BenchError("--ranks only prints; leave out -o and --share, or take --format csv > FILE")
     if publish:
-        if output is None or len(results) != 1:
-            raise BenchError(f"--share of {len(results)} file(s): it makes one copy of one file; name it -o OUT.jsonl")
-        if not output.name.endswith(SUFFIXES):
-            raise BenchError(f"-o {output}: a published copy is a result file; its name has to end in .jsonl")
-        with Writer.create(output) as writer:
-            for record in anonymize.anonymize_result(results[0]):
-                writer.append(record)
+        _save_copy(results, output)
     elif output is not None:
-        left_out = export.write(results, output)
-        if left_out:
-            names = first_few(left_out, more=", ...")
-            click.echo(f"warning: {len(left_out)} of the cases left out, for want of a speed: {names}", err=True)
+        _export(results, output)
     else:
-        for result in results if form != "table" else ():
+        for result in results if form != "table" or ranks else ():
             for warning in result.warnings:
                 click.echo(f"warning: {warning}", err=True)
-        show = rank_table.text if ranks else result_tables.tables
+        show = _rank_text() if ranks else result_tables.tables
         click.echo(show(results, form, colour(), None if wide else WIDTH), nl=False)
     return max(result_tables.status_code(result) for result in results) if status else 0
+
+
+# What one way of showing alone needs is imported by it: a table of a small file takes as long as the imports.
+
+
+def _rank_text() -> Callable[[Sequence[Result], str, bool, int | None], str]:
+    from bench.report import rank_table
+
+    return rank_table.text
+
+
+def _save_copy(results: Sequence[Result], output: Path | None) -> None:
+    from bench.records import anonymize
+    from bench.records.file import SUFFIXES, Writer
+
+    if output is None or len(results) != 1:
+        raise BenchError(f"--share of {len(results)} file(s): it makes one copy of one file; name it -o OUT.jsonl")
+    if not output.name.endswith(SUFFIXES):
+        raise BenchError(f"-o {output}: a published copy is a result file; its name has to end in .jsonl")
+    with Writer.create(output) as writer:
+        for record in anonymize.anonymize_result(results[0]):
+            writer.append(record)
+
+
+def _export(results: Sequence[Result], output: Path) -> None:
+    from bench.core.values import first_few
+    from bench.report import export
+
+    left_out = export.write(results, output)
+    if left_out:
+        names = first_few(left_out, more=", ...")
+        click.echo(f"warning: {len(left_out)} of the cases left out, for want of a speed: {names}", err=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +17,23 @@ FULL_BAR = 0.5
 """A change of so much, or more, fills its half of the bar."""
 
 
-def shape(values: Sequence[float] | NDArray[np.float64]) -> str | None:
-    """Eight columns from the fastest sample to the 99th percentile; two humps are two modes. None with few samples."""
-    samples = np.asarray(values, dtype=float)
+def shape(ordered: Sequence[float] | NDArray[np.float64]) -> str | None:
+    """Eight columns from the fastest sample to the 99th percentile; two humps are two modes. None with few samples.
+
+    Samples are in ascending order.
+    """
+    samples = np.asarray(ordered, dtype=float)
     if samples.size < MIN_SAMPLES:
         return None
-    low, high = float(samples.min()), float(np.quantile(samples, 0.99))
+    low, high = float(samples[0]), float(np.quantile(samples, 0.99))
     if not high > low:
         return LEVELS[-1] + LEVELS[0] * (NUM_BINS - 1)
-    counts, _ = np.histogram(np.minimum(samples, high), NUM_BINS, (low, high))
-    steps = np.ceil(counts / counts.max() * (len(LEVELS) - 1)).astype(int)
-    return "".join(LEVELS[step] for step in steps)
+    edges = low + (high - low) / NUM_BINS * np.arange(1, NUM_BINS)
+    # A bin holds its lower edge, the last its upper one too.
+    below = [0, *np.searchsorted(samples, edges).tolist(), samples.size]
+    counts = [after - before for before, after in pairwise(below)]
+    most = max(counts)
+    return "".join(LEVELS[math.ceil(count / most * (len(LEVELS) - 1))] for count in counts)
 
 
 def bar(change: float) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from bench.core.cell_text import clean
 from bench.errors import BenchError
@@ -101,7 +102,7 @@ def parse_share(name: str, text: str) -> float:
     return value
 
 
-def is_number(cell: object) -> bool:
+def is_number(cell: object) -> TypeGuard[float]:
     """True for a raw cell that can be drawn and aligned as a number; a flag is none."""
     return isinstance(cell, int | float) and not isinstance(cell, bool)
 

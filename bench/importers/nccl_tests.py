@@ -16,7 +16,7 @@ from typing import Any
 from bench.errors import BenchError
 from bench.importers.reading import COLLECTIVE, ImportedCase, collective_work, mean_note, works_in_place
 from bench.records.lines.parts import CheckOutcome, Status
-from bench.suite import Params
+from bench.suite import Params, SuiteMetric
 
 TOOL = "nccl-tests"
 OPERATIONS = {
@@ -49,13 +49,26 @@ OPTIONS = {
 """Options of nccl-tests that are kept, by letter; the file that it writes (-J) is a path and is not."""
 
 EXTRA_COLUMNS = {
-    "i_min": ("iteration_min_seconds", "s", "lower", 1e-6),
-    "i_max": ("iteration_max_seconds", "s", "lower", 1e-6),
-    "i_p99": ("iteration_p99_seconds", "s", "lower", 1e-6),
-    "i_cv%": ("iteration_variation", "share", "lower", 1e-2),
-    "#bitdiff": ("bitwise_differences", "bits", "lower", 1.0),
+    "i_min": ("iteration_min_seconds", 1e-6, SuiteMetric("s", "lower", "Time of the fastest call.")),
+    "i_max": ("iteration_max_seconds", 1e-6, SuiteMetric("s", "lower", "Time of the slowest call.")),
+    "i_p99": ("iteration_p99_seconds", 1e-6, SuiteMetric("s", "lower", "Time that 99% of the calls stay below.")),
+    "i_cv%": (
+        "iteration_variation",
+        1e-2,
+        SuiteMetric("share", "lower", "Standard deviation of the calls' times over their mean."),
+    ),
+    "#bitdiff": (
+        "bitwise_differences",
+        1.0,
+        SuiteMetric("bits", "lower", "Bits in which results of the same call differ."),
+    ),
 }
-"""Column of -I and of the check of repeatability -> metric, unit, which way is better, factor."""
+"""Column of -I and of the check of repeatability -> metric, factor, what it is."""
+STATED = {
+    "stated_algbw_gb_per_s": SuiteMetric("GB/s", "higher", "Algorithm bandwidth as nccl-tests printed it."),
+    "stated_busbw_gb_per_s": SuiteMetric("GB/s", "higher", "Bus bandwidth as nccl-tests printed it."),
+}
+"""Bandwidths of the file itself, where its times are not those of the collective."""
 
 
 @dataclass
@@ -219,14 +232,13 @@ def _notes(body: Body, in_place: bool, setup: NcclTestsSetup, op: str) -> tuple[
     return tuple(notes)
 
 
-def _derived(body: Body) -> tuple[dict[str, float | None], dict[str, tuple[str, str]]]:
+def _derived(body: Body) -> tuple[dict[str, float | None], dict[str, SuiteMetric]]:
     derived: dict[str, float | None] = {}
-    metrics: dict[str, tuple[str, str]] = {}
+    metrics: dict[str, SuiteMetric] = {}
     for column, value in body.extras.items():
-        name, unit, better, factor = EXTRA_COLUMNS[column]
+        name, factor, metrics[name] = EXTRA_COLUMNS[column]
         derived[name] = None if value is None else value * factor
-        metrics[name] = (unit, better)
     if body.is_cpu_time:
-        for name, value in (("stated_algbw_gb_per_s", body.algbw), ("stated_busbw_gb_per_s", body.busbw)):
-            derived[name], metrics[name] = value, ("GB/s", "higher")
+        derived |= zip(STATED, (body.algbw, body.busbw), strict=True)
+        metrics |= STATED
     return derived, metrics

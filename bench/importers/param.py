@@ -26,7 +26,7 @@ from bench.importers.reading import (
     number,
 )
 from bench.records.lines.header import RankFacts
-from bench.suite import Params
+from bench.suite import Params, SuiteMetric
 
 TOOL = "PARAM"
 OPERATIONS: Mapping[str, tuple[str, Params]] = {
@@ -139,5 +139,5 @@ def _reading(label: str, words: Sequence[str], setup: _Setup, hints: ImportHints
         notes=(mean_note("the slowest rank's mean over its calls"),),
         work=collective_work(op, int(cells["size"]), num_ranks),
         derived={"median_rank_seconds": None if median is None else median * 1e-6},
-        metrics={"median_rank_seconds": ("s", "lower")},
+        metrics={"median_rank_seconds": SuiteMetric("s", "lower", "Median over the ranks of the time of one call.")},
     )

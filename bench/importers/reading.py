@@ -18,7 +18,7 @@ from bench.errors import BenchError
 from bench.parallelism import collectives
 from bench.records.lines.header import RankFacts
 from bench.records.lines.parts import CheckOutcome, Fact, Status, WorkFacts
-from bench.suite import Params, case_id
+from bench.suite import Params, SuiteMetric, case_id
 
 COLLECTIVE = collectives.SUITE
 MAX_RANKS = 2**20
@@ -87,8 +87,8 @@ class ImportedCase:
     check: CheckOutcome | None = None
     work: WorkFacts | None = None
     derived: Mapping[str, float | None] = field(default_factory=dict)
-    metrics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Name in `derived` -> its unit and which way is better."""
+    metrics: Mapping[str, SuiteMetric] = field(default_factory=dict)
+    """Name in `derived` -> what it is."""
     variants: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     """Further samples, name -> seconds[row][sample]."""
     started: str | None = None

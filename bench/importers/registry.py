@@ -37,7 +37,7 @@ from bench.records.lines.kinds import End, Header, Line, Measurement
 from bench.records.lines.parts import VariantSamples
 from bench.records.reader import SCHEMA
 from bench.records.visits import worst_status
-from bench.suite import Params
+from bench.suite import Params, SuiteMetric
 
 MAIN = "full"
 """Name of the variant that is the case itself."""
@@ -210,7 +210,7 @@ def _architecture(ranks: Sequence[RankFacts], hosts: Mapping[str, HostFacts]) ->
 
 def _plan(read: ImportedText, label: str, measurements: Sequence[Measurement]) -> PlanRow:
     summary = f"Imported from {read.tool}"
-    suites: dict[str, dict[str, tuple[str, str]]] = {}
+    suites: dict[str, dict[str, SuiteMetric]] = {}
     for reading in read.readings:
         suites.setdefault(reading.suite, {}).update(reading.metrics)
     cases = {
@@ -269,7 +269,7 @@ def _measurement(case: str, params: Params, launch: int, rows: Sequence[Imported
         check=lead.check,
         work=lead.work if kept else None,
         derived=dict(lead.derived) if kept else {},
-        metrics=dict(lead.metrics),
+        metrics={name: (row.unit, row.better) for name, row in lead.metrics.items()},
         stop=None,
         notes=list(dict.fromkeys(note for row in rows for note in row.notes)),
     )

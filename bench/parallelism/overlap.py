@@ -10,14 +10,23 @@ share below 0). Times are maxima over the ranks, so that waiting for a busier ra
 
 from __future__ import annotations
 
-from bench.suite import Observed
+from bench.suite import Observed, SuiteMetric
 
 FULL, COMPUTE_ONLY, COMMUNICATION = "full", "compute_only", "communication"
 
 METRICS = {
-    "exposed_communication_seconds": ("s", "lower"),
-    "communication_alone_seconds": ("s", "lower"),
-    "overlapped_share": ("share", "higher"),
+    "exposed_communication_seconds": SuiteMetric(
+        "s", "lower", "Time of the case less that of the same local work without communication."
+    ),
+    "communication_alone_seconds": SuiteMetric(
+        "s", "lower", "Time of the same messages with no computation between them."
+    ),
+    "overlapped_share": SuiteMetric(
+        "share",
+        "higher",
+        "Share of the communication that hides behind computation: 1 - exposed / alone; below 0 if "
+        "communication slows the computation.",
+    ),
 }
 
 

@@ -27,7 +27,16 @@ from bench.parallelism.layout import Layout
 from bench.parallelism.pipeline.bubble import LOSS
 from bench.suite import COMMUNICATION, Span
 
-PARTS = ("forward", "backward", "optimizer", "exposed_communication", "waiting", "pipeline_idle", "other")
+PARTS = {
+    "forward": "the forward pass and the loss",
+    "backward": "the backward pass",
+    "optimizer": "the optimizer",
+    "exposed_communication": "transfer that nothing hides",
+    "waiting": "waiting for other ranks in collectives and at the end of the step",
+    "pipeline_idle": "waiting for the stages before and behind",
+    "other": "none of the other parts, such as the host's work between them",
+}
+"""Part -> what it is, in a few words."""
 _COMPUTE = {
     "forward": "forward",
     LOSS: "forward",

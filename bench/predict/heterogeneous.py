@@ -24,6 +24,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.parallelism import work_split
+from bench.records.metrics import TIME, TIME_HIGH, TIME_LOW, TOKEN_SPEED
 
 CONFIGURATION = frozenset(
     {
@@ -210,12 +211,12 @@ def speeds_of(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, dict[str, Sp
     speeds: dict[str, dict[str, Speed]] = {}
     ranks: dict[str, int] = {}
     for row in rows:
-        if row["status"] != "ok" or not row.get("tokens_per_s"):
+        if row["status"] != "ok" or not row.get(TOKEN_SPEED):
             continue
         workload, configuration = identity(row)
-        per_rank = row["tokens_per_s"] / row["num_ranks"]
-        tokens = per_rank * row["seconds_median"]
-        low, high = (tokens / row[name] if row.get(name) else None for name in ("seconds_high", "seconds_low"))
+        per_rank = row[TOKEN_SPEED] / row["num_ranks"]
+        tokens = per_rank * row[TIME]
+        low, high = (tokens / row[name] if row.get(name) else None for name in (TIME_HIGH, TIME_LOW))
         speeds.setdefault(workload, {})[configuration] = Speed(per_rank, low, high, configuration)
         ranks[workload] = row["num_ranks"]
     return speeds, ranks

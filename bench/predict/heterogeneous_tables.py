@@ -72,7 +72,7 @@ def _kind(part: str) -> DeviceKind:
     speeds, ranks = speeds_of(rows)
     if not speeds:
         raise BenchError(f"{source}: no case that is ok counts tokens; measure training (bench list) on each kind")
-    memory = [size for result in results for _, _, size in result.rank_devices() if size]
+    memory = [rank.memory_bytes for result in results for rank in result.environment.ranks if rank.memory_bytes]
     return DeviceKind(Path(source).stem, count, speeds, min(memory) / 1e9 if memory else None, ranks)
 
 

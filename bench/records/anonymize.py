@@ -12,13 +12,17 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.records.environments import REMOVED
+from bench.records.lines import decoding
+from bench.records.lines.kinds import Header, Joined, Resume
 
 if TYPE_CHECKING:
-    from bench.records.file import Record, Result
+    from bench.records.file import Result
+    from bench.records.lines.header import Environment
+    from bench.records.lines.kinds import Line
 
 # Variables whose values name interfaces, network devices, addresses, peers or files.
 _NAMING = re.compile(
@@ -69,57 +73,79 @@ _ADDRESSES = tuple(
 )
 
 
-def anonymize_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of an environment (`bench.measure.system.environment.collect`) without what names its machines."""
-    names = number_hosts(environment)
+def _anonymize_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the plain values of an environment without what names its machines."""
+    names = _number_hosts(environment)
+    scrubber = Scrubber(names)
     hosts = {
-        names[name]: scrub({**host, "hostname": REMOVED}, names) for name, host in environment.get("hosts", {}).items()
+        names[name]: scrub({**host, "hostname": REMOVED}, scrubber)
+        for name, host in environment.get("hosts", {}).items()
     }
     ranks = [
-        scrub({**rank, "uuid": None, "pci_bus_id": None, "host": names.get(str(rank.get("host")))}, names)
+        scrub({**rank, "uuid": None, "pci_bus_id": None, "host": names.get(str(rank.get("host")))}, scrubber)
         for rank in environment.get("ranks", [])
     ]
     variables = {
-        name: value if _is_harmless(name, value, names) else REMOVED
+        name: value if _is_harmless(name, value, scrubber) else REMOVED
         for name, value in environment.get("variables", {}).items()
     }
     return {**environment, "hosts": hosts, "ranks": ranks, "variables": variables}
 
 
-def number_hosts(environment: Mapping[str, Any]) -> dict[str, str]:
+def _number_hosts(environment: Mapping[str, Any]) -> dict[str, str]:
     """Host name -> `host0`, `host1`, ... in the order in which the environment has them."""
     names = [*environment.get("hosts", {}), *(rank.get("host") for rank in environment.get("ranks", []))]
     return {name: f"host{index}" for index, name in enumerate(dict.fromkeys(filter(None, names)))}
 
 
-def scrub(value: Any, hosts: Mapping[str, str]) -> Any:
-    """A copy of plain JSON data with hosts numbered, and paths, UUIDs and addresses taken out of its strings.
-
-    For texts such as error messages; `hosts` is what `number_hosts` gives. Keys of objects are left as they are.
-    """
+def scrub(value: Any, scrubber: Scrubber) -> Any:
+    """A copy of plain JSON data whose strings are scrubbed. Keys of objects are left as they are."""
     if isinstance(value, str):
-        return scrub_text(value, hosts)
+        return scrubber.text(value)
     if isinstance(value, Mapping):
-        return {key: scrub(item, hosts) for key, item in value.items()}
-    return [scrub(item, hosts) for item in value] if isinstance(value, list | tuple) else value
+        return {key: scrub(item, scrubber) for key, item in value.items()}
+    return [scrub(item, scrubber) for item in value] if isinstance(value, list | tuple) else value
 
 
-def scrub_text(text: str, hosts: Mapping[str, str]) -> str:
-    """One string, scrubbed."""
-    text = _remove(text, (_UUID, _PCI, _MAC, _FILE_PATH))
-    text = _ADDRESS.sub(lambda match: REMOVED if _is_address(match[0]) else match[0], text)
-    # The longest first: `node1` may be the beginning of `node1.cluster`.
-    for name in sorted(hosts, key=len, reverse=True):
-        text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", hosts[name], text)
-    return text
+class Scrubber:
+    """Numbers hosts, and takes paths, UUIDs and addresses out of texts such as error messages.
+
+    `hosts`: host name -> what stands for it. Ranks by the thousand say the same: each text is scrubbed once.
+    """
+
+    def __init__(self, hosts: Mapping[str, str]) -> None:
+        self._hosts = hosts
+        # A name that is no word of a text is looked for by itself.
+        self._odd = sorted((name for name in hosts if not re.fullmatch(r"[\w.-]+", name)), key=len, reverse=True)
+        self._done: dict[str, str] = {}
+
+    def text(self, text: str) -> str:
+        """One string, scrubbed."""
+        if text not in self._done:
+            self._done[text] = self._scrub(text)
+        return self._done[text]
+
+    def _scrub(self, text: str) -> str:
+        text = _remove(text, (_UUID, _PCI, _MAC, _FILE_PATH))
+        text = _ADDRESS.sub(lambda match: REMOVED if _is_address(match[0]) else match[0], text)
+        for name in self._odd:
+            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", self._hosts[name], text)
+        return re.sub(r"(?<![\w.-])[\w.-]+", self._numbered, text)
+
+    def _numbered(self, match: re.Match[str]) -> str:
+        """A word with the host that it is, or begins with: `node1` of `node1.cluster`, if that is none itself."""
+        word, end = match[0], len(match[0])
+        while end > 0:
+            if word[:end] in self._hosts:
+                return self._hosts[word[:end]] + word[end:]
+            end = word.rfind(".", 0, end)
+        return word
 
 
-def _is_harmless(name: str, value: Any, hosts: Mapping[str, str]) -> bool:
+def _is_harmless(name: str, value: Any, scrubber: Scrubber) -> bool:
     text = str(value)
     return (
-        not _NAMING.search(name.upper())
-        and _HARMLESS_VALUE.fullmatch(text) is not None
-        and scrub_text(text, hosts) == text
+        not _NAMING.search(name.upper()) and _HARMLESS_VALUE.fullmatch(text) is not None and scrubber.text(text) == text
     )
 
 
@@ -131,21 +157,22 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def anonymize_result(result: Result) -> list[Record]:
-    """The file's records fit to be published: the header, then measurements, choices, resumes and the end.
+def anonymize_result(result: Result) -> Iterator[Line]:
+    """The file's records fit to be published, in the order written.
 
-    Hosts are numbered as by `anonymize_environment`; UUIDs, addresses, interface names and paths
+    Hosts are numbered, in the order in which the environments have them; UUIDs, addresses, interface names and paths
     become `(removed)`. Cases, parameters and all numbers stay as they are. A file without an end gets none.
     """
-    names: dict[str, str] = {}
-    for record in (result.header, *result.resumes):
-        for host in number_hosts(record["environment"]):
-            names.setdefault(host, f"host{len(names)}")
-    cleaner = _Cleaner(names, _interface_names(result))
-    records = [result.header | {"plan": _plan(result.plan)}, *result.measurements, *result.choices, *result.resumes]
-    copies = [cleaner.record(record) for record in [*records, *filter(None, [result.end])]]
-    copies[0]["run_id"] = hashlib.sha256(str(result.header.get("run_id")).encode()).hexdigest()[:16]
-    return copies
+    environments = [line.environment for line in result.lines if isinstance(line, Header | Joined | Resume)]
+    hosts = dict.fromkeys(host for environment in environments for host in _host_names(environment))
+    names = {host: f"host{number}" for number, host in enumerate(hosts)}
+    cleaner = _Cleaner(names, _interface_names(environments))
+    for line in result.lines:
+        yield decoding.structure(cleaner.record(decoding.plain(line)))
+
+
+def _host_names(environment: Environment) -> list[str]:
+    return [*environment.hosts, *(rank.host for rank in environment.ranks if rank.host)]
 
 
 class _Cleaner:
@@ -156,19 +183,22 @@ class _Cleaner:
         for name, number in hosts.items():
             self._numbers.setdefault(name.lower().partition(".")[0], number)
         interfaces = frozenset(interfaces)
+        self._places = Scrubber({})
         self._words = _words(self._numbers, interfaces)
         # Hosts of an environment are numbered by `share`; in an identity only a telling name can be meant.
         self._in_environment = _words((), interfaces)
         self._in_identity = _words([name for name in self._numbers if re.search(r"[\d.-]", name)], interfaces)
 
-    def record(self, record: Record) -> Record:
+    def record(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A copy of a line's plain values."""
+        record = record | {name: rule(record[name]) for name, rule in _RULES.items() if name in record}
         copy = {key: self._value(value, key, self._words) for key, value in record.items()}
         if isinstance(record.get("command"), list):
             arguments = [self._text(word, "command", self._words) for word in _without_places(record["command"])]
             copy["command"] = arguments
         if "environment" in record:
             copy["environment"] = self._value(
-                anonymize_environment(record["environment"]), "environment", self._in_environment
+                _anonymize_environment(record["environment"]), "environment", self._in_environment
             )
         return copy
 
@@ -190,7 +220,7 @@ class _Cleaner:
     def _text(self, text: str, key: str, words: re.Pattern[str]) -> str:
         text = _remove(text, _PATTERNS)
         text = words.sub(self._instead, text)
-        return text if key in _VERSION_KEYS else _remove(scrub_text(text, {}), _ADDRESSES)
+        return text if key in _VERSION_KEYS else _remove(self._places.text(text), _ADDRESSES)
 
     def _instead(self, match: re.Match[str]) -> str:
         name = match[0].lower()
@@ -215,24 +245,37 @@ def _remove(text: str, patterns: Sequence[re.Pattern[str]]) -> str:
     return text
 
 
-def _interface_names(result: Result) -> set[str]:
+def _interface_names(environments: Iterable[Environment]) -> set[str]:
     """Network devices that variables of the run choose, such as NCCL_SOCKET_IFNAME and NCCL_IB_HCA."""
     names: set[str] = set()
-    for record in (result.header, *result.resumes):
-        for name, value in (record["environment"].get("variables") or {}).items():
+    for environment in environments:
+        for name, value in environment.variables.items():
             if re.search(r"IFNAME|_HCA|NET_DEVICE", name):
                 names |= {part.partition(":")[0] for part in re.split(r"[,^=\s]+", str(value))}
     return {name for name in names if len(name) > 1}
 
 
-def _plan(plan: Record) -> Record:
+def _plan(plan: dict[str, Any]) -> dict[str, Any]:
     """The plan without the paths in its options and of suites that are files."""
     copy = dict(plan)
-    if isinstance(plan.get("options"), Mapping):
+    if "options" in plan:
         copy["options"] = {k: REMOVED if k in _PLACE_OPTIONS else _without_path(v) for k, v in plan["options"].items()}
-    if isinstance(plan.get("suites"), list):
-        copy["suites"] = [facts | {"reference": _without_path(facts.get("reference"))} for facts in plan["suites"]]
+    if "suites" in plan:
+        copy["suites"] = [facts | {"reference": _without_path(facts.get("reference", ""))} for facts in plan["suites"]]
     return copy
+
+
+def _run_id(run_id: str) -> str:
+    return hashlib.sha256(run_id.encode()).hexdigest()[:16]
+
+
+def _profile(profile: dict[str, Any]) -> dict[str, Any]:
+    """The profile without its folder, whose name has the host's, and which no copy has beside it."""
+    return profile | {"folder": REMOVED}
+
+
+_RULES: dict[str, Callable[[Any], Any]] = {"plan": _plan, "run_id": _run_id, "profile": _profile}
+"""Field of a line -> what is done with it first."""
 
 
 def _without_path(value: Any) -> Any:

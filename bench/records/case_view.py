@@ -67,7 +67,12 @@ class CaseView:
     def all_seconds(self) -> NDArray[np.float64]:
         """Every sample of every launch."""
         parts = [launch.slowest[self.main] for launch in self.launches if self.main in launch.slowest]
-        return np.concatenate(parts) if parts else np.empty(0)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0)
+
+    @cached_property
+    def ordered_seconds(self) -> NDArray[np.float64]:
+        """Every sample of every launch in ascending order, from which quantiles are had at once."""
+        return np.sort(self.all_seconds)
 
     @cached_property
     def interval(self) -> intervals.Interval | None:
@@ -78,7 +83,7 @@ class CaseView:
         """
         if len(self.medians) > 1:
             return intervals.log_t_interval(self.medians, spread=self.spread())
-        return intervals.median_interval(self.all_seconds) if self.medians else None
+        return intervals.median_interval(self.ordered_seconds) if self.medians else None
 
     @property
     def interval_kind(self) -> str | None:

@@ -22,7 +22,7 @@ import gzip
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,13 +35,14 @@ from bench.core.jsonl import cannot_write
 from bench.errors import BenchError
 from bench.records import visits
 from bench.records.lines import decoding
+from bench.records.lines.kinds import Choices, End, Header, Joined, Measurement, Resume
 from bench.records.reader import read_lines
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from bench.records.lines.header import Environment, PlanRow
-    from bench.records.lines.kinds import Choices, End, Header, Line, Measurement, Resume
+    from bench.records.lines.kinds import Line
 
 MAX_FULL_RANKS = 64
 """Ranks up to which every sample of every rank is kept; above, what a step's analysis needs."""
@@ -49,9 +50,9 @@ MAX_FULL_RANKS = 64
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
-    """A loaded result file."""
+    """A loaded result file; equal to itself alone."""
 
     path: Path
     header: Header
@@ -67,6 +68,8 @@ class Result:
     """Choices of the communication library, a record per case; files of a gloo run have none."""
     unknown: tuple[str, ...] = ()
     """Lines and fields that a newer program wrote, and this one left out: `header.plan.colour`."""
+    lines: tuple[Line, ...] = ()
+    """All records in the order written."""
 
     @property
     def label(self) -> str:
@@ -186,19 +189,29 @@ def load(path: Path | str) -> Result:
     result, damaged before its last line, or of a schema newer than this program.
     """
     path = Path(path)
-    lines = read_lines(path)
-    header = lines.headers[0]
+    reading = read_lines(path)
+    lines = reading.lines
+    header = lines[0]
+    assert isinstance(header, Header)
+    later = [line.environment for line in lines if isinstance(line, Joined)]
     return Result(
         path=path,
         header=header,
-        environment=_whole_environment(header.environment, [joined.environment for joined in lines.joined]),
-        measurements=tuple(lines.measurements),
-        resumes=tuple(lines.resumes),
-        end=lines.end,
-        warnings=tuple(lines.warnings),
-        choices=tuple({record.case: record for record in lines.choices}.values()),
-        unknown=tuple(lines.unknown),
+        environment=_whole_environment(header.environment, later),
+        measurements=tuple(line for line in lines if isinstance(line, Measurement)),
+        resumes=tuple(line for line in lines if isinstance(line, Resume)),
+        end=_last_end(lines),
+        warnings=tuple(reading.warnings),
+        choices=tuple({line.case: line for line in lines if isinstance(line, Choices)}.values()),
+        unknown=tuple(reading.unknown),
+        lines=tuple(lines),
     )
+
+
+def _last_end(lines: Sequence[Line]) -> End | None:
+    """The last end; None if there is none, or if the run was taken up again after it."""
+    ends = [line for line in lines if isinstance(line, End | Resume)]
+    return ends[-1] if ends and isinstance(ends[-1], End) else None
 
 
 def _whole_environment(first: Environment, later: Iterable[Environment]) -> Environment:

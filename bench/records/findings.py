@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.records.lines.parts import Finding
+from bench.records.metrics import COMPUTE_SPEED
 
 if TYPE_CHECKING:
     from bench.records.file import Result
@@ -22,7 +23,7 @@ def slow_type_findings(result: Result) -> list[Finding]:
 
     if not result.environment.slow_types:  # the usual case costs nothing
         return []
-    rows = [row for row in case_rows([result]) if row["status"] == "ok" and row["tflop_per_s"] is not None]
+    rows = [row for row in case_rows([result]) if row["status"] == "ok" and row[COMPUTE_SPEED] is not None]
     measured = sorted({str(row["params"].get("dtype")) for row in rows} & result.environment.slow_types)
     return [_slow_type_finding(dtype, _times_slower(dtype, rows)) for dtype in measured]
 

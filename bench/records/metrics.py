@@ -1,22 +1,26 @@
-"""The metrics: what each number is, its unit, which way is better, and how it comes from the raw samples.
+"""The table of metrics: what each number is, how it comes from the raw samples, and how people see it.
 
-A new metric is one new row of `METRICS`. Every formula gets a `CaseView`, the samples of one case in one or
-several launches (`bench.records.case_view`), and returns None if the case has no such number.
+A new metric is one new row of `METRICS`: tables, reports, exports, comparisons and the page of metrics read it. A
+suite's own metric becomes a row of the same kind (`suite_metric`). Every formula gets a `CaseView`, the samples of one
+case in one or several launches (`bench.records.case_view`), and returns None if the case has no such number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from bench.core.values import show_number, show_percent, show_seconds
 from bench.records.case_view import LINK, CaseView, Ceiling
 from bench.stats import intervals
 
-Better = Literal["higher", "lower", "neither"]
-
 TIME = "seconds_median"
 """The metric that is meant if none is named."""
+TIME_LOW, TIME_HIGH = "seconds_low", "seconds_high"
+BUS_BANDWIDTH, MEMORY_BANDWIDTH, ALGORITHM_BANDWIDTH = "busbw_gb_per_s", "membw_gb_per_s", "algbw_gb_per_s"
+COMPUTE_SPEED, PEAK_SHARE, CEILING_PERCENT = "tflop_per_s", "mfu", "percent_of_measured_ceiling"
+TOKEN_SPEED, SPEEDUP, BUBBLE, IDLE = "tokens_per_s", "speedup", "bubble_theory", "idle_share"
+"""Names of the metrics that are computed or drawn with elsewhere."""
 ONE_DEVICE, COMPUTE_ONLY = "one_device", "compute_only"
 """Variants that metrics are derived from: the work on one device; the same local work, no communication."""
 CEILING_SUITE, CEILING_OP = "compute", "matmul"
@@ -27,17 +31,46 @@ MIN_BEYOND = 3
 """Samples beyond a quantile of the tail, without which it is chance."""
 
 
+MAIN_RATE, RATE, OWN = 1.5, 2.0, 3.0
+"""Weights of columns (`bench.core.column_fit`): main rates of a suite, other rates, the suites' own metrics."""
+TAIL = 6.0
+
+_FORMATS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
+    "s": ("", show_seconds),
+    "share": ("%", show_percent),
+}
+"""Unit -> (sign that people read in its place, how a value is written); any other is its own sign of a plain number."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """One row."""
 
     name: str
     unit: str
-    better: Better
+    better: str
+    """`higher`, `lower` or `neither`."""
+    head: str
+    """Head of its column, with the unit as people see it."""
     formula: Callable[[CaseView], float | None]
     over_ranks: str
     """Reduction of the ranks to one number."""
     meaning: str
+    """One sentence."""
+    weight: float | None = RATE
+    """How soon its column gives way in a table that is too wide: the larger, the sooner; 0: never; None: it has no
+    column, but stands in CSV, JSON and frames."""
+    headline: int = 0
+    """Place, from 1, in the order in which the first that a case has is its headline beside the time; 0: it is none."""
+
+    def format(self, value: float | None) -> str:
+        """Text of a value in the metric's column, whose head has the unit."""
+        return _FORMATS.get(self.unit, ("", show_number))[1](value)
+
+    def phrase(self, value: float) -> str:
+        """Text of a value by itself: with the sign of its unit, or with the head if that begins with the unit."""
+        sign, _ = _FORMATS.get(self.unit, (self.unit, show_number))
+        return f"{self.format(value)} {self.head if self.head.startswith(self.unit) else sign}".strip()
 
 
 def _scale(value: float | None, factor: float) -> float | None:
@@ -96,7 +129,7 @@ def _joules_for_gb(view: CaseView) -> float | None:
 
 def _tail(view: CaseView, share: float) -> float | None:
     """A quantile of all samples; None if fewer than MIN_BEYOND are expected beyond it."""
-    samples = view.all_seconds
+    samples = view.ordered_seconds
     if not view.medians or round(samples.size * (1 - share), 6) < MIN_BEYOND:
         return None
     return intervals.quantiles(samples, (share,))[0]
@@ -108,68 +141,98 @@ _MEAN = "mean over ranks of the work, over the maximum of the time"
 _PEAKS = "sum of the work over the sum of the ranks' peaks"
 
 _ROWS = (
-    Metric("seconds_median", "s", "lower", lambda v: v.seconds, _MAX,
-           "Time of one call: the median of the samples, of several launches the median of their medians."),
-    Metric("seconds_low", "s", "neither", lambda v: v.interval.low if v.interval else None, _MAX,
-           "Lower end of the 95% interval of the median; `interval` says if within or between launches."),
-    Metric("seconds_high", "s", "neither", lambda v: v.interval.high if v.interval else None, _MAX,
-           "Upper end of the 95% interval of the median; `interval` says if within or between launches."),
-    Metric("seconds_min", "s", "lower", lambda v: float(v.all_seconds.min()) if v.medians else None, _MAX,
-           "The fastest sample of all launches."),
-    Metric("seconds_max", "s", "lower", lambda v: float(v.all_seconds.max()) if v.medians else None, _MAX,
-           "The slowest sample of all launches."),
-    Metric("algbw_gb_per_s", "GB/s", "higher", lambda v: _scale(v.rate(v.work.bytes), 1e-9), _MAX,
+    Metric("seconds_median", "s", "lower", "median", lambda v: v.seconds, _MAX,
+           "Time of one call: the median of the samples, of several launches the median of their medians.", weight=0),
+    Metric("seconds_low", "s", "neither", "low", lambda v: v.interval.low if v.interval else None, _MAX,
+           "Lower end of the 95% interval of the median; `interval` says if within or between launches.", weight=None),
+    Metric("seconds_high", "s", "neither", "high", lambda v: v.interval.high if v.interval else None, _MAX,
+           "Upper end of the 95% interval of the median; `interval` says if within or between launches.", weight=None),
+    Metric("seconds_min", "s", "lower", "fastest", lambda v: float(v.ordered_seconds[0]) if v.medians else None, _MAX,
+           "The fastest sample of all launches.", weight=None),
+    Metric("seconds_max", "s", "lower", "slowest", lambda v: float(v.ordered_seconds[-1]) if v.medians else None, _MAX,
+           "The slowest sample of all launches.", weight=None),
+    Metric("algbw_gb_per_s", "GB/s", "higher", "algorithm GB/s", lambda v: _scale(v.rate(v.work.bytes), 1e-9), _MAX,
            "Algorithm bandwidth: payload of the collective over its time (nccl-tests, doc/PERFORMANCE.md)."),
-    Metric("busbw_gb_per_s", "GB/s", "higher", _bus_bandwidth, _MAX,
+    Metric("busbw_gb_per_s", "GB/s", "higher", "bus GB/s", _bus_bandwidth, _MAX,
            "Bus bandwidth: algorithm bandwidth x the operation's bus factor, to hold against a link's speed; "
-           "reduction in the network may exceed it (nccl-tests, doc/PERFORMANCE.md)."),
-    Metric("tflop_per_s", "TFLOP/s", "higher", lambda v: _scale(_flop_per_s_per_device(v), 1e-12), _MEAN,
-           "Model FLOPs per second and device, from formulas; backward counts twice the forward."),
-    Metric("mfu", "share", "higher", lambda v: _flops_utilization(v, v.work.flops), _PEAKS,
+           "reduction in the network may exceed it (nccl-tests, doc/PERFORMANCE.md).", weight=MAIN_RATE, headline=1),
+    Metric("tflop_per_s", "TFLOP/s", "higher", "TFLOP/s a device",
+           lambda v: _scale(_flop_per_s_per_device(v), 1e-12), _MEAN,
+           "Model FLOPs per second and device, from formulas; backward counts twice the forward.",
+           weight=MAIN_RATE, headline=3),
+    Metric("mfu", "share", "higher", "MFU %", lambda v: _flops_utilization(v, v.work.flops), _PEAKS,
            "Model FLOP/s over the sum of the ranks' peak dense FLOP/s of that type, from the catalogue."),
-    Metric("hfu", "share", "higher", lambda v: _flops_utilization(v, v.work.hardware_flops), _PEAKS,
-           "As mfu, with the FLOPs of what is recomputed; only where something is."),
-    Metric("percent_of_measured_ceiling", "%", "higher", _percent_of_ceiling, _MEAN,
+    Metric("hfu", "share", "higher", "HFU %", lambda v: _flops_utilization(v, v.work.hardware_flops), _PEAKS,
+           "As mfu, with the FLOPs of what is recomputed; only where something is.", weight=None),
+    Metric("percent_of_measured_ceiling", "%", "higher", "% of ceiling", _percent_of_ceiling, _MEAN,
            "TFLOP/s per device over the best that the compute suite's matrix multiplications sustained in "
            "the same file, of the same type and with all ranks at once; for communication, bus bandwidth over the "
            "best link ceiling of the point_to_point suite there; `ceiling_source` names the case."),
-    Metric("tokens_per_s", "tokens/s", "higher", lambda v: v.rate(v.work.tokens), _SUM,
-           "Tokens that all ranks together process in a second."),
-    Metric("tokens_per_s_per_device", "tokens/s", "higher",
+    Metric("tokens_per_s", "tokens/s", "higher", "tokens/s", lambda v: v.rate(v.work.tokens), _SUM,
+           "Tokens that all ranks together process in a second.", weight=MAIN_RATE, headline=2),
+    Metric("tokens_per_s_per_device", "tokens/s", "higher", "tokens/s a device",
            lambda v: _scale(v.rate(v.work.tokens), 1 / v.num_ranks), _MEAN,
-           "Tokens per second over the number of ranks."),
-    Metric("speedup", "x", "higher", lambda v: v.ratio(ONE_DEVICE), _MAX,
+           "Tokens per second over the number of ranks.", weight=None),
+    Metric("speedup", "x", "higher", "speed-up", lambda v: v.ratio(ONE_DEVICE), _MAX,
            "Time of the same work on one device over the time of the case."),
-    Metric("communication_share", "share", "lower", _communication_share, _MAX,
+    Metric("communication_share", "share", "lower", "communication %", _communication_share, _MAX,
            "1 - time of the same local work without communication / time of the case; below 0 is noise."),
-    Metric("bubble_theory", "share", "lower", lambda v: v.suite_metric("bubble_theory"), "replay of all ranks",
+    Metric("bubble_theory", "share", "lower", "bubble in theory %",
+           lambda v: v.suite_metric("bubble_theory"), "replay of all ranks",
            "Share of the step that the pipeline's order leaves idle: a replay with the measured durations."),
-    Metric("idle_share", "share", "lower", lambda v: v.suite_metric("idle_share"), "mean over ranks",
+    Metric("idle_share", "share", "lower", "idle %", lambda v: v.suite_metric("idle_share"), "mean over ranks",
            "Share of the step in which a device runs none of the pipeline's work, measured."),
-    Metric("membw_gb_per_s", "GB/s", "higher", lambda v: _scale(v.rate(v.work.memory_traffic_bytes), 1e-9),
+    Metric("membw_gb_per_s", "GB/s", "higher", "memory GB/s",
+           lambda v: _scale(v.rate(v.work.memory_traffic_bytes), 1e-9),
            "one rank's traffic, over the maximum of the time",
-           "Bytes that a rank reads and writes of its own memory, over the time."),
-    Metric("skew", "share", "neither", _skew, "minimum against maximum, sample by sample",
+           "Bytes that a rank reads and writes of its own memory, over the time.", headline=4),
+    Metric("skew", "share", "neither", "skew", _skew, "minimum against maximum, sample by sample",
            "1 - time of the first rank to finish / time of the last; the rank with the longest time is not "
-           "the slow one where ranks wait for each other."),
-    Metric("joules", "J", "lower", lambda v: v.joules, "sum over ranks",
+           "the slow one where ranks wait for each other.", weight=None),
+    Metric("joules", "J", "lower", "J", lambda v: v.joules, "sum over ranks",
            "Energy of one call by the devices' own counters, over at least 2 s of calls; `energy_source` and "
-           "`energy_scope` say what was read, `energy_reason` why there is none."),
-    Metric("joules_per_token", "J/token", "lower", lambda v: v.joules_for(v.work.tokens), "sum over ranks",
-           "Energy of one call over the tokens that it processes."),
-    Metric("joules_per_gb", "J/GB", "lower", _joules_for_gb, "sum over ranks",
-           "Energy of one call over the GB that it moves: a collective's payload, or all ranks' memory traffic."),
-    Metric("joules_waiting", "J", "lower", _joules_waiting, "sum over ranks",
-           "Share of a call in which ranks do no work of their own (from spans), of its energy: at mean power."),
-    Metric("idle_watts", "W", "neither", lambda v: v.idle_watts, "sum over ranks",
-           "Power of the devices without work, measured once a process over 2 s."),
-    Metric("seconds_p95", "s", "lower", lambda v: _tail(v, 0.95), _MAX,
-           "95% of all samples of all launches took no longer; from 60 samples on, of which 3 lie beyond."),
-    Metric("seconds_p99", "s", "lower", lambda v: _tail(v, 0.99), _MAX,
-           "99% of all samples of all launches took no longer; from 300 samples on, of which 3 lie beyond."),
+           "`energy_scope` say what was read, `energy_reason` why there is none.", weight=None),
+    Metric("joules_per_token", "J/token", "lower", "J/token", lambda v: v.joules_for(v.work.tokens), "sum over ranks",
+           "Energy of one call over the tokens that it processes.", weight=None),
+    Metric("joules_per_gb", "J/GB", "lower", "J/GB", _joules_for_gb, "sum over ranks",
+           "Energy of one call over the GB that it moves: a collective's payload, or all ranks' memory traffic.",
+           weight=None),
+    Metric("joules_waiting", "J", "lower", "J waiting", _joules_waiting, "sum over ranks",
+           "Share of a call in which ranks do no work of their own (from spans), of its energy: at mean power.",
+           weight=None),
+    Metric("idle_watts", "W", "neither", "W idle", lambda v: v.idle_watts, "sum over ranks",
+           "Power of the devices without work, measured once a process over 2 s.", weight=None),
+    Metric("seconds_p95", "s", "lower", "p95", lambda v: _tail(v, 0.95), _MAX,
+           "95% of all samples of all launches took no longer; from 60 samples on, of which 3 lie beyond.",
+           weight=TAIL),
+    Metric("seconds_p99", "s", "lower", "p99", lambda v: _tail(v, 0.99), _MAX,
+           "99% of all samples of all launches took no longer; from 300 samples on, of which 3 lie beyond.",
+           weight=TAIL),
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
+
+
+def suite_metric(name: str, unit: str, better: str, meaning: str = "") -> Metric:
+    """Row of a suite's own metric; the table's own row if the name is there."""
+    return METRICS.get(name) or Metric(
+        name, unit, better, _own_head(name, unit), lambda view: view.suite_metric(name), "the suite's own",
+        meaning or "the suite's own; see its description", OWN,
+    )  # fmt: skip
+
+
+def _own_head(name: str, unit: str) -> str:
+    """A suite's own metric with its unit, once: `loader_gb_per_s` is headed `loader GB/s`."""
+    words = name.replace("_", " ")
+    if "/" in unit:
+        words = words.removesuffix(unit.lower().replace("/", " per ")).strip()
+    return f"{words} {_FORMATS[unit][0] if unit in _FORMATS else unit}".strip()
+
+
+def headline(values: Mapping[str, float | None]) -> Metric | None:
+    """The metric that a case is judged by beside its time, of its values by name."""
+    known = [metric for metric in METRICS.values() if metric.headline and values.get(metric.name) is not None]
+    return min(known, key=lambda metric: metric.headline, default=None)
 
 
 def values(view: CaseView) -> dict[str, float | None]:

@@ -9,7 +9,7 @@ from typing import Any
 from bench.core import jsonl
 from bench.errors import BenchError
 from bench.records.lines import decoding
-from bench.records.lines.kinds import Choices, End, Header, Joined, Line, Measurement, Resume
+from bench.records.lines.kinds import Header, Line
 
 SCHEMA = 1
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -32,13 +32,8 @@ class FileRecords:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.headers: list[Header] = []
-        self.measurements: list[Measurement] = []
-        self.choices: list[Choices] = []
-        self.resumes: list[Resume] = []
-        self.joined: list[Joined] = []
-        self.end: End | None = None
-        """Last end; None if the run died, still goes on, or was taken up again and did not end since."""
+        self.lines: list[Line] = []
+        """The records in the order written; the first is the header."""
         self.warnings: list[str] = []
         self.unknown: dict[str, None] = {}
         """Kinds of lines and places of fields that this program does not know."""
@@ -81,27 +76,14 @@ class FileRecords:
             self._keep(number, record)
 
     def _keep(self, number: int, record: Line) -> None:
-        match record:
-            case Measurement():
-                self.measurements.append(record)
-            case Choices():
-                self.choices.append(record)
-            case Header() if self.headers:
-                raise BenchError(f"{str(self.path)!r}: line {number} is a second header; take the original file")
-            case Header():
-                self.headers.append(record)
-            case Resume():
-                self.resumes.append(record)
-            case Joined():
-                self.joined.append(record)
-            case End():
-                pass
-        self.end = record if isinstance(record, End) else None if isinstance(record, Resume) else self.end
+        if isinstance(record, Header) and self.lines:
+            raise BenchError(f"{str(self.path)!r}: line {number} is a second header; take the original file")
+        self.lines.append(record)
 
     def finish(self, is_whole: bool) -> None:
         """Say what is missing or was left out. Raises BenchError for a file without a line."""
         path = self.path
-        if not self.headers:
+        if not self.lines:
             raise BenchError(f"{str(path)!r} is empty; measure again with `bench run`")
         if self.torn is not None:
             self.warnings.append(

@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from bench.records import interference, metrics
 from bench.records.case_view import CaseView, Ceiling
 from bench.records.lines.parts import NcclChoice, WorkFacts
+from bench.records.metrics import Metric
 from bench.records.samples import launch_times
 from bench.records.visits import worst_status
 from bench.stats import intervals, variance_prior
@@ -80,8 +82,21 @@ class CaseGroup:
         return [*notes, *(f"launch {r.launch} is missing: {r.reason}" for r in lacking)]
 
 
+_GROUPS: WeakKeyDictionary[Result, dict[str, CaseGroup]] = WeakKeyDictionary()
+"""Groups of a lone result: made once, whoever asks, so that a file is merged and moderated in one pass."""
+
+
 def case_groups(results: Sequence[Result]) -> dict[str, CaseGroup]:
     """Case id -> its measurements in all the results, whose launches count as launches of one run."""
+    if len(results) != 1:
+        return _group_cases(results)
+    (result,) = results
+    if result not in _GROUPS:
+        _GROUPS[result] = _group_cases(results)
+    return _GROUPS[result]
+
+
+def _group_cases(results: Sequence[Result]) -> dict[str, CaseGroup]:
     records: dict[str, list[Measurement]] = {}
     for result in results:
         for record in result.latest():
@@ -89,15 +104,20 @@ def case_groups(results: Sequence[Result]) -> dict[str, CaseGroup]:
     peak = _peaks(results)
     # All views share these; they are known once all of them are there.
     ceilings: dict[str, Ceiling] = {}
-    spreads: dict[str, tuple[float, float]] = {}
-    groups = {
-        case: CaseGroup(tuple(rows), _view(rows, peak, ceilings, partial(spreads.get, case)))
+    groups: dict[str, CaseGroup] = {}
+    # A comparison has variances of its own, and asks for none of these.
+    spreads = cache(lambda: _spreads(groups))
+    groups |= {
+        case: CaseGroup(tuple(rows), _view(rows, peak, ceilings, partial(_spread_of, spreads, case)))
         for case, rows in records.items()
     }
     slow_types = {dtype for result in results for dtype in result.environment.slow_types}
     ceilings |= metrics.ceilings({case: group.view for case, group in groups.items()}, slow_types)
-    spreads |= _spreads(groups)
     return groups
+
+
+def _spread_of(spreads: Callable[[], Mapping[str, tuple[float, float]]], case: str) -> tuple[float, float] | None:
+    return spreads().get(case)
 
 
 def _spreads(groups: Mapping[str, CaseGroup]) -> dict[str, tuple[float, float]]:
@@ -168,6 +188,7 @@ def _peaks(results: Sequence[Result]) -> Callable[[str], float | None]:
     """Type -> sum over the ranks of the peak dense FLOP/s; None if one device's is not known."""
     ranks = results[0].environment.ranks if results else []
 
+    @cache
     def peak(dtype: str) -> float | None:
         from bench.catalog.accelerators import peak_flops
 
@@ -210,7 +231,7 @@ def group_row(group: CaseGroup) -> Row:
     }
     assert tuple(row) == IDENTITY
     values = metrics.values(view)
-    ceiling = view.ceiling if values["percent_of_measured_ceiling"] is not None else None
+    ceiling = view.ceiling if values[metrics.CEILING_PERCENT] is not None else None
     return row | values | suite_metrics | {
         "energy_source": energy and energy.source,
         "energy_scope": energy and energy.scope,
@@ -262,9 +283,17 @@ def origin(result: Result) -> Row:
     }
 
 
-def own_metrics(results: Iterable[Result]) -> dict[str, tuple[str, str]]:
-    """The suites' further metrics in these results: name -> (unit, direction)."""
-    return {name: row for result in results for record in result.measurements for name, row in record.metrics.items()}
+def own_metrics(results: Sequence[Result]) -> dict[str, Metric]:
+    """The suites' own metrics in these results, by name; their meanings are in the plans alone."""
+    texts = {name: row for result in results for record in result.measurements for name, row in record.metrics.items()}
+    meanings = {
+        name: row.meaning
+        for result in results
+        for suite in result.plan.suites
+        for name, row in suite.metrics.items()
+        if row.meaning
+    }
+    return {name: metrics.suite_metric(name, row[0], row[1], meanings.get(name, "")) for name, row in texts.items()}
 
 
 def profile_lines(measurements: Iterable[Measurement], result: Path) -> list[str]:

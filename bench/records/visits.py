@@ -36,6 +36,8 @@ LONG_SECONDS = 15.0
 def worst_status(statuses: Iterable[str]) -> str:
     """Status of a case whose records have these statuses, at least one."""
     distinct = set(statuses)
+    if len(distinct) == 1:
+        return distinct.pop()
     return next(status for status in WORST_FIRST if status in distinct)
 
 

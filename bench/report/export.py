@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench.core.jsonl import cannot_write
 from bench.core.table import csv_text, json_text, render
 from bench.core.values import show_seconds
@@ -28,6 +30,8 @@ from bench.errors import BenchError
 from bench.importers.pytest_benchmark import OWN
 from bench.records import rows
 from bench.records.file import Result
+from bench.records.lines.header import HostFacts, RankFacts
+from bench.records.metrics import TIME, TIME_HIGH, TIME_LOW
 from bench.records.rows import CaseGroup, Row
 from bench.report.result_tables import suite_tables
 
@@ -108,9 +112,9 @@ def _as_parquet(results: Results) -> bytes:
 def _as_continuous(results: Results) -> bytes:
     entries = []
     for name, result, _, row in _timed(results):
-        entry = {"name": name, "unit": "us", "value": row["seconds_median"] * 1e6, "extra": _extra(result, row)}
-        if row["seconds_low"] is not None and row["seconds_high"] is not None:
-            farther = max(row["seconds_high"] - row["seconds_median"], row["seconds_median"] - row["seconds_low"])
+        entry = {"name": name, "unit": "us", "value": row[TIME] * 1e6, "extra": _extra(result, row)}
+        if row[TIME_LOW] is not None and row[TIME_HIGH] is not None:
+            farther = max(row[TIME_HIGH] - row[TIME], row[TIME] - row[TIME_LOW])
             entry["range"] = f"± {farther * 1e6:.6g}"
         entries.append(entry)
     return json_text(entries).encode()
@@ -121,14 +125,14 @@ def _extra(result: Result, row: Row) -> str:
         f"{result.architecture}, {row['num_ranks']} ranks",
         f"median of {row['num_samples']} samples in {row['num_launches']} launches",
     ]
-    if row["seconds_low"] is not None and row["seconds_high"] is not None:
-        ends = f"{show_seconds(row['seconds_low'])} to {show_seconds(row['seconds_high'])}"
+    if row[TIME_LOW] is not None and row[TIME_HIGH] is not None:
+        ends = f"{show_seconds(row[TIME_LOW])} to {show_seconds(row[TIME_HIGH])}"
         lines.append(f"95% interval {ends} ({str(row['interval']).replace('_', ' ')})")
     return "\n".join([*lines, *row["notes"]])
 
 
 def _as_bmf(results: Results) -> bytes:
-    ends = {"value": "seconds_median", "lower_value": "seconds_low", "upper_value": "seconds_high"}
+    ends = {"value": TIME, "lower_value": TIME_LOW, "upper_value": TIME_HIGH}
     cases = {
         name: {"latency": {end: row[column] * 1e9 for end, column in ends.items() if row[column] is not None}}
         for name, _, _, row in _timed(results)
@@ -141,9 +145,9 @@ def _as_pytest_benchmark(results: Results) -> bytes:
     return json_text(
         {
             "machine_info": _machine(first),
-            "commit_info": {"id": first.environment.get("commit"), "time": None, "dirty": None, "branch": None},
+            "commit_info": {"id": first.environment.commit, "time": None, "dirty": None, "branch": None},
             "benchmarks": [_benchmark(name, group, row) for name, _, group, row in _timed(results)],
-            "datetime": first.header.get("started"),
+            "datetime": first.header.started,
             "version": PYTEST_BENCHMARK_VERSION,
         }
     ).encode()
@@ -151,31 +155,29 @@ def _as_pytest_benchmark(results: Results) -> bytes:
 
 def _machine(result: Result) -> dict[str, Any]:
     environment = result.environment
-    hosts: Mapping[str, Any] = environment.get("hosts") or {}
-    host: Mapping[str, Any] = next(iter(hosts.values()), {})
-    rank: Mapping[str, Any] = next(iter(environment.get("ranks") or []), {})
-    versions = environment.get("versions") or {}
+    host = next(iter(environment.hosts.values()), HostFacts())
+    rank = next(iter(environment.ranks), RankFacts())
     return {
         "node": ", ".join(result.hosts()) or None,
-        "processor": host.get("cpu_model"),
-        "machine": host.get("cpu_architecture"),
-        "python_version": versions.get("python"),
-        "system": host.get("os"),
-        "release": host.get("kernel"),
-        "cpu": {"brand_raw": host.get("cpu_model")},
+        "processor": host.cpu_model,
+        "machine": host.cpu_architecture,
+        "python_version": environment.versions.get("python"),
+        "system": host.os,
+        "release": host.kernel,
+        "cpu": {"brand_raw": host.cpu_model},
         OWN: {
             "architecture": result.architecture,
-            "device_type": rank.get("device_type"),
-            "device_name": rank.get("device_name"),
-            "versions": versions,
+            "device_type": rank.device_type,
+            "device_name": rank.device_name,
+            "versions": environment.versions,
         },
     }
 
 
 def _benchmark(name: str, group: CaseGroup, row: Row) -> dict[str, Any]:
     launches = [launch.slowest[group.view.main] for launch in group.view.launches]
-    measured = [record["variants"][group.view.main] for record in group.records if record["status"] == "ok"]
-    calls = {int(variant["calls"]) for variant in measured}
+    measured = [record.variants[group.view.main] for record in group.records if record.status == "ok"]
+    calls = {variant.calls for variant in measured}
     return {
         "group": row["suite"],
         "name": name,
@@ -186,10 +188,10 @@ def _benchmark(name: str, group: CaseGroup, row: Row) -> dict[str, Any]:
             OWN: {
                 "suite": row["suite"],
                 "case": row["case"],
-                "params": group.leader["params"],
+                "params": group.leader.params,
                 "num_ranks": row["num_ranks"],
                 "launches": [int(times.size) for times in launches],
-                "work": group.leader.get("work"),
+                "work": msgspec.to_builtins(group.leader.work),
                 "notes": group.notes,
             }
         },

@@ -13,7 +13,9 @@ from typing import Any
 from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
 from bench.core.values import show_count, show_seconds, show_text
 from bench.records import metrics
-from bench.records.file import Record, Result
+from bench.records.file import Result
+from bench.records.lines.header import RankFacts
+from bench.records.lines.kinds import Measurement
 from bench.records.samples import is_over_ranks, rank_times
 from bench.stats import intervals
 from bench.suite import COMMUNICATION, Span
@@ -46,25 +48,25 @@ def rank_rows(results: Sequence[Result]) -> list[Row]:
     """One row per case and rank, of the cases that are ok; seconds of one call, unknown values None."""
     rows = []
     for result in results:
-        cases: dict[str, list[Record]] = {}
+        cases: dict[str, list[Measurement]] = {}
         for record in result.latest():
-            if record["status"] == "ok":
-                cases.setdefault(record["case"], []).append(record)
-        devices = result.rank_devices()
+            if record.status == "ok":
+                cases.setdefault(record.case, []).append(record)
+        devices = result.environment.ranks
         for records in cases.values():
             for row in _case_rows(records):
-                host, device, _ = devices[row["rank"]] if row["rank"] < len(devices) else (None, None, None)
-                rows.append(row | {"host": host, "device": device, "file": str(result.path)})
+                rank = devices[row["rank"]] if row["rank"] < len(devices) else RankFacts()
+                rows.append(row | {"host": rank.host, "device": rank.device_name, "file": str(result.path)})
     return rows
 
 
-def _case_rows(records: Sequence[Record]) -> Iterator[Row]:
-    main = [_medians(record, next(iter(record["variants"]), "")) for record in records]
+def _case_rows(records: Sequence[Measurement]) -> Iterator[Row]:
+    main = [_medians(record, record.main) for record in records]
     work_seconds, source = _own_work(records)
     for rank in range(max(map(len, main))):
         yield {
-            "suite": records[0]["suite"],
-            "case": records[0]["case"],
+            "suite": records[0].suite,
+            "case": records[0].case,
             "rank": rank,
             "num_launches": len(records),
             "seconds_median": _median_over_launches(main, rank),
@@ -73,37 +75,30 @@ def _case_rows(records: Sequence[Record]) -> Iterator[Row]:
         }
 
 
-def _own_work(records: Sequence[Record]) -> tuple[list[dict[int, float]], str | None]:
+def _own_work(records: Sequence[Measurement]) -> tuple[list[dict[int, float]], str | None]:
     """Rank -> seconds of its own work in each launch, and where they come from."""
     alone = [_medians(record, metrics.COMPUTE_ONLY) for record in records]
     if any(alone):
         return alone, metrics.COMPUTE_ONLY
-    marked = [_span_seconds(_case_spans(record)) for record in records]
+    marked = [_span_seconds(record.main_spans()) for record in records]
     return marked, "spans" if any(marked) else None
 
 
-def _case_spans(record: Record) -> list[Sequence[Any]]:
-    """The spans of the case itself, where the traced pass called other variants too."""
-    names = record.get("traced_variants") or []
-    main = next(iter(record["variants"]), "")
-    return [row for row in record.get("spans") or [] if not names or names[row[1]] == main]
-
-
-def _medians(record: Record, variant: str) -> dict[int, float]:
-    samples = record["variants"].get(variant)
-    if not samples or is_over_ranks(record, samples):
+def _medians(record: Measurement, variant: str) -> dict[int, float]:
+    samples = record.variants.get(variant)
+    if samples is None or is_over_ranks(record, samples):
         return {}
     return {rank: times[0] for rank, (_, times) in enumerate(rank_times(samples))}
 
 
-def _span_seconds(spans: Sequence[Sequence[Any]]) -> dict[int, float]:
+def _span_seconds(spans: Sequence[Span]) -> dict[int, float]:
     """Rank -> seconds of a traced call that lie in a span, where spans overlap once; the median over the calls.
 
     Without those of communication, which hold the waiting for other ranks, wherever they lie.
     """
     calls: dict[tuple[int, int], list[tuple[int, int]]] = {}
     blocked: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for span in map(Span.from_row, spans):
+    for span in spans:
         interval = (span.start_ns, span.start_ns + span.duration_ns)
         calls.setdefault((span.rank, span.call), []).append(interval)
         if span.kind == COMMUNICATION:

@@ -6,41 +6,23 @@ Only columns with a value in them are shown; the plain rows (CSV, JSON, parquet)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.analysis.health import verdict as health
 from bench.core import exit_codes, sparklines
 from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
-from bench.core.values import MISSING, counted, show_number, show_percent, show_seconds, show_text
-from bench.records import findings, metrics
+from bench.core.values import MISSING, counted, show_seconds, show_text
+from bench.records import findings
 from bench.records.file import Result
 from bench.records.lines.parts import STATUSES
+from bench.records.metrics import METRICS, TIME, TIME_HIGH, TIME_LOW, Metric
 from bench.records.rows import Row, case_groups, case_rows, nccl_words, own_metrics, profile_lines
 from bench.report import footnotes
 from bench.report.case_tables import case_tables
 
-OwnMetrics = Mapping[str, tuple[str, str]]
-"""The suites' further metrics: name -> (unit, direction)."""
-
-_HEADS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "algbw_gb_per_s": ("algorithm GB/s", show_number),
-    "busbw_gb_per_s": ("bus GB/s", show_number),
-    "membw_gb_per_s": ("memory GB/s", show_number),
-    "tflop_per_s": ("TFLOP/s a device", show_number),
-    "mfu": ("MFU %", show_percent),
-    "percent_of_measured_ceiling": ("% of ceiling", show_number),
-    "tokens_per_s": ("tokens/s", show_number),
-    "speedup": ("speed-up", show_number),
-    "communication_share": ("communication %", show_percent),
-    "bubble_theory": ("bubble in theory %", show_percent),
-    "idle_share": ("idle %", show_percent),
-}
-"""Metric -> (head with the unit, how it is written), in the order of the columns."""
-_MAIN = ("busbw_gb_per_s", "tflop_per_s", "tokens_per_s")
-"""Main rates of a suite: kept before the others if there is no room for all."""
-_SHOW_UNIT: dict[str, Callable[[Any], str]] = {"share": show_percent, "s": show_seconds}
-_UNIT_IN_HEAD = {"share": "%", "s": ""}
+OwnMetrics = Mapping[str, Metric]
+"""The suites' own metrics by name."""
 
 
 def tables(results: Sequence[Result], output: str = "table", colour: bool = False, width: int | None = None) -> str:
@@ -64,7 +46,7 @@ def tables(results: Sequence[Result], output: str = "table", colour: bool = Fals
 
 def _shapes(result: Result) -> dict[str, str | None]:
     """Case -> the shape of its samples."""
-    return {case: sparklines.shape(group.view.all_seconds) for case, group in case_groups([result]).items()}
+    return {case: sparklines.shape(group.view.ordered_seconds) for case, group in case_groups([result]).items()}
 
 
 def _health(result: Result) -> list[DisplayTable]:
@@ -83,29 +65,29 @@ def verdict(result: Result) -> str:
 
 def status_code(result: Result) -> int:
     """The exit code that the run ended with; 3 where it never came to its end."""
-    return exit_codes.PARTIAL if result.end is None else int(result.end["exit_code"])
+    return exit_codes.PARTIAL if result.end is None else result.end.exit_code
 
 
 def _ending(result: Result) -> str:
-    return "no end was written: it still runs, or it died" if result.end is None else f"run {result.end['status']}"
+    return "no end was written: it still runs, or it died" if result.end is None else f"run {result.end.status}"
 
 
 def _facts(result: Result) -> DisplayTable:
     """The lines above the tables: what was measured where."""
-    plan, versions = result.plan, result.environment.get("versions") or {}
-    launches = len({record["launch"] for record in result.measurements})
+    plan, versions = result.plan, result.environment.versions
+    launches = len({record.launch for record in result.measurements})
     what = [
-        f"{plan['world_size']} ranks" if plan.get("world_size") else None,
-        plan.get("backend"),
-        f"preset {plan['preset']}" if plan.get("preset") else None,
-        f"{launches} of {plan['launches']} launches" if plan.get("launches") else f"{launches} launches",
+        f"{plan.world_size} ranks" if plan.world_size else None,
+        plan.backend,
+        f"preset {plan.preset}" if plan.preset else None,
+        f"{launches} of {plan.launches} launches" if plan.launches else f"{launches} launches",
         *(f"{name} {versions[name]}" for name in ("torch", "cuda", "nccl") if versions.get(name)),
     ]
     lines = [
         f"file: {result.path}",
         f"measured: {', '.join(str(word) for word in what if word)}",
         *_import_lines(result),
-        f"started: {result.header.get('started') or 'unknown'} on {', '.join(result.hosts()) or 'unknown hosts'}",
+        f"started: {result.header.started or 'unknown'} on {', '.join(result.hosts()) or 'unknown hosts'}",
         f"outcome: {verdict(result)}",
         *profile_lines(result.measurements, result.path),
         *(finding.line() for finding in findings.slow_type_findings(result)),
@@ -116,15 +98,15 @@ def _facts(result: Result) -> DisplayTable:
 
 def _import_lines(result: Result) -> list[str]:
     """Lines on where an imported result came from, and what of it could not be read."""
-    source = result.environment.get("imported_from")
-    if not isinstance(source, dict):
+    source = result.environment.imported_from
+    if source is None:
         return []
-    unread = source.get("unread") or []
-    tool = " ".join(str(word) for word in (source.get("tool"), source.get("version")) if word)
+    unread = source.unread
+    tool = " ".join(word for word in (source.tool, source.version) if word)
     return [
-        f"imported: from {source.get('file')}, {source.get('format')} of {tool}",
+        f"imported: from {source.file}, {source.format} of {tool}",
         *(
-            [f"warning: {counted(len(unread), 'row')} of it could not be read, the first {unread[0]['where']}"]
+            [f"warning: {counted(len(unread), 'row')} of it could not be read, the first {unread[0].where}"]
             if unread
             else []
         ),
@@ -185,44 +167,41 @@ def _name(row: Mapping[str, Any], shared: Mapping[str, None]) -> str:
     return show_text(f"{head}[{','.join(own_params)}]" if own_params else head)
 
 
-# How soon a column gives way where there is no room (see bench.core.column_fit): the larger, the sooner.
-_SPREAD, _RATES, _OWN, _SHAPE, _SAMPLES, _TAIL, _INTERVAL = 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0
+_BANDWIDTH = "GB/s"
+# How soon a column that is no metric gives way where there is no room (see bench.core.column_fit).
+_SPREAD, _NCCL, _SHAPE, _SAMPLES, _INTERVAL = 1.0, 3.0, 4.0, 5.0, 7.0
 
 
 def _columns(
     own: OwnMetrics, shared: Mapping[str, None], shapes: Mapping[str, str | None], narrow: bool
 ) -> list[Column]:
-    columns = [
+    """Times first, then bandwidths, then all other metrics, each in the order of the table of metrics."""
+    kept = [metric for metric in METRICS.values() if metric.weight is not None and metric.name != TIME]
+    times = [metric for metric in kept if metric.unit == METRICS[TIME].unit]
+    rates = sorted((metric for metric in kept if metric not in times), key=lambda metric: metric.unit != _BANDWIDTH)
+    further = [(number, metric) for number, metric in enumerate(own.values()) if metric.name not in METRICS]
+    return [
         Column("case", lambda row: _name(row, shared), "left"),
-        column("seconds_median", "median", show_seconds),
+        _metric_column(METRICS[TIME]),
         *([Column("±", _show_spread, weight=_SPREAD)] if narrow else []),
         Column("95% interval", _show_interval, weight=_INTERVAL),
-        column("seconds_p95", "p95", show_seconds, weight=_TAIL),
-        column("seconds_p99", "p99", show_seconds, weight=_TAIL),
+        *map(_metric_column, times),
         column("num_samples", "samples", lambda value: f"{value:,}" if value else MISSING, weight=_SAMPLES),
         Column("shape", lambda row: shapes.get(row["case"]) or MISSING, "left", _SHAPE),
+        *(_metric_column(metric, number) for number, metric in enumerate(rates)),
+        Column("NCCL", lambda row: show_text(nccl_words(row)), "left", _NCCL),
+        *(_metric_column(metric, number) for number, metric in further),
+        text_column("marks", "notes"),
     ]
-    for number, (name, (head, show)) in enumerate(_HEADS.items()):
-        weight = _RATES - (0.5 if name in _MAIN else 0.0) + number / 100
-        columns.append(column(name, head, show, weight=weight))
-    columns.append(Column("NCCL", lambda row: show_text(nccl_words(row)), "left", _OWN))
-    for number, (name, (unit, _)) in enumerate(own.items()):
-        if name not in metrics.METRICS:
-            show, weight = _SHOW_UNIT.get(unit, show_number), _OWN + number / 100
-            columns.append(column(name, _own_head(name, unit), show, weight=weight))
-    return [*columns, text_column("marks", "notes")]
 
 
-def _own_head(name: str, unit: str) -> str:
-    """A suite's own metric with its unit, once: `loader_gb_per_s` is headed `loader GB/s`."""
-    words = name.replace("_", " ")
-    if "/" in unit:
-        words = words.removesuffix(unit.lower().replace("/", " per ")).strip()
-    return f"{words} {_UNIT_IN_HEAD.get(unit, unit)}".strip()
+def _metric_column(metric: Metric, number: int = 0) -> Column:
+    """Column of a metric; of those of one weight a larger number gives way sooner."""
+    return column(metric.name, metric.head, metric.format, weight=(metric.weight or 0) + number / 100)
 
 
 def _show_interval(row: Mapping[str, Any]) -> str:
-    low, high = row.get("seconds_low"), row.get("seconds_high")
+    low, high = row.get(TIME_LOW), row.get(TIME_HIGH)
     if low is None or high is None:
         return MISSING
     # Few launches far apart give ends that are right and tell nothing: nanoseconds to days.
@@ -231,7 +210,7 @@ def _show_interval(row: Mapping[str, Any]) -> str:
 
 def _show_spread(row: Mapping[str, Any]) -> str:
     """The farther end of the 95% interval, as a share of the median."""
-    low, middle, high = row.get("seconds_low"), row.get("seconds_median"), row.get("seconds_high")
+    low, middle, high = row.get(TIME_LOW), row.get(TIME), row.get(TIME_HIGH)
     if low is None or high is None or not middle:
         return MISSING
     farthest = max(1 - low / middle, high / middle - 1)
@@ -250,7 +229,7 @@ def _no_speed(rows: Sequence[Row]) -> DisplayTable:
 
 def missing_cases(result: Result) -> list[str]:
     """Planned cases that the file does not have at all."""
-    measured = {record["case"] for record in result.measurements}
+    measured = {record.case for record in result.measurements}
     return [case for case in result.planned_cases() if case not in measured]
 
 

@@ -6,10 +6,12 @@ import copy
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from bench.records.anonymize import anonymize_environment, scrub_text
-from bench.records.environments import REMOVED, architecture, differences
+from bench.records.anonymize import _anonymize_environment, scrub_text
+from bench.records.environments import REMOVED, Difference, architecture, differences
+from bench.records.lines.header import Environment, HostFacts, RankFacts
 
 UUID = "GPU-6b1fdc5a-0d8e-4c5a-9f55-2f1c5d7e8a90"
 
@@ -40,6 +42,11 @@ def environment() -> dict[str, Any]:
     }
 
 
+def found(one: dict[str, Any], two: dict[str, Any]) -> list[Difference]:
+    """Differences of two environments of plain values."""
+    return differences(msgspec.convert(one, Environment), msgspec.convert(two, Environment))
+
+
 @pytest.mark.parametrize(
     ("ranks", "name"),
     [
@@ -62,8 +69,10 @@ def environment() -> dict[str, Any]:
     ],
 )
 def test_architectures_are_named(ranks: list[dict[str, Any]], name: str) -> None:
-    assert architecture(ranks, {"node1": {"usable_cores": 4}, "node2": {"usable_cores": 4}}) == name
-    assert architecture(ranks[::-1], {"node1": {"usable_cores": 4}, "node2": {"usable_cores": 4}}) == name
+    facts = [RankFacts(**rank) for rank in ranks]
+    hosts = {"node1": HostFacts(usable_cores=4), "node2": HostFacts(usable_cores=4)}
+    assert architecture(facts, hosts) == name
+    assert architecture(facts[::-1], hosts) == name
 
 
 def test_what_changes_speed_differs() -> None:
@@ -73,7 +82,7 @@ def test_what_changes_speed_differs() -> None:
     two["variables"] = {"OMP_NUM_THREADS": "4"}
     two["hosts"]["node1"]["cpu_quota_cores"] = 2.5
     two["ranks"][1]["cpu_affinity"] = [0, 1]
-    assert differences(one, two) == [
+    assert found(one, two) == [
         ("host.cpu_quota_cores", None, sorted([2.5, None], key=repr)),
         ("rank.cpu_affinity", [[0, 1], [2, 3]], [0, 1]),
         ("versions.nccl", "2.27.3", "2.28.0"),
@@ -87,7 +96,7 @@ def test_another_size_differs() -> None:
     one, two = environment(), environment()
     two["ranks"].pop()
     del two["hosts"]["node1.lab"]
-    fields = [field for field, _, _ in differences(one, two)]
+    fields = [field for field, _, _ in found(one, two)]
     assert fields[:2] == ["ranks", "hosts"]
 
 
@@ -105,7 +114,7 @@ def test_what_changes_by_itself_does_not_differ() -> None:
     for rank in two["ranks"]:
         rank |= {"uuid": "other", "pci_bus_id": "other"}
     two["variables"]["CUDA_HOME"] = "/opt/cuda"
-    assert differences(one, two) == []
+    assert found(one, two) == []
 
 
 def test_twice_the_memory_differs() -> None:
@@ -114,7 +123,7 @@ def test_twice_the_memory_differs() -> None:
         rank["memory_bytes"] = 2 * 10**10
     for rank in one["ranks"]:
         rank["memory_bytes"] = 10**10
-    assert differences(one, two) == [("rank.memory_bytes", 10**10, 2 * 10**10)]
+    assert found(one, two) == [("rank.memory_bytes", 10**10, 2 * 10**10)]
 
 
 def test_a_published_copy_names_nothing() -> None:
@@ -135,7 +144,7 @@ def test_a_published_copy_names_nothing() -> None:
         "UCX_MASTER": "node1.lab",
     }
     before = copy.deepcopy(private)
-    public = anonymize_environment(private)
+    public = _anonymize_environment(private)
     assert private == before
     text = json.dumps(public)
     for secret in ("node1", "lab", "6b1fdc5a", "3b:00", "192.168", "ens1f0", "bond0", "mlx5", "10.0.0.1", "/home"):
@@ -152,9 +161,9 @@ def test_a_published_copy_names_nothing() -> None:
 def test_a_published_copy_is_equal_to_its_original_and_to_its_own_copy() -> None:
     private = environment()
     private["variables"]["NCCL_SOCKET_IFNAME"] = "ens1f0"
-    public = anonymize_environment(private)
-    assert differences(private, public) == []
-    assert anonymize_environment(public) == public
+    public = _anonymize_environment(private)
+    assert found(private, public) == []
+    assert _anonymize_environment(public) == public
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from bench.records.file import Result, load
 from bench.report.case_tables import MAX_ROWS, case_tables
 from bench.report.result_tables import tables
 from bench.suite import Table
-from tests.support.results import measurement, not_ok, save
+from tests.support.results import measurement, not_ok, save, save_unchecked
 
 CASE = "point_to_point/send[num_bytes=1024]"
 
@@ -57,7 +57,7 @@ def test_a_forged_table_ends_in_one_line(tmp_path: Path, broken: Any) -> None:
     if not broken:
         broken = ["no table"]
     with pytest.raises(BenchError, match="record 2, a measurement, cannot be read: tables"):
-        saved(tmp_path, measurement(CASE, tables=broken))
+        load(save_unchecked(tmp_path / "a.jsonl", measurement(CASE, tables=broken)))
 
 
 def test_rows_of_another_length_than_the_heads_are_the_suites_mistake() -> None:

@@ -15,7 +15,7 @@ from bench.errors import BenchError
 from bench.records.file import load
 from bench.records.rows import case_rows
 from bench.report import rank_table, result_tables
-from tests.support.results import MILLISECOND, end, header, measurement, not_ok, save
+from tests.support.results import MILLISECOND, end, header, measurement, not_ok, planned, save
 
 MS = MILLISECOND
 LONG = "collective/all_reduce[" + ",".join(f"parameter_{n}=123456789" for n in range(12)) + "]"
@@ -75,7 +75,7 @@ def test_columns_line_up_and_only_those_with_a_value_are_there(tmp_path: Path) -
 
 
 def test_what_has_no_speed_is_listed_with_its_reason_worst_first(tmp_path: Path) -> None:
-    head = header(plan={"cases": [{"id": "collective/never"}, {"id": "collective/a"}]})
+    head = header(plan={"cases": [planned("collective/never"), planned("collective/a")]})
     result = saved(
         tmp_path, head, not_ok("collective/a", "skipped", "needs 3 ranks"), not_ok("collective/b", "failed", "boom"),
         not_ok("collective/c", "invalid", "error 1"), end("interrupted", 130),
@@ -168,7 +168,7 @@ def test_ranks_have_medians_of_their_own_and_of_their_own_work(tmp_path: Path) -
         tmp_path,
         measurement("s/a", [[5 * MS] * 3, [6 * MS] * 3], others=own),
         measurement("s/a", [[7 * MS] * 3, [6 * MS] * 3], 1, others=own),
-        measurement("s/b", [[8 * MS], [9 * MS]], spans=spans),
+        measurement("s/b", [[8 * MS], [9 * MS]], spans=spans, traced_call_ns=[[9 * MS] * 2] * 2),
         not_ok("s/c", "failed", "boom"),
     )
     rows = json.loads(rank_table.text([result], "json"))

@@ -1,10 +1,10 @@
 """A sum over ranks that takes next to no time, for tests of what surrounds it."""
 
-from bench.suite import Table, Work
+from bench.suite import SuiteMetric, Table, Work
 
 DEFAULTS = {"timing": "aligned"}
 CHOICES = {"timing": ("aligned", "streamed")}
-METRICS = {"slowest_rank_seconds": ("s", "lower")}
+METRICS = {"slowest_rank_seconds": SuiteMetric("s", "lower", "Median time of the slowest rank.")}
 
 
 def cases(machine):

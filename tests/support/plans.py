@@ -9,6 +9,7 @@ from bench.measure.engine.rank import RankContext
 from bench.measure.planning.launcher_env import Place
 from bench.measure.planning.plan import Plan
 from bench.records.lines.header import PlannedCase, SuiteFacts
+from bench.suite import SuiteMetric
 from tests.support.ranks import cpu_machine
 
 
@@ -16,7 +17,11 @@ def a_plan(num_cases: int = 8, **changes: Any) -> Plan:
     """Cases `sum/run[size=1]` and on; `changes` replace fields."""
     plan = Plan(
         preset="standard",
-        suites=(SuiteFacts("sum", "./sum.py", "Sums.", {"speed": ("GB/s", "higher")}, "ab" * 32),),
+        suites=(
+            SuiteFacts(
+                "sum", "./sum.py", "Sums.", {"speed": SuiteMetric("GB/s", "higher", "Speed of the sum.")}, "ab" * 32
+            ),
+        ),
         cases=tuple(
             PlannedCase("sum", f"sum/run[size={n}]", {"size": n, "exact": True}) for n in range(1, num_cases + 1)
         ),

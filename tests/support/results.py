@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,11 @@ def not_ok(case: str, status: str, reason: str, launch: int = 0, num_ranks: int 
     }  # fmt: skip
 
 
+def planned(case: str) -> Record:
+    """A case of the plan."""
+    return {"suite": case.partition("/")[0], "id": case, "params": {}}
+
+
 def end(status: str = "complete", exit_code: int = 0) -> Record:
     return {"kind": "end", "ended": "2026-01-31T12:00:30.000+00:00", "status": status, "exit_code": exit_code}
 
@@ -134,13 +140,23 @@ def save(path: Path, *records: Record | Line) -> Path:
 
 def header_line(num_ranks: int = 2, **changes: Any) -> Header:
     """Structure of `header`."""
-    line = structure(header(num_ranks, **changes))
-    assert isinstance(line, Header)
-    return line
+    head = structure(header(num_ranks, **changes))
+    assert isinstance(head, Header)
+    return head
 
 
-def measurement_line(*args: Any, **fields: Any) -> Measurement:
-    """Structure of `measurement`."""
-    line = structure(measurement(*args, **fields))
-    assert isinstance(line, Measurement)
-    return line
+def save_unchecked(path: Path, *records: Record) -> Path:
+    """A file of a header (a plain one if the first record is none) and the records, whether a reader takes them or not.
+
+    They are written as JSON that may be loose, as another program's may.
+    """
+    lines = list(records) if records and records[0]["kind"] == "header" else [header(), *records]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def line(record: Record) -> Measurement:
+    """Structure of the plain values of a measurement."""
+    measured = structure(copy.deepcopy(record))
+    assert isinstance(measured, Measurement)
+    return measured

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.analysis.compare import selection, sides
-from bench.analysis.compare.selection import SelectedMetric, Values, Where
+from bench.analysis.compare.selection import Values, Where
 from bench.analysis.compare.sides import Side
 from bench.errors import BenchError
 from bench.records.file import Result
-from bench.records.metrics import TIME
+from bench.records.metrics import TIME, Metric
 from bench.records.rows import Row
 from bench.records.saved_plan import are_paired
 from bench.stats import change_test, intervals, variance_prior
@@ -132,7 +132,7 @@ def _are_pairs(built: Sequence[Side]) -> bool:
     return alone and all(are_paired(base.results[0], new.results[0]) for new in news)
 
 
-def _judge(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: float, paired: bool) -> list[Row]:
+def _judge(built: Sequence[Side], wanted: Sequence[Metric], threshold: float, paired: bool) -> list[Row]:
     """All cases, metrics and new sides are judged together: the false discoveries are controlled over all of them."""
     base, *news = built
     rows: list[Row] = []
@@ -144,7 +144,7 @@ def _judge(built: Sequence[Side], wanted: Sequence[SelectedMetric], threshold: f
                 held = _common_launches(one, of_new.get(case, {})) if paired else (one, of_new.get(case, {}))
                 if not all(held):
                     continue
-                suite = base.groups[case].leader["suite"]
+                suite = base.groups[case].leader.suite
                 rows.append(_row(suite, case, metric, new))
                 one_logs, two_logs = ([math.log(value) for value in side.values()] for side in held)
                 kind = f"{metric.name}/{suite}"
@@ -164,7 +164,7 @@ def _common_launches(one: Values, two: Values) -> tuple[Values, Values]:
     return {launch: one[launch] for launch in common}, {launch: two[launch] for launch in common}
 
 
-def _row(suite: str, case: str, metric: SelectedMetric, new: Side) -> Row:
+def _row(suite: str, case: str, metric: Metric, new: Side) -> Row:
     return {
         "suite": suite,
         "case": case,

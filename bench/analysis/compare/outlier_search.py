@@ -7,7 +7,7 @@ some have are listed, and what differs between the members is named with those t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +119,7 @@ def judge(
     by: str,
     outlier: float = outliers.OUTLIER,
     only: Collection[str] | None = None,
-    metric: selection.SelectedMetric | None = None,
+    metric: metrics.Metric | None = None,
 ) -> OutlierSearch:
     """Hold the members, or `only` those named, against their siblings, by their time unless another metric is named.
 
@@ -159,7 +159,7 @@ def judge(
     )
 
 
-def _row(key: PeerKey, judged: outliers.JudgedMember, metric: selection.SelectedMetric) -> Row:
+def _row(key: PeerKey, judged: outliers.JudgedMember, metric: metrics.Metric) -> Row:
     return {
         "member": judged.member,
         **key._asdict(),
@@ -198,8 +198,8 @@ def _differing_fields(members: Sequence[Peer]) -> list[Row]:
 
 
 def _rank_fields(members: Sequence[Peer]) -> dict[str, list[Any]]:
-    ranks: list[Mapping[str, Any]] = members[0].results[0].environment.get("ranks", [])
-    return {f"rank.{name}": [rank.get(name) for rank in ranks] for name in RANK_FIELDS}
+    ranks = members[0].results[0].environment.ranks
+    return {f"rank.{name}": [getattr(rank, name) for rank in ranks] for name in RANK_FIELDS}
 
 
 def _partial_cases(members: Sequence[Peer]) -> list[Row]:

@@ -16,14 +16,16 @@ import numpy as np
 
 from bench.analysis.compare import selection, sides
 from bench.errors import BenchError
-from bench.records import metrics
+from bench.records import metrics, samples
 from bench.records.environments import REMOVED
 from bench.records.rows import case_groups
 from bench.stats import intervals
 from bench.stats.outliers import CaseMembers, MemberLaunches
 
 if TYPE_CHECKING:
-    from bench.records.file import Record, Result
+    from bench.records.file import Result
+    from bench.records.lines.kinds import Measurement
+    from bench.records.lines.parts import VariantSamples
 
 
 OWN_WORK = (metrics.COMPUTE_ONLY, metrics.ONE_DEVICE)
@@ -87,17 +89,16 @@ def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMet
 def host_name(result: Result) -> str:
     """Names of a result's hosts; of a published copy, which hides them, and of a file without any, the file's name."""
     names = result.hosts()
-    recorded = result.environment.get("hosts", {})
-    hidden = any(isinstance(host, dict) and host.get("hostname") == REMOVED for host in recorded.values())
+    hidden = any(host.hostname == REMOVED for host in result.environment.hosts.values())
     return ", ".join(names) if names and not hidden else result.path.name
 
 
-def _host(name: str, results: tuple[Result, ...], metric: selection.SelectedMetric, where: selection.Where) -> Peer:
+def _host(name: str, results: tuple[Result, ...], metric: metrics.Metric, where: selection.Where) -> Peer:
     launches, status = {}, {}
     for case, group in case_groups(results).items():
         if not selection.fits(group.leader, where):
             continue
-        key = PeerKey(group.leader["suite"], case, None)
+        key = PeerKey(group.leader.suite, case, None)
         status[key] = group.status
         values = list(selection.values(group, metric).values())
         if values:
@@ -128,11 +129,11 @@ def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMet
         )
     if not allow_unlike:
         sides.refuse_unlike(results)
-    devices = results[0].rank_devices()
+    devices = results[0].environment.ranks
     for other in results[1:]:
-        if len(other.rank_devices()) != len(devices):
+        if (num_ranks := len(other.environment.ranks)) != len(devices):
             raise BenchError(
-                f"--among rank: {results[0].path} has {len(devices)} ranks, {other.path} {len(other.rank_devices())}; "
+                f"--among rank: {results[0].path} has {len(devices)} ranks, {other.path} {num_ranks}; "
                 "name launches of one run"
             )
     times, status = _rank_launches(results, len(devices), chosen.where)
@@ -143,14 +144,14 @@ def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMet
         )
     return [
         Peer(
-            name=f"rank {rank}" + (f" ({host})" if host else ""),
-            architecture=device or "unknown device",
+            name=f"rank {rank}" + (f" ({device.host})" if device.host else ""),
+            architecture=device.device_name or "unknown device",
             results=tuple(results),
             rank=rank,
             launches=_join_launches(times[rank]),
             status={key: state if state != "ok" or key in times[rank] else "missing" for key, state in status.items()},
         )
-        for rank, (host, device, _) in enumerate(devices)
+        for rank, device in enumerate(devices)
     ]
 
 
@@ -170,7 +171,7 @@ def _rank_launches(
             if not selection.fits(record, where):
                 continue
             for variant, row in own_work(record):
-                key = PeerKey(record["suite"], record["case"], variant)
+                key = PeerKey(record.suite, record.case, variant)
                 status[key] = "ok"
                 for rank, time in enumerate(row[:num_ranks]):
                     if time is not None:
@@ -185,11 +186,11 @@ def _join_launches(times: Mapping[PeerKey, Sequence[_Time]]) -> dict[PeerKey, Me
     }
 
 
-def own_work(record: Record) -> Iterator[tuple[str, list[_Time | None]]]:
+def own_work(record: Measurement) -> Iterator[tuple[str, list[_Time | None]]]:
     """(variant, [rank]) of the work in one measurement that each rank does on its own."""
-    if record["status"] != "ok" or not record["variants"]:
+    if record.status != "ok" or not record.variants:
         return
-    variants = record["variants"]
+    variants = record.variants
     for name in OWN_WORK:
         if name in variants:
             yield name, _rank_times(variants[name])
@@ -197,31 +198,28 @@ def own_work(record: Record) -> Iterator[tuple[str, list[_Time | None]]]:
     if alone:
         # A rank works in one of these and rests in the others: its longest is the one in which it worked.
         yield ALONE, [_longest(times) for times in zip(*alone, strict=False)]
-    elif record["suite"] == OWN_SUITE:
-        main = next(iter(variants))
-        yield main, _rank_times(variants[main])
+    elif record.suite == OWN_SUITE:
+        yield record.main, _rank_times(variants[record.main])
 
 
 def _longest(times: Sequence[_Time | None]) -> _Time | None:
     return max((time for time in times if time is not None), key=lambda time: time.log, default=None)
 
 
-def _rank_times(variant: Record) -> list[_Time | None]:
+def _rank_times(variant: VariantSamples) -> list[_Time | None]:
     """[rank], of one call in seconds; None for a rank without a sample above 0."""
-    scale = 1e9 * variant["calls"]
-    if "nanoseconds" in variant:
-        return [_rank_time(np.asarray(row, dtype=float) / scale) for row in variant["nanoseconds"]]
-    kept = variant.get("rank_quantiles") or {"q": []}
-    if 0.5 not in kept["q"]:
+    scale = 1e9 * variant.calls
+    if variant.nanoseconds is not None:
+        return [_rank_time(row / scale) for row in variant.nanoseconds]
+    middles = samples.rank_quantiles(variant, (0.5,))
+    if middles is None:
         return []
-    middle = kept["q"].index(0.5)
-    rows = [row[middle] / scale for row in kept["nanoseconds"]]
-    return [_Time(math.log(value), None) if value > 0 else None for value in rows]
+    return [_Time(math.log(value), None) if value > 0 else None for value in (middles[:, 0] / scale).tolist()]
 
 
-def _rank_time(samples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> _Time | None:
-    middle = intervals.median(samples) if samples.size else 0.0
-    return _Time(math.log(middle), log_standard_error(intervals.median_interval(samples))) if middle > 0 else None
+def _rank_time(seconds: np.ndarray[tuple[int], np.dtype[np.float64]]) -> _Time | None:
+    middle = intervals.median(seconds) if seconds.size else 0.0
+    return _Time(math.log(middle), log_standard_error(intervals.median_interval(seconds))) if middle > 0 else None
 
 
 def peer_cases(members: Sequence[Peer], lower_is_better: bool = True) -> dict[PeerKey, CaseMembers]:

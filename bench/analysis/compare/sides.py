@@ -61,7 +61,7 @@ def by_parameter(side: Side, param: str) -> list[Side]:
     groups_by_value: dict[str, dict[str, CaseGroup]] = {}
     named: set[str] = set()
     for case, group in side.groups.items():
-        params = group.leader["params"]
+        params = group.leader.params
         if param != "op" and param not in params:
             continue
         op = case.partition("/")[2].partition("[")[0]
@@ -70,7 +70,7 @@ def by_parameter(side: Side, param: str) -> list[Side]:
         named |= {value} if key != case else set()
         groups_by_value.setdefault(value, {})[key] = group
     if len(groups_by_value) < 2:
-        have = sorted({name for group in side.groups.values() for name in group.leader["params"]})
+        have = sorted({name for group in side.groups.values() for name in group.leader.params})
         many = "no case has it" if not groups_by_value else f"all that have it have {next(iter(groups_by_value))}"
         raise BenchError(f"--by {param}: {many}; the cases' parameters: {', '.join(have) or 'none'}")
     ordered = sorted(groups_by_value, key=lambda value: value in named)  # stable: values left out of an id are defaults
@@ -105,8 +105,8 @@ def are_launches_of_one_run(first: Result, other: Result) -> bool:
 def _unlike(first: Result, other: Result) -> list[tuple[str, Any, Any]]:
     pairs: list[tuple[str, Any, Any]] = [
         ("host", ", ".join(first.hosts()), ", ".join(other.hosts())),
-        ("devices", first.rank_devices(), other.rank_devices()),
-        *((f"plan.{name}", first.plan.get(name), other.plan.get(name)) for name in _SAME_PLAN),
+        ("devices", _devices(first), _devices(other)),
+        *((f"plan.{name}", getattr(first.plan, name), getattr(other.plan, name)) for name in _SAME_PLAN),
         ("plan.cases", sorted(first.planned_cases()), sorted(other.planned_cases())),
         *((f"suite {name}", code, _code(other).get(name, code)) for name, code in _code(first).items()),
     ]
@@ -115,9 +115,14 @@ def _unlike(first: Result, other: Result) -> list[tuple[str, Any, Any]]:
     return unlike + [pair for pair in found if pair[0].startswith("versions.")]
 
 
+def _devices(result: Result) -> list[tuple[str | None, str | None, int | None]]:
+    """Host, device name as its driver gives it, and bytes of the device, of every rank."""
+    return [(rank.host, rank.device_name, rank.memory_bytes) for rank in result.environment.ranks]
+
+
 def _code(result: Result) -> dict[str, str]:
     """Digests of the suites whose code is known."""
-    return {suite["name"]: suite["digest"] for suite in result.plan.get("suites", []) if suite.get("digest")}
+    return {suite.name: suite.digest for suite in result.plan.suites if suite.digest}
 
 
 def names(given: Sequence[Sequence[Result]]) -> list[str]:
@@ -164,14 +169,13 @@ def _files(leaders: Sequence[Result]) -> list[str | None]:
 def facts(result: Result) -> Row:
     """Facts of a run in plain fields; those that all share are stated once."""
     plan, environment = result.plan, result.environment
-    versions = environment.get("versions") or {}
     return {
         "label": result.label,
         "architecture": result.architecture,
-        "ranks": plan.get("world_size"),
-        **{name: plan.get(name) for name in _PLAN_FIELDS},
-        **{f"versions.{name}": value for name, value in versions.items()},
-        "commit": environment.get("commit"),
+        "ranks": plan.world_size,
+        **{name: getattr(plan, name) for name in _PLAN_FIELDS},
+        **{f"versions.{name}": value for name, value in environment.versions.items()},
+        "commit": environment.commit,
         **{f"suite {name} (SHA-256)": code for name, code in _code(result).items()},
     }
 

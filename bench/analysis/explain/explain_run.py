@@ -14,7 +14,8 @@ from bench.core.table import DisplayTable, column, csv_text, json_text, render, 
 from bench.core.values import show_number, show_seconds
 from bench.errors import BenchError
 from bench.records import metrics
-from bench.records.file import Record, load
+from bench.records.file import load
+from bench.records.lines.kinds import Measurement
 from bench.records.rows import CaseGroup, case_groups
 from bench.records.samples import is_over_ranks, rank_times
 
@@ -53,9 +54,7 @@ def waterfalls(groups: dict[str, CaseGroup]) -> tuple[list[Waterfall], list[str]
         if group.status != "ok":
             continue
         record = _ok_records(group)[0]
-        if not record.get("spans") or not (record.get("work") or {}).get("flops"):
-            continue
-        if not group.view.seconds:
+        if not record.spans or not group.view.work.flops or not group.view.seconds:
             continue
         peak, source = _peak(group, record, devices)
         if peak is None:
@@ -65,9 +64,9 @@ def waterfalls(groups: dict[str, CaseGroup]) -> tuple[list[Waterfall], list[str]
     return explained, [f"{_name_cases(cases)}: no waterfall: {reason}" for reason, cases in reasons.items()]
 
 
-def _ok_records(group: CaseGroup) -> list[Record]:
+def _ok_records(group: CaseGroup) -> list[Measurement]:
     """Records that are ok of a case that is: a launch may have been skipped for want of time."""
-    return [record for record in group.records if record["status"] == "ok"]
+    return [record for record in group.records if record.status == "ok"]
 
 
 def _name_cases(cases: Sequence[str]) -> str:
@@ -77,14 +76,14 @@ def _name_cases(cases: Sequence[str]) -> str:
     return f"{len(cases)} cases of {', '.join(suites)}"
 
 
-def _peak(group: CaseGroup, record: dict[str, Any], devices: dict[str, list[float]]) -> tuple[float | None, str]:
+def _peak(group: CaseGroup, record: Measurement, devices: dict[str, list[float]]) -> tuple[float | None, str]:
     """Sum over the ranks of peak FLOP/s, and from where."""
-    dtype = str(record["work"].get("flops_dtype"))
+    dtype = str(group.view.work.flops_dtype)
     catalogue = group.view.peak_flops(dtype)
     if catalogue:
         return catalogue, f"catalogue peaks ({dtype})"
     speeds = devices.get(dtype)
-    if speeds and len(speeds) == int(record["num_ranks"]):
+    if speeds and len(speeds) == record.num_ranks:
         return sum(speeds), f"measured ceiling (compute suite, {dtype})"
     return None, f"no catalogue peak, and no compute/matmul in {dtype} in this file"
 
@@ -96,20 +95,20 @@ def _device_speeds(groups: dict[str, CaseGroup]) -> dict[str, list[float]]:
         if case.partition("[")[0] != f"{metrics.CEILING_SUITE}/{metrics.CEILING_OP}" or group.status != "ok":
             continue
         speeds = _rank_flops(_ok_records(group))
-        dtype = str(_ok_records(group)[0]["work"].get("flops_dtype"))
+        dtype = str(group.view.work.flops_dtype)
         if speeds and sum(speeds) > sum(best.get(dtype, [])):
             best[dtype] = speeds
     return best
 
 
-def _rank_flops(records: Sequence[dict[str, Any]]) -> list[float]:
+def _rank_flops(records: Sequence[Measurement]) -> list[float]:
     """FLOP/s of each rank: its share of the work over its own median time; the median of the launches."""
     launches = []
     for record in records:
-        variant = next(iter(record["variants"].values()))
-        if not record["work"].get("flops") or is_over_ranks(record, variant):
+        variant = record.variants[record.main]
+        if record.work is None or not record.work.flops or is_over_ranks(record, variant):
             return []
-        rank_flops = record["work"]["flops"] / record["num_ranks"]
+        rank_flops = record.work.flops / record.num_ranks
         medians = [times[0] for _, times in rank_times(variant)]
         if not all(medians):
             return []
@@ -117,13 +116,14 @@ def _rank_flops(records: Sequence[dict[str, Any]]) -> list[float]:
     return [float(value) for value in np.median(np.asarray(launches), axis=0)] if launches else []
 
 
-def _speeds(record: dict[str, Any], devices: dict[str, list[float]]) -> list[float] | None:
+def _speeds(record: Measurement, devices: dict[str, list[float]]) -> list[float] | None:
     """Speed of each rank's device, by the case itself, else by the compute suite; None: not measured."""
-    measured = [facts.get("speed") for facts in record.get("per_rank") or []]
-    if measured and None not in measured:
-        return [float(speed) for speed in measured]
-    speeds = devices.get(str(record["work"].get("flops_dtype")))
-    return speeds if speeds and len(speeds) == int(record["num_ranks"]) else None
+    speeds = [facts.get("speed") for facts in record.per_rank]
+    measured = [float(speed) for speed in speeds if isinstance(speed, int | float)]
+    if measured and len(measured) == len(speeds):
+        return measured
+    device_speeds = devices.get(str(record.work and record.work.flops_dtype))
+    return device_speeds if device_speeds and len(device_speeds) == record.num_ranks else None
 
 
 def _rows(steps: Waterfall) -> list[dict[str, Any]]:

@@ -12,17 +12,14 @@ A link is named only from the suite point_to_point in the same file: messages be
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from bench.analysis.explain import timeline
+from bench.records.lines.kinds import Measurement
 from bench.stats import intervals, outliers
-from bench.suite import Span
-
-Record = Mapping[str, Any]
 
 OUTLIER = 0.10
 """Ranks of one kind differ by a few percent in good health."""
@@ -48,15 +45,15 @@ class Score:
     source: str
 
 
-def rank_scores(records: Iterable[Record]) -> list[Score]:
+def rank_scores(records: Iterable[Measurement]) -> list[Score]:
     """All ranks of all cases that show their own computation."""
     measured: list[tuple[str, str, dict[int, list[float]]]] = []
     for record in records:
-        if record["status"] != "ok" or int(record["num_ranks"]) < 2:
+        if record.status != "ok" or record.num_ranks < 2:
             continue
         seconds, source = _own_seconds(record)
-        if len(seconds) == int(record["num_ranks"]):
-            measured.append((str(record["case"]), source, seconds))
+        if len(seconds) == record.num_ranks:
+            measured.append((record.case, source, seconds))
     peer_groups = [
         outliers.CaseMembers(
             {str(r): outliers.MemberLaunches(np.log(values)) for r, values in seconds.items()}, kind=source
@@ -74,11 +71,11 @@ def rank_scores(records: Iterable[Record]) -> list[Score]:
     return scores
 
 
-def _own_seconds(record: Record) -> tuple[dict[int, list[float]], str]:
+def _own_seconds(record: Measurement) -> tuple[dict[int, list[float]], str]:
     """Rank -> seconds of equal computation, repeatedly measured; and from where."""
-    if record["suite"] == "compute":
+    if record.suite == "compute":
         return _samples(record), "own samples"
-    spans = [span for span in _spans(record) if span.kind in SHARED_KINDS]
+    spans = [span for span in record.main_spans() if span.kind in SHARED_KINDS]
     kinds = {rank: {s.kind for s in spans if s.rank == rank} for rank in {s.rank for s in spans}}
     shared = set.intersection(*kinds.values()) if kinds else set()
     durations: defaultdict[tuple[int, int, str], list[int]] = defaultdict(list)
@@ -91,31 +88,24 @@ def _own_seconds(record: Record) -> tuple[dict[int, list[float]], str]:
     return {rank: list(calls.values()) for rank, calls in sorted(totals.items())}, "own computation in traced calls"
 
 
-def _samples(record: Record) -> dict[int, list[float]]:
-    variant: dict[str, Any] = next(iter(record["variants"].values()), {})
-    rows = variant.get("nanoseconds") or []
+def _samples(record: Measurement) -> dict[int, list[float]]:
+    variant = record.variants.get(record.main)
+    rows = () if variant is None or variant.nanoseconds is None else variant.nanoseconds / (1e9 * variant.calls)
     by_rank = {}
-    for rank, samples in enumerate(rows):
-        blocks = np.array_split(np.asarray(samples, dtype=float), min(NUM_BLOCKS, len(samples)))
-        by_rank[rank] = [float(np.median(block)) / 1e9 / variant["calls"] for block in blocks]
-    return by_rank if len(rows) == int(record["num_ranks"]) else {}
+    for rank, seconds in enumerate(rows):
+        blocks = np.array_split(seconds, min(NUM_BLOCKS, len(seconds)))
+        by_rank[rank] = [float(np.median(block)) for block in blocks]
+    return by_rank if len(rows) == record.num_ranks else {}
 
 
-def _spans(record: Record) -> list[Span]:
-    names = record.get("traced_variants") or []
-    main = next(iter(record["variants"]), "")
-    rows = [row for row in record.get("spans") or [] if not names or names[row[1]] == main]
-    return [Span.from_row(row) for row in rows]
-
-
-def last_arrivals(record: Record) -> tuple[int, float] | None:
+def last_arrivals(record: Measurement) -> tuple[int, float] | None:
     """(rank, share) of the collectives that it came last to; None if none are marked."""
     last: Counter[int] = Counter()
-    spans = _spans(record)
+    spans = record.main_spans()
     for call in {span.call for span in spans}:
         by_rank = [
             [s for s in spans if s.call == call and s.rank == r and timeline.sort_of(s.kind) == timeline.MOVE]
-            for r in range(int(record["num_ranks"]))
+            for r in range(record.num_ranks)
         ]
         starts = [[s.start_ns if s.launch_ns is None else s.launch_ns for s in rank_times] for rank_times in by_rank]
         if len({len(rank_times) for rank_times in starts}) == 1 and starts[0]:
@@ -126,14 +116,14 @@ def last_arrivals(record: Record) -> tuple[int, float] | None:
     return rank, count / sum(last.values())
 
 
-def sentences(records: Sequence[Record]) -> list[str]:
+def sentences(records: Sequence[Measurement]) -> list[str]:
     """Lines on ranks and links that stand out."""
-    records = [record for record in records if record["status"] == "ok"]
+    records = [record for record in records if record.status == "ok"]
     return [*_rank_sentences(records), *_link_sentences(records)]
 
 
-def _rank_sentences(records: Sequence[Record]) -> list[str]:
-    if not any(int(record["num_ranks"]) > 1 for record in records):
+def _rank_sentences(records: Sequence[Measurement]) -> list[str]:
+    if not any(record.num_ranks > 1 for record in records):
         return []
     scores = rank_scores(records)
     slow: defaultdict[int, list[Score]] = defaultdict(list)
@@ -152,27 +142,28 @@ def _rank_sentences(records: Sequence[Record]) -> list[str]:
     for record in records:
         rank, share = last_arrivals(record) or (0, 0.0)
         if share >= LAST_SHARE:
-            return [f"rank {rank} is the last to arrive at {100 * share:.0f}% of the collectives: {record['case']}"]
+            return [f"rank {rank} is the last to arrive at {100 * share:.0f}% of the collectives: {record.case}"]
     return ["slow rank: not measured; no case of this file shows the ranks' own computation"]
 
 
-def _link_sentences(records: Sequence[Record]) -> list[str]:
-    pairs = [record for record in records if record["suite"] == POINT_TO_POINT]
-    if not any(int(record["num_ranks"]) > 1 for record in records):
+def _link_sentences(records: Sequence[Measurement]) -> list[str]:
+    pairs = [record for record in records if record.suite == POINT_TO_POINT]
+    if not any(record.num_ranks > 1 for record in records):
         return []
     if not pairs:
         return ["slow link: not measured; it takes the suite point_to_point in the same file"]
     named = list(dict.fromkeys(line for record in pairs for line in _named_links(record)))
     if named:
         return named
-    if all((record.get("derived") or {}).get("slow_links") is None for record in pairs):
+    if all(record.derived.get("slow_links") is None for record in pairs):
         return ["slow link: not measured; point_to_point had too few ranks to tell which pair stands out"]
-    return [f"slow link: none, by {len({str(record['case']) for record in pairs})} cases of point_to_point"]
+    return [f"slow link: none, by {len({record.case for record in pairs})} cases of point_to_point"]
 
 
-def _named_links(record: Record) -> list[str]:
+def _named_links(record: Measurement) -> list[str]:
     """Links that point_to_point found to stand out: the first and the fourth column of its table of that name."""
-    table = (record.get("tables") or {}).get("stands_out") or {"rows": []}
+    table = record.tables.get("stands_out")
     return [
-        f"slow link: {row[0]}, {row[3]:.2f} times as long as the others ({record['case']})" for row in table["rows"]
+        f"slow link: {row[0]}, {row[3]:.2f} times as long as the others ({record.case})"
+        for row in (table.rows if table is not None else ())
     ]

@@ -29,7 +29,7 @@ import numpy as np
 from bench.analysis.explain import timeline
 from bench.analysis.explain.what_if import Operations
 from bench.parallelism.layout import AXES, Layout
-from bench.suite import Span
+from bench.records.lines.kinds import Measurement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,7 +121,7 @@ _STEPS = (
 
 
 def waterfall(
-    record: dict[str, Any],
+    record: Measurement,
     measured_seconds: float,
     peak_flop_per_s: float,
     peak_source: str,
@@ -156,33 +156,29 @@ def waterfall(
             continue
         gained = median(row[number] - row[number + 1] for row in again)
         parts.append(Part(name, gained, median(row[number] or 0.0 for row in alone), how))
-    work, flops = median(ideal), float(record["work"]["flops"])
+    work, flops = median(ideal), float((record.work and record.work.flops) or 0.0)
     waits = median(row[-1] for row in again) - work
     parts.append(Part("pipeline idle and waiting", waits, None, "what is left over the mean of the ranks' computation"))
     parts.append(Part("kernels below peak", work - flops / peak_flop_per_s, None, f"FLOPs at {peak_source}"))
-    num_ranks = int(record["num_ranks"])
     return Waterfall(
-        record["case"], num_ranks, flops, peak_flop_per_s, peak_source, measured_seconds, tuple(reversed(parts))
+        record.case, record.num_ranks, flops, peak_flop_per_s, peak_source, measured_seconds, tuple(reversed(parts))
     )
 
 
-def _calls(record: dict[str, Any]) -> list[Operations]:
+def _calls(record: Measurement) -> list[Operations]:
     """A graph of each traced call of the case itself."""
-    names = record.get("traced_variants") or []
-    main = next(iter(record["variants"]))
-    spans = [Span.from_row(row) for row in record["spans"]]
-    group_of = _groups(record)
-    numbers = [n for n in range(len(record["traced_call_ns"][0])) if not names or names[n] == main]
+    names, call_ns, group_of = record.traced_variants, record.traced_call_ns, _groups(record)
+    numbers = [n for n in range(len(call_ns[0])) if not names or names[n] == record.main]
     return [
-        timeline.operations([s for s in spans if s.call == n], [r[n] for r in record["traced_call_ns"]], group_of)
+        timeline.operations([s for s in record.spans if s.call == n], [row[n] for row in call_ns], group_of)
         for n in numbers
     ]
 
 
-def _groups(record: dict[str, Any]) -> timeline.GroupOf:
+def _groups(record: Measurement) -> timeline.GroupOf:
     """Groups of ranks along each axis, if the case is split along several (parameters `tp` and `pp`)."""
-    params, num_ranks = record["params"], int(record["num_ranks"])
-    tensor, pipeline = int(params.get("tp", 0)), int(params.get("pp", 0))
+    num_ranks = record.num_ranks
+    tensor, pipeline = (int(record.params.get(name) or 0) for name in ("tp", "pp"))
     if not tensor or not pipeline or num_ranks % (tensor * pipeline):
         return timeline.one_group
     layout = Layout(tp=tensor, pp=pipeline, dp=num_ranks // (tensor * pipeline))

@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from bench.analysis.health.rank_verdict import few_ranks, many_ranks
 from bench.core import exit_codes
 from bench.core.table import DisplayTable, text_column
 from bench.core.values import first_few, show_percent
+from bench.records.lines.kinds import Measurement
 from bench.records.rows import case_rows
 from bench.records.visits import was_left_out
 from bench.stats import intervals
@@ -74,7 +75,7 @@ class Evidence:
 
     @property
     def device_type(self) -> str:
-        return str(self.result.plan.get("device_type"))
+        return str(self.result.plan.device_type)
 
 
 Rule = Callable[[Evidence], RuleOutcome]
@@ -82,14 +83,11 @@ Rule = Callable[[Evidence], RuleOutcome]
 
 def _doctor(evidence: Evidence) -> RuleOutcome:
     """Failures are bad; warnings say what may make figures lower."""
-    doctor = evidence.result.header.get("doctor")
-    if not isinstance(doctor, Mapping):
+    doctor = evidence.result.header.doctor
+    if doctor is None:
         return RuleOutcome("unknown", "the file has no findings of the doctor")
-    findings = [f for f in doctor.get("findings") or [] if isinstance(f, Mapping)]
-    texts = {
-        level: [f"{f.get('what')}: {f.get('value')}" for f in findings if f.get("level") == level]
-        for level in ("fail", "warn")
-    }
+    findings = doctor.findings
+    texts = {level: [f"{f.what}: {f.value}" for f in findings if f.level == level] for level in ("fail", "warn")}
     if texts["fail"]:
         return RuleOutcome("bad", first_few(texts["fail"]))
     if texts["warn"]:
@@ -116,14 +114,14 @@ def _checks(evidence: Evidence) -> RuleOutcome:
 def _measured(evidence: Evidence) -> RuleOutcome:
     """Every suite of the plan has a measured case, or has none that makes sense on this machine."""
     lacking, without = [], []
-    for suite in evidence.result.plan.get("suites") or []:
-        records = [record for record in evidence.result.measurements if record["suite"] == suite["name"]]
-        if any(record["status"] != "skipped" for record in records):
+    for suite in evidence.result.plan.suites:
+        records = [record for record in evidence.result.measurements if record.suite == suite.name]
+        if any(record.status != "skipped" for record in records):
             continue
         if not records or any(map(was_left_out, records)):
-            lacking.append(str(suite["name"]))
+            lacking.append(suite.name)
         else:
-            without.append(f"{suite['name']} ({records[0]['reason']})")
+            without.append(f"{suite.name} ({records[0].reason})")
     if lacking:
         return RuleOutcome("void", f"{_enumerate(lacking)} not run for want of time")
     return (
@@ -135,7 +133,7 @@ def _measured(evidence: Evidence) -> RuleOutcome:
 
 def _ranks(evidence: Evidence) -> RuleOutcome:
     """A rank whose own compute is slower than its siblings'."""
-    num_ranks = int(evidence.result.plan.get("world_size") or 1)
+    num_ranks = evidence.result.plan.world_size or 1
     if num_ranks < 2:
         return RuleOutcome("unknown", "one rank has no siblings")
     ruling = many_ranks(evidence.result) or few_ranks(evidence.result)
@@ -157,10 +155,10 @@ def _pairs(evidence: Evidence) -> RuleOutcome:
     )
 
 
-def _named_links(record: Mapping[str, Any]) -> list[str]:
+def _named_links(record: Measurement) -> list[str]:
     """Links in the suite's table of those that stand out, such as `rank 2: each of its pairs (1.9x the time)`."""
-    table = (record.get("tables") or {}).get("stands_out") or {}
-    rows = [dict(zip(table["columns"], row, strict=True)) for row in table.get("rows") or []]
+    table = record.tables.get("stands_out")
+    rows = [] if table is None else [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     return [f"{row.get('slow link')} ({row.get('times as long') or 0:.2g}x the time)" for row in rows]
 
 
@@ -304,4 +302,4 @@ def judge(result: Result) -> Health:
 
 def is_judged(result: Result) -> bool:
     """True if the run's preset promised a verdict."""
-    return result.plan.get("preset") in JUDGED_PRESETS
+    return result.plan.preset in JUDGED_PRESETS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from bench.core import clock
 from bench.core.cell_text import clean
-from bench.core.values import show_number, show_seconds
+from bench.core.values import show_value
 from bench.records import metrics
 from bench.records.case_view import CaseView
 from bench.records.lines.parts import WorkFacts
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from bench.records.lines.kinds import Measurement
 
 
-SPEEDS = ("busbw_gb_per_s", "tokens_per_s", "tflop_per_s", "membw_gb_per_s")
-"""Metrics in order of preference: the first that a case has is its headline."""
 MAX_ROUGH_LINES = 11
 
 
@@ -37,13 +35,8 @@ def headline(record: Measurement) -> str:
         work=record.work or WorkFacts(),
     )
     values = metrics.values(view)
-    seconds = values["seconds_median"]
-    words = [] if seconds is None else [show_seconds(seconds)]
-    for name in SPEEDS:
-        value = values[name]
-        if value is not None:
-            words.append(f"{show_number(value)} {metrics.METRICS[name].unit}")
-            break
+    shown = [metric for metric in (metrics.METRICS[metrics.TIME], metrics.headline(values)) if metric is not None]
+    words = [show_value(value, metric.unit) for metric in shown if (value := values[metric.name]) is not None]
     return "  ".join(words)
 
 

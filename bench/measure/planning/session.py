@@ -86,7 +86,7 @@ def case_record(
         work=None,
         stop=None,
         derived={},
-        metrics=dict(facts.metrics),
+        metrics={name: (row.unit, row.better) for name, row in facts.metrics.items()},
         notes=[],
     )
 

@@ -19,7 +19,7 @@ import bench
 from bench.errors import BenchError
 from bench.measure.planning.suite_digest import suite_digest
 from bench.records.lines.header import SuiteFacts
-from bench.suite import Case, Machine, Param, Params, Work, case_id, is_name, is_param
+from bench.suite import Case, Machine, Param, Params, SuiteMetric, Work, case_id, is_name, is_param
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -54,8 +54,8 @@ class Suite:
         return dict(getattr(self.module, "CHOICES", {}))
 
     @property
-    def metrics(self) -> dict[str, tuple[str, str]]:
-        return dict(getattr(self.module, "METRICS", {}))
+    def metrics(self) -> dict[str, SuiteMetric]:
+        return {name: SuiteMetric(*row) for name, row in getattr(self.module, "METRICS", {}).items()}
 
     @property
     def facts(self) -> SuiteFacts:
@@ -208,7 +208,9 @@ def _are_params(row: object) -> bool:
 
 
 def _is_metric(row: object) -> bool:
-    return isinstance(row, tuple | list) and len(row) == 2 and isinstance(row[0], str) and row[1] in _DIRECTIONS
+    if not isinstance(row, tuple | list) or len(row) not in (2, 3) or not all(isinstance(text, str) for text in row):
+        return False
+    return row[1] in _DIRECTIONS
 
 
 _NAMES = "names of suites, variants and metrics have letters, digits and _ . + : - alone"
@@ -216,7 +218,7 @@ _DIRECTIONS = ("higher", "lower", "neither")
 _TABLES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "DEFAULTS": (is_param, "bool, int, finite float or str"),
     "CHOICES": (_are_params, "a tuple of values"),
-    "METRICS": (_is_metric, f"(unit, {' | '.join(_DIRECTIONS)})"),
+    "METRICS": (_is_metric, f"(unit, {' | '.join(_DIRECTIONS)}, a sentence on it)"),
 }
 
 

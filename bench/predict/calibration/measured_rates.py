@@ -34,6 +34,7 @@ from bench.predict.rates.by_size import BySize
 from bench.predict.rates.constants import Common
 from bench.predict.rates.device import Device
 from bench.records.file import Result, load_many
+from bench.records.metrics import COMPUTE_SPEED, MEMORY_BANDWIDTH, TIME
 from bench.records.rows import case_groups, case_rows
 from bench.suite import Span
 
@@ -99,25 +100,25 @@ class Measured:
 def read(paths: Sequence[str]) -> Measured:
     """Raises BenchError for unreadable files, or where none has a measured multiplication."""
     results = load_many(paths)
-    rows = [row for row in case_rows(results) if row["status"] == "ok" and row["seconds_median"]]
+    rows = [row for row in case_rows(results) if row["status"] == "ok" and row[TIME]]
     work = _work(rows)
     if not any(rates_of_run.rates for rates_of_run in work.values()):
         raise BenchError(
             f"--from {', '.join(map(str, paths))}: no multiplication measured there; bench run compute gives them"
         )
-    described = [device for result in results for device in result.rank_devices()]
-    names = {name for _, name, _ in described if name}
+    ranks = [rank for result in results for rank in result.environment.ranks]
+    names = {rank.device_name for rank in ranks if rank.device_name}
     if len(names) > 1:
         raise BenchError(f"--from: devices of several types: {', '.join(sorted(names))}; give files of one type")
     steps = _step_jitter(results)
-    memories = [num_bytes for _, _, num_bytes in described if num_bytes]
+    memories = [rank.memory_bytes for rank in ranks if rank.memory_bytes]
     return Measured(
         paths=tuple(str(result.path) for result in results),
         device_name=next(iter(names), "unknown device"),
         memory_bytes=_memory_of_rank(results, memories),
         num_cores=_num_cores(results),
         on_cores=any(_on_cores(result) for result in results),
-        num_hosts=max(len(result.environment.get("hosts") or {}) or 1 for result in results),
+        num_hosts=max(len(result.environment.hosts) or 1 for result in results),
         ranks=max(row["num_ranks"] for row in rows),
         work=work,
         lines=tuple(lines_of(rows)),
@@ -144,9 +145,9 @@ def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, BySize]:
     rates: defaultdict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         params = row["params"]
-        if row["suite"] == "compute" and params.get("op") == "matmul" and row["tflop_per_s"]:
-            rate = row["tflop_per_s"] * 1e12
-            flops = rate * row["seconds_median"]
+        if row["suite"] == "compute" and params.get("op") == "matmul" and row[COMPUTE_SPEED]:
+            rate = row[COMPUTE_SPEED] * 1e12
+            flops = rate * row[TIME]
             rates[str(params.get("dtype", "float32"))][flops].append(rate)
     return {
         dtype: BySize(tuple(sorted(sizes)), tuple(statistics.median(sizes[size]) for size in sorted(sizes)))
@@ -156,9 +157,9 @@ def _rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, BySize]:
 
 def _memory(rows: Iterable[Mapping[str, Any]]) -> float | None:
     speeds = [
-        row["membw_gb_per_s"] * 1e9
+        row[MEMORY_BANDWIDTH] * 1e9
         for row in rows
-        if row["suite"] == "compute" and row["membw_gb_per_s"] and row["params"].get("num_bytes", 0) >= LARGE_BYTES
+        if row["suite"] == "compute" and row[MEMORY_BANDWIDTH] and row["params"].get("num_bytes", 0) >= LARGE_BYTES
     ]
     return statistics.median(speeds) if speeds else None
 
@@ -175,12 +176,12 @@ def _memory_of_rank(results: Sequence[Result], memories: Sequence[int]) -> float
     """A GPU's own; of a host's memory a rank's share."""
     if not memories:
         return None
-    shared = max(1, len(results[0].environment["ranks"])) if _on_cores(results[0]) else 1
+    shared = max(1, len(results[0].environment.ranks)) if _on_cores(results[0]) else 1
     return float(min(memories)) / shared
 
 
 def _on_cores(result: Result) -> bool:
-    return any(rank.get("device_type") == "cpu" for rank in result.environment.get("ranks") or [])
+    return any(rank.device_type == "cpu" for rank in result.environment.ranks)
 
 
 def _jitter(results: Iterable[Result]) -> float | None:
@@ -188,13 +189,12 @@ def _jitter(results: Iterable[Result]) -> float | None:
     shares = []
     for result in results:
         for record in result.latest():
-            if record["suite"] != "compute" or record["status"] != "ok":
+            if record.suite != "compute" or record.status != "ok":
                 continue
-            main: dict[str, Any] = next(iter(record["variants"].values()), {})
-            for samples in main.get("nanoseconds") or []:
-                if len(samples) >= 10:
-                    middle = statistics.median(samples)
-                    shares.append(1.4826 * statistics.median(abs(sample - middle) for sample in samples) / middle)
+            matrix = record.variants[record.main].nanoseconds
+            for samples in matrix if matrix is not None and matrix.shape[1] >= 10 else ():
+                middle = float(np.median(samples))
+                shares.append(1.4826 * float(np.median(np.abs(samples - middle))) / middle)
     return min(MAX_JITTER, statistics.median(shares)) if shares else None
 
 
@@ -204,16 +204,16 @@ def _traced_steps(
     """Ranks, case, and of each rank's traced calls the nanoseconds of pieces of `sorts` and of the whole call."""
     for result in results:
         for record in result.latest():
-            if record["suite"] == step_factors.SUITE and record["status"] == "ok" and record.get("spans"):
+            if record.suite == step_factors.SUITE and record.status == "ok" and record.spans:
                 spans: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
-                for span in map(Span.from_row, record["spans"]):
+                for span in record.spans:
                     spans[span.rank, span.call].append(span)
-                wholes = record["traced_call_ns"]
+                wholes = record.traced_call_ns
                 spent = [
                     [_spent_ns(spans[rank, call], rank, whole, sorts) for call, whole in enumerate(calls)]
                     for rank, calls in enumerate(wholes)
                 ]
-                yield len(wholes), record["case"], spent, wholes
+                yield len(wholes), record.case, spent, wholes
 
 
 def _step_jitter(results: Iterable[Result]) -> float | None:
@@ -255,8 +255,7 @@ def _num_cores(results: Iterable[Result]) -> int | None:
     """Usable cores of the host that has the fewest; None if the files do not say."""
     counts = []
     for result in results:
-        hosts = result.environment.get("hosts") or {}
-        counts += [int(host["usable_cores"]) for host in hosts.values() if host.get("usable_cores")]
+        counts += [host.usable_cores for host in result.environment.hosts.values() if host.usable_cores]
     return min(counts) if counts else None
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from bench.predict.rates.constants import Common
 from bench.predict.rates.device import Device
 from bench.predict.rates.network import Network, NetworkGroup
+from bench.records.metrics import TIME
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
         plain = params.get("timing", "aligned") == "aligned" and not params.get("async_op", False)
         plain &= params.get("dtype", "float32") == "float32" and row["suite"] == "collective"
         if plain and isinstance(size, int):
-            points[str(params.get("op")), row["num_ranks"]][size].append(row["seconds_median"])
+            points[str(params.get("op")), row["num_ranks"]][size].append(row[TIME])
     yield from _pairs(rows)
     for (op, ranks), sizes in points.items():
         if len(sizes) >= 2 and ranks > 1:

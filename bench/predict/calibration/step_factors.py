@@ -20,6 +20,7 @@ from bench.parallelism.layout import Job
 from bench.parallelism.shapes import models
 from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.rates.by_size import BySize
+from bench.records.metrics import TIME
 
 SUITE = "training_step"
 WORK = ("compute_seconds", "host_seconds", "optimizer_seconds")
@@ -89,7 +90,7 @@ def _step(row: Mapping[str, Any], params: Mapping[str, Any], precision: str) -> 
         zero=3 if params.get("dp_mode") == "shard" else 0,
     )
     job = Job(shape, batch, precision)
-    return MeasuredStep(str(row["case"]), ranks, job, strategy, float(row["seconds_median"]))
+    return MeasuredStep(str(row["case"]), ranks, job, strategy, float(row[TIME]))
 
 
 def work_seconds(predicted: Prediction) -> float:

@@ -80,6 +80,9 @@ def decode_known(line: bytes) -> tuple[Line, list[str]]:
     """
     try:
         value = msgspec.json.decode(line)
+    except _ERRORS:
+        return decode(line), []  # which says in which field
+    try:
         names = list(dict.fromkeys(_drop_unknown(value, _line_type(value["kind"]), value["kind"])))
         decoded: Line = msgspec.convert(value, Line, dec_hook=decode_numbers)
     except _ERRORS as error:

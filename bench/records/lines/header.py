@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from bench.records.lines.parts import Cell, Count, Fact, Integer, Name, Param, Part, Real, Text
+from bench.suite import SuiteMetric
 
 Pair = tuple[Text, Text]
 """Unit and direction of a metric."""
@@ -137,7 +138,8 @@ class SuiteFacts(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=
     name: Name
     reference: Text = ""
     summary: Text = ""
-    metrics: dict[Name, Pair] = {}
+    metrics: dict[Name, SuiteMetric] = {}
+    """The suite's own metrics; files before version 0.2.0 have no sentence on each."""
     digest: Text | None = None
     """SHA-256 of the code that the suite runs; null: unknown, as of another tool's file."""
     sha256: Text | None = None

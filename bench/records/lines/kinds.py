@@ -65,7 +65,7 @@ class Measurement(Part, tag="measurement", tag_field="kind"):
     suite: Name
     case: Text
     """Id: suite, operation, and parameters that differ from their permanent defaults."""
-    params: dict[Text, Param | None]
+    params: dict[Text, Param]
     """All parameters of the case."""
     status: Status
     """`invalid`: the check failed; `reason` says why a case is not ok."""

@@ -60,7 +60,10 @@ def decode_numbers(kind: type, value: Any) -> Any:
     try:
         msgspec.convert(value, _MATRIX if is_matrix else _VECTOR)
     except msgspec.ValidationError:  # of rare files: an importer's, or a median of quantiles
-        msgspec.convert(value, _REAL_MATRIX if is_matrix else _REAL_VECTOR)
+        try:
+            msgspec.convert(value, _REAL_MATRIX if is_matrix else _REAL_VECTOR)
+        except msgspec.ValidationError as error:  # its place is within the list; a decoder knows the field
+            raise ValueError(str(error).partition(" - at ")[0]) from error
         return np.asarray(value, dtype=float)
     rows = [array.array("q", row) for row in value] if is_matrix else array.array("q", value)
     return np.asarray(rows, dtype=np.int64)

@@ -6,12 +6,12 @@ No figure sums up several message sizes: the best of each kind is named with its
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.analysis.compare.comparison_tables import show_change, show_interval
 from bench.core.table import DisplayTable, text_column
-from bench.core.values import show_number, show_percent, show_seconds
+from bench.records import metrics
 from bench.report.page.section import Section
 from bench.report.plots.source import Source
 
@@ -28,20 +28,19 @@ class Peak(NamedTuple):
     suite: str
     op: str | None
     metric: str
-    unit: str
 
 
 PEAKS = (
-    Peak("fastest matrix product", "compute", "matmul", "tflop_per_s", "TFLOP/s a device"),
-    Peak("largest share of the catalogue's peak", "compute", "matmul", "mfu", "%"),
-    Peak("highest memory bandwidth", "compute", None, "membw_gb_per_s", "GB/s"),
-    Peak("highest all-reduce bus bandwidth", "collective", "all_reduce", "busbw_gb_per_s", "GB/s"),
-    Peak("shortest all-reduce", "collective", "all_reduce", "seconds_median", "s"),
-    Peak("fastest pair of ranks", "point_to_point", None, "algbw_gb_per_s", "GB/s"),
-    Peak("fastest tensor-parallel block", "tensor_parallel", None, "tflop_per_s", "TFLOP/s a device"),
-    Peak("fastest pipeline", "pipeline_parallel", None, "tokens_per_s", "tokens/s"),
-    Peak("fastest training step", "training_step", None, "tokens_per_s", "tokens/s"),
-    Peak("fastest generation", "inference", None, "tokens_per_s", "tokens/s"),
+    Peak("fastest matrix product", "compute", "matmul", metrics.COMPUTE_SPEED),
+    Peak("largest share of the catalogue's peak", "compute", "matmul", metrics.PEAK_SHARE),
+    Peak("highest memory bandwidth", "compute", None, metrics.MEMORY_BANDWIDTH),
+    Peak("highest all-reduce bus bandwidth", "collective", "all_reduce", metrics.BUS_BANDWIDTH),
+    Peak("shortest all-reduce", "collective", "all_reduce", metrics.TIME),
+    Peak("fastest pair of ranks", "point_to_point", None, metrics.ALGORITHM_BANDWIDTH),
+    Peak("fastest tensor-parallel block", "tensor_parallel", None, metrics.COMPUTE_SPEED),
+    Peak("fastest pipeline", "pipeline_parallel", None, metrics.TOKEN_SPEED),
+    Peak("fastest training step", "training_step", None, metrics.TOKEN_SPEED),
+    Peak("fastest generation", "inference", None, metrics.TOKEN_SPEED),
 )
 """A suite's most telling figures; a new suite may add a row."""
 
@@ -134,18 +133,14 @@ def _best_figures(source: Source) -> DisplayTable:
     return DisplayTable("What was reached", columns, tuple(rows))
 
 
-_WRITTEN: dict[str, Callable[[float], str]] = {"s": show_seconds, "%": lambda share: f"{show_percent(share)} %"}
-
-
 def _best(rows: list[Row], peak: Peak) -> Row | None:
     candidates = [row for row in rows if row.get(peak.metric)]
     if not candidates:
         return None
-    sign = -1 if peak.metric == "seconds_median" else 1
+    sign = -1 if metrics.METRICS[peak.metric].better == "lower" else 1
     return max(candidates, key=lambda row: sign * row[peak.metric])
 
 
 def _best_text(row: Row, peak: Peak, with_case: bool) -> str:
-    value = row[peak.metric]
-    text = _WRITTEN[peak.unit](value) if peak.unit in _WRITTEN else f"{show_number(value)} {peak.unit}"
+    text = metrics.METRICS[peak.metric].phrase(row[peak.metric])
     return f"{text} ({row['case'].partition('/')[2]})" if with_case else text

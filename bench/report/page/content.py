@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.compare.comparison_tables import tables as comparison_tables
 from bench.core.table import Column, DisplayTable, text_column
 from bench.records import environments as headers
-from bench.records import metrics
+from bench.records.metrics import METRICS
 from bench.records.rows import own_metrics
 from bench.report import rank_table, result_tables
 from bench.report.page.answers import answers
@@ -43,7 +43,7 @@ def build(runs: Sequence[Sequence[Result]]) -> Content:
         environments([run.result for run in source.series], [run.name for run in source.series]),
         _reading(source),
     ]
-    emulated = [run.name for run in source.series if headers.emulation_label(run.result.environment.get("ranks") or [])]
+    emulated = [run.name for run in source.series if headers.emulation_label(run.result.environment.ranks)]
     return Content(_title(source), tuple(sections), tuple(emulated))
 
 
@@ -70,19 +70,19 @@ _MEASURED = (
 
 def _run_row(name: str, results: Sequence[Result]) -> dict[str, Any]:
     result = results[0]
-    plan, versions = result.plan, result.environment.get("versions") or {}
-    launches = sum(len({record["launch"] for record in saved.measurements}) for saved in results)
-    planned = None if not plan.get("launches") else plan["launches"] * len(results)
+    plan = result.plan
+    launches = sum(len({record.launch for record in saved.measurements}) for saved in results)
+    planned = None if not plan.launches else plan.launches * len(results)
     return {
         "run": name,
         "architecture": result.architecture,
         "hosts": ", ".join(result.hosts()[:4]) + (" ..." if len(result.hosts()) > 4 else ""),
-        "ranks": plan.get("world_size"),
-        "backend": plan.get("backend"),
-        "preset": plan.get("preset"),
+        "ranks": plan.world_size,
+        "backend": plan.backend,
+        "preset": plan.preset,
         "launches": f"{launches} of {planned}" if planned else str(launches),
-        "started": str(result.header.get("started") or "")[:16].replace("T", " "),
-        "torch": versions.get("torch"),
+        "started": (result.header.started or "")[:16].replace("T", " "),
+        "torch": result.environment.versions.get("torch"),
         "outcome": result_tables.verdict(result),
     }
 
@@ -98,11 +98,7 @@ def _comparison(source: Source, plots: Sequence[Plot]) -> Iterator[Section]:
 def _suites(source: Source, plots: Sequence[Plot], names: dict[str, str]) -> Iterator[Section]:
     rows = [row for run in source.series for row in run.rows]
     suite_metrics = own_metrics([run.result for run in source.series])
-    summaries = {
-        suite.get("name"): str(suite.get("summary") or "")
-        for run in source.series
-        for suite in run.result.plan.get("suites", [])
-    }
+    summaries = {suite.name: suite.summary for run in source.series for suite in run.result.plan.suites}
     for suite in source.suites():
         suite_tables = result_tables.suite_tables(
             [row for row in rows if row["suite"] == suite and row["status"] == "ok"], suite_metrics
@@ -154,16 +150,12 @@ def _no_speed(source: Source, names: dict[str, str]) -> Iterator[Section]:
 def _reading(source: Source) -> Section:
     rows = [row for run in source.series for row in run.rows]
     present = {name for row in rows for name, value in row.items() if value is not None}
-    general = [
+    own = own_metrics([run.result for run in source.series])
+    described = tuple(
         {"metric": name, "unit": metric.unit, "better": metric.better, "meaning": metric.meaning}
-        for name, metric in metrics.METRICS.items()
-        if name in present
-    ]
-    further = [
-        {"metric": name, "unit": unit, "better": better, "meaning": "the suite's own; see its description"}
-        for name, (unit, better) in own_metrics([run.result for run in source.series]).items()
-        if name not in metrics.METRICS
-    ]
+        for name, metric in (METRICS | own).items()
+        if name in present or name not in METRICS
+    )
     columns = tuple(text_column(key) for key in ("metric", "unit", "better", "meaning"))
     text = (
         "The time of a case is the maximum over the ranks, sample by sample: a step is over when its last rank is.",
@@ -174,6 +166,6 @@ def _reading(source: Source) -> Section:
         "reading",
         "How to read each number",
         text,
-        (DisplayTable("", columns, tuple(general + further)),),
+        (DisplayTable("", columns, described),),
         folded=True,
     )

@@ -38,16 +38,16 @@ def _fields(result: Result) -> Iterator[tuple[str, Any]]:
     """(field, value) of a run and its environment; of hosts and ranks one if all agree, else each with its count."""
     yield from facts(result).items()
     environment = result.environment
-    hosts = list((environment.get("hosts") or {}).values())
+    hosts = list(environment.hosts.values())
     yield "hosts", len(hosts) or None
     for prefix, records, fields in (
         ("host", hosts, HOST_FIELDS),
-        ("rank", environment.get("ranks") or [], RANK_FIELDS),
+        ("rank", environment.ranks, RANK_FIELDS),
     ):
         for field in fields:
-            yield f"{prefix}.{field}", _common([record.get(field) for record in records])
-    for section in ("settings", "variables"):
-        yield from ((f"{section}.{name}", value) for name, value in sorted((environment.get(section) or {}).items()))
+            yield f"{prefix}.{field}", _common([getattr(record, field) for record in records])
+    yield from ((f"settings.{name}", value) for name, value in sorted(environment.settings.items()))
+    yield from ((f"variables.{name}", value) for name, value in sorted(environment.variables.items()))
 
 
 def _common(values: Sequence[Any]) -> Any:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from bench.records.metrics import BUS_BANDWIDTH, CEILING_PERCENT, TIME, TIME_HIGH, TIME_LOW
 from bench.report.plots.source import Plot, PlottedRun, Source, families
 from bench.report.plots.style import canvas, plain_log, shorten, size_axis
 
@@ -22,10 +23,10 @@ USELESS = 10.0
 """An interval whose ends are further apart than so many times its middle is drawn to that, and says no more."""
 
 _KINDS = (
-    ("bandwidth", "busbw_gb_per_s", 1.0, "bus bandwidth (GB/s)", "Bus bandwidth over message size",
+    ("bandwidth", BUS_BANDWIDTH, 1.0, "bus bandwidth (GB/s)", "Bus bandwidth over message size",
      "Higher is better; both axes are logarithmic. Whiskers: 95% interval. The dotted line is the measured ceiling "
      "where the file has one (point-to-point), to which bus bandwidth can be held."),
-    ("latency", "seconds_median", 1e6, "time of one call (us)", "Time over message size",
+    ("latency", TIME, 1e6, "time of one call (us)", "Time over message size",
      "Lower is better; both axes are logarithmic. The flat part at small sizes is the latency. Whiskers: 95% "
      "interval."),
 )  # fmt: skip
@@ -73,7 +74,7 @@ def _panel(axes: Axes, source: Source, op: str, metric: str, scale: float) -> No
         axes.errorbar(xs, ys, yerr=bounds, color=look.colour, marker=look.marker, ms=3.5, lw=1.2, ls=look.dash,
                       capsize=2, elinewidth=0.8, label=run.name)  # fmt: skip
         sizes += xs
-        if metric == "busbw_gb_per_s":
+        if metric == BUS_BANDWIDTH:
             _ceiling(axes, rows, look.colour)
     axes.set_title(shorten(op, 24))
     axes.set_yscale("log")
@@ -87,17 +88,17 @@ def _panel(axes: Axes, source: Source, op: str, metric: str, scale: float) -> No
 
 def _whisker(row: Row, metric: str, scale: float) -> tuple[float, float]:
     """Distances to the ends of the interval; a rate's ends are the time's, turned round."""
-    middle, value = row["seconds_median"], row[metric] * scale
-    low, high = row["seconds_low"] or middle, row["seconds_high"] or middle
+    middle, value = row[TIME], row[metric] * scale
+    low, high = row[TIME_LOW] or middle, row[TIME_HIGH] or middle
     low, high = max(low, middle / USELESS), min(high, middle * USELESS)
     ends = (value * low / middle, value * high / middle)
-    if metric != "seconds_median":
+    if metric != TIME:
         ends = (value * middle / high, value * middle / low)
     return max(0.0, value - ends[0]), max(0.0, ends[1] - value)
 
 
 def _ceiling(axes: Axes, rows: list[Row], colour: Any) -> None:
-    bounded = [row for row in rows if row.get("percent_of_measured_ceiling")]
+    bounded = [row for row in rows if row.get(CEILING_PERCENT)]
     if bounded:
         row = bounded[-1]
-        axes.axhline(row["busbw_gb_per_s"] * 100 / row["percent_of_measured_ceiling"], color=colour, ls=":", lw=1)
+        axes.axhline(row[BUS_BANDWIDTH] * 100 / row[CEILING_PERCENT], color=colour, ls=":", lw=1)

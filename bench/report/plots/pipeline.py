@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench.records.lines.kinds import Measurement
+from bench.records.metrics import BUBBLE, IDLE
 from bench.report.plots.source import Plot, PlottedRun, Source, labels
 from bench.report.plots.style import HATCHES, LIGHT, canvas, shorten
 from bench.suite import COMMUNICATION
@@ -38,41 +40,39 @@ def draw(source: Source) -> Iterator[Plot]:
     for run in source.series:
         for case, group in run.groups.items():
             lead = group.leader
-            spans = lead.get("spans") or []
-            if left and group.status == "ok" and lead["suite"] in SUITES and 0 < len(spans) <= MAX_SPANS:
+            if left and group.status == "ok" and lead.suite in SUITES and 0 < len(lead.spans) <= MAX_SPANS:
                 left -= 1
-                yield _timeline(MAX_TIMELINES - left, run, case, lead, spans)
+                yield _timeline(MAX_TIMELINES - left, run, case, lead)
 
 
-def _timeline(number: int, run: PlottedRun, case: str, lead: dict[str, Any], spans: Sequence[Sequence[Any]]) -> Plot:
+def _timeline(number: int, run: PlottedRun, case: str, lead: Measurement) -> Plot:
     """The traced call of median length, so that an interrupted one is not shown as typical."""
-    call = _median_call(lead.get("traced_call_ns") or [])
-    call_spans = [span for span in spans if span[1] == call] or [span for span in spans if span[1] == spans[0][1]]
+    spans, call = lead.spans, _median_call(lead.traced_call_ns)
+    call_spans = [s for s in spans if s.call == call] or [s for s in spans if s.call == spans[0].call]
     # Communication lies within forward and backward: it is drawn last, narrower, on top of them.
-    kinds = sorted(dict.fromkeys(shorten(str(span[2])) for span in call_spans), key=lambda kind: kind == COMMUNICATION)
-    num_ranks = max(int(lead["num_ranks"]), 1 + max(span[0] for span in call_spans))
-    end = max(span[5] + span[6] for span in call_spans)
+    kinds = sorted(dict.fromkeys(shorten(span.kind) for span in call_spans), key=lambda kind: kind == COMMUNICATION)
+    num_ranks = max(lead.num_ranks, 1 + max(span.rank for span in call_spans))
+    end = max(span.start_ns + span.duration_ns for span in call_spans)
     figure, grid = canvas(8.6, 1.3 + 0.34 * min(num_ranks, 24))
     axes: Axes = grid[0][0]
     for kind in kinds:
         index = KINDS.index(kind) if kind in KINDS else len(KINDS) + kinds.index(kind)
-        parts = [span for span in call_spans if shorten(str(span[2])) == kind]
-        ranks, lefts, widths = ([span[0] for span in parts], [s[5] / 1e6 for s in parts], [s[6] / 1e6 for s in parts])
+        parts = [span for span in call_spans if shorten(span.kind) == kind]
+        ranks, lefts = [span.rank for span in parts], [span.start_ns / 1e6 for span in parts]
+        widths = [span.duration_ns / 1e6 for span in parts]
         height = 0.34 if kind == COMMUNICATION else 0.72
         bars = axes.barh(ranks, widths, height, lefts, color=LIGHT[index % len(LIGHT)], lw=0.4, edgecolor="#fefefe",
                          hatch=HATCHES[index % len(HATCHES)], label=kind)  # fmt: skip
         for bar, span in zip(bars, parts, strict=True):
-            if span[4] is not None and span[6] > 0.035 * end:
-                axes.annotate(str(span[4]), (bar.get_x() + bar.get_width() / 2, span[0]), ha="center", va="center",
-                              fontsize=7, color="#fefefe", weight="bold")  # fmt: skip
+            if span.microbatch is not None and span.duration_ns > 0.035 * end:
+                axes.annotate(str(span.microbatch), (bar.get_x() + bar.get_width() / 2, span.rank), ha="center",
+                              va="center", fontsize=7, color="#fefefe", weight="bold")  # fmt: skip
     axes.set_yticks(range(num_ranks), [f"rank {rank}" for rank in range(num_ranks)])
     axes.invert_yaxis()
     axes.set_xlabel("time since the start of the call (ms)")
     axes.set_xlim(0, end / 1e6)
     figure.legend(loc="outside lower left", ncols=6)
-    return Plot(
-        f"timeline-{number}", str(lead["suite"]), f"Timeline of {shorten(case, 70)} ({run.name})", _TIMELINE, figure
-    )
+    return Plot(f"timeline-{number}", lead.suite, f"Timeline of {shorten(case, 70)} ({run.name})", _TIMELINE, figure)
 
 
 def _median_call(call_ns: Sequence[Sequence[int]]) -> int:
@@ -85,7 +85,7 @@ def _idle(source: Source) -> Iterator[Plot]:
         (run, row)
         for run in source.series
         for row in run.rows
-        if row["status"] == "ok" and row.get("bubble_theory") is not None and row.get("idle_share") is not None
+        if row["status"] == "ok" and row.get(BUBBLE) is not None and row.get(IDLE) is not None
     ][:MAX_BARS]
     if not bars:
         return
@@ -96,9 +96,9 @@ def _idle(source: Source) -> Iterator[Plot]:
     for position, (run, row) in enumerate(bars):
         label = None if run.name in seen else f"{run.name}: measured"
         seen.add(run.name)
-        axes.barh(position, 100 * row["idle_share"], 0.74, color=run.look.colour, alpha=0.55, hatch=run.look.hatch,
+        axes.barh(position, 100 * row[IDLE], 0.74, color=run.look.colour, alpha=0.55, hatch=run.look.hatch,
                   label=label)  # fmt: skip
-        axes.barh(position, 100 * row["bubble_theory"], 0.3, color=run.look.colour, edgecolor="#fefefe",
+        axes.barh(position, 100 * row[BUBBLE], 0.3, color=run.look.colour, edgecolor="#fefefe",
                   label="replay of the order" if position == 0 else None)  # fmt: skip
     axes.set_yticks(range(len(bars)), [shorten(label, 60) for label in labels([row for _, row in bars])])
     axes.invert_yaxis()

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.records.metrics import TIME, TIME_HIGH, TIME_LOW
 from bench.report.plots.source import Plot, PlottedRun, Source
 from bench.report.plots.style import canvas, plain_log, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from bench.records.file import Record
+    from bench.records.lines.kinds import Measurement
 
 PER_SUITE = 1
 MAX_CASES = 12
@@ -46,10 +47,7 @@ def draw(source: Source) -> Iterator[Plot]:
 def _telling_cases(source: Source) -> dict[str, str]:
     """Case -> suite, in the files' order: the most telling of each suite come first in a plan."""
     return {
-        case: group.leader["suite"]
-        for run in source.series
-        for case, group in run.groups.items()
-        if group.status == "ok"
+        case: group.leader.suite for run in source.series for case, group in run.groups.items() if group.status == "ok"
     }
 
 
@@ -84,16 +82,16 @@ def _legend(figure: Any, axes: Axes, sides: Sequence[PlottedRun]) -> None:
     figure.legend(loc="outside lower left", ncols=2)
 
 
-def _samples(records: Sequence[Record]) -> dict[int, np.ndarray[Any, Any]]:
+def _samples(records: Sequence[Measurement]) -> dict[int, np.ndarray[Any, Any]]:
     """Rank -> seconds of one call, all launches; empty if the file has no samples of single ranks."""
     seconds_by_rank: dict[int, list[np.ndarray[Any, Any]]] = {}
     for record in records:
-        variant = next(iter(record["variants"].values()), None)
-        if record["status"] != "ok" or variant is None or "nanoseconds" not in variant:
+        variant = record.variants.get(record.main)
+        if record.status != "ok" or variant is None or variant.nanoseconds is None:
             continue
-        for rank, row in enumerate(variant["nanoseconds"]):
-            seconds_by_rank.setdefault(rank, []).append(np.asarray(row, dtype=float) / (1e9 * variant["calls"]))
-    return {rank: np.concatenate(parts) for rank, parts in seconds_by_rank.items() if sum(map(len, parts))}
+        for rank, row in enumerate(variant.nanoseconds / (1e9 * variant.calls)):
+            seconds_by_rank.setdefault(rank, []).append(row)
+    return {rank: np.concatenate(parts) for rank, parts in seconds_by_rank.items()}
 
 
 def _jitter(count: int) -> np.ndarray[Any, Any]:
@@ -107,8 +105,8 @@ def _history(source: Source) -> Iterator[Plot]:
         return
     done: set[str] = set()
     for case, suite in _telling_cases(source).items():
-        ordered = sorted(source.series, key=lambda run: str(run.result.header.get("started")))
-        points = [(run, row) for run in ordered for row in run.rows if row["case"] == case and row["seconds_median"]]
+        ordered = sorted(source.series, key=lambda run: str(run.result.header.started))
+        points = [(run, row) for run in ordered for row in run.rows if row["case"] == case and row[TIME]]
         if suite in done or len(points) < MIN_FILES or len(done) >= MAX_HISTORIES:
             continue
         done.add(suite)
@@ -120,13 +118,13 @@ def _over_files(case: str, suite: str, points: Sequence[tuple[PlottedRun, dict[s
     axes: Axes = grid[0][0]
     seen: set[str] = set()
     for position, (run, row) in enumerate(points):
-        middle = row["seconds_median"] * 1e3
+        middle = row[TIME] * 1e3
         label = None if run.result.architecture in seen else shorten(run.result.architecture)
         seen.add(run.result.architecture)
         axes.plot([position], [middle], ls="", marker=run.look.marker, color=run.look.colour, label=label)
-        if row["interval"] == "between_launches" and row["seconds_high"] < 100 * row["seconds_low"]:
-            axes.vlines(position, row["seconds_low"] * 1e3, row["seconds_high"] * 1e3, color=run.look.colour, lw=1.2)
-    starts = [str(run.result.header.get("started") or "?")[:16].replace("T", "\n") for run, _ in points]
+        if row["interval"] == "between_launches" and row[TIME_HIGH] < 100 * row[TIME_LOW]:
+            axes.vlines(position, row[TIME_LOW] * 1e3, row[TIME_HIGH] * 1e3, color=run.look.colour, lw=1.2)
+    starts = [(run.result.header.started or "?")[:16].replace("T", "\n") for run, _ in points]
     step = max(1, len(points) // 10)
     axes.set_xticks(range(0, len(points), step), starts[::step])
     axes.set_ylabel("median time (ms)")

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare import sides
+from bench.records.lines.parts import TableRows
 from bench.records.rows import case_groups, run_rows
 from bench.report.plots.style import Look, looks, shorten
 from bench.suite import format_param
@@ -99,12 +100,12 @@ class Source:
     def ops(self, suite: str) -> list[str]:
         return list(dict.fromkeys(str(row["params"].get("op")) for run in self.series for row in run.suite_rows(suite)))
 
-    def tables(self, suite: str) -> Iterator[tuple[PlottedRun, str, dict[str, Any]]]:
+    def tables(self, suite: str) -> Iterator[tuple[PlottedRun, str, TableRows]]:
         """(side, case, table) of the tables that cases of a suite carry."""
         for run in self.series:
             for case, group in run.groups.items():
-                if group.status == "ok" and group.leader["suite"] == suite:
-                    for table in (group.leader.get("tables") or {}).values():
+                if group.status == "ok" and group.leader.suite == suite:
+                    for table in group.leader.tables.values():
                         yield run, case, table
 
 

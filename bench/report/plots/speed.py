@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.records.metrics import COMPUTE_SPEED, MEMORY_BANDWIDTH, SPEEDUP
 from bench.report.plots.source import Plot, PlottedRun, Source, labels
 from bench.report.plots.style import FAINT, canvas, plain_log, shorten
 from bench.suite import ITEM_BYTES
@@ -67,15 +68,15 @@ def _point(run: PlottedRun, row: Row) -> tuple[float, float] | None:
     """(FLOP per byte, TFLOP/s a device) of a case, or None if its traffic is not known."""
     rule = _BYTES.get((row["suite"], str(row["params"].get("op"))))
     item = ITEM_BYTES.get(str(row["params"].get("dtype")))
-    work = run.groups[row["case"]].leader.get("work") or {}
-    if rule is None or item is None or not work.get("flops") or not row["tflop_per_s"]:
+    work = run.groups[row["case"]].leader.work
+    if rule is None or item is None or work is None or not work.flops or not row[COMPUTE_SPEED]:
         return None
     passes = 3.0 if row["params"].get("direction") == "forward_backward" else 1.0
-    num_bytes = rule(row["params"], work["flops"], item)
+    num_bytes = rule(row["params"], work.flops, item)
     if num_bytes is None:
         return None
     shares = 1 if row["suite"] == "tensor_parallel" else row["num_ranks"]  # compute: every rank has its own product
-    return float(work["flops"]) / shares / (passes * num_bytes), float(row["tflop_per_s"])
+    return float(work.flops) / shares / (passes * num_bytes), float(row[COMPUTE_SPEED])
 
 
 def _roofline(source: Source) -> Iterator[Plot]:
@@ -106,11 +107,11 @@ def _roofline(source: Source) -> Iterator[Plot]:
 
 def _roof(axes: Axes, run: PlottedRun) -> None:
     """min(bandwidth x intensity, best product) of each type, from what the file measured."""
-    bandwidths = [row["membw_gb_per_s"] for row in run.suite_rows("compute") if row["membw_gb_per_s"]]
+    bandwidths = [row[MEMORY_BANDWIDTH] for row in run.suite_rows("compute") if row[MEMORY_BANDWIDTH]]
     best: dict[str, float] = {}
     for row in run.suite_rows("compute", "matmul"):
         dtype = str(row["params"].get("dtype"))
-        best[dtype] = max(best.get(dtype, 0.0), row["tflop_per_s"] or 0.0)
+        best[dtype] = max(best.get(dtype, 0.0), row[COMPUTE_SPEED] or 0.0)
     for number, (dtype, top) in enumerate(best.items()):
         if not bandwidths or not top:
             continue
@@ -121,9 +122,7 @@ def _roof(axes: Axes, run: PlottedRun) -> None:
 
 
 def _scaling(source: Source) -> Iterator[Plot]:
-    points = [
-        (run, row) for suite in SCALED for run in source.series for row in run.suite_rows(suite) if row["speedup"]
-    ]
+    points = [(run, row) for suite in SCALED for run in source.series for row in run.suite_rows(suite) if row[SPEEDUP]]
     if not points:
         return
     counts = sorted({row["num_ranks"] for _, row in points})
@@ -139,7 +138,7 @@ def _over_ranks(points: Sequence[tuple[PlottedRun, Row]], counts: Sequence[int])
     seen: set[str] = set()
     for run, row in points:
         x = row["num_ranks"] * (1 + 0.2 * (cases.index(row["case"]) / len(cases) - 0.5))
-        axes.plot([x], [row["speedup"]], ls="", marker=run.look.marker, ms=5, alpha=0.8, color=run.look.colour,
+        axes.plot([x], [row[SPEEDUP]], ls="", marker=run.look.marker, ms=5, alpha=0.8, color=run.look.colour,
                   label=None if run.name in seen else run.name)  # fmt: skip
         seen.add(run.name)
     axes.plot(counts, counts, ls="--", color=FAINT, lw=1.2, label="ideal")
@@ -162,7 +161,7 @@ def _by_case(points: Sequence[tuple[PlottedRun, Row]], num_ranks: int) -> Figure
     axes: Axes = grid[0][0]
     seen: set[str] = set()
     for run, row in points:
-        axes.plot([row["speedup"]], [places[row["case"]]], ls="", marker=run.look.marker, ms=5, color=run.look.colour,
+        axes.plot([row[SPEEDUP]], [places[row["case"]]], ls="", marker=run.look.marker, ms=5, color=run.look.colour,
                   label=None if run.name in seen else run.name)  # fmt: skip
         seen.add(run.name)
     axes.axvline(num_ranks, ls="--", lw=1.2, color=FAINT, label=f"ideal on {num_ranks} ranks")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.core.values import is_number
+from bench.records.lines.parts import TableRows
 from bench.report.plots.source import Plot, PlottedRun, Source
 from bench.report.plots.style import HATCHES, LIGHT, canvas, shorten
 
@@ -52,49 +53,49 @@ _PAIR = re.compile(r"(?P<unit>GB/s) (?P<to>\S+)")
 _PART = re.compile(r"(?P<part>.+) ms")
 
 
-def _column(table: dict[str, Any], *names: str) -> int | None:
-    heads = [str(head).lower() for head in table["columns"]]
+def _column(table: TableRows, *names: str) -> int | None:
+    heads = [str(head).lower() for head in table.columns]
     return next((heads.index(name) for name in names if name in heads), None)
 
 
-def _pairs(table: dict[str, Any]) -> dict[int, str]:
+def _pairs(table: TableRows) -> dict[int, str]:
     """Column -> the end that it is about, of a matrix whose rows send: `GB/s 3`; empty for any other table."""
-    columns = {n: match["to"] for n, head in enumerate(table["columns"]) if (match := _PAIR.fullmatch(str(head)))}
-    return columns if len(columns) == len(table["columns"]) - 1 > 1 else {}
+    columns = {n: match["to"] for n, head in enumerate(table.columns) if (match := _PAIR.fullmatch(str(head)))}
+    return columns if len(columns) == len(table.columns) - 1 > 1 else {}
 
 
-def _parts(table: dict[str, Any]) -> dict[int, str]:
+def _parts(table: TableRows) -> dict[int, str]:
     """Column -> the part of a step whose milliseconds it holds; empty for a table without a `step`."""
-    columns = {n: match["part"] for n, head in enumerate(table["columns"]) if (match := _PART.fullmatch(str(head)))}
+    columns = {n: match["part"] for n, head in enumerate(table.columns) if (match := _PART.fullmatch(str(head)))}
     if not set(columns.values()) & set(WHOLES):
         return {}
     return {n: part for n, part in columns.items() if part not in WHOLES}
 
 
-def _stacks(label: str, table: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
+def _stacks(label: str, table: TableRows) -> list[tuple[str, dict[str, float]]]:
     """A bar per row: the rank's, where the table says which."""
     parts, rank = _parts(table), _column(table, "rank")
     return [
         (
             label if rank is None else f"{label}, rank {row[rank]}",
-            {part: float(row[n]) for n, part in parts.items() if is_number(row[n])},
+            {part: float(cell) for n, part in parts.items() if is_number(cell := row[n])},
         )
-        for row in table["rows"]
+        for row in table.rows
     ]
 
 
-def _time_column(table: dict[str, Any]) -> int | None:
+def _time_column(table: TableRows) -> int | None:
     return _column(table, "s", "until s", "at s")
 
 
-def _matrix(run: PlottedRun, suite: str, label: str, name: str, table: dict[str, Any]) -> Plot:
+def _matrix(run: PlottedRun, suite: str, label: str, name: str, table: TableRows) -> Plot:
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
 
-    ends, head = _pairs(table), shorten(str(table["columns"][0]), 16)
+    ends, head = _pairs(table), shorten(str(table.columns[0]), 16)
     names = list(ends.values())
-    senders = [str(row[0]) for row in table["rows"]]
-    rows = [[row[n] if is_number(row[n]) else np.nan for n in ends] for row in table["rows"]]
+    senders = [str(row[0]) for row in table.rows]
+    rows = [[row[n] if is_number(row[n]) else np.nan for n in ends] for row in table.rows]
     values = np.asarray(rows, dtype=float).reshape(len(senders), len(names))
     side = max(3.2, min(8.0, 1.6 + 0.42 * len(names)))
     figure, grid = canvas(side + 1.4, side)
@@ -134,29 +135,29 @@ def _stacked_bars(suite: str, bars: Sequence[tuple[str, dict[str, float]]]) -> P
     return Plot(f"parts-{suite}", suite, "Time by part", _PARTS, figure)
 
 
-def _over_time(suite: str, label: str, name: str, table: dict[str, Any]) -> Iterator[Plot]:
+def _over_time(suite: str, label: str, name: str, table: TableRows) -> Iterator[Plot]:
     at = _time_column(table)
     assert at is not None
     group = _column(table, "rank", "host", "device")
     heads = [
         number
-        for number, head in enumerate(table["columns"])
-        if number not in (at, group) and any(is_number(row[number]) for row in table["rows"])
+        for number, head in enumerate(table.columns)
+        if number not in (at, group) and any(is_number(row[number]) for row in table.rows)
     ]
-    if not heads or len(table["rows"]) < 2:
+    if not heads or len(table.rows) < 2:
         return
     figure, grid = canvas(7.6, 0.8 + 1.35 * len(heads), len(heads), 1, sharex=True)
-    who = list(dict.fromkeys(row[group] for row in table["rows"])) if group is not None else [None]
+    who = list(dict.fromkeys(row[group] for row in table.rows)) if group is not None else [None]
     for axes, number in zip(grid.flat, heads, strict=True):
         for position, run in enumerate(who):
-            rows = [row for row in table["rows"] if group is None or row[group] == run]
+            rows = [row for row in table.rows if group is None or row[group] == run]
             points = [(row[at], row[number]) for row in rows if is_number(row[number])]
             if points:
                 axes.plot(*zip(*points, strict=True), color=LIGHT[position % len(LIGHT)], lw=1.1, marker=".", ms=3,
-                          label=None if group is None else shorten(f"{table['columns'][group]} {run}"))  # fmt: skip
-        axes.set_ylabel(shorten(str(table["columns"][number]), 24))
+                          label=None if group is None else shorten(f"{table.columns[group]} {run}"))  # fmt: skip
+        axes.set_ylabel(shorten(str(table.columns[number]), 24))
         axes.grid(True)
-    grid.flat[-1].set_xlabel(shorten(str(table["columns"][at])))
+    grid.flat[-1].set_xlabel(shorten(str(table.columns[at])))
     if group is not None and len(who) <= 16:
         figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower left", ncols=6)
     yield Plot(f"series-{name}", suite, f"Over time: {label}", _SERIES, figure)

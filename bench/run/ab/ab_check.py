@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.compare import selection
 from bench.errors import BenchError
+from bench.records.metrics import suite_metric
 from bench.records.saved_plan import SIDES
 from bench.run.ab.ab_sides import Setting, asking_words
 from bench.run.ab.child import ask
@@ -33,9 +34,10 @@ def refuse_useless(plans: Sequence[Outlook], comparing: Comparing) -> None:
         )
     settings = comparing.settings()
     if settings.where:
-        records = [{"suite": case.suite, "case": case.id, "params": case.params} for case in common]
+        records = [selection.CaseIdentity(case.suite, case.id, case.params) for case in common]
         selection.refuse_none(records, settings.where)
-    metrics = {name: row for outlook in plans for suite in outlook.plan.suites for name, row in suite.metrics.items()}
+    suites = [suite for outlook in plans for suite in outlook.plan.suites]
+    metrics = {name: suite_metric(name, *row) for suite in suites for name, row in suite.metrics.items()}
     for name in settings.metrics:
         selection.named_metric(name, metrics)
     refuse_unlike([outlook.architecture for outlook in plans], comparing)

@@ -15,8 +15,8 @@ from bench.analysis.compare import outlier_search, outlier_tables
 from bench.analysis.compare.peer_group import PeerMetric
 from bench.errors import BenchError
 from bench.records import anonymize
-from bench.records.file import Record, Result, load
-from tests.support.results import GPU, MILLISECOND, header, measurement, not_ok, save
+from bench.records.file import Result, load
+from tests.support.results import GPU, MILLISECOND, Record, header, measurement, not_ok, save
 
 MS = MILLISECOND
 A, B = "compute/matmul[size=1024]", "collective/all_reduce[num_bytes=1000000]"

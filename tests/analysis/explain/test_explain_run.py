@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bench.analysis.explain import suspects, timeline
@@ -17,7 +17,7 @@ from bench.records.file import load as load_result
 from bench.records.rows import case_groups
 from bench.suite import COMMUNICATION, Span
 from tests import ROOT
-from tests.support.results import header, measurement, save
+from tests.support.results import header, line, measurement, save
 
 MS = 1_000_000
 
@@ -42,6 +42,10 @@ def data_spans(num_calls: int = 4, slow: float = 1.0, late: int = 0) -> tuple[li
     return rows, calls
 
 
+def spans_of(rows: list[list[Any]]) -> list[Span]:
+    return msgspec.convert(rows, list[Span])
+
+
 def record(case: str = "heterogeneous/data[units=6]", slow: float = 1.0, **fields: Any) -> dict[str, Any]:
     spans, calls = data_spans(slow=slow)
     return measurement(case, calls, flops=6e9, flops_dtype="float32", spans=spans, traced_call_ns=calls, **fields)
@@ -49,14 +53,14 @@ def record(case: str = "heterogeneous/data[units=6]", slow: float = 1.0, **field
 
 def test_a_call_run_again_takes_what_it_took() -> None:
     rows, calls = data_spans(num_calls=1, slow=0.5)
-    found = timeline.operations([Span.from_row(row) for row in rows], [rank[0] for rank in calls])
+    found = timeline.operations(spans_of(rows), [rank[0] for rank in calls])
     assert found.run(found.seconds)[0] == pytest.approx(0.062)
     moved = found.seconds[found.communicates]
     assert moved.tolist() == [[pytest.approx(0.002)], [pytest.approx(0.002)]]  # the rest is waiting
 
 
 def test_nested_communication_is_cut_out_of_the_computation() -> None:
-    spans = [Span(0, 0, "backward", 10, 100), Span(0, 0, COMMUNICATION, 40, 20)]
+    spans = spans_of([[0, 0, "backward", None, None, 10, 100], [0, 0, COMMUNICATION, None, None, 40, 20]])
     pieces = timeline.pieces_of(spans, 0, 120)
     assert [(p.kind, p.start, p.end) for p in pieces] == [
         ("outside", 0, 10),
@@ -69,13 +73,13 @@ def test_nested_communication_is_cut_out_of_the_computation() -> None:
 
 def test_a_pipeline_waits_for_the_stage_before_and_behind() -> None:
     """Stage 0: forward 0 to 10, backward 35 to 45; stage 1: forward 12 to 22, backward 22 to 33; messages take 2."""
-    spans = [
-        Span(0, 0, "forward", 0, 10, stage=0, microbatch=0),
-        Span(0, 0, "backward", 35, 10, stage=0, microbatch=0),
-        Span(1, 0, "forward", 12, 10, stage=1, microbatch=0),
-        Span(1, 0, "backward", 22, 11, stage=1, microbatch=0),
+    rows: list[list[Any]] = [
+        [0, 0, "forward", 0, 0, 0, 10],
+        [0, 0, "backward", 0, 0, 35, 10],
+        [1, 0, "forward", 1, 0, 12, 10],
+        [1, 0, "backward", 1, 0, 22, 11],
     ]
-    found = timeline.operations(spans, [45, 45])
+    found = timeline.operations(spans_of(rows), [45, 45])
     assert found.run(found.seconds)[0] == pytest.approx(45e-9)
     slower = found.seconds.copy()
     slower[(found.places["rank"] == 1) & (found.kind == found.kinds.index("forward"))] += 5e-9
@@ -84,7 +88,7 @@ def test_a_pipeline_waits_for_the_stage_before_and_behind() -> None:
 
 def test_parts_add_up_from_peak_to_achieved() -> None:
     made = record(slow=0.5)
-    found = waterfall(made, 0.065, 2e11, "a peak", [1.0, 0.5])
+    found = waterfall(line(made), 0.065, 2e11, "a peak", [1.0, 0.5])
     parts = {part.name: part for part in found.parts}
     assert found.peak_seconds == pytest.approx(0.03)
     known = [part.seconds for part in found.parts if part.seconds is not None]
@@ -94,26 +98,26 @@ def test_parts_add_up_from_peak_to_achieved() -> None:
     assert parts["residual"].seconds == pytest.approx(0.003, abs=1e-4)
     assert parts["imbalance of the split"].seconds == pytest.approx(0.0, abs=1e-4)
     assert parts["input stalls"].seconds is None
-    blind = {part.name: part for part in waterfall(made, 0.065, 2e11, "a peak", None).parts}
+    blind = {part.name: part for part in waterfall(line(made), 0.065, 2e11, "a peak", None).parts}
     assert blind["slowest device"].seconds is None
     assert "not measured" in blind["slowest device"].how
     assert blind["imbalance of the split"].seconds == pytest.approx(0.015, abs=1e-4)
 
 
 def test_a_slow_rank_is_named_by_its_own_computation_and_healthy_ones_are_not() -> None:
-    (line, links) = suspects.sentences([record(slow=0.5)])
-    assert line.startswith("slow rank: 1, in 1 of 1 cases")
-    assert "score 0.50" in line
+    (ranks, links) = suspects.sentences([line(record(slow=0.5))])
+    assert ranks.startswith("slow rank: 1, in 1 of 1 cases")
+    assert "score 0.50" in ranks
     assert links.startswith("slow link: not measured")
-    assert suspects.sentences([record()])[0].startswith("slow rank: none")
+    assert suspects.sentences([line(record())])[0].startswith("slow rank: none")
 
 
 def test_without_computation_the_last_to_arrive_is_said_or_nothing() -> None:
     spans, calls = data_spans(late=3)
     waits = [row for row in spans if row[2] == COMMUNICATION]
     made = measurement("training/run", calls, spans=waits, traced_call_ns=calls)
-    assert suspects.sentences([made])[0].startswith("rank 1 is the last to arrive at 100%")
-    assert suspects.sentences([measurement()])[0].startswith("slow rank: not measured")
+    assert suspects.sentences([line(made)])[0].startswith("rank 1 is the last to arrive at 100%")
+    assert suspects.sentences([line(measurement())])[0].startswith("slow rank: not measured")
 
 
 def test_a_link_is_named_only_by_point_to_point() -> None:
@@ -122,11 +126,11 @@ def test_a_link_is_named_only_by_point_to_point() -> None:
         "rows": [["rank 3: each of its pairs", 4, 1, 4.0, 6, 0]],
     }
     pairs = measurement("point_to_point/send", tables={"stands_out": table}, derived={"slow_links": 1.0})
-    assert "slow link: rank 3: each of its pairs, 4.00 times as long" in suspects.sentences([pairs])[1]
+    assert "slow link: rank 3: each of its pairs, 4.00 times as long" in suspects.sentences([line(pairs)])[1]
     healthy = measurement("point_to_point/send", derived={"slow_links": 0.0})
-    assert suspects.sentences([healthy])[1].startswith("slow link: none")
+    assert suspects.sentences([line(healthy)])[1].startswith("slow link: none")
     few = measurement("point_to_point/send", derived={"slow_links": None})
-    assert "too few ranks" in suspects.sentences([few])[1]
+    assert "too few ranks" in suspects.sentences([line(few)])[1]
 
 
 def test_the_command_prints_the_waterfall_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +149,7 @@ def test_the_command_prints_the_waterfall_of_a_file(tmp_path: Path, capsys: pyte
 
 def uniform() -> list[heterogeneous_step.Uniform]:
     rows, calls = data_spans()
-    return heterogeneous_step.uniform_calls([Span.from_row(row) for row in rows], calls, range(4), (0, 1), (3, 3))
+    return heterogeneous_step.uniform_calls(spans_of(rows), calls, range(4), (0, 1), (3, 3))
 
 
 def test_the_prediction_of_data_parallel_is_arithmetic() -> None:
@@ -187,10 +191,19 @@ def test_training_steps_split_in_several_ways_are_explained(path: Path) -> None:
 def test_communications_are_held_against_those_of_their_size() -> None:
     """One of four sums is ten times as large and as long: no link is slow for that."""
     spans = [
-        Span(0, 0, "communication", start, length, axis="data", sequence=number, num_bytes=size)
+        Span(
+            rank=0,
+            call=0,
+            kind="communication",
+            start_ns=start,
+            duration_ns=length,
+            axis="data",
+            sequence=number,
+            num_bytes=size,
+        )
         for number, (start, length, size) in enumerate([(0, 10, 1), (10, 10, 1), (20, 100, 10), (120, 10, 1)])
     ]
     found = timeline.operations(spans, [130])
     assert len(found.kinds) == 2
-    same = [replace(span, num_bytes=None) for span in spans]
+    same = [msgspec.structs.replace(span, num_bytes=None) for span in spans]
     assert len(timeline.operations(same, [130]).kinds) == 1

@@ -22,7 +22,7 @@ import suites
 from bench.errors import BenchError
 from bench.measure.planning import suite_loader
 from bench.measure.planning.suite_loader import Suite, builtin_names, entry_point_names, load, load_all
-from bench.suite import Case, Check, Param, Work, case_id
+from bench.suite import Case, Check, Param, SuiteMetric, Work, case_id
 from tests import ROOT
 from tests.support.ranks import cpu_machine
 
@@ -204,6 +204,7 @@ def test_a_file_that_breaks_is_named_with_the_place(tmp_path: Path, text: str, c
             "METRICS is {'speed': 'GB/s'}; it is a dict of str to (unit, higher",
         ),
         (f"{MINE}METRICS = {{'speed': ('GB/s', 'up')}}\n", "METRICS is {'speed': ('GB/s', 'up')}"),
+        (f"{MINE}METRICS = {{'speed': ('GB/s', 'higher', 3)}}\n", "(unit, higher | lower | neither, a sentence on it)"),
         (f"{MINE}MACHINERY = 'os'\n", "MACHINERY is 'os'; it is a tuple of names of modules"),
         (f"{MINE}MACHINERY = ('bench.nothing',)\n", "MACHINERY names 'bench.nothing', and there is no such module"),
         (f"{MINE}MACHINERY = ('nothing.at_all',)\n", "MACHINERY names 'nothing.at_all': ModuleNotFoundError"),
@@ -391,3 +392,18 @@ assert threading.active_count() == 1
 @pytest.mark.parametrize("name", sorted(MODULES_OF_TORCH))
 def test_the_exceptions_are_those_that_do_import_torch(name: str) -> None:
     assert importlib.import_module(name).__dict__["torch"] is sys.modules["torch"]
+
+
+def test_a_row_of_metrics_may_lack_the_sentence(tmp_path: Path) -> None:
+    suite = tmp_path / "mine.py"
+    suite.write_text(f"{MINE}METRICS = {{'old': ('GB/s', 'higher'), 'new': ('s', 'lower', 'Time of a call.')}}\n")
+    assert load(str(suite)).metrics == {
+        "old": SuiteMetric("GB/s", "higher", ""),
+        "new": SuiteMetric("s", "lower", "Time of a call."),
+    }
+
+
+def test_every_metric_of_a_suite_has_a_sentence() -> None:
+    rows = {name: row for suite in builtin_names() for name, row in load(suite).metrics.items()}
+    assert rows
+    assert not [name for name, row in rows.items() if not re.fullmatch(r"[A-Z].*\.", row.meaning)]
