@@ -185,10 +185,9 @@ def test_it_measures_all_the_same_where_told_to_and_the_file_says_so(two_loops: 
     done = call("run", TINY, "--preset", "node", "--busy", "-o", str(tmp_path))
     file = saved(tmp_path)
     assert file.statuses() == dict.fromkeys(("first", "second", "third"), "ok"), done.stderr
-    assert file.plan.options["busy"] is True
-    assert file.header.doctor is not None
-    (told,) = [each for each in file.header.doctor.findings if each.what.startswith("other programs")]
-    assert told.level == "warn"
+    assert file.header["plan"]["options"]["busy"] is True
+    (told,) = [each for each in file.header["doctor"]["findings"] if each["what"].startswith("other programs")]
+    assert told["level"] == "warn"
 
 
 @pytest.mark.launchers

@@ -10,13 +10,13 @@ import pytest
 from bench.measure.launch.progress import Counting, Lines, Terminal, choose_display, headline
 from bench.records.lines.header import Environment
 from bench.records.lines.kinds import Measurement
-from tests.support.results import measurement_line
+from tests.support.results import line, measurement
 
 ALL_REDUCE = "collective/all_reduce[num_bytes=1000000]"
 
 
 def without_speed(case: str, status: str, reason: str) -> Measurement:
-    return measurement_line(case, status=status, reason=reason, variants={})
+    return line(measurement(case, status=status, reason=reason, variants={}))
 
 
 class Time:
@@ -47,7 +47,7 @@ class FakeTerminal(io.StringIO):
     ],
 )
 def test_a_case_in_a_few_words(fields: dict[str, Any], words: str) -> None:
-    assert headline(measurement_line(ALL_REDUCE, **fields)) == words
+    assert headline(line(measurement(ALL_REDUCE, **fields))) == words
 
 
 def test_a_case_without_a_speed_says_why_on_one_line() -> None:
@@ -84,7 +84,7 @@ def test_where_there_is_no_terminal_a_case_is_a_plain_line() -> None:
     lines.begin(ALL_REDUCE)
     assert stream.getvalue() == ""
     now.seconds += 65
-    lines.done(measurement_line(ALL_REDUCE, bytes=1_000_000, bus_factor=1.0))
+    lines.done(line(measurement(ALL_REDUCE, bytes=1_000_000, bus_factor=1.0)))
     lines.begin("sum/run")
     now.seconds += 10
     lines.expect(3.0)
@@ -107,7 +107,7 @@ def test_a_stream_gets_the_display_that_fits_it(monkeypatch: pytest.MonkeyPatch)
         assert isinstance(display, Terminal)
         display.ready(Environment())
         display.begin("sum/run[size=8]")
-        display.done(measurement_line(ALL_REDUCE))
+        display.done(line(measurement(ALL_REDUCE)))
         display.say("[bold]Rough:")
         assert display.line() == "[1/0] sum/run[size=8]  last: 2.00 ms  about 0:00 left"
     finally:

@@ -171,7 +171,7 @@ def test_a_case_s_own_limit_holds_until_its_record_is_there(monkeypatch: pytest.
     limits: list[float] = []
     heard = recorder.handle
 
-    def handle(event: dict[str, Any]) -> None:
+    def handle(event: events.Event) -> None:
         heard(event)
         limits.append(of._limit_seconds)  # as the event before it has left it
 
