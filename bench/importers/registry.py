@@ -105,9 +105,8 @@ def import_file(
         raise BenchError(f"{str(source)!r}: no row of {read.tool} can be read{first}; is it the right file and --from?")
     label = label or safe_label(source)
     measurements = _measurements(read)
-    lines = _checked(
-        source, [_header(read, source.name, text, label, measurements), *measurements, _end(read, measurements)]
-    )
+    header = _header(read, source.name, text, label, measurements)
+    lines = _checked(source, [header, *measurements, _end(read, measurements)])
     host = next((rank.host for rank in read.ranks if rank.host), "")
     path = output if output.name.endswith(SUFFIXES) else new_path(output, label, host, now)
     with Writer.create(path) as writer:

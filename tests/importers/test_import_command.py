@@ -6,6 +6,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import bench
@@ -14,6 +15,7 @@ from bench.importers.reading import ImportHints
 from bench.importers.registry import FORMATS, import_file
 from bench.records import anonymize
 from bench.records.file import Result, load
+from bench.records.lines.decoding import plain
 from bench.records.rows import case_groups
 from bench.report import result_tables
 from tests import DATA as TEST_DATA
@@ -40,20 +42,22 @@ def test_a_file_is_known_by_what_is_in_it(name: str, tool: str) -> None:
 
 def test_the_result_says_where_it_came_from(tmp_path: Path) -> None:
     result = imported("nccl_new.txt", tmp_path)
-    assert result.environment["imported_from"] == {
+    origin = result.environment.imported_from
+    assert origin is not None
+    assert msgspec.to_builtins(origin) == {
         "tool": "nccl-tests",
         "version": "2.17.6",
         "format": "text",
         "file": "nccl_new.txt",
         "sha256": sha256((DATA / "nccl_new.txt").read_bytes()).hexdigest(),
-        "unread": [{"where": "line 18", "text": result.environment["imported_from"]["unread"][0]["text"]}],
+        "unread": [{"where": "line 18", "text": origin.unread[0].text}],
     }
     assert (result.architecture, result.label) == ("4 x NVIDIA H200", "nccl_new")
     assert result.hosts() == ["nodeA", "nodeB"]
-    assert result.plan["world_size"] == 4
+    assert result.plan.world_size == 4
     assert len(result.planned_cases()) == 6
     assert result.end is not None
-    assert result.end["exit_code"] == 3
+    assert result.end.exit_code == 3
     text = result_tables.tables([result])
     assert "imported: from nccl_new.txt, text of nccl-tests 2.17.6" in text
     assert "warning: 1 row of it could not be read, the first line 18" in text
@@ -80,9 +84,28 @@ def test_single_ranks_are_not_made_up(tmp_path: Path) -> None:
 
 
 def test_a_published_copy_of_an_imported_result_names_no_host(tmp_path: Path) -> None:
-    text = json.dumps(anonymize.anonymize_result(imported("nccl_new.txt", tmp_path)))
+    text = json.dumps([plain(line) for line in anonymize.anonymize_result(imported("nccl_new.txt", tmp_path))])
     assert "nodeA" not in text
     assert "host0" in text
+
+
+def test_an_impossible_value_is_refused_with_its_case_before_anything_is_written(tmp_path: Path) -> None:
+    text = (DATA / "pytest_benchmark.json").read_text()
+    data = json.loads(text)
+    data["benchmarks"][0]["stats"] = {"data": [1e300], "iterations": 1}
+    path = tmp_path / "in.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(BenchError, match=r"pytest_benchmark/\S+: its times cannot be kept"):
+        import_file(path, ImportHints(), tmp_path / "out.jsonl")
+    data["benchmarks"][0] = {"name": "a", "stats": {"data": [0.1]}, "extra_info": {"bench": {"work": {"flops": "x"}}}}
+    path.write_text(json.dumps(data))
+    with pytest.raises(BenchError, match=r"in\.json': a: its amounts of work cannot be read"):
+        import_file(path, ImportHints(), tmp_path / "out.jsonl")
+    data["benchmarks"][0] = {"name": "a", "stats": {"data": [0.1]}, "params": {"n": 2**70}}
+    path.write_text(json.dumps(data))
+    with pytest.raises(BenchError, match=r"in\.json': .* cannot be kept: .*; take the original file"):
+        import_file(path, ImportHints(), tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_what_the_user_says_is_used_where_the_file_is_silent(tmp_path: Path) -> None:

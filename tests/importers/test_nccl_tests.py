@@ -14,6 +14,7 @@ from bench.importers.nccl_tests import NcclTestsSetup, operation, version_text
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, identity
 from bench.importers.registry import import_file
 from bench.records.file import load
+from bench.records.lines.parts import CheckOutcome, WorkFacts
 from bench.records.rows import case_rows
 from tests import DATA as TEST_DATA
 
@@ -50,15 +51,15 @@ def test_new_text() -> None:
     assert first.seconds == pytest.approx((40e-6,))
     assert first.num_ranks == 4
     assert first.work is not None
-    assert (first.work["bytes"], first.work["bus_factor"]) == (1048576, 1.5)
-    assert first.check == {"error": 0.0, "tolerance": 0.0, "scope": "full", "error_after": None}
+    assert first.work == WorkFacts(bytes=1048576, bus_factor=1.5)
+    assert first.check == CheckOutcome(error=0.0, tolerance=0.0, scope="full")
     assert "a mean over 20 calls" in first.notes[0]
     assert (wrong.status, wrong.seconds) == ("invalid", ())
     assert "3" in str(wrong.reason)
     assert (unchecked.status, unchecked.check) == ("ok", None)
     assert (timeless.status, timeless.check) == ("failed", None)
     assert (read.version, read.versions) == ("2.17.6", {"nccl": "2.28.3"})
-    assert [rank["host"] for rank in read.ranks] == ["nodeA", "nodeA", "nodeB", "nodeB"]
+    assert [rank.host for rank in read.ranks] == ["nodeA", "nodeA", "nodeB", "nodeB"]
     assert [row.where for row in read.unread] == ["line 18"]
     assert read.unread[0].text.startswith("[1,0]<stdout>:     8388608") or "8388608" in read.unread[0].text
 
@@ -79,8 +80,8 @@ def test_old_text_says_no_operation_and_its_sizes_are_rounded_down() -> None:
     assert list(found)[::2] == [f"collective/all_gather[num_bytes={n},timing=streamed]" for n in (1024, 2048, 4096)]
     first, _, wrong, _, unknown, unchecked = found.values()
     assert first.work is not None
-    assert (first.work["bytes"], first.work["bus_factor"]) == (1008, pytest.approx(5 / 6))
-    assert first.check == {"error": 0.0, "tolerance": 1e-5, "scope": "full", "error_after": None}
+    assert first.work == WorkFacts(bytes=1008, bus_factor=pytest.approx(5 / 6))
+    assert first.check == CheckOutcome(error=0.0, tolerance=1e-5, scope="full")
     assert (wrong.status, unknown.status) == ("invalid", "ok")
     assert unknown.check is None
     assert unchecked.check is None
@@ -109,7 +110,7 @@ def test_rows_are_put_together_around_debug_lines_and_all_columns_are_read() -> 
         }
     )
     assert out_of_place.work is not None
-    assert out_of_place.work["bytes"] is None  # no bandwidth from the host's time
+    assert out_of_place.work == WorkFacts()  # no bandwidth from the host's time
     assert out_of_place.started == "2026-01-31T12:00:02"
     assert read.versions == {"nccl": "2.28.3", "cuda": "12.9"}
     assert [(row.where, row.text.split()[0]) for row in read.unread] == [("line 21", "16777216")]

@@ -10,6 +10,8 @@ import pytest
 from bench.errors import BenchError
 from bench.importers import osu, param, pytest_benchmark
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, identity
+from bench.records.lines.header import RankFacts
+from bench.records.lines.parts import WorkFacts
 from tests import DATA as TEST_DATA
 
 DATA = TEST_DATA / "import"
@@ -36,12 +38,12 @@ def test_param() -> None:
     assert large.derived == pytest.approx({"median_rank_seconds": 80e-6})
     assert "the slowest rank's mean" in large.notes[0]
     assert large.work is not None
-    assert (large.work["bytes"], large.work["bus_factor"]) == (1048576, 1.75)
+    assert large.work == WorkFacts(bytes=1048576, bus_factor=1.75)
     assert [row.where for row in read.unread] == ["line 10"]
     assert "10.1.2.3" not in repr(read)
     assert read.settings == {"backend": "nccl", "nw-stack": "pytorch-dist", "mode": "comms", "b": "1024",
                              "e": "1048576", "f": "1024", "z": "1"}  # fmt: skip
-    assert read.ranks == ({"host": None, "device_type": "cuda", "device_name": None},) * 8
+    assert read.ranks == (RankFacts(device_type="cuda"),) * 8
 
 
 def test_param_without_blocking_is_streamed_and_srun_prefixes_do_not_matter() -> None:
@@ -84,13 +86,13 @@ def test_osu() -> None:
     assert mean.seconds == pytest.approx((100e-6,))
     assert "over the ranks" in mean.notes[0]
     assert mean.work is not None
-    assert (mean.work["bytes"], mean.work["bus_factor"]) == (4 * 262144, 0.75)
+    assert mean.work == WorkFacts(bytes=4 * 262144, bus_factor=0.75)
     assert barrier.seconds == pytest.approx((7.5e-6,))
     assert bandwidth.seconds == pytest.approx((50e-6,))  # 1 MB at 20 GB/s
     assert bandwidth.num_ranks == 2
     assert read.version == "7.5"
     assert [row.where for row in read.unread] == ["line 24"]
-    assert {rank["device_type"] for rank in read.ranks} == {"cuda"}
+    assert {rank.device_type for rank in read.ranks} == {"cuda"}
 
 
 def test_osu_does_not_say_how_many_ranks() -> None:
@@ -112,7 +114,7 @@ def test_osu_old_types_validation_and_repeated_tests() -> None:
     assert first.params == {"op": "all_reduce", "num_bytes": 4, "dtype": "float32"}
     assert (wrong.status, wrong.seconds) == ("invalid", ())
     assert (first.launch, again.launch, again.params) == (0, 1, first.params)
-    assert {rank["device_type"] for rank in read.ranks} == {"cpu"}
+    assert {rank.device_type for rank in read.ranks} == {"cpu"}
 
 
 def test_pytest_benchmark() -> None:
@@ -124,7 +126,7 @@ def test_pytest_benchmark() -> None:
     assert "the median of rounds" in median.notes[0]
     assert [row.where for row in read.unread] == ["benchmark 3"]
     assert (read.version, read.versions, read.started) == ("5.3.1", {"python": "3.12.4"}, PYTEST["datetime"])
-    assert read.ranks == ({"host": "ci-7", "device_type": "cpu", "device_name": "AMD EPYC 7B13"},)
+    assert read.ranks == (RankFacts(host="ci-7", device_type="cpu", device_name="AMD EPYC 7B13"),)
 
 
 def _test(name: str, fullname: str, params: Any = None) -> dict[str, Any]:

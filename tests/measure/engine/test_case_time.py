@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from bench.measure.engine.case_run import CaseRun
@@ -47,5 +48,5 @@ def test_the_watchdog_allows_it_before_the_case_is_prepared(visit: int) -> None:
 )
 def test_the_parent_gives_that_case_alone_the_time(turn: tuple[int, int] | None, seconds: float) -> None:
     plan = a_plan()
-    cases = (plan.cases[0], replace(plan.cases[1], prepare_seconds=240.0), *plan.cases[2:])
+    cases = (plan.cases[0], msgspec.structs.replace(plan.cases[1], prepare_seconds=240.0), *plan.cases[2:])
     assert replace(plan, cases=cases).whole_timeout(turn) == seconds

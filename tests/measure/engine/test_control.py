@@ -10,6 +10,7 @@ from bench.measure.engine import control
 from bench.measure.engine.gather import gather_samples
 from bench.measure.engine.rank import RankContext
 from bench.measure.engine.timing.sampler import Limits, Sampler
+from bench.records.lines.header import RankFacts
 from bench.suite import Work
 from tests.measure.engine.timing.test_sampler import MILLISECOND, FakeTime
 from tests.support.plans import lone_rank
@@ -22,6 +23,7 @@ WORDS = [{"rank": 0, "text": "short"}, {"rank": 1, "text": "longer, Grüße ☃\
 
 def _talk(rank: RankContext) -> dict[str, Any]:
     index = rank.index
+    facts = RankFacts(rank=index, memory_bytes=LARGE - 2)
     said: dict[str, Any] = {
         "broadcast": control.broadcast_numbers(rank, [7 + index, -index, LARGE - index]),
         "maxima": control.maxima(rank, [index, -index, LARGE - index]),
@@ -30,6 +32,8 @@ def _talk(rank: RankContext) -> dict[str, Any]:
         "json": control.gather_json(rank, WORDS[index]),
         "all": control.all_gather_json(rank, WORDS[index]),
         "one letter": control.all_gather_json(rank, index),
+        "structures": control.gather(rank, facts, RankFacts),
+        "all structures": control.all_gather(rank, facts, RankFacts),
     }
     with pytest.raises(ValueError, match="not JSON compliant"):
         control.gather_json(rank, float("nan"))
@@ -71,6 +75,12 @@ def test_rows_and_words_are_gathered_on_rank_0_alone(said: list[dict[str, Any]])
     assert [each["json"] for each in said] == [WORDS, None]
 
 
+def test_structures_are_gathered_as_such(said: list[dict[str, Any]]) -> None:
+    facts = [RankFacts(rank=index, memory_bytes=LARGE - 2) for index in range(2)]
+    assert [each["structures"] for each in said] == [facts, None]
+    assert [each["all structures"] for each in said] == [facts] * 2
+
+
 def test_words_of_any_length_reach_all(said: list[dict[str, Any]]) -> None:
     assert [each["all"] for each in said] == [WORDS] * 2
     assert [each["one letter"] for each in said] == [[0, 1]] * 2
@@ -92,13 +102,11 @@ def test_ranks_of_unlike_speed_take_equally_many_samples_of_equally_many_calls(s
 def test_the_file_s_form_has_every_rank_s_own_times(said: list[dict[str, Any]]) -> None:
     num_samples = len(said[0]["samples"].nanoseconds["full"])
     fast, slow = [2 * MILLISECOND] * num_samples, [10 * MILLISECOND] * num_samples
-    assert said[0]["gathered"] == {
-        "variants": {
-            "full": {"calls": 2, "nanoseconds": [fast, slow]},
-            "none": {"calls": 2, "nanoseconds": [slow, fast]},
-        }
+    assert {name: (each.calls, each.nanoseconds.tolist()) for name, each in said[0]["gathered"].items()} == {
+        "full": (2, [fast, slow]),
+        "none": (2, [slow, fast]),
     }
-    assert said[1]["gathered"] == {"variants": {}}
+    assert said[1]["gathered"] == {}
 
 
 def test_a_world_of_one_talks_to_nobody() -> None:
@@ -108,3 +116,4 @@ def test_a_world_of_one_talks_to_nobody() -> None:
     assert control.gather_numbers(rank, [1, 2]) == [[1, 2]]
     assert control.gather_json(rank, WORDS) == [WORDS]
     assert control.all_gather_json(rank, None) == [None]
+    assert control.gather(rank, RankFacts(rank=0), RankFacts) == [RankFacts(rank=0)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from bench.errors import BenchError, Skip
@@ -19,6 +19,7 @@ from bench.measure.engine.emulation import CpuSpeed, slow_down
 from bench.measure.planning.options import parse_speeds
 from bench.measure.planning.plan import Plan
 from bench.records.environments import architecture, differences, emulation_label
+from bench.records.lines.header import Environment, RankFacts
 from bench.suite import COMMUNICATION, Work
 from tests.support.command import call, saved
 from tests.support.plans import a_plan
@@ -151,24 +152,22 @@ def test_a_slow_link_is_refused_where_no_message_is_marked() -> None:
 
 
 def test_names_and_differences_say_what_is_emulated() -> None:
-    ranks: list[dict[str, Any]] = [
-        {"rank": r, "host": "a", "device_type": "cuda", "device_name": "X", **({"emulated_speed": 0.5} if r else {})}
-        for r in range(3)
-    ]
+    plain = [RankFacts(rank=r, host="a", device_type="cuda", device_name="X") for r in range(3)]
+    ranks = [msgspec.structs.replace(facts, emulated_speed=0.5 if facts.rank else None) for facts in plain]
     assert emulation_label(ranks) == " (emulated: ranks 1, 2 compute at 0.5)"
-    ranks[2]["emulated_link_speed"] = 0.1
-    del ranks[2]["emulated_speed"]
+    ranks[2] = msgspec.structs.replace(plain[2], emulated_link_speed=0.1)
     assert architecture(ranks, {}) == "3 x X (emulated: rank 1 computes at 0.5; rank 2 communicates at 0.1)"
-    plain = [{k: v for k, v in rank.items() if "emulated" not in k} for rank in ranks]
-    assert "rank.emulated_speed" in [name for name, _, _ in differences({"ranks": ranks}, {"ranks": plain})]
+    assert "rank.emulated_speed" in [
+        name for name, _, _ in differences(Environment(ranks=ranks), Environment(ranks=plain))
+    ]
     assert emulation_label(plain) == ""
 
 
 def test_a_plan_keeps_it_and_plans_from_before_have_none() -> None:
     plan = a_plan(slow=((1, 0.5),))
-    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
-    old = {name: value for name, value in plan.to_json().items() if name not in ("slow", "slow_links")}
-    assert Plan.from_json(old).slow == ()
+    assert Plan.from_row(plan.row()) == plan
+    old = msgspec.structs.replace(plan.row(), slow=[], slow_links=[])
+    assert Plan.from_row(old).slow == ()
     assert emulation.notes(plan) == ["emulated: rank 1 computes at 0.5 of its speed"]
 
 

@@ -10,9 +10,11 @@ import pytest
 
 from bench.measure.engine.case_run import CaseRun
 from bench.measure.engine.consensus import Poll
-from bench.measure.engine.timing.case_cost import DEAR_NOTE, DEAR_ROUNDS, PUT_OFF, UNLIMITED, Allowance
+from bench.measure.engine.timing.case_cost import DEAR_NOTE, DEAR_ROUNDS, UNLIMITED, Allowance, Postponement
 from bench.measure.engine.timing.sampler import Limits
 from bench.measure.planning.suite_loader import Suite
+from bench.records.lines.kinds import Measurement
+from bench.records.visits import num_samples
 from bench.suite import Table, Work
 from tests.measure.engine.test_consensus import memory_store
 from tests.support.plans import a_plan, lone_rank
@@ -56,7 +58,7 @@ def a_suite(log: Log) -> Suite:
     return Suite("sum", "sum", "", module)
 
 
-def recorded(log: Log, allowance: Allowance) -> dict[str, Any]:
+def outcome(log: Log, allowance: Allowance) -> Measurement | Postponement:
     plan, rank = a_plan(1, world_size=1), lone_rank()
     watchdog: Any = NoWatchdog()
     poll = Poll(rank, memory_store(), "g", "case")
@@ -66,34 +68,41 @@ def recorded(log: Log, allowance: Allowance) -> dict[str, Any]:
     return record
 
 
+def recorded(log: Log, allowance: Allowance) -> Measurement:
+    record = outcome(log, allowance)
+    assert isinstance(record, Measurement)
+    return record
+
+
 def test_a_case_without_time_is_put_off_after_its_check_and_closed() -> None:
     log = Log()
-    record = recorded(log, Allowance(0.0, 0.0))
-    assert record["status"] == PUT_OFF
-    assert record["dear_seconds"] > 0
-    assert record["variants"] == {}
+    postponement = outcome(log, Allowance(0.0, 0.0))
+    assert isinstance(postponement, Postponement)
+    assert postponement.dear_seconds > 0
     assert log.calls == ["check", "close"]
 
 
 def test_when_it_comes_again_it_has_one_call_to_warm_up_and_few_samples_of_itself_alone() -> None:
     log = Log()
     record = recorded(log, Allowance(1000.0, 1000.0, is_dear=True))
-    assert record["status"] == "ok"
+    assert record.status == "ok"
     assert log.calls == ["check", *["full"] * (1 + DEAR_ROUNDS), "check", "close"]
-    assert record["notes"][:2] == ["own", DEAR_NOTE]
-    assert list(record["variants"]) == ["full"]
-    assert record["stop"]["samples"] == len(record["variants"]["full"]["nanoseconds"][0]) == DEAR_ROUNDS
-    assert (record["derived"], record["tables"], record["spans"]) == ({}, {}, [])
-    assert record["check"]["error_after"] == 0.0
+    assert record.notes[:2] == ["own", DEAR_NOTE]
+    assert list(record.variants) == ["full"]
+    assert record.stop is not None
+    assert record.stop.samples == num_samples(record) == DEAR_ROUNDS
+    assert (record.derived, record.tables, record.spans) == ({}, {}, [])
+    assert record.check is not None
+    assert record.check.error_after == 0.0
 
 
 @pytest.mark.parametrize("allowance", [UNLIMITED, Allowance(1000.0, 1000.0)])
 def test_a_case_with_time_has_twenty_samples_of_all_it_has(allowance: Allowance) -> None:
     log = Log()
     record = recorded(log, allowance)
-    assert record["status"] == "ok"
-    assert record["stop"]["samples"] >= 20
-    assert list(record["variants"]) == ["full", "half"]
-    assert DEAR_NOTE not in record["notes"]
-    assert record["derived"]["ratio"] is not None
+    assert record.status == "ok"
+    assert num_samples(record) >= 20
+    assert list(record.variants) == ["full", "half"]
+    assert DEAR_NOTE not in record.notes
+    assert record.derived["ratio"] is not None
     assert log.calls[:2] == ["check", "full"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from bench.measure.engine.watchdog import (
@@ -91,7 +92,7 @@ def test_no_time_out_is_above_the_time_left(
     seconds_left: float | None, lasts: float, is_dear: bool, limit: float
 ) -> None:
     plan = a_plan(1, timeout_seconds=60.0)
-    plan = replace(plan, cases=(replace(plan.cases[0], min_seconds=lasts),))
+    plan = replace(plan, cases=(msgspec.structs.replace(plan.cases[0], min_seconds=lasts),))
     assert timeout_seconds(plan, seconds_left, NextTurn((0, 0), 0.5, None, None, is_dear)) == limit
 
 

@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 
 from bench.measure.launch.progress import Counting, Lines, Terminal, choose_display, headline
-from tests.support.results import measurement, not_ok
+from bench.records.lines.header import Environment
+from bench.records.lines.kinds import Measurement
+from tests.support.results import line, measurement
 
 ALL_REDUCE = "collective/all_reduce[num_bytes=1000000]"
+
+
+def without_speed(case: str, status: str, reason: str) -> Measurement:
+    return line(measurement(case, status=status, reason=reason, variants={}))
 
 
 class Time:
@@ -41,12 +47,12 @@ class FakeTerminal(io.StringIO):
     ],
 )
 def test_a_case_in_a_few_words(fields: dict[str, Any], words: str) -> None:
-    assert headline(measurement(ALL_REDUCE, **fields)) == words
+    assert headline(line(measurement(ALL_REDUCE, **fields))) == words
 
 
 def test_a_case_without_a_speed_says_why_on_one_line() -> None:
-    assert headline(not_ok(ALL_REDUCE, "skipped", "needs 2 ranks")) == "skipped: needs 2 ranks"
-    assert headline(not_ok(ALL_REDUCE, "failed", "two\nlines \x1b[31mred")) == "failed: two lines \\x1b[31mred"
+    assert headline(without_speed(ALL_REDUCE, "skipped", "needs 2 ranks")) == "skipped: needs 2 ranks"
+    assert headline(without_speed(ALL_REDUCE, "failed", "two\nlines \x1b[31mred")) == "failed: two lines \\x1b[31mred"
 
 
 def test_the_time_left_is_what_was_last_told_less_what_has_gone_since() -> None:
@@ -74,15 +80,15 @@ def test_nothing_to_do_is_no_error() -> None:
 def test_where_there_is_no_terminal_a_case_is_a_plain_line() -> None:
     now, stream = Time(), io.StringIO()
     lines = Lines(stream, 2, 150.0, now)
-    lines.ready({})
+    lines.ready(Environment())
     lines.begin(ALL_REDUCE)
     assert stream.getvalue() == ""
     now.seconds += 65
-    lines.done(measurement(ALL_REDUCE, bytes=1_000_000, bus_factor=1.0))
+    lines.done(line(measurement(ALL_REDUCE, bytes=1_000_000, bus_factor=1.0)))
     lines.begin("sum/run")
     now.seconds += 10
     lines.expect(3.0)
-    lines.done(not_ok("sum/run", "failed", "boom"))
+    lines.done(without_speed("sum/run", "failed", "boom"))
     lines.say("Rough:")
     lines.close()
     assert stream.getvalue().splitlines() == [
@@ -99,9 +105,9 @@ def test_a_stream_gets_the_display_that_fits_it(monkeypatch: pytest.MonkeyPatch)
     display = choose_display(stream, 0, 0.0)  # a resumed run may have nothing left to do
     try:
         assert isinstance(display, Terminal)
-        display.ready({})
+        display.ready(Environment())
         display.begin("sum/run[size=8]")
-        display.done(measurement(ALL_REDUCE))
+        display.done(line(measurement(ALL_REDUCE)))
         display.say("[bold]Rough:")
         assert display.line() == "[1/0] sum/run[size=8]  last: 2.00 ms  about 0:00 left"
     finally:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from bench.measure.planning.events import TimeLeft, TurnPutOff, TurnsLeftOut
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.session import BUDGET_REASON, Session
 from bench.measure.planning.visit_overhead import VisitCost
 from bench.records.file import load
+from bench.records.lines.parts import DoctorReport, WorkFacts
 from bench.records.reader import SCHEMA
-from bench.records.visits import was_left_out
+from bench.records.visits import num_samples, was_left_out
 from tests.support.plans import a_plan
-from tests.support.recorders import ENVIRONMENT, READY, Heard, Recorders, kinds, record, saved
+from tests.support.recorders import ENVIRONMENT, READY, Heard, Recorders, begun, kinds, record, saved
 
 
 def test_events_become_lines_as_they_come(a_recorder: Recorders, path: Path) -> None:
@@ -22,7 +25,7 @@ def test_events_become_lines_as_they_come(a_recorder: Recorders, path: Path) -> 
     assert kinds(path) == []
     recorder.handle(READY)
     assert kinds(path) == ["header", "measurement"]  # the measurement is the case that does not fit the budget
-    recorder.handle({"event": "case", "index": 1, "visit": 0})
+    recorder.handle(begun(1))
     assert (recorder.current, recorder.done) == ((1, 0), set())
     recorder.handle(record(plan, 1, seconds=0.5))
     assert (recorder.current, recorder.done) == (None, {(0, 1, 0)})
@@ -32,20 +35,20 @@ def test_events_become_lines_as_they_come(a_recorder: Recorders, path: Path) -> 
 
     result = load(path)
     assert result.warnings == ()
-    assert {key: result.header[key] for key in ("schema", "run_id", "label", "architecture", "command")} == {
+    assert {key: getattr(result.header, key) for key in ("schema", "run_id", "label", "architecture", "command")} == {
         "schema": SCHEMA,
         "run_id": "0123456789abcdef",
         "label": "run",
-        "architecture": ENVIRONMENT["architecture"],
+        "architecture": ENVIRONMENT.architecture,
         "command": ["bench", "run", "./sum.py"],
     }
-    assert result.header["environment"] == ENVIRONMENT
-    assert Plan.from_json(result.header["plan"]) == plan
+    assert result.environment == ENVIRONMENT
+    assert Plan.from_row(result.plan) == plan
     left_out, measured = result.measurements
-    assert (left_out["case"], left_out["status"], left_out["reason"]) == (plan.left_out[0].id, "skipped", BUDGET_REASON)
-    assert (measured["case"], measured["status"], measured["seconds"]) == ("sum/run[size=2]", "ok", 0.5)
+    assert (left_out.case, left_out.status, left_out.reason) == (plan.left_out[0].id, "skipped", BUDGET_REASON)
+    assert (measured.case, measured.status, measured.seconds) == ("sum/run[size=2]", "ok", 0.5)
     assert result.end is not None
-    assert (result.end["status"], result.end["exit_code"]) == ("complete", 0)
+    assert (result.end.status, result.end.exit_code) == ("complete", 0)
 
 
 def test_the_display_hears_of_everything_once(a_recorder: Recorders) -> None:
@@ -53,12 +56,12 @@ def test_the_display_hears_of_everything_once(a_recorder: Recorders) -> None:
     recorder = a_recorder(plan)
     recorder.progress = display
     recorder.handle(READY)
-    recorder.handle({"event": "case", "index": 0, "visit": 0})
+    recorder.handle(begun(0))
     recorder.handle(record(plan, 0))
     recorder.end("complete", 0)
     recorder.end("failed", 3)
     assert display.calls == [
-        ("ready", ENVIRONMENT["architecture"]),
+        ("ready", ENVIRONMENT.architecture),
         ("begin", "sum/run[size=1]"),
         ("done", "sum/run[size=1]", "ok"),
         ("close",),
@@ -95,13 +98,13 @@ def test_a_case_can_be_failed_for_ranks_that_cannot_say_so(a_recorder: Recorders
     plan = a_plan(2, left_out=())
     recorder = a_recorder(plan)
     recorder.handle(READY)
-    recorder.handle({"event": "case", "index": 1, "visit": 0})
+    recorder.handle(begun(1))
     recorder.fail_case((1, 0), 2, "rank 1 on node07 was killed")
     assert (recorder.current, recorder.done, recorder.exit_code) == (None, {(2, 1, 0)}, 3)
     (failed,) = load(path).measurements
-    assert (failed["case"], failed["launch"], failed["status"]) == ("sum/run[size=2]", 2, "failed")
-    assert failed["reason"] == "rank 1 on node07 was killed"
-    assert failed["num_ranks"] == 2
+    assert (failed.case, failed.launch, failed.status) == ("sum/run[size=2]", 2, "failed")
+    assert failed.reason == "rank 1 on node07 was killed"
+    assert failed.num_ranks == 2
 
 
 @pytest.mark.parametrize(
@@ -160,13 +163,13 @@ def test_only_a_case_without_any_visit_is_recorded_as_left_out(a_recorder: Recor
     recorder.handle(record(plan, 0))
     recorder.handle(record(plan, 1))
     recorder.handle(record(plan, 1, visit=1))
-    recorder.handle({"event": "left_out", "launch": 0, "turns": [[2, 1], [0, 1], [2, 0]]})
+    recorder.handle(TurnsLeftOut(0, ((2, 1), (0, 1), (2, 0))))
     assert recorder.pending(0) == ()
     assert recorder.exit_code == 0
-    held = {each["case"]: each for each in load(path).latest()}
-    assert [each["status"] for each in held.values()] == ["ok", "ok", "skipped"]
-    assert held["sum/run[size=3]"]["reason"] == BUDGET_REASON
-    assert [held[case]["visit_samples"] for case in held] == [[2], [2, 2], [0]]
+    held = {each.case: each for each in load(path).latest()}
+    assert [each.status for each in held.values()] == ["ok", "ok", "skipped"]
+    assert held["sum/run[size=3]"].reason == BUDGET_REASON
+    assert [num_samples(each) for each in held.values()] == [2, 4, 0]
     # Six visits: three made, one record of a case without any, and two less to come.
     assert [call[0] for call in display.calls].count("done") == 4
     assert sum(int(call[1]) for call in display.calls if call[0] == "drop") == 2
@@ -175,8 +178,8 @@ def test_only_a_case_without_any_visit_is_recorded_as_left_out(a_recorder: Recor
 def test_a_case_that_has_to_wait_is_pending_and_not_under_way(a_recorder: Recorders, path: Path) -> None:
     recorder = a_recorder(a_plan(2, left_out=()))
     recorder.handle(READY)
-    recorder.handle({"event": "case", "index": 1, "visit": 0})
-    recorder.handle({"event": "put_off", "index": 1, "visit": 0})
+    recorder.handle(begun(1))
+    recorder.handle(TurnPutOff(1, 0))
     assert recorder.current is None
     assert (1, 0) in recorder.pending(0)
     assert kinds(path) == ["header"]
@@ -186,9 +189,9 @@ def test_what_cases_cost_is_kept_for_later_launches(a_recorder: Recorders) -> No
     plan = a_plan(3)
     recorder = a_recorder(plan)
     recorder.handle(READY)
-    recorder.handle(record(plan, 0) | {"known": {"around_seconds": 0.5, "dear_seconds": None}})
-    recorder.handle(record(plan, 1) | {"known": {"around_seconds": 4.0, "dear_seconds": 9.0}})
-    recorder.handle(record(plan, 2, "failed") | {"known": {"around_seconds": 0.1, "dear_seconds": None}})
+    recorder.handle(replace(record(plan, 0), known=VisitCost(0.5)))
+    recorder.handle(replace(record(plan, 1), known=VisitCost(4.0, 9.0)))
+    recorder.handle(replace(record(plan, 2, "failed"), known=VisitCost(0.1)))
     assert recorder.known == {0: VisitCost(0.5), 1: VisitCost(4.0, 9.0)}
     session = Session(plan, 1, 1, recorder.pending(1), 60.0, known=recorder.known)
     assert Session.from_text(session.to_text()) == session
@@ -199,14 +202,13 @@ def test_the_time_left_has_the_launches_to_come_with_their_starts(a_recorder: Re
     recorder = a_recorder(plan, launches_left=2, startup_seconds=5.0)
     recorder.progress = display
     recorder.handle(READY)
-    told = {"seconds_left": 30.0, "launch_seconds": 40.0, "closing_seconds": 1.5}
-    recorder.handle({"event": "case", "index": 0, "visit": 0} | told)
+    recorder.handle(begun(0, time_left=TimeLeft(30.0, 40.0, 1.5)))
     assert ("expect", f"{30 + 2 * (5 + 40) + 1.5:g}") in display.calls
-    recorder.handle(record(plan, 0) | {"seconds_left": 10.0, "launch_seconds": 20.0, "closing_seconds": 3.0})
+    recorder.handle(replace(record(plan, 0), time_left=TimeLeft(10.0, 20.0, 3.0)))
     expected = [call[1] for call in display.calls if call[0] == "expect"]
     assert expected[1] == f"{10 + 2 * (5 + 20) + 3:g}"
     recorder.budget_left = lambda: 42.0
-    recorder.handle(record(plan, 1) | {"seconds_left": 10.0, "launch_seconds": 20.0, "closing_seconds": 3.0})
+    recorder.handle(replace(record(plan, 1), time_left=TimeLeft(10.0, 20.0, 3.0)))
     assert [call[1] for call in display.calls if call[0] == "expect"][2] == "45", "never beyond the run's budget"
     order = [call[0] for call in display.calls]
     assert order[-2:] == ["expect", "done"], "the line of a case has the time after it"
@@ -215,13 +217,13 @@ def test_the_time_left_has_the_launches_to_come_with_their_starts(a_recorder: Re
 def test_a_case_that_ran_out_of_the_run_s_time_is_skipped_for_the_budget(a_recorder: Recorders, path: Path) -> None:
     recorder = a_recorder(a_plan(2, left_out=()))
     recorder.handle(READY)
-    recorder.handle({"event": "case", "index": 1, "visit": 0})
+    recorder.handle(begun(1))
     recorder.cut_off((1, 0), 0, "no end within the 7 s that were left of the run's time: rank 0 ...")
     assert recorder.exit_code == 0
     (cut,) = load(path).measurements
-    assert cut["status"] == "skipped"
+    assert cut.status == "skipped"
     assert was_left_out(cut)
-    assert cut["reason"].endswith("rank 0 ...; give more with --budget")
+    assert (cut.reason or "").endswith("rank 0 ...; give more with --budget")
 
 
 def test_after_the_first_launch_the_display_has_the_rough_answer(a_recorder: Recorders) -> None:
@@ -229,7 +231,7 @@ def test_after_the_first_launch_the_display_has_the_rough_answer(a_recorder: Rec
     recorder = a_recorder(plan)
     recorder.progress = display
     recorder.handle(READY)
-    recorder.handle(record(plan, 0, work={"bytes": None}))
+    recorder.handle(record(plan, 0, work=WorkFacts()))
     recorder.show_rough()
     said = [call[1] for call in display.calls if call[0] == "say"]
     assert said[0].startswith("Rough, from launch 1 of 3")
@@ -254,7 +256,7 @@ def test_the_preset_s_verdict_is_the_exit_code(
     verdict: int, status: str, code: int, a_recorder: Recorders, path: Path
 ) -> None:
     recorder = a_recorder(judge=lambda file: verdict if file == path else 99)
-    recorder.doctor = {"host": "node7", "findings": []}
+    recorder.doctor = DoctorReport(host="node7", findings=[])
     recorder.handle(READY)
     assert recorder.finish() == code
     lines = saved(path)
@@ -270,6 +272,6 @@ def test_a_record_that_no_reader_would_take_is_saved_as_failed(a_recorder: Recor
     made.handle(record(plan, 0, derived={"no good name": 1.0}))
     made.handle(record(plan, 1))
     first, second = load(made.path).measurements
-    assert (first["status"], first["variants"], second["status"]) == ("failed", {}, "ok")
-    assert first["reason"].startswith("its record cannot be saved: ")
+    assert (first.status, first.variants, second.status) == ("failed", {}, "ok")
+    assert (first.reason or "").startswith("its record cannot be saved: ")
     assert made.counts["failed"] == 1

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bench.errors import BenchError
 from bench.measure.launch.recorder import done_turns
+from bench.measure.planning.events import Ready
 from bench.measure.planning.session import BUDGET_REASON
 from bench.records.file import Result, load
+from bench.records.lines.parts import Status
 from tests.support.plans import a_plan
 from tests.support.recorders import ENVIRONMENT, READY, Recorders, kinds, record, saved
 from tests.support.results import end, header, not_ok, save
@@ -20,8 +22,8 @@ from tests.support.results import end, header, not_ok, save
 def test_a_resumed_run_knows_the_visits_and_the_calls_of_its_file(a_recorder: Recorders, path: Path) -> None:
     plan = a_plan(4, visits=2)
 
-    def line(index: int, status: str, **fields: Any) -> dict[str, Any]:
-        made: dict[str, Any] = record(plan, index, status, **fields)["record"]
+    def line(index: int, status: Status, **fields: Any) -> dict[str, Any]:
+        made: dict[str, Any] = msgspec.json.decode(record(plan, index, status, **fields).line)
         return made
 
     without_visit = {key: value for key, value in line(0, "ok", calls=5).items() if key != "visit"}
@@ -49,9 +51,9 @@ def test_a_resumed_run_goes_on_in_its_file(a_recorder: Recorders, path: Path) ->
     recorder.end("complete", recorder.exit_code)
     assert kinds(path) == ["header", "measurement", "end", "resume", "measurement", "end"]
     after = load(path)
-    assert [each["environment"] for each in after.resumes] == [ENVIRONMENT]
+    assert [each.environment for each in after.resumes] == [ENVIRONMENT]
     assert after.end is not None
-    assert (after.end["status"], after.end["exit_code"]) == ("complete", 0)
+    assert (after.end.status, after.end.exit_code) == ("complete", 0)
 
 
 @pytest.mark.parametrize("status", ["failed", "invalid"])
@@ -63,10 +65,9 @@ def test_a_resumed_run_s_exit_code_is_that_of_the_whole_file(a_recorder: Recorde
     assert recorder.exit_code == 3
 
 
-def unlike() -> dict[str, Any]:
-    environment = copy.deepcopy(ENVIRONMENT)
-    environment["versions"]["torch"] = "2.14.0"
-    return {"event": "ready", "environment": environment}
+def unlike() -> Ready:
+    versions = {**ENVIRONMENT.versions, "torch": "2.14.0"}
+    return Ready(msgspec.structs.replace(ENVIRONMENT, versions=versions))
 
 
 def test_a_run_is_not_resumed_on_another_set_up(a_recorder: Recorders, path: Path) -> None:

@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bench.core import clock
 from bench.measure.launch.supervisor import RunOutcome, Supervisor
+from bench.measure.planning import events
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.session import Session
 from bench.measure.planning.visit_overhead import STARTUP_SECONDS
+from bench.records.lines.header import Environment
 from tests.support.plans import a_plan
 
 
@@ -36,8 +39,8 @@ class Recorded:
     def calls(self, launch: int) -> dict[str, dict[str, int]]:
         return {}
 
-    def handle(self, event: dict[str, Any]) -> None:
-        self.told.append((event["event"], event.get("turns")))
+    def handle(self, event: events.Event) -> None:
+        self.told.append((type(event), getattr(event, "turns", None)))
         self.left = 0
 
     def cut_off(self, turn: Turn, launch: int, reason: str) -> None:
@@ -99,7 +102,7 @@ def see_through(plan: Plan, now: float, monkeypatch: pytest.MonkeyPatch, **chang
 def test_where_starting_the_ranks_would_take_all_that_is_left_none_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = a_plan(1, launches=1, budget_seconds=50.0)
     started, recorder = see_through(plan, 45.0, monkeypatch)
-    assert (started, recorder.told) == ([], [("left_out", ((0, 0),))])
+    assert (started, recorder.told) == ([], [(events.TurnsLeftOut, ((0, 0),))])
     started, recorder = see_through(plan, 30.0, monkeypatch)
     assert (len(started), recorder.told) == (1, [])
     # Without a header there is no file yet: what was left out has to be written somewhere.
@@ -130,16 +133,16 @@ class Started:
         self.pipe = self.store = self
         self.processes = [self]
         self.code: int | None = None
-        self.events: list[dict[str, Any]] = [
-            {"event": "ready"},
-            {"event": "case", "timeout_seconds": 7.0},
-            {"event": "record"},
+        self.events: list[events.Event] = [
+            events.Ready(Environment()),
+            events.CaseBegun(0, 0, 7.0),
+            events.Recorded(0, msgspec.Raw(b"{}")),
         ]
 
     def start(self) -> None:
         self.now[0] += self.seconds
 
-    def read(self, wait_seconds: float) -> list[dict[str, Any]]:
+    def read(self, wait_seconds: float) -> list[events.Event]:
         if self.events:
             return [self.events.pop(0)]
         self.code = 0
@@ -168,7 +171,7 @@ def test_a_case_s_own_limit_holds_until_its_record_is_there(monkeypatch: pytest.
     limits: list[float] = []
     heard = recorder.handle
 
-    def handle(event: dict[str, Any]) -> None:
+    def handle(event: events.Event) -> None:
         heard(event)
         limits.append(of._limit_seconds)  # as the event before it has left it
 

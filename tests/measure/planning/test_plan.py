@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
 from bench.errors import BenchError
 from bench.measure.planning.budget_fit import estimate_seconds, fit_budget
 from bench.measure.planning.cases import choose_cases, declared_machine, limit_cases
 from bench.measure.planning.plan import Plan
+from bench.measure.planning.planner import saved_plan
 from bench.measure.planning.presets import (
     CASES,
     DEFAULT_SUITES,
@@ -29,10 +31,14 @@ from bench.measure.planning.presets import (
 )
 from bench.measure.planning.suite_loader import Suite, builtin_names, load
 from bench.measure.planning.visit_overhead import startup_seconds
-from bench.records.lines.header import PlannedCase
+from bench.records.file import Result
+from bench.records.file import load as load_result
+from bench.records.lines.decoding import plain
+from bench.records.lines.header import PlannedCase, PlanRow
 from bench.suite import COMPILE_SECONDS, Params, format_param
 from tests.support.plans import a_plan
 from tests.support.ranks import cpu_machine
+from tests.support.results import header_line
 
 MACHINE = cpu_machine(2)
 
@@ -181,25 +187,49 @@ def test_every_id_of_a_built_in_suite_can_be_read_without_the_list(name: str) ->
 
 def test_a_plan_survives_json() -> None:
     plan = a_plan(visits=2)
-    assert Plan.from_json(json.loads(json.dumps(plan.to_json(), allow_nan=False))) == plan
+    assert Plan.from_row(msgspec.json.decode(msgspec.json.encode(plan.row()), type=PlanRow)) == plan
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda data: data.pop("seed"),
-        lambda data: data.update(colour="red"),
-        lambda data: data.update(cases=[{"suite": "sum"}]),
-        lambda data: data.update(cases=None),
-        lambda data: data.update(suites=[{**data["suites"][0], "metrics": ["GB/s"]}]),
-        lambda data: data.update(suites=["sum"]),
+        lambda plan: plan.pop("seed"),
+        lambda plan: plan.update(colour="red"),
+        lambda plan: plan.update(precision=None),
+        lambda plan: plan["cases"][0].update(colour="red"),
     ],
 )
-def test_what_is_no_plan_is_refused(spoil: Callable[[dict[str, Any]], object]) -> None:
-    data = a_plan().to_json()
-    spoil(data)
-    with pytest.raises(BenchError, match="the file's plan cannot be read"):
-        Plan.from_json(data)
+def test_what_is_no_plan_of_this_version_is_refused(spoil: Callable[[dict[str, Any]], object], tmp_path: Path) -> None:
+    whole = plain(header_line())
+    whole["plan"] = msgspec.to_builtins(a_plan().row())
+    assert saved_plan(load_lines(tmp_path / "whole.jsonl", whole)) == a_plan()
+    spoil(whole["plan"])
+    with pytest.raises(BenchError, match=r"the file's plan cannot be read.*it was written by another version"):
+        saved_plan(load_lines(tmp_path / "spoilt.jsonl", whole))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda plan: plan.update(cases=[{"suite": "sum"}]),
+        lambda plan: plan.update(cases=None),
+        lambda plan: plan["suites"][0].update(metrics=["GB/s"]),
+        lambda plan: plan.update(suites=["sum"]),
+    ],
+)
+def test_what_is_no_plan_at_all_is_refused_as_it_is_read(
+    spoil: Callable[[dict[str, Any]], object], tmp_path: Path
+) -> None:
+    damaged = plain(header_line())
+    damaged["plan"] = msgspec.to_builtins(a_plan().row())
+    spoil(damaged["plan"])
+    with pytest.raises(BenchError, match="record 1, a header, cannot be read: plan"):
+        load_lines(tmp_path / "damaged.jsonl", damaged)
+
+
+def load_lines(path: Path, *lines: dict[str, Any]) -> Result:
+    path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    return load_result(path)
 
 
 def test_a_launch_visits_all_cases_then_all_again_in_another_order_by_the_seed() -> None:
@@ -230,9 +260,9 @@ def test_the_first_launch_has_one_case_of_each_suite_first_cheap_ones_before_dea
 
 
 def test_a_plan_of_before_visits_has_one() -> None:
-    data = a_plan(visits=2).to_json()
+    data = msgspec.to_builtins(a_plan(visits=2).row())
     del data["visits"]
-    assert Plan.from_json(data) == a_plan(visits=1)
+    assert Plan.from_row(msgspec.convert(data, PlanRow)) == a_plan(visits=1)
 
 
 def test_an_order_leaves_the_program_s_random_numbers_alone() -> None:
@@ -294,7 +324,7 @@ def test_the_estimate_is_one_of_sampling_and_what_surrounds_it_within_the_budget
 def _lasting(**changes: Any) -> Plan:
     """Eight cases, the third of which lasts for 100 s."""
     plan = a_plan(**changes)
-    cases = [replace(case, min_seconds=100.0 if n == 2 else 0.0) for n, case in enumerate(plan.cases)]
+    cases = [msgspec.structs.replace(case, min_seconds=100.0 if n == 2 else 0.0) for n, case in enumerate(plan.cases)]
     return replace(plan, cases=tuple(cases))
 
 
@@ -304,25 +334,33 @@ def test_a_case_that_lasts_comes_last_once_and_has_its_time() -> None:
     assert sorted(plan.order(0)) == sorted([(n, visit) for n in range(8) for visit in (0, 1) if (n, visit) != (2, 1)])
     assert (plan.min_turn_seconds((2, 0)), plan.min_turn_seconds((1, 0)), plan.max_extra_seconds) == (100.0, 0.0, 100.0)
     assert estimate_seconds(plan) == pytest.approx(81.9 + 3 * 100)
-    assert Plan.from_json(plan.to_json()) == plan
+    assert Plan.from_row(plan.row()) == plan
 
 
 def test_a_case_that_compiles_has_time_for_it_at_each_visit_and_no_other_has() -> None:
     plan = _lasting(visits=2)
-    cases = [replace(case, prepare_seconds=240.0 if n == 5 else 0.0) for n, case in enumerate(plan.cases)]
+    cases = [
+        msgspec.structs.replace(case, prepare_seconds=240.0 if n == 5 else 0.0) for n, case in enumerate(plan.cases)
+    ]
     plan = replace(plan, cases=tuple(cases))
     turns = [(5, 0), (5, 1), (2, 0), (1, 0)]
     assert [plan.extra_turn_seconds(turn) for turn in turns] == [240.0, 240.0, 100.0, 0.0]
     assert plan.max_extra_seconds == 240.0
     assert plan.order(0) == _lasting(visits=2).order(0)
-    assert Plan.from_json(plan.to_json()) == plan
+    assert Plan.from_row(plan.row()) == plan
 
 
 def test_a_plan_of_before_compilation_had_time_is_read() -> None:
-    data = a_plan().to_json()
-    for case in data["cases"]:
-        del case["prepare_seconds"]
-    assert Plan.from_json(data) == a_plan()
+    data = msgspec.to_builtins(a_plan().row())
+    assert "prepare_seconds" not in data["cases"][0]
+    assert Plan.from_row(msgspec.convert(data, PlanRow)) == a_plan()
+
+
+def test_the_digest_of_files_before_version_0_2_0_counts_as_unknown() -> None:
+    data = msgspec.to_builtins(a_plan().row())
+    data["suites"][0]["sha256"] = data["suites"][0].pop("digest")
+    (suite,) = Plan.from_row(msgspec.convert(data, PlanRow)).suites
+    assert suite == msgspec.structs.replace(a_plan().suites[0], digest=None)
 
 
 COMPILED = {"tensor_parallel": {"implementation": "async_tp"}, "training_step": {"compile": True}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,10 @@ def test_the_counter_of_a_gpu_is_read_in_joules(monkeypatch: pytest.MonkeyPatch)
     clock = iter([10.0, 13.0])
     with energy.open_meter("cuda", PCI, UUID, True) as meter:
         row = energy.measure_window(meter, lambda: None, 10, lambda: next(clock))
-    assert (row["source"], row["scope"], row["joules"], row["seconds"]) == ("nvml_counter", "device", 300.0, 3.0)
-    assert energy.combine([row, row])["energy"]["joules"] == pytest.approx(60.0)
+    assert (row.source, row.scope, row.joules, row.seconds) == ("nvml_counter", "device", 300.0, 3.0)
+    found = energy.combine([row, row])
+    assert found is not None
+    assert found.joules == pytest.approx(60.0)
     assert not module.state.running
 
 
@@ -93,9 +96,10 @@ def test_what_cannot_be_read_is_none_with_the_reason(tmp_path: Path, monkeypatch
     with energy.open_meter("cuda", PCI, UUID, True) as meter:
         assert "amdsmi is not installed" in str(meter.reason)
         assert energy.measure_idle_watts(meter, lambda seconds: None) is None
-        found = energy.combine([energy.unmeasured_row(meter, 9.0)])["energy"]
-    assert (found["source"], found["joules"], found["idle_watts"]) == ("none", None, None)
-    assert energy.combine(None) == {}
+        found = energy.combine([energy.unmeasured_row(meter, 9.0)])
+    assert found is not None
+    assert (found.source, found.joules, found.idle_watts) == ("none", None, None)
+    assert energy.combine(None) is None
 
 
 def test_amds_counter_is_found_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,12 +124,13 @@ def test_a_short_window_says_nothing() -> None:
     meter = energy.Meter("nvml_counter", "device", None, lambda: 5.0)
     times = iter([0.0, 1.5])
     row = energy.measure_window(meter, lambda: None, 3, lambda: next(times))
-    assert row["joules"] is None
-    assert "less than the 2 s" in row["reason"]
+    assert row.joules is None
+    assert "less than the 2 s" in str(row.reason)
     longer = energy.unmeasured_row(meter, 1.0)
-    assert "--preset full" in longer["reason"]
-    mixed = energy.combine([row | {"joules": 6.0, "calls": 3}, row])["energy"]
-    assert mixed["joules"] is None
+    assert "--preset full" in str(longer.reason)
+    mixed = energy.combine([replace(row, joules=6.0, calls=3), row])
+    assert mixed is not None
+    assert mixed.joules is None
 
 
 @pytest.mark.parametrize(("call_seconds", "told"), [(1e-3, False), (0.81e-3, False), (0.79e-3, True), (5e-6, True)])
@@ -135,19 +140,20 @@ def test_a_window_that_calls_do_not_fill_is_told(call_seconds: float, told: bool
     meter = energy.Meter("nvml_counter", "device", None, lambda: next(joules))
     times = iter([0.0, 3.0])
     row = energy.add_busy_share(energy.measure_window(meter, lambda: None, 3000, lambda: next(times)), call_seconds)
-    fields = energy.combine([row | {"busy_share": 1.0}, row])
-    assert fields["energy"]["busy_share"] == pytest.approx(1000 * call_seconds)
-    assert msgspec.convert(fields["energy"], Energy)
-    assert [note.startswith("energy: calls fill less than 80%") for note in energy.energy_notes(fields)] == [
-        True
-    ] * told
+    found = energy.combine([replace(row, busy_share=1.0), row])
+    assert found is not None
+    assert found.busy_share == pytest.approx(1000 * call_seconds)
+    assert msgspec.convert(msgspec.to_builtins(found), Energy) == found
+    assert [note.startswith("energy: calls fill less than 80%") for note in energy.energy_notes(found)] == [True] * told
 
 
 def test_nothing_is_told_of_a_window_that_was_not_measured() -> None:
     meter = energy.Meter("nvml_counter", "device", None, lambda: 5.0)
     short = energy.add_busy_share(energy.unmeasured_row(meter, 1.0), 1e-6)
-    assert energy.energy_notes(energy.combine([short])) == energy.energy_notes({}) == []
-    assert energy.combine([short])["energy"]["busy_share"] is None
+    found = energy.combine([short])
+    assert energy.energy_notes(found) == energy.energy_notes(None) == []
+    assert found is not None
+    assert found.busy_share is None
 
 
 def test_idle_power_is_measured_once() -> None:
@@ -214,11 +220,12 @@ def window_on(context: Any) -> dict[str, Any]:
 def test_all_ranks_make_the_same_window_and_the_meter_gives_its_joules() -> None:
     first, second = on_ranks(2, window_on)
     assert first["run"] == first["reset"] == second["run"] == 50  # 0.1 s of calls of 2 ms
-    assert "(--preset full, or --budget)" in first["short"]["reason"]
-    assert first["row"]["joules"] == pytest.approx(100.0 * first["row"]["seconds"], rel=0.05)
-    assert first["row"]["busy_share"] == pytest.approx(50 * 0.001 / first["row"]["seconds"])
-    assert "busy_share" not in first["short"]
-    assert first["row"]["idle_watts"] == pytest.approx(100.0, rel=0.05)
-    found = energy.combine([first["row"], second["row"]])["energy"]
-    assert found["joules"] == pytest.approx(first["row"]["joules"] / 50)
-    assert found["rank_joules"] == [found["joules"], None]
+    assert "(--preset full, or --budget)" in first["short"].reason
+    assert first["row"].joules == pytest.approx(100.0 * first["row"].seconds, rel=0.05)
+    assert first["row"].busy_share == pytest.approx(50 * 0.001 / first["row"].seconds)
+    assert first["short"].busy_share is None
+    assert first["row"].idle_watts == pytest.approx(100.0, rel=0.05)
+    found = energy.combine([first["row"], second["row"]])
+    assert found is not None
+    assert found.joules == pytest.approx(first["row"].joules / 50)
+    assert found.rank_joules == [found.joules, None]

@@ -9,12 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from bench.measure.planning.launcher_env import Place
 from bench.measure.system import devices, environment, host
 from bench.records.environments import differences
+from bench.records.lines.header import Environment, RankFacts
 
 PLACE = Place(index=3, world_size=8, local_index=1, local_world_size=2, host_index=1, num_hosts=4)
 
@@ -35,7 +37,7 @@ def test_a_cpu_rank_is_described_in_plain_json(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "proc/cpuinfo").write_text("model name : AMD EPYC Processor\n")
     (tmp_path / "proc/meminfo").write_text("MemTotal: 2048 kB\n")
     facts = environment.describe_rank(torch.device("cpu"), PLACE, tmp_path)
-    assert json.loads(json.dumps(facts)) == facts
+    assert msgspec.json.decode(msgspec.json.encode(facts), type=RankFacts) == facts
     expected = {
         "rank": 3,
         "host_index": 1,
@@ -49,7 +51,7 @@ def test_a_cpu_rank_is_described_in_plain_json(tmp_path: Path, monkeypatch: pyte
         "num_threads": torch.get_num_threads(),
         "visible_devices": torch.cuda.device_count(),
     }
-    assert {name: facts[name] for name in expected} == expected
+    assert {name: getattr(facts, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_a_gpu_rank_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "visible_devices": 7,
         "present_devices": 8,
     }
-    assert {key: facts[key] for key in expected} == expected
+    assert {key: getattr(facts, key) for key in expected} == expected
 
 
 def test_a_gpu_of_which_torch_says_less_has_unknown_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,8 +92,8 @@ def test_a_gpu_of_which_torch_says_less_has_unknown_fields(tmp_path: Path, monke
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     facts = environment.describe_rank(torch.device("cuda", 0), PLACE, tmp_path)
-    assert [facts[name] for name in ("uuid", "pci_bus_id", "numa_node", "driver")] == [None] * 4
-    assert facts["present_devices"] is None  # the kernel shows fewer than torch sees: not known
+    assert [getattr(facts, name) for name in ("uuid", "pci_bus_id", "numa_node", "driver")] == [None] * 4
+    assert facts.present_devices is None  # the kernel shows fewer than torch sees: not known
 
 
 def test_only_named_variables_are_recorded_and_no_secret() -> None:
@@ -174,10 +176,11 @@ def test_the_commit_is_that_of_this_product_only(tmp_path: Path, monkeypatch: py
 def test_collect_makes_a_header_of_plain_json() -> None:
     ranks = [environment.describe_rank(torch.device("cpu"), Place(i, 2, i, 2)) for i in range(2)]
     facts = host.describe_host()
-    found = environment.collect(ranks, {facts["hostname"]: facts})
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert set(found) == {"architecture", "hosts", "ranks", "versions", "variables", "settings", "commit"}
-    assert differences(found, json.loads(json.dumps(found))) == []
+    found = environment.collect(ranks, {str(facts.hostname): facts})
+    read = msgspec.json.decode(msgspec.json.encode(found), type=Environment)
+    assert read == found
+    assert (read.ranks, read.hosts[str(facts.hostname)]) == (ranks, facts)
+    assert differences(found, read) == []
 
 
 def test_a_rank_may_take_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,13 +13,13 @@ import msgspec
 import pytest
 import torch
 
-from bench.errors import BenchError
 from bench.measure.system import counters, nvml
 from bench.measure.system.counters import CoreTicks, Counters, Probe
-from bench.measure.system.interference_probe import Watch, combine, interval_row, watch_machine
+from bench.measure.system.interference_probe import RankInterval, Watch, combine, rank_interval, watch_machine
 from bench.records.file import load
-from bench.records.interference import merge, worst
-from bench.records.lines.parts import Interference
+from bench.records.interference import merged, worst
+from bench.records.lines.decoding import UnreadableLineError, structure
+from bench.records.lines.parts import HostInterference, Interference
 from bench.records.rows import case_rows
 from tests.measure.system.test_nvml import NVMLError, fake
 from tests.support.results import MILLISECOND, header, measurement, save
@@ -83,9 +83,16 @@ def test_what_a_container_hides_is_unknown(tmp_path: Path, stat: str) -> None:
     seen = Probe(root=root, cores=[0]).read()
     assert (seen.ticks, seen.frequency_hz, seen.waits_ns, seen.quotas) == (None, None, {}, ())
     assert seen.thermal_counts == (None, None)
-    found = combine([interval_row(seen, seen, "a", [0])])["disturbance"]
+    found = shown([rank_interval(seen, seen, "a", [0])])
     assert found["hosts"] == [{"host": "a"}]
     assert set(found["ranks"][0]) == {"rank", "seconds", "cpu_seconds", "involuntary_switches"}
+
+
+def shown(intervals: list[RankInterval]) -> dict[str, Any]:
+    """The disturbance as the file has it, without what is unknown."""
+    plain: dict[str, Any] = msgspec.to_builtins(combine(intervals))
+    assert msgspec.convert(plain, Interference) == combine(intervals)
+    return plain
 
 
 def test_version_1_counts_nanoseconds(tmp_path: Path) -> None:
@@ -123,10 +130,10 @@ def test_one_rank_by_hand() -> None:
         thermal_counts=(9, None),
         quotas=((3, 0.75), None),
     )
-    row = interval_row(START, late, "a", [0, 3])
-    assert row["core_mask"] == "9"
-    assert row["thermal_events"] == 2
-    assert row["rank"] == {
+    row = rank_interval(START, late, "a", [0, 3])
+    assert row.core_mask == "9"
+    assert row.thermal_events == 2
+    assert msgspec.to_builtins(row.rank) == {
         "seconds": 2.0,
         "cpu_seconds": 1.5,
         "run_delay_share": pytest.approx(0.3),
@@ -138,48 +145,46 @@ def test_one_rank_by_hand() -> None:
     }
 
 
-def rank_row(
-    cpu_seconds: float, cores: list[int] | None, busy: int, total: int = 400, host: str = "a"
-) -> dict[str, Any]:
+def rank_row(cpu_seconds: float, cores: list[int] | None, busy: int, total: int = 400, host: str = "a") -> RankInterval:
     late = after(cpu_seconds=1.0 + cpu_seconds, ticks=CoreTicks(1000 + busy, 10 + 20, 5000 + total))
-    return interval_row(START, late, host, cores)
+    return rank_interval(START, late, host, cores)
 
 
 def test_other_load_is_the_busy_time_that_no_rank_used() -> None:
     # 400 ticks of two shared cores, 300 busy, of which the ranks used 100 + 80.
     rows = [rank_row(100 * TICK, [0, 1], 300), rank_row(80 * TICK, [0, 1], 298)]
-    (host,) = combine(rows)["disturbance"]["hosts"]
+    (host,) = shown(rows)["hosts"]
     assert host["other_load_share"] == pytest.approx(120 / 400)
     assert host["other_load_noise_share"] == pytest.approx(0.05)
     assert (host["steal_share"], host["busy_share"]) == pytest.approx((0.05, 0.75))
     # More than the kernel counted: noise, not a negative load.
-    (host,) = combine([rank_row(310 * TICK, [0, 1], 300)])["disturbance"]["hosts"]
+    (host,) = shown([rank_row(310 * TICK, [0, 1], 300)])["hosts"]
     assert host["other_load_share"] == 0
 
 
 def test_cores_count_once_whether_ranks_share_them_or_not() -> None:
     pinned = [rank_row(100 * TICK, [0], 150, 200), rank_row(100 * TICK, [1], 50, 200), rank_row(0, [1], 50, 200)]
-    (host,) = combine(pinned)["disturbance"]["hosts"]
+    (host,) = shown(pinned)["hosts"]
     assert host["busy_share"] == pytest.approx(200 / 400)
     within = [rank_row(100 * TICK, [0, 1], 300), rank_row(100 * TICK, [1], 50, 200)]
-    (host,) = combine(within)["disturbance"]["hosts"]
+    (host,) = shown(within)["hosts"]
     assert host["other_load_share"] == pytest.approx(100 / 400)
     partly = [rank_row(0, [0, 1], 300), rank_row(0, [1, 2], 300)]
-    assert combine(partly)["disturbance"]["hosts"] == [{"host": "a", "thermal_events": 0}]
+    assert shown(partly)["hosts"] == [{"host": "a", "thermal_events": 0}]
     whole = [rank_row(0, None, 300), rank_row(0, None, 300)]
-    assert combine(whole)["disturbance"]["hosts"][0]["busy_share"] == pytest.approx(0.75)
+    assert shown(whole)["hosts"][0]["busy_share"] == pytest.approx(0.75)
 
 
 def test_hosts_are_told_apart_and_other_ranks_have_nothing() -> None:
     rows = [rank_row(0, [0], 100), rank_row(0, [0], 200, host="b")]
-    hosts = combine(rows)["disturbance"]["hosts"]
+    hosts = shown(rows)["hosts"]
     assert [(h["host"], h["busy_share"]) for h in hosts] == [("a", 0.25), ("b", 0.5)]
-    assert combine(None) == {}
+    assert combine(None) is None
 
 
 def test_above_64_ranks_the_worst_of_all_is_kept() -> None:
     rows = [rank_row(n * TICK, [0], 100) for n in range(65)]
-    (row,) = combine(rows)["disturbance"]["ranks"]
+    (row,) = shown(rows)["ranks"]
     assert row["num_ranks"] == 65
     assert row["cpu_seconds"] == pytest.approx(64 * TICK)
 
@@ -193,22 +198,22 @@ def test_visits_are_merged_into_the_worst_of_each() -> None:
         "hosts": [{"host": "a", "steal_share": 0.2}],
         "ranks": [{"rank": 0, "frequency_after_hz": 2, "gpu_clock_reasons_after": ["power cap", "board limit"]}],
     }
-    assert merge([one, None, two]) == {
+    both = merged([msgspec.convert(one, Interference), None, msgspec.convert(two, Interference)])
+    assert msgspec.to_builtins(both) == {
         "hosts": [{"host": "a", "steal_share": 0.2}, {"host": "b", "steal_share": 0.3}],
         "ranks": [{"rank": 0, "frequency_after_hz": 2, "gpu_clock_reasons_after": ["power cap", "board limit"]}],
     }
-    assert merge([None]) is None
-    assert worst([]) == {}
+    assert merged([None]) is None
+    assert worst(HostInterference, []) == HostInterference()
 
 
 def test_the_own_process_is_watched_for_real() -> None:
     with watch_machine(CPU, "here") as watch:
         sum(range(100_000))
         watch.end()
-    found = combine([watch.row()])["disturbance"]
+    found = shown([watch.interval()])
     assert found["hosts"][0]["host"] == "here"
     assert found["ranks"][0]["seconds"] > 0
-    assert msgspec.convert(found, Interference)
 
 
 def test_nothing_is_read_after_work_that_raised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +277,7 @@ def test_both_moments_of_a_gpu_are_in_the_row() -> None:
     )
     before = replace(START, gpu=state)
     late = after(gpu=replace(state, clock_reasons=("power cap",), sm_clock_hz=1410, temperature_celsius=70))
-    row = interval_row(before, late, "a", [0])["rank"]
+    row = msgspec.to_builtins(rank_interval(before, late, "a", [0]).rank)
     assert {name: value for name, value in row.items() if name.startswith("gpu_")} == {
         "gpu_sm_clock_before_hz": 1980,
         "gpu_sm_clock_after_hz": 1410,
@@ -300,14 +305,13 @@ def test_a_gpu_is_read_while_it_works_and_only_then_it_counts(tmp_path: Path) ->
     for _ in range(3):
         watch.look(lambda: next(busy))
     watch.end()
-    row = watch.row()["rank"]
+    row = msgspec.to_builtins(watch.interval().rank)
     assert row["gpu_sm_clock_at_work_hz"] == 1_410_000_000
     assert row["gpu_power_at_work_watts"] == 700.0
     assert row["gpu_clock_reasons_at_work"] == ["power cap", "board limit"]
     assert "gpu_memory_clock_at_work_hz" not in row
     assert (row["gpu_sm_clock_after_hz"], row["gpu_clock_reasons_after"]) == (1_980_000_000, [])
-    found = combine([watch.row()])["disturbance"]
-    assert msgspec.convert(found, Interference)
+    found = shown([watch.interval()])
     case = disturbed_row(tmp_path / "a", found)
     assert case["throttle_reasons"] == ["GPU power cap", "GPU board limit"]
     assert (case["clock_before_hz"], case["clock_after_hz"]) == (1_980_000_000, 1_410_000_000)
@@ -317,7 +321,7 @@ def test_a_gpu_that_nvml_does_not_know_is_not_looked_at(tmp_path: Path) -> None:
     watch = Watch(Probe(root=tmp_path, cores=[0]), "a")
     watch.look(lambda: True)
     watch.end()
-    assert not [name for name in watch.row()["rank"] if name.startswith("gpu_")]
+    assert not [name for name in msgspec.to_builtins(watch.interval().rank) if name.startswith("gpu_")]
 
 
 def disturbed_row(tmp_path: Path, *found: Any, samples: list[int] | None = None) -> dict[str, Any]:
@@ -368,12 +372,12 @@ def test_few_samples_tell_no_drift_and_no_modes(tmp_path: Path) -> None:
     "value",
     [
         [], {"hosts": {}}, {"hosts": [3]}, {"hosts": [{"host": 1}]}, {"ranks": [{"rank": "x"}]},
-        {"ranks": [{"gpu_clock_reasons_after": "hot"}]}, {"hosts": [{"steal_share": None}]},
+        {"ranks": [{"gpu_clock_reasons_after": "hot"}]}, {"hosts": [{"steal_share": "half"}]},
     ],
 )  # fmt: skip
-def test_a_damaged_record_is_refused_when_it_is_read(tmp_path: Path, value: Any) -> None:
-    with pytest.raises(BenchError, match="disturbance"):
-        load(save(tmp_path / "a.jsonl", measurement(disturbance=value)))
+def test_a_damaged_record_is_refused(value: Any) -> None:
+    with pytest.raises(UnreadableLineError, match="disturbance"):
+        structure(measurement(disturbance=value))
 
 
 def test_usage_is_unknown_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:

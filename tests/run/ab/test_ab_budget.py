@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench.core.values import parse_seconds
@@ -29,7 +30,7 @@ from bench.run.ab.ab_budget import (
 )
 from bench.run.ab.ab_sides import parse_pair_request, schedule
 from tests.support.plans import a_plan
-from tests.support.results import header, measurement, not_ok, save
+from tests.support.results import header, measurement, not_ok, planned, save
 
 MIN_SAMPLES, CAP_SECONDS = 6, 0.5
 
@@ -141,7 +142,7 @@ def test_the_plan_of_a_side_leaves_no_case_out() -> None:
 
 def test_what_a_launch_costs_is_learnt_from_its_file(tmp_path: Path) -> None:
     ids = [f"sum/n[size={n}]" for n in range(4)]
-    plan = {"cases": [{"id": name} for name in ids], "case_seconds": 0.5, "visits": 1}
+    plan = {"cases": [planned(name) for name in ids], "case_seconds": 0.5, "visits": 1}
     late = not_ok(ids[3], "skipped", BUDGET_REASON) | {"seconds": None}
     ms = 1_000_000
     records = [
@@ -166,7 +167,7 @@ def test_what_a_launch_costs_is_learnt_from_its_file(tmp_path: Path) -> None:
     nothing = load(save(tmp_path / "b.jsonl", header(plan=plan), late))
     assert measured_cost(nothing, 0, 10.0) == LaunchCost(10.0, pytest.approx(4 * (0.5 * 1.25 + 0.3)), 4, 4)
     # What lasts has its time.
-    soak = {"cases": [{"id": ids[0], "min_seconds": 15.0}], "case_seconds": 0.5, "visits": 1}
+    soak = {"cases": [planned(ids[0]) | {"min_seconds": 15.0}], "case_seconds": 0.5, "visits": 1}
     long = load(save(tmp_path / "c.jsonl", header(plan=soak), measurement(ids[0], [[ms] * 15_000] * 2, seconds=16.0)))
     assert measured_cost(long, 0, 20.0) == LaunchCost(4.0, 15.0, 1)
 
@@ -179,7 +180,7 @@ def test_a_budget_keeps_a_reserve_and_an_advice_holds_it() -> None:
 
 
 def test_before_the_first_launch_the_least_is_expected() -> None:
-    lasting = replace(cases(1)[0], min_seconds=15.0)
+    lasting = msgspec.structs.replace(cases(1)[0], min_seconds=15.0)
     assert guess_cost([*cases(3), lasting]) == LaunchCost(STARTUP_SECONDS["cpu"], 4 * MIN_CASE_SECONDS + 15.0, 4)
     smoke = PRESETS["smoke"].budget_seconds
     assert schedule("smoke", parse_pair_request(None, None), cases(100)).launch_seconds == smoke

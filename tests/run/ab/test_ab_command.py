@@ -60,13 +60,13 @@ def test_a_side_made_slower_is_found_and_fails_the_gate(tmp_path: Path) -> None:
     assert are_paired(a, b)
     assert pair_of(b) == Pair(pair_of(a).id, "b", "COUNTED_FACTOR=10")  # type: ignore[union-attr]
     for result in (a, b):
-        assert sorted((record["case"], record["launch"]) for record in result.latest()) == [
+        assert sorted((record.case, record.launch) for record in result.latest()) == [
             (f"counted/{op}", launch) for op in ("constant", "varied") for launch in range(3)
         ]
         assert result.end is not None
-        assert (result.end["status"], result.end["exit_code"]) == ("complete", 0)
-        assert (result.plan["launches"], result.plan["budget_seconds"]) == (3, 162.0)
-        assert "one_launch" not in result.plan["options"]
+        assert (result.end.status, result.end.exit_code) == ("complete", 0)
+        assert (result.plan.launches, result.plan.budget_seconds) == (3, 162.0)
+        assert "one_launch" not in result.plan.options
     starts = [(stamp, name) for name, r in (("a", a), ("b", b)) for stamp in _starts(r)]
     assert "".join(name for _, name in sorted(starts)) == "abbaab"
     assert f"saved: {a.path} and {b.path}" in done.stderr
@@ -74,7 +74,7 @@ def test_a_side_made_slower_is_found_and_fails_the_gate(tmp_path: Path) -> None:
 
 
 def _starts(result: Result) -> list[str]:
-    return [result.header["started"], *(record["started"] for record in result.resumes)]
+    return [result.header.started, *(record.started for record in result.resumes)]
 
 
 def test_an_interrupted_one_keeps_its_file_and_leaves_no_process(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_an_interrupted_one_keeps_its_file_and_leaves_no_process(tmp_path: Path)
     assert process.returncode == exit_codes.INTERRUPTED
     (path,) = tmp_path.glob("ab_a-*.jsonl")
     assert f"interrupted; saved: {path}" in errors
-    assert {record["launch"] for record in load(path).measurements} == {0}
+    assert {record.launch for record in load(path).measurements} == {0}
     assert not psutil.wait_procs(family, timeout=10)[1]
 
 

@@ -14,15 +14,16 @@ from bench.cli.run_command import given_options
 from bench.core import exit_codes
 from bench.errors import BenchError
 from bench.measure.planning.session import BUDGET_REASON
-from bench.records.file import Record, Writer, load
+from bench.records.file import Writer, load
 from bench.records.lines.header import PlannedCase
+from bench.records.lines.kinds import Measurement
 from bench.records.saved_plan import parse_pair
 from bench.records.visits import num_samples
 from bench.run.ab.ab_resume import ResumedPair, resume_pair
 from bench.run.ab.ab_sides import PairSchedule, Setting, parse_pair_request, schedule, sides
 from bench.run.ab.alternation import AbOptions, Alternation
 from bench.run.ab.child import LaunchEnd
-from tests.support.results import header, measurement, not_ok, save
+from tests.support.results import header, line, measurement, not_ok, planned, save
 
 
 class Fake:
@@ -51,27 +52,27 @@ class Fake:
         said = dict(pairwise(words))
         path = Path(said.get("--save-as") or said["--resume"])
         if not path.exists():
-            cases = [{"id": f"sum/n[size={n}]"} for n in range(self.num_cases)]
+            cases = [planned(f"sum/n[size={n}]") for n in range(self.num_cases)]
             save(path, header(plan={"cases": cases, "case_seconds": 0.5, "visits": 1} | self.plan))
         left = float(said.get("--launch-seconds", "inf")) - self.startup
         with Writer.reopen(path) as writer:
             for record in self._records(int(said["--one-launch"]), left):
                 writer.append(record)
-                self.time += record["seconds"] or 0.0
+                self.time += record.seconds or 0.0
         return self.ends(len(self.said))
 
-    def _records(self, launch: int, left: float) -> Iterator[Record]:
+    def _records(self, launch: int, left: float) -> Iterator[Measurement]:
         for n in range(self.num_cases):
             name = f"sum/n[size={n}]"
             seconds = min(0.5, left / (self.num_cases - n) - self.around)
             count = max(6, int(seconds / self.each))
             took = self.around + count * self.each
             if seconds < 0:
-                yield not_ok(name, "skipped", BUDGET_REASON, launch) | {"seconds": None}
+                yield line(not_ok(name, "skipped", BUDGET_REASON, launch) | {"seconds": None})
                 continue
             left -= took
             rows = [[round(1e9 * self.each)] * count] * 2
-            yield measurement(name, rows, launch, seconds=took)
+            yield line(measurement(name, rows, launch, seconds=took))
 
     def samples(self) -> dict[int, list[int]]:
         """Launch -> samples of each measured case, of the side that has fewer."""
@@ -79,7 +80,7 @@ class Fake:
         for path in self.files:
             by_launch: dict[int, list[int]] = {}
             for record in load(path).measurements:
-                by_launch.setdefault(record["launch"], []).append(num_samples(record))
+                by_launch.setdefault(record.launch, []).append(num_samples(record))
             for launch, counts in by_launch.items():
                 found.setdefault(launch, []).append(counts)
         return {launch: min(counts) for launch, counts in found.items() if len(counts) == 2}
@@ -204,7 +205,7 @@ def half_done(fake: Fake, num_launches: int, **changes: str) -> tuple[Path, Path
     for side_name, path in zip("ab", fake.files, strict=True):
         setting = {"a": "unchanged", "b": "X=1 --device cpu"}[side_name]
         pair = {"id": "0123abcd", "side": side_name, "setting": setting} | changes
-        plan = {"cases": [{"id": "sum/one"}], "launches": 4, "options": {"pair": pair}}
+        plan = {"cases": [planned("sum/one")], "launches": 4, "options": {"pair": pair}}
         count = num_launches - (side_name == "b")
         save(path, header(plan=plan), *(measurement("sum/one") | {"launch": launch} for launch in range(count)))
     return fake.files

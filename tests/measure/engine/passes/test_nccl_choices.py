@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import bench
@@ -21,10 +22,14 @@ from bench.measure.planning.plan import Plan
 from bench.measure.planning.suite_loader import load as load_suite
 from bench.records import anonymize, rows
 from bench.records.file import Result, Writer, load
+from bench.records.lines.decoding import structure
+from bench.records.lines.header import Environment
+from bench.records.lines.kinds import Measurement
+from bench.records.lines.parts import NcclChoice
 from bench.report import result_tables
 from tests.support.command import SUITES
 from tests.support.plans import a_plan
-from tests.support.results import end, header, measurement, save
+from tests.support.results import end, header, measurement, save, save_unchecked
 
 CHATTY = str(SUITES / "chatty.py")
 RING = {"function": "AllReduce", "num_bytes": 4096, "algorithm": "Ring", "protocol": "LL128", "channels": 8}
@@ -38,9 +43,9 @@ SPLIT = [
 class Silent:
     """A display that shows nothing."""
 
-    def ready(self, environment: dict[str, Any]) -> None: ...
+    def ready(self, environment: Environment) -> None: ...
     def begin(self, case: str) -> None: ...
-    def done(self, record: dict[str, Any]) -> None: ...
+    def done(self, record: Measurement) -> None: ...
     def drop(self, count: int) -> None: ...
     def expect(self, seconds: float) -> None: ...
     def say(self, line: str) -> None: ...
@@ -70,16 +75,17 @@ def test_the_pass_records_what_one_call_of_each_case_made_the_backend_choose(
     code = supervised(path, chatty_plan("ring", "graph", "split", "alone"), logged_backends=frozenset({"gloo"}))
     assert code == 0
     result = load(path)
-    found = {record["case"]: record["nccl"] for record in result.choices}
+    found = {record.case: msgspec.to_builtins(record.nccl) for record in result.choices}
     # A graph's replay says nothing: its capture did. `alone` moves no data between ranks, and is not asked about.
     assert found == {"chatty/ring": [RING], "chatty/graph": [TREE], "chatty/split": SPLIT}
-    assert result.choices[0]["setup"]["coll_channels"] == 8
-    assert result.choices[0]["setup"]["network"] == "Socket"
+    setup = result.choices[0].setup
+    assert setup is not None
+    assert (setup.coll_channels, setup.network) == (8, "Socket")
     # The user's own settings hold in the timed launches, and none of the pass's text is among it: every case was
     # prepared once there.
     assert own.read_text().count("NCCL version") == len(result.measurements) >= 4
     assert result.end is not None
-    assert result.end["status"] == "complete"
+    assert result.end.status == "complete"
     assert capsys.readouterr().err == ""
 
 
@@ -92,8 +98,8 @@ def test_a_case_that_breaks_in_the_pass_is_a_warning_and_the_others_are_kept(
     plan = chatty_plan("ring", "raises")
     assert supervised(path, plan, logged_backends=frozenset({"gloo"})) == 0
     result = load(path)
-    assert [record["case"] for record in result.choices] == ["chatty/ring"]
-    assert {record["status"] for record in result.measurements} == {"ok"}
+    assert [record.case for record in result.choices] == ["chatty/ring"]
+    assert {record.status for record in result.measurements} == {"ok"}
     assert "chatty/raises" in capsys.readouterr().err
 
 
@@ -108,7 +114,7 @@ def test_the_pass_is_for_backends_that_say_what_they_choose_and_for_the_last_lau
     recorder.plan = a_plan(2, backend="nccl", world_size=1)
     assert not Supervisor(recorder, 0.0)._reads_choices
     for name, heard in (("compute", False), ("tensor_parallel", False), ("collective", True)):
-        suite = replace(recorder.plan.suites[0], name=name, reference=name)
+        suite = msgspec.structs.replace(recorder.plan.suites[0], name=name, reference=name)
         recorder.plan = a_plan(2, backend="nccl", suites=(suite,))
         assert Supervisor(recorder, 0.0)._reads_choices is heard
 
@@ -126,8 +132,8 @@ def test_the_pass_can_be_made_alone_for_an_alternation_that_stopped_early(tmp_pa
     assert load(path).choices == ()
     assert supervised(path, plan, load(path), only_launch=2, logged_backends=frozenset({"gloo"})) == 0
     result = load(path)
-    assert [record["nccl"] for record in result.choices] == [[RING]]
-    assert {record["launch"] for record in result.measurements} == {0}
+    assert [msgspec.to_builtins(record.nccl) for record in result.choices] == [[RING]]
+    assert {record.launch for record in result.measurements} == {0}
 
 
 def test_a_budget_keeps_time_for_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +182,7 @@ def test_the_pass_switches_on_what_is_read_and_nothing_else(tmp_path: Path) -> N
 def test_a_case_s_choices_as_columns(
     nccl: list[dict[str, Any]] | None, columns: tuple[Any, ...], text: str | None
 ) -> None:
-    found = rows.nccl_columns(nccl)
+    found = rows.nccl_columns(None if nccl is None else msgspec.convert(nccl, list[NcclChoice]))
     assert tuple(found.values()) == columns
     assert tuple(found) == ("nccl_algorithm", "nccl_protocol", "nccl_channels")
     if text:
@@ -198,7 +204,7 @@ def test_show_has_the_choices_beside_the_speed_and_the_later_line_holds(tmp_path
         end(),
     )
     result = load(path)
-    assert [record["nccl"] for record in result.choices] == [[RING]]
+    assert [msgspec.to_builtins(record.nccl) for record in result.choices] == [[RING]]
     text = result_tables.tables([result])
     assert "NCCL" in text
     assert "Ring LL128 x8" in text
@@ -213,7 +219,7 @@ def test_show_has_the_choices_beside_the_speed_and_the_later_line_holds(tmp_path
     loaded = bench.load(path)
     assert list(loaded["nccl_algorithm"].fillna("none")) == ["Ring", "none"]
     # A published copy keeps them.
-    assert chosen("s/a[x=1]", RING) in anonymize.anonymize_result(result)
+    assert structure(chosen("s/a[x=1]", RING)) in list(anonymize.anonymize_result(result))
 
 
 def test_files_without_choices_have_no_such_column(tmp_path: Path) -> None:
@@ -223,6 +229,6 @@ def test_files_without_choices_have_no_such_column(tmp_path: Path) -> None:
 
 
 def test_a_damaged_line_of_choices_is_named(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.jsonl", header(), chosen("s/a") | {"nccl": ["Ring"]}, end())
+    path = save_unchecked(tmp_path / "a.jsonl", header(), chosen("s/a") | {"nccl": ["Ring"]}, end())
     with pytest.raises(BenchError, match=r"record 2, a choices, cannot be read: nccl\[0\]"):
         load(path)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from bench.measure.engine.passes.nccl_debug import NcclChoice, NcclSetup, parse_choices, parse_setup
+from bench.measure.engine.passes.nccl_debug import parse_choices, parse_setup
+from bench.records.lines.parts import NcclChoice, NcclSetup
+
+
+def chosen(
+    function: str | None, num_bytes: int, algorithm: str | None, protocol: str | None, channels: int | None
+) -> NcclChoice:
+    return NcclChoice(function=function, num_bytes=num_bytes, algorithm=algorithm, protocol=protocol, channels=channels)
 
 
 def info(*messages: str, thread: int = 12, stamp: str = "") -> str:
@@ -38,7 +45,7 @@ def call(function: str, count: int = 4) -> str:
     ],
 )
 def test_every_algorithm_has_one_spelling(written: str, algorithm: str | None) -> None:
-    assert parse_choices(info(named(written))) == [NcclChoice("AllReduce", 1048576, algorithm, "LL", 8)]
+    assert parse_choices(info(named(written))) == [chosen("AllReduce", 1048576, algorithm, "LL", 8)]
 
 
 @pytest.mark.parametrize(("written", "protocol"), [("LL", "LL"), ("LL128", "LL128"), ("SIMPLE", "Simple")])
@@ -50,27 +57,27 @@ def test_every_protocol_has_one_spelling(written: str, protocol: str) -> None:
     ("message", "expected"),
     [
         # One channel; aligned columns, and channels that do not start at 0; RCCL's communicator behind it; no channels.
-        (named(channels=" channel{Lo..Hi}={0..0}"), NcclChoice("AllReduce", 1048576, "Ring", "LL", 1)),
+        (named(channels=" channel{Lo..Hi}={0..0}"), chosen("AllReduce", 1048576, "Ring", "LL", 1)),
         (
             "AllGather:    16 Bytes -> Algo RING  proto LL     channel{Lo..Hi}={4..5}",
-            NcclChoice("AllGather", 16, "Ring", "LL", 2),
+            chosen("AllGather", 16, "Ring", "LL", 2),
         ),
         (
             named(channels=" channel{Lo..Hi}={0..3} comm 0x55a7a339db50"),
-            NcclChoice("AllReduce", 1048576, "Ring", "LL", 4),
+            chosen("AllReduce", 1048576, "Ring", "LL", 4),
         ),
-        (named(channels=""), NcclChoice("AllReduce", 1048576, "Ring", "LL", None)),
-        ("Broadcast: 8 Bytes -> Algo 1 proto 0 time 12.3", NcclChoice("Broadcast", 8, "Ring", "LL", None)),
-        ("262144 Bytes -> Algo 0 proto 1 time 54.707825", NcclChoice(None, 262144, "Tree", "LL128", None)),
-        ("805306368 Bytes -> Algo 4 proto 2 time 3970.683594", NcclChoice(None, 805306368, "NVLS", "Simple", None)),
-        ("8 Bytes -> Algo 9 proto 3 time 1.0", NcclChoice(None, 8, None, None, None)),
+        (named(channels=""), chosen("AllReduce", 1048576, "Ring", "LL", None)),
+        ("Broadcast: 8 Bytes -> Algo 1 proto 0 time 12.3", chosen("Broadcast", 8, "Ring", "LL", None)),
+        ("262144 Bytes -> Algo 0 proto 1 time 54.707825", chosen(None, 262144, "Tree", "LL128", None)),
+        ("805306368 Bytes -> Algo 4 proto 2 time 3970.683594", chosen(None, 805306368, "NVLS", "Simple", None)),
+        ("8 Bytes -> Algo 9 proto 3 time 1.0", chosen(None, 8, None, None, None)),
         (
             "AllReduce [Symmetric]: 2048 Bytes -> Kernel AllReduce_RSxLDMC_AGxSTMC nchannels 16 nthreads 512 nWorks 1",
-            NcclChoice("AllReduce", 2048, "AllReduce_RSxLDMC_AGxSTMC", None, 16),
+            chosen("AllReduce", 2048, "AllReduce_RSxLDMC_AGxSTMC", None, 16),
         ),
         (
             "AllGather [Symmetric]: 64 Bytes -> Kernel AllGather_LL nchannels 1 nthreads 512",
-            NcclChoice("AllGather", 64, "AllGather_LL", None, 1),
+            chosen("AllGather", 64, "AllGather_LL", None, 1),
         ),
     ],
 )
@@ -122,11 +129,11 @@ def test_what_is_no_choice_is_passed_over() -> None:
 
 def test_lines_that_two_processes_wrote_into_each_other_do_not_make_a_wrong_choice() -> None:
     torn = "a:1:1 [0] NCCL INFO AllReduce: 8 Bytes -> Algo RINGb:2:2 [1] NCCL INFO " + named() + "\n proto LL\n"
-    assert parse_choices(torn) == [NcclChoice("AllReduce", 1048576, "Ring", "LL", 8)]
+    assert parse_choices(torn) == [chosen("AllReduce", 1048576, "Ring", "LL", 8)]
 
 
 def test_equal_choices_are_listed_once_in_the_order_of_their_first_use() -> None:
-    ring, tree = NcclChoice("AllReduce", 8, "Ring", "LL", 1), NcclChoice("AllReduce", 8, "Tree", "LL", 1)
+    ring, tree = chosen("AllReduce", 8, "Ring", "LL", 1), chosen("AllReduce", 8, "Tree", "LL", 1)
     assert list(dict.fromkeys([tree, ring, tree, ring])) == [tree, ring]
 
 
@@ -141,7 +148,14 @@ def test_the_set_up_of_the_first_communicator() -> None:
         "Using network Socket",
         "2 coll channels, 2 collnet channels, 0 nvls channels, 2 p2p channels, 2 p2p channels per peer",
     )
-    assert parse_setup(text) == NcclSetup("2.27.3+cuda12.9", "IB", 24, 24, 16, 32)
+    assert parse_setup(text) == NcclSetup(
+        version="2.27.3+cuda12.9",
+        network="IB",
+        coll_channels=24,
+        collnet_channels=24,
+        nvls_channels=16,
+        p2p_channels=32,
+    )
 
 
 def test_older_set_ups_say_less() -> None:

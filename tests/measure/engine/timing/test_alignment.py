@@ -23,8 +23,9 @@ from bench.measure.engine.timing.alignment import (
     time_product,
 )
 from bench.measure.engine.timing.sampler import LOOK_SECONDS, Limits, Sampler, Samples
+from bench.measure.planning.session import case_record
 from bench.suite import Work
-from tests.support.plans import lone_rank
+from tests.support.plans import a_plan, lone_rank
 
 MICROSECOND = 10**3
 MARK, PRODUCT_HOST, PRODUCT_DEVICE, ALIGN = 4 * MICROSECOND, 6 * MICROSECOND, 28 * MICROSECOND, 40 * MICROSECOND
@@ -213,10 +214,12 @@ def test_a_record_has_the_host_s_time_and_the_note(launch_ns: dict[str, int], to
     run: Any = SimpleNamespace(rank=rank)
     run._observed = MethodType(CaseRun._observed, run)
     work = Work(variants={"full": print, "other": print}, check=lambda: (0.0, 0.0))
-    fields: dict[str, Any] = {"notes": ["a note"], **gather_samples(rank, samples)}
-    CaseRun._gather_rest(run, work, samples, fields, [], [])
-    assert fields["launch_ns"] == {name: [number] for name, number in launch_ns.items()}
-    assert fields["notes"] == ["a note", *[host_launches.HOST_BOUND] * told]
+    plan = a_plan(1)
+    record = case_record(plan, plan.cases[0], 0, "failed", None, "")
+    record.notes, record.variants = ["a note"], gather_samples(rank, samples)
+    CaseRun._gather_rest(run, work, samples, record, [], [])
+    assert record.launch_ns == {name: [number] for name, number in launch_ns.items()}
+    assert record.notes == ["a note", *[host_launches.HOST_BOUND] * told]
 
 
 def test_a_host_that_is_often_slower_than_at_best_gets_a_longer_filler() -> None:

@@ -6,13 +6,16 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 
 from bench.core import clock as clocks
 from bench.core.clock import Clock
-from bench.measure.engine.gather import gather_samples, reduce_rows, slowest_samples
+from bench.measure.engine.gather import gather_samples, reduce_rows
 from bench.measure.engine.timing.device_clock import clock_for_work
 from bench.measure.engine.timing.sampler import Limits, Sampler, Samples, Timing, _decide, take_sample
+from bench.records.lines.parts import encode_numbers
+from bench.records.samples import sample_matrix
 from bench.stats.intervals import median
 from bench.suite import Work
 from tests.support.plans import lone_rank
@@ -325,36 +328,38 @@ def test_work_on_a_cpu_is_done_when_its_call_returns(kind: str) -> None:
 
 def test_up_to_64_ranks_every_sample_is_kept() -> None:
     rows = [[rank, 2 * rank] for rank in range(64)]
-    assert reduce_rows(rows) == {"nanoseconds": rows}
-    assert slowest_samples(reduce_rows(rows)) == [63, 126]
+    reduced = reduce_rows(rows, 1)
+    assert reduced.nanoseconds is not None
+    assert reduced.nanoseconds.tolist() == rows
+    assert sample_matrix(reduced).max(axis=0).tolist() == [63, 126]
 
 
 def test_above_64_ranks_what_a_step_s_analysis_needs() -> None:
     # Rank r: r + 10, r + 50, r + 30, r + 40, r + 20; but rank 7 arrives last to the second sample.
     rows = [[rank + 10, rank + 50, rank + 30, rank + 40, rank + 20] for rank in range(65)]
     rows[7][1] = 5
-    reduced = reduce_rows(rows)
-    assert set(reduced) == {"per_iteration", "rank_quantiles"}
-    assert reduced["per_iteration"] == {
+    reduced = reduce_rows(rows, 1)
+    plain = msgspec.to_builtins(reduced, enc_hook=encode_numbers)
+    assert set(plain) == {"calls", "per_iteration", "rank_quantiles"}
+    assert plain["per_iteration"] == {
         "max": [74, 114, 94, 104, 84],
         "min": [10, 5, 30, 40, 20],
         "last_rank": [0, 7, 0, 0, 0],
     }
-    quantiles = reduced["rank_quantiles"]
+    quantiles = plain["rank_quantiles"]
     assert quantiles["q"] == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert quantiles["nanoseconds"][64] == [74, 84, 94, 104, 114]
     assert quantiles["nanoseconds"][7] == [5, 17, 27, 37, 47]
     assert len(quantiles["nanoseconds"]) == 65
-    assert slowest_samples(reduced) == [74, 114, 94, 104, 84]
+    assert sample_matrix(reduced).max(axis=0).tolist() == [74, 114, 94, 104, 84]
 
 
 def test_samples_of_a_world_of_one() -> None:
     samples = Samples({"full": 2, "half": 1}, {"full": [20, 22], "half": [5, 6]}, "time", None, 2)
-    assert gather_samples(lone_rank(), samples) == {
-        "variants": {
-            "full": {"calls": 2, "nanoseconds": [[20, 22]]},
-            "half": {"calls": 1, "nanoseconds": [[5, 6]]},
-        }
+    gathered = gather_samples(lone_rank(), samples)
+    assert msgspec.to_builtins(gathered, enc_hook=encode_numbers) == {
+        "full": {"calls": 2, "nanoseconds": [[20, 22]]},
+        "half": {"calls": 1, "nanoseconds": [[5, 6]]},
     }
 
 
