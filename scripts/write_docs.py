@@ -111,7 +111,7 @@ def _page() -> Iterator[str]:
             part for part in vars(module).values() if isinstance(part, type) and issubclass(part, msgspec.Struct)
         ]
         for struct in structs:
-            if struct.__module__ == module.__name__ and struct is not parts.Part:
+            if struct.__module__ == module.__name__ and struct is not parts.Record:
                 yield from _section(struct.__name__, struct)
     yield from _section(Span.__name__, Span)
 

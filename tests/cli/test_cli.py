@@ -266,7 +266,7 @@ def test_a_saved_plan_that_means_something_else_here(
     what: str,
     remedy: str,
 ) -> None:
-    save(place / "saved.jsonl", header(plan=a_plan().to_json() | changes))
+    save(place / "saved.jsonl", header(plan=plain_plan() | changes))
     said = complaint(capsys, f"run --device cpu {option} saved.jsonl {more}")
     assert "saved.jsonl" in said
     assert what in said
@@ -275,7 +275,7 @@ def test_a_saved_plan_that_means_something_else_here(
 
 def test_like_without_a_hitch_starts(place: Path) -> None:
     """The tests above would say nothing if no plan were ever accepted."""
-    save(place / "saved.jsonl", header(plan=a_plan().to_json()))
+    save(place / "saved.jsonl", header(plan=plain_plan()))
     with pytest.raises(Started):
         call(shlex.split("run --device cpu --allow-unlike --like saved.jsonl --label again -o elsewhere"))
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.records.anonymize import _anonymize_environment, scrub_text
+from bench.records.anonymize import Scrubber, _anonymize_environment
 from bench.records.environments import REMOVED, Difference, architecture, differences
 from bench.records.lines.header import Environment, HostFacts, RankFacts
 
@@ -182,4 +182,4 @@ def test_a_published_copy_is_equal_to_its_original_and_to_its_own_copy() -> None
     ],
 )
 def test_texts_are_scrubbed(text: str, clean: str) -> None:
-    assert scrub_text(text, {"node1": "host0", "node1.lab": "host1"}) == clean
+    assert Scrubber({"node1": "host0", "node1.lab": "host1"}).text(text) == clean

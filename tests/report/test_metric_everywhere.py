@@ -18,7 +18,7 @@ from tests.support.damage import call
 from tests.support.results import MILLISECOND, header, measurement, save
 
 NEW = Metric(
-    "bits_per_s", "bit/s", "higher", "payload bit/s", lambda view: 8 * (view.rate("bytes") or 0.0), "maximum",
+    "bits_per_s", "bit/s", "higher", "payload bit/s", lambda view: 8 * (view.rate(view.work.bytes) or 0.0), "maximum",
     "Bits of the payload per second.",
 )  # fmt: skip
 OWN, OWN_HEAD, OWN_MEANING = "queue_gb_per_s", "queue GB/s", "Bytes that leave the queue per second."

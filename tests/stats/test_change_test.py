@@ -2,27 +2,32 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from bench.stats import variance_prior
-from bench.stats.change_test import JudgedChange, SideLaunches, judge
+from bench.stats.change_test import THRESHOLD, JudgedChange, SideLaunches, estimate, judge
 
 
 def case(base: list[float], new: list[float], kind: str = "a", lower_is_better: bool = True) -> SideLaunches:
     return SideLaunches([math.log(x) for x in base], [math.log(x) for x in new], kind, lower_is_better)
 
 
+def judge_all(cases: Sequence[SideLaunches], threshold: float = THRESHOLD, paired: bool = False) -> list[JudgedChange]:
+    return judge(cases, estimate(cases, paired), threshold, paired)
+
+
 def only(*arguments: SideLaunches, paired: bool = False, threshold: float = 0.05) -> JudgedChange:
-    [judged] = judge(arguments, threshold, paired)
+    [judged] = judge_all(arguments, threshold, paired)
     return judged
 
 
 def test_the_interval_is_that_of_the_pooled_t_test() -> None:
     """Logs 0, .1, .2 and .3, .4, .5: shift .3, variance .01, 4 degrees, half 2.776445 x .1 x sqrt(2/3)."""
-    found = judge([SideLaunches([0.0, 0.1, 0.2], [0.3, 0.4, 0.5], "a")])[0]
+    found = judge_all([SideLaunches([0.0, 0.1, 0.2], [0.3, 0.4, 0.5], "a")])[0]
     half = 2.7764451 * 0.1 * math.sqrt(2 / 3)
     assert found.change == pytest.approx(math.expm1(0.3))
     assert found.change_low == pytest.approx(math.expm1(0.3 - half), rel=1e-6)
@@ -103,7 +108,7 @@ def test_chance_among_many_cases_is_no_discovery() -> None:
     assert 0.01 < alone.p_value < 0.05
     assert alone.verdict == "slower"
     others = [case([1.0, 1.05, 1.1], [1.0, 1.05, 1.1], kind=f"kind{n}") for n in range(40)]
-    among = judge([hit._replace(kind="own"), *others])[0]
+    among = judge_all([hit._replace(kind="own"), *others])[0]
     assert among.verdict == "unclear"
     assert "chance" in str(among.reason)
 
@@ -114,7 +119,7 @@ def simulated(seed: int, num_launches: int, effects: NDArray[np.float64], paired
     spread = 0.03 * np.sqrt(6 / rng.chisquare(6, effects.size)) / math.sqrt(2 if paired else 1)
     sides = rng.normal(size=(2, effects.size, num_launches)) * spread[:, None]
     rows = zip(sides[0], sides[1] + effects[:, None], strict=True)
-    return judge([SideLaunches(base.tolist(), new.tolist(), "a") for base, new in rows], paired=paired)
+    return judge_all([SideLaunches(base.tolist(), new.tolist(), "a") for base, new in rows], paired=paired)
 
 
 @pytest.mark.parametrize(("num_launches", "paired"), [(3, False), (10, True), (5, False)])
@@ -158,4 +163,4 @@ def test_moderation_finds_more_than_three_launches_do_alone(monkeypatch: pytest.
 
 
 def test_nothing_to_judge() -> None:
-    assert judge([]) == []
+    assert judge_all([]) == []

@@ -6,21 +6,21 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from bench.records.lines.parts import Cell, Count, Fact, Integer, Name, Param, Part, Real, Text
+from bench.records.lines.parts import Cell, Count, Fact, Integer, Name, Param, Record, Real, Text
 from bench.suite import SuiteMetric
 
 Pair = tuple[Text, Text]
 """Unit and direction of a metric."""
 
 
-class UnreadRow(Part):
+class UnreadRow(Record):
     """A row of another tool's file that could not be read."""
 
     where: Text
     text: Text
 
 
-class ImportedFrom(Part):
+class ImportedFrom(Record):
     """Origin of a result that was made of another tool's file."""
 
     tool: Text
@@ -31,7 +31,7 @@ class ImportedFrom(Part):
     unread: list[UnreadRow] = []
 
 
-class RankFacts(Part):
+class RankFacts(Record):
     """One rank and its device."""
 
     rank: Count | None = None
@@ -63,7 +63,7 @@ class RankFacts(Part):
     emulated_link_speed: Real | None = None
 
 
-class HostFacts(Part):
+class HostFacts(Record):
     """One host: processor, memory, operating system, the GPUs that its kernel shows."""
 
     hostname: Text | None = None
@@ -93,7 +93,7 @@ class HostFacts(Part):
     gpu_driver: Text | None = None
 
 
-class Environment(Part):
+class Environment(Record):
     """Description of the machine: each rank's device, each host, versions, settings, variables that change speed."""
 
     architecture: Text | None = None
@@ -149,7 +149,7 @@ class SuiteFacts(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=
 Speed = Annotated[list[Real], Meta(min_length=2, max_length=2)]
 
 
-class PlanRow(Part):
+class PlanRow(Record):
     """All that decided what was measured, and how; of another tool's file what is known."""
 
     preset: Text | None = None

@@ -21,7 +21,7 @@ from bench.records.lines.parts import (
     NcclChoice,
     NcclSetup,
     Param,
-    Part,
+    Record,
     Profile,
     Real,
     Status,
@@ -36,7 +36,7 @@ from bench.suite import Span
 MAX_SPAN_NS = 2**62
 
 
-class Header(Part, tag="header", tag_field="kind"):
+class Header(Record, tag="header", tag_field="kind"):
     """First line: which machine, and what was planned."""
 
     schema: Annotated[int, Meta(ge=1)]
@@ -57,7 +57,7 @@ class Header(Part, tag="header", tag_field="kind"):
     """Findings about the machine, of a run that ends in a verdict on it."""
 
 
-class Measurement(Part, tag="measurement", tag_field="kind"):
+class Measurement(Record, tag="measurement", tag_field="kind"):
     """One visit to a case in one launch."""
 
     launch: Count
@@ -137,7 +137,7 @@ class Measurement(Part, tag="measurement", tag_field="kind"):
         return [span for span in self.spans if not names or names[span.call] == self.main]
 
 
-class Choices(Part, tag="choices", tag_field="kind"):
+class Choices(Record, tag="choices", tag_field="kind"):
     """Choices of the communication library for one call of a case."""
 
     case: Text
@@ -146,7 +146,7 @@ class Choices(Part, tag="choices", tag_field="kind"):
     setup: NcclSetup | None = None
 
 
-class Resume(Part, tag="resume", tag_field="kind"):
+class Resume(Record, tag="resume", tag_field="kind"):
     """The run was taken up again from here."""
 
     environment: Environment
@@ -154,7 +154,7 @@ class Resume(Part, tag="resume", tag_field="kind"):
     command: list[Text] = []
 
 
-class Joined(Part, tag="ranks", tag_field="kind"):
+class Joined(Record, tag="ranks", tag_field="kind"):
     """Ranks that met later than the header was written: what the header's environment could not say yet."""
 
     environment: Environment
@@ -164,7 +164,7 @@ class Joined(Part, tag="ranks", tag_field="kind"):
 EndStatus = Literal["complete", "interrupted", "failed", "budget"]
 
 
-class End(Part, tag="end", tag_field="kind"):
+class End(Record, tag="end", tag_field="kind"):
     """Last line: how the run ended."""
 
     status: EndStatus

@@ -39,7 +39,7 @@ Fact = Cell | list[_Nested] | dict[Text, _Nested]
 """Value of an option or a setting: lists and tables of plain values, at most three deep."""
 
 
-class Part(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Record(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Base of all that a line holds."""
 
 
@@ -81,7 +81,7 @@ def encode_numbers(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no part of a line")
 
 
-class RankExtremes(Part):
+class RankExtremes(Record):
     """Over the ranks, for each call: above 64 ranks in place of every rank's samples."""
 
     max: Numbers
@@ -94,7 +94,7 @@ class RankExtremes(Part):
             raise ValueError("max, min and last_rank are of unlike length")
 
 
-class RankQuantiles(Part):
+class RankQuantiles(Record):
     """Quantiles `q` of each rank's samples."""
 
     q: list[Annotated[float, Meta(ge=0, le=1)]]
@@ -106,7 +106,7 @@ class RankQuantiles(Part):
             raise ValueError("rank_quantiles has rows of another length than q")
 
 
-class VariantSamples(Part, eq=False):
+class VariantSamples(Record, eq=False):
     """Samples of one variant: [rank][sample] in nanoseconds, each the total of `calls` calls."""
 
     calls: Annotated[int, Meta(ge=1, le=2**40)]
@@ -125,7 +125,7 @@ class VariantSamples(Part, eq=False):
             raise ValueError("rank 0 has no samples")
 
 
-class TableRows(Part):
+class TableRows(Record):
     """A table that a case shows besides its numbers: rows of as many plain cells as there are columns."""
 
     columns: list[Text]
@@ -138,7 +138,7 @@ class TableRows(Part):
             raise ValueError("a row has not as many cells as there are columns")
 
 
-class CheckOutcome(Part):
+class CheckOutcome(Record):
     """Largest error over the ranks, before and after the samples."""
 
     error: Real | None
@@ -149,7 +149,7 @@ class CheckOutcome(Part):
     """Error of the check after the samples; null: there was none."""
 
 
-class WorkFacts(Part):
+class WorkFacts(Record):
     """Amounts of one call; flops and tokens summed over the ranks, memory_traffic_bytes of one rank."""
 
     bytes: Real | None = None
@@ -167,7 +167,7 @@ class WorkFacts(Part):
     """`device` or `host`."""
 
 
-class Stop(Part):
+class Stop(Record):
     """Reason why sampling ended; `samples` is the number that the visit took of each variant."""
 
     reason: Text | None = None
@@ -178,7 +178,7 @@ class Stop(Part):
     samples: Count | None = None
 
 
-class Energy(Part):
+class Energy(Record):
     """Joules of one call over a window of calls, or null with the reason."""
 
     source: Text | None = None
@@ -195,7 +195,7 @@ class Energy(Part):
     """Joules of one call of each rank; up to 64 ranks."""
 
 
-class HostInterference(Part):
+class HostInterference(Record):
     """Other work of one host during the samples, as shares of the time of the cores that the ranks may use."""
 
     host: Text | None = None
@@ -209,7 +209,7 @@ class HostInterference(Part):
     thermal_events: Count | None = None
 
 
-class RankInterference(Part):
+class RankInterference(Record):
     """Other work around one rank during the samples, and its GPU before, at and after work."""
 
     rank: Count | None = None
@@ -242,14 +242,14 @@ class RankInterference(Part):
     gpu_clock_reasons_after: list[Text] | None = None
 
 
-class Interference(Part):
+class Interference(Record):
     """Other work of the hosts and devices around the samples: a row for each host and each rank."""
 
     hosts: list[HostInterference] = []
     ranks: list[RankInterference] = []
 
 
-class Profile(Part):
+class Profile(Record):
     """Traces by torch's profiler, in a folder beside the result file."""
 
     folder: Text
@@ -302,7 +302,7 @@ class Finding(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
         return f"{self.level}: {self.what}: {self.value}" + (f"; {self.remedy}" if self.remedy else "")
 
 
-class DoctorReport(Part):
+class DoctorReport(Record):
     """Findings about the machine before a run that judges it."""
 
     host: Text | None

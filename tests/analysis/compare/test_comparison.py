@@ -63,9 +63,9 @@ def test_both_values_the_change_its_interval_and_a_verdict(base: Path, new: Path
     assert case["change_low"] == pytest.approx(1.5 * math.exp(-half) - 1, rel=1e-6)
     assert case["change_high"] == pytest.approx(1.5 * math.exp(half) - 1, rel=1e-6)
     assert (case["verdict"], case["base_launches"], case["new_launches"]) == ("slower", 3, 3)
-    # 95% of one side alone: t of 2 degrees.
+    # 95% of one side, with the variance that the verdict took: t of 4 degrees.
     assert case["base_high"] == pytest.approx(
-        case["base"] * math.exp(4.3026527 * spread * math.sqrt(1 / 3 + 0.4)), rel=1e-6
+        case["base"] * math.exp(2.7764451 * spread * math.sqrt(1 / 3 + 0.4)), rel=1e-6
     )
 
 
@@ -141,7 +141,10 @@ def test_files_of_one_side_count_as_launches(tmp_path: Path, base: Path) -> None
         saved(tmp_path / "runs" / f"{n}", header(label="runs"), measurement(A, [[n * MS] * 10]))
     [case] = compared(base, tmp_path / "runs").cases
     assert (case["new"], case["new_launches"]) == (pytest.approx(0.002), 3)
-    assert case["new_high"] == pytest.approx(0.002 * 2 ** (4.302653 * (1 / 3 + 0.4) ** 0.5), rel=1e-6)
+    # Logs of the base 0, log 1.01, log 0.99, of the new side -log 2, 0, log 2: pooled, 4 degrees of freedom.
+    logs = [0.0, math.log(1.01), math.log(0.99)]
+    variance = (sum((x - sum(logs) / 3) ** 2 for x in logs) + 2 * math.log(2) ** 2) / 4
+    assert case["new_high"] == pytest.approx(0.002 * math.exp(2.7764451 * math.sqrt(variance * (1 / 3 + 0.4))), rel=1e-6)
 
 
 @pytest.mark.parametrize(
