@@ -72,12 +72,13 @@ def saved(folder: Path) -> Saved:
     (path,) = folder.glob("*.jsonl")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines[0]["kind"] == "header"
-    visits = lines[0]["plan"]["visits"]
+    visits = lines[0]["plan"].get("visits", 1)
+    measurements = [{"visit": 0} | line for line in lines if line["kind"] == "measurement"]  # 0 is left out
     ends = [line for line in lines if line["kind"] == "end"]
     return Saved(
         path=path,
         header=lines[0],
-        measurements=[line for line in lines if line["kind"] == "measurement" and line["visit"] < visits],
+        measurements=[line for line in measurements if line["visit"] < visits],
         resumes=[line for line in lines if line["kind"] == "resume"],
         end=ends[-1] if ends else None,
     )
