@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.core import exit_codes
 from bench.core.cell_text import clean
 from bench.errors import BenchError
-from bench.importers.reading import ImportHints
-from bench.importers.registry import TOOLS, ImportedFile, import_file
-from bench.records.file import SUFFIXES
+from bench.importers.formats import TOOLS
+
+if TYPE_CHECKING:
+    from bench.importers.registry import ImportedFile
 
 MAX_SHOWN = 5
 """Rows that could not be read which are printed; the file has all of them."""
@@ -54,6 +56,10 @@ def command(
       bench import --op all_gather old-nccl-tests.txt
       bench import --ranks 16 --device "NVIDIA H200" osu_allreduce.txt
     """
+    from bench.importers.reading import ImportHints
+    from bench.importers.registry import import_file
+    from bench.records.file import SUFFIXES
+
     if len(files) > 1 and output.name.endswith(SUFFIXES):
         raise BenchError(f"-o {output}: {len(files)} files become a result each; name a folder")
     hints = ImportHints(op=op, num_ranks=ranks, device=device)

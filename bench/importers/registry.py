@@ -8,9 +8,8 @@ case that is one of bench's own has its id, so that the two can be compared.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from bench.core import clock, exit_codes, jsonl
 from bench.errors import BenchError
+from bench.importers.formats import FORMATS, TOOLS
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, Unread, identity
 from bench.records.environments import architecture
 from bench.records.file import SUFFIXES, Writer, new_path
@@ -41,36 +41,6 @@ from bench.suite import Params, SuiteMetric
 
 MAIN = "full"
 """Name of the variant that is the case itself."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """One row: a form in which a tool writes, and the module that reads it."""
-
-    tool: str
-    """Name for `--from`."""
-    module: str
-
-    @property
-    def looks_like(self) -> Callable[[str], bool]:
-        function: Callable[[str], bool] = importlib.import_module(self.module).looks_like
-        return function
-
-    @property
-    def read(self) -> Callable[[str, ImportHints], ImportedText]:
-        function: Callable[[str, ImportHints], ImportedText] = importlib.import_module(self.module).read
-        return function
-
-
-FORMATS = (
-    Format("pytest-benchmark", "bench.importers.pytest_benchmark"),
-    Format("nccl-tests", "bench.importers.nccl_tests_json"),
-    Format("nccl-tests", "bench.importers.nccl_tests_text"),
-    Format("param", "bench.importers.param"),
-    Format("osu", "bench.importers.osu"),
-)
-"""Formats, tried in this order. A further tool is a further row."""
-TOOLS = tuple(dict.fromkeys(row.tool for row in FORMATS))
 
 
 @dataclass(frozen=True)

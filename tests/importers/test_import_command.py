@@ -11,8 +11,9 @@ import pytest
 
 import bench
 from bench.errors import BenchError
+from bench.importers.formats import FORMATS
 from bench.importers.reading import ImportHints
-from bench.importers.registry import FORMATS, import_file
+from bench.importers.registry import import_file
 from bench.records import anonymize
 from bench.records.file import Result, load
 from bench.records.lines.decoding import plain

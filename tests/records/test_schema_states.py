@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from bench.records.file import Result, load
+from bench.records.lines.kinds import Measurement
+from bench.records.samples import num_samples
 from tests import DATA
 from tests.support.damage import call
 
@@ -70,7 +72,10 @@ FACTS: dict[str, dict[str, tuple[Callable[[Result], Any], Any]]] = {
     "visits": {
         "visits merged": (_merged, [(1, 310), (1, 20)]),
         "stop.samples": (lambda r: [m.stop.samples for m in r.measurements], [310, 20]),
-        "disturbance": (lambda r: (len(r.measurements[0].disturbance.hosts), len(r.measurements[0].disturbance.ranks)), (1, 2)),
+        "disturbance": (
+            lambda r: (len(r.measurements[0].disturbance.hosts), len(r.measurements[0].disturbance.ranks)),
+            (1, 2),
+        ),
     },
     "emulated": {
         "plan.slow": (lambda r: r.plan.slow, [[1, 0.5]]),
@@ -101,7 +106,7 @@ FACTS: dict[str, dict[str, tuple[Callable[[Result], Any], Any]]] = {
     "doctor": {"doctor": (lambda r: len(r.header.doctor.findings) > 0, True)},
     "many_ranks": {
         "ranks": (lambda r: (_first(r).num_ranks, len(r.environment.ranks)), (66, 66)),
-        "variant": (lambda r: _first(r).variants["full"].rank_quantiles.nanoseconds.shape, (66, 3)),
+        "variant": (lambda r: _first(r).variants["full"].rank_quantiles.nanoseconds.shape, (66, 5)),
         "samples": (_samples, 20),
     },
     "imported": {
@@ -121,7 +126,20 @@ FACTS: dict[str, dict[str, tuple[Callable[[Result], Any], Any]]] = {
         "kinds": (lambda r: [x["kind"] for x in _lines(r)], ["header", "ranks", "weather", "measurement", "end"]),
     },
 }
-WARNED = {"future": ("header.later", "header.plan.suites.later", "lines of the kind 'weather'", "measurement.later", "measurement.stop.later")}
+WARNED = {
+    "future": (
+        *("header.later", "header.plan.suites.later", "lines of the kind 'weather'"),
+        *("measurement.later", "measurement.stop.later"),
+    )
+}
+    "future": (
+        "header.later",
+        "header.plan.suites.later",
+        "lines of the kind 'weather'",
+        "measurement.later",
+        "measurement.stop.later",
+    )
+}
 """State -> what the one warning of its file names."""
 
 

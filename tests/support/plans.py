@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from bench.measure.engine.rank import RankContext
 from bench.measure.planning.launcher_env import Place
 from bench.measure.planning.plan import Plan
 from bench.records.lines.header import PlannedCase, SuiteFacts
 from bench.suite import SuiteMetric
 from tests.support.ranks import cpu_machine
+
+
+def plain_plan() -> dict[str, Any]:
+    """Plain values of a plan in a header."""
+    fields: dict[str, Any] = msgspec.to_builtins(a_plan().row())
+    return fields
 
 
 def a_plan(num_cases: int = 8, **changes: Any) -> Plan:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from bench.records.lines.parts import Cell, Count, Fact, Integer, Name, Param, Record, Real, Text
+from bench.records.lines.parts import Cell, Count, Fact, Integer, Name, Param, Real, Record, Text
 from bench.suite import SuiteMetric
 
 Pair = tuple[Text, Text]

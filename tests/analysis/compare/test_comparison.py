@@ -144,7 +144,9 @@ def test_files_of_one_side_count_as_launches(tmp_path: Path, base: Path) -> None
     # Logs of the base 0, log 1.01, log 0.99, of the new side -log 2, 0, log 2: pooled, 4 degrees of freedom.
     logs = [0.0, math.log(1.01), math.log(0.99)]
     variance = (sum((x - sum(logs) / 3) ** 2 for x in logs) + 2 * math.log(2) ** 2) / 4
-    assert case["new_high"] == pytest.approx(0.002 * math.exp(2.7764451 * math.sqrt(variance * (1 / 3 + 0.4))), rel=1e-6)
+    assert case["new_high"] == pytest.approx(
+        0.002 * math.exp(2.7764451 * math.sqrt(variance * (1 / 3 + 0.4))), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(
