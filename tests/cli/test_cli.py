@@ -23,6 +23,7 @@ from bench.measure.system import host
 from bench.records.file import load
 from bench.run.baseline import compare_with_earlier
 from tests.support.command import BENCH, SUITES, environ
+from tests.support.plans import plain_plan
 from tests.support.results import end, header, measurement, save
 
 TINY = str(SUITES / "tiny.py")

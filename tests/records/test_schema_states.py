@@ -132,14 +132,6 @@ WARNED = {
         *("measurement.later", "measurement.stop.later"),
     )
 }
-    "future": (
-        "header.later",
-        "header.plan.suites.later",
-        "lines of the kind 'weather'",
-        "measurement.later",
-        "measurement.stop.later",
-    )
-}
 """State -> what the one warning of its file names."""
 
 
