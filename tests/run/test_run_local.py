@@ -7,12 +7,16 @@ import os
 import re
 import resource
 import signal
+from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import psutil
 import pytest
 
 from bench.records.file import load
+from bench.records.samples import sample_matrix
+from bench.records.visits import num_samples
 from tests.support.command import BENCH, FAULTY, SUITES, call, saved, start
 
 TINY = str(SUITES / "tiny.py")
@@ -53,17 +57,18 @@ def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
     # After the first launch there is a rough answer, before the second begins.
     assert re.search(r" left\nRough, from launch 1 of 2, .*\n  tiny/first  .*\n\[\d+/\d+\] tiny/", done.stderr)
     assert not re.search(r"\[\d+/\d+\]", done.stdout)
-    merged = load(file.path).latest()
-    assert [record["case"] for record in merged] == [f"tiny/{op}" for op in ("first", "second", "third") for _ in "12"]
+    result = load(file.path)
+    merged = result.latest()
+    assert [record.case for record in merged] == [f"tiny/{op}" for op in ("first", "second", "third") for _ in "12"]
     for record in merged:
-        parts = [
-            m["stop"]["samples"]
-            for m in file.measurements
-            if (m["case"], m["launch"]) == (record["case"], record["launch"])
-        ]
-        counted = record["visit_samples"]  # a disturbed visit may not count, and one more may follow
-        assert all(number in (0, part) for number, part in zip(counted, parts, strict=False))
-        assert record["stop"]["samples"] == len(record["variants"]["full"]["nanoseconds"][1]) == sum(counted) > 0
+        visits = [m for m in result.measurements if (m.case, m.launch) == (record.case, record.launch)]
+        assert all(visit.stop is not None and visit.stop.samples == num_samples(visit) > 0 for visit in visits)
+        parts = [num_samples(visit) for visit in visits]
+        # A disturbed visit may not count, and one more may follow.
+        sums = {sum(chosen) for size in range(1, len(parts) + 1) for chosen in combinations(parts, size)}
+        assert record.stop is not None
+        assert record.stop.samples == num_samples(record)
+        assert num_samples(record) in sums
 
 
 def test_show_reads_what_run_saved(tmp_path: Path) -> None:
@@ -81,7 +86,7 @@ def test_show_reads_what_run_saved(tmp_path: Path) -> None:
     (calls,) = {visit["calls"] for visit in visits}
     assert 2 <= calls <= 32
     (whole,) = load(file.path).latest()  # those visits that count
-    rows = whole["variants"]["full"]["nanoseconds"]
+    rows = sample_matrix(whole.variants["full"]).tolist()
     slowest = sorted(max(pair) / calls / 1e9 for pair in zip(*rows, strict=True))
     assert row["seconds_min"] == pytest.approx(slowest[0])
     assert row["seconds_max"] == pytest.approx(slowest[-1])
@@ -206,10 +211,11 @@ def test_an_interrupted_launch_is_finished_visit_by_visit(tmp_path: Path) -> Non
     assert file.measurements[: len(done)] == before.measurements
     assert len({(m["case"], m["visit"]) for m in file.measurements}) == len(file.measurements) == 4
     assert f"{4 - len(done)} to do" in resumed.stderr
-    for record in load(file.path).latest():
-        assert len(record["visit_samples"]) >= 2
-        assert any(record["visit_samples"])
-        assert not [note for note in record["notes"] if "unlike calls" in note]  # those in a sample are those of before
+    result = load(file.path)
+    assert min(Counter(visit.case for visit in result.measurements).values()) >= 2
+    for record in result.latest():
+        assert num_samples(record)
+        assert not [note for note in record.notes if "unlike calls" in note]  # those in a sample are those of before
 
 
 def test_a_killed_parent_leaves_no_orphans(tmp_path: Path) -> None:

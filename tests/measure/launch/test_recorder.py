@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -76,6 +77,16 @@ def test_a_fresh_generation_of_ranks_writes_no_second_header(a_recorder: Recorde
         recorder.handle(record(plan, 0, launch=launch))
     assert kinds(path) == ["header", "measurement", "measurement"]
     assert recorder.done == {(0, 0, 0), (1, 0, 0)}
+
+
+def test_a_measurement_is_written_as_rank_0_encoded_it(a_recorder: Recorders, path: Path) -> None:
+    plan = a_plan(1, left_out=())
+    recorder = a_recorder(plan)
+    recorder.handle(READY)
+    event = record(plan, 0)
+    spaced = bytes(event.line).replace(b":", b": ")
+    recorder.handle(replace(event, line=msgspec.Raw(spaced)))
+    assert path.read_bytes().splitlines()[1] == spaced
 
 
 def test_a_run_ends_once(a_recorder: Recorders, path: Path) -> None:
