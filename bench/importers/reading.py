@@ -11,14 +11,16 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.core.cell_text import clean
 from bench.errors import BenchError
 from bench.parallelism import collectives
-from bench.records.lines.header import RankFacts
-from bench.records.lines.parts import CheckOutcome, Fact, Status, WorkFacts
 from bench.suite import Params, SuiteMetric, case_id
+
+if TYPE_CHECKING:  # `bench import --help` reads this file, and is to be quick
+    from bench.records.lines.header import RankFacts
+    from bench.records.lines.parts import CheckOutcome, Fact, Status, WorkFacts
 
 COLLECTIVE = collectives.SUITE
 MAX_RANKS = 2**20
@@ -153,6 +155,8 @@ def identity(suite: str, params: Params) -> tuple[str, Params]:
 
 def collective_work(op: str, num_bytes: int | None, num_ranks: int) -> WorkFacts:
     """The `work` of a collective in the result file: its payload, and the bus factor of bench's own operation."""
+    from bench.records.lines.parts import WorkFacts
+
     bus_factor = collectives.bus_factor(op, num_ranks) if num_bytes and num_ranks > 1 else None
     return WorkFacts(bytes=num_bytes, bus_factor=bus_factor)
 
