@@ -25,6 +25,7 @@ from pathlib import Path
 
 from bench.measure.launch import bootstrap
 from bench.records import file
+from bench.records.lines.kinds import Measurement
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "try_torch"
@@ -88,20 +89,20 @@ def tried(version: str, budget: str) -> tuple[str, str, str, str]:
 def row(found: file.Result) -> tuple[str, str, str, str]:
     """The cells of a version: its build, the number of cases that were ok, and the others by name with their reason."""
     records = found.latest()
-    ok = sum(record["status"] == "ok" for record in records)
-    skipped = [record for record in records if record["status"] == "skipped"]
-    bad = [record for record in records if record["status"] not in ("ok", "skipped")]
-    status = "unfinished" if found.end is None else found.end["status"]
+    ok = sum(record.status == "ok" for record in records)
+    skipped = [record for record in records if record.status == "skipped"]
+    bad = [record for record in records if record.status not in ("ok", "skipped")]
+    status = "unfinished" if found.end is None else found.end.status
     ended = () if status == "complete" else (f"the run ended as `{status}`",)
-    version = str(found.environment["versions"]["torch"])
+    version = str(found.environment.versions["torch"])
     return version, str(ok), told(skipped), told(bad, ended)
 
 
-def told(records: Iterable[file.Record], more: Iterable[str] = ()) -> str:
+def told(records: Iterable[Measurement], more: Iterable[str] = ()) -> str:
     """Cases by their reason: the name without parameters, and how many there are of that name."""
     by_reason: dict[str, list[str]] = {}
     for record in records:
-        by_reason.setdefault(first_line(record["reason"]), []).append(record["case"].partition("[")[0])
+        by_reason.setdefault(first_line(record.reason), []).append(record.case.partition("[")[0])
     words = [f"{', '.join(counted(names))}: {reason}" for reason, names in by_reason.items()]
     return "<br>".join((*words, *more)).replace("|", "\\|") or "none"
 

@@ -8,7 +8,7 @@ import unicodedata
 
 def clean(text: str) -> str:
     """The text with control and format characters as visible escapes, and every white space as one blank."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
     blank = re.sub(r"[\t\n\r\v\f\x85\u2028\u2029]+", " ", text)
     return "".join(_escape(c) if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") else c for c in blank)

@@ -23,11 +23,14 @@ from typing import Any
 
 import click
 import numpy as np
+from msgspec import structs
 
 from bench.analysis.compare.comparison import Comparison, compare
 from bench.analysis.compare.gate import Gate, rule
 from bench.records.case_view import CaseView
 from bench.records.file import Result, load_many
+from bench.records.lines.kinds import Measurement
+from bench.records.lines.parts import Interference
 from bench.records.rows import case_groups
 from bench.records.visits import is_disturbed
 from bench.stats.intervals import median
@@ -45,8 +48,8 @@ GATE = Gate(fail_slower=0.05, allow_unlike=True)
 
 def main(folder: Path) -> None:
     """Print the document."""
-    whole = [result for result in load_many(folder) if result.end is not None and result.end["status"] == "complete"]
-    runs = sorted(filter(was_alone, whole), key=lambda result: str(result.header["started"]))
+    whole = [result for result in load_many(folder) if result.end is not None and result.end.status == "complete"]
+    runs = sorted(filter(was_alone, whole), key=lambda result: str(result.header.started))
     spread = spreads(runs)
     for part in (
         about(runs, spread, len(whole) - len(runs)),
@@ -67,10 +70,11 @@ def was_alone(run: Result) -> bool:
     return sum(disturbed) <= MOST_DISTURBED * len(disturbed)
 
 
-def without_steal(record: dict[str, Any]) -> dict[str, Any]:
+def without_steal(record: Measurement) -> Measurement:
     """A measurement as if the hypervisor had taken nothing."""
-    hosts = [host | {"steal_share": 0.0} for host in (record.get("disturbance") or {}).get("hosts") or []]
-    return {"disturbance": {"hosts": hosts}}
+    seen = record.disturbance or Interference()
+    hosts = [structs.replace(host, steal_share=0.0) for host in seen.hosts]
+    return structs.replace(record, disturbance=Interference(hosts=hosts))
 
 
 def about(runs: Sequence[Result], spread: dict[str, tuple[float, float]], num_left_out: int) -> str:
@@ -84,8 +88,8 @@ def about(runs: Sequence[Result], spread: dict[str, tuple[float, float]], num_le
         "# What the verdicts are worth",
         "",
         f"{len(runs)} separate runs of unchanged code (`scripts/evidence/collect.py`), {_launches(runs)} launches in "
-        f"all, on {first.architecture}, {first.plan['backend']}, torch {first.environment['versions']['torch']}, from "
-        f"{str(first.header['started'])[:16]} to {str(last.header['started'])[11:16]} UTC. Each launch measures four "
+        f"all, on {first.architecture}, {first.plan.backend}, torch {first.environment.versions['torch']}, from "
+        f"{str(first.header.started)[:16]} to {str(last.header.started)[11:16]} UTC. Each launch measures four "
         "pieces of the built-in suites in three visits, plain and followed by a busy loop of 3, 5, 10 and 20% of its "
         "own time, in the timed part of every rank. This page is what `scripts/evidence/analyse.py` printed."
         + (
@@ -100,7 +104,7 @@ def about(runs: Sequence[Result], spread: dict[str, tuple[float, float]], num_le
 
 
 def _launches(runs: Iterable[Result]) -> int:
-    return sum(len({record["launch"] for record in run.measurements}) for run in runs)
+    return sum(len({record.launch for record in run.measurements}) for run in runs)
 
 
 def spreads(runs: Sequence[Result]) -> dict[str, tuple[float, float]]:
@@ -187,16 +191,17 @@ def relabelled(result: Result, slower: int, launches: dict[int, int] | None = No
     """
     records = []
     for record in result.measurements:
-        if launches is not None and record["launch"] not in launches:
+        if launches is not None and record.launch not in launches:
             continue
-        percent = record["params"]["slower_percent"]
+        percent = record.params["slower_percent"]
         if percent == 0 and slower:
             continue
-        named = record if launches is None else record | {"launch": launches[record["launch"]]}
+        named = record if launches is None else structs.replace(record, launch=launches[record.launch])
         records.append(named)
         if percent == slower and slower:
-            records.append(named | {"case": plain(record["case"]), "params": record["params"] | {"slower_percent": 0}})
-    header = result.header | {"plan": result.plan | {"options": options}}
+            params = record.params | {"slower_percent": 0}
+            records.append(structs.replace(named, case=plain(record.case), params=params))
+    header = structs.replace(result.header, plan=structs.replace(result.plan, options=options))
     return replace(result, header=header, measurements=tuple(records))
 
 
@@ -257,9 +262,9 @@ def windows(runs: Sequence[Result], num_pairs: int) -> Iterator[list[tuple[Resul
 def near_pairs(runs: Sequence[Result]) -> list[list[tuple[Result, int]]]:
     """Launches two by two, each once, as they followed each other without a long break."""
     launches = sorted(
-        (min(datetime.fromisoformat(r["started"]) for r in run.measurements if r["launch"] == launch), number, launch)
+        (min(datetime.fromisoformat(str(r.started)) for r in run.measurements if r.launch == launch), number, launch)
         for number, run in enumerate(runs)
-        for launch in {record["launch"] for record in run.measurements}
+        for launch in {record.launch for record in run.measurements}
     )
     pairs: list[list[tuple[Result, int]]] = []
     while len(launches) > 1:

@@ -62,7 +62,7 @@ class Run:
     @property
     def planned(self) -> list[dict[str, Any]]:
         plan = self.records[0]["plan"]
-        return [*plan["cases"], *plan["left_out"]]
+        return [*plan["cases"], *plan.get("left_out", ())]
 
     def readings(self) -> list[tuple[float, float]]:
         """(seconds left as told, as it came to be), but of lines of one moment the last, as the eye has it."""

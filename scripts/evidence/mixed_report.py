@@ -93,11 +93,11 @@ def within(rows: Sequence[dict[str, Any]], share: float) -> str:
 def lab_lines(folder: Path) -> Iterator[str]:
     """The two runs of the lab, in the order in which the script makes them."""
     runs = [result for result in load_many([str(folder)]) if result.label.startswith("lab")]
-    for result in sorted(runs, key=lambda each: str(each.header["started"])):
+    for result in sorted(runs, key=lambda each: str(each.header.started)):
         rows = {row["case"]: row for row in case_rows([result]) if row["status"] == "ok"}
         sums = next(row for case, row in rows.items() if case.startswith("collective/all_reduce"))
         yield (
-            f"- started {result.header['started']}: all-reduce of 16 MiB {1e3 * sums['seconds_median']:.0f} ms, "
+            f"- started {result.header.started}: all-reduce of 16 MiB {1e3 * sums['seconds_median']:.0f} ms, "
             f"{8 * sums['busbw_gb_per_s']:.2f} Gbit/s of bus bandwidth."
         )
         yield from (f"  - {line}" for line in said(result) if "link" in line)
@@ -108,7 +108,7 @@ def said(result: Result) -> list[str]:
 
 
 def waterfalls(found: Sequence[Result]) -> str:
-    first = min(found, key=lambda each: str(each.header["started"]))
+    first = min(found, key=lambda each: str(each.header.started))
     return explain_run.text(first.path, "markdown", False)
 
 
@@ -131,12 +131,12 @@ def fleet_text() -> Iterator[str]:
 def main() -> None:
     folder = Path(sys.argv[1])
     two, four = results(folder, "two"), results(folder, "four")
-    runs = sorted([*two, *four], key=lambda each: str(each.header["started"]))
-    rows = [row | {"run": str(run.header["started"])[11:16]} for run in runs for row in split_rows([run])]
+    runs = sorted([*two, *four], key=lambda each: str(each.header.started))
+    rows = [row | {"run": str(run.header.started)[11:16]} for run in runs for row in split_rows([run])]
     print("# Mixed architectures: measured, predicted, explained\n")
     print(
         f"Measured by `scripts/evidence/mixed_measure.sh` on {two[0].architecture}, gloo, torch "
-        f"{two[0].environment['versions']['torch']}; this page is what `scripts/evidence/mixed_report.py` printed. The "
+        f"{two[0].environment.versions['torch']}; this page is what `scripts/evidence/mixed_report.py` printed. The "
         "slow rank is emulated. With `busy` below 1 all ranks sleep the rest of their time, so that they do not get in "
         "each other's way on two cores.\n"
     )

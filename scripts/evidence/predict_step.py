@@ -43,7 +43,7 @@ def predictions(folder: Path) -> tuple[list[Result], list[tuple[MeasuredStep, Pr
     found, truth = measured_rates.read(sources), load_many(files(folder / "r4"))
     rows = [row for row in case_rows(truth) if row["status"] == "ok"]
     # Ranks that sleep most of their time (`--slow`) leave cores to the others.
-    busy = sum(float(rank.get("emulated_speed", 1.0)) for rank in truth[0].environment["ranks"])
+    busy = sum(float(rank.emulated_speed or 1.0) for rank in truth[0].environment.ranks)
     share = min(1.0, (found.num_cores or busy) / busy)
     return truth, [
         (step, _predicted(step, found, sources, share)) for step in step_factors.steps(rows, measured_rates.DTYPES)

@@ -19,10 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from bench.analysis.compare.comparison import Comparison, compare
 from bench.analysis.compare.gate import Gate, rule
 from bench.records.file import Result
+from bench.records.lines.header import Environment, PlannedCase, PlanRow
+from bench.records.lines.kinds import Header, Measurement
+from bench.records.lines.parts import VariantSamples
 
 SPREADS = (0.01, 0.02, 0.03, 0.05, 0.1)
 """Standard deviations of the logarithms of launch medians."""
@@ -91,25 +95,29 @@ def _launches(draw: random.Random, count: int, spread: float, factor: float) -> 
 def _result(cases: list[list[int]], options: dict[str, Any]) -> Result:
     """A result file as it would be read, with one sample a launch."""
     ids = [f"simulated/case[number={number}]" for number in range(len(cases))]
-    measurements = [
-        {
-            "kind": "measurement",
-            "launch": launch,
-            "suite": "simulated",
-            "case": case,
-            "params": {"op": "case"},
-            "status": "ok",
-            "reason": None,
-            "num_ranks": 1,
-            "variants": {"full": {"calls": 1, "nanoseconds": [[nanoseconds]]}},
-            **dict.fromkeys(("check", "work", "derived", "metrics", "stop", "notes")),
-        }
+    measurements = tuple(
+        Measurement(
+            launch=launch,
+            suite="simulated",
+            case=case,
+            params={"op": "case"},
+            status="ok",
+            num_ranks=1,
+            variants={"full": VariantSamples(calls=1, nanoseconds=np.array([[nanoseconds]]))},
+            check=None,
+            work=None,
+            stop=None,
+            derived={},
+            metrics={},
+            notes=[],
+        )
         for case, launches in zip(ids, cases, strict=True)
         for launch, nanoseconds in enumerate(launches)
-    ]
-    plan = {"cases": [{"id": case} for case in ids], "options": options}
-    header = {"kind": "header", "schema": 1, "label": "simulated", "architecture": "simulated", "environment": {}}
-    return Result(Path("simulated.jsonl"), header | {"plan": plan}, tuple(measurements), (), None, ())
+    )
+    plan = PlanRow(cases=[PlannedCase("simulated", case, {}) for case in ids], options=options)
+    environment = Environment()
+    header = Header(schema=1, label="simulated", architecture="simulated", environment=environment, plan=plan)
+    return Result(Path("simulated.jsonl"), header, measurements, environment)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def on_rank(index: int, path: str, schedule_name: str) -> tuple[list[Any], list[
         rank.tracer = None
         tracer.num_calls += 1
     close_groups()
-    return [span.to_row() for span in tracer.spans()], tracer.call_ns()
+    return list(tracer.spans()), tracer.call_ns()
 
 
 def main() -> None:
@@ -83,7 +83,6 @@ def main() -> None:
     from bench.parallelism.pipeline import bubble
     from bench.parallelism.pipeline.replay import replay
     from bench.parallelism.pipeline.schedules import SCHEDULES as TABLE
-    from bench.suite import Span
     from bench.workloads.parallel.torch_schedules import operations
 
     for name in SCHEDULES:
@@ -91,7 +90,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(NUM_RANKS, get_context("spawn")) as pool:
             path = str(Path(folder) / "store")
             results = [job.result() for job in [pool.submit(on_rank, i, path, name) for i in range(NUM_RANKS)]]
-        spans = [Span.from_row(row) for rows, _ in results for row in rows]
+        spans = [span for rank_spans, _ in results for span in rank_spans]
         call_ns = [calls for _, calls in results]
         expected = replay(operations(schedule, NUM_RANKS, NUM_MICROBATCHES)).bubble
         idle = bubble.idle_share(spans, call_ns)

@@ -59,7 +59,7 @@ def test_load_imbalance_by_hand() -> None:
 
 def test_share_of_dispatch_and_combine_by_hand() -> None:
     spans = tuple(
-        Span(rank, 0, kind, 0, length)
+        Span(rank=rank, call=0, kind=kind, start_ns=0, duration_ns=length)
         for rank, kind, length in ((0, "dispatch", 10), (0, "combine", 20), (1, "combine", 50), (1, "other", 7))
     )
     observed = Observed(2, 2, "cpu", {}, {}, spans, ((100,), (100,)))

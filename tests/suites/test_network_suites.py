@@ -273,7 +273,9 @@ def test_latency_is_half_of_there_and_back() -> None:
 def test_overlap_by_hand() -> None:
     times = {"full": (0.013, 0.012), "compute_alone": (0.010, 0.008), "communication_alone": (0.004, 0.005)}
     spans = tuple(
-        Span(rank, call, "compute", 0, ns) for rank, ns in ((0, 12_000_000), (1, 10_000_000)) for call in (0, 1)
+        Span(rank=rank, call=call, kind="compute", start_ns=0, duration_ns=ns)
+        for rank, ns in ((0, 12_000_000), (1, 10_000_000))
+        for call in (0, 1)
     )
     figures = overlap.derive(_observed(2, times, spans=spans))
     # Together 15 ms one after the other, 13 at once: 2 of the 5 ms of communication are hidden.

@@ -167,7 +167,7 @@ def test_four_ranks_on_two_cores() -> None:
 
 
 def _span(rank: int, kind: str, stage: int, duration_ns: int, call: int = 0) -> Span:
-    return Span(rank, call, kind, 0, duration_ns, stage, 0)
+    return Span(rank=rank, call=call, kind=kind, stage=stage, microbatch=0, start_ns=0, duration_ns=duration_ns)
 
 
 # Two ranks, one microbatch: the loss belongs to the last forward, so that the chain is 10 + 12 + 20 + 20.

@@ -7,6 +7,7 @@ from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from bench.measure.planning.suite_loader import load
@@ -369,8 +370,7 @@ def test_a_collective_by_hand() -> None:
         "other": 5,
         **zero,
     }
-    assert [Span.from_row(span.to_row()) for span in spans] == spans
-    assert len(spans[0].to_row()) == 7
+    assert msgspec.json.decode(msgspec.json.encode(spans), type=list[Span]) == spans
 
 
 def test_a_pipeline_by_hand() -> None:

@@ -11,11 +11,11 @@ from msgspec import Meta
 
 from bench.records.lines.header import Environment, Pair, PlanRow
 from bench.records.lines.parts import (
-    Cell,
     CheckOutcome,
     Count,
     DoctorReport,
     Energy,
+    Fact,
     Interference,
     Name,
     NcclChoice,
@@ -94,7 +94,7 @@ class Measurement(Record, tag="measurement", tag_field="kind"):
     """[rank][call]: durations of the traced calls in nanoseconds."""
     traced_variants: list[Name] = []
     """Variant of each traced call, if others than the first are traced."""
-    per_rank: list[dict[Name, Cell]] = []
+    per_rank: list[dict[Name, Fact]] = []
     """Further facts of every rank, as the suite names them."""
     tables: dict[Text, TableRows] = {}
     """Tables that the case shows besides its numbers."""
