@@ -123,11 +123,12 @@ def _with_device(read: ImportedText, device: str | None) -> ImportedText:
 
 def _checked(source: Path, lines: Sequence[Line]) -> list[bytes]:
     """The lines encoded. Raises BenchError for one that no reader would take, with its case."""
-    encoded = [decoding.encode(line) for line in lines]
-    for line, text in zip(lines, encoded, strict=True):
+    encoded: list[bytes] = []
+    for line in lines:
         try:
-            decoding.decode(text)
-        except decoding.UnreadableLineError as error:
+            encoded.append(decoding.encode(line))
+            decoding.decode(encoded[-1])
+        except (decoding.UnreadableLineError, UnicodeError) as error:  # such as half of a pair of UTF-16
             what = line.case if isinstance(line, Measurement) else "its description of the run"
             raise BenchError(f"{str(source)!r}: {what} cannot be kept: {error}; take the original file") from error
     return encoded

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ Step = str | int
 
 HUGE = "\x00huge\x00"
 """Stands for 1e999, which is JSON by its grammar and infinite as a float."""
-VALUES = st.sampled_from(
+VALUES: st.SearchStrategy[Any] = st.sampled_from(
     [
         None, True, False, 0, 1, -1, 2**31, 2**63, 10**40, -(10**40), 0.5, -0.0, 1e308, HUGE,
         "", "x", "ok", "full", "\ud800", "\x1b[31m", "a" * 3000, "::error::x", "../../etc", "=1+1",
@@ -35,12 +36,12 @@ ALIKE: list[Any] = [
 
 NUMBERS = [
     "nan", "NaN", "inf", "-inf", "Infinity", "1e999", "-1e999", "9" * 30, "9" * 5000, "1e300", "1e18", "1e-320",
-    "-1", "-0", "0", "0.0", "", "1_000", "\u0663", "\u00b2", "0x10", "1e", "+5", "2147483648", "1048577", "null", "true",
+    "-1", "-0", "0", "0.0", "", "1_000", "\u0663", "\u00b2", "0x10", "1e", "+5", "2147483648", "1048577", "null",
 ]  # fmt: skip
 """Words in the place of a number; `\u0663` and `\u00b2` are digits to Python, and only the first is a number."""
 WORDS = [
-    "", "\x1b[31m", "\x1b]0;x\x07", "\x00", "\udcff", "\udcc3(", "\u202e", "\ufeff", "\x85", "a" * 3000, "a" * 20_000, "#",
-    "{", "}", "[", "]", '"', "\\", ":", ",", "=", "::error::x", "../../etc", "=1+1", "[" * 3000, "\n",
+    "", "\x1b[31m", "\x1b]0;x\x07", "\x00", "\udcff", "\udcc3(", "\u202e", "\ufeff", "\x85", "a" * 3000, "a" * 20_000,
+    "#", "{", "}", "[", "]", '"', "\\", ":", ",", "=", "::error::x", "../../etc", "=1+1", "[" * 3000, "\n",
 ]  # fmt: skip
 """Words in the place of any other; `\udcff` stands for the byte ff, which is no UTF-8."""
 
@@ -140,11 +141,11 @@ def _change(draw: st.DrawFn, lines: list[Any], path: tuple[Step, ...]) -> None:
     if deed == "remove" and len(path) > 1:
         del parent[last]
     elif deed == "double" and isinstance(parent, list):
-        parent.insert(int(last), parent[int(last)])
+        parent.insert(int(last), deepcopy(parent[int(last)]))
     elif deed == "alike" and alike:
-        parent[last] = draw(st.sampled_from(alike))
+        parent[last] = deepcopy(draw(st.sampled_from(alike)))
     else:
-        parent[last] = draw(VALUES)
+        parent[last] = deepcopy(draw(VALUES))
 
 
 def call(*arguments: str) -> tuple[int, str]:
