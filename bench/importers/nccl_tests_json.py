@@ -26,6 +26,7 @@ from bench.importers.nccl_tests import (
     version_text,
 )
 from bench.importers.reading import (
+    MAX_DIGITS,
     ImportedCase,
     ImportedText,
     ImportHints,
@@ -197,11 +198,11 @@ def _samples(iterations: Mapping[str, Any]) -> list[list[float]]:
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number, which a JSON number or `number`'s result may be."""
-    is_whole = (
-        not isinstance(value, bool) if isinstance(value, int) else isinstance(value, float) and value.is_integer()
-    )
-    return int(value) if is_whole else None
+    """A whole number, which a JSON number or `number`'s result may be; None for anything else, or beyond any size."""
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else None
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_whole and abs(value) < 10**MAX_DIGITS else None
 
 
 def _stamp(value: Any) -> str | None:
