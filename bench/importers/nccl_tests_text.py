@@ -22,12 +22,15 @@ _START = re.compile(r"#\s*(nccl-tests version|rccl-tests: Version|Collective tes
 _VERSION = re.compile(r"nccl-tests version (\S+)(?:.*nccl-library=(\d+))?")
 _NCCL_LINE = re.compile(r"\b[NR]CCL version (\d+\.\d+\.\d+)(?:\+cuda(\d[\d.]*))?")
 _STARTING = re.compile(r"# Collective test starting: (\S+)")
-_PROGRAM = re.compile(r"(\w+_perf)\b")
+_PROGRAM = re.compile(r"\b(\w+_perf)\b")
 _DEVICE = re.compile(r"#\s*Rank\s+(\d+)(?:\s+Group\s+(\d+))?\s+Pid\s+\d+ on\s+(\S+) device\s+\d+ \[[^\]]*\] (.*\S)")
 _OPTION = re.compile(r"(nThread|nGpus|minBytes|maxBytes) (\d+)|(?<!warmup )(agg iters|iters|graph|unalign): (\d+)")
 _STEP = re.compile(r"step: (\d+)\((factor|bytes)\)")
-_DEBUG = re.compile(r"[A-Za-z][\w.-]*:\d+:\d+ \[\d+\].*$")
-"""A line of NCCL_DEBUG, which may begin in the middle of a row: host:process:thread [device] ..."""
+_DEBUG = re.compile(r"(?<![A-Za-z])[A-Za-z][\w.-]*:\d+:\d+ \[\d+\].*$")
+"""A line of NCCL_DEBUG, which may begin in the middle of a row: host:process:thread [device] ...
+
+The look-behind only saves time: without it, each letter of a long word is tried as the beginning.
+"""
 _ROW = re.compile(r"\d+\s+\d+\s+[a-z]|\d+(\s+\d+)?\s*$")
 """Beginning of a row, also of one that was cut off; its later part begins with a time, then a bandwidth."""
 

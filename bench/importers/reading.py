@@ -28,8 +28,8 @@ MAX_DIGITS = 18
 MAX_UNREAD_CHARACTERS = 120
 """Length at which a line that could not be read is cut."""
 
-LAUNCHER_PREFIX = re.compile(r"\[\d+,\d+\]<std(?:out|err)>:|\d+:(?=\s)")
-"""Prefix that mpirun and srun -l put before a line."""
+LAUNCHER_PREFIX = re.compile(r"\[\d+,\d+\]<std(?:out|err)>:|(?<!\d)\d+:(?=\s)")
+"""Prefix that mpirun and srun -l put before a line; the look-behind only saves time on a long number."""
 
 
 @dataclass(frozen=True)
