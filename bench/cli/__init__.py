@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from bench.core import exit_codes
+from bench.core.cell_text import clean
 from bench.errors import BenchError
 
 COMMANDS: dict[str, str] = {
@@ -159,4 +160,4 @@ def call(arguments: list[str]) -> int:
 
 
 def _complain(text: str) -> None:
-    click.echo(f"bench: error: {' '.join(text.split())}", err=True)
+    click.echo(f"bench: error: {clean(' '.join(text.split()))}", err=True)

@@ -26,6 +26,7 @@ from bench.importers.nccl_tests import (
     version_text,
 )
 from bench.importers.reading import (
+    MAX_DIGITS,
     ImportedCase,
     ImportedText,
     ImportHints,
@@ -34,6 +35,8 @@ from bench.importers.reading import (
     json_value,
     mapping,
     number,
+    sequence,
+    words,
 )
 from bench.records.lines.header import RankFacts
 
@@ -62,13 +65,13 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a file. Raises BenchError for what is no such JSON, and as the text's reader does."""
     data = _parse(text)
     config = mapping(data.get("config"))
-    arguments = [str(word) for word in data.get("args") or []]
+    arguments = [str(word) for word in sequence(data.get("args"))]
     options = _options(arguments)
     devices = _devices(config, data)
     setup = _setup(config, arguments, options, devices, hints)
     cases: list[ImportedCase] = []
     unread: list[Unread] = []
-    for index, result in enumerate(data.get("results") or [], 1):
+    for index, result in enumerate(sequence(data.get("results")), 1):
         row = _row(result)
         if row is None:
             unread.append(Unread.of(f"result {index}", json.dumps(result)))
@@ -101,12 +104,12 @@ def _parse(text: str) -> dict[str, Any]:
 
 def _devices(config: Mapping[str, Any], data: Mapping[str, Any]) -> list[tuple[int, str | None, str | None]]:
     """(group, host, device's name) of every rank."""
-    devices = config.get("devices") or data.get("devices") or []
-    of_each = check_num_ranks((_whole(config.get("nthreads")) or 1) * (_whole(config.get("ngpus")) or 1))
+    devices = [each for each in sequence(config.get("devices") or data.get("devices")) if isinstance(each, dict)]
+    of_each = (_whole(config.get("nthreads")) or 1) * (_whole(config.get("ngpus")) or 1)
+    check_num_ranks(of_each * (len(devices) or 1))
     return [
-        (_whole(device.get("group")) or 0, device.get("hostname"), device.get("device_info"))
+        (_whole(device.get("group")) or 0, words(device.get("hostname")), words(device.get("device_info")))
         for device in devices
-        if isinstance(device, dict)
         for _ in range(of_each)
     ]
 
@@ -188,17 +191,18 @@ def _half(body: Mapping[str, Any], per_iteration: Any) -> Body:
 
 def _samples(iterations: Mapping[str, Any]) -> list[list[float]]:
     """[process][iteration]; of one process a single row. Nothing if a time is unknown."""
-    rows = iterations.get("per_process_max_times_us") or [iterations.get("times_us") or []]
+    rows = sequence(iterations.get("per_process_max_times_us")) or [iterations.get("times_us")]
     times = [[number(value) for value in row] for row in rows if isinstance(row, list) and row]
     known = [[value for value in row if value is not None] for row in times]
     return known if known == times and len({len(row) for row in known}) == 1 else []
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number, which a JSON number or `number`'s result may be."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        return None
-    return int(value)
+    """A whole number, which a JSON number or `number`'s result may be; None for anything else, or beyond any size."""
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else None
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_whole and abs(value) < 10**MAX_DIGITS else None
 
 
 def _stamp(value: Any) -> str | None:

@@ -15,19 +15,22 @@ from dataclasses import dataclass, field, replace
 
 from bench.errors import BenchError
 from bench.importers.nccl_tests import EXTRA_COLUMNS, TOOL, Body, NcclTestsSetup, Row, operation, readings, version_text
-from bench.importers.reading import LAUNCHER_PREFIX, ImportedCase, ImportedText, ImportHints, Unread, number
+from bench.importers.reading import LAUNCHER_PREFIX, ImportedCase, ImportedText, ImportHints, Unread, number, whole
 from bench.records.lines.header import RankFacts
 
 _START = re.compile(r"#\s*(nccl-tests version|rccl-tests: Version|Collective test starting|nThread\b)")
 _VERSION = re.compile(r"nccl-tests version (\S+)(?:.*nccl-library=(\d+))?")
 _NCCL_LINE = re.compile(r"\b[NR]CCL version (\d+\.\d+\.\d+)(?:\+cuda(\d[\d.]*))?")
 _STARTING = re.compile(r"# Collective test starting: (\S+)")
-_PROGRAM = re.compile(r"(\w+_perf)\b")
+_PROGRAM = re.compile(r"\b(\w+_perf)\b")
 _DEVICE = re.compile(r"#\s*Rank\s+(\d+)(?:\s+Group\s+(\d+))?\s+Pid\s+\d+ on\s+(\S+) device\s+\d+ \[[^\]]*\] (.*\S)")
 _OPTION = re.compile(r"(nThread|nGpus|minBytes|maxBytes) (\d+)|(?<!warmup )(agg iters|iters|graph|unalign): (\d+)")
 _STEP = re.compile(r"step: (\d+)\((factor|bytes)\)")
-_DEBUG = re.compile(r"[A-Za-z][\w.-]*:\d+:\d+ \[\d+\].*$")
-"""A line of NCCL_DEBUG, which may begin in the middle of a row: host:process:thread [device] ..."""
+_DEBUG = re.compile(r"(?<![A-Za-z])[A-Za-z][\w.-]*:\d+:\d+ \[\d+\].*$")
+"""A line of NCCL_DEBUG, which may begin in the middle of a row: host:process:thread [device] ...
+
+The look-behind only saves time: without it, each letter of a long word is tried as the beginning.
+"""
 _ROW = re.compile(r"\d+\s+\d+\s+[a-z]|\d+(\s+\d+)?\s*$")
 """Beginning of a row, also of one that was cut off; its later part begins with a time, then a bandwidth."""
 
@@ -101,10 +104,10 @@ class _Reader:
         if columns[:3] == ["size", "count", "type"] and set(columns) & set(_TIMES):
             run.columns = columns
         elif match := _DEVICE.match(text):
-            run.devices.append((int(match[2] or 0), match[3], match[4]))
+            run.devices.append((whole(match[2] or "0"), match[3], match[4]))
         elif match := _VERSION.search(text):
             self.tool_version = match[1]
-            self.versions |= {"nccl": version} if (version := version_text(int(match[2] or 0))) else {}
+            self.versions |= {"nccl": version} if (version := version_text(whole(match[2] or "0"))) else {}
         elif match := _STARTING.match(text):
             setup.op = operation(match[1])
         elif "nThread " in text:
@@ -185,15 +188,15 @@ def _readings(run: _Run, hints: ImportHints) -> Iterator[ImportedCase]:
 
 
 def _configure(setup: NcclTestsSetup, text: str) -> None:
-    options = {(name or other): int(value or more) for name, value, other, more in _OPTION.findall(text)}
+    options = {(name or other): whole(value or more) for name, value, other, more in _OPTION.findall(text)}
     setup.iterations = options.get("iters")
     setup.aggregated = options.get("agg iters", 1)
     setup.graph = options.get("graph", 0)
     setup.unalign = options.get("unalign", 0)
     setup.min_bytes, setup.max_bytes = options.get("minBytes"), options.get("maxBytes")
     if step := _STEP.search(text):
-        setup.step_factor = int(step[1]) if step[2] == "factor" else None
-        setup.step_bytes = int(step[1]) if step[2] == "bytes" else None
+        setup.step_factor = whole(step[1]) if step[2] == "factor" else None
+        setup.step_bytes = whole(step[1]) if step[2] == "bytes" else None
 
 
 def _settings(setup: NcclTestsSetup) -> dict[str, int | bool]:
@@ -224,10 +227,10 @@ def _row(pending: _Pending, columns: Sequence[str]) -> Row:
     }
     root, stamp = pending.head.get("root"), dict(pairs).get("timestamp")
     return Row(
-        num_bytes=int(pending.head["size"]),
+        num_bytes=whole(pending.head["size"]),
         dtype=pending.head["type"],
         redop=pending.head.get("redop"),
-        root=None if root is None else int(root),
+        root=None if root is None else whole(root),
         halves=halves,
         started=stamp.replace(" ", "T") if stamp else None,
     )

@@ -23,6 +23,7 @@ from bench.importers.reading import (
     collective_work,
     mean_note,
     number,
+    whole,
 )
 from bench.records.lines.header import RankFacts
 from bench.records.lines.parts import CheckOutcome
@@ -160,9 +161,9 @@ def _describe(line: str, table: _OsuTable) -> None:
     if match := _DATATYPE.match(line):
         table.dtype = table.dtype and DTYPES.get(match[1], match[1].removeprefix("MPI_").lower())
     if match := _PAIRS.match(line):
-        table.num_ranks = 2 * int(match[1])
+        table.num_ranks = 2 * whole(match[1])
     if match := _RANKS.match(line):
-        table.num_ranks = int(match[1])
+        table.num_ranks = whole(match[1])
     if _HEADS.match(line):
         table.columns = [head.lower() for head in _COLUMN.split(line.lstrip("# ").strip())]
 

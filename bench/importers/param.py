@@ -24,6 +24,7 @@ from bench.importers.reading import (
     collective_work,
     mean_note,
     number,
+    whole,
 )
 from bench.records.lines.header import RankFacts
 from bench.suite import Params, SuiteMetric
@@ -102,9 +103,9 @@ def _columns(heads: str) -> list[str]:
 
 def _configure(setup: _Setup, line: str) -> None:
     if match := _RANKS.search(line):
-        setup.num_ranks = int(match[1])
+        setup.num_ranks = whole(match[1])
     if match := _WORLD.search(line):
-        setup.world_size = int(match[1])
+        setup.world_size = whole(match[1])
     if "args.z" in line:
         setup.options |= {name.removeprefix("args."): value for name, value in _OPTION.findall(line)}
 
@@ -115,7 +116,7 @@ def _reading(label: str, words: Sequence[str], setup: _Setup, hints: ImportHints
     columns = setup.columns
     if len(numbers) == len(columns) - 1:  # commsComputeBench.py heads a column that its rows do not have
         columns = [name for name in columns if name != "nElementsPairPerRank"]
-    if "Max" not in columns or len(numbers) != len(columns) or None in numbers:
+    if not {"Max", "size"} <= set(columns) or len(numbers) != len(columns) or None in numbers:
         return None
     cells = {name: float(value or 0) for name, value in zip(columns, numbers, strict=True)}
     match = _LABEL.fullmatch(label)

@@ -31,6 +31,8 @@ from bench.importers.reading import (
     mean_note,
     number,
     safe_name,
+    sequence,
+    words,
 )
 from bench.records.lines.header import RankFacts
 from bench.records.lines.parts import WorkFacts
@@ -62,14 +64,14 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     facts = mapping(machine.get(OWN))
     return ImportedText(
         tool=TOOL,
-        version=_text(data.get("version")),
+        version=words(data.get("version")),
         format="JSON",
         readings=tuple(cases),
         unread=tuple(unread),
         ranks=(_rank(machine, facts),) * num_ranks,
         versions=_versions(machine, facts),
-        started=_text(data.get("datetime")),
-        architecture=_text(facts.get("architecture")),
+        started=words(data.get("datetime")),
+        architecture=words(facts.get("architecture")),
     )
 
 
@@ -84,11 +86,11 @@ def _readings(test: Mapping[str, Any], names: Counter[str]) -> Iterator[Imported
     """A reading of each launch; none if the test has neither rounds nor a median."""
     stats = mapping(test.get("stats"))
     facts = mapping(mapping(test.get("extra_info")).get(OWN))
-    rounds = [number(value) for value in stats.get("data") or []]
+    rounds = [number(value) for value in sequence(stats.get("data"))]
     calls = stats.get("iterations")
     calls = calls if isinstance(calls, int) and calls > 0 and rounds else 1
     seconds = tuple(value for value in rounds if value is not None and value > 0)
-    notes: tuple[str, ...] = tuple(map(str, facts.get("notes") or ()))
+    notes: tuple[str, ...] = tuple(map(str, sequence(facts.get("notes"))))
     median = number(stats.get("median"))
     if not seconds and median is not None and median > 0:
         seconds = (median,)
@@ -155,22 +157,18 @@ def _param(value: Any) -> Param:
     return value if is_param(value) and not isinstance(value, str) else safe_name(str(value))
 
 
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
 def _rank(machine: Mapping[str, Any], facts: Mapping[str, Any]) -> RankFacts:
     cpu = mapping(machine.get("cpu"))
-    name = _text(facts.get("device_name")) or _text(cpu.get("brand_raw")) or _text(cpu.get("brand"))
+    name = words(facts.get("device_name")) or words(cpu.get("brand_raw")) or words(cpu.get("brand"))
     return RankFacts(
-        host=_text(machine.get("node")),
-        device_type=_text(facts.get("device_type")) or "cpu",
-        device_name=name or _text(machine.get("processor")),
+        host=words(machine.get("node")),
+        device_type=words(facts.get("device_type")) or "cpu",
+        device_name=name or words(machine.get("processor")),
     )
 
 
 def _versions(machine: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
     stated = mapping(facts.get("versions"))
-    python = _text(machine.get("python_version"))
+    python = words(machine.get("python_version"))
     versions = {"python": python} if python and re.fullmatch(r"[\w.+-]{1,32}", python) else {}
     return {name: str(value) for name, value in stated.items() if value} | versions

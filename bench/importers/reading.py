@@ -25,11 +25,13 @@ if TYPE_CHECKING:  # `bench import --help` reads this file, and is to be quick
 COLLECTIVE = collectives.SUITE
 MAX_RANKS = 2**20
 """A file that states more is damaged."""
+MAX_DIGITS = 18
+"""A whole number of a text that has more is damaged; it also keeps products of a few within what Python prints."""
 MAX_UNREAD_CHARACTERS = 120
 """Length at which a line that could not be read is cut."""
 
-LAUNCHER_PREFIX = re.compile(r"\[\d+,\d+\]<std(?:out|err)>:|\d+:(?=\s)")
-"""Prefix that mpirun and srun -l put before a line."""
+LAUNCHER_PREFIX = re.compile(r"\[\d+,\d+\]<std(?:out|err)>:|(?<!\d)\d+:(?=\s)")
+"""Prefix that mpirun and srun -l put before a line; the look-behind only saves time on a long number."""
 
 
 @dataclass(frozen=True)
@@ -127,22 +129,39 @@ def number(text: Any) -> float | None:
         return None
     try:
         value = float(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return value if math.isfinite(value) else None
+
+
+def whole(digits: str) -> int:
+    """A whole number of a text. Raises BenchError for one with more digits than any size or count has."""
+    if len(digits) > MAX_DIGITS:
+        raise BenchError(f"{digits[:MAX_DIGITS]}... is a number of {len(digits)} digits; take the original file")
+    return int(digits)
 
 
 def json_value(text: str, remedy: str) -> Any:
     """Value of a JSON text. Raises BenchError with the remedy if it is not whole."""
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BenchError(f"no whole JSON ({error}); {remedy}") from error
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
     """A JSON object, or an empty one for anything else."""
     return value if isinstance(value, dict) else {}
+
+
+def sequence(value: Any) -> Sequence[Any]:
+    """A JSON list, or an empty one for anything else."""
+    return value if isinstance(value, list) else []
+
+
+def words(value: Any) -> str | None:
+    """A JSON text that is not empty; None for anything else."""
+    return value if isinstance(value, str) and value else None
 
 
 def identity(suite: str, params: Params) -> tuple[str, Params]:

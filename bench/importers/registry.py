@@ -123,11 +123,12 @@ def _with_device(read: ImportedText, device: str | None) -> ImportedText:
 
 def _checked(source: Path, lines: Sequence[Line]) -> list[bytes]:
     """The lines encoded. Raises BenchError for one that no reader would take, with its case."""
-    encoded = [decoding.encode(line) for line in lines]
-    for line, text in zip(lines, encoded, strict=True):
+    encoded: list[bytes] = []
+    for line in lines:
         try:
-            decoding.decode(text)
-        except decoding.UnreadableLineError as error:
+            encoded.append(decoding.encode(line))
+            decoding.decode(encoded[-1])
+        except (decoding.UnreadableLineError, UnicodeError) as error:  # such as half of a pair of UTF-16
             what = line.case if isinstance(line, Measurement) else "its description of the run"
             raise BenchError(f"{str(source)!r}: {what} cannot be kept: {error}; take the original file") from error
     return encoded
@@ -222,7 +223,7 @@ def _measurement(case: str, params: Params, launch: int, rows: Sequence[Imported
     kept = [row for row in rows if row.status == "ok"] if status == "ok" else []
     variants: dict[str, VariantSamples] = {}
     if kept:
-        samples = [seconds * lead.calls for row in kept for seconds in row.seconds]
+        samples = [seconds for row in kept for seconds in row.seconds]
         variants[MAIN] = _samples(case, [samples], lead.calls)
         for name, matrix in lead.variants.items():
             variants[name] = _samples(case, matrix)
@@ -246,9 +247,12 @@ def _measurement(case: str, params: Params, launch: int, rows: Sequence[Imported
 
 
 def _samples(case: str, seconds: Sequence[Sequence[float]], calls: int = 1) -> VariantSamples:
-    """Samples of seconds[row][sample]. Raises BenchError for rows of unlike length, and for impossible times."""
+    """Samples of seconds[row][sample], each a mean of `calls`.
+
+    Raises BenchError for rows of unlike length, and for impossible times.
+    """
     try:
-        nanoseconds = [[round(second * 1e9) for second in row] for row in seconds]
+        nanoseconds = [[round(second * calls * 1e9) for second in row] for row in seconds]
         return VariantSamples(calls=calls, nanoseconds=np.array(nanoseconds, dtype=np.int64))
     except (ValueError, OverflowError) as error:
         raise BenchError(f"{case}: its times cannot be kept ({error}); take the original file") from error

@@ -134,6 +134,62 @@ def test_what_cannot_be_read_at_all(tmp_path: Path, content: bytes, tool: str | 
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("nccl.json", '"args":[', '"args":' + "[" * 3000, "no whole JSON"),
+        ("nccl.json", '"results":[', '"results":5,"others":[', "no row of nccl-tests can be read"),
+        ("nccl.json", '"ngpus":2', '"ngpus":1048576', "2097152 ranks: there are 1 to"),
+        ("nccl.json", '"float"', '"\\ud800"', "cannot be kept: .* surrogates not allowed"),
+        ("nccl_new.txt", "nGpus 2", "nGpus " + "9" * 5000, "9{18}... is a number of 5000 digits; take the original"),
+        ("param.txt", "size (B)", "xsize (B)", "no row of PARAM can be read"),
+        ("pytest_benchmark.json", '"iterations": 10}', '"iterations": 1' + "0" * 400 + "}", "its times cannot be kept"),
+    ],
+)
+def test_a_damaged_value_is_refused(tmp_path: Path, name: str, old: str, new: str, message: str) -> None:
+    text = (DATA / name).read_text()
+    assert old in text
+    path = tmp_path / name
+    path.write_text(text.replace(old, new))
+    with pytest.raises(BenchError, match=message):
+        import_file(path, ImportHints(), tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("nccl.json", '"hostname":"nodeA"', '"hostname":["nodeA"]'),
+        ("nccl.json", '"device_info":"NVIDIA H200"', '"device_info":[1]'),
+        ("nccl.json", '"iterations":20', '"iterations":1e999'),
+        (
+            "nccl.json",
+            '"iterations":20,"aggregated_iterations":1',
+            f'"iterations":{"9" * 4000},"aggregated_iterations":{"9" * 4000}',
+        ),
+        ("nccl.json", '"minimum_bytes":1048576', '"minimum_bytes":NaN'),
+        ("pytest_benchmark.json", '"data": [3e-6, 1e-6, 2e-6]', '"data": 3e-6'),
+    ],
+)
+def test_a_damaged_value_that_no_case_needs_counts_as_unknown(tmp_path: Path, name: str, old: str, new: str) -> None:
+    text = (DATA / name).read_text()
+    assert old in text
+    path = tmp_path / name
+    path.write_text(text.replace(old, new))
+    result = load(import_file(path, ImportHints(), tmp_path / "out.jsonl").path)
+    assert len(result.planned_cases()) == len(imported(name, tmp_path / "whole").planned_cases())
+
+
+def test_a_message_shows_no_control_characters_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "in.json"
+    path.write_text((DATA / "nccl.json").read_text().replace("NVIDIA H200", "\\u001b[31m"))
+    done = call("import", str(path), "--device", "NVIDIA H200", "-o", str(tmp_path / "out.jsonl"))
+    assert (done.returncode, done.stderr) == (
+        2,
+        "bench: error: --device NVIDIA H200: the file says \\x1b[31m; leave the option out\n",
+    )
+
+
 def test_the_command(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     names = ("nccl_new.txt", "pytest_benchmark.json")

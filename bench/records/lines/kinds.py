@@ -109,8 +109,8 @@ class Measurement(Record, tag="measurement", tag_field="kind"):
     """Traces by torch's profiler, if they were asked for."""
 
     def __post_init__(self) -> None:
-        if self.status == "ok" and not self.variants:
-            raise ValueError("a case that is ok has at least one variant")
+        if self.status == "ok" and not (self.variants and self.num_ranks):
+            raise ValueError("a case that is ok has at least one variant and one rank")
         calls = {len(row) for row in self.traced_call_ns}
         if len(calls) > 1:
             raise ValueError("traced_call_ns has rows of unlike length")
