@@ -9,12 +9,15 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support import command, ranks
 
 STARTERS = (ranks.on_ranks, command.start)
 COMMANDS = {"run", "ab"}
 """Of `bench`: those that start ranks."""
+
+settings.register_profile("long", max_examples=5000)  # here, since hypothesis looks for it before it imports tests
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
