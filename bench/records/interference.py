@@ -133,6 +133,8 @@ _LEAST = (
 def worst(kind: type[Kind], rows: Sequence[Kind]) -> Kind:
     """One row of the worst of each field: the lowest clock at work or after, every reason, the first text, else the
     highest."""
+    if not rows:  # of thousands of cases that were not watched
+        return kind()
     fields: Row = {}
     for name in kind.__struct_fields__:
         known: list[Any] = [value for row in rows if (value := getattr(row, name)) is not None]

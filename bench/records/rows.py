@@ -208,11 +208,11 @@ def case_rows(results: Iterable[Result]) -> list[Row]:
 def run_rows(results: Sequence[Result], groups: Mapping[str, CaseGroup]) -> list[Row]:
     """Rows of one run, whose launches may lie in several files, from its groups; a row's file is the first."""
     choices = {record.case: record.nccl for result in results for record in result.choices}
-    rows = []
-    for case, group in groups.items():
-        columns = interference.columns(group) | nccl_columns(choices.get(case))
-        rows.append(group_row(group) | columns | origin(results[0]))
-    return rows
+    source = origin(results[0])
+    return [
+        group_row(group) | interference.columns(group) | nccl_columns(choices.get(case)) | source
+        for case, group in groups.items()
+    ]
 
 
 def group_row(group: CaseGroup) -> Row:

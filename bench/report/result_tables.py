@@ -6,7 +6,7 @@ Only columns with a value in them are shown; the plain rows (CSV, JSON, parquet)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.analysis.health import verdict as health
@@ -147,7 +147,9 @@ def _suite_table(
     marks, notes = footnotes.number_footnotes(rows)
     marked = tuple(row | {"marks": ",".join(map(str, numbers))} for row, numbers in zip(rows, marks, strict=True))
     shared = _shared_params(rows) if narrow else {}
-    columns = [c for c in _columns(own, shared, shapes, narrow) if any(c.show(row) != MISSING for row in marked)]
+    known = {name for row in rows for name, value in row.items() if value is not None}
+    columns = _columns(own, shared, shapes, narrow, known)
+    columns = [c for c in columns if any(c.show(row) != MISSING for row in marked)]
     common = [f"in all: {', '.join(shared)}"] if shared else []
     return DisplayTable(suite, tuple(columns), marked, (*common, *notes, *footnotes.common_notes(rows)))
 
@@ -178,9 +180,16 @@ _SPREAD, _NCCL, _SHAPE, _SAMPLES, _INTERVAL = 1.0, 3.0, 4.0, 5.0, 7.0
 
 
 def _columns(
-    own: OwnMetrics, shared: Mapping[str, None], shapes: Mapping[str, str | None], narrow: bool
+    own: OwnMetrics,
+    shared: Mapping[str, None],
+    shapes: Mapping[str, str | None],
+    narrow: bool,
+    known: Collection[str],
 ) -> list[Column]:
-    """Times first, then bandwidths, then all other metrics, each in the order of the table of metrics."""
+    """Times first, then bandwidths, then all other metrics, each in the order of the table of metrics.
+
+    Of metrics those that a row knows, by name: a wide table of a large file is mostly columns that nothing fills.
+    """
     kept = [metric for metric in METRICS.values() if metric.weight is not None and metric.name != TIME]
     times = [metric for metric in kept if metric.unit == METRICS[TIME].unit]
     rates = sorted((metric for metric in kept if metric not in times), key=lambda metric: metric.unit != _BANDWIDTH)
@@ -190,12 +199,12 @@ def _columns(
         _metric_column(METRICS[TIME]),
         *([Column("±", _show_spread, weight=_SPREAD)] if narrow else []),
         Column("95% interval", _show_interval, weight=_INTERVAL),
-        *map(_metric_column, times),
+        *(_metric_column(metric) for metric in times if metric.name in known),
         column("num_samples", "samples", lambda value: f"{value:,}" if value else MISSING, weight=_SAMPLES),
         Column("shape", lambda row: shapes.get(row["case"]) or MISSING, "left", _SHAPE),
-        *(_metric_column(metric, number) for number, metric in enumerate(rates)),
+        *(_metric_column(metric, number) for number, metric in enumerate(rates) if metric.name in known),
         Column("NCCL", lambda row: show_text(nccl_words(row)), "left", _NCCL),
-        *(_metric_column(metric, number) for number, metric in further),
+        *(_metric_column(metric, number) for number, metric in further if metric.name in known),
         text_column("marks", "notes"),
     ]
 
