@@ -6,7 +6,6 @@ Exit codes: 0 success; 1 a gate that the user asked for failed; 2 a mistake in t
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import sys
@@ -33,13 +32,6 @@ COMMANDS: dict[str, str] = {
     "predict": "Predict a job on N accelerators: time, memory, splits, scaling, failures and cost.",
     "doctor": "Say what `bench run` would use here, and what is wrong or suspicious.",
 }
-
-
-MEASURING = ("run", "ab")
-"""Commands whose process may be a rank: how it collects garbage is part of what is measured."""
-COLLECTED_OBJECTS = 200_000
-"""New objects after which garbage is collected. A result is millions of objects that stay: by Python's default the
-collector looks through them again and again, which is a quarter of the time that a table takes."""
 
 
 class ReaderGone(Exception):  # noqa: N818 - no mistake: `bench list | head` is done when it has its lines
@@ -121,14 +113,13 @@ def cli(ctx: click.Context) -> None:
     Examples:
       bench run                          measure this machine (4 minutes)
       bench run --preset smoke           the same in under a minute
+      bench show last                    look at the newest result in results/
       bench show results/FILE.jsonl      look at a saved run
       bench compare BASE.jsonl NEW.jsonl
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(2)
-    if ctx.invoked_subcommand not in MEASURING:
-        gc.set_threshold(COLLECTED_OBJECTS)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ def command(path: Path, form: str) -> int:
 
     \b
     Examples:
+      bench explain last                 the newest result in results/
       bench explain results/FILE.jsonl
       bench explain trace.parquet
       bench explain trace.parquet --format json | jq .slowdown

@@ -11,6 +11,7 @@ from bench.core import exit_codes
 from bench.core.cell_text import clean
 from bench.errors import BenchError
 from bench.importers.formats import TOOLS
+from bench.records.last_result import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
     from bench.importers.registry import ImportedFile
@@ -30,7 +31,7 @@ MAX_SHOWN = 5
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    default=Path("results"),
+    default=DEFAULT_FOLDER,
     show_default=True,
     help="Folder of the results, or the name of the one result (.jsonl).",
 )
@@ -58,7 +59,7 @@ def command(
     """
     from bench.importers.reading import ImportHints
     from bench.importers.registry import import_file
-    from bench.records.file import SUFFIXES
+    from bench.records.last_result import SUFFIXES
 
     if len(files) > 1 and output.name.endswith(SUFFIXES):
         raise BenchError(f"-o {output}: {len(files)} files become a result each; name a folder")

@@ -94,7 +94,7 @@ from bench.measure.planning.presets import PRESETS
     "--resume",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Finish a run that ended early; its plan is in the file.",
+    help="Finish a run that ended early; its plan is in the file. `last` is the newest in results/.",
 )
 @click.option(
     "--like",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import colour, form, wide
+from bench.cli.options import colour, form, wide, without_collecting
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def command(
 
     \b
     Examples:
+      bench show last                                            the newest result in results/
       bench show results/run-node7-20260101T120000Z-1a2b.jsonl
       bench show FILE --format json | jq '.[] | select(.suite == "collective")'
       bench show FILE -o cases.csv
@@ -53,13 +54,20 @@ def command(
       bench show FILE --ranks
       bench show FILE --share -o public.jsonl
     """
+    if ranks and (publish or output is not None):
+        raise BenchError("--ranks only prints; leave out -o and --share, or take --format csv > FILE")
+    with without_collecting():
+        return _show(paths, form, output, publish, ranks, status, wide)
+
+
+def _show(
+    paths: tuple[str, ...], form: str, output: Path | None, publish: bool, ranks: bool, status: bool, wide: bool
+) -> int:
     from bench.core.column_fit import WIDTH
     from bench.records.file import load_many
     from bench.report import result_tables
 
     results = load_many(paths)
-    if ranks and (publish or output is not None):
-        raise BenchError("--ranks only prints; leave out -o and --share, or take --format csv > FILE")
     if publish:
         _save_copy(results, output)
     elif output is not None:
@@ -84,7 +92,8 @@ def _rank_text() -> Callable[[Sequence[Result], str, bool, int | None], str]:
 
 def _save_copy(results: Sequence[Result], output: Path | None) -> None:
     from bench.records import anonymize
-    from bench.records.file import SUFFIXES, Writer
+    from bench.records.file import Writer
+    from bench.records.last_result import SUFFIXES
 
     if output is None or len(results) != 1:
         raise BenchError(f"--share of {len(results)} file(s): it makes one copy of one file; name it -o OUT.jsonl")

@@ -21,7 +21,8 @@ from bench.errors import BenchError
 from bench.importers.formats import FORMATS, TOOLS
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, Unread, identity
 from bench.records.environments import architecture
-from bench.records.file import SUFFIXES, Writer, new_path
+from bench.records.file import Writer, new_path
+from bench.records.last_result import SUFFIXES
 from bench.records.lines import decoding
 from bench.records.lines.header import (
     Environment,

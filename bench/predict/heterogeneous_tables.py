@@ -21,6 +21,7 @@ from bench.predict.heterogeneous import (
     speeds_of,
 )
 from bench.records.file import load_many
+from bench.records.last_result import is_last
 from bench.records.rows import case_rows
 
 CATALOGUE = "catalogue peak, bfloat16, TFLOP/s"
@@ -58,12 +59,13 @@ def _kind(part: str) -> DeviceKind:
     if not equals or not count_text.isdecimal() or int(count_text) < 1:
         raise BenchError(f"{part}: FILE=COUNT, or NAME=COUNT with a name of the catalogue; a count is 1 or more")
     count = int(count_text)
-    row = None if Path(source).exists() else find(source)
+    is_file = Path(source).exists() or is_last(Path(source))
+    row = None if is_file else find(source)
     if row is not None:
         if row.bf16_dense_tflop_per_s is None:
             raise BenchError(f"{source}: the catalogue has no bfloat16 peak of it")
         return DeviceKind(row.name, count, {CATALOGUE: {"peak": Speed(row.bf16_dense_tflop_per_s)}}, row.memory_gb)
-    if not Path(source).exists() and not set("*?[") & set(source):
+    if not is_file and not set("*?[") & set(source):
         raise BenchError(
             f"{source}: no such file, and no accelerator of the catalogue (bench/catalog/data/accelerators.csv)"
         )

@@ -35,6 +35,7 @@ from bench.core import jsonl
 from bench.core.jsonl import cannot_write
 from bench.errors import BenchError
 from bench.records import visits
+from bench.records.last_result import named_file, result_files
 from bench.records.lines import decoding
 from bench.records.lines.kinds import Choices, End, Header, Joined, Measurement, Resume
 from bench.records.reader import read_lines
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
 MAX_FULL_RANKS = 64
 """Ranks up to which every sample of every rank is kept; above, what a step's analysis needs."""
-
-SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,12 +183,14 @@ class Writer:
 
 
 def load(path: Path | str) -> Result:
-    """Read a result file of any schema ever written; a torn last line is left out, with a warning.
+    """Read a result file of any schema ever written; `last` is the newest one of the results folder.
+
+    A torn last line is left out, with a warning.
 
     Raises BenchError (what, the file, what to do) for one that is missing, a folder, unreadable, empty, binary, not a
     result, damaged before its last line, or of a schema newer than this program.
     """
-    path = Path(path)
+    path = named_file(Path(path))
     reading = read_lines(path)
     lines = reading.lines
     header = lines[0]
@@ -224,23 +225,21 @@ def _whole_environment(first: Environment, later: Iterable[Environment]) -> Envi
 
 
 def load_many(paths: Iterable[Path | str] | Path | str) -> list[Result]:
-    """Results of files, folders (their .jsonl and .jsonl.gz) and globs, each file once, in the order given.
+    """Results of files, folders (their .jsonl and .jsonl.gz), globs and `last`, each file once, in the order given.
 
     Raises BenchError as `load` does, and for a folder or glob without a result.
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     files: dict[Path, Path] = {}
     for name in given:
-        for file in _expand(Path(name)):
+        for file in _expand(named_file(Path(name))):
             files.setdefault(_resolved(file), file)
     return [load(file) for file in files.values()]
 
 
 def _expand(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(
-            file for file in path.iterdir() if file.name.endswith(SUFFIXES) and not file.name.startswith(".")
-        )
+        files = result_files(path)
         if not files:
             raise BenchError(f"folder {str(path)!r} has no result (*.jsonl, *.jsonl.gz); name one that has")
         return files

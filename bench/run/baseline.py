@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.records.file import load_many
+from bench.records.last_result import named_file
 
 if TYPE_CHECKING:
     from bench.analysis.compare.outlier_search import OutlierSearch
@@ -24,7 +25,8 @@ def earlier_results(against: Path, own: Path) -> list[Result]:
 
     Raises BenchError if there is none, or one cannot be read.
     """
-    results = [result for result in load_many(against) if result.path.resolve() != own.resolve()]
+    named = named_file(against, but=own)
+    results = [result for result in load_many(named) if result.path.resolve() != own.resolve()]
     if not results:
         raise BenchError(f"--against {against}: no other result than this run's is there; name one")
     return results

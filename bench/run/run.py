@@ -24,7 +24,6 @@ from bench.measure.planning.launcher_env import LauncherRank, Place, detect
 from bench.measure.planning.options import RunOptions
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.planner import (
-    DEFAULT_FOLDER,
     load_earlier_run,
     new_plan,
     resume_plan,
@@ -33,6 +32,7 @@ from bench.measure.planning.planner import (
 )
 from bench.measure.planning.presets import PRESETS
 from bench.measure.system.devices import choose_device
+from bench.records.last_result import DEFAULT_FOLDER
 from bench.records.lines.parts import DoctorReport
 from bench.run import outlook
 
@@ -162,7 +162,8 @@ def open_run(
         plan = plan if options.resume is not None else without_pair(plan)
     resumed = earlier if options.resume is not None else None
     folder = options.output or DEFAULT_FOLDER
-    path = options.resume or options.save_as or new_path(folder, plan.label, host_name(), clock.utc_now())
+    again = None if resumed is None else resumed.path
+    path = again or options.save_as or new_path(folder, plan.label, host_name(), clock.utc_now())
     if options.against is not None:
         refuse_incomparable(options.against, path, (case.id for case in (*plan.cases, *plan.left_out)))
     writer = Writer.create(path) if resumed is None else Writer.reopen(path)

@@ -34,13 +34,15 @@ def text(path: Path, output: str, colour: bool) -> str:
     explained, unexplained = waterfalls(groups)
     sentences = suspects.sentences([record for group in groups.values() for record in group.records])
     if not explained and not sentences:
-        raise BenchError(f"{path}: nothing to explain: {'; '.join(unexplained) or 'no case is ok'}")
+        raise BenchError(f"{result.path}: nothing to explain: {'; '.join(unexplained) or 'no case is ok'}")
     rows = [row for part in explained for row in _rows(part)]
     if output == "json":
-        return json_text({"file": str(path), "suspects": sentences, "waterfall": rows, "not_explained": unexplained})
+        return json_text(
+            {"file": str(result.path), "suspects": sentences, "waterfall": rows, "not_explained": unexplained}
+        )
     if output == "csv":
         return csv_text(rows)
-    head = DisplayTable(f"{path}: {result.architecture}", (), (), (*sentences, *unexplained))
+    head = DisplayTable(f"{result.path}: {result.architecture}", (), (), (*sentences, *unexplained))
     # What holds for all tables is said once, below the last.
     return render([head, *(_table(part, NOTES if part is explained[-1] else ()) for part in explained)], output, colour)
 

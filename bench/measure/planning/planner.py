@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,7 +25,7 @@ from bench.measure.system.slow_types import slow_types
 if TYPE_CHECKING:
     from bench.records.file import Result
 
-DEFAULT_PRECISION, DEFAULT_LABEL, DEFAULT_FOLDER = 0.02, "run", Path("results")
+DEFAULT_PRECISION, DEFAULT_LABEL = 0.02, "run"
 
 
 def load_earlier_run(options: RunOptions) -> Result | None:

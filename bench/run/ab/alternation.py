@@ -25,9 +25,9 @@ from bench.errors import BenchError
 from bench.measure.engine.passes import nccl_choices
 from bench.measure.engine.worker import host_name
 from bench.measure.planning.launcher_env import detect
-from bench.measure.planning.planner import DEFAULT_FOLDER
 from bench.measure.planning.visit_overhead import startup_seconds
 from bench.records.file import load, new_path
+from bench.records.last_result import DEFAULT_FOLDER
 from bench.records.saved_plan import Pair
 from bench.run.ab.ab_budget import ENOUGH_SAMPLES, PairBudget, measured_cost
 from bench.run.ab.ab_check import outlooks, refuse_unlike, refuse_useless
