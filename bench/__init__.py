@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
     from bench.records.dataframes import Level
 
+__all__ = ["__version__", "load"]
 __version__ = "0.2.0"
+
+
+def __dir__() -> list[str]:
+    """The public names, for whoever explores the package."""
+    return __all__
 
 
 def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case") -> pd.DataFrame:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
 import click
 
+from bench.core.values import counted
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.records.lines.parts import Finding
 
 
 @click.command(name="doctor")
@@ -19,7 +26,7 @@ from bench.errors import BenchError
 def command(strict: bool, expected: tuple[str, ...]) -> int:
     """Say what `bench run` would use here and why, and what is wrong or suspicious.
 
-    One line a finding: `ok|warn|fail: what: value; remedy`. Exit 1 on a fail.
+    One line per finding: `ok|warn|fail: what: value; remedy`; the last line is the verdict. Exit 1 on a fail.
 
     \b
     Examples:
@@ -31,8 +38,19 @@ def command(strict: bool, expected: tuple[str, ...]) -> int:
     findings = checks.examine(checks.gather(), expect=dict(_expectation(text) for text in expected))
     for finding in findings:
         click.echo(finding.line())
-    bad = {"fail", "warn"} if strict else {"fail"}
+    bad = ("fail", "warn") if strict else ("fail",)
+    click.echo(_verdict(findings, bad))
     return int(any(finding.level in bad for finding in findings))
+
+
+def _verdict(findings: Sequence[Finding], bad: Collection[str]) -> str:
+    """`Ready.`, `Ready, with 1 warning: load.`, or `Not ready: 2 failures: torch, GPUs.`"""
+    named = {level: [finding.what for finding in findings if finding.level == level] for level in ("fail", "warn")}
+    nouns = {"fail": "failure", "warn": "warning"}
+    parts = [f"{counted(len(names), nouns[level])}: {', '.join(names)}" for level, names in named.items() if names]
+    if any(named[level] for level in bad):
+        return f"Not ready: {'; '.join(parts)}."
+    return f"Ready, with {'; '.join(parts)}." if parts else "Ready."
 
 
 def _expectation(text: str) -> tuple[str, int]:

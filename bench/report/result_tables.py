@@ -16,7 +16,7 @@ from bench.core.values import MISSING, counted, show_seconds, show_text
 from bench.records import findings
 from bench.records.file import Result
 from bench.records.lines.parts import STATUSES
-from bench.records.metrics import METRICS, TIME, TIME_HIGH, TIME_LOW, Metric
+from bench.records.metrics import CEILING_PERCENT, METRICS, TIME, TIME_HIGH, TIME_LOW, Metric
 from bench.records.rows import Row, case_groups, case_rows, nccl_words, own_metrics, profile_lines
 from bench.report import footnotes
 from bench.report.case_tables import case_tables
@@ -175,6 +175,7 @@ def _name(row: Mapping[str, Any], shared: Mapping[str, None]) -> str:
 
 
 _BANDWIDTH = "GB/s"
+BEST = "best here"
 # How soon a column that is no metric gives way where there is no room (see bench.core.column_fit).
 _SPREAD, _NCCL, _SHAPE, _SAMPLES, _INTERVAL = 1.0, 3.0, 4.0, 5.0, 7.0
 
@@ -211,7 +212,16 @@ def _columns(
 
 def _metric_column(metric: Metric, number: int = 0) -> Column:
     """Column of a metric; of those of one weight a larger number gives way sooner."""
-    return column(metric.name, metric.head, metric.format, weight=(metric.weight or 0) + number / 100)
+    weight = (metric.weight or 0) + number / 100
+    if metric.name == CEILING_PERCENT:
+        return Column(metric.head, _show_ceiling_percent, weight=weight)
+    return column(metric.name, metric.head, metric.format, weight=weight)
+
+
+def _show_ceiling_percent(row: Mapping[str, Any]) -> str:
+    """Percent of the ceiling; the case that is the ceiling is the best here, and no share of itself."""
+    is_ceiling = row.get("ceiling_source") == row["case"]
+    return BEST if is_ceiling else METRICS[CEILING_PERCENT].format(row.get(CEILING_PERCENT))
 
 
 def _show_interval(row: Mapping[str, Any]) -> str:

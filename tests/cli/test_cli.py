@@ -13,14 +13,16 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+import bench
 from bench.cli import COMMANDS, call
 from bench.measure.launch.launchers import run_local as start_ranks
 from bench.measure.system import host
 from bench.records.file import load
+from bench.records.lines.parts import Finding, Level
 from bench.run.baseline import compare_with_earlier
 from tests.support.command import BENCH, SUITES, environ
 from tests.support.plans import plain_plan
@@ -389,6 +391,31 @@ def test_an_expectation_of_the_machine_is_a_gate(capsys: pytest.CaptureFixture[s
     assert err == ""
     (failed,) = [line for line in out.splitlines() if line.startswith("fail: expected gpus: ")]
     assert f"not {ENOUGH_GPUS}" in failed
+    assert out.splitlines()[-1].startswith("Not ready: 1 failure: expected gpus")
+
+
+@pytest.mark.parametrize(
+    ("levels", "strict", "verdict"),
+    [
+        ("", False, "Ready."),
+        ("load:warn", False, "Ready, with 1 warning: load."),
+        ("load:warn", True, "Not ready: 1 warning: load."),
+        ("torch:fail GPUs:fail load:warn", False, "Not ready: 2 failures: torch, GPUs; 1 warning: load."),
+    ],
+)
+def test_the_doctor_ends_in_a_verdict(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, levels: str, strict: bool, verdict: str
+) -> None:
+    pairs = [text.split(":") for text in levels.split()]
+    findings = [Finding("ok", "memory", "8 GiB"), *(Finding(cast("Level", level), what, "so") for what, level in pairs)]
+    monkeypatch.setattr("bench.measure.doctor.checks.gather", lambda: None)
+    monkeypatch.setattr("bench.measure.doctor.checks.examine", lambda facts, expect: findings)
+    code = call(["doctor", *(["--strict"] if strict else [])])
+    assert (code, capsys.readouterr().out.splitlines()[-1]) == (int("Not" in verdict), verdict)
+
+
+def test_the_package_shows_its_public_names_alone() -> None:
+    assert dir(bench) == ["__version__", "load"]
 
 
 def test_ctrl_c_before_a_record_names_no_file_that_is_gone(

@@ -26,6 +26,22 @@ def saved(tmp_path: Path, *records: Any) -> Any:
     return load(save(tmp_path / "a.jsonl", *records))
 
 
+def test_the_ceiling_itself_is_the_best_here_and_no_share_of_itself(tmp_path: Path) -> None:
+    fast, slow = (
+        measurement(f"compute/matmul[size={size}]", [[ns] * 30], flops=10**9, flops_dtype="float32")
+        for size, ns in ((1, MS), (2, 2 * MS))
+    )
+    result = saved(tmp_path, fast, slow)
+    text = result_tables.tables([result])
+    (head,) = [line for line in text.splitlines() if line.startswith("case ")]
+    rows = {line.split()[0]: line for line in text.splitlines() if line.startswith("matmul[")}
+    assert "% of ceiling" in head
+    assert "best here" in rows["matmul[size=1]"]
+    assert " 50.0" in rows["matmul[size=2]"]
+    shown = [row["percent_of_measured_ceiling"] for row in json.loads(result_tables.tables([result], "json"))]
+    assert shown == [100.0, 50.0]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
