@@ -66,7 +66,10 @@ def decode_numbers(kind: type, value: Any) -> Any:
             raise ValueError(str(error).partition(" - at ")[0]) from error
         return np.asarray(value, dtype=float)
     rows = [array.array("q", row) for row in value] if is_matrix else array.array("q", value)
-    return np.asarray(rows, dtype=np.int64)
+    numbers = np.asarray(rows, dtype=np.int64)
+    # Up to two seconds, as almost all are, half the memory holds them; differences of such numbers fit too.
+    is_small = numbers.size > 0 and numbers.min() >= 0 and numbers.max() < 2**31
+    return numbers.astype(np.int32) if is_small else numbers
 
 
 _Nanoseconds = Annotated[int, Meta(ge=-MAX_NANOSECONDS, le=MAX_NANOSECONDS)]
