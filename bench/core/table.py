@@ -11,7 +11,8 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Literal, TextIO, get_args
 
 from bench.core.cell_text import clean
@@ -78,8 +79,16 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 
 def _terminal(tables: Sequence[DisplayTable], colour: bool, width: int | None = None) -> str:
-    chosen = tables if width is None else [fit_columns(table, width) for table in tables]
+    chosen = tables if width is None else [fit_columns(_as_text(table), width) for table in tables]
     return "\n".join(_terminal_table(table, colour, width) for table in chosen)
+
+
+def _as_text(table: DisplayTable) -> DisplayTable:
+    """The table with the texts of its cells, made once: to choose columns takes the width of each."""
+    keys = [str(index) for index in range(len(table.columns))]
+    columns = (replace(column, show=itemgetter(key)) for key, column in zip(keys, table.columns, strict=True))
+    rows = (dict(zip(keys, cells, strict=True)) for cells in _cells(table))
+    return replace(table, columns=tuple(columns), rows=tuple(rows))
 
 
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
