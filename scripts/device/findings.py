@@ -45,7 +45,7 @@ def statuses(folder: Path) -> None:
         check = record.get("check") or {}
         told = [
             record["status"],
-            record["reason"],
+            record.get("reason"),
             *(f"{check[k]:.2g}" for k in ("error", "tolerance") if check.get(k)),
         ]
         label = f"{record['case']} launch {record['launch']}"

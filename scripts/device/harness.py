@@ -23,6 +23,7 @@ from device.bare import BIG, COPY_BYTES, SMALL, float8_product, product
 from device.findings import judge, note
 from device.one_rank import opened
 
+WARMUP_ROUNDS = 3
 NUM_ROUNDS = {"cuda": 200, "cpu": 50}
 
 
@@ -60,7 +61,7 @@ def in_turn(run: Callable[[], object], rank: RankContext) -> tuple[float, float,
         timer.synchronise()
         return timer.elapsed_ns(start, end)
 
-    sampler._warm_up(1.0)
+    sampler._warm_up(1.0, WARMUP_ROUNDS)
     order = (harness, bare, bare, harness, bare, bare, bare, bare)
     rounds = [[take() for take in order] for _ in range(NUM_ROUNDS[rank.device.type])]
     own, plain, one, other = (

@@ -180,7 +180,7 @@ def compare(place: Place) -> None:
 
 def _against_card(record: Record, known: Card | None) -> None:
     params, work, seconds = record["params"], record["work"], median_seconds(record)
-    if work["flops"]:
+    if work.get("flops"):
         rate, unit = work["flops"] / seconds / 1e12, "TFLOP/s"
         is_known = known is not None and params["shape"] == "square" and params["size"] == bare.BIG["cuda"]
         limits = known.tflop_per_s.get(params["dtype"]) if known is not None and is_known else None
@@ -302,7 +302,7 @@ def kill(place: Place) -> None:
         if rank is not None:
             rank.send_signal(signal.SIGKILL)
         expect("exit code", run.wait(), 3)
-    reasons = [record["reason"] for record in measurements(folder) if record["status"] == "failed"]
+    reasons = [record.get("reason") for record in measurements(folder) if record["status"] == "failed"]
     expect("one case was killed", ["SIGKILL" in str(reason) for reason in reasons], [True])
     measured = sum(record["status"] == "ok" for record in measurements(folder))
     judge("cases measured all the same", measured, 1, 1000)
