@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,38 +56,34 @@ def command(
     """
     if ranks and (publish or output is not None):
         raise BenchError("--ranks only prints; leave out -o and --share, or take --format csv > FILE")
-    with without_collecting():
-        return _show(paths, form, output, publish, ranks, status, wide)
-
-
-def _show(
-    paths: tuple[str, ...], form: str, output: Path | None, publish: bool, ranks: bool, status: bool, wide: bool
-) -> int:
-    from bench.core.column_fit import WIDTH
     from bench.records.file import load_many
     from bench.report import result_tables
 
-    results = load_many(paths)
-    if publish:
-        _save_copy(results, output)
-    elif output is not None:
-        _export(results, output)
-    else:
-        for result in results if form != "table" or ranks else ():
-            for warning in result.warnings:
-                click.echo(f"warning: {warning}", err=True)
-        show = _rank_text() if ranks else result_tables.tables
-        click.echo(show(results, form, colour(), None if wide else WIDTH), nl=False)
+    with without_collecting():
+        results = load_many(paths)
+        if publish:
+            _save_copy(results, output)
+        elif output is not None:
+            _export(results, output)
+        else:
+            _print(results, form, ranks, wide)
     return max(result_tables.status_code(result) for result in results) if status else 0
 
 
 # What one way of showing alone needs is imported by it: a table of a small file takes as long as the imports.
 
 
-def _rank_text() -> Callable[[Sequence[Result], str, bool, int | None], str]:
-    from bench.report import rank_table
+def _print(results: Sequence[Result], form: str, ranks: bool, wide: bool) -> None:
+    from bench.core.column_fit import WIDTH
 
-    return rank_table.text
+    if ranks:
+        from bench.report.rank_table import text
+    else:
+        from bench.report.result_tables import tables as text
+    for result in results if form != "table" or ranks else ():
+        for warning in result.warnings:
+            click.echo(f"warning: {warning}", err=True)
+    click.echo(text(results, form, colour(), None if wide else WIDTH), nl=False)
 
 
 def _save_copy(results: Sequence[Result], output: Path | None) -> None:

@@ -94,8 +94,12 @@ def _anonymize_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 def _number_hosts(environment: Mapping[str, Any]) -> dict[str, str]:
     """Host name -> `host0`, `host1`, ... in the order in which the environment has them."""
-    names = [*environment.get("hosts", {}), *(rank.get("host") for rank in environment.get("ranks", []))]
-    return {name: f"host{index}" for index, name in enumerate(dict.fromkeys(filter(None, names)))}
+    return _number([*environment.get("hosts", {}), *(rank.get("host") for rank in environment.get("ranks", []))])
+
+
+def _number(hosts: Iterable[str | None]) -> dict[str, str]:
+    """Host name -> its number, in the order given; a host that is not known has none."""
+    return {name: f"host{index}" for index, name in enumerate(dict.fromkeys(filter(None, hosts)))}
 
 
 def scrub(value: Any, scrubber: Scrubber) -> Any:
@@ -164,15 +168,14 @@ def anonymize_result(result: Result) -> Iterator[Line]:
     become `(removed)`. Cases, parameters and all numbers stay as they are. A file without an end gets none.
     """
     environments = [line.environment for line in result.lines if isinstance(line, Header | Joined | Resume)]
-    hosts = dict.fromkeys(host for environment in environments for host in _host_names(environment))
-    names = {host: f"host{number}" for number, host in enumerate(hosts)}
+    names = _number(host for environment in environments for host in _host_names(environment))
     cleaner = _Cleaner(names, _interface_names(environments))
     for line in result.lines:
         yield decoding.structure(cleaner.record(decoding.plain(line)))
 
 
-def _host_names(environment: Environment) -> list[str]:
-    return [*environment.hosts, *(rank.host for rank in environment.ranks if rank.host)]
+def _host_names(environment: Environment) -> list[str | None]:
+    return [*environment.hosts, *(rank.host for rank in environment.ranks)]
 
 
 class _Cleaner:

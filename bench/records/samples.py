@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from bench.records.lines.kinds import Measurement
     from bench.records.lines.parts import VariantSamples
 
-FEW_SAMPLES = 500
-"""Samples of a launch up to which sorting gives the median faster than numpy."""
-
 
 class Variant(NamedTuple):
     """Samples as a file has them; times are over the ranks, sample by sample."""
@@ -47,14 +44,7 @@ class Variant(NamedTuple):
 
     def median(self) -> float:
         """Median of the slowest rank's times."""
-        times = self.slow[0] if len(self.slow) == 1 else self.slow.max(axis=0)
-        if times.size > FEW_SAMPLES:
-            return intervals.median(times / self.scale)
-        ordered: list[float] = sorted(times.tolist())
-        middle = len(ordered) // 2
-        if len(ordered) % 2:
-            return ordered[middle] / self.scale
-        return (ordered[middle - 1] / self.scale + ordered[middle] / self.scale) / 2
+        return intervals.median(self.slowest())
 
 
 @dataclass(frozen=True)
