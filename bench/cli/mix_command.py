@@ -33,7 +33,7 @@ from bench.cli.options import colour, form
 def command(
     parts: tuple[str, ...], prices: tuple[str, ...], measured: Path | None, unit_gb: float | None, form: str
 ) -> int:
-    """What a cluster of so many accelerators of each kind would do, from results of each kind alone.
+    """Predict a cluster of so many accelerators of each kind, from results of each kind alone.
 
     FILE is a result file of one architecture, or a name of the catalogue (peak figures, and labelled so). Compared are
     one training job over all of them, split evenly and in the best whole numbers, each kind alone at its own best

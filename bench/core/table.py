@@ -96,7 +96,9 @@ _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 def _terminal_table(table: DisplayTable, colour: bool, width: int | None) -> str:
     """Drawn here rather than by rich, which cuts cells at a width and takes a millisecond a row."""
-    lines = [_style(clean(table.title), _BOLD, colour)] if table.title else []
+    titles = [clean(table.title)] if table.title else []
+    titles = titles if width is None else [line for title in titles for line in wrap(title, width)]
+    lines = [_style(title, _BOLD, colour) for title in titles]
     if table.rows:
         heads, cells = [clean(column.head) for column in table.columns], _cells(table)
         widths = [max(map(cell_width, cells_of)) for cells_of in zip(heads, *cells, strict=True)]

@@ -55,6 +55,15 @@ def test_a_text_at_the_end_goes_on_below_itself_and_loses_nothing() -> None:
     assert [word for line in text.splitlines()[3:] for word in line.split() if word.startswith("word")] == words
 
 
+def test_a_long_title_goes_on_in_a_second_line_and_loses_nothing() -> None:
+    title = f"training_step/run[{'x' * 60}]: Time by part of a traced step, mean over the traced calls"
+    long = DisplayTable(title, (column("a", "a", show_text),), ({"a": "1"},))
+    lines = render([long], "table", width=100).splitlines()
+    assert max(map(cell_width, lines)) <= 100
+    assert " ".join(lines[:2]) == title
+    assert render([long], "table").splitlines()[0] == title  # without a width nothing is broken
+
+
 def test_show_and_compare_fit_a_hundred_columns_and_wide_does_not(capsys: pytest.CaptureFixture[str]) -> None:
     commands = (["show", str(REFERENCE[0])], ["compare", *map(str, EVIDENCE)])
     for command in commands:
