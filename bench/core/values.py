@@ -141,15 +141,15 @@ def show_number(value: float | None, digits: int = 3) -> str:
 _TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 
-def show_seconds(value: float | None) -> str:
-    """A time with the unit that fits it and 3 significant digits, such as `1.23 ms`."""
+def show_seconds(value: float | None, digits: int = 3) -> str:
+    """A time with the unit that fits it, such as `1.23 ms`."""
     if value is None:
         return MISSING
     for scale, unit in _TIME_UNITS:
         # What rounds up to the next unit is written in it: 1.00 ms rather than 1,000 us.
         if abs(value) >= 0.9995 * scale:
-            return f"{show_number(value / scale)} {unit}"
-    return "0 s" if value == 0 else f"{show_number(value * 1e9)} ns"
+            return f"{show_number(value / scale, digits)} {unit}"
+    return "0 s" if value == 0 else f"{show_number(value * 1e9, digits)} ns"
 
 
 def show_value(value: float, unit: str) -> str:
@@ -157,6 +157,41 @@ def show_value(value: float, unit: str) -> str:
     if unit == "s":
         return show_seconds(value)
     return f"{100 * value:.1f}%" if unit == "share" else f"{show_number(value)} {unit}".strip()
+
+
+_SCALED = {"GB/s": (1e9, "B/s"), "TFLOP/s": (1e12, "FLOP/s"), "FLOP/s": (1.0, "FLOP/s"), "B/s": (1.0, "B/s")}
+"""Unit -> its factor, and the unit that takes a prefix."""
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+
+
+def show_quantity(value: float | None, unit: str, digits: int = 3) -> str:
+    """A value with its unit and the prefix that fits, such as `890 MFLOP/s`, `2.3 ms`, `64 MiB` or `12.5%`."""
+    if value is None:
+        return MISSING
+    if unit == "s":
+        return show_seconds(value, digits)
+    if unit in ("share", "%"):
+        return f"{show_number(100 * value if unit == 'share' else value, digits)}%"
+    if unit == "B":
+        return show_size(value, digits)
+    if unit == "x":
+        return f"{show_number(value, digits)}x"
+    if unit not in _SCALED:
+        return f"{show_number(value, digits)} {unit}".strip()
+    factor, base = _SCALED[unit]
+    scaled = value * factor
+    # What rounds up to the next prefix is written with it: 1.00 GB/s rather than 1,000 MB/s.
+    scale, prefix = next((p for p in _PREFIXES if abs(scaled) >= 0.9995 * p[0]), _PREFIXES[-1])
+    return f"{show_number(scaled / scale, digits)} {prefix}{base}"
+
+
+def show_size(num_bytes: float, digits: int = 3) -> str:
+    """A size in binary units, such as `64 MiB`; whole numbers stay whole."""
+    scale, unit = next(
+        ((2**p, u) for p, u in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")) if num_bytes >= 2**p), (1, "B")
+    )
+    value = num_bytes / scale
+    return f"{value:.0f} {unit}" if value == int(value) else f"{show_number(value, digits)} {unit}"
 
 
 def show_percent(value: float | None) -> str:

@@ -1,0 +1,187 @@
+"""Findings on a terminal: at most 30 lines and its width, in the order in which people read them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from bench.analysis.findings.kinds import (
+    MAX_REMARKS,
+    Answer,
+    Correctness,
+    DataState,
+    Figure,
+    Findings,
+    NextStep,
+    Unmeasured,
+)
+from bench.core.cell_text import clean
+from bench.core.cell_text import width as cell_width
+from bench.core.styles import Style, style
+
+NUM_BAR_CELLS = 20
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+MAX_NAME = 40
+_GAP = "  "
+MAX_UNMEASURED = 3
+"""Reasons for which cases have no speed that are shown; JSON has all of them."""
+
+
+class Block(NamedTuple):
+    """Figures that stand together."""
+
+    title: str
+    note: str
+    is_inline: bool
+    """True if the figures follow one another on a line."""
+
+
+BLOCKS: Mapping[str, Block] = {
+    "reached": Block("REACHED", "of what is possible here", False),
+    "change": Block("CHANGE", "95% interval", False),
+    "parallelism": Block("DOES PARALLELISM PAY?", "1.0x: as fast as one device", True),
+    "step": Block("WHERE A TRAINING STEP GOES", "", True),
+    "speed": Block("SPEED", "", False),
+    "cost": Block("COST", "", False),
+    "loss": Block("WHAT MIXING COSTS", "", False),
+}
+"""Group of figures -> how it is shown; a new group is a row."""
+_QUALITY: Mapping[str, tuple[str, Style]] = {
+    "good": ("Good data", "green"),
+    "rough": ("ROUGH FIGURES", "yellow"),
+    "useless": ("USELESS", "red"),
+}
+
+
+def show(findings: Findings, width: int, colour: bool = False) -> str:
+    """The findings as text that ends in a newline. No line is wider than `width`, but for a word that is."""
+    return "\n".join(lines(findings, width, colour)) + "\n"
+
+
+def lines(findings: Findings, width: int, colour: bool = False) -> list[str]:
+    """Lines of the findings, blocks apart by a blank line."""
+    parts = [list(part) for part in _parts(findings, width, colour)]
+    shown: list[str] = []
+    for part in parts:
+        if part:
+            shown += [*([""] if shown else []), *part]
+    return shown
+
+
+def _parts(findings: Findings, width: int, colour: bool) -> Iterator[list[str]]:
+    yield [*_opening(findings, width, colour)]
+    figures = findings.of_kind(Figure)
+    for group in dict.fromkeys(figure.group for figure in figures):
+        block, members = BLOCKS[group], [figure for figure in figures if figure.group == group]
+        show_block = _inline if block.is_inline else _bars
+        yield [*show_block(block, members, width, colour)]
+    yield [*_remarks(findings, width, colour)]
+    yield [*_closing(findings, width, colour)]
+
+
+def _opening(findings: Findings, width: int, colour: bool) -> Iterator[str]:
+    for answer in findings.of_kind(Answer):
+        yield from (style(line, "bold", colour) for line in wrap(answer.text, width))
+    if findings.head:
+        yield from wrap(findings.head, width)
+    for state in findings.of_kind(DataState):
+        word, paint = _QUALITY[state.quality]
+        yield from (style(line, paint, colour) for line in wrap(f"{word}: {state.text}", width))
+
+
+def _bars(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
+    """A line per figure: name, value, bar of its share, and what it is a share of."""
+    names = [clean(figure.name) for figure in figures]
+    room = min(MAX_NAME, max(map(cell_width, names)))
+    values = max(cell_width(clean(figure.text)) for figure in figures)
+    has_bars = any(figure.share is not None for figure in figures)
+    cells = max(0, min(NUM_BAR_CELLS, width - room - values - 30)) if has_bars else 0
+    left = room + values + 2 * len(_GAP)
+    note = f"{' ' * max(1, left + len(_GAP) - len(block.title))}{block.note}" if block.note else ""
+    yield style(block.title, "bold", colour) + style(note, "dim", colour)
+    for figure, name in zip(figures, names, strict=True):
+        text = clean(figure.text)
+        start = f"{_GAP}{_pad(name, room)}{_GAP}{' ' * (values - cell_width(text))}{text}"
+        shown = _bar(figure.share, cells) if figure.share is not None else " " * cells
+        rest = f"{_GAP}{shown} {clean(figure.of)}" if cells else f"{_GAP}{clean(figure.of)}"
+        yield from wrap(f"{start}{rest}".rstrip(), width, indent=" " * min(left + len(_GAP) + cells + 1, width // 2))
+
+
+def _pad(text: str, room: int) -> str:
+    return text + " " * (room - cell_width(text))
+
+
+def _bar(share: float, cells: int) -> str:
+    """A bar of eighths of a cell; what is more than all of it fills it."""
+    eighths = round(max(0.0, min(1.0, share)) * cells * 8)
+    eighths = max(eighths, 1) if share > 0 else eighths
+    whole, rest = divmod(eighths, 8)
+    return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(cells)
+
+
+def _inline(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
+    note = f"   {block.note}" if block.note else ""
+    yield style(block.title, "bold", colour) + style(note, "dim", colour)
+    yield from flow([f"{clean(figure.name)} {clean(figure.text)}" for figure in figures], width, "  ")
+
+
+def _remarks(findings: Findings, width: int, colour: bool) -> Iterator[str]:
+    remarks = findings.remarks()
+    if not remarks:
+        return
+    yield style("WHAT STANDS OUT", "bold", colour)
+    for number, remark in enumerate(remarks[:MAX_REMARKS], 1):
+        text = f"{_GAP}{number}  {clean(remark.text)}. {_capitalised(clean(remark.remedy))}".rstrip()
+        yield from wrap(text if text.endswith(".") else f"{text}.", width, indent="     ")
+
+
+def _closing(findings: Findings, width: int, colour: bool) -> Iterator[str]:
+    for correct in findings.of_kind(Correctness):
+        paint: Style | None = "red" if correct.num_wrong else None
+        yield from _labelled("CORRECT" if not correct.num_wrong else "WRONG", correct.text, width, colour, paint)
+    unmeasured = findings.of_kind(Unmeasured)
+    for lacking in unmeasured[:MAX_UNMEASURED]:
+        remedy = f": {lacking.remedy}" if lacking.remedy else ""
+        yield from _labelled("NOT MEASURED", f"{lacking.num_cases}, {lacking.text}{remedy}", width, colour)
+    if len(unmeasured) > MAX_UNMEASURED:
+        further = unmeasured[MAX_UNMEASURED:]
+        count = sum(lacking.num_cases for lacking in further)
+        yield from _labelled("NOT MEASURED", f"{count} for {len(further)} more reasons: bench show FILE", width, colour)
+    steps = [f"{step.purpose}: {step.command}" for step in findings.of_kind(NextStep)]
+    if steps:
+        first, *others = flow(list(map(clean, steps)), width, " " * len("NEXT     "), "    ")
+        yield style("NEXT", "bold", colour) + first.removeprefix("    ")
+        yield from others
+
+
+def _labelled(label: str, text: str, width: int, colour: bool, paint: Style | None = None) -> Iterator[str]:
+    first, *others = wrap(f"{label}  {clean(text)}", width, indent="         ")
+    yield style(label, paint or "bold", colour) + first.removeprefix(label)
+    yield from others
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def wrap(text: str, width: int, indent: str = "") -> list[str]:
+    """Lines of at most `width`, broken at blanks only; those after the first are indented. Blanks within stay."""
+    text = clean(text)
+    if cell_width(text) <= width:
+        return [text]
+    return textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    ) or [""]
+
+
+def flow(texts: Sequence[str], width: int, indent: str, gap: str = "   ") -> list[str]:
+    """Texts that follow one another, as many on a line as it holds; none is broken unless it is wider than a line."""
+    done: list[str] = []
+    line = ""
+    for text in texts:
+        if line and cell_width(indent + line + gap + text) > width:
+            done.append(indent + line)
+            line = ""
+        line = f"{line}{gap}{text}" if line else text
+    return [piece for whole in [*done, indent + line] for piece in wrap(whole, width, indent + "  ")]

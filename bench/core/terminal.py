@@ -1,0 +1,18 @@
+"""Width of what a command prints to."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TextIO
+
+PIPE_WIDTH = 100
+"""Columns where no terminal tells: a log of a build, or a pager."""
+MIN_WIDTH = 40
+"""A terminal that claims fewer columns is not believed."""
+
+
+def output_width(stream: TextIO) -> int:
+    """Columns of the stream's terminal (`COLUMNS` wins, as everywhere); PIPE_WIDTH if it is none."""
+    if not stream.isatty():
+        return PIPE_WIDTH
+    return max(MIN_WIDTH, shutil.get_terminal_size((PIPE_WIDTH, 24)).columns)
