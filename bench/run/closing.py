@@ -39,7 +39,10 @@ def close(against: Path | None, path: Path, code: int) -> int:
 
 
 def _saved_line(result: Result, code: int) -> str:
-    """Path and size of the file, and the exit code if it is not 0."""
+    """Path and size of the file, the exit code if it is not 0, and the command that measures the same again."""
+    from bench.analysis.findings.of_run import command_name
+
     size = result.path.stat().st_size
     ending = "" if code == 0 else f", exit code {code}"
-    return f"saved    {shlex.quote(str(result.path))} ({size / 1000:.0f} kB{ending})"
+    saved = f"saved: {shlex.quote(str(result.path))} ({size / 1000:.0f} kB{ending})"
+    return f"{saved}   again: bench run --like {command_name(result)}"

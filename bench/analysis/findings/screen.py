@@ -104,7 +104,8 @@ def _bars(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> 
     left = room + values + 2 * len(_GAP)
     words = max(cell_width(clean(figure.of)) for figure in figures)
     cells = max(MIN_BAR_CELLS, min(NUM_BAR_CELLS, width - left - words - len(_GAP) - 1)) if has_bars else 0
-    note = f"{' ' * max(1, left + len(_GAP) - len(block.title))}{block.note}" if block.note else ""
+    blanks = " " * max(1, left + len(_GAP) - len(block.title))
+    note = f"{blanks}{block.note}" if len(block.title + blanks + block.note) <= width else ""
     yield style(block.title, "bold", colour) + style(note, "dim", colour)
     for figure, name in zip(figures, names, strict=True):
         text = clean(figure.text)
@@ -128,8 +129,9 @@ def _bar(share: float, cells: int) -> str:
 
 def _inline(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
     words = figures[0].of or block.note
-    note = f"   {clean(words)}" if words else ""
-    yield style(block.title, "bold", colour) + style(note, "dim", colour)
+    first, *others = wrap(f"{block.title}   {clean(words)}".rstrip(), width, _GAP)
+    yield style(block.title, "bold", colour) + style(first.removeprefix(block.title), "dim", colour)
+    yield from (style(line, "dim", colour) for line in others)
     yield from flow([f"{clean(figure.name)} {clean(figure.text)}" for figure in figures], width, "  ")
 
 

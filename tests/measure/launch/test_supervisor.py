@@ -46,8 +46,8 @@ class Recorded:
     def cut_off(self, turn: Turn, launch: int, reason: str) -> None:
         self.told.append(("cut off", turn, reason))
 
-    def fail_case(self, turn: Turn, launch: int, reason: str) -> None:
-        self.told.append(("failed", turn, reason))
+    def blame(self, launch: int, reason: str) -> None:
+        self.told.append(("failed", self.current, reason))
 
 
 @dataclass
