@@ -128,9 +128,10 @@ def _losses(predicted: Predicted) -> Iterator[str]:
     yield LOST
     yield (
         f"Measured: a whole training step of llama3-1b goes {_times(eager)} times as fast on the H200 as on the H100, "
-        f"compiled {_times(compiled)} times. Predicted: the GB200 is {_times(speeds[GB200])} times as fast as the "
-        f"H100. Emulated: median (lowest to highest) of the cases on 2 and 4 ranks; of their predictions from a "
-        f"uniform step, {figures.rule_on_emulated()}. Below zero: noise of that machine."
+        f"compiled {_times(compiled)} times, by the intervals of both runs at their worst. Predicted: the GB200 is "
+        f"{_times(speeds[GB200])} times as fast as the H100. Emulated: median (lowest to highest) of the cases on 2 "
+        f"and 4 ranks; of their predictions from a uniform step, {figures.rule_on_emulated()}. Below zero: noise of "
+        "that machine."
     )
 
 
@@ -169,6 +170,10 @@ def _unknown() -> Iterator[str]:
     yield (
         f"**GB200:** not measured by us. Published for {len(ratios)} models: {min(ratios):.1f} to {max(ratios):.1f} "
         f"times an H100 per accelerator, median {statistics.median(ratios):.1f} (FP8; batches and splits differ)."
+    )
+    yield (
+        "**Cards of one kind:** one H100 and one H200 were measured, once each. How far cards of one kind differ among "
+        "themselves is not in the figures."
     )
     yield (
         f"**The network of the mix:** not published. The prediction has {figures.NIC_GBIT:g} Gbit/s per accelerator in "
