@@ -80,10 +80,13 @@ class Suspect:
         return f"{self.name} {self.figure} in {self.num_slow} of {counted(self.num_measured, 'measurement')}"
 
 
-def is_accused(num_slow: int, num_measured: int, false_alarms: float) -> bool:
-    """True if so many flags are worth acting on and are more than false alarms at this rate would give."""
+def is_accused(num_slow: int, num_measured: int, false_alarms: float, num_candidates: int = 1) -> bool:
+    """True if so many flags are worth acting on and are more than false alarms at this rate would give.
+
+    `num_candidates`: number of those of whom the one with most flags was picked to be judged.
+    """
     often = num_slow > 0 and num_slow >= MIN_SHARE * num_measured
-    return often and binomial_tail(num_slow, num_measured, false_alarms) <= MAX_CHANCE
+    return often and num_candidates * binomial_tail(num_slow, num_measured, false_alarms) <= MAX_CHANCE
 
 
 def rank_scores(records: Iterable[Measurement]) -> list[Score]:

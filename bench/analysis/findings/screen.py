@@ -35,6 +35,8 @@ class Block(NamedTuple):
     note: str
     is_inline: bool
     """True if the figures follow one another on a line."""
+    is_sentences: bool = False
+    """True if each figure is a sentence: its name, its value, and the words of it."""
 
 
 BLOCKS: Mapping[str, Block] = {
@@ -42,6 +44,8 @@ BLOCKS: Mapping[str, Block] = {
     "change": Block("CHANGE", "95% interval", False),
     "parallelism": Block("DOES PARALLELISM PAY?", "1.0x: as fast as one device", True),
     "step": Block("WHERE A TRAINING STEP GOES", "", True),
+    "explained": Block("WHERE THE TIME GOES", "of the time of a call", False, is_sentences=True),
+    "stragglers": Block("WHAT STRAGGLERS COST", "", False),
     "speed": Block("SPEED", "", False),
     "cost": Block("COST", "", False),
     "loss": Block("WHAT MIXING COSTS", "", False),
@@ -74,7 +78,7 @@ def _parts(findings: Findings, width: int, colour: bool) -> Iterator[list[str]]:
     figures = findings.of_kind(Figure)
     for group in dict.fromkeys(figure.group for figure in figures):
         block, members = BLOCKS[group], [figure for figure in figures if figure.group == group]
-        show_block = _inline if block.is_inline else _bars
+        show_block = _inline if block.is_inline else _sentences if block.is_sentences else _bars
         yield [*show_block(block, members, width, colour)]
     yield [*_remarks(findings, width, colour)]
     yield [*_closing(findings, width, colour)]
@@ -118,6 +122,13 @@ def _bar(share: float, cells: int) -> str:
     eighths = max(eighths, 1) if share > 0 else eighths
     whole, rest = divmod(eighths, 8)
     return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(cells)
+
+
+def _sentences(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
+    note = f"   {block.note}" if block.note else ""
+    yield style(block.title, "bold", colour) + style(note, "dim", colour)
+    for figure in figures:
+        yield from wrap(f"{_GAP}{clean(figure.name)}, {clean(figure.text)}: {clean(figure.of)}", width, indent="      ")
 
 
 def _inline(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
