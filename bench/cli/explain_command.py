@@ -41,12 +41,12 @@ def command(path: Path | None, waterfalls: tuple[str, ...], everything: bool, fo
       bench explain trace.parquet
       bench explain trace.parquet --format json | jq .slowdown
     """
-    from bench.analysis.findings.explained import Request, text
+    from bench.analysis.findings.explained import ExplainRequest, text
 
     if path is None and waterfalls and waterfalls[-1]:  # --waterfall FILE
         path, waterfalls = Path(waterfalls[-1]), (*waterfalls[:-1], "")
     if path is None:
         raise click.UsageError("Missing argument 'FILE'.")
-    request = Request(form, waterfalls, everything, output_width(sys.stdout), colour())
+    request = ExplainRequest(form, waterfalls, everything, output_width(sys.stdout), colour())
     click.echo(text(path, request), nl=False)
     return 0

@@ -18,7 +18,7 @@ TRACE_SUFFIX = ".parquet"
 
 
 @dataclass(frozen=True)
-class Request:
+class ExplainRequest:
     """What to show of an explanation."""
 
     output: str
@@ -31,12 +31,12 @@ class Request:
     colour: bool = False
 
 
-def text(path: Path, request: Request) -> str:
+def text(path: Path, request: ExplainRequest) -> str:
     """The explanation of a result file or a trace, ready to print. Raises BenchError."""
     return _trace_text(path, request) if path.suffix == TRACE_SUFFIX else _run_text(path, request)
 
 
-def _run_text(path: Path, request: Request) -> str:
+def _run_text(path: Path, request: ExplainRequest) -> str:
     explanation = explain_run.explain(path)
     chosen = explanation.chosen(request.waterfalls) if request.waterfalls else list(explanation.waterfalls)
     if request.output == "csv":
@@ -60,7 +60,7 @@ def _run_text(path: Path, request: Request) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _trace_text(path: Path, request: Request) -> str:
+def _trace_text(path: Path, request: ExplainRequest) -> str:
     if request.waterfalls:
         raise BenchError("--waterfall: a trace has none; `--all` prints the tables of its ranks, stages and kinds")
     trace = straggler_trace.load(path)
@@ -83,5 +83,5 @@ def _json(
     return json_text({**head, "rows": rows, "findings": found.to_json(), **(tail or {})})
 
 
-def _tables(tables: Sequence[DisplayTable], request: Request) -> str:
+def _tables(tables: Sequence[DisplayTable], request: ExplainRequest) -> str:
     return render(tables, request.output, request.colour, request.width)

@@ -14,10 +14,8 @@ from bench.analysis.findings.kinds import Answer, Figure, Findings, Item, NextSt
 from bench.core.values import counted, show_seconds
 from bench.records.lines.kinds import Measurement
 
-MAX_PARTS = 2
-"""Parts of a case that are named besides the share at peak; the rest is `other`."""
-LEAST_SHARE = 0.03
-"""Share of a call below which a part is not named."""
+LEAST_SHARES = (0.03, 0.03, 0.10)
+"""Shares of a call from which on its largest, second and third part are named beside what runs at peak."""
 AT_PEAK = "at peak"
 _WORDS: Mapping[str, str] = {
     EXPOSED: "communication",
@@ -90,7 +88,7 @@ def sentence_percents(fall: Waterfall) -> dict[str, int]:
     """Words -> whole percents of the call that add up to 100: the largest parts, then `other`."""
     shares = part_shares(fall)
     named = [words for words in sorted(shares, key=lambda words: -shares[words]) if words != AT_PEAK]
-    kept = {words for words in named[:MAX_PARTS] if shares[words] >= LEAST_SHARE} | {AT_PEAK}
+    kept = {words for words, least in zip(named, LEAST_SHARES, strict=False) if shares[words] >= least} | {AT_PEAK}
     shown = {words: share for words, share in sorted(shares.items(), key=lambda item: -item[1]) if words in kept}
     percents = whole_percents(shown | {"other": 1.0 - sum(shown.values())})
     return {words: percent for words, percent in percents.items() if percent or words == AT_PEAK}
@@ -172,6 +170,8 @@ def _next_steps(explanation: Explanation, hidden: int) -> list[Item]:
         steps.append(NextStep(purpose=counted(hidden, "more case"), command=f"{command} --all"))
     if explanation.waterfalls:
         steps.append(NextStep(purpose="cause by cause", command=f"{command} --waterfall"))
+    elif not explanation.not_explained:
+        steps.append(NextStep(purpose="a step in its parts", command="bench run training_step"))
     most_ranks = max(record.num_ranks for record in explanation.records)
     has_pairs = any(record.suite == suspects.POINT_TO_POINT for record in explanation.records)
     if most_ranks >= FEWEST_RANKS_FOR_LINKS and not has_pairs:

@@ -67,7 +67,7 @@ def _remarks(facts: Facts) -> Iterator[Remark]:
             "worst_ranks",
             ranks_text(worst),
             len(worst) / num_ranks,
-            "Check their hosts: clocks, cooling, other programs",
+            "Check clocks, cooling and other programs there",
         ),
         ("last_stage", f"stage {stages[-1]}" if stages else "", 1 / max(1, len(stages)), "Give it fewer layers"),
     ]
