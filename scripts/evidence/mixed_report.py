@@ -109,7 +109,10 @@ def said(result: Result) -> list[str]:
 
 def waterfalls(found: Sequence[Result]) -> str:
     first = min(found, key=lambda each: str(each.header.started))
-    return explain_run.text(first.path, "markdown", False)
+    explanation = explain_run.explain(first.path)
+    said_of_ranks = tuple(suspects.sentences(explanation.records))
+    head = DisplayTable(f"{explanation.path}: {explanation.architecture}", (), (), said_of_ranks)
+    return render([head, *explain_run.tables(explanation, explanation.waterfalls)], "markdown")
 
 
 def fleet_text() -> Iterator[str]:

@@ -39,6 +39,8 @@ class FigureBlock(NamedTuple):
     note: str
     is_inline: bool
     """True if the figures follow one another on a line; what they have in common, `of`, then stands in the title."""
+    is_sentences: bool = False
+    """True if each figure is a sentence: its name, its value, and the words of it."""
 
 
 BLOCKS: Mapping[str, FigureBlock] = {
@@ -46,6 +48,8 @@ BLOCKS: Mapping[str, FigureBlock] = {
     "change": FigureBlock("CHANGE", "95% interval", False),
     "parallelism": FigureBlock("DOES PARALLELISM PAY?", "", True),
     "step": FigureBlock("WHERE A TRAINING STEP GOES", "", True),
+    "explained": FigureBlock("WHERE THE TIME GOES", "of the time of a call", False, is_sentences=True),
+    "stragglers": FigureBlock("WHAT STRAGGLERS COST", "", False),
     "speed": FigureBlock("SPEED", "", False),
     "cost": FigureBlock("COST", "", False),
     "loss": FigureBlock("WHAT MIXING COSTS", "", False),
@@ -79,7 +83,7 @@ def _parts(findings: Findings, width: int, colour: bool) -> Iterator[list[str]]:
     figures = findings.of_kind(Figure)
     for group in dict.fromkeys(figure.group for figure in figures):
         block, members = BLOCKS[group], [figure for figure in figures if figure.group == group]
-        show_block = _inline if block.is_inline else _bars
+        show_block = _inline if block.is_inline else _sentences if block.is_sentences else _bars
         yield [*show_block(block, members, width, colour)]
     yield [*_remarks(findings, width, colour)]
     yield [*_closing(findings, width, colour)]
@@ -125,6 +129,13 @@ def _bar(share: float, cells: int) -> str:
     eighths = max(eighths, 1) if share > 0 else eighths
     whole, rest = divmod(eighths, 8)
     return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(cells)
+
+
+def _sentences(block: FigureBlock, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
+    note = f"   {block.note}" if block.note else ""
+    yield style(block.title, "bold", colour) + style(note, "dim", colour)
+    for figure in figures:
+        yield from wrap(f"{_GAP}{clean(figure.name)}, {clean(figure.text)}: {clean(figure.of)}", width, indent="      ")
 
 
 def _inline(block: FigureBlock, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
