@@ -33,7 +33,7 @@ _REMEDIES: Mapping[str, str] = {
 }
 """Kind of a suspect -> what to do."""
 ACCUSED = 100.0
-"""Weight of an accusation beside how many times as long it takes: what is broken comes before what is slow by design."""
+"""Weight of an accusation beside how many times as long it takes: faults come before what is slow by design."""
 FEWEST_RANKS_FOR_LINKS = 4
 """Ranks below which nobody can say which of their links is slow."""
 
