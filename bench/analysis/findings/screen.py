@@ -44,7 +44,8 @@ BLOCKS: Mapping[str, Block] = {
     "step": Block("WHERE A TRAINING STEP GOES", "", True),
     "speed": Block("SPEED", "", False),
     "cost": Block("COST", "", False),
-    "loss": Block("WHAT MIXING COSTS", "", False),
+    "loss": Block("WHAT MIXING COSTS", "equal shares; the best split beside it", False),
+    "uses": Block("OR ONE KIND TRAINS WHILE OTHERS SERVE", "", False),
 }
 """Group of figures -> how it is shown; a new group is a row."""
 _QUALITY: Mapping[str, tuple[str, Style]] = {
