@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from bench.core.table import Column, DisplayTable, column, text_column
 from bench.core.values import show_number, show_percent
@@ -101,7 +102,7 @@ def _training_table(cluster: MixedCluster, suite: str, rows: Sequence[Row], name
     return DisplayTable(title, tuple(columns), tuple(rows), (*names.shared(suite), *_verdicts(rows)))
 
 
-def _even_loss(row: Row) -> str:
+def _even_loss(row: Mapping[str, Any]) -> str:
     """The loss, roughly if it may be chance, and none if the model is off by more."""
     loss = show_percent(row["even_penalty"])
     return f"~{loss}" if row["verdict"] == WITHIN_CHANCE else loss if row["verdict"] == SHOWN else "-"
