@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from bench.cli.help import HelpedCommand
 from bench.cli.options import colour, form
 
 
-@click.command(name="mix")
+@click.command(name="mix", cls=HelpedCommand)
 @click.argument("parts", nargs=-1, required=True, metavar="FILE=COUNT...")
 @click.option(
     "--price",
