@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from bench.cli.help import HelpedCommand
 from bench.cli.options import colour, form
 
 
-@click.command(name="explain")
+@click.command(name="explain", cls=HelpedCommand)
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 @form
 def command(path: Path, form: str) -> int:

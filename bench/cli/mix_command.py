@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from bench.cli.help import HelpedCommand
 from bench.cli.options import colour, form, wide
 
 
-@click.command(name="mix")
+@click.command(name="mix", cls=HelpedCommand)
 @click.argument("parts", nargs=-1, required=True, metavar="[NAME=]FILE=COUNT...")
 @click.option(
     "--price",
