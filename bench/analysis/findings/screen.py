@@ -45,6 +45,8 @@ BLOCKS: Mapping[str, Block] = {
     "speed": Block("SPEED", "", False),
     "cost": Block("COST", "", False),
     "loss": Block("WHAT MIXING COSTS", "equal shares; the best split beside it", False),
+    "run": Block("THE RUN", "", False),
+    "scaling": Block("SCALING", "tokens/s per device, of the fewest devices that fit", False),
     "uses": Block("OR ONE KIND TRAINS WHILE OTHERS SERVE", "", False),
 }
 """Group of figures -> how it is shown; a new group is a row."""
