@@ -28,7 +28,7 @@ SHAPE = (
                  show_default=True, help="Of matrix products. fp8: one scale per tensor or row; fp32: with --from."),
 )  # fmt: skip
 DEVICES = (
-    click.option("--gpus", metavar="N[,N...]", help="Accelerators; several numbers are put side by side."),
+    click.option("--gpus", metavar="N[,N...]", help="Accelerators; several numbers: side by side."),
     click.option("--accelerator", metavar="NAME", default="H100-SXM-80GB", show_default=True,
                  help="A name, or a mixed fleet: H100=150000,H200=50000."),
     click.option("--nic-gbit", type=float, help="Gbit/s of an accelerator's NIC; default the catalogue's."),
@@ -59,7 +59,7 @@ SCALE = (
         "--plots", type=click.Path(path_type=Path, file_okay=False), help="Folder for plots of what is predicted."
     ),
     click.option("-o", "--output", type=click.Path(path_type=Path), help="A page of it all, with plots: NAME.html."),
-    click.option("--all", "everything", is_flag=True, help="Show all tables too: parts, splits, money, assumptions."),
+    click.option("--all", "everything", is_flag=True, help="All tables: parts, splits, money, assumptions."),
 )
 FAILURES = (
     click.option("--mtbf", metavar="TIME", help="Mean time between failures of a device; default Llama 3's."),
@@ -93,7 +93,7 @@ def _add_options(command: Any) -> Any:
 
 
 _COMMON = (
-    "model", "batch", "precision", "gpus", "accelerator", "nic_gbit", "sources", "top", "sweep", "output", "price",
+    "model", "batch", "precision", "gpus", "accelerator", "nic_gbit", "sources", "sweep", "output", "price",
     "own", "everything", "form",
 )  # fmt: skip
 
@@ -114,7 +114,6 @@ def command(form: str, everything: bool, wide: bool, **options: Any) -> int:
       bench predict --model llama3-405b --gpus 24000,100000 --own
       bench predict --model llama3-405b --accelerator H100=15000,H200=5000
       bench predict --model llama3-405b --gpus 24000 -o prediction.html
-      bench predict --model llama3-405b --gpus 24000 --sweep gpus=1024..100000
     """
     from bench.core.terminal import output_width
     from bench.predict.predict import predict_each

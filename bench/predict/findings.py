@@ -24,7 +24,7 @@ from bench.predict.wording import (
     show_usd,
 )
 
-MAX_SIZES = 4
+MAX_SIZES = 3
 """Sizes of a sweep that are shown; `--all` has all of them."""
 MAX_JOBS = 2
 """Jobs whose figures are shown; of more, only the answers and the times are."""
@@ -34,7 +34,7 @@ def make_findings(predictions: Predictions) -> Findings:
     """All findings of all jobs."""
     jobs = predictions.jobs
     items: list[Item] = [Answer(f"{name_fleet(job)}: {answer_of(job)}{_condition(job)}") for job in jobs]
-    items += [Answer(f"{number:,}: {reason}") for number, reason in predictions.failed.items()]
+    items += [Answer(_failed(number, reason)) for number, reason in predictions.failed.items()]
     items.append(_state(jobs[0]))
     for quantity in (_run, _mfu, _memory, _failures, _fleet, _split):
         items += [
@@ -45,6 +45,11 @@ def make_findings(predictions: Predictions) -> Findings:
     items += [figure for job in jobs for figure in _scaling(job)]
     items += [*remarks(jobs), *_next(jobs)]
     return Findings(_head(jobs[0]), tuple(items))
+
+
+def _failed(number: int, reason: str) -> str:
+    """The reason why nothing is predicted, with the number of devices if it does not say it."""
+    return reason if f" {number:,} " in reason else f"{number:,} devices: {reason}"
 
 
 def _condition(job: PredictedJob) -> str:
@@ -61,10 +66,13 @@ def _condition(job: PredictedJob) -> str:
 def _head(job: PredictedJob) -> str:
     request = job.request
     shape = request.job.shape
-    steps = f"{request.job.global_batch:,} x {request.job.sequence:,}"
+    devices = " + ".join(member.device.name for member in request.members)
+    is_measured = any(assumption.what.startswith("measured: ") for assumption in request.assumptions)
+    rates = " by its measured rates" if is_measured else ""
     return (
-        f"Predicted, not measured: {shape.name} ({show_count(shape.num_parameters)} parameters) on "
-        f"{show_count(job.tokens)} tokens, steps of {steps}, {request.job.precision}, {request.stack}"
+        f"Predicted, not measured: {shape.name} ({show_count(shape.num_parameters)} parameters) on {devices}{rates}, "
+        f"{show_count(job.tokens)} tokens, steps of {request.job.global_batch:,} x {request.job.sequence:,}, "
+        f"{request.job.precision}, {request.stack}"
     )
 
 
@@ -211,11 +219,15 @@ def _costs(job: PredictedJob) -> Iterator[Figure]:
         yield Figure(
             group="cost",
             name="power",
-            text=f"{show_number(job.power_watts / 1e6, 2)} MW",
+            text=_power(job.power_watts),
             value=job.power_watts,
             unit="W",
             of=f"{show_number(job.joules_per_token)} J per token, by the catalogue",
         )
+
+
+def _power(watts: float) -> str:
+    return f"{show_number(watts / 1e6, 2)} MW" if watts >= 1e6 else f"{show_number(watts / 1e3, 2)} kW"
 
 
 def _scaling(job: PredictedJob) -> Iterator[Figure]:

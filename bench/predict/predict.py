@@ -53,10 +53,10 @@ def predict_each(options: Mapping[str, Any], report: Report = no_report) -> Pred
 def _numbers(text: str | None) -> list[int | None]:
     if text is None:
         return [None]
-    try:
-        return list(dict.fromkeys(int(part) for part in str(text).split(",")))
-    except ValueError:
-        raise BenchError(f"--gpus {text}: a whole number, or several to compare: 24000,100000") from None
+    parts = [part.strip() for part in str(text).split(",")]
+    if not all(part.isdecimal() and int(part) >= 1 for part in parts):
+        raise BenchError(f"--gpus {text}: a whole number of at least 1, or several to compare: 24000,100000")
+    return list(dict.fromkeys(map(int, parts)))
 
 
 def predict(options: Mapping[str, Any], report: Report = no_report) -> PredictedJob:

@@ -256,10 +256,9 @@ def money_table(answer: PredictedJob) -> DisplayTable:
         column("break_even_utilisation", "break-even use %", _percent, weight=3),
         column("usd_per_pflops_day", "USD/PFLOP/s-day", show_number, weight=4),
         *([column("waiting_usd", "waiting USD", _dollars, weight=2)] if answer.options[0].cost.waiting_usd else []),
-        column("source", "source", show_text, "left", weight=5),
     )  # fmt: skip
     tokens = answer.options[0].cost.tokens
-    notes = [f"A run is {tokens:.3g} tokens."]
+    notes = [f"A run is {tokens:.3g} tokens.", *(f"{o.name}: {o.source}" for o in answer.options)]
     if answer.own is not None:
         notes.append(
             f"The purchase is all of it, paid at the start; the run bears its share if it is "
