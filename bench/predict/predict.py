@@ -108,7 +108,7 @@ def _never_done(devices: int, reliability: Reliability) -> str:
 def _constants_assumptions(constants: Constants, request: Request, jitter: float | None) -> list[Assumption]:
     stack, precision = request.stack, request.job.precision
     chosen = constants.stack(stack)
-    fitted = f"bench/catalog/data/predict_constants.json ({constants.made})"
+    fitted = f"predict_constants.json ({constants.made})"
     common = constants.common
     notes = [
         Assumption("software", f"{stack}: {chosen.description}", fitted),

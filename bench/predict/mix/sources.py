@@ -20,7 +20,7 @@ USAGE = "FILE=COUNT, NAME=FILE=COUNT, or NAME=COUNT with a name of the catalogue
 
 
 @dataclass(frozen=True)
-class Part:
+class MixPart:
     """One argument of `bench mix`."""
 
     text: str
@@ -52,16 +52,16 @@ def read_kinds(texts: Sequence[str], prices: Sequence[str]) -> list[DeviceKind]:
     ]
 
 
-def _part(text: str) -> Part:
+def _part(text: str) -> MixPart:
     rest, _, count = text.rpartition("=")
     if not rest or not count.isdecimal() or int(count) < 1:
         raise BenchError(f"{text}: {USAGE}")
     name, equals, source = rest.partition("=")
     if not equals or _is_result(rest):  # a path may have an equals sign of its own
-        return Part(text, None, rest, int(count), _accelerator(rest))
+        return MixPart(text, None, rest, int(count), _accelerator(rest))
     if not name or not source:
         raise BenchError(f"{text}: {USAGE}")
-    return Part(text, name, source, int(count), _accelerator(source))
+    return MixPart(text, name, source, int(count), _accelerator(source))
 
 
 def _is_result(source: str) -> bool:
@@ -82,7 +82,7 @@ def _accelerator(source: str) -> Accelerator | None:
     return row
 
 
-def _names(parts: Sequence[Part]) -> list[str]:
+def _names(parts: Sequence[MixPart]) -> list[str]:
     """Name of each kind: as given, else the catalogue's or the file's, and the folder's where files are alike.
 
     Raises BenchError for kinds that are still called alike.
@@ -99,18 +99,18 @@ def _names(parts: Sequence[Part]) -> list[str]:
     return names
 
 
-def _own_name(part: Part) -> str:
+def _own_name(part: MixPart) -> str:
     if part.accelerator is not None:
         return part.accelerator.name
     name = Path(part.source).name
     return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name) or part.source
 
 
-def _folder_name(part: Part) -> str:
+def _folder_name(part: MixPart) -> str:
     return Path(part.source).resolve().parent.name if part.accelerator is None else _own_name(part)
 
 
-def _kind(part: Part) -> DeviceKind:
+def _kind(part: MixPart) -> DeviceKind:
     if part.accelerator is not None:
         speeds = {CATALOGUE: {"peak": Speed(part.accelerator.bf16_dense_tflop_per_s or 0.0)}}
         memory_gb = part.accelerator.memory_gb
