@@ -13,7 +13,7 @@ from bench.predict.mix.findings import show_loss
 from tests import ROOT
 from tests.support.results import header, measurement, save
 
-PLAIN, SLOW = (str(ROOT / "results/architectures" / name) for name in ("plain", "slow-rank"))
+PLAIN, SLOW = (str(ROOT / "results/emulated" / name) for name in ("plain", "slow-rank"))
 H100, H200 = (str(ROOT / f"results/gpu/{name}/{name}-steps.jsonl") for name in ("h100", "h200"))
 MIXES = [
     [f"{PLAIN}=16", f"{SLOW}=48"],
