@@ -113,10 +113,9 @@ def _bars(
 ) -> None:
     """Open bars from the top down, each with its text."""
     places = range(len(names))
-    bars = axes.barh(
-        list(places), values, xerr=whiskers, facecolor="none", edgecolor="C0", linestyle="--", ecolor="0.5"
-    )
-    axes.bar_label(bars, labels=list(texts), label_type="center")
+    axes.barh(list(places), values, xerr=whiskers, facecolor="none", edgecolor="C0", linestyle="--", ecolor="0.5")
+    for place, text in zip(places, texts, strict=True):
+        axes.text(0, place + 0.25, f" {text}", va="center")  # beside the whisker, not on it
     axes.set(yticks=list(places), yticklabels=list(names), xlabel=label, xlim=(0, None))
     axes.invert_yaxis()
     axes.grid(False)
