@@ -26,9 +26,11 @@ from bench.catalog import published
 from bench.catalog.accelerators import named
 from bench.parallelism.layout import Job
 from bench.parallelism.shapes import find_model
-from bench.predict import answer, heterogeneous, heterogeneous_tables
+from bench.predict import answer
 from bench.predict.cost import prices
-from bench.predict.heterogeneous import EVEN_SHARE, DeviceKind, Speed
+from bench.predict.mix import plans
+from bench.predict.mix.plans import EVEN_SHARE, DeviceKind, Speed
+from bench.predict.mix.sources import read_kinds
 from bench.predict.model import fleet as fleets
 from bench.predict.model.fleet import FleetPart, FleetPrediction
 from bench.predict.model.prediction import TrainingStrategy
@@ -248,7 +250,7 @@ def loss(ranges: dict[str, Range], parallelism: str) -> Loss:
                 DeviceKind(name, counts()[name], {UNIT: {"": Speed(value)}})
                 for name, value in zip(ranges, values, strict=True)
             ]
-            one = heterogeneous.mixed(kinds, UNIT, parallelism=parallelism)
+            one = plans.mixed(kinds, UNIT, parallelism=parallelism)
             plan = (one.even, one.balanced)[index]
             assert plan is not None
             assert one.bound is not None
@@ -263,7 +265,7 @@ def loss(ranges: dict[str, Range], parallelism: str) -> Loss:
 def measured_steps() -> dict[str, Range]:
     """Configuration -> speed of the H200 over the H100's: whole training steps on two real cards."""
     parts = [f"{GPU / card / f'{card}-steps.jsonl'}=1" for card in ("h100", "h200")]
-    first, second = (kind.speeds for kind in heterogeneous_tables.kinds(parts, ())[0])
+    first, second = (kind.speeds for kind in read_kinds(parts, ()))
     (workload,) = (name for name in first if name.startswith("training_step"))
     return {name: _ratio(second[workload][name], speed) for name, speed in first[workload].items()}
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from bench.cli.help import HelpedCommand
 from bench.cli.options import colour, form
 from bench.core.terminal import output_width
 
 
-@click.command(name="explain")
+@click.command(name="explain", cls=HelpedCommand)
 @click.argument("path", metavar="FILE", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--waterfall",

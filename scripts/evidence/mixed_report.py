@@ -13,7 +13,8 @@ from typing import Any
 from bench.analysis.explain import explain_run, suspects
 from bench.core.table import DisplayTable, column, render, text_column
 from bench.core.values import show_number, show_percent
-from bench.predict import heterogeneous_tables
+from bench.predict.mix import tables as mix_tables
+from bench.predict.mix.cluster import mix
 from bench.records.file import Result, load_many
 from bench.records.rows import case_groups, case_rows
 
@@ -116,9 +117,9 @@ def waterfalls(found: Sequence[Result]) -> str:
 
 
 def fleet_text() -> Iterator[str]:
-    yield heterogeneous_tables.text(FLEET, (), None, None, "markdown", False)
-    kinds, _ = heterogeneous_tables.kinds(FLEET, ())
-    peaks = [(kind.count, next(iter(kind.speeds.values()))["peak"].value) for kind in kinds]
+    cluster = mix(FLEET, (), None, None)
+    yield render(mix_tables.tables(cluster), "markdown")
+    peaks = [(kind.count, next(iter(kind.speeds.values()))["peak"].value) for kind in cluster.kinds]
     kept = sum(count for count, _ in peaks) * min(peak for _, peak in peaks) / sum(c * p for c, p in peaks)
     lost, missing, rest = UNIFORM_MFU * (1 - kept), UNIFORM_MFU - REPORTED_MFU, UNIFORM_MFU * kept - REPORTED_MFU
     yield (

@@ -52,7 +52,10 @@ BLOCKS: Mapping[str, FigureBlock] = {
     "stragglers": FigureBlock("WHAT STRAGGLERS COST", "", False),
     "speed": FigureBlock("SPEED", "", False),
     "cost": FigureBlock("COST", "", False),
-    "loss": FigureBlock("WHAT MIXING COSTS", "", False),
+    "loss": FigureBlock("WHAT MIXING COSTS", "equal shares; the best split beside it", False),
+    "run": FigureBlock("THE RUN", "", False),
+    "scaling": FigureBlock("SCALING", "tokens/s per device, of the fewest devices that fit", False),
+    "uses": FigureBlock("OR ONE KIND TRAINS WHILE OTHERS SERVE", "", False),
 }
 """Group of figures -> how it is shown; a new group is a row."""
 _QUALITY: Mapping[str, tuple[str, Style]] = {
@@ -109,7 +112,7 @@ def _bars(block: FigureBlock, figures: Sequence[Figure], width: int, colour: boo
     words = max(cell_width(clean(figure.of)) for figure in figures)
     cells = max(MIN_BAR_CELLS, min(NUM_BAR_CELLS, width - left - words - len(_GAP) - 1)) if has_bars else 0
     blanks = " " * max(1, left + len(_GAP) - len(block.title))
-    note = f"{blanks}{block.note}" if len(block.title + blanks + block.note) <= width else ""
+    note = f"{blanks}{block.note}" if block.note and len(block.title + blanks + block.note) <= width else ""
     yield style(block.title, "bold", colour) + style(note, "dim", colour)
     for figure, name in zip(figures, names, strict=True):
         text = clean(figure.text)
