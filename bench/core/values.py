@@ -152,6 +152,16 @@ def show_seconds(value: float | None, digits: int = 3) -> str:
     return "0 s" if value == 0 else f"{show_number(value * 1e9, digits)} ns"
 
 
+def show_duration(seconds: float) -> str:
+    """A time as people say it: `42 s`, `3 min 40 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    large, small = ("min", "s") if whole < 3600 else ("h", "min")
+    count, rest = divmod(whole if whole < 3600 else whole // 60, 60)
+    return f"{count} {large}" + (f" {rest} {small}" if rest else "")
+
+
 def show_value(value: float, unit: str) -> str:
     """A metric's value with its unit."""
     if unit == "s":

@@ -132,7 +132,7 @@ def _with_suite(suite: str, name: str) -> str:
     """The name behind its suite's, if the operation does not say enough."""
     if suite in PLAIN_SUITES or not suite:
         return name
-    return f"{_words(suite)} {name.removeprefix(ONLY_OPERATION).strip()}".strip()
+    return " ".join(filter(None, [_words(suite), name.removeprefix(ONLY_OPERATION).strip()]))
 
 
 def _common(params: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -145,7 +145,7 @@ def _common(params: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 def _name(operation: str, params: Mapping[str, str], common: Mapping[str, str]) -> str:
     words = [_SHOWN.get(name, _flag_or_word)(name, value) for name, value in _ordered(params) if name not in common]
-    return " ".join([operation, *words]).strip() or "case"
+    return " ".join(filter(None, [operation, *words]))
 
 
 def _ordered(params: Mapping[str, str]) -> list[tuple[str, str]]:

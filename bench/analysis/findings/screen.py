@@ -20,9 +20,13 @@ from bench.core.cell_text import clean
 from bench.core.cell_text import width as cell_width
 from bench.core.styles import Style, style
 
-NUM_BAR_CELLS = 20
+MIN_BAR_CELLS, NUM_BAR_CELLS = 6, 20
+MAX_LINES = 30
+"""Lines of a screen; blocks move together before one is longer."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 MAX_NAME = 40
+LINES_AFTER = 2
+"""Lines that a command prints below: where it saved, what it compared."""
 _GAP = "  "
 MAX_UNMEASURED = 3
 """Reasons for which cases have no speed that are shown; JSON has all of them."""
@@ -34,13 +38,13 @@ class Block(NamedTuple):
     title: str
     note: str
     is_inline: bool
-    """True if the figures follow one another on a line."""
+    """True if the figures follow one another on a line; what they have in common, `of`, then stands in the title."""
 
 
 BLOCKS: Mapping[str, Block] = {
     "reached": Block("REACHED", "of what is possible here", False),
     "change": Block("CHANGE", "95% interval", False),
-    "parallelism": Block("DOES PARALLELISM PAY?", "1.0x: as fast as one device", True),
+    "parallelism": Block("DOES PARALLELISM PAY?", "", True),
     "step": Block("WHERE A TRAINING STEP GOES", "", True),
     "speed": Block("SPEED", "", False),
     "cost": Block("COST", "", False),
@@ -62,10 +66,11 @@ def show(findings: Findings, width: int, colour: bool = False) -> str:
 def lines(findings: Findings, width: int, colour: bool = False) -> list[str]:
     """Lines of the findings, blocks apart by a blank line."""
     parts = [list(part) for part in _parts(findings, width, colour)]
+    parts = [part for part in parts if part]
+    room = MAX_LINES - LINES_AFTER - sum(map(len, parts))
     shown: list[str] = []
-    for part in parts:
-        if part:
-            shown += [*([""] if shown else []), *part]
+    for number, part in enumerate(parts):
+        shown += [*([""] if 0 < number <= max(1, room) else []), *part]
     return shown
 
 
@@ -96,9 +101,11 @@ def _bars(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> 
     room = min(MAX_NAME, max(map(cell_width, names)))
     values = max(cell_width(clean(figure.text)) for figure in figures)
     has_bars = any(figure.share is not None for figure in figures)
-    cells = max(0, min(NUM_BAR_CELLS, width - room - values - 30)) if has_bars else 0
     left = room + values + 2 * len(_GAP)
-    note = f"{' ' * max(1, left + len(_GAP) - len(block.title))}{block.note}" if block.note else ""
+    words = max(cell_width(clean(figure.of)) for figure in figures)
+    cells = max(MIN_BAR_CELLS, min(NUM_BAR_CELLS, width - left - words - len(_GAP) - 1)) if has_bars else 0
+    blanks = " " * max(1, left + len(_GAP) - len(block.title))
+    note = f"{blanks}{block.note}" if len(block.title + blanks + block.note) <= width else ""
     yield style(block.title, "bold", colour) + style(note, "dim", colour)
     for figure, name in zip(figures, names, strict=True):
         text = clean(figure.text)
@@ -121,8 +128,10 @@ def _bar(share: float, cells: int) -> str:
 
 
 def _inline(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
-    note = f"   {block.note}" if block.note else ""
-    yield style(block.title, "bold", colour) + style(note, "dim", colour)
+    words = figures[0].of or block.note
+    first, *others = wrap(f"{block.title}   {clean(words)}".rstrip(), width, _GAP)
+    yield style(block.title, "bold", colour) + style(first.removeprefix(block.title), "dim", colour)
+    yield from (style(line, "dim", colour) for line in others)
     yield from flow([f"{clean(figure.name)} {clean(figure.text)}" for figure in figures], width, "  ")
 
 
@@ -132,8 +141,9 @@ def _remarks(findings: Findings, width: int, colour: bool) -> Iterator[str]:
         return
     yield style("WHAT STANDS OUT", "bold", colour)
     for number, remark in enumerate(remarks[:MAX_REMARKS], 1):
-        text = f"{_GAP}{number}  {clean(remark.text)}. {_capitalised(clean(remark.remedy))}".rstrip()
-        yield from wrap(text if text.endswith(".") else f"{text}.", width, indent="     ")
+        advice = f" {_capitalised(clean(remark.remedy))}" if remark.remedy else ""
+        stop = "." if advice and "bench " not in advice else ""  # no full stop behind a command
+        yield from wrap(f"{_GAP}{number}  {clean(remark.text)}.{advice}{stop}", width, indent="     ")
 
 
 def _closing(findings: Findings, width: int, colour: bool) -> Iterator[str]:

@@ -151,8 +151,7 @@ class AttachedRun:
             threading.Event().wait()  # the alarm's thread is at it, and ends the process
         alarm.ring()
         if self.recorder is not None:
-            if self.recorder.current is not None:
-                self.recorder.fail_case(self.recorder.current, session.launch, self._cause(session) or LOST)
+            self.recorder.blame(session.launch, self._cause(session) or LOST)
             self.recorder.end("failed", exit_codes.PARTIAL)
         abort_groups()
         return exit_codes.PARTIAL, session
@@ -207,8 +206,7 @@ class AttachedRun:
         reason = self._cause(session) or LOST
         if missing:
             reason = f"{_name_ranks(missing, self.hosts)} died; the others found their connection closed"
-        if recorder.current is not None:
-            recorder.fail_case(recorder.current, session.launch, reason)
+        recorder.blame(session.launch, reason)
         pending = recorder.pending(session.launch)
         ends = bool(missing) or not pending
         left = None if session.seconds_left is None else session.seconds_left - seconds
@@ -263,8 +261,8 @@ class AttachedRun:
         """Save the last records and end the process, from a thread: the main thread may be inside a collective."""
         recorder = self.recorder
         assert recorder is not None
-        if reason is not None and recorder.current is not None:
-            recorder.fail_case(recorder.current, session.launch, reason)
+        if reason is not None:
+            recorder.blame(session.launch, reason)
         recorder.end(status, code)
         with suppress(RuntimeError):  # nobody is left to hear it
             self.side.set("said", "all")

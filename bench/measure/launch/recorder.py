@@ -73,6 +73,8 @@ class Recorder:
     """Time of a launch before its first case, as far as it is known."""
     budget_left: Callable[[], float | None] = lambda: None
     """Seconds of the run's budget that are left for launches; None: there is no limit."""
+    trouble: str = ""
+    """Reason of the last error that belongs to no case; it stands in the end line of a run that fails."""
     unknown_choices: set[str] = field(default_factory=set)
     """Ids of measured cases that move data between ranks, and of which the file has no line of NCCL's choices."""
     _calls: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
@@ -197,6 +199,14 @@ class Recorder:
             for line in rough_lines(load(self.path)):
                 self.progress.say(line)
 
+    def blame(self, launch: int, reason: str) -> None:
+        """Save the case that is under way as failed; between cases keep the reason for the end line."""
+        with self._lock:
+            if self.current is not None:
+                self.fail_case(self.current, launch, reason)
+            else:
+                self.trouble = reason
+
     def fail_case(self, turn: Turn, launch: int, reason: str) -> None:
         """Save a case as failed, for ranks that can no longer say so themselves."""
         with self._lock:
@@ -262,7 +272,8 @@ class Recorder:
             self._ended = True
             self.progress.close()
             if self.has_header:
-                self.writer.append(End(ended=clock.stamp(), status=status, exit_code=exit_code))
+                reason = self.trouble if status == "failed" else ""
+                self.writer.append(End(ended=clock.stamp(), status=status, exit_code=exit_code, reason=reason))
             self.writer.close()
             if not self.has_header and self.resumed is None:
                 self.path.unlink(missing_ok=True)  # nothing was measured: leave no empty file behind
