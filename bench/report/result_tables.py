@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bench.analysis.findings.of_run import run_findings
 from bench.analysis.health import verdict as health
 from bench.core import exit_codes, sparklines
 from bench.core.column_fit import choose_columns
@@ -65,8 +66,10 @@ def json_object(results: Sequence[Result]) -> str:
 
 
 def _findings(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """What was found in the results, as plain objects."""
-    return []
+    """What was found in each of the results, as plain objects; with its file if there are several."""
+    if len(results) == 1:
+        return run_findings(results[0]).to_json()
+    return [{"file": str(result.path), **found} for result in results for found in run_findings(result).to_json()]
 
 
 def _file_tables(

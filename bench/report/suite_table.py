@@ -68,7 +68,7 @@ def _brief_columns(rows: Sequence[Row], own: OwnMetrics, layout: Layout) -> list
     key = "case" if layout.has_ids else "name"
     columns = [
         Column("case", lambda row: _without_suite(row) if key == "case" else show_text(row[key]), "left"),
-        _time_column(rows),
+        _time_column(rows, layout),
         _rate_column(rows, own),
         _share_column(rows, layout),
     ]
@@ -79,8 +79,10 @@ def _without_suite(row: Row) -> str:
     return show_text(str(row["case"]).removeprefix(f"{row['suite']}/"))
 
 
-def _time_column(rows: Sequence[Row]) -> Column:
-    """Time with its error bar, both aligned."""
+def _time_column(rows: Sequence[Row], layout: Layout) -> Column:
+    """Time; with its error bar, both aligned, if that has no column of its own."""
+    if not layout.is_brief:
+        return Column(METRICS[TIME].head, cells.show_time)
     room = max((len(cells.show_error(row)) for row in rows), default=0)
 
     def show(row: Row) -> str:
@@ -129,6 +131,7 @@ def _further_columns(rows: Sequence[Row], own: OwnMetrics, layout: Layout) -> li
     rates = sorted((metric for metric in kept if metric not in times), key=lambda m: m.unit != _BANDWIDTH)
     further = [m for m in own.values() if m.name not in METRICS and m.name in known and m.name not in shown]
     return [
+        Column("±", lambda row: cells.show_error(row).removeprefix("±") or MISSING, weight=_SPREAD),
         Column("spread", cells.show_spread, weight=_SPREAD),
         Column("95% interval", cells.show_interval, weight=_INTERVAL),
         *(_metric_column(metric) for metric in times),
