@@ -23,7 +23,7 @@ from bench.records.lines.parts import STATUSES
 from bench.records.rows import Row, case_groups, case_rows, own_metrics, profile_lines
 from bench.report import cells, footnotes, legend, size_tables
 from bench.report.case_tables import case_tables
-from bench.report.suite_table import Layout, OwnMetrics, suite_table
+from bench.report.suite_table import TableLayout, OwnMetrics, suite_table
 from bench.report.unmeasured import no_speed, not_measured
 from bench.stats import intervals
 
@@ -81,7 +81,7 @@ def _file_tables(
     missing = missing_cases(result)
     lines, said = footnotes.of_file(ok, _remedy(result))
     head = [*_facts(result), *legend.interval_lines(ok), *lines, *legend.ceiling_lines(ok)]
-    layout = Layout(width is not None and width < ROOMY, has_ids, _shapes(result), said, cells.unexceeded(ok))
+    layout = TableLayout(width is not None and width < ROOMY, has_ids, _shapes(result), said, cells.unexceeded(ok))
     shown = [
         DisplayTable(f"{result.label}: {result.architecture}", (), (), tuple(head)),
         *_suites(ok, own_metrics([result]), layout, width),
@@ -111,7 +111,7 @@ def _fit(shown: Sequence[DisplayTable], width: int) -> tuple[list[DisplayTable],
     return fitted, is_cut
 
 
-def _suites(ok: Sequence[Row], own: OwnMetrics, layout: Layout, width: int | None) -> Iterator[DisplayTable]:
+def _suites(ok: Sequence[Row], own: OwnMetrics, layout: TableLayout, width: int | None) -> Iterator[DisplayTable]:
     """The tables of each suite: by size and operation if it is about these and the terminal is to be fitted."""
     for suite, rows in _by_suite(ok).items():
         grid = None if width is None or layout.has_ids else size_tables.grid(rows)
@@ -127,7 +127,7 @@ def suite_tables(rows: Iterable[Row], own: OwnMetrics | None = None) -> list[Dis
     """A table per suite with all that was measured, and one of what was not, with the reasons; each explains itself."""
     every = list(rows)
     ok = [row for row in every if row["status"] == "ok"]
-    shown = [suite_table(suite, of_suite, own or {}, Layout()) for suite, of_suite in _by_suite(ok).items()]
+    shown = [suite_table(suite, of_suite, own or {}, TableLayout()) for suite, of_suite in _by_suite(ok).items()]
     return [*shown, no_speed([row for row in every if row["status"] != "ok"])] if len(ok) < len(every) else shown
 
 

@@ -28,7 +28,7 @@ _RATE, _SHARE, _SPREAD, _NCCL, _SHAPE, _SAMPLES, _INTERVAL = 0.5, 0.6, 1.0, 3.0,
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """How much of a suite's cases is shown, and how."""
 
     is_brief: bool = False
@@ -44,7 +44,7 @@ class Layout:
 
 
 def suite_table(
-    suite: str, rows: Iterable[Row], own: OwnMetrics, layout: Layout, title: str | None = None
+    suite: str, rows: Iterable[Row], own: OwnMetrics, layout: TableLayout, title: str | None = None
 ) -> DisplayTable:
     """The table of the cases of a suite that are ok."""
     shown = ordered(list(rows))
@@ -64,7 +64,7 @@ def suite_table(
     return DisplayTable(suite if title is None else title, tuple(columns), marked, (*common, *notes, *own_legend))
 
 
-def _brief_columns(rows: Sequence[Row], own: OwnMetrics, layout: Layout) -> list[Column]:
+def _brief_columns(rows: Sequence[Row], own: OwnMetrics, layout: TableLayout) -> list[Column]:
     key = "case" if layout.has_ids else "name"
     columns = [
         Column("case", lambda row: _without_suite(row) if key == "case" else show_text(row[key]), "left"),
@@ -79,7 +79,7 @@ def _without_suite(row: Row) -> str:
     return show_text(str(row["case"]).removeprefix(f"{row['suite']}/"))
 
 
-def _time_column(rows: Sequence[Row], layout: Layout) -> Column:
+def _time_column(rows: Sequence[Row], layout: TableLayout) -> Column:
     """Time; with its error bar, both aligned, if that has no column of its own."""
     if not layout.is_brief:
         return Column(METRICS[TIME].head, cells.show_time)
@@ -99,9 +99,9 @@ def _rate_column(rows: Sequence[Row], own: OwnMetrics) -> Column | None:
     metrics = list(kinds.values())
     if len(metrics) == 1:
         return Column(metrics[0].head, partial(_show_rate, own=own, is_named=False), weight=_RATE)
-    units_tell = len({metric.unit for metric in metrics}) == len(metrics) and all(m.headline for m in metrics)
-    head = "rate per device" if all(metric.is_per_device for metric in metrics) else "rate"
-    return Column(head, partial(_show_rate, own=own, is_named=not units_tell), weight=_RATE)
+    if all(metric.is_per_device for metric in metrics):
+        return Column("rate per device", partial(_show_rate, own=own, is_named=False), weight=_RATE)
+    return Column("rate", partial(_show_rate, own=own, is_named=True), weight=_RATE)
 
 
 def _show_rate(row: Row, own: OwnMetrics, is_named: bool) -> str:
@@ -109,10 +109,14 @@ def _show_rate(row: Row, own: OwnMetrics, is_named: bool) -> str:
     if metric is None:
         return MISSING
     text = cells.show_metric(row, metric)
-    return f"{text} {metric.head}" if is_named and not metric.headline else text
+    if not is_named:
+        return text
+    if metric.is_per_device:
+        return f"{text} per device"
+    return text if metric.headline else f"{text} {metric.head}"
 
 
-def _share_column(rows: Sequence[Row], layout: Layout) -> Column | None:
+def _share_column(rows: Sequence[Row], layout: TableLayout) -> Column | None:
     """Share of the measured ceiling; of the data sheet's peak in a suite without a ceiling."""
     if any(row.get(CEILING_PERCENT) is not None for row in rows):
         best = cells.unexceeded(rows) if layout.best is None else layout.best
@@ -122,7 +126,7 @@ def _share_column(rows: Sequence[Row], layout: Layout) -> Column | None:
     return None
 
 
-def _further_columns(rows: Sequence[Row], own: OwnMetrics, layout: Layout) -> list[Column]:
+def _further_columns(rows: Sequence[Row], own: OwnMetrics, layout: TableLayout) -> list[Column]:
     """Spread, interval and tails, then the metrics that the main columns leave out, in the order of their table."""
     known = {name for row in rows for name, value in row.items() if value is not None}
     shown = {TIME, CEILING_PERCENT, *_said_by_rates(rows, own)}
