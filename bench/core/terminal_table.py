@@ -101,8 +101,8 @@ def _drawn(
 ) -> list[str]:
     """Lines of one row: a cell that is wider than its column goes on below itself."""
     parts = [
-        _lines_of(cell.text, width, column.align == "left" and not at_the_bottom)
-        for cell, width, column in zip(cells, widths, columns, strict=True)
+        _lines_of(cell.text, width, is_indented=index == 0 and columns[0].align == "left" and not at_the_bottom)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     height = max(map(len, parts))
     if at_the_bottom:
@@ -116,7 +116,7 @@ def _drawn(
 
 
 def _lines_of(text: str, width: int, is_indented: bool) -> list[str]:
-    """Lines of a cell; those after the first are indented if they might be taken for rows of their own."""
+    """Lines of a cell; those after the first are indented in a first column, or they read as rows of their own."""
     if cell_width(text) <= width:
         return [text]
     lines = wrap(text, width)

@@ -23,7 +23,7 @@ from bench.records.lines.parts import STATUSES
 from bench.records.rows import Row, case_groups, case_rows, own_metrics, profile_lines
 from bench.report import cells, footnotes, legend, size_tables
 from bench.report.case_tables import case_tables
-from bench.report.suite_table import TableLayout, OwnMetrics, suite_table
+from bench.report.suite_table import OwnMetrics, TableLayout, suite_table
 from bench.report.unmeasured import no_speed, not_measured
 from bench.stats import intervals
 
