@@ -32,7 +32,7 @@ MAX_UNMEASURED = 3
 """Reasons for which cases have no speed that are shown; JSON has all of them."""
 
 
-class Block(NamedTuple):
+class FigureBlock(NamedTuple):
     """Figures that stand together."""
 
     title: str
@@ -41,14 +41,14 @@ class Block(NamedTuple):
     """True if the figures follow one another on a line; what they have in common, `of`, then stands in the title."""
 
 
-BLOCKS: Mapping[str, Block] = {
-    "reached": Block("REACHED", "of what is possible here", False),
-    "change": Block("CHANGE", "95% interval", False),
-    "parallelism": Block("DOES PARALLELISM PAY?", "", True),
-    "step": Block("WHERE A TRAINING STEP GOES", "", True),
-    "speed": Block("SPEED", "", False),
-    "cost": Block("COST", "", False),
-    "loss": Block("WHAT MIXING COSTS", "", False),
+BLOCKS: Mapping[str, FigureBlock] = {
+    "reached": FigureBlock("REACHED", "of what is possible here", False),
+    "change": FigureBlock("CHANGE", "95% interval", False),
+    "parallelism": FigureBlock("DOES PARALLELISM PAY?", "", True),
+    "step": FigureBlock("WHERE A TRAINING STEP GOES", "", True),
+    "speed": FigureBlock("SPEED", "", False),
+    "cost": FigureBlock("COST", "", False),
+    "loss": FigureBlock("WHAT MIXING COSTS", "", False),
 }
 """Group of figures -> how it is shown; a new group is a row."""
 _QUALITY: Mapping[str, tuple[str, Style]] = {
@@ -95,7 +95,7 @@ def _opening(findings: Findings, width: int, colour: bool) -> Iterator[str]:
         yield from (style(line, paint, colour) for line in wrap(f"{word}: {state.text}", width))
 
 
-def _bars(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
+def _bars(block: FigureBlock, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
     """A line per figure: name, value, bar of its share, and what it is a share of."""
     names = [clean(figure.name) for figure in figures]
     room = min(MAX_NAME, max(map(cell_width, names)))
@@ -127,7 +127,7 @@ def _bar(share: float, cells: int) -> str:
     return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(cells)
 
 
-def _inline(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
+def _inline(block: FigureBlock, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
     words = figures[0].of or block.note
     first, *others = wrap(f"{block.title}   {clean(words)}".rstrip(), width, _GAP)
     yield style(block.title, "bold", colour) + style(first.removeprefix(block.title), "dim", colour)
