@@ -22,7 +22,7 @@ MS = MILLISECOND
 SAVED = [
     *sorted((ROOT / "results" / "reference").glob("*.jsonl")),
     *sorted((ROOT / "results" / "gpu").glob("h?00/*.jsonl")),
-    *sorted((ROOT / "results" / "architectures").glob("*/launches-1.jsonl.gz")),
+    *sorted((ROOT / "results" / "emulated").glob("*/launches-1.jsonl.gz")),
 ]
 
 
