@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.core.values import MISSING, show_number, show_seconds
 from bench.records import metrics
-from bench.records.metrics import CEILING_PERCENT, METRICS, PEAK_SHARE, TIME, TIME_HIGH, TIME_LOW, Metric
+from bench.records.metrics import CEILING_PERCENT, PEAK_SHARE, TIME, TIME_HIGH, TIME_LOW, Metric
 
 Row = Mapping[str, Any]
 
@@ -114,8 +114,3 @@ def unexceeded(rows: Sequence[Row]) -> frozenset[str]:
     sources = {row["ceiling_source"] for row in rows if row.get("ceiling_source")}
     beyond = {row["ceiling_source"] for row in rows if (row.get(CEILING_PERCENT) or 0) > 100.5}
     return frozenset(sources - beyond)
-
-
-def format_of(name: str) -> Metric:
-    """The row of a metric of the table."""
-    return METRICS[name]
