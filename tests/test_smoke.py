@@ -69,7 +69,7 @@ class Smoke:
         """Case -> its object in `bench show --format json`."""
         shown = call("show", str(self.file.path), "--format", "json")
         assert (shown.returncode, shown.stderr) == (0, "")
-        return {row["case"]: row for row in json.loads(shown.stdout)}
+        return {row["case"]: row for row in json.loads(shown.stdout)["rows"]}
 
     @property
     def ok(self) -> dict[str, dict[str, Any]]:
@@ -222,7 +222,7 @@ def test_a_published_copy_has_the_numbers_and_not_the_host(smoke: Smoke, tmp_pat
     assert not re.search(name, json.dumps(plain(public.header)))
     assert str(smoke.folder) not in copy.read_text()
     assert [plain(m)["variants"] for m in public.measurements] == [plain(m)["variants"] for m in private.measurements]
-    shown = json.loads(call("show", str(copy), "--format", "json").stdout)
+    shown = json.loads(call("show", str(copy), "--format", "json").stdout)["rows"]
     elsewhere = {"host": "host0", "file": str(copy)}
     assert shown == [row | elsewhere for row in smoke.rows.values()]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bench.cli.help import HelpedCommand
-from bench.cli.options import form
+from bench.cli.options import form, width
 from bench.measure.planning.presets import PRESETS
 
 
@@ -48,6 +48,6 @@ def command(suites: tuple[str, ...], preset: str, ranks: int, device: str, form:
     if template:
         click.echo(listing.template(), nl=False)
     elif suites:
-        click.echo(listing.cases(suites, preset, ranks, device, form), nl=False)
+        click.echo(listing.cases(suites, preset, ranks, device, form, width(wide=False)), nl=False)
     else:
-        click.echo(listing.suites(ranks, device, form), nl=False)
+        click.echo(listing.suites(ranks, device, form, width(wide=False)), nl=False)

@@ -76,7 +76,7 @@ def test_show_reads_what_run_saved(tmp_path: Path) -> None:
     made = call("run", TINY, *QUICK, *streamed, "-o", str(tmp_path))
     assert made.returncode == 0, made.stderr
     file = saved(tmp_path)
-    (row,) = json.loads(call("show", str(file.path), "--format", "json").stdout)
+    (row,) = json.loads(call("show", str(file.path), "--format", "json").stdout)["rows"]
     assert row["case"] == "tiny/first[timing=streamed]"
     assert row["params"] == {"op": "first", "timing": "streamed"}
     assert (row["status"], row["reason"], row["num_ranks"]) == ("ok", None, 2)
@@ -125,7 +125,8 @@ def test_what_breaks_is_saved_and_the_run_goes_on(tmp_path: Path) -> None:
     assert file.of("wrong_after")["check"]["error_after"] == 1.0
     assert file.end is not None
     assert file.end["exit_code"] == 3
-    rows = {row["params"]["op"]: row for row in json.loads(call("show", str(file.path), "--format", "json").stdout)}
+    shown = json.loads(call("show", str(file.path), "--format", "json").stdout)
+    rows = {row["params"]["op"]: row for row in shown["rows"]}
     assert rows["wrong_after"]["seconds_median"] is None  # measured, but its check failed: no speed
     assert call("show", str(file.path), "--status").returncode == 3
 

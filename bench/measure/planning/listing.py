@@ -22,10 +22,10 @@ def template() -> str:
     return resources.files("bench.catalog.data").joinpath("template_suite.py.txt").read_text(encoding="utf-8")
 
 
-def suites(world_size: int, device_type: str, form: str) -> str:
+def suites(world_size: int, device_type: str, form: str, width: int | None = None) -> str:
     """A row a suite: what it measures, and how many cases each preset has. A broken plugin is a row, not an end."""
     rows = [_suite_row(name, world_size, device_type) for name in [*builtin_names(), *entry_point_names()]]
-    return _render(f"Suites, with their cases on {world_size} {device_type} rank(s)", rows, form)
+    return _render(f"Suites, with their cases on {world_size} {device_type} rank(s)", rows, form, width)
 
 
 def _suite_row(name: str, world_size: int, device_type: str) -> dict[str, Any]:
@@ -37,22 +37,25 @@ def _suite_row(name: str, world_size: int, device_type: str) -> dict[str, Any]:
     return {"suite": name, **counts, "summary": suite.summary}
 
 
-def cases(references: Sequence[str], preset: str, world_size: int, device_type: str, form: str) -> str:
-    """A row a case: its id and its parameters."""
+def cases(
+    references: Sequence[str], preset: str, world_size: int, device_type: str, form: str, width: int | None = None
+) -> str:
+    """A row per case: its id, and in other formats than a table all its parameters."""
     machine = declared_machine(world_size, device_type, PRESETS[preset].of_suites)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for suite in load_all(references):
         for params in suite.cases(machine):
             case = suite.case(params)
             shown = params if form == "json" else ", ".join(f"{k}={format_param(v)}" for k, v in sorted(params.items()))
-            rows.append({"case": case.id, "parameters": shown})
-    return _render(f"Cases of preset {preset} on {world_size} {device_type} rank(s)", rows, form)
+            # A table is for the eye: the id has what tells the case from others.
+            rows.append({"case": case.id} if form == "table" else {"case": case.id, "parameters": shown})
+    return _render(f"Cases of preset {preset} on {world_size} {device_type} rank(s)", rows, form, width)
 
 
-def _render(title: str, rows: Sequence[dict[str, Any]], form: str) -> str:
+def _render(title: str, rows: Sequence[dict[str, Any]], form: str, width: int | None) -> str:
     if form == "json":
         return json_text(rows)
     if form == "csv":
         return csv_text(rows)
     columns = tuple(map(text_column, rows[0])) if rows else ()
-    return render([DisplayTable(title, columns, tuple(rows))], form)
+    return render([DisplayTable(title, columns, tuple(rows))], form, width=width)

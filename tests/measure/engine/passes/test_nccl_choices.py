@@ -208,7 +208,7 @@ def test_show_has_the_choices_beside_the_speed_and_the_later_line_holds(tmp_path
     text = result_tables.tables([result])
     assert "NCCL" in text
     assert "Ring LL128 x8" in text
-    rows = {row["case"]: row for row in json.loads(result_tables.tables([result], "json"))}
+    rows = {row["case"]: row for row in json.loads(result_tables.tables([result], "json"))["rows"]}
     assert [rows["s/a[x=1]"][name] for name in ("nccl_algorithm", "nccl_protocol", "nccl_channels")] == [
         "Ring",
         "LL128",
