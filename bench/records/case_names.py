@@ -120,7 +120,7 @@ def _with_suite(suite: str, name: str) -> str:
     """The name behind its suite's, if the operation does not say enough."""
     if suite in PLAIN_SUITES or not suite:
         return name
-    return f"{_words(suite)} {name.removeprefix(ONLY_OPERATION)}".strip()
+    return f"{_words(suite)} {name.removeprefix(ONLY_OPERATION).strip()}".strip()
 
 
 def _common(params: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -180,7 +180,7 @@ def open_run(
         plan=plan,
         writer=writer,
         path=path,
-        progress=progress.choose_display(sys.stderr, left, estimate),
+        progress=progress.choose_display(sys.stderr, left, estimate, [case.id for case in plan.cases]),
         command=["bench", *arguments],
         run_id=uuid.uuid4().hex,
         resumed=resumed,

@@ -124,7 +124,8 @@ class Generation:
         case = plan.cases[index]
         self.watchdog.restart(min(plan.timeout_seconds, timeout_seconds), timeout_seconds)
         if self.rank.index == 0:
-            self.emit(CaseBegun(index, visit, timeout_seconds, _time_left(budget)))
+            expected_seconds = budget.turn_seconds(choice)
+            self.emit(CaseBegun(index, visit, timeout_seconds, _time_left(budget), expected_seconds))
         run = self._case_run(choice.turn, Allowance(choice.most_seconds, choice.aim_seconds, choice.is_dear))
         least = max(MIN_VISIT_ROUNDS, -(-MIN_ROUNDS // plan.visits))
         outcome, sound = run.record(Limits(plan.precision, choice.seconds, min_rounds=least))
