@@ -166,7 +166,7 @@ def test_a_mistake_in_the_call(capsys: pytest.CaptureFixture[str], command: str,
         ("cases_raise.py", "cases() raised KeyError", "mend the file"),
         ("yields_3.py", "cases() yielded 3", "yield a dict"),
         ("yields_nan.py", "cases() yielded {'size': nan}", "yield a dict"),
-        ("returns_none.py", "'NoneType' object is not iterable", "mend the file"),
+        ("returns_none.py", "it returned None (returns_none.py, cases, line 1)", "has to return dicts of parameters"),
     ],
 )
 def test_a_suite_that_is_none(

@@ -20,6 +20,19 @@ from bench.records.visits import num_samples
 from tests.support.command import BENCH, FAULTY, SUITES, call, saved, start
 
 TINY = str(SUITES / "tiny.py")
+MINE = """from bench.suite import Work
+
+def cases(machine):
+    yield {"op": "one"}
+    yield {"op": "two"}
+
+def prepare(params, rank):
+    def run():
+        pass
+    def check():
+        return True
+    return Work(variants={"full": run}, check=check)
+"""
 QUICK = ("--preset", "smoke", "--budget", "10m")
 """The smoke preset's short samples, with so much time that a busy machine leaves nothing out."""
 
@@ -55,7 +68,7 @@ def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
     assert "bench run --like" in done.stdout
     assert re.search(r"^\d:\d\d left  █{10} 12/12  tiny \w+", done.stderr, re.MULTILINE)
     # After the first launch there is a rough answer, before the second begins.
-    rough = r"/12  tiny .*\nRough, from launch 1 of 2, .*\n  tiny first  .*\n\d:\d\d left  [█░]{10} +\d+/12  tiny "
+    rough = r"/12  .*tiny .*\nRough, from launch 1 of 2, .*\n  tiny first  .*\n\d:\d\d left  [█░]{10} +\d+/12  tiny "
     assert re.search(rough, done.stderr)
     assert " left  " not in done.stdout
     result = load(file.path)
@@ -95,9 +108,23 @@ def test_show_reads_what_run_saved(tmp_path: Path) -> None:
     assert row["algbw_gb_per_s"] == pytest.approx(32 / row["seconds_median"] / 1e9)
 
 
+def test_a_suite_that_breaks_its_contract_is_told_once_and_the_others_go_on(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(MINE)
+    done = call("run", str(mine), TINY, *QUICK, "-o", str(tmp_path / "out"))
+    assert done.returncode == 3, done.stderr
+    file = saved(tmp_path / "out")
+    assert file.statuses() == {"first": "ok", "second": "ok", "third": "ok"} | dict.fromkeys(("one", "two"), "failed")
+    said = "check() has to return (error, tolerance), two numbers; it returned True (mine.py, check, line 10)"
+    assert file.of("one")["reason"] == file.of("two")["reason"] == said
+    assert "".join(done.stderr.split()).count("".join(said.split())) == 1
+    assert "1 more failed, for a reason said above" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
 @pytest.mark.seeded
 def test_what_breaks_is_saved_and_the_run_goes_on(tmp_path: Path) -> None:
-    ops = "none,raise_one,raise_all,prepare_one,skip_one,memory,wrong,not_a_number,wrong_after,no_work,kill,last"
+    ops = "none,raise_one,raise_all,prepare_one,skip_one,memory,wrong,not_a_number,wrong_after,kill,last"
     done = call("run", FAULTY, *QUICK, "--set", f"op={ops}", "-o", str(tmp_path))
     assert done.returncode == 3, done.stderr
     file = saved(tmp_path)
@@ -111,7 +138,6 @@ def test_what_breaks_is_saved_and_the_run_goes_on(tmp_path: Path) -> None:
         "wrong": "invalid",
         "not_a_number": "invalid",
         "wrong_after": "invalid",
-        "no_work": "failed",
         "kill": "failed",
         "last": "ok",
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 
 MAX_ROUGH_LINES = 11
+INDENT = "    "
 
 
 def headline(record: Measurement) -> str:
@@ -78,7 +81,7 @@ class Progress(Protocol):
 
 
 class Lines(Counting):
-    """One plain line for each finished case; those that no time was left for share one line at the end."""
+    """One plain line for each finished case; cases without a speed for one and the same reason share it."""
 
     def __init__(
         self,
@@ -90,26 +93,43 @@ class Lines(Counting):
     ) -> None:
         super().__init__(num_planned, estimate_seconds, cases, now, marks_for(stream.encoding))
         self.stream = stream
-        self.num_without_time = 0
+        self._reasons: set[tuple[str, str | None]] = set()
+        self._unsaid: Counter[str] = Counter()
+        """What became of cases that got no line -> their number."""
 
     def ready(self, environment: Environment) -> None: ...
 
     def done(self, record: Measurement, is_repeat: bool = False) -> None:
         self.count(is_repeat)
-        if record.status == "skipped" and record.reason == BUDGET_REASON:
-            self.num_without_time += 1
+        reason = (record.suite, record.reason)
+        if record.status != "ok" and record.reason == BUDGET_REASON:
+            self._unsaid["skipped: no time was left"] += 1
+        elif record.status != "ok" and reason in self._reasons:
+            self._unsaid[f"more {record.status}, for a reason said above"] += 1
         else:
-            self.say(self.line_done(record.case, headline(record), is_repeat, output_width(self.stream)))
+            self._say_done(record, is_repeat)
+        if record.status != "ok":
+            self._reasons.add(reason)
+
+    def _say_done(self, record: Measurement, is_repeat: bool) -> None:
+        """Say a case with its figure, or why it has none: below it if the line cannot hold it."""
+        width, figure = output_width(self.stream), headline(record)
+        line = self.line_done(record.case, figure, is_repeat, width)
+        if line.endswith(figure):
+            self.say(line)
+            return
+        self.say(self.line_done(record.case, record.status, is_repeat, width))
+        for part in textwrap.wrap(clean(record.reason or ""), width - 2 * len(INDENT)):
+            self.say(INDENT + part)
 
     def say(self, line: str) -> None:
         self.stream.write(line + "\n")
         self.stream.flush()
 
     def close(self) -> None:
-        if self.num_without_time:
-            skipped = f"{self.num_without_time} skipped: no time was left"
-            self.say(f"{self.head(output_width(self.stream))}  {skipped}")
-            self.num_without_time = 0
+        for what, count in self._unsaid.items():
+            self.say(f"{self.head(output_width(self.stream))}  {count} {what}")
+        self._unsaid.clear()
 
 
 class Terminal(Counting):

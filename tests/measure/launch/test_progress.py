@@ -195,6 +195,30 @@ def test_where_there_is_no_terminal_a_case_is_a_plain_line() -> None:
     ]
 
 
+def test_a_reason_is_said_once_for_a_suite_and_in_full() -> None:
+    now, stream = Time(), io.StringIO()
+    lines = Lines(stream, 6, 60.0, [ALL_REDUCE, "sum/run", "sum/add", "sum/max"], now)
+    reason = "check() has to return (error, tolerance), two numbers; it returned True (sum.py, check, line 12)"
+    for case in ("sum/run", "sum/add", ALL_REDUCE, "sum/max"):
+        lines.done(without_speed(case, "failed", reason))
+    lines.done(line(measurement(ALL_REDUCE)))
+    lines.done(line(measurement(ALL_REDUCE)))
+    lines.close()
+    said = stream.getvalue().splitlines()
+    assert max(map(len, said)) <= 100
+    assert said == [
+        "1:00 left  #......... 1/6  sum  failed",
+        "    check() has to return (error, tolerance), two numbers; it returned True (sum.py, check, line",
+        "    12)",
+        f"1:00 left  #####..... 3/6  {SHORT}  failed",
+        "    check() has to return (error, tolerance), two numbers; it returned True (sum.py, check, line",
+        "    12)",
+        f"1:00 left  ########.. 5/6  {SHORT}  2.00 ms",
+        f"1:00 left  ########## 6/6  {SHORT}  2.00 ms",
+        "1:00 left  ########## 6/6  2 more failed, for a reason said above",
+    ]
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_stream_gets_the_display_that_fits_it(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("TERM", "xterm")
