@@ -309,7 +309,7 @@ class CaseRun:
         record.per_rank = [report.figures for report in reports if report.figures is not None]
         observed = self._observed(samples, record, [report.medians for report in reports])
         if work.derive is not None:
-            derived = to_derived(work.derive, work.derive(observed), record.metrics)
+            derived = to_derived(work.derive, work.derive(observed), self.suite.metrics)
             record.derived = {name: finite_or_none(value) for name, value in derived.items()}
         if work.tables is not None:
             tables = to_tables(work.tables, work.tables(observed))
