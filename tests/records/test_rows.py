@@ -134,7 +134,7 @@ def test_an_invalid_case_has_no_speed_at_any_level(tmp_path: Path) -> None:
     assert bench.load(path)["seconds_median"].isna().all()
     assert bench.load(path, level="launch")["seconds_median"].isna().all()
     for level in ("rank", "sample"):
-        table = bench.load(path, level=level)  # type: ignore[arg-type]
+        table = bench.load(path, level=level)
         assert table.empty
         assert {"case", "launch", "variant", "rank"} <= set(table)
 
