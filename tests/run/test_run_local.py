@@ -205,7 +205,7 @@ def test_ctrl_c_leaves_a_file_to_resume_and_no_process(tmp_path: Path) -> None:
     run = start([*BENCH, "run", FAULTY, *QUICK, "--set", "op=none,hang_all", "-o", str(tmp_path)], launcher=True)
     assert run.stderr is not None
     for line in run.stderr:
-        if line.startswith("[1/2]"):
+        if " 1/2  " in line:
             break
     children = psutil.Process(run.pid).children(recursive=True)
     assert len(children) == 2
@@ -225,7 +225,7 @@ def test_an_interrupted_launch_is_finished_visit_by_visit(tmp_path: Path) -> Non
     run = start([*BENCH, "run", TINY, *QUICK, *plan, "-o", str(tmp_path)], launcher=True)
     assert run.stderr is not None
     for line in run.stderr:
-        if line.startswith("[1/4]"):
+        if " 1/4  " in line:
             break
     os.kill(run.pid, signal.SIGINT)
     run.communicate(timeout=30)
@@ -249,7 +249,7 @@ def test_a_killed_parent_leaves_no_orphans(tmp_path: Path) -> None:
     run = start([*BENCH, "run", FAULTY, *QUICK, "--set", "op=none,hang_all", "-o", str(tmp_path)], launcher=True)
     assert run.stderr is not None
     for line in run.stderr:
-        if line.startswith("[1/2]"):
+        if " 1/2  " in line:
             break
     children = psutil.Process(run.pid).children(recursive=True)
     run.kill()
