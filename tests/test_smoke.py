@@ -132,7 +132,7 @@ def test_the_first_cases_are_one_of_each_suite(smoke: Smoke) -> None:
     first = [record["suite"] for record in measured if DEAR_NOTE not in record["notes"]][: len(wanted)]
     dear = {record["suite"] for record in measured if DEAR_NOTE in record["notes"]}
     assert set(first) | dear == wanted
-    assert re.search(r"about \d+:\d\d left", smoke.done.stderr)
+    assert re.search(r"^\d:\d\d left  \S+ +\d+/\d+  \w", smoke.done.stderr, re.MULTILINE)
 
 
 def test_show_has_every_promised_key_and_unknown_is_null(smoke: Smoke) -> None:

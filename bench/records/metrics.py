@@ -235,8 +235,12 @@ def _own_head(name: str, unit: str) -> str:
 
 def headline(values: Mapping[str, float | None]) -> Metric | None:
     """The metric that a case is judged by beside its time, of its values by name."""
-    known = [metric for metric in METRICS.values() if metric.headline and values.get(metric.name) is not None]
-    return min(known, key=lambda metric: metric.headline, default=None)
+    return next((metric for metric in headline_metrics() if values.get(metric.name) is not None), None)
+
+
+def headline_metrics() -> list[Metric]:
+    """The metrics of which the first that a case has is its headline."""
+    return sorted((metric for metric in METRICS.values() if metric.headline), key=lambda metric: metric.headline)
 
 
 def values(view: CaseView) -> dict[str, float | None]:
