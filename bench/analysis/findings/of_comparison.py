@@ -35,7 +35,8 @@ from bench.analysis.findings.kinds import (
     Unmeasured,
 )
 from bench.core.values import counted, first_few
-from bench.records.case_names import name_cases
+from bench.records.case_names import name_cases, short_name
+from bench.records.last_result import result_files
 from bench.records.metrics import TIME
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def _state(comparison: Comparison) -> DataState:
     if fewest == most == 1:
         launches = launches.replace("launches", "launch", 1).replace("pairs", "pair", 1)
     quality: Quality = "useless" if not rows else "good" if fewest >= ENOUGH_LAUNCHES else "rough"
-    parts = [f"{counted(common, 'case')} on both, {launches}"]
+    parts = [f"{counted(common, 'case')}, {launches}"]
     for new in comparison.sides[1:]:
         words = undecided_words(comparison, [row for row in rows if row["name"] == new.name])
         parts += [words if len(comparison.sides) == 2 else f"{new.name}: {words}"] if words else []
@@ -252,24 +253,32 @@ def _head(comparison: Comparison) -> str:
 
 
 def _correctness(comparison: Comparison) -> Iterator[Correctness]:
+    """Cases that are wrong or broken on a side, with the reason of the first."""
     wrong = [row for row in comparison.not_ok if row["status"] in ("invalid", "failed")]
-    right = len({row["case"] for row in comparison.cases})
     if wrong:
-        listed = first_few([f"{row['case']} on {row['name']} ({row['status']})" for row in wrong])
-        yield Correctness(listed, right, len(wrong))
+        named = [f"{short_name(row['case'])} on {row['name']} ({row['status']}: {row['reason']})" for row in wrong]
+        right = len({row["case"] for row in comparison.cases})
+        yield Correctness(
+            f"{len(wrong)} without a speed: {first_few(named, 1, ' and {} more: --all')}", right, len(wrong)
+        )
 
 
 def _unmeasured(comparison: Comparison) -> Iterator[Unmeasured]:
-    remedy = "measure the same cases with bench run --like FILE"
-    sides = comparison.sides
-    for rows, words in ((comparison.only_base, f"only on {sides[0].name}"), (comparison.only_new, "only on {}")):
+    """Cases that only one side has, and those that a side skipped, with the first few names."""
+    base = comparison.sides[0].name
+    remedy = "measure the same with bench run --like FILE"
+    for rows, words in ((comparison.only_base, f"only on {base}, not on {{}}"), (comparison.only_new, "only on {}")):
         for name in dict.fromkeys(row["name"] for row in rows):
             cases = [row["case"] for row in rows if row["name"] == name]
-            text = words.format(name) if "{}" in words else f"{words}, not on {name}"
-            yield Unmeasured(text=text, num_cases=len(cases), remedy=remedy)
-    skipped = {row["case"] for row in comparison.not_ok if row["status"] == "skipped"}
+            yield Unmeasured(text=_named(words.format(name), cases), num_cases=len(cases), remedy=remedy)
+    skipped = list(dict.fromkeys(row["case"] for row in comparison.not_ok if row["status"] == "skipped"))
     if skipped:
-        yield Unmeasured(text="skipped on a side (reasons: --environments)", num_cases=len(skipped))
+        yield Unmeasured(text=_named("skipped on a side", skipped), num_cases=len(skipped))
+
+
+def _named(words: str, cases: Sequence[str]) -> str:
+    names = name_cases(cases)
+    return f"{words} ({first_few([names.across(case) for case in cases], 2, ', {} more: --all')})"
 
 
 def _next_steps(comparison: Comparison) -> Iterator[NextStep]:
@@ -285,9 +294,9 @@ def _next_steps(comparison: Comparison) -> Iterator[NextStep]:
 
 
 def _argument(side: Side) -> str | None:
-    """File or folder that names the side again; None if its files have no folder to themselves."""
+    """Shortest name of the side's files: a folder that holds no others, else the file; None if there is neither."""
     paths = [result.path for result in side.results]
-    if len(paths) == 1:
-        return os.fspath(paths[0])
     folders = {path.parent for path in paths}
-    return os.fspath(folders.pop()) if len(folders) == 1 else None
+    if len(folders) == 1 and len(result_files(paths[0].parent)) == len(paths):
+        return os.fspath(paths[0].parent)
+    return os.fspath(paths[0]) if len(paths) == 1 else None

@@ -1,0 +1,120 @@
+"""A comparison as Markdown for a pull request: the gate, the answer, the worst three; the rest folds out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bench.analysis.compare import comparison_tables
+from bench.analysis.compare.change_text import told
+from bench.analysis.compare.comparison_tables import View
+from bench.analysis.compare.work_changes import change_size
+from bench.analysis.findings.kinds import MAX_REMARKS, Answer, Correctness, DataState, Figure, Unmeasured
+from bench.analysis.findings.of_comparison import comparison_findings
+from bench.core.table import DisplayTable, escape_markdown, render
+from bench.core.values import counted
+from bench.records.case_names import name_cases
+
+if TYPE_CHECKING:
+    from bench.analysis.compare.comparison import Comparison
+    from bench.analysis.compare.gate import Ruling
+    from bench.analysis.findings.kinds import Findings
+    from bench.records.rows import Row
+
+MAX_BYTES = 60_000
+"""Bytes that a comment on a pull request may have, with room below GitHub's 65,536 characters."""
+NUM_WORST = 3
+CHANGED = ("slower", "faster")
+
+
+def show(comparison: Comparison, ruling: Ruling | None = None, sort: str = "verdict", everything: bool = False) -> str:
+    """Markdown that ends in a newline, at most MAX_BYTES: rows of the longest tables give way, and it says how many."""
+    findings = comparison_findings(comparison)
+    opening = [*([f"**{escape_markdown(ruling.line)}**"] if ruling is not None else []), *_opening(findings)]
+    opening += _worst(comparison, ruling)
+    tables = comparison_tables.case_tables(comparison, View(everything, sort, comparison_tables.FOUR_COLUMNS))
+    changed = [_with_rows(table, [row for row in table.rows if row["verdict"] in CHANGED]) for table in tables]
+    others = [_with_rows(table, [row for row in table.rows if row["verdict"] not in CHANGED]) for table in tables]
+    folded = [
+        ("Cases that are undecided or the same", [table for table in others if table.rows]),
+        ("Cases that only one side has, or that are not ok", comparison_tables.absence_tables(comparison)),
+        ("Environments", comparison_tables.environment_tables(comparison)),
+    ]
+    return _fit(opening, [table for table in changed if table.rows], folded, _closing(findings))
+
+
+def _opening(findings: Findings) -> list[str]:
+    parts = [escape_markdown(answer.text) for answer in findings.of_kind(Answer)]
+    return parts + [
+        f"{state.quality.capitalize()} data: {escape_markdown(state.text)}" for state in findings.of_kind(DataState)
+    ]
+
+
+def _worst(comparison: Comparison, ruling: Ruling | None) -> list[str]:
+    """The worst three of the slower cases; those that fail the gate come first."""
+    names = name_cases(row["case"] for row in comparison.cases)
+    failing = list(ruling.failing) if ruling is not None else []
+    slower = [row for row in comparison.cases if row["verdict"] == "slower" and row not in failing]
+    worst = [*failing, *sorted(slower, key=lambda row: -change_size(row["change"]))][:NUM_WORST]
+    several = len(comparison.sides) > 2
+    lines = [f"{n}. {_line(row, names.across(row['case']), several)}" for n, row in enumerate(worst, 1)]
+    return ["\n".join(["Worst:", "", *lines])] if lines else []
+
+
+def _line(row: Row, name: str, several: bool) -> str:
+    side = f" on {row['name']}" if several else ""
+    return escape_markdown(f"{name}: {told(row)}{side}")
+
+
+def _closing(findings: Findings) -> list[str]:
+    parts = []
+    figures = [f"- {escape_markdown(f'{one.name}: {one.text} ({one.of})')}" for one in findings.of_kind(Figure)]
+    if figures:
+        parts.append("\n".join(["Change by kind of work:", "", *figures]))
+    remarks = findings.remarks()[:MAX_REMARKS]
+    parts += [escape_markdown(f"{remark.text}. {remark.remedy}".rstrip()) for remark in remarks]
+    parts += [escape_markdown(wrong.text) for wrong in findings.of_kind(Correctness) if wrong.num_wrong]
+    parts += [
+        f"Not measured: {counted(lacking.num_cases, 'case')}, {escape_markdown(lacking.text)}"
+        for lacking in findings.of_kind(Unmeasured)
+    ]
+    return parts
+
+
+def _with_rows(table: DisplayTable, rows: Sequence[Mapping[str, Any]]) -> DisplayTable:
+    return replace(table, rows=tuple(rows))
+
+
+def _fit(
+    opening: Sequence[str],
+    changed: Sequence[DisplayTable],
+    folded: Sequence[tuple[str, Sequence[DisplayTable]]],
+    closing: Sequence[str],
+) -> str:
+    """The whole, with fewer rows of the longest tables until it is short enough."""
+    kept = {id(table): len(table.rows) for tables in (changed, *(tables for _, tables in folded)) for table in tables}
+    every = [table for tables in (changed, *(tables for _, tables in folded)) for table in tables]
+
+    def text() -> str:
+        parts = [*opening, *(render([_cut(table, kept[id(table)])], "markdown").strip() for table in changed), *closing]
+        for title, tables in folded:
+            if tables:
+                inner = render([_cut(table, kept[id(table)]) for table in tables], "markdown").strip()
+                parts.append(f"<details><summary>{title}</summary>\n\n{inner}\n\n</details>")
+        return "\n\n".join(parts) + "\n"
+
+    shown = text()
+    while len(shown.encode()) > MAX_BYTES and any(kept.values()):
+        longest = max(every, key=lambda table: kept[id(table)])
+        kept[id(longest)] //= 2
+        shown = text()
+    return shown
+
+
+def _cut(table: DisplayTable, num_rows: int) -> DisplayTable:
+    left_out = len(table.rows) - num_rows
+    if not left_out:
+        return table
+    note = f"{left_out} more rows are left out to keep this short; --format json has all."
+    return replace(table, rows=table.rows[:num_rows], footnotes=(note, *table.footnotes))
