@@ -12,7 +12,7 @@ from bench.analysis.compare.work_changes import change_size
 from bench.core import sparklines
 from bench.core.table import Column, DisplayTable, column, status_column, text_column
 from bench.core.values import MISSING, brief_text, counted, show_share, show_value
-from bench.records.case_names import CaseNames, name_cases
+from bench.records.case_names import CaseNames
 from bench.records.metrics import TIME
 from bench.records.rows import Row
 from bench.stats import change_test
@@ -62,7 +62,6 @@ def tables(comparison: Comparison, everything: bool = False, sort: str = "verdic
 
 def case_tables(comparison: Comparison, view: View) -> list[DisplayTable]:
     """One table per new side and metric."""
-    names = name_cases(row["case"] for row in comparison.cases)
     by_table: dict[tuple[str, str], list[Row]] = {}
     for row in sorted_rows(comparison, view.sort):
         by_table.setdefault((row["name"], row["metric"]), []).append(row)
@@ -70,8 +69,8 @@ def case_tables(comparison: Comparison, view: View) -> list[DisplayTable]:
     keys = sorted(by_table, key=lambda key: sides.index(key[0]))
     if not keys:
         return [DisplayTable(_title(comparison, name), (), (), (_NOTHING,)) for name in sides]
-    made = [_case_table(comparison, by_table[key], names, view) for key in keys]
-    shared = _shared_parameters(names)
+    made = [_case_table(comparison, by_table[key], view) for key in keys]
+    shared = _shared_parameters(comparison.names)
     if shared and (view.everything or view.width is None):
         made[-1] = DisplayTable(made[-1].title, made[-1].columns, made[-1].rows, (*made[-1].footnotes, shared))
     return made
@@ -91,14 +90,14 @@ def _shared_parameters(names: CaseNames) -> str:
     return f"Same in all cases of a kind: {'; '.join(lines)}" if lines else ""
 
 
-def _case_table(comparison: Comparison, rows: Sequence[Row], names: CaseNames, view: View) -> DisplayTable:
+def _case_table(comparison: Comparison, rows: Sequence[Row], view: View) -> DisplayTable:
     """Case, change, interval and verdict of one new side; on a wide screen both values, too."""
     told = [row for row in rows if view.everything or row["verdict"] != "same"]
     shown = told if view.most_rows is None or view.everything else told[: view.most_rows]
     one = settling.settle(comparison, 1, rows[0]["name"])
     values = view.width is None or view.width > FOUR_COLUMNS
     columns = [
-        Column("case", lambda row: names.across(row["case"]), "left"),
+        Column("case", lambda row: comparison.name_of(row["case"]), "left"),
         *(_value_columns(view.width is None) if values else ()),
         column("change", "change", show_change),
         Column("95% interval", show_interval, "left"),

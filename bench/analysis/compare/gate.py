@@ -17,7 +17,6 @@ from bench.analysis.compare.work_changes import change_size
 from bench.core import exit_codes
 from bench.core.values import counted, first_few, show_share
 from bench.errors import BenchError
-from bench.records.case_names import name_cases
 from bench.stats import distributions, intervals
 
 if TYPE_CHECKING:
@@ -75,7 +74,9 @@ def rule(comparison: Comparison, gate: Gate) -> Ruling | None:
             f"base ran on {base.architecture}, new on {other.architecture}: use bench ab, or --allow-unlike"
         )
     missing = _missing(comparison) if gate.fail_missing else []
-    why = [f"{len(missing)} missing or not ok: {first_few(_short_names(missing), more=' and {} more')}"]
+    why = [
+        f"{len(missing)} missing or not ok: {first_few(list(map(comparison.name_of, missing)), more=' and {} more')}"
+    ]
     why = why if missing else []
     if gate.fail_slower is None:
         present = len(comparison.sides[0].groups) * (len(comparison.sides) - 1)
@@ -88,7 +89,11 @@ def rule(comparison: Comparison, gate: Gate) -> Ruling | None:
     failing.sort(key=lambda row: -change_size(row["change"]))
     undecided = [row for row, found in outcomes if found == "undecided"]
     decided, total = len(outcomes) - len(undecided), len(outcomes)
-    why = [*([_slower(failing)] if failing else []), *why, *([f"{len(undecided)} undecided"] if undecided else [])]
+    why = [
+        *([_slower(failing, comparison)] if failing else []),
+        *why,
+        *([f"{len(undecided)} undecided"] if undecided else []),
+    ]
     why = why if failing or missing else []
     passed = f"nothing slower by more than {show_share(limit)} in {decided} of {counted(total, 'case')}"
     if undecided:
@@ -124,16 +129,10 @@ def ruling(
     return Ruling(f"Gate: passed: {passed}", exit_codes.OK, *rows)
 
 
-def _short_names(cases: Sequence[str]) -> list[str]:
-    names = name_cases(cases)
-    return [names.across(case) for case in cases]
-
-
-def _slower(failing: Sequence[Row]) -> str:
+def _slower(failing: Sequence[Row], comparison: Comparison) -> str:
     """`all_reduce 1 MiB 3.3x as long (2.1x to 5.0x) and 6 others`."""
     worst = failing[0]
-    (name,) = _short_names([worst["case"]])
-    text = f"{name} {told_briefly(worst)}"
+    text = f"{comparison.name_of(worst['case'])} {told_briefly(worst)}"
     return text + (f" and {counted(len(failing) - 1, 'other')}" if len(failing) > 1 else "")
 
 

@@ -13,7 +13,6 @@ from bench.analysis.compare.change_text import told
 from bench.analysis.compare.work_changes import change_size
 from bench.core.cell_text import clean
 from bench.core.jsonl import cannot_write
-from bench.records.case_names import CaseNames, name_cases
 
 if TYPE_CHECKING:
     from bench.analysis.compare.comparison import Comparison
@@ -31,11 +30,10 @@ def workflow_commands(comparison: Comparison, ruling: Ruling | None) -> str:
 
     An error for each case that fails the gate, a warning for the others that are slower.
     """
-    names = name_cases(row["case"] for row in comparison.cases)
     failing = [] if ruling is None else _by_size(ruling.failing)
     slower = _by_size(row for row in comparison.cases if row["verdict"] == "slower" and row not in failing)
-    lines = [_line("error", row, names) for row in failing[:MAX_ANNOTATIONS]]
-    lines += [_line("warning", row, names) for row in slower[:MAX_ANNOTATIONS]]
+    lines = [_line("error", row, comparison) for row in failing[:MAX_ANNOTATIONS]]
+    lines += [_line("warning", row, comparison) for row in slower[:MAX_ANNOTATIONS]]
     counts = ", ".join(f"{number} {name}" for name, number in comparison.counts().items()) or "no case"
     left_out = max(0, len(failing) - MAX_ANNOTATIONS) + max(0, len(slower) - MAX_ANNOTATIONS)
     more = f"; {left_out} more slower cases have no annotation" if left_out else ""
@@ -47,9 +45,9 @@ def _by_size(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: -change_size(row["change"]))
 
 
-def _line(kind: str, row: Row, names: CaseNames) -> str:
+def _line(kind: str, row: Row, comparison: Comparison) -> str:
     text = f"{told(row)} on {row['name']}"
-    title = _data(names.across(row["case"])).replace(":", "%3A").replace(",", "%2C")
+    title = _data(comparison.name_of(row["case"])).replace(":", "%3A").replace(",", "%2C")
     return f"::{kind} title={title}::{_data(text)}"
 
 

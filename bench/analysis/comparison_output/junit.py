@@ -14,7 +14,6 @@ from bench.analysis.compare import gate as gates
 from bench.analysis.compare import settling
 from bench.analysis.compare.change_text import told
 from bench.core.cell_text import clean
-from bench.records.case_names import name_cases
 from bench.records.metrics import TIME
 
 if TYPE_CHECKING:
@@ -88,11 +87,10 @@ def _tests(comparison: Comparison, side: Side, gate: Gate, ruling: Ruling | None
     """Tests of one new side: judged cases, then those that could not be."""
     rows = [row for row in comparison.cases if row["name"] == side.name]
     groups = {**comparison.sides[0].groups, **side.groups}
-    names = name_cases(groups)
     several = len({row["metric"] for row in rows}) > 1
     for row in rows:
         status = _status(row, gate)
-        name = names.within(row["case"]) + (f", {row['metric']}" if several else "")
+        name = comparison.name_of(row["case"]) + (f", {row['metric']}" if several else "")
         seconds = row["new"] if row["metric"] == TIME else None
         yield CaseTest(row["suite"], name, status, _message(comparison, row, status), seconds)
     judged = {row["case"] for row in rows}
@@ -102,7 +100,7 @@ def _tests(comparison: Comparison, side: Side, gate: Gate, ruling: Ruling | None
             own = side.groups.get(case)
             lacks = "not on " + side.name if own is None else own.reason or f"not on {comparison.sides[0].name}"
             yield CaseTest(
-                group.leader.suite, names.within(case), "failed" if case in missing else "skipped", lacks, None
+                group.leader.suite, comparison.name_of(case), "failed" if case in missing else "skipped", lacks, None
             )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.analysis.compare import comparison_tables
 from bench.analysis.compare.change_text import told
@@ -14,7 +14,6 @@ from bench.analysis.findings.kinds import MAX_REMARKS, Answer, Correctness, Data
 from bench.analysis.findings.of_comparison import comparison_findings
 from bench.core.table import DisplayTable, escape_markdown, render
 from bench.core.values import counted
-from bench.records.case_names import name_cases
 
 if TYPE_CHECKING:
     from bench.analysis.compare.comparison import Comparison
@@ -28,20 +27,37 @@ NUM_WORST = 3
 CHANGED = ("slower", "faster")
 
 
+class Folded(NamedTuple):
+    """A part that the reader folds out."""
+
+    title: str
+    texts: Sequence[str]
+    tables: Sequence[DisplayTable]
+
+
 def show(comparison: Comparison, ruling: Ruling | None = None, sort: str = "verdict", everything: bool = False) -> str:
     """Markdown that ends in a newline, at most MAX_BYTES: rows of the longest tables give way, and it says how many."""
     findings = comparison_findings(comparison)
     opening = [*([f"**{escape_markdown(ruling.line)}**"] if ruling is not None else []), *_opening(findings)]
     opening += _worst(comparison, ruling)
     tables = comparison_tables.case_tables(comparison, View(everything, sort, comparison_tables.FOUR_COLUMNS))
-    changed = [_with_rows(table, [row for row in table.rows if row["verdict"] in CHANGED]) for table in tables]
-    others = [_with_rows(table, [row for row in table.rows if row["verdict"] not in CHANGED]) for table in tables]
+    changed, others = zip(*(_by_change(table) for table in tables), strict=True)
     folded = [
-        ("Cases that are undecided or the same", [table for table in others if table.rows]),
-        ("Cases that only one side has, or that are not ok", comparison_tables.absence_tables(comparison)),
-        ("Environments", comparison_tables.environment_tables(comparison)),
+        ("Change by kind of work, and why", _explanations(findings), []),
+        ("Cases that are undecided or the same", [], [table for table in others if table.rows]),
+        ("Cases that only one side has, or that are not ok", [], comparison_tables.absence_tables(comparison)),
+        ("Environments", [], comparison_tables.environment_tables(comparison)),
     ]
-    return _fit(opening, [table for table in changed if table.rows], folded, _closing(findings))
+    return _fit(opening, changed, [Folded(*parts) for parts in folded if any(parts[1:])])
+
+
+def _by_change(table: DisplayTable) -> tuple[DisplayTable, DisplayTable]:
+    """The table's rows that are slower or faster with the counts, and the others with what would settle them."""
+    changed = tuple(row for row in table.rows if row["verdict"] in CHANGED)
+    others = tuple(row for row in table.rows if row["verdict"] not in CHANGED)
+    return replace(table, rows=changed, footnotes=table.footnotes[:1]), replace(
+        table, rows=others, footnotes=table.footnotes[1:]
+    )
 
 
 def _opening(findings: Findings) -> list[str]:
@@ -53,12 +69,11 @@ def _opening(findings: Findings) -> list[str]:
 
 def _worst(comparison: Comparison, ruling: Ruling | None) -> list[str]:
     """The worst three of the slower cases; those that fail the gate come first."""
-    names = name_cases(row["case"] for row in comparison.cases)
     failing = list(ruling.failing) if ruling is not None else []
     slower = [row for row in comparison.cases if row["verdict"] == "slower" and row not in failing]
     worst = [*failing, *sorted(slower, key=lambda row: -change_size(row["change"]))][:NUM_WORST]
     several = len(comparison.sides) > 2
-    lines = [f"{n}. {_line(row, names.across(row['case']), several)}" for n, row in enumerate(worst, 1)]
+    lines = [f"{n}. {_line(row, comparison.name_of(row['case']), several)}" for n, row in enumerate(worst, 1)]
     return ["\n".join(["Worst:", "", *lines])] if lines else []
 
 
@@ -67,11 +82,11 @@ def _line(row: Row, name: str, several: bool) -> str:
     return escape_markdown(f"{name}: {told(row)}{side}")
 
 
-def _closing(findings: Findings) -> list[str]:
+def _explanations(findings: Findings) -> list[str]:
     parts = []
     figures = [f"- {escape_markdown(f'{one.name}: {one.text} ({one.of})')}" for one in findings.of_kind(Figure)]
     if figures:
-        parts.append("\n".join(["Change by kind of work:", "", *figures]))
+        parts.append("\n".join(figures))
     remarks = findings.remarks()[:MAX_REMARKS]
     parts += [escape_markdown(f"{remark.text}. {remark.remedy}".rstrip()) for remark in remarks]
     parts += [escape_markdown(wrong.text) for wrong in findings.of_kind(Correctness) if wrong.num_wrong]
@@ -82,26 +97,16 @@ def _closing(findings: Findings) -> list[str]:
     return parts
 
 
-def _with_rows(table: DisplayTable, rows: Sequence[Mapping[str, Any]]) -> DisplayTable:
-    return replace(table, rows=tuple(rows))
-
-
-def _fit(
-    opening: Sequence[str],
-    changed: Sequence[DisplayTable],
-    folded: Sequence[tuple[str, Sequence[DisplayTable]]],
-    closing: Sequence[str],
-) -> str:
+def _fit(opening: Sequence[str], changed: Sequence[DisplayTable], folded: Sequence[Folded]) -> str:
     """The whole, with fewer rows of the longest tables until it is short enough."""
-    kept = {id(table): len(table.rows) for tables in (changed, *(tables for _, tables in folded)) for table in tables}
-    every = [table for tables in (changed, *(tables for _, tables in folded)) for table in tables]
+    every = [*changed, *(table for part in folded for table in part.tables)]
+    kept = {id(table): len(table.rows) for table in every}
 
     def text() -> str:
-        parts = [*opening, *(render([_cut(table, kept[id(table)])], "markdown").strip() for table in changed), *closing]
-        for title, tables in folded:
-            if tables:
-                inner = render([_cut(table, kept[id(table)]) for table in tables], "markdown").strip()
-                parts.append(f"<details><summary>{title}</summary>\n\n{inner}\n\n</details>")
+        parts = [*opening, *(_markdown(_cut(table, kept[id(table)])) for table in changed)]
+        for part in folded:
+            inner = [*part.texts, *(_markdown(_cut(table, kept[id(table)])) for table in part.tables)]
+            parts += [f"<details><summary>{part.title}</summary>", *inner, "</details>"]
         return "\n\n".join(parts) + "\n"
 
     shown = text()
@@ -110,6 +115,10 @@ def _fit(
         kept[id(longest)] //= 2
         shown = text()
     return shown
+
+
+def _markdown(table: DisplayTable) -> str:
+    return render([table], "markdown").strip()
 
 
 def _cut(table: DisplayTable, num_rows: int) -> DisplayTable:
