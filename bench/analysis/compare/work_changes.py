@@ -7,11 +7,12 @@ share its good or bad minute, and are no independent witnesses.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bench.records.case_names import split_id
+from bench.records.case_names import SHORT_TYPES, split_id
 from bench.records.rows import Row
 from bench.stats import change_test, intervals
 from bench.stats.change_test import Estimate, JudgedChange, SideLaunches, Verdict
@@ -24,11 +25,13 @@ class WorkKind(NamedTuple):
     suite: str
     operations: tuple[str, ...] = ()
     """Operations of the suite that are of this kind; none: all that no other kind has."""
+    is_by_type: bool = False
+    """True if a type may be a kind of its own: a device may lack the instructions for it."""
 
 
 WORKS = (
     WorkKind("training", "training_step"),
-    WorkKind("compute", "compute"),
+    WorkKind("compute", "compute", is_by_type=True),
     WorkKind("memory", "compute", ("copy", "triad")),
     WorkKind("data parallel", "data_parallel"),
     WorkKind("tensor parallel", "tensor_parallel"),
@@ -43,22 +46,27 @@ WORKS = (
     WorkKind("loading checkpoints", "checkpoint", ("load",)),
 )
 """Kinds of work, the most telling first; a suite that is not here is a kind of its own, named for itself."""
+UNLIKE_TYPES = 1.5
+"""Factor between the changes of two types beyond which a mean over both would hide what each does."""
 SWEPT = "num_bytes"
 """Parameter whose values are sizes of messages or buffers."""
 
 
 def work_of(case: str) -> WorkKind:
     """Kind of work of a case."""
-    suite, operation, _ = split_id(case)
+    suite, operation, params = split_id(case)
     of_suite = [work for work in WORKS if work.suite == suite]
     named = [work for work in of_suite if operation in work.operations]
     whole = [work for work in of_suite if not work.operations]
-    return (named or whole or [WorkKind(suite.replace("_", " "), suite)])[0]
+    work = (named or whole or [WorkKind(suite.replace("_", " "), suite)])[0]
+    dtype = params.get("dtype") if work.is_by_type else None
+    return work if dtype is None else work._replace(words=f"{work.words} {SHORT_TYPES.get(dtype, dtype)}")
 
 
 def rank_of(work: WorkKind) -> int:
     """Place of a kind of work among the others."""
-    return WORKS.index(work) if work in WORKS else len(WORKS)
+    places = [number for number, known in enumerate(WORKS) if known[1:] == work[1:]]
+    return places[0] if places else len(WORKS)
 
 
 @dataclass(frozen=True)
@@ -114,17 +122,30 @@ class CaseLaunches(NamedTuple):
 
 def work_changes(measured: Sequence[CaseLaunches], threshold: float, paired: bool) -> list[WorkChange]:
     """Changes by kind of work of one new side and metric, the most telling kind first."""
-    by_work: dict[WorkKind, list[CaseLaunches]] = {}
-    for case in measured:
-        by_work.setdefault(work_of(case.row["case"]), []).append(case)
+    by_work = _by_work(measured)
     averaged = [work for work, cases in by_work.items() if len(cases) > 1 and not _is_swept(cases)]
     means = dict(zip(averaged, _judge_means([by_work[work] for work in averaged], threshold, paired), strict=True))
     changes = []
-    for work in sorted(by_work, key=rank_of):
+    for work in sorted(by_work, key=lambda work: (rank_of(work), work.words)):
         rows = tuple(case.row for case in by_work[work])
         mean = _of_row(rows[0]) if len(rows) == 1 else means.get(work)
         changes.append(WorkChange(work, rows[0]["name"], rows[0]["metric"], rows, mean))
     return changes
+
+
+def _by_work(measured: Sequence[CaseLaunches]) -> dict[WorkKind, list[CaseLaunches]]:
+    """Kind of work -> its cases; types are apart only if their changes are, as of one without instructions."""
+    by_kind: dict[WorkKind, dict[WorkKind, list[CaseLaunches]]] = {}
+    for case in measured:
+        typed = work_of(case.row["case"])
+        whole = next((work for work in WORKS if work[1:] == typed[1:]), typed)
+        by_kind.setdefault(whole, {}).setdefault(typed, []).append(case)
+    by_work: dict[WorkKind, list[CaseLaunches]] = {}
+    for whole, by_type in by_kind.items():
+        shifts = [sum(math.log1p(case.row["change"]) for case in cases) / len(cases) for cases in by_type.values()]
+        are_alike = max(shifts) - min(shifts) <= math.log(UNLIKE_TYPES)
+        by_work |= {whole: [case for cases in by_type.values() for case in cases]} if are_alike else by_type
+    return by_work
 
 
 def _is_swept(cases: Sequence[CaseLaunches]) -> bool:

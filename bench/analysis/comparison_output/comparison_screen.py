@@ -87,7 +87,7 @@ def _joined(blocks: Sequence[Sequence[str]]) -> str:
     is_scrolled = room < -MAX_LINES // 2
     lines: list[str] = []
     for number, block in enumerate(filled):
-        lines += [*([""] if number > 0 and (is_scrolled or number <= max(2, room)) else []), *block]
+        lines += [*([""] if number > 0 and (is_scrolled or number <= max(1, room)) else []), *block]
     return "\n".join(lines) + "\n"
 
 

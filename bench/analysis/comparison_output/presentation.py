@@ -16,6 +16,7 @@ from bench.analysis.compare.gate import Gate, Ruling, rule
 from bench.analysis.compare.peer_group import PeerMetric
 from bench.analysis.comparison_output import comparison_screen, documents, github, junit, outlier_tables, pull_request
 from bench.core import exit_codes
+from bench.core.column_fit import wrap
 from bench.core.process_environment import environment_variables
 from bench.core.table import wants_colour
 from bench.core.terminal import output_width
@@ -181,5 +182,9 @@ def _say(ruling: Ruling | None, form: str) -> int:
     """The gate's line, the last; beside what a program reads, or what has it already, it goes to stderr."""
     if ruling is None:
         return exit_codes.OK
-    click.echo(ruling.line, err=form in (*FOR_PROGRAMS, *SAYS_THE_GATE))
+    is_aside = form in (*FOR_PROGRAMS, *SAYS_THE_GATE)
+    stream = sys.stderr if is_aside else sys.stdout
+    # A log keeps it in one line, to be searched for.
+    lines = wrap(ruling.line, output_width(stream)) if stream.isatty() else [ruling.line]
+    click.echo("\n".join(lines), err=is_aside)
     return ruling.exit_code

@@ -145,4 +145,5 @@ def _span(works: Sequence[WorkChange]) -> list[str]:
 
 
 def _listed(works: Sequence[WorkChange]) -> str:
-    return first_few([work.work.words for work in works], MAX_ALIKE, " and {} more kinds of work")
+    most = MAX_ALIKE if len(works) > MAX_ALIKE + 1 else len(works)
+    return first_few([work.work.words for work in works], most, " and {} more kinds of work")
