@@ -115,7 +115,7 @@ def test_a_hostile_file_runs_no_script_and_fetches_nothing(tmp_path: Path) -> No
 def test_an_emulated_side_is_labelled_at_the_top(tmp_path: Path) -> None:
     slowed = run(tmp_path, "slowed", 1.0)
     slowed.header.environment.ranks[1].emulated_speed = 0.5
-    assert "Emulated: in slowed something was slowed on purpose" in page(build([[slowed]]), "report")
+    assert "Emulated: in slowed (emulated) something was slowed on purpose" in page(build([[slowed]]), "report")
     assert "Emulated" not in page(build([[run(tmp_path, "plain", 1.0)]]), "report")
 
 
