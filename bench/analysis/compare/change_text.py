@@ -84,7 +84,8 @@ def as_long(ratio: float, metric: str) -> str:
 
 def clause(name: str, base: str, ratio: float, metric: str, about: str = "") -> str:
     """`new takes 1.9x as long as base`; of another metric `new has 0.52x the tokens_per_s of base`."""
-    figure = f"{about}{brief_factor(ratio)}"
+    brief = brief_factor(ratio)
+    figure = f"{about}{brief}" if brief[0].isdecimal() else brief
     return (
         f"{name} takes {figure} as long as {base}" if metric == TIME else f"{name} has {figure} the {metric} of {base}"
     )

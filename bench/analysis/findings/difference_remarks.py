@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.analysis.findings.comparison_answer import side_name
 from bench.analysis.findings.kinds import Remark
 from bench.core.values import brief_text
 from bench.records.environments import emulation_label
@@ -60,7 +61,7 @@ def _emulated(sides: tuple[Side, ...]) -> Iterator[tuple[str, str]]:
         label = emulation_label(side.results[0].environment.ranks)
         if label:
             what = label.strip().removeprefix("(emulated: ").removesuffix(")")
-            yield f"{side.name} is emulated, it is no real hardware: {what} of its speed", ""
+            yield f"{side_name(side)} is no real hardware: {what} of its speed", ""
 
 
 def _causes(differences: tuple[Row, ...], sides: tuple[Side, ...]) -> Iterator[tuple[str, str]]:

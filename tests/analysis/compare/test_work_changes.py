@@ -14,7 +14,7 @@ from bench.records.file import load_many
 from tests.analysis.compare.test_comparison import compared, launches, saved
 from tests.support.results import header
 
-ARCHITECTURES = Path(__file__).parents[3] / "results" / "architectures"
+ARCHITECTURES = Path(__file__).parents[3] / "results" / "emulated"
 MLP = "tensor_parallel/mlp[hidden={}]"
 REDUCE = "collective/all_reduce[num_bytes={}]"
 
@@ -30,8 +30,8 @@ def by_words(comparison: Comparison, name: str) -> dict[str, WorkChange]:
 
 def test_a_third_file_changes_nothing_for_a_pair() -> None:
     alone, beside = architectures("slow-rank"), architectures("slow-rank", "shaped-link")
-    assert list(alone.cases) == [row for row in beside.cases if row["name"] == "slow rank"]
-    assert list(alone.works) == [work for work in beside.works if work.name == "slow rank"]
+    assert list(alone.cases) == [row for row in beside.cases if row["name"] == "slow rank (emulated)"]
+    assert list(alone.works) == [work for work in beside.works if work.name == "slow rank (emulated)"]
     other = architectures("shaped-link")
     assert list(other.cases) == [row for row in beside.cases if row["name"] == "shaped link"]
     assert alone.counts() == {"slower": 24, "unclear": 19}
@@ -39,7 +39,7 @@ def test_a_third_file_changes_nothing_for_a_pair() -> None:
 
 def test_a_lone_case_is_its_kind_of_work() -> None:
     found = architectures("slow-rank")
-    training = by_words(found, "slow rank")["training"]
+    training = by_words(found, "slow rank (emulated)")["training"]
     (row,) = [row for row in found.cases if row["suite"] == "training_step"]
     assert training.mean is not None
     assert training.mean.change == row["change"] == pytest.approx(0.884, abs=0.001)
@@ -80,7 +80,7 @@ def test_a_type_whose_change_is_another_is_a_kind_of_its_own() -> None:
     words = {work.work.words: work for work in compare(base, [new]).works}
     assert words["compute bf16"].verdict == "slower"  # that processor has no instructions for it
     assert words["compute"].verdict == "unclear"
-    assert "compute bf16" not in by_words(architectures("slow-rank"), "slow rank")
+    assert "compute bf16" not in by_words(architectures("slow-rank"), "slow rank (emulated)")
 
 
 def test_kinds_of_work() -> None:
@@ -101,9 +101,9 @@ def test_what_would_settle_undecided_cases_is_said_in_minutes() -> None:
     base, new = found.sides
     # Each file says when it began and ended: three launches in about 103 s.
     assert launch_seconds(base) == pytest.approx(34.3, abs=0.1)
-    one = settle(found, 1, "slow rank")
+    one = settle(found, 1, "slow rank (emulated)")
     assert one.seconds == pytest.approx((launch_seconds(base) or 0) + (launch_seconds(new) or 0))
-    assert settle(found, 5, "slow rank").words() == "5 more launches per side, about 6 min"
+    assert settle(found, 5, "slow rank (emulated)").words() == "5 more launches per side, about 6 min"
     assert undecided_words(found, found.cases) == (
         "19 undecided, 5 more launches per side, about 6 min, would settle 7 of them"
     )

@@ -44,7 +44,7 @@ def test_the_answer_says_by_how_much_in_which_work_and_what_is_not_shown() -> No
         "43 cases, 3 launches per side; 19 undecided, 5 more launches per side, about 6 min, would settle 7 of them",
     )
     assert [remark.text for remark in found.remarks()] == [
-        "slow rank is emulated, it is no real hardware: rank 1 computes at 0.5 of its speed"
+        "slow rank (emulated) is no real hardware: rank 1 computes at 0.5 of its speed"
     ]
     assert [step.purpose for step in found.of_kind(NextStep)] == ["why slower", "page"]
 
@@ -55,12 +55,12 @@ def test_figures_have_the_values_of_the_cases_training_first() -> None:
     figures = found.of_kind(Figure)
     assert {figure.group for figure in figures} == {"change"}
     first = figures[0]
-    (row,) = [r for r in comparison.cases if r["suite"] == "training_step" and r["name"] == "slow rank"]
-    assert (first.name, first.text, first.of) == ("slow rank: training", "1.9x", "1.5x to 2.4x")
+    (row,) = [r for r in comparison.cases if r["suite"] == "training_step" and r["name"] == "slow rank (emulated)"]
+    assert (first.name, first.text, first.of) == ("slow rank (emulated): training", "1.9x", "1.5x to 2.4x")
     assert (first.value, first.low, first.high) == (1 + row["change"], 1 + row["change_low"], 1 + row["change_high"])
     by_name = {figure.name: figure for figure in figures}
-    assert by_name["slow rank: collectives"].value is None
-    assert by_name["slow rank: collectives"].of == "no difference shown, 17 cases"
+    assert by_name["slow rank (emulated): collectives"].value is None
+    assert by_name["slow rank (emulated): collectives"].of == "no difference shown, 17 cases"
     assert by_name["shaped link: collectives"].of == "broadcast 1 MiB, 16 of 17 cases slower"
     assert len(answers(found)) == 2
 
