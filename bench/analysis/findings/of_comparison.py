@@ -19,7 +19,7 @@ from bench.analysis.compare.change_text import (
     verdict_words,
 )
 from bench.analysis.compare.settling import undecided_words
-from bench.analysis.findings.comparison_answer import SideAnswer, has_no_error_bar, works_of
+from bench.analysis.findings.comparison_answer import SideAnswer, has_no_error_bar, side_name, works_of
 from bench.analysis.findings.difference_remarks import difference_remarks
 from bench.analysis.findings.kinds import (
     Answer,
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from bench.analysis.compare.comparison import Comparison
     from bench.analysis.compare.sides import Side
     from bench.analysis.compare.work_changes import WorkChange
+
+__all__ = ["comparison_findings", "figures_of", "side_name", "works_of"]
 
 ENOUGH_LAUNCHES = 3
 
