@@ -72,7 +72,7 @@ def test_the_answer_comes_first_and_says_who_is_ahead_by_how_much_and_how_sure(t
     assert "fast is ahead of slow: faster in 4 of 4 common cases, slower in none" in text
     content = build([[r] for r in results])
     decided = next(table for table in content.sections[0].tables if table.title.startswith("The largest"))
-    assert [row["change"] for row in decided.rows] == ["-50.0%"] * 4
+    assert [row["change"] for row in decided.rows] == ["0.500x"] * 4
     assert all(" to " in row["95% interval"] for row in decided.rows)
 
 
