@@ -16,7 +16,7 @@ from bench.measure.planning.presets import PRESETS
 PASSED_ON = ("ranks", "device", "backend", "settings", "cases", "precision", "visits", "seed", "timeout")
 """Options of `bench run` that both sides get as they are."""
 _OWN = (
-    "a", "b", "a_python", "b_python", "suites", "preset", "pairs", "budget", "label", "output", "resume",
+    "a", "b", "base", "a_python", "b_python", "suites", "preset", "pairs", "budget", "label", "output", "resume",
 )  # fmt: skip
 _OPTIONS = {param.name: param for param in run_command.params if param.name in PASSED_ON}
 
@@ -30,6 +30,13 @@ _OPTIONS = {param.name: param for param in run_command.params if param.name in P
     help='One side: a variable of the environment, or in quotes options of `bench run`, "--backend gloo". Repeatable.',
 )
 @click.option("--b", multiple=True, metavar="NAME=VALUE|OPTIONS", help="The other side, the same way.")
+@click.option(
+    "--base",
+    metavar="REF",
+    help="A is the project of this commit of the git repository at hand, B that of the working tree as it is. An "
+    "environment is made for each, which borrows the packages of this one, torch among them. Making them is no part of "
+    "--budget.",
+)
 @click.option("--a-python", metavar="PYTHON", help="The interpreter of one side [default: this one].")
 @click.option("--b-python", metavar="PYTHON", help="The interpreter of the other side, such as pr/bin/python.")
 @click.option(
@@ -66,10 +73,15 @@ def command(**given: Any) -> int:
     holds on a machine whose speed wanders. The gate and the formats are those of `bench compare`; two ordinary result
     files come out.
 
+    With --base the suite files of the working tree measure both sides, so that the same code is timed. Suites by name
+    are each side's own if its project brings them. A project without pyproject.toml or setup.py is run from each side's
+    tree, its suite files too. Files that git ignores are left out.
+
     \b
     Examples:
       bench ab collective --a NCCL_ALGO=Ring --b NCCL_ALGO=Tree
       bench ab tensor_parallel --a "--backend gloo" --b "--backend ucc" --budget 5m
+      bench ab ./benchmarks/mine.py --base origin/main --fail-slower 10% --budget 10m
       bench ab --b-python pr/bin/python --fail-slower 10% --budget 10m
       bench ab --a-python python --b-python python       two equals: how far apart are they here?
     """
