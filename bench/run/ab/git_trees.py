@@ -58,8 +58,9 @@ def find_commit(root: Path, ref: str) -> str:
 def tree_of(root: Path, commit: str, folder: Path) -> Iterator[None]:
     """The files of a commit in `folder`, which is not there yet, for as long as the block lasts."""
     # A hook that the user has for checkouts is not called for this one.
-    done = _git(root, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", "--force", str(folder), commit)
+    words = ("-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", "--force", str(folder), commit)
     try:
+        done = _git(root, *words)
         if done.returncode:
             raise BenchError(f"git made no worktree of {commit[:SHORT_DIGITS]}: {_last_line(done.stderr)}")
         yield

@@ -92,7 +92,7 @@ class SideEnvironment:
         (self.packages / "lent.pth").write_text("".join(lines))
 
     def pip_words(self, constraints: Path | None) -> list[str]:
-        words = [str(self.python), "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--quiet"]
+        words = [str(self.python), "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
         return [*words, *(() if constraints is None else ("--constraint", str(constraints))), "--", str(self.project)]
 
     def installed(self) -> InstalledProject:
