@@ -75,8 +75,8 @@ def command(**given: Any) -> int:
 
     With --base the suite files of the working tree measure both sides, so that the same code is timed. Suites by name
     are each side's own if its project brings them. A project without pyproject.toml or setup.py is run from each side's
-    tree, its suite files too. In the repository of bench itself each side runs its own bench. Files that git ignores are
-    left out.
+    tree, its suite files too. In the repository of bench itself each side runs its own bench. Files that git ignores
+    are left out.
 
     \b
     Examples:
