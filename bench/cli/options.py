@@ -12,28 +12,27 @@ import click
 
 from bench.core.process_environment import environment_variables
 from bench.core.table import FORMATS, wants_colour
+from bench.core.terminal import output_width
 
 form: Callable[[Any], Any] = click.option(
     "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print."
 )
 
 wide: Callable[[Any], Any] = click.option(
-    "--wide", is_flag=True, help="All columns, however wide; else those that fit 100."
+    "--wide", is_flag=True, help="All columns, however wide; else those that fit the terminal (100 columns in a pipe)."
 )
 
 COMPARING: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--fail-slower",
         metavar="SHARE",
-        help="Exit 1 where a case is shown to be slower by more than this, such as 5%.",
+        help="Exit 1 if a case is shown to be slower by more than this, such as 5%.",
     ),
-    click.option(
-        "--fail-missing", is_flag=True, help="Exit 1 where a case that is ok on the base is missing or not ok."
-    ),
+    click.option("--fail-missing", is_flag=True, help="Exit 1 if a case that is ok on the base is missing or not ok."),
     click.option(
         "--min-decided",
         metavar="SHARE",
-        help="Exit 2 where the gate could decide fewer of the cases than this [default: not one].",
+        help="Exit 2 if the gate could decide fewer of the cases than this [default: not one].",
     ),
     click.option(
         "--threshold", metavar="SHARE", help="A change within this is the same for practical ends [default: 5%]."
@@ -59,17 +58,18 @@ COMPARING: tuple[Callable[[Any], Any], ...] = (
         help="Order of the rows.",
     ),
     wide,
-    click.option("--all", "everything", is_flag=True, help="Show the cases that are the same, too."),
+    click.option("--all", "everything", is_flag=True, help="Show all cases, also those that are the same."),
+    click.option("--environments", is_flag=True, help="Show all that differs and is the same, digests of code too."),
     click.option(
         "--allow-unlike", is_flag=True, help="Gate, or count files as launches of one run, although they are unlike."
     ),
     click.option(
         "--format",
         "form",
-        type=click.Choice([*FORMATS, "github"]),
+        type=click.Choice([*FORMATS, "junit", "github"]),
         default="table",
         show_default=True,
-        help="How to print; github: annotations and the step's summary.",
+        help="How to print; junit: XML with a test per case; github: annotations and the step's summary.",
     ),
 )
 
@@ -96,3 +96,8 @@ def without_collecting() -> Iterator[None]:
 def colour() -> bool:
     """True if stdout is to be coloured (NO_COLOR, FORCE_COLOR, a terminal)."""
     return wants_colour(sys.stdout, environment_variables())
+
+
+def width(wide: bool) -> int | None:
+    """Columns that tables on stdout may have; None: as many as they need."""
+    return None if wide else output_width(sys.stdout)

@@ -81,3 +81,13 @@ def utc_now() -> datetime:
 def stamp() -> str:
     """Now, as the result file writes times: ISO 8601 in UTC, to the millisecond."""
     return utc_now().isoformat(timespec="milliseconds")
+
+
+def seconds_between(first: str | None, last: str | None) -> float | None:
+    """Time from one such stamp to another; None if one is unknown, is no time, or they are in the wrong order."""
+    try:
+        times = [datetime.fromisoformat(text or "") for text in (first, last)]
+        seconds = (times[1] - times[0]).total_seconds()
+    except (ValueError, TypeError):  # TypeError: one of them has a time zone and the other has none
+        return None
+    return seconds if seconds >= 0 else None

@@ -11,13 +11,12 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from operator import itemgetter
+from dataclasses import dataclass
 from typing import Any, Literal, TextIO, get_args
 
+from bench.core import terminal_table
 from bench.core.cell_text import clean
-from bench.core.cell_text import width as cell_width
-from bench.core.column_fit import GAP, MIN_ROOM, fit_columns, wrap
+from bench.core.styles import Style
 from bench.core.values import show_text
 from bench.errors import BenchError
 
@@ -34,19 +33,38 @@ class Column:
     show: Callable[[Row], str]
     align: Literal["left", "right"] = "right"
     weight: float = 0
-    """Columns of the largest weight go first if a terminal has no room (`bench.core.column_fit`); 0: never."""
+    """Columns of the largest weight go first if a terminal has no room (`bench.core.column_fit`); 0: never, below 1:
+    only if texts that go on below themselves make no room."""
+    style: Callable[[Row], Style | None] | None = None
+    """Style of a row's cell on a terminal with colour; Markdown and CSV have none."""
 
 
 def column(
-    key: str, head: str, show: Callable[[Any], str], align: Literal["left", "right"] = "right", weight: float = 0
+    key: str,
+    head: str,
+    show: Callable[[Any], str],
+    align: Literal["left", "right"] = "right",
+    weight: float = 0,
+    style: Callable[[Any], Style | None] | None = None,
 ) -> Column:
-    """A column of one raw value."""
-    return Column(head, lambda row: show(row.get(key)), align, weight)
+    """A column of one raw value; `style` gives the style of a value."""
+    return Column(
+        head, lambda row: show(row.get(key)), align, weight, None if style is None else lambda row: style(row.get(key))
+    )
 
 
-def text_column(key: str, head: str | None = None) -> Column:
+def text_column(key: str, head: str | None = None, style: Callable[[Any], Style | None] | None = None) -> Column:
     """A column of one text, headed by its key if nothing else is said."""
-    return column(key, key if head is None else head, show_text, "left")
+    return column(key, key if head is None else head, show_text, "left", style=style)
+
+
+STATUS_STYLES: Mapping[str, Style] = {"failed": "red", "invalid": "red", "skipped": "dim"}
+"""Status of a case -> its style."""
+
+
+def status_column(key: str = "status", head: str | None = None) -> Column:
+    """A column of statuses of cases, in their colours."""
+    return text_column(key, head, STATUS_STYLES.get)
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,7 @@ def render(tables: Sequence[DisplayTable], output: str, colour: bool = False, wi
     """Tables in a format, ending in a newline. Raises BenchError for a format that there is not.
 
     No cell is ever cut: the width is what the cells need, or with `width` columns are chosen that fit a terminal of it.
+    Colour is a terminal's alone.
     """
     if output not in _RENDERERS:
         raise BenchError(f"--format {output}: there are {', '.join(FORMATS)}")
@@ -79,60 +98,7 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 
 def _terminal(tables: Sequence[DisplayTable], colour: bool, width: int | None = None) -> str:
-    chosen = tables if width is None else [fit_columns(_as_text(table), width) for table in tables]
-    return "\n".join(_terminal_table(table, colour, width) for table in chosen)
-
-
-def _as_text(table: DisplayTable) -> DisplayTable:
-    """The table with the texts of its cells, made once: to choose columns takes the width of each."""
-    keys = [str(index) for index in range(len(table.columns))]
-    columns = (replace(column, show=itemgetter(key)) for key, column in zip(keys, table.columns, strict=True))
-    rows = (dict(zip(keys, cells, strict=True)) for cells in _cells(table))
-    return replace(table, columns=tuple(columns), rows=tuple(rows))
-
-
-_BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
-
-
-def _terminal_table(table: DisplayTable, colour: bool, width: int | None) -> str:
-    """Drawn here rather than by rich, which cuts cells at a width and takes a millisecond a row."""
-    titles = [clean(table.title)] if table.title else []
-    titles = titles if width is None else [line for title in titles for line in wrap(title, width)]
-    lines = [_style(title, _BOLD, colour) for title in titles]
-    if table.rows:
-        heads, cells = [clean(column.head) for column in table.columns], _cells(table)
-        widths = [max(map(cell_width, cells_of)) for cells_of in zip(heads, *cells, strict=True)]
-        room = None if width is None else width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1)
-        if room is not None and table.columns[-1].align == "left" and widths[-1] > room:
-            cells, widths[-1] = _flow_last_cell(cells, max(MIN_ROOM, room)), max(MIN_ROOM, room)
-        rule = "-" * (sum(widths) + len(GAP) * (len(widths) - 1))
-        lines += [_style(_line(heads, widths, table.columns), _BOLD, colour), rule]
-        lines += [_line(row, widths, table.columns) for row in cells]
-    notes = [clean(note) for note in table.footnotes]
-    notes = notes if width is None else [line for note in notes for line in wrap(note, width)]
-    lines += [_style(note, _DIM, colour) for note in notes]
-    return "\n".join(lines) + "\n"
-
-
-def _flow_last_cell(cells: Sequence[Sequence[str]], room: int) -> list[list[str]]:
-    """Rows whose last cell goes on in rows below, of blanks but for it."""
-    rows = []
-    for *before, last in cells:
-        first, *others = wrap(last, room)
-        rows += [[*before, first], *([*("" for _ in before), other] for other in others)]
-    return rows
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column]) -> str:
-    padded = []
-    for cell, width, column in zip(cells, widths, columns, strict=True):
-        blanks = " " * (width - cell_width(cell))
-        padded.append(blanks + cell if column.align == "right" else cell + blanks)
-    return GAP.join(padded).rstrip()
-
-
-def _style(text: str, style: str, colour: bool) -> str:
-    return f"{style}{text}{_PLAIN}" if colour else text
+    return "\n".join(terminal_table.draw(table, colour, width) for table in tables)
 
 
 def _cells(table: DisplayTable) -> list[list[str]]:

@@ -1,12 +1,8 @@
-"""Findings: one line each of what is right, suspicious or wrong, and what to do.
-
-`bench doctor` makes them of a machine, and they stand in a result's header; those of a result itself are about types
-that its processor has no instructions for.
-"""
+"""Types that a processor has no instructions for, as a result tells of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.records.lines.parts import Finding
 from bench.records.metrics import COMPUTE_SPEED
@@ -17,24 +13,39 @@ if TYPE_CHECKING:
 _BASE = "float32"
 
 
-def slow_type_findings(result: Result) -> list[Finding]:
-    """One for each slow type that was measured, with how many times slower its products are where that is known."""
+class SlowType(NamedTuple):
+    """A type that was measured although the processor has no instructions for products in it."""
+
+    dtype: str
+    ratio: float | None
+    """Time of a product over that in float32; None: unknown."""
+    size: int | None
+    """Size of that product."""
+
+
+def slow_types(result: Result) -> list[SlowType]:
+    """Each slow type that was measured, in the order of names."""
     from bench.records.rows import case_rows
 
     if not result.environment.slow_types:  # the usual case costs nothing
         return []
     rows = [row for row in case_rows([result]) if row["status"] == "ok" and row[COMPUTE_SPEED] is not None]
     measured = sorted({str(row["params"].get("dtype")) for row in rows} & result.environment.slow_types)
-    return [_slow_type_finding(dtype, _times_slower(dtype, rows)) for dtype in measured]
+    return [SlowType(dtype, *(_times_slower(dtype, rows) or (None, None))) for dtype in measured]
 
 
-def _slow_type_finding(dtype: str, slower: tuple[float, int] | None) -> Finding:
+def slow_type_findings(result: Result) -> list[Finding]:
+    """One line for each slow type that was measured."""
+    return [_slow_type_finding(slow) for slow in slow_types(result)]
+
+
+def _slow_type_finding(slow: SlowType) -> Finding:
     value = "this processor has no instructions for products in it"
-    if slower is not None:
-        ratio, size = slower
-        value += f": one of {size} takes {ratio:{'.0f' if ratio >= 10 else '.2g'}}x as long as in {_BASE}"
+    if slow.ratio is not None:
+        ratio = f"{slow.ratio:{'.0f' if slow.ratio >= 10 else '.2g'}}"
+        value += f": one of {slow.size} takes {ratio}x as long as in {_BASE}"
     remedy = f"compute in {_BASE} here; only its smallest product was measured, and other suites leave it out"
-    return Finding("warn", dtype, value, remedy)
+    return Finding("warn", slow.dtype, value, remedy)
 
 
 def _times_slower(dtype: str, rows: list[dict[str, Any]]) -> tuple[float, int] | None:

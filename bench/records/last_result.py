@@ -44,6 +44,14 @@ def named_file(path: Path, but: Path | None = None) -> Path:
     return max(known, key=lambda file: (known[file], file.name))
 
 
+def is_newest(path: Path) -> bool:
+    """True if `last` would be this file."""
+    try:
+        return named_file(Path(LAST)).resolve() == path.resolve()
+    except BenchError:
+        return False
+
+
 def _started(path: Path) -> str | None:
     """Time at which a file's run began, ISO 8601 in UTC; None if its first line does not say."""
     from bench.records.lines import decoding  # late: `--help` needs the folder alone

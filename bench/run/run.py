@@ -31,10 +31,11 @@ from bench.measure.planning.planner import (
     without_pair,
 )
 from bench.measure.planning.presets import PRESETS
+from bench.measure.planning.suite_loader import load_all
 from bench.measure.system.devices import choose_device
 from bench.records.last_result import DEFAULT_FOLDER
 from bench.records.lines.parts import DoctorReport
-from bench.run import outlook
+from bench.run import closing, outlook
 
 if TYPE_CHECKING:
     from bench.measure.engine.store import Store
@@ -63,6 +64,7 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
     from bench.measure.system.devices import default_ranks
     from bench.measure.system.host import usable_cores
 
+    load_all(options.suites)  # before torch is imported: who made a mistake in a suite is to hear of it at once
     earlier = load_earlier_run(options)
     others = _others_here(options, earlier)  # before torch is imported: the answer is to be quick
     device, num_gpus = choose_device(options.device)
@@ -90,16 +92,19 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
     except KeyboardInterrupt:
         recorder.end("interrupted", exit_codes.INTERRUPTED)
         there = recorder.path.exists()  # a file without a single record is taken away
+        if there and options.one_launch is None:
+            closing.close(None, recorder.path, exit_codes.INTERRUPTED)
         remedy = (
             f"go on with: bench run --resume {shlex.quote(str(recorder.path))}" if there else "nothing was measured"
         )
         click.echo(f"interrupted; {remedy}", err=True)
         return exit_codes.INTERRUPTED
-    except BenchError:
+    except BenchError as error:
+        recorder.trouble = str(error)
         recorder.end("failed", exit_codes.USAGE)
         raise
     # The other launches are still to come, and `bench ab` shows what came out of both sides.
-    return code if options.one_launch is not None else _close(options, recorder, code)
+    return code if options.one_launch is not None else closing.close(options.against, recorder.path, code)
 
 
 def _run_attached(options: RunOptions, arguments: list[str], joined: LauncherRank, began: float) -> int:
@@ -128,7 +133,7 @@ def _run_attached(options: RunOptions, arguments: list[str], joined: LauncherRan
         return open_run(options, arguments, device, place, joined, earlier, others)
 
     def close(recorder: Recorder, code: int) -> int:
-        return _close(options, recorder, code)
+        return closing.close(options.against, recorder.path, code)
 
     return run_attached(joined, open_here, began, check, close)
 
@@ -180,7 +185,7 @@ def open_run(
         plan=plan,
         writer=writer,
         path=path,
-        progress=progress.choose_display(sys.stderr, left, estimate),
+        progress=progress.choose_display(sys.stderr, left, estimate, [case.id for case in plan.cases]),
         command=["bench", *arguments],
         run_id=uuid.uuid4().hex,
         resumed=resumed,
@@ -260,30 +265,3 @@ def _devices(plan: Plan) -> str:
     visible, present = torch.cuda.device_count(), present_gpus()
     names = sorted({torch.cuda.get_device_name(index) for index in range(visible)})
     return f"{visible} of {max(visible, present)} GPUs ({', '.join(names)})"
-
-
-def _close(options: RunOptions, recorder: Recorder, code: int) -> int:
-    """The tables and the closing lines."""
-    from bench.analysis.health import verdict
-    from bench.core.table import wants_colour
-    from bench.records import findings, rows
-    from bench.records.file import load
-    from bench.report import result_tables
-
-    result, colour = load(recorder.path), wants_colour(sys.stdout, environment_variables())
-    click.echo(result_tables.tables([result], colour=colour))
-    click.echo(result_tables.verdict(result))
-    for finding in findings.slow_type_findings(result):
-        click.echo(finding.line())
-    for line in rows.profile_lines(result.measurements, recorder.path):
-        click.echo(line)
-    size = recorder.path.stat().st_size
-    click.echo(f"saved: {recorder.path} ({size / 1000:.0f} kB)")
-    click.echo(f"again: bench run --like {shlex.quote(os.fspath(recorder.path))}")
-    if options.against is not None:
-        from bench.run.baseline import compare_with_earlier
-
-        click.echo(compare_with_earlier(options.against, result, colour))
-    if verdict.is_judged(result):
-        click.echo(verdict.judge(result).line())
-    return code

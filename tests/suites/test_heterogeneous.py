@@ -48,7 +48,7 @@ def test_all_kinds_of_parallelism_stay_right_however_they_are_split(tmp_path: Pa
         assert record["derived"]["mixing_penalty"] is not None
         assert record["derived"]["predicted_even_seconds"] > 0
         assert record["derived"]["slowest_speed"] < 0.8
-    assert "units a rank" in run.stdout
+    assert "units a rank" in call("show", str(file.path)).stdout
 
 
 def test_cases_crowd_no_cores() -> None:

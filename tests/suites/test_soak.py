@@ -41,7 +41,7 @@ def test_a_soak_and_a_profile_of_it(tmp_path: Path) -> None:
         assert own["calls"] == own["series"][-1][1] >= record["stop"]["samples"]
     assert record["tables"]["over_time"]["rows"]
     assert [row[0] for row in record["tables"]["devices"]["rows"]] == [0, 1]
-    assert "Over time" in done.stdout
+    assert "Over time" in call("show", str(file.path)).stdout
     # The traces: one a rank, beside the result, of so many calls.
     folder = tmp_path / record["profile"]["folder"]
     assert folder.name == f"{file.path.stem}.profile"

@@ -11,12 +11,15 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from bench.analysis.compare import selection, sides
 from bench.analysis.compare.selection import Values, Where
 from bench.analysis.compare.sides import Side
+from bench.analysis.compare.work_changes import CaseLaunches, WorkChange, work_changes
 from bench.errors import BenchError
+from bench.records.case_names import CaseNames, name_cases, short_name
 from bench.records.file import Result
 from bench.records.metrics import TIME, Metric
 from bench.records.rows import Row
@@ -57,11 +60,22 @@ class Comparison:
     paired: bool
     """True if launch i of one side belongs to launch i of the other."""
     threshold: float
+    works: tuple[WorkChange, ...] = ()
+    """One per new side, metric and kind of work, the most telling kind first."""
 
     @property
     def alike(self) -> bool:
         """True if all sides are of one architecture, so that this is a check for a regression."""
         return all(side.architecture == self.sides[0].architecture for side in self.sides)
+
+    @cached_property
+    def names(self) -> CaseNames:
+        """Short names of the cases that were judged: one name per case, wherever it is shown."""
+        return name_cases(row["case"] for row in self.cases)
+
+    def name_of(self, case: str) -> str:
+        """Short name of a case in a list of several suites; of one that was not judged the name by itself."""
+        return self.names.across(case) if case in self.names.names else short_name(case)
 
     def counts(self) -> Counter[str]:
         """Verdict -> number of cases."""
@@ -83,16 +97,18 @@ def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: 
     for side in others:
         _refuse_no_common_case(first, side)
     paired = settings.by is not None or _are_pairs(built)
+    cases, works = _judge(built, wanted, settings.threshold, paired)
     return Comparison(
         sides=tuple(built),
         shared=sides.shared_facts(built),
         differences=tuple(sides.differing_fields(built)),
-        cases=tuple(_judge(built, wanted, settings.threshold, paired)),
+        cases=tuple(cases),
         only_base=tuple(row for new in others for row in _not_in(first, new, new.name)),
         only_new=tuple(row for new in others for row in _not_in(new, first, new.name)),
         not_ok=tuple(_not_ok(built)),
         paired=paired,
         threshold=settings.threshold,
+        works=tuple(works),
     )
 
 
@@ -132,33 +148,60 @@ def _are_pairs(built: Sequence[Side]) -> bool:
     return alone and all(are_paired(base.results[0], new.results[0]) for new in news)
 
 
-def _judge(built: Sequence[Side], wanted: Sequence[Metric], threshold: float, paired: bool) -> list[Row]:
-    """All cases, metrics and new sides are judged together: the false discoveries are controlled over all of them."""
+def _judge(
+    built: Sequence[Side], wanted: Sequence[Metric], threshold: float, paired: bool
+) -> tuple[list[Row], list[WorkChange]]:
+    """Rows of all cases, and the changes by kind of work.
+
+    Each new side is judged by itself, with a prior and a control of false discoveries of its own: what a pair of runs
+    shows does not depend on what else is compared.
+    """
     base, *news = built
     rows: list[Row] = []
-    launches: list[change_test.SideLaunches] = []
-    for metric in wanted:
-        values = [{case: selection.values(group, metric) for case, group in side.groups.items()} for side in built]
-        for new, of_new in zip(news, values[1:], strict=True):
-            for case, one in values[0].items():
-                held = _common_launches(one, of_new.get(case, {})) if paired else (one, of_new.get(case, {}))
-                if not all(held):
-                    continue
-                suite = base.groups[case].leader.suite
-                rows.append(_row(suite, case, metric, new))
-                one_logs, two_logs = ([math.log(value) for value in side.values()] for side in held)
-                kind = f"{metric.name}/{suite}"
-                launches.append(change_test.SideLaunches(one_logs, two_logs, kind, metric.better == "lower"))
+    works: list[WorkChange] = []
+    values = [
+        [{case: selection.values(group, metric) for case, group in side.groups.items()} for metric in wanted]
+        for side in built
+    ]
+    for new, of_new in zip(news, values[1:], strict=True):
+        measured = []
+        for metric, of_base, of_metric in zip(wanted, values[0], of_new, strict=True):
+            for case, one in of_base.items():
+                held = _common_launches(one, of_metric.get(case, {})) if paired else (one, of_metric.get(case, {}))
+                if all(held):
+                    row = _row(base.groups[case].leader.suite, case, metric, new)
+                    measured.append(CaseLaunches(row, *map(_logarithms, held)))
+        judged = _judge_cases(measured, threshold, paired)
+        rows += [one.row for one in judged]
+        for metric in wanted:
+            works += work_changes([one for one in judged if one.row["metric"] == metric.name], threshold, paired)
     if not rows and not _not_ok(built):
         raise BenchError(f"--metric {', '.join(metric.name for metric in wanted)}: no common case has it")
+    return rows, works
+
+
+def _judge_cases(measured: Sequence[CaseLaunches], threshold: float, paired: bool) -> list[CaseLaunches]:
+    """The cases of one pair of sides with their verdicts in the rows."""
+    launches = [
+        change_test.SideLaunches(
+            list(one.values()), list(two.values()), f"{row['metric']}/{row['suite']}", row["better"] == "lower"
+        )
+        for row, one, two in measured
+    ]
     estimates = change_test.estimate(launches, paired)
     verdicts = change_test.judge(launches, estimates, threshold, paired)
     # In pairs the variance is that of the pairs' differences: a side has one of its own.
     spreads = [None if paired else (estimate.variance, estimate.degrees) for estimate in estimates]
     return [
-        row | _side_row("base", pair.base, spread) | _side_row("new", pair.new, spread) | vars(verdict)
-        for row, pair, spread, verdict in zip(rows, launches, spreads, verdicts, strict=True)
+        one._replace(
+            row=one.row | _side_row("base", pair.base, spread) | _side_row("new", pair.new, spread) | vars(verdict)
+        )
+        for one, pair, spread, verdict in zip(measured, launches, spreads, verdicts, strict=True)
     ]
+
+
+def _logarithms(values: Values) -> dict[int, float]:
+    return {launch: math.log(value) for launch, value in values.items()}
 
 
 def _common_launches(one: Values, two: Values) -> tuple[Values, Values]:

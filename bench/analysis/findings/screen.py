@@ -20,31 +20,42 @@ from bench.core.cell_text import clean
 from bench.core.cell_text import width as cell_width
 from bench.core.styles import Style, style
 
-NUM_BAR_CELLS = 20
+MIN_BAR_CELLS, NUM_BAR_CELLS = 6, 20
+MAX_LINES = 30
+"""Lines of a screen; blocks move together before one is longer."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 MAX_NAME = 40
+LINES_AFTER = 2
+"""Lines that a command prints below: where it saved, what it compared."""
 _GAP = "  "
 MAX_UNMEASURED = 3
 """Reasons for which cases have no speed that are shown; JSON has all of them."""
 
 
-class Block(NamedTuple):
+class FigureBlock(NamedTuple):
     """Figures that stand together."""
 
     title: str
     note: str
     is_inline: bool
-    """True if the figures follow one another on a line."""
+    """True if the figures follow one another on a line; what they have in common, `of`, then stands in the title."""
+    is_sentences: bool = False
+    """True if each figure is a sentence: its name, its value, and the words of it."""
 
 
-BLOCKS: Mapping[str, Block] = {
-    "reached": Block("REACHED", "of what is possible here", False),
-    "change": Block("CHANGE", "95% interval", False),
-    "parallelism": Block("DOES PARALLELISM PAY?", "1.0x: as fast as one device", True),
-    "step": Block("WHERE A TRAINING STEP GOES", "", True),
-    "speed": Block("SPEED", "", False),
-    "cost": Block("COST", "", False),
-    "loss": Block("WHAT MIXING COSTS", "", False),
+BLOCKS: Mapping[str, FigureBlock] = {
+    "reached": FigureBlock("REACHED", "of what is possible here", False),
+    "change": FigureBlock("CHANGE", "95% interval", False),
+    "parallelism": FigureBlock("DOES PARALLELISM PAY?", "", True),
+    "step": FigureBlock("WHERE A TRAINING STEP GOES", "", True),
+    "explained": FigureBlock("WHERE THE TIME GOES", "of the time of a call", False, is_sentences=True),
+    "stragglers": FigureBlock("WHAT STRAGGLERS COST", "", False),
+    "speed": FigureBlock("SPEED", "", False),
+    "cost": FigureBlock("COST", "", False),
+    "loss": FigureBlock("WHAT MIXING COSTS", "equal shares; the best split beside it", False),
+    "run": FigureBlock("THE RUN", "", False),
+    "scaling": FigureBlock("SCALING", "tokens/s per device, of the fewest devices that fit", False),
+    "uses": FigureBlock("OR ONE KIND TRAINS WHILE OTHERS SERVE", "", False),
 }
 """Group of figures -> how it is shown; a new group is a row."""
 _QUALITY: Mapping[str, tuple[str, Style]] = {
@@ -62,10 +73,11 @@ def show(findings: Findings, width: int, colour: bool = False) -> str:
 def lines(findings: Findings, width: int, colour: bool = False) -> list[str]:
     """Lines of the findings, blocks apart by a blank line."""
     parts = [list(part) for part in _parts(findings, width, colour)]
+    parts = [part for part in parts if part]
+    room = MAX_LINES - LINES_AFTER - sum(map(len, parts))
     shown: list[str] = []
-    for part in parts:
-        if part:
-            shown += [*([""] if shown else []), *part]
+    for number, part in enumerate(parts):
+        shown += [*([""] if 0 < number <= max(1, room) else []), *part]
     return shown
 
 
@@ -74,7 +86,7 @@ def _parts(findings: Findings, width: int, colour: bool) -> Iterator[list[str]]:
     figures = findings.of_kind(Figure)
     for group in dict.fromkeys(figure.group for figure in figures):
         block, members = BLOCKS[group], [figure for figure in figures if figure.group == group]
-        show_block = _inline if block.is_inline else _bars
+        show_block = _inline if block.is_inline else _sentences if block.is_sentences else _bars
         yield [*show_block(block, members, width, colour)]
     yield [*_remarks(findings, width, colour)]
     yield [*_closing(findings, width, colour)]
@@ -90,15 +102,17 @@ def _opening(findings: Findings, width: int, colour: bool) -> Iterator[str]:
         yield from (style(line, paint, colour) for line in wrap(f"{word}: {state.text}", width))
 
 
-def _bars(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
+def _bars(block: FigureBlock, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
     """A line per figure: name, value, bar of its share, and what it is a share of."""
     names = [clean(figure.name) for figure in figures]
     room = min(MAX_NAME, max(map(cell_width, names)))
     values = max(cell_width(clean(figure.text)) for figure in figures)
     has_bars = any(figure.share is not None for figure in figures)
-    cells = max(0, min(NUM_BAR_CELLS, width - room - values - 30)) if has_bars else 0
     left = room + values + 2 * len(_GAP)
-    note = f"{' ' * max(1, left + len(_GAP) - len(block.title))}{block.note}" if block.note else ""
+    words = max(cell_width(clean(figure.of)) for figure in figures)
+    cells = max(MIN_BAR_CELLS, min(NUM_BAR_CELLS, width - left - words - len(_GAP) - 1)) if has_bars else 0
+    blanks = " " * max(1, left + len(_GAP) - len(block.title))
+    note = f"{blanks}{block.note}" if block.note and len(block.title + blanks + block.note) <= width else ""
     yield style(block.title, "bold", colour) + style(note, "dim", colour)
     for figure, name in zip(figures, names, strict=True):
         text = clean(figure.text)
@@ -120,9 +134,18 @@ def _bar(share: float, cells: int) -> str:
     return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(cells)
 
 
-def _inline(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
+def _sentences(block: FigureBlock, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
     note = f"   {block.note}" if block.note else ""
     yield style(block.title, "bold", colour) + style(note, "dim", colour)
+    for figure in figures:
+        yield from wrap(f"{_GAP}{clean(figure.name)}, {clean(figure.text)}: {clean(figure.of)}", width, indent="      ")
+
+
+def _inline(block: FigureBlock, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
+    words = figures[0].of or block.note
+    first, *others = wrap(f"{block.title}   {clean(words)}".rstrip(), width, _GAP)
+    yield style(block.title, "bold", colour) + style(first.removeprefix(block.title), "dim", colour)
+    yield from (style(line, "dim", colour) for line in others)
     yield from flow([f"{clean(figure.name)} {clean(figure.text)}" for figure in figures], width, "  ")
 
 
@@ -132,8 +155,9 @@ def _remarks(findings: Findings, width: int, colour: bool) -> Iterator[str]:
         return
     yield style("WHAT STANDS OUT", "bold", colour)
     for number, remark in enumerate(remarks[:MAX_REMARKS], 1):
-        text = f"{_GAP}{number}  {clean(remark.text)}. {_capitalised(clean(remark.remedy))}".rstrip()
-        yield from wrap(text if text.endswith(".") else f"{text}.", width, indent="     ")
+        advice = f" {_capitalised(clean(remark.remedy))}" if remark.remedy else ""
+        stop = "." if advice and "bench " not in advice else ""  # no full stop behind a command
+        yield from wrap(f"{_GAP}{number}  {clean(remark.text)}.{advice}{stop}", width, indent="     ")
 
 
 def _closing(findings: Findings, width: int, colour: bool) -> Iterator[str]:

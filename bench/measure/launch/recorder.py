@@ -73,6 +73,8 @@ class Recorder:
     """Time of a launch before its first case, as far as it is known."""
     budget_left: Callable[[], float | None] = lambda: None
     """Seconds of the run's budget that are left for launches; None: there is no limit."""
+    trouble: str = ""
+    """Reason of the last error that belongs to no case; it stands in the end line of a run that fails."""
     unknown_choices: set[str] = field(default_factory=set)
     """Ids of measured cases that move data between ranks, and of which the file has no line of NCCL's choices."""
     _calls: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
@@ -134,7 +136,7 @@ class Recorder:
     def _case(self, event: CaseBegun) -> None:
         self.current = event.index, event.visit
         self._expect(event.time_left)
-        self.progress.begin(self.plan.cases[event.index].id)
+        self.progress.begin(self.plan.cases[event.index].id, event.expected_seconds, self._is_repeat(event.visit))
 
     def _put_off(self, event: TurnPutOff) -> None:
         """The case is not under way any more, and comes again in the end."""
@@ -146,8 +148,16 @@ class Recorder:
         if time_left is not None:
             later = self.launches_left * (self.startup_seconds + time_left.launch_seconds)
             seconds, left = time_left.seconds_left + later, self.budget_left()
-            seconds = seconds if left is None else min(seconds, max(0.0, left))
-            self.progress.expect(seconds + time_left.closing_seconds)
+            closing = time_left.closing_seconds
+            if left is None:
+                self.progress.expect(seconds + closing)
+            else:
+                left = max(0.0, left)
+                self.progress.expect(min(seconds, left) + closing, left + closing)
+
+    def _is_repeat(self, visit: int) -> bool:
+        """True for a visit beyond the planned ones: another was disturbed."""
+        return visit >= self.plan.visits
 
     def _record(self, event: Recorded) -> None:
         record, line = self._readable(event)
@@ -160,9 +170,7 @@ class Recorder:
         self.counts[record.status] += 1
         self._remember_calls(record)
         self._note_collective(record)
-        if record.visit >= self.plan.visits:  # one more, since another was disturbed
-            self.progress.drop(-1)
-        self.progress.done(record)
+        self.progress.done(record, self._is_repeat(record.visit))
         if record.status != "ok":
             self._drop(later_visits(self.plan, record.launch, event.index, record.visit))
 
@@ -196,6 +204,14 @@ class Recorder:
         with self._lock:
             for line in rough_lines(load(self.path)):
                 self.progress.say(line)
+
+    def blame(self, launch: int, reason: str) -> None:
+        """Save the case that is under way as failed; between cases keep the reason for the end line."""
+        with self._lock:
+            if self.current is not None:
+                self.fail_case(self.current, launch, reason)
+            else:
+                self.trouble = reason
 
     def fail_case(self, turn: Turn, launch: int, reason: str) -> None:
         """Save a case as failed, for ranks that can no longer say so themselves."""
@@ -262,7 +278,8 @@ class Recorder:
             self._ended = True
             self.progress.close()
             if self.has_header:
-                self.writer.append(End(ended=clock.stamp(), status=status, exit_code=exit_code))
+                reason = self.trouble if status == "failed" else ""
+                self.writer.append(End(ended=clock.stamp(), status=status, exit_code=exit_code, reason=reason))
             self.writer.close()
             if not self.has_header and self.resumed is None:
                 self.path.unlink(missing_ok=True)  # nothing was measured: leave no empty file behind

@@ -313,10 +313,14 @@ class Supervisor:
         if killed:
             self._blame(ranks, self._death(ranks, killed[0]))
             return RunOutcome.HARD
-        if self.recorder.current is not None:
-            error = first_error(ranks.store, prefix, case_key(self.recorder.current))
-            self._blame(ranks, error or "the ranks lost each other without an error of their own")
+        error = first_error(ranks.store, prefix, case_key(self.recorder.current))
+        self._blame(ranks, error or self._lost_words(ranks))
         return RunOutcome.BROKEN
+
+    def _lost_words(self, ranks: _Ranks) -> str:
+        """Reason why ranks lost each other that none of them posted: the last line that one wrote, if any did."""
+        words = next((words for index in range(len(ranks.processes)) if (words := ranks.last_words(index))), "")
+        return f"the ranks lost each other without an error of their own{f': {words}' if words else ''}"
 
     def _death(self, ranks: _Ranks, index: int) -> str:
         code = ranks.processes[index].returncode
@@ -352,7 +356,6 @@ class Supervisor:
 
     def _blame(self, ranks: _Ranks, reason: str) -> None:
         """Raises BenchError where no case had begun: the ranks cannot even start, so going on has no sense."""
-        if self.recorder.current is not None:
-            self.recorder.fail_case(self.recorder.current, ranks.session.launch, reason)
-        elif not self.recorder.has_header:
+        if self.recorder.current is None and not self.recorder.has_header:
             raise BenchError(f"the ranks did not start: {reason}; try `bench doctor`")
+        self.recorder.blame(ranks.session.launch, reason)

@@ -172,6 +172,8 @@ class End(Record, tag="end", tag_field="kind"):
     exit_code: Annotated[int, Meta(ge=0, le=255)]
     """Exit code of the command; torchrun turns it into 1."""
     ended: Text | None = None
+    reason: Text = ""
+    """Cause of a run that failed before its cases were done; empty if their own reasons say it."""
 
 
 Line = Header | Measurement | Choices | Resume | Joined | End

@@ -149,5 +149,6 @@ def test_a_run_on_such_a_processor_measures_it_small_and_ends_with_the_finding(t
     short = [row for row in rows if row["params"]["dtype"] == "bfloat16"]
     assert [row["case"] for row in short] == ["compute/matmul[dtype=bfloat16,shape=square,size=256]"]
     assert [row["percent_of_measured_ceiling"] for row in short] == [None]
-    ending = done.stdout[done.stdout.index("run complete") :]
-    assert re.search(r"warn: bfloat16: .*: one of 256 takes [\d.]+x as long as in float32; compute in float32", ending)
+    said = " ".join(done.stdout[done.stdout.index("WHAT STANDS OUT") :].split())
+    assert re.search(r"bf16 has no instructions .* takes [\d.]+x as long as float32 in a product of 256", said)
+    assert "Compute in float32 here" in said

@@ -32,13 +32,13 @@ frame.addEventListener("load", () => { try {
   const page = frame.contentDocument, view = frame.contentWindow;
   const table = [...page.querySelectorAll("table")].find((one) => one.tBodies[0].rows.length > 30);
   const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
-  const column = heads.indexOf("median");
+  const column = heads.indexOf("time");
   const cells = () => [...table.tBodies[0].rows].map((row) => row.cells[column].textContent);
   const button = table.tHead.rows[0].cells[column].querySelector("button");
   button.click(); const up = cells();
   button.click(); const down = cells();
   const input = table.parentElement.previousElementSibling.querySelector("input");
-  input.value = "all_gather 1024"; input.dispatchEvent(new view.Event("input"));
+  input.value = "all_gather 1 KiB"; input.dispatchEvent(new view.Event("input"));
   const left = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.cells[0].textContent);
   write({ up, down, left, wide: page.documentElement.scrollWidth, room: page.documentElement.clientWidth,
           requests: view.performance.getEntriesByType("resource").length, ink: view.getComputedStyle(page.body).color,
@@ -64,7 +64,7 @@ def browse(tmp_path: Path, text: str, *flags: str) -> tuple[dict[str, Any], str]
 
 
 def seconds(text: str) -> float:
-    value, unit = text.split()
+    value, unit = text.removeprefix("~").split()
     return float(value.replace(",", "")) * {"s": 1.0, "ms": 1e-3, "us": 1e-6}[unit]
 
 

@@ -1,0 +1,51 @@
+"""Last screen of `bench run`: the findings of the run, where it is saved, and how it stands beside earlier ones."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.core.process_environment import environment_variables
+from bench.core.table import wants_colour
+from bench.core.terminal import output_width
+
+if TYPE_CHECKING:
+    from bench.records.file import Result
+
+
+def close(against: Path | None, path: Path, code: int) -> int:
+    """Print the last screen of the run in `path`; returns its exit code `code`."""
+    from bench.analysis.findings import screen
+    from bench.analysis.findings.of_run import run_findings
+    from bench.analysis.health import verdict
+    from bench.records.file import load
+    from bench.records.rows import profile_lines
+
+    result = load(path)
+    width, colour = output_width(sys.stdout), wants_colour(sys.stdout, environment_variables())
+    click.echo(screen.show(run_findings(result), width, colour), nl=False)
+    for line in profile_lines(result.measurements, path):
+        click.echo(line)
+    click.echo(_saved_line(result, code))
+    if against is not None:
+        from bench.run.baseline import compare_with_earlier
+
+        click.echo()
+        click.echo(compare_with_earlier(against, result, colour), nl=False)
+    if verdict.is_judged(result):  # once more, since a long run's last line is what people look for
+        click.echo("\n".join(screen.wrap(verdict.judge(result).line(), width)))
+    return code
+
+
+def _saved_line(result: Result, code: int) -> str:
+    """Path and size of the file, the exit code if it is not 0, and the command that measures the same again."""
+    from bench.analysis.findings.of_run import command_name
+
+    size = result.path.stat().st_size
+    ending = "" if code == 0 else f", exit code {code}"
+    saved = f"saved: {shlex.quote(str(result.path))} ({size / 1000:.0f} kB{ending})"
+    return f"{saved}   again: bench run --like {command_name(result)}"
