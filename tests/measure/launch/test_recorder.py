@@ -286,3 +286,26 @@ def test_a_record_that_no_reader_would_take_is_saved_as_failed(a_recorder: Recor
     assert (first.status, first.variants, second.status) == ("failed", {}, "ok")
     assert (first.reason or "").startswith("its record cannot be saved: ")
     assert made.counts["failed"] == 1
+
+
+def test_a_reason_between_cases_stands_in_the_end_line(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder(a_plan(2, left_out=()))
+    recorder.handle(READY)
+    recorder.blame(0, "the ranks lost each other")
+    recorder.end("failed", 3)
+    end = load(path).end
+    assert end is not None
+    assert (end.status, end.reason) == ("failed", "the ranks lost each other")
+    assert load(path).measurements == ()
+
+
+def test_a_reason_during_a_case_is_the_cases(a_recorder: Recorders, path: Path) -> None:
+    recorder = a_recorder(a_plan(2, left_out=()))
+    recorder.handle(READY)
+    recorder.handle(begun(1))
+    recorder.blame(0, "the ranks lost each other")
+    recorder.end("failed", 3)
+    (failed,) = load(path).measurements
+    end = load(path).end
+    assert end is not None
+    assert (failed.reason, end.reason) == ("the ranks lost each other", "")

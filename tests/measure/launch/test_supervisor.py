@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from bench.core import clock
+from bench.errors import BenchError
 from bench.measure.launch.supervisor import RunOutcome, Supervisor
 from bench.measure.planning import events
 from bench.measure.planning.plan import Plan, Turn
@@ -80,6 +81,13 @@ def test_a_case_that_had_less_time_than_its_time_out_is_cut_off_for_the_budget(m
     told = hung(12.0, monkeypatch)
     words = "no end within the 12 s that were left of the run's time: no rank gives a sign of life"
     assert told == ("cut off", (0, 0), words)
+
+
+def test_ranks_that_fail_before_the_first_case_are_a_plain_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    of, _ = supervisor(a_plan(1), has_header=False, current=None)
+    ranks: Any = Ranks(Session(a_plan(1), 0, 0, ((0, 0),), 50.0))
+    with pytest.raises(BenchError, match="the ranks did not start: no network; try `bench doctor`"):
+        of._blame(ranks, "no network")
 
 
 def see_through(plan: Plan, now: float, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[list[Any], Recorded]:
