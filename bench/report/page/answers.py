@@ -77,7 +77,7 @@ def _of_comparison(comparison: Comparison) -> tuple[str, Lead]:
     changes = [change for new in comparison.sides[1:] for change in _changes(comparison, new)]
     order = list(dict.fromkeys(change.work for change in changes))
     changes.sort(key=lambda change: order.index(change.work))
-    machines = tuple(map(side_name, comparison.sides))
+    machines = tuple(side.name for side in comparison.sides)
     return ". ".join(titles), Lead(findings, machines, tuple(changes))
 
 
@@ -130,11 +130,23 @@ def _changes(comparison: Comparison, new: Side) -> Iterator[ChartedChange]:
     figures = figures_of(comparison, new)
     for work, figure in zip(works_of(comparison, new), figures, strict=True):
         verdict = VERDICTS[work.verdict] if figure.low is not None or figure.value is None else "no error bar"
-        note = figure.of.removeprefix("no error bar").removeprefix(VERDICTS["unclear"]).removeprefix(", ")
-        note = note.replace(f", {VERDICTS['unclear']}", "")
         yield ChartedChange(
-            work.work.words, side_name(new), figure.value, figure.low, figure.high, figure.text, verdict, note
+            work=work.work.words,
+            machine=new.name,
+            ratio=figure.value,
+            low=figure.low,
+            high=figure.high,
+            text=figure.text,
+            verdict=verdict,
+            brief=_brief(work, figure),
+            note=figure.of,
         )
+
+
+def _brief(work: WorkChange, figure: Figure) -> str:
+    if work.mean is not None:
+        return brief_interval(work.mean) or ""
+    return "" if figure.value is None else f"largest: {figure.of.partition(', ')[0]}"
 
 
 def _run_title(findings: Findings, evidence: RunEvidence) -> str:

@@ -44,8 +44,10 @@ class ChartedChange(NamedTuple):
     text: str
     """Ratio as people read it."""
     verdict: str
+    brief: str
+    """Interval as people read it, or the case that the ratio is of; empty if there is none."""
     note: str
-    """Interval as people read it, or the case that the ratio is of."""
+    """The same, and of how many cases it is."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare.comparison_tables import tables as comparison_tables
+from bench.analysis.findings.kinds import DataState
 from bench.core.table import Column, DisplayTable, text_column
 from bench.core.values import counted
 from bench.records import environments as headers
@@ -26,12 +27,13 @@ from bench.report.plots import draw
 from bench.report.plots.source import Plot, Source
 
 if TYPE_CHECKING:
+    from bench.analysis.findings.kinds import Findings
     from bench.records.file import Result
 
 MAX_RANK_ROWS = 200
 LEAD = "roofline"
 """Plot that stands beside the bars of one run."""
-TELLING = ("roofline", "collective-bandwidth", "speed-up", "pairs-1", "idle", "timeline-1", "parts-training_step")
+TELLING = ("roofline", "collective-bandwidth", "speed-up", "pairs-1", "idle")
 """Plots of which a page has the first MAX_PLOTS that there are; folders and Markdown have all."""
 MAX_PLOTS = 4
 
@@ -45,7 +47,7 @@ def build(runs: Sequence[Sequence[Result]]) -> Content:
     by_name = {plot.name: plot for plot in plots}
     title, lead = answers.lead(source, by_name.get(LEAD))
     sections = [
-        _runs_section(source),
+        _runs_section(source, lead.findings),
         *_comparison(source, names, [plot for plot in plots if plot.section == "comparison"]),
         *_suites(source, plots, files, names),
         *_others(plots, source.suites()),
@@ -59,14 +61,15 @@ def build(runs: Sequence[Sequence[Result]]) -> Content:
     return Content(title, tuple(replace(s, folded=True) for s in sections), tuple(emulated), lead, on_page)
 
 
-def _runs_section(source: Source) -> Section:
+def _runs_section(source: Source, findings: Findings) -> Section:
     columns = tuple(text_column(key) for key in _MEASURED)
     rows = tuple(_run_row(run.name, run.results) for run in source.series)
     warnings = dict.fromkeys(warning for run in source.series for result in run.results for warning in result.warnings)
+    states = [f"{state.quality.capitalize()} data: {state.text}" for state in findings.of_kind(DataState)]
     tables = [DisplayTable("", columns, rows)]
     if len(source.series) > 1:
         tables += [table for table in (answers.reached_table(source),) if table.rows]
-    return Section("measured", "What was measured", (*source.notes, *warnings), tuple(tables))
+    return Section("measured", "What was measured", (*states, *source.notes, *warnings), tuple(tables))
 
 
 _MEASURED = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,10 +46,16 @@ class ShownLead(NamedTuple):
     state: tuple[StatePart, ...]
     chart: ChangeChart | None
     bars: tuple[Figure, ...]
-    blocks: tuple[tuple[str, tuple[Figure, ...]], ...]
-    """Title and figures of what stands in a line."""
+    blocks: tuple[tuple[str, str, tuple[Figure, ...]], ...]
+    """Title of what stands in a line, what its figures are of if that is the same for all, and the figures."""
+    remarks_title: str
     remarks: tuple[Remark, ...]
     plot: Plot | None
+
+    @property
+    def says_emulated(self) -> bool:
+        """True if a remark says that something is emulated: once is enough."""
+        return any("emulated" in remark.text for remark in self.remarks)
 
 
 def page(content: Content, kind: str) -> str:
@@ -91,13 +97,19 @@ def _shown(lead: Lead) -> ShownLead:
     rest = [figure for figure in figures if figure not in bars]
     groups = {figure.group: tuple(f for f in rest if f.group == figure.group) for figure in rest}
     return ShownLead(
-        state=tuple(_state(findings)),
+        state=tuple(_state(findings, brief=bool(lead.changes))),
         chart=lay_out(lead.changes, lead.machines) if lead.changes else None,
         bars=tuple(bars),
-        blocks=tuple((_title(group, bool(bars)), members) for group, members in groups.items()),
+        blocks=tuple((_title(group, bool(bars)), _common_of(members), members) for group, members in groups.items()),
+        remarks_title="Why" if lead.changes else "What stands out",
         remarks=tuple(findings.remarks()[:MAX_REMARKS]),
         plot=lead.plot,
     )
+
+
+def _common_of(figures: Sequence[Figure]) -> str:
+    first = figures[0].of
+    return first if len(figures) > 1 and all(figure.of == first for figure in figures) else ""
 
 
 def _title(group: str, has_bars: bool) -> str:
@@ -106,11 +118,14 @@ def _title(group: str, has_bars: bool) -> str:
     return title if title.endswith("?") else f"{title}:"
 
 
-def _state(findings: Findings) -> Iterator[StatePart]:
-    if findings.head:
+def _state(findings: Findings, brief: bool) -> Iterator[StatePart]:
+    """Pieces of the line on the data; `brief`: of good data no more than how much there is."""
+    if findings.head and not brief:
         yield StatePart(findings.head)
     for state in findings.of_kind(DataState):
-        yield StatePart(f"{state.quality.capitalize()} data: {state.text}", state.quality != "good")
+        is_good = state.quality == "good"
+        text = state.text.partition("; ")[0] if brief and is_good else state.text
+        yield StatePart(f"{state.quality.capitalize()} data: {text}", not is_good)
     for correct in findings.of_kind(Correctness):
         word = "Wrong" if correct.num_wrong else "Correct"
         yield StatePart(f"{word}: {correct.text}", bool(correct.num_wrong))
@@ -150,7 +165,7 @@ def table_html(table: DisplayTable) -> Markup:
     """A table with its footnotes. Cells are left open, as HTML allows: ten thousand rows then stay small."""
     from markupsafe import Markup, escape
 
-    parts = [f"<h4>{escape(clean(table.title))}</h4>"] if table.title else []
+    parts = [f'<p class="title">{escape(clean(table.title))}</p>'] if table.title else []
     if table.rows:
         heads = "".join(f"<th{_class(column)}>{escape(clean(column.head)) or '&nbsp;'}" for column in table.columns)
         lines = ["<tr>" + "".join(_cell(column, row) for column in table.columns) for row in table.rows]
