@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.analysis.compare.change_text import brief_factor, brief_interval, clause
@@ -11,7 +11,7 @@ from bench.analysis.findings.kinds import Answer, DataState, Figure, Findings
 from bench.analysis.findings.of_comparison import comparison_findings, figures_of, side_name, works_of
 from bench.analysis.findings.of_run import run_findings
 from bench.core.table import DisplayTable, text_column
-from bench.core.values import counted, show_quantity
+from bench.core.values import show_quantity
 from bench.records import environments, metrics
 from bench.report.page.change_chart import ChartedChange
 from bench.report.page.section import Lead
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bench.analysis.compare.sides import Side
     from bench.analysis.compare.work_changes import WorkChange
     from bench.records.rows import Row
+    from bench.stats.change_test import Verdict
 VERDICTS = {
     "slower": "slower",
     "faster": "faster",
@@ -32,6 +33,10 @@ VERDICTS = {
 """Verdict on a kind of work -> the words beside its mark."""
 MAX_SUITES = 2
 """Suites of which a title about one run has a figure."""
+TELLING_SUITES = ("compute", "collective", "training_step")
+"""Suites whose figures a title takes first."""
+MAX_RUNS = 4
+"""Runs that a title names if they are not compared."""
 
 
 class Peak(NamedTuple):
@@ -62,13 +67,17 @@ def lead(source: Source, plot: Plot | None) -> tuple[str, Lead]:
     """Title of a report, and its top. `plot` stands beside the bars of one run."""
     if source.comparison is not None:
         return _of_comparison(source.comparison)
-    if len(source.series) > 1:
-        names = ", ".join(f"{run.name} ({run.result.architecture})" for run in source.series)
-        state = DataState("useless", "no case was measured in all of them, so nothing is compared")
-        return f"{len(source.series)} runs without a common case: {names}", Lead(Findings("", (state,)))
-    results = source.series[0].results
-    findings = run_findings(*results)
-    return _run_title(findings, RunEvidence(results[0], results[1:])), Lead(findings, plot=plot)
+    evidence = [RunEvidence(run.results[0], run.results[1:]) for run in source.series]
+    found = [run_findings(*run.results) for run in source.series]
+    if len(found) == 1:
+        return _run_title(found[0], evidence[0]), Lead(found[0], plot=plot)
+    state = DataState("useless", f"nothing is compared: {source.no_comparison}")
+    runs = [
+        f"{run.name}: {_run_words(findings, one)}"
+        for run, findings, one in zip(source.series, found, evidence, strict=True)
+    ]
+    title = f"{len(runs)} runs, not compared. {'; '.join(runs[:MAX_RUNS])}"
+    return f"{title}; and {len(runs) - MAX_RUNS} more" if len(runs) > MAX_RUNS else title, Lead(Findings("", (state,)))
 
 
 def _of_comparison(comparison: Comparison) -> tuple[str, Lead]:
@@ -91,19 +100,23 @@ def _joint_title(comparison: Comparison) -> str:
     if any(work is None for _, work in leading) or len(works) != 1:
         return ""
     parts = [
-        f"{side_name(new)} {brief_factor(1 + work.mean.change)} ({brief_interval(work.mean)})"
+        (side_name(new), brief_factor(1 + work.mean.change), brief_interval(work.mean))
         for new, work in leading
         if work is not None and work.mean is not None
     ]
     base, words = side_name(comparison.sides[0]), works.pop().words
-    parts[0] = parts[0].replace(f"{side_name(comparison.sides[1])} ", f"{side_name(comparison.sides[1])} takes ", 1)
-    parts[0] = parts[0].replace("x (", f"x as long{'' if _all_slower(leading) else f' as {base}'} (", 1)
-    start = f"{base} is fastest in {words}" if _all_slower(leading) else f"In {words}"
-    return f"{start}: {', '.join(parts)}"
+    verdicts = {work.verdict for _, work in leading if work is not None}
+    start, than = f"In {words}", f" as {base}"
+    if len(verdicts) == 1:
+        degree = _DEGREES[verdicts.pop()][len(leading) > 1]
+        start, than = f"{base} is {degree} in {words}", ""
+    (name, factor, interval), *others = parts
+    texts = [f"{name} takes {factor} as long{than} ({interval})", *(f"{n} {f} ({i})" for n, f, i in others)]
+    return f"{start}: {', '.join(texts)}"
 
 
-def _all_slower(leading: Sequence[tuple[Side, WorkChange | None]]) -> bool:
-    return all(work is not None and work.verdict == "slower" for _, work in leading)
+_DEGREES: Mapping[Verdict | None, tuple[str, str]] = {"slower": ("faster", "fastest"), "faster": ("slower", "slowest")}
+"""Verdict on all new sides -> what the base is, beside one of them and beside several."""
 
 
 def _leading(works: Sequence[WorkChange]) -> WorkChange | None:
@@ -115,15 +128,29 @@ def _leading(works: Sequence[WorkChange]) -> WorkChange | None:
 
 
 def _titles(comparison: Comparison, findings: Findings) -> list[str]:
-    """A sentence per new side: its first figure where that is all that decides, else its whole answer."""
+    """A sentence per new side: its first figure if that is all that decides, else its whole answer."""
     titles = []
+    base = side_name(comparison.sides[0])
     for new, answer in zip(comparison.sides[1:], findings.of_kind(Answer), strict=True):
-        work = _leading(works_of(comparison, new))
-        titles.append(answer.text)
+        works, name = works_of(comparison, new), side_name(new)
+        work = _leading(works)
+        figures = dict(
+            zip([one.verdict for one in reversed(works)], reversed(figures_of(comparison, new)), strict=True)
+        )
         if work is not None and work.mean is not None:
-            words = clause(side_name(new), side_name(comparison.sides[0]), 1 + work.mean.change, work.metric)
-            titles[-1] = f"{words} in {work.work.words} ({brief_interval(work.mean)})"
+            words = clause(name, base, 1 + work.mean.change, work.metric)
+            titles.append(f"{words} in {work.work.words} ({brief_interval(work.mean)})")
+        elif "slower" in figures and "faster" in figures:
+            parts = ", ".join(_with_interval(figures[verdict]) for verdict in ("faster", "slower"))
+            titles.append(f"{name} against {base} depends on the work: {parts} as long")
+        else:
+            titles.append(answer.text)
     return titles
+
+
+def _with_interval(figure: Figure) -> str:
+    """`compute 0.58x (0.52x to 0.65x)`; of swept sizes with the case that the figure is of."""
+    return f"{figure.name} {figure.text} ({figure.of.partition(', ')[0]})"
 
 
 def _changes(comparison: Comparison, new: Side) -> Iterator[ChartedChange]:
@@ -152,23 +179,33 @@ def _brief(work: WorkChange, figure: Figure) -> str:
 def _run_title(findings: Findings, evidence: RunEvidence) -> str:
     """`2 x Xeon core: 145 GFLOP/s per core, all-reduce, 64 MiB 1.15 GB/s bus, pipeline parallel 1.5x one core`."""
     answers = [answer.text for answer in findings.of_kind(Answer)]
-    figures = findings.of_kind(Figure)
-    first_of_suites: dict[str, Figure] = {}
-    for figure in figures:
-        if figure.group == "reached":
-            first_of_suites.setdefault(str(figure.case).partition("/")[0], figure)
-    words = [
-        figure.text if suite == metrics.CEILING_SUITE else f"{figure.name.replace(',', '')} {figure.text}"
-        for suite, figure in list(first_of_suites.items())[:MAX_SUITES]
-    ]
-    parallel = [f for f in figures if f.group == "parallelism" and f.value is not None]
-    if parallel:
-        fastest = max(parallel, key=lambda figure: figure.value or 0.0)
-        words.append(f"{fastest.name} {show_quantity(fastest.value, 'x', 2)} one {evidence.device} at best")
     architecture = evidence.result.architecture
     if environments.emulation_label(evidence.result.environment.ranks) and "emulated" not in architecture:
         architecture += " (emulated)"
-    return ". ".join([*answers, f"{architecture}: {', '.join(words) or 'nothing was measured'}"])
+    return ". ".join([*answers, f"{architecture}: {_run_words(findings, evidence)}"])
+
+
+def _run_words(findings: Findings, evidence: RunEvidence) -> str:
+    """Figures of the most telling suites, and of the parallel work that gains most."""
+    figures = findings.of_kind(Figure)
+    by_suite: dict[str, Figure] = {}
+    for figure in figures:
+        if figure.group == "reached":
+            by_suite.setdefault(str(figure.case).partition("/")[0], figure)
+    order = [*(suite for suite in TELLING_SUITES if suite in by_suite), *by_suite]
+    words = [
+        by_suite[suite].text if suite == metrics.CEILING_SUITE else _named(by_suite[suite])
+        for suite in list(dict.fromkeys(order))[:MAX_SUITES]
+    ]
+    parallel = [figure for figure in figures if figure.group == "parallelism" and figure.value is not None]
+    if parallel:
+        fastest = max(parallel, key=lambda figure: figure.value or 0.0)
+        words.append(f"{fastest.name} {show_quantity(fastest.value, 'x', 2)} one {evidence.device} at best")
+    return ", ".join(words) or "nothing was measured"
+
+
+def _named(figure: Figure) -> str:
+    return f"{figure.name.replace(',', '')} {figure.text}"
 
 
 def reached_table(source: Source) -> DisplayTable:
@@ -192,8 +229,3 @@ def _best(rows: list[Row], peak: Peak) -> Row | None:
         return None
     sign = -1 if metrics.METRICS[peak.metric].better == "lower" else 1
     return max(candidates, key=lambda row: sign * row[peak.metric])
-
-
-def counted_cases(source: Source) -> str:
-    """`43 cases`, over all runs."""
-    return counted(len({row["case"] for run in source.series for row in run.rows}), "case")

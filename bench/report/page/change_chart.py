@@ -15,7 +15,7 @@ from bench.core.table import DisplayTable, text_column
 from bench.report.plots.style import LIGHT
 
 WIDEST = 16.0
-"""Intervals are drawn to a change of so many times; an arrow says that they go on."""
+"""Intervals are drawn to a change of so many times, or twice the largest; an arrow says that they go on."""
 NARROWEST = 0.05
 """Change that the axis holds on either side, however little changed."""
 LOGARITHMIC = 4.0
@@ -138,7 +138,8 @@ def _axis(changes: Sequence[ChartedChange]) -> Axis:
     """Axis that holds no change, every mark, and the intervals to `WIDEST`."""
     ratios = [change.ratio for change in changes if change.ratio is not None]
     bounds = [end for change in changes for end in (change.low, change.high) if end is not None]
-    kept = [min(max(bound, 1 / WIDEST), WIDEST) for bound in bounds]
+    most, least = max([WIDEST, *(2 * ratio for ratio in ratios)]), min([1 / WIDEST, *(r / 2 for r in ratios)])
+    kept = [min(max(bound, least), most) for bound in bounds]
     ends = [1 - NARROWEST, 1 + NARROWEST, *ratios, *kept]
     return Axis(min(ends), max(ends))
 

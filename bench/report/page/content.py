@@ -15,7 +15,7 @@ from bench.analysis.findings.kinds import DataState
 from bench.core.table import Column, DisplayTable, text_column
 from bench.core.values import counted
 from bench.records import environments as headers
-from bench.records.case_names import CaseNames, name_cases
+from bench.records.case_names import CaseNames
 from bench.records.metrics import METRICS
 from bench.records.rows import own_metrics
 from bench.report import rank_table, result_tables
@@ -43,7 +43,7 @@ def build(runs: Sequence[Sequence[Result]]) -> Content:
     source = Source.of(runs)
     plots = list(draw(source))
     files = {str(result.path): run.name for run in source.series for result in run.results}
-    names = name_cases(row["case"] for run in source.series for row in run.rows)
+    names = source.names
     by_name = {plot.name: plot for plot in plots}
     title, lead = answers.lead(source, by_name.get(LEAD))
     sections = [
@@ -69,7 +69,7 @@ def _runs_section(source: Source, findings: Findings) -> Section:
     tables = [DisplayTable("", columns, rows)]
     if len(source.series) > 1:
         tables += [table for table in (answers.reached_table(source),) if table.rows]
-    return Section("measured", "What was measured", (*states, *source.notes, *warnings), tuple(tables))
+    return Section("measured", "What was measured", (*states, *warnings), tuple(tables))
 
 
 _MEASURED = (
@@ -123,7 +123,9 @@ def _suites(source: Source, plots: Sequence[Plot], files: dict[str, str], names:
             title = f"{suite.replace('_', ' ')} ({len({row['case'] for row in measured})})"
             parts.append(Section(f"suite-{suite}", title, tuple(said), tuple(tables), drawn))
     if parts:
-        yield Section("suites", f"By suite, {answers.counted_cases(source)}", parts=tuple(parts))
+        title = f"By suite, {counted(len(names.names), 'case')}"
+        # On paper the table of all cases says what a comparison has to say.
+        yield Section("suites", title, parts=tuple(parts), is_printed=source.comparison is None)
 
 
 def _shown(table: DisplayTable, files: dict[str, str], name: Callable[[str], str]) -> DisplayTable:

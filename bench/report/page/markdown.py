@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.analysis.findings import markdown as findings_markdown
+from bench.analysis.findings.kinds import Answer
 from bench.core.table import escape_markdown, render
 
 if TYPE_CHECKING:
+    from bench.analysis.findings.kinds import Findings
     from bench.report.page.section import Content, Section
 
 
@@ -17,10 +20,16 @@ def markdown(content: Content, folder: str) -> str:
     if content.emulated:
         lines += [f"**Emulated:** {escape_markdown(', '.join(content.emulated))} was slowed on purpose.", ""]
     if content.lead is not None:
-        lines += [findings_markdown.show(content.lead.findings)]
+        lines += [findings_markdown.show(_beside_title(content.title, content.lead.findings))]
     for section in content.sections:
         lines += _section(section, folder, 2)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _beside_title(title: str, findings: Findings) -> Findings:
+    """The findings without an answer that the title has word for word."""
+    items = tuple(item for item in findings.items if not (isinstance(item, Answer) and item.text in title))
+    return replace(findings, items=items)
 
 
 def _section(section: Section, folder: str, level: int) -> list[str]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from bench.core.table import Column, DisplayTable, text_column
 from bench.core.values import show_quantity
-from bench.records.case_names import name_cases
 from bench.records.lines.kinds import Measurement
 from bench.records.metrics import BUBBLE, IDLE
 from bench.report.plots.source import Plot, PlottedRun, Source, labels
@@ -17,6 +16,7 @@ from bench.suite import COMMUNICATION
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from bench.records.case_names import CaseNames
     from bench.records.rows import Row
 
 SUITES = ("pipeline_parallel", "training_step", "heterogeneous")
@@ -109,12 +109,11 @@ def _idle(source: Source) -> Iterator[Plot]:
     axes.grid(True, axis="x")
     figure.legend(loc="outside lower left", ncols=2)
     title = "Idle time, measured and explained by the order"
-    yield Plot("idle", bars[0][1]["suite"], title, _IDLE, figure, _idle_table(bars))
+    yield Plot("idle", bars[0][1]["suite"], title, _IDLE, figure, _idle_table(bars, source.names))
 
 
-def _idle_table(bars: Sequence[tuple[PlottedRun, Row]]) -> DisplayTable:
+def _idle_table(bars: Sequence[tuple[PlottedRun, Row]], names: CaseNames) -> DisplayTable:
     rows = tuple(row | {"run": run.name} for run, row in bars)
-    names = name_cases(row["case"] for row in rows)
     columns = (
         Column("case", lambda row: names.across(row["case"]), "left"),
         text_column("run"),

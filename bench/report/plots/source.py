@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare import sides
+from bench.records.case_names import CaseNames, name_cases
 from bench.records.case_view import CaseView
 from bench.records.lines.parts import TableRows
 from bench.records.rows import CaseGroup, case_groups, run_rows
@@ -96,11 +97,12 @@ class Source:
     series: tuple[PlottedRun, ...]
     comparison: Comparison | None = None
     """The first side against the others, if there are others with a common case."""
-    notes: tuple[str, ...] = field(default=())
+    no_comparison: str = ""
+    """Reason why several runs are not compared."""
 
     @staticmethod
     def of(runs: Sequence[Sequence[Result]]) -> Source:
-        """`runs`: each the files of one run. Without a common case there is no comparison, and a note says why."""
+        """`runs`: each the files of one run. Without a common case there is no comparison, and a reason why."""
         from bench.analysis.compare.comparison import Settings, compare
         from bench.errors import BenchError
 
@@ -108,17 +110,22 @@ class Source:
         names = names if len(set(names)) == len(names) else [f"{n} ({i})" for i, n in enumerate(names, 1)]
         look = looks(names, [results[0].architecture for results in runs])
         comparison: Comparison | None = None
-        notes: tuple[str, ...] = ()
+        reason = ""
         if len(runs) > 1:
             try:
                 comparison = compare(runs[0], runs[1:], Settings(allow_unlike=True))
             except BenchError as error:
-                notes = (f"no comparison: {error}",)
+                reason = str(error)
         series = tuple(
             PlottedRun(name, tuple(results), look[name], comparison is not None)
             for name, results in zip(names, runs, strict=True)
         )
-        return Source(series, comparison, notes)
+        return Source(series, comparison, reason)
+
+    @cached_property
+    def names(self) -> CaseNames:
+        """Short names of all cases: one case has one name in a report."""
+        return name_cases(row["case"] for run in self.series for row in run.rows)
 
     def suites(self) -> list[str]:
         return list(dict.fromkeys(row["suite"] for run in self.series for row in run.rows))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.table import Column, DisplayTable, text_column
 from bench.core.values import show_number, show_quantity
-from bench.records.case_names import name_cases
 from bench.records.metrics import COMPUTE_SPEED, MEMORY_BANDWIDTH, SPEEDUP
 from bench.report.plots.source import Plot, PlottedRun, Source, labels
 from bench.report.plots.style import FAINT, canvas, plain_log, shorten
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from bench.records.case_names import CaseNames
     from bench.records.rows import Row
 
 SCALED = ("tensor_parallel", "pipeline_parallel", "training_step", "data_parallel", "context_parallel")
@@ -107,11 +107,10 @@ def _roofline(source: Source) -> Iterator[Plot]:
     axes.yaxis.set_major_formatter(lambda value, _: show_quantity(value, "TFLOP/s", 1))
     if len(source.series) > 1:
         figure.legend(loc="outside lower left", ncols=2)
-    yield Plot("roofline", "compute", "Roofline", _ROOFLINE, figure, _points_table(drawn))
+    yield Plot("roofline", "compute", "Roofline", _ROOFLINE, figure, _points_table(drawn, source.names))
 
 
-def _points_table(drawn: Sequence[Row]) -> DisplayTable:
-    names = name_cases(row["case"] for row in drawn)
+def _points_table(drawn: Sequence[Row], names: CaseNames) -> DisplayTable:
     columns = (
         Column("case", lambda row: names.across(row["case"]), "left"),
         text_column("run"),
@@ -144,9 +143,8 @@ def _scaling(source: Source) -> Iterator[Plot]:
     counts = sorted({row["num_ranks"] for _, row in points})
     figure = _over_ranks(points, counts) if len(counts) > 1 else _by_case(points[:MAX_CASES], counts[0])
     rows = [row | {"run": run.name} for run, row in points]
-    names = name_cases(row["case"] for row in rows)
     columns = (
-        Column("case", lambda row: names.across(row["case"]), "left"),
+        Column("case", lambda row: source.names.across(row["case"]), "left"),
         text_column("run"),
         Column("ranks", lambda row: str(row["num_ranks"])),
         Column("speed-up", lambda row: show_quantity(row[SPEEDUP], "x")),
