@@ -11,7 +11,7 @@ from bench.analysis.findings.kinds import Answer, DataState, Figure, Findings
 from bench.analysis.findings.of_comparison import comparison_findings, figures_of, side_name, works_of
 from bench.analysis.findings.of_run import run_findings
 from bench.core.table import DisplayTable, text_column
-from bench.core.values import show_quantity
+from bench.core.values import counted, show_quantity
 from bench.records import environments, metrics
 from bench.report.page.change_chart import ChartedChange
 from bench.report.page.section import Lead
@@ -134,9 +134,9 @@ def _titles(comparison: Comparison, findings: Findings) -> list[str]:
     for new, answer in zip(comparison.sides[1:], findings.of_kind(Answer), strict=True):
         works, name = works_of(comparison, new), side_name(new)
         work = _leading(works)
-        figures = dict(
-            zip([one.verdict for one in reversed(works)], reversed(figures_of(comparison, new)), strict=True)
-        )
+        figures: dict[Verdict | None, Figure] = {}
+        for one, figure in zip(works, figures_of(comparison, new), strict=True):
+            figures.setdefault(one.verdict, figure)
         if work is not None and work.mean is not None:
             words = clause(name, base, 1 + work.mean.change, work.metric)
             titles.append(f"{words} in {work.work.words} ({brief_interval(work.mean)})")
@@ -165,15 +165,23 @@ def _changes(comparison: Comparison, new: Side) -> Iterator[ChartedChange]:
             high=figure.high,
             text=figure.text,
             verdict=verdict,
-            brief=_brief(work, figure),
-            note=figure.of,
+            interval=_interval(figure),
+            of=_of(work, figure),
+            is_largest=work.mean is None and figure.value is not None,
         )
 
 
-def _brief(work: WorkChange, figure: Figure) -> str:
-    if work.mean is not None:
-        return brief_interval(work.mean) or ""
-    return "" if figure.value is None else f"largest: {figure.of.partition(', ')[0]}"
+def _interval(figure: Figure) -> str:
+    if figure.low is None or figure.high is None:
+        return ""
+    return f"{brief_factor(figure.low)} to {brief_factor(figure.high)}"
+
+
+def _of(work: WorkChange, figure: Figure) -> str:
+    """The figure's words without its interval and verdict, which have columns of their own."""
+    if work.mean is None:
+        return figure.of if figure.value is not None else counted(len(work.cases), "case")
+    return f"mean of {len(work.cases)} cases" if len(work.cases) > 1 else ""
 
 
 def _run_title(findings: Findings, evidence: RunEvidence) -> str:

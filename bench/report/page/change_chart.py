@@ -44,10 +44,17 @@ class ChartedChange(NamedTuple):
     text: str
     """Ratio as people read it."""
     verdict: str
-    brief: str
-    """Interval as people read it, or the case that the ratio is of; empty if there is none."""
-    note: str
-    """The same, and of how many cases it is."""
+    interval: str
+    """Interval as people read it; empty if none is known."""
+    of: str
+    """Case or cases that the ratio is of; empty if it is of the only one."""
+    is_largest: bool = False
+    """True if the ratio is that of the largest change, since there is no mean over sizes."""
+
+    @property
+    def brief(self) -> str:
+        """What has room beside the verdict."""
+        return f"largest: {self.of.partition(', ')[0]}" if self.is_largest else self.interval
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,8 @@ def _table(changes: Sequence[ChartedChange]) -> DisplayTable:
         text_column("text", "time over the base's"),
         text_column("said", "verdict"),
         text_column("machine"),
-        text_column("note", "95% interval, or the case"),
+        text_column("interval", "95% interval"),
+        text_column("of"),
     )
     return DisplayTable("", columns, rows)
 

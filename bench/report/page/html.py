@@ -131,12 +131,13 @@ def _state(findings: Findings, brief: bool) -> Iterator[StatePart]:
         yield StatePart(f"{word}: {correct.text}", bool(correct.num_wrong))
     lacking = findings.of_kind(Unmeasured)
     if lacking:
-        count = sum(reason.num_cases for reason in lacking)
-        yield StatePart(f"Not measured: {count}, {lacking[0].text}" + (", and more below" if len(lacking) > 1 else ""))
+        further = sum(reason.num_cases for reason in lacking[1:])
+        more = f", and {further} for other reasons" if further else ""
+        yield StatePart(f"Not measured: {lacking[0].num_cases}, {lacking[0].text}{more}")
 
 
 def _sentence(text: str) -> str:
-    """Text that begins with a capital, unless that would spell a name otherwise, and ends in a full stop."""
+    """Text that ends in a full stop, unless it is none."""
     text = text.strip()
     return text if not text or text.endswith((".", "?", "!", ":")) else f"{text}."
 
