@@ -10,9 +10,8 @@ from bench.report.page.change_chart import Axis, ChartedChange, lay_out
 def change(
     work: str, machine: str, ratio: float | None, low: float | None = None, high: float | None = None, **more: bool
 ) -> ChartedChange:
-    return ChartedChange(
-        work, machine, ratio, low, high, f"{ratio}x", "slower", f"{low}x to {high}x", "one case", **more
-    )
+    texts = (f"{ratio}x", "slower", f"{low}x to {high}x", "one case")
+    return ChartedChange(work, machine, ratio, low, high, *texts, **more)
 
 
 def test_marks_lie_in_order_and_no_change_has_a_line_of_its_own() -> None:
