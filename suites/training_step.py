@@ -67,12 +67,11 @@ CHOICES = {
     "compile": (False, True),
     "schedule": tuple(SCHEDULES),
 }
-PART_METRICS = {part: f"{part}_share" for part in step_breakdown.PARTS}
 PART_MEANING = "Share of the traced steps, mean over the ranks, that is {}."
 METRICS = {
     **{
         metric: SuiteMetric("share", "neither", PART_MEANING.format(step_breakdown.PARTS[part]))
-        for part, metric in PART_METRICS.items()
+        for part, metric in step_breakdown.SHARES.items()
     },
     "traced_over_timed": SuiteMetric(
         "x", "neither", "Time of a traced step over that of a timed one: what the tracing costs."
@@ -309,7 +308,7 @@ def _derived(observed: Observed, *, job: MicrobatchedJob, layout: Layout) -> Map
     steps = sorted(sum(ranks[0].values()) / 1e9 for ranks in calls)
     peaks = [facts["peak_memory_bytes"] for facts in observed.per_rank]
     return {
-        **{PART_METRICS[part]: share for part, share in shares.items()},
+        **{step_breakdown.SHARES[part]: share for part, share in shares.items()},
         "traced_over_timed": steps[len(steps) // 2] / observed.seconds["full"] if steps else None,
         "peak_memory_bytes": max(peaks) if peaks and None not in peaks else None,
         "trained_layers": job.shape.num_layers,
@@ -323,9 +322,11 @@ def _tables(observed: Observed, *, job: MicrobatchedJob, layout: Layout) -> Mapp
         times = [seconds[part] * 1e3 for part in step_breakdown.PARTS]
         peak = _mebibytes(observed.per_rank[rank]["peak_memory_bytes"])
         rows.append((rank, *layout.coordinates(rank), *times, sum(times), peak))
-    heads = [f"{part} ms" for part in step_breakdown.PARTS]
+    heads = step_breakdown.HEADS.values()
     columns = ("rank", "pipeline", "data", "tensor", *heads, "step ms", "peak memory MiB")
-    return {"time_by_part": Table(columns, tuple(rows), "Time by part of a traced step, mean over the traced calls")}
+    return {
+        step_breakdown.TABLE: Table(columns, tuple(rows), "Time by part of a traced step, mean over the traced calls")
+    }
 
 
 def _mebibytes(num_bytes: int | None) -> float | None:

@@ -27,7 +27,7 @@ COMMANDS: dict[str, str] = {
     "compare": "Put two or more results side by side.",
     "explain": "Take the time of a step apart: which ranks, stages and links it waits for.",
     "report": "Make a page of results with plots: the answer first, every suite, every environment.",
-    "mix": "What a cluster of mixed accelerators would do, from results of each kind.",
+    "mix": "Estimate a cluster of mixed accelerators from results of each kind.",
     "import": "Make a result file of what another tool wrote (nccl-tests, PARAM, OSU, pytest-benchmark).",
     "predict": "Predict a job on N accelerators: time, memory, splits, scaling, failures and cost.",
     "doctor": "Say what `bench run` would use here, and what is wrong or suspicious.",

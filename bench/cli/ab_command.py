@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bench.cli.help import HelpedCommand
 from bench.cli.options import comparing
 from bench.cli.run_command import command as run_command
 from bench.cli.run_command import given_options
@@ -18,16 +19,19 @@ PASSED_ON = ("ranks", "device", "backend", "settings", "cases", "precision", "vi
 _OWN = (
     "a", "b", "a_python", "b_python", "suites", "preset", "pairs", "budget", "label", "output", "resume",
 )  # fmt: skip
+_COMMON = (
+    "a", "b", "b_python", "pairs", "budget", "preset", "fail_slower", "everything", "form", "settings",
+)  # fmt: skip
 _OPTIONS = {param.name: param for param in run_command.params if param.name in PASSED_ON}
 
 
-@click.command(name="ab", params=list(_OPTIONS.values()))
+@click.command(name="ab", cls=HelpedCommand, common=_COMMON, params=list(_OPTIONS.values()))
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
 @click.option(
     "--a",
     multiple=True,
     metavar="NAME=VALUE|OPTIONS",
-    help='One side: a variable of the environment, or in quotes options of `bench run`, "--backend gloo". Repeatable.',
+    help='One side: an environment variable, or options of `bench run` in quotes: "--backend gloo". Repeatable.',
 )
 @click.option("--b", multiple=True, metavar="NAME=VALUE|OPTIONS", help="The other side, the same way.")
 @click.option("--a-python", metavar="PYTHON", help="The interpreter of one side [default: this one].")
@@ -61,17 +65,16 @@ _OPTIONS = {param.name: param for param in run_command.params if param.name in P
 def command(**given: Any) -> int:
     """Measure SUITEs on two sides in turn, a b b a, and compare them launch by launch: is B faster or slower than A?
 
-    A side is what is set on it: variables, options of `bench run`, another interpreter (both sides run this source of
-    bench; what is not set is alike; a side's own --set KEY takes the place of a common one). Comparing within pairs
-    holds on a machine whose speed wanders. The gate and the formats are those of `bench compare`; two ordinary result
-    files come out.
+    A side is set by variables, options of `bench run` or another interpreter; the rest is the same on both. Slow drift
+    of the machine affects both halves of a pair and cancels. Both sides run this source of bench. A side's own --set
+    KEY replaces the common one. Saved are two ordinary result files.
 
     \b
     Examples:
       bench ab collective --a NCCL_ALGO=Ring --b NCCL_ALGO=Tree
-      bench ab tensor_parallel --a "--backend gloo" --b "--backend ucc" --budget 5m
+      bench ab tensor_parallel --a "--backend gloo" --b "--backend ucc"
       bench ab --b-python pr/bin/python --fail-slower 10% --budget 10m
-      bench ab --a-python python --b-python python       two equals: how far apart are they here?
+      bench ab --a-python python --b-python python    both the same
     """
     from bench.analysis.compare.presentation import CompareOptions as Comparing
     from bench.run.ab import alternation

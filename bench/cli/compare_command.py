@@ -6,11 +6,16 @@ from typing import Any
 
 import click
 
+from bench.cli.help import HelpedCommand
 from bench.cli.options import comparing, without_collecting
 from bench.errors import BenchError
 
+_COMMON = (
+    "by", "among", "fail_slower", "fail_missing", "threshold", "metrics", "where", "everything", "wide", "form",
+)  # fmt: skip
 
-@click.command(name="compare")
+
+@click.command(name="compare", cls=HelpedCommand, common=_COMMON)
 @click.argument("base")
 @click.argument("news", nargs=-1, metavar="[NEW]...")
 @click.option("--by", metavar="PARAM", help="Compare the values of a parameter within BASE, such as implementation.")

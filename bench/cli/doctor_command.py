@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.help import HelpedCommand
 from bench.core.values import counted
 from bench.errors import BenchError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from bench.records.lines.parts import Finding
 
 
-@click.command(name="doctor")
+@click.command(name="doctor", cls=HelpedCommand)
 @click.option("--strict", is_flag=True, help="Exit with 1 on a warning too.")
 @click.option(
     "--expect",

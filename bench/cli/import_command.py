@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.help import HelpedCommand
 from bench.core import exit_codes
 from bench.core.cell_text import clean
 from bench.errors import BenchError
@@ -20,7 +21,7 @@ MAX_SHOWN = 5
 """Rows that could not be read which are printed; the file has all of them."""
 
 
-@click.command(name="import")
+@click.command(name="import", cls=HelpedCommand)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @click.option("--from", "tool", type=click.Choice(TOOLS), help="Which tool wrote it, where the file does not tell.")
 @click.option("--op", help="Which collective it measured, where the text does not say it (all_reduce, ...).")
@@ -53,7 +54,7 @@ def command(
     \b
     Examples:
       bench import all_reduce.txt
-      bench import nccl.json -o h200.jsonl && bench compare results/run.jsonl h200.jsonl
+      bench import nccl.json -o h200.jsonl
       bench import --op all_gather old-nccl-tests.txt
       bench import --ranks 16 --device "NVIDIA H200" osu_allreduce.txt
     """

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from bench.cli.help import HelpedCommand
 from bench.cli.options import form
 from bench.measure.planning.presets import PRESETS
 
 
-@click.command(name="list")
+@click.command(name="list", cls=HelpedCommand)
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
 @click.option(
     "--preset",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bench.cli.options import colour, form
+from bench.cli.help import HelpedCommand
+from bench.cli.options import colour, form, wide
 
 SHAPE = (
-    click.option("--model", metavar="NAME", help="A model by name, such as llama3-70b, or its shape:"),
+    click.option("--model", metavar="NAME", help="Such as llama3-70b. A shape of your own: --help-all."),
     click.option("--layers", type=int, help="Layers."),
     click.option("--hidden", type=int, help="Width."),
     click.option("--heads", type=int, help="Attention heads."),
@@ -21,15 +23,15 @@ SHAPE = (
     click.option("--experts", type=int, help="Experts of a layer."),
     click.option("--active-experts", type=int, help="Experts that a token goes to."),
     click.option("--sequence", type=int, help="Tokens of a sequence; default the model's own."),
-    click.option("--batch", type=int, help="Sequences of a step, all replicas together; default 16 Mi tokens."),
+    click.option("--batch", type=int, help="Sequences per step; default 16 Mi tokens."),
     click.option("--precision", type=click.Choice(["bf16", "fp16", "fp8", "fp8-rowwise", "fp32"]), default="bf16",
-                 show_default=True, help="Of matrix products: fp8 with a scale a tensor or a row; fp32 with --from."),
+                 show_default=True, help="Of matrix products. fp8: one scale per tensor or row; fp32: with --from."),
 )  # fmt: skip
 DEVICES = (
-    click.option("--gpus", type=int, help="Accelerators."),
+    click.option("--gpus", metavar="N[,N...]", help="Accelerators; several numbers: side by side."),
     click.option("--accelerator", metavar="NAME", default="H100-SXM-80GB", show_default=True,
-                 help="As in the catalogue, or a mixed fleet: H100=150000,H200=50000,GB200=20000."),
-    click.option("--nic-gbit", type=float, help="Gbit/s of an accelerator's NIC, if not the catalogue's."),
+                 help="A name, or a mixed fleet: H100=150000,H200=50000."),
+    click.option("--nic-gbit", type=float, help="Gbit/s of an accelerator's NIC; default the catalogue's."),
     click.option("--link-gb-per-s", type=float, help="GB/s one way of an accelerator within its scale-up domain."),
     click.option("--domain-size", type=int, help="Accelerators of a scale-up domain; default 8, 72 for NVL72."),
     click.option("--memory-gb", type=float, help="Memory of an accelerator, in place of the catalogue's."),
@@ -52,11 +54,12 @@ SPLIT = (
     click.option("--top", type=int, default=5, show_default=True, help="Splits to show."),
 )  # fmt: skip
 SCALE = (
-    click.option("--sweep", metavar="gpus=8..100000", help="Weak and strong scaling over numbers of accelerators."),
+    click.option("--sweep", metavar="gpus=8..100000", help="Weak and strong scaling over this range."),
     click.option(
         "--plots", type=click.Path(path_type=Path, file_okay=False), help="Folder for plots of what is predicted."
     ),
     click.option("-o", "--output", type=click.Path(path_type=Path), help="A page of it all, with plots: NAME.html."),
+    click.option("--all", "everything", is_flag=True, help="All tables: parts, splits, money, assumptions."),
 )
 FAILURES = (
     click.option("--mtbf", metavar="TIME", help="Mean time between failures of a device; default Llama 3's."),
@@ -89,39 +92,49 @@ def _add_options(command: Any) -> Any:
     return command
 
 
-@click.command(name="predict")
-@_add_options
-@form
-def command(form: str, **options: Any) -> int:
-    """Predict a training job on N accelerators: step time, memory, the best splits, scaling, failures and cost.
+_COMMON = (
+    "model", "batch", "precision", "gpus", "accelerator", "nic_gbit", "sources", "sweep", "output", "price",
+    "own", "everything", "form",
+)  # fmt: skip
 
-    A prediction is never a measurement, and every table says so. What it rests on, and what is not modelled, is
-    printed with it. --from takes rates from results of `bench run`; else they are the catalogue's.
+
+@click.command(name="predict", cls=HelpedCommand, common=_COMMON)
+@_add_options
+@wide
+@form
+def command(form: str, everything: bool, wide: bool, **options: Any) -> int:
+    """Predict a training job on N accelerators: time, cost, memory, the best split, failures and scaling.
+
+    A prediction is never a measurement. The answer comes first; --all has every table, what the prediction rests on,
+    and the effects that are not modelled. --from takes rates from results of `bench run`, in place of the catalogue's.
 
     \b
     Examples:
       bench predict --model llama3-70b --gpus 4096 --accelerator H100-SXM-80GB
-      bench predict --model llama3-405b --accelerator H100=15000,H200=5000 --nic-gbit 400
-      bench predict --model llama3-405b --gpus 24000 --sweep gpus=1024..100000 -o prediction.html
-      bench predict --model llama3-405b --gpus 100000 --own utilisation=0.8 --price 2.95
+      bench predict --model llama3-405b --gpus 24000,100000 --own
+      bench predict --model llama3-405b --accelerator H100=15000,H200=5000
+      bench predict --model llama3-405b --gpus 24000 -o prediction.html
     """
-    from bench.core.table import json_text, render
-    from bench.predict import tables
-    from bench.predict.predict import predict
+    from bench.core.terminal import output_width
+    from bench.predict.predict import predict_each
+    from bench.predict.printing import show
+    from bench.predict.progress import SearchProgress
 
-    answer = predict(options)
+    width = output_width(sys.stdout)
+    progress = SearchProgress(sys.stderr)
+    try:
+        predictions = predict_each(options, progress)
+    finally:
+        progress.close()
     if options["plots"] is not None:
         from bench.predict import plots
 
-        for path in plots.save(answer, options["plots"]):
+        for path in plots.save_each(predictions.jobs, options["plots"]):
             click.echo(f"saved {path}", err=True)
     if options["output"] is not None:
         from bench.predict import page
 
-        page.save(answer, options["output"])
+        page.save(predictions, options["output"])
         click.echo(f"saved {options['output']}", err=True)
-    if form == "json":
-        click.echo(json_text(tables.as_json(answer)), nl=False)
-    else:
-        click.echo(render(tables.all_tables(answer), form, colour()), nl=False)
+    click.echo(show(predictions, form, width, colour(), everything or wide, wide), nl=False)
     return 0

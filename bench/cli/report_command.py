@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from bench.cli.help import HelpedCommand
 from bench.cli.options import without_collecting
 
 DEFAULT = Path("report.html")
 
 
-@click.command(name="report")
+@click.command(name="report", cls=HelpedCommand)
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "-o",

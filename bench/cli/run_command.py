@@ -9,24 +9,30 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from bench.cli.help import HelpedCommand
 from bench.errors import BenchError
 from bench.measure.planning.presets import PRESETS
 
+_COMMON = (
+    "preset", "ranks", "device", "settings", "cases", "budget", "launches", "label", "output", "resume", "like",
+    "against",
+)  # fmt: skip
 
-@click.command(name="run")
+
+@click.command(name="run", cls=HelpedCommand, common=_COMMON)
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
+    metavar="NAME",
     default=None,
-    help="How much: smoke within 60 s (90 s on GPUs, which take longer to start), standard (the default) within 4 min "
-    "(5 on GPUs), full as long as it needs; node within 10 min whether a machine just handed over is healthy, and why "
-    "not (exit 1).",
+    help="smoke: 1 min. standard, the default: 4 min. full: as long as it needs. node: is this machine healthy, "
+    "10 min (exit 1 if not).",
 )
 @click.option(
     "--ranks",
     type=int,
-    help="Ranks to start here; default all GPUs, on CPU 2 for smoke, else one a core (2 to 8).",
+    help="Ranks to start here. Default: one per GPU; on CPU 2 for smoke, else one per core (2 to 8).",
 )
 @click.option(
     "--launcher",
@@ -38,9 +44,9 @@ from bench.measure.planning.presets import PRESETS
 @click.option(
     "--device",
     type=click.Choice(["auto", "cuda", "cpu"]),
+    metavar="auto|cuda|cpu",
     default="auto",
-    show_default=True,
-    help="auto never passes over hardware: GPUs that torch cannot use are an error.",
+    help="Default auto: GPUs if there are any. GPUs that torch cannot use are an error.",
 )
 @click.option("--backend", metavar="NAME", help="torch.distributed backend; default nccl on GPUs, gloo on CPU.")
 @click.option(
@@ -48,53 +54,53 @@ from bench.measure.planning.presets import PRESETS
     "settings",
     multiple=True,
     metavar="KEY=V1,V2",
-    help="Parameter values in place of the suites' own; comma: alternatives; sizes as 1MiB. Repeatable.",
+    help="Values of a parameter in place of the suites' own, such as num_bytes=1KiB,1MiB. Repeatable.",
 )
 @click.option(
     "--case",
     "cases",
     multiple=True,
     metavar="ID",
-    help="Only this case, by its id from `bench list`. Repeatable.",
+    help="Only this case (`bench list SUITE`). Repeatable.",
 )
 @click.option(
     "--budget",
     metavar="TIME",
-    help="Time for the whole run, such as 90s or 5m; what does not fit is listed as skipped.",
+    help="Time for the whole run, such as 90s or 5m. Cases that do not fit are skipped.",
 )
 @click.option(
     "--precision",
     metavar="SHARE",
-    help="A case stops when its median is known this well within the launch [default: 2%].",
+    help="Stop a case when its median is known this well within the launch. [default: 2%]",
 )
 @click.option(
     "--launches",
     type=int,
-    help="Fresh starts of all processes; errors come from several [default: smoke 1, else 3].",
+    help="Fresh starts of all processes; error bars need several. [default: smoke 1, else 3]",
 )
 @click.option(
     "--visits",
     type=int,
-    help="Visits to each case, spread over a launch; its samples are shared among them, so that a spell of foreign "
-    "load does not hit all [default: full 3, else 1].",
+    help="Visits to each case, spread over a launch. Its samples are shared among them, so that a spell of foreign "
+    "load does not hit all of them. [default: full 3, else 1]",
 )
-@click.option("--seed", type=int, help="Of the inputs and of the cases' order [default: 0].")
+@click.option("--seed", type=int, help="Seed of the inputs and of the order of cases. [default: 0]")
 @click.option(
     "--label",
     metavar="TEXT",
-    help="A name for this run, in the file's name and in comparisons [default: run].",
+    help="Name of this run, also in its file's name. [default: run]",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Folder of the result file [default: results].",
+    help="Folder of the result file. [default: results]",
 )
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Finish a run that ended early; its plan is in the file. `last` is the newest in results/.",
+    help="Finish a run that ended early; `last` is the newest.",
 )
 @click.option(
     "--like",
@@ -108,32 +114,34 @@ from bench.measure.planning.presets import PRESETS
     metavar="FILE|FOLDER",
     help="Compare with saved results at the end.",
 )
-@click.option("--allow-unlike", is_flag=True, help="Resume or repeat although machine, versions or suite code differ.")
 @click.option(
-    "--busy", is_flag=True, help="With --preset node: measure although other programs use the machine; recorded."
+    "--allow-unlike", is_flag=True, help="Resume or repeat although the machine, versions or suite code differ."
 )
+@click.option("--busy", is_flag=True, help="With --preset node: measure although other programs use the machine.")
 @click.option(
     "--timeout",
     metavar="TIME",
-    help="A case that takes longer is failed [default: smoke 15s, standard 1m, node 2m, full 15m]; never above "
-    "the time left of the run.",
+    help="A case that takes longer has failed. Never above the time left of the run. [default: smoke 15s, standard "
+    "1m, node 2m, full 15m]",
 )
 @click.option(
     "--profile",
     is_flag=True,
-    help="After its samples, save a trace of each case by torch's profiler, a file a rank, beside the result file.",
+    help="Save a trace of each case by torch's profiler, one file per rank, beside the result file.",
 )
 @click.option(
     "--slow",
     multiple=True,
     metavar="RANK=SPEED",
-    help="Emulate a slow rank: it computes at this share of its speed, such as 1=0.5. Repeatable; named so everywhere.",
+    help="Emulate a slow rank: it computes at this share of its speed, such as 1=0.5. Marked as emulated everywhere. "
+    "Repeatable.",
 )
 @click.option(
     "--slow-link",
     multiple=True,
     metavar="RANK=SPEED",
-    help="Emulate a slow link: this rank's communication at a share of its speed. Repeatable; named so everywhere.",
+    help="Emulate a slow link: this rank communicates at this share of its speed. Marked as emulated everywhere. "
+    "Repeatable.",
 )
 @click.option("--one-launch", type=click.IntRange(min=0), hidden=True, help="Do just this launch of the plan.")
 @click.option("--save-as", type=click.Path(path_type=Path), hidden=True, help="The new result file itself.")
@@ -141,10 +149,10 @@ from bench.measure.planning.presets import PRESETS
 @click.option("--plan-only", is_flag=True, hidden=True, help="Say what would be measured, as JSON.")
 @click.option("--pair", metavar="JSON", hidden=True, help="Which side of `bench ab` this is.")
 def command(**options: Any) -> int:
-    """Measure this machine with SUITEs; default: those of the preset, and a few cases of the others.
+    """Measure this machine with SUITEs; `bench list` shows them, and the default.
 
-    SUITE is a name from `bench list`, an entry point, or the path of a .py file. Every case is checked against a
-    reference before and after it gets a speed. All raw samples go to one result file.
+    SUITE is a name, an entry point, or the path of a .py file. Every result is checked against a reference before
+    and after it is timed. All samples are saved in one file.
 
     \b
     Examples:
@@ -152,8 +160,6 @@ def command(**options: Any) -> int:
       bench run --preset node
       bench run collective --set op=all_reduce --set num_bytes=1MiB,64MiB
       bench run ./mine.py --label h100-node7
-      bench run --profile --case "compute/matmul[shape=square,size=1024]"
-      bench run tensor_parallel --slow 1=0.5 --slow-link 1=0.25
       torchrun --nproc-per-node=8 --no-python bench run
     """
     from bench.measure.planning.options import RunOptions

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.cli.help import HelpedCommand
 from bench.cli.options import colour, form, wide, without_collecting
 from bench.errors import BenchError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from bench.records.file import Result
 
 
-@click.command(name="show")
+@click.command(name="show", cls=HelpedCommand)
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...")
 @form
 @wide
@@ -46,7 +47,7 @@ def command(
 
     \b
     Examples:
-      bench show last                                            the newest result in results/
+      bench show last                      the newest result in results/
       bench show results/run-node7-20260101T120000Z-1a2b.jsonl
       bench show FILE --format json | jq '.[] | select(.suite == "collective")'
       bench show FILE -o cases.csv

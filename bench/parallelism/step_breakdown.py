@@ -21,7 +21,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import fmean, median
+from statistics import fmean
+from typing import Any
 
 from bench.parallelism.layout import Layout
 from bench.parallelism.pipeline.bubble import LOSS
@@ -37,6 +38,12 @@ PARTS = {
     "other": "none of the other parts, such as the host's work between them",
 }
 """Part -> what it is, in a few words."""
+SHARES = {part: f"{part}_share" for part in PARTS}
+"""Part -> the metric that is its share of the step."""
+TABLE = "time_by_part"
+"""Name of the table of the ranks' parts in a result file."""
+HEADS = {part: f"{part} ms" for part in PARTS}
+"""Part -> head of its column in that table."""
 _COMPUTE = {
     "forward": "forward",
     LOSS: "forward",
@@ -68,14 +75,26 @@ def step_parts(
 
 
 def mean_shares(calls: Sequence[Sequence[Parts]]) -> Mapping[str, float | None]:
-    """Part -> share of the step: mean over the ranks, median over the calls; None without a call."""
-    if not calls:
-        return dict.fromkeys(PARTS)
-    steps = [sum(ranks[0].values()) for ranks in calls]
-    return {
-        part: median(fmean(rank[part] for rank in ranks) / step for ranks, step in zip(calls, steps, strict=True))
-        for part in PARTS
-    }
+    """Part -> share of the mean step, mean over the ranks, so that they add up to 1; None without a call."""
+    return _shares(rank_seconds(calls)) or dict.fromkeys(PARTS)
+
+
+def table_shares(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, float]:
+    """Part -> the same share, from the saved table of the ranks' parts; empty if a part is not known there.
+
+    Files made before the shares added up have the median over the calls, part by part, as the shares.
+    """
+    places = [columns.index(head) for head in HEADS.values() if head in columns]
+    ranks = [[row[place] for place in places] for row in rows]
+    if len(places) != len(HEADS) or not all(isinstance(value, int | float) for rank in ranks for value in rank):
+        return {}
+    return _shares([dict(zip(HEADS, rank, strict=True)) for rank in ranks])
+
+
+def _shares(ranks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Part -> share of all time of all ranks; empty without a rank."""
+    total = sum(sum(parts.values()) for parts in ranks)
+    return {part: sum(parts[part] for parts in ranks) / total for part in PARTS} if total > 0 else {}
 
 
 def rank_seconds(calls: Sequence[Sequence[Parts]]) -> list[dict[str, float]]:

@@ -8,8 +8,7 @@ tables, plots and a page. `search` finds the best strategies that fit into memor
                    `bench/catalog/data/predict_constants.json`
     calibration/   rates, transfers and overheads from result files
     cost/          failures, and prices of devices
-
-`heterogeneous` and its tables answer `bench mix`: mixed clusters, from the measured speed of each kind.
+    mix/           `bench mix`: mixed clusters, from the measured speed of each kind
 
 Nothing here imports torch, and a prediction is never labelled as a measurement.
 """

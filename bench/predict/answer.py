@@ -1,5 +1,4 @@
-"""Answer to a request: the best splits, scaling, failures and money, as plain data that tables and plots are made
-from."""
+"""Answer to a request, a predicted job: splits, scaling, failures and money, as plain data for tables and plots."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ from bench.predict.model import fleet as fleets
 from bench.predict.model.fleet import FleetPrediction
 from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.model.step import Predictor
+from bench.predict.progress import Report, no_report
 from bench.predict.rates.constants import Constants
 from bench.predict.rates.device import Device
 from bench.predict.request import Assumption, Request
@@ -54,10 +54,12 @@ class Option:
     source: str
     break_even_utilisation: float | None = None
     """Utilisation above which owning is cheaper than the cheapest rent that was priced."""
+    capital_usd: float | None = None
+    """Price of buying all devices with all around them; None: nothing is bought."""
 
 
 @dataclass
-class Answer:
+class PredictedJob:
     request: Request
     search_result: SearchResult | None = None
     fleet: tuple[FleetPrediction, ...] = ()
@@ -69,6 +71,8 @@ class Answer:
     power_watts: float | None = None
     """Power of all devices with their share of the hall, by the catalogue; None if the catalogue has no figure."""
     joules_per_token: float | None = None
+    tokens: float = 0.0
+    """Tokens of the run."""
     assumptions: list[Assumption] = field(default_factory=list)
 
     @property
@@ -77,6 +81,18 @@ class Answer:
             return max(prediction.tokens_per_s for prediction in self.fleet)
         assert self.search_result is not None
         return self.search_result.best[0].tokens_per_s
+
+    @property
+    def run_seconds(self) -> float:
+        """Time of the whole run, failures included."""
+        return self.tokens / (self.tokens_per_s * (1.0 if self.reliability is None else self.reliability.goodput))
+
+    @property
+    def error_share(self) -> float:
+        """Standard deviation of the logarithm of a predicted step's error."""
+        if self.search_result is not None:
+            return self.search_result.best[0].error_share
+        return self.fleet[0].parts[0].prediction.error_share
 
     @property
     def strategy(self) -> TrainingStrategy:
@@ -93,13 +109,13 @@ def predictor_maker(constants: Constants, stack: str, jitter_share: float | None
     return make
 
 
-def search_strategies(request: Request, make: MakePredictor, keep: int) -> SearchResult:
+def search_strategies(request: Request, make: MakePredictor, keep: int, report: Report = no_report) -> SearchResult:
     """Best strategies on one kind of device. Raises BenchError if none fits."""
     member = request.members[0]
-    return search(make(member.device, request.job), member.devices, request.fixed, keep)
+    return search(make(member.device, request.job), member.devices, request.fixed, keep, report=report)
 
 
-def predict_fleet(request: Request, make: MakePredictor) -> tuple[FleetPrediction, ...]:
+def predict_fleet(request: Request, make: MakePredictor, report: Report = no_report) -> tuple[FleetPrediction, ...]:
     """Even and balanced fleets, each with the best of the strategies that are best on one of the types.
 
     Raises BenchError if no split fits all types.
@@ -111,7 +127,7 @@ def predict_fleet(request: Request, make: MakePredictor) -> tuple[FleetPredictio
         share = max(1, round(request.job.global_batch * member.devices / request.devices))
         job = replace(request.job, global_batch=share)
         try:
-            result = search(make(member.device, job), member.devices, request.fixed, 20)
+            result = search(make(member.device, job), member.devices, request.fixed, 20, report=report)
         except BenchError as error:
             problems.append(str(error))
             continue
@@ -150,7 +166,9 @@ def parse_sweep(text: str) -> list[int]:
     return [*counts, int(high)]
 
 
-def predict_scaling(request: Request, make: MakePredictor, counts: list[int]) -> tuple[SweepPoint, ...]:
+def predict_scaling(
+    request: Request, make: MakePredictor, counts: list[int], report: Report = no_report
+) -> tuple[SweepPoint, ...]:
     """Weak scaling from the job's batch on the request's devices, and strong scaling; sizes that do not fit are left
     out.
 
@@ -169,7 +187,7 @@ def predict_scaling(request: Request, make: MakePredictor, counts: list[int]) ->
             job = replace(request.job, global_batch=batch)
             fixed = replace(request.fixed, dp=None)
             try:
-                best = search(make(device, job), number, fixed, 1, coarse=True).best[0]
+                best = search(make(device, job), number, fixed, 1, coarse=True, report=report).best[0]
             except BenchError as error:
                 problem = str(error)
                 continue

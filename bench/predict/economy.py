@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.core.values import parse_seconds
 from bench.errors import BenchError
-from bench.predict.answer import Answer, Option, Reliability, reliability, with_preemptions
+from bench.predict.answer import Option, PredictedJob, Reliability, reliability, with_preemptions
 from bench.predict.cost import failures, prices
 from bench.predict.request import Assumption, Request
 
@@ -83,7 +84,15 @@ def _domain(text: str) -> failures.Domain:
     return failures.Domain(name, int(parts[0]), parse_seconds("--failure-domain", parts[1]), restart)
 
 
-def pay(options: Mapping[str, Any], answer: Answer, notes: list[Assumption]) -> tuple[Option, ...]:
+def tokens_of_run(options: Mapping[str, Any], notes: list[Assumption]) -> float:
+    if options["tokens"]:
+        return float(options["tokens"])
+    source = "not given: as Llama 3 (arXiv 2407.21783, section 1)"
+    notes.append(Assumption("tokens of a run", f"{PRETRAINING_TOKENS:.3g}", source))
+    return PRETRAINING_TOKENS
+
+
+def pay(options: Mapping[str, Any], answer: PredictedJob, notes: list[Assumption]) -> tuple[Option, ...]:
     """Every way to pay that was asked for; without any, the cheapest on-demand rent of the price file, where it has
     one."""
     request, path = answer.request, options["prices"]
@@ -92,11 +101,7 @@ def pay(options: Mapping[str, Any], answer: Answer, notes: list[Assumption]) -> 
         return ()
     rows = prices.prices(Path(path) if path else None)
     device = request.members[0].device
-    tokens = options["tokens"] or PRETRAINING_TOKENS
-    if not options["tokens"]:
-        notes.append(
-            Assumption("tokens of a run", f"{tokens:.3g}", "not given: as Llama 3 (arXiv 2407.21783, section 1)")
-        )
+    tokens = answer.tokens
     ways: list[Option] = []
     for name, usd, source in _rents(options, rows, device.name):
         ways.append(_option(name, usd, source, options, answer, tokens))
@@ -129,7 +134,11 @@ def _named_price(option: str, text: str, device: str) -> float:
 
 
 def _spots(
-    options: Mapping[str, Any], rows: list[prices.DevicePrice], answer: Answer, tokens: float, notes: list[Assumption]
+    options: Mapping[str, Any],
+    rows: list[prices.DevicePrice],
+    answer: PredictedJob,
+    tokens: float,
+    notes: list[Assumption],
 ) -> list[Option]:
     if options["spot"] is None:
         return []
@@ -155,7 +164,7 @@ def _spots(
 def _owned(
     options: Mapping[str, Any],
     rows: list[prices.DevicePrice],
-    answer: Answer,
+    answer: PredictedJob,
     tokens: float,
     notes: list[Assumption],
     rents: list[Option],
@@ -180,7 +189,8 @@ def _owned(
     firm = [rent.usd_per_device_hour for rent in rents if rent.name == "rent"]
     cheapest = min(firm or [rent.usd_per_device_hour for rent in rents], default=None)
     even = None if cheapest is None else terms.break_even_utilisation(cheapest)
-    return _option("own", terms.usd_per_hour(), source, options, answer, tokens, None, even)
+    owned = _option("own", terms.usd_per_hour(), source, options, answer, tokens, None, even)
+    return replace(owned, capital_usd=answer.request.devices * terms.capital_usd)
 
 
 def _option(
@@ -188,7 +198,7 @@ def _option(
     usd: float,
     source: str,
     options: Mapping[str, Any],
-    answer: Answer,
+    answer: PredictedJob,
     tokens: float,
     reliable: Reliability | None = None,
     break_even: float | None = None,
@@ -207,7 +217,7 @@ def _option(
     return Option(name, usd, cost, reliability_of_way, source, break_even)
 
 
-def energy(answer: Answer, notes: list[Assumption]) -> tuple[float | None, float | None]:
+def energy(answer: PredictedJob, notes: list[Assumption]) -> tuple[float | None, float | None]:
     """Watts of all devices and joules of a token, by the catalogue's power times PUE; None if it is not known."""
     total = 0.0
     for member in answer.request.members:

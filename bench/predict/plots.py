@@ -1,18 +1,21 @@
 """Plots of an answer, each a matplotlib Figure: scaling, time by part, cost against time, break-even, goodput.
 
-Predictions are drawn dashed with open marks, and every title says so: nothing here looks like a measurement.
+Predictions are drawn dashed with open marks, and the title of every saved file says so: nothing here looks like a
+measurement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.predict.answer import Answer, Option
+from bench.predict.answer import Option, PredictedJob
 from bench.predict.model.prediction import PARTS
 from bench.predict.tables import LABEL, option_row, sweep_rows
+from bench.predict.wording import name_fleet, show_duration, show_usd
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,12 +25,12 @@ if TYPE_CHECKING:
 STYLE: dict[str, Any] = {"linestyle": "--", "marker": "o", "markerfacecolor": "none"}
 
 
-def frames(answer: Answer) -> dict[str, pd.DataFrame]:
+def frames(answer: PredictedJob) -> dict[str, pd.DataFrame]:
     """The data of the plots, for a report of one's own; a frame that the answer has nothing for is missing.
 
     `scaling`: a row a number of devices and kind of scaling, with seconds by part. `money`: a row a way to pay, with
     `pareto` where no other is both cheaper and sooner. `goodput`: over the interval between checkpoints. `break_even`:
-    USD a device-hour over utilisation. Every row has `status`, which says that it is predicted.
+    USD per device-hour over utilisation. Every row has `status`, which says that it is predicted.
     """
     import pandas as pd
 
@@ -53,7 +56,7 @@ def pareto(options: tuple[Option, ...]) -> list[dict[str, Any]]:
     return rows
 
 
-def goodput_rows(answer: Answer, points: int = 60) -> list[dict[str, Any]]:
+def goodput_rows(answer: PredictedJob, points: int = 60) -> list[dict[str, Any]]:
     """Goodput at intervals around the best, a tenth to ten times of it."""
     if answer.reliability is None:
         return []
@@ -65,7 +68,7 @@ def goodput_rows(answer: Answer, points: int = 60) -> list[dict[str, Any]]:
     ]
 
 
-def break_even_rows(answer: Answer, points: int = 50) -> list[dict[str, Any]]:
+def break_even_rows(answer: PredictedJob, points: int = 50) -> list[dict[str, Any]]:
     """Cost of owning over utilisation, and the cheapest rent."""
     if answer.own is None:
         return []
@@ -78,18 +81,58 @@ def break_even_rows(answer: Answer, points: int = 50) -> list[dict[str, Any]]:
     return rows
 
 
-def scaling(answer: Answer) -> Figure:
-    figure, axes = _figure(f"Scaling, {LABEL}")
+def time_and_money(jobs: Sequence[PredictedJob]) -> Figure:
+    """Bars of the time of the run, with its interval, and of each way to pay."""
+    from matplotlib.figure import Figure
+
+    ways = [(job, option) for job in jobs for option in job.options]
+    figure = Figure(figsize=(7, 0.9 + 0.45 * max(len(jobs), len(ways))), layout="constrained")
+    panels = figure.subplots(1, 2 if ways else 1, squeeze=False)[0]
+    names = [name_fleet(job) for job in jobs]
+    days = [job.run_seconds / 86400.0 for job in jobs]
+    factors = [math.exp(1.96 * job.error_share) for job in jobs]
+    whiskers = [
+        [d - d / f for d, f in zip(days, factors, strict=True)],
+        [d * f - d for d, f in zip(days, factors, strict=True)],
+    ]
+    _bars(panels[0], names, days, [show_duration(job.run_seconds) for job in jobs], "days, with 95% interval", whiskers)
+    if ways:
+        costs = [option.cost.run_usd for _, option in ways]
+        labels = [f"{name_fleet(job)}, {option.name}" for job, option in ways]
+        _bars(panels[1], labels, [usd / 1e6 for usd in costs], list(map(show_usd, costs)), "million USD")
+    return figure
+
+
+def _bars(
+    axes: Axes,
+    names: Sequence[str],
+    values: Sequence[float],
+    texts: Sequence[str],
+    label: str,
+    whiskers: list[list[float]] | None = None,
+) -> None:
+    """Open bars from the top down, each with its text."""
+    places = range(len(names))
+    axes.barh(list(places), values, xerr=whiskers, facecolor="none", edgecolor="C0", linestyle="--", ecolor="0.5")
+    for place, text in zip(places, texts, strict=True):
+        axes.text(0, place + 0.25, f" {text}", va="center")  # beside the whisker, not on it
+    axes.set(yticks=list(places), yticklabels=list(names), xlabel=label, xlim=(0, None))
+    axes.invert_yaxis()
+    axes.grid(False)
+
+
+def scaling(answer: PredictedJob) -> Figure:
+    figure, axes = _figure("Scaling")
     for kind in ("weak", "strong"):
         rows = [row for row in sweep_rows(answer) if row["scaling"] == kind]
         axes.plot([r["devices"] for r in rows], [100 * r["efficiency"] for r in rows], label=kind, **STYLE)
-    axes.set(xscale="log", xlabel="accelerators", ylabel="tokens/s an accelerator, % of the fewest", ylim=(0, None))
+    axes.set(xscale="log", xlabel="accelerators", ylabel="tokens/s per accelerator, % of the fewest", ylim=(0, None))
     axes.legend()
     return figure
 
 
-def parts(answer: Answer) -> Figure:
-    figure, axes = _figure(f"Time of a step by part, strong scaling, {LABEL}")
+def parts(answer: PredictedJob) -> Figure:
+    figure, axes = _figure("Time of a step by part, strong scaling")
     rows = [row for row in sweep_rows(answer) if row["scaling"] == "strong"]
     shares = [[row[part] / row["step_seconds"] * 100 for row in rows] for part in PARTS]
     axes.stackplot(
@@ -100,8 +143,8 @@ def parts(answer: Answer) -> Figure:
     return figure
 
 
-def cost(answer: Answer) -> Figure:
-    figure, axes = _figure(f"Cost of a run against its time, {LABEL}")
+def cost(answer: PredictedJob) -> Figure:
+    figure, axes = _figure("Cost of a run against its time")
     for row in pareto(answer.options):
         name = row["option"] + (" (Pareto)" if row["pareto"] else "")
         axes.plot([row["days"]], [row["run_usd"] / 1e6], label=name, **STYLE)
@@ -110,21 +153,21 @@ def cost(answer: Answer) -> Figure:
     return figure
 
 
-def break_even(answer: Answer) -> Figure:
-    figure, axes = _figure(f"Owning against renting, {LABEL}")
+def break_even(answer: PredictedJob) -> Figure:
+    figure, axes = _figure("Owning against renting")
     rows = break_even_rows(answer)
     shares = [100 * row["utilisation"] for row in rows]
     axes.plot(shares, [row["own_usd"] for row in rows], linestyle="--", label="own")
     if rows[0]["rent_usd"] is not None:
         axes.axhline(rows[0]["rent_usd"], linestyle=":", label="cheapest rent")
         axes.set_ylim(0, 4 * rows[0]["rent_usd"])
-    axes.set(xlabel="utilisation, %", ylabel="USD a device-hour in use")
+    axes.set(xlabel="utilisation, %", ylabel="USD per device-hour in use")
     axes.legend()
     return figure
 
 
-def goodput(answer: Answer) -> Figure:
-    figure, axes = _figure(f"Goodput over the interval between checkpoints, {LABEL}")
+def goodput(answer: PredictedJob) -> Figure:
+    figure, axes = _figure("Goodput over the interval between checkpoints")
     rows = goodput_rows(answer)
     axes.plot([r["interval_seconds"] / 60 for r in rows], [100 * r["goodput"] for r in rows], linestyle="--")
     assert answer.reliability is not None
@@ -135,7 +178,7 @@ def goodput(answer: Answer) -> Figure:
     return figure
 
 
-PLOTS: dict[str, tuple[Callable[[Answer], Figure], Callable[[Answer], bool]]] = {
+PLOTS: dict[str, tuple[Callable[[PredictedJob], Figure], Callable[[PredictedJob], bool]]] = {
     "scaling": (scaling, lambda answer: bool(answer.sweep)),
     "parts": (parts, lambda answer: any(point.scaling == "strong" for point in answer.sweep)),
     "cost": (cost, lambda answer: bool(answer.options)),
@@ -145,7 +188,7 @@ PLOTS: dict[str, tuple[Callable[[Answer], Figure], Callable[[Answer], bool]]] = 
 """Name -> figure, and whether an answer has what it shows."""
 
 
-def save(answer: Answer, folder: Path) -> list[Path]:
+def save(answer: PredictedJob, folder: Path) -> list[Path]:
     """PNG files of all plots that the answer has something for, and their data as CSV. Never overwrites.
 
     Raises BenchError for a file that is there, or a folder that cannot be written.
@@ -156,13 +199,22 @@ def save(answer: Answer, folder: Path) -> list[Path]:
         for name, (draw, has) in PLOTS.items():
             if has(answer):
                 paths.append(_free(folder / f"predicted_{name}.png"))
-                draw(answer).savefig(paths[-1], dpi=120)
+                figure = draw(answer)
+                figure.axes[0].set_title(f"{figure.axes[0].get_title()}, {LABEL}")
+                figure.savefig(paths[-1], dpi=120)
         for name, frame in frames(answer).items():
             paths.append(_free(folder / f"predicted_{name}.csv"))
             frame.to_csv(paths[-1], index=False)
     except OSError as error:
         raise BenchError(f"--plots {folder}: cannot be written ({error.strerror}); give another folder") from error
     return paths
+
+
+def save_each(jobs: Sequence[PredictedJob], folder: Path) -> list[Path]:
+    """Plots of one job in the folder, of several each in a folder of it that its number of devices names."""
+    if len(jobs) == 1:
+        return save(jobs[0], folder)
+    return [path for job in jobs for path in save(job, folder / str(job.request.devices))]
 
 
 def _free(path: Path) -> Path:

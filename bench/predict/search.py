@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from bench.errors import BenchError
 from bench.predict.model.prediction import Prediction, TrainingStrategy
 from bench.predict.model.step import Predictor
+from bench.predict.progress import Report, no_report
 
 MICROBATCHES = (1, 2, 3, 4, 6, 8, 16)
 COARSE_MICROBATCHES = (1, 2, 4, 8)
@@ -22,6 +23,11 @@ SHORTEST_CONTEXT = 1024
 """Tokens of a sequence that a context-parallel rank keeps at least."""
 MAX_STAGE_WASTE = 1.34
 """Layers of the fullest stage over the mean: more uneven pipelines are never the fastest."""
+
+REPORTED_TRIES = 256
+"""Tries from one report of progress to the next."""
+MAX_DOUBLINGS = 10
+"""How far a job that fits nowhere looks for a number of devices that it fits on."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,12 @@ class SearchResult:
 
 
 def search(
-    predictor: Predictor, devices: int, fixed: Fixed | None = None, keep: int = 10, coarse: bool = False
+    predictor: Predictor,
+    devices: int,
+    fixed: Fixed | None = None,
+    keep: int = 10,
+    coarse: bool = False,
+    report: Report = no_report,
 ) -> SearchResult:
     """`coarse`: even pipelines, microbatches of powers of two and few interleavings only.
 
@@ -57,7 +68,10 @@ def search(
     tried = fitting = 0
     leanest: tuple[float, TrainingStrategy] | None = None
     capacity = predictor.device.memory_bytes
-    for candidates in _candidates(predictor, devices, fixed or Fixed(), coarse):
+    tries = list(_candidates(predictor, devices, fixed or Fixed(), coarse))
+    for number, candidates in enumerate(tries):
+        if number % REPORTED_TRIES == 0:
+            report(f"trying splits of {devices:,} devices: {number:,} of {len(tries):,}")
         for strategy in candidates:
             tried += 1
             counts = predictor.holdings.stage_layers(strategy)
@@ -72,15 +86,40 @@ def search(
             heapq.heappush(heap, entry) if len(heap) < keep else heapq.heappushpop(heap, entry)
             break
     if not heap:
-        if leanest is None:
-            raise BenchError(f"no split of {devices} devices with the sizes given; leave some of them to the search")
-        needed, strategy = leanest
-        raise BenchError(
-            f"no split fits into {(capacity or 0) / 1e9:.0f} GB; the leanest of {tried}, {describe(strategy)}, needs "
-            f"{needed / 1e9:.0f} GB; take more devices, or more recomputation or ZeRO"
-        )
+        raise _nothing_fits(predictor, devices, None if coarse else fixed or Fixed(), leanest, tried)
     ordered = [strategy for _, _, strategy in sorted(heap, key=lambda entry: -entry[0])]
     return SearchResult(tuple(predictor.predict(strategy, devices) for strategy in ordered), tried, fitting)
+
+
+def _nothing_fits(
+    predictor: Predictor,
+    devices: int,
+    fixed: Fixed | None,
+    leanest: tuple[float, TrainingStrategy] | None,
+    tried: int,
+) -> BenchError:
+    """The error of a job that fits nowhere; with `fixed` it says on how many devices the job fits."""
+    if leanest is None:
+        return BenchError(f"no split of {devices} devices with the sizes given; leave some of them to the search")
+    needed, strategy = leanest
+    enough = None if fixed is None else _enough_devices(predictor, devices, fixed)
+    advice = f"it fits on {enough:,} devices" if enough else "take devices with more memory, or leave all sizes open"
+    return BenchError(
+        f"{predictor.job.shape.name} on {devices:,} {predictor.device.name}: no split fits into "
+        f"{(predictor.device.memory_bytes or 0) / 1e9:.0f} GB; the leanest of {tried:,}, {describe(strategy)}, needs "
+        f"{needed / 1e9:.0f} GB; {advice}"
+    )
+
+
+def _enough_devices(predictor: Predictor, devices: int, fixed: Fixed) -> int | None:
+    """The first number of devices that fits, by doubling; None if none of MAX_DOUBLINGS does."""
+    capacity = predictor.device.memory_bytes or 0.0
+    for doubling in range(1, MAX_DOUBLINGS + 1):
+        number = devices << doubling
+        for candidates in _candidates(predictor, number, replace(fixed, dp=None), coarse=True):
+            if any(predictor.holdings.memory(strategy).total <= capacity for strategy in candidates):
+                return number
+    return None
 
 
 def describe(strategy: TrainingStrategy) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.parallelism import step_breakdown
 from bench.records.lines.parts import Energy, WorkFacts
 from bench.records.samples import LaunchTimes
 from bench.stats import intervals
@@ -19,6 +21,7 @@ from bench.stats import intervals
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_STEP_SHARES = frozenset(step_breakdown.SHARES.values())
 LINK = "link"
 """Key of the ceiling that collectives are held against, beside those of types."""
 
@@ -105,9 +108,14 @@ class CaseView:
         return intervals.median(ratios) if ratios else None
 
     def suite_metric(self, name: str) -> float | None:
-        """A metric that the suite derived: the median of the launches that know it."""
+        """A metric that the suite derived: the median of the launches that know it.
+
+        Shares of a step are the mean, so that they add up to the step.
+        """
         values = self.derived.get(name, ())
-        return intervals.median(values) if values and self.launches else None
+        if not values or not self.launches:
+            return None
+        return fmean(values) if name in _STEP_SHARES else intervals.median(values)
 
     @property
     def joules(self) -> float | None:

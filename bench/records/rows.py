@@ -19,6 +19,7 @@ from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from bench.parallelism import step_breakdown
 from bench.records import interference, metrics
 from bench.records.case_view import CaseView, Ceiling
 from bench.records.lines.parts import NcclChoice, WorkFacts
@@ -156,7 +157,7 @@ def _view(
     measured = [r for r in records if r.status == status == "ok" and r.variants]
     derived: dict[str, tuple[float, ...]] = {}
     for record in measured:
-        for name, value in record.derived.items():
+        for name, value in (record.derived | _step_shares(record)).items():
             if value is not None:
                 derived[name] = (*derived.get(name, ()), float(value))
     return CaseView(
@@ -171,6 +172,15 @@ def _view(
         peak_flops=peak,
         spread=spread,
     )
+
+
+def _step_shares(record: Measurement) -> dict[str, float]:
+    """Shares of a training step's parts from the table of its ranks, so that they add up in files of any version."""
+    table = record.tables.get(step_breakdown.TABLE)
+    shares = {} if table is None else step_breakdown.table_shares(table.columns, table.rows)
+    return {
+        name: shares[part] for part, name in step_breakdown.SHARES.items() if part in shares and name in record.derived
+    }
 
 
 def _busy_share(records: Sequence[Measurement]) -> float | None:

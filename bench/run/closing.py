@@ -21,6 +21,7 @@ def close(against: Path | None, path: Path, code: int) -> int:
     """Print the last screen of the run in `path`; returns its exit code `code`."""
     from bench.analysis.findings import screen
     from bench.analysis.findings.of_run import run_findings
+    from bench.analysis.health import verdict
     from bench.records.file import load
     from bench.records.rows import profile_lines
 
@@ -35,6 +36,8 @@ def close(against: Path | None, path: Path, code: int) -> int:
 
         click.echo()
         click.echo(compare_with_earlier(against, result, colour), nl=False)
+    if verdict.is_judged(result):  # once more, since a long run's last line is what people look for
+        click.echo("\n".join(screen.wrap(verdict.judge(result).line(), width)))
     return code
 
 

@@ -90,6 +90,8 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
     except KeyboardInterrupt:
         recorder.end("interrupted", exit_codes.INTERRUPTED)
         there = recorder.path.exists()  # a file without a single record is taken away
+        if there and options.one_launch is None:
+            closing.close(None, recorder.path, exit_codes.INTERRUPTED)
         remedy = (
             f"go on with: bench run --resume {shlex.quote(str(recorder.path))}" if there else "nothing was measured"
         )

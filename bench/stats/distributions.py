@@ -1,4 +1,4 @@
-"""Distributions: Student's t, digamma and trigamma, p values and their adjustment for many tests.
+"""Distributions: Student's t, the binomial, digamma and trigamma, p values and their adjustment for many tests.
 
 Written here rather than taken from scipy, whose `scipy.special` takes three times as long to import as numpy (2.0 to
 2.5 s against 0.7 s on two cores); the tests compare the two.
@@ -92,6 +92,13 @@ def welch_degrees(squared_errors: Sequence[float], sizes: Sequence[int]) -> floa
     """
     parts = [error**2 / (size - 1) for error, size in zip(squared_errors, sizes, strict=True)]
     return sum(squared_errors) ** 2 / sum(parts)
+
+
+def binomial_tail(count: int, trials: int, rate: float) -> float:
+    """P(X >= count) of so many independent trials at a rate above 0 and below 1."""
+    if count <= 0:
+        return 1.0
+    return _incomplete_beta(count, trials - count + 1, rate, 1 - rate)
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -13,11 +13,12 @@ from typing import Any
 from bench.analysis.explain import explain_run, suspects
 from bench.core.table import DisplayTable, column, render, text_column
 from bench.core.values import show_number, show_percent
-from bench.predict import heterogeneous_tables
+from bench.predict.mix import tables as mix_tables
+from bench.predict.mix.cluster import mix
 from bench.records.file import Result, load_many
 from bench.records.rows import case_groups, case_rows
 
-FLEET = ("H100-SXM-80GB=150000", "H200-SXM-141GB=50000", "GB200-SXM=20000")
+FLEET = ("H100-SXM-80GB=150000", "H200-SXM-141GB=50000", "GB200-SXM=30000")
 NOTES = Path("results/evidence/mixed/NOTES.md")
 """What a reader has to know of these very files; printed as it is."""
 REPORTED_MFU, UNIFORM_MFU = 0.11, 0.40
@@ -109,13 +110,16 @@ def said(result: Result) -> list[str]:
 
 def waterfalls(found: Sequence[Result]) -> str:
     first = min(found, key=lambda each: str(each.header.started))
-    return explain_run.text(first.path, "markdown", False)
+    explanation = explain_run.explain(first.path)
+    said_of_ranks = tuple(suspects.sentences(explanation.records))
+    head = DisplayTable(f"{explanation.path}: {explanation.architecture}", (), (), said_of_ranks)
+    return render([head, *explain_run.tables(explanation, explanation.waterfalls)], "markdown")
 
 
 def fleet_text() -> Iterator[str]:
-    yield heterogeneous_tables.text(FLEET, (), None, None, "markdown", False)
-    kinds, _ = heterogeneous_tables.kinds(FLEET, ())
-    peaks = [(kind.count, next(iter(kind.speeds.values()))["peak"].value) for kind in kinds]
+    cluster = mix(FLEET, (), None, None)
+    yield render(mix_tables.tables(cluster), "markdown")
+    peaks = [(kind.count, next(iter(kind.speeds.values()))["peak"].value) for kind in cluster.kinds]
     kept = sum(count for count, _ in peaks) * min(peak for _, peak in peaks) / sum(c * p for c, p in peaks)
     lost, missing, rest = UNIFORM_MFU * (1 - kept), UNIFORM_MFU - REPORTED_MFU, UNIFORM_MFU * kept - REPORTED_MFU
     yield (
@@ -133,7 +137,7 @@ def main() -> None:
     two, four = results(folder, "two"), results(folder, "four")
     runs = sorted([*two, *four], key=lambda each: str(each.header.started))
     rows = [row | {"run": str(run.header.started)[11:16]} for run in runs for row in split_rows([run])]
-    print("# Mixed architectures: measured, predicted, explained\n")
+    print("# Mixed architectures, emulated: measured, predicted, explained\n")
     print(
         f"Measured by `scripts/evidence/mixed_measure.sh` on {two[0].architecture}, gloo, torch "
         f"{two[0].environment.versions['torch']}; this page is what `scripts/evidence/mixed_report.py` printed. The "
@@ -142,19 +146,19 @@ def main() -> None:
     )
     if NOTES.exists():
         print(NOTES.read_text(encoding="utf-8"))
-    print("## Uniform, even and balanced, and the prediction from the uniform step's spans\n")
+    print("## Emulated slow rank: uniform, even and balanced, and the prediction from the uniform step's spans\n")
     print(render([split_table(rows)], "markdown"))
     print("off by: predicted / measured - 1, the median of the launches, with the lowest and highest beside it.\n")
     print(f"{within(rows, 0.05)}, {within(rows, 0.10)}.\n")
-    print("## Four hosts with shaped links (`scripts/lab`): all at 1 Gbit/s, then host 3 at 250 Mbit/s\n")
+    print("## Emulated hosts: four with shaped links (`scripts/lab`): all at 1 Gbit/s, then host 3 at 250 Mbit/s\n")
     print("\n".join(lab_lines(folder)) + "\n")
-    print("## Which rank: two runs of the compute suite\n")
+    print("## Emulated slow rank, found or not: two runs of the compute suite\n")
     for label in ("healthy", "slowed"):
         for result in results(folder, label):
             print(f"- `{label}`: {said(result)[0]}")
-    print("\n## From peak to achieved: the run on two ranks\n")
+    print("\n## From peak to achieved: the run on two ranks, one slowed\n")
     print(waterfalls(two))
-    print("## 150,000 H100 + 50,000 H200 + 20,000 GB200\n")
+    print("## 150,000 H100 + 50,000 H200 + 30,000 GB200\n")
     print("\n".join(fleet_text()))
 
 

@@ -28,7 +28,7 @@ from bench.records.rows import case_rows
 
 STACK = "torchtitan"
 TITLES = {
-    "lab": "Four hosts (network namespaces) with links of 200 Mbit/s, on the same two cores",
+    "lab": "Emulated: four hosts (network namespaces) with links of 200 Mbit/s, on the same two cores",
     "cores": "Four busy ranks on two cores",
 }
 PARTS = ("compute", "host", "tensor", "data", "pipeline", "idle", "optimizer")

@@ -29,17 +29,21 @@ def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
 
 
 def test_a_prediction_says_what_it_is_and_what_it_rests_on(capsys: pytest.CaptureFixture[str]) -> None:
-    out = asked(capsys, *SMALL)
-    for text in ("predicted, not measured", "Best splits", "Memory by part", "goodput", "Not modelled", "recorded 20"):
-        assert text in out
+    short = asked(capsys, *SMALL)
+    out = asked(capsys, *SMALL, "--all")
+    assert out.startswith(short)
+    for text in ("Predicted, not measured", "Best splits", "Memory by part", "goodput", "Not modelled", "recorded 20"):
+        assert text in " ".join(out.split())
+    assert out.lower().count("predicted") == 1
     assert "Matrix" not in out
-    found = as_json(capsys, *SMALL)
-    assert found["status"] == "predicted, not measured"
+    document = as_json(capsys, *SMALL)
+    assert document["status"] == "predicted, not measured"
+    assert document["not_modelled"]
+    (found,) = document["rows"]
     best = found["predicted"]
     assert (best["tp"], best["pp"], best["devices"]) == (2, 2, 64)
     assert best["step_seconds_low"] < best["step_seconds"] < best["step_seconds_high"]
     assert found["assumptions"]
-    assert found["not_modelled"]
     rows = list(csv.DictReader(io.StringIO(asked(capsys, *SMALL, "--format", "csv"))))
     assert {row["status"] for row in rows} <= {"predicted, not measured", ""}
 
@@ -48,7 +52,7 @@ def test_scaling_money_failures_and_plots(tmp_path: Path, capsys: pytest.Capture
     folder = tmp_path / "plots"
     more = ("--sweep", "gpus=8..64", "--own", "years=5", "--spot", "--preemptions", "0.1", "--waiting", "1e5",
             "--failure-domain", "feed=16:1000h:1h", "--plots", str(folder))  # fmt: skip
-    found = as_json(capsys, *SMALL, *more)
+    (found,) = as_json(capsys, *SMALL, *more)["rows"]
     scaling = found["predicted_scaling"]
     assert {row["devices"] for row in scaling} == {8, 16, 32, 64}
     assert all(row["efficiency"] <= 1.1 for row in scaling)
@@ -65,7 +69,7 @@ def test_scaling_money_failures_and_plots(tmp_path: Path, capsys: pytest.Capture
 
 def test_a_mixed_fleet_goes_through_the_same_code(capsys: pytest.CaptureFixture[str]) -> None:
     fleet = ("predict", "--model", "llama3-70b", "--accelerator", "H100=512,B200=256", "--batch", "1024")
-    rows = as_json(capsys, *fleet, "--pp", "4")["predicted_fleet"]
+    rows = as_json(capsys, *fleet, "--pp", "4")["rows"][0]["predicted_fleet"]
     assert [(row["mode"], row["devices"]) for row in rows] == [
         ("even", 512), ("even", 256), ("balanced", 512), ("balanced", 256)
     ]  # fmt: skip
@@ -80,6 +84,13 @@ def test_a_mixed_fleet_goes_through_the_same_code(capsys: pytest.CaptureFixture[
         (("--model", "gpt9", "--gpus", "8"), "no model named 'gpt9'"),
         (("--model", "llama3-8b"), "Give --gpus"),
         (("--model", "llama3-8b", "--gpus", "0"), "at least 1"),
+        (("--model", "llama3-8b", "--gpus", "64,0"), "--gpus 64,0: a whole number of at least 1"),
+        (("--model", "llama3-8b", "--gpus", "many"), "or several to compare"),
+        (("--model", "llama3-405b", "--gpus", "8"), "llama3-405b on 8 H100-SXM-80GB: no split fits into 80 GB"),
+        (
+            ("--model", "llama3-8b", "--gpus", "8", "--tp", "8", "--mtbf", "60s", "--restart", "2h"),
+            "the run never ends",
+        ),
         (("--model", "llama3-8b", "--gpus", "8", "--stack", "best"), "no stack named 'best'"),
         (("--model", "llama3-8b", "--gpus", "8", "--sweep", "8..16"), "such as gpus=8..100000"),
         (("--model", "llama3-8b", "--accelerator", "H100,B200"), "how many of each"),
@@ -107,21 +118,22 @@ def test_mistakes_end_in_one_line(arguments: tuple[str, ...], message: str, caps
 
 def test_a_size_of_expert_parallelism_that_some_splits_can_have_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     found = as_json(capsys, "predict", "--model", "qwen3-30b-a3b", "--gpus", "128", "--ep", "64", "--microbatch", "1")
-    assert found["predicted"]["ep"] == 64
+    assert found["rows"][0]["predicted"]["ep"] == 64
 
 
 def test_measured_rates_take_the_place_of_the_catalogues(capsys: pytest.CaptureFixture[str]) -> None:
     shape = ("--layers", "4", "--hidden", "256", "--heads", "4", "--vocab", "1024", "--sequence", "256", "--batch", "8")
     common = ("predict", "--from", REFERENCE, "--precision", "fp32", "--stack", "torchtitan", *shape)
-    found = as_json(capsys, *common, "--gpus", "2")
+    (found,) = as_json(capsys, *common, "--gpus", "2")["rows"]
     assert any("measured: all_reduce of 2 ranks" in row["assumption"] for row in found["assumptions"])
-    half = as_json(capsys, *common, "--gpus", "2", "--device-share", "0.5")
+    (half,) = as_json(capsys, *common, "--gpus", "2", "--device-share", "0.5")["rows"]
     assert half["predicted"]["compute_seconds"] > 1.8 * found["predicted"]["compute_seconds"]
     assert call([*common, "--gpus", "2", "--precision", "fp8"]) == 2
     assert "take one of them" in capsys.readouterr().err
     assert call([*common, "--gpus", "1000"]) == 2  # across hosts nothing was measured
     assert "--nic-gbit" in capsys.readouterr().err
-    assert as_json(capsys, *common, "--gpus", "1000", "--nic-gbit", "100")["predicted"]["devices"] == 1000
+    (far,) = as_json(capsys, *common, "--gpus", "1000", "--nic-gbit", "100")["rows"]
+    assert far["predicted"]["devices"] == 1000
 
 
 def test_a_line_is_found_again_and_noise_gives_no_negative_rate() -> None:

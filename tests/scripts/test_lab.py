@@ -56,7 +56,7 @@ def test_hosts_run_and_are_gone_also_after_a_failure(tmp_path: Path) -> None:
         pytest.skip("this kernel or container has no namespaces, veth or tbf")
     assert done.returncode == 3, done.stderr
     said = (tmp_path / "said").read_text()
-    assert "0 2 lab0 run --launcher env --device cpu collective" in said
+    assert "0 2 lab0 run --launcher env --device cpu --label emulated links collective" in said
     assert "1 2 lab1 run" in said
     assert "rate 1Gbit" in said
     assert "rate 250Mbit" in said

@@ -46,6 +46,12 @@ def test_the_inverse_undoes_trigamma(x: float) -> None:
     assert distributions.trigamma_inverse(distributions.trigamma(x)) == pytest.approx(x, rel=1e-8)
 
 
+def test_the_tail_of_the_binomial_adds_up_its_terms() -> None:
+    for count, trials, rate in ((1, 1, 0.01), (4, 5, 0.3), (44, 45, 0.01), (0, 3, 0.1), (3, 3, 0.5)):
+        terms = (math.comb(trials, n) * rate**n * (1 - rate) ** (trials - n) for n in range(count, trials + 1))
+        assert distributions.binomial_tail(count, trials, rate) == pytest.approx(sum(terms), rel=1e-9)
+
+
 def test_p_values_of_welch_agree_with_scipy() -> None:
     scipy = pytest.importorskip("scipy.stats")
     one, two = np.array([1.0, 1.2, 0.9]), np.array([2.0, 1.1, 1.7, 2.9])

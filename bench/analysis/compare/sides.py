@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.errors import BenchError
-from bench.records.environments import differences
+from bench.records.environments import differences, emulation_label
 from bench.records.file import Result
 from bench.records.rows import CaseGroup, Row, case_groups
 from bench.records.saved_plan import pair_of
@@ -141,7 +141,13 @@ def _settings(leaders: Sequence[Result]) -> list[str | None]:
 
 
 def _labels(leaders: Sequence[Result]) -> list[str | None]:
-    return [result.label if len({r.label for r in leaders}) == len(leaders) else None for result in leaders]
+    return [_label(result) if len({r.label for r in leaders}) == len(leaders) else None for result in leaders]
+
+
+def _label(result: Result) -> str:
+    """A run's label, which says that it is emulated: it stands in titles, far from the architecture."""
+    silent = emulation_label(result.environment.ranks) and "emulated" not in result.label
+    return f"{result.label} (emulated)" if silent else result.label
 
 
 def _facts_that_differ(leaders: Sequence[Result]) -> list[str | None]:

@@ -1,19 +1,22 @@
-"""`bench explain FILE`: from the sum of the peaks to what each traced case achieved; which rank and link are slow."""
+"""Explanation of a result file: from the sum of the peaks to what each traced case achieved, as rows and as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.analysis.explain import suspects
-from bench.analysis.explain.waterfall import Waterfall, waterfall
-from bench.core.table import DisplayTable, column, csv_text, json_text, render, text_column
-from bench.core.values import show_number, show_seconds
+from bench.analysis.explain.waterfall import RESIDUAL, Part, Waterfall, waterfall
+from bench.core.table import DisplayTable, column, text_column
+from bench.core.values import counted, first_few, show_percent, show_seconds
 from bench.errors import BenchError
 from bench.records import metrics
+from bench.records.case_names import CaseNames, name_cases
 from bench.records.file import load
 from bench.records.lines.kinds import Measurement
 from bench.records.rows import CaseGroup, case_groups
@@ -22,60 +25,89 @@ from bench.records.samples import is_over_ranks, rank_times
 NOTES = (
     "Each part is what the step loses to it when the causes are taken away from the bottom of the table up, each on "
     "top of those below; alone: only this one taken away. Effects do not simply add.",
-    "Share: of what the peak could do in the measured time. From re-running the traced calls as a graph of operations; "
-    "the residual is what that does not explain.",
+    "From the traced call whose time is nearest to the case's, run again as a graph of operations. One that took "
+    "longer is scaled to the case's time; if it took less, the residual is the rest.",
 )
+ACHIEVED = "achieved"
 
 
-def text(path: Path, output: str, colour: bool) -> str:
-    """The explanation in a format, ready to print. Raises BenchError if the file has nothing to explain."""
+@dataclass(frozen=True)
+class Explanation:
+    """Waterfalls of a file's traced cases, and the measurements that show slow ranks and links."""
+
+    path: Path
+    architecture: str
+    waterfalls: tuple[Waterfall, ...]
+    not_explained: Mapping[str, Sequence[str]]
+    """Reason -> traced cases that have no waterfall for it."""
+    records: tuple[Measurement, ...]
+    """One for each case and launch."""
+
+    @cached_property
+    def names(self) -> CaseNames:
+        """Short names of the cases with a waterfall."""
+        return name_cases(fall.case for fall in self.waterfalls)
+
+    @cached_property
+    def suspects(self) -> list[suspects.Suspect]:
+        """Ranks and links that are accused."""
+        return suspects.suspects(self.records)
+
+    def chosen(self, filters: Iterable[str]) -> list[Waterfall]:
+        """Waterfalls whose case has one of the texts in its id or short name; all for an empty text.
+
+        Raises BenchError for a text that no case has, and if there is no waterfall at all.
+        """
+        if not self.waterfalls:
+            reasons = "; ".join(self.not_explained) or "no case has traced calls of computation"
+            raise BenchError(f"{self.path}: no waterfall: {reasons}")
+        named = {fall.case: f"{fall.case} {self.names.across(fall.case)}".casefold() for fall in self.waterfalls}
+        for text in filters:
+            if not any(text.casefold() in name for name in named.values()):
+                known = first_few([self.names.across(case) for case in named], 5)
+                raise BenchError(f"--waterfall {text}: no such case with a waterfall; there are: {known}")
+        texts = [text.casefold() for text in filters]
+        return [fall for fall in self.waterfalls if any(text in named[fall.case] for text in texts)]
+
+
+def explain(path: Path) -> Explanation:
+    """The explanation of a result file. Raises BenchError if it has no case to explain."""
     result = load(path)
     groups = case_groups([result])
-    explained, unexplained = waterfalls(groups)
-    sentences = suspects.sentences([record for group in groups.values() for record in group.records])
-    if not explained and not sentences:
-        raise BenchError(f"{result.path}: nothing to explain: {'; '.join(unexplained) or 'no case is ok'}")
-    rows = [row for part in explained for row in _rows(part)]
-    if output == "json":
-        return json_text(
-            {"file": str(result.path), "suspects": sentences, "waterfall": rows, "not_explained": unexplained}
+    found, reasons = waterfalls(groups)
+    records = tuple(record for group in groups.values() for record in group.records if record.status == "ok")
+    if not records:
+        raise BenchError(f"{result.path}: nothing to explain: no case is ok")
+    if not found and not reasons and all(record.num_ranks == 1 for record in records):
+        raise BenchError(
+            f"{result.path}: nothing to explain: no case has traced calls, and there is one rank; "
+            "`bench run training_step` traces some"
         )
-    if output == "csv":
-        return csv_text(rows)
-    head = DisplayTable(f"{result.path}: {result.architecture}", (), (), (*sentences, *unexplained))
-    # What holds for all tables is said once, below the last.
-    return render([head, *(_table(part, NOTES if part is explained[-1] else ()) for part in explained)], output, colour)
+    return Explanation(result.path, result.architecture, tuple(found), reasons, records)
 
 
-def waterfalls(groups: dict[str, CaseGroup]) -> tuple[list[Waterfall], list[str]]:
-    """Waterfall of every case with traced calls of computation, and why others have none."""
+def waterfalls(groups: dict[str, CaseGroup]) -> tuple[list[Waterfall], dict[str, list[str]]]:
+    """Waterfall of every case with traced calls of computation; and reason -> cases that have none."""
     explained: list[Waterfall] = []
     reasons: dict[str, list[str]] = {}
     devices = _device_speeds(groups)
     for case, group in groups.items():
         if group.status != "ok":
             continue
-        record = _ok_records(group)[0]
-        if not record.spans or not group.view.work.flops or not group.view.seconds:
+        records = [record for record in _ok_records(group) if record.spans]
+        if not records or not group.view.work.flops or not group.view.seconds:
             continue
-        peak, source = _peak(group, record, devices)
+        peak, source = _peak(group, records[0], devices)
         if peak is None:
             reasons.setdefault(source, []).append(case)
             continue
-        explained.append(waterfall(record, group.view.seconds, peak, source, _speeds(record, devices)))
-    return explained, [f"{_name_cases(cases)}: no waterfall: {reason}" for reason, cases in reasons.items()]
+        explained.append(waterfall(records, group.view.seconds, peak, source, _speeds(records[0], devices)))
+    return explained, reasons
 
 
 def _ok_records(group: CaseGroup) -> list[Measurement]:
     """Records that are ok of a case that is: a launch may have been skipped for want of time."""
     return [record for record in group.records if record.status == "ok"]
-
-
-def _name_cases(cases: Sequence[str]) -> str:
-    if len(cases) == 1:
-        return cases[0]
-    suites = sorted({case.partition("/")[0] for case in cases})
-    return f"{len(cases)} cases of {', '.join(suites)}"
 
 
 def _peak(group: CaseGroup, record: Measurement, devices: dict[str, list[float]]) -> tuple[float | None, str]:
@@ -128,6 +160,11 @@ def _speeds(record: Measurement, devices: dict[str, list[float]]) -> list[float]
     return device_speeds if device_speeds and len(device_speeds) == record.num_ranks else None
 
 
+def rows(falls: Iterable[Waterfall]) -> list[dict[str, Any]]:
+    """A plain object for each part of each case."""
+    return [row for fall in falls for row in _rows(fall)]
+
+
 def _rows(steps: Waterfall) -> list[dict[str, Any]]:
     """Peak, the parts, and what was achieved; TFLOP/s of all ranks after each, share of the measured time."""
     seconds = steps.peak_seconds
@@ -135,7 +172,7 @@ def _rows(steps: Waterfall) -> list[dict[str, Any]]:
     for part in steps.parts:
         seconds += part.seconds or 0.0
         rows.append(_row(steps, part.name, part.seconds, part.alone_seconds, seconds, part.how))
-    rows.append(_row(steps, "achieved", None, None, steps.measured_seconds, "median of the samples"))
+    rows.append(_row(steps, ACHIEVED, None, None, steps.measured_seconds, "median of the samples"))
     return rows
 
 
@@ -155,14 +192,34 @@ def _row(
     }
 
 
-def _table(steps: Waterfall, notes: tuple[str, ...]) -> DisplayTable:
+def tables(explanation: Explanation, falls: Sequence[Waterfall]) -> list[DisplayTable]:
+    """A table of each case; how the parts were found stands once, below the last."""
+    found = [part for fall in falls for part in fall.parts if part.seconds is not None and part.name != RESIDUAL]
+    hows = {part.name: part.how for part in found}
+    suites = dict.fromkeys(fall.case.partition("/")[0] for fall in falls)
+    shared = [line for suite in suites for line in explanation.names.shared.get(suite, ())]
+    notes = (*shared, *NOTES, *(f"{name}: {how}" for name, how in hows.items()))
+    return [_table(fall, explanation.names.across(fall.case), notes if fall is falls[-1] else ()) for fall in falls]
+
+
+def _table(fall: Waterfall, name: str, notes: tuple[str, ...]) -> DisplayTable:
     columns = (
         text_column("part", "from peak to achieved"),
         column("seconds", "time", show_seconds),
-        column("share", "share of step %", lambda value: "-" if value is None else f"{100 * value:.1f}"),
+        column("share", "share %", show_percent),
         column("alone_seconds", "alone", show_seconds),
-        column("tflop_per_s_left", "TFLOP/s left", show_number),
-        column("percent_of_peak_left", "% of peak left", lambda value: f"{value:.1f}"),
-        text_column("how", "how it was found"),
+        column("percent_of_peak_left", "peak left %", lambda value: f"{value:.1f}"),
     )
-    return DisplayTable(f"{steps.case}, {steps.num_ranks} ranks", columns, tuple(_rows(steps)), notes)
+    whole = {"seconds": fall.measured_seconds, "share": 1.0}
+    shown = [row | whole if row["part"] == ACHIEVED else row for row in _rows(fall)]
+    lacking = [_lack(part) for part in fall.parts if part.seconds is None]
+    return DisplayTable(
+        f"{name}, {counted(fall.num_ranks, 'rank')}: {show_seconds(fall.measured_seconds)}",
+        columns,
+        tuple(row for row in shown if row["seconds"] is not None),
+        (*lacking, *notes),
+    )
+
+
+def _lack(part: Part) -> str:
+    return f"{part.name}: {part.how}"

@@ -1,18 +1,22 @@
-"""`bench explain TRACE.parquet`: slowdown of a recorded training job, and which ranks, stages and kinds explain it."""
+"""Explanation of a recorded training job: its slowdown, and which ranks, stages and kinds of operations explain it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from bench.analysis.explain.straggler_trace import Trace, load
+from bench.analysis.explain import suspects
+from bench.analysis.explain.straggler_trace import Trace
 from bench.analysis.explain.what_if import WhatIf
-from bench.core.table import DisplayTable, column, csv_text, json_text, render, text_column
-from bench.core.values import show_count, show_number, show_seconds
+from bench.core.table import DisplayTable, column, text_column
+from bench.core.values import first_few, show_count, show_number, show_seconds
 
 MAX_ROWS = 10
 """Places shown of each sort; JSON and CSV have all."""
+MOST_ASKED = 0.9
+"""Share of the loss that is enough to be behind it, however few ranks or stages there are."""
 HOW = (
     "actual: the recorded steps run again, each operation with its own duration; a communication's own is end - latest "
     "start among its peers.",
@@ -22,18 +26,6 @@ HOW = (
     "- ideal that is gone when its operations are mended; above 100% where the others are faster than the mean.",
     "After: Understanding Stragglers in Large Model Training Using What-if Analysis (OSDI 2025).",
 )
-
-
-def text(path: Path, output: str, colour: bool) -> str:
-    """The explanation in a format, ready to print; JSON is one object. Raises BenchError."""
-    trace = load(path)
-    facts = explain(trace)
-    if output == "json":
-        return json_text({"file": str(path), **facts})
-    rows = _rows(facts)
-    if output == "csv":
-        return csv_text(rows)
-    return render([_summary(path, trace, facts), *_places(rows)], output, colour)
 
 
 def explain(trace: Trace) -> dict[str, Any]:
@@ -49,8 +41,10 @@ def explain(trace: Trace) -> dict[str, Any]:
         "slowdown": whatif.slowdown,
         "wasted_share": whatif.wasted_share,
         "worst_ranks": whatif.worst_ranks,
+        "steps_explained_by_worst_ranks": _num_steps_explained(whatif, "rank", whatif.worst_ranks),
         "explained_by_worst_ranks": whatif.explained_by_worst_ranks,
         "explained_by_last_stage": whatif.explained_by_last_stage,
+        "steps_explained_by_last_stage": _num_steps_explained(whatif, "stage", whatif.numbers("stage")[-1:]),
         "slowdown_by_stage": _string_keys(whatif.slowdown_by("stage")),
         "slowdown_by_dp_rank": _string_keys(whatif.slowdown_by("dp_rank")),
         "slowdown_by_rank": _string_keys(whatif.rank_slowdowns),
@@ -58,19 +52,40 @@ def explain(trace: Trace) -> dict[str, Any]:
     }
 
 
+def _num_steps_explained(whatif: WhatIf, place: str, numbers: Sequence[int]) -> int:
+    """Number of steps in which these ranks or stages explain more than their part of what is lost."""
+    if not numbers:
+        return 0
+    least = least_explained(len(numbers) / len(whatif.numbers(place)))
+    return whatif.num_steps_explained(whatif.at(place, *numbers), least)
+
+
+def least_explained(share: float) -> float:
+    """Share of the loss that a share of the ranks or stages has to explain to be behind it: twice its own part.
+
+    If all are alike, each explains its part; two stages explain half each.
+    """
+    return max(suspects.MIN_SHARE, min(MOST_ASKED, 2 * share))
+
+
 def _string_keys(values: dict[int, float]) -> dict[str, float]:
     return {str(number): value for number, value in values.items()}
 
 
+def tables(path: Path, trace: Trace, facts: dict[str, Any]) -> list[DisplayTable]:
+    """The summary, then the places of each sort, the worst first."""
+    return [_summary(path, trace, facts), *_places(rows(facts))]
+
+
 def _summary(path: Path, trace: Trace, facts: dict[str, Any]) -> DisplayTable:
-    worst = ", ".join(map(str, facts["worst_ranks"][:MAX_ROWS]))
+    worst = ranks_text(facts["worst_ranks"])
     shown = [
         ("step as recorded", show_seconds(facts["recorded_step_seconds"])),
         ("step run again (actual)", show_seconds(facts["actual_step_seconds"])),
         ("step without stragglers (ideal)", show_seconds(facts["ideal_step_seconds"])),
         ("slowdown", f"{show_number(facts['slowdown'], 4)}x"),
         ("wasted share", _percent(facts["wasted_share"])),
-        ("explained by the worst ranks", f"{_percent(facts['explained_by_worst_ranks'])} (rank {worst})"),
+        ("explained by the worst ranks", f"{_percent(facts['explained_by_worst_ranks'])} ({worst})"),
         ("explained by the last stage", _percent(facts["explained_by_last_stage"])),
     ]
     left_out = len(trace.steps_left_out)
@@ -81,6 +96,11 @@ def _summary(path: Path, trace: Trace, facts: dict[str, Any]) -> DisplayTable:
         tuple({"what": what, "value": value} for what, value in shown),
         (*notes, *HOW),
     )
+
+
+def ranks_text(ranks: Sequence[int]) -> str:
+    """Ranks in a few words, such as `rank 5` or `ranks 5, 7, 9, and 4 more`."""
+    return f"rank{'' if len(ranks) == 1 else 's'} {first_few(list(map(str, ranks)))}"
 
 
 def _percent(share: float | None) -> str:
@@ -95,7 +115,7 @@ _SORTS = {
 }
 
 
-def _rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
+def rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per kind, stage, data-parallel rank and rank, the worst of each sort first."""
     return [
         {"sort": sort, "name": name, "slowdown": value}

@@ -1,27 +1,28 @@
 """Waterfall from the sum of the devices' peaks down to what a step achieved, one cause after the other.
 
-The traced calls of a case are run again (`bench.analysis.explain.timeline`) with causes taken away in this order, each
-on top of the ones before, and each alone beside it, since effects do not simply add:
+Of the traced calls of a case the one that took most nearly the case's own time is run again
+(`bench.analysis.explain.timeline`) with causes taken away in this order, each on top of the ones before, and each alone
+beside it, since effects do not simply add:
 
-    input stalls            input takes no time
-    slow link               communication that takes longer than the median of its kind takes the median
-    exposed communication   communication takes no time
-    host between kernels    what lies in no span takes no time
-    slowest device          every rank computes at the speed of the fastest
-    imbalance of the split  every rank has equally much to compute
-    pipeline idle           ranks wait for nothing: what is left is the mean of the ranks' computation
-    kernels below peak      the FLOPs at the devices' peak
+    input stalls                    input takes no time
+    slower than the median message  communication that takes longer than the median of its kind takes the median
+    exposed communication           communication takes no time
+    host between kernels            what lies in no span takes no time
+    slowest device                  every rank computes at the speed of the fastest
+    imbalance of the split          every rank has equally much to compute
+    pipeline idle and waiting       ranks wait for nothing: what is left is the mean of the ranks' computation
+    kernels below peak              the FLOPs at the devices' peak
 
-and the residual, what was measured - what the re-run gives, is shown as such. Speeds of devices are those that the case
-itself, or the compute suite in the same file, measured of each rank; without them nobody can say whether a rank with
-more computation is slow or has more to do, and both are shown as imbalance.
+The parts are those of one call, so that they add up to the step. If the call took less than the case, the residual is
+the rest. If it took longer, as calls do that are traced, its parts are scaled to the case's time. Speeds of devices are
+those that the case itself, or the compute suite in the same file, measured of each rank; without them nobody can say
+whether a rank with more computation is slow or has more to do, and both are shown as imbalance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,8 @@ class Waterfall:
     """Peak of all ranks together."""
     peak_source: str
     measured_seconds: float
+    traced_seconds: float
+    """Time of the traced call that was run again."""
     parts: tuple[Part, ...]
 
     @property
@@ -110,10 +113,11 @@ def _no_waits(operations: Operations, seconds: Seconds) -> float:
 
 
 _HOW_SPEED = "ranks' computation over their measured speeds"
+EXPOSED, SLOW_MESSAGES, RESIDUAL = "exposed communication", "slower than the median message", "residual"
 _STEPS = (
     ("input stalls", "input spans at no time"),
-    ("slow link", "communications at most at the median of those as large along their axis"),
-    ("exposed communication", "communication spans at no time, apart from waiting"),
+    (SLOW_MESSAGES, "communications at most at the median of those as large along their axis"),
+    (EXPOSED, "communication spans at no time, apart from waiting"),
     ("host between kernels", "time in no span at none"),
     ("slowest device", _HOW_SPEED),
     ("imbalance of the split", "every rank computes equally long"),
@@ -121,58 +125,86 @@ _STEPS = (
 
 
 def waterfall(
-    record: Measurement,
+    records: Sequence[Measurement],
     measured_seconds: float,
     peak_flop_per_s: float,
     peak_source: str,
     speeds: Sequence[float] | None,
 ) -> Waterfall:
-    """`record` has spans of the case's traced calls; `speeds` are those of the ranks' devices, where measured."""
-    calls = _calls(record)
+    """`records`: of the case's launches, with spans of traced calls; `speeds`: of the ranks' devices, if known."""
+    lead = records[0]
+    flops = float((lead.work and lead.work.flops) or 0.0)
+    operations = _typical_call(records, measured_seconds)
+    parts, traced_seconds = _parts(operations, flops / peak_flop_per_s, peak_source, speeds)
+    return Waterfall(
+        case=lead.case,
+        num_ranks=lead.num_ranks,
+        flops=flops,
+        peak_flop_per_s=peak_flop_per_s,
+        peak_source=peak_source,
+        measured_seconds=measured_seconds,
+        traced_seconds=traced_seconds,
+        parts=_add_up(parts, flops / peak_flop_per_s, traced_seconds, measured_seconds),
+    )
+
+
+def _parts(
+    operations: Operations, peak_seconds: float, peak_source: str, speeds: Sequence[float] | None
+) -> tuple[list[Part], float]:
+    """Parts of the call, the last cause first, and its time."""
     changes: list[Change | None] = [
-        _without_sort(timeline.FEED),
+        _without_sort(timeline.FEED) if _is_sort(timeline.FEED)(operations).any() else None,
         _median_links,
         _without_sort(timeline.MOVE),
         _without_sort(timeline.HOST),
         None if speeds is None else _equal_speeds(speeds),
         _equal_shares,
     ]
-    again, alone, ideal = [], [], []
-    for operations in calls:
-        again.append(_cumulative_seconds(operations, changes))
-        changed = [None if c is None else c(operations, operations.seconds) for c in changes]
-        whole = operations.run(operations.seconds)[0]
-        alone.append([None if seconds is None else float(whole - operations.run(seconds)[0]) for seconds in changed])
-        ideal.append(_no_waits(operations, _apply_changes(operations, changes)))
-    actual = median(row[0] for row in again)
-    parts = [Part("residual", measured_seconds - actual, None, "measured - re-run of the traced calls")]
-    for number, (name, how) in enumerate(_STEPS):
-        if changes[number] is None:
-            reason = "not measured: no speed of each rank in this file (compute suite); see imbalance"
-            parts.append(Part(name, None, None, reason))
+    lacks = {0: "the case marks no input", 4: "no speed of each rank in this file (compute suite); see imbalance"}
+    again = _cumulative_seconds(operations, changes)
+    parts = []
+    for number, ((name, how), change) in enumerate(zip(_STEPS, changes, strict=True)):
+        if change is None:
+            parts.append(Part(name, None, None, f"not measured: {lacks[number]}"))
             continue
-        if number == 0 and not any(_is_sort(timeline.FEED)(operations).any() for operations in calls):
-            parts.append(Part(name, None, None, "not measured: the case marks no input"))
-            continue
-        gained = median(row[number] - row[number + 1] for row in again)
-        parts.append(Part(name, gained, median(row[number] or 0.0 for row in alone), how))
-    work, flops = median(ideal), float((record.work and record.work.flops) or 0.0)
-    waits = median(row[-1] for row in again) - work
-    parts.append(Part("pipeline idle and waiting", waits, None, "what is left over the mean of the ranks' computation"))
-    parts.append(Part("kernels below peak", work - flops / peak_flop_per_s, None, f"FLOPs at {peak_source}"))
-    return Waterfall(
-        record.case, record.num_ranks, flops, peak_flop_per_s, peak_source, measured_seconds, tuple(reversed(parts))
-    )
+        alone = again[0] - float(operations.run(change(operations, operations.seconds))[0])
+        parts.append(Part(name, again[number] - again[number + 1], alone, how))
+    work = _no_waits(operations, _apply_changes(operations, changes))
+    how = "what is left over the mean of the ranks' computation"
+    waits = round(again[-1] - work, 12)  # clocks count nanoseconds: what is left of a sum is none
+    parts.append(Part("pipeline idle and waiting", waits, None, how))
+    parts.append(Part("kernels below peak", work - peak_seconds, None, f"FLOPs at {peak_source}"))
+    return parts[::-1], again[0]
 
 
-def _calls(record: Measurement) -> list[Operations]:
-    """A graph of each traced call of the case itself."""
-    names, call_ns, group_of = record.traced_variants, record.traced_call_ns, _groups(record)
-    numbers = [n for n in range(len(call_ns[0])) if not names or names[n] == record.main]
-    return [
-        timeline.operations([s for s in record.spans if s.call == n], [row[n] for row in call_ns], group_of)
-        for n in numbers
+def _add_up(
+    parts: Sequence[Part], peak_seconds: float, traced_seconds: float, measured_seconds: float
+) -> tuple[Part, ...]:
+    """The parts and the residual: with the peak they add up to the measured time."""
+    if not peak_seconds < measured_seconds < traced_seconds:
+        rest = Part(RESIDUAL, measured_seconds - traced_seconds, None, "measured - re-run of the traced call")
+        return (*parts, rest)
+    factor = (measured_seconds - peak_seconds) / (traced_seconds - peak_seconds)
+    how = f"none: the traced call took {traced_seconds / measured_seconds:.2f}x as long, and its parts are scaled"
+    return (*(_scale(part, factor) for part in parts), Part(RESIDUAL, 0.0, None, how))
+
+
+def _scale(part: Part, factor: float) -> Part:
+    alone = None if part.alone_seconds is None else part.alone_seconds * factor
+    return part if part.seconds is None else replace(part, seconds=part.seconds * factor, alone_seconds=alone)
+
+
+def _typical_call(records: Sequence[Measurement], measured_seconds: float) -> Operations:
+    """Graph of the traced call of the case itself whose time is nearest to the measured one, of all launches."""
+    calls = [
+        (max(row[number] for row in record.traced_call_ns), record, number)
+        for record in records
+        for number in range(len(record.traced_call_ns[0]))
+        if not record.traced_variants or record.traced_variants[number] == record.main
     ]
+    _, record, number = min(calls, key=lambda call: abs(call[0] * 1e-9 - measured_seconds))
+    spans = [span for span in record.spans if span.call == number]
+    return timeline.operations(spans, [row[number] for row in record.traced_call_ns], _groups(record))
 
 
 def _groups(record: Measurement) -> timeline.GroupOf:

@@ -132,11 +132,13 @@ class WhatIf:
     def wasted_share(self) -> float:
         return 1.0 - 1.0 / self.slowdown
 
+    def fixed_steps(self, chosen: Mask) -> Seconds:
+        """[step]: time with the chosen operations as in the ideal."""
+        return self.operations.run(np.where(chosen[:, None], self._ideal_durations, self.operations.seconds))
+
     def fixed(self, chosen: Mask) -> float:
         """Step time with the chosen operations as in the ideal."""
-        return float(
-            self.operations.run(np.where(chosen[:, None], self._ideal_durations, self.operations.seconds)).mean()
-        )
+        return float(self.fixed_steps(chosen).mean())
 
     def only(self, chosen: Mask) -> float:
         """Step time of the ideal with the chosen operations as they were."""
@@ -148,6 +150,11 @@ class WhatIf:
         """Share of actual - ideal that is gone with the chosen operations as in the ideal; None if nothing is lost."""
         lost = self.actual - self.ideal
         return None if lost <= 0 else (self.actual - self.fixed(chosen)) / lost
+
+    def num_steps_explained(self, chosen: Mask, share: float) -> int:
+        """Number of steps that lose time, and get back at least a share of it with the chosen operations mended."""
+        lost = self.actual_steps - self.ideal
+        return int(np.sum((lost > 0) & (self.actual_steps - self.fixed_steps(chosen) >= share * lost)))
 
     def at(self, place: str, *numbers: int) -> Mask:
         """The operations of some ranks, stages or links."""

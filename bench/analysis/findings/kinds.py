@@ -57,7 +57,8 @@ class Remark(Struct, frozen=True, kw_only=True, tag_field="kind", tag="stands_ou
     text: str
     remedy: str
     weight: float = 0.0
-    """Remarks of larger weight come first: about how many times slower the work is for it."""
+    """Remarks of larger weight come first: about how many times slower the work is for it, and 100 more if something
+    is broken."""
     case: str | None = None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bench.analysis.findings.data_state import data_state
 from bench.analysis.findings.evidence import RunEvidence
 from bench.analysis.findings.kinds import Answer, Correctness, DataState, Findings, Item, NextStep, Remark, Unmeasured
+from bench.analysis.findings.of_explanation import ACCUSED, suspect_remarks
 from bench.analysis.findings.parallel_work import parallelism, step
 from bench.analysis.findings.reached import reached
 from bench.analysis.findings.standing_out import remarks
@@ -32,7 +33,7 @@ def run_findings(result: Result, *others: Result) -> Findings:
     name = command_name(result)
     items: list[Item] = [*_verdict(result), _state(evidence)]
     items += [*reached(evidence), *parallelism(evidence), *step(evidence)]
-    items += [*remarks(evidence, name)]
+    items += [*suspect_remarks(result.latest()), *remarks(evidence, name)]
     items += [*_correctness(evidence), *_unmeasured(evidence, name), *_next_steps(evidence, name)]
     return Findings(head(evidence), tuple(items))
 
@@ -82,7 +83,7 @@ def _verdict(result: Result) -> list[Answer | Remark]:
         return []
     health = verdict.judge(result)
     broken = [
-        Remark(text=f"{name}: {outcome.figure}", remedy="See all rules: bench show last", weight=10.0)
+        Remark(text=f"{name}: {outcome.figure}", remedy="See all rules: bench show last", weight=ACCUSED)
         for name, outcome in health.outcomes.items()
         if outcome.level == "bad"
     ]

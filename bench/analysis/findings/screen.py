@@ -32,23 +32,30 @@ MAX_UNMEASURED = 3
 """Reasons for which cases have no speed that are shown; JSON has all of them."""
 
 
-class Block(NamedTuple):
+class FigureBlock(NamedTuple):
     """Figures that stand together."""
 
     title: str
     note: str
     is_inline: bool
     """True if the figures follow one another on a line; what they have in common, `of`, then stands in the title."""
+    is_sentences: bool = False
+    """True if each figure is a sentence: its name, its value, and the words of it."""
 
 
-BLOCKS: Mapping[str, Block] = {
-    "reached": Block("REACHED", "of what is possible here", False),
-    "change": Block("CHANGE", "95% interval", False),
-    "parallelism": Block("DOES PARALLELISM PAY?", "", True),
-    "step": Block("WHERE A TRAINING STEP GOES", "", True),
-    "speed": Block("SPEED", "", False),
-    "cost": Block("COST", "", False),
-    "loss": Block("WHAT MIXING COSTS", "", False),
+BLOCKS: Mapping[str, FigureBlock] = {
+    "reached": FigureBlock("REACHED", "of what is possible here", False),
+    "change": FigureBlock("CHANGE", "95% interval", False),
+    "parallelism": FigureBlock("DOES PARALLELISM PAY?", "", True),
+    "step": FigureBlock("WHERE A TRAINING STEP GOES", "", True),
+    "explained": FigureBlock("WHERE THE TIME GOES", "of the time of a call", False, is_sentences=True),
+    "stragglers": FigureBlock("WHAT STRAGGLERS COST", "", False),
+    "speed": FigureBlock("SPEED", "", False),
+    "cost": FigureBlock("COST", "", False),
+    "loss": FigureBlock("WHAT MIXING COSTS", "equal shares; the best split beside it", False),
+    "run": FigureBlock("THE RUN", "", False),
+    "scaling": FigureBlock("SCALING", "tokens/s per device, of the fewest devices that fit", False),
+    "uses": FigureBlock("OR ONE KIND TRAINS WHILE OTHERS SERVE", "", False),
 }
 """Group of figures -> how it is shown; a new group is a row."""
 _QUALITY: Mapping[str, tuple[str, Style]] = {
@@ -79,7 +86,7 @@ def _parts(findings: Findings, width: int, colour: bool) -> Iterator[list[str]]:
     figures = findings.of_kind(Figure)
     for group in dict.fromkeys(figure.group for figure in figures):
         block, members = BLOCKS[group], [figure for figure in figures if figure.group == group]
-        show_block = _inline if block.is_inline else _bars
+        show_block = _inline if block.is_inline else _sentences if block.is_sentences else _bars
         yield [*show_block(block, members, width, colour)]
     yield [*_remarks(findings, width, colour)]
     yield [*_closing(findings, width, colour)]
@@ -95,7 +102,7 @@ def _opening(findings: Findings, width: int, colour: bool) -> Iterator[str]:
         yield from (style(line, paint, colour) for line in wrap(f"{word}: {state.text}", width))
 
 
-def _bars(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
+def _bars(block: FigureBlock, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
     """A line per figure: name, value, bar of its share, and what it is a share of."""
     names = [clean(figure.name) for figure in figures]
     room = min(MAX_NAME, max(map(cell_width, names)))
@@ -105,7 +112,7 @@ def _bars(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> 
     words = max(cell_width(clean(figure.of)) for figure in figures)
     cells = max(MIN_BAR_CELLS, min(NUM_BAR_CELLS, width - left - words - len(_GAP) - 1)) if has_bars else 0
     blanks = " " * max(1, left + len(_GAP) - len(block.title))
-    note = f"{blanks}{block.note}" if len(block.title + blanks + block.note) <= width else ""
+    note = f"{blanks}{block.note}" if block.note and len(block.title + blanks + block.note) <= width else ""
     yield style(block.title, "bold", colour) + style(note, "dim", colour)
     for figure, name in zip(figures, names, strict=True):
         text = clean(figure.text)
@@ -127,7 +134,14 @@ def _bar(share: float, cells: int) -> str:
     return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(cells)
 
 
-def _inline(block: Block, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
+def _sentences(block: FigureBlock, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
+    note = f"   {block.note}" if block.note else ""
+    yield style(block.title, "bold", colour) + style(note, "dim", colour)
+    for figure in figures:
+        yield from wrap(f"{_GAP}{clean(figure.name)}, {clean(figure.text)}: {clean(figure.of)}", width, indent="      ")
+
+
+def _inline(block: FigureBlock, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
     words = figures[0].of or block.note
     first, *others = wrap(f"{block.title}   {clean(words)}".rstrip(), width, _GAP)
     yield style(block.title, "bold", colour) + style(first.removeprefix(block.title), "dim", colour)

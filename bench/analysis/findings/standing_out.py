@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from bench.analysis.findings.evidence import RunEvidence, best
 from bench.analysis.findings.kinds import Remark
+from bench.analysis.findings.of_explanation import ACCUSED
 from bench.analysis.findings.parallel_work import COMMUNICATION_PARTS, speedups
 from bench.analysis.health.verdict import HARMLESS_LIMITS
 from bench.core.values import show_quantity
@@ -139,7 +140,7 @@ def _doctor(evidence: RunEvidence, name: str) -> Iterator[Remark]:
     doctor = evidence.result.header.doctor
     for finding in () if doctor is None else doctor.findings:
         if finding.level == "fail":
-            yield Remark(text=f"{finding.what}: {finding.value}", remedy=finding.remedy, weight=5.0)
+            yield Remark(text=f"{finding.what}: {finding.value}", remedy=finding.remedy, weight=ACCUSED)
 
 
 _MAKERS: tuple[Callable[[RunEvidence, str], Iterator[Remark]], ...] = (

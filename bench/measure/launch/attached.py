@@ -54,6 +54,8 @@ Open = Callable[[Place, Sequence[str], Store], Recorder]
 """Rank 0's: from its place and every rank's host a recorder, with the plan and what a resumed file already has."""
 Check = Callable[[Place, Sequence[str], Store], None]
 """Every rank's, once it knows its place and every rank's host. May raise BenchError."""
+Close = Callable[[Recorder, int], int]
+"""Rank 0's: prints the last screen of a run with an exit code."""
 
 
 @dataclass
@@ -65,6 +67,7 @@ class AttachedRun:
     hosts: list[str]
     store: Store
     side: Store
+    close: Close
     recorder: Recorder | None = None
     _ending: threading.Lock = field(default_factory=threading.Lock)
     """Lock taken, for good, by the thread that ends a run whose ranks cannot be set free."""
@@ -264,9 +267,14 @@ class AttachedRun:
         if reason is not None:
             recorder.blame(session.launch, reason)
         recorder.end(status, code)
-        with suppress(RuntimeError):  # nobody is left to hear it
-            self.side.set("said", "all")
-        os._exit(code)
+        try:
+            if recorder.has_header:
+                self.close(recorder, code)
+        finally:  # whatever became of the screen: the process ends
+            with suppress(RuntimeError):  # nobody is left to hear it
+                self.side.set("said", "all")
+            sys.stdout.flush()
+            os._exit(code)
 
 
 def _name_ranks(ranks: list[int], hosts: list[str]) -> str:
@@ -319,7 +327,7 @@ def run_attached(
     open_run: Open,
     began: float,
     check: Check,
-    close: Callable[[Recorder, int], int],
+    close: Close,
 ) -> int:
     """See a run through as one of its ranks; `close` says on rank 0 what came out. Returns the exit code.
 
@@ -330,7 +338,7 @@ def run_attached(
     side = connect_again(joined)
     place, hosts = find_place(joined, host, store)
     check(place, hosts, store)
-    run = AttachedRun(joined, place, hosts, store, side)
+    run = AttachedRun(joined, place, hosts, store, side, close)
     code = run.run(open_run, began)
     if run.recorder is None:
         # A launcher ends the other ranks once one ended with an error: let rank 0 have its say before.

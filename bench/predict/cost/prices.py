@@ -97,10 +97,15 @@ class Own:
     operations: float = 0.05
     utilisation: float = 0.9
 
+    @property
+    def capital_usd(self) -> float:
+        """Price of one device with its share of servers, network, storage and hall."""
+        return self.purchase_usd * self.installation
+
     def fixed_usd_per_hour(self) -> float:
         """Cost of one device per hour, used or not."""
         yearly = (1.0 - self.residual) / self.years + self.operations
-        return self.purchase_usd * self.installation * yearly / HOURS_A_YEAR
+        return self.capital_usd * yearly / HOURS_A_YEAR
 
     def energy_usd_per_hour(self) -> float:
         return self.kw * self.pue * self.usd_per_kwh

@@ -30,6 +30,9 @@ class Holdings:
 
     def __init__(self, job: Job, stack: Stack) -> None:
         self.job, self.stack = job, stack
+        # A search asks for the same few of these hundreds of thousands of times.
+        self._layers: dict[tuple[int, int, bool], Parameters] = {}
+        self._ranks: dict[tuple[int, int, int], Parameters] = {}
 
     def zero(self, strategy: TrainingStrategy) -> int:
         """Stage of ZeRO that is run. With a pipeline, parameters and gradients stay whole for all microbatches:
@@ -89,16 +92,23 @@ class Holdings:
 
     def layer_parameters(self, strategy: TrainingStrategy, mixture: bool) -> Parameters:
         """Parameters of one layer on one device, not sharded."""
-        shape = self.job.shape
-        dense = shape.attention_parameters + (shape.shared_parameters if mixture else shape.dense_ffn_parameters)
-        expert = shape.num_experts * shape.expert_parameters / strategy.ep / strategy.expert_tp if mixture else 0.0
-        return Parameters(dense / strategy.tp, expert)
+        key = strategy.tp, strategy.ep, mixture
+        if key not in self._layers:
+            shape = self.job.shape
+            dense = shape.attention_parameters + (shape.shared_parameters if mixture else shape.dense_ffn_parameters)
+            expert = shape.num_experts * shape.expert_parameters / strategy.ep / strategy.expert_tp if mixture else 0.0
+            self._layers[key] = Parameters(dense / strategy.tp, expert)
+        return self._layers[key]
 
     def rank_parameters(self, strategy: TrainingStrategy, layers: int) -> Parameters:
         """Parameters of `layers` layers on one device, not sharded."""
-        mixtures = self.mixtures(layers)
-        mixed, plain = self.layer_parameters(strategy, True), self.layer_parameters(strategy, False)
-        return Parameters(mixtures * mixed.dense + (layers - mixtures) * plain.dense, mixtures * mixed.expert)
+        key = strategy.tp, strategy.ep, layers
+        if key not in self._ranks:
+            mixtures = self.mixtures(layers)
+            mixed, plain = self.layer_parameters(strategy, True), self.layer_parameters(strategy, False)
+            dense = mixtures * mixed.dense + (layers - mixtures) * plain.dense
+            self._ranks[key] = Parameters(dense, mixtures * mixed.expert)
+        return self._ranks[key]
 
     def end_parameters(self, strategy: TrainingStrategy) -> float:
         """Parameters of the embedding and the output layer, on the device that has most of them."""

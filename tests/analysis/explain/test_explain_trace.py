@@ -121,16 +121,54 @@ def test_steps_unlike_the_first_are_left_out_and_counted(tmp_path: Path) -> None
     assert (trace.steps, trace.steps_left_out) == ((0, 1), (2,))
 
 
-def test_the_command_prints_tables_and_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_answers_first_and_prints_tables_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "trace.parquet"
-    Job(2, 2, 4, forward=lambda replica, **_: FORWARD * (2 if replica else 1)).frame().to_parquet(path)
+
+    def slow(replica: int, **_: Any) -> float:
+        return FORWARD * (4 if replica == 1 else 1)
+
+    Job(8, 1, 4, num_steps=4, forward=slow).frame().to_parquet(path)
     assert call(["explain", str(path), "--format", "json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["slowdown"] == pytest.approx(facts["actual_step_seconds"] / facts["ideal_step_seconds"])
     assert facts["wasted_share"] == pytest.approx(1 - 1 / facts["slowdown"])
-    for form in ("table", "markdown", "csv"):
-        assert call(["explain", str(path), "--format", form]) == 0
+    assert facts["steps_explained_by_worst_ranks"] == 4
+    assert {row["sort"] for row in facts["rows"]} == {"kind", "stage", "dp_rank", "rank"}
+    (accused,) = [found for found in facts["findings"] if found["kind"] == "stands_out"]
+    assert accused["text"].startswith("rank 1 explains ")
+    assert accused["text"].endswith("at least 25% in 4 of 4 steps")
+    assert call(["explain", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"The step would be {facts['slowdown']:.2f}x as fast without stragglers; worst: rank 1"
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= 100
+    for options in (["--all"], ["--format", "markdown"], ["--format", "csv"]):
+        assert call(["explain", str(path), *options]) == 0
         assert "forward-compute" in capsys.readouterr().out
+    assert call(["explain", str(path), "--waterfall"]) == 2
+    assert "a trace has none" in capsys.readouterr().err
+
+
+def test_nobody_is_accused_in_a_trace_of_random_or_no_stragglers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    length = np.random.default_rng(3).uniform(0.5, 1.5, (6, 8, 8))
+
+    def own(step: int, replica: int, microbatch: int, **_: Any) -> float:
+        return FORWARD * float(length[step, replica, microbatch])
+
+    for job, said in (
+        (Job(8, 2, 8, num_steps=6, forward=own), "no rank and no stage by itself is behind it"),
+        (Job(4, 1, 4), "Stragglers cost little: the step would be 1.00x as fast without them"),
+    ):
+        path = tmp_path / f"{job.num_steps}.parquet"
+        job.frame().to_parquet(path)
+        assert call(["explain", str(path)]) == 0
+        shown = capsys.readouterr().out
+        assert said in shown
+        assert "WHAT STANDS OUT" not in shown
 
 
 @pytest.mark.parametrize(

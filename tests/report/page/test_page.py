@@ -148,13 +148,13 @@ def test_an_emulated_side_is_labelled_at_the_top(tmp_path: Path) -> None:
     slowed = run(tmp_path, "slowed", 1.0)
     slowed.header.environment.ranks[1].emulated_speed = 0.5
     alone = page(build([[slowed]]), "report")
-    assert "Emulated: in slowed something was slowed on purpose" in alone
+    assert "Emulated: in slowed (emulated) something was slowed on purpose" in alone
     assert "emulated" in ReadPage(alone).title
     plain = run(tmp_path, "plain", 0.5)
     assert "Emulated" not in page(build([[plain]]), "report")
     both = ReadPage(page(build([[plain], [slowed]]), "report"))
     assert "slowed (emulated) against plain" in both.title
-    assert "slowed is emulated" in " ".join(both.words_before_unfolding)
+    assert "slowed (emulated) is emulated" in " ".join(both.words_before_unfolding)
 
 
 def test_runs_without_a_common_case_are_shown_without_a_comparison(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_environments_that_differ_come_first_and_the_rest_is_folded(tmp_path: Pa
     assert "versions.torch" in {row["field"] for row in same.tables[0].rows}
 
 
-ARCHITECTURES = [str(ROOT / "results" / "architectures" / name) for name in ("plain", "slow-rank", "shaped-link")]
+ARCHITECTURES = [str(ROOT / "results" / "emulated" / name) for name in ("plain", "slow-rank", "shaped-link")]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
     pytest.mark.skipif(axe_core() is None, reason="no axe-core here: npm install --global axe-core, or AXE_CORE=FILE"),
 ]
-ARCHITECTURES = ROOT / "results" / "architectures"
+ARCHITECTURES = ROOT / "results" / "emulated"
 PAGES = {
     "three": [str(ARCHITECTURES / name) for name in ("plain", "slow-rank", "shaped-link")],
     "one": [str(ROOT / "results" / "reference" / "*.jsonl")],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.cli import call
-from bench.predict.heterogeneous import MAX_UNITS, best_units, rate
+from bench.predict.mix.plans import MAX_UNITS, best_units, rate
 from tests.support.results import header, measurement, save
 
 MS = 1_000_000
@@ -32,7 +32,7 @@ def test_caps_of_memory_are_kept() -> None:
 
 def test_the_fleet_by_catalogue_loses_an_eighth_and_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["mix", *FLEET, "--format", "json"]) == 0
-    rows = json.loads(capsys.readouterr().out)["training"]
+    rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["parallelism"] for row in rows] == ["data", "tensor", "pipeline"]
     row = rows[0]
     assert {round(each["even_penalty"], 3) for each in rows} == {0.122}
@@ -40,12 +40,12 @@ def test_the_fleet_by_catalogue_loses_an_eighth_and_says_what_it_is(capsys: pyte
     assert row["source"] == "catalogue"
     assert not [name for name in row if "usd" in name]
     assert call(["mix", *FLEET]) == 0
-    assert "not measured: peak dense bfloat16" in capsys.readouterr().out
+    assert "not measured: peak dense bf16" in capsys.readouterr().out
 
 
 def test_a_unit_that_fills_the_memory_leaves_nothing_to_balance(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["mix", "H100-SXM-80GB=4", "GB200-SXM=4", "--unit-gb", "70", "--format", "json"]) == 0
-    row, *fixed = json.loads(capsys.readouterr().out)["training"]
+    row, *fixed = json.loads(capsys.readouterr().out)["rows"]
     assert [each["balanced"] for each in fixed] == [None, None]  # 8 heads a rank do not fit
     assert row["balanced_units"] == "1 : 2"
     assert row["even_penalty"] > row["balanced_penalty"] > 0.05
@@ -71,7 +71,7 @@ def test_each_kind_alone_takes_its_own_best_and_the_mix_what_both_can_hold(
     arguments = [f"{small}=4", f"{large}=4", "--price", "small=1", "--price", "large=2", "--format", "json"]
     assert call(["mix", *arguments]) == 0
     found = json.loads(capsys.readouterr().out)
-    long, _, _, short, *_ = found["training"]
+    long, _, _, short, *_ = found["rows"]
     assert "sequence=512" in long["workload"]
     assert long["configuration"] == "batch=1"
     assert long["alone_large"] == pytest.approx(4 * 1000 / 2 / 0.040, rel=1e-3)
@@ -97,7 +97,7 @@ def test_a_penalty_below_the_models_error_is_not_shown(tmp_path: Path, capsys: p
     )
     path = save(tmp_path / "mixed.jsonl", header(), mixed)
     assert call(["mix", f"{small}=4", f"{large}=4", "--measured", str(path), "--format", "json"]) == 0
-    row = json.loads(capsys.readouterr().out)["training"][0]
+    row = json.loads(capsys.readouterr().out)["rows"][0]
     assert row["model_error"] == pytest.approx(0.9, abs=0.01)
     assert row["verdict"].startswith("not shown")
 

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.catalog.accelerators import Accelerator
 from bench.errors import BenchError
 from bench.parallelism import work_split
 from bench.records.metrics import TIME, TIME_HIGH, TIME_LOW, TOKEN_SPEED
@@ -65,6 +66,10 @@ class DeviceKind:
     num_ranks: Mapping[str, int] | None = None
     """Workload -> ranks that it was measured on; None: by catalogue."""
     usd_per_hour: float | None = None
+    accelerator: Accelerator | None = None
+    """Row of the catalogue, if the speeds are its peaks."""
+    is_emulated: bool = False
+    """Something was slowed on purpose in the measurement."""
 
     def best(self, workload: str) -> Speed | None:
         speeds = self.speeds.get(workload, {})
