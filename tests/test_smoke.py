@@ -204,8 +204,8 @@ def test_compared_with_itself_every_ratio_is_1(smoke: Smoke) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     assert found["differences"] == found["only_base"] == found["only_new"] == []
-    assert sorted(pair["case"] for pair in found["cases"]) == sorted(smoke.ok)
-    assert {pair["change"] for pair in found["cases"]} == {0.0}
+    assert sorted(pair["case"] for pair in found["rows"]) == sorted(smoke.ok)
+    assert {pair["change"] for pair in found["rows"]} == {0.0}
     assert call("compare", path, path).returncode == 0
 
 

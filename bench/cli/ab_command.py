@@ -76,7 +76,7 @@ def command(**given: Any) -> int:
       bench ab --b-python pr/bin/python --fail-slower 10% --budget 10m
       bench ab --a-python python --b-python python    both the same
     """
-    from bench.analysis.compare.presentation import CompareOptions as Comparing
+    from bench.analysis.comparison_output.presentation import CompareOptions as Comparing
     from bench.run.ab import alternation
 
     ab_options = {name: given.pop(name) for name in _OWN}

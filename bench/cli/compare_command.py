@@ -44,7 +44,7 @@ def command(
       bench compare run.jsonl --by implementation --where suite=tensor_parallel
       bench compare fleet/ --among host --outlier 5%
     """
-    from bench.analysis.compare.presentation import CompareOptions, present, present_outliers
+    from bench.analysis.comparison_output.presentation import CompareOptions, present, present_outliers
     from bench.records.file import load_many
 
     chosen = CompareOptions(**options)

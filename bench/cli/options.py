@@ -25,15 +25,13 @@ COMPARING: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--fail-slower",
         metavar="SHARE",
-        help="Exit 1 where a case is shown to be slower by more than this, such as 5%.",
+        help="Exit 1 if a case is shown to be slower by more than this, such as 5%.",
     ),
-    click.option(
-        "--fail-missing", is_flag=True, help="Exit 1 where a case that is ok on the base is missing or not ok."
-    ),
+    click.option("--fail-missing", is_flag=True, help="Exit 1 if a case that is ok on the base is missing or not ok."),
     click.option(
         "--min-decided",
         metavar="SHARE",
-        help="Exit 2 where the gate could decide fewer of the cases than this [default: not one].",
+        help="Exit 2 if the gate could decide fewer of the cases than this [default: not one].",
     ),
     click.option(
         "--threshold", metavar="SHARE", help="A change within this is the same for practical ends [default: 5%]."
@@ -59,17 +57,18 @@ COMPARING: tuple[Callable[[Any], Any], ...] = (
         help="Order of the rows.",
     ),
     wide,
-    click.option("--all", "everything", is_flag=True, help="Show the cases that are the same, too."),
+    click.option("--all", "everything", is_flag=True, help="Show all cases, also those that are the same."),
+    click.option("--environments", is_flag=True, help="Show all that differs and is the same, digests of code too."),
     click.option(
         "--allow-unlike", is_flag=True, help="Gate, or count files as launches of one run, although they are unlike."
     ),
     click.option(
         "--format",
         "form",
-        type=click.Choice([*FORMATS, "github"]),
+        type=click.Choice([*FORMATS, "junit", "github"]),
         default="table",
         show_default=True,
-        help="How to print; github: annotations and the step's summary.",
+        help="How to print; junit: XML with a test per case; github: annotations and the step's summary.",
     ),
 )
 

@@ -6,10 +6,14 @@ as its siblings; otherwise it is what has changed since an earlier run.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.core.column_fit import wrap
+from bench.core.styles import style
+from bench.core.terminal import output_width
 from bench.errors import BenchError
 from bench.records.file import load_many
 from bench.records.last_result import named_file
@@ -75,16 +79,18 @@ def _have_common_case(one: Result, two: Result) -> bool:
 
 
 def _compare_with_siblings(members: Sequence[Peer], colour: bool) -> str:
-    """The cases in which this node stands out, then one line."""
+    """One line that says it, then the cases in which this node stands out."""
     from bench.analysis.compare.outlier_search import judge
-    from bench.analysis.compare.outlier_tables import outlier_table
+    from bench.analysis.comparison_output.outlier_tables import outlier_table
     from bench.core.table import DisplayTable, render
 
     name = members[0].name
     search = judge(members, "host", only=[name])
     table = outlier_table(search)
     shown = DisplayTable(f"{name} beside {len(members) - 1} siblings", table.columns, table.rows, table.footnotes)
-    return render([shown, DisplayTable("", (), (), (siblings_line(search),))], "table", colour)
+    width = output_width(sys.stdout)
+    answer = [style(line, "bold", colour) for line in wrap(f"{name} is {siblings_line(search)}", width)]
+    return "\n".join(answer) + "\n\n" + render([shown], "table", colour, width)
 
 
 def siblings_line(search: OutlierSearch) -> str:
@@ -107,14 +113,15 @@ def siblings_line(search: OutlierSearch) -> str:
 
 def _compare_newest(result: Result, earlier: Sequence[Result], colour: bool) -> str:
     """Comparison with the newest earlier run that has a case in common, all its files included."""
-    from bench.analysis.compare import comparison_tables
     from bench.analysis.compare.comparison import compare
     from bench.analysis.compare.sides import are_launches_of_one_run
+    from bench.analysis.comparison_output import comparison_screen
 
     ordered = sorted(earlier, key=lambda other: other.header.started or "", reverse=True)
     newest = next((other for other in ordered if _have_common_case(result, other)), ordered[0])
     base = [other for other in ordered if other is newest or are_launches_of_one_run(newest, other)]
-    text = comparison_tables.show(compare(base, [[result]]), colour=colour)
+    on = comparison_screen.Screen(width=output_width(sys.stdout), colour=colour)
+    text = comparison_screen.show_beside(compare(base, [[result]]), on)
     left_out = len(ordered) - len(base)
     if left_out:
         text += f"Beside the newest, {newest.path.name}; {left_out} other file(s) are not of that run.\n"

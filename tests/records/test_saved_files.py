@@ -213,7 +213,7 @@ def test_compare_sets_the_torn_file_beside_the_whole(tmp_path: Path, capsys: pyt
     assert found["differences"] == []
     assert found["only_base"] == found["only_new"] == []
     assert len(found["not_ok"]) == 6
-    ratios = {pair["case"]: pair["change"] + 1 for pair in found["cases"]}
+    ratios = {pair["case"]: pair["change"] + 1 for pair in found["rows"]}
     assert set(ratios) == set(MEDIAN_SECONDS)
     (pipeline,) = [case for case in ratios if case.startswith("pipeline_parallel/")]
     first, second = (launch_median(record, "full") for record in raw_launches(pipeline))

@@ -89,7 +89,7 @@ def test_the_report_has_a_column_and_the_sentence_of_each(files: tuple[str, str]
 
 @pytest.mark.parametrize("name", [NEW.name, OWN])
 def test_a_comparison_can_be_by_each(files: tuple[str, str], name: str) -> None:
-    (row,) = json.loads(output("compare", *files, "--metric", name, "--format", "json"))["cases"]
+    (row,) = json.loads(output("compare", *files, "--metric", name, "--format", "json"))["rows"]
     assert (row["metric"], row["better"]) == (name, "higher")
 
 

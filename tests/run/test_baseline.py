@@ -16,6 +16,10 @@ def a_run(folder: Path, microseconds: float, host: str = "new") -> Result:
     return load(save(folder / f"own-{host}.jsonl", head(host), measurement(A, times(microseconds))))
 
 
+def first_line(text: str) -> str:
+    return text.splitlines()[0]
+
+
 def last_line(text: str) -> str:
     return text.splitlines()[-1]
 
@@ -23,14 +27,14 @@ def last_line(text: str) -> str:
 def test_as_fast_as_its_siblings(tmp_path: Path) -> None:
     fleet(tmp_path / "fleet", {"node3": 1.5})
     text = compare_with_earlier(tmp_path / "fleet", a_run(tmp_path, 1005), colour=False)
-    assert last_line(text) == "as fast as its 8 siblings in 1 cases"
+    assert first_line(text) == "new is as fast as its 8 siblings in 1 cases"
     assert "node3" not in text  # the others are not on trial
 
 
 def test_slower_than_its_siblings(tmp_path: Path) -> None:
     fleet(tmp_path / "fleet", {})
     text = compare_with_earlier(tmp_path / "fleet", a_run(tmp_path, 1500), colour=False)
-    assert last_line(text) == f"slower than its 8 siblings in 1 of 1 cases: {A}"
+    assert first_line(text) == f"new is slower than its 8 siblings in 1 of 1 cases: {A}"
     assert "new beside 8 siblings" in text
     # Of eight siblings, 1.000 to 1.014 ms, the median is 1.007.
     (row,) = [line for line in text.splitlines() if line.startswith("new   ")]
@@ -40,7 +44,7 @@ def test_slower_than_its_siblings(tmp_path: Path) -> None:
 def test_faster_is_said_too(tmp_path: Path) -> None:
     fleet(tmp_path / "fleet", {})
     text = compare_with_earlier(tmp_path / "fleet", a_run(tmp_path, 500), colour=False)
-    assert last_line(text) == "as fast as its 8 siblings in 0 of 1 cases (faster in 1)"
+    assert first_line(text) == "new is as fast as its 8 siblings in 0 of 1 cases (faster in 1)"
 
 
 def test_its_own_earlier_files_and_other_machines_are_no_siblings(tmp_path: Path) -> None:
@@ -48,7 +52,9 @@ def test_its_own_earlier_files_and_other_machines_are_no_siblings(tmp_path: Path
     fleet(folder, {}, num_hosts=5)
     save(folder / "h200.jsonl", head("other", device="NVIDIA H200"), measurement(A, times(500)))
     own = a_run(folder, 1003, host="node2")
-    assert last_line(compare_with_earlier(folder, own, colour=False)) == "as fast as its 4 siblings in 1 cases"
+    assert (
+        first_line(compare_with_earlier(folder, own, colour=False)) == "node2 is as fast as its 4 siblings in 1 cases"
+    )
 
 
 @pytest.mark.parametrize("num_hosts", [1, 3])
@@ -56,7 +62,10 @@ def test_fewer_than_four_siblings_make_an_ordinary_comparison(tmp_path: Path, nu
     fleet(tmp_path / "fleet", {}, num_hosts=num_hosts)
     text = compare_with_earlier(tmp_path / "fleet", a_run(tmp_path, 1500), colour=False)
     assert "siblings" not in text
-    assert A in text
+    assert first_line(text).startswith("own-new.jsonl takes about 1.5x as long as node0.jsonl in compute")
+    assert any(line.startswith("matmul 1024 ") for line in text.splitlines())
+    # What only one side has is one line behind the cases.
+    assert text.index("only on node0.jsonl, not on own-new.jsonl (all_reduce 977 KiB)") > text.index("matmul 1024 ")
     assert ("other file(s) are not of that run" in text) == (num_hosts > 1)
 
 

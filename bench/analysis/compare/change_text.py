@@ -5,7 +5,8 @@ A change is a factor everywhere, `1.88x` for +88% and `0.912x` for -8.8%, so tha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from bench.core.values import MISSING, counted, show_number, show_share
 from bench.records.metrics import TIME
@@ -42,7 +43,7 @@ def brief_factor(ratio: float) -> str:
     return show_factor(ratio, 2)
 
 
-def show_interval(row: Row) -> str:
+def show_interval(row: Mapping[str, Any]) -> str:
     """The 95% interval of a row's change, as factors: `1.50x to 2.37x`."""
     low, high = row["change_low"], row["change_high"]
     return MISSING if low is None or high is None else f"{show_factor(1 + low)} to {show_factor(1 + high)}"
@@ -52,7 +53,21 @@ def brief_interval(judged: JudgedChange) -> str | None:
     """The interval as people say it; None if there is no error bar."""
     if judged.change_low is None or judged.change_high is None:
         return None
-    return f"{brief_factor(1 + judged.change_low)} to {brief_factor(1 + judged.change_high)}"
+    low, high = 1 + judged.change_low, 1 + judged.change_high
+    digits = 2 if brief_factor(low) != brief_factor(high) else 3
+    return f"{show_factor(low, digits)} to {show_factor(high, digits)}"
+
+
+def told(row: Row) -> str:
+    """A row's change with its interval, with the digits of a table: `3.31x as long (2.13x to 5.04x)`."""
+    words = " as long" if row["metric"] == TIME else ""
+    return f"{show_change(row['change'])}{words} ({show_interval(row)})"
+
+
+def told_briefly(row: Row) -> str:
+    """The same as people say it: `3.3x as long (2.1x to 5.0x)`; with all digits if the interval is a narrow one."""
+    low, high = (brief_factor(1 + row[end]) for end in ("change_low", "change_high"))
+    return told(row) if low == high else f"{as_long(1 + row['change'], row['metric'])} ({low} to {high})"
 
 
 def verdict_words(judged: JudgedChange, threshold: float) -> str | None:
@@ -69,7 +84,8 @@ def as_long(ratio: float, metric: str) -> str:
 
 def clause(name: str, base: str, ratio: float, metric: str, about: str = "") -> str:
     """`new takes 1.9x as long as base`; of another metric `new has 0.52x the tokens_per_s of base`."""
-    figure = f"{about}{brief_factor(ratio)}"
+    brief = brief_factor(ratio)
+    figure = f"{about}{brief}" if brief[0].isdecimal() else brief
     return (
         f"{name} takes {figure} as long as {base}" if metric == TIME else f"{name} has {figure} the {metric} of {base}"
     )

@@ -11,13 +11,15 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from bench.analysis.compare import selection, sides
 from bench.analysis.compare.selection import Values, Where
 from bench.analysis.compare.sides import Side
-from bench.analysis.compare.work_changes import Measured, WorkChange, work_changes
+from bench.analysis.compare.work_changes import CaseLaunches, WorkChange, work_changes
 from bench.errors import BenchError
+from bench.records.case_names import CaseNames, name_cases, short_name
 from bench.records.file import Result
 from bench.records.metrics import TIME, Metric
 from bench.records.rows import Row
@@ -65,6 +67,15 @@ class Comparison:
     def alike(self) -> bool:
         """True if all sides are of one architecture, so that this is a check for a regression."""
         return all(side.architecture == self.sides[0].architecture for side in self.sides)
+
+    @cached_property
+    def names(self) -> CaseNames:
+        """Short names of the cases that were judged: one name per case, wherever it is shown."""
+        return name_cases(row["case"] for row in self.cases)
+
+    def name_of(self, case: str) -> str:
+        """Short name of a case in a list of several suites; of one that was not judged the name by itself."""
+        return self.names.across(case) if case in self.names.names else short_name(case)
 
     def counts(self) -> Counter[str]:
         """Verdict -> number of cases."""
@@ -159,7 +170,7 @@ def _judge(
                 held = _common_launches(one, of_metric.get(case, {})) if paired else (one, of_metric.get(case, {}))
                 if all(held):
                     row = _row(base.groups[case].leader.suite, case, metric, new)
-                    measured.append(Measured(row, *map(_logarithms, held)))
+                    measured.append(CaseLaunches(row, *map(_logarithms, held)))
         judged = _judge_cases(measured, threshold, paired)
         rows += [one.row for one in judged]
         for metric in wanted:
@@ -169,7 +180,7 @@ def _judge(
     return rows, works
 
 
-def _judge_cases(measured: Sequence[Measured], threshold: float, paired: bool) -> list[Measured]:
+def _judge_cases(measured: Sequence[CaseLaunches], threshold: float, paired: bool) -> list[CaseLaunches]:
     """The cases of one pair of sides with their verdicts in the rows."""
     launches = [
         change_test.SideLaunches(

@@ -1,271 +1,213 @@
-"""A comparison as it is shown: tables for people, plain rows for programs, annotations for a build on GitHub."""
+"""Tables of a comparison: the cases of each new side, what only one side has, and how their environments differ."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from bench.analysis.compare.comparison import Comparison
+from bench.analysis.compare import settling
+from bench.analysis.compare.change_text import show_change, show_factor, show_interval
+from bench.analysis.compare.work_changes import change_size
 from bench.core import sparklines
-from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
-from bench.core.values import MISSING, brief_text, show_number, show_share, show_text, show_value
+from bench.core.table import Column, DisplayTable, column, status_column, text_column
+from bench.core.values import MISSING, brief_text, counted, show_share, show_value
+from bench.records.case_names import CaseNames
 from bench.records.metrics import TIME
 from bench.records.rows import Row
 from bench.stats import change_test
 
-MAX_MARKDOWN = 60_000
-"""Bytes that a comment on a pull request may have, with room below GitHub's 65,536 characters."""
-USELESS = 10.0
-"""A change of more than so many times says only that nothing is known."""
+if TYPE_CHECKING:
+    from bench.analysis.compare.comparison import Comparison
+    from bench.core.styles import Style
+
+__all__ = ["show_change", "show_factor", "show_interval"]
 
 SORTS: dict[str, Callable[[Row], Any]] = {
-    "verdict": lambda row: (change_test.VERDICTS.index(row["verdict"]), -abs(row["change"])),
+    "verdict": lambda row: (change_test.VERDICTS.index(row["verdict"]), -change_size(row["change"])),
     "change": lambda row: -row["change"],
     "case": lambda row: row["case"],
     "base": lambda row: -row["base"],
 }
 """Name -> key; what it puts first is most telling."""
+FOUR_COLUMNS = 100
+"""Width up to which a table of cases has four columns: values stand beside them only on a wider screen."""
+DIGEST = "suite "
+"""Beginning of fields that hold digests of code: nobody reads them, so they stand last."""
+_STYLES: dict[str, Style] = {"slower": "red", "faster": "green", "unclear": "dim"}
 
 
-def show(
-    comparison: Comparison,
-    output: str = "table",
-    colour: bool = False,
-    everything: bool = False,
-    sort: str = "verdict",
-    gate: str | None = None,
-    width: int | None = None,
-) -> str:
-    """A comparison in a format: JSON is one object, CSV the cases alone; both have all cases.
+@dataclass(frozen=True)
+class View:
+    """How much of a comparison is shown, and in which order."""
 
-    Tables have those that are not `same`, or all with `everything`. `github` is `markdown`, for the step's summary.
-    `gate` is the gate's line, which JSON has as well.
-    """
-    rows = sorted(comparison.cases, key=SORTS[sort])
-    if output == "csv":
-        return csv_text(rows)
-    if output == "json":
-        return json_text(as_object(comparison, rows) | {"gate": gate})
-    displayed = tables(comparison, everything, sort, narrow=output == "table" and width is not None)
-    if output == "table":
-        return render(displayed, "table", colour, width)
-    return _fit_markdown(displayed)
+    everything: bool = False
+    """True: also the cases that are the same, and all rows."""
+    sort: str = "verdict"
+    width: int | None = None
+    """Columns of the screen; None: as many as it takes, with all columns."""
+    most_rows: int | None = None
+    """Rows of each table of cases; None: all."""
 
 
-def as_object(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
-    """Object that `--format json` prints."""
-    counts = comparison.counts()
-    return {
-        "names": [side.name for side in comparison.sides],
-        "paired": comparison.paired,
-        "threshold": comparison.threshold,
-        "shared": comparison.shared,
-        "differences": list(comparison.differences),
-        "cases": list(rows),
-        "only_base": list(comparison.only_base),
-        "only_new": list(comparison.only_new),
-        "not_ok": list(comparison.not_ok),
-        "counts": {name: counts[name] for name in change_test.VERDICTS},
-    }
+def sorted_rows(comparison: Comparison, sort: str) -> list[Row]:
+    return sorted(comparison.cases, key=SORTS[sort])
 
 
-def tables(
-    comparison: Comparison, everything: bool = False, sort: str = "verdict", narrow: bool = False
-) -> list[DisplayTable]:
-    """Tables of what is shared, what differs, the cases (those not `same`, or all), and what cannot be compared.
+def tables(comparison: Comparison, everything: bool = False, sort: str = "verdict") -> list[DisplayTable]:
+    """All tables: the cases first, then what only one side has, the environments last."""
+    view = View(everything, sort)
+    return [*case_tables(comparison, view), *absence_tables(comparison), *environment_tables(comparison)]
 
-    `narrow`: sides are called base and new in the heads, and their names stand below.
-    """
-    rows = sorted(comparison.cases, key=SORTS[sort])
-    shared = tuple(f"{name}: {brief_text(value)}" for name, value in comparison.shared.items() if value is not None)
-    result = [DisplayTable("Shared by all", (), (), shared or ("nothing",))]
-    if comparison.differences:
-        values = [value_column(index, side.name) for index, side in enumerate(comparison.sides)]
-        result.append(DisplayTable("Differences", (text_column("field"), *values), comparison.differences))
-    result.append(_cases(comparison, rows, everything, narrow))
+
+def case_tables(comparison: Comparison, view: View) -> list[DisplayTable]:
+    """One table per new side and metric."""
+    by_table: dict[tuple[str, str], list[Row]] = {}
+    for row in sorted_rows(comparison, view.sort):
+        by_table.setdefault((row["name"], row["metric"]), []).append(row)
+    sides = [side.name for side in comparison.sides[1:]]
+    keys = sorted(by_table, key=lambda key: sides.index(key[0]))
+    if not keys:
+        return [DisplayTable(_title(comparison, name), (), (), (_NOTHING,)) for name in sides]
+    made = [_case_table(comparison, by_table[key], view) for key in keys]
+    shared = _shared_parameters(comparison.names)
+    if shared and (view.everything or view.width is None):
+        made[-1] = DisplayTable(made[-1].title, made[-1].columns, made[-1].rows, (*made[-1].footnotes, shared))
+    return made
+
+
+_NOTHING = "No common case is ok on both sides."
+
+
+def _title(comparison: Comparison, name: str, metric: str = TIME) -> str:
+    by = "" if metric == TIME else f", {metric}"
+    return f"{name} against {comparison.sides[0].name}{by}{', in pairs of launches' if comparison.paired else ''}"
+
+
+def _shared_parameters(names: CaseNames) -> str:
+    """Parameters that cases of a suite share, which their names leave out."""
+    lines = [f"{suite} {line}" for suite, of_suite in names.shared.items() for line in of_suite]
+    return f"Same in all cases of a kind: {'; '.join(lines)}" if lines else ""
+
+
+def _case_table(comparison: Comparison, rows: Sequence[Row], view: View) -> DisplayTable:
+    """Case, change, interval and verdict of one new side; on a wide screen both values, too."""
+    told = [row for row in rows if view.everything or row["verdict"] != "same"]
+    shown = told if view.most_rows is None or view.everything else told[: view.most_rows]
+    one = settling.settle(comparison, 1, rows[0]["name"])
+    values = view.width is None or view.width > FOUR_COLUMNS
+    columns = [
+        Column("case", lambda row: comparison.name_of(row["case"]), "left"),
+        *(_value_columns(view.width is None) if values else ()),
+        column("change", "change", show_change),
+        Column("95% interval", show_interval, "left"),
+        Column("verdict", lambda row: _verdict(row, one), "left", style=lambda row: _STYLES.get(row["verdict"])),
+    ]
+    notes = [_counts(comparison, rows, len(told) - len(shown)), *_notes(shown, one, view, comparison.threshold)]
+    title = _title(comparison, rows[0]["name"], rows[0]["metric"])
+    return DisplayTable(title, tuple(columns), tuple(shown), tuple(notes))
+
+
+def _value_columns(with_spread: bool) -> Iterator[Column]:
+    for side in ("base", "new"):
+        yield Column(side, lambda row, side=side: show_value(row[side], row["unit"]), weight=2)  # type: ignore[misc]
+        if with_spread:
+            yield Column("±", lambda row, side=side: _spread(row, side), weight=5)  # type: ignore[misc]
+    if with_spread:
+        yield Column("less|more", lambda row: sparklines.bar(row["change"]), "left", 4)
+
+
+def _spread(row: Row, side: str) -> str:
+    """The farther end of the side's interval, with the variance that the verdict took, as a factor."""
+    low, high = row[f"{side}_low"], row[f"{side}_high"]
+    return MISSING if low is None or high is None else show_factor(max(row[side] / low, high / row[side]))
+
+
+def _verdict(row: Mapping[str, Any], one: settling.Settling) -> str:
+    """`slower`, or `unclear (+5, 6 min)`: the further launches that would settle it, and their time."""
+    if row["verdict"] != "unclear" or row["change_low"] is None:
+        return str(row["verdict"])
+    further = settling.further_launches(row)
+    if further is None:
+        return "unclear (varies)"
+    time = "" if one.seconds is None else f", {settling.show_minutes(further * one.seconds)}"
+    return f"unclear (+{further}{time})"
+
+
+def _counts(comparison: Comparison, rows: Sequence[Row], num_hidden: int) -> str:
+    """Counts of verdicts, and of the rows that are not shown."""
+    counts = {name: sum(row["verdict"] == name for row in rows) for name in change_test.VERDICTS}
+    words = {"same": f"the same within {show_share(comparison.threshold)}"}
+    text = f"{counted(len(rows), 'case')}: {', '.join(f'{n} {words.get(name, name)}' for name, n in counts.items())}"
+    return f"{text}; {num_hidden} more rows: --all" if num_hidden else text
+
+
+def _notes(shown: Sequence[Row], one: settling.Settling, view: View, threshold: float) -> Iterator[str]:
+    unclear = [row for row in shown if row["verdict"] == "unclear"]
+    known = [row for row in unclear if row["change_low"] is not None]
+    if len(known) < len(unclear):
+        yield "unclear: one launch per side has no error bar: measure with --launches 3, or use bench ab"
+    settled = [further for row in known if (further := settling.further_launches(row)) is not None]
+    if settled:
+        some = one._replace(launches=settled[0], seconds=one.seconds and settled[0] * one.seconds)
+        first = next(row for row in known if settling.further_launches(row) is not None)
+        yield f"{_verdict(first, one)}: {some.words()}, would settle it"
+    if len(settled) < len(known):
+        yield f"unclear (varies): {settling.TOO_NOISY}; over {settling.MOST_FURTHER} more launches would be needed"
+    if view.width is None or view.everything:
+        yield (
+            "Values are geometric means of the launches' medians; the change is new over base. same: the interval of "
+            f"the change lies within {show_share(threshold)}; slower, faster: it excludes no change, with false "
+            "discoveries controlled at 5%."
+        )
+
+
+def absence_tables(comparison: Comparison) -> list[DisplayTable]:
+    """Cases that only one side has, and those that are not ok on one, each with its reason."""
+    result = []
     listed = (
         ("Only on the base", comparison.only_base, ("name", "not on")),
         ("Only on the new side", comparison.only_new, ("name", "only on")),
     )
     for title, lacking, (key, head) in listed:
         if lacking:
-            result.append(
-                DisplayTable(title, (text_column("case"), text_column(key, head), text_column("status")), lacking)
-            )
+            result.append(DisplayTable(title, (text_column("case"), text_column(key, head), status_column()), lacking))
     if comparison.not_ok:
-        columns = [text_column("name", "side"), *map(text_column, ("case", "status", "reason"))]
-        result.append(DisplayTable("Not ok", tuple(columns), comparison.not_ok))
+        columns = (text_column("name", "side"), text_column("case"), status_column(), text_column("reason"))
+        result.append(DisplayTable("Not ok", columns, comparison.not_ok))
+    return result
+
+
+_BRIEF_FACTS = {
+    "ranks": "ranks {}", "backend": "{}", "versions.torch": "torch {}", "versions.nccl": "NCCL {}",
+    "preset": "preset {}", "launches": "launches {}", "hosts": "host {}",
+}  # fmt: skip
+"""Fact -> its words in the line of what is the same in all."""
+
+
+def shared_line(comparison: Comparison) -> str:
+    """`Same in all: 2 ranks, gloo, torch 2.13.0`: the facts that people ask for; the others are in a table."""
+    facts = [
+        words.format(comparison.shared[name])
+        for name, words in _BRIEF_FACTS.items()
+        if comparison.shared.get(name) is not None
+    ]
+    return f"Same in all: {', '.join(facts)}" if facts else ""
+
+
+def environment_tables(comparison: Comparison) -> list[DisplayTable]:
+    """What differs between the sides and what is the same in all; digests of code come last."""
+    result = []
+    rows = sorted(comparison.differences, key=lambda row: row["field"].startswith(DIGEST))
+    if rows:
+        values = [value_column(index, side.name) for index, side in enumerate(comparison.sides)]
+        result.append(DisplayTable("Differences", (text_column("field"), *values), tuple(rows)))
+    facts = sorted(comparison.shared.items(), key=lambda fact: fact[0].startswith(DIGEST))
+    shared = tuple(f"{name}: {brief_text(value)}" for name, value in facts if value is not None)
+    result.append(DisplayTable("Shared by all", (), (), shared or ("nothing",)))
     return result
 
 
 def value_column(index: int, name: str) -> Column:
     """The column of one side in rows of differences."""
     return Column(name, lambda row: brief_text(row["values"][index]), "left")
-
-
-def _cases(comparison: Comparison, rows: Sequence[Row], everything: bool, narrow: bool) -> DisplayTable:
-    """A row per case and metric, with the columns of every side."""
-    news = comparison.sides[1:]
-    by_case: dict[tuple[str, str], dict[str, Row]] = {}
-    for row in rows:
-        by_case.setdefault((row["case"], row["metric"]), {})[row["name"]] = row
-    shown = [
-        by_side
-        for by_side in by_case.values()
-        if everything or any(row["verdict"] != "same" for row in by_side.values())
-    ]
-    notes: dict[str, int] = {}
-    table_rows = tuple(_table_row(by_side, notes) for by_side in shown)
-    columns = [text_column("case")]
-    if {row["metric"] for row in rows} - {TIME}:
-        columns.append(text_column("metric"))
-    heads = _heads(comparison, narrow)
-    columns += [column("base", heads[0], show_text, weight=2), column("base_spread", "±", show_text, weight=5)]
-    for new, name in zip(news, heads[1:], strict=True):
-        columns += [
-            Column(head or name, partial(_cell, name=new.name, key=key), _ALIGN.get(key, "right"), weight)
-            for key, (head, weight) in _NEW_CELLS.items()
-            if key != ("verdict" if narrow else "brief")
-        ]
-    if notes:
-        columns.append(text_column("marks", "notes"))
-    numbered = tuple(f"[{number}] {note}" for note, number in notes.items())
-    closing = _closing_notes(comparison, len(by_case) - len(shown))
-    if narrow:
-        called = zip(heads, (side.name for side in comparison.sides), strict=True)
-        closing = [", ".join(f"{head}: {show_text(name)}" for head, name in called), *closing]
-    return DisplayTable(_title(comparison), tuple(columns), table_rows, (*numbered, *closing))
-
-
-_NEW_CELLS: dict[str, tuple[str | None, float]] = {
-    "new": (None, 2),
-    "new_spread": ("±", 5),
-    "change": ("change", 1),
-    "bar": ("less|more", 4),
-    "interval": ("95% interval", 3),
-    "verdict": ("verdict", 0),
-    "brief": ("verdict", 0),
-}
-"""Cell -> head (None: the side's own name), and how soon it gives way if there is no room: on all sides at once."""
-_ALIGN: dict[str, Literal["left", "right"]] = {"bar": "left"}
-
-
-def _heads(comparison: Comparison, narrow: bool) -> list[str]:
-    """Heads of the sides: their names, or short ones if there is little room."""
-    names = [side.name for side in comparison.sides]
-    if not narrow:
-        return names
-    return ["base", *(["new"] if len(names) == 2 else [f"new {number}" for number in range(1, len(names))])]
-
-
-def _cell(row: Mapping[str, Any], name: str, key: str) -> str:
-    cells = row["sides"].get(name)
-    return MISSING if cells is None else str(cells[key])
-
-
-def _table_row(by_side: Mapping[str, Row], notes: dict[str, int]) -> Row:
-    first = next(iter(by_side.values()))
-    reasons = dict.fromkeys(row["reason"] for row in by_side.values() if row["reason"])
-    marks = [notes.setdefault(reason, len(notes) + 1) for reason in reasons]
-    return {
-        "case": first["case"],
-        "metric": first["metric"],
-        "base": _value(first, "base"),
-        "base_spread": _spread(first, "base"),
-        "sides": {name: _cells_of(row) for name, row in by_side.items()},
-        "marks": ",".join(map(str, marks)),
-    }
-
-
-def _cells_of(row: Row) -> dict[str, str]:
-    return {
-        "new": _value(row, "new"),
-        "new_spread": _spread(row, "new"),
-        "change": show_change(row["change"]),
-        "bar": sparklines.bar(row["change"]) if row["change"] is not None else MISSING,
-        "interval": show_interval(row),
-        "verdict": show_verdict(row),
-        "brief": show_verdict(row).replace(" launches)", ")"),
-    }
-
-
-def _value(row: Row, side: str) -> str:
-    return show_value(row[side], row["unit"])
-
-
-def _spread(row: Row, side: str) -> str:
-    """The farther end of the side's interval, with the variance that the verdict took."""
-    low, high = row[f"{side}_low"], row[f"{side}_high"]
-    if low is None or high is None:
-        return MISSING
-    farthest = max(1 - low / row[side], high / row[side] - 1)
-    return f"{100 * farthest:.1f}%" if farthest < USELESS else "unknown"
-
-
-def show_change(change: float | None) -> str:
-    """A change with its sign: `+3.1%`; more than twice as much as a factor."""
-    if change is None:
-        return MISSING
-    return f"{100 * change:+.1f}%" if abs(change) < 1 else f"{show_number(1 + change)}x"
-
-
-def show_interval(row: Row) -> str:
-    low, high = row["change_low"], row["change_high"]
-    if low is None or high is None:
-        return MISSING
-    return "unknown" if high > USELESS else f"{show_change(low)} to {show_change(high)}"
-
-
-def show_verdict(row: Row) -> str:
-    """`unclear (~12 launches)`: what would settle it."""
-    if row["verdict"] != "unclear" or row["change_low"] is None:
-        return str(row["verdict"])
-    needed = row["launches_needed"]
-    return f"unclear ({'>' if needed is None else '~'}{needed or change_test.MOST_LAUNCHES} launches)"
-
-
-def _title(comparison: Comparison) -> str:
-    what = "Change" if comparison.alike else "Architectures"
-    return f"{what}, in pairs of launches" if comparison.paired else what
-
-
-def _closing_notes(comparison: Comparison, num_hidden: int) -> list[str]:
-    """Notes on how many cases have which verdict, and what the columns mean."""
-    counts = comparison.counts()
-    total = sum(counts.values())
-    words = ", ".join(f"{counts[name]} {name}" for name in change_test.VERDICTS)
-    if total == 0:
-        return ["No common case is ok on both sides."]
-    hidden = f"; {num_hidden} rows that are the same are not shown (--all)" if num_hidden else ""
-    lines = [
-        f"{total} verdicts: {words}{hidden}",
-        "Values are geometric means of the launches' medians; ± is the farther end of their 95% interval. same: the "
-        f"interval of the change lies within {show_share(comparison.threshold)}; slower, faster: it excludes no "
-        "change, false discoveries controlled at 5%.",
-    ]
-    if any(row["change_low"] is None for row in comparison.cases):
-        lines.append("One launch a side has no error bar, so no verdict: measure with --launches 3, or use bench ab.")
-    if any(row["verdict"] == "unclear" and row["change_low"] is not None for row in comparison.cases):
-        what = "pairs" if comparison.paired else "launches a side"
-        lines.append(f"unclear (~N launches): about so many {what} would settle it.")
-    return lines
-
-
-def _fit_markdown(tables: Sequence[DisplayTable]) -> str:
-    """Markdown fit to be pasted: the last tables' rows give way where it would be too long, and it says how many."""
-    text = render(tables, "markdown")
-    kept = {id(table): len(table.rows) for table in tables}
-    while len(text.encode()) > MAX_MARKDOWN and any(kept.values()):
-        longest = max(tables, key=lambda table: kept[id(table)])
-        kept[id(longest)] //= 2
-        text = render([_cut(table, kept[id(table)]) for table in tables], "markdown")
-    return text
-
-
-def _cut(table: DisplayTable, num_rows: int) -> DisplayTable:
-    left_out = len(table.rows) - num_rows
-    if not left_out:
-        return table
-    note = f"{left_out} more rows are left out to keep this short; --format json has all."
-    return DisplayTable(table.title, table.columns, table.rows[:num_rows], (note, *table.footnotes))

@@ -1,6 +1,6 @@
 """The gate: whether a comparison lets a change pass, in one line and an exit code.
 
-A gate fails on what is shown, never on what is suspected: where the whole interval of a case lies beyond the allowed
+A gate fails on what is shown, never on what is suspected: if the whole interval of a case lies beyond the allowed
 slow-down. What the interval leaves open is not decided, and a gate that decides nothing is no gate.
 """
 
@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.analysis.compare import settling
+from bench.analysis.compare.change_text import told_briefly
+from bench.analysis.compare.work_changes import change_size
 from bench.core import exit_codes
-from bench.core.values import first_few, show_share
+from bench.core.values import counted, first_few, show_share
 from bench.errors import BenchError
 from bench.stats import distributions, intervals
 
@@ -48,12 +51,16 @@ class Gate:
 
 @dataclass(frozen=True)
 class Ruling:
-    """The last line, and the exit code."""
+    """The line that says it, and the exit code."""
 
     line: str
     exit_code: int
     failing: tuple[Row, ...] = ()
-    """The cases that are too slow."""
+    """The cases that are too slow, the worst first."""
+    undecided: tuple[Row, ...] = ()
+    """The cases whose intervals hold the limit."""
+    missing: tuple[str, ...] = ()
+    """Cases that fail since the new side lacks them, or they are not ok there."""
 
 
 def rule(comparison: Comparison, gate: Gate) -> Ruling | None:
@@ -67,32 +74,84 @@ def rule(comparison: Comparison, gate: Gate) -> Ruling | None:
             f"base ran on {base.architecture}, new on {other.architecture}: use bench ab, or --allow-unlike"
         )
     missing = _missing(comparison) if gate.fail_missing else []
-    why = [f"{len(missing)} missing or not ok: {first_few(missing, more='')}"] if missing else []
+    why = [
+        f"{len(missing)} missing or not ok: {first_few(list(map(comparison.name_of, missing)), more=' and {} more')}"
+    ]
+    why = why if missing else []
     if gate.fail_slower is None:
         present = len(comparison.sides[0].groups) * (len(comparison.sides) - 1)
-        return ruling(present, present, why, _needs(present, comparison, gate), gate.min_decided)
+        passed = f"{counted(present, 'case')} of the base are there and ok"
+        needs = _needs(present, comparison, gate, ())
+        return ruling(present, present, why, passed, needs, gate.min_decided, missing=missing)
     limit = gate.fail_slower
-    failing = [row for row in comparison.cases if _least_slowdown(row) > limit and row["verdict"] == "slower"]
-    passing = [row for row in comparison.cases if _most_slowdown(row) <= limit]
-    slower = [f"{len(failing)} slower by more than {show_share(limit)}"] if failing else []
-    decided = len(failing) + len(passing)
-    needs = _needs(decided, comparison, gate)
-    return ruling(decided, len(comparison.cases), [*slower, *why], needs, gate.min_decided, failing)
+    outcomes = [(row, outcome(row, limit)) for row in comparison.cases]
+    failing = [row for row, found in outcomes if found == "failed"]
+    failing.sort(key=lambda row: -change_size(row["change"]))
+    undecided = [row for row, found in outcomes if found == "undecided"]
+    decided, total = len(outcomes) - len(undecided), len(outcomes)
+    why = [
+        *([_slower(failing, comparison)] if failing else []),
+        *why,
+        *([f"{len(undecided)} undecided"] if undecided else []),
+    ]
+    why = why if failing or missing else []
+    passed = f"nothing slower by more than {show_share(limit)} in {decided} of {counted(total, 'case')}"
+    if undecided:
+        passed += f"; {_undecided_words(undecided, comparison, gate)}"
+    needs = _needs(decided, comparison, gate, undecided)
+    return ruling(decided, total, why, passed, needs, gate.min_decided, failing, undecided, missing)
+
+
+def outcome(row: Row, limit: float) -> str:
+    """`failed`: shown to be slower by more than the limit; `passed`: shown not to be; else `undecided`."""
+    if _least_slowdown(row) > limit and row["verdict"] == "slower":
+        return "failed"
+    return "passed" if _most_slowdown(row) <= limit else "undecided"
 
 
 def ruling(
-    decided: int, total: int, why: Sequence[str], needs: str, min_decided: float, failing: Sequence[Row] = ()
+    decided: int,
+    total: int,
+    why: Sequence[str],
+    passed: str,
+    needs: str,
+    min_decided: float,
+    failing: Sequence[Row] = (),
+    undecided: Sequence[Row] = (),
+    missing: Sequence[str] = (),
 ) -> Ruling:
     """Ruling: failed if there is a reason `why`; an error that says what it `needs` if too little could be decided."""
-    counts = f"decided {decided} of {total} cases"
+    rows = tuple(failing), tuple(undecided), tuple(missing)
     if why:
-        return Ruling("; ".join(["Gate: FAILED", counts, *why]), exit_codes.GATE, tuple(failing))
+        return Ruling(f"Gate: FAILED: {'; '.join(why)}", exit_codes.GATE, *rows)
     if decided == 0 or decided < min_decided * total:
-        return Ruling(f"Gate: FAILED; {counts}; {needs}", exit_codes.USAGE)
-    return Ruling(f"Gate: passed; {counts}", exit_codes.OK)
+        return Ruling(f"Gate: FAILED: {decided} of {counted(total, 'case')} decided, {needs}", exit_codes.USAGE, *rows)
+    return Ruling(f"Gate: passed: {passed}", exit_codes.OK, *rows)
 
 
-def _needs(decided: int, comparison: Comparison, gate: Gate) -> str:
+def _slower(failing: Sequence[Row], comparison: Comparison) -> str:
+    """`all_reduce 1 MiB 3.3x as long (2.1x to 5.0x) and 6 others`."""
+    worst = failing[0]
+    text = f"{comparison.name_of(worst['case'])} {told_briefly(worst)}"
+    return text + (f" and {counted(len(failing) - 1, 'other')}" if len(failing) > 1 else "")
+
+
+def _undecided_words(undecided: Sequence[Row], comparison: Comparison, gate: Gate) -> str:
+    """`4 undecided, about 4 min more would settle 3`."""
+    limit = gate.fail_slower or 0.0
+    needed = sorted(further for row in undecided if (further := _further_launches(row, limit)) is not None)
+    if not needed:
+        return f"{len(undecided)} undecided: {settling.TOO_NOISY} for a gate of {show_share(limit)}"
+    launches = needed[(len(needed) - 1) // 2]
+    some = settling.settle(comparison, launches, undecided[0]["name"])
+    if gate.pair_seconds is not None:
+        some = some._replace(seconds=launches * gate.pair_seconds)
+    more = some.words() if some.seconds is None else f"about {settling.show_minutes(some.seconds)} more"
+    settled = sum(number <= launches for number in needed)
+    return f"{len(undecided)} undecided, {more} would settle {settled}"
+
+
+def _needs(decided: int, comparison: Comparison, gate: Gate, undecided: Sequence[Row]) -> str:
     """Reason why so few were decided, and the remedy: time for each launch, launches, or neither."""
     wanted = "too few to say anything" if decided == 0 else f"fewer than {show_share(gate.min_decided)}"
     if not comparison.cases:
@@ -102,14 +161,14 @@ def _needs(decided: int, comparison: Comparison, gate: Gate) -> str:
     launches = _launches_that_settle(decided, comparison, gate)
     if launches is None:
         return (
-            f"{wanted}: the launches differ by more than launches can make up for; gate at more than "
-            f"{show_share(gate.fail_slower)}, or measure where less else is at work"
+            f"{wanted}: {settling.TOO_NOISY}; gate at more than {show_share(gate.fail_slower)}, or measure where less "
+            "else is at work"
         )
-    if gate.pair_seconds is None:
-        return f"{wanted}: it needs about {launches} launches a side"
-    return (
-        f"{wanted}: it needs about {launches} pairs: --pairs {launches} --budget {_time(launches * gate.pair_seconds)}"
-    )
+    if gate.pair_seconds is not None:
+        budget = f"--pairs {launches} --budget {_time(launches * gate.pair_seconds)}"
+        return f"{wanted}: it needs about {launches} pairs: {budget}"
+    made = min((min(row["base_launches"], row["new_launches"]) for row in undecided), default=0)
+    return f"{wanted}: {settling.settle(comparison, max(1, launches - made), undecided[0]['name']).words()}, would do"
 
 
 def _time(seconds: float) -> str:
@@ -150,11 +209,17 @@ def _launches_that_settle(decided: int, comparison: Comparison, gate: Gate) -> i
     needed = sorted(
         launches
         for row in comparison.cases
-        if not (_most_slowdown(row) <= limit or _least_slowdown(row) > limit)
-        and (launches := _launches_of(row, limit)) is not None
+        if outcome(row, limit) == "undecided" and (launches := _launches_of(row, limit)) is not None
     )
     lacking = max(1, math.ceil(gate.min_decided * len(comparison.cases)) - decided)
     return needed[lacking - 1] if len(needed) >= lacking else None
+
+
+def _further_launches(row: Row, limit: float) -> int | None:
+    """Further launches with which a case would be decided; None: more than anybody waits for."""
+    launches = _launches_of(row, limit)
+    further = None if launches is None else max(1, launches - min(row["base_launches"], row["new_launches"]))
+    return further if further is not None and further <= settling.MOST_FURTHER else None
 
 
 def _launches_of(row: Row, limit: float) -> int | None:

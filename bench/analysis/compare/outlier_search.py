@@ -230,9 +230,11 @@ def rule(search: OutlierSearch, fail_slower: float, min_decided: float = 0.0) ->
     unsure = {_case(row) for row in search.unclear if row["slowdown"] > fail_slower}
     decided = search.num_cases - len((unsure | {tuple(key) for key in search.undecided}) - decided_slower)
     slow = name_few(list(dict.fromkeys(str(row["member"]) for row in failing)))
-    why = [f"slower than the siblings by more than {show_share(fail_slower)}: {slow}"] if failing else []
+    limit = show_share(fail_slower)
+    why = [f"{slow} slower than the siblings by more than {limit}"] if failing else []
+    passed = f"nothing slower than the siblings by more than {limit} in {decided} of {search.num_cases} cases"
     needs = f"too few: it needs at least {MIN_SIBLINGS + 1} {search.by}s, or several launches of each"
-    return gate.ruling(decided, search.num_cases, why, needs, min_decided, failing)
+    return gate.ruling(decided, search.num_cases, why, passed, needs, min_decided, failing)
 
 
 def _case(row: Row) -> tuple[str, str, str | None]:

@@ -5,10 +5,10 @@ Launches are taken to last as long as those that were made, by the results' own 
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.core.values import counted
+from bench.core.clock import seconds_between
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,14 +29,12 @@ class Settling(NamedTuple):
     launches: int
     seconds: float | None
     """None if the results do not tell how long a launch took."""
-    unit: str
+    are_pairs: bool
 
     def words(self) -> str:
         """`3 more launches per side, about 4 min`."""
-        text = f"{self.launches} more {'pair' if self.unit == 'pair' else 'launch'}"
-        text += ("" if self.launches == 1 else "s" if self.unit == "pair" else "es") + (
-            "" if self.unit == "pair" else " per side"
-        )
+        noun = "pair" if self.are_pairs else "launch" if self.launches == 1 else "launche"
+        text = f"{self.launches} more {noun}{'' if self.launches == 1 else 's'}{'' if self.are_pairs else ' per side'}"
         return text if self.seconds is None else f"{text}, about {show_minutes(self.seconds)}"
 
 
@@ -47,11 +45,11 @@ def show_minutes(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def further_launches(row: Row) -> int | None:
+def further_launches(row: Mapping[str, Any]) -> int | None:
     """Launches per side that a case needs beside those that it has; None: more than anybody makes, or not known."""
     if row["verdict"] != "unclear" or row["change_low"] is None or row["launches_needed"] is None:
         return None
-    further = max(1, row["launches_needed"] - min(row["base_launches"], row["new_launches"]))
+    further = max(1, int(row["launches_needed"]) - min(row["base_launches"], row["new_launches"]))
     return further if further <= MOST_FURTHER else None
 
 
@@ -59,61 +57,50 @@ def settle(comparison: Comparison, launches: int, name: str) -> Settling:
     """So many further launches of the base and of the side of that name, with their time."""
     base = comparison.sides[0]
     new = next(side for side in comparison.sides if side.name == name)
-    if comparison.paired:
+    if base.results == new.results:  # values of a parameter within one run
+        seconds = launch_seconds(base)
+    elif comparison.paired:
         seconds = pair_seconds(base, new)
     else:
         known = [time for side in (base, new) if (time := launch_seconds(side)) is not None]
         seconds = sum(known) if len(known) == 2 else None
-    return Settling(
-        launches, None if seconds is None else launches * seconds, "pair" if comparison.paired else "launch"
-    )
+    return Settling(launches, None if seconds is None else launches * seconds, comparison.paired)
 
 
 def undecided_words(comparison: Comparison, rows: Sequence[Row]) -> str | None:
-    """What would settle undecided cases of one new side, or that nothing would; None if all are decided."""
-    open_rows = [row for row in rows if row["verdict"] == "unclear"]
-    if not open_rows:
+    """Words on what would settle undecided cases of one new side, or that nothing would; None if all are decided."""
+    undecided = [row for row in rows if row["verdict"] == "unclear"]
+    if not undecided:
         return None
-    count = f"{counted(len(open_rows), 'case')} undecided"
-    if all(row["change_low"] is None for row in open_rows):
+    count = f"{len(undecided)} undecided"
+    if all(row["change_low"] is None for row in undecided):
         return f"{count}: one launch per side has no error bar"
-    needed = sorted(further for row in open_rows if (further := further_launches(row)) is not None)
+    needed = sorted(further for row in undecided if (further := further_launches(row)) is not None)
     if not needed:
         return f"{count}: {TOO_NOISY}"
-    some = settle(comparison, needed[(len(needed) - 1) // 2], open_rows[0]["name"])
+    some = settle(comparison, needed[(len(needed) - 1) // 2], undecided[0]["name"])
     settled = sum(number <= some.launches for number in needed)
-    return f"{count}; {some.words()}, would settle {'it' if len(open_rows) == 1 else settled}"
+    return f"{count}, {some.words()}, would settle {'it' if len(undecided) == 1 else f'{settled} of them'}"
 
 
 def pair_seconds(base: Side, new: Side) -> float | None:
     """Seconds of one pair of launches that alternated; None if the files do not tell."""
     results = [*base.results, *new.results]
-    begins = [time for result in results if (time := _time(result.header.started)) is not None]
-    ends = [time for result in results if result.end and (time := _time(result.end.ended)) is not None]
+    begins = [result.header.started for result in results if result.header.started]
+    ends = [result.end.ended for result in results if result.end and result.end.ended]
     pairs = len({record.launch for result in base.results for record in result.measurements})
-    return (max(ends) - min(begins)).total_seconds() / pairs if begins and ends and pairs else None
+    seconds = seconds_between(min(begins), max(ends)) if begins and ends else None
+    return seconds / pairs if seconds is not None and pairs else None
 
 
 def launch_seconds(side: Side) -> float | None:
     """Seconds of one launch of a side, by the times of its files; None if they do not tell."""
-    spans = [_span_seconds(result) for result in side.results]
+    spans = [span for result in side.results if (span := _span_seconds(result)) is not None]
     launches = len({(id(result), record.launch) for result in side.results for record in result.measurements})
-    known = [span for span in spans if span is not None]
-    return sum(known) / launches if launches and len(known) == len(spans) else None
+    return sum(spans) / launches if launches and len(spans) == len(side.results) else None
 
 
 def _span_seconds(result: Result) -> float | None:
-    """Seconds from a file's start to its end; of one that was taken up again those of its measurements."""
-    ended = None if result.end is None else result.end.ended
-    began = _time(result.header.started)
-    if result.resumes or began is None or (end := _time(ended)) is None:
-        spent = [record.seconds for record in result.measurements if record.seconds is not None]
-        return sum(spent) or None
-    return (end - began).total_seconds()
-
-
-def _time(text: str | None) -> datetime | None:
-    try:
-        return None if text is None else datetime.fromisoformat(text)
-    except ValueError:
-        return None
+    """Seconds from a file's start to its end; of one that has no end, or was taken up again, of its measurements."""
+    span = None if result.resumes or result.end is None else seconds_between(result.header.started, result.end.ended)
+    return span or sum(record.seconds or 0.0 for record in result.measurements) or None

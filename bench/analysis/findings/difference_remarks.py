@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.analysis.findings.comparison_answer import side_name
 from bench.analysis.findings.kinds import Remark
 from bench.core.values import brief_text
 from bench.records.environments import emulation_label
@@ -23,6 +24,8 @@ class Cause(NamedTuple):
     remedy: str
 
 
+DIGEST_MARK = " (SHA-256)"
+"""End of fields that hold digests: their values say nothing to people."""
 _SAME = "To compare the machines alone, have the same on both sides"
 CAUSES = (
     Cause("rank.device_name", "device", "This compares machines, not versions of a program"),
@@ -58,7 +61,7 @@ def _emulated(sides: tuple[Side, ...]) -> Iterator[tuple[str, str]]:
         label = emulation_label(side.results[0].environment.ranks)
         if label:
             what = label.strip().removeprefix("(emulated: ").removesuffix(")")
-            yield f"{side.name} is emulated: {what} of its speed", "It is no measurement of real hardware"
+            yield f"{side_name(side)} is no real hardware: {what} of its speed", ""
 
 
 def _causes(differences: tuple[Row, ...], sides: tuple[Side, ...]) -> Iterator[tuple[str, str]]:
@@ -73,13 +76,12 @@ def _causes(differences: tuple[Row, ...], sides: tuple[Side, ...]) -> Iterator[t
             yield f"{len(rows)} differ in {cause.words}: --environments lists them", cause.remedy
             continue
         for row in rows:
-            name = row["field"].removeprefix(cause.field) if cause.field.endswith((".", " ")) else ""
+            name = row["field"].removeprefix(cause.field).removesuffix(DIGEST_MARK)
             words = f"{cause.words} {name}".strip()
-            yield f"The {words} differs: {_values(row['values'], sides, cause)}", cause.remedy
+            values = "" if row["field"].endswith(DIGEST_MARK) else f": {_values(row['values'], sides)}"
+            yield f"The {words} differs{values}", cause.remedy
 
 
-def _values(values: list[Any], sides: tuple[Side, ...], cause: Cause) -> str:
-    """`2.13.0 on old, 2.14.0 on new`; digests say nothing to people."""
-    if cause.field == "suite ":
-        return "its digests are in the list of --environments"
+def _values(values: list[Any], sides: tuple[Side, ...]) -> str:
+    """`2.13.0 on old, 2.14.0 on new`."""
     return ", ".join(f"{brief_text(value)} on {side.name}" for value, side in zip(values, sides, strict=True))

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.compare.change_text import (
     NO_DIFFERENCE,
-    as_long,
     brief_factor,
     brief_interval,
     cases_of,
-    clause,
     verdict_words,
 )
 from bench.analysis.compare.settling import undecided_words
-from bench.analysis.compare.work_changes import change_size
+from bench.analysis.findings.comparison_answer import SideAnswer, has_no_error_bar, side_name, works_of
 from bench.analysis.findings.difference_remarks import difference_remarks
 from bench.analysis.findings.kinds import (
     Answer,
@@ -35,24 +33,24 @@ from bench.analysis.findings.kinds import (
     Unmeasured,
 )
 from bench.core.values import counted, first_few
-from bench.records.case_names import name_cases
+from bench.records.case_names import name_cases, short_name
+from bench.records.last_result import result_files
 from bench.records.metrics import TIME
 
 if TYPE_CHECKING:
     from bench.analysis.compare.comparison import Comparison
     from bench.analysis.compare.sides import Side
     from bench.analysis.compare.work_changes import WorkChange
-    from bench.records.rows import Row
+
+__all__ = ["comparison_findings", "figures_of", "side_name", "works_of"]
 
 ENOUGH_LAUNCHES = 3
-MAX_FURTHER, MAX_SWEPT, MAX_UNDECIDED = 2, 2, 3
-"""Kinds of work that an answer names: behind the first, with swept sizes, without a shown difference."""
 
 
 def comparison_findings(comparison: Comparison) -> Findings:
     """Findings of a comparison, the answers first."""
     news = comparison.sides[1:]
-    items: list[Item] = [Answer(_answer(comparison, new)) for new in news]
+    items: list[Item] = [Answer(SideAnswer(comparison, new).text()) for new in news]
     items.append(_state(comparison))
     several = len(news) > 1
     items += [one for new in news for one in figures_of(comparison, new, f"{new.name}: " if several else "")]
@@ -61,120 +59,12 @@ def comparison_findings(comparison: Comparison) -> Findings:
     return Findings(_head(comparison), tuple(items))
 
 
-def works_of(comparison: Comparison, new: Side) -> list[WorkChange]:
-    """Changes of a new side by the first metric, the most telling kind of work first."""
-    of_side = [work for work in comparison.works if work.name == new.name]
-    return [work for work in of_side if work.metric == of_side[0].metric]
-
-
-def side_name(side: Side) -> str:
-    """Name of a side; it says if a part of it is emulated."""
-    emulated = any(
-        speed is not None
-        for result in side.results
-        for rank in result.environment.ranks
-        for speed in (rank.emulated_speed, rank.emulated_link_speed)
-    )
-    return f"{side.name} (emulated)" if emulated and "emulated" not in side.name else side.name
-
-
-def _answer(comparison: Comparison, new: Side) -> str:
-    """One sentence: the first kind of work that changed with its figure, the other figures, then those alike."""
-    works = works_of(comparison, new)
-    base, name = side_name(comparison.sides[0]), side_name(new)
-    if not works:
-        return f"{name} and {base}: no case was measured on both"
-    if all(_has_no_error_bar(work) for work in works):
-        return _rough_answer(works, base, name)
-    alike = [work for work in works if work.verdict in ("unclear", "same")]
-    changed = [work for work in works if work not in alike]
-    if not changed:
-        return "; ".join([f"{name} against {base}: {NO_DIFFERENCE} in {_listed(alike)}", *_exceptions(alike)])
-    directions = {work.verdict for work in changed}
-    before = "Which is faster depends on the work: " if {"slower", "faster"} <= directions else ""
-    parts = _changed_parts(changed, base, name) + ([f"{_listed(alike)}: {NO_DIFFERENCE}"] if alike else [])
-    return before + "; ".join([*parts, *_exceptions(alike)])
-
-
-def _changed_parts(changed: Sequence[WorkChange], base: str, name: str) -> list[str]:
-    """The first figure with its interval, further ones, and the largest change where sizes are swept."""
-    means = [work for work in changed if work.mean is not None]
-    swept = sorted((work for work in changed if work.mean is None), key=lambda w: -change_size(w.largest["change"]))
-    parts = [_leading(means[0], base, name)] if means else [f"{name} against {base}: {_swept(swept.pop(0))}"]
-    further = means[1 : 1 + MAX_FURTHER]
-    parts += [f"{work.work.words} {brief_factor(1 + work.mean.change)}" for work in further if work.mean]
-    parts += _span(means[1 + MAX_FURTHER :])
-    parts += [_swept(work) for work in swept[:MAX_SWEPT]]
-    return parts + [f"{work.work.words}: {work.verdict or 'changed'}" for work in swept[MAX_SWEPT:]]
-
-
-def _span(works: Sequence[WorkChange]) -> list[str]:
-    """Kinds of work that are not named, by the least and the largest of their figures: `4 more: 1.6x to 1.9x`."""
-    ratios = sorted(1 + work.mean.change for work in works if work.mean is not None)
-    if not ratios:
-        return []
-    low, high = brief_factor(ratios[0]), brief_factor(ratios[-1])
-    figures = low if low == high else f"{low} to {high}"
-    return [f"{works[0].work.words} {figures}" if len(works) == 1 else f"{len(works)} more kinds of work {figures}"]
-
-
-def _has_no_error_bar(work: WorkChange) -> bool:
-    return all(row["change_low"] is None for row in work.cases)
-
-
-def _rough_answer(works: Sequence[WorkChange], base: str, name: str) -> str:
-    """Answer without an error bar: figures, and that they may be chance."""
-    means = [work for work in works if work.mean is not None]
-    figures = [f"{name} against {base}: {_largest(works[0])}"]
-    if means and means[0].mean is not None:
-        leading = clause(name, base, 1 + means[0].mean.change, means[0].metric, "about ")
-        figures = [f"{leading} in {means[0].work.words}"]
-    further = means[1 : 1 + MAX_FURTHER]
-    figures += [f"{work.work.words} {brief_factor(1 + work.mean.change)}" for work in further if work.mean]
-    return "; ".join(figures) + ". One launch per side has no error bar, so this may be chance"
-
-
-def _leading(work: WorkChange, base: str, name: str) -> str:
-    assert work.mean is not None
-    interval = brief_interval(work.mean)
-    text = f"{clause(name, base, 1 + work.mean.change, work.metric)} in {work.work.words}"
-    return text if interval is None else f"{text} ({interval})"
-
-
-def _swept(work: WorkChange) -> str:
-    """`collectives: 16 of 17 cases slower, broadcast 1 MiB 18x as long`."""
-    word = work.verdict or "changed"
-    return f"{work.work.words}: {cases_of(work.num_changed, len(work.cases))} {word}, {_largest(work)}"
-
-
-def _largest(work: WorkChange) -> str:
-    row = work.largest
-    return f"{_case_name(work, row)} {as_long(1 + row['change'], row['metric'])}"
-
-
-def _case_name(work: WorkChange, row: Row) -> str:
-    return name_cases(one["case"] for one in work.cases).across(row["case"])
-
-
-def _listed(works: Sequence[WorkChange]) -> str:
-    return first_few([work.work.words for work in works], MAX_UNDECIDED, " and {} more kinds of work")
-
-
-def _exceptions(works: Sequence[WorkChange]) -> list[str]:
-    """Kinds of work whose mean shows no difference although some of their cases do; the first of them."""
-    return [
-        f"but {cases_of(work.num_changed, len(work.cases))} of {work.work.words} changed, {_largest(work)}"
-        for work in works
-        if work.num_changed
-    ][:1]
-
-
 def figures_of(comparison: Comparison, new: Side, prefix: str = "") -> list[Figure]:
     """Figures of one new side, one per kind of work; `prefix` stands before the names."""
     return [
         _mean_figure(work, prefix + work.work.words, comparison.threshold)
         if work.mean is not None
-        else _swept_figure(work, prefix + work.work.words)
+        else _swept_figure(work, prefix + work.work.words, comparison)
         for work in works_of(comparison, new)
     ]
 
@@ -200,10 +90,10 @@ def _mean_figure(work: WorkChange, name: str, threshold: float) -> Figure:
     )
 
 
-def _swept_figure(work: WorkChange, name: str) -> Figure:
+def _swept_figure(work: WorkChange, name: str, comparison: Comparison) -> Figure:
     """Figure of swept sizes: that of the largest change that is shown, or none."""
     if not work.num_changed:
-        words = "no error bar" if _has_no_error_bar(work) else NO_DIFFERENCE
+        words = "no error bar" if has_no_error_bar(work) else NO_DIFFERENCE
         return Figure(group="change", name=name, text="-", of=f"{words}, {counted(len(work.cases), 'case')}")
     row = work.largest
     number = cases_of(work.num_changed, len(work.cases))
@@ -215,7 +105,7 @@ def _swept_figure(work: WorkChange, name: str) -> Figure:
         unit="x",
         low=1 + row["change_low"],
         high=1 + row["change_high"],
-        of=f"{_case_name(work, row)}, {number} {work.verdict or 'changed'}",
+        of=f"{comparison.name_of(row['case'])}, {number} {work.verdict or 'changed'}",
         case=row["case"],
     )
 
@@ -231,7 +121,7 @@ def _state(comparison: Comparison) -> DataState:
     if fewest == most == 1:
         launches = launches.replace("launches", "launch", 1).replace("pairs", "pair", 1)
     quality: Quality = "useless" if not rows else "good" if fewest >= ENOUGH_LAUNCHES else "rough"
-    parts = [f"{counted(common, 'case')} on both, {launches}"]
+    parts = [f"{counted(common, 'case')}, {launches}"]
     for new in comparison.sides[1:]:
         words = undecided_words(comparison, [row for row in rows if row["name"] == new.name])
         parts += [words if len(comparison.sides) == 2 else f"{new.name}: {words}"] if words else []
@@ -252,24 +142,32 @@ def _head(comparison: Comparison) -> str:
 
 
 def _correctness(comparison: Comparison) -> Iterator[Correctness]:
+    """Cases that are wrong or broken on a side, with the reason of the first."""
     wrong = [row for row in comparison.not_ok if row["status"] in ("invalid", "failed")]
-    right = len({row["case"] for row in comparison.cases})
     if wrong:
-        listed = first_few([f"{row['case']} on {row['name']} ({row['status']})" for row in wrong])
-        yield Correctness(listed, right, len(wrong))
+        named = [f"{short_name(row['case'])} on {row['name']} ({row['status']}: {row['reason']})" for row in wrong]
+        right = len({row["case"] for row in comparison.cases})
+        yield Correctness(
+            f"{len(wrong)} without a speed: {first_few(named, 1, ' and {} more: --all')}", right, len(wrong)
+        )
 
 
 def _unmeasured(comparison: Comparison) -> Iterator[Unmeasured]:
-    remedy = "measure the same cases with bench run --like FILE"
-    sides = comparison.sides
-    for rows, words in ((comparison.only_base, f"only on {sides[0].name}"), (comparison.only_new, "only on {}")):
+    """Cases that only one side has, and those that a side skipped, with the first few names."""
+    base = comparison.sides[0].name
+    remedy = "measure the same with bench run --like FILE"
+    for rows, words in ((comparison.only_base, f"only on {base}, not on {{}}"), (comparison.only_new, "only on {}")):
         for name in dict.fromkeys(row["name"] for row in rows):
             cases = [row["case"] for row in rows if row["name"] == name]
-            text = words.format(name) if "{}" in words else f"{words}, not on {name}"
-            yield Unmeasured(text=text, num_cases=len(cases), remedy=remedy)
-    skipped = {row["case"] for row in comparison.not_ok if row["status"] == "skipped"}
+            yield Unmeasured(text=_named(words.format(name), cases), num_cases=len(cases), remedy=remedy)
+    skipped = list(dict.fromkeys(row["case"] for row in comparison.not_ok if row["status"] == "skipped"))
     if skipped:
-        yield Unmeasured(text="skipped on a side (reasons: --environments)", num_cases=len(skipped))
+        yield Unmeasured(text=_named("skipped on a side", skipped), num_cases=len(skipped))
+
+
+def _named(words: str, cases: Sequence[str]) -> str:
+    names = name_cases(cases)
+    return f"{words} ({first_few([names.across(case) for case in cases], 2, ', {} more: --all')})"
 
 
 def _next_steps(comparison: Comparison) -> Iterator[NextStep]:
@@ -285,9 +183,9 @@ def _next_steps(comparison: Comparison) -> Iterator[NextStep]:
 
 
 def _argument(side: Side) -> str | None:
-    """File or folder that names the side again; None if its files have no folder to themselves."""
+    """Shortest name of the side's files: a folder that holds no others, else the file; None if there is neither."""
     paths = [result.path for result in side.results]
-    if len(paths) == 1:
-        return os.fspath(paths[0])
     folders = {path.parent for path in paths}
-    return os.fspath(folders.pop()) if len(folders) == 1 else None
+    if len(folders) == 1 and len(result_files(paths[0].parent)) == len(paths):
+        return os.fspath(paths[0].parent)
+    return os.fspath(paths[0]) if len(paths) == 1 else None

@@ -14,7 +14,7 @@ from bench.run.ab.child import ask
 from bench.run.outlook import Outlook
 
 if TYPE_CHECKING:
-    from bench.analysis.compare.presentation import CompareOptions as Comparing
+    from bench.analysis.comparison_output.presentation import CompareOptions as Comparing
 
 
 def outlooks(both: Sequence[Setting], given: Sequence[str], suites: Sequence[str]) -> list[Outlook]:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import click
 
-from bench.analysis.compare.presentation import CompareOptions as Comparing
-from bench.analysis.compare.presentation import present
+from bench.analysis.comparison_output.presentation import CompareOptions as Comparing
+from bench.analysis.comparison_output.presentation import present
 from bench.core import clock, exit_codes
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError

@@ -4,13 +4,16 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.analysis.compare import comparison_tables
 from bench.analysis.compare.comparison import Comparison, Settings, compare
+from bench.analysis.comparison_output import comparison_screen, documents, pull_request
+from bench.analysis.comparison_output.comparison_screen import Screen
+from bench.analysis.findings.of_comparison import comparison_findings
 from bench.cli import call
 from bench.errors import BenchError
 from bench.records import anonymize
@@ -74,12 +77,14 @@ def test_nothing_is_dropped(base: Path, new: Path) -> None:
     assert found.only_base == ({"case": C, "name": "pr", "status": "ok"},)
     assert found.only_new == ({"case": "collective/d", "name": "pr", "status": "ok"},)
     assert found.not_ok == ({"case": B, "name": "pr", "status": "invalid", "reason": "error 1"},)
-    text = comparison_tables.show(found)
+    text = comparison_screen.show(found, Screen())
+    for words in ("1, only on old, not on pr (c)", "1, only on pr (d)", "b on pr (invalid: error 1)"):
+        assert words in text
     for word in (C, "collective/d", "error 1", "Only on the base", "Only on the new side", "Not ok"):
-        assert word in text
+        assert word in comparison_screen.show(found, Screen(everything=True))
 
 
-def test_what_differs_is_named_first_and_what_is_shared_once(tmp_path: Path, base: Path) -> None:
+def test_what_differs_and_what_is_shared_stand_last_and_when_asked(tmp_path: Path, base: Path) -> None:
     head = header(label="pr", plan={"preset": "full"})
     head["environment"]["versions"]["torch"] = "2.14.0"
     head["environment"]["variables"]["NCCL_ALGO"] = "Ring"
@@ -97,8 +102,12 @@ def test_what_differs_is_named_first_and_what_is_shared_once(tmp_path: Path, bas
     assert found.shared["backend"] == "gloo"
     assert found.shared["hosts"] == "node07"
     assert set(found.shared).isdisjoint(row["field"] for row in found.differences)
-    text = comparison_tables.show(found)
-    assert text.index("Shared by all") < text.index("Differences") < text.index("Change")
+    text = comparison_screen.show(found, Screen(environments=True))
+    assert text.index("pr against old") < text.index("Differences") < text.index("Shared by all")
+    assert text.index("variables.NCCL_ALGO  ") < text.index("suite collective (SHA-256)")
+    remarks = [remark.text for remark in comparison_findings(found).remarks()]
+    assert "The environment variable NCCL_ALGO differs: - on old, Ring on pr" in remarks
+    assert "SHA-256" not in comparison_screen.show(found, Screen())
 
 
 def test_the_number_of_ranks_is_a_difference_not_another_case(tmp_path: Path, base: Path) -> None:
@@ -115,8 +124,13 @@ def test_several_architectures_each_against_the_base(tmp_path: Path, base: Path,
         (pytest.approx(0.5), "slower"),
         (pytest.approx(-0.5), "faster"),
     ]
-    heads = next(line for line in comparison_tables.show(found).splitlines() if line.startswith("case"))
-    assert heads.split().count("verdict") == 2
+    lines = comparison_screen.show(found, Screen()).splitlines()
+    # One table per side, with its name above.
+    heads = [number for number, line in enumerate(lines) if line.startswith("case")]
+    assert [lines[number - 1] for number in heads] == [
+        f"{side.name} against {found.sides[0].name}" for side in found.sides[1:]
+    ]
+    assert all(lines[number].split() == ["case", "change", "95%", "interval", "verdict"] for number in heads)
 
 
 def test_sides_are_named_by_what_differs(tmp_path: Path) -> None:
@@ -286,7 +300,7 @@ def test_no_common_case_is_refused_with_an_example_of_each(tmp_path: Path, base:
 def test_a_common_case_that_is_nowhere_ok_says_so(tmp_path: Path) -> None:
     one = saved(tmp_path / "one", header(label="x"), not_ok(A, "failed", "boom"))
     two = saved(tmp_path / "two", header(label="y"), measurement(A))
-    text = comparison_tables.show(compared(one, two))
+    text = comparison_screen.show(compared(one, two), Screen())
     assert "No common case is ok on both sides" in text
     assert "boom" in text
 
@@ -294,18 +308,24 @@ def test_a_common_case_that_is_nowhere_ok_says_so(tmp_path: Path) -> None:
 def test_rows_that_are_the_same_are_counted_and_shown_only_when_asked(tmp_path: Path, base: Path) -> None:
     rows = [*launches(A, 3.0, 3.03, 2.97), *launches(B, 5.0, 5.01, 4.99), *launches(C, 1.0, 1.3, 0.8)]
     found = compared(base, saved(tmp_path / "new", header(label="pr"), *rows))
-    text = comparison_tables.show(found)
-    assert "3 verdicts: 1 slower, 0 faster, 1 unclear, 1 same; 1 rows that are the same are not shown" in text
-    assert B not in text
-    lines = comparison_tables.show(found, everything=True).splitlines()
-    assert [line.split()[0] for line in lines if line.startswith("collective/")] == [A, C, B]
-    slower = next(line for line in lines if line.startswith(A))
-    assert "2.00 ms" in slower
-    assert "+50.0%" in slower
-    assert "slower" in slower
-    assert " launches)" in next(line for line in lines if line.startswith(C))
-    by_case = comparison_tables.show(found, everything=True, sort="case").splitlines()
-    assert [line.split()[0] for line in by_case if line.startswith("collective/")] == [A, B, C]
+    text = comparison_screen.show(found, Screen())
+    assert "3 cases: 1 slower, 0 faster, 1 unclear, 1 the same within 5%" in text
+    assert [line.split()[0] for line in _rows(text)] == ["a", "c"]
+    lines = _rows(comparison_screen.show(found, Screen(everything=True)))
+    assert [line.split()[0] for line in lines] == ["a", "c", "b"]
+    assert re.fullmatch(r"a +1\.50x   1\.\d\dx to 1\.\d\dx +slower", lines[0])
+    assert re.search(r"unclear \((\+\d+.*|varies)\)$", lines[1])
+    by_case = _rows(comparison_screen.show(found, Screen(everything=True, sort="case")))
+    assert [line.split()[0] for line in by_case] == ["a", "b", "c"]
+    wide = _rows(comparison_screen.show(found, Screen(wide=True)))
+    assert {"2.00", "3.00", "ms"} <= set(wide[0].split())
+
+
+def _rows(text: str) -> list[str]:
+    """Rows of the first table of cases."""
+    lines = text.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("---")) + 1
+    return lines[first : next(number for number in range(first, len(lines)) if " cases: " in lines[number])]
 
 
 def test_one_launch_a_side_has_no_verdict_and_says_what_to_do(
@@ -317,15 +337,15 @@ def test_one_launch_a_side_has_no_verdict_and_says_what_to_do(
     out = capsys.readouterr().out
     assert "no error bar" in out
     assert "--launches 3" in out
-    assert "unclear" in next(line for line in out.splitlines() if line.startswith(A))
+    assert "unclear" in next(line for line in out.splitlines() if line.startswith("a "))
 
 
 def test_formats(base: Path, new: Path) -> None:
     found = compared(base, new)
-    rows = list(csv.DictReader(io.StringIO(comparison_tables.show(found, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(documents.show_csv(found))))
     assert [(row["case"], row["verdict"]) for row in rows] == [(A, "slower")]
-    one = json.loads(comparison_tables.show(found, "json"))
-    assert {"shared", "differences", "cases", "only_base", "only_new", "not_ok"} <= set(one)
+    one = json.loads(documents.show_json(found))
+    assert {"shared", "differences", "rows", "findings", "only_base", "only_new", "not_ok"} <= set(one)
     assert {
         "suite",
         "case",
@@ -337,10 +357,11 @@ def test_formats(base: Path, new: Path) -> None:
         "change_high",
         "verdict",
         "reason",
-    } <= set(one["cases"][0])
+    } <= set(one["rows"][0])
     assert one["names"] == ["old", "pr"]
-    lines = comparison_tables.show(found, "markdown").splitlines()
-    assert any(line.startswith("| collective/a | 2.00 ms |") and line.endswith("| slower |") for line in lines)
+    assert one["findings"][0]["kind"] == "answer"
+    lines = pull_request.show(found).splitlines()
+    assert any(line.startswith("| a | 1.50x |") and line.endswith("| slower |") for line in lines)
 
 
 def test_markdown_stays_short_enough_for_a_pull_request(tmp_path: Path) -> None:
@@ -348,20 +369,23 @@ def test_markdown_stays_short_enough_for_a_pull_request(tmp_path: Path) -> None:
     one = saved(tmp_path / "a", header(label="x"), *(row for case in cases for row in launches(case, 1.0, 1.01)))
     two = saved(tmp_path / "b", header(label="y"), *(row for case in cases for row in launches(case, 2.0, 2.01)))
     found = compared(one, two)
-    text = comparison_tables.show(found, "markdown")
+    text = pull_request.show(found)
     assert 10_000 < len(text.encode()) < 60_000
     assert "more rows are left out" in text
-    assert "1200 verdicts: 1200 slower" in text
-    assert len(json.loads(comparison_tables.show(found, "json"))["cases"]) == 1200
+    assert "1200 cases: 1200 slower" in text
+    assert len(json.loads(documents.show_json(found))["rows"]) == 1200
 
 
 def test_a_hostile_label_injects_nothing(tmp_path: Path, base: Path) -> None:
     new = saved(tmp_path / "new", header(label="x|y\x1b]0;owned\x07"), *launches(A, 3.0, 3.1))
     found = compared(base, new)
-    for output in ("table", "markdown", "csv", "json"):
-        text = comparison_tables.show(found, output)
+    shown = [
+        comparison_screen.show(found, Screen(everything=True, environments=True)),
+        pull_request.show(found),
+        documents.show_csv(found),
+        documents.show_json(found),
+    ]
+    for text in shown:
         assert not [c for c in text if ord(c) < 32 and c != "\n"]
-    heads = next(
-        line for line in comparison_tables.show(found, "markdown").splitlines() if line.startswith("| case | old")
-    )
-    assert r"x\|y\\x1b" in heads
+    title = next(line for line in shown[1].splitlines() if line.startswith("**x"))
+    assert r"x\|y\\x1b" in title

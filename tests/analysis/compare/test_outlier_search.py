@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from bench.analysis.compare import outlier_search, outlier_tables
+from bench.analysis.compare import outlier_search
 from bench.analysis.compare.peer_group import PeerMetric
+from bench.analysis.comparison_output import outlier_tables
 from bench.errors import BenchError
 from bench.records import anonymize
 from bench.records.file import Result, load
@@ -239,9 +240,10 @@ def test_the_gate(tmp_path: Path) -> None:
     found = outlier_search.search_outliers(fleet(tmp_path, {"node3": 1.5}), "host")
     ruling = outlier_search.rule(found, 0.05)
     assert ruling.exit_code == 1
-    assert ruling.line == "Gate: FAILED; decided 2 of 2 cases; slower than the siblings by more than 5%: node3"
+    assert ruling.line == "Gate: FAILED: node3 slower than the siblings by more than 5%"
     passed = outlier_search.rule(found, 0.6)
-    assert (passed.line, passed.exit_code) == ("Gate: passed; decided 2 of 2 cases", 0)
+    assert passed.line == "Gate: passed: nothing slower than the siblings by more than 60% in 2 of 2 cases"
+    assert passed.exit_code == 0
 
 
 def test_a_rate_of_some_cases(tmp_path: Path) -> None:
@@ -289,7 +291,7 @@ def test_a_fast_host_passes_and_too_few_hosts_decide_nothing(tmp_path: Path) -> 
     few = outlier_search.rule(outlier_search.search_outliers(fleet(tmp_path / "b", {}, num_hosts=3), "host"), 0.05)
     assert few.exit_code == 2
     assert few.line == (
-        "Gate: FAILED; decided 0 of 2 cases; too few: it needs at least 5 hosts, or several launches of each"
+        "Gate: FAILED: 0 of 2 cases decided, too few: it needs at least 5 hosts, or several launches of each"
     )
 
 
@@ -297,11 +299,12 @@ def test_formats(tmp_path: Path) -> None:
     found = outlier_search.search_outliers(fleet(tmp_path, {"node3": 1.5}), "host")
     whole = json.loads(outlier_tables.show(found, "json"))
     assert whole["standing_out"] == {"node3": {"slower": 2}}
-    assert {row["case"] for row in whole["cases"]} == {A, B}
+    assert {row["case"] for row in whole["rows"]} == {A, B}
     rows = list(csv.DictReader(io.StringIO(outlier_tables.show(found, "csv"))))
     assert [row["member"] for row in rows] == ["node3", "node3"]
     text = outlier_tables.show(found)
-    assert text.splitlines()[-1] == found.summary()
+    assert text.splitlines()[0] == found.summary()
+    assert whole["findings"] == [{"kind": "answer", "text": found.summary()}]
     assert "1.00 ms to 1.01 ms" in text
     assert "One launch each" in text
-    assert "| node3 |" in outlier_tables.show(found, "github")
+    assert "| node3 |" in outlier_tables.show(found, "markdown")

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.analysis.compare.presentation import CompareOptions as Comparing
+from bench.analysis.comparison_output.presentation import CompareOptions as Comparing
 from bench.core import exit_codes
 from bench.errors import BenchError
 from bench.records.file import Result, load
@@ -52,7 +52,7 @@ def test_a_side_made_slower_is_found_and_fails_the_gate(tmp_path: Path) -> None:
     shown = ("--fail-slower", "50%", "--where", "op=varied", "--format", "json")
     done = call("ab", COUNTED, "--b", "COUNTED_FACTOR=10", *given, *shown, "-o", str(tmp_path))
     assert done.returncode == exit_codes.GATE, done.stderr
-    (row,) = json.loads(done.stdout)["cases"]
+    (row,) = json.loads(done.stdout)["rows"]
     assert (row["case"], row["verdict"]) == ("counted/varied", "slower")
     assert 2 < row["change"] < 50  # ten times the work
     # Two ordinary files, each with its three launches, that ended well and know of each other.

@@ -5,16 +5,18 @@ Formats: "Workflow commands for GitHub Actions" and "Adding a job summary" in Gi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.analysis.compare.comparison_tables import show_change, show_interval
-from bench.analysis.compare.gate import Ruling
+from bench.analysis.compare.change_text import told
+from bench.analysis.compare.work_changes import change_size
 from bench.core.cell_text import clean
 from bench.core.jsonl import cannot_write
 
 if TYPE_CHECKING:
     from bench.analysis.compare.comparison import Comparison
+    from bench.analysis.compare.gate import Ruling
     from bench.records.rows import Row
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
@@ -24,19 +26,28 @@ MAX_ANNOTATIONS = 10
 
 
 def workflow_commands(comparison: Comparison, ruling: Ruling | None) -> str:
-    """One line per annotation: an error for each case that fails the gate, a warning for the others that are slower."""
-    failing = [] if ruling is None else list(ruling.failing)
-    slower = [row for row in comparison.cases if row["verdict"] == "slower" and row not in failing]
-    lines = [_line("error", row) for row in failing[:MAX_ANNOTATIONS]]
-    lines += [_line("warning", row) for row in slower[:MAX_ANNOTATIONS]]
+    """One line per annotation, the largest changes first, and a notice that counts what is not among them.
+
+    An error for each case that fails the gate, a warning for the others that are slower.
+    """
+    failing = [] if ruling is None else _by_size(ruling.failing)
+    slower = _by_size(row for row in comparison.cases if row["verdict"] == "slower" and row not in failing)
+    lines = [_line("error", row, comparison) for row in failing[:MAX_ANNOTATIONS]]
+    lines += [_line("warning", row, comparison) for row in slower[:MAX_ANNOTATIONS]]
     counts = ", ".join(f"{number} {name}" for name, number in comparison.counts().items()) or "no case"
-    lines.append(f"::notice title=bench::{_data(counts)}")
+    left_out = max(0, len(failing) - MAX_ANNOTATIONS) + max(0, len(slower) - MAX_ANNOTATIONS)
+    more = f"; {left_out} more slower cases have no annotation" if left_out else ""
+    lines.append(f"::notice title=bench::{_data(counts + more)}")
     return "\n".join(lines) + "\n"
 
 
-def _line(kind: str, row: Row) -> str:
-    text = f"{row['metric']} {show_change(row['change'])} ({show_interval(row)}) on {row['name']}"
-    title = _data(row["case"]).replace(":", "%3A").replace(",", "%2C")
+def _by_size(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: -change_size(row["change"]))
+
+
+def _line(kind: str, row: Row, comparison: Comparison) -> str:
+    text = f"{told(row)} on {row['name']}"
+    title = _data(comparison.name_of(row["case"])).replace(":", "%3A").replace(",", "%2C")
     return f"::{kind} title={title}::{_data(text)}"
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from bench.analysis.compare.outlier_search import OutlierSearch, name_few
+from bench.analysis.findings.kinds import Answer, as_objects
 from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
 from bench.core.values import MISSING, brief_text, show_count, show_number, show_share, show_value
 from bench.records.metrics import TIME
@@ -18,21 +19,22 @@ _SMALLEST_P = 0.001
 _JSON_FIELDS = ("by", "members", "outlier", "metric", "num_cases", "shared", "differences")
 
 
-def show(search: OutlierSearch, form: str = "table", colour: bool = False) -> str:
-    """JSON is one object, CSV the rows that stand out and those that are unclear; `github` is Markdown."""
+def show(search: OutlierSearch, form: str = "table", colour: bool = False, width: int | None = None) -> str:
+    """JSON is one object, CSV the rows that stand out and those that are unclear."""
     if form == "csv":
         return csv_text([*search.rows, *search.unclear])
     if form == "json":
         return json_text(as_object(search))
-    return render(tables(search), "markdown" if form == "github" else form, colour)
+    return render(tables(search), form, colour, width)
 
 
 def as_object(search: OutlierSearch) -> dict[str, Any]:
-    """Object that `--format json` prints; `cases` are those that stand out."""
+    """Object that `--format json` prints; `rows` are the cases that stand out."""
     whole = asdict(search)
     return {
+        "rows": list(search.rows),
+        "findings": as_objects([Answer(search.summary())]),
         **{name: whole[name] for name in _JSON_FIELDS},
-        "cases": list(search.rows),
         "unclear": list(search.unclear),
         "partial": list(search.partial),
         "standing_out": {member: dict(counts) for member, counts in search.standing_out().items()},
@@ -41,20 +43,16 @@ def as_object(search: OutlierSearch) -> dict[str, Any]:
 
 
 def tables(search: OutlierSearch) -> list[DisplayTable]:
-    """Tables of what all share, what differs, who stands out, which cases only some have; last the summary."""
+    """The summary and who stands out, then which cases only some have, what differs, what all share."""
     shared = [f"{name}: {brief_text(value)}" for name, value in search.shared.items() if value is not None]
     head = f"{len(search.members)} {search.by}s in {search.num_cases} cases: {name_few(search.members)}"
-    parts = [
-        DisplayTable("Equals", (), (), (head,)),
-        DisplayTable("Shared by all", (), (), tuple(shared or ("nothing",))),
-    ]
+    parts = [DisplayTable(search.summary(), (), (), (head,)), outlier_table(search)]
+    if search.partial:
+        parts.append(_partial_table(search))
     if search.differences:
         columns = (text_column("field"), Column("values", _values, "left"))
         parts.append(DisplayTable("Differences", columns, search.differences))
-    if search.partial:
-        parts.append(_partial_table(search))
-    parts.append(outlier_table(search))
-    parts.append(DisplayTable("", (), (), (search.summary(),)))
+    parts.append(DisplayTable("Shared by all", (), (), tuple(shared or ("nothing",))))
     return parts
 
 

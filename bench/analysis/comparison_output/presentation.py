@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bench.analysis.compare import comparison_tables, github, outlier_search, outlier_tables
+from bench.analysis.compare import outlier_search
 from bench.analysis.compare.comparison import Settings, compare
 from bench.analysis.compare.gate import Gate, Ruling, rule
 from bench.analysis.compare.peer_group import PeerMetric
+from bench.analysis.comparison_output import comparison_screen, documents, github, junit, outlier_tables, pull_request
 from bench.core import exit_codes
-from bench.core.column_fit import WIDTH
+from bench.core.column_fit import wrap
 from bench.core.process_environment import environment_variables
 from bench.core.table import wants_colour
+from bench.core.terminal import output_width
 from bench.core.values import parse_share
 from bench.errors import BenchError
 from bench.records.metrics import TIME
@@ -25,6 +27,7 @@ from bench.stats.change_test import THRESHOLD
 from bench.stats.outliers import OUTLIER
 
 if TYPE_CHECKING:
+    from bench.analysis.compare.comparison import Comparison
     from bench.records.file import Result
 
 
@@ -43,6 +46,7 @@ class CompareOptions:
     everything: bool = False
     allow_unlike: bool = False
     wide: bool = False
+    environments: bool = False
     pair_seconds: float | None = None
     """Time of one pair of launches of `bench ab`."""
 
@@ -80,21 +84,64 @@ def _where(texts: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
 def present(
     base: Sequence[Result], news: Sequence[Sequence[Result]], options: CompareOptions, by: str | None = None
 ) -> int:
-    """Print the comparison, then the gate's line where one was asked for; returns the exit code. Raises BenchError."""
+    """Print the comparison, then the gate's line if one was asked for; returns the exit code. Raises BenchError."""
     gate = options.gate()
     comparison = compare(base, news, options.settings(by))
     ruling = rule(comparison, gate)
-    colour = wants_colour(sys.stdout, environment_variables())
-    line = None if ruling is None else ruling.line
-    width = None if options.wide else WIDTH
-    text = comparison_tables.show(comparison, options.form, colour, options.everything, options.sort, line, width)
-    if options.form == "github":
-        summary = environment_variables().get(github.SUMMARY_VARIABLE)
-        if summary:
-            github.append_summary(Path(summary), text)
-        text = github.workflow_commands(comparison, ruling) + ("" if summary else text)
-    click.echo(text, nl=False)
+    click.echo(_SHOWN[options.form](comparison, options, ruling), nl=False)
     return _say(ruling, options.form)
+
+
+def _show_table(comparison: Comparison, options: CompareOptions, ruling: Ruling | None) -> str:
+    on = comparison_screen.Screen(
+        width=output_width(sys.stdout),
+        colour=wants_colour(sys.stdout, environment_variables()),
+        wide=options.wide,
+        everything=options.everything,
+        environments=options.environments,
+        sort=options.sort,
+    )
+    return comparison_screen.show(comparison, on)
+
+
+def _show_markdown(comparison: Comparison, options: CompareOptions, ruling: Ruling | None) -> str:
+    return pull_request.show(comparison, ruling, options.sort, options.everything)
+
+
+def _show_json(comparison: Comparison, options: CompareOptions, ruling: Ruling | None) -> str:
+    return documents.show_json(comparison, options.sort, None if ruling is None else ruling.line)
+
+
+def _show_csv(comparison: Comparison, options: CompareOptions, ruling: Ruling | None) -> str:
+    return documents.show_csv(comparison, options.sort)
+
+
+def _show_junit(comparison: Comparison, options: CompareOptions, ruling: Ruling | None) -> str:
+    return junit.show(comparison, options.gate(), ruling)
+
+
+def _show_github(comparison: Comparison, options: CompareOptions, ruling: Ruling | None) -> str:
+    """Annotations; the Markdown goes to the step's summary, or follows them if there is none."""
+    text = _show_markdown(comparison, options, ruling)
+    summary = environment_variables().get(github.SUMMARY_VARIABLE)
+    if summary:
+        github.append_summary(Path(summary), text)
+    return github.workflow_commands(comparison, ruling) + ("" if summary else text)
+
+
+_SHOWN: Mapping[str, Callable[[Comparison, CompareOptions, Ruling | None], str]] = {
+    "table": _show_table,
+    "markdown": _show_markdown,
+    "json": _show_json,
+    "csv": _show_csv,
+    "junit": _show_junit,
+    "github": _show_github,
+}
+"""Format -> how it is made."""
+FOR_PROGRAMS = ("json", "csv", "junit")
+"""Formats that a program reads: nothing else may stand on stdout."""
+SAYS_THE_GATE = ("markdown",)
+"""Formats that begin with the gate's line."""
 
 
 def present_outliers(results: Sequence[Result], by: str, outlier: str | None, options: CompareOptions) -> int:
@@ -108,12 +155,15 @@ def present_outliers(results: Sequence[Result], by: str, outlier: str | None, op
     chosen = PeerMetric(settings.metrics[0], settings.where)
     search = outlier_search.search_outliers(results, by, share, options.allow_unlike, chosen)
     ruling = None if gate.fail_slower is None else outlier_search.rule(search, gate.fail_slower, gate.min_decided)
-    click.echo(outlier_tables.show(search, options.form, wants_colour(sys.stdout, environment_variables())), nl=False)
+    colour = wants_colour(sys.stdout, environment_variables())
+    width = None if options.wide else output_width(sys.stdout)
+    click.echo(outlier_tables.show(search, options.form, colour, width), nl=False)
     return _say(ruling, options.form)
 
 
 _OF_SIDES = {
     "fail_missing": "--fail-missing", "threshold": "--threshold", "sort": "--sort", "everything": "--all",
+    "environments": "--environments",
 }  # fmt: skip
 
 
@@ -124,13 +174,17 @@ def _refuse_useless(by: str, options: CompareOptions) -> None:
             raise BenchError(
                 f"--among {by} with {option}: that belongs to a comparison of sides; leave one of them out"
             )
-    if options.form == "github":
-        raise BenchError(f"--among {by} with --format github: take markdown, or json")
+    if options.form in ("github", "junit"):
+        raise BenchError(f"--among {by} with --format {options.form}: take markdown, or json")
 
 
 def _say(ruling: Ruling | None, form: str) -> int:
-    """The gate's line, the last; a program reads the table's format alone, so there the line goes to stderr."""
+    """The gate's line, the last; beside what a program reads, or what has it already, it goes to stderr."""
     if ruling is None:
         return exit_codes.OK
-    click.echo(ruling.line, err=form in ("json", "csv"))
+    is_aside = form in (*FOR_PROGRAMS, *SAYS_THE_GATE)
+    stream = sys.stderr if is_aside else sys.stdout
+    # A log keeps it in one line, to be searched for.
+    lines = wrap(ruling.line, output_width(stream)) if stream.isatty() else [ruling.line]
+    click.echo("\n".join(lines), err=is_aside)
     return ruling.exit_code
