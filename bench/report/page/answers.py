@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 VERDICTS = {
     "slower": "slower",
     "faster": "faster",
-    "same": "no difference",
+    "same": "same",
     "unclear": "no difference shown",
     None: "some slower, some faster",
 }

@@ -77,7 +77,7 @@
   addEventListener("hashchange", open);
   let unfolded = [];
   addEventListener("beforeprint", () => {
-    unfolded = Array.from(document.querySelectorAll("#answer details:not([open]), section details:not([open]):not(.screen, .screen *, .twin)"));
+    unfolded = Array.from(document.querySelectorAll("details:not([open], .screen, .screen *, .twin)"));
     for (const part of unfolded) part.open = true;
   });
   addEventListener("afterprint", () => { for (const part of unfolded) part.open = false; });
