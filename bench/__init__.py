@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from bench.records.dataframes import Level
+    from bench.records.dataframes import Columns, Level
 
 __all__ = ["__version__", "load"]
 __version__ = "0.2.0"
@@ -25,8 +25,14 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case") -> pd.DataFrame:
-    """Saved result files as one tidy frame; see `bench.records.dataframes.load`."""
+def load(
+    paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case", columns: Columns = "all"
+) -> pd.DataFrame:
+    """Saved result files as one tidy frame, a row per case: `bench.load("results", columns="main")`.
+
+    `level` is "case", "launch", "rank" or "sample"; `columns` is "all" or "main". An example is in
+    `bench.records.dataframes.load`.
+    """
     from bench.records.dataframes import load as load_frame
 
-    return load_frame(paths, level=level)
+    return load_frame(paths, level=level, columns=columns)

@@ -31,6 +31,8 @@ from typing import TextIO
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ROOT / "pyproject.toml"
 CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
+PIP_INSTALL = ("-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--quiet")
+"""Quiet twice: a warning per page of an index would bury what is asked for. Errors are shown."""
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -160,8 +162,7 @@ def requirements_of(extras: frozenset[str]) -> list[str]:
 
 
 def pip_install(wanted: Plan, what: list[str], lock: TextIO) -> None:
-    command = [str(python_of(wanted.folder)), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-    command += ["--constraint", str(constraints(wanted)), *what]
+    command = [str(python_of(wanted.folder)), *PIP_INSTALL, "--constraint", str(constraints(wanted)), *what]
     # pip's own words go to stderr: stdout is for the path alone. It inherits the lock, which so holds until pip has
     # ended too, even where this process was killed.
     done = subprocess.run(command, check=False, stdout=sys.stderr, pass_fds=[lock.fileno()])

@@ -69,7 +69,7 @@ class Smoke:
         """Case -> its object in `bench show --format json`."""
         shown = call("show", str(self.file.path), "--format", "json")
         assert (shown.returncode, shown.stderr) == (0, "")
-        return {row["case"]: row for row in json.loads(shown.stdout)}
+        return {row["case"]: row for row in json.loads(shown.stdout)["rows"]}
 
     @property
     def ok(self) -> dict[str, dict[str, Any]]:
@@ -132,7 +132,7 @@ def test_the_first_cases_are_one_of_each_suite(smoke: Smoke) -> None:
     first = [record["suite"] for record in measured if DEAR_NOTE not in record["notes"]][: len(wanted)]
     dear = {record["suite"] for record in measured if DEAR_NOTE in record["notes"]}
     assert set(first) | dear == wanted
-    assert re.search(r"about \d+:\d\d left", smoke.done.stderr)
+    assert re.search(r"^\d:\d\d left  \S+ +\d+/\d+  \w", smoke.done.stderr, re.MULTILINE)
 
 
 def test_show_has_every_promised_key_and_unknown_is_null(smoke: Smoke) -> None:
@@ -222,7 +222,7 @@ def test_a_published_copy_has_the_numbers_and_not_the_host(smoke: Smoke, tmp_pat
     assert not re.search(name, json.dumps(plain(public.header)))
     assert str(smoke.folder) not in copy.read_text()
     assert [plain(m)["variants"] for m in public.measurements] == [plain(m)["variants"] for m in private.measurements]
-    shown = json.loads(call("show", str(copy), "--format", "json").stdout)
+    shown = json.loads(call("show", str(copy), "--format", "json").stdout)["rows"]
     elsewhere = {"host": "host0", "file": str(copy)}
     assert shown == [row | elsewhere for row in smoke.rows.values()]
 

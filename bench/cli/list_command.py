@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from bench.cli.help import HelpedCommand
 from bench.cli.options import form
+from bench.core.terminal import output_width
+from bench.errors import BenchError
 from bench.measure.planning.presets import PRESETS
 
 
@@ -33,9 +37,12 @@ from bench.measure.planning.presets import PRESETS
     help="List for this kind of device.",
 )
 @form
+@click.option("--ids", is_flag=True, help="Only the ids of the cases, for `bench run --case`.")
 @click.option("--template", is_flag=True, help="Print a complete suite to start from.")
-def command(suites: tuple[str, ...], preset: str, ranks: int, device: str, form: str, template: bool) -> None:
-    """List suites with their number of cases in each preset, or the cases of the named SUITEs.
+def command(
+    suites: tuple[str, ...], preset: str, ranks: int, device: str, form: str, ids: bool, template: bool
+) -> None:
+    """List suites with the cases that a run takes by default and their time, or the cases of the named SUITEs.
 
     \b
     Examples:
@@ -45,9 +52,12 @@ def command(suites: tuple[str, ...], preset: str, ranks: int, device: str, form:
     """
     from bench.measure.planning import listing
 
+    if ids and not suites:
+        raise BenchError("--ids: name the suites whose cases are meant, such as: bench list compute --ids")
     if template:
         click.echo(listing.template(), nl=False)
     elif suites:
-        click.echo(listing.cases(suites, preset, ranks, device, form), nl=False)
+        width = output_width(sys.stdout)
+        click.echo(listing.cases(suites, preset, ranks, device, form, ids, width), nl=False)
     else:
-        click.echo(listing.suites(ranks, device, form), nl=False)
+        click.echo(listing.suites(ranks, device, form, output_width(sys.stdout)), nl=False)

@@ -12,13 +12,14 @@ import click
 
 from bench.core.process_environment import environment_variables
 from bench.core.table import FORMATS, wants_colour
+from bench.core.terminal import output_width
 
 form: Callable[[Any], Any] = click.option(
     "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print."
 )
 
 wide: Callable[[Any], Any] = click.option(
-    "--wide", is_flag=True, help="All columns, however wide; else those that fit 100."
+    "--wide", is_flag=True, help="All columns, however wide; else those that fit the terminal (100 columns in a pipe)."
 )
 
 COMPARING: tuple[Callable[[Any], Any], ...] = (
@@ -95,3 +96,8 @@ def without_collecting() -> Iterator[None]:
 def colour() -> bool:
     """True if stdout is to be coloured (NO_COLOR, FORCE_COLOR, a terminal)."""
     return wants_colour(sys.stdout, environment_variables())
+
+
+def width(wide: bool) -> int | None:
+    """Columns that tables on stdout may have; None: as many as they need."""
+    return None if wide else output_width(sys.stdout)

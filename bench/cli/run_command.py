@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.measure.planning.presets import PRESETS
 
 _COMMON = (
-    "preset", "ranks", "device", "settings", "cases", "budget", "launches", "label", "output", "resume", "like",
+    "preset", "ranks", "device", "settings", "cases", "skip", "budget", "launches", "label", "output", "resume", "like",
     "against",
 )  # fmt: skip
 
@@ -63,6 +63,7 @@ _COMMON = (
     metavar="ID",
     help="Only this case (`bench list SUITE`). Repeatable.",
 )
+@click.option("--skip", multiple=True, metavar="NAME", help="Leave out a suite, suite/op or case id. Repeatable.")
 @click.option(
     "--budget",
     metavar="TIME",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.help import HelpedCommand
-from bench.cli.options import colour, form, wide, without_collecting
+from bench.cli.options import colour, form, wide, width, without_collecting
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -36,9 +36,17 @@ if TYPE_CHECKING:
 @click.option(
     "--ranks", is_flag=True, help="Medians of each rank by itself, and of its own work, instead of the cases."
 )
+@click.option("--ids", is_flag=True, help="Full ids of cases in place of their short names.")
 @click.option("--status", is_flag=True, help="Exit with the code that the run ended with (3 where it never ended).")
 def command(
-    paths: tuple[str, ...], form: str, output: Path | None, publish: bool, ranks: bool, status: bool, wide: bool
+    paths: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    publish: bool,
+    ranks: bool,
+    ids: bool,
+    status: bool,
+    wide: bool,
 ) -> int:
     """Show result FILEs: what was measured on what, a table per suite, and what has no speed and why.
 
@@ -47,9 +55,9 @@ def command(
 
     \b
     Examples:
-      bench show last                      the newest result in results/
+      bench show last                   the newest result in results/
       bench show results/run-node7-20260101T120000Z-1a2b.jsonl
-      bench show FILE --format json | jq '.[] | select(.suite == "collective")'
+      bench show FILE --format json | jq '.rows[] | select(.suite=="compute")'
       bench show FILE -o cases.csv
       bench show FILE -o cases.continuous.json
       bench show FILE --ranks
@@ -67,16 +75,14 @@ def command(
         elif output is not None:
             _export(results, output)
         else:
-            _print(results, form, ranks, wide)
+            _print(results, form, ranks, wide, ids)
     return max(result_tables.status_code(result) for result in results) if status else 0
 
 
 # What one way of showing alone needs is imported by it: a table of a small file takes as long as the imports.
 
 
-def _print(results: Sequence[Result], form: str, ranks: bool, wide: bool) -> None:
-    from bench.core.column_fit import WIDTH
-
+def _print(results: Sequence[Result], form: str, ranks: bool, wide: bool, ids: bool) -> None:
     if ranks:
         from bench.report.rank_table import text
     else:
@@ -84,7 +90,7 @@ def _print(results: Sequence[Result], form: str, ranks: bool, wide: bool) -> Non
     for result in results if form != "table" or ranks else ():
         for warning in result.warnings:
             click.echo(f"warning: {warning}", err=True)
-    click.echo(text(results, form, colour(), None if wide else WIDTH), nl=False)
+    click.echo(text(results, form, colour(), width(wide), ids), nl=False)
 
 
 def _save_copy(results: Sequence[Result], output: Path | None) -> None:

@@ -21,6 +21,10 @@ WIDTH = 100
 GAP = "   "
 MIN_ROOM = 30
 """Cells that a last column of text is given at least, whatever stands before it."""
+LEAST_TEXT = 12
+"""Cells that any column of text is given at least."""
+MAIN = 1.0
+"""Columns of a smaller weight go only if there is no room for them even beside texts that go on below themselves."""
 
 
 def fit_columns(table: DisplayTable, width: int) -> DisplayTable:
@@ -43,7 +47,7 @@ def choose_columns(table: DisplayTable, width: int) -> tuple[tuple[Column, ...],
     kept = [column for column in table.columns if column.weight <= 0]
     for weight in sorted({column.weight for column in table.columns if column.weight > 0}):
         more = [c for c in table.columns if c.weight == weight or any(c is other for other in kept)]
-        if _total_width(more, needs) <= width:
+        if _total_width(more, needs, are_texts_narrow=weight < MAIN) <= width:
             kept = more
     gone = [c.head for c in table.columns if not any(c is other for other in kept)]
     return tuple(kept), tuple(dict.fromkeys(gone))
@@ -64,10 +68,15 @@ def room_of_columns(widths: Sequence[int]) -> int:
     return sum(widths) + len(GAP) * (len(widths) - 1)
 
 
-def _total_width(columns: Sequence[Column], needs: dict[int, int]) -> int:
+def _total_width(columns: Sequence[Column], needs: dict[int, int], are_texts_narrow: bool = False) -> int:
     """Width of a table; a last column of text counts with its least width, since the rest of it goes on below."""
     widths = [needs[id(column)] for column in columns]
-    if columns and columns[-1].align == "left" and len(columns) > 1:
+    if are_texts_narrow:
+        widths = [
+            min(width, LEAST_TEXT) if column.align == "left" else width
+            for width, column in zip(widths, columns, strict=True)
+        ]
+    elif columns and columns[-1].align == "left" and len(columns) > 1:
         widths[-1] = min(widths[-1], MIN_ROOM)
     return room_of_columns(widths)
 

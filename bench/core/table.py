@@ -33,7 +33,8 @@ class Column:
     show: Callable[[Row], str]
     align: Literal["left", "right"] = "right"
     weight: float = 0
-    """Columns of the largest weight go first if a terminal has no room (`bench.core.column_fit`); 0: never."""
+    """Columns of the largest weight go first if a terminal has no room (`bench.core.column_fit`); 0: never, below 1:
+    only if texts that go on below themselves make no room."""
     style: Callable[[Row], Style | None] | None = None
     """Style of a row's cell on a terminal with colour; Markdown and CSV have none."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TextIO
 
@@ -15,4 +16,8 @@ def output_width(stream: TextIO) -> int:
     """Columns of the stream's terminal (`COLUMNS` wins, as everywhere); PIPE_WIDTH if it is none."""
     if not stream.isatty():
         return PIPE_WIDTH
-    return max(MIN_WIDTH, shutil.get_terminal_size((PIPE_WIDTH, 24)).columns)
+    try:  # shutil asks stdout alone, which may be a file while stderr is a terminal
+        own = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        own = 0
+    return max(MIN_WIDTH, shutil.get_terminal_size((own or PIPE_WIDTH, 24)).columns)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.core.cell_text import clean
 from bench.core.cell_text import width as cell_width
-from bench.core.column_fit import GAP, fit_columns, needed_widths, room_of_columns, wrap
+from bench.core.column_fit import GAP, LEAST_TEXT, MIN_ROOM, fit_columns, needed_widths, room_of_columns, wrap
 from bench.core.styles import Style, style
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 WARNING = "warning: "
 """Beginning of lines that may not be overlooked."""
+
+
+INDENT = "  "
 
 
 class Cell(NamedTuple):
@@ -81,16 +84,12 @@ def _rows(table: DisplayTable, colour: bool, width: int | None) -> list[str]:
     return lines
 
 
-LEAST_TEXT = (30, 12)
-"""Cells that a column of text is given at least: first all of them the larger number, then the smaller."""
-
-
 def _narrowed(widths: Sequence[int], columns: Sequence[Column], width: int) -> list[int]:
     """Widths of which columns of text give up as much as lies beyond the width, the last first, then the widest."""
     narrowed = list(widths)
     texts = [index for index, column in enumerate(columns) if column.align == "left"]
     texts.sort(key=lambda index: (index != len(columns) - 1, -widths[index]))
-    for least in LEAST_TEXT:
+    for least in (MIN_ROOM, LEAST_TEXT):
         for index in texts:
             beyond = room_of_columns(narrowed) - width
             narrowed[index] -= max(0, min(beyond, narrowed[index] - least))
@@ -102,8 +101,8 @@ def _drawn(
 ) -> list[str]:
     """Lines of one row: a cell that is wider than its column goes on below itself."""
     parts = [
-        [cell.text] if cell_width(cell.text) <= width else wrap(cell.text, width)
-        for cell, width in zip(cells, widths, strict=True)
+        _lines_of(cell.text, width, is_indented=index == 0 and columns[0].align == "left" and not at_the_bottom)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     height = max(map(len, parts))
     if at_the_bottom:
@@ -114,6 +113,17 @@ def _drawn(
         _line([Cell(text, cell.style) for text, cell in zip(texts, cells, strict=True)], widths, columns, colour)
         for texts in zip(*parts, strict=True)
     ]
+
+
+def _lines_of(text: str, width: int, is_indented: bool) -> list[str]:
+    """Lines of a cell; those after the first are indented in a first column, or they read as rows of their own."""
+    if cell_width(text) <= width:
+        return [text]
+    lines = wrap(text, width)
+    if not is_indented:
+        return lines
+    rest = text.removeprefix(lines[0]).lstrip()
+    return [lines[0], *(INDENT + line for line in wrap(rest, width - len(INDENT)))]
 
 
 def _line(cells: Sequence[Cell], widths: Sequence[int], columns: Sequence[Column], colour: bool) -> str:

@@ -171,6 +171,8 @@ def show_value(value: float, unit: str) -> str:
 
 _SCALED = {"GB/s": (1e9, "B/s"), "TFLOP/s": (1e12, "FLOP/s"), "FLOP/s": (1.0, "FLOP/s"), "B/s": (1.0, "B/s")}
 """Unit -> its factor, and the unit that takes a prefix."""
+_COUNTED = {"count": "", "layers": "layers"}
+"""Unit of what is counted -> the word for it; whole numbers stay whole."""
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
@@ -186,6 +188,8 @@ def show_quantity(value: float | None, unit: str, digits: int = 3) -> str:
         return show_size(value, digits)
     if unit == "x":
         return f"{show_number(value, digits)}x"
+    if unit in _COUNTED and value == int(value):
+        return f"{value:,.0f} {_COUNTED[unit]}".strip()
     if unit not in _SCALED:
         return f"{show_number(value, digits)} {unit}".strip()
     factor, base = _SCALED[unit]

@@ -6,7 +6,7 @@ What all cases of one suite and operation in a list share is left out of their n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.core.values import show_size
@@ -77,7 +77,7 @@ class CaseNames:
     names: Mapping[str, str]
     """Case id -> its name beside those of its suite; unique there."""
     shared: Mapping[str, tuple[str, ...]]
-    """Suite -> lines of what all cases of an operation share: `operation, operation: name=value, ...`."""
+    """Suite -> lines of what all its cases share, `all: name=value, ...`, then those of an operation."""
 
     def within(self, case: str) -> str:
         """Name in a table of its suite alone."""
@@ -96,18 +96,30 @@ def name_cases(cases: Iterable[str]) -> CaseNames:
     for case, (suite, operation, _) in parts.items():
         by_operation.setdefault((suite, operation), []).append(case)
     names: dict[str, str] = {}
-    shared: dict[str, dict[str, list[str]]] = {}
+    shared: dict[str, dict[str, dict[str, str]]] = {}
     for (suite, operation), members in by_operation.items():
         common = _common([parts[case][2] for case in members])
-        if common:
-            pairs = ", ".join(f"{name}={value}" for name, value in common.items())
-            shared.setdefault(suite, {}).setdefault(pairs, []).append(operation or suite)
+        shared.setdefault(suite, {})[operation or suite] = common
         names |= _unique({case: _name(operation, parts[case][2], common) for case in members})
-    lines = {
-        suite: tuple(f"{', '.join(operations)}: {pairs}" for pairs, operations in alike.items())
-        for suite, alike in shared.items()
-    }
-    return CaseNames(names, lines)
+    return CaseNames(names, {suite: lines for suite, of in shared.items() if (lines := tuple(_shared_lines(of)))})
+
+
+def _shared_lines(of_operations: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """What all operations of a suite share, then what the cases of some do."""
+    first, *others = of_operations.values()
+    of_all = {pair for pair in first.items() if all(pair in other.items() for other in others)} if others else set()
+    if of_all:
+        yield f"all: {_pairs([pair for pair in first.items() if pair in of_all])}"
+    alike: dict[str, list[str]] = {}
+    for operation, common in of_operations.items():
+        rest = [pair for pair in common.items() if pair not in of_all]
+        if rest:
+            alike.setdefault(_pairs(rest), []).append(operation)
+    yield from (f"{', '.join(operations)}: {pairs}" for pairs, operations in alike.items())
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in pairs)
 
 
 def short_name(case: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -11,7 +11,8 @@ import pandas as pd
 
 from bench.core.table import flat_row
 from bench.errors import BenchError
-from bench.records import interference
+from bench.records import interference, metrics
+from bench.records.case_names import name_cases
 from bench.records.file import load_many
 from bench.records.rows import TEXT_COLUMNS, case_rows, group_row, launch_groups, origin
 from bench.records.samples import is_over_ranks, rank_times, sample_matrix
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
     from bench.records.rows import Row
 
 Level = Literal["case", "launch", "rank", "sample"]
+Columns = Literal["all", "main"]
+_MAIN_IDENTITY = (
+    "case", "name", "suite", "op", "param_num_bytes", "param_dtype", "param_timing", "param_async_op",
+)  # fmt: skip
+_MAIN_TIMES = ("seconds_median", "seconds_low", "seconds_high", "rate", "rate_unit", "status")
+_MAIN_MEASURED: Mapping[Level, tuple[str, ...]] = {
+    "case": ("num_ranks", *_MAIN_TIMES),
+    "launch": ("launch", "num_ranks", *_MAIN_TIMES),
+    "rank": ("launch", "variant", "rank", "device", "num_samples", "seconds_median"),
+    "sample": ("launch", "variant", "rank", "sample", "seconds"),
+}
 _WHOLE = ("num_ranks", "num_samples", "num_launches", "launch", "rank", "sample", "modes")
 _FLAGS = ("throttled",)
 _ORIGIN = ("host", "architecture", "label", "file")
@@ -137,13 +149,43 @@ _BUILDERS: dict[Level, Callable[[Sequence[Result]], pd.DataFrame]] = {
 }
 
 
-def load(paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case") -> pd.DataFrame:
+def load(
+    paths: str | PathLike[str] | Iterable[str | PathLike[str]], level: Level = "case", columns: Columns = "all"
+) -> pd.DataFrame:
     """Saved results (files, folders, globs) as a tidy frame, one row per case, launch, rank or sample.
 
-    Times are in seconds. Raises BenchError for what cannot be read, and for a level that there is not. Does
-    not import torch.
+    Times are in seconds. `columns="main"` keeps those that most questions need: the case with its short name, its most
+    common parameters, ranks, the median time with its interval, the main rate with its unit, status and file. A case's
+    parameters are columns `param_...`; choose by them, since one operation is measured in several ways:
+
+        frame = bench.load("results/reference", columns="main")
+        plain = "param_timing == 'aligned' and param_dtype == 'float32' and not param_async_op"
+        sizes = frame.query(f"op == 'all_reduce' and {plain}").sort_values("param_num_bytes")
+        sizes.plot(x="param_num_bytes", y="rate", logx=True)
+
+    Raises BenchError for what cannot be read, and for a level or columns that there are not. Does not import torch.
     """
     if level not in get_args(Level):
         raise BenchError(f"level {level!r}: there are {', '.join(get_args(Level))}")
-    results = load_many(paths)  # type: ignore[arg-type]
-    return build(results, level)
+    if columns not in get_args(Columns):
+        raise BenchError(f"columns {columns!r}: there are {', '.join(get_args(Columns))}")
+    frame = build(load_many(paths), level)  # type: ignore[arg-type]
+    return frame if columns == "all" else _main_columns(frame, level)
+
+
+def _main_columns(frame: pd.DataFrame, level: Level) -> pd.DataFrame:
+    """The main columns of a level's frame; they are there even if no row has a value."""
+    names = name_cases(frame["case"])
+    frame = frame.assign(name=[names.across(case) for case in frame["case"]], **_main_rate(frame))
+    return frame.reindex(columns=[*_MAIN_IDENTITY, *_MAIN_MEASURED[level], "file"])
+
+
+def _main_rate(frame: pd.DataFrame) -> dict[str, pd.Series[Any]]:
+    """The rate that each row is judged by beside its time, and its unit; none on levels without metrics."""
+    rate = pd.Series(np.nan, index=frame.index)
+    unit = pd.Series(None, index=frame.index, dtype="object")
+    for metric in metrics.headline_metrics():
+        if metric.name in frame:
+            found = rate.isna() & frame[metric.name].notna()
+            rate, unit = rate.where(~found, frame[metric.name]), unit.where(~found, metric.unit)
+    return {"rate": rate, "rate_unit": unit}

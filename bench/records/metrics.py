@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from bench.core.values import show_number, show_percent, show_seconds
+from bench.core.values import show_quantity
+from bench.records.case_names import split_id
 from bench.records.case_view import LINK, CaseView, Ceiling
 from bench.stats import intervals
 
@@ -24,7 +25,7 @@ TOKEN_SPEED, SPEEDUP, BUBBLE, IDLE = "tokens_per_s", "speedup", "bubble_theory",
 ONE_DEVICE, COMPUTE_ONLY = "one_device", "compute_only"
 """Variants that metrics are derived from: the work on one device; the same local work, no communication."""
 CEILING_SUITE, CEILING_OP = "compute", "matmul"
-LINK_SUITE, LINK_CEILING = "point_to_point", "link_ceiling_gb_per_s"
+LINK_SUITE, LINK_OP, LINK_CEILING = "point_to_point", "one_way", "link_ceiling_gb_per_s"
 SHORT_TYPES = ("bfloat16", "float16")
 """Have half the bytes of float32: if they are slower than it, the devices lack instructions for them."""
 MIN_BEYOND = 3
@@ -34,12 +35,6 @@ MIN_BEYOND = 3
 MAIN_RATE, RATE, OWN = 1.5, 2.0, 3.0
 """Weights of columns (`bench.core.column_fit`): main rates of a suite, other rates, the suites' own metrics."""
 TAIL = 6.0
-
-_FORMATS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
-    "s": ("", show_seconds),
-    "share": ("%", show_percent),
-}
-"""Unit -> (sign that people read in its place, how a value is written); any other is its own sign of a plain number."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class Metric:
     better: str
     """`higher`, `lower` or `neither`."""
     head: str
-    """Head of its column, with the unit as people see it."""
+    """Head of its column, without the unit, which stands in the cells."""
     formula: Callable[[CaseView], float | None]
     over_ranks: str
     """Reduction of the ranks to one number."""
@@ -63,14 +58,18 @@ class Metric:
     headline: int = 0
     """Place, from 1, in the order in which the first that a case has is its headline beside the time; 0: it is none."""
 
-    def format(self, value: float | None) -> str:
-        """Text of a value in the metric's column, whose head has the unit."""
-        return _FORMATS.get(self.unit, ("", show_number))[1](value)
+    def format(self, value: float | None, digits: int = 3) -> str:
+        """Text of a value with its unit and the prefix that fits, such as `126 GFLOP/s`."""
+        return show_quantity(value, self.unit, digits)
 
     def phrase(self, value: float) -> str:
-        """Text of a value by itself: with the sign of its unit, or with the head if that begins with the unit."""
-        sign, _ = _FORMATS.get(self.unit, (self.unit, show_number))
-        return f"{self.format(value)} {self.head if self.head.startswith(self.unit) else sign}".strip()
+        """Text of a value by itself: what `per` it is, too."""
+        return f"{self.format(value)} per device" if self.is_per_device else self.format(value)
+
+    @property
+    def is_per_device(self) -> bool:
+        """True if a value is that of one device while all work, and its unit does not say so."""
+        return self.over_ranks in (_MEAN, _ONE_RANK) and self.unit != "%"
 
 
 def _scale(value: float | None, factor: float) -> float | None:
@@ -138,10 +137,11 @@ def _tail(view: CaseView, share: float) -> float | None:
 _MAX = "maximum, sample by sample"
 _SUM = "sum over ranks of the work, over the maximum of the time"
 _MEAN = "mean over ranks of the work, over the maximum of the time"
+_ONE_RANK = "one rank's traffic, over the maximum of the time"
 _PEAKS = "sum of the work over the sum of the ranks' peaks"
 
 _ROWS = (
-    Metric("seconds_median", "s", "lower", "median", lambda v: v.seconds, _MAX,
+    Metric("seconds_median", "s", "lower", "time", lambda v: v.seconds, _MAX,
            "Time of one call: the median of the samples, of several launches the median of their medians.", weight=0),
     Metric("seconds_low", "s", "neither", "low", lambda v: v.interval.low if v.interval else None, _MAX,
            "Lower end of the 95% interval of the median; `interval` says if within or between launches.", weight=None),
@@ -151,56 +151,58 @@ _ROWS = (
            "The fastest sample of all launches.", weight=None),
     Metric("seconds_max", "s", "lower", "slowest", lambda v: float(v.ordered_seconds[-1]) if v.medians else None, _MAX,
            "The slowest sample of all launches.", weight=None),
-    Metric("algbw_gb_per_s", "GB/s", "higher", "algorithm GB/s", lambda v: _scale(v.rate(v.work.bytes), 1e-9), _MAX,
+    Metric("algbw_gb_per_s", "GB/s", "higher", "algorithm bandwidth",
+           lambda v: _scale(v.rate(v.work.bytes), 1e-9), _MAX,
            "Algorithm bandwidth: payload of the collective over its time (nccl-tests, doc/PERFORMANCE.md)."),
-    Metric("busbw_gb_per_s", "GB/s", "higher", "bus GB/s", _bus_bandwidth, _MAX,
+    Metric("busbw_gb_per_s", "GB/s", "higher", "bus bandwidth", _bus_bandwidth, _MAX,
            "Bus bandwidth: algorithm bandwidth x the operation's bus factor, to hold against a link's speed; "
            "reduction in the network may exceed it (nccl-tests, doc/PERFORMANCE.md).", weight=MAIN_RATE, headline=1),
-    Metric("tflop_per_s", "TFLOP/s", "higher", "TFLOP/s a device",
+    Metric("tflop_per_s", "TFLOP/s", "higher", "speed per device",
            lambda v: _scale(_flop_per_s_per_device(v), 1e-12), _MEAN,
            "Model FLOPs per second and device, from formulas; backward counts twice the forward.",
            weight=MAIN_RATE, headline=3),
-    Metric("mfu", "share", "higher", "MFU %", lambda v: _flops_utilization(v, v.work.flops), _PEAKS,
+    Metric("mfu", "share", "higher", "MFU", lambda v: _flops_utilization(v, v.work.flops), _PEAKS,
            "Model FLOP/s over the sum of the ranks' peak dense FLOP/s of that type, from the catalogue."),
-    Metric("hfu", "share", "higher", "HFU %", lambda v: _flops_utilization(v, v.work.hardware_flops), _PEAKS,
+    Metric("hfu", "share", "higher", "HFU", lambda v: _flops_utilization(v, v.work.hardware_flops), _PEAKS,
            "As mfu, with the FLOPs of what is recomputed; only where something is.", weight=None),
-    Metric("percent_of_measured_ceiling", "%", "higher", "% of ceiling", _percent_of_ceiling, _MEAN,
-           "TFLOP/s per device over the best that the compute suite's matrix multiplications sustained in "
-           "the same file, of the same type and with all ranks at once; for communication, bus bandwidth over the "
-           "best link ceiling of the point_to_point suite there; `ceiling_source` names the case."),
-    Metric("tokens_per_s", "tokens/s", "higher", "tokens/s", lambda v: v.rate(v.work.tokens), _SUM,
+    Metric("percent_of_measured_ceiling", "%", "higher", "of ceiling", _percent_of_ceiling, _MEAN,
+           "TFLOP/s per device over what the largest square matrix product of the compute suite sustained in the same "
+           "file, of the same type and with all ranks at once: of one shape in every run, so that another may exceed "
+           "100; for communication, bus bandwidth over the link ceiling of the largest `one_way` message of the "
+           "point_to_point suite there; `ceiling_source` names the case."),
+    Metric("tokens_per_s", "tokens/s", "higher", "throughput", lambda v: v.rate(v.work.tokens), _SUM,
            "Tokens that all ranks together process in a second.", weight=MAIN_RATE, headline=2),
-    Metric("tokens_per_s_per_device", "tokens/s", "higher", "tokens/s a device",
+    Metric("tokens_per_s_per_device", "tokens/s", "higher", "throughput per device",
            lambda v: _scale(v.rate(v.work.tokens), 1 / v.num_ranks), _MEAN,
            "Tokens per second over the number of ranks.", weight=None),
     Metric("speedup", "x", "higher", "speed-up", lambda v: v.ratio(ONE_DEVICE), _MAX,
            "Time of the same work on one device over the time of the case."),
-    Metric("communication_share", "share", "lower", "communication %", _communication_share, _MAX,
+    Metric("communication_share", "share", "lower", "communication", _communication_share, _MAX,
            "1 - time of the same local work without communication / time of the case; below 0 is noise."),
-    Metric("bubble_theory", "share", "lower", "bubble in theory %",
+    Metric("bubble_theory", "share", "lower", "bubble in theory",
            lambda v: v.suite_metric("bubble_theory"), "replay of all ranks",
            "Share of the step that the pipeline's order leaves idle: a replay with the measured durations."),
-    Metric("idle_share", "share", "lower", "idle %", lambda v: v.suite_metric("idle_share"), "mean over ranks",
+    Metric("idle_share", "share", "lower", "idle", lambda v: v.suite_metric("idle_share"), "mean over ranks",
            "Share of the step in which a device runs none of the pipeline's work, measured."),
-    Metric("membw_gb_per_s", "GB/s", "higher", "memory GB/s",
+    Metric("membw_gb_per_s", "GB/s", "higher", "memory bandwidth",
            lambda v: _scale(v.rate(v.work.memory_traffic_bytes), 1e-9),
-           "one rank's traffic, over the maximum of the time",
-           "Bytes that a rank reads and writes of its own memory, over the time.", headline=4),
+           _ONE_RANK, "Bytes that a rank reads and writes of its own memory, over the time.", headline=4),
     Metric("skew", "share", "neither", "skew", _skew, "minimum against maximum, sample by sample",
            "1 - time of the first rank to finish / time of the last; the rank with the longest time is not "
            "the slow one where ranks wait for each other.", weight=None),
-    Metric("joules", "J", "lower", "J", lambda v: v.joules, "sum over ranks",
+    Metric("joules", "J", "lower", "energy", lambda v: v.joules, "sum over ranks",
            "Energy of one call by the devices' own counters, over at least 2 s of calls; `energy_source` and "
            "`energy_scope` say what was read, `energy_reason` why there is none.", weight=None),
-    Metric("joules_per_token", "J/token", "lower", "J/token", lambda v: v.joules_for(v.work.tokens), "sum over ranks",
+    Metric("joules_per_token", "J/token", "lower", "energy per token",
+           lambda v: v.joules_for(v.work.tokens), "sum over ranks",
            "Energy of one call over the tokens that it processes.", weight=None),
-    Metric("joules_per_gb", "J/GB", "lower", "J/GB", _joules_for_gb, "sum over ranks",
+    Metric("joules_per_gb", "J/GB", "lower", "energy per GB", _joules_for_gb, "sum over ranks",
            "Energy of one call over the GB that it moves: a collective's payload, or all ranks' memory traffic.",
            weight=None),
-    Metric("joules_waiting", "J", "lower", "J waiting", _joules_waiting, "sum over ranks",
+    Metric("joules_waiting", "J", "lower", "energy of waiting", _joules_waiting, "sum over ranks",
            "Share of a call in which ranks do no work of their own (from spans), of its energy: at mean power.",
            weight=None),
-    Metric("idle_watts", "W", "neither", "W idle", lambda v: v.idle_watts, "sum over ranks",
+    Metric("idle_watts", "W", "neither", "idle power", lambda v: v.idle_watts, "sum over ranks",
            "Power of the devices without work, measured once a process over 2 s.", weight=None),
     Metric("seconds_p95", "s", "lower", "p95", lambda v: _tail(v, 0.95), _MAX,
            "95% of all samples of all launches took no longer; from 60 samples on, of which 3 lie beyond.",
@@ -221,18 +223,24 @@ def suite_metric(name: str, unit: str, better: str, meaning: str = "") -> Metric
     )  # fmt: skip
 
 
+_UNIT_WORDS = {"s": "seconds", "B": "bytes"}
+"""Unit -> the word for it at the end of a name; of any other it is the unit itself."""
+
+
 def _own_head(name: str, unit: str) -> str:
-    """A suite's own metric with its unit, once: `loader_gb_per_s` is headed `loader GB/s`."""
+    """A suite's own metric without its unit: `loader_gb_per_s` is headed `loader`."""
     words = name.replace("_", " ")
-    if "/" in unit:
-        words = words.removesuffix(unit.lower().replace("/", " per ")).strip()
-    return f"{words} {_FORMATS[unit][0] if unit in _FORMATS else unit}".strip()
+    return words.removesuffix(_UNIT_WORDS.get(unit, unit.lower().replace("/", " per "))).strip() or words
 
 
 def headline(values: Mapping[str, float | None]) -> Metric | None:
     """The metric that a case is judged by beside its time, of its values by name."""
-    known = [metric for metric in METRICS.values() if metric.headline and values.get(metric.name) is not None]
-    return min(known, key=lambda metric: metric.headline, default=None)
+    return next((metric for metric in headline_metrics() if values.get(metric.name) is not None), None)
+
+
+def headline_metrics() -> list[Metric]:
+    """The metrics of which the first that a case has is its headline."""
+    return sorted((metric for metric in METRICS.values() if metric.headline), key=lambda metric: metric.headline)
 
 
 def values(view: CaseView) -> dict[str, float | None]:
@@ -241,18 +249,20 @@ def values(view: CaseView) -> dict[str, float | None]:
 
 
 def ceilings(views: Mapping[str, CaseView], slow_types: Collection[str] = ()) -> dict[str, Ceiling]:
-    """Type, or LINK -> the best of what sets it, from case id -> view; none of types without instructions.
+    """Type, or LINK -> the case that sets it, from case id -> view; none of types without instructions.
 
-    A type's is the fastest matrix multiplication of the compute suite. That of the links is the most that the pairs of
-    the point_to_point suite let a ring of all ranks have, in one direction, whatever the size and whether one way or
-    both: a ceiling is an upper bound.
+    A type's is the largest square matrix multiplication of the compute suite, or the fastest if none is square. That of
+    the links is what the pairs of the point_to_point suite let a ring of all ranks have of the largest message one way,
+    or the most if none goes one way. Not simply the fastest: by noise that is another shape in every run, and shares of
+    it cannot be held against each other.
     """
-    best: dict[str, Ceiling] = {}
+    chosen: dict[str, tuple[tuple[float, ...], Ceiling]] = {}
     for case, view in views.items():
-        key, rate = _ceiling_rate(case, view)
-        if rate and (key not in best or rate > best[key].rate):
-            best[key] = Ceiling(rate, case)
-    return {key: ceiling for key, ceiling in best.items() if not _is_false_ceiling(key, ceiling, best, slow_types)}
+        key, rate, rank = _ceiling_rate(case, view)
+        if rate and (key not in chosen or (*rank, rate) > chosen[key][0]):
+            chosen[key] = (*rank, rate), Ceiling(rate, case)
+    found = {key: ceiling for key, (_, ceiling) in chosen.items()}
+    return {key: ceiling for key, ceiling in found.items() if not _is_false_ceiling(key, ceiling, found, slow_types)}
 
 
 def _is_false_ceiling(key: str, ceiling: Ceiling, best: Mapping[str, Ceiling], slow_types: Collection[str]) -> bool:
@@ -264,10 +274,19 @@ def _is_false_ceiling(key: str, ceiling: Ceiling, best: Mapping[str, Ceiling], s
     return key in slow_types or (key in SHORT_TYPES and wide is not None and ceiling.rate < wide.rate)
 
 
-def _ceiling_rate(case: str, view: CaseView) -> tuple[str, float | None]:
-    head = case.partition("[")[0]
-    if head == f"{CEILING_SUITE}/{CEILING_OP}":
-        return str(view.work.flops_dtype), _flop_per_s_per_device(view)
-    if head.startswith(f"{LINK_SUITE}/"):
-        return LINK, view.suite_metric(LINK_CEILING)
-    return "", None
+_SQUARE = {"shape", "size", "dtype"}
+"""Parameters in the id of a plain square product, but for `shape` with another value."""
+
+
+def _ceiling_rate(case: str, view: CaseView) -> tuple[str, float | None, tuple[float, ...]]:
+    """Key of the ceiling that a case may set, its rate, and its rank among the candidates: the largest sets it."""
+    suite, operation, params = split_id(case)
+    if (suite, operation) == (CEILING_SUITE, CEILING_OP):
+        is_square = params.keys() <= _SQUARE and params.get("shape", "square") == "square"
+        rank = (1.0, float(view.work.flops or 0)) if is_square else (0.0, 0.0)
+        return str(view.work.flops_dtype), _flop_per_s_per_device(view), rank
+    if suite == LINK_SUITE:
+        size = params.get("num_bytes", "")
+        rank = (1.0, float(size)) if operation == LINK_OP and size.isdecimal() else (0.0, 0.0)
+        return LINK, view.suite_metric(LINK_CEILING), rank
+    return "", None, ()

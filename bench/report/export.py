@@ -1,6 +1,7 @@
 """Results in other formats, by the ending of the name: tables and plain rows, and what other tools read.
 
-    .csv .json .parquet        the plain rows of `frame.case_rows`, all columns
+    .csv .parquet              the plain rows of `rows.case_rows`, all columns
+    .json                      the same rows, and what was found in them
     .md                        the tables of `bench show`
     .pytest-benchmark.json     pytest-benchmark's JSON, for its `compare` and whatever else reads it; every sample
                                (the maximum over the ranks), so that `bench import` gives back the same medians
@@ -24,7 +25,7 @@ from typing import Any
 import msgspec
 
 from bench.core.jsonl import cannot_write
-from bench.core.table import csv_text, json_text, render
+from bench.core.table import csv_text, json_text
 from bench.core.values import show_seconds
 from bench.errors import BenchError
 from bench.importers.pytest_benchmark import OWN
@@ -33,7 +34,7 @@ from bench.records.file import Result
 from bench.records.lines.header import HostFacts, RankFacts
 from bench.records.metrics import TIME, TIME_HIGH, TIME_LOW
 from bench.records.rows import CaseGroup, Row
-from bench.report.result_tables import suite_tables
+from bench.report.result_tables import json_object, tables
 
 Results = Sequence[Result]
 
@@ -86,11 +87,11 @@ def _as_csv(results: Results) -> bytes:
 
 
 def _as_json(results: Results) -> bytes:
-    return json_text(rows.case_rows(results)).encode()
+    return json_object(results).encode()
 
 
 def _as_markdown(results: Results) -> bytes:
-    return render(suite_tables(rows.case_rows(results), rows.own_metrics(results)), "markdown").encode()
+    return tables(results, "markdown").encode()
 
 
 def _as_parquet(results: Results) -> bytes:

@@ -1,7 +1,8 @@
 """Footnotes of a table: what a reader must know to read its numbers rightly.
 
-One footnote a kind and table, with the worst figure of the table's rows; the rows name it by number. A new kind is one
-row of `KINDS`.
+One footnote per kind and table, with the worst figure of the table's rows; the rows name it by number. One that is true
+of more than half of the rows of a file is said once in its head, one of more than half of a table's once below it, both
+without a number in each row. A new kind is one row of `KINDS`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from typing import Any, NamedTuple
 
 from bench.core.values import show_seconds
 from bench.records.interference import clock_fall
+from bench.report.cells import MIN_SAMPLES, has_few_samples
 
 Row = Mapping[str, Any]
+Key = tuple[str, str]
+"""`note` and its text, or `kind` and the name of one."""
 
-USELESS_RATIO = 100
-MIN_SAMPLES = 20
-"""Fewer are footnoted."""
+FEW_SAMPLES: Key = ("kind", "few samples")
 LARGE_SKEW = 0.2
 """A share of the time by which the first rank is done before the last, above which it is footnoted."""
 LARGE_STEAL = 0.02
@@ -87,7 +89,7 @@ KINDS: dict[str, FootnoteKind] = {
     ),
     "other load": FootnoteKind(
         _other_load,
-        lambda row: f"disturbed: other processes used up to {row['other_load_share']:.0%} of the CPU time",
+        lambda row: f"disturbed: other programs used up to {row['other_load_share']:.0%} of the CPU",
     ),
     "steal": FootnoteKind(
         _above("steal_share", LARGE_STEAL),
@@ -104,8 +106,8 @@ KINDS: dict[str, FootnoteKind] = {
         lambda row: row["slow_mode_seconds"] / row["fast_mode_seconds"] if row.get("modes") == 2 else None, _modes
     ),
     "few samples": FootnoteKind(
-        lambda row: MIN_SAMPLES - row["num_samples"] if 0 < row["num_samples"] < MIN_SAMPLES else None,
-        lambda row: f"fewer than {MIN_SAMPLES} samples: median and interval say little",
+        lambda row: float(MIN_SAMPLES - row["num_samples"]) if has_few_samples(row) else None,
+        lambda row: f"~: fewer than {MIN_SAMPLES} samples",
     ),
     "reduced check": FootnoteKind(
         lambda row: 0.0 if row.get("check_scope") == "reduced" else None,
@@ -115,42 +117,59 @@ KINDS: dict[str, FootnoteKind] = {
 """Name -> kind, in the order in which a row's footnotes come."""
 
 
-def number_footnotes(rows: Sequence[Row]) -> tuple[list[list[int]], list[str]]:
-    """Numbers of each row's footnotes, and the footnotes with their numbers, in order of appearance.
+def keys_of(row: Row) -> dict[Key, float]:
+    """Footnotes of a row, each with the figure by which rows are ranked; the suite's own notes come first."""
+    own = {("note", str(note)): 0.0 for note in row.get("notes") or []}
+    return own | {("kind", name): figure for name, kind in KINDS.items() if (figure := kind.figure(row)) is not None}
 
-    A suite's own notes come first in a row, and are told apart by their text.
-    """
-    numbers: dict[tuple[str, str], int] = {}
-    worst: dict[tuple[str, str], tuple[float, Row]] = {}
-    marks = []
+
+class Footnote(NamedTuple):
+    """A footnote of some rows."""
+
+    text: str
+    """With the figure of the row where it is worst."""
+    cases: tuple[str, ...]
+
+
+def collect(rows: Sequence[Row]) -> dict[Key, Footnote]:
+    """Every footnote of the rows, in order of appearance."""
+    worst: dict[Key, tuple[float, Row]] = {}
+    cases: dict[Key, list[str]] = {}
     for row in rows:
-        figures = {("note", str(note)): 0.0 for note in row.get("notes") or []}
-        figures |= {("kind", name): figure for name, kind in KINDS.items() if (figure := kind.figure(row)) is not None}
-        for key, figure in figures.items():
+        for key, figure in keys_of(row).items():
+            cases.setdefault(key, []).append(row["case"])
             if key not in worst or figure > worst[key][0]:
                 worst[key] = figure, row
-        marks.append([numbers.setdefault(key, len(numbers) + 1) for key in figures])
-    return marks, [f"[{number}] {_text(key, worst[key][1])}" for key, number in numbers.items()]
+    return {key: Footnote(_text(key, worst[key][1]), tuple(members)) for key, members in cases.items()}
 
 
-def _text(key: tuple[str, str], row: Row) -> str:
+def _text(key: Key, row: Row) -> str:
     what, name = key
     return KINDS[name].text(row) if what == "kind" else name
 
 
-def common_notes(rows: Sequence[Row]) -> list[str]:
-    """Notes that hold for a whole table."""
-    notes = []
-    if any(row.get("num_launches") == 1 for row in rows):
-        notes.append(
-            "One launch has no error bar: the interval is that of the median within the launch, and launches "
-            "differ by more. --launches 3 gives one."
-        )
-    if any(row.get("interval") == "between_launches" for row in rows):
-        notes.append(
-            "The interval is between launches: t on the logarithms of the launch medians, which are taken to vary no "
-            "less than those of like cases suggest, and runs by more than their launches; unknown: its ends are "
-            f"more than {USELESS_RATIO}x apart, since the launches disagree. More launches narrow it."
-        )
-    sources = dict.fromkeys(row["ceiling_source"] for row in rows if row.get("ceiling_source"))
-    return notes + [f"Ceiling: {source}, as measured in the same file." for source in sources]
+def of_file(rows: Sequence[Row], remedy: str = "") -> tuple[list[str], frozenset[Key]]:
+    """Lines for the head of a file, and the footnotes that they say: kinds true of more than half of its rows.
+
+    Few samples are there if any case has few, since a tilde marks the cases themselves; `remedy` is what gives more.
+    """
+    kinds = {key: note for key, note in collect(rows).items() if key[0] == "kind"}
+    said = {key: note for key, note in kinds.items() if key == FEW_SAMPLES or len(note.cases) > len(rows) / 2}
+    lines = [
+        f"{note.text} in {len(note.cases)} of {len(rows)} cases" + (remedy if key == FEW_SAMPLES else "")
+        for key, note in said.items()
+    ]
+    return lines, frozenset(said)
+
+
+def of_table(rows: Sequence[Row], said: frozenset[Key] = frozenset()) -> tuple[list[list[int]], list[str]]:
+    """Numbers of each row's footnotes, and the footnotes of the table: numbered, then those of more than half of it."""
+    found = {key: note for key, note in collect(rows).items() if key not in said}
+    common = {key: note for key, note in found.items() if len(note.cases) > len(rows) / 2}
+    numbers = {key: number for number, key in enumerate((key for key in found if key not in common), 1)}
+    marks = [sorted(numbers[key] for key in keys_of(row) if key in numbers) for row in rows]
+    lines = [f"[{number}] {found[key].text}" for key, number in numbers.items()]
+    for note in common.values():
+        is_of_all = len(note.cases) == len(rows)
+        lines.append(note.text if is_of_all else f"{note.text} (in {len(note.cases)} of {len(rows)} cases)")
+    return marks, lines

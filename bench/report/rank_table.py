@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
+from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render
 from bench.core.values import show_count, show_seconds, show_text
 from bench.records import metrics
+from bench.records.case_names import name_cases
 from bench.records.file import Result
 from bench.records.lines.header import RankFacts
 from bench.records.lines.kinds import Measurement
@@ -30,7 +31,13 @@ NOTES = (
 )
 
 
-def text(results: Sequence[Result], output: str = "table", colour: bool = False, width: int | None = None) -> str:
+def text(
+    results: Sequence[Result],
+    output: str = "table",
+    colour: bool = False,
+    width: int | None = None,
+    has_ids: bool = False,
+) -> str:
     """The ranks of some results in a format, ready to print. JSON is an array of one object a case and rank."""
     rows = rank_rows(results)
     if output == "json":
@@ -38,8 +45,10 @@ def text(results: Sequence[Result], output: str = "table", colour: bool = False,
     if output == "csv":
         return csv_text(rows)
     by_file: dict[str, list[Row]] = {}
+    names = name_cases(row["case"] for row in rows)
     for row in rows:
-        by_file.setdefault(row["file"], []).append(row)
+        name = row["case"] if has_ids else names.across(row["case"])
+        by_file.setdefault(row["file"], []).append(row | {"name": name})
     tables = [DisplayTable(f"Ranks of {file}", COLUMNS, tuple(ranks), NOTES) for file, ranks in by_file.items()]
     return render(tables or [DisplayTable("No rank was timed", (), ())], output, colour, width)
 
@@ -125,11 +134,11 @@ def _median_over_launches(launches: Sequence[Mapping[int, float]], rank: int) ->
 
 
 COLUMNS: tuple[Column, ...] = (
-    text_column("case"),
+    Column("case", lambda row: show_text(row.get("name") or row["case"]), "left"),
     column("rank", "rank", show_count),
     column("host", "host", show_text, "left", weight=2),
     column("device", "device", show_text, "left", weight=3),
-    column("seconds_median", "median", show_seconds),
+    column("seconds_median", "time", show_seconds),
     column("own_seconds_median", "own work", show_seconds),
     column("own_work", "from", show_text, "left", weight=1),
 )

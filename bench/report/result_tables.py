@@ -1,4 +1,4 @@
-"""Results for people: a table a suite, what has no speed and why, and exports.
+"""Results for people: what was measured on what, a table per suite, what has no speed and why; and plain rows.
 
 Only columns with a value in them are shown; the plain rows (CSV, JSON, parquet) always have all.
 """
@@ -6,43 +6,136 @@ Only columns with a value in them are shown; the plain rows (CSV, JSON, parquet)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+from bench.analysis.findings.of_run import run_findings
 from bench.analysis.health import verdict as health
 from bench.core import exit_codes, sparklines
-from bench.core.table import Column, DisplayTable, column, csv_text, json_text, render, text_column
-from bench.core.values import MISSING, counted, show_seconds, show_text
+from bench.core.column_fit import choose_columns
+from bench.core.table import DisplayTable, csv_text, json_text, render
+from bench.core.terminal_table import as_text
+from bench.core.values import counted
 from bench.records import findings
 from bench.records.file import Result
 from bench.records.lines.parts import STATUSES
-from bench.records.metrics import CEILING_PERCENT, METRICS, TIME, TIME_HIGH, TIME_LOW, Metric
-from bench.records.rows import Row, case_groups, case_rows, nccl_words, own_metrics, profile_lines
-from bench.report import footnotes
+from bench.records.rows import Row, case_groups, case_rows, own_metrics, profile_lines
+from bench.report import cells, footnotes, legend, size_tables
 from bench.report.case_tables import case_tables
+from bench.report.suite_table import OwnMetrics, TableLayout, suite_table
+from bench.report.unmeasured import no_speed, not_measured
 from bench.stats import intervals
 
-OwnMetrics = Mapping[str, Metric]
-"""The suites' own metrics by name."""
+ROOMY = 140
+"""Columns of a terminal from which on a suite has more than its four main columns."""
+MORE = "More columns (intervals, percentiles, samples, every metric): --wide. Ids of cases: --ids."
 
 
-def tables(results: Sequence[Result], output: str = "table", colour: bool = False, width: int | None = None) -> str:
-    """All of some results in a format, ready to print. JSON is an array of one object a case and file.
+def tables(
+    results: Sequence[Result],
+    output: str = "table",
+    colour: bool = False,
+    width: int | None = None,
+    has_ids: bool = False,
+) -> str:
+    """All of some results in a format, ready to print. JSON is one object with a row per case and file.
 
-    With `width` a terminal's tables fit it: parameters that all cases of a suite share stand once below its table.
+    With `width` a terminal's tables fit it, and have their main columns alone unless it is a wide one. `has_ids`: ids
+    of cases in place of their names.
     """
     rows = case_rows(results)
     if output == "json":
-        return json_text(rows)
+        return json_object(results)
     if output == "csv":
         return csv_text(rows)
+    terminal = width if output == "table" else None
     parts: list[DisplayTable] = []
+    is_cut = False
     for result in results:
-        file_rows = [row for row in rows if row["file"] == str(result.path)]
-        narrow = output == "table" and width is not None
-        parts += [_facts(result), *suite_tables(file_rows, own_metrics([result]), narrow, _shapes(result))]
-        parts += [*case_tables(result), *_missing_cases_table(result), *_health(result)]
-    return render(parts, output, colour, width)
+        of_file = [row for row in rows if row["file"] == str(result.path)]
+        shown, lacks_columns = _file_tables(result, of_file, terminal, has_ids)
+        parts += shown
+        is_cut = is_cut or lacks_columns
+    return render([*parts, DisplayTable("", (), (), (MORE,))] if is_cut else parts, output, colour, width)
+
+
+def json_object(results: Sequence[Result]) -> str:
+    """The rows of some results, and what was found in them, as JSON."""
+    return json_text({"rows": case_rows(results), "findings": _findings(results)})
+
+
+def _findings(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """What was found in each of the results, as plain objects; with its file if there are several."""
+    if len(results) == 1:
+        return run_findings(results[0]).to_json()
+    return [{"file": str(result.path), **found} for result in results for found in run_findings(result).to_json()]
+
+
+def _file_tables(
+    result: Result, rows: Sequence[Row], width: int | None, has_ids: bool
+) -> tuple[list[DisplayTable], bool]:
+    """All tables of a file within the width, if there is one, and whether columns are missing from them."""
+    ok = [row for row in rows if row["status"] == "ok"]
+    bad = [row for row in rows if row["status"] != "ok"]
+    missing = missing_cases(result)
+    lines, said = footnotes.of_file(ok, _remedy(result))
+    head = [*_facts(result), *legend.interval_lines(ok), *lines, *legend.ceiling_lines(ok)]
+    layout = TableLayout(width is not None and width < ROOMY, has_ids, _shapes(result), said, cells.unexceeded(ok))
+    shown = [
+        DisplayTable(f"{result.label}: {result.architecture}", (), (), tuple(head)),
+        *_suites(ok, own_metrics([result]), layout, width),
+        *([no_speed(bad, has_ids)] if bad else []),
+        *case_tables(result, has_ids),
+        *([not_measured(missing, _ending(result), has_ids)] if missing else []),
+        *_health(result),
+    ]
+    if width is None:
+        return shown, False
+    fitted, is_cut = _fit(shown, width)
+    return fitted, bool(ok) and (is_cut or layout.is_brief)
+
+
+def _remedy(result: Result) -> str:
+    """What gives more samples than this run had."""
+    return ": for error bars: bench run" if result.plan.preset == "smoke" else ": a larger --budget gives more"
+
+
+def _fit(shown: Sequence[DisplayTable], width: int) -> tuple[list[DisplayTable], bool]:
+    """The tables with the columns for which there is room, and whether any is missing: said once, not at each."""
+    fitted, is_cut = [], False
+    for table in map(as_text, shown):
+        kept, gone = choose_columns(table, width)
+        fitted.append(replace(table, columns=kept))
+        is_cut = is_cut or bool(gone)
+    return fitted, is_cut
+
+
+def _suites(ok: Sequence[Row], own: OwnMetrics, layout: TableLayout, width: int | None) -> Iterator[DisplayTable]:
+    """The tables of each suite: by size and operation if it is about these and the terminal is to be fitted."""
+    for suite, rows in _by_suite(ok).items():
+        grid = None if width is None or layout.has_ids else size_tables.grid(rows)
+        if grid is None:
+            yield suite_table(suite, rows, own, layout)
+            continue
+        yield from size_tables.size_tables(suite, grid, width, layout.said or frozenset())
+        if grid.others:
+            yield suite_table(suite, grid.others, own, layout, f"{suite}: other cases")
+
+
+def suite_tables(rows: Iterable[Row], own: OwnMetrics | None = None) -> list[DisplayTable]:
+    """A table per suite with all that was measured, and one of what was not, with the reasons; each explains itself."""
+    every = list(rows)
+    ok = [row for row in every if row["status"] == "ok"]
+    shown = [suite_table(suite, of_suite, own or {}, TableLayout()) for suite, of_suite in _by_suite(ok).items()]
+    return [*shown, no_speed([row for row in every if row["status"] != "ok"])] if len(ok) < len(every) else shown
+
+
+def _by_suite(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    by_suite: dict[str, list[Row]] = {}
+    for row in rows:
+        by_suite.setdefault(row["suite"], []).append(row)
+    return by_suite
 
 
 def _shapes(result: Result) -> dict[str, str | None]:
@@ -77,8 +170,8 @@ def _ending(result: Result) -> str:
     return "no end was written: it still runs, or it died" if result.end is None else f"run {result.end.status}"
 
 
-def _facts(result: Result) -> DisplayTable:
-    """The lines above the tables: what was measured where."""
+def _facts(result: Result) -> list[str]:
+    """Lines on what was measured where."""
     plan, versions = result.plan, result.environment.versions
     launches = len({record.launch for record in result.measurements})
     what = [
@@ -88,7 +181,7 @@ def _facts(result: Result) -> DisplayTable:
         f"{launches} of {plan.launches} launches" if plan.launches else f"{launches} launches",
         *(f"{name} {versions[name]}" for name in ("torch", "cuda", "nccl") if versions.get(name)),
     ]
-    lines = [
+    return [
         f"file: {result.path}",
         f"measured: {', '.join(str(word) for word in what if word)}",
         *_import_lines(result),
@@ -98,7 +191,6 @@ def _facts(result: Result) -> DisplayTable:
         *(finding.line() for finding in findings.slow_type_findings(result)),
         *(f"warning: {warning}" for warning in result.warnings),
     ]
-    return DisplayTable(f"{result.label}: {result.architecture}", (), (), tuple(lines))
 
 
 def _import_lines(result: Result) -> list[str]:
@@ -118,149 +210,7 @@ def _import_lines(result: Result) -> list[str]:
     ]
 
 
-def suite_tables(
-    rows: Iterable[Row],
-    own: OwnMetrics | None = None,
-    narrow: bool = False,
-    shapes: Mapping[str, str | None] | None = None,
-) -> list[DisplayTable]:
-    """A table for each suite with what was measured, and one of what was not, with the reasons.
-
-    `narrow`: what all cases of a suite share stands once. `shapes`: case -> a small picture of its samples.
-    """
-    by_suite: dict[str, list[Row]] = {}
-    not_ok: list[Row] = []
-    for row in rows:
-        if row["status"] == "ok":
-            by_suite.setdefault(row["suite"], []).append(row)
-        else:
-            not_ok.append(row)
-    tables_of_suites = [
-        _suite_table(suite, of_suite, own or {}, narrow, shapes or {}) for suite, of_suite in by_suite.items()
-    ]
-    return [*tables_of_suites, _no_speed(not_ok)] if not_ok else tables_of_suites
-
-
-def _suite_table(
-    suite: str, rows: Sequence[Row], own: OwnMetrics, narrow: bool, shapes: Mapping[str, str | None]
-) -> DisplayTable:
-    marks, notes = footnotes.number_footnotes(rows)
-    marked = tuple(row | {"marks": ",".join(map(str, numbers))} for row, numbers in zip(rows, marks, strict=True))
-    shared = _shared_params(rows) if narrow else {}
-    known = {name for row in rows for name, value in row.items() if value is not None}
-    columns = _columns(own, shared, shapes, narrow, known)
-    columns = [c for c in columns if any(c.show(row) != MISSING for row in marked)]
-    common = [f"in all: {', '.join(shared)}"] if shared else []
-    return DisplayTable(suite, tuple(columns), marked, (*common, *notes, *footnotes.common_notes(rows)))
-
-
-def _shared_params(rows: Sequence[Row]) -> dict[str, None]:
-    """`name=value` of the parameters that stand in every case's id, in their order."""
-    ids = [_params_of(row["case"]) for row in rows]
-    return dict.fromkeys(pair for pair in ids[0] if all(pair in other for other in ids)) if len(ids) > 1 else {}
-
-
-def _params_of(case: str) -> list[str]:
-    return [pair for pair in case.partition("[")[2].removesuffix("]").split(",") if pair]
-
-
-def _name(row: Mapping[str, Any], shared: Mapping[str, None]) -> str:
-    """The case without its suite and what all share."""
-    name = str(row["case"]).removeprefix(f"{row['suite']}/")
-    if not shared:
-        return show_text(name)
-    own_params = [pair for pair in _params_of(name) if pair not in shared]
-    head = name.partition("[")[0]
-    return show_text(f"{head}[{','.join(own_params)}]" if own_params else head)
-
-
-_BANDWIDTH = "GB/s"
-BEST = "best here"
-# How soon a column that is no metric gives way where there is no room (see bench.core.column_fit).
-_SPREAD, _NCCL, _SHAPE, _SAMPLES, _INTERVAL = 1.0, 3.0, 4.0, 5.0, 7.0
-
-
-def _columns(
-    own: OwnMetrics,
-    shared: Mapping[str, None],
-    shapes: Mapping[str, str | None],
-    narrow: bool,
-    known: Collection[str],
-) -> list[Column]:
-    """Times first, then bandwidths, then all other metrics, each in the order of the table of metrics.
-
-    Of metrics those that a row knows, by name: a wide table of a large file is mostly columns that nothing fills.
-    """
-    kept = [metric for metric in METRICS.values() if metric.weight is not None and metric.name != TIME]
-    times = [metric for metric in kept if metric.unit == METRICS[TIME].unit]
-    rates = sorted((metric for metric in kept if metric not in times), key=lambda metric: metric.unit != _BANDWIDTH)
-    further = [(number, metric) for number, metric in enumerate(own.values()) if metric.name not in METRICS]
-    return [
-        Column("case", lambda row: _name(row, shared), "left"),
-        _metric_column(METRICS[TIME]),
-        *([Column("±", _show_spread, weight=_SPREAD)] if narrow else []),
-        Column("95% interval", _show_interval, weight=_INTERVAL),
-        *(_metric_column(metric) for metric in times if metric.name in known),
-        column("num_samples", "samples", lambda value: f"{value:,}" if value else MISSING, weight=_SAMPLES),
-        Column("shape", lambda row: shapes.get(row["case"]) or MISSING, "left", _SHAPE),
-        *(_metric_column(metric, number) for number, metric in enumerate(rates) if metric.name in known),
-        Column("NCCL", lambda row: show_text(nccl_words(row)), "left", _NCCL),
-        *(_metric_column(metric, number) for number, metric in further if metric.name in known),
-        text_column("marks", "notes"),
-    ]
-
-
-def _metric_column(metric: Metric, number: int = 0) -> Column:
-    """Column of a metric; of those of one weight a larger number gives way sooner."""
-    weight = (metric.weight or 0) + number / 100
-    if metric.name == CEILING_PERCENT:
-        return Column(metric.head, _show_ceiling_percent, weight=weight)
-    return column(metric.name, metric.head, metric.format, weight=weight)
-
-
-def _show_ceiling_percent(row: Mapping[str, Any]) -> str:
-    """Percent of the ceiling; the case that is the ceiling is the best here, and no share of itself."""
-    is_ceiling = row.get("ceiling_source") == row["case"]
-    return BEST if is_ceiling else METRICS[CEILING_PERCENT].format(row.get(CEILING_PERCENT))
-
-
-def _show_interval(row: Mapping[str, Any]) -> str:
-    low, high = row.get(TIME_LOW), row.get(TIME_HIGH)
-    if low is None or high is None:
-        return MISSING
-    # Few launches far apart give ends that are right and tell nothing: nanoseconds to days.
-    return "unknown" if high > footnotes.USELESS_RATIO * low else f"{show_seconds(low)} to {show_seconds(high)}"
-
-
-def _show_spread(row: Mapping[str, Any]) -> str:
-    """The farther end of the 95% interval, as a share of the median."""
-    low, middle, high = row.get(TIME_LOW), row.get(TIME), row.get(TIME_HIGH)
-    if low is None or high is None or not middle:
-        return MISSING
-    farthest = max(1 - low / middle, high / middle - 1)
-    return f"{100 * farthest:.0f}%" if farthest < footnotes.USELESS_RATIO / 10 else "unknown"
-
-
-def _no_speed(rows: Sequence[Row]) -> DisplayTable:
-    columns = (
-        text_column("case"),
-        text_column("status"),
-        text_column("reason"),
-    )
-    ranked = sorted(rows, key=lambda row: ("invalid", "failed", "skipped").index(row["status"]))
-    return DisplayTable("No speed", columns, tuple(ranked))
-
-
 def missing_cases(result: Result) -> list[str]:
     """Planned cases that the file does not have at all."""
     measured = {record.case for record in result.measurements}
     return [case for case in result.planned_cases() if case not in measured]
-
-
-def _missing_cases_table(result: Result) -> list[DisplayTable]:
-    """Planned cases that the file does not have, since the run ended early."""
-    cases = missing_cases(result)
-    if not cases:
-        return []
-    rows = tuple({"case": case} for case in cases)
-    return [DisplayTable(f"Not measured ({_ending(result)})", (text_column("case"),), rows)]

@@ -31,6 +31,7 @@ from bench.measure.planning.planner import (
     without_pair,
 )
 from bench.measure.planning.presets import PRESETS
+from bench.measure.planning.suite_loader import load_all
 from bench.measure.system.devices import choose_device
 from bench.records.last_result import DEFAULT_FOLDER
 from bench.records.lines.parts import DoctorReport
@@ -63,6 +64,7 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
     from bench.measure.system.devices import default_ranks
     from bench.measure.system.host import usable_cores
 
+    load_all(options.suites)  # before torch is imported: who made a mistake in a suite is to hear of it at once
     earlier = load_earlier_run(options)
     others = _others_here(options, earlier)  # before torch is imported: the answer is to be quick
     device, num_gpus = choose_device(options.device)
@@ -183,7 +185,7 @@ def open_run(
         plan=plan,
         writer=writer,
         path=path,
-        progress=progress.choose_display(sys.stderr, left, estimate),
+        progress=progress.choose_display(sys.stderr, left, estimate, [case.id for case in plan.cases]),
         command=["bench", *arguments],
         run_id=uuid.uuid4().hex,
         resumed=resumed,

@@ -37,7 +37,7 @@ SETTINGS: dict[str, tuple[dict[str, str], int]] = {
 TOLERANCE, FIRST_READING = 0.3, 10
 FEW = 20
 ONE_MOMENT_SECONDS = 0.02
-_LINE = re.compile(r"^\[(\d+)/\d+\] .* about (\d+):(\d\d) left$")
+_LINE = re.compile(r"^(?P<minutes>\d+):(?P<seconds>\d\d) left  \S+ +(?P<done>\d+)/\d+  ")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,11 @@ class Run:
     def readings(self) -> list[tuple[float, float]]:
         """(seconds left as told, as it came to be), but of lines of one moment the last, as the eye has it."""
         told = [(at, match) for at, line in self.lines if (match := _LINE.match(line))]
-        after = [(at, int(match[2]) * 60 + int(match[3])) for at, match in told if int(match[1]) >= FIRST_READING]
+        after = [
+            (at, int(match["minutes"]) * 60 + int(match["seconds"]))
+            for at, match in told
+            if int(match["done"]) >= FIRST_READING
+        ]
         ends = [*(at for at, _ in after[1:]), float("inf")]
         apart = [one for one, end in zip(after, ends, strict=False) if end - one[0] > ONE_MOMENT_SECONDS]
         return [(left, self.seconds - at) for at, left in apart]

@@ -71,7 +71,7 @@ def test_show_and_compare_fit_a_hundred_columns_and_wide_does_not(capsys: pytest
     for command in commands:
         assert call(command) == 0
         narrow = capsys.readouterr().out
-        assert max(cell_width(line) for line in narrow.splitlines() if "file: " not in line) <= WIDTH
+        assert max(map(cell_width, narrow.splitlines())) <= WIDTH
         assert call([*command, "--wide"]) == 0
         wide = capsys.readouterr().out
         assert max(map(cell_width, wide.splitlines())) > WIDTH
@@ -81,9 +81,9 @@ def test_what_all_cases_share_stands_once(tmp_path: Path) -> None:
     records = [measurement(f"tensor_parallel/mlp[batch=1,hidden={n},sequence=8]") for n in (4, 8)]
     path = save(tmp_path / "a.jsonl", header(), *records, not_ok("tensor_parallel/mlp[batch=2]", "failed", "x"))
     narrow = result_tables.tables([load(path)], width=WIDTH)
-    assert "mlp[hidden=4]" in narrow
-    assert "in all: batch=1, sequence=8" in narrow
-    assert "mlp[batch=1,hidden=4,sequence=8]" in result_tables.tables([load(path)])
+    assert "mlp hidden 4   ~" in narrow
+    assert "mlp: batch=1, sequence=8" in narrow
+    assert "mlp[batch=1,hidden=4,sequence=8]" in result_tables.tables([load(path)], width=WIDTH, has_ids=True)
 
 
 def test_a_shape_shows_two_modes_and_few_samples_have_none() -> None:

@@ -200,7 +200,7 @@ def test_the_command(tmp_path: Path) -> None:
     files = sorted(folder.glob("theirs-*.jsonl"))
     assert len(files) == 2
     shown = call("show", *map(str, files), "--format", "json")
-    assert {row["suite"] for row in json.loads(shown.stdout)} == {"collective", "pytest_benchmark"}
+    assert {row["suite"] for row in json.loads(shown.stdout)["rows"]} == {"collective", "pytest_benchmark"}
 
     both = call("import", str(DATA / "nccl.json"), str(DATA / "param.txt"), "-o", str(tmp_path / "one.jsonl"))
     assert (both.returncode, "name a folder" in both.stderr) == (2, True)

@@ -71,7 +71,7 @@ def test_one_rank_of_unknown_peak_spoils_the_sum(tmp_path: Path) -> None:
     assert found["mfu"] is None
 
 
-def test_the_ceiling_is_the_best_ok_matmul_of_the_type_in_the_file(tmp_path: Path) -> None:
+def test_the_ceiling_is_an_ok_matmul_of_the_type_in_the_file(tmp_path: Path) -> None:
     case = "tensor_parallel/mlp"
     small, big = "compute/matmul[size=1]", "compute/matmul[size=2]"
     found = row(
@@ -86,6 +86,35 @@ def test_the_ceiling_is_the_best_ok_matmul_of_the_type_in_the_file(tmp_path: Pat
     )
     assert found["percent_of_measured_ceiling"] == pytest.approx(25.0)
     assert found["ceiling_source"] == big
+
+
+def test_the_ceiling_is_the_largest_square_product_and_the_fastest_if_there_is_none(tmp_path: Path) -> None:
+    def product(params: str, milliseconds: int) -> Any:
+        size = int(params.rpartition("=")[2])
+        case = f"compute/matmul[{params}]"
+        return measurement(case, [[milliseconds * MS]] * 2, flops=size * 1e9, flops_dtype="float32")
+
+    wide, cold = product("shape=qkv,size=8", 1), product("l2=cold,shape=square,size=9", 1)
+    squares = [product("shape=square,size=8", 2), product("shape=square,size=2", 1), product("size=4", 1)]
+    case = "tensor_parallel/mlp"
+    step = measurement(case, [[MS]] * 2, flops=1e9, flops_dtype="float32")
+    found = row(tmp_path, wide, cold, *squares, step, case=case)
+    assert found["ceiling_source"] == "compute/matmul[shape=square,size=8]"
+    assert found["percent_of_measured_ceiling"] == pytest.approx(25.0)
+    found = row(tmp_path / "none", wide, cold, step, case=case)
+    assert found["ceiling_source"] == "compute/matmul[l2=cold,shape=square,size=9]"
+
+
+def test_the_ceiling_of_links_is_that_of_the_largest_message_one_way(tmp_path: Path) -> None:
+    own = {"link_ceiling_gb_per_s": ["GB/s", "higher"]}
+    rates = {"one_way[num_bytes=8]": 9.0, "one_way[num_bytes=64]": 2.0, "both_ways[num_bytes=128]": 5.0}
+    links = [
+        measurement(f"point_to_point/{case}", [[MS]] * 2, metrics=own, derived={"link_ceiling_gb_per_s": rate})
+        for case, rate in rates.items()
+    ]
+    found = row(tmp_path, *links, measurement(CASE, [[MS]] * 2, bytes=1_000_000, bus_factor=1.0))
+    assert found["ceiling_source"] == "point_to_point/one_way[num_bytes=64]"
+    assert found["percent_of_measured_ceiling"] == pytest.approx(50.0)
 
 
 def test_communication_is_held_against_the_largest_link_ceiling_in_the_file(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import bench
 from bench.errors import BenchError
+from bench.records import dataframes
 from bench.records.file import load
 from bench.records.rows import case_rows
 from tests.support.results import GPU, MILLISECOND, header, measurement, not_ok, save
@@ -133,7 +134,7 @@ def test_an_invalid_case_has_no_speed_at_any_level(tmp_path: Path) -> None:
     assert bench.load(path)["seconds_median"].isna().all()
     assert bench.load(path, level="launch")["seconds_median"].isna().all()
     for level in ("rank", "sample"):
-        table = bench.load(path, level=level)  # type: ignore[arg-type]
+        table = bench.load(path, level=level)
         assert table.empty
         assert {"case", "launch", "variant", "rank"} <= set(table)
 
@@ -148,6 +149,39 @@ def test_several_files_are_told_apart(tmp_path: Path) -> None:
 def test_an_unknown_level_is_named(path: Path) -> None:
     with pytest.raises(BenchError, match=r"level .cases.: there are case, launch, rank, sample"):
         bench.load(path, level="cases")  # type: ignore[arg-type]
+
+
+def test_main_columns_are_few_and_always_there(path: Path) -> None:
+    table = bench.load(path, columns="main")
+    assert list(table) == [
+        "case", "name", "suite", "op", "param_num_bytes", "param_dtype", "param_timing", "param_async_op", "num_ranks",
+        "seconds_median", "seconds_low", "seconds_high", "rate", "rate_unit", "status", "file",
+    ]  # fmt: skip
+    assert table["name"].tolist()[0] == "all_reduce 4 B"
+    assert table["param_timing"].isna().all()  # no case of this file has it
+    assert list(bench.load(path, level="launch", columns="main"))[8:10] == ["launch", "num_ranks"]
+    for level, last in (("rank", "seconds_median"), ("sample", "seconds")):
+        narrow = bench.load(path, level=level, columns="main")  # type: ignore[arg-type]
+        assert narrow[last].notna().all()
+        assert len(narrow) == len(bench.load(path, level=level))  # type: ignore[arg-type]
+        assert len(narrow.columns) <= 15
+    with pytest.raises(BenchError, match=r"columns .few.: there are all, main"):
+        bench.load(path, columns="few")  # type: ignore[arg-type]
+
+
+def test_one_way_of_measuring_one_operation_is_a_row_per_size() -> None:
+    """The example of `bench.load`."""
+    frame = bench.load(Path(bench.__file__).parent.parent / "results" / "reference", columns="main")
+    plain = "param_timing == 'aligned' and param_dtype == 'float32' and not param_async_op"
+    sizes = frame.query(f"op == 'all_reduce' and {plain}").sort_values("param_num_bytes")
+    num_bytes = sizes["param_num_bytes"].tolist()
+    assert len(num_bytes) >= 9
+    assert num_bytes == sorted(set(num_bytes))
+    assert set(sizes["rate_unit"]) == {"GB/s"}
+    assert sizes["rate"].notna().all()
+    assert plain in (dataframes.load.__doc__ or "")
+    rates = frame.dropna(subset=["rate"]).groupby("rate_unit").size()
+    assert set(rates.index) == {"GB/s", "TFLOP/s", "tokens/s"}
 
 
 def test_reading_imports_no_torch_and_plain_rows_no_pandas(path: Path) -> None:

@@ -62,7 +62,7 @@ def launch_median(record: dict[str, Any], variant: str) -> float:
 def rows(capsys: pytest.CaptureFixture[str], *words: str | Path) -> dict[str, dict[str, Any]]:
     """What `bench show --format json` prints, by case."""
     assert call(["show", *map(str, words), "--format", "json"]) == 0
-    return {row["case"]: row for row in json.loads(capsys.readouterr().out)}
+    return {row["case"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
 
 
 def torn(folder: Path) -> Path:
@@ -191,7 +191,7 @@ def test_a_torn_file_keeps_all_but_what_it_was_writing(tmp_path: Path, capsys: p
     assert call(["show", str(path), "--format", "json"]) == 0
     out, err = capsys.readouterr()
     assert err == f"warning: {path}: the last line (25) is torn and left out; the run ended as it was written\n"
-    found = {row["case"]: row for row in json.loads(out)}
+    found = {row["case"]: row for row in json.loads(out)["rows"]}
     assert Counter(row["status"] for row in found.values()) == {"ok": 9, "skipped": 1, "invalid": 1, "failed": 1}
     whole = rows(capsys, SCHEMA1)
     (case,) = [case for case, row in found.items() if row["num_launches"] == 1]

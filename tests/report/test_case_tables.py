@@ -28,11 +28,23 @@ def matrix(rows: list[list[Any]], **fields: Any) -> dict[str, Any]:
 def test_a_table_is_shown_below_with_its_notes_and_missing_cells(tmp_path: Path) -> None:
     record = measurement(CASE, tables={"pairs": matrix([[0, 1234, 12.345], [1, 0, None]])})
     text = tables([saved(tmp_path, record)])
-    assert f"{CASE}: pairs" in text
+    assert "send 1 KiB: pairs" in text
+    assert f"{CASE}: pairs" in tables([saved(tmp_path / "ids", record)], has_ids=True)
     lines = [line.split() for line in text.splitlines()]
     assert ["0", "1234", "12.3"] in lines
     assert ["1", "0", "-"] in lines
     assert "both ways" in text
+
+
+def test_units_stand_in_the_cells_and_columns_without_a_value_are_not_there(tmp_path: Path) -> None:
+    rows = [[0, None, 0.00138, 3.04, None], [1, 0.0000899, 1.5, None, None]]
+    heads = ["rank", "seconds 0", "seconds 1", "slowest_pair GB/s", "never ms"]
+    record = measurement(CASE, tables={"pairs": matrix(rows, columns=heads)})
+    lines = [line.split("  ") for line in tables([saved(tmp_path, record)], width=100).splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert ["rank", "rank 0", "rank 1", "slowest pair"] in cells
+    assert ["0", "-", "1.38 ms", "3.04 GB/s"] in cells
+    assert ["1", "89.9 us", "1.50 s", "-"] in cells
 
 
 def test_a_long_series_is_thinned_with_both_ends_and_says_so(tmp_path: Path) -> None:

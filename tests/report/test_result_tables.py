@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import bench
+from bench.analysis.findings.of_run import run_findings
 from bench.core.table import DisplayTable, clean, column, escape_markdown, render, wants_colour
 from bench.core.values import show_number, show_seconds, show_text
 from bench.errors import BenchError
@@ -32,13 +33,14 @@ def test_the_ceiling_itself_is_the_best_here_and_no_share_of_itself(tmp_path: Pa
         for size, ns in ((1, MS), (2, 2 * MS))
     )
     result = saved(tmp_path, fast, slow)
-    text = result_tables.tables([result])
+    text = result_tables.tables([result], width=100)
     (head,) = [line for line in text.splitlines() if line.startswith("case ")]
-    rows = {line.split()[0]: line for line in text.splitlines() if line.startswith("matmul[")}
-    assert "% of ceiling" in head
-    assert "best here" in rows["matmul[size=1]"]
-    assert " 50.0" in rows["matmul[size=2]"]
-    shown = [row["percent_of_measured_ceiling"] for row in json.loads(result_tables.tables([result], "json"))]
+    rows = {line.partition("  ")[0]: line.split()[-1] for line in text.splitlines() if line.startswith("matmul ")}
+    assert "of ceiling" in head
+    assert rows == {"matmul 1": "here", "matmul 2": "50%"}
+    assert "best here" in text
+    assert "Ceiling fp32: 1.00 TFLOP/s per device, matmul 1\n" in text
+    shown = [row["percent_of_measured_ceiling"] for row in json.loads(result_tables.tables([result], "json"))["rows"]]
     assert shown == [100.0, 50.0]
 
 
@@ -65,7 +67,8 @@ def test_numbers_have_three_digits(value: float | None, text: str) -> None:
 
 
 def test_no_cell_is_cut_however_long(tmp_path: Path) -> None:
-    text = result_tables.tables([saved(tmp_path, measurement(LONG), not_ok("compute/x", "failed", "y" * 500))])
+    result = saved(tmp_path, measurement(LONG), not_ok("compute/x", "failed", "y" * 500))
+    text = result_tables.tables([result], has_ids=True)
     assert LONG.removeprefix("collective/") in text
     assert "y" * 500 in text
     assert "\x1b" not in text
@@ -81,13 +84,12 @@ def test_columns_line_up_and_only_those_with_a_value_are_there(tmp_path: Path) -
     lines = result_tables.tables([result]).splitlines()
     start = lines.index("mine")
     head, rule, first, second = lines[start + 1 : start + 5]
-    heads = "case median 95% interval samples shape algorithm GB/s bus GB/s contention x fill %"
-    assert " ".join(head.split()) == heads
+    assert " ".join(head.split()) == "case time rate spread samples shape algorithm bandwidth fill"
     assert rule == "-" * len(head)
-    assert " ".join(first.split()) == "run[a=1] 2.00 ms 2.00 ms to 2.00 ms 30 █▁▁▁▁▁▁▁ - - 1.25 50.0"
-    assert " ".join(second.split()) == "run[a=22] 3.00 ms 3.00 ms to 3.00 ms 30 █▁▁▁▁▁▁▁ 1.00 1.00 - -"
+    assert " ".join(first.split()) == "run a 1 2.00 ms 1.25x contention 0% 30 █▁▁▁▁▁▁▁ - 50.0%"
+    assert " ".join(second.split()) == "run a 22 3.00 ms 1.00 GB/s 0% 30 █▁▁▁▁▁▁▁ 1.00 GB/s -"
     # Numbers end where their head ends.
-    assert first.index("2.00 ms") + 7 == head.index("median") + 6
+    assert first.index("2.00 ms") + 7 == head.index("time") + 4
 
 
 def test_what_has_no_speed_is_listed_with_its_reason_worst_first(tmp_path: Path) -> None:
@@ -98,10 +100,15 @@ def test_what_has_no_speed_is_listed_with_its_reason_worst_first(tmp_path: Path)
     )  # fmt: skip
     text = result_tables.tables([result])
     listed = text[text.index("No speed") :]
-    assert listed.index("collective/c") < listed.index("collective/b") < listed.index("collective/a")
-    for reason in ("needs 3 ranks", "boom", "error 1"):
-        assert reason in listed
-    assert "collective/never" in text[text.index("Not measured (run interrupted)") :]
+    rows = [line.split("   ") for line in listed.splitlines()[3:6]]
+    assert [[cell.strip() for cell in row if cell] for row in rows] == [
+        ["invalid", "error 1", "c"], ["failed", "boom", "b"], ["skipped", "needs 3 ranks", "a"],
+    ]  # fmt: skip
+    assert "never" in text[text.index("Not measured (run interrupted)") :]
+    assert "collective/never" in result_tables.tables([result], has_ids=True)
+    colourful = result_tables.tables([result], colour=True, width=80)
+    assert "\x1b[31minvalid\x1b[0m" in colourful
+    assert "\x1b[2mskipped\x1b[0m" in colourful
     assert result_tables.verdict(result) == "1 invalid, 1 skipped, 1 failed, 1 not measured; run interrupted"
     assert result_tables.status_code(result) == 130
 
@@ -122,12 +129,22 @@ def test_footnotes_say_what_a_reader_must_know(tmp_path: Path) -> None:
     )
     text = result_tables.tables([result])
     rows = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line[:2] in ("a ", "b ", "c ")}
-    assert rows == {"a": "1,2", "b": "1,3", "c": "4"}
-    assert "[1] suite's own note" in text
-    assert "[2] skew: the first rank is done over 20%" in text
-    assert "[3] fewer than 20 samples" in text
-    assert "[4] check: reduced" in text
-    assert "One launch has no error bar" in text
+    assert rows == {"a": "1", "b": "-", "c": "2"}
+    assert "\nsuite's own note (in 2 of 3 cases)\n" in text
+    assert "[1] skew: the first rank is done over 20%" in text
+    assert "[2] check: reduced" in text
+    assert text.count("fewer than 20 samples in 1 of 3 cases: for error bars: bench run") == 1
+    assert text.count("one launch: no error bar") == 1
+    assert "~1.0 ms" in text
+
+
+def test_a_kind_of_more_than_half_of_a_file_stands_in_its_head(tmp_path: Path) -> None:
+    load_ = {"other_load_share": 0.87, "other_load_noise_share": 0.02}
+    result = saved(tmp_path, disturbed("s/a", **load_), disturbed("s/b", **load_), disturbed("t/c"))
+    text = result_tables.tables([result], width=100)
+    assert text.count("disturbed") == 1
+    assert "\ndisturbed: other programs used up to 87% of the CPU in 2 of 3 cases\n" in text[: text.index("\ns\n")]
+    assert "notes" not in text
 
 
 def disturbed(case: str, samples: list[int] | None = None, **host: float) -> Any:
@@ -150,7 +167,7 @@ def test_a_kind_of_disturbance_is_one_footnote_with_the_worst_figure(tmp_path: P
     text = result_tables.tables([result])
     ends = {line[0]: line.split()[-1] for line in text.splitlines() if line[:2] in {f"{c} " for c in "abcdef"}}
     assert ends == {"a": "1,2", "b": "1,2", "c": "-", "d": "3", "e": "3", "f": "4"}
-    assert "[1] disturbed: other processes used up to 31% of the CPU time" in text
+    assert "[1] disturbed: other programs used up to 31% of the CPU" in text
     assert "[2] disturbed: up to 4.0% of the CPU time was stolen by the hypervisor" in text
     assert "[3] two modes: 62% of a launch's samples at 1.00 ms, 38% at 4.00 ms" in text
     assert "[4] drift: the last third of a launch's samples is up to 20% slower than the first" in text
@@ -202,8 +219,9 @@ def test_ranks_have_medians_of_their_own_and_of_their_own_work(tmp_path: Path) -
 
 def test_several_launches_have_an_error_bar(tmp_path: Path) -> None:
     text = result_tables.tables([saved(tmp_path, *(measurement("s/a", [[n * MS] * 30], n) for n in (1, 2)))])
-    assert "between launches" in text
+    assert "±: 95% interval between launches" in text
     assert "no error bar" not in text
+    assert "spread" not in text
 
 
 def test_a_hostile_file_moves_no_cursor_and_breaks_no_table(tmp_path: Path) -> None:
@@ -213,7 +231,7 @@ def test_a_hostile_file_moves_no_cursor_and_breaks_no_table(tmp_path: Path) -> N
         text = result_tables.tables([result], output)
         assert not [c for c in text if (ord(c) < 32 and c != "\n") or c in "\x7f\u202e"]
     cells = [
-        line for line in result_tables.tables([result], "markdown").splitlines() if "median" in line or r"\|b" in line
+        line for line in result_tables.tables([result], "markdown").splitlines() if " time " in line or r"\|b" in line
     ]
     table = [line for line in cells if line.startswith("| ")]
     assert table
@@ -239,10 +257,14 @@ def test_wide_characters_take_two_cells() -> None:
     assert lines[3:] == ["漢字   1", "abcd   2"]
 
 
-def test_json_is_the_array_of_plain_rows_and_csv_has_a_column_a_parameter(tmp_path: Path) -> None:
+def test_json_has_the_plain_rows_and_the_findings_and_csv_has_a_column_a_parameter(tmp_path: Path) -> None:
     result = saved(tmp_path, measurement("s/a[x=1]"), measurement("s/b[y=two]"), not_ok("s/c", "skipped", "why"))
     rows = case_rows([result])
-    assert json.loads(result_tables.tables([result], "json")) == rows
+    shown = json.loads(result_tables.tables([result], "json"))
+    assert shown["rows"] == rows
+    assert shown["findings"] == run_findings(result).to_json()
+    both = json.loads(result_tables.tables([result, result], "json"))
+    assert [found["file"] for found in both["findings"]] == [str(result.path)] * 2 * len(shown["findings"])
     table = list(csv.DictReader(io.StringIO(result_tables.tables([result], "csv"))))
     assert [(r["case"], r["op"], r["param_x"], r["param_y"]) for r in table] == [
         ("s/a[x=1]", "a", "1", ""), ("s/b[y=two]", "b", "", "two"), ("s/c", "c", "", ""),

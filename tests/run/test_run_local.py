@@ -20,6 +20,19 @@ from bench.records.visits import num_samples
 from tests.support.command import BENCH, FAULTY, SUITES, call, saved, start
 
 TINY = str(SUITES / "tiny.py")
+MINE = """from bench.suite import Work
+
+def cases(machine):
+    yield {"op": "one"}
+    yield {"op": "two"}
+
+def prepare(params, rank):
+    def run():
+        pass
+    def check():
+        return True
+    return Work(variants={"full": run}, check=check)
+"""
 QUICK = ("--preset", "smoke", "--budget", "10m")
 """The smoke preset's short samples, with so much time that a busy machine leaves nothing out."""
 
@@ -53,10 +66,11 @@ def test_a_run_saves_what_it_measured_and_says_so(tmp_path: Path) -> None:
     # stdout has the table and the closing lines, stderr the progress.
     assert f"saved: {file.path}" in done.stdout
     assert "bench run --like" in done.stdout
-    assert re.search(r"\[(\d+)/\1\]", done.stderr)
+    assert re.search(r"^\d:\d\d left  █{10} 12/12  tiny \w+", done.stderr, re.MULTILINE)
     # After the first launch there is a rough answer, before the second begins.
-    assert re.search(r" left\nRough, from launch 1 of 2, .*\n  tiny/first  .*\n\[\d+/\d+\] tiny/", done.stderr)
-    assert not re.search(r"\[\d+/\d+\]", done.stdout)
+    rough = r"/12  .*tiny .*\nRough, from launch 1 of 2, .*\n  tiny first  .*\n\d:\d\d left  [█░]{10} +\d+/12  tiny "
+    assert re.search(rough, done.stderr)
+    assert " left  " not in done.stdout
     result = load(file.path)
     merged = result.latest()
     assert [record.case for record in merged] == [f"tiny/{op}" for op in ("first", "second", "third") for _ in "12"]
@@ -76,7 +90,7 @@ def test_show_reads_what_run_saved(tmp_path: Path) -> None:
     made = call("run", TINY, *QUICK, *streamed, "-o", str(tmp_path))
     assert made.returncode == 0, made.stderr
     file = saved(tmp_path)
-    (row,) = json.loads(call("show", str(file.path), "--format", "json").stdout)
+    (row,) = json.loads(call("show", str(file.path), "--format", "json").stdout)["rows"]
     assert row["case"] == "tiny/first[timing=streamed]"
     assert row["params"] == {"op": "first", "timing": "streamed"}
     assert (row["status"], row["reason"], row["num_ranks"]) == ("ok", None, 2)
@@ -94,9 +108,23 @@ def test_show_reads_what_run_saved(tmp_path: Path) -> None:
     assert row["algbw_gb_per_s"] == pytest.approx(32 / row["seconds_median"] / 1e9)
 
 
+def test_a_suite_that_breaks_its_contract_is_told_once_and_the_others_go_on(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(MINE)
+    done = call("run", str(mine), TINY, *QUICK, "-o", str(tmp_path / "out"))
+    assert done.returncode == 3, done.stderr
+    file = saved(tmp_path / "out")
+    assert file.statuses() == {"first": "ok", "second": "ok", "third": "ok"} | dict.fromkeys(("one", "two"), "failed")
+    said = "check() has to return (error, tolerance), two numbers; it returned True (mine.py, check, line 10)"
+    assert file.of("one")["reason"] == file.of("two")["reason"] == said
+    assert "".join(done.stderr.split()).count("".join(said.split())) == 1
+    assert "1 more failed, for a reason said above" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
 @pytest.mark.seeded
 def test_what_breaks_is_saved_and_the_run_goes_on(tmp_path: Path) -> None:
-    ops = "none,raise_one,raise_all,prepare_one,skip_one,memory,wrong,not_a_number,wrong_after,no_work,kill,last"
+    ops = "none,raise_one,raise_all,prepare_one,skip_one,memory,wrong,not_a_number,wrong_after,kill,last"
     done = call("run", FAULTY, *QUICK, "--set", f"op={ops}", "-o", str(tmp_path))
     assert done.returncode == 3, done.stderr
     file = saved(tmp_path)
@@ -110,7 +138,6 @@ def test_what_breaks_is_saved_and_the_run_goes_on(tmp_path: Path) -> None:
         "wrong": "invalid",
         "not_a_number": "invalid",
         "wrong_after": "invalid",
-        "no_work": "failed",
         "kill": "failed",
         "last": "ok",
     }
@@ -125,7 +152,8 @@ def test_what_breaks_is_saved_and_the_run_goes_on(tmp_path: Path) -> None:
     assert file.of("wrong_after")["check"]["error_after"] == 1.0
     assert file.end is not None
     assert file.end["exit_code"] == 3
-    rows = {row["params"]["op"]: row for row in json.loads(call("show", str(file.path), "--format", "json").stdout)}
+    shown = json.loads(call("show", str(file.path), "--format", "json").stdout)
+    rows = {row["params"]["op"]: row for row in shown["rows"]}
     assert rows["wrong_after"]["seconds_median"] is None  # measured, but its check failed: no speed
     assert call("show", str(file.path), "--status").returncode == 3
 
@@ -178,7 +206,7 @@ def test_ctrl_c_leaves_a_file_to_resume_and_no_process(tmp_path: Path) -> None:
     run = start([*BENCH, "run", FAULTY, *QUICK, "--set", "op=none,hang_all", "-o", str(tmp_path)], launcher=True)
     assert run.stderr is not None
     for line in run.stderr:
-        if line.startswith("[1/2]"):
+        if " 1/2  " in line:
             break
     children = psutil.Process(run.pid).children(recursive=True)
     assert len(children) == 2
@@ -198,7 +226,7 @@ def test_an_interrupted_launch_is_finished_visit_by_visit(tmp_path: Path) -> Non
     run = start([*BENCH, "run", TINY, *QUICK, *plan, "-o", str(tmp_path)], launcher=True)
     assert run.stderr is not None
     for line in run.stderr:
-        if line.startswith("[1/4]"):
+        if " 1/4  " in line:
             break
     os.kill(run.pid, signal.SIGINT)
     run.communicate(timeout=30)
@@ -222,7 +250,7 @@ def test_a_killed_parent_leaves_no_orphans(tmp_path: Path) -> None:
     run = start([*BENCH, "run", FAULTY, *QUICK, "--set", "op=none,hang_all", "-o", str(tmp_path)], launcher=True)
     assert run.stderr is not None
     for line in run.stderr:
-        if line.startswith("[1/2]"):
+        if " 1/2  " in line:
             break
     children = psutil.Process(run.pid).children(recursive=True)
     run.kill()

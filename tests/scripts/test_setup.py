@@ -57,6 +57,19 @@ def wheel(folder: Path, name: str, version: str, *requires: str) -> None:
         archive.writestr(f"{described}.dist-info/RECORD", "")
 
 
+def test_pip_says_its_errors_and_no_warnings(tmp_path: Path) -> None:
+    nowhere = ["--no-index", "--find-links", str(tmp_path / "no-such-folder"), "--find-links", str(tmp_path)]
+    wanted = ["--dry-run", *nowhere, "no-such-package"]
+    done = subprocess.run(
+        [sys.executable, *setup_venv.PIP_INSTALL, *wanted], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode != 0
+    assert "ERROR: No matching distribution found for no-such-package" in done.stderr
+    assert "WARNING" not in done.stderr + done.stdout
+    loud = [sys.executable, "-m", "pip", "install", *wanted]
+    assert "WARNING" in subprocess.run(loud, capture_output=True, text=True, timeout=100, check=False).stderr
+
+
 def test_pip_keeps_a_vendor_s_pre_release(tmp_path: Path) -> None:
     """Of the lent torch and a newer release, under the constraints that the set-up writes, pip takes the lent one."""
     wheel(tmp_path, "torch", VENDORS)

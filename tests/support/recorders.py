@@ -35,18 +35,19 @@ class Heard:
     def ready(self, environment: Environment) -> None:
         self.calls.append(("ready", str(environment.architecture)))
 
-    def begin(self, case: str) -> None:
-        self.calls.append(("begin", case))
+    def begin(self, case: str, expected_seconds: float | None = None, is_repeat: bool = False) -> None:
+        self.calls.append(("begin", case, *(["repeat"] if is_repeat else [])))
 
-    def done(self, record: Measurement) -> None:
-        self.calls.append(("done", record.case, record.status))
+    def done(self, record: Measurement, is_repeat: bool = False) -> None:
+        self.calls.append(("done", record.case, record.status, *(["repeat"] if is_repeat else [])))
 
     def drop(self, count: int) -> None:
         if count:
             self.calls.append(("drop", str(count)))
 
-    def expect(self, seconds: float) -> None:
-        self.calls.append(("expect", f"{seconds:g}"))
+    def expect(self, seconds: float, limit_seconds: float | None = None) -> None:
+        limit = () if limit_seconds is None else (f"{limit_seconds:g}",)
+        self.calls.append(("expect", f"{seconds:g}", *limit))
 
     def say(self, line: str) -> None:
         self.calls.append(("say", line))

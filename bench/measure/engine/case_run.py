@@ -40,13 +40,14 @@ from bench.measure.engine.timing.case_cost import (
 from bench.measure.engine.timing.device_clock import clock_for_work
 from bench.measure.engine.timing.sampler import Limits, Sampler, Samples, Timing
 from bench.measure.planning.session import case_record
+from bench.measure.planning.suite_contract import ContractError, to_check, to_derived, to_figures, to_tables
 from bench.measure.planning.suite_loader import Suite
 from bench.measure.system import energy, interference_probe
 from bench.measure.system.devices import available_memory_bytes, release_cached_memory
 from bench.records.lines.parts import CheckOutcome, Stop
 from bench.records.samples import sample_matrix
 from bench.stats import intervals
-from bench.suite import Check, Observed, Span, Work
+from bench.suite import Observed, Span, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +92,7 @@ _STATUS: dict[PhaseOutcome, Status] = {
     PhaseOutcome.SKIP: "skipped",
     PhaseOutcome.INVALID: "invalid",
     PhaseOutcome.RAISED: "failed",
+    PhaseOutcome.CONTRACT: "failed",
 }
 
 
@@ -114,6 +116,8 @@ class CaseRun:
     allowance: Allowance = UNLIMITED
     trace_path: Path | None = None
     """File for this rank's trace by torch's profiler; None: none is asked for."""
+    breaks_contract: bool = False
+    """True after `record` if the suite's other cases would fail for the same reason."""
 
     def record(self, limits: Limits) -> tuple[Measurement | Postponement, bool]:
         """The case's measurement line (complete on rank 0), and whether this generation can go on.
@@ -130,6 +134,7 @@ class CaseRun:
         except CaseEnd as end:
             record.status, record.reason = _STATUS[end.agreement.verdict], end.agreement.reason
             sound = end.agreement.sound
+            self.breaks_contract = end.agreement.verdict is PhaseOutcome.CONTRACT
         except PutOff as off:
             return Postponement(off.seconds), sound
         finally:
@@ -262,7 +267,7 @@ class CaseRun:
     def _check(self, work: Work, phase: str, record: Measurement) -> None:
         """Run the case's check on all ranks; the worst rank's error decides, and is kept either way."""
         with self._voting(phase):
-            check = Check(*work.check())
+            check = to_check(work.check, work.check())
         with self._voting(f"{phase}, compared"):
             checks = control.all_gather(self.rank, check_outcome(check), CheckOutcome)
         worst = max(checks, key=excess_error)
@@ -287,7 +292,7 @@ class CaseRun:
         medians = {
             name: intervals.median(totals) / samples.calls[name] / 1e9 for name, totals in samples.nanoseconds.items()
         }
-        figures = None if work.per_rank is None else dict(work.per_rank())
+        figures = None if work.per_rank is None else to_figures(work.per_rank, work.per_rank())
         own = RankReport(
             spans, call_ns, medians, figures, samples.launch_ns, samples.num_late, host_launches.launch_notes(samples)
         )
@@ -304,9 +309,11 @@ class CaseRun:
         record.per_rank = [report.figures for report in reports if report.figures is not None]
         observed = self._observed(samples, record, [report.medians for report in reports])
         if work.derive is not None:
-            record.derived = {k: finite_or_none(v) for k, v in work.derive(observed).items()}
+            derived = to_derived(work.derive, work.derive(observed), self.suite.metrics)
+            record.derived = {name: finite_or_none(value) for name, value in derived.items()}
         if work.tables is not None:
-            record.tables = {name: table_rows(table) for name, table in work.tables(observed).items()}
+            tables = to_tables(work.tables, work.tables(observed))
+            record.tables = {name: table_rows(table) for name, table in tables.items()}
 
     def _observed(self, samples: Samples, record: Measurement, medians: list[dict[str, float]]) -> Observed:
         matrices = {name: sample_matrix(record.variants[name]) for name in samples.calls}
@@ -343,6 +350,8 @@ class CaseRun:
             yield
         except Skip as skip:
             verdict, reason = PhaseOutcome.SKIP, str(skip) or "the suite gave no reason"
+        except ContractError as error:
+            verdict, reason = PhaseOutcome.CONTRACT, str(error)
         except Exception as error:  # noqa: BLE001 - a case that raises is recorded as failed, and the run goes on
             verdict, reason = (
                 PhaseOutcome.RAISED,

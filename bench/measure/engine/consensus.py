@@ -32,6 +32,8 @@ class PhaseOutcome(IntEnum):
     SKIP = 1
     INVALID = 2
     RAISED = 3
+    CONTRACT = 4
+    """A function of the suite returned something else than its contract says; so it will in its other cases."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Poll:
             return Agreement(verdict, reason, sound=True)
         key = f"{self.prefix}/{self._round}/{phase}"
         self.store.add(key, 1)
-        if verdict is PhaseOutcome.RAISED:
+        if verdict >= PhaseOutcome.RAISED:
             post_error(self.store, self.prefix, self.case, reason or "")
             if not self._all_arrive(key):
                 raise Broken(reason)

@@ -38,7 +38,7 @@ from bench.measure.planning.events import (
 from bench.measure.planning.launcher_env import Place
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.presets import PRESETS
-from bench.measure.planning.session import Session
+from bench.measure.planning.session import Session, case_record
 from bench.measure.planning.suite_loader import Suite, load_all
 from bench.measure.planning.time_budget import NextTurn, TimeBudget
 from bench.measure.planning.visit_overhead import CLOSING_SECONDS, VisitCost
@@ -73,6 +73,8 @@ class Generation:
     idle: energy.Idle = field(default_factory=energy.Idle)
     calls: dict[str, dict[str, int]] = field(init=False)
     """Case id -> variant -> calls in a sample, as chosen at the first visit."""
+    broken_suites: dict[str, str] = field(default_factory=dict)
+    """Suite that breaks its contract -> how; its further cases are not tried. Agreed by all ranks."""
 
     def run(self) -> bool:
         """Do what is pending; True when all is done, False where this generation must end before that.
@@ -122,14 +124,20 @@ class Generation:
         """The measurement line of one visit to a case, whole on rank 0, and whether this generation can go on."""
         plan, (index, visit) = self.session.plan, choice.turn
         case = plan.cases[index]
+        if case.suite in self.broken_suites:
+            reason = self.broken_suites[case.suite]
+            return case_record(plan, case, self.session.launch, "failed", reason, clock.stamp(), visit), True
         self.watchdog.restart(min(plan.timeout_seconds, timeout_seconds), timeout_seconds)
         if self.rank.index == 0:
-            self.emit(CaseBegun(index, visit, timeout_seconds, _time_left(budget)))
+            expected_seconds = budget.turn_seconds(choice)
+            self.emit(CaseBegun(index, visit, timeout_seconds, _time_left(budget), expected_seconds))
         run = self._case_run(choice.turn, Allowance(choice.most_seconds, choice.aim_seconds, choice.is_dear))
         least = max(MIN_VISIT_ROUNDS, -(-MIN_ROUNDS // plan.visits))
         outcome, sound = run.record(Limits(plan.precision, choice.seconds, min_rounds=least))
         if run.calls is not None:
             self.calls[case.id] = run.calls
+        if run.breaks_contract and not isinstance(outcome, Postponement):
+            self.broken_suites[case.suite] = outcome.reason or ""
         return outcome, sound
 
     def _account(self, budget: TimeBudget, choice: NextTurn, outcome: Measurement | Postponement) -> None:

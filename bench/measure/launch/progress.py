@@ -1,14 +1,20 @@
-"""Shows on stderr how far a run is: the case, the time left, the last figure; plain lines if it is no terminal."""
+"""Shows on stderr how far a run is: one line that is rewritten in a terminal, else one line per finished case."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from bench.core import clock
 from bench.core.cell_text import clean
-from bench.core.values import show_value
+from bench.core.terminal import output_width
+from bench.core.values import show_quantity
+from bench.measure.launch.progress_line import Counting, marks_for
+from bench.measure.planning.session import BUDGET_REASON
 from bench.records import metrics
+from bench.records.case_names import name_cases
 from bench.records.case_view import CaseView
 from bench.records.lines.parts import WorkFacts
 from bench.records.samples import launch_times
@@ -22,10 +28,11 @@ if TYPE_CHECKING:
 
 
 MAX_ROUGH_LINES = 11
+INDENT = "    "
 
 
 def headline(record: Measurement) -> str:
-    """Show a measurement line in a few words: `1.23 ms  4.5 GB/s`, or why it has no speed."""
+    """Show a measurement line in a few words: `1.23 ms  4.50 GB/s`, or why it has no speed."""
     if record.status != "ok":
         return clean(f"{record.status}: {record.reason}")
     view = CaseView(
@@ -36,7 +43,7 @@ def headline(record: Measurement) -> str:
     )
     values = metrics.values(view)
     shown = [metric for metric in (metrics.METRICS[metrics.TIME], metrics.headline(values)) if metric is not None]
-    words = [show_value(value, metric.unit) for metric in shown if (value := values[metric.name]) is not None]
+    words = [show_quantity(value, metric.unit) for metric in shown if (value := values[metric.name]) is not None]
     return "  ".join(words)
 
 
@@ -52,7 +59,8 @@ def rough_lines(result: Result) -> list[str]:
     if not first_cases:
         return []
     shown = list(first_cases.values())[:MAX_ROUGH_LINES]
-    names = [clean(record.case.partition("[")[0]) for record in shown]
+    known = name_cases([*(case.id for case in result.plan.cases), *(record.case for record in shown)])
+    names = [clean(known.across(record.case)) for record in shown]
     width = max(map(len, names))
     head = f"Rough, from launch 1 of {result.plan.launches}, without error bars (they take several launches):"
     listed = [f"  {name:{width}}  {headline(record)}" for name, record in zip(names, shown, strict=True)]
@@ -64,94 +72,101 @@ class Progress(Protocol):
     """Messages of a recorder to a display."""
 
     def ready(self, environment: Environment) -> None: ...
-    def begin(self, case: str) -> None: ...
-    def done(self, record: Measurement) -> None: ...
+    def begin(self, case: str, expected_seconds: float | None = None, is_repeat: bool = False) -> None: ...
+    def done(self, record: Measurement, is_repeat: bool = False) -> None: ...
     def drop(self, count: int) -> None: ...
-    def expect(self, seconds: float) -> None: ...
+    def expect(self, seconds: float, limit_seconds: float | None = None) -> None: ...
     def say(self, line: str) -> None: ...
     def close(self) -> None: ...
 
 
-class Counting:
-    """Number of visits done, and about how long the rest will take."""
-
-    def __init__(self, total: int, estimate_seconds: float, now: Callable[[], float] = clock.monotonic_seconds) -> None:
-        self.total = total
-        self.num_done = 0
-        self.estimate_seconds = estimate_seconds
-        self.now = now
-        self.told_at = now()
-        self.case = "starting the ranks"
-        self.figure = ""
-
-    def expect(self, seconds: float) -> None:
-        """Set the estimate of the time left, counted from now."""
-        self.estimate_seconds, self.told_at = seconds, self.now()
-
-    def seconds_left(self) -> float:
-        """Last estimate less the time gone since."""
-        return max(0.0, self.estimate_seconds - (self.now() - self.told_at))
-
-    def ready(self, environment: Environment) -> None: ...
-
-    def begin(self, case: str) -> None:
-        self.case = case
-
-    def drop(self, count: int) -> None:
-        """Take visits that will not be made off the total."""
-        self.total -= count
-
-    def line(self) -> str:
-        left = int(self.seconds_left() + 0.5)
-        return f"[{self.num_done}/{self.total}] {self.case}  {self.figure}  about {left // 60}:{left % 60:02d} left"
-
-
 class Lines(Counting):
-    """One plain line for each finished case."""
+    """One plain line for each finished case; cases without a speed for one and the same reason share it."""
 
     def __init__(
         self,
         stream: TextIO,
-        total: int,
+        num_planned: int,
         estimate_seconds: float,
+        cases: Iterable[str] = (),
         now: Callable[[], float] = clock.monotonic_seconds,
     ) -> None:
-        super().__init__(total, estimate_seconds, now)
+        super().__init__(num_planned, estimate_seconds, cases, now, marks_for(stream.encoding))
         self.stream = stream
+        self._reasons: set[tuple[str, str | None]] = set()
+        self._unsaid: Counter[str] = Counter()
+        """What became of cases that got no line -> their number."""
 
-    def done(self, record: Measurement) -> None:
-        self.num_done += 1
-        self.case, self.figure = record.case, headline(record)
-        self.say(self.line())
+    def ready(self, environment: Environment) -> None: ...
+
+    def done(self, record: Measurement, is_repeat: bool = False) -> None:
+        self.count(is_repeat)
+        reason = (record.suite, record.reason)
+        if record.status != "ok" and record.reason == BUDGET_REASON:
+            self._unsaid["skipped: no time was left"] += 1
+        elif record.status != "ok" and reason in self._reasons:
+            self._unsaid[f"more {record.status}, for a reason said above"] += 1
+        else:
+            self._say_done(record, is_repeat)
+        if record.status != "ok":
+            self._reasons.add(reason)
+
+    def _say_done(self, record: Measurement, is_repeat: bool) -> None:
+        """Say a case with its figure, or why it has none: below it if the line cannot hold it."""
+        width, figure = output_width(self.stream), headline(record)
+        line = self.line_done(record.case, figure, is_repeat, width)
+        if line.endswith(figure):
+            self.say(line)
+            return
+        self.say(self.line_done(record.case, record.status, is_repeat, width))
+        for part in textwrap.wrap(clean(record.reason or ""), width - 2 * len(INDENT)):
+            self.say(INDENT + part)
 
     def say(self, line: str) -> None:
         self.stream.write(line + "\n")
         self.stream.flush()
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        for what, count in self._unsaid.items():
+            self.say(f"{self.head(output_width(self.stream))}  {count} {what}")
+        self._unsaid.clear()
 
 
 class Terminal(Counting):
     """One line that is rewritten in place, fitted to the terminal's width."""
 
-    def __init__(self, stream: TextIO, total: int, estimate_seconds: float) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        num_planned: int,
+        estimate_seconds: float,
+        cases: Iterable[str] = (),
+        now: Callable[[], float] = clock.monotonic_seconds,
+    ) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        super().__init__(total, estimate_seconds)
+        super().__init__(num_planned, estimate_seconds, cases, now, marks_for(stream.encoding))
+        self.stream = stream
+        self.last = ""
         self.live: Live = Live(
             console=Console(file=stream), get_renderable=self._text, refresh_per_second=2, transient=True
         )
         self.live.start()
+
+    def line(self) -> str:
+        return self.line_under_way(output_width(self.stream), self.last)
 
     def _text(self) -> Any:
         from rich.text import Text
 
         return Text(self.line(), no_wrap=True, overflow="ellipsis")
 
-    def done(self, record: Measurement) -> None:
-        self.num_done += 1
-        self.figure = f"last: {headline(record)}"
+    def ready(self, environment: Environment) -> None: ...
+
+    def done(self, record: Measurement, is_repeat: bool = False) -> None:
+        self.count(is_repeat)
+        self.last = f"{self.name(record.case)}  {headline(record)}"
 
     def say(self, line: str) -> None:
         """Print a line that stays, above the one that is rewritten."""
@@ -161,7 +176,7 @@ class Terminal(Counting):
         self.live.stop()
 
 
-def choose_display(stream: TextIO, total: int, estimate_seconds: float) -> Progress:
-    """The display that fits a stream."""
+def choose_display(stream: TextIO, num_planned: int, estimate_seconds: float, cases: Iterable[str] = ()) -> Progress:
+    """The display that fits a stream; `cases` has the ids of the plan."""
     kind = Terminal if stream.isatty() else Lines
-    return kind(stream, total, estimate_seconds)
+    return kind(stream, num_planned, estimate_seconds, cases)

@@ -136,7 +136,7 @@ class Recorder:
     def _case(self, event: CaseBegun) -> None:
         self.current = event.index, event.visit
         self._expect(event.time_left)
-        self.progress.begin(self.plan.cases[event.index].id)
+        self.progress.begin(self.plan.cases[event.index].id, event.expected_seconds, self._is_repeat(event.visit))
 
     def _put_off(self, event: TurnPutOff) -> None:
         """The case is not under way any more, and comes again in the end."""
@@ -148,8 +148,16 @@ class Recorder:
         if time_left is not None:
             later = self.launches_left * (self.startup_seconds + time_left.launch_seconds)
             seconds, left = time_left.seconds_left + later, self.budget_left()
-            seconds = seconds if left is None else min(seconds, max(0.0, left))
-            self.progress.expect(seconds + time_left.closing_seconds)
+            closing = time_left.closing_seconds
+            if left is None:
+                self.progress.expect(seconds + closing)
+            else:
+                left = max(0.0, left)
+                self.progress.expect(min(seconds, left) + closing, left + closing)
+
+    def _is_repeat(self, visit: int) -> bool:
+        """True for a visit beyond the planned ones: another was disturbed."""
+        return visit >= self.plan.visits
 
     def _record(self, event: Recorded) -> None:
         record, line = self._readable(event)
@@ -162,9 +170,7 @@ class Recorder:
         self.counts[record.status] += 1
         self._remember_calls(record)
         self._note_collective(record)
-        if record.visit >= self.plan.visits:  # one more, since another was disturbed
-            self.progress.drop(-1)
-        self.progress.done(record)
+        self.progress.done(record, self._is_repeat(record.visit))
         if record.status != "ok":
             self._drop(later_visits(self.plan, record.launch, event.index, record.visit))
 

@@ -62,6 +62,17 @@ def limit_cases(cases: Sequence[PlannedCase], most: Mapping[str, int]) -> list[P
     return chosen
 
 
+def skip_cases(cases: Sequence[PlannedCase], skipped: Sequence[str]) -> list[PlannedCase]:
+    """The cases without those of the named suites, operations (`compute/matmul`) and ids. Raises BenchError for a name
+    that none of them has."""
+    names = [{case.suite, case.id, case.id.partition("[")[0]} for case in cases]
+    unknown = [text for text in skipped if not any(text in each for each in names)]
+    if unknown:
+        suites = ", ".join(dict.fromkeys(case.suite for case in cases))
+        raise BenchError(f"--skip {unknown[0]}: not a suite, suite/op or case id of this run; its suites are {suites}")
+    return [case for case, each in zip(cases, names, strict=True) if not each & set(skipped)]
+
+
 def _vary(rows: Sequence[Params], settings: Mapping[str, Sequence[Param]]) -> list[Params]:
     """Rows with every combination of the values; an operation keeps only rows with the parameters that it has."""
     shapes: dict[Param | None, list[frozenset[str]]] = {}

@@ -43,6 +43,8 @@ class CaseBegun(_Event, frozen=True, tag="case"):
     timeout_seconds: float
     """Time after which the turn counts as hung."""
     time_left: TimeLeft | None = None
+    expected_seconds: float | None = None
+    """Time that the turn is expected to take."""
 
 
 class Recorded(_Event, frozen=True, tag="record"):

@@ -26,6 +26,8 @@ class RunOptions:
     backend: str | None = None
     settings: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    """Suites, operations and cases to leave out; the plan keeps the words, so that nobody looks for those cases."""
     budget: str | None = None
     precision: str | None = None
     launches: int | None = None
@@ -56,8 +58,8 @@ class RunOptions:
     """The side of `bench ab` that this run is, as text of `bench.records.saved_plan`."""
 
     PLAN_OPTIONS = (
-        "suites", "preset", "ranks", "backend", "settings", "cases", "budget", "precision", "launches", "visits",
-        "seed", "label", "timeout", "slow", "slow_link",
+        "suites", "preset", "ranks", "backend", "settings", "cases", "skip", "budget", "precision", "launches",
+        "visits", "seed", "label", "timeout", "slow", "slow_link",
     )  # fmt: skip
 
     def refuse_mixed(self) -> None:

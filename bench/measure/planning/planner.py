@@ -11,7 +11,7 @@ from bench.core.process_environment import environment_variables
 from bench.core.values import parse_seconds, parse_share
 from bench.errors import BenchError
 from bench.measure.planning.budget_fit import fit_budget
-from bench.measure.planning.cases import choose_cases, limit_cases
+from bench.measure.planning.cases import choose_cases, limit_cases, skip_cases
 from bench.measure.planning.launcher_env import LauncherRank, Place, threads_per_rank
 from bench.measure.planning.options import RunOptions, parse_settings, parse_speeds
 from bench.measure.planning.plan import Plan
@@ -82,6 +82,9 @@ def new_plan(options: RunOptions, device: str, place: Place, joined: LauncherRan
         cases = limit_cases(cases, most_cases(preset.name, place.world_size))
     if not cases:
         raise BenchError(f"nothing to measure: {', '.join(s.name for s in suites)} gave no case for this machine")
+    cases = skip_cases(cases, options.skip)
+    if not cases:
+        raise BenchError(f"nothing to measure: --skip {' --skip '.join(options.skip)} leaves no case; name fewer")
     lasting = sum(case.min_seconds for case in cases)
     launches = 1 if cases and all(case.min_seconds for case in cases) else preset.launches
     budget = None if options.budget is None else parse_seconds("--budget", options.budget)

@@ -16,7 +16,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import bench
+from bench.core.values import brief_text
 from bench.errors import BenchError
+from bench.measure.planning.suite_contract import NAMES, place_of, refuse_returned, to_amount, to_work
 from bench.measure.planning.suite_digest import suite_digest
 from bench.records.lines.header import SuiteFacts
 from bench.suite import Case, Machine, Param, Params, SuiteMetric, Work, case_id, is_name, is_param
@@ -73,41 +75,39 @@ class Suite:
 
     def cases(self, machine: Machine) -> list[Params]:
         """The machine's cases, defaults filled in. Raises BenchError where the suite raises or yields anything else."""
-        rows = _call_suite(f"suite {self.name}: cases() raised", lambda: list(self.module.cases(machine)))
+        cases = self.module.cases
+        rows = _call_suite(f"suite {self.name}: cases() raised", lambda: _listed(cases, cases(machine)))
         for row in rows:
             if not isinstance(row, dict) or not all(isinstance(k, str) and is_param(v) for k, v in row.items()):
                 raise BenchError(
-                    f"suite {self.name}: cases() yielded {row!r}; yield a dict of str to bool, int, finite float or str"
+                    f"suite {self.name}: cases() yielded {brief_text(repr(row))}; yield a dict of str to bool, int, "
+                    f"finite float or str{place_of(cases)}"
                 )
         return [self.defaults | row for row in rows]
 
     def memory_bytes(self, params: Params, machine: Machine) -> int | None:
+        """Bytes that a rank needs, as far as the suite declares them."""
         ask: Callable[[Params, Machine], int] | None = getattr(self.module, "memory", None)
-        return None if ask is None else int(ask(params, machine))
+        return None if ask is None else int(to_amount("memory", ask, ask(params, machine)))
 
     def min_seconds(self, params: Params) -> float:
         """Return the least time to sample a case, as far as the suite declares it."""
-        ask: Callable[[Params], float] | None = getattr(self.module, "min_seconds", None)
-        return 0.0 if ask is None else float(ask(params))
+        return self._declared_seconds("min_seconds", params)
 
     def prepare_seconds(self, params: Params) -> float:
         """Return the extra time that a case's preparation may take, as far as the suite declares it."""
-        ask: Callable[[Params], float] | None = getattr(self.module, "prepare_seconds", None)
-        return 0.0 if ask is None else float(ask(params))
+        return self._declared_seconds("prepare_seconds", params)
+
+    def _declared_seconds(self, name: str, params: Params) -> float:
+        ask: Callable[[Params], float] | None = getattr(self.module, name, None)
+        if ask is None:
+            return 0.0
+        seconds = _call_suite(f"suite {self.name}: {name}() raised", partial(ask, params))
+        return to_amount(name, ask, seconds)
 
     def prepare(self, params: Params, rank: RankContext) -> Work:
-        """Raises Skip where the case has no meaning here, TypeError where the suite returns no Work."""
-        work = self.module.prepare(dict(params), rank)
-        if not isinstance(work, Work):
-            raise TypeError(f"suite {self.name}: prepare() returned {type(work).__name__}, not bench.suite.Work")
-        if not work.variants:
-            raise TypeError(f"suite {self.name}: Work has no variant to time")
-        unsafe = [name for name in work.variants if not is_name(name)]
-        if unsafe:
-            raise TypeError(f"suite {self.name}: variant {unsafe[0]!r}; {_NAMES}")
-        if not callable(work.check):
-            raise TypeError(f"suite {self.name}: Work has no check(); an unchecked speed is worse than none")
-        return work
+        """Raises Skip where the case has no meaning here, ContractError where the suite returns no whole Work."""
+        return to_work(self.module.prepare, self.module.prepare(dict(params), rank))
 
     def case(self, params: Params) -> Case:
         full = self.defaults | params
@@ -194,6 +194,13 @@ def _call_suite(what: str, call: Callable[[], Any]) -> Any:
         raise BenchError(f"{what} {_describe_error(error)}; mend the file") from error
 
 
+def _listed(cases: object, rows: Any) -> list[Any]:
+    """The rows that `cases` gave. Raises ContractError if they cannot be listed."""
+    if isinstance(rows, str | dict) or not isinstance(rows, Iterable):
+        raise refuse_returned("cases", cases, "dicts of parameters, or yield them", rows)
+    return list(rows)
+
+
 def _describe_error(error: BaseException) -> str:
     """Type, text, and the last place outside libraries and the engine; a SyntaxError's text has its place already."""
     others = ("<", sysconfig.get_path("stdlib"), str(Path(bench.__file__).parent))
@@ -213,7 +220,6 @@ def _is_metric(row: object) -> bool:
     return row[1] in _DIRECTIONS
 
 
-_NAMES = "names of suites, variants and metrics have letters, digits and _ . + : - alone"
 _DIRECTIONS = ("higher", "lower", "neither")
 _TABLES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "DEFAULTS": (is_param, "bool, int, finite float or str"),
@@ -225,7 +231,7 @@ _TABLES: dict[str, tuple[Callable[[Any], bool], str]] = {
 def _machinery(reference: str, names: Any) -> list[Path]:
     """Files of the modules that MACHINERY names, found without importing them: they may well import torch."""
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
-        raise BenchError(f"suite {reference!r}: MACHINERY is {names!r}; it is a tuple of names of modules")
+        raise BenchError(f"suite {reference!r}: MACHINERY is {names!r}; it has to be a tuple of names of modules")
     specs = [_call_suite(f"suite {reference!r}: MACHINERY names {n!r}:", partial(find_spec, n)) for n in names]
     for name, spec in zip(names, specs, strict=True):
         if spec is None or not spec.has_location:
@@ -242,13 +248,22 @@ def _check_suite(reference: str, module: Any, name: str | None = None) -> Suite:
             raise BenchError(
                 f"{reference!r} is not a suite: it defines no function {needed}(); `bench list --template` prints one"
             )
+    for optional in ("memory", "min_seconds", "prepare_seconds"):
+        function = getattr(module, optional, None)
+        if function is not None and not callable(function):
+            raise BenchError(
+                f"suite {reference!r}: {optional} is {brief_text(repr(function))}; it has to be a function"
+            )
+    parameter = getattr(module, "PRODUCTS_IN", "")
+    if not isinstance(parameter, str):
+        raise BenchError(f"suite {reference!r}: PRODUCTS_IN is {parameter!r}; it has to be the name of a parameter")
     for table, (fits, form) in _TABLES.items():
         rows = getattr(module, table, {})
         if not isinstance(rows, dict) or not all(isinstance(k, str) and fits(v) for k, v in rows.items()):
-            raise BenchError(f"suite {reference!r}: {table} is {rows!r}; it is a dict of str to {form}")
+            raise BenchError(f"suite {reference!r}: {table} is {rows!r}; it has to be a dict of str to {form}")
     source = Path(module.__file__)
     for unsafe in (each for each in (name or source.stem, *getattr(module, "METRICS", {})) if not is_name(each)):
-        raise BenchError(f"suite {reference!r}: the name {unsafe!r}; {_NAMES}")
+        raise BenchError(f"suite {reference!r}: the name {unsafe!r}; {NAMES}")
     files = [source, *_machinery(reference, getattr(module, "MACHINERY", ()))]
     doc = (module.__doc__ or "").strip().splitlines()
     return Suite(

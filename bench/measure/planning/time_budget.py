@@ -166,6 +166,11 @@ class TimeBudget:
         dear = self.dear.get(turn[0])
         return self.overheads.expected_seconds(turn[0]) + self._lasts(turn) if dear is None else dear
 
+    def turn_seconds(self, choice: NextTurn) -> float:
+        """Estimate the whole time of the next turn."""
+        index = choice.turn[0]
+        return self.dear[index] if choice.is_dear else self.overheads.expected_seconds(index) + choice.seconds
+
     def finish(
         self, turn: Turn, seconds: float, sampling_seconds: float, disturbed: bool = False, measured: bool = True
     ) -> float:

@@ -1,9 +1,10 @@
 "use strict";
 (() => {
   const units = { s: 1, ms: 1e-3, us: 1e-6, ns: 1e-9 };
-  // A cell's number, if it has one: `1.23 ms`, `1,230`, `+3.1%`, `0.5x`; what it lacks sorts last.
+  for (const unit of ["B/s", "FLOP/s"]) ["", "k", "M", "G", "T", "P"].forEach((prefix, n) => { units[prefix + unit] = 1e3 ** n; });
+  // A cell's number, if it has one: `1.23 ms`, `~39 ms`, `126 GFLOP/s`, `1,230`, `+3.1%`, `0.5x`; what it lacks sorts last.
   const number = (text) => {
-    const found = /^([+-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)\s*(s|ms|us|ns)?(?![\w.])/i.exec(text);
+    const found = /^[~>]?([+-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)\s*([kMGTP]?(?:FLOP|B)\/s|s\b|ms|us|ns)?(?![\w.])/.exec(text);
     return found ? Number(found[1].replaceAll(",", "")) * (units[found[2]] ?? 1) : NaN;
   };
   const sort = (table, head) => {

@@ -19,7 +19,7 @@ from tests.support import nccl_like
 from tests.support.plans import lone_rank
 from tests.support.ranks import on_ranks
 
-OK, SKIP, INVALID, RAISED = PhaseOutcome
+OK, SKIP, INVALID, RAISED, CONTRACT = PhaseOutcome
 # Phase -> what rank 0 and rank 1 say, and what both then know.
 VOTES: dict[str, tuple[tuple[PhaseOutcome, str | None], tuple[PhaseOutcome, str | None], Agreement]] = {
     "all well": ((OK, None), (OK, None), Agreement(OK, None, sound=True)),
@@ -30,6 +30,13 @@ VOTES: dict[str, tuple[tuple[PhaseOutcome, str | None], tuple[PhaseOutcome, str 
     "one raises": ((OK, None), (RAISED, "boom on 1"), Agreement(RAISED, "boom on 1", sound=False)),
     "one raises, one skips": ((RAISED, "boom on 0"), (SKIP, "skip"), Agreement(RAISED, "boom on 0", sound=False)),
     "both raise": ((RAISED, "boom on 0"), (RAISED, "boom on 1"), Agreement(RAISED, "boom on 0", sound=True)),
+    # Nothing is left over of a function that came to its end.
+    "one breaks the contract": (
+        (CONTRACT, "not two numbers"),
+        (OK, None),
+        Agreement(CONTRACT, "not two numbers", True),
+    ),
+    "one breaks it, one raises": ((CONTRACT, "a None"), (RAISED, "boom on 1"), Agreement(CONTRACT, "a None", False)),
 }
 
 

@@ -220,7 +220,9 @@ def test_the_time_left_has_the_launches_to_come_with_their_starts(a_recorder: Re
     assert expected[1] == f"{10 + 2 * (5 + 20) + 3:g}"
     recorder.budget_left = lambda: 42.0
     recorder.handle(replace(record(plan, 1), time_left=TimeLeft(10.0, 20.0, 3.0)))
-    assert [call[1] for call in display.calls if call[0] == "expect"][2] == "45", "never beyond the run's budget"
+    assert [call[1:] for call in display.calls if call[0] == "expect"][2] == ("45", "45"), (
+        "never beyond the run's budget"
+    )
     order = [call[0] for call in display.calls]
     assert order[-2:] == ["expect", "done"], "the line of a case has the time after it"
 
@@ -246,7 +248,7 @@ def test_after_the_first_launch_the_display_has_the_rough_answer(a_recorder: Rec
     recorder.show_rough()
     said = [call[1] for call in display.calls if call[0] == "say"]
     assert said[0].startswith("Rough, from launch 1 of 3")
-    assert said[1].startswith("  sum/run  ")
+    assert said[1].startswith("  sum 1  ")
 
 
 def test_calls_in_a_sample_are_those_of_a_launch_s_first_visit(a_recorder: Recorders) -> None:

@@ -21,8 +21,8 @@ def test_one_line_a_kind_of_work_says_what_it_is_worth(tmp_path: Path) -> None:
     result = load(save(tmp_path / "a.jsonl", header(plan=PLAN), *records))
     assert progress.rough_lines(result) == [
         "Rough, from launch 1 of 3, without error bars (they take several launches):",
-        "  compute/copy           2.00 ms  2.00 GB/s",
-        "  collective/all_reduce  2.00 ms  0.500 GB/s",
+        "  copy 8 B        2.00 ms  2.00 GB/s",
+        "  all_reduce 8 B  2.00 ms  500 MB/s",
     ]
 
 

@@ -16,7 +16,7 @@ from bench.measure.planning.options import RunOptions
 from bench.measure.planning.planner import new_plan
 from bench.measure.system import devices
 from bench.measure.system.devices import choose_device
-from bench.run import run
+from bench.run import closing, run
 
 GIB = 2**30
 NAME = "NVIDIA H100 80GB HBM3"
@@ -88,7 +88,7 @@ def test_a_run_opens_no_context_before_its_ranks_start(
         return 0
 
     monkeypatch.setattr(launchers, "run_local", start)
-    monkeypatch.setattr(run, "_close", lambda options, recorder, code: code)
+    monkeypatch.setattr(closing, "close", lambda against, path, code: code)
     assert run.run(RunOptions(preset=preset, output=tmp_path, launcher="local", busy=preset == "node"), []) == 0
     assert started == [4]
     assert node.refused == []

@@ -16,9 +16,11 @@ import pytest
 
 from bench.errors import BenchError
 from bench.measure.planning.budget_fit import estimate_seconds, fit_budget
-from bench.measure.planning.cases import choose_cases, declared_machine, limit_cases
+from bench.measure.planning.cases import choose_cases, declared_machine, limit_cases, skip_cases
+from bench.measure.planning.launcher_env import Place
+from bench.measure.planning.options import RunOptions
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.planner import saved_plan
+from bench.measure.planning.planner import new_plan, saved_plan
 from bench.measure.planning.presets import (
     CASES,
     DEFAULT_SUITES,
@@ -83,6 +85,32 @@ def test_set_gives_alternatives_to_every_case_that_has_the_parameter() -> None:
         "sum/add[dtype=bfloat16,size=16]",
         # mul with op=add is add at size 8 again, and measured once
     ]
+
+
+@pytest.mark.parametrize(
+    ("skipped", "left"),
+    [
+        (("copy",), ["sum/add[size=8]", "sum/add[size=16]", "sum/mul[size=8]"]),
+        (("sum/add",), ["copy/run[num_bytes=4]", "sum/mul[size=8]"]),
+        (("sum/add[size=8]", "copy/run"), ["sum/add[size=16]", "sum/mul[size=8]"]),
+        (("sum", "copy"), []),
+    ],
+)
+def test_skip_leaves_out_suites_operations_and_cases(skipped: Sequence[str], left: list[str]) -> None:
+    cases = choose_cases([SUM, COPY], MACHINE, {}, [])
+    assert [case.id for case in skip_cases(cases, skipped)] == left
+    with pytest.raises(BenchError, match=r"--skip sum/sub: not a suite, .* of this run; its suites are sum, copy"):
+        skip_cases(cases, [*skipped, "sum/sub"])
+
+
+def test_what_is_skipped_on_purpose_is_no_part_of_the_plan_and_counts_as_nothing_left_out() -> None:
+    place = Place(0, 2, 0, 2)
+    whole = new_plan(RunOptions(preset="smoke"), "cpu", place, None)
+    plan = new_plan(RunOptions(preset="smoke", skip=("training_step", "compute/matmul")), "cpu", place, None)
+    gone = {case.id for case in whole.cases} - {case.id for case in plan.cases}
+    assert {case.partition("[")[0] for case in gone} == {"training_step/run", "compute/matmul"}
+    assert plan.left_out == ()
+    assert plan.options["skip"] == ["training_step", "compute/matmul"]
 
 
 def test_set_keeps_one_of_equal_cases() -> None:

@@ -21,6 +21,7 @@ import bench
 import suites
 from bench.errors import BenchError
 from bench.measure.planning import suite_loader
+from bench.measure.planning.suite_contract import ContractError
 from bench.measure.planning.suite_loader import Suite, builtin_names, entry_point_names, load, load_all
 from bench.suite import Case, Check, Param, SuiteMetric, Work, case_id
 from tests import ROOT
@@ -194,21 +195,24 @@ def test_a_file_that_breaks_is_named_with_the_place(tmp_path: Path, text: str, c
         ("def cases(machine): ...\n", "defines no function prepare()"),
         (
             f"{MINE}DEFAULTS = ['dtype']\n",
-            "DEFAULTS is ['dtype']; it is a dict of str to bool, int, finite float or str",
+            "DEFAULTS is ['dtype']; it has to be a dict of str to bool, int, finite float or str",
         ),
         (f"{MINE}DEFAULTS = {{'size': None}}\n", "DEFAULTS is {'size': None}"),
-        (f"{MINE}CHOICES = {{'size': 4}}\n", "CHOICES is {'size': 4}; it is a dict of str to a tuple of values"),
+        (f"{MINE}CHOICES = {{'size': 4}}\n", "CHOICES is {'size': 4}; it has to be a dict of str to a tuple of values"),
         (f"{MINE}CHOICES = {{'dtype': 'float32'}}\n", "CHOICES is {'dtype': 'float32'}"),
         (
             f"{MINE}METRICS = {{'speed': 'GB/s'}}\n",
-            "METRICS is {'speed': 'GB/s'}; it is a dict of str to (unit, higher",
+            "METRICS is {'speed': 'GB/s'}; it has to be a dict of str to (unit, higher",
         ),
         (f"{MINE}METRICS = {{'speed': ('GB/s', 'up')}}\n", "METRICS is {'speed': ('GB/s', 'up')}"),
         (f"{MINE}METRICS = {{'speed': ('GB/s', 'higher', 3)}}\n", "(unit, higher | lower | neither, a sentence on it)"),
-        (f"{MINE}MACHINERY = 'os'\n", "MACHINERY is 'os'; it is a tuple of names of modules"),
+        (f"{MINE}MACHINERY = 'os'\n", "MACHINERY is 'os'; it has to be a tuple of names of modules"),
         (f"{MINE}MACHINERY = ('bench.nothing',)\n", "MACHINERY names 'bench.nothing', and there is no such module"),
         (f"{MINE}MACHINERY = ('nothing.at_all',)\n", "MACHINERY names 'nothing.at_all': ModuleNotFoundError"),
         (f"{MINE}MACHINERY = ('sys',)\n", "MACHINERY names 'sys', and there is no such module with a file"),
+        (f"{MINE}memory = 3\n", "memory is 3; it has to be a function"),
+        (f"{MINE}min_seconds = 'long'\n", "min_seconds is 'long'; it has to be a function"),
+        (f"{MINE}PRODUCTS_IN = 3\n", "PRODUCTS_IN is 3; it has to be the name of a parameter"),
     ],
 )
 def test_a_module_that_does_not_keep_the_contract_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
@@ -220,7 +224,12 @@ def test_a_module_that_does_not_keep_the_contract_is_refused(tmp_path: Path, tex
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [
-        ("return 4", "suite mine: cases() raised TypeError: 'int' object is not iterable; mend the file"),
+        (
+            "return 4",
+            "cases() has to return dicts of parameters, or yield them; it returned 4 (mine.py, cases, line 1)",
+        ),
+        ("return {'size': 4}", "cases() has to return dicts of parameters, or yield them; it returned {'size': 4}"),
+        ("return None", "it returned None (mine.py, cases, line 1)"),
         ("yield {}['size']", "suite mine: cases() raised KeyError: 'size' (mine.py, line 2); mend the file"),
         ("yield 'size'", "suite mine: cases() yielded 'size'; yield a dict"),
         ("yield {'size': None}", "cases() yielded {'size': None}; yield a dict"),
@@ -235,16 +244,32 @@ def test_cases_that_break_or_are_none_are_named(tmp_path: Path, body: str, compl
         mine.cases(cpu_machine(2))
 
 
+def work_with(**fields: Any) -> Work:
+    return Work(**{"variants": {"full": dict}, "check": lambda: (0.0, 0.0)} | fields)
+
+
 @pytest.mark.parametrize(
     ("work", "complaint"),
     [
-        (None, r"prepare\(\) returned NoneType, not bench.suite.Work"),
-        (Work(variants={}, check=lambda: (0.0, 0.0)), "Work has no variant to time"),
-        (Work(variants={"full": dict}, check=None), r"Work has no check\(\)"),  # type: ignore[arg-type]
+        (None, r"^prepare\(\) has to return bench.suite.Work; it returned None \(test_suite_loader.py, line \d+\)$"),
+        (work_with(variants={}), "^Work.variants has to be a dict of names to functions, at least one; it is {} "),
+        (
+            work_with(variants={"full": 3}),
+            r"Work.variants has to be .*; it is {'full': 3} \(test_suite_loader.py, line",
+        ),
+        (work_with(variants={"a b": dict}), "Work.variants has the name 'a b'; names of suites, variants and metrics"),
+        (work_with(check=None), "^Work.check has to be a function, since an unchecked speed .*; it is None"),
+        (work_with(reset=3), "^Work.reset has to be a function or None; it is 3"),
+        (work_with(close="x"), "^Work.close has to be a function or None; it is 'x'"),
+        (work_with(clock="gpu"), "^Work.clock has to be 'device' or 'host'; it is 'gpu'"),
+        (work_with(bytes=1.5), "^Work.bytes has to be a whole number or None; it is 1.5"),
+        (work_with(flops=float("nan")), "^Work.flops has to be a finite number or None; it is nan"),
+        (work_with(notes="one"), "^Work.notes has to be a tuple of str; it is 'one'"),
+        (work_with(check_after=None), "^Work.check_after has to be True or False; it is None"),
     ],
 )
 def test_prepare_must_give_work_that_can_be_timed_and_checked(work: object, complaint: str) -> None:
-    with pytest.raises(TypeError, match=complaint):
+    with pytest.raises(ContractError, match=complaint):
         a_suite(prepare=lambda params, rank: work).prepare({}, None)  # type: ignore[arg-type]
 
 

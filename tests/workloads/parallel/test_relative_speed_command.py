@@ -26,7 +26,7 @@ def test_one_case_of_each_is_measured_and_shown(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     file = saved(tmp_path)
     assert {m["suite"]: m["status"] for m in file.measurements} == dict.fromkeys(CASES, "ok")
-    rows = json.loads(call("show", str(file.path), "--format", "json").stdout)
+    rows = json.loads(call("show", str(file.path), "--format", "json").stdout)["rows"]
     by_suite = {row["suite"]: row for row in rows}
     assert {row["case"] for row in rows} == set(CASES.values())
     for suite, row in by_suite.items():
