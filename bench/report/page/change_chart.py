@@ -88,7 +88,7 @@ class Axis:
         return [(self.percent(value), f"{value:.3g}x") for value in values]
 
 
-class Row(NamedTuple):
+class ChartRow(NamedTuple):
     """A row of the chart."""
 
     change: ChartedChange
@@ -111,7 +111,7 @@ class ChangeChart:
     one: float
     """Place of no change."""
     ticks: tuple[tuple[float, str], ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ChartRow, ...]
     table: DisplayTable
     is_logarithmic: bool
 
@@ -128,8 +128,8 @@ def lay_out(changes: Sequence[ChartedChange], machines: Sequence[str]) -> Change
     return ChangeChart(machines[0], axis.percent(1.0), ticks, tuple(rows), _table(changes), axis.is_logarithmic)
 
 
-def _row(change: ChartedChange, number: int, is_first: bool, axis: Axis) -> Row:
-    return Row(
+def _row(change: ChartedChange, number: int, is_first: bool, axis: Axis) -> ChartRow:
+    return ChartRow(
         change=change,
         colour=number % len(LIGHT),
         mark=MARKS[number % len(MARKS)],

@@ -168,9 +168,14 @@ def _varies(column: Column, rows: Sequence[dict[str, Any]]) -> bool:
     return len({column.show(row) for row in rows}) > 1
 
 
+_WORST_FIRST = ("invalid", "failed", "skipped")
+
+
 def _no_speed(source: Source, files: dict[str, str], names: CaseNames) -> Iterator[Section]:
     rows = [row for run in source.series for row in run.rows if row["status"] != "ok"]
-    tables = [_shown(table, files, _across(names)) for table in result_tables.suite_tables(rows)]
+    rows.sort(key=lambda row: _WORST_FIRST.index(row["status"]))
+    listed = DisplayTable("", tuple(map(text_column, ("case", "status", "reason"))), tuple(rows))
+    tables = [_shown(listed, files, _across(names))] if rows else []
     for run in source.series:
         missing = result_tables.missing_cases(run.result)
         if missing:

@@ -21,15 +21,15 @@ REFERENCE = sorted((ROOT / "results" / "reference").glob("*.jsonl"))
 
 STEPS = """
   const table = [...page.querySelectorAll("#suites table")].find(
-    (one) => one.tBodies[0].rows.length > 30 && /median/.test(one.tHead.textContent));
+    (one) => one.tBodies[0].rows.length > 30 && /samples/.test(one.tHead.textContent));
   const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
-  const column = heads.indexOf("median");
+  const column = heads.indexOf("time");
   const cells = () => [...table.tBodies[0].rows].map((row) => row.cells[column].textContent);
   const button = table.tHead.rows[0].cells[column].querySelector("button");
   button.click(); const up = cells();
   button.click(); const down = cells();
   const input = table.parentElement.previousElementSibling.querySelector("input");
-  input.value = "all_gather KiB"; input.dispatchEvent(new view.Event("input"));
+  input.value = "all_gather 1 KiB"; input.dispatchEvent(new view.Event("input"));
   const left = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.cells[0].textContent);
   for (const part of page.querySelectorAll("details")) part.open = true;
   return { up, down, left, wide: page.documentElement.scrollWidth, room: page.documentElement.clientWidth,
@@ -40,7 +40,7 @@ STEPS = """
 
 
 def seconds(text: str) -> float:
-    value, unit = text.split()
+    value, unit = text.removeprefix("~").split()
     return float(value.replace(",", "")) * {"s": 1.0, "ms": 1e-3, "us": 1e-6}[unit]
 
 
