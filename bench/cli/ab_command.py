@@ -17,10 +17,10 @@ from bench.measure.planning.presets import PRESETS
 PASSED_ON = ("ranks", "device", "backend", "settings", "cases", "precision", "visits", "seed", "timeout")
 """Options of `bench run` that both sides get as they are."""
 _OWN = (
-    "a", "b", "a_python", "b_python", "suites", "preset", "pairs", "budget", "label", "output", "resume",
+    "a", "b", "base", "a_python", "b_python", "suites", "preset", "pairs", "budget", "label", "output", "resume",
 )  # fmt: skip
 _COMMON = (
-    "a", "b", "b_python", "pairs", "budget", "preset", "fail_slower", "everything", "form", "settings",
+    "a", "b", "base", "b_python", "budget", "fail_slower", "form", "settings",
 )  # fmt: skip
 _OPTIONS = {param.name: param for param in run_command.params if param.name in PASSED_ON}
 
@@ -34,6 +34,12 @@ _OPTIONS = {param.name: param for param in run_command.params if param.name in P
     help='One side: an environment variable, or options of `bench run` in quotes: "--backend gloo". Repeatable.',
 )
 @click.option("--b", multiple=True, metavar="NAME=VALUE|OPTIONS", help="The other side, the same way.")
+@click.option(
+    "--base",
+    metavar="REF",
+    help="A is the project at this commit of the git repository at hand, B the working tree as it is. Making their "
+    "environments is no part of --budget.",
+)
 @click.option("--a-python", metavar="PYTHON", help="The interpreter of one side [default: this one].")
 @click.option("--b-python", metavar="PYTHON", help="The interpreter of the other side, such as pr/bin/python.")
 @click.option(
@@ -69,12 +75,14 @@ def command(**given: Any) -> int:
     of the machine affects both halves of a pair and cancels. Both sides run this source of bench. A side's own --set
     KEY replaces the common one. Saved are two ordinary result files.
 
+    With --base the suite files of the working tree measure both projects. More in bench/docs/ci.md.
+
     \b
     Examples:
       bench ab collective --a NCCL_ALGO=Ring --b NCCL_ALGO=Tree
       bench ab tensor_parallel --a "--backend gloo" --b "--backend ucc"
+      bench ab ./benchmarks/mine.py --base origin/main --fail-slower 10%
       bench ab --b-python pr/bin/python --fail-slower 10% --budget 10m
-      bench ab --a-python python --b-python python    both the same
     """
     from bench.analysis.comparison_output.presentation import CompareOptions as Comparing
     from bench.run.ab import alternation

@@ -11,7 +11,7 @@ from bench.cli.options import comparing, without_collecting
 from bench.errors import BenchError
 
 _COMMON = (
-    "by", "among", "fail_slower", "fail_missing", "threshold", "metrics", "where", "everything", "wide", "form",
+    "by", "among", "fail_slower", "metrics", "where", "everything", "wide", "form",
 )  # fmt: skip
 
 
@@ -29,20 +29,21 @@ _COMMON = (
 def command(
     base: str, news: tuple[str, ...], by: str | None, among: str | None, outlier: str | None, **options: Any
 ) -> int:
-    """Put NEW results beside BASE: how they differ, then every case with its change, the interval and a verdict.
+    """Put NEW results beside BASE: the answer first, by how much in which work, then the cases with their verdicts.
 
-    Each is a file, a folder of launches, or a glob in quotes. `same`: the interval of the change lies within the
-    threshold; `slower`, `faster`: the interval excludes no change, false discoveries controlled over all cases; else
-    `unclear`, with the launches that would settle it. Errors come from several launches: with one a side there is no
-    verdict.
+    Each is a file, a folder of launches, or a glob in quotes. A change is new over base: at 1.88x NEW takes 1.88 times
+    as long. `same`: its 95% interval lies within the threshold; `slower`, `faster`: the interval excludes no change,
+    false discoveries controlled over the cases of a pair of sides; else `unclear`, with the launches and minutes that
+    would settle it. With one launch per side there is no error bar and no verdict.
 
     \b
     Examples:
       bench compare results/base.jsonl results/new.jsonl
-      bench compare old/ new/ --fail-slower 5% --fail-missing --format github
+      bench compare old/ new/ --fail-slower 5% --format junit
       bench compare a100.jsonl h100.jsonl gb200.jsonl --metric tokens_per_s --all
       bench compare run.jsonl --by implementation --where suite=tensor_parallel
       bench compare fleet/ --among host --outlier 5%
+      bench compare old/ new/ --format json | jq '.rows[] | [.case, .change]'
     """
     from bench.analysis.comparison_output.presentation import CompareOptions, present, present_outliers
     from bench.records.file import load_many

@@ -106,8 +106,8 @@ def complaint(capsys: pytest.CaptureFixture[str], command: str) -> str:
     ("command", "value", "remedy"),
     [
         ("frobnicate", "'frobnicate'", "see: bench --help"),
-        ("--frobnicate", "'--frobnicate'", "see: bench --help"),
-        ("run --frobnicate", "'--frobnicate'", "see: bench run --help"),
+        ("--frobnicate", "--frobnicate", "see: bench --help"),
+        ("run --frobnicate", "--frobnicate", "see: bench run --help"),
         ("run --ranks two", "'two'", "see: bench run --help"),
         ("run --ranks 0", "--ranks 0", "at least 1"),
         ("run --ranks -1", "--ranks -1", "at least 1"),

@@ -29,13 +29,16 @@ class Settling(NamedTuple):
     launches: int
     seconds: float | None
     """None if the results do not tell how long a launch took."""
-    are_pairs: bool
+    unit: tuple[str, str]
+    """One and several of them, in words."""
 
     def words(self) -> str:
         """`3 more launches per side, about 4 min`."""
-        noun = "pair" if self.are_pairs else "launch" if self.launches == 1 else "launche"
-        text = f"{self.launches} more {noun}{'' if self.launches == 1 else 's'}{'' if self.are_pairs else ' per side'}"
+        text = f"{self.launches} more {self.unit[self.launches != 1]}"
         return text if self.seconds is None else f"{text}, about {show_minutes(self.seconds)}"
+
+
+PER_SIDE, PAIRS, OF_ONE_RUN = ("launch per side", "launches per side"), ("pair", "pairs"), ("launch", "launches")
 
 
 def show_minutes(seconds: float) -> str:
@@ -58,13 +61,13 @@ def settle(comparison: Comparison, launches: int, name: str) -> Settling:
     base = comparison.sides[0]
     new = next(side for side in comparison.sides if side.name == name)
     if base.results == new.results:  # values of a parameter within one run
-        seconds = launch_seconds(base)
+        unit, seconds = OF_ONE_RUN, launch_seconds(base)
     elif comparison.paired:
-        seconds = pair_seconds(base, new)
+        unit, seconds = PAIRS, pair_seconds(base, new)
     else:
         known = [time for side in (base, new) if (time := launch_seconds(side)) is not None]
-        seconds = sum(known) if len(known) == 2 else None
-    return Settling(launches, None if seconds is None else launches * seconds, comparison.paired)
+        unit, seconds = PER_SIDE, sum(known) if len(known) == 2 else None
+    return Settling(launches, None if seconds is None else launches * seconds, unit)
 
 
 def undecided_words(comparison: Comparison, rows: Sequence[Row]) -> str | None:

@@ -155,7 +155,8 @@ def _correctness(comparison: Comparison) -> Iterator[Correctness]:
 def _unmeasured(comparison: Comparison) -> Iterator[Unmeasured]:
     """Cases that only one side has, and those that a side skipped, with the first few names."""
     base = comparison.sides[0].name
-    remedy = "measure the same with bench run --like FILE"
+    is_one_run = all(side.results == comparison.sides[0].results for side in comparison.sides)
+    remedy = "" if is_one_run else "measure the same with bench run --like FILE"
     for rows, words in ((comparison.only_base, f"only on {base}, not on {{}}"), (comparison.only_new, "only on {}")):
         for name in dict.fromkeys(row["name"] for row in rows):
             cases = [row["case"] for row in rows if row["name"] == name]

@@ -26,10 +26,12 @@ getattr(importlib.import_module(module), function)()
 """
 
 
-def command(python: str, entry: str, *arguments: str) -> list[str]:
+def command(python: str, entry: str, *arguments: str, root: Path | None = None) -> list[str]:
     """The words that make `python` call `entry`, a `module:function` of this source, with `sys.argv[1:]` = arguments.
+
+    `root` is the folder of another source of `bench` to take in place of this one.
 
     -P keeps the working directory off sys.path: a user's own bench.py or suites/ there must not get in the way.
     """
-    root = str(Path(__file__).resolve().parents[3])
-    return [python, "-P", "-c", _TEXT, root, entry, *arguments]
+    source = Path(__file__).resolve().parents[3] if root is None else root
+    return [python, "-P", "-c", _TEXT, str(source), entry, *arguments]

@@ -63,6 +63,12 @@ class Setting:
     """Keys of its own --set, which take the place of those that both sides were given."""
     setting: str
     """Setting as one would type it; `unchanged` if nothing was typed."""
+    bench_root: Path | None = None
+    """Folder of the bench that the side runs; None: the one that runs now."""
+    folder: Path | None = None
+    """Working directory of its launches; None: that of this process."""
+    suites: tuple[str, ...] | None = None
+    """Suites in place of those that both sides were given."""
 
     def does_as(self, other: Setting) -> bool:
         return (self.python, self.variables, self.options) == (other.python, other.variables, other.options)
@@ -256,8 +262,8 @@ def first_words(
         *chosen.options,
         *("--launcher", "local", "--launches", str(plan.pairs), "--label", f"{label}-{chosen.name}"),
         *(() if seconds is None else ("--budget", f"{seconds:.3f}s")),
-        *("--one-launch", "0", "--save-as", str(file), "--pair", pair),
-        *("--", *suites),
+        *("--one-launch", "0", "--save-as", str(file.absolute()), "--pair", pair),
+        *("--", *(suites if chosen.suites is None else chosen.suites)),
     ]
 
 
@@ -275,7 +281,7 @@ def _without(words: Sequence[str], keys: Collection[str]) -> list[str]:
 def next_words(launch: int, chosen: Setting, device: str | None, file: Path) -> list[str]:
     """Words for `bench run` to do a later launch of a side's file; its plan is in the file."""
     device = chosen.device or device
-    words = ["run", "--resume", str(file), "--one-launch", str(launch), "--launcher", "local"]
+    words = ["run", "--resume", str(file.absolute()), "--one-launch", str(launch), "--launcher", "local"]
     return words if device is None else [*words, "--device", device]
 
 
@@ -287,4 +293,5 @@ def timed_words(words: Sequence[str], seconds: float | None) -> list[str]:
 
 def asking_words(given: Sequence[str], suites: Sequence[str], chosen: Setting) -> list[str]:
     """Words for `bench run` to print the plan of a side."""
-    return ["run", *_without(given, chosen.sets), *chosen.options, "--launcher", "local", "--plan-only", "--", *suites]
+    own = suites if chosen.suites is None else chosen.suites
+    return ["run", *_without(given, chosen.sets), *chosen.options, "--launcher", "local", "--plan-only", "--", *own]

@@ -11,7 +11,8 @@ from __future__ import annotations
 import secrets
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from bench.measure.planning.launcher_env import detect
 from bench.measure.planning.visit_overhead import startup_seconds
 from bench.records.file import load, new_path
 from bench.records.last_result import DEFAULT_FOLDER
-from bench.records.saved_plan import Pair
+from bench.records.saved_plan import SIDES, Pair
 from bench.run.ab.ab_budget import ENOUGH_SAMPLES, PairBudget, measured_cost
 from bench.run.ab.ab_check import outlooks, refuse_unlike, refuse_useless
 from bench.run.ab.ab_resume import resume_pair
@@ -42,9 +43,11 @@ from bench.run.ab.ab_sides import (
     order,
     parse_pair_request,
     schedule,
+    side,
     sides,
     timed_words,
 )
+from bench.run.ab.base_sides import sides_from_base
 from bench.run.ab.child import LaunchEnd, probe, reason, start
 
 
@@ -54,6 +57,8 @@ class AbOptions:
 
     a: tuple[str, ...] = ()
     b: tuple[str, ...] = ()
+    base: str | None = None
+    """Commit of side a; side b is then the working tree."""
     a_python: str | None = None
     b_python: str | None = None
     suites: tuple[str, ...] = ()
@@ -79,7 +84,6 @@ Launch = Callable[[Setting, Sequence[str]], LaunchEnd]
 
 def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
     """Run both sides; returns the exit code. `read` parses words of `bench run`. Raises BenchError."""
-    began = clock.monotonic_seconds()
     joined = detect("auto", environment_variables())
     if joined is not None:
         raise BenchError(
@@ -89,11 +93,31 @@ def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
     # A mistake there is to be told before anything is measured.
     comparing.gate()
     comparing.settings()
-    both = sides((options.a, options.b), (options.a_python, options.b_python), sys.executable, read)
     asked = parse_pair_request(options.pairs, options.budget)
+    with _both_sides(options, read) as both:
+        return _alternate(options, comparing, both, asked)
+
+
+@contextmanager
+def _both_sides(options: AbOptions, read: ReadOptions) -> Iterator[tuple[Setting, Setting]]:
+    """Both sides, for as long as the block lasts. Raises BenchError."""
+    texts = (options.a, options.b)
+    if options.base is None:
+        yield sides(texts, (options.a_python, options.b_python), sys.executable, read)
+        return
+    for name, python in zip(SIDES, (options.a_python, options.b_python), strict=True):
+        if python is not None:
+            raise BenchError(f"--base {options.base} with --{name}-python {python}: leave one of them out")
+    a, b = (side(name, given, None, sys.executable, read) for name, given in zip(SIDES, texts, strict=True))
+    with sides_from_base(options.base, (a, b), options.suites) as both:
+        yield both
+
+
+def _alternate(options: AbOptions, comparing: Comparing, both: tuple[Setting, Setting], asked: PairRequest) -> int:
+    began = clock.monotonic_seconds()
     before = resume_pair(options.resume, both) if options.resume else None
-    for side in both:
-        click.echo(f"{side.name}: {side.setting}; {probe(side)}", err=True)
+    for each in both:
+        click.echo(f"{each.name}: {each.setting}; {probe(each)}", err=True)
     if before is None:
         plans = outlooks(both, options.given_words(), options.suites)
         refuse_useless(plans, comparing)

@@ -116,7 +116,8 @@ def _child(side: Setting, words: Sequence[str]) -> Iterator[_ChildProcess]:
     """Child process that ends with the block."""
     with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
-            bootstrap.command(side.python, "bench.cli.ab_child:main", str(os.getpid()), *words),
+            bootstrap.command(side.python, "bench.cli.ab_child:main", str(os.getpid()), *words, root=side.bench_root),
+            cwd=side.folder,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=log,

@@ -150,7 +150,7 @@ def test_a_rank_is_not_accused_where_the_other_is_slow_as_often() -> None:
 @pytest.mark.parametrize(("run", "said"), [
     ("plain", []),
     ("shaped-link", []),
-    ("slow-rank", ["rank 1 is slow: half as fast as rank 0 (0.50x) in 44 of 45 measurements"]),
+    ("slow-rank", ["Rank 1 is slow: half as fast as rank 0 (0.50x) in 44 of 45 measurements"]),
 ])  # fmt: skip
 def test_saved_runs_accuse_the_slow_rank_and_nobody_else(run: str, said: list[str]) -> None:
     result = load_result(ROOT / f"results/emulated/{run}/launches-1.jsonl.gz")
