@@ -28,7 +28,8 @@ DARK = "--blink-settings=preferredColorScheme=0"
 _HARNESS = """<!doctype html><meta charset="utf-8"><body style="margin:0">
 <iframe width="{width}" height="{height}" style="border:0"></iframe><script>
 const frame = document.querySelector("iframe");
-const write = (found) => {{ document.body.textContent = "FOUND" + btoa(unescape(encodeURIComponent(JSON.stringify(found)))) + "END"; }};
+const encoded = (found) => btoa(unescape(encodeURIComponent(JSON.stringify(found))));
+const write = (found) => {{ document.body.textContent = "FOUND" + encoded(found) + "END"; }};
 frame.addEventListener("load", async () => {{ try {{
   const page = frame.contentDocument, view = frame.contentWindow;
   write(await (async () => {{ {steps} }})());

@@ -108,9 +108,11 @@ def _joint_title(comparison: Comparison) -> str:
     verdicts = {work.verdict for _, work in leading if work is not None}
     start, than = f"In {words}", f" as {base}"
     if len(verdicts) == 1:
-        degree = _DEGREES[verdicts.pop()][len(leading) > 1]
+        degree = _DEGREES[next(iter(verdicts))][len(leading) > 1]
         start, than = f"{base} is {degree} in {words}", ""
     (name, factor, interval), *others = parts
+    if verdicts == {"faster"} and not others:
+        return f"{name} is faster in {words}: it takes {factor} as long as {base} ({interval})"
     texts = [f"{name} takes {factor} as long{than} ({interval})", *(f"{n} {f} ({i})" for n, f, i in others)]
     return f"{start}: {', '.join(texts)}"
 

@@ -107,7 +107,8 @@ STEP, DECODE = "training_step/run[tp=1]", "inference/decode[batch=1]"
     ("sides", "title"),
     [
         ([{STEP: 2.0, DECODE: 2.0}], "base is faster in training: a takes 2.0x as long"),
-        ([{STEP: 0.5, DECODE: 0.5}], "base is slower in training: a takes 0.50x as long"),
+        ([{STEP: 0.5, DECODE: 0.5}], "a is faster in training: it takes 0.50x as long as base"),
+        ([{STEP: 0.5, DECODE: 0.5}, {STEP: 0.4, DECODE: 0.5}], "base is slowest in training: a takes 0.50x as long"),
         ([{STEP: 2.0, DECODE: 1.0}, {STEP: 3.0, DECODE: 1.0}], "base is fastest in training: a takes 2.0x as long"),
         ([{STEP: 2.0, DECODE: 1.0}, {STEP: 0.5, DECODE: 1.0}], "In training: a takes 2.0x as long as base"),
         ([{STEP: 2.0, DECODE: 0.5}], "a against base depends on the work: decode 0.50x"),
