@@ -30,9 +30,9 @@ MAX_REASON = 160
 """Characters of a reason that are shown; the file has all of it."""
 
 
-def run_findings(result: Result) -> Findings:
-    """Findings of one result, ranked."""
-    evidence = RunEvidence(result)
+def run_findings(result: Result, *others: Result) -> Findings:
+    """Findings of one run, ranked; `others` are further files with launches of it."""
+    evidence = RunEvidence(result, others)
     name = command_name(result)
     items: list[Item] = [*_verdict(result), _state(evidence)]
     items += [*reached(evidence), *parallelism(evidence), *step(evidence)]
