@@ -11,13 +11,11 @@ from bench.core.values import MISSING, show_quantity
 from bench.records.case_names import CaseNames, name_cases
 from bench.records.metrics import METRICS
 from bench.records.rows import Row, case_groups, own_metrics, run_rows
+from bench.records.samples import has_few_samples
 
 if TYPE_CHECKING:
     from bench.records.file import Result
     from bench.records.metrics import Metric
-
-MIN_SAMPLES = 20
-"""Samples of a case below which its figures are rough."""
 
 
 @dataclass(frozen=True)
@@ -80,5 +78,4 @@ def show_value(row: Row, metric: str, unit: str) -> str:
     value = row.get(metric)
     if value is None:
         return MISSING
-    few = 0 < (row["num_samples"] or 0) < MIN_SAMPLES
-    return f"~{show_quantity(value, unit, 2)}" if few else show_quantity(value, unit)
+    return f"~{show_quantity(value, unit, 2)}" if has_few_samples(row) else show_quantity(value, unit)
