@@ -4,7 +4,7 @@
     python scripts/fill_outputs.py --check [PAGE...]  # exit 1 and a line for each that differs
 
 An output is a fenced block below `<!-- output: COMMAND -->`. COMMAND is called in this process, from a folder with the
-repository's files, so what it writes leaves no trace. A line `...` stands for any number of left-out lines. When a
+repository's files, so what it writes leaves no trace. A line `...` stands for left-out lines, one or more. When a
 block with gaps is filled, those lines of the new output are kept that are most like the lines that it had.
 """
 
@@ -93,26 +93,24 @@ def _lines(text: str) -> list[str]:
 
 
 def fits(shown: Sequence[str], lines: Sequence[str]) -> bool:
-    """Whether the lines are those shown, with any lines in the place of each gap."""
+    """Whether the lines are those shown, with one line or more in the place of each gap."""
     first, *others = _pieces(shown)
     if not others:
         return first == [*lines]
     *between, last = others
-    if len(first) + len(last) > len(lines) or [*lines[: len(first)]] != first:
-        return False
     end = len(lines) - len(last)
-    if [*lines[end:]] != last:
+    if [*lines[: len(first)]] != first:
         return False
     place = len(first)
     for piece in between:  # the first place that fits leaves most room for the others
         starts = (
-            start for start in range(place, end - len(piece) + 1) if [*lines[start : start + len(piece)]] == piece
+            start for start in range(place + 1, end - len(piece) + 1) if [*lines[start : start + len(piece)]] == piece
         )
         found = next(starts, None)
         if found is None:
             return False
         place = found + len(piece)
-    return True
+    return place < end and [*lines[end:]] == last
 
 
 def _pieces(shown: Sequence[str]) -> list[list[str]]:

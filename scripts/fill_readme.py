@@ -105,8 +105,10 @@ def _first_remark(lines: list[str]) -> Iterator[str]:
 
 
 def _only(pattern: str) -> Path:
-    (path,) = sorted(REFERENCE.glob(pattern))
-    return path
+    found = sorted(REFERENCE.glob(pattern))
+    if len(found) != 1:
+        raise SystemExit(f"{REFERENCE.relative_to(ROOT)}: {len(found)} files {pattern}, not one")
+    return found[0]
 
 
 # What is known of the errors.
@@ -153,30 +155,30 @@ def _published(question: str, head: str, of: str = "") -> Claim:
 
 CLAIMS = (
     _both(
-        "unchanged cases called slower or faster by `bench compare`",
+        "unchanged cases that `bench compare` called slower or faster",
         ("`bench compare`, each run and the next",), "called faster or slower", "cases",
     ),
     _both(
-        "the same, runs up to an hour apart: the machine had changed",
+        "the same, runs up to an hour apart: the machine changed",
         ("`bench compare`, all other pairs of runs",), "called faster or slower", "cases",
     ),
     _both(
-        "the same data, by the rule of pytest-benchmark: `compare-fail=median:5%`",
+        "the same data by pytest-benchmark's rule, `compare-fail=median:5%`",
         ("pytest-benchmark, `compare-fail=median:5%` (either way)",), "called faster or slower", "cases",
     ),
     _both(
         "cases made 20% slower that `bench compare` found, 3 launches per side",
         ("3 against 3", "20%", "all four"), "detected", "judged",
     ),
-    _both("the same that `bench ab` found in 10 pairs", ("10", "20%", "all four"), "detected", "judged"),
+    _both("the same by `bench ab`, 10 pairs", ("10", "20%", "all four"), "detected", "judged"),
     _both(
-        "95% intervals of a run that hold the median of the other runs",
+        "95% intervals of a run that held the median of the other runs",
         ("all",), "hold the median of the others", "intervals",
     ),
-    _published("published step times against `bench predict`: median error", "median error %", "rows"),
-    _published("the same: within the 95% interval of the prediction", "within the 95% interval, %", "rows"),
+    _published("published step times: median error of `bench predict`", "median error %", "rows"),
+    _published("the same: share within the predicted 95% interval", "within the 95% interval, %", "rows"),
     Claim(
-        "steps on four emulated hosts, predicted from one and two: mean error", None,
+        "steps on four emulated hosts, predicted from runs on one and two: mean error", None,
         Sentence(
             "predict_step", "## Emulated: four hosts",
             r"of (\d+) single predictions \d+, their mean error is ([\d.]+%), the worst (\d+%)",
@@ -184,14 +186,14 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "steps with an emulated slow rank, predicted: within 5%", None,
+        "steps with an emulated slow rank: predictions within 5%", None,
         Sentence("mixed", "## Emulated slow rank", r"(\d+) of (\d+) predictions lie within 5%", "{0} of {1}"),
     ),
 )  # fmt: skip
 
 
 def trust() -> str:
-    lines = ["| share, or error | on data of the fit | on other data |", "| --- | ---: | ---: |"]
+    lines = ["| figure | on data of the fit | on other data |", "| --- | ---: | ---: |"]
     for claim in CLAIMS:
         lines.append(f"| {claim.question} | {_shown(claim.fitted)} | {_shown(claim.other)} |")
     return "\n".join([*lines, "", *textwrap.wrap(f"{_noise()} {_harness()}", 119, break_on_hyphens=False)])
