@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bench.core.values import MISSING, show_quantity
 from bench.records.case_names import CaseNames, name_cases
 from bench.records.metrics import METRICS
-from bench.records.rows import Row, case_rows, own_metrics
+from bench.records.rows import Row, case_groups, own_metrics, run_rows
 
 if TYPE_CHECKING:
     from bench.records.file import Result
@@ -22,13 +22,20 @@ MIN_SAMPLES = 20
 
 @dataclass(frozen=True)
 class RunEvidence:
-    """One result file."""
+    """One run."""
 
     result: Result
+    """The first of its files: what does not change between launches is read from it."""
+    others: tuple[Result, ...] = ()
+    """Further files with launches of the run."""
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        return (self.result, *self.others)
 
     @cached_property
     def rows(self) -> list[Row]:
-        return case_rows([self.result])
+        return run_rows(self.results, case_groups(self.results))
 
     @cached_property
     def measured(self) -> list[Row]:
@@ -42,7 +49,7 @@ class RunEvidence:
     @cached_property
     def metrics(self) -> dict[str, Metric]:
         """All metrics of the result by name, its suites' own among them."""
-        return METRICS | own_metrics([self.result])
+        return METRICS | own_metrics(self.results)
 
     @property
     def world_size(self) -> int:
