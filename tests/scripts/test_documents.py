@@ -114,12 +114,12 @@ def _words() -> set[str]:
     return {word for path in (README, *PAGES) for word in re.findall(r"-{0,2}\w[\w-]*", text_of(path))}
 
 
-def _options() -> Iterator[tuple[str, str]]:
-    """Command and long option, of all commands; hidden ones are no business of users."""
+def _options() -> Iterator[tuple[str, list[str]]]:
+    """Command and the names of an option, of all commands; hidden ones are no business of users."""
     for name, command in (("", cli), *((name, _command(name)) for name in COMMANDS)):
         for parameter in command.params:
             if isinstance(parameter, click.Option) and not parameter.hidden:
-                yield from ((name, option) for option in parameter.opts if option.startswith("--"))
+                yield name, [*parameter.opts]
 
 
 def _command(name: str) -> click.Command:
@@ -128,10 +128,12 @@ def _command(name: str) -> click.Command:
 
 
 def test_every_option_is_in_the_readme_or_a_page() -> None:
+    """By one of its names, such as `-o` or `--output`."""
     words = _words()
-    options = {*_options()}
+    options = [*_options()]
     assert len(options) > 80
-    assert not sorted(f"bench {name} {option}" for name, option in options if option not in words)
+    missing = [f"bench {name} {'/'.join(names)}" for name, names in options if words.isdisjoint(names)]
+    assert not sorted(missing)
 
 
 def test_every_command_preset_suite_and_verdict_is_in_the_readme_or_a_page() -> None:
