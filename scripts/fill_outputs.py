@@ -1,6 +1,6 @@
 """Hold the outputs that README.md and the pages show to what their commands print.
 
-    python scripts/fill_outputs.py                    # writes the present outputs into the documents
+    python scripts/fill_outputs.py [PAGE...]          # writes the present outputs into the documents
     python scripts/fill_outputs.py --check [PAGE...]  # exit 1 and a line for each that differs
 
 An output is a fenced block below `<!-- output: COMMAND -->`. COMMAND is called in this process, from a folder with the
@@ -24,6 +24,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.cli import call
+from bench.core import exit_codes
 
 ROOT = Path(__file__).resolve().parent.parent
 GAP = "..."
@@ -50,10 +51,19 @@ def main() -> None:
     named = [Path(word).resolve() for word in sys.argv[1:] if not word.startswith("-")]
     pages = named or documents()
     if "--check" in sys.argv[1:]:
-        unlike = [output for output in outputs(pages) if not fits(output.lines, printed(output.command))]
-        for output in unlike:
-            print(f"{output}: prints other lines; python scripts/fill_outputs.py")
-        sys.exit(bool(unlike))
+        sys.exit(check(pages))
+    fill(pages)
+
+
+def check(pages: Sequence[Path]) -> bool:
+    """True, after a line for each, if outputs of the pages are not what their commands print."""
+    unlike = [output for output in outputs(pages) if not fits(output.lines, printed(output.command))]
+    for output in unlike:
+        print(f"{output}: prints other lines; python scripts/fill_outputs.py")
+    return bool(unlike)
+
+
+def fill(pages: Sequence[Path]) -> None:
     for page in pages:
         text = page.read_text(encoding="utf-8")
         page.write_text(BLOCK.sub(_filled, text), encoding="utf-8")
@@ -84,7 +94,9 @@ def printed(command: str) -> list[str]:
     ):
         for path in ROOT.iterdir():
             Path(path.name).symlink_to(path)
-        call(words)
+        code = call(words)
+    if code == exit_codes.USAGE or not stream.getvalue():
+        raise SystemExit(f"{command}: {errors.getvalue().strip() or 'prints nothing'}")
     return _lines(stream.getvalue())
 
 

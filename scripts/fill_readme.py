@@ -1,10 +1,10 @@
 """Fill the parts of README.md and results/reference/README.md that come from committed files.
 
-    python scripts/fill_readme.py            # writes both
-    python scripts/fill_readme.py --check    # exit 1 if they are not what the files say
+    python scripts/fill_readme.py            # writes both, and the outputs of commands in README and pages
+    python scripts/fill_readme.py --check    # exit 1 if they are not what the files and commands say
 
 Filled are, between `<!-- fill: NAME -->` and `<!-- end -->`: the last screen of the saved smoke run, and the table of
-errors, each cell of which is found in a page of results/evidence. The outputs of commands are filled by
+errors, each cell of which is found in a page of results/evidence. The outputs of commands are those of
 scripts/fill_outputs.py.
 """
 
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import fill_outputs
 
 from bench.analysis.findings import screen
 from bench.analysis.findings.of_run import run_findings
@@ -44,9 +46,10 @@ def main() -> None:
     if "--check" in sys.argv[1:]:
         for path in unlike:
             print(f"{path.relative_to(ROOT)}: not what the files say; python scripts/fill_readme.py")
-        sys.exit(bool(unlike))
+        sys.exit(bool(unlike) | fill_outputs.check(fill_outputs.documents()))
     for path in unlike:
         path.write_text(texts[path], encoding="utf-8")
+    fill_outputs.fill(fill_outputs.documents())
 
 
 def readme() -> str:

@@ -281,3 +281,8 @@ def test_a_block_with_gaps_keeps_the_lines_it_had_when_it_is_filled_anew(fill_ou
     lines = ["head", "time 14 ms", "", "rate 2 GB/s", "foot"]
     places = fill_outputs.most_alike(wanted, lines)
     assert [*fill_outputs._with_gaps(lines, places)] == ["...", "time 14 ms", "...", "rate 2 GB/s", "..."]
+
+
+def test_a_command_that_fails_has_no_output_to_show(fill_outputs: Any) -> None:
+    with pytest.raises(SystemExit, match="no-such-file"):
+        fill_outputs.printed("bench show no-such-file.jsonl")
