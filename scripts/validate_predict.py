@@ -133,14 +133,16 @@ def tables(everything: bool, path: Path = published.DATA) -> list[DisplayTable]:
         ("claim", "peers claim", show_text),
     )
     columns = (text_column("source"), *(column(*each) for each in shown))
-    held = [
-        abs(math.log(p.step_seconds / r.seconds)) for p, r in zip(predictions, runs, strict=True) if id(r) not in fitted
-    ]
-    median = percent(math.expm1(statistics.median(held)))
-    inside = percent(statistics.fmean(each <= 1.96 * constants.error_share for each in held))
+    halves = {
+        name: [
+            abs(math.log(p.step_seconds / r.seconds))
+            for p, r in zip(predictions, runs, strict=True)
+            if (id(r) in fitted) == is_fitted
+        ]
+        for name, is_fitted in (("that the constants were fitted on", True), ("that nothing was fitted to", False))
+    }
     notes = (
-        f"{len(runs)} rows, {len(fitted)} of them fitted on; the others: median error {median}%, and {inside}% of them "
-        "within the prediction's 95% interval.",
+        *(_half(name, found_errors, constants.error_share) for name, found_errors in halves.items() if found_errors),
         f"Constants: {constants.made}. Left out: {len(left)} rows, listed by --rows.",
     )
     found = [DisplayTable("Predicted against published step times", columns, tuple(rows), notes)]
@@ -153,6 +155,17 @@ def tables(everything: bool, path: Path = published.DATA) -> list[DisplayTable]:
     if everything:
         found += [row_table(runs, predictions, fitted), left_table(left)]
     return found
+
+
+def _half(name: str, logarithms: Sequence[float], error_share: float) -> str:
+    """Sentence on the errors of some rows, which are given as absolute logarithms of predicted over measured."""
+    median = percent(math.expm1(statistics.median(logarithms)))
+    ninth = percent(math.expm1(statistics.quantiles(logarithms, n=10)[-1]) if len(logarithms) > 1 else None)
+    inside = percent(statistics.fmean(each <= 1.96 * error_share for each in logarithms))
+    return (
+        f"{len(logarithms)} rows {name}: median error {median}%, nine of ten within {ninth}%, and {inside}% of them "
+        "within the prediction's 95% interval."
+    )
 
 
 def row_table(runs: list[published.Run], predictions: list[Any], fitted: set[int]) -> DisplayTable:
