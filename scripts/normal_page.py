@@ -167,7 +167,7 @@ def _example() -> Iterator[str]:
     lines = output_lines(command)
     begin = next(number for number, line in enumerate(lines) if line.startswith("Ceiling"))
     shown = [lines[0], "...", *lines[begin : lines.index("", begin)], "..."]
-    yield "What your own machine reaches of its data sheet stands on top of `bench show`:"
+    yield "`bench show` begins with the share of the data sheet that your own machine reaches:"
     yield "\n".join([f"<!-- output: bench {' '.join(command)} -->", "```", *shown, "```"])
 
 
