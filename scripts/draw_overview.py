@@ -1,4 +1,4 @@
-"""Draw the picture at the head of the README from a saved run.
+"""Draw the picture of results/reference from a saved run.
 
     .venv/bin/python scripts/draw_overview.py RESULT.jsonl OUT.png
 
@@ -50,7 +50,7 @@ def bandwidth(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def matmul(axes: Axes, frame: pd.DataFrame) -> None:
-    """TFLOP/s a rank, alone and with all ranks at once."""
+    """TFLOP/s per rank, alone and with all ranks at once."""
     rows = frame[(frame.suite == "compute") & (frame.op == "matmul") & frame.tflop_per_s.notna()]
     names = [f"{s} {int(n)}\n{d}" for s, n, d in zip(rows.param_shape, rows.param_size, rows.param_dtype, strict=True)]
     places = range(len(rows))
@@ -59,7 +59,7 @@ def matmul(axes: Axes, frame: pd.DataFrame) -> None:
     axes.barh([p - 0.2 for p in places], together, height=0.38, color=BLUE, label="all ranks at once", hatch="//")
     axes.set_yticks(list(places), names, fontsize=7)
     axes.invert_yaxis()
-    axes.set_xlabel("TFLOP/s a rank")
+    axes.set_xlabel("TFLOP/s per rank")
     axes.set_title("Matrix multiplication")
     _legend(axes)
 

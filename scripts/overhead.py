@@ -1,6 +1,6 @@
 """What the harness adds to a measurement: its samples against a bare loop's, alternating sample by sample.
 
-    .venv/bin/python scripts/overhead.py [SAMPLES]
+    .venv/bin/python scripts/overhead.py [SAMPLES] > results/evidence/overhead.md
 
 In one process group of two gloo ranks, every round takes four samples of the same work in ABBA order: harness, bare,
 bare, harness; and so for a second bare loop in the harness's place. A sample is the maximum over the ranks. Printed are
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import sys
 import tempfile
 import time
@@ -20,6 +21,17 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.measure.system.environment import versions
+from bench.measure.system.host import cpu_model
+
+PAGE = """# The harness against a bare loop
+
+{num_rounds} rounds on 2 ranks of one machine: {machine}, gloo, torch {torch}, load average {load:.1f} before.
+
+Each round takes samples of the same work by the harness and by a bare loop in turn. `harness / bare` is the ratio of
+their medians, with the middle 90% of it over resampled rounds. `bare / bare` is the same ratio of two bare loops: by so
+much two equal loops differ here. This page is what `scripts/overhead.py` printed.
+"""
 Sample = Callable[[], int]
 WORKS: dict[str, tuple[str, int]] = {
     "all_reduce 1 KiB": ("all_reduce", 1 << 10),
@@ -107,21 +119,23 @@ def _ratio(samples: NDArray[np.int64], over: tuple[int, int], under: tuple[int, 
 
 def main() -> None:
     num_rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    load = os.getloadavg()[0]
     with (
         tempfile.TemporaryDirectory() as folder,
         multiprocessing.get_context("spawn").Pool(2) as pool,
     ):
         arguments = [(index, f"{folder}/store", num_rounds) for index in (0, 1)]
         first, second = pool.starmap(on_rank, arguments, chunksize=1)
-    print(f"{'work':<20} {'bare median us':>15}  {'harness / bare':<26} {'bare / bare':<26}")
+    machine = cpu_model() or "CPU not known"
+    print(PAGE.format(num_rounds=num_rounds, machine=machine, torch=versions()["torch"], load=load))
+    print("| work | bare median us | harness / bare | bare / bare |\n| :--- | ---: | ---: | ---: |")
     for name in WORKS:
         slowest = np.maximum(first[name], second[name])
         median = np.median(slowest[:, 1:3]) / 1e3
-        print(
-            f"{name:<20} {median:>15.1f}  {_ratio(slowest, (0, 3), (1, 2)):<26} {_ratio(slowest, (4, 7), (5, 6)):<26}"
-        )
+        print(f"| {name} | {median:.1f} | {_ratio(slowest, (0, 3), (1, 2))} | {_ratio(slowest, (4, 7), (5, 6))} |")
     empty = np.maximum(first["empty"], second["empty"]).ravel()
-    print(f"empty Work: median {np.median(empty):.0f} ns, 99th percentile {np.quantile(empty, 0.99):.0f} ns")
+    median, last = np.quantile(empty, (0.5, 0.99))
+    print(f"\nA sample of an empty Work: median {median:.0f} ns, 99th percentile {last:.0f} ns.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Hold `bench predict` against published runs: per source its error, beside the best single constant of that source.
 
-    python scripts/validate_predict.py [--rows] [--format markdown] [--data FILE]
+    python scripts/validate_predict.py [--rows] [--format csv] [--data FILE]
+    python scripts/validate_predict.py --format markdown > results/evidence/published.md
 
 The constants are frozen in bench/catalog/data/predict_constants.json; rows that they were fitted on are counted apart.
 The best constant is the one model FLOP/s utilisation that has the least mean error over the very rows that it is tried
@@ -28,6 +29,14 @@ from bench.core.table import DisplayTable, column, render, text_column
 from bench.core.values import show_text
 from bench.predict.rates.constants import frozen
 
+PAGE = """# Published runs, predicted
+
+Step times and memory that others published, beside what `bench predict` gives for the same model, devices and split.
+This page is what `scripts/validate_predict.py` printed; its docstring says what the columns are. The runs are in
+[data/published_training.csv.gz](data/published_training.csv.gz), and the constants, with the rows that they were fitted
+to, in `bench/catalog/data/predict_constants.json`.
+
+"""
 CLAIMS = (
     ("Table 5 via calculon", "calculon 3.65%"),
     ("ground_truth_single", "vTrain 8.37%"),
@@ -133,16 +142,12 @@ def tables(everything: bool, path: Path = published.DATA) -> list[DisplayTable]:
         ("claim", "peers claim", show_text),
     )
     columns = (text_column("source"), *(column(*each) for each in shown))
-    held = [
-        abs(math.log(p.step_seconds / r.seconds)) for p, r in zip(predictions, runs, strict=True) if id(r) not in fitted
-    ]
-    median = percent(math.expm1(statistics.median(held)))
-    inside = percent(statistics.fmean(each <= 1.96 * constants.error_share for each in held))
-    notes = (
-        f"{len(runs)} rows, {len(fitted)} of them fitted on; the others: median error {median}%, and {inside}% of them "
-        "within the prediction's 95% interval.",
-        f"Constants: {constants.made}. Left out: {len(left)} rows, listed by --rows.",
-    )
+    notes = (f"Constants: {constants.made}. Left out: {len(left)} rows, listed by --rows.",)
+    off = [abs(math.log(p.step_seconds / run.seconds)) for p, run in zip(predictions, runs, strict=True)]
+    groups = {
+        name: [each for each, run in zip(off, runs, strict=True) if (id(run) in fitted) == wanted]
+        for name, wanted in (("fitted", True), ("not fitted", False))
+    }
     found = [DisplayTable("Predicted against published step times", columns, tuple(rows), notes)]
     memory = memory_rows(runs, [each.memory.total for each in predictions])
     heads: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
@@ -150,9 +155,31 @@ def tables(everything: bool, path: Path = published.DATA) -> list[DisplayTable]:
         ("bias", "bias %", percent), ("within_10", "within 10%", str),
     )  # fmt: skip
     found.append(DisplayTable("Memory", (text_column("source"), *(column(*each) for each in heads)), tuple(memory)))
+    interval = 1.96 * constants.error_share
+    found.append(fit_table({name: errors for name, errors in groups.items() if errors}, interval))
     if everything:
         found += [row_table(runs, predictions, fitted), left_table(left)]
     return found
+
+
+def fit_table(groups: dict[str, list[float]], interval: float) -> DisplayTable:
+    """Errors of the rows that the constants were fitted to, and of all others; `interval` is that of a prediction."""
+    rows = [
+        {
+            "group": name,
+            "rows": len(errors),
+            "median_error": math.expm1(statistics.median(errors)),
+            "inside": statistics.fmean(each <= interval for each in errors),
+        }
+        for name, errors in groups.items()
+    ]
+    shown: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+        ("rows", "rows", str),
+        ("median_error", "median error %", percent),
+        ("inside", "within the 95% interval, %", percent),
+    )
+    columns = (text_column("group", "published step times"), *(column(*each) for each in shown))
+    return DisplayTable("Fitted and not fitted", columns, tuple(rows))
 
 
 def row_table(runs: list[published.Run], predictions: list[Any], fitted: set[int]) -> DisplayTable:
@@ -183,13 +210,17 @@ def left_table(left: list[tuple[dict[str, str], str]]) -> DisplayTable:
     return DisplayTable("Left out", (text_column("source"), text_column("reason"), column("rows", "rows", str)), rows)
 
 
+def text(found: Sequence[DisplayTable], form: str) -> str:
+    return (PAGE if form == "markdown" else "") + render(found, form)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", action="store_true", help="every row, and what was left out")
     parser.add_argument("--format", default="table", help="table, markdown, csv or json")
     parser.add_argument("--data", type=Path, default=published.DATA, help="other runs: CSV with the same columns")
     given = parser.parse_args()
-    print(render(tables(given.rows, given.data), given.format), end="")
+    print(text(tables(given.rows, given.data), given.format), end="")
 
 
 if __name__ == "__main__":

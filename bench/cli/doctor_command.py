@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.help import HelpedCommand
+from bench.core.column_fit import wrap
+from bench.core.terminal import output_width
 from bench.core.values import counted
 from bench.errors import BenchError
 
@@ -38,10 +41,16 @@ def command(strict: bool, expected: tuple[str, ...]) -> int:
 
     findings = checks.examine(checks.gather(), expect=dict(_expectation(text) for text in expected))
     for finding in findings:
-        click.echo(finding.line())
+        _echo(finding.line())
     bad = ("fail", "warn") if strict else ("fail",)
-    click.echo(_verdict(findings, bad))
+    _echo(_verdict(findings, bad))
     return int(any(finding.level in bad for finding in findings))
+
+
+def _echo(line: str) -> None:
+    """Print a line; a terminal breaks it at its width, a pipe keeps it whole, for programs that read line by line."""
+    lines = wrap(line, output_width(sys.stdout), "    ") if sys.stdout.isatty() else [line]
+    click.echo("\n".join(lines))
 
 
 def _verdict(findings: Sequence[Finding], bad: Collection[str]) -> str:

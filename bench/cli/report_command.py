@@ -20,11 +20,11 @@ DEFAULT = Path("report.html")
     "outputs",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Where to, by ending: .html (one page with all in it), .md (plots beside it), .csv, .json, .parquet, or a "
-    "folder (every plot as PNG and SVG). Repeatable  [default: report.html].",
+    help="Where to, by ending: .html (one page, with the most telling plots), .md (all plots beside it), .csv, .json, "
+    ".parquet, or a folder (every plot as PNG and SVG). Repeatable  [default: report.html].",
 )
 def command(paths: tuple[str, ...], outputs: tuple[Path, ...]) -> None:
-    """Make a report of result FILEs: the answer first, then every suite with its plots and tables.
+    """Make a report of result FILEs: the answer in the title, its picture below, all figures behind folds.
 
     Files, folders or globs; the first run is the base of the comparison, and a folder whose files are launches of one
     run is one run. The page needs no network, opens from a

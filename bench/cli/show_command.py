@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     "--ranks", is_flag=True, help="Medians of each rank by itself, and of its own work, instead of the cases."
 )
 @click.option("--ids", is_flag=True, help="Full ids of cases in place of their short names.")
+@click.option("--brief", is_flag=True, help="The findings alone: the last screen of `bench run`.")
 @click.option("--status", is_flag=True, help="Exit with the code that the run ended with (3 where it never ended).")
 def command(
     paths: tuple[str, ...],
@@ -45,10 +46,11 @@ def command(
     publish: bool,
     ranks: bool,
     ids: bool,
+    brief: bool,
     status: bool,
     wide: bool,
 ) -> int:
-    """Show result FILEs: what was measured on what, a table per suite, and what has no speed and why.
+    """Show result FILEs: a table per suite, cases without a speed and why, and the findings of a lone FILE.
 
     With -o, also what other tools read: pytest-benchmark's JSON (all samples; `bench import` reads it back),
     x.continuous.json for github-action-benchmark (customSmallerIsBetter, us), x.bmf.json for Bencher (ns).
@@ -56,6 +58,7 @@ def command(
     \b
     Examples:
       bench show last                   the newest result in results/
+      bench show last --brief           its findings, without the tables
       bench show results/run-node7-20260101T120000Z-1a2b.jsonl
       bench show FILE --format json | jq '.rows[] | select(.suite=="compute")'
       bench show FILE -o cases.csv
@@ -63,6 +66,8 @@ def command(
       bench show FILE --ranks
       bench show FILE --share -o public.jsonl
     """
+    if brief and (ranks or publish or output is not None or form not in ("table", "markdown")):
+        raise BenchError("--brief only prints findings; leave out the other form of output, or take --format json")
     if ranks and (publish or output is not None):
         raise BenchError("--ranks only prints; leave out -o and --share, or take --format csv > FILE")
     from bench.records.file import load_many
@@ -74,6 +79,8 @@ def command(
             _save_copy(results, output)
         elif output is not None:
             _export(results, output)
+        elif brief:
+            click.echo(result_tables.findings_text(results, form, colour(), width(wide)), nl=False)
         else:
             _print(results, form, ranks, wide, ids)
     return max(result_tables.status_code(result) for result in results) if status else 0

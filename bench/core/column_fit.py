@@ -81,11 +81,23 @@ def _total_width(columns: Sequence[Column], needs: dict[int, int], are_texts_nar
     return room_of_columns(widths)
 
 
-def wrap(text: str, width: int) -> list[str]:
-    """Split a line into lines of at most so many cells, at blanks; a word that is wider behind a comma or the like."""
-    lines = []
-    for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]:
-        lines += [line] if cell_text.width(line) <= width else _break_word(line, width)
+def wrap(text: str, width: int, indent: str = "") -> list[str]:
+    """Split a line into lines of at most `width` cells, at blanks; a word that is wider behind a comma or the like.
+
+    Lines after the first are indented. A line that fits stays as it is, blanks and all.
+    """
+    if cell_text.width(text) <= width:
+        return [text]
+    lines: list[str] = []
+    for line in textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ) or [""]:
+        if cell_text.width(line) <= width:
+            lines.append(line)
+            continue
+        start = indent if lines else line[: len(line) - len(line.lstrip())]
+        first, *others = _break_word(line.strip(), width - max(len(start), len(indent)))
+        lines += [start + first, *(indent + other for other in others)]
     return lines
 
 

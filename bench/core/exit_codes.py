@@ -1,4 +1,4 @@
-"""The command's exit codes; the README lists them too."""
+"""The command's exit codes; bench/docs/running.md lists them too."""
 
 from __future__ import annotations
 

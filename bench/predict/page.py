@@ -51,7 +51,7 @@ def content(predictions: Predictions) -> Content:
         drawn = tuple(_drawn(job, key))
         if drawn:
             sections.append(Section(f"plots{key}", f"Plots{name}", (), (), drawn))
-        sections.append(Section(f"tables{key}", f"All figures{name}", (), tuple(tables.all_tables(job))))
+        sections.append(Section(f"tables{key}", f"All figures{name}", (), tuple(tables.all_tables(job)), folded=True))
     return Content(_title(jobs), tuple(sections))
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+LARGE_STEAL_SHARE = 0.02
+LARGE_OTHER_SHARE = 0.05
+"""Share of the CPU time, beyond the noise of the kernel's coarse counting of a short phase, that disturbs a case."""
 LARGE_QUOTA_SHARE = 0.01
 """Share of the phase for which a CPU quota held a rank's processes back: above, the case was throttled."""
 TEXT_COLUMNS = ("throttle_reasons",)
@@ -104,6 +107,19 @@ def clock_fall(row: Mapping[str, Any]) -> float | None:
     """The share by which the clock fell during the case; None if unknown."""
     before, after = row.get("clock_before_hz"), row.get("clock_after_hz")
     return 1 - after / before if before and after else None
+
+
+def large_steal(row: Mapping[str, Any]) -> float | None:
+    """Share of the CPU time that the hypervisor took, if it is large enough to disturb a case."""
+    share = row.get("steal_share")
+    return float(share) if share is not None and share > LARGE_STEAL_SHARE else None
+
+
+def large_other_load(row: Mapping[str, Any]) -> float | None:
+    """Share of the CPU time that other programs used, if it is beyond noise and large enough to disturb a case."""
+    share = row.get("other_load_share")
+    noise = row.get("other_load_noise_share") or 0.0
+    return float(share) if share is not None and share > LARGE_OTHER_SHARE + noise else None
 
 
 def merged(disturbances: Iterable[Interference | None]) -> Interference | None:

@@ -119,6 +119,15 @@ def rank_quantiles(samples: VariantSamples, shares: tuple[float, ...]) -> NDArra
     return columns
 
 
+MIN_SAMPLES = 20
+"""Samples of a case below which its figures are rough."""
+
+
+def has_few_samples(row: Mapping[str, Any]) -> bool:
+    """True for the row of a case that was timed too few times; False for one that was not timed at all."""
+    return 0 < (row.get("num_samples") or 0) < MIN_SAMPLES
+
+
 def is_over_ranks(record: Measurement, samples: VariantSamples) -> bool:
     """True if a variant has no rows of single ranks, but one over them all, as imported results do."""
     return samples.nanoseconds is not None and len(samples.nanoseconds) < (record.num_ranks or 1)

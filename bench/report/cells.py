@@ -11,21 +11,15 @@ from typing import Any
 from bench.core.values import MISSING, show_number, show_seconds
 from bench.records import metrics
 from bench.records.metrics import CEILING_PERCENT, PEAK_SHARE, TIME, TIME_HIGH, TIME_LOW, Metric
+from bench.records.samples import has_few_samples
 
 Row = Mapping[str, Any]
 
-MIN_SAMPLES = 20
-"""Fewer tell a time roughly and no spread."""
 FEW_DIGITS = 2
 USELESS_RATIO = 10
 """An end of an interval that is more than so many times away says only that nothing is known."""
 BEST = "best here"
 CEILING = "ceiling"
-
-
-def has_few_samples(row: Row) -> bool:
-    """True for a case that was timed too few times; False for one that was not timed at all."""
-    return 0 < (row.get("num_samples") or 0) < MIN_SAMPLES
 
 
 def show_time(row: Row) -> str:

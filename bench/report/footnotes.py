@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bench.core.values import show_seconds
-from bench.records.interference import clock_fall
-from bench.report.cells import MIN_SAMPLES, has_few_samples
+from bench.records.interference import clock_fall, large_other_load, large_steal
+from bench.records.samples import MIN_SAMPLES, has_few_samples
 
 Row = Mapping[str, Any]
 Key = tuple[str, str]
@@ -21,9 +21,6 @@ Key = tuple[str, str]
 FEW_SAMPLES: Key = ("kind", "few samples")
 LARGE_SKEW = 0.2
 """A share of the time by which the first rank is done before the last, above which it is footnoted."""
-LARGE_STEAL = 0.02
-LARGE_OTHER_LOAD = 0.05
-"""Share of the CPU time, beyond what the kernel's coarse counting of a short phase can make of nothing."""
 LARGE_RUN_DELAY = 0.4
 """Share of the time; with as many ranks as cores, gloo's own threads already make it about a quarter."""
 LARGE_CLOCK_FALL = 0.1
@@ -44,13 +41,6 @@ def _above(name: str, limit: float) -> Callable[[Row], float | None]:
         return value if value is not None and value > limit else None
 
     return figure
-
-
-def _other_load(row: Row) -> float | None:
-    share = row.get("other_load_share")
-    if share is None or share <= LARGE_OTHER_LOAD + (row.get("other_load_noise_share") or 0):
-        return None
-    return float(share)
 
 
 def _clock_fall(row: Row) -> float | None:
@@ -88,11 +78,11 @@ KINDS: dict[str, FootnoteKind] = {
         ),
     ),
     "other load": FootnoteKind(
-        _other_load,
+        large_other_load,
         lambda row: f"disturbed: other programs used up to {row['other_load_share']:.0%} of the CPU",
     ),
     "steal": FootnoteKind(
-        _above("steal_share", LARGE_STEAL),
+        large_steal,
         lambda row: f"disturbed: up to {row['steal_share']:.1%} of the CPU time was stolen by the hypervisor",
     ),
     "run delay": FootnoteKind(

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bench.analysis.findings import markdown, screen
 from bench.analysis.findings.of_run import run_findings
 from bench.analysis.health import verdict as health
 from bench.core import exit_codes, sparklines
 from bench.core.column_fit import choose_columns
 from bench.core.table import DisplayTable, csv_text, json_text, render
+from bench.core.terminal import PIPE_WIDTH
 from bench.core.terminal_table import as_text
 from bench.core.values import counted
 from bench.records import findings
@@ -41,6 +43,7 @@ def tables(
 ) -> str:
     """All of some results in a format, ready to print. JSON is one object with a row per case and file.
 
+    A lone result's findings are the last screen of a terminal, where people look, and come first in Markdown.
     With `width` a terminal's tables fit it, and have their main columns alone unless it is a wide one. `has_ids`: ids
     of cases in place of their names.
     """
@@ -57,7 +60,19 @@ def tables(
         shown, lacks_columns = _file_tables(result, of_file, terminal, has_ids)
         parts += shown
         is_cut = is_cut or lacks_columns
-    return render([*parts, DisplayTable("", (), (), (MORE,))] if is_cut else parts, output, colour, width)
+    text = render([*parts, DisplayTable("", (), (), (MORE,))] if is_cut else parts, output, colour, width)
+    if len(results) != 1:
+        return text
+    found = findings_text(results, output, colour, width)
+    return f"{found}\n{text}" if output == "markdown" else f"{text}\n{found}"
+
+
+def findings_text(results: Sequence[Result], output: str, colour: bool, width: int | None) -> str:
+    """Findings of each result as the last screen of `bench run` has them, or as Markdown."""
+    found = [run_findings(result) for result in results]
+    if output == "markdown":
+        return "\n".join(map(markdown.show, found))
+    return "\n".join(screen.show(each, width or PIPE_WIDTH, colour) for each in found)
 
 
 def json_object(results: Sequence[Result]) -> str:

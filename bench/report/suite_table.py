@@ -16,6 +16,7 @@ from bench.core.values import MISSING, show_count, show_text
 from bench.records.case_names import name_cases
 from bench.records.metrics import CEILING_PERCENT, METRICS, PEAK_SHARE, TIME, Metric
 from bench.records.rows import nccl_words
+from bench.records.samples import has_few_samples
 from bench.report import cells, footnotes, legend
 from bench.report.case_order import ordered
 
@@ -162,7 +163,7 @@ def _said_by_rates(rows: Sequence[Row], own: OwnMetrics) -> set[str]:
 
 
 def _show_shape(row: Row, shapes: Mapping[str, str | None]) -> str:
-    return MISSING if cells.has_few_samples(row) else shapes.get(row["case"]) or MISSING
+    return MISSING if has_few_samples(row) else shapes.get(row["case"]) or MISSING
 
 
 def _metric_column(metric: Metric, number: int = 0) -> Column:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.core.column_fit import wrap
 from bench.core.process_environment import environment_variables
 from bench.core.table import wants_colour
 from bench.core.terminal import output_width
@@ -37,7 +38,7 @@ def close(against: Path | None, path: Path, code: int) -> int:
         click.echo()
         click.echo(compare_with_earlier(against, result, colour), nl=False)
     if verdict.is_judged(result):  # once more, since a long run's last line is what people look for
-        click.echo("\n".join(screen.wrap(verdict.judge(result).line(), width)))
+        click.echo("\n".join(wrap(verdict.judge(result).line(), width)))
     return code
 
 

@@ -1,21 +1,31 @@
-"""What the README shows is what runs: its example suite, and its names."""
+"""What the README shows is what runs and what the saved files say: its examples, its figures and its times."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.cli import COMMANDS
-from bench.measure.planning.suite_loader import builtin_names, load
-from bench.records import metrics
+from bench.measure.planning.presets import PRESETS
+from bench.records.file import load as load_result
 from tests import ROOT
 from tests.support.command import BENCH, TORCHRUN, call, saved, start
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICK = ("--preset", "smoke", "--budget", "10m")
+
+
+@pytest.fixture(scope="module")
+def fill_readme() -> Any:
+    """The script, which is no package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "scripts"))
+        yield importlib.import_module("fill_readme")
 
 
 def example() -> str:
@@ -46,22 +56,70 @@ def test_the_example_suite_is_short_and_runs_everywhere(tmp_path: Path) -> None:
     assert product == pytest.approx(4 * 1048576)  # the last bit depends on the time
 
 
-def test_every_command_suite_and_metric_is_explained() -> None:
-    names = {f"bench {command}" for command in COMMANDS} | {f"`{suite}`" for suite in builtin_names()}
-    names |= {f"`{metric}`" for metric in metrics.METRICS}
-    names |= {f"`{metric}`" for suite in builtin_names() for metric in load(suite).metrics}
-    page = (ROOT / "bench" / "docs" / "metrics.md").read_text(encoding="utf-8")
-    assert not [name for name in sorted(names) if name not in README + page]
+def test_the_example_in_a_notebook_gives_a_frame_of_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(import bench\n.*?)```", README, re.DOTALL)
+    assert isinstance(block, str)
+    names: dict[str, Any] = {}
+    with contextlib.chdir(ROOT):
+        exec(block, names)
+    sizes = [*names["sizes"].param_num_bytes]
+    assert len(sizes) > 5
+    assert sizes == sorted(set(sizes))
+    assert names["sizes"].rate.gt(0).all()
+    assert "all_reduce 1 MiB" in capsys.readouterr().out
 
 
-def test_every_room_has_a_line_on_the_map() -> None:
-    house = (ROOT / "bench" / "README.md").read_text()
-    folders = {path.parent.relative_to(ROOT / "bench") for path in (ROOT / "bench").rglob("*.py")} - {Path()}
-    assert folders
-    assert not [str(each) for each in sorted(folders) if f"`{each}/`" not in house and f"`{each.name}/`" not in house]
+def test_figures_and_the_screen_are_what_the_files_say(fill_readme: Any) -> None:
+    for path, text in fill_readme.PAGES.items():
+        assert path.read_text(encoding="utf-8") == text(), f"{path.name}: python scripts/fill_readme.py"
+    assert set(re.findall(r"<!-- fill: (\w+) -->", README)) == set(fill_readme.PARTS)
 
 
-def test_every_link_and_picture_is_there() -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
-    assert targets
-    assert not [target for target in targets if "://" not in target and not (ROOT / target).exists()]
+def test_the_screen_is_the_end_of_a_run_by_the_command_above_it(fill_readme: Any) -> None:
+    above, _, below = README.partition("<!-- fill: screen -->")
+    command = above.strip().splitlines()[-1].split("#")[0].split()
+    result = load_result(fill_readme._only(fill_readme.SMOKE))
+    assert command == ["scripts/run", "--preset", result.plan.preset]
+    shown = below.partition("```console\n")[2].partition("```")[0].splitlines()
+    whole = [line for line in fill_readme._screen(result.path) if line]
+    assert len(shown) <= 20
+    assert [line for line in shown if line != fill_readme.GAP] == [line for line in whole if line in shown]
+    assert any("bench show last" in line for line in shown)
+
+
+def test_a_figure_that_is_not_in_its_page_is_an_error(fill_readme: Any) -> None:
+    cell = fill_readme.Cell("xeon", ("all",), "hold the median of the others")
+    assert re.fullmatch(r"[\d.]+%", fill_readme._cell(cell))
+    for wrong in (cell._replace(row=("none",)), cell._replace(head="no head"), cell._replace(page="mixed")):
+        with pytest.raises(SystemExit, match="not one"):
+            fill_readme._cell(wrong)
+
+
+def test_every_figure_of_the_errors_leads_to_the_page_that_has_it(fill_readme: Any) -> None:
+    rows = [row for row in fill_readme._rows(README) if "on other data" in row]
+    assert len(rows) == len(fill_readme.CLAIMS) >= 8
+    for row in rows:
+        for head in ("on data of the fit", "on other data"):
+            if row[head] != "-":
+                (figure, page) = re.findall(r"\[([\d.]+).*?\]\((\S+?)\)", row[head])[0]
+                assert figure in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_times_are_those_of_the_presets() -> None:
+    rows = re.findall(r"^\| [^|]+ \| (`[^|]+) \| (\d+) min \|$", README, re.MULTILINE)
+    assert len(rows) > 4
+    for commands, minutes in rows:
+        call_of = commands.split("`")[-2]
+        given = re.search(r"--budget (\d+)m", call_of)
+        preset = re.search(r"--preset (\w+)", call_of)
+        budget = 60 * int(given[1]) if given else PRESETS[preset[1] if preset else "standard"].budget_seconds
+        assert budget is not None
+        assert 0.5 * 60 * int(minutes) < budget <= 60 * int(minutes)
+
+
+def test_what_was_not_tried_is_on_the_first_screen() -> None:
+    before, _, after = README.partition("**Not tried:**")
+    assert "**Tried on**" in before
+    assert len(before.splitlines()) < 60
+    named = after.partition("\n\n")[0]
+    assert all(word in named for word in ("NCCL between GPUs", "several GPUs", "ROCm", "limits.md"))

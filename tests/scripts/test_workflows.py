@@ -13,7 +13,6 @@ import click
 import pytest
 
 from bench.cli import cli
-from bench.cli.compare_command import command as compare_command
 from tests import ROOT
 
 yaml = pytest.importorskip("yaml")
@@ -114,13 +113,6 @@ def contexts(line: str) -> Iterator[click.Context]:
     yield command.make_context(name, rest, parent=outer)
 
 
-def formats() -> tuple[str, ...]:
-    """Formats of a comparison."""
-    (form,) = [param for param in compare_command.params if param.name == "form"]
-    assert isinstance(form.type, click.Choice)
-    return tuple(form.type.choices)
-
-
 def test_both_workflows_gate_and_leave_a_report() -> None:
     lines = bench_lines()
     assert [line.split()[1] for line in lines] == ["ab", "compare"] * 2
@@ -129,17 +121,10 @@ def test_both_workflows_gate_and_leave_a_report() -> None:
     assert "--format github" in gates[0]
 
 
-@pytest.mark.parametrize("line", [line for line in bench_lines() if "junit" not in line])
+@pytest.mark.parametrize("line", bench_lines())
 def test_the_command_takes_each_call(line: str) -> None:
     *_, inner = contexts(line)
     assert inner.params["fail_slower"] == "10%"
-
-
-@pytest.mark.xfail("junit" not in formats(), reason="this version has no --format junit", raises=click.BadParameter)
-@pytest.mark.parametrize("line", [line for line in bench_lines() if "junit" in line])
-def test_the_command_takes_each_call_for_junit(line: str) -> None:
-    *_, inner = contexts(line)
-    assert inner.params["form"] == "junit"
 
 
 def test_the_page_is_short() -> None:

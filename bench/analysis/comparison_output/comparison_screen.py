@@ -20,6 +20,7 @@ from bench.analysis.findings.kinds import (
     Unmeasured,
 )
 from bench.analysis.findings.of_comparison import comparison_findings, figures_of
+from bench.core.column_fit import wrap
 from bench.core.table import DisplayTable, render
 
 FEWEST_ROWS, MOST_ROWS = 3, 12
@@ -48,7 +49,7 @@ def show(comparison: Comparison, on: Screen) -> str:
     blocks = [_lines(findings, on, "", Answer, DataState)]
     ending = _lines(findings, on, "", Remark, Correctness, Unmeasured, NextStep)
     shared = comparison_tables.shared_line(comparison)
-    ending = [*(screen.wrap(shared, on.width) if shared else []), *([""] if shared and ending else []), *ending]
+    ending = [*(wrap(shared, on.width) if shared else []), *([""] if shared and ending else []), *ending]
     figures = {side.name: _figures(comparison, number, on) for number, side in enumerate(comparison.sides[1:], 1)}
     used = sum(map(len, [blocks[0], ending, *figures.values()])) + LINES_AROUND * len(figures)
     rows = max(FEWEST_ROWS, min(MOST_ROWS, (MAX_LINES - used) // max(1, len(figures))))

@@ -118,7 +118,7 @@ def _peak(group: CaseGroup, record: Measurement, devices: dict[str, list[float]]
         return catalogue, f"catalogue peaks ({dtype})"
     speeds = devices.get(dtype)
     if speeds and len(speeds) == record.num_ranks:
-        return sum(speeds), f"measured ceiling (compute suite, {dtype})"
+        return sum(speeds), f"the fastest product measured (compute suite, {dtype})"
     return None, f"no catalogue peak, and no compute/matmul in {dtype} in this file"
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from bench.analysis.findings.evidence import MIN_SAMPLES, RunEvidence
+from bench.analysis.findings.evidence import RunEvidence
 from bench.analysis.findings.kinds import DataState
 from bench.core.values import counted
+from bench.records.interference import large_other_load, large_steal
 from bench.records.rows import Row
+from bench.records.samples import MIN_SAMPLES, has_few_samples
 
-LARGE_STEAL_SHARE = 0.02
-LARGE_OTHER_SHARE = 0.05
-"""Share of the CPU time, beyond the noise of the kernel's counting, above which others disturb a case."""
 USELESS_SHARE = 0.5
 """Share of the CPU time that others took of the median case, above which its figures tell of them."""
 ROUGH_CASES = 0.25
@@ -27,21 +26,10 @@ class Disturbance(NamedTuple):
     words: str
 
 
-def _steal(row: Row) -> float | None:
-    share = row.get("steal_share")
-    return share if share is not None and share > LARGE_STEAL_SHARE else None
-
-
-def _other_load(row: Row) -> float | None:
-    share = row.get("other_load_share")
-    noise = row.get("other_load_noise_share") or 0.0
-    return share if share is not None and share > LARGE_OTHER_SHARE + noise else None
-
-
 DISTURBANCES: Mapping[str, Disturbance] = {
-    "steal": Disturbance(_steal, "the hypervisor took up to {share:.0%} of the CPU in {count} of {total} cases"),
+    "steal": Disturbance(large_steal, "the hypervisor took up to {share:.0%} of the CPU in {count} of {total} cases"),
     "other load": Disturbance(
-        _other_load, "other programs used up to {share:.0%} of the CPU in {count} of {total} cases"
+        large_other_load, "other programs used up to {share:.0%} of the CPU in {count} of {total} cases"
     ),
 }
 """Name -> disturbance; a new one is a row."""
@@ -53,7 +41,7 @@ def data_state(evidence: RunEvidence) -> DataState:
     if not rows:
         return DataState("useless", "nothing was measured")
     launches = max(row["num_launches"] or 1 for row in rows)
-    few = [row for row in rows if 0 < row["num_samples"] < MIN_SAMPLES]
+    few = [row for row in rows if has_few_samples(row)]
     disturbed = _disturbances(rows)
     spoilt = _spoilt_share(rows)
     reasons = []

@@ -10,25 +10,30 @@ from typing import TYPE_CHECKING
 from bench.core.values import MISSING, show_quantity
 from bench.records.case_names import CaseNames, name_cases
 from bench.records.metrics import METRICS
-from bench.records.rows import Row, case_rows, own_metrics
+from bench.records.rows import Row, case_groups, own_metrics, run_rows
+from bench.records.samples import has_few_samples
 
 if TYPE_CHECKING:
     from bench.records.file import Result
     from bench.records.metrics import Metric
 
-MIN_SAMPLES = 20
-"""Samples of a case below which its figures are rough."""
-
 
 @dataclass(frozen=True)
 class RunEvidence:
-    """One result file."""
+    """One run."""
 
     result: Result
+    """The first of its files: what does not change between launches is read from it."""
+    others: tuple[Result, ...] = ()
+    """Further files with launches of the run."""
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        return (self.result, *self.others)
 
     @cached_property
     def rows(self) -> list[Row]:
-        return case_rows([self.result])
+        return run_rows(self.results, case_groups(self.results))
 
     @cached_property
     def measured(self) -> list[Row]:
@@ -42,7 +47,7 @@ class RunEvidence:
     @cached_property
     def metrics(self) -> dict[str, Metric]:
         """All metrics of the result by name, its suites' own among them."""
-        return METRICS | own_metrics([self.result])
+        return METRICS | own_metrics(self.results)
 
     @property
     def world_size(self) -> int:
@@ -73,5 +78,4 @@ def show_value(row: Row, metric: str, unit: str) -> str:
     value = row.get(metric)
     if value is None:
         return MISSING
-    few = 0 < (row["num_samples"] or 0) < MIN_SAMPLES
-    return f"~{show_quantity(value, unit, 2)}" if few else show_quantity(value, unit)
+    return f"~{show_quantity(value, unit, 2)}" if has_few_samples(row) else show_quantity(value, unit)

@@ -136,6 +136,8 @@ def _answer(explanation: Explanation, found: Sequence[suspects.Suspect]) -> str:
     if not accused and _has_ranks(explanation):
         parts.append(suspects.ranks_judged(explanation.records))
     text = "; ".join(parts) or "Nothing here says where the time goes"
+    if "emulated" in explanation.architecture:
+        text = f"Emulated: {text}"
     return text[0].upper() + text[1:]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.analysis.findings.data_state import data_state
@@ -27,9 +30,9 @@ MAX_REASON = 160
 """Characters of a reason that are shown; the file has all of it."""
 
 
-def run_findings(result: Result) -> Findings:
-    """Findings of one result, ranked."""
-    evidence = RunEvidence(result)
+def run_findings(result: Result, *others: Result) -> Findings:
+    """Findings of one run, ranked; `others` are further files with launches of it."""
+    evidence = RunEvidence(result, others)
     name = command_name(result)
     items: list[Item] = [*_verdict(result), _state(evidence)]
     items += [*reached(evidence), *parallelism(evidence), *step(evidence)]
@@ -120,26 +123,32 @@ def _correctness(evidence: RunEvidence) -> list[Correctness]:
 def _unmeasured(evidence: RunEvidence, name: str) -> list[Unmeasured]:
     """Cases without a speed by reason, the most frequent first."""
     result = evidence.result
-    failed = Counter(_shorten(str(row["reason"])) for row in evidence.rows if row["status"] == "failed")
+    failed = _count_alike([str(row["reason"]) for row in evidence.rows if row["status"] == "failed"])
     left_out = {record.case for record in result.latest() if was_left_out(record)}
     skipped = [row for row in evidence.rows if row["status"] == "skipped"]
-    others = Counter(_shorten(str(row["reason"])) for row in skipped if row["case"] not in left_out)
+    others = _count_alike([str(row["reason"]) for row in skipped if row["case"] not in left_out])
     no_time = sum(row["case"] in left_out for row in skipped)
     missing = len(set(result.planned_cases()) - {record.case for record in result.measurements})
     found = [
-        Unmeasured(text=f"failed: {reason}", num_cases=count, remedy=f"all numbers: bench show {name}")
-        for reason, count in failed.most_common()
+        Unmeasured(text=f"failed: {reason}", num_cases=count, remedy=f"bench show {name}") for reason, count in failed
     ]
     if no_time:
         found.append(Unmeasured(text="out of time", num_cases=no_time, remedy=_resume(evidence, name)))
     if missing:
         found.append(Unmeasured(text="the run ended before", num_cases=missing, remedy=_resume(evidence, name)))
-    return found + [Unmeasured(text=reason, num_cases=count) for reason, count in others.most_common()]
+    return found + [Unmeasured(text=reason, num_cases=count) for reason, count in others]
+
+
+def _count_alike(reasons: Sequence[str]) -> list[tuple[str, int]]:
+    """Reasons with their counts, the most frequent first; those that differ in numbers alone count as the first."""
+    first: dict[str, str] = {}
+    counts = Counter(first.setdefault(re.sub(r"\d+(\.\d+)?", "#", reason), reason) for reason in reasons)
+    return [(_shorten(reason), count) for reason, count in counts.most_common()]
 
 
 def _resume(evidence: RunEvidence, name: str) -> str:
     seconds = evidence.result.plan.budget_seconds
-    budget = f" --budget {2 * seconds / 60:.0f}m" if seconds and seconds >= 30 else ""
+    budget = f" --budget {math.ceil(2 * seconds / 60)}m" if seconds else ""
     return f"bench run --resume {name}{budget}"
 
 
@@ -149,7 +158,9 @@ def _next_steps(evidence: RunEvidence, name: str) -> list[NextStep]:
         again = "bench run" if evidence.result.plan.preset == "smoke" else f"bench run --like {name} --launches 3"
         steps.append(NextStep(purpose="error bars", command=again))
     if not evidence.measured:
-        return [NextStep(purpose="look at the machine", command="bench doctor")]
+        has_failed = any(row["status"] in ("failed", "invalid") for row in evidence.rows)
+        why = NextStep(purpose="each reason", command=f"bench show {name}")
+        return [*([why] if has_failed else []), NextStep(purpose="look at the machine", command="bench doctor")]
     steps.append(NextStep(purpose="all numbers", command=f"bench show {name}"))
     steps.append(NextStep(purpose="why", command=f"bench explain {name}"))
     steps.append(NextStep(purpose="page", command=f"bench report {name} -o report.html"))

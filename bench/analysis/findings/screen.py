@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from bench.analysis.findings.kinds import (
 )
 from bench.core.cell_text import clean
 from bench.core.cell_text import width as cell_width
+from bench.core.column_fit import wrap
 from bench.core.styles import Style, style
 
 MIN_BAR_CELLS, NUM_BAR_CELLS = 6, 20
@@ -94,12 +94,12 @@ def _parts(findings: Findings, width: int, colour: bool) -> Iterator[list[str]]:
 
 def _opening(findings: Findings, width: int, colour: bool) -> Iterator[str]:
     for answer in findings.of_kind(Answer):
-        yield from (style(line, "bold", colour) for line in wrap(answer.text, width))
+        yield from (style(line, "bold", colour) for line in wrap(clean(answer.text), width))
     if findings.head:
-        yield from wrap(findings.head, width)
+        yield from wrap(clean(findings.head), width)
     for state in findings.of_kind(DataState):
         word, paint = _QUALITY[state.quality]
-        yield from (style(line, paint, colour) for line in wrap(f"{word}: {state.text}", width))
+        yield from (style(line, paint, colour) for line in wrap(f"{word}: {clean(state.text)}", width))
 
 
 def _bars(block: FigureBlock, figures: Sequence[Figure], width: int, colour: bool) -> Iterator[str]:
@@ -187,16 +187,6 @@ def _labelled(label: str, text: str, width: int, colour: bool, paint: Style | No
 
 def _capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def wrap(text: str, width: int, indent: str = "") -> list[str]:
-    """Lines of at most `width`, broken at blanks only; those after the first are indented. Blanks within stay."""
-    text = clean(text)
-    if cell_width(text) <= width:
-        return [text]
-    return textwrap.wrap(
-        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
-    ) or [""]
 
 
 def flow(texts: Sequence[str], width: int, indent: str, gap: str = "   ") -> list[str]:

@@ -1,4 +1,4 @@
-"""The environments in full, side by side; what differs comes first and is marked."""
+"""The environments in full, side by side; what differs comes first, the rest is folded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare.comparison_tables import value_column
 from bench.analysis.compare.sides import facts
-from bench.core.table import Column, DisplayTable, text_column
+from bench.core.table import DisplayTable, text_column
+from bench.core.values import counted
 from bench.records.environments import HOST_FIELDS, RANK_FIELDS
 from bench.report.page.section import Section
 
@@ -22,16 +23,21 @@ def environments(results: Sequence[Result], names: Sequence[str]) -> Section:
         values = [run_fields.get(field) for run_fields in fields_by_run]
         if any(value is not None for value in values):
             differs = any(value != values[0] for value in values)
-            rows.append({"field": field, "values": values, "differs": "differs" if differs else ""})
-    rows.sort(key=lambda row: row["differs"] == "")
-    columns = [text_column("field"), *(value_column(index, name) for index, name in enumerate(names))]
-    if len(names) > 1:
-        columns.insert(1, Column("", lambda row: str(row["differs"]), "left"))
-    count = sum(bool(row["differs"]) for row in rows)
-    texts = (f"{count} fields differ; they come first.",) if len(names) > 1 else ()
-    return Section(
-        "environment", "The environments in full", texts, (DisplayTable("", tuple(columns), tuple(rows)),), folded=True
-    )
+            rows.append({"field": field, "values": values, "differs": differs})
+    columns = (text_column("field"), *(value_column(index, name) for index, name in enumerate(names)))
+    differing = tuple(row for row in rows if row["differs"])
+    same = tuple(row for row in rows if not row["differs"])
+    if len(names) < 2:
+        return Section(KEY, "Environment", (), (DisplayTable("", columns, same),), is_printed=False)
+    title = f"The same in all, {counted(len(same), 'field')}"
+    shared = DisplayTable("", (columns[0], value_column(0, "value in all")), same)
+    rest = Section("environment-same", title, (), (shared,))
+    text = f"{counted(len(differing), 'field')} differ{'s' if len(differing) == 1 else ''}."
+    table = DisplayTable("", columns, differing)
+    return Section(KEY, "Environments", (text,), (table,), parts=(rest,), is_printed=False)
+
+
+KEY = "environment"
 
 
 def _fields(result: Result) -> Iterator[tuple[str, Any]]:

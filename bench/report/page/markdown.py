@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bench.analysis.findings import markdown as findings_markdown
+from bench.analysis.findings.kinds import Answer
 from bench.core.table import escape_markdown, render
 
 if TYPE_CHECKING:
-    from bench.report.page.section import Content
+    from bench.analysis.findings.kinds import Findings
+    from bench.report.page.section import Content, Section
 
 
 def markdown(content: Content, folder: str) -> str:
@@ -15,19 +19,25 @@ def markdown(content: Content, folder: str) -> str:
     lines = [f"# {escape_markdown(content.title)}", ""]
     if content.emulated:
         lines += [f"**Emulated:** {escape_markdown(', '.join(content.emulated))} was slowed on purpose.", ""]
+    if content.lead is not None:
+        lines += [findings_markdown.show(_beside_title(content.title, content.lead.findings))]
     for section in content.sections:
-        lines += [f"## {escape_markdown(section.title)}", ""]
-        lines += [line for sentence in section.sentences for line in (escape_markdown(sentence), "")]
-        for plot in section.plots:
-            title = escape_markdown(plot.title).replace("]", r"\]")
-            lines += [
-                f"### {title}",
-                "",
-                f"![{title}](<{folder}/{plot.name}.png>)",
-                "",
-                escape_markdown(plot.caption),
-                "",
-            ]
-        if section.tables:
-            lines += [render(section.tables, "markdown")]
+        lines += _section(section, folder, 2)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _beside_title(title: str, findings: Findings) -> Findings:
+    """The findings without an answer that the title has word for word."""
+    items = tuple(item for item in findings.items if not (isinstance(item, Answer) and item.text in title))
+    return replace(findings, items=items)
+
+
+def _section(section: Section, folder: str, level: int) -> list[str]:
+    lines = [f"{'#' * level} {escape_markdown(section.title)}", ""]
+    lines += [line for sentence in section.sentences for line in (escape_markdown(sentence), "")]
+    for plot in section.plots:
+        title = escape_markdown(plot.title).replace("]", r"\]")
+        image = f"![{title}](<{folder}/{plot.name}.png>)"
+        lines += [f"{'#' * (level + 1)} {title}", "", image, "", escape_markdown(plot.caption), ""]
+    lines += [render(section.tables, "markdown")] if section.tables else []
+    return lines + [line for part in section.parts for line in _section(part, folder, level + 1)]

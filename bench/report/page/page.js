@@ -58,11 +58,29 @@
     tools.append(input, shown);
     table.parentElement.before(tools);
   }
+  // A row becomes a card on a phone: each cell then says its column's head itself.
+  const phone = matchMedia("(max-width: 600px)");
+  const label = () => {
+    if (!phone.matches || document.documentElement.classList.contains("cards")) return;
+    for (const table of document.querySelectorAll("table")) {
+      const heads = Array.from(table.tHead.rows[0].cells, (cell) => cell.textContent);
+      for (const row of table.tBodies[0].rows) Array.from(row.cells, (cell, index) => { cell.dataset.label = heads[index]; });
+    }
+    document.documentElement.classList.add("cards");
+  };
+  phone.addEventListener("change", label);
+  label();
   const open = () => {
-    const part = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    if (part) part.querySelector("details")?.setAttribute("open", "");
+    let part = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    part?.querySelector("details")?.setAttribute("open", "");
+    for (; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
   };
   addEventListener("hashchange", open);
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+  let unfolded = [];
+  addEventListener("beforeprint", () => {
+    unfolded = Array.from(document.querySelectorAll("details:not([open], .screen, .screen *, .twin)"));
+    for (const part of unfolded) part.open = true;
+  });
+  addEventListener("afterprint", () => { for (const part of unfolded) part.open = false; });
   open();
 })();

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.records.metrics import BUS_BANDWIDTH, CEILING_PERCENT, TIME, TIME_HIGH, TIME_LOW
+from bench.core.table import Column, DisplayTable, text_column
+from bench.core.values import show_quantity, show_size
+from bench.records.metrics import BUS_BANDWIDTH, CEILING_PERCENT, METRICS, TIME, TIME_HIGH, TIME_LOW
 from bench.report.plots.source import Plot, PlottedRun, Source, families
 from bench.report.plots.style import canvas, plain_log, shorten, size_axis
 
@@ -50,7 +53,24 @@ def draw(source: Source) -> Iterator[Plot]:
         handles, labels = grid.flat[0].get_legend_handles_labels()
         if len(labels) > 1:
             figure.legend(handles, labels, loc="outside lower left", ncols=2)
-        yield Plot(f"collective-{name}", SUITE, title, caption, figure)
+        yield Plot(f"collective-{name}", SUITE, title, caption, figure, _table(source, ops, metric))
+
+
+def _table(source: Source, ops: Sequence[str], metric: str) -> DisplayTable:
+    """The figures of the lines: a row an operation and size, a column a run."""
+    values: dict[tuple[str, int], dict[str, float | None]] = {}
+    for op in ops:
+        for run in source.series:
+            for row in _line(run, op):
+                values.setdefault((op, int(row["params"][SIZE])), {})[run.name] = row[metric]
+    rows = tuple({"op": op, "size": show_size(size), "values": runs} for (op, size), runs in values.items())
+    unit = METRICS[metric].unit
+    columns = [Column(run.name, partial(_cell, name=run.name, unit=unit)) for run in source.series]
+    return DisplayTable("", (text_column("op", "operation"), text_column("size", "message"), *columns), rows)
+
+
+def _cell(row: Mapping[str, Any], name: str, unit: str) -> str:
+    return show_quantity(row["values"].get(name), unit)
 
 
 def _line(run: PlottedRun, op: str) -> list[Row]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from bench.core.table import Column, DisplayTable, text_column
+from bench.core.values import show_quantity
 from bench.records.lines.kinds import Measurement
 from bench.records.metrics import BUBBLE, IDLE
 from bench.report.plots.source import Plot, PlottedRun, Source, labels
@@ -14,6 +16,7 @@ from bench.suite import COMMUNICATION
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from bench.records.case_names import CaseNames
     from bench.records.rows import Row
 
 SUITES = ("pipeline_parallel", "training_step", "heterogeneous")
@@ -105,4 +108,16 @@ def _idle(source: Source) -> Iterator[Plot]:
     axes.set_xlabel("idle share of the step (%)")
     axes.grid(True, axis="x")
     figure.legend(loc="outside lower left", ncols=2)
-    yield Plot("idle", bars[0][1]["suite"], "Idle time, measured and explained by the order", _IDLE, figure)
+    title = "Idle time, measured and explained by the order"
+    yield Plot("idle", bars[0][1]["suite"], title, _IDLE, figure, _idle_table(bars, source.names))
+
+
+def _idle_table(bars: Sequence[tuple[PlottedRun, Row]], names: CaseNames) -> DisplayTable:
+    rows = tuple(row | {"run": run.name} for run, row in bars)
+    columns = (
+        Column("case", lambda row: names.across(row["case"]), "left"),
+        text_column("run"),
+        Column("measured", lambda row: show_quantity(row[IDLE], "share")),
+        Column("replay of the order", lambda row: show_quantity(row[BUBBLE], "share")),
+    )
+    return DisplayTable("", columns, rows)

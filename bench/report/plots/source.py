@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare import sides
+from bench.records.case_names import CaseNames, name_cases
+from bench.records.case_view import CaseView
 from bench.records.lines.parts import TableRows
-from bench.records.rows import case_groups, run_rows
+from bench.records.rows import CaseGroup, case_groups, run_rows
 from bench.report.plots.style import Look, looks, shorten
 from bench.suite import format_param
 
@@ -17,8 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bench.analysis.compare.comparison import Comparison
+    from bench.core.table import DisplayTable
     from bench.records.file import Result
-    from bench.records.rows import CaseGroup, Row
+    from bench.records.rows import Row
 
 MAX_NAME = 60
 
@@ -35,6 +39,22 @@ class Plot:
     caption: str
     """Advice how to read it; a screen reader says it too."""
     figure: Figure
+    table: DisplayTable | None = None
+    """The figures that are drawn, for who cannot see them; None: the tables around it have them."""
+
+
+@dataclass(frozen=True)
+class ComparedView(CaseView):
+    """A case as a comparison takes it: its time is the geometric mean of the launches, and all rates follow from it."""
+
+    @cached_property
+    def seconds(self) -> float | None:
+        values = self.medians
+        return math.exp(sum(map(math.log, values)) / len(values)) if values and all(values) else None
+
+
+def _compared(group: CaseGroup) -> CaseGroup:
+    return CaseGroup(group.records, ComparedView(**{f.name: getattr(group.view, f.name) for f in fields(group.view)}))
 
 
 @dataclass(frozen=True)
@@ -44,6 +64,8 @@ class PlottedRun:
     name: str
     results: tuple[Result, ...]
     look: Look
+    is_compared: bool = False
+    """True: times are those of the comparison, so that one page has one figure for a case."""
 
     @property
     def result(self) -> Result:
@@ -52,7 +74,8 @@ class PlottedRun:
 
     @cached_property
     def groups(self) -> dict[str, CaseGroup]:
-        return case_groups(self.results)
+        groups = case_groups(self.results)
+        return {case: _compared(group) for case, group in groups.items()} if self.is_compared else groups
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -74,25 +97,35 @@ class Source:
     series: tuple[PlottedRun, ...]
     comparison: Comparison | None = None
     """The first side against the others, if there are others with a common case."""
-    notes: tuple[str, ...] = field(default=())
+    no_comparison: str = ""
+    """Reason why several runs are not compared."""
 
     @staticmethod
     def of(runs: Sequence[Sequence[Result]]) -> Source:
-        """`runs`: each the files of one run. Without a common case there is no comparison, and a note says why."""
+        """`runs`: each the files of one run. Without a common case there is no comparison, and a reason why."""
         from bench.analysis.compare.comparison import Settings, compare
         from bench.errors import BenchError
 
         names = [shorten(name, MAX_NAME) for name in sides.names(runs)]
         names = names if len(set(names)) == len(names) else [f"{n} ({i})" for i, n in enumerate(names, 1)]
         look = looks(names, [results[0].architecture for results in runs])
-        series = tuple(PlottedRun(name, tuple(results), look[name]) for name, results in zip(names, runs, strict=True))
-        if len(runs) < 2:
-            return Source(series)
-        try:
-            comparison = compare(runs[0], runs[1:], Settings(allow_unlike=True))
-        except BenchError as error:
-            return Source(series, None, (f"no comparison: {error}",))
-        return Source(series, comparison)
+        comparison: Comparison | None = None
+        reason = ""
+        if len(runs) > 1:
+            try:
+                comparison = compare(runs[0], runs[1:], Settings(allow_unlike=True))
+            except BenchError as error:
+                reason = str(error)
+        series = tuple(
+            PlottedRun(name, tuple(results), look[name], comparison is not None)
+            for name, results in zip(names, runs, strict=True)
+        )
+        return Source(series, comparison, reason)
+
+    @cached_property
+    def names(self) -> CaseNames:
+        """Short names of all cases: one case has one name in a report."""
+        return name_cases(row["case"] for run in self.series for row in run.rows)
 
     def suites(self) -> list[str]:
         return list(dict.fromkeys(row["suite"] for run in self.series for row in run.rows))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.core.table import Column, DisplayTable, text_column
+from bench.core.values import show_number, show_quantity
 from bench.records.metrics import COMPUTE_SPEED, MEMORY_BANDWIDTH, SPEEDUP
 from bench.report.plots.source import Plot, PlottedRun, Source, labels
 from bench.report.plots.style import FAINT, canvas, plain_log, shorten
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from bench.records.case_names import CaseNames
     from bench.records.rows import Row
 
 SCALED = ("tensor_parallel", "pipeline_parallel", "training_step", "data_parallel", "context_parallel")
@@ -80,17 +83,17 @@ def _point(run: PlottedRun, row: Row) -> tuple[float, float] | None:
 
 
 def _roofline(source: Source) -> Iterator[Plot]:
-    figure, grid = canvas(7.2, 4.2)
+    figure, grid = canvas(5.6, 3.8)
     axes: Axes = grid[0][0]
-    drawn = 0
+    drawn: list[Row] = []
     for run in source.series:
         for suite, face in zip(("compute", "tensor_parallel"), FACES, strict=True):
-            points = [point for row in run.suite_rows(suite) if (point := _point(run, row))]
-            drawn += len(points)
+            points = [(row, point) for row in run.suite_rows(suite) if (point := _point(run, row))]
+            drawn += [{"run": run.name, "case": row["case"], "point": point} for row, point in points]
             if points:
                 label = run.name if face == "full" or not run.suite_rows("compute") else None
-                axes.plot(*zip(*points, strict=True), ls="", marker=run.look.marker, ms=5, color=run.look.colour,
-                          fillstyle=face, label=label)  # fmt: skip
+                axes.plot(*zip(*(point for _, point in points), strict=True), ls="", marker=run.look.marker, ms=5,
+                          color=run.look.colour, fillstyle=face, label=label)  # fmt: skip
         _roof(axes, run)
     if not drawn:
         return
@@ -100,9 +103,21 @@ def _roofline(source: Source) -> Iterator[Plot]:
     plain_log(axes.yaxis)
     axes.grid(True)
     axes.set_xlabel("work per byte (FLOP/byte)")
-    axes.set_ylabel("TFLOP/s a device")
-    figure.legend(loc="outside lower left", ncols=2)
-    yield Plot("roofline", "compute", "Roofline", _ROOFLINE, figure)
+    axes.set_ylabel("speed per device")
+    axes.yaxis.set_major_formatter(lambda value, _: show_quantity(value, "TFLOP/s", 1))
+    if len(source.series) > 1:
+        figure.legend(loc="outside lower left", ncols=2)
+    yield Plot("roofline", "compute", "Roofline", _ROOFLINE, figure, _points_table(drawn, source.names))
+
+
+def _points_table(drawn: Sequence[Row], names: CaseNames) -> DisplayTable:
+    columns = (
+        Column("case", lambda row: names.across(row["case"]), "left"),
+        text_column("run"),
+        Column("FLOP/byte", lambda row: show_number(row["point"][0])),
+        Column("per device", lambda row: show_quantity(row["point"][1], "TFLOP/s")),
+    )
+    return DisplayTable("", columns, tuple(drawn))
 
 
 def _roof(axes: Axes, run: PlottedRun) -> None:
@@ -127,7 +142,15 @@ def _scaling(source: Source) -> Iterator[Plot]:
         return
     counts = sorted({row["num_ranks"] for _, row in points})
     figure = _over_ranks(points, counts) if len(counts) > 1 else _by_case(points[:MAX_CASES], counts[0])
-    yield Plot("speed-up", SCALED[0], "Speed-up over one device", _SCALING, figure)
+    rows = [row | {"run": run.name} for run, row in points]
+    columns = (
+        Column("case", lambda row: source.names.across(row["case"]), "left"),
+        text_column("run"),
+        Column("ranks", lambda row: str(row["num_ranks"])),
+        Column("speed-up", lambda row: show_quantity(row[SPEEDUP], "x")),
+    )
+    table = DisplayTable("", columns, tuple(rows))
+    yield Plot("speed-up", SCALED[0], "Speed-up over one device", _SCALING, figure, table)
 
 
 def _over_ranks(points: Sequence[tuple[PlottedRun, Row]], counts: Sequence[int]) -> Figure:

@@ -1,4 +1,4 @@
-"""Style of every plot: one colour per architecture, marks that tell sides apart without colour, SVG for light and dark.
+"""Style of every plot: one colour per machine, marks that tell sides apart without colour, SVG for light and dark.
 
 A plot is drawn once, with ink, grid and series in fixed colours. For a page the SVG's colours become CSS variables, so
 that one drawing serves a light and a dark page; text stays text. As PNG it has a white ground.
@@ -75,13 +75,14 @@ class Look:
 
 
 def looks(names: Sequence[str], architectures: Sequence[str]) -> dict[str, Look]:
-    """Side -> its look: a colour for each architecture, in the order given; marks and dashes for each side."""
-    colours = dict(zip(dict.fromkeys(architectures), cycle(LIGHT), strict=False))
+    """Side -> its look, in the order given: a colour, a mark and a dash of its own.
+
+    If there are more sides than colours, those of one architecture share one.
+    """
+    owners = names if len(names) <= len(LIGHT) else architectures
+    colours = dict(zip(dict.fromkeys(owners), cycle(LIGHT), strict=False))
     marks = zip(cycle(MARKERS), cycle(DASHES), cycle(HATCHES), strict=False)
-    return {
-        name: Look(name, colours[architecture], *mark)
-        for name, architecture, mark in zip(names, architectures, marks, strict=False)
-    }
+    return {name: Look(name, colours[owner], *mark) for name, owner, mark in zip(names, owners, marks, strict=False)}
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from bench.core.values import is_number
+from bench.core.table import DisplayTable, column
+from bench.core.values import is_number, show_number, show_text
 from bench.records.lines.parts import TableRows
 from bench.report.plots.source import Plot, PlottedRun, Source
 from bench.report.plots.style import HATCHES, LIGHT, canvas, shorten
@@ -114,7 +115,16 @@ def _matrix(run: PlottedRun, suite: str, label: str, name: str, table: TableRows
     axes.set_yticks(range(0, len(senders), step), [shorten(name, 16) for name in senders[::step]])
     axes.set_xlabel(f"to {head}")
     axes.set_ylabel(f"from {head}")
-    return Plot(f"pairs-{name}", suite, f"Pairs: {label}", _MATRIX, figure)
+    return Plot(f"pairs-{name}", suite, f"Pairs: {label}", _MATRIX, figure, _pairs_table(table))
+
+
+def _show_cell(cell: object) -> str:
+    return show_number(cell) if isinstance(cell, float) else show_text(cell)
+
+
+def _pairs_table(table: TableRows) -> DisplayTable:
+    columns = tuple(column(str(number), str(name), _show_cell) for number, name in enumerate(table.columns))
+    return DisplayTable("", columns, tuple({str(n): cell for n, cell in enumerate(row)} for row in table.rows))
 
 
 def _stacked_bars(suite: str, bars: Sequence[tuple[str, dict[str, float]]]) -> Plot:

@@ -43,8 +43,8 @@ def resume_pair(paths: Sequence[Path], both: Sequence[Setting]) -> ResumedPair:
     for (was, result), side in zip(pairs, both, strict=True):
         if was.setting != side.setting:
             raise BenchError(
-                f"--resume {result.path}: side {side.name} was {was.setting!r} and is now {side.setting!r}; give the "
-                f"same --{side.name} and --{side.name}-python again"
+                f"--resume {result.path}: side {side.name} was {was.setting!r} and is now {side.setting!r}; make "
+                f"it the same again (--{side.name}, --{side.name}-python, --base and the files that it measures)"
             )
     begun = [record.launch for _, result in pairs for record in result.measurements]
     return ResumedPair(

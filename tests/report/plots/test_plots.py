@@ -55,9 +55,11 @@ def test_colours_have_the_contrast_that_text_needs(ground: str, palette: tuple[s
         assert (light + 0.05) / (dark + 0.05) >= 4.5, colour
 
 
-def test_one_architecture_has_one_colour_and_sides_differ_without_colour() -> None:
+def test_one_machine_has_one_colour_and_sides_differ_without_colour() -> None:
     found = looks(["a", "b", "c"], ["H100", "A100", "H100"])
-    assert found["a"].colour == found["c"].colour != found["b"].colour
+    assert len({look.colour for look in found.values()}) == 3
+    many = looks([str(n) for n in range(12)], ["H100", "A100"] * 6)
+    assert many["0"].colour == many["2"].colour != many["1"].colour
     assert len({look.marker for look in found.values()}) == len({look.hatch for look in found.values()}) == 3
 
 

@@ -266,7 +266,7 @@ def test_a_gate_on_a_project_that_has_changed(root: Path, units: int, code: int)
     command_line = [*BENCH, "ab", "speed.py", "--base", "main", "--fail-slower", "90%", *words]
     done = subprocess.run(command_line, env=environ(PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=280)
     assert done.returncode == code, done.stderr
-    (row,) = json.loads(done.stdout)["cases"]
+    (row,) = json.loads(done.stdout)["rows"]
     assert (row["verdict"] == "slower") == (code == exit_codes.GATE)
     a, b = (load(next((root / "results").glob(f"ab_{name}-*.jsonl"))) for name in "ab")
     assert pair_of(a).setting.startswith("main ")  # type: ignore[union-attr]
