@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "import": "Make a result file of what another tool wrote (nccl-tests, PARAM, OSU, pytest-benchmark).",
     "predict": "Predict a job on N accelerators: time, memory, splits, scaling, failures and cost.",
     "doctor": "Say what `bench run` would use here, and what is wrong or suspicious.",
+    "help": "Show a page of the documentation, or list the pages.",
 }
 
 
@@ -116,6 +117,7 @@ def cli(ctx: click.Context) -> None:
       bench show last                    look at the newest result in results/
       bench show results/FILE.jsonl      look at a saved run
       bench compare BASE.jsonl NEW.jsonl
+      bench help                         list the pages of the documentation
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)

@@ -25,7 +25,7 @@ _COMMON = (
 _OPTIONS = {param.name: param for param in run_command.params if param.name in PASSED_ON}
 
 
-@click.command(name="ab", cls=HelpedCommand, common=_COMMON, params=list(_OPTIONS.values()))
+@click.command(name="ab", cls=HelpedCommand, page="comparing", common=_COMMON, params=list(_OPTIONS.values()))
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
 @click.option(
     "--a",
@@ -73,9 +73,8 @@ def command(**given: Any) -> int:
 
     A side is set by variables, options of `bench run` or another interpreter; the rest is the same on both. Slow drift
     of the machine affects both halves of a pair and cancels. Both sides run this source of bench. A side's own --set
-    KEY replaces the common one. Saved are two ordinary result files.
-
-    With --base the suite files of the working tree measure both projects. More in bench/docs/ci.md.
+    KEY replaces the common one. Two ordinary result files are saved. With --base the suite files of the working tree
+    measure both projects: bench help ci.
 
     \b
     Examples:

@@ -15,7 +15,7 @@ _COMMON = (
 )  # fmt: skip
 
 
-@click.command(name="compare", cls=HelpedCommand, common=_COMMON)
+@click.command(name="compare", cls=HelpedCommand, page="comparing", common=_COMMON)
 @click.argument("base")
 @click.argument("news", nargs=-1, metavar="[NEW]...")
 @click.option("--by", metavar="PARAM", help="Compare the values of a parameter within BASE, such as implementation.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.records.lines.parts import Finding
 
 
-@click.command(name="doctor", cls=HelpedCommand)
+@click.command(name="doctor", cls=HelpedCommand, page="running")
 @click.option("--strict", is_flag=True, help="Exit with 1 on a warning too.")
 @click.option(
     "--expect",

@@ -12,7 +12,7 @@ from bench.cli.options import colour, form
 from bench.core.terminal import output_width
 
 
-@click.command(name="explain", cls=HelpedCommand)
+@click.command(name="explain", cls=HelpedCommand, page="explaining")
 @click.argument("path", metavar="FILE", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--waterfall",

@@ -16,11 +16,14 @@ _COLUMN_MAX = 22
 class HelpedCommand(click.Command):
     """A command that takes `--help-all`. Its `--help` has the options named in `common`, and says so.
 
-    Without `common` both have all.
+    Without `common` both have all. `page` is the topic of `bench help` that has more; both name it.
     """
 
-    def __init__(self, *values: Any, common: Iterable[str] | None = None, **named: Any) -> None:
+    def __init__(
+        self, *values: Any, common: Iterable[str] | None = None, page: str | None = None, **named: Any
+    ) -> None:
         super().__init__(*values, **named)
+        self.page = page
         self.common = None if common is None else frozenset(common)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -36,8 +39,11 @@ class HelpedCommand(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)
+        lines = [] if self.page is None else [f"More: bench help {self.page}"]
         if self.common is not None and not ctx.meta.get(_SHOW_ALL):
-            formatter.write(f"\nAll options: {ctx.command_path} --help-all\n")
+            lines.append(f"All options: {ctx.command_path} --help-all")
+        if lines:
+            formatter.write("\n" + "\n".join(lines) + "\n")
 
     def _is_shown(self, param: click.Parameter, ctx: click.Context) -> bool:
         return self.common is None or ctx.meta.get(_SHOW_ALL, False) or param.name in self.common

@@ -21,7 +21,7 @@ MAX_SHOWN = 5
 """Rows that could not be read which are printed; the file has all of them."""
 
 
-@click.command(name="import", cls=HelpedCommand)
+@click.command(name="import", cls=HelpedCommand, page="comparing")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @click.option("--from", "tool", type=click.Choice(TOOLS), help="Which tool wrote it, where the file does not tell.")
 @click.option("--op", help="Which collective it measured, where the text does not say it (all_reduce, ...).")

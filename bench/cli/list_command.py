@@ -13,7 +13,7 @@ from bench.errors import BenchError
 from bench.measure.planning.presets import PRESETS
 
 
-@click.command(name="list", cls=HelpedCommand)
+@click.command(name="list", cls=HelpedCommand, page="suites")
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
 @click.option(
     "--preset",

@@ -11,7 +11,7 @@ from bench.cli.help import HelpedCommand
 from bench.cli.options import colour, form, wide
 
 
-@click.command(name="mix", cls=HelpedCommand)
+@click.command(name="mix", cls=HelpedCommand, page="mixed_or_uniform")
 @click.argument("parts", nargs=-1, required=True, metavar="[NAME=]FILE=COUNT...")
 @click.option(
     "--price",

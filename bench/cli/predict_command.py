@@ -31,11 +31,12 @@ DEVICES = (
     click.option("--gpus", metavar="N[,N...]", help="Accelerators; several numbers: side by side."),
     click.option("--accelerator", metavar="NAME", default="H100-SXM-80GB", show_default=True,
                  help="A name, or a mixed fleet: H100=150000,H200=50000."),
-    click.option("--nic-gbit", type=float, help="Gbit/s of an accelerator's NIC; default the catalogue's."),
+    click.option("--nic-gbit", type=float, help="Gbit/s per accelerator; default the catalogue's."),
     click.option("--link-gb-per-s", type=float, help="GB/s one way of an accelerator within its scale-up domain."),
     click.option("--domain-size", type=int, help="Accelerators of a scale-up domain; default 8, 72 for NVL72."),
     click.option("--memory-gb", type=float, help="Memory of an accelerator, in place of the catalogue's."),
-    click.option("--stack", default="megatron-core", show_default=True, help="Kind of training software (see README)."),
+    click.option("--stack", default="megatron-core", show_default=True,
+                 help="Training software: bench help predicting."),
     click.option("--jitter", metavar="SHARE", help="Standard deviation of a rank's step, such as 1%."),
     click.option("--from", "sources", multiple=True, metavar="FILE",
                  help="Results of `bench run`: measured rates in place of the catalogue's. Repeatable."),
@@ -98,7 +99,7 @@ _COMMON = (
 )  # fmt: skip
 
 
-@click.command(name="predict", cls=HelpedCommand, common=_COMMON)
+@click.command(name="predict", cls=HelpedCommand, page="predicting", common=_COMMON)
 @_add_options
 @wide
 @form

@@ -12,7 +12,7 @@ from bench.cli.options import without_collecting
 DEFAULT = Path("report.html")
 
 
-@click.command(name="report", cls=HelpedCommand)
+@click.command(name="report", cls=HelpedCommand, page="reports")
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "-o",

@@ -19,7 +19,7 @@ _COMMON = (
 )  # fmt: skip
 
 
-@click.command(name="run", cls=HelpedCommand, common=_COMMON)
+@click.command(name="run", cls=HelpedCommand, page="running", common=_COMMON)
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
 @click.option(
     "--preset",

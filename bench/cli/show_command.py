@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.records.file import Result
 
 
-@click.command(name="show", cls=HelpedCommand)
+@click.command(name="show", cls=HelpedCommand, page="reading")
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...")
 @form
 @wide

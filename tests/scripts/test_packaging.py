@@ -116,6 +116,7 @@ def test_the_command_works_in_a_bare_environment(bare: Path, tmp_path: Path) -> 
 
     assert said("--version").splitlines()[0] == f"bench {bench.__version__}"
     assert "compute" in said("list")
+    assert said("help", "versions").startswith("# Versions\n")
     assert "H100-SXM-80GB" in said("predict", "--model", "llama3-8b", "--accelerator", "h100", "--gpus", "8")
 
 
