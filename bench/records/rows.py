@@ -215,8 +215,22 @@ def case_rows(results: Iterable[Result]) -> list[Row]:
     return [row for result in results for row in run_rows([result], case_groups([result]))]
 
 
+_ROWS: WeakKeyDictionary[Result, list[Row]] = WeakKeyDictionary()
+"""Rows of a lone result: made once, whoever asks; nobody changes them."""
+
+
 def run_rows(results: Sequence[Result], groups: Mapping[str, CaseGroup]) -> list[Row]:
     """Rows of one run, whose launches may lie in several files, from its groups; a row's file is the first."""
+    is_whole = len(results) == 1 and groups is _GROUPS.get(results[0])
+    if is_whole and results[0] in _ROWS:
+        return list(_ROWS[results[0]])
+    rows = _make_rows(results, groups)
+    if is_whole:
+        _ROWS[results[0]] = rows
+    return list(rows)
+
+
+def _make_rows(results: Sequence[Result], groups: Mapping[str, CaseGroup]) -> list[Row]:
     choices = {record.case: record.nccl for result in results for record in result.choices}
     source = origin(results[0])
     return [

@@ -66,7 +66,7 @@ def test_the_name_of_a_command_shows_its_help(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_page_that_a_command_names_is_one(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
-    assert getattr(command, "page", None) in (*READING_ORDER, None)
+    assert getattr(command, "page", None) in (*read_pages(), None)
 
 
 def on_a_terminal(words: list[str], **environment: str) -> str:
