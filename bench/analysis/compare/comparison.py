@@ -61,7 +61,7 @@ class Comparison:
     """True if launch i of one side belongs to launch i of the other."""
     threshold: float
     works: tuple[WorkChange, ...] = ()
-    """One per new side, metric and kind of work, the most telling kind first."""
+    """One per new side, metric and kind of work, the most informative kind first."""
 
     @property
     def alike(self) -> bool:
@@ -83,10 +83,10 @@ class Comparison:
 
 
 def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: Settings | None = None) -> Comparison:
-    """Put each of `news` beside `base`, or the values of a parameter within `base` beside each other.
+    """Compare each of `news` with `base`, or the values of a parameter within `base` with each other.
 
-    Raises BenchError for a single side, no common case, a metric that nobody has or that has no better direction, a
-    `where` that fits nothing, and a side whose files are no launches of one run.
+    Raises BenchError for a single side, no common case, a metric that no side has or that has no better direction, a
+    `where` that fits nothing, and a side whose files are not launches of one run.
     """
     settings = settings or Settings()
     built = _sides([base, *news], settings)
@@ -153,8 +153,8 @@ def _judge(
 ) -> tuple[list[Row], list[WorkChange]]:
     """Rows of all cases, and the changes by kind of work.
 
-    Each new side is judged by itself, with a prior and a control of false discoveries of its own: what a pair of runs
-    shows does not depend on what else is compared.
+    Each new side is judged by itself, with a prior and a control of false discoveries of its own: the verdict on a pair
+    of runs does not depend on what else is compared.
     """
     base, *news = built
     rows: list[Row] = []

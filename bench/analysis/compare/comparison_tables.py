@@ -29,11 +29,11 @@ SORTS: dict[str, Callable[[Row], Any]] = {
     "case": lambda row: row["case"],
     "base": lambda row: -row["base"],
 }
-"""Name -> key; what it puts first is most telling."""
+"""Name -> key; the most informative come first."""
 FOUR_COLUMNS = 100
-"""Width up to which a table of cases has four columns: values stand beside them only on a wider screen."""
+"""Width up to which a table of cases has four columns: values are next to them only on a wider screen."""
 DIGEST = "suite "
-"""Beginning of fields that hold digests of code: nobody reads them, so they stand last."""
+"""Beginning of fields that hold digests of code: few people read them, so they come last."""
 _STYLES: dict[str, Style] = {"slower": "red", "faster": "green", "unclear": "dim"}
 
 
@@ -196,7 +196,7 @@ def shared_line(comparison: Comparison) -> str:
 
 
 def environment_tables(comparison: Comparison) -> list[DisplayTable]:
-    """What differs between the sides and what is the same in all; digests of code come last."""
+    """Differences between the sides, and facts that all share; digests of code come last."""
     result = []
     rows = sorted(comparison.differences, key=lambda row: row["field"].startswith(DIGEST))
     if rows:

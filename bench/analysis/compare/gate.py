@@ -1,7 +1,7 @@
 """The gate: whether a comparison lets a change pass, in one line and an exit code.
 
 A gate fails on what is shown, never on what is suspected: if the whole interval of a case lies beyond the allowed
-slow-down. What the interval leaves open is not decided, and a gate that decides nothing is no gate.
+slow-down. A case that the interval leaves open is not decided, and a gate that decides nothing is not a gate.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ def _undecided_words(undecided: Sequence[Row], comparison: Comparison, gate: Gat
 
 
 def _needs(decided: int, comparison: Comparison, gate: Gate, undecided: Sequence[Row]) -> str:
-    """Reason why so few were decided, and the remedy: time for each launch, launches, or neither."""
-    wanted = "too few to say anything" if decided == 0 else f"fewer than {show_share(gate.min_decided)}"
+    """Reason why no more were decided, and the remedy: time for each launch, launches, or neither."""
+    wanted = "too few for a verdict" if decided == 0 else f"fewer than {show_share(gate.min_decided)}"
     if not comparison.cases:
         return f"{wanted}: no case was measured on both sides, which takes more time for each launch, or fewer cases"
     if gate.fail_slower is None:
@@ -216,7 +216,7 @@ def _launches_that_settle(decided: int, comparison: Comparison, gate: Gate) -> i
 
 
 def _further_launches(row: Row, limit: float) -> int | None:
-    """Further launches with which a case would be decided; None: more than anybody waits for."""
+    """Further launches with which a case would be decided; None: more than anyone waits for."""
     launches = _launches_of(row, limit)
     further = None if launches is None else max(1, launches - min(row["base_launches"], row["new_launches"]))
     return further if further is not None and further <= settling.MOST_FURTHER else None

@@ -1,6 +1,6 @@
 """Outliers among many peers, such as the nodes of a fleet or the ranks of a job, and what all of them share.
 
-Peers are members of one architecture. Each is held against its siblings by `bench.stats.outliers`, the cases that only
+Peers are members of one architecture. Each is compared with its siblings by `bench.stats.outliers`, the cases that only
 some have are listed, and what differs between the members is named with those that have it.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bench.records.file import Result
 
 _OWN_FIELDS = frozenset({"label", "host.hostname", "rank.cpu_affinity", "rank.visible_devices"})
-"""Fields that name a member, and are no difference."""
+"""Fields that name a member, and are not differences."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,11 @@ def search_outliers(
     allow_unlike: bool = False,
     chosen: PeerMetric = BY_TIME,
 ) -> OutlierSearch:
-    """Hold every host, or every rank, of the results against the others (`by`: `host` or `rank`).
+    """Compare every host, or every rank, of the results with the others (`by`: `host` or `rank`).
 
-    Raises BenchError for a single member, for members of unlike architecture (unless `allow_unlike`), for files of one
-    member that are no launches of one run, if no two members have a case in common, and for a metric or cases that
-    nobody has.
+    Raises BenchError for a single member, for members of different architectures (unless `allow_unlike`), and for files
+    of one member that are not launches of one run. Also if no two members have a case in common, and for a metric or
+    cases that no member has.
     """
     if by not in SOURCES:
         raise BenchError(f"--among {by}: there are {', '.join(SOURCES)}")
@@ -111,7 +111,9 @@ def _refuse_unlike(by: str, members: Sequence[Peer]) -> None:
         kinds.setdefault(member.architecture, []).append(member.name)
     if len(kinds) > 1:
         text = "; ".join(f"{kind}: {name_few(names)}" for kind, names in kinds.items())
-        raise BenchError(f"{by}s of unlike architecture are no equals: {text}; name those of one, or --allow-unlike")
+        raise BenchError(
+            f"{by}s of different architectures are not comparable: {text}; name those of one, or --allow-unlike"
+        )
 
 
 def judge(
@@ -221,9 +223,9 @@ def name_few(names: Sequence[str]) -> str:
 
 
 def rule(search: OutlierSearch, fail_slower: float, min_decided: float = 0.0) -> Ruling:
-    """The gate: failed where a member that stands out is slower than its siblings' median by more than `fail_slower`.
+    """The gate: failed if a member that stands out is slower than its siblings' median by more than `fail_slower`.
 
-    A case is decided where every member could be judged, and none that is slower by so much is unclear.
+    A case is decided where every member could be judged, and none that is slower by this much is unclear.
     """
     failing = [row for row in search.rows if row["verdict"] == "slower" and row["slowdown"] > fail_slower]
     decided_slower = {_case(row) for row in failing}

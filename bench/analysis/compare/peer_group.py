@@ -1,7 +1,7 @@
 """Peers from results: what each host, or each rank, measured in every case, as `bench.stats.outliers` takes it.
 
 A host is judged by the time of its cases. A rank is not: in work that synchronises, the time of a rank does not tell
-the slow one from those that wait for it, so ranks are held against each other by work that each does on its own.
+the slow one from those that wait for it, so ranks are compared with each other by work that each does on its own.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class PeerKey(NamedTuple):
 
 @dataclass(frozen=True)
 class PeerMetric:
-    """Metric and cases by which peers are held against each other."""
+    """Metric and cases by which peers are compared with each other."""
 
     metric: str = metrics.TIME
     where: selection.Where = field(default_factory=dict)
@@ -73,8 +73,8 @@ class Peer:
 def hosts(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMetric = BY_TIME) -> list[Peer]:
     """A member per host: its files are its launches. The file of a job on several hosts makes one member of them all.
 
-    Raises BenchError if the files of a host are no launches of one run, unless `allow_unlike`, and for a metric
-    that nobody has.
+    Raises BenchError if the files of a host are not launches of one run, unless `allow_unlike`, and for a metric
+    that no file has.
     """
     files: dict[str, list[Result]] = {}
     for result in results:
@@ -119,13 +119,13 @@ def log_standard_error(interval: intervals.Interval | None) -> float | None:
 def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMetric = BY_TIME) -> list[Peer]:
     """A member per rank of one file, or of several that are launches of one run, by its own work.
 
-    Raises BenchError if the files are no launches of one run (other numbers of ranks always, the rest unless
+    Raises BenchError if the files are not launches of one run (other numbers of ranks always, the rest unless
     `allow_unlike`), where they have no work that a rank does on its own, and for any other metric than time.
     """
     if chosen.metric != metrics.TIME:
         raise BenchError(
-            f"--among rank with --metric {chosen.metric}: ranks are held against each other by the time of their own "
-            f"work, {metrics.TIME}; of the same work, rates stand in the inverse ratio"
+            f"--among rank with --metric {chosen.metric}: ranks are compared with each other by the time of their own "
+            f"work, {metrics.TIME}; of the same work, rates have the inverse ratio"
         )
     if not allow_unlike:
         sides.refuse_unlike(results)

@@ -31,7 +31,7 @@ class Identity(Protocol):
 
 
 class CaseIdentity(NamedTuple):
-    """Names of a case that is yet to be measured."""
+    """Names of a case that is not measured yet."""
 
     suite: str
     case: str

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.records.rows import Row
 
 MOST_FURTHER = 30
-"""Launches per side beyond which nobody waits: the machine varies too much."""
+"""Launches per side beyond which it makes no sense to wait: the machine varies too much."""
 TOO_NOISY = "this machine varies too much"
 
 
@@ -49,7 +49,7 @@ def show_minutes(seconds: float) -> str:
 
 
 def further_launches(row: Mapping[str, Any]) -> int | None:
-    """Launches per side that a case needs beside those that it has; None: more than anybody makes, or not known."""
+    """Launches per side that a case needs besides those that it has; None: more than anyone makes, or not known."""
     if row["verdict"] != "unclear" or row["change_low"] is None or row["launches_needed"] is None:
         return None
     further = max(1, int(row["launches_needed"]) - min(row["base_launches"], row["new_launches"]))
@@ -57,7 +57,7 @@ def further_launches(row: Mapping[str, Any]) -> int | None:
 
 
 def settle(comparison: Comparison, launches: int, name: str) -> Settling:
-    """So many further launches of the base and of the side of that name, with their time."""
+    """This many further launches of the base and of the side of that name, with their time."""
     base = comparison.sides[0]
     new = next(side for side in comparison.sides if side.name == name)
     if base.results == new.results:  # values of a parameter within one run

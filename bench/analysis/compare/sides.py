@@ -1,7 +1,7 @@
 """The sides of a comparison: which files are launches of one run, what a side is called, and how sides differ.
 
 A side is one file, or several whose launches count as launches of one run: only if host, devices, plan, suite code
-and versions are equal, since a difference between the files would else be taken for the noise between launches.
+and versions are equal, since a difference between the files would else look like the noise between launches.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Side:
 
 
 def build(given: Sequence[Sequence[Result]], allow_unlike: bool = False) -> list[Side]:
-    """A side for each of `given`. Raises BenchError for files that are no launches of one run."""
+    """A side for each of `given`. Raises BenchError for files that are not launches of one run."""
     if not allow_unlike:
         for results in given:
             refuse_unlike(results)
@@ -92,7 +92,7 @@ def refuse_unlike(results: Sequence[Result]) -> None:
     for other in results[1:]:
         for name, one, two in _unlike(first, other):
             raise BenchError(
-                f"{first.path} and {other.path} are no launches of one run: {name} is {one!r:.60} and {two!r:.60}; "
+                f"{first.path} and {other.path} are not launches of one run: {name} is {one!r:.60} and {two!r:.60}; "
                 "compare them as two sides, or say --allow-unlike"
             )
 
@@ -145,7 +145,7 @@ def _labels(leaders: Sequence[Result]) -> list[str | None]:
 
 
 def _label(result: Result) -> str:
-    """A run's label, which says that it is emulated: it stands in titles, far from the architecture."""
+    """A run's label, which says that it is emulated: it is in titles, far from the architecture."""
     silent = emulation_label(result.environment.ranks) and "emulated" not in result.label
     return f"{result.label} (emulated)" if silent else result.label
 
@@ -200,7 +200,7 @@ def field_values(results: Sequence[Result]) -> dict[str, list[Any]]:
         for name in dict.fromkeys(name for run_facts in rows for name in run_facts)
     }
     for name in [name for name, values in fields.items() if name.startswith("suite ") and None in values]:
-        del fields[name]  # a digest that is not known is no difference
+        del fields[name]  # a digest that is not known is not a difference
     for index, result in enumerate(results):
         for name, base, value in differences(results[0].environment, result.environment):
             if name not in rows[0]:

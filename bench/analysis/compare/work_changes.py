@@ -2,7 +2,7 @@
 
 A mean over message sizes would mix latency and bandwidth, so such cases are counted and the largest change is named.
 The mean of cases that are alike has an interval of its own, from the means of whole launches: cases of one launch
-share its good or bad minute, and are no independent witnesses.
+share its good or bad minute, and are not independent witnesses.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ WORKS = (
     WorkKind("saving checkpoints", "checkpoint", ("save", "async_save")),
     WorkKind("loading checkpoints", "checkpoint", ("load",)),
 )
-"""Kinds of work, the most telling first; a suite that is not here is a kind of its own, named for itself."""
+"""Kinds of work, the most informative first; a suite that is not here is a kind of its own, named for itself."""
 UNLIKE_TYPES = 1.5
 """Factor between the changes of two types beyond which a mean over both would hide what each does."""
 SWEPT = "num_bytes"
@@ -121,7 +121,7 @@ class CaseLaunches(NamedTuple):
 
 
 def work_changes(measured: Sequence[CaseLaunches], threshold: float, paired: bool) -> list[WorkChange]:
-    """Changes by kind of work of one new side and metric, the most telling kind first."""
+    """Changes by kind of work of one new side and metric, the most informative kind first."""
     by_work = _by_work(measured)
     averaged = [work for work, cases in by_work.items() if len(cases) > 1 and not _is_swept(cases)]
     means = dict(zip(averaged, _judge_means([by_work[work] for work in averaged], threshold, paired), strict=True))

@@ -32,7 +32,7 @@ LINES_AROUND = 6
 
 @dataclass(frozen=True)
 class Screen:
-    """What it is shown on, and how much of it."""
+    """The terminal or file that it is shown on, and how much is shown."""
 
     width: int = 100
     colour: bool = False

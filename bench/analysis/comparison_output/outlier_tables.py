@@ -82,8 +82,8 @@ def _notes(search: OutlierSearch) -> list[str]:
         notes.append(f"Unclear: as far from the siblings, but chance may explain it: {name_few(unclear)}.")
     if len(search.members) <= MIN_SIBLINGS:
         notes.append(
-            f"With {len(search.members)} {search.by}s the spread of so few siblings cannot show an outlier: each is "
-            "judged by its own launches against theirs, and unclear where there are none to compare."
+            f"With {len(search.members)} {search.by}s the spread of the siblings cannot show an outlier: each is "
+            "judged by its own launches against theirs, and unclear if there are none to compare."
         )
     if search.num_launches == (1, 1):
         notes.append("One launch each: what stands out may be that launch; measure again before a machine is blamed.")

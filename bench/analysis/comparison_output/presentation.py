@@ -139,7 +139,7 @@ _SHOWN: Mapping[str, Callable[[Comparison, CompareOptions, Ruling | None], str]]
 }
 """Format -> how it is made."""
 FOR_PROGRAMS = ("json", "csv", "junit")
-"""Formats that a program reads: nothing else may stand on stdout."""
+"""Formats that a program reads: nothing else may be on stdout."""
 SAYS_THE_GATE = ("markdown",)
 """Formats that begin with the gate's line."""
 
@@ -179,7 +179,7 @@ def _refuse_useless(by: str, options: CompareOptions) -> None:
 
 
 def _say(ruling: Ruling | None, form: str) -> int:
-    """The gate's line, the last; beside what a program reads, or what has it already, it goes to stderr."""
+    """The gate's line, the last; it goes to stderr if the output is for a program or has it already to stderr."""
     if ruling is None:
         return exit_codes.OK
     is_aside = form in (*FOR_PROGRAMS, *SAYS_THE_GATE)

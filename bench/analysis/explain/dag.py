@@ -4,8 +4,8 @@ A step of training is such a graph. Every operation begins when the last of thos
 
     end = max(ends of those before it, 0) + its own duration
 
-Operations of one level (the longest chain before them has so many links) do not wait for each other, and numpy takes
-all of them at once; so a step of a thousand ranks takes as many array operations as its longest chain is long, not as
+Operations of one level (the longest chain before them has this many links) do not wait for each other, and numpy takes
+all of them at once. So a step of a thousand ranks takes as many array operations as its longest chain is long, not as
 many Python steps as it has operations. Durations have lanes: several steps, or scenarios, are run through one graph
 together.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Dag:
     """`before[i]` has to end before `after[i]` begins; nodes are 0 to num_nodes - 1.
 
-    Raises ValueError where operations wait for each other in a circle.
+    Raises ValueError if operations wait for each other in a circle.
     """
 
     def __init__(self, num_nodes: int, before: Numbers, after: Numbers) -> None:
@@ -97,7 +97,7 @@ def _levels(num_nodes: int, before: Numbers, after: Numbers) -> Numbers:
         freed = targets[np.repeat(starts, counts) + within]
         np.subtract.at(waiting, freed, 1)
         ready = freed[waiting[freed] == 0]
-        seen[ready] = np.arange(ready.size)  # each node once, where several of the front led to it
+        seen[ready] = np.arange(ready.size)  # each node once, if several of the front led to it
         front = ready[seen[ready] == np.arange(ready.size)]
         number += 1
     if done < num_nodes:

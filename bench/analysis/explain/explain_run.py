@@ -106,7 +106,7 @@ def waterfalls(groups: dict[str, CaseGroup]) -> tuple[list[Waterfall], dict[str,
 
 
 def _ok_records(group: CaseGroup) -> list[Measurement]:
-    """Records that are ok of a case that is: a launch may have been skipped for want of time."""
+    """Records that are ok of a case that is: a launch may have been skipped because no time was left."""
     return [record for record in group.records if record.status == "ok"]
 
 
@@ -193,7 +193,7 @@ def _row(
 
 
 def tables(explanation: Explanation, falls: Sequence[Waterfall]) -> list[DisplayTable]:
-    """A table of each case; how the parts were found stands once, below the last."""
+    """A table of each case; how the parts were found is printed once, below the last."""
     found = [part for fall in falls for part in fall.parts if part.seconds is not None and part.name != RESIDUAL]
     hows = {part.name: part.how for part in found}
     suites = dict.fromkeys(fall.case.partition("/")[0] for fall in falls)

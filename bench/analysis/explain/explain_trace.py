@@ -23,7 +23,7 @@ HOW = (
     "ideal: every compute operation at the mean of its kind, every communication at the median; slowdown = actual / "
     "ideal; wasted share = 1 - 1 / slowdown.",
     "slowdown by a place or kind: the ideal with only its operations as they were / ideal. Explained: share of actual "
-    "- ideal that is gone when its operations are mended; above 100% where the others are faster than the mean.",
+    "- ideal that is gone when its operations are fixed; above 100% where the others are faster than the mean.",
     "After: Understanding Stragglers in Large Model Training Using What-if Analysis (OSDI 2025).",
 )
 

@@ -1,10 +1,10 @@
 """Traces in the form of the artifact of "Understanding Stragglers in Large Model Training Using What-if Analysis".
 
-A Parquet file has one row an operation of one worker (a data-parallel rank and a pipeline stage) in one step: columns
+A Parquet file has one row per operation of one worker (a data-parallel rank and a pipeline stage) in one step. Columns:
 `dp_rank`, `stage`, `rank`, `step`, `optype`, `start_ts`, `duration` (seconds, with waiting), `seq_id` (its number among
 those of its type on its worker in the step), `mc` (model chunk, -1: none), `gmc` (the same, counted over all stages).
-What waits for what is not in the file; `bench.analysis.explain.straggler_graph` rebuilds it from one step of one data-
-parallel rank.
+The file does not say which operation waits for which; `bench.analysis.explain.straggler_graph` rebuilds that from one
+step of one data- parallel rank.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _read(path: Path) -> pd.DataFrame:
     for name in ("start_ts", "duration"):
         frame[name] = frame[name].to_numpy(dtype=np.float64)
         if not np.isfinite(frame[name]).all():
-            raise BenchError(f"{path}: {name} has a value that is no number; a trace gives seconds")
+            raise BenchError(f"{path}: {name} has a value that is not a number; a trace gives seconds")
     identity = ["dp_rank", "stage", "step", "optype", "seq_id"]
     twice = frame[frame.duplicated(identity)]
     if len(twice):
@@ -171,7 +171,7 @@ def _cubes(
 
 
 def _groups(template: Template, index: dict[OperationKey, int], num_replicas: int) -> Numbers:
-    """[key x replica]: number of its meeting; what crosses replicas is one meeting, the rest one a replica."""
+    """[key x replica]: number of its meeting: one across replicas, else one per replica."""
     group = np.full((len(index), num_replicas), -1, dtype=np.int64)
     number = 0
     for meeting in template.meetings:

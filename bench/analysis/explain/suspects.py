@@ -2,15 +2,15 @@
 
 A rank is judged by its own computation, never by how long its call takes: where ranks wait for one another, the fast
 ones wait. Of every traced call the time of each kind of computation that all ranks do equally, and of the compute suite
-each rank's own samples; the score is fastest median / own median, as in NVIDIA's resiliency extension (straggler
-detection, relative performance), and the outlier test of `bench.stats.outliers` flags a rank in one measurement: one
+each rank's own samples. The score is fastest median / own median, as in NVIDIA's resiliency extension (straggler
+detection, relative performance). The outlier test of `bench.stats.outliers` flags a rank in one measurement: one
 case in one launch. Without spans of computation a rank is judged by how long the others wait for it in collectives.
 
-A link is judged only by the suite point_to_point in the same file: messages between two ranks and nobody else.
+A link is judged only by the suite point_to_point in the same file: messages between two ranks and no others.
 
-One flag is no accusation. The test looks within a launch, and a minute in which another program ran looks like a slow
-rank. A suspect is flagged in at least `MIN_SHARE` of all measurements that could show it, and in more than false alarms
-explain (`is_accused`).
+One flag is not an accusation. The test looks within a launch, and a minute in which another program ran looks like a
+slow rank. A suspect is flagged in at least `MIN_SHARE` of all measurements that could show it, and in more than false
+alarms explain (`is_accused`).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from bench.stats.distributions import binomial_tail
 OUTLIER = 0.10
 """Ranks of one kind differ by a few percent in good health."""
 SHARED_KINDS = ("forward", "backward", "forward_backward")
-"""Computations that every rank does equally much of; a loss or an embedding is one stage's alone."""
+"""Computations that every rank does equally much of; a loss or an embedding belongs to one stage."""
 NUM_BLOCKS = 8
 """Blocks of a rank's samples, whose medians stand for repeated measurements."""
 LAST_SHARE = 0.8
 """Share of its collectives to which a rank comes last that makes it the last to arrive."""
 WAIT_SHARE = 0.05
-"""Share of a call that the others wait for the last to arrive, below which nobody needs to act."""
+"""Share of a call that the others wait for the last to arrive, below which no action is needed."""
 MIN_SHARE = 0.25
 """Share of the measurements in which a suspect stands out, below which it is not accused."""
 MAX_CHANCE = 0.05
@@ -81,7 +81,7 @@ class Suspect:
 
 
 def is_accused(num_slow: int, num_measured: int, false_alarms: float, num_candidates: int = 1) -> bool:
-    """True if so many flags are worth acting on and are more than false alarms at this rate would give.
+    """True if this many flags are worth acting on and are more than false alarms at this rate would give.
 
     `num_candidates`: number of those of whom the one with most flags was picked to be judged.
     """
@@ -246,7 +246,7 @@ def _slow_links(records: Sequence[Measurement]) -> list[Suspect]:
 
 
 def sentences(records: Sequence[Measurement]) -> list[str]:
-    """Lines on ranks and links that stand out, and on what nobody can say of them."""
+    """Lines on ranks and links that stand out, and on what remains unknown of them."""
     records = [record for record in records if record.status == "ok" and record.num_ranks > 1]
     if not records:
         return []

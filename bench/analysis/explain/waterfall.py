@@ -1,21 +1,21 @@
 """Waterfall from the sum of the devices' peaks down to what a step achieved, one cause after the other.
 
 Of the traced calls of a case the one that took most nearly the case's own time is run again
-(`bench.analysis.explain.timeline`) with causes taken away in this order, each on top of the ones before, and each alone
-beside it, since effects do not simply add:
+(`bench.analysis.explain.timeline`) with causes taken away in this order. Each is taken away on top of the ones before,
+and also alone, since effects do not simply add:
 
     input stalls                    input takes no time
     slower than the median message  communication that takes longer than the median of its kind takes the median
     exposed communication           communication takes no time
-    host between kernels            what lies in no span takes no time
+    host between kernels            time outside of all spans is zero
     slowest device                  every rank computes at the speed of the fastest
     imbalance of the split          every rank has equally much to compute
-    pipeline idle and waiting       ranks wait for nothing: what is left is the mean of the ranks' computation
+    pipeline idle and waiting       ranks wait for nothing: the mean of the ranks' computation is left
     kernels below peak              the FLOPs at the devices' peak
 
 The parts are those of one call, so that they add up to the step. If the call took less than the case, the residual is
 the rest. If it took longer, as calls do that are traced, its parts are scaled to the case's time. Speeds of devices are
-those that the case itself, or the compute suite in the same file, measured of each rank; without them nobody can say
+those that the case itself, or the compute suite in the same file, measured of each rank. Without them it is unknown
 whether a rank with more computation is slow or has more to do, and both are shown as imbalance.
 """
 
@@ -108,7 +108,7 @@ def _equal_shares(operations: Operations, seconds: Seconds) -> Seconds:
 
 
 def _no_waits(operations: Operations, seconds: Seconds) -> float:
-    """Mean over the ranks of what they do, as if nobody waited."""
+    """Mean over the ranks of what they do, as if none waited."""
     return float(seconds.sum() / (int(operations.places["rank"].max()) + 1))
 
 

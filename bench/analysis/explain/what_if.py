@@ -1,4 +1,4 @@
-"""Simulation of a step: how long would it take if nobody were slow, or only this rank, stage or link?
+"""Simulation of a step: how long would it take if no rank were slow, or only this rank, stage or link?
 
 After "Understanding Stragglers in Large Model Training Using What-if Analysis" (Lin et al., OSDI 2025). A step is a
 graph of operations with one duration each; it is run again
@@ -18,7 +18,7 @@ and from the step times follow
 Durations are those of each single operation, not means of them: where ranks wait for the last of several, random
 stragglers make the expectation of the maximum larger than the maximum of the expectations.
 
-The duration of a communication is apart from waiting: end - the latest start among its peers. What comes before that
+The duration of a communication is apart from waiting: end - the latest start among its peers. The time before that
 is the wait for the last of them, which the graph gives back when the step is run again.
 """
 
@@ -152,7 +152,7 @@ class WhatIf:
         return None if lost <= 0 else (self.actual - self.fixed(chosen)) / lost
 
     def num_steps_explained(self, chosen: Mask, share: float) -> int:
-        """Number of steps that lose time, and get back at least a share of it with the chosen operations mended."""
+        """Number of steps that lose time, and get back at least a share of it with the chosen operations fixed."""
         lost = self.actual_steps - self.ideal
         return int(np.sum((lost > 0) & (self.actual_steps - self.fixed_steps(chosen) >= share * lost)))
 

@@ -27,7 +27,7 @@ MAX_FURTHER, MAX_SWEPT, MAX_ALIKE = 2, 2, 3
 
 
 def works_of(comparison: Comparison, new: Side) -> list[WorkChange]:
-    """Changes of a new side by the first metric, the most telling kind of work first."""
+    """Changes of a new side by the first metric, the most informative kind of work first."""
     of_side = [work for work in comparison.works if work.name == new.name]
     return [work for work in of_side if work.metric == of_side[0].metric]
 

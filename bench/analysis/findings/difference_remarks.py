@@ -35,7 +35,7 @@ CAUSES = (
     Cause("device_type", "kind of device", _SAME),
     Cause("threads_per_rank", "threads per rank", _SAME),
     Cause("preset", "preset", "Measure one with the plan of the other: bench run --like FILE"),
-    Cause("suite ", "code of the suite", "What is measured is not the same code: measure both with one version"),
+    Cause("suite ", "code of the suite", "The sides did not measure the same code: measure both with one version"),
     Cause("versions.torch", "version of torch", _SAME),
     Cause("versions.nccl", "version of NCCL", _SAME),
     Cause("versions.cuda", "version of CUDA", _SAME),
@@ -47,7 +47,7 @@ CAUSES = (
     Cause("settings.", "setting of torch", _SAME),
     Cause("precision", "aimed-at precision", "Measure one with the plan of the other: bench run --like FILE"),
 )
-"""Facts that explain a difference, the most telling first; a fact that is not here is in the environments' table."""
+"""Facts that explain a difference, the most informative first; others are in the environments' table."""
 
 
 def difference_remarks(comparison: Comparison) -> list[Remark]:
@@ -61,7 +61,7 @@ def _emulated(sides: tuple[Side, ...]) -> Iterator[tuple[str, str]]:
         label = emulation_label(side.results[0].environment.ranks)
         if label:
             what = label.strip().removeprefix("(emulated: ").removesuffix(")")
-            yield f"{side_name(side)} is no real hardware: {what} of its speed", ""
+            yield f"{side_name(side)} is not real hardware: {what} of its speed", ""
 
 
 def _causes(differences: tuple[Row, ...], sides: tuple[Side, ...]) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ Quality = Literal["good", "rough", "useless"]
 
 
 class Answer(Struct, frozen=True, tag_field="kind", tag="answer"):
-    """One sentence that answers the question of whoever typed the command."""
+    """One sentence that answers the question of the user who typed the command."""
 
     text: str
 
@@ -35,7 +35,7 @@ class Figure(Struct, frozen=True, kw_only=True, tag_field="kind", tag="figure"):
     """One figure of one kind of work, and what it is a share of."""
 
     group: str
-    """Block that it stands in, such as `reached`; a key of `bench.analysis.findings.screen.BLOCKS`."""
+    """Block that it is in, such as `reached`; a key of `bench.analysis.findings.screen.BLOCKS`."""
     name: str
     text: str
     """Value with its unit, as people read it."""
@@ -47,7 +47,7 @@ class Figure(Struct, frozen=True, kw_only=True, tag_field="kind", tag="figure"):
     share: float | None = None
     """Part of the whole that `of` names: 1 is all of it. A bar shows it."""
     of: str = ""
-    """Words beside the bar."""
+    """Words next to the bar."""
     case: str | None = None
 
 

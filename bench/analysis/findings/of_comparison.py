@@ -60,7 +60,7 @@ def comparison_findings(comparison: Comparison) -> Findings:
 
 
 def figures_of(comparison: Comparison, new: Side, prefix: str = "") -> list[Figure]:
-    """Figures of one new side, one per kind of work; `prefix` stands before the names."""
+    """Figures of one new side, one per kind of work; `prefix` is put before the names."""
     return [
         _mean_figure(work, prefix + work.work.words, comparison.threshold)
         if work.mean is not None

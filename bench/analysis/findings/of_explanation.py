@@ -15,7 +15,7 @@ from bench.core.values import counted, show_seconds
 from bench.records.lines.kinds import Measurement
 
 LEAST_SHARES = (0.03, 0.03, 0.10)
-"""Shares of a call from which on its largest, second and third part are named beside what runs at peak."""
+"""Shares of a call from which on its largest, second and third part are named besides what runs at peak."""
 AT_PEAK = "at peak"
 _WORDS: Mapping[str, str] = {
     EXPOSED: "communication",
@@ -33,9 +33,9 @@ _REMEDIES: Mapping[str, str] = {
 }
 """Kind of a suspect -> what to do."""
 ACCUSED = 100.0
-"""Weight of an accusation beside how many times as long it takes: faults come before what is slow by design."""
+"""Weight of an accusation besides how many times as long it takes: faults come before what is slow by design."""
 FEWEST_RANKS_FOR_LINKS = 4
-"""Ranks below which nobody can say which of their links is slow."""
+"""Ranks below which it is unknown which of their links is slow."""
 
 
 def suspect_remarks(records: Iterable[Measurement]) -> list[Remark]:
@@ -55,7 +55,7 @@ def _remarks(found: Iterable[suspects.Suspect]) -> list[Remark]:
 
 
 def findings(explanation: Explanation, most: int | None = None) -> Findings:
-    """All findings, with the figures of at most so many cases, the most telling first."""
+    """All findings, with the figures of at most this many cases, the most informative first."""
     found = explanation.suspects
     falls = most_telling(explanation.waterfalls)
     items: list[Item] = [Answer(_answer(explanation, found))]

@@ -13,7 +13,7 @@ from bench.analysis.findings.kinds import Answer, Figure, Findings, NextStep, Re
 from bench.core.values import counted, show_number, show_seconds
 
 LEAST_SLOWDOWN = 1.05
-"""Slowdown by stragglers below which nobody needs to act."""
+"""Slowdown by stragglers below which no action is needed."""
 MAX_KINDS = 3
 
 Facts = Mapping[str, Any]
@@ -59,7 +59,7 @@ def _figures(facts: Facts) -> Iterator[Figure]:
 
 def _remarks(facts: Facts) -> Iterator[Remark]:
     """Ranks and the stage that are behind the loss, also in a quarter of the steps, and more often than by chance: then
-    each of them has more than its part in one step of so many."""
+    each of them has more than its part in one step out of this many."""
     steps, stages = facts["num_steps"], sorted(map(int, facts["slowdown_by_stage"]))
     worst, num_ranks = facts["worst_ranks"], facts["num_ranks"]
     candidates = [

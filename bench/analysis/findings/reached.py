@@ -1,4 +1,4 @@
-"""Figures that a run reached: the most telling one of each kind of work, and what it is a share of."""
+"""Figures that a run reached: the most informative one of each kind of work, and what it is a share of."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_TYPES = 4
 
 
 def reached(evidence: RunEvidence) -> list[Figure]:
-    """Figures of group `reached`, at most MAX_FIGURES; of a run of few kinds of work several of each."""
+    """Figures of group `reached`, at most MAX_FIGURES; several per kind if a run has few kinds of work."""
     figures = [figure for make in _MAKERS for figure in make(evidence)]
     shown = {str(figure.case).partition("[")[0] for figure in figures}
     rest = [row for row in _best_of_each_operation(evidence) if row["case"].partition("[")[0] not in shown]
@@ -31,7 +31,7 @@ def reached(evidence: RunEvidence) -> list[Figure]:
 
 
 def _matrix_products(evidence: RunEvidence) -> Iterator[Figure]:
-    """The fastest product of each type, held against the data sheet, else against the type that is fastest here."""
+    """The fastest product of each type, compared with the data sheet, else against the type that is fastest here."""
     rows = evidence.of_suite(metrics.CEILING_SUITE, metrics.CEILING_OP)
     types = dict.fromkeys(str(row["params"].get("dtype")) for row in rows)
     fastest = [row for dtype in types if (row := best(_of_type(rows, dtype), metrics.COMPUTE_SPEED)) is not None]
@@ -62,7 +62,7 @@ def _share_of_peak(row: Row, fastest: Row, of_type: Sequence[Row]) -> tuple[floa
     if row is fastest:
         return 1.0, f"best of {len(of_type)} shapes" if len(of_type) > 1 else "the only shape tried"
     if fastest.get(metrics.PEAK_SHARE) is not None:
-        return None, ""  # the others are held against the data sheet, and bars of two kinds mislead
+        return None, ""  # the others are compared with the data sheet, and bars of two kinds mislead
     share = row[metrics.COMPUTE_SPEED] / fastest[metrics.COMPUTE_SPEED]
     dtype = str(fastest["params"].get("dtype"))
     return share, f"{100 * share:.{0 if share >= 0.0095 else 1}f}% of {SHORT_TYPES.get(dtype, dtype)}"
@@ -126,7 +126,7 @@ def _links(evidence: RunEvidence) -> Iterator[Figure]:
 
 
 def _all_reduce(evidence: RunEvidence) -> Iterator[Figure]:
-    """Bus bandwidth of the largest all-reduce against the link, and latency of the smallest beside a barrier's."""
+    """Bus bandwidth of the largest all-reduce against the link, and latency of the smallest next to a barrier's."""
     rows = [row for row in evidence.of_suite("collective", "all_reduce") if row["params"].get("num_bytes")]
     if not rows:
         return
@@ -207,7 +207,7 @@ def _best_of_each_operation(evidence: RunEvidence) -> list[Row]:
 
 
 def _headline_figure(evidence: RunEvidence, row: Row) -> Figure:
-    """A case by the metric that tells most of it beside its time."""
+    """A case by the most informative metric besides its time."""
     metric = metrics.headline(row) or metrics.METRICS[metrics.TIME]
     time = "" if metric.name == metrics.TIME else f"in {show_value(row, metrics.TIME, 's')}"
     per_device = f" per {evidence.device}" if metric.name == metrics.COMPUTE_SPEED else ""

@@ -38,7 +38,7 @@ class FigureBlock(NamedTuple):
     title: str
     note: str
     is_inline: bool
-    """True if the figures follow one another on a line; what they have in common, `of`, then stands in the title."""
+    """True if the figures follow one another on a line; their common reference, `of`, is then in the title."""
     is_sentences: bool = False
     """True if each figure is a sentence: its name, its value, and the words of it."""
 
@@ -52,7 +52,7 @@ BLOCKS: Mapping[str, FigureBlock] = {
     "stragglers": FigureBlock("WHAT STRAGGLERS COST", "", False),
     "speed": FigureBlock("SPEED", "", False),
     "cost": FigureBlock("COST", "", False),
-    "loss": FigureBlock("WHAT MIXING COSTS", "equal shares; the best split beside it", False),
+    "loss": FigureBlock("WHAT MIXING COSTS", "equal shares; next to the best split", False),
     "run": FigureBlock("THE RUN", "", False),
     "scaling": FigureBlock("SCALING", "tokens/s per device, of the fewest devices that fit", False),
     "uses": FigureBlock("OR ONE KIND TRAINS WHILE OTHERS SERVE", "", False),
@@ -66,7 +66,7 @@ _QUALITY: Mapping[str, tuple[str, Style]] = {
 
 
 def show(findings: Findings, width: int, colour: bool = False) -> str:
-    """The findings as text that ends in a newline. No line is wider than `width`, but for a word that is."""
+    """The findings as text that ends in a newline. No line is wider than `width`, except for a word that is."""
     return "\n".join(lines(findings, width, colour)) + "\n"
 
 

@@ -99,7 +99,7 @@ def _hidden_communication(evidence: RunEvidence, name: str) -> Iterator[Remark]:
     if row is None or (row.get("hideable_share") or 0.0) - row["hidden_share"] < 0.5:
         return
     yield Remark(
-        text=f"Computation hides {100 * max(0.0, row['hidden_share']):.0f}% of the communication beside it and could "
+        text=f"Computation hides {100 * max(0.0, row['hidden_share']):.0f}% of the communication next to it and could "
         f"hide {100 * row['hideable_share']:.0f}%",
         remedy="Overlapping gains little here: the communication's own work takes cores or SMs from the computation",
         weight=1.3,

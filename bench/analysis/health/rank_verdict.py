@@ -1,8 +1,9 @@
 """Is one rank's own compute slower than its siblings'? For a verdict on one machine, from one result file.
 
-Five ranks or more have a spread that an outlier can be told from (`bench.stats.outliers`). Of fewer, a rank is called
-slow where it is slower than the median of the others in every one of at least seven kinds of work that each rank does
-while the others rest (a sign test: 1 in 128 by chance), and by more than 5% in the median of them.
+Five ranks or more have a spread from which an outlier can be distinguished (`bench.stats.outliers`). Of fewer, a rank
+is called slow if two things hold. It is slower than the median of the others in every one of at least seven kinds of
+work that each rank does while the others rest (a sign test: 1 in 128 by chance). And it is slower by more than 5% in
+the median of them.
 """
 
 from __future__ import annotations

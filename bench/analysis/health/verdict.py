@@ -7,7 +7,7 @@ A run with a preset that promises a verdict (`bench.measure.planning.presets.Pre
     bad      the machine is not healthy
     note     worth knowing, and no fault of the machine by itself
     unknown  could not be judged here, with the reason
-    void     nothing can be said of this machine, with the reason
+    void     no verdict on this machine is possible, with the reason
 
 The machine is healthy if no rule is bad or void: results that others disturbed, or that are not there, say nothing.
 """
@@ -123,7 +123,7 @@ def _measured(evidence: Evidence) -> RuleOutcome:
         else:
             without.append(f"{suite.name} ({records[0].reason})")
     if lacking:
-        return RuleOutcome("void", f"{_enumerate(lacking)} not run for want of time")
+        return RuleOutcome("void", f"{_enumerate(lacking)} not run because no time was left")
     return (
         RuleOutcome("note", f"nothing to measure: {first_few(without)}")
         if without
@@ -201,7 +201,7 @@ def _contention(evidence: Evidence) -> RuleOutcome:
     products = [row for row in evidence.measured("compute") if (row["params"] or {}).get("op") == "matmul"]
     values = [row["contention"] for row in products if row.get("contention") is not None]
     if not values:
-        return RuleOutcome("unknown", "no rank was timed beside others of its host")
+        return RuleOutcome("unknown", "no rank was timed together with others of its host")
     limit, level = MAX_CONTENTION.get(evidence.device_type, MAX_CONTENTION["cpu"])
     middle = intervals.median(values)
     figure = f"matrix products take {middle:.2f}x the time when all ranks work (limit {limit:.2f}x)"
@@ -255,7 +255,7 @@ class Health:
 
     @property
     def exit_code(self) -> int:
-        """0 healthy, 1 not (a gate that the preset asks for), 2 if nothing can be said."""
+        """0 healthy, 1 not (a gate that the preset asks for), 2 if no verdict is possible."""
         if self.of("bad"):
             return exit_codes.GATE
         return exit_codes.USAGE if self.of("void") else exit_codes.OK

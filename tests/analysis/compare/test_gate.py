@@ -77,7 +77,7 @@ def test_a_gate_that_decides_nothing_is_an_error_and_says_what_it_needs(
     assert code == 2
     # Files of these tests say that a visit took a tenth of a second or so.
     assert re.fullmatch(
-        r"Gate: FAILED: 0 of 2 cases decided, too few to say anything: 2 more launches per side, about \d+ s, would do",
+        r"Gate: FAILED: 0 of 2 cases decided, too few for a verdict: 2 more launches per side, about \d+ s, would do",
         line,
     )
     wild = (0.5, 1.0, 2.0)
@@ -85,7 +85,7 @@ def test_a_gate_that_decides_nothing_is_an_error_and_says_what_it_needs(
     assert code == 2
     # Nobody makes the hundreds of launches that would settle that.
     assert line.endswith(
-        "too few to say anything: this machine varies too much; gate at more than 5%, or measure where less else is at "
+        "too few for a verdict: this machine varies too much; gate at more than 5%, or measure where less else is at "
         "work"
     )
     one = files(tmp_path / "single", {A: (1.0,)})
@@ -134,7 +134,7 @@ def test_where_nothing_was_measured_time_is_what_lacks_and_not_launches(
     code, line = gate(capsys, *map(str, sides), "--fail-slower", "5%")
     assert code == 2
     assert line == (
-        "Gate: FAILED: 0 of 0 cases decided, too few to say anything: no case was measured on both sides, which takes "
+        "Gate: FAILED: 0 of 0 cases decided, too few for a verdict: no case was measured on both sides, which takes "
         "more time for each launch, or fewer cases"
     )
 

@@ -138,7 +138,7 @@ def test_few_hosts_are_said_to_be_few(tmp_path: Path) -> None:
     found = outlier_search.search_outliers(fleet(tmp_path, {"node2": 1.5}, num_hosts=3), "host")
     assert found.rows == ()
     assert {row["member"] for row in found.unclear} >= {"node2"}
-    assert "With 3 hosts the spread of so few siblings cannot show an outlier" in outlier_tables.show(found)
+    assert "With 3 hosts the spread of the siblings cannot show an outlier" in outlier_tables.show(found)
     assert len(found.undecided) == 2
 
 
@@ -231,7 +231,7 @@ def test_ranks_on_unlike_devices_are_no_equals(tmp_path: Path) -> None:
     record["environment"]["ranks"][5]["device_name"] = "NVIDIA H200"
     path = save(tmp_path / "job.jsonl", record, measurement(A, [times(1000)[0]] * 6))
     with pytest.raises(
-        BenchError, match=r"ranks of unlike architecture are no equals: .*NVIDIA H200: rank 5 \(node0\)"
+        BenchError, match=r"ranks of different architectures are not comparable: .*NVIDIA H200: rank 5 \(node0\)"
     ):
         outlier_search.search_outliers([load(path)], "rank")
 

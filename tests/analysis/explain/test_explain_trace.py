@@ -177,7 +177,7 @@ def test_nobody_is_accused_in_a_trace_of_random_or_no_stragglers(
         (lambda frame: frame.drop(columns="gmc"), "no column gmc"),
         (lambda frame: frame.iloc[:0], "no operation"),
         (lambda frame: frame.assign(optype="sleep"), "unknown optype 'sleep'"),
-        (lambda frame: frame.assign(duration=float("nan")), "duration has a value that is no number"),
+        (lambda frame: frame.assign(duration=float("nan")), "duration has a value that is not a number"),
         (lambda frame: pd.concat([frame, frame]), "two rows are one operation"),
         (lambda frame: frame[frame["optype"] != "forward-recv"], "has no peer"),
         (lambda frame: frame[frame["stage"] != 1], "stage 1 computes nothing"),

@@ -44,7 +44,7 @@ def test_the_answer_says_by_how_much_in_which_work_and_what_is_not_shown() -> No
         "43 cases, 3 launches per side; 19 undecided, 5 more launches per side, about 6 min, would settle 7 of them",
     )
     assert [remark.text for remark in found.remarks()] == [
-        "slow rank (emulated) is no real hardware: rank 1 computes at 0.5 of its speed"
+        "slow rank (emulated) is not real hardware: rank 1 computes at 0.5 of its speed"
     ]
     assert [step.purpose for step in found.of_kind(NextStep)] == ["why slower", "page"]
 
@@ -74,7 +74,7 @@ def test_it_depends_on_the_work_only_if_one_kind_is_faster_and_another_slower(tm
         "Which is faster depends on the work: pr takes 0.50x as long as old in training (0.49x to 0.51x); tensor "
         "parallel 2.0x"
     )
-    # Cases of one kind that differ in direction are no reason.
+    # Cases of one kind that differ in direction are not a reason.
     within = findings_of(tmp_path / "c", base, base | {REDUCE.format(8): 2.0, REDUCE.format(16): 0.5})
     assert answers(within)[0].startswith("pr against old: collectives: both cases changed, all_reduce")
     same = findings_of(tmp_path / "d", base, base)

@@ -202,9 +202,9 @@ def test_a_wrong_result_is_named(tmp_path: Path) -> None:
 def test_nothing_is_said_where_something_was_not_measured(tmp_path: Path) -> None:
     late = results.not_ok(SOAK, "skipped", "budget: no time was left for it; give more with --budget", num_ranks=8)
     found = _judged(tmp_path, *_records(EVEN), late)
-    assert found.line() == "Machine: cannot say: soak was not run for want of time; 11 of 11 results right"
+    assert found.line() == "Machine: cannot say: soak was not run because no time was left; 11 of 11 results right"
     assert found.exit_code == exit_codes.USAGE
-    # What has no meaning here is no gap: one rank has no collective.
+    # What has no meaning here is not a gap: one rank has no collective.
     alone = [
         *(_compute(case, [1.0]) for case in range(1, 9)),
         *(results.not_ok(f"{name}/x", "skipped", "needs at least 2 ranks", num_ranks=1) for name in SUITES[1:4]),
@@ -216,7 +216,7 @@ def test_nothing_is_said_where_something_was_not_measured(tmp_path: Path) -> Non
 
 
 def _beside(records: list[dict[str, Any]], **shares: float) -> list[dict[str, Any]]:
-    """The same while others took so much of the CPU."""
+    """The same while others took this much of the CPU."""
     hosts = [{"host": "node7", "steal_share": 0.0, "other_load_noise_share": 0.01} | shares]
     return [record | {"disturbance": {"hosts": hosts, "ranks": []}} for record in records]
 
