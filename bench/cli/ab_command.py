@@ -38,7 +38,7 @@ _OPTIONS = {param.name: param for param in run_command.params if param.name in P
     "--base",
     metavar="REF",
     help="A is the project at this commit of the git repository at hand, B the working tree as it is. Making their "
-    "environments is no part of --budget.",
+    "environments is not part of --budget.",
 )
 @click.option("--a-python", metavar="PYTHON", help="The interpreter of one side [default: this one].")
 @click.option("--b-python", metavar="PYTHON", help="The interpreter of the other side, such as pr/bin/python.")
@@ -65,7 +65,7 @@ _OPTIONS = {param.name: param for param in run_command.params if param.name in P
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Go on where an alternation was interrupted: the same --a and --b again, and both files, each with --resume. "
-    "A pair that was cut short is not made whole.",
+    "A pair that was cut short is not completed.",
 )
 @comparing
 def command(**given: Any) -> int:
@@ -96,7 +96,7 @@ command.params.sort(key=lambda param: param.name in PASSED_ON)  # in --help, wha
 
 
 def _words(values: Mapping[str, Any]) -> list[str]:
-    """The options as they would be typed; what was not said is left out."""
+    """The options as they would be typed; those not given are left out."""
     words: list[str] = []
     for name, value in values.items():
         values_of_option = value if isinstance(value, tuple) else (value,)

@@ -29,7 +29,7 @@ _COMMON = (
 def command(
     base: str, news: tuple[str, ...], by: str | None, among: str | None, outlier: str | None, **options: Any
 ) -> int:
-    """Put NEW results beside BASE: the answer first, by how much in which work, then the cases with their verdicts.
+    """Compare NEW results with BASE: the answer first, by how much in which work, then the cases with their verdicts.
 
     Each is a file, a folder of launches, or a glob in quotes. A change is new over base: at 1.88x NEW takes 1.88 times
     as long. `same`: its 95% interval lies within the threshold; `slower`, `faster`: the interval excludes no change,

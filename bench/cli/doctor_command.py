@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "expected",
     multiple=True,
     metavar="NAME=NUMBER",
-    help="Fail where the machine has not so many, such as gpus=8. Repeatable.",
+    help="Fail if the machine has fewer, such as gpus=8. Repeatable.",
 )
 def command(strict: bool, expected: tuple[str, ...]) -> int:
     """Say what `bench run` would use here and why, and what is wrong or suspicious.

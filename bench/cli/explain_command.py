@@ -30,10 +30,10 @@ def command(path: Path | None, waterfalls: tuple[str, ...], everything: bool, fo
     """Say where the time of each step goes, and which ranks and links are slow.
 
     FILE is a result file: of every traced case the parts of its time, from the devices' peaks (on CPU the measured
-    ceiling) down to the time it took, by running its operations again with one cause after the other taken away. A
-    rank or a link is called slow if it is so in at least a quarter of the measurements, beyond chance. Or FILE is a
-    trace in the form of the artifact of "Understanding Stragglers in Large Model Training Using What-if Analysis"
-    (Parquet; needs pyarrow): the step is run again as it was and without stragglers.
+    ceiling) down to the time it took. They are found by running its operations again with one cause after the other
+    taken away. A rank or a link is called slow if it is so in at least a quarter of the measurements, beyond chance. Or
+    FILE is a trace in the form of the artifact of "Understanding Stragglers in Large Model Training Using What-if
+    Analysis" (Parquet; needs pyarrow): the step is run again as it was and without stragglers.
 
     \b
     Examples:

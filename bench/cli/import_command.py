@@ -49,7 +49,7 @@ def command(
 
     Reads the text and JSON of nccl-tests (rccl-tests), the text of PARAM's comms benchmark and of the OSU
     micro-benchmarks, and the JSON of pytest-benchmark. A row that cannot be read is named, and kept in the
-    result's header; the exit code is 3 where there is one, and 2 where nothing could be read.
+    result's header; the exit code is 3 if there is one, and 2 if nothing could be read.
 
     \b
     Examples:

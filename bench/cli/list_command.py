@@ -27,7 +27,7 @@ from bench.measure.planning.presets import PRESETS
     type=click.IntRange(min=1),
     default=2,
     show_default=True,
-    help="List for a machine of so many ranks.",
+    help="List for a machine of this many ranks.",
 )
 @click.option(
     "--device",

@@ -61,7 +61,7 @@ COMPARING: tuple[Callable[[Any], Any], ...] = (
     click.option("--all", "everything", is_flag=True, help="Show all cases, also those that are the same."),
     click.option("--environments", is_flag=True, help="Show all that differs and is the same, digests of code too."),
     click.option(
-        "--allow-unlike", is_flag=True, help="Gate, or count files as launches of one run, although they are unlike."
+        "--allow-unlike", is_flag=True, help="Gate, or count files as launches of one run, although they differ."
     ),
     click.option(
         "--format",

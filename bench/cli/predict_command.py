@@ -41,7 +41,7 @@ DEVICES = (
     click.option("--from", "sources", multiple=True, metavar="FILE",
                  help="Results of `bench run`: measured rates in place of the catalogue's. Repeatable."),
     click.option("--device-share", type=float, default=1.0, show_default=True,
-                 help="With --from: what a rank has of a device, such as 0.5 where two ranks run on one core."),
+                 help="With --from: what a rank has of a device, such as 0.5 if two ranks run on one core."),
 )  # fmt: skip
 SPLIT = (
     *(click.option(f"--{name}", type=int, help=f"{text}; default searched.") for name, text in (

@@ -20,7 +20,7 @@ DEFAULT = Path("report.html")
     "outputs",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Where to, by ending: .html (one page, with the most telling plots), .md (all plots beside it), .csv, .json, "
+    help="Where to, by ending: .html (one page, with the main plots), .md (all plots in a folder next to it), .csv, .json, "
     ".parquet, or a folder (every plot as PNG and SVG). Repeatable  [default: report.html].",
 )
 def command(paths: tuple[str, ...], outputs: tuple[Path, ...]) -> None:

@@ -128,7 +128,7 @@ _COMMON = (
 @click.option(
     "--profile",
     is_flag=True,
-    help="Save a trace of each case by torch's profiler, one file per rank, beside the result file.",
+    help="Save a trace of each case by torch's profiler, one file per rank, next to the result file.",
 )
 @click.option(
     "--slow",

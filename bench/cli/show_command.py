@@ -121,4 +121,4 @@ def _export(results: Sequence[Result], output: Path) -> None:
     left_out = export.write(results, output)
     if left_out:
         names = first_few(left_out, more=", ...")
-        click.echo(f"warning: {len(left_out)} of the cases left out, for want of a speed: {names}", err=True)
+        click.echo(f"warning: {len(left_out)} of the cases left out, since they have no speed: {names}", err=True)
