@@ -62,7 +62,7 @@ def process_cpu_seconds() -> float:
 
 
 SPIN_SECONDS = 2e-4
-"""A sleep may end so much too late; the last of a wait is spent looking at the clock."""
+"""A sleep may end this much too late; the last of a wait is spent looking at the clock."""
 
 
 def wait_seconds(seconds: float) -> None:
@@ -84,7 +84,7 @@ def stamp() -> str:
 
 
 def seconds_between(first: str | None, last: str | None) -> float | None:
-    """Time from one such stamp to another; None if one is unknown, is no time, or they are in the wrong order."""
+    """Time from one such stamp to another; None if one is unknown, is not a time, or they are in the wrong order."""
     try:
         times = [datetime.fromisoformat(text or "") for text in (first, last)]
         seconds = (times[1] - times[0]).total_seconds()

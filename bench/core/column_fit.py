@@ -1,7 +1,7 @@
 """Makes a table fit a terminal by choosing columns, never by cutting cells.
 
-Columns say how soon they may go (`Column.weight`), and a footnote names those that went. What must stay stays, and a
-text that is too long goes on below itself.
+Columns say how soon they may go (`Column.weight`), and a footnote names those that went. Columns that must stay do
+stay, and a text that is too long goes on below itself.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 WIDTH = 100
 GAP = "   "
 MIN_ROOM = 30
-"""Cells that a last column of text is given at least, whatever stands before it."""
+"""Cells that a last column of text is given at least, whatever comes before it."""
 LEAST_TEXT = 12
 """Cells that any column of text is given at least."""
 MAIN = 1.0
-"""Columns of a smaller weight go only if there is no room for them even beside texts that go on below themselves."""
+"""Columns of a smaller weight go only if there is no room for them even next to texts that go on below themselves."""
 
 
 def fit_columns(table: DisplayTable, width: int) -> DisplayTable:
@@ -32,7 +32,7 @@ def fit_columns(table: DisplayTable, width: int) -> DisplayTable:
     kept, gone = choose_columns(table, width)
     if not gone:
         return table
-    note = f"not shown for want of room: {', '.join(gone)}; --wide shows all"
+    note = f"not shown, the table is too wide: {', '.join(gone)}; --wide shows all"
     return replace(table, columns=kept, footnotes=(*table.footnotes, note))
 
 
@@ -102,7 +102,7 @@ def wrap(text: str, width: int, indent: str = "") -> list[str]:
 
 
 def _break_word(text: str, width: int) -> list[str]:
-    """Pieces of at most so many cells: broken behind a comma, a slash, a bracket, `_` or `=`, else anywhere."""
+    """Pieces of at most this many cells: broken behind a comma, a slash, a bracket, `_` or `=`, else anywhere."""
     lines = [""]
     for piece in re.findall(r"[^,/\[\]_= ]*[,/\[\]_= ]|[^,/\[\]_= ]+", text):
         for part in [piece] if cell_text.width(piece) <= width else piece:

@@ -1,4 +1,4 @@
-"""JSON Lines as they lie on a disk: plain or gzipped, whole or broken off; what can be saved of them is.
+"""JSON Lines as they lie on a disk: plain or gzipped, whole or broken off; as many lines as possible are saved.
 
 Strict JSON only: NaN and Infinity, which Python's parser takes, are refused.
 """
@@ -22,7 +22,7 @@ from bench.errors import BenchError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
-_DISK_FULL = "free some space, or choose another folder with -o; what was written before is kept"
+_DISK_FULL = "free some space, or choose another folder with -o; all lines written before are kept"
 _REMEDIES = {
     errno.EEXIST: "saving never overwrites; give another name",
     errno.ENOSPC: _DISK_FULL,
@@ -50,7 +50,7 @@ def set_unpack_limit(num_bytes: int) -> None:
 class LineReader:
     """Lines of a plain or gzipped file, one after the other, without holding the file; `is_whole` is known at the end.
 
-    A gzipped file counts as whole if its last member is. Each iteration reads the file anew.
+    A gzipped file counts as whole if its last member is. Each iteration reads the file again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +75,7 @@ class LineReader:
             if path.is_dir():
                 raise BenchError(f"{str(path)!r} is a folder; name one of the result files in it")
             if path.exists() and not path.is_file():
-                raise BenchError(f"{str(path)!r} is no regular file; name a result file (.jsonl)")
+                raise BenchError(f"{str(path)!r} is not a regular file; name a result file (.jsonl)")
             with path.open("rb") as stream:
                 blocks = iter(partial(stream.read, _CHUNK), b"")
                 start = next(blocks, b"")
@@ -121,7 +121,7 @@ def read(path: Path) -> tuple[bytes, bool]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -1,4 +1,4 @@
-"""The one place that reads this process's environment: what needs a variable is told it."""
+"""The one place that reads this process's environment: the code that needs a variable gets it as an argument."""
 
 from __future__ import annotations
 

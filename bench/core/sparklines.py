@@ -13,7 +13,7 @@ NUM_BINS = 8
 MIN_SAMPLES = 20
 BAR_CELLS = 5
 FULL_BAR = 0.5
-"""A change of so much, or more, fills its half of the bar."""
+"""A change of this much, or more, fills its half of the bar."""
 
 
 def shape(ordered: NDArray[np.float64], high: float) -> str | None:

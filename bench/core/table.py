@@ -54,7 +54,7 @@ def column(
 
 
 def text_column(key: str, head: str | None = None, style: Callable[[Any], Style | None] | None = None) -> Column:
-    """A column of one text, headed by its key if nothing else is said."""
+    """A column of one text, headed by its key if nothing else is given."""
     return column(key, key if head is None else head, show_text, "left", style=style)
 
 
@@ -81,7 +81,7 @@ def render(tables: Sequence[DisplayTable], output: str, colour: bool = False, wi
     """Tables in a format, ending in a newline. Raises BenchError for a format that there is not.
 
     No cell is ever cut: the width is what the cells need, or with `width` columns are chosen that fit a terminal of it.
-    Colour is a terminal's alone.
+    Only a terminal gets colour.
     """
     if output not in _RENDERERS:
         raise BenchError(f"--format {output}: there are {', '.join(FORMATS)}")

@@ -7,7 +7,7 @@ import shutil
 from typing import TextIO
 
 PIPE_WIDTH = 100
-"""Columns where no terminal tells: a log of a build, or a pager."""
+"""Columns if no terminal tells: a log of a build, or a pager."""
 MIN_WIDTH = 40
 """A terminal that claims fewer columns is not believed."""
 

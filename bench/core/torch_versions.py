@@ -1,7 +1,7 @@
 """Differences between the versions of torch that the product runs on: the lowest is that of pyproject.toml.
 
-FEATURES is the table: a case that needs one of them is skipped where it is missing, with the table's words; `bench
-doctor` says the same. What was only ever missing below the lowest version has no row. Which arguments a callable has is
+FEATURES is the table: a case that needs one of them is skipped if it is missing, with the table's words; `bench doctor`
+says the same. A difference that exists only below the lowest version has no row. Which arguments a callable has is
 asked of the callable itself (`known_arguments`).
 
 A pre-release counts as its release: `2.12.0a0+...` of a vendor's container has what 2.12 has. Importing this module
@@ -35,7 +35,7 @@ FEATURES: dict[str, Feature] = {
     # Gradients are too large by the number of ranks that share the weights. On NCCL torch's source takes the average of
     # the library itself (`_get_gradient_divide_factors`); that was not tried.
     "fsdp_average": Feature((2, 9), "sums gradients in fully_shard over gloo, and does not average them", "gloo"),
-    # 2.10 and 2.11 do so only before the first step, which `bench.workloads.parallel.pipeline` mends, and later ones
+    # 2.10 and 2.11 do so only before the first step, which `bench.workloads.parallel.pipeline` fixes, and later ones
     # not at all.
     "zbv_neighbours": Feature(
         (2, 10), "has a rank send to itself in ScheduleZBVZeroBubble, which gloo refuses", "gloo"
@@ -43,7 +43,7 @@ FEATURES: dict[str, Feature] = {
     "dual_pipe_v": Feature((2, 9), "has no ScheduleDualPipeV"),
     # The process ends (SIGABRT, SIGSEGV), or the gradients are infinite.
     "grouped_heads_backward": Feature(
-        (2, 9), "corrupts memory in the CPU's flash attention backward where several heads share keys", "gloo"
+        (2, 9), "corrupts memory in the CPU's flash attention backward if several heads share keys", "gloo"
     ),
 }
 """Every difference, each seen by running that version; a new one is a row here, and a `skip_reason` where it is
@@ -83,6 +83,6 @@ def spelt(number: Release) -> str:
 
 
 def known_arguments(call: Callable[..., Any], **named: Any) -> dict[str, Any]:
-    """The named arguments that this torch's callable has; an older one does without, or would hand them on."""
+    """The named arguments that this torch's callable has; an older one does without, or would pass them on."""
     parameters = inspect.signature(call).parameters
     return {name: value for name, value in named.items() if name in parameters}

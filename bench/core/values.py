@@ -115,7 +115,7 @@ def show_text(value: object) -> str:
 
 
 MAX_SHOWN = 80
-"""Characters of a value whose length nobody chose; JSON has all of them."""
+"""Characters of a value whose length is not bounded; JSON has all of them."""
 
 
 def brief_text(value: object) -> str:
@@ -125,7 +125,7 @@ def brief_text(value: object) -> str:
 
 
 def show_number(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits, as a power of ten only if people would write one."""
+    """A number with this many significant digits, as a power of ten only if people would write one."""
     if value is None:
         return MISSING
     if value == 0:
@@ -228,6 +228,6 @@ def counted(number: int, noun: str) -> str:
 
 
 def first_few(texts: Sequence[str], most: int = 3, more: str = ", and {} more") -> str:
-    """Texts in a row, at most so many; `more` says how many others there are."""
+    """Texts in a row, at most this many; `more` says how many others there are."""
     others = len(texts) - most
     return ", ".join(texts[:most]) + (more.format(others) if others > 0 else "")

@@ -45,7 +45,8 @@ def test_the_lightest_columns_stay_and_a_footnote_names_the_others(
     found = fit_columns(table(**weights), width)
     assert "".join(c.head for c in found.columns) == kept
     gone = [name for name in weights if name not in kept]
-    assert found.footnotes == ((f"not shown for want of room: {', '.join(gone)}; --wide shows all",) if gone else ())
+    footnote = f"not shown, the table is too wide: {', '.join(gone)}; --wide shows all"
+    assert found.footnotes == ((footnote,) if gone else ())
 
 
 def test_a_text_at_the_end_goes_on_below_itself_and_loses_nothing() -> None:

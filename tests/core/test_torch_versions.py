@@ -108,7 +108,7 @@ def test_what_a_version_cannot_run_is_skipped_in_words(fake: Any, suite: str, pa
 
 
 def _reasons(backend: str) -> dict[str, str | None]:
-    """Of the cases above, why they cannot run; None where they can."""
+    """Of the cases above, why they cannot run; None if they can."""
     device_type = "cpu" if backend == "gloo" else "cuda"
     step: Params = STEP | {"dp_mode": "shard"}
     fsdp = {**data_parallel.DEFAULTS, **data_parallel.BASE.cpu["standard"], "op": "fsdp"}
