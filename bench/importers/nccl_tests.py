@@ -3,7 +3,7 @@
 nccl-tests prints means: the time of `iterations` calls back to back (each of `aggregated` grouped ones) over
 their number, averaged over the processes unless -a says otherwise (src/common.cu). The size column is the
 larger of the send and the receive buffer, which is the payload as bench counts it. In-place rows get the
-parameter `in_place`; what bench has no name for (another reduction or root, blocking calls, ...) becomes a
+parameter `in_place`; a setting that bench has no name for (another reduction or root, blocking calls, ...) becomes a
 parameter of its own if it is not nccl-tests' default.
 """
 
@@ -89,7 +89,7 @@ class NcclTestsSetup:
     step_bytes: int | None = None
 
     def requested_bytes(self, num_bytes: int) -> int:
-        """The size that was asked for: nccl-tests prints it rounded down to 16 bytes a rank, at most.
+        """The size that was asked for: nccl-tests prints it rounded down to 16 bytes per rank, at most.
 
         Case ids carry what was asked for; the rounding depends on the number of ranks (setupArgs in
         src/common.cu, and the operations' GetCollByteCount).
@@ -117,7 +117,7 @@ class Body:
 
     microseconds: float | None
     is_cpu_time: bool = False
-    """-C: how long the host took to enqueue the calls, which is no time of the collective."""
+    """-C: how long the host took to enqueue the calls, which is not a time of the collective."""
     algbw: float | None = None
     busbw: float | None = None
     wrong: float | None = None

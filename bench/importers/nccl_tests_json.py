@@ -1,6 +1,6 @@
 """Reads the JSON that nccl-tests writes with -J, versions 1 to 3 of its format.
 
-The operation stands only in `args`, booleans are words, an unknown number is the word `nan`. Of the dumped
+The operation is only in `args`, booleans are words, an unknown number is the word `nan`. Of the dumped
 environment nothing is kept, and of `args` only the options that nccl-tests knows, the output file excepted.
 `devices` lists one device a process, its first; all of a process are taken to be alike. Source: src/util.cu.
 """

@@ -205,7 +205,7 @@ def _settings(setup: NcclTestsSetup) -> dict[str, int | bool]:
 
 
 def _split_cells(text: str, columns: Sequence[str]) -> list[str]:
-    """The cells at the beginning of a text, as far as each may stand in its column."""
+    """The cells at the beginning of a text, as far as each may be in its column."""
     words, cells = text.split(), list[str]()
     for name in columns:
         size = 2 if name == "timestamp" else 1

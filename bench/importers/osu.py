@@ -44,7 +44,7 @@ class Test:
     """Type if the text has no `# Datatype`, as before version 7; None: it is not part of the case."""
     suite: str = COLLECTIVE
     num_ranks: int | None = None
-    """Number of ranks if the test is always between so many."""
+    """Number of ranks if the test is always between this many."""
 
 
 TESTS: Mapping[str, Test] = {

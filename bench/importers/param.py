@@ -1,7 +1,7 @@
 """Reads what the collective benchmark of PARAM (train/comms/pt/comms.py) prints.
 
 A row holds percentiles over the ranks of each rank's mean time. The time of a case is that of its last rank,
-so `Max` is taken, and `Latency(us):p50`, on which PARAM's bandwidths rest, is kept beside it. Its sizes are
+so `Max` is taken, and `Latency(us):p50`, on which PARAM's bandwidths rest, is kept too. Its sizes are
 those of the full buffer, as bench counts them. With blocking calls (--z 1, the default) the ranks meet in a
 barrier before each call, outside the timed part: `aligned`; else the calls are `streamed`. Source: comms.py
 (printPreamble, reportBenchTimeColl, runColl), pytorch_dist_backend.py (get_mem_size).

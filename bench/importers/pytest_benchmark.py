@@ -153,7 +153,7 @@ def _are_params(value: Any) -> bool:
 
 
 def _param(value: Any) -> Param:
-    """A value as a case's parameter; what is no plain value becomes text that an id can hold."""
+    """A value as a case's parameter; any other than a plain value becomes text that an id can hold."""
     return value if is_param(value) and not isinstance(value, str) else safe_name(str(value))
 
 

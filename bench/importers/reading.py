@@ -1,6 +1,6 @@
 """Plain data that readers of other tools' files return, and `bench.importers.registry` turns into a result.
 
-A reading is one case. Other tools print means and extremes, hardly ever samples: a value that is no sample
+A reading is one case. Other tools print means and extremes, hardly ever samples: a value that is not a sample
 says so in a note, has no interval, and tells nothing of single ranks.
 """
 

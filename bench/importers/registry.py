@@ -97,7 +97,7 @@ def _read(source: Path, data: bytes, hints: ImportHints, tool: str | None) -> Im
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise BenchError(f"{str(source)!r} is no UTF-8 text (byte {error.start}); name what the tool wrote") from error
+        raise BenchError(f"{str(source)!r} is not UTF-8 text (byte {error.start}); name what the tool wrote") from error
     fitting = [row for row in FORMATS if tool in (None, row.tool)]
     candidates = [row for row in fitting if row.looks_like(text)]
     if tool is not None and not candidates:
@@ -250,7 +250,7 @@ def _measurement(case: str, params: Params, launch: int, rows: Sequence[Imported
 def _samples(case: str, seconds: Sequence[Sequence[float]], calls: int = 1) -> VariantSamples:
     """Samples of seconds[row][sample], each a mean of `calls`.
 
-    Raises BenchError for rows of unlike length, and for impossible times.
+    Raises BenchError for rows of different lengths, and for impossible times.
     """
     try:
         nanoseconds = [[round(second * calls * 1e9) for second in row] for row in seconds]
