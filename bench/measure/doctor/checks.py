@@ -57,7 +57,7 @@ def _run(facts: Facts) -> Iterator[Finding]:
     seen = len(facts.torch_gpus)
     why = f"torch sees {counted(seen, 'GPU')}" if seen else f"no GPU, {counted(facts.usable_cores, 'usable core')}"
     if facts.unusable:
-        remedy = "mend that, or ask for --device cpu"
+        remedy = "fix that, or ask for --device cpu"
         yield Finding("fail", "bench run", "stops, since torch cannot use the accelerators of this machine", remedy)
         return
     ranks = counted(facts.num_ranks, "rank")
@@ -186,11 +186,11 @@ def _interfaces(facts: Facts) -> Iterator[Finding]:
 
 def _gloo_address(facts: Facts) -> Finding:
     """Check the address of the host's name, which gloo takes by default: the other hosts must reach it."""
-    remedy = "set GLOO_SOCKET_IFNAME to the interface that the hosts share, or mend /etc/hosts"
+    remedy = "set GLOO_SOCKET_IFNAME to the interface that the hosts share, or fix /etc/hosts"
     bad: Level = "fail" if facts.num_hosts > 1 else "warn"
     if facts.host_address is None:
         return Finding(
-            bad, "gloo address", f"{facts.hostname} is no address of this host: gloo falls back to loopback", remedy
+            bad, "gloo address", f"{facts.hostname} is not an address of this host: gloo falls back to loopback", remedy
         )
     if not is_loopback(facts.host_address):
         return Finding("ok", "gloo address", facts.host_address)

@@ -36,7 +36,7 @@ class Facts:
     unusable: str | None = None
     """Complaint about accelerators that torch cannot use; None: there are none."""
     gpus: tuple[GpuFacts, ...] = ()
-    """NVML's facts of the GPUs that torch sees, or of all where it cannot be told which these are."""
+    """NVML's facts of the GPUs that torch sees, or of all if it is not known which these are."""
     no_gpu_facts: str | None = None
     """Reason for which NVML gave no facts."""
     own_process_id: int | None = None
@@ -46,7 +46,7 @@ class Facts:
     cores_by_node: Mapping[int, int] = field(default_factory=dict)
     """NUMA node with cores -> how many of them this process may use."""
     gpu_nodes: Mapping[int, int | None] = field(default_factory=dict)
-    """GPU, by torch's number, that ranks of this process use -> NUMA node; None where the board does not say."""
+    """GPU, by torch's number, that ranks of this process use -> NUMA node; None if the board does not say."""
     quota_cores: float | None = None
     load: float | None = None
     """Load average over one minute."""
@@ -134,7 +134,7 @@ def visible_gpus(gpus: tuple[GpuFacts, ...], uuids: list[Any]) -> tuple[GpuFacts
 
 
 def num_hosts(environ: Mapping[str, str]) -> int:
-    """Hosts of the job: torchrun's agents, or the nodes of a Slurm job; 1 where no launcher says."""
+    """Hosts of the job: torchrun's agents, or the nodes of a Slurm job; 1 if no launcher says."""
     count = environ.get("GROUP_WORLD_SIZE") or environ.get("SLURM_NNODES") or ""
     return max(1, int(count)) if count.isdigit() else 1
 

@@ -1,4 +1,4 @@
-"""The doctor's checks of GPUs: alike, reachable from one another, healthy, and nobody else's at the moment.
+"""The doctor's checks of GPUs: alike, reachable from one another, healthy, and used by no other program at the moment.
 
 What NVML's figures mean: NVIDIA's NVML API Reference Guide and "GPU Memory Error Management".
 """

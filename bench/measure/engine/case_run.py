@@ -122,7 +122,7 @@ class CaseRun:
     def record(self, limits: Limits) -> tuple[Measurement | Postponement, bool]:
         """The case's measurement line (complete on rank 0), and whether this generation can go on.
 
-        A postponement in its place if the case would take more than the allowance. Raises Broken where the ranks cannot
+        A postponement in its place if the case would take more than the allowance. Raises Broken if the ranks cannot
         meet any more.
         """
         started, began = clocks.stamp(), clocks.monotonic_seconds()
@@ -145,8 +145,8 @@ class CaseRun:
     def call_untimed(self, read_log: Callable[[], str]) -> tuple[tuple[str, str] | None, bool]:
         """Prepare the case and call it a few times without timing; `read_log` gives what was logged since last asked.
 
-        Returns what preparing it and its last call have logged, None where it could not be called, and whether this
-        generation can go on. Raises Broken where the ranks cannot meet any more.
+        Returns what preparing it and its last call have logged, None if it could not be called, and whether this
+        generation can go on. Raises Broken if the ranks cannot meet any more.
         """
         clock = clock_for_work(self.rank.device.type, "host")
         read_log()
@@ -262,7 +262,7 @@ class CaseRun:
         machine = self.rank.machine = replace(self.rank.machine, memory_bytes=least)
         needed = self.suite.memory_bytes(dict(self.case.params), machine)
         if needed is not None and needed > machine.memory_bytes:
-            raise Skip(f"needs {needed / 2**30:.2f} GiB a rank, and {least / 2**30:.2f} GiB are free on some rank")
+            raise Skip(f"needs {needed / 2**30:.2f} GiB per rank, and {least / 2**30:.2f} GiB are free on some rank")
 
     def _check(self, work: Work, phase: str, record: Measurement) -> None:
         """Run the case's check on all ranks; the worst rank's error decides, and is kept either way."""

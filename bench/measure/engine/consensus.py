@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.measure.planning.plan import Turn
 
 GRACE_SECONDS = 2.0
-"""Time for which a rank whose code raised waits for its peers before it takes them for stuck."""
+"""Time for which a rank whose code raised waits for its peers before it treats them as stuck."""
 
 
 class PhaseOutcome(IntEnum):
@@ -43,7 +43,7 @@ class Agreement:
     verdict: PhaseOutcome
     reason: str | None
     sound: bool
-    """False where only some ranks raised: messages may be left over, so this generation of processes must end."""
+    """False if only some ranks raised: messages may be left over, so this generation of processes must end."""
 
 
 class Broken(Exception):  # noqa: N818 - not an error of ours: the generation of processes is over
@@ -61,7 +61,7 @@ class Poll:
         self._round = f"{case}.again" if again else case  # who came the first time is not there yet
 
     def agree(self, phase: str, verdict: PhaseOutcome, reason: str | None = None) -> Agreement:
-        """The ranks' common verdict on a phase. Raises Broken where they cannot meet."""
+        """The ranks' common verdict on a phase. Raises Broken if they cannot meet."""
         if self.rank.world_size == 1:
             return Agreement(verdict, reason, sound=True)
         key = f"{self.prefix}/{self._round}/{phase}"
@@ -91,7 +91,7 @@ class Poll:
 
 
 START = "start"
-"""Stands for a case where none has begun."""
+"""Stands for a case if none has begun."""
 
 
 def case_key(turn: Turn | None) -> str:
@@ -102,7 +102,7 @@ def case_key(turn: Turn | None) -> str:
 def post_error(store: Store, prefix: str, case: str, reason: str) -> None:
     """Keep an error in the order in which errors came: the first is the cause, later ones are its consequences.
 
-    Each case has its own: what all ranks raised alike breaks no generation, and is no cause of what breaks it later.
+    Each case has its own: what all ranks raised alike breaks no generation, and is not a cause of what breaks it later.
     """
     number = store.add(f"{prefix}/{case}/errors", 1)
     store.set(f"{prefix}/{case}/errors/{number}", json.dumps(reason))

@@ -28,7 +28,7 @@ def gather_samples(rank: RankContext, samples: Samples) -> dict[str, VariantSamp
 
 
 def reduce_rows(rows: list[list[int]], calls: int) -> VariantSamples:
-    """[rank][sample] nanoseconds of so many calls a sample, whole, or reduced above MAX_FULL_RANKS.
+    """[rank][sample] nanoseconds of this many calls per sample, in full, or reduced above MAX_FULL_RANKS.
 
     `last_rank` is the last to arrive at synchronising work: the one that waited least, so with the *smallest* time.
     """

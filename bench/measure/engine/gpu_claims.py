@@ -21,9 +21,9 @@ _CONFLICT_KEY = "gpus/verdict"
 
 
 def refuse_shared(store: Store, place: Place, host: str, uuid: str | None) -> None:
-    """Meet the other ranks in the store; `uuid` is of this rank's GPU, None where it is not known.
+    """Meet the other ranks in the store; `uuid` is of this rank's GPU, None if it is not known.
 
-    Raises BenchError on every rank where two share a GPU, or one does not come within the store's own time limit.
+    Raises BenchError on every rank if two share a GPU, or one does not come within the store's own time limit.
     """
     store.set(f"gpus/{place.index}", json.dumps([host, uuid]))
     if place.index == 0:

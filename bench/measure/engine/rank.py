@@ -1,6 +1,6 @@
 """The context of a rank among its peers, and the opening and closing of its process groups.
 
-A `RankContext` is an argument, never a global: one place reads the environment, everything else is told.
+A `RankContext` is an argument, never a global: one place reads the environment, all other code gets it as an argument.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def leave_groups(rank: RankContext) -> None:
     """Leave the process groups of a broken case, so that peers that wait in one fail at once.
 
     gloo closes its connections only when the last reference to a group is gone (tried on torch 2.13: neither destroy
-    nor abort nor shutdown frees a waiting peer while one is left); so the caller holds no Work of the case any more.
+    nor abort nor shutdown frees a waiting peer while one is left). So the caller holds no Work of the case any more.
     """
     rank._groups.clear()
     rank._meshes.clear()

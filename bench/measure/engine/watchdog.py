@@ -2,7 +2,7 @@
 
 A rank that waits in a collective cannot speak for itself: its only Python thread is inside a C++ call. This thread can.
 It posts the rank's phase and whether its main thread waits in communication, over a store connection of its own;
-whoever reads the posts of all ranks can then name the one that did *not* arrive. It wakes only when a deadline is due,
+a reader of the posts of all ranks can then name the one that did *not* arrive. It wakes only when a deadline is due,
 so that it costs the timed parts nothing.
 """
 
@@ -76,7 +76,7 @@ class Watchdog:
         self._device_is_busy = is_busy
 
     def enter(self, phase: str) -> None:
-        """The main thread enters a phase of the current case; told to the store too, for the case of a kill."""
+        """The main thread enters a phase of the current case; the store gets it too, for the case of a kill."""
         self.phase = phase
         self._main_store.set(_phase_key(self._prefix, self.rank), phase)
 
@@ -96,7 +96,7 @@ class Watchdog:
                 self._changed.notify()
 
     def allow(self, seconds: float) -> None:
-        """The current case may take so much longer, since its work asks for it."""
+        """The current case may take this much longer, since its work asks for it."""
         with self._changed:
             if self._deadline is not None:
                 self._deadline = min(self._deadline + seconds, self._latest)

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from bench.records.lines.kinds import Measurement
 
 LEAST_TIMEOUT_SECONDS = 5.0
-"""A case that was begun has so much in any case: what it takes is only guessed, and the machine may be busy."""
+"""A case that was begun has this much in any case: what it takes is only guessed, and the machine may be busy."""
 GROUP_TIMEOUT_FACTOR = 3.0
 """The process groups' own time-out must not fire before the watchdog has said which rank is missing."""
 
@@ -77,9 +77,9 @@ class Generation:
     """Suite that breaks its contract -> how; its further cases are not tried. Agreed by all ranks."""
 
     def run(self) -> bool:
-        """Do what is pending; True when all is done, False where this generation must end before that.
+        """Do what is pending; True when all is done, False if this generation must end before that.
 
-        Raises Broken where the ranks cannot meet any more.
+        Raises Broken if the ranks cannot meet any more.
         """
         plan, session = self.session.plan, self.session
         self.calls = dict(session.calls)
@@ -217,7 +217,7 @@ def _time_left(budget: TimeBudget) -> TimeLeft:
 def timeout_seconds(plan: Plan, seconds_left: float | None, choice: NextTurn) -> float:
     """Time after which a turn counts as hung: the plan's time-out and the turn's own request.
 
-    Never above the time left of the run; all of it for a dear case, of which it is known that it takes long.
+    Never above the time left of the run; all of it for an expensive case, of which it is known that it takes long.
     """
     whole = plan.whole_timeout(choice.turn)
     left = whole if seconds_left is None else max(LEAST_TIMEOUT_SECONDS, seconds_left)
@@ -249,7 +249,7 @@ def apply_settings(threads_per_rank: int | None) -> None:
 
 
 def join(session: Session, place: Place, store: Store) -> RankContext:
-    """This rank's process groups and settings. Raises BenchError on every rank where two share a GPU."""
+    """This rank's process groups and settings. Raises BenchError on every rank if two share a GPU."""
     plan = session.plan
     apply_settings(plan.threads_per_rank)
     device = take_device(place, plan.device_type)
@@ -258,7 +258,7 @@ def join(session: Session, place: Place, store: Store) -> RankContext:
         gpu_claims.refuse_shared(with_prefix(session.prefix, store), place, host_name(), uuid)
     rank = open_groups(
         place,
-        # Memory is asked anew before every case.
+        # Memory is asked again before every case.
         place.machine(plan.device_type, PRESETS[plan.preset].of_suites, usable_cores(), memory_bytes=0),
         plan.backend,
         with_prefix(session.prefix, store),
@@ -294,7 +294,7 @@ def describe_all(rank: RankContext, host: str) -> Environment | None:
 
 
 def load_suites(session: Session) -> dict[str, Suite]:
-    """The plan's suites in this process. Raises BenchError where their code is not what was planned."""
+    """The plan's suites in this process. Raises BenchError if their code is not what was planned."""
     suites = {suite.name: suite for suite in load_all(facts.reference for facts in session.plan.suites)}
     for facts in session.plan.suites:
         if suites[facts.name].digest != facts.digest:

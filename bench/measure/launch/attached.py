@@ -1,4 +1,4 @@
-"""A run whose ranks somebody else started: torchrun, srun, or a user's own environment.
+"""A run whose ranks another program started: torchrun, srun, or a user's own environment.
 
 Processes cannot be replaced here, so a run is one launch. Where a case raises on one rank only, gloo ranks leave their
 groups and meet again in new ones; where a rank is gone, or hangs, the run ends with everything measured kept. Ranks
@@ -149,7 +149,7 @@ class AttachedRun:
         return Alarm(self.store, connection, session.prefix, lambda: self._ended_elsewhere(session))
 
     def _end(self, session: Session, alarm: Alarm) -> tuple[int, Session]:
-        """End a run whose ranks may be inside NCCL: nobody is waited for, and the groups are not left in order."""
+        """End a run whose ranks may be inside NCCL: it waits for no rank, and the groups are not left in order."""
         if not self._ending.acquire(blocking=False):
             threading.Event().wait()  # the alarm's thread is at it, and ends the process
         alarm.ring()
@@ -316,7 +316,7 @@ class _SignalWatch:
             phase = last_phase(run.side, run.session.prefix, missing[0])
             reason = f"{_name_ranks(missing, run.hosts)} died in phase {phase}; its launcher ended the others"
             if not BACKENDS[run.session.plan.backend].frees_peers:
-                # Without a connection to lose, an error that was raised is no consequence of the death: it led to it.
+                # Without a connection to lose, a raised error is not a consequence of the death: it led to it.
                 reason = run._cause(run.session) or reason
             run._give_up(run.session, reason, "failed", exit_codes.PARTIAL)
         run._give_up(run.session, None, "interrupted", code)

@@ -31,7 +31,7 @@ def command(python: str, entry: str, *arguments: str, root: Path | None = None) 
 
     `root` is the folder of another source of `bench` to take in place of this one.
 
-    -P keeps the working directory off sys.path: a user's own bench.py or suites/ there must not get in the way.
+    -P keeps the working directory off sys.path: a user's own bench.py or suites/ there must not be imported.
     """
     source = Path(__file__).resolve().parents[3] if root is None else root
     return [python, "-P", "-c", _TEXT, str(source), entry, *arguments]

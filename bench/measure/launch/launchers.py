@@ -18,7 +18,7 @@ JOIN_TIMEOUT_SECONDS = 300.0
 
 
 def connect(joined: LauncherRank) -> Store:
-    """The store of a joined run. Raises BenchError where rank 0's host cannot be reached."""
+    """The store of a joined run. Raises BenchError if rank 0's host cannot be reached."""
     try:
         store = _tcp_store(joined, hosts=joined.index == 0 and not joined.agent_hosts_store)
     except (RuntimeError, ValueError, OSError) as error:
@@ -58,10 +58,10 @@ def find_place(joined: LauncherRank, host: str, store: Store) -> tuple[Place, li
 
 
 def check_gpus(place: Place, num_visible: int, num_nodes_hint: str) -> None:
-    """Raises BenchError where a node has more GPUs than ranks: half a node's figures would pass for the node's."""
+    """Raises BenchError if a node has more GPUs than ranks: half a node's figures would pass for the node's."""
     if num_visible > 1 and place.local_world_size < num_visible:
         raise BenchError(
-            f"{place.local_world_size} rank(s) on {num_nodes_hint}, which has {num_visible} GPUs; start one a GPU: "
+            f"{place.local_world_size} rank(s) on {num_nodes_hint}, which has {num_visible} GPUs; start one per GPU: "
             f"torchrun --nproc-per-node={num_visible} --no-python bench run, or "
             f"srun --ntasks-per-node={num_visible} bench run (or hide the others with CUDA_VISIBLE_DEVICES)"
         )

@@ -49,7 +49,7 @@ class Activity:
 
     at_seconds: float
     busy_seconds: float | None
-    """CPU time since boot, in processes, of the cores that this process may use; None: not told."""
+    """CPU time since boot, in processes, of the cores that this process may use; None: not known."""
     processes: Mapping[Identity, ProcessTime]
     own: frozenset[int] = frozenset()
     """Numbers of this run's processes."""
@@ -97,7 +97,7 @@ class OtherWork:
 
 
 def refuse_busy(hosts: Sequence[OtherWork]) -> None:
-    """Raises BenchError where a host is busy, with what is in the way on each such host."""
+    """Raises BenchError if a host is busy, with what is in the way on each such host."""
     several = len({work.host for work in hosts}) > 1
     reasons = [
         f"on {work.host} {'; '.join(work.reasons())}" if several else "; ".join(work.reasons())

@@ -12,9 +12,9 @@ from bench.records.case_names import name_cases
 WIDE = 80
 """Columns from which on the bar is long."""
 OVER_TIME_FACTOR, OVER_TIME_SECONDS = 3.0, 5.0
-"""A case is over its time after so many times what was expected of it, and so many seconds at least."""
+"""A case is over its time after this many times what was expected of it, and this many seconds at least."""
 MIN_NAME = 12
-"""Columns that a case's name keeps beside a long figure."""
+"""Columns that a case's name keeps next to a long figure."""
 
 
 @dataclass(frozen=True)

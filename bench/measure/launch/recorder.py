@@ -66,7 +66,7 @@ class Recorder:
     judge: Callable[[Path], int] | None = None
     """Exit code of a whole run by its file, where its preset promises a verdict."""
     known: dict[int, VisitCost] = field(default_factory=dict)
-    """Index of a case -> what its visits have told of its cost, for later launches."""
+    """Index of a case -> what its visits have shown of its cost, for later launches."""
     launches_left: int = 0
     """Launches after the one that is under way."""
     startup_seconds: float = 0.0
@@ -74,7 +74,7 @@ class Recorder:
     budget_left: Callable[[], float | None] = lambda: None
     """Seconds of the run's budget that are left for launches; None: there is no limit."""
     trouble: str = ""
-    """Reason of the last error that belongs to no case; it stands in the end line of a run that fails."""
+    """Reason of the last error that belongs to no case; it is in the end line of a run that fails."""
     unknown_choices: set[str] = field(default_factory=set)
     """Ids of measured cases that move data between ranks, and of which the file has no line of NCCL's choices."""
     _calls: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Recorder:
             self.unknown_choices.discard(choices.case)
 
     def handle(self, event: Event) -> None:
-        """Raises BenchError where the file cannot be written, or a resumed run finds itself on another machine."""
+        """Raises BenchError if the file cannot be written, or a resumed run finds itself on another machine."""
         with self._lock:
             _HANDLERS[type(event)](self, event)
 
@@ -296,7 +296,7 @@ _HANDLERS: dict[type[Event], Callable[[Recorder, Any], None]] = {
 
 
 def done_turns(plan: Plan, resumed: Result | None) -> set[tuple[int, int, int]]:
-    """(launch, index of the case, visit) that a file has already; what was left out for the budget is tried again."""
+    """(launch, index of the case, visit) that a file has already; visits left out for the budget are tried again."""
     done: set[tuple[int, int, int]] = set()
     index = {case.id: number for number, case in enumerate(plan.cases)}
     for record in () if resumed is None else resumed.measurements:
@@ -309,5 +309,5 @@ def done_turns(plan: Plan, resumed: Result | None) -> set[tuple[int, int, int]]:
 
 
 def later_visits(plan: Plan, launch: int, index: int, visit: int) -> set[tuple[int, int, int]]:
-    """Later visits of the launch to a case that came out of this one without a speed: they could not mend that."""
+    """Later visits of the launch to a case that came out of this one without a speed: they could not fix that."""
     return {(launch, index, later) for later in range(visit + 1, plan.visits)}

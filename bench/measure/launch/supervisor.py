@@ -168,7 +168,7 @@ class Supervisor:
         return self.recorder.plan
 
     def run(self) -> int:
-        """Returns the exit code. Raises BenchError where the ranks cannot start."""
+        """Returns the exit code. Raises BenchError if the ranks cannot start."""
         store = tcp_store("127.0.0.1", 0, hosts=True, timeout_seconds=60.0)
         environ = os.environ | {"OMP_NUM_THREADS": str(self.plan.threads_per_rank or 1)}
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -355,7 +355,7 @@ class Supervisor:
         return reports
 
     def _blame(self, ranks: _Ranks, reason: str) -> None:
-        """Raises BenchError where no case had begun: the ranks cannot even start, so going on has no sense."""
+        """Raises BenchError if no case had begun: the ranks cannot even start, so going on has no sense."""
         if self.recorder.current is None and not self.recorder.has_header:
             raise BenchError(f"the ranks did not start: {reason}; try `bench doctor`")
         self.recorder.blame(ranks.session.launch, reason)

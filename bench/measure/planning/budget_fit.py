@@ -16,7 +16,7 @@ MIN_CASE_SECONDS = 0.25
 
 
 def fit_budget(plan: Plan) -> Plan:
-    """Leave out the least telling cases where the budget has no room for them.
+    """Leave out the least informative cases where the budget has no room for them.
 
     Raises BenchError, with the time that it takes, if not one case fits, or one of those asked for by name does not.
     """
@@ -36,7 +36,7 @@ def fit_budget(plan: Plan) -> Plan:
 
 
 def _keep(cases: Sequence[PlannedCase], count: int) -> tuple[PlannedCase, ...]:
-    """Keep so many cases, in their order: those that last, whose time was set aside, and the most telling others."""
+    """Keep this many cases, in order: those that last, whose time was set aside, and the most informative others."""
     lasting = [case for case in cases if case.min_seconds]
     others = [case for case in cases if not case.min_seconds][: max(0, count - len(lasting))]
     return tuple(case for case in cases if case in lasting or case in others)

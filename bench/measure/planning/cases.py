@@ -173,7 +173,7 @@ def _check_choices(text: str, suite: Suite, params: Params) -> None:
 
 
 def declared_machine(world_size: int, device_type: str, preset: str, memory_bytes: int = 8 << 30) -> Machine:
-    """A machine for listing cases where none is at hand."""
+    """A machine for listing cases if none is at hand."""
     return Machine(
         world_size=world_size,
         device_type=device_type,

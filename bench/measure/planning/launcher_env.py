@@ -53,7 +53,7 @@ class Place:
 def detect(launcher: str, environ: Mapping[str, str]) -> LauncherRank | None:
     """Read the launcher's variables; None if the ranks are to be started here.
 
-    `launcher` is auto, local, env or slurm. Raises BenchError where the named launcher left no trace.
+    `launcher` is auto, local, env or slurm. Raises BenchError if the named launcher left no trace.
     """
     if launcher == "local":
         return None
@@ -147,7 +147,7 @@ def first_host(nodes: str) -> str:
 def threads_per_rank(environ: Mapping[str, str], joined: LauncherRank | None, num_cores: int, local_ranks: int) -> int:
     """Threads of a rank's CPU kernels: OMP_NUM_THREADS where the user set it, else the host's cores shared out.
 
-    torchrun sets OMP_NUM_THREADS=1 when nobody did, other launchers nothing: taken as it comes, one machine would be
+    torchrun sets OMP_NUM_THREADS=1 when no one did, other launchers nothing: taken as it comes, one machine would be
     measured with different thread counts. So torchrun's 1 counts as not set.
     """
     # A list has one number for each level of nesting (OpenMP 5.2, section 21.1.2); ranks do not nest.

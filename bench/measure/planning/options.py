@@ -27,7 +27,7 @@ class RunOptions:
     settings: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
-    """Suites, operations and cases to leave out; the plan keeps the words, so that nobody looks for those cases."""
+    """Suites, operations and cases to leave out; the plan keeps the words, so that no reader looks for those cases."""
     budget: str | None = None
     precision: str | None = None
     launches: int | None = None

@@ -23,7 +23,7 @@ class Plan:
     preset: str
     suites: tuple[SuiteFacts, ...]
     cases: tuple[PlannedCase, ...]
-    """The most telling first."""
+    """The most informative first."""
     left_out: tuple[PlannedCase, ...]
     """Cases that did not fit the budget."""
     world_size: int
@@ -65,7 +65,7 @@ class Plan:
         """The turns of a launch: every case once, then once more, ...
 
         The first launch begins with one case of each suite, cheap ones first, and goes on in the order of what they
-        tell: whoever waits has an answer early. Further rounds are shuffled by the recorded seed, since foreign load
+        tell: a user who waits has an answer early. Further rounds are shuffled by the recorded seed, since foreign load
         comes in spells of seconds. Cases that are to last are visited once, at the end: they heat the machine.
         """
         turns: list[Turn] = []

@@ -37,7 +37,7 @@ def load_earlier_run(options: RunOptions) -> Result | None:
 
 
 def saved_plan(saved: Result) -> Plan:
-    """The plan in a result file. Raises BenchError where another version wrote it."""
+    """The plan in a result file. Raises BenchError if another version wrote it."""
     try:
         unknown = [name for name in saved.unknown if name.startswith("header.plan.")]
         if unknown:
@@ -45,7 +45,7 @@ def saved_plan(saved: Result) -> Plan:
             raise BenchError(f"the file's plan cannot be read (unknown: {names}); it was written by another version")
         return Plan.from_row(saved.plan)
     except BenchError as error:
-        raise BenchError(f"{saved.path}: {error}; measure anew") from error
+        raise BenchError(f"{saved.path}: {error}; measure again") from error
 
 
 def resume_plan(resumed: Result, options: RunOptions, place: Place, device: str) -> Plan:
@@ -57,7 +57,7 @@ def resume_plan(resumed: Result, options: RunOptions, place: Place, device: str)
     changed = [s for s in plan.suites if digests[s.name] != s.digest]
     if changed and not options.allow_unlike:
         change = "has changed since" if changed[0].digest else "was measured before 0.2.0, and its code is not known"
-        raise BenchError(f"{resumed.path}: suite {changed[0].name} {change}; measure anew, or say --allow-unlike")
+        raise BenchError(f"{resumed.path}: suite {changed[0].name} {change}; measure again, or say --allow-unlike")
     if plan.world_size != place.world_size:
         raise BenchError(f"{resumed.path}: its plan has {plan.world_size} ranks, not {place.world_size}; start as many")
     # Equal code was made sure of, or waived: the ranks are to hold the code that is there now against the plan.

@@ -1,6 +1,6 @@
 """The presets: how much is measured by default, and which suites' cases.
 
-A new preset, or a suite that is to be part of one, is a row here; the suites know what is most telling of them.
+A new preset, or a suite that is to be part of one, is a row here; the suites know what is most informative of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ SOLO_SUITES = ("compute",)
 """Default suites on a single rank, for which nothing that communicates has a case."""
 SOLO_NODE_SUITES = ("compute", "training_step", "soak")
 NODE_SUITES = ("compute", "collective", "point_to_point", "tensor_parallel", "soak")
-"""Suites that an engineer runs, after the doctor, on a machine just handed over."""
+"""Suites that an engineer runs, after the doctor, on a machine that was just delivered."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Preset:
     solo_suites: tuple[str, ...] = SOLO_SUITES
     """Those of a single rank."""
     scale: str = ""
-    """The preset whose sizes and cases the suites are to take; its own where nothing else is said."""
+    """The preset whose sizes and cases the suites are to take; its own if nothing else is given."""
     further_start_seconds: float = 0.0
     """Addition to the budget on GPUs, whose processes start slower: for each launch and the pass of NCCL's choices."""
     judged: bool = False

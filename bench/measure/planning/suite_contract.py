@@ -1,6 +1,6 @@
 """What a suite's functions may return: one line with the value, the file and the function for anything else.
 
-The contract itself is in `bench.suite`. A suite that breaks it is wrong in all its cases, so it is told once.
+The contract itself is in `bench.suite`. A suite that breaks it is wrong in all its cases, so it is reported once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.core.values import brief_text
 from bench.errors import BenchError
 from bench.suite import Check, Table, Work, is_name
 
-NAMES = "names of suites, variants and metrics have letters, digits and _ . + : - alone"
+NAMES = "names of suites, variants and metrics have letters, digits and _ . + : - only"
 _SCOPES = ("full", "reduced")
 
 
@@ -50,7 +50,7 @@ def _number(value: object) -> float | None:
 
 
 def to_check(function: object, value: object) -> Check:
-    """A check's result. Raises ContractError for anything but (error, tolerance), with a scope behind it or not."""
+    """A check's result. Raises ContractError unless it is (error, tolerance) or (error, tolerance, scope)."""
     parts = value if isinstance(value, tuple | list) else ()
     numbers = [_number(part) for part in parts[:2]]
     scope: Any = parts[2] if len(parts) == 3 else "full"
@@ -63,7 +63,7 @@ def to_check(function: object, value: object) -> Check:
 
 
 def to_work(function: object, value: object) -> Work:
-    """What `prepare` returned. Raises ContractError for anything but a complete Work."""
+    """What `prepare` returned. Raises ContractError for anything other than a complete Work."""
     if not isinstance(value, Work):
         raise refuse_returned("prepare", function, "bench.suite.Work", value)
     variants = value.variants
@@ -149,7 +149,7 @@ def to_derived(function: object, value: object, declared: Mapping[str, object]) 
 
 
 def to_figures(function: object, value: object) -> dict[str, Any]:
-    """Facts that `per_rank` returned. Raises ContractError if they are no dict."""
+    """Facts that `per_rank` returned. Raises ContractError if they are not a dict."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise refuse_returned("per_rank", function, "a dict of str to plain values", value)
     return dict(value)

@@ -74,7 +74,7 @@ class Suite:
         return [row for row in self.cases(machine) if name is None or row.get(name) not in machine.slow_types]
 
     def cases(self, machine: Machine) -> list[Params]:
-        """The machine's cases, defaults filled in. Raises BenchError where the suite raises or yields anything else."""
+        """The machine's cases, defaults filled in. Raises BenchError if the suite raises or yields anything else."""
         cases = self.module.cases
         rows = _call_suite(f"suite {self.name}: cases() raised", lambda: _listed(cases, cases(machine)))
         for row in rows:
@@ -106,7 +106,7 @@ class Suite:
         return to_amount(name, ask, seconds)
 
     def prepare(self, params: Params, rank: RankContext) -> Work:
-        """Raises Skip where the case has no meaning here, ContractError where the suite returns no whole Work."""
+        """Raises Skip if the case has no meaning here, ContractError where the suite returns no whole Work."""
         return to_work(self.module.prepare, self.module.prepare(dict(params), rank))
 
     def case(self, params: Params) -> Case:
@@ -144,7 +144,7 @@ def load(reference: str) -> Suite:
 
 
 def load_all(references: Iterable[str]) -> list[Suite]:
-    """Load suites in order. Raises BenchError where two have one name, since their cases could not be told apart."""
+    """Load suites in order. Raises BenchError if two have one name, since their cases could not be told apart."""
     suites: dict[str, Suite] = {}
     for reference in references:
         suite = load(reference)
@@ -157,7 +157,7 @@ def load_all(references: Iterable[str]) -> list[Suite]:
 
 
 def _load_builtin(name: str) -> Any:
-    """Raises BenchError where `import suites` finds another package than the product's own."""
+    """Raises BenchError if `import suites` finds another package than the product's own."""
     spec = find_spec("suites")
     origin = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
     if origin and _builtin_folder() not in (Path(origin).resolve(), Path(origin).resolve().parent):
@@ -185,13 +185,13 @@ def _import(reference: str, load_module: Callable[[], Any]) -> Any:
 
 
 def _call_suite(what: str, call: Callable[[], Any]) -> Any:
-    """Call a suite's own code; whatever a stranger's module raises is the user's to mend."""
+    """Call a suite's own code; whatever a stranger's module raises is the user's to fix."""
     try:
         return call()
     except BenchError:
         raise
     except (Exception, SystemExit) as error:
-        raise BenchError(f"{what} {_describe_error(error)}; mend the file") from error
+        raise BenchError(f"{what} {_describe_error(error)}; fix the file") from error
 
 
 def _listed(cases: object, rows: Any) -> list[Any]:
@@ -240,7 +240,7 @@ def _machinery(reference: str, names: Any) -> list[Path]:
 
 
 def _check_suite(reference: str, module: Any, name: str | None = None) -> Suite:
-    """Raises BenchError where the module does not keep the contract."""
+    """Raises BenchError if the module does not keep the contract."""
     if not isinstance(module, ModuleType) or module.__file__ is None:
         raise BenchError(f"{reference!r} is not a suite: it is {type(module).__name__}, not a module with a file")
     for needed in ("cases", "prepare"):

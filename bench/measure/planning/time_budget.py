@@ -1,4 +1,4 @@
-"""Shares what time is left among the turns that are left, the most telling first where it does not suffice."""
+"""Shares what time is left among the turns that are left, the most informative first where it does not suffice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.measure.planning.visit_overhead import VisitCost, VisitOverheads, gue
 
 MIN_SAMPLING_SECONDS = 0.03
 MIN_LATER_SECONDS = 0.1
-"""A case is taken up again only where all that is to be done then gets so much time for its samples, on average."""
+"""A case is taken up again only if all that is to be done then gets this much time for its samples, on average."""
 LATE_SHARE = 0.25
 """Share of its time by which a turn that lasts may end late, if cases before it took more than was foreseen."""
 FAIR_SHARES = 4.0
@@ -31,7 +31,7 @@ class NextTurn(NamedTuple):
     aim_seconds: float | None = None
     """Time to stay within if it allows a few samples; None: `most_seconds`."""
     is_dear: bool = False
-    """True: the case was put off and has its turn now, with one warm-up and three samples."""
+    """True: the case was postponed and has its turn now, with one warm-up and three samples."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Room:
 
     turns: frozenset[Turn]
     share_seconds: float
-    """Time for the samples of each turn that is not dear."""
+    """Time for the samples of each turn that is not expensive."""
     seconds: float
     """The whole time left."""
 
@@ -48,11 +48,11 @@ class _Room:
 class TimeBudget:
     """Chooses the next turn and its time; only rank 0's counts.
 
-    What a turn takes besides its samples (prepare, checks, warm-up, trace) is learnt on the way
-    (`visit_overhead`). Where time is short, later visits are put off first and then the cases that come
-    last in the plan, and put off is not yet left out: once what is known better leaves room for them they are done
-    after all. A case whose first call shows that it takes more than FAIR_SHARES equal shares waits until all others had
-    their turn. A visit that was disturbed brings one more to its case, after all others and where there is time for it.
+    The time of a turn besides its samples (prepare, checks, warm-up, trace) is learnt on the way
+    (`visit_overhead`). Where time is short, later visits are postponed first and then the cases that come
+    last in the plan. A postponed visit is not yet left out: it is done after all if better estimates leave room
+    for it. A case whose first call shows that it takes more than FAIR_SHARES equal shares waits until all others had
+    their turn. A visit that was disturbed brings one more to its case, after all others and if there is time for it.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class TimeBudget:
         known: Mapping[int, VisitCost] | None = None,
     ) -> None:
         """`suites` has the suite's name of every case in the plan, `cap_seconds` is for the samples of one visit,
-        `visits` are planned to each case; `lasts` says for how long a turn is sampled at least; `known` is what earlier
-        launches have told of cases, by index.
+        `visits` are planned to each case. `lasts` says for how long a turn is sampled at least; `known` is what earlier
+        launches have shown of cases, by index.
         """
         self.cap_seconds = cap_seconds
         self._lasts = lasts
@@ -79,7 +79,7 @@ class TimeBudget:
         """Index of a case -> number of visits beyond the planned ones."""
         self.overheads = VisitOverheads(suites, known)
         self.dear: dict[int, float] = {}
-        """Index of a case that was put off -> seconds of its turn."""
+        """Index of a case that was postponed -> seconds of its turn."""
         self._dropped: dict[int, list[Turn]] = {}
         """Further visits to these: one turn of them is enough."""
         self._first = {suite: suites.index(suite) for suite in dict.fromkeys(suites)}
@@ -128,14 +128,14 @@ class TimeBudget:
         return not turn[1] and self._first[self.suites[turn[0]]] == turn[0]
 
     def _rank(self, turn: Turn) -> tuple[bool, bool]:
-        """Planned turns first, then those that were put off, then what disturbances have brought."""
+        """Planned turns first, then those that were postponed, then what disturbances have brought."""
         return turn[1] >= self.visits, turn[0] in self.dear
 
     def _sampling(self, turn: Turn, share_seconds: float) -> float:
         return max(MIN_SAMPLING_SECONDS, self._lasts(turn), min(self.cap_seconds, share_seconds))
 
     def _room(self, seconds: float) -> _Room:
-        """Take as many turns as the seconds suffice for, the most telling first."""
+        """Take as many turns as the seconds suffice for, the most informative first."""
         fitting: set[Turn] = set()
         around, num_dear = 0.0, 0
         for turn in sorted(self.left, key=self._priority):
@@ -156,7 +156,7 @@ class TimeBudget:
         """Order lasting cases first, whose time is set aside, then first visits before later ones, each suite's first
         case before the others in the plan's order.
 
-        Dear ones would take the time of many others, so they come after those; but a suite is to have its number.
+        Expensive ones would take the time of many others, so they come after those; but a suite is to have its number.
         """
         index, visit = turn
         return not self._lasts(turn), visit, not self._is_first(turn), index in self.dear, index
@@ -174,11 +174,11 @@ class TimeBudget:
     def finish(
         self, turn: Turn, seconds: float, sampling_seconds: float, disturbed: bool = False, measured: bool = True
     ) -> float:
-        """A turn is done; it took so long, of which so much was meant for its samples. Returns the rest.
+        """A turn is done; it took so long, of which this much was meant for its samples. Returns the rest.
 
         What was not `measured` (skipped, failed) tells nothing of what measuring takes.
         Where it was `disturbed` its case is taken up once more, in the end: foreign load comes in spells. At most as
-        many visits are added as were planned, since a machine that is never calm would double its work for nothing.
+        many visits are added as the plan has, since a machine that is never calm would double its work for nothing.
         """
         self.left.remove(turn)
         index, around = turn[0], max(0.0, seconds - sampling_seconds)
@@ -194,7 +194,7 @@ class TimeBudget:
         return around
 
     def put_off(self, turn: Turn, seconds: float) -> list[Turn]:
-        """A turn would take more than it may; once all others had theirs it will take so many seconds.
+        """A turn would take more than it may; once all others had theirs it will take this many seconds.
 
         A later visit adds to samples that are there, and those of the case alone would be unlike them: it is not made.
         Returns what was planned and will not be done.
@@ -209,7 +209,7 @@ class TimeBudget:
         return []
 
     def give_up(self, index: int) -> list[Turn]:
-        """Give up further visits to a case that failed, cannot run here, or is dear; return those that were planned."""
+        """Give up further visits to a case that failed, cannot run here, or is expensive; return the planned ones."""
         given_up = [turn for turn in self.left if turn[0] == index] + self._dropped.pop(index, [])
         self.left = [turn for turn in self.left if turn[0] != index]
         return [turn for turn in given_up if turn[1] < self.visits]

@@ -57,7 +57,7 @@ class VisitCost:
     around_seconds: float
     """Time beyond that meant for its samples."""
     dear_seconds: float | None = None
-    """Time of the whole visit, if the case was put off for its cost."""
+    """Time of the whole visit, if the case was postponed for its cost."""
 
 
 class VisitOverheads:

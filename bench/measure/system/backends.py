@@ -48,6 +48,6 @@ def resolve(device_type: str, backend: str | None) -> Backend:
     if row.device_type != device_type:
         raise BenchError(
             f"backend {name} moves {row.device_type} tensors, but the device is {device_type}; "
-            f"use --backend {DEFAULT_FOR_DEVICE[device_type]}, or --device {row.device_type} where there is one"
+            f"use --backend {DEFAULT_FOR_DEVICE[device_type]}, or --device {row.device_type} if there is one"
         )
     return row

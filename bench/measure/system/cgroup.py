@@ -36,7 +36,7 @@ _THROTTLED = ("nr_throttled", "throttled_usec", "throttled_time")
 
 
 def read_text(path: Path) -> str | None:
-    """A small file's text without the blanks around it, or None where it is not there or cannot be read."""
+    """A small file's text without the blanks around it, or None if it is not there or cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -44,7 +44,7 @@ def read_text(path: Path) -> str | None:
 
 
 def read_int(path: Path) -> int | None:
-    """A file that holds one number; None where it cannot be read or holds something else, such as `max`."""
+    """A file that holds one number; None if it cannot be read or holds something else, such as `max`."""
     try:
         return int(read_text(path) or "")
     except ValueError:
@@ -52,7 +52,7 @@ def read_int(path: Path) -> int | None:
 
 
 def quota_cores(root: Path = Path("/")) -> float | None:
-    """CPU time that this process may use, in cores: quota / period; None where there is no limit."""
+    """CPU time that this process may use, in cores: quota / period; None if there is no limit."""
     quotas = []
     for folder in group_folders("cpu", root):
         quota, _, period = (read_text(folder / "cpu.max") or "").partition(" ")
@@ -68,7 +68,7 @@ def quota_cores(root: Path = Path("/")) -> float | None:
 
 
 def memory_limit_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that this process and its neighbours in the group may use; None where there is no limit."""
+    """Memory that this process and its neighbours in the group may use; None if there is no limit."""
     return min((limit for _, _, limit in _memory_limits(root)), default=None)
 
 
@@ -87,7 +87,7 @@ def memory_room_bytes(root: Path = Path("/")) -> int | None:
 
 
 def throttling(folder: Path) -> tuple[int, float] | None:
-    """(periods, seconds summed over cores) in which a group was held back by its CPU quota; None where not told."""
+    """(periods, seconds summed over cores) in which a group was held back by its CPU quota; None if not known."""
     periods, version2, version1 = (_stat(folder / "cpu.stat", name) for name in _THROTTLED)
     if periods is None or (version2 is None and version1 is None):
         return None

@@ -96,7 +96,7 @@ class Probe:
 
 
 def _spread(items: Sequence[Path], most: int) -> list[Path]:
-    """Pick at most so many items, evenly from first to last: cores of one socket have neighbouring numbers."""
+    """Pick at most this many items, evenly from first to last: cores of one socket have neighbouring numbers."""
     count = min(most, len(items))
     return [items[index * len(items) // count] for index in range(count)]
 
@@ -112,7 +112,7 @@ def _usage() -> tuple[float | None, int | None]:
 
 
 def _waits_ns(root: Path) -> dict[str, int]:
-    """Second number of each thread's schedstat; nothing where the kernel keeps no such statistics."""
+    """Second number of each thread's schedstat; nothing if the kernel keeps no such statistics."""
     folder = root / "proc/self/task"
     try:
         threads = sorted(os.listdir(folder))[:MAX_THREADS]  # noqa: PTH208 - names, and as cheap as can be
@@ -123,7 +123,7 @@ def _waits_ns(root: Path) -> dict[str, int]:
 
 
 def _core_ticks(root: Path, cores: Sequence[int] | None) -> CoreTicks | None:
-    """Summed over the cores; None where one is not listed, as in containers that hide the host's."""
+    """Summed over the cores; None if one is not listed, as in containers that hide the host's."""
     wanted = {"cpu"} if cores is None else {f"cpu{core}" for core in cores}
     rows = []
     for line in (read_text(root / "proc/stat") or "").splitlines():

@@ -19,7 +19,7 @@ CPU_RANKS = (2, 8)
 
 
 def gpu_addresses(device: torch.device) -> tuple[str | None, str | None]:
-    """(UUID, PCI address) of torch's device; None where its build of torch does not tell, and on a CPU."""
+    """(UUID, PCI address) of torch's device; None if its build of torch does not tell, and on a CPU."""
     if device.type == "cpu":
         return None, None
     import torch
@@ -74,7 +74,7 @@ def planned_memory_bytes(device_type: str, local_world_size: int, root: Path = R
 
 
 def default_ranks(device_type: str, preset: str, num_gpus: int, num_cores: int) -> int:
-    """Ranks that a run starts unasked: one a GPU; on CPU 2 for smoke, else one a usable core, from 2 to 8."""
+    """Ranks that a run starts unasked: one per GPU; on CPU 2 for smoke, else one per usable core, from 2 to 8."""
     if device_type != "cpu":
         return num_gpus
     fewest, most = CPU_RANKS

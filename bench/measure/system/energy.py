@@ -1,8 +1,8 @@
 """Joules of a case, from the counters of the devices: read before and after repeated calls of it, never within a call.
 
 Counters step only every 20 to 100 ms (arXiv 2312.02741 for NVIDIA's; RAPL about every millisecond), so that a window of
-less than two seconds says nothing: the energy is then missing, with the reason. After its samples a case that has the
-time is called again for such a window, all ranks as often, and each rank reads its own device before and after:
+less than two seconds says nothing: the energy is then missing, with the reason. After its samples a case is called
+again for such a window, if there is time, all ranks as often, and each rank reads its own device before and after:
 
     nvml_counter    nvmlDeviceGetTotalEnergyConsumption, in mJ since the driver was loaded (NVML API Reference Guide)
     nvml_sampled    nvmlDeviceGetPowerUsage every 50 ms, integrated, where the device has no counter
@@ -85,7 +85,7 @@ class RankEnergy:
 
 @dataclass
 class Idle:
-    """Power of one rank's device without work: measured once a process, and kept."""
+    """Power of one rank's device without work: measured once per process, and kept."""
 
     watts: float | None = None
     asked: bool = False
@@ -135,7 +135,7 @@ def _scale(value: float | None, factor: float) -> float | None:
 
 
 class WrappingSum:
-    """Sum of counters that each start anew at their range: read often enough, a wrap is seen as a step back."""
+    """Sum of counters that each start again at their range: read often enough, a wrap is seen as a step back."""
 
     def __init__(self, paths: Sequence[tuple[Path, int]]) -> None:
         self._paths = paths
@@ -237,7 +237,7 @@ def _integrate_power(watts: Callable[[], float | None]) -> Iterator[Callable[[],
 def measure_window(
     meter: Meter, run: Callable[[], object], calls: int, now: Now = clock.monotonic_seconds
 ) -> RankEnergy:
-    """Joules and seconds of one rank over `run`, which makes so many calls; null where the window was too short."""
+    """Joules and seconds of one rank over `run`, which makes this many calls; null where the window was too short."""
     before, began = meter.joules(), now()
     run()
     after, seconds = meter.joules(), now() - began
@@ -267,15 +267,15 @@ def energy_notes(energy: Energy | None) -> list[str]:
     if share is None or share >= LEAST_BUSY_SHARE:
         return []
     return [
-        f"energy: calls fill less than {LEAST_BUSY_SHARE:.0%} of its window, so that joules a call hold what was drawn "
-        "between them (launches, restored inputs)"
+        f"energy: calls fill less than {LEAST_BUSY_SHARE:.0%} of its window, so that joules per call hold what was "
+        "drawn between them (launches, restored inputs)"
     ]
 
 
 def measure_idle_watts(
     meter: Meter, pause: Callable[[float], object], now: Now = clock.monotonic_seconds
 ) -> float | None:
-    """Mean power over a window without work; `pause` waits so many seconds."""
+    """Mean power over a window without work; `pause` waits this many seconds."""
     if not meter.known:
         return None
     row = measure_window(meter, lambda: pause(1.05 * MIN_WINDOW_SECONDS), 1, now)
@@ -283,10 +283,10 @@ def measure_idle_watts(
 
 
 def combine(rows: Sequence[RankEnergy] | None) -> Energy | None:
-    """The energy of a measurement from every rank's row, in order of rank; None where there are no rows.
+    """The energy of a measurement from every rank's row, in order of rank; None if there are no rows.
 
-    `joules` is of one call, summed over the ranks that have a meter (on CPU one a host); None unless each of them could
-    be read. `idle_watts` likewise. `busy_share` is the smallest. Above 64 ranks there is no `rank_joules`.
+    `joules` is of one call, summed over the ranks that have a meter (on CPU one per host); None unless each of them
+    could be read. `idle_watts` likewise. `busy_share` is the smallest. Above 64 ranks there is no `rank_joules`.
     """
     if not rows:
         return None

@@ -131,7 +131,7 @@ def _gpu_facts(device: torch.device, root: Path) -> RankFacts:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of the product and of what it stands on; None for what is not there. (gloo has no version.)"""
+    """Versions of the product and of what it depends on; None for what is not there. (gloo has no version.)"""
     import torch
 
     # Both modules are untyped.
@@ -170,7 +170,7 @@ def settings(torch: ModuleType, device_type: str = "cpu") -> dict[str, Cell | li
     """The switches of torch that change speed, as they stand; None for one that this torch does not have.
 
     `fp32_precision` is `ieee`, `tf32`, or `none` for torch's default (ieee in matmul, tf32 in cuDNN). `slow_types` are
-    those of `bench.measure.system.slow_types` on devices of that type; it is there only where any is.
+    those of `bench.measure.system.slow_types` on devices of that type; it is there only if any is.
     """
     backends = torch.backends
     slow = sorted(slow_types(device_type))

@@ -74,7 +74,7 @@ def cpu_model(root: Path = ROOT) -> str | None:
 
 
 def count_cores(root: Path = ROOT) -> tuple[int | None, int | None, int | None]:
-    """(logical cores, physical cores, sockets) that are on line; None where the kernel does not say."""
+    """(logical cores, physical cores, sockets) that are on line; None if the kernel does not say."""
     topologies = list((root / "sys/devices/system/cpu").glob("cpu[0-9]*/topology"))
     places = {(read_text(each / "physical_package_id"), read_text(each / "core_id")) for each in topologies}
     if not topologies or any(None in place for place in places):
@@ -83,7 +83,7 @@ def count_cores(root: Path = ROOT) -> tuple[int | None, int | None, int | None]:
 
 
 def cpu_affinity() -> list[int] | None:
-    """Cores that this process is bound to, or None where the system cannot say."""
+    """Cores that this process is bound to, or None if the system cannot say."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
@@ -113,7 +113,7 @@ def available_host_memory_bytes(root: Path = ROOT) -> int:
 
 
 def filesystem_bytes(path: Path) -> tuple[int | None, int | None]:
-    """(size, free) of the file system that holds a folder; None where there is no such folder."""
+    """(size, free) of the file system that holds a folder; None if there is no such folder."""
     try:
         facts = os.statvfs(path)
     except OSError:
@@ -170,7 +170,7 @@ def gpu_driver(root: Path = ROOT) -> str | None:
 
 
 def pci_numa_node(pci_bus_id: str, root: Path = ROOT) -> int | None:
-    """NUMA node of a PCI device by its address (`0000:3b:00.0`); None where the board does not say."""
+    """NUMA node of a PCI device by its address (`0000:3b:00.0`); None if the board does not say."""
     node = read_int(root / "sys/bus/pci/devices" / pci_bus_id.lower() / "numa_node")
     return node if node is not None and node >= 0 else None
 
@@ -187,7 +187,7 @@ def numa_cores(root: Path = ROOT) -> dict[int, frozenset[int]]:
 
 
 def _core_list(text: str) -> frozenset[int]:
-    """The kernel's lists of cores, such as `0-3,8,10-11`; empty where it is none."""
+    """The kernel's lists of cores, such as `0-3,8,10-11`; empty if it is none."""
     cores: set[int] = set()
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")

@@ -5,7 +5,7 @@ believed. Two readings of `bench.measure.system.counters` make an interval. Of a
 between the enqueueing of samples and the wait for them: the clocks of an idle one are others within milliseconds, and
 so are the reasons that hold them down.
 
-What cannot be read is left out; the keys carry their units.
+Values that cannot be read are left out; the keys carry their units.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _gpu_fields(state: nvml.GpuState, when: str) -> dict[str, Any]:
 def combine(intervals: Sequence[RankInterval] | None) -> Interference | None:
     """The disturbance of a measurement, from every rank's interval in order of rank.
 
-    None where there are no intervals, which is so on all ranks but the first. Above 64 ranks `ranks` is one row, the
+    None if there are no intervals, which is so on all ranks but the first. Above 64 ranks `ranks` is one row, the
     worst of each over all of them, with `num_ranks`.
     """
     if intervals is None:
@@ -166,8 +166,8 @@ def combine(intervals: Sequence[RankInterval] | None) -> Interference | None:
 def _host_row(name: str, intervals: Sequence[RankInterval]) -> HostInterference:
     """Combine what one host's ranks saw of the cores that they may use.
 
-    Steal and other load are shares of the time of these cores. Other load is what their processes used, less what
-    the ranks used: interrupts are nobody's. Kernels that look which process runs only at each tick (of n in all)
+    Steal and other load are shares of the time of these cores. Other load is what their processes used, minus what the
+    ranks used: interrupts belong to no process. Kernels that look which process runs only at each tick (of n in all)
     get a share p wrong by sqrt(p (1 - p) / n), so by up to 1 / sqrt(n) with 95% confidence: the noise.
     """
     host = HostInterference(host=name, thermal_events=_maximum(interval.thermal_events for interval in intervals))
@@ -187,7 +187,7 @@ def _host_row(name: str, intervals: Sequence[RankInterval]) -> HostInterference:
 
 
 def _one_of_each_set(intervals: Sequence[RankInterval]) -> list[RankInterval] | None:
-    """One rank's interval for each set of cores, so that no core counts twice; None where ticks are unknown or sets
+    """One rank's interval for each set of cores, so that no core counts twice; None if ticks are unknown or sets
     overlap in part."""
     by_mask: dict[str | None, RankInterval] = {}
     for interval in intervals:

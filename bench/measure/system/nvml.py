@@ -17,7 +17,7 @@ from typing import Any
 from bench.records.interference import HARMLESS_REASONS
 
 # Bits of the clocks event (formerly throttle) reasons: what is worth telling. An idle GPU's clocks are low
-# too, and that is no fault (bit 0x1).
+# too, and that is not a fault (bit 0x1).
 CLOCK_REASONS = {
     0x002: "clocks set by an application",
     0x004: "power cap",
@@ -47,7 +47,7 @@ SINCE_DRIVER_LOAD = 0
 
 @dataclass(frozen=True, kw_only=True)
 class GpuFacts:
-    """One GPU as NVML sees it; None where it did not answer."""
+    """One GPU as NVML sees it; None if it did not answer."""
 
     index: int
     """NVML's number, in order of the PCI address; torch may count otherwise."""
@@ -80,7 +80,7 @@ class GpuFacts:
 
 
 def gather_gpus() -> tuple[tuple[GpuFacts, ...], str | None]:
-    """Facts of all GPUs that NVML shows, and why there are none where there are none."""
+    """Facts of all GPUs that NVML shows, and why there are none if there are none."""
     nvml, why = _start()
     if nvml is None:
         return (), why
@@ -137,7 +137,7 @@ def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
 
 def _make_query(nvml: ModuleType, handle: Any) -> Callable[..., Any]:
     def ask(function: str, *arguments: Any) -> Any:
-        """The library's answer; None where it, the driver or the device does not know the question."""
+        """The library's answer; None if it, the driver or the device does not know the question."""
         call: Callable[..., Any] | None = getattr(nvml, function, None)
         if call is None:
             return None
@@ -157,7 +157,7 @@ def _clock_reasons(ask: Callable[..., Any]) -> tuple[str, ...] | None:
 
 
 def _links(nvml: ModuleType, ask: Callable[..., Any]) -> tuple[int | None, int | None]:
-    """(active links, links that answer); None where the device has none."""
+    """(active links, links that answer); None if the device has none."""
     states = [ask("nvmlDeviceGetNvLinkState", link) for link in range(nvml.NVML_NVLINK_MAX_LINKS)]
     answered = [state for state in states if state is not None]
     return (sum(map(bool, answered)), len(answered)) if answered else (None, None)
@@ -174,7 +174,7 @@ def _without_p2p(ask: Callable[..., Any], index: int, handles: list[Any]) -> tup
 
 @dataclass(frozen=True, kw_only=True)
 class GpuState:
-    """A GPU at one moment; None where NVML did not answer."""
+    """A GPU at one moment; None if NVML did not answer."""
 
     clock_reasons: tuple[str, ...] | None
     sm_clock_hz: int | None
@@ -238,7 +238,7 @@ def _handle_of(nvml: ModuleType, pci: str | None, uuid: str | None) -> Any:
 
 @dataclass(frozen=True)
 class EnergyReader:
-    """Energy and power of one GPU; each gives None where the device does not have it."""
+    """Energy and power of one GPU; each gives None if the device does not have it."""
 
     name: str
     millijoules: Callable[[], int | None]

@@ -1,4 +1,4 @@
-"""Types whose products this processor has no instructions for: asked before any is tried, and told as a finding.
+"""Types whose products this processor has no instructions for: asked before any is tried, and reported as a finding.
 
 A product in such a type goes through plain loops and takes tens of times as long as in float32, so that one case of
 the usual size can eat the time of all others. Suites know from `Machine.slow_types`: the compute suite takes the

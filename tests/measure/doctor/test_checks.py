@@ -122,7 +122,7 @@ def test_healthy_nodes_have_nothing_but_ok() -> None:
         ),
         (
             {"host_address": None},
-            ("warn", "gloo address", "node1 is no address of this host: gloo falls back to loopback"),
+            ("warn", "gloo address", "node1 is not an address of this host: gloo falls back to loopback"),
         ),
         (
             {"host_address": "127.0.1.1", "num_hosts": 2},

@@ -56,7 +56,7 @@ def test_a_case_is_not_skipped_for_what_the_one_before_left_cached(allocator: Al
 
 
 def test_a_case_that_does_not_fit_is_skipped_with_its_numbers(allocator: Allocator) -> None:
-    with pytest.raises(Skip, match=r"needs 80\.00 GiB a rank, and 78\.00 GiB are free"):
+    with pytest.raises(Skip, match=r"needs 80\.00 GiB per rank, and 78\.00 GiB are free"):
         _ask(80 * GIB)
 
 

@@ -1,4 +1,4 @@
-"""A case that is too dear for its turn, on a rank of its own: put off and closed, and measured when it comes again."""
+"""A case that is too expensive for its turn, on one rank: postponed and closed, and measured when it comes again."""
 
 from __future__ import annotations
 

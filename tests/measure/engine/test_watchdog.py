@@ -73,7 +73,7 @@ def test_what_cut_a_case_off_is_said_whichever_it_was() -> None:
     assert describe_limit(60.0, 60.0, 60.0) == "--timeout 60 s"
     assert describe_limit(180.0, 180.0, 60.0) == "--timeout 60 s"  # and two minutes that its work asked for
     assert describe_limit(12.34, 60.0, 60.0) == "the 12.3 s that were left of the run's time"
-    assert describe_limit(90.0, 60.0, 60.0) == "the 90 s that were left of the run's time"  # of a dear case
+    assert describe_limit(90.0, 60.0, 60.0) == "the 90 s that were left of the run's time"  # of an expensive case
 
 
 @pytest.mark.parametrize(

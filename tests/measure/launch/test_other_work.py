@@ -151,7 +151,7 @@ def test_the_first_rank_of_each_host_looks_and_rank_0_hears_of_all(monkeypatch: 
 
 @pytest.fixture
 def two_loops() -> Iterator[list[int]]:
-    """Two programs that do nothing but use a core each."""
+    """Two programs that do only use a core each."""
     loops = [subprocess.Popen(LOOP) for _ in range(2)]
     yield [loop.pid for loop in loops]
     for loop in loops:

@@ -87,7 +87,7 @@ def test_the_time_left_is_what_was_last_told_less_what_has_gone_since() -> None:
     now.seconds += 12
     assert count.seconds_left() == 18.0
     now.seconds += 20
-    assert count.seconds_left() == 0.0  # until it is told anew
+    assert count.seconds_left() == 0.0  # until it is told again
     count.expect(5.0)
     assert count.seconds_left() == 5.0
 

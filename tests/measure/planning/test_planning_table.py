@@ -12,7 +12,7 @@ from tests import DATA, ROOT
 
 @pytest.mark.long
 def test_the_planning_table_is_up_to_date() -> None:
-    """Made anew by `python -m tests.support.planning_table`; the diff shows what a change plans."""
+    """Made again by `python -m tests.support.planning_table`; the diff shows what a change plans."""
     made = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.support.planning_table"],
         cwd=ROOT,

@@ -172,11 +172,11 @@ def test_what_is_no_python_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("import os\ndef cases(:\n", "SyntaxError: invalid syntax (mine.py, line 2); mend the file"),
-        ("\n\n1 / 0\n", "ZeroDivisionError: division by zero (mine.py, line 3); mend the file"),
+        ("import os\ndef cases(:\n", "SyntaxError: invalid syntax (mine.py, line 2); fix the file"),
+        ("\n\n1 / 0\n", "ZeroDivisionError: division by zero (mine.py, line 3); fix the file"),
         ("import no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module' (mine.py, line 1)"),
         ("import json\njson.loads('')\n", "Expecting value: line 1 column 1 (char 0) (mine.py, line 2)"),
-        ("raise SystemExit(0)\n", "SystemExit: 0 (mine.py, line 1); mend the file"),
+        ("raise SystemExit(0)\n", "SystemExit: 0 (mine.py, line 1); fix the file"),
         ("\x00", "source code string cannot contain null bytes"),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_module_that_does_not_keep_the_contract_is_refused(tmp_path: Path, tex
         ),
         ("return {'size': 4}", "cases() has to return dicts of parameters, or yield them; it returned {'size': 4}"),
         ("return None", "it returned None (mine.py, cases, line 1)"),
-        ("yield {}['size']", "suite mine: cases() raised KeyError: 'size' (mine.py, line 2); mend the file"),
+        ("yield {}['size']", "suite mine: cases() raised KeyError: 'size' (mine.py, line 2); fix the file"),
         ("yield 'size'", "suite mine: cases() yielded 'size'; yield a dict"),
         ("yield {'size': None}", "cases() yielded {'size': None}; yield a dict"),
         ("yield {1: 2}", "cases() yielded {1: 2}; yield a dict"),

@@ -277,7 +277,7 @@ def test_what_is_still_to_come_is_told_with_disturbed_visits_and_never_beyond_th
 
 
 def _with_soak(seconds: float, overruns: float) -> list[Turn]:
-    """What is done of six short cases, the second of which takes so much longer, and a soak, last of the plan."""
+    """What is done of six short cases, the second of which takes this much longer, and a soak, last of the plan."""
     watch, suites, soak = Watch(), ["short"] * 6 + ["soak"], (6, 0)
     of = TimeBudget(seconds, 1.0, [(n, 0) for n in range(7)], suites, now=watch, lasts=lambda t: 100.0 * (t == soak))
     made = []
@@ -292,7 +292,7 @@ def _with_soak(seconds: float, overruns: float) -> list[Turn]:
 def test_the_time_of_what_lasts_is_set_aside_before_the_others_are_given_any() -> None:
     short = [(n, 0) for n in range(6)]
     assert _with_soak(120.0, 0.0) == [*short, (6, 0)]
-    # Where not all fit, it is the others that go, though they come before it in the plan.
+    # If not all fit, it is the others that go, though they come before it in the plan.
     short_of_time = _with_soak(101.0, 0.0)
     assert (6, 0) in short_of_time
     assert len(short_of_time) < 7

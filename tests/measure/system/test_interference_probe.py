@@ -73,7 +73,7 @@ def test_all_that_the_kernel_shows_is_read(tmp_path: Path) -> None:
     assert [quota for quota in seen.quotas if quota] == [(2, 1.5)]
     assert seen.cpu_seconds is not None
     assert seen.cpu_seconds > 0
-    # Both cores: user, nice and system are busy; interrupts are nobody's; guest time is in user already.
+    # Both cores: user, nice and system are busy; interrupts belong to no process; guest time is in user already.
     assert Probe(root=root, cores=[0, 1]).read().ticks == CoreTicks(410, 40, 100 + 200 + 10 + 100 + 1000 + 20 + 11 + 40)
 
 

@@ -86,7 +86,7 @@ def test_all_that_a_gpu_answers_is_read(monkeypatch: pytest.MonkeyPatch) -> None
         ecc_uncorrected=10,  # kind 1: uncorrected; counter 0: since the driver was loaded
         remapping_pending=True,
         remapping_failed=False,
-        clock_reasons=("power cap", "hardware thermal slowdown"),  # idleness is no reason
+        clock_reasons=("power cap", "hardware thermal slowdown"),  # idleness is not a reason
         pcie_width=8,
         pcie_width_max=16,
         pcie_generation_max=4,

@@ -1,1 +1,1 @@
-"""Passes beside the timed one: spans, a profile, the choices of NCCL."""
+"""Passes besides the timed one: spans, a profile, the choices of NCCL."""

@@ -1,10 +1,10 @@
 """The pass that reads what the communication library chose for each case: which algorithm, protocol, channels.
 
-NCCL says so only in its debug text, which it writes as it goes and which is switched on once a process. A process that
-writes it is slower, so no timed one does: after the last launch one more generation of ranks is started, with NCCL's
-debug file in a folder of its own. It prepares the cases that move data between ranks, calls each a few times without
-timing it, and reads what one call has added to the file. Rank 0's file is enough: of every communicator that has it in
-it, it is the one that writes (`bench.measure.engine.passes.nccl_debug`).
+NCCL says so only in its debug text, which it writes as it goes and which is switched on once per process. A process
+that writes it is slower, so no timed one does: after the last launch one more generation of ranks is started, with
+NCCL's debug file in a folder of its own. It prepares the cases that move data between ranks, calls each a few times
+without timing it, and reads what one call has added to the file. Rank 0's file is enough: of every communicator that
+has it in it, it is the one that writes (`bench.measure.engine.passes.nccl_debug`).
 
 Nothing here is a measurement: a pass that fails, or for which no time is left, is a warning. A launcher's ranks
 (torchrun, Slurm) cannot be started again by us, so that only local runs have this pass.

@@ -115,7 +115,7 @@ class _Calls:
 
     @property
     def named(self) -> str | None:
-        """The one function that was called; None where it is not known which of several."""
+        """The one function that was called; None if it is not known which of several."""
         return next(iter(self.functions)) if len(self.functions) == 1 else None
 
 

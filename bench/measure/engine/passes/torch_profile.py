@@ -1,8 +1,8 @@
-"""`bench run --profile`: traces of a few calls of each case by torch's profiler, one file a rank, beside the samples.
+"""`bench run --profile`: traces of a few calls of each case by torch's profiler, one file per rank.
 
 The profiler slows what it watches, so its calls are calls of their own, made when the case is measured and checked; no
 sample is taken meanwhile. Each file is in Chrome's trace format, compressed (chrome://tracing and ui.perfetto.dev open
-it as it is), with the CPU's operators and, on CUDA, the kernels. They lie beside the result file, in a folder of its
+it as it is), with the CPU's operators and, on CUDA, the kernels. They lie next to the result file, in a folder of its
 name; on several hosts without a common file system each host has those of its ranks.
 """
 

@@ -38,7 +38,7 @@ class FillerProduct:
     device_seconds: float
 
     def number(self, host_seconds: float) -> int:
-        """Products that last until the host, which enqueues them first, has enqueued so much more; at least one."""
+        """Products that last until the host, which enqueues them first, has enqueued this much more; at least one."""
         # Where products are hardly longer than their launch, more of them gain next to nothing.
         gain = max(self.device_seconds - self.host_seconds, self.device_seconds / 4)
         most = int(MAX_FILL_SECONDS / self.device_seconds)
@@ -73,7 +73,7 @@ class Alignment:
         self.calibrate()
 
     def calibrate(self) -> None:
-        """Time the filler anew: clocks of a GPU that was idle rise with the first work."""
+        """Time the filler again: clocks of a GPU that was idle rise with the first work."""
         self.product = self._time_run() if self._time_run is not None else None
 
     def fill(self, host_seconds: float) -> None:

@@ -1,9 +1,9 @@
 """Cost of a case from its first calls, which decides if it goes on or waits until all others had their turn.
 
 The check before the samples is the first call: it and what was prepared are paid by then. If no more than a second
-check would take more time than the turn may, the case is dear. If not, one call of the case itself says what samples
-take. If there is time for a few, as many are taken as the turn has time for; if not, the case is dear: it comes last,
-and then has one call to warm up and a few samples of itself alone.
+check would take more time than the turn may, the case is expensive. If not, one call of the case itself says what
+samples take. If there is time for a few, as many are taken as the turn has time for. If not, the case is expensive: it
+comes last, and then has one call to warm up and a few samples of itself alone.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 WARMUP_ROUNDS = 2
 DEAR_ROUNDS = 3
 DEAR_NOTE = (
-    f"dear: it takes more than its share of the time, so it came last: one call to warm up, {DEAR_ROUNDS} samples "
+    f"expensive: it takes more than its share of the time, so it came last: one call to warm up, {DEAR_ROUNDS} samples "
     "of the case alone"
 )
 
 
 @dataclass(frozen=True)
 class Postponement:
-    """Outcome of a turn that was put off, in place of a measurement."""
+    """Outcome of a turn that was postponed, in place of a measurement."""
 
     dear_seconds: float
     """Time of another turn in the end."""
@@ -54,7 +54,7 @@ class Allowance:
     aim_seconds: float | None = None
     """Time to stay within if it allows DEAR_ROUNDS samples; None: `most_seconds`."""
     is_dear: bool = False
-    """True: the case was put off and has its turn now, with one warm-up and DEAR_ROUNDS samples of it alone."""
+    """True: the case was postponed and has its turn now, with one warm-up and DEAR_ROUNDS samples of it alone."""
 
 
 UNLIMITED = Allowance()
@@ -84,7 +84,7 @@ class CaseCost:
 
     @property
     def dear_seconds(self) -> float:
-        """Seconds of its turn once it was put off; a call that was not timed may be as long as the check."""
+        """Seconds of its turn once it was postponed; a call that was not timed may be as long as the check."""
         checks = self.check_seconds * (2 if self.checks_after else 1)
         return self.prepare_seconds + checks + (1 + DEAR_ROUNDS) * (self.call_seconds or self.check_seconds)
 
@@ -110,7 +110,7 @@ class CostProbe:
     def dear_seconds(self, work: Work, clock: clocks.Clock, timing: str) -> float | None:
         """Return the seconds of another turn in the end if this one is too short for the case; None: it can go on.
 
-        Calls the case once where that may be. None: it can go on.
+        Calls the case once if that may be. None: it can go on.
         """
         if self.allowance.is_dear:
             self.price = CaseCost(0.0, self.now() - self._prepared, work.check_after, 1 + DEAR_ROUNDS)

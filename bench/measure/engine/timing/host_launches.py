@@ -1,8 +1,8 @@
 """The host's time to launch a sample on a device, learnt in warm-up, and the notes if it is too long.
 
-On a device's clock a call that the host launches more slowly than the device works is timed as the device's alone, as
-far as the filler of `bench.measure.engine.timing.alignment` reaches: training, whose host is seldom so far ahead, is
-then slower.
+On a device's clock a call that the host launches more slowly than the device works is timed as if it were the device's
+only, as far as the filler of `bench.measure.engine.timing.alignment` reaches: training, whose host is seldom so far
+ahead, is then slower.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class HostLaunches:
         self.num_late = 0
 
     def forget(self, calls: int) -> None:
-        """Begin anew with samples of so many calls, in place of one."""
+        """Begin again with samples of this many calls, in place of one."""
         self._guess = self.sample_seconds * calls
         self._seen.clear()
 

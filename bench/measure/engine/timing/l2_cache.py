@@ -1,18 +1,18 @@
 """The device's L2 cache before a sample: left as it is, or flushed; the parameter `l2`.
 
 `warm` (the default): nothing is done. A case whose tensors fit into the cache may find there what its last call, or the
-reset before this one, left behind; what surrounds a sample (the alignment keeps the device busy with a matrix product
-of 8 MiB operands) passes through the same cache, so warm is "as far as it fits", not "everything is there". That is the
-case in a benchmark's loop, and in training only for what the operation just before has written.
+reset before this one, left behind. The work around a sample passes through the same cache (the alignment keeps the
+device busy with a matrix product of 8 MiB operands), so warm is "as far as it fits", not "everything is there". That is
+the case in a benchmark's loop, and in training only for what the operation just before has written.
 
 `cold`: before every sample, outside the timed part, a buffer that is larger than the cache is written on the current
 stream, which leaves nothing of the case's tensors in it. That is the case for data that was last used long ago, such as
-the weights of a layer in the next step. Only L2 is meant: page tables, L1, instruction caches and NCCL's connections
-stay as they are. The write takes about 0.1 ms and hardly changes clocks or power.
+the weights of a layer in the next step. Only L2 is concerned: page tables, L1, instruction caches and NCCL's
+connections stay as they are. The write takes about 0.1 ms and hardly changes clocks or power.
 
 The same is done by Triton's `do_bench` (python/triton/testing.py and its backends' `get_empty_cache_for_benchmark`: a
-buffer of 256 MB is zeroed before each call) and by nvbench (nvbench/detail/l2flush.cuh: a memset of the device's L2
-size before every "cold" sample, on the stream that is measured).
+buffer of 256 MB is zeroed before each call), and also by nvbench (nvbench/detail/l2flush.cuh: a memset of the device's
+L2 size before every "cold" sample, on the stream that is measured).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Flush = Callable[[], object]
 
 
 def flush_bytes(l2_bytes: int | None) -> int:
-    """Bytes to write so that nothing else is left in a cache of so many; None or 0: its size is not known."""
+    """Bytes to write so that nothing else is left in a cache of this many; None or 0: its size is not known."""
     return max(CACHE_MULTIPLE * (l2_bytes or 0), LEAST_FLUSH_BYTES)
 
 

@@ -30,11 +30,11 @@ STREAMED_SECONDS = 0.010
 """A streamed sample aims at this length, so that the one alignment before it weighs little."""
 MIN_ROUNDS_FOR_PRECISION = 20
 MIN_ROUNDS = 20
-"""Samples of a case in a launch, taken even where their time is up: fewer say little of a median."""
+"""Samples of a case in a launch, taken even if their time is up: fewer say little of a median."""
 MIN_VISIT_ROUNDS = 3
-"""The fewest of one visit, where several share MIN_ROUNDS: a median of three outlives an outlier."""
+"""The fewest of one visit, if several share MIN_ROUNDS: a median of three outlives an outlier."""
 OVERRUN, OVERRUN_SECONDS = 8, 3.0
-"""A case that took so many times its time, and so long, stops with fewer, if nothing else says what it may take."""
+"""A case that took this many times its time, and so long, stops with fewer, if nothing else says what it may take."""
 NUM_BLOCKS_FOR_PRECISION = 5
 BLOCK_SECONDS = 0.05
 """A block lasts at least about this long: control messages between blocks then cost little of the time."""
@@ -126,8 +126,8 @@ class Sampler:
     """Takes the samples of one case on one rank, in step with the other ranks.
 
     `calls` are the back-to-back calls in a streamed sample of each variant, where an earlier visit chose them: samples
-    of one launch are all of one kind. They count only where they are those of just these variants. `look` is called
-    while a device is at work, at most once a block.
+    of one launch are all of one kind. They count only if they are those of just these variants. `look` is called
+    while a device is at work, at most once per block.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class Sampler:
         )
 
     def _launch_ns(self) -> dict[str, int]:
-        """Return the host's launch times learnt in warm-up; the filler is timed anew, since the device is warm now."""
+        """Return the host's launch times learnt in warm-up; the filler is timed again, since the device is warm now."""
         if not self.learns_launches:
             return {}
         self.learns_launches = False

@@ -45,7 +45,7 @@ class Machine:
     """How many times as long products take, as on a GPU that was idle."""
 
     def launch(self, host: int, device: int) -> int:
-        """Enqueue so much work; returns for how long the device had nothing to do before it."""
+        """Enqueue this much work; returns for how long the device had nothing to do before it."""
         self.host_ns += host
         idle = max(0, self.host_ns - self.device_ns)
         self.device_ns += idle + device

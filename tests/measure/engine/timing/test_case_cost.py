@@ -26,7 +26,7 @@ LIMITS = Limits(0.02, 0.5)
 
 @dataclass
 class Case:
-    """A case whose parts take so many seconds."""
+    """A case whose parts take this many seconds."""
 
     prepare: float
     check: float

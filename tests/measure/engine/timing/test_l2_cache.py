@@ -1,4 +1,4 @@
-"""What makes a GPU's L2 cold before a sample, held against a device that keeps a diary; and how it is asked for."""
+"""What makes a GPU's L2 cold before a sample, compared with a device that keeps a diary; and how it is asked for."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ NO_PRECISION = 1e-12
 
 @dataclass
 class FakeTime:
-    """Time passes only where something takes it."""
+    """Time passes only if something takes it."""
 
     nanoseconds: int = 0
     log: list[str] = field(default_factory=list)
