@@ -43,7 +43,7 @@ class Routing:
         return max(loads) * size / sum(loads)
 
     def objection(self, size: int) -> str | None:
-        """Reason why there is no such routing over so many ranks, with the numbers; None if there is one."""
+        """Reason why there is no such routing over this many ranks, with the numbers; None if there is one."""
         if min(self.num_tokens, self.top_k, self.num_experts) < 1:
             return f"tokens_per_rank={self.num_tokens}, top_k={self.top_k}, num_experts={self.num_experts}: one is < 1"
         if self.num_experts % size:

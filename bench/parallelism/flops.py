@@ -2,7 +2,7 @@
 
 A multiplication and an addition are two operations. Only matrix products are counted (not norms,
 activations, softmax), and nothing that is recomputed. Two conventions are published for causal attention,
-12% apart on Llama-3 8B at a sequence of 8192, so the name of the convention stands beside every number:
+12% apart on Llama-3 8B at a sequence of 8192, so the name of the convention is given with every number:
 
     full         every query against every key: PaLM (Chowdhery et al. 2022, appendix B), torchtitan
     causal_half  only the half that a causal mask keeps: current Megatron-LM

@@ -15,7 +15,7 @@ class Wrapping:
 
     op: str
     bucket_mb: int = 25
-    """ddp: a bucket is full from so many MiB on."""
+    """ddp: a bucket is full from this many MiB on."""
     layers_per_group: int = 1
     """fsdp: layers that gather their weights together; 0: the whole model at once."""
     reshard_after_forward: bool = True
@@ -35,7 +35,7 @@ def buckets(sizes: Sequence[int], cap: int) -> list[int]:
 
 
 def groups(num_layers: int, layers_per_group: int) -> list[range]:
-    """Layers that are wrapped together; none where the whole model is one group."""
+    """Layers that are wrapped together; none if the whole model is one group."""
     if not layers_per_group:
         return []
     starts = range(0, num_layers, layers_per_group)

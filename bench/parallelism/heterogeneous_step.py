@@ -1,16 +1,16 @@
 """Predicts a step on ranks of unequal speed from the spans of the same step on equal ones.
 
-Every computation keeps the duration that it had, but for what grows with its share of the work (the fraction that does
-not was measured: `bench.workloads.parallel.relative_speed`), over the speed of its new rank; every communication keeps
-its own duration, apart from waiting: end - the latest start among its ranks. Then the step is run again as what waits
-for what:
+Every computation keeps the duration that it had, except for what grows with its share of the work (the fraction that
+does not was measured: `bench.workloads.parallel.relative_speed`), over the speed of its new rank. Every communication
+keeps its own duration, apart from waiting: end - the latest start among its ranks. Then the step is run again as what
+waits for what:
 
     data       the ranks' microbatches, then one sum that waits for the last rank
     tensor     a layer's shares, then one sum that waits for the last rank; layer after layer, forward and backward
     pipeline   1F1B over the stages, each message taking its own time
 
 Single durations are used, not means: several ranks wait for the longest of theirs, and the mean of a maximum is more
-than the maximum of means. What the uniform step spent outside of all spans is added as it was.
+than the maximum of means. The time that the uniform step spent outside of all spans is added as it was.
 
     bound      the computation over the sum of the speeds, and the rest of the uniform step as it was
 """
@@ -104,7 +104,7 @@ class Dealing:
 def predicted(op: str, calls: Sequence[Uniform], dealing: Dealing) -> float | None:
     """Times as long as the uniform step with other shares on ranks of other speeds.
 
-    The median over the traced calls, each held against itself: whatever made that call slower or faster falls out.
+    The median over the traced calls, each compared with itself: whatever made that call slower or faster cancels.
     """
     ratios = [_PREDICTIONS[op](call, dealing) / (call.call_ns / 1e9) for call in calls]
     return median(ratios) if ratios else None
@@ -120,7 +120,7 @@ def predicted_bound(calls: Sequence[Uniform], speeds: Sequence[float]) -> float 
 
 
 def _data_step(call: Uniform, dealing: Dealing) -> float:
-    # Durations of single microbatches, dealt anew: those of all ranks in turn.
+    # Durations of single microbatches, dealt again: those of all ranks in turn.
     pool = [s.duration_ns / 1e9 for rank in call.ranks for s in call.compute[rank] if s.microbatch is not None]
     others = [sum(s.duration_ns for s in call.compute[rank] if s.microbatch is None) / 1e9 for rank in call.ranks]
     ready, taken = [], 0

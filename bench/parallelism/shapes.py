@@ -90,7 +90,7 @@ class ModelShape:
 
     @property
     def layer_parameters(self) -> int:
-        """Matrices and two norms of one layer that is no mixture."""
+        """Matrices and two norms of one layer that is not a mixture."""
         return self.attention_parameters + self.dense_ffn_parameters + 2 * self.hidden
 
     @property
@@ -113,7 +113,7 @@ class ModelShape:
         return self.num_layers * self.attention_parameters + dense + mixture + self.embedding_parameters
 
     def layer_forward_flops(self, batch: int, convention: str = flops.DEFAULT_CONVENTION) -> float:
-        """Forward of `batch` sequences through one layer that is no mixture."""
+        """Forward of `batch` sequences through one layer that is not a mixture."""
         matrices = 2 * batch * self.sequence * (self.attention_parameters + self.dense_ffn_parameters)
         return matrices + flops.attention_products_forward(batch, self.sequence, self.attention_hidden, convention)
 
@@ -156,7 +156,7 @@ class ModelShape:
             if getattr(self, name) < 1:
                 return f"{name}={getattr(self, name)} is less than 1"
         if self.hidden != self.attention_hidden or self.head_dim % 2:
-            return f"hidden={self.hidden} over num_heads={self.num_heads} is no even head size"
+            return f"hidden={self.hidden} over num_heads={self.num_heads} is not an even head size"
         if self.num_heads % self.num_kv_heads:
             return f"num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}"
         return None

@@ -4,17 +4,17 @@ Of each rank, in the order in which time is given away; no nanosecond is counted
 
     forward, backward, optimizer   their spans (the loss is counted to the forward), without the time in which the
                                    host stood still for communication inside them
-    waiting                        of collectives: from when the host stands still until the last rank of the group
-                                   has handed its part over (the collectives of a group are numbered alike on its
-                                   ranks), and the end of the step, from the end of this rank's own call to the last's
-    exposed_communication          the rest of that standing still: the transfer that nothing hides
-    pipeline_idle                  of the pipeline's messages: standing still while no operation of another stage that
+    waiting                        of collectives: from when the host waits until the last rank of the group
+                                   has started its part (the collectives of a group are numbered alike on its
+                                   ranks). Also the end of the step, from the end of this rank's own call to the last's
+    exposed_communication          the rest of that wait: the transfer that nothing hides
+    pipeline_idle                  of the pipeline's messages: waiting while no operation of another stage that
                                    the next of this rank is made from has ended; at the end of a step as `waiting`
     other                          what is left: the host's work between the spans
 
 A step is the longest rank's call, so that each rank's parts add up to the step. The ranks' clocks are set by the
 alignment before the call: they differ by how unequally ranks leave it. On a GPU it is the stream of the computation
-that stands still, not the host, and the times are the device's: `other` is then what the device waits for the host.
+that waits, not the host, and the times are the device's: `other` is then what the device waits for the host.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _give_away(
     last_launch: Mapping[tuple[str | None, tuple[int, ...], int], int],
     ends: Mapping[_Operation, int],
 ) -> None:
-    """Add a time of standing still to the parts that it is of, and take it from the computation around it."""
+    """Add a waiting time to the parts that it is of, and take it from the computation around it."""
     around = next((other for other in compute if 0 <= span.start_ns - other.start_ns < other.duration_ns), None)
     if around is not None:
         parts[_COMPUTE[around.kind]] -= span.duration_ns
@@ -173,7 +173,7 @@ def _made_ns(following: Span | None, layout: Layout, num_stages: int, ends: Mapp
 
 
 def _last_launches(spans: Sequence[Span], layout: Layout) -> dict[tuple[str | None, tuple[int, ...], int], int]:
-    """(axis, group, number of the collective) -> when the last rank of the group handed its part over."""
+    """(axis, group, number of the collective) -> when the last rank of the group started its part."""
     last: dict[tuple[str | None, tuple[int, ...], int], int] = {}
     for span in spans:
         if span.axis is not None and span.sequence is not None and span.launch_ns is not None:

@@ -48,7 +48,7 @@ def balanced(
 
 
 def longest(shares: Sequence[float], speeds: Sequence[float]) -> float:
-    """max(units / speed): how long the work takes, where a rank of speed 1 takes 1 for a unit."""
+    """max(units / speed): how long the work takes, where a rank of speed 1 takes 1 per unit."""
     return max(share / speed for share, speed in zip(shares, speeds, strict=True))
 
 

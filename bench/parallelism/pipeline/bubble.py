@@ -25,8 +25,8 @@ def stage_seconds(spans: Sequence[Span]) -> dict[tuple[int, str], float]:
 
     The loss is counted to the forward of its stage.
 
-    One typical duration a kind, not each operation's own: a single interrupted operation is not the
-    schedule's doing, and belongs to the overhead.
+    One typical duration per kind, not each operation's own: a single interrupted operation is not caused by
+    the schedule, and belongs to the overhead.
     """
     samples: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
     for span in spans:

@@ -1,7 +1,7 @@
 """Replays a pipeline schedule: when each operation would start if only order and durations mattered.
 
 A pipeline's bubble is the time that its ranks wait because of the schedule alone. It cannot be read off a
-measured step, where waiting for messages and the host's own work are mixed in, so it is computed: every
+measured step, where waiting for messages and the host's own work are mixed in. So it is computed: every
 rank runs its operations one after another, in its own order, each as soon as what it depends on is done.
 The chain rule gives the dependencies:
 
@@ -88,7 +88,7 @@ def replay(operations: Sequence[Computation], transfer_seconds: Callable[[int, i
     messages take no time. Ranks send and receive while they compute.
 
     Raises ValueError if there is no work, a kind is unknown, an operation is given twice, or the order is
-    deadlocked: ranks would wait for ever, for one another or for what nobody does.
+    deadlocked: ranks would wait for ever, for one another or for an operation that no rank does.
     """
     table = _ComputationTable.of(operations)
     travel = table.travel_seconds(operations, transfer_seconds)
@@ -145,7 +145,7 @@ class _ComputationTable:
     def travel_seconds(
         self, operations: Sequence[Computation], transfer_seconds: Callable[[int, int], float] | None
     ) -> dict[tuple[int, int], float]:
-        """(stage, step to the neighbour) -> seconds from there; absent where nothing travels."""
+        """(stage, step to the neighbour) -> seconds from there; absent if nothing travels."""
         if transfer_seconds is None:
             return {}
         rank_of = {operation.stage: operation.rank for operation in operations}
