@@ -24,7 +24,7 @@ MakePredictor = Callable[[Device, Job], Predictor]
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """A job on so many devices: `weak` keeps the batch a device, `strong` the whole batch."""
+    """A job on this many devices: `weak` keeps the batch per device, `strong` the whole batch."""
 
     scaling: str
     devices: int

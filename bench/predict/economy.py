@@ -18,7 +18,7 @@ STORAGE_GB_PER_S_A_DEVICE = 2000 / 16384
 """Llama 3's storage: 2 TB/s sustained for 16,384 devices (arXiv 2407.21783, section 3.3.1)."""
 NODE_WATTS_SHARE = 10.2 / (8 * 0.7)
 """A device's share of its node over its own power, at most: a DGX H100 takes up to 10.2 kW with eight devices of 700 W
-(NVIDIA DGX H100 datasheet). Taken for other nodes too."""
+(NVIDIA DGX H100 datasheet). Used for other nodes too."""
 PUE = 1.25
 PRETRAINING_TOKENS = 15e12
 
@@ -61,7 +61,7 @@ def _checkpoint_seconds(options: Mapping[str, Any], request: Request, notes: lis
     source = (
         options.get("storage_source", "given")
         if options["storage_gb_per_s"]
-        else f"{STORAGE_GB_PER_S_A_DEVICE:.3g} GB/s a device, as Llama 3's (arXiv 2407.21783, section 3.3.1)"
+        else f"{STORAGE_GB_PER_S_A_DEVICE:.3g} GB/s per device, as Llama 3's (arXiv 2407.21783, section 3.3.1)"
     )
     notes.append(
         Assumption(
@@ -175,7 +175,7 @@ def _owned(
     terms = answer.own = prices.parse_own(options["own"], None if price is None else price.usd, kw)
     source = price.text if price is not None and terms.purchase_usd == price.usd else "given"
     for name, shown in (
-        ("purchase", f"{terms.purchase_usd:,.0f} USD a device"), ("installation factor", f"{terms.installation:g}"),
+        ("purchase", f"{terms.purchase_usd:,.0f} USD per device"), ("installation factor", f"{terms.installation:g}"),
         ("years", f"{terms.years:g}"), ("residual", f"{100 * terms.residual:g}%"),
         ("power", f"{terms.kw:.3g} kW a device with its share of the node"), ("PUE", f"{terms.pue:g}"),
         ("energy", f"{terms.usd_per_kwh:g} USD/kWh"),
@@ -185,7 +185,7 @@ def _owned(
         given = name.split()[0] in options["own"] or (name == "energy" and "usd_per_kwh" in options["own"])
         where = source if name == "purchase" else "given" if given else "an assumption: --own changes it"
         notes.append(Assumption(f"owning, {name}", shown, where))
-    # Spot may end at any time: owning is held against what can be relied on, where that was priced.
+    # Spot may end at any time: owning is compared with what can be relied on, if that was priced.
     firm = [rent.usd_per_device_hour for rent in rents if rent.name == "rent"]
     cheapest = min(firm or [rent.usd_per_device_hour for rent in rents], default=None)
     even = None if cheapest is None else terms.break_even_utilisation(cheapest)

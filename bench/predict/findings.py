@@ -53,7 +53,7 @@ def _failed(number: int, reason: str) -> str:
 
 
 def _condition(job: PredictedJob) -> str:
-    """What the answer lacks if there is no price."""
+    """Parts that the answer lacks if there is no price."""
     if job.options:
         return ""
     if job.request.mixed:

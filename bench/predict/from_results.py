@@ -142,7 +142,7 @@ def _step_assumptions(predictors: MeasuredPredictors) -> list[Assumption]:
 
 
 def _without_host(constants: Constants, stack: str) -> Constants:
-    """Constants for ranks that compute on cores: no host beside them launches kernels."""
+    """Constants for ranks that compute on cores: no separate host launches kernels."""
     changed = replace(constants.stack(stack), kernel_seconds=0.0, step_seconds=0.0)
     return replace(constants, stacks={**constants.stacks, stack: changed})
 
@@ -177,7 +177,7 @@ def _rate_assumptions(measured: Measured, precision: str, jitter: float | None) 
 
 
 def fill_in_storage(measured: Measured, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options with the storage that was measured, where none is given."""
+    """The options with the storage that was measured, if none is given."""
     if measured.storage_gb_per_s is None or options["storage_gb_per_s"] is not None:
         return options
     return {**options, "storage_gb_per_s": measured.storage_gb_per_s, "storage_source": ", ".join(measured.paths)}

@@ -63,7 +63,7 @@ def _title(jobs: tuple[PredictedJob, ...]) -> str:
 
 
 def _sentences(findings: Findings) -> Iterator[str]:
-    """Job, state of the figures and remarks; the label stands above the title."""
+    """Job, state of the figures and remarks; the label is above the title."""
     yield findings.head.partition(": ")[2]
     for state in findings.of_kind(DataState):
         yield f"{state.text[0].upper()}{state.text[1:]}."

@@ -29,7 +29,7 @@ def frames(answer: PredictedJob) -> dict[str, pd.DataFrame]:
     """The data of the plots, for a report of one's own; a frame that the answer has nothing for is missing.
 
     `scaling`: a row a number of devices and kind of scaling, with seconds by part. `money`: a row a way to pay, with
-    `pareto` where no other is both cheaper and sooner. `goodput`: over the interval between checkpoints. `break_even`:
+    `pareto` if no other is both cheaper and sooner. `goodput`: over the interval between checkpoints. `break_even`:
     USD per device-hour over utilisation. Every row has `status`, which says that it is predicted.
     """
     import pandas as pd

@@ -15,13 +15,13 @@ from bench.predict.wording import name_fleet, show_percent, show_period
 LEAST_HEADROOM = 0.1
 """Share of a device's memory below which what is left is tight: predicted memory is off by some percent."""
 WORTH_ACTING = 0.1
-"""Share of the time from which a loss is said."""
+"""Share of the time from which a loss is mentioned."""
 QUICKER_RESTART = 0.2
 """Share of the restart's time that is tried as a remedy."""
 
 
 class Loss(NamedTuple):
-    """A part of a step that is no computation."""
+    """A part of a step that is not a computation."""
 
     words: str
     remedy: str

@@ -1,8 +1,8 @@
-"""The fastest splits of a job over so many devices, of all that fit into memory.
+"""The fastest splits of a job over this many devices, of all that fit into memory.
 
 Every combination of tensor, pipeline and context parallelism, experts, microbatch, interleaving and ZeRO is tried; of
-recomputation the least that fits, since more only takes longer. What does not divide is allowed and costs what it
-costs: devices that are left over idle, and replicas wait for the one with most microbatches.
+recomputation the least that fits, since more only takes longer. Counts that do not divide are allowed, with their
+cost: devices that are left over idle, and replicas wait for the one with most microbatches.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _candidates(predictor: Predictor, devices: int, fixed: Fixed, coarse: bool) 
                     for interleave, schedule in _turns(strategy, shape.num_layers, fixed, coarse):
                         for ep in _experts(strategy, shape.num_experts, fixed.ep):
                             for zero in zeros:
-                                # Parameters that every microbatch gathers anew and a pipeline do not go together.
+                                # Parameters that every microbatch gathers again and a pipeline do not go together.
                                 if zero >= 3 and pp > 1 and fixed.zero is None:
                                     continue
                                 base = replace(strategy, ep=ep, interleave=interleave, schedule=schedule, zero=zero)

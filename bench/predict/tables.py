@@ -1,4 +1,4 @@
-"""A predicted job as tables: of what is said once, in the head above them; in CSV and JSON every row says that it is
+"""A predicted job as tables: of what is stated once, in the head above them; in CSV and JSON every row says that it is
 predicted."""
 
 from __future__ import annotations

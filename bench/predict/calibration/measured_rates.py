@@ -1,16 +1,16 @@
 """Rates of this machine from results of `bench run`, in place of the catalogue's.
 
     compute          a multiplication's rate by its size, and the bandwidth of memory, by how many ranks work at once
-    collective,      latency and bandwidth of each operation between so many ranks: t = a + b x bytes, fitted to the
+    collective,      latency and bandwidth of each operation between this many ranks: t = a + b x bytes, fitted to the
     sizes
     point_to_point   in relative error (least squares of the ratio), so that small and large messages count alike
-    training_step    where there is one: what a step took over what is predicted of it, on the fewest ranks, by the
-                     size of its microbatch; the factor stands for all that the rates do not know, and holds for the
-                     work of a device, not for transfers; what each way of splitting adds: `overheads`
+    training_step    if there is one: the time of a step over its predicted time, on the fewest ranks, by the
+                     size of its microbatch. The factor stands for all that the rates do not know, and holds for the
+                     work of a device, not for transfers. `overheads` has the time that each way of splitting adds
     jitter           of a rank: standard deviation of its own computation between traced steps (training_step), else
                      1.4826 x median absolute deviation of its multiplications, as a share
 
-The devices are the file's. What the files do not have comes from the catalogue, or is asked for.
+The devices are the file's. Facts that the files do not have come from the catalogue, or are asked for.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LARGE_BYTES = 32 * 2**20
 
 @dataclass(frozen=True)
 class MeasuredWork:
-    """Rates of a device while so many ranks work at once: ranks of a host share its memory, caches and power."""
+    """Rates of a device while this many ranks work at once: ranks of a host share its memory, caches and power."""
 
     rates: Mapping[str, BySize]
     """Type -> FLOP/s of multiplications by their FLOPs."""
@@ -90,7 +90,7 @@ class Measured:
         return next((rate for rate in reversed(known) if rate is not None), None)
 
     def at(self, ranks: int, dtype: str) -> tuple[BySize, float | None]:
-        """Products and memory with so many ranks at once; of no more, where that was not measured."""
+        """Products and memory with this many ranks at once; of no others, if that was not measured."""
         able = [number for number, work in self.work.items() if dtype in work.rates]
         number = max((n for n in able if n <= ranks), default=min(able))
         memory = self.work[number].memory_bytes_per_s
@@ -98,7 +98,7 @@ class Measured:
 
 
 def read(paths: Sequence[str]) -> Measured:
-    """Raises BenchError for unreadable files, or where none has a measured multiplication."""
+    """Raises BenchError for unreadable files, or if none has a measured multiplication."""
     results = load_many(paths)
     rows = [row for row in case_rows(results) if row["status"] == "ok" and row[TIME]]
     work = _work(rows)

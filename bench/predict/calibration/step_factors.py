@@ -1,10 +1,10 @@
 """Factors on the work of a step, from measured training steps: its time over the time that the rates alone predict.
 
 The suites' rates are of one kernel after the other; a step's own kernels, its host and its caches differ, and weigh
-more the smaller a microbatch is. Where the files have a `training_step`, each of its cases is predicted from the same
-files, and the factor on its work with which the prediction is what was measured is put on the work of every device: the
-median over the cases with microbatches of so many tokens, and between the sizes that were measured interpolated. It is
-a matter of a machine, a type and a size, never of one case.
+more the smaller a microbatch is. If the files have a `training_step`, each of its cases is predicted from the same
+files. The factor on its work that makes the prediction equal to the measurement is put on the work of every device: the
+median over the cases with microbatches of this many tokens, and between the sizes that were measured interpolated. It
+is a matter of a machine, a type and a size, never of one case.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def factors(
 
 def _factor(step: MeasuredStep, predict: Callable[[MeasuredStep, BySize | None], Prediction]) -> float:
     """Factor that makes the prediction the measurement: of a rank's own work if calls were traced, so that a slow link
-    is not taken for slow work; of one rank, which sends nothing, always of the whole step.
+    does not look like slow work; of one rank, which sends nothing, always of the whole step.
     """
     own_seconds = None if step.ranks == 1 else step.own_seconds
 

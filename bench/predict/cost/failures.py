@@ -49,7 +49,7 @@ class Failures:
     restart_seconds: float
 
     def goodput(self, interval_seconds: float) -> float:
-        """Share of the wall time that is work that lasts; 0 where an interval is never survived."""
+        """Share of the wall time that is work that lasts; 0 if an interval is never survived."""
         mean, whole = self.mtbf_seconds, (interval_seconds + self.checkpoint_seconds) / self.mtbf_seconds
         exponent = whole + self.restart_seconds / mean
         if exponent > 600.0:

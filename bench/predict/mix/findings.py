@@ -22,7 +22,7 @@ TRAINING = ("training_step", "training", CATALOGUE)
 
 
 def make_findings(cluster: MixedCluster) -> Findings:
-    """All findings; the text of a sentence and the figure beside it are made of the same row."""
+    """All findings; the text of a sentence and the figure next to it are made of the same row."""
     rows = training_rows(cluster)
     known = [row for row in rows if row["even_penalty"] is not None]
     lead = _lead(known)
@@ -120,14 +120,14 @@ def _answer_without_training(cluster: MixedCluster) -> str:
     name = WorkloadNames([one.workload]).across(one.workload)
     return (
         f"No training was measured on every kind. Replicas that serve on all {cluster.num_devices:,} give "
-        f"{show_number(total)} tokens/s ({name}), the sum of the kinds: they wait for nobody"
+        f"{show_number(total)} tokens/s ({name}), the sum of the kinds: they do not wait for each other"
     )
 
 
 def _state(cluster: MixedCluster, known: Sequence[Row]) -> Iterator[DataState]:
     if cluster.by_catalogue:
         yield DataState(
-            "rough", "catalogue peaks, not measured: peak dense bf16 of the data sheets, which nobody reaches"
+            "rough", "catalogue peaks, not measured: peak dense bf16 of the data sheets, which no program reaches"
         )
         return
     ranks = sorted({number for kind in cluster.kinds for number in (kind.num_ranks or {}).values()})

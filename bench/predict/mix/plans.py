@@ -12,7 +12,7 @@ each at s_k a second on the same workload:
 The even plan runs at a configuration that *every* kind was measured at, so the smallest memory caps it, while each kind
 alone takes its own best; more memory is then an advantage also where peak compute is equal. A speed is not one number
 a device: it depends on the tensor-parallel degree, the sequence length and more, so it is looked up workload by
-workload, and is missing where it was not measured.
+workload, and is missing if it was not measured.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def mixed(
 
 
 def rate(counts: Sequence[int], speeds: Sequence[float], units: Sequence[int]) -> float:
-    """Units a second of the cluster when a round gives each kind so many, and all wait for the last."""
+    """Units a second of the cluster when a round gives each kind this many, and all wait for the last."""
     total = sum(count * share for count, share in zip(counts, units, strict=True))
     return total / max(share / speed for share, speed in zip(units, speeds, strict=True))
 
@@ -139,8 +139,8 @@ def best_units(counts: Sequence[int], speeds: Sequence[float], most: Sequence[in
     """The best whole numbers of units a rank of each kind, at least 1 and at most MAX_UNITS or `most`.
 
     Every round's length is that of one kind's units: with it given, the others get as many as fit. So all rounds worth
-    looking at are tried, and the plan is the best there is; of equals the shortest round. Raises BenchError if there is
-    none.
+    looking at are tried, and the plan is the best there is; of several best ones that with the shortest round. Raises
+    BenchError if there is none.
     """
     caps = [MAX_UNITS] * len(speeds) if most is None else [min(MAX_UNITS, cap) for cap in most]
     best: tuple[float, tuple[int, ...]] | None = None
@@ -211,7 +211,7 @@ def speeds_of(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, dict[str, Sp
     """Rows of `bench.records.rows.case_rows` to workload -> configuration -> tokens a second of one device, and the
     ranks.
 
-    Only cases that are ok and count tokens; a workload is a case without what CONFIGURATION names, on so many ranks.
+    Only cases that are ok and count tokens; a workload is a case without what CONFIGURATION names, on this many ranks.
     """
     speeds: dict[str, dict[str, Speed]] = {}
     ranks: dict[str, int] = {}

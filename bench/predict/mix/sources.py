@@ -35,7 +35,8 @@ class MixPart:
 def read_kinds(texts: Sequence[str], prices: Sequence[str]) -> list[DeviceKind]:
     """The kinds: all measured, or all by the catalogue.
 
-    Raises BenchError for fewer than two, two of one name, files without tokens, and files beside catalogue names.
+    Raises BenchError for fewer than two, two of one name, files without tokens, and files together with catalogue
+    names.
     """
     parts = [_part(text) for text in texts]
     names = _names(parts)

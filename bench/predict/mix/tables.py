@@ -27,7 +27,7 @@ def suite_of(workload: str) -> str:
 
 
 class WorkloadNames:
-    """Short names of workloads; the number of ranks is said if one case was measured on several."""
+    """Short names of workloads; the number of ranks is given if one case was measured on several."""
 
     def __init__(self, workloads: Iterable[str]) -> None:
         self._ids = {workload: workload.rpartition(" on ")[0] or workload for workload in workloads}
@@ -54,7 +54,7 @@ class WorkloadNames:
 
 
 def tables(cluster: MixedCluster) -> list[DisplayTable]:
-    """Losses per suite, then uses per suite; how to read them stands once, below the losses."""
+    """Losses per suite, then uses per suite; how to read them is printed once, below the losses."""
     rows, uses = training_rows(cluster), use_rows(cluster)
     names = WorkloadNames(dict.fromkeys(str(row["workload"]) for row in rows))
     losses = [_training_table(cluster, suite, part, names) for suite, part in _by_suite(rows)]

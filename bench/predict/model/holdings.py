@@ -46,7 +46,7 @@ class Holdings:
         return max(1, math.ceil(self.job.global_batch / (strategy.dp * strategy.microbatch)))
 
     def stage_layers(self, strategy: TrainingStrategy) -> list[int]:
-        """Layers of each pipeline rank; what is left over goes to the middle, away from embedding and output layer."""
+        """Layers of each pipeline rank; left-over ones go to the middle, away from embedding and output layer."""
         base, left = divmod(self.job.shape.num_layers, strategy.pp)
         counts = [base] * strategy.pp
         for place in range(left):

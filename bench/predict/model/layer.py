@@ -3,8 +3,8 @@
 Matrix products by their shapes, attention by its kernel, everything else by the bytes that it moves. Units of
 element-wise traffic are tensors of tokens x hidden in 2 bytes, counted from Megatron-LM's fused kernels: forward two
 norms (2 each), two bias-dropout-residuals (3.5 each), the activation (2 x feed-forward width) and the attention's
-transposes; backward twice that. An unfused attention also writes and reads its scores: 11 bytes an element forward, 17
-backward (2 a matrix in fp16, 1 a dropout mask).
+transposes; backward twice that. An unfused attention also writes and reads its scores: 11 bytes per element forward, 17
+backward (2 per matrix in fp16, 1 per dropout mask).
 """
 
 from __future__ import annotations

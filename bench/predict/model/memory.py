@@ -3,7 +3,7 @@
 Mixed precision with Adam: 2 bytes a parameter, the gradient's 2 or 4, 12 of optimizer states (a float32 copy and two
 moments; arXiv 1910.02054, section 3). ZeRO divides them over the data-parallel ranks. Activations are counted matrix by
 matrix: for a GPT layer in 16 bits they come to the 34 s b h (+ 5 a s^2 b unless the scores are never kept) of arXiv
-2205.05198, section 4, of which 10 s b h are not divided by tensor parallelism without sequence parallelism.
+2205.05198, section 4. Of these, 10 s b h are not divided by tensor parallelism without sequence parallelism.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Held:
     """Inputs of products are kept in one byte."""
     recompute: str
     logits: float
-    """Tokens x columns of the output layer on this device; 0 where it has none."""
+    """Tokens x columns of the output layer on this device; 0 if it has none."""
 
 
 def held_bytes(held: Held, shape: ModelShape, stack: Stack, zero: int, element_bytes: float = 2.0) -> Memory:

@@ -1,14 +1,14 @@
 """A pipeline's time from the time of its stages: a formula for the search, replay of the schedule for one prediction.
 
-With p ranks, m microbatches, v stages a rank, and t_r the work of rank r on one microbatch (forward and backward), the
-slowest rank sets the pace, and filling and draining adds what the others need once, a v-th of it where stages are
+With p ranks, m microbatches, v stages per rank, and t_r the work of rank r on one microbatch (forward and backward),
+the slowest rank sets the pace. Filling and draining adds the time that the others need once, a v-th of it if stages are
 interleaved (arXiv 2104.04473, section 2.2; with equal t the bubble is (p - 1)(t) / v):
 
     T = m max(t) + (sum(t) - max(t)) / v          gpipe, 1f1b, interleaved
 
 Zero-bubble schedules put weight gradients w into the bubble (arXiv 2401.10241, section 3): with forward f, input
-gradient b and weight gradient w a microbatch, `zb1p` leaves (p - 1)(f + b - 2 w), never less than zero, at the memory
-of 1F1B; `zb2p`, with twice that, leaves none.
+gradient b and weight gradient w per microbatch, `zb1p` leaves (p - 1)(f + b - 2 w), never less than zero, at the memory
+of 1F1B. `zb2p`, with twice that, leaves none.
 """
 
 from __future__ import annotations

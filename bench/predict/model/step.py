@@ -29,7 +29,7 @@ core's."""
 
 
 class Predictor:
-    """Predicts steps of one job on one kind of device; what several splits share is computed once."""
+    """Predicts steps of one job on one kind of device; parts that several splits share are computed once."""
 
     def __init__(
         self,
@@ -269,7 +269,7 @@ class Predictor:
         return strategy.interleave * self.stack.pipeline_exposed * self.network.send_seconds(num_bytes, crosses)
 
     def _gradient_seconds(self, strategy: TrainingStrategy, counts: list[int], hidden: float) -> float:
-        """Gradients of the step, less what one microbatch's backward hides of them."""
+        """Gradients of the step, minus what one microbatch's backward hides of them."""
         if self.holdings.zero(strategy) >= 3:
             return 0.0
         held = self.holdings.parameters(strategy, counts)

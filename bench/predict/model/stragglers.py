@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 
 def expected_maximum_share(num_ranks: int, jitter_share: float) -> float:
-    """Expected maximum over mean, less one, of so many ranks with normal jitter."""
+    """Expected maximum over mean, minus one, of this many ranks with normal jitter."""
     if num_ranks < 2 or jitter_share <= 0.0:
         return 0.0
     return jitter_share * NormalDist().inv_cdf((num_ranks - 0.375) / (num_ranks + 0.25))

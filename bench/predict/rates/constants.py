@@ -50,7 +50,7 @@ class Common:
     """Seconds of a ring's step, not fitted: NCCL's own model (src/graph/tuning.cc, hwLat: NVLink, ring, Simple)."""
     across_latency_seconds: float
     """Seconds of a ring's step, not fitted: all-gathers of 256 MB on 8, 16, 32 and 64 nodes of eight GPUs reach 178,
-    127, 77 and 44 GB/s (95th percentile; Hugging Face, Ultra-Scale Playbook), which is 0.7 ms and 10 to 12 us a
+    127, 77 and 44 GB/s (95th percentile; Hugging Face, Ultra-Scale Playbook), which is 0.7 ms and 10 to 12 us per
     step."""
     overlap_tax: float
     """Share of a hidden transfer's time by which the computation over it becomes longer."""
@@ -78,12 +78,12 @@ class Stack:
     """A tensor-parallel rank sends its slice of a pipeline's boundary, not all (arXiv 2104.04473, section 4.1)."""
     gradient_bytes: int
     zero: int
-    """Stage of ZeRO where none is given: 1 shards optimizer states, 2 gradients too, 3 parameters too (FSDP)."""
+    """Stage of ZeRO if none is given: 1 shards optimizer states, 2 gradients too, 3 parameters too (FSDP)."""
     compiled_loss: bool
     """The loss is one compiled kernel, that keeps no float32 copies of the logits."""
     torch_parallel: bool
     """torch's own DTensor and pipelining split the model: inputs of products that were gathered along the sequence are
-    kept whole until the backward, and the boundaries of all microbatches have buffers."""
+    kept in full until the backward, and the boundaries of all microbatches have buffers."""
     eight_bit_inputs: bool
     """Inputs of fp8 products are kept for the backward in one byte (Transformer Engine's linear layers)."""
     step_seconds: float

@@ -1,8 +1,8 @@
 """Rates of a device and the levels of its network: from the catalogue, or overridden by measurements.
 
 Two levels of network: `inside` a scale-up domain (a node's NVLink or XGMI, or a rack's), and `across` domains (one NIC
-a device). Peaks are the catalogue's; what is reached of them is in `bench.predict.rates.constants`. What the catalogue
-does not have is asked for, never guessed: `--nic-gbit` and its like.
+a device). Peaks are the catalogue's; the share that is reached is in `bench.predict.rates.constants`. Values that the
+catalogue does not have are asked for, never guessed: `--nic-gbit` and its like.
 """
 
 from __future__ import annotations

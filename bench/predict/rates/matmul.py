@@ -17,8 +17,8 @@ REFERENCE_FLOPS_PER_S = 312e12
 """Device for which `wave_elements` is given: A100."""
 ROWWISE_SHARE = 0.65
 """Rate with one scale per row over that with one per tensor: torchao's README (torchao/float8/README.md) has 6,150
-tokens/s of Llama 3 8B on 8 H100 in bf16, 7,690 with a scale a tensor and 6,768 with one a row. If products with one a
-tensor take half of bf16's time, those with one a row take 0.77 of it."""
+tokens/s of Llama 3 8B on 8 H100 in bf16, 7,690 with a scale per tensor and 6,768 with one per row. If products with one
+a tensor take half of bf16's time, those with one per row take 0.77 of it."""
 
 
 def reached_share(device: Device, common: Common, precision: str) -> float:
