@@ -1,9 +1,9 @@
 """Copies of results that are fit to be published: what names a machine, a person or a place is taken out.
 
-Hosts are numbered; UUIDs, PCI and network addresses, names of network interfaces and paths go, from the environment and
-from all other texts of a file: reasons and notes (which may quote a stranger's exception), the command, the plan's
-options and references, the label. What cannot be told from something private is taken out; a free text may lose a
-harmless word by that. Values of variables are published only if they look harmless, since a list of what may be shown
+Hosts are numbered; UUIDs, PCI and network addresses, names of network interfaces and paths are removed, from the
+environment and from all other texts of a file. These are reasons and notes (which may quote a stranger's exception),
+the command, the plan's options and references, the label. Words that may be private are taken out; a free text may lose
+a harmless word by that. Values of variables are published only if they look harmless, since a list of what may be shown
 fails on the safe side. Every number stays.
 """
 
@@ -37,14 +37,14 @@ _MAC = re.compile(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b", re.I)
 _ADDRESS = re.compile(
     r"(?<![\w.:])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w:])", re.I
 )
-# Begins a word, so that `GB/s` and `collective/all_reduce` are no paths.
+# Begins a word, so that `GB/s` and `collective/all_reduce` are not paths.
 _FILE_PATH = re.compile(r"(?<![\w./~-])(?:~|\.{1,2})?(?:/[\w.@+~-]+)+/?|\b[A-Z]:\\[\w.\\-]+")
 
 
 _RAW_KEYS = frozenset({"nanoseconds", "per_iteration", "rank_quantiles", "spans", "traced_call_ns"})
 """Numbers only: left as they are."""
 _IDENTITY_KEYS = frozenset({"kind", "suite", "case", "id", "params", "status", "variants", "metrics", "derived"})
-"""Here a host is known only by a name that is no common word: one called `compute` renames no suite."""
+"""Here a host is known only by a name that is not a common word: one called `compute` renames no suite."""
 _VERSION_KEYS = frozenset({"versions", "driver", "gpu_driver", "kernel"})
 """Versions of four numbers look like addresses."""
 _PLACE_OPTIONS = ("output", "resume", "like", "against")
@@ -57,7 +57,7 @@ _PATTERNS = tuple(
         r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b",
         # In quotes, where a path may hold blanks and needs no leading slash.
         r"""(?<!\w)(?P<quote>['"`])(?:(?!(?P=quote)).)*[/\\](?:(?!(?P=quote)).)*(?P=quote)(?!\w)""",
-        # At the start of a word: `GB/s` and `collective/all_reduce` are no paths.
+        # At the start of a word: `GB/s` and `collective/all_reduce` are not paths.
         r"(?<![\w\])./\\~-])(?:~[\w.-]*|\.{1,2}|[a-z]:(?=\\))?[/\\][^\s'\"`,;:()<>\[\]|]+",
         r"(?<![\w/\\])(?:[\w.@+~-]+[/\\])+[\w.@+~-]*\.[a-z]\w{0,4}\b",
     )
@@ -119,7 +119,7 @@ class Scrubber:
 
     def __init__(self, hosts: Mapping[str, str]) -> None:
         self._hosts = hosts
-        # A name that is no word of a text is looked for by itself.
+        # A name that is not a word of a text is looked for by itself.
         self._odd = sorted((name for name in hosts if not re.fullmatch(r"[\w.-]+", name)), key=len, reverse=True)
         self._done: dict[str, str] = {}
 
@@ -273,7 +273,7 @@ def _run_id(run_id: str) -> str:
 
 
 def _profile(profile: dict[str, Any]) -> dict[str, Any]:
-    """The profile without its folder, whose name has the host's, and which no copy has beside it."""
+    """The profile without its folder, whose name has the host's, and which no copy has with it."""
     return profile | {"folder": REMOVED}
 
 
@@ -292,7 +292,7 @@ def _without_path(value: Any) -> Any:
 
 
 def _without_places(words: Sequence[str]) -> list[str]:
-    """The command's words; what follows an option that names a place is one, whatever it looks like."""
+    """The command's words; the word after an option that names a place is a place, whatever it looks like."""
     kept: list[str] = []
     for word in map(str, words):
         flag, separator, value = word.partition("=")

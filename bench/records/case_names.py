@@ -1,6 +1,6 @@
 """Short names of cases, as people say them: `all_reduce 1 MiB bf16` for an id with all its parameters.
 
-What all cases of one suite and operation in a list share is left out of their names, and stands once below it.
+What all cases of one suite and operation in a list share is left out of their names, and is printed once below it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SHORT_TYPES = {
     "float8_e4m3fn": "fp8", "float8_e5m2": "fp8 e5m2",
 }  # fmt: skip
 PLAIN_SUITES = ("collective", "compute", "point_to_point")
-"""Suites whose operations need no suite's name beside them."""
+"""Suites whose operations need no suite's name."""
 
 
 ONLY_OPERATION = "run"
@@ -75,7 +75,7 @@ class CaseNames:
     """Names of the cases of one list."""
 
     names: Mapping[str, str]
-    """Case id -> its name beside those of its suite; unique there."""
+    """Case id -> its name among those of its suite; unique there."""
     shared: Mapping[str, tuple[str, ...]]
     """Suite -> lines of what all its cases share, `all: name=value, ...`, then those of an operation."""
 

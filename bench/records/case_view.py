@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _STEP_SHARES = frozenset(step_breakdown.SHARES.values())
 LINK = "link"
-"""Key of the ceiling that collectives are held against, beside those of types."""
+"""Key of the ceiling that collectives are compared with, besides those of types."""
 
 
 class Ceiling(NamedTuple):
@@ -44,7 +44,7 @@ class CaseView:
     launches: tuple[LaunchTimes, ...]
     work: WorkFacts = field(default_factory=WorkFacts)
     derived: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """The suite's own metrics: the known values, one a launch."""
+    """The suite's own metrics: the known values, one per launch."""
     ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
     """Type -> what the devices sustained; LINK -> what pairs of ranks did."""
     spread: Callable[[], tuple[float, float] | None] = lambda: None
@@ -74,7 +74,7 @@ class CaseView:
 
     @cached_property
     def ordered_seconds(self) -> NDArray[np.float64]:
-        """Every sample of every launch in ascending order, from which quantiles are had at once."""
+        """Every sample of every launch in ascending order, from which quantiles are read directly."""
         return np.sort(self.all_seconds)
 
     @cached_property

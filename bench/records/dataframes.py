@@ -181,7 +181,7 @@ def _main_columns(frame: pd.DataFrame, level: Level) -> pd.DataFrame:
 
 
 def _main_rate(frame: pd.DataFrame) -> dict[str, pd.Series[Any]]:
-    """The rate that each row is judged by beside its time, and its unit; none on levels without metrics."""
+    """The rate that each row is judged by besides its time, and its unit; none on levels without metrics."""
     rate = pd.Series(np.nan, index=frame.index)
     unit = pd.Series(None, index=frame.index, dtype="object")
     for metric in metrics.headline_metrics():

@@ -68,7 +68,7 @@ def architecture(ranks: Sequence[RankFacts], hosts: Mapping[str, HostFacts]) -> 
 
     `8 x NVIDIA H100 80GB HBM3`; `2 x A100 + 6 x H100 (mixed)`, in alphabetical order; for ranks on CPUs the
     cores that they can keep busy, `2 x AMD EPYC core`, with the ranks before it where their number is
-    another: `4 ranks on 2 x AMD EPYC core`. What is emulated is said: `... (emulated: rank 1 computes at 0.5)`.
+    another: `4 ranks on 2 x AMD EPYC core`. Emulated facts are named: `... (emulated: rank 1 computes at 0.5)`.
     """
     on_cpu = [rank for rank in ranks if rank.device_type == "cpu"]
     devices = Counter(_device_name(rank) for rank in ranks if rank.device_type != "cpu")
@@ -116,7 +116,7 @@ def _alike(field: str, one: Any, two: Any) -> bool:
 
 
 def _named_hosts(environment: Environment) -> list[HostFacts]:
-    """Hosts in the order of their names, which stand in for a host name that is not known."""
+    """Hosts in the order of their names, which replace a host name that is not known."""
     return [
         host if host.hostname is not None else msgspec.structs.replace(host, hostname=name)
         for name, host in sorted(environment.hosts.items())

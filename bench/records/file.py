@@ -6,8 +6,8 @@ ranks every sample of every rank is kept; above, the extremes over the ranks and
 
 A launch takes its samples of a case in `plan.visits` visits, spread over the launch, and in as many more if some were
 disturbed and it had time. If a visit was made twice in a launch (after a resume), the later record holds. A later visit
-that is missing is no error: there was no time for it. Lines and fields that a newer program wrote are left out with a
-warning.
+that is missing is not an error: there was no time for it. Lines and fields that a newer program wrote are left out with
+a warning.
 
 History of schema 1. At first a launch made one visit to a case: such files have no `visit`, no `stop.samples` and no
 `plan.visits`, and are read as one visit each. `per_rank` and `tables` came later, `disturbance` and `energy` later
@@ -59,7 +59,7 @@ class Result:
     measurements: tuple[Measurement, ...]
     """Every visit, in the order written."""
     environment: Environment
-    """That of the header, with what ranks that met later told."""
+    """That of the header, with the facts of ranks that met later."""
     resumes: tuple[Resume, ...] = ()
     end: End | None = None
     """Last `end` record; None if the run died, or still goes on."""
@@ -94,10 +94,11 @@ class Result:
     def latest(self) -> list[Measurement]:
         """The measurements that hold, one per case and launch: in the plan's order, else in the order first written.
 
-        The visits of a launch are merged: samples (also `per_iteration`) one visit after the other, of `rank_quantiles`
-        and `derived` the median over the visits, the worst status with its reason, the largest errors of the checks,
-        spans of the first visit, `seconds`, warm-up calls and samples summed. Of visits with unlike calls in a sample
-        only those like the first count, and a note says so. What disturbed the visits is kept at its worst.
+        The visits of a launch are merged. Samples (also `per_iteration`) one visit after the other, of `rank_quantiles`
+        and `derived` the median over the visits. The merged one has the worst status with its reason, the largest
+        errors of the checks, spans of the first visit, `seconds`, warm-up calls and samples are summed. Of visits with
+        different calls per sample only those like the first count, and a note says so. Of the disturbances of the
+        visits the worst is kept.
         """
         return list(self._merged)
 

@@ -27,7 +27,7 @@ def is_last(path: Path) -> bool:
 def named_file(path: Path, but: Path | None = None) -> Path:
     """The path itself; for `last` the newest result, `but` one that does not count. Raises BenchError if there is none.
 
-    Files whose first line is no header, or does not say when the run began, do not count: they may be still empty.
+    Files whose first line is not a header, or does not say when the run began, do not count: they may be still empty.
     """
     if not is_last(path):
         return path

@@ -16,7 +16,7 @@ from bench.records.case_view import LINK, CaseView, Ceiling
 from bench.stats import intervals
 
 TIME = "seconds_median"
-"""The metric that is meant if none is named."""
+"""The default metric."""
 TIME_LOW, TIME_HIGH = "seconds_low", "seconds_high"
 BUS_BANDWIDTH, MEMORY_BANDWIDTH, ALGORITHM_BANDWIDTH = "busbw_gb_per_s", "membw_gb_per_s", "algbw_gb_per_s"
 COMPUTE_SPEED, PEAK_SHARE, CEILING_PERCENT = "tflop_per_s", "mfu", "percent_of_measured_ceiling"
@@ -46,7 +46,7 @@ class Metric:
     better: str
     """`higher`, `lower` or `neither`."""
     head: str
-    """Head of its column, without the unit, which stands in the cells."""
+    """Head of its column, without the unit, which is in the cells."""
     formula: Callable[[CaseView], float | None]
     over_ranks: str
     """Reduction of the ranks to one number."""
@@ -54,9 +54,9 @@ class Metric:
     """One sentence."""
     weight: float | None = RATE
     """How soon its column gives way in a table that is too wide: the larger, the sooner; 0: never; None: it has no
-    column, but stands in CSV, JSON and frames."""
+    column, but is in CSV, JSON and frames."""
     headline: int = 0
-    """Place, from 1, in the order in which the first that a case has is its headline beside the time; 0: it is none."""
+    """Place from 1 in an order: the first that a case has is its headline besides the time; 0: it has no place."""
 
     def format(self, value: float | None, digits: int = 3) -> str:
         """Text of a value with its unit and the prefix that fits, such as `126 GFLOP/s`."""
@@ -155,7 +155,7 @@ _ROWS = (
            lambda v: _scale(v.rate(v.work.bytes), 1e-9), _MAX,
            "Algorithm bandwidth: payload of the collective over its time (nccl-tests, doc/PERFORMANCE.md)."),
     Metric("busbw_gb_per_s", "GB/s", "higher", "bus bandwidth", _bus_bandwidth, _MAX,
-           "Bus bandwidth: algorithm bandwidth x the operation's bus factor, to hold against a link's speed; "
+           "Bus bandwidth: algorithm bandwidth x the operation's bus factor, to compare with a link's speed; "
            "reduction in the network may exceed it (nccl-tests, doc/PERFORMANCE.md).", weight=MAIN_RATE, headline=1),
     Metric("tflop_per_s", "TFLOP/s", "higher", "speed per device",
            lambda v: _scale(_flop_per_s_per_device(v), 1e-12), _MEAN,
@@ -164,11 +164,11 @@ _ROWS = (
     Metric("mfu", "share", "higher", "MFU", lambda v: _flops_utilization(v, v.work.flops), _PEAKS,
            "Model FLOP/s over the sum of the ranks' peak dense FLOP/s of that type, from the catalogue."),
     Metric("hfu", "share", "higher", "HFU", lambda v: _flops_utilization(v, v.work.hardware_flops), _PEAKS,
-           "As mfu, with the FLOPs of what is recomputed; only where something is.", weight=None),
+           "As mfu, with the FLOPs of what is recomputed; only if something is.", weight=None),
     Metric("percent_of_measured_ceiling", "%", "higher", "of ceiling", _percent_of_ceiling, _MEAN,
            "TFLOP/s per device over what the largest square matrix product of the compute suite sustained in the same "
-           "file, of the same type and with all ranks at once: of one shape in every run, so that another may exceed "
-           "100; for communication, bus bandwidth over the link ceiling of the largest `one_way` message of the "
+           "file, of the same type and with all ranks at once. It is of one shape in every run, so that another may "
+           "exceed 100. For communication: bus bandwidth over the link ceiling of the largest `one_way` message of the "
            "point_to_point suite there; `ceiling_source` names the case."),
     Metric("tokens_per_s", "tokens/s", "higher", "throughput", lambda v: v.rate(v.work.tokens), _SUM,
            "Tokens that all ranks together process in a second.", weight=MAIN_RATE, headline=2),
@@ -203,7 +203,7 @@ _ROWS = (
            "Share of a call in which ranks do no work of their own (from spans), of its energy: at mean power.",
            weight=None),
     Metric("idle_watts", "W", "neither", "idle power", lambda v: v.idle_watts, "sum over ranks",
-           "Power of the devices without work, measured once a process over 2 s.", weight=None),
+           "Power of the devices without work, measured once per process over 2 s.", weight=None),
     Metric("seconds_p95", "s", "lower", "p95", lambda v: _tail(v, 0.95), _MAX,
            "95% of all samples of all launches took no longer; from 60 samples on, of which 3 lie beyond.",
            weight=TAIL),
@@ -234,7 +234,7 @@ def _own_head(name: str, unit: str) -> str:
 
 
 def headline(values: Mapping[str, float | None]) -> Metric | None:
-    """The metric that a case is judged by beside its time, of its values by name."""
+    """The metric that a case is judged by besides its time, of its values by name."""
     return next((metric for metric in headline_metrics() if values.get(metric.name) is not None), None)
 
 
@@ -254,7 +254,7 @@ def ceilings(views: Mapping[str, CaseView], slow_types: Collection[str] = ()) ->
     A type's is the largest square matrix multiplication of the compute suite, or the fastest if none is square. That of
     the links is what the pairs of the point_to_point suite let a ring of all ranks have of the largest message one way,
     or the most if none goes one way. Not simply the fastest: by noise that is another shape in every run, and shares of
-    it cannot be held against each other.
+    it cannot be compared with each other.
     """
     chosen: dict[str, tuple[tuple[float, ...], Ceiling]] = {}
     for case, view in views.items():
@@ -275,7 +275,7 @@ def _is_false_ceiling(key: str, ceiling: Ceiling, best: Mapping[str, Ceiling], s
 
 
 _SQUARE = {"shape", "size", "dtype"}
-"""Parameters in the id of a plain square product, but for `shape` with another value."""
+"""Parameters in the id of a plain square product, except for `shape` with another value."""
 
 
 def _ceiling_rate(case: str, view: CaseView) -> tuple[str, float | None, tuple[float, ...]]:

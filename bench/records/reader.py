@@ -1,4 +1,4 @@
-"""Reading a result file: line by line, each checked down to its leaves; what is wrong is said in one line."""
+"""Reading a result file: line by line, each checked down to its leaves; an error is one line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FileRecords:
         """Kinds of lines and places of fields that this program does not know."""
         self.schema: int | None = None
         self.torn: int | None = None
-        """Number of a line that is no JSON."""
+        """Number of a line that is not JSON."""
 
     def take(self, number: int, line: bytes) -> None:
         """Decode a line. Raises BenchError for one that is damaged and not the last, or has a wrong field."""
@@ -97,7 +97,7 @@ class FileRecords:
 
 
 def _schema(path: Path, line: bytes) -> int:
-    """The schema of the header line. Raises BenchError for a first line that is no header, or of another schema."""
+    """The schema of the header line. Raises BenchError for a first line that is not a header, or of another schema."""
     kind = decoding.kind_of(line)
     if kind is None and line.startswith(b'{"kind":"header"') and jsonl.parse(line) is None:
         raise BenchError(f"{str(path)!r} breaks off within its first line and holds no case; delete it, measure again")
@@ -105,7 +105,7 @@ def _schema(path: Path, line: bytes) -> int:
         raise BenchError(f"{str(path)!r} is a binary file, not a bench result; name a .jsonl that `bench run` wrote")
     if kind != "header":
         raise BenchError(
-            f"{str(path)!r} is not a bench result (its first line is no header); name a .jsonl that `bench run` wrote"
+            f"{str(path)!r} is not a bench result (no header in its first line); name a .jsonl that `bench run` wrote"
         )
     schema: Any = decoding.field_of(line, "schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:

@@ -72,7 +72,7 @@ class CaseGroup:
 
     @property
     def leader(self) -> Measurement:
-        """The first record with the group's status: what does not change between launches is read from it."""
+        """The first record with the group's status; facts that do not change between launches are read from it."""
         return next(record for record in self.records if record.status == self.status)
 
     @property
@@ -84,7 +84,7 @@ class CaseGroup:
 
 
 _GROUPS: WeakKeyDictionary[Result, dict[str, CaseGroup]] = WeakKeyDictionary()
-"""Groups of a lone result: made once, whoever asks, so that a file is merged and moderated in one pass."""
+"""Groups of a lone result: made once for all callers, so that a file is merged and moderated in one pass."""
 
 
 def case_groups(results: Sequence[Result]) -> dict[str, CaseGroup]:
@@ -136,12 +136,12 @@ def _spreads(groups: Mapping[str, CaseGroup]) -> dict[str, tuple[float, float]]:
 
 
 def launch_groups(result: Result) -> list[CaseGroup]:
-    """Every case and launch of a file as a group of its own, held against the whole file's ceilings."""
+    """Every case and launch of a file as a group of its own, compared with the whole file's ceilings."""
     return [alone for group in case_groups([result]).values() for alone in per_launch(group)]
 
 
 def per_launch(group: CaseGroup) -> list[CaseGroup]:
-    """Every launch of a case as a group of its own, held against the same ceilings and peaks."""
+    """Every launch of a case as a group of its own, compared with the same ceilings and peaks."""
     view = group.view
     shared = (view.peak_flops, view.ceilings, view.spread)
     return [CaseGroup((record,), _view([record], *shared)) for record in group.records]
@@ -327,4 +327,4 @@ def profile_lines(measurements: Iterable[Measurement], result: Path) -> list[str
         profile = measurement.profile
         if profile is not None:
             folders[profile.folder] = folders.get(profile.folder, 0) + len(profile.files)
-    return [f"profiles: {result.parent / name} ({count} traces, a file a rank)" for name, count in folders.items()]
+    return [f"profiles: {result.parent / name} ({count} traces, a file per rank)" for name, count in folders.items()]

@@ -2,8 +2,8 @@
 
 A run takes each case up several times in a launch, and each visit is a line of the result file. A reader gets them
 merged, as if the samples had been taken in one go. Noise comes in spells, during which the hypervisor or other
-processes have the cores: visits in such a spell stay in the file and do not count where the launch has a calmer one,
-and the launch makes a further visit where it has time.
+processes have the cores. Visits in such a spell stay in the file and do not count if the launch has a calmer one,
+and the launch makes a further visit if it has time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WORST_FIRST = ("invalid", "failed", "ok", "skipped")
 STOLEN_SHARE = 0.05
 """Share of the CPU time above which a visit says more of the hypervisor than of the machine."""
 FOREIGN_SHARE = 0.05
-"""Share of the CPU time that other processes used, beyond what the kernel's coarse counting can make of nothing."""
+"""Share of the CPU time that other processes used, beyond the error of the kernel's coarse counting."""
 LONG_SECONDS = 15.0
 """A visit that takes so long, as those of a soak do, outlasts spells: what it met belongs to it."""
 
@@ -148,7 +148,8 @@ def _variants(view: _Visits) -> dict[str, VariantSamples]:
 def _join_samples(parts: Sequence[VariantSamples]) -> VariantSamples:
     """Samples one after the other, in the order of the visits.
 
-    The ranks' quantiles above 64 ranks cannot be had anew without the samples: each is the median of the visits' own.
+    The ranks' quantiles above 64 ranks cannot be computed again without the samples: each is the median of the visits'
+    own.
     """
     first = parts[0]
     matrices = [part.nanoseconds for part in parts if part.nanoseconds is not None]

@@ -199,7 +199,7 @@ def test_a_torn_file_keeps_all_but_what_it_was_writing(tmp_path: Path, capsys: p
     assert found[case]["seconds_median"] == pytest.approx(launch_median(raw_launches(case)[0], "full"), rel=1e-12)
     assert found[case]["interval"] == "within_launch"
     for other in set(found) - {case}:
-        # The interval is no narrower than the like cases suggest, of which the torn file has one less.
+        # The interval is not narrower than the like cases suggest, of which the torn file has one less.
         own = {"file": "", "seconds_low": None, "seconds_high": None}
         assert found[other] | own == whole[other] | own
     assert call(["show", str(path), "--status"]) == 3

@@ -24,7 +24,7 @@ KINDS: dict[str, type[Line]] = {
 
 
 class UnreadableLineError(ValueError):
-    """A line is no JSON, of an unknown kind, or has a field that is unknown, missing or wrong."""
+    """A line is not JSON, of an unknown kind, or has a field that is unknown, missing or wrong."""
 
 
 class _KindOnly(msgspec.Struct):
@@ -91,7 +91,7 @@ def decode_known(line: bytes) -> tuple[Line, list[str]]:
 
 
 def plain(line: Line) -> dict[str, Any]:
-    """A line as plain values, as JSON has it; what is unknown is left out."""
+    """A line as plain values, as JSON has it; unknown fields are left out."""
     fields: dict[str, Any] = msgspec.to_builtins(line, enc_hook=encode_numbers)
     return fields
 

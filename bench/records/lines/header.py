@@ -111,7 +111,7 @@ class Environment(Record):
 
     def __post_init__(self) -> None:
         if not isinstance(self.settings.get("slow_types", []), list):
-            raise ValueError("settings.slow_types is no list of names of types")
+            raise ValueError("settings.slow_types is not a list of names of types")
 
     @property
     def slow_types(self) -> frozenset[str]:

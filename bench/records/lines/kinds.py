@@ -113,7 +113,7 @@ class Measurement(Record, tag="measurement", tag_field="kind"):
             raise ValueError("a case that is ok has at least one variant and one rank")
         calls = {len(row) for row in self.traced_call_ns}
         if len(calls) > 1:
-            raise ValueError("traced_call_ns has rows of unlike length")
+            raise ValueError("traced_call_ns has rows of different lengths")
         num_calls = calls.pop() if calls else 0
         if self.traced_variants and len(self.traced_variants) != num_calls:
             raise ValueError(f"traced_variants has {len(self.traced_variants)} names, of {num_calls} traced calls")

@@ -81,7 +81,7 @@ def encode_numbers(value: Any) -> Any:
     """Hook of encoders: arrays and numbers of numpy. Raises TypeError for anything else."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no part of a line")
+    raise TypeError(f"{type(value).__name__} is not part of a line")
 
 
 class RankExtremes(Record):
@@ -94,7 +94,7 @@ class RankExtremes(Record):
 
     def __post_init__(self) -> None:
         if {self.max.ndim, self.min.ndim} != {1} or len({len(self.max), len(self.min), len(self.last_rank)}) > 1:
-            raise ValueError("max, min and last_rank are of unlike length")
+            raise ValueError("max, min and last_rank differ in length")
 
 
 class RankQuantiles(Record):
@@ -119,7 +119,7 @@ class VariantSamples(Record, eq=False):
     per_iteration: RankExtremes | None = None
     """Extremes in place of `nanoseconds`, above 64 ranks."""
     rank_quantiles: RankQuantiles | None = None
-    """Beside `per_iteration`."""
+    """Together with `per_iteration`."""
 
     def __post_init__(self) -> None:
         if self.nanoseconds is None and self.per_iteration is None:
@@ -208,7 +208,7 @@ class HostInterference(Record):
     other_load_share: Real | None = None
     """Share that other processes used."""
     other_load_noise_share: Real | None = None
-    """Share that the kernel's coarse counting can make of nothing."""
+    """Share that the kernel's coarse counting may report wrongly."""
     thermal_events: Count | None = None
 
 
@@ -253,10 +253,10 @@ class Interference(Record):
 
 
 class Profile(Record):
-    """Traces by torch's profiler, in a folder beside the result file."""
+    """Traces by torch's profiler, in a folder next to the result file."""
 
     folder: Text
-    """Beside the result file."""
+    """Next to the result file."""
     files: list[Text]
     calls: Count | None = None
 
