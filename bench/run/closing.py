@@ -1,4 +1,4 @@
-"""Last screen of `bench run`: the findings of the run, where it is saved, and how it stands beside earlier ones."""
+"""Last screen of `bench run`: the findings of the run, where it is saved, and how it compares with earlier ones."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from bench.records.lines.header import HostFacts, PlannedCase, RankFacts
 
 @dataclass(frozen=True)
 class Outlook:
-    """A run that is yet to be made."""
+    """A run that is not made yet."""
 
     plan: Plan
     architecture: str

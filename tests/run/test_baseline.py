@@ -1,4 +1,4 @@
-"""`--against` once a run is over: beside its siblings where there are enough, else beside the newest earlier run."""
+"""`--against` once a run is over: beside its siblings if there are enough, else beside the newest earlier run."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Fake only, as gloo frees the peers of a rank that leaves, and raises in them: that the error of one rank is what the
 file says while its peers wait for ever, whichever rank it was; that such a run ends all its processes; and that a rank
-which waits where no frame is torch's is not taken for the one that holds up the others.
+which waits if no frame is torch's is not taken for the one that holds up the others.
 """
 
 from __future__ import annotations

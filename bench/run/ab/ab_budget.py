@@ -111,12 +111,12 @@ def launch_budget(budget_seconds: float) -> float:
 
 
 def pairs_within(seconds: float, cost: LaunchCost, launches_made: int = 0) -> int:
-    """Whole pairs there will be, where so much time is left for further launches."""
+    """Whole pairs there will be, where this much time is left for further launches."""
     return (launches_made + max(0, int(seconds / cost.seconds))) // len(SIDES)
 
 
 def needed_seconds(cost: LaunchCost, pairs: int, spent_seconds: float = 0.0) -> float:
-    """The budget that holds so many pairs, besides what is spent before the first."""
+    """The budget that holds this many pairs, besides what is spent before the first."""
     launches = ADVICE_FACTOR * len(SIDES) * pairs * cost.seconds + spent_seconds
     return max(launches + RESERVE_SECONDS, launches / (1 - RESERVE_SHARE))
 
@@ -170,7 +170,7 @@ class PairBudget:
         return mean_cost(self.costs)
 
     def left(self, elapsed: float, kept: float = 0.0) -> float:
-        """Seconds left for launches, less what is `kept` for something else."""
+        """Seconds left for launches, minus what is `kept` for something else."""
         return max(0.0, launch_budget(self.seconds) - elapsed - kept)
 
     def launch_seconds(self, elapsed: float, kept: float = 0.0) -> float:
@@ -179,7 +179,7 @@ class PairBudget:
         return self.left(elapsed, kept) / (len(SIDES) * pairs - self.made)
 
     def learn(self, cost: LaunchCost, began: float, elapsed: float, kept: float = 0.0) -> None:
-        """A launch that began and ended then turned out to cost so much.
+        """A launch that began and ended then turned out to cost this much.
 
         Raises BenchError if it was the first of all and shows that the budget does not hold the fewest pairs.
         """

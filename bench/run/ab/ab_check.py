@@ -24,7 +24,7 @@ def outlooks(both: Sequence[Setting], given: Sequence[str], suites: Sequence[str
 
 def refuse_useless(plans: Sequence[Outlook], comparing: Comparing) -> None:
     """Raises BenchError if the sides have no case in common, where what is to be compared is none of it, and where
-    a gate would not rule since the sides are unlike machines."""
+    a gate would not rule since the sides are different machines."""
     a, b = plans
     common = [case for case in a.cases if case.id in {other.id for other in b.cases}]
     if not common:
@@ -49,4 +49,4 @@ def refuse_unlike(architectures: Sequence[str], comparing: Comparing) -> None:
     if not gate.is_requested or gate.allow_unlike or len(set(architectures)) == 1:
         return
     sides = ", ".join(f"side {name} is {text}" for name, text in zip(SIDES, architectures, strict=True))
-    raise BenchError(f"{sides}: a gate holds like machines against each other; add --allow-unlike to gate all the same")
+    raise BenchError(f"{sides}: a gate compares machines of one kind; add --allow-unlike to gate all the same")

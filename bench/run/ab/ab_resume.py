@@ -1,7 +1,7 @@
 """Takes up an alternation of `bench ab` that ended early, from its two files.
 
-A pair is worth something since its launches lie side by side in time. So a pair that was cut short is not made whole
-later: what both sides have of it counts, and the alternation goes on with the next one.
+A pair is worth something since its launches lie side by side in time. So a pair that was cut short is not completed
+later: the cases that both sides have of it count, and the alternation goes on with the next one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Plan of `bench ab`: the setting of each side, the number of pairs, their order, their time.
 
-A launch of one side is followed by a launch of the other, so that a machine that grows slower by the minute slows both;
-and the order turns round from pair to pair (ABBA), so that neither side always comes first.
+A launch of one side is followed by a launch of the other, so that a machine that grows slower by the minute slows both.
+The order turns round from pair to pair (ABBA), so that neither side always comes first.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _OF_BOTH = {
     "label": "--label outside the quotes names both files",
     "output": "-o outside the quotes is the folder of both files",
     "launcher": "both sides start their own ranks",
-    "resume": "both sides are measured anew",
-    "like": "both sides are measured anew",
+    "resume": "both sides are measured again",
+    "like": "both sides are measured again",
     "against": "the two sides are compared with each other",
-    "allow_unlike": "both sides are measured anew",
+    "allow_unlike": "both sides are measured again",
     "one_launch": "`bench ab` hands that to each side itself",
     "save_as": "`bench ab` hands that to each side itself",
     "pair": "`bench ab` hands that to each side itself",
@@ -83,7 +83,7 @@ def side(name: str, texts: Sequence[str], python: str | None, default_python: st
 
     A text that begins with "-" is options of `bench run`, any other one NAME=VALUE, a variable of the environment.
     Raises BenchError for a text that is neither, for what only both sides can have, and for a name that speaks of a
-    secret: what is set on a side is recorded.
+    secret, since the settings of a side are recorded.
     """
     words: list[str] = []
     variables: dict[str, str] = {}
@@ -167,7 +167,7 @@ def sides(
     default_python: str,
     read: ReadOptions,
 ) -> tuple[Setting, Setting]:
-    """Both sides. Raises BenchError as `side` does, and if they are alike and only one of them was said.
+    """Both sides. Raises BenchError as `side` does, and if they are alike and only one of them was given.
 
     Two sides that are both said and alike are an A/A check: how far apart are two equals here?
     """
@@ -176,7 +176,7 @@ def sides(
     if a.does_as(b) and not both_said:
         raise BenchError(
             "the two sides do not differ; set something on one, such as --b NCCL_ALGO=Tree, --b '--backend gloo' or "
-            "--b-python pr/bin/python (or the same on both, to see how far apart two equals are)"
+            "--b-python pr/bin/python (or the same on both, to see how far apart two equal sides are)"
         )
     return a, b
 
@@ -219,7 +219,7 @@ class PairRequest:
 
 
 def parse_pair_request(pairs: int | None, budget: str | None) -> PairRequest:
-    """Check both options. Raises BenchError for a number of pairs that is none, and for a budget that is no time."""
+    """Check both options. Raises BenchError for a number of pairs that is none, and for a budget that is not a time."""
     request = PairRequest(DEFAULT_PAIRS if pairs is None else pairs, budget)
     if request.pairs < 2:
         raise BenchError(f"--pairs {request.pairs}: at least 2, better {DEFAULT_PAIRS}; one pair has no error bar")
@@ -286,7 +286,7 @@ def next_words(launch: int, chosen: Setting, device: str | None, file: Path) -> 
 
 
 def timed_words(words: Sequence[str], seconds: float | None) -> list[str]:
-    """Words of a launch with so much time for all of it; None: as its plan says."""
+    """Words of a launch with this much time for all of it; None: as its plan says."""
     given = () if seconds is None else ("--launch-seconds", f"{seconds:.3f}")
     return [words[0], *given, *words[1:]]
 

@@ -3,7 +3,7 @@
 Launches of one program differ more than a change that one wants to see, and a noisy machine has better and worse
 minutes. So the launches of both sides are interleaved, and the difference is taken within each pair, which had the
 same minute. Every launch is a child process that runs this source of `bench`, whatever interpreter
-it has, and adds its launch to its side's result file; what comes out is two ordinary files.
+it has, and adds its launch to its side's result file. The result is two ordinary files.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
     joined = detect("auto", environment_variables())
     if joined is not None:
         raise BenchError(
-            f"bench ab was started through {joined.how}: processes that somebody else started cannot be alternated; "
+            f"bench ab was started through {joined.how}: processes that another program started cannot be alternated; "
             "start it once, by itself, and it starts its ranks"
         )
     # A mistake there is to be told before anything is measured.

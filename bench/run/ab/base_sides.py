@@ -88,7 +88,7 @@ def _announce(ref: str, commit: str, head: str, changed: Sequence[str], root: Pa
     state = f"{head[:SHORT_DIGITS]}, {counted(len(changed), 'changed file')}" if changed else head[:SHORT_DIGITS]
     click.echo(f"making two environments: {ref} ({commit[:SHORT_DIGITS]}) and the working tree ({state})", err=True)
     if commit == head and not changed:
-        click.echo(f"the working tree is {ref}: two equals are compared", err=True)
+        click.echo(f"the working tree is {ref}: two equal sides are compared", err=True)
     if git_trees.has_submodules(root):
         click.echo("warning: submodules are left out on both sides", err=True)
 
@@ -132,7 +132,7 @@ def _own_bench(side: TreeSide, project: InstalledProject | None) -> Path | None:
 
 
 def python_path(root: Path, tree: Path, is_first: bool) -> str | None:
-    """PYTHONPATH of a side: what lies in the repository is taken from its tree, whose root may be the first entry.
+    """PYTHONPATH of a side: entries in the repository are taken from its tree, whose root may be the first entry.
 
     None: not set.
     """
@@ -143,7 +143,7 @@ def python_path(root: Path, tree: Path, is_first: bool) -> str | None:
 
 
 def _moved(path: Path, root: Path, tree: Path) -> Path:
-    """A path in the repository, in the tree of a side; what the tree does not have, such as .venv, stays."""
+    """A path in the repository, in the tree of a side; folders that the tree does not have, such as .venv, stay."""
     resolved = path.resolve()
     if not resolved.is_relative_to(root.resolve()) or "site-packages" in resolved.parts:
         return path

@@ -58,7 +58,7 @@ def probe(side: Setting) -> str:
     except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
         raise BenchError(f"{flag}: cannot be started as a Python interpreter ({error}); name another") from error
     if not isinstance(facts, Mapping):
-        raise BenchError(f"{flag}: is no working Python interpreter ({_last_line(done.stderr)}); name another")
+        raise BenchError(f"{flag}: is not a working Python interpreter ({_last_line(done.stderr)}); name another")
     version = ".".join(map(str, facts["version"]))
     if tuple(facts["version"]) < _OLDEST_PYTHON:
         raise BenchError(f"{flag}: Python {version}; bench needs {'.'.join(map(str, _OLDEST_PYTHON))} or newer")
@@ -69,7 +69,7 @@ def probe(side: Setting) -> str:
 
 
 def start(side: Setting, words: Sequence[str]) -> LaunchEnd:
-    """A launch in a process of its own; Ctrl-C is handed on to it, and it has time to end its ranks in order."""
+    """A launch in a process of its own; Ctrl-C is passed on to it, and it has time to end its ranks in order."""
     with _child(side, words) as child:
         return child.wait()
 

@@ -1,8 +1,8 @@
 """Environment of one side of `bench ab --base`: a project installed in a virtual environment of its own.
 
-All other packages are lent by the running environment, behind the side's own, since two installations of torch take
-gigabytes and minutes. A project that needs another version of one gets it in its own environment. The project itself
-is lent in no version: a module that one side lacks must not be found in another one's.
+All other packages come from the running environment, behind the side's own, since two installations of torch take
+gigabytes and minutes. A project that needs another version of one gets it in its own environment. The project itself is
+never taken from there, in any version: a module that one side lacks must not be found in another one's.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class InstalledProject:
 
 @dataclass(frozen=True)
 class SideEnvironment:
-    """A virtual environment, and beside it the packages that are lent to it."""
+    """A virtual environment, and the packages of others that it uses."""
 
     side: str
     """"a" or "b"."""
@@ -130,7 +130,7 @@ def is_packaged(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BenchError(f"{folder / 'pyproject.toml'}: cannot be read ({error}); mend it") from error
+        raise BenchError(f"{folder / 'pyproject.toml'}: cannot be read ({error}); fix it") from error
     return any(name in table for name in _PACKAGING_TABLES)
 
 
@@ -216,7 +216,7 @@ def _install(both: Sequence[SideEnvironment]) -> None:
         if code:
             click.echo("\n".join(said.strip().splitlines()[-SHOWN_LINES:]), err=True)
             raise BenchError(
-                f"side {each.side}: pip could not install its project (pip's words are above); mend the project, or "
+                f"side {each.side}: pip could not install its project (pip's words are above); fix the project, or "
                 "make both environments yourself and name them with --a-python and --b-python"
             )
 

@@ -55,7 +55,7 @@ class Machine:
     pairs: int = 0
 
     def launch(self, seconds: float) -> LaunchCost:
-        """What one that had so much time says of its cost."""
+        """What one that had this much time says of its cost."""
         share = min(CAP_SECONDS, (seconds - self.startup) / self.num_cases - self.around)
         count = max(MIN_SAMPLES, int(share / self.each)) if share > 0 else 0
         took = self.num_cases * (self.around + count * self.each) if count else 0.0
@@ -75,7 +75,7 @@ class Machine:
         return None
 
     def alternate(self, budget: str) -> None:
-        """All launches within a budget, after planning took a while. Raises BenchError where it is too short."""
+        """All launches within a budget, after planning took a while. Raises BenchError if it is too short."""
         self.time = self.startup / 2
         planned = schedule("smoke", parse_pair_request(None, budget), cases(self.num_cases), self.time)
         assert planned.budget_seconds is not None

@@ -201,7 +201,7 @@ def test_nccl_is_asked_what_it_chose_also_where_the_budget_ends_it_early(tmp_pat
 
 
 def half_done(fake: Fake, num_launches: int, **changes: str) -> tuple[Path, Path]:
-    """Files of an alternation that had begun so many launches of a, and one less of b."""
+    """Files of an alternation that had begun this many launches of a, and one less of b."""
     for side_name, path in zip("ab", fake.files, strict=True):
         setting = {"a": "unchanged", "b": "X=1 --device cpu"}[side_name]
         pair = {"id": "0123abcd", "side": side_name, "setting": setting} | changes

@@ -283,7 +283,7 @@ def test_each_side_of_bench_itself_measures_with_its_own_bench(tmp_path: Path, m
         text=True,
     ).stdout.split("\0")
     if not any(tracked):
-        pytest.skip("this is no git checkout")
+        pytest.skip("this is not a git checkout")
     for name in filter(None, tracked):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes((ROOT / name).read_bytes())
