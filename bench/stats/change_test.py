@@ -1,7 +1,7 @@
 """Verdicts: from the launches of two sides to a change with its interval, for all cases of a comparison at once.
 
 Each case and side has one number per launch, and its logarithm is compared: launches differ by factors.
-Unpaired sides are held against each other by the difference of their means with the pooled variance; sides measured in
+Unpaired sides are compared with each other by the difference of their means with the pooled variance; sides measured in
 alternation by the mean of the pairs' differences. Either variance is moderated by the like cases
 (`bench.stats.variance_prior`), and false discoveries are controlled over all cases that are judged together. A change
 is new / base - 1.
@@ -25,7 +25,7 @@ THRESHOLD = 0.05
 """Changes smaller than this share are of no practical interest, unless asked for."""
 FALSE_DISCOVERIES = 1 - intervals.CONFIDENCE
 MOST_LAUNCHES = 1000
-"""More launches than anybody makes: what they would not settle, launches do not settle."""
+"""More launches than anyone makes: what they would not settle, launches do not settle."""
 
 
 class SideLaunches(NamedTuple):
@@ -41,7 +41,7 @@ class SideLaunches(NamedTuple):
 
 @dataclass(frozen=True)
 class JudgedChange:
-    """One case's change and what may be said of it."""
+    """One case's change and the verdict on it."""
 
     change: float
     change_low: float | None
@@ -53,7 +53,7 @@ class JudgedChange:
     reason: str | None
     """Reason of the verdict `unclear`."""
     launches_needed: int | None
-    """About how many launches per side (or pairs) would settle it; None: not known, or more than anybody makes."""
+    """About how many launches per side (or pairs) would settle it; None: not known, or more than anyone makes."""
 
 
 class Estimate(NamedTuple):

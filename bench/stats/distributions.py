@@ -95,7 +95,7 @@ def welch_degrees(squared_errors: Sequence[float], sizes: Sequence[int]) -> floa
 
 
 def binomial_tail(count: int, trials: int, rate: float) -> float:
-    """P(X >= count) of so many independent trials at a rate above 0 and below 1."""
+    """P(X >= count) of this many independent trials at a rate above 0 and below 1."""
     if count <= 0:
         return 1.0
     return _incomplete_beta(count, trials - count + 1, rate, 1 - rate)

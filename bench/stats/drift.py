@@ -42,7 +42,7 @@ class Drift:
     """Times changed in one direction during the launch."""
 
     change: float
-    """Median of the last third over that of the first, less 1: above 0 it became slower."""
+    """Median of the last third over that of the first, minus 1: above 0 it became slower."""
     z: float
     """Statistic of the Mann-Kendall test; below 0 for a fall."""
 
@@ -88,9 +88,9 @@ def mann_kendall(values: NDArray[np.float64]) -> float:
 def modes(seconds: ArrayLike) -> Modes | None:
     """The two modes of a launch's samples; None if one kind explains them, or there are too few.
 
-    Two modes are reported if all of three hold for the logarithms: the dip test says that no single-peaked
-    distribution of whatever shape explains them; the better cut in two (least squares; the outer 2.5% on both sides
-    moved in, so that no outlier is a mode) leaves at least 10% on each side; the two medians are 1.2x apart or more.
+    Two modes are reported if all of three hold for the logarithms. The dip test says that no distribution
+    with a single peak explains them. The better cut in two (least squares; the outer 2.5% on both sides
+    moved in, so that no outlier is a mode) leaves at least 10% on each side. The two medians are 1.2x apart or more.
     The first alone finds differences too small to matter, the others alone split any wide single peak.
     """
     values = np.asarray(seconds, dtype=float)
@@ -149,9 +149,9 @@ def dip(ordered: NDArray[np.float64]) -> float:
 
     This is Hartigan's dip as half the excess mass that a second peak explains (D. W. Mueller and G. Sawitzki, "Excess
     mass estimates and tests for multimodality", JASA 86, 1991; J. A. Hartigan and P. M. Hartigan, "The dip test of
-    unimodality", Annals of Statistics 13, 1985): the most, over all levels l, of E2(l) - E1(l), where Em(l) is the
-    largest sum over m disjoint intervals of (share of the values in it - l x its length). Here over a grid of levels
-    from 0.05 to 15 times the mean density of the middle 95%, for which CRITICAL_DIP was simulated.
+    unimodality", Annals of Statistics 13, 1985). It is the most, over all levels l, of E2(l) - E1(l), where Em(l) is
+    the largest sum over m disjoint intervals of (share of the values in it - l x its length). Here over a grid of
+    levels from 0.05 to 15 times the mean density of the middle 95%, for which CRITICAL_DIP was simulated.
     """
     n = ordered.size
     low, high = (ordered[round(share * (n - 1))] for share in (0.025, 0.975))

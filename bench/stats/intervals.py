@@ -1,8 +1,8 @@
 """Medians, intervals and quantiles: pure functions of arrays, with numpy alone.
 
 Nothing is assumed of how times are distributed within a launch (Hoefler and Belli, "Scientific Benchmarking
-of Parallel Computing Systems", SC15, rules 5 and 6): times are skewed and often have several modes, so
-medians and order statistics stand where means and normal intervals would mislead.
+of Parallel Computing Systems", SC15, rules 5 and 6). Times are skewed and often have several modes, so
+medians and order statistics are used where means and normal intervals would mislead.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def log_t_interval(
     """The interval of the mean of the logarithms of a run's launches, as times: exp(mean(log x) +- `log_half_width`).
 
     Of launch medians: launches differ by factors, so their logarithms are nearer to normal than they are. `spread` is
-    the variance of one of the logarithms and its degrees of freedom, where like cases tell more of it than the values.
+    the variance of one of the logarithms and its degrees of freedom, if similar cases show it better than the values.
     None for fewer than two values, or where one is not above 0.
     """
     given = list(values)
@@ -145,7 +145,7 @@ def log_t_interval(
 
 
 def log_half_width(variance: float, degrees: float, count: int, confidence: float = CONFIDENCE) -> float:
-    """Half of the interval of a mean of so many logarithms, of which one has the variance within its run.
+    """Half of the interval of a mean of this many logarithms, of which one has the variance within its run.
 
     Student's t times sqrt(s^2 (1 / n + BETWEEN_RUNS)): the mean over launches of one run, and what runs differ by.
     """
@@ -155,7 +155,7 @@ def log_half_width(variance: float, degrees: float, count: int, confidence: floa
 def centre_and_squares(values: Sequence[float]) -> tuple[float, float]:
     """The mean, and the sum of the squared distances from it, of at least one value.
 
-    For a handful of launches: numpy takes ten times as long for so few, and a comparison has thousands of cases.
+    For a handful of launches: numpy takes ten times as long for few values, and a comparison has thousands of cases.
     """
     centre = math.fsum(values) / len(values)
     return centre, math.fsum((value - centre) ** 2 for value in values)

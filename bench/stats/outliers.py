@@ -1,6 +1,6 @@
 """Outliers among peers: a robust test of every member against its siblings, for all cases at once.
 
-Each member has one number per launch, and its logarithm is compared. In each case a member is held against the others
+Each member has one number per launch, and its logarithm is compared. In each case a member is compared with the others
 without itself, by a robust score (`bench.stats.robust_score`). Few siblings know their spread badly: it is moderated by
 that of like cases (`bench.stats.variance_prior`).
 
@@ -30,7 +30,7 @@ Verdict = Literal["slower", "faster", "unclear", "same"]
 OUTLIER = 0.05
 """Distances from the siblings' median below this share are of no practical interest, unless asked for."""
 FALSE_DISCOVERIES = 0.01
-"""Stricter than a comparison's 5%: a fleet is looked at every day, and each alarm sends somebody to a machine."""
+"""Stricter than a comparison's 5%: a fleet is looked at every day, and each alarm sends someone to a machine."""
 
 
 class MemberLaunches(NamedTuple):

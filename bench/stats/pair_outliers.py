@@ -1,13 +1,13 @@
 """Outliers in a matrix of pairs of ranks: ranks or pairs that are slower than all the others, beyond chance.
 
-A rank is held against the pairs in which it has no part: it stands out if *every one* of its own pairs, as sender or
-as receiver, is slower than those. Then each pair of the ranks that do not is held against all others. The distance is
+A rank is compared with the pairs in which it has no part: it stands out if *every one* of its own pairs, as sender or
+as receiver, is slower than those. Then each pair of the ranks that do not is compared with all others. The distance is
 that from the others' median, in the scale of their spread (`bench.stats.robust_score`): both endure that some of the
 others are slow themselves. If many are slower they are another kind of link, and none is reported. Pairs within a host
 and across hosts are judged apart.
 
 The numbers are logarithms of one median per pair and launch. That leaves a machine's slow minute: what stands out in
-one launch and not in the next was no link.
+one launch and not in the next was not a link.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.stats.outliers import FALSE_DISCOVERIES
 from bench.stats.robust_score import MANY, MIN_SIBLINGS
 
 Pair = tuple[int, int]
-"""(sender, receiver); where both directions run at once, the lower rank first."""
+"""(sender, receiver); if both directions run at once, the lower rank first."""
 Role = Literal["rank", "sender", "receiver", "pair"]
 
 OUTLIER = 0.1
@@ -54,7 +54,7 @@ class SlowLink:
     seconds: float
     """Median over its pairs."""
     others_seconds: float
-    """Median of the pairs that it is held against."""
+    """Median of the pairs that it is compared with."""
     num_others: int
     adjusted_p: float
 
@@ -65,7 +65,7 @@ class SlowLink:
 
 @dataclass(frozen=True)
 class _Others:
-    """Pairs that a rank or a pair is held against, in logarithms."""
+    """Pairs that a rank or a pair is compared with, in logarithms."""
 
     centre: float
     scale: float
@@ -102,7 +102,7 @@ def slow_links(seconds: Mapping[Pair, float], is_directed: bool) -> list[SlowLin
 
 
 def _few(links: list[SlowLink], total: int) -> list[SlowLink]:
-    """All of them, or none if they are so many of the total that they are another kind of link."""
+    """All of them, or none if they are this many of the total that they are another kind of link."""
     return links if len(links) <= max(1, MOST * total) else []
 
 
@@ -115,7 +115,7 @@ def too_few_ranks(num_ranks: int, is_directed: bool) -> str | None:
 
 
 def _least_ranks(is_directed: bool) -> int:
-    """Fewest ranks n with enough pairs to hold a rank's against: (n - 1)(n - 2) without it, or half as many."""
+    """Fewest ranks n with enough pairs to compare a rank's with: (n - 1)(n - 2) without it, or half as many."""
     directions = 1 if is_directed else 2
     return next(n for n in range(3, 9) if (n - 1) * (n - 2) // directions >= MIN_SIBLINGS)
 

@@ -1,6 +1,6 @@
 """Robust score of one value against others: the distance from their median in the scale of their spread.
 
-Median and Qn both endure that nearly half of the others are odd themselves, so that several slow ones do not hide one
+Median and Qn are right even if nearly half of the others are odd themselves. So several slow ones do not hide one
 another, as they do behind a mean and a standard deviation (B. Iglewicz and D. C. Hoaglin, "How to Detect and Handle
 Outliers", ASQC 1993; P. J. Rousseeuw and C. Croux, "Alternatives to the Median Absolute Deviation", J. Am. Stat. Assoc.
 88 (1993)). Qn is taken rather than the median absolute deviation since it wastes less: 82% against 37% efficiency.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_SIBLINGS = 4
-"""Fewer have no spread that an outlier could be told from."""
+"""Fewer have no spread from which an outlier could be distinguished."""
 MANY = 100
 """Number of values above which one more or less changes neither median nor scale: none is left out."""
 
@@ -50,7 +50,7 @@ def mean_distance_scale(distances: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def degrees(num_others: int) -> float:
-    """Degrees of freedom of a score whose scale is Qn of so many values."""
+    """Degrees of freedom of a score whose scale is Qn of this many values."""
     if num_others >= _NUM_OTHERS[-1]:
         return _EFFICIENCY * num_others
     return float(np.interp(num_others - num_others % 2, _NUM_OTHERS, _DEGREES))

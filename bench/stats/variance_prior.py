@@ -59,7 +59,7 @@ def moderate(variances: ArrayLike, degrees: ArrayLike) -> ModeratedVariances:
     """Every case's variance and its degrees of freedom, shrunk towards the prior that all of them give.
 
     [case] each. A variance is only ever raised: a case whose launches were seen to differ more than the others' keeps
-    that. limma lowers it, too; here that made alarms of disturbed cases (0.6% of unchanged ones in place of 0.2%, see
+    that. limma lowers it, too. Here that made alarms of disturbed cases (0.6% of unchanged ones in place of 0.2%, see
     results/evidence), since launches are disturbed in spells. A case without degrees of its own has variance NaN. A
     variance of 0 (a clock too coarse for the case) says nothing of the others and is left as it is.
     """

@@ -1,4 +1,4 @@
-"""Simulated samples with a known answer: how often drift and modes are reported where there are none, and found where
+"""Simulated samples with a known answer: how often drift and modes are reported if there are none, and found where
 there are."""
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def test_the_dip_of_known_samples() -> None:
     assert drift.dip(np.repeat([0.0, 1.0], 50)) == pytest.approx(0.25)
     # Three to one: half of the smaller weight.
     assert drift.dip(np.repeat([0.0, 1.0], [75, 25])) == pytest.approx(0.125, rel=0.05)
-    # Evenly spaced: nothing but the steps.
+    # Evenly spaced: only the steps.
     assert drift.dip(np.arange(100.0)) <= 0.01
     assert drift.dip(np.full(30, 2.0)) == 0
 
