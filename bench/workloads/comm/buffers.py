@@ -44,7 +44,7 @@ def skip_reason(kind: str, op: str, dtype: str, num_bytes: int, num_ranks: int, 
         ),
         (
             kind == SYMMETRIC and num_bytes % (ALIGNMENT_BYTES * num_ranks) != 0,
-            f"buffer={kind}: {num_bytes} bytes over {num_ranks} ranks are no multiple of {ALIGNMENT_BYTES} each",
+            f"buffer={kind}: {num_bytes} bytes over {num_ranks} ranks are not a multiple of {ALIGNMENT_BYTES} each",
         ),
     )
     return next((reason for holds, reason in reasons if holds), None)
@@ -52,9 +52,9 @@ def skip_reason(kind: str, op: str, dtype: str, num_bytes: int, num_ranks: int, 
 
 @contextmanager
 def allocator(kind: str, rank: RankContext, stack: ExitStack) -> Iterator[Empty]:
-    """`torch.empty` of a kind of memory; what has to be undone in the end goes onto the stack. Every rank calls it.
+    """`torch.empty` of a kind of memory; the steps that undo it at the end go onto the stack. Every rank calls it.
 
-    Raises Skip where the devices cannot reach each other's memory.
+    Raises Skip if the devices cannot reach each other's memory.
     """
     import torch
 
@@ -81,7 +81,7 @@ def _nccl_allocator(backend: Any) -> Any:
         return backend.mem_allocator
     except RuntimeError as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise Skip(f"buffer={REGISTERED}: NCCL's allocator is not to be had here: {reason}") from error
+        raise Skip(f"buffer={REGISTERED}: NCCL's allocator is not available here: {reason}") from error
 
 
 def _symmetric(rank: RankContext, count: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 Whole numbers up to 256 are exact in every type measured here, bfloat16 with its 8 bits of significand
 included, and so is every partial sum as long as the magnitudes of all ranks together stay within that.
-Anything but equality fails.
+Any difference fails.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MAX_EXACT = 256
 PERIOD = 262_147
-"""Test data repeats after so many elements: a prime, so that no two chunks of a power of two look alike."""
+"""Test data repeats after this many elements: a prime, so that no two chunks of a power of two look alike."""
 CHECK_BYTES = 24 * 2**20
 """Memory of a check besides the tensors: patterns of test data while they are made, in 64-bit integers."""
 POISON = 2 * MAX_EXACT

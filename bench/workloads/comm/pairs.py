@@ -44,7 +44,7 @@ class Pairs:
         return self.hosts[rank] if self.by_host else rank
 
     def kind_of(self, pair: Pair) -> str:
-        """Pairs are held against those of their own kind."""
+        """Pairs are compared with those of their own kind."""
         same = not self.by_host and self.hosts[pair[0]] == self.hosts[pair[1]]
         return WITHIN if same else ACROSS
 
@@ -86,8 +86,9 @@ def seconds_of_pairs(pairs: Pairs, observed: Observed) -> dict[Pair, float]:
 def pair_metrics(pairs: Pairs, observed: Observed) -> dict[str, float | None]:
     """The suite's own metrics.
 
-    `link_ceiling_gb_per_s`: what a ring through all the ranks could have of the pairs: the median pair within a host;
-    across hosts as many times the median pair as ranks of a host exchange at once; where there are both, the less.
+    `link_ceiling_gb_per_s`: the bandwidth that a ring through all the ranks could have. Within a host it is that of the
+    median pair; across hosts that of the median pair times the ranks of a host that exchange at once. If there are
+    both, it is the smaller.
     """
     seconds = seconds_of_pairs(pairs, observed)
     slow_links = None if _has_too_few(pairs, seconds) else float(len(find_slow_pairs(pairs, seconds)))

@@ -1,4 +1,4 @@
-"""Rounds of a tournament: every pair meets once, and nobody has two partners at a time."""
+"""Rounds of a tournament: every pair meets once, and no rank has two partners at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tournament(count: int) -> list[Round]:
 def rounds_of_ranks(hosts: Sequence[int]) -> list[Round]:
     """Every pair of ranks once; `hosts` has the host of each rank.
 
-    With as many ranks on every host, a round is either within the hosts or across them, so that all the pairs of a
+    With as many ranks on every host, a round is either within the hosts or across them. So all the pairs of a
     round are alike, and across hosts all the ranks of a host use its network at once, as in training.
     """
     members = _by_host(hosts)

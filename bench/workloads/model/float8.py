@@ -2,7 +2,7 @@
 
 `torch._scaled_mm` is what torch's own FP8 training calls (cuBLASLt); sums are kept as the fast tensor cores keep them
 (`use_fast_accum`), as in the forward of common recipes. The reference multiplies the very same FP8 numbers, widened to
-bfloat16, which is exact: what the check sees is the sums and the rounding of the output, not the rounding to FP8.
+bfloat16, which is exact: the check sees the sums and the rounding of the output, not the rounding to FP8.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def tolerance(k: int) -> float:
 
 
 def matmul(m: int, n: int, k: int, rank: RankContext) -> tuple[Callable[[], object], Callable[[], Check]]:
-    """The product and its check. Raises Skip where this device or torch cannot multiply in FP8."""
+    """The product and its check. Raises Skip if this device or torch cannot multiply in FP8."""
     import torch
 
     _refuse(m, n, k, rank)

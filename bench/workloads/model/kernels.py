@@ -62,7 +62,7 @@ _positive = partial(positive_int, "compute")
 
 
 def dimensions(params: Params) -> tuple[int, int, int]:
-    """(m, n, k) of the matmul. Raises BenchError for a size that is no whole number above 0."""
+    """(m, n, k) of the matmul. Raises BenchError for a size that is not a whole number above 0."""
     tokens = _positive(params, "tokens") if "tokens" in params else 0
     return SHAPES[str(params["shape"])](_positive(params, "size"), tokens)
 

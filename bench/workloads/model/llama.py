@@ -203,7 +203,7 @@ class Llama(nn.Module):
         self.head = _linear(shape.hidden, shape.vocabulary, dtype) if has_head else None
 
     def forward(self, x: Tensor, offset: int = 0, cache: KVCache | None = None) -> Tensor:
-        """`offset`: position of the first token given; what came before it is in `cache`."""
+        """`offset`: position of the first token given; the tokens before it are in `cache`."""
         # The shape's own length where the activations between the layers are a share of the sequence each.
         self.rotary.prepare(offset, x.shape[1] if self.embedding is not None else self._length(x, cache), x.device)
         if self.autocast_dtype is None:
@@ -236,7 +236,7 @@ class Llama(nn.Module):
 
     @torch.no_grad()
     def init_ends(self, generators: Generators) -> None:
-        """The weights of embedding, last norm and head, where there are any here."""
+        """The weights of embedding, last norm and head, if there are any here."""
         if self.embedding is not None:
             self.embedding.weight.normal_(generator=generators(0))
         if self.norm is not None and self.head is not None:

@@ -3,7 +3,7 @@
 Two orders of summation of the same K terms differ by rounding: about the machine epsilon times the square
 root of K (Higham and Mary 2019, "A new approach to probabilistic rounding error analysis"). In float32 with
 full-precision products that gives a tolerance beforehand. Where products are rounded to fewer bits
-(bfloat16, float16, TF32), errors depend on the data, so the tolerance is measured: `SHORT_TYPE_MARGIN`
+(bfloat16, float16, TF32), errors depend on the data, so the tolerance is measured. It is `SHORT_TYPE_MARGIN`
 times the error that the same module, run whole on one device in that type, makes against a reference in a
 longer type.
 
@@ -29,24 +29,24 @@ SHORT_TYPE_MARGIN = 4.0
 """Over the error of the one-device run: shares are rounded before they are summed, once for each rank."""
 
 SHORT_TYPE_MARGIN_RANKS = 8
-"""Up to so many ranks that margin holds for a sum over them, whatever the order of the sum."""
+"""Up to this many ranks that margin holds for a sum over them, whatever the order of the sum."""
 
 
 def summed_margin(num_ranks: int) -> float:
     """Margin over the error of the one-device run, for a sum over `num_ranks` ranks in a type of fewer bits.
 
     A ring adds one share at each hop, and rounds: the j-th partial sum of n shares is about sqrt(j / n) of the result,
-    its rounding error u times that, and independent ones add up to u sqrt(sum of j / n) = u sqrt((n + 1) / 2), where
-    one device, which rounds once, has u. So the margin grows by sqrt(n / 8) above 8 ranks. (A tree, and sums in the
-    network's switches, round less often.)
+    and its rounding error is u times that. Independent errors add up to u sqrt(sum of j / n) = u sqrt((n + 1) / 2),
+    where one device, which rounds once, has u. So the margin grows by sqrt(n / 8) above 8 ranks. (A tree, and sums in
+    the network's switches, round less often.)
     """
     return SHORT_TYPE_MARGIN * max(1.0, math.sqrt(num_ranks / SHORT_TYPE_MARGIN_RANKS))
 
 
 def longer_dtype(dtype: torch.dtype) -> torch.dtype | None:
-    """The type of the reference that results in `dtype` are held against; None: the one-device run itself.
+    """The type of the reference that results in `dtype` are compared with; None: the one-device run itself.
 
-    float32 counts as short where torch may round its products to TF32 or bfloat16
+    float32 counts as short if torch may round its products to TF32 or bfloat16
     (set_float32_matmul_precision).
     """
     if dtype in (torch.bfloat16, torch.float16):
@@ -62,9 +62,9 @@ def float_tolerance(dtype: torch.dtype, num_terms: int) -> float:
 
 
 def relative_error(value: Tensor, reference: Tensor) -> float:
-    """Largest difference / largest element of the reference (absolute where that is zero); NaN if any is NaN.
+    """Largest difference / largest element of the reference (absolute if that is zero); NaN if any is NaN.
 
-    Raises ValueError where the shapes differ.
+    Raises ValueError if the shapes differ.
     """
     if value.shape != reference.shape:
         raise ValueError(f"a result has shape {tuple(value.shape)}, its reference {tuple(reference.shape)}")

@@ -113,7 +113,7 @@ class Residual(nn.Module):
 class TransformerLayer(nn.Module):
     """[batch, sequence, hidden] -> the same: causal attention, then the MLP, each with norm and residual.
 
-    `ffn_hidden` defaults to 4 x hidden. Raises ValueError where the heads do not divide `hidden`.
+    `ffn_hidden` defaults to 4 x hidden. Raises ValueError if the heads do not divide `hidden`.
     """
 
     def __init__(

@@ -5,11 +5,11 @@ and
 
     all_gather  gathers all keys and values once, then attends to them; the gradients of keys and values are summed and
                 split again by one reduce-scatter (Grattafiori et al. 2024, "The Llama 3 Herd of Models", section 3.3.2)
-    ring        passes keys and values on from rank to rank while it attends to those at hand; partial results are
+    ring        passes keys and values on from rank to rank while it attends to those at hand. Partial results are
                 merged by their log-sum-exp, and in the backward the gradients of keys and values travel along with them
                 (Liu et al. 2023, "Ring Attention with Blockwise Transformers for Near-Infinite Context")
 
-The kernels are torch's own fused ones, which also give the log-sum-exp of each query's scores; handed the *merged*
+The kernels are torch's own fused ones, which also give the log-sum-exp of each query's scores; given the *merged*
 output and log-sum-exp, the backward kernel of a block gives just that block's share of the gradients. Partial results
 are merged, and gradients added up, in float32. Importing this module imports torch.
 """

@@ -28,7 +28,7 @@ class TracedStage(PipelineStage):
     """A PipelineStage with a span around each computation.
 
     In torch the schedules send, receive and wait outside these three methods, so that the spans hold
-    computation only. Nobody needs the input gradient of stage 0, so where the backward is split, torch does
+    computation only. No stage needs the input gradient of stage 0, so where the backward is split, torch does
     next to nothing in its `backward_input` and the whole backward in its `backward_weight`.
     """
 
@@ -75,8 +75,8 @@ class PipelineStep:
     """Forward and backward of a batch through a schedule, on all ranks of `rank.group` together.
 
     `modules` are this rank's stages, by stage index. `batch` is the whole input and `target` what the
-    output is held against; their first dimension is cut into microbatches. Gradients add up in the modules'
-    parameters until `clear_gradients`. After `run`, `outputs` and `losses` (one a microbatch) are those of
+    output is compared with; their first dimension is cut into microbatches. Gradients add up in the modules'
+    parameters until `clear_gradients`. After `run`, `outputs` and `losses` (one per microbatch) are those of
     the last stage on its rank, and None and empty on the others.
     """
 

@@ -1,7 +1,7 @@
 """The model of the pipeline suite, as a pipeline and on one device, and the comparison of the two.
 
 Every rank can build any layer, since a layer's weights depend on the run's seed and the layer's number
-alone. So each rank holds its own stages against the same layers of a whole stack, run on its device with
+alone. So each rank compares its own stages with the same layers of a whole stack, run on its device with
 the same microbatches. Importing this module imports torch: the suite imports it inside `prepare`.
 """
 
@@ -139,7 +139,7 @@ def _whole_results(whole: OneDeviceStep, step: PipelineStep) -> list[Tensor]:
 
 
 def _results(modules: Iterable[nn.Module], outputs: Tensor | None, losses: list[Tensor]) -> list[Tensor]:
-    """The gradient of every parameter (zero where there is none); then outputs and loss, where they are."""
+    """The gradient of every parameter (zero if there is none); then outputs and loss, where they are."""
     gradients = [
         torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         for module in modules

@@ -1,13 +1,13 @@
 """Speed of each rank against the fastest: its own computation in a step that all do with equal shares.
 
 For splitting work in proportion. Only what the step marks as computation counts, so that waiting for a slower rank
-makes nobody slow. It is measured in the step itself rather than on a piece of it: a core that just slept, as that of a
+makes no rank slow. It is measured in the step itself rather than on a piece of it: a core that just slept, as that of a
 rank which waits, is slower for a while than one that is kept busy. It runs when a case is prepared, never in a timed
 part.
 
-And what of a computation does not shrink with the rank's share of it (`fixed_fractions`): starting kernels, copying
-what is as large whatever the share. A slow rank pays that at its own speed, so that a small share costs it more than
-in proportion.
+Also the fraction of a computation that does not shrink with the rank's share of it (`fixed_fractions`): starting
+kernels, copying tensors of the same size for any share. A slow rank pays that at its own speed, so that a small share
+costs it more than in proportion.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def fixed_fractions(
 
     `even` and `skewed` are the (step, clear) of two splits over equal ranks, `ratio` this rank's skewed share over its
     even one, None for a rank without a share. A computation of time 1 at the even share takes f + (1 - f) x at x times
-    the share; f is the least-squares fit over the ranks. Empty where no rank's share differs.
+    the share; f is the least-squares fit over the ranks. Empty if no rank's share differs.
     """
     before, after = _own_seconds(rank, *even), _own_seconds(rank, *skewed)
     pairs = [] if ratio is None else [(kind, ratio, after[kind] / before[kind]) for kind in before if before[kind] > 0]

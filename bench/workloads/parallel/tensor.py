@@ -79,7 +79,7 @@ class Ranks:
     size: int
     axis: str
     """Name of the mesh axis, of its own for every group: DTensor caches its plans by mesh, and meshes that
-    differ in nothing but the group compare equal, so that one group would be used for the other."""
+    differ in only the group compare equal, so that one group would be used for the other."""
     mark: Mark = no_mark
     """Marks around a call's forward and backward and, for `manual`, its sums."""
 

@@ -1,9 +1,9 @@
 """Asynchronous tensor parallelism: torch cuts an all-gather or reduce-scatter and its product into overlapping pieces.
 
-What is compiled is the block of `sequence`; Inductor's pass `_micro_pipeline_tp` replaces each all-gather followed by a
+The block of `sequence` is compiled. Inductor's pass `_micro_pipeline_tp` replaces each all-gather followed by a
 product, and each product followed by a reduce-scatter, with one operator over symmetric memory
 (torch/_inductor/fx_passes/micro_pipeline_tp.py; Wang et al. 2023, "Overlap communication with dependent computation via
-decomposition", ASPLOS). The pass leaves alone what it does not recognise, and says nothing: so the compiled graph is
+decomposition", ASPLOS). The pass skips code that it does not recognise, without a message. So the compiled graph is
 read, and without a single fused operator there is nothing to measure under this name.
 """
 

@@ -47,7 +47,7 @@ def operations(
 ) -> list[Computation]:
     """All ranks' operations, each rank's in its order; `seconds(stage, kind)` gives the durations.
 
-    `schedule` may be a row with other `stages_per_rank` than the table's, where torch's class allows that.
+    `schedule` may be a row with other `stages_per_rank` than the table's, if torch's class allows that.
     Raises ValueError for numbers that the schedule objects to, or a schedule that this torch lacks.
     """
     objection = schedule.objection(num_ranks, num_microbatches)

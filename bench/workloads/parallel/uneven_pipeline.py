@@ -53,7 +53,7 @@ class Team:
     """Group for the gradients of a pipeline: on NCCL two messages that cross on one group wait for each other."""
 
     def index(self, rank: RankContext) -> int | None:
-        """Place of a rank in the team; None where it is not in it."""
+        """Place of a rank in the team; None if it is not in it."""
         return self.ranks.index(rank.index) if rank.index in self.ranks else None
 
 

@@ -80,7 +80,7 @@ def _write_tokens(folder: Path, index: int, sample: NDArray[Any]) -> None:
 
 
 def _read_tokens(folders: Sequence[Path], indices: Sequence[int], size: int) -> list[NDArray[Any]]:
-    """The file is mapped anew for every batch, as nanoGPT does: pages that stay mapped could not be dropped."""
+    """The file is mapped again for every batch, as nanoGPT does: pages that stay mapped could not be dropped."""
     maps = {folder: np.memmap(_token_path(folder), dtype=np.uint16, mode="r") for folder in set(folders)}
     pairs = zip(folders, indices, strict=True)
     return [_as_int64(maps[folder][index * size : (index + 1) * size]) for folder, index in pairs]

@@ -34,7 +34,7 @@ DROPPED = 0.02
 
 
 def file_system(path: Path, mounts: str | None = None) -> str | None:
-    """Type of the file system that holds a path, such as `ext4`, from /proc/self/mounts; None where unknown."""
+    """Type of the file system that holds a path, such as `ext4`, from /proc/self/mounts; None if unknown."""
     if mounts is None:
         try:
             mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
@@ -79,7 +79,7 @@ def sync(path: Path) -> None:
 
 
 def cached_share(paths: Sequence[Path]) -> float | None:
-    """Share of the files' pages that are in the page cache (mincore(2)); None where that cannot be told."""
+    """Share of the files' pages that are in the page cache (mincore(2)); None if that is not known."""
     stride = -(-len(paths) // MAX_COUNTED) or 1
     counts = [_cached_pages(path) for path in paths[::stride]]
     readable = [count for count in counts if count is not None]

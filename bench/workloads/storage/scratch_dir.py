@@ -23,14 +23,14 @@ TEMPORARY = "temporary"
 """Value of a suite's parameter `folder` that means the system's folder for temporary files."""
 LOCK = "in-use.lock"
 ROOM_FACTOR, ROOM_BYTES = 1.1, 64 * 2**20
-"""Free space asked for, over the bytes to be written: block sizes, metadata and somebody else's files."""
+"""Free space asked for, over the bytes to be written: block sizes, metadata and files of others."""
 
 
 class Scratch:
     """A new folder that one process made and holds; other ranks may use its `path`.
 
     It is removed by `close`, or when it is forgotten. That of a process that was killed is removed by the next that is
-    made beside it: a lock on a file in it, which ends with its process, tells the two apart.
+    made next to it: a lock on a file in it, which ends with its process, tells the two apart.
     """
 
     def __init__(self, parent: Path, name: str) -> None:
@@ -63,7 +63,7 @@ def _remove_abandoned(parent: Path, prefix: str) -> None:
 
 
 def parent_folder(folder: str) -> Path:
-    """The folder that a parameter `folder` names. Raises BenchError where there is none."""
+    """The folder that a parameter `folder` names. Raises BenchError if there is none."""
     path = Path(tempfile.gettempdir()) if folder == TEMPORARY else Path(folder).expanduser().absolute()
     if not path.is_dir():
         raise BenchError(f"folder={folder}: there is no such folder; make it, or give another with --set folder=PATH")
@@ -87,7 +87,7 @@ def call_on_all(rank: RankContext, call: Callable[[], T]) -> T:
 def new_scratch(rank: RankContext, folder: str, name: str, per_host: bool) -> tuple[Path, Scratch | None]:
     """A new folder for all ranks (`per_host`: one on each host), and on the rank that made it also what holds it.
 
-    Raises BenchError on all ranks where it cannot be made, Skip where not all ranks see it.
+    Raises BenchError on all ranks where it cannot be made, Skip if not all ranks see it.
     """
     makes = rank.local_index == 0 if per_host else rank.index == 0
     held = call_on_all(rank, lambda: Scratch(parent_folder(folder), name) if makes else None)
@@ -100,7 +100,7 @@ def new_scratch(rank: RankContext, folder: str, name: str, per_host: bool) -> tu
 
 
 def require_room(rank: RankContext, folder: str, num_bytes: int) -> None:
-    """Raises Skip where some rank's folder has no room for `num_bytes`, which all ranks that share it write."""
+    """Raises Skip if some rank's folder has no room for `num_bytes`, which all ranks that share it write."""
     needed = int(ROOM_FACTOR * num_bytes) + ROOM_BYTES
     free = call_on_all(rank, lambda: shutil.disk_usage(parent_folder(folder)).free)
     least = -control.maxima(rank, [-free])[0]

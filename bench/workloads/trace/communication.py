@@ -1,4 +1,4 @@
-"""Spans of the time in which a rank's host stands still for communication: for the traced pass only.
+"""Spans of the time in which a rank's host waits for communication: for the traced pass only.
 
 Torch hands work to a backend at three places, and waits for it at two; `record_communication` wraps each while open:
 
@@ -7,16 +7,16 @@ Torch hands work to a backend at three places, and waits for it at two; `record_
                                    waited for in `Work.wait`
 
 NCCL gives no Work for two of them. Messages of a batch are launched together, and their Work comes from
-`_end_coalescing` (torch/distributed/distributed_c10d.py, batch_isend_irecv); a collective that is not asynchronous is
+`_end_coalescing` (torch/distributed/distributed_c10d.py, batch_isend_irecv). A collective that is not asynchronous is
 put on the current stream, which so waits for it (ProcessGroupNCCL.cpp, collective): its span is the call itself.
 
-DistributedDataParallel hands over and waits in C++. The end of its backward is known all the same: from the moment
+DistributedDataParallel sends and waits in C++. The end of its backward is known all the same: from the moment
 at which the last gradient is there until `backward` returns there is nothing left but its last sum
 (`last_gradient`). What is overlapped with computation makes no span: only what is exposed does. Each span carries
-when its rank handed the work over, so that waiting for the last rank can be told from the transfer.
+when its rank started the communication, so that waiting for the last rank and the transfer are separate.
 
-On a GPU the host does not stand still, but the stream does: marks are events on the current stream, which a wait
-holds up. What a side stream waits for is no standing still until the rank's own stream waits for that one
+On a GPU the host does not wait, but the stream does: marks are events on the current stream, which a wait
+holds up. A side stream's wait does not count until the rank's own stream waits for that one
 (bench/workloads/trace/side_streams.py). Importing this module imports torch.
 """
 
@@ -105,7 +105,7 @@ class CommunicationTrace:
         self._batches[group] = _Batch()
 
     def put_in_batch(self, group: str, name: str, num_bytes: int) -> bool:
-        """Count a call of a batch that is open; False where there is none."""
+        """Count a call of a batch that is open; False if there is none."""
         batch = self._batches.get(group)
         if batch is not None:
             batch.num_bytes["recv" if name == "recv" else "send"] += num_bytes
@@ -113,7 +113,7 @@ class CommunicationTrace:
         return batch is not None
 
     def close_batch(self, group: str, work: object, launch: object) -> None:
-        """Hand over what was coalesced; there is no Work where nothing was."""
+        """Send what was coalesced; there is no Work if nothing was."""
         batch, axis = self._batches.pop(group, None), self.axes.get(group)
         if batch is not None and axis is not None and work is not None:
             num_bytes = max(batch.num_bytes.values())

@@ -34,7 +34,7 @@ COLUMNS = (
     "clock_reasons",
 )
 """Columns of a row: seconds since the first reading; the shares are of the CPU time since the reading before, of the
-cores that the rank may use; `clock_reasons` is a list of texts. None where it cannot be known."""
+cores that the rank may use; `clock_reasons` is a list of texts. None if it cannot be known."""
 Row = list[Any]
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 MEANING = {
-    "cpu": "peak memory: growth of the resident set (VmHWM); what is kept from before and used again is not in it",
+    "cpu": "peak memory: growth of the resident set (VmHWM), without memory kept from before and used again",
     "cuda": "peak memory: growth of what torch's allocator has given out (max_memory_allocated)",
 }
 
@@ -50,7 +50,7 @@ def _trim() -> None:
 
 
 def _forget_peak() -> None:
-    """Let VmHWM start from now (proc(5), clear_refs); where that is not allowed it holds an older peak."""
+    """Let VmHWM start from now (proc(5), clear_refs); if that is not allowed it holds an older peak."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -1,7 +1,7 @@
-"""Communication that a GPU's side streams hold, and the times at which the rank's own stream stands still for it.
+"""Communication that a GPU's side streams hold, and the times at which the rank's own stream waits for it.
 
 FSDP2 launches its collectives on streams of its own and waits for them there, which holds up nothing; later the stream
-of the computation waits for an event of theirs, and only that is time in which the rank stands still. Torch has two
+of the computation waits for an event of theirs, and only that is time in which the rank waits. Torch has two
 places for it (torch/cuda/streams.py): `Stream.record_event` and `Stream.wait_event`, which `Stream.wait_stream` calls
 too. Importing this module imports torch.
 """
@@ -56,7 +56,7 @@ class SideStreams(Generic[Handed]):
     ) -> Callable[..., Any]:
         """`Stream.wait_event`; where the own stream waits for a communication, `stood_still` gets it and the start.
 
-        Only the first wait for an event counts: what is done when another follows takes no time.
+        Only the first wait for an event counts: work that is done when another wait follows takes no time.
         """
 
         def wrapped(stream: torch.cuda.Stream, event: Any, *arguments: Any, **named: Any) -> Any:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 PARTS = 5
-"""The last fifth of the samples is held against the first: long enough to be steady, and still cold and hot."""
+"""The last fifth of the samples is compared with the first: long enough to be steady, and still cold and hot."""
 BLOCKS = 10
 """Blocks of neighbouring samples in each of the two fifths; their medians are compared."""
 MIN_BLOCKS = 3
@@ -36,7 +36,7 @@ HARMFUL = nvml.LIMITING - {"power cap"}
 
 @dataclass(frozen=True)
 class Change:
-    """Last fifth over first fifth, less 1: above 0 it became slower."""
+    """Last fifth over first fifth, minus 1: above 0 it became slower."""
 
     share: float
     low: float
@@ -87,7 +87,7 @@ class RankSeries:
 
 
 def align_series(rows: Sequence[Sequence[Any]], num_samples: int, calls_in_sample: int, calls: int) -> RankSeries:
-    """Rows of a series of devices laid beside the samples, the last ones of all `calls` of the work."""
+    """Rows of a series of devices laid next to the samples, the last ones of all `calls` of the work."""
     by_name = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
     first = calls - num_samples * calls_in_sample
     sample = [(count - first) / calls_in_sample for count in by_name["calls"]]
@@ -256,7 +256,7 @@ _DEVICE: dict[str, Callable[[DeviceSoak], Cell]] = {
 
 
 def devices_table(devices: Sequence[DeviceSoak]) -> Table:
-    """A row a rank."""
+    """A row per rank."""
     rows = tuple(tuple(cell(device) for cell in _DEVICE.values()) for device in devices)
     return _without_unknown(Table(title="Devices", columns=tuple(_DEVICE), rows=rows))
 

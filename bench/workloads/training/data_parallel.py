@@ -2,7 +2,7 @@
 
     ddp   torch's DistributedDataParallel: every rank has all weights; gradients are averaged in buckets, each as soon
           as its last gradient is there, while the backward goes on (Li et al. 2020, "PyTorch Distributed")
-    fsdp  torch's fully_shard (FSDP2): every rank has a part of each weight; a group of layers gathers its weights
+    fsdp  torch's fully_shard (FSDP2): every rank has a part of each weight. A group of layers gathers its weights
           before it runs, again before its backward where it gave them up in between, and reduce-scatters its gradients
           (Rajbhandari et al. 2020, "ZeRO", stage 3)
 

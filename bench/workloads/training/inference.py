@@ -1,7 +1,7 @@
 """Prefill and decode of a Llama-style model with a key-value cache, split over the ranks or whole on each.
 
 Split as in Megatron-LM (Shoeybi et al. 2019) and the serving systems that followed: query, key, value, gate and up by
-columns, that is by heads; out and down by rows, with one all-reduce after each; the output head by words, whose logits
+columns, that is by heads. Out and down by rows, with one all-reduce after each; the output head by words, whose logits
 are gathered. The embedding is on every rank. Importing this module imports torch: the suite imports it inside
 `prepare`.
 """
@@ -187,10 +187,10 @@ def reduce_shape(shape: ModelShape, num_ranks: int) -> ModelShape:
 
 
 def check_server(tested: Server, op: str, whole: Llama) -> Check:
-    """Generate greedily with the cache, and hold logits and tokens against the whole model on one device, which goes
+    """Generate greedily with the cache, and compare logits and tokens with the whole model on one device, which goes
     through prompt and generated tokens at once, without a cache.
 
-    A token may differ only where the reference's two best are nearer than both errors that are allowed.
+    A token may differ only if the reference's two best are nearer than both errors that are allowed.
     """
     all_logits, tokens = tested.generate(op)
     results = torch.stack(all_logits, 1)

@@ -2,9 +2,9 @@
 
     tensor     parallelize_module: matrices by columns, then by rows, norms and residuals along the sequence
                (sequence parallel, Korthikanti et al. 2022), the vocabulary split in embedding and head
-    data       replicate: DistributedDataParallel where data is the only axis. With a tensor axis, which that does
-               not know, or a pipeline, whose split backwards it does not survive (torch 2.13 hangs with zero
-               bubbles), fully_shard on a mesh of data x 1: replicas, by the same code as sharding
+    data       replicate: DistributedDataParallel where data is the only axis. With a tensor axis, which DDP does
+               not know, or a pipeline, whose split backwards it does not support (torch 2.13 hangs with zero
+               bubbles): fully_shard on a mesh of data x 1: replicas, by the same code as sharding.
                shard: fully_shard, each layer a unit, embedding with head and last norm another
     pipeline   parts of the layers, run by a schedule of torch.distributed.pipelining
 
@@ -141,8 +141,8 @@ def build_part(
 
 
 def _fully_shard_arguments(mesh: DeviceMesh, layout: Layout, treatment: Treatment) -> dict[str, Any]:
-    """Choose FSDP's arguments. With a pipeline, weights stay gathered over all microbatches: one gather a
-    step and not two a microbatch, as torchtitan does it."""
+    """Choose FSDP's arguments. With a pipeline, weights stay gathered over all microbatches: one gather per
+    step and not two per microbatch, as torchtitan does it."""
     is_short = treatment.dtype != "float32" and treatment.data_mode == "shard"
     dtype = getattr(torch, treatment.dtype)
     return {

@@ -19,7 +19,7 @@ KEPT_PER_TOKEN = 12
 
 
 def make_job(params: Params, num_layers: int) -> MicrobatchedJob:
-    """The job of a case with so many layers of its shape."""
+    """The job of a case with this many layers of its shape."""
     shape = find_model(str(params["shape"]))
     sequence = int(params["sequence"]) or shape.sequence
     shape = replace(shape, num_layers=num_layers, sequence=sequence)
@@ -55,7 +55,7 @@ def bytes_needed(job: MicrobatchedJob, layout: Layout, params: Params, device_ty
 def num_layers_that_fit(params: Params, layout: Layout, machine: Machine) -> int:
     """The number asked for, or the largest of the ladder that fits and divides into the stages.
 
-    Raises Skip where not even the fewest fit.
+    Raises Skip if not even the fewest fit.
     """
     requested, whole = int(params["num_layers"]), find_model(str(params["shape"])).num_layers
     if requested:
@@ -68,7 +68,7 @@ def num_layers_that_fit(params: Params, layout: Layout, machine: Machine) -> int
         need = bytes_needed(job, layout, params, machine.device_type)
         if need <= MEMORY_SHARE * machine.memory_bytes:
             return count
-    raise Skip(f"the fewest layers need {need / 2**30:.2f} GiB a rank, of {machine.memory_bytes / 2**30:.2f} GiB")
+    raise Skip(f"the fewest layers need {need / 2**30:.2f} GiB per rank, of {machine.memory_bytes / 2**30:.2f} GiB")
 
 
 def is_whole(row: Params, layout: Layout, machine: Machine) -> bool:
@@ -79,5 +79,5 @@ def is_whole(row: Params, layout: Layout, machine: Machine) -> bool:
 
 
 def smallest_job(params: Params, layout: Layout) -> MicrobatchedJob:
-    """The job with the layers that are asked for, or one a stage."""
+    """The job with the layers that are asked for, or one per stage."""
     return make_job(params, int(params["num_layers"]) or make_job(params, 1).num_stages(layout))

@@ -1,7 +1,7 @@
 """One rank's part of a training step of the Llama model, whatever the split, and the same on one device.
 
 A step clears the gradients, runs forward and backward of every microbatch, and updates the weights with AdamW
-(torch's fused kernel). Gradients are summed over the data ranks once a step, after the last microbatch. Importing
+(torch's fused kernel). Gradients are summed over the data ranks once per step, after the last microbatch. Importing
 this module imports torch: the suite imports it inside `prepare`.
 """
 

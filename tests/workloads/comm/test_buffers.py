@@ -24,7 +24,7 @@ from bench.workloads.comm.buffers import allocator, skip_reason, symmetric_all_r
         ("registered", "barrier", "float32", 0, "nccl", "barrier moves no data"),
         ("symmetric", "broadcast", "float32", 64, "nccl", "for all_reduce, not for broadcast"),
         ("symmetric", "all_reduce", "float16", 64, "nccl", "for float32, bfloat16, not for float16"),
-        ("symmetric", "all_reduce", "float32", 72, "nccl", "72 bytes over 4 ranks are no multiple of 16 each"),
+        ("symmetric", "all_reduce", "float32", 72, "nccl", "72 bytes over 4 ranks are not a multiple of 16 each"),
     ],
 )
 def test_where_a_kind_of_memory_has_no_meaning(
