@@ -23,7 +23,7 @@ from bench.errors import BenchError
 
 @dataclass(frozen=True)
 class Accelerator:
-    """One row of the catalogue; what its source does not give is None. GB, TB and TFLOP are decimal."""
+    """One row of the catalogue; None if its source does not give a value. GB, TB and TFLOP are decimal."""
 
     name: str
     vendor: str
@@ -116,7 +116,7 @@ def named(name: str) -> Accelerator:
 def _matching(name: str) -> Sequence[Accelerator]:
     """The row that has the name; failing that all rows that start with it, in the file's order.
 
-    A name with its maker in front is a driver's, and whole: an `NVIDIA H200 XYZ` is no H200, nor an `NVIDIA H` one.
+    A name with its maker in front is a driver's, and whole: an `NVIDIA H200 XYZ` is not an H200, nor an `NVIDIA H` one.
     """
     text = name.strip().lower()
     key = _key(MAKERS.sub("", text, count=1) if MAKERS.match(text) else text)
@@ -138,7 +138,7 @@ def _key(name: str) -> str:
 
 
 def peak_flops(device_name: str, dtype: str, memory_bytes: int | None = None) -> float | None:
-    """Peak dense FLOP/s of a device for a type, such as `bfloat16`; None where it is not known."""
+    """Peak dense FLOP/s of a device for a type, such as `bfloat16`; None if it is not known."""
     row = find(device_name, memory_bytes)
     if row is None or dtype not in PEAK_FIELDS:
         return None
