@@ -21,7 +21,7 @@ __version__ = "0.2.0"
 
 
 def __dir__() -> list[str]:
-    """The public names, for whoever explores the package."""
+    """The public names, for anyone who explores the package."""
     return __all__
 
 

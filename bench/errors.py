@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend; the command prints it as one line and exits with 2.
+"""The one error that is the user's to fix; the command prints it as one line and exits with 2.
 
 Our own mistakes are `assert`s and keep their traceback.
 """

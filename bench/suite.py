@@ -1,14 +1,14 @@
-"""The suite contract: what a suite module gives, and what it is told.
+"""The suite contract: what a suite module gives, and what it is given.
 
 A suite is a Python module. Its first docstring line is its summary, and it defines
 
-    cases(machine) -> Iterable[dict[str, Param]]      parameters, the most telling case first
+    cases(machine) -> Iterable[dict[str, Param]]      parameters, the most informative case first
     prepare(params, rank) -> Work                     allocate, and say what to time and how to check it
 
 and, where it wants to,
 
-    memory(params, machine) -> int                    bytes a rank needs, asked before anything is allocated
-    min_seconds(params) -> float                      of a case with `Work.min_seconds`: the same, told beforehand, so
+    memory(params, machine) -> int                    bytes that a rank needs, asked before anything is allocated
+    min_seconds(params) -> float                      of a case with `Work.min_seconds`: the same, known beforehand, so
                                                       that budget and time-outs have room for it
     prepare_seconds(params) -> float                  of a case that compiles, or fetches, in its preparation: seconds
                                                       that this may take on top of --timeout
@@ -154,7 +154,7 @@ COMPILE_SECONDS = 240.0
 It is an allowance for time-outs, no measurement."""
 
 COMMUNICATION = "communication"
-"""Kind of a span in which a rank's host stands still for communication; it may lie within another span."""
+"""Kind of a span in which a rank's host waits for communication; it may lie within another span."""
 
 
 class Span(Struct, array_like=True, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -173,9 +173,9 @@ class Span(Struct, array_like=True, kw_only=True, frozen=True, forbid_unknown_fi
     sequence: int | None = None
     """Number of the collective on its group within the call: equal on all its ranks."""
     num_bytes: int | None = None
-    """Size of the tensor that this rank hands over, or takes in, whichever is the larger."""
+    """Size of the tensor that this rank sends or receives, the larger of the two."""
     launch_ns: int | None = None
-    """Time at which this rank handed the communication over; until the last rank has, the others wait for it."""
+    """Time at which this rank started the communication; until the last rank has, the others wait for it."""
 
 
 Cell = int | float | str | bool | None
@@ -188,7 +188,7 @@ class Table:
     columns: tuple[str, ...]
     """Heads, each with its unit, such as `GB/s`."""
     rows: tuple[tuple[Cell, ...], ...]
-    """One cell a column; None where a value is not known."""
+    """One cell a column; None if a value is not known."""
     title: str = ""
     notes: tuple[str, ...] = ()
 
@@ -242,21 +242,21 @@ class Work:
     bytes: int | None = None
     """Payload of one call of a collective (for all-gather, reduce-scatter, gather, scatter: the full buffer)."""
     bus_factor: float | None = None
-    """Bus bandwidth / algorithm bandwidth; None where there is none (barrier, one rank)."""
+    """Bus bandwidth / algorithm bandwidth; None if there is none (barrier, one rank)."""
     memory_traffic_bytes: int | None = None
     """Bytes that one rank reads and writes of its own memory in one call."""
     flops: float | None = None
     """Model FLOPs of one call, summed over the ranks."""
     hardware_flops: float | None = None
-    """Model FLOPs and what is recomputed, summed over the ranks; None where nothing is."""
+    """Model FLOPs and what is recomputed, summed over the ranks; None if nothing is."""
     flops_dtype: str | None = None
-    """Type whose peak and ceiling the FLOPs are held against, such as `bfloat16`."""
+    """Type whose peak and ceiling the FLOPs are compared with, such as `bfloat16`."""
     tokens: int | None = None
     """Tokens that one call processes, summed over the ranks."""
     communicates: bool = True
     """True if a call sends anything between ranks; such a work is refused under `--slow-link`, unless it marks it."""
     check_after: bool = True
-    """False only where a second check after the timed part has no meaning."""
+    """False only if a second check after the timed part has no meaning."""
     traced_calls: int = 0
     """Calls of the separate traced pass, whose spans `derive` and `bench explain` read; 0: none."""
     traced_variants: tuple[str, ...] = ()

@@ -1,29 +1,29 @@
 """Checkpoint: a sharded model and its AdamW state, saved and loaded with torch.distributed.checkpoint.
 
 What is measured: a stack of linear layers, sharded over all ranks by FSDP2 (`fully_shard`), with the two moments that
-AdamW keeps of each parameter; `num_bytes` is the size of it all, in float32, which every rank writes and reads its
-share of. Why: a long run saves every few minutes, and all devices stand still for it.
+AdamW keeps of each parameter. `num_bytes` is the size of it all, in float32, which every rank writes and reads its
+share of. Why: a long run saves every few minutes, and all devices wait for it.
 
-    save        get_state_dict and save: training stands still until the last rank has written
-    async_save  get_state_dict and async_save: it stands still until the state is copied to host memory; a thread
+    save        get_state_dict and save: training waits until the last rank has written
+    async_save  get_state_dict and async_save: it waits until the state is copied to host memory; a thread
                 writes. The time of the case is that until all is written. `stall` is the call alone; `steps` are
                 `num_steps` training steps, `steps_and_save` as many that begin right after the call
     load        get_state_dict, load and set_state_dict, from files saved in the same way
 
-storage_gb_per_s is the state over the time of the case, all ranks together. stall_seconds is how long the call holds up
-training, stall_share that over the whole. steps_slowdown is (steps_and_save - stall) / steps: what the thread
-takes from the steps. lost_seconds is steps_and_save - steps, all that a save costs training; it is missing where a save
-was not yet done when the steps were, since it was then still to cost something. On a CPU the thread takes cores
-from the steps, on a GPU it does not. state_bytes and rank_bytes are the state in all, and the largest share of a rank.
+`storage_gb_per_s` is the state over the time of the case, all ranks together. `stall_seconds` is how long the call
+holds up training, `stall_share` its share of the whole. `steps_slowdown` is (steps_and_save - stall) / steps, the time
+that the thread takes from the steps. `lost_seconds` is steps_and_save - steps, the time that a save costs training in
+all. It is missing if a save was not done when the steps were. On a CPU the thread takes cores from the steps, on a GPU
+it does not. `state_bytes` and `rank_bytes` are the state in all, and the largest share of a rank.
 
 `fsync=true`, torch's default: each file is synced to the storage before the save is over; `fsync=false` measures how
-fast the page cache takes it. `cache=uncached` (load): the files are dropped from the page cache before every
-sample, untimed; page_cache_gain is the time of that over the time with a twin of the files that stays there, and
-cached_share what part of the files was in the cache. Folders (`folder=PATH`, which all hosts must share; the system's
-temporary folder by default) are new for each save and removed untimed.
+fast the page cache takes it. `cache=uncached` (load): the files are dropped from the page cache before every sample,
+untimed. `page_cache_gain` is the time of that over the time with a twin of the files that stays there, and
+`cached_share` the part of the files that was in the cache. Folders (`folder=PATH`, which all hosts must share; the
+system's temporary folder by default) are new for each save and removed untimed.
 
-What was loaded is compared bit by bit with what was saved, parameters, moments, counts of steps and settings of the
-optimizer, after all of it was overwritten; in an asynchronous save right after the call returned.
+The loaded state is compared bit by bit with the saved one: parameters, moments, counts of steps and settings of the
+optimizer. All of it was overwritten before; in an asynchronous save right after the call returned.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _misfit(params: Params) -> str | None:
 def memory(params: Params, machine: Machine) -> int:
     """Bytes of a rank: its share of the state, gradients, a copy to compare with and one of what is written or read.
 
-    On a GPU the copies are in the host's memory, but for the one to compare with.
+    On a GPU the copies are in the host's memory, except for the one to compare with.
     """
     share = -(-_state_bytes(params, machine.world_size) // machine.world_size)
     layer = ITEM * _hidden(params, machine.world_size) ** 2
@@ -161,7 +161,7 @@ class CheckpointOperation:
 
     variants: Callable[[Operands], dict[str, Callable[[], object]]]
     save: Callable[[Operands], object]
-    """Writes what the check loads, as the case does; nothing where the files are there."""
+    """Writes what the check loads, as the case does; nothing if the files are there."""
     folder: Callable[[Operands], Path]
     """Folder that the check loads from."""
 
@@ -214,7 +214,7 @@ OPERATIONS: Mapping[str, CheckpointOperation] = {
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises BenchError for a bad value or folder, Skip without room, and where uncached reads cannot be had."""
+    """Raises BenchError for a bad value or folder, Skip without room, and where uncached reads are not possible."""
     skip_if(_misfit(params))
     import torch.distributed as dist
 

@@ -2,12 +2,12 @@
 
 One call of one collective on all ranks, with tensors that stay where they are from call to call. `num_bytes`
 is the payload as nccl-tests counts it: the buffer of a rank, and for all_gather, reduce_scatter, gather and
-scatter the full buffer, that is n times a rank's share. It is rounded down to a multiple of n elements (n
+scatter the full buffer, that is n times the share of a rank. It is rounded down to a multiple of n elements (n
 elements at least), so that all operations move the same payload; the result has the bytes really moved. The
 root is rank 0. The operations themselves are rows of bench/workloads/comm/collectives.py.
 
 The check fills the very tensors of the timed call with small whole numbers, different on every rank, runs the
-very callable that is timed, and compares every element of the output; anything but equality fails.
+very callable that is timed, and compares every element of the output; any difference fails.
 
 all_reduce and reduce work in place: their inputs are restored before every sample. Within one streamed sample
 the values grow, past the end of small types, which costs no time. A broadcast repeated in place moves the
@@ -170,7 +170,7 @@ def _skip_reason(params: Params, rank: RankContext, row: Collective) -> str | No
     """The first of the reasons that holds."""
     backend, op, has_size = BACKENDS[rank.backend], params["op"], "num_bytes" in params
     reasons = (
-        (rank.world_size < 2, "needs at least 2 ranks: one alone has nobody to exchange data with"),
+        (rank.world_size < 2, "needs at least 2 ranks: one alone has no other rank to exchange data with"),
         (op in backend.unsupported_ops, f"backend {backend.name} has no {op}"),
         (row.bus_factor and not has_size, f"{op} needs num_bytes, the size of its payload"),
         (not row.bus_factor and has_size, f"{op} moves no data: num_bytes has no meaning for it"),

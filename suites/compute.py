@@ -1,13 +1,13 @@
 """Compute: what one device can do, alone and with all ranks at once: matrix multiply and memory bandwidth.
 
-`matmul` is [m, k] @ [k, n] of random normal numbers, different on every rank: `shape=square` with m = n = k =
-`size`, and the four matrices of a transformer layer of hidden size `size` over `tokens` tokens: query, key
+`matmul` is [m, k] @ [k, n] of random normal numbers, different on every rank. `shape=square` is with m = n = k =
+`size`; other shapes are the four matrices of a transformer layer of hidden size `size` over `tokens` tokens: query, key
 and value in one (`qkv`), `attention_out`, `mlp_up` and `mlp_down` with an inner size of 4 x hidden, as in
 GPT-2. 2mnk FLOPs each (Narayanan et al. 2021, Efficient Large-Scale Language Model Training, appendix).
 `dtype=float8_e4m3fn` multiplies in FP8 (`torch._scaled_mm`), with a bfloat16 result.
 
 `copy` (a = b) and `triad` (a = b + s c) are the first and the last kernel of STREAM (McCalpin 1995), counted
-as there: 2 and 3 x `num_bytes`, the size of one array; what the cache reads before it writes is not counted.
+as there: 2 and 3 x `num_bytes`, the size of one array; bytes that the cache reads before it writes are not counted.
 STREAM asks for each array to be 4 x the last-level cache; the note of each case says how large its arrays are
 by that measure, and one size fits into the cache on purpose.
 
@@ -131,7 +131,7 @@ def _points(sizes: KernelSizes, machine: Machine) -> Iterator[Params]:
 
     wanted = dtypes if sizes.every_dtype else dtypes[:1]
     yield from (square(sizes.squares[0], dtype) for dtype in dtypes)
-    if slow:  # one small product tells how slow; the one that it is held against stands beside it
+    if slow:  # one small product tells how slow; the one that it is compared with stands beside it
         yield from (square(min(sizes.squares), dtype) for dtype in (*dtypes[:1], *slow))
     if device_type == "cuda":
         yield square(sizes.squares[0], FLOAT8)
@@ -174,7 +174,7 @@ def _misfit(params: Params, row: KernelOperation) -> str | None:
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises BenchError for a value that a parameter cannot take, Skip where two do not fit together."""
+    """Raises BenchError for a value that a parameter cannot take, Skip if two do not fit together."""
     row = _row(params)
     skip_if(_misfit(params, row))
     kernel = row.make(params, rank)
@@ -206,7 +206,7 @@ def derive(kernel: Kernel, has_own_host: bool, observed: Observed) -> dict[str, 
     """The suite's own metrics from each rank's median times.
 
     `alone_...`: median over the ranks of what each does while the others of its host rest. `contention`: time
-    with all ranks at once / time alone, of the rank that loses most; none where a rank has its host to
+    with all ranks at once / time alone, of the rank that loses most; none if a rank has its host to
     itself. `rank_spread`: time alone of the slowest rank / that of the fastest.
     """
     together = observed.rank_seconds["full"]

@@ -2,14 +2,14 @@
 
 Training on a mesh of data x tensor parallel ranks runs collectives in both directions of the mesh at once: activations
 within a tensor group, gradients within a data group. Their paths cross. `mesh`: tensor groups are `tensor` consecutive
-ranks (of one host, where there are several), data groups the ranks of one position in them, and every rank starts both
+ranks (of one host, if there are several), data groups the ranks of one position in them, and every rank starts both
 of its collectives and waits for both (`full`). `same`: two groups of all the ranks, as where weights are gathered while
 gradients are reduced; that has a meaning with 2 ranks too.
 
 Variants, timed in turn: both axes until one of the two is done (`first_beside`, `second_beside`; the other is waited
-for outside the timed part); every group of one axis (`first`, `second`); each group by itself (`first_0`, `second_1`,
-...), while all other ranks rest. The slow-down of a group is its time beside all the others over its time alone. On an
-axis of more than 8 groups single ones are not timed, and alone means with its axis.
+for outside the timed part). Every group of one axis (`first`, `second`); each group by itself (`first_0`, `second_1`,
+...), while all other ranks rest. The slow-down of a group is its time together with all the others over its time alone.
+On an axis of more than 8 groups single ones are not timed, and alone means with its axis.
 
 The check runs both axes at once with whole numbers and compares every element exactly.
 """
@@ -53,12 +53,12 @@ METRICS = {
     "first_slowdown": SuiteMetric(
         "x",
         "lower",
-        "Time of a collective beside all others over its time alone, of the group of the first axis that loses most.",
+        "Time of a collective among all others over its time alone, of the first axis's group that loses most.",
     ),
     "second_slowdown": SuiteMetric(
         "x",
         "lower",
-        "Time of a collective beside all others over its time alone, of the group of the second axis that loses most.",
+        "Time of a collective among all others over its time alone, of the second axis's group that loses most.",
     ),
     "gain_over_serial": SuiteMetric(
         "x", "higher", "Time of the two axes one after the other over the time of both at once."
@@ -114,7 +114,7 @@ class AxisGroups:
 
 
 def layout(params: Params, world_size: int) -> AxisGroups:
-    """Raises Skip where the ranks make no such mesh."""
+    """Raises Skip if the ranks make no such mesh."""
     everyone = tuple(range(world_size))
     if params["op"] == "same":
         return AxisGroups({FIRST: (everyone,), SECOND: (everyone,)})
@@ -147,7 +147,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     dtype = _checked(params)
     count = num_elements("concurrent", params, rank.world_size)
     if rank.world_size < 2:
-        raise Skip("needs at least 2 ranks: one alone has nobody to exchange data with")
+        raise Skip("needs at least 2 ranks: one alone has no other rank to exchange data with")
     if params["op"] == "same" and "tensor" in params:
         raise Skip(f"tensor={params['tensor']} has no meaning for two groups of the same ranks")
     shape = layout(params, rank.world_size)
@@ -269,13 +269,13 @@ def derive(shape: AxisGroups, observed: Observed) -> dict[str, float | None]:
 
 
 def tables(shape: AxisGroups, observed: Observed) -> dict[str, Table]:
-    """One row a group."""
+    """One row per group."""
     rows: list[tuple[Cell, ...]] = [
         (group.axis, _listed(group.ranks), group.alone, group.with_axis, group.beside, group.slowdown)
         for group in group_times(shape, observed)
     ]
     heads = ("axis", "ranks", "alone seconds", "with its axis seconds", "with all seconds", "slow-down x")
-    return {"groups": Table(heads, tuple(rows), title="each group alone and beside the others")}
+    return {"groups": Table(heads, tuple(rows), title="each group alone and together with the others")}
 
 
 def _listed(ranks: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ mask the `contiguous` order leaves the last rank nearly twice the mean's work, a
     communication  the same messages with no attention between them
     one_device     the whole sequence, which every rank runs by itself at the same time
 
-What is timed is also what is checked: output and the gradients of queries, keys and values against one device.
+The timed work is checked: output and the gradients of queries, keys and values against one device.
 `implementation=torch` is torch's own context_parallel (a prototype). Machinery: bench/workloads/parallel/context.py.
 """
 
@@ -132,7 +132,7 @@ def _attention(params: Params) -> AttentionProblem:
 
 
 def _skip_reason(params: Params, num_ranks: int, device_type: str) -> str | None:
-    """Reason why this cannot run on so many ranks, with the numbers; None if it can."""
+    """Reason why this cannot run on this many ranks, with the numbers; None if it can."""
     if num_ranks == 1:
         return "one rank: there is nothing to split"
     small = too_small(params, "sequence", "num_heads", "num_kv_heads", "head_dim", "batch")
@@ -175,7 +175,7 @@ def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
     """Bytes that a rank holds at the worst moment; `one_device`: also the whole sequence's call and its check.
 
     Counted from the shapes. Of a rank's share: query, output gradient, output and its float32 sum, the query's gradient
-    in float32 and its type; keys and values with two receive buffers, and four of gradients in float32. all_gather: the
+    in float32 and its type. Keys and values with two receive buffers, and four of gradients in float32. all_gather: the
     whole keys and values twice (as gathered, and in order), and their gradients twice in float32.
     """
     item = ITEM_BYTES[str(params["dtype"])]
@@ -192,12 +192,12 @@ def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
 
 
 def memory(params: Params, machine: Machine) -> int:
-    """Without the variant on one device, which is left out where there is no room for it."""
+    """Without the variant on one device, which is left out if there is no room for it."""
     return _bytes_needed(params, machine.world_size, one_device=False)
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises Skip with one rank, for numbers that cannot be split, and where torch's own or its kernel does not run."""
+    """Raises Skip with one rank, for numbers that cannot be split, and if torch's own or its kernel does not run."""
     skip_if(_skip_reason(params, rank.world_size, rank.device.type))
     import torch.distributed as dist
 
@@ -229,7 +229,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 def _variants(
     params: Params, attention: AttentionProblem, rank: RankContext, silent: object
 ) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
-    """The variants, check and notes; without `one_device` where memory has no room for it."""
+    """The variants, check and notes; without `one_device` if memory has no room for it."""
     import torch
 
     from bench.workloads.parallel.context import STRATEGIES

@@ -1,4 +1,4 @@
-"""Data parallelism: forward and backward of one model on all ranks, by DDP and by FSDP2; what of it is hidden.
+"""Data parallelism: forward and backward of one model on all ranks, by DDP and by FSDP2, and the share that is hidden.
 
 What is measured: the time of forward and backward of a Llama-style model, each rank with a batch of its own, until all
 gradients are averaged over the ranks (no optimizer). Why: all training does this in every step, and whether the
@@ -10,7 +10,7 @@ communication hides behind the backward decides what more devices are worth. Var
 
 and from them (`bench.parallelism.overlap`) exposed = full - compute_only, and overlapped = 1 - exposed / communication.
 The exposed time also holds what the wrapper itself costs: copies into buckets, the gathered weights' copies, its hooks.
-What is timed is also what is checked: loss and all gradients, against one device that goes through every rank's batch.
+The timed work is checked: loss and all gradients, against one device that goes through every rank's batch.
 Machinery: bench/workloads/training/data_parallel.py.
 """
 
@@ -121,7 +121,7 @@ def _wrapping(params: Params) -> Wrapping:
 
 def _skip_reason(params: Params, num_ranks: int, backend: str) -> str | None:
     if num_ranks == 1:
-        return "one rank: there is nobody to average gradients with"
+        return "one rank: there is no other rank to average gradients with"
     small = too_small(params, "batch", "bucket_mb") or too_small(params, "layers_per_group", least=0)
     if small:
         return small
@@ -130,10 +130,12 @@ def _skip_reason(params: Params, num_ranks: int, backend: str) -> str | None:
 
 
 def memory(params: Params, machine: Machine) -> int:
-    """Bytes that a rank holds at the worst moment, counted from the shapes: the model without a wrapper and its
-    gradients, the same of the wrapped one (FSDP: a share, and the whole in the messages' buffers), what layers keep for
-    the backward, and the logits, their copy in float32 and the gradients of both; for a short type a float32 reference
-    besides."""
+    """Bytes that a rank holds at the worst moment, counted from the shapes.
+
+    They are the model without a wrapper and its gradients, the same of the wrapped one (FSDP: a share, and the whole in
+    the messages' buffers), and what layers keep for the backward. Also the logits, their copy in float32 and the
+    gradients of both; for a short type a float32 reference besides.
+    """
     shape = _shape(params)
     item = ITEM_BYTES[str(params["dtype"])]
     tokens = int(params["batch"]) * shape.sequence

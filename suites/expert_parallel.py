@@ -4,7 +4,7 @@ What is measured: the time of one layer: dispatch of the tokens to the ranks of 
 the way back. Why: both ways are all-to-alls of uneven parts, the most demanding traffic that training has, and a rank
 whose experts are busier holds up all others. The routing is made, not learned (no router is timed), so that its
 unevenness can be set: `imbalance` is the share of the tokens that choose the busiest expert; top_k / num_experts is
-even. Tokens are neither dropped nor padded. Beside the time:
+even. Tokens are neither dropped nor padded. Besides the time:
 
     load_imbalance          rows of the busiest rank / mean over the ranks: a bound on what unevenness costs the experts
     dispatch_combine_share  share of the time in the all-to-alls, mean over ranks, waiting for busier ranks included;
@@ -12,8 +12,8 @@ even. Tokens are neither dropped nor padded. Beside the time:
     communication_share     1 - compute_only / full: without that waiting, for the busiest rank sets compute_only
 
 Variants, timed in turn with the case (`full`): `compute_only`, the same code over a group whose collectives return at
-once; `communication`, the same messages and nothing else; `one_device`, all tokens and experts, which every rank runs
-by itself at the same time. What is timed is also what is checked: output and all gradients against one device.
+once; `communication`, the same messages only. `one_device`: all tokens and experts, which every rank runs
+by itself at the same time. The timed work is checked: output and all gradients against one device.
 Machinery: bench/workloads/parallel/expert.py.
 """
 
@@ -147,7 +147,7 @@ def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
 
 
 def memory(params: Params, machine: Machine) -> int:
-    """Without the variant on one device, which is left out where there is no room for it."""
+    """Without the variant on one device, which is left out if there is no room for it."""
     if _routing(params).objection(machine.world_size):
         return 0  # prepare says why
     return _bytes_needed(params, machine.world_size, one_device=False)
@@ -156,7 +156,7 @@ def memory(params: Params, machine: Machine) -> int:
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip with one rank, and for a routing that there cannot be."""
     routing = _routing(params)
-    skip_if("one rank: there is nobody to send tokens to" if rank.world_size == 1 else None)
+    skip_if("one rank: there is no other rank to send tokens to" if rank.world_size == 1 else None)
     skip_if(routing.objection(rank.world_size))
     import torch.distributed as dist
 
@@ -203,7 +203,7 @@ def communicating_share(observed: Observed) -> float | None:
 def _variants(
     params: Params, routing: Routing, rank: RankContext, silent: dist.ProcessGroup
 ) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
-    """The variants, check and notes; without `one_device` where memory has no room for it."""
+    """The variants, check and notes; without `one_device` if memory has no room for it."""
     from dataclasses import replace
 
     import torch

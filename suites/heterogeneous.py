@@ -21,9 +21,9 @@ unless the work is split unevenly. Three variants, timed in turn, on equally man
 Where the ranks themselves are mixed (accelerators of several kinds, or `--slow`), these are measured and nothing else
 is emulated; the uniform ranks are then as many of the most frequent kind. On equal ranks the last one is slowed to
 `speed` of its own, an emulation (`bench.measure.engine.emulation`), which the row says. `busy` below 1 slows all ranks
-alike, in every variant, so that more ranks than cores do not get in each other's way: they sleep the rest.
+alike, in every variant, so that more ranks than cores do not disturb each other: they sleep the rest.
 
-What is timed is also what is checked: gradients of all three against the whole model on one device.
+The timed work is checked: gradients of all three against the whole model on one device.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ METRICS = {
         "s", "lower", "Time that no split can beat: computation over the sum of the speeds, the rest as it was."
     ),
     "mixing_penalty": SuiteMetric(
-        "share", "lower", "Time of the step with equal shares over that on equal ranks, less 1."
+        "share", "lower", "Time of the step with equal shares over that on equal ranks, minus 1."
     ),
     "won_back": SuiteMetric(
         "share", "higher", "Share of the mixing penalty that balancing wins back: (even - balanced) / (even - uniform)."
@@ -65,10 +65,10 @@ METRICS = {
         "s", "neither", "Time with balanced shares as predicted from the uniform step and the measured speeds."
     ),
     "even_prediction_error": SuiteMetric(
-        "share", "neither", "Predicted over measured time with equal shares, less 1, launch by launch."
+        "share", "neither", "Predicted over measured time with equal shares, minus 1, launch by launch."
     ),
     "balanced_prediction_error": SuiteMetric(
-        "share", "neither", "Predicted over measured time with balanced shares, less 1, launch by launch."
+        "share", "neither", "Predicted over measured time with balanced shares, minus 1, launch by launch."
     ),
     "slowest_speed": SuiteMetric("share", "higher", "Measured speed of the slowest rank, that of the fastest being 1."),
 }
@@ -135,7 +135,7 @@ def _skip_reason(params: Params, world_size: int) -> str | None:
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises Skip where there is nothing to mix, or the numbers do not fit."""
+    """Raises Skip if there is nothing to mix, or the numbers do not fit."""
     skip_if(_skip_reason(params, rank.world_size))
     from bench.workloads.model.numerics import worst
 
@@ -281,7 +281,7 @@ def _uniform_calls(observed: Observed, dealt: Dealt) -> list[heterogeneous_step.
 
 
 def tables(observed: Observed, *, dealt: Dealt) -> Mapping[str, Table]:
-    """The split, and each variant's time beside what was predicted of it."""
+    """The split, and each variant's time next to what was predicted of it."""
     facts = derived(observed, dealt=dealt)
     rows: list[tuple[Cell, ...]] = []
     for name, split in (("uniform", dealt.even), ("even", dealt.even), ("balanced", dealt.balanced)):

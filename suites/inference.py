@@ -1,25 +1,25 @@
 """Inference: prefill and decode of a Llama-style model, split over the ranks or as independent replicas.
 
 What is measured: the time to answer a batch of prompts with one token (`prefill`: the whole prompt at once), and that
-of each further token (`decode`: one new token a sequence against a key-value cache). Why: serving asks other things of
-a machine than training does. Prefill is bound by computation, decode by memory bandwidth: each token reads all weights
-and the cache. With `parallel=tensor` all ranks share one model and one batch, and wait for each other in every layer;
-with `parallel=replicas` each has its own model and batch, and waits for nobody. How to read it:
+of each further token (`decode`: one new token per sequence against a key-value cache). Why: serving asks other things
+of a machine than training does. Prefill is bound by computation, decode by memory bandwidth: each token reads all
+weights and the cache. With `parallel=tensor` all ranks share one model and one batch, and wait for each other in every
+layer; with `parallel=replicas` each has its own model and batch, and waits for no other. How to read it:
 
     time_to_first_token_seconds    prefill: one call, of the slowest rank
     time_per_output_token_seconds  decode: one call, of the slowest rank
     served_tokens_per_s            prompt tokens (prefill) or new tokens (decode) a second, of all ranks together, each
                                    replica at its own pace
     served_over_synchronous        served_tokens_per_s / what the same ranks would serve if all kept the pace of the
-                                   slowest, as they must in training: above 1 where ranks differ, or their times vary
+                                   slowest, as they must in training: above 1 if ranks differ, or their times vary
 
-A machine of unlike ranks can train poorly and serve well: `served_over_synchronous` is what serving regains of it, and
-what `parallel=replicas` serves more than `parallel=tensor` is the price of the waiting and of the communication.
+A machine of different ranks can train poorly and serve well: `served_over_synchronous` is what serving regains of it,
+and what `parallel=replicas` serves more than `parallel=tensor` is the price of the waiting and of the communication.
 
-`decode` is one token a call, always at the same length of context, so that a sample is the time per token there;
+`decode` is one token per call, always at the same length of context, so that a sample is the time per token there;
 `timing=streamed` takes tokens back to back. No CUDA graph is used: the host's launches are in the number. Variants:
 `compute_only` (tensor: over a group whose collectives return at once), `one_device` (tensor: the whole model and batch,
-which every rank runs by itself at the same time). What is timed is also what is checked: logits, and greedy tokens
+which every rank runs by itself at the same time). The timed work is checked: logits, and greedy tokens
 generated with the cache, against one device without a cache. Machinery: bench/workloads/training/inference.py.
 """
 
@@ -112,7 +112,7 @@ NOTES = {
 OP_NOTES = {
     "prefill": f"FLOPs: attention counted in the convention `{flops.DEFAULT_CONVENTION}` (PaLM, appendix B), and the "
     "output head for the last token alone",
-    "decode": "one token a call, always at the same length of context",
+    "decode": "one token per call, always at the same length of context",
 }
 
 
@@ -180,8 +180,8 @@ def cache_elements(shape: ModelShape, batch: int, length: int) -> int:
 
 
 def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
-    """Bytes that a rank holds at the worst moment: weights and cache, the embedding, a layer that is drawn whole, the
-    activations of one layer of a prefill, and the logits; `parallel=tensor` has weights and cache twice (full and
+    """Bytes that a rank holds at the worst moment: weights and cache, the embedding, a layer that is drawn in full,
+    the activations of one layer of a prefill, and the logits. `parallel=tensor` has weights and cache twice (full and
     compute_only), and with `one_device` the whole besides. The check of a short type has a float32 model besides."""
     shape, parts = _shape(params), _split(params, num_ranks)
     item, batch = ITEM_BYTES[str(params["dtype"])], int(params["batch"])
@@ -198,7 +198,7 @@ def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
 
 
 def memory(params: Params, machine: Machine) -> int:
-    """Without the variant and the check on one device, which are left out where there is no room for them."""
+    """Without the variant and the check on one device, which are left out if there is no room for them."""
     return _bytes_needed(params, machine.world_size, one_device=False)
 
 
@@ -213,7 +213,7 @@ def _model_flops(params: Params, num_batches: int) -> float:
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises Skip where the ranks do not divide the model, and for sizes that make none."""
+    """Raises Skip if the ranks do not divide the model, and for sizes that make none."""
     skip_if(_skip_reason(params, rank.world_size))
     op, parts = str(params["op"]), _split(params, rank.world_size)
     num_batches = rank.world_size // parts

@@ -1,7 +1,7 @@
 """Input pipeline: a DataLoader that reads real files, against training steps of known length.
 
 What is measured: one epoch on every rank, each over its own share of the files (DistributedSampler, shuffled
-anew). `full` fetches every batch and takes a step with it; `step_only` takes the steps alone; `loader_only`
+again). `full` fetches every batch and takes a step with it; `step_only` takes the steps alone; `loader_only`
 fetches alone. Why: a device that waits for its data is paid for and idle, and nothing in a training loop says
 so. What comes of it:
 
@@ -183,7 +183,7 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises BenchError for a bad value or folder, Skip without room, and where uncached reads cannot be had."""
+    """Raises BenchError for a bad value or folder, Skip without room, and where uncached reads are not possible."""
     skip_if(_misfit(params))
     num_samples = rank.world_size * _positive(params, "batch_size") * _positive(params, "num_batches")
     num_workers, uncached = _positive(params, "num_workers", least=0), params["cache"] == "uncached"

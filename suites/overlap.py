@@ -6,10 +6,10 @@ case itself (`full`) starts a collective, multiplies matrices and waits for the 
 `communication_alone` are the two by themselves, timed in turn with it. The collective runs in gloo's own thread, or on
 the stream of its NCCL group.
 
-`hidden_share` is (compute alone + communication alone - both) / communication alone: 1 where the collective costs no
-time at all, 0 where one might as well do one after the other, below 0 where they get in each other's way. No more can
+`hidden_share` is (compute alone + communication alone - both) / communication alone: 1 if the collective costs no
+time at all, 0 if one might as well do one after the other, below 0 if they disturb each other. No more can
 be hidden than there is compute to hide it behind (`hideable_share`), so sizes matter: several are measured, and
-`communication_over_compute` says which is longer. `compute_slowdown` is the time of the multiplications beside the
+`communication_over_compute` says which is longer. `compute_slowdown` is the time of the multiplications during the
 collective, from the spans of traced calls, over their time alone: median over the ranks.
 
 The check is of both: the product in float64 (bench/workloads/model/product_check.py), the collective exactly. A wrong
@@ -74,7 +74,7 @@ METRICS = {
         "Largest share of the communication that could be hidden: compute / communication, at most 1.",
     ),
     "compute_slowdown": SuiteMetric(
-        "x", "lower", "Time of the computation beside the collective over its time alone, median over the ranks."
+        "x", "lower", "Time of the computation during the collective over its time alone, median over the ranks."
     ),
     "communication_over_compute": SuiteMetric(
         "x", "neither", "Time of the communication alone over that of the computation alone."

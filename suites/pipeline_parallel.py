@@ -2,8 +2,8 @@
 
 What is measured: the time of one step, forward and backward of a batch cut into microbatches, with the
 layers split over all ranks as stages. Why: a rank waits for the stage before it and the stage behind it, so
-that a pipeline is as fast as its slowest stage, less the bubble that the schedule leaves; schedules differ
-in that bubble. Beside the time:
+that a pipeline is as fast as its slowest stage, minus the bubble that the schedule leaves; schedules differ
+in that bubble. Besides the time:
 
     bubble_theory               share of the step that the schedule's order leaves idle: a replay of it, with
                                 the measured durations of forward, input gradient and weight gradient
@@ -11,8 +11,8 @@ in that bubble. Beside the time:
     communication_and_overhead  the difference: messages, the host's work, jitter
 
 They come from a separate traced pass. The variant `one_device` is the whole stack with the same
-microbatches, which every rank runs by itself at the same time; the speed-up is one_device / full. What is
-timed is also what is checked: outputs, loss and the gradients of each rank's own stages, against that
+microbatches, which every rank runs by itself at the same time; the speed-up is one_device / full. The
+timed work is checked: outputs, loss and the gradients of each rank's own stages, against that
 stack. The loss is the mean square against random targets. Gradients are cleared before every sample,
 untimed; no optimiser step is taken.
 """
@@ -36,7 +36,7 @@ PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "microbatch_size": 1, "num_layers": 8, "timing": "aligned"}
 CHOICES = {
     "op": tuple(SCHEDULES),
-    # Not float16: the gradients of a mean over so many elements fall below its smallest number.
+    # Not float16: the gradients of a mean over this many elements fall below its smallest number.
     "dtype": ("float32", "bfloat16"),
     "timing": ("aligned", "streamed"),
 }
@@ -55,7 +55,7 @@ METRICS = {
 }
 TRACED_CALLS = 5
 
-# Layers and microbatches are at least so many (see `cases`).
+# Layers and microbatches are at least this many (see `cases`).
 BASE: Presets[Params] = Presets(
     cpu={
         "smoke": {"hidden": 64, "num_heads": 4, "sequence": 32, "num_microbatches": 4},
@@ -69,7 +69,7 @@ BASE: Presets[Params] = Presets(
 )
 DTYPES = {"cpu": ("float32", "bfloat16"), "cuda": ("bfloat16", "float32")}
 """Device type -> the base point's type, and another."""
-# The most telling first: the usual schedule, the one it improved on, and those with the smallest bubbles.
+# The most informative first: the usual schedule, the one it improved on, and those with the smallest bubbles.
 SMOKE_SCHEDULES = 4
 """Number of schedules in the smoke preset, in which a step's set-up and check cost more than its samples."""
 ORDER = (
@@ -88,7 +88,7 @@ MIB = 2**20
 KEPT_PER_TOKEN = 17
 """Numbers that a layer keeps for its backward, per token and unit of `hidden`: the 34 s b h bytes of
 Korthikanti et al. 2022 ("Reducing Activation Recomputation in Large Transformer Models", section 4.1), of
-two bytes each; the scores of attention are not kept by the fused kernels."""
+two bytes each. The scores of attention are not kept by the fused kernels."""
 
 
 def cases(machine: Machine) -> Iterator[Params]:
@@ -96,7 +96,7 @@ def cases(machine: Machine) -> Iterator[Params]:
 
     The preset `full` varies the other schedules too.
 
-    Layers are a multiple of the stages, and microbatches of the ranks, two a rank at least: so every
+    Layers are a multiple of the stages, and microbatches of the ranks, at least two per rank: so every
     schedule can run on any number of ranks.
     """
     ranks = machine.world_size
@@ -128,7 +128,7 @@ def _multiple(unit: int, at_least: int) -> int:
 
 
 def _skip_reason(params: Params, schedule: PipelineSchedule, num_ranks: int, backend: str) -> str | None:
-    """Reason why this cannot run on so many ranks, with the numbers, or with this torch; None if it can."""
+    """Reason why this cannot run on this many ranks, with the numbers, or with this torch; None if it can."""
     if num_ranks == 1:
         return "one rank: a pipeline needs at least two"
     small = too_small(params, "hidden", "num_heads", "num_layers", "sequence", "microbatch_size", "num_microbatches")
@@ -150,10 +150,10 @@ def _skip_reason(params: Params, schedule: PipelineSchedule, num_ranks: int, bac
 def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
     """Bytes that a rank holds at the worst moment; with `one_device`, also for the whole stack and the check.
 
-    Counted from the shapes: weights and their gradients, the batch with its target and outputs, torch's
-    receive buffers (one of each kind a stage and microbatch), and what layers keep for the backward, of all
-    microbatches at once: GPipe does keep them all, other schedules fewer, but for the gradients that a
-    split backward keeps; the first rank of 1F1B one a rank.
+    Counted from the shapes: weights and their gradients, the batch with its target and outputs, and
+    torch's receive buffers (one of each kind per stage and microbatch). Also what layers keep for the backward, of all
+    microbatches at once: GPipe does keep them all, other schedules fewer, except for the gradients that a
+    split backward keeps; the first rank of 1F1B one per rank.
     """
     hidden, num_layers = int(params["hidden"]), int(params["num_layers"])
     microbatch_tokens = int(params["microbatch_size"]) * int(params["sequence"])
@@ -173,7 +173,7 @@ def _bytes_needed(params: Params, num_ranks: int, one_device: bool) -> int:
 
 
 def memory(params: Params, machine: Machine) -> int:
-    """Without the variant on one device, which is left out where there is no room for it."""
+    """Without the variant on one device, which is left out if there is no room for it."""
     return _bytes_needed(params, machine.world_size, one_device=False)
 
 
@@ -226,7 +226,7 @@ def _model(params: Params) -> Model:
 def _variants(
     params: Params, model: Model, schedule: PipelineSchedule, rank: RankContext
 ) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], Callable[[], object], tuple[str, ...]]:
-    """The variants, check, reset and notes of a case; without `one_device` where memory has no room for
+    """The variants, check, reset and notes of a case; without `one_device` if memory has no room for
     it."""
     from bench.measure.engine import control
     from bench.workloads.parallel.pipeline_check import check_step

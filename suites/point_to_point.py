@@ -1,7 +1,7 @@
 """Point to point: latency and bandwidth between each pair of ranks, in disjoint rounds, and of a ring of all at once.
 
 A slow link hides behind every collective, which only shows that all ranks waited. Here each pair exchanges by itself:
-the ranks meet in the rounds of a tournament, in which everybody has one partner at a time, and a round is a variant of
+the ranks meet in the rounds of a tournament, in which each rank has one partner at a time, and a round is a variant of
 its own. So n - 1 rounds (some more where n or the number of hosts is odd) give all n (n - 1) / 2 pairs, while as much
 of the machine is busy as in training. The rounds within hosts and across them are apart. Above 64 ranks the pairs are
 of hosts: all ranks of two hosts exchange, each with the one of its position.
@@ -90,7 +90,7 @@ METRICS = {
         "across hosts at most the ranks of a host times the median pair.",
     ),
     "slow_links": SuiteMetric(
-        "count", "lower", "Number of ranks and pairs that stand out; missing if they are too few to tell."
+        "count", "lower", "Number of ranks and pairs that stand out; missing if there are too few for a verdict."
     ),
 }
 
@@ -172,7 +172,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     count, op = _num_elements(params), str(params["op"])
     check_choices("point_to_point", params, CHOICES)
     if rank.world_size < 2:
-        raise Skip("needs at least 2 ranks: one alone has nobody to exchange data with")
+        raise Skip("needs at least 2 ranks: one alone has no other rank to exchange data with")
     if op == RING and rank.world_size == 2:
         raise Skip("2 ranks: a ring of two is the pair both ways, op=both_ways")
     ends = _ends(count, rank)
@@ -274,7 +274,7 @@ def _exchange(batches: Sequence[Sequence[tuple[str, int]]], ends: Ends, rank: Ra
 
 
 def _in_sequence(moves: Sequence[Move]) -> Move:
-    """All of a rank's moves, one after the other; the rounds have one order on all ranks, so that nobody waits in
+    """All of a rank's moves, one after the other; the rounds have one order on all ranks, so that no ranks wait in
     a circle."""
     busy = [move for move in moves if move.run is not _rest]
     runs = [move.run for move in busy]

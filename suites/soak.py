@@ -6,9 +6,9 @@ A case of a second never heats a machine: clocks, power limits and cooling show 
 timed in turn with it, is the products alone: in it no rank waits for another, so that it shows which device became
 slower.
 
-Beside it a thread on each rank reads, once a second, clocks, temperature, power and the reasons for low clocks (NVIDIA
+Meanwhile a thread on each rank reads, once a second, clocks, temperature, power and the reasons for low clocks (NVIDIA
 GPUs), and the CPU's frequency and load. `slowdown` is the time of a call in the last fifth of the soak over that in the
-first, less 1, with its 95% interval (`slowdown_low`, `slowdown_high`); two tables show its course and each device.
+first, minus 1, with its 95% interval (`slowdown_low`, `slowdown_high`); two tables show its course and each device.
 Checked before and after: the product in float64, the sums exactly.
 """
 
@@ -36,7 +36,7 @@ DEFAULTS: Params = {"dtype": "float32", "seconds": SECONDS}
 CHOICES = {"dtype": ("float32", "bfloat16", "float16")}
 METRICS = {
     "slowdown": SuiteMetric(
-        "share", "lower", "Time of a call in the last fifth of the soak over that in the first, less 1."
+        "share", "lower", "Time of a call in the last fifth of the soak over that in the first, minus 1."
     ),
     "slowdown_low": SuiteMetric(
         "share",

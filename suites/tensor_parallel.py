@@ -8,8 +8,8 @@ itself (`full`):
     compute_only  the same code on the same local shapes, over a group whose collectives return at once
     one_device    the whole block, which every rank runs by itself at the same time
 
-The speed-up is one_device / full, the share of communication 1 - compute_only / full. What is timed is also
-what is checked: outputs, loss and all gradients against the whole block on one device. Machinery:
+The speed-up is one_device / full, the share of communication 1 - compute_only / full. The timed work
+is checked: outputs, loss and all gradients against the whole block on one device. Machinery:
 bench/workloads/parallel/tensor.py.
 """
 
@@ -54,7 +54,7 @@ BASE: dict[str, dict[str, Params]] = {
     },
 }
 
-# Operation and what differs from the base point, the most telling first; the presets nest.
+# Operation and what differs from the base point, the most informative first; the presets nest.
 Change = tuple[str, Params]
 SMOKE: tuple[Change, ...] = (
     ("mlp", {}),
@@ -207,7 +207,7 @@ def prepare_seconds(params: Params) -> float:
 
 
 def memory(params: Params, machine: Machine) -> int:
-    """Without the variant on one device, which is left out where there is no room for it."""
+    """Without the variant on one device, which is left out if there is no room for it."""
     return _bytes_needed(_sizes(params), params, machine.world_size, one_device=False)
 
 
@@ -264,7 +264,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 def _variants(
     sizes: BlockSizes, params: Params, rank: RankContext, talking: Ranks, mute: Ranks
 ) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
-    """The variants, check and notes of a case; without `one_device` where memory has no room for it."""
+    """The variants, check and notes of a case; without `one_device` if memory has no room for it."""
     import torch
 
     from bench.workloads.parallel.tensor import check_call, shared_call, whole_call
@@ -297,7 +297,7 @@ def _variants(
 
 
 def _traced(call: Call, implementation: str, rank: RankContext) -> Callable[[], object]:
-    """The call; in the traced pass, where torch sends by itself, with what it sends marked."""
+    """The call; in the traced pass, if torch sends by itself, with what it sends marked."""
     from bench.workloads.trace.communication import record_in_traced_pass
 
     if implementation == "manual":
@@ -313,7 +313,7 @@ def _traced(call: Call, implementation: str, rank: RankContext) -> Callable[[], 
 def _async_variants(
     sizes: BlockSizes, params: Params, rank: RankContext, talking: Ranks
 ) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
-    """The compiled block beside the same one as it is. Raises Skip where nothing was fused.
+    """The compiled block compared with the same one as it is. Raises Skip if nothing was fused.
 
     `eager` is the implementation `sequence`; the silent group has no symmetric memory, so there is no `compute_only`.
     """

@@ -14,8 +14,8 @@ stays within 2% of one device's float32. Timed steps have a learning rate of 0: 
 that stay as they are, so that every sample is the same work.
 
 Spans of the traced pass: `forward`, `loss`, `backward` (with a split backward `backward_input`, `backward_weight`) with
-stage and microbatch, `optimizer`, and `communication` with axis, number on its group, bytes and launch, wherever the
-host (on a GPU the stream) stands still for it. The time by part (bench/parallelism/step_breakdown.py) comes from them;
+stage and microbatch, `optimizer`, and `communication` with axis, number on its group, bytes and launch. It is where the
+host (on a GPU the stream) waits for it. The time by part (bench/parallelism/step_breakdown.py) comes from them;
 `other` is what is left, never shared out.
 """
 
@@ -107,7 +107,7 @@ CHANGES: Presets[tuple[Params, ...]] = Presets(
 
 
 def cases(machine: Machine) -> Iterator[Params]:
-    """The splits, most telling first, at a base point; then one factor at a time. `full` has every split.
+    """The splits, most informative first, at a base point; then one factor at a time. `full` has every split.
 
     On GPUs the base point is also compiled, right after it: published figures are of both.
     """
@@ -222,7 +222,7 @@ def _lack(params: Params, layout: Layout, backend: str) -> str | None:
 
 
 def _compilable(layout: Layout, device_type: str) -> None:
-    """Raises Skip where torch.compile does not work: with a tensor axis, and without the compiler that it calls."""
+    """Raises Skip if torch.compile does not work: with a tensor axis, and without the compiler that it calls."""
     if layout.tp > 1:
         raise Skip(
             f"compile=true with tp={layout.tp}: torch 2.13, with which it was tried, breaks in the backward of "

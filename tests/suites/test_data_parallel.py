@@ -57,7 +57,7 @@ def _reducer_buckets(context: Any) -> tuple[list[int], list[int]]:
 
     # No annotations: torch compares them with its own, and here they are texts.
     wrapped.register_comm_hook(None, lambda _, bucket: keep(bucket))
-    for _ in range(2):  # the buckets are made anew after the first step
+    for _ in range(2):  # the buckets are made again after the first step
         seen.clear()
         wrapped(torch.zeros(1, 8, dtype=torch.long)).sum().backward()
     return seen, buckets(sizes, 2 << 20)

@@ -42,7 +42,7 @@ def test_a_soak_and_a_profile_of_it(tmp_path: Path) -> None:
     assert record["tables"]["over_time"]["rows"]
     assert [row[0] for row in record["tables"]["devices"]["rows"]] == [0, 1]
     assert "Over time" in call("show", str(file.path)).stdout
-    # The traces: one a rank, beside the result, of so many calls.
+    # The traces: one a rank, beside the result, of this many calls.
     folder = tmp_path / record["profile"]["folder"]
     assert folder.name == f"{file.path.stem}.profile"
     assert f"profiles: {folder} (2 traces" in done.stdout

@@ -134,7 +134,7 @@ def test_on_two_ranks() -> None:
     for rank in ranks:
         for key, check in rank["silenced"].items():
             assert not check.passed, key
-            # Muted collectives can leave memory as it was: an error that is no number is caught as well.
+            # Muted collectives can leave memory as it was: an error that is not a number is caught as well.
             assert not check.error <= 0.05, key
         # Without f the output is right, but the gradients that pass through it are a share of the sum.
         output, x, norm, up, down = rank["without_f"]
