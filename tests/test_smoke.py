@@ -48,7 +48,7 @@ BUS_FACTORS = {  # nccl-tests, doc/PERFORMANCE.md, for two ranks
 
 
 class Smoke:
-    """The run, made when it is first asked for; on the CPU also where there are GPUs."""
+    """The run, made when it is first asked for; on the CPU also if there are GPUs."""
 
     COMMAND = ("run", "--preset", "smoke", "--device", "cpu")
 

@@ -15,7 +15,7 @@ PAGE = (ROOT / "bench" / "docs" / "mixed_or_uniform.md").read_text(encoding="utf
 
 @pytest.fixture(scope="module")
 def modules() -> Any:
-    """Scripts, which are no package."""
+    """Scripts, which are not a package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "scripts"))
         yield {name: importlib.import_module(name) for name in ("mixed_figures", "write_mixed_page")}

@@ -18,7 +18,7 @@ SCRIPTS = ROOT / "scripts"
 
 @pytest.fixture(scope="module")
 def modules() -> Any:
-    """Scripts, which are no package."""
+    """Scripts, which are not a package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(SCRIPTS / "evidence"))
         patch.syspath_prepend(str(SCRIPTS))
@@ -86,7 +86,7 @@ def test_other_runs_are_read_from_plain_csv_and_none_of_them_counts_as_fitted(
 
 
 def test_steps_on_four_ranks_are_met_as_the_page_says(modules: dict[str, ModuleType]) -> None:
-    """Predicted anew from the saved suites on one and two ranks."""
+    """Predicted again from the saved suites on one and two ranks."""
     folder = SCRIPTS.parent / "results" / "evidence" / "predict"
     within = {}
     for part in ("lab", "cores"):

@@ -105,7 +105,7 @@ class FakeCuda:
 
     def _replacements(self) -> Iterator[tuple[Any, dict[str, Any]]]:
         yield torch.cuda, self._cuda()
-        yield FakeTensorMode, {"avoid_device_init": True}  # it would be False where there are GPUs
+        yield FakeTensorMode, {"avoid_device_init": True}  # it would be False if there are GPUs
         yield torch, {"Generator": FakeGenerator}
         yield functional, {"scaled_dot_product_attention": attention}
         yield torch.UntypedStorage, {"resize_": self.tensors.resized(torch.UntypedStorage.resize_)}
@@ -184,7 +184,7 @@ class FakeCuda:
         return (utils._StageForwardMeta if is_forward else utils._StageBackwardMeta)((meta,))
 
     def _sent(self, stage: Any, meta: Any, target: int) -> None:
-        """Raises AssertionError where a stage gives other tensors than the next one takes."""
+        """Raises AssertionError if a stage gives other tensors than the next one takes."""
         (sent,) = meta.forward_metas if target > stage.stage_index else meta.backward_metas
         assert (tuple(sent.shape), sent.dtype) == self._between(stage), f"stage {stage.stage_index} sends {sent}"
 
@@ -309,7 +309,7 @@ _library: list[Any] = []
 
 
 def missing() -> str | None:
-    """Why it cannot be had here; None where it can."""
+    """Why it cannot be had here; None if it can."""
     return None if shutil.which("g++") else "no g++, which the fake CUDA device needs"
 
 

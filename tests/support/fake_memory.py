@@ -1,6 +1,6 @@
 """Estimates of memory over counts on fake GPUs: `python -m tests.support.fake_memory [SUITE...]` prints a row per case.
 
-The case is prepared with just the memory that its estimate asks for, as where there is no more: without the variant on
+The case is prepared with just the memory that its estimate asks for, as if there is no more: without the variant on
 one device, and with a reduced check.
 """
 
@@ -19,7 +19,7 @@ from tests.support.fake_cuda import FakeCuda
 from tests.support.fake_worlds import blank
 
 SMALL_BYTES = 64 << 20
-"""An estimate may be so much off: it is of the kernels' own workspace and of checks, and decides nothing."""
+"""An estimate may be this much off: it is of the kernels' own workspace and of checks, and decides nothing."""
 LIMITS = (0.8, 1.5)
 COUNTED = (
     ("compute", "smoke", 8, 0, 12),

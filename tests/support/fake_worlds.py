@@ -1,6 +1,6 @@
 """A table of suite by world size: what one rank of each prepares and calls on fake GPUs, and why where it does not.
 
-`python -m tests.support.fake_worlds > tests/data/fake_worlds.md` writes it anew. Sizes are small and multiples of the
+`python -m tests.support.fake_worlds > tests/data/fake_worlds.md` writes it again. Sizes are small and multiples of the
 ranks, since neither matters here; what differs in structure (operation, implementation, type, mode) is all there.
 """
 
@@ -100,7 +100,7 @@ def views(world_size: int, is_first: bool) -> list[int]:
 
 
 def blank(name: str, params: Params, world_size: int) -> str | None:
-    """Why a case is not tried here; None where it is."""
+    """Why a case is not tried here; None if it is."""
     if name in NOT_COVERED:
         return NOT_COVERED[name]
     most, why = MOST_RANKS.get(name, (world_size, ""))

@@ -94,7 +94,7 @@ class Done:
     began: float
     seconds: float
     samples: int
-    """0: it was put off."""
+    """0: it was postponed."""
     choice: NextTurn
     expected_seconds: float
     """What the planner said after it of all that is to come."""

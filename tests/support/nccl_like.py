@@ -45,7 +45,7 @@ class Stream:
 
     Kernels on a CUDA stream run in the order of their launch, and a collective whose peer does not come spins
     (ProcessGroupNCCL.cpp, collective: `fn(..., ncclStream)` only launches). So an error of gloo, such as a closed
-    connection, is no error here: what is behind it waits for ever.
+    connection, is not an error here: what is behind it waits for ever.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """A table of what a run that names nothing plans on 1 to 512 GPUs: cases, skips with reasons, trained layers, time.
 
-`python -m tests.support.planning_table > tests/data/planning.md` writes it anew. It asks the product's own planning; a
+`python -m tests.support.planning_table > tests/data/planning.md` writes it again. It asks the product's own planning; a
 skip is what `memory` or `prepare` says before anything is allocated.
 """
 
@@ -106,7 +106,7 @@ REPLACED: tuple[tuple[Any, str, Any], ...] = (
 
 
 def skip_reason(case: PlannedCase, rank: Rank) -> str | None:
-    """Why the case would be skipped; None where it would be measured."""
+    """Why the case would be skipped; None if it would be measured."""
     suite, asked = load(case.suite), cast("RankContext", rank)
     needed = suite.memory_bytes(dict(case.params), rank.machine)
     if needed is not None and needed > rank.machine.memory_bytes:

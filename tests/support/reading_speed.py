@@ -1,4 +1,4 @@
-"""Speed and memory of the commands that read results, beside the time that Python's json takes to parse the file.
+"""Speed and memory of the commands that read results, besides the time that Python's json takes to parse the file.
 
     python -m tests.support.reading_speed                  # all of it: a few minutes, 500 MB in the temporary folder
     python -m tests.support.reading_speed --scale 0.01     # small files: does it work?
