@@ -1,9 +1,9 @@
 """Compute: what one device can do, alone and with all ranks at once: matrix multiply and memory bandwidth.
 
-`matmul` is [m, k] @ [k, n] of random normal numbers, different on every rank. `shape=square` is with m = n = k =
-`size`; other shapes are the four matrices of a transformer layer of hidden size `size` over `tokens` tokens: query, key
-and value in one (`qkv`), `attention_out`, `mlp_up` and `mlp_down` with an inner size of 4 x hidden, as in
-GPT-2. 2mnk FLOPs each (Narayanan et al. 2021, Efficient Large-Scale Language Model Training, appendix).
+`matmul` is [m, k] @ [k, n] of random normal numbers, different on every rank. `shape=square` has m = n = k = `size`.
+Other shapes are the four matrices of a transformer layer of hidden size `size` over `tokens` tokens: query, key
+and value in one (`qkv`), `attention_out`, `mlp_up` and `mlp_down` with an inner size of 4 x hidden
+(GPT-2). 2mnk FLOPs each (Narayanan et al. 2021, Efficient Large-Scale Language Model Training, appendix).
 `dtype=float8_e4m3fn` multiplies in FP8 (`torch._scaled_mm`), with a bfloat16 result.
 
 `copy` (a = b) and `triad` (a = b + s c) are the first and the last kernel of STREAM (McCalpin 1995), counted

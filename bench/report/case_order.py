@@ -1,6 +1,6 @@
 """Order of the cases of a suite: sizes of a sweep rise, else the case that is slowest against its ceiling comes first.
 
-The order of the plan, which runs the most telling cases first, means nothing to a reader.
+The order of the plan, which runs the most informative cases first, means nothing to a reader.
 """
 
 from __future__ import annotations

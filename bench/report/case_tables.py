@@ -47,7 +47,7 @@ UNITS: Mapping[str, str] = {"GB/s": "GB/s", "seconds": "s"}
 
 def _column(key: str, head: str, cells: list[Cell]) -> Column:
     numbers = all(cell is None or is_number(cell) for cell in cells)
-    # Where there is no room the last columns give way first; what a row is about stays.
+    # If there is no room the last columns give way first; what a row is about stays.
     weight = 0 if int(key) < NUM_KEPT else int(key)
     words = head.replace("_", " ").split(" ")
     unit = next((UNITS[word] for word in (words[0], words[-1]) if word in UNITS), None) if len(words) > 1 else None

@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 FEW_DIGITS = 2
 USELESS_RATIO = 10
-"""An end of an interval that is more than so many times away says only that nothing is known."""
+"""An end of an interval that is more than this many times away says only that nothing is known."""
 BEST = "best here"
 CEILING = "ceiling"
 
@@ -71,7 +71,7 @@ def show_error_share(share: float) -> str:
 
 
 def main_rate(row: Row, own: Mapping[str, Metric]) -> Metric | None:
-    """The metric that a case is judged by beside its time; the first of the suite's own if it has no other."""
+    """The metric that a case is judged by besides its time; the first of the suite's own if it has no other."""
     found = metrics.headline(row)
     if found is not None:
         return found
@@ -85,7 +85,7 @@ def show_metric(row: Row, metric: Metric) -> str:
 
 
 def show_ceiling_percent(row: Row, best: frozenset[str]) -> str:
-    """Percent of the ceiling; the case that sets it is no share of itself: `best` are those that none exceeds."""
+    """Percent of the ceiling; the case that sets it is not a share of itself: `best` are those that none exceeds."""
     if row.get("ceiling_source") == row["case"]:
         return BEST if row["case"] in best else CEILING
     return _show_percent(row.get(CEILING_PERCENT))

@@ -1,8 +1,8 @@
 """Footnotes of a table: what a reader must know to read its numbers rightly.
 
 One footnote per kind and table, with the worst figure of the table's rows; the rows name it by number. One that is true
-of more than half of the rows of a file is said once in its head, one of more than half of a table's once below it, both
-without a number in each row. A new kind is one row of `KINDS`.
+of more than half of the rows of a file is stated once in its head, one of more than half of a table's once below it,
+both without a number in each row. A new kind is one row of `KINDS`.
 """
 
 from __future__ import annotations

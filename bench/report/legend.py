@@ -1,4 +1,4 @@
-"""What the signs of a file's tables mean, said once: ±, one launch, and the ceilings that percents are held against."""
+"""What the signs of a file's tables mean: ±, one launch, and the ceilings that percents are compared with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_TYPE = "float32"
 
 
 def interval_lines(rows: Sequence[Row]) -> list[str]:
-    """Lines on what the error bars are, and where there are none."""
+    """Lines on what the error bars are, and if there are none."""
     lines = []
     errors = [share for row in rows if (share := error(row)) is not None]
     if errors:
@@ -39,7 +39,7 @@ def interval_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def ceiling_lines(rows: Sequence[Row]) -> list[str]:
-    """A line per ceiling that rows are held against: its type, its rate and the case that sets it."""
+    """A line per ceiling that rows are compared with: its type, its rate and the case that sets it."""
     by_source: dict[str, list[Row]] = {}
     for row in rows:
         if row.get("ceiling_source"):

@@ -1,7 +1,7 @@
 """Sizes down and operations across, for suites whose cases differ in these alone: what people compare at a glance.
 
 One table has the time of every size, one the bus bandwidth of the large ones. A type or another variant is a block of
-rows of its own if it was measured for several operations and sizes; cases that fit no block stand in a list below.
+rows of its own if it was measured for several operations and sizes; cases that fit no block are in a list below.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Grid:
     others: tuple[Row, ...]
 
     def rows(self) -> list[Row]:
-        """The cases that stand in a block."""
+        """The cases that are in a block."""
         return [row for sizes in self.blocks.values() for row_of in sizes.values() for row in row_of.values()]
 
 
@@ -117,7 +117,7 @@ def _notes(rows: Sequence[Row], said: frozenset[footnotes.Key]) -> list[str]:
 def _split(
     title: str, found: Grid, show: Callable[[Row], str], least: int, width: int | None, notes: Sequence[str]
 ) -> Iterator[DisplayTable]:
-    """One table, or several of a part of the operations each if they do not fit beside one another."""
+    """One table, or several of a part of the operations each if they do not fit next to one another."""
     rows = tuple(_table_rows(found, show, least))
     operations = [name for name in found.operations if any(row.get(name) for row in rows)]
 

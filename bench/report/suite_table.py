@@ -24,7 +24,7 @@ Row = Mapping[str, Any]
 OwnMetrics = Mapping[str, Metric]
 """The suites' own metrics by name."""
 
-# How soon a column that is no further metric gives way where there is no room (see bench.core.column_fit).
+# How soon a column that is not a further metric gives way if there is no room (see bench.core.column_fit).
 _RATE, _SHARE, _SPREAD, _NCCL, _SHAPE, _SAMPLES, _INTERVAL = 0.5, 0.6, 1.0, 3.0, 4.0, 5.0, 7.0
 
 
@@ -93,7 +93,7 @@ def _time_column(rows: Sequence[Row], layout: TableLayout) -> Column:
 
 
 def _rate_column(rows: Sequence[Row], own: OwnMetrics) -> Column | None:
-    """The main rate of each row; a name stands beside the value where the rows' rates differ in kind."""
+    """The main rate of each row; a name is next to the value if the rows' rates differ in kind."""
     kinds = {metric.name: metric for row in rows if (metric := cells.main_rate(row, own)) is not None}
     if not kinds:
         return None
@@ -152,7 +152,7 @@ _BANDWIDTH = "GB/s"
 
 
 def _said_by_rates(rows: Sequence[Row], own: OwnMetrics) -> set[str]:
-    """Metrics whose every value stands in the column of main rates."""
+    """Metrics whose every value is in the column of main rates."""
     chosen = [(row, cells.main_rate(row, own)) for row in rows]
     names = {metric.name for _, metric in chosen if metric is not None}
     return {

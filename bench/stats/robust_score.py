@@ -3,7 +3,7 @@
 Median and Qn are right even if nearly half of the others are odd themselves. So several slow ones do not hide one
 another, as they do behind a mean and a standard deviation (B. Iglewicz and D. C. Hoaglin, "How to Detect and Handle
 Outliers", ASQC 1993; P. J. Rousseeuw and C. Croux, "Alternatives to the Median Absolute Deviation", J. Am. Stat. Assoc.
-88 (1993)). Qn is taken rather than the median absolute deviation since it wastes less: 82% against 37% efficiency.
+88, 1993). Qn is taken rather than the median absolute deviation since it wastes less: 82% against 37% efficiency.
 """
 
 from __future__ import annotations

@@ -263,7 +263,7 @@ def test_a_saved_plan_and_another_one(capsys: pytest.CaptureFixture[str], comman
         ({}, "", "suite sum has changed since", "say --allow-unlike"),
         ({}, "--allow-unlike --ranks 3", "2 ranks, not 3", "start as many"),
         ({"device_type": "cuda"}, "", "measured on cuda, and the device here is cpu", "saved.jsonl"),
-        ({"colour": "red"}, "", "plan cannot be read", "measure anew"),
+        ({"colour": "red"}, "", "plan cannot be read", "measure again"),
     ],
 )
 def test_a_saved_plan_that_means_something_else_here(

@@ -120,7 +120,7 @@ def test_what_the_user_says_is_used_where_the_file_is_silent(tmp_path: Path) -> 
     ("content", "tool", "message"),
     [
         (b"hello\n", None, "looks like none of .*; say --from TOOL"),
-        (b"\xff\xfe\x00", None, "no UTF-8 text"),
+        (b"\xff\xfe\x00", None, "not UTF-8 text"),
         (b"# size count type time\n", None, "no row of nccl-tests can be read"),
         (b"hello\n", "param", "no row of PARAM can be read"),
         (b"groupSize 2\nCOMMS-RES-all_reduce-float32 1 oops\n", None, "no row of PARAM can be read; line 2: COMMS-RES"),

@@ -162,5 +162,5 @@ def test_the_command_says_what_it_left_out(tmp_path: Path) -> None:
     result = three_launches(tmp_path)
     done = call("show", str(result.path), "-o", str(tmp_path / "out.continuous.json"))
     assert done.returncode == 0
-    assert done.stderr.strip() == "warning: 1 of the cases left out, for want of a speed: s/broken"
+    assert done.stderr.strip() == "warning: 1 of the cases left out, since they have no speed: s/broken"
     assert len(json.loads((tmp_path / "out.continuous.json").read_text())) == 2

@@ -7,9 +7,9 @@ long as the part took when it was last known to be done, so that the host never 
 
 A part is a span that a suite marks (`rank.span`), of the outermost ones those that are not communication; where a call
 has no span at all, and the work is computation, the whole call. Communication waits *before* each message or
-collective, so that the peers wait too, as they do at a slow link. The wait goes by what the last one of its kind took:
-on a CPU the CPU-seconds of the whole process, whose threads do the copying, on CUDA the shortest time seen, which has
-the least waiting for peers in it.
+collective, so that the peers wait too, as they do at a slow link. The wait goes by what the last one of its kind took.
+On a CPU that is the CPU-seconds of the whole process, whose threads do the copying, on CUDA the shortest time seen,
+which has the least waiting for peers in it.
 
 A waiting rank leaves its core to others: an emulation is only right if no more ranks are busy than there are cores.
 All of it is an emulation, and is called so in the result file, the architecture's name and the notes of every case.

@@ -253,7 +253,7 @@ class Supervisor:
         left = self._budget_left()
         if left is not None and left <= self.startup_seconds:
             return self._warn_unknown("no time was left to ask; give more with --budget")
-        recorder.progress.begin("what the backend chose (not timed)")
+        recorder.progress.begin("the backend's choices (not timed)")
         seconds = None if left is None else left - self.startup_seconds
         session = Session(self.plan, self.generation, self.plan.launches - 1, pending, seconds, untimed=True)
         self.generation += 1
@@ -267,7 +267,7 @@ class Supervisor:
         missing = sorted(self.recorder.unknown_choices)
         if not missing:
             return None
-        return f"what the backend chose is not known of {len(missing)} case(s), such as {missing[0]}: {reason}"
+        return f"the backend's choices are not known for {len(missing)} case(s), such as {missing[0]}: {reason}"
 
     def _supervise(self, ranks: _Ranks) -> RunOutcome:
         started = clock.monotonic_seconds()

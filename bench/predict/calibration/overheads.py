@@ -5,8 +5,8 @@ others that are split in one way only, each way gets
 
     (measured - predicted) / how often the step pays it
 
-of its steps, the median, 0 at least. It is that of the busiest rank's own work if calls were traced, so that a link
-that is slower than its sweep said does not pass for a library's cost; else, and for a pipeline, that of the whole step.
+of its steps, the median, 0 at least. It is that of the busiest rank's own work if calls were traced; so a link that is
+slower than its sweep said does not pass for a library's cost. Else, and for a pipeline, it is that of the whole step.
 There is one number per way, machine and type; a split in several ways pays each of them.
 """
 

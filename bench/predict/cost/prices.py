@@ -42,7 +42,7 @@ class DevicePrice:
 
     @property
     def text(self) -> str:
-        per = "a device" if self.kind == "purchase" else "a device-hour"
+        per = "per device" if self.kind == "purchase" else "per device-hour"
         return f"{self.usd:g} USD {per} ({self.provider}, {self.sku}; {self.source}; recorded {self.recorded})"
 
 

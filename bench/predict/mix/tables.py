@@ -109,7 +109,7 @@ def _even_loss(row: Mapping[str, Any]) -> str:
 
 
 def _verdicts(rows: Sequence[Row]) -> list[str]:
-    """What `~` and `-` stand for, where they are."""
+    """Meaning of `~` and `-`, if they are in the table."""
     marks = {verdict: "~" if verdict == WITHIN_CHANCE else "-" for verdict in dict.fromkeys(r["verdict"] for r in rows)}
     return [f"{mark} {verdict}" for verdict, mark in marks.items() if verdict != SHOWN]
 

@@ -1,8 +1,8 @@
 """The slowest of many ranks: a step waits for the maximum of its ranks' times, not for their mean.
 
 With normal jitter of standard deviation s (a share of the step), the expected maximum of n ranks is s times the
-expected maximum of n standard normal variables, here by Blom's approximation (Blom 1958, "Statistical Estimates and
-Transformed Beta-Variables"): the quantile at (n - 0.375) / (n + 0.25), a little less than sqrt(2 ln n).
+expected maximum of n standard normal variables. It is taken by Blom's approximation (Blom 1958, "Statistical Estimates
+and Transformed Beta-Variables"): the quantile at (n - 0.375) / (n + 0.25), a little less than sqrt(2 ln n).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of all cases of a comparison: a row a case, with every machine's change and verdict first."""
+"""The table of all cases of a comparison: a row per case, with every machine's change and verdict first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.records.rows import Row
 
 USELESS = 10.0
-"""Ends of an interval that are further apart than so many times say only that little is known."""
+"""Ends of an interval that are further apart than this many times say only that little is known."""
 
 
 def all_cases(comparison: Comparison, names: CaseNames) -> DisplayTable:

@@ -30,7 +30,7 @@ VERDICTS = {
     "unclear": "no difference shown",
     None: "some slower, some faster",
 }
-"""Verdict on a kind of work -> the words beside its mark."""
+"""Verdict on a kind of work -> the words next to its mark."""
 MAX_SUITES = 2
 """Suites of which a title about one run has a figure."""
 TELLING_SUITES = ("compute", "collective", "training_step")
@@ -60,11 +60,11 @@ PEAKS = (
     Peak("fastest training step", "training_step", None, metrics.TOKEN_SPEED),
     Peak("fastest generation", "inference", None, metrics.TOKEN_SPEED),
 )
-"""A suite's most telling figures; a new suite may add a row."""
+"""A suite's most informative figures; a new suite may add a row."""
 
 
 def lead(source: Source, plot: Plot | None) -> tuple[str, Lead]:
-    """Title of a report, and its top. `plot` stands beside the bars of one run."""
+    """Title of a report, and its top. `plot` is next to the bars of one run."""
     if source.comparison is not None:
         return _of_comparison(source.comparison)
     evidence = [RunEvidence(run.results[0], run.results[1:]) for run in source.series]
@@ -93,7 +93,7 @@ def _of_comparison(comparison: Comparison) -> tuple[str, Lead]:
 def _joint_title(comparison: Comparison) -> str:
     """`plain is fastest in training: slow rank takes 1.9x as long (1.5x to 2.4x), shaped link 1.6x (...)`.
 
-    Empty unless the most telling kind of work is the same for all new sides and changed on all of them.
+    Empty unless the most informative kind of work is the same for all new sides and changed on all of them.
     """
     leading = [(new, _leading(works_of(comparison, new))) for new in comparison.sides[1:]]
     works = {work.work for _, work in leading if work is not None}
@@ -118,11 +118,11 @@ def _joint_title(comparison: Comparison) -> str:
 
 
 _DEGREES: Mapping[Verdict | None, tuple[str, str]] = {"slower": ("faster", "fastest"), "faster": ("slower", "slowest")}
-"""Verdict on all new sides -> what the base is, beside one of them and beside several."""
+"""Verdict on all new sides -> what the base is, compared with one of them and with several."""
 
 
 def _leading(works: Sequence[WorkChange]) -> WorkChange | None:
-    """The most telling kind of work, if its mean is shown to have changed and no other kind went the other way."""
+    """The most informative kind of work, if its mean is shown to have changed and no other kind went the other way."""
     verdicts = {work.verdict for work in works}
     first = works[0] if works else None
     shown = first is not None and first.mean is not None and first.verdict in ("slower", "faster")
@@ -196,7 +196,7 @@ def _run_title(findings: Findings, evidence: RunEvidence) -> str:
 
 
 def _run_words(findings: Findings, evidence: RunEvidence) -> str:
-    """Figures of the most telling suites, and of the parallel work that gains most."""
+    """Figures of the most informative suites, and of the parallel work that gains most."""
     figures = findings.of_kind(Figure)
     by_suite: dict[str, Figure] = {}
     for figure in figures:

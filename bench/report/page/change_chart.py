@@ -15,7 +15,7 @@ from bench.core.table import DisplayTable, text_column
 from bench.report.plots.style import LIGHT
 
 WIDEST = 16.0
-"""Intervals are drawn to a change of so many times, or twice the largest; an arrow says that they go on."""
+"""Intervals are drawn to a change of this many times, or twice the largest; an arrow says that they go on."""
 NARROWEST = 0.05
 """Change that the axis holds on either side, however little changed."""
 LOGARITHMIC = 4.0
@@ -53,7 +53,7 @@ class ChartedChange(NamedTuple):
 
     @property
     def brief(self) -> str:
-        """What has room beside the verdict."""
+        """Text for which there is room next to the verdict."""
         return f"largest: {self.of.partition(', ')[0]}" if self.is_largest else self.interval
 
 
@@ -69,7 +69,7 @@ class Axis:
         return self.high > LOGARITHMIC * self.low
 
     def percent(self, ratio: float) -> float:
-        """Place of a ratio; what lies beyond an end is put at the end."""
+        """Place of a ratio; one beyond an end is put at the end."""
         scale = math.log if self.is_logarithmic else float
         low, high = scale(self.low), scale(self.high)
         share = (scale(min(self.high, max(self.low, ratio))) - low) / (high - low)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MAX_RANK_ROWS = 200
 LEAD = "roofline"
-"""Plot that stands beside the bars of one run."""
+"""Plot that is next to the bars of one run."""
 TELLING = ("roofline", "collective-bandwidth", "speed-up", "pairs-1", "idle")
 """Plots of which a page has the first MAX_PLOTS that there are; folders and Markdown have all."""
 MAX_PLOTS = 4
@@ -101,7 +101,7 @@ def _comparison(source: Source, names: CaseNames, plots: Sequence[Plot]) -> Iter
         return
     table = all_cases(source.comparison, names)
     base = source.comparison.sides[0].name
-    text = f"Each run is held against the first, {base}. Time: below 1x is faster."
+    text = f"Each run is compared with the first, {base}. Time: below 1x is faster."
     others = [table for table in comparison_tables(source.comparison) if table.title.startswith("Only on")]
     title = f"All {len(table.rows)} common cases" if others else f"All {len(table.rows)} cases"
     yield Section("comparison", title, (text,), (table, *others), tuple(plots))
@@ -164,7 +164,7 @@ def _ranks(source: Source, files: dict[str, str], names: CaseNames) -> Iterator[
 
 
 def _varies(column: Column, rows: Sequence[dict[str, Any]]) -> bool:
-    """True if a column tells rows apart; what is the same in all stands in the environments."""
+    """True if a column tells rows apart; values that all rows share are in the environments."""
     return len({column.show(row) for row in rows}) > 1
 
 

@@ -1,4 +1,4 @@
-"""The environments in full, side by side; what differs comes first, the rest is folded."""
+"""The environments in full, side by side; differences come first, the rest is folded."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A report as one self-contained HTML page: no network, opens from a disk, light and dark, on a phone and on paper.
 
-All text comes from result files that anybody may have written: Jinja2 escapes it, and a content security policy lets
+All text comes from result files that anyone may have written: Jinja2 escapes it, and a content security policy lets
 no script run but the page's own.
 """
 
@@ -47,7 +47,7 @@ class ShownLead(NamedTuple):
     chart: ChangeChart | None
     bars: tuple[Figure, ...]
     blocks: tuple[tuple[str, str, tuple[Figure, ...]], ...]
-    """Title of what stands in a line, what its figures are of if that is the same for all, and the figures."""
+    """Title of a line, the common reference of its figures if there is one, and the figures."""
     remarks_title: str
     remarks: tuple[Remark, ...]
     plot: Plot | None

@@ -1,4 +1,4 @@
-"""A report as Markdown, with its plots as PNG files in a folder beside it."""
+"""A report as Markdown, with its plots as PNG files in a folder next to it."""
 
 from __future__ import annotations
 

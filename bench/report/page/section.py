@@ -37,7 +37,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Lead:
-    """Top of a report: the findings, and what is drawn beside them."""
+    """Top of a report: the findings, and the drawing next to them."""
 
     findings: Findings
     machines: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Lead:
     changes: tuple[ChartedChange, ...] = ()
     """Changes that the chart shows; empty for one run."""
     plot: Plot | None = None
-    """Drawing beside the bars of one run."""
+    """Drawing next to the bars of one run."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 60
 WIDEST = 16.0
-"""Intervals are drawn to a change of so many times; an arrow says that they go on."""
+"""Intervals are drawn to a change of this many times; an arrow says that they go on."""
 
 VERDICTS = {
     "faster": ("#00734f", "^"), "slower": ("#b84a00", "v"), "same": ("#0068a3", "s"), "unclear": ("#8a8f96", "o"),

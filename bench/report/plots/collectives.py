@@ -23,7 +23,7 @@ COLUMNS = 3
 MAX_POINTS = 120
 """Points of one line; more sizes than that are thinned evenly, first and last included."""
 USELESS = 10.0
-"""An interval whose ends are further apart than so many times its middle is drawn to that, and says no more."""
+"""An interval whose ends are further apart than this many times its middle is drawn to that, and says no more."""
 
 _KINDS = (
     ("bandwidth", BUS_BANDWIDTH, 1.0, "bus bandwidth (GB/s)", "Bus bandwidth over message size",
@@ -57,7 +57,7 @@ def draw(source: Source) -> Iterator[Plot]:
 
 
 def _table(source: Source, ops: Sequence[str], metric: str) -> DisplayTable:
-    """The figures of the lines: a row an operation and size, a column a run."""
+    """The figures of the lines: a row per operation and size, a column per run."""
     values: dict[tuple[str, int], dict[str, float | None]] = {}
     for op in ops:
         for run in source.series:

@@ -1,4 +1,4 @@
-"""Pipeline schedules as a timeline per rank, from traced starts and ends; idle time beside the replay of the order."""
+"""Pipeline schedules as a timeline per rank, from traced starts and ends; idle time against the replay."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ MAX_SPANS = 4000
 MAX_BARS = 24
 
 _TIMELINE = (
-    "One traced call, a row a rank: each block is a marked part of its work, with its start and end as measured; the "
-    "number is the microbatch, where there is room. White gaps are time in which the rank did none of it: it waited, "
+    "One traced call, a row per rank: each block is a marked part of its work, with its start and end as measured; the "
+    "number is the microbatch, if there is room. White gaps are time in which the rank did none of it: it waited, "
     "sent or received."
 )
 _IDLE = (

@@ -45,7 +45,7 @@ def draw(source: Source) -> Iterator[Plot]:
 
 
 def _telling_cases(source: Source) -> dict[str, str]:
-    """Case -> suite, in the files' order: the most telling of each suite come first in a plan."""
+    """Case -> suite, in the files' order: the most informative of each suite come first in a plan."""
     return {
         case: group.leader.suite for run in source.series for case, group in run.groups.items() if group.status == "ok"
     }

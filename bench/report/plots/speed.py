@@ -1,4 +1,4 @@
-"""Roofline of compute and tensor-parallel cases, and speed-up over ranks beside the ideal."""
+"""Roofline of compute and tensor-parallel cases, and speed-up over ranks next to the ideal."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _BYTES: dict[tuple[str, str], Callable[[Mapping[str, Any], float, int], float | 
 
 
 def _point(run: PlottedRun, row: Row) -> tuple[float, float] | None:
-    """(FLOP per byte, TFLOP/s a device) of a case, or None if its traffic is not known."""
+    """(FLOP per byte, TFLOP/s per device) of a case, or None if its traffic is not known."""
     rule = _BYTES.get((row["suite"], str(row["params"].get("op"))))
     item = ITEM_BYTES.get(str(row["params"].get("dtype")))
     work = run.groups[row["case"]].leader.work

@@ -19,15 +19,15 @@ MAX_MATRICES = 6
 MAX_STACKS = 24
 MAX_SERIES = 6
 MAX_WRITTEN = 16
-"""Ranks up to which the value stands in each cell."""
+"""Ranks up to which the value is in each cell."""
 WHOLES = ("step",)
-"""Heads of what the parts add up to, which is no part of itself."""
+"""Heads of the sums of the parts, which are not parts."""
 
 _MATRIX = (
     "Each cell is one ordered pair of ranks: from the row's to the column's. Dark is fast. A row or column that is "
     "pale throughout is one rank's link, a single pale cell one pair's."
 )
-_PARTS = "Where the time of a step goes, by part; how each part is found stands in the suite's notes."
+_PARTS = "Where the time of a step goes, by part; how each part is found is in the suite's notes."
 _SERIES = "In the order in which it was measured. A fall of speed while temperature or load rises is throttling."
 
 

@@ -169,7 +169,7 @@ def sides(
 ) -> tuple[Setting, Setting]:
     """Both sides. Raises BenchError as `side` does, and if they are alike and only one of them was given.
 
-    Two sides that are both said and alike are an A/A check: how far apart are two equals here?
+    Two sides that are both given and alike are an A/A check: how far apart are equal sides here?
     """
     a, b = (side(*given, default_python, read) for given in zip(SIDES, texts, pythons, strict=True))
     both_said = all(text or python is not None for text, python in zip(texts, pythons, strict=True))

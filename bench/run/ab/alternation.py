@@ -267,12 +267,12 @@ class Alternation:
         """The pass that the last of the planned launches would have made. It fails nothing."""
         for number in self._sides_to_ask():
             side, file = self.sides[number], self.files[number]
-            click.echo(f"{side.name}: what the backend chose (not timed)", err=True)
+            click.echo(f"{side.name}: the backend's choices (not timed)", err=True)
             ended = self.launch(side, next_words(self.schedule.pairs, side, self.options.device, file))
             if ended.code == exit_codes.INTERRUPTED:
                 raise KeyboardInterrupt
             if ended.code not in (exit_codes.OK, exit_codes.PARTIAL):
-                click.echo(f"warning: {side.name}: what the backend chose is not known: {reason(ended)}", err=True)
+                click.echo(f"warning: {side.name}: the backend's choices are not known: {reason(ended)}", err=True)
 
     def _budget_left(self) -> float | None:
         budget = self.schedule.budget_seconds

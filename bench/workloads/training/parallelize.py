@@ -5,7 +5,7 @@
     data       replicate: DistributedDataParallel where data is the only axis. With a tensor axis, which DDP does
                not know, or a pipeline, whose split backwards it does not support (torch 2.13 hangs with zero
                bubbles): fully_shard on a mesh of data x 1: replicas, by the same code as sharding.
-               shard: fully_shard, each layer a unit, embedding with head and last norm another
+               Shard: fully_shard, each layer a unit, embedding with head and last norm another
     pipeline   parts of the layers, run by a schedule of torch.distributed.pipelining
 
 Layers are made, given their weights and split one at a time, so that no rank ever holds a whole model that it

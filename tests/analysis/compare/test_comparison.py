@@ -177,7 +177,7 @@ def test_files_that_are_no_launches_of_one_run_are_refused(
 ) -> None:
     one = saved(tmp_path / "runs" / "one", header(label="pr"), measurement(A))
     saved(tmp_path / "runs" / "two", header(label="pr", **change), measurement(A))
-    with pytest.raises(BenchError, match=f"no launches of one run: {name} is .*--allow-unlike"):
+    with pytest.raises(BenchError, match=f"not launches of one run: {name} is .*--allow-unlike"):
         compared(base, tmp_path / "runs")
     found = compared(base, tmp_path / "runs", allow_unlike=True)
     assert found.cases[0]["new_launches"] == 2

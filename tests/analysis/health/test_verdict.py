@@ -233,8 +233,8 @@ def test_others_who_took_much_of_it_are_the_first_reason_why_nothing_can_be_said
     late = results.not_ok(SOAK, "skipped", "budget: no time was left for it; give more with --budget", num_ranks=8)
     found = _judged(tmp_path, *_beside(_records(EVEN), other_load_share=0.685), late)
     assert found.line() == (
-        "Machine: cannot say: other processes took 67.5% of the CPU time (median of the cases); soak was not run for "
-        "want of time; 11 of 11 results right"
+        "Machine: cannot say: other processes took 67.5% of the CPU time (median of the cases); soak was not run "
+        "because no time was left; 11 of 11 results right"
     )
     assert found.exit_code == exit_codes.USAGE
 

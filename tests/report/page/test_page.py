@@ -91,7 +91,7 @@ def test_the_title_follows_the_verdicts(tmp_path: Path, factors: tuple[float, fl
 
 
 def training(tmp_path: Path, label: str, factors: dict[str, float]) -> Result:
-    """A run of cases that take so many milliseconds."""
+    """A run of cases that take this many milliseconds."""
     records = [
         measurement(case, [[int(factor * MILLISECOND * (1 + 0.01 * launch))] * 5] * 2, launch)
         for launch in range(3)

@@ -1,6 +1,6 @@
 """A report in a real browser: no console error, no request, sorting and filtering, no sideways scroll on a phone.
 
-Needs Chromium (Debian: chromium), and is skipped where there is none.
+Needs Chromium (Debian: chromium), and is skipped if there is none.
 """
 
 from __future__ import annotations

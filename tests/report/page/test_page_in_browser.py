@@ -1,6 +1,6 @@
 """Pages of real results as browsers show them: the answer within the first screen, no barrier, no sideways scroll.
 
-Needs Chromium and axe-core (`tests.support.browser` says where from), and is skipped where either is missing.
+Needs Chromium and axe-core (`tests.support.browser` says where from), and is skipped if either is missing.
 """
 
 from __future__ import annotations

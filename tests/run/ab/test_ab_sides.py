@@ -46,12 +46,12 @@ def test_a_side_is_variables_and_options_and_says_so() -> None:
         ("--help", "bench run --help"),
         ("--ranks two", "bench run --help"),
         ("--launches 5", "--pairs"),
-        ("--resume x.jsonl", "measured anew"),
+        ("--resume x.jsonl", "measured again"),
         ("--backend gloo compute", "same SUITEs"),
         ("--budget 5m", "both sides together"),
         ("--one-launch 1", "itself"),
         ("-o elsewhere", "folder of both files"),
-        ("--allow-unlike", "measured anew"),
+        ("--allow-unlike", "measured again"),
     ],
 )
 def test_what_a_side_cannot_have_is_refused_by_name(text: str, said: str) -> None:

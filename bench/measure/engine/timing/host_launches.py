@@ -1,7 +1,7 @@
 """The host's time to launch a sample on a device, learnt in warm-up, and the notes if it is too long.
 
-On a device's clock a call that the host launches more slowly than the device works is timed as if it were the device's
-only, as far as the filler of `bench.measure.engine.timing.alignment` reaches: training, whose host is seldom so far
+On a device's clock a call that the host launches more slowly than the device works is timed as if only the device took
+time, as far as the filler of `bench.measure.engine.timing.alignment` reaches. Training, whose host is seldom so far
 ahead, is then slower.
 """
 
