@@ -5,7 +5,7 @@ A suite is a Python module. Its first docstring line is its summary, and it defi
     cases(machine) -> Iterable[dict[str, Param]]      parameters, the most informative case first
     prepare(params, rank) -> Work                     allocate, and say what to time and how to check it
 
-and, where it wants to,
+and, if it wants to,
 
     memory(params, machine) -> int                    bytes that a rank needs, asked before anything is allocated
     min_seconds(params) -> float                      of a case with `Work.min_seconds`: the same, known beforehand, so
@@ -127,7 +127,7 @@ class Case:
 
 
 class Check(NamedTuple):
-    """Result of a case's check on one rank: it holds where `error <= tolerance` (a NaN never does)."""
+    """Result of a case's check on one rank: it holds if `error <= tolerance` (a NaN never does)."""
 
     error: float
     tolerance: float

@@ -214,7 +214,7 @@ OPERATIONS: Mapping[str, CheckpointOperation] = {
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises BenchError for a bad value or folder, Skip without room, and where uncached reads are not possible."""
+    """Raises BenchError for a bad value or folder, Skip without room, and if uncached reads are not possible."""
     skip_if(_misfit(params))
     import torch.distributed as dist
 

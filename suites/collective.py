@@ -54,7 +54,7 @@ class PayloadSizes:
 
     base: int
     latency: int
-    """Small enough for start-up costs alone; where overheads are compared."""
+    """Small enough for start-up costs alone, to compare overheads."""
     every_op: tuple[int, ...]
     ladder: tuple[int, ...]
     """Sizes of all_reduce."""

@@ -149,7 +149,7 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises Skip with one rank, for sizes that make no model, and where this torch's FSDP is wrong."""
+    """Raises Skip with one rank, for sizes that make no model, and if this torch's FSDP is wrong."""
     skip_if(_skip_reason(params, rank.world_size, rank.backend))
     import torch
 

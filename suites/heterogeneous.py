@@ -18,7 +18,7 @@ unless the work is split unevenly. Three variants, timed in turn, on equally man
     even_prediction_error, balanced_prediction_error
                                predicted / measured - 1, launch by launch
 
-Where the ranks themselves are mixed (accelerators of several kinds, or `--slow`), these are measured and nothing else
+If the ranks themselves are mixed (accelerators of several kinds, or `--slow`), these are measured and nothing else
 is emulated; the uniform ranks are then as many of the most frequent kind. On equal ranks the last one is slowed to
 `speed` of its own, an emulation (`bench.measure.engine.emulation`), which the row says. `busy` below 1 slows all ranks
 alike, in every variant, so that more ranks than cores do not disturb each other: they sleep the rest.

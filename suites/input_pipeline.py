@@ -183,7 +183,7 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises BenchError for a bad value or folder, Skip without room, and where uncached reads are not possible."""
+    """Raises BenchError for a bad value or folder, Skip without room, and if uncached reads are not possible."""
     skip_if(_misfit(params))
     num_samples = rank.world_size * _positive(params, "batch_size") * _positive(params, "num_batches")
     num_workers, uncached = _positive(params, "num_workers", least=0), params["cache"] == "uncached"

@@ -178,7 +178,7 @@ def memory(params: Params, machine: Machine) -> int:
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises Skip with one rank, where this torch lacks the schedule, and for numbers that do not fit it."""
+    """Raises Skip with one rank, if this torch lacks the schedule, and for numbers that do not fit it."""
     schedule = SCHEDULES[str(params["op"])]
     skip_if(_skip_reason(params, schedule, rank.world_size, rank.backend))
     model = _model(params)

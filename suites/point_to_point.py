@@ -2,7 +2,7 @@
 
 A slow link hides behind every collective, which only shows that all ranks waited. Here each pair exchanges by itself:
 the ranks meet in the rounds of a tournament, in which each rank has one partner at a time, and a round is a variant of
-its own. So n - 1 rounds (some more where n or the number of hosts is odd) give all n (n - 1) / 2 pairs, while as much
+its own. So n - 1 rounds (some more if n or the number of hosts is odd) give all n (n - 1) / 2 pairs, while as much
 of the machine is busy as in training. The rounds within hosts and across them are apart. Above 64 ranks the pairs are
 of hosts: all ranks of two hosts exchange, each with the one of its position.
 
@@ -287,7 +287,7 @@ def _in_sequence(moves: Sequence[Move]) -> Move:
 
 
 def _check(moves: Mapping[str, Move], ends: Ends, rank: RankContext) -> Check:
-    """The largest error of what any of the moves has received; NaN where one is."""
+    """The largest error of what any of the moves has received; NaN if one is."""
     worst = 0.0
     for move in moves.values():
         poison(ends.incoming)

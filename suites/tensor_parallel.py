@@ -231,7 +231,7 @@ def _model_flops(sizes: BlockSizes, direction: str) -> float:
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
-    """Raises Skip with one rank, and where the ranks do not divide what is split."""
+    """Raises Skip with one rank, and if the ranks do not divide what is split."""
     sizes = _sizes(params)
     implementation = str(params["implementation"])
     skip_if(_skip_reason(sizes, implementation, rank.world_size))

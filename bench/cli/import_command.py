@@ -23,10 +23,10 @@ MAX_SHOWN = 5
 
 @click.command(name="import", cls=HelpedCommand, page="comparing")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
-@click.option("--from", "tool", type=click.Choice(TOOLS), help="Which tool wrote it, where the file does not tell.")
-@click.option("--op", help="Which collective it measured, where the text does not say it (all_reduce, ...).")
-@click.option("--ranks", type=click.IntRange(1), help="How many ranks took part, where the text does not say it.")
-@click.option("--device", help="The devices' name as the driver gives it, where the file does not say it.")
+@click.option("--from", "tool", type=click.Choice(TOOLS), help="Which tool wrote it, if the file does not tell.")
+@click.option("--op", help="Which collective it measured, if the text does not say it (all_reduce, ...).")
+@click.option("--ranks", type=click.IntRange(1), help="How many ranks took part, if the text does not say it.")
+@click.option("--device", help="The devices' name as the driver gives it, if the file does not say it.")
 @click.option("--label", help="Label of the result; default: the file's name.")
 @click.option(
     "-o",

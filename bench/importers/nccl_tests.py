@@ -24,7 +24,7 @@ OPERATIONS = {
     "alltoallv": "all_to_all_v",
     "sendrecv": "send_recv",
 }
-"""nccl-tests' name (of the program, without `_perf`) -> bench's, where they differ."""
+"""nccl-tests' name (of the program, without `_perf`) -> bench's, if they differ."""
 DTYPES = {
     "char": "int8",
     "int": "int32",
@@ -34,7 +34,7 @@ DTYPES = {
     "f8e4m3": "float8_e4m3fn",
     "f8e5m2": "float8_e5m2",
 }
-"""nccl-tests' name -> torch's, where they differ; `char` and `int` are of its first versions."""
+"""nccl-tests' name -> torch's, if they differ; `char` and `int` are of its first versions."""
 MAX_DELTAS = {"float16": 1e-2, "bfloat16": 1e-2, "float32": 1e-5, "float64": 1e-12}
 """Largest deviation that old versions, which print `error`, let pass (DeltaMaxValue in their src/common.cu)."""
 
@@ -68,7 +68,7 @@ STATED = {
     "stated_algbw_gb_per_s": SuiteMetric("GB/s", "higher", "Algorithm bandwidth as nccl-tests printed it."),
     "stated_busbw_gb_per_s": SuiteMetric("GB/s", "higher", "Bus bandwidth as nccl-tests printed it."),
 }
-"""Bandwidths of the file itself, where its times are not those of the collective."""
+"""Bandwidths of the file itself, if its times are not those of the collective."""
 
 
 @dataclass

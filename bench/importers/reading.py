@@ -81,10 +81,10 @@ class ImportedCase:
     seconds: tuple[float, ...]
     """Samples: seconds of one call, over all ranks; none if the case is not ok."""
     calls: int = 1
-    """Calls that each of `seconds` is a mean of, where these are samples; a stated mean counts as one call."""
+    """Calls that each of `seconds` is a mean of, if these are samples; a stated mean counts as one call."""
     launch: int = 0
     case: str | None = None
-    """The case's id where the file has it; else it comes from the suite and the parameters."""
+    """The case's id if the file has it; else it comes from the suite and the parameters."""
     status: Status = "ok"
     reason: str | None = None
     notes: tuple[str, ...] = ()

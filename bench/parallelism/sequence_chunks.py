@@ -1,6 +1,6 @@
 """A long sequence cut into pieces: which rank holds which, and which pieces attend to which.
 
-With a causal mask a late token attends to many, an early one to few. Where each rank holds one contiguous piece
+With a causal mask a late token attends to many, an early one to few. If each rank holds one contiguous piece
 (`contiguous`), the last rank has nearly twice the mean's work, and all wait for it. In the `balanced` order the
 sequence is cut into 2 n pieces, of which rank r of n holds number r from the head and number r from the tail, so that
 all have equal work (zig-zag order; Grattafiori et al. 2024, "The Llama 3 Herd of Models", section 3.3.2, and torch's

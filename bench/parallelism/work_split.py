@@ -58,7 +58,7 @@ def bound(num_units: float, speeds: Sequence[float]) -> float:
 
 
 def offsets(shares: Sequence[int]) -> list[range]:
-    """The units of each rank, where they are dealt out in order."""
+    """The units of each rank, if they are dealt out in order."""
     first, ranges = 0, []
     for share in shares:
         ranges.append(range(first, first + share))

@@ -60,7 +60,7 @@ def _two_digits(value: float) -> str:
 
 
 def name_fleet(job: PredictedJob) -> str:
-    """Number and short name of the devices: `24,000 x H100`, in full where short ones are alike."""
+    """Number and short name of the devices: `24,000 x H100`, in full if short ones are alike."""
     names = [member.device.name for member in job.request.members]
     short = [name.partition("-")[0] for name in names]
     chosen = short if len(set(short)) == len(short) else names

@@ -67,7 +67,7 @@ def architecture(ranks: Sequence[RankFacts], hosts: Mapping[str, HostFacts]) -> 
     """The architecture's name, from its ranks and their hosts.
 
     `8 x NVIDIA H100 80GB HBM3`; `2 x A100 + 6 x H100 (mixed)`, in alphabetical order; for ranks on CPUs the
-    cores that they can keep busy, `2 x AMD EPYC core`, with the ranks before it where their number is
+    cores that they can keep busy, `2 x AMD EPYC core`, with the ranks before it if their number is
     another: `4 ranks on 2 x AMD EPYC core`. Emulated facts are named: `... (emulated: rank 1 computes at 0.5)`.
     """
     on_cpu = [rank for rank in ranks if rank.device_type == "cpu"]
@@ -142,7 +142,7 @@ def _device_name(rank: RankFacts) -> str:
 
 
 def _model_counts(devices: Counter[str]) -> list[tuple[str, int]]:
-    """(name, number) in alphabetical order; of several models the short names, where these stay distinct."""
+    """(name, number) in alphabetical order; of several models the short names, if these stay distinct."""
     short = {name: _short(name) for name in devices}
     distinct = len(devices) > 1 and len(set(short.values())) == len(devices)
     return sorted((short[name] if distinct else name, number) for name, number in devices.items())

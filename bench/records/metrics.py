@@ -189,7 +189,7 @@ _ROWS = (
            _ONE_RANK, "Bytes that a rank reads and writes of its own memory, over the time.", headline=4),
     Metric("skew", "share", "neither", "skew", _skew, "minimum against maximum, sample by sample",
            "1 - time of the first rank to finish / time of the last; the rank with the longest time is not "
-           "the slow one where ranks wait for each other.", weight=None),
+           "the slow one if ranks wait for each other.", weight=None),
     Metric("joules", "J", "lower", "energy", lambda v: v.joules, "sum over ranks",
            "Energy of one call by the devices' own counters, over at least 2 s of calls; `energy_source` and "
            "`energy_scope` say what was read, `energy_reason` why there is none.", weight=None),

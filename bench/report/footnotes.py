@@ -74,7 +74,7 @@ KINDS: dict[str, FootnoteKind] = {
         _above("skew", LARGE_SKEW),
         lambda row: (
             f"skew: the first rank is done over {LARGE_SKEW:.0%} of the time before the last "
-            "(the last is not the slow one where ranks wait for each other)"
+            "(the last is not the slow one if ranks wait for each other)"
         ),
     ),
     "other load": FootnoteKind(

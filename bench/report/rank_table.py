@@ -1,6 +1,6 @@
 """`bench show --ranks`: the median time of every rank by itself, and of its own work without waiting.
 
-Where ranks wait for one another their times are alike, and the longest is not the slow rank's: the fast ones wait. Own
+If ranks wait for one another their times are alike, and the longest is not the slow rank's: the fast ones wait. Own
 work is either the variant of the case that does the same local work without communication, or what the case marked as
 its work in the traced calls.
 """
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 NOTES = (
     "Times are medians of each rank's own samples, of several launches the median of their medians.",
-    "The longest time does not name the slow rank where ranks wait for one another: the fast ones wait. Own work does: "
+    "The longest time does not name the slow rank if ranks wait for one another: the fast ones wait. Own work does: "
     f"the same local work without communication ({metrics.COMPUTE_ONLY}), or the time in the marked parts of the work "
     "in traced calls (spans); with more ranks than cores it holds waiting too.",
 )
@@ -101,7 +101,7 @@ def _medians(record: Measurement, variant: str) -> dict[int, float]:
 
 
 def _span_seconds(spans: Sequence[Span]) -> dict[int, float]:
-    """Rank -> seconds of a traced call that lie in a span, where spans overlap once; the median over the calls.
+    """Rank -> seconds of a traced call that lie in a span, if spans overlap once; the median over the calls.
 
     Without those of communication, which hold the waiting for other ranks, wherever they lie.
     """

@@ -177,7 +177,7 @@ def verdict(result: Result) -> str:
 
 
 def status_code(result: Result) -> int:
-    """The exit code that the run ended with; 3 where it never came to its end."""
+    """The exit code that the run ended with; 3 if it never came to its end."""
     return exit_codes.PARTIAL if result.end is None else result.end.exit_code
 
 

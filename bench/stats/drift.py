@@ -1,6 +1,6 @@
 """Drift and two modes: signs that the samples of one launch are not of one kind.
 
-Both look at seconds of the slowest rank in the order taken, and both are made to keep silent where chance would do: a
+Both look at seconds of the slowest rank in the order taken, and both are made to keep silent if chance would do: a
 footnote that cries wolf is not read.
 """
 

@@ -26,7 +26,7 @@ BETWEEN_RUNS = 0.4
 
 Launches of a run lie within minutes, and see no slower drift. Measured, not known: 0.1 to 0.5 for four kinds of work on
 one machine; with it an interval held the median of other runs in 95.6% of cases, without it in 89% (results/evidence).
-Where runs do not drift the interval is wider than it need be."""
+If runs do not drift the interval is wider than it need be."""
 
 
 FEW_SAMPLES = 50
@@ -132,7 +132,7 @@ def log_t_interval(
 
     Of launch medians: launches differ by factors, so their logarithms are nearer to normal than they are. `spread` is
     the variance of one of the logarithms and its degrees of freedom, if similar cases show it better than the values.
-    None for fewer than two values, or where one is not above 0.
+    None for fewer than two values, or if one is not above 0.
     """
     given = list(values)
     if len(given) < 2 or not all(value > 0 for value in given):

@@ -225,7 +225,7 @@ def name_few(names: Sequence[str]) -> str:
 def rule(search: OutlierSearch, fail_slower: float, min_decided: float = 0.0) -> Ruling:
     """The gate: failed if a member that stands out is slower than its siblings' median by more than `fail_slower`.
 
-    A case is decided where every member could be judged, and none that is slower by this much is unclear.
+    A case is decided if every member could be judged, and none that is slower by this much is unclear.
     """
     failing = [row for row in search.rows if row["verdict"] == "slower" and row["slowdown"] > fail_slower]
     decided_slower = {_case(row) for row in failing}

@@ -140,7 +140,7 @@ def ranks(results: Sequence[Result], allow_unlike: bool = False, chosen: PeerMet
     if not any(times):
         raise BenchError(
             "--among rank: no case has work that a rank does on its own (variants compute_only, one_device or alone_0, "
-            "...); where ranks wait for each other, times do not name the slow one: measure with `bench run compute`"
+            "...); if ranks wait for each other, times do not name the slow one: measure with `bench run compute`"
         )
     return [
         Peer(

@@ -1,4 +1,4 @@
-"""Changes by kind of work: one geometric mean over cases that are alike, counts where message sizes are swept.
+"""Changes by kind of work: one geometric mean over cases that are alike, counts if message sizes are swept.
 
 A mean over message sizes would mix latency and bandwidth, so such cases are counted and the largest change is named.
 The mean of cases that are alike has an interval of its own, from the means of whole launches: cases of one launch

@@ -9,7 +9,7 @@ works, and is rebuilt from the first data-parallel rank in the first step, whose
     four streams       sends and receives of either direction, each in order; the first ones of the backward pass are
                        not posted before the second to last forward ahead of the first backward
     all-gather         of a chunk's parameters, before its first forward; meets the other data-parallel ranks
-    reduce-scatter     of its gradients; in a stream with the all-gathers; overlapped with the backward where gradients
+    reduce-scatter     of its gradients; in a stream with the all-gathers; overlapped with the backward if gradients
                        are also reduced separately, else after the embedding's
     at the end         garbage collection, layer norms' and embedding's gradients (first and last stage meet), [the
                        reduce-scatters, or the separate all-reduce,] clipping of the gradients (all meet), optimizer
@@ -169,7 +169,7 @@ def _first_backward(template: Template, rows: list[Row], compute: list[Row]) -> 
 
 
 def _parameters(template: Template, rows: list[Row], compute: list[Row]) -> None:
-    """All-gathers before a chunk's first forward, reduce-scatters after its last backward where these overlap."""
+    """All-gathers before a chunk's first forward, reduce-scatters after its last backward if these overlap."""
     template.chain([_key(row) for row in rows if row["optype"] in (ALL_GATHER, REDUCE_SCATTER)])
     gathers = {
         int(r["mc"]): r for r in sorted(_rows_of_kind(rows, ALL_GATHER), key=lambda r: r["seq_id"])

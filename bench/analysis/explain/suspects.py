@@ -1,6 +1,6 @@
 """Suspects: slow ranks and slow links, named only from what shows them, beyond chance, and often enough to act on.
 
-A rank is judged by its own computation, never by how long its call takes: where ranks wait for one another, the fast
+A rank is judged by its own computation, never by how long its call takes: if ranks wait for one another, the fast
 ones wait. Of every traced call the time of each kind of computation that all ranks do equally, and of the compute suite
 each rank's own samples. The score is fastest median / own median, as in NVIDIA's resiliency extension (straggler
 detection, relative performance). The outlier test of `bench.stats.outliers` flags a rank in one measurement: one

@@ -3,7 +3,7 @@
 Each rank's call becomes a chain of pieces that leave no time out: computation, communication (also within a
 computation), input, and what lies in no span (`outside`: the host's own work). Between ranks:
 
-    collectives   the communications of one axis and number (or, where spans have none, the n-th of every rank) meet:
+    collectives   the communications of one axis and number (or, if spans have none, the n-th of every rank) meet:
                   each one's own duration is end - the latest start among them, the rest is waiting
     messages      a forward waits for that of the stage before, a backward for that of the stage behind, of the same
                   microbatch: the piece before it is as long as from the later of that one's end and its own start
@@ -180,7 +180,7 @@ def _meetings(
 
 
 def _meeting_pieces(by_rank: Sequence[list[Piece]], group_of: GroupOf) -> list[list[Piece]]:
-    """The communications that meet, where every rank of their group has them once; others are left to themselves."""
+    """The communications that meet, if every rank of their group has them once; others are left to themselves."""
     named: defaultdict[tuple[object, ...], list[Piece]] = defaultdict(list)
     for rank_pieces in by_rank:
         for piece in rank_pieces:

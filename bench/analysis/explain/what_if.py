@@ -15,7 +15,7 @@ and from the step times follow
     explained by X  (actual - fixed X) / (actual - ideal); above 1 if others are faster than the mean (equation 5)
     slowdown by X   only X / ideal (equations 2 and 4)
 
-Durations are those of each single operation, not means of them: where ranks wait for the last of several, random
+Durations are those of each single operation, not means of them: if ranks wait for the last of several, random
 stragglers make the expectation of the maximum larger than the maximum of the expectations.
 
 The duration of a communication is apart from waiting: end - the latest start among its peers. The time before that

@@ -1,7 +1,7 @@
 """Findings of a comparison: how many times as long the new side takes, for each kind of work, and how sure that is.
 
 The answer of each new side is one sentence. Its figures are those of the table: a kind of work with one case has that
-case's change, others the geometric mean over cases that are alike. Where message sizes are swept there is no mean.
+case's change, others the geometric mean over cases that are alike. If message sizes are swept there is no mean.
 """
 
 from __future__ import annotations

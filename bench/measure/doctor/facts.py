@@ -103,7 +103,7 @@ def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[st
 
 
 def torch_gpus() -> tuple[tuple[str, ...], list[Any], str | None]:
-    """(names, UUIDs) of the GPUs that torch sees, and what to say where it sees some and cannot use them."""
+    """(names, UUIDs) of the GPUs that torch sees, and what to say if it sees some and cannot use them."""
     import torch
 
     try:
@@ -115,7 +115,7 @@ def torch_gpus() -> tuple[tuple[str, ...], list[Any], str | None]:
 
 
 def gpu_numa_nodes(num_gpus: int, environ: Mapping[str, str], root: Path = host.ROOT) -> dict[int, int | None]:
-    """NUMA nodes of the GPUs that torch sees; where a launcher has given this process one of them, of that one."""
+    """NUMA nodes of the GPUs that torch sees; if a launcher has given this process one of them, of that one."""
     import torch
 
     in_step = environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"  # a batch shell has a SLURM_LOCALID, too

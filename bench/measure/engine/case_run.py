@@ -343,7 +343,7 @@ class CaseRun:
 
     @contextmanager
     def _voting(self, phase: str) -> Iterator[None]:
-        """Run a phase, then vote on it; leaves through CaseEnd where any rank skipped or raised."""
+        """Run a phase, then vote on it; leaves through CaseEnd if any rank skipped or raised."""
         self.watchdog.enter(phase)
         verdict, reason = PhaseOutcome.OK, None
         try:

@@ -1,7 +1,7 @@
 """Votes of the ranks after each phase of a case: one failure, skip or refusal holds everywhere.
 
 Before ranks meet on the control group they announce themselves in the store. A rank whose code raised can so see
-whether its peers will come: where they do not (they wait for it inside a collective), the generation is over. The rank
+whether its peers will come: if they do not (they wait for it inside a collective), the generation is over. The rank
 then leaves its groups, by ending or by `bench.measure.engine.rank.leave_groups`, which sets the others free.
 """
 

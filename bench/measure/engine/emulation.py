@@ -5,7 +5,7 @@ taken the CPU-seconds of the thread that ran it: wall time would also count what
 and slow the rank by up to a third too much. On CUDA the wait is a kernel on the same stream (`torch.cuda._sleep`), as
 long as the part took when it was last known to be done, so that the host never waits for it.
 
-A part is a span that a suite marks (`rank.span`), of the outermost ones those that are not communication; where a call
+A part is a span that a suite marks (`rank.span`), of the outermost ones those that are not communication; if a call
 has no span at all, and the work is computation, the whole call. Communication waits *before* each message or
 collective, so that the peers wait too, as they do at a slow link. The wait goes by what the last one of its kind took.
 On a CPU that is the CPU-seconds of the whole process, whose threads do the copying, on CUDA the shortest time seen,

@@ -25,7 +25,7 @@ def tcp_store(
 ) -> HostedStore:
     """A connection to a store, which this process hosts if `hosts` (port 0: any free one).
 
-    Raises RuntimeError or ValueError where the address cannot be reached or bound.
+    Raises RuntimeError or ValueError if the address cannot be reached or bound.
     """
     import torch.distributed as dist
 

@@ -185,7 +185,7 @@ class Generation:
         return Path(session.profile) / torch_profile.trace_name(index, session.plan.cases[index].id, self.rank.index)
 
     def _run_untimed(self) -> bool:
-        """The pass that asks NCCL for its choices; True also where its time was up before the last case."""
+        """The pass that asks NCCL for its choices; True also if its time was up before the last case."""
         file = nccl_choices.DebugFile.of_process(os.environ, os.getpid())
         left = self.session.remaining_seconds()
         ends = None if left is None else clock.monotonic_seconds() + left

@@ -1,7 +1,7 @@
 """A run whose ranks another program started: torchrun, srun, or a user's own environment.
 
-Processes cannot be replaced here, so a run is one launch. Where a case raises on one rank only, gloo ranks leave their
-groups and meet again in new ones; where a rank is gone, or hangs, the run ends with everything measured kept. Ranks
+Processes cannot be replaced here, so a run is one launch. If a case raises on one rank only, gloo ranks leave their
+groups and meet again in new ones; if a rank is gone, or hangs, the run ends with everything measured kept. Ranks
 that wait inside NCCL cannot be set free: they hear in the store that the generation is over
 (`bench.measure.launch.alarm`), rank 0 saves the error that began it, and all processes end.
 """
@@ -198,7 +198,7 @@ class AttachedRun:
         return (lambda event: None) if recorder is None else recorder.handle
 
     def _regroup(self, session: Session, seconds: float) -> tuple[int | None, Session]:
-        """Meet again in new groups, or end the run where a rank does not come."""
+        """Meet again in new groups, or end the run if a rank does not come."""
         prefix = f"{session.prefix}/regroup"
         self.store.set(f"{prefix}/{self.place.index}", "here")
         if self.recorder is None:

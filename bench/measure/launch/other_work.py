@@ -25,7 +25,7 @@ from bench.records.lines.parts import Finding
 
 WINDOW_SECONDS = 1.0
 BUSY_CORES, BUSY_SHARE = 0.5, 0.10
-"""A host is busy where others use more than both: half a core, and a tenth of the cores that this process may use. A
+"""A host is busy if others use more than both: half a core, and a tenth of the cores that this process may use. A
 few background services stay below either; kernels that count time in ticks get a second wrong by a few percent."""
 SHOWN = 3
 """Programs that a line names."""

@@ -64,7 +64,7 @@ class Recorder:
     profile: str | None = None
     """Folder for traces; None: none was asked for."""
     judge: Callable[[Path], int] | None = None
-    """Exit code of a whole run by its file, where its preset promises a verdict."""
+    """Exit code of a whole run by its file, if its preset promises a verdict."""
     known: dict[int, VisitCost] = field(default_factory=dict)
     """Index of a case -> what its visits have shown of its cost, for later launches."""
     launches_left: int = 0

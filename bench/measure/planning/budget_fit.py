@@ -16,7 +16,7 @@ MIN_CASE_SECONDS = 0.25
 
 
 def fit_budget(plan: Plan) -> Plan:
-    """Leave out the least informative cases where the budget has no room for them.
+    """Leave out the least informative cases if the budget has no room for them.
 
     Raises BenchError, with the time that it takes, if not one case fits, or one of those asked for by name does not.
     """

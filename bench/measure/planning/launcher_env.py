@@ -145,7 +145,7 @@ def first_host(nodes: str) -> str:
 
 
 def threads_per_rank(environ: Mapping[str, str], joined: LauncherRank | None, num_cores: int, local_ranks: int) -> int:
-    """Threads of a rank's CPU kernels: OMP_NUM_THREADS where the user set it, else the host's cores shared out.
+    """Threads of a rank's CPU kernels: OMP_NUM_THREADS if the user set it, else the host's cores shared out.
 
     torchrun sets OMP_NUM_THREADS=1 when no one did, other launchers nothing: taken as it comes, one machine would be
     measured with different thread counts. So torchrun's 1 counts as not set.

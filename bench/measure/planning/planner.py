@@ -131,7 +131,7 @@ def _default_suites(options: RunOptions, preset: Preset, world_size: int) -> tup
 def _launches(
     options: RunOptions, of_preset: int, budget: float | None, joined: LauncherRank | None, device: str
 ) -> int:
-    """The number asked for; else the preset's, fewer where a small budget would go into starting processes."""
+    """The number asked for; else the preset's, fewer if a small budget would go into starting processes."""
     if options.launches is not None:
         if options.launches < 1:
             raise BenchError(f"--launches {options.launches}: at least 1")

@@ -45,7 +45,7 @@ class Preset:
         return self.scale or self.name
 
     def budget_on(self, device_type: str) -> float | None:
-        """The budget where a run is on devices of that type."""
+        """The budget if a run is on devices of that type."""
         longer = 0.0 if device_type == "cpu" else self.further_start_seconds
         return None if self.budget_seconds is None else self.budget_seconds + longer
 

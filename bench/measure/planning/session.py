@@ -30,7 +30,7 @@ class Session:
     seconds_left: float | None
     """Time for all that is pending, from `asked_at_seconds` on, or from now; None: there is no limit."""
     calls: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Case id -> variant -> calls in a sample, where an earlier visit of this launch chose them: all keep to that."""
+    """Case id -> variant -> calls in a sample, if an earlier visit of this launch chose them: all keep to that."""
 
     profile: str | None = None
     """Folder for the traces of `bench.measure.engine.passes.torch_profile`; None: none is asked for."""

@@ -106,7 +106,7 @@ class Suite:
         return to_amount(name, ask, seconds)
 
     def prepare(self, params: Params, rank: RankContext) -> Work:
-        """Raises Skip if the case has no meaning here, ContractError where the suite returns no whole Work."""
+        """Raises Skip if the case has no meaning here, ContractError if the suite returns no whole Work."""
         return to_work(self.module.prepare, self.module.prepare(dict(params), rank))
 
     def case(self, params: Params) -> Case:

@@ -1,4 +1,4 @@
-"""Shares what time is left among the turns that are left, the most informative first where it does not suffice."""
+"""Shares what time is left among the turns that are left, the most informative first if it does not suffice."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TimeBudget:
     """Chooses the next turn and its time; only rank 0's counts.
 
     The time of a turn besides its samples (prepare, checks, warm-up, trace) is learnt on the way
-    (`visit_overhead`). Where time is short, later visits are postponed first and then the cases that come
+    (`visit_overhead`). If time is short, later visits are postponed first and then the cases that come
     last in the plan. A postponed visit is not yet left out: it is done after all if better estimates leave room
     for it. A case whose first call shows that it takes more than FAIR_SHARES equal shares waits until all others had
     their turn. A visit that was disturbed brings one more to its case, after all others and if there is time for it.
@@ -177,7 +177,7 @@ class TimeBudget:
         """A turn is done; it took so long, of which this much was meant for its samples. Returns the rest.
 
         What was not `measured` (skipped, failed) tells nothing of what measuring takes.
-        Where it was `disturbed` its case is taken up once more, in the end: foreign load comes in spells. At most as
+        If it was `disturbed` its case is taken up once more, in the end: foreign load comes in spells. At most as
         many visits are added as the plan has, since a machine that is never calm would double its work for nothing.
         """
         self.left.remove(turn)

@@ -5,7 +5,7 @@ less than two seconds says nothing: the energy is then missing, with the reason.
 again for such a window, if there is time, all ranks as often, and each rank reads its own device before and after:
 
     nvml_counter    nvmlDeviceGetTotalEnergyConsumption, in mJ since the driver was loaded (NVML API Reference Guide)
-    nvml_sampled    nvmlDeviceGetPowerUsage every 50 ms, integrated, where the device has no counter
+    nvml_sampled    nvmlDeviceGetPowerUsage every 50 ms, integrated, if the device has no counter
     amd_counter     amdsmi_get_energy_count (AMD SMI library), accumulator x resolution in microjoules
     rapl            energy_uj of the packages of the host (Documentation/power/powercap/powercap.rst), which only root
     may
@@ -237,7 +237,7 @@ def _integrate_power(watts: Callable[[], float | None]) -> Iterator[Callable[[],
 def measure_window(
     meter: Meter, run: Callable[[], object], calls: int, now: Now = clock.monotonic_seconds
 ) -> RankEnergy:
-    """Joules and seconds of one rank over `run`, which makes this many calls; null where the window was too short."""
+    """Joules and seconds of one rank over `run`, which makes this many calls; null if the window was too short."""
     before, began = meter.joules(), now()
     run()
     after, seconds = meter.joules(), now() - began

@@ -189,7 +189,7 @@ def settings(torch: ModuleType, device_type: str = "cpu") -> dict[str, Cell | li
 
 
 def commit(folder: Path | None = None) -> str | None:
-    """The product's git commit, with `-dirty` where tracked files were changed; None outside its checkout.
+    """The product's git commit, with `-dirty` if tracked files were changed; None outside its checkout.
 
     `folder` is the one that should be the checkout, by default the one that holds the package.
     """

@@ -30,7 +30,7 @@ COLUMNS = ("accelerator", "kind", "usd", "provider", "sku", "recorded", "source"
 
 @dataclass(frozen=True)
 class DevicePrice:
-    """One row of the price file: US dollars an hour and device, or of a device where it is bought."""
+    """One row of the price file: US dollars an hour and device, or of a device if it is bought."""
 
     accelerator: str
     kind: str
@@ -133,7 +133,7 @@ OWN_LIMITS = {
 def parse_own(text: str, purchase_usd: float | None, kw: float | None) -> Own:
     """Parse `years=4,pue=1.2,...`, names as the fields; raises BenchError for another name or a value out of reason.
 
-    `purchase_usd` and `kw` are what the catalogue has, where the text does not say.
+    `purchase_usd` and `kw` are what the catalogue has, if the text does not say.
     """
     given: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):

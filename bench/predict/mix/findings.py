@@ -221,7 +221,7 @@ def _remarks(cluster: MixedCluster, lead: Row | None) -> Iterator[Remark]:
     if kept < 0.98:
         yield Remark(
             text=f"{show_loss(1 - kept)} are lost to a configuration that every kind was measured at "
-            f"({lead['configuration']}), where some kind alone is faster at another",
+            f"({lead['configuration']}), if some kind alone is faster at another",
             remedy="Measure the faster configuration on every kind that can hold it",
             weight=1.0 / kept,
             case=str(lead["workload"]),

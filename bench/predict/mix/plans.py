@@ -10,7 +10,7 @@ each at s_k a second on the same workload:
     alone      n_k x its own best: the fastest configuration (batch, recomputation) that this kind was measured at
 
 The even plan runs at a configuration that *every* kind was measured at, so the smallest memory caps it, while each kind
-alone takes its own best; more memory is then an advantage also where peak compute is equal. A speed is not one number
+alone takes its own best; more memory is then an advantage also if peak compute is equal. A speed is not one number
 a device: it depends on the tensor-parallel degree, the sequence length and more, so it is looked up workload by
 workload, and is missing if it was not measured.
 """
@@ -37,7 +37,7 @@ CONFIGURATION = frozenset(
 MAX_UNITS = 16
 """Most units that a rank gets a round; finer splits are beyond what a batch can be cut into."""
 EVEN_SHARE = {"data": None, "tensor": 8, "pipeline": 4}
-"""Parallelism -> units of a rank where all have equally many: heads (of Llama-3 8B's 32, at a tensor degree of 4),
+"""Parallelism -> units of a rank if all have equally many: heads (of Llama-3 8B's 32, at a tensor degree of 4),
 layers (of its 32, in 8 stages). Their sum over a group's ranks is fixed; of microbatches each may have any number."""
 MAX_GROUP = 512
 """Ranks of a group that a plan is searched for; larger clusters repeat it."""

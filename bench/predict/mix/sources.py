@@ -84,7 +84,7 @@ def _accelerator(source: str) -> Accelerator | None:
 
 
 def _names(parts: Sequence[MixPart]) -> list[str]:
-    """Name of each kind: as given, else the catalogue's or the file's, and the folder's where files are alike.
+    """Name of each kind: as given, else the catalogue's or the file's, and the folder's if files are alike.
 
     Raises BenchError for kinds that are still called alike.
     """

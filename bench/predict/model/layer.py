@@ -204,7 +204,7 @@ class LayerTimes:
 
     def head(self, part: Slice) -> tuple[Parts, Parts]:
         """Output layer with the loss, forward and backward: the logits pass memory several times, in float32; fewer
-        times where the loss is compiled.
+        times if the loss is compiled.
         """
         shape = self.shape
         columns = shape.vocabulary / part.tp

@@ -94,7 +94,7 @@ def find(
 ) -> Device:
     """A device by a name that the catalogue knows, such as `H200`.
 
-    `latencies` are of a hop inside and across domains. Raises BenchError for an unknown name, or where a figure that a
+    `latencies` are of a hop inside and across domains. Raises BenchError for an unknown name, or if a figure that a
     prediction needs is missing from the catalogue.
     """
     row = named(name)

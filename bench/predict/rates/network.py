@@ -1,6 +1,6 @@
 """Collectives by latency and bandwidth of the levels that a group spans.
 
-A group's ranks stand `stride` devices apart. Of its n ranks r share a scale-up domain; where r < n it crosses domains.
+A group's ranks stand `stride` devices apart. Of its n ranks r share a scale-up domain; if r < n it crosses domains.
 A ring then moves data at the slower of its link inside and the r NICs that it has across. NCCL opens a ring per NIC, so
 that ranks of one domain share theirs. This is the rule behind nccl-tests' bus bandwidth, doc/PERFORMANCE.md. Latency: a
 hop for each of a ring's n - 1 steps, of which one across domains is the slowest if there is any; an all-reduce across

@@ -28,7 +28,7 @@ USELESS = 10.0
 _KINDS = (
     ("bandwidth", BUS_BANDWIDTH, 1.0, "bus bandwidth (GB/s)", "Bus bandwidth over message size",
      "Higher is better; both axes are logarithmic. Whiskers: 95% interval. The dotted line is the measured ceiling "
-     "where the file has one (point-to-point), to which bus bandwidth can be held."),
+     "if the file has one (point-to-point), to which bus bandwidth can be held."),
     ("latency", TIME, 1e6, "time of one call (us)", "Time over message size",
      "Lower is better; both axes are logarithmic. The flat part at small sizes is the latency. Whiskers: 95% "
      "interval."),
@@ -36,7 +36,7 @@ _KINDS = (
 
 
 def draw(source: Source) -> Iterator[Plot]:
-    """Two drawings, where any side has an operation at two sizes or more."""
+    """Two drawings, if any side has an operation at two sizes or more."""
     ops = [op for op in source.ops(SUITE) if any(_line(run, op) for run in source.series)]
     if not ops:
         return

@@ -24,7 +24,7 @@ MIN_FILES = 3
 MAX_HISTORIES = 4
 
 _SAMPLES = (
-    "Every sample of every rank, of all launches; the bar is the rank's median. Where ranks wait for each other their "
+    "Every sample of every rank, of all launches; the bar is the rank's median. If ranks wait for each other their "
     "times are alike, and the one with the longest time is not the slow one. The vertical axis is logarithmic."
 )
 _HISTORY = (
@@ -100,7 +100,7 @@ def _jitter(count: int) -> np.ndarray[Any, Any]:
 
 
 def _history(source: Source) -> Iterator[Plot]:
-    """One case a suite over the files that have it, where these are three or more."""
+    """One case a suite over the files that have it, if these are three or more."""
     if len(source.series) < MIN_FILES:
         return
     done: set[str] = set()

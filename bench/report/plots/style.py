@@ -132,7 +132,7 @@ def binary(num_bytes: float) -> str:
 
 
 def plain_log(axis: Any) -> None:
-    """Plain numbers on a logarithmic axis, 0.01 rather than a power of ten; 1, 2 and 5 where it spans little."""
+    """Plain numbers on a logarithmic axis, 0.01 rather than a power of ten; 1, 2 and 5 if it spans little."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_data_interval()

@@ -74,7 +74,7 @@ def _parts(table: TableRows) -> dict[int, str]:
 
 
 def _stacks(label: str, table: TableRows) -> list[tuple[str, dict[str, float]]]:
-    """A bar per row: the rank's, where the table says which."""
+    """A bar per row: the rank's, if the table says which."""
     parts, rank = _parts(table), _column(table, "rank")
     return [
         (

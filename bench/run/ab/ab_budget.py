@@ -111,7 +111,7 @@ def launch_budget(budget_seconds: float) -> float:
 
 
 def pairs_within(seconds: float, cost: LaunchCost, launches_made: int = 0) -> int:
-    """Whole pairs there will be, where this much time is left for further launches."""
+    """Whole pairs there will be, if this much time is left for further launches."""
     return (launches_made + max(0, int(seconds / cost.seconds))) // len(SIDES)
 
 
@@ -124,7 +124,7 @@ def needed_seconds(cost: LaunchCost, pairs: int, spent_seconds: float = 0.0) -> 
 def too_short(budget: str, cost: LaunchCost, pairs: int, spent_seconds: float, is_known: bool) -> BenchError:
     """Error for a budget, as it was typed, that cannot hold the fewest pairs.
 
-    Where some cases could not even be measured once, their part of what is needed is a guess, and more than there was.
+    If some cases could not even be measured once, their part of what is needed is a guess, and more than there was.
     """
     seconds = needed_seconds(cost, pairs, spent_seconds)
     if cost.num_unknown:

@@ -43,7 +43,7 @@ class AsyncCollective:
     start: Callable[[], Any]
     """Gives what is to be waited for."""
     restore: Callable[[], object]
-    """The inputs as they were, where the operation replaces them."""
+    """The inputs as they were, if the operation replaces them."""
 
     def run(self) -> None:
         self.start().wait()

@@ -43,7 +43,7 @@ class Payload:
 
 @dataclass(frozen=True)
 class Buffers:
-    """Tensors of one rank; `output` is `input` where the operation works in place."""
+    """Tensors of one rank; `output` is `input` if the operation works in place."""
 
     input: torch.Tensor
     output: torch.Tensor

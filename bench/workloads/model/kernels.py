@@ -140,7 +140,7 @@ def _arrays(count: int, params: Params, rank: RankContext) -> list[torch.Tensor]
 
 
 def _blockwise_error(arrays: Sequence[torch.Tensor], error: Callable[..., torch.Tensor]) -> float:
-    """The largest of the elements' errors; NaN where one is NaN."""
+    """The largest of the elements' errors; NaN if one is NaN."""
     import torch
 
     blocks = zip(*(torch.split(array, BLOCK) for array in arrays), strict=True)

@@ -176,8 +176,8 @@ class Llama(nn.Module):
 
     With `autocast_dtype` matrix products run in that type, on weights that stay as they are (torch.autocast).
 
-    Takes tokens [batch, length] where it has the embedding, else hidden states [batch, length, hidden]; gives
-    logits [batch, length, vocabulary] where it has the head, else hidden states. `layers` defaults to all.
+    Takes tokens [batch, length] if it has the embedding, else hidden states [batch, length, hidden]; gives
+    logits [batch, length, vocabulary] if it has the head, else hidden states. `layers` defaults to all.
     """
 
     autocast_dtype: torch.dtype | None = None

@@ -2,7 +2,7 @@
 
 Two orders of summation of the same K terms differ by rounding: about the machine epsilon times the square
 root of K (Higham and Mary 2019, "A new approach to probabilistic rounding error analysis"). In float32 with
-full-precision products that gives a tolerance beforehand. Where products are rounded to fewer bits
+full-precision products that gives a tolerance beforehand. If products are rounded to fewer bits
 (bfloat16, float16, TF32), errors depend on the data, so the tolerance is measured. It is `SHORT_TYPE_MARGIN`
 times the error that the same module, run whole on one device in that type, makes against a reference in a
 longer type.

@@ -41,7 +41,7 @@ def _float32_precision(device_type: str) -> str:
 
 
 def product_error(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, generator: torch.Generator) -> float:
-    """Largest error of c = a @ b against float64, relative to sqrt(sum over k of a^2 b^2); NaN where c has
+    """Largest error of c = a @ b against float64, relative to sqrt(sum over k of a^2 b^2); NaN if c has
     one.
 
     Entries at NUM_SAMPLED rows and columns are checked one by one; all entries together through c x = a (b x)

@@ -28,7 +28,7 @@ class TracedStage(PipelineStage):
     """A PipelineStage with a span around each computation.
 
     In torch the schedules send, receive and wait outside these three methods, so that the spans hold
-    computation only. No stage needs the input gradient of stage 0, so where the backward is split, torch does
+    computation only. No stage needs the input gradient of stage 0, so if the backward is split, torch does
     next to nothing in its `backward_input` and the whole backward in its `backward_weight`.
     """
 
@@ -40,7 +40,7 @@ class TracedStage(PipelineStage):
         rank: RankContext,
         group: dist.ProcessGroup | None = None,
     ) -> None:
-        """`group`: the ranks of the pipeline; all of the run where it is None."""
+        """`group`: the ranks of the pipeline; all of the run if it is None."""
         super().__init__(module, stage_index, num_stages, rank.device, group=group or rank.group)
         self._rank = rank
 

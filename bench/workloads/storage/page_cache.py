@@ -105,7 +105,7 @@ def _cached_pages(path: Path) -> tuple[int, int] | None:
 
 
 def require_uncached(rank: RankContext, paths: Sequence[Path]) -> None:
-    """Drop files from the cache, and see that they are gone. Raises Skip on all ranks where they are not on one."""
+    """Drop files from the cache, and see that they are gone. Raises Skip on all ranks if they are not on one."""
     folder_type = file_system(paths[0]) or "unknown"
     reason = None
     if folder_type in IN_MEMORY:

@@ -87,7 +87,7 @@ def call_on_all(rank: RankContext, call: Callable[[], T]) -> T:
 def new_scratch(rank: RankContext, folder: str, name: str, per_host: bool) -> tuple[Path, Scratch | None]:
     """A new folder for all ranks (`per_host`: one on each host), and on the rank that made it also what holds it.
 
-    Raises BenchError on all ranks where it cannot be made, Skip if not all ranks see it.
+    Raises BenchError on all ranks if it cannot be made, Skip if not all ranks see it.
     """
     makes = rank.local_index == 0 if per_host else rank.index == 0
     held = call_on_all(rank, lambda: Scratch(parent_folder(folder), name) if makes else None)

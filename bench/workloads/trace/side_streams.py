@@ -54,7 +54,7 @@ class SideStreams(Generic[Handed]):
     def wait_event(
         self, call: Callable[..., Any], mark: Callable[[], object], stood_still: Callable[[Handed, object], None]
     ) -> Callable[..., Any]:
-        """`Stream.wait_event`; where the own stream waits for a communication, `stood_still` gets it and the start.
+        """`Stream.wait_event`; if the own stream waits for a communication, `stood_still` gets it and the start.
 
         Only the first wait for an event counts: work that is done when another wait follows takes no time.
         """

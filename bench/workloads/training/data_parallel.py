@@ -3,7 +3,7 @@
     ddp   torch's DistributedDataParallel: every rank has all weights; gradients are averaged in buckets, each as soon
           as its last gradient is there, while the backward goes on (Li et al. 2020, "PyTorch Distributed")
     fsdp  torch's fully_shard (FSDP2): every rank has a part of each weight. A group of layers gathers its weights
-          before it runs, again before its backward where it gave them up in between, and reduce-scatters its gradients
+          before it runs, again before its backward if it gave them up in between, and reduce-scatters its gradients
           (Rajbhandari et al. 2020, "ZeRO", stage 3)
 
 Importing this module imports torch: the suite imports it inside `prepare`.
@@ -107,7 +107,7 @@ def ddp_messages(model: Llama, wrapping: Wrapping, rank: RankContext) -> list[Me
 
 
 def fsdp_messages(model: Llama, wrapping: Wrapping, rank: RankContext) -> list[Message]:
-    """The gathers of the forward; those of the backward, where weights were given up; and the reduce-scatters."""
+    """The gathers of the forward; those of the backward, if weights were given up; and the reduce-scatters."""
     layers = list(model.layers.values())
     sharded = [
         [p for index in indices for p in layers[index].parameters()]
@@ -226,7 +226,7 @@ def _one_device(model: nn.Module, trained: Trained) -> list[Tensor]:
 
 
 def _whole(parameter: nn.Parameter) -> Tensor:
-    """A parameter's gradient; put together from all ranks where they share it."""
+    """A parameter's gradient; put together from all ranks if they share it."""
     gradient = parameter.grad
     assert gradient is not None
     return gradient.full_tensor() if isinstance(gradient, DTensor) else gradient.clone()

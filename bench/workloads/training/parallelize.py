@@ -2,7 +2,7 @@
 
     tensor     parallelize_module: matrices by columns, then by rows, norms and residuals along the sequence
                (sequence parallel, Korthikanti et al. 2022), the vocabulary split in embedding and head
-    data       replicate: DistributedDataParallel where data is the only axis. With a tensor axis, which DDP does
+    data       replicate: DistributedDataParallel if data is the only axis. With a tensor axis, which DDP does
                not know, or a pipeline, whose split backwards it does not support (torch 2.13 hangs with zero
                bubbles): fully_shard on a mesh of data x 1: replicas, by the same code as sharding.
                Shard: fully_shard, each layer a unit, embedding with head and last norm another
@@ -46,7 +46,7 @@ class Treatment:
     """Treatment of a model's parts in training, whatever the split."""
 
     dtype: str
-    """`bfloat16`: matrix products in it, on float32 weights; by fully_shard's mixed precision where it is used
+    """`bfloat16`: matrix products in it, on float32 weights; by fully_shard's mixed precision if it is used
     for sharding, else by autocast."""
     data_mode: str
     """`replicate` or `shard`."""

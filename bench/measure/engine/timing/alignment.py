@@ -39,7 +39,7 @@ class FillerProduct:
 
     def number(self, host_seconds: float) -> int:
         """Products that last until the host, which enqueues them first, has enqueued this much more; at least one."""
-        # Where products are hardly longer than their launch, more of them gain next to nothing.
+        # If products are hardly longer than their launch, more of them gain next to nothing.
         gain = max(self.device_seconds - self.host_seconds, self.device_seconds / 4)
         most = int(MAX_FILL_SECONDS / self.device_seconds)
         return max(1, min(math.ceil(MARGIN * host_seconds / gain), most))

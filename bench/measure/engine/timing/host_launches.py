@@ -87,7 +87,7 @@ class HostLaunches:
 def launch_notes(samples: Samples) -> list[str]:
     """Return the notes on a case, by its first variant, if the host does not keep up with a rank's device.
 
-    Empty on a CPU, and where the host's clock times the case: the launches are then part of it by intent.
+    Empty on a CPU, and if the host's clock times the case: the launches are then part of it by intent.
     """
     main, totals = next(iter(samples.nanoseconds.items()))
     launch_ns, calls = samples.launch_ns.get(main, 0), samples.calls[main]

@@ -125,7 +125,7 @@ def take_sample(clock: Clock, run: Callable[[], object], calls: int) -> tuple[An
 class Sampler:
     """Takes the samples of one case on one rank, in step with the other ranks.
 
-    `calls` are the back-to-back calls in a streamed sample of each variant, where an earlier visit chose them: samples
+    `calls` are the back-to-back calls in a streamed sample of each variant, if an earlier visit chose them: samples
     of one launch are all of one kind. They count only if they are those of just these variants. `look` is called
     while a device is at work, at most once per block.
     """
@@ -281,7 +281,7 @@ class Sampler:
         return marks
 
     def _look(self, last: Any) -> None:
-        """Look at the device where it has not come to the last mark yet."""
+        """Look at the device if it has not come to the last mark yet."""
         if self.look is None or self.now() < self.next_look or self.clock.reached(last):
             return
         self.next_look = self.now() + LOOK_SECONDS
