@@ -28,15 +28,15 @@ PAGE = figures.ROOT / "bench" / "docs" / "mixed_or_uniform.md"
 WIDTH = 120
 BASES = """Every figure has its basis. **Measured**: by us, on one H100 and one H200. **Emulated**: measured on equal
 CPU ranks, one of them slowed on purpose. **Published**: by others. **Predicted**: by `bench predict`, for clusters that
-nobody measured here. **Rule**: arithmetic of `bench mix` on the figures named."""
+were not measured here. **Rule**: arithmetic of `bench mix` on the figures named."""
 LOST = """Lost: 1 - rate / sum of the rates of the parts alone. Equal shares: all wait for the slowest, so the number of
 accelerators times the slowest speed is left, whatever the split. Balanced shares: the best whole numbers of
-microbatches (data), of heads (tensor, 8 a rank if equal) and of layers (pipeline, 4 a stage if equal). Heads and layers
-are coarser units than microbatches, and so win back less. A tensor or pipeline group within one kind loses nothing by
-mixing: mix between groups, by data parallelism, and not within them."""
+microbatches (data), of heads (tensor, 8 per rank if equal) and of layers (pipeline, 4 per stage if equal). Heads and
+layers are coarser units than microbatches, and so win back less. A tensor or pipeline group within one kind loses
+nothing by mixing: mix between groups, by data parallelism, and not within them."""
 SERVES = """Decode reads all weights and the cache for every token, so by rule it is as fast as the memory. Independent
-replicas wait for nobody: serving adds up unlike speeds. The kind with the most decode per training gives up least when
-it serves. Prefill and large batches are bound by computation, as training is, and favour no kind so."""
+replicas do not wait for each other: serving adds up different speeds. The kind with the most decode per training gives
+up least when it serves. Prefill and large batches are bound by computation, as training is, and favour no kind so."""
 
 
 def page(predicted: Predicted) -> str:
@@ -64,8 +64,8 @@ def _answer(predicted: Predicted) -> Iterator[str]:
     even_by_power, _, apart_by_power = predicted.over_mix(figures.equal_power(GB200))
     yield (
         f"**Predicted: for equal cost, a uniform cluster of GB200 trains {_times(even)} times as fast as the published "
-        f"mix of {figures.CLUSTER} in one job with equal shares, and {_times(apart)} times as fast as the mix with one "
-        f"job per kind. For equal power: {_times(even_by_power)} and {_times(apart_by_power)} times.**"
+        f"mix of {figures.CLUSTER} in one job with equal shares. It trains {_times(apart)} times as fast as the mix "
+        f"with one job per kind. For equal power: {_times(even_by_power)} and {_times(apart_by_power)} times.**"
     )
     loss = figures.loss(figures.mix_speeds(predicted), "data")
     yield (
@@ -128,7 +128,7 @@ def _losses(predicted: Predicted) -> Iterator[str]:
     yield LOST
     yield (
         f"Measured: a whole training step of llama3-1b goes {_times(eager)} times as fast on the H200 as on the H100, "
-        f"compiled {_times(compiled)} times, by the intervals of both runs at their worst. Predicted: the GB200 is "
+        f"compiled {_times(compiled)} times. The ranges take both intervals at their worst. Predicted: the GB200 is "
         f"{_times(speeds[GB200])} times as fast as the H100. Emulated: median (lowest to highest) of the cases on 2 "
         f"and 4 ranks; of their predictions from a uniform step, {figures.rule_on_emulated()}. Below zero: noise of "
         "that machine."
@@ -184,10 +184,11 @@ def _unknown() -> Iterator[str]:
         "ones."
     )
     yield (
-        "**Prices paid:** list prices of rent and rough prices of purchase stand in; energy and the hall are left out."
+        "**Prices paid:** list prices of rent and rough prices of purchase are used instead; energy and the hall are "
+        "left out."
     )
-    yield "**Scheduling:** not published. Nobody said which jobs ran on which part, and for how many hours."
-    yield "**Precision:** all is bfloat16. FP8 and FP4 are left out, and FP4 is Blackwell's alone."
+    yield "**Scheduling:** not published. No source says which jobs ran on which part, and for how many hours."
+    yield "**Precision:** all is bfloat16. FP8 and FP4 are left out, and only Blackwell has FP4."
     yield "**Decode on the two cards:** measured, but bound by the host's launches, and so not used here."
 
 

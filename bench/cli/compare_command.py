@@ -32,9 +32,9 @@ def command(
     """Compare NEW results with BASE: the answer first, by how much in which work, then the cases with their verdicts.
 
     Each is a file, a folder of launches, or a glob in quotes. A change is new over base: at 1.88x NEW takes 1.88 times
-    as long. `same`: its 95% interval lies within the threshold; `slower`, `faster`: the interval excludes no change,
-    false discoveries controlled over the cases of a pair of sides; else `unclear`, with the launches and minutes that
-    would settle it. With one launch per side there is no error bar and no verdict.
+    as long. `same`: its 95% interval lies within the threshold. `slower`, `faster`: the interval excludes no change,
+    with false discoveries controlled over the cases of a pair of sides. `unclear`: neither, with the launches and
+    minutes that would settle it. With one launch per side there is no error bar and no verdict.
 
     \b
     Examples:

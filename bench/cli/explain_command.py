@@ -33,7 +33,7 @@ def command(path: Path | None, waterfalls: tuple[str, ...], everything: bool, fo
     ceiling) down to the time it took. They are found by running its operations again with one cause after the other
     taken away. A rank or a link is called slow if it is so in at least a quarter of the measurements, beyond chance. Or
     FILE is a trace in the form of the artifact of "Understanding Stragglers in Large Model Training Using What-if
-    Analysis" (Parquet; needs pyarrow): the step is run again as it was and without stragglers.
+    Analysis" (Parquet; needs pyarrow). The step is then run again as it was, and without stragglers.
 
     \b
     Examples:

@@ -46,9 +46,9 @@ def command(
     """Predict a cluster of mixed accelerators, from results of each kind alone.
 
     FILE is a result file or a folder of one architecture, or a name of the catalogue (peak figures, and labelled so). A
-    kind has the name of its file, of its folder if files are called alike, or NAME. Compared are one training job over
-    all of them, split evenly and in the best whole numbers, each kind alone at its own best configuration, and one kind
-    training while the others serve.
+    kind has the name of its file, of its folder if files are called alike, or NAME. The command compares
+    one training job over all of them, split evenly and in the best whole numbers, with each kind alone at its own best
+    configuration. It also has one kind in training while the others serve.
 
     \b
     Examples:

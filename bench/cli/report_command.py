@@ -20,8 +20,8 @@ DEFAULT = Path("report.html")
     "outputs",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Where to, by ending: .html (one page, with the main plots), .md (all plots in a folder next to it), .csv, "
-    ".json, .parquet, or a folder (every plot as PNG and SVG). Repeatable  [default: report.html].",
+    help="Output by ending: .html (one page with the main plots), .md (plots in a folder next to it), .csv, .json, "
+    ".parquet, or a folder (each plot as PNG and SVG). Repeatable  [default: report.html].",
 )
 def command(paths: tuple[str, ...], outputs: tuple[Path, ...]) -> None:
     """Make a report of result FILEs: the answer in the title, its picture below, all figures behind folds.

@@ -126,11 +126,11 @@ RULES = (
     ),
     Rule(
         "stand for be",
-        r"\bst(?:ands?|ood) (?:once|twice|below|above|beside|in|on|there|here|at|under|before|after|first|last|next|"
-        r"where|only|behind)\b",
+        r"\bst(?:ands?|ood) (?:once|twice|below|above|beside|in(?! for)|on|there|here|at|under|before|after|first|last|"
+        r"next|where|only|behind)\b",
         "is, appears",
         "Shared parameters stand once below it.",
-        "One rank stands out, and the name stands for a host.",
+        "One rank stands out; a name stands for a host, one GPU stands in for another.",
     ),
     Rule("fall out", r"\b(?:falls?|fell) out\b", "cancels, is left out", "The drift falls out.", "It fell by half."),
     Rule("for want of", r"\bfor want of\b", "because there is no", "Left out for want of room.", "Ask if you want it."),
