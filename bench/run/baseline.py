@@ -87,7 +87,8 @@ def _compare_with_siblings(members: Sequence[Peer], colour: bool) -> str:
     name = members[0].name
     search = judge(members, "host", only=[name])
     table = outlier_table(search)
-    shown = DisplayTable(f"{name} next to {len(members) - 1} siblings", table.columns, table.rows, table.footnotes)
+    title = f"{name} compared with {len(members) - 1} siblings"
+    shown = DisplayTable(title, table.columns, table.rows, table.footnotes)
     width = output_width(sys.stdout)
     answer = [style(line, "bold", colour) for line in wrap(f"{name} is {siblings_line(search)}", width)]
     return "\n".join(answer) + "\n\n" + render([shown], "table", colour, width)
@@ -124,5 +125,5 @@ def _compare_newest(result: Result, earlier: Sequence[Result], colour: bool) -> 
     text = comparison_screen.show_beside(compare(base, [[result]]), on)
     left_out = len(ordered) - len(base)
     if left_out:
-        text += f"Besides the newest, {newest.path.name}; {left_out} other file(s) are not of that run.\n"
+        text += f"Compared with the newest, {newest.path.name}; {left_out} other file(s) are not of that run.\n"
     return text

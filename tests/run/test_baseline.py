@@ -35,7 +35,7 @@ def test_slower_than_its_siblings(tmp_path: Path) -> None:
     fleet(tmp_path / "fleet", {})
     text = compare_with_earlier(tmp_path / "fleet", a_run(tmp_path, 1500), colour=False)
     assert first_line(text) == f"new is slower than its 8 siblings in 1 of 1 cases: {A}"
-    assert "new beside 8 siblings" in text
+    assert "new compared with 8 siblings" in text
     # Of eight siblings, 1.000 to 1.014 ms, the median is 1.007.
     (row,) = [line for line in text.splitlines() if line.startswith("new   ")]
     assert row.split()[2:6] == ["1.50", "ms", "1.01", "ms"]
@@ -76,4 +76,4 @@ def test_the_newest_earlier_run_with_a_common_case_is_taken(tmp_path: Path) -> N
         plan = {"preset": f"p{day}"}
         save(folder / f"{day}.jsonl", head("new", started=started, plan=plan), measurement(case, times(1000)))
     text = compare_with_earlier(folder, a_run(tmp_path, 1500), colour=False)
-    assert last_line(text) == "Beside the newest, 02.jsonl; 2 other file(s) are not of that run."
+    assert last_line(text) == "Compared with the newest, 02.jsonl; 2 other file(s) are not of that run."

@@ -100,7 +100,7 @@ def test_an_interpreter_has_to_be_there_and_have_what_is_needed(tmp_path: Path) 
     if sys.prefix != sys.base_prefix:
         with pytest.raises(BenchError, match=r"lacks .*torch"):
             probe(side_of("PYTHONPATH=", python=str(tmp_path / "bin" / "python")))
-    for words, said in (("exit 3", "no working Python"), ("echo hello", "cannot be started as a Python")):
+    for words, said in (("exit 3", "not a working Python"), ("echo hello", "cannot be started as a Python")):
         script = tmp_path / "script"
         script.write_text(f"#!/bin/sh\n{words}\n")
         script.chmod(0o755)

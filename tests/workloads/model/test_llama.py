@@ -43,7 +43,7 @@ def test_the_formula_counts_the_modules_parameters(name: str) -> None:
 
 def test_no_such_model() -> None:
     assert "num_kv_heads=3 does not divide num_heads=4" in str(replace(SHAPE, num_kv_heads=3).objection())
-    assert "no even head size" in str(replace(SHAPE, num_heads=16, num_kv_heads=1).objection())
+    assert "not an even head size" in str(replace(SHAPE, num_heads=16, num_kv_heads=1).objection())
     assert "sequence=0 is less than 1" in str(replace(SHAPE, sequence=0).objection())
 
 
