@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("--ids", is_flag=True, help="Full ids of cases in place of their short names.")
 @click.option("--brief", is_flag=True, help="The findings alone: the last screen of `bench run`.")
-@click.option("--status", is_flag=True, help="Exit with the code that the run ended with (3 where it never ended).")
+@click.option("--status", is_flag=True, help="Exit with the code that the run ended with (3 if it never ended).")
 def command(
     paths: tuple[str, ...],
     form: str,
