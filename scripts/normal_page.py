@@ -119,7 +119,7 @@ with the data sheet and with your own other runs, not with this page."""
 RULES = """
 A source is one publisher: the owner of a repository with all its pages, one thread of an issue tracker, or one
 company's MLPerf submissions. From three sources on, a row has the lowest and the highest figure. A row that begins with
-`1 source` or `2 sources` rests on too few to say what is normal. Left out are figures that a source calls degraded or
+`1 source` or `2 sources` rests on too few sources for a range. Left out are figures that a source calls degraded or
 odd, figures read from plots, figures of low confidence, and runs with a forced NCCL algorithm. Conditions differ
 between the sources: NCCL, driver, cloud, batch. Every figure with its conditions and source is a row of
 `bench/catalog/data/reference_numbers.csv` ({rows:,} rows). The file also has limits that other test suites demand

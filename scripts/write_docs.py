@@ -81,8 +81,8 @@ bytes, MiB 2²⁰; a share is of 1. A value that is not known is missing: null i
 
 - **Intervals.** The column `interval` says which of two kinds a row has. One launch: an interval within the launch, by
   order statistics of its samples. Several launches: a t interval on the logarithms of the launch medians. Three
-  launches can agree by luck, so their variance is taken to be no less than the suite's other cases suggest (from 8
-  cases on; Smyth's prior, as in `compare`), and 0.4 of it is added for the measured difference between runs.
+  launches can agree by luck. So their variance is taken to be no less than the suite's other cases suggest (from 8
+  cases on; Smyth's prior, as in `compare`). 0.4 of it is added for the measured difference between runs.
 - **Bandwidths.** The payload of all-gather, reduce-scatter, gather and scatter is the full buffer. The bus factor is
   2(n-1)/n of all-reduce; (n-1)/n of all-gather, reduce-scatter, all-to-all, gather and scatter; 1 of broadcast and
   reduce (nccl-tests, doc/PERFORMANCE.md).

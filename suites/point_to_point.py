@@ -86,8 +86,8 @@ METRICS = {
     "link_ceiling_gb_per_s": SuiteMetric(
         "GB/s",
         "higher",
-        "Bandwidth that a ring through all ranks can have of the pairs: the median pair within a host, and "
-        "across hosts at most the ranks of a host times the median pair.",
+        "Bandwidth that a ring through all ranks can have: that of the median pair within a host. Across hosts it is "
+        "at most the ranks of a host times the median pair.",
     ),
     "slow_links": SuiteMetric(
         "count", "lower", "Number of ranks and pairs that stand out; missing if there are too few for a verdict."

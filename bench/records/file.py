@@ -11,8 +11,8 @@ a warning.
 
 History of schema 1. At first a launch made one visit to a case: such files have no `visit`, no `stop.samples` and no
 `plan.visits`, and are read as one visit each. `per_rank` and `tables` came later, `disturbance` and `energy` later
-still. With version 0.2.0 `digest` of a suite took the place of `sha256`, which counts as unknown, and an optional field
-that is unknown, empty or at its default is left out, `visit` 0 and one of `plan.visits` among them.
+still. With version 0.2.0 `digest` of a suite took the place of `sha256`, which counts as unknown. An optional field
+that is unknown, empty or at its default is left out since, `visit` 0 and one of `plan.visits` among them.
 """
 
 from __future__ import annotations

@@ -22,10 +22,11 @@ from tests.support.english_rules import RULES
 MAX_WORDS = {"page": 30, "heading": 30, "help": 30, "message": 40, "docstring": 40}
 TOO_LONG = "too long"
 ABBREVIATION = re.compile(r"(?<![-\w])(?:e\.g|i\.e|et al|vs|cf|etc|[Ss]ec|[Nn]o|[Ff]ig|[Ee]q|approx|[A-Z])\.$")
-SENTENCE_END = re.compile(r"[.!?][)\"'*]*(?=\s+(?:[\"'(*]*[A-Z0-9]|--))")
+SENTENCE_END = re.compile(r"[.!?][)\"'*]*(?=\s+(?:[\"'(*]*[A-Z0-9]|--|[a-z]+\d|\w+\.md))")
 CITATION = re.compile(r"\([^()]*\b(?:19|20)\d\d\b[^()]*\)|\([^()]*(?:arXiv|[\w-]+/[\w./-]+\.\w+)[^()]*\)")
 """In brackets: a paper with its year, or a file of another project. Its words do not make a sentence longer."""
 EXAMPLE = re.compile(r"^ *(?:bench|import|from) ", re.M)
+CODE_LIST = re.compile(r"CODE(?: \([^()]*\))?(?:(?:,| and| or|, and|, or) CODE(?: \([^()]*\))?)+")
 WORD = re.compile(r"[A-Za-z][\w'-]*")
 
 
@@ -117,7 +118,7 @@ def hits(sentence: Sentence) -> Iterator[Hit]:
     for rule in RULES:
         if (match := rule.search(sentence.text)) and (sentence.kind, rule.name) != ("heading", "what as a subject"):
             yield Hit(sentence, rule.name, match[0].strip())
-    num_words = len(WORD.findall(sentence.text))
+    num_words = len(WORD.findall(CODE_LIST.sub("CODE", sentence.text)))
     if num_words > MAX_WORDS[sentence.kind]:
         yield Hit(sentence, TOO_LONG, f"{num_words} words")
 
