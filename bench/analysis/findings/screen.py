@@ -52,7 +52,7 @@ BLOCKS: Mapping[str, FigureBlock] = {
     "stragglers": FigureBlock("WHAT STRAGGLERS COST", "", False),
     "speed": FigureBlock("SPEED", "", False),
     "cost": FigureBlock("COST", "", False),
-    "loss": FigureBlock("WHAT MIXING COSTS", "equal shares; next to the best split", False),
+    "loss": FigureBlock("WHAT MIXING COSTS", "equal shares; the best split next to it", False),
     "run": FigureBlock("THE RUN", "", False),
     "scaling": FigureBlock("SCALING", "tokens/s per device, of the fewest devices that fit", False),
     "uses": FigureBlock("OR ONE KIND TRAINS WHILE OTHERS SERVE", "", False),
