@@ -24,7 +24,7 @@ _CELL_BORDER = re.compile(r"(?<!\\)\|")
 
 
 def page_text(markdown: str, topics: Collection[str], width: int, colour: bool = False) -> str:
-    """The page in lines of at most `width`, but for code. A link to one of the topics names its command."""
+    """The page in lines of at most `width`, except code. A link to one of the topics names its command."""
     blocks: list[str] = []
     for index, part in enumerate(_FENCED.split(markdown)):
         if index % 2:
