@@ -216,7 +216,7 @@ def case_rows(results: Iterable[Result]) -> list[Row]:
 
 
 _ROWS: WeakKeyDictionary[Result, list[Row]] = WeakKeyDictionary()
-"""Rows of a lone result: made once, whoever asks; nobody changes them."""
+"""Rows of a lone result: made once for all callers, which must not change them."""
 
 
 def run_rows(results: Sequence[Result], groups: Mapping[str, CaseGroup]) -> list[Row]:

@@ -98,8 +98,8 @@ def test_the_messages_for_files_that_cannot_be_loaded_are_those_of_the_page(tmp_
     assert f"is not a suite{said}" in OWN
     said = message_of(tmp_path, "import Work\n", "import Works\n")
     assert "ImportError: cannot import name 'Works' from 'bench.suite'" in said
-    assert said.endswith("(sum.py, line 3); mend the file")
-    assert "(sum.py, line 3); mend the file" in OWN
+    assert said.endswith("(sum.py, line 3); fix the file")
+    assert "(sum.py, line 3); fix the file" in OWN
 
 
 def test_the_messages_for_broken_contracts_are_those_of_the_page() -> None:
