@@ -13,6 +13,7 @@ import re
 import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,19 @@ def test_no_class_has_the_name_of_another() -> None:
 
 def test_the_folder_of_suites_holds_suites_alone() -> None:
     assert {path.stem for path in (ROOT / "suites").glob("*.py")} - {"__init__"} == set(builtin_names())
+
+
+@pytest.mark.parametrize("folder", ["suites", "scripts", "bench/predict", "bench/workloads", "tests/support"])
+def test_a_readme_names_each_file_and_room_of_its_folder(folder: str) -> None:
+    """`fake_*.py` stands for the files of that pattern."""
+    home = ROOT / ("tests" if folder == "tests/support" else folder)
+    text = (home / "README.md").read_text(encoding="utf-8")
+    patterns = re.findall(r"`(\w+\*\.py)`", text)
+    entries = [path for path in (ROOT / folder).iterdir() if path.suffix not in (".md", ".cpp")]
+    names = [path.name for path in entries if not path.name.startswith(("_", "test_", "."))]
+    assert len(names) > 3
+    unnamed = [name for name in names if not re.search(rf"(?<!\w){re.escape(name)}\b", text)]
+    assert not [name for name in unnamed if not any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 def test_the_tests_have_the_rooms_of_what_they_test() -> None:
