@@ -32,8 +32,9 @@ from bench.records.file import Result, load
 from bench.records.rows import case_rows, own_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
-REFERENCE, EVIDENCE = ROOT / "results" / "reference", ROOT / "results" / "evidence"
-SMOKE, STANDARD = "smoke-*.jsonl", "reference-*.jsonl"
+RESULTS = ROOT / "results"
+REFERENCE, EVIDENCE = RESULTS / "reference", RESULTS / "evidence"
+SMOKE, STANDARD = "smoke/smoke-*.jsonl", "reference/reference-*.jsonl"
 WIDTH = 100
 GAP = "..."
 LEFT_OUT = ("DOES PARALLELISM PAY?", "WHERE A TRAINING STEP GOES")
@@ -108,9 +109,9 @@ def _first_remark(lines: list[str]) -> Iterator[str]:
 
 
 def _only(pattern: str) -> Path:
-    found = sorted(REFERENCE.glob(pattern))
+    found = sorted(RESULTS.glob(pattern))
     if len(found) != 1:
-        raise SystemExit(f"{REFERENCE.relative_to(ROOT)}: {len(found)} files {pattern}, not one")
+        raise SystemExit(f"{RESULTS.relative_to(ROOT)}: {len(found)} files {pattern}, not one")
     return found[0]
 
 
@@ -298,7 +299,8 @@ def reference_page() -> str:
 
 def _run_line(result: Result) -> str:
     machine, _, run = run_findings(result).head.partition("   ")
-    return f"- [{result.path.name}]({result.path.name}): {machine}; {run}"
+    path = f"../{result.path.relative_to(RESULTS)}"
+    return f"- [{result.path.name}]({path}): {machine}; {run}"
 
 
 def _case_lines(result: Result) -> Iterator[str]:

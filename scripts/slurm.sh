@@ -3,7 +3,7 @@
 #     sbatch scripts/slurm.sh [OPTIONS of `bench run`]
 #     sbatch --nodes=4 --gpus-per-node=4 --ntasks-per-node=4 scripts/slurm.sh --preset full
 # Such a run is one launch: submit it three times, and give the files to `bench compare` together.
-# Tried with a stand-in for srun that sets Slurm's variables, on CPU. Not tried: a real Slurm, GPUs.
+# Tried with Slurm 22.05 of two node daemons on one machine, on CPU. Not tried: several machines, GPUs.
 #SBATCH --job-name=bench
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
