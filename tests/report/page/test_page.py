@@ -229,7 +229,7 @@ def test_one_real_run_says_what_it_reaches_with_three_bars_beside_the_roofline()
     (reference,) = (ROOT / "results" / "reference").glob("*.jsonl")
     text = page(build(runs([str(reference)])), "report")
     title = ReadPage(text).title
-    assert re.search(r"core: \d+ GFLOP/s per core, all-reduce .* GB/s bus, .* one core at best", title)
+    assert re.search(r"core: [\d.]+ [GT]FLOP/s per core, all-reduce .* GB/s bus, .* one core at best", title)
     lead = text[text.index('id="answer"') : text.index('id="measured"')]
     assert lead.count('class="bar"') == 3
     assert 'id="plot-roofline"' in lead
