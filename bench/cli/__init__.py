@@ -17,6 +17,7 @@ import click
 
 from bench.core import exit_codes
 from bench.core.cell_text import clean
+from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 
 COMMANDS: dict[str, str] = {
@@ -119,6 +120,9 @@ def cli(ctx: click.Context) -> None:
       bench compare BASE.jsonl NEW.jsonl
       bench help                         list the pages of the documentation
     """
+    variables = environment_variables()
+    if variables.get("FORCE_COLOR") and not variables.get("NO_COLOR"):
+        ctx.color = True  # else click strips colours from what goes into a pipe
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(2)

@@ -24,6 +24,7 @@ from bench.measure.system import host
 from bench.records.file import load
 from bench.records.lines.parts import Finding, Level
 from bench.run.baseline import compare_with_earlier
+from tests import ROOT
 from tests.support.command import BENCH, SUITES, environ
 from tests.support.plans import plain_plan
 from tests.support.results import end, header, measurement, save, save_unchecked
@@ -479,3 +480,24 @@ def test_a_reader_that_goes_away_is_no_error(words: list[str]) -> None:
     command.stdout.close()
     _, err = command.communicate(timeout=60)
     assert (command.returncode, err) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("variables", "has_colour"),
+    [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
+)
+def test_colour_reaches_a_pipe_if_it_is_forced(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    has_colour: bool,
+) -> None:
+    for name in ("FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    emulated = ROOT / "results" / "emulated"
+    assert call(["compare", str(emulated / "plain"), str(emulated / "slow-rank")]) == 0
+    out = capsys.readouterr().out
+    assert ("\x1b[31mslower" in out) is has_colour
+    assert "slower" in out
