@@ -211,7 +211,8 @@ def _noise() -> str:
     (share, _) = [row[unclear] for row in rows if row.get("method") == "`bench compare`, each run and the next"]
     return (
         f"These machines are noisy: launches of one case differ by {min(spreads):.0f} to {max(spreads):.0f}% (standard "
-        f"deviation), so {share} of the unchanged cases are `unclear`."
+        f"deviation), so {share} of the unchanged cases are `unclear`. Many published step times of the right column "
+        "come from the same tables as fitted ones."
     )
 
 

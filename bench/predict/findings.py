@@ -108,7 +108,7 @@ def _run(job: PredictedJob, label: str) -> Iterator[Figure]:
         unit="s",
         low=low,
         high=high,
-        of=f"95%: {show_range(low, high)}; {show_seconds(step)} per step",
+        of=f"{show_range(low, high)} by the 95% interval of the step; {show_seconds(step)} per step",
     )
 
 

@@ -42,7 +42,7 @@ def data_state(evidence: RunEvidence) -> DataState:
         return DataState("useless", "nothing was measured")
     launches = max(row["num_launches"] or 1 for row in rows)
     few = [row for row in rows if has_few_samples(row)]
-    disturbed = _disturbances(rows)
+    disturbed = seen_disturbances(rows)
     spoilt = _spoilt_share(rows)
     reasons = []
     if launches == 1:
@@ -62,7 +62,7 @@ def data_state(evidence: RunEvidence) -> DataState:
     return DataState("good", f"{launches} launches{further}{quiet}.")
 
 
-def _disturbances(rows: Sequence[Row]) -> list[tuple[bool, str]]:
+def seen_disturbances(rows: Sequence[Row]) -> list[tuple[bool, str]]:
     """For each disturbance that was seen: if it hit enough cases to make the run rough, and a sentence."""
     seen = []
     for disturbance in DISTURBANCES.values():

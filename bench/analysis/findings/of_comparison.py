@@ -20,7 +20,9 @@ from bench.analysis.compare.change_text import (
 )
 from bench.analysis.compare.settling import undecided_words
 from bench.analysis.findings.comparison_answer import SideAnswer, has_no_error_bar, side_name, works_of
+from bench.analysis.findings.data_state import seen_disturbances
 from bench.analysis.findings.difference_remarks import difference_remarks
+from bench.analysis.findings.evidence import RunEvidence
 from bench.analysis.findings.kinds import (
     Answer,
     Correctness,
@@ -121,11 +123,21 @@ def _state(comparison: Comparison) -> DataState:
     if fewest == most == 1:
         launches = launches.replace("launches", "launch", 1).replace("pairs", "pair", 1)
     quality: Quality = "useless" if not rows else "good" if fewest >= ENOUGH_LAUNCHES else "rough"
-    parts = [f"{counted(common, 'case')}, {launches}"]
+    disturbed = [words for side in comparison.sides for words in _disturbed_words(side)]
+    quality = "rough" if disturbed and quality == "good" else quality
+    parts = [f"{counted(common, 'case')}, {launches}", *disturbed]
     for new in comparison.sides[1:]:
         words = undecided_words(comparison, [row for row in rows if row["name"] == new.name])
         parts += [words if len(comparison.sides) == 2 else f"{new.name}: {words}"] if words else []
     return DataState(quality, "; ".join(parts))
+
+
+def _disturbed_words(side: Side) -> Iterator[str]:
+    """What took time away from enough cases of a side to make its figures rough."""
+    rows = [row for result in side.results for row in RunEvidence(result).measured]
+    for is_large, words in seen_disturbances(rows):
+        if is_large:
+            yield f"{side.name}: {words}, so a change may be theirs"
 
 
 def _head(comparison: Comparison) -> str:
@@ -184,9 +196,11 @@ def _next_steps(comparison: Comparison) -> Iterator[NextStep]:
 
 
 def _argument(side: Side) -> str | None:
-    """Shortest name of the side's files: a folder that holds no others, else the file; None if there is neither."""
+    """Name of the side's files: the only one, or a folder that holds no others; None if there is neither."""
     paths = [result.path for result in side.results]
+    if len(paths) == 1:
+        return os.fspath(paths[0])
     folders = {path.parent for path in paths}
     if len(folders) == 1 and len(result_files(paths[0].parent)) == len(paths):
         return os.fspath(paths[0].parent)
-    return os.fspath(paths[0]) if len(paths) == 1 else None
+    return None

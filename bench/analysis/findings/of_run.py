@@ -99,8 +99,9 @@ def _state(evidence: RunEvidence) -> DataState:
     reason = _shorten(end.reason) if end is not None and end.reason else ""
     if evidence.measured:
         return DataState(state.quality, f"{state.text} The run failed: {reason}.") if reason else state
-    reasons = Counter(str(row["reason"]) for row in evidence.rows if row["reason"])
-    why = reason or (_shorten(reasons.most_common(1)[0][0]) if reasons else "")
+    failed = _count_alike([str(row["reason"]) for row in evidence.rows if row["status"] in ("failed", "invalid")])
+    others = _count_alike([str(row["reason"]) for row in evidence.rows if row["status"] == "skipped"])
+    why = next((words for words, _ in failed), reason or next((words for words, _ in others), ""))
     return DataState("useless", f"nothing was measured{f': {why}' if why else ''}")
 
 
@@ -159,8 +160,9 @@ def _next_steps(evidence: RunEvidence, name: str) -> list[NextStep]:
         steps.append(NextStep(purpose="error bars", command=again))
     if not evidence.measured:
         has_failed = any(row["status"] in ("failed", "invalid") for row in evidence.rows)
-        why = NextStep(purpose="each reason", command=f"bench show {name}")
-        return [*([why] if has_failed else []), NextStep(purpose="look at the machine", command="bench doctor")]
+        if has_failed:
+            return [NextStep(purpose="each reason", command=f"bench show {name}")]
+        return [NextStep(purpose="look at the machine", command="bench doctor")]
     steps.append(NextStep(purpose="all numbers", command=f"bench show {name}"))
     steps.append(NextStep(purpose="why", command=f"bench explain {name}"))
     steps.append(NextStep(purpose="page", command=f"bench report {name} -o report.html"))

@@ -27,6 +27,10 @@ def reached(evidence: RunEvidence) -> list[Figure]:
     suites = {name.partition("/")[0] for name in shown}
     rest.sort(key=lambda row: row["suite"] in suites)  # what has no figure yet first
     figures += [_headline_figure(evidence, row) for row in rest[: max(0, ENOUGH_FIGURES - len(figures))]]
+    if not shown:  # only work without a place of its own: further cases of it
+        cases = {figure.case for figure in figures}
+        further = [row for row in evidence.measured if row["case"] not in cases and row.get(metrics.SPEEDUP) is None]
+        figures += [_headline_figure(evidence, row) for row in further[: max(0, ENOUGH_FIGURES - len(figures))]]
     return figures[:MAX_FIGURES]
 
 
@@ -128,6 +132,7 @@ def _links(evidence: RunEvidence) -> Iterator[Figure]:
 def _all_reduce(evidence: RunEvidence) -> Iterator[Figure]:
     """Bus bandwidth of the largest all-reduce against the link, and latency of the smallest next to a barrier's."""
     rows = [row for row in evidence.of_suite("collective", "all_reduce") if row["params"].get("num_bytes")]
+    rows = [row for row in rows if _is_plain(row)] or rows
     if not rows:
         return
     sizes = sorted({row["params"]["num_bytes"] for row in rows})
@@ -160,6 +165,16 @@ def _all_reduce(evidence: RunEvidence) -> Iterator[Figure]:
     )
 
 
+def _is_plain(row: Row) -> bool:
+    """True for a call as most programs make it: in float32, waited for, one at a time."""
+    params = row["params"]
+    return (
+        params.get("dtype") in (None, "float32")
+        and not params.get("async_op")
+        and params.get("timing") in (None, "aligned")
+    )
+
+
 def _steps(evidence: RunEvidence) -> Iterator[Figure]:
     """The fastest training step against the peak, and the fastest decoding."""
     for suite, op, name in (("training_step", None, "training step"), ("inference", "decode", "decode")):
@@ -184,7 +199,9 @@ def _step_share(row: Row) -> tuple[float | None, str]:
     utilization, percent = row.get(metrics.PEAK_SHARE), row.get(metrics.CEILING_PERCENT)
     if utilization is not None:
         return utilization, f"MFU {100 * utilization:.1f}%"
-    return (None, "") if percent is None else (percent / 100, f"{percent:.0f}% of the matrix product")
+    dtype = str(row["params"].get("dtype"))
+    words = f"{percent or 0:.0f}% of the {SHORT_TYPES.get(dtype, dtype)} product"
+    return (None, "") if percent is None else (percent / 100, words)
 
 
 _MAKERS: tuple[Callable[[RunEvidence], Iterator[Figure]], ...] = (

@@ -123,7 +123,10 @@ def _measured(evidence: Evidence) -> RuleOutcome:
         else:
             without.append(f"{suite.name} ({records[0].reason})")
     if lacking:
-        return RuleOutcome("void", f"{_enumerate(lacking)} not run because no time was left")
+        end = evidence.result.end
+        was_stopped = end is None or end.status == "interrupted"
+        why = "because the run was stopped before" if was_stopped else "because no time was left"
+        return RuleOutcome("void", f"{_enumerate(lacking)} not run {why}")
     return (
         RuleOutcome("note", f"nothing to measure: {first_few(without)}")
         if without

@@ -58,7 +58,7 @@ PEAKS = (
     Peak("fastest tensor-parallel block", "tensor_parallel", None, metrics.COMPUTE_SPEED),
     Peak("fastest pipeline", "pipeline_parallel", None, metrics.TOKEN_SPEED),
     Peak("fastest training step", "training_step", None, metrics.TOKEN_SPEED),
-    Peak("fastest generation", "inference", None, metrics.TOKEN_SPEED),
+    Peak("fastest generation", "inference", "decode", metrics.TOKEN_SPEED),
 )
 """A suite's most informative figures; a new suite may add a row."""
 
