@@ -36,7 +36,7 @@ from bench.analysis.findings.kinds import (
 )
 from bench.core.values import counted, first_few
 from bench.records.case_names import name_cases, short_name
-from bench.records.last_result import result_files
+from bench.records.last_result import DEFAULT_FOLDER, result_files
 from bench.records.metrics import TIME
 
 if TYPE_CHECKING:
@@ -196,11 +196,14 @@ def _next_steps(comparison: Comparison) -> Iterator[NextStep]:
 
 
 def _argument(side: Side) -> str | None:
-    """Name of the side's files: the only one, or a folder that holds no others; None if there is neither."""
+    """Shortest name of the side's files: a folder that holds no others, else the file; None if there is neither.
+
+    The results folder is no name: every further run is saved there.
+    """
     paths = [result.path for result in side.results]
-    if len(paths) == 1:
-        return os.fspath(paths[0])
     folders = {path.parent for path in paths}
+    if len(paths) == 1 and paths[0].parent.resolve() == DEFAULT_FOLDER.resolve():
+        return os.fspath(paths[0])
     if len(folders) == 1 and len(result_files(paths[0].parent)) == len(paths):
         return os.fspath(paths[0].parent)
-    return None
+    return os.fspath(paths[0]) if len(paths) == 1 else None

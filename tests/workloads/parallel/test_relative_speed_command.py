@@ -41,4 +41,4 @@ def test_one_case_of_each_is_measured_and_shown(tmp_path: Path) -> None:
     assert decode["time_per_output_token_seconds"] > 0
     assert decode["membw_gb_per_s"] > 0
     assert 0.9 < decode["served_over_synchronous"] < 5
-    assert "overlapped share" in done.stdout
+    assert "overlapped" in call("show", str(file.path), "--wide").stdout
