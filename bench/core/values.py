@@ -90,15 +90,16 @@ def parse_seconds(name: str, text: str) -> float:
     return seconds
 
 
-def parse_share(name: str, text: str) -> float:
-    """A share such as `2%` or `0.02`. Raises BenchError."""
+def parse_share(name: str, text: str, may_be_whole: bool = False) -> float:
+    """A share such as `2%` or `0.02`, below 100% unless it `may_be_whole`. Raises BenchError."""
     number = text.strip()
     try:
         value = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
     except ValueError:
         raise BenchError(f"{name} {text}: a share such as 2%") from None
-    if not 0 < value < 1:
-        raise BenchError(f"{name} {text}: a share between 0% and 100%, such as 2%")
+    if not (0 < value < 1 or (may_be_whole and value == 1)):
+        limit = "up to 100%" if may_be_whole else "below 100%"
+        raise BenchError(f"{name} {text}: a share above 0% and {limit}, such as 2%")
     return value
 
 

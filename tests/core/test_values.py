@@ -129,3 +129,11 @@ def test_a_parameter_has_the_type_of_its_example(text: str, example: Param, valu
 def test_what_a_parameter_cannot_take_is_named(text: str, example: Param, complaint: str) -> None:
     with pytest.raises(BenchError, match=re.escape(complaint)):
         parse_param("p", text, example)
+
+
+def test_a_whole_share_is_taken_only_if_it_may_be() -> None:
+    assert parse_share("--min-decided", "100%", may_be_whole=True) == 1.0
+    with pytest.raises(BenchError, match="above 0% and up to 100%"):
+        parse_share("--min-decided", "101%", may_be_whole=True)
+    with pytest.raises(BenchError, match="above 0% and below 100%"):
+        parse_share("--threshold", "100%")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.compare.change_text import told
 from bench.analysis.compare.work_changes import change_size
+from bench.core import exit_codes
 from bench.core.cell_text import clean
 from bench.core.jsonl import cannot_write
 
@@ -34,6 +35,8 @@ def workflow_commands(comparison: Comparison, ruling: Ruling | None) -> str:
     slower = _by_size(row for row in comparison.cases if row["verdict"] == "slower" and row not in failing)
     lines = [_line("error", row, comparison) for row in failing[:MAX_ANNOTATIONS]]
     lines += [_line("warning", row, comparison) for row in slower[:MAX_ANNOTATIONS]]
+    if ruling is not None and ruling.exit_code == exit_codes.USAGE:  # a red step without an error says nothing
+        lines.append(f"::error title=bench::{_data(ruling.line)}")
     counts = ", ".join(f"{number} {name}" for name, number in comparison.counts().items()) or "no case"
     left_out = max(0, len(failing) - MAX_ANNOTATIONS) + max(0, len(slower) - MAX_ANNOTATIONS)
     more = f"; {left_out} more slower cases have no annotation" if left_out else ""

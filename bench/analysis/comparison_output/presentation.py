@@ -54,7 +54,9 @@ class CompareOptions:
         return Gate(
             fail_slower=None if self.fail_slower is None else parse_share("--fail-slower", self.fail_slower),
             fail_missing=self.fail_missing,
-            min_decided=0.0 if self.min_decided is None else parse_share("--min-decided", self.min_decided),
+            min_decided=0.0
+            if self.min_decided is None
+            else parse_share("--min-decided", self.min_decided, may_be_whole=True),
             allow_unlike=self.allow_unlike,
             pair_seconds=self.pair_seconds,
         )

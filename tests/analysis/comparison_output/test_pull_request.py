@@ -38,3 +38,12 @@ def test_annotations_are_sorted_by_size_and_the_notice_counts_the_others() -> No
     assert sizes == sorted(sizes, reverse=True)
     assert len(errors) == github.MAX_ANNOTATIONS
     assert lines[-1] == "::notice title=bench::24 slower, 19 unclear; 14 more slower cases have no annotation"
+
+
+def test_a_gate_that_decided_too_little_is_an_error_on_the_build() -> None:
+    comparison = architectures("slow-rank")
+    ruling = rule(comparison, Gate(fail_slower=1.5, min_decided=1.0, allow_unlike=True))
+    assert ruling is not None
+    assert ruling.exit_code == 2
+    lines = github.workflow_commands(comparison, ruling).splitlines()
+    assert [line for line in lines if line.startswith("::error title=bench::Gate: FAILED")]
