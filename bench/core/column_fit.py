@@ -17,7 +17,6 @@ from bench.core import cell_text
 if TYPE_CHECKING:
     from bench.core.table import Column, DisplayTable
 
-WIDTH = 100
 GAP = "   "
 MIN_ROOM = 30
 """Cells that a last column of text is given at least, whatever comes before it."""

@@ -11,9 +11,10 @@ import pytest
 from bench.cli import call
 from bench.core import sparklines
 from bench.core.cell_text import width as cell_width
-from bench.core.column_fit import WIDTH, fit_columns
+from bench.core.column_fit import fit_columns
 from bench.core.styles import Style
 from bench.core.table import Column, DisplayTable, column, render, text_column
+from bench.core.terminal import PIPE_WIDTH
 from bench.core.values import show_text
 from bench.records.file import load
 from bench.report import result_tables
@@ -72,19 +73,19 @@ def test_show_and_compare_fit_a_hundred_columns_and_wide_does_not(capsys: pytest
     for command in commands:
         assert call(command) == 0
         narrow = capsys.readouterr().out
-        assert max(map(cell_width, narrow.splitlines())) <= WIDTH
+        assert max(map(cell_width, narrow.splitlines())) <= PIPE_WIDTH
         assert call([*command, "--wide"]) == 0
         wide = capsys.readouterr().out
-        assert max(map(cell_width, wide.splitlines())) > WIDTH
+        assert max(map(cell_width, wide.splitlines())) > PIPE_WIDTH
 
 
 def test_what_all_cases_share_stands_once(tmp_path: Path) -> None:
     records = [measurement(f"tensor_parallel/mlp[batch=1,hidden={n},sequence=8]") for n in (4, 8)]
     path = save(tmp_path / "a.jsonl", header(), *records, not_ok("tensor_parallel/mlp[batch=2]", "failed", "x"))
-    narrow = result_tables.tables([load(path)], width=WIDTH)
+    narrow = result_tables.tables([load(path)], width=PIPE_WIDTH)
     assert "mlp hidden 4   ~" in narrow
     assert "mlp: batch=1, sequence=8" in narrow
-    assert "mlp[batch=1,hidden=4,sequence=8]" in result_tables.tables([load(path)], width=WIDTH, has_ids=True)
+    assert "mlp[batch=1,hidden=4,sequence=8]" in result_tables.tables([load(path)], width=PIPE_WIDTH, has_ids=True)
 
 
 def test_a_shape_shows_two_modes_and_few_samples_have_none() -> None:

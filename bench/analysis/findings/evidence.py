@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from bench.core.values import MISSING, show_quantity
 from bench.records.case_names import CaseNames, name_cases
 from bench.records.metrics import METRICS
-from bench.records.rows import Row, case_groups, own_metrics, run_rows
+from bench.records.rows import Row, case_groups, run_rows
 from bench.records.samples import has_few_samples
 
 if TYPE_CHECKING:
     from bench.records.file import Result
-    from bench.records.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,6 @@ class RunEvidence:
     @cached_property
     def names(self) -> CaseNames:
         return name_cases(row["case"] for row in self.rows)
-
-    @cached_property
-    def metrics(self) -> dict[str, Metric]:
-        """All metrics of the result by name, its suites' own among them."""
-        return METRICS | own_metrics(self.results)
 
     @property
     def world_size(self) -> int:

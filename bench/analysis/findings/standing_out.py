@@ -40,14 +40,13 @@ def _slow_types(evidence: RunEvidence, name: str) -> Iterator[Remark]:
 
 def _loses_to_one_device(evidence: RunEvidence, name: str) -> Iterator[Remark]:
     """The kind of parallel work that is slowest against one device, if it is slower than that."""
-    slow = {
-        kind: min(row[metrics.SPEEDUP] for row in rows)
+    slowest = {
+        kind: min(rows, key=lambda row: row[metrics.SPEEDUP])
         for kind, rows in speedups(evidence).items()
         if max(row[metrics.SPEEDUP] for row in rows) < SLOWER_THAN_ONE
     }
-    for kind, speedup in sorted(slow.items(), key=lambda pair: pair[1])[:2]:
-        rows = speedups(evidence)[kind]
-        row = min(rows, key=lambda row: row[metrics.SPEEDUP])
+    for kind, row in sorted(slowest.items(), key=lambda pair: pair[1][metrics.SPEEDUP])[:2]:
+        speedup = row[metrics.SPEEDUP]
         share = row.get("communication_share")
         why = f" ({100 * share:.0f}% of it is communication)" if share is not None and share > 0 else ""
         remedy = _INSTEAD.get(row["suite"], "Larger work per rank, or data parallelism, may pay here")
