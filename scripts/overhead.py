@@ -49,7 +49,7 @@ def on_rank(index: int, path: str, num_rounds: int) -> dict[str, NDArray[np.int6
     from bench.core.clock import cpu_clock, monotonic_seconds
     from bench.measure.engine.rank import close_groups, open_groups
     from bench.measure.engine.timing.sampler import Sampler
-    from bench.measure.planning.launcher_env import Place
+    from bench.measure.launchers.place import Place
     from bench.suite import Machine, Work
 
     torch.set_num_threads(1)

@@ -19,8 +19,9 @@ from bench.errors import BenchError
 from bench.measure.engine.passes import torch_profile
 from bench.measure.launch import other_work
 from bench.measure.launch.recorder import Recorder, done_turns
+from bench.measure.launchers.place import LauncherRank, Place
+from bench.measure.launchers.table import detect
 from bench.measure.planning.budget_fit import estimate_seconds
-from bench.measure.planning.launcher_env import LauncherRank, Place, detect
 from bench.measure.planning.options import RunOptions
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.planner import (

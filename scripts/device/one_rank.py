@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from bench.measure.engine.rank import RankContext, close_groups, open_groups
 from bench.measure.engine.store import tcp_store
-from bench.measure.planning.launcher_env import Place
+from bench.measure.launchers.place import Place
 from device.findings import note
 
 

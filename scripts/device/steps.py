@@ -107,7 +107,7 @@ def parent(place: Place) -> None:
     """The process that only plans and supervises must take nothing of a GPU: its rank may be the only one allowed."""
     import torch
 
-    from bench.measure.planning.launcher_env import Place as RankPlace
+    from bench.measure.launchers.place import Place as RankPlace
     from bench.measure.planning.options import RunOptions
     from bench.measure.planning.planner import new_plan
 

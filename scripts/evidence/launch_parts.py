@@ -38,7 +38,7 @@ def on_rank(index: int, port: int, started: float) -> dict[str, float]:
     from bench.measure.engine import worker
     from bench.measure.engine.rank import open_groups
     from bench.measure.engine.store import tcp_store
-    from bench.measure.planning.launcher_env import Place
+    from bench.measure.launchers.place import Place
     from bench.measure.planning.suite_loader import load
     from bench.measure.system import host
 

@@ -105,7 +105,7 @@ def on_rank(index: int, path: str, name: str) -> list[tuple[float, float]]:
     from bench.measure.engine.rank import close_groups, open_groups
     from bench.measure.engine.timing.device_clock import clock_for_work
     from bench.measure.engine.timing.sampler import Limits, Sampler
-    from bench.measure.planning.launcher_env import Place
+    from bench.measure.launchers.place import Place
     from bench.measure.planning.suite_loader import load
     from suites.training_step import DEFAULTS
 

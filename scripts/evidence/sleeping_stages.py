@@ -29,7 +29,7 @@ def on_rank(index: int, path: str, schedule_name: str) -> tuple[list[Any], list[
 
     from bench.measure.engine.rank import Tracer, close_groups, open_groups
     from bench.measure.engine.timing.device_clock import clock_for_work
-    from bench.measure.planning.launcher_env import Place
+    from bench.measure.launchers.place import Place
     from bench.parallelism.pipeline.schedules import SCHEDULES as TABLE
     from bench.workloads.parallel.pipeline import PipelineStep
     from bench.workloads.trace import communication

@@ -10,7 +10,7 @@ import torch
 
 from bench.errors import BenchError, Skip
 from bench.measure.engine.rank import RankContext
-from bench.measure.planning.launcher_env import Place
+from bench.measure.launchers.place import Place
 from bench.measure.planning.suite_loader import load
 from bench.suite import Check, Machine, Observed, Work
 from bench.workloads.model import float8, kernels, product_check

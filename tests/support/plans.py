@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from bench.measure.engine.rank import RankContext
-from bench.measure.planning.launcher_env import Place
+from bench.measure.launchers.place import Place
 from bench.measure.planning.plan import Plan
 from bench.records.lines.header import PlannedCase, SuiteFacts
 from bench.suite import SuiteMetric

@@ -39,7 +39,7 @@ def _on_rank(
     import torch.distributed as dist
 
     from bench.measure.engine.rank import close_groups, open_groups
-    from bench.measure.planning.launcher_env import Place
+    from bench.measure.launchers.place import Place
     from tests.support import nccl_like
 
     torch.set_num_threads(1)

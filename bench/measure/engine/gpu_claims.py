@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.measure.engine.store import Store
-    from bench.measure.planning.launcher_env import Place
+    from bench.measure.launchers.place import Place
 
 _CONFLICT_KEY = "gpus/verdict"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from bench.measure.planning.launcher_env import Place
+from bench.measure.launchers.place import Place
 from bench.suite import Machine, Span
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from bench.measure.engine.rank import RankContext, device_is_busy, open_groups, 
 from bench.measure.engine.store import Store, with_prefix
 from bench.measure.engine.timing.case_cost import UNLIMITED, Allowance, Postponement
 from bench.measure.engine.timing.sampler import MIN_ROUNDS, MIN_VISIT_ROUNDS, Limits
+from bench.measure.launchers.place import Place
 from bench.measure.planning.events import (
     CaseBegun,
     ChoicesSeen,
@@ -35,7 +36,6 @@ from bench.measure.planning.events import (
     TurnPutOff,
     TurnsLeftOut,
 )
-from bench.measure.planning.launcher_env import Place
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.session import Session, case_record

@@ -35,8 +35,8 @@ from bench.measure.engine.watchdog import (
 from bench.measure.launch.alarm import Alarm
 from bench.measure.launch.launchers import connect, connect_again, find_place
 from bench.measure.launch.recorder import Recorder
+from bench.measure.launchers.place import LauncherRank, Place
 from bench.measure.planning.events import Emit, Ready
-from bench.measure.planning.launcher_env import LauncherRank, Place
 from bench.measure.planning.session import Session
 from bench.measure.planning.suite_loader import Suite
 from bench.measure.system.backends import BACKENDS

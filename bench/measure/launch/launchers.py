@@ -1,6 +1,6 @@
 """The two ways to get ranks: joined (torchrun, srun or a user started them) or local (started from here).
 
-The only file that knows both ways. What a launcher's variables say is read in `bench.measure.planning.launcher_env`.
+The only file that knows both ways. What a launcher's variables say is read in `bench.measure.launchers.table`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.measure.engine.store import Store, tcp_store, with_prefix
-from bench.measure.planning.launcher_env import LauncherRank, Place
+from bench.measure.launchers.place import LauncherRank, Place
 
 if TYPE_CHECKING:
     from bench.measure.launch.recorder import Recorder

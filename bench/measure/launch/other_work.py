@@ -18,7 +18,7 @@ import psutil
 from bench.core import clock
 from bench.errors import BenchError
 from bench.measure.engine.store import Store
-from bench.measure.planning.launcher_env import Place
+from bench.measure.launchers.place import Place
 from bench.measure.system import host
 from bench.measure.system.nvml import GpuFacts
 from bench.records.lines.parts import Finding

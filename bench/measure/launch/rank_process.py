@@ -54,7 +54,7 @@ def _run(orders: Orders) -> int:
     from bench.measure.engine.consensus import START, Broken, post_error
     from bench.measure.engine.rank import close_groups
     from bench.measure.engine.watchdog import Watchdog
-    from bench.measure.planning.launcher_env import Place
+    from bench.measure.launchers.place import Place
 
     place = Place(orders.index, orders.world_size, orders.index, orders.world_size)
     store = _connect(orders.port)

@@ -10,9 +10,10 @@ import msgspec
 from bench.core.process_environment import environment_variables
 from bench.core.values import parse_seconds, parse_share
 from bench.errors import BenchError
+from bench.measure.launchers.place import LauncherRank, Place
+from bench.measure.launchers.threads import threads_per_rank
 from bench.measure.planning.budget_fit import fit_budget
 from bench.measure.planning.cases import choose_cases, limit_cases, skip_cases
-from bench.measure.planning.launcher_env import LauncherRank, Place, threads_per_rank
 from bench.measure.planning.options import RunOptions, parse_settings, parse_speeds
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.presets import PRESETS, Preset, default_suites, most_cases

@@ -40,7 +40,7 @@ from bench.records.lines.parts import Cell
 if TYPE_CHECKING:
     import torch
 
-    from bench.measure.planning.launcher_env import Place
+    from bench.measure.launchers.place import Place
 
 
 DISTRIBUTION = "distributed-training-bench"

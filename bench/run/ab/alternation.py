@@ -25,7 +25,7 @@ from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.engine.passes import nccl_choices
 from bench.measure.engine.worker import host_name
-from bench.measure.planning.launcher_env import detect
+from bench.measure.launchers.table import detect
 from bench.measure.planning.visit_overhead import startup_seconds
 from bench.records.file import load, new_path
 from bench.records.last_result import DEFAULT_FOLDER

@@ -10,7 +10,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.measure.engine import gpu_claims, worker
-from bench.measure.planning.launcher_env import Place
+from bench.measure.launchers.place import Place
 from bench.measure.planning.session import Session
 from bench.measure.system import devices
 from tests.measure.engine.test_consensus import memory_store

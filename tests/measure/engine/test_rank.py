@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.measure.engine import rank as rank_module
 from bench.measure.engine import worker
 from bench.measure.engine.rank import RankContext, device_is_busy
-from bench.measure.planning.launcher_env import Place
+from bench.measure.launchers.place import Place
 from bench.measure.planning.session import Session
 from bench.records.lines.header import PlannedCase
 from tests.measure.engine.test_consensus import memory_store

@@ -28,7 +28,7 @@ from bench.measure.launch.other_work import (
     refuse_busy,
     to_finding,
 )
-from bench.measure.planning.launcher_env import Place
+from bench.measure.launchers.place import Place
 from bench.measure.system.nvml import GpuFacts
 from tests.support.command import BENCH, SUITES, TORCHRUN, call, saved, start
 

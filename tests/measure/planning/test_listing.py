@@ -12,10 +12,10 @@ import pytest
 
 from bench.core.table import FORMATS
 from bench.errors import BenchError, Skip
+from bench.measure.launchers.place import Place
 from bench.measure.planning import listing, suite_loader
 from bench.measure.planning.budget_fit import estimate_seconds
 from bench.measure.planning.cases import declared_machine
-from bench.measure.planning.launcher_env import Place
 from bench.measure.planning.options import RunOptions
 from bench.measure.planning.planner import new_plan
 from bench.measure.planning.presets import PRESETS, default_suites, most_cases

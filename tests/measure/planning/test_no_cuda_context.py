@@ -11,7 +11,7 @@ import torch
 
 from bench.measure.doctor import facts as gathering
 from bench.measure.launch import launchers
-from bench.measure.planning.launcher_env import Place
+from bench.measure.launchers.place import Place
 from bench.measure.planning.options import RunOptions
 from bench.measure.planning.planner import new_plan
 from bench.measure.system import devices

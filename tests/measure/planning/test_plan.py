@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 from bench.errors import BenchError
+from bench.measure.launchers.place import Place
 from bench.measure.planning.budget_fit import estimate_seconds, fit_budget
 from bench.measure.planning.cases import choose_cases, declared_machine, limit_cases, skip_cases
-from bench.measure.planning.launcher_env import Place
 from bench.measure.planning.options import RunOptions
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.planner import new_plan, saved_plan

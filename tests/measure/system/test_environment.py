@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import torch
 
-from bench.measure.planning.launcher_env import Place
+from bench.measure.launchers.place import Place
 from bench.measure.system import devices, environment, host
 from bench.records.environments import differences
 from bench.records.lines.header import Environment, RankFacts

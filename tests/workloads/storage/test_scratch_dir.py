@@ -9,7 +9,7 @@ import pytest
 
 from bench.errors import BenchError, Skip
 from bench.measure.engine.rank import RankContext
-from bench.measure.planning.launcher_env import Place
+from bench.measure.launchers.place import Place
 from bench.workloads.storage import scratch_dir
 from tests.support.ranks import cpu_machine
 

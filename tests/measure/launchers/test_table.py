@@ -11,7 +11,10 @@ import pytest
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.launch.launchers import check_gpus, find_place
-from bench.measure.planning.launcher_env import LauncherRank, Place, detect, first_host, threads_per_rank
+from bench.measure.launchers.host_lists import first_host
+from bench.measure.launchers.place import LauncherRank, Place
+from bench.measure.launchers.table import detect
+from bench.measure.launchers.threads import threads_per_rank
 
 # As torchrun of torch 2.13 sets them for rank 3 of 2 nodes with 2 ranks each.
 TORCHRUN = {

@@ -1,53 +1,12 @@
-"""Variables of torchrun, Slurm or a user for this process, its place among the ranks, and its number of threads."""
+"""Launchers that are joined: their variables for this process."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from bench.errors import BenchError
-from bench.suite import Machine
-
-
-@dataclass(frozen=True)
-class LauncherRank:
-    """A launcher's variables for this process; None: not set."""
-
-    how: str
-    index: int
-    world_size: int
-    local_index: int | None
-    address: str
-    port: int
-    agent_hosts_store: bool
-    attempt: str
-
-
-@dataclass(frozen=True)
-class Place:
-    """A rank's place, as its launcher gave it."""
-
-    index: int
-    world_size: int
-    local_index: int
-    """Position among the ranks of its host."""
-    local_world_size: int
-    host_index: int = 0
-    num_hosts: int = 1
-    device_index: int | None = None
-    """The device that its launcher named (LOCAL_RANK); None: the one at `local_index`."""
-
-    def machine(self, device_type: str, preset: str, num_cores: int, memory_bytes: int) -> Machine:
-        """Describe for suites the machine that this rank is part of."""
-        return Machine(
-            world_size=self.world_size,
-            device_type=device_type,
-            preset=preset,
-            memory_bytes=memory_bytes,
-            num_cores=num_cores,
-            ranks_per_host=self.local_world_size,
-        )
+from bench.measure.launchers.host_lists import first_host
+from bench.measure.launchers.place import LauncherRank
 
 
 def detect(launcher: str, environ: Mapping[str, str]) -> LauncherRank | None:
@@ -135,24 +94,3 @@ def _check_rank(joined: LauncherRank) -> LauncherRank:
     if not 0 <= joined.index < joined.world_size:
         raise BenchError(f"rank {joined.index} of {joined.world_size}: the launcher's variables do not fit together")
     return joined
-
-
-def first_host(nodes: str) -> str:
-    """The first host of a Slurm host list: `gpu[003-007,9],login1` gives `gpu003`."""
-    first = re.match(r"(\[[^\]]*\]|[^\[,])*", nodes.strip())
-    assert first is not None
-    return re.sub(r"\[(\w+)[^\]]*\]", r"\1", first.group())
-
-
-def threads_per_rank(environ: Mapping[str, str], joined: LauncherRank | None, num_cores: int, local_ranks: int) -> int:
-    """Threads of a rank's CPU kernels: OMP_NUM_THREADS if the user set it, else the host's cores shared out.
-
-    torchrun sets OMP_NUM_THREADS=1 when no one did, other launchers nothing: taken as it comes, one machine would be
-    measured with different thread counts. So torchrun's 1 counts as not set.
-    """
-    # A list has one number for each level of nesting (OpenMP 5.2, section 21.1.2); ranks do not nest.
-    text = environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    of_torchrun = joined is not None and joined.how == "torchrun" and text == "1"
-    if text.isdecimal() and int(text) > 0 and not of_torchrun:
-        return int(text)
-    return max(1, num_cores // local_ranks)
