@@ -144,6 +144,12 @@ _COMMON = (
     help="Emulate a slow link: this rank communicates at this share of its speed. Marked as emulated everywhere. "
     "Repeatable.",
 )
+@click.option(
+    "--join-timeout",
+    metavar="TIME",
+    help="Time for all ranks to come, if a launcher starts them. [default: 2m]",
+)
+@click.option("--continuation", metavar="JSON", hidden=True, help="A joined rank's orders to itself.")
 @click.option("--one-launch", type=click.IntRange(min=0), hidden=True, help="Do just this launch of the plan.")
 @click.option("--save-as", type=click.Path(path_type=Path), hidden=True, help="The new result file itself.")
 @click.option("--launch-seconds", type=click.FloatRange(min=0), hidden=True, help="For that launch, start included.")

@@ -196,11 +196,11 @@ def load(path: Path | str) -> Result:
     lines = reading.lines
     header = lines[0]
     assert isinstance(header, Header)
-    later = [line.environment for line in lines if isinstance(line, Joined)]
+    header = _whole_header(header, [line for line in lines if isinstance(line, Joined)])
     return Result(
         path=path,
         header=header,
-        environment=_whole_environment(header.environment, later),
+        environment=header.environment,
         measurements=tuple(line for line in lines if isinstance(line, Measurement)),
         resumes=tuple(line for line in lines if isinstance(line, Resume)),
         end=_last_end(lines),
@@ -217,12 +217,18 @@ def _last_end(lines: Sequence[Line]) -> End | None:
     return ends[-1] if ends and isinstance(ends[-1], End) else None
 
 
-def _whole_environment(first: Environment, later: Iterable[Environment]) -> Environment:
-    """The first environment with every field that later ones know in the place of its own."""
-    for environment in later:
-        known = {name: value for name, value in msgspec.structs.asdict(environment).items() if value}
-        first = msgspec.structs.replace(first, **known)
-    return first
+def _whole_header(header: Header, meetings: Iterable[Joined]) -> Header:
+    """The header with the facts that were known only after the ranks had met."""
+    for meeting in meetings:
+        known = {name: value for name, value in msgspec.structs.asdict(meeting.environment).items() if value}
+        header = msgspec.structs.replace(
+            header,
+            environment=msgspec.structs.replace(header.environment, **known),
+            architecture=meeting.environment.architecture or header.architecture,
+            plan=meeting.plan or header.plan,
+            doctor=meeting.doctor or header.doctor,
+        )
+    return header
 
 
 def load_many(paths: Iterable[Path | str] | Path | str) -> list[Result]:

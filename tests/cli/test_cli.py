@@ -19,7 +19,7 @@ import pytest
 
 import bench
 from bench.cli import COMMANDS, call
-from bench.measure.launch.launchers import run_local as start_ranks
+from bench.measure.launch.supervisor import run_local as start_ranks
 from bench.measure.system import host
 from bench.records.file import load
 from bench.records.lines.parts import Finding, Level
@@ -75,7 +75,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in {*os.environ} - {*environ()}:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("bench.measure.launch.launchers.run_local", _start_nothing)
+    monkeypatch.setattr("bench.measure.launch.supervisor.run_local", _start_nothing)
     for name, source in SUITE_FILES.items():
         (tmp_path / name).write_text(source)
     for name, (make, _) in BAD_FILES.items():
@@ -303,7 +303,7 @@ def test_a_run_is_not_compared_with_itself(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """--against names the folder that the run is saved in."""
-    monkeypatch.setattr("bench.measure.launch.launchers.run_local", start_ranks)
+    monkeypatch.setattr("bench.measure.launch.supervisor.run_local", start_ranks)
     nanoseconds = [[4_000_000_000] * 9] * 2
     save(place / "runs" / "old.jsonl", header(label="old"), measurement("tiny/first", nanoseconds), end())
     quick = ("--device", "cpu", "--set", "op=first", "--preset", "smoke", "--budget", "10m", "--label", "new")
@@ -431,7 +431,7 @@ def test_ctrl_c_before_a_record_names_no_file_that_is_gone(
     def interrupted(*_: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.measure.launch.launchers.run_local", interrupted)
+    monkeypatch.setattr("bench.measure.launch.supervisor.run_local", interrupted)
     assert call(["run", "collective", "--device", "cpu"]) == 130
     _, err = capsys.readouterr()
     assert err.splitlines()[-1] == "interrupted; nothing was measured"

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bench.measure.engine.store import StoreLost
+
 if TYPE_CHECKING:
     from bench.measure.engine.store import Store
 
@@ -20,17 +22,26 @@ _OVER, _DONE = "over", "done"
 
 
 class Alarm:
-    """Open for one generation; `heard` is called, on the thread, once any rank rang.
+    """Open for one generation; on its thread it calls `on_ring` once any rank rang, `on_loss` if the store is gone.
 
     `main_store` serves the main thread, `store` is a connection of the thread's own: a client's calls queue up.
     """
 
-    def __init__(self, main_store: Store, store: Store, prefix: str, on_ring: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        main_store: Store,
+        store: Store,
+        prefix: str,
+        on_ring: Callable[[], None],
+        on_loss: Callable[[StoreLost], None],
+    ) -> None:
         self._main_store = main_store
         self._store = store
         self._key = f"{prefix}/alarm"
         self._heard = on_ring
+        self._lost = on_loss
         self._rang = False
+        self._closed = False
         self._thread = threading.Thread(target=self._listen, name="bench-alarm", daemon=True)
 
     def ring(self) -> None:
@@ -43,6 +54,7 @@ class Alarm:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closed = True
         if not self._rang:
             self._main_store.set(self._key, _DONE)
             self._thread.join(CLOSE_SECONDS)
@@ -50,7 +62,9 @@ class Alarm:
     def _listen(self) -> None:
         try:
             word = self._store.get(self._key).decode()
-        except RuntimeError:
-            return  # the store is gone, and with it the run
+        except StoreLost as error:
+            if not self._closed:
+                self._lost(error)
+            return
         if word == _OVER:
             self._heard()

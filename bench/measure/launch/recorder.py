@@ -30,7 +30,7 @@ from bench.measure.planning.session import BUDGET_REASON, case_record
 from bench.records.environments import differences
 from bench.records.file import Result, Writer
 from bench.records.lines import decoding
-from bench.records.lines.kinds import End, EndStatus, Header, Measurement, Resume
+from bench.records.lines.kinds import End, EndStatus, Header, Joined, Measurement, Resume
 from bench.records.reader import SCHEMA
 from bench.records.visits import was_left_out
 
@@ -59,6 +59,9 @@ class Recorder:
     done: set[tuple[int, int, int]] = field(default_factory=set)
     """(launch, index of the case, visit) of what is measured, and of what is not to be measured any more."""
     has_header: bool = False
+    """True once a line was written that begins this run, or takes it up again."""
+    continues: bool = False
+    """True for a later launch of a job that is under way: its end is told in the file, whatever it is."""
     doctor: DoctorReport | None = None
     """The doctor's findings before the run, for the header; None: it did not look."""
     profile: str | None = None
@@ -79,6 +82,8 @@ class Recorder:
     """Ids of measured cases that move data between ranks, and of which the file has no line of NCCL's choices."""
     _calls: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
     _ended: bool = False
+    _begun: Header | None = None
+    """Header that was written before the ranks met, until they have."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -93,9 +98,26 @@ class Recorder:
         with self._lock:
             _HANDLERS[type(event)](self, event)
 
+    def begin(self, environment: Environment) -> None:
+        """Write the header of a new run before its ranks meet, with the facts that rank 0 knows by itself."""
+        with self._lock:
+            self._begun = self._header(environment)
+            self.writer.append(self._begun)
+            self.has_header = True
+
+    def change_plan(self, plan: Plan, doctor: DoctorReport | None) -> None:
+        """Take the plan and the findings that hold once the ranks have met."""
+        with self._lock:
+            self.plan, self.doctor = plan, doctor
+
     def _ready(self, event: Ready) -> None:
         environment = event.environment
         self.progress.ready(environment)
+        if self._begun is not None:
+            self.writer.append(self._joined(self._begun, environment))
+            self._begun = None
+            self._leave_out()
+            return
         if self.has_header:
             return
         if self.resumed is None:
@@ -105,6 +127,15 @@ class Recorder:
             self._refuse_unlike(self.resumed, environment)
             self.writer.append(Resume(started=clock.stamp(), environment=environment, command=self.command))
         self.has_header = True
+
+    def _joined(self, header: Header, environment: Environment) -> Joined:
+        plan = self.plan.row()
+        return Joined(
+            environment=environment,
+            started=clock.stamp(),
+            plan=None if plan == header.plan else plan,
+            doctor=None if self.doctor == header.doctor else self.doctor,
+        )
 
     def _header(self, environment: Environment) -> Header:
         return Header(
@@ -270,6 +301,10 @@ class Recorder:
         self.end("failed" if code == exit_codes.PARTIAL else "complete", code)
         return code
 
+    @property
+    def has_ended(self) -> bool:
+        return self._ended
+
     def end(self, status: EndStatus, exit_code: int) -> None:
         """Write the end line, once, and take the display away."""
         with self._lock:
@@ -277,7 +312,7 @@ class Recorder:
                 return
             self._ended = True
             self.progress.close()
-            if self.has_header:
+            if self.has_header or self.continues:
                 reason = self.trouble if status == "failed" else ""
                 self.writer.append(End(ended=clock.stamp(), status=status, exit_code=exit_code, reason=reason))
             self.writer.close()

@@ -54,6 +54,10 @@ class RunOptions:
     """The result file of one launch, whose name `bench ab` has to know."""
     profile: bool = False
     """True: each rank saves a trace of every case by torch's profiler."""
+    join_timeout: str | None = None
+    """Time for the ranks of a joined run to meet."""
+    continuation: str | None = None
+    """Orders of a joined rank to itself, for a later launch, as text of `bench.measure.launch.relaunch`."""
     pair: str | None = None
     """The side of `bench ab` that this run is, as text of `bench.records.saved_plan`."""
 
@@ -73,7 +77,7 @@ class RunOptions:
 
     def to_record(self) -> dict[str, Any]:
         """The given options as plain JSON values; for a side of `bench ab`, its place in the pair too."""
-        internal = ("one_launch", "launch_seconds", "plan_only", "save_as", "pair")
+        internal = ("one_launch", "launch_seconds", "plan_only", "save_as", "pair", "continuation")
         given = {n: v for n, v in asdict(self).items() if v not in (None, (), False) and n not in internal}
         pair = {} if self.pair is None else {"pair": asdict(parse_pair(self.pair))}
         return {name: _to_json(value) for name, value in given.items()} | pair

@@ -40,7 +40,7 @@ def load_earlier_run(options: RunOptions) -> Result | None:
 def saved_plan(saved: Result) -> Plan:
     """The plan in a result file. Raises BenchError if another version wrote it."""
     try:
-        unknown = [name for name in saved.unknown if name.startswith("header.plan.")]
+        unknown = [name for name in saved.unknown if name.startswith(("header.plan.", "ranks.plan."))]
         if unknown:
             names = ", ".join(unknown)
             raise BenchError(f"the file's plan cannot be read (unknown: {names}); it was written by another version")
@@ -89,7 +89,7 @@ def new_plan(options: RunOptions, device: str, place: Place, joined: LauncherRan
     lasting = sum(case.min_seconds for case in cases)
     launches = 1 if cases and all(case.min_seconds for case in cases) else preset.launches
     budget = None if options.budget is None else parse_seconds("--budget", options.budget)
-    launches = _launches(options, launches, budget, joined, device)
+    launches = _launches(options, launches, budget, device)
     of_preset = preset.budget_on(device)
     if budget is None and of_preset is not None:
         budget = of_preset + launches * lasting  # a preset's time is for what can be shortened
@@ -129,16 +129,12 @@ def _default_suites(options: RunOptions, preset: Preset, world_size: int) -> tup
     return named or default_suites(preset, world_size)
 
 
-def _launches(
-    options: RunOptions, of_preset: int, budget: float | None, joined: LauncherRank | None, device: str
-) -> int:
+def _launches(options: RunOptions, of_preset: int, budget: float | None, device: str) -> int:
     """The number asked for; else the preset's, fewer if a small budget would go into starting processes."""
     if options.launches is not None:
         if options.launches < 1:
             raise BenchError(f"--launches {options.launches}: at least 1")
         return options.launches
-    if joined is not None:
-        return 1
     if budget is None or options.budget is None:
         return of_preset
     return max(1, min(of_preset, int(budget / (2 * startup_seconds(device)))))

@@ -48,6 +48,16 @@ def suite_digest(files: Sequence[Path]) -> str:
     return hashlib.sha256("\n".join(sorted({code.digest for code in codes})).encode()).hexdigest()
 
 
+def engine_digest() -> str:
+    """SHA-256 of every file of code in the package, so that ranks can tell whether they run the same."""
+    root = Path(bench.__file__).parent
+    whole = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        whole.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
 @cache
 def _read_module(name: str) -> _Code | None:
     """A module of ROOMS by name; None if there is none, since the name is that of a function or class in one."""

@@ -27,6 +27,7 @@ from bench.measure.system.host import (
     ROOT,
     cpu_affinity,
     cpu_model,
+    describe_host,
     gpu_driver,
     memory_info,
     pci_numa_node,
@@ -216,6 +217,19 @@ def _git(folder: Path, *words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def describe_alone(device_type: str) -> Environment:
+    """A header's environment before the ranks met: this host, versions, variables, settings and commit."""
+    import torch
+
+    return Environment(
+        hosts={socket.gethostname(): describe_host()},
+        versions=dict(versions()),
+        variables=dict(named_variables(os.environ)),
+        settings=settings(torch, device_type),
+        commit=commit(),
+    )
 
 
 def collect(ranks: list[RankFacts], hosts: dict[str, HostFacts]) -> Environment:

@@ -155,10 +155,15 @@ class Resume(Record, tag="resume", tag_field="kind"):
 
 
 class Joined(Record, tag="ranks", tag_field="kind"):
-    """Ranks that met later than the header was written: what the header's environment could not say yet."""
+    """The ranks of a joined run have met: facts that its header, which is written before, could not have."""
 
     environment: Environment
+    """Its fields stand in place of the header's."""
     started: Text | None = None
+    plan: PlanRow | None = None
+    """The plan, if the places of the ranks changed it; null: that of the header."""
+    doctor: DoctorReport | None = None
+    """The doctor's findings, if those on other hosts were not known before."""
 
 
 EndStatus = Literal["complete", "interrupted", "failed", "budget"]

@@ -10,7 +10,7 @@ import pytest
 
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
-from bench.measure.launch.launchers import check_gpus, find_place
+from bench.measure.launch.joined_start import check_gpus, find_place
 from bench.measure.launchers.host_lists import first_host
 from bench.measure.launchers.place import LauncherRank, Place
 from bench.measure.launchers.table import detect

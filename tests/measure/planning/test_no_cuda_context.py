@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.measure.doctor import facts as gathering
-from bench.measure.launch import launchers
+from bench.measure.launch import supervisor
 from bench.measure.launchers.place import Place
 from bench.measure.planning.options import RunOptions
 from bench.measure.planning.planner import new_plan
@@ -87,7 +87,7 @@ def test_a_run_opens_no_context_before_its_ranks_start(
         recorder.end("failed", 1)
         return 0
 
-    monkeypatch.setattr(launchers, "run_local", start)
+    monkeypatch.setattr(supervisor, "run_local", start)
     monkeypatch.setattr(closing, "close", lambda against, path, code: code)
     assert run.run(RunOptions(preset=preset, output=tmp_path, launcher="local", busy=preset == "node"), []) == 0
     assert started == [4]

@@ -1,0 +1,261 @@
+"""The meeting of a joined run: every rank reports to rank 0 through the store, within a limit of its own.
+
+Each rank adds its arrival to a list, so that ranks nobody reckoned with are seen too: twice the same, or beyond the
+world size. Rank 0 reads the list, says who is missing, and gives every rank the same word in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from bench.core import clock
+from bench.errors import BenchError
+from bench.measure.engine.store import Store, StoreLost, StoreTimeout, connect_store, hosted_store, with_prefix
+from bench.measure.joining import roll
+from bench.measure.joining.roll import Arrival
+from bench.measure.launchers import endpoint
+
+if TYPE_CHECKING:
+    import socket
+
+    from bench.measure.launchers.place import LauncherRank
+
+POLL_SECONDS = 0.05
+KNOCK_SECONDS = 2.0
+QUIET_SECONDS = 3.0
+"""Ranks of one job start within seconds; a meeting that takes longer is told of."""
+REPEAT_SECONDS = 15.0
+FAREWELL_SECONDS = 3.0
+"""Time after a failed meeting for the ranks that are there to fetch its report."""
+Say = Callable[[str], None]
+
+
+class Word(Struct, frozen=True):
+    """Rank 0's word to all ranks: where everyone is, or why there is no run."""
+
+    hosts: list[str]
+    """Host of every rank."""
+    error: str | None = None
+
+
+@dataclass
+class Meeting:
+    """One rank's part in the meeting number `number` of a job; later ones are for later launches."""
+
+    joined: LauncherRank
+    host: str
+    number: int
+    limit_seconds: float
+    began: float
+    """Time at which this rank began to run, on the monotonic clock."""
+    say: Say
+    known_hosts: Mapping[int, str] = field(default_factory=dict)
+    """Rank -> host, as far as it is known before."""
+    store: Store = field(init=False)
+    side: Store = field(init=False)
+    """A connection of its own for further threads: a client's calls queue up."""
+    _listener: socket.socket | None = field(init=False, default=None)
+
+    @property
+    def where(self) -> str:
+        """Rank 0's address as the user gave it."""
+        return endpoint.spell(self.joined.address, self.joined.port)
+
+    @property
+    def deadline(self) -> float:
+        return self.began + self.limit_seconds
+
+    @property
+    def is_host(self) -> bool:
+        return self.joined.index == 0 and not self.joined.agent_hosts_store
+
+    def open(self) -> None:
+        """Reach the store and report there; as rank 0 host it, unless the launcher does. Raises BenchError."""
+        if self.is_host:
+            self._host_store()
+        else:
+            self.store = self._reach()
+        self._arrive()
+
+    def again(self, timeout_seconds: float) -> Store:
+        """A further connection to the store. Raises StoreLost if it is gone."""
+        store = connect_store(self._own_address(), self.joined.port, timeout_seconds)
+        return with_prefix(self._prefix, store)
+
+    def _own_address(self) -> str:
+        # The name of rank 0's host may lead to another of its addresses than the one it listens on.
+        return endpoint.loopback(self.joined.address) if self.is_host else self.joined.address
+
+    @property
+    def _prefix(self) -> str:
+        return f"bench/{self.joined.attempt}/{self.number}"
+
+    def _host_store(self) -> None:
+        try:
+            listener = endpoint.listen(self.joined)
+        except BenchError as error:
+            raise self._second_rank_0(error) from error
+        self.say(f"ranks meet at {self.where}; this host listens on {endpoint.describe_listener(listener)}")
+        self.store = with_prefix(self._prefix, hosted_store(listener, self.limit_seconds, self.joined.world_size))
+
+    def _second_rank_0(self, error: BenchError) -> BenchError:
+        """The error of a port that is taken: another rank 0 may hold it, which hears of this one."""
+        address = endpoint.loopback(self.joined.address)
+        with suppress(StoreLost, StoreTimeout):
+            self.store = with_prefix(self._prefix, connect_store(address, self.joined.port, KNOCK_SECONDS))
+            if self.store.check(["arrival/1"]):
+                first = msgspec.json.decode(self.store.get("arrival/1"), type=Arrival)
+                self._arrive()
+                return BenchError(roll.objection([first, self._arrival()]) or str(error))
+        return error
+
+    def _reach(self) -> Store:
+        """Knock until rank 0's store answers. Raises BenchError that says why it does not."""
+        pause, told = threading.Event(), False
+        while True:
+            reason = endpoint.knock(self.joined.address, self.joined.port, KNOCK_SECONDS)
+            if reason is None:
+                try:
+                    return with_prefix(
+                        self._prefix, connect_store(self.joined.address, self.joined.port, self._left(KNOCK_SECONDS))
+                    )
+                except (StoreLost, StoreTimeout) as error:
+                    reason = f"another program answers there ({error})"
+            if clock.monotonic_seconds() >= self.deadline:
+                raise BenchError(self._no_rank_0(reason))
+            if not told and clock.monotonic_seconds() - self.began > QUIET_SECONDS and not self.joined.local_index:
+                self.say(f"rank {self.joined.index} on {self.host} waits for rank 0 at {self.where}: {reason}")
+                told = True
+            pause.wait(self._left(0.2))
+
+    def _no_rank_0(self, reason: str) -> str:
+        return (
+            f"rank 0 did not come within {self.limit_seconds:g} s: {self.where}: {reason}; see that rank 0 was started "
+            "there (MASTER_ADDR, MASTER_PORT) and that this host may reach it, or give it longer with --join-timeout"
+        )
+
+    def _left(self, most: float) -> float:
+        return max(0.1, min(most, self.deadline - clock.monotonic_seconds()))
+
+    def _arrival(self) -> Arrival:
+        joined = self.joined
+        return Arrival(
+            rank=joined.index,
+            world_size=joined.world_size,
+            host=self.host,
+            process_id=os.getpid(),
+            local_rank=joined.local_index,
+            local_world_size=joined.local_world_size,
+        )
+
+    def _arrive(self) -> None:
+        self.store.set(f"arrival/{self.store.add('arrivals', 1)}", msgspec.json.encode(self._arrival()).decode())
+
+    def wait_for_word(self) -> list[str]:
+        """Wait, on another rank than 0, for its word; returns every rank's host. Raises BenchError."""
+        while True:
+            try:
+                word = msgspec.json.decode(self.store.get("word", self._left(self.limit_seconds)), type=Word)
+            except StoreTimeout:
+                raise BenchError(self._silence()) from None
+            except StoreLost as error:
+                # An earlier job's store, or that of the launch before, which rank 0 has just left.
+                if clock.monotonic_seconds() >= self.deadline:
+                    raise BenchError(self._no_rank_0(str(error))) from error
+                self.store = self._reach()
+                with suppress(StoreLost):
+                    self._arrive()
+                continue
+            if word.error is not None:
+                self.leave()
+                raise RefusedError(word.error)
+            self.side = self.again(self.limit_seconds)
+            return word.hosts
+
+    def _silence(self) -> str:
+        """Report of a rank that reached the store, and heard nothing from rank 0."""
+        arrivals = self._arrivals(0)
+        if all(arrival.rank for arrival in arrivals):
+            return roll.describe_absent(
+                arrivals, self.joined.world_size, self.known_hosts, self.where, self.limit_seconds
+            )
+        return f"rank 0 at {self.where} came and said nothing within {self.limit_seconds:g} s; look at its output"
+
+    def call_roll(self) -> list[str]:
+        """Wait on rank 0 until every rank came; returns every rank's host. Raises BenchError if they cannot meet."""
+        pause, world_size = threading.Event(), self.joined.world_size
+        arrivals: list[Arrival] = []
+        next_word = self.began + QUIET_SECONDS
+        while True:
+            arrivals += self._arrivals(len(arrivals))
+            wrong = self._objection(arrivals)
+            if wrong is not None:
+                raise BenchError(wrong)
+            if not roll.absent_ranks(arrivals, world_size):
+                hosts = {arrival.rank: arrival.host for arrival in arrivals}
+                return [hosts[rank] for rank in range(world_size)]
+            now = clock.monotonic_seconds()
+            if now >= self.deadline:
+                raise BenchError(
+                    roll.describe_absent(arrivals, world_size, self.known_hosts, self.where, self.limit_seconds)
+                )
+            if now >= next_word:
+                self.say(roll.show_progress(arrivals, world_size, self.known_hosts))
+                next_word = now + REPEAT_SECONDS
+            pause.wait(POLL_SECONDS)
+
+    def progress(self) -> str:
+        """Who is there so far, for rank 0 that is interrupted."""
+        return roll.show_progress(self._arrivals(0), self.joined.world_size, self.known_hosts)
+
+    def _objection(self, arrivals: Sequence[Arrival]) -> str | None:
+        """What is wrong with these ranks, in rank 0's eyes: its own report is the first, whoever came before it."""
+        own = self._arrival()
+        others = [arrival for arrival in arrivals if arrival != own]
+        return roll.objection([own, *others])
+
+    def _arrivals(self, after: int) -> list[Arrival]:
+        """Reports from the one number `after` on, as far as they are whole."""
+        reports: list[Arrival] = []
+        for number in range(after + 1, self.store.add("arrivals", 0) + 1):
+            key = f"arrival/{number}"
+            if not self.store.check([key]):  # counted, and about to be written
+                break
+            reports.append(msgspec.json.decode(self.store.get(key), type=Arrival))
+        return reports
+
+    def give_word(self, hosts: Sequence[str]) -> None:
+        """Tell every rank that all are there."""
+        self.side = self.again(self.limit_seconds)
+        self.store.set("word", msgspec.json.encode(Word(list(hosts))).decode())
+
+    def refuse(self, error: str) -> None:
+        """Tell every rank that there is no run, and stay until those that are there have heard it."""
+        with suppress(StoreLost, StoreTimeout):
+            self.store.set("word", msgspec.json.encode(Word([], error)).decode())
+        self.linger()
+
+    def linger(self) -> None:
+        """Stay until the ranks that are there have heard the last word, or a moment has passed."""
+        with suppress(StoreLost, StoreTimeout):
+            ends = clock.monotonic_seconds() + FAREWELL_SECONDS
+            pause = threading.Event()
+            while self.store.add("left", 0) < self.store.add("arrivals", 0) - 1 and clock.monotonic_seconds() < ends:
+                pause.wait(POLL_SECONDS)
+
+    def leave(self) -> None:
+        """Tell rank 0 that this rank has heard its last word."""
+        with suppress(StoreLost):
+            self.store.add("left", 1)
+
+
+class RefusedError(BenchError):
+    """Rank 0 said why there is no run, and says it to the user too."""

@@ -1,0 +1,239 @@
+"""The start of a joined run: the ranks meet, agree, and get the session of their first cases from rank 0.
+
+Rank 0 plans and writes the file's header before it waits for anybody, so that the file says why a run never began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Struct
+
+from bench.core import clock, exit_codes
+from bench.errors import BenchError
+from bench.measure.engine.store import Store, StoreLost, StoreTimeout
+from bench.measure.joining import agreement
+from bench.measure.joining.agreement import Facts
+from bench.measure.joining.meeting import Meeting, RefusedError, Say
+from bench.measure.launch.recorder import Recorder
+from bench.measure.launch.relaunch import Continuation
+from bench.measure.launchers import endpoint
+from bench.measure.launchers.place import LauncherRank, Place
+from bench.measure.planning.plan import Plan
+from bench.measure.planning.session import Session
+
+END_RESERVE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class JoinedJob:
+    """Parts of `bench run` that a joined run calls, and its limits."""
+
+    open_run: Callable[[Place], Recorder]
+    """Rank 0's: a recorder with a plan for the place that it most likely has, on a file with a header. May raise."""
+    settle: Callable[[Recorder, Place, Sequence[str], Store], None]
+    """Rank 0's, once all are there: makes the plan and the findings fit the hosts. May raise BenchError."""
+    look: Callable[[Place, Sequence[str], Store], None]
+    """Every rank's: looks at its host, and publishes the work of others there. May raise BenchError."""
+    gather_facts: Callable[[Plan], Facts]
+    """Every rank's: its facts that have to be alike everywhere. May raise BenchError."""
+    close: Callable[[Recorder, int], int]
+    """Rank 0's: prints the last screen of a run with an exit code."""
+    limit_seconds: float
+    """Limit of the meeting, and of the agreement."""
+    allow_unlike: bool
+    continuation: Continuation
+    began: float
+    """Start of the job on this host's monotonic clock."""
+    process_began: float
+    """Start of this process on the same clock."""
+
+    @property
+    def refused_code(self) -> int:
+        """Exit code if the ranks do not come together: what earlier launches measured is kept."""
+        return exit_codes.PARTIAL if self.continuation.number else exit_codes.USAGE
+
+
+class _Orders(Struct, frozen=True):
+    """Rank 0's session for all ranks, or the reason why there is none."""
+
+    session: str | None = None
+    error: str | None = None
+
+
+class JoinedStart:
+    """One rank's way from its first contact to its session."""
+
+    def __init__(self, meeting: Meeting, joined: LauncherRank, job: JoinedJob, say: Say) -> None:
+        self.meeting = meeting
+        self.joined = joined
+        self.job = job
+        self.say = say
+        self.recorder: Recorder | None = None
+        self.place: Place | None = None
+        self.hosts: list[str] = []
+
+    def run(self) -> Session:
+        """The session; raises BenchError: a RefusedError if rank 0 says it to the user, another if this rank must."""
+        try:
+            self.meeting.open()
+        except StoreLost as error:
+            raise BenchError(f"the ranks cannot meet at {self.meeting.where}: {error}; start them again") from error
+        try:
+            return self._lead() if self.joined.index == 0 else self._follow()
+        except (StoreLost, StoreTimeout) as error:
+            raise BenchError(
+                f"the store at {self.meeting.where} went away before the ranks had agreed ({error}); look at the "
+                "output of rank 0 and of the launcher"
+            ) from error
+
+    def _lead(self) -> Session:
+        try:
+            self.recorder = self.job.open_run(expected_place(self.joined))
+            self.hosts = self.meeting.call_roll()
+        except BenchError as error:
+            self._end(str(error))
+            self.meeting.refuse(str(error))
+            raise
+        self.meeting.give_word(self.hosts)
+        try:
+            return self._settle(self.recorder)
+        except BenchError as error:
+            self._end(str(error))
+            self._order("session", _Orders(error=str(error)))
+            self._order("agreed", _Orders(error=str(error)))
+            self.meeting.linger()
+            raise
+
+    def _settle(self, recorder: Recorder) -> Session:
+        """Look at all hosts, fix the plan, and see that all ranks agree on it."""
+        store, deadline = self.meeting.store, clock.monotonic_seconds() + self.job.limit_seconds
+        place = self._take_place()
+        self._post("look", self._look)
+        agreement.collect_facts(store, "look", self.hosts, deadline, check=lambda facts, hosts: None)
+        self.job.settle(recorder, place, self.hosts, store)
+        session = self._session(recorder)
+        self._order("session", _Orders(session=session.to_text()))
+        self._post("facts", lambda: self.job.gather_facts(session.plan))
+        check = agreement.refuse_differences(self.job.allow_unlike, lambda text: self.say(f"warning: {text}"))
+        agreement.collect_facts(store, "facts", self.hosts, deadline, check)
+        self._order("agreed", _Orders())
+        return session
+
+    def _session(self, recorder: Recorder) -> Session:
+        """The session of the first launch of which anything is pending."""
+        plan, seconds = recorder.plan, clock.monotonic_seconds() - self.job.began
+        launch = next((n for n in range(plan.launches) if recorder.pending(n)), plan.launches - 1)
+        left = None if plan.budget_seconds is None else plan.budget_seconds - END_RESERVE_SECONDS - seconds
+        recorder.launches_left = plan.launches - launch - 1
+        recorder.startup_seconds = clock.monotonic_seconds() - self.job.process_began
+        return Session(
+            plan=plan,
+            generation=0,
+            launch=launch,
+            pending=recorder.pending(launch),
+            seconds_left=None if left is None else left / (plan.launches - launch),
+            calls=recorder.calls(launch),
+            profile=recorder.profile,
+            known=recorder.known,
+        )
+
+    def _follow(self) -> Session:
+        self.hosts = self.meeting.wait_for_word()
+        self._take_place()
+        self._post("look", self._look)
+        orders = self._await("session")
+        assert orders.session is not None
+        session = Session.from_text(orders.session)
+        self._post("facts", lambda: self.job.gather_facts(session.plan))
+        self._await("agreed")
+        return session
+
+    def _take_place(self) -> Place:
+        self.place = find_place(self.joined, self.hosts)
+        return self.place
+
+    def _look(self) -> Facts:
+        assert self.place is not None
+        self.job.look(self.place, self.hosts, self.meeting.store)
+        return Facts()
+
+    def _post(self, stage: str, gather: Callable[[], Facts]) -> None:
+        """Hand over the facts of a stage. An error goes to rank 0, which says it for all; raises RefusedError then."""
+        try:
+            facts = gather()
+        except BenchError as error:
+            agreement.post_facts(self.meeting.store, stage, self.joined.index, Facts(error=str(error)))
+            if self.joined.index:
+                self.meeting.leave()
+            raise RefusedError(str(error)) from error
+        except Exception as error:  # its traceback is this rank's own; the others are to hear why there is no run
+            text = f"{type(error).__name__}: {error}".splitlines()[0]
+            agreement.post_facts(self.meeting.store, stage, self.joined.index, Facts(error=text))
+            raise
+        agreement.post_facts(self.meeting.store, stage, self.joined.index, facts)
+
+    def _order(self, key: str, orders: _Orders) -> None:
+        with suppress(StoreLost):
+            self.meeting.store.set(key, msgspec.json.encode(orders).decode())
+
+    def _await(self, key: str) -> _Orders:
+        """Rank 0's orders. Raises RefusedError if there is no run."""
+        # Rank 0 ends its own waiting first, and says who kept it.
+        text = self.meeting.store.get(key, 2 * self.job.limit_seconds)
+        orders = msgspec.json.decode(text, type=_Orders)
+        if orders.error is not None:
+            self.meeting.leave()
+            raise RefusedError(orders.error)
+        return orders
+
+    def _end(self, reason: str) -> None:
+        """End the file, if it was begun."""
+        if self.recorder is not None:
+            self.recorder.trouble = reason
+            self.recorder.end("failed", self.job.refused_code)
+
+
+def expected_place(joined: LauncherRank) -> Place:
+    """Rank 0's place by what its launcher says, before the hosts of the others are known.
+
+    Without a word on the ranks of a host: all of them if they meet on loopback, else one.
+    """
+    size = joined.local_world_size or (joined.world_size if endpoint.is_loopback_name(joined.address) else 1)
+    return Place(
+        index=joined.index,
+        world_size=joined.world_size,
+        local_index=joined.local_index or 0,
+        local_world_size=size,
+        num_hosts=-(-joined.world_size // size),
+        device_index=joined.local_index,
+    )
+
+
+def find_place(joined: LauncherRank, hosts: Sequence[str]) -> Place:
+    """This rank's place, from the host of every rank."""
+    host = hosts[joined.index]
+    siblings = [index for index, name in enumerate(hosts) if name == host]
+    different = list(dict.fromkeys(hosts))
+    return Place(
+        index=joined.index,
+        world_size=joined.world_size,
+        local_index=siblings.index(joined.index),
+        local_world_size=len(siblings),
+        host_index=different.index(host),
+        num_hosts=len(different),
+        device_index=joined.local_index,
+    )
+
+
+def check_gpus(place: Place, num_visible: int, num_nodes_hint: str) -> None:
+    """Raises BenchError if a node has more GPUs than ranks: half a node's figures would pass for the node's."""
+    if num_visible > 1 and place.local_world_size < num_visible:
+        raise BenchError(
+            f"{place.local_world_size} rank(s) on {num_nodes_hint}, which has {num_visible} GPUs; start one per GPU: "
+            f"torchrun --nproc-per-node={num_visible} --no-python bench run, or "
+            f"srun --ntasks-per-node={num_visible} bench run (or hide the others with CUDA_VISIBLE_DEVICES)"
+        )

@@ -1,0 +1,223 @@
+"""`bench run` as one of the ranks that another program started."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import bench
+from bench.core import exit_codes
+from bench.core.process_environment import environment_variables
+from bench.core.values import parse_seconds
+from bench.errors import BenchError
+from bench.measure.launch import other_work
+from bench.measure.launch.relaunch import Continuation, run_again
+from bench.measure.launchers import rank_zero
+from bench.measure.planning.options import RunOptions
+from bench.measure.planning.planner import load_earlier_run, new_plan
+from bench.measure.planning.presets import PRESETS
+from bench.measure.planning.suite_digest import engine_digest
+from bench.measure.planning.suite_loader import load_all
+from bench.measure.system.devices import choose_device
+from bench.run import closing
+from bench.run.opening import examine_host, is_judged, open_run, show_progress
+
+if TYPE_CHECKING:
+    from bench.measure.engine.store import Store
+    from bench.measure.joining.agreement import Facts
+    from bench.measure.launch.joined_start import JoinedJob
+    from bench.measure.launch.recorder import Recorder
+    from bench.measure.launchers.place import LauncherRank, Place
+    from bench.measure.planning.plan import Plan
+    from bench.records.file import Result
+
+DEFAULT_LIMIT_SECONDS = 120.0
+
+
+def run_joined(options: RunOptions, arguments: list[str], joined: LauncherRank, began: float) -> int:
+    """Run as one of a launcher's ranks; returns the exit code.
+
+    Raises BenchError on rank 0, and on a rank that could not tell rank 0 of its error.
+    """
+    continuation = Continuation.from_text(options.continuation)
+    refused = exit_codes.PARTIAL if continuation.number else exit_codes.USAGE
+    from bench.measure.joining.meeting import RefusedError
+
+    try:
+        return _Joined(options, arguments, rank_zero.locate(joined, environment_variables()), continuation, began).run()
+    except RefusedError:
+        if joined.index == 0:
+            raise
+        return refused
+    except BenchError as error:
+        if joined.index == 0 and refused == exit_codes.USAGE:
+            raise
+        head = "" if joined.index == 0 else f"rank {joined.index}: "
+        click.echo(f"bench: error: {head}{error}", err=True)
+        return refused
+
+
+class _Joined:
+    """The parts of a joined run that options decide."""
+
+    def __init__(
+        self,
+        options: RunOptions,
+        arguments: list[str],
+        joined: LauncherRank,
+        continuation: Continuation,
+        began: float,
+    ) -> None:
+        self.options = options
+        self.arguments = arguments
+        self.joined = joined
+        self.continuation = continuation
+        self.began = began
+        self.earlier: Result | None = None
+        self.known_hosts: dict[int, str] = {}
+        self._device: tuple[str, int] | None = None
+
+    def run(self) -> int:
+        from bench.measure.engine.worker import host_name
+        from bench.measure.joining.meeting import Meeting
+        from bench.measure.launch.attached import run_attached
+
+        limit = _limit_seconds(self.options)
+        number = self.continuation.number
+        meeting = Meeting(
+            joined=self.joined,
+            host=host_name(),
+            number=number,
+            limit_seconds=limit,
+            began=self.began,
+            say=lambda text: click.echo(text, err=True),
+            known_hosts=self.known_hosts,
+        )
+        return run_attached(self.joined, meeting, self._job(limit), self._run_again)
+
+    def _job(self, limit_seconds: float) -> JoinedJob:
+        from bench.measure.launch.joined_start import JoinedJob
+
+        began = self.continuation.began
+        return JoinedJob(
+            open_run=self._open,
+            settle=self._settle,
+            look=self._look,
+            gather_facts=self._gather_facts,
+            close=lambda recorder, code: closing.close(self.options.against, recorder.path, code),
+            limit_seconds=limit_seconds,
+            allow_unlike=self.options.allow_unlike,
+            continuation=self.continuation,
+            began=self.began if began is None else began,
+            process_began=self.began,
+        )
+
+    def _run_again(self, recorder: Recorder | None) -> None:
+        file = None if recorder is None else recorder.path
+        began = self.continuation.began
+        run_again(self.joined, self.arguments, self.continuation, file, self.began if began is None else began)
+
+    def _choose_device(self) -> tuple[str, int]:
+        """Device type and number of visible GPUs. Raises BenchError for accelerators that torch cannot use."""
+        if self._device is None:
+            self._device = choose_device(self.options.device)
+        return self._device
+
+    def _open(self, place: Place) -> Recorder:
+        """Rank 0's recorder, on a file that has its header: all that is known before the others come."""
+        options = self._options_now()
+        if options.ranks is not None and options.ranks != self.joined.world_size:
+            raise BenchError(
+                f"--ranks {options.ranks}: {self.joined.how} started {self.joined.world_size} ranks; leave --ranks out"
+            )
+        options.refuse_mixed()
+        device, _ = self._choose_device()
+        self.earlier = load_earlier_run(options)
+        is_judged(options, self.earlier)
+        recorder = open_run(options, self.arguments, device, place, self.joined, self.earlier, others=None)
+        recorder.continues = self.continuation.number > 0
+        self._remember_hosts()
+        if options.resume is None:
+            from bench.measure.system.environment import describe_alone
+
+            recorder.begin(describe_alone(device))
+        return recorder
+
+    def _options_now(self) -> RunOptions:
+        """The options as they hold for this launch: a later one goes on with the file of the job."""
+        if self.continuation.file is None:
+            return self.options
+        same = ("launcher", "device", "against", "busy", "profile", "join_timeout", "allow_unlike")
+        return RunOptions(**{name: getattr(self.options, name) for name in same}, resume=Path(self.continuation.file))
+
+    def _remember_hosts(self) -> None:
+        """Tell the meeting where the ranks of an earlier launch were."""
+        if self.earlier is not None:
+            known = {fact.rank: fact.host for fact in self.earlier.environment.ranks}
+            self.known_hosts.update({rank: host for rank, host in known.items() if rank is not None and host})
+
+    def _look(self, place: Place, hosts: Sequence[str], store: Store) -> None:
+        """Look at this rank's host. Raises BenchError if the ranks do not fit it."""
+        from bench.measure.launch.joined_start import check_gpus
+
+        device, num_gpus = self._choose_device()
+        if device != "cpu":
+            check_gpus(place, num_gpus, "this node")
+        # A saved plan's preset is known to rank 0 alone, so with one every host looks, and rank 0 need not listen.
+        options = self.options
+        saved = options.like or options.resume or self.continuation.number
+        if saved or PRESETS[options.preset or "standard"].judged:
+            other_work.publish(place, hosts, store, device != "cpu")
+
+    def _settle(self, recorder: Recorder, place: Place, hosts: Sequence[str], store: Store) -> None:
+        """Make the plan fit the places of all ranks, and let the doctor speak, before anything is measured."""
+        from bench.measure.launch.joined_start import expected_place
+
+        options, device = self._options_now(), self._choose_device()[0]
+        plan, doctor = recorder.plan, recorder.doctor
+        if self.earlier is None and place.local_world_size != expected_place(self.joined).local_world_size:
+            plan = new_plan(options, device, place, self.joined)
+        if is_judged(options, self.earlier):
+            others = other_work.read_published(hosts, store)
+            if not options.busy:
+                other_work.refuse_busy(others)
+            if options.resume is None:
+                doctor = examine_host(hosts[0], others)
+        recorder.change_plan(plan, doctor)
+        recorder.progress = show_progress(plan, recorder.resumed)
+
+    def _gather_facts(self, plan: Plan) -> Facts:
+        """Facts that all ranks must have in common. Raises BenchError for a suite that is not here."""
+        import torch
+
+        from bench.measure.joining.agreement import Facts, comparable_variables
+        from bench.measure.system.environment import named_variables
+
+        suites = load_all(suite.reference for suite in plan.suites)
+        python = ".".join(str(part) for part in sys.version_info[:2])
+        options = self.options.to_record()
+        return Facts(
+            version={"bench": bench.__version__, "torch": str(torch.__version__), "Python": python},
+            code={"bench": engine_digest(), **{f"suite {suite.name}": suite.digest for suite in suites}},
+            options={name: _spell(value) for name, value in options.items() if name not in _OWN_OPTIONS},
+            device=self._choose_device()[0],
+            variables=comparable_variables(named_variables(environment_variables())),
+        )
+
+
+_OWN_OPTIONS = frozenset(("label", "output", "against", "resume", "like", "launcher", "join_timeout"))
+"""Options that rank 0 alone makes use of, or that each rank may have of its own."""
+
+
+def _spell(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _limit_seconds(options: RunOptions) -> float:
+    if options.join_timeout is None:
+        return DEFAULT_LIMIT_SECONDS
+    return parse_seconds("--join-timeout", options.join_timeout)

@@ -1,0 +1,174 @@
+"""Opening of a run: its plan, its result file, the doctor's findings if it judges, and the announcement."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.core import clock
+from bench.errors import BenchError
+from bench.measure.engine.passes import torch_profile
+from bench.measure.launch import other_work
+from bench.measure.launch.recorder import Recorder, done_turns
+from bench.measure.launchers.place import LauncherRank, Place
+from bench.measure.planning.budget_fit import estimate_seconds
+from bench.measure.planning.options import RunOptions
+from bench.measure.planning.plan import Plan
+from bench.measure.planning.planner import new_plan, resume_plan, without_pair
+from bench.measure.planning.presets import PRESETS
+from bench.records.last_result import DEFAULT_FOLDER
+from bench.records.lines.parts import DoctorReport
+
+if TYPE_CHECKING:
+    from bench.measure.launch.other_work import OtherWork
+    from bench.measure.launch.progress import Progress
+    from bench.records.file import Result
+
+
+def open_run(
+    options: RunOptions,
+    arguments: list[str],
+    device: str,
+    place: Place,
+    joined: LauncherRank | None,
+    earlier: Result | None,
+    others: Sequence[OtherWork] | None = (),
+) -> Recorder:
+    """A recorder with the plan, on an open file, that knows what a resumed file already has.
+
+    `earlier` is the run to finish or to repeat, `others` the work of other programs on its hosts if it is to be judged;
+    None: not known yet, since the ranks have not met, and the doctor waits too.
+    Says on stderr what will be done. Raises BenchError.
+    """
+    from bench.measure.engine.worker import host_name
+    from bench.records.file import Writer, new_path
+    from bench.run.baseline import refuse_incomparable
+
+    if not options.busy:
+        other_work.refuse_busy(others or ())
+    if earlier is None:
+        plan = new_plan(options, device, place, joined)
+    else:
+        plan = resume_plan(earlier, options, place, device)
+        plan = replace(plan, label=options.label or plan.label)
+        plan = plan if options.resume is not None else without_pair(plan)
+    resumed = earlier if options.resume is not None else None
+    folder = options.output or DEFAULT_FOLDER
+    again = None if resumed is None else resumed.path
+    path = again or options.save_as or new_path(folder, plan.label, host_name(), clock.utc_now())
+    if options.against is not None:
+        refuse_incomparable(options.against, path, (case.id for case in (*plan.cases, *plan.left_out)))
+    writer = Writer.create(path) if resumed is None else Writer.reopen(path)
+    left, estimate = _work_left(plan, resumed)
+    _announce(plan, left, estimate, joined)
+    judged = PRESETS[plan.preset].judged and options.one_launch is None
+    return Recorder(
+        doctor=examine_host(host_name(), others) if judged and resumed is None and others is not None else None,
+        judge=_judge if judged else None,
+        profile=str(torch_profile.trace_folder(path).resolve()) if options.profile else None,
+        plan=plan,
+        writer=writer,
+        path=path,
+        progress=show_progress(plan, resumed, waits=others is None),
+        command=["bench", *arguments],
+        run_id=uuid.uuid4().hex,
+        resumed=resumed,
+        allow_unlike=options.allow_unlike,
+        done=done_turns(plan, resumed),
+    )
+
+
+def _work_left(plan: Plan, resumed: Result | None) -> tuple[int, float]:
+    """Turns that are left to do, and about how many seconds they take."""
+    turns = {(launch, *turn) for launch in range(plan.launches) for turn in plan.order(launch)}
+    left = len(turns - done_turns(plan, resumed))
+    return left, estimate_seconds(plan) * left / max(1, len(turns))
+
+
+def show_progress(plan: Plan, resumed: Result | None, waits: bool = False) -> Progress:
+    """The display of a run; one that waits for its ranks leaves the terminal's last line to their meeting."""
+    from bench.measure.launch import progress
+
+    left, estimate = _work_left(plan, resumed)
+    choose = progress.Lines if waits else progress.choose_display
+    return choose(sys.stderr, left, estimate, [case.id for case in plan.cases])
+
+
+def is_judged(options: RunOptions, earlier: Result | None) -> bool:
+    """True if the run ends in a verdict on the machine. Raises BenchError for a --busy that would mean nothing."""
+    preset = options.preset or "standard" if earlier is None else str(earlier.plan.preset)
+    judged = preset in PRESETS and PRESETS[preset].judged and options.one_launch is None
+    if options.busy and not judged:
+        raise BenchError(
+            f"--busy: only a run that judges the machine (--preset node) asks for a quiet one, not {preset}"
+        )
+    return judged
+
+
+def others_here(options: RunOptions, earlier: Result | None) -> list[OtherWork]:
+    """Work of other programs on this host, if it matters. Raises BenchError if they are in the way."""
+    from bench.measure.engine.worker import host_name
+
+    if not is_judged(options, earlier):
+        return []
+    activity = [other_work.measure_other_work([os.getpid()], host_name())]
+    if not options.busy:
+        other_work.refuse_busy(activity)
+    return activity
+
+
+def examine_host(host: str, others: Sequence[OtherWork]) -> DoctorReport:
+    """The findings of the doctor on this host, before any rank is at work, and of other programs', for the header."""
+    from bench.measure.doctor.checks import examine, gather
+
+    warnings = [other_work.to_finding(other) for other in others]
+    findings = [*examine(gather()), *warnings]
+    bad = [finding for finding in findings if finding.level != "ok"]
+    for finding in bad:
+        click.echo(f"doctor: {finding.line()}", err=True)
+    click.echo(f"doctor: {len(findings)} findings, {len(bad)} of them not ok", err=True)
+    return DoctorReport(host=host, findings=findings)
+
+
+def _judge(path: Path) -> int:
+    from bench.analysis.health import verdict
+    from bench.records.file import load
+
+    return verdict.judge(load(path)).exit_code
+
+
+def _announce(plan: Plan, left: int, estimate: float, joined: LauncherRank | None) -> None:
+    """Print to stderr, before anything is measured: on what, how much, how long."""
+    how = "started here" if joined is None else f"joined through {joined.how}"
+    click.echo(f"devices: {_devices(plan)}; {plan.world_size} ranks ({how}), backend {plan.backend}", err=True)
+    budget = "" if plan.budget_seconds is None else f" (budget {plan.budget_seconds:g} s)"
+    click.echo(
+        f"{len(plan.cases)} cases x {plan.launches} launch(es) x {plan.visits} visit(s), {left} to do, "
+        f"about {estimate:.0f} s{budget}",
+        err=True,
+    )
+    if plan.world_size == 1 and not plan.options.get("suites") and not plan.options.get("cases"):
+        device = "GPU" if plan.device_type == "cuda" else "rank"
+        click.echo(f"one {device}: collectives and parallel suites take two ranks or more and are left out", err=True)
+    if plan.left_out:
+        click.echo(f"{len(plan.left_out)} cases do not fit the budget and are left out", err=True)
+
+
+def _devices(plan: Plan) -> str:
+    """Devices to measure on, from this process's view, and the number of GPUs that torch does not see."""
+    import torch
+
+    from bench.measure.system.host import cpu_model, present_gpus
+
+    if plan.device_type == "cpu":
+        return f"CPU, {cpu_model() or 'model unknown'}, {plan.threads_per_rank} thread(s) a rank"
+    visible, present = torch.cuda.device_count(), present_gpus()
+    names = sorted({torch.cuda.get_device_name(index) for index in range(visible)})
+    return f"{visible} of {max(visible, present)} GPUs ({', '.join(names)})"
