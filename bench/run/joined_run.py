@@ -39,25 +39,19 @@ DEFAULT_LIMIT_SECONDS = 120.0
 
 
 def run_joined(options: RunOptions, arguments: list[str], joined: LauncherRank, began: float) -> int:
-    """Run as one of a launcher's ranks; returns the exit code.
-
-    Raises BenchError on rank 0, and on a rank that could not tell rank 0 of its error.
-    """
+    """Run as one of a launcher's ranks; returns the exit code. Raises BenchError on rank 0."""
     continuation = Continuation.from_text(options.continuation)
     refused = exit_codes.PARTIAL if continuation.number else exit_codes.USAGE
     from bench.measure.joining.meeting import RefusedError
 
     try:
         return _Joined(options, arguments, rank_zero.locate(joined, environment_variables()), continuation, began).run()
-    except RefusedError:
-        if joined.index == 0:
-            raise
-        return refused
     except BenchError as error:
         if joined.index == 0 and refused == exit_codes.USAGE:
             raise
-        head = "" if joined.index == 0 else f"rank {joined.index}: "
-        click.echo(f"bench: error: {head}{error}", err=True)
+        if joined.index == 0 or not isinstance(error, RefusedError) or error.is_said:
+            head = "" if joined.index == 0 else f"rank {joined.index}: "
+            click.echo(f"bench: error: {head}{error}", err=True)
         return refused
 
 

@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
 from bench.core import clock
+from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.engine.store import Store, StoreLost, StoreTimeout, connect_store, hosted_store, with_prefix
 from bench.measure.joining import roll
@@ -42,8 +43,10 @@ class Word(Struct, frozen=True):
     """Rank 0's word to all ranks: where everyone is, or why there is no run."""
 
     hosts: list[str]
-    """Host of every rank."""
+    """Host of every rank; of a run that is refused, of rank 0."""
     error: str | None = None
+    is_mistake: bool = False
+    """True for rank 0's own mistake, which most likely every rank was given: it need not be said twice on a host."""
 
 
 @dataclass
@@ -99,11 +102,17 @@ class Meeting:
         return f"bench/{self.joined.attempt}/{self.number}"
 
     def _host_store(self) -> None:
+        self._resolve()  # a name that rank 0 does not know is not one for the others either
         try:
             listener = endpoint.listen(self.joined)
         except BenchError as error:
             raise self._second_rank_0(error) from error
         self.say(f"ranks meet at {self.where}; this host listens on {endpoint.describe_listener(listener)}")
+        if endpoint.is_own(self.joined.address) is False:
+            self.say(
+                f"warning: MASTER_ADDR={self.joined.address} is no address of {self.host}, on which rank 0 runs; if "
+                "nothing forwards it there, no rank will come"
+            )
         self.store = with_prefix(self._prefix, hosted_store(listener, self.limit_seconds, self.joined.world_size))
 
     def _second_rank_0(self, error: BenchError) -> BenchError:
@@ -121,7 +130,7 @@ class Meeting:
         """Knock until rank 0's store answers. Raises BenchError that says why it does not."""
         pause, told = threading.Event(), False
         while True:
-            reason = endpoint.knock(self.joined.address, self.joined.port, KNOCK_SECONDS)
+            reason = endpoint.knock(self._resolve(), self.joined.port, KNOCK_SECONDS)
             if reason is None:
                 try:
                     return with_prefix(
@@ -135,6 +144,10 @@ class Meeting:
                 self.say(f"rank {self.joined.index} on {self.host} waits for rank 0 at {self.where}: {reason}")
                 told = True
             pause.wait(self._left(0.2))
+
+    def _resolve(self) -> list[tuple[Any, ...]]:
+        limit = self._left(self.limit_seconds)
+        return endpoint.resolve(self.joined.address, endpoint.lookup_seconds(environment_variables(), limit))
 
     def _no_rank_0(self, reason: str) -> str:
         return (
@@ -176,7 +189,8 @@ class Meeting:
                 continue
             if word.error is not None:
                 self.leave()
-                raise RefusedError(word.error)
+                alone = self.joined.local_index in (None, 0)  # as far as it is known, the first rank of its host
+                raise RefusedError(word.error, alone and not (word.is_mistake and word.hosts == [self.host]))
             self.side = self.again(self.limit_seconds)
             return word.hosts
 
@@ -237,10 +251,10 @@ class Meeting:
         self.side = self.again(self.limit_seconds)
         self.store.set("word", msgspec.json.encode(Word(list(hosts))).decode())
 
-    def refuse(self, error: str) -> None:
+    def refuse(self, error: str, is_mistake: bool) -> None:
         """Tell every rank that there is no run, and stay until those that are there have heard it."""
         with suppress(StoreLost, StoreTimeout):
-            self.store.set("word", msgspec.json.encode(Word([], error)).decode())
+            self.store.set("word", msgspec.json.encode(Word([self.host], error, is_mistake)).decode())
         self.linger()
 
     def linger(self) -> None:
@@ -258,4 +272,8 @@ class Meeting:
 
 
 class RefusedError(BenchError):
-    """Rank 0 said why there is no run, and says it to the user too."""
+    """Rank 0 knows why there is no run, and says it to the user; `is_said` if this rank says it on its host too."""
+
+    def __init__(self, reason: str, is_said: bool = False) -> None:
+        super().__init__(reason)
+        self.is_said = is_said

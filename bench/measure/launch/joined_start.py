@@ -96,7 +96,7 @@ class JoinedStart:
             self.hosts = self.meeting.call_roll()
         except BenchError as error:
             self._end(str(error))
-            self.meeting.refuse(str(error))
+            self.meeting.refuse(str(error), is_mistake=self.recorder is None)
             raise
         self.meeting.give_word(self.hosts)
         try:
@@ -169,12 +169,18 @@ class JoinedStart:
             agreement.post_facts(self.meeting.store, stage, self.joined.index, Facts(error=str(error)))
             if self.joined.index:
                 self.meeting.leave()
-            raise RefusedError(str(error)) from error
+            raise RefusedError(str(error), self._speaks) from error
         except Exception as error:  # its traceback is this rank's own; the others are to hear why there is no run
             text = f"{type(error).__name__}: {error}".splitlines()[0]
             agreement.post_facts(self.meeting.store, stage, self.joined.index, Facts(error=text))
             raise
         agreement.post_facts(self.meeting.store, stage, self.joined.index, facts)
+
+    @property
+    def _speaks(self) -> bool:
+        """True for the first rank of another host than rank 0's: its user may look there alone."""
+        assert self.place is not None
+        return self.place.local_index == 0 and self.place.host_index > 0
 
     def _order(self, key: str, orders: _Orders) -> None:
         with suppress(StoreLost):
@@ -187,7 +193,7 @@ class JoinedStart:
         orders = msgspec.json.decode(text, type=_Orders)
         if orders.error is not None:
             self.meeting.leave()
-            raise RefusedError(orders.error)
+            raise RefusedError(orders.error, self._speaks)
         return orders
 
     def _end(self, reason: str) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import re
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -189,13 +188,10 @@ def _can_bind(entry: tuple[Any, ...]) -> bool:
     return True
 
 
-def knock(address: str, port: int, seconds: float) -> str | None:
-    """Try to connect; None: something accepts there, else the reason in plain words.
-
-    Raises BenchError if the name cannot be resolved.
-    """
+def knock(addresses: Sequence[tuple[Any, ...]], port: int, seconds: float) -> str | None:
+    """Try to connect to one of the addresses that `resolve` gave; None: something accepts, else why not, in words."""
     reason = "no answer"
-    for family, kind, protocol, _, where in resolve(address, lookup_seconds(os.environ, seconds)):
+    for family, kind, protocol, _, where in addresses:
         with socket.socket(family, kind, protocol) as probe:
             probe.settimeout(seconds)
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bench.errors import BenchError
+from bench.measure.launchers import endpoint
 from bench.measure.launchers.host_lists import first_host
 from bench.measure.launchers.place import LauncherRank
 
@@ -93,4 +94,6 @@ def _from_slurm(environ: Mapping[str, str]) -> LauncherRank:
 def _check_rank(joined: LauncherRank) -> LauncherRank:
     if not 0 <= joined.index < joined.world_size:
         raise BenchError(f"rank {joined.index} of {joined.world_size}: the launcher's variables do not fit together")
+    endpoint.check_port(joined.port)
+    endpoint.check_address(joined.address)
     return joined
