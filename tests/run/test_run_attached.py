@@ -43,7 +43,7 @@ def test_torchrun_measures_the_same_cases_as_local_ranks(tmp_path: Path) -> None
     assert local.returncode == 0, local.stderr
     joined, own = saved(tmp_path / "torchrun"), saved(tmp_path / "local")
     assert ids(joined) == ids(own)
-    threads = [[r["num_threads"] for r in file.header["environment"]["ranks"]] for file in (joined, own)]
+    threads = [[r["num_threads"] for r in file.ranks()] for file in (joined, own)]
     assert threads[0] == threads[1]
     assert out.count("saved: ") == 1  # rank 0 alone says what came out
     assert len(re.findall(r" 3/3  (?!\+)", errors)) == 1  # "+1 repeats ..." are no cases
@@ -127,9 +127,9 @@ def test_a_slurm_batch_shell_starts_its_own_ranks(tmp_path: Path) -> None:
 
 def test_only_rank_0_complains_of_a_mistake(tmp_path: Path) -> None:
     variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [*BENCH, "run", TINY, "--launches", "3", "-o", str(tmp_path)]
+    command = [*BENCH, "run", TINY, "--visits", "0", "-o", str(tmp_path)]
     results = ends([(command, variables | {"RANK": str(rank)}) for rank in (0, 1)])
     assert [code for code, *_ in results] == [2, 2]
-    assert "--launches 3" in results[0][2]
+    assert "--visits 0" in results[0][2]
     assert results[1][2] == ""
     assert not list(tmp_path.iterdir())

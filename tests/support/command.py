@@ -57,6 +57,14 @@ class Saved:
     measurements: list[dict[str, Any]]
     resumes: list[dict[str, Any]]
     end: dict[str, Any] | None
+    met: list[dict[str, Any]]
+    """Lines that a joined run writes once its ranks have met."""
+
+    def ranks(self) -> list[dict[str, Any]]:
+        """Facts of every rank."""
+        environments = [line["environment"] for line in (*self.met, self.header) if line["environment"].get("ranks")]
+        found: list[dict[str, Any]] = environments[0]["ranks"]
+        return found
 
     def of(self, op: str) -> dict[str, Any]:
         """The only measurement of an operation."""
@@ -81,4 +89,5 @@ def saved(folder: Path) -> Saved:
         measurements=[line for line in measurements if line["visit"] < visits],
         resumes=[line for line in lines if line["kind"] == "resume"],
         end=ends[-1] if ends else None,
+        met=[line for line in lines if line["kind"] == "ranks"],
     )
