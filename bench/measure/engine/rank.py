@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.measure.launchers.place import Place
 from bench.suite import Machine, Span
@@ -226,7 +226,7 @@ def open_groups(
     timeout = timedelta(seconds=timeout_seconds)
     dist.init_process_group(
         backend,
-        store=cast("Any", store),
+        store=store.raw,
         rank=place.index,
         world_size=place.world_size,
         timeout=timeout,

@@ -1,45 +1,111 @@
-"""The key-value store that ranks meet at: torch's, behind the few calls that are used here."""
+"""The key-value store that ranks meet at: torch's, behind the few calls that are used here.
+
+torch's TCPStore listens on every interface, whatever host it is given, and its client waits without end for a peer that
+accepts connections and stays silent. Here the host hands over a socket that already listens, where it should, and a
+client gives up after its limit. A call that fails says why in one line, without torch's C++ frames.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Protocol, cast
+from typing import Any
+
+_LIMIT_GRACE_SECONDS = 1.0
+"""Time past the limit in which torch may still say itself why a client cannot connect."""
+LOOPBACK = "127.0.0.1"
 
 
-class Store(Protocol):
-    """The part of torch's Store that the engine uses. Any call raises RuntimeError when the host is gone."""
-
-    def set(self, key: str, value: str) -> None: ...
-    def get(self, key: str) -> bytes: ...
-    def add(self, key: str, amount: int) -> int: ...
-    def check(self, keys: Sequence[str]) -> bool: ...
+class StoreLost(RuntimeError):  # noqa: N818 - a state of the store, not a fault of ours
+    """The store's host is gone, or was not reached; the text is one line."""
 
 
-class HostedStore(Store, Protocol):
-    port: int
+class StoreTimeout(RuntimeError):  # noqa: N818 - the store is there, and has no value yet
+    """No rank has set the key within the limit; the text is one line."""
 
 
-def tcp_store(
-    address: str, port: int, hosts: bool, timeout_seconds: float, num_ranks: int | None = None
-) -> HostedStore:
-    """A connection to a store, which this process hosts if `hosts` (port 0: any free one).
+class Store:
+    """A connection to the store. Any call raises StoreLost if the host is gone."""
 
-    Raises RuntimeError or ValueError if the address cannot be reached or bound.
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+        """torch's own object, for what takes no other: a process group, a PrefixStore."""
+
+    def set(self, key: str, value: str) -> None:
+        with _one_line_errors():
+            self.raw.set(key, value)
+
+    def get(self, key: str, timeout_seconds: float | None = None) -> bytes:
+        """Wait for a value, up to the connection's own limit if none is given. Raises StoreTimeout."""
+        with _one_line_errors():
+            if timeout_seconds is not None:
+                self.raw.wait([key], timedelta(seconds=timeout_seconds))
+            value: bytes = self.raw.get(key)
+            return value
+
+    def add(self, key: str, amount: int) -> int:
+        with _one_line_errors():
+            return int(self.raw.add(key, amount))
+
+    def check(self, keys: Sequence[str]) -> bool:
+        with _one_line_errors():
+            return bool(self.raw.check(list(keys)))
+
+
+class HostedStore(Store):
+    """The store's host, and a connection to it. The store lives as long as this object, or `raw`."""
+
+    def __init__(self, raw: Any, port: int) -> None:
+        super().__init__(raw)
+        self.port = port
+
+
+def hosted_store(listener: socket.socket, timeout_seconds: float, num_ranks: int | None = None) -> HostedStore:
+    """Host a store on a socket that is bound and listens; from now on the socket is the store's, which closes it.
+
+    Raises StoreLost.
     """
     import torch.distributed as dist
 
-    # torch exports the class without naming it in __all__, which mypy takes for private.
-    make: Any = vars(dist)["TCPStore"]
-    store = make(
-        address,
-        port,
-        num_ranks,
-        is_master=hosts,
-        timeout=timedelta(seconds=timeout_seconds),
-        wait_for_workers=False,
+    address, port = _own_address(listener), listener.getsockname()[1]
+    # libuv closes what it is given: two owners of one descriptor could close a stranger's.
+    descriptor = listener.detach()
+    make: Any = vars(dist)["TCPStore"]  # torch exports the class without naming it in __all__
+    raw = _within(
+        timeout_seconds,
+        f"{address}:{port}",
+        lambda: make(
+            address,
+            port,
+            num_ranks,
+            is_master=True,
+            timeout=timedelta(seconds=timeout_seconds),
+            wait_for_workers=False,
+            master_listen_fd=descriptor,
+        ),
     )
-    return cast("HostedStore", store)
+    return HostedStore(raw, port)
+
+
+def connect_store(address: str, port: int, timeout_seconds: float) -> Store:
+    """Connect to another process's store; the limit holds for this and, as a default, for each `get`.
+
+    Raises StoreLost about a second after the limit at the latest.
+    """
+    import torch.distributed as dist
+
+    make: Any = vars(dist)["TCPStore"]
+    limit = timedelta(seconds=timeout_seconds)
+    return Store(
+        _within(
+            timeout_seconds,
+            f"{address}:{port}",
+            lambda: make(address, port, None, is_master=False, timeout=limit, wait_for_workers=False),
+        )
+    )
 
 
 def with_prefix(prefix: str, store: Store) -> Store:
@@ -47,4 +113,47 @@ def with_prefix(prefix: str, store: Store) -> Store:
     import torch.distributed as dist
 
     make: Any = vars(dist)["PrefixStore"]
-    return cast("Store", make(prefix, store))
+    return Store(make(prefix, store.raw))
+
+
+def _own_address(listener: socket.socket) -> str:
+    """The address by which this process reaches a listening socket of its own."""
+    address: str = listener.getsockname()[0]
+    if address == "::":
+        return "::1" if listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) else LOOPBACK
+    return LOOPBACK if address == "0.0.0.0" else address
+
+
+def _within(timeout_seconds: float, where: str, make: Callable[[], Any]) -> Any:
+    """The value of a call that may never return; a thread is left behind then, and does not hold up the process."""
+    made: list[Any] = []
+    errors: list[Exception] = []
+
+    def call() -> None:
+        try:
+            made.append(make())
+        except (RuntimeError, ValueError, OSError) as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call, name="bench-store-connect", daemon=True)
+    thread.start()
+    thread.join(timeout_seconds + _LIMIT_GRACE_SECONDS)
+    if made:
+        return made[0]
+    if not errors:
+        raise StoreLost(f"no store answers at {where} within {timeout_seconds:g} s")
+    raise StoreLost(_first_line(errors[0])) from None
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        line = _first_line(error)
+        # torch has one class for a limit that has passed and for other troubles of a store.
+        raise (StoreTimeout if line.startswith("wait timeout after") else StoreLost)(line) from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

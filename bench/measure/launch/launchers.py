@@ -5,10 +5,11 @@ The only file that knows both ways. What a launcher's variables say is read in `
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
-from bench.measure.engine.store import Store, tcp_store, with_prefix
+from bench.measure.engine.store import Store, connect_store, hosted_store, with_prefix
 from bench.measure.launchers.place import LauncherRank, Place
 
 if TYPE_CHECKING:
@@ -36,7 +37,13 @@ def connect_again(joined: LauncherRank, timeout_seconds: float = JOIN_TIMEOUT_SE
 
 
 def _tcp_store(joined: LauncherRank, hosts: bool, timeout_seconds: float = JOIN_TIMEOUT_SECONDS) -> Store:
-    return tcp_store(joined.address, joined.port, hosts, timeout_seconds, joined.world_size)
+    if not hosts:
+        return connect_store(joined.address, joined.port, timeout_seconds)
+    # Every interface, by IPv6 too where there is one: which of them the others will use is not known here.
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    listener = socket.create_server(("", joined.port), family=family, dualstack_ipv6=both)
+    return hosted_store(listener, timeout_seconds, joined.world_size)
 
 
 def find_place(joined: LauncherRank, host: str, store: Store) -> tuple[Place, list[str]]:

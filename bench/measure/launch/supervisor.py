@@ -6,6 +6,7 @@ import json
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from bench.core import clock, exit_codes
 from bench.errors import BenchError
 from bench.measure.engine.consensus import START, case_key, first_error
 from bench.measure.engine.passes import nccl_choices
-from bench.measure.engine.store import HostedStore, tcp_store
+from bench.measure.engine.store import LOOPBACK, HostedStore, hosted_store
 from bench.measure.engine.watchdog import (
     OverdueReport,
     describe_limit,
@@ -169,7 +170,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Returns the exit code. Raises BenchError if the ranks cannot start."""
-        store = tcp_store("127.0.0.1", 0, hosts=True, timeout_seconds=60.0)
+        store = hosted_store(socket.create_server((LOOPBACK, 0)), timeout_seconds=60.0)
         environ = os.environ | {"OMP_NUM_THREADS": str(self.plan.threads_per_rank or 1)}
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             for launch in self._launches():
