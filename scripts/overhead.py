@@ -48,13 +48,14 @@ def on_rank(index: int, path: str, num_rounds: int) -> dict[str, NDArray[np.int6
 
     from bench.core.clock import cpu_clock, monotonic_seconds
     from bench.measure.engine.rank import close_groups, open_groups
+    from bench.measure.engine.store import Store
     from bench.measure.engine.timing.sampler import Sampler
     from bench.measure.launchers.place import Place
     from bench.suite import Machine, Work
 
     torch.set_num_threads(1)
     machine = Machine(2, "cpu", "smoke", 0, 2, 2)
-    rank = open_groups(Place(index, 2, index, 2), machine, "gloo", dist.FileStore(path, 2), 600.0, 0)
+    rank = open_groups(Place(index, 2, index, 2), machine, "gloo", Store(dist.FileStore(path, 2)), 600.0, 0)
     token = torch.zeros(1)
 
     def work(name: str) -> tuple[Callable[[], object], Callable[[], object]]:

@@ -5,6 +5,7 @@ python -m device.one_rank DEVICE
 
 from __future__ import annotations
 
+import socket
 import statistics
 import sys
 import time
@@ -16,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from bench.measure.engine.rank import RankContext, close_groups, open_groups
-from bench.measure.engine.store import hosted_store, loopback_listener
+from bench.measure.engine.store import LOOPBACK, hosted_store
 from bench.measure.launchers.place import Place
 from device.findings import note
 
@@ -31,7 +32,7 @@ def attempt(name: str, run: Callable[[], object]) -> None:
 
 def opened(kind: str) -> RankContext:
     place, backend = Place(0, 1, 0, 1), "nccl" if kind == "cuda" else "gloo"
-    store = hosted_store(loopback_listener(), timeout_seconds=60)
+    store = hosted_store(socket.create_server((LOOPBACK, 0)), timeout_seconds=60)
     return open_groups(place, place.machine(kind, "smoke", 1, 2**33), backend, store, 60.0, 0)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def on_rank(index: int, port: int, started: float) -> dict[str, float]:
     part("import torch")
     from bench.measure.engine import worker
     from bench.measure.engine.rank import open_groups
-    from bench.measure.engine.store import connect_store
+    from bench.measure.engine.store import LOOPBACK, connect_store
     from bench.measure.launchers.place import Place
     from bench.measure.planning.suite_loader import load
     from bench.measure.system import host
@@ -48,7 +49,7 @@ def on_rank(index: int, port: int, started: float) -> dict[str, float]:
     part("load suites")
     worker.apply_settings(1)
     place = Place(index, NUM_RANKS, index, NUM_RANKS)
-    store = connect_store("127.0.0.1", port, timeout_seconds=120.0)
+    store = connect_store(LOOPBACK, port, timeout_seconds=120.0)
     machine = place.machine("cpu", "smoke", host.usable_cores(), memory_bytes=0)
     rank = open_groups(place, machine, "gloo", store, 120.0, 0)
     part("process groups")
@@ -74,9 +75,9 @@ def on_rank(index: int, port: int, started: float) -> dict[str, float]:
 
 def launch() -> dict[str, float]:
     """Part -> seconds of the slower rank."""
-    from bench.measure.engine.store import hosted_store, loopback_listener
+    from bench.measure.engine.store import LOOPBACK, hosted_store
 
-    store = hosted_store(loopback_listener(), timeout_seconds=120.0)
+    store = hosted_store(socket.create_server((LOOPBACK, 0)), timeout_seconds=120.0)
     environ = os.environ | {"OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-P", __file__, "--rank"]
     ranks = [

@@ -103,6 +103,7 @@ def on_rank(index: int, path: str, name: str) -> list[tuple[float, float]]:
     from bench.core import clock
     from bench.measure.engine import control
     from bench.measure.engine.rank import close_groups, open_groups
+    from bench.measure.engine.store import Store
     from bench.measure.engine.timing.device_clock import clock_for_work
     from bench.measure.engine.timing.sampler import Limits, Sampler
     from bench.measure.launchers.place import Place
@@ -113,7 +114,7 @@ def on_rank(index: int, path: str, name: str) -> list[tuple[float, float]]:
     torch.set_num_threads(1)
     place = Place(index, world_size, index, world_size)
     machine = replace(place.machine("cpu", "standard", 2, 0), memory_bytes=4 << 30)
-    rank = open_groups(place, machine, "gloo", dist.FileStore(path, world_size), 60.0, seed=0)
+    rank = open_groups(place, machine, "gloo", Store(dist.FileStore(path, world_size)), 60.0, seed=0)
     params = {**DEFAULTS, "shape": "small", "batch": BATCH, "num_microbatches": 1, "tp": 1, "pp": 1, **change}
     work = load("training_step").prepare(params, rank)
     size = (BATCH, 129)

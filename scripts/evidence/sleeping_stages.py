@@ -28,6 +28,7 @@ def on_rank(index: int, path: str, schedule_name: str) -> tuple[list[Any], list[
     from torch import nn
 
     from bench.measure.engine.rank import Tracer, close_groups, open_groups
+    from bench.measure.engine.store import Store
     from bench.measure.engine.timing.device_clock import clock_for_work
     from bench.measure.launchers.place import Place
     from bench.parallelism.pipeline.schedules import SCHEDULES as TABLE
@@ -56,7 +57,12 @@ def on_rank(index: int, path: str, schedule_name: str) -> tuple[list[Any], list[
     torch.set_num_threads(1)
     place = Place(index, NUM_RANKS, index, NUM_RANKS)
     rank = open_groups(
-        place, place.machine("cpu", "standard", NUM_RANKS, 1 << 30), "gloo", dist.FileStore(path, NUM_RANKS), 60.0, 0
+        place,
+        place.machine("cpu", "standard", NUM_RANKS, 1 << 30),
+        "gloo",
+        Store(dist.FileStore(path, NUM_RANKS)),
+        60.0,
+        0,
     )
     schedule = TABLE[schedule_name]
     batch = torch.ones(NUM_MICROBATCHES, 4)

@@ -39,13 +39,14 @@ def _on_rank(
     import torch.distributed as dist
 
     from bench.measure.engine.rank import close_groups, open_groups
+    from bench.measure.engine.store import Store
     from bench.measure.launchers.place import Place
     from tests.support import nccl_like
 
     torch.set_num_threads(1)
     if backend == nccl_like.NAME:
         nccl_like.install()
-    store = dist.FileStore(path, world_size)
+    store = Store(dist.FileStore(path, world_size))
     place = Place(index=index, world_size=world_size, local_index=index, local_world_size=world_size)
     context = open_groups(place, cpu_machine(world_size), backend, store, timeout_seconds=60.0, seed=0)
     try:

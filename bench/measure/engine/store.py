@@ -1,4 +1,9 @@
-"""The key-value store that ranks meet at: torch's, behind the few calls that are used here, with errors of one line."""
+"""The key-value store that ranks meet at: torch's, behind the few calls that are used here.
+
+torch's TCPStore listens on every interface, whatever host it is given, and its client waits without end for a peer that
+accepts connections and stays silent. Here the host hands over a socket that already listens, where it should, and a
+client gives up after its limit. A call that fails says why in one line, without torch's C++ frames.
+"""
 
 from __future__ import annotations
 
@@ -7,143 +12,100 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-Value = TypeVar("Value")
-
-
-class StoreLost(RuntimeError):  # noqa: N818 - an event, as its host ends
-    """The store's host is gone, or what answers there is no store."""
+_LIMIT_GRACE_SECONDS = 1.0
+"""Time past the limit in which torch may still say itself why a client cannot connect."""
+LOOPBACK = "127.0.0.1"
 
 
-class StoreTimeout(RuntimeError):  # noqa: N818 - an event, as nobody set the key
-    """Nobody set a key within the time."""
+class StoreLost(RuntimeError):  # noqa: N818 - a state of the store, not a fault of ours
+    """The store's host is gone, or was not reached; the text is one line."""
 
 
-class Store(Protocol):
-    """The part of torch's Store that the engine uses. Any call raises StoreLost when the host is gone."""
-
-    @property
-    def raw(self) -> Any:
-        """Torch's own store, for process groups."""
-
-    def set(self, key: str, value: str) -> None: ...
-    def get(self, key: str, timeout_seconds: float | None = None) -> bytes:
-        """Wait for a key. Raises StoreTimeout after this time, or after the store's own."""
-
-    def add(self, key: str, amount: int) -> int: ...
-    def check(self, keys: Sequence[str]) -> bool: ...
+class StoreTimeout(RuntimeError):  # noqa: N818 - the store is there, and has no value yet
+    """No rank has set the key within the limit; the text is one line."""
 
 
-class TorchStore:
-    """A connection to torch's store."""
+class Store:
+    """A connection to the store. Any call raises StoreLost if the host is gone."""
 
     def __init__(self, raw: Any) -> None:
         self.raw = raw
-
-    @property
-    def port(self) -> int:
-        return int(self.raw.port)
+        """torch's own object, for what takes no other: a process group, a PrefixStore."""
 
     def set(self, key: str, value: str) -> None:
-        with _one_line():
+        with _one_line_errors():
             self.raw.set(key, value)
 
     def get(self, key: str, timeout_seconds: float | None = None) -> bytes:
-        with _one_line():
+        """Wait for a value, up to the connection's own limit if none is given. Raises StoreTimeout."""
+        with _one_line_errors():
             if timeout_seconds is not None:
                 self.raw.wait([key], timedelta(seconds=timeout_seconds))
             value: bytes = self.raw.get(key)
             return value
 
     def add(self, key: str, amount: int) -> int:
-        with _one_line():
+        with _one_line_errors():
             return int(self.raw.add(key, amount))
 
     def check(self, keys: Sequence[str]) -> bool:
-        with _one_line():
+        with _one_line_errors():
             return bool(self.raw.check(list(keys)))
 
 
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """Raise torch's error as StoreTimeout or StoreLost, without the frames of C++."""
-    try:
-        yield
-    except RuntimeError as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0]
-        kind = StoreTimeout if "timeout" in text.lower() and "wait" in text.lower() else StoreLost
-        raise kind(text) from None
+class HostedStore(Store):
+    """The store's host, and a connection to it. The store lives as long as this object, or `raw`."""
+
+    def __init__(self, raw: Any, port: int) -> None:
+        super().__init__(raw)
+        self.port = port
 
 
-def hosted_store(listener: socket.socket, timeout_seconds: float, num_ranks: int | None = None) -> TorchStore:
-    """A store that this process hosts on a socket that is bound and listens; the socket belongs to the store then.
+def hosted_store(listener: socket.socket, timeout_seconds: float, num_ranks: int | None = None) -> HostedStore:
+    """Host a store on a socket that is bound and listens; from now on the socket is the store's, which closes it.
 
-    torch would listen on every address of the host, whichever it is given. Raises StoreLost if it cannot be hosted.
+    Raises StoreLost.
     """
-    host, port = listener.getsockname()[:2]
-    dial = _dialled(host)
-    return TorchStore(
-        _make(
-            lambda make: make(
-                dial,
-                port,
-                num_ranks,
-                is_master=True,
-                timeout=timedelta(seconds=timeout_seconds),
-                wait_for_workers=False,
-                master_listen_fd=listener.detach(),
-            ),
-            timeout_seconds,
-        )
-    )
-
-
-def _dialled(host: str) -> str:
-    """Address at which the host itself reaches a listener."""
-    return {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(host, host)
-
-
-def connect_store(address: str, port: int, timeout_seconds: float) -> TorchStore:
-    """A connection to the store at an address. Raises StoreLost if there is none within the time."""
-    return TorchStore(
-        _make(
-            lambda make: make(
-                address,
-                port,
-                None,
-                is_master=False,
-                timeout=timedelta(seconds=timeout_seconds),
-                wait_for_workers=False,
-            ),
-            timeout_seconds,
-        )
-    )
-
-
-def _make(call: Callable[[Any], Any], timeout_seconds: float) -> Any:
-    """Make a store, on a thread: torch waits without end for a program that accepts and stays silent."""
     import torch.distributed as dist
 
-    # torch exports the class without naming it in __all__, which mypy takes for private.
+    address, port = _own_address(listener), listener.getsockname()[1]
+    # libuv closes what it is given: two owners of one descriptor could close a stranger's.
+    descriptor = listener.detach()
+    make: Any = vars(dist)["TCPStore"]  # torch exports the class without naming it in __all__
+    raw = _within(
+        timeout_seconds,
+        f"{address}:{port}",
+        lambda: make(
+            address,
+            port,
+            num_ranks,
+            is_master=True,
+            timeout=timedelta(seconds=timeout_seconds),
+            wait_for_workers=False,
+            master_listen_fd=descriptor,
+        ),
+    )
+    return HostedStore(raw, port)
+
+
+def connect_store(address: str, port: int, timeout_seconds: float) -> Store:
+    """Connect to another process's store; the limit holds for this and, as a default, for each `get`.
+
+    Raises StoreLost about a second after the limit at the latest.
+    """
+    import torch.distributed as dist
+
     make: Any = vars(dist)["TCPStore"]
-    made: list[Any] = []
-    failed: list[Exception] = []
-
-    def construct() -> None:
-        try:
-            made.append(call(make))
-        except (RuntimeError, ValueError, OSError) as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=construct, name="bench-store", daemon=True)
-    thread.start()
-    thread.join(timeout_seconds + 1.0)
-    if made:
-        return made[0]
-    if failed:
-        raise StoreLost((str(failed[0]).splitlines() or [""])[0]) from None
-    raise StoreLost("it accepts connections and does not answer as a store does")
+    limit = timedelta(seconds=timeout_seconds)
+    return Store(
+        _within(
+            timeout_seconds,
+            f"{address}:{port}",
+            lambda: make(address, port, None, is_master=False, timeout=limit, wait_for_workers=False),
+        )
+    )
 
 
 def with_prefix(prefix: str, store: Store) -> Store:
@@ -151,12 +113,47 @@ def with_prefix(prefix: str, store: Store) -> Store:
     import torch.distributed as dist
 
     make: Any = vars(dist)["PrefixStore"]
-    return TorchStore(make(prefix, store.raw))
+    return Store(make(prefix, store.raw))
 
 
-def loopback_listener() -> socket.socket:
-    """A socket that listens on a free port of 127.0.0.1 alone, for the store of a local run."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(socket.SOMAXCONN)
-    return listener
+def _own_address(listener: socket.socket) -> str:
+    """The address by which this process reaches a listening socket of its own."""
+    address: str = listener.getsockname()[0]
+    if address == "::":
+        return "::1" if listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) else LOOPBACK
+    return LOOPBACK if address == "0.0.0.0" else address
+
+
+def _within(timeout_seconds: float, where: str, make: Callable[[], Any]) -> Any:
+    """The value of a call that may never return; a thread is left behind then, and does not hold up the process."""
+    made: list[Any] = []
+    errors: list[Exception] = []
+
+    def call() -> None:
+        try:
+            made.append(make())
+        except (RuntimeError, ValueError, OSError) as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call, name="bench-store-connect", daemon=True)
+    thread.start()
+    thread.join(timeout_seconds + _LIMIT_GRACE_SECONDS)
+    if made:
+        return made[0]
+    if not errors:
+        raise StoreLost(f"no store answers at {where} within {timeout_seconds:g} s")
+    raise StoreLost(_first_line(errors[0])) from None
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        line = _first_line(error)
+        # torch has one class for a limit that has passed and for other troubles of a store.
+        raise (StoreTimeout if line.startswith("wait timeout after") else StoreLost)(line) from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bench.core import exit_codes
 from bench.errors import BenchError
-from bench.measure.engine.store import Store, connect_store
+from bench.measure.engine.store import LOOPBACK, Store, connect_store
 from bench.measure.planning import events
 from bench.measure.planning.session import Session
 
@@ -81,7 +81,7 @@ def _run(orders: Orders) -> int:
 
 
 def _connect(port: int) -> Store:
-    return connect_store("127.0.0.1", port, timeout_seconds=120.0)
+    return connect_store(LOOPBACK, port, timeout_seconds=120.0)
 
 
 def _emitter(events_fd: int | None) -> events.Emit:

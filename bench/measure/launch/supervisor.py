@@ -6,6 +6,7 @@ import json
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from bench.core import clock, exit_codes
 from bench.errors import BenchError
 from bench.measure.engine.consensus import START, case_key, first_error
 from bench.measure.engine.passes import nccl_choices
-from bench.measure.engine.store import TorchStore, hosted_store, loopback_listener
+from bench.measure.engine.store import LOOPBACK, HostedStore, hosted_store
 from bench.measure.engine.watchdog import (
     OverdueReport,
     describe_limit,
@@ -87,7 +88,7 @@ class _Ranks:
     """The processes of one generation."""
 
     session: Session
-    store: TorchStore
+    store: HostedStore
     logs: Path
     environ: dict[str, str]
     pipe: _EventPipe = field(default_factory=_EventPipe)
@@ -169,7 +170,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Returns the exit code. Raises BenchError if the ranks cannot start."""
-        store = hosted_store(loopback_listener(), timeout_seconds=60.0)
+        store = hosted_store(socket.create_server((LOOPBACK, 0)), timeout_seconds=60.0)
         environ = os.environ | {"OMP_NUM_THREADS": str(self.plan.threads_per_rank or 1)}
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             for launch in self._launches():
@@ -184,7 +185,7 @@ class Supervisor:
             click.echo(f"warning: {warning}", err=True)
         return code
 
-    def _see_through(self, launch: int, store: TorchStore, folder: Path, environ: dict[str, str]) -> bool:
+    def _see_through(self, launch: int, store: HostedStore, folder: Path, environ: dict[str, str]) -> bool:
         """Run all generations of a launch; False if the machine itself is in doubt, or the ranks make no headway."""
         recorder = self.recorder
         recorder.launches_left = self.plan.launches - launch - 1 if self.only_launch is None else 0
@@ -241,7 +242,7 @@ class Supervisor:
         is_last = self.only_launch is None or self.only_launch >= self.plan.launches - 1
         return is_last and nccl_choices.has_choices(self.plan, self.logged_backends)
 
-    def _read_choices(self, store: TorchStore, folder: Path, environ: Mapping[str, str]) -> str | None:
+    def _read_choices(self, store: HostedStore, folder: Path, environ: Mapping[str, str]) -> str | None:
         """The untimed pass that asks NCCL for its choices: returns a warning, if there is one; it never fails a run."""
         recorder = self.recorder
         pending = tuple((index, 0) for index, case in enumerate(self.plan.cases) if case.id in recorder.unknown_choices)

@@ -43,15 +43,13 @@ VOTES: dict[str, tuple[tuple[PhaseOutcome, str | None], tuple[PhaseOutcome, str 
 def memory_store() -> Store:
     import torch.distributed as dist
 
-    store: Store = vars(dist)["HashStore"]()
-    return store
+    return Store(vars(dist)["HashStore"]())
 
 
 def _file_store(path: str) -> Store:
     import torch.distributed as dist
 
-    store: Store = vars(dist)["FileStore"](path, 2)
-    return store
+    return Store(vars(dist)["FileStore"](path, 2))
 
 
 def _vote(rank: RankContext, path: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_every_rank_is_told_the_same(name: str) -> None:
 
 def test_a_rank_that_never_comes_ends_the_wait_of_all() -> None:
     store: Any = memory_store()
-    store.set_timeout(timedelta(seconds=0.2))
+    store.raw.set_timeout(timedelta(seconds=0.2))
     with ThreadPoolExecutor(2) as pool:
         told = list(pool.map(lambda index: _told(store, index, 3, ("node0", f"GPU-{index}")), range(2)))
     assert told[0] == "rank 2 does not say which GPU is its own: it did not start, or was ended"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pytest
 
@@ -191,41 +191,21 @@ def test_the_first_host_of_a_list(nodes: str, host: str) -> None:
     assert first_host(nodes) == host
 
 
-class Hosts:
-    """A store in which every rank has already said where it is."""
-
-    def __init__(self, hosts: Sequence[str]) -> None:
-        self.values = {f"host/{index}": host.encode() for index, host in enumerate(hosts)}
-
-    def set(self, key: str, value: str) -> None:
-        self.values[key] = value.encode()
-
-    def get(self, key: str) -> bytes:
-        return self.values[key]
-
-    def add(self, key: str, amount: int) -> int:
-        raise AssertionError("nothing is counted here")
-
-    def check(self, keys: Sequence[str]) -> bool:
-        return all(key in self.values for key in keys)
-
-
 def joined_as(index: int, world_size: int, local_index: int | None) -> LauncherRank:
     return LauncherRank("env", index, world_size, local_index, "head", 29500, agent_hosts_store=False, attempt="0")
 
 
 def test_a_rank_finds_its_place_from_the_hosts_of_all() -> None:
     hosts = ["b", "b", "a", "b", "a"]
-    place, found = find_place(joined_as(3, 5, None), "b", Hosts(hosts))
-    assert found == hosts
+    place = find_place(joined_as(3, 5, None), hosts)
     assert place == Place(index=3, world_size=5, local_index=2, local_world_size=3, host_index=0, num_hosts=2)
-    place, _ = find_place(joined_as(4, 5, None), "a", Hosts(hosts))
+    place = find_place(joined_as(4, 5, None), hosts)
     assert place == Place(index=4, world_size=5, local_index=1, local_world_size=2, host_index=1, num_hosts=2)
 
 
 def test_the_launcher_names_the_device_and_the_host_names_the_siblings() -> None:
     """Two agents of torchrun on one host give two ranks LOCAL_RANK=0: still they share the host."""
-    place, _ = find_place(joined_as(1, 2, 0), "a", Hosts(["a", "a"]))
+    place = find_place(joined_as(1, 2, 0), ["a", "a"])
     assert (place.local_index, place.local_world_size, place.device_index) == (1, 2, 0)
 
 
