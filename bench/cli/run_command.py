@@ -36,10 +36,10 @@ _COMMON = (
 )
 @click.option(
     "--launcher",
-    type=click.Choice(["auto", "local", "env", "slurm"]),
+    type=click.Choice(["auto", "local", "env", "slurm", "mpi"]),
     default="auto",
     show_default=True,
-    help="Start ranks here, or join those that torchrun (env) or srun started.",
+    help="Start ranks here, or join those that torchrun (env), srun or mpirun started.",
 )
 @click.option(
     "--device",

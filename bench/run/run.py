@@ -13,7 +13,7 @@ from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.launch import other_work
 from bench.measure.launchers.place import Place
-from bench.measure.launchers.table import detect
+from bench.measure.launchers.table import RefusedLauncherError, detect
 from bench.measure.planning.options import RunOptions
 from bench.measure.planning.planner import (
     load_earlier_run,
@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 def run(options: RunOptions, arguments: list[str]) -> int:
     """Run; returns the exit code. Raises BenchError for the user's errors, KeyboardInterrupt after it has tidied up."""
     began = clock.monotonic_seconds()
-    joined = detect(options.launcher, environment_variables())
+    try:
+        joined = detect(options.launcher, environment_variables())
+    except RefusedLauncherError as error:
+        if error.index:  # rank 0 says it for all
+            return exit_codes.USAGE
+        raise
     if joined is not None:
         from bench.run.joined_run import run_joined
 

@@ -37,4 +37,4 @@ if __name__ == "__main__":
     lift_the_need_of_two_ranks()
     from bench.cli import call
 
-    sys.exit(call(sys.argv[2:]))
+    sys.exit(call([*sys.argv[2:], "--launcher", "env"]))  # auto would start ranks of its own

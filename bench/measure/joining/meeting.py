@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
@@ -20,7 +20,7 @@ from bench.core import clock
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.engine.store import Store, StoreLost, StoreTimeout, connect_store, hosted_store, with_prefix
-from bench.measure.joining import roll
+from bench.measure.joining import addresses, roll
 from bench.measure.joining.roll import Arrival
 from bench.measure.launchers import endpoint
 
@@ -70,7 +70,7 @@ class Meeting:
     @property
     def where(self) -> str:
         """Rank 0's address as the user gave it."""
-        return endpoint.spell(self.joined.address, self.joined.port)
+        return addresses.spell(self.joined.address, self.joined.port)
 
     @property
     def deadline(self) -> float:
@@ -95,7 +95,7 @@ class Meeting:
 
     def _own_address(self) -> str:
         # The name of rank 0's host may lead to another of its addresses than the one it listens on.
-        return endpoint.loopback(self.joined.address) if self.is_host else self.joined.address
+        return addresses.dialled_by_host(self.joined.address) if self.is_host else self.joined.address
 
     @property
     def _prefix(self) -> str:
@@ -107,17 +107,17 @@ class Meeting:
             listener = endpoint.listen(self.joined)
         except BenchError as error:
             raise self._second_rank_0(error) from error
-        self.say(f"ranks meet at {self.where}; this host listens on {endpoint.describe_listener(listener)}")
-        if endpoint.is_own(self.joined.address) is False:
+        self.say(f"ranks meet at {self.where}; this host listens on {addresses.describe_listener(listener)}")
+        if addresses.is_own(self.joined.address) is False:
             self.say(
-                f"warning: MASTER_ADDR={self.joined.address} is no address of {self.host}, on which rank 0 runs; if "
+                f"warning: {endpoint.named(self.joined)} is no address of {self.host}, on which rank 0 runs; if "
                 "nothing forwards it there, no rank will come"
             )
         self.store = with_prefix(self._prefix, hosted_store(listener, self.limit_seconds, self.joined.world_size))
 
     def _second_rank_0(self, error: BenchError) -> BenchError:
         """The error of a port that is taken: another rank 0 may hold it, which hears of this one."""
-        address = endpoint.loopback(self.joined.address)
+        address = addresses.dialled_by_host(self.joined.address)
         with suppress(StoreLost, StoreTimeout):
             self.store = with_prefix(self._prefix, connect_store(address, self.joined.port, KNOCK_SECONDS))
             if self.store.check(["arrival/1"]):
@@ -130,7 +130,7 @@ class Meeting:
         """Knock until rank 0's store answers. Raises BenchError that says why it does not."""
         pause, told = threading.Event(), False
         while True:
-            reason = endpoint.knock(self._resolve(), self.joined.port, KNOCK_SECONDS)
+            reason = self._knock()
             if reason is None:
                 try:
                     return with_prefix(
@@ -145,9 +145,17 @@ class Meeting:
                 told = True
             pause.wait(self._left(0.2))
 
-    def _resolve(self) -> list[tuple[Any, ...]]:
-        limit = self._left(self.limit_seconds)
-        return endpoint.resolve(self.joined.address, endpoint.lookup_seconds(environment_variables(), limit))
+    def _resolve(self) -> tuple[str, ...]:
+        return endpoint.resolve(self.joined, self._left(self.limit_seconds), environment_variables())
+
+    def _knock(self) -> str | None:
+        """Knock at every address of rank 0; None: one accepts, else why the last one does not."""
+        reason: str | None = None
+        for address in self._resolve():
+            reason = endpoint.knock(address, self.joined.port, KNOCK_SECONDS)
+            if reason is None:
+                return None
+        return reason
 
     def _no_rank_0(self, reason: str) -> str:
         return (

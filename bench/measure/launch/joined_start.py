@@ -208,7 +208,7 @@ def expected_place(joined: LauncherRank) -> Place:
 
     Without a word on the ranks of a host: all of them if they meet on loopback, else one.
     """
-    size = joined.local_world_size or (joined.world_size if endpoint.is_loopback_name(joined.address) else 1)
+    size = joined.local_world_size or (joined.world_size if endpoint.is_loopback(joined.address) else 1)
     return Place(
         index=joined.index,
         world_size=joined.world_size,

@@ -1,205 +1,199 @@
-"""Rank 0's address and port: what is wrong with them, where rank 0 listens, and whether another rank gets there."""
+"""The place where ranks meet: rank 0's address looked up, its port listened at, and tried from elsewhere.
+
+All of it is done before torch, which would try for minutes and say in the end which call failed, and not why.
+"""
 
 from __future__ import annotations
 
 import errno
-import ipaddress
-import re
+import queue
 import socket
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+import psutil
 
 from bench.core import clock
 from bench.errors import BenchError
+from bench.measure.launchers.place import LauncherRank
 
-if TYPE_CHECKING:
-    from bench.measure.launchers.place import LauncherRank
-
-MAX_PORT = 65535
-LOOKUP_SECONDS = 5.0
-"""Time for which a name is looked up again; elsewhere than in Kubernetes names do not come late."""
-_LIST = re.compile(r"[\[\],\s]")
-_REASONS: Mapping[int, str] = {
-    errno.ECONNREFUSED: "the connection is refused: that host is there, and nothing listens on the port",
-    errno.ETIMEDOUT: "no answer: the host is down, or a firewall drops what comes to the port",
-    errno.EAGAIN: "no answer: the host is down, or a firewall drops what comes to the port",
-    errno.EHOSTUNREACH: "no route to that host",
-    errno.ENETUNREACH: "this host has no network that leads there",
-    errno.EACCES: "a firewall of this host forbids it",
-    errno.EPERM: "a firewall of this host forbids it",
-}
-"""Number of a failed connection -> its meaning in plain words."""
+UNKNOWN_NAME_SECONDS = 5.0
+"""Time for which a name that cannot be resolved is asked for again: a resolver may have a bad moment."""
+PAUSE_SECONDS = 0.5
+BACKLOG = 4096
+"""Ranks that may knock before the store takes them up; the kernel lowers it to its own limit (somaxconn)."""
+LookUp = Callable[..., Sequence[tuple[Any, ...]]]
+"""The signature of `socket.getaddrinfo`."""
 
 
-def check_address(address: str) -> None:
-    """Raise BenchError for text that is no name or address of one host."""
-    if _is_ip(address):
-        return
-    if not address.strip():
-        raise BenchError("MASTER_ADDR is empty: the name or address of rank 0's host")
-    if _LIST.search(address.strip()):
-        raise BenchError(
-            f"MASTER_ADDR={address}: a list of hosts; name the one host that rank 0 runs on, such as the first of "
-            "`scontrol show hostnames`"
-        )
-    if "/" in address or ":" in address:
-        raise BenchError(f"MASTER_ADDR={address}: only the name or address of a host; the port goes into MASTER_PORT")
+def resolve(
+    joined: LauncherRank,
+    seconds: float,
+    environ: Mapping[str, str],
+    look_up: LookUp = socket.getaddrinfo,
+    now: Callable[[], float] = clock.monotonic_seconds,
+    pause: Callable[[float], object] | None = None,
+) -> tuple[str, ...]:
+    """Addresses of rank 0's host, in the order in which they are to be tried. Raises BenchError.
 
-
-def check_port(port: int) -> None:
-    """Raise BenchError for a number that is no port."""
-    if not 1 <= port <= MAX_PORT:
-        raise BenchError(f"MASTER_PORT={port}: 1 to {MAX_PORT}; all ranks take the same free port of rank 0's host")
-
-
-def spell(address: str, port: int) -> str:
-    """`node0:29500`, or `[fd00::1]:29500`."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _is_ip(address: str) -> bool:
-    with suppress(ValueError):
-        ipaddress.ip_address(address.partition("%")[0])
-        return True
-    return False
-
-
-def is_loopback_name(address: str) -> bool:
-    """True if text means this very host to everyone who reads it."""
-    if _is_ip(address):
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    return address == "localhost" or address.endswith(".localhost")
-
-
-def loopback(address: str) -> str:
-    """Address at which rank 0 reaches its own listener."""
-    return address if is_loopback_name(address) else "127.0.0.1"
-
-
-def resolve(address: str, seconds: float) -> list[tuple[Any, ...]]:
-    """Socket addresses of a name, as `socket.getaddrinfo` gives them.
-
-    The look-up is tried again for a while and runs on a thread, since resolvers may hang. Raises BenchError.
+    A name that is not known is asked for again for 5 s; in a pod of Kubernetes, where a name comes into being with its
+    pod, for as long as the ranks may take to meet.
     """
-    ends = clock.monotonic_seconds() + seconds
-    pause = threading.Event()
+    if is_literal(joined.address):
+        return (joined.address,)
+    pause = pause or threading.Event().wait
+    patience = seconds if "KUBERNETES_SERVICE_HOST" in environ else min(seconds, UNKNOWN_NAME_SECONDS)
+    ends = now() + patience
     while True:
-        found: list[tuple[Any, ...]] = []
-        failed: list[OSError] = []
-        thread = threading.Thread(target=_look_up, args=(address, found, failed), daemon=True)
-        thread.start()
-        thread.join(max(0.5, ends - clock.monotonic_seconds()))
-        if found:
+        found = _look_up_within(joined.address, max(0.1, ends - now()), look_up)
+        if isinstance(found, tuple):
             return found
-        if clock.monotonic_seconds() + 0.5 >= ends:
-            reason = failed[0].strerror if failed else "the resolver does not answer"
+        if now() + PAUSE_SECONDS >= ends:
             raise BenchError(
-                f"MASTER_ADDR={address}: this host cannot resolve the name ({reason}); use rank 0's address, or a name "
-                "that every host knows"
+                f"{named(joined)}: {socket.gethostname()} cannot resolve the name ({found}, asked for {patience:g} s); "
+                "set MASTER_ADDR to an address of rank 0's host, or put the name into /etc/hosts on every node"
             )
-        pause.wait(0.5)
+        pause(PAUSE_SECONDS)
 
 
-def _look_up(address: str, found: list[tuple[Any, ...]], failed: list[OSError]) -> None:
+def is_literal(address: str) -> bool:
+    """Return True for an address in figures, with or without a zone."""
     try:
-        found += socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        failed.append(error)
-    except UnicodeError:
-        failed.append(OSError(0, "no name of a host"))
-
-
-def lookup_seconds(environ: Mapping[str, str], limit_seconds: float) -> float:
-    """Time for a name to become known: in Kubernetes those of pods come with the pods."""
-    return limit_seconds if "KUBERNETES_SERVICE_HOST" in environ else min(LOOKUP_SECONDS, limit_seconds)
-
-
-def listen(joined: LauncherRank) -> socket.socket:
-    """Rank 0's listening socket: on loopback if the ranks meet there, else on every address of this host.
-
-    A name may stand for other addresses here than elsewhere, so that one of them would not do. Raises BenchError.
-    """
-    family, host = _listening_address(joined.address)
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6 and host == "::":
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    try:
-        listener.bind((host, joined.port))
-        listener.listen(socket.SOMAXCONN)
-    except OSError as error:
-        listener.close()
-        raise _cannot_listen(joined.port, error) from error
-    return listener
-
-
-def _listening_address(address: str) -> tuple[socket.AddressFamily, str]:
-    if is_loopback_name(address):
-        return (socket.AF_INET6, "::1") if ":" in address else (socket.AF_INET, "127.0.0.1")
-    return (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "0.0.0.0")
-
-
-def _cannot_listen(port: int, error: OSError) -> BenchError:
-    if error.errno == errno.EADDRINUSE:
-        return BenchError(
-            f"MASTER_PORT={port}: taken on this host{_holder(port)}; end that program, or give all ranks another port"
-        )
-    if error.errno == errno.EACCES:
-        return BenchError(f"MASTER_PORT={port}: only root may listen on it; give all ranks a port from 1024 on")
-    return BenchError(f"MASTER_PORT={port}: this host cannot listen on it ({error.strerror}); try another port")
-
-
-def _holder(port: int) -> str:
-    """` by python (process 123)`, as far as this user may see it."""
-    import psutil
-
-    with suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            taken = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
-            if taken and connection.pid is not None:
-                return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
-    return ""
-
-
-def describe_listener(listener: socket.socket) -> str:
-    """`127.0.0.1 alone, port 29500`."""
-    host, port = listener.getsockname()[:2]
-    return f"all its addresses, port {port}" if host in ("::", "0.0.0.0") else f"{host} alone, port {port}"
-
-
-def is_own(address: str) -> bool | None:
-    """True if an address or name is of this host; None: it cannot be resolved."""
-    try:
-        entries = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return None
-    return any(_can_bind(entry) for entry in entries)
-
-
-def _can_bind(entry: tuple[Any, ...]) -> bool:
-    family, kind, protocol, _, address = entry
-    try:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.bind(address)
-    except OSError:
+        ip_address(address.partition("%")[0])
+    except ValueError:
         return False
     return True
 
 
-def knock(addresses: Sequence[tuple[Any, ...]], port: int, seconds: float) -> str | None:
-    """Try to connect to one of the addresses that `resolve` gave; None: something accepts, else why not, in words."""
-    reason = "no answer"
-    for family, kind, protocol, _, where in addresses:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.settimeout(seconds)
-            try:
-                probe.connect((where[0], port, *where[2:]))
-            except TimeoutError:
-                reason = _REASONS[errno.ETIMEDOUT]
-            except OSError as error:
-                reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-            else:
-                return None
-    return reason
+def is_loopback(address: str) -> bool:
+    """Return True if an address, as it was given, can only mean this host: `localhost`, 127.0.0.1, ::1."""
+    if is_literal(address):
+        return ip_address(address.partition("%")[0]).is_loopback
+    return address.rstrip(".").lower() in ("localhost", "localhost.localdomain", "localhost6", "ip6-localhost")
+
+
+def named(joined: LauncherRank) -> str:
+    """Rank 0's address with its source: `MASTER_ADDR=node0`, or `node0 (by SLURM_STEP_NODELIST)`."""
+    if joined.address_from == "MASTER_ADDR":
+        return f"MASTER_ADDR={joined.address}"
+    return f"{joined.address} (rank 0's host by {joined.address_from})"
+
+
+def _look_up_within(name: str, seconds: float, look_up: LookUp) -> tuple[str, ...] | str:
+    """Addresses of a name, or the reason for which there are none. On a thread: a resolver without a server hangs."""
+    answers: queue.Queue[tuple[str, ...] | str] = queue.Queue()
+    threading.Thread(target=lambda: answers.put(_ask(name, look_up)), name="bench-resolve", daemon=True).start()
+    try:
+        return answers.get(timeout=seconds)
+    except queue.Empty:
+        return "the name service gives no answer"
+
+
+def _ask(name: str, look_up: LookUp) -> tuple[str, ...] | str:
+    try:
+        entries = look_up(name, None, type=socket.SOCK_STREAM)
+    except UnicodeError:  # a part of the name is empty, or longer than 63 characters
+        return "it is no valid name"
+    except OSError as error:
+        return error.strerror or str(error)
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in entries)) or "it has no address"
+
+
+def listen(joined: LauncherRank) -> socket.socket:
+    """A listening socket at the meeting's port, for rank 0. Raises BenchError.
+
+    It listens on loopback alone if the address, as it was given, is one of loopback; else on all addresses of both
+    families, since the other ranks may come through any.
+    """
+    families = [(socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")]
+    if is_loopback(joined.address):
+        own = joined.address if is_literal(joined.address) else "127.0.0.1"
+        families = [(socket.AF_INET6 if ":" in own else socket.AF_INET, own)]
+        if not is_literal(joined.address):
+            families.append((socket.AF_INET6, "::1"))
+    trouble: OSError | None = None
+    for family, address in families:
+        try:
+            return _listen_at(family, address, joined.port)
+        except OSError as error:
+            trouble = trouble or error
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                raise BenchError(_why_not(joined, error)) from None
+    assert trouble is not None
+    raise BenchError(_why_not(joined, trouble)) from None
+
+
+def _listen_at(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    server = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address != "::"))
+        server.bind((address, port))
+        server.listen(BACKLOG)
+    except OSError:
+        server.close()
+        raise
+    return server
+
+
+def _why_not(joined: LauncherRank, error: OSError) -> str:
+    port = (
+        f"MASTER_PORT={joined.port}"
+        if joined.port_from == "MASTER_PORT"
+        else f"port {joined.port} ({joined.port_from})"
+    )
+    host = socket.gethostname()
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{port} is taken on {host}{holder(joined.port)}; end that process if it is a rest of another run, or set "
+            "MASTER_PORT to a free one on all ranks"
+        )
+    if error.errno == errno.EACCES:
+        return f"{port}: ports below 1024 are kept for root on {host}; set MASTER_PORT to one above, on all ranks"
+    return f"{port}: rank 0 cannot listen there on {host} ({error.strerror}); set MASTER_ADDR and MASTER_PORT"
+
+
+def holder(port: int) -> str:
+    """The process that listens at a port, as ` by python3 (process 12: python3 train.py)`; empty: not to be seen."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except (psutil.Error, OSError):
+        return ""
+    ids = [c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid]
+    if not ids:
+        return ""
+    try:
+        process = psutil.Process(ids[0])
+        words = " ".join(process.cmdline())
+        return f" by {process.name()} (process {ids[0]}: {words[:80]}{'...' if len(words) > 80 else ''})"
+    except psutil.Error:
+        return f" by process {ids[0]}"
+
+
+_REASONS: dict[int, str] = {
+    errno.ECONNREFUSED: "refused: the host is there, and nothing listens at that port",
+    errno.ETIMEDOUT: "no answer: a firewall drops it, or the host is down",
+    errno.EHOSTUNREACH: "no route: the host is down, or a firewall rejects it",
+    errno.ENETUNREACH: "no route: this host has no network that leads there",
+    errno.EADDRNOTAVAIL: "no route: this host has no address of that family",
+    errno.EAFNOSUPPORT: "no route: this host has no address of that family",
+    errno.EACCES: "not permitted: a firewall on this host rejects it",
+    errno.EPERM: "not permitted: a firewall on this host rejects it",
+    errno.EINVAL: "no such address: one of this link alone needs its interface, such as fe80::1%eth0",
+}
+
+
+def knock(address: str, port: int, seconds: float) -> str | None:
+    """Try to connect once; None: it accepts, else the reason for which it does not, in plain words."""
+    try:
+        with socket.create_connection((address, port), timeout=seconds):
+            return None
+    except TimeoutError:
+        return _REASONS[errno.ETIMEDOUT]
+    except (socket.gaierror, UnicodeError):
+        return "no such host: the name cannot be resolved"
+    except OSError as error:
+        return _REASONS.get(error.errno or 0, f"no connection: {error.strerror or error}")

@@ -1,8 +1,9 @@
-"""Lists of hosts as schedulers write them."""
+"""Lists of hosts, and of the tasks on each, as schedulers write them."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 
 def first_host(nodes: str) -> str:
@@ -10,3 +11,27 @@ def first_host(nodes: str) -> str:
     first = re.match(r"(\[[^\]]*\]|[^\[,])*", nodes.strip())
     assert first is not None
     return re.sub(r"\[(\w+)[^\]]*\]", r"\1", first.group())
+
+
+def tasks_on_node(counts: str, node: int) -> int | None:
+    """Number of tasks on a node of a Slurm step: node 3 of `2(x3),1` has 1; None: the text does not say."""
+    for part in counts.split(","):
+        found = re.fullmatch(r"\s*(\d+)(?:\(x(\d+)\))?\s*", part)
+        if found is None:
+            return None
+        repeated = int(found.group(2) or 1)
+        if node < repeated:
+            return int(found.group(1))
+        node -= repeated
+    return None
+
+
+def first_host_of_file(path: Path) -> str | None:
+    """The first host of a host file (`node0`, `node0 slots=4`, `node0:4`, one per line); None: it names none."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    words = (line.partition("#")[0].split() for line in lines)
+    first = next((line[0] for line in words if line), None)
+    return None if first is None else re.sub(r"(?<=[^:]):\d+$", "", first)

@@ -20,11 +20,21 @@ class LauncherRank:
     address: str
     """Name or address of rank 0's host; empty: the variables do not say, and `rank_zero.locate` finds it."""
     port: int
+    """Port of the meeting; 0: the variables do not say, and `rank_zero.locate` finds it."""
     agent_hosts_store: bool
     attempt: str
     """Text by which the store tells apart several attempts of one launcher."""
     local_world_size: int | None = None
     """Number of ranks on this host; None: the launcher does not say."""
+    address_from: str = "MASTER_ADDR"
+    """Source of the address, for messages."""
+    port_from: str = "MASTER_PORT"
+    """Source of the port, for messages."""
+
+    @property
+    def on_one_host(self) -> bool:
+        """True if the launcher says that all ranks are on this host."""
+        return self.local_world_size == self.world_size
 
 
 @dataclass(frozen=True)

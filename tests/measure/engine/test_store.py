@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -39,7 +40,7 @@ def _listening() -> set[tuple[str, int]]:
 
 
 def _descriptors() -> dict[str, str]:
-    return {each: os.readlink(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd") if _is_open(each)}
+    return {path.name: str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if _is_open(path.name)}
 
 
 def _is_open(descriptor: str) -> bool:
@@ -107,7 +108,7 @@ def test_a_prefix_sets_keys_apart(hosted: HostedStore) -> None:
 
 def test_a_missing_value_is_no_lost_store(hosted: HostedStore) -> None:
     for store in (hosted, with_prefix("below", hosted)):
-        with pytest.raises(StoreTimeout, match="^wait timeout after 10ms, keys: .*absent$"):
+        with pytest.raises(StoreTimeout, match=r"^wait timeout after 10ms, keys: .*absent$"):
             store.get("absent", timeout_seconds=0.01)
     assert not issubclass(StoreTimeout, StoreLost)
     hosted.set("absent", "now there")

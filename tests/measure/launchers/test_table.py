@@ -65,6 +65,7 @@ def test_torchrun_is_joined(launcher: str) -> None:
         port=29501,
         agent_hosts_store=True,
         attempt="1",
+        local_world_size=2,
     )
 
 
@@ -93,6 +94,8 @@ def test_a_step_of_several_tasks_is_joined(launcher: str) -> None:
         port=15000 + 7002,
         agent_hosts_store=False,
         attempt="1000.2",
+        address_from="SLURM_STEP_NODELIST",
+        port_from="the job's id",
     )
 
 
@@ -129,7 +132,6 @@ def test_torchrun_inside_a_step_is_torchrun() -> None:
         {},
         BATCH_SHELL,
         SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"},  # an interactive shell in a step of its own
-        without(PLAIN, "MASTER_ADDR"),
         {"MASTER_ADDR": "head", "MASTER_PORT": "29500"},
     ],
 )
@@ -162,9 +164,11 @@ def test_local_joins_nothing(environ: Mapping[str, str]) -> None:
         ("auto", PLAIN | {"MASTER_PORT": "tcp"}, "MASTER_PORT='tcp' in the environment: a whole number"),
         ("auto", PLAIN | {"LOCAL_RANK": "0.5"}, "LOCAL_RANK='0.5' in the environment: a whole number"),
         ("auto", SRUN | {"SLURM_STEP_NUM_TASKS": "8(x2)"}, "SLURM_STEP_NUM_TASKS='8(x2)' in the environment"),
-        ("auto", PLAIN | {"RANK": "2"}, "rank 2 of 2: the launcher's variables do not fit together"),
-        ("auto", PLAIN | {"RANK": "-1"}, "rank -1 of 2"),
-        ("auto", SRUN | {"SLURM_PROCID": "8"}, "rank 8 of 8"),
+        ("auto", PLAIN | {"RANK": "2"}, "RANK=2 with WORLD_SIZE=2: the launcher's variables do not fit together"),
+        ("auto", PLAIN | {"RANK": "-1"}, "RANK=-1 with WORLD_SIZE=2"),
+        ("auto", PLAIN | {"WORLD_SIZE": "0"}, "WORLD_SIZE is at least 1"),
+        ("auto", SRUN | {"SLURM_PROCID": "8"}, "SLURM_PROCID=8 with SLURM_STEP_NUM_TASKS=8"),
+        ("auto", TORCHRUN | {"LOCAL_RANK": "2"}, "LOCAL_RANK=2 with LOCAL_WORLD_SIZE=2"),
     ],
 )
 def test_what_does_not_fit_together_is_named(launcher: str, environ: Mapping[str, str], complaint: str) -> None:
