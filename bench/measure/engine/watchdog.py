@@ -15,11 +15,13 @@ import sysconfig
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.clock import monotonic_seconds
+from bench.measure.engine.store import StoreLost
 
 if TYPE_CHECKING:
     from bench.measure.engine.store import Store
@@ -115,7 +117,8 @@ class Watchdog:
     def _watch(self) -> None:
         if not self._wait_for_deadline():
             return
-        self._store.set(report_key(self._prefix, self.rank), json.dumps(asdict(self._report())))
+        with suppress(StoreLost):  # whoever ends the rank finds out
+            self._store.set(report_key(self._prefix, self.rank), json.dumps(asdict(self._report())))
         if self._expired is not None:
             self._expired()
 

@@ -198,7 +198,11 @@ def test_a_joined_run_ends_on_all_ranks_and_rank_0_says_it_once(two_loops: list[
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 1  # torchrun makes 1 of every child's code
     assert errors.count("cannot judge: other programs use ") == 1
-    assert list(tmp_path.iterdir()) == []
+    file = saved(tmp_path)
+    assert file.measurements == []
+    assert file.end is not None
+    assert file.end["exit_code"] == exit_codes.USAGE
+    assert file.end["reason"].startswith("cannot judge: other programs use ")
 
 
 def test_busy_means_nothing_where_nothing_is_judged(tmp_path: Path) -> None:

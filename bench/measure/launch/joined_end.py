@@ -1,0 +1,231 @@
+"""The ends of a joined rank that is not done: an error, a lost store, a case that hangs, a signal.
+
+Its main thread may wait inside torch for ever, so threads end the process, in this order: what is measured is saved,
+rank 0 says what came out, the other ranks hear that it has, and all exit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import click
+
+from bench.core import clock, exit_codes
+from bench.errors import BenchError
+from bench.measure.engine.consensus import case_key, first_error
+from bench.measure.engine.store import Store, StoreLost
+from bench.measure.engine.watchdog import describe_limit, describe_missing, last_phase, read_report, report_key
+from bench.measure.joining.roll import name_ranks
+from bench.measure.launch.joined_start import JoinedJob, JoinedStart
+from bench.measure.launch.recorder import Recorder
+from bench.measure.launchers.place import LauncherRank, Place
+from bench.measure.planning.session import Session
+from bench.measure.system.backends import BACKENDS
+from bench.records.lines.kinds import EndStatus
+
+REPORT_SECONDS = 1.5
+FAREWELL_SECONDS = 1.0
+SAY_SECONDS = 20.0
+"""Time for rank 0 to save its records and to say what came out."""
+
+
+@dataclass
+class JoinedEnding:
+    """One rank of a joined run, and the ways in which it can end early."""
+
+    joined: LauncherRank
+    job: JoinedJob
+    start: JoinedStart
+    ending: threading.Lock = field(default_factory=threading.Lock)
+    """Lock taken, for good, by the thread that ends a run whose ranks cannot be set free."""
+    session: Session | None = None
+    """Session of the generation that is under way; None: the ranks have not agreed yet."""
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """The file's keeper, on rank 0."""
+        return self.start.recorder
+
+    @property
+    def place(self) -> Place:
+        assert self.start.place is not None
+        return self.start.place
+
+    @property
+    def hosts(self) -> list[str]:
+        return self.start.hosts
+
+    @property
+    def store(self) -> Store:
+        return self.start.meeting.store
+
+    @property
+    def side(self) -> Store:
+        """A connection for threads: a client's calls queue up."""
+        return self.start.meeting.side
+
+    @property
+    def code_lost(self) -> int:
+        """Exit code of a run whose ranks lost each other: nothing is measured before the first vote."""
+        return exit_codes.PARTIAL if self.session is not None else self.job.refused_code
+
+    def fail_start(self, reason: str | None) -> None:
+        """End this rank, on the guard's thread, since the ranks cannot begin."""
+        if not self.ending.acquire(blocking=False):
+            return
+        if reason is None:
+            reason = (
+                f"the ranks met, but torch did not connect them within {self.job.limit_seconds:g} s; set "
+                "GLOO_SOCKET_IFNAME (NCCL: NCCL_SOCKET_IFNAME) to the interface that the hosts share"
+            )
+        if self.recorder is None:
+            self.wait_for_rank_0()
+        else:
+            self.recorder.trouble = reason
+            self.recorder.end("failed", self.code_lost)
+            self.complain(reason)
+        self.vanish(self.code_lost)
+
+    def lose_store(self, error: StoreLost) -> NoReturn:
+        """End this rank after the host of the store died: nobody can be heard any more."""
+        while not self.ending.acquire(blocking=False):
+            threading.Event().wait()  # another thread is at it, and ends the process
+        holder = "its agent of torchrun" if self.joined.agent_hosts_store else "rank 0"
+        reason = f"the store at {self.start.meeting.where} is gone: {holder} died there, or its host ({error})"
+        try:
+            if self.recorder is not None:
+                launch = 0 if self.session is None else self.session.launch
+                self._save_end(launch, reason, "failed", self.code_lost)
+            if self.place.local_index == 0:
+                self.complain(f"{self.name([self.place.index])}: {reason}")
+        finally:
+            self.vanish(self.code_lost)
+
+    @staticmethod
+    def exit(code: int) -> NoReturn:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    def vanish(self, code: int) -> NoReturn:
+        """End this process, from a thread, once the others know."""
+        with suppress(RuntimeError):
+            if self.recorder is not None:
+                self.side.set("said", "all")
+            self.side.set(f"left/{self.place.index}", "here")
+        self.exit(code)
+
+    @staticmethod
+    def complain(reason: str) -> None:
+        click.echo(f"bench: error: {reason}", err=True)
+
+    def cause(self, session: Session) -> str | None:
+        """The first error of the case under way, if any rank raised."""
+        assert self.recorder is not None
+        with suppress(StoreLost):
+            return first_error(self.side, session.prefix, case_key(self.recorder.current))
+        return None
+
+    def wait_for_rank_0(self) -> None:
+        """Wait until rank 0 has saved its records: after a rank's error the launcher ends the others."""
+        ends = clock.monotonic_seconds() + SAY_SECONDS
+        pause = threading.Event()
+        with suppress(RuntimeError):  # the store may end with rank 0
+            while not self.side.check(["said"]) and clock.monotonic_seconds() < ends:
+                pause.wait(0.05)
+
+    def missing(self, prefix: str, seconds: float) -> list[int]:
+        """Ranks that did not set their key within a time; asked over the side connection."""
+        ends = clock.monotonic_seconds() + seconds
+        absent = set(range(self.place.world_size))
+        pause = threading.Event()
+        while absent and clock.monotonic_seconds() < ends:
+            absent -= {index for index in absent if self.side.check([f"{prefix}/{index}"])}
+            if absent:
+                pause.wait(0.05)
+        return sorted(absent)
+
+    def end_overdue(self, session: Session, limit_seconds: float) -> None:
+        """End the run, on the watchdog's thread after its report, if a case took too long: no rank can be replaced."""
+        try:
+            if self.recorder is None:
+                threading.Event().wait(2 * REPORT_SECONDS)
+                self.side.check(["said"])
+                os._exit(exit_codes.PARTIAL)
+            missing = set(self.missing(f"{session.prefix}/late", REPORT_SECONDS))
+            keys = {i: report_key(session.prefix, i) for i in range(self.place.world_size) if i not in missing}
+            reports = {index: read_report(self.side.get(key)) for index, key in keys.items()}
+        except StoreLost as error:
+            self.lose_store(error)
+        limit = describe_limit(
+            limit_seconds, session.plan.whole_timeout(self.recorder.current), session.plan.timeout_seconds
+        )
+        held_up = describe_missing(reports, self.place.world_size, limit)
+        self.give_up(session, self.cause(session) or held_up, "failed", exit_codes.PARTIAL)
+
+    def give_up(self, session: Session, reason: str | None, status: EndStatus, code: int) -> None:
+        """Save the last records and end the process, from a thread: the main thread may be inside a collective."""
+        try:
+            self._save_end(session.launch, reason, status, code)
+        finally:
+            self.vanish(code)
+
+    def _save_end(self, launch: int, reason: str | None, status: EndStatus, code: int) -> None:
+        """Save a reason with the case that is under way, end the file and print the last screen, whatever it says."""
+        recorder = self.recorder
+        assert recorder is not None
+        if reason is not None:
+            recorder.blame(launch, reason)
+        recorder.end(status, code)
+        try:
+            if recorder.has_header:
+                self.job.close(recorder, code)
+        except BenchError as error:  # whatever became of the screen: the process ends
+            self.complain(str(error))
+
+    def stop(self, number: int) -> None:
+        """End this rank after a signal, on the thread that heard it.
+
+        torchrun sends SIGTERM to the ranks that are left when one died. Each says farewell in the store; the rank that
+        does not is the one that died.
+        """
+        code = exit_codes.INTERRUPTED if number == signal.SIGINT else exit_codes.TERMINATED
+        if self.session is None:
+            self._stop_meeting(code)
+            return
+        session = self.session
+        missing: list[int] = []
+        phase = "unknown"
+        with suppress(RuntimeError):
+            self.side.set(f"farewell/{self.place.index}", "here")
+            if self.recorder is not None and number == signal.SIGTERM:
+                missing = self.missing("farewell", FAREWELL_SECONDS)
+                phase = last_phase(self.side, session.prefix, missing[0]) if missing else phase
+        if self.recorder is None:
+            os._exit(code)
+        if missing:
+            reason = f"{self.name(missing)} died in phase {phase}; its launcher ended the others"
+            if not BACKENDS[session.plan.backend].frees_peers:
+                # Without a connection to lose, a raised error is not a consequence of the death: it led to it.
+                reason = self.cause(session) or reason
+            self.give_up(session, reason, "failed", exit_codes.PARTIAL)
+        self.give_up(session, None, "interrupted", code)
+
+    def _stop_meeting(self, code: int) -> None:
+        """End a rank that is interrupted before all agreed."""
+        recorder = self.recorder
+        if recorder is not None:
+            recorder.end("interrupted", code)
+        if self.joined.index == 0:
+            with suppress(RuntimeError, AttributeError):
+                self.complain(f"interrupted while the ranks met: {self.start.meeting.progress()}")
+        self.exit(code)
+
+    def name(self, ranks: list[int]) -> str:
+        return name_ranks(ranks, dict(enumerate(self.hosts)))
