@@ -6,6 +6,8 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -38,12 +40,13 @@ def _listening() -> set[tuple[str, int]]:
     return {(each.laddr.ip, each.laddr.port) for each in found if each.status == psutil.CONN_LISTEN}
 
 
-def _descriptors() -> dict[str, str]:
-    return {each: os.readlink(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd") if _is_open(each)}
-
-
-def _is_open(descriptor: str) -> bool:
-    return os.path.lexists(f"/proc/self/fd/{descriptor}")
+def _descriptors() -> set[tuple[str, str]]:
+    """Number and file of each open descriptor of this process."""
+    found: set[tuple[str, str]] = set()
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the listing's own
+            found.add((each.name, str(each.readlink())))
+    return found
 
 
 def test_it_listens_where_its_socket_does() -> None:
@@ -80,7 +83,7 @@ def test_its_descriptors_are_closed_once() -> None:
     listener = socket.create_server((LOOPBACK, 0))
     number = listener.fileno()
     store = hosted_store(listener, timeout_seconds=20.0)
-    assert str(number) in _descriptors()
+    assert str(number) in {name for name, _ in _descriptors()}
     assert listener.fileno() == -1, "the Python socket still owns the descriptor"
     del store
     assert _descriptors() == before
@@ -107,7 +110,7 @@ def test_a_prefix_sets_keys_apart(hosted: HostedStore) -> None:
 
 def test_a_missing_value_is_no_lost_store(hosted: HostedStore) -> None:
     for store in (hosted, with_prefix("below", hosted)):
-        with pytest.raises(StoreTimeout, match="^wait timeout after 10ms, keys: .*absent$"):
+        with pytest.raises(StoreTimeout, match=r"^wait timeout after 10ms, keys: .*absent$"):
             store.get("absent", timeout_seconds=0.01)
     assert not issubclass(StoreTimeout, StoreLost)
     hosted.set("absent", "now there")
