@@ -77,7 +77,7 @@ class Result:
 
     @property
     def architecture(self) -> str:
-        return self.header.architecture
+        return self.header.architecture or "ranks that did not meet"
 
     @property
     def plan(self) -> PlanRow:
@@ -85,7 +85,8 @@ class Result:
 
     def hosts(self) -> list[str]:
         """Names of the hosts, in the order of their first rank."""
-        return list(dict.fromkeys(rank.host for rank in self.environment.ranks if rank.host))
+        of_ranks = dict.fromkeys(rank.host for rank in self.environment.ranks if rank.host)
+        return list(of_ranks or self.environment.hosts)
 
     def planned_cases(self) -> list[str]:
         """Ids of the cases that the run set out to measure."""

@@ -17,6 +17,7 @@ from bench.errors import BenchError
 from bench.measure.launch import other_work
 from bench.measure.launch.relaunch import Continuation, run_again
 from bench.measure.launchers import rank_zero
+from bench.measure.launchers.host_lists import rank_hosts
 from bench.measure.planning.options import RunOptions
 from bench.measure.planning.planner import load_earlier_run, new_plan
 from bench.measure.planning.presets import PRESETS
@@ -72,7 +73,7 @@ class _Joined:
         self.continuation = continuation
         self.began = began
         self.earlier: Result | None = None
-        self.known_hosts: dict[int, str] = {}
+        self.known_hosts = _planned_hosts(joined)
         self._device: tuple[str, int] | None = None
 
     def run(self) -> int:
@@ -132,7 +133,9 @@ class _Joined:
         device, _ = self._choose_device()
         self.earlier = load_earlier_run(options)
         is_judged(options, self.earlier)
-        recorder = open_run(options, self.arguments, device, place, self.joined, self.earlier, others=None)
+        recorder = open_run(
+            options, self.arguments, device, place, self.joined, self.earlier, None, self.continuation.number
+        )
         recorder.continues = self.continuation.number > 0
         self._remember_hosts()
         if options.resume is None:
@@ -201,6 +204,15 @@ class _Joined:
             device=self._choose_device()[0],
             variables=comparable_variables(named_variables(environment_variables())),
         )
+
+
+def _planned_hosts(joined: LauncherRank) -> dict[int, str]:
+    """Hosts of the ranks as Slurm placed them; other launchers do not say."""
+    environ = environment_variables()
+    if joined.how != "slurm":
+        return {}
+    nodes, counts = environ.get("SLURM_STEP_NODELIST", ""), environ.get("SLURM_STEP_TASKS_PER_NODE", "")
+    return rank_hosts(nodes, counts, environ.get("SLURM_DISTRIBUTION", ""))
 
 
 _OWN_OPTIONS = frozenset(("label", "output", "against", "resume", "like", "launcher", "join_timeout"))

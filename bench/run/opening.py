@@ -40,12 +40,13 @@ def open_run(
     joined: LauncherRank | None,
     earlier: Result | None,
     others: Sequence[OtherWork] | None = (),
+    launch: int = 0,
 ) -> Recorder:
     """A recorder with the plan, on an open file, that knows what a resumed file already has.
 
     `earlier` is the run to finish or to repeat, `others` the work of other programs on its hosts if it is to be judged;
     None: not known yet, since the ranks have not met, and the doctor waits too.
-    Says on stderr what will be done. Raises BenchError.
+    Says on stderr what will be done; of a later `launch` of a job that is under way, only that. Raises BenchError.
     """
     from bench.measure.engine.worker import host_name
     from bench.records.file import Writer, new_path
@@ -66,8 +67,10 @@ def open_run(
     if options.against is not None:
         refuse_incomparable(options.against, path, (case.id for case in (*plan.cases, *plan.left_out)))
     writer = Writer.create(path) if resumed is None else Writer.reopen(path)
-    left, estimate = _work_left(plan, resumed)
-    _announce(plan, left, estimate, joined)
+    if launch:
+        click.echo(f"launch {launch + 1} of {plan.launches}: fresh processes meet again", err=True)
+    else:
+        _announce(plan, *_work_left(plan, resumed), joined)
     judged = PRESETS[plan.preset].judged and options.one_launch is None
     return Recorder(
         doctor=examine_host(host_name(), others) if judged and resumed is None and others is not None else None,

@@ -86,6 +86,8 @@ class Meeting:
             self._host_store()
         else:
             self.store = self._reach()
+            if self.joined.index == 0 and not self.number:
+                self.say(f"ranks meet at {self.where}, in the store of {self.joined.how}'s agent")
         self._arrive()
 
     def again(self, timeout_seconds: float) -> Store:
@@ -107,7 +109,8 @@ class Meeting:
             listener = endpoint.listen(self.joined)
         except BenchError as error:
             raise self._second_rank_0(error) from error
-        self.say(f"ranks meet at {self.where}; this host listens on {addresses.describe_listener(listener)}")
+        if not self.number:
+            self.say(f"ranks meet at {self.where}; this host listens on {addresses.describe_listener(listener)}")
         if addresses.is_own(self.joined.address) is False:
             self.say(
                 f"warning: {endpoint.named(self.joined)} is no address of {self.host}, on which rank 0 runs; if "

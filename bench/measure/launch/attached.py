@@ -163,6 +163,9 @@ class AttachedRun(JoinedEnding):
         if not self.joined.agent_hosts_store:
             self.missing("left", REGROUP_SECONDS)  # the process that hosts the store is the last to go
         if again:
+            if self.session is not None and not self.session.launch:
+                recorder.show_rough()
+            recorder.progress.close()
             self.run_again(recorder)
         return self._leave(code)
 

@@ -124,7 +124,10 @@ class Recorder:
             self.writer.append(self._header(environment))
             self._leave_out()
         else:
-            self._refuse_unlike(self.resumed, environment)
+            if self.resumed.environment.ranks:
+                self._refuse_unlike(self.resumed, environment)
+            else:  # the ranks had not met before
+                self.writer.append(Joined(environment=environment, started=clock.stamp()))
             self.writer.append(Resume(started=clock.stamp(), environment=environment, command=self.command))
         self.has_header = True
 

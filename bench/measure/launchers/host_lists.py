@@ -35,3 +35,40 @@ def first_host_of_file(path: Path) -> str | None:
     words = (line.partition("#")[0].split() for line in lines)
     first = next((line[0] for line in words if line), None)
     return None if first is None else re.sub(r"(?<=[^:]):\d+$", "", first)
+
+
+def expand(nodes: str) -> list[str]:
+    """All hosts of a Slurm host list, in its order: `gpu[003-004,9]-ib,login1` gives four."""
+    hosts: list[str] = []
+    for part in re.findall(r"(?:\[[^\]]*\]|[^\[,])+", nodes.strip()):
+        names = [""]
+        for text in re.findall(r"\[[^\]]*\]|[^\[]+", part):
+            ends = _numbers(text[1:-1]) if text.startswith("[") else [text]
+            names = [name + end for name in names for end in ends]
+        hosts += names
+    return hosts
+
+
+def _numbers(ranges: str) -> list[str]:
+    """Numbers of `003-005,9`, with their zeros."""
+    numbers: list[str] = []
+    for part in ranges.split(","):
+        first, _, last = part.partition("-")
+        if last.isdecimal() and first.isdecimal():
+            numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+        else:
+            numbers.append(part)
+    return numbers
+
+
+def rank_hosts(nodes: str, counts: str, distribution: str) -> dict[int, str]:
+    """Rank -> host of a Slurm step that fills its nodes one by one; empty if it does not, or does not say.
+
+    `counts` are tasks by node such as `2(x3),1` (SLURM_STEP_TASKS_PER_NODE). srun(1) calls the order `block`.
+    """
+    if distribution.partition(":")[0] not in ("", "block"):
+        return {}
+    hosts = expand(nodes)
+    sizes = [tasks_on_node(counts, node) for node in range(len(hosts))]
+    ranks = [host for host, size in zip(hosts, sizes, strict=True) for _ in range(size or 0)]
+    return {} if None in sizes else dict(enumerate(ranks))
