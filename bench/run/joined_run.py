@@ -198,7 +198,8 @@ class _Joined:
         python = ".".join(str(part) for part in sys.version_info[:2])
         options = self.options.to_record()
         return Facts(
-            version={"bench": bench.__version__, "torch": str(torch.__version__), "Python": python},
+            release={"bench": bench.__version__},
+            version={"torch": str(torch.__version__), "Python": python},
             code={"bench": engine_digest(), **{f"suite {suite.name}": suite.digest for suite in suites}},
             options={name: _spell(value) for name, value in options.items() if name not in _OWN_OPTIONS},
             device=self._choose_device()[0],

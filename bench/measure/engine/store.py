@@ -141,7 +141,7 @@ def _within(timeout_seconds: float, where: str, make: Callable[[], Any]) -> Any:
     if made:
         return made[0]
     if not errors:
-        raise StoreLost(f"no store answers at {where} within {timeout_seconds:g} s")
+        raise StoreLost(f"no store answers at {where} within {timeout_seconds:.2g} s")
     raise StoreLost(_first_line(errors[0])) from None
 
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from bench.core import clock
+from bench.core.values import counted
 from bench.errors import BenchError
 from bench.measure.joining.roll import name_ranks
 
@@ -33,7 +34,10 @@ OWN_VARIABLES = ("_DEVICES", "_IFNAME", "_HCA", "_DIR", "_PATH", "_FILE", "_AFFI
 class Facts(Struct, frozen=True):
     """Facts of one rank that all ranks must have in common, by kind and name; or the error that it ran into."""
 
+    release: dict[str, str | None] = {}
+    """Version of bench."""
     version: dict[str, str | None] = {}
+    """Versions of what it depends on."""
     code: dict[str, str | None] = {}
     """Digests of the engine and of the plan's suites."""
     options: dict[str, str] = {}
@@ -46,6 +50,7 @@ Kind = tuple[str, Callable[[str, str, str], str], str, bool]
 """Field of Facts, its text (rank's name, item, value) and remedy, and whether --allow-unlike waives a difference."""
 
 _KINDS: tuple[Kind, ...] = (
+    ("release", lambda who, name, value: f"{who} has {name} {value}", "install the same version on every host", False),
     ("version", lambda who, name, value: f"{who} has {name} {value}", "install the same versions on every host", True),
     ("code", lambda who, name, value: f"{who} has other code of {name} (SHA-256 {value:.12})",
      "install the same bench and suites on every host", False),
@@ -157,7 +162,7 @@ def refuse_differences(allow_unlike: bool, warn: Callable[[str], None]) -> Check
     def check(facts: Mapping[int, Facts], hosts: Sequence[str]) -> None:
         refused = differing(facts, hosts, allow_unlike)
         if refused:
-            more = f" (and {len(refused) - 1} more differences)" if len(refused) > 1 else ""
+            more = f" (and {counted(len(refused) - 1, 'more difference')})" if len(refused) > 1 else ""
             raise BenchError(refused[0] + more)
         if len(facts) == len(hosts):
             for waived in differing(facts, hosts):

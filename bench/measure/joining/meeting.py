@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.05
 KNOCK_SECONDS = 2.0
+TWIN_SECONDS = 5.0
+"""Time for another rank 0, which may have started at the same moment, to open its store."""
 QUIET_SECONDS = 3.0
 """Ranks of one job start within seconds; a meeting that takes longer is told of."""
 REPEAT_SECONDS = 15.0
@@ -120,11 +122,11 @@ class Meeting:
 
     def _second_rank_0(self, error: BenchError) -> BenchError:
         """The error of a port that is taken: another rank 0 may hold it, which hears of this one."""
-        address = addresses.dialled_by_host(self.joined.address)
-        with suppress(StoreLost, StoreTimeout):
-            self.store = with_prefix(self._prefix, connect_store(address, self.joined.port, KNOCK_SECONDS))
-            if self.store.check(["arrival/1"]):
-                first = msgspec.json.decode(self.store.get("arrival/1"), type=Arrival)
+        address, ends = addresses.dialled_by_host(self.joined.address), clock.monotonic_seconds() + TWIN_SECONDS
+        while clock.monotonic_seconds() < ends:
+            with suppress(StoreLost, StoreTimeout):
+                self.store = with_prefix(self._prefix, connect_store(address, self.joined.port, KNOCK_SECONDS))
+                first = msgspec.json.decode(self.store.get("arrival/1", KNOCK_SECONDS), type=Arrival)
                 self._arrive()
                 return BenchError(roll.objection([first, self._arrival()]) or str(error))
         return error
@@ -187,7 +189,9 @@ class Meeting:
         """Wait, on another rank than 0, for its word; returns every rank's host. Raises BenchError."""
         while True:
             try:
-                word = msgspec.json.decode(self.store.get("word", self._left(self.limit_seconds)), type=Word)
+                # Rank 0 ends its own waiting first, and says who did not come.
+                seconds = self._left(self.limit_seconds) + FAREWELL_SECONDS
+                word = msgspec.json.decode(self.store.get("word", seconds), type=Word)
             except StoreTimeout:
                 raise BenchError(self._silence()) from None
             except StoreLost as error:
@@ -276,10 +280,10 @@ class Meeting:
             while self.store.add("left", 0) < self.store.add("arrivals", 0) - 1 and clock.monotonic_seconds() < ends:
                 pause.wait(POLL_SECONDS)
 
-    def leave(self) -> None:
-        """Tell rank 0 that this rank has heard its last word."""
+    def leave(self, store: Store | None = None) -> None:
+        """Tell rank 0 that this rank has heard its last word; from a thread, by a connection of its own."""
         with suppress(StoreLost):
-            self.store.add("left", 1)
+            (store or self.store).add("left", 1)
 
 
 class RefusedError(BenchError):

@@ -1,7 +1,7 @@
-"""A guard from the agreement of joined ranks to their first vote: a rank that fails there is heard by all.
+"""A guard over a stage of the start of joined ranks: one that fails there is heard by all, wherever they are.
 
-In this time the ranks wait for each other inside torch, where nobody could tell them. So a thread of every rank waits
-in the store, for the word that all are ready, or for the first error.
+Until their first vote ranks load suites, or wait for each other inside torch, where nobody could tell them. So a thread
+of every rank waits in the store, for the word that all are ready, or for the first error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from bench.measure.engine.store import Store, StoreLost, StoreTimeout
 
 
 class StartGuard:
-    """Open for the start of a joined run; `on_trouble` is called once, on the thread, with the reason of the end.
+    """Open for a stage of the start; `on_trouble` is called once, on the thread, with the reason of the end.
+
+    It gets None if there was no word within the limit.
 
     `main_store` serves the main thread, `store` is a connection of the thread's own: a client's calls queue up.
     """
@@ -41,6 +43,10 @@ class StartGuard:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """From now on this rank hears nothing."""
         self._closed = True
 
     def ready(self) -> None:

@@ -47,15 +47,15 @@ RunAgain = Callable[[Recorder | None], None]
 class AttachedRun(JoinedEnding):
     """One rank of a joined run: its generations of process groups."""
 
-    def __init__(self, joined: LauncherRank, job: JoinedJob, start: JoinedStart, run_again: RunAgain) -> None:
-        super().__init__(joined, job, start)
+    def __init__(self, joined: LauncherRank, meeting: Meeting, job: JoinedJob, run_again: RunAgain) -> None:
+        super().__init__(joined, job, JoinedStart(meeting, joined, job, self.fail_start))
         self.run_again = run_again
 
     def run(self) -> int:
         """Returns the exit code, the same on every rank, unless another launch follows. Raises BenchError."""
         watch = SignalWatch(self.stop)
         try:
-            session, finished = self.start.run(), None
+            session, finished = self._start(), None
             try:
                 while finished is None:
                     finished, session = self._generation(session)
@@ -64,6 +64,15 @@ class AttachedRun(JoinedEnding):
                 self.lose_store(error)
         finally:
             watch.close()
+
+    def _start(self) -> Session:
+        """Meet and agree. Raises BenchError if there is no run and no thread is at the end of it."""
+        try:
+            return self.start.run()
+        except BenchError:
+            if self.ending.locked():
+                threading.Event().wait()
+            raise
 
     def _generation(self, session: Session) -> tuple[int | None, Session]:
         """One generation of process groups: the exit code when all is done, or the session of the next one."""
@@ -235,5 +244,4 @@ def run_attached(joined: LauncherRank, meeting: Meeting, job: JoinedJob, run_aga
 
     Raises BenchError if there is no run: a RefusedError on the ranks that need not say it.
     """
-    run = AttachedRun(joined, job, JoinedStart(meeting, joined, job, meeting.say), run_again)
-    return run.run()
+    return AttachedRun(joined, meeting, job, run_again).run()

@@ -85,7 +85,9 @@ class JoinedEnding:
                 "GLOO_SOCKET_IFNAME (NCCL: NCCL_SOCKET_IFNAME) to the interface that the hosts share"
             )
         if self.recorder is None:
-            self.wait_for_rank_0()
+            if self.start.speaks:
+                self.complain(f"{self.name([self.place.index])}: {reason}")
+            self.start.meeting.leave(self.side)
         else:
             self.recorder.trouble = reason
             self.recorder.end("failed", self.code_lost)

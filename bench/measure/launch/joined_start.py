@@ -6,18 +6,15 @@ Rank 0 plans and writes the file's header before it waits for anybody, so that t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-
-import msgspec
-from msgspec import Struct
 
 from bench.core import clock, exit_codes
 from bench.errors import BenchError
 from bench.measure.engine.store import Store, StoreLost, StoreTimeout
 from bench.measure.joining import agreement
 from bench.measure.joining.agreement import Facts
-from bench.measure.joining.meeting import Meeting, RefusedError, Say
+from bench.measure.joining.meeting import Meeting
+from bench.measure.joining.start_guard import StartGuard
 from bench.measure.launch.recorder import Recorder
 from bench.measure.launch.relaunch import Continuation
 from bench.measure.launchers import endpoint
@@ -57,21 +54,17 @@ class JoinedJob:
         return exit_codes.PARTIAL if self.continuation.number else exit_codes.USAGE
 
 
-class _Orders(Struct, frozen=True):
-    """Rank 0's session for all ranks, or the reason why there is none."""
-
-    session: str | None = None
-    error: str | None = None
-
-
 class JoinedStart:
-    """One rank's way from its first contact to its session."""
+    """One rank's way from its first contact to its session; `on_trouble` ends the rank, on a thread."""
 
-    def __init__(self, meeting: Meeting, joined: LauncherRank, job: JoinedJob, say: Say) -> None:
+    def __init__(
+        self, meeting: Meeting, joined: LauncherRank, job: JoinedJob, on_trouble: Callable[[str | None], None]
+    ) -> None:
         self.meeting = meeting
         self.joined = joined
         self.job = job
-        self.say = say
+        self.say = meeting.say
+        self._on_trouble = on_trouble
         self.recorder: Recorder | None = None
         self.place: Place | None = None
         self.hosts: list[str] = []
@@ -99,14 +92,20 @@ class JoinedStart:
             self.meeting.refuse(str(error), is_mistake=self.recorder is None)
             raise
         self.meeting.give_word(self.hosts)
-        try:
-            return self._settle(self.recorder)
-        except BenchError as error:
-            self._end(str(error))
-            self._order("session", _Orders(error=str(error)))
-            self._order("agreed", _Orders(error=str(error)))
-            self.meeting.linger()
-            raise
+        with self._guard() as guard:
+            try:
+                return self._settle(self.recorder)
+            except BenchError as error:
+                guard.close()
+                self._end(str(error))
+                guard.fail(str(error))
+                self.meeting.linger()
+                raise
+
+    def _guard(self) -> StartGuard:
+        """The guard of the agreement, in which rank 0 ends its own waiting first."""
+        limit = self.job.limit_seconds
+        return StartGuard(self.meeting.store, self.meeting.again(limit), 2 * limit, "agreement", self._on_trouble)
 
     def _settle(self, recorder: Recorder) -> Session:
         """Look at all hosts, fix the plan, and see that all ranks agree on it."""
@@ -116,11 +115,11 @@ class JoinedStart:
         agreement.collect_facts(store, "look", self.hosts, deadline, check=lambda facts, hosts: None)
         self.job.settle(recorder, place, self.hosts, store)
         session = self._session(recorder)
-        self._order("session", _Orders(session=session.to_text()))
+        store.set("session", session.to_text())
         self._post("facts", lambda: self.job.gather_facts(session.plan))
         check = agreement.refuse_differences(self.job.allow_unlike, lambda text: self.say(f"warning: {text}"))
         agreement.collect_facts(store, "facts", self.hosts, deadline, check)
-        self._order("agreed", _Orders())
+        store.set("agreed", "yes")
         return session
 
     def _session(self, recorder: Recorder) -> Session:
@@ -144,12 +143,12 @@ class JoinedStart:
     def _follow(self) -> Session:
         self.hosts = self.meeting.wait_for_word()
         self._take_place()
-        self._post("look", self._look)
-        orders = self._await("session")
-        assert orders.session is not None
-        session = Session.from_text(orders.session)
-        self._post("facts", lambda: self.job.gather_facts(session.plan))
-        self._await("agreed")
+        store, limit = self.meeting.store, 2 * self.job.limit_seconds
+        with self._guard():
+            self._post("look", self._look)
+            session = Session.from_text(store.get("session", limit))
+            self._post("facts", lambda: self.job.gather_facts(session.plan))
+            store.get("agreed", limit)
         return session
 
     def _take_place(self) -> Place:
@@ -162,14 +161,11 @@ class JoinedStart:
         return Facts()
 
     def _post(self, stage: str, gather: Callable[[], Facts]) -> None:
-        """Hand over the facts of a stage. An error goes to rank 0, which says it for all; raises RefusedError then."""
+        """Hand the facts of a stage, or the error of this rank, to rank 0, which ends the run for all then."""
         try:
             facts = gather()
         except BenchError as error:
-            agreement.post_facts(self.meeting.store, stage, self.joined.index, Facts(error=str(error)))
-            if self.joined.index:
-                self.meeting.leave()
-            raise RefusedError(str(error), self._speaks) from error
+            facts = Facts(error=str(error))
         except Exception as error:  # its traceback is this rank's own; the others are to hear why there is no run
             text = f"{type(error).__name__}: {error}".splitlines()[0]
             agreement.post_facts(self.meeting.store, stage, self.joined.index, Facts(error=text))
@@ -177,24 +173,9 @@ class JoinedStart:
         agreement.post_facts(self.meeting.store, stage, self.joined.index, facts)
 
     @property
-    def _speaks(self) -> bool:
+    def speaks(self) -> bool:
         """True for the first rank of another host than rank 0's: its user may look there alone."""
-        assert self.place is not None
-        return self.place.local_index == 0 and self.place.host_index > 0
-
-    def _order(self, key: str, orders: _Orders) -> None:
-        with suppress(StoreLost):
-            self.meeting.store.set(key, msgspec.json.encode(orders).decode())
-
-    def _await(self, key: str) -> _Orders:
-        """Rank 0's orders. Raises RefusedError if there is no run."""
-        # Rank 0 ends its own waiting first, and says who kept it.
-        text = self.meeting.store.get(key, 2 * self.job.limit_seconds)
-        orders = msgspec.json.decode(text, type=_Orders)
-        if orders.error is not None:
-            self.meeting.leave()
-            raise RefusedError(orders.error, self._speaks)
-        return orders
+        return self.place is not None and self.place.local_index == 0 and self.place.host_index > 0
 
     def _end(self, reason: str) -> None:
         """End the file, if it was begun."""
