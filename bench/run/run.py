@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.core import clock, exit_codes
-from bench.core.process_environment import environment_variables
+from bench.core.process_environment import environment_variables, quiet_torch
 from bench.errors import BenchError
 from bench.measure.engine.passes import torch_profile
 from bench.measure.launch import other_work
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 def run(options: RunOptions, arguments: list[str]) -> int:
     """Run; returns the exit code. Raises BenchError for the user's errors, KeyboardInterrupt after it has tidied up."""
     began = clock.monotonic_seconds()
+    quiet_torch()
     joined = detect(options.launcher, environment_variables())
     quiet = joined is not None and joined.index != 0
     try:
