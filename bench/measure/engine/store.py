@@ -42,7 +42,8 @@ class Store:
         """Wait for a value, up to the connection's own limit if none is given. Raises StoreTimeout."""
         with _one_line_errors():
             if timeout_seconds is not None:
-                self.raw.wait([key], timedelta(seconds=timeout_seconds))
+                # torch takes 0 for no limit at all.
+                self.raw.wait([key], timedelta(milliseconds=max(1, round(timeout_seconds * 1000))))
             value: bytes = self.raw.get(key)
             return value
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.measure.system.host import loopback_interface
 from tests.sample_suites.waiting import SOCKET_VARIABLE
 from tests.support.command import BENCH, SUITES, saved, start
 
@@ -36,12 +37,15 @@ def test_a_local_run_listens_on_loopback_alone(tmp_path: Path) -> None:
             for _ in range(2):
                 held.enter_context(meeting.accept()[0])
             parent = psutil.Process(run.pid)
-            addresses = {each.pid: _listening(each) for each in (parent, *parent.children(recursive=True))}
+            ranks = parent.children(recursive=True)
+            addresses = {each.pid: _listening(each) for each in (parent, *ranks)}
+            chosen = {each.environ().get("GLOO_SOCKET_IFNAME") for each in ranks}
             meeting.close()
         _, errors = run.communicate(timeout=LIMIT_SECONDS)
     assert run.returncode == 0, errors
     assert addresses[parent.pid] == {"127.0.0.1"}, "the store"
     assert sum(map(bool, addresses.values())) == 3, "the ranks' gloo groups listen, too"
     assert all(ip_address(each).is_loopback for each in set().union(*addresses.values()))
+    assert chosen == {loopback_interface()}, "by chance: the name of this host has a loopback address"
     variables = saved(tmp_path).header["environment"]["variables"]
     assert not {"GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TORCH_CPP_LOG_LEVEL"} & set(variables)
