@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.core import clock, exit_codes
+from bench.core.module_shadows import ShadowsNamed
 from bench.core.process_environment import environment_variables, quiet_torch
 from bench.errors import BenchError
 from bench.measure.engine.passes import torch_profile
@@ -52,9 +53,10 @@ def run(options: RunOptions, arguments: list[str]) -> int:
     quiet = joined is not None and joined.index != 0
     try:
         options.refuse_mixed()
-        if joined is None:
-            return _run_local(options, arguments, began)
-        return _run_attached(options, arguments, joined, began)
+        with ShadowsNamed():
+            if joined is None:
+                return _run_local(options, arguments, began)
+            return _run_attached(options, arguments, joined, began)
     except BenchError:
         if quiet:  # rank 0 says it once for all
             return exit_codes.USAGE
