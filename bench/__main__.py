@@ -1,6 +1,27 @@
-"""`python -m bench` is `bench`."""
+"""The command `bench`, and `python -m bench`."""
 
-from bench.cli import main
+from __future__ import annotations
+
+from bench.core.module_shadows import ShadowsNamed
+from bench.errors import BenchError
+
+
+def main() -> None:
+    """The console script: what goes wrong in its own imports, before there is a command, is one line too."""
+    try:
+        with ShadowsNamed():
+            from bench.cli import main as command
+    except BenchError as error:
+        raise SystemExit(_complain(str(error))) from None
+    command()
+
+
+def _complain(text: str) -> int:
+    import sys
+
+    sys.stderr.write(f"bench: error: {text}\n")
+    return 2
+
 
 if __name__ == "__main__":
     main()

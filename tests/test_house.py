@@ -129,7 +129,7 @@ def test_every_file_of_the_source_that_is_named_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["bench.cli:main", "bench.cli.ab_child:main", "bench.measure.launch.rank_process:main"]
+    "name", ["bench.__main__:main", "bench.cli.ab_child:main", "bench.measure.launch.rank_process:main"]
 )
 def test_entries_of_processes_are_there(name: str) -> None:
     module, _, function = name.partition(":")

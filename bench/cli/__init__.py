@@ -17,6 +17,7 @@ import click
 
 from bench.core import exit_codes
 from bench.core.cell_text import clean
+from bench.core.module_shadows import ShadowsNamed
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 
@@ -135,7 +136,8 @@ def main() -> None:
 
 def call(arguments: list[str]) -> int:
     try:
-        result: Any = cli.main(arguments, prog_name="bench", standalone_mode=False)
+        with ShadowsNamed():
+            result: Any = cli.main(arguments, prog_name="bench", standalone_mode=False)
     except BenchError as error:
         _complain(str(error))
         return exit_codes.USAGE

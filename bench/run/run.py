@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.core import clock, exit_codes
-from bench.core.process_environment import environment_variables
+from bench.core.module_shadows import ShadowsNamed
+from bench.core.process_environment import environment_variables, quiet_torch
 from bench.errors import BenchError
 from bench.measure.launch import other_work
 from bench.measure.launchers.place import Place
@@ -32,18 +33,20 @@ if TYPE_CHECKING:
 def run(options: RunOptions, arguments: list[str]) -> int:
     """Run; returns the exit code. Raises BenchError for the user's errors, KeyboardInterrupt after it has tidied up."""
     began = clock.monotonic_seconds()
+    quiet_torch()
     try:
         joined = detect(options.launcher, environment_variables())
     except RefusedLauncherError as error:
         if error.index:  # rank 0 says it for all
             return exit_codes.USAGE
         raise
-    if joined is not None:
-        from bench.run.joined_run import run_joined
+    with ShadowsNamed():
+        if joined is not None:
+            from bench.run.joined_run import run_joined
 
-        return run_joined(options, arguments, joined, began)
-    options.refuse_mixed()
-    return _run_local(options, arguments, began)
+            return run_joined(options, arguments, joined, began)
+        options.refuse_mixed()
+        return _run_local(options, arguments, began)
 
 
 def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:

@@ -1,8 +1,8 @@
 """The key-value store that ranks meet at: torch's, behind the few calls that are used here.
 
 torch's TCPStore listens on every interface, whatever host it is given, and its client waits without end for a peer that
-accepts connections and stays silent. Here the host hands over a socket that already listens, where it should, and a
-client gives up after its limit. A call that fails says why in one line, without torch's C++ frames.
+accepts connections and stays silent. Here the host brings a socket that already listens, on the right address, and
+a client gives up after its limit. A call that fails says why in one line, without torch's C++ frames.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Store:
         """Wait for a value, up to the connection's own limit if none is given. Raises StoreTimeout."""
         with _one_line_errors():
             if timeout_seconds is not None:
-                self.raw.wait([key], timedelta(seconds=timeout_seconds))
+                # torch takes 0 for no limit at all.
+                self.raw.wait([key], timedelta(milliseconds=max(1, round(timeout_seconds * 1000))))
             value: bytes = self.raw.get(key)
             return value
 

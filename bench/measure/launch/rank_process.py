@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 
 from bench.core import exit_codes
+from bench.core.module_shadows import ShadowsNamed
 from bench.errors import BenchError
 from bench.measure.engine.store import LOOPBACK, Store, connect_store
 from bench.measure.planning import events
@@ -62,9 +63,10 @@ def _run(orders: Orders) -> int:
     host = worker.host_name()
     watchdog = Watchdog(orders.index, host, store, _connect(orders.port), session.prefix, session.plan.timeout_seconds)
     try:
-        suites = worker.load_suites(session)
-        rank = worker.join(session, place, store)
-        environment = worker.describe_all(rank, host)
+        with ShadowsNamed():
+            suites = worker.load_suites(session)
+            rank = worker.join(session, place, store)
+            environment = worker.describe_all(rank, host)
         emit = _emitter(orders.events_fd)
         if environment is not None:
             emit(events.Ready(environment))

@@ -34,6 +34,7 @@ from bench.measure.engine.watchdog import (
 from bench.measure.engine.worker import host_name
 from bench.measure.launch import bootstrap
 from bench.measure.launch.recorder import Recorder
+from bench.measure.launchers.loopback import keep_to_loopback
 from bench.measure.planning import events
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.session import Session
@@ -171,7 +172,8 @@ class Supervisor:
     def run(self) -> int:
         """Returns the exit code. Raises BenchError if the ranks cannot start."""
         store = hosted_store(socket.create_server((LOOPBACK, 0)), timeout_seconds=60.0)
-        environ = os.environ | {"OMP_NUM_THREADS": str(self.plan.threads_per_rank or 1)}
+        threads = {"OMP_NUM_THREADS": str(self.plan.threads_per_rank or 1)}
+        environ = os.environ | threads | keep_to_loopback(os.environ)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             for launch in self._launches():
                 if not self._see_through(launch, store, Path(folder), environ):

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import bench
+from bench.core.module_shadows import describe_shadow
 from bench.core.values import brief_text
 from bench.errors import BenchError
 from bench.measure.planning.suite_contract import NAMES, place_of, refuse_returned, to_amount, to_work
@@ -191,7 +192,8 @@ def _call_suite(what: str, call: Callable[[], Any]) -> Any:
     except BenchError:
         raise
     except (Exception, SystemExit) as error:
-        raise BenchError(f"{what} {_describe_error(error)}; fix the file") from error
+        in_the_way = describe_shadow(error)
+        raise BenchError(in_the_way or f"{what} {_describe_error(error)}; fix the file") from error
 
 
 def _listed(cases: object, rows: Any) -> list[Any]:

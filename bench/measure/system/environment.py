@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import bench
+from bench.core.process_environment import own_names
 from bench.measure.system import devices
 from bench.measure.system.cgroup import read_text
 from bench.measure.system.host import (
@@ -159,11 +160,12 @@ def _installed_version(distribution: str) -> str | None:
 
 
 def named_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that change speed, by prefix; never one whose name speaks of a secret."""
+    """The variables that change speed, by prefix; none that `bench` set itself, or whose name speaks of a secret."""
+    own = own_names(environ)
     return {
         name: value
         for name, value in sorted(environ.items())
-        if name.startswith(VARIABLE_PREFIXES) and not SECRET.search(name)
+        if name.startswith(VARIABLE_PREFIXES) and name not in own and not SECRET.search(name)
     }
 
 

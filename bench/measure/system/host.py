@@ -6,10 +6,12 @@ function takes the root of the file system, so that another tree can be read.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import re
 import socket
+import struct
 from pathlib import Path
 
 from bench.measure.system import cgroup
@@ -17,6 +19,7 @@ from bench.measure.system.cgroup import read_int, read_text
 from bench.records.lines.header import HostFacts
 
 ROOT = Path("/")
+_SIOCGIFFLAGS, _IFF_UP, _IFF_LOOPBACK = 0x8913, 0x1, 0x8  # netdevice(7), linux/if.h
 
 # Arm processors give numbers instead of a model name: (implementer, part) -> core, from util-linux's
 # sys-utils/lscpu-arm.c. NVIDIA Grace has Neoverse V2 cores.
@@ -200,6 +203,24 @@ def _core_list(text: str) -> frozenset[int]:
 def network_interfaces(root: Path = ROOT) -> tuple[str, ...]:
     """Names of this host's network interfaces."""
     return tuple(sorted(path.name for path in _list_folder(root / "sys/class/net")))
+
+
+def loopback_interface() -> str | None:
+    """Name of the network interface that is up and has the loopback flag; None: none is known.
+
+    The kernel is asked, since /sys may be another network namespace's.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("16sH14x", name.encode(), 0)
+            try:
+                answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request)
+            except OSError:  # gone in the meantime, or not Linux
+                continue
+            flags = struct.unpack("16sH14x", answer)[1]
+            if flags & _IFF_UP and flags & _IFF_LOOPBACK:
+                return name
+    return None
 
 
 def _cpuinfo(root: Path) -> dict[str, str]:

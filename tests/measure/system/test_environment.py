@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import torch
 
+from bench.core.process_environment import unset_defaults
 from bench.measure.launchers.place import Place
 from bench.measure.system import devices, environment, host
 from bench.records.environments import differences
@@ -118,6 +119,17 @@ def test_only_named_variables_are_recorded_and_no_secret() -> None:
         "OMP_NUM_THREADS": "4",
         "TORCH_NCCL_BLOCKING_WAIT": "1",
     }
+
+
+def test_variables_that_bench_set_itself_are_not_recorded() -> None:
+    user = {"NCCL_ALGO": "Ring", "GLOO_SOCKET_IFNAME": "eth0"}
+    own = unset_defaults({"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "=lo"}, user)
+    assert own["NCCL_SOCKET_IFNAME"] == "=lo"
+    assert "GLOO_SOCKET_IFNAME" not in own
+    # A rank inherits its parent's, and adds some.
+    more = unset_defaults({"TORCH_CPP_LOG_LEVEL": "ERROR"}, user | own)
+    assert environment.named_variables(user | own | more) == user
+    assert unset_defaults({"NCCL_ALGO": "Tree"}, user) == {}
 
 
 def test_settings_follow_the_switches() -> None:
