@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +21,8 @@ from bench.measure.engine.passes import torch_profile
 from bench.measure.launch import other_work
 from bench.measure.launch.recorder import Recorder, done_turns
 from bench.measure.launchers.place import LauncherRank, Place
-from bench.measure.launchers.table import detect
+from bench.measure.launchers.rank_zero import locate
+from bench.measure.launchers.table import RefusedLauncherError, detect
 from bench.measure.planning.budget_fit import estimate_seconds
 from bench.measure.planning.options import RunOptions
 from bench.measure.planning.plan import Plan
@@ -44,12 +46,24 @@ if TYPE_CHECKING:
     from bench.records.file import Result
 
 
+REFUSAL_SECONDS = 5.0
+"""Time that the other ranks leave rank 0 to say for all why their launcher is not joined."""
+
+
 def run(options: RunOptions, arguments: list[str]) -> int:
     """Run; returns the exit code. Raises BenchError for the user's errors, KeyboardInterrupt after it has tidied up."""
     began = clock.monotonic_seconds()
-    joined = detect(options.launcher, environment_variables())
+    try:
+        joined = detect(options.launcher, environment_variables())
+    except RefusedLauncherError as error:
+        if error.index:  # rank 0 says it once for all; its launcher may end the others as soon as one has ended
+            threading.Event().wait(REFUSAL_SECONDS)
+            return exit_codes.USAGE
+        raise
     quiet = joined is not None and joined.index != 0
     try:
+        if joined is not None:
+            joined = locate(joined, environment_variables())
         options.refuse_mixed()
         if joined is None:
             return _run_local(options, arguments, began)

@@ -66,7 +66,7 @@ def recognise(environ: Environ, launcher: str = "auto") -> Launcher | None:
 
 def _is_alone(row: Launcher, environ: Environ) -> bool:
     """Return True if a row's launcher started one rank: there is no other to join."""
-    return row.world_size in environ and variables.number(environ, str(row.world_size)) == 1
+    return row.world_size is not None and variables.number(environ, row.world_size, 0) == 1
 
 
 def _refuse_incomplete(launcher: str, environ: Environ) -> None:
@@ -101,8 +101,8 @@ def _refuse_incomplete(launcher: str, environ: Environ) -> None:
 
 def _refusal(row: Launcher, environ: Environ) -> str:
     return (
-        f"{row.name} started this process ({row.rank}={environ.get(row.rank, 'not set')}), and bench does not join its "
-        f"ranks as they are; type: {row.refusal}"
+        f"ranks of {row.program} are not joined as they are ({row.rank}={environ.get(row.rank, 'not set')}); "
+        f"type: {row.refusal}"
     )
 
 
