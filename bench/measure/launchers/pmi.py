@@ -39,8 +39,12 @@ class PmiClient:
         self._connection.settimeout(seconds)
         self._seconds = seconds
         self._pending = b""
-        self._ask("cmd=init pmi_version=1 pmi_subversion=1", "response_to_init")
-        self.job = self._ask("cmd=get_my_kvsname", "my_kvsname")["kvsname"]
+        try:
+            self._ask("cmd=init pmi_version=1 pmi_subversion=1", "response_to_init")
+            self.job = self._ask("cmd=get_my_kvsname", "my_kvsname").get("kvsname", "")
+        except PmiError:
+            connection.close()
+            raise
         """Name of the job's texts, equal on all its ranks and different from other jobs'."""
 
     @classmethod
