@@ -95,7 +95,7 @@ def _ask(name: str, look_up: LookUp) -> tuple[str, ...] | str:
     try:
         entries = look_up(name, None, type=socket.SOCK_STREAM)
     except UnicodeError:  # a part of the name is empty, or longer than 63 characters
-        return "it is no valid name"
+        return "the name is not valid"
     except OSError as error:
         return error.strerror or str(error)
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in entries)) or "it has no address"

@@ -37,7 +37,7 @@ def check_interfaces(environ: Mapping[str, str], present: Sequence[str]) -> None
 
 
 def gloo_complaint(text: str, present: Sequence[str]) -> str | None:
-    """The names in GLOO_SOCKET_IFNAME that are no interface; None: all are. gloo takes whole names, with commas."""
+    """The names in GLOO_SOCKET_IFNAME that are not interfaces here; None: all are. gloo takes whole names."""
     missing = [name for name in filter(None, text.split(",")) if name not in present]
     return f"no interface named {', '.join(missing)}" if missing else None
 

@@ -37,7 +37,7 @@ print(json.dumps([world.Get_size(), world.Get_rank(), address]))
 
 
 @dataclass(frozen=True)
-class Source:
+class AddressSource:
     """A way to learn rank 0's host."""
 
     name: str
@@ -158,8 +158,8 @@ def _remedy(joined: LauncherRank, environ: Environ) -> str:
     )
 
 
-def _host_file(name: str) -> Source:
-    return Source(
+def _host_file(name: str) -> AddressSource:
+    return AddressSource(
         name,
         lambda joined, environ: first_host_of_file(Path(environ.get(name) or "/nonexistent")) is not None,
         lambda joined, environ, seconds: first_host_of_file(Path(environ[name])),
@@ -175,8 +175,8 @@ def _mpirun_host(joined: LauncherRank, environ: Environ, seconds: float) -> str 
     return addresses.split(",")[0].strip("[]") or None
 
 
-SOURCES: tuple[Source, ...] = (
-    Source(
+SOURCES: tuple[AddressSource, ...] = (
+    AddressSource(
         "mpi4py",
         lambda joined, environ: importlib.util.find_spec("mpi4py") is not None,
         _exchange_by_mpi,
@@ -185,11 +185,11 @@ SOURCES: tuple[Source, ...] = (
     _host_file("PBS_NODEFILE"),
     _host_file("LSB_DJOB_HOSTFILE"),
     _host_file("OMPI_MCA_orte_default_hostfile"),
-    Source(
+    AddressSource(
         "SLURM_JOB_NODELIST",
         lambda joined, environ: bool(environ.get("SLURM_JOB_NODELIST")),
         lambda joined, environ, seconds: first_host(environ["SLURM_JOB_NODELIST"]),
     ),
-    Source("mpirun's address", lambda joined, environ: bool(environ.get("OMPI_MCA_orte_hnp_uri")), _mpirun_host),
+    AddressSource("mpirun's address", lambda joined, environ: bool(environ.get("OMPI_MCA_orte_hnp_uri")), _mpirun_host),
 )
 """Sources besides PMI, in the order in which they are tried."""

@@ -13,7 +13,7 @@ from bench.measure.launchers.place import LauncherRank
 
 DEFAULT_PORT = 29500
 FIRST_PORT, NUM_PORTS = 15000, 17000
-"""Ports from which a job's is taken: above those of services, below those that Linux hands out to clients."""
+"""Ports from which a job's is taken: above those of services, below those that Linux gives to clients."""
 
 
 class RefusedLauncherError(BenchError):
@@ -78,7 +78,7 @@ def _refuse_incomplete(launcher: str, environ: Environ) -> None:
         if len(missing) == 1 and environ.get("WORLD_SIZE") != "1":
             given = " and ".join(f"{name}={environ[name]}" for name in plain if name in environ)
             raise BenchError(
-                f"{given} without {missing[0]}: set {missing[0]} to join the other ranks, or take --launcher local to "
+                f"{given} without {missing[0]}; set {missing[0]} to join the other ranks, or take --launcher local to "
                 "start ranks here"
             )
         return

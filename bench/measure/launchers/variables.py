@@ -1,4 +1,4 @@
-"""Values that launchers leave in the environment, read strictly: a wrong one is said at once, with its name."""
+"""Values that launchers leave in the environment, read strictly: a wrong one is an error that names it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def port(environ: Mapping[str, str], missing: int) -> int:
 
 
 def address(environ: Mapping[str, str]) -> str:
-    """MASTER_ADDR; empty if it is not set. Raises BenchError for anything but one name or address."""
+    """MASTER_ADDR; empty if it is not set. Raises BenchError if it is not one name or address."""
     text = environ.get("MASTER_ADDR")
     if text is None:
         return ""
@@ -101,7 +101,7 @@ _MISTAKES: tuple[tuple[Callable[[str], bool], Callable[[str], str]], ...] = (
     ),
     (
         lambda text: re.search(r"[^\w.:%-]", text) is not None,
-        lambda text: "is no host name; set it to the name or address of rank 0's host",
+        lambda text: "is not a host name; set it to the name or address of rank 0's host",
     ),
 )
-"""(a mistake's test, the words after the value) of texts that are no name of one host."""
+"""(a mistake's test, the words after the value) of texts that do not name one host."""

@@ -80,7 +80,7 @@ def test_the_source_of_a_name_is_said() -> None:
 
 
 def test_a_name_that_cannot_be_one_is_said() -> None:
-    with pytest.raises(BenchError, match="it is no valid name"):
+    with pytest.raises(BenchError, match="the name is not valid"):
         endpoint.resolve(replace(RANK_0, address="a..b"), 0.0, {})
 
 

@@ -298,7 +298,7 @@ def test_ranks_of_a_host_that_the_step_does_not_say(counts: str) -> None:
         ("[fd00::1]", "MASTER_ADDR=[fd00::1] has brackets; write the IPv6 address without them, fd00::1"),
         ("0.0.0.0", "MASTER_ADDR=0.0.0.0 stands for any host"),
         ("::", "MASTER_ADDR=:: stands for any host"),
-        ("user@node0", "MASTER_ADDR=user@node0 is no host name"),
+        ("user@node0", "MASTER_ADDR=user@node0 is not a host name"),
     ],
 )
 @pytest.mark.parametrize("environ", [PLAIN, TORCHRUN, SRUN, OPEN_MPI, HYDRA])
@@ -393,9 +393,9 @@ def test_local_joins_nothing(environ: Mapping[str, str]) -> None:
         ("slurm", OPEN_MPI | DAEMONS_STEP, "--launcher slurm: Open MPI started this process"),
         ("mpi", {}, "--launcher mpi: this process is not one of several ranks of Open MPI or Hydra"),
         ("mpi", SRUN, "start with mpirun -n RANKS bench run (slurm started this process: leave --launcher out)"),
-        ("auto", without(PLAIN, "MASTER_ADDR"), "RANK=1 and WORLD_SIZE=2 without MASTER_ADDR: set MASTER_ADDR"),
-        ("auto", without(PLAIN, "RANK"), "WORLD_SIZE=2 and MASTER_ADDR=head without RANK: set RANK"),
-        ("auto", without(PLAIN, "WORLD_SIZE"), "RANK=1 and MASTER_ADDR=head without WORLD_SIZE: set WORLD_SIZE"),
+        ("auto", without(PLAIN, "MASTER_ADDR"), "RANK=1 and WORLD_SIZE=2 without MASTER_ADDR; set MASTER_ADDR"),
+        ("auto", without(PLAIN, "RANK"), "WORLD_SIZE=2 and MASTER_ADDR=head without RANK; set RANK"),
+        ("auto", without(PLAIN, "WORLD_SIZE"), "RANK=1 and MASTER_ADDR=head without WORLD_SIZE; set WORLD_SIZE"),
         (
             "auto",
             without(TORCHRUN, "MASTER_ADDR"),
