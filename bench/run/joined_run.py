@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +19,14 @@ from bench.measure.launch import other_work
 from bench.measure.launch.relaunch import Continuation, run_again
 from bench.measure.launchers import rank_zero
 from bench.measure.launchers.host_lists import rank_hosts
+from bench.measure.launchers.interfaces import check_interfaces, host_addresses
+from bench.measure.launchers.loopback import keep_to_loopback
 from bench.measure.planning.options import RunOptions
 from bench.measure.planning.planner import load_earlier_run, new_plan
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.suite_digest import engine_digest
 from bench.measure.planning.suite_loader import load_all
+from bench.measure.system.backends import resolve
 from bench.measure.system.devices import choose_device
 from bench.run import closing
 from bench.run.opening import examine_host, is_judged, open_run, show_progress
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     from bench.records.file import Result
 
 DEFAULT_LIMIT_SECONDS = 120.0
+REACH_SECONDS = 5.0
+"""Time for a connection from one host to another."""
 
 
 def run_joined(options: RunOptions, arguments: list[str], joined: LauncherRank, began: float) -> int:
@@ -102,6 +108,7 @@ class _Joined:
             open_run=self._open,
             settle=self._settle,
             look=self._look,
+            reach=self._reach,
             gather_facts=self._gather_facts,
             close=lambda recorder, code: closing.close(self.options.against, recorder.path, code),
             limit_seconds=limit_seconds,
@@ -164,11 +171,22 @@ class _Joined:
         device, num_gpus = self._choose_device()
         if device != "cpu":
             check_gpus(place, num_gpus, "this node")
+        environ = environment_variables()
+        check_interfaces(environ, list(host_addresses()))
+        if place.num_hosts == 1:
+            os.environ.update(keep_to_loopback(environ))
         # A saved plan's preset is known to rank 0 alone, so with one every host looks, and rank 0 need not listen.
         options = self.options
         saved = options.like or options.resume or self.continuation.number
         if saved or PRESETS[options.preset or "standard"].judged:
             other_work.publish(place, hosts, store, device != "cpu")
+
+    def _reach(self, place: Place, hosts: Sequence[str], store: Store) -> str | None:
+        """Complaint about hosts that do not reach each other, the same on all ranks; None: they do."""
+        from bench.measure.joining.reach import check_reach
+
+        backend = resolve(self._choose_device()[0], self.options.backend).name
+        return check_reach(place, hosts, store, REACH_SECONDS, environment_variables(), backend)
 
     def _settle(self, recorder: Recorder, place: Place, hosts: Sequence[str], store: Store) -> None:
         """Make the plan fit the places of all ranks, and let the doctor speak, before anything is measured."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING
+import threading
 
 import click
 
@@ -26,8 +26,8 @@ from bench.measure.system.devices import choose_device
 from bench.run import closing, outlook
 from bench.run.opening import open_run, others_here
 
-if TYPE_CHECKING:
-    pass
+REFUSAL_SECONDS = 5.0
+"""Head start of rank 0, which says for all why their launcher is not joined."""
 
 
 def run(options: RunOptions, arguments: list[str]) -> int:
@@ -37,8 +37,8 @@ def run(options: RunOptions, arguments: list[str]) -> int:
     try:
         joined = detect(options.launcher, environment_variables())
     except RefusedLauncherError as error:
-        if error.index:  # rank 0 says it for all
-            return exit_codes.USAGE
+        if error.index:  # rank 0 says it; most launchers end the others then, and whom they leave says it too
+            threading.Event().wait(REFUSAL_SECONDS)
         raise
     with ShadowsNamed():
         if joined is not None:

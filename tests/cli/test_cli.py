@@ -113,7 +113,7 @@ def complaint(capsys: pytest.CaptureFixture[str], command: str) -> str:
         ("run --ranks 0", "--ranks 0", "at least 1"),
         ("run --ranks -1", "--ranks -1", "at least 1"),
         ("run --preset tiny", "'tiny'", "'smoke', 'standard', 'full'"),
-        ("run --launcher mpi", "'mpi'", "'auto', 'local', 'env', 'slurm'"),
+        ("run --launcher pbs", "'pbs'", "'auto', 'local', 'env', 'slurm', 'mpi'"),
         ("run --launcher env", "RANK, WORLD_SIZE, MASTER_ADDR not set", "start with torchrun --no-python bench run"),
         ("run --launcher slurm", "--launcher slurm", "start with srun"),
         ("run --device tpu", "'tpu'", "'auto', 'cuda', 'cpu'"),

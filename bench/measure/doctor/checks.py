@@ -14,6 +14,8 @@ from bench.core.values import counted
 from bench.errors import BenchError
 from bench.measure.doctor.facts import Check, Facts, gather, is_loopback
 from bench.measure.doctor.gpu_checks import GPU_CHECKS
+from bench.measure.doctor.launcher_check import check_launcher
+from bench.measure.launchers.interfaces import nccl_complaint
 from bench.records.lines.parts import Finding, Level
 
 __all__ = ["CHECKS", "EXPECTABLE", "Facts", "Finding", "examine", "gather"]
@@ -28,7 +30,7 @@ MEMORY_BYTES_PER_RANK = 2 << 30
 
 EXPECTABLE: dict[str, Callable[[Facts], int]] = {
     "gpus": lambda facts: len(facts.torch_gpus),
-    "ranks": lambda facts: facts.num_ranks,
+    "ranks": lambda facts: facts.num_ranks if facts.joining.rank is None else facts.joining.rank.world_size,
     "cores": lambda facts: facts.usable_cores,
     "hosts": lambda facts: facts.num_hosts,
 }
@@ -60,8 +62,17 @@ def _run(facts: Facts) -> Iterator[Finding]:
         remedy = "fix that, or ask for --device cpu"
         yield Finding("fail", "bench run", "stops, since torch cannot use the accelerators of this machine", remedy)
         return
-    ranks = counted(facts.num_ranks, "rank")
-    yield Finding("ok", "bench run", f"{facts.device_type}, {ranks}, {facts.backend} ({why})")
+    ranks = "" if facts.joining.refusal else f"{_num_ranks(facts)}, "
+    yield Finding("ok", "bench run", f"{facts.device_type}, {ranks}{facts.backend} ({why})")
+
+
+def _num_ranks(facts: Facts) -> str:
+    rank = facts.joining.rank
+    return counted(facts.num_ranks, "rank") if rank is None else f"{counted(rank.world_size, 'rank')} in all"
+
+
+def _launcher(facts: Facts) -> Iterator[Finding]:
+    yield from check_launcher(facts.joining)
 
 
 def _torch(facts: Facts) -> Iterator[Finding]:
@@ -184,6 +195,17 @@ def _interfaces(facts: Facts) -> Iterator[Finding]:
         yield _gloo_address(facts)
 
 
+def _nccl_interfaces(facts: Facts) -> Iterator[Finding]:
+    if facts.backend != "nccl" or not facts.nccl_interfaces:
+        return
+    reason = nccl_complaint(facts.nccl_interfaces, facts.interfaces)
+    if reason is None:
+        yield Finding("ok", "NCCL_SOCKET_IFNAME", facts.nccl_interfaces)
+    else:
+        remedy = f"there are: {', '.join(facts.interfaces)}; unset it or name one of these"
+        yield Finding("fail", "NCCL_SOCKET_IFNAME", f"{facts.nccl_interfaces}: {reason}", remedy)
+
+
 def _gloo_address(facts: Facts) -> Finding:
     """Check the address of the host's name, which gloo takes by default: the other hosts must reach it."""
     remedy = "set GLOO_SOCKET_IFNAME to the interface that the hosts share, or fix /etc/hosts"
@@ -201,6 +223,7 @@ def _gloo_address(facts: Facts) -> Finding:
 
 CHECKS: tuple[Check, ...] = (
     _run,
+    _launcher,
     _torch,
     _visible,
     *GPU_CHECKS,
@@ -211,5 +234,6 @@ CHECKS: tuple[Check, ...] = (
     _memory,
     _shared_memory,
     _interfaces,
+    _nccl_interfaces,
 )
 """Every check; a new one is a function and a row."""

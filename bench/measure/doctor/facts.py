@@ -15,6 +15,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from bench.measure.doctor.launcher_check import Joining, look
+from bench.measure.launchers.place import LauncherRank
+from bench.measure.launchers.threads import threads_per_rank
 from bench.measure.system import cgroup, devices, host
 from bench.measure.system.backends import DEFAULT_FOR_DEVICE
 from bench.measure.system.nvml import GpuFacts, gather_gpus
@@ -27,6 +30,7 @@ class Facts:
 
     device_type: str
     num_ranks: int
+    """Ranks of this host."""
     backend: str
     torch_version: str
     torch_gpus: tuple[str, ...] = ()
@@ -62,6 +66,10 @@ class Facts:
     hostname: str = ""
     host_address: str | None = None
     """First address of the host's name that can be bound here; None: it has none."""
+    nccl_interfaces: str = ""
+    """NCCL_SOCKET_IFNAME as it is set."""
+    joining: Joining = field(default_factory=Joining)
+    """The launcher that started this process, and the place where its ranks would meet."""
 
 
 def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[str, str] = os.environ) -> Facts:
@@ -73,9 +81,10 @@ def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[st
     device_type = "cuda" if names else "cpu"
     cores = host.usable_cores(root)
     affinity, load = host.cpu_affinity(), host.load_averages(root)
+    joining = look(environ)
     return Facts(
         device_type=device_type,
-        num_ranks=devices.default_ranks(device_type, preset, len(names), cores),
+        num_ranks=local_ranks(joining.rank) or devices.default_ranks(device_type, preset, len(names), cores),
         backend=DEFAULT_FOR_DEVICE[device_type],
         torch_version=str(torch.__version__),
         torch_gpus=names,
@@ -88,18 +97,25 @@ def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[st
         affinity_cores=None if affinity is None else len(affinity),
         logical_cores=host.count_cores(root)[0],
         cores_by_node={node: len(own.intersection(affinity or own)) for node, own in host.numa_cores(root).items()},
-        gpu_nodes=gpu_numa_nodes(len(names), environ, root),
+        gpu_nodes=gpu_numa_nodes(len(names), joining.rank, root),
         quota_cores=cgroup.quota_cores(root),
         load=load[0] if load else None,
-        omp_num_threads=environ.get("OMP_NUM_THREADS"),
+        omp_num_threads=None if ignores_omp(environ, joining.rank) else environ.get("OMP_NUM_THREADS"),
         memory_available_bytes=host.available_host_memory_bytes(root),
         shm_bytes=host.filesystem_bytes(root / "dev/shm")[0],
-        num_hosts=num_hosts(environ),
+        num_hosts=num_hosts(environ, joining.rank),
         gloo_interfaces=tuple(filter(None, environ.get("GLOO_SOCKET_IFNAME", "").split(","))),
         interfaces=host.network_interfaces(root),
         hostname=socket.gethostname(),
         host_address=usable_address(socket.gethostname()),
+        nccl_interfaces=environ.get("NCCL_SOCKET_IFNAME", ""),
+        joining=joining,
     )
+
+
+def local_ranks(rank: LauncherRank | None) -> int | None:
+    """Ranks on this host of the job to join; None: there is none, or its launcher does not say."""
+    return None if rank is None else rank.local_world_size
 
 
 def torch_gpus() -> tuple[tuple[str, ...], list[Any], str | None]:
@@ -114,14 +130,13 @@ def torch_gpus() -> tuple[tuple[str, ...], list[Any], str | None]:
     return tuple(facts.name for facts in properties), [getattr(facts, "uuid", None) for facts in properties], None
 
 
-def gpu_numa_nodes(num_gpus: int, environ: Mapping[str, str], root: Path = host.ROOT) -> dict[int, int | None]:
+def gpu_numa_nodes(num_gpus: int, rank: LauncherRank | None, root: Path = host.ROOT) -> dict[int, int | None]:
     """NUMA nodes of the GPUs that torch sees; if a launcher has given this process one of them, of that one."""
     import torch
 
-    in_step = environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"  # a batch shell has a SLURM_LOCALID, too
-    local = environ.get("LOCAL_RANK") or (environ.get("SLURM_LOCALID") if in_step else None) or ""
+    local = None if rank is None else rank.local_index
     # A process that sees one GPU has that one, whatever its number on the host is.
-    indices = [int(local)] if num_gpus > 1 and local.isdecimal() and int(local) < num_gpus else range(num_gpus)
+    indices = [local] if local is not None and num_gpus > 1 and local < num_gpus else range(num_gpus)
     addresses = {index: devices.gpu_addresses(torch.device("cuda", index))[1] for index in indices}
     return {index: None if pci is None else host.pci_numa_node(pci, root) for index, pci in addresses.items()}
 
@@ -133,10 +148,19 @@ def visible_gpus(gpus: tuple[GpuFacts, ...], uuids: list[Any]) -> tuple[GpuFacts
     return visible or gpus
 
 
-def num_hosts(environ: Mapping[str, str]) -> int:
-    """Hosts of the job: torchrun's agents, or the nodes of a Slurm job; 1 if no launcher says."""
+def num_hosts(environ: Mapping[str, str], rank: LauncherRank | None = None) -> int:
+    """Hosts of the job: torchrun's agents, the nodes of a Slurm job, or those that the ranks need; 1: unknown."""
     count = environ.get("GROUP_WORLD_SIZE") or environ.get("SLURM_NNODES") or ""
-    return max(1, int(count)) if count.isdigit() else 1
+    if count.isdigit():
+        return max(1, int(count))
+    local = local_ranks(rank)
+    return 1 if rank is None or not local else -(-rank.world_size // local)
+
+
+def ignores_omp(environ: Mapping[str, str], rank: LauncherRank | None) -> bool:
+    """Return True if OMP_NUM_THREADS is torchrun's own, which a run does not take."""
+    set_threads = threads_per_rank(environ, rank, num_cores=64, local_ranks=1)
+    return environ.get("OMP_NUM_THREADS") == "1" and set_threads != 1
 
 
 def usable_address(

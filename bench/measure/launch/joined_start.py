@@ -35,6 +35,8 @@ class JoinedJob:
     """Rank 0's, once all are there: makes the plan and the findings fit the hosts. May raise BenchError."""
     look: Callable[[Place, Sequence[str], Store], None]
     """Every rank's: looks at its host, and publishes the work of others there. May raise BenchError."""
+    reach: Callable[[Place, Sequence[str], Store], str | None]
+    """Every rank's, at once: the complaint about hosts that do not reach each other, the same on all; None: they do."""
     gather_facts: Callable[[Plan], Facts]
     """Every rank's: its facts that have to be alike everywhere. May raise BenchError."""
     close: Callable[[Recorder, int], int]
@@ -113,6 +115,9 @@ class JoinedStart:
         place = self._take_place()
         self._post("look", self._look)
         agreement.collect_facts(store, "look", self.hosts, deadline, check=lambda facts, hosts: None)
+        complaint = self.job.reach(place, self.hosts, store)
+        if complaint is not None:
+            raise BenchError(complaint)
         self.job.settle(recorder, place, self.hosts, store)
         session = self._session(recorder)
         store.set("session", session.to_text())
@@ -142,10 +147,11 @@ class JoinedStart:
 
     def _follow(self) -> Session:
         self.hosts = self.meeting.wait_for_word()
-        self._take_place()
+        place = self._take_place()
         store, limit = self.meeting.store, 2 * self.job.limit_seconds
         with self._guard():
             self._post("look", self._look)
+            self.job.reach(place, self.hosts, store)  # rank 0 says it
             session = Session.from_text(store.get("session", limit))
             self._post("facts", lambda: self.job.gather_facts(session.plan))
             store.get("agreed", limit)

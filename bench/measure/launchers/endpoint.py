@@ -95,7 +95,7 @@ def _ask(name: str, look_up: LookUp) -> tuple[str, ...] | str:
     try:
         entries = look_up(name, None, type=socket.SOCK_STREAM)
     except UnicodeError:  # a part of the name is empty, or longer than 63 characters
-        return "it is no valid name"
+        return "the name is not valid"
     except OSError as error:
         return error.strerror or str(error)
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in entries)) or "it has no address"
@@ -156,13 +156,18 @@ def _why_not(joined: LauncherRank, error: OSError) -> str:
     return f"{port}: rank 0 cannot listen there on {host} ({error.strerror}); set MASTER_ADDR and MASTER_PORT"
 
 
-def holder(port: int) -> str:
-    """The process that listens at a port, as ` by python3 (process 12: python3 train.py)`; empty: not to be seen."""
+def listeners(port: int) -> list[int]:
+    """Ids of the processes that listen at a port, as far as this user may see them."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except (psutil.Error, OSError):
-        return ""
-    ids = [c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid]
+        return []
+    return [c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid]
+
+
+def holder(port: int) -> str:
+    """The process that listens at a port, as ` by python3 (process 12: python3 train.py)`; empty: not to be seen."""
+    ids = listeners(port)
     if not ids:
         return ""
     try:

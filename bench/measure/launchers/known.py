@@ -20,8 +20,8 @@ class Launcher:
     name: str
     option: str
     """Value of --launcher that insists on it."""
-    starts_with: str
-    """Command that starts its ranks, for messages."""
+    program: str
+    """Words for it in a sentence: `started by srun`."""
     marks: tuple[str, ...]
     """Variables that are all set in its ranks."""
     unlike: Callable[[Environ], bool] = lambda environ: False
@@ -35,6 +35,8 @@ class Launcher:
     """Variables that are equal on all ranks of a job, and different in another; the first that is set counts."""
     hides_slurm: bool = False
     """True if SLURM_* in its ranks may be those of its daemons, which it starts by srun."""
+    address_option: str = ""
+    """Beginning of the command that gives MASTER_ADDR to all ranks, with {} for the address."""
     refusal: str = ""
     """Words in place of `bench run` that make it join; empty: it is joined as it is."""
 
@@ -67,7 +69,7 @@ LAUNCHERS: tuple[Launcher, ...] = (
     Launcher(
         name="torchrun",
         option="env",
-        starts_with="torchrun --no-python bench run",
+        program="torchrun",
         marks=("TORCHELASTIC_RUN_ID",),
         rank="RANK",
         world_size="WORLD_SIZE",
@@ -77,7 +79,7 @@ LAUNCHERS: tuple[Launcher, ...] = (
     Launcher(
         name="env",
         option="env",
-        starts_with="RANK=0 WORLD_SIZE=2 MASTER_ADDR=HOST bench run",
+        program="RANK and WORLD_SIZE",
         marks=("RANK", "WORLD_SIZE", "MASTER_ADDR"),
         rank="RANK",
         world_size="WORLD_SIZE",
@@ -87,7 +89,7 @@ LAUNCHERS: tuple[Launcher, ...] = (
     Launcher(
         name="jsrun",
         option="mpi",
-        starts_with="jsrun bench run",
+        program="jsrun",
         marks=("JSM_NAMESPACE_RANK",),
         rank="JSM_NAMESPACE_RANK",
         world_size="JSM_NAMESPACE_SIZE",
@@ -97,7 +99,7 @@ LAUNCHERS: tuple[Launcher, ...] = (
     Launcher(
         name="Open MPI",
         option="mpi",
-        starts_with="mpirun -n 2 bench run",
+        program="mpirun (Open MPI)",
         marks=("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
         rank="OMPI_COMM_WORLD_RANK",
         world_size="OMPI_COMM_WORLD_SIZE",
@@ -105,11 +107,12 @@ LAUNCHERS: tuple[Launcher, ...] = (
         local_world_size="OMPI_COMM_WORLD_LOCAL_SIZE",
         job=("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid"),
         hides_slurm=True,
+        address_option="mpirun -x MASTER_ADDR={}",
     ),
     Launcher(
         name="Intel MPI",
         option="mpi",
-        starts_with="mpirun -n 2 bench run",
+        program="mpirun (Intel MPI)",
         marks=("MPI_LOCALRANKID", "PMI_RANK"),
         unlike=lambda environ: not _is_intel(environ),
         rank="PMI_RANK",
@@ -122,18 +125,19 @@ LAUNCHERS: tuple[Launcher, ...] = (
     Launcher(
         name="Hydra",
         option="mpi",
-        starts_with="mpiexec.hydra -n 2 bench run",
+        program="mpiexec (Hydra)",
         marks=("MPI_LOCALRANKID", "PMI_RANK"),
         rank="PMI_RANK",
         world_size="PMI_SIZE",
         local_rank="MPI_LOCALRANKID",
         local_world_size="MPI_LOCALNRANKS",
         hides_slurm=True,
+        address_option="mpiexec.hydra -genv MASTER_ADDR {}",
     ),
     Launcher(
         name="PALS",
         option="mpi",
-        starts_with="mpiexec -n 2 bench run",
+        program="mpiexec (PALS)",
         marks=("PALS_RANKID",),
         rank="PALS_RANKID",
         world_size="PMI_SIZE",
@@ -144,7 +148,7 @@ LAUNCHERS: tuple[Launcher, ...] = (
     Launcher(
         name="Flux",
         option="mpi",
-        starts_with="flux run -n 2 bench run",
+        program="flux run",
         marks=("FLUX_TASK_RANK",),
         rank="FLUX_TASK_RANK",
         world_size="FLUX_JOB_SIZE",
@@ -155,7 +159,7 @@ LAUNCHERS: tuple[Launcher, ...] = (
     Launcher(
         name="MVAPICH",
         option="mpi",
-        starts_with="mpirun_rsh -np 2 bench run",
+        program="mpirun_rsh (MVAPICH)",
         marks=("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
         unlike=lambda environ: "SLURM_STEP_ID" in environ,  # its library sets them under srun as well
         rank="MV2_COMM_WORLD_RANK",
@@ -168,7 +172,7 @@ LAUNCHERS: tuple[Launcher, ...] = (
     Launcher(
         name="PRRTE",
         option="mpi",
-        starts_with="prterun -n 2 bench run",
+        program="prterun (PRRTE)",
         marks=("PMIX_RANK",),
         unlike=_is_slurm_pmix,
         rank="PMIX_RANK",
@@ -183,7 +187,7 @@ LAUNCHERS: tuple[Launcher, ...] = (
     Launcher(
         name="slurm",
         option="slurm",
-        starts_with="srun --ntasks-per-node=GPUS bench run",
+        program="srun",
         # A batch shell has SLURM_PROCID=0 and SLURM_NTASKS, too; only a step of several tasks has ranks to join.
         marks=("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
         rank="SLURM_PROCID",
@@ -194,7 +198,7 @@ LAUNCHERS: tuple[Launcher, ...] = (
     Launcher(
         name="a program with PMI",
         option="mpi",
-        starts_with="mpiexec -n 2 bench run",
+        program="a program with PMI",
         marks=("PMI_RANK", "PMI_SIZE"),
         rank="PMI_RANK",
         world_size="PMI_SIZE",

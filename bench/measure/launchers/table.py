@@ -13,7 +13,7 @@ from bench.measure.launchers.place import LauncherRank
 
 DEFAULT_PORT = 29500
 FIRST_PORT, NUM_PORTS = 15000, 17000
-"""Ports from which a job's is taken: above those of services, below those that Linux hands out to clients."""
+"""Ports from which a job's is taken: above those of services, below those that Linux gives to clients."""
 
 
 class RefusedLauncherError(BenchError):
@@ -66,7 +66,7 @@ def recognise(environ: Environ, launcher: str = "auto") -> Launcher | None:
 
 def _is_alone(row: Launcher, environ: Environ) -> bool:
     """Return True if a row's launcher started one rank: there is no other to join."""
-    return row.world_size in environ and variables.number(environ, str(row.world_size)) == 1
+    return row.world_size is not None and variables.number(environ, row.world_size, 0) == 1
 
 
 def _refuse_incomplete(launcher: str, environ: Environ) -> None:
@@ -78,7 +78,7 @@ def _refuse_incomplete(launcher: str, environ: Environ) -> None:
         if len(missing) == 1 and environ.get("WORLD_SIZE") != "1":
             given = " and ".join(f"{name}={environ[name]}" for name in plain if name in environ)
             raise BenchError(
-                f"{given} without {missing[0]}: set {missing[0]} to join the other ranks, or take --launcher local to "
+                f"{given} without {missing[0]}; set {missing[0]} to join the other ranks, or take --launcher local to "
                 "start ranks here"
             )
         return
@@ -101,8 +101,8 @@ def _refuse_incomplete(launcher: str, environ: Environ) -> None:
 
 def _refusal(row: Launcher, environ: Environ) -> str:
     return (
-        f"{row.name} started this process ({row.rank}={environ.get(row.rank, 'not set')}), and bench does not join its "
-        f"ranks as they are; type: {row.refusal}"
+        f"ranks of {row.program} are not joined as they are ({row.rank}={environ.get(row.rank, 'not set')}); "
+        f"type: {row.refusal}"
     )
 
 

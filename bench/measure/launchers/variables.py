@@ -1,4 +1,4 @@
-"""Values that launchers leave in the environment, read strictly: a wrong one is said at once, with its name."""
+"""Values that launchers leave in the environment, read strictly: a wrong one is an error that names it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def port(environ: Mapping[str, str], missing: int) -> int:
 
 
 def address(environ: Mapping[str, str]) -> str:
-    """MASTER_ADDR; empty if it is not set. Raises BenchError for anything but one name or address."""
+    """MASTER_ADDR; empty if it is not set. Raises BenchError if it is not one name or address."""
     text = environ.get("MASTER_ADDR")
     if text is None:
         return ""
@@ -77,31 +77,31 @@ def _url_host(text: str) -> str:
 _MISTAKES: tuple[tuple[Callable[[str], bool], Callable[[str], str]], ...] = (
     (
         lambda text: not text.strip(),
-        lambda text: "is empty: set it to the name or address of rank 0's host",
+        lambda text: "is empty; set it to the name or address of rank 0's host",
     ),
     (
         lambda text: "://" in text,
-        lambda text: f"is a URL: the name alone, such as {_url_host(text)}; the port goes into MASTER_PORT",
+        lambda text: f"is a URL; set it to the name alone, {_url_host(text)}, and MASTER_PORT to the port",
     ),
     (
         lambda text: re.fullmatch(r"\[[0-9a-fA-F:.%\w]*:[0-9a-fA-F:.%\w]*\]", text) is not None,
-        lambda text: f"has brackets: an IPv6 address goes without them, {text[1:-1]}",
+        lambda text: f"has brackets; write the IPv6 address without them, {text[1:-1]}",
     ),
     (
         lambda text: re.fullmatch(r"(\[[0-9a-fA-F:.%\w]+\]|[^:\s,]+):\d*", text) is not None,
-        lambda text: f"has a port in it: {_split_port(text)}",
+        lambda text: f"has a port in it; {_split_port(text)}",
     ),
     (
         lambda text: "," in text or re.search(r"\[[^\]]*\]", text) is not None,
-        lambda text: f"is a list of hosts: set it to one, that of rank 0, such as {first_host(text)}",
+        lambda text: f"is a list of hosts; set it to one, that of rank 0, such as {first_host(text)}",
     ),
     (
         lambda text: re.search(r"\s", text) is not None,
-        lambda text: "has a space in it: set it to one name or address, that of rank 0's host",
+        lambda text: "has a space in it; set it to one name or address, that of rank 0's host",
     ),
     (
         lambda text: re.search(r"[^\w.:%-]", text) is not None,
-        lambda text: "is no host name: set it to the name or address of rank 0's host",
+        lambda text: "is not a host name; set it to the name or address of rank 0's host",
     ),
 )
-"""(a mistake's test, the words after the value) of texts that are no name of one host."""
+"""(a mistake's test, the words after the value) of texts that do not name one host."""

@@ -15,6 +15,7 @@ from bench.errors import BenchError
 from bench.measure.doctor import facts as gathering
 from bench.measure.doctor.checks import Facts, Finding, examine, gather
 from bench.measure.doctor.facts import num_hosts, usable_address, visible_gpus
+from bench.measure.launchers.place import LauncherRank
 from bench.measure.system import host
 from bench.measure.system.nvml import GpuFacts
 
@@ -70,6 +71,10 @@ GPU_NODE = replace(
     own_process_id=100,
     shm_bytes=2 << 30,
 )
+
+
+def rank_of(local_world_size: int | None, world_size: int) -> LauncherRank:
+    return LauncherRank("Open MPI", 0, world_size, 0, "head", 29500, False, "0", local_world_size)
 
 
 def trouble(facts: Facts) -> list[tuple[str, str, str]]:
@@ -226,9 +231,17 @@ def test_where_cores_are_near_or_nothing_is_known_there_is_no_warning(change: di
     ("environ", "nodes"),
     [
         ({}, {0: 0, 1: 1}),
-        ({"LOCAL_RANK": "1"}, {1: 1}),
-        ({"SLURM_LOCALID": "0"}, {0: 0, 1: 1}),
-        ({"SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "2"}, {0: 0}),
+        ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1"}, {1: 1}),
+        ({"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, {0: 0, 1: 1}),  # a batch shell
+        (
+            {
+                "SLURM_PROCID": "0",
+                "SLURM_LOCALID": "0",
+                "SLURM_STEP_NUM_TASKS": "2",
+                "SLURM_STEP_NODELIST": "localhost",
+            },
+            {0: 0},
+        ),
     ],
 )
 def test_nodes_of_gpus_and_cores_are_read_from_sys(
@@ -318,6 +331,8 @@ def test_the_number_of_hosts_is_what_the_launcher_says() -> None:
     assert num_hosts({"SLURM_NNODES": "4"}) == 4
     assert num_hosts({"GROUP_WORLD_SIZE": "2", "SLURM_NNODES": "4"}) == 2
     assert num_hosts({"SLURM_NNODES": "many"}) == 1
+    assert num_hosts({}, rank_of(local_world_size=2, world_size=5)) == 3
+    assert num_hosts({}, rank_of(local_world_size=None, world_size=5)) == 1
 
 
 def test_the_facts_are_of_the_gpus_that_torch_sees() -> None:

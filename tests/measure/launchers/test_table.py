@@ -11,10 +11,13 @@ import pytest
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.launch.joined_start import check_gpus, find_place
+from bench.measure.launchers import table
 from bench.measure.launchers.host_lists import first_host
+from bench.measure.launchers.known import LAUNCHERS
 from bench.measure.launchers.place import LauncherRank, Place
-from bench.measure.launchers.table import detect
+from bench.measure.launchers.table import RefusedLauncherError, detect
 from bench.measure.launchers.threads import threads_per_rank
+from tests import ROOT
 
 # As torchrun of torch 2.13 sets them for rank 3 of 2 nodes with 2 ranks each.
 TORCHRUN = {
@@ -40,6 +43,44 @@ SRUN = {
     "SLURM_STEP_NUM_TASKS": "8",
     "SLURM_STEP_NODELIST": "gpu[003-004]",
     "SLURM_JOB_NODELIST": "gpu[001-004]",
+}
+OPEN_MPI = {  # as mpirun of Open MPI 4.1.4 sets them
+    "OMPI_COMM_WORLD_RANK": "3",
+    "OMPI_COMM_WORLD_SIZE": "4",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+    "OMPI_MCA_ess_base_jobid": "4230873089",
+    "OMPI_MCA_orte_hnp_uri": "4230873088.0;tcp://10.77.0.1:51031",
+    "PMIX_NAMESPACE": "4230873089",
+    "PMIX_RANK": "3",
+}
+HYDRA = {  # as mpiexec of MPICH 4.0.2 sets them
+    "PMI_RANK": "3",
+    "PMI_SIZE": "4",
+    "PMI_FD": "14",
+    "MPI_LOCALRANKID": "1",
+    "MPI_LOCALNRANKS": "2",
+    "MPIR_CVAR_CH3_INTERFACE_HOSTNAME": "node1",
+}
+DAEMONS_STEP = {  # of the srun by which either starts its daemons inside a job of Slurm 22.05
+    "SLURM_JOB_ID": "3",
+    "SLURM_STEP_ID": "1",
+    "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "1",
+    "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
+    "SLURM_STEP_NODELIST": "node[1-2]",
+    "SLURM_JOB_NODELIST": "node[1-2]",
+}
+REFUSED = {
+    "jsrun": {"JSM_NAMESPACE_RANK": "1", "JSM_NAMESPACE_SIZE": "2", "JSM_NAMESPACE_LOCAL_RANK": "1"} | OPEN_MPI,
+    "Intel MPI": HYDRA | {"I_MPI_MPIRUN": "mpirun"},
+    "PALS": {"PALS_RANKID": "1", "PALS_LOCAL_RANKID": "1", "PMI_RANK": "1", "PMI_SIZE": "2"},
+    "flux run": {"FLUX_TASK_RANK": "1", "FLUX_JOB_SIZE": "2", "FLUX_TASK_LOCAL_ID": "1"},
+    "mpirun_rsh": {"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"},
+    "PRRTE": {"PMIX_RANK": "1", "PMIX_NAMESPACE": "prterun-node1-77@1"},
+    "a program with PMI": {"PMI_RANK": "1", "PMI_SIZE": "2"},
 }
 BATCH_SHELL = {
     "SLURM_JOB_ID": "1000",
@@ -99,6 +140,204 @@ def test_a_step_of_several_tasks_is_joined(launcher: str) -> None:
     )
 
 
+def test_a_rank_of_open_mpi_is_joined() -> None:
+    assert detect("auto", OPEN_MPI) == LauncherRank(
+        how="Open MPI",
+        index=3,
+        world_size=4,
+        local_index=1,
+        address="",
+        port=table.job_port("4230873089"),
+        agent_hosts_store=False,
+        attempt="4230873089",
+        local_world_size=2,
+        address_from="",
+        port_from="the job's id",
+    )
+
+
+def test_a_rank_of_hydra_is_joined() -> None:
+    assert detect("auto", HYDRA) == LauncherRank(
+        how="Hydra",
+        index=3,
+        world_size=4,
+        local_index=1,
+        address="",
+        port=0,  # Hydra says the job's name through PMI alone
+        agent_hosts_store=False,
+        attempt="0",
+        local_world_size=2,
+        address_from="",
+        port_from="",
+    )
+
+
+def how(launcher: str, environ: Mapping[str, str]) -> str | None:
+    joined = detect(launcher, environ)
+    return None if joined is None else joined.how
+
+
+@pytest.mark.parametrize(
+    ("environ", "launcher"),
+    [
+        (PLAIN | OPEN_MPI, "env"),  # the wrapper that a refusal names
+        (TORCHRUN | OPEN_MPI, "torchrun"),
+        (TORCHRUN | HYDRA | SRUN, "torchrun"),
+        (OPEN_MPI | DAEMONS_STEP, "Open MPI"),
+        (HYDRA | DAEMONS_STEP, "Hydra"),
+        (HYDRA | {"I_MPI_ROOT": "/opt/intel"}, "Hydra"),  # Intel's is loaded, MPICH's was called
+        (SRUN | {"PMI_RANK": "5", "PMI_SIZE": "8", "PMI_FD": "11", "PMI_JOBID": "1000.2"}, "slurm"),  # --mpi=pmi2
+        (SRUN | {"PMIX_RANK": "5", "PMIX_NAMESPACE": "slurm.pmix.1000.2"}, "slurm"),  # --mpi=pmix
+        (SRUN | {"MV2_COMM_WORLD_RANK": "5", "MV2_COMM_WORLD_SIZE": "8"}, "slurm"),
+        (SRUN | {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "head"}, "slurm"),  # left over from a shell
+        (SRUN | {"RANK": "5", "WORLD_SIZE": "8"}, "slurm"),
+    ],
+)
+def test_the_innermost_launcher_counts(environ: Mapping[str, str], launcher: str) -> None:
+    assert how("auto", environ) == launcher
+
+
+def test_mpi_can_be_insisted_on() -> None:
+    assert how("mpi", OPEN_MPI | PLAIN) == "Open MPI"
+    assert how("mpi", HYDRA | SRUN) == "Hydra"
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        *((name, {}) for name in REFUSED),
+        *((name, DAEMONS_STEP) for name in REFUSED if name not in ("mpirun_rsh", "a program with PMI")),
+    ],
+)
+def test_launchers_that_were_not_tried_stop_with_what_to_type(name: str, more: Mapping[str, str]) -> None:
+    with pytest.raises(RefusedLauncherError) as caught:
+        detect("auto", REFUSED[name] | more)
+    text = str(caught.value)
+    assert name in text
+    assert "; type: " in text
+    assert "MASTER_ADDR=HOST exec bench run'" in text
+    assert "\n" not in text
+    assert caught.value.index is not None
+
+
+def test_what_a_refusal_says_to_type_is_joined() -> None:
+    """The shell puts the launcher's own variables into those of a plain environment."""
+    for name, environ in REFUSED.items():
+        words = next(row.refusal for row in LAUNCHERS if name in row.program)
+        given = dict(re.findall(r"(RANK|WORLD_SIZE|LOCAL_RANK|MASTER_ADDR)=(\S+)", words.partition(" exec ")[0]))
+        assert set(given) == {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"}
+        filled = {key: environ.get(value.removeprefix("$"), value) for key, value in given.items()}
+        typed = environ | {**filled, "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
+        assert how("auto", typed) == "env"
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"},
+        OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"} | DAEMONS_STEP,
+        HYDRA | {"PMI_SIZE": "1", "PMI_RANK": "0"},
+        TORCHRUN | {"RANK": "0", "WORLD_SIZE": "1"},
+        PLAIN | {"RANK": "0", "WORLD_SIZE": "1"},
+        {"RANK": "0", "WORLD_SIZE": "1"},
+        REFUSED["flux run"] | {"FLUX_JOB_SIZE": "1"},
+    ],
+)
+def test_a_world_of_one_rank_is_no_joining(environ: Mapping[str, str]) -> None:
+    assert detect("auto", environ) is None
+
+
+def test_a_world_of_one_rank_is_joined_if_it_is_insisted_on() -> None:
+    assert how("env", PLAIN | {"RANK": "0", "WORLD_SIZE": "1"}) == "env"
+
+
+def test_ports_differ_between_jobs_and_are_equal_on_all_ranks() -> None:
+    def port(**changes: str) -> int:
+        joined = detect("auto", OPEN_MPI | changes)
+        assert joined is not None
+        return joined.port
+
+    assert port(OMPI_COMM_WORLD_RANK="0") == port()
+    assert port(PMIX_NAMESPACE="4230873090") != port()
+    assert port(MASTER_PORT="1234") == 1234
+    assert 15000 <= port(PMIX_NAMESPACE="prterun-node0-77@1") < 32000
+
+
+@pytest.mark.parametrize(
+    ("counts", "node", "number"),
+    [("2(x3),1", "0", 2), ("2(x3),1", "2", 2), ("2(x3),1", "3", 1), ("4", "0", 4), ("2,3(x2)", "2", 3)],
+)
+def test_ranks_of_a_host_in_a_step(counts: str, node: str, number: int) -> None:
+    joined = detect("slurm", SRUN | {"SLURM_STEP_TASKS_PER_NODE": counts, "SLURM_NODEID": node, "SLURM_LOCALID": "0"})
+    assert joined is not None
+    assert joined.local_world_size == number
+
+
+@pytest.mark.parametrize("counts", ["", "many", "2(x1)"])
+def test_ranks_of_a_host_that_the_step_does_not_say(counts: str) -> None:
+    joined = detect("slurm", SRUN | {"SLURM_STEP_TASKS_PER_NODE": counts, "SLURM_NODEID": "1"})
+    assert joined is not None
+    assert joined.local_world_size is None
+
+
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("", "MASTER_ADDR='' is empty; set it to"),
+        (" ", "MASTER_ADDR=' ' is empty"),
+        ("node[01-02]", "MASTER_ADDR=node[01-02] is a list of hosts; set it to one, that of rank 0, such as node01"),
+        ("a,b", "MASTER_ADDR=a,b is a list of hosts; set it to one, that of rank 0, such as a"),
+        ("a, b", "MASTER_ADDR='a, b' is a list of hosts"),
+        ("a b", "MASTER_ADDR='a b' has a space in it"),
+        ("node0\n", "MASTER_ADDR='node0\\n' has a space in it"),
+        ("tcp://node0:29500", "is a URL; set it to the name alone, node0, and MASTER_PORT to the port"),
+        ("http://[fd00::1]:80/x", "is a URL; set it to the name alone, [fd00::1]"),
+        ("node0:29500", "has a port in it; set MASTER_ADDR=node0 and MASTER_PORT=29500"),
+        ("10.0.0.1:", "has a port in it; set MASTER_ADDR=10.0.0.1 and MASTER_PORT=29500"),
+        ("[fd00::1]:29500", "has a port in it; set MASTER_ADDR=fd00::1 and MASTER_PORT=29500"),
+        ("[fd00::1]", "MASTER_ADDR=[fd00::1] has brackets; write the IPv6 address without them, fd00::1"),
+        ("0.0.0.0", "MASTER_ADDR=0.0.0.0 stands for any host"),
+        ("::", "MASTER_ADDR=:: stands for any host"),
+        ("user@node0", "MASTER_ADDR=user@node0 is not a host name"),
+    ],
+)
+@pytest.mark.parametrize("environ", [PLAIN, TORCHRUN, SRUN, OPEN_MPI, HYDRA])
+def test_an_address_that_is_none_is_named(environ: Mapping[str, str], address: str, complaint: str) -> None:
+    with pytest.raises(BenchError, match=re.escape(complaint)):
+        detect("auto", environ | {"MASTER_ADDR": address})
+
+
+@pytest.mark.parametrize("address", ["node-0.example.org", "node_0", "10.0.0.1", "fd00::1", "::1", "fe80::1%eth0"])
+def test_names_and_addresses_are_taken_as_they_are(address: str) -> None:
+    joined = detect("auto", PLAIN | {"MASTER_ADDR": address})
+    assert joined is not None
+    assert joined.address == address
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "65536", "99999"])
+@pytest.mark.parametrize("environ", [PLAIN, TORCHRUN, SRUN, OPEN_MPI, HYDRA])
+def test_a_port_that_is_none_is_named(environ: Mapping[str, str], port: str) -> None:
+    with pytest.raises(BenchError, match=f"MASTER_PORT={port}: 1 to 65535; "):
+        detect("auto", environ | {"MASTER_PORT": port})
+
+
+@pytest.mark.parametrize("environ", [OPEN_MPI, HYDRA])
+def test_a_process_that_bench_started_again_uses_what_bench_set(environ: Mapping[str, str]) -> None:
+    joined = detect("auto", environ | {"MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "15001"})
+    assert joined is not None
+    assert (joined.address, joined.port, joined.index) == ("10.0.0.7", 15001, 3)
+
+
+def test_the_page_has_every_launcher_with_its_variables() -> None:
+    page = (ROOT / "bench" / "docs" / "clusters.md").read_text(encoding="utf-8")
+    lines = {
+        row.name: next((x for x in page.splitlines() if x.startswith(f"| {row.program} |")), "") for row in LAUNCHERS
+    }
+    for row in LAUNCHERS:
+        named = {*row.marks, row.rank, row.local_rank} | ({row.world_size} if row.world_size else set())
+        assert all(f"`{name}`" in lines[row.name] for name in named), (row.name, lines[row.name])
+
+
 def test_a_step_s_address_and_port_can_be_given() -> None:
     joined = detect("slurm", SRUN | {"MASTER_ADDR": "head", "MASTER_PORT": "1234"})
     assert joined is not None
@@ -150,6 +389,21 @@ def test_local_joins_nothing(environ: Mapping[str, str]) -> None:
         ("env", {}, "--launcher env: RANK, WORLD_SIZE, MASTER_ADDR not set"),
         ("env", without(PLAIN, "WORLD_SIZE"), "--launcher env: WORLD_SIZE not set"),
         ("env", SRUN, "--launcher env: RANK, WORLD_SIZE, MASTER_ADDR not set"),
+        ("env", OPEN_MPI, "(Open MPI started this process: leave --launcher out)"),
+        ("slurm", OPEN_MPI | DAEMONS_STEP, "--launcher slurm: Open MPI started this process"),
+        ("mpi", {}, "--launcher mpi: this process is not one of several ranks of Open MPI or Hydra"),
+        ("mpi", SRUN, "start with mpirun -n RANKS bench run (slurm started this process: leave --launcher out)"),
+        ("auto", without(PLAIN, "MASTER_ADDR"), "RANK=1 and WORLD_SIZE=2 without MASTER_ADDR; set MASTER_ADDR"),
+        ("auto", without(PLAIN, "RANK"), "WORLD_SIZE=2 and MASTER_ADDR=head without RANK; set RANK"),
+        ("auto", without(PLAIN, "WORLD_SIZE"), "RANK=1 and MASTER_ADDR=head without WORLD_SIZE; set WORLD_SIZE"),
+        (
+            "auto",
+            without(TORCHRUN, "MASTER_ADDR"),
+            "MASTER_ADDR is not set in the environment, though its",
+        ),
+        ("auto", without(OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_RANK"), "OMPI_COMM_WORLD_LOCAL_RANK is not set"),
+        ("auto", OPEN_MPI | {"OMPI_COMM_WORLD_RANK": "4"}, "OMPI_COMM_WORLD_RANK=4 with OMPI_COMM_WORLD_SIZE=4"),
+        ("auto", PLAIN | {"RANK": "1_0"}, "RANK='1_0' in the environment: a whole number"),
         ("slurm", BATCH_SHELL, "--launcher slurm: this process is not in an srun step"),
         ("slurm", TORCHRUN, "--launcher slurm: this process is not in an srun step"),
         ("auto", without(TORCHRUN, "RANK"), "RANK is not set in the environment"),
