@@ -49,6 +49,7 @@ class Slurm:
 
     def __init__(self, hosts: Hosts, folder: Path) -> None:
         self.hosts, self.folder = hosts, folder
+        self._crashed: set[str] = set()
         self.configuration = folder / "slurm.conf"
         lines = (f"NodeName={n} NodeAddr={hosts.addresses[n]} CPUs=4 RealMemory=1000 State=UNKNOWN" for n in NODES)
         self.configuration.write_text(
@@ -75,6 +76,18 @@ class Slurm:
         """Start a node's daemon."""
         (self.folder / f"spool-{node}").mkdir(exist_ok=True)
         self._check(node, "slurmd", "-f", str(self.configuration), "-N", node)
+
+    def crash(self, node: str) -> None:
+        """End a node's daemon and all its tasks at once; the controller is not told."""
+        self.hosts.crash(node)
+        self._crashed.add(node)
+
+    def mend(self) -> None:
+        """End all jobs, start the daemons that are gone, and wait until all nodes are idle."""
+        self.call("scancel", "--user=root")
+        while self._crashed:
+            self.start_node(self._crashed.pop())
+        self.wait_until_idle()
 
     def wait_until_idle(self) -> None:
         wait_for(lambda: set(self.states().values()) == {"idle"}, "all nodes are idle")
