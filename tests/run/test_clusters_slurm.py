@@ -61,7 +61,7 @@ def test_srun_makes_one_file_of_four_nodes(slurm: Slurm, tmp_path: Path) -> None
     assert "4 ranks (joined through slurm)" in done.stderr
     file = saved(tmp_path)
     assert [m["case"] for m in file.measurements] == ["tiny/first", "tiny/second", "tiny/third"]
-    assert [rank["host"] for rank in file.header["environment"]["ranks"]] == list(NODES)
+    assert [rank["host"] for rank in file.ranks()] == list(NODES)
 
 
 @pytest.mark.long
@@ -101,7 +101,7 @@ def test_the_batch_script_names_its_file_by_the_job(slurm: Slurm, checkout: Path
     assert state["JobState"] == "COMPLETED", said
     file = saved(checkout / "one two")
     assert file.path.name == f"slurm-{job}.jsonl"
-    assert len(file.header["environment"]["ranks"]) == 4
+    assert len(file.ranks()) == 4
 
 
 @pytest.mark.long
