@@ -33,7 +33,7 @@ def hosts(folder: Path) -> list[str]:
     file = saved(folder)
     assert [m["case"] for m in file.measurements] == CASES
     assert all(m["status"] == "ok" for m in file.measurements)
-    return [rank["host"] for rank in file.header["environment"]["ranks"]]
+    return [rank["host"] for rank in file.ranks()]
 
 
 def outcome(command: list[str]) -> tuple[int, str, str]:

@@ -188,11 +188,7 @@ WAYS: tuple[Way, ...] = (
         signal=signal.SIGTERM,
         code=143,
     ),
-    Way(
-        "PALS",
-        [Starting({"PALS_RANKID": "1", "PALS_LOCAL_RANKID": "1", "PMI_SIZE": "2", "PMI_RANK": "1"})],
-        [None],
-    ),
+    Way("PALS", [Starting({"PALS_RANKID": "0", "PALS_LOCAL_RANKID": "0", "PMI_SIZE": "2"})], ["mpiexec (PALS)"]),
     Way("Flux", [Starting({"FLUX_TASK_RANK": "0", "FLUX_JOB_SIZE": "2", "FLUX_TASK_LOCAL_ID": "0"})], ["Flux"]),
     Way("Intel MPI", [Starting({"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALRANKID": "0", "I_MPI_MPIRUN": "mpirun"})],
         ["Intel MPI"]),

@@ -73,13 +73,22 @@ def guess_hosts(arrivals: Sequence[Arrival], known: Mapping[int, str]) -> dict[i
     return {rank: of_block[rank // size] for rank in range(world_size) if rank // size in of_block} | hosts
 
 
+def list_by_host(ranks: Iterable[int], hosts: Mapping[int, str]) -> str:
+    """`node3: rank 6, 7; rank 9`: ranks by host, those of unknown hosts last."""
+    return _by_host(ranks, hosts, "{host}: rank {ranks}")
+
+
 def name_ranks(ranks: Iterable[int], hosts: Mapping[int, str]) -> str:
     """`rank 6, 7 on node3; rank 9`: ranks by host, those of unknown hosts last."""
+    return _by_host(ranks, hosts, "rank {ranks} on {host}")
+
+
+def _by_host(ranks: Iterable[int], hosts: Mapping[int, str], form: str) -> str:
     by_host: dict[str, list[int]] = defaultdict(list)
     for rank in ranks:
         by_host[hosts.get(rank, "")].append(rank)
     unknown = by_host.pop("", [])
-    parts = [f"rank {_spans(members)} on {host}" for host, members in by_host.items()]
+    parts = [form.format(host=host, ranks=_spans(members)) for host, members in by_host.items()]
     if len(parts) > MAX_SHOWN_HOSTS:
         parts = [*parts[:MAX_SHOWN_HOSTS], f"the ranks of {len(parts) - MAX_SHOWN_HOSTS} more hosts"]
     return "; ".join([*parts, *([f"rank {_spans(unknown)}"] if unknown else [])])
@@ -97,9 +106,9 @@ def _spans(ranks: Sequence[int]) -> str:
 
 
 def show_progress(arrivals: Sequence[Arrival], world_size: int, known: Mapping[int, str]) -> str:
-    """`6 of 8 ranks; waiting for rank 6, 7 on node3`."""
+    """`6 of 8 ranks; waiting for node3: rank 6, 7`."""
     absent = absent_ranks(arrivals, world_size)
-    waiting = name_ranks(absent, guess_hosts(arrivals, known))
+    waiting = list_by_host(absent, guess_hosts(arrivals, known))
     return f"{world_size - len(absent)} of {world_size} ranks; waiting for {waiting}"
 
 
@@ -108,7 +117,7 @@ def describe_absent(
 ) -> str:
     """Report of a meeting that failed: how many came, who is missing, and what to look at. `where` is rank 0's port."""
     absent = absent_ranks(arrivals, world_size)
-    missing = name_ranks(absent, guess_hosts(arrivals, known))
+    missing = list_by_host(absent, guess_hosts(arrivals, known))
     came = world_size - len(absent)
     if came == 1:
         remedy = f"start every rank, and see that the other hosts reach {where}"

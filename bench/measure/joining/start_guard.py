@@ -13,6 +13,9 @@ from contextlib import suppress
 
 from bench.measure.engine.store import Store, StoreLost, StoreTimeout
 
+CLOSE_SECONDS = 5.0
+"""Time for the thread to hear rank 0's word: one that is left inside torch would abort the end of the process."""
+
 
 class StartGuard:
     """Open for a stage of the start; `on_trouble` is called once, on the thread, with the reason of the end.
@@ -44,6 +47,7 @@ class StartGuard:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+        self._thread.join(CLOSE_SECONDS)
 
     def close(self) -> None:
         """From now on this rank hears nothing."""
@@ -60,7 +64,7 @@ class StartGuard:
                 self._main_store.set(f"{self._prefix}/word", json.dumps({"error": error}))
 
     def wait(self) -> None:
-        """Wait for the thread, which ends the process: this rank's own failure is said by rank 0."""
+        """Wait for the word: after an error the thread ends the process, and this does not return."""
         self._thread.join()
 
     def _listen(self) -> None:

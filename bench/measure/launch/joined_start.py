@@ -96,13 +96,15 @@ class JoinedStart:
         self.meeting.give_word(self.hosts)
         with self._guard() as guard:
             try:
-                return self._settle(self.recorder)
+                session = self._settle(self.recorder)
             except BenchError as error:
                 guard.close()
                 self._end(str(error))
                 guard.fail(str(error))
                 self.meeting.linger()
                 raise
+            guard.ready()
+            return session
 
     def _guard(self) -> StartGuard:
         """The guard of the agreement, in which rank 0 ends its own waiting first."""
@@ -124,7 +126,6 @@ class JoinedStart:
         self._post("facts", lambda: self.job.gather_facts(session.plan))
         check = agreement.refuse_differences(self.job.allow_unlike, lambda text: self.say(f"warning: {text}"))
         agreement.collect_facts(store, "facts", self.hosts, deadline, check)
-        store.set("agreed", "yes")
         return session
 
     def _session(self, recorder: Recorder) -> Session:
@@ -149,12 +150,12 @@ class JoinedStart:
         self.hosts = self.meeting.wait_for_word()
         place = self._take_place()
         store, limit = self.meeting.store, 2 * self.job.limit_seconds
-        with self._guard():
+        with self._guard() as guard:
             self._post("look", self._look)
             self.job.reach(place, self.hosts, store)  # rank 0 says it
             session = Session.from_text(store.get("session", limit))
             self._post("facts", lambda: self.job.gather_facts(session.plan))
-            store.get("agreed", limit)
+            guard.wait()
         return session
 
     def _take_place(self) -> Place:
