@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -156,3 +158,28 @@ def test_a_client_gives_up_on_a_closed_port(silent: int) -> None:
         connect_store(LOOPBACK, port, timeout_seconds=0.5)
     assert str(port) in str(lost.value)
     assert "\n" not in str(lost.value)
+
+
+LOSE_HOST = """
+import os, socket, sys
+from bench.core.process_environment import quiet_torch
+quiet_torch()
+from bench.measure.engine.store import LOOPBACK, StoreLost, connect_store, hosted_store
+host = hosted_store(socket.create_server((LOOPBACK, 0)), 20.0)
+client = connect_store(LOOPBACK, host.port, 20.0)
+del host
+for _ in range(3):
+    try:
+        client.set("key", "value")
+        client.get("key")
+    except StoreLost as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize(("level", "is_quiet"), [({}, True), ({"TORCH_CPP_LOG_LEVEL": "WARNING"}, False)])
+def test_stack_frames_of_torch_stay_off_stderr_unless_the_user_asks(level: dict[str, str], is_quiet: bool) -> None:
+    command = [sys.executable, "-P", "-c", LOSE_HOST]
+    done = subprocess.run(command, env=os.environ | level, capture_output=True, text=True, timeout=100, check=True)
+    assert len(done.stdout.splitlines()) == 3, "each loss is one line"
+    assert ("frame #" not in done.stderr) == is_quiet
