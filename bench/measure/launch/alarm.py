@@ -16,6 +16,8 @@ from bench.measure.engine.store import StoreLost
 if TYPE_CHECKING:
     from bench.measure.engine.store import Store
 
+ALARM_TIMEOUT_SECONDS = 30 * 86400.0
+"""The alarm is waited for as long as a run may take."""
 CLOSE_SECONDS = 5.0
 """Time for the thread to end after an orderly generation."""
 _OVER, _DONE = "over", "done"
@@ -61,7 +63,7 @@ class Alarm:
 
     def _listen(self) -> None:
         try:
-            word = self._store.get(self._key).decode()
+            word = self._store.get(self._key, ALARM_TIMEOUT_SECONDS).decode()
         except StoreLost as error:
             if not self._closed:
                 self._lost(error)

@@ -25,7 +25,7 @@ from bench.measure.engine.watchdog import (
 )
 from bench.measure.joining.meeting import Meeting
 from bench.measure.joining.start_guard import StartGuard
-from bench.measure.launch.alarm import Alarm
+from bench.measure.launch.alarm import ALARM_TIMEOUT_SECONDS, Alarm
 from bench.measure.launch.joined_end import SAY_SECONDS, JoinedEnding
 from bench.measure.launch.joined_start import JoinedJob, JoinedStart
 from bench.measure.launch.recorder import Recorder
@@ -37,8 +37,6 @@ from bench.measure.planning.suite_loader import Suite
 from bench.measure.system.backends import BACKENDS
 
 REGROUP_SECONDS = 5.0
-ALARM_TIMEOUT_SECONDS = 30 * 86400.0
-"""The alarm is waited for as long as a run may take."""
 LOST = "the ranks lost each other"
 RunAgain = Callable[[Recorder | None], None]
 """Replaces this process with one that makes the next launch; does not return."""
@@ -130,7 +128,7 @@ class AttachedRun(JoinedEnding):
         """Open the alarm of a backend whose ranks cannot set each other free; for others a null context."""
         if BACKENDS[session.plan.backend].frees_peers:
             return nullcontext()
-        connection = self.start.meeting.again(ALARM_TIMEOUT_SECONDS)
+        connection = self.start.meeting.again(self.job.limit_seconds)
         return Alarm(self.store, connection, session.prefix, lambda: self._ended_elsewhere(session), self.lose_store)
 
     def _end(self, session: Session, alarm: Alarm) -> tuple[int, Session]:

@@ -99,12 +99,14 @@ class JoinedEnding:
         while not self.ending.acquire(blocking=False):
             threading.Event().wait()  # another thread is at it, and ends the process
         holder = "its agent of torchrun" if self.joined.agent_hosts_store else "rank 0"
-        reason = f"the store at {self.start.meeting.where} is gone: {holder} died there, or its host ({error})"
+        cause = str(error).partition(". ")[0]
+        reason = f"the store at {self.start.meeting.where} is gone: {holder} died there, or its host ({cause})"
         try:
             if self.recorder is not None:
                 launch = 0 if self.session is None else self.session.launch
                 self._save_end(launch, reason, "failed", self.code_lost)
-            if self.place.local_index == 0:
+            # One per host; on that of rank 0, which may be dead, the one after it.
+            if self.place.local_index == 0 or (self.place.host_index, self.place.local_index) == (0, 1):
                 self.complain(f"{self.name([self.place.index])}: {reason}")
         finally:
             self.vanish(self.code_lost)

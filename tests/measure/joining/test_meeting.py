@@ -12,7 +12,7 @@ import pytest
 
 from bench.core import clock
 from bench.errors import BenchError
-from bench.measure.engine.store import StoreLost
+from bench.measure.engine.store import Store, StoreLost, StoreTimeout, connect_store, with_prefix
 from bench.measure.joining import addresses, meeting
 from bench.measure.joining.meeting import Meeting, RefusedError
 from bench.measure.joining.start_guard import StartGuard
@@ -131,9 +131,9 @@ def test_a_rank_that_meets_an_earlier_store_waits_for_the_next(a_rank: Maker) ->
     with ThreadPoolExecutor(1) as pool:
         early = a_rank(1, number=1)
         other = pool.submit(_follow, early)
-        while before.store.raw.get_underlying_store().num_keys() < 4:  # until it has come to the wrong store
-            threading.Event().wait(0.01)
-        del before
+        its_keys = with_prefix("bench/0/1", connect_store("127.0.0.1", before.joined.port, 60.0))
+        its_keys.get("arrival/1", 60.0)  # it has come to the wrong store
+        del before, its_keys
         first = a_rank(0, number=1)
         first.open()
         hosts = first.call_roll()
@@ -186,13 +186,15 @@ def test_ranks_that_are_ready_hear_nothing() -> None:
 
 
 def test_a_guard_tells_of_its_limit_and_of_a_lost_store() -> None:
-    class Broken:
-        def get(self, key: str, timeout_seconds: float) -> bytes:
-            raise StoreLost("Connection was likely closed.")
+    class Failing(Store):
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+        def get(self, key: str, timeout_seconds: float | None = None) -> bytes:
+            raise self.error
 
     told, store = list[str | None](), memory_store()
-    with StartGuard(store, store, 0.01, "start", told.append) as late:
-        late.wait()
-    with StartGuard(store, Broken(), 1.0, "start", told.append) as lost:  # type: ignore[arg-type]
-        lost.wait()
+    for error in (StoreTimeout("wait timeout after 1 s"), StoreLost("Connection was likely closed.")):
+        with StartGuard(store, Failing(error), 1.0, "start", told.append) as guard:
+            guard.wait()
     assert told == [None, "the store is gone: Connection was likely closed."]

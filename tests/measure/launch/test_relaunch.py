@@ -21,11 +21,11 @@ from bench.measure.launch import relaunch
 from bench.measure.launch.relaunch import Continuation, run_again
 from bench.measure.launchers.place import LauncherRank
 given = Continuation.from_text(None)
-left_open = socket.socket()
-left_open.set_inheritable(True)  # as sockets and devices of C++ code are
+plain = socket.socket()
+left_open = os.dup2(plain.fileno(), 40)  # inheritable, as sockets and devices of C++ code are
 relaunch.bootstrap.command = lambda *words: [sys.executable, "-c", sys.argv[2], *words[2:]]
 joined = LauncherRank("env", 0, 2, 0, "node0", 1234, False, "0")
-print(json.dumps({"pid": os.getpid(), "left_open": left_open.fileno(), "inherited": list(given.inherited)}), flush=True)
+print(json.dumps({"pid": os.getpid(), "left_open": left_open, "inherited": list(given.inherited)}), flush=True)
 run_again(joined, ["run", "tiny", "--continuation", "old"], given, None, 12.5)
 """
 SUCCESSOR = """
