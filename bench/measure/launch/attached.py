@@ -123,6 +123,10 @@ class AttachedRun(JoinedEnding):
             return worker.Generation(session, rank, suites, self.store, watchdog, host, self._emit()).run()
         except Broken:
             return False  # why is said in the store already
+        except StoreLost:
+            raise
+        except RuntimeError:  # a message between cases found its connection closed: a peer is gone, and torch says so
+            return False
 
     def _alarm(self, session: Session) -> AbstractContextManager[Alarm | None]:
         """Open the alarm of a backend whose ranks cannot set each other free; for others a null context."""

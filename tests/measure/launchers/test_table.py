@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -12,7 +12,7 @@ from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.launch.joined_start import check_gpus, find_place
 from bench.measure.launchers import table
-from bench.measure.launchers.host_lists import first_host
+from bench.measure.launchers.host_lists import expand, first_host, rank_hosts
 from bench.measure.launchers.known import LAUNCHERS
 from bench.measure.launchers.place import LauncherRank, Place
 from bench.measure.launchers.table import RefusedLauncherError, detect
@@ -510,3 +510,22 @@ def test_a_gpu_for_every_rank_or_a_launcher_that_narrowed_them_down(local_ranks:
 
 def test_the_environment_is_this_process_s_own() -> None:
     assert environment_variables() is os.environ
+
+
+@pytest.mark.parametrize(
+    ("nodes", "hosts"),
+    [
+        ("gpu[003-005,9]-ib,login1", ["gpu003-ib", "gpu004-ib", "gpu005-ib", "gpu9-ib", "login1"]),
+        ("rack[1-2]node[3-4]", ["rack1node3", "rack1node4", "rack2node3", "rack2node4"]),
+        ("one", ["one"]),
+        ("", []),
+    ],
+)
+def test_all_hosts_of_a_list(nodes: str, hosts: Sequence[str]) -> None:
+    assert expand(nodes) == hosts
+
+
+def test_ranks_fill_the_nodes_of_a_step_one_by_one() -> None:
+    assert rank_hosts("n[1-3]", "2(x2),1", "block") == {0: "n1", 1: "n1", 2: "n2", 3: "n2", 4: "n3"}
+    assert rank_hosts("n[1-3]", "2(x2),1", "cyclic") == {}
+    assert rank_hosts("n[1-3]", "", "") == {}
