@@ -10,7 +10,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -94,6 +95,7 @@ class Hosts:
             out, errors = process.communicate(timeout=timeout_seconds)
         except subprocess.TimeoutExpired:
             stop(process, signal.SIGKILL)
+            process.kill()
             out, errors = process.communicate()
             raise AssertionError(f"{words} took over {timeout_seconds:g} s: {out}{errors}") from None
         return subprocess.CompletedProcess(words, process.returncode, out, errors)
@@ -112,20 +114,25 @@ class Hosts:
 
     def cut(self, host: str) -> None:
         """Take a host from the network: its processes live on, and nobody hears of them."""
-        self._check(GATEWAY, "ip", "link", "set", self._port(host), "down")
+        self.check(GATEWAY, "ip", "link", "set", self._port(host), "down")
 
     def connect(self, host: str) -> None:
         """Put a host that was cut off back on the network."""
-        self._check(GATEWAY, "ip", "link", "set", self._port(host), "up")
+        self.check(GATEWAY, "ip", "link", "set", self._port(host), "up")
 
     def crash(self, host: str) -> None:
         """End all processes of a host at once."""
-        self._check(GATEWAY, "sh", "-c", 'ip netns pids "$0" | xargs --no-run-if-empty kill -KILL', host)
+        self.check(GATEWAY, "sh", "-c", 'ip netns pids "$0" | xargs --no-run-if-empty kill -KILL', host)
+
+    def commands(self, host: str) -> str:
+        """Command lines of all processes of a host."""
+        return self.call(GATEWAY, "sh", "-c", 'ps -o args= -p "$(ip netns pids "$0" | paste -sd,)"', host).stdout
 
     def _port(self, host: str) -> str:
         return f"port{list(self.addresses).index(host) + 1}"
 
-    def _check(self, host: str, *words: str) -> None:
+    def check(self, host: str, *words: str) -> None:
+        """Run a command on a host, which must end well."""
         done = self.call(host, *words)
         assert done.returncode == 0, done.stderr
 
@@ -150,9 +157,10 @@ class Hosts:
 
 
 def stop(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Send a signal to a command that `Hosts.start` gave, and not only to the program that entered the namespaces."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+    """Send a signal to a command that `Hosts.start` gave: to itself, and not to the program that entered the namespaces."""
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children():
+            child.send_signal(number)
 
 
 def hosts_or_skip(names: Sequence[str], folder: Path, *tools: str) -> Hosts:
@@ -166,6 +174,24 @@ def hosts_or_skip(names: Sequence[str], folder: Path, *tools: str) -> Hosts:
         return Hosts(names, folder)
     except OSError as error:
         pytest.skip(f"no namespaces here: {error}")
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Wait until programs that others started have come so far."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, f"not within {seconds:g} s: {what}"
+        time.sleep(0.1)
+
+
+def wait_for_records(folder: Path, number: int) -> None:
+    """Wait until the only result file of a folder has so many measurements."""
+    what = '"kind":"measurement"'
+    wait_for(
+        lambda: sum(file.read_text().count(what) for file in folder.glob("*.jsonl")) >= number,
+        f"{number} measurement(s) in {folder}",
+        60,
+    )
 
 
 def find_tool(name: str) -> str | None:
