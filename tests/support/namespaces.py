@@ -157,7 +157,7 @@ class Hosts:
 
 
 def stop(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Send a signal to a command that `Hosts.start` gave: to itself, and not to the program that entered the namespaces."""
+    """Send a signal to a command that `Hosts.start` gave, not to what entered the namespaces."""
     with suppress(psutil.NoSuchProcess):
         for child in psutil.Process(process.pid).children():
             child.send_signal(number)
