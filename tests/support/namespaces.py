@@ -49,6 +49,14 @@ read -r _ || true  # until the tests close the pipe, or are gone
 """
 """A shell as the first process, since it takes in the processes whose parents are gone."""
 
+REMOTE_SHELL = """#!/bin/bash
+while [[ $1 == -* ]]; do shift; done
+host=$1
+shift
+exec nsenter --net="/run/netns/$host" unshare --uts bash -c "hostname $host; $*"
+"""
+"""Called as ssh is, by a launcher that runs on one of the hosts: options, the host, words for the shell there."""
+
 
 class Hosts:
     """Hosts with an address and a name each, on one bridge; a context manager."""
@@ -56,6 +64,9 @@ class Hosts:
     def __init__(self, names: Sequence[str], folder: Path) -> None:
         self.addresses = {name: f"{SUBNET}.{number}" for number, name in enumerate(names, 1)}
         self.addresses[GATEWAY] = f"{SUBNET}.254"
+        self.remote_shell = folder / "remote_shell"
+        self.remote_shell.write_text(REMOTE_SHELL)
+        self.remote_shell.chmod(0o755)
         known = folder / "hosts"
         lines = [f"{address} {name}\n" for name, address in {"localhost": "127.0.0.1", **self.addresses}.items()]
         known.write_text("".join(lines))
@@ -87,7 +98,7 @@ class Hosts:
         return [*there, "nsenter", f"--net=/run/netns/{host}", *named, *words]
 
     def call(
-        self, host: str, *words: str, timeout_seconds: float = 60.0, **variables: str
+        self, host: str, *words: str, timeout_seconds: float = 100.0, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on a host to its end."""
         process = self.start(host, *words, **variables)
