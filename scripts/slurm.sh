@@ -75,7 +75,7 @@ while true; do
     [[ ${#lost[@]} != 0 ]] || exit "$code"
     nodes=("${here[@]}" "${nodes[@]:needed}")
     if [[ ${#nodes[@]} -lt $needed ]]; then
-        say "lost ${lost[*]}; ${#nodes[@]} of the $needed nodes that the run needs are left. What was measured is in $file"
+        say "lost ${lost[*]}; ${#nodes[@]} of the $needed nodes that the run needs are left. Measured so far: $file"
         exit 3
     fi
     say "lost ${lost[*]}; ${nodes[*]:0:needed} go on"

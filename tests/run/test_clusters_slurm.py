@@ -11,7 +11,8 @@ import pytest
 
 from tests import ROOT
 from tests.support.command import BENCH, FAULTY, SUITES, saved
-from tests.support.slurm import NODES, Slurm, slurm_or_skip, wait_for
+from tests.support.namespaces import wait_for_records
+from tests.support.slurm import NODES, Slurm, slurm_or_skip
 
 pytestmark = [pytest.mark.launchers, pytest.mark.ranks]
 
@@ -43,16 +44,6 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "scripts" / "setup").write_text(f"echo {sys.executable}\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def wait_for_records(folder: Path, number: int) -> None:
-    """Wait until the only result file of a folder has so many measurements."""
-    what = '"kind":"measurement"'
-    wait_for(
-        lambda: sum(file.read_text().count(what) for file in folder.glob("*.jsonl")) >= number,
-        f"{number} measurement(s) in {folder}",
-        60,
-    )
 
 
 def test_srun_makes_one_file_of_four_nodes(slurm: Slurm, tmp_path: Path) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.command import BENCH, SUITES, call, saved, start
-from tests.support.hosts import missing, on_hosts, remote_shell
+from tests.support.namespaces import Hosts, hosts_or_skip
 
-pytestmark = pytest.mark.launchers
+pytestmark = [pytest.mark.launchers, pytest.mark.ranks]
 
 RUN = [*BENCH, "run", str(SUITES / "tiny.py"), "--preset", "smoke", "--budget", "10m", "-o"]
 CASES = ["tiny/first", "tiny/second", "tiny/third"]
@@ -23,9 +24,11 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"needs {program}")
 
 
-def needs_hosts(program: str) -> pytest.MarkDecorator:
-    reason = missing(program)
-    return pytest.mark.skipif(reason is not None, reason=reason or "")
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    """Three hosts, on the first of which mpirun and mpiexec run."""
+    with hosts_or_skip(("alpha", "beta", "gamma"), tmp_path_factory.mktemp("hosts")) as nodes:
+        yield nodes
 
 
 def hosts(folder: Path) -> list[str]:
@@ -52,35 +55,38 @@ def test_ranks_of_mpi_on_one_host_make_one_file(launcher: list[str], tmp_path: P
     assert len(hosts(tmp_path)) == 2
 
 
-@needs_hosts("mpiexec.hydra")
-def test_hydra_s_ranks_on_two_hosts_learn_through_pmi_where_rank_0_is(tmp_path: Path) -> None:
-    launcher = [*HYDRA, "-launcher", "ssh", "-launcher-exec", str(remote_shell(tmp_path))]
-    done = on_hosts([*launcher, "-hosts", "beta,alpha", "-n", "2", "-ppn", "1", *RUN, str(tmp_path)], tmp_path)
+@needs("mpiexec.hydra")
+def test_hydra_s_ranks_on_two_hosts_learn_through_pmi_where_rank_0_is(nodes: Hosts, tmp_path: Path) -> None:
+    launcher = [*HYDRA, "-launcher", "ssh", "-launcher-exec", str(nodes.remote_shell)]
+    done = nodes.call("alpha", *launcher, "-hosts", "beta,alpha", "-n", "2", "-ppn", "1", *RUN, str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert hosts(tmp_path) == ["beta", "alpha"]
 
 
-def open_mpi_on(names: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    launcher = [*OPEN_MPI, "--mca", "plm_rsh_agent", str(remote_shell(folder)), "--host", names, *options]
-    return on_hosts([*launcher, "-n", "2", *RUN, str(folder)], folder)
+def open_mpi_on(names: str, nodes: Hosts, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    launcher = [*OPEN_MPI, "--mca", "plm_rsh_agent", str(nodes.remote_shell), "--host", names, *options]
+    return nodes.call("alpha", *launcher, "-n", "2", *RUN, str(folder))
 
 
-@needs_hosts("mpirun.openmpi")
-def test_open_mpi_s_ranks_on_two_hosts_meet_at_mpirun_s_host(tmp_path: Path) -> None:
-    done = open_mpi_on("alpha:1,beta:1", tmp_path)
+@needs("mpirun.openmpi")
+def test_open_mpi_s_ranks_on_two_hosts_meet_at_mpirun_s_host(nodes: Hosts, tmp_path: Path) -> None:
+    done = open_mpi_on("alpha:1,beta:1", nodes, tmp_path)
     assert done.returncode == 0, done.stderr
     assert hosts(tmp_path) == ["alpha", "beta"]
 
 
 @pytest.mark.long
-@needs_hosts("mpirun.openmpi")
-def test_open_mpi_s_ranks_away_from_mpirun_stop_with_the_option_that_makes_them_meet(tmp_path: Path) -> None:
-    stopped = open_mpi_on("beta:1,gamma:1", tmp_path)
+@needs("mpirun.openmpi")
+def test_open_mpi_s_ranks_away_from_mpirun_stop_with_the_option_that_makes_them_meet(
+    nodes: Hosts, tmp_path: Path
+) -> None:
+    address = nodes.addresses["beta"]
+    stopped = open_mpi_on("beta:1,gamma:1", nodes, tmp_path)
     assert stopped.returncode == 2
     line = next(line for line in stopped.stderr.splitlines() if line.startswith("bench: error: "))
-    assert line.endswith("is not the host of rank 0; type: mpirun -x MASTER_ADDR=10.77.0.2 ... bench run")
+    assert line.endswith(f"is not the host of rank 0; type: mpirun -x MASTER_ADDR={address} ... bench run")
     assert not list(tmp_path.glob("*.jsonl"))
-    done = open_mpi_on("beta:1,gamma:1", tmp_path, "-x", "MASTER_ADDR=10.77.0.2")
+    done = open_mpi_on("beta:1,gamma:1", nodes, tmp_path, "-x", f"MASTER_ADDR={address}")
     assert done.returncode == 0, done.stderr
     assert hosts(tmp_path) == ["beta", "gamma"]
 

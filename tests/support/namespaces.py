@@ -10,7 +10,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,6 +49,14 @@ read -r _ || true  # until the tests close the pipe, or are gone
 """
 """A shell as the first process, since it takes in the processes whose parents are gone."""
 
+REMOTE_SHELL = """#!/bin/bash
+while [[ $1 == -* ]]; do shift; done
+host=$1
+shift
+exec nsenter --net="/run/netns/$host" unshare --uts bash -c "hostname $host; $*"
+"""
+"""Called as ssh is, by a launcher that runs on one of the hosts: options, the host, words for the shell there."""
+
 
 class Hosts:
     """Hosts with an address and a name each, on one bridge; a context manager."""
@@ -55,6 +64,9 @@ class Hosts:
     def __init__(self, names: Sequence[str], folder: Path) -> None:
         self.addresses = {name: f"{SUBNET}.{number}" for number, name in enumerate(names, 1)}
         self.addresses[GATEWAY] = f"{SUBNET}.254"
+        self.remote_shell = folder / "remote_shell"
+        self.remote_shell.write_text(REMOTE_SHELL)
+        self.remote_shell.chmod(0o755)
         known = folder / "hosts"
         lines = [f"{address} {name}\n" for name, address in {"localhost": "127.0.0.1", **self.addresses}.items()]
         known.write_text("".join(lines))
@@ -86,7 +98,7 @@ class Hosts:
         return [*there, "nsenter", f"--net=/run/netns/{host}", *named, *words]
 
     def call(
-        self, host: str, *words: str, timeout_seconds: float = 60.0, **variables: str
+        self, host: str, *words: str, timeout_seconds: float = 100.0, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on a host to its end."""
         process = self.start(host, *words, **variables)
@@ -94,6 +106,7 @@ class Hosts:
             out, errors = process.communicate(timeout=timeout_seconds)
         except subprocess.TimeoutExpired:
             stop(process, signal.SIGKILL)
+            process.kill()
             out, errors = process.communicate()
             raise AssertionError(f"{words} took over {timeout_seconds:g} s: {out}{errors}") from None
         return subprocess.CompletedProcess(words, process.returncode, out, errors)
@@ -112,20 +125,25 @@ class Hosts:
 
     def cut(self, host: str) -> None:
         """Take a host from the network: its processes live on, and nobody hears of them."""
-        self._check(GATEWAY, "ip", "link", "set", self._port(host), "down")
+        self.check(GATEWAY, "ip", "link", "set", self._port(host), "down")
 
     def connect(self, host: str) -> None:
         """Put a host that was cut off back on the network."""
-        self._check(GATEWAY, "ip", "link", "set", self._port(host), "up")
+        self.check(GATEWAY, "ip", "link", "set", self._port(host), "up")
 
     def crash(self, host: str) -> None:
         """End all processes of a host at once."""
-        self._check(GATEWAY, "sh", "-c", 'ip netns pids "$0" | xargs --no-run-if-empty kill -KILL', host)
+        self.check(GATEWAY, "sh", "-c", 'ip netns pids "$0" | xargs --no-run-if-empty kill -KILL', host)
+
+    def commands(self, host: str) -> str:
+        """Command lines of all processes of a host."""
+        return self.call(GATEWAY, "sh", "-c", 'ps -o args= -p "$(ip netns pids "$0" | paste -sd,)"', host).stdout
 
     def _port(self, host: str) -> str:
         return f"port{list(self.addresses).index(host) + 1}"
 
-    def _check(self, host: str, *words: str) -> None:
+    def check(self, host: str, *words: str) -> None:
+        """Run a command on a host, which must end well."""
         done = self.call(host, *words)
         assert done.returncode == 0, done.stderr
 
@@ -150,9 +168,10 @@ class Hosts:
 
 
 def stop(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Send a signal to a command that `Hosts.start` gave, and not only to the program that entered the namespaces."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+    """Send a signal to a command that `Hosts.start` gave, not to what entered the namespaces."""
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children():
+            child.send_signal(number)
 
 
 def hosts_or_skip(names: Sequence[str], folder: Path, *tools: str) -> Hosts:
@@ -166,6 +185,24 @@ def hosts_or_skip(names: Sequence[str], folder: Path, *tools: str) -> Hosts:
         return Hosts(names, folder)
     except OSError as error:
         pytest.skip(f"no namespaces here: {error}")
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Wait until programs that others started have come so far."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, f"not within {seconds:g} s: {what}"
+        time.sleep(0.1)
+
+
+def wait_for_records(folder: Path, number: int) -> None:
+    """Wait until the only result file of a folder has so many measurements."""
+    what = '"kind":"measurement"'
+    wait_for(
+        lambda: sum(file.read_text().count(what) for file in folder.glob("*.jsonl")) >= number,
+        f"{number} measurement(s) in {folder}",
+        60,
+    )
 
 
 def find_tool(name: str) -> str | None:

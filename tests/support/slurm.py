@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.namespaces import GATEWAY, Hosts, hosts_or_skip
+from tests.support.namespaces import GATEWAY, Hosts, hosts_or_skip, wait_for
 
 NODES = ("node1", "node2", "node3", "node4")
 TOOLS = ("slurmctld", "slurmd", "srun", "munged")
@@ -65,9 +64,9 @@ class Slurm:
         key.chmod(0o400)
         (self.folder / "state").mkdir()
         files = [f"--{name}-file={self.folder}/munge.{name}" for name in ("key", "log", "pid", "seed")]
-        self._check(GATEWAY, "mkdir", "/run/munge")
-        self._check(GATEWAY, "munged", "--force", "--socket=/run/munge/munge.socket.2", *files)
-        self._check(GATEWAY, "slurmctld", "-f", str(self.configuration))
+        self.hosts.check(GATEWAY, "mkdir", "/run/munge")
+        self.hosts.check(GATEWAY, "munged", "--force", "--socket=/run/munge/munge.socket.2", *files)
+        self.hosts.check(GATEWAY, "slurmctld", "-f", str(self.configuration))
         for node in NODES:
             self.start_node(node)
         self.wait_until_idle()
@@ -75,7 +74,7 @@ class Slurm:
     def start_node(self, node: str) -> None:
         """Start a node's daemon."""
         (self.folder / f"spool-{node}").mkdir(exist_ok=True)
-        self._check(node, "slurmd", "-f", str(self.configuration), "-N", node)
+        self.hosts.check(node, "slurmd", "-f", str(self.configuration), "-N", node)
 
     def crash(self, node: str) -> None:
         """End a node's daemon and all its tasks at once; the controller is not told."""
@@ -122,18 +121,6 @@ class Slurm:
     def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
         """A command whose output is read later."""
         return self.hosts.start(GATEWAY, *words, SLURM_CONF=str(self.configuration), **variables)
-
-    def _check(self, host: str, *words: str) -> None:
-        done = self.hosts.call(host, *words)
-        assert done.returncode == 0, done.stderr
-
-
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Wait until programs that others started have come so far."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, f"not within {seconds:g} s: {what}"
-        time.sleep(0.1)
 
 
 @contextmanager
