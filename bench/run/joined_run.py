@@ -33,7 +33,7 @@ from bench.run.opening import examine_host, is_judged, open_run, show_progress
 
 if TYPE_CHECKING:
     from bench.measure.engine.store import Store
-    from bench.measure.joining.agreement import Facts
+    from bench.measure.joining.agreement import CommonFacts
     from bench.measure.launch.joined_start import JoinedJob
     from bench.measure.launch.recorder import Recorder
     from bench.measure.launchers.place import LauncherRank, Place
@@ -205,17 +205,17 @@ class _Joined:
         recorder.change_plan(plan, doctor)
         recorder.progress = show_progress(plan, recorder.resumed)
 
-    def _gather_facts(self, plan: Plan) -> Facts:
-        """Facts that all ranks must have in common. Raises BenchError for a suite that is not here."""
+    def _gather_facts(self, plan: Plan) -> CommonFacts:
+        """CommonFacts that all ranks must have in common. Raises BenchError for a suite that is not here."""
         import torch
 
-        from bench.measure.joining.agreement import Facts, comparable_variables
+        from bench.measure.joining.agreement import CommonFacts, comparable_variables
         from bench.measure.system.environment import named_variables
 
         suites = load_all(suite.reference for suite in plan.suites)
         python = ".".join(str(part) for part in sys.version_info[:2])
         options = self.options.to_record()
-        return Facts(
+        return CommonFacts(
             release={"bench": bench.__version__},
             version={"torch": str(torch.__version__), "Python": python},
             code={"bench": engine_digest(), **{f"suite {suite.name}": suite.digest for suite in suites}},

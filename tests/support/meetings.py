@@ -82,17 +82,17 @@ WAYS: tuple[Way, ...] = (
     Way(
         "two world sizes",
         [Starting(_plain(0, 2)), Starting(_plain(1, 3))],
-        ["was told of 2 ranks and rank 1 on HOST of 3", "was told of 2 ranks and rank 1 on HOST of 3"],
+        ["has a world size of 2, rank 1 on HOST one of 3", "has a world size of 2, rank 1 on HOST one of 3"],
     ),
     Way(
         "two processes are rank 0",
         [Starting(_plain(0)), Starting(_plain(0))],
-        ["two processes were told to be rank 0: process", "two processes were told to be rank 0: process"],
+        ["two processes are rank 0: process", "two processes are rank 0: process"],
     ),
     Way(
         "two processes are rank 1",
         [Starting(_plain(0, 3)), Starting(_plain(1, 3)), Starting(_plain(1, 3))],
-        ["two processes were told to be rank 1: process"] * 3,
+        ["two processes are rank 1: process"] * 3,
     ),
     Way(
         "a rank beyond the world size",

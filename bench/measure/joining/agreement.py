@@ -1,7 +1,7 @@
 """Agreement of joined ranks before they work: the same code, plan, options and variables, or one line that says not.
 
-Ranks that differ would not fail at once: they would wait for each other inside a collective, or measure something that
-nobody asked for. So each posts its facts once it knows the plan, and rank 0 compares them with its own.
+Ranks that differ would not fail at once: they would wait for each other inside a collective, or measure
+something else than the user wants. So each posts its facts once it knows the plan, and rank 0 compares them with its own.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ OWN_VARIABLES = ("_DEVICES", "_IFNAME", "_HCA", "_DIR", "_PATH", "_FILE", "_AFFI
 """Ends of variables that differ between hosts or ranks by their nature: devices, interfaces, files, cores."""
 
 
-class Facts(Struct, frozen=True):
-    """Facts of one rank that all ranks must have in common, by kind and name; or the error that it ran into."""
+class CommonFacts(Struct, frozen=True):
+    """CommonFacts of one rank that all ranks must have in common, by kind and name; or the error that it ran into."""
 
     release: dict[str, str | None] = {}
     """Version of bench."""
@@ -47,7 +47,7 @@ class Facts(Struct, frozen=True):
 
 
 Kind = tuple[str, Callable[[str, str, str], str], str, bool]
-"""Field of Facts, its text (rank's name, item, value) and remedy, and whether --allow-unlike waives a difference."""
+"""Field of CommonFacts, its text (rank's name, item, value) and remedy, and whether --allow-unlike waives a difference."""
 
 _KINDS: tuple[Kind, ...] = (
     ("release", lambda who, name, value: f"{who} has {name} {value}", "install the same version on every host", False),
@@ -60,7 +60,7 @@ _KINDS: tuple[Kind, ...] = (
 )  # fmt: skip
 
 
-def differing(facts: Mapping[int, Facts], hosts: Sequence[str], allow_unlike: bool = False) -> list[str]:
+def differing(facts: Mapping[int, CommonFacts], hosts: Sequence[str], allow_unlike: bool = False) -> list[str]:
     """The differences of ranks from rank 0, one text per item; `facts` are by rank, `hosts` those of all ranks.
 
     `allow_unlike` leaves out those that may be waived.
@@ -109,14 +109,14 @@ def comparable_variables(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if not name.endswith(OWN_VARIABLES)}
 
 
-def post_facts(store: Store, stage: str, rank: int, facts: Facts) -> None:
+def post_facts(store: Store, stage: str, rank: int, facts: CommonFacts) -> None:
     """Hand this rank's facts of a stage, or its error, to rank 0."""
     store.set(f"{stage}/{rank}", msgspec.json.encode(facts).decode())
     if facts.error is not None:
         store.set(f"{stage}/error", str(rank))
 
 
-Check = Callable[[Mapping[int, Facts], Sequence[str]], None]
+Check = Callable[[Mapping[int, CommonFacts], Sequence[str]], None]
 """Raises BenchError for facts, by rank, that do not go together; the hosts of all ranks are given too."""
 
 
@@ -127,7 +127,7 @@ def collect_facts(store: Store, stage: str, hosts: Sequence[str], deadline: floa
     together, soon after they came; and for ranks that stay silent until `deadline`.
     """
     of_rank = dict(enumerate(hosts))
-    facts: dict[int, Facts] = {}
+    facts: dict[int, CommonFacts] = {}
     pause, came = threading.Event(), clock.monotonic_seconds()
     while True:
         if store.check([f"{stage}/error"]):
@@ -152,14 +152,14 @@ def collect_facts(store: Store, stage: str, hosts: Sequence[str], deadline: floa
         pause.wait(POLL_SECONDS)
 
 
-def _read(store: Store, stage: str, rank: int) -> Facts:
-    return msgspec.json.decode(store.get(f"{stage}/{rank}"), type=Facts)
+def _read(store: Store, stage: str, rank: int) -> CommonFacts:
+    return msgspec.json.decode(store.get(f"{stage}/{rank}"), type=CommonFacts)
 
 
 def refuse_differences(allow_unlike: bool, warn: Callable[[str], None]) -> Check:
     """A check that raises BenchError for the first difference, and warns of each one that is waived."""
 
-    def check(facts: Mapping[int, Facts], hosts: Sequence[str]) -> None:
+    def check(facts: Mapping[int, CommonFacts], hosts: Sequence[str]) -> None:
         refused = differing(facts, hosts, allow_unlike)
         if refused:
             more = f" (and {counted(len(refused) - 1, 'more difference')})" if len(refused) > 1 else ""

@@ -1,6 +1,6 @@
 """The meeting of a joined run: every rank reports to rank 0 through the store, within a limit of its own.
 
-Each rank adds its arrival to a list, so that ranks nobody reckoned with are seen too: twice the same, or beyond the
+Each rank adds its arrival to a list, so that unexpected ranks are seen too: the same rank twice, or one beyond the
 world size. Rank 0 reads the list, says who is missing, and gives every rank the same word in the end.
 """
 
@@ -34,7 +34,7 @@ KNOCK_SECONDS = 2.0
 TWIN_SECONDS = 5.0
 """Time for another rank 0, which may have started at the same moment, to open its store."""
 QUIET_SECONDS = 3.0
-"""Ranks of one job start within seconds; a meeting that takes longer is told of."""
+"""Ranks of one job start within seconds; rank 0 reports on a meeting that takes longer."""
 REPEAT_SECONDS = 15.0
 FAREWELL_SECONDS = 3.0
 """Time after a failed meeting for the ranks that are there to fetch its report."""
@@ -48,7 +48,7 @@ class Word(Struct, frozen=True):
     """Host of every rank; of a run that is refused, of rank 0."""
     error: str | None = None
     is_mistake: bool = False
-    """True for rank 0's own mistake, which most likely every rank was given: it need not be said twice on a host."""
+    """True for rank 0's own mistake, which every rank most likely makes: one message per host is enough."""
 
 
 @dataclass
@@ -115,8 +115,8 @@ class Meeting:
             self.say(f"ranks meet at {self.where}; this host listens on {addresses.describe_listener(listener)}")
         if addresses.is_own(self.joined.address) is False:
             self.say(
-                f"warning: {endpoint.named(self.joined)} is no address of {self.host}, on which rank 0 runs; if "
-                "nothing forwards it there, no rank will come"
+                f"warning: {endpoint.named(self.joined)} is not an address of {self.host}, where rank 0 runs; unless "
+                "it is forwarded to this host, the other ranks cannot come"
             )
         self.store = with_prefix(self._prefix, hosted_store(listener, self.limit_seconds, self.joined.world_size))
 

@@ -34,13 +34,13 @@ def objection(arrivals: Sequence[Arrival]) -> str | None:
     for arrival in arrivals:
         if arrival.world_size != first.world_size:
             return (
-                f"{first.text()} was told of {first.world_size} ranks and {arrival.text()} of {arrival.world_size}; "
-                "start all ranks with one WORLD_SIZE"
+                f"{first.text()} has a world size of {first.world_size}, {arrival.text()} one of {arrival.world_size}; "
+                "start all ranks with the same"
             )
         twin = by_rank.setdefault(arrival.rank, arrival)
         if twin is not arrival:
             return (
-                f"two processes were told to be rank {arrival.rank}: process {twin.process_id} on {twin.host} and "
+                f"two processes are rank {arrival.rank}: process {twin.process_id} on {twin.host} and "
                 f"process {arrival.process_id} on {arrival.host}; give every process a RANK of its own"
             )
     return None
@@ -54,7 +54,7 @@ def absent_ranks(arrivals: Sequence[Arrival], world_size: int) -> list[int]:
 def guess_hosts(arrivals: Sequence[Arrival], known: Mapping[int, str]) -> dict[int, str]:
     """Hosts of ranks, as known beforehand, from their arrivals, and from siblings if ranks fill host by host.
 
-    Every launcher that is joined fills the hosts in turn unless it is told otherwise. So if all ranks that came
+    By default every launcher that is joined fills one host after the other. So if all ranks that came
     confirm that rank / ranks per host is the host, it is that of the others too.
     """
     hosts = {**known, **{arrival.rank: arrival.host for arrival in arrivals}}

@@ -95,7 +95,7 @@ class JoinedEnding:
         self.vanish(self.code_lost)
 
     def lose_store(self, error: StoreLost) -> NoReturn:
-        """End this rank after the host of the store died: nobody can be heard any more."""
+        """End this rank after the host of the store died: ranks cannot hear each other any more."""
         while not self.ending.acquire(blocking=False):
             threading.Event().wait()  # another thread is at it, and ends the process
         holder = "its agent of torchrun" if self.joined.agent_hosts_store else "rank 0"

@@ -1,6 +1,6 @@
 """The start of a joined run: the ranks meet, agree, and get the session of their first cases from rank 0.
 
-Rank 0 plans and writes the file's header before it waits for anybody, so that the file says why a run never began.
+Rank 0 plans and writes the file's header before it waits for other ranks, so that the file says why a run never began.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from bench.core import clock, exit_codes
 from bench.errors import BenchError
 from bench.measure.engine.store import Store, StoreLost, StoreTimeout
 from bench.measure.joining import agreement
-from bench.measure.joining.agreement import Facts
+from bench.measure.joining.agreement import CommonFacts
 from bench.measure.joining.meeting import Meeting
 from bench.measure.joining.start_guard import StartGuard
 from bench.measure.launch.recorder import Recorder
@@ -37,7 +37,7 @@ class JoinedJob:
     """Every rank's: looks at its host, and publishes the work of others there. May raise BenchError."""
     reach: Callable[[Place, Sequence[str], Store], str | None]
     """Every rank's, at once: the complaint about hosts that do not reach each other, the same on all; None: they do."""
-    gather_facts: Callable[[Plan], Facts]
+    gather_facts: Callable[[Plan], CommonFacts]
     """Every rank's: its facts that have to be alike everywhere. May raise BenchError."""
     close: Callable[[Recorder, int], int]
     """Rank 0's: prints the last screen of a run with an exit code."""
@@ -162,20 +162,20 @@ class JoinedStart:
         self.place = find_place(self.joined, self.hosts)
         return self.place
 
-    def _look(self) -> Facts:
+    def _look(self) -> CommonFacts:
         assert self.place is not None
         self.job.look(self.place, self.hosts, self.meeting.store)
-        return Facts()
+        return CommonFacts()
 
-    def _post(self, stage: str, gather: Callable[[], Facts]) -> None:
+    def _post(self, stage: str, gather: Callable[[], CommonFacts]) -> None:
         """Hand the facts of a stage, or the error of this rank, to rank 0, which ends the run for all then."""
         try:
             facts = gather()
         except BenchError as error:
-            facts = Facts(error=str(error))
+            facts = CommonFacts(error=str(error))
         except Exception as error:  # its traceback is this rank's own; the others are to hear why there is no run
             text = f"{type(error).__name__}: {error}".splitlines()[0]
-            agreement.post_facts(self.meeting.store, stage, self.joined.index, Facts(error=text))
+            agreement.post_facts(self.meeting.store, stage, self.joined.index, CommonFacts(error=text))
             raise
         agreement.post_facts(self.meeting.store, stage, self.joined.index, facts)
 

@@ -61,7 +61,7 @@ class Recorder:
     has_header: bool = False
     """True once a line was written that begins this run, or takes it up again."""
     continues: bool = False
-    """True for a later launch of a job that is under way: its end is told in the file, whatever it is."""
+    """True for a later launch of a job that is under way: the file gets its end, even if the ranks do not meet."""
     doctor: DoctorReport | None = None
     """The doctor's findings before the run, for the header; None: it did not look."""
     profile: str | None = None

@@ -158,7 +158,7 @@ class Joined(Record, tag="ranks", tag_field="kind"):
     """The ranks of a joined run have met: facts that its header, which is written before, could not have."""
 
     environment: Environment
-    """Its fields stand in place of the header's."""
+    """Its fields replace those of the header."""
     started: Text | None = None
     plan: PlanRow | None = None
     """The plan, if the places of the ranks changed it; null: that of the header."""

@@ -8,11 +8,11 @@ import pytest
 
 from bench.errors import BenchError
 from bench.measure.joining import agreement
-from bench.measure.joining.agreement import Facts, collect_facts, comparable_variables, differing, post_facts
+from bench.measure.joining.agreement import CommonFacts, collect_facts, comparable_variables, differing, post_facts
 from tests.measure.engine.test_consensus import memory_store
 
 HOSTS = ["node0", "node0", "node1", "node1"]
-ALIKE = Facts(
+ALIKE = CommonFacts(
     release={"bench": "1"},
     version={"torch": "2"},
     code={"bench": "a" * 64},
@@ -22,11 +22,11 @@ ALIKE = Facts(
 )
 
 
-def ranks(changes: Mapping[int, Facts] | None = None) -> dict[int, Facts]:
+def ranks(changes: Mapping[int, CommonFacts] | None = None) -> dict[int, CommonFacts]:
     return {**dict.fromkeys(range(4), ALIKE), **(changes or {})}
 
 
-def changed(**fields: object) -> Facts:
+def changed(**fields: object) -> CommonFacts:
     import msgspec
 
     return msgspec.structs.replace(ALIKE, **fields)
@@ -48,7 +48,7 @@ def test_equal_ranks_differ_in_nothing() -> None:
         (changed(device="cuda"), "rank 2 on node1 would measure on cuda; rank 0 on node0 on cpu;", False),
     ],
 )
-def test_a_difference_names_the_rank_its_host_and_both_values(other: Facts, text: str, may_differ: bool) -> None:
+def test_a_difference_names_the_rank_its_host_and_both_values(other: CommonFacts, text: str, may_differ: bool) -> None:
     (found,) = differing(ranks({2: other}), HOSTS)
     assert found.startswith(text)
     assert ("--allow-unlike" in found) == may_differ
@@ -78,21 +78,21 @@ def test_variables_of_hosts_and_ranks_may_differ() -> None:
     assert comparable_variables({**own, "NCCL_ALGO": "Ring"}) == {"NCCL_ALGO": "Ring"}
 
 
-def accept(facts: Mapping[int, Facts], hosts: object) -> None:
+def accept(facts: Mapping[int, CommonFacts], hosts: object) -> None:
     """A check that finds nothing wrong."""
 
 
 def test_the_first_rank_with_an_error_is_named_at_once() -> None:
     store = memory_store()
     post_facts(store, "facts", 0, ALIKE)
-    post_facts(store, "facts", 3, Facts(error="no GPU here; look at nvidia-smi"))
+    post_facts(store, "facts", 3, CommonFacts(error="no GPU here; look at nvidia-smi"))
     with pytest.raises(BenchError, match=r"^rank 3 on node1: no GPU here; look at nvidia-smi$"):
         collect_facts(store, "facts", HOSTS, deadline=1e12, check=accept)
 
 
 def test_rank_0_s_own_error_needs_no_name() -> None:
     store = memory_store()
-    post_facts(store, "facts", 0, Facts(error="no GPU here"))
+    post_facts(store, "facts", 0, CommonFacts(error="no GPU here"))
     with pytest.raises(BenchError, match=r"^no GPU here$"):
         collect_facts(store, "facts", HOSTS, deadline=1e12, check=accept)
 

@@ -39,18 +39,18 @@ def test_ranks_that_fit_are_welcome() -> None:
 def test_another_world_size_is_named_with_both() -> None:
     text = objection([*came(0, size=2), *came(1, size=3)])
     assert text is not None
-    assert text.startswith("rank 0 on node0 was told of 2 ranks and rank 1 on node0 of 3;")
+    assert text.startswith("rank 0 on node0 has a world size of 2, rank 1 on node0 one of 3;")
 
 
 def test_a_rank_that_is_there_twice_is_named_with_both_processes() -> None:
     twin = Arrival(rank=1, world_size=8, host="node3", process_id=7)
     text = objection([*came(0, 1), twin])
     assert text is not None
-    assert text.startswith("two processes were told to be rank 1: process 101 on node0 and process 7 on node3;")
+    assert text.startswith("two processes are rank 1: process 101 on node0 and process 7 on node3;")
 
 
 def test_a_rank_beyond_the_world_size_has_another_world_size() -> None:
-    assert "of 12" in (objection([*came(0), *came(9, size=12)]) or "")
+    assert "one of 12" in (objection([*came(0), *came(9, size=12)]) or "")
 
 
 @pytest.mark.parametrize(
