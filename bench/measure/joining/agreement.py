@@ -1,7 +1,8 @@
 """Agreement of joined ranks before they work: the same code, plan, options and variables, or one line that says not.
 
 Ranks that differ would not fail at once: they would wait for each other inside a collective, or measure
-something else than the user wants. So each posts its facts once it knows the plan, and rank 0 compares them with its own.
+something else than the user wants. So each posts its facts once it knows the plan, and rank 0 compares them with its
+own.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class CommonFacts(Struct, frozen=True):
 
 
 Kind = tuple[str, Callable[[str, str, str], str], str, bool]
-"""Field of CommonFacts, its text (rank's name, item, value) and remedy, and whether --allow-unlike waives a difference."""
+"""Field of CommonFacts, its text (rank's name, item, value), its remedy; True if --allow-unlike waives a difference."""
 
 _KINDS: tuple[Kind, ...] = (
     ("release", lambda who, name, value: f"{who} has {name} {value}", "install the same version on every host", False),

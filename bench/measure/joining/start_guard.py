@@ -1,6 +1,6 @@
 """A guard over a stage of the start of joined ranks: one that fails there is heard by all, wherever they are.
 
-Until their first vote ranks load suites, or wait for each other inside torch, where no message reaches them. So a thread
+Until their first vote ranks load suites, or wait for each other inside torch, and no message reaches them. So a thread
 of every rank waits in the store, for the word that all are ready, or for the first error.
 """
 
