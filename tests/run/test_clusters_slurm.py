@@ -14,7 +14,7 @@ from tests.support.command import BENCH, FAULTY, SUITES, saved
 from tests.support.namespaces import wait_for_records
 from tests.support.slurm import NODES, Slurm, slurm_or_skip
 
-pytestmark = [pytest.mark.launchers, pytest.mark.ranks]
+pytestmark = [pytest.mark.launchers, pytest.mark.ranks, pytest.mark.long]
 
 TINY = str(SUITES / "tiny.py")
 QUICK = ("--preset", "smoke", "--budget", "10m")
@@ -55,7 +55,6 @@ def test_srun_makes_one_file_of_four_nodes(slurm: Slurm, tmp_path: Path) -> None
     assert [rank["host"] for rank in file.ranks()] == list(NODES)
 
 
-@pytest.mark.long
 def test_srun_names_a_node_that_has_just_died(slurm: Slurm, tmp_path: Path) -> None:
     slurm.crash("node3")
     done = slurm.call("srun", "-N4", "-n4", *BENCH, "run", TINY, *QUICK, "-o", str(tmp_path))
@@ -95,7 +94,6 @@ def test_the_batch_script_names_its_file_by_the_job(slurm: Slurm, checkout: Path
     assert len(file.ranks()) == 4
 
 
-@pytest.mark.long
 def test_a_requeued_job_finishes_its_file(slurm: Slurm, checkout: Path) -> None:
     job = slurm.submit(
         *ONE_EACH, "scripts/slurm.sh", FAULTY, *QUICK, "--timeout", "15s", "--set", "op=none,hang_all,last"
@@ -111,7 +109,6 @@ def test_a_requeued_job_finishes_its_file(slurm: Slurm, checkout: Path) -> None:
     assert file.statuses() == {"none": "ok", "hang_all": "failed"}
 
 
-@pytest.mark.long
 def test_three_launches_are_made_in_one_job(slurm: Slurm, checkout: Path) -> None:
     job = slurm.submit(*ONE_EACH, "scripts/slurm.sh", TINY, *QUICK, "--launches", "3", "--set", "op=first")
     state = slurm.wait_for_job(job, *ENDED)
@@ -122,7 +119,6 @@ def test_three_launches_are_made_in_one_job(slurm: Slurm, checkout: Path) -> Non
     assert file.end["status"] == "complete"
 
 
-@pytest.mark.long
 @pytest.mark.seeded
 def test_a_spare_node_takes_the_place_of_a_lost_one(slurm: Slurm, checkout: Path) -> None:
     suite = (TINY, *QUICK, "--launches", "3", "--set", "op=first")
@@ -141,7 +137,6 @@ def test_a_spare_node_takes_the_place_of_a_lost_one(slurm: Slurm, checkout: Path
     assert hosts[-1] == ["node1", "node2", "node4"]
 
 
-@pytest.mark.long
 @pytest.mark.seeded
 def test_too_few_nodes_that_are_left_end_the_job(slurm: Slurm, checkout: Path) -> None:
     job = slurm.submit(*ONE_EACH, "scripts/slurm.sh", FAULTY, *QUICK, "--timeout", "15s", "--set", "op=none,hang")

@@ -15,7 +15,7 @@ from tests.support.command import BENCH, FAULTY, SUITES, TORCHRUN, saved
 from tests.support.namespaces import GATEWAY, Hosts, hosts_or_skip, stop, wait_for, wait_for_records
 from tests.support.sshd import start_servers
 
-pytestmark = [pytest.mark.launchers, pytest.mark.ranks]
+pytestmark = [pytest.mark.launchers, pytest.mark.ranks, pytest.mark.long]
 
 TINY = str(SUITES / "tiny.py")
 NODES = ("node1", "node2", "node3")
@@ -102,7 +102,6 @@ def test_an_interrupted_call_ends_all_ranks_and_keeps_what_was_measured(cluster:
     wait_for(lambda: not any(map(cluster.bench_runs, NODES)), "no rank is left")
 
 
-@pytest.mark.long
 @pytest.mark.seeded
 def test_another_host_takes_the_place_of_a_lost_one(cluster: Cluster, tmp_path: Path) -> None:
     words = ("--hosts", "2", "--", TINY, *QUICK, "--launches", "3", "--set", "op=first", "-o", str(tmp_path))
@@ -117,7 +116,6 @@ def test_another_host_takes_the_place_of_a_lost_one(cluster: Cluster, tmp_path: 
     assert measured[2] == "ok"
 
 
-@pytest.mark.long
 def test_torchrun_on_two_hosts_makes_one_file(cluster: Cluster, tmp_path: Path) -> None:
     words = (*TORCHRUN, "--nnodes=2", "--nproc-per-node=2", "--master-addr=node1", "--master-port=29500", "--no-python")
     bench = (*BENCH, "run", TINY, *QUICK, "--launches", "3", "--set", "op=first", "-o", str(tmp_path))

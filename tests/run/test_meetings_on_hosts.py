@@ -12,7 +12,7 @@ import pytest
 from tests.support.command import BENCH, SUITES, saved
 from tests.support.namespaces import Hosts, hosts_or_skip, stop, wait_for
 
-pytestmark = [pytest.mark.launchers, pytest.mark.ranks]
+pytestmark = [pytest.mark.launchers, pytest.mark.ranks, pytest.mark.long]
 RUN = (*BENCH, "run", str(SUITES / "tiny.py"), "--preset", "smoke", "--set", "op=first", "--join-timeout", "8s", "-o")
 PORT = "29600"  # on hosts where nothing else is
 
@@ -101,7 +101,6 @@ def test_hosts_that_have_ipv6_alone_meet(nodes: Hosts, tmp_path: Path) -> None:
     assert [rank["host"] for rank in saved(tmp_path).ranks()] == ["alpha", "beta"]
 
 
-@pytest.mark.long
 def test_a_host_that_falls_silent_while_it_measures_ends_the_run(nodes: Hosts, tmp_path: Path) -> None:
     first, second = pair(nodes, tmp_path)
     wait_for(lambda: any('"ranks"' in file.read_text() for file in tmp_path.glob("*.jsonl")), "the ranks' line", 60)

@@ -55,6 +55,7 @@ def test_torchrun_s_ranks_make_three_launches_into_one_file(tmp_path: Path) -> N
     assert "launch 2 of 3: fresh processes meet again" in errors
 
 
+@pytest.mark.long
 def test_a_rank_that_is_lost_between_two_launches_is_named_and_the_rest_can_be_resumed(tmp_path: Path) -> None:
     first, second = _pair(tmp_path, "--launches", "2", "--join-timeout", "8s")
     _wait_for(tmp_path, lambda lines: any(line["kind"] == "measurement" for line in lines))

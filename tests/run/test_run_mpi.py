@@ -55,6 +55,7 @@ def test_ranks_of_mpi_on_one_host_make_one_file(launcher: list[str], tmp_path: P
     assert len(hosts(tmp_path)) == 2
 
 
+@pytest.mark.long
 @needs("mpiexec.hydra")
 def test_hydra_s_ranks_on_two_hosts_learn_through_pmi_where_rank_0_is(nodes: Hosts, tmp_path: Path) -> None:
     launcher = [*HYDRA, "-launcher", "ssh", "-launcher-exec", str(nodes.remote_shell)]
@@ -68,6 +69,7 @@ def open_mpi_on(names: str, nodes: Hosts, folder: Path, *options: str) -> subpro
     return nodes.call("alpha", *launcher, "-n", "2", *RUN, str(folder))
 
 
+@pytest.mark.long
 @needs("mpirun.openmpi")
 def test_open_mpi_s_ranks_on_two_hosts_meet_at_mpirun_s_host(nodes: Hosts, tmp_path: Path) -> None:
     done = open_mpi_on("alpha:1,beta:1", nodes, tmp_path)
