@@ -87,7 +87,7 @@ class Rank:
     def pass_on(self, stream: IO[str]) -> None:
         """Show the lines of a rank that is not rank 0."""
         for line in stream:
-            print(f"{self.host}, rank {self.index}: {line.rstrip()}", file=sys.stderr, flush=True)
+            write_line(f"{self.host}, rank {self.index}: {line.rstrip()}")
 
 
 Event = int | signal.Signals
@@ -257,7 +257,12 @@ def run(hosts: dict[str, int], needed: int, settings: Settings, words: Sequence[
 
 
 def say(text: str) -> None:
-    print(f"ssh_hosts: {text}", file=sys.stderr, flush=True)
+    write_line(f"ssh_hosts: {text}")
+
+
+def write_line(text: str) -> None:
+    sys.stderr.write(f"{text}\n")  # at once, since each rank has a thread that writes
+    sys.stderr.flush()
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
