@@ -149,8 +149,7 @@ class AttachedRun(JoinedEnding):
     def _ended_elsewhere(self, session: Session) -> None:
         """End this rank, on the alarm's thread, after another rank ended the generation."""
         if self.recorder is None:
-            self.wait_for_rank_0()
-            self.vanish(exit_codes.PARTIAL)
+            self.follow_rank_0()
         if self.ending.acquire(blocking=False):
             self.give_up(session, self.cause(session) or LOST, "failed", exit_codes.PARTIAL)
 

@@ -31,6 +31,7 @@ from bench.records.lines.kinds import EndStatus
 
 REPORT_SECONDS = 1.5
 FAREWELL_SECONDS = 1.0
+LINGER_SECONDS = 2.0
 SAY_SECONDS = 20.0
 """Time for rank 0 to save its records and to say what came out."""
 
@@ -98,18 +99,23 @@ class JoinedEnding:
         """End this rank after the host of the store died: ranks cannot hear each other any more."""
         while not self.ending.acquire(blocking=False):
             threading.Event().wait()  # another thread is at it, and ends the process
-        holder = "its agent of torchrun" if self.joined.agent_hosts_store else "rank 0"
-        cause = str(error).partition(". ")[0]
-        reason = f"the store at {self.start.meeting.where} is gone: {holder} died there, or its host ({cause})"
         try:
             if self.recorder is not None:
                 launch = 0 if self.session is None else self.session.launch
-                self._save_end(launch, reason, "failed", self.code_lost)
-            # One per host; on that of rank 0, which may be dead, the one after it.
-            if self.place.local_index == 0 or (self.place.host_index, self.place.local_index) == (0, 1):
-                self.complain(f"{self.name([self.place.index])}: {reason}")
+                self._save_end(launch, self._loss(error), "failed", self.code_lost)
+            self._complain_of_loss(error)
         finally:
             self.vanish(self.code_lost)
+
+    def _loss(self, error: StoreLost) -> str:
+        holder = "its agent of torchrun" if self.joined.agent_hosts_store else "rank 0"
+        cause = str(error).partition(". ")[0]
+        return f"the store at {self.start.meeting.where} is gone: {holder} died there, or its host ({cause})"
+
+    def _complain_of_loss(self, error: StoreLost) -> None:
+        """Say on one rank per host that the store is gone; rank 0 may be dead, and the next one on its host says it."""
+        if self.place.local_index == 0 or (self.place.host_index, self.place.local_index) == (0, 1):
+            self.complain(f"{self.name([self.place.index])}: {self._loss(error)}")
 
     @staticmethod
     def exit(code: int) -> NoReturn:
@@ -118,11 +124,13 @@ class JoinedEnding:
         os._exit(code)
 
     def vanish(self, code: int) -> NoReturn:
-        """End this process, from a thread, once the others know."""
+        """End this process, from a thread, once the others know; the host of the store is the last to go."""
         with suppress(RuntimeError):
+            self.side.set(f"left/{self.place.index}", "here")
             if self.recorder is not None:
                 self.side.set("said", "all")
-            self.side.set(f"left/{self.place.index}", "here")
+                if not self.joined.agent_hosts_store:
+                    self.missing("left", LINGER_SECONDS)
         self.exit(code)
 
     @staticmethod
@@ -137,12 +145,24 @@ class JoinedEnding:
         return None
 
     def wait_for_rank_0(self) -> None:
-        """Wait until rank 0 has saved its records: after a rank's error the launcher ends the others."""
+        """Wait until rank 0 has saved its records: after a rank's error the launcher ends the others.
+
+        Raises StoreLost if it died before.
+        """
         ends = clock.monotonic_seconds() + SAY_SECONDS
         pause = threading.Event()
-        with suppress(RuntimeError):  # the store may end with rank 0
-            while not self.side.check(["said"]) and clock.monotonic_seconds() < ends:
-                pause.wait(0.05)
+        while not self.side.check(["said"]) and clock.monotonic_seconds() < ends:
+            pause.wait(0.05)
+
+    def follow_rank_0(self) -> NoReturn:
+        """End another rank than 0, on a thread, once rank 0 has said why."""
+        while not self.ending.acquire(blocking=False):
+            threading.Event().wait()  # another thread is at it, and ends the process
+        try:
+            self.wait_for_rank_0()
+        except StoreLost as error:
+            self._complain_of_loss(error)
+        self.vanish(exit_codes.PARTIAL)
 
     def missing(self, prefix: str, seconds: float) -> list[int]:
         """Ranks that did not set their key within a time; asked over the side connection."""
@@ -157,11 +177,9 @@ class JoinedEnding:
 
     def end_overdue(self, session: Session, limit_seconds: float) -> None:
         """End the run, on the watchdog's thread after its report, if a case took too long: no rank can be replaced."""
+        if self.recorder is None:
+            self.follow_rank_0()
         try:
-            if self.recorder is None:
-                threading.Event().wait(2 * REPORT_SECONDS)
-                self.side.check(["said"])
-                os._exit(exit_codes.PARTIAL)
             missing = set(self.missing(f"{session.prefix}/late", REPORT_SECONDS))
             keys = {i: report_key(session.prefix, i) for i in range(self.place.world_size) if i not in missing}
             reports = {index: read_report(self.side.get(key)) for index, key in keys.items()}
