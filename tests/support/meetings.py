@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import socket
@@ -23,6 +24,18 @@ from tests.support.command import BENCH, SUITES, environ
 LIMIT_SECONDS = 6.0
 TINY = str(SUITES / "tiny.py")
 UNRULY = str(SUITES / "unruly_import.py")
+
+
+HEAD = f"""# Ways of not meeting
+
+Joined ranks on one machine that do not meet, do not agree or are interrupted: seconds from the start of each process to
+its end, and the line of its error. The limit (`--join-timeout`) is {LIMIT_SECONDS:g} s here, 120 s by default. Made by
+`python -m tests.support.meetings > results/evidence/meetings.md`; `tests/run/test_run_meetings.py` holds every row, and
+`tests/run/test_meetings_on_hosts.py` tries more on several hosts.
+
+| way | seconds per process | error |
+| --- | --- | --- |
+"""
 
 
 @dataclass(frozen=True)
@@ -189,7 +202,7 @@ WAYS: tuple[Way, ...] = (
         code=143,
     ),
     Way("PALS", [Starting({"PALS_RANKID": "0", "PALS_LOCAL_RANKID": "0", "PMI_SIZE": "2"})], ["mpiexec (PALS)"]),
-    Way("Flux", [Starting({"FLUX_TASK_RANK": "0", "FLUX_JOB_SIZE": "2", "FLUX_TASK_LOCAL_ID": "0"})], ["Flux"]),
+    Way("Flux", [Starting({"FLUX_TASK_RANK": "0", "FLUX_JOB_SIZE": "2", "FLUX_TASK_LOCAL_ID": "0"})], ["flux run"]),
     Way("Intel MPI", [Starting({"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALRANKID": "0", "I_MPI_MPIRUN": "mpirun"})],
         ["Intel MPI"]),
 )  # fmt: skip
@@ -307,6 +320,7 @@ def _occupied() -> Iterator[int]:
 def main() -> int:
     """Try every way, print a table of it, and return 1 if one ended otherwise than it should."""
     faulty = 0
+    sys.stdout.write(HEAD)
     for way in WAYS:
         if len(sys.argv) > 1 and not any(word in way.name for word in sys.argv[1:]):
             continue
@@ -314,6 +328,8 @@ def main() -> int:
             trial = try_way(way, Path(folder))
         seconds = ", ".join(f"{outcome.seconds:.1f}" for outcome in trial.outcomes)
         texts = " / ".join(dict.fromkeys(outcome.complaint for outcome in trial.outcomes if outcome.complaint))
+        texts = texts.replace(socket.gethostname(), "HOST").replace(str(trial.port), "PORT")
+        texts = re.sub(r"process \d+", "process N", texts).replace(f"{ROOT}/", "").replace("|", "\\|")
         sys.stdout.write(f"| {way.name} | {seconds} | {texts} |\n")
         sys.stdout.flush()
         for fault in trial.faults():

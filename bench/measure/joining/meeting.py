@@ -36,7 +36,7 @@ TWIN_SECONDS = 5.0
 QUIET_SECONDS = 3.0
 """Ranks of one job start within seconds; rank 0 reports on a meeting that takes longer."""
 REPEAT_SECONDS = 15.0
-FAREWELL_SECONDS = 3.0
+FAREWELL_SECONDS = 2.0
 """Time after a failed meeting for the ranks that are there to fetch its report."""
 Say = Callable[[str], None]
 
