@@ -15,9 +15,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from bench.records.environments import REMOVED
 from bench.records.lines import decoding
-from bench.records.lines.kinds import Header, Joined, Resume
+from bench.records.lines.kinds import End, Header, Joined, Resume
 
 if TYPE_CHECKING:
     from bench.records.file import Result
@@ -171,6 +173,9 @@ def anonymize_result(result: Result) -> Iterator[Line]:
     names = _number(host for environment in environments for host in _host_names(environment))
     cleaner = _Cleaner(names, _interface_names(environments))
     for line in result.lines:
+        if isinstance(line, End) and line.reason and not result.environment.ranks:
+            # It names hosts that no environment has, since their ranks did not meet.
+            line = msgspec.structs.replace(line, reason=f"the ranks did not meet {REMOVED}")
         yield decoding.structure(cleaner.record(decoding.plain(line)))
 
 

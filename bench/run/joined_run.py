@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from bench.core.process_environment import environment_variables
 from bench.core.values import parse_seconds
 from bench.errors import BenchError
 from bench.measure.launch import other_work
-from bench.measure.launch.relaunch import Continuation, run_again
+from bench.measure.launch.relaunch import Continuation, run_again, without_orders
 from bench.measure.launchers import rank_zero
 from bench.measure.launchers.host_lists import rank_hosts
 from bench.measure.launchers.interfaces import check_interfaces, host_addresses
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from bench.records.file import Result
 
 DEFAULT_LIMIT_SECONDS = 120.0
+HEAD_START_SECONDS = 5.0
+"""Time for rank 0 to say for all ranks why they cannot be joined."""
 REACH_SECONDS = 5.0
 """Time for a connection from one host to another."""
 
@@ -51,8 +54,9 @@ def run_joined(options: RunOptions, arguments: list[str], joined: LauncherRank, 
     refused = exit_codes.PARTIAL if continuation.number else exit_codes.USAGE
     from bench.measure.joining.meeting import RefusedError
 
+    words = without_orders(arguments)
     try:
-        return _Joined(options, arguments, rank_zero.locate(joined, environment_variables()), continuation, began).run()
+        return _Joined(options, words, _located(joined), continuation, began).run()
     except BenchError as error:
         if joined.index == 0 and refused == exit_codes.USAGE:
             raise
@@ -60,6 +64,16 @@ def run_joined(options: RunOptions, arguments: list[str], joined: LauncherRank, 
             head = "" if joined.index == 0 else f"rank {joined.index}: "
             click.echo(f"bench: error: {head}{error}", err=True)
         return refused
+
+
+def _located(joined: LauncherRank) -> LauncherRank:
+    """The rank with the address of rank 0, which is the first to report an error of all ranks. Raises BenchError."""
+    try:
+        return rank_zero.locate(joined, environment_variables())
+    except BenchError:
+        if joined.index:  # most launchers end the other ranks once one has ended with an error
+            threading.Event().wait(HEAD_START_SECONDS)
+        raise
 
 
 class _Joined:
@@ -206,7 +220,7 @@ class _Joined:
         recorder.progress = show_progress(plan, recorder.resumed)
 
     def _gather_facts(self, plan: Plan) -> CommonFacts:
-        """CommonFacts that all ranks must have in common. Raises BenchError for a suite that is not here."""
+        """Facts that all ranks must have in common. Raises BenchError for a suite that is not here."""
         import torch
 
         from bench.measure.joining.agreement import CommonFacts, comparable_variables

@@ -24,10 +24,8 @@ from bench.measure.planning.planner import (
 from bench.measure.planning.suite_loader import load_all
 from bench.measure.system.devices import choose_device
 from bench.run import closing, outlook
+from bench.run.joined_run import HEAD_START_SECONDS, run_joined
 from bench.run.opening import open_run, others_here
-
-REFUSAL_SECONDS = 5.0
-"""Head start of rank 0, which says for all why their launcher is not joined."""
 
 
 def run(options: RunOptions, arguments: list[str]) -> int:
@@ -38,12 +36,10 @@ def run(options: RunOptions, arguments: list[str]) -> int:
         joined = detect(options.launcher, environment_variables())
     except RefusedLauncherError as error:
         if error.index:  # rank 0 says it; most launchers end the others then, and whom they leave says it too
-            threading.Event().wait(REFUSAL_SECONDS)
+            threading.Event().wait(HEAD_START_SECONDS)
         raise
     with ShadowsNamed():
         if joined is not None:
-            from bench.run.joined_run import run_joined
-
             return run_joined(options, arguments, joined, began)
         options.refuse_mixed()
         return _run_local(options, arguments, began)

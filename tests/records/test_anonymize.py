@@ -157,3 +157,14 @@ def test_units_and_fractions_are_no_paths(tmp_path: Path) -> None:
     _, copy = anonymize_result(load(path))
     assert isinstance(copy, Measurement)
     assert copy.notes == notes
+
+
+def test_the_hosts_of_ranks_that_did_not_meet_are_left_out(tmp_path: Path) -> None:
+    """The reason names hosts of which no environment knows."""
+    head = _header()
+    del head["environment"]["ranks"]
+    reason = "1 of 2 ranks came within 120 s; missing: secret-node7: rank 1"
+    unmet = save(tmp_path / "unmet.jsonl", head, end("failed", exit_code=2) | {"reason": reason})
+    text = "\n".join(json.dumps(decoding.plain(record)) for record in anonymize_result(load(unmet)))
+    assert "secret-node7" not in text
+    assert "the ranks did not meet (removed)" in text

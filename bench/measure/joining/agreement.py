@@ -33,7 +33,7 @@ OWN_VARIABLES = ("_DEVICES", "_IFNAME", "_HCA", "_DIR", "_PATH", "_FILE", "_AFFI
 
 
 class CommonFacts(Struct, frozen=True):
-    """CommonFacts of one rank that all ranks must have in common, by kind and name; or the error that it ran into."""
+    """Facts of one rank that all ranks must have in common, by kind and name; or the error that it ran into."""
 
     release: dict[str, str | None] = {}
     """Version of bench."""

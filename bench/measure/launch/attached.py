@@ -27,11 +27,11 @@ from bench.measure.joining.meeting import Meeting
 from bench.measure.joining.start_guard import StartGuard
 from bench.measure.launch.alarm import ALARM_TIMEOUT_SECONDS, Alarm
 from bench.measure.launch.joined_end import SAY_SECONDS, JoinedEnding
-from bench.measure.launch.joined_start import JoinedJob, JoinedStart
+from bench.measure.launch.joined_start import END_RESERVE_SECONDS, JoinedJob, JoinedStart
 from bench.measure.launch.recorder import Recorder
 from bench.measure.launch.signals import SignalWatch
 from bench.measure.launchers.place import LauncherRank
-from bench.measure.planning.events import Emit, Ready
+from bench.measure.planning.events import Emit, Ready, TurnsLeftOut
 from bench.measure.planning.session import Session
 from bench.measure.planning.suite_loader import Suite
 from bench.measure.system.backends import BACKENDS
@@ -199,11 +199,23 @@ class AttachedRun(JoinedEnding):
         """Finish the launch on rank 0, and the file after the last; return its exit code on all ranks."""
         code = 0
         if self.recorder is not None:
+            self._leave_out_late(self.recorder)
             last = self.recorder.launches_left == 0
             code = self.recorder.finish() if last else self.recorder.exit_code
         code = control.broadcast_numbers(rank, [code])[0]
         close_groups()
         return code
+
+    def _leave_out_late(self, recorder: Recorder) -> None:
+        """Leave out the later launches if the budget would end before their ranks have met."""
+        plan, session = recorder.plan, self.session
+        if plan.budget_seconds is None or session is None:
+            return
+        used = clock.monotonic_seconds() - self.job.began
+        if plan.budget_seconds - END_RESERVE_SECONDS - used <= recorder.startup_seconds:
+            for launch in range(session.launch + 1, plan.launches):
+                recorder.handle(TurnsLeftOut(launch, recorder.pending(launch)))
+            recorder.launches_left = 0
 
     def _emit(self) -> Emit:
         recorder = self.recorder

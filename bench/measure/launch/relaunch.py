@@ -72,7 +72,7 @@ def run_again(
     hold_signals()
     for number in set(_open_descriptors()) - set(before.inherited):  # devices and sockets go with this process
         os.set_inheritable(number, False)
-    words = list(_without_orders(arguments))
+    words = without_orders(arguments)
     command = bootstrap.command(sys.executable, "bench.cli:main", *words, "--continuation", orders.to_text())
     # Where rank 0 is was found once, and need not be asked of the launcher again.
     where = {"MASTER_ADDR": joined.address, "MASTER_PORT": str(joined.port)}
@@ -81,10 +81,10 @@ def run_again(
     os.execve(command[0], command, {**os.environ, **where})
 
 
-def _without_orders(arguments: Sequence[str]) -> Iterator[str]:
-    words = iter(arguments)
-    for word in words:
-        if word == "--continuation":
-            next(words, None)
-        else:
-            yield word
+def without_orders(arguments: Sequence[str]) -> list[str]:
+    """Return the words of `bench` as the user gave them."""
+    words = list(arguments)
+    if "--continuation" in words:
+        place = words.index("--continuation")
+        del words[place : place + 2]
+    return words

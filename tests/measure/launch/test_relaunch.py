@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.measure.launch.relaunch import Continuation
+from bench.measure.launch.relaunch import Continuation, without_orders
 from tests import ROOT
 
 CHILD = """
@@ -103,3 +103,8 @@ def test_words_that_are_no_orders_are_refused(text: str) -> None:
 def test_the_first_process_has_no_orders() -> None:
     assert Continuation.from_text(None).number == 0
     assert Path("/proc/self/fd").is_dir()
+
+
+def test_a_file_has_the_words_of_the_user_alone() -> None:
+    assert without_orders(["run", "tiny", "--continuation", "{}", "-o", "x"]) == ["run", "tiny", "-o", "x"]
+    assert without_orders(["run", "tiny"]) == ["run", "tiny"]
