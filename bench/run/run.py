@@ -50,6 +50,11 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
     from bench.measure.system.devices import default_ranks
     from bench.measure.system.host import usable_cores
 
+    if options.join_timeout is not None:
+        raise BenchError(
+            f"--join-timeout {options.join_timeout}: no launcher started this process, and there is no rank to wait "
+            "for; leave it out"
+        )
     load_all(options.suites)  # before torch is imported: who made a mistake in a suite is to hear of it at once
     earlier = load_earlier_run(options)
     others = others_here(options, earlier)  # before torch is imported: the answer is to be quick

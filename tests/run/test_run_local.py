@@ -310,3 +310,9 @@ def test_what_the_run_has_no_time_for_is_skipped_and_not_failed(tmp_path: Path) 
     reason = file.of("hang")["reason"]
     assert reason.startswith("budget: no ")  # a busy machine may have had no time to begin it
     assert "that were left of the run's time: rank 1 on " in reason or reason.startswith("budget: no time was left")
+
+
+def test_a_local_run_has_no_ranks_to_wait_for(tmp_path: Path) -> None:
+    done = call("run", TINY, "--join-timeout", "5s", "-o", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith("bench: error: --join-timeout 5s: no launcher started this process")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,8 +26,6 @@ from bench.measure.joining.roll import Arrival
 from bench.measure.launchers import endpoint
 
 if TYPE_CHECKING:
-    import socket
-
     from bench.measure.launchers.place import LauncherRank
 
 POLL_SECONDS = 0.05
@@ -67,7 +66,9 @@ class Meeting:
     store: Store = field(init=False)
     side: Store = field(init=False)
     """A connection of its own for further threads: a client's calls queue up."""
-    _listener: socket.socket | None = field(init=False, default=None)
+    _token: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
+    _came: dict[int, Arrival] = field(init=False, default_factory=dict)
+    """Number -> report, as far as they are read."""
 
     @property
     def where(self) -> str:
@@ -133,7 +134,7 @@ class Meeting:
 
     def _reach(self) -> Store:
         """Knock until rank 0's store answers. Raises BenchError that says why it does not."""
-        pause, told = threading.Event(), False
+        pause, has_said = threading.Event(), False
         while True:
             reason = self._knock()
             if reason is None:
@@ -145,9 +146,9 @@ class Meeting:
                     reason = f"another program answers there ({error})"
             if clock.monotonic_seconds() >= self.deadline:
                 raise BenchError(self._no_rank_0(reason))
-            if not told and clock.monotonic_seconds() - self.began > QUIET_SECONDS and not self.joined.local_index:
+            if not has_said and clock.monotonic_seconds() - self.began > QUIET_SECONDS and not self.joined.local_index:
                 self.say(f"rank {self.joined.index} on {self.host} waits for rank 0 at {self.where}: {reason}")
-                told = True
+                has_said = True
             pause.wait(self._left(0.2))
 
     def _resolve(self) -> tuple[str, ...]:
@@ -178,6 +179,7 @@ class Meeting:
             world_size=joined.world_size,
             host=self.host,
             process_id=os.getpid(),
+            token=self._token,
             local_rank=joined.local_index,
             local_world_size=joined.local_world_size,
         )
@@ -211,7 +213,7 @@ class Meeting:
 
     def _silence(self) -> str:
         """Report of a rank that reached the store, and heard nothing from rank 0."""
-        arrivals = self._arrivals(0)
+        arrivals = self._arrivals()
         if all(arrival.rank for arrival in arrivals):
             return roll.describe_absent(
                 arrivals, self.joined.world_size, self.known_hosts, self.where, self.limit_seconds
@@ -221,10 +223,9 @@ class Meeting:
     def call_roll(self) -> list[str]:
         """Wait on rank 0 until every rank came; returns every rank's host. Raises BenchError if they cannot meet."""
         pause, world_size = threading.Event(), self.joined.world_size
-        arrivals: list[Arrival] = []
         next_word = self.began + QUIET_SECONDS
         while True:
-            arrivals += self._arrivals(len(arrivals))
+            arrivals = self._arrivals()
             wrong = self._objection(arrivals)
             if wrong is not None:
                 raise BenchError(wrong)
@@ -243,7 +244,7 @@ class Meeting:
 
     def progress(self) -> str:
         """Who is there so far, for rank 0 that is interrupted."""
-        return roll.show_progress(self._arrivals(0), self.joined.world_size, self.known_hosts)
+        return roll.show_progress(self._arrivals(), self.joined.world_size, self.known_hosts)
 
     def _objection(self, arrivals: Sequence[Arrival]) -> str | None:
         """What is wrong with these ranks, in rank 0's eyes: its own report is the first, whoever came before it."""
@@ -251,15 +252,13 @@ class Meeting:
         others = [arrival for arrival in arrivals if arrival != own]
         return roll.objection([own, *others])
 
-    def _arrivals(self, after: int) -> list[Arrival]:
-        """Reports from the one number `after` on, as far as they are whole."""
-        reports: list[Arrival] = []
-        for number in range(after + 1, self.store.add("arrivals", 0) + 1):
+    def _arrivals(self) -> list[Arrival]:
+        """All reports so far; one that is counted may not be there yet, or never, if its rank died in between."""
+        for number in range(1, self.store.add("arrivals", 0) + 1):
             key = f"arrival/{number}"
-            if not self.store.check([key]):  # counted, and about to be written
-                break
-            reports.append(msgspec.json.decode(self.store.get(key), type=Arrival))
-        return reports
+            if number not in self._came and self.store.check([key]):
+                self._came[number] = msgspec.json.decode(self.store.get(key), type=Arrival)
+        return [self._came[number] for number in sorted(self._came)]
 
     def give_word(self, hosts: Sequence[str]) -> None:
         """Tell every rank that all are there."""

@@ -20,8 +20,8 @@ class Arrival(Struct, frozen=True):
     process_id: int
     local_rank: int | None = None
     local_world_size: int | None = None
-    reaches: str | None = None
-    """Address at which it found rank 0."""
+    token: str = ""
+    """Random text of the process: in containers hosts may share a name and process ids."""
 
     def text(self) -> str:
         return f"rank {self.rank} on {self.host}"
@@ -38,7 +38,7 @@ def objection(arrivals: Sequence[Arrival]) -> str | None:
                 "start all ranks with the same"
             )
         twin = by_rank.setdefault(arrival.rank, arrival)
-        if twin is not arrival:
+        if twin != arrival:  # not one process that had to report again
             return (
                 f"two processes are rank {arrival.rank}: process {twin.process_id} on {twin.host} and "
                 f"process {arrival.process_id} on {arrival.host}; give every process a RANK of its own"

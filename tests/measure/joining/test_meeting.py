@@ -198,3 +198,22 @@ def test_a_guard_tells_of_its_limit_and_of_a_lost_store() -> None:
         with StartGuard(store, Failing(error), 1.0, "start", told.append) as guard:
             guard.wait()
     assert told == [None, "the store is gone: Connection was likely closed."]
+
+
+def test_a_rank_that_died_as_it_reported_hides_no_other(a_rank: Maker) -> None:
+    first = a_rank(0)
+    first.open()
+    first.store.add("arrivals", 1)  # its report never comes
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(_follow, a_rank(1))
+        hosts = first.call_roll()
+        first.give_word(hosts)
+        assert other.result(60) == hosts
+
+
+def test_a_rank_that_had_to_report_again_is_one_process(a_rank: Maker) -> None:
+    first, second = a_rank(0), a_rank(1)
+    first.open()
+    second.open()
+    second._arrive()
+    assert first.call_roll() == ["node0", "node0"]
