@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
 
+from bench.measure.doctor.facts import usable_address
 from bench.measure.launchers import endpoint
 
 LOOPBACK = "127.0.0.1"
@@ -27,20 +27,6 @@ def describe_listener(listener: socket.socket) -> str:
     return f"all its addresses, port {port}" if host in _EVERYWHERE else f"{host} alone, port {port}"
 
 
-def is_own(address: str) -> bool | None:
-    """True if an address or name is of this host; None: it cannot be resolved."""
-    try:
-        entries = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return None
-    return any(_can_bind(entry) for entry in entries)
-
-
-def _can_bind(entry: tuple[Any, ...]) -> bool:
-    family, kind, protocol, _, address = entry
-    try:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.bind(address)
-    except OSError:
-        return False
-    return True
+def is_own(address: str) -> bool:
+    """Return True if an address or name is of this host."""
+    return usable_address(address) is not None

@@ -114,7 +114,7 @@ class Meeting:
             raise self._second_rank_0(error) from error
         if not self.number:
             self.say(f"ranks meet at {self.where}; this host listens on {addresses.describe_listener(listener)}")
-        if addresses.is_own(self.joined.address) is False:
+        if not addresses.is_own(self.joined.address):
             self.say(
                 f"warning: {endpoint.named(self.joined)} is not an address of {self.host}, where rank 0 runs; unless "
                 "it is forwarded to this host, the other ranks cannot come"
