@@ -80,10 +80,12 @@ class JoinedStart:
         try:
             return self._lead() if self.joined.index == 0 else self._follow()
         except (StoreLost, StoreTimeout) as error:
-            raise BenchError(
+            reason = (
                 f"the store at {self.meeting.where} went away before the ranks had agreed ({error}); look at the "
                 "output of rank 0 and of the launcher"
-            ) from error
+            )
+            self._end(reason)
+            raise BenchError(reason) from error
 
     def _lead(self) -> Session:
         try:
