@@ -116,7 +116,10 @@ _COMMON = (
     help="Compare with saved results at the end.",
 )
 @click.option(
-    "--allow-unlike", is_flag=True, help="Resume or repeat although the machine, versions or suite code differ."
+    "--allow-unlike",
+    is_flag=True,
+    help="Resume or repeat although the machine, versions or suite code differ; join ranks whose versions or variables "
+    "differ.",
 )
 @click.option("--busy", is_flag=True, help="With --preset node: measure although other programs use the machine.")
 @click.option(
