@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -131,7 +132,15 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """The console script; also the exit codes of what goes wrong."""
+    _open_missing_streams()
     sys.exit(call(sys.argv[1:]))
+
+
+def _open_missing_streams() -> None:
+    """Give what writes to a stream that the caller closed (`>&-`, as daemons do) one that takes everything."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
 
 
 def call(arguments: list[str]) -> int:

@@ -11,6 +11,8 @@ PARTIAL = 3
 """The run ended early, or a case failed or is invalid."""
 BROKEN_GENERATION = 70
 """Exit of a rank whose generation a case broke (EX_SOFTWARE of sysexits.h); its parent starts a fresh one."""
+HUNG_UP = 129
+"""SIGHUP, as a shell reports it: 128 + 1; a closed terminal or a lost connection of ssh."""
 INTERRUPTED = 130
 TERMINATED = 143
 """SIGTERM, as a shell reports it: 128 + 15."""

@@ -28,6 +28,7 @@ def own_names(environ: Mapping[str, str]) -> frozenset[str]:
 def quiet_torch() -> None:
     """Keep torch's C++ warnings off stderr, unless the user set its log level; call it before torch is imported.
 
-    A warning about another rank's connection comes with C++ stack frames, and reads like a crash of this rank.
+    A warning about another rank's connection comes with C++ stack frames, and reads like a crash of this rank. So does
+    an error, which torch raises as well.
     """
-    os.environ.update(unset_defaults({"TORCH_CPP_LOG_LEVEL": "ERROR"}, os.environ))
+    os.environ.update(unset_defaults({"TORCH_CPP_LOG_LEVEL": "FATAL"}, os.environ))

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -48,22 +48,22 @@ REACH_SECONDS = 5.0
 """Time for a connection from one host to another."""
 
 
-def run_joined(options: RunOptions, arguments: list[str], joined: LauncherRank, began: float) -> int:
-    """Run as one of a launcher's ranks; returns the exit code. Raises BenchError on rank 0."""
+def run_joined(options: RunOptions, arguments: list[str], joined: LauncherRank, began: float) -> NoReturn:
+    """Run as one of a launcher's ranks, and end the process with the exit code."""
     continuation = Continuation.from_text(options.continuation)
     refused = exit_codes.PARTIAL if continuation.number else exit_codes.USAGE
     from bench.measure.joining.meeting import RefusedError
+    from bench.measure.launch.joined_end import leave_process
 
     words = without_orders(arguments)
     try:
-        return _Joined(options, words, _located(joined), continuation, began).run()
+        code = _Joined(options, words, _located(joined), continuation, began).run()
     except BenchError as error:
-        if joined.index == 0 and refused == exit_codes.USAGE:
-            raise
-        if joined.index == 0 or not isinstance(error, RefusedError) or error.is_said:
+        if not isinstance(error, RefusedError) or error.is_said:
             head = "" if joined.index == 0 else f"rank {joined.index}: "
             click.echo(f"bench: error: {head}{error}", err=True)
-        return refused
+        code = refused
+    leave_process(code)
 
 
 def _located(joined: LauncherRank) -> LauncherRank:

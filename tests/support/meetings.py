@@ -117,7 +117,7 @@ WAYS: tuple[Way, ...] = (
     Way(
         "another program holds MASTER_PORT",
         _pair(),
-        ["MASTER_PORT=<port> is taken on HOST by python", "127.0.0.1:<port>: another program answers there"],
+        ["MASTER_PORT=<port> is taken on HOST by python", "127.0.0.1:<port>: it accepts connections, and no store"],
         port_taken=True,
         waits=True,
     ),

@@ -12,11 +12,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 _LIMIT_GRACE_SECONDS = 1.0
 """Time past the limit in which torch may still say itself why a client cannot connect."""
 LOOPBACK = "127.0.0.1"
+Value = TypeVar("Value")
 
 
 class StoreLost(RuntimeError):  # noqa: N818 - a state of the store, not a fault of ours
@@ -41,11 +42,16 @@ class Store:
     def get(self, key: str, timeout_seconds: float | None = None) -> bytes:
         """Wait for a value, up to the connection's own limit if none is given. Raises StoreTimeout."""
         with _one_line_errors():
-            if timeout_seconds is not None:
-                # torch takes 0 for no limit at all.
-                self.raw.wait([key], timedelta(milliseconds=max(1, round(timeout_seconds * 1000))))
-            value: bytes = self.raw.get(key)
-            return value
+            if timeout_seconds is None:
+                value: bytes = self.raw.get(key)
+                return value
+            return _within(timeout_seconds, lambda: self._wait(key, timeout_seconds))
+
+    def _wait(self, key: str, timeout_seconds: float) -> bytes:
+        # torch takes 0 for no limit at all.
+        self.raw.wait([key], timedelta(milliseconds=max(1, round(timeout_seconds * 1000))))
+        value: bytes = self.raw.get(key)
+        return value
 
     def add(self, key: str, amount: int) -> int:
         with _one_line_errors():
@@ -75,9 +81,8 @@ def hosted_store(listener: socket.socket, timeout_seconds: float, num_ranks: int
     # libuv closes what it is given: two owners of one descriptor could close a stranger's.
     descriptor = listener.detach()
     make: Any = vars(dist)["TCPStore"]  # torch exports the class without naming it in __all__
-    raw = _within(
+    raw = _connected(
         timeout_seconds,
-        f"{address}:{port}",
         lambda: make(
             address,
             port,
@@ -101,9 +106,8 @@ def connect_store(address: str, port: int, timeout_seconds: float) -> Store:
     make: Any = vars(dist)["TCPStore"]
     limit = timedelta(seconds=timeout_seconds)
     return Store(
-        _within(
+        _connected(
             timeout_seconds,
-            f"{address}:{port}",
             lambda: make(address, port, None, is_master=False, timeout=limit, wait_for_workers=False),
         )
     )
@@ -125,25 +129,36 @@ def _own_address(listener: socket.socket) -> str:
     return LOOPBACK if address == "0.0.0.0" else address
 
 
-def _within(timeout_seconds: float, where: str, make: Callable[[], Any]) -> Any:
-    """The value of a call that may never return; a thread is left behind then, and does not hold up the process."""
-    made: list[Any] = []
+def _within(timeout_seconds: float, call: Callable[[], Value]) -> Value:
+    """The value of a call that may never return, as torch waits without end for a host that is frozen or cut off.
+
+    A thread is left behind then, and does not hold up the process. Raises StoreLost, or the error of the call.
+    """
+    made: list[Value] = []
     errors: list[Exception] = []
 
-    def call() -> None:
+    def work() -> None:
         try:
-            made.append(make())
+            made.append(call())
         except (RuntimeError, ValueError, OSError) as error:
             errors.append(error)
 
-    thread = threading.Thread(target=call, name="bench-store-connect", daemon=True)
+    thread = threading.Thread(target=work, name="bench-store-call", daemon=True)
     thread.start()
     thread.join(timeout_seconds + _LIMIT_GRACE_SECONDS)
     if made:
         return made[0]
-    if not errors:
-        raise StoreLost(f"no store answers at {where} within {timeout_seconds:.2g} s")
-    raise StoreLost(_first_line(errors[0])) from None
+    if errors:
+        raise errors[0]
+    raise StoreLost(f"the store gives no answer within {timeout_seconds:.2g} s")
+
+
+def _connected(timeout_seconds: float, make: Callable[[], Any]) -> Any:
+    """The value of a constructor of torch. Raises StoreLost."""
+    try:
+        return _within(timeout_seconds, make)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise StoreLost(_first_line(error)) from None
 
 
 @contextmanager

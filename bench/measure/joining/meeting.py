@@ -35,6 +35,8 @@ TWIN_SECONDS = 5.0
 QUIET_SECONDS = 3.0
 """Ranks of one job start within seconds; rank 0 reports on a meeting that takes longer."""
 REPEAT_SECONDS = 15.0
+LATE_SECONDS = 8.0
+"""Time for ranks that start later than rank 0 to hear that there is no run."""
 FAREWELL_SECONDS = 2.0
 """Time after a failed meeting for the ranks that are there to fetch its report."""
 Say = Callable[[str], None]
@@ -107,6 +109,8 @@ class Meeting:
         return f"bench/{self.joined.attempt}/{self.number}"
 
     def _host_store(self) -> None:
+        import torch.distributed  # noqa: F401 - before a port is open: others would take a slow import for a stuck rank
+
         self._resolve()  # a name that rank 0 does not know is not one for the others either
         try:
             listener = endpoint.listen(self.joined)
@@ -143,7 +147,10 @@ class Meeting:
                         self._prefix, connect_store(self.joined.address, self.joined.port, self._left(KNOCK_SECONDS))
                     )
                 except (StoreLost, StoreTimeout) as error:
-                    reason = f"another program answers there ({error})"
+                    reason = (
+                        f"it accepts connections, and no store answers ({error}): rank 0 is starting or stuck, or "
+                        "another program holds the port"
+                    )
             if clock.monotonic_seconds() >= self.deadline:
                 raise BenchError(self._no_rank_0(reason))
             if not has_said and clock.monotonic_seconds() - self.began > QUIET_SECONDS and not self.joined.local_index:
@@ -269,14 +276,15 @@ class Meeting:
         """Tell every rank that there is no run, and stay until those that are there have heard it."""
         with suppress(StoreLost, StoreTimeout):
             self.store.set("word", msgspec.json.encode(Word([self.host], error, is_mistake)).decode())
-        self.linger()
+        # Before the limit others may still be on their way, and would wait all of it for a rank 0 that is gone.
+        self.linger(LATE_SECONDS if clock.monotonic_seconds() < self.deadline else FAREWELL_SECONDS)
 
-    def linger(self) -> None:
-        """Stay until the ranks that are there have heard the last word, or a moment has passed."""
+    def linger(self, seconds: float = FAREWELL_SECONDS) -> None:
+        """Stay until all ranks have heard the last word, or this time has passed."""
         with suppress(StoreLost, StoreTimeout):
-            ends = clock.monotonic_seconds() + FAREWELL_SECONDS
+            ends = clock.monotonic_seconds() + seconds
             pause = threading.Event()
-            while self.store.add("left", 0) < self.store.add("arrivals", 0) - 1 and clock.monotonic_seconds() < ends:
+            while self.store.add("left", 0) < self.joined.world_size - 1 and clock.monotonic_seconds() < ends:
                 pause.wait(POLL_SECONDS)
 
     def leave(self, store: Store | None = None) -> None:

@@ -108,6 +108,8 @@ def _spans(ranks: Sequence[int]) -> str:
 def show_progress(arrivals: Sequence[Arrival], world_size: int, known: Mapping[int, str]) -> str:
     """`6 of 8 ranks; waiting for node3: rank 6, 7`."""
     absent = absent_ranks(arrivals, world_size)
+    if not absent:
+        return f"all {world_size} ranks are there"
     waiting = list_by_host(absent, guess_hosts(arrivals, known))
     return f"{world_size - len(absent)} of {world_size} ranks; waiting for {waiting}"
 

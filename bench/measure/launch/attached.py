@@ -9,7 +9,6 @@ the error that began it, and all processes end. For the next launch every proces
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -24,6 +23,7 @@ from bench.measure.engine.watchdog import (
     Watchdog,
 )
 from bench.measure.joining.meeting import Meeting
+from bench.measure.joining.pulse import Pulse
 from bench.measure.joining.start_guard import StartGuard
 from bench.measure.launch.alarm import ALARM_TIMEOUT_SECONDS, Alarm
 from bench.measure.launch.joined_end import SAY_SECONDS, JoinedEnding
@@ -54,6 +54,7 @@ class AttachedRun(JoinedEnding):
         watch = SignalWatch(self.stop)
         try:
             session, finished = self._start(), None
+            Pulse(self.start.meeting.again(self.job.limit_seconds), self.place.index, self._end_with_rank_0)
             try:
                 while finished is None:
                     finished, session = self._generation(session)
@@ -68,8 +69,7 @@ class AttachedRun(JoinedEnding):
         try:
             return self.start.run()
         except BenchError:
-            if self.ending.locked():
-                threading.Event().wait()
+            self.stay_out()
             raise
 
     def _generation(self, session: Session) -> tuple[int | None, Session]:
@@ -116,6 +116,11 @@ class AttachedRun(JoinedEnding):
         self.session = session
         return suites, rank
 
+    def _end_with_rank_0(self, code: int) -> None:
+        """End another rank than 0, on the thread of its pulse, after rank 0 has ended the run."""
+        if self.recorder is None and self.take_end():
+            self.vanish(code)
+
     def _measure(self, session: Session, rank: RankContext, suites: dict[str, Suite], watchdog: Watchdog) -> bool:
         """Measure; return True if all is done. It keeps nothing of the case, so that its groups can be left."""
         host = self.hosts[self.place.index]
@@ -137,8 +142,8 @@ class AttachedRun(JoinedEnding):
 
     def _end(self, session: Session, alarm: Alarm) -> tuple[int, Session]:
         """End a run whose ranks may be inside NCCL: it waits for no rank, and the groups are not left in order."""
-        if not self.ending.acquire(blocking=False):
-            threading.Event().wait()  # the alarm's thread is at it, and ends the process
+        if not self.take_end():
+            self.stay_out()
         alarm.ring()
         if self.recorder is not None:
             self.recorder.blame(session.launch, self.cause(session) or LOST)
@@ -150,11 +155,12 @@ class AttachedRun(JoinedEnding):
         """End this rank, on the alarm's thread, after another rank ended the generation."""
         if self.recorder is None:
             self.follow_rank_0()
-        if self.ending.acquire(blocking=False):
+        if self.take_end():
             self.give_up(session, self.cause(session) or LOST, "failed", exit_codes.PARTIAL)
 
     def _part(self, code: int) -> int:
         """End this rank's part in good order, after rank 0 said what came out; go on with a launch that is left."""
+        self.stay_out()
         recorder = self.recorder
         if recorder is None:
             # A launcher ends the other ranks once one ended with an error: let rank 0 have its say before.

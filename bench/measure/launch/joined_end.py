@@ -12,6 +12,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -21,19 +22,37 @@ from bench.errors import BenchError
 from bench.measure.engine.consensus import case_key, first_error
 from bench.measure.engine.store import Store, StoreLost
 from bench.measure.engine.watchdog import describe_limit, describe_missing, last_phase, read_report, report_key
+from bench.measure.joining import pulse
 from bench.measure.joining.roll import name_ranks
 from bench.measure.launch.joined_start import JoinedJob, JoinedStart
 from bench.measure.launch.recorder import Recorder
 from bench.measure.launchers.place import LauncherRank, Place
 from bench.measure.planning.session import Session
 from bench.measure.system.backends import BACKENDS
-from bench.records.lines.kinds import EndStatus
+from bench.records.file import Writer
+from bench.records.lines.kinds import End, EndStatus
 
 REPORT_SECONDS = 1.5
-FAREWELL_SECONDS = 1.0
+FAREWELL_SECONDS = 0.5
+"""Time for a sign of life; Open MPI kills the ranks one second after SIGTERM."""
 LINGER_SECONDS = 2.0
 SAY_SECONDS = 20.0
 """Time for rank 0 to save its records and to say what came out."""
+
+
+_CODES: dict[int, int] = {
+    signal.SIGHUP: exit_codes.HUNG_UP,
+    signal.SIGINT: exit_codes.INTERRUPTED,
+    signal.SIGTERM: exit_codes.TERMINATED,
+}
+
+
+def leave_process(code: int) -> NoReturn:
+    """End this process at once: threads that are left inside torch would abort an orderly end."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or nobody reads it
+            stream.flush()
+    os._exit(code)
 
 
 @dataclass
@@ -45,6 +64,8 @@ class JoinedEnding:
     start: JoinedStart
     ending: threading.Lock = field(default_factory=threading.Lock)
     """Lock taken, for good, by the thread that ends a run whose ranks cannot be set free."""
+    _ender: int = 0
+    """Identity of that thread."""
     session: Session | None = None
     """Session of the generation that is under way; None: the ranks have not agreed yet."""
 
@@ -76,9 +97,21 @@ class JoinedEnding:
         """Exit code of a run whose ranks lost each other: nothing is measured before the first vote."""
         return exit_codes.PARTIAL if self.session is not None else self.job.refused_code
 
+    def take_end(self) -> bool:
+        """Take the ending of this rank upon the calling thread; False if another thread is at it."""
+        if not self.ending.acquire(blocking=False):
+            return False
+        self._ender = threading.get_ident()
+        return True
+
+    def stay_out(self) -> None:
+        """Wait for good if another thread ends this rank, and the process with it."""
+        while self.ending.locked() and self._ender != threading.get_ident():
+            threading.Event().wait(1.0)
+
     def fail_start(self, reason: str | None) -> None:
         """End this rank, on the guard's thread, since the ranks cannot begin."""
-        if not self.ending.acquire(blocking=False):
+        if not self.take_end():
             return
         if reason is None:
             reason = (
@@ -97,8 +130,8 @@ class JoinedEnding:
 
     def lose_store(self, error: StoreLost) -> NoReturn:
         """End this rank after the host of the store died: ranks cannot hear each other any more."""
-        while not self.ending.acquire(blocking=False):
-            threading.Event().wait()  # another thread is at it, and ends the process
+        if not self.take_end():
+            self.stay_out()
         try:
             if self.recorder is not None:
                 launch = 0 if self.session is None else self.session.launch
@@ -119,9 +152,7 @@ class JoinedEnding:
 
     @staticmethod
     def exit(code: int) -> NoReturn:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        leave_process(code)
 
     def vanish(self, code: int) -> NoReturn:
         """End this process, from a thread, once the others know; the host of the store is the last to go."""
@@ -129,6 +160,7 @@ class JoinedEnding:
             self.side.set(f"left/{self.place.index}", "here")
             if self.recorder is not None:
                 self.side.set("said", "all")
+                pulse.end_all(self.side, code)
                 if not self.joined.agent_hosts_store:
                     self.missing("left", LINGER_SECONDS)
         self.exit(code)
@@ -156,12 +188,24 @@ class JoinedEnding:
 
     def follow_rank_0(self) -> NoReturn:
         """End another rank than 0, on a thread, once rank 0 has said why."""
-        while not self.ending.acquire(blocking=False):
-            threading.Event().wait()  # another thread is at it, and ends the process
-        try:
-            self.wait_for_rank_0()
-        except StoreLost as error:
-            self._complain_of_loss(error)
+        if not self.take_end():
+            self.stay_out()
+        heard, lost = threading.Event(), list[StoreLost]()
+
+        def wait() -> None:
+            try:
+                self.wait_for_rank_0()
+            except StoreLost as error:
+                lost.append(error)
+            heard.set()
+
+        # On a thread: a store whose host is frozen or cut off answers nothing, and torch has no limit for that.
+        threading.Thread(target=wait, name="bench-farewell", daemon=True).start()
+        if not heard.wait(SAY_SECONDS + FAREWELL_SECONDS):
+            lost.append(StoreLost("it gives no answer"))
+        if lost:
+            self._complain_of_loss(lost[0])
+            self.exit(exit_codes.PARTIAL)
         self.vanish(exit_codes.PARTIAL)
 
     def missing(self, prefix: str, seconds: float) -> list[int]:
@@ -179,6 +223,8 @@ class JoinedEnding:
         """End the run, on the watchdog's thread after its report, if a case took too long: no rank can be replaced."""
         if self.recorder is None:
             self.follow_rank_0()
+        if not self.take_end():
+            self.stay_out()
         try:
             missing = set(self.missing(f"{session.prefix}/late", REPORT_SECONDS))
             keys = {i: report_key(session.prefix, i) for i in range(self.place.world_size) if i not in missing}
@@ -214,10 +260,11 @@ class JoinedEnding:
     def stop(self, number: int) -> None:
         """End this rank after a signal, on the thread that heard it.
 
-        torchrun sends SIGTERM to the ranks that are left when one died. Each says farewell in the store; the rank that
-        does not is the one that died.
+        A launcher sends SIGTERM to the ranks that are left when one died. All but that one give a sign of life.
         """
-        code = exit_codes.INTERRUPTED if number == signal.SIGINT else exit_codes.TERMINATED
+        code = _CODES[number]
+        if not self.take_end():
+            return
         if self.session is None:
             self._stop_meeting(code)
             return
@@ -225,12 +272,13 @@ class JoinedEnding:
         missing: list[int] = []
         phase = "unknown"
         with suppress(RuntimeError):
-            self.side.set(f"farewell/{self.place.index}", "here")
-            if self.recorder is not None and number == signal.SIGTERM:
-                missing = self.missing("farewell", FAREWELL_SECONDS)
+            self.side.set(f"{pulse.ANSWER_KEY}/{self.place.index}", "here")
+            if self.recorder is not None:
+                pulse.ask(self.side)
+                missing = self.missing(pulse.ANSWER_KEY, FAREWELL_SECONDS) if number == signal.SIGTERM else []
                 phase = last_phase(self.side, session.prefix, missing[0]) if missing else phase
         if self.recorder is None:
-            os._exit(code)
+            self.exit(code)
         if missing:
             reason = f"{self.name(missing)} died in phase {phase}; its launcher ended the others"
             if not BACKENDS[session.plan.backend].frees_peers:
@@ -241,13 +289,20 @@ class JoinedEnding:
 
     def _stop_meeting(self, code: int) -> None:
         """End a rank that is interrupted before all agreed."""
-        recorder = self.recorder
-        if recorder is not None:
-            recorder.end("interrupted", code)
+        if self.recorder is not None:
+            self.recorder.end("interrupted", code)
+        elif self.job.continuation.file is not None:  # a later launch, whose file is not open yet
+            with Writer.reopen(Path(self.job.continuation.file)) as writer:
+                writer.append(End(ended=clock.stamp(), status="interrupted", exit_code=code))
         if self.joined.index == 0:
-            with suppress(RuntimeError, AttributeError):
-                self.complain(f"interrupted while the ranks met: {self.start.meeting.progress()}")
+            self.complain(f"interrupted while the ranks met: {self._met()}")
         self.exit(code)
+
+    def _met(self) -> str:
+        try:
+            return self.start.meeting.progress()
+        except (RuntimeError, AttributeError):  # there is no store yet
+            return "they had not begun to"
 
     def name(self, ranks: list[int]) -> str:
         return name_ranks(ranks, dict(enumerate(self.hosts)))

@@ -5,6 +5,7 @@ Rank 0 plans and writes the file's header before it waits for other ranks, so th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ from bench.errors import BenchError
 from bench.measure.engine.store import Store, StoreLost, StoreTimeout
 from bench.measure.joining import agreement
 from bench.measure.joining.agreement import CommonFacts
-from bench.measure.joining.meeting import Meeting
+from bench.measure.joining.meeting import Meeting, RefusedError
+from bench.measure.joining.roll import name_ranks
 from bench.measure.joining.start_guard import StartGuard
 from bench.measure.launch.recorder import Recorder
 from bench.measure.launch.relaunch import Continuation
@@ -80,12 +82,20 @@ class JoinedStart:
         try:
             return self._lead() if self.joined.index == 0 else self._follow()
         except (StoreLost, StoreTimeout) as error:
-            reason = (
+            reason = self._silence(error)
+            self._end(reason)
+            raise BenchError(reason) from error
+
+    def _silence(self, error: StoreLost | StoreTimeout) -> str:
+        """Report of a rank that waits for another one in vain before all have agreed."""
+        if isinstance(error, StoreLost):
+            return (
                 f"the store at {self.meeting.where} went away before the ranks had agreed ({error}); look at the "
                 "output of rank 0 and of the launcher"
             )
-            self._end(reason)
-            raise BenchError(reason) from error
+        named = re.search(r"/(\d+)\W*$", str(error))  # the key that nobody set ends in the rank that should
+        who = name_ranks([int(named[1]) if named else 0], dict(enumerate(self.hosts)))
+        return f"{who} came and has said nothing since; look at its output, or give it longer with --join-timeout"
 
     def _lead(self) -> Session:
         try:
@@ -93,8 +103,9 @@ class JoinedStart:
             self.hosts = self.meeting.call_roll()
         except BenchError as error:
             self._end(str(error))
+            self._complain(error)
             self.meeting.refuse(str(error), is_mistake=self.recorder is None)
-            raise
+            raise RefusedError(str(error)) from error
         self.meeting.give_word(self.hosts)
         with self._guard() as guard:
             try:
@@ -102,9 +113,10 @@ class JoinedStart:
             except BenchError as error:
                 guard.close()
                 self._end(str(error))
+                self._complain(error)
                 guard.fail(str(error))
                 self.meeting.linger()
-                raise
+                raise RefusedError(str(error)) from error
             guard.ready()
             return session
 
@@ -185,6 +197,10 @@ class JoinedStart:
     def speaks(self) -> bool:
         """True for the first rank of another host than rank 0's: its user may look there alone."""
         return self.place is not None and self.place.local_index == 0 and self.place.host_index > 0
+
+    def _complain(self, error: BenchError) -> None:
+        """Say the reason for all ranks, before they are waited for."""
+        self.say(f"bench: error: {error}")
 
     def _end(self, reason: str) -> None:
         """End the file, if it was begun."""

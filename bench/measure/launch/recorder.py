@@ -96,7 +96,8 @@ class Recorder:
     def handle(self, event: Event) -> None:
         """Raises BenchError if the file cannot be written, or a resumed run finds itself on another machine."""
         with self._lock:
-            _HANDLERS[type(event)](self, event)
+            if not self._ended:  # a signal may have ended the file while the ranks still measure
+                _HANDLERS[type(event)](self, event)
 
     def begin(self, environment: Environment) -> None:
         """Write the header of a new run before its ranks meet, with the facts that rank 0 knows by itself."""

@@ -1,4 +1,4 @@
-"""A thread that hears SIGTERM and SIGINT: the main thread may be in a collective, where Python hears nothing."""
+"""A thread that hears the signals that end a run: the main thread may be in a collective, and Python hears nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def hold_signals() -> None:
@@ -23,7 +23,9 @@ class SignalWatch:
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        self._previous = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+        # nohup has SIGHUP ignored, and a shell SIGINT of what it starts in the background.
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._previous = {number: signal.signal(number, lambda *_: None) for number in heard}
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         threading.Thread(target=self._listen, name="bench-signals", daemon=True).start()
 
