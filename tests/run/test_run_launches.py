@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
@@ -128,3 +129,41 @@ def test_the_agent_that_holds_the_store_dies_and_rank_0_ends_its_file(tmp_path: 
     reasons = [file.end.get("reason", ""), *(m.get("reason") or "" for m in file.measurements)]
     assert any("is gone: its agent of torchrun died there" in reason for reason in reasons), reasons
     assert "bench: error: rank 1 on " in outputs[1][1]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_to_rank_0_alone_ends_all_ranks_and_accuses_none(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    both = _pair(tmp_path, "--set", "op=first,second,third")
+    _wait_for(tmp_path, lambda lines: any(line["kind"] == "measurement" for line in lines))
+    both[0].send_signal(number)
+    outputs = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [code, code], outputs
+    assert all("Traceback" not in errors and "error:" not in errors for _, errors in outputs)
+    file = saved(tmp_path)
+    assert file.end is not None
+    assert (file.end["status"], file.end["exit_code"]) == ("interrupted", code)
+    assert all(m["status"] == "ok" for m in file.measurements)
+
+
+@pytest.mark.long
+@pytest.mark.seeded
+def test_a_rank_0_that_is_frozen_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    first, second = _pair(tmp_path, "--set", "op=first,second,third", "--timeout", "5s")
+    _wait_for(tmp_path, lambda lines: any(line["kind"] == "measurement" for line in lines))
+    first.send_signal(signal.SIGSTOP)
+    _, errors = second.communicate(timeout=90)
+    assert second.returncode == 3, errors
+    assert "is gone: rank 0 died there, or its host (it gives no answer)" in errors
+    first.kill()
+    first.communicate()
+
+
+def test_closed_streams_keep_no_launch_from_being_made(tmp_path: Path) -> None:
+    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *BENCH, *WORDS, "--launches", "2", "-o", str(tmp_path)]
+    both = [start(command, launcher=True, **variables, RANK=str(rank)) for rank in (0, 1)]
+    errors = [process.communicate(timeout=90)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert {m.get("launch", 0) for m in saved(tmp_path).measurements} == {0, 1}
