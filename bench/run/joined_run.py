@@ -200,7 +200,8 @@ class _Joined:
         from bench.measure.joining.reach import check_reach
 
         backend = resolve(self._choose_device()[0], self.options.backend).name
-        return check_reach(place, hosts, store, REACH_SECONDS, environment_variables(), backend)
+        wait_seconds = _limit_seconds(self.options)  # some ranks take longer to import and to look at their host
+        return check_reach(place, hosts, store, REACH_SECONDS, environment_variables(), backend, wait_seconds)
 
     def _settle(self, recorder: Recorder, place: Place, hosts: Sequence[str], store: Store) -> None:
         """Make the plan fit the places of all ranks, and let the doctor speak, before anything is measured."""

@@ -55,14 +55,16 @@ def check_reach(
     limit_seconds: float,
     environ: Mapping[str, str],
     backend: str = "gloo",
+    wait_seconds: float = 0.0,
 ) -> str | None:
     """Return the complaint about hosts that do not reach each other, the same on every rank; None: they all do.
 
-    Every rank calls it; `hosts` are those of all ranks. The limit holds for each step. Raises StoreLost.
+    Every rank calls it; `hosts` are those of all ranks. The limit holds for each step; ranks that come to the check
+    later than this one have `wait_seconds` more. Raises StoreLost.
     """
     if place.num_hosts == 1:
         return None
-    job = _Job(hosts, first_ranks(hosts), store, limit_seconds, clock.monotonic_seconds())
+    job = _Job(hosts, first_ranks(hosts), store, limit_seconds, wait_seconds, clock.monotonic_seconds())
     with ExitStack() as stack:
         if place.index in job.firsts:
             try:
@@ -151,6 +153,7 @@ class _Job:
     firsts: Sequence[int]
     store: Store
     limit_seconds: float
+    wait_seconds: float
     began: float
     """Start of the check on this rank's monotonic clock."""
 
@@ -159,9 +162,9 @@ class _Job:
         complaints = []
         for rank in ranks:
             try:
-                found = json.loads(self.store.get(f"reach/door/{rank}", self.limit_seconds))
+                found = json.loads(self.store.get(f"reach/door/{rank}", self._left(1)))
             except StoreTimeout:
-                complaints.append(self._silent(rank, self.limit_seconds, "where it listens"))
+                complaints.append(self._silent(rank, 1, "where it listens"))
                 continue
             reason = None if found is None else knock(Door(**found), self.limit_seconds)
             if reason is not None:
@@ -175,19 +178,23 @@ class _Job:
             try:
                 complaints += json.loads(self.store.get(f"reach/seen/{first}", self._left(_REPORT_STEPS)))
             except StoreTimeout:
-                complaints.append(self._silent(first, _REPORT_STEPS * self.limit_seconds, "whom it reaches"))
+                complaints.append(self._silent(first, _REPORT_STEPS, "whom it reaches"))
         return list(dict.fromkeys(complaints))
 
     def verdict(self) -> str | None:
         try:
             return self.store.get(_VERDICT_KEY, self._left(_VERDICT_STEPS)).decode() or None
         except StoreTimeout:
-            return self._silent(0, _VERDICT_STEPS * self.limit_seconds, "whether all hosts reach each other")
+            return self._silent(0, _VERDICT_STEPS, "whether all hosts reach each other")
 
     def _left(self, steps: int) -> float:
-        return max(0.0, self.began + steps * self.limit_seconds - clock.monotonic_seconds())
+        return max(0.0, self.began + self._allowed(steps) - clock.monotonic_seconds())
 
-    def _silent(self, rank: int, seconds: float, what: str) -> str:
+    def _allowed(self, steps: int) -> float:
+        return self.wait_seconds + steps * self.limit_seconds
+
+    def _silent(self, rank: int, steps: int, what: str) -> str:
+        seconds = self._allowed(steps)
         return f"rank {rank} on {self.hosts[rank]} does not say within {seconds:g} s {what}"
 
 
