@@ -5,15 +5,10 @@ from __future__ import annotations
 import socket
 
 from bench.measure.doctor.facts import usable_address
+from bench.measure.engine.store import LOOPBACK
 from bench.measure.launchers import endpoint
 
-LOOPBACK = "127.0.0.1"
 _EVERYWHERE = ("::", "0.0.0.0")
-
-
-def spell(address: str, port: int) -> str:
-    """`node0:29500`, or `[fd00::1]:29500`."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def dialled_by_host(address: str) -> str:

@@ -75,7 +75,7 @@ class Meeting:
     @property
     def where(self) -> str:
         """Rank 0's address as the user gave it."""
-        return addresses.spell(self.joined.address, self.joined.port)
+        return endpoint.spell(self.joined.address, self.joined.port)
 
     @property
     def deadline(self) -> float:

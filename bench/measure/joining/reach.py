@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 
-import psutil
-
 from bench.core import clock
 from bench.errors import BenchError
 from bench.measure.doctor.facts import is_loopback, usable_address
 from bench.measure.engine.store import LOOPBACK, Store, StoreTimeout
+from bench.measure.launchers.endpoint import spell
+from bench.measure.launchers.interfaces import Addresses, host_addresses, nccl_complaint
 from bench.measure.launchers.place import Place
 
 _GLOO, _NCCL = "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"
@@ -30,8 +30,6 @@ _VERDICT_KEY = "reach/verdict"
 _REPORT_STEPS = 7
 """A rank waits for two addresses, then connects to and reads from each; and another may come a limit later."""
 _VERDICT_STEPS = _REPORT_STEPS + 1
-Addresses = Mapping[str, Sequence[str]]
-"""Network interface -> its addresses, IPv4 first."""
 
 
 @dataclass(frozen=True)
@@ -107,30 +105,17 @@ def gloo_address(environ: Mapping[str, str], addresses: Addresses) -> str:
 
 
 def refuse_nccl_interface(environ: Mapping[str, str], addresses: Addresses) -> None:
-    """Raises BenchError if NCCL_SOCKET_IFNAME leaves NCCL no interface, or only loopback.
-
-    A list of beginnings of names; `=` before it: of whole names; `^` before that: of those to leave out.
-    """
+    """Raises BenchError if NCCL_SOCKET_IFNAME leaves NCCL no interface, or only loopback."""
     value = environ.get(_NCCL, "")
-    names = value.removeprefix("^").removeprefix("=").split(",")
-    is_exact, is_excluded = value.removeprefix("^").startswith("="), value.startswith("^")
-    if not any(names):
-        return
-
-    def fits(interface: str) -> bool:
-        wanted = [name.partition(":")[0] for name in names if name]
-        listed = interface in wanted if is_exact else interface.startswith(tuple(wanted))
-        return listed != is_excluded
-
     usable = [name for name, found in addresses.items() if found and not is_loopback(found[0])]
-    if not any(map(fits, usable)):
+    if nccl_complaint(value, usable) is not None:
         there = ", ".join(sorted(usable)) or "none"
         raise BenchError(f"{_NCCL}={value}: no interface of that name reaches another host; there are: {there}")
 
 
 def describe_failure(rank: int, host: str, door: Door, reason: str) -> str:
     """One line: who cannot reach whom, where, why, and what to do."""
-    where = f"[{door.address}]:{door.port}" if ":" in door.address else f"{door.address}:{door.port}"
+    where = spell(door.address, door.port)
     kind = "loopback; " if is_loopback(door.address) else ""
     return (
         f"rank {rank} on {host} cannot reach rank {door.rank} on {door.host} at {where} (gloo's address there: "
@@ -201,19 +186,10 @@ class _Job:
 def _open_own(
     rank: int, hosts: Sequence[str], environ: Mapping[str, str], backend: str
 ) -> AbstractContextManager[Door]:
-    addresses = interface_addresses()
+    addresses = host_addresses()
     if backend == "nccl":
         refuse_nccl_interface(environ, addresses)
     return open_door(rank, hosts[rank], gloo_address(environ, addresses), shown(addresses))
-
-
-def interface_addresses() -> dict[str, list[str]]:
-    """Each network interface of this host with its IP addresses, IPv4 first."""
-    families = (socket.AF_INET, socket.AF_INET6)
-    return {
-        name: [each.address for each in found if each.family in families]
-        for name, found in psutil.net_if_addrs().items()
-    }
 
 
 def shown(addresses: Addresses) -> str:

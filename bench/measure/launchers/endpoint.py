@@ -58,6 +58,11 @@ def resolve(
         pause(PAUSE_SECONDS)
 
 
+def spell(address: str, port: int) -> str:
+    """`node0:29500`, or `[fd00::1]:29500`."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def is_literal(address: str) -> bool:
     """Return True for an address in figures, with or without a zone."""
     try:

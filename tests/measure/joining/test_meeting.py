@@ -16,6 +16,7 @@ from bench.measure.engine.store import Store, StoreLost, StoreTimeout, connect_s
 from bench.measure.joining import addresses, meeting
 from bench.measure.joining.meeting import Meeting, RefusedError
 from bench.measure.joining.start_guard import StartGuard
+from bench.measure.launchers import endpoint
 from bench.measure.launchers.place import LauncherRank
 from tests.measure.engine.test_consensus import memory_store
 from tests.support.meetings import free_port
@@ -142,8 +143,8 @@ def test_a_rank_that_meets_an_earlier_store_waits_for_the_next(a_rank: Maker) ->
 
 
 def test_addresses_in_messages() -> None:
-    assert addresses.spell("node0", 1) == "node0:1"
-    assert addresses.spell("fd00::1", 1) == "[fd00::1]:1"
+    assert endpoint.spell("node0", 1) == "node0:1"
+    assert endpoint.spell("fd00::1", 1) == "[fd00::1]:1"
     assert addresses.dialled_by_host("node0.example") == "127.0.0.1"
     assert addresses.dialled_by_host("::1") == "::1"
     assert addresses.is_own("127.0.0.1")
