@@ -45,7 +45,7 @@ class Store:
             if timeout_seconds is None:
                 value: bytes = self.raw.get(key)
                 return value
-            return _within(timeout_seconds, lambda: self._wait(key, timeout_seconds))
+            return _within(timeout_seconds, lambda: self._wait(key, timeout_seconds), "the store")
 
     def _wait(self, key: str, timeout_seconds: float) -> bytes:
         # torch takes 0 for no limit at all.
@@ -78,11 +78,13 @@ def hosted_store(listener: socket.socket, timeout_seconds: float, num_ranks: int
     import torch.distributed as dist
 
     address, port = _own_address(listener), listener.getsockname()[1]
+    own = f"this process's own store at {address}, port {port},"
     # libuv closes what it is given: two owners of one descriptor could close a stranger's.
     descriptor = listener.detach()
     make: Any = vars(dist)["TCPStore"]  # torch exports the class without naming it in __all__
     raw = _connected(
         timeout_seconds,
+        own,
         lambda: make(
             address,
             port,
@@ -108,6 +110,7 @@ def connect_store(address: str, port: int, timeout_seconds: float) -> Store:
     return Store(
         _connected(
             timeout_seconds,
+            f"the store at {address}, port {port},",
             lambda: make(address, port, None, is_master=False, timeout=limit, wait_for_workers=False),
         )
     )
@@ -129,7 +132,7 @@ def _own_address(listener: socket.socket) -> str:
     return LOOPBACK if address == "0.0.0.0" else address
 
 
-def _within(timeout_seconds: float, call: Callable[[], Value]) -> Value:
+def _within(timeout_seconds: float, call: Callable[[], Value], store: str) -> Value:
     """The value of a call that may never return, as torch waits without end for a host that is frozen or cut off.
 
     A thread is left behind then, and does not hold up the process. Raises StoreLost, or the error of the call.
@@ -150,13 +153,13 @@ def _within(timeout_seconds: float, call: Callable[[], Value]) -> Value:
         return made[0]
     if errors:
         raise errors[0]
-    raise StoreLost(f"the store gives no answer within {timeout_seconds:.2g} s")
+    raise StoreLost(f"{store} gives no answer within {timeout_seconds:.2g} s")
 
 
-def _connected(timeout_seconds: float, make: Callable[[], Any]) -> Any:
+def _connected(timeout_seconds: float, store: str, make: Callable[[], Any]) -> Any:
     """The value of a constructor of torch. Raises StoreLost."""
     try:
-        return _within(timeout_seconds, make)
+        return _within(timeout_seconds, make, store)
     except (RuntimeError, ValueError, OSError) as error:
         raise StoreLost(_first_line(error)) from None
 
