@@ -50,6 +50,7 @@ __all__ = [
     "Span",
     "SuiteMetric",
     "Table",
+    "TimedCheck",
     "Work",
     "case_id",
     "check_choices",
@@ -137,6 +138,19 @@ class Check(NamedTuple):
     @property
     def passed(self) -> bool:
         return self.error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class TimedCheck:
+    """Look at what timed calls leave behind, for some of the samples of a variant; both parts are untimed.
+
+    `check` calls the case itself, and so cannot see a call that does nothing while it is timed.
+    """
+
+    arm: Callable[[], object]
+    """Spoils the outputs. It is called before `reset`, on every rank."""
+    look: Callable[[int], Check | tuple[float, float]]
+    """Error and tolerance of the outputs, given the number of calls since `arm`; may communicate."""
 
 
 class SuiteMetric(NamedTuple):
@@ -238,6 +252,10 @@ class Work:
     """`host`: time between device synchronisations, for work that the host drives (steps, loaders, checkpoints)."""
     reset: Callable[[], object] | None = None
     """Restores the inputs before every sample, untimed."""
+    timed_checks: Mapping[str, TimedCheck] = field(default_factory=dict)
+    """Variant -> how to look at what its timed calls left. Without one of the first variant a note says so."""
+    least_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Variant -> seconds that one call takes at least, since its parts sleep so long; less is a wrong clock."""
     close: Callable[[], object] | None = None
     bytes: int | None = None
     """Payload of one call of a collective (for all-gather, reduce-scatter, gather, scatter: the full buffer)."""

@@ -31,6 +31,7 @@ from bench.suite import ITEM_BYTES, Check, Machine, Param, Params, Presets, Work
 from bench.workloads.comm.buffers import KINDS, PLAIN, SYMMETRIC, Empty, allocator, skip_reason, symmetric_all_reduce
 from bench.workloads.comm.collectives import OPERATIONS, ROOT, Buffers, Collective, Payload
 from bench.workloads.comm.exact_check import CHECK_BYTES, early_departures, fill, largest_error, poison
+from bench.workloads.comm.timed_outputs import barrier_check, timed_check
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -158,6 +159,9 @@ def prepare(params: Params, rank: RankContext) -> Work:
     return Work(
         variants={"full": run},
         check=_make_check(row, payload, buffers, run, rank),
+        timed_checks={
+            "full": timed_check(row, payload, buffers, rank.device) if row.bus_factor else barrier_check(rank)
+        },
         reset=restore,
         close=stack.close,
         bytes=num_bytes if row.bus_factor else None,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 
@@ -25,6 +26,15 @@ class Clock:
     """Returns when all that was enqueued on the device is done; nothing to do on a CPU."""
     reached: Callable[[Any], bool] = lambda mark: True
     """True if the device has come to a mark; a mark of the host's clock is made when it has."""
+    witness: Callable[[], int] | None = None
+    """Nanoseconds of a second, independent clock of the host; None: there is none."""
+
+
+def _raw_clock() -> Callable[[], int] | None:
+    """CLOCK_MONOTONIC_RAW, which nothing steers; None on a system without it."""
+    if not hasattr(time, "CLOCK_MONOTONIC_RAW"):
+        return None
+    return partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC_RAW)
 
 
 def _difference(start: int, end: int) -> int:
@@ -33,7 +43,7 @@ def _difference(start: int, end: int) -> int:
 
 def cpu_clock() -> Clock:
     """The host's monotonic clock around work that is done when its call returns."""
-    return Clock("host", time.perf_counter_ns, _difference, lambda: None)
+    return Clock("host", time.perf_counter_ns, _difference, lambda: None, witness=_raw_clock())
 
 
 def synchronised_host_clock(synchronise: Callable[[], object]) -> Clock:
@@ -43,7 +53,17 @@ def synchronised_host_clock(synchronise: Callable[[], object]) -> Clock:
         synchronise()
         return time.perf_counter_ns()
 
-    return Clock("host", mark, _difference, synchronise)
+    return Clock("host", mark, _difference, synchronise, witness=_raw_clock())
+
+
+def device_clock(
+    mark: Callable[[], Any],
+    elapsed_ns: Callable[[Any, Any], int],
+    synchronise: Callable[[], object],
+    reached: Callable[[Any], bool],
+) -> Clock:
+    """A clock of events on a device's stream, with the host's as its witness."""
+    return Clock("device", mark, elapsed_ns, synchronise, reached, _raw_clock())
 
 
 def monotonic_seconds() -> float:

@@ -185,7 +185,12 @@ def _check(view: _Visits) -> CheckOutcome | None:
     if view.lead.status != "ok" or not checks:
         return view.lead.check
     worst = max(checks, key=lambda check: check.error or 0.0)
-    return msgspec.structs.replace(worst, error_after=_maximum(check.error_after for check in checks))
+    return msgspec.structs.replace(
+        worst,
+        error_after=_maximum(check.error_after for check in checks),
+        timed_samples=sum(check.timed_samples for check in checks),
+        error_timed=_maximum(check.error_timed for check in checks),
+    )
 
 
 def _stop(view: _Visits) -> Stop | None:

@@ -38,6 +38,7 @@ from bench.measure.engine.timing.case_cost import (
     main_variant_only,
 )
 from bench.measure.engine.timing.device_clock import clock_for_work
+from bench.measure.engine.timing.sample_report import UNLOOKED_NOTE, SampleReport, sample_report
 from bench.measure.engine.timing.sampler import Limits, Sampler, Samples, Timing
 from bench.measure.planning.session import case_record
 from bench.measure.planning.suite_contract import ContractError, to_check, to_derived, to_figures, to_tables
@@ -222,6 +223,7 @@ class CaseRun:
                 samples = sampler.measure(limits)
                 watch.end()
             self.calls = samples.calls
+            self._judge_samples(work, samples, record)
             with self._voting("trace"):
                 spans, call_ns = traced_pass(self.rank, work, watch.look)
         if work.check_after:
@@ -277,9 +279,35 @@ class CaseRun:
             record.check.error_after = worst.error
         if excess_error(worst) <= 0:
             return
-        rank = checks.index(worst)
         text = "not a number" if worst.error is None else f"{worst.error:.3g}"
-        reason = f"{phase}: error {text} on rank {rank} is above the tolerance {worst.tolerance:.3g}"
+        self._end_invalid(
+            f"{phase}: error {text} on rank {checks.index(worst)} is above the tolerance {worst.tolerance:.3g}"
+        )
+
+    def _judge_samples(self, work: Work, samples: Samples, record: Measurement) -> None:
+        """End the case as invalid if any rank's clock is wrong, or if a timed call left anything wrong."""
+        main = next(iter(work.variants))
+        if main not in work.timed_checks:
+            record.notes.append(UNLOOKED_NOTE)
+        with self._voting("samples, compared"):
+            reports = control.all_gather(self.rank, sample_report(samples, main), SampleReport)
+        check = record.check
+        assert check is not None, "the check before the samples was kept"
+        looked = [report for report in reports if report.error is not None or report.num_looked]
+        check.timed_samples = min((report.num_looked for report in looked), default=0)
+        worst = max(reports, key=SampleReport.excess)
+        check.error_timed = worst.error if looked else None
+        for rank, report in enumerate(reports):
+            if report.clock_trouble:
+                self._end_invalid(f"clock of rank {rank}: {report.clock_trouble}")
+        if worst.excess() > 0:
+            text = "not a number" if worst.error is None else f"{worst.error:.3g}"
+            self._end_invalid(
+                f"a timed call left error {text} on rank {reports.index(worst)}, above the tolerance "
+                f"{worst.tolerance:.3g} ({worst.at})"
+            )
+
+    def _end_invalid(self, reason: str) -> None:
         raise CaseEnd(Agreement(PhaseOutcome.INVALID, reason, sound=True))
 
     def _energy(self, work: Work, clock: clocks.Clock, samples: Samples, limits: Limits) -> energy.RankEnergy:

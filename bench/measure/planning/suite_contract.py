@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.core.values import brief_text
 from bench.errors import BenchError
-from bench.suite import Check, Table, Work, is_name
+from bench.suite import Check, Table, TimedCheck, Work, is_name
 
 NAMES = "names of suites, variants and metrics have letters, digits and _ . + : - only"
 _SCOPES = ("full", "reduced")
@@ -77,6 +77,10 @@ def to_work(function: object, value: object) -> Work:
         field = getattr(value, name)
         if not fits(field):
             raise ContractError(f"Work.{name} has to be {wanted}; it is {_brief(field)}{place_of(function)}")
+    for name in ("timed_checks", "least_seconds"):
+        unknown = next((variant for variant in getattr(value, name) if variant not in variants), None)
+        if unknown is not None:
+            raise ContractError(f"Work.{name} names {unknown!r}, which is no variant{place_of(function)}")
     return value
 
 
@@ -96,6 +100,14 @@ def _are_texts(value: object) -> bool:
     return isinstance(value, tuple | list) and all(isinstance(text, str) for text in value)
 
 
+def _are_timed_checks(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(check, TimedCheck) for check in value.values())
+
+
+def _are_seconds(value: object) -> bool:
+    return isinstance(value, Mapping) and all(_is_finite(seconds) and seconds >= 0 for seconds in value.values())
+
+
 def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value)
 
@@ -109,6 +121,8 @@ _WORK_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "check": (callable, "a function, since an unchecked speed is worse than none"),
     "clock": (lambda value: value in ("device", "host"), "'device' or 'host'"),
     "reset": _OPTIONAL_FUNCTION,
+    "timed_checks": (_are_timed_checks, "a dict of names of variants to bench.suite.TimedCheck"),
+    "least_seconds": (_are_seconds, "a dict of names of variants to seconds"),
     "close": _OPTIONAL_FUNCTION,
     "derive": _OPTIONAL_FUNCTION,
     "per_rank": _OPTIONAL_FUNCTION,

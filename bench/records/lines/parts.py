@@ -150,6 +150,10 @@ class CheckOutcome(Record):
     """`full`, or `reduced`: the same code at a size that one device can hold."""
     error_after: Real | None = None
     """Error of the check after the samples; null: there was none."""
+    timed_samples: Count = 0
+    """Samples of the case whose outputs were spoilt before and looked at after, outside the timed part."""
+    error_timed: Real | None = None
+    """Largest error of these looks; null: there was none, or the error was not a number."""
 
 
 class WorkFacts(Record):

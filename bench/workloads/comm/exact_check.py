@@ -44,7 +44,13 @@ def pattern(sources: Iterable[int], num_ranks: int, length: int, device: torch.d
     """
     import torch
 
-    index = torch.arange(length, device=device)
+    return pattern_at(sources, num_ranks, torch.arange(length, device=device))
+
+
+def pattern_at(sources: Iterable[int], num_ranks: int, index: torch.Tensor) -> torch.Tensor:
+    """[place] int64: the same at some elements, by their index below PERIOD."""
+    import torch
+
     bound = max(1, MAX_EXACT // num_ranks)
     stride = -(-num_ranks // MAX_EXACT)
     total = torch.zeros_like(index)

@@ -82,6 +82,12 @@ class Alignment:
             for _ in range(self.product.number(host_seconds)):
                 self._run()
 
+    def fill_for(self, seconds: float) -> None:
+        """Keep the device busy for so long."""
+        if self._run is not None and self.product is not None:
+            for _ in range(math.ceil(seconds / self.product.device_seconds)):
+                self._run()
+
     def __call__(self, host_seconds: float = GUESSED_HOST_SECONDS) -> None:
         self.fill(host_seconds)
         self.together()

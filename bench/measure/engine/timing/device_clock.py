@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.core.clock import Clock, cpu_clock, synchronised_host_clock
+from bench.core.clock import Clock, cpu_clock, device_clock, synchronised_host_clock
 
 
 def cuda_event_clock() -> Clock:
@@ -20,7 +20,7 @@ def cuda_event_clock() -> Clock:
     def reached(event: torch.cuda.Event) -> bool:
         return bool(event.query())  # type: ignore[no-untyped-call]
 
-    return Clock("device", mark, elapsed_ns, torch.cuda.synchronize, reached)
+    return device_clock(mark, elapsed_ns, torch.cuda.synchronize, reached)
 
 
 def clock_for_work(device_type: str, kind: str) -> Clock:

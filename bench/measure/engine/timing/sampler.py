@@ -9,6 +9,7 @@ rank 0 decides after each block and tells the others over the control group.
 from __future__ import annotations
 
 import gc
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.measure.engine import control
 from bench.measure.engine.timing.alignment import make_alignment
 from bench.measure.engine.timing.host_launches import HostLaunches
+from bench.measure.engine.timing.time_check import FILLED_SECONDS, TimeCheck
+from bench.measure.engine.timing.timed_looks import TimedLooks
 from bench.stats import intervals
 
 if TYPE_CHECKING:
@@ -101,6 +104,10 @@ class Samples:
     """Variant -> time that the host takes to launch one call, by the device's clock; empty by the host's."""
     num_late: dict[str, int] = field(default_factory=dict)
     """Variant -> samples within which the device may have waited for the host's launches; empty by the host's clock."""
+    clock_trouble: str = ""
+    """Reason for which this rank's clock is wrong; empty: nothing was found."""
+    looks: TimedLooks | None = None
+    """Looks at what timed calls left on this rank."""
 
     @property
     def num_rounds(self) -> int:
@@ -140,6 +147,8 @@ class Sampler:
         calls: Mapping[str, int] | None = None,
         look: Look | None = None,
     ) -> None:
+        self.looks = TimedLooks(work.timed_checks, now)
+        self.time_check = TimeCheck(clock, {name: 1e9 * seconds for name, seconds in work.least_seconds.items()})
         self.rank = rank
         self.clock = clock
         self.now = now
@@ -166,9 +175,9 @@ class Sampler:
         began = self.now()
         limits = limits.after_warmup(began - warmed_from)
         size = min(self._first_block(round_seconds, limits), limits.max_rounds)
-        reason, width = None, None
+        reason, width, num_looks = None, None, 1
         while reason is None:
-            block = self._block(size, len(slowest))
+            block = self._block(size, len(slowest), num_looks)
             for variant, samples in enumerate(block):
                 taken[variant] += samples
             slowest += control.maxima(self.rank, block[0])
@@ -176,8 +185,11 @@ class Sampler:
             reason, width = _decide(slowest, elapsed, limits)
             size = _next_block(size, elapsed / len(slowest), limits.sampling_seconds - elapsed)
             size = max(1, min(size, limits.max_rounds - len(slowest)))
-            code, size = control.broadcast_numbers(self.rank, [_CODES.index(reason), size])
+            num_looks = self.looks.next_number(size, elapsed / len(slowest))
+            code, size, num_looks = control.broadcast_numbers(self.rank, [_CODES.index(reason), size, num_looks])
             reason = _CODES[code]
+        for name, samples, calls in zip(self.names, taken, self.calls, strict=True):
+            self.time_check.check_least(name, samples, calls)
         return Samples(
             calls=dict(zip(self.names, self.calls, strict=True)),
             nanoseconds=dict(zip(self.names, taken, strict=True)),
@@ -188,6 +200,8 @@ class Sampler:
             num_late={name: each.num_late for name, each in zip(self.names, self.launches, strict=True)}
             if launch_ns
             else {},
+            clock_trouble=self.time_check.trouble,
+            looks=self.looks,
         )
 
     def _launch_ns(self) -> dict[str, int]:
@@ -198,6 +212,7 @@ class Sampler:
         for launches in self.launches:
             launches.begin_counting()
         self.align.calibrate()
+        self.time_check.check_device(lambda: self.align.fill_for(FILLED_SECONDS))
         marks_seconds = min(self._marks_seconds() for _ in range(5))
         self.clock.synchronise()
         rows = zip(self.names, self.launches, self.calls, strict=True)
@@ -237,21 +252,27 @@ class Sampler:
 
     def _first_block(self, round_seconds: float, limits: Limits) -> int:
         size = _block_rounds(round_seconds, limits.seconds)
-        return control.broadcast_numbers(self.rank, [size])[0]
+        size, self.looks.salt = control.broadcast_numbers(self.rank, [size, secrets.randbits(32)])
+        return size
 
-    def _block(self, num_rounds: int, first_round: int) -> list[list[int]]:
+    def _block(self, num_rounds: int, first_round: int, num_looks: int = 0) -> list[list[int]]:
         """`num_rounds` samples of each variant, [variant][sample]; the order of the variants rotates."""
+        looked = self.looks.choose(first_round, num_rounds, num_looks)
+        order: list[int] = []
         marks: list[list[tuple[Any, Any]]] = [[] for _ in self.runs]
         count = len(self.runs)
         collecting = gc.isenabled()
         gc.disable()
+        self.time_check.begin_block()
         try:
             for number in range(first_round, first_round + num_rounds):
                 for step in range(count):
                     variant = (number + step) % count
-                    if self.reset is not None:
-                        self.reset()
-                    marks[variant].append(self._sample(variant))
+                    order.append(variant)
+                    if number in looked:
+                        marks[variant].append(self._looked_sample(variant, number))
+                    else:
+                        marks[variant].append(self._sample(variant))
         finally:
             if collecting:
                 gc.enable()
@@ -259,17 +280,29 @@ class Sampler:
         self.clock.synchronise()
         elapsed = self.clock.elapsed_ns
         block = [[elapsed(start, end) for start, end in pairs] for pairs in marks]
+        taken = [iter(samples) for samples in block]
+        self.time_check.end_block([next(taken[variant]) for variant in order])
         for launches, totals, calls in zip(self.launches, block, self.calls, strict=True):
             launches.end_block(totals, calls)
         return block
 
+    def _looked_sample(self, variant: int, number: int) -> tuple[Any, Any]:
+        """One sample, with a look at what it left."""
+        name = self.names[variant]
+        self.looks.arm(name)
+        marks = self._sample(variant)
+        self.looks.look(name, self.calls[variant], number)
+        return marks
+
     def _sample(self, variant: int) -> tuple[Any, Any]:
-        """One sample behind the alignment; in warm-up, what the host takes for both is learnt."""
+        """One sample behind the reset and the alignment; in warm-up, what the host takes for both is learnt."""
+        if self.reset is not None:
+            self.reset()
         run, calls, launches = self.runs[variant], self.calls[variant], self.launches[variant]
         self.align.fill(launches.sample_seconds)
         if not self.learns_launches:
             self.align.together()
-            marks = take_sample(self.clock, run, calls)
+            marks = self.time_check.around(lambda: take_sample(self.clock, run, calls))
         else:
             began = self.now()
             self.align.together()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.core.clock import Clock
 from bench.errors import BenchError, Skip
 from bench.measure.engine.timing import l2_cache
 from bench.measure.engine.timing.alignment import Alignment
@@ -88,7 +89,7 @@ def test_before_every_sample_the_inputs_are_restored_then_the_cache_is_flushed_t
         diary.append("mark")
         return next(ticks)
 
-    clock: Any = SimpleNamespace(name="host", mark=mark, elapsed_ns=lambda a, b: b - a, synchronise=lambda: None)
+    clock = Clock("host", mark, lambda a, b: b - a, lambda: None)
     sampler = Sampler(lone_rank(), flushed, clock, "aligned", lambda: next(ticks) / 1000)
     sampler.align = Alignment(lambda: diary.append("align"))
     samples = sampler.measure(Limits(precision=0.0, seconds=0.01, max_rounds=8))

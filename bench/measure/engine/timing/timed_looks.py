@@ -1,0 +1,84 @@
+"""Looks at what timed calls left behind, so that a call that does nothing while it is timed is found.
+
+The checks before and after the samples spoil the outputs and call the case themselves, so that they say nothing of the
+calls between them: a library that returns early if its inputs did not change would pass both. Here the outputs are
+spoilt before some of the timed samples, and looked at after them; both outside the timed part. All ranks look at the
+same samples, since a look may communicate. They are drawn by chance, since a fault may have a period: at least one of
+each block, and as many more as cost a twentieth of its time.
+
+If n looks found nothing, a fault that strikes a share p of the calls, each by chance, would have gone unseen with
+probability (1 - p)^n: shares above 3/n are excluded at 95% (the rule of three: Hanley and Lippman-Hand 1983, JAMA 249).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bench.measure.planning.suite_contract import to_check
+
+if TYPE_CHECKING:
+    from bench.suite import Check, TimedCheck
+
+LOOK_SHARE = 0.05
+"""Share of a block's time that looks beyond its first one may take."""
+
+
+@dataclass
+class TimedLooks:
+    """The looks of one visit to a case on one rank."""
+
+    checks: Mapping[str, TimedCheck]
+    now: Callable[[], float]
+    salt: int = 0
+    """Rank 0's random number, by which all ranks draw the same samples."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Variant -> samples looked at."""
+    worst: Check | None = None
+    worst_at: str = ""
+    """Variant and number of the sample with the largest error."""
+    seconds: float = 0.0
+
+    def choose(self, first_round: int, num_rounds: int, num_looks: int) -> frozenset[int]:
+        """Return the rounds of a block whose samples are looked at; the same on every rank."""
+        if not self.checks or num_looks <= 0:
+            return frozenset()
+        drawn = random.Random(f"{self.salt}:{first_round}")
+        return frozenset(drawn.sample(range(first_round, first_round + num_rounds), min(num_looks, num_rounds)))
+
+    def arm(self, variant: str) -> None:
+        """Spoil the outputs of a variant that has a check."""
+        check = self.checks.get(variant)
+        if check is not None:
+            began = self.now()
+            check.arm()
+            self.seconds += self.now() - began
+
+    def look(self, variant: str, calls: int, number: int) -> None:
+        """Look at what a sample of so many calls left."""
+        check = self.checks.get(variant)
+        if check is None:
+            return
+        began = self.now()
+        found = to_check(check.look, check.look(calls))
+        self.seconds += self.now() - began
+        self.counts[variant] = self.counts.get(variant, 0) + 1
+        if self.worst is None or _excess(found) > _excess(self.worst):
+            self.worst, self.worst_at = found, f"{variant}, sample {number}"
+
+    def next_number(self, num_rounds: int, round_seconds: float) -> int:
+        """Return the number of looks for a block of so many rounds: at least one, within LOOK_SHARE of its time."""
+        looked = max(self.counts.values(), default=0)
+        if not looked:
+            return 1
+        per_look = self.seconds / looked
+        affordable = num_rounds if per_look <= 0 else int(LOOK_SHARE * num_rounds * round_seconds / per_look)
+        return max(1, min(num_rounds, affordable))
+
+
+def _excess(check: Check) -> float:
+    """Error above the tolerance; infinite for one that is not a number."""
+    return math.inf if math.isnan(check.error) else check.error - check.tolerance
