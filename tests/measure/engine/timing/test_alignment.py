@@ -22,7 +22,8 @@ from bench.measure.engine.timing.alignment import (
     FillerProduct,
     time_product,
 )
-from bench.measure.engine.timing.sampler import LOOK_SECONDS, Limits, Sampler, Samples
+from bench.measure.engine.timing.sampler import LOOK_SECONDS, Sampler, Samples
+from bench.measure.engine.timing.stop_rule import Limits
 from bench.measure.planning.session import case_record
 from bench.suite import Work
 from tests.support.plans import a_plan, lone_rank
