@@ -162,7 +162,7 @@ def centre_and_squares(values: Sequence[float]) -> tuple[float, float]:
 
 
 def excluded_share(num_faultless: int) -> float:
-    """Share of calls, above which a fault that strikes by chance is excluded at 95% if so many calls had none.
+    """Share of calls, above which a fault that strikes by chance is excluded at 95% if `num_faultless` calls had none.
 
     1 - 0.05^(1/n), about 3/n: the rule of three (Hanley and Lippman-Hand 1983, JAMA 249(13)).
     """
