@@ -27,6 +27,7 @@ from bench.measure.engine.passes import torch_profile
 from bench.measure.engine.passes.energy_window import measure_energy
 from bench.measure.engine.passes.traced_pass import traced_pass
 from bench.measure.engine.rank import RankContext
+from bench.measure.engine.rank_state import RankState, changed_note
 from bench.measure.engine.timing import host_launches, l2_cache
 from bench.measure.engine.timing.alignment import make_alignment
 from bench.measure.engine.timing.case_cost import (
@@ -128,6 +129,7 @@ class CaseRun:
         meet any more.
         """
         started, began = clocks.stamp(), clocks.monotonic_seconds()
+        state = RankState()
         cost_probe, sound = CostProbe(self.rank, self.allowance), True
         record = case_record(self.plan, self.case, self.launch, "failed", None, started, self.visit)
         try:
@@ -141,6 +143,8 @@ class CaseRun:
             return Postponement(off.seconds), sound
         finally:
             self.rank.tracer = None
+            changed = state.restore()
+        record.notes += [changed_note(changed)] if changed else []
         record.seconds = clocks.monotonic_seconds() - began
         return record, sound
 
@@ -355,7 +359,7 @@ class CaseRun:
             verdict, reason = PhaseOutcome.SKIP, str(skip) or "the suite gave no reason"
         except ContractError as error:
             verdict, reason = PhaseOutcome.CONTRACT, str(error)
-        except Exception as error:  # noqa: BLE001 - a case that raises is recorded as failed, and the run goes on
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a case that raises has failed, and the run goes on
             verdict, reason = (
                 PhaseOutcome.RAISED,
                 f"rank {self.rank.index} ({self.host}), {phase}: {describe_error(error)}",
