@@ -1,7 +1,7 @@
 """State of a rank's process that a case may leave changed, and that would change what the next one measures.
 
 A suite that sets torch's default type or its number of threads measures something else, and so do all suites after it.
-What a case has changed is set back before the next one.
+Settings that a case has changed are set back before the next one.
 """
 
 from __future__ import annotations
