@@ -132,8 +132,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a read-only home",
-        prefix=_unshared("mount -t tmpfs -o ro tmpfs /root", "--mount"),
-        variables={"HOME": "/root"},
+        prefix=_unshared("mount -t tmpfs -o ro tmpfs /mnt", "--mount"),
+        variables={"HOME": "/mnt"},
         code=0,
         root_only=True,
     ),
