@@ -153,17 +153,24 @@ def prepare(params: Params, rank: RankContext) -> Work:
     skip_if(_skip_reason(params, rank.world_size, rank.backend))
     import torch
 
+    from bench.workloads.model.timed_results import checked_with
     from bench.workloads.training.data_parallel import check_step, make_trained
 
     shape, batch = _shape(params), int(params["batch"])
     work = make_trained(shape, batch, getattr(torch, str(params["dtype"])), _wrapping(params), rank)
+    full_looks, plain_looks = work.full.looks(), work.plain.looks()
     return Work(
         variants={
             overlap.FULL: work.full,
             overlap.COMPUTE_ONLY: work.plain,
-            overlap.COMMUNICATION: work.communicate,
+            overlap.COMMUNICATION: work.messages,
         },
-        check=lambda: check_step(work, shape),
+        check=checked_with([plain_looks], lambda: check_step(work, shape, full_looks.learn)),
+        timed_checks={
+            overlap.FULL: full_looks.timed_check,
+            overlap.COMPUTE_ONLY: plain_looks.timed_check,
+            overlap.COMMUNICATION: work.messages.timed_check,
+        },
         clock="host",
         reset=work.clear,
         flops=shape.step_flops(batch) * rank.world_size,
