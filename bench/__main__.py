@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from bench.core.module_shadows import ShadowsNamed
+from bench.core.process import stop_signals
 from bench.errors import BenchError
 
 
 def main() -> None:
     """The console script: what goes wrong in its own imports, before there is a command, is one line too."""
+    stop_signals.listen()
     try:
         with ShadowsNamed():
             from bench.cli import main as command
+        command()
     except BenchError as error:
         raise SystemExit(_complain(str(error))) from None
-    command()
+    except KeyboardInterrupt:
+        raise SystemExit(_say_interrupted()) from None
+    finally:
+        stop_signals.ignore()  # an interpreter that ends runs code of torch, which prints a traceback
 
 
 def _complain(text: str) -> int:
@@ -21,6 +27,15 @@ def _complain(text: str) -> int:
 
     sys.stderr.write(f"bench: error: {text}\n")
     return 2
+
+
+def _say_interrupted() -> int:
+    import sys
+
+    code = stop_signals.handle()
+    if sys.stderr is not None:
+        sys.stderr.write("interrupted\n")
+    return code
 
 
 if __name__ == "__main__":
