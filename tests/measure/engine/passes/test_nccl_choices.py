@@ -62,7 +62,7 @@ def chatty_plan(*ops: str) -> Plan:
 
 def supervised(path: Path, plan: Plan, resumed: Result | None = None, **fields: Any) -> int:
     writer = RunFile.create(path) if resumed is None else RunFile.resume(path)
-    recorder = Recorder(plan, writer, path, Silent(), ["bench", "run"], "ab" * 16, resumed)
+    recorder = Recorder(plan, writer, Silent(), ["bench", "run"], "ab" * 16, resumed)
     return Supervisor(recorder, clock.monotonic_seconds(), **fields).run()
 
 
