@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from bench.core.module_shadows import ShadowsNamed
 from bench.core.process import stop_signals
-from bench.errors import BenchError
 
 
 def main() -> None:
     """The console script: what goes wrong in its own imports, before there is a command, is one line too."""
     stop_signals.listen()
     try:
-        with ShadowsNamed():
-            from bench.cli import main as command
-        command()
-    except BenchError as error:
-        raise SystemExit(_complain(str(error))) from None
+        _call()
     except KeyboardInterrupt:
         raise SystemExit(_say_interrupted()) from None
     finally:
         stop_signals.ignore()  # an interpreter that ends runs code of torch, which prints a traceback
+
+
+def _call() -> None:
+    # Late: from the first moment on a signal is heard.
+    from bench.core.module_shadows import ShadowsNamed
+    from bench.errors import BenchError
+
+    try:
+        with ShadowsNamed():
+            from bench.cli import main as command
+    except BenchError as error:
+        raise SystemExit(_complain(str(error))) from None
+    command()
 
 
 def _complain(text: str) -> int:

@@ -47,7 +47,13 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
 def folders_for(path: Path) -> Iterable[Path]:
     """Folders in which a file can be written anew, in the order of what a user expects: its own one first."""
     own = path.parent
-    wanted = (own, own.parent, Path(), Path.home() if "HOME" in os.environ else own, Path(tempfile.gettempdir()))
+    wanted = [own, own.parent]
+    with suppress(OSError):  # the working directory was removed
+        wanted.append(Path.cwd())
+    with suppress(RuntimeError):  # there is no home
+        wanted.append(Path.home())
+    with suppress(OSError):  # no folder takes temporary files
+        wanted.append(Path(tempfile.gettempdir()))
     return dict.fromkeys(folder for folder in wanted if folder.is_dir())
 
 

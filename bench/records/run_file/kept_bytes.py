@@ -24,7 +24,13 @@ class KeptBytes:
         return os.fstat(self.descriptor).st_size
 
     def add(self, data: bytes) -> None:
-        disk.write_at(self.descriptor, data, self.size)
+        """Add data as a whole. Raises OSError if the limit of this process on files is too low."""
+        before = self.size
+        try:
+            disk.write_at(self.descriptor, data, before)
+        except OSError:
+            os.ftruncate(self.descriptor, before)
+            raise
 
     def chunks(self, start: int = 0) -> Iterator[bytes]:
         offset = start

@@ -154,7 +154,10 @@ class RunFile:
 
     def append_encoded(self, line: bytes) -> None:
         """Write a line that `bench.records.lines.decoding` takes. Raises NoRoomError if no file takes it."""
-        self._kept.add(self._pack(line + b"\n"))
+        try:
+            self._kept.add(self._pack(line + b"\n"))
+        except OSError as error:
+            raise self._no_room(f"{self.path} {trouble.cannot_take(error)}") from error
         self._catch_up(whole=False)
 
     def check(self) -> None:
@@ -210,7 +213,7 @@ class RunFile:
         new = self._open_anew()
         reason = f"{old} {reason}"
         if new is None:
-            raise NoRoomError(f"{reason}, and no other folder takes the result; free some space, and measure again")
+            raise self._no_room(reason)
         self.moves.append(reason)
         if was_open:
             self._end_old(f"{reason}: the whole run is in {new[0]}")
@@ -220,6 +223,10 @@ class RunFile:
         self._is_open = True
         self._note_change()
         self.say(f"warning: {reason}; everything measured is written anew to {self.path}, and goes on there")
+
+    def _no_room(self, reason: str) -> NoRoomError:
+        remedy = f"go on with --resume {self.path}" if self.is_saved else "measure again"
+        return NoRoomError(f"{reason}, and no other folder takes the result; make room, and {remedy}")
 
     def _open_anew(self) -> tuple[Path, FileIO, FileLock] | None:
         """A new file with all that is kept, locked; None if no folder takes one."""
