@@ -56,6 +56,7 @@ class HeldFiles:
         """Go on with another file, to which the launch had to write everything."""
         file = self._stack.enter_context(RunFile.resume(path, PROGRAM))
         file.moves, file.say = [f"{self.paths[number]} was lost during a launch"], _say
+        _say(f"warning: {file.moves[0]}; everything measured is written anew to {path}, and goes on there")
         before, self._files[number], self.paths[number] = self._files[number], file, path
         if before is not None:
             before.close()
