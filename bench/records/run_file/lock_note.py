@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -65,6 +66,8 @@ class LockNote:
         self.owner = owner
         self._now = _time_there if now is None else now
         self._over = threading.Event()
+        self._written = self.file
+        """The same file by a path that a renamed folder does not change."""
 
     def read(self) -> Owner | None:
         """The owner that the note names; None if there is no note, or it cannot be read."""
@@ -74,6 +77,15 @@ class LockNote:
         """Name the owner, for others to read: the lock is another one. A folder that takes no file has no note."""
         with suppress(OSError):
             self._draft().replace(self.file)
+            self._hold_folder()
+
+    def _hold_folder(self) -> None:
+        """Find the note again in the end, although its folder may have another name by then."""
+        folder = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        weakref.finalize(self, os.close, folder)
+        held = Path(f"/proc/self/fd/{folder}")
+        if held.is_dir():
+            self._written = held / self.file.name
 
     def take(self) -> Owner | None:
         """Make the note if there is none, or only a stale one; returns the owner that has it. Raises BenchError."""
@@ -132,10 +144,10 @@ class LockNote:
     def remove(self) -> None:
         """Remove the note if it is still this owner's."""
         self._over.set()
-        owner = self.read()
+        owner = _read(self._written)
         if owner is not None and owner.token == self.owner.token:
             with suppress(OSError):
-                self.file.unlink()
+                self._written.unlink()
 
 
 def _read(file: Path) -> Owner | None:

@@ -22,8 +22,8 @@ def lost(path: Path, descriptor: int, size: int) -> str | None:
         return "was replaced by a link" if path.is_symlink() else "was replaced by another file"
     if found.st_size != size:
         return "was cut off by another program" if found.st_size < size else CHANGED
-    if not os.access(path, os.R_OK | os.W_OK):
-        return "may not be read and written any more"
+    if not os.access(path, os.R_OK):
+        return "may not be read any more"
     return None
 
 

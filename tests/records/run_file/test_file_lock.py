@@ -105,6 +105,16 @@ def test_a_note_that_another_took_over_is_seen_and_not_removed(path: Path) -> No
     assert LockNote(path, owner()).read() == owner()
 
 
+def test_a_note_is_removed_from_a_folder_that_was_renamed(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    path = save(tmp_path / "before" / "a.jsonl", measurement(CASE))
+    with path.open("r+b") as stream:
+        lock = FileLock.take(path, stream.fileno(), "bench run")
+        path.parent.rename(tmp_path / "after")
+        lock.release()
+    assert [entry.name for entry in (tmp_path / "after").iterdir()] == ["a.jsonl"]
+
+
 def test_a_note_that_is_damaged_names_nobody_and_is_replaced(path: Path) -> None:
     note = LockNote(path, Owner.this_process("bench run"))
     note.file.write_text("{")
