@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from bench.core.module_shadows import ShadowsNamed
-from bench.errors import BenchError
+from bench.core.process import stop_signals
 
 
 def main() -> None:
     """The console script: what goes wrong in its own imports, before there is a command, is one line too."""
+    stop_signals.listen()
+    try:
+        _call()
+    except KeyboardInterrupt:
+        raise SystemExit(_say_interrupted()) from None
+    finally:
+        stop_signals.ignore()  # an interpreter that ends runs code of torch, which prints a traceback
+
+
+def _call() -> None:
+    # Late: from the first moment on a signal is heard.
+    from bench.core.module_shadows import ShadowsNamed
+    from bench.errors import BenchError
+
     try:
         with ShadowsNamed():
             from bench.cli import main as command
@@ -21,6 +34,15 @@ def _complain(text: str) -> int:
 
     sys.stderr.write(f"bench: error: {text}\n")
     return 2
+
+
+def _say_interrupted() -> int:
+    import sys
+
+    code = stop_signals.handle()
+    if sys.stderr is not None:
+        sys.stderr.write("interrupted\n")
+    return code
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +18,7 @@ import click
 from bench.core import exit_codes
 from bench.core.cell_text import clean
 from bench.core.module_shadows import ShadowsNamed
+from bench.core.process import standard_streams, stop_signals
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 
@@ -132,15 +132,12 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """The console script; also the exit codes of what goes wrong."""
-    _open_missing_streams()
-    sys.exit(call(sys.argv[1:]))
-
-
-def _open_missing_streams() -> None:
-    """Give what writes to a stream that the caller closed (`>&-`, as daemons do) one that takes everything."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
+    standard_streams.prepare()
+    stop_signals.listen()
+    try:
+        sys.exit(call(sys.argv[1:]))
+    finally:
+        stop_signals.ignore()
 
 
 def call(arguments: list[str]) -> int:
@@ -159,7 +156,7 @@ def call(arguments: list[str]) -> int:
         return exit_codes.USAGE
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
-        return exit_codes.INTERRUPTED
+        return stop_signals.handle()
     except ReaderGone:
         # What was to be flushed at exit has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

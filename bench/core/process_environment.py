@@ -8,10 +8,18 @@ from collections.abc import Mapping
 _MARKER = "BENCH_OWN_VARIABLES"
 """Names of the variables that `bench` set itself, so that processes it starts do not take them for the user's."""
 
+HELD_FILE = "BENCH_HELD_FILE"
+"""Orders of `bench ab` to a launch: the result file that it holds for both."""
+
 
 def environment_variables() -> Mapping[str, str]:
     """All variables of this process."""
     return os.environ
+
+
+def take_variable(name: str) -> str | None:
+    """The value of a variable that is meant for this process alone; those that it starts do not have it."""
+    return os.environ.pop(name, None)
 
 
 def unset_defaults(defaults: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:

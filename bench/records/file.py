@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from bench.core import jsonl
 from bench.core.jsonl import cannot_write
 from bench.errors import BenchError
 from bench.records import visits
@@ -123,10 +122,9 @@ def _safe(text: str) -> str:
 
 
 class Writer:
-    """Appends records to a result file, each whole or not at all.
+    """Writes a result file in one go, each record whole or not at all; `bench.records.run_file` is for a run's own.
 
-    `create` refuses a file that exists; `reopen` cuts off a torn last line first. Every line of a `.gz` file
-    is a gzip member of its own, so that a run which dies loses at most the line it was writing.
+    `create` refuses a file that exists. Every line of a `.gz` file is a gzip member of its own.
     """
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
@@ -142,16 +140,6 @@ class Writer:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return cls(path, path.open("xb", buffering=0))
-        except OSError as error:
-            raise cannot_write(path, error) from error
-
-    @classmethod
-    def reopen(cls, path: Path) -> Writer:
-        """An existing result file, at its end. Raises BenchError if it is none, or cannot be written."""
-        load(path)
-        try:
-            jsonl.repair_end(path)
-            return cls(path, path.open("ab", buffering=0))
         except OSError as error:
             raise cannot_write(path, error) from error
 

@@ -9,17 +9,35 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.core import exit_codes
 from bench.core.column_fit import wrap
+from bench.core.process.standard_streams import CannotPrintError
 from bench.core.process_environment import environment_variables
 from bench.core.table import wants_colour
 from bench.core.terminal import output_width
 
 if TYPE_CHECKING:
+    from bench.measure.launch.recorder import Recorder
     from bench.records.file import Result
 
 
-def close(against: Path | None, path: Path, code: int) -> int:
-    """Print the last screen of the run in `path`; returns its exit code `code`."""
+def close(against: Path | None, recorder: Recorder, code: int) -> int:
+    """Print the last screen of a run that has ended with an exit code; returns the one that holds then.
+
+    A screen that cannot be printed takes nothing from the result: that is saved. Raises BenchError if it is not.
+    """
+    code = recorder.confirm(code)
+    try:
+        _print_screen(against, recorder.path, code)
+    except BrokenPipeError:  # `bench run | head` has the lines that it wanted
+        return code or exit_codes.BROKEN_PIPE
+    except CannotPrintError as error:
+        click.echo(f"bench: error: {error}; the result is saved: {shlex.quote(str(recorder.path))}", err=True)
+        return code or exit_codes.USAGE
+    return code
+
+
+def _print_screen(against: Path | None, path: Path, code: int) -> None:
     from bench.analysis.findings import screen
     from bench.analysis.findings.of_run import run_findings
     from bench.analysis.health import verdict
@@ -31,6 +49,8 @@ def close(against: Path | None, path: Path, code: int) -> int:
     click.echo(screen.show(run_findings(result), width, colour), nl=False)
     for line in profile_lines(result.measurements, path):
         click.echo(line)
+    if result.end is not None and result.end.reason:
+        click.echo("\n".join(wrap(f"note: {result.end.reason}", width)))
     click.echo(_saved_line(result, code))
     if against is not None:
         from bench.run.baseline import compare_with_earlier
@@ -39,7 +59,6 @@ def close(against: Path | None, path: Path, code: int) -> int:
         click.echo(compare_with_earlier(against, result, colour), nl=False)
     if verdict.is_judged(result):  # once more, since a long run's last line is what people look for
         click.echo("\n".join(wrap(verdict.judge(result).line(), width)))
-    return code
 
 
 def _saved_line(result: Result, code: int) -> str:

@@ -6,13 +6,14 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 import bench
 from bench.core import exit_codes
+from bench.core.process import stop_signals
 from bench.core.process_environment import environment_variables
 from bench.core.values import parse_seconds
 from bench.errors import BenchError
@@ -30,7 +31,7 @@ from bench.measure.planning.suite_loader import load_all
 from bench.measure.system.backends import resolve
 from bench.measure.system.devices import choose_device
 from bench.run import closing
-from bench.run.opening import examine_host, is_judged, open_run, show_progress
+from bench.run.opening import claim_file, examine_host, is_judged, open_run, show_progress
 
 if TYPE_CHECKING:
     from bench.measure.engine.store import Store
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from bench.measure.launchers.place import LauncherRank, Place
     from bench.measure.planning.plan import Plan
     from bench.records.file import Result
+    from bench.records.run_file.run_file import RunFile
 
 DEFAULT_LIMIT_SECONDS = 120.0
 HEAD_START_SECONDS = 5.0
@@ -63,6 +65,10 @@ def run_joined(options: RunOptions, arguments: list[str], joined: LauncherRank, 
             head = "" if joined.index == 0 else f"rank {joined.index}: "
             click.echo(f"bench: error: {head}{error}", err=True)
         code = refused
+    except KeyboardInterrupt:  # before there was anything to end
+        code = stop_signals.handle()
+        if joined.index == 0:
+            click.echo("interrupted; nothing was measured", err=True)
     leave_process(code)
 
 
@@ -93,6 +99,8 @@ class _Joined:
         self.continuation = continuation
         self.began = began
         self.earlier: Result | None = None
+        self.file: RunFile | None = None
+        """The file to go on with, on rank 0."""
         self.known_hosts = _planned_hosts(joined)
         self._device: tuple[str, int] | None = None
 
@@ -124,7 +132,7 @@ class _Joined:
             look=self._look,
             reach=self._reach,
             gather_facts=self._gather_facts,
-            close=lambda recorder, code: closing.close(self.options.against, recorder.path, code),
+            close=lambda recorder, code: closing.close(self.options.against, recorder, code),
             limit_seconds=limit_seconds,
             allow_unlike=self.options.allow_unlike,
             continuation=self.continuation,
@@ -133,7 +141,7 @@ class _Joined:
         )
 
     def _run_again(self, recorder: Recorder | None) -> None:
-        file = None if recorder is None else recorder.path
+        file = None if recorder is None else recorder.writer
         began = self.continuation.began
         run_again(self.joined, self.arguments, self.continuation, file, self.began if began is None else began)
 
@@ -145,6 +153,15 @@ class _Joined:
 
     def _open(self, place: Place) -> Recorder:
         """Rank 0's recorder, on a file that has its header: all that is known before the others come."""
+        self.file = claim_file(self.options, self.continuation.held)
+        try:
+            return self._open_run(place)
+        except BaseException:
+            if self.file is not None:
+                self.file.close()
+            raise
+
+    def _open_run(self, place: Place) -> Recorder:
         options = self._options_now()
         if options.ranks is not None and options.ranks != self.joined.world_size:
             raise BenchError(
@@ -154,9 +171,8 @@ class _Joined:
         device, _ = self._choose_device()
         self.earlier = load_earlier_run(options)
         is_judged(options, self.earlier)
-        recorder = open_run(
-            options, self.arguments, device, place, self.joined, self.earlier, None, self.continuation.number
-        )
+        launch = self.continuation.number
+        recorder = open_run(options, self.arguments, device, place, self.joined, self.earlier, None, launch, self.file)
         recorder.continues = self.continuation.number > 0
         self._remember_hosts()
         if options.resume is None:
@@ -167,10 +183,12 @@ class _Joined:
 
     def _options_now(self) -> RunOptions:
         """The options as they hold for this launch: a later one goes on with the file of the job."""
-        if self.continuation.file is None:
+        if self.file is None:
             return self.options
+        if self.continuation.held is None:
+            return replace(self.options, resume=self.file.path)
         same = ("launcher", "device", "against", "busy", "profile", "join_timeout", "allow_unlike")
-        return RunOptions(**{name: getattr(self.options, name) for name in same}, resume=Path(self.continuation.file))
+        return RunOptions(**{name: getattr(self.options, name) for name in same}, resume=self.file.path)
 
     def _remember_hosts(self) -> None:
         """Tell the meeting where the ranks of an earlier launch were."""

@@ -23,13 +23,14 @@ from bench.measure.planning.options import RunOptions
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.planner import new_plan, resume_plan, without_pair
 from bench.measure.planning.presets import PRESETS
-from bench.records.last_result import DEFAULT_FOLDER
+from bench.records.last_result import DEFAULT_FOLDER, named_file
 from bench.records.lines.parts import DoctorReport
 
 if TYPE_CHECKING:
     from bench.measure.launch.other_work import OtherWork
     from bench.measure.launch.progress import Progress
     from bench.records.file import Result
+    from bench.records.run_file.run_file import RunFile
 
 
 def open_run(
@@ -41,15 +42,18 @@ def open_run(
     earlier: Result | None,
     others: Sequence[OtherWork] | None = (),
     launch: int = 0,
+    file: RunFile | None = None,
 ) -> Recorder:
     """A recorder with the plan, on an open file, that knows what a resumed file already has.
 
-    `earlier` is the run to finish or to repeat, `others` the work of other programs on its hosts if it is to be judged;
-    None: not known yet, since the ranks have not met, and the doctor waits too.
+    `earlier` is the run to finish or to repeat, `file` what `claim_file` gave, which is closed if there is no run.
+    `others` is the work of other programs on its hosts if it is to be judged; None: not known yet, since the ranks have
+    not met, and the doctor waits too.
     Says on stderr what will be done; of a later `launch` of a job that is under way, only that. Raises BenchError.
     """
     from bench.measure.engine.worker import host_name
-    from bench.records.file import Writer, new_path
+    from bench.records.file import new_path
+    from bench.records.run_file.run_file import RunFile
     from bench.run.baseline import refuse_incomparable
 
     if not options.busy:
@@ -61,12 +65,31 @@ def open_run(
         plan = replace(plan, label=options.label or plan.label)
         plan = plan if options.resume is not None else without_pair(plan)
     resumed = earlier if options.resume is not None else None
-    folder = options.output or DEFAULT_FOLDER
-    again = None if resumed is None else resumed.path
-    path = again or options.save_as or new_path(folder, plan.label, host_name(), clock.utc_now())
     if options.against is not None:
-        refuse_incomparable(options.against, path, (case.id for case in (*plan.cases, *plan.left_out)))
-    writer = Writer.create(path) if resumed is None else Writer.reopen(path)
+        own = Path() if resumed is None else resumed.path
+        refuse_incomparable(options.against, own, (case.id for case in (*plan.cases, *plan.left_out)))
+    folder = options.output or DEFAULT_FOLDER
+    if file is None:
+        file = RunFile.create(options.save_as or (lambda: new_path(folder, plan.label, host_name(), clock.utc_now())))
+    try:
+        return _recorder_on(file, options, arguments, plan, joined, resumed, others, launch)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _recorder_on(
+    file: RunFile,
+    options: RunOptions,
+    arguments: list[str],
+    plan: Plan,
+    joined: LauncherRank | None,
+    resumed: Result | None,
+    others: Sequence[OtherWork] | None,
+    launch: int,
+) -> Recorder:
+    from bench.measure.engine.worker import host_name
+
     if launch:
         click.echo(f"launch {launch + 1} of {plan.launches}: fresh processes meet again", err=True)
     else:
@@ -75,10 +98,9 @@ def open_run(
     return Recorder(
         doctor=examine_host(host_name(), others) if judged and resumed is None and others is not None else None,
         judge=_judge if judged else None,
-        profile=str(torch_profile.trace_folder(path).resolve()) if options.profile else None,
+        profile=str(torch_profile.trace_folder(file.path).resolve()) if options.profile else None,
         plan=plan,
-        writer=writer,
-        path=path,
+        writer=file,
         progress=show_progress(plan, resumed, waits=others is None),
         command=["bench", *arguments],
         run_id=uuid.uuid4().hex,
@@ -86,6 +108,18 @@ def open_run(
         allow_unlike=options.allow_unlike,
         done=done_turns(plan, resumed),
     )
+
+
+def claim_file(options: RunOptions, held: str | None = None) -> RunFile | None:
+    """The file that a run goes on with, locked before it is read; None for a run that makes a new one.
+
+    `held`: orders of the process that has it, by `RunFile.hand_on`. Raises BenchError if another run has it.
+    """
+    from bench.records.run_file.run_file import RunFile
+
+    if held is not None:
+        return RunFile.inherit(held, lambda text: click.echo(text, err=True))
+    return None if options.resume is None else RunFile.resume(named_file(options.resume))
 
 
 def _work_left(plan: Plan, resumed: Result | None) -> tuple[int, float]:

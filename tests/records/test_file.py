@@ -18,6 +18,7 @@ from bench.records import reader
 from bench.records.file import Writer, load, load_many, new_path
 from bench.records.lines import decoding
 from bench.records.lines.kinds import Line
+from bench.records.run_file.run_file import RunFile
 from tests.support.results import end, header, header_line, line, measurement, save, save_unchecked
 
 A, B = "collective/all_reduce[num_bytes=4]", "collective/barrier"
@@ -56,7 +57,7 @@ def test_each_line_is_on_the_disk_at_once_and_reopening_goes_on(tmp_path: Path, 
     writer.append(line(measurement(A)))
     assert [m.case for m in load(path).measurements] == [A]  # before close
     writer.close()
-    with Writer.reopen(path) as again:
+    with RunFile.resume(path) as again:
         again.append(line(measurement(B)))
     assert [m.case for m in load(path).measurements] == [A, B]
 
@@ -73,7 +74,7 @@ def test_a_torn_last_line_is_left_out_with_a_warning_and_cut_off_on_reopening(
     is_whole = lost <= (2 if name.endswith("gz") else 1)
     assert [m.case for m in torn.measurements] == ([A, B] if is_whole else [A])
     assert len(torn.warnings) == (0 if is_whole and name == "a.jsonl" else 1)
-    with Writer.reopen(path) as again:
+    with RunFile.resume(path) as again:
         again.append(decoding.structure(end()))
     mended = load(path)
     assert plain(mended.measurements) == plain(torn.measurements)
@@ -86,7 +87,7 @@ def test_a_last_line_of_zeros_is_torn_too(tmp_path: Path) -> None:
     with path.open("ab") as stream:
         stream.write(b"\0" * 100 + b"\n")
     assert len(load(path).warnings) == 1
-    Writer.reopen(path).close()
+    RunFile.resume(path).close()
     assert load(path).warnings == ()
 
 
@@ -94,7 +95,7 @@ def test_a_whole_file_compressed_by_gzip_is_read_and_added_to(tmp_path: Path) ->
     plain = save(tmp_path / "a.jsonl", measurement(A))
     path = tmp_path / "b.jsonl.gz"
     path.write_bytes(gzip.compress(plain.read_bytes()))
-    with Writer.reopen(path) as writer:
+    with RunFile.resume(path) as writer:
         writer.append(line(measurement(B)))
     assert [m.case for m in load(path).measurements] == [A, B]
 

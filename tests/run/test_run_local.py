@@ -278,11 +278,16 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         preexec_fn=limit,
         timeout=60,
     )
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith("bench: error: ")
-    (path,) = tmp_path.glob("*.jsonl")
-    assert path.stat().st_size <= 9_000
-    shown = call("show", str(path))  # the torn last line is salvaged
+    assert done.returncode == 3
+    said = done.stderr.strip().splitlines()[-1]
+    assert said.startswith("bench: error: ")
+    assert "File too large" in said
+    file = saved(tmp_path)
+    assert file.path.stat().st_size <= 9_000
+    assert file.end is not None
+    assert (file.end["status"], file.end["exit_code"]) == ("failed", 3)
+    assert "File too large" in file.end["reason"]
+    shown = call("show", str(file.path))
     assert shown.returncode == 0, shown.stderr
 
 

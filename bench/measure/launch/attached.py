@@ -35,6 +35,7 @@ from bench.measure.planning.events import Emit, Ready, TurnsLeftOut
 from bench.measure.planning.session import Session
 from bench.measure.planning.suite_loader import Suite
 from bench.measure.system.backends import BACKENDS
+from bench.records.run_file.run_file import NoRoomError
 
 REGROUP_SECONDS = 5.0
 LOST = "the ranks lost each other"
@@ -61,6 +62,8 @@ class AttachedRun(JoinedEnding):
                 return self._part(finished)
             except StoreLost as error:
                 self.lose_store(error)
+            except NoRoomError as error:
+                self.lose_file(error)
         finally:
             watch.close()
 
@@ -173,7 +176,7 @@ class AttachedRun(JoinedEnding):
             return self._leave(code)
         again = self._goes_on(code)
         if not again:
-            self.job.close(recorder, code)
+            code = self._close(recorder, code)
         self.store.set("said", "again" if again else "all")
         self.store.set("left/0", "here")
         if not self.joined.agent_hosts_store:
@@ -184,6 +187,14 @@ class AttachedRun(JoinedEnding):
             recorder.progress.close()
             self.run_again(recorder)
         return self._leave(code)
+
+    def _close(self, recorder: Recorder, code: int) -> int:
+        """Print the last screen on rank 0, while the others wait; returns the exit code that holds then."""
+        try:
+            return self.job.close(recorder, code)
+        except BenchError as error:
+            self.complain(str(error))
+            return code or exit_codes.PARTIAL
 
     def _goes_on(self, code: int) -> bool:
         """True on rank 0 if this launch came to its end and another one is left."""

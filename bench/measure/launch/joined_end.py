@@ -12,7 +12,6 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -29,8 +28,8 @@ from bench.measure.launch.recorder import Recorder
 from bench.measure.launchers.place import LauncherRank, Place
 from bench.measure.planning.session import Session
 from bench.measure.system.backends import BACKENDS
-from bench.records.file import Writer
 from bench.records.lines.kinds import End, EndStatus
+from bench.records.run_file.run_file import NoRoomError, RunFile
 
 REPORT_SECONDS = 1.5
 FAREWELL_SECONDS = 0.5
@@ -248,14 +247,31 @@ class JoinedEnding:
         """Save a reason with the case that is under way, end the file and print the last screen, whatever it says."""
         recorder = self.recorder
         assert recorder is not None
-        if reason is not None:
-            recorder.blame(launch, reason)
-        recorder.end(status, code)
         try:
+            try:
+                if reason is not None:
+                    recorder.blame(launch, reason)
+            finally:
+                recorder.end(status, code)
             if recorder.has_header:
                 self.job.close(recorder, code)
-        except BenchError as error:  # whatever became of the screen: the process ends
+        except BenchError as error:  # whatever became of the file and the screen: the process ends
             self.complain(str(error))
+
+    def lose_file(self, error: NoRoomError) -> NoReturn:
+        """End the run since no file takes what rank 0 has to save."""
+        if not self.take_end():
+            self.stay_out()
+        recorder = self.recorder
+        assert recorder is not None
+        code = exit_codes.PARTIAL if recorder.writer.is_saved else exit_codes.USAGE
+        try:
+            recorder.trouble = str(error)
+            recorder.end("failed", code)
+            self.complain(str(error))
+            pulse.ask(self.side)
+        finally:
+            self.vanish(code)
 
     def stop(self, number: int) -> None:
         """End this rank after a signal, on the thread that heard it.
@@ -291,9 +307,10 @@ class JoinedEnding:
         """End a rank that is interrupted before all agreed."""
         if self.recorder is not None:
             self.recorder.end("interrupted", code)
-        elif self.job.continuation.file is not None:  # a later launch, whose file is not open yet
-            with Writer.reopen(Path(self.job.continuation.file)) as writer:
-                writer.append(End(ended=clock.stamp(), status="interrupted", exit_code=code))
+        elif self.job.continuation.held is not None:  # a later launch, whose file is not open yet
+            with suppress(BenchError):
+                file = RunFile.inherit(self.job.continuation.held, self.complain)
+                file.end(End(ended=clock.stamp(), status="interrupted", exit_code=code))
         if self.joined.index == 0:
             self.complain(f"interrupted while the ranks met: {self._met()}")
         self.exit(code)

@@ -28,7 +28,6 @@ from bench.measure.planning.events import (
 )
 from bench.measure.planning.session import BUDGET_REASON, case_record
 from bench.records.environments import differences
-from bench.records.file import Result, Writer
 from bench.records.lines import decoding
 from bench.records.lines.kinds import End, EndStatus, Header, Joined, Measurement, Resume
 from bench.records.reader import SCHEMA
@@ -38,8 +37,10 @@ if TYPE_CHECKING:
     from bench.measure.launch.progress import Progress
     from bench.measure.planning.plan import Plan, Turn
     from bench.measure.planning.visit_overhead import VisitCost
+    from bench.records.file import Result
     from bench.records.lines.header import Environment
     from bench.records.lines.parts import DoctorReport
+    from bench.records.run_file.run_file import RunFile
 
 
 @dataclass
@@ -47,8 +48,7 @@ class Recorder:
     """Keeps the events of a run; safe to call from a signal's thread as well."""
 
     plan: Plan
-    writer: Writer
-    path: Path
+    writer: RunFile
     progress: Progress
     command: list[str]
     run_id: str
@@ -87,14 +87,20 @@ class Recorder:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
+        self.writer.say = lambda text: self.progress.say(text)
         for record in () if self.resumed is None else self.resumed.measurements:
             self._remember_calls(record)
             self._note_collective(record)
         for choices in () if self.resumed is None else self.resumed.choices:
             self.unknown_choices.discard(choices.case)
 
+    @property
+    def path(self) -> Path:
+        """The file that has all lines; another one than at first if that was lost."""
+        return self.writer.path
+
     def handle(self, event: Event) -> None:
-        """Raises BenchError if the file cannot be written, or a resumed run finds itself on another machine."""
+        """Raises NoRoomError if no file takes a line, or a resumed run finds itself on another machine."""
         with self._lock:
             if not self._ended:  # a signal may have ended the file while the ranks still measure
                 _HANDLERS[type(event)](self, event)
@@ -237,6 +243,7 @@ class Recorder:
         from bench.records.file import load
 
         with self._lock:
+            self.writer.check()
             for line in rough_lines(load(self.path)):
                 self.progress.say(line)
 
@@ -292,13 +299,18 @@ class Recorder:
 
     @property
     def exit_code(self) -> int:
-        """Exit code by the cases alone: 3 if any in the file failed or is invalid."""
+        """Exit code by the cases and their file: 3 if any failed or is invalid, or the first file was lost."""
         before = () if self.resumed is None else self.resumed.latest()
         statuses = {*(record.status for record in before), *self.counts.elements()}
-        return exit_codes.PARTIAL if statuses & {"failed", "invalid"} else exit_codes.OK
+        return exit_codes.PARTIAL if statuses & {"failed", "invalid"} or self.writer.moves else exit_codes.OK
 
     def finish(self) -> int:
-        """End a run whose cases are all done; returns its exit code, in which the preset's verdict has its say."""
+        """End a run whose cases are all done; returns its exit code, in which the preset's verdict has its say.
+
+        Raises NoRoomError if no file takes what was measured.
+        """
+        with self._lock:
+            self.writer.check()
         code = self.exit_code
         if code == exit_codes.OK and self.judge is not None:
             code = self.judge(self.path)
@@ -310,18 +322,36 @@ class Recorder:
         return self._ended
 
     def end(self, status: EndStatus, exit_code: int) -> None:
-        """Write the end line, once, and take the display away."""
+        """Write the end line, once, let the file go, and take the display away."""
         with self._lock:
             if self._ended:
                 return
             self._ended = True
             self.progress.close()
             if self.has_header or self.continues:
-                reason = self.trouble if status == "failed" else ""
-                self.writer.append(End(ended=clock.stamp(), status=status, exit_code=exit_code, reason=reason))
-            self.writer.close()
-            if not self.has_header and self.resumed is None:
-                self.path.unlink(missing_ok=True)  # nothing was measured: leave no empty file behind
+                self.writer.end(self._end_line(status, exit_code))
+            else:
+                self.writer.close()  # nothing was measured: an empty file is taken away
+
+    def _end_line(self, status: EndStatus, exit_code: int) -> End:
+        """The end line, with the cause if the run is not complete."""
+        reasons = [self.trouble] if status == "failed" and self.trouble else []
+        reason = "; ".join([*reasons, *self.writer.moves])
+        return End(ended=clock.stamp(), status=status, exit_code=exit_code, reason=reason)
+
+    def confirm(self, exit_code: int) -> int:
+        """See that the file of a run that has ended has all its lines still, or write them anew.
+
+        Returns the exit code that holds then. Raises NoRoomError.
+        """
+        with self._lock:
+            num_moves = len(self.writer.moves)
+            self.writer.check()
+            if len(self.writer.moves) == num_moves:
+                return exit_code
+            code = exit_code or exit_codes.PARTIAL
+            self.writer.end(self._end_line("failed", code))
+            return code
 
 
 _HANDLERS: dict[type[Event], Callable[[Recorder, Any], None]] = {

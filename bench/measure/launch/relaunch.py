@@ -14,11 +14,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.measure.launch import bootstrap
 from bench.measure.launch.signals import hold_signals
 from bench.measure.launchers.place import LauncherRank
+
+if TYPE_CHECKING:
+    from bench.records.run_file.run_file import RunFile
 
 FIRST_OWN_FD = 3
 
@@ -29,8 +33,8 @@ class Continuation:
 
     number: int = 0
     """Meetings of this job before this one."""
-    file: str | None = None
-    """Result file of the job, on rank 0."""
+    held: str | None = None
+    """Result file of the job, on rank 0, as `RunFile.hand_on` hands it on with its lock."""
     began: float | None = None
     """Start of the job on this host's monotonic clock."""
     inherited: tuple[int, ...] = ()
@@ -62,16 +66,19 @@ def _open_descriptors() -> Iterator[int]:
 
 
 def run_again(
-    joined: LauncherRank, arguments: Sequence[str], before: Continuation, file: Path | None, began: float
+    joined: LauncherRank, arguments: Sequence[str], before: Continuation, file: RunFile | None, began: float
 ) -> None:
     """Replace this process with one that makes the next launch; it does not return.
 
     `arguments` are the words of `bench`, and `file` is the result file on rank 0.
     """
-    orders = Continuation(before.number + 1, None if file is None else str(file), began, before.inherited)
+    held, own = (None, ()) if file is None else file.hand_on()
+    orders = Continuation(before.number + 1, held, began, before.inherited)
     hold_signals()
     for number in set(_open_descriptors()) - set(before.inherited):  # devices and sockets go with this process
         os.set_inheritable(number, False)
+    for number in own:  # the lock goes with the descriptor, so that nobody else can have the file between two launches
+        os.set_inheritable(number, True)
     words = without_orders(arguments)
     command = bootstrap.command(sys.executable, "bench.cli:main", *words, "--continuation", orders.to_text())
     # Where rank 0 is was found once, and need not be asked of the launcher again.

@@ -19,6 +19,8 @@ from pathlib import Path
 import click
 
 from bench.core import clock, exit_codes
+from bench.core.process import stop_signals
+from bench.core.process.held_folder import HeldFolder
 from bench.errors import BenchError
 from bench.measure.engine.consensus import START, case_key, first_error
 from bench.measure.engine.passes import nccl_choices
@@ -170,18 +172,18 @@ class Supervisor:
         return self.recorder.plan
 
     def run(self) -> int:
-        """Returns the exit code. Raises BenchError if the ranks cannot start."""
+        """Returns the exit code. Raises BenchError if the ranks cannot start, Stopped after a signal."""
         store = hosted_store(socket.create_server((LOOPBACK, 0)), timeout_seconds=60.0)
         threads = {"OMP_NUM_THREADS": str(self.plan.threads_per_rank or 1)}
         environ = os.environ | threads | keep_to_loopback(os.environ)
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        with HeldFolder(Path(tempfile.gettempdir()), "run") as folder:
             for launch in self._launches():
-                if not self._see_through(launch, store, Path(folder), environ):
+                if not self._see_through(launch, store, folder, environ):
                     self.recorder.end("failed", exit_codes.PARTIAL)
                     return exit_codes.PARTIAL
                 if launch == 0 and self.only_launch is None and self.plan.launches > 1:
                     self.recorder.show_rough()
-            warning = self._read_choices(store, Path(folder), environ)
+            warning = self._read_choices(store, folder, environ)
         code = self.recorder.finish()
         if warning:
             click.echo(f"warning: {warning}", err=True)
@@ -279,6 +281,7 @@ class Supervisor:
         try:
             ranks.start()
             while True:
+                stop_signals.check()
                 for event in ranks.pipe.read(POLL_SECONDS):
                     if isinstance(event, events.Ready):
                         self.startup_seconds = clock.monotonic_seconds() - started

@@ -21,6 +21,7 @@ import click
 from bench.analysis.comparison_output.presentation import CompareOptions as Comparing
 from bench.analysis.comparison_output.presentation import present
 from bench.core import clock, exit_codes
+from bench.core.process import stop_signals
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.engine.passes import nccl_choices
@@ -48,7 +49,8 @@ from bench.run.ab.ab_sides import (
     timed_words,
 )
 from bench.run.ab.base_sides import sides_from_base
-from bench.run.ab.child import LaunchEnd, probe, reason, start
+from bench.run.ab.child import LaunchEnd, probe, reason, refuse_stopped
+from bench.run.ab.held_files import HeldFiles
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,15 @@ def _alternate(options: AbOptions, comparing: Comparing, both: tuple[Setting, Se
         plans = outlooks(both, options.given_words(), options.suites)
         refuse_useless(plans, comparing)
         planned = schedule(options.preset, asked, plans[0].cases, clock.monotonic_seconds() - began)
-        alternation = Alternation(options, both, planned, _files(options, both), start, began=began)
     else:
         refuse_unlike([load(file).architecture for file in before.files], comparing)
         planned = _rest(schedule(options.preset, replace(asked, budget=None), ()), asked, before.pairs)
-        alternation = Alternation(options, both, planned, before.files, start, began=began)
-        alternation.id, alternation.first = before.id, before.first
-    return _see_through(alternation, comparing)
+    files = _files(options, both) if before is None else before.files
+    with HeldFiles(both, files, is_new=before is None) as held:
+        alternation = Alternation(options, both, planned, held.paths, held.launch, began=began)
+        if before is not None:
+            alternation.id, alternation.first = before.id, before.first
+        return _see_through(alternation, comparing, held)
 
 
 def _rest(unlimited: PairSchedule, asked: PairRequest, pairs: int) -> PairSchedule:
@@ -136,14 +140,17 @@ def _rest(unlimited: PairSchedule, asked: PairRequest, pairs: int) -> PairSchedu
     return replace(unlimited, pairs=pairs, budget_seconds=asked.budget_seconds)
 
 
-def _see_through(alternation: Alternation, comparing: Comparing) -> int:
+def _see_through(alternation: Alternation, comparing: Comparing, held: HeldFiles) -> int:
     try:
         alternation.run()
-    except KeyboardInterrupt:
+        if held.check():
+            alternation.codes.append(exit_codes.PARTIAL)
+    except KeyboardInterrupt as stopped:
+        code = stop_signals.handle(stopped)
         click.echo(f"interrupted; {alternation.kept()}{alternation.remedy()}", err=True)
-        return exit_codes.INTERRUPTED
+        return code
     except BenchError:
-        if alternation.seconds and any(file.exists() for file in alternation.files):
+        if alternation.seconds and any(map(_has_lines, alternation.files)):
             click.echo(f"{alternation.kept()}{alternation.remedy()}", err=True)
         raise
     click.echo(f"{alternation.kept()}; compare again: {alternation.command()}", err=True)
@@ -158,6 +165,11 @@ def _files(options: AbOptions, both: Sequence[Setting]) -> tuple[Path, Path]:
     return a, b
 
 
+def _has_lines(file: Path) -> bool:
+    """True for a file that a launch has written to; it is made before the first one."""
+    return file.exists() and file.stat().st_size > 0
+
+
 @dataclass
 class Alternation:
     """The launches of both sides in their order."""
@@ -165,7 +177,7 @@ class Alternation:
     options: AbOptions
     sides: tuple[Setting, Setting]
     schedule: PairSchedule
-    files: tuple[Path, Path]
+    files: Sequence[Path]
     launch: Launch
     began: float
     now: Callable[[], float] = clock.monotonic_seconds
@@ -239,13 +251,12 @@ class Alternation:
         began = self.now()
         ended = self.launch(side, self._words(pair, side, file))
         self.seconds.append(self.now() - began)
-        if ended.code == exit_codes.INTERRUPTED:
-            raise KeyboardInterrupt
+        refuse_stopped(ended)
         if ended.code not in (exit_codes.OK, exit_codes.PARTIAL):
             raise BenchError(f"{where}: {reason(ended)}")
         self.codes.append(ended.code)
         if self.budget:
-            self._learn(self.budget, pair, file)
+            self._learn(self.budget, pair, self.files[number])
 
     def _words(self, launch: int, side: Setting, file: Path) -> list[str]:
         if launch:
@@ -260,7 +271,7 @@ class Alternation:
 
     def _sides_to_ask(self) -> list[int]:
         """Numbers of the sides whose backend is asked, after their last launch, what it chose."""
-        there = [number for number, file in enumerate(self.files) if file.exists()]
+        there = [number for number, file in enumerate(self.files) if _has_lines(file)]
         return [n for n in there if load(self.files[n]).plan.backend in nccl_choices.LOGGED_BACKENDS]
 
     def _ask_choices(self) -> None:
@@ -269,8 +280,7 @@ class Alternation:
             side, file = self.sides[number], self.files[number]
             click.echo(f"{side.name}: the backend's choices (not timed)", err=True)
             ended = self.launch(side, next_words(self.schedule.pairs, side, self.options.device, file))
-            if ended.code == exit_codes.INTERRUPTED:
-                raise KeyboardInterrupt
+            refuse_stopped(ended)
             if ended.code not in (exit_codes.OK, exit_codes.PARTIAL):
                 click.echo(f"warning: {side.name}: the backend's choices are not known: {reason(ended)}", err=True)
 
@@ -289,12 +299,12 @@ class Alternation:
 
     def kept(self) -> str:
         """Text that names the files that are there."""
-        there = [str(file) for file in self.files if file.exists()]
+        there = [str(file) for file in self.files if _has_lines(file)]
         return f"saved: {' and '.join(there)}" if there else "nothing was measured"
 
     def remedy(self) -> str:
         """Text that says how to go on."""
-        if not all(file.exists() for file in self.files):
+        if not all(map(_has_lines, self.files)):
             return ""
         both = " ".join(f"--resume {shlex.quote(str(file))}" for file in self.files)
         return f"; go on with the same command and {both}"

@@ -1,23 +1,23 @@
 """Sides of `bench ab --base REF`: side a is the project of a commit, side b that of the working tree as it is.
 
-Each has a tree and an environment in a temporary folder, which is gone at the end, after Ctrl-C and SIGTERM as well.
+Each has a tree and an environment in a temporary folder, which is gone at the end, after a signal as well.
 Before anything is measured both are asked where they would import the project from.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 
 import click
 
-from bench.core import clock, exit_codes
+from bench.core import clock
+from bench.core.process import stop_signals
+from bench.core.process.held_folder import HeldFolder
 from bench.core.process_environment import environment_variables
 from bench.core.values import counted, show_seconds
 from bench.errors import BenchError
@@ -48,14 +48,17 @@ def sides_from_base(ref: str, both: Sequence[Setting], suites: Sequence[str]) ->
     """Both sides with an environment each, for as long as the block lasts. Raises BenchError."""
     began = clock.monotonic_seconds()
     root = git_trees.find_repository(Path.cwd())
-    with ExitStack() as stack:
-        stack.enter_context(_exit_on_signal())
+    stack = ExitStack()
+    try:
         made = _make_trees(ref, root, stack)
         projects = side_environment.make_environments([each.environment for each in made])
         a, b = (_setting(*each, suites, root) for each in zip(both, made, projects, strict=True))
         _say_what_is_compared((a, b), made, projects)
         click.echo(f"both environments are made: {show_seconds(clock.monotonic_seconds() - began, 2)}", err=True)
         yield a, b
+    finally:
+        with stop_signals.deferred():  # so that nothing is left in the repository
+            stack.close()
 
 
 def _make_trees(ref: str, root: Path, stack: ExitStack) -> list[TreeSide]:
@@ -63,8 +66,8 @@ def _make_trees(ref: str, root: Path, stack: ExitStack) -> list[TreeSide]:
     commit, head = git_trees.find_commit(root, ref), git_trees.find_commit(root, "HEAD")
     changed = git_trees.changed_files(root)
     _announce(ref, commit, head, changed, root)
-    temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-ab-", ignore_cleanup_errors=True))
-    trees = [Path(temporary).resolve() / name / "tree" for name in SIDES]
+    temporary = stack.enter_context(HeldFolder(Path(tempfile.gettempdir()), "ab"))
+    trees = [temporary.resolve() / name / "tree" for name in SIDES]
     for tree, name in zip(trees, (commit, head), strict=True):
         tree.parent.mkdir()
         stack.enter_context(git_trees.tree_of(root, name, tree))
@@ -172,18 +175,3 @@ def _say_what_is_compared(
             click.echo(f"{setting.name}: its requirements ask for torch {torch}; here it is {here}", err=True)
     if all(project is None for project in projects):
         click.echo("no pyproject.toml or setup.py: suites that are files are run from each side's own tree", err=True)
-
-
-@contextmanager
-def _exit_on_signal() -> Iterator[None]:
-    """End in order on SIGTERM and SIGHUP, so that nothing is left in the repository."""
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(exit_codes.TERMINATED - signal.SIGTERM + number)
-
-    previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO
 
 from bench.core import exit_codes
+from bench.core.process import stop_signals
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.launch import bootstrap
@@ -44,6 +44,8 @@ class LaunchEnd:
     code: int
     """Exit code; below 0: killed by that signal."""
     last_words: str
+    file: str = ""
+    """Path of the result file that it wrote, as it says; empty if it does not."""
 
 
 def probe(side: Setting) -> str:
@@ -68,9 +70,11 @@ def probe(side: Setting) -> str:
     return f"Python {version}, torch {facts['torch']}"
 
 
-def start(side: Setting, words: Sequence[str]) -> LaunchEnd:
-    """A launch in a process of its own; Ctrl-C is passed on to it, and it has time to end its ranks in order."""
-    with _child(side, words) as child:
+def start(
+    side: Setting, words: Sequence[str], variables: Mapping[str, str] | None = None, descriptors: Collection[int] = ()
+) -> LaunchEnd:
+    """A launch in a process of its own; a signal is passed on to it, and it has time to end its ranks in order."""
+    with _child(side, words, variables or {}, descriptors) as child:
         return child.wait()
 
 
@@ -83,11 +87,16 @@ def ask(both: Sequence[tuple[Setting, Sequence[str]]]) -> list[str]:
         children = [stack.enter_context(_child(side, words)) for side, words in both]
         ends = [child.wait() for child in children]
         for (side, _), ended in zip(both, ends, strict=True):
-            if ended.code == exit_codes.INTERRUPTED:
-                raise KeyboardInterrupt
+            refuse_stopped(ended)
             if ended.code:
                 raise BenchError(f"side {side.name}: {reason(ended)}")
         return [_last_words(child.out) for child in children]
+
+
+def refuse_stopped(ended: LaunchEnd) -> None:
+    """Raises Stopped for a launch that a signal ended, as if it had come to this process."""
+    if ended.code - 128 in stop_signals.SIGNALS:
+        raise stop_signals.Stopped(ended.code - 128)
 
 
 def reason(ended: LaunchEnd) -> str:
@@ -108,11 +117,13 @@ class _ChildProcess:
     log: IO[str]
 
     def wait(self) -> LaunchEnd:
-        return LaunchEnd(self.process.wait(), _last_words(self.log))
+        return LaunchEnd(self.process.wait(), _last_words(self.log), _last_words(self.out))
 
 
 @contextmanager
-def _child(side: Setting, words: Sequence[str]) -> Iterator[_ChildProcess]:
+def _child(
+    side: Setting, words: Sequence[str], variables: Mapping[str, str] | None = None, descriptors: Collection[int] = ()
+) -> Iterator[_ChildProcess]:
     """Child process that ends with the block."""
     with tempfile.TemporaryFile("w+", errors="replace") as out, tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
@@ -121,7 +132,8 @@ def _child(side: Setting, words: Sequence[str]) -> Iterator[_ChildProcess]:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=log,
-            env=_environ(side),
+            env=_environ(side) | dict(variables or {}),
+            pass_fds=tuple(descriptors),
             start_new_session=True,  # Ctrl-C goes to this process alone
         )
         try:
@@ -133,7 +145,7 @@ def _child(side: Setting, words: Sequence[str]) -> Iterator[_ChildProcess]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop_signals.heard_signal())
     try:
         process.wait(TIDY_SECONDS)
     except subprocess.TimeoutExpired:

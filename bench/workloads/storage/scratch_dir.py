@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import tempfile
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from bench.core.process.held_folder import HeldFolder
 from bench.errors import BenchError, Skip
 from bench.measure.engine import control
 
@@ -21,45 +19,8 @@ T = TypeVar("T")
 
 TEMPORARY = "temporary"
 """Value of a suite's parameter `folder` that means the system's folder for temporary files."""
-LOCK = "in-use.lock"
 ROOM_FACTOR, ROOM_BYTES = 1.1, 64 * 2**20
 """Free space asked for, over the bytes to be written: block sizes, metadata and files of others."""
-
-
-class Scratch:
-    """A new folder that one process made and holds; other ranks may use its `path`.
-
-    It is removed by `close`, or when it is forgotten. That of a process that was killed is removed by the next that is
-    made next to it: a lock on a file in it, which ends with its process, tells the two apart.
-    """
-
-    def __init__(self, parent: Path, name: str) -> None:
-        prefix = f"bench-{name}-"
-        _remove_abandoned(parent, prefix)
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        self.close = weakref.finalize(self, _remove, self.path, lock)
-        """Removes the folder; calling it again does nothing."""
-
-
-def _remove(path: Path, lock: int) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    os.close(lock)
-
-
-def _remove_abandoned(parent: Path, prefix: str) -> None:
-    for path in parent.glob(f"{prefix}*/{LOCK}"):
-        try:
-            lock = os.open(path, os.O_RDWR)
-        except OSError:  # another user's, or gone meanwhile
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # in use
-            os.close(lock)
-            continue
-        _remove(path.parent, lock)
 
 
 def parent_folder(folder: str) -> Path:
@@ -84,13 +45,13 @@ def call_on_all(rank: RankContext, call: Callable[[], T]) -> T:
     return results[0]
 
 
-def new_scratch(rank: RankContext, folder: str, name: str, per_host: bool) -> tuple[Path, Scratch | None]:
+def new_scratch(rank: RankContext, folder: str, name: str, per_host: bool) -> tuple[Path, HeldFolder | None]:
     """A new folder for all ranks (`per_host`: one on each host), and on the rank that made it also what holds it.
 
     Raises BenchError on all ranks if it cannot be made, Skip if not all ranks see it.
     """
     makes = rank.local_index == 0 if per_host else rank.index == 0
-    held = call_on_all(rank, lambda: Scratch(parent_folder(folder), name) if makes else None)
+    held = call_on_all(rank, lambda: HeldFolder(parent_folder(folder), name) if makes else None)
     host = rank.place.host_index if per_host else 0
     paths = control.all_gather_json(rank, [host, str(held.path)] if held else None)
     path = next(Path(row[1]) for row in paths if row is not None and row[0] == host)

@@ -10,7 +10,8 @@ import pytest
 
 from bench.measure.launch.recorder import Recorder
 from bench.measure.planning.plan import Plan
-from bench.records.file import Result, Writer
+from bench.records.file import Result
+from bench.records.run_file.run_file import RunFile
 from tests.support.plans import a_plan
 from tests.support.recorders import Heard, Recorders
 
@@ -23,14 +24,13 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def a_recorder(path: Path) -> Iterator[Recorders]:
     """Makes recorders on `path`, whose files are closed in the end."""
-    writers: list[Writer] = []
+    writers: list[RunFile] = []
 
     def make(plan: Plan | None = None, resumed: Result | None = None, **changes: Any) -> Recorder:
-        writers.append(Writer.create(path) if resumed is None else Writer.reopen(path))
+        writers.append(RunFile.create(path) if resumed is None else RunFile.resume(path))
         return Recorder(
             plan=plan or a_plan(2),
             writer=writers[-1],
-            path=path,
             progress=Heard(),
             command=["bench", "run", "./sum.py"],
             run_id="0123456789abcdef",

@@ -78,7 +78,7 @@ def test_the_words_are_the_same_but_for_the_orders(both: tuple[dict[str, object]
     assert isinstance(words, list)
     assert words[:-1] == ["run", "tiny", "--continuation"]
     orders = Continuation.from_text(str(words[-1]))
-    assert (orders.number, orders.file, orders.began) == (1, None, 12.5)
+    assert (orders.number, orders.held, orders.began) == (1, None, 12.5)
 
 
 def test_signals_wait_for_the_successor_and_the_address_is_known(

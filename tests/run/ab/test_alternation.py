@@ -14,9 +14,10 @@ from bench.cli.run_command import given_options
 from bench.core import exit_codes
 from bench.errors import BenchError
 from bench.measure.planning.session import BUDGET_REASON
-from bench.records.file import Writer, load
+from bench.records.file import load
 from bench.records.lines.header import PlannedCase
 from bench.records.lines.kinds import Measurement
+from bench.records.run_file.run_file import RunFile
 from bench.records.saved_plan import parse_pair
 from bench.records.visits import num_samples
 from bench.run.ab.ab_resume import ResumedPair, resume_pair
@@ -55,7 +56,7 @@ class Fake:
             cases = [planned(f"sum/n[size={n}]") for n in range(self.num_cases)]
             save(path, header(plan={"cases": cases, "case_seconds": 0.5, "visits": 1} | self.plan))
         left = float(said.get("--launch-seconds", "inf")) - self.startup
-        with Writer.reopen(path) as writer:
+        with RunFile.resume(path) as writer:
             for record in self._records(int(said["--one-launch"]), left):
                 writer.append(record)
                 self.time += record.seconds or 0.0

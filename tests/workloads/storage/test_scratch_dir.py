@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from bench.core.process.held_folder import LOCK, MARK, HeldFolder
 from bench.errors import BenchError, Skip
 from bench.measure.engine.rank import RankContext
 from bench.measure.launchers.place import Place
@@ -38,11 +39,11 @@ def test_a_folder_is_new_and_goes_with_its_holder(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(tmp_path: Path) -> None:
     left = tmp_path / "bench-x-left"
     (left / "deep").mkdir(parents=True)
-    (left / scratch_dir.LOCK).touch()  # nobody holds its lock
+    (left / LOCK).write_bytes(MARK)  # nobody holds its lock
     other = tmp_path / "bench-x-without-lock"
     other.mkdir()
-    first = scratch_dir.Scratch(tmp_path, "x")
-    second = scratch_dir.Scratch(tmp_path, "x")
+    first = HeldFolder(tmp_path, "x")
+    second = HeldFolder(tmp_path, "x")
     assert {path.name for path in tmp_path.iterdir()} == {first.path.name, second.path.name, other.name}
 
 

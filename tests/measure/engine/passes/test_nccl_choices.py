@@ -21,11 +21,12 @@ from bench.measure.planning.cases import choose_cases, declared_machine
 from bench.measure.planning.plan import Plan
 from bench.measure.planning.suite_loader import load as load_suite
 from bench.records import anonymize, rows
-from bench.records.file import Result, Writer, load
+from bench.records.file import Result, load
 from bench.records.lines.decoding import structure
 from bench.records.lines.header import Environment
 from bench.records.lines.kinds import Measurement
 from bench.records.lines.parts import NcclChoice
+from bench.records.run_file.run_file import RunFile
 from bench.report import result_tables
 from tests.support.command import SUITES
 from tests.support.plans import a_plan
@@ -60,8 +61,8 @@ def chatty_plan(*ops: str) -> Plan:
 
 
 def supervised(path: Path, plan: Plan, resumed: Result | None = None, **fields: Any) -> int:
-    writer = Writer.create(path) if resumed is None else Writer.reopen(path)
-    recorder = Recorder(plan, writer, path, Silent(), ["bench", "run"], "ab" * 16, resumed)
+    writer = RunFile.create(path) if resumed is None else RunFile.resume(path)
+    recorder = Recorder(plan, writer, Silent(), ["bench", "run"], "ab" * 16, resumed)
     return Supervisor(recorder, clock.monotonic_seconds(), **fields).run()
 
 

@@ -1,0 +1,1 @@
+"""The result file while its run writes it: locked, watched, and kept in memory as well."""
