@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.core.module_shadows import ShadowsNamed
+from bench.core.crash import unforeseen
+from bench.core.crash.module_shadows import ShadowsNamed
 from bench.errors import BenchError
 
 
@@ -13,6 +14,12 @@ def main() -> None:
             from bench.cli import main as command
     except BenchError as error:
         raise SystemExit(_complain(str(error))) from None
+    except ModuleNotFoundError as error:
+        raise SystemExit(_complain(f"{error}; install what bench needs for this Python")) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BaseException as error:  # noqa: BLE001 - beyond this Python ends with 1
+        raise SystemExit(unforeseen.complain(error)) from None
     command()
 
 

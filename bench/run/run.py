@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import threading
+from contextlib import suppress
 
 import click
 
 from bench.core import clock, exit_codes
-from bench.core.module_shadows import ShadowsNamed
+from bench.core.crash import unforeseen
+from bench.core.crash.module_shadows import ShadowsNamed
 from bench.core.process_environment import environment_variables, quiet_torch
 from bench.errors import BenchError
 from bench.measure.launch import other_work
@@ -93,6 +95,11 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
     except BenchError as error:
         recorder.trouble = str(error)
         recorder.end("failed", exit_codes.USAGE)
+        raise
+    except BaseException as error:
+        recorder.trouble = unforeseen.name_error(error)
+        with suppress(BenchError):  # such as a full disk; the first error is to be heard
+            recorder.end("failed", exit_codes.UNFORESEEN)
         raise
     # The other launches are still to come, and `bench ab` shows what came out of both sides.
     return code if options.one_launch is not None else closing.close(options.against, recorder.path, code)

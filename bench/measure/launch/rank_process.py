@@ -10,7 +10,8 @@ import sys
 from dataclasses import dataclass
 
 from bench.core import exit_codes
-from bench.core.module_shadows import ShadowsNamed
+from bench.core.crash import unforeseen
+from bench.core.crash.module_shadows import ShadowsNamed
 from bench.errors import BenchError
 from bench.measure.engine.store import LOOPBACK, Store, connect_store
 from bench.measure.planning import events
@@ -37,13 +38,17 @@ def die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
-        os._exit(1)
+        os._exit(exit_codes.TERMINATED)
 
 
 def main() -> None:
     orders = Orders(**json.loads(sys.argv[1]))
     die_with_parent(orders.parent)
-    code = _run(orders)
+    unforeseen.watch_threads()
+    try:
+        code = _run(orders)
+    except BaseException as error:  # noqa: BLE001 - the parent is to hear of whatever ends this rank
+        code = unforeseen.complain(error)
     sys.stdout.flush()
     sys.stderr.flush()
     # Groups that a broken case left open have threads that would abort an orderly end of the interpreter.
