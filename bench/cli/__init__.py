@@ -179,7 +179,7 @@ def _end_in_usage(error: BenchError | click.ClickException) -> int:
     if isinstance(error, click.UsageError) and error.ctx is not None:
         hint = f" (see: {error.ctx.command_path} --help)"
     _complain((error.format_message() if isinstance(error, click.ClickException) else str(error)) + hint)
-    return exit_codes.USAGE
+    return unforeseen.code_of(error, exit_codes.USAGE)
 
 
 def _end_interrupted(_: KeyboardInterrupt | click.Abort) -> int:

@@ -94,7 +94,7 @@ def _run_local(options: RunOptions, arguments: list[str], began: float) -> int:
         return exit_codes.INTERRUPTED
     except BenchError as error:
         recorder.trouble = str(error)
-        recorder.end("failed", exit_codes.USAGE)
+        recorder.end("failed", unforeseen.code_of(error, exit_codes.USAGE))
         raise
     except BaseException as error:
         recorder.trouble = unforeseen.name_error(error)

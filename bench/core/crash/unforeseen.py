@@ -10,11 +10,13 @@ import os
 import sys
 
 from bench.core import exit_codes
+from bench.errors import BenchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
     from collections.abc import Mapping
+    from types import TracebackType
 
 PRINT_VARIABLE = "BENCH_TRACEBACK"
 """Environment variable that has the traceback printed as well."""
@@ -30,12 +32,56 @@ _SECRETS = (
     (r"(?i)\b(bearer|basic)(\s+)[\w.~+/=\-]{8,}", r"\1\2***"),
     (r"(?i)((?:token|secret|password|passwd|api_?key|credential)[\w-]*\s*[=:]\s*['\"]?)[^\s'\",;&]+", r"\1***"),
 )
+_OWN_MISTAKE = "a mistake in bench itself, please report it"
+_NO_MEMORY = "the memory did not suffice: give bench more, or less to do"
+_MACHINE_WORDS = r"cuda|nccl|gloo|hip\b|cudnn|cublas|driver|c10d|tcpstore|processgroup|connection|broken pipe|socket"
+"""In the texts of torch's errors that devices, networks and dead peers cause."""
 _thread_errors: list[BaseException] = []
+
+
+class UnforeseenError(BenchError):
+    """One line on an error that nobody foresaw, whose traceback is kept already."""
+
+
+class UnforeseenTold:
+    """A block in which such an error becomes an UnforeseenError, so that it goes the way of all others.
+
+    Errors of some kinds stay what they are: they have a meaning for those who called.
+    """
+
+    def __init__(self, *kept: type[BaseException]) -> None:
+        self._kept: tuple[type[BaseException], ...] = (BenchError, KeyboardInterrupt, GeneratorExit, *kept)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, self._kept):
+            raise UnforeseenError(describe(error)) from error
+
+
+def code_of(error: object, otherwise: int) -> int:
+    """The exit code of an error, or of its text, which may come from another rank: `otherwise` for foreseen ones."""
+    if isinstance(error, UnforeseenError):
+        return exit_codes.UNFORESEEN
+    return exit_codes.UNFORESEEN if any(text in str(error) for text in (_OWN_MISTAKE, _NO_MEMORY)) else otherwise
+
+
+def is_of_machine(error: BaseException) -> bool:
+    """True if a device, the network or the death of a peer caused a rank's error, by its kind or torch's words."""
+    import re
+
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, OSError)
+    is_torchs = type(error).__module__.partition(".")[0] == "torch"
+    return is_torchs or re.search(_MACHINE_WORDS, str(error).lower()) is not None
 
 
 def complain(error: BaseException, who: str = "") -> int:
     """Say an unforeseen error in one line on stderr, and return its exit code."""
-    _write(f"bench: error: {who}{describe(error)}\n")
+    _write(f"bench: error: {who}{error if isinstance(error, UnforeseenError) else describe(error)}\n")
     return exit_codes.UNFORESEEN
 
 
@@ -98,22 +144,19 @@ def mask_secrets(text: str, environ: Mapping[str, str]) -> str:
 
 
 def _blame(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return "the memory did not suffice: give bench more, or less to do"
-    return "a mistake in bench itself, please report it"
+    return _NO_MEMORY if isinstance(error, MemoryError) else _OWN_MISTAKE
 
 
 def _traceback(error: BaseException) -> str:
     import platform
     import traceback
 
-    from bench import __version__
-
+    version = getattr(sys.modules["bench"], "__version__", "of unknown version")
     text = "".join(traceback.format_exception(error))
     if len(text) > MAX_TRACEBACK:
         half = MAX_TRACEBACK // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters are left out ...\n{text[-half:]}"
-    head = f"bench {__version__}, Python {platform.python_version()}, {platform.system()}\n"
+    head = f"bench {version}, Python {platform.python_version()}, {platform.system()}\n"
     return mask_secrets(head + text, os.environ)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from dataclasses import dataclass
 
 from bench.core import exit_codes
@@ -48,11 +49,19 @@ def main() -> None:
     try:
         code = _run(orders)
     except BaseException as error:  # noqa: BLE001 - the parent is to hear of whatever ends this rank
-        code = unforeseen.complain(error)
+        code = _end_of(error)
     sys.stdout.flush()
     sys.stderr.flush()
     # Groups that a broken case left open have threads that would abort an orderly end of the interpreter.
-    os._exit(code)
+    os._exit(unforeseen.final_code(code))
+
+
+def _end_of(error: BaseException) -> int:
+    """The exit code of a rank that an error ended; its last line, which the parent repeats, says what it was."""
+    if not unforeseen.is_of_machine(error):
+        return unforeseen.complain(error)
+    traceback.print_exception(error)
+    return exit_codes.RANK_FAILED
 
 
 def _run(orders: Orders) -> int:

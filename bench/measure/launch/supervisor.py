@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 
 from bench.core import clock, exit_codes
+from bench.core.crash.unforeseen import UnforeseenError
 from bench.errors import BenchError
 from bench.measure.engine.consensus import START, case_key, first_error
 from bench.measure.engine.passes import nccl_choices
@@ -128,7 +129,7 @@ class _Ranks:
     def last_words(self, index: int) -> str:
         """The last line that a rank wrote, for a process that ended without an error of its own."""
         lines = self.log(index).read_text(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else ""
+        return lines[-1].strip().removeprefix("bench: error: ") if lines else ""
 
     def end(self) -> None:
         """Kill every rank with its process group, so that no process is left behind."""
@@ -313,6 +314,10 @@ class Supervisor:
             raise BenchError(refusal)
         orderly = (None, exit_codes.OK, exit_codes.BROKEN_GENERATION)
         killed = [index for index, code in enumerate(codes) if code not in orderly]
+        # What a signal ended comes first: the others may have ended because of it.
+        killed.sort(key=lambda index: (codes[index] or 0) > 0)
+        if killed and codes[killed[0]] == exit_codes.UNFORESEEN and self.recorder.current is None:
+            raise UnforeseenError(f"rank {killed[0]} on {host_name()}: {ranks.last_words(killed[0])}")
         if killed:
             self._blame(ranks, self._death(ranks, killed[0]))
             return RunOutcome.HARD

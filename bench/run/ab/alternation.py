@@ -48,7 +48,7 @@ from bench.run.ab.ab_sides import (
     timed_words,
 )
 from bench.run.ab.base_sides import sides_from_base
-from bench.run.ab.child import LaunchEnd, probe, reason, start
+from bench.run.ab.child import LaunchEnd, failure, probe, reason, start
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _see_through(alternation: Alternation, comparing: Comparing) -> int:
     except KeyboardInterrupt:
         click.echo(f"interrupted; {alternation.kept()}{alternation.remedy()}", err=True)
         return exit_codes.INTERRUPTED
-    except BenchError:
+    except Exception:
         if alternation.seconds and any(file.exists() for file in alternation.files):
             click.echo(f"{alternation.kept()}{alternation.remedy()}", err=True)
         raise
@@ -242,7 +242,7 @@ class Alternation:
         if ended.code == exit_codes.INTERRUPTED:
             raise KeyboardInterrupt
         if ended.code not in (exit_codes.OK, exit_codes.PARTIAL):
-            raise BenchError(f"{where}: {reason(ended)}")
+            raise failure(where, ended)
         self.codes.append(ended.code)
         if self.budget:
             self._learn(self.budget, pair, file)

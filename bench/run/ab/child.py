@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from bench.core import exit_codes
+from bench.core.crash.unforeseen import UnforeseenError
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
 from bench.measure.launch import bootstrap
@@ -86,14 +87,20 @@ def ask(both: Sequence[tuple[Setting, Sequence[str]]]) -> list[str]:
             if ended.code == exit_codes.INTERRUPTED:
                 raise KeyboardInterrupt
             if ended.code:
-                raise BenchError(f"side {side.name}: {reason(ended)}")
+                raise failure(f"side {side.name}", ended)
         return [_last_words(child.out) for child in children]
+
+
+def failure(where: str, ended: LaunchEnd) -> BenchError:
+    """Error of a launch that has no result; what nobody foresaw in it ends `bench ab` with the same code."""
+    text = f"{where}: {reason(ended)}"
+    return UnforeseenError(text) if ended.code == exit_codes.UNFORESEEN else BenchError(text)
 
 
 def reason(ended: LaunchEnd) -> str:
     """Reason why a launch failed, in its own last words if it gave any."""
     words = ended.last_words.removeprefix("bench: error: ")
-    if ended.code == exit_codes.USAGE and words:
+    if ended.code in (exit_codes.USAGE, exit_codes.UNFORESEEN) and words:
         return words
     how = f"killed by signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
     return f"the run ended early ({how}): {words or 'it said nothing'}"
