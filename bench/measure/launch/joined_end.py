@@ -142,6 +142,8 @@ class JoinedEnding:
             with suppress(RuntimeError):
                 post_error(self.side, self.session.prefix, FELL, reason)
                 self.side.set(alarm_key(self.session.prefix), OVER)
+                if self.recorder is not None:
+                    pulse.ask(self.side)
             if self.recorder is not None:
                 self._save_end(self.session.launch, reason, "failed", exit_codes.UNFORESEEN)
         finally:

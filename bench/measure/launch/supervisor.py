@@ -314,8 +314,8 @@ class Supervisor:
             raise BenchError(refusal)
         orderly = (None, exit_codes.OK, exit_codes.BROKEN_GENERATION)
         killed = [index for index, code in enumerate(codes) if code not in orderly]
-        # What a signal ended comes first: the others may have ended because of it.
-        killed.sort(key=lambda index: (codes[index] or 0) > 0)
+        # The others may have ended because of the one that a signal or a mistake of its own ended.
+        killed.sort(key=lambda index: codes[index] not in (exit_codes.UNFORESEEN, *range(-signal.NSIG, 0)))
         if killed and codes[killed[0]] == exit_codes.UNFORESEEN and self.recorder.current is None:
             raise UnforeseenError(f"rank {killed[0]} on {host_name()}: {ranks.last_words(killed[0])}")
         if killed:
