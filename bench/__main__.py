@@ -18,7 +18,8 @@ def main() -> None:
 
 def _call() -> None:
     # Late: from the first moment on a signal is heard.
-    from bench.core.module_shadows import ShadowsNamed
+    from bench.core.crash import unforeseen
+    from bench.core.crash.module_shadows import ShadowsNamed
     from bench.errors import BenchError
 
     try:
@@ -26,6 +27,12 @@ def _call() -> None:
             from bench.cli import main as command
     except BenchError as error:
         raise SystemExit(_complain(str(error))) from None
+    except ModuleNotFoundError as error:
+        raise SystemExit(_complain(f"{error}; install what bench needs for this Python")) from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - beyond this Python ends with 1
+        raise SystemExit(unforeseen.complain(error)) from None
     command()
 
 

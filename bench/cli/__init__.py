@@ -1,23 +1,24 @@
 """The command `bench`: parse, call one function, echo. Each command is a file of its own, imported when it is called.
 
-Exit codes: 0 success; 1 a gate that the user asked for failed; 2 a mistake in the call or an unreadable file;
-3 the run ended early, or a case failed or is invalid; 130 Ctrl-C.
+Exit codes: `bench.core.exit_codes`. Whatever happens, 1 is left to gates: an error that nobody foresaw ends with 70.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 import click
 
 from bench.core import exit_codes
 from bench.core.cell_text import clean
-from bench.core.module_shadows import ShadowsNamed
+from bench.core.crash import unforeseen
+from bench.core.crash.module_shadows import ShadowsNamed
 from bench.core.process import standard_streams, stop_signals
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
@@ -130,39 +131,103 @@ def cli(ctx: click.Context) -> None:
         ctx.exit(2)
 
 
-def main() -> None:
-    """The console script; also the exit codes of what goes wrong."""
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The console script: ends this process with the exit code, whatever happens."""
     standard_streams.prepare()
     stop_signals.listen()
+    unforeseen.watch_threads()
     try:
-        sys.exit(call(sys.argv[1:]))
+        code = call(sys.argv[1:] if arguments is None else arguments)
+    except BaseException as error:  # noqa: BLE001 - the last place that can: beyond it Python ends with 1
+        code = unforeseen.complain(error)
     finally:
         stop_signals.ignore()
+    sys.exit(unforeseen.final_code(code))
 
 
 def call(arguments: list[str]) -> int:
+    """Run `bench` with arguments; returns the exit code. What nobody foresaw is raised."""
     try:
         with ShadowsNamed():
             result: Any = cli.main(arguments, prog_name="bench", standalone_mode=False)
-    except BenchError as error:
-        _complain(str(error))
-        return exit_codes.USAGE
-    except click.UsageError as error:
-        hint = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
-        _complain(error.format_message() + hint)
-        return exit_codes.USAGE
-    except click.ClickException as error:
-        _complain(error.format_message())
-        return exit_codes.USAGE
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        return stop_signals.handle()
-    except ReaderGone:
-        # What was to be flushed at exit has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exit_codes.BROKEN_PIPE
+    except BaseException as error:
+        code = _end_of(error)
+        if code is None:
+            raise
+        return code
     return result if isinstance(result, int) else 0
 
 
+def _end_of(error: BaseException) -> int | None:
+    """The exit code of an error that ended the command, once the user is told; None: nobody foresaw it."""
+    for kind, end in _ENDS:
+        if isinstance(error, kind) and (code := end(error)) is not None:
+            return code
+    return None
+
+
+def _end_in_usage(error: BenchError | click.ClickException) -> int:
+    hint = ""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f" (see: {error.ctx.command_path} --help)"
+    _complain((error.format_message() if isinstance(error, click.ClickException) else str(error)) + hint)
+    return unforeseen.code_of(error, exit_codes.USAGE)
+
+
+def _end_interrupted(_: KeyboardInterrupt | click.Abort) -> int:
+    _say("interrupted")
+    return stop_signals.handle()
+
+
+def _end_without_reader(_: ReaderGone) -> int:
+    _drop_output()
+    return exit_codes.BROKEN_PIPE
+
+
+def _end_without_output(error: OSError) -> int | None:
+    """End a command that could not print: a file that cannot be written has a name, and is a BenchError."""
+    if error.filename is not None or error.errno not in _CANNOT_PRINT:
+        return None
+    _drop_output()
+    _complain(f"cannot write the output: {error.strerror}; send it elsewhere, or make room")
+    return exit_codes.USAGE
+
+
+def _end_without_package(error: ModuleNotFoundError) -> int | None:
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "bench", "suites"):
+        return None
+    _complain(f"the package {package} is missing; install it with {sys.executable} -m pip install {package}")
+    return exit_codes.USAGE
+
+
+def _end_of_signal(error: SystemExit) -> int | None:
+    """The code of a command that a signal ended; anyone else's SystemExit is no end of bench."""
+    return error.code if isinstance(error.code, int) and error.code in exit_codes.OF_SIGNALS else None
+
+
+_CANNOT_PRINT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF)
+_ENDS: tuple[tuple[tuple[type[BaseException], ...], Callable[[Any], int | None]], ...] = (
+    ((BenchError, click.ClickException), _end_in_usage),
+    ((KeyboardInterrupt, click.Abort), _end_interrupted),
+    ((ReaderGone,), _end_without_reader),
+    ((OSError,), _end_without_output),
+    ((ModuleNotFoundError,), _end_without_package),
+    ((SystemExit,), _end_of_signal),
+)
+
+
+def _drop_output() -> None:
+    """Send what is still to be flushed at exit to nowhere: Python would complain, and end with 120."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _complain(text: str) -> None:
-    click.echo(f"bench: error: {clean(' '.join(text.split()))}", err=True)
+    _say(f"bench: error: {clean(' '.join(text.split()))}")
+
+
+def _say(text: str) -> None:
+    """Say a line on stderr; if nobody takes it, the exit code has to do."""
+    with suppress(OSError, ValueError):
+        click.echo(text, err=True)

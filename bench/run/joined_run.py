@@ -13,6 +13,8 @@ import click
 
 import bench
 from bench.core import exit_codes
+from bench.core.crash.module_shadows import ShadowsNamed
+from bench.core.crash.unforeseen import UnforeseenTold, code_of, final_code
 from bench.core.process import stop_signals
 from bench.core.process_environment import environment_variables
 from bench.core.values import parse_seconds
@@ -59,17 +61,18 @@ def run_joined(options: RunOptions, arguments: list[str], joined: LauncherRank, 
 
     words = without_orders(arguments)
     try:
-        code = _Joined(options, words, _located(joined), continuation, began).run()
+        with UnforeseenTold(), ShadowsNamed():
+            code = _Joined(options, words, _located(joined), continuation, began).run()
     except BenchError as error:
         if not isinstance(error, RefusedError) or error.is_said:
             head = "" if joined.index == 0 else f"rank {joined.index}: "
             click.echo(f"bench: error: {head}{error}", err=True)
-        code = refused
+        code = code_of(error, refused)
     except KeyboardInterrupt:  # before there was anything to end
         code = stop_signals.handle()
         if joined.index == 0:
             click.echo("interrupted; nothing was measured", err=True)
-    leave_process(code)
+    leave_process(final_code(code))
 
 
 def _located(joined: LauncherRank) -> LauncherRank:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from bench.core import clock, exit_codes
-from bench.core.module_shadows import ShadowsNamed
+from bench.core.crash import unforeseen
+from bench.core.crash.module_shadows import ShadowsNamed
 from bench.core.process import stop_signals
 from bench.core.process_environment import HELD_FILE, environment_variables, quiet_torch, take_variable
 from bench.errors import BenchError
@@ -84,12 +85,17 @@ def _measure(options: RunOptions, arguments: list[str], began: float, file: RunF
             return _end_interrupted(options, recorder)
         except BenchError as error:
             recorder.trouble = str(error)
-            code = exit_codes.PARTIAL if recorder.writer.is_saved else exit_codes.USAGE
+            code = unforeseen.code_of(error, exit_codes.PARTIAL if recorder.writer.is_saved else exit_codes.USAGE)
             recorder.end("failed", code)
-            if code == exit_codes.USAGE:
+            if code != exit_codes.PARTIAL:
                 raise
             click.echo(f"bench: error: {error}", err=True)
             return code
+        except BaseException as error:
+            recorder.trouble = unforeseen.name_error(error)
+            with suppress(BenchError):  # such as a full disk; the first error is to be heard
+                recorder.end("failed", exit_codes.UNFORESEEN)
+            raise
         finally:
             if options.one_launch is not None:  # `bench ab` goes on with the file, which may be another one by now
                 click.echo(str(recorder.path.absolute()))

@@ -24,6 +24,6 @@ def share_the_gpu() -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "cuda":
         share_the_gpu()
-    from bench.cli import call
+    from bench.cli import main
 
-    sys.exit(call(sys.argv[2:]))
+    main(sys.argv[2:])

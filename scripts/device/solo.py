@@ -35,6 +35,6 @@ if __name__ == "__main__":
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[1]}
     os.environ.update(alone)
     lift_the_need_of_two_ranks()
-    from bench.cli import call
+    from bench.cli import main
 
-    sys.exit(call([*sys.argv[2:], "--launcher", "env"]))  # auto would start ranks of its own
+    main([*sys.argv[2:], "--launcher", "env"])  # auto would start ranks of its own

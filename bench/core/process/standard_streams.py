@@ -77,4 +77,5 @@ def _rebuilt(stream: TextIO, kind: type[io.FileIO]) -> TextIO:
     stream.flush()
     line_buffering = bool(getattr(stream, "line_buffering", False))
     buffer = io.BufferedWriter(kind(descriptor, "w", closefd=False))
-    return io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=line_buffering)
+    # ASCII and Latin-1 lack signs that tables have.
+    return io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", line_buffering=line_buffering)

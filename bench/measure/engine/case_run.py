@@ -359,7 +359,7 @@ class CaseRun:
             verdict, reason = PhaseOutcome.SKIP, str(skip) or "the suite gave no reason"
         except ContractError as error:
             verdict, reason = PhaseOutcome.CONTRACT, str(error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a case that raises has failed, and the run goes on
+        except BaseException as error:  # noqa: BLE001 - whatever a case raises, it is failed, and the run goes on
             verdict, reason = (
                 PhaseOutcome.RAISED,
                 f"rank {self.rank.index} ({self.host}), {phase}: {describe_error(error)}",

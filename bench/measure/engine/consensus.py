@@ -92,6 +92,8 @@ class Poll:
 
 START = "start"
 """Stands for a case if none has begun."""
+FELL = "fell"
+"""Stands for a case if a rank was ended by an error that nobody foresaw, whatever it was at."""
 
 
 def case_key(turn: Turn | None) -> str:

@@ -20,7 +20,12 @@ ALARM_TIMEOUT_SECONDS = 30 * 86400.0
 """The alarm is waited for as long as a run may take."""
 CLOSE_SECONDS = 5.0
 """Time for the thread to end after an orderly generation."""
-_OVER, _DONE = "over", "done"
+OVER, _DONE = "over", "done"
+
+
+def alarm_key(prefix: str) -> str:
+    """The key of a generation under which its end is told."""
+    return f"{prefix}/alarm"
 
 
 class Alarm:
@@ -39,7 +44,7 @@ class Alarm:
     ) -> None:
         self._main_store = main_store
         self._store = store
-        self._key = f"{prefix}/alarm"
+        self._key = alarm_key(prefix)
         self._heard = on_ring
         self._lost = on_loss
         self._rang = False
@@ -49,7 +54,7 @@ class Alarm:
     def ring(self) -> None:
         """Tell every rank, this one too, that the generation is over."""
         self._rang = True
-        self._main_store.set(self._key, _OVER)
+        self._main_store.set(self._key, OVER)
 
     def __enter__(self) -> Alarm:
         self._thread.start()
@@ -68,5 +73,5 @@ class Alarm:
             if not self._closed:
                 self._lost(error)
             return
-        if word == _OVER:
+        if word == OVER:
             self._heard()

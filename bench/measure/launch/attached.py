@@ -14,9 +14,10 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 
 from bench.core import clock, exit_codes
+from bench.core.crash.unforeseen import code_of, describe, is_of_machine
 from bench.errors import BenchError
 from bench.measure.engine import control, worker
-from bench.measure.engine.consensus import Broken
+from bench.measure.engine.consensus import FELL, Broken, first_error
 from bench.measure.engine.rank import RankContext, abort_groups, close_groups, leave_groups
 from bench.measure.engine.store import StoreLost
 from bench.measure.engine.watchdog import (
@@ -64,6 +65,10 @@ class AttachedRun(JoinedEnding):
                 self.lose_store(error)
             except NoRoomError as error:
                 self.lose_file(error)
+            except BenchError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the other ranks are to hear of it, and the file to have an end
+                self.fall(error)
         finally:
             watch.close()
 
@@ -109,8 +114,9 @@ class AttachedRun(JoinedEnding):
                 rank = worker.join(session, self.place, self.store)
                 self._describe(rank)
             except Exception as error:
-                first = (str(error).splitlines() or [""])[0]
-                reason = first if isinstance(error, BenchError) else f"{type(error).__name__}: {first}"
+                reason = (str(error).splitlines() or [""])[0]
+                if not isinstance(error, BenchError):
+                    reason = f"{type(error).__name__}: {reason}" if is_of_machine(error) else describe(error)
                 guard.fail(f"{self.name([self.place.index])}: {reason}")
                 guard.wait()
                 raise
@@ -133,8 +139,10 @@ class AttachedRun(JoinedEnding):
             return False  # why is said in the store already
         except StoreLost:
             raise
-        except RuntimeError:  # a message between cases found its connection closed: a peer is gone, and torch says so
-            return False
+        except RuntimeError as error:
+            if not is_of_machine(error):
+                raise
+            return False  # a message between cases found its connection closed: a peer is gone, and torch says so
 
     def _alarm(self, session: Session) -> AbstractContextManager[Alarm | None]:
         """Open the alarm of a backend whose ranks cannot set each other free; for others a null context."""
@@ -159,7 +167,8 @@ class AttachedRun(JoinedEnding):
         if self.recorder is None:
             self.follow_rank_0()
         if self.take_end():
-            self.give_up(session, self.cause(session) or LOST, "failed", exit_codes.PARTIAL)
+            reason = self.cause(session) or LOST
+            self.give_up(session, reason, "failed", code_of(reason, exit_codes.PARTIAL))
 
     def _part(self, code: int) -> int:
         """End this rank's part in good order, after rank 0 said what came out; go on with a launch that is left."""
@@ -244,11 +253,13 @@ class AttachedRun(JoinedEnding):
         self.store.set(f"{prefix}/{self.place.index}", "here")
         if self.recorder is None:
             following = Session.from_text(self.store.get(f"{prefix}/next", ALARM_TIMEOUT_SECONDS))
-            return (None, following) if following.pending else (exit_codes.PARTIAL, session)
+            fell = first_error(self.side, session.prefix, FELL)
+            return (None, following) if following.pending else (code_of(fell, exit_codes.PARTIAL), session)
         recorder = self.recorder
         missing = self.missing(prefix, REGROUP_SECONDS)
         reason = self.cause(session) or LOST
-        if missing:
+        code = code_of(reason, exit_codes.PARTIAL)
+        if missing and code == exit_codes.PARTIAL:
             reason = f"{self.name(missing)} died; the others found their connection closed"
         recorder.blame(session.launch, reason)
         pending = recorder.pending(session.launch)
@@ -265,8 +276,8 @@ class AttachedRun(JoinedEnding):
         self.store.set(f"{prefix}/next", following.to_text())
         if not ends:
             return None, following
-        recorder.end("failed", exit_codes.PARTIAL)
-        return exit_codes.PARTIAL, session
+        recorder.end("failed", code)
+        return code, session
 
 
 def run_attached(joined: LauncherRank, meeting: Meeting, job: JoinedJob, run_again: RunAgain) -> int:

@@ -17,12 +17,14 @@ from typing import NoReturn
 import click
 
 from bench.core import clock, exit_codes
+from bench.core.crash.unforeseen import code_of, describe, final_code
 from bench.errors import BenchError
-from bench.measure.engine.consensus import case_key, first_error
+from bench.measure.engine.consensus import FELL, case_key, first_error, post_error
 from bench.measure.engine.store import Store, StoreLost
 from bench.measure.engine.watchdog import describe_limit, describe_missing, last_phase, read_report, report_key
 from bench.measure.joining import pulse
 from bench.measure.joining.roll import name_ranks
+from bench.measure.launch.alarm import OVER, alarm_key
 from bench.measure.launch.joined_start import JoinedJob, JoinedStart
 from bench.measure.launch.recorder import Recorder
 from bench.measure.launchers.place import LauncherRank, Place
@@ -117,15 +119,34 @@ class JoinedEnding:
                 f"the ranks met, but torch did not connect them within {self.job.limit_seconds:g} s; set "
                 "GLOO_SOCKET_IFNAME (NCCL: NCCL_SOCKET_IFNAME) to the interface that the hosts share"
             )
+        code = code_of(reason, self.code_lost)
         if self.recorder is None:
             if self.start.speaks:
                 self.complain(f"{self.name([self.place.index])}: {reason}")
             self.start.meeting.leave(self.side)
         else:
             self.recorder.trouble = reason
-            self.recorder.end("failed", self.code_lost)
+            self.recorder.end("failed", code)
             self.complain(reason)
-        self.vanish(self.code_lost)
+        self.vanish(code)
+
+    def fall(self, error: BaseException) -> NoReturn:
+        """End this rank after an error that nobody foresaw, once its traceback is kept and the others can hear why."""
+        if not self.take_end():
+            self.stay_out()
+        assert self.session is not None
+        reason = f"{self.name([self.place.index])}: {describe(error)}"
+        self.complain(reason)
+        try:
+            with suppress(RuntimeError):
+                post_error(self.side, self.session.prefix, FELL, reason)
+                self.side.set(alarm_key(self.session.prefix), OVER)
+                if self.recorder is not None:
+                    pulse.ask(self.side)
+            if self.recorder is not None:
+                self._save_end(self.session.launch, reason, "failed", exit_codes.UNFORESEEN)
+        finally:
+            self.vanish(exit_codes.UNFORESEEN)
 
     def lose_store(self, error: StoreLost) -> NoReturn:
         """End this rank after the host of the store died: ranks cannot hear each other any more."""
@@ -151,7 +172,7 @@ class JoinedEnding:
 
     @staticmethod
     def exit(code: int) -> NoReturn:
-        leave_process(code)
+        leave_process(final_code(code))
 
     def vanish(self, code: int) -> NoReturn:
         """End this process, from a thread, once the others know; the host of the store is the last to go."""
@@ -172,7 +193,8 @@ class JoinedEnding:
         """The first error of the case under way, if any rank raised."""
         assert self.recorder is not None
         with suppress(StoreLost):
-            return first_error(self.side, session.prefix, case_key(self.recorder.current))
+            fell = first_error(self.side, session.prefix, FELL)
+            return fell or first_error(self.side, session.prefix, case_key(self.recorder.current))
         return None
 
     def wait_for_rank_0(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.core import clock, exit_codes
+from bench.core.crash.unforeseen import UnforeseenTold, code_of
 from bench.errors import BenchError
 from bench.measure.engine.store import Store, StoreLost, StoreTimeout
 from bench.measure.joining import agreement
@@ -99,8 +100,9 @@ class JoinedStart:
 
     def _lead(self) -> Session:
         try:
-            self.recorder = self.job.open_run(expected_place(self.joined))
-            self.hosts = self.meeting.call_roll()
+            with UnforeseenTold(StoreLost, StoreTimeout):
+                self.recorder = self.job.open_run(expected_place(self.joined))
+                self.hosts = self.meeting.call_roll()
         except BenchError as error:
             self._end(str(error))
             self._complain(error)
@@ -109,7 +111,8 @@ class JoinedStart:
         self.meeting.give_word(self.hosts)
         with self._guard() as guard:
             try:
-                session = self._settle(self.recorder)
+                with UnforeseenTold(StoreLost, StoreTimeout):
+                    session = self._settle(self.recorder)
             except BenchError as error:
                 guard.close()
                 self._end(str(error))
@@ -184,13 +187,10 @@ class JoinedStart:
     def _post(self, stage: str, gather: Callable[[], CommonFacts]) -> None:
         """Hand the facts of a stage, or the error of this rank, to rank 0, which ends the run for all then."""
         try:
-            facts = gather()
+            with UnforeseenTold(StoreLost, StoreTimeout):
+                facts = gather()
         except BenchError as error:
             facts = CommonFacts(error=str(error))
-        except Exception as error:  # its traceback is this rank's own; the others are to hear why there is no run
-            text = f"{type(error).__name__}: {error}".splitlines()[0]
-            agreement.post_facts(self.meeting.store, stage, self.joined.index, CommonFacts(error=text))
-            raise
         agreement.post_facts(self.meeting.store, stage, self.joined.index, facts)
 
     @property
@@ -206,7 +206,7 @@ class JoinedStart:
         """End the file, if it was begun."""
         if self.recorder is not None:
             self.recorder.trouble = reason
-            self.recorder.end("failed", self.job.refused_code)
+            self.recorder.end("failed", code_of(reason, self.job.refused_code))
 
 
 def expected_place(joined: LauncherRank) -> Place:

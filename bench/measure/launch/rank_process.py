@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import sys
+import traceback
 from dataclasses import dataclass
 
 from bench.core import exit_codes
-from bench.core.module_shadows import ShadowsNamed
+from bench.core.crash import unforeseen
+from bench.core.crash.module_shadows import ShadowsNamed
 from bench.errors import BenchError
 from bench.measure.engine.store import LOOPBACK, Store, connect_store
 from bench.measure.planning import events
@@ -37,17 +39,29 @@ def die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
-        os._exit(1)
+        os._exit(exit_codes.TERMINATED)
 
 
 def main() -> None:
     orders = Orders(**json.loads(sys.argv[1]))
     die_with_parent(orders.parent)
-    code = _run(orders)
+    unforeseen.watch_threads()
+    try:
+        code = _run(orders)
+    except BaseException as error:  # noqa: BLE001 - the parent is to hear of whatever ends this rank
+        code = _end_of(error)
     sys.stdout.flush()
     sys.stderr.flush()
     # Groups that a broken case left open have threads that would abort an orderly end of the interpreter.
-    os._exit(code)
+    os._exit(unforeseen.final_code(code))
+
+
+def _end_of(error: BaseException) -> int:
+    """The exit code of a rank that an error ended; its last line, which the parent repeats, says what it was."""
+    if not unforeseen.is_of_machine(error):
+        return unforeseen.complain(error)
+    traceback.print_exception(error)
+    return exit_codes.RANK_FAILED
 
 
 def _run(orders: Orders) -> int:

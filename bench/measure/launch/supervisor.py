@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 
 from bench.core import clock, exit_codes
+from bench.core.crash.unforeseen import UnforeseenError
 from bench.core.process import stop_signals
 from bench.core.process.held_folder import HeldFolder
 from bench.errors import BenchError
@@ -130,7 +131,7 @@ class _Ranks:
     def last_words(self, index: int) -> str:
         """The last line that a rank wrote, for a process that ended without an error of its own."""
         lines = self.log(index).read_text(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else ""
+        return lines[-1].strip().removeprefix("bench: error: ") if lines else ""
 
     def end(self) -> None:
         """Kill every rank with its process group, so that no process is left behind."""
@@ -318,6 +319,10 @@ class Supervisor:
         killed = [index for index, code in enumerate(codes) if code not in orderly]
         # Ranks that lost each other while one had left as if its work was done: it left too early.
         killed = killed or [index for index, code in enumerate(codes) if code == exit_codes.OK]
+        # The others may have ended because of the one that a signal or a mistake of its own ended.
+        killed.sort(key=lambda index: codes[index] not in (exit_codes.UNFORESEEN, *range(-signal.NSIG, 0)))
+        if killed and codes[killed[0]] == exit_codes.UNFORESEEN and self.recorder.current is None:
+            raise UnforeseenError(f"rank {killed[0]} on {host_name()}: {ranks.last_words(killed[0])}")
         if killed:
             self._blame(ranks, self._death(ranks, killed[0]))
             return RunOutcome.HARD

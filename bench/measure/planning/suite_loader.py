@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import importlib
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, distributions
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import bench
-from bench.core.module_shadows import describe_shadow
 from bench.core.values import brief_text
 from bench.errors import BenchError
+from bench.measure.planning.strangers_code import call_stranger
 from bench.measure.planning.suite_contract import NAMES, place_of, refuse_returned, to_amount, to_work
 from bench.measure.planning.suite_digest import suite_digest
 from bench.records.lines.header import SuiteFacts
@@ -76,8 +75,11 @@ class Suite:
 
     def cases(self, machine: Machine) -> list[Params]:
         """The machine's cases, defaults filled in. Raises BenchError if the suite raises or yields anything else."""
+        return call_stranger(f"suite {self.name}: cases() raised", lambda: self._rows(machine))
+
+    def _rows(self, machine: Machine) -> list[Params]:
         cases = self.module.cases
-        rows = _call_suite(f"suite {self.name}: cases() raised", lambda: _listed(cases, cases(machine)))
+        rows = _listed(cases, cases(machine))
         for row in rows:
             if not isinstance(row, dict) or not all(isinstance(k, str) and is_param(v) for k, v in row.items()):
                 raise BenchError(
@@ -103,7 +105,7 @@ class Suite:
         ask: Callable[[Params], float] | None = getattr(self.module, name, None)
         if ask is None:
             return 0.0
-        seconds = _call_suite(f"suite {self.name}: {name}() raised", partial(ask, params))
+        seconds = call_stranger(f"suite {self.name}: {name}() raised", partial(ask, params))
         return to_amount(name, ask, seconds)
 
     def prepare(self, params: Params, rank: RankContext) -> Work:
@@ -125,7 +127,16 @@ def _builtin_folder() -> Path:
 
 
 def entry_point_names() -> list[str]:
-    return sorted({ep.name for ep in entry_points(group=ENTRY_POINT_GROUP)})
+    return sorted({entry.name for entry in _plugins()})
+
+
+def _plugins() -> list[EntryPoint]:
+    """Entry points of installed packages, without those of packages whose own list cannot be read."""
+    found = []
+    for package in distributions():
+        with suppress(ValueError, OSError, AttributeError, TypeError):  # damaged, such as a torn or binary file
+            found += [entry for entry in package.entry_points if entry.group == ENTRY_POINT_GROUP]
+    return list({entry.name: entry for entry in reversed(found)}.values())  # the first on sys.path holds
 
 
 def load(reference: str) -> Suite:
@@ -137,7 +148,7 @@ def load(reference: str) -> Suite:
         return _check_suite(reference, _load_path(Path(reference)))
     if reference in builtin_names():
         return _check_suite(reference, _load_builtin(reference))
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
+    for entry in _plugins():
         if entry.name == reference:
             return _check_suite(reference, _import(reference, entry.load), name=entry.name)
     names = ", ".join([*builtin_names(), *entry_point_names()])
@@ -182,18 +193,7 @@ def _load_path(path: Path) -> ModuleType:
 
 
 def _import(reference: str, load_module: Callable[[], Any]) -> Any:
-    return _call_suite(f"suite {reference!r} cannot be imported:", load_module)
-
-
-def _call_suite(what: str, call: Callable[[], Any]) -> Any:
-    """Call a suite's own code; whatever a stranger's module raises is the user's to fix."""
-    try:
-        return call()
-    except BenchError:
-        raise
-    except (Exception, SystemExit) as error:
-        in_the_way = describe_shadow(error)
-        raise BenchError(in_the_way or f"{what} {_describe_error(error)}; fix the file") from error
+    return call_stranger(f"suite {reference!r} cannot be imported:", load_module)
 
 
 def _listed(cases: object, rows: Any) -> list[Any]:
@@ -201,15 +201,6 @@ def _listed(cases: object, rows: Any) -> list[Any]:
     if isinstance(rows, str | dict) or not isinstance(rows, Iterable):
         raise refuse_returned("cases", cases, "dicts of parameters, or yield them", rows)
     return list(rows)
-
-
-def _describe_error(error: BaseException) -> str:
-    """Type, text, and the last place outside libraries and the engine; a SyntaxError's text has its place already."""
-    others = ("<", sysconfig.get_path("stdlib"), str(Path(bench.__file__).parent))
-    suite_frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
-    has_place = isinstance(error, SyntaxError) or not suite_frames
-    place = "" if has_place else f" ({Path(suite_frames[-1].filename).name}, line {suite_frames[-1].lineno})"
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def _are_params(row: object) -> bool:
@@ -234,15 +225,19 @@ def _machinery(reference: str, names: Any) -> list[Path]:
     """Files of the modules that MACHINERY names, found without importing them: they may well import torch."""
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
         raise BenchError(f"suite {reference!r}: MACHINERY is {names!r}; it has to be a tuple of names of modules")
-    specs = [_call_suite(f"suite {reference!r}: MACHINERY names {n!r}:", partial(find_spec, n)) for n in names]
+    specs = [call_stranger(f"suite {reference!r}: MACHINERY names {n!r}:", partial(find_spec, n)) for n in names]
     for name, spec in zip(names, specs, strict=True):
         if spec is None or not spec.has_location:
             raise BenchError(f"suite {reference!r}: MACHINERY names {name!r}, and there is no such module with a file")
-    return [Path(spec.origin) for spec in specs]
+    return [Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None]
 
 
 def _check_suite(reference: str, module: Any, name: str | None = None) -> Suite:
-    """Raises BenchError if the module does not keep the contract."""
+    """Raises BenchError if the module does not keep the contract, or cannot even be looked at."""
+    return call_stranger(f"{reference!r} is not a suite: it raises", lambda: _checked(reference, module, name))
+
+
+def _checked(reference: str, module: Any, name: str | None) -> Suite:
     if not isinstance(module, ModuleType) or module.__file__ is None:
         raise BenchError(f"{reference!r} is not a suite: it is {type(module).__name__}, not a module with a file")
     for needed in ("cases", "prepare"):

@@ -49,7 +49,7 @@ from bench.run.ab.ab_sides import (
     timed_words,
 )
 from bench.run.ab.base_sides import sides_from_base
-from bench.run.ab.child import LaunchEnd, probe, reason, refuse_stopped
+from bench.run.ab.child import LaunchEnd, failure, probe, reason, refuse_stopped
 from bench.run.ab.held_files import HeldFiles
 
 
@@ -149,7 +149,7 @@ def _see_through(alternation: Alternation, comparing: Comparing, held: HeldFiles
         code = stop_signals.handle(stopped)
         click.echo(f"interrupted; {alternation.kept()}{alternation.remedy()}", err=True)
         return code
-    except BenchError:
+    except Exception:
         if alternation.seconds and any(map(_has_lines, alternation.files)):
             click.echo(f"{alternation.kept()}{alternation.remedy()}", err=True)
         raise
@@ -253,7 +253,7 @@ class Alternation:
         self.seconds.append(self.now() - began)
         refuse_stopped(ended)
         if ended.code not in (exit_codes.OK, exit_codes.PARTIAL):
-            raise BenchError(f"{where}: {reason(ended)}")
+            raise failure(where, ended)
         self.codes.append(ended.code)
         if self.budget:
             self._learn(self.budget, pair, self.files[number])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from bench.core import exit_codes
+from bench.core.crash.unforeseen import UnforeseenError
 from bench.core.process import stop_signals
 from bench.core.process_environment import environment_variables
 from bench.errors import BenchError
@@ -89,7 +90,7 @@ def ask(both: Sequence[tuple[Setting, Sequence[str]]]) -> list[str]:
         for (side, _), ended in zip(both, ends, strict=True):
             refuse_stopped(ended)
             if ended.code:
-                raise BenchError(f"side {side.name}: {reason(ended)}")
+                raise failure(f"side {side.name}", ended)
         return [_last_words(child.out) for child in children]
 
 
@@ -99,10 +100,16 @@ def refuse_stopped(ended: LaunchEnd) -> None:
         raise stop_signals.Stopped(ended.code - 128)
 
 
+def failure(where: str, ended: LaunchEnd) -> BenchError:
+    """Error of a launch that has no result; what nobody foresaw in it ends `bench ab` with the same code."""
+    text = f"{where}: {reason(ended)}"
+    return UnforeseenError(text) if ended.code == exit_codes.UNFORESEEN else BenchError(text)
+
+
 def reason(ended: LaunchEnd) -> str:
     """Reason why a launch failed, in its own last words if it gave any."""
     words = ended.last_words.removeprefix("bench: error: ")
-    if ended.code == exit_codes.USAGE and words:
+    if ended.code in (exit_codes.USAGE, exit_codes.UNFORESEEN) and words:
         return words
     how = f"killed by signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
     return f"the run ended early ({how}): {words or 'it said nothing'}"

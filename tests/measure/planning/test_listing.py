@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from bench.core.table import FORMATS
 from bench.errors import BenchError, Skip
 from bench.measure.launchers.place import Place
-from bench.measure.planning import listing, suite_loader
+from bench.measure.planning import listing
 from bench.measure.planning.budget_fit import estimate_seconds
 from bench.measure.planning.cases import declared_machine
 from bench.measure.planning.options import RunOptions
@@ -22,6 +21,7 @@ from bench.measure.planning.presets import PRESETS, default_suites, most_cases
 from bench.measure.planning.suite_loader import builtin_names, load
 from bench.measure.planning.visit_overhead import CLOSING_SECONDS, startup_seconds
 from tests.support.plans import lone_rank
+from tests.support.plugins import install_package
 from tests.support.ranks import cpu_machine, on_ranks, run_case
 
 SCALES = ("smoke", "standard", "full")
@@ -127,13 +127,10 @@ def test_suites_are_counted_by_preset() -> None:
 
 
 def test_a_broken_plugin_is_a_row_and_not_the_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "plugin_whose_cases_break.py").write_text(TWO_CASES.replace("8 *", "8 / 0 *"))
+    suites = {"gone": "no_such_module_of_a_stranger", "late": "plugin_whose_cases_break"}
+    broken = TWO_CASES.replace("8 *", "8 / 0 *")
+    install_package(tmp_path, "strangers", suites, plugin_whose_cases_break=broken)
     monkeypatch.syspath_prepend(tmp_path)
-    points = [
-        EntryPoint("gone", "no_such_module_of_a_stranger", "bench.suites"),
-        EntryPoint("late", "plugin_whose_cases_break", "bench.suites"),
-    ]
-    monkeypatch.setattr(suite_loader, "entry_points", lambda group: points)
     rows = {row["suite"]: row for row in json.loads(listing.suites(2, "cpu", "json"))}
     assert {preset: rows["gone"][preset] for preset in SCALES} == dict.fromkeys(SCALES)
     assert rows["gone"]["summary"].startswith("cannot be used: suite 'gone' cannot be imported: ModuleNotFoundError")

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,11 +19,11 @@ import pytest
 import bench
 import suites
 from bench.errors import BenchError
-from bench.measure.planning import suite_loader
 from bench.measure.planning.suite_contract import ContractError
 from bench.measure.planning.suite_loader import Suite, builtin_names, entry_point_names, load, load_all
 from bench.suite import Case, Check, Param, SuiteMetric, Work, case_id
 from tests import ROOT
+from tests.support.plugins import install_package
 from tests.support.ranks import cpu_machine
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "bench"
@@ -115,14 +114,13 @@ def test_a_path_is_taken_from_the_working_directory(tmp_path: Path, monkeypatch:
 
 
 def test_entry_points_are_found_by_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "plugin_of_a_stranger.py", MINE)
-    points = [
-        EntryPoint("theirs", "plugin_of_a_stranger", "bench.suites"),
-        EntryPoint("broken", "no_such_module_of_a_stranger", "bench.suites"),
-        EntryPoint("function", "plugin_of_a_stranger:cases", "bench.suites"),
-    ]
+    suites = {
+        "theirs": "plugin_of_a_stranger",
+        "broken": "no_such_module_of_a_stranger",
+        "function": "plugin_of_a_stranger:cases",
+    }
+    install_package(tmp_path, "strangers", suites, plugin_of_a_stranger=MINE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(suite_loader, "entry_points", lambda group: points if group == "bench.suites" else [])
     assert entry_point_names() == ["broken", "function", "theirs"]
     assert load("theirs").name == "theirs"
     with pytest.raises(BenchError, match="suite 'broken' cannot be imported: ModuleNotFoundError: No module named"):
@@ -132,6 +130,17 @@ def test_entry_points_are_found_by_their_name(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(BenchError, match=r"no suite named 'other'; there are: .*compute, .*, broken, function, theirs"):
         load("other")
     sys.modules.pop("plugin_of_a_stranger")
+
+
+def test_a_damaged_package_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("torn", "binary", "whole"):
+        install_package(tmp_path, name, {f"of_{name}": f"plugin_of_{name}"}, **{f"plugin_of_{name}": MINE})
+    (tmp_path / "torn-1.0.dist-info" / "entry_points.txt").write_text("of_torn = plugin_of_torn\n[bench.suites")
+    (tmp_path / "binary-1.0.dist-info" / "entry_points.txt").write_bytes(bytes(range(256)))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert entry_point_names() == ["of_whole"]
+    assert load("of_whole").summary == "Mine: two cases."
+    sys.modules.pop("plugin_of_whole")
 
 
 def test_two_suites_of_one_name_cannot_be_told_apart(tmp_path: Path) -> None:

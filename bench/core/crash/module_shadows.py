@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType, TracebackType
 
-_SOURCE = os.path.realpath(__file__).rsplit(os.sep, 3)[0]
+_SOURCE = os.path.realpath(__file__).rsplit(os.sep, 4)[0]
 """Folder that holds the package `bench`."""
 _STDLIB = os.path.dirname(os.path.realpath(os.__file__))
 _LIBRARY_FOLDERS = ("site-packages", "dist-packages")

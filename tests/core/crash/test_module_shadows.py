@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.module_shadows import ShadowsNamed, describe_shadow
+from bench.core.crash.module_shadows import ShadowsNamed, describe_shadow
 from bench.errors import BenchError
 from tests import ROOT
 from tests.support.command import call

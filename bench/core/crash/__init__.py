@@ -1,0 +1,1 @@
+"""Errors that end the command: what nobody foresaw, and files in the place of modules."""
