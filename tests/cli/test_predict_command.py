@@ -112,8 +112,9 @@ def test_a_mixed_fleet_goes_through_the_same_code(capsys: pytest.CaptureFixture[
 def test_mistakes_end_in_one_line(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["predict", *arguments]) == 2
     error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    *progress, last = error.splitlines()
+    assert message in last
+    assert all(line.startswith("trying splits of") for line in progress)  # on a busy machine it takes over a second
 
 
 def test_a_size_of_expert_parallelism_that_some_splits_can_have_is_found(capsys: pytest.CaptureFixture[str]) -> None:
