@@ -9,6 +9,9 @@ disturbed and it had time. If a visit was made twice in a launch (after a resume
 that is missing is not an error: there was no time for it. Lines and fields that a newer program wrote are left out with
 a warning.
 
+A run holds its file: another one that wants to write it is refused. If the file is lost during the run, or takes no
+more lines, all lines are rescued into another file. The `end` line of either has the reason.
+
 History of schema 1. At first a launch made one visit to a case: such files have no `visit`, no `stop.samples` and no
 `plan.visits`, and are read as one visit each. `per_rank` and `tables` came later, `disturbance` and `energy` later
 still. With version 0.2.0 `digest` of a suite took the place of `sha256`, which counts as unknown. An optional field

@@ -113,7 +113,7 @@ def _recorder_on(
 def claim_file(options: RunOptions, held: str | None = None) -> RunFile | None:
     """The file that a run goes on with, locked before it is read; None for a run that makes a new one.
 
-    `held`: orders of the process that has it, by `RunFile.hand_on`. Raises BenchError if another run has it.
+    `held`: orders of the process that has it, by `RunFile.pass_on`. Raises BenchError if another run has it.
     """
     from bench.records.run_file.run_file import RunFile
 

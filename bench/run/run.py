@@ -28,6 +28,7 @@ from bench.measure.planning.planner import (
 )
 from bench.measure.planning.suite_loader import load_all
 from bench.measure.system.devices import choose_device
+from bench.records.run_file.run_file import NoRoomError
 from bench.run import closing, outlook
 from bench.run.joined_run import HEAD_START_SECONDS, run_joined
 from bench.run.opening import claim_file, open_run, others_here
@@ -85,7 +86,9 @@ def _measure(options: RunOptions, arguments: list[str], began: float, file: RunF
             return _end_interrupted(options, recorder)
         except BenchError as error:
             recorder.trouble = str(error)
-            code = unforeseen.code_of(error, exit_codes.PARTIAL if recorder.writer.is_saved else exit_codes.USAGE)
+            # A disk that became full cost the rest; any other error is of the call, or the ranks did not start.
+            full = isinstance(error, NoRoomError) and recorder.writer.is_saved
+            code = unforeseen.code_of(error, exit_codes.PARTIAL if full else exit_codes.USAGE)
             recorder.end("failed", code)
             if code != exit_codes.PARTIAL:
                 raise

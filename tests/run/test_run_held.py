@@ -69,11 +69,11 @@ def test_a_run_holds_its_file_outlives_its_loss_and_ends_in_order(tmp_path: Path
         run.send_signal(signal.SIGTERM)
     out, err = run.communicate(timeout=60)
     assert run.returncode == 143, err
-    (anew,) = folder.glob("*-anew-*.jsonl")
-    assert f"saved: {anew}" in out
-    assert err.splitlines()[-1] == f"interrupted; go on with: bench run --resume {anew}"
+    (rescued,) = folder.glob("*-rescued-*.jsonl")
+    assert f"saved: {rescued}" in out
+    assert err.splitlines()[-1] == f"interrupted; go on with: bench run --resume {rescued}"
     assert "Traceback" not in err
-    result = load(anew)
+    result = load(rescued)
     assert len(result.measurements) >= 2
     assert result.end is not None
     assert (result.end.status, result.end.exit_code) == ("interrupted", 143)
@@ -174,15 +174,15 @@ def test_a_joined_run_outlives_the_loss_of_its_file_between_two_launches(
     assert "is being written by process" in second.stderr
     lose(path)
     _, err = run.communicate(timeout=120)
-    (anew,) = tmp_path.glob("*-anew-*.jsonl")
-    result = load(anew)
+    (rescued,) = tmp_path.glob("*-rescued-*.jsonl")
+    result = load(rescued)
     assert {(record.launch, record.case) for record in result.measurements} == {
         (launch, f"tiny/{op}") for launch in (0, 1) for op in ("first", "second", "third")
     }
     assert result.end is not None
     assert (result.end.status, result.end.exit_code) == ("failed", 3)
     assert result.end.reason == f"{path} {reason}"
-    assert f"warning: {path} {reason}; everything measured is written anew to {anew}" in err
+    assert f"warning: {path} {reason}; everything measured is saved in {rescued}" in err
 
 
 @pytest.mark.ranks
@@ -198,9 +198,9 @@ def test_both_files_of_an_alternation_are_held_and_one_that_is_replaced_loses_no
     replace(path)
     _, err = run.communicate(timeout=240)
     assert run.returncode == 3, err
-    (anew,) = tmp_path.glob("ab_a-*-anew-*.jsonl")
-    assert {record.launch for record in load(anew).measurements} == {0, 1}
-    assert f"everything measured is written anew to {anew}" in err
+    (rescued,) = tmp_path.glob("ab_a-*-rescued-*.jsonl")
+    assert {record.launch for record in load(rescued).measurements} == {0, 1}
+    assert f"everything measured is saved in {rescued}" in err
     assert not [entry for entry in tmp_path.iterdir() if entry.name.endswith(".lock")]
 
 

@@ -91,5 +91,5 @@ def heard_signal() -> int:
 
 
 def forget() -> None:
-    """Start anew, for tests of this process."""
+    """Forget the signals so far, for tests of this process."""
     _heard.number, _heard.is_handled, _heard.num_deferrals = None, False, 0

@@ -340,7 +340,7 @@ class Recorder:
         return End(ended=clock.stamp(), status=status, exit_code=exit_code, reason=reason)
 
     def confirm(self, exit_code: int) -> int:
-        """See that the file of a run that has ended has all its lines still, or write them anew.
+        """See that the file of a run that has ended has all its lines still, or rescue them.
 
         Returns the exit code that holds then. Raises NoRoomError.
         """

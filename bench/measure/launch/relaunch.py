@@ -34,7 +34,7 @@ class Continuation:
     number: int = 0
     """Meetings of this job before this one."""
     held: str | None = None
-    """Result file of the job, on rank 0, as `RunFile.hand_on` hands it on with its lock."""
+    """Result file of the job with its lock, on rank 0: the words of `RunFile.pass_on`."""
     began: float | None = None
     """Start of the job on this host's monotonic clock."""
     inherited: tuple[int, ...] = ()
@@ -72,7 +72,7 @@ def run_again(
 
     `arguments` are the words of `bench`, and `file` is the result file on rank 0.
     """
-    held, own = (None, ()) if file is None else file.hand_on()
+    held, own = (None, ()) if file is None else file.pass_on()
     orders = Continuation(before.number + 1, held, began, before.inherited)
     hold_signals()
     for number in set(_open_descriptors()) - set(before.inherited):  # devices and sockets go with this process

@@ -178,7 +178,7 @@ class End(Record, tag="end", tag_field="kind"):
     """Exit code of the command; torchrun turns it into 1."""
     ended: Text | None = None
     reason: Text = ""
-    """Cause of a run that failed before its cases were done; empty if their own reasons say it."""
+    """Cause of a run that failed before its cases were done, or whose first file was lost; else empty."""
 
 
 Line = Header | Measurement | Choices | Resume | Joined | End

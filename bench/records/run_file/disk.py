@@ -45,7 +45,7 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
 
 
 def folders_for(path: Path) -> Iterable[Path]:
-    """Folders in which a file can be written anew, in the order of what a user expects: its own one first."""
+    """Folders for the lines of a file that is lost, in the order in which a user would look: its own one first."""
     own = path.parent
     wanted = [own, own.parent]
     with suppress(OSError):  # the working directory was removed
@@ -57,13 +57,13 @@ def folders_for(path: Path) -> Iterable[Path]:
     return dict.fromkeys(folder for folder in wanted if folder.is_dir())
 
 
-def create_anew(path: Path, folder: Path) -> tuple[Path, FileIO]:
+def create_rescued(path: Path, folder: Path) -> tuple[Path, FileIO]:
     """A new file in a folder, named after one that is lost. Raises OSError."""
     stem, suffixes = path.name.partition(".jsonl")[0], ".jsonl" + path.name.partition(".jsonl")[2]
-    stem = stem.partition("-anew-")[0]
+    stem = stem.partition("-rescued-")[0]
     while True:
         with suppress(FileExistsError):
-            found = folder / f"{stem}-anew-{secrets.token_hex(2)}{suffixes}"
+            found = folder / f"{stem}-rescued-{secrets.token_hex(2)}{suffixes}"
             return found, found.open("x+b", buffering=0)
 
 

@@ -53,7 +53,7 @@ class FileLock:
 
     @classmethod
     def inherit(cls, path: Path, program: str, token: str, by_note: bool, has_note: bool) -> FileLock:
-        """The lock that an earlier process took and handed on with its descriptor."""
+        """The lock that an earlier process took and passed on with its descriptor."""
         note = LockNote(path, Owner.this_process(program, token))
         if by_note and has_note:
             note.keep_fresh()
@@ -67,7 +67,7 @@ class FileLock:
         return owner.name() if owner is not None and owner.token != self.token else None
 
     def release(self) -> None:
-        """Give the lock up, but for the flock, which goes with the file's descriptor."""
+        """Give the note up; the flock goes with the file's descriptor."""
         if self.has_note:
             self._note.remove()
 

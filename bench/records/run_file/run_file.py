@@ -1,8 +1,8 @@
 """The result file of a run that is under way: locked against other runs, watched, and kept in memory too.
 
 Before each line, and at the end, the path has to name the file that this run writes, with what it has written. If it
-was replaced, cut off, deleted or moved, or takes no more lines, all lines are written anew next to it, or in another
-folder if need be, and the run goes on there.
+was replaced, cut off, deleted or moved, or takes no more lines, all lines are rescued into a file next to it, or in
+another folder if need be, and the run goes on there.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class RunFile:
     def __init__(self, path: Path, stream: FileIO, lock: FileLock, kept: KeptBytes, program: str) -> None:
         self.path = path
         self.moves: list[str] = []
-        """Why the lines were written anew, each time."""
+        """Why the lines were rescued into another file, each time."""
         self.say: Callable[[str], object] = lambda text: None
-        """Hears that the lines were written anew, and where."""
+        """Hears that the lines were rescued, and into which file."""
         self._stream = stream
         self._lock = lock
         self._kept = kept
@@ -95,7 +95,7 @@ class RunFile:
 
     @classmethod
     def inherit(cls, orders: str, say: Callable[[str], object]) -> RunFile:
-        """The file that another process hands on by `hand_on`. What became of it meanwhile is seen to, and said.
+        """The file that another process passes on by `pass_on`; `say` hears if it was lost meanwhile.
 
         Raises NoRoomError if it is lost, and no other file can be made.
         """
@@ -121,7 +121,7 @@ class RunFile:
         if mends and there < self._size and self._kept.begins(self._stream.fileno(), there):
             self._size = there
 
-    def hand_on(self, keeps_note: bool = True) -> tuple[str, tuple[int, int]]:
+    def pass_on(self, keeps_note: bool = True) -> tuple[str, tuple[int, int]]:
         """Orders for a process that goes on with the file, and the descriptors that it has to inherit.
 
         `keeps_note`: it gives the lock up in the end; else this process does.
@@ -161,11 +161,11 @@ class RunFile:
         self._catch_up(whole=False)
 
     def check(self) -> None:
-        """Look at the whole file, and write its lines anew if it is not what was written. Raises NoRoomError."""
+        """Look at the whole file, and rescue its lines if it is not as it was written. Raises NoRoomError."""
         self._catch_up(whole=True)
 
     def _catch_up(self, whole: bool) -> None:
-        """Bring the file to what is kept, or write all of it anew."""
+        """Bring the file to what is kept, or rescue all of it."""
         reason = self._find_trouble(whole)
         if reason is None:
             try:
@@ -173,7 +173,7 @@ class RunFile:
                 return
             except OSError as error:
                 reason = trouble.cannot_take(error)
-        self._write_anew(reason)
+        self._rescue(reason)
 
     def _find_trouble(self, whole: bool) -> str | None:
         """Reason why the path is not this run's file any more; None if it is. `whole`: all of it is compared."""
@@ -207,10 +207,10 @@ class RunFile:
             self._note_change()
         self._size = self._kept.size
 
-    def _write_anew(self, reason: str) -> None:
+    def _rescue(self, reason: str) -> None:
         """Write all lines to a new file, and go on with it. Raises NoRoomError if there is no place for one."""
         old, was_open = self.path, self._is_open
-        new = self._open_anew()
+        new = self._open_rescued()
         reason = f"{old} {reason}"
         if new is None:
             raise self._no_room(reason)
@@ -222,17 +222,17 @@ class RunFile:
         self._size = self._kept.size
         self._is_open = True
         self._note_change()
-        self.say(f"warning: {reason}; everything measured is written anew to {self.path}, and goes on there")
+        self.say(f"warning: {reason}; everything measured is saved in {self.path}, and goes on there")
 
     def _no_room(self, reason: str) -> NoRoomError:
         remedy = f"go on with --resume {self.path}" if self.is_saved else "measure again"
         return NoRoomError(f"{reason}, and no other folder takes the result; make room, and {remedy}")
 
-    def _open_anew(self) -> tuple[Path, FileIO, FileLock] | None:
+    def _open_rescued(self) -> tuple[Path, FileIO, FileLock] | None:
         """A new file with all that is kept, locked; None if no folder takes one."""
         for folder in disk.folders_for(self.path):
             try:
-                path, stream = disk.create_anew(self.path, folder)
+                path, stream = disk.create_rescued(self.path, folder)
             except OSError:
                 continue
             try:

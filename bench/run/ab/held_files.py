@@ -22,11 +22,11 @@ PROGRAM = "bench ab"
 
 
 class HeldFiles:
-    """Makes or opens both files, and hands each to its side's launches. Raises BenchError."""
+    """Makes or opens both files, and passes each to its side's launches. Raises BenchError."""
 
     def __init__(self, both: Sequence[Setting], names: Sequence[Path], is_new: bool) -> None:
         self.paths = list(names)
-        """Where the files are now, also if one was lost and is written anew."""
+        """Where the files are now, also if one was lost and its lines were rescued."""
         self._files: list[RunFile | None] = []
         with ExitStack() as stack:
             for side, name in zip(both, names, strict=True):
@@ -43,7 +43,7 @@ class HeldFiles:
         file = self._files[number]
         if file is None:
             return start(side, words)
-        orders, descriptors = file.hand_on(keeps_note=False)
+        orders, descriptors = file.pass_on(keeps_note=False)
         ended = start(side, words, {HELD_FILE: orders}, descriptors)
         if ended.file and Path(ended.file) != file.path.absolute():
             self._follow(number, Path(ended.file))
@@ -56,7 +56,7 @@ class HeldFiles:
         """Go on with another file, to which the launch had to write everything."""
         file = self._stack.enter_context(RunFile.resume(path, PROGRAM))
         file.moves, file.say = [f"{self.paths[number]} was lost during a launch"], _say
-        _say(f"warning: {file.moves[0]}; everything measured is written anew to {path}, and goes on there")
+        _say(f"warning: {file.moves[0]}; everything measured is saved in {path}, and goes on there")
         before, self._files[number], self.paths[number] = self._files[number], file, path
         if before is not None:
             before.close()
@@ -70,7 +70,7 @@ class HeldFiles:
         return bool(file.moves)
 
     def check(self) -> bool:
-        """See that both files have all their lines, or write them anew; returns True if one was lost on the way."""
+        """See that both files have all their lines, or rescue them; returns True if one was lost on the way."""
         lost = [self._check(number) for number in range(len(self._files))]
         return any(lost)
 

@@ -32,7 +32,7 @@ def test_a_run_goes_on_in_another_file_says_so_and_ends_with_3(a_recorder: Recor
     assert result.end.reason == f"{path} was deleted"
     assert isinstance(recorder.progress, Heard)
     (said,) = [call[1] for call in recorder.progress.calls if call[0] == "say"]
-    assert said.startswith(f"warning: {path} was deleted; everything measured is written anew to {recorder.path}")
+    assert said.startswith(f"warning: {path} was deleted; everything measured is saved in {recorder.path}")
     assert recorder.confirm(3) == 3
 
 

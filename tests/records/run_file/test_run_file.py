@@ -25,7 +25,7 @@ END = End(ended=None, status="complete", exit_code=0)
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders in which a file may be written anew, so that none is left elsewhere."""
+    """Folders in which a file may be rescued, so that none is left elsewhere."""
     monkeypatch.chdir(_made(tmp_path / "here"))
     monkeypatch.setenv("HOME", str(_made(tmp_path / "home")))
 
@@ -88,7 +88,7 @@ LOST: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 @pytest.mark.parametrize("how", LOST)
-def test_a_lost_file_is_written_anew_with_every_record(tmp_path: Path, how: str, name: str) -> None:
+def test_a_lost_file_is_rescued_with_every_record(tmp_path: Path, how: str, name: str) -> None:
     lose, reason = LOST[how]
     path = _made(tmp_path / "results") / name
     with begun(path) as file:
@@ -105,7 +105,7 @@ def test_a_lost_file_is_written_anew_with_every_record(tmp_path: Path, how: str,
     assert f"{path} {reason}" in file.moves[0]
     assert str(file.path) in said[0]
     assert file.path != path
-    assert file.path.name.startswith("a-anew-")
+    assert file.path.name.startswith("a-rescued-")
     assert file.path.name.endswith(name[1:])
     # Next to it if its folder is there still, else in the folder around that.
     assert file.path.parent == (path.parent if path.parent.is_dir() else tmp_path)
@@ -121,7 +121,7 @@ def test_a_file_that_is_lost_after_its_last_line_is_seen_by_the_check_at_the_end
         assert file.path != path
 
 
-def test_what_is_lost_after_the_end_is_written_anew_too(tmp_path: Path) -> None:
+def test_what_is_lost_after_the_end_is_rescued_too(tmp_path: Path) -> None:
     file = begun(tmp_path / "a.jsonl")
     file.end(END)
     file.check()
@@ -267,7 +267,7 @@ def test_an_equal_name_is_tried_again_with_other_digits(tmp_path: Path) -> None:
 
 def test_a_file_is_handed_on_with_its_lock_and_its_lines(tmp_path: Path) -> None:
     first = begun(tmp_path / "a.jsonl")
-    orders, descriptors = first.hand_on()
+    orders, descriptors = first.pass_on()
     inherited = json.loads(orders)
     for name, descriptor in zip(("descriptor", "kept"), descriptors, strict=True):
         inherited[name] = os.dup(descriptor)  # as a process has it that took this one's place
@@ -286,7 +286,7 @@ def test_a_file_is_handed_on_with_its_lock_and_its_lines(tmp_path: Path) -> None
 def test_a_file_that_is_lost_while_it_is_handed_on_loses_nothing(tmp_path: Path, how: str) -> None:
     first = begun(tmp_path / "a.jsonl")
     LOST[how][0](tmp_path / "a.jsonl")
-    inherited = json.loads(first.hand_on()[0])
+    inherited = json.loads(first.pass_on()[0])
     inherited |= {name: os.dup(inherited[name]) for name in ("descriptor", "kept")}
     said: list[str] = []
     with RunFile.inherit(json.dumps(inherited), said.append) as second:
