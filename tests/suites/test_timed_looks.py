@@ -1,4 +1,4 @@
-"""Calls that do nothing, or leave part of their work out, only while they are timed: the look of every suite finds them.
+"""Calls that do nothing, or leave work out, only while they are timed: the look of every suite finds them.
 
 The checks before and after pass in all of these cases, so that nothing else would.
 """
