@@ -58,7 +58,7 @@ class TimedLooks:
             self.seconds += self.now() - began
 
     def look(self, variant: str, calls: int, number: int) -> None:
-        """Look at what a sample of so many calls left."""
+        """Look at what a sample of `calls` calls left."""
         check = self.checks.get(variant)
         if check is None:
             return
@@ -70,7 +70,7 @@ class TimedLooks:
             self.worst, self.worst_at = found, f"{variant}, sample {number}"
 
     def next_number(self, num_rounds: int, round_seconds: float) -> int:
-        """Return the number of looks for a block of so many rounds: at least one, within LOOK_SHARE of its time."""
+        """Return the number of looks for a block of `num_rounds`: at least one, within LOOK_SHARE of its time."""
         looked = max(self.counts.values(), default=0)
         if not looked:
             return 1
