@@ -190,6 +190,7 @@ class Sampler:
             reason = _CODES[code]
         for name, samples, calls in zip(self.names, taken, self.calls, strict=True):
             self.time_check.check_least(name, samples, calls)
+        self.time_check.check_gaps()
         return Samples(
             calls=dict(zip(self.names, self.calls, strict=True)),
             nanoseconds=dict(zip(self.names, taken, strict=True)),
@@ -284,6 +285,9 @@ class Sampler:
         self.time_check.end_block([next(taken[variant]) for variant in order])
         for launches, totals, calls in zip(self.launches, block, self.calls, strict=True):
             launches.end_block(totals, calls)
+        if looked:
+            for name, totals in zip(self.names, block, strict=True):
+                self.looks.compare(name, totals, {number - first_round for number in looked})
         return block
 
     def _looked_sample(self, variant: int, number: int) -> tuple[Any, Any]:

@@ -6,6 +6,9 @@ spoilt before some of the timed samples, and looked at after them; both outside 
 same samples, since a look may communicate. They are drawn by chance, since a fault may have a period: at least one of
 each block, and as many more as cost a twentieth of its time.
 
+A call may also do its work only if its output is not as it left it, and so pass every look. The samples that were
+looked at then take far longer than the others, which nothing else explains: SHORTCUT_RATIO.
+
 If n looks found nothing, a fault that strikes a share p of the calls, each by chance, would have gone unseen with
 probability (1 - p)^n: shares above 3/n are excluded at 95% (the rule of three: Hanley and Lippman-Hand 1983, JAMA 249).
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,11 @@ if TYPE_CHECKING:
 
 LOOK_SHARE = 0.05
 """Share of a block's time that looks beyond its first one may take."""
+SHORTCUT_RATIO = 4.0
+"""If even the shortest sample behind spoilt outputs takes so many times as long as three quarters of the others, then
+these do not do the same work."""
+FEWEST_LOOKED, FEWEST_OTHERS = 3, 8
+"""Samples below which their times are not compared."""
 
 
 @dataclass
@@ -41,6 +49,8 @@ class TimedLooks:
     worst_at: str = ""
     """Variant and number of the sample with the largest error."""
     seconds: float = 0.0
+    nanoseconds: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
+    """Variant -> its samples that were looked at, and the others."""
 
     def choose(self, first_round: int, num_rounds: int, num_looks: int) -> frozenset[int]:
         """Return the rounds of a block whose samples are looked at; the same on every rank."""
@@ -77,6 +87,26 @@ class TimedLooks:
         per_look = self.seconds / looked
         affordable = num_rounds if per_look <= 0 else int(LOOK_SHARE * num_rounds * round_seconds / per_look)
         return max(1, min(num_rounds, affordable))
+
+    def compare(self, variant: str, samples: Sequence[int], looked: Container[int]) -> None:
+        """Take a block's samples of a variant, of which those with the numbers `looked` were looked at."""
+        if variant in self.checks:
+            behind, others = self.nanoseconds.setdefault(variant, ([], []))
+            for number, sample in enumerate(samples):
+                (behind if number in looked else others).append(sample)
+
+    def shortcut(self) -> str:
+        """Reason to think that calls do less if their outputs are as they left them; empty: none."""
+        for variant, (behind, others) in self.nanoseconds.items():
+            if len(behind) < FEWEST_LOOKED or len(others) < FEWEST_OTHERS:
+                continue
+            shortest, usual = min(behind), sorted(others)[len(others) * 3 // 4]
+            if shortest > SHORTCUT_RATIO * usual:
+                return (
+                    f"calls of {variant} do not do their work each time: behind spoilt outputs samples took "
+                    f"{shortest / 1e6:.4g} ms or more, and others {usual / 1e6:.4g} ms or less"
+                )
+        return ""
 
 
 def _excess(check: Check) -> float:
