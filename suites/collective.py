@@ -159,9 +159,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     return Work(
         variants={"full": run},
         check=_make_check(row, payload, buffers, run, rank),
-        timed_checks={
-            "full": timed_check(row, payload, buffers, rank.device) if row.bus_factor else barrier_check(rank)
-        },
+        timed_checks={"full": timed_check(row, payload, buffers) if row.bus_factor else barrier_check(rank)},
         reset=restore,
         close=stack.close,
         bytes=num_bytes if row.bus_factor else None,

@@ -180,11 +180,14 @@ def prepare(params: Params, rank: RankContext) -> Work:
     kernel = row.make(params, rank)
     num_local = min(rank.world_size, rank.machine.ranks_per_host)
     alone = _alone(kernel.run, num_local, rank) if 1 < num_local <= MAX_ALONE else {}
+    variants = {"full": kernel.run} | alone
     crowded = f"ranks were not timed alone: {num_local} on a host, and at most {MAX_ALONE} are"
     return Work(
         communicates=False,
-        variants={"full": kernel.run} | alone,
+        variants=variants,
         check=kernel.check,
+        # Ranks that rest in a variant have nothing to look at.
+        timed_checks={name: kernel.timed_check for name, run in variants.items() if run is kernel.run},
         flops=None if kernel.flops is None else kernel.flops * rank.world_size,
         flops_dtype=str(params["dtype"]) if kernel.flops else None,
         memory_traffic_bytes=kernel.traffic_bytes,

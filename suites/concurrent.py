@@ -22,7 +22,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.system.backends import resolve
-from bench.suite import Cell, Check, Machine, Observed, Params, Presets, Skip, SuiteMetric, Table, Work, check_choices
+from bench.suite import (
+    Cell,
+    Check,
+    Machine,
+    Observed,
+    Params,
+    Presets,
+    Skip,
+    SuiteMetric,
+    Table,
+    TimedCheck,
+    Work,
+    check_choices,
+)
 from bench.workloads.comm.async_collective import (
     DTYPES,
     OVERLAPPED,
@@ -32,6 +45,7 @@ from bench.workloads.comm.async_collective import (
     prepare_collective,
 )
 from bench.workloads.comm.exact_check import CHECK_BYTES
+from bench.workloads.comm.timed_outputs import combined_check
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -164,6 +178,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
         variants=variants,
         check=partial(_check, variants["full"], collectives, pending),
         reset=reset,
+        timed_checks=_timed_checks(variants, collectives, pending),
         close=pending.finish,
         derive=partial(derive, shape),
         tables=partial(tables, shape),
@@ -217,6 +232,24 @@ def _variants(
 
 def _rest() -> None:
     return None
+
+
+def _timed_checks(
+    variants: Mapping[str, Callable[[], object]], collectives: Mapping[str, AsyncCollective], pending: Pending
+) -> dict[str, TimedCheck]:
+    """A look for each variant in which this rank does not rest, at what it waits for."""
+
+    def of(name: str) -> TimedCheck:
+        waited = [row.timed_check for axis, row in collectives.items() if name == "full" or name.startswith(axis)]
+        check = combined_check(*waited)
+
+        def arm() -> None:
+            pending.finish()
+            check.arm()
+
+        return TimedCheck(arm, check.look)
+
+    return {name: of(name) for name, run in variants.items() if run is not _rest}
 
 
 def _check(both: Callable[[], object], collectives: Mapping[str, AsyncCollective], pending: Pending) -> Check:

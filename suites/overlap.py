@@ -47,12 +47,14 @@ from bench.workloads.comm.async_collective import (
     prepare_collective,
 )
 from bench.workloads.comm.exact_check import CHECK_BYTES
+from bench.workloads.comm.timed_outputs import combined_check
 from bench.workloads.model.product_check import product_error, product_tolerance
 
 if TYPE_CHECKING:
     import torch
 
     from bench.measure.engine.rank import RankContext
+    from bench.workloads.model.timed_results import BufferLooks
 
 MIB, GIB = 2**20, 2**30
 TRACED_CALLS = 12
@@ -146,6 +148,7 @@ class RandomProduct:
     b: torch.Tensor
     c: torch.Tensor
     run: Callable[[], object]
+    looks: BufferLooks
 
     def error(self, rank: RankContext) -> float:
         return product_error(self.a, self.b, self.c, rank.generator(rank.index, 1))
@@ -157,11 +160,13 @@ class RandomProduct:
 def _product(size: int, dtype: str, rank: RankContext) -> RandomProduct:
     import torch
 
+    from bench.workloads.model.timed_results import BufferLooks
+
     generator = rank.generator(rank.index)
     normal = partial(torch.randn, device=rank.device, dtype=getattr(torch, dtype), generator=generator)
     a, b = normal(size, size), normal(size, size)
     c = torch.empty_like(a)
-    return RandomProduct(a, b, c, partial(torch.matmul, a, b, out=c))
+    return RandomProduct(a, b, c, partial(torch.matmul, a, b, out=c), BufferLooks(c))
 
 
 def prepare(params: Params, rank: RankContext) -> Work:
@@ -183,6 +188,11 @@ def prepare(params: Params, rank: RankContext) -> Work:
         variants={"full": both, COMPUTE: product.run, COMMUNICATION: collective.run},
         check=partial(_check, both, collective, product, rank),
         reset=collective.restore,
+        timed_checks={
+            "full": combined_check(product.looks.timed_check, collective.timed_check),
+            COMPUTE: product.looks.timed_check,
+            COMMUNICATION: collective.timed_check,
+        },
         flops=2.0 * size**3 * rank.world_size,
         flops_dtype=dtype,
         traced_calls=TRACED_CALLS,
@@ -194,6 +204,7 @@ def _check(both: Callable[[], object], collective: AsyncCollective, product: Ran
     collective.arm()
     product.c.fill_(float("nan"))
     both()
+    product.looks.learn()
     return Check(product.error(rank) + collective.error(), product.tolerance(rank))
 
 

@@ -30,6 +30,7 @@ from bench.suite import (
     Presets,
     Skip,
     SuiteMetric,
+    TimedCheck,
     Work,
     check_choices,
     positive_int,
@@ -37,6 +38,7 @@ from bench.suite import (
 from bench.workloads.comm.exact_check import CHECK_BYTES, Segment, fill, largest_error, poison
 from bench.workloads.comm.pairs import MAX_RANKS, Pairs, pair_metrics, pair_tables
 from bench.workloads.comm.rounds import Round, rounds_of_hosts, rounds_of_ranks
+from bench.workloads.comm.timed_outputs import received_check
 
 if TYPE_CHECKING:
     import torch
@@ -193,6 +195,7 @@ def _ring(ends: Ends, rank: RankContext) -> Work:
     return Work(
         variants={"full": moves["full"].run},
         check=partial(_check, moves, ends, rank),
+        timed_checks=_timed_checks(moves, ends, rank),
         bytes=ends.outgoing.nbytes,
         bus_factor=1.0,
     )
@@ -209,7 +212,8 @@ def _tournament(form: Form, ends: Ends, rank: RankContext) -> Work:
         for number, one_round in enumerate(rounds)
         for part, batches in form.parts.items()
     }
-    full = _in_sequence(list(moves.values()))
+    met = sum(move.source is not None for move in moves.values()) * len(form.parts)
+    moves = {"full": _in_sequence(list(moves.values()))} | moves
     pairs = Pairs(
         rounds=tuple(rounds),
         directions=tuple(form.parts),
@@ -218,11 +222,11 @@ def _tournament(form: Form, ends: Ends, rank: RankContext) -> Work:
         hosts=tuple(hosts),
         is_latency=form.tells == "latency",
     )
-    met = sum(move.source is not None for move in moves.values()) * len(form.parts)
     has_speed = not pairs.is_latency
     return Work(
-        variants={"full": full.run} | {name: move.run for name, move in moves.items()},
-        check=partial(_check, {"full": full} | moves, ends, rank),
+        variants={name: move.run for name, move in moves.items()},
+        check=partial(_check, moves, ends, rank),
+        timed_checks=_timed_checks(moves, ends, rank),
         bytes=met * ends.outgoing.nbytes if has_speed else None,
         bus_factor=1.0 if has_speed else None,
         derive=partial(pair_metrics, pairs),
@@ -284,6 +288,15 @@ def _in_sequence(moves: Sequence[Move]) -> Move:
             run()
 
     return Move(every_round, next((move.source for move in reversed(busy) if move.source is not None), None))
+
+
+def _timed_checks(moves: Mapping[str, Move], ends: Ends, rank: RankContext) -> dict[str, TimedCheck]:
+    """A look at what this rank has received last, for each variant in which it receives anything."""
+    return {
+        name: received_check(ends.incoming, move.source, rank.world_size)
+        for name, move in moves.items()
+        if move.source is not None
+    }
 
 
 def _check(moves: Mapping[str, Move], ends: Ends, rank: RankContext) -> Check:

@@ -21,8 +21,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, SuiteMetric, Table, Work, positive_int
+from bench.suite import (
+    ITEM_BYTES,
+    Check,
+    Machine,
+    Observed,
+    Params,
+    Presets,
+    SuiteMetric,
+    Table,
+    TimedCheck,
+    Work,
+    positive_int,
+)
 from bench.workloads.comm.exact_check import CHECK_BYTES, Segment, fill, largest_error, poison
+from bench.workloads.comm.timed_outputs import combined_check
 from bench.workloads.model.product_check import BLOCK, NUM_SAMPLED, product_error, product_tolerance
 
 if TYPE_CHECKING:
@@ -102,6 +115,7 @@ class Load:
     once: Callable[[], None]
     compute: Callable[[], None]
     check: Callable[[], Check]
+    timed_checks: dict[str, TimedCheck]
     calls: int = 0
 
     def run(self) -> None:
@@ -118,9 +132,11 @@ def prepare(params: Params, rank: RankContext) -> Work:
     watch = DeviceSeries(rank.device, lambda: load.calls)
     watch.start()
     alone = rank.world_size == 1
+    variants = {"full": load.run} | ({} if alone else {"compute_only": load.compute})
     return Work(
-        variants={"full": load.run} | ({} if alone else {"compute_only": load.compute}),
+        variants=variants,
         check=load.check,
+        timed_checks={name: load.timed_checks[name] for name in variants},
         close=watch.stop,
         flops=2.0 * _positive(params, "size") ** 3 * rounds * rank.world_size,
         flops_dtype=str(params["dtype"]),
@@ -135,6 +151,8 @@ def prepare(params: Params, rank: RankContext) -> Work:
 def _load(params: Params, rank: RankContext, rounds: int) -> Load:
     import torch
 
+    from bench.workloads.model.timed_results import BufferLooks
+
     dtype, size = getattr(torch, str(params["dtype"])), _positive(params, "size")
     generator = rank.generator(rank.index)
     normal = partial(torch.randn, device=rank.device, dtype=dtype, generator=generator)
@@ -145,6 +163,7 @@ def _load(params: Params, rank: RankContext, rounds: int) -> Load:
     full = normal(count)
     share, gathered = torch.empty_like(full[: count // rank.world_size]), torch.empty_like(full)
     reduce_scatter, all_gather = _collectives(full, share, gathered, rank)
+    of_products, of_collectives = BufferLooks(product), BufferLooks(*([share, gathered] if rank.world_size > 1 else []))
 
     def once() -> None:
         for _ in range(rounds):
@@ -161,13 +180,21 @@ def _load(params: Params, rank: RankContext, rounds: int) -> Load:
         poison(gathered)
         fill(full, rank)
         once()
+        of_products.learn()
         of_product = product_error(a, b, product, generator) / product_tolerance(size, dtype, rank.device)
         everyone = tuple(range(rank.world_size))
         of_sums = largest_error(gathered, [Segment(everyone, 0, count)], rank) if rank.world_size > 1 else 0.0
         full.normal_(generator=generator)  # data changes a GPU's power: the soak has it as training has
+        reduce_scatter()
+        all_gather()
+        of_collectives.learn()
         return Check(_worst(of_product, 0.0 if of_sums == 0 else 1 + of_sums), 1.0)
 
-    return Load(once, compute, check)
+    looks = {
+        "full": combined_check(of_products.timed_check, of_collectives.timed_check),
+        "compute_only": of_products.timed_check,
+    }
+    return Load(once, compute, check, looks)
 
 
 def _worst(*errors: float) -> float:

@@ -76,12 +76,22 @@ def run_case(context: Any, reference: str, params: dict[str, Any], calls: int = 
 
     suite = load(reference)
     work = suite.prepare(suite.defaults | params, context)
+    is_streamed = "streamed" in suite.choices.get("timing", ())
     checks = [Check(*work.check())]
-    for _ in range(calls):
-        for run in work.variants.values():
+    looks: dict[str, list[Check]] = {name: [] for name in work.timed_checks}
+    for number in range(calls):
+        for name, run in work.variants.items():
+            looked = work.timed_checks.get(name)
+            if looked:
+                looked.arm()
             if work.reset:
                 work.reset()
-            run()
+            # As in a streamed sample, the last time there are two calls.
+            for _ in range(repeats := 2 if is_streamed and number == calls - 1 else 1):
+                run()
+            if looked:
+                looks[name].append(Check(*looked.look(repeats)))
+    assert all(check.passed for found in looks.values() for check in found), (reference, params, looks)
     full = next(iter(work.variants.values()))
     tracer = context.tracer = Tracer(context.index, clock_for_work("cpu", work.clock))
     for _ in range(work.traced_calls):
@@ -97,6 +107,7 @@ def run_case(context: Any, reference: str, params: dict[str, Any], calls: int = 
         work.close()
     return {
         "checks": checks,
+        "looks": looks,
         "variants": list(work.variants),
         "bytes": work.bytes,
         "bus_factor": work.bus_factor,

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.suite import ITEM_BYTES, Params, positive_int
+from bench.suite import ITEM_BYTES, Params, TimedCheck, positive_int
 from bench.workloads.comm.collectives import OPERATIONS, Buffers, Collective, Payload
 from bench.workloads.comm.exact_check import fill, largest_error, poison
+from bench.workloads.comm.timed_outputs import timed_check
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,7 @@ class AsyncCollective:
     """Gives what is to be waited for."""
     restore: Callable[[], object]
     """The inputs as they were, if the operation replaces them."""
+    timed_check: TimedCheck
 
     def run(self) -> None:
         self.start().wait()
@@ -85,7 +87,7 @@ def prepare_collective(
     fill(input_buffer, as_rank)
     restore = partial(input_buffer.copy_, input_buffer.clone()) if row.reduces_in_place else _nothing
     start = partial(row.bind(dist, buffers), group=group, async_op=True)
-    return AsyncCollective(row, payload, buffers, as_rank, start, restore)
+    return AsyncCollective(row, payload, buffers, as_rank, start, restore, timed_check(row, payload, buffers))
 
 
 def buffer_bytes(op: str, count: int, dtype: str, group_size: int, device_type: str) -> int:

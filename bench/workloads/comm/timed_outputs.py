@@ -6,6 +6,7 @@ elements, spread over the output, with what they have to be. The checks before a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -24,10 +25,10 @@ GROWN_TOLERANCE = 0.25
 """Relative error of a sum that was summed again up to 31 times, in a type of few digits; one call too few halves it."""
 
 
-def timed_check(row: Collective, payload: Payload, buffers: Buffers, device: torch.device) -> TimedCheck:
+def timed_check(row: Collective, payload: Payload, buffers: Buffers) -> TimedCheck:
     """The look at a collective's timed calls on one rank, whose inputs hold the rank's own test data."""
     expected = row.expected(payload)
-    spots = cache(partial(_Spots, row, payload, buffers, expected, device))
+    spots = cache(partial(_Spots, row, payload, buffers, expected))
     if row.reduces_in_place:
         # What restores the input before the sample spoils the output too: it is another number there.
         return TimedCheck(arm=_nothing, look=lambda calls: spots().summed_error(calls))
@@ -59,23 +60,39 @@ def barrier_check(rank: RankContext) -> TimedCheck:
     return TimedCheck(arm, look)
 
 
-class _Spots:
+def received_check(output: torch.Tensor, source: int, num_ranks: int) -> TimedCheck:
+    """The look at a timed message: the output has to hold the test data of the rank `source`."""
+    expected = [Segment((source,), 0, len(output))]
+    spots = cache(partial(_Places, output, expected, num_ranks))
+    return TimedCheck(arm=partial(poison, output), look=lambda calls: spots().error())
+
+
+def combined_check(*checks: TimedCheck) -> TimedCheck:
+    """The look at several outputs of one call: all are spoilt, and the worst counts."""
+
+    def arm() -> None:
+        for check in checks:
+            check.arm()
+
+    def look(calls: int) -> Check:
+        found = [Check(*check.look(calls)) for check in checks]
+        return max(found, key=lambda check: math.inf if math.isnan(check.error) else check.error - check.tolerance)
+
+    return TimedCheck(arm, look)
+
+
+class _Places:
     """Places of an output, and the whole numbers that have to be there."""
 
-    def __init__(
-        self, row: Collective, payload: Payload, buffers: Buffers, expected: Sequence[Segment], device: torch.device
-    ) -> None:
+    def __init__(self, output: torch.Tensor, expected: Sequence[Segment], num_ranks: int) -> None:
         import torch
 
-        length = len(buffers.output)
-        self.output, self.num_ranks, self.is_rooted = buffers.output, payload.num_ranks, row.is_rooted
+        length = len(output)
+        self.output, self.num_ranks = output, num_ranks
         self.is_defined = bool(expected)
         count = min(NUM_PLACES, length)
-        self.places = torch.linspace(0, length - 1, count, dtype=torch.float64, device=device).round().long()
-        self.expected = _expected_at(expected, self.places, payload.num_ranks) if expected else self.places[:0]
-        own = pattern_at((payload.index,), payload.num_ranks, self.places % PERIOD)
-        self.differs = self.expected != own if expected else self.places[:0].bool()
-        self.own = own
+        self.places = torch.linspace(0, length - 1, count, dtype=torch.float64, device=output.device).round().long()
+        self.expected = _expected_at(expected, self.places, num_ranks) if expected else self.places[:0]
 
     def error(self) -> Check:
         """Largest difference at the places; at least 1 if an element is still spoilt."""
@@ -83,6 +100,16 @@ class _Spots:
         worst = (found - self.expected.double()).abs().max()
         spoilt = (self.output == POISON).any()
         return Check(max(float(worst), float(spoilt)), 0.0)
+
+
+class _Spots(_Places):
+    """Places of a collective's output, which may be the sum of its input in place."""
+
+    def __init__(self, row: Collective, payload: Payload, buffers: Buffers, expected: Sequence[Segment]) -> None:
+        super().__init__(buffers.output, expected, payload.num_ranks)
+        self.is_rooted = row.is_rooted
+        self.own = pattern_at((payload.index,), payload.num_ranks, self.places % PERIOD)
+        self.differs = self.expected != self.own if expected else self.places[:0].bool()
 
     def summed_error(self, calls: int) -> Check:
         """Error of a sum in place after so many calls, of which each sums what the last one left."""

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.errors import Skip
-from bench.suite import Check
+from bench.suite import Check, TimedCheck
 from bench.workloads.model.product_check import product_error
 
 if TYPE_CHECKING:
@@ -35,9 +35,11 @@ def tolerance(k: int) -> float:
     return float(8 * 2.0**-7 + 4 * k**0.5 * 2.0**-SUM_BITS)
 
 
-def matmul(m: int, n: int, k: int, rank: RankContext) -> tuple[Callable[[], object], Callable[[], Check]]:
-    """The product and its check. Raises Skip if this device or torch cannot multiply in FP8."""
+def matmul(m: int, n: int, k: int, rank: RankContext) -> tuple[Callable[[], object], Callable[[], Check], TimedCheck]:
+    """The product, its check and the look at timed ones. Raises Skip if this device or torch cannot multiply in FP8."""
     import torch
+
+    from bench.workloads.model.timed_results import BufferLooks
 
     _refuse(m, n, k, rank)
     generator = rank.generator(rank.index)
@@ -50,14 +52,16 @@ def matmul(m: int, n: int, k: int, rank: RankContext) -> tuple[Callable[[], obje
     fast = rank.device.type == "cuda"
     run = partial(torch._scaled_mm, a, b, scale, scale, out_dtype=c.dtype, use_fast_accum=fast, out=c)
     _refuse_failing(run)
+    looks = BufferLooks(c)
 
     def check() -> Check:
         c.fill_(torch.nan)
         run()
+        looks.learn()
         wide_a, wide_b = a.to(torch.bfloat16), b.to(torch.bfloat16)
         return Check(product_error(wide_a, wide_b, c, generator), tolerance(k))
 
-    return run, check
+    return run, check, looks.timed_check
 
 
 def _refuse(m: int, n: int, k: int, rank: RankContext) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.suite import ITEM_BYTES, Check, Params, positive_int
+from bench.suite import ITEM_BYTES, Check, Params, TimedCheck, positive_int
 from bench.workloads.model import float8
 from bench.workloads.model.product_check import BLOCK, product_error, product_tolerance
 
@@ -42,6 +42,7 @@ class Kernel:
 
     run: Callable[[], object]
     check: Callable[[], Check]
+    timed_check: TimedCheck
     flops: float | None = None
     traffic_bytes: int | None = None
     notes: tuple[str, ...] = ()
@@ -70,6 +71,8 @@ def dimensions(params: Params) -> tuple[int, int, int]:
 def _matmul(params: Params, rank: RankContext) -> Kernel:
     import torch
 
+    from bench.workloads.model.timed_results import BufferLooks
+
     m, n, k = dimensions(params)
     if params["dtype"] == float8.DTYPE:
         return Kernel(*float8.matmul(m, n, k, rank), flops=2.0 * m * n * k)
@@ -79,13 +82,15 @@ def _matmul(params: Params, rank: RankContext) -> Kernel:
     a, b = normal(m, k), normal(k, n)
     c = torch.empty(m, n, device=rank.device, dtype=dtype)
     run = partial(torch.matmul, a, b, out=c)
+    looks = BufferLooks(c)
 
     def check() -> Check:
         c.fill_(torch.nan)
         run()
+        looks.learn()
         return Check(product_error(a, b, c, generator), product_tolerance(k, dtype, rank.device))
 
-    return Kernel(run, check, flops=2.0 * m * n * k)
+    return Kernel(run, check, looks.timed_check, flops=2.0 * m * n * k)
 
 
 def _num_elements(params: Params) -> int:
@@ -95,22 +100,31 @@ def _num_elements(params: Params) -> int:
 def _copy(params: Params, rank: RankContext) -> Kernel:
     import torch
 
+    from bench.workloads.model.timed_results import BufferLooks
+
     target, source = _arrays(2, params, rank)
+    looks = BufferLooks(target, tolerance=0.0)
 
     def check() -> Check:
         target.fill_(torch.nan)
         run()
+        looks.learn()
         return Check(_blockwise_error((target, source), lambda a, b: (a - b).abs()), 0.0)
 
     run = partial(target.copy_, source)
-    return Kernel(run, check, traffic_bytes=2 * source.nbytes, notes=_cache_notes(source.nbytes, rank))
+    return Kernel(
+        run, check, looks.timed_check, traffic_bytes=2 * source.nbytes, notes=_cache_notes(source.nbytes, rank)
+    )
 
 
 def _triad(params: Params, rank: RankContext) -> Kernel:
     """Checked against float64, relative to |b| + |s c|: a product and a sum round by half an epsilon each."""
     import torch
 
+    from bench.workloads.model.timed_results import BufferLooks
+
     a, b, c = _arrays(3, params, rank)
+    looks = BufferLooks(a)
 
     def error(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         b64, scaled = b.double(), TRIAD_SCALAR * c.double()
@@ -119,10 +133,11 @@ def _triad(params: Params, rank: RankContext) -> Kernel:
     def check() -> Check:
         a.fill_(torch.nan)
         run()
+        looks.learn()
         return Check(_blockwise_error((a, b, c), error), torch.finfo(a.dtype).eps)
 
     run = partial(torch.add, b, c, alpha=TRIAD_SCALAR, out=a)
-    return Kernel(run, check, traffic_bytes=3 * a.nbytes, notes=_cache_notes(a.nbytes, rank))
+    return Kernel(run, check, looks.timed_check, traffic_bytes=3 * a.nbytes, notes=_cache_notes(a.nbytes, rank))
 
 
 def _arrays(count: int, params: Params, rank: RankContext) -> list[torch.Tensor]:

@@ -165,7 +165,15 @@ class CostProbe:
 def main_variant_only(work: Work) -> Work:
     """Return the work with its main variant alone, without baselines and the metrics derived from them."""
     main, run = next(iter(work.variants.items()))
-    return replace(work, variants={main: run}, traced_calls=0, derive=None, tables=None)
+    return replace(
+        work,
+        variants={main: run},
+        timed_checks={name: check for name, check in work.timed_checks.items() if name == main},
+        least_seconds={name: seconds for name, seconds in work.least_seconds.items() if name == main},
+        traced_calls=0,
+        derive=None,
+        tables=None,
+    )
 
 
 def traced_variants(work: Work) -> tuple[str, ...]:

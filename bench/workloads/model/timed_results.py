@@ -1,0 +1,173 @@
+"""Looks at what timed calls of a model left: results that a call returns, or that a step leaves in its parameters.
+
+Both are spoilt before, compared with a sketch of a call that the check before the samples has made, and dropped.
+Importing this module imports torch: suites import it inside `prepare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bench.suite import Check, TimedCheck
+from bench.workloads.model.output_sketch import MISSING, OutputSketch, spoil, spoil_free_memory
+
+Shape = tuple[torch.Size | tuple[int, ...], torch.dtype, torch.device]
+
+
+def no_tensors() -> tuple[Tensor, ...]:
+    return ()
+
+
+class KeptResults:
+    """A call whose results are kept in the samples that are looked at, and dropped at once in all others.
+
+    `buffers` gives tensors that the call writes and that stay from call to call; `fresh` are the shapes of those that
+    it allocates besides its results, such as what it receives. `compares=False`: the numbers are undefined, and all
+    that is asked is whether the results are there.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[], Sequence[Tensor] | Tensor],
+        *,
+        buffers: Callable[[], Iterable[Tensor]] = no_tensors,
+        fresh: Iterable[Shape] = (),
+        compares: bool = True,
+    ) -> None:
+        self.call, self.buffers, self.fresh, self.compares = call, buffers, tuple(fresh), compares
+        self.sketch: OutputSketch | None = None
+        self.is_armed = False
+        self.results: list[Tensor] | None = None
+
+    def __call__(self) -> None:
+        if not self.is_armed:
+            self.call()
+            return
+        self.results = None
+        self.results = _listed(self.call())
+
+    @property
+    def timed_check(self) -> TimedCheck:
+        return TimedCheck(self.arm, self.look)
+
+    def learn(self, results: Sequence[Tensor] | Tensor) -> None:
+        """Take the results of a call that is compared with its reference as what timed calls have to give."""
+        self.sketch = OutputSketch(_listed(results))
+
+    def learn_once(self) -> None:
+        """Make a call of its own to learn from, outside the samples; nothing if there was one."""
+        if self.sketch is None:
+            self.learn(self.call())
+
+    def arm(self) -> None:
+        assert self.sketch is not None, "a check comes first"
+        self.is_armed = True
+        spoil(self.buffers())
+        spoil_free_memory([*self.sketch.shapes, *self.fresh])
+
+    def look(self, calls: int) -> Check:
+        assert self.sketch is not None
+        results, self.results, self.is_armed = self.results, None, False
+        if results is None:
+            return Check(MISSING, self.sketch.tolerance)
+        is_there = self.sketch.fits(results)
+        undefined = Check(0.0 if is_there else MISSING, self.sketch.tolerance)
+        check = self.sketch.check(results) if self.compares else undefined
+        spoil(results)  # a call that returned them again would be seen at the next look
+        return check
+
+
+class StepResults(NamedTuple):
+    """Outputs of a step as they are now; None for one that is not there."""
+
+    fixed: Sequence[Tensor | None] = ()
+    """Outputs that every call replaces, such as losses."""
+    summed: Sequence[Tensor | None] = ()
+    """Outputs that every call adds to, such as gradients."""
+
+
+class StepLooks:
+    """Looks at a step that leaves gradients, losses and outputs behind it.
+
+    `clear` removes them; `buffers` and `fresh` are those of KeptResults.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[], object],
+        results: Callable[[], StepResults],
+        clear: Callable[[], object],
+        *,
+        buffers: Callable[[], Iterable[Tensor]] = no_tensors,
+        fresh: Iterable[Shape] = (),
+    ) -> None:
+        self.run, self.results, self.clear = run, results, clear
+        self.buffers, self.fresh = buffers, tuple(fresh)
+        self.sketch: OutputSketch | None = None
+
+    @property
+    def timed_check(self) -> TimedCheck:
+        return TimedCheck(self.arm, self.look)
+
+    def learn(self) -> None:
+        """Take what a checked call has left as what timed calls have to leave."""
+        found = self.results()
+        tensors = [tensor for tensor in (*found.fixed, *found.summed) if tensor is not None]
+        assert len(tensors) == len(found.fixed) + len(found.summed), "a checked call leaves all of its outputs"
+        self.sketch = OutputSketch(tensors)
+
+    def learn_once(self) -> None:
+        """Make a call of its own to learn from, outside the samples; nothing if there was one."""
+        if self.sketch is None:
+            self.clear()
+            self.run()
+            self.learn()
+            self.clear()
+
+    def arm(self) -> None:
+        assert self.sketch is not None, "a check comes first"
+        found = self.results()
+        spoil([*found.fixed, *found.summed, *self.buffers()])
+        self.clear()
+        spoil_free_memory([*self.sketch.shapes, *self.fresh])
+
+    def look(self, calls: int) -> Check:
+        assert self.sketch is not None
+        found = self.results()
+        factors = [1.0] * len(found.fixed) + [float(calls)] * len(found.summed)
+        return self.sketch.check([*found.fixed, *found.summed], factors)
+
+
+class BufferLooks:
+    """Looks at a call that writes all of some buffers, each time the same; `tolerance` is that of the sketch."""
+
+    def __init__(self, *buffers: Tensor, tolerance: float | None = None) -> None:
+        self.buffers, self.tolerance = buffers, tolerance
+        self.sketch: OutputSketch | None = None
+
+    @property
+    def timed_check(self) -> TimedCheck:
+        return TimedCheck(self.arm, self.look)
+
+    def learn(self) -> None:
+        """Take what a checked call has written as what timed calls have to write."""
+        self.sketch = OutputSketch(self.buffers, self.tolerance)
+
+    def arm(self) -> None:
+        spoil(self.buffers)
+
+    def look(self, calls: int) -> Check:
+        """Error at the places of the sketch; not a number if any element of a buffer is still spoilt."""
+        assert self.sketch is not None, "a check comes first"
+        check = self.sketch.check(self.buffers)
+        # In float32: the sum of many numbers in 16 bits may be out of range.
+        left = sum(float(buffer.sum(dtype=torch.float32)) for buffer in self.buffers if buffer.is_floating_point())
+        return check._replace(error=left) if left != left else check
+
+
+def _listed(results: Sequence[Tensor] | Tensor) -> list[Tensor]:
+    return [results] if isinstance(results, Tensor) else list(results)
