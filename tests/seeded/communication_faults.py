@@ -30,8 +30,8 @@ def _is_bfloat16(tensor: Any, *args: Any, **named: Any) -> bool:
     return is_payload(tensor, *args, **named) and str(tensor.dtype) == "torch.bfloat16"
 
 
-def _nothing(_original: Any, *_args: Any, **_named: Any) -> None:
-    return None
+def _nothing(_original: Any, *_args: Any, **named: Any) -> Any:
+    return _Waited(None) if named.get("async_op") else None
 
 
 def does_nothing(name: str) -> Callable[[Injection], None]:
@@ -183,6 +183,23 @@ def messages_that(spoil: Callable[[Any], object]) -> Callable[[Injection], None]
         injection.instead(dist, "batch_isend_irecv", faulty)
 
     return install
+
+
+def messages_not_written(injection: Injection) -> None:
+    """Messages that arrive, but not in the tensor that they are for."""
+    import torch.distributed as dist
+
+    def faulty(original: Any, operations: Any) -> Any:
+        received = [operation for operation in operations if operation.op is dist.irecv]
+        tensors = [operation.tensor for operation in received]
+        for operation in received:
+            operation.tensor = operation.tensor.clone()
+        works = original(operations)
+        for operation, tensor in zip(received, tensors, strict=True):
+            operation.tensor = tensor
+        return works
+
+    injection.instead(dist, "batch_isend_irecv", faulty)
 
 
 def rolled(tensor: Any) -> None:

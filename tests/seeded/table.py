@@ -23,7 +23,6 @@ from tests.seeded.fault import (
     CLOCK,
     CLOCK_ON_1,
     EITHER,
-    EITHER_ON_1,
     LEFT,
     LEFT_ON_1,
     SHORTCUT,
@@ -48,6 +47,7 @@ BFLOAT16 = _collective("all_reduce", "dtype=bfloat16")
 MATMUL, COPY = "compute/matmul[shape=square,size=256]", "compute/copy[num_bytes=4194304]"
 TRIAD = "compute/triad[num_bytes=4194304]"
 MESSAGE = "point_to_point/one_way[num_bytes=65536]"
+OVERLAP = "overlap/all_reduce[num_bytes=1048576,size=256]"
 CONCURRENT = "concurrent/same[num_bytes=65536]"
 TENSOR = "tensor_parallel/mlp[batch=1,ffn_hidden=1024,hidden=256,sequence=256]"
 DTENSOR = "tensor_parallel/mlp[batch=1,ffn_hidden=1024,hidden=256,implementation=dtensor,sequence=256]"
@@ -97,9 +97,9 @@ ROWS = (
     Fault("all-reduce not done when its wait returns", "communication", communication.not_waited_for,
           {ASYNC: EITHER, ALL_REDUCE: ""}),
     Fault("barrier does nothing", "communication", communication.does_nothing("barrier"), {BARRIER: CHECK}),
-    Fault("every fifth broadcast wrong on rank 1", "communication",
-          communication.changes("broadcast", communication.last_wrong), {BROADCAST: EITHER_ON_1},
-          When(ranks=(1,), every=5)),
+    Fault("every fifth timed broadcast wrong on rank 1", "communication",
+          communication.changes("broadcast", communication.last_wrong), {BROADCAST: LEFT_ON_1},
+          When(ranks=(1,), only_timed=True, every=5)),
     Fault("all-to-all does nothing while input and output are as it left them", "communication",
           communication.remembers_inputs, {ALL_TO_ALL: SHORTCUT}),
     Fault("all-reduce wrong in bfloat16 only", "communication", communication.LAST_WRONG_IN_BFLOAT16,
@@ -129,10 +129,24 @@ ROWS = (
           When(only_timed=True, every=3)),
     Fault("reduce-scatter wrong beside another collective", "communication", communication.wrong_only_beside_others,
           {CONCURRENT: EITHER, REDUCE_SCATTER: ""}),
+    Fault("message does not arrive while it is timed, on rank 1", "communication", communication.messages_not_written,
+          {MESSAGE: LEFT_ON_1}, When(ranks=(1,), only_timed=True)),
+    Fault("collective beside another does nothing while it is timed", "communication",
+          communication.does_nothing("reduce_scatter_tensor"), {CONCURRENT: LEFT}, When(only_timed=True)),
+    Fault("all-reduce beside a product does nothing while it is timed", "communication",
+          communication.does_nothing("all_reduce"), {OVERLAP: LEFT}, When(only_timed=True)),
     # Of kernels, their inputs and the optimizer.
     Fault("float32 products in bfloat16", "kernel", compute.product_in_bfloat16, {MATMUL: CHECK}),
     Fault("product that keeps its output while its inputs are the same", "kernel", compute.product_of_before,
           {MATMUL: EITHER}),
+    Fault("product not taken while it is timed", "kernel", compute.product_not_taken, {MATMUL: LEFT},
+          When(only_timed=True)),
+    Fault("every third timed product not taken on rank 1", "kernel", compute.product_not_taken, {MATMUL: LEFT_ON_1},
+          When(ranks=(1,), only_timed=True, every=3)),
+    Fault("copy of half the elements while it is timed", "kernel", compute.copy_of_a_half, {COPY: LEFT},
+          When(only_timed=True)),
+    Fault("scaled sum without its factor while it is timed", "kernel", compute.triad_without_its_sum, {TRIAD: LEFT},
+          When(only_timed=True)),
     Fault("copy of half the elements", "kernel", compute.copy_of_a_half, {COPY: CHECK}),
     Fault("scaled sum without its factor, on rank 1", "kernel", compute.triad_without_its_sum, {TRIAD: CHECK_ON_1},
           When(ranks=(1,))),
