@@ -25,7 +25,10 @@ from bench.parallelism.sequence_chunks import ORDERS, num_pieces, work_imbalance
 from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, SuiteMetric, Work, skip_if, too_small
 
 if TYPE_CHECKING:
+    import torch.distributed as dist
+
     from bench.measure.engine.rank import RankContext
+    from bench.workloads.model.timed_results import KeptResults
     from bench.workloads.parallel.context_check import AttentionProblem
     from bench.workloads.parallel.tensor import Ranks
 
@@ -215,8 +218,9 @@ def prepare(params: Params, rank: RankContext) -> Work:
         return {"work_imbalance": imbalance, **overlap.exposure(observed)}
 
     return Work(
-        variants=variants,
+        variants=dict(variants),
         check=check,
+        timed_checks={name: kept.timed_check for name, kept in variants.items()},
         close=lambda: dist.destroy_process_group(silent),
         flops=forward * flops.PER_FORWARD[attention.direction],
         flops_dtype=str(params["dtype"]),
@@ -227,11 +231,12 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
 
 def _variants(
-    params: Params, attention: AttentionProblem, rank: RankContext, silent: object
-) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
+    params: Params, attention: AttentionProblem, rank: RankContext, silent: dist.ProcessGroup
+) -> tuple[dict[str, KeptResults], Callable[[], Check], tuple[str, ...]]:
     """The variants, check and notes; without `one_device` if memory has no room for it."""
     import torch
 
+    from bench.workloads.model.timed_results import KeptResults, checked_with
     from bench.workloads.parallel.context import STRATEGIES
     from bench.workloads.parallel.context_check import (
         IMPLEMENTATIONS,
@@ -240,29 +245,36 @@ def _variants(
         one_device_call,
         split_attention,
     )
-    from bench.workloads.parallel.tensor import Ranks
+    from bench.workloads.parallel.tensor import Ranks, is_filled_by
 
     dtype: torch.dtype = getattr(torch, str(params["dtype"]))
     talking, mute = (
-        Ranks(group, rank.index, rank.world_size, axis=f"context_{group.group_name}")  # type: ignore[attr-defined,arg-type]
-        for group in (rank.group, silent)
+        Ranks(group, rank.index, rank.world_size, axis=f"context_{group.group_name}") for group in (rank.group, silent)
     )
     make = IMPLEMENTATIONS[str(params["implementation"])]
     whole = inputs(attention, rank.generator(), rank.device, dtype)
     split, messages = split_attention(whole, attention, talking), STRATEGIES[attention.op].messages
-    full = make(split, attention)
-    variants: dict[str, Callable[[], object]] = {
-        "full": full,
-        "compute_only": make(split_attention(whole, attention, mute), attention),
+    full, alone = make(split, attention), make(split_attention(whole, attention, mute), attention)
+    gathered = [((rank.world_size, *split.key_value.shape), dtype, rank.device)] * 2
+    variants = {
+        "full": KeptResults(full, before=split.spoil_messages, fresh=gathered),
+        # Over a silent group its buffers keep what they have.
+        "compute_only": KeptResults(alone, compares=is_filled_by(silent, rank.world_size), is_fresh=False),
     }
     if params["implementation"] == "own":
-        variants["communication"] = lambda: messages(split, attention.backward)
+        variants["communication"] = KeptResults(
+            lambda: messages(split, attention.backward), before=split.spoil_messages, fresh=gathered
+        )
     need, have = _bytes_needed(params, rank.world_size, one_device=True), rank.machine.memory_bytes
     if need <= have:
-        variants["one_device"] = one_device_call(whole, attention)
-        return variants, lambda: check_call(full, whole, attention, talking), NOTES
+        one_device = KeptResults(one_device_call(whole, attention))
+        others = [kept for name, kept in variants.items() if name != "full"]
+        learns = variants["full"].learn, one_device.learn
+        variants["one_device"] = one_device
+        return variants, checked_with(others, lambda: check_call(full, whole, attention, talking, learns)), NOTES
     note = f"no one_device variant: it needs {need} bytes, and a rank has {have}"
-    return variants, _reduced_check(params, attention, rank, talking), (*NOTES[1:], note)
+    reduced_check = _reduced_check(params, attention, rank, talking)
+    return variants, checked_with(list(variants.values()), reduced_check), (*NOTES[1:], note)
 
 
 def _reduced_check(params: Params, attention: AttentionProblem, rank: RankContext, ranks: Ranks) -> Callable[[], Check]:

@@ -153,6 +153,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     skip_if(_skip_reason(params, rank.world_size, rank.backend))
     import torch
 
+    from bench.workloads.model.timed_results import checked_with
     from bench.workloads.training.data_parallel import check_step, make_trained
 
     shape, batch = _shape(params), int(params["batch"])
@@ -161,9 +162,14 @@ def prepare(params: Params, rank: RankContext) -> Work:
         variants={
             overlap.FULL: work.full,
             overlap.COMPUTE_ONLY: work.plain,
-            overlap.COMMUNICATION: work.communicate,
+            overlap.COMMUNICATION: work.messages,
         },
-        check=lambda: check_step(work, shape),
+        check=checked_with([work.plain.looks], lambda: check_step(work, shape)),
+        timed_checks={
+            overlap.FULL: work.full.looks.timed_check,
+            overlap.COMPUTE_ONLY: work.plain.looks.timed_check,
+            overlap.COMMUNICATION: work.messages.timed_check,
+        },
         clock="host",
         reset=work.clear,
         flops=shape.step_flops(batch) * rank.world_size,

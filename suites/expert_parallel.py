@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch.distributed as dist
 
     from bench.measure.engine.rank import RankContext
+    from bench.workloads.model.timed_results import KeptResults
 
 PRODUCTS_IN = "dtype"
 DEFAULTS: Params = {"dtype": "float32", "direction": "forward_backward", "timing": "aligned"}
@@ -176,8 +177,9 @@ def prepare(params: Params, rank: RankContext) -> Work:
         }
 
     return Work(
-        variants=variants,
+        variants=dict(variants),
         check=check,
+        timed_checks={name: kept.timed_check for name, kept in variants.items()},
         clock="host",  # the host reads how many rows come
         close=lambda: dist.destroy_process_group(silent),
         flops=forward * flops.PER_FORWARD[str(params["direction"])],
@@ -202,12 +204,13 @@ def communicating_share(observed: Observed) -> float | None:
 
 def _variants(
     params: Params, routing: Routing, rank: RankContext, silent: dist.ProcessGroup
-) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
+) -> tuple[dict[str, KeptResults], Callable[[], Check], tuple[str, ...]]:
     """The variants, check and notes; without `one_device` if memory has no room for it."""
     from dataclasses import replace
 
     import torch
 
+    from bench.workloads.model.timed_results import KeptResults, checked_with
     from bench.workloads.parallel.expert import (
         Exchange,
         Layer,
@@ -232,19 +235,21 @@ def _variants(
 
     whole, full = pair(routing, int(params["hidden"]), int(params["ffn_hidden"]))
     quiet = Exchange(mute, rank.span, silent=True)
-    variants: dict[str, Callable[[], object]] = {
-        "full": full,
-        "compute_only": split_layer(rank_layer(whole, mute), routing, quiet, backward),
-        COMMUNICATION: full.messages,
+    variants = {
+        "full": KeptResults(full, fresh=full.room_shapes),
+        "compute_only": KeptResults(split_layer(rank_layer(whole, mute), routing, quiet, backward), is_fresh=False),
+        COMMUNICATION: KeptResults(full.messages, fresh=full.room_shapes),
     }
+    others = [kept for name, kept in variants.items() if name != "full"]
     need, have = _bytes_needed(params, rank.world_size, one_device=True), rank.machine.memory_bytes
     if need <= have:
-        variants["one_device"] = one_device_call(whole, backward)
-        return variants, lambda: check_call(full, whole, talking), NOTES
+        one_device = variants["one_device"] = KeptResults(one_device_call(whole, backward))
+        learns = variants["full"].learn, one_device.learn
+        return variants, checked_with(others, lambda: check_call(full, whole, talking, learns)), NOTES
     small_whole, small_full = pair(replace(routing, num_tokens=min(routing.num_tokens, 64)), 32, 32)
     note = f"no one_device variant: it needs {need} bytes, and a rank has {have}"
     return (
         variants,
-        lambda: check_call(small_full, small_whole, talking)._replace(scope="reduced"),
+        checked_with(variants.values(), lambda: check_call(small_full, small_whole, talking)._replace(scope="reduced")),
         (*NOTES[1:], note),
     )

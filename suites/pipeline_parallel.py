@@ -30,6 +30,7 @@ from bench.suite import ITEM_BYTES, Check, Machine, Observed, Params, Presets, S
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
+    from bench.workloads.model.timed_results import StepLooks
     from bench.workloads.parallel.pipeline_check import Model
 
 PRODUCTS_IN = "dtype"
@@ -182,13 +183,14 @@ def prepare(params: Params, rank: RankContext) -> Work:
     schedule = SCHEDULES[str(params["op"])]
     skip_if(_skip_reason(params, schedule, rank.world_size, rank.backend))
     model = _model(params)
-    variants, check, reset, notes = _variants(params, model, schedule, rank)
+    variants, looks, check, reset, notes = _variants(params, model, schedule, rank)
     batch = model.num_microbatches * model.microbatch_size
     forward = flops.layer_forward(batch, model.sequence, model.hidden, 4 * model.hidden)
     too_few_cores = _too_few_cores(rank.machine)
     return Work(
         variants=variants,
         check=check,
+        timed_checks={name: look.timed_check for name, look in looks.items()},
         clock="host",
         reset=reset,
         flops=model.num_layers * forward * flops.PER_FORWARD["forward_backward"],
@@ -225,13 +227,16 @@ def _model(params: Params) -> Model:
 
 def _variants(
     params: Params, model: Model, schedule: PipelineSchedule, rank: RankContext
-) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], Callable[[], object], tuple[str, ...]]:
-    """The variants, check, reset and notes of a case; without `one_device` if memory has no room for
-    it."""
+) -> tuple[
+    dict[str, Callable[[], object]], dict[str, StepLooks], Callable[[], Check], Callable[[], object], tuple[str, ...]
+]:
+    """The variants, looks, check, reset and notes of a case; without `one_device` if memory has no room for it."""
     from bench.measure.engine import control
+    from bench.workloads.model.timed_results import checked_with
     from bench.workloads.parallel.pipeline_check import check_step
 
     full = model.pipeline_step(schedule, rank)
+    looks = {"full": full.looks()}
     need = _bytes_needed(params, rank.world_size, one_device=True)
     # One rank without room decides for all: the check and the variants are work that they share.
     have = -control.maxima(rank, [-rank.machine.memory_bytes])[0]
@@ -240,11 +245,13 @@ def _variants(
         small_full, small_whole = small.pipeline_step(schedule, rank), small.one_device_step(rank)
         return (
             {"full": full.run},
-            lambda: check_step(small_full, small_whole, small)._replace(scope="reduced"),
+            looks,
+            checked_with(looks.values(), lambda: check_step(small_full, small_whole, small)._replace(scope="reduced")),
             full.clear_gradients,
             (f"no one_device variant: it needs {need / MIB:.0f} MiB, and a rank has {have / MIB:.0f} MiB",),
         )
     whole = model.one_device_step(rank)
+    looks["one_device"] = whole.looks()
 
     def reset() -> None:
         full.clear_gradients()
@@ -252,7 +259,8 @@ def _variants(
 
     return (
         {"full": full.run, "one_device": whole.run},
-        lambda: check_step(full, whole, model),
+        looks,
+        lambda: check_step(full, whole, model, (looks["full"].learn, looks["one_device"].learn)),
         reset,
         ("one_device: every rank runs the whole stack by itself, all at the same time",),
     )

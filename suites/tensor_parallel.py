@@ -16,13 +16,17 @@ bench/workloads/parallel/tensor.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.parallelism import flops
 from bench.suite import COMPILE_SECONDS, ITEM_BYTES, Check, Machine, Params, Presets, Skip, Work, skip_if
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bench.measure.engine.rank import RankContext
+    from bench.workloads.model.timed_results import KeptResults, Shape
     from bench.workloads.parallel.tensor import BlockSizes, Call, Ranks
 
 TRACED_CALLS = 5
@@ -250,8 +254,9 @@ def prepare(params: Params, rank: RankContext) -> Work:
     )
     variants, check, notes = _variants(sizes, params, rank, talking, mute)
     return Work(
-        variants=variants,
+        variants=dict(variants),
         check=check,
+        timed_checks={name: kept.timed_check for name, kept in variants.items()},
         close=lambda: dist.destroy_process_group(silent),
         flops=_model_flops(sizes, str(params["direction"])),
         flops_dtype=str(params["dtype"]),
@@ -263,11 +268,12 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
 def _variants(
     sizes: BlockSizes, params: Params, rank: RankContext, talking: Ranks, mute: Ranks
-) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
+) -> tuple[dict[str, KeptResults], Callable[[], Check], tuple[str, ...]]:
     """The variants, check and notes of a case; without `one_device` if memory has no room for it."""
     import torch
 
-    from bench.workloads.parallel.tensor import check_call, shared_call, whole_call
+    from bench.workloads.model.timed_results import KeptResults, checked_with
+    from bench.workloads.parallel.tensor import check_call, is_filled_by, shared_call, whole_call
 
     implementation = str(params["implementation"])
     if implementation == "async_tp":
@@ -280,30 +286,42 @@ def _variants(
 
     whole, full = pair(sizes)
     compute_only = shared_call(whole, sizes, implementation, mute)
+    variants = {
+        "full": KeptResults(_traced(full, implementation, rank), fresh=_fresh(sizes, whole)),
+        "compute_only": KeptResults(compute_only, compares=is_filled_by(mute.group, mute.size)),
+    }
     need, have = _bytes_needed(sizes, params, talking.size, one_device=True), rank.machine.memory_bytes
     if need <= have:
-        return (
-            {"full": _traced(full, implementation, rank), "compute_only": compute_only, "one_device": whole},
-            lambda: check_call(full, whole, sizes, implementation, talking),
-            NOTES,
-        )
+        one_device = variants["one_device"] = KeptResults(whole)
+        seen = variants["full"].learn, one_device.learn
+        check = partial(check_call, full, whole, sizes, implementation, talking, seen)
+        return variants, checked_with([variants["compute_only"]], check), NOTES
     small = _reduced(sizes, talking.size)
     small_whole, small_full = pair(small)
+
+    def reduced_check() -> Check:
+        return check_call(small_full, small_whole, small, implementation, talking)._replace(scope="reduced")
+
     return (
-        {"full": _traced(full, implementation, rank), "compute_only": compute_only},
-        lambda: check_call(small_full, small_whole, small, implementation, talking)._replace(scope="reduced"),
+        variants,
+        checked_with(variants.values(), reduced_check),
         (NOTES[1], f"no one_device variant: it needs {need} bytes, and a rank has {have}"),
     )
 
 
-def _traced(call: Call, implementation: str, rank: RankContext) -> Callable[[], object]:
+def _fresh(sizes: BlockSizes, whole: Call) -> list[Shape]:
+    """Shapes of what collectives write: the whole activations."""
+    return [((sizes.batch, sizes.sequence, sizes.hidden), whole.x.dtype, whole.x.device)] * 2
+
+
+def _traced(call: Call, implementation: str, rank: RankContext) -> Callable[[], list[Tensor]]:
     """The call; in the traced pass, if torch sends by itself, with what it sends marked."""
     from bench.workloads.trace.communication import record_in_traced_pass
 
     if implementation == "manual":
         return call
 
-    def run() -> object:
+    def run() -> list[Tensor]:
         with record_in_traced_pass(rank, {rank.group.group_name: "tensor"}):
             return call()
 
@@ -312,13 +330,14 @@ def _traced(call: Call, implementation: str, rank: RankContext) -> Callable[[], 
 
 def _async_variants(
     sizes: BlockSizes, params: Params, rank: RankContext, talking: Ranks
-) -> tuple[dict[str, Callable[[], object]], Callable[[], Check], tuple[str, ...]]:
+) -> tuple[dict[str, KeptResults], Callable[[], Check], tuple[str, ...]]:
     """The compiled block compared with the same one as it is. Raises Skip if nothing was fused.
 
     `eager` is the implementation `sequence`; the silent group has no symmetric memory, so there is no `compute_only`.
     """
     import torch
 
+    from bench.workloads.model.timed_results import KeptResults, checked_with
     from bench.workloads.parallel.tensor import check_call, shared_call, whole_call
     from bench.workloads.parallel.tensor_async import Graphs, compile_block
 
@@ -330,8 +349,12 @@ def _async_variants(
     full()
     if not graphs.num_fused:
         raise Skip(f"async_tp: nothing was fused: {graphs.said()}")
+    calls: dict[str, Call] = {"full": full, "eager": eager, "one_device": whole}
+    variants = {name: KeptResults(call, fresh=_fresh(sizes, whole)) for name, call in calls.items()}
+
+    seen = variants["full"].learn, variants["one_device"].learn
     return (
-        {"full": full, "eager": eager, "one_device": whole},
-        lambda: check_call(full, whole, sizes, "sequence", talking),
+        variants,
+        checked_with([variants["eager"]], partial(check_call, full, whole, sizes, "sequence", talking, seen)),
         (NOTES[0], f"async_tp: the compiled graphs have {graphs.said()}"),
     )

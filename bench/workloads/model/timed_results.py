@@ -18,27 +18,28 @@ from bench.workloads.model.output_sketch import MISSING, OutputSketch, spoil, sp
 Shape = tuple[torch.Size | tuple[int, ...], torch.dtype, torch.device]
 
 
-def no_tensors() -> tuple[Tensor, ...]:
-    return ()
+def nothing() -> None:
+    return None
 
 
 class KeptResults:
     """A call whose results are kept in the samples that are looked at, and dropped at once in all others.
 
-    `buffers` gives tensors that the call writes and that stay from call to call; `fresh` are the shapes of those that
-    it allocates besides its results, such as what it receives. `compares=False`: the numbers are undefined, and all
-    that is asked is whether the results are there.
+    `before` spoils what the call writes and what stays from call to call; `fresh` are the shapes of tensors that it
+    allocates besides its results, such as what it receives. `compares=False`: the numbers are undefined, and all that
+    is asked is whether the results are there. `is_fresh=False`: some results stay from call to call, not all written.
     """
 
     def __init__(
         self,
         call: Callable[[], Sequence[Tensor] | Tensor],
         *,
-        buffers: Callable[[], Iterable[Tensor]] = no_tensors,
+        before: Callable[[], object] = nothing,
         fresh: Iterable[Shape] = (),
         compares: bool = True,
+        is_fresh: bool = True,
     ) -> None:
-        self.call, self.buffers, self.fresh, self.compares = call, buffers, tuple(fresh), compares
+        self.call, self.before, self.fresh, self.compares, self.is_fresh = call, before, fresh, compares, is_fresh
         self.sketch: OutputSketch | None = None
         self.is_armed = False
         self.results: list[Tensor] | None = None
@@ -61,12 +62,13 @@ class KeptResults:
     def learn_once(self) -> None:
         """Make a call of its own to learn from, outside the samples; nothing if there was one."""
         if self.sketch is None:
+            self.before()
             self.learn(self.call())
 
     def arm(self) -> None:
         assert self.sketch is not None, "a check comes first"
         self.is_armed = True
-        spoil(self.buffers())
+        self.before()
         spoil_free_memory([*self.sketch.shapes, *self.fresh])
 
     def look(self, calls: int) -> Check:
@@ -77,7 +79,8 @@ class KeptResults:
         is_there = self.sketch.fits(results)
         undefined = Check(0.0 if is_there else MISSING, self.sketch.tolerance)
         check = self.sketch.check(results) if self.compares else undefined
-        spoil(results)  # a call that returned them again would be seen at the next look
+        if self.is_fresh:
+            spoil(results)  # a call that returned them again would be seen at the next look
         return check
 
 
@@ -93,7 +96,7 @@ class StepResults(NamedTuple):
 class StepLooks:
     """Looks at a step that leaves gradients, losses and outputs behind it.
 
-    `clear` removes them; `buffers` and `fresh` are those of KeptResults.
+    `clear` removes them; `before` and `fresh` are those of KeptResults.
     """
 
     def __init__(
@@ -102,11 +105,10 @@ class StepLooks:
         results: Callable[[], StepResults],
         clear: Callable[[], object],
         *,
-        buffers: Callable[[], Iterable[Tensor]] = no_tensors,
+        before: Callable[[], object] = nothing,
         fresh: Iterable[Shape] = (),
     ) -> None:
-        self.run, self.results, self.clear = run, results, clear
-        self.buffers, self.fresh = buffers, tuple(fresh)
+        self.run, self.results, self.clear, self.before, self.fresh = run, results, clear, before, fresh
         self.sketch: OutputSketch | None = None
 
     @property
@@ -131,8 +133,9 @@ class StepLooks:
     def arm(self) -> None:
         assert self.sketch is not None, "a check comes first"
         found = self.results()
-        spoil([*found.fixed, *found.summed, *self.buffers()])
+        spoil([*found.fixed, *found.summed])
         self.clear()
+        self.before()
         spoil_free_memory([*self.sketch.shapes, *self.fresh])
 
     def look(self, calls: int) -> Check:
@@ -167,6 +170,17 @@ class BufferLooks:
         # In float32: the sum of many numbers in 16 bits may be out of range.
         left = sum(float(buffer.sum(dtype=torch.float32)) for buffer in self.buffers if buffer.is_floating_point())
         return check._replace(error=left) if left != left else check
+
+
+def checked_with(calls: Iterable[KeptResults | StepLooks], check: Callable[[], Check]) -> Callable[[], Check]:
+    """A check that, the first time, also takes down what calls leave that it does not compare itself."""
+
+    def check_and_learn() -> Check:
+        for call in calls:
+            call.learn_once()
+        return check()
+
+    return check_and_learn
 
 
 def _listed(results: Sequence[Tensor] | Tensor) -> list[Tensor]:

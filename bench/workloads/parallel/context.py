@@ -214,18 +214,26 @@ class SplitAttention:
 
     # The same messages with nothing between them.
 
-    def ring_messages(self, backward: bool) -> None:
+    def ring_messages(self, backward: bool) -> list[Tensor]:
+        """What has arrived last; the gradients that are sent are those of keys and values in another type."""
         for _ in self.ring():
             pass
-        if backward:
-            gradient = self._gradient_arrivals[0]
-            for _pieces, _key_value in self.ring():
-                _wait(self._pass_on(gradient, self._gradient_arrivals[1], GRADIENT_TAG))
+        if not backward:
+            return [self._arrivals[0]]
+        gradient = self._gradient_arrivals[0]
+        for _pieces, _key_value in self.ring():
+            _wait(self._pass_on(gradient, self._gradient_arrivals[1], GRADIENT_TAG))
+        return [self._arrivals[0], self._gradient_arrivals[1]]
 
-    def gather_messages(self, backward: bool) -> None:
+    def spoil_messages(self) -> None:
+        """Numbers that no message leaves in the buffers of `ring_messages`, and known ones in what it sends."""
+        for buffer in (*self._arrivals, self._gradient_arrivals[1]):
+            buffer.fill_(torch.nan)
+        self._gradient_arrivals[0].fill_(1.0)
+
+    def gather_messages(self, backward: bool) -> list[Tensor]:
         key_value = self.gather()
-        if backward:
-            self.scatter(key_value.to(self.wide))
+        return [key_value, self.scatter(key_value.to(self.wide))] if backward else [key_value]
 
 
 def _wait(pending: list[dist.Work]) -> None:
@@ -265,7 +273,7 @@ class Strategy(NamedTuple):
 
     forward: Callable[[SplitAttention], SavedForBackward]
     backward: Callable[[SplitAttention, SavedForBackward], tuple[Tensor, Tensor]]
-    messages: Callable[[SplitAttention, bool], None]
+    messages: Callable[[SplitAttention, bool], list[Tensor]]
     torch_method: str
     """Name in torch's own context_parallel."""
 

@@ -17,7 +17,7 @@ from bench.suite import Check
 from bench.workloads.model.attention import grouped_attention
 from bench.workloads.model.numerics import SHORT_TYPE_MARGIN, float_tolerance, longer_dtype, relative_error, worst
 from bench.workloads.parallel.context import STRATEGIES, SplitAttention, rank_pieces
-from bench.workloads.parallel.tensor import Ranks
+from bench.workloads.parallel.tensor import Ranks, Seen
 
 Call = Callable[[], list[Tensor]]
 """One call: the output; with the backward, then the gradients of the query, and of keys and values together."""
@@ -135,22 +135,34 @@ IMPLEMENTATIONS: dict[str, Callable[[SplitAttention, AttentionProblem], Call]] =
 }
 
 
-def check_call(call: Call, whole: Inputs, of: AttentionProblem, ranks: Ranks) -> Check:
-    """Hold output and gradients of a rank's pieces against attention over the whole sequence on one device."""
+def check_call(
+    call: Call, whole: Inputs, of: AttentionProblem, ranks: Ranks, seen: tuple[Seen, Seen] | None = None
+) -> Check:
+    """Hold output and gradients of a rank's pieces against attention over the whole sequence on one device.
+
+    `seen` are given the results of both as they were compared.
+    """
 
     def parts(results: list[Tensor]) -> list[Tensor]:
         return [rank_pieces(result.detach(), of.order, ranks.index, ranks.size) for result in results]
 
     dtype = whole.query.dtype
     long_dtype = longer_dtype(dtype)
-    expected = parts(one_device_call(whole, of)())
+    whole_results = one_device_call(whole, of)()
+    expected = parts(whole_results)
+    if seen is not None:
+        seen[1](whole_results)
+    del whole_results
     if long_dtype is None:
         # A query's softmax has a term a key, and so has a key's gradient a term a query.
         tolerances = [float_tolerance(dtype, of.sequence)] * len(expected)
     else:
         one_device, expected = expected, parts(one_device_call(whole.to(long_dtype), of)())
         tolerances = [SHORT_TYPE_MARGIN * relative_error(*pair) for pair in zip(one_device, expected, strict=True)]
+    results = call()
+    if seen is not None:
+        seen[0](results)
     return worst(
         Check(relative_error(result, reference), tolerance)
-        for result, reference, tolerance in zip(call(), expected, tolerances, strict=True)
+        for result, reference, tolerance in zip(results, expected, tolerances, strict=True)
     )

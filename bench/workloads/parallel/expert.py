@@ -26,7 +26,7 @@ from torch.nn import functional
 from bench.parallelism.expert_routing import Routing
 from bench.suite import Check
 from bench.workloads.model.numerics import SHORT_TYPE_MARGIN, float_tolerance, longer_dtype, relative_error, worst
-from bench.workloads.parallel.tensor import Ranks
+from bench.workloads.parallel.tensor import Ranks, Seen
 
 Call = Callable[[], list[Tensor]]
 """One call: the output [tokens, hidden]; with the backward, then the gradients of tokens, routing weights and the two
@@ -204,15 +204,24 @@ class SplitLayer:
         returned = _swap(in_order, self.exchange, received_rows, sent_rows, "combine")
         return weighted_sum(returned, order, own)
 
-    def messages(self) -> None:
-        """Only what is sent: counts and rows, there and back; with the backward, rows twice more."""
+    def messages(self) -> list[Tensor]:
+        """Only what is sent: counts and rows, there and back; with the backward, rows twice more. Rows come home."""
         sent = torch.bincount(self.own.choices.flatten(), minlength=self.expected.numel()).view_as(self.expected)
         received = self.exchange.tell_counts(sent, self.expected)
         sent_rows, received_rows = sent.sum(1).tolist(), received.sum(1).tolist()
         rows = self.own.tokens.detach().repeat(self.own.choices.shape[1], 1)
+        returned = rows
         for _ in range(2 if self.backward else 1):
             arrived = self.exchange.swap(rows, sent_rows, received_rows, "dispatch")
-            self.exchange.swap(arrived, received_rows, sent_rows, "combine")
+            returned = self.exchange.swap(arrived, received_rows, sent_rows, "combine")
+        return [returned]
+
+    @property
+    def room_shapes(self) -> list[tuple[tuple[int, ...], torch.dtype, torch.device]]:
+        """Shapes of what arrives: rows for the own experts, and the own rows again."""
+        tokens = self.own.tokens
+        counts = int(self.expected.sum()), self.own.choices.numel()
+        return [((count, tokens.shape[1]), tokens.dtype, tokens.device) for count in counts]
 
 
 def _swap(rows: Tensor, exchange: Exchange, sent: list[int], received: list[int], kind: str) -> Tensor:
@@ -255,22 +264,32 @@ def one_device_call(whole: Layer, backward: bool) -> Call:
     return call
 
 
-def check_call(call: SplitLayer, whole: Layer, ranks: Ranks) -> Check:
-    """Hold output and gradients of a rank's own tokens and experts against the whole layer on one device."""
+def check_call(call: SplitLayer, whole: Layer, ranks: Ranks, seen: tuple[Seen, Seen] | None = None) -> Check:
+    """Hold output and gradients of a rank's own tokens and experts against the whole layer on one device.
+
+    `seen` are given the results of both as they were compared.
+    """
 
     def parts(results: list[Tensor]) -> list[Tensor]:
         return [result.detach().chunk(ranks.size)[ranks.index] for result in results]
 
     dtype = whole.tokens.dtype
     long_dtype = longer_dtype(dtype)
-    expected = parts(one_device_call(whole, call.backward)())
+    whole_results = one_device_call(whole, call.backward)()
+    expected = parts(whole_results)
+    if seen is not None:
+        seen[1](whole_results)
+    del whole_results
     if long_dtype is None:
         longest = max(len(whole.tokens), whole.tokens.shape[1], whole.up.shape[2])
         tolerances = [float_tolerance(dtype, longest)] * len(expected)
     else:
         one_device, expected = expected, parts(one_device_call(whole.to(long_dtype), call.backward)())
         tolerances = [SHORT_TYPE_MARGIN * relative_error(*pair) for pair in zip(one_device, expected, strict=True)]
+    results = call()
+    if seen is not None:
+        seen[0](results)
     return worst(
         Check(relative_error(result, reference), tolerance)
-        for result, reference, tolerance in zip(call(), expected, tolerances, strict=True)
+        for result, reference, tolerance in zip(results, expected, tolerances, strict=True)
     )

@@ -6,7 +6,7 @@ Importing this module imports torch: suites import it inside `prepare`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from torch.distributed.pipelining import PipelineStage
 from bench.measure.engine.rank import RankContext
 from bench.parallelism.pipeline.bubble import LOSS
 from bench.parallelism.pipeline.schedules import PipelineSchedule
+from bench.workloads.model.output_sketch import spoil
+from bench.workloads.model.timed_results import StepLooks, StepResults
 from bench.workloads.parallel.torch_schedules import torch_class
 from bench.workloads.trace import communication
 
@@ -71,6 +73,19 @@ class TracedStage(PipelineStage):
             super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
 
 
+def receive_buffers(stages: Iterable[PipelineStage]) -> list[Tensor]:
+    """Tensors that torch's stages receive into, which stay from step to step: stale ones would be right.
+
+    They are torch's own: a torch that keeps them elsewhere has none here.
+    """
+    found: list[Tensor] = []
+    for stage in stages:
+        for name in ("args_recv_info", "grad_recv_info"):
+            for infos in getattr(stage, name, {}).values():
+                found += [info.buffer for info in infos if isinstance(getattr(info, "buffer", None), Tensor)]
+    return found
+
+
 class PipelineStep:
     """Forward and backward of a batch through a schedule, on all ranks of `rank.group` together.
 
@@ -106,6 +121,7 @@ class PipelineStep:
         stages = [TracedStage(module, index, num_stages, rank) for index, module in modules.items()]
         # The shares of the loss are scaled already; torch's own scaling would pass over all gradients once
         # more.
+        self.stages = stages
         self._schedule = torch_class(schedule)(
             stages if schedule.order is None else stages[0],
             num_microbatches,
@@ -120,6 +136,19 @@ class PipelineStep:
     def clear_gradients(self) -> None:
         for module in self.modules.values():
             module.zero_grad(set_to_none=True)
+
+    def forget(self) -> None:
+        """Removes all that a step leaves."""
+        self.clear_gradients()
+        self.outputs = None
+        self.losses.clear()
+
+    def results(self) -> StepResults:
+        gradients = [parameter.grad for module in self.modules.values() for parameter in module.parameters()]
+        return StepResults([self.outputs, *self.losses] if self.has_last_stage else [], gradients)
+
+    def looks(self) -> StepLooks:
+        return StepLooks(self.run, self.results, self.forget, before=lambda: spoil(receive_buffers(self.stages)))
 
     def _traced_loss(self, output: Tensor, target: Tensor) -> Tensor:
         with self._rank.span(LOSS, stage=self.num_stages - 1):
@@ -157,3 +186,15 @@ class OneDeviceStep:
 
     def clear_gradients(self) -> None:
         self.module.zero_grad(set_to_none=True)
+
+    def forget(self) -> None:
+        """Removes all that a step leaves."""
+        self.clear_gradients()
+        self.outputs = None
+        self.losses.clear()
+
+    def results(self) -> StepResults:
+        return StepResults([self.outputs, *self.losses], [parameter.grad for parameter in self.module.parameters()])
+
+    def looks(self) -> StepLooks:
+        return StepLooks(self.run, self.results, self.forget)

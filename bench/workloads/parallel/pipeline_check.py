@@ -7,7 +7,7 @@ the same microbatches. Importing this module imports torch: the suite imports it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,8 +18,11 @@ from bench.measure.engine.rank import RankContext
 from bench.parallelism.pipeline.schedules import PipelineSchedule
 from bench.suite import Check
 from bench.workloads.model.numerics import SHORT_TYPE_MARGIN, float_tolerance, longer_dtype, relative_error, worst
+from bench.workloads.model.timed_results import nothing
 from bench.workloads.model.transformer import TransformerLayer
 from bench.workloads.parallel.pipeline import Loss, OneDeviceStep, PipelineStep
+
+Seen = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -97,14 +100,18 @@ def mean_square(num_microbatches: int) -> Loss:
     return loss
 
 
-def check_step(step: PipelineStep, whole: OneDeviceStep, model: Model) -> Check:
+def check_step(
+    step: PipelineStep, whole: OneDeviceStep, model: Model, seen: tuple[Seen, Seen] = (nothing, nothing)
+) -> Check:
     """Run both, and hold outputs, loss and the gradients of this rank's stages against those of one device.
+
+    `seen` are called when the step's results, and those of one device, are there.
 
     Outputs and loss are there on the rank of the last stage only. All gradients are cleared before and after.
     """
     dtype: torch.dtype = getattr(torch, model.dtype)
     long_dtype = longer_dtype(dtype)
-    expected = _whole_results(whole, step)
+    expected = _whole_results(whole, step, seen[1])
     if long_dtype is None:
         tolerances = [float_tolerance(dtype, model.num_terms)] * len(expected)
     else:
@@ -117,6 +124,7 @@ def check_step(step: PipelineStep, whole: OneDeviceStep, model: Model) -> Check:
         tolerances[-1] = max(outputs_tolerance, loss_tolerance)
     step.clear_gradients()
     step.run()
+    seen[0]()
     results = _results(step.modules.values(), step.outputs, step.losses)
     step.clear_gradients()
     return worst(
@@ -125,10 +133,11 @@ def check_step(step: PipelineStep, whole: OneDeviceStep, model: Model) -> Check:
     )
 
 
-def _whole_results(whole: OneDeviceStep, step: PipelineStep) -> list[Tensor]:
+def _whole_results(whole: OneDeviceStep, step: PipelineStep, seen: Seen = nothing) -> list[Tensor]:
     """Compute on one device the results of a rank's stages."""
     whole.clear_gradients()
     whole.run()
+    seen()
     stack = list(whole.module.children())
     per_stage = len(stack) // step.num_stages
     layers = [layer for stage in step.modules for layer in stack[stage * per_stage : (stage + 1) * per_stage]]

@@ -101,6 +101,14 @@ def silent_group() -> dist.ProcessGroup:
     return group
 
 
+def is_filled_by(group: dist.ProcessGroup, size: int) -> bool:
+    """Return True if a silent group fills all outputs: older torch leaves that of a reduce-scatter as it was."""
+    output = torch.full((1,), torch.nan)
+    scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+    scatter(output, torch.zeros(size), group=group)
+    return not bool(output.isnan())
+
+
 class CopyToRanks(torch.autograd.Function):
     """Megatron-LM's f: the input as it is; the gradient, of which each rank has a term, summed over them."""
 
@@ -286,8 +294,21 @@ def shared_call(whole: Call, sizes: BlockSizes, implementation: str, ranks: Rank
     return Call(block, x.requires_grad_(), output_gradient, whole.direction, ranks.mark)
 
 
-def check_call(call: Call, whole: Call, sizes: BlockSizes, implementation: str, ranks: Ranks) -> Check:
-    """Hold output, loss and all gradients of a rank's share against the whole block's on one device."""
+Seen = Callable[[list[Tensor]], object]
+
+
+def check_call(
+    call: Call,
+    whole: Call,
+    sizes: BlockSizes,
+    implementation: str,
+    ranks: Ranks,
+    seen: tuple[Seen, Seen] | None = None,
+) -> Check:
+    """Hold output, loss and all gradients of a rank's share against the whole block's on one device.
+
+    `seen` are given the results of the two as they were compared.
+    """
     activation_split = IMPLEMENTATIONS[implementation].activation_split
     splits = [activation_split, activation_split, *WEIGHT_SPLITS]
 
@@ -296,7 +317,8 @@ def check_call(call: Call, whole: Call, sizes: BlockSizes, implementation: str, 
 
     dtype = whole.x.dtype
     reference_dtype = longer_dtype(dtype)
-    expected = parts(whole())
+    whole_results = whole()
+    expected = parts(whole_results)
     if reference_dtype is None:
         num_terms = max(sizes.hidden, sizes.width, sizes.batch * sizes.sequence)
         tolerances = [float_tolerance(dtype, num_terms)] * len(expected)
@@ -306,6 +328,9 @@ def check_call(call: Call, whole: Call, sizes: BlockSizes, implementation: str, 
         errors = map(relative_error, one_device, expected)
         tolerances = [summed_margin(ranks.size) * error for error in errors]
     results = call()
+    if seen is not None:
+        for learn, found in zip(seen, (results, whole_results), strict=True):
+            learn(found)
     checks = [
         Check(relative_error(result, reference), tolerance)
         for result, reference, tolerance in zip(results, expected, tolerances, strict=True)

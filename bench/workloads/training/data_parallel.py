@@ -12,8 +12,9 @@ Importing this module imports torch: the suite imports it inside `prepare`.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 import torch
@@ -27,11 +28,57 @@ from torch.nn.parallel import DistributedDataParallel
 from bench.measure.engine.rank import RankContext
 from bench.parallelism.gradient_buckets import Wrapping, buckets, groups
 from bench.parallelism.shapes import ModelShape
-from bench.suite import Check
+from bench.suite import Check, TimedCheck
 from bench.workloads.model.llama import Llama, whole_model
 from bench.workloads.model.numerics import SHORT_TYPE_MARGIN, float_tolerance, longer_dtype, relative_error, worst
+from bench.workloads.model.output_sketch import spoil
+from bench.workloads.model.timed_results import Shape, StepLooks, StepResults
 
-Message = Callable[[], object]
+MAX_EXACT = 256
+"""Most ranks whose ones add up to their number in bfloat16."""
+GROWN_TOLERANCE = 0.25
+"""Relative error of a sum over the ranks that was summed again up to 31 times; one call too few halves it."""
+
+
+@dataclass
+class Messages:
+    """The messages of a step by themselves, on buffers of zeros."""
+
+    sends: list[Callable[[], object]]
+    summed: list[Tensor]
+    """Buffers that hold the sum over the ranks in the end."""
+    num_ranks: int
+    gathered: list[Tensor] = field(default_factory=list)
+
+    def __call__(self) -> None:
+        for send in self.sends:
+            send()
+
+    @property
+    def timed_check(self) -> TimedCheck:
+        return TimedCheck(self.arm, self.look)
+
+    def arm(self) -> None:
+        """Ones, of which every call leaves as many times as many as there are ranks."""
+        spoil(self.gathered)
+        for buffer in self.summed:
+            buffer.fill_(1.0)
+
+    def look(self, calls: int) -> Check:
+        worst = max((self._error(buffer, calls) for buffer in self.summed if buffer.numel()), default=0.0)
+        for buffer in (*self.summed, *self.gathered):
+            buffer.zero_()
+        return Check(worst, GROWN_TOLERANCE)
+
+    def _error(self, buffer: Tensor, calls: int) -> float:
+        found = [float(value) for value in buffer.aminmax()]
+        if any(map(math.isnan, found)):
+            return math.inf
+        if self.num_ranks > MAX_EXACT:
+            return float(min(found) <= 1.0)
+        largest = float(torch.finfo(buffer.dtype).max)
+        wanted = min(float(self.num_ranks) ** calls, largest)
+        return max(abs(min(value, largest) - wanted) / wanted for value in found)
 
 
 class Batch(NamedTuple):
@@ -63,6 +110,11 @@ class DataParallelStep:
     model: nn.Module
     batch: Batch
     loss: Tensor | None = None
+    fresh: tuple[Shape, ...] = ()
+    """Shapes of the gathered weights, which are fresh tensors in every call."""
+
+    def __post_init__(self) -> None:
+        self.looks = StepLooks(self, self.results, self.forget, fresh=self.fresh)
 
     def __call__(self) -> None:
         loss = compute_loss(self.model, self.batch)
@@ -71,6 +123,14 @@ class DataParallelStep:
 
     def clear(self) -> None:
         self.model.zero_grad(set_to_none=True)
+
+    def forget(self) -> None:
+        """Removes all that a step leaves."""
+        self.clear()
+        self.loss = None
+
+    def results(self) -> StepResults:
+        return StepResults([self.loss], [parameter.grad for parameter in self.model.parameters()])
 
 
 def make_ddp(model: Llama, wrapping: Wrapping, rank: RankContext) -> nn.Module:
@@ -97,16 +157,16 @@ def make_fsdp(model: Llama, wrapping: Wrapping, rank: RankContext) -> nn.Module:
 MAKE: dict[str, Callable[[Llama, Wrapping, RankContext], nn.Module]] = {"ddp": make_ddp, "fsdp": make_fsdp}
 
 
-def ddp_messages(model: Llama, wrapping: Wrapping, rank: RankContext) -> list[Message]:
+def ddp_messages(model: Llama, wrapping: Wrapping, rank: RankContext) -> Messages:
     """The sums of a step, a bucket each, in the order of the backward."""
     parameters = list(model.parameters())[::-1]
     item = parameters[0].element_size()
     sizes = buckets([p.numel() * item for p in parameters], wrapping.bucket_mb * 2**20)
     room = [torch.zeros(size // item, device=rank.device, dtype=parameters[0].dtype) for size in sizes]
-    return [_all_reduce(buffer, rank.group) for buffer in room]
+    return Messages([_all_reduce(buffer, rank.group) for buffer in room], room, rank.world_size)
 
 
-def fsdp_messages(model: Llama, wrapping: Wrapping, rank: RankContext) -> list[Message]:
+def fsdp_messages(model: Llama, wrapping: Wrapping, rank: RankContext) -> Messages:
     """The gathers of the forward; those of the backward, if weights were given up; and the reduce-scatters."""
     layers = list(model.layers.values())
     sharded = [
@@ -119,10 +179,12 @@ def fsdp_messages(model: Llama, wrapping: Wrapping, rank: RankContext) -> list[M
     root = _sharded(rest, rank)
     again = pairs if sharded else [root]
     gathered = [root, *pairs, *(again[::-1] if wrapping.reshard_after_forward else [])]
-    return [
+    sends = [
         *(_gather(*pair, rank.group) for pair in gathered),
         *(_scatter(*p, rank.group) for p in [*pairs[::-1], root]),
     ]
+    wholes, shares = ([pair[part] for pair in (root, *pairs)] for part in range(2))
+    return Messages(sends, shares, rank.world_size, wholes)
 
 
 def _sharded(parameters: Iterable[nn.Parameter], rank: RankContext) -> tuple[Tensor, Tensor]:
@@ -136,22 +198,22 @@ def _sharded(parameters: Iterable[nn.Parameter], rank: RankContext) -> tuple[Ten
     return whole, torch.zeros(num_elements, device=rank.device, dtype=dtype)
 
 
-def _all_reduce(buffer: Tensor, group: dist.ProcessGroup) -> Message:
+def _all_reduce(buffer: Tensor, group: dist.ProcessGroup) -> Callable[[], object]:
     return lambda: dist.all_reduce(buffer, group=group)
 
 
-def _gather(whole: Tensor, shard: Tensor, group: dist.ProcessGroup) -> Message:
+def _gather(whole: Tensor, shard: Tensor, group: dist.ProcessGroup) -> Callable[[], object]:
     # torch 2.14 renamed both, and warns at every call under the old name.
     gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
     return lambda: gather(whole, shard, group=group)
 
 
-def _scatter(whole: Tensor, shard: Tensor, group: dist.ProcessGroup) -> Message:
+def _scatter(whole: Tensor, shard: Tensor, group: dist.ProcessGroup) -> Callable[[], object]:
     scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
     return lambda: scatter(shard, whole, group=group)
 
 
-MESSAGES: dict[str, Callable[[Llama, Wrapping, RankContext], list[Message]]] = {
+MESSAGES: dict[str, Callable[[Llama, Wrapping, RankContext], Messages]] = {
     "ddp": ddp_messages,
     "fsdp": fsdp_messages,
 }
@@ -164,12 +226,8 @@ class Trained:
     full: DataParallelStep
     plain: DataParallelStep
     """The model without a wrapper."""
-    messages: list[Message]
+    messages: Messages
     everyone: list[Batch]
-
-    def communicate(self) -> None:
-        for message in self.messages:
-            message()
 
     def clear(self) -> None:
         self.full.clear()
@@ -182,7 +240,9 @@ def make_trained(shape: ModelShape, batch: int, dtype: torch.dtype, wrapping: Wr
     plain = whole_model(shape, rank.generator, rank.device, dtype)
     messages = MESSAGES[wrapping.op](plain, wrapping, rank)
     wrapped = MAKE[wrapping.op](whole_model(shape, rank.generator, rank.device, dtype), wrapping, rank)
-    return Trained(DataParallelStep(wrapped, rank_batch), DataParallelStep(plain, rank_batch), messages, everyone)
+    gathered = tuple((buffer.shape, buffer.dtype, buffer.device) for buffer in messages.gathered)
+    full, alone = DataParallelStep(wrapped, rank_batch, fresh=gathered), DataParallelStep(plain, rank_batch)
+    return Trained(full, alone, messages, everyone)
 
 
 def check_step(trained: Trained, shape: ModelShape) -> Check:
@@ -202,6 +262,7 @@ def check_step(trained: Trained, shape: ModelShape) -> Check:
         tolerances[0] = max(tolerances[0], float(torch.finfo(parameter.dtype).eps))
     trained.clear()
     trained.full()
+    trained.full.looks.learn()
     assert trained.full.loss is not None
     results = [trained.full.loss, *(_whole(p) for p in trained.full.model.parameters())]
     trained.clear()
