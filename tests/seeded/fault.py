@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from tests.seeded.injection import Injection, When
 
-CHECK = r"check (before|after): error \S+ on rank \d is above the tolerance"
+CHECK = r"check (before|after): error (\S+|not a number) on rank \d is above the tolerance"
 CHECK_ON_1 = CHECK.replace(r"rank \d", "rank 1")
-LEFT = r"a timed call left error \S+ on rank \d, above the tolerance"
+LEFT = r"a timed call left error (\S+|not a number) on rank \d, above the tolerance"
 LEFT_ON_1 = LEFT.replace(r"rank \d", "rank 1")
 EITHER = f"{CHECK}|{LEFT}"
 EITHER_ON_1 = f"{CHECK_ON_1}|{LEFT_ON_1}"

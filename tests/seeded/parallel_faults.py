@@ -19,13 +19,16 @@ def ddp_sums(injection: Injection) -> None:
     from torch.nn.parallel import DistributedDataParallel
 
     def hook(_state: Any, bucket: Any) -> Any:
-        return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
+        buffer = bucket.buffer() if injection.strikes() else bucket.buffer().div_(dist.get_world_size())
+        return dist.all_reduce(buffer, async_op=True).get_future().then(lambda done: done.value()[0])
 
-    injection.after(
-        DistributedDataParallel,
-        "__init__",
-        lambda _result, model, *_args, **_named: model.register_comm_hook(None, hook),
-    )
+    original = DistributedDataParallel.__init__
+
+    def init(model: Any, *args: Any, **named: Any) -> None:
+        original(model, *args, **named)
+        model.register_comm_hook(None, hook)
+
+    DistributedDataParallel.__init__ = init  # type: ignore[method-assign]
 
 
 def stale_all_gather(injection: Injection) -> None:
