@@ -22,6 +22,7 @@ def ddp_sums(injection: Injection) -> None:
         buffer = bucket.buffer() if injection.strikes() else bucket.buffer().div_(dist.get_world_size())
         return dist.all_reduce(buffer, async_op=True).get_future().then(lambda done: done.value()[0])
 
+    hook.__annotations__.clear()  # DDP asks that they be its own
     original = DistributedDataParallel.__init__
 
     def init(model: Any, *args: Any, **named: Any) -> None:

@@ -54,7 +54,7 @@ DTENSOR = "tensor_parallel/mlp[batch=1,ffn_hidden=1024,hidden=256,implementation
 PIPELINE = "pipeline_parallel/1f1b[hidden=64,num_heads=4,num_microbatches=4,sequence=32]"
 GPIPE = "pipeline_parallel/gpipe[hidden=64,num_heads=4,num_microbatches=4,sequence=32]"
 DDP = "data_parallel/ddp[bucket_mb=4,model=tiny,num_layers=1,sequence=16]"
-FSDP = "data_parallel/fsdp[layers_per_group=1,model=tiny,num_layers=2,sequence=16]"
+FSDP = "data_parallel/fsdp[layers_per_group=1,model=tiny,num_layers=2,reshard_after_forward=true,sequence=16]"
 RING = "context_parallel/ring[head_dim=64,num_heads=8,num_kv_heads=2,sequence=1024]"
 EXPERTS = "expert_parallel/moe[ffn_hidden=512,hidden=256,imbalance=0.25,num_experts=8,tokens_per_rank=256,top_k=2]"
 LOAD, SAVE = "checkpoint/load[num_bytes=4194304]", "checkpoint/async_save[num_bytes=4194304]"
@@ -206,7 +206,7 @@ CASES = tuple(dict.fromkeys(case for fault in ROWS for case in fault.cases))
 def run(fault: str, cases: Iterable[str], folder: Path, budget: str = BUDGET) -> subprocess.CompletedProcess[str]:
     """Run the real command on two ranks with a fault; an empty name: without one."""
     named = [word for case in cases for word in ("--case", case)]
-    options = ("--preset", "smoke", "--ranks", "2", "--precision", "50%", "--budget", budget, "-o", str(folder))
+    options = ("--preset", "smoke", "--ranks", "2", "--precision", "10%", "--budget", budget, "-o", str(folder))
     return subprocess.run(
         [*BENCH, "run", *options, *named],
         capture_output=True,

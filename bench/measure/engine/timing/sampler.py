@@ -282,12 +282,14 @@ class Sampler:
         elapsed = self.clock.elapsed_ns
         block = [[elapsed(start, end) for start, end in pairs] for pairs in marks]
         taken = [iter(samples) for samples in block]
-        self.time_check.end_block([next(taken[variant]) for variant in order])
+        in_order = [next(taken[variant]) for variant in order]
+        self.time_check.end_block(in_order)
         for launches, totals, calls in zip(self.launches, block, self.calls, strict=True):
             launches.end_block(totals, calls)
-        if looked:
-            for name, totals in zip(self.names, block, strict=True):
-                self.looks.compare(name, totals, {number - first_round for number in looked})
+        if num_looks:
+            rounds = (first_round + index // count for index in range(len(order)))
+            names = (self.names[variant] for variant in order)
+            self.looks.compare(zip(names, rounds, in_order, strict=True), looked)
         return block
 
     def _looked_sample(self, variant: int, number: int) -> tuple[Any, Any]:

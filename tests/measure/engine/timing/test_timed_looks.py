@@ -127,43 +127,47 @@ def test_a_look_that_returns_something_else_breaks_the_contract(found: Any) -> N
 # Calls that do less if their outputs are as they left them.
 
 
-def compared(behind: list[int], others: list[int]) -> str:
+def compared(behind: list[int], after: list[int], others: list[int]) -> str:
     looks = looks_at()
-    looks.compare("full", [*behind, *others], range(len(behind)))
+    looks.times["full"] = behind, after, others
     return looks.shortcut()
 
 
 def test_calls_that_do_their_work_only_behind_spoilt_outputs_are_found() -> None:
-    assert compared([200_000] * FEWEST_LOOKED, [15_000] * FEWEST_OTHERS) == (
-        "calls of full do not do their work each time: behind spoilt outputs samples took 0.2 ms or more, and others "
-        "0.015 ms or less"
+    assert compared([200_000] * FEWEST_LOOKED, [15_000] * FEWEST_LOOKED, [10_000] * FEWEST_OTHERS) == (
+        "calls of full do not do their work each time: behind spoilt outputs samples took 0.2 ms or more, and most "
+        "others 0.015 ms or less"
     )
 
 
 @pytest.mark.parametrize(
-    ("behind", "others"),
+    ("behind", "after", "others"),
     [
-        ([], []),
-        ([200] * (FEWEST_LOOKED - 1), [10] * 100),
-        ([200] * 100, [10] * (FEWEST_OTHERS - 1)),
-        ([round(SHORTCUT_RATIO * 10)] * 10, [10] * 10),
-        ([200, 200, 200, 39], [10] * 10),  # one look was as quick
-        ([200] * 10, [10, 10, 10, 10, 10, 60, 60, 60]),  # a quarter of the others as slow
-        ([200] * 10, [200] * 100),
-        ([10] * 10, [200] * 100),
+        ([], [], []),
+        ([200] * (FEWEST_LOOKED - 1), [10] * 100, [10] * 100),
+        ([200] * 100, [10] * (FEWEST_LOOKED - 1), [10] * 100),
+        ([200] * 100, [10] * 100, [10] * (FEWEST_OTHERS - 1)),
+        ([round(SHORTCUT_RATIO * 10)] * 10, [10] * 10, [10] * 10),
+        ([*[200] * 9, 39], [10] * 10, [10] * 10),  # one look was as quick
+        ([200] * 10, [200] * 10, [10] * 100),  # every look is followed by a slow sample: a rank lost its core
+        ([200] * 10, [*[10] * 7, 60, 60, 60], [10] * 100),
+        ([200] * 10, [10] * 10, [*[10] * 7, 60, 60, 60]),  # a quarter of the others as slow
+        ([200] * 10, [200] * 10, [200] * 10),
+        ([10] * 10, [200] * 10, [200] * 10),
     ],
 )
-def test_noise_is_no_shortcut(behind: list[int], others: list[int]) -> None:
-    assert compared(behind, others) == ""
+def test_noise_is_no_shortcut(behind: list[int], after: list[int], others: list[int]) -> None:
+    assert compared(behind, after, others) == ""
 
 
-def test_samples_of_blocks_are_put_together_and_variants_without_a_check_left_out() -> None:
-    looks = looks_at()
-    for _ in range(3):
-        looks.compare("full", [10, 200, 10, 10], {1})
-        looks.compare("other", [10, 200, 10, 10], {1})
-    assert looks.nanoseconds == {"full": ([200] * 3, [10] * 9)}
-    assert looks.shortcut()
+def test_samples_right_after_a_look_are_told_from_the_others() -> None:
+    looks = TimedLooks(dict.fromkeys(("full", "half"), TimedCheck(print, lambda _: (0.0, 0.0))), FakeTime().seconds)
+    taken = [(name, number) for number in range(4) for name in ("full", "half", "none")]
+    samples = [(name, number, 10 * number + place) for place, (name, number) in enumerate(taken)]
+    looks.compare(samples, {1})
+    assert looks.times == {"full": ([13], [], [0, 26, 39]), "half": ([14], [], [1, 27, 40])}  # `none` came between
+    looks.compare([("full", 0, 1), ("full", 1, 2), ("full", 2, 3), ("half", 2, 4), ("half", 3, 5)], {1})
+    assert looks.times == {"full": ([13, 2], [3], [0, 26, 39, 1]), "half": ([14], [], [1, 27, 40, 4, 5])}
 
 
 # On samples.
@@ -217,8 +221,8 @@ def test_each_block_has_a_look_around_a_sample_and_warm_up_has_none() -> None:
         if word == "arm":  # before the reset: that may spoil the output itself
             assert case.log[number : number + 4] == ["arm", "reset", "run", "look 1"]
     assert "arm" not in case.log[: 2 * 2 * samples.warmup_rounds]
-    assert sum(map(len, looks.nanoseconds["full"])) == samples.num_rounds
-    assert len(looks.nanoseconds["full"][0]) == looks.counts["full"]
+    assert sum(map(len, looks.times["full"])) == samples.num_rounds
+    assert len(looks.times["full"][0]) == looks.counts["full"]
 
 
 def test_a_look_knows_the_calls_of_a_streamed_sample() -> None:
@@ -233,6 +237,27 @@ def test_a_call_that_does_nothing_from_some_time_on_is_found() -> None:
     assert report.excess() == 8.0
     assert report.at.startswith("full, sample ")
     assert report.num_looked >= 1
+
+
+def test_a_call_that_works_only_if_its_output_was_changed_is_found() -> None:
+    case = Copy()
+
+    def run() -> None:
+        case.time.nanoseconds += MILLISECOND if case.output != 7 else MILLISECOND // 50
+        case.output = 7
+
+    def look(calls: int) -> Check:
+        case.time.nanoseconds += MILLISECOND // 50
+        return case.look(calls)
+
+    work = Work(variants={"full": run}, check=lambda: (0.0, 0.0), timed_checks={"full": TimedCheck(case.arm, look)})
+    samples = Sampler(lone_rank(), work, case.time.clock(), "aligned", case.time.seconds).measure(
+        Limits(0.5, 0.2, min_seconds=0.2)
+    )
+    report = sample_report(samples, "full")
+    assert report.excess() == 0.0
+    assert report.shortcut.startswith("calls of full do not do their work each time")
+    assert sample_report(Copy().samples(min_seconds=0.2), "full").shortcut == ""
 
 
 # The report.
@@ -270,7 +295,7 @@ def test_the_worst_look_is_reported(found: tuple[float, float], error: float | N
 def test_a_shortcut_is_reported() -> None:
     looks = looks_at((0.0, 0.0))
     looks.look("full", 1, 0)
-    looks.compare("full", [200] * 5 + [10] * 10, range(5))
+    looks.times["full"] = [200] * 10, [10] * 10, [10] * 10
     assert sample_report(samples_with(looks), "full").shortcut.startswith("calls of full do not")
 
 
