@@ -255,7 +255,7 @@ def _variants(
     whole = inputs(attention, rank.generator(), rank.device, dtype)
     split, messages = split_attention(whole, attention, talking), STRATEGIES[attention.op].messages
     full, alone = make(split, attention), make(split_attention(whole, attention, mute), attention)
-    gathered = [((rank.world_size, *split.key_value.shape), dtype, rank.device)] * 2
+    gathered = [((rank.world_size, *split.key_value.shape), dtype, rank.device)]
     variants = {
         "full": KeptResults(full, before=split.spoil_messages, fresh=gathered),
         # Over a silent group its buffers keep what they have.

@@ -158,16 +158,17 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
     shape, batch = _shape(params), int(params["batch"])
     work = make_trained(shape, batch, getattr(torch, str(params["dtype"])), _wrapping(params), rank)
+    full_looks, plain_looks = work.full.looks(), work.plain.looks()
     return Work(
         variants={
             overlap.FULL: work.full,
             overlap.COMPUTE_ONLY: work.plain,
             overlap.COMMUNICATION: work.messages,
         },
-        check=checked_with([work.plain.looks], lambda: check_step(work, shape)),
+        check=checked_with([plain_looks], lambda: check_step(work, shape, full_looks.learn)),
         timed_checks={
-            overlap.FULL: work.full.looks.timed_check,
-            overlap.COMPUTE_ONLY: work.plain.looks.timed_check,
+            overlap.FULL: full_looks.timed_check,
+            overlap.COMPUTE_ONLY: plain_looks.timed_check,
             overlap.COMMUNICATION: work.messages.timed_check,
         },
         clock="host",

@@ -138,9 +138,11 @@ def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip if there is nothing to mix, or the numbers do not fit."""
     skip_if(_skip_reason(params, rank.world_size))
     from bench.workloads.model.numerics import worst
+    from bench.workloads.model.timed_results import nothing
 
     op, sizes, mix = str(params["op"]), sizes_of(params, rank.world_size), make_mix(params, rank)
     steps, speed, dealt = _steps(op, int(params["units"]), sizes, mix, rank)
+    looks = {name: look for name, step in steps.items() if (look := step.looks()) is not None}
     paces = {"even": mix.mixed_pace, "balanced": mix.mixed_pace, "uniform": mix.uniform_pace}
 
     def reset() -> None:
@@ -149,7 +151,10 @@ def prepare(params: Params, rank: RankContext) -> Work:
 
     return Work(
         variants={name: _paced(rank, steps[name].run, paces[name]) for name in VARIANTS},
-        check=lambda: worst([step.check() for step in steps.values()]),
+        check=lambda: worst(
+            [step.check(looks[name].learn if name in looks else nothing) for name, step in steps.items()]
+        ),
+        timed_checks={name: look.timed_check for name, look in looks.items()},
         clock="host",
         reset=reset,
         flops=_flops(op, sizes),

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from bench.measure.engine.rank import RankContext
     from bench.workloads.model.llama import Llama
+    from bench.workloads.model.timed_results import KeptResults
     from bench.workloads.training.inference import Server
 
 PRODUCTS_IN = "dtype"
@@ -215,14 +216,17 @@ def _model_flops(params: Params, num_batches: int) -> float:
 def prepare(params: Params, rank: RankContext) -> Work:
     """Raises Skip if the ranks do not divide the model, and for sizes that make none."""
     skip_if(_skip_reason(params, rank.world_size))
+    from bench.workloads.model.timed_results import checked_with
+
     op, parts = str(params["op"]), _split(params, rank.world_size)
     num_batches = rank.world_size // parts
     num_tokens = int(params["batch"]) * (int(params["sequence"]) if op == "prefill" else 1)
     weights, cache = _weights_and_cache(params, parts)
     variants, check, close, notes = (_tensor if parts > 1 else _replica)(params, rank)
     return Work(
-        variants=variants,
-        check=check,
+        variants=dict(variants),
+        check=checked_with(variants.values(), check),
+        timed_checks={name: kept.timed_check for name, kept in variants.items()},
         clock="host",
         close=close,
         memory_traffic_bytes=(weights + cache) * ITEM_BYTES[str(params["dtype"])] if op == "decode" else None,
@@ -247,7 +251,7 @@ def served(observed: Observed, *, op: str, num_tokens: int, replicas: bool) -> M
     }
 
 
-Made = tuple[dict[str, Callable[[], object]], Callable[[], Check], Callable[[], object] | None, tuple[str, ...]]
+Made = tuple[dict[str, "KeptResults"], Callable[[], Check], Callable[[], object] | None, tuple[str, ...]]
 """Variants, check, close and notes of a case."""
 
 
@@ -256,7 +260,7 @@ def _replica(params: Params, rank: RankContext) -> Made:
     import torch
 
     from bench.workloads.model.llama import whole_model
-    from bench.workloads.training.inference import OPERATIONS, check_server, draw_prompts, server
+    from bench.workloads.training.inference import check_server, draw_prompts, served_call, server
 
     op, dtype = str(params["op"]), getattr(torch, str(params["dtype"]))
 
@@ -267,7 +271,7 @@ def _replica(params: Params, rank: RankContext) -> Made:
 
     full, model = made(_shape(params), int(params["batch"]))
     full.fill()
-    variants: dict[str, Callable[[], object]] = {"full": OPERATIONS[op](full)}
+    variants = {"full": served_call(full, op)}
     hindrance = _no_room(params, rank) or _too_long(params, rank)
     if hindrance is None:
         return variants, partial(check_server, full, op, model), None, NOTES["replicas"]
@@ -281,8 +285,8 @@ def _tensor(params: Params, rank: RankContext) -> Made:
     import torch.distributed as torch_dist
 
     from bench.workloads.model.llama import whole_model
-    from bench.workloads.parallel.tensor import Ranks, silent_group
-    from bench.workloads.training.inference import OPERATIONS, check_server, draw_prompts, server, split_model
+    from bench.workloads.parallel.tensor import Ranks, is_filled_by, silent_group
+    from bench.workloads.training.inference import check_server, draw_prompts, served_call, server, split_model
 
     op, dtype, size = str(params["op"]), getattr(torch, str(params["dtype"])), rank.world_size
     silent = silent_group()
@@ -314,7 +318,8 @@ def _tensor(params: Params, rank: RankContext) -> Made:
         notes = notes if too_long is None else (*notes, too_long)
     for filled in servers.values():
         filled.fill()
-    variants: dict[str, Callable[[], object]] = {name: OPERATIONS[op](filled) for name, filled in servers.items()}
+    is_defined = {"compute_only": is_filled_by(silent, size)}
+    variants = {name: served_call(filled, op, is_defined.get(name, True)) for name, filled in servers.items()}
     return variants, check, lambda: torch_dist.destroy_process_group(silent), notes
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.measure.engine.rank import RankContext
-    from bench.workloads.model.timed_results import KeptResults, Shape
+    from bench.workloads.model.output_sketch import Shape
+    from bench.workloads.model.timed_results import KeptResults
     from bench.workloads.parallel.tensor import BlockSizes, Call, Ranks
 
 TRACED_CALLS = 5
@@ -311,7 +312,7 @@ def _variants(
 
 def _fresh(sizes: BlockSizes, whole: Call) -> list[Shape]:
     """Shapes of what collectives write: the whole activations."""
-    return [((sizes.batch, sizes.sequence, sizes.hidden), whole.x.dtype, whole.x.device)] * 2
+    return [((sizes.batch, sizes.sequence, sizes.hidden), whole.x.dtype, whole.x.device)]
 
 
 def _traced(call: Call, implementation: str, rank: RankContext) -> Callable[[], list[Tensor]]:

@@ -245,7 +245,9 @@ def _compilable(layout: Layout, device_type: str) -> None:
 
 
 def _work(params: Params, job: MicrobatchedJob, layout: Layout, rank: RankContext) -> Work:
+    from bench.workloads.model.timed_results import checked_with
     from bench.workloads.training.parallelize import Treatment
+    from bench.workloads.training.step_looks import TrainingLooks
     from bench.workloads.training.training_step import NUM_BATCHES, TrainingStep
 
     treatment = Treatment(
@@ -264,11 +266,13 @@ def _work(params: Params, job: MicrobatchedJob, layout: Layout, rank: RankContex
     for _ in range(2):
         step.run()
     peak_bytes = peak.bytes()
+    looks = TrainingLooks(step)
     check = reduced_check(job, layout, treatment, rank) if is_reduced else full_check(step, job, layout, rank)
     recomputed = job.shape.num_layers * job.shape.recomputed_flops(job.global_batch) if treatment.recompute else 0.0
     return Work(
         variants={"full": step.run},
-        check=check,
+        check=checked_with([looks], check),
+        timed_checks={"full": looks.timed_check},
         clock="host",
         flops=job.shape.step_flops(job.global_batch),
         hardware_flops=job.shape.step_flops(job.global_batch) + recomputed if treatment.recompute else None,

@@ -24,6 +24,8 @@ TOLERANCE, SHORT_TYPE_TOLERANCE = 2.0**-10, 2.0**-5
 """Difference of two calls of the same code on the same numbers, over the tensor's largest element. Sums of atomic adds
 have no fixed order, so that it is a few roundings in float32, and in 16 bits a few of 2^-8. A missing term of some
 ranks or microbatches is a tenth and more."""
+Shape = tuple[torch.Size | tuple[int, ...], torch.dtype, torch.device]
+"""Shape, type and device of a tensor."""
 MISSING = 1.0
 """Error of an output that is not there, or has another shape: all of it is wrong."""
 
@@ -37,8 +39,8 @@ class OutputSketch:
         is_short = any(part.dtype in (torch.bfloat16, torch.float16) for part in parts)
         self.tolerance = (SHORT_TYPE_TOLERANCE if is_short else TOLERANCE) if tolerance is None else tolerance
         self.shapes = [(part.shape, part.dtype, part.device) for part in parts]
-        places = [_places(part) for part in parts]
-        self.expected = _joined(places)
+        places = [some_elements(part) for part in parts]
+        self.expected = joined(places)
         self.lengths = torch.tensor([len(at) for at in places], device=self.expected.device, dtype=torch.int64)
         self.scales = self._per_place([_largest(part) or 1.0 for part in parts])
 
@@ -55,7 +57,7 @@ class OutputSketch:
         if not self.fits(tensors):
             return Check(MISSING, self.tolerance)
         present = [local_part(tensor) for tensor in tensors if tensor is not None]
-        found, expected, scales = _joined([_places(part) for part in present]), self.expected, self.scales
+        found, expected, scales = joined([some_elements(part) for part in present]), self.expected, self.scales
         if factors is not None and any(factor != 1 for factor in factors):
             grown = self._per_place(factors)
             expected, scales = expected * grown, scales * grown
@@ -74,13 +76,15 @@ def spoil(tensors: Iterable[Tensor | None]) -> None:
             part.fill_(math.nan if part.is_floating_point() else torch.iinfo(part.dtype).min)
 
 
-def spoil_free_memory(shapes: Iterable[tuple[torch.Size | tuple[int, ...], torch.dtype, torch.device]]) -> None:
+def spoil_free_memory(together: Iterable[Shape], one_by_one: Iterable[Shape] = ()) -> None:
     """Leave NaN in memory that the next tensors of these shapes are likely to get.
 
     Allocators hand out again what was freed last. A call that leaves a fresh output unwritten would else find that of
-    the call before, which is right.
+    the call before, which is right. `together` are those that a call holds at once, of `one_by_one` it holds one or
+    two at a time.
     """
-    spoil([torch.empty(shape, dtype=dtype, device=device) for shape, dtype, device in shapes])
+    for shapes in (list(together), *([shape] * 2 for shape in one_by_one)):
+        spoil([torch.empty(shape, dtype=dtype, device=device) for shape, dtype, device in shapes])
 
 
 def local_part(tensor: Tensor) -> Tensor:
@@ -89,13 +93,13 @@ def local_part(tensor: Tensor) -> Tensor:
     return part.to_local() if isinstance(part, DTensor) else part
 
 
-def _places(part: Tensor) -> Tensor:
+def some_elements(part: Tensor) -> Tensor:
     """Up to NUM_PLACES elements. Their distance is odd, so that they do not all lie in one column of a matrix."""
     flat = part.reshape(-1)
     return flat[:: math.ceil(len(flat) / NUM_PLACES) | 1] if len(flat) > NUM_PLACES else flat
 
 
-def _joined(places: Sequence[Tensor]) -> Tensor:
+def joined(places: Sequence[Tensor]) -> Tensor:
     wide = torch.float64 if any(at.dtype == torch.float64 for at in places) else torch.float32
     return torch.cat([at.to(wide) for at in places]) if places else torch.empty(0)
 

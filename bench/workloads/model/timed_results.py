@@ -7,15 +7,13 @@ Importing this module imports torch: suites import it inside `prepare`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from bench.suite import Check, TimedCheck
-from bench.workloads.model.output_sketch import MISSING, OutputSketch, spoil, spoil_free_memory
-
-Shape = tuple[torch.Size | tuple[int, ...], torch.dtype, torch.device]
+from bench.workloads.model.output_sketch import MISSING, OutputSketch, Shape, spoil, spoil_free_memory
 
 
 def nothing() -> None:
@@ -25,9 +23,10 @@ def nothing() -> None:
 class KeptResults:
     """A call whose results are kept in the samples that are looked at, and dropped at once in all others.
 
-    `before` spoils what the call writes and what stays from call to call; `fresh` are the shapes of tensors that it
-    allocates besides its results, such as what it receives. `compares=False`: the numbers are undefined, and all that
-    is asked is whether the results are there. `is_fresh=False`: some results stay from call to call, not all written.
+    `before` spoils what the call writes and what stays from call to call, `left` gives what it leaves besides its
+    results. `fresh` are the shapes of further tensors that it allocates, such as what it receives. `compares=False`:
+    the numbers are undefined, and all that is asked is whether the results are there. `is_fresh=False`: some results
+    stay from call to call, and are not written by all.
     """
 
     def __init__(
@@ -36,10 +35,12 @@ class KeptResults:
         *,
         before: Callable[[], object] = nothing,
         fresh: Iterable[Shape] = (),
+        left: Callable[[], Sequence[Tensor]] = lambda: (),
         compares: bool = True,
         is_fresh: bool = True,
     ) -> None:
-        self.call, self.before, self.fresh, self.compares, self.is_fresh = call, before, fresh, compares, is_fresh
+        self.call, self.before, self.fresh, self.left = call, before, tuple(fresh), left
+        self.compares, self.is_fresh = compares, is_fresh
         self.sketch: OutputSketch | None = None
         self.is_armed = False
         self.results: list[Tensor] | None = None
@@ -57,7 +58,7 @@ class KeptResults:
 
     def learn(self, results: Sequence[Tensor] | Tensor) -> None:
         """Take the results of a call that is compared with its reference as what timed calls have to give."""
-        self.sketch = OutputSketch(_listed(results))
+        self.sketch = OutputSketch([*_listed(results), *self.left()])
 
     def learn_once(self) -> None:
         """Make a call of its own to learn from, outside the samples; nothing if there was one."""
@@ -69,16 +70,16 @@ class KeptResults:
         assert self.sketch is not None, "a check comes first"
         self.is_armed = True
         self.before()
-        spoil_free_memory([*self.sketch.shapes, *self.fresh])
+        spoil_free_memory(self.sketch.shapes, self.fresh)
 
     def look(self, calls: int) -> Check:
         assert self.sketch is not None
         results, self.results, self.is_armed = self.results, None, False
         if results is None:
             return Check(MISSING, self.sketch.tolerance)
-        is_there = self.sketch.fits(results)
-        undefined = Check(0.0 if is_there else MISSING, self.sketch.tolerance)
-        check = self.sketch.check(results) if self.compares else undefined
+        found = [*results, *self.left()]
+        undefined = Check(0.0 if self.sketch.fits(found) else MISSING, self.sketch.tolerance)
+        check = self.sketch.check(found) if self.compares else undefined
         if self.is_fresh:
             spoil(results)  # a call that returned them again would be seen at the next look
         return check
@@ -108,7 +109,7 @@ class StepLooks:
         before: Callable[[], object] = nothing,
         fresh: Iterable[Shape] = (),
     ) -> None:
-        self.run, self.results, self.clear, self.before, self.fresh = run, results, clear, before, fresh
+        self.run, self.results, self.clear, self.before, self.fresh = run, results, clear, before, tuple(fresh)
         self.sketch: OutputSketch | None = None
 
     @property
@@ -136,7 +137,7 @@ class StepLooks:
         spoil([*found.fixed, *found.summed])
         self.clear()
         self.before()
-        spoil_free_memory([*self.sketch.shapes, *self.fresh])
+        spoil_free_memory(self.sketch.shapes, self.fresh)
 
     def look(self, calls: int) -> Check:
         assert self.sketch is not None
@@ -172,7 +173,13 @@ class BufferLooks:
         return check._replace(error=left) if left != left else check
 
 
-def checked_with(calls: Iterable[KeptResults | StepLooks], check: Callable[[], Check]) -> Callable[[], Check]:
+class Learns(Protocol):
+    """Looks that a check has to prepare."""
+
+    def learn_once(self) -> None: ...
+
+
+def checked_with(calls: Iterable[Learns], check: Callable[[], Check]) -> Callable[[], Check]:
     """A check that, the first time, also takes down what calls leave that it does not compare itself."""
 
     def check_and_learn() -> Check:

@@ -7,7 +7,7 @@ computation by its kind, communication as such. Importing this module imports to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,8 @@ from bench.parallelism.pipeline.orders import one_f_one_b
 from bench.parallelism.work_split import offsets
 from bench.suite import COMMUNICATION, Check
 from bench.workloads.model.numerics import float_tolerance, relative_error, worst
+from bench.workloads.model.output_sketch import Shape
+from bench.workloads.model.timed_results import StepLooks, StepResults, nothing
 from bench.workloads.model.transformer import MLP, TransformerLayer
 
 
@@ -62,7 +64,13 @@ class UnevenStep(Protocol):
 
     def run(self) -> None: ...
     def clear(self) -> None: ...
-    def check(self) -> Check: ...
+    def check(self, seen: Callable[[], object] = nothing) -> Check:
+        """Run it and hold its gradients against one device's; `seen` is called when they are there."""
+        ...
+
+    def looks(self) -> StepLooks | None:
+        """Looks at what a step leaves on this rank; None on a rank that has no part in it."""
+        ...
 
 
 def _layers(sizes: UnevenSizes, indices: range, rank: RankContext) -> nn.Sequential:
@@ -100,6 +108,13 @@ def _compare(results: Sequence[Tensor], expected: Sequence[Tensor], sizes: Uneve
     return worst(Check(relative_error(a, b), tolerance) for a, b in zip(results, expected, strict=True))
 
 
+def _gradient_looks(step: UnevenStep, model: nn.Module, fresh: Sequence[Shape] = ()) -> StepLooks:
+    def results() -> StepResults:
+        return StepResults(summed=[parameter.grad for parameter in model.parameters()])
+
+    return StepLooks(step.run, results, step.clear, fresh=fresh)
+
+
 class DataStep:
     """Every rank has the whole model and some of the microbatches; gradients are summed once, at the end."""
 
@@ -131,13 +146,17 @@ class DataStep:
     def clear(self) -> None:
         self.model.zero_grad(set_to_none=True)
 
-    def check(self) -> Check:
+    def looks(self) -> StepLooks | None:
+        return _gradient_looks(self, self.model) if self.own else None
+
+    def check(self, seen: Callable[[], object] = nothing) -> Check:
         if not self.own:
             return Check(0.0, 0.0)
         whole = _layers(self.sizes, range(self.sizes.num_layers), self.rank)
         _whole_step(whole, self.sizes, self.rank)
         self.clear()
         self.run()
+        seen()
         check = _compare(list(_gradients(self.model)), list(_gradients(whole)), self.sizes)
         self.clear()
         return check
@@ -195,10 +214,18 @@ class TensorStep:
         self.input_gradient = gradient
 
     def clear(self) -> None:
+        self.input_gradient = None
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
-    def check(self) -> Check:
+    def results(self) -> StepResults:
+        gradients = [parameter.grad for part in self.parts for parameter in part.parameters()]
+        return StepResults([self.input_gradient], gradients)
+
+    def looks(self) -> StepLooks | None:
+        return StepLooks(self.run, self.results, self.clear) if self.is_in else None
+
+    def check(self, seen: Callable[[], object] = nothing) -> Check:
         if not self.is_in:
             return Check(0.0, 0.0)
         leaf = self.batch.detach().requires_grad_()
@@ -208,6 +235,7 @@ class TensorStep:
         functional.mse_loss(x, self.target).backward()  # type: ignore[no-untyped-call]
         self.clear()
         self.run()
+        seen()
         results, expected = [self.input_gradient], [leaf.grad]
         for part, layer in zip(self.parts, whole, strict=True):
             results += [part.up.weight.grad, part.down.weight.grad]
@@ -283,13 +311,19 @@ class UnevenPipelineStep:
     def clear(self) -> None:
         self.model.zero_grad(set_to_none=True)
 
-    def check(self) -> Check:
+    def looks(self) -> StepLooks | None:
+        message = self.batches[0]
+        received = [(message.shape, message.dtype, message.device)]
+        return None if self.place is None else _gradient_looks(self, self.model, received)
+
+    def check(self, seen: Callable[[], object] = nothing) -> Check:
         if self.place is None:
             return Check(0.0, 0.0)
         whole = _layers(self.sizes, range(self.sizes.num_layers), self.rank)
         _whole_step(whole, self.sizes, self.rank)
         self.clear()
         self.run()
+        seen()
         expected = [g for index in self.own for g in _gradients(whole[index])]
         check = _compare(list(_gradients(self.model)), expected, self.sizes)
         self.clear()

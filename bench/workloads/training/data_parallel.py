@@ -31,8 +31,8 @@ from bench.parallelism.shapes import ModelShape
 from bench.suite import Check, TimedCheck
 from bench.workloads.model.llama import Llama, whole_model
 from bench.workloads.model.numerics import SHORT_TYPE_MARGIN, float_tolerance, longer_dtype, relative_error, worst
-from bench.workloads.model.output_sketch import spoil
-from bench.workloads.model.timed_results import Shape, StepLooks, StepResults
+from bench.workloads.model.output_sketch import Shape, spoil
+from bench.workloads.model.timed_results import StepLooks, StepResults, nothing
 
 MAX_EXACT = 256
 """Most ranks whose ones add up to their number in bfloat16."""
@@ -113,9 +113,6 @@ class DataParallelStep:
     fresh: tuple[Shape, ...] = ()
     """Shapes of the gathered weights, which are fresh tensors in every call."""
 
-    def __post_init__(self) -> None:
-        self.looks = StepLooks(self, self.results, self.forget, fresh=self.fresh)
-
     def __call__(self) -> None:
         loss = compute_loss(self.model, self.batch)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -131,6 +128,9 @@ class DataParallelStep:
 
     def results(self) -> StepResults:
         return StepResults([self.loss], [parameter.grad for parameter in self.model.parameters()])
+
+    def looks(self) -> StepLooks:
+        return StepLooks(self, self.results, self.forget, fresh=self.fresh)
 
 
 def make_ddp(model: Llama, wrapping: Wrapping, rank: RankContext) -> nn.Module:
@@ -245,8 +245,11 @@ def make_trained(shape: ModelShape, batch: int, dtype: torch.dtype, wrapping: Wr
     return Trained(full, alone, messages, everyone)
 
 
-def check_step(trained: Trained, shape: ModelShape) -> Check:
-    """Hold the loss and all averaged gradients against one device that goes through every rank's batch."""
+def check_step(trained: Trained, shape: ModelShape, seen: Callable[[], object] = nothing) -> Check:
+    """Hold the loss and all averaged gradients against one device that goes through every rank's batch.
+
+    `seen` is called when they are there.
+    """
     parameter = next(trained.plain.model.parameters())
     long_dtype = longer_dtype(parameter.dtype)
     expected = _one_device(trained.plain.model, trained)
@@ -262,7 +265,7 @@ def check_step(trained: Trained, shape: ModelShape) -> Check:
         tolerances[0] = max(tolerances[0], float(torch.finfo(parameter.dtype).eps))
     trained.clear()
     trained.full()
-    trained.full.looks.learn()
+    seen()
     assert trained.full.loss is not None
     results = [trained.full.loss, *(_whole(p) for p in trained.full.model.parameters())]
     trained.clear()

@@ -22,8 +22,12 @@ from bench.parallelism.shapes import ModelShape
 from bench.suite import Check
 from bench.workloads.model.llama import Generators, KVCache, Llama, LlamaLayer, init_layer
 from bench.workloads.model.numerics import SHORT_TYPE_MARGIN, float_tolerance, longer_dtype, relative_error, worst
+from bench.workloads.model.output_sketch import spoil
+from bench.workloads.model.timed_results import KeptResults
 from bench.workloads.parallel.tensor import Ranks
 
+MOST_POSITIONS = 16
+"""Positions of the cache whose keys and values a look compares."""
 CHECKED_TOKENS = 4
 """Greedy tokens that the check generates one after the other; the cache has room for them."""
 
@@ -111,20 +115,30 @@ class Server:
         """Run tokens [batch, some] from position `offset` on: logits of the last, [batch, vocabulary]."""
         return last_logits(self.model, tokens, offset, self.cache)
 
-    def prefill(self) -> Tensor:
-        """The whole prompt at once: the first new token of each sequence, [batch]."""
-        return self.logits(self.prompts, 0).argmax(-1)
+    def prefill(self) -> list[Tensor]:
+        """The whole prompt at once: the first new token of each sequence, [batch], and its logits."""
+        logits = self.logits(self.prompts, 0)
+        return [logits.argmax(-1), logits]
 
     def fill(self) -> None:
         """Take in all of the prompt but its last token, which `decode` takes."""
         self.logits(self.prompts[:, :-1], 0)
 
-    def decode(self) -> Tensor:
-        """The prompt's last token against the cache of those before it: the next token of each sequence, [batch].
+    def decode(self) -> list[Tensor]:
+        """The prompt's last token against the cache of those before it: the next token of each sequence, [batch], and
+        its logits.
 
         Called again it does the same again: the context stays as long as it is.
         """
-        return self.logits(self.prompts[:, -1:], self.length - 1).argmax(-1)
+        logits = self.logits(self.prompts[:, -1:], self.length - 1)
+        return [logits.argmax(-1), logits]
+
+    def written(self, op: str, most: int | None = None) -> list[Tensor]:
+        """Keys and values of the positions that a call writes, or of `most` of them, spread over the prompt."""
+        first = 0 if op == "prefill" else self.length - 1
+        step = 1 if most is None else -(-(self.length - first) // most)
+        both = (*self.cache.keys.values(), *self.cache.values.values())
+        return [tensor[:, :, first : self.length : step] for tensor in both]
 
     def generate(self, op: str) -> tuple[list[Tensor], list[Tensor]]:
         """CHECKED_TOKENS greedy tokens, the first by the call that is timed: logits and tokens, one after the other."""
@@ -216,7 +230,24 @@ def _reference(whole: Llama, text: Tensor) -> Tensor:
     return _head(whole, _hidden(whole, text, 0, None)[:, -CHECKED_TOKENS:])
 
 
-OPERATIONS: dict[str, Callable[[Server], Callable[[], Tensor]]] = {
+CALLS: dict[str, Callable[[Server], Callable[[], list[Tensor]]]] = {
     "prefill": lambda s: s.prefill,
     "decode": lambda s: s.decode,
 }
+
+
+def served_call(of: Server, op: str, compares: bool = True) -> KeptResults:
+    """The timed call of a server, which is looked at with the keys and values that it writes.
+
+    The activations that are summed and gathered over ranks are fresh in every call.
+    """
+    shape, keys = of.model.shape, next(iter(of.cache.keys.values()))
+    batch, length = of.prompts.shape
+    rows = batch * (length if op == "prefill" else 1)
+    return KeptResults(
+        CALLS[op](of),
+        before=lambda: spoil(of.written(op)),
+        left=lambda: of.written(op, MOST_POSITIONS),
+        fresh=[(size, keys.dtype, keys.device) for size in ((rows, shape.hidden), (batch, shape.vocabulary))],
+        compares=compares,
+    )

@@ -76,6 +76,7 @@ class TrainingStep:
         self.losses: list[Tensor] = []
         self.batches = [self._own_share(number) for number in range(NUM_BATCHES)]
         self.count = 0
+        self.pipeline_stages: list[TracedStage] = []
         self._axes = self._group_axes()
         self._accumulate = self._microbatches if layout.pp == 1 else self._pipeline()
 
@@ -156,7 +157,7 @@ class TrainingStep:
         assert self.mesh is not None
         row = SCHEDULES[self.job.schedule]
         group = self.mesh.get_group("pipeline")
-        stages = [
+        stages = self.pipeline_stages = [
             TracedStage(module, index, self.num_stages, self.rank, group) for index, module in self.stages.items()
         ]
         schedule = torch_class(row)(
