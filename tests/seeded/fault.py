@@ -30,6 +30,8 @@ class Fault:
     cases: Mapping[str, str]
     """Case id -> pattern that its reason has to match; empty: the case has to be right."""
     when: When = field(default_factory=When)
+    precision: str = "10%"
+    """For the run: many samples are taken to reach a high one."""
     is_at_start: bool = False
     """True: put in before anything is imported, as faults of the clock are."""
 

@@ -175,7 +175,7 @@ class Sampler:
         began = self.now()
         limits = limits.after_warmup(began - warmed_from)
         size = min(self._first_block(round_seconds, limits), limits.max_rounds)
-        reason, width, num_looks = None, None, 1
+        reason, width, num_looks = None, None, self.looks.next_number(size, round_seconds)
         while reason is None:
             block = self._block(size, len(slowest), num_looks)
             for variant, samples in enumerate(block):

@@ -16,9 +16,13 @@ from bench.measure.engine.case_run import CaseEnd, CaseRun
 from bench.measure.engine.timing.sample_report import UNLOOKED_NOTE, SampleReport, sample_report
 from bench.measure.engine.timing.sampler import Limits, Sampler, Samples
 from bench.measure.engine.timing.timed_looks import (
+    ENOUGH_LOOKS,
     FEWEST_LOOKED,
     FEWEST_OTHERS,
+    FIRST_LOOKS,
+    FIRST_SHARE,
     LOOK_SHARE,
+    ROUNDS_PER_LOOK,
     SHORTCUT_RATIO,
     TimedLooks,
 )
@@ -72,22 +76,33 @@ def test_no_more_samples_are_drawn_than_there_are() -> None:
     assert TimedLooks({}, FakeTime().seconds).choose(7, 3, 10) == frozenset()
 
 
+def costing(took: int, looked: int = ENOUGH_LOOKS) -> TimedLooks:
+    """Looks of which some were made, each of this many nanoseconds."""
+    looks = looks_at(*[(0.0, 0.0)] * looked, took=took)
+    for number in range(looked):
+        looks.arm("full")
+        looks.look("full", 1, number)
+    return looks
+
+
 def test_looks_beyond_the_first_of_a_block_cost_a_twentieth_of_its_time() -> None:
-    time = FakeTime()
-    looks = looks_at(*[(0.0, 0.0)] * 10, time=time, took=MILLISECOND)
-    assert looks.next_number(100, 0.01) == 1  # none was made: nobody knows what one costs
-    looks.arm("full")
-    looks.look("full", 1, 0)
+    looks = costing(MILLISECOND)
     assert looks.next_number(100, 0.010) == round(LOOK_SHARE * 100 * 0.010 / 0.001)
     assert looks.next_number(1, 0.010) == 1
     assert looks.next_number(100, 0.000_001) == 1
     assert looks.next_number(100, 10.0) == 100
+    assert costing(0).next_number(37, 0.0) == 37
 
 
-def test_looks_that_cost_nothing_are_made_at_every_sample() -> None:
-    looks = looks_at((0.0, 0.0))
-    looks.look("full", 1, 0)
-    assert looks.next_number(37, 0.0) == 37
+def test_the_first_block_has_few_looks_since_nobody_knows_what_one_costs() -> None:
+    assert [looks_at().next_number(size, 0.01) for size in (1, 7, 16, 24, 512)] == [1, 1, 2, FIRST_LOOKS, FIRST_LOOKS]
+
+
+def test_a_case_gets_enough_looks_unless_they_are_dear() -> None:
+    assert costing(MILLISECOND, looked=3).next_number(512, 0.000_2) == ENOUGH_LOOKS - 3
+    assert costing(MILLISECOND, looked=3).next_number(16, 0.002) == 16 // ROUNDS_PER_LOOK
+    assert costing(1000 * MILLISECOND, looked=1).next_number(512, 0.000_2) == 1
+    assert costing(20 * MILLISECOND, looked=1).next_number(512, 0.000_2) == int(FIRST_SHARE * 512 * 0.000_2 / 0.020)
 
 
 # What they find.
@@ -220,7 +235,7 @@ def test_each_block_has_a_look_around_a_sample_and_warm_up_has_none() -> None:
     for number, word in enumerate(case.log):
         if word == "arm":  # before the reset: that may spoil the output itself
             assert case.log[number : number + 4] == ["arm", "reset", "run", "look 1"]
-    assert "arm" not in case.log[: 2 * 2 * samples.warmup_rounds]
+    assert "arm" not in case.log[: 3 * samples.warmup_rounds]
     assert sum(map(len, looks.times["full"])) == samples.num_rounds
     assert len(looks.times["full"][0]) == looks.counts["full"]
 
