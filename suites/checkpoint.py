@@ -50,11 +50,12 @@ from bench.suite import (
     positive_int,
     skip_if,
 )
+from bench.workloads.comm.timed_outputs import combined_check
 from bench.workloads.storage import page_cache, scratch_dir
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
-    from bench.workloads.storage.checkpoints import Checkpoints, Training
+    from bench.workloads.storage.checkpoints import Checkpoints, Seen, Training
 
 MIB, GIB = 2**20, 2**30
 DEFAULTS: Params = {
@@ -164,6 +165,8 @@ class CheckpointOperation:
     """Writes what the check loads, as the case does; nothing if the files are there."""
     folder: Callable[[Operands], Path]
     """Folder that the check loads from."""
+    looks: Mapping[str, tuple[str, ...]]
+    """Variant -> what its timed calls are looked at for: files `saved`, the state `loaded`, the count of `steps`."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,7 @@ OPERATIONS: Mapping[str, CheckpointOperation] = {
         variants=lambda operands: {"full": operands.checkpoints.save},
         save=lambda operands: operands.checkpoints.save(),
         folder=lambda operands: operands.checkpoints.current,
+        looks={"full": ("saved",)},
     ),
     "async_save": CheckpointOperation(
         variants=lambda operands: {
@@ -206,9 +210,18 @@ OPERATIONS: Mapping[str, CheckpointOperation] = {
         },
         save=lambda operands: operands.checkpoints.begin_save(),
         folder=lambda operands: operands.checkpoints.current,
+        looks={
+            "full": ("saved",),
+            "stall": ("saved",),
+            "steps": ("steps",),
+            "steps_and_save": ("saved", "steps"),
+        },
     ),
     "load": CheckpointOperation(
-        variants=_load_variants, save=lambda operands: None, folder=lambda operands: operands.data
+        variants=_load_variants,
+        save=lambda operands: None,
+        folder=lambda operands: operands.data,
+        looks={"full": ("loaded",), "from_cache": ("loaded",)},
     ),
 }
 
@@ -218,6 +231,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     skip_if(_misfit(params))
     import torch.distributed as dist
 
+    from bench.workloads.storage.checkpoint_looks import LoadLooks, SaveLooks, StepCountLooks
     from bench.workloads.storage.checkpoints import Checkpoints, make_training
 
     op, uncached, folder = str(params["op"]), params["cache"] == "uncached", str(params["folder"])
@@ -231,6 +245,13 @@ def prepare(params: Params, rank: RankContext) -> Work:
     operands = Operands(checkpoints, _positive(params, "num_steps"), root / "data", twin)
     _write_files(op, operands, rank)
 
+    variants, files, state = OPERATIONS[op].variants(operands), SaveLooks(checkpoints, rank.index), LoadLooks(training)
+    looks = {
+        "saved": files.timed_check,
+        "loaded": state.timed_check,
+        "steps": StepCountLooks(training, operands.num_steps).timed_check,
+    }
+
     def close() -> None:
         checkpoints.finish()
         control.maxima(rank, [0])  # nobody reads or writes any more
@@ -239,8 +260,9 @@ def prepare(params: Params, rank: RankContext) -> Work:
             held.close()
 
     return Work(
-        variants=OPERATIONS[op].variants(operands),
-        check=partial(_check, OPERATIONS[op], operands),
+        variants=variants,
+        check=partial(_check, OPERATIONS[op], operands, (state if op == "load" else files).learn),
+        timed_checks={name: combined_check(*(looks[what] for what in OPERATIONS[op].looks[name])) for name in variants},
         clock="host",
         reset=operands.drop if uncached else checkpoints.renew if op != "load" else None,
         close=close,
@@ -259,9 +281,11 @@ def _write_files(op: str, operands: Operands, rank: RankContext) -> None:
         page_cache.require_uncached(rank, _files(operands.data))
 
 
-def _check(operation: CheckpointOperation, operands: Operands) -> Check:
+def _check(operation: CheckpointOperation, operands: Operands, seen: Seen) -> Check:
     load = operands.checkpoints.load
-    errors = operands.checkpoints.errors(lambda: operation.save(operands), lambda: load(operation.folder(operands)))
+    errors = operands.checkpoints.errors(
+        lambda: operation.save(operands), lambda: load(operation.folder(operands)), seen
+    )
     return Check(float(errors), 0.0)
 
 

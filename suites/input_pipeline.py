@@ -30,6 +30,7 @@ Workers are started before anything is timed, and end with their rank.
 from __future__ import annotations
 
 import multiprocessing
+import random
 import shutil
 import time
 import warnings
@@ -40,13 +41,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.engine import control
-from bench.suite import Check, Machine, Observed, Param, Params, Presets, Skip, SuiteMetric, Work, positive_int, skip_if
+from bench.suite import (
+    Check,
+    Machine,
+    Observed,
+    Param,
+    Params,
+    Presets,
+    Skip,
+    SuiteMetric,
+    TimedCheck,
+    Work,
+    positive_int,
+    skip_if,
+)
+from bench.workloads.comm.timed_outputs import combined_check
 from bench.workloads.storage import page_cache, scratch_dir
+from bench.workloads.storage.epoch_looks import EpochLooks
 from bench.workloads.storage.epochs import Epochs, Shifted
 from bench.workloads.storage.input_files import Files, digest, end_with_rank
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
+    from bench.workloads.model.timed_results import BufferLooks
 
 MIB = 2**20
 DEFAULTS: Params = {
@@ -192,10 +209,12 @@ def prepare(params: Params, rank: RankContext) -> Work:
     _ask_shared_memory(params, num_workers, rank)
     scratch_dir.require_room(rank, folder, num_bytes * (2 if uncached else 1))
     root, held = scratch_dir.new_scratch(rank, folder, "input", per_host=True)
-    files, expected = _written(params, num_samples, root, rank, twin=uncached)
+    files, digests = _written(params, num_samples, root, rank, twin=uncached)
     if uncached:
         page_cache.require_uncached(rank, files.paths(0))
-    pipeline = _pipeline(params, files, rank)
+    step, products = _matmul_step(params, rank) if params["step"] == "matmul" else (_wait_step(params), None)
+    pipeline = _pipeline(params, files, step, rank)
+    batches = EpochLooks(pipeline, digests, int(params["batch_size"]), random.Random(rank.seed + rank.index))
 
     def close() -> None:
         pipeline.stop()
@@ -203,10 +222,13 @@ def prepare(params: Params, rank: RankContext) -> Work:
         if held is not None:
             held.close()
 
+    variants = _variants(pipeline, uncached)
     return Work(
         communicates=False,
-        variants=_variants(pipeline, uncached),
-        check=lambda: _check(pipeline, expected, rank),
+        variants=variants,
+        check=lambda: _check(pipeline, Counter(digests), rank, products),
+        timed_checks=_timed_checks(variants, batches.timed_check, products),
+        least_seconds=_least_seconds(params),
         clock="host",
         reset=pipeline.drop if uncached else None,
         close=close,
@@ -230,6 +252,25 @@ def _variants(pipeline: Epochs, uncached: bool) -> dict[str, Callable[[], object
     return variants
 
 
+def _timed_checks(
+    variants: Mapping[str, object], batches: TimedCheck, products: BufferLooks | None
+) -> dict[str, TimedCheck]:
+    """The looks at what each variant does: batches, and the products of steps that compute."""
+    parts = {"full": [batches], "step_only": [], "loader_only": [batches], "from_cache": [batches]}
+    if products is not None:
+        for name in ("full", "step_only"):
+            parts[name].append(products.timed_check)
+    return {name: combined_check(*checks) for name, checks in parts.items() if checks and name in variants}
+
+
+def _least_seconds(params: Params) -> dict[str, float]:
+    """Seconds that the steps wait in each variant that takes them, whatever the loader does."""
+    if params["step"] != "wait":
+        return {}
+    seconds = _positive(params, "num_batches") * _positive(params, "step_ms") / 1e3
+    return {"full": seconds, "step_only": seconds}
+
+
 def _ask_shared_memory(params: Params, num_workers: int, rank: RankContext) -> None:
     """Workers hand batches over in shared memory, of which a container may have little. Raises Skip without room."""
     needed = num_workers * (PREFETCH + 1) * _batch_bytes(params) * rank.machine.ranks_per_host
@@ -239,8 +280,8 @@ def _ask_shared_memory(params: Params, num_workers: int, rank: RankContext) -> N
         raise Skip(f"workers need {needed / MIB:.0f} MiB of {SHARED_MEMORY}, and not every rank's host has them free")
 
 
-def _written(params: Params, num_samples: int, root: Path, rank: RankContext, twin: bool) -> tuple[Files, Counter[str]]:
-    """The files, of which each rank of a host writes its share, and the digests of all samples."""
+def _written(params: Params, num_samples: int, root: Path, rank: RankContext, twin: bool) -> tuple[Files, list[str]]:
+    """The files, of which each rank of a host writes its share, and the digest of each sample by its index."""
     op = str(params["op"])
     size = _positive(params, "sequence") + 1 if op == "tokens" else _positive(params, "sample_bytes")
     folders = tuple(root / name for name in ("data", "twin")[: 2 if twin else 1])
@@ -252,14 +293,18 @@ def _written(params: Params, num_samples: int, root: Path, rank: RankContext, tw
         return files.write(range(rank.local_index, num_samples, rank.local_world_size), rank.seed)
 
     digests = scratch_dir.call_on_all(rank, write)
-    rows = control.all_gather_json(rank, [rank.place.host_index, digests])
+    rows = control.all_gather_json(rank, [rank.place.host_index, rank.local_index, digests])
     if twin and rank.local_index == 0:
         for path in files.paths(0):
             page_cache.sync(path)
-    return files, Counter(text for host, texts in rows if host == rank.place.host_index for text in texts)
+    by_index = [""] * num_samples
+    for host, local_index, texts in rows:
+        if host == rank.place.host_index:
+            by_index[local_index :: rank.local_world_size] = texts
+    return files, by_index
 
 
-def _pipeline(params: Params, files: Files, rank: RankContext) -> Epochs:
+def _pipeline(params: Params, files: Files, step: Callable[[], object], rank: RankContext) -> Epochs:
     from torch.utils.data import DataLoader, DistributedSampler
 
     num_workers = int(params["num_workers"])
@@ -284,7 +329,6 @@ def _pipeline(params: Params, files: Files, rank: RankContext) -> Epochs:
             pin_memory=rank.device.type == "cuda",
             worker_init_fn=end_with_rank if num_workers else None,
         )
-    step = _matmul_step(params, rank) if params["step"] == "matmul" else _wait_step(params)
     return Epochs(files, loader, sampler, shifted, step, int(params["num_batches"]), rank.device)
 
 
@@ -300,8 +344,11 @@ def _wait_step(params: Params) -> Callable[[], object]:
     return lambda: time.sleep(seconds)
 
 
-def _matmul_step(params: Params, rank: RankContext) -> Callable[[], object]:
+def _matmul_step(params: Params, rank: RankContext) -> tuple[Callable[[], object], BufferLooks]:
+    """The step, and the looks at its product."""
     import torch
+
+    from bench.workloads.model.timed_results import BufferLooks
 
     size = MATMUL_SIZE[rank.device.type]
     dtype = torch.bfloat16 if rank.device.type == "cuda" else torch.float32
@@ -313,11 +360,14 @@ def _matmul_step(params: Params, rank: RankContext) -> Callable[[], object]:
         for _ in repeats:
             torch.mm(a, b, out=c)
 
-    return step
+    return step, BufferLooks(c)
 
 
-def _check(pipeline: Epochs, expected: Counter[str], rank: RankContext) -> Check:
+def _check(pipeline: Epochs, expected: Counter[str], rank: RankContext, products: BufferLooks | None) -> Check:
     """Samples that came to no rank, twice, or not as they were written, in an epoch over each folder; none may."""
+    if products is not None:
+        pipeline.step()
+        products.learn()
     error = 0
     for folder in range(len(pipeline.files.folders)):
         digests = [digest(row.cpu().numpy()) for batch in pipeline.batches(folder) for row in batch]

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
 
 
+Seen = Callable[[list[torch.Tensor], list[Any]], object]
+
+
 @dataclass
 class Training:
     """A sharded model with its optimizer: what is saved and loaded, and goes on meanwhile."""
@@ -163,14 +166,19 @@ class Checkpoints:
         load(state, storage_reader=FileSystemReader(folder), process_group=self.group)
         self.training.set_state(state)
 
-    def errors(self, save: Callable[[], object], load: Callable[[], object]) -> int:
-        """Count the bytes and settings of this rank's state that differ after saving, overwriting and loading it."""
+    def errors(self, save: Callable[[], object], load: Callable[[], object], seen: Seen | None = None) -> int:
+        """Count the bytes and settings of this rank's state that differ after saving, overwriting and loading it.
+
+        `seen` is given the state, when the files are there.
+        """
         self.renew()
         tensors, settings = self.training.leaves()
         saved = [tensor.clone() for tensor in tensors]
         save()
         self.training.overwrite()
         self.finish()
+        if seen is not None:
+            seen(saved, settings)
         load()
         tensors, others = self.training.leaves()
         return differing_bytes(saved, tensors) + sum(bool(a != b) for a, b in zip(settings, others, strict=True))

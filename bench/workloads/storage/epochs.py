@@ -26,6 +26,8 @@ class Epochs:
     num_batches: int
     device: torch.device
     epoch: int = 0
+    watch: Callable[[torch.Tensor], object] | None = None
+    """Is given every batch of the epochs that are looked at."""
     cached: list[float | None] = field(default_factory=list)
     """Share of the files in the page cache after each time that they were dropped from it."""
 
@@ -34,8 +36,12 @@ class Epochs:
         self.epoch += 1
         self.sampler.set_epoch(self.epoch)
         self.shifted.shift = folder * self.files.num_samples
+        watch = self.watch
         for batch in self.loader:
-            yield batch.to(self.device, non_blocking=True)
+            moved = batch.to(self.device, non_blocking=True)
+            if watch is not None:
+                watch(moved)
+            yield moved
 
     def full(self) -> None:
         for _ in self.batches():
