@@ -96,12 +96,19 @@ def raw_at_half_speed(_injection: Injection) -> None:
     time.clock_gettime_ns = reading
 
 
-def short_sleeps(_injection: Injection) -> None:
-    """Sleeps that end after half their time."""
-    true = time.sleep
-    time.sleep = lambda seconds: true(seconds / 2)  # type: ignore[assignment]
+def sleeping(share: float) -> Callable[[Injection], None]:
+    """Sleeps that end after this share of their time."""
 
+    def install(injection: Injection) -> None:
+        true = time.sleep
 
-def no_sleeps(_injection: Injection) -> None:
-    """Sleeps that end at once."""
-    time.sleep = lambda _seconds: None  # type: ignore[assignment]
+        def sleep(seconds: float) -> None:
+            if injection.strikes():
+                if share:
+                    true(seconds * share)
+            else:
+                true(seconds)
+
+        time.sleep = sleep  # type: ignore[assignment]
+
+    return install

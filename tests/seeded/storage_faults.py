@@ -19,37 +19,32 @@ def _first_local(state: Any) -> Any:
 def bit_flipped(injection: Injection) -> None:
     """One bit of a loaded state is wrong."""
     import torch
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint import state_dict_loader
 
     def spoil(_result: Any, state: Any, *_args: Any, **_named: Any) -> None:
         _first_local(state).detach().view(-1).view(torch.int32)[0] ^= 1
 
-    injection.after(dcp, "load", spoil)
+    injection.after(state_dict_loader, "load", spoil)
 
 
 def loads_nothing(injection: Injection) -> None:
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint import state_dict_loader
 
-    injection.instead(dcp, "load", lambda _original, *_args, **_named: None)
+    injection.instead(state_dict_loader, "load", lambda _original, *_args, **_named: None)
 
 
 def saves_the_first_state(injection: Injection) -> None:
     """Saves write the state that the first one had."""
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint import state_dict_saver
 
     kept: list[Any] = []
 
-    def patch(name: str) -> None:
-        original = getattr(dcp, name)
+    def faulty(original: Any, state: Any, *args: Any, **named: Any) -> Any:
+        kept[:] = kept or [copy.deepcopy(state)]
+        return original(kept[0], *args, **named)
 
-        def faulty(state: Any, *args: Any, **named: Any) -> Any:
-            kept[:] = kept or [copy.deepcopy(state)]
-            return original(kept[0], *args, **named)
-
-        setattr(dcp, name, faulty)
-
-    patch("save")
-    patch("async_save")
+    for name in ("save", "async_save"):
+        injection.instead(state_dict_saver, name, faulty)
 
 
 def batch_twice(injection: Injection) -> None:

@@ -20,6 +20,6 @@ def test_a_fault_is_found(fault: Fault, tmp_path: Path) -> None:
 
 
 def test_without_a_fault_all_cases_of_the_table_are_right(tmp_path: Path) -> None:
-    done = table.run(None, table.CASES, tmp_path, budget="3m")
+    done = table.run(None, table.CASES, tmp_path, budget="6m")
     assert done.returncode == 0, done.stdout + done.stderr
     assert table.found(tmp_path) == dict.fromkeys(table.CASES, ("ok", ""))
