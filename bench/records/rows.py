@@ -55,6 +55,12 @@ class CaseGroup:
     view: CaseView
 
     @cached_property
+    def looked_samples(self) -> int | None:
+        """Timed samples whose outputs were looked at, in all launches; None if the case was not checked."""
+        checks = [record.check for record in self.records if record.check is not None]
+        return sum(check.timed_samples for check in checks) if checks else None
+
+    @cached_property
     def status(self) -> str:
         """The worst of the launches; a launch that skipped the case does not spoil those that measured it."""
         return worst_status(record.status for record in self.records)
@@ -268,6 +274,8 @@ def group_row(group: CaseGroup) -> Row:
         "check_error": check and check.error,
         "check_tolerance": check and check.tolerance,
         "check_scope": check and check.scope,
+        "looked_samples": group.looked_samples,
+        "excluded_fault_share": intervals.excluded_share(group.looked_samples) if group.looked_samples else None,
         "notes": group.notes,
     }  # fmt: skip
 

@@ -159,3 +159,12 @@ def centre_and_squares(values: Sequence[float]) -> tuple[float, float]:
     """
     centre = math.fsum(values) / len(values)
     return centre, math.fsum((value - centre) ** 2 for value in values)
+
+
+def excluded_share(num_faultless: int) -> float:
+    """Share of calls, above which a fault that strikes by chance is excluded at 95% if `num_faultless` calls had none.
+
+    1 - 0.05^(1/n), about 3/n: the rule of three (Hanley and Lippman-Hand 1983, JAMA 249(13)).
+    """
+    assert num_faultless > 0
+    return 1.0 - math.pow(1.0 - CONFIDENCE, 1.0 / num_faultless)

@@ -66,7 +66,8 @@ def empty_sample(rank: RankContext) -> str:
     """What the product times of a call that does nothing: the floor of every sample."""
     from bench.core import clock
     from bench.measure.engine.timing.device_clock import clock_for_work
-    from bench.measure.engine.timing.sampler import Limits, Sampler
+    from bench.measure.engine.timing.sampler import Sampler
+    from bench.measure.engine.timing.stop_rule import Limits
     from bench.suite import Check, Work
 
     work = Work(variants={"full": lambda: None}, check=lambda: Check(0.0, 0.0))

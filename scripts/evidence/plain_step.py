@@ -105,7 +105,8 @@ def on_rank(index: int, path: str, name: str) -> list[tuple[float, float]]:
     from bench.measure.engine.rank import close_groups, open_groups
     from bench.measure.engine.store import Store
     from bench.measure.engine.timing.device_clock import clock_for_work
-    from bench.measure.engine.timing.sampler import Limits, Sampler
+    from bench.measure.engine.timing.sampler import Sampler
+    from bench.measure.engine.timing.stop_rule import Limits
     from bench.measure.launchers.place import Place
     from bench.measure.planning.suite_loader import load
     from suites.training_step import DEFAULTS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.support.command import BENCH, SUITES, saved
 from tests.support.namespaces import Hosts, hosts_or_skip, stop, wait_for
 
 pytestmark = [pytest.mark.launchers, pytest.mark.ranks, pytest.mark.long]
-RUN = (*BENCH, "run", str(SUITES / "tiny.py"), "--preset", "smoke", "--set", "op=first", "--join-timeout", "8s", "-o")
+RUN = (*BENCH, "run", str(SUITES / "tiny.py"), "--preset", "smoke", "--set", "op=first")
 PORT = "29600"  # on hosts where nothing else is
 
 
@@ -24,9 +25,12 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
         yield nodes
 
 
-def start(nodes: Hosts, folder: Path, host: str, rank: int, size: int = 2, **more: str) -> subprocess.Popen[str]:
+def start(
+    nodes: Hosts, folder: Path, host: str, rank: int, size: int = 2, limit: str = "8s", **more: str
+) -> subprocess.Popen[str]:
+    """Start a rank; `limit` is short for ranks that are not to meet."""
     variables = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "alpha", "MASTER_PORT": PORT, **more}
-    return nodes.start(host, *RUN, str(folder), **variables)
+    return nodes.start(host, *RUN, "--join-timeout", limit, "-o", str(folder), **variables)
 
 
 def complaint(process: subprocess.Popen[str], code: int = 2) -> str:
@@ -39,8 +43,8 @@ def complaint(process: subprocess.Popen[str], code: int = 2) -> str:
     return lines[0] if lines else ""
 
 
-def pair(nodes: Hosts, folder: Path, **more: str) -> list[subprocess.Popen[str]]:
-    return [start(nodes, folder, host, rank, **more) for rank, host in enumerate(("alpha", "beta"))]
+def pair(nodes: Hosts, folder: Path, limit: str = "8s", **more: str) -> list[subprocess.Popen[str]]:
+    return [start(nodes, folder, host, rank, limit=limit, **more) for rank, host in enumerate(("alpha", "beta"))]
 
 
 def test_a_host_that_never_comes_is_missing_with_its_ranks(nodes: Hosts, tmp_path: Path) -> None:
@@ -95,14 +99,14 @@ def test_hosts_that_have_ipv6_alone_meet(nodes: Hosts, tmp_path: Path) -> None:
     for number, host in enumerate(("alpha", "beta"), 1):
         nodes.check(host, "ip", "-6", "addr", "add", f"fd00:78::{number}/64", "dev", "eth0", "nodad")
         nodes.check(host, "ip", "-4", "addr", "flush", "dev", "eth0")
-    for process in pair(nodes, tmp_path, MASTER_ADDR="fd00:78::1", GLOO_SOCKET_IFNAME="eth0"):
+    for process in pair(nodes, tmp_path, "60s", MASTER_ADDR="fd00:78::1", GLOO_SOCKET_IFNAME="eth0"):
         _, errors = process.communicate(timeout=90)
         assert process.returncode == 0, errors
     assert [rank["host"] for rank in saved(tmp_path).ranks()] == ["alpha", "beta"]
 
 
 def test_a_host_that_falls_silent_while_it_measures_ends_the_run(nodes: Hosts, tmp_path: Path) -> None:
-    first, second = pair(nodes, tmp_path)
+    first, second = pair(nodes, tmp_path, "60s")
     wait_for(lambda: any('"ranks"' in file.read_text() for file in tmp_path.glob("*.jsonl")), "the ranks' line", 60)
     nodes.cut("beta")
     _, errors = first.communicate(timeout=90)
@@ -112,3 +116,26 @@ def test_a_host_that_falls_silent_while_it_measures_ends_the_run(nodes: Hosts, t
     assert (file.end["status"], file.end["exit_code"]) == ("failed", 3)
     stop(second, signal.SIGKILL)
     second.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
+def test_a_short_cut_of_the_network_is_outlived(nodes: Hosts, tmp_path: Path, seconds: float) -> None:
+    processes = pair(nodes, tmp_path, "60s")
+    wait_for(lambda: any('"ranks"' in file.read_text() for file in tmp_path.glob("*.jsonl")), "the ranks' line", 60)
+    nodes.cut("beta")
+    threading.Event().wait(seconds)  # the cut itself
+    nodes.connect("beta")
+    for process in processes:
+        _, errors = process.communicate(timeout=90)
+        assert process.returncode == 0, errors
+    assert saved(tmp_path).statuses() == {"first": "ok"}
+
+
+def test_a_cut_while_the_ranks_meet_is_outlived(nodes: Hosts, tmp_path: Path) -> None:
+    nodes.cut("beta")
+    processes = pair(nodes, tmp_path, "60s")
+    wait_for(lambda: any(tmp_path.glob("*.jsonl")), "the result file", 60)
+    nodes.connect("beta")
+    for process in processes:
+        _, errors = process.communicate(timeout=90)
+        assert process.returncode == 0, errors

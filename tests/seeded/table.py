@@ -205,7 +205,8 @@ ROWS = (
     Fault("one bit of a loaded state flipped while it is timed", "checkpoint", storage.bit_flipped, {LOAD: LEFT},
           When(only_timed=True)),
     Fault("a batch twice, another not at all", "input pipeline", storage.batch_twice, {SAMPLES: CHECK}),
-    Fault("epoch ends after a batch while it is timed", "input pipeline", storage.short_epoch, {SAMPLES: f"{LEFT}|{CLOCK}"},
+    Fault("epoch ends after a batch while it is timed", "input pipeline", storage.short_epoch,
+          {SAMPLES: f"{LEFT}|{CLOCK}"},
           When(only_timed=True)),
     Fault("rank 1 reads the share of rank 0", "input pipeline", storage.share_of_rank_0, {SAMPLES: CHECK},
           When(ranks=(1,))),
@@ -221,23 +222,14 @@ CASES = tuple(dict.fromkeys(case for fault in ROWS for case in fault.cases))
 def run(fault: Fault | None, cases: Iterable[str], folder: Path, budget: str = BUDGET) -> CompletedProcess[str]:
     """Run the real command on two ranks with a fault, or without one."""
     named = [word for case in cases for word in ("--case", case)]
-    precision = fault.precision if fault else "10%"
-    options = (
-        "--preset",
-        "smoke",
-        "--ranks",
-        "2",
-        "--precision",
-        precision,
-        "--budget",
-        budget,
-        "--timeout",
-        "60s",
-        "-o",
-        str(folder),
+    limits = ("--precision", fault.precision if fault else "10%", "--budget", budget, "--timeout", "60s")
+    return subprocess.run(
+        [*BENCH, "run", "--preset", "smoke", "--ranks", "2", *limits, "-o", str(folder), *named],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env=environ(**environment(fault.name if fault else "")),
     )
-    variables = environ(**environment(fault.name if fault else ""))
-    return subprocess.run([*BENCH, "run", *options, *named], capture_output=True, text=True, timeout=300, env=variables)
 
 
 def found(folder: Path) -> dict[str, tuple[str, str]]:

@@ -79,3 +79,9 @@ def test_medians_and_quantiles() -> None:
     assert stats.median([3, 1, 2]) == 2.0
     assert stats.median([4, 1, 2, 3]) == 2.5
     assert stats.quantiles([1, 2, 3, 4, 5], [0, 0.25, 0.5, 0.9, 1]) == pytest.approx([1, 2, 3, 4.6, 5])
+
+
+def test_faultless_calls_exclude_about_three_over_their_number() -> None:
+    assert stats.excluded_share(1) == pytest.approx(0.95)
+    assert stats.excluded_share(20) == pytest.approx(0.139, abs=0.001)
+    assert stats.excluded_share(3000) == pytest.approx(3 / 3000, rel=0.01)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.measure.engine.timing.case_cost import DEAR_ROUNDS, WARMUP_ROUNDS, CaseCost
-from bench.measure.engine.timing.sampler import MIN_ROUNDS
+from bench.measure.engine.timing.stop_rule import MIN_ROUNDS
 from bench.measure.engine.worker import timeout_seconds
 from bench.measure.planning.plan import Plan, Turn
 from bench.measure.planning.presets import PRESETS

@@ -6,8 +6,8 @@ import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from bench.analysis.findings.data_state import data_state
 from bench.analysis.findings.evidence import RunEvidence
@@ -118,7 +118,25 @@ def _correctness(evidence: RunEvidence) -> list[Correctness]:
     if unchecked == right:
         return []  # imported: nothing says that it was checked
     scope = f" ({reduced} of them at a reduced size)" if reduced else ""
-    return [Correctness(f"all {right - unchecked} measured cases, checked before and after{scope}", right, 0)]
+    checked = f"all {right - unchecked} measured cases, checked before and after{scope}"
+    return [Correctness(checked + _looks(evidence.measured), right, 0)]
+
+
+def _looks(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Number of timed calls that were looked at, and the share of wrong ones that this excludes; in a clause.
+
+    Files that were written before there were looks say nothing of them.
+    """
+    counts = [row.get("looked_samples") or 0 for row in rows]
+    looked = [count for count in counts if count]
+    if not looked:
+        return ""
+    cases = "each case" if len(looked) == len(counts) else f"each of {len(looked)} cases"
+    share = max(row["excluded_fault_share"] for row in rows if row.get("looked_samples"))
+    return (
+        f"; {sum(looked):,} timed samples looked at, {min(looked)} or more in {cases}: faults in over "
+        f"{100 * share:.2g}% of a case's calls are excluded"
+    )
 
 
 def _unmeasured(evidence: RunEvidence, name: str) -> list[Unmeasured]:

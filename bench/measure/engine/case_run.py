@@ -22,10 +22,12 @@ from bench.measure.engine.case_parts import (
 )
 from bench.measure.engine.consensus import Agreement, PhaseOutcome, Poll
 from bench.measure.engine.gather import gather_samples
+from bench.measure.engine.observation import observe
 from bench.measure.engine.passes import torch_profile
 from bench.measure.engine.passes.energy_window import measure_energy
 from bench.measure.engine.passes.traced_pass import traced_pass
 from bench.measure.engine.rank import RankContext
+from bench.measure.engine.rank_state import RankState, changed_note
 from bench.measure.engine.timing import host_launches, l2_cache
 from bench.measure.engine.timing.alignment import make_alignment
 from bench.measure.engine.timing.case_cost import (
@@ -39,16 +41,16 @@ from bench.measure.engine.timing.case_cost import (
 )
 from bench.measure.engine.timing.device_clock import clock_for_work
 from bench.measure.engine.timing.sample_report import UNLOOKED_NOTE, SampleReport, sample_report
-from bench.measure.engine.timing.sampler import Limits, Sampler, Samples, Timing
+from bench.measure.engine.timing.sampler import Sampler, Samples, Timing
+from bench.measure.engine.timing.stop_rule import Limits
 from bench.measure.planning.session import case_record
 from bench.measure.planning.suite_contract import ContractError, to_check, to_derived, to_figures, to_tables
 from bench.measure.planning.suite_loader import Suite
 from bench.measure.system import energy, interference_probe
 from bench.measure.system.devices import available_memory_bytes, release_cached_memory
 from bench.records.lines.parts import CheckOutcome, Stop
-from bench.records.samples import sample_matrix
 from bench.stats import intervals
-from bench.suite import Observed, Span, Work
+from bench.suite import Span, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,6 +129,7 @@ class CaseRun:
         meet any more.
         """
         started, began = clocks.stamp(), clocks.monotonic_seconds()
+        state = RankState()
         cost_probe, sound = CostProbe(self.rank, self.allowance), True
         record = case_record(self.plan, self.case, self.launch, "failed", None, started, self.visit)
         try:
@@ -140,6 +143,8 @@ class CaseRun:
             return Postponement(off.seconds), sound
         finally:
             self.rank.tracer = None
+            changed = state.restore()
+        record.notes += [changed_note(changed)] if changed else []
         record.seconds = clocks.monotonic_seconds() - began
         return record, sound
 
@@ -338,39 +343,13 @@ class CaseRun:
         record.launch_ns = {name: [report.launch_ns[name] for report in reports] for name in samples.launch_ns}
         record.num_late = {name: [report.num_late[name] for report in reports] for name in samples.num_late}
         record.per_rank = [report.figures for report in reports if report.figures is not None]
-        observed = self._observed(samples, record, [report.medians for report in reports])
+        observed = observe(self.rank, samples, record, [report.medians for report in reports])
         if work.derive is not None:
             derived = to_derived(work.derive, work.derive(observed), self.suite.metrics)
             record.derived = {name: finite_or_none(value) for name, value in derived.items()}
         if work.tables is not None:
             tables = to_tables(work.tables, work.tables(observed))
             record.tables = {name: table_rows(table) for name, table in tables.items()}
-
-    def _observed(self, samples: Samples, record: Measurement, medians: list[dict[str, float]]) -> Observed:
-        matrices = {name: sample_matrix(record.variants[name]) for name in samples.calls}
-        return Observed(
-            world_size=self.rank.world_size,
-            num_cores=self.rank.machine.num_cores,
-            device_type=self.rank.device.type,
-            seconds={
-                name: intervals.median(matrices[name].max(axis=0)) / calls / 1e9
-                for name, calls in samples.calls.items()
-            },
-            rank_seconds={name: tuple(row[name] for row in medians) for name in samples.calls},
-            spans=tuple(record.spans),
-            traced_call_ns=tuple(tuple(row) for row in record.traced_call_ns),
-            traced_variants=tuple(record.traced_variants),
-            per_rank=tuple(record.per_rank),
-            samples={
-                name: tuple((matrices[name].max(axis=0) / calls / 1e9).tolist())
-                for name, calls in samples.calls.items()
-            },
-            rank_samples={
-                name: tuple(map(tuple, (matrices[name] / calls / 1e9).tolist()))
-                for name, calls in samples.calls.items()
-                if record.variants[name].nanoseconds is not None
-            },
-        )
 
     @contextmanager
     def _voting(self, phase: str) -> Iterator[None]:
@@ -383,7 +362,7 @@ class CaseRun:
             verdict, reason = PhaseOutcome.SKIP, str(skip) or "the suite gave no reason"
         except ContractError as error:
             verdict, reason = PhaseOutcome.CONTRACT, str(error)
-        except Exception as error:  # noqa: BLE001 - a case that raises is recorded as failed, and the run goes on
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a case that raises has failed, and the run goes on
             verdict, reason = (
                 PhaseOutcome.RAISED,
                 f"rank {self.rank.index} ({self.host}), {phase}: {describe_error(error)}",

@@ -25,7 +25,7 @@ from bench.measure.engine.passes import nccl_choices, torch_profile
 from bench.measure.engine.rank import RankContext, device_is_busy, open_groups, take_device
 from bench.measure.engine.store import Store, with_prefix
 from bench.measure.engine.timing.case_cost import UNLIMITED, Allowance, Postponement
-from bench.measure.engine.timing.sampler import MIN_ROUNDS, MIN_VISIT_ROUNDS, Limits
+from bench.measure.engine.timing.stop_rule import MIN_ROUNDS, MIN_VISIT_ROUNDS, Limits
 from bench.measure.launchers.place import Place
 from bench.measure.planning.events import (
     CaseBegun,

@@ -313,6 +313,8 @@ class Supervisor:
             raise BenchError(refusal)
         orderly = (None, exit_codes.OK, exit_codes.BROKEN_GENERATION)
         killed = [index for index, code in enumerate(codes) if code not in orderly]
+        # Ranks that lost each other while one had left as if its work was done: it left too early.
+        killed = killed or [index for index, code in enumerate(codes) if code == exit_codes.OK]
         if killed:
             self._blame(ranks, self._death(ranks, killed[0]))
             return RunOutcome.HARD

@@ -80,7 +80,7 @@ def to_work(function: object, value: object) -> Work:
     for name in ("timed_checks", "least_seconds"):
         unknown = next((variant for variant in getattr(value, name) if variant not in variants), None)
         if unknown is not None:
-            raise ContractError(f"Work.{name} names {unknown!r}, which is no variant{place_of(function)}")
+            raise ContractError(f"Work.{name} names {unknown!r}, which is not a variant{place_of(function)}")
     return value
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from bench.core.values import counted, parse_seconds
 from bench.errors import BenchError
-from bench.measure.engine.timing.sampler import MIN_ROUNDS
+from bench.measure.engine.timing.stop_rule import MIN_ROUNDS
 from bench.measure.planning.budget_fit import MIN_CASE_SECONDS, sampling_seconds
 from bench.measure.planning.visit_overhead import STARTUP_SECONDS
 from bench.records.file import Result

@@ -33,13 +33,14 @@ MISSING = 1.0
 class OutputSketch:
     """Some elements of tensors, in their order."""
 
-    def __init__(self, tensors: Sequence[Tensor], tolerance: float | None = None) -> None:
-        """`tolerance` overrides the one that follows from the types of the tensors."""
+    def __init__(self, tensors: Sequence[Tensor], tolerance: float | None = None, most: int = NUM_PLACES) -> None:
+        """`tolerance` overrides the one that follows from the types; `most` elements of each tensor are compared."""
+        self.most = most
         parts = [local_part(tensor) for tensor in tensors]
         is_short = any(part.dtype in (torch.bfloat16, torch.float16) for part in parts)
         self.tolerance = (SHORT_TYPE_TOLERANCE if is_short else TOLERANCE) if tolerance is None else tolerance
         self.shapes = [(part.shape, part.dtype, part.device) for part in parts]
-        places = [some_elements(part) for part in parts]
+        places = [some_elements(part, most) for part in parts]
         self.expected = joined(places)
         self.lengths = torch.tensor([len(at) for at in places], device=self.expected.device, dtype=torch.int64)
         self.scales = self._per_place([_largest(part) or 1.0 for part in parts])
@@ -57,7 +58,11 @@ class OutputSketch:
         if not self.fits(tensors):
             return Check(MISSING, self.tolerance)
         present = [local_part(tensor) for tensor in tensors if tensor is not None]
-        found, expected, scales = joined([some_elements(part) for part in present]), self.expected, self.scales
+        found, expected, scales = (
+            joined([some_elements(part, self.most) for part in present]),
+            self.expected,
+            self.scales,
+        )
         if factors is not None and any(factor != 1 for factor in factors):
             grown = self._per_place(factors)
             expected, scales = expected * grown, scales * grown
@@ -93,10 +98,10 @@ def local_part(tensor: Tensor) -> Tensor:
     return part.to_local() if isinstance(part, DTensor) else part
 
 
-def some_elements(part: Tensor) -> Tensor:
-    """Up to NUM_PLACES elements. Their distance is odd, so that they do not all lie in one column of a matrix."""
+def some_elements(part: Tensor, most: int = NUM_PLACES) -> Tensor:
+    """Up to so many elements. Their distance is odd, so that they do not all lie in one column of a matrix."""
     flat = part.reshape(-1)
-    return flat[:: math.ceil(len(flat) / NUM_PLACES) | 1] if len(flat) > NUM_PLACES else flat
+    return flat[:: math.ceil(len(flat) / most) | 1] if len(flat) > most else flat
 
 
 def joined(places: Sequence[Tensor]) -> Tensor:

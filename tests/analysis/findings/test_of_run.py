@@ -118,6 +118,21 @@ def test_a_wrong_result_is_counted_and_named(tmp_path: Path) -> None:
     assert correct.text == "1 of 2 results: all_reduce 1 KiB: error 3 above tolerance 0"
 
 
+def test_looks_at_timed_samples_are_counted_with_what_they_exclude(tmp_path: Path) -> None:
+    def looked(size: int, *counts: int) -> list[dict[str, Any]]:
+        check = {"error": 0.0, "tolerance": 0.0, "scope": "full", "error_after": 0.0, "error_timed": 0.0}
+        checks = [check | {"timed_samples": count} for count in counts]
+        return [product("float32", 1.0, size, launch=launch, check=each) for launch, each in enumerate(checks)]
+
+    few, many = looked(1024, 5, 15), looked(2048, 400, 600)
+    (correct,) = findings_of(tmp_path, *few, *many, end(), plan={"launches": 2}).of_kind(Correctness)
+    words = "all 2 measured cases, checked before and after; 1,020 timed samples looked at, 20 or more in each case"
+    assert correct.text == f"{words}: faults in over 14% of a case's calls are excluded"
+    earlier = product("float32", 1.0, 4096)
+    (correct,) = findings_of(tmp_path / "other", *few, earlier, end(), plan={"launches": 2}).of_kind(Correctness)
+    assert "20 timed samples looked at, 20 or more in each of 1 cases" in correct.text
+
+
 def test_cases_without_a_speed_are_grouped_by_reason(tmp_path: Path) -> None:
     left_out = [not_ok(f"compute/matmul[size={n}]", "skipped", "budget: no time was left") for n in (2, 4, 8)]
     other = not_ok("compute/matmul[size=16]", "skipped", "one rank has nobody to send to")

@@ -9,7 +9,8 @@ import pytest
 from bench.measure.engine import control
 from bench.measure.engine.gather import gather_samples
 from bench.measure.engine.rank import RankContext
-from bench.measure.engine.timing.sampler import Limits, Sampler
+from bench.measure.engine.timing.sampler import Sampler
+from bench.measure.engine.timing.stop_rule import Limits
 from bench.records.lines.header import RankFacts
 from bench.suite import Work
 from tests.measure.engine.timing.test_sampler import MILLISECOND, FakeTime

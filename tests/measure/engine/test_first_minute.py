@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from bench.measure.engine.timing.case_cost import DEAR_ROUNDS
-from bench.measure.engine.timing.sampler import MIN_ROUNDS
+from bench.measure.engine.timing.stop_rule import MIN_ROUNDS
 from bench.measure.engine.worker import LEAST_TIMEOUT_SECONDS
 from tests.support.first_minute import BUDGET_SECONDS, CHECK, PREPARE, RECORDED, STARTUP_SECONDS, Replay, Times
 

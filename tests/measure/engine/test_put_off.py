@@ -11,7 +11,7 @@ import pytest
 from bench.measure.engine.case_run import CaseRun
 from bench.measure.engine.consensus import Poll
 from bench.measure.engine.timing.case_cost import DEAR_NOTE, DEAR_ROUNDS, UNLIMITED, Allowance, Postponement
-from bench.measure.engine.timing.sampler import Limits
+from bench.measure.engine.timing.stop_rule import Limits
 from bench.measure.planning.suite_loader import Suite
 from bench.records.lines.kinds import Measurement
 from bench.records.visits import num_samples

@@ -187,7 +187,8 @@ def window_on(context: Any) -> dict[str, Any]:
 
     from bench.core.clock import cpu_clock
     from bench.measure.engine.passes.energy_window import measure_energy
-    from bench.measure.engine.timing.sampler import Limits, Samples
+    from bench.measure.engine.timing.sampler import Samples
+    from bench.measure.engine.timing.stop_rule import Limits
     from bench.suite import Work
 
     energy.MIN_WINDOW_SECONDS, energy.WINDOW_SECONDS, energy.MIN_CASE_SECONDS = 0.05, 0.1, 0.2

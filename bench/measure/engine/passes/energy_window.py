@@ -9,7 +9,8 @@ from dataclasses import replace
 from bench.core.clock import Clock, wait_seconds
 from bench.measure.engine import control
 from bench.measure.engine.rank import RankContext
-from bench.measure.engine.timing.sampler import Limits, Samples
+from bench.measure.engine.timing.sampler import Samples
+from bench.measure.engine.timing.stop_rule import Limits
 from bench.measure.system import energy
 from bench.measure.system.devices import gpu_addresses
 from bench.stats import intervals

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bench.core import clock as clocks
 from bench.measure.engine import control
 from bench.measure.engine.timing.alignment import make_alignment
-from bench.measure.engine.timing.sampler import Limits
+from bench.measure.engine.timing.stop_rule import Limits
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext

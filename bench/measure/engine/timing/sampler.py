@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import gc
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.measure.engine import control
 from bench.measure.engine.timing.alignment import make_alignment
 from bench.measure.engine.timing.host_launches import HostLaunches
+from bench.measure.engine.timing.stop_rule import Limits, StopReason, block_rounds, decide, is_settled, next_block
 from bench.measure.engine.timing.time_check import FILLED_SECONDS, TimeCheck
 from bench.measure.engine.timing.timed_looks import TimedLooks
-from bench.stats import intervals
 
 if TYPE_CHECKING:
     from bench.core.clock import Clock
@@ -31,62 +31,11 @@ Timing = Literal["aligned", "streamed"]
 MAX_STREAMED_CALLS = 32
 STREAMED_SECONDS = 0.010
 """A streamed sample aims at this length, so that the one alignment before it weighs little."""
-MIN_ROUNDS_FOR_PRECISION = 20
-MIN_ROUNDS = 20
-"""Samples of a case in a launch, taken even if their time is up: fewer say little of a median."""
-MIN_VISIT_ROUNDS = 3
-"""The fewest of one visit, if several share MIN_ROUNDS: a median of three outlives an outlier."""
-OVERRUN, OVERRUN_SECONDS = 8, 3.0
-"""A case that took this many times its time, and so long, stops with fewer, if nothing else says what it may take."""
-NUM_BLOCKS_FOR_PRECISION = 5
-BLOCK_SECONDS = 0.05
-"""A block lasts at least about this long: control messages between blocks then cost little of the time."""
-MAX_BLOCK_ROUNDS = 512
-MAX_LASTING_ROUNDS = 200_000
-WARMUP_WINDOW = 3
-WARMUP_SETTLED = 0.95
-"""Warm-up goes on while the last rounds are still faster than this share of the ones before them."""
 LOOK_SECONDS = 0.05
 """Shortest time between two looks at a working device: a look takes about a millisecond of the host's time."""
 
 Look = Callable[[Callable[[], bool]], object]
 """Looks at the device; given what says whether it is still at work."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits at which a case has enough samples."""
-
-    precision: float
-    """Half width of the 95% interval of the block medians, relative to their mean, at which sampling may stop."""
-    seconds: float
-    """Time for all samples of one visit to the case; warm-up takes at most a quarter of it on top."""
-    max_rounds: int = 20_000
-    min_rounds: int = MIN_ROUNDS
-    most_seconds: float | None = None
-    """Time, warm-up included, after which sampling ends with fewer than `min_rounds`; None: a multiple of `seconds`."""
-    warmup_rounds: int = 2
-    """Fewest warm-up rounds; one more if the calls in a streamed sample have to be chosen."""
-    min_seconds: float = 0.0
-    """Sampling does not end before, whatever the precision."""
-
-    def extended(self, seconds: float) -> Limits:
-        """Return limits for work that needs so long; the number of samples is then no reason to stop early."""
-        return replace(self, seconds=max(self.seconds, seconds), min_seconds=seconds, max_rounds=MAX_LASTING_ROUNDS)
-
-    def after_warmup(self, seconds: float) -> Limits:
-        """Return the limits that are left after a warm-up of that length."""
-        return self if self.most_seconds is None else replace(self, most_seconds=max(0.0, self.most_seconds - seconds))
-
-    @property
-    def sampling_seconds(self) -> float:
-        """Time for the samples, as long as there are enough of them."""
-        return self.seconds if self.most_seconds is None else min(self.seconds, self.most_seconds)
-
-    @property
-    def last_seconds(self) -> float:
-        """Time after which sampling ends, however few samples there are."""
-        return max(OVERRUN * self.seconds, OVERRUN_SECONDS) if self.most_seconds is None else self.most_seconds
 
 
 @dataclass(frozen=True)
@@ -97,7 +46,7 @@ class Samples:
     """Variant -> back-to-back calls in each sample."""
     nanoseconds: dict[str, list[int]]
     """Variant -> total of each sample, in the order taken."""
-    stop_reason: Literal["precision", "time", "samples"]
+    stop_reason: StopReason
     half_width: float | None
     warmup_rounds: int
     launch_ns: dict[str, int] = field(default_factory=dict)
@@ -182,8 +131,8 @@ class Sampler:
                 taken[variant] += samples
             slowest += control.maxima(self.rank, block[0])
             elapsed = self.now() - began
-            reason, width = _decide(slowest, elapsed, limits)
-            size = _next_block(size, elapsed / len(slowest), limits.sampling_seconds - elapsed)
+            reason, width = decide(slowest, elapsed, limits)
+            size = next_block(size, elapsed / len(slowest), limits.sampling_seconds - elapsed)
             size = max(1, min(size, limits.max_rounds - len(slowest)))
             num_looks = self.looks.next_number(size, elapsed / len(slowest))
             code, size, num_looks = control.broadcast_numbers(self.rank, [_CODES.index(reason), size, num_looks])
@@ -240,7 +189,7 @@ class Sampler:
                 self._choose_calls(block)
                 slowest = []
             round_seconds = self.now() - round_began
-            done = _is_settled(slowest) or self.now() - began > max_seconds
+            done = is_settled(slowest) or self.now() - began > max_seconds
             settled = control.broadcast_numbers(self.rank, [int(done and num_rounds >= fewest)])[0]
         return num_rounds, round_seconds
 
@@ -252,7 +201,7 @@ class Sampler:
             launches.forget(calls)
 
     def _first_block(self, round_seconds: float, limits: Limits) -> int:
-        size = _block_rounds(round_seconds, limits.seconds)
+        size = block_rounds(round_seconds, limits.seconds)
         size, self.looks.salt = control.broadcast_numbers(self.rank, [size, secrets.randbits(32)])
         return size
 
@@ -327,39 +276,4 @@ class Sampler:
         self.look(lambda: not self.clock.reached(last))
 
 
-_CODES: list[Literal["precision", "time", "samples"] | None] = [None, "precision", "time", "samples"]
-
-
-def _decide(
-    slowest: Sequence[int], elapsed: float, limits: Limits
-) -> tuple[Literal["precision", "time", "samples"] | None, float | None]:
-    """Return the reason to stop, if any, and the half width reached; `slowest` is each sample's maximum over ranks."""
-    width = None
-    if len(slowest) >= MIN_ROUNDS_FOR_PRECISION:
-        width = intervals.half_width(slowest, NUM_BLOCKS_FOR_PRECISION)
-        if width is not None and width <= limits.precision and elapsed >= limits.min_seconds:
-            return "precision", width
-    enough = len(slowest) >= limits.min_rounds or elapsed >= limits.last_seconds
-    if elapsed >= limits.sampling_seconds and enough:
-        return "time", width
-    return ("samples", width) if len(slowest) >= limits.max_rounds else (None, width)
-
-
-def _next_block(size: int, round_seconds: float, seconds_left: float) -> int:
-    """Return the next block's size, at most doubled, so that a first guess that was far off does not overrun."""
-    return max(1, min(2 * size, _block_rounds(round_seconds, max(seconds_left, 0.0))))
-
-
-def _block_rounds(round_seconds: float, seconds_left: float) -> int:
-    if round_seconds <= 0:
-        return MAX_BLOCK_ROUNDS
-    wanted = max(BLOCK_SECONDS, seconds_left / (2 * NUM_BLOCKS_FOR_PRECISION))
-    return max(1, min(MAX_BLOCK_ROUNDS, int(wanted / round_seconds)))
-
-
-def _is_settled(slowest: Sequence[int]) -> bool:
-    if len(slowest) < 2 * WARMUP_WINDOW:
-        return False
-    last = intervals.median(slowest[-WARMUP_WINDOW:])
-    before = intervals.median(slowest[-2 * WARMUP_WINDOW : -WARMUP_WINDOW])
-    return last >= WARMUP_SETTLED * before
+_CODES: list[StopReason | None] = [None, "precision", "time", "samples"]

@@ -1,4 +1,4 @@
-"""Checks of time: what the clock of a case says is held against a second clock, and against what is possible.
+"""Checks of time: the clock of a case is compared with a second one, and with times that are known.
 
 The clock of a case is `time.perf_counter_ns`, or a device's events. The second clock is CLOCK_MONOTONIC_RAW, which the
 kernel keeps without the corrections that the first one gets (clock_gettime(2)). A case is invalid if
@@ -51,7 +51,7 @@ class Reading:
 
 @dataclass
 class TimeCheck:
-    """Holds the samples of a case on one rank against the second clock; `trouble` is the first thing that is wrong."""
+    """Compares the samples of a case on one rank with the second clock; `trouble` is the first thing that is wrong."""
 
     clock: Clock
     least_ns: Mapping[str, float] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class TimeCheck:
             )
 
     def check_least(self, variant: str, samples: Sequence[int], calls: int) -> None:
-        """Hold samples against the time that the variant's calls wait, which no clock can shorten."""
+        """Compare samples with the time that the variant's calls wait, which no clock can shorten."""
         least = self.least_ns.get(variant)
         if least is None or not samples:
             return
@@ -130,7 +130,7 @@ class TimeCheck:
             self._note(f"a call of {variant} took {_milliseconds(shortest)} by the clock, and {waits}")
 
     def check_device(self, fill: Callable[[], object]) -> None:
-        """Hold a device's events against the host's clock around a stream that `fill` keeps full for 20 ms.
+        """Compare a device's events with the host's clock around a stream that `fill` keeps full for 20 ms.
 
         The host asks again and again if the device has come to an event, so that it knows a time before it and one
         after. An interruption only moves these apart, and it is tried again.

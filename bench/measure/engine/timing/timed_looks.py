@@ -72,7 +72,7 @@ class TimedLooks:
             self.seconds += self.now() - began
 
     def look(self, variant: str, calls: int, number: int) -> None:
-        """Look at what a sample of so many calls left."""
+        """Look at what a sample of `calls` calls left."""
         check = self.checks.get(variant)
         if check is None:
             return

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import cycle, pairwise
-from types import MethodType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +22,8 @@ from bench.measure.engine.timing.alignment import (
     FillerProduct,
     time_product,
 )
-from bench.measure.engine.timing.sampler import LOOK_SECONDS, Limits, Sampler, Samples
+from bench.measure.engine.timing.sampler import LOOK_SECONDS, Sampler, Samples
+from bench.measure.engine.timing.stop_rule import Limits
 from bench.measure.planning.session import case_record
 from bench.suite import Work
 from tests.support.plans import a_plan, lone_rank
@@ -212,7 +213,6 @@ def test_a_record_has_the_host_s_time_and_the_note(launch_ns: dict[str, int], to
     samples = Samples({"full": 2, "other": 1}, {"full": [200, 200], "other": [50, 50]}, "time", None, 2, launch_ns)
     rank = lone_rank()
     run: Any = SimpleNamespace(rank=rank)
-    run._observed = MethodType(CaseRun._observed, run)
     work = Work(variants={"full": print, "other": print}, check=lambda: (0.0, 0.0))
     plan = a_plan(1)
     record = case_record(plan, plan.cases[0], 0, "failed", None, "")

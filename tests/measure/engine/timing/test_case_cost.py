@@ -16,7 +16,7 @@ from bench.measure.engine.timing.case_cost import (
     main_variant_only,
     traced_variants,
 )
-from bench.measure.engine.timing.sampler import MIN_ROUNDS, Limits
+from bench.measure.engine.timing.stop_rule import MIN_ROUNDS, Limits
 from bench.suite import Work
 from tests.measure.engine.timing.test_sampler import SECOND, FakeTime
 from tests.support.plans import lone_rank

@@ -12,7 +12,8 @@ from bench.core.clock import Clock
 from bench.errors import BenchError, Skip
 from bench.measure.engine.timing import l2_cache
 from bench.measure.engine.timing.alignment import Alignment
-from bench.measure.engine.timing.sampler import Limits, Sampler
+from bench.measure.engine.timing.sampler import Sampler
+from bench.measure.engine.timing.stop_rule import Limits
 from bench.measure.planning.cases import choose_cases, declared_machine
 from bench.measure.planning.suite_loader import load
 from bench.suite import Work

@@ -13,7 +13,8 @@ from bench.core import clock as clocks
 from bench.core.clock import Clock
 from bench.measure.engine.gather import gather_samples, reduce_rows
 from bench.measure.engine.timing.device_clock import clock_for_work
-from bench.measure.engine.timing.sampler import Limits, Sampler, Samples, Timing, _decide, take_sample
+from bench.measure.engine.timing.sampler import Sampler, Samples, Timing, take_sample
+from bench.measure.engine.timing.stop_rule import Limits, decide
 from bench.records.lines.parts import encode_numbers
 from bench.records.samples import sample_matrix
 from bench.stats.intervals import median
@@ -374,4 +375,4 @@ def test_samples_of_a_world_of_one() -> None:
 def test_a_case_that_is_far_too_slow_stops_with_few_samples(
     num_rounds: int, elapsed: float, reason: str | None
 ) -> None:
-    assert _decide([10**9] * num_rounds, elapsed, Limits(precision=0.02, seconds=0.5)) == (reason, None)
+    assert decide([10**9] * num_rounds, elapsed, Limits(precision=0.02, seconds=0.5)) == (reason, None)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bench.core.clock import Clock, cpu_clock, device_clock
-from bench.measure.engine.timing.sampler import Limits, Sampler
+from bench.measure.engine.timing.sampler import Sampler
+from bench.measure.engine.timing.stop_rule import Limits
 from bench.measure.engine.timing.time_check import (
     DEVICE_EDGE_NS,
     EDGE_NS,

@@ -14,7 +14,8 @@ import pytest
 from bench.measure.engine import case_run, control
 from bench.measure.engine.case_run import CaseEnd, CaseRun
 from bench.measure.engine.timing.sample_report import UNLOOKED_NOTE, SampleReport, sample_report
-from bench.measure.engine.timing.sampler import Limits, Sampler, Samples
+from bench.measure.engine.timing.sampler import Sampler, Samples
+from bench.measure.engine.timing.stop_rule import Limits
 from bench.measure.engine.timing.timed_looks import (
     ENOUGH_LOOKS,
     FEWEST_LOOKED,
