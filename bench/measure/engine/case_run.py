@@ -311,6 +311,9 @@ class CaseRun:
                 f"a timed call left error {text} on rank {reports.index(worst)}, above the tolerance "
                 f"{worst.tolerance:.3g} ({worst.at})"
             )
+        for rank, report in enumerate(reports):
+            if report.shortcut:
+                self._end_invalid(f"rank {rank}: {report.shortcut}")
 
     def _end_invalid(self, reason: str) -> None:
         raise CaseEnd(Agreement(PhaseOutcome.INVALID, reason, sound=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def _copy(params: Params, rank: RankContext) -> Kernel:
         target.fill_(torch.nan)
         run()
         looks.learn()
-        return Check(_blockwise_error((target, source), lambda a, b: (a - b).abs()), 0.0)
+        return Check(_blockwise_error((target, source), lambda a, b: (a - b).abs(), inputs=(source,)), 0.0)
 
     run = partial(target.copy_, source)
     return Kernel(
@@ -134,7 +135,7 @@ def _triad(params: Params, rank: RankContext) -> Kernel:
         a.fill_(torch.nan)
         run()
         looks.learn()
-        return Check(_blockwise_error((a, b, c), error), torch.finfo(a.dtype).eps)
+        return Check(_blockwise_error((a, b, c), error, inputs=(b, c)), torch.finfo(a.dtype).eps)
 
     run = partial(torch.add, b, c, alpha=TRIAD_SCALAR, out=a)
     return Kernel(run, check, looks.timed_check, traffic_bytes=3 * a.nbytes, notes=_cache_notes(a.nbytes, rank))
@@ -154,10 +155,17 @@ def _arrays(count: int, params: Params, rank: RankContext) -> list[torch.Tensor]
     return arrays
 
 
-def _blockwise_error(arrays: Sequence[torch.Tensor], error: Callable[..., torch.Tensor]) -> float:
-    """The largest of the elements' errors; NaN if one is NaN."""
+def _blockwise_error(
+    arrays: Sequence[torch.Tensor], error: Callable[..., torch.Tensor], inputs: Sequence[torch.Tensor]
+) -> float:
+    """The largest of the elements' errors; NaN if one is NaN, or if an input has one value throughout.
+
+    Zeros would be copied right by a call that writes zeros.
+    """
     import torch
 
+    if any(len(array) > 1 and not bool((array[:BLOCK] != array[0]).any()) for array in inputs):
+        return math.nan
     blocks = zip(*(torch.split(array, BLOCK) for array in arrays), strict=True)
     return float(torch.stack([error(*block).max() for block in blocks]).max())
 

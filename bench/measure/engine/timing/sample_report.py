@@ -27,6 +27,8 @@ class SampleReport:
     tolerance: float
     at: str
     """Variant and sample of the largest error; empty: there was no look."""
+    shortcut: str = ""
+    """Reason to think that calls do less if their outputs are as they left them; empty: none."""
 
     def excess(self) -> float:
         """Error above the tolerance: a look found nothing unless it is positive."""
@@ -47,4 +49,5 @@ def sample_report(samples: Samples, main_variant: str) -> SampleReport:
         error=error if math.isfinite(error) else None,
         tolerance=looks.worst.tolerance,
         at=looks.worst_at,
+        shortcut=looks.shortcut(),
     )

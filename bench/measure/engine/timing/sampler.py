@@ -124,7 +124,7 @@ class Sampler:
         began = self.now()
         limits = limits.after_warmup(began - warmed_from)
         size = min(self._first_block(round_seconds, limits), limits.max_rounds)
-        reason, width, num_looks = None, None, 1
+        reason, width, num_looks = None, None, self.looks.next_number(size, round_seconds)
         while reason is None:
             block = self._block(size, len(slowest), num_looks)
             for variant, samples in enumerate(block):
@@ -139,6 +139,7 @@ class Sampler:
             reason = _CODES[code]
         for name, samples, calls in zip(self.names, taken, self.calls, strict=True):
             self.time_check.check_least(name, samples, calls)
+        self.time_check.check_gaps()
         return Samples(
             calls=dict(zip(self.names, self.calls, strict=True)),
             nanoseconds=dict(zip(self.names, taken, strict=True)),
@@ -230,9 +231,14 @@ class Sampler:
         elapsed = self.clock.elapsed_ns
         block = [[elapsed(start, end) for start, end in pairs] for pairs in marks]
         taken = [iter(samples) for samples in block]
-        self.time_check.end_block([next(taken[variant]) for variant in order])
+        in_order = [next(taken[variant]) for variant in order]
+        self.time_check.end_block(in_order)
         for launches, totals, calls in zip(self.launches, block, self.calls, strict=True):
             launches.end_block(totals, calls)
+        if num_looks:
+            rounds = (first_round + index // count for index in range(len(order)))
+            names = (self.names[variant] for variant in order)
+            self.looks.compare(zip(names, rounds, in_order, strict=True), looked)
         return block
 
     def _looked_sample(self, variant: int, number: int) -> tuple[Any, Any]:
