@@ -1,0 +1,130 @@
+"""Forms of secrets in a text, and their masking: tokens of known issuers, credentials by their place, random words.
+
+Tokens have a prefix of their issuer (`issued_tokens`). Other secrets are known by what stands before them (`password=`,
+`Bearer`, a URL's user), or by their looks (`random_words`). A short password that nothing announces is not found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+from bench.records.privacy.issued_tokens import ISSUED
+from bench.records.privacy.placeholders import MASKED, REMOVED
+from bench.records.privacy.random_words import RUN, is_random
+from bench.records.privacy.secret_names import is_secret_name
+
+_VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\\"[^"\\]*\\"|[^\s"'`,;&|<>(){}\[\]]+)"""
+_NO_SECRET = re.compile(
+    r"(?i)[\"'\\]*(?:none|null|nil|true|false|yes|no|not|unset|set|missing|required|[-+]?\d{1,6}(?:\.\d+)?(?:e[-+]?\d+)?)"
+    r"[\"'\\]*"
+)
+"""Values that give nothing away: of `token=5` or `auth=None`."""
+_PASSWORD = re.compile(r"(?i)passw|passphrase|pwd|psk|secret|(?<![a-z])pin$")
+"""Names whose values are masked whatever they look like."""
+
+
+class _Form(NamedTuple):
+    """A pattern whose group `secret`, or all of it, is masked if `is_meant` says so."""
+
+    pattern: re.Pattern[str]
+    is_meant: Callable[[re.Match[str]], bool] = lambda _: True
+
+
+def _names_a_secret(match: re.Match[str]) -> bool:
+    """True for a secret's name with a value that may be one.
+
+    `name=value` is taken at its word. In prose other signs go between any two words (`unexpected token: if`), so that
+    there the value has to look like a secret, unless the name is a password's.
+    """
+    name, value, between = match["name"], match["secret"], match["between"]
+    if value.startswith("...") or value.strip("\"'\\") in (MASKED, REMOVED) or not is_secret_name(name, in_prose=True):
+        return False
+    is_password = _PASSWORD.search(name) is not None
+    if _NO_SECRET.fullmatch(value):
+        return is_password and value.strip("\"'\\").isdigit()
+    if between == "=" or between.isspace() or (is_password and between.strip() != "is"):
+        return True
+    return _is_odd(value)
+
+
+def _is_odd(value: str) -> bool:
+    """True for a value that has a digit among its letters, and is long enough for a secret."""
+    bare = value.strip("\"'\\.!?")
+    return len(bare) >= 6 and re.search(r"\d", bare) is not None and re.search(r"[A-Za-z]", bare) is not None
+
+
+_NOT_YET = r"(?!\s|\(masked\)|\(removed\))"
+
+_FORMS = (
+    _Form(
+        re.compile(r"-----BEGIN[ A-Z0-9]{0,40}PRIVATE KEY[ A-Z]{0,20}-----.*?(?:-----END[ A-Z0-9]*-----|\Z)", re.DOTALL)
+    ),
+    _Form(re.compile(r"PuTTY-User-Key-File.*", re.DOTALL)),
+    # A URL's user and password; a user alone too, which is how tokens are given to git.
+    _Form(re.compile(rf"(?i)\b[a-z][a-z0-9+.-]{{0,30}}:/{{2,3}}(?P<secret>{_NOT_YET}[^\s/@?#'\"<>]{{1,500}})@")),
+    _Form(
+        re.compile(
+            r"(?i)\b(?P<scheme>bearer|basic|digest|negotiate|token|apikey|api-key)\s{1,8}(?P<secret>[\w.~+/=-]{8,})"
+        ),
+        lambda match: match["scheme"].lower() == "bearer" or _is_odd(match["secret"]),
+    ),
+    _Form(re.compile(rf"(?i)\b(?:set-)?cookie\s{{0,8}}[:=]\s{{0,8}}(?P<secret>{_NOT_YET}[^\r\n'\"]+)")),
+    _Form(
+        re.compile(
+            rf"(?i)\bauthorization[\s\"']{{0,8}}[:=][\s\"']{{0,8}}{_NOT_YET}"
+            rf"(?P<secret>(?:\w{{1,20}}\s{{1,8}})?{_NOT_YET}[^\s\"',;]+)"
+        )
+    ),
+    # netrc; `curl -u user:password`; `sshpass -p`, `mysql -psecret`
+    _Form(re.compile(rf"(?i)\blogin\s{{1,8}}\S{{1,100}}\s{{1,8}}password\s{{1,8}}(?P<secret>{_NOT_YET}\S+)")),
+    _Form(re.compile(rf"\s(?:-u|--user|--proxy-user)[ =]?(?P<secret>{_NOT_YET}[^\s:'\"]{{1,100}}:(?!//)[^\s'\"]+)")),
+    _Form(
+        re.compile(
+            r"\b(?:sshpass|mysql|mysqldump|docker login|ldapsearch)\b[^\n|;]{0,200}?\s-[pw]\s?"
+            rf"(?P<secret>{_NOT_YET}[^\s'\"-][^\s'\"]*)"
+        )
+    ),
+    # NAME=VALUE, NAME: VALUE, "NAME": "VALUE"; --name VALUE
+    _Form(
+        re.compile(
+            r"""(?P<name>["'\\]{0,2}(?<![\w%])(?:--?)?[A-Za-z][\w.-]{0,80}?["'\\]{0,2})"""
+            rf"(?P<between>\s{{0,8}}(?:=>|:=|[=:])\s{{0,8}}|\s{{1,8}}is\s{{1,8}})(?P<secret>{_VALUE})"
+        ),
+        _names_a_secret,
+    ),
+    _Form(
+        re.compile(rf"(?<![\w-])(?P<name>--?[A-Za-z][\w-]{{0,80}})(?P<between>\s{{1,8}})(?P<secret>(?!-){_VALUE})"),
+        _names_a_secret,
+    ),
+    _Form(re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(ISSUED)})")),
+    # A JSON file of keys, as Kaggle's.
+    _Form(re.compile(r"""["']key["']\s{0,8}:\s{0,8}["'](?P<secret>[\w+/=-]{20,})["']""")),
+    _Form(RUN, lambda match: is_random(match[0])),
+)
+
+
+@lru_cache(maxsize=65536)
+def mask_secrets(text: str) -> str:
+    """The text with `(masked)` in the place of each secret that is found in it; once masked, it stays as it is."""
+    for form in _FORMS:
+        text = form.pattern.sub(lambda match, form=form: _masked(match, form), text)  # type: ignore[misc]
+    return text
+
+
+def _masked(match: re.Match[str], form: _Form) -> str:
+    if not form.is_meant(match):
+        return match[0]
+    if "secret" not in match.re.groupindex:
+        return MASKED
+    start, end = (place - match.start() for place in match.span("secret"))
+    if match["secret"][0] in "\"'" and match["secret"][-1] == match["secret"][0] and end - start > 1:
+        start, end = start + 1, end - 1
+    return match[0][:start] + MASKED + match[0][end:]
+
+
+def holds_secret(text: str) -> bool:
+    """True if a secret is found in the text."""
+    return mask_secrets(text) != text

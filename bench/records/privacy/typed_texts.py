@@ -1,0 +1,163 @@
+"""Walk through a line of a result file by the schema's types, and change its texts; numbers are not looked at.
+
+What does not change is not copied: the arrays of a shared file are those of the private one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from bench.suite import NAME
+
+Change = Callable[[str, str], str]
+"""(text, its place such as `Measurement.notes`) -> the text in its place."""
+
+NAME_IN_PLACE = "masked"
+"""Stands where only letters, digits and a few signs are allowed."""
+_UNCHECKED = (inspect.CustomType, inspect.AnyType, inspect.RawType)
+_NO_TEXT = (inspect.IntType, inspect.FloatType, inspect.BoolType, inspect.NoneType, inspect.LiteralType)
+
+
+@cache
+def fields_of(kind: type[msgspec.Struct]) -> Mapping[str, inspect.Type]:
+    """Field of a structure -> its type."""
+    described = inspect.type_info(kind)
+    assert isinstance(described, inspect.StructType)
+    return {field.name: field.type for field in described.fields}
+
+
+def holds_text(kind: inspect.Type) -> bool:
+    """True for a type of which a value can be, or have in it, a text that is not one of a few words."""
+    return _holds_text(kind, frozenset())
+
+
+def _holds_text(kind: inspect.Type, seen: frozenset[type]) -> bool:
+    match kind:
+        case inspect.Metadata():
+            return _holds_text(kind.type, seen)
+        case inspect.StrType():
+            return True
+        case inspect.UnionType():
+            return any(_holds_text(option, seen) for option in kind.types)
+        case inspect.ListType() | inspect.VarTupleType():
+            return _holds_text(kind.item_type, seen)
+        case inspect.TupleType():
+            return any(_holds_text(item, seen) for item in kind.item_types)
+        case inspect.DictType():
+            return True
+        case inspect.StructType():
+            return kind.cls not in seen and any(_holds_text(f.type, seen | {kind.cls}) for f in kind.fields)
+        case _:
+            return False
+
+
+@cache
+def text_fields(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Names of a structure's fields that can have a text in them."""
+    return tuple(name for name, described in fields_of(kind).items() if holds_text(described))
+
+
+@cache
+def name_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """Names of a structure's fields whose texts, or whose keys, are names of a safe alphabet."""
+    return frozenset(name for name, described in fields_of(kind).items() if _has_names(described))
+
+
+def _has_names(kind: inspect.Type) -> bool:
+    match kind:
+        case inspect.Metadata():
+            return _has_names(kind.type)
+        case inspect.StrType():
+            return kind.pattern is not None
+        case inspect.DictType():
+            return _has_names(kind.key_type)
+        case inspect.ListType():
+            return _has_names(kind.item_type)
+        case _:
+            return False
+
+
+def change_texts(value: Any, change: Change, place: str = "", is_name: bool = False) -> Any:
+    """The value with its texts, and the keys of its tables, as `change` gives them; itself if none changes."""
+    if isinstance(value, str):
+        changed = change(value, place)
+        return _as_name(changed) if is_name and changed != value else changed
+    if isinstance(value, msgspec.Struct):
+        return _change_struct(value, change)
+    if isinstance(value, dict):
+        return _change_table(value, change, place, is_name)
+    if isinstance(value, list | tuple):
+        if _repeats_same(value, change):
+            return value
+        items = [change_texts(item, change, place, is_name) for item in value]
+        if all(new is old for new, old in zip(items, value, strict=True)):
+            return value
+        return items if isinstance(value, list) else tuple(items)
+    return value
+
+
+def _repeats_same(values: Sequence[Any], change: Change) -> bool:
+    """True if structures, of which a case can have 100,000, repeat a few texts of which none changes."""
+    if len(values) < 2 or not isinstance(values[0], msgspec.Struct):
+        return False
+    kind = type(values[0])
+    try:
+        found = {name: set(map(attrgetter(name), values)) for name in text_fields(kind)}
+    except (TypeError, AttributeError):  # texts within texts, or structures of several kinds
+        return False
+    return all(
+        isinstance(text, str) and change(text, f"{kind.__name__}.{name}") == text
+        for name, texts in found.items()
+        for text in texts - {None}
+    )
+
+
+def _change_struct(value: msgspec.Struct, change: Change) -> Any:
+    kind = type(value)
+    new = {}
+    for name in text_fields(kind):
+        old = getattr(value, name)
+        item = change_texts(old, change, f"{kind.__name__}.{name}", name in name_fields(kind))
+        if item is not old:
+            new[name] = item
+    return msgspec.structs.replace(value, **new) if new else value
+
+
+def _change_table(table: dict[str, Any], change: Change, place: str, is_name: bool) -> dict[str, Any]:
+    new: dict[str, Any] = {}
+    is_same = True
+    for key, item in table.items():
+        changed = change_texts(key, change, f"{place}.key", is_name)
+        changed_item = _change_item(key, item, change, place)
+        is_same = is_same and changed == key and changed_item is item
+        new[_free(changed, new)] = changed_item
+    return table if is_same else new
+
+
+def _change_item(key: str, item: Any, change: Change, place: str) -> Any:
+    """The item of a table; a text together with its key, which may say what it is: `{"password": "..."}`."""
+    if not isinstance(item, str):
+        return change_texts(item, change, place)
+    changed, before = change(f"{key}={item}", f"{place}.item"), f"{key}="
+    return change(changed.removeprefix(before) if changed.startswith(before) else item, place)
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """The name, or it with a number: two keys that were masked stay two."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
+def _as_name(text: str) -> str:
+    """A masked text of the alphabet of names."""
+    bare = "".join(character for character in text if NAME.fullmatch(character))
+    return bare[:200] or NAME_IN_PLACE
