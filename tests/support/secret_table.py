@@ -132,7 +132,7 @@ SECRETS: dict[str, tuple[str, str]] = {name: _drawn(name, template) for name, te
 """Form of secret -> (text with it, the part of the text that must not be found anywhere)."""
 
 HARMLESS = (
-    "2.13.0+cu130", "9.10.2.21", "550.54.15", "3.11.9", "NCCL 2.27.3", "cuDNN 9.10.2", "driver 580.82.07",
+    "2.13.0+cu130", "cuDNN 9.10.2.21", "550.54.15", "3.11.9", "NCCL 2.27.3", "cuDNN 9.10.2", "driver 580.82.07",
     "8 x NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB", "NVIDIA H200", "AMD Instinct MI300X", "Tesla T4",
     "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", "AMD EPYC 7B13",
     "5.15.0-1053-aws", "6.8.0-40-generic", "Linux-6.1.58+-x86_64-with-glibc2.35", "4.18.0-553.22.1.el8_10.x86_64",

@@ -18,7 +18,7 @@ from bench.records.lines.kinds import Header, Joined, Line, Resume
 from bench.records.privacy.placeholders import MASKED
 from bench.records.privacy.secret_forms import holds_secret, mask_secrets
 from bench.records.privacy.secret_names import is_secret_name
-from bench.records.privacy.typed_texts import change_texts
+from bench.records.privacy.typed_texts import TextWalk
 from bench.records.privacy.variables import kept_value, kept_variables
 
 LineKind = TypeVar("LineKind", bound=Line)
@@ -33,12 +33,13 @@ def without_secrets(line: LineKind) -> LineKind:
         line = msgspec.structs.replace(line, command=mask_command(line.command))
     if isinstance(line, Header | Resume | Joined):
         line = msgspec.structs.replace(line, environment=_environment(line.environment))
-    masked: LineKind = change_texts(line, _mask)
+    masked: LineKind = _Masking().walk(line)
     return masked
 
 
-def _mask(text: str, place: str) -> str:
-    return text if place in _DIGESTS else mask_secrets(text)
+class _Masking(TextWalk):
+    def change(self, text: str, place: str) -> str:
+        return text if place in _DIGESTS else mask_secrets(text)
 
 
 def _environment(environment: Environment) -> Environment:

@@ -40,7 +40,12 @@ def _names_a_secret(match: re.Match[str]) -> bool:
     there the value has to look like a secret, unless the name is a password's.
     """
     name, value, between = match["name"], match["secret"], match["between"]
-    if value.startswith("...") or value.strip("\"'\\") in (MASKED, REMOVED) or not is_secret_name(name, in_prose=True):
+    if (
+        value.startswith("...")
+        or value.endswith(":")
+        or value.strip("\"'\\") in (MASKED, REMOVED)
+        or not is_secret_name(name, in_prose=True)
+    ):
         return False
     is_password = _PASSWORD.search(name) is not None
     if _NO_SECRET.fullmatch(value):
@@ -110,19 +115,25 @@ _FORMS = (
 def mask_secrets(text: str) -> str:
     """The text with `(masked)` in the place of each secret that is found in it; once masked, it stays as it is."""
     for form in _FORMS:
-        text = form.pattern.sub(lambda match, form=form: _masked(match, form), text)  # type: ignore[misc]
+        text = _mask_form(text, form)
     return text
 
 
-def _masked(match: re.Match[str], form: _Form) -> str:
-    if not form.is_meant(match):
-        return match[0]
-    if "secret" not in match.re.groupindex:
-        return MASKED
-    start, end = (place - match.start() for place in match.span("secret"))
-    if match["secret"][0] in "\"'" and match["secret"][-1] == match["secret"][0] and end - start > 1:
-        start, end = start + 1, end - 1
-    return match[0][:start] + MASKED + match[0][end:]
+def _mask_form(text: str, form: _Form) -> str:
+    parts, done, place = [], 0, 0
+    has_group = "secret" in form.pattern.groupindex
+    while match := form.pattern.search(text, place):
+        start, end = match.span("secret" if has_group else 0)
+        if not form.is_meant(match):
+            # A value may begin with a name: `source=password=...`.
+            place = max(start, match.start() + 1) if has_group else match.end()
+            continue
+        if end - start > 1 and text[start] == text[end - 1] and text[start] in "\"'":
+            start, end = start + 1, end - 1
+        parts += [text[done:start], MASKED]
+        done = end
+        place = match.end()
+    return "".join([*parts, text[done:]]) if parts else text
 
 
 def holds_secret(text: str) -> bool:

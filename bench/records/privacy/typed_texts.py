@@ -5,7 +5,7 @@ What does not change is not copied: the arrays of a shared file are those of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from operator import attrgetter
 from typing import Any
@@ -15,13 +15,8 @@ from msgspec import inspect
 
 from bench.suite import NAME
 
-Change = Callable[[str, str], str]
-"""(text, its place such as `Measurement.notes`) -> the text in its place."""
-
 NAME_IN_PLACE = "masked"
 """Stands where only letters, digits and a few signs are allowed."""
-_UNCHECKED = (inspect.CustomType, inspect.AnyType, inspect.RawType)
-_NO_TEXT = (inspect.IntType, inspect.FloatType, inspect.BoolType, inspect.NoneType, inspect.LiteralType)
 
 
 @cache
@@ -83,69 +78,86 @@ def _has_names(kind: inspect.Type) -> bool:
             return False
 
 
-def change_texts(value: Any, change: Change, place: str = "", is_name: bool = False) -> Any:
-    """The value with its texts, and the keys of its tables, as `change` gives them; itself if none changes."""
-    if isinstance(value, str):
-        changed = change(value, place)
-        return _as_name(changed) if is_name and changed != value else changed
-    if isinstance(value, msgspec.Struct):
-        return _change_struct(value, change)
-    if isinstance(value, dict):
-        return _change_table(value, change, place, is_name)
-    if isinstance(value, list | tuple):
-        if _repeats_same(value, change):
-            return value
-        items = [change_texts(item, change, place, is_name) for item in value]
-        if all(new is old for new, old in zip(items, value, strict=True)):
-            return value
-        return items if isinstance(value, list) else tuple(items)
-    return value
+class TextWalk:
+    """A walk that changes nothing; `change` and `prepare` of its kinds say what becomes of texts and records."""
 
+    def change(self, text: str, place: str) -> str:
+        """The text in the place of this one; the place is such as `Measurement.notes`.
 
-def _repeats_same(values: Sequence[Any], change: Change) -> bool:
-    """True if structures, of which a case can have 100,000, repeat a few texts of which none changes."""
-    if len(values) < 2 or not isinstance(values[0], msgspec.Struct):
+        Keys of a table have `.key` behind its place; `key=text` together, of which the text is taken, `.item`.
+        """
+        return text
+
+    def prepare(self, record: Any) -> Any:
+        """The record, before its texts are changed."""
+        return record
+
+    def must_prepare(self, kind: type[msgspec.Struct]) -> bool:
+        """True if `prepare` changes records of this type."""
         return False
-    kind = type(values[0])
-    try:
-        found = {name: set(map(attrgetter(name), values)) for name in text_fields(kind)}
-    except (TypeError, AttributeError):  # texts within texts, or structures of several kinds
-        return False
-    return all(
-        isinstance(text, str) and change(text, f"{kind.__name__}.{name}") == text
-        for name, texts in found.items()
-        for text in texts - {None}
-    )
 
+    def walk(self, value: Any, place: str = "", is_name: bool = False) -> Any:
+        """The value with its texts, and the keys of its tables, changed; itself if none changes."""
+        if isinstance(value, str):
+            changed = self.change(value, place)
+            return _as_name(changed) if is_name and changed != value else changed
+        if isinstance(value, msgspec.Struct):
+            return self._walk_record(value)
+        if isinstance(value, dict):
+            return self._walk_table(value, place, is_name)
+        if isinstance(value, list | tuple):
+            if self._repeats_same(value):
+                return value
+            items = [self.walk(item, place, is_name) for item in value]
+            if all(new is old for new, old in zip(items, value, strict=True)):
+                return value
+            if isinstance(value, list):
+                return items
+            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        return value
 
-def _change_struct(value: msgspec.Struct, change: Change) -> Any:
-    kind = type(value)
-    new = {}
-    for name in text_fields(kind):
-        old = getattr(value, name)
-        item = change_texts(old, change, f"{kind.__name__}.{name}", name in name_fields(kind))
-        if item is not old:
-            new[name] = item
-    return msgspec.structs.replace(value, **new) if new else value
+    def _repeats_same(self, values: Sequence[Any]) -> bool:
+        """True if structures, of which a case can have 100,000, repeat a few texts of which none changes."""
+        if len(values) < 2 or not isinstance(values[0], msgspec.Struct) or self.must_prepare(type(values[0])):
+            return False
+        kind = type(values[0])
+        try:
+            found = {name: set(map(attrgetter(name), values)) for name in text_fields(kind)}
+        except (TypeError, AttributeError):  # texts within texts, or structures of several kinds
+            return False
+        return all(
+            isinstance(text, str) and self.change(text, f"{kind.__name__}.{name}") == text
+            for name, texts in found.items()
+            for text in texts - {None}
+        )
 
+    def _walk_record(self, record: msgspec.Struct) -> Any:
+        kind = type(record)
+        prepared: msgspec.Struct = self.prepare(record)
+        new = {}
+        for name in text_fields(kind):
+            old = getattr(prepared, name)
+            item = self.walk(old, f"{kind.__name__}.{name}", name in name_fields(kind))
+            if item is not old:
+                new[name] = item
+        return msgspec.structs.replace(prepared, **new) if new else prepared
 
-def _change_table(table: dict[str, Any], change: Change, place: str, is_name: bool) -> dict[str, Any]:
-    new: dict[str, Any] = {}
-    is_same = True
-    for key, item in table.items():
-        changed = change_texts(key, change, f"{place}.key", is_name)
-        changed_item = _change_item(key, item, change, place)
-        is_same = is_same and changed == key and changed_item is item
-        new[_free(changed, new)] = changed_item
-    return table if is_same else new
+    def _walk_table(self, table: dict[str, Any], place: str, is_name: bool) -> dict[str, Any]:
+        new: dict[str, Any] = {}
+        is_same = True
+        for key, item in table.items():
+            changed, changed_item = self.walk(key, f"{place}.key", is_name), self._walk_item(key, item, place)
+            is_same = is_same and changed == key and changed_item is item
+            new[_free(changed, new)] = changed_item
+        return table if is_same else new
 
-
-def _change_item(key: str, item: Any, change: Change, place: str) -> Any:
-    """The item of a table; a text together with its key, which may say what it is: `{"password": "..."}`."""
-    if not isinstance(item, str):
-        return change_texts(item, change, place)
-    changed, before = change(f"{key}={item}", f"{place}.item"), f"{key}="
-    return change(changed.removeprefix(before) if changed.startswith(before) else item, place)
+    def _walk_item(self, key: str, item: Any, place: str) -> Any:
+        """The item of a table; a text together with its key, which may say what it is: `{"password": "..."}`."""
+        if not isinstance(item, str):
+            return self.walk(item, place)
+        before = f"{key}="
+        changed = self.change(before + item, f"{place}.item")
+        return self.change(changed.removeprefix(before) if changed.startswith(before) else item, place)
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
