@@ -185,7 +185,8 @@ class _Publishing(TextWalk):
         if form is None:
             return self._scrubber.text(text)
         if form.fullmatch(text) and mask_secrets(text) == text:
-            return text if rule is not Rule.VERSION else self._name(text)
+            # Of four numbers a version is taken for an address elsewhere.
+            return text if rule is not Rule.VERSION else self._scrubber.hosts.replace(text, is_identity=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16] if rule is Rule.RUN_ID else self._scrubber.text(text)
 
     def _name(self, text: str) -> str:

@@ -80,7 +80,11 @@ def _parameters(head: Record, case: Record, failed: Record, last: Record, text: 
 
 
 def _setting(head: Record, case: Record, failed: Record, last: Record, text: str) -> None:
-    head["plan"]["options"]["pair"] = {"id": "0123abcd", "side": "a", "setting": f"MY_VARIABLE='{text}' --label '{text}'"}
+    head["plan"]["options"]["pair"] = {
+        "id": "0123abcd",
+        "side": "a",
+        "setting": f"MY_VARIABLE='{text}' --label '{text}'",
+    }
 
 
 def _end(head: Record, case: Record, failed: Record, last: Record, text: str) -> None:

@@ -173,7 +173,8 @@ def _is_port(word: str, port: str) -> bool:
 
 
 def _folded(name: str) -> str:
-    return name.lower().replace("_", "-").rstrip(".")
+    """`node07` of `NODE_07` and `node-07`: one spelling of a host."""
+    return re.sub(r"(?<=[a-z])[-_](?=\d)", "", name.lower().rstrip(".")).replace("_", "-")
 
 
 def _stem(name: str) -> str:

@@ -7,6 +7,7 @@ is refused before anything is measured.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -63,11 +64,18 @@ def mask_command(words: Sequence[str]) -> list[str]:
         before = words[number - 1] if number else ""
         if before.startswith("-") and "=" not in before and is_secret_name(before) and not word.startswith("-"):
             kept.append(MASKED)
-        elif equals and value and is_secret_name(name) and name.strip("-").replace("_", "").replace("-", "").isalnum():
+        elif (
+            equals and value and re.fullmatch(r"-{0,2}[\w-]+", name) and is_secret_name(name, in_prose=_is_prose(name))
+        ):
             kept.append(f"{name}={MASKED}")
         else:
             kept.append(mask_secrets(word))
     return kept
+
+
+def _is_prose(name: str) -> bool:
+    """True for a name that is neither an option's nor a variable's: `key=value` may be any parameter."""
+    return not name.startswith("-") and not name.isupper()
 
 
 def mask_label(label: str) -> str:

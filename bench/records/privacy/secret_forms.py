@@ -16,7 +16,10 @@ from bench.records.privacy.placeholders import MASKED, REMOVED
 from bench.records.privacy.random_words import RUN, is_random
 from bench.records.privacy.secret_names import is_secret_name
 
-_VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\\"[^"\\]*\\"|[^\s"'`,;&|<>(){}\[\]]+)"""
+MAX_VALUE = 512
+_VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\\"[^"\\]*\\"|[^\s"'`,;&|<>(){}\[\]]{1,512})"""
+_REST = re.compile(r"""[^\s"'`,;&|<>(){}\[\]]*""")
+"""What is left of a longer value: a limit in the pattern itself keeps texts such as `a=a=a=...` from taking minutes."""
 _NO_SECRET = re.compile(
     r"(?i)[\"'\\]*(?:none|null|nil|true|false|yes|no|not|unset|set|missing|required|[-+]?\d{1,6}(?:\.\d+)?(?:e[-+]?\d+)?)"
     r"[\"'\\]*"
@@ -130,9 +133,12 @@ def _mask_form(text: str, form: _Form) -> str:
             continue
         if end - start > 1 and text[start] == text[end - 1] and text[start] in "\"'":
             start, end = start + 1, end - 1
+        elif end - start == MAX_VALUE:
+            rest = _REST.match(text, end)
+            end = end if rest is None else rest.end()
         parts += [text[done:start], MASKED]
         done = end
-        place = match.end()
+        place = max(match.end(), end)
     return "".join([*parts, text[done:]]) if parts else text
 
 

@@ -100,7 +100,9 @@ class TextWalk:
         """The value with its texts, and the keys of its tables, changed; itself if none changes."""
         if isinstance(value, str):
             changed = self.change(value, place)
-            return _as_name(changed) if is_name and changed != value else changed
+            if changed == value:
+                return value
+            return _as_name(changed) if is_name else changed
         if isinstance(value, msgspec.Struct):
             return self._walk_record(value)
         if isinstance(value, dict):
@@ -157,7 +159,8 @@ class TextWalk:
             return self.walk(item, place)
         before = f"{key}="
         changed = self.change(before + item, f"{place}.item")
-        return self.change(changed.removeprefix(before) if changed.startswith(before) else item, place)
+        value = self.change(changed.removeprefix(before) if changed.startswith(before) else item, place)
+        return item if value == item else value
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:

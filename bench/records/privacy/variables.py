@@ -150,14 +150,18 @@ _CHECKS |= {
     for check in (words(vocabulary),)
     for name in names.split()
 }
-_NAME = re.compile(r"[A-Z][A-Z0-9_]{1,63}", re.ASCII)
+_NAME = re.compile(
+    r"[A-Z][A-Z0-9]*(?:_+(?:[A-Z]{0,24}|[A-Z]{0,12}\d{0,4}[A-Z]{0,8}\d{0,2}|[A-Z]{1,3}\d[A-Z]\d[A-Z]{0,8}))*", re.ASCII
+)
+"""Words of capitals, with few digits among them: no random word, which may be a secret itself."""
+MAX_NAME_LENGTH = 80
 
 
 def form_of(name: str) -> Form | None:
     """The form of a variable's values; None for a variable that no file keeps."""
     if name in _CHECKS:
         return _CHECKS[name]
-    is_known = name.startswith(PREFIXES) and _NAME.fullmatch(name) is not None
+    is_known = name.startswith(PREFIXES) and len(name) <= MAX_NAME_LENGTH and _NAME.fullmatch(name) is not None
     return None if not is_known or is_secret_name(name) or holds_secret(name.lower()) else FORMS["scalar"]
 
 

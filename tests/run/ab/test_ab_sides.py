@@ -61,6 +61,13 @@ def test_what_a_side_cannot_have_is_refused_by_name(text: str, said: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_set_on_a_side_is_recorded_without_its_secrets() -> None:
+    made = side_of("PROXY=http://bob:hunter2@proxy:80", f"HF={SECRETS['Hugging Face'][0]}", "NCCL_ALGO=Tree")
+    assert made.setting == "PROXY='http://(masked)@proxy:80' HF='(masked)' NCCL_ALGO=Tree"
+    # The launches get all of it.
+    assert dict(made.variables)["PROXY"] == "http://bob:hunter2@proxy:80"
+
+
 @pytest.mark.parametrize("name", ["HF_TOKEN", "api_key", "MY_SECRET", "PGPASSWORD"])
 def test_secrets_are_refused_and_their_value_not_repeated(name: str) -> None:
     with pytest.raises(BenchError, match="secret") as caught:
