@@ -44,7 +44,7 @@ _IDS = frozenset(("Measurement.case", "PlannedCase.id", "Choices.case"))
 
 @dataclass
 class Removed:
-    """What a copy does not have, for the user who publishes it."""
+    """Things that a copy lacks, for the user who publishes it."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """Kind, such as `paths` -> how many."""

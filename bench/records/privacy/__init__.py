@@ -1,1 +1,1 @@
-"""What a result file must not say: secrets in no file, and names of machines, people and places in no shared copy."""
+"""Privacy of a result file: secrets are in no file, names of machines, people and places in no shared copy."""

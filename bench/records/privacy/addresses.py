@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.records.privacy.word_lists import words_of
+
 _PUBLIC_PAGES = re.compile(
     r"(?i)https?://(?:(?:docs\.)?pytorch\.org|docs\.nvidia\.com|docs\.python\.org|github\.com/(?:pytorch|NVIDIA|ROCm)"
     r"|rocm\.docs\.amd\.com)(?:/[\w./#-]*)?"
@@ -112,37 +114,5 @@ USERS = re.compile(
     r"|\b[ug]id=\d+\((?P<id>[\w.-]+)\)"
 )
 """Places of a text that have a user's name."""
-COMMON_USERS = frozenset(
-    (
-        "root",
-        "user",
-        "users",
-        "ubuntu",
-        "admin",
-        "runner",
-        "jenkins",
-        "test",
-        "shared",
-        "public",
-        "data",
-        "work",
-        "home",
-        "opt",
-        "tmp",
-        "nobody",
-        "debian",
-        "ec2-user",
-        "git",
-        "me",
-        "none",
-        "true",
-        "false",
-        "default",
-        "unknown",
-        "name",
-        "null",
-        "removed",
-        "masked",
-    )
-)
-"""Names of users that tell of nobody."""
+COMMON_USERS = words_of("users", "common")
+"""Names of users that do not tell who it is."""

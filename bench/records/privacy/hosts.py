@@ -9,37 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from bench.records.privacy.word_lists import words_of
+
 PLACEHOLDER = re.compile(r"host(?:0|[1-9]\d{0,5})")
 """What stands for a host in a published copy."""
 
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
 _WORD = re.compile(r"(?<![\w.-])[A-Za-z0-9_][\w.-]*[\w]|(?<![\w.-])[A-Za-z]\b")
-_GENERIC_DOMAINS = _set(
-    "com org net edu gov mil int io ai dev app cloud tech local internal lan corp home intra intranet private "
-    "localdomain example test invalid cluster svc arpa grid hpc site zone"
-)
-_COUNTRIES = _set(
-    "ac ae ar at au be bg br ca ch cl cn co cz de dk ee es eu fi fr gr hk hr hu id ie il in ir is it jp kr kz "
-    "lt lu lv mx my nl no nz pl pt ro rs ru sa se sg si sk th to tr tw ua uk us vn za"
-)
-_CODE = _set(
-    "torch aten at c10 c10d bench self np numpy nn os sys model module modules layers layer cuda triton suites "
-    "tests nccl rccl gloo python cublas cudnn std libc lib libtorch libnccl inductor dynamo distributed "
-    "functional optim scipy math e i v"
-)
-_FILE_ENDINGS = _set(
-    "py pyc pyx cpp cu cuh cc c h hpp so rs go js ts md txt json jsonl yml yaml toml csv log xml html gz zip "
-    "pt pth bin safetensors sh cfg conf ini svg png whl tar lock"
-)
-_NO_HOST_BEFORE_PORT = _set(
-    "cuda cpu gpu xpu mps hip rank ranks line lines step steps seed case port code error iteration size batch "
-    "epoch launch visit host node core cores thread process pid row column num level version index dim shape "
-    "max min at of localhost total time count bytes device stage layer layers head heads"
-)
+_GENERIC_DOMAINS = words_of("hosts", "generic_domains")
+_COUNTRIES = words_of("hosts", "countries")
+_CODE = words_of("hosts", "code")
+_FILE_ENDINGS = words_of("hosts", "file_endings")
+_NO_HOST_BEFORE_PORT = words_of("hosts", "no_host_before_port")
 _HOST_NOUN = re.compile(
     r"(?i)(?:[a-z0-9]{1,20}[-_]){0,4}(?:gpu|cpu|hpc|compute|login|slurm|k8s|ml|ai|dl)?[-_]?"
     r"(?:node|host|login|worker|master|server|srv|dgx|hgx|rack|blade|gpunode|nid|head|bastion|gateway|frontend|storage|mgmt)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 _NUMBER = r"[+-]?(?:\d{1,15}(?:\.\d{0,9})?|\.\d{1,9})(?:e[+-]?\d{1,3})?|0x[0-9a-f]{1,16}"
@@ -15,6 +15,7 @@ _SWITCH = (
 _SCALAR = rf"(?:{_NUMBER}|{_SIZE}|{_SWITCH})"
 _DEVICE = r"(?:[+-]?\d{1,4}(?:[-:.]\d{1,4}){0,2}|(?:GPU|MIG)-[0-9a-f-]{4,60}(?:/\d+/\d+)?|all|none|void|NoDevFiles)"
 _INTERFACE = r"[a-z][\w.@-]{1,14}"
+_ADAPTER = _INTERFACE + r"(?::[\w.]{1,8}){0,4}"
 _CPU_SET = r"[\d\s,:;|{}()\[\]!*+-]{1,400}"
 _PATH = r"(?:~|\.{1,2})?(?:/[\w.@+,= -]{1,120})*/?|[\w.+-]{1,80}\.(?:so[\d.]*|xml|txt|log|json|conf|cfg|csv)"
 _ARCHITECTURE = (
@@ -26,7 +27,7 @@ MAX_LENGTH = 1000
 
 
 @dataclass(frozen=True)
-class Form:
+class ValueForm:
     """A form of values."""
 
     name: str
@@ -44,9 +45,9 @@ def _list_of(item: str, separators: str = ",") -> str:
     return rf"\s*(?:{item})?(?:\s*[{separators}]\s*(?:{item})?)*\s*"
 
 
-def words(vocabulary: str) -> Callable[[str], bool]:
+def words(vocabulary: Iterable[str]) -> Callable[[str], bool]:
     """The check that every word of a value is a number, a switch, or one of these, whatever signs stand between."""
-    known = {word.lower() for word in vocabulary.split()}
+    known = {word.lower() for word in vocabulary}
     scalar = re.compile(_SCALAR, re.I)
     signs = re.compile(r"[^\w.%]+")
 
@@ -56,20 +57,20 @@ def words(vocabulary: str) -> Callable[[str], bool]:
     return matches
 
 
-FORMS: Mapping[str, Form] = {
+FORMS: Mapping[str, ValueForm] = {
     form.name: form
     for form in (
-        Form("scalar", _pattern(rf"\s*{_SCALAR}?\s*")),
-        Form("scalars", _pattern(_list_of(_SCALAR, ",:;x "))),
-        Form("devices", _pattern(_list_of(_DEVICE)), names_places=True),
-        Form("interfaces", _pattern(r"[\^=]{0,2}" + _list_of(_INTERFACE)), names_places=True),
-        Form("adapters", _pattern(r"[\^=]{0,2}" + _list_of(_INTERFACE + r"(?::[\w.]{1,8}){0,4}")), names_places=True),
-        Form("path", _pattern(_list_of(_PATH, ":, ")), names_places=True),
-        Form("library", _pattern(rf"(?:{_LIBRARY})?|{_PATH}"), names_places=True),
-        Form("cores", _pattern(_CPU_SET)),
-        Form("tunables", _pattern(_list_of(_TUNABLE, ":"))),
-        Form("architectures", _pattern(_list_of(_ARCHITECTURE, ",; "))),
-        Form("version", _pattern(r"v?\d{1,6}(?:\.\d{1,8}){0,4}(?:[-+.][a-z]{0,8}\d{0,8}){0,3}")),
-        Form("address family", _pattern(r"AF_INET6?")),
+        ValueForm("scalar", _pattern(rf"\s*{_SCALAR}?\s*")),
+        ValueForm("scalars", _pattern(_list_of(_SCALAR, ",:;x "))),
+        ValueForm("devices", _pattern(_list_of(_DEVICE)), names_places=True),
+        ValueForm("interfaces", _pattern(r"[\^=]{0,2}" + _list_of(_INTERFACE)), names_places=True),
+        ValueForm("adapters", _pattern(r"[\^=]{0,2}" + _list_of(_ADAPTER)), names_places=True),
+        ValueForm("path", _pattern(_list_of(_PATH, ":, ")), names_places=True),
+        ValueForm("library", _pattern(rf"(?:{_LIBRARY})?|{_PATH}"), names_places=True),
+        ValueForm("cores", _pattern(_CPU_SET)),
+        ValueForm("tunables", _pattern(_list_of(_TUNABLE, ":"))),
+        ValueForm("architectures", _pattern(_list_of(_ARCHITECTURE, ",; "))),
+        ValueForm("version", _pattern(r"v?\d{1,6}(?:\.\d{1,8}){0,4}(?:[-+.][a-z]{0,8}\d{0,8}){0,3}")),
+        ValueForm("address family", _pattern(r"AF_INET6?")),
     )
 }  # fmt: skip

@@ -14,6 +14,7 @@ from bench.cli.run_command import given_options
 from bench.errors import BenchError
 from bench.run.ab.ab_sides import PairSchedule, Setting, first_words, side, sides
 from bench.run.ab.child import probe
+from tests.support.secret_table import SECRETS
 
 
 def side_of(*texts: str, name: str = "b", python: str | None = None) -> Setting:
