@@ -1,4 +1,4 @@
-"""Texts that stand in a file for what it does not say."""
+"""Texts in place of values that a file does not hold."""
 
 MASKED = "(masked)"
 """A secret, within a text."""

@@ -1,7 +1,7 @@
 """Words that look drawn at random: secrets without a known form.
 
 A word of a language, a name or a number keeps to one kind of character (small, capital, digit) for several characters
-in a row; a random one changes its kind at every second character. Digests are random too, and are no secrets: words of
+in a row; a random one changes its kind at every second character. Digests are random too, and are not secret: words of
 hexadecimal digits in one case are left alone, whatever their length.
 
 Of random words of 24 letters and digits 99% are found, of 40 characters of base64 99.9%. Of the 12,900 different texts

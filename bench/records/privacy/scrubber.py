@@ -12,6 +12,8 @@ from bench.records.privacy.placeholders import MASKED, REMOVED
 from bench.records.privacy.secret_forms import mask_secrets
 
 _PROGRAM = re.compile(r"(?P<name>[^,:;()]{1,64}?) (?=\d+\.\d cores?\b)|(?P<gpu>[^,:;()]{1,64}) \(\d+\)(?= on GPU \d)")
+_HOLDER = re.compile(r"(?<=\bby )[^()]{1,64} \(process \d+: .{0,500}?\)(?=; |$)", re.MULTILINE)
+"""Another program that holds a port, with its command line."""
 _KNOWN_PROGRAMS = ("short-lived or unseen processes", "a program")
 
 
@@ -64,6 +66,8 @@ class Scrubber:
         for kind, pattern in (("network interfaces", self._names), ("names of users", self._people)):
             text, found = pattern.subn(REMOVED, text)
             counts[kind] += found
+        text, found = _HOLDER.subn("a program", text)
+        counts["names of programs"] += found
         if not is_identity and (" cores" in text or " on GPU " in text):
             text, found = _remove_programs(text)
             counts["names of programs"] += found

@@ -1,6 +1,6 @@
 """Forms of secrets in a text, and their masking: tokens of known issuers, credentials by their place, random words.
 
-Tokens have a prefix of their issuer (`issued_tokens`). Other secrets are known by what stands before them (`password=`,
+Tokens have a prefix of their issuer (`issued_tokens`). Other secrets are known by the words before them (`password=`,
 `Bearer`, a URL's user), or by their looks (`random_words`). A short password that nothing announces is not found.
 """
 

@@ -1,7 +1,6 @@
 """What a published copy keeps of each field of the record types, and how.
 
-Every field stands here once. One that does not is left out of a copy, and a test fails until it is put here
-deliberately.
+Every field has one row. A field without a row is left out of a copy, and a test fails until it is added deliberately.
 """
 
 from __future__ import annotations

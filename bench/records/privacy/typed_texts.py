@@ -1,6 +1,6 @@
 """Walk through a line of a result file by the schema's types, and change its texts; numbers are not looked at.
 
-What does not change is not copied: the arrays of a shared file are those of the private one.
+Only parts that change are copied: the arrays of a shared file are those of the private one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import inspect
 from bench.suite import NAME
 
 NAME_IN_PLACE = "masked"
-"""Stands where only letters, digits and a few signs are allowed."""
+"""In place of a masked text of which no letter may stay, among names."""
 
 
 @cache

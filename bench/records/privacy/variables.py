@@ -1,9 +1,8 @@
 """Variables of the environment that change speed, and of which form their values are.
 
-A variable is kept only if it is listed, by its name (words.toml) or by its prefix, and its value only if it has the
-form that is listed: what else a value may hold (a URL with a password, a token) is no setting, and is left out. Of a
-value without its form the file says that it was set. A value of a name that only a prefix stands for is a number, a
-size or a switch.
+A variable is kept only if it is listed, by its name (words.toml) or by its prefix. Its value is kept only if it has the
+form that is listed: a URL with a password, or a token, is not a setting. Of a value without its form the file says that
+it was set. A value of a name that only a prefix stands for is a number, a size or a switch.
 """
 
 from __future__ import annotations

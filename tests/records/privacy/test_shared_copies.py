@@ -20,6 +20,7 @@ from bench.records.lines import decoding
 from bench.records.lines.decoding import plain
 from bench.records.lines.kinds import Header, Line, Measurement
 from bench.records.privacy import share_rules
+from bench.records.privacy.recorded import mask_command
 from bench.records.privacy.share_rules import RULE_OF, RULES, Rule
 from tests.support.command import call
 from tests.support.private_names import NAMES
@@ -288,3 +289,11 @@ def test_4096_ranks_are_shared_in_seconds(tmp_path: Path) -> None:
     lines = list(anonymize_result(saved))
     assert time.process_time() - began < 20  # about one second, without other work beside it
     assert json.loads(decoding.encode(lines[-1]))["reason"] == "rank 7 (host29), measure: no"
+
+
+def test_a_program_that_holds_a_port_is_named_without_secrets_and_not_shared() -> None:
+    words = mask_command(["/usr/bin/python3", "acme.py", "--token", "hunter2", "DB_PW=x"])
+    assert words == ["/usr/bin/python3", "acme.py", "--token", "(masked)", "DB_PW=(masked)"]
+    reason = f"MASTER_PORT=29500 is taken on node07 by python3 (process 12: {' '.join(words)}...); end that process"
+    *_, last = share([header(), end("failed", 2) | {"reason": reason}])
+    assert plain(last)["reason"] == "MASTER_PORT=29500 is taken on host0 by a program; end that process"
