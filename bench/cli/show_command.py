@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     "--share",
     "publish",
     is_flag=True,
-    help="A copy fit to be published: hosts numbered, no UUIDs, addresses, interface names or paths.",
+    help="A copy fit to be published: hosts and labels numbered, no names of people, paths, addresses or secrets; says "
+    "what it left out.",
 )
 @click.option(
     "--ranks", is_flag=True, help="Medians of each rank by itself, and of its own work, instead of the cases."
@@ -109,9 +110,12 @@ def _save_copy(results: Sequence[Result], output: Path | None) -> None:
         raise BenchError(f"--share of {len(results)} file(s): it makes one copy of one file; name it -o OUT.jsonl")
     if not output.name.endswith(SUFFIXES):
         raise BenchError(f"-o {output}: a published copy is a result file; its name has to end in .jsonl")
+    removed = anonymize.Removed()
     with Writer.create(output) as writer:
-        for record in anonymize.anonymize_result(results[0]):
+        for record in anonymize.anonymize_result(results[0], removed):
             writer.append(record)
+    for line in removed.lines():
+        click.echo(line, err=True)
 
 
 def _export(results: Sequence[Result], output: Path) -> None:

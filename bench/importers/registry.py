@@ -36,6 +36,7 @@ from bench.records.lines.header import (
 )
 from bench.records.lines.kinds import End, Header, Line, Measurement
 from bench.records.lines.parts import VariantSamples
+from bench.records.privacy.recorded import without_secrets
 from bench.records.reader import SCHEMA
 from bench.records.visits import worst_status
 from bench.suite import Params, SuiteMetric
@@ -82,7 +83,7 @@ def import_file(
     path = output if output.name.endswith(SUFFIXES) else new_path(output, label, host, now)
     with Writer.create(path) as writer:
         for line in lines:
-            writer.append_encoded(line)
+            writer.append(without_secrets(decoding.decode(line)))
     cases = {record.case: record.status for record in measurements}
     not_ok = sum(status in ("failed", "invalid") for status in cases.values())
     return ImportedFile(source, path, read.tool, len(cases), not_ok, read.unread)

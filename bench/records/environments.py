@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 
 from bench.records.lines.header import Environment, HostFacts, RankFacts
+from bench.records.privacy import placeholders
+from bench.records.privacy.variables import kept_variables
 
 Difference = tuple[str, Any, Any]
 
-REMOVED = "(removed)"
+REMOVED = placeholders.REMOVED
 """Stands for a value that was taken out of a published file: known once, and equal to nothing."""
 
 # Fields of a host and of a rank that change speed. Not among them: what changes from minute to minute (load,
@@ -97,13 +99,18 @@ def differences(first: Environment, second: Environment) -> list[Difference]:
     sections: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
         ("versions", first.versions, second.versions),
         ("settings", first.settings, second.settings),
-        ("variables", first.variables, second.variables),
+        ("variables", _kept(first), _kept(second)),
     )
     for section, one, two in sections:
         names = [name for name in sorted({*one, *two}) if section != "variables" or not _PLACES.search(name)]
         pairs += [(f"{section}.{name}", one.get(name), two.get(name)) for name in names]
     pairs.append(("commit", first.commit, second.commit))
     return [pair for pair in pairs if not _alike(*pair)]
+
+
+def _kept(environment: Environment) -> dict[str, str]:
+    """Variables as a file keeps them today: older files have values that are not kept any more."""
+    return kept_variables({name: str(value) for name, value in environment.variables.items()})
 
 
 def _alike(field: str, one: Any, two: Any) -> bool:

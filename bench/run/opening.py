@@ -25,6 +25,7 @@ from bench.measure.planning.planner import new_plan, resume_plan, without_pair
 from bench.measure.planning.presets import PRESETS
 from bench.records.last_result import DEFAULT_FOLDER, named_file
 from bench.records.lines.parts import DoctorReport
+from bench.records.privacy.recorded import mask_label
 
 if TYPE_CHECKING:
     from bench.measure.launch.other_work import OtherWork
@@ -62,7 +63,7 @@ def open_run(
         plan = new_plan(options, device, place, joined)
     else:
         plan = resume_plan(earlier, options, place, device)
-        plan = replace(plan, label=options.label or plan.label)
+        plan = replace(plan, label=mask_label(options.label or plan.label))
         plan = plan if options.resume is not None else without_pair(plan)
     resumed = earlier if options.resume is not None else None
     if options.against is not None:

@@ -121,7 +121,7 @@ def test_hosts_are_numbered_alike_everywhere(path: Path) -> None:
     head, _, failed, *_ = anonymize_result(load(path))
     assert isinstance(head, Header)
     assert isinstance(failed, Measurement)
-    assert head.label == "night run on host0"
+    assert head.label == "label0"
     assert list(head.environment.hosts) == ["host0", "host1"]
     assert [rank.host for rank in head.environment.ranks] == ["host0", "host1"]
     assert failed.reason is not None

@@ -30,6 +30,7 @@ from bench.measure.planning.session import BUDGET_REASON, case_record
 from bench.records.environments import differences
 from bench.records.lines import decoding
 from bench.records.lines.kinds import End, EndStatus, Header, Joined, Measurement, Resume
+from bench.records.privacy.recorded import without_secrets
 from bench.records.reader import SCHEMA
 from bench.records.visits import was_left_out
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from bench.measure.planning.visit_overhead import VisitCost
     from bench.records.file import Result
     from bench.records.lines.header import Environment
+    from bench.records.lines.kinds import Line
     from bench.records.lines.parts import DoctorReport
     from bench.records.run_file.run_file import RunFile
 
@@ -109,8 +111,11 @@ class Recorder:
         """Write the header of a new run before its ranks meet, with the facts that rank 0 knows by itself."""
         with self._lock:
             self._begun = self._header(environment)
-            self.writer.append(self._begun)
+            self._append(self._begun)
             self.has_header = True
+
+    def _append(self, line: Line) -> None:
+        self.writer.append(without_secrets(line))
 
     def change_plan(self, plan: Plan, doctor: DoctorReport | None) -> None:
         """Take the plan and the findings that hold once the ranks have met."""
@@ -121,21 +126,21 @@ class Recorder:
         environment = event.environment
         self.progress.ready(environment)
         if self._begun is not None:
-            self.writer.append(self._joined(self._begun, environment))
+            self._append(self._joined(self._begun, environment))
             self._begun = None
             self._leave_out()
             return
         if self.has_header:
             return
         if self.resumed is None:
-            self.writer.append(self._header(environment))
+            self._append(self._header(environment))
             self._leave_out()
         else:
             if self.resumed.environment.ranks:
                 self._refuse_unlike(self.resumed, environment)
             else:  # the ranks had not met before
-                self.writer.append(Joined(environment=environment, started=clock.stamp()))
-            self.writer.append(Resume(started=clock.stamp(), environment=environment, command=self.command))
+                self._append(Joined(environment=environment, started=clock.stamp()))
+            self._append(Resume(started=clock.stamp(), environment=environment, command=self.command))
         self.has_header = True
 
     def _joined(self, header: Header, environment: Environment) -> Joined:
@@ -162,7 +167,7 @@ class Recorder:
 
     def _leave_out(self) -> None:
         for case in self.plan.left_out:
-            self.writer.append(case_record(self.plan, case, 0, "skipped", BUDGET_REASON, clock.stamp()))
+            self._append(case_record(self.plan, case, 0, "skipped", BUDGET_REASON, clock.stamp()))
             self.counts["skipped"] += 1
 
     def _refuse_unlike(self, resumed: Result, environment: Environment) -> None:
@@ -274,7 +279,8 @@ class Recorder:
             record = case_record(self.plan, case, launch, "failed", reason, clock.stamp(), visit)
             line = decoding.encode(record)
         assert isinstance(record, Measurement)
-        return record, line
+        masked = without_secrets(record)
+        return masked, line if masked is record else decoding.encode(masked)
 
     def _save_without_speed(self, turn: Turn, launch: int, status: Literal["skipped", "failed"], reason: str) -> None:
         index, visit = turn
@@ -282,7 +288,7 @@ class Recorder:
         self._record(Recorded(index, msgspec.Raw(decoding.encode(record))))
 
     def _choices(self, event: ChoicesSeen) -> None:
-        self.writer.append(event.choices)
+        self._append(event.choices)
         self.unknown_choices.discard(event.choices.case)
 
     def _note_collective(self, record: Measurement) -> None:
@@ -337,7 +343,7 @@ class Recorder:
         """The end line, with the cause if the run is not complete."""
         reasons = [self.trouble] if status == "failed" and self.trouble else []
         reason = "; ".join([*reasons, *self.writer.moves])
-        return End(ended=clock.stamp(), status=status, exit_code=exit_code, reason=reason)
+        return without_secrets(End(ended=clock.stamp(), status=status, exit_code=exit_code, reason=reason))
 
     def confirm(self, exit_code: int) -> int:
         """See that the file of a run that has ended has all its lines still, or rescue them.

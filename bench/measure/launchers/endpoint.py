@@ -18,6 +18,7 @@ import psutil
 from bench.core import clock
 from bench.errors import BenchError
 from bench.measure.launchers.place import LauncherRank
+from bench.records.privacy.recorded import mask_command
 
 UNKNOWN_NAME_SECONDS = 5.0
 """Time for which a name that cannot be resolved is asked for again: a resolver may have a bad moment."""
@@ -177,7 +178,7 @@ def holder(port: int) -> str:
         return ""
     try:
         process = psutil.Process(ids[0])
-        words = " ".join(process.cmdline())
+        words = " ".join(mask_command(process.cmdline()))
         return f" by {process.name()} (process {ids[0]}: {words[:80]}{'...' if len(words) > 80 else ''})"
     except psutil.Error:
         return f" by process {ids[0]}"

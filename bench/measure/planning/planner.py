@@ -22,6 +22,7 @@ from bench.measure.planning.visit_overhead import startup_seconds
 from bench.measure.system import devices, host
 from bench.measure.system.backends import resolve
 from bench.measure.system.slow_types import slow_types
+from bench.records.privacy.recorded import mask_label, refuse_secret_parameters
 
 if TYPE_CHECKING:
     from bench.records.file import Result
@@ -86,6 +87,7 @@ def new_plan(options: RunOptions, device: str, place: Place, joined: LauncherRan
     cases = skip_cases(cases, options.skip)
     if not cases:
         raise BenchError(f"nothing to measure: --skip {' --skip '.join(options.skip)} leaves no case; name fewer")
+    refuse_secret_parameters(cases)
     lasting = sum(case.min_seconds for case in cases)
     launches = 1 if cases and all(case.min_seconds for case in cases) else preset.launches
     budget = None if options.budget is None else parse_seconds("--budget", options.budget)
@@ -115,7 +117,7 @@ def new_plan(options: RunOptions, device: str, place: Place, joined: LauncherRan
         precision=DEFAULT_PRECISION if options.precision is None else parse_share("--precision", options.precision),
         seed=options.seed or 0,
         threads_per_rank=threads_per_rank(environment_variables(), joined, machine.num_cores, place.local_world_size),
-        label=options.label or DEFAULT_LABEL,
+        label=mask_label(options.label or DEFAULT_LABEL),
         slow=parse_speeds("--slow", options.slow, place.world_size),
         slow_links=parse_speeds("--slow-link", options.slow_link, place.world_size),
         options=options.to_record(),

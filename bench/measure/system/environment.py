@@ -1,14 +1,13 @@
 """The environment of a result: devices, hosts, versions, settings and variables that change speed.
 
-Nothing private is recorded: variables are a named list of prefixes, never the whole environ. An unknown
-value is None. Functions that read the system's files take the root of the file system, so that another
+Variables are those of an allow list (`bench.records.privacy.variables`), never the whole environ. An unknown value is
+None. Functions that read the system's files take the root of the file system, so that another
 tree can be read.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from bench.measure.system.slow_types import slow_types
 from bench.records.environments import architecture
 from bench.records.lines.header import Environment, HostFacts, RankFacts
 from bench.records.lines.parts import Cell
+from bench.records.privacy.variables import kept_value, kept_variables
 
 if TYPE_CHECKING:
     import torch
@@ -46,45 +46,6 @@ if TYPE_CHECKING:
 
 
 DISTRIBUTION = "distributed-training-bench"
-
-# Variables of the libraries underneath that change speed, or which devices are used.
-VARIABLE_PREFIXES = (
-    "AMD_",
-    "ATEN_",
-    "BLIS_",
-    "CUBLAS_",
-    "CUBLASLT_",
-    "CUDA_",
-    "CUDNN_",
-    "DNNL_",
-    "FI_",
-    "GLIBC_TUNABLES",
-    "GLOO_",
-    "GOMP_",
-    "GPU_",
-    "HIP_",
-    "HIPBLASLT_",
-    "HSA_",
-    "KMP_",
-    "LD_PRELOAD",
-    "MALLOC_",
-    "MIOPEN_",
-    "MKL_",
-    "NCCL_",
-    "NVIDIA_TF32_OVERRIDE",
-    "NVIDIA_VISIBLE_DEVICES",
-    "OMP_",
-    "ONEDNN_",
-    "OPENBLAS_",
-    "PYTORCH_",
-    "RCCL_",
-    "ROCBLAS_",
-    "ROCR_",
-    "TORCHINDUCTOR_",
-    "TORCH_",
-    "UCX_",
-)
-SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS|CREDENTIAL|AUTH", re.I)
 
 GIT_TIMEOUT_SECONDS = 10.0
 
@@ -95,6 +56,7 @@ def describe_rank(device: torch.device, place: Place, root: Path = ROOT) -> Rank
 
     on_cpu = device.type == "cpu"
     visible, present = torch.cuda.device_count(), present_gpus(root)
+    threads = os.environ.get("OMP_NUM_THREADS")
     return msgspec.structs.replace(
         _cpu_facts(root) if on_cpu else _gpu_facts(device, root),
         rank=place.index,
@@ -107,7 +69,7 @@ def describe_rank(device: torch.device, place: Place, root: Path = ROOT) -> Rank
         present_devices=present if present >= visible else None,
         num_threads=torch.get_num_threads(),
         num_interop_threads=torch.get_num_interop_threads(),
-        omp_num_threads=os.environ.get("OMP_NUM_THREADS"),
+        omp_num_threads=kept_value("OMP_NUM_THREADS", threads) if threads is not None else None,
         cpu_affinity=cpu_affinity(),
     )
 
@@ -160,13 +122,8 @@ def _installed_version(distribution: str) -> str | None:
 
 
 def named_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that change speed, by prefix; none that `bench` set itself, or whose name speaks of a secret."""
-    own = own_names(environ)
-    return {
-        name: value
-        for name, value in sorted(environ.items())
-        if name.startswith(VARIABLE_PREFIXES) and name not in own and not SECRET.search(name)
-    }
+    """The variables that change speed, with the values that a file keeps; none that `bench` set itself."""
+    return kept_variables(environ, own_names(environ).__contains__)
 
 
 def settings(torch: ModuleType, device_type: str = "cpu") -> dict[str, Cell | list[str]]:

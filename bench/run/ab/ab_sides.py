@@ -17,8 +17,9 @@ from typing import Any
 from bench.core.values import parse_seconds
 from bench.errors import BenchError
 from bench.measure.planning.presets import PRESETS
-from bench.measure.system.environment import SECRET
 from bench.records.lines.header import PlannedCase
+from bench.records.privacy.recorded import mask_command
+from bench.records.privacy.secret_names import is_secret_name
 from bench.records.saved_plan import SIDES, UNCHANGED
 from bench.run.ab import ab_budget
 
@@ -96,7 +97,10 @@ def side(name: str, texts: Sequence[str], python: str | None, default_python: st
             raise BenchError(f"--{name} {text}: {variable} is set twice on this side; leave one out")
         variables[variable] = value
     given = _checked_options(name, words, read)
-    words_text = [*(f"{n}={shlex.quote(v)}" for n, v in variables.items()), *map(shlex.quote, words)]
+    # The file says what was set, without the secrets in it; the launches get all of it.
+    shown = mask_command([f"{variable}={value}" for variable, value in variables.items()])
+    words_text = [f"{n}={shlex.quote(v)}" for n, _, v in (text.partition("=") for text in shown)]
+    words_text += map(shlex.quote, mask_command(words))
     if python is not None:
         words_text.append(f"python {shlex.quote(python)}")
     return Setting(
@@ -124,7 +128,7 @@ def _variable(name: str, text: str) -> tuple[str, str]:
             f'--{name} {text}: a variable is NAME=VALUE, such as NCCL_ALGO=Ring; options begin with "-", '
             f'such as --{name} "--backend gloo"'
         )
-    if SECRET.search(variable):
+    if is_secret_name(variable):
         # Its value is kept out of this message, too.
         raise BenchError(
             f"--{name} {variable}=...: the name speaks of a secret, and what is set on a side is recorded; set it for "

@@ -30,6 +30,7 @@ from bench.measure.launchers.table import detect
 from bench.measure.planning.visit_overhead import startup_seconds
 from bench.records.file import load, new_path
 from bench.records.last_result import DEFAULT_FOLDER
+from bench.records.privacy.recorded import mask_label
 from bench.records.saved_plan import SIDES, Pair
 from bench.run.ab.ab_budget import ENOUGH_SAMPLES, PairBudget, measured_cost
 from bench.run.ab.ab_check import outlooks, refuse_unlike, refuse_useless
@@ -161,7 +162,7 @@ def _see_through(alternation: Alternation, comparing: Comparing, held: HeldFiles
 
 def _files(options: AbOptions, both: Sequence[Setting]) -> tuple[Path, Path]:
     folder, now = options.output or DEFAULT_FOLDER, clock.utc_now()
-    a, b = (new_path(folder, f"{options.label}-{side.name}", host_name(), now) for side in both)
+    a, b = (new_path(folder, f"{mask_label(options.label)}-{side.name}", host_name(), now) for side in both)
     return a, b
 
 

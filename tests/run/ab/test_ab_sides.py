@@ -14,6 +14,7 @@ from bench.cli.run_command import given_options
 from bench.errors import BenchError
 from bench.run.ab.ab_sides import PairSchedule, Setting, first_words, side, sides
 from bench.run.ab.child import probe
+from tests.support.secret_table import SECRETS
 
 
 def side_of(*texts: str, name: str = "b", python: str | None = None) -> Setting:
@@ -59,6 +60,13 @@ def test_what_a_side_cannot_have_is_refused_by_name(text: str, said: str) -> Non
         side_of(text)
     assert str(caught.value).startswith("--b ")
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_set_on_a_side_is_recorded_without_its_secrets() -> None:
+    made = side_of("PROXY=http://bob:hunter2@proxy:80", f"HF={SECRETS['Hugging Face'][0]}", "NCCL_ALGO=Tree")
+    assert made.setting == "PROXY='http://(masked)@proxy:80' HF='(masked)' NCCL_ALGO=Tree"
+    # The launches get all of it.
+    assert dict(made.variables)["PROXY"] == "http://bob:hunter2@proxy:80"
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "api_key", "MY_SECRET", "PGPASSWORD"])
