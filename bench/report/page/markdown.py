@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.findings import markdown as findings_markdown
 from bench.analysis.findings.kinds import Answer
-from bench.core.table import escape_markdown, render
+from bench.core.cell_text import escape_markdown
+from bench.core.table import render
 
 if TYPE_CHECKING:
     from bench.analysis.findings.kinds import Findings

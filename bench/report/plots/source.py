@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from bench.records.rows import Row
 
 MAX_NAME = 60
+COMPARISON, HISTORY = "/comparison", "/history"
+"""Sections of plots that are of no suite; no suite can have such a name."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Plot:
     """One drawing."""
 
     name: str
-    """Name of its file, and of its place in a page."""
+    """Name of its file, and of its place in a page: our own words and numbers, never a text of a file."""
     section: str
-    """The suite that it belongs to, or `comparison`, `history`."""
+    """The suite that it belongs to, or `COMPARISON`, `HISTORY`."""
     title: str
     caption: str
     """Advice how to read it; a screen reader says it too."""
