@@ -73,15 +73,15 @@ def command(
 
 
 def _print_summary(saved: ImportedFile) -> None:
-    echo(f"{saved.path}: {_counted(saved.num_cases, 'case')} of {saved.tool}, from {saved.source}")
+    echo(clean(f"{saved.path}: {_counted(saved.num_cases, 'case')} of {saved.tool}, from {saved.source}"))
     if saved.not_ok:
         echo(f"{saved.source}: {_counted(saved.not_ok, 'case')} wrong or without a time: see `bench show`", err=True)
     if saved.unread:
-        shown = [f"{row.where}: {clean(row.text)}" for row in saved.unread[:MAX_SHOWN]]
+        shown = [f"{row.where}: {row.text}" for row in saved.unread[:MAX_SHOWN]]
         more = len(saved.unread) - len(shown)
         shown += [f"{more} more, in the result's header"] if more else []
         rows = _counted(len(saved.unread), "row")
-        echo(f"{saved.source}: {rows} could not be read: {'; '.join(shown)}", err=True)
+        echo(clean(f"{saved.source}: {rows} could not be read: {'; '.join(shown)}"), err=True)
 
 
 def _counted(number: int, noun: str) -> str:

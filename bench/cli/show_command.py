@@ -10,6 +10,7 @@ import click
 
 from bench.cli.help import HelpedCommand
 from bench.cli.options import colour, form, wide, width, without_collecting
+from bench.core.cell_text import clean
 from bench.core.terminal import echo
 from bench.errors import BenchError
 
@@ -97,7 +98,7 @@ def _print(results: Sequence[Result], form: str, ranks: bool, wide: bool, ids: b
         from bench.report.result_tables import tables as text
     for result in results if form != "table" or ranks else ():
         for warning in result.warnings:
-            echo(f"warning: {warning}", err=True)
+            echo(clean(f"warning: {warning}"), err=True)
     echo(text(results, form, colour(), width(wide), ids), nl=False)
 
 
@@ -121,5 +122,5 @@ def _export(results: Sequence[Result], output: Path) -> None:
 
     left_out = export.write(results, output)
     if left_out:
-        names = first_few(left_out, more=", ...")
+        names = first_few([clean(name) for name in left_out], more=", ...")
         echo(f"warning: {len(left_out)} of the cases left out, since they have no speed: {names}", err=True)

@@ -31,7 +31,7 @@ _COLOURS = re.compile(f"({_COLOUR})")
 _LINE_START = re.compile(rf"^((?:[^\S\n]|{_COLOUR})*){_LINE_COMMAND}", re.MULTILINE)
 _UNSAFE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u061c\ufeff"
-    r"\ud800-\udfff\U000e0000-\U000e007f]"
+    rf"\ud800-\udfff\U000e0000-\U000e007f{_HIDDEN}]"
 )
 
 
@@ -85,9 +85,11 @@ def escape_controls(text: str) -> str:
 
 
 def encodable(text: str, encoding: str | None) -> str:
-    """The text with what an encoding lacks as visible escapes; an encoding that there is not counts as ASCII."""
+    """The text with what an encoding lacks as visible escapes; None, as of a stream in memory: it takes all."""
+    if encoding is None:
+        return text
     try:
-        return text.encode(encoding or "ascii", "backslashreplace").decode(encoding or "ascii")
+        return text.encode(encoding, "backslashreplace").decode(encoding)
     except (LookupError, UnicodeError):
         return text.encode("ascii", "backslashreplace").decode("ascii")
 
@@ -106,7 +108,7 @@ _MARKS = re.compile(
     r"[\\|`*<>$]|(?<=\S)~|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=#?\w+;)|(?<=\])\(|!(?=\[)|(?<=\])\[|^\[(?=[^\]]*\]:)"
 )
 _LINKS = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:)(?=//)|(?P<mail>\b(?:mailto|xmpp|tel):)|(?P<host>\bwww)(?=\.)"
+    r"(?P<scheme>(?<=\w):)(?=//)|(?P<mail>\b(?:mailto|xmpp|tel):)|(?P<host>\bwww)(?=\.)"
     r"|(?P<name>@)(?=\w)|(?P<issue>[#!])(?=\d)|(?P<short>\bGH-)(?=\d)",
     re.IGNORECASE,
 )

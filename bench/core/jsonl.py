@@ -145,9 +145,7 @@ def read(path: Path, most: int | None = None) -> tuple[bytes, bool]:
         for line in lines:
             num_bytes += len(line) + 1
             if most is not None and num_bytes > most + 1:
-                raise BenchError(
-                    f"{str(path)!r} has more than {most / 2**20:.0f} MiB; take the original, or split it"
-                )
+                raise BenchError(f"{str(path)!r} has more than {most / 2**20:.0f} MiB; take the original, or split it")
             kept.append(line)
         return b"\n".join(kept), lines.is_whole
 

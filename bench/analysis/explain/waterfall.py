@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -103,7 +103,8 @@ def _equal_speeds(speeds: Sequence[float]) -> Change:
 def _equal_shares(operations: Operations, seconds: Seconds) -> Seconds:
     computes, ranks = _is_sort(timeline.COMPUTE)(operations), operations.places["rank"]
     busy = np.bincount(ranks[computes], weights=seconds[computes, 0], minlength=int(ranks.max()) + 1)
-    factor = np.divide(busy.mean(), busy, out=np.ones_like(busy), where=busy > 0)
+    # Of no computation at all bincount counts in whole numbers, whatever the weights are.
+    factor = np.divide(busy.mean(), busy, out=np.ones(busy.shape), where=busy > 0)
     return np.asarray(seconds * np.where(computes, factor[ranks], 1.0)[:, None])
 
 
@@ -210,8 +211,8 @@ def _typical_call(records: Sequence[Measurement], measured_seconds: float) -> Op
 def _groups(record: Measurement) -> timeline.GroupOf:
     """Groups of ranks along each axis, if the case is split along several (parameters `tp` and `pp`)."""
     num_ranks = record.num_ranks
-    tensor, pipeline = (int(record.params.get(name) or 0) for name in ("tp", "pp"))
-    if not tensor or not pipeline or num_ranks % (tensor * pipeline):
+    tensor, pipeline = (record.params.get(name) for name in ("tp", "pp"))
+    if not (_is_count(tensor) and _is_count(pipeline)) or num_ranks % (tensor * pipeline):
         return timeline.one_group
     layout = Layout(tp=tensor, pp=pipeline, dp=num_ranks // (tensor * pipeline))
 
@@ -219,6 +220,10 @@ def _groups(record: Measurement) -> timeline.GroupOf:
         return layout.peers(rank, axis) if axis in AXES else 0
 
     return group_of
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _cumulative_seconds(operations: Operations, changes: Sequence[Change | None]) -> list[float]:
