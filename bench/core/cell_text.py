@@ -104,9 +104,9 @@ def escape_xml(text: str) -> str:
     return clean(text)
 
 
-_MARKS = re.compile(
-    r"[\\|`*<>$]|(?<=\S)~|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=#?\w+;)|(?<=\])\(|!(?=\[)|(?<=\])\[|^\[(?=[^\]]*\]:)"
-)
+_SIGNS = r"[\\|`*<>$]|(?<=\S)~|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=#?\w+;)|!(?=\[)|(?<=\])\("
+_MARKS = re.compile(_SIGNS + r"|(?<=\])\[|^\[(?=[^\]]*\]:)")
+_MARKS_OF_LABEL = re.compile(_SIGNS + r"|[\[\]]")
 _LINKS = re.compile(
     r"(?P<scheme>(?<=\w):)(?=//)|(?P<mail>\b(?:mailto|xmpp|tel):)|(?P<host>\bwww)(?=\.)"
     r"|(?P<name>@)(?=\w)|(?P<issue>[#!])(?=\d)|(?P<short>\bGH-)(?=\d)",
@@ -129,6 +129,11 @@ def escape_markdown(text: str, is_cell: bool = False) -> str:
     if not is_cell and (block := _BLOCK.match(text)) and (block["mark"][0] in ".)") == bool(block["before"]):
         text = f"{block['before']}\\{text[len(block['before']) :]}"
     return _LINKS.sub(rf"\g<0>{_NO_LINK}", text)
+
+
+def escape_markdown_label(text: str) -> str:
+    """The text between the brackets of a link or an image of our own."""
+    return _LINKS.sub(rf"\g<0>{_NO_LINK}", _MARKS_OF_LABEL.sub(r"\\\g<0>", clean(text).strip()))
 
 
 def code_span(text: str) -> str:
@@ -173,6 +178,7 @@ FORMS: Mapping[str, Callable[[str], str]] = {
     "svg": escape_html,
     "xml": escape_xml,
     "markdown": escape_markdown,
+    "markdown label": escape_markdown_label,
     "markdown code": code_span,
     "csv": escape_csv,
     "workflow": escape_workflow,

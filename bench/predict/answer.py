@@ -157,7 +157,7 @@ def parse_sweep(text: str) -> list[int]:
     """`gpus=8..100000`: doublings from the first, and the last. Raises BenchError."""
     name, _, span = text.partition("=")
     low, dots, high = span.partition("..")
-    if name != "gpus" or not dots or not low.isdigit() or not high.isdigit() or not 1 <= int(low) <= int(high):
+    if name != "gpus" or not dots or not low.isdecimal() or not high.isdecimal() or not 1 <= int(low) <= int(high):
         raise BenchError(f"--sweep {text}: gpus=FIRST..LAST, such as gpus=8..100000")
     counts, number = [], int(low)
     while number < int(high):

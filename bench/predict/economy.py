@@ -76,7 +76,7 @@ def _domain(text: str) -> failures.Domain:
     """`feed=512:8760h`, or `feed=512:8760h:2h` with its own restart."""
     name, _, rest = text.partition("=")
     parts = rest.split(":")
-    if not name or len(parts) not in (2, 3) or not parts[0].isdigit() or int(parts[0]) < 1:
+    if not name or len(parts) not in (2, 3) or not parts[0].isdecimal() or int(parts[0]) < 1:
         raise BenchError(
             f"--failure-domain {text}: NAME=DEVICES:TIME, or NAME=DEVICES:TIME:RESTART, such as feed=512:8760h:2h"
         )

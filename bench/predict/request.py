@@ -142,7 +142,7 @@ def _members(options: Mapping[str, Any], common: Common) -> tuple[FleetPart, ...
 
 
 def _count(name: str, text: str) -> int:
-    if not text.strip().isdigit() or int(text) < 1:
+    if not text.strip().isdecimal() or int(text) < 1:
         raise BenchError(f"--accelerator {name}={text}: a whole number of at least 1 after the =")
     return int(text)
 

@@ -118,7 +118,7 @@ def fill(value: Any, kind: inspect.Type, words: Iterator[int], is_right: Callabl
 def full_lines() -> tuple[Line, ...]:
     """Lines of a file in which every field of every kind of line is filled, as far as they may stand together."""
     words = iter(range(10**6))
-    seed = lines_of(DATA / "schema1.jsonl")
+    seed = json.loads(json.dumps(lines_of(DATA / "schema1.jsonl")).replace("4194304", str(2**28)))
     measured = [line for line in seed if line["kind"] == "measurement" and not line["case"].startswith("faulty/raise")]
     others = [
         value_of(inspect.type_info(decoding.KINDS[kind]), words) for kind in ("ranks", "choices", "resume", "end")
@@ -268,7 +268,20 @@ class HostileFile:
                 joined = chance.choice(texts) + (chance.choice(texts) if chance.random() < 0.2 else "")
                 unique = joined if chance.random() < 0.5 else f"{joined}{len(new)}"
                 new[text] = unique if chance.random() < 0.5 else _alike(text, unique)
-        return text_of([replaced(line, new) for line in full_lines()])
+        lines = [replaced(line, new) for line in full_lines()]
+        if not self.are_halves:
+            _spoil_numbers(lines, chance, self.share / 10)
+        return text_of(lines)
+
+
+def _spoil_numbers(lines: list[Line], chance: random.Random, share: float) -> None:
+    """Take other values for some parameters that are numbers or flags in our own suites."""
+    for params in (line["params"] for line in lines if "params" in line):
+        for name in [name for name, value in params.items() if not isinstance(value, str)]:
+            if chance.random() < share:
+                params[name] = chance.choice(
+                    ["evil", "", "9" * 5000, "1", True, False, -1, 0, 0.5, 2**62, 1e100, -1e100]
+                )
 
 
 HOSTILE_FILES = st.builds(

@@ -64,7 +64,7 @@ def faults_of_markdown(text: str) -> list[str]:
                 continue
             if kind not in _TOKENS or (kind == "image" and not _IMAGE.fullmatch(str(token.attrs["src"]))):
                 found.append(f"{kind} {token.content!r:.80} {token.attrs}")
-            if kind == "code_inline" and not token.content.startswith(("bench ", "--", "add ")):
+            if kind == "code_inline" and not token.content.startswith(("bench ", "-", "add ")):
                 found.append(f"code {token.content!r:.80}")
             if kind == "text":
                 found += [f"live {match[0]!r}" for match in _LIVE.finditer(token.content.replace("\u200b", "\x00"))]
@@ -79,10 +79,10 @@ _TAGS = {
 }  # fmt: skip
 _ATTRIBUTES = re.compile(
     r"lang|charset|name|content|http-equiv|id|class|aria-[a-z]+|role|tabindex|height|width|[xy][12]?|d|rx|viewbox|version|"
-    r"xmlns|xmlns:xlink|xlink:href|href|style|transform|clip-path|text-anchor|type|preserveaspectratio|patternunits"
+    r"xmlns|xmlns:xlink|xlink:href|href|style|transform|clip-path|text-anchor|type|preserveaspectratio|patternunits|fill"
 )
 _OWN_ADDRESS = re.compile(r"#[A-Za-z0-9_-]+|data:image/png;base64,[\w+/=\s]+")
-_ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 
 class _Page(HTMLParser):

@@ -23,12 +23,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.analysis.explain import timeline
 from bench.analysis.explain.what_if import Operations
+from bench.core.values import as_count
 from bench.parallelism.layout import AXES, Layout
 from bench.records.lines.kinds import Measurement
 
@@ -211,8 +212,8 @@ def _typical_call(records: Sequence[Measurement], measured_seconds: float) -> Op
 def _groups(record: Measurement) -> timeline.GroupOf:
     """Groups of ranks along each axis, if the case is split along several (parameters `tp` and `pp`)."""
     num_ranks = record.num_ranks
-    tensor, pipeline = (record.params.get(name) for name in ("tp", "pp"))
-    if not (_is_count(tensor) and _is_count(pipeline)) or num_ranks % (tensor * pipeline):
+    tensor, pipeline = (as_count(record.params.get(name)) for name in ("tp", "pp"))
+    if not tensor or not pipeline or num_ranks % (tensor * pipeline):
         return timeline.one_group
     layout = Layout(tp=tensor, pp=pipeline, dp=num_ranks // (tensor * pipeline))
 
@@ -220,10 +221,6 @@ def _groups(record: Measurement) -> timeline.GroupOf:
         return layout.peers(rank, axis) if axis in AXES else 0
 
     return group_of
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _cumulative_seconds(operations: Operations, changes: Sequence[Change | None]) -> list[float]:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare import sides
+from bench.core.values import as_count
 from bench.records.case_names import CaseNames, name_cases
 from bench.records.case_view import CaseView
 from bench.records.lines.parts import TableRows
@@ -161,10 +162,10 @@ def labels(rows: Sequence[Row]) -> list[str]:
 
 
 def families(rows: Sequence[Row], varied: str) -> list[list[Row]]:
-    """Rows that differ in one parameter only, in its order; the largest family first."""
+    """Rows that differ in one number only, in its order; the largest family first."""
     rows_by_rest: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        if varied in row["params"]:
+        if as_count(row["params"].get(varied)) is not None:
             rest = tuple(sorted((k, str(v)) for k, v in row["params"].items() if k != varied))
             rows_by_rest.setdefault(rest, []).append(row)
     ordered = [sorted(family, key=lambda row: row["params"][varied]) for family in rows_by_rest.values()]
