@@ -37,6 +37,11 @@ def cannot_write(path: Path, error: OSError) -> BenchError:
     return BenchError(f"cannot write {str(path)!r}: {error.strerror or error}; {remedy}")
 
 
+def exists(path: Path) -> bool:
+    """True if there is something at the path; for a name that no file system takes `Path.exists` raises."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 MAX_UNPACKED = 8 * 2**30
 """Bytes that a compressed file may unpack to: a few kB can hold terabytes of zeros. An option raises it."""
 MAX_RATIO, FREE_OF_RATIO = 200, 2**26

@@ -137,7 +137,7 @@ class Writer:
     @classmethod
     def create(cls, path: Path) -> Writer:
         """A new file; folders on the way are made. Raises BenchError if it exists or cannot be written."""
-        if path.parent.exists() and not path.parent.is_dir():
+        if jsonl.exists(path.parent) and not path.parent.is_dir():
             raise BenchError(f"{str(path.parent)!r} is a file, not a folder; choose a folder with -o")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -251,7 +251,7 @@ def _expand(path: Path) -> list[Path]:
         if not files:
             raise BenchError(f"folder {str(path)!r} has no result (*.jsonl, *.jsonl.gz); name one that has")
         return files
-    if glob.has_magic(str(path)) and not os.path.exists(path):  # noqa: PTH110
+    if glob.has_magic(str(path)) and not jsonl.exists(path):
         files = sorted(Path(name) for name in glob.glob(str(path)) if not Path(name).is_dir())  # noqa: PTH207
         if not files:
             raise BenchError(f"no file matches {str(path)!r}; mind the quotes, or name the files")

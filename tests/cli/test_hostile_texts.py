@@ -131,14 +131,17 @@ def each_file(num_files: int, look: Callable[[str], None]) -> None:
     each()
 
 
-def look_with(commands: dict[str, tuple[str, ...]], folder: Path, num_files: int) -> dict[str, set[int]]:
+def look_with(
+    commands: dict[str, tuple[str, ...]], folder: Path, num_files: int, is_tried_well: bool = True
+) -> dict[str, set[int]]:
+    """Exit codes of the commands; `is_tried_well`: first with a file in which nothing is hostile."""
     good, bad, one = folder / "good.jsonl", folder / "bad.jsonl", folder / "one.jsonl"
     good.write_text(text_of(list(full_lines())))
     one.write_text(text_of(list(full_lines())[:2]))
     files = {"good": str(good), "bad": str(bad), "one": str(one)}
     codes: dict[str, set[int]] = {command: set() for command in commands}
     bad.write_text(good.read_text())
-    for command, forms in commands.items():
+    for command, forms in commands.items() if is_tried_well else ():
         assert check(command, forms, files, folder) == NEVER_WELL.get(command, 0), command
 
     def look(text: str) -> None:
@@ -167,8 +170,8 @@ def test_no_output_of_a_hostile_file_is_obeyed(tmp_path: Path) -> None:
 
 
 def test_no_page_of_a_hostile_file_is_obeyed(tmp_path: Path) -> None:
-    codes = look_with(dict(list(REPORTS.items())[1:3]), tmp_path, 1)
-    assert all(0 in found for found in codes.values())
+    command = "report {bad} {good} -o {out}/o.html"
+    assert 0 in look_with({command: REPORTS[command]}, tmp_path, 1, is_tried_well=False)[command]
 
 
 @pytest.mark.long

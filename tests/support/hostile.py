@@ -42,9 +42,13 @@ TEXTS = [
     "\\", "\\|", "a\\", "evil\\\n",
     "../../evil", "/../../../evil", "/etc/passwd", "..", ".", "C:\\evil", "evil; rm -rf x", "$(evil)", "`evil`;", "-rf",
     "--evil", "'", '"', "a b", "{}", "{0}", "%s", "%n", "%0A::error::evil", "_evil", r"$\frac{", "\\u0041", "nan", "-0",
-    "\u05d0\u05d1", "e\u0301" * 20, "漢" * 90, "a" * 3000, "x" * 40_000,
+    "\u05d0\u05d1", "e\u0301" * 20, "漢" * 90, "a" * 3000,
+    f"collective/all_reduce[num_bytes={'9' * 5000}]", "collective/all_reduce[num_bytes=\u00b2]", "compute/[=]",
+    "x" * 40_000,
 ]  # fmt: skip
 """Texts that some form of output takes for its own."""
+NUMBERS = ["evil", "", "9" * 5000, "1", "\u00b2", True, False, -1, 0, 0.5, 2**62, 1e100, -1e100]
+"""In the place of a parameter that is a number or a flag in our own suites."""
 
 
 def value_of(kind: inspect.Type, words: Iterator[int], depth: int = 0) -> Any:
@@ -279,9 +283,7 @@ def _spoil_numbers(lines: list[Line], chance: random.Random, share: float) -> No
     for params in (line["params"] for line in lines if "params" in line):
         for name in [name for name, value in params.items() if not isinstance(value, str)]:
             if chance.random() < share:
-                params[name] = chance.choice(
-                    ["evil", "", "9" * 5000, "1", True, False, -1, 0, 0.5, 2**62, 1e100, -1e100]
-                )
+                params[name] = chance.choice(NUMBERS)
 
 
 HOSTILE_FILES = st.builds(
