@@ -339,12 +339,19 @@ def skip_if(reason: str | None) -> None:
 
 
 NAME = re.compile(r"[\w.+:-]{1,200}")
-"""Pattern of names of suites, variants and metrics: nothing that a terminal, a page or a path takes for its own."""
+"""Pattern of names of variants and metrics: nothing that a terminal, a page or a path takes for its own."""
+SUITE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+"""Pattern of names of suites, which ids of cases begin with."""
 
 
 def is_name(value: object) -> bool:
     """True for a name that a result file can hold."""
     return isinstance(value, str) and NAME.fullmatch(value) is not None
+
+
+def is_suite_name(value: object) -> bool:
+    """True for a name of a suite that a result file can hold."""
+    return isinstance(value, str) and SUITE_NAME.fullmatch(value) is not None
 
 
 def is_param(value: object) -> bool:

@@ -10,8 +10,8 @@ import click
 
 from bench.cli.help import HelpedCommand
 from bench.core.column_fit import wrap
-from bench.core.terminal import output_width
-from bench.core.values import counted
+from bench.core.terminal import echo, output_width
+from bench.core.values import counted, digits
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def command(strict: bool, expected: tuple[str, ...]) -> int:
 def _echo(line: str) -> None:
     """Print a line; a terminal breaks it at its width, a pipe keeps it whole, for programs that read line by line."""
     lines = wrap(line, output_width(sys.stdout), "    ") if sys.stdout.isatty() else [line]
-    click.echo("\n".join(lines))
+    echo("\n".join(lines))
 
 
 def _verdict(findings: Sequence[Finding], bad: Collection[str]) -> str:
@@ -65,6 +65,6 @@ def _verdict(findings: Sequence[Finding], bad: Collection[str]) -> str:
 
 def _expectation(text: str) -> tuple[str, int]:
     name, separator, number = text.partition("=")
-    if not separator or not number.isdecimal():
+    if not separator or digits(number) is None:
         raise BenchError(f"--expect {text}: NAME=NUMBER, such as gpus=8")
     return name, int(number)

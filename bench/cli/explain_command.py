@@ -9,7 +9,7 @@ import click
 
 from bench.cli.help import HelpedCommand
 from bench.cli.options import colour, form
-from bench.core.terminal import output_width
+from bench.core.terminal import echo, output_width
 
 
 @click.command(name="explain", cls=HelpedCommand, page="explaining")
@@ -49,5 +49,5 @@ def command(path: Path | None, waterfalls: tuple[str, ...], everything: bool, fo
     if path is None:
         raise click.UsageError("Missing argument 'FILE'.")
     request = ExplainRequest(form, waterfalls, everything, output_width(sys.stdout), colour())
-    click.echo(text(path, request), nl=False)
+    echo(text(path, request), nl=False)
     return 0

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from bench.core.terminal import echo
+
 _SHOW_ALL = "bench.cli.help.show_all"
 """The key of a context's `meta` that is true while the long help is written."""
 _COLUMN_MAX = 22
@@ -59,5 +61,5 @@ def _help_all_option() -> click.Option:
 def _show_all_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         ctx.meta[_SHOW_ALL] = True
-        click.echo(ctx.get_help(), color=ctx.color)
+        echo(ctx.get_help(), color=ctx.color)
         ctx.exit()

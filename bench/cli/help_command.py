@@ -12,7 +12,7 @@ import click
 from bench.cli.help import HelpedCommand
 from bench.cli.options import colour
 from bench.core.page_text import page_text, title
-from bench.core.terminal import output_width
+from bench.core.terminal import echo, output_width
 from bench.errors import BenchError
 
 READING_ORDER = (
@@ -42,7 +42,7 @@ def command(ctx: click.Context, topic: tuple[str, ...]) -> None:
     name = "_".join(topic).lower().replace("-", "_").removesuffix(".md")
     pages = read_pages()
     if not name:
-        click.echo(_listing(pages), nl=False)
+        echo(_listing(pages), nl=False)
     elif name in pages:
         _show(page_text(pages[name], pages, output_width(sys.stdout), colour()))
     else:
@@ -72,7 +72,7 @@ def _show(text: str) -> None:
     if sys.stdout.isatty() and is_long:
         click.echo_via_pager(text.rstrip("\n"))  # it adds one
     else:
-        click.echo(text, nl=False, color=colour())
+        echo(text, nl=False, color=colour())
 
 
 def _show_help_of_command(ctx: click.Context, name: str, pages: list[str]) -> None:
@@ -82,4 +82,4 @@ def _show_help_of_command(ctx: click.Context, name: str, pages: list[str]) -> No
         close = difflib.get_close_matches(name, pages, 1)
         hint = f"Did you mean {close[0]}? " if close else ""
         raise BenchError(f"bench help {name}: there is no such page. {hint}Pages: {', '.join(pages)}")
-    click.echo(found.get_help(click.Context(found, info_name=name, parent=ctx.parent)), color=colour())
+    echo(found.get_help(click.Context(found, info_name=name, parent=ctx.parent)), color=colour())

@@ -10,6 +10,7 @@ import click
 from bench.cli.help import HelpedCommand
 from bench.core import exit_codes
 from bench.core.cell_text import clean
+from bench.core.terminal import echo
 from bench.errors import BenchError
 from bench.importers.formats import TOOLS
 from bench.records.last_result import DEFAULT_FOLDER
@@ -72,17 +73,15 @@ def command(
 
 
 def _print_summary(saved: ImportedFile) -> None:
-    click.echo(f"{saved.path}: {_counted(saved.num_cases, 'case')} of {saved.tool}, from {saved.source}")
+    echo(clean(f"{saved.path}: {_counted(saved.num_cases, 'case')} of {saved.tool}, from {saved.source}"))
     if saved.not_ok:
-        click.echo(
-            f"{saved.source}: {_counted(saved.not_ok, 'case')} wrong or without a time: see `bench show`", err=True
-        )
+        echo(f"{saved.source}: {_counted(saved.not_ok, 'case')} wrong or without a time: see `bench show`", err=True)
     if saved.unread:
-        shown = [f"{row.where}: {clean(row.text)}" for row in saved.unread[:MAX_SHOWN]]
+        shown = [f"{row.where}: {row.text}" for row in saved.unread[:MAX_SHOWN]]
         more = len(saved.unread) - len(shown)
         shown += [f"{more} more, in the result's header"] if more else []
         rows = _counted(len(saved.unread), "row")
-        click.echo(f"{saved.source}: {rows} could not be read: {'; '.join(shown)}", err=True)
+        echo(clean(f"{saved.source}: {rows} could not be read: {'; '.join(shown)}"), err=True)
 
 
 def _counted(number: int, noun: str) -> str:

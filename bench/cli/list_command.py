@@ -8,7 +8,7 @@ import click
 
 from bench.cli.help import HelpedCommand
 from bench.cli.options import form
-from bench.core.terminal import output_width
+from bench.core.terminal import echo, output_width
 from bench.errors import BenchError
 from bench.measure.planning.presets import PRESETS
 
@@ -55,9 +55,9 @@ def command(
     if ids and not suites:
         raise BenchError("--ids: name the suites whose cases are meant, such as: bench list compute --ids")
     if template:
-        click.echo(listing.template(), nl=False)
+        echo(listing.template(), nl=False)
     elif suites:
         width = output_width(sys.stdout)
-        click.echo(listing.cases(suites, preset, ranks, device, form, ids, width), nl=False)
+        echo(listing.cases(suites, preset, ranks, device, form, ids, width), nl=False)
     else:
-        click.echo(listing.suites(ranks, device, form, output_width(sys.stdout)), nl=False)
+        echo(listing.suites(ranks, device, form, output_width(sys.stdout)), nl=False)

@@ -56,11 +56,11 @@ def command(
       bench mix old=a/run.jsonl=8 new=b/run.jsonl=8 --measured mixed.jsonl
       bench mix H100-SXM-80GB=150000 H200-SXM-141GB=50000 GB200=20000
     """
-    from bench.core.terminal import output_width
+    from bench.core.terminal import echo, output_width
     from bench.predict.mix.cluster import mix
     from bench.predict.mix.printing import show
 
     width = output_width(sys.stdout)
     cluster = mix(parts, prices, measured, unit_gb)
-    click.echo(show(cluster, form, width, colour(), everything or wide, wide), nl=False)
+    echo(show(cluster, form, width, colour(), everything or wide, wide), nl=False)
     return 0

@@ -116,7 +116,7 @@ def command(form: str, everything: bool, wide: bool, **options: Any) -> int:
       bench predict --model llama3-405b --accelerator H100=15000,H200=5000
       bench predict --model llama3-405b --gpus 24000 -o prediction.html
     """
-    from bench.core.terminal import output_width
+    from bench.core.terminal import echo, output_width
     from bench.predict.predict import predict_each
     from bench.predict.printing import show
     from bench.predict.progress import SearchProgress
@@ -131,11 +131,11 @@ def command(form: str, everything: bool, wide: bool, **options: Any) -> int:
         from bench.predict import plots
 
         for path in plots.save_each(predictions.jobs, options["plots"]):
-            click.echo(f"saved {path}", err=True)
+            echo(f"saved {path}", err=True)
     if options["output"] is not None:
         from bench.predict import page
 
         page.save(predictions, options["output"])
-        click.echo(f"saved {options['output']}", err=True)
-    click.echo(show(predictions, form, width, colour(), everything or wide, wide), nl=False)
+        echo(f"saved {options['output']}", err=True)
+    echo(show(predictions, form, width, colour(), everything or wide, wide), nl=False)
     return 0

@@ -8,6 +8,8 @@ import click
 
 from bench.cli.help import HelpedCommand
 from bench.cli.options import without_collecting
+from bench.core.cell_text import clean
+from bench.core.terminal import echo
 
 DEFAULT = Path("report.html")
 
@@ -40,4 +42,4 @@ def command(paths: tuple[str, ...], outputs: tuple[Path, ...]) -> None:
 
     with without_collecting():
         for path in write(runs(paths), outputs or (DEFAULT,)):
-            click.echo(f"saved: {path}")
+            echo(clean(f"saved: {path}"))

@@ -10,6 +10,8 @@ import click
 
 from bench.cli.help import HelpedCommand
 from bench.cli.options import colour, form, wide, width, without_collecting
+from bench.core.cell_text import clean
+from bench.core.terminal import echo
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ def command(
         elif output is not None:
             _export(results, output)
         elif brief:
-            click.echo(result_tables.findings_text(results, form, colour(), width(wide)), nl=False)
+            echo(result_tables.findings_text(results, form, colour(), width(wide)), nl=False)
         else:
             _print(results, form, ranks, wide, ids)
     return max(result_tables.status_code(result) for result in results) if status else 0
@@ -97,8 +99,8 @@ def _print(results: Sequence[Result], form: str, ranks: bool, wide: bool, ids: b
         from bench.report.result_tables import tables as text
     for result in results if form != "table" or ranks else ():
         for warning in result.warnings:
-            click.echo(f"warning: {warning}", err=True)
-    click.echo(text(results, form, colour(), width(wide), ids), nl=False)
+            echo(clean(f"warning: {warning}"), err=True)
+    echo(text(results, form, colour(), width(wide), ids), nl=False)
 
 
 def _save_copy(results: Sequence[Result], output: Path | None) -> None:
@@ -124,5 +126,5 @@ def _export(results: Sequence[Result], output: Path) -> None:
 
     left_out = export.write(results, output)
     if left_out:
-        names = first_few(left_out, more=", ...")
-        click.echo(f"warning: {len(left_out)} of the cases left out, since they have no speed: {names}", err=True)
+        names = first_few([clean(name) for name in left_out], more=", ...")
+        echo(f"warning: {len(left_out)} of the cases left out, since they have no speed: {names}", err=True)

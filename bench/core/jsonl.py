@@ -12,6 +12,7 @@ import os
 import secrets
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from itertools import chain
@@ -36,8 +37,18 @@ def cannot_write(path: Path, error: OSError) -> BenchError:
     return BenchError(f"cannot write {str(path)!r}: {error.strerror or error}; {remedy}")
 
 
+def exists(path: Path) -> bool:
+    """True if there is something at the path; for a name that no file system takes `Path.exists` raises."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 MAX_UNPACKED = 8 * 2**30
 """Bytes that a compressed file may unpack to: a few kB can hold terabytes of zeros. An option raises it."""
+MAX_RATIO, FREE_OF_RATIO = 200, 2**26
+"""Bytes that one byte may unpack to on average, once the file is past so many bytes. Numbers reach 3 to 10, and one and
+the same line again and again 100. An option that raises the limit lifts this one too."""
+MAX_LINE = 2**29
+"""Bytes of a line: 50 million samples. The whole of a line has to fit into memory, several times."""
 _limit = ContextVar("unpack limit", default=MAX_UNPACKED)
 _CHUNK = 2**20
 
@@ -60,13 +71,20 @@ class LineReader:
     def __iter__(self) -> Iterator[bytes]:
         """Raises BenchError for what is missing, a folder, a device, not to be read, or unpacks to too much."""
         rest: list[bytes] = []
+        length = number = 0
         for block in self._blocks():
             first, *others = block.split(b"\n")
             rest.append(first)
+            length += len(first)
+            if length > MAX_LINE:
+                raise BenchError(
+                    f"{str(self.path)!r}: line {number + 1} has more than {MAX_LINE / 2**20:.0f} MiB; "
+                    "it is no result file, or damaged: take the original"
+                )
             if others:
                 yield b"".join(rest)
                 yield from others[:-1]
-                rest = [others[-1]]
+                rest, length, number = [others[-1]], len(others[-1]), number + len(others)
         yield b"".join(rest)
 
     def _blocks(self) -> Iterator[bytes]:
@@ -88,10 +106,12 @@ class LineReader:
             raise BenchError(f"cannot read {str(path)!r}: {reason}; check its name and permissions") from error
 
     def _unpacked(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        num_bytes, limit = 0, _limit.get()
+        num_bytes = packed = 0
+        limit = _limit.get()
         member = zlib.decompressobj(wbits=31)
         for block in blocks:
             data = block
+            packed += len(block)
             while data:
                 self.is_whole = False
                 try:
@@ -99,11 +119,7 @@ class LineReader:
                 except zlib.error:
                     return
                 num_bytes += len(part)
-                if num_bytes > limit:
-                    raise BenchError(
-                        f"{str(self.path)!r} unpacks to more than {limit / 2**30:.3g} GiB; if it is a result of yours, "
-                        "raise the limit: bench --unpack-limit 64GiB ..."
-                    )
+                self._refuse_bomb(num_bytes, packed, limit)
                 yield part
                 data = member.unconsumed_tail
                 if member.eof:
@@ -113,11 +129,42 @@ class LineReader:
                     if data and not data.startswith(_GZIP_MAGIC[: len(data)]):
                         return
 
+    def _refuse_bomb(self, num_bytes: int, packed: int, limit: int) -> None:
+        """Raises BenchError for what has unpacked to too much, or to too much for its size."""
+        is_dense = limit <= MAX_UNPACKED and num_bytes > max(FREE_OF_RATIO, MAX_RATIO * packed)
+        if num_bytes > limit or is_dense:
+            what = f"{limit / 2**30:.3g} GiB" if num_bytes > limit else f"{MAX_RATIO} times its size"
+            raise BenchError(
+                f"{str(self.path)!r} unpacks to more than {what}; if it is a result of yours, raise the limit: "
+                "bench --unpack-limit 64GiB ..."
+            )
 
-def read(path: Path) -> tuple[bytes, bool]:
-    """Text of a plain or gzipped file as far as it goes, and whether it is whole. Raises BenchError as `LineReader`."""
-    lines = LineReader(path)
-    return b"\n".join(lines), lines.is_whole
+
+def read(path: Path, most: int | None = None) -> tuple[bytes, bool]:
+    """Text of a plain or gzipped file as far as it goes, and whether it is whole.
+
+    Raises BenchError as `LineReader`, and for a text of more than `most` bytes.
+    """
+    lines, kept, num_bytes = LineReader(path), [], 0
+    with enough_memory(path):
+        for line in lines:
+            num_bytes += len(line) + 1
+            if most is not None and num_bytes > most + 1:
+                raise BenchError(f"{str(path)!r} has more than {most / 2**20:.0f} MiB; take the original, or split it")
+            kept.append(line)
+        return b"\n".join(kept), lines.is_whole
+
+
+@contextmanager
+def enough_memory(path: Path) -> Iterator[None]:
+    """Raises BenchError if there is not enough memory to read a file."""
+    try:
+        yield
+    except MemoryError as error:
+        raise BenchError(
+            f"cannot read {str(path)!r}: it takes more memory than this process may have; take the original file, or a "
+            "machine with more memory"
+        ) from error
 
 
 def _refuse_constant(name: str) -> None:

@@ -1,7 +1,7 @@
 """Tables as data, and how they are shown: terminal, Markdown, CSV, JSON.
 
-Text in a table comes from files that others wrote: control characters are shown as escapes, so that no label
-moves a terminal's cursor, and Markdown's own characters are escaped.
+Text in a table comes from files that others wrote: every cell, head, title and footnote goes through the escape of
+its form (`bench.core.cell_text`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO, get_args
 
 from bench.core import terminal_table
-from bench.core.cell_text import clean
+from bench.core.cell_text import clean, escape_csv, escape_json, escape_markdown
 from bench.core.styles import Style
 from bench.core.values import show_text
 from bench.errors import BenchError
@@ -120,12 +119,7 @@ def _markdown_table(table: DisplayTable) -> str:
 
 
 def _pipes(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(escape_markdown, cells)) + " |"
-
-
-def escape_markdown(text: str) -> str:
-    """The text as Markdown that shows it as it is: no cell ends early, no link, image, emphasis or HTML."""
-    return re.sub(r"([\\|`*<>]|(?<=\])\(|!(?=\[)|(?<=\])\[)", r"\\\1", clean(text))
+    return "| " + " | ".join(escape_markdown(cell, is_cell=True) for cell in cells) + " |"
 
 
 def _csv(tables: Sequence[DisplayTable], colour: bool) -> str:
@@ -133,14 +127,21 @@ def _csv(tables: Sequence[DisplayTable], colour: bool) -> str:
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """Raw values under one head, each parameter a column of its own; an unknown value is an empty cell."""
+    """Raw values under one head, each parameter a column of its own; an unknown value is an empty cell.
+
+    No text is a formula for a spreadsheet: see `bench.core.cell_text.escape_csv`.
+    """
     flat = [flat_row(row) for row in rows]
     heads = list(dict.fromkeys(name for row in flat for name in row))
     out = io.StringIO()
-    writer = csv.DictWriter(out, heads, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: clean(v) if isinstance(v, str) else v for k, v in row.items()} for row in flat)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([escape_csv(str(head)) for head in heads])
+    writer.writerows([_csv_cell(row.get(head, "")) for head in heads] for row in flat)
     return out.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float) else escape_csv(str(value))
 
 
 def flat_row(row: Row) -> dict[str, Any]:
@@ -162,8 +163,8 @@ def _json(tables: Sequence[DisplayTable], colour: bool) -> str:
 
 
 def json_text(value: Any) -> str:
-    """Indented strict JSON in ASCII, so that no control character reaches a terminal."""
-    return json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
+    """Indented strict JSON in ASCII, of which no terminal and no CI runner obeys a part."""
+    return escape_json(json.dumps(value, indent=2, allow_nan=False)) + "\n"
 
 
 _RENDERERS: dict[str, Callable[[Sequence[DisplayTable], bool], str]] = {

@@ -1,10 +1,13 @@
-"""Width of what a command prints to."""
+"""What a command prints to: how wide it is, and the one way by which text gets there."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from typing import TextIO
+
+from bench.core.cell_text import encodable, guard
 
 PIPE_WIDTH = 100
 """Columns if no terminal tells: a log of a build, or a pager."""
@@ -21,3 +24,20 @@ def output_width(stream: TextIO) -> int:
     except (OSError, ValueError):
         own = 0
     return max(MIN_WIDTH, shutil.get_terminal_size((own or PIPE_WIDTH, 24)).columns)
+
+
+def echo(text: str = "", *, err: bool = False, nl: bool = True, color: bool | None = None) -> None:
+    """Print text to stdout or stderr, as the last wall behind the escapes of each form.
+
+    No control character but our own colours, no line that a CI runner obeys, and nothing that the stream's encoding
+    lacks: all three are shown as escapes. Colours go to terminals alone unless `color` says so.
+    """
+    write(guard(text), err=err, nl=nl, color=color)
+
+
+def write(text: str, *, err: bool = False, nl: bool = True, color: bool | None = None) -> None:
+    """Print text that is to be obeyed, such as workflow commands whose texts are escaped already."""
+    import click
+
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None)
+    click.echo(encodable(text, encoding), err=err, nl=nl, color=color)

@@ -108,6 +108,20 @@ def is_number(cell: object) -> TypeGuard[float]:
     return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 
+MAX_DIGITS = 18
+"""Digits of a whole number in a text that is computed with."""
+
+
+def as_count(value: object) -> int | None:
+    """A parameter of a file as a whole number of at least 1; None for a word, a flag, or what no size or count is."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
+
+
+def digits(text: str) -> int | None:
+    """The whole number that a text of digits is; None for other texts, and for more digits than any size has."""
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None
+
+
 MISSING = "-"
 
 

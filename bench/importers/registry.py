@@ -45,6 +45,10 @@ MAIN = "full"
 """Name of the variant that is the case itself."""
 
 
+MAX_TEXT = 2**29
+"""Bytes of another tool's file; hours of its measurements have a few MB."""
+
+
 @dataclass(frozen=True)
 class ImportedFile:
     """Outcome of importing a file."""
@@ -69,7 +73,7 @@ def import_file(
 
     Raises BenchError for a file that cannot be read, that no known tool wrote, or of which no row can be read.
     """
-    text, _ = jsonl.read(source)
+    text, _ = jsonl.read(source, MAX_TEXT)
     read = _with_device(_read(source, text, hints, tool), hints.device)
     now = clock.utc_now()
     if not read.readings:

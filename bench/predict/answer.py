@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from bench.core.values import digits
 from bench.errors import BenchError
 from bench.parallelism.layout import Job
 from bench.predict.cost import failures as failing
@@ -157,7 +158,7 @@ def parse_sweep(text: str) -> list[int]:
     """`gpus=8..100000`: doublings from the first, and the last. Raises BenchError."""
     name, _, span = text.partition("=")
     low, dots, high = span.partition("..")
-    if name != "gpus" or not dots or not low.isdigit() or not high.isdigit() or not 1 <= int(low) <= int(high):
+    if name != "gpus" or not dots or not 1 <= (digits(low) or 0) <= (digits(high) or 0):
         raise BenchError(f"--sweep {text}: gpus=FIRST..LAST, such as gpus=8..100000")
     counts, number = [], int(low)
     while number < int(high):

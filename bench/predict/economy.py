@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.core.values import parse_seconds
+from bench.core.values import digits, parse_seconds
 from bench.errors import BenchError
 from bench.predict.answer import Option, PredictedJob, Reliability, reliability, with_preemptions
 from bench.predict.cost import failures, prices
@@ -76,7 +76,7 @@ def _domain(text: str) -> failures.Domain:
     """`feed=512:8760h`, or `feed=512:8760h:2h` with its own restart."""
     name, _, rest = text.partition("=")
     parts = rest.split(":")
-    if not name or len(parts) not in (2, 3) or not parts[0].isdigit() or int(parts[0]) < 1:
+    if not name or len(parts) not in (2, 3) or not digits(parts[0]):
         raise BenchError(
             f"--failure-domain {text}: NAME=DEVICES:TIME, or NAME=DEVICES:TIME:RESTART, such as feed=512:8760h:2h"
         )

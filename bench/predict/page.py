@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.analysis.findings.kinds import DataState, Figure, Findings
-from bench.core.jsonl import cannot_write
+from bench.core.jsonl import cannot_write, exists
 from bench.core.table import Column, DisplayTable, text_column
 from bench.errors import BenchError
 from bench.predict import plots, tables
@@ -95,7 +95,7 @@ def save(predictions: Predictions, path: Path) -> None:
 
     if path.suffix != ".html":
         raise BenchError(f"-o {path}: the name has to end in .html; --format csv or json prints the rows")
-    if path.exists():
+    if exists(path):
         raise BenchError(f"{str(path)!r} exists; saving never overwrites: give another name")
     text = page(content(predictions), LABEL)
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.core.jsonl import exists
 from bench.errors import BenchError
 from bench.predict.answer import Option, PredictedJob
 from bench.predict.model.prediction import PARTS
@@ -218,7 +219,7 @@ def save_each(jobs: Sequence[PredictedJob], folder: Path) -> list[Path]:
 
 
 def _free(path: Path) -> Path:
-    if path.exists():
+    if exists(path):
         raise BenchError(f"--plots: {path} is there already; give another folder")
     return path
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.core.values import parse_share, show_seconds
+from bench.core.values import digits, parse_share, show_seconds
 from bench.errors import BenchError
 from bench.predict import answer as answers
 from bench.predict import economy
@@ -54,7 +54,7 @@ def _numbers(text: str | None) -> list[int | None]:
     if text is None:
         return [None]
     parts = [part.strip() for part in str(text).split(",")]
-    if not all(part.isdecimal() and int(part) >= 1 for part in parts):
+    if not all(map(digits, parts)):
         raise BenchError(f"--gpus {text}: a whole number of at least 1, or several to compare: 24000,100000")
     return list(dict.fromkeys(map(int, parts)))
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bench.core.values import digits
 from bench.errors import BenchError
 from bench.parallelism.layout import Job
 from bench.parallelism.shapes import ModelShape, find_model, models, shape_of_sizes
@@ -142,7 +143,7 @@ def _members(options: Mapping[str, Any], common: Common) -> tuple[FleetPart, ...
 
 
 def _count(name: str, text: str) -> int:
-    if not text.strip().isdigit() or int(text) < 1:
+    if not digits(text.strip()):
         raise BenchError(f"--accelerator {name}={text}: a whole number of at least 1 after the =")
     return int(text)
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.core.values import show_size
+from bench.core.values import digits, show_size
 
 SHORT_TYPES = {
     "bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "float64": "fp64",
@@ -24,7 +24,8 @@ ONLY_OPERATION = "run"
 
 
 def _size(name: str, value: str) -> str:
-    return show_size(int(value)) if value.isdecimal() else f"{_words(name)} {value}"
+    size = digits(value)
+    return show_size(size) if size is not None else f"{_words(name)} {value}"
 
 
 def _flag_or_word(name: str, value: str) -> str:

@@ -34,10 +34,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
+from bench.core import jsonl
 from bench.core.jsonl import cannot_write
 from bench.errors import BenchError
 from bench.records import visits
-from bench.records.last_result import named_file, result_files
+from bench.records.last_result import named_file, real_path, result_files
 from bench.records.lines import decoding
 from bench.records.lines.kinds import Choices, End, Header, Joined, Measurement, Resume
 from bench.records.reader import read_lines
@@ -138,7 +139,7 @@ class Writer:
     @classmethod
     def create(cls, path: Path) -> Writer:
         """A new file; folders on the way are made. Raises BenchError if it exists or cannot be written."""
-        if path.parent.exists() and not path.parent.is_dir():
+        if jsonl.exists(path.parent) and not path.parent.is_dir():
             raise BenchError(f"{str(path.parent)!r} is a file, not a folder; choose a folder with -o")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -229,29 +230,22 @@ def load_many(paths: Iterable[Path | str] | Path | str) -> list[Result]:
     Raises BenchError as `load` does, and for a folder or glob without a result.
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    files: dict[Path, Path] = {}
+    files: dict[str, Path] = {}
     for name in given:
         for file in _expand(named_file(Path(name))):
-            files.setdefault(_resolved(file), file)
+            files.setdefault(real_path(file), file)
     return [load(file) for file in files.values()]
 
 
 def _expand(path: Path) -> list[Path]:
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - `Path.is_dir` raises for a name that no file system takes
         files = result_files(path)
         if not files:
             raise BenchError(f"folder {str(path)!r} has no result (*.jsonl, *.jsonl.gz); name one that has")
         return files
-    if glob.has_magic(str(path)) and not path.exists():
+    if glob.has_magic(str(path)) and not jsonl.exists(path):
         files = sorted(Path(name) for name in glob.glob(str(path)) if not Path(name).is_dir())  # noqa: PTH207
         if not files:
             raise BenchError(f"no file matches {str(path)!r}; mind the quotes, or name the files")
         return files
     return [path]
-
-
-def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):  # links in a circle: reading it says so
-        return path

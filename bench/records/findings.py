@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.core.values import as_count
 from bench.records.lines.parts import Finding
 from bench.records.metrics import COMPUTE_SPEED
 
@@ -54,6 +55,8 @@ def _times_slower(dtype: str, rows: list[dict[str, Any]]) -> tuple[float, int] |
     for row in rows:
         params = row["params"]
         if row["suite"] == "compute" and params.get("shape") == "square" and params.get("dtype") in seconds:
-            seconds[params["dtype"]][params["size"]] = row["seconds_median"]
+            size = as_count(params.get("size"))
+            if size is not None:
+                seconds[params["dtype"]][size] = row["seconds_median"]
     both = [size for size in seconds[dtype] if seconds[_BASE].get(size)]
     return (seconds[dtype][max(both)] / seconds[_BASE][max(both)], max(both)) if both else None

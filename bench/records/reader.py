@@ -20,9 +20,10 @@ def read_lines(path: Path) -> FileRecords:
     """The records of a file of any schema ever written. Raises BenchError as `bench.records.file.load` says."""
     reading = FileRecords(path)
     source = jsonl.LineReader(path)
-    for number, line in enumerate(source, 1):
-        if line.strip():
-            reading.take(number, line)
+    with jsonl.enough_memory(path):
+        for number, line in enumerate(source, 1):
+            if line.strip():
+                reading.take(number, line)
     reading.finish(source.is_whole)
     return reading
 

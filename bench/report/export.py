@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from bench.core.jsonl import cannot_write
+from bench.core.jsonl import cannot_write, exists
 from bench.core.table import csv_text, json_text
 from bench.core.values import show_seconds
 from bench.errors import BenchError
@@ -50,7 +50,7 @@ def write(results: Results, path: Path) -> tuple[str, ...]:
     ending = next((ending for ending in WRITERS if path.name.endswith(ending)), None)
     if ending is None:
         raise BenchError(f"-o {path}: the name has to end in {', '.join(WRITERS)}")
-    if path.exists():
+    if exists(path):
         raise BenchError(f"{str(path)!r} exists; saving never overwrites: give another name")
     data = WRITERS[ending](results)
     try:

@@ -14,7 +14,7 @@ from typing import Any
 from bench.core.column_fit import needed_widths, room_of_columns
 from bench.core.table import Column, DisplayTable
 from bench.core.terminal_table import as_text
-from bench.core.values import counted, first_few, show_size
+from bench.core.values import counted, digits, first_few, show_size
 from bench.records.case_names import SHORT_TYPES, name_cases, split_id
 from bench.records.metrics import BUS_BANDWIDTH, METRICS
 from bench.report import cells, footnotes
@@ -48,9 +48,10 @@ def grid(rows: Sequence[Row]) -> Grid | None:
     found: dict[tuple[tuple[str, str], ...], dict[int, dict[str, Row]]] = {}
     for row in rows:
         _, operation, params = split_id(row["case"])
-        if operation and params.get(SIZE, "").isdecimal():
+        size = digits(params.get(SIZE, ""))
+        if operation and size is not None:
             variant = tuple(sorted((name, value) for name, value in params.items() if name != SIZE))
-            found.setdefault(variant, {}).setdefault(int(params[SIZE]), {})[operation] = row
+            found.setdefault(variant, {}).setdefault(size, {})[operation] = row
     blocks = {variant: dict(sorted(sizes.items())) for variant, sizes in sorted(found.items()) if _is_block(sizes)}
     placed = {row["case"] for sizes in blocks.values() for row_of in sizes.values() for row in row_of.values()}
     if len(placed) * 2 < len(rows) or not blocks:

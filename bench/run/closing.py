@@ -14,7 +14,7 @@ from bench.core.column_fit import wrap
 from bench.core.process.standard_streams import CannotPrintError
 from bench.core.process_environment import environment_variables
 from bench.core.table import wants_colour
-from bench.core.terminal import output_width
+from bench.core.terminal import echo, output_width
 
 if TYPE_CHECKING:
     from bench.measure.launch.recorder import Recorder
@@ -46,19 +46,19 @@ def _print_screen(against: Path | None, path: Path, code: int) -> None:
 
     result = load(path)
     width, colour = output_width(sys.stdout), wants_colour(sys.stdout, environment_variables())
-    click.echo(screen.show(run_findings(result), width, colour), nl=False)
+    echo(screen.show(run_findings(result), width, colour), nl=False)
     for line in profile_lines(result.measurements, path):
-        click.echo(line)
+        echo(line)
     if result.end is not None and result.end.reason:
-        click.echo("\n".join(wrap(f"note: {result.end.reason}", width)))
-    click.echo(_saved_line(result, code))
+        echo("\n".join(wrap(f"note: {result.end.reason}", width)))
+    echo(_saved_line(result, code))
     if against is not None:
         from bench.run.baseline import compare_with_earlier
 
-        click.echo()
-        click.echo(compare_with_earlier(against, result, colour), nl=False)
+        echo()
+        echo(compare_with_earlier(against, result, colour), nl=False)
     if verdict.is_judged(result):  # once more, since a long run's last line is what people look for
-        click.echo("\n".join(wrap(verdict.judge(result).line(), width)))
+        echo("\n".join(wrap(verdict.judge(result).line(), width)))
 
 
 def _saved_line(result: Result, code: int) -> str:

@@ -241,7 +241,7 @@ def test_a_hostile_file_moves_no_cursor_and_breaks_no_table(tmp_path: Path) -> N
 
 def test_markdown_shows_text_as_it_is() -> None:
     assert escape_markdown("[x](http://e) ![y](z) <b> `c` *d* a|b\\") == (
-        r"[x]\(http://e) \![y]\(z) \<b\> \`c\` \*d\* a\|b" + "\\\\"
+        r"[x]\(http:&#8203;//e) \![y]\(z) \<b\> \`c\` \*d\* a\|b" + "\\\\"
     )
     assert escape_markdown("all_reduce[num_bytes=4]") == "all_reduce[num_bytes=4]"
     assert clean("a\tb\r\nc\x9b\u200f") == "a b c\\x9b\\u200f"

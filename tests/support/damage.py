@@ -55,7 +55,7 @@ def lines_of(path: Path) -> list[Line]:
 
 def _cut(value: Any) -> Any:
     if isinstance(value, list):
-        return [_cut(item) for item in value[:6]]
+        return [_cut(item) for item in value[:7]]  # a span has seven parts
     return {key: _cut(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.analysis.compare.change_text import told
 from bench.analysis.compare.work_changes import change_size
 from bench.core import exit_codes
-from bench.core.cell_text import clean
+from bench.core.cell_text import escape_workflow, escape_workflow_property
 from bench.core.jsonl import cannot_write
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ def workflow_commands(comparison: Comparison, ruling: Ruling | None) -> str:
     lines = [_line("error", row, comparison) for row in failing[:MAX_ANNOTATIONS]]
     lines += [_line("warning", row, comparison) for row in slower[:MAX_ANNOTATIONS]]
     if ruling is not None and ruling.exit_code == exit_codes.USAGE:  # a red step without an error says nothing
-        lines.append(f"::error title=bench::{_data(ruling.line)}")
+        lines.append(f"::error title=bench::{escape_workflow(ruling.line)}")
     counts = ", ".join(f"{number} {name}" for name, number in comparison.counts().items()) or "no case"
     left_out = max(0, len(failing) - MAX_ANNOTATIONS) + max(0, len(slower) - MAX_ANNOTATIONS)
     more = f"; {left_out} more slower cases have no annotation" if left_out else ""
-    lines.append(f"::notice title=bench::{_data(counts + more)}")
+    lines.append(f"::notice title=bench::{escape_workflow(counts + more)}")
     return "\n".join(lines) + "\n"
 
 
@@ -50,12 +50,8 @@ def _by_size(rows: Iterable[Row]) -> list[Row]:
 
 def _line(kind: str, row: Row, comparison: Comparison) -> str:
     text = f"{told(row)} on {row['name']}"
-    title = _data(comparison.name_of(row["case"])).replace(":", "%3A").replace(",", "%2C")
-    return f"::{kind} title={title}::{_data(text)}"
-
-
-def _data(text: str) -> str:
-    return clean(text).replace("%", "%25")
+    title = escape_workflow_property(comparison.name_of(row["case"]))
+    return f"::{kind} title={title}::{escape_workflow(text)}"
 
 
 def append_summary(path: Path, markdown: str) -> None:

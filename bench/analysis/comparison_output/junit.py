@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.analysis.compare import gate as gates
 from bench.analysis.compare import settling
 from bench.analysis.compare.change_text import told
-from bench.core.cell_text import clean
+from bench.core.cell_text import escape_xml
 from bench.records.metrics import TIME
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def show(comparison: Comparison, gate: Gate, ruling: Ruling | None) -> str:
     for side in comparison.sides[1:]:
         _add_side(root, comparison, side, list(_tests(comparison, side, gate, ruling)), ruling)
     ElementTree.indent(root)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+    text = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
 def _add_side(
@@ -56,7 +57,7 @@ def _add_side(
         "errors": 0,
         "skipped": sum(test.status == "skipped" for test in tests),
     }
-    name = clean(f"bench compare: {side.name} against {base.name}")
+    name = escape_xml(f"bench compare: {side.name} against {base.name}")
     suite = ElementTree.SubElement(root, "testsuite", {"name": name, **{k: str(n) for k, n in counts.items()}})
     properties = ElementTree.SubElement(suite, "properties")
     facts = {
@@ -69,18 +70,18 @@ def _add_side(
         "gate": "none" if ruling is None else ruling.line,
     }
     for key, value in facts.items():
-        ElementTree.SubElement(properties, "property", {"name": key, "value": clean(value)})
+        ElementTree.SubElement(properties, "property", {"name": key, "value": escape_xml(value)})
     for test in tests:
         _add_test(suite, test)
 
 
 def _add_test(suite: ElementTree.Element, test: CaseTest) -> None:
-    attributes = {"classname": clean(test.suite), "name": clean(test.name)}
+    attributes = {"classname": escape_xml(test.suite), "name": escape_xml(test.name)}
     if test.seconds is not None:
         attributes["time"] = f"{test.seconds:.9f}"
     case = ElementTree.SubElement(suite, "testcase", attributes)
     if test.status in _STATUS_TAGS:
-        ElementTree.SubElement(case, _STATUS_TAGS[test.status], {"message": clean(test.message)})
+        ElementTree.SubElement(case, _STATUS_TAGS[test.status], {"message": escape_xml(test.message)})
 
 
 def _tests(comparison: Comparison, side: Side, gate: Gate, ruling: Ruling | None) -> Iterator[CaseTest]:

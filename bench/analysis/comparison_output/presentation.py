@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from bench.analysis.compare import outlier_search
 from bench.analysis.compare.comparison import Settings, compare
 from bench.analysis.compare.gate import Gate, Ruling, rule
@@ -19,7 +17,7 @@ from bench.core import exit_codes
 from bench.core.column_fit import wrap
 from bench.core.process_environment import environment_variables
 from bench.core.table import wants_colour
-from bench.core.terminal import output_width
+from bench.core.terminal import echo, output_width, write
 from bench.core.values import parse_share
 from bench.errors import BenchError
 from bench.records.metrics import TIME
@@ -90,7 +88,9 @@ def present(
     gate = options.gate()
     comparison = compare(base, news, options.settings(by))
     ruling = rule(comparison, gate)
-    click.echo(_SHOWN[options.form](comparison, options, ruling), nl=False)
+    if options.form == "github":
+        write(github.workflow_commands(comparison, ruling), nl=False)
+    echo(_SHOWN[options.form](comparison, options, ruling), nl=False)
     return _say(ruling, options.form)
 
 
@@ -123,12 +123,12 @@ def _show_junit(comparison: Comparison, options: CompareOptions, ruling: Ruling 
 
 
 def _show_github(comparison: Comparison, options: CompareOptions, ruling: Ruling | None) -> str:
-    """Annotations; the Markdown goes to the step's summary, or follows them if there is none."""
+    """What follows the annotations: nothing, or the Markdown if the step has no summary that it goes to."""
     text = _show_markdown(comparison, options, ruling)
     summary = environment_variables().get(github.SUMMARY_VARIABLE)
     if summary:
         github.append_summary(Path(summary), text)
-    return github.workflow_commands(comparison, ruling) + ("" if summary else text)
+    return "" if summary else text
 
 
 _SHOWN: Mapping[str, Callable[[Comparison, CompareOptions, Ruling | None], str]] = {
@@ -159,7 +159,7 @@ def present_outliers(results: Sequence[Result], by: str, outlier: str | None, op
     ruling = None if gate.fail_slower is None else outlier_search.rule(search, gate.fail_slower, gate.min_decided)
     colour = wants_colour(sys.stdout, environment_variables())
     width = None if options.wide else output_width(sys.stdout)
-    click.echo(outlier_tables.show(search, options.form, colour, width), nl=False)
+    echo(outlier_tables.show(search, options.form, colour, width), nl=False)
     return _say(ruling, options.form)
 
 
@@ -188,5 +188,5 @@ def _say(ruling: Ruling | None, form: str) -> int:
     stream = sys.stderr if is_aside else sys.stdout
     # A log keeps it in one line, to be searched for.
     lines = wrap(ruling.line, output_width(stream)) if stream.isatty() else [ruling.line]
-    click.echo("\n".join(lines), err=is_aside)
+    echo("\n".join(lines), err=is_aside)
     return ruling.exit_code

@@ -12,7 +12,8 @@ from bench.analysis.compare.comparison_tables import View
 from bench.analysis.compare.work_changes import change_size
 from bench.analysis.findings.kinds import MAX_REMARKS, Answer, Correctness, DataState, Figure, Unmeasured
 from bench.analysis.findings.of_comparison import comparison_findings
-from bench.core.table import DisplayTable, escape_markdown, render
+from bench.core.cell_text import escape_markdown
+from bench.core.table import DisplayTable, render
 from bench.core.values import counted
 
 if TYPE_CHECKING:

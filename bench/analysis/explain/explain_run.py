@@ -13,7 +13,7 @@ import numpy as np
 from bench.analysis.explain import suspects
 from bench.analysis.explain.waterfall import RESIDUAL, Part, Waterfall, waterfall
 from bench.core.table import DisplayTable, column, text_column
-from bench.core.values import counted, first_few, show_percent, show_seconds
+from bench.core.values import MISSING, counted, first_few, show_percent, show_seconds
 from bench.errors import BenchError
 from bench.records import metrics
 from bench.records.case_names import CaseNames, name_cases
@@ -186,8 +186,8 @@ def _row(
         "share": None if seconds is None else seconds / steps.measured_seconds,
         "alone_seconds": alone,
         "seconds_so_far": so_far,
-        "tflop_per_s_left": steps.flops / so_far * 1e-12,
-        "percent_of_peak_left": 100 * steps.peak_seconds / so_far,
+        "tflop_per_s_left": steps.flops / so_far * 1e-12 if so_far > 0 else None,
+        "percent_of_peak_left": 100 * steps.peak_seconds / so_far if so_far > 0 else None,
         "how": how,
     }
 
@@ -208,7 +208,7 @@ def _table(fall: Waterfall, name: str, notes: tuple[str, ...]) -> DisplayTable:
         column("seconds", "time", show_seconds),
         column("share", "share %", show_percent),
         column("alone_seconds", "alone", show_seconds),
-        column("percent_of_peak_left", "peak left %", lambda value: f"{value:.1f}"),
+        column("percent_of_peak_left", "peak left %", lambda value: MISSING if value is None else f"{value:.1f}"),
     )
     whole = {"seconds": fall.measured_seconds, "share": 1.0}
     shown = [row | whole if row["part"] == ACHIEVED else row for row in _rows(fall)]

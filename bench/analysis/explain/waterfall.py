@@ -29,6 +29,7 @@ import numpy as np
 
 from bench.analysis.explain import timeline
 from bench.analysis.explain.what_if import Operations
+from bench.core.values import as_count
 from bench.parallelism.layout import AXES, Layout
 from bench.records.lines.kinds import Measurement
 
@@ -103,7 +104,8 @@ def _equal_speeds(speeds: Sequence[float]) -> Change:
 def _equal_shares(operations: Operations, seconds: Seconds) -> Seconds:
     computes, ranks = _is_sort(timeline.COMPUTE)(operations), operations.places["rank"]
     busy = np.bincount(ranks[computes], weights=seconds[computes, 0], minlength=int(ranks.max()) + 1)
-    factor = np.divide(busy.mean(), busy, out=np.ones_like(busy), where=busy > 0)
+    # Of no computation at all bincount counts in whole numbers, whatever the weights are.
+    factor = np.divide(busy.mean(), busy, out=np.ones(busy.shape), where=busy > 0)
     return np.asarray(seconds * np.where(computes, factor[ranks], 1.0)[:, None])
 
 
@@ -210,7 +212,7 @@ def _typical_call(records: Sequence[Measurement], measured_seconds: float) -> Op
 def _groups(record: Measurement) -> timeline.GroupOf:
     """Groups of ranks along each axis, if the case is split along several (parameters `tp` and `pp`)."""
     num_ranks = record.num_ranks
-    tensor, pipeline = (int(record.params.get(name) or 0) for name in ("tp", "pp"))
+    tensor, pipeline = (as_count(record.params.get(name)) for name in ("tp", "pp"))
     if not tensor or not pipeline or num_ranks % (tensor * pipeline):
         return timeline.one_group
     layout = Layout(tp=tensor, pp=pipeline, dp=num_ranks // (tensor * pipeline))

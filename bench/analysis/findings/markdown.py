@@ -13,7 +13,8 @@ from bench.analysis.findings.kinds import (
     Unmeasured,
 )
 from bench.analysis.findings.screen import BLOCKS
-from bench.core.table import escape_markdown as escape
+from bench.core.cell_text import code_span
+from bench.core.cell_text import escape_markdown as escape
 
 
 def show(findings: Findings) -> str:
@@ -31,7 +32,7 @@ def show(findings: Findings) -> str:
         parts.append("\n".join(["What stands out:", "", *listed]))
     parts += [escape(correct.text) for correct in findings.of_kind(Correctness)]
     parts += [_unmeasured(lacking) for lacking in findings.of_kind(Unmeasured)]
-    steps = [f"- {escape(step.purpose)}: `{step.command}`" for step in findings.of_kind(NextStep)]
+    steps = [f"- {escape(step.purpose)}: {code_span(step.command)}" for step in findings.of_kind(NextStep)]
     parts += ["\n".join(["Next:", "", *steps])] if steps else []
     return "\n\n".join(parts) + "\n"
 

@@ -169,10 +169,10 @@ def _unmeasured(comparison: Comparison) -> Iterator[Unmeasured]:
     base = comparison.sides[0].name
     is_one_run = all(side.results == comparison.sides[0].results for side in comparison.sides)
     remedy = "" if is_one_run else "measure the same with bench run --like FILE"
-    for rows, words in ((comparison.only_base, f"only on {base}, not on {{}}"), (comparison.only_new, "only on {}")):
+    for rows, words in ((comparison.only_base, f"only on {base}, not on "), (comparison.only_new, "only on ")):
         for name in dict.fromkeys(row["name"] for row in rows):
             cases = [row["case"] for row in rows if row["name"] == name]
-            yield Unmeasured(text=_named(words.format(name), cases), num_cases=len(cases), remedy=remedy)
+            yield Unmeasured(text=_named(words + name, cases), num_cases=len(cases), remedy=remedy)
     skipped = list(dict.fromkeys(row["case"] for row in comparison.not_ok if row["status"] == "skipped"))
     if skipped:
         yield Unmeasured(text=_named("skipped on a side", skipped), num_cases=len(skipped))

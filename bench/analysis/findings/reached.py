@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from bench.analysis.findings.evidence import RunEvidence, best, show_value
 from bench.analysis.findings.kinds import Figure
 from bench.catalog.accelerators import find
-from bench.core.values import show_quantity, show_size
+from bench.core.values import as_count, show_quantity, show_size
 from bench.records import metrics
 from bench.records.case_names import SHORT_TYPES
 from bench.records.rows import Row
@@ -74,8 +74,9 @@ def _share_of_peak(row: Row, fastest: Row, of_type: Sequence[Row]) -> tuple[floa
 
 def _memory(evidence: RunEvidence) -> Iterator[Figure]:
     """The largest copy, which no cache holds, against the data sheet's memory, else against one rank at work alone."""
-    rows = [row for row in evidence.of_suite("compute", "copy") if row.get(metrics.MEMORY_BANDWIDTH)]
-    row = max(rows, key=lambda row: row["params"].get("num_bytes") or 0, default=None)
+    copies = evidence.of_suite("compute", "copy")
+    rows = [row for row in copies if row.get(metrics.MEMORY_BANDWIDTH) and as_count(row["params"].get("num_bytes"))]
+    row = max(rows, key=lambda row: row["params"]["num_bytes"], default=None)
     if row is None:
         return
     speed, alone = row[metrics.MEMORY_BANDWIDTH], row.get("alone_membw_gb_per_s")
@@ -131,7 +132,7 @@ def _links(evidence: RunEvidence) -> Iterator[Figure]:
 
 def _all_reduce(evidence: RunEvidence) -> Iterator[Figure]:
     """Bus bandwidth of the largest all-reduce against the link, and latency of the smallest next to a barrier's."""
-    rows = [row for row in evidence.of_suite("collective", "all_reduce") if row["params"].get("num_bytes")]
+    rows = [row for row in evidence.of_suite("collective", "all_reduce") if as_count(row["params"].get("num_bytes"))]
     rows = [row for row in rows if _is_plain(row)] or rows
     if not rows:
         return

@@ -10,7 +10,7 @@ from bench.analysis.findings.kinds import Remark
 from bench.analysis.findings.of_explanation import ACCUSED
 from bench.analysis.findings.parallel_work import COMMUNICATION_PARTS, speedups
 from bench.analysis.health.verdict import HARMLESS_LIMITS
-from bench.core.values import show_quantity
+from bench.core.values import as_count, show_quantity
 from bench.records import metrics
 from bench.records.case_names import SHORT_TYPES
 from bench.records.findings import slow_types
@@ -80,7 +80,7 @@ def _communication(evidence: RunEvidence, name: str) -> Iterator[Remark]:
 def _memory_contention(evidence: RunEvidence, name: str) -> Iterator[Remark]:
     """Ranks that take memory bandwidth from one another, by the largest copy."""
     rows = [row for row in evidence.of_suite("compute", "copy") if row.get("contention")]
-    row = max(rows, key=lambda row: row["params"].get("num_bytes") or 0, default=None)
+    row = max(rows, key=lambda row: as_count(row["params"].get("num_bytes")) or 0, default=None)
     if row is None or row["contention"] < 1 / (1 - LARGE_LOSS):
         return
     yield Remark(

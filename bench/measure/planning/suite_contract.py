@@ -15,7 +15,8 @@ from bench.core.values import brief_text
 from bench.errors import BenchError
 from bench.suite import Check, Table, TimedCheck, Work, is_name
 
-NAMES = "names of suites, variants and metrics have letters, digits and _ . + : - only"
+NAMES = "names of variants and metrics have letters, digits and _ . + : - only"
+SUITE_NAMES = "a suite's name has ASCII letters, digits and _ . - only, at most 100, the first neither . nor -"
 _SCOPES = ("full", "reduced")
 
 

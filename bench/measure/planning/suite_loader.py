@@ -18,10 +18,10 @@ import bench
 from bench.core.values import brief_text
 from bench.errors import BenchError
 from bench.measure.planning.strangers_code import call_stranger
-from bench.measure.planning.suite_contract import NAMES, place_of, refuse_returned, to_amount, to_work
+from bench.measure.planning.suite_contract import NAMES, SUITE_NAMES, place_of, refuse_returned, to_amount, to_work
 from bench.measure.planning.suite_digest import suite_digest
 from bench.records.lines.header import SuiteFacts
-from bench.suite import Case, Machine, Param, Params, SuiteMetric, Work, case_id, is_name, is_param
+from bench.suite import Case, Machine, Param, Params, SuiteMetric, Work, case_id, is_name, is_param, is_suite_name
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
@@ -259,7 +259,9 @@ def _checked(reference: str, module: Any, name: str | None) -> Suite:
         if not isinstance(rows, dict) or not all(isinstance(k, str) and fits(v) for k, v in rows.items()):
             raise BenchError(f"suite {reference!r}: {table} is {rows!r}; it has to be a dict of str to {form}")
     source = Path(module.__file__)
-    for unsafe in (each for each in (name or source.stem, *getattr(module, "METRICS", {})) if not is_name(each)):
+    if not is_suite_name(name or source.stem):
+        raise BenchError(f"suite {reference!r}: the name {name or source.stem!r}; {SUITE_NAMES}")
+    for unsafe in (each for each in getattr(module, "METRICS", {}) if not is_name(each)):
         raise BenchError(f"suite {reference!r}: the name {unsafe!r}; {NAMES}")
     files = [source, *_machinery(reference, getattr(module, "MACHINERY", ()))]
     doc = (module.__doc__ or "").strip().splitlines()

@@ -25,6 +25,7 @@ import numpy as np
 
 from bench.analysis.explain import timeline
 from bench.catalog import accelerators
+from bench.core.values import as_count
 from bench.errors import BenchError
 from bench.predict.calibration import step_factors
 from bench.predict.calibration.network_lines import Line, lines_of
@@ -159,7 +160,9 @@ def _memory(rows: Iterable[Mapping[str, Any]]) -> float | None:
     speeds = [
         row[MEMORY_BANDWIDTH] * 1e9
         for row in rows
-        if row["suite"] == "compute" and row[MEMORY_BANDWIDTH] and row["params"].get("num_bytes", 0) >= LARGE_BYTES
+        if row["suite"] == "compute"
+        and row[MEMORY_BANDWIDTH]
+        and (as_count(row["params"].get("num_bytes")) or 0) >= LARGE_BYTES
     ]
     return statistics.median(speeds) if speeds else None
 

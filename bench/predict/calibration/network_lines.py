@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.core.values import as_count
 from bench.predict.rates.constants import Common
 from bench.predict.rates.device import Device
 from bench.predict.rates.network import Network, NetworkGroup
@@ -31,10 +32,10 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> Iterable[Line]:
     points: defaultdict[tuple[str, int], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         params = row["params"]
-        size = params.get("num_bytes")
+        size = as_count(params.get("num_bytes"))
         plain = params.get("timing", "aligned") == "aligned" and not params.get("async_op", False)
         plain &= params.get("dtype", "float32") == "float32" and row["suite"] == "collective"
-        if plain and isinstance(size, int):
+        if plain and size is not None:
             points[str(params.get("op")), row["num_ranks"]][size].append(row[TIME])
     yield from _pairs(rows)
     for (op, ranks), sizes in points.items():

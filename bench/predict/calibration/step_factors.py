@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.core.values import as_count
 from bench.parallelism.layout import Job
 from bench.parallelism.shapes import models
 from bench.predict.model.prediction import Prediction, TrainingStrategy
@@ -62,7 +63,8 @@ def steps(
     for row in rows:
         params = row["params"]
         if row["suite"] == SUITE and not params.get("compile") and params.get("shape") in models():
-            step = _step(row, params, ours[str(params.get("dtype", "float32"))])
+            precision = ours.get(str(params.get("dtype", "float32")))
+            step = None if precision is None else _step(row, params, precision)
             if step is not None:
                 # Where a pipeline's rank waits for its neighbours there is no span.
                 share = shares.get((step.ranks, step.case)) if step.strategy.pp == 1 else None
@@ -72,12 +74,15 @@ def steps(
 
 def _step(row: Mapping[str, Any], params: Mapping[str, Any], precision: str) -> MeasuredStep | None:
     known = models()[str(params["shape"])]
-    layers = int(row.get("trained_layers") or params.get("num_layers") or known.num_layers)
-    tp, pp, ranks = int(params["tp"]), int(params["pp"]), int(row["num_ranks"])
-    dp, batch, number = max(1, ranks // (tp * pp)), int(params["batch"]), int(params["num_microbatches"])
+    layers = int(row.get("trained_layers") or as_count(params.get("num_layers")) or known.num_layers)
+    tp, pp, batch, number = (as_count(params.get(name)) for name in ("tp", "pp", "batch", "num_microbatches"))
+    if tp is None or pp is None or batch is None or number is None:
+        return None
+    ranks = int(row["num_ranks"])
+    dp = max(1, ranks // (tp * pp))
     if dp * tp * pp != ranks or batch % (dp * number):
         return None
-    sequence = int(params.get("sequence") or known.sequence)
+    sequence = as_count(params.get("sequence")) or known.sequence
     shape = replace(known, num_layers=layers, sequence=sequence)
     schedule = str(params.get("schedule", "1f1b"))
     strategy = TrainingStrategy(

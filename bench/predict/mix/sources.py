@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.catalog.accelerators import Accelerator, find
+from bench.core.jsonl import exists
+from bench.core.values import digits
 from bench.errors import BenchError
 from bench.predict.mix.plans import DeviceKind, Speed, speeds_of
 from bench.records.environments import emulation_label
@@ -55,18 +57,19 @@ def read_kinds(texts: Sequence[str], prices: Sequence[str]) -> list[DeviceKind]:
 
 def _part(text: str) -> MixPart:
     rest, _, count = text.rpartition("=")
-    if not rest or not count.isdecimal() or int(count) < 1:
+    number = digits(count)
+    if not rest or not number:
         raise BenchError(f"{text}: {USAGE}")
     name, equals, source = rest.partition("=")
     if not equals or _is_result(rest):  # a path may have an equals sign of its own
-        return MixPart(text, None, rest, int(count), _accelerator(rest))
+        return MixPart(text, None, rest, number, _accelerator(rest))
     if not name or not source:
         raise BenchError(f"{text}: {USAGE}")
-    return MixPart(text, name, source, int(count), _accelerator(source))
+    return MixPart(text, name, source, number, _accelerator(source))
 
 
 def _is_result(source: str) -> bool:
-    return Path(source).exists() or is_last(Path(source)) or bool(set("*?[") & set(source))
+    return exists(Path(source)) or is_last(Path(source)) or bool(set("*?[") & set(source))
 
 
 def _accelerator(source: str) -> Accelerator | None:

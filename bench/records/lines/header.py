@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from bench.records.lines.parts import Cell, Count, Fact, Integer, Name, Param, Real, Record, Text
+from bench.records.lines.parts import Cell, Count, Fact, Integer, Name, Param, Real, Record, SuiteName, Text
 from bench.suite import SuiteMetric
 
 Pair = tuple[Text, Text]
@@ -123,7 +123,7 @@ class Environment(Record):
 class PlannedCase(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A case that a run sets out to measure."""
 
-    suite: Name
+    suite: SuiteName
     id: Text
     params: dict[Text, Param]
     min_seconds: Real = 0.0
@@ -135,7 +135,7 @@ class PlannedCase(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
 class SuiteFacts(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Facts of a suite that the result file keeps, so that a comparison of different code can say so."""
 
-    name: Name
+    name: SuiteName
     reference: Text = ""
     summary: Text = ""
     metrics: dict[Name, SuiteMetric] = {}

@@ -26,6 +26,7 @@ from bench.records.lines.parts import (
     Record,
     Status,
     Stop,
+    SuiteName,
     TableRows,
     Text,
     VariantSamples,
@@ -62,7 +63,7 @@ class Measurement(Record, tag="measurement", tag_field="kind"):
 
     launch: Count
     """Number of the launch, from 0."""
-    suite: Name
+    suite: SuiteName
     case: Text
     """Id: suite, operation, and parameters that differ from their permanent defaults."""
     params: dict[Text, Param]

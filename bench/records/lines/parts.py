@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from bench.suite import NAME
+from bench.suite import NAME, SUITE_NAME
 
 if TYPE_CHECKING:
     pass
@@ -30,7 +30,9 @@ Count = Annotated[int, Meta(ge=0, le=2**62)]
 Integer = Annotated[int, Meta(ge=-(2**62), le=2**62)]
 Real = Integer | Annotated[float, Meta(ge=-MAX_REAL, le=MAX_REAL)]
 Text = Annotated[str, Meta(max_length=100_000)]
-Name = Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
+# `$` by itself would let a newline after the name through.
+Name = Annotated[str, Meta(pattern=rf"^{NAME.pattern}$(?!\n)")]
+SuiteName = Annotated[str, Meta(pattern=rf"^{SUITE_NAME.pattern}$(?!\n)")]
 Param = bool | Real | Text
 Cell = Param | None
 _Flat = Cell | list[Cell] | dict[Text, Cell]

@@ -24,7 +24,7 @@ from bench.report.page.all_cases import all_cases
 from bench.report.page.environments import environments
 from bench.report.page.section import Content, Section
 from bench.report.plots import draw
-from bench.report.plots.source import Plot, Source
+from bench.report.plots.source import COMPARISON, Plot, Source
 
 if TYPE_CHECKING:
     from bench.analysis.findings.kinds import Findings
@@ -48,7 +48,7 @@ def build(runs: Sequence[Sequence[Result]]) -> Content:
     title, lead = answers.lead(source, by_name.get(LEAD))
     sections = [
         _runs_section(source, lead.findings),
-        *_comparison(source, names, [plot for plot in plots if plot.section == "comparison"]),
+        *_comparison(source, names, [plot for plot in plots if plot.section == COMPARISON]),
         *_suites(source, plots, files, names),
         *_others(plots, source.suites()),
         *_ranks(source, files, names),
@@ -112,7 +112,7 @@ def _suites(source: Source, plots: Sequence[Plot], files: dict[str, str], names:
     suite_metrics = own_metrics([run.result for run in source.series])
     summaries = {suite.name: suite.summary for run in source.series for suite in run.result.plan.suites}
     parts = []
-    for suite in source.suites():
+    for number, suite in enumerate(source.suites(), 1):
         measured = [row for row in rows if row["suite"] == suite and row["status"] == "ok"]
         suite_tables = result_tables.suite_tables(measured, suite_metrics)
         tables = [_shown(table, files, names.within) for table in suite_tables]
@@ -121,7 +121,7 @@ def _suites(source: Source, plots: Sequence[Plot], files: dict[str, str], names:
         said += [f"All of {line}." for line in names.shared.get(suite, ())]
         if tables or drawn:
             title = f"{suite.replace('_', ' ')} ({len({row['case'] for row in measured})})"
-            parts.append(Section(f"suite-{suite}", title, tuple(said), tuple(tables), drawn))
+            parts.append(Section(f"suite-{number}", title, tuple(said), tuple(tables), drawn))
     if parts:
         title = f"By suite, {counted(len(names.names), 'case')}"
         # On paper the table of all cases says what a comparison has to say.
@@ -145,7 +145,7 @@ def _across(names: CaseNames) -> Callable[[str], str]:
 
 
 def _others(plots: Sequence[Plot], suites: Sequence[str]) -> Iterator[Section]:
-    rest = tuple(plot for plot in plots if plot.section not in (*suites, "comparison"))
+    rest = tuple(plot for plot in plots if plot.section not in (*suites, COMPARISON))
     if rest:
         yield Section("history", "Over time", (), (), rest)
 

@@ -1,7 +1,7 @@
 """A report as one self-contained HTML page: no network, opens from a disk, light and dark, on a phone and on paper.
 
-All text comes from result files that anyone may have written: Jinja2 escapes it, and a content security policy lets
-no script run but the page's own.
+All text comes from result files that anyone may have written. It is cleaned and escaped as it is put into the page, ids
+are of our own words and numbers, and as a second wall a content security policy lets no script run but the page's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench import __version__
 from bench.analysis.findings.kinds import MAX_REMARKS, Correctness, DataState, Figure, Remark, Unmeasured
 from bench.analysis.findings.screen import BLOCKS
-from bench.core.cell_text import clean
+from bench.core.cell_text import clean, escape_html
 from bench.core.values import MISSING
 from bench.report.page.change_chart import ChangeChart, lay_out, signed
 from bench.report.plots.style import DARK, LIGHT, as_svg
@@ -63,8 +63,8 @@ def page(content: Content, kind: str) -> str:
     from jinja2 import Environment
     from markupsafe import Markup
 
-    templates = Environment(autoescape=True, trim_blocks=False, keep_trailing_newline=True)
-    templates.filters |= {"clean": clean, "sentence": _sentence, "signed": signed, "percent": _percent}
+    templates = Environment(autoescape=True, trim_blocks=False, keep_trailing_newline=True, finalize=_cleaned)
+    templates.filters |= {"sentence": _sentence, "signed": signed, "percent": _percent}
     script = _part("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     plots = [plot for plot in content.plots() if content.is_on_page(plot)]
@@ -83,6 +83,11 @@ def page(content: Content, kind: str) -> str:
         drawn={plot.name: Markup(as_svg(plot.figure, plot.name)) for plot in plots},
         as_table=table_html,
     )
+
+
+def _cleaned(value: Any) -> Any:
+    """What an expression of the template puts into the page: Jinja2 escapes it after that, unless it is markup."""
+    return clean(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _has_body(section: Section, content: Content) -> bool:
@@ -164,11 +169,11 @@ def _style() -> str:
 
 def table_html(table: DisplayTable) -> Markup:
     """A table with its footnotes. Cells are left open, as HTML allows: ten thousand rows then stay small."""
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
-    parts = [f'<p class="title">{escape(clean(table.title))}</p>'] if table.title else []
+    parts = [f'<p class="title">{escape_html(table.title)}</p>'] if table.title else []
     if table.rows:
-        heads = "".join(f"<th{_class(column)}>{escape(clean(column.head)) or '&nbsp;'}" for column in table.columns)
+        heads = "".join(f"<th{_class(column)}>{escape_html(column.head) or '&nbsp;'}" for column in table.columns)
         lines = ["<tr>" + "".join(_cell(column, row) for column in table.columns) for row in table.rows]
         long = " long" if len(table.rows) > LONG_TABLE else ""
         parts.append(
@@ -176,16 +181,14 @@ def table_html(table: DisplayTable) -> Markup:
             + "\n".join(lines)
             + "</tbody></table></div>"
         )
-    parts += [f'<p class="note">{escape(clean(note))}</p>' for note in table.footnotes]
+    parts += [f'<p class="note">{escape_html(note)}</p>' for note in table.footnotes]
     return Markup("\n".join(parts))
 
 
 def _cell(column: Column, row: Any) -> str:
     """A cell; one without a value is marked, so that a card of a row leaves it out."""
-    from markupsafe import escape
-
-    text = clean(column.show(row))
-    return f"<td{' class=x' if text == MISSING else _class(column)}>{escape(text)}"
+    text = column.show(row)
+    return f"<td{' class=x' if text == MISSING else _class(column)}>{escape_html(text)}"
 
 
 def _class(column: Column) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.findings import markdown as findings_markdown
 from bench.analysis.findings.kinds import Answer
-from bench.core.table import escape_markdown, render
+from bench.core.cell_text import escape_markdown, escape_markdown_label
+from bench.core.table import render
 
 if TYPE_CHECKING:
     from bench.analysis.findings.kinds import Findings
@@ -36,8 +37,14 @@ def _section(section: Section, folder: str, level: int) -> list[str]:
     lines = [f"{'#' * level} {escape_markdown(section.title)}", ""]
     lines += [line for sentence in section.sentences for line in (escape_markdown(sentence), "")]
     for plot in section.plots:
-        title = escape_markdown(plot.title).replace("]", r"\]")
-        image = f"![{title}](<{folder}/{plot.name}.png>)"
-        lines += [f"{'#' * (level + 1)} {title}", "", image, "", escape_markdown(plot.caption), ""]
+        image = f"![{escape_markdown_label(plot.title)}](<{folder}/{plot.name}.png>)"
+        lines += [
+            f"{'#' * (level + 1)} {escape_markdown(plot.title)}",
+            "",
+            image,
+            "",
+            escape_markdown(plot.caption),
+            "",
+        ]
     lines += [render(section.tables, "markdown")] if section.tables else []
     return lines + [line for part in section.parts for line in _section(part, folder, level + 1)]

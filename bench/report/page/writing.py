@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.analysis.compare.sides import are_launches_of_one_run
-from bench.core.jsonl import cannot_write
+from bench.core.jsonl import cannot_write, exists
 from bench.core.values import counted
 from bench.errors import BenchError
 from bench.records.file import Result, load_many
@@ -86,7 +86,7 @@ def write(runs: Sequence[Sequence[Result]], outputs: Sequence[Path]) -> list[Pat
     for path in outputs:
         if path.suffix and path.suffix not in endings:
             raise BenchError(f"-o {path}: the name has to end in {', '.join(endings)}, or be a folder for the plots")
-        if path.exists() and not path.is_dir():
+        if exists(path) and not path.is_dir():
             raise BenchError(f"{str(path)!r} exists; saving never overwrites: give another name")
     for path in outputs:
         if path.suffix in PLAIN:
@@ -97,7 +97,7 @@ def write(runs: Sequence[Sequence[Result]], outputs: Sequence[Path]) -> list[Pat
 
 
 def _save(files: dict[Path, bytes]) -> None:
-    there = [path for path in files if path.exists()]
+    there = [path for path in files if exists(path)]
     if there:
         raise BenchError(f"{str(there[0])!r} exists; saving never overwrites: give another name")
     for path, data in files.items():

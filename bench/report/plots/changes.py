@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bench.report.plots.source import Plot, Source
+from bench.report.plots.source import COMPARISON, Plot, Source
 from bench.report.plots.style import canvas, shorten
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def draw(source: Source) -> Iterator[Plot]:
         rows = [row for row in comparison.cases if row["name"] == new.name and row["better"] == "lower"]
         if rows:
             title = f"{shorten(new.name)} against {shorten(base.name)}"
-            yield Plot(f"changes-{number}", "comparison", title, _caption(rows), _forest(rows, comparison.threshold))
+            yield Plot(f"changes-{number}", COMPARISON, title, _caption(rows), _forest(rows, comparison.threshold))
 
 
 def _caption(rows: list[Row]) -> str:

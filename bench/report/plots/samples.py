@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.records.metrics import TIME, TIME_HIGH, TIME_LOW
-from bench.report.plots.source import Plot, PlottedRun, Source
+from bench.report.plots.source import HISTORY, Plot, PlottedRun, Source
 from bench.report.plots.style import canvas, plain_log, shorten
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def draw(source: Source) -> Iterator[Plot]:
     drawn: dict[str, int] = {}
     for case, suite in _telling_cases(source).items():
         if drawn.get(suite, 0) < PER_SUITE and sum(drawn.values()) < MAX_CASES:
-            plot = _per_rank(source, case, suite)
+            plot = _per_rank(source, 1 + sum(drawn.values()), case, suite)
             if plot is not None:
                 drawn[suite] = drawn.get(suite, 0) + 1
                 yield plot
@@ -51,7 +51,7 @@ def _telling_cases(source: Source) -> dict[str, str]:
     }
 
 
-def _per_rank(source: Source, case: str, suite: str) -> Plot | None:
+def _per_rank(source: Source, number: int, case: str, suite: str) -> Plot | None:
     sides = [(run, run.groups[case].records) for run in source.series if case in run.groups]
     columns = [(run, rank, values) for run, records in sides for rank, values in _samples(records).items()]
     if not columns or len(columns) > MAX_RANKS or sum(len(values) for _, _, values in columns) > MAX_POINTS:
@@ -71,7 +71,7 @@ def _per_rank(source: Source, case: str, suite: str) -> Plot | None:
     plain_log(axes.yaxis)
     axes.set_ylabel("time of one call (ms)")
     axes.grid(True, axis="y")
-    return Plot(f"samples-{suite}", suite, f"Samples of {shorten(case, 70)}", _SAMPLES, figure)
+    return Plot(f"samples-{number}", suite, f"Samples of {shorten(case, 70)}", _SAMPLES, figure)
 
 
 def _legend(figure: Any, axes: Axes, sides: Sequence[PlottedRun]) -> None:
@@ -110,10 +110,10 @@ def _history(source: Source) -> Iterator[Plot]:
         if suite in done or len(points) < MIN_FILES or len(done) >= MAX_HISTORIES:
             continue
         done.add(suite)
-        yield _over_files(case, suite, points)
+        yield _over_files(len(done), case, points)
 
 
-def _over_files(case: str, suite: str, points: Sequence[tuple[PlottedRun, dict[str, Any]]]) -> Plot:
+def _over_files(number: int, case: str, points: Sequence[tuple[PlottedRun, dict[str, Any]]]) -> Plot:
     figure, grid = canvas(7.4, 3.0)
     axes: Axes = grid[0][0]
     seen: set[str] = set()
@@ -131,4 +131,4 @@ def _over_files(case: str, suite: str, points: Sequence[tuple[PlottedRun, dict[s
     axes.set_ylim(bottom=0)
     axes.grid(True, axis="y")
     figure.legend(loc="outside lower left", ncols=2)
-    return Plot(f"history-{suite}", "history", f"{shorten(case, 70)} over {len(points)} runs", _HISTORY, figure)
+    return Plot(f"history-{number}", HISTORY, f"{shorten(case, 70)} over {len(points)} runs", _HISTORY, figure)

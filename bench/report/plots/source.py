@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.compare import sides
+from bench.core.values import as_count
 from bench.records.case_names import CaseNames, name_cases
 from bench.records.case_view import CaseView
 from bench.records.lines.parts import TableRows
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from bench.records.rows import Row
 
 MAX_NAME = 60
+COMPARISON, HISTORY = "/comparison", "/history"
+"""Sections of plots that are of no suite; no suite can have such a name."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,9 @@ class Plot:
     """One drawing."""
 
     name: str
-    """Name of its file, and of its place in a page."""
+    """Name of its file, and of its place in a page: our own words and numbers, never a text of a file."""
     section: str
-    """The suite that it belongs to, or `comparison`, `history`."""
+    """The suite that it belongs to, or `COMPARISON`, `HISTORY`."""
     title: str
     caption: str
     """Advice how to read it; a screen reader says it too."""
@@ -159,10 +162,10 @@ def labels(rows: Sequence[Row]) -> list[str]:
 
 
 def families(rows: Sequence[Row], varied: str) -> list[list[Row]]:
-    """Rows that differ in one parameter only, in its order; the largest family first."""
+    """Rows that differ in one number only, in its order; the largest family first."""
     rows_by_rest: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        if varied in row["params"]:
+        if as_count(row["params"].get(varied)) is not None:
             rest = tuple(sorted((k, str(v)) for k, v in row["params"].items() if k != varied))
             rows_by_rest.setdefault(rest, []).append(row)
     ordered = [sorted(family, key=lambda row: row["params"][varied]) for family in rows_by_rest.values()]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.core.table import Column, DisplayTable, text_column
-from bench.core.values import show_number, show_quantity
+from bench.core.values import as_count, show_number, show_quantity
 from bench.records.metrics import COMPUTE_SPEED, MEMORY_BANDWIDTH, SPEEDUP
 from bench.report.plots.source import Plot, PlottedRun, Source, labels
 from bench.report.plots.style import FAINT, canvas, plain_log, shorten
@@ -40,23 +40,35 @@ def draw(source: Source) -> Iterator[Plot]:
     yield from _scaling(source)
 
 
+def _counts(params: Mapping[str, Any], *names: str) -> list[float] | None:
+    """The parameters as numbers; None if one is missing or is none, as a file of a stranger's suite may have it."""
+    counts = [as_count(params.get(name)) for name in names]
+    return None if None in counts else [float(count) for count in counts if count is not None]
+
+
 def _matmul_bytes(params: Mapping[str, Any], flops: float, item: int) -> float | None:
     """Least traffic of an n x n product, 3 n^2 elements; of other shapes the parameters do not say it."""
-    if params.get("shape") != "square" or "size" not in params:
-        return None
-    return 3.0 * item * float(params["size"]) ** 2
+    numbers = _counts(params, "size")
+    return 3.0 * item * numbers[0] ** 2 if numbers and params.get("shape") == "square" else None
 
 
 def _mlp_bytes(params: Mapping[str, Any], flops: float, item: int) -> float | None:
     """Least traffic of a whole MLP's two matrices and the activations at their ends, forward."""
-    tokens = float(params["batch"]) * float(params["sequence"])
-    hidden, width = float(params["hidden"]), float(params["ffn_hidden"])
+    numbers = _counts(params, "batch", "sequence", "hidden", "ffn_hidden")
+    if numbers is None:
+        return None
+    batch, sequence, hidden, width = numbers
+    tokens = batch * sequence
     return item * (2 * hidden * width + 2 * tokens * hidden + 2 * tokens * width)
 
 
 def _attention_bytes(params: Mapping[str, Any], flops: float, item: int) -> float | None:
     """Least traffic of the four projections and of query, key, value and output, forward."""
-    tokens, hidden = float(params["batch"]) * float(params["sequence"]), float(params["hidden"])
+    numbers = _counts(params, "batch", "sequence", "hidden")
+    if numbers is None:
+        return None
+    batch, sequence, hidden = numbers
+    tokens = batch * sequence
     return item * (4 * hidden**2 + 6 * tokens * hidden)
 
 

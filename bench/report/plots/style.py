@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from bench.core.cell_text import clean
+from bench.core.cell_text import clean, escape_controls
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,6 +148,7 @@ def shorten(text: str, length: int = 44) -> str:
     The page's tables have it whole.
     """
     text = clean(text)
+    text = f" {text}" if text.startswith("_") else text  # a legend leaves labels out that begin so
     half = (length - 1) // 2
     return text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
 
@@ -158,7 +159,7 @@ def as_svg(figure: Figure, name: str, on_page: bool = True) -> str:
     ground = {"transparent": True} if on_page else {"facecolor": "white"}
     with _style(**{"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, dpi=130, **ground)
-    text = buffer.getvalue()
+    text = escape_controls(buffer.getvalue())  # matplotlib escapes what XML has for its own, and nothing else
     if not on_page:
         return text
     text = text[text.index("<svg") :]

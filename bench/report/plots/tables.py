@@ -46,8 +46,8 @@ def draw(source: Source) -> Iterator[Plot]:
             elif _time_column(table) is not None and series < MAX_SERIES:
                 series += 1
                 yield from _over_time(suite, label, str(series), table)
-    for suite, bars in stacks.items():
-        yield _stacked_bars(suite, bars[:MAX_STACKS])
+    for order, (suite, bars) in enumerate(stacks.items(), 1):
+        yield _stacked_bars(suite, order, bars[:MAX_STACKS])
 
 
 _PAIR = re.compile(r"(?P<unit>GB/s) (?P<to>\S+)")
@@ -127,7 +127,7 @@ def _pairs_table(table: TableRows) -> DisplayTable:
     return DisplayTable("", columns, tuple({str(n): cell for n, cell in enumerate(row)} for row in table.rows))
 
 
-def _stacked_bars(suite: str, bars: Sequence[tuple[str, dict[str, float]]]) -> Plot:
+def _stacked_bars(suite: str, order: int, bars: Sequence[tuple[str, dict[str, float]]]) -> Plot:
     parts = list(dict.fromkeys(part for _, shares in bars for part in shares))
     figure, grid = canvas(8.2, 1.4 + 0.34 * len(bars))
     axes: Axes = grid[0][0]
@@ -142,7 +142,7 @@ def _stacked_bars(suite: str, bars: Sequence[tuple[str, dict[str, float]]]) -> P
     axes.set_xlabel("time (ms)")
     axes.grid(True, axis="x")
     figure.legend(loc="outside lower left", ncols=4)
-    return Plot(f"parts-{suite}", suite, "Time by part", _PARTS, figure)
+    return Plot(f"parts-{order}", suite, "Time by part", _PARTS, figure)
 
 
 def _over_time(suite: str, label: str, name: str, table: TableRows) -> Iterator[Plot]:

@@ -266,7 +266,7 @@ def work_with(**fields: Any) -> Work:
             work_with(variants={"full": 3}),
             r"Work.variants has to be .*; it is {'full': 3} \(test_suite_loader.py, line",
         ),
-        (work_with(variants={"a b": dict}), "Work.variants has the name 'a b'; names of suites, variants and metrics"),
+        (work_with(variants={"a b": dict}), "Work.variants has the name 'a b'; names of variants and metrics"),
         (work_with(check=None), "^Work.check has to be a function, since an unchecked speed .*; it is None"),
         (work_with(reset=3), "^Work.reset has to be a function or None; it is 3"),
         (work_with(close="x"), "^Work.close has to be a function or None; it is 'x'"),

@@ -76,7 +76,7 @@ def test_a_reference_run_gives_every_plot_that_one_file_can(tmp_path: Path) -> N
 def test_files_with_nothing_to_draw_give_no_plot_and_no_error(tmp_path: Path) -> None:
     assert drawn(saved(tmp_path, not_ok("collective/all_reduce[num_bytes=8]", "failed", "it broke"))) == {}
     one_size = saved(tmp_path, measurement("collective/all_reduce[num_bytes=8]"), name="b")
-    assert set(drawn(one_size)) == {"samples-collective"}
+    assert set(drawn(one_size)) == {"samples-1"}
 
 
 def test_bandwidth_is_the_metric_s_and_lines_join_only_sizes(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_a_history_needs_three_files(tmp_path: Path) -> None:
         saved(tmp_path, header(label=f"r{n}", started=f"2026-01-0{n + 1}T00:00:00.000+00:00"), *sweep(), name=str(n))
         for n in range(3)
     ]
-    assert "history-collective" not in drawn(*files[:2])
-    assert "over 3 runs" in drawn(*files)["history-collective"].title
+    assert "history-1" not in drawn(*files[:2])
+    assert "over 3 runs" in drawn(*files)["history-1"].title
 
 
 def test_tables_of_pairs_parts_and_series_are_drawn(tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ def test_tables_of_pairs_parts_and_series_are_drawn(tmp_path: Path) -> None:
     series = {"columns": ["until s", "call ms", "why"], "rows": [[0.0, 2.0, "a"], [1.0, 1.9, None]]}
     record = measurement("soak/run", tables={"pairs": pairs, "parts": parts, "series": series})
     plots = drawn(saved(tmp_path, record))
-    assert {"pairs-1", "parts-soak", "series-1"} <= set(plots)
+    assert {"pairs-1", "parts-1", "series-1"} <= set(plots)
     assert {"1.5", "1.25", "to rank"} <= set(texts(plots["pairs-1"]))
-    assert "forward" in texts(plots["parts-soak"])
-    assert "step" not in texts(plots["parts-soak"])  # the whole is no part of itself
+    assert "forward" in texts(plots["parts-1"])
+    assert "step" not in texts(plots["parts-1"])  # the whole is no part of itself
     assert "call ms" in texts(plots["series-1"])
 
 
