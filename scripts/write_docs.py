@@ -48,7 +48,8 @@ The file is text, so that any tool reads it. In Python, `bench.load` gives the s
 {end}
 ```
 
-`Text` is a string. `Name` is a string of letters, digits and `_ . + : -`. `Count` is a whole number from 0. `Real` is
+`Text` is a string. `Name` is a string of letters, digits and `_ . + : -`. `SuiteName` is a string of at most 100 ASCII
+letters, digits and `_ . -`, the first neither `.` nor `-`. `Count` is a whole number from 0. `Real` is
 a number of at most 1e100. `Param` is a truth value, a number or a text. `Cell` is the same or null. `Fact` is a cell,
 or a list or table of them. `Pair` is two texts: a unit and a direction. `SuiteMetric` is the same and a sentence on the
 metric. `Numbers` is an array of numbers, or of rows of them of equal length. A field that is marked `optional` may be

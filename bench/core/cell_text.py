@@ -1,8 +1,8 @@
-r"""Text that others wrote, as each form of output shows it: it stays text, and nobody obeys it.
+r"""Text that others wrote, as each form of output shows it: it stays text, and nothing in it is obeyed.
 
 One function for each form; `FORMS` has them all. Each begins with `clean`, which leaves no character that a terminal
 obeys, hides or reorders (controls, escapes, bidi marks, signs without width), and no beginning that a CI runner takes
-for a command. What a form has for its own is escaped on top: HTML, Markdown, formulas of a spreadsheet.
+for a command. Then HTML, Markdown and formulas of a spreadsheet are escaped, each in its own form.
 
 Sources: "Workflow commands" (GitHub), "Logging commands" (Azure Pipelines), "Service messages" (TeamCity), "Custom
 collapsible sections" (GitLab), "Managing log output" (Buildkite), GitHub Flavored Markdown, OWASP on CSV injection.
@@ -123,7 +123,7 @@ gone, so that only a character between helps."""
 def escape_markdown(text: str, is_cell: bool = False) -> str:
     """The text as Markdown that shows it as it is: no cell ends early, no link, mention, image, emphasis or HTML.
 
-    Outside a table's cell it is no heading, list, rule or block of code either.
+    Outside a table's cell it does not become a heading, a list, a rule or a block of code either.
     """
     text = _MARKS.sub(r"\\\g<0>", clean(text).strip())
     if not is_cell and (block := _BLOCK.match(text)) and (block["mark"][0] in ".)") == bool(block["before"]):

@@ -45,8 +45,8 @@ def exists(path: Path) -> bool:
 MAX_UNPACKED = 8 * 2**30
 """Bytes that a compressed file may unpack to: a few kB can hold terabytes of zeros. An option raises it."""
 MAX_RATIO, FREE_OF_RATIO = 200, 2**26
-"""Bytes that one byte may unpack to on average, once the file is past so many bytes. Numbers reach 3 to 10, and one and
-the same line again and again 100. An option that raises the limit lifts this one too."""
+"""Bytes that one byte may unpack to on average, and bytes of the text from which on that counts. Numbers reach 3 to 10,
+and one and the same line again and again 100. An option that raises the limit lifts this one too."""
 MAX_LINE = 2**29
 """Bytes of a line: 50 million samples. The whole of a line has to fit into memory, several times."""
 _limit = ContextVar("unpack limit", default=MAX_UNPACKED)

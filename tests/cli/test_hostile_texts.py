@@ -17,7 +17,7 @@ from tests.support.damage import call, text_of
 from tests.support.hostile import HOSTILE_FILES, HostileFile, all_free_texts, full_lines
 
 EXPECTED_CODES = {0, 1, 2, 3}
-QUICK, MANY = 6, 400
+QUICK, MANY = 4, 400
 COMMANDS: dict[str, tuple[str, ...]] = {
     "show {bad}": ("table",),
     "show {bad} --wide --ids": ("table",),
