@@ -219,6 +219,11 @@ FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in ROWS}
 CASES = tuple(dict.fromkeys(case for fault in ROWS for case in fault.cases))
 
 
+def at(*places: str) -> list[Fault]:
+    """The faults of some places."""
+    return [fault for fault in ROWS if fault.place in places]
+
+
 def run(fault: Fault | None, cases: Iterable[str], folder: Path, budget: str = BUDGET) -> CompletedProcess[str]:
     """Run the real command on two ranks with a fault, or without one."""
     named = [word for case in cases for word in ("--case", case)]
