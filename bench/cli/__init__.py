@@ -1,6 +1,6 @@
 """The command `bench`: parse, call one function, echo. Each command is a file of its own, imported when it is called.
 
-Exit codes: `bench.core.exit_codes`. Whatever happens, 1 is left to gates: an error that nobody foresaw ends with 70.
+Exit codes: `bench.core.exit_codes`. Whatever happens, 1 is left to gates: an unforeseen error ends with 70.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bench.core.crash import unforeseen
 from bench.core.crash.module_shadows import ShadowsNamed
 from bench.core.process import standard_streams, stop_signals
 from bench.core.process_environment import environment_variables
+from bench.core.values import brief_text
 from bench.errors import BenchError
 
 COMMANDS: dict[str, str] = {
@@ -132,7 +133,7 @@ def cli(ctx: click.Context) -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """The console script: ends this process with the exit code, whatever happens."""
+    """The console script: ends this process with the exit code, in all cases."""
     standard_streams.prepare()
     stop_signals.listen()
     unforeseen.watch_threads()
@@ -146,7 +147,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def call(arguments: list[str]) -> int:
-    """Run `bench` with arguments; returns the exit code. What nobody foresaw is raised."""
+    """Run `bench` with arguments; returns the exit code. Unforeseen errors are raised."""
     try:
         with ShadowsNamed():
             result: Any = cli.main(arguments, prog_name="bench", standalone_mode=False)
@@ -159,7 +160,7 @@ def call(arguments: list[str]) -> int:
 
 
 def _end_of(error: BaseException) -> int | None:
-    """The exit code of an error that ended the command, once the user is told; None: nobody foresaw it."""
+    """The exit code of an error that ended the command, once the user is told; None: it is unforeseen."""
     for kind, end in _ENDS:
         if isinstance(error, kind) and (code := end(error)) is not None:
             return code
@@ -184,12 +185,15 @@ def _end_without_reader(_: ReaderGone) -> int:
     return exit_codes.BROKEN_PIPE
 
 
-def _end_without_output(error: OSError) -> int | None:
-    """End a command that could not print: a file that cannot be written has a name, and is a BenchError."""
-    if error.filename is not None or error.errno not in _CANNOT_PRINT:
+def _end_of_the_system(error: OSError) -> int | None:
+    """End a command that could not print, which names no file, or whose file the system refuses."""
+    if error.filename is None and error.errno in _CANNOT_PRINT:
+        _drop_output()
+        _complain(f"cannot write the output: {error.strerror}; send it elsewhere, or make room")
+    elif error.filename is not None and error.errno in _REFUSED:
+        _complain(f"cannot use {brief_text(str(error.filename))!r}: {error.strerror}; name another, or see to it")
+    else:
         return None
-    _drop_output()
-    _complain(f"cannot write the output: {error.strerror}; send it elsewhere, or make room")
     return exit_codes.USAGE
 
 
@@ -207,11 +211,15 @@ def _end_of_signal(error: SystemExit) -> int | None:
 
 
 _CANNOT_PRINT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF)
+_REFUSED = (
+    *_CANNOT_PRINT, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR,
+    errno.EISDIR, errno.ESTALE, errno.ETXTBSY, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
 _ENDS: tuple[tuple[tuple[type[BaseException], ...], Callable[[Any], int | None]], ...] = (
     ((BenchError, click.ClickException), _end_in_usage),
     ((KeyboardInterrupt, click.Abort), _end_interrupted),
     ((ReaderGone,), _end_without_reader),
-    ((OSError,), _end_without_output),
+    ((OSError,), _end_of_the_system),
     ((ModuleNotFoundError,), _end_without_package),
     ((SystemExit,), _end_of_signal),
 )

@@ -10,7 +10,7 @@ USAGE = 2
 PARTIAL = 3
 """The run ended early, or a case failed or is invalid."""
 UNFORESEEN = 70
-"""An error that nobody foresaw: a mistake of bench itself (EX_SOFTWARE of sysexits.h); see `bench.core.crash`."""
+"""An unforeseen error: a mistake of bench itself (EX_SOFTWARE of sysexits.h); see `bench.core.crash`."""
 RANK_FAILED = 71
 """Exit of a rank that a device, the network or a dead peer ended (EX_OSERR of sysexits.h); its parent goes on."""
 BROKEN_GENERATION = 75

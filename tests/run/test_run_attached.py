@@ -34,6 +34,7 @@ def ids(file: Saved) -> list[str]:
     return [m["case"] for m in file.measurements]
 
 
+@pytest.mark.long
 def test_torchrun_measures_the_same_cases_as_local_ranks(tmp_path: Path) -> None:
     bench = ["--no-python", *BENCH, "run", TINY, *QUICK, "-o"]
     torchrun = [*TORCHRUN, "--standalone", "--nproc-per-node=2", *bench, str(tmp_path / "torchrun")]
@@ -119,6 +120,7 @@ def test_a_slurm_step_is_joined(tmp_path: Path) -> None:
     assert file.header["plan"]["launches"] == 1
 
 
+@pytest.mark.long
 def test_a_slurm_batch_shell_starts_its_own_ranks(tmp_path: Path) -> None:
     done = call("run", TINY, *QUICK, "--set", "op=first", "-o", str(tmp_path), **slurm(SLURM_PROCID="0"))
     assert done.returncode == 0, done.stderr

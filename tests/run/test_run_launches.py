@@ -43,6 +43,7 @@ def _wait_for(folder: Path, found: Callable[[list[dict[str, Any]]], bool]) -> No
         os.sched_yield()
 
 
+@pytest.mark.long
 def test_torchrun_s_ranks_make_three_launches_into_one_file(tmp_path: Path) -> None:
     command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "--no-python", *BENCH, *WORDS, "--launches", "3"]
     process = start([*command, "-o", str(tmp_path)], launcher=True)
@@ -106,6 +107,7 @@ def test_the_host_of_the_store_dies_and_each_survivor_says_so(kind: str, tmp_pat
     assert "frame #" not in errors
 
 
+@pytest.mark.long
 @pytest.mark.seeded
 def test_the_agent_that_holds_the_store_dies_and_rank_0_ends_its_file(tmp_path: Path) -> None:
     port = str(free_port())
@@ -160,6 +162,7 @@ def test_a_rank_0_that_is_frozen_is_not_waited_for_without_end(tmp_path: Path) -
     first.communicate()
 
 
+@pytest.mark.long
 def test_closed_streams_keep_no_launch_from_being_made(tmp_path: Path) -> None:
     variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = ["sh", "-c", 'exec "$@" >&-', "sh", *BENCH, *WORDS, "--launches", "2", "-o", str(tmp_path)]

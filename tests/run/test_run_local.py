@@ -181,6 +181,7 @@ def test_a_hang_names_the_rank_that_did_not_arrive(tmp_path: Path) -> None:
     assert "rank 0" not in reason
 
 
+@pytest.mark.long
 @pytest.mark.seeded
 def test_three_kills_end_the_run_and_resume_finishes_it(tmp_path: Path) -> None:
     suite = tmp_path / "killer.py"
@@ -221,6 +222,7 @@ def test_ctrl_c_leaves_a_file_to_resume_and_no_process(tmp_path: Path) -> None:
     assert (file.end["status"], file.end["exit_code"]) == ("interrupted", 130)
 
 
+@pytest.mark.long
 def test_an_interrupted_launch_is_finished_visit_by_visit(tmp_path: Path) -> None:
     plan = ("--set", "op=first,second", "--set", "timing=streamed", "--visits", "2")
     run = start([*BENCH, "run", TINY, *QUICK, *plan, "-o", str(tmp_path)], launcher=True)

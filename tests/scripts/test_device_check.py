@@ -88,6 +88,7 @@ def test_statuses_fail_for_what_is_not_ok(
     assert words == ["PASS", "INFO", "FAIL", "FAIL"]
 
 
+@pytest.mark.long
 @pytest.mark.ranks
 def test_a_step_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     """A soak lasts six seconds, and its ranks have to start first."""

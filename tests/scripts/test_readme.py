@@ -34,6 +34,7 @@ def example() -> str:
     return str(block)
 
 
+@pytest.mark.long
 @pytest.mark.launchers
 def test_the_example_suite_is_short_and_runs_everywhere(tmp_path: Path) -> None:
     assert len(example().splitlines()) < 25

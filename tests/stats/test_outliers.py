@@ -152,6 +152,7 @@ def alarms(num_hosts: int, num_fleets: int, seed: int) -> int:
     return sum(any(each.verdict in ("slower", "faster") for row in fleet for each in row) for fleet in fleets)
 
 
+@pytest.mark.long
 def test_no_false_alarm_among_64_equals() -> None:
     assert alarms(64, 40, seed=7) <= 2
 

@@ -137,6 +137,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_no_worker_outlives_a_rank_that_is_killed(tmp_path: Path) -> None:
     root = str(ROOT)
     command = [sys.executable, "-c", LOADING, str(tmp_path)]

@@ -23,6 +23,7 @@ TINY: dict[str, Any] = {"size": 64, "num_rounds": 2, "num_bytes": 4096, "seconds
 CASE = "soak/run[num_bytes=4096,num_rounds=2,seconds=2,size=64]"
 
 
+@pytest.mark.long
 def test_a_soak_and_a_profile_of_it(tmp_path: Path) -> None:
     done = call("run", "--preset", "smoke", "--case", CASE, "--profile", "-o", str(tmp_path), "--launches", "1")
     assert done.returncode == 0, done.stderr

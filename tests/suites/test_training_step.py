@@ -281,6 +281,7 @@ def _four_ranks(context: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 def test_a_mesh_of_two_by_two_on_two_cores() -> None:
     results = on_ranks(4, _four_ranks)
     for name, layout, axes in (

@@ -36,6 +36,7 @@ def test_estimates_of_memory_are_near_the_count() -> None:
     _assert_near(rows)
 
 
+@pytest.mark.long
 def test_estimates_of_memory_of_quick_suites_are_near_the_count() -> None:
     rows = [line.split("\t") for line in _made("tests.support.fake_memory", *QUICK_SUITES).splitlines()]
     assert len(rows) == sum(QUICK_SUITES.values())

@@ -1,1 +1,1 @@
-"""Errors that end the command: what nobody foresaw, and files in the place of modules."""
+"""Errors that end the command: unforeseen ones, and files in the place of modules."""

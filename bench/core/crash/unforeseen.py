@@ -1,4 +1,4 @@
-"""An error that nobody foresaw: one line, the traceback in a file, and an exit code that no gate has.
+"""An unforeseen error: one line, the traceback in a file, and an exit code that no gate has.
 
 Python itself would print the traceback and end with 1, which means that a gate failed. Only modules of Python are
 imported here, and only once there is an error: this has to work if nothing else does.
@@ -26,11 +26,14 @@ MAX_TRACEBACK = 200_000
 OWN_THREADS = "bench-"
 """How the names of bench's own threads begin; those of suites and libraries are not bench's mistake."""
 _SECRET_NAMES = r"TOKEN|KEY|SECRET|PASS|_PWD\b|_PW\b|CRED|AUTH|PSK|PRIVATE|COOKIE"
-_SECRETS = (
-    (r"(\w+://)[^/\s@'\"]+@", r"\1***@"),
+_SECRETS = (  # with bounds, since an error may be of any length
+    (r"(\b\w{1,20}://)[^/\s@'\"]{1,200}@", r"\1***@"),
     (r"\b(hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[a-z]-|AKIA|ASIA|eyJ)[\w.\-]{8,}", r"\1***"),
-    (r"(?i)\b(bearer|basic)(\s+)[\w.~+/=\-]{8,}", r"\1\2***"),
-    (r"(?i)((?:token|secret|password|passwd|api_?key|credential)[\w-]*\s*[=:]\s*['\"]?)[^\s'\",;&]+", r"\1***"),
+    (r"(?i)\b(bearer|basic)(\s{1,5})[\w.~+/=\-]{8,}", r"\1\2***"),
+    (
+        r"(?i)((?:token(?!s)|secret|password|passwd|api_?key|credential)[\w-]{0,40}\s{0,5}[=:]\s{0,5}['\"]?)[^\s'\",;&]+",
+        r"\1***",
+    ),
 )
 _OWN_MISTAKE = "a mistake in bench itself, please report it"
 _NO_MEMORY = "the memory did not suffice: give bench more, or less to do"
@@ -40,7 +43,7 @@ _thread_errors: list[BaseException] = []
 
 
 class UnforeseenError(BenchError):
-    """One line on an error that nobody foresaw, whose traceback is kept already."""
+    """One line on an unforeseen error, whose traceback is kept already."""
 
 
 class UnforeseenTold:
@@ -152,12 +155,11 @@ def _traceback(error: BaseException) -> str:
     import traceback
 
     version = getattr(sys.modules["bench"], "__version__", "of unknown version")
-    text = "".join(traceback.format_exception(error))
+    text = mask_secrets("".join(traceback.format_exception(error)), os.environ)
     if len(text) > MAX_TRACEBACK:
         half = MAX_TRACEBACK // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters are left out ...\n{text[-half:]}"
-    head = f"bench {version}, Python {platform.python_version()}, {platform.system()}\n"
-    return mask_secrets(head + text, os.environ)
+    return f"bench {version}, Python {platform.python_version()}, {platform.system()}\n{text}"
 
 
 def _keep(text: str) -> str:

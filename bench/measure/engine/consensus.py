@@ -93,7 +93,7 @@ class Poll:
 START = "start"
 """Stands for a case if none has begun."""
 FELL = "fell"
-"""Stands for a case if a rank was ended by an error that nobody foresaw, whatever it was at."""
+"""Stands for a case if a rank was ended by an unforeseen error, whatever it was at."""
 
 
 def case_key(turn: Turn | None) -> str:

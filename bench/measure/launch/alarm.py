@@ -24,7 +24,7 @@ OVER, _DONE = "over", "done"
 
 
 def alarm_key(prefix: str) -> str:
-    """The key of a generation under which its end is told."""
+    """The key of a generation that gets a value once the generation is over."""
     return f"{prefix}/alarm"
 
 

@@ -131,7 +131,7 @@ class JoinedEnding:
         self.vanish(code)
 
     def fall(self, error: BaseException) -> NoReturn:
-        """End this rank after an error that nobody foresaw, once its traceback is kept and the others can hear why."""
+        """End this rank after an unforeseen error, once its traceback is kept and the others can hear why."""
         if not self.take_end():
             self.stay_out()
         assert self.session is not None

@@ -1,7 +1,7 @@
 """Calls of a suite's own code, a module or a function: however it ends, it costs one line, and bench goes on.
 
-A module may raise what is no `Exception` (pytest's Skipped, a KeyboardInterrupt of its own), leave with `sys.exit` or
-`os._exit`, or raise an error that cannot be printed.
+A module may raise what is not an `Exception` (pytest's Skipped, a KeyboardInterrupt of its own), leave with `sys.exit`
+or `os._exit`, or raise an error that cannot be printed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def describe_strangers_error(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - a stranger's error may fail even at this
-        text = "(its text cannot be had)"
+        text = "(its text cannot be read)"
     text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
     return f"{type(error).__name__}: {text}{place}"
 

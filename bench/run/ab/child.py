@@ -101,7 +101,7 @@ def refuse_stopped(ended: LaunchEnd) -> None:
 
 
 def failure(where: str, ended: LaunchEnd) -> BenchError:
-    """Error of a launch that has no result; what nobody foresaw in it ends `bench ab` with the same code."""
+    """Error of a launch that has no result; an unforeseen one ends `bench ab` with the same code."""
     text = f"{where}: {reason(ended)}"
     return UnforeseenError(text) if ended.code == exit_codes.UNFORESEEN else BenchError(text)
 

@@ -265,6 +265,7 @@ def test_the_verdict_is_shown_of_such_presets_alone(tmp_path: Path) -> None:
     assert "healthy" not in result_tables.tables([load(plain)])
 
 
+@pytest.mark.long
 def test_a_run_that_promises_a_verdict_ends_in_one(tmp_path: Path) -> None:
     tiny = str(ROOT / "tests" / "sample_suites" / "tiny.py")
     done = call("run", tiny, "--preset", "node", "--busy", "--visits", "1", "-o", str(tmp_path))

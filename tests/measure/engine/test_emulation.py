@@ -247,6 +247,7 @@ def test_a_clock_that_never_settles_ends_the_calibration_too() -> None:
     assert len(measured) == emulation.MAX_CALIBRATIONS
 
 
+@pytest.mark.long
 @pytest.mark.seeded
 def test_a_run_with_a_slow_rank_says_so_everywhere(tmp_path: Path) -> None:
     case = "compute/matmul[shape=square,size=256]"

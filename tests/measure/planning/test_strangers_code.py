@@ -30,7 +30,7 @@ STRANGE_ENDS = {
     "memory": ("raise MemoryError", "MemoryError: "),
     "recursion": ("def f(): f()\nf()", "RecursionError: maximum recursion depth exceeded"),
     "group": ("raise BaseExceptionGroup('two', [SystemExit(1), KeyError(2)])", r"BaseExceptionGroup: two \(2 sub"),
-    "mute": ("class Mute(Exception):\n def __str__(self): 1 / 0\nraise Mute", "Mute: .its text cannot be had."),
+    "mute": ("class Mute(Exception):\n def __str__(self): 1 / 0\nraise Mute", "Mute: .its text cannot be read."),
     "null": ("\0", "SyntaxError: source code string cannot contain null bytes"),
     "indented": ("  def f(): ...", "IndentationError: unexpected indent"),
     "unknown_codec": ("# coding: klingon", "SyntaxError: .*unknown encoding|SyntaxError: encoding problem"),

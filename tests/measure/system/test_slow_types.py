@@ -139,6 +139,7 @@ def test_what_only_moves_such_a_type_is_no_finding(tmp_path: Path) -> None:
     assert findings.slow_type_findings(saved(tmp_path, [moved], ["bfloat16"])) == []
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN to keep from a path")
 def test_a_run_on_such_a_processor_measures_it_small_and_ends_with_the_finding(tmp_path: Path) -> None:
     sizes = ("--set", "shape=square", "--set", "op=matmul", "--launches", "1", "--budget", "5m")
