@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bench.core.masking.placeholders import MASKED, REMOVED
+from bench.core.masking.secret_forms import mask_secrets
 from bench.records.lines.header import Environment, PlanRow, SuiteFacts
 from bench.records.lines.kinds import End, Header, Joined, Resume
 from bench.records.privacy.hosts import HostNumbers
-from bench.records.privacy.placeholders import MASKED, REMOVED
 from bench.records.privacy.scrubber import Scrubber
-from bench.records.privacy.secret_forms import mask_secrets
 from bench.records.privacy.share_rules import DEFAULT_LABELS, RULE_OF, Rule
 from bench.records.privacy.shared_command import shared_command, shared_options, shared_value, without_path
 from bench.records.privacy.typed_texts import TextWalk, fields_of

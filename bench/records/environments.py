@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from bench.core.masking import placeholders
 from bench.records.lines.header import Environment, HostFacts, RankFacts
-from bench.records.privacy import placeholders
 from bench.records.privacy.variables import kept_variables
 
 Difference = tuple[str, Any, Any]

@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from bench.core.masking.placeholders import SET
 from bench.records.anonymize import anonymize_result
 from bench.records.environments import REMOVED, Difference, architecture, differences
 from bench.records.file import load
 from bench.records.lines import decoding
 from bench.records.lines.header import Environment, HostFacts, RankFacts
 from bench.records.privacy.hosts import HostNumbers
-from bench.records.privacy.placeholders import SET
 from bench.records.privacy.scrubber import Scrubber
 from tests.support.results import header, save
 

@@ -25,16 +25,8 @@ MAX_TEXT = 300
 MAX_TRACEBACK = 200_000
 OWN_THREADS = "bench-"
 """How the names of bench's own threads begin; those of suites and libraries are not bench's mistake."""
-_SECRET_NAMES = r"TOKEN|KEY|SECRET|PASS|_PWD\b|_PW\b|CRED|AUTH|PSK|PRIVATE|COOKIE"
-_SECRETS = (  # with bounds, since an error may be of any length
-    (r"(\b\w{1,20}://)[^/\s@'\"]{1,200}@", r"\1***@"),
-    (r"\b(hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[a-z]-|AKIA|ASIA|eyJ)[\w.\-]{8,}", r"\1***"),
-    (r"(?i)\b(bearer|basic)(\s{1,5})[\w.~+/=\-]{8,}", r"\1\2***"),
-    (
-        r"(?i)((?:token(?!s)|secret|password|passwd|api_?key|credential)[\w-]{0,40}\s{0,5}[=:]\s{0,5}['\"]?)[^\s'\",;&]+",
-        r"\1***",
-    ),
-)
+_FOLDERS = ("PWD", "OLDPWD")
+"""Variables of shells whose names look like a password's."""
 _OWN_MISTAKE = "a mistake in bench itself, please report it"
 _NO_MEMORY = "the memory did not suffice: give bench more, or less to do"
 _MACHINE_WORDS = r"cuda|nccl|gloo|hip\b|cudnn|cublas|driver|c10d|tcpstore|processgroup|connection|broken pipe|socket"
@@ -107,7 +99,7 @@ def name_error(error: BaseException) -> str:
         words = "(it cannot say why)"
     from bench.core.cell_text import clean
 
-    text = clean(" ".join(mask_secrets(words, os.environ).split()))
+    text = clean(" ".join(without_secrets(words, os.environ).split()))
     text = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
     return f"{type(error).__name__}: {text}".removesuffix(": ")
 
@@ -131,19 +123,20 @@ def final_code(code: int) -> int:
     return exit_codes.UNFORESEEN if code == exit_codes.OK and _thread_errors else code
 
 
-def mask_secrets(text: str, environ: Mapping[str, str]) -> str:
-    """The text without values of variables that are named like secrets, credentials of URLs, and known kinds of tokens.
+def without_secrets(text: str, environ: Mapping[str, str]) -> str:
+    """The text without what looks like a secret, and without the values of variables that are named like one.
 
     An error may name a URL or a header that it was about.
     """
-    import re
+    from bench.core.masking.placeholders import MASKED
+    from bench.core.masking.secret_forms import mask_secrets
+    from bench.core.masking.secret_names import is_secret_name
 
-    values = {value for name, value in environ.items() if re.search(_SECRET_NAMES, name.upper()) and len(value) >= 6}
+    named = {name: value for name, value in environ.items() if len(value) >= 6 and is_secret_name(name)}
+    values = {value for name, value in named.items() if name not in _FOLDERS}
     for value in sorted(values, key=len, reverse=True):
-        text = text.replace(value, "***")
-    for pattern, masked in _SECRETS:
-        text = re.sub(pattern, masked, text)
-    return text
+        text = text.replace(value, MASKED)
+    return mask_secrets(text)
 
 
 def _blame(error: BaseException) -> str:
@@ -155,7 +148,7 @@ def _traceback(error: BaseException) -> str:
     import traceback
 
     version = getattr(sys.modules["bench"], "__version__", "of unknown version")
-    text = mask_secrets("".join(traceback.format_exception(error)), os.environ)
+    text = without_secrets("".join(traceback.format_exception(error)), os.environ)
     if len(text) > MAX_TRACEBACK:
         half = MAX_TRACEBACK // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters are left out ...\n{text[-half:]}"

@@ -13,12 +13,12 @@ from typing import TypeVar
 
 import msgspec
 
+from bench.core.masking.placeholders import MASKED
+from bench.core.masking.secret_forms import holds_secret, mask_secrets
+from bench.core.masking.secret_names import is_secret_name
 from bench.errors import BenchError
 from bench.records.lines.header import Environment, PlannedCase, RankFacts
 from bench.records.lines.kinds import Header, Joined, Line, Resume
-from bench.records.privacy.placeholders import MASKED
-from bench.records.privacy.secret_forms import holds_secret, mask_secrets
-from bench.records.privacy.secret_names import is_secret_name
 from bench.records.privacy.typed_texts import TextWalk
 from bench.records.privacy.variables import kept_value, kept_variables
 

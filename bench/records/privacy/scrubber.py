@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from bench.core.masking.placeholders import MASKED, REMOVED
+from bench.core.masking.secret_forms import mask_secrets
 from bench.records.privacy.addresses import COMMON_USERS, PRIVATE, USERS, Private
 from bench.records.privacy.hosts import HostNumbers
-from bench.records.privacy.placeholders import MASKED, REMOVED
-from bench.records.privacy.secret_forms import mask_secrets
 
 _PROGRAM = re.compile(r"(?P<name>[^,:;()]{1,64}?) (?=\d+\.\d cores?\b)|(?P<gpu>[^,:;()]{1,64}) \(\d+\)(?= on GPU \d)")
 _HOLDER = re.compile(r"(?<=\bby )[^()]{1,64} \(process \d+: .{0,500}?\)(?=; |$)", re.MULTILINE)

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.records.privacy.placeholders import REMOVED, SET
+from bench.core.masking.placeholders import REMOVED, SET
 from bench.records.privacy.variables import form_of, kept_value
 
 Clean = Callable[[str], str]

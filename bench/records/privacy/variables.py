@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from bench.records.privacy.placeholders import REMOVED, SET
-from bench.records.privacy.secret_forms import holds_secret
-from bench.records.privacy.secret_names import is_secret_name
+from bench.core.masking.placeholders import REMOVED, SET
+from bench.core.masking.secret_forms import holds_secret
+from bench.core.masking.secret_names import is_secret_name
 from bench.records.privacy.value_forms import FORMS, MAX_LENGTH, ValueForm, words
 from bench.records.privacy.word_lists import variables_of_form, variables_of_words
 

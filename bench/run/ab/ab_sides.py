@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.core.masking.secret_names import is_secret_name
 from bench.core.values import parse_seconds
 from bench.errors import BenchError
 from bench.measure.planning.presets import PRESETS
 from bench.records.lines.header import PlannedCase
 from bench.records.privacy.recorded import mask_command
-from bench.records.privacy.secret_names import is_secret_name
 from bench.records.saved_plan import SIDES, UNCHANGED
 from bench.run.ab import ab_budget
 

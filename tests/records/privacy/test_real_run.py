@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.core.masking.placeholders import SET
 from bench.records.file import load
-from bench.records.privacy.placeholders import SET
 from tests.support.command import SUITES, call
 from tests.support.secret_table import SECRETS
 

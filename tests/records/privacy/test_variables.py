@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.records.privacy.placeholders import SET
+from bench.core.masking.placeholders import SET
 from bench.records.privacy.variables import form_of, kept_value, kept_variables
 from tests.support.secret_table import SECRETS
 

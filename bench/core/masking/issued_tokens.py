@@ -8,7 +8,7 @@ ISSUED: tuple[str, ...] = (
     r"AT(?:ATT|CTT|BB)\w[\w=-]{16,}", r"npm_\w{20,}", r"pypi-[\w=-]{16,}", r"rubygems_\w{20,}", r"cio\w{32}\b",
     r"oy2[a-z0-9]{43}\b", r"dckr_(?:pat|oat)_[\w=-]{16,}", r"AKC[a-z]\w{10,}", r"cmVmd\w{20,}", r"sgp_\w{20,}",
     # models and experiments
-    r"hf_\w{12,}", r"api_org_\w{16,}", r"sk-(?=\D*\d)[\w=-]{16,}", r"(?:csk|xai|pplx|pa|sess)-\w{20,}",
+    r"hf_\w{12,}", r"api_org_\w{16,}", r"sk-(?=[^\d\s]{0,64}\d)[\w=-]{16,}", r"(?:csk|xai|pplx|pa|sess)-\w{20,}",
     r"nvapi-[\w=-]{20,}", r"gsk_\w{20,}", r"r8_\w{20,}", r"fw_\w{20,}", r"tgp_v1_[\w-]{20,}", r"jina_\w{20,}",
     r"lsv2_[ps][tk]_\w{16,}", r"wandb_v1_\w{16,}", r"local-[0-9a-f]{40}\b", r"cpk_[\w.]{20,}", r"KGAT_\w{20,}",
     r"pcsk_\w{20,}",
@@ -32,9 +32,10 @@ ISSUED: tuple[str, ...] = (
     r"hooks\.slack\.com/(?:services|workflows)/[\w/+-]+", r"discord(?:app)?\.com/api/webhooks/[\w/-]+",
     r"webhook\.office\.com/[\w@/-]+", r"secret-test-[\w-]{16,}",
     # standards
-    r"eyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?", r"MUNGE:[\w+/=]{10,}:?", r"\$2[abxy]\$\d\d\$[\w./]{50,}",
+    r"eyJ[\w-]{8,1000}\.[\w-]{4,}(?:\.[\w-]*)?", r"MUNGE:[\w+/=]{10,}:?", r"\$2[abxy]\$\d\d\$[\w./]{50,}",
     r"\$(?:1|5|6|y|7|argon2\w*)\$[\w./$=,+-]{16,}", r"\{S?SHA\d*\}[\w+/=]{16,}",
 )  # fmt: skip
-"""Each a pattern of one issuer's tokens, which begin a word. Sources: issuers' pages on their tokens, the patterns of
+"""Each a pattern of one issuer's tokens, which begin a word. Where more has to follow a run of characters, the run
+has a limit: a text of many such beginnings would take minutes. Sources: issuers' pages on their tokens, the patterns of
 GitHub's secret scanning (docs.github.com, "Supported secret scanning patterns") and of gitleaks (config/gitleaks.toml).
 """

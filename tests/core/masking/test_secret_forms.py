@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.records.privacy.random_words import is_random
-from bench.records.privacy.secret_forms import MASKED, holds_secret, mask_secrets
-from bench.records.privacy.secret_names import is_secret_name
+from bench.core.masking.random_words import is_random
+from bench.core.masking.secret_forms import MASKED, holds_secret, mask_secrets
+from bench.core.masking.secret_names import is_secret_name
 from tests.support.secret_table import HARMLESS, SECRETS
 
 AROUND = (

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from bench.records.privacy.issued_tokens import ISSUED
-from bench.records.privacy.placeholders import MASKED, REMOVED
-from bench.records.privacy.random_words import RUN, is_random
-from bench.records.privacy.secret_names import is_secret_name
+from bench.core.masking.issued_tokens import ISSUED
+from bench.core.masking.placeholders import MASKED, REMOVED
+from bench.core.masking.random_words import RUN, is_random
+from bench.core.masking.secret_names import is_secret_name
 
 MAX_VALUE = 512
 _VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\\"[^"\\]*\\"|[^\s"'`,;&|<>(){}\[\]]{1,512})"""
