@@ -65,7 +65,7 @@ def test_no_state_of_the_shell_makes_a_1(line: str, code: int, says: str, good: 
         ("PermissionError(13, 'Permission denied', 'f')", "cannot use 'f': Permission denied"),
         ("FileNotFoundError(2, 'No such file', 'f')", f"FileNotFoundError: [Errno 2] No such file: 'f'; {UNFORESEEN}"),
         ("ModuleNotFoundError('No module', name='pandas.core')", "the package pandas is missing"),
-        ("ModuleNotFoundError('No module', name='bench.gone')", f"ModuleNotFoundError: No module; {UNFORESEEN}"),
+        ("ModuleNotFoundError('No module', name='suites')", f"ModuleNotFoundError: No module; {UNFORESEEN}"),
         ("type('Own', (BaseException,), {})('x')", f"Own: x; {UNFORESEEN}"),
         ("KeyboardInterrupt()", "interrupted"),
         ("BrokenPipeError()", ""),

@@ -227,7 +227,9 @@ def open_door(rank: int, host: str, address: str, others: str) -> Iterator[Door]
         server = _Doorkeeper(address, token)
     except OSError as error:
         raise BenchError(f"gloo cannot listen on {address} ({error.strerror or error}); set {_GLOO}") from error
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="bench-reach", daemon=True
+    )
     thread.start()
     try:
         yield Door(rank, host, address, server.server_address[1], token, others)

@@ -225,7 +225,7 @@ def _integrate_power(watts: Callable[[], float | None]) -> Iterator[Callable[[],
         sample()
         return None if lost else total
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work, name="bench-energy", daemon=True)
     thread.start()
     try:
         yield joules

@@ -12,6 +12,7 @@ import pytest
 
 from bench.cli.run_command import given_options
 from bench.core import exit_codes
+from bench.core.crash.unforeseen import code_of
 from bench.errors import BenchError
 from bench.measure.planning.session import BUDGET_REASON
 from bench.records.file import load
@@ -250,14 +251,16 @@ def test_a_failed_case_goes_on_and_a_mistake_ends_it(tmp_path: Path) -> None:
     endings = {
         LaunchEnd(2, "bench: error: no suite 'x'"): "^pair 1 of 2: b: no suite 'x'$",
         LaunchEnd(1, "ImportError: libcudart.so.12"): r"exit code 1\): ImportError: libcudart.so.12$",
+        LaunchEnd(70, "bench: error: KeyError: 'x'; kept in FILE"): "^pair 1 of 2: b: KeyError: 'x'; kept in FILE$",
         LaunchEnd(-9, ""): r"killed by signal 9\): it said nothing$",
     }
     for number, (ended, said) in enumerate(endings.items()):
         folder = tmp_path / str(number)
         fake = Fake(folder, lambda n, ended=ended: ended if n == 2 else LaunchEnd(0, ""))  # type: ignore[misc]
         alternation = fake.alternation(PairSchedule(2, 20.0, None))
-        with pytest.raises(BenchError, match=said):
+        with pytest.raises(BenchError, match=said) as raised:
             alternation.run()
+        assert code_of(raised.value, exit_codes.USAGE) == (70 if ended.code == 70 else exit_codes.USAGE)
         assert alternation.kept() == f"saved: {folder}/a.jsonl and {folder}/b.jsonl"
     fake = Fake(tmp_path / "stopped", lambda _: LaunchEnd(exit_codes.INTERRUPTED, ""))
     with pytest.raises(KeyboardInterrupt):
