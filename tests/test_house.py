@@ -75,7 +75,7 @@ def test_a_readme_names_each_file_and_room_of_its_folder(folder: str) -> None:
 
 
 def test_the_tests_have_the_rooms_of_what_they_test() -> None:
-    own = {"data", "sample_suites", "scripts", "suites", "support"}
+    own = {"data", "sample_suites", "scripts", "seeded", "suites", "support"}
     folders = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("*") if path.is_dir()]
     rooms = [folder for folder in folders if "__pycache__" not in folder.parts and folder.parts[0] not in own]
     assert rooms
