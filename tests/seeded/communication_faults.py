@@ -138,12 +138,14 @@ def wrong_only_beside_others(injection: Injection) -> None:
     """A reduce-scatter that is wrong only while something else is under way: if it is asynchronous."""
     import torch.distributed as dist
 
-    def spoil(work: Any, output: Any, *_args: Any, **_named: Any) -> None:
+    def faulty(original: Any, output: Any, *args: Any, **named: Any) -> _Waited:
+        work = original(output, *args, **named)
         work.wait()
         last_wrong(output)
+        return _Waited(work)  # gloo's own would write the output once more
 
     for name in names_of("reduce_scatter_tensor"):
-        injection.after(dist, name, spoil, lambda *args, **named: is_payload(*args) and bool(named.get("async_op")))
+        injection.instead(dist, name, faulty, lambda *args, **named: is_payload(*args) and bool(named.get("async_op")))
 
 
 def remembers_inputs(injection: Injection) -> None:

@@ -111,7 +111,7 @@ class TimeCheck:
                 )
 
     def check_gaps(self) -> None:
-        """Hold the samples against the time around them, in which half of them cannot have been interrupted."""
+        """Compare the samples with the time around them, in which half of them cannot have been interrupted."""
         if len(self._excess_gaps) >= FEWEST_GAPS and median(self._excess_gaps) > 0:
             lost = _milliseconds(median(self._excess_gaps))
             self._note(

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 LOOK_SHARE = 0.05
 """Share of a block's time that looks beyond its first one may take."""
 ENOUGH_LOOKS, FIRST_LOOKS, ROUNDS_PER_LOOK, FIRST_SHARE = 8, 3, 8, 0.5
-"""Until a case has had so many looks they may take half of a block's time, but fall on each eighth sample at most; and
-the number in the first block, when nobody knows what one costs."""
+"""Number of looks that a case should have. Until it has them, looks may take half of a block's time, and one sample
+in eight. The first block has FIRST_LOOKS, since the cost of a look is not known yet."""
 SHORTCUT_RATIO = 4.0
 """If even the shortest sample behind spoilt outputs takes so many times as long as three quarters of the others, then
 these do not do the same work. Three quarters of those right after a look count for themselves: like the spoilt ones,
