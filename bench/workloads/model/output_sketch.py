@@ -72,7 +72,7 @@ class OutputSketch:
 
 
 def spoil(tensors: Iterable[Tensor | None]) -> None:
-    """Fill tensors with NaN, those of whole numbers with their smallest, so that a call that does not write them is seen."""
+    """Fill tensors with NaN, or the smallest whole number, so that a call that does not write them is seen."""
     for tensor in tensors:
         if tensor is None:
             continue
@@ -84,8 +84,8 @@ def spoil(tensors: Iterable[Tensor | None]) -> None:
 def spoil_free_memory(together: Iterable[Shape], one_by_one: Iterable[Shape] = ()) -> None:
     """Leave NaN in memory that the next tensors of these shapes are likely to get.
 
-    Allocators give away again the memory that was freed last. A call that leaves a fresh output unwritten would else find that of
-    the call before, which is right. `together` are those that a call holds at once, of `one_by_one` it holds one or
+    Allocators give away again the memory that was freed last. A call that does not write a fresh output would else
+    find that of the call before, which is right. `together` are those that a call holds at once, of `one_by_one` it holds one or
     two at a time.
     """
     for shapes in (list(together), *([shape] * 2 for shape in one_by_one)):
