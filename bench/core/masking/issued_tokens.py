@@ -35,7 +35,7 @@ ISSUED: tuple[str, ...] = (
     r"eyJ[\w-]{8,1000}\.[\w-]{4,}(?:\.[\w-]*)?", r"MUNGE:[\w+/=]{10,}:?", r"\$2[abxy]\$\d\d\$[\w./]{50,}",
     r"\$(?:1|5|6|y|7|argon2\w*)\$[\w./$=,+-]{16,}", r"\{S?SHA\d*\}[\w+/=]{16,}",
 )  # fmt: skip
-"""Each a pattern of one issuer's tokens, which begin a word. Where more has to follow a run of characters, the run
+"""Each a pattern of one issuer's tokens, which begin a word. If more has to follow a run of characters, the run
 has a limit: a text of many such beginnings would take minutes. Sources: issuers' pages on their tokens, the patterns of
 GitHub's secret scanning (docs.github.com, "Supported secret scanning patterns") and of gitleaks (config/gitleaks.toml).
 """
