@@ -8,12 +8,12 @@ from typing import Any
 from tests.seeded.injection import Injection
 
 
-def _first_local(state: Any) -> Any:
+def _local_tensors(state: Any) -> list[Any]:
     import torch
     from torch.utils import _pytree
 
-    leaf = next(leaf for leaf in _pytree.tree_leaves(state) if isinstance(leaf, torch.Tensor) and leaf.numel() > 1)
-    return getattr(leaf, "_local_tensor", leaf)
+    leaves = [leaf for leaf in _pytree.tree_leaves(state) if isinstance(leaf, torch.Tensor) and leaf.numel() > 1]
+    return [getattr(leaf, "_local_tensor", leaf).detach() for leaf in leaves]
 
 
 def bit_flipped(injection: Injection) -> None:
@@ -22,15 +22,22 @@ def bit_flipped(injection: Injection) -> None:
     from torch.distributed.checkpoint import state_dict_loader
 
     def spoil(_result: Any, state: Any, *_args: Any, **_named: Any) -> None:
-        _first_local(state).detach().view(-1).view(torch.int32)[0] ^= 1
+        _local_tensors(state)[0].view(-1).view(torch.int32)[0] ^= 1
 
     injection.after(state_dict_loader, "load", spoil)
 
 
 def loads_nothing(injection: Injection) -> None:
+    """A load that takes part, as the other ranks wait for it, and leaves the state as it was."""
     from torch.distributed.checkpoint import state_dict_loader
 
-    injection.instead(state_dict_loader, "load", lambda _original, *_args, **_named: None)
+    def faulty(original: Any, state: Any, *args: Any, **named: Any) -> None:
+        before = [tensor.clone() for tensor in _local_tensors(state)]
+        original(state, *args, **named)
+        for tensor, value in zip(_local_tensors(state), before, strict=True):
+            tensor.copy_(value)
+
+    injection.instead(state_dict_loader, "load", faulty)
 
 
 def saves_the_first_state(injection: Injection) -> None:

@@ -32,7 +32,7 @@ ENOUGH_LOOKS, FIRST_LOOKS, ROUNDS_PER_LOOK, FIRST_SHARE = 8, 3, 8, 0.5
 """Number of looks that a case should have. Until it has them, looks may take half of a block's time, and one sample
 in eight. The first block has FIRST_LOOKS, since the cost of a look is not known yet."""
 SHORTCUT_RATIO = 4.0
-"""If even the shortest sample behind spoilt outputs takes so many times as long as three quarters of the others, then
+"""If even the shortest sample behind spoilt outputs takes this many times as long as three quarters of the others, then
 these do not do the same work. Three quarters of those right after a look count for themselves: like the spoilt ones,
 they may begin with a rank that another program has kept from its core meanwhile."""
 FEWEST_LOOKED, FEWEST_OTHERS = 6, 8
@@ -84,7 +84,7 @@ class TimedLooks:
             self.worst, self.worst_at = found, f"{variant}, sample {number}"
 
     def next_number(self, num_rounds: int, round_seconds: float) -> int:
-        """Return the number of looks for a block of so many rounds; see the top of the file."""
+        """Return the number of looks for a block of `num_rounds`; see the top of the file."""
         looked, thinned = max(self.counts.values(), default=0), num_rounds // ROUNDS_PER_LOOK
         if not looked:
             return max(1, min(thinned, FIRST_LOOKS))
