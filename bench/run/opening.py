@@ -26,6 +26,7 @@ from bench.measure.planning.presets import PRESETS
 from bench.records.last_result import DEFAULT_FOLDER, named_file
 from bench.records.lines.parts import DoctorReport
 from bench.records.privacy.recorded import mask_label
+from bench.run.saved_suites import refuse_foreign_suites
 
 if TYPE_CHECKING:
     from bench.measure.launch.other_work import OtherWork
@@ -62,6 +63,7 @@ def open_run(
     if earlier is None:
         plan = new_plan(options, device, place, joined)
     else:
+        refuse_foreign_suites(earlier.path, (suite.reference for suite in earlier.plan.suites))
         plan = resume_plan(earlier, options, place, device)
         plan = replace(plan, label=mask_label(options.label or plan.label))
         plan = plan if options.resume is not None else without_pair(plan)
