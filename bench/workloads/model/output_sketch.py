@@ -85,8 +85,8 @@ def spoil_free_memory(together: Iterable[Shape], one_by_one: Iterable[Shape] = (
     """Leave NaN in memory that the next tensors of these shapes are likely to get.
 
     Allocators give away again the memory that was freed last. A call that does not write a fresh output would else
-    find that of the call before, which is right. `together` are those that a call holds at once, of `one_by_one` it holds one or
-    two at a time.
+    find that of the call before, which is right. `together` are those that a call holds at once, of `one_by_one` it
+    holds one or two at a time.
     """
     for shapes in (list(together), *([shape] * 2 for shape in one_by_one)):
         spoil([torch.empty(shape, dtype=dtype, device=device) for shape, dtype, device in shapes])
