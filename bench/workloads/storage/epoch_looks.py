@@ -69,12 +69,7 @@ class EpochLooks:
 
 def epoch_checks(variants: Iterable[str], batches: EpochLooks, products: BufferLooks | None) -> dict[str, TimedCheck]:
     """The looks at what each variant does: batches, and the products of steps that compute."""
-    parts = {
-        "full": [batches.timed_check],
-        "step_only": [],
-        "loader_only": [batches.timed_check],
-        "from_cache": [batches.timed_check],
-    }
+    parts = {name: [batches.timed_check] for name in ("full", "loader_only", "from_cache")} | {"step_only": []}
     if products is not None:
         for name in ("full", "step_only"):
             parts[name].append(products.timed_check)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,7 +15,8 @@ MATMUL_SIZE = {"cpu": 512, "cuda": 8192}
 
 def wait_step(milliseconds: int, rank: RankContext) -> tuple[Callable[[], object], None]:
     """The step in which the host waits."""
-    return partial(time.sleep, milliseconds / 1e3), None
+    seconds = milliseconds / 1e3
+    return lambda: time.sleep(seconds), None
 
 
 def matmul_step(gflop: int, rank: RankContext) -> tuple[Callable[[], object], BufferLooks]:
