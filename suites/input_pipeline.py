@@ -32,7 +32,6 @@ from __future__ import annotations
 import multiprocessing
 import random
 import shutil
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -50,14 +49,13 @@ from bench.suite import (
     Presets,
     Skip,
     SuiteMetric,
-    TimedCheck,
     Work,
     positive_int,
     skip_if,
 )
-from bench.workloads.comm.timed_outputs import combined_check
 from bench.workloads.storage import page_cache, scratch_dir
-from bench.workloads.storage.epoch_looks import EpochLooks
+from bench.workloads.storage.epoch_looks import EpochLooks, epoch_checks
+from bench.workloads.storage.epoch_steps import MATMUL_SIZE, STEP_KINDS
 from bench.workloads.storage.epochs import Epochs, Shifted
 from bench.workloads.storage.input_files import Files, digest, end_with_rank
 
@@ -111,7 +109,6 @@ PREFETCH = 2
 WORKER_BYTES, SERVER_BYTES = 100 * MIB, 300 * MIB
 """Memory of a worker on top of what it shares with the process that forks workers, and of that process, with torch."""
 SHARED_MEMORY = Path("/dev/shm")
-MATMUL_SIZE = {"cpu": 512, "cuda": 8192}
 
 # The base point of each operation. Samples as large as ImageNet's pictures, 110 KB; sequences as of GPT-2.
 BASE: Presets[dict[str, Params]] = Presets(
@@ -212,7 +209,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     files, digests = _written(params, num_samples, root, rank, twin=uncached)
     if uncached:
         page_cache.require_uncached(rank, files.paths(0))
-    step, products = _matmul_step(params, rank) if params["step"] == "matmul" else (_wait_step(params), None)
+    step, products = STEP_KINDS[str(params["step"])](_positive(params, STEP_SIZE[str(params["step"])]), rank)
     pipeline = _pipeline(params, files, step, rank)
     batches = EpochLooks(pipeline, digests, int(params["batch_size"]), random.Random(rank.seed + rank.index))
 
@@ -227,7 +224,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
         communicates=False,
         variants=variants,
         check=lambda: _check(pipeline, Counter(digests), rank, products),
-        timed_checks=_timed_checks(variants, batches.timed_check, products),
+        timed_checks=epoch_checks(variants, batches, products),
         least_seconds=_least_seconds(params),
         clock="host",
         reset=pipeline.drop if uncached else None,
@@ -250,17 +247,6 @@ def _variants(pipeline: Epochs, uncached: bool) -> dict[str, Callable[[], object
         pipeline.load(1)
         variants["from_cache"] = lambda: pipeline.load(1)
     return variants
-
-
-def _timed_checks(
-    variants: Mapping[str, object], batches: TimedCheck, products: BufferLooks | None
-) -> dict[str, TimedCheck]:
-    """The looks at what each variant does: batches, and the products of steps that compute."""
-    parts = {"full": [batches], "step_only": [], "loader_only": [batches], "from_cache": [batches]}
-    if products is not None:
-        for name in ("full", "step_only"):
-            parts[name].append(products.timed_check)
-    return {name: combined_check(*checks) for name, checks in parts.items() if checks and name in variants}
 
 
 def _least_seconds(params: Params) -> dict[str, float]:
@@ -337,30 +323,6 @@ def _start_method() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "torch.utils.data", "numpy"])
     return context
-
-
-def _wait_step(params: Params) -> Callable[[], object]:
-    seconds = _positive(params, "step_ms") / 1e3
-    return lambda: time.sleep(seconds)
-
-
-def _matmul_step(params: Params, rank: RankContext) -> tuple[Callable[[], object], BufferLooks]:
-    """The step, and the looks at its product."""
-    import torch
-
-    from bench.workloads.model.timed_results import BufferLooks
-
-    size = MATMUL_SIZE[rank.device.type]
-    dtype = torch.bfloat16 if rank.device.type == "cuda" else torch.float32
-    a, b = (torch.randn(size, size, device=rank.device, dtype=dtype, generator=rank.generator(i)) for i in range(2))
-    c = torch.empty_like(a)
-    repeats = range(max(1, round(_positive(params, "step_gflop") * 1e9 / (2 * size**3))))
-
-    def step() -> None:
-        for _ in repeats:
-            torch.mm(a, b, out=c)
-
-    return step, BufferLooks(c)
 
 
 def _check(pipeline: Epochs, expected: Counter[str], rank: RankContext, products: BufferLooks | None) -> Check:

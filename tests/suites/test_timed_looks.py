@@ -54,6 +54,7 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "all_gather": ("context_parallel", {"op": "all_gather"} | ATTENTION),
     "experts": ("expert_parallel", {"op": "moe"} | EXPERTS),
     "1f1b": ("pipeline_parallel", {"op": "1f1b"} | PIPELINE),
+    "zero bubble": ("pipeline_parallel", {"op": "zbv_zero_bubble"} | PIPELINE),
     "step": ("training_step", STEP),
     "sharded step": ("training_step", STEP | {"dp_mode": "shard"}),
     "decode": ("inference", {"op": "decode", "parallel": "tensor", "batch": 2} | LLAMA),
@@ -74,6 +75,7 @@ def _faults() -> dict[str, dict[str, Fault]]:
     """Case -> faults in which it does part of its work."""
     import torch
     import torch.distributed as dist
+    from torch.distributed.pipelining import schedules
     from torch.nn.parallel import DistributedDataParallel
     from torch.utils.data import DataLoader
 
@@ -123,6 +125,9 @@ def _faults() -> dict[str, dict[str, Fault]]:
     def none_sent(_operations: Any) -> list[Any]:
         return [Done()]
 
+    def none_of(operations: Any, **_named: Any) -> list[Any]:
+        return [Done() for _ in operations]
+
     def not_sent(*_arguments: Any, **_named: Any) -> Done:
         return Done()
 
@@ -152,6 +157,7 @@ def _faults() -> dict[str, dict[str, Fault]]:
         "all_gather": exchanges,
         "experts": {"no dispatch": replaced(dist, "all_to_all_single", by=nothing)},
         "1f1b": messages,
+        "zero bubble": {"no message": replaced(schedules, "_batch_p2p", by=none_of)},
         "step": last_left_out | updates,
         "sharded step": exchanges,
         "decode": sums | {"no gather": gathers, "nothing kept": replaced(KVCache, "append", by=not_kept)},

@@ -70,6 +70,7 @@ def on_ranks(world_size: int, function: Callable[..., Any], *args: Any, backend:
 def run_case(context: Any, reference: str, params: dict[str, Any], calls: int = 2) -> dict[str, Any]:
     """Prepare a case, check it, call every variant, trace it, check it again: what the engine does, without a clock."""
     from bench.measure.engine.rank import Tracer
+    from bench.measure.engine.timing.alignment import make_alignment
     from bench.measure.engine.timing.device_clock import clock_for_work
     from bench.measure.planning.suite_loader import load
     from bench.suite import Check
@@ -79,6 +80,7 @@ def run_case(context: Any, reference: str, params: dict[str, Any], calls: int = 
     is_streamed = "streamed" in suite.choices.get("timing", ())
     checks = [Check(*work.check())]
     looks: dict[str, list[Check]] = {name: [] for name in work.timed_checks}
+    align = make_alignment(context, clock_for_work("cpu", work.clock))
     for number in range(calls):
         for name, run in work.variants.items():
             looked = work.timed_checks.get(name)
@@ -86,6 +88,7 @@ def run_case(context: Any, reference: str, params: dict[str, Any], calls: int = 
                 looked.arm()
             if work.reset:
                 work.reset()
+            align()
             # As in a streamed sample, the last time there are two calls.
             for _ in range(repeats := 2 if is_streamed and number == calls - 1 else 1):
                 run()

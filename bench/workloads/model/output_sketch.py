@@ -54,7 +54,7 @@ class OutputSketch:
         return shapes == [shape for shape, *_ in self.shapes]
 
     def check(self, tensors: Sequence[Tensor | None], factors: Sequence[float] | None = None) -> Check:
-        """Hold tensors against the sketch; `factors`: how many times the sketched ones each is to be."""
+        """Compare tensors with the sketch; `factors`: how many times the sketched ones each is to be."""
         if not self.fits(tensors):
             return Check(MISSING, self.tolerance)
         present = [local_part(tensor) for tensor in tensors if tensor is not None]
@@ -72,7 +72,7 @@ class OutputSketch:
 
 
 def spoil(tensors: Iterable[Tensor | None]) -> None:
-    """Fill tensors with NaN, those of whole numbers with their smallest, so that what is not written anew is seen."""
+    """Fill tensors with NaN, or the smallest whole number, so that a call that does not write them is seen."""
     for tensor in tensors:
         if tensor is None:
             continue
@@ -84,9 +84,9 @@ def spoil(tensors: Iterable[Tensor | None]) -> None:
 def spoil_free_memory(together: Iterable[Shape], one_by_one: Iterable[Shape] = ()) -> None:
     """Leave NaN in memory that the next tensors of these shapes are likely to get.
 
-    Allocators hand out again what was freed last. A call that leaves a fresh output unwritten would else find that of
-    the call before, which is right. `together` are those that a call holds at once, of `one_by_one` it holds one or
-    two at a time.
+    Allocators give away again the memory that was freed last. A call that does not write a fresh output would else
+    find that of the call before, which is right. `together` are those that a call holds at once, of `one_by_one` it
+    holds one or two at a time.
     """
     for shapes in (list(together), *([shape] * 2 for shape in one_by_one)):
         spoil([torch.empty(shape, dtype=dtype, device=device) for shape, dtype, device in shapes])
@@ -99,7 +99,7 @@ def local_part(tensor: Tensor) -> Tensor:
 
 
 def some_elements(part: Tensor, most: int = NUM_PLACES) -> Tensor:
-    """Up to so many elements. Their distance is odd, so that they do not all lie in one column of a matrix."""
+    """Up to `most` elements. Their distance is odd, so that they do not all lie in one column of a matrix."""
     flat = part.reshape(-1)
     return flat[:: math.ceil(len(flat) / most) | 1] if len(flat) > most else flat
 

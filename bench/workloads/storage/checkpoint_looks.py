@@ -1,7 +1,7 @@
 """Looks at what timed saves, loads and steps of the checkpoint suite leave: files, states, and counts of steps.
 
 Every save has a new folder, so that its files cannot be those of the one before. Before a load the state is
-overwritten. What is compared is sizes of files, and some bytes of each tensor; the checks before and after the
+overwritten. A look compares sizes of files, and some bytes of each tensor; the checks before and after the
 samples load it all.
 Importing this module imports torch: the suite imports it inside `prepare`.
 """

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from bench.suite import Check, TimedCheck
+from bench.workloads.comm.timed_outputs import combined_check
 from bench.workloads.storage.epochs import Epochs
 from bench.workloads.storage.input_files import digest
 
 if TYPE_CHECKING:
     import torch
+
+    from bench.workloads.model.timed_results import BufferLooks
 
 NUM_BATCHES = 2
 """Batches of an epoch that are kept for the look."""
@@ -62,3 +65,12 @@ class EpochLooks:
             error += sum(a != b for a, b in zip(rows, (self.digests[i] for i in wanted), strict=True))
         self.kept.clear()
         return Check(float(error), 0.0)
+
+
+def epoch_checks(variants: Iterable[str], batches: EpochLooks, products: BufferLooks | None) -> dict[str, TimedCheck]:
+    """The looks at what each variant does: batches, and the products of steps that compute."""
+    parts = {name: [batches.timed_check] for name in ("full", "loader_only", "from_cache")} | {"step_only": []}
+    if products is not None:
+        for name in ("full", "step_only"):
+            parts[name].append(products.timed_check)
+    return {name: combined_check(*checks) for name, checks in parts.items() if checks and name in variants}
