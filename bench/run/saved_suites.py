@@ -1,7 +1,7 @@
 """Suites that a result file names: code that runs because a file says so, and not because the user typed it.
 
 `--resume` and `--like` load the suites of the file's plan. A file can come from anywhere, so that a path in it is only
-followed to a suite that is the user's own: nobody else can have put it there, or can change it, and it is a suite.
+followed to a suite that is the user's own: no other user can have put it there, or can change it, and it is a suite.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _objection(path: Path) -> str:
         return "every user of this machine can change"
     if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
         return "lies in a folder that every user of this machine can change"
-    return "" if _is_suite(source) else "is no suite: it defines no cases() and prepare()"
+    return "" if _is_suite(source) else "is not a suite: it defines no cases() and prepare()"
 
 
 def _trusted() -> set[int]:

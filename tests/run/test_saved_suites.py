@@ -42,7 +42,7 @@ def test_what_may_be_a_suite_is_taken(suite: Path, source: str) -> None:
 @pytest.mark.parametrize("source", ["import shutil\nshutil.rmtree('x')\n", "def cases(machine):\n    return []\n", ""])
 def test_a_file_that_is_no_suite_is_not_run(suite: Path, source: str) -> None:
     suite.write_text(source)
-    with pytest.raises(BenchError, match=r"stranger.jsonl: its plan runs the file '.*mine.py', which is no suite"):
+    with pytest.raises(BenchError, match=r"stranger.jsonl: its plan runs the file '.*mine.py', which is not a suite"):
         refuse_foreign_suites(RESULT, [str(suite)])
 
 
