@@ -22,6 +22,7 @@ from bench.core.values import first_few, show_duration
 from bench.records.environments import emulation_label
 from bench.records.last_result import LAST, is_newest
 from bench.records.visits import was_left_out
+from bench.stats.intervals import excluded_share
 
 if TYPE_CHECKING:
     from bench.records.file import Result
@@ -127,15 +128,14 @@ def _looks(rows: Sequence[Mapping[str, Any]]) -> str:
 
     Files that were written before there were looks say nothing of them.
     """
-    counts = [row.get("looked_samples") or 0 for row in rows]
-    looked = [count for count in counts if count]
-    if not looked:
+    counts = sorted(count for row in rows if (count := row.get("looked_samples")))
+    if not counts:
         return ""
-    cases = "each case" if len(looked) == len(counts) else f"each of {len(looked)} cases"
-    share = max(row["excluded_fault_share"] for row in rows if row.get("looked_samples"))
+    middle = counts[(len(counts) - 1) // 2]
+    cases = "in the median case" if len(counts) == len(rows) else f"in the median of {len(counts)} cases"
     return (
-        f"; {sum(looked):,} timed samples looked at, {min(looked)} or more in {cases}: faults in over "
-        f"{100 * share:.2g}% of a case's calls are excluded"
+        f"; {sum(counts):,} timed samples looked at, {middle} {cases}: faults in over "
+        f"{100 * excluded_share(middle):.2g}% of its calls are excluded"
     )
 
 
