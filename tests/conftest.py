@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dis import get_instructions
 from functools import cache, cached_property
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from bench.core.process.stop_signals import SIGNALS
 from tests.support import command, ranks
 
 STARTERS = (ranks.on_ranks, command.start)
@@ -18,6 +20,16 @@ COMMANDS = {"run", "ab"}
 """Of `bench`: those that start ranks."""
 
 settings.register_profile("long", max_examples=5000)  # here, since hypothesis looks for it before it imports tests
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """Handlers of signals as they were before the test: a command that ends ignores them, and children inherit that."""
+    kept = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in kept.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

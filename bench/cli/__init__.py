@@ -189,7 +189,7 @@ def _end_of_the_system(error: OSError) -> int | None:
     """End a command that could not print, which names no file, or whose file the system refuses."""
     if error.filename is None and error.errno in _CANNOT_PRINT:
         _drop_output()
-        _complain(f"cannot write the output: {error.strerror}; send it elsewhere, or make room")
+        _complain(standard_streams.describe_refusal(error))
     elif error.filename is not None and error.errno in _REFUSED:
         _complain(f"cannot use {brief_text(str(error.filename))!r}: {error.strerror}; name another, or see to it")
     else:

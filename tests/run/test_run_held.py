@@ -145,7 +145,7 @@ def test_streams_that_take_nothing_cost_no_result(tmp_path: Path, redirection: s
     assert set(file.statuses().values()) == {"ok"}
     if code:
         assert (
-            f"cannot write to the standard output: No space left on device; send it to a place that has room; the "
+            f"cannot write the output: No space left on device; send it elsewhere, or make room; the "
             f"result is saved: {file.path}" in err
         )
     assert "Traceback" not in err

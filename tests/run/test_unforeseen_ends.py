@@ -112,7 +112,8 @@ MISTAKES = {
     [pytest.param(name, marks=pytest.mark.long) if name.startswith(("wh", "on")) else name for name in MISTAKES],
 )
 def test_a_mistake_in_the_parent_ends_the_file_too(where: str, tmp_path: Path) -> None:
-    program = f"def broken(*_): raise LookupError('seeded')\n{MISTAKES[where]}\nfrom bench.cli import main; main()"
+    broken = "def broken(*_, **__): raise LookupError('seeded')"
+    program = f"{broken}\n{MISTAKES[where]}\nfrom bench.cli import main; main()"
     command = [sys.executable, "-P", "-c", program, "run", str(SUITES / "tiny.py"), *SMOKE, "-o", str(tmp_path)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=100, env=environ(TMPDIR=str(tmp_path), PYTHONPATH=str(ROOT))

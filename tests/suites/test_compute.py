@@ -144,10 +144,16 @@ def test_a_wrong_triad_is_caught(index: int, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_copy_that_leaves_something_out_is_caught() -> None:
     error = kernels._blockwise_error
-    whole, part = torch.ones(2**18 + 3), torch.ones(2**18 + 3)
+    whole = torch.arange(2**18 + 3, dtype=torch.float32)
+    part = whole.clone()
     part[-1] = torch.nan
-    assert error((whole, whole), lambda a, b: (a - b).abs()) == 0.0
-    assert not Check(error((part, whole), lambda a, b: (a - b).abs()), 0.0).passed
+    assert error((whole, whole), lambda a, b: (a - b).abs(), inputs=(whole,)) == 0.0
+    assert not Check(error((part, whole), lambda a, b: (a - b).abs(), inputs=(whole,)), 0.0).passed
+
+
+def test_inputs_that_are_all_alike_check_nothing() -> None:
+    same = torch.ones(2**18 + 3)
+    assert not Check(kernels._blockwise_error((same, same), lambda a, b: (a - b).abs(), inputs=(same,)), 0.0).passed
 
 
 def test_float8_that_torch_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

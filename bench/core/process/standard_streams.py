@@ -18,6 +18,11 @@ class CannotPrintError(BenchError):
     """The standard output takes nothing, for another reason than that its reader is gone."""
 
 
+def describe_refusal(error: OSError) -> str:
+    """One line on a standard output that takes nothing."""
+    return f"cannot write the output: {error.strerror}; send it elsewhere, or make room"
+
+
 class _Dropping(io.FileIO):
     """A descriptor whose errors are passed over."""
 
@@ -44,9 +49,7 @@ class _Telling(io.FileIO):
             raise
         except OSError as error:
             self.has_failed = True
-            raise CannotPrintError(
-                f"cannot write to the standard output: {error.strerror}; send it to a place that has room"
-            ) from error
+            raise CannotPrintError(describe_refusal(error)) from error
 
 
 def prepare() -> None:

@@ -74,7 +74,7 @@ RULES: Mapping[str, Mapping[Rule, str]] = {
     "VariantSamples": {Rule.FIGURES: "calls nanoseconds per_iteration rank_quantiles"},
     "RankExtremes": {Rule.FIGURES: "max min last_rank"},
     "RankQuantiles": {Rule.FIGURES: "q nanoseconds"},
-    "CheckOutcome": {Rule.FIGURES: "error tolerance error_after", Rule.TEXT: "scope"},
+    "CheckOutcome": {Rule.FIGURES: "error tolerance error_after timed_samples error_timed", Rule.TEXT: "scope"},
     "WorkFacts": {
         Rule.FIGURES: "bytes bus_factor memory_traffic_bytes flops hardware_flops tokens",
         Rule.IDENTITY: "flops_dtype clock",

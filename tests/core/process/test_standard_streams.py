@@ -50,7 +50,7 @@ def test_a_full_stdout_is_told_once_and_the_exit_is_quiet() -> None:
     )
     assert done.returncode == 0
     first, *others = done.stderr.splitlines()
-    assert first.startswith("cannot write to the standard output: No space left on device; send it")
+    assert first.startswith("cannot write the output: No space left on device; send it")
     assert others == ["dropped", "dropped"]
 
 
