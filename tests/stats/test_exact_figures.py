@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from bench.stats import drift, intervals, pair_outliers, robust_score
+from bench.stats import change_test, drift, intervals, pair_outliers, robust_score
+from bench.stats.change_test import Estimate
 
 
 @pytest.mark.parametrize("size", [1, 2, 49, 50, 51, 52, 101, 102])
@@ -78,3 +81,30 @@ def test_of_few_pairs_a_slow_rank_is_left_out_of_its_own_measure(num_ranks: int)
     assert first.others.count == (len(logs) if num_ranks == 11 else len(without))
     (pair, *_) = pair_outliers._pair_candidates(logs)
     assert pair.others.count == (len(logs) if num_ranks == 11 else len(logs) - 2)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("shift", [-0.2, -0.045, -0.03, 0.0, 0.03, 0.046, 0.2])
+@pytest.mark.parametrize("deviation", [0.001, 0.01, 0.04, 0.1])
+def test_the_fewest_launches_that_settle_are_those_of_a_search(paired: bool, shift: float, deviation: float) -> None:
+    """One number of launches after the other, with scipy's t: an interval within 5%, or without no change."""
+    degrees_before, threshold = 3.0, 0.05
+    found = change_test.launches_needed(Estimate(shift, deviation**2, degrees_before, 1.0), threshold, paired)
+    expected = None
+    for size in range(2, change_test.MOST_LAUNCHES + 1):
+        own, scale = (size - 1, 1 / size) if paired else (2 * (size - 1), 2 / size)
+        half = float(scipy_stats.t.ppf(0.975, max(own, degrees_before))) * deviation * math.sqrt(scale)
+        low, high = math.expm1(abs(shift) - half), math.expm1(abs(shift) + half)
+        mirrored = math.expm1(-abs(shift) - half)
+        if (high <= threshold and mirrored >= -threshold) or low > 0:
+            expected = size
+            break
+    assert found == expected
+
+
+def test_ranks_that_have_enough_pairs() -> None:
+    """Without a rank 3 x 2 of the directed pairs of 4 are left, and 3 of the others, of which 5 ranks leave 6."""
+    assert pair_outliers.too_few_ranks(4, is_directed=True) is None
+    assert pair_outliers.too_few_ranks(5, is_directed=False) is None
+    assert str(pair_outliers.too_few_ranks(3, is_directed=True)).endswith("which takes 4")
+    assert str(pair_outliers.too_few_ranks(4, is_directed=False)).endswith("which takes 5")

@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.analysis.compare import comparison_tables, peer_group
+from bench.analysis.compare import comparison_tables, peer_group, settling
 from bench.analysis.compare.change_text import NO_DIFFERENCE, verdict_words
 from bench.analysis.compare.comparison import compare
-from bench.analysis.compare.gate import Gate, outcome, rule
+from bench.analysis.compare.gate import Gate, _launches_that_settle, outcome, rule
+from bench.core.clock import seconds_between
 from bench.records.file import load
 from bench.stats.change_test import JudgedChange
 from bench.stats.intervals import Interval
 from tests.analysis.compare.test_comparison import A, B, C, compared, launches, saved
 from tests.analysis.compare.test_gate import STEADY, files, row
 from tests.analysis.compare.test_outlier_search import fleet, job
-from tests.support.results import header
+from tests.support.results import end, header
 
 
 @pytest.mark.parametrize(
@@ -64,20 +65,21 @@ def test_rows_are_sorted_as_asked(tmp_path: Path) -> None:
 
 
 def test_undecided_cases_are_said_to_vary_only_if_launches_would_not_settle_them(tmp_path: Path) -> None:
-    def said(*values: float) -> str:
-        folder = tmp_path / str(values[0])
+    def said(name: str, *values: float) -> str:
+        folder = tmp_path / name
         sides = [
-            saved(folder / name, header(label=name), *launches(A, *times))
-            for name, times in (("old", STEADY), ("new", values))
+            saved(folder / side, header(label=side), *launches(A, *times))
+            for side, times in (("old", STEADY), ("new", values))
         ]
         view = comparison_tables.View()
         comparison = compared(*sides)
         tables = comparison_tables.case_tables(comparison, view)
         return " ".join(note for table in tables for note in table.footnotes)
 
-    assert "would settle it" in said(1.09, 1.0, 0.97)
-    assert "unclear (varies)" not in said(1.09, 1.0, 0.97)
-    assert "unclear (varies)" in said(0.4, 1.0, 2.6)
+    some = said("some", 1.09, 1.0, 0.97)
+    assert "would settle it" in some
+    assert "unclear (varies)" not in some
+    assert "unclear (varies)" in said("many", 0.4, 1.0, 2.6)
 
 
 def test_words_in_place_of_a_figure() -> None:
@@ -102,3 +104,54 @@ def test_a_rank_without_a_time_of_its_own_work_lacks_the_case(tmp_path: Path) ->
     peers = peer_group.ranks([job(tmp_path, {})])
     assert {state for peer in peers for state in peer.status.values()} == {"ok"}
     assert all(np.isfinite(each.logs).all() for peer in peers for each in peer.launches.values())
+
+
+def test_a_gate_asks_for_nothing_by_itself() -> None:
+    assert not Gate().is_requested
+    assert (Gate().fail_missing, Gate().allow_unlike, Gate().min_decided) == (False, False, 0.0)
+    assert Gate(fail_missing=True).is_requested
+
+
+def test_launches_that_are_made_count_by_the_side_that_has_fewer(tmp_path: Path) -> None:
+    """Three would do for a first error bar: the base has two, so that one more is asked for."""
+    sides = [
+        load(saved(tmp_path / name, header(label=name), *launches(A, *values)))
+        for name, values in (("old", (1.12, 0.9)), ("new", (1.3, 1.0, 0.8, 1.1)))
+    ]
+    comparison = compare(sides[:1], [sides[1:]])
+    needed = _launches_that_settle(0, comparison, Gate(fail_slower=0.2))
+    assert needed is not None
+    ruling = rule(comparison, Gate(fail_slower=0.2))
+    assert ruling is not None
+    assert f"{needed - 2} more launch{'es' if needed > 3 else ''} per side" in ruling.line
+
+
+def test_half_of_the_undecided_are_promised(tmp_path: Path) -> None:
+    """Three cases that need unlike numbers of launches: what settles the middle one settles two."""
+    spreads = {A: 0.03, B: 0.05, C: 0.07}
+    sides = [
+        saved(
+            tmp_path / name,
+            header(label=name),
+            *(each for case, part in spreads.items() for each in launches(case, 1 + part, 1.0, 1 - part)),
+        )
+        for name in ("old", "new")
+    ]
+    found = compared(*sides)
+    needed = sorted(further for each in found.cases if (further := settling.further_launches(each)) is not None)
+    assert len(set(needed)) == 3
+    words = settling.undecided_words(found, found.cases)
+    assert words is not None
+    assert words.startswith(f"3 undecided, {needed[1]} more launches per side")
+    assert words.endswith("would settle 2 of them")
+
+
+def test_a_pair_takes_its_share_of_the_time_of_all(tmp_path: Path) -> None:
+    """Two files from 12:00:00 to 12:00:30 with three launches each."""
+    sides = [load(saved(tmp_path / name, header(label=name), *launches(A, *STEADY), end())) for name in ("old", "new")]
+    base, new = compare(sides[:1], [sides[1:]]).sides
+    assert base.results[0].end is not None
+    whole = seconds_between(str(base.results[0].header.started), str(base.results[0].end.ended))
+    assert whole is not None
+    assert settling.pair_seconds(base, new) == pytest.approx(whole / 3)
+    assert settling.launch_seconds(base) == pytest.approx(whole / 3)
