@@ -108,3 +108,10 @@ def test_ranks_that_have_enough_pairs() -> None:
     assert pair_outliers.too_few_ranks(5, is_directed=False) is None
     assert str(pair_outliers.too_few_ranks(3, is_directed=True)).endswith("which takes 4")
     assert str(pair_outliers.too_few_ranks(4, is_directed=False)).endswith("which takes 5")
+
+
+def test_four_others_are_enough_for_a_pair() -> None:
+    logs = {(0, 1): 0.1, (0, 2): 0.2, (0, 3): 0.3, (1, 2): 0.4, (1, 3): 0.5}
+    assert [each.others.count for each in pair_outliers._pair_candidates(logs)] == [4] * 5
+    logs.popitem()
+    assert not list(pair_outliers._pair_candidates(logs))

@@ -38,7 +38,7 @@ def test_a_slowdown_of_a_rate_is_a_loss(low: float, high: float, better: str, ex
 
 
 def test_a_gate_on_missing_cases_counts_those_of_the_base_on_each_side(tmp_path: Path) -> None:
-    base, new = (load(path) for path in files(tmp_path, {A: STEADY, B: STEADY}))
+    base, new = (load(path) for path in files(tmp_path, {A: STEADY, B: STEADY, C: STEADY}))
     for news, said in (([[new]], "2 cases"), ([[new], [new]], "4 cases")):
         ruling = rule(compare([base], news), Gate(fail_missing=True))
         assert ruling is not None
@@ -113,10 +113,11 @@ def test_a_gate_asks_for_nothing_by_itself() -> None:
 
 
 def test_launches_that_are_made_count_by_the_side_that_has_fewer(tmp_path: Path) -> None:
-    """Three would do for a first error bar: the base has two, so that one more is asked for."""
+    """Of two cases one has two launches on the base and the other three: what is asked for is enough for both."""
+    few, many = (1.12, 0.9), (1.3, 1.0, 0.8, 1.1)
     sides = [
-        load(saved(tmp_path / name, header(label=name), *launches(A, *values)))
-        for name, values in (("old", (1.12, 0.9)), ("new", (1.3, 1.0, 0.8, 1.1)))
+        load(saved(tmp_path / name, header(label=name), *launches(A, *first), *launches(B, *second)))
+        for name, first, second in (("old", few, many[:3]), ("new", many, many))
     ]
     comparison = compare(sides[:1], [sides[1:]])
     needed = _launches_that_settle(0, comparison, Gate(fail_slower=0.2))
