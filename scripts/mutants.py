@@ -1,7 +1,7 @@
 """Whether tests notice faults in the statistics, the records and the gate: mutants, each against the tests of its room.
 
     python scripts/mutants.py [--seed N] [--count N] [--workers N] > results/evidence/mutants.md
-    python scripts/mutants.py --only PLACE    # one of the table, with pytest's output
+    python scripts/mutants.py --only PLACE    # those of the table that are named
 
 A mutant is a source with one small fault: another comparison, sign or constant, `and` for `or`, a condition turned
 round, a return without its value, a statement left out. All places are found, and a seeded sample of them is tried. One
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,9 +33,9 @@ ROOMS = {
     "bench/analysis/compare": ("*.py", "tests/analysis/compare"),
 }
 """Room -> files that are mutated, and the tests that have to notice."""
-LEAST_LIMIT_SECONDS = 60.0
+LEAST_LIMIT_SECONDS = 20.0
 LIMIT_FACTOR = 4.0
-"""A mutant may take this many times as long as the room's tests take without one."""
+"""A mutant may take this many times the CPU time of the room's tests without one, and the seconds above."""
 COPIED = ("bench", "suites", "tests", "scripts", "pyproject.toml", "README.md", ".ci")
 
 _SWAPS: dict[type[ast.AST], type[ast.AST]] = {
@@ -210,70 +212,80 @@ def all_mutants() -> list[Mutant]:
     return [mutant for room, file in sorted(files) for mutant in mutants_of(room, file)]
 
 
-class Copies:
-    """Trees in a temporary folder, one per worker."""
+class Trial:
+    """A copy of the sources, and a process that has imported the libraries: a fork of it runs the tests of a mutant."""
 
-    def __init__(self, folder: Path, count: int) -> None:
-        self._free: Queue[Path] = Queue()
-        for number in range(count):
-            tree = folder / str(number)
-            tree.mkdir()
-            for name in COPIED:
-                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-                copy(ROOT / name, tree / name)
-            (tree / "results").symlink_to(ROOT / "results")
-            self._free.put(tree)
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        tree.mkdir()
+        for name in COPIED:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, tree / name)
+        (tree / "results").symlink_to(ROOT / "results")
+        environ = {"PYTHONPATH": str(tree), "PATH": "/usr/bin:/bin", "HOME": str(tree), "TMPDIR": str(tree)}
+        self.warm = subprocess.Popen(
+            [sys.executable, "-B", "-c", _WARM], cwd=tree, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
 
-    def survives(self, mutant: Mutant, limit_seconds: float, show: bool = False) -> bool:
-        tree = self._free.get()
-        changed = tree / mutant.file.relative_to(ROOT)
+    def fate(self, mutant: Mutant, cpu_seconds: float) -> str:
+        """`survives`, `killed`, or `time` if the tests took longer than they may."""
+        changed = self.tree / mutant.file.relative_to(ROOT)
         try:
             changed.write_text(mutated(mutant))
-            return self.passes(tree, mutant.room, mutant.file.stem, limit_seconds, show)
+            return self.test(mutant.room, mutant.file.stem, cpu_seconds)[0]
         finally:
             shutil.copy(mutant.file, changed)
-            self._free.put(tree)
 
-    def seconds_without(self, room: str) -> float:
-        tree, began = self._free.get(), time.monotonic()
-        passed = self.passes(tree, room, "", 1800.0, show=False)
-        self._free.put(tree)
-        if not passed:
-            raise SystemExit(f"the tests of {room} fail without a mutant")
-        return time.monotonic() - began
+    def test(self, room: str, module: str, cpu_seconds: float) -> tuple[str, float]:
+        """Run a room's tests, those of the module first; what came out, and the seconds of CPU that they took."""
+        own = f"{ROOMS[room][1]}/test_{module}.py"
+        named = [own] if (self.tree / own).exists() else []
+        words = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not long and not ranks", *named, ROOMS[room][1]]
+        assert self.warm.stdin is not None
+        assert self.warm.stdout is not None
+        self.warm.stdin.write(json.dumps([words, cpu_seconds]).encode() + b"\n")
+        self.warm.stdin.flush()
+        status, seconds = json.loads(self.warm.stdout.readline())
+        return {0: "survives", -signal.SIGXCPU: "time", -signal.SIGALRM: "time"}.get(status, "killed"), seconds
 
-    @staticmethod
-    def passes(tree: Path, room: str, module: str, limit_seconds: float, show: bool) -> bool:
-        """Whether a room's tests pass in a tree, those of the module first."""
-        tests = ROOMS[room][1]
-        own = f"{tests}/test_{module}.py"
-        named = [own, tests] if (tree / own).exists() else [tests]
-        command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *named]
-        environ = {"PYTHONPATH": str(tree), "PATH": "/usr/bin:/bin", "HOME": str(tree), "TMPDIR": str(tree)}
-        try:
-            out = None if show else subprocess.DEVNULL
-            marks = ["-m", "not long and not ranks"]
-            done = subprocess.run(
-                [*command, *marks], cwd=tree, env=environ, stdout=out, stderr=out, timeout=limit_seconds, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == 0
+    def close(self) -> None:
+        assert self.warm.stdin is not None
+        self.warm.stdin.close()
+        self.warm.wait()
 
 
-def report(mutants: list[Mutant], survivors: list[Mutant], seed: int, total: int) -> Iterator[str]:
-    yield "| room | mutants | killed | share |"
-    yield "| --- | ---: | ---: | ---: |"
+# Limits are of CPU time, since a busy machine proves nothing; the alarm is for tests that wait.
+_WARM = """
+import json, matplotlib.pyplot, msgspec, numpy, os, pandas, pytest, resource, rich, scipy.stats, signal, sys
+import torch
+for line in sys.stdin:
+    words, cpu_seconds = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.setsid()
+        for number in (0, 1, 2):
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds), int(cpu_seconds) + 5))
+        signal.alarm(1800)
+        os._exit(int(pytest.main(words)))
+    _, status, usage = os.wait4(child, 0)
+    print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime]), flush=True)
+"""
+
+
+def report(fates: dict[Mutant, str], seed: int, total: int) -> Iterator[str]:
+    yield "| room | mutants | killed by a test | by the limit of time | share killed |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
     for room in (*ROOMS, None):
-        of_room = [each for each in mutants if room in (None, each.room)]
-        killed = len(of_room) - sum(each in survivors for each in of_room)
-        yield f"| {room or 'all'} | {len(of_room)} | {killed} | {killed / max(1, len(of_room)):.0%} |"
+        counts = Counter(fate for mutant, fate in fates.items() if room in (None, mutant.room))
+        share = 1 - counts["survives"] / max(1, counts.total())
+        yield f"| {room or 'all'} | {counts.total()} | {counts['killed']} | {counts['time']} | {share:.0%} |"
     yield ""
     yield f"Seed {seed}, of {total} places. Survivors:"
     yield ""
     yield "| place | line | before | after |"
     yield "| --- | ---: | --- | --- |"
-    for each in survivors:
+    for each in (mutant for mutant, fate in fates.items() if fate == "survives"):
         before, after = (" ".join(text.split())[:90].replace("|", "\\|") for text in (each.before, each.after))
         yield f"| {each.place} | {each.line} | `{before}` | `{after}` |"
 
@@ -290,20 +302,27 @@ def main() -> None:
     if chosen.only:
         mutants = [each for each in everywhere if each.place in chosen.only]
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(chosen.workers) as pool:
-        copies = Copies(Path(folder), chosen.workers)
-        limits = {
-            room: max(LEAST_LIMIT_SECONDS, LIMIT_FACTOR * copies.seconds_without(room))
-            for room in {each.room for each in mutants}
-        }
+        free: Queue[Trial] = Queue()
+        for number in range(chosen.workers):
+            free.put(Trial(Path(folder) / str(number)))
+        limits = {}
+        for room in sorted({each.room for each in mutants}):
+            fate, seconds = free.queue[0].test(room, "", 3600.0)
+            if fate != "survives":
+                raise SystemExit(f"the tests of {room} fail without a mutant")
+            limits[room] = LEAST_LIMIT_SECONDS + LIMIT_FACTOR * seconds
 
-        def tried(mutant: Mutant) -> bool:
-            survives = copies.survives(mutant, limits[mutant.room], show=bool(chosen.only))
-            print(f"{'SURVIVES' if survives else 'killed'} {mutant.place} {mutant.after[:80]!r}", file=sys.stderr)
-            return survives
+        def tried(mutant: Mutant) -> str:
+            trial = free.get()
+            fate = trial.fate(mutant, limits[mutant.room])
+            free.put(trial)
+            print(f"{fate} {mutant.place} line {mutant.line}: {mutant.before!r} -> {mutant.after!r}", file=sys.stderr)
+            return fate
 
-        fates = list(pool.map(tried, mutants))
-    survivors = [mutant for mutant, survives in zip(mutants, fates, strict=True) if survives]
-    print("\n".join(report(mutants, survivors, chosen.seed, len(everywhere))))
+        fates = dict(zip(mutants, pool.map(tried, mutants), strict=True))
+        for trial in free.queue:
+            trial.close()
+    print("\n".join(report(fates, chosen.seed, len(everywhere))))
 
 
 if __name__ == "__main__":
