@@ -1,51 +1,60 @@
 """Reads what nccl-tests (and rccl-tests) print: old and new columns, -I, -C, -S, with debug lines in between.
 
-The columns are those of the table's own head: `size count type [redop] [root]`, then for out-of-place and
-in-place `time` (`cputime` with -C), `algbw`, `busbw`, `#wrong` (`error` in old versions) and what -I adds, at
-the end a time stamp with -S. NCCL writes its debug lines between the beginning of a row and its numbers, so a
-row is put together over several lines. A text may hold several runs: each is a launch of the cases that an
-earlier one has too. Source: src/common.cu and src/util.cu of nccl-tests, versions of 2017 to 2026.
+A text may hold several runs: each is a launch of the cases that an earlier one has too. What a run says of itself has
+to agree: the ranks it lists, the communicators of NCCL's debug lines, the bandwidths of its rows. The operation is that
+of the program's own line, or of the command line that started it. Source: src/common.cu and src/util.cu of nccl-tests
+and rccl-tests, versions of 2017 to 2026.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.errors import BenchError
-from bench.importers.nccl_tests import EXTRA_COLUMNS, TOOL, Body, NcclTestsSetup, Row, operation, readings, version_text
-from bench.importers.reading import LAUNCHER_PREFIX, ImportedCase, ImportedText, ImportHints, Unread, number, whole
+from bench.importers.nccl_tests import TOOL, NcclTestsSetup, Row, operation, readings, version_text
+from bench.importers.nccl_tests_checks import CheckedRun, check_run
+from bench.importers.nccl_tests_program import Program, program_of
+from bench.importers.nccl_tests_table import (
+    CUT_START,
+    START,
+    RowInPieces,
+    TableHead,
+    begin_row,
+    halves_of,
+    is_head,
+    is_rest_of_head,
+)
+from bench.importers.reading import ImportedCase, ImportedText, ImportHints, number, whole
+from bench.importers.source.ledger import Ledger
+from bench.importers.source.noise import is_elision
+from bench.importers.source.statements import Contradiction, Statements, check_listed_ranks
 from bench.records.lines.header import RankFacts
 
-_START = re.compile(r"#\s*(nccl-tests version|rccl-tests: Version|Collective test starting|nThread\b)")
+_START = re.compile(r"#?\s*(nccl-tests version|rccl-tests: Version|Collective test starting|nThread\b)")
 _VERSION = re.compile(r"nccl-tests version (\S+)(?:.*nccl-library=(\d+))?")
-_NCCL_LINE = re.compile(r"\b[NR]CCL version (\d+\.\d+\.\d+)(?:\+cuda(\d[\d.]*))?")
-_STARTING = re.compile(r"# Collective test starting: (\S+)")
-_PROGRAM = re.compile(r"\b(\w+_perf)\b")
+_RCCL_VERSION = re.compile(r"#?\s*rccl-tests: Version (\S+)")
+_NCCL_LINE = re.compile(r"\b[NR]CCL version\s*:?\s*(\d+\.\d+\.\d+)(?:\+(?:cuda|hip)(\d[\d.]*))?")
+_STARTING = re.compile(r"#\s*Collective test starting: (\S+)")
+_CONCLUDED = re.compile(r"#\s*Collective test concluded: (\S+)")
 _DEVICE = re.compile(r"#\s*Rank\s+(\d+)(?:\s+Group\s+(\d+))?\s+Pid\s+\d+ on\s+(\S+) device\s+\d+ \[[^\]]*\] (.*\S)")
-_OPTION = re.compile(r"(nThread|nGpus|minBytes|maxBytes) (\d+)|(?<!warmup )(agg iters|iters|graph|unalign): (\d+)")
+_OPTION = re.compile(r"(nThread|nGpus|minBytes|maxBytes):? (\d+)|(?<!warmup )(agg iters|iters|graph|unalign): (\d+)")
 _STEP = re.compile(r"step: (\d+)\((factor|bytes)\)")
-_DEBUG = re.compile(r"(?<![A-Za-z])[A-Za-z][\w.-]*:\d+:\d+ \[\d+\].*$")
+_COMMUNICATOR = re.compile(r"NCCL INFO .*\bcomm 0x[0-9a-f]+ rank \d+ n[rR]anks (\d+)\b")
+_OUT_OF_BOUNDS = re.compile(r"#\s*Out of bounds values\s*: (\d+)")
+_AVERAGE = re.compile(r"#\s*Avg bus bandwidth\s*: (\S+)")
+_DEBUG = re.compile(
+    r"(?:\[[\d-]+[ T][\d:.,]+\]\s*)?(?<![A-Za-z])[A-Za-z][\w.-]*:\d+:\d+ \[\d+\].*$|[NR]CCL version \d.*$"
+)
 """A line of NCCL_DEBUG, which may begin in the middle of a row: host:process:thread [device] ...
 
 The look-behind only saves time: without it, each letter of a long word is tried as the beginning.
 """
-_ROW = re.compile(r"\d+\s+\d+\s+[a-z]|\d+(\s+\d+)?\s*$")
-"""Beginning of a row, also of one that was cut off; its later part begins with a time, then a bandwidth."""
-
-_DTYPES = "bfloat16|double|float|half|u?int(?:8|32|64)|char|int|f8e4m3|f8e5m2"
-_CELLS = {
-    "size": r"(?P<size>\d+)",
-    "count": r"(?P<count>\d+)",
-    "type": rf"(?P<type>{_DTYPES}|[a-z]\w*)",
-    "redop": r"(?P<redop>[a-z]+)",
-    "root": r"(?P<root>-?\d+)",
-}
-_TIMES = ("time", "cputime")
-_NUMBERS = (*_TIMES, "algbw", "busbw", "#wrong", "error", *EXTRA_COLUMNS)
-_NO_NUMBER = re.compile(r"N/A|[-+]?(nan|inf)", re.I)
-_DEFAULT_COLUMNS = ("size", "count", "type", "redop", "root", *2 * ("time", "algbw", "busbw", "#wrong"))
+_WHOLE_DEBUG = re.compile(r"(?:\[[\d-]+[ T][\d:.,]+\]\s*)?[\w.-]*[A-Za-z][\w.-]*:\d+:\d+ \[\d+\]\s")
+"""The same as a line of its own: there the host's name may begin with a digit."""
+_HEADINGS = re.compile(
+    r"#\s*(Using devices|\(B\)|Errors with asterisks|Parallel Init|Reporting|Bitwise|Timing|Memory)|#\s*\(us\)"
+)
 
 
 @dataclass
@@ -53,91 +62,174 @@ class _Run:
     """One run of the program: what it says before its table, and the table."""
 
     setup: NcclTestsSetup = field(default_factory=NcclTestsSetup)
+    statements: Statements = field(default_factory=Statements)
+    ranks: list[int] = field(default_factory=list)
     devices: list[tuple[int, str, str]] = field(default_factory=list)
     """(group, host, device's name) of every rank, in their order."""
-    columns: Sequence[str] = _DEFAULT_COLUMNS
+    is_elided: bool = False
+    head: TableHead = field(default_factory=TableHead)
+    has_head: bool = False
     rows: list[Row] = field(default_factory=list)
+    average: float | None = None
+    out_of_bounds: int = 0
 
-
-@dataclass
-class _Pending:
-    """A row of which not all cells were seen yet."""
-
-    line: int
-    text: str
-    head: Mapping[str, str]
-    cells: list[str]
+    def again(self) -> _Run:
+        """A further table of the same program."""
+        return _Run(replace(self.setup), self.statements, self.ranks, self.devices, self.is_elided)
 
 
 @dataclass
 class _Reader:
     """Goes through the lines once."""
 
+    hints: ImportHints
     runs: list[_Run] = field(default_factory=lambda: [_Run()])
-    unread: list[Unread] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
     versions: dict[str, str] = field(default_factory=dict)
     tool_version: str | None = None
-    pending: _Pending | None = None
-    program: str | None = None
+    pending: RowInPieces | None = None
+    program: Program | None = None
+    halves: list[bool] = field(default_factory=list)
 
     @property
     def run(self) -> _Run:
         return self.runs[-1]
 
-    def line(self, index: int, text: str) -> None:
-        text = LAUNCHER_PREFIX.sub("", text.strip(), count=1).strip()
+    def line(self, index: int, original: str) -> None:
+        text = original.strip()
         if match := _NCCL_LINE.search(text):
             self.versions |= {k: v for k, v in zip(("nccl", "cuda"), match.groups(), strict=True) if v}
-        if text.startswith("#"):
-            self._comment(text)
+        if match := _COMMUNICATOR.search(text):
+            self.run.statements.state("number of ranks", whole(match[1]), f"NCCL's communicator in line {index}")
+        if self._comment(index, text) or self._program(index, text) or self._cells(index, text):
             return
-        if match := _PROGRAM.search(text):
-            self.program = match[1]
-        self._cells(index, text, _DEBUG.sub("", text))
+        if is_elision(text) and self.run.devices and not self.run.has_head:
+            self.run.is_elided = True
+        self.ledger.other(index, original)
 
-    def _comment(self, text: str) -> None:
+    def _program(self, index: int, text: str) -> bool:
+        """A line that says which program ran; a clear one is not replaced by a doubtful one before the next table."""
+        if text.startswith("#") and not re.match(r"#\s*\S*/", text):
+            return False
+        found = program_of(text)
+        if found is None:
+            return False
+        if self.program is None or self.run.rows or found.is_command >= self.program.is_command:
+            self.program = found
+        self.ledger.read(index, text, f"the program that ran: {', '.join(found.names)}")
+        return True
+
+    def _comment(self, index: int, text: str) -> bool:
+        """A line that begins with `#`, or one without that says how the test was set up. False for any other."""
         if _START.match(text) and self.run.rows:
             self.give_up()
             self.runs.append(_Run())
+        run, words = self.run, text.lstrip("# ").split()
+        what = self._setup_line(text, index)
+        if what is None and text.startswith("#") and is_head(words):
+            self._head(words, index)
+            what = "head of the table"
+        elif what is None and run.has_head and is_rest_of_head(words) and not run.rows and self.pending is None:
+            run.head = run.head.extended(words, self.halves)
+            what = "rest of the table's head"
+        elif what is None and text.startswith("#") and (halves := halves_of(text)):
+            self.halves = halves
+            what = "halves of the table"
+        elif what is None and text.startswith("#"):
+            what = self._last_lines(text) or ("heading" if _HEADINGS.match(text) else None)
+        if what is None:
+            return False
+        self.ledger.read(index, text, what)
+        return True
+
+    def _head(self, words: list[str], index: int) -> None:
+        if self.run.rows:
+            self.give_up()
+            self.runs.append(self.run.again())
+        self.run.head, self.run.has_head = TableHead.of(words, self.halves, index), True
+
+    def _setup_line(self, text: str, index: int) -> str | None:
         run, setup = self.run, self.run.setup
-        columns = text.lstrip("# ").split()
-        if columns[:3] == ["size", "count", "type"] and set(columns) & set(_TIMES):
-            run.columns = columns
-        elif match := _DEVICE.match(text):
+        if match := _DEVICE.match(text):
+            run.ranks.append(whole(match[1]))
             run.devices.append((whole(match[2] or "0"), match[3], match[4]))
-        elif match := _VERSION.search(text):
+            return f"device of rank {match[1]}"
+        if match := _VERSION.search(text):
             self.tool_version = match[1]
             self.versions |= {"nccl": version} if (version := version_text(whole(match[2] or "0"))) else {}
-        elif match := _STARTING.match(text):
+            return "version"
+        if match := _RCCL_VERSION.match(text):
+            self.tool_version = match[1]
+            return "version"
+        if match := _STARTING.match(text):
             setup.op = operation(match[1])
-        elif "nThread " in text:
+            run.statements.state("operation", setup.op, f"line {index}")
+            return "the program's own name"
+        if re.match(r"#\s*nThread\b", text):
             _configure(setup, text)
-        elif "Blocking Enabled" in text:
+            return "set-up"
+        if "Blocking Enabled" in text and text.startswith("#"):
             setup.is_blocking = True
+            return "set-up"
+        return None
 
-    def _cells(self, index: int, line: str, text: str) -> None:
-        columns = self.run.columns
-        if _ROW.match(text):
+    def _last_lines(self, text: str) -> str | None:
+        """Lines after the table."""
+        if match := _CONCLUDED.match(text):
+            self.run.statements.state("operation", operation(match[1]), "its last line")
+            return "the program's own name"
+        if match := _OUT_OF_BOUNDS.match(text):
+            self.run.out_of_bounds += whole(match[1])
+            return "number of wrong values"
+        if match := _AVERAGE.match(text):
+            self.run.average = number(match[1])
+            return "average of the rows"
+        if "asterisk" in text:
+            self.run.setup.marks_errors = True
+            return "legend"
+        return None
+
+    def _cells(self, index: int, text: str) -> bool:
+        """A row, its beginning, or the rest of one. False for a line of another kind."""
+        if _WHOLE_DEBUG.match(text):
+            return False
+        cut = _DEBUG.sub("", text).strip()
+        if START.match(cut):
             self.give_up()
-            if self.run.setup.op is None and self.program is not None:
-                self.run.setup.op = operation(self.program)
-            head = re.match(r"\s+".join(_CELLS[name] for name in columns if name in _CELLS), text)
-            if head is None:
-                self.unread.append(Unread.of(f"line {index}", line))
-                return
-            self.pending = _Pending(index, line, head.groupdict(), [])
-            text = text[head.end() :]
-        if self.pending is not None:
-            wanted = [name for name in columns if name not in _CELLS]
-            self.pending.cells += _split_cells(text, wanted[len(self.pending.cells) :])
-            if len(self.pending.cells) == len(wanted):
-                self.run.rows.append(_row(self.pending, wanted))
-                self.pending = None
+            self._begin(index, cut, text)
+            return True
+        words = cut.split()
+        if self.pending is not None and words and self.pending.takes(words):
+            self.pending.lines.append((index, text))
+            self.ledger.read(index, text, "rest of a row")
+        elif CUT_START.match(cut):
+            self.give_up()
+            self.ledger.unread(index, text, "cut off before its type")
+        else:
+            return bool(cut != text and not cut)
+        self._complete()
+        return True
+
+    def _begin(self, index: int, cut: str, text: str) -> None:
+        if self.program is not None and self.run.setup.op is None:
+            self.run.setup.op = self.program.operation(self.hints.op)
+        self.pending = begin_row(self.run.head, cut, index, text)
+        if self.pending is None:
+            self.ledger.unread(index, text, f"does not fit the head: {' '.join(self.run.head.columns)}")
+            return
+        self.ledger.read(index, text, "row")
+        self._complete()
+
+    def _complete(self) -> None:
+        if self.pending is not None and not self.pending.missing:
+            self.run.rows.append(self.pending.row())
+            self.pending = None
 
     def give_up(self) -> None:
         """The row begun is not going to be completed."""
         if self.pending is not None:
-            self.unread.append(Unread.of(f"line {self.pending.line}", self.pending.text))
+            for index, text in self.pending.lines:
+                self.ledger.unread(index, text, f"lacks {' '.join(self.pending.missing)}")
             self.pending = None
 
 
@@ -152,39 +244,95 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a text.
 
     Raises BenchError if the text does not say the operation or the number of ranks and `hints` does not
-    either, where the two disagree, and where runs in one text were made on different devices.
+    either, if the two disagree or the text contradicts itself on them, and if runs in one text were made on different
+    devices.
     """
-    reader = _Reader()
+    reader = _Reader(hints)
     for index, line in enumerate(text.splitlines(), 1):
         reader.line(index, line)
     reader.give_up()
     runs = [run for run in reader.runs if run.rows]
-    devices = runs[0].devices if runs else []
-    if any(run.devices != devices for run in runs):
+    for run in runs:
+        run.devices = run.devices or runs[0].devices
+        run.ranks = run.ranks or runs[0].ranks
+    if any(run.devices != runs[0].devices for run in runs):
         raise BenchError("the text holds runs on different devices; put each into a file of its own")
-    cases = [replace(case, launch=launch) for launch, run in enumerate(runs) for case in _readings(run, hints)]
+    cases: list[ImportedCase] = []
+    contradictions: list[Contradiction] = []
+    remarks: list[str] = []
+    num_ranks = None
+    for launch, run in enumerate(runs):
+        checked, of_run = _checked(run, hints, reader.ledger)
+        cases += [replace(case, launch=launch) for case in of_run]
+        contradictions += checked.contradictions
+        remarks += checked.remarks
+        num_ranks = of_run[0].num_ranks * run.setup.groups if of_run else num_ranks
     return ImportedText(
         tool=TOOL,
         version=reader.tool_version,
         format="text",
         readings=tuple(cases),
-        unread=tuple(reader.unread),
-        ranks=tuple(RankFacts(host=host, device_type="cuda", device_name=name) for _, host, name in devices),
+        ledger=reader.ledger,
+        contradictions=tuple(contradictions),
+        remarks=tuple(dict.fromkeys(remarks)),
+        ranks=_rank_facts(runs[0].devices if runs else [], num_ranks),
         versions=reader.versions,
         settings=_settings(runs[0].setup) if runs else {},
         backend="nccl",
     )
 
 
-def _readings(run: _Run, hints: ImportHints) -> Iterator[ImportedCase]:
-    setup = run.setup
-    if hints.op is not None and setup.op not in (None, hints.op):
-        raise BenchError(f"--op {hints.op}: the text says {setup.op}; leave the option out")
-    groups = [group for group, _, _ in run.devices]
-    stated = groups.count(groups[0]) if groups else None
-    setup = replace(setup, op=setup.op or hints.op, num_ranks=hints.ranks(stated, TOOL), groups=len(set(groups)) or 1)
-    for row in run.rows:
-        yield from readings(row, setup)
+def _rank_facts(devices: list[tuple[int, str, str]], num_ranks: int | None) -> tuple[RankFacts, ...]:
+    """Facts of every rank; of those that the text leaves out there is only the kind of device."""
+    listed = [RankFacts(host=host, device_type="cuda", device_name=name) for _, host, name in devices]
+    if num_ranks is None or len(listed) == num_ranks:
+        return tuple(listed)
+    names = {name for _, _, name in devices}
+    unlisted = RankFacts(device_type="cuda", device_name=names.pop() if len(names) == 1 else None)
+    return (unlisted,) * num_ranks
+
+
+def _checked(run: _Run, hints: ImportHints, ledger: Ledger) -> tuple[CheckedRun, list[ImportedCase]]:
+    """Findings on the run, and its cases. Raises BenchError if it contradicts itself, or the user."""
+    stated_op = run.statements.agreed("operation", "import the output of one program")
+    op = str(stated_op) if stated_op is not None else run.setup.op
+    if hints.op is not None and op not in (None, hints.op):
+        raise BenchError(f"--op {hints.op}: the text says {op}; leave the option out")
+    num_ranks, groups = _num_ranks(run, hints)
+    setup = replace(run.setup, op=op or hints.op, num_ranks=num_ranks, groups=groups)
+    if setup.op is None:
+        raise BenchError("the text does not say which collective it measured; add --op, such as --op all_reduce")
+    checked = check_run(run.rows, setup.op, num_ranks, run.average, run.out_of_bounds)
+    if checked.contradictions and (hints.op is not None or (hints.num_ranks is not None and not run.devices)):
+        said = " ".join(
+            f"--{name} {value}" for name, value in (("op", hints.op), ("ranks", hints.num_ranks)) if value is not None
+        )
+        raise BenchError(f"{said}: {checked.contradictions[0].note()}")
+    for row, reason in checked.refused:
+        ledger.unread(row.line, ledger.lines[f"line {row.line}"].text, reason)
+    setup.fits_factor = checked.fits_factor
+    return checked, [case for row in checked.rows for case in readings(row, setup)]
+
+
+def _num_ranks(run: _Run, hints: ImportHints) -> tuple[int, int]:
+    """Ranks of a group, and the number of groups."""
+    counts = {group: sum(1 for other, _, _ in run.devices if other == group) for group, _, _ in run.devices}
+    listed = check_listed_ranks(run.ranks, hints.num_ranks, run.is_elided or _lacks_devices(run))
+    if len(counts) > 1:
+        if len(set(counts.values())) > 1:
+            sizes = ", ".join(f"group {group}: {number}" for group, number in counts.items())
+            raise BenchError(f"the text lists groups of different numbers of ranks ({sizes}); take the original file")
+        return hints.ranks(next(iter(counts.values())), TOOL), len(counts)
+    told = listed is not None and (run.is_elided or len(run.ranks) != listed)
+    run.statements.state("number of ranks", None if told else listed, "its list of devices")
+    agreed = run.statements.agreed("number of ranks", "import the output of one run")
+    return hints.ranks(int(agreed) if agreed is not None else None, TOOL), 1
+
+
+def _lacks_devices(run: _Run) -> bool:
+    """True if the list of devices is no whole number of processes of nThread x nGpus ranks."""
+    per_process = run.setup.ranks_per_process
+    return bool(per_process and len(run.ranks) % per_process)
 
 
 def _configure(setup: NcclTestsSetup, text: str) -> None:
@@ -194,6 +342,8 @@ def _configure(setup: NcclTestsSetup, text: str) -> None:
     setup.graph = options.get("graph", 0)
     setup.unalign = options.get("unalign", 0)
     setup.min_bytes, setup.max_bytes = options.get("minBytes"), options.get("maxBytes")
+    if "nThread" in options and "nGpus" in options:
+        setup.ranks_per_process = options["nThread"] * options["nGpus"]
     if step := _STEP.search(text):
         setup.step_factor = whole(step[1]) if step[2] == "factor" else None
         setup.step_bytes = whole(step[1]) if step[2] == "bytes" else None
@@ -202,47 +352,3 @@ def _configure(setup: NcclTestsSetup, text: str) -> None:
 def _settings(setup: NcclTestsSetup) -> dict[str, int | bool]:
     names = ("iterations", "aggregated", "graph", "unalign", "is_blocking")
     return {name: getattr(setup, name) for name in names if getattr(setup, name) is not None}
-
-
-def _split_cells(text: str, columns: Sequence[str]) -> list[str]:
-    """The cells at the beginning of a text, as far as each may be in its column."""
-    words, cells = text.split(), list[str]()
-    for name in columns:
-        size = 2 if name == "timestamp" else 1
-        cell = " ".join(words[:size])
-        is_number = number(cell) is not None or _NO_NUMBER.fullmatch(cell) is not None
-        if not cell or (name in _NUMBERS and not is_number):
-            break
-        cells.append(cell)
-        words = words[size:]
-    return cells
-
-
-def _row(pending: _Pending, columns: Sequence[str]) -> Row:
-    starts = [at for at, name in enumerate(columns) if name in _TIMES]
-    ends = [*starts[1:], len(columns)]
-    pairs = list(zip(columns, pending.cells, strict=True))
-    halves = {
-        index > 0: _half(dict(pairs[start:end])) for index, (start, end) in enumerate(zip(starts, ends, strict=True))
-    }
-    root, stamp = pending.head.get("root"), dict(pairs).get("timestamp")
-    return Row(
-        num_bytes=whole(pending.head["size"]),
-        dtype=pending.head["type"],
-        redop=pending.head.get("redop"),
-        root=None if root is None else whole(root),
-        halves=halves,
-        started=stamp.replace(" ", "T") if stamp else None,
-    )
-
-
-def _half(cells: Mapping[str, str]) -> Body:
-    return Body(
-        microseconds=number(cells.get("time", cells.get("cputime"))),
-        is_cpu_time="cputime" in cells,
-        algbw=number(cells.get("algbw")),
-        busbw=number(cells.get("busbw")),
-        wrong=number(cells.get("#wrong")),
-        delta=number(cells.get("error")),
-        extras={name: number(cells[name]) for name in EXTRA_COLUMNS if name in cells},
-    )

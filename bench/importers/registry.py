@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,9 @@ import numpy as np
 from bench.core import clock, exit_codes, jsonl
 from bench.errors import BenchError
 from bench.importers.formats import FORMATS, TOOLS
-from bench.importers.reading import ImportedCase, ImportedText, ImportHints, Unread, identity
+from bench.importers.reading import ImportedCase, ImportedText, ImportHints, Unread, identity, operation_of
+from bench.importers.source.cleaning import CleanText, TakenOff, clean_text
+from bench.importers.source.ledger import Ledger
 from bench.records.environments import architecture
 from bench.records.file import Writer, new_path
 from bench.records.last_result import SUFFIXES
@@ -42,6 +44,10 @@ from bench.suite import Params, SuiteMetric
 
 MAIN = "full"
 """Name of the variant that is the case itself."""
+MAX_UNKNOWN = 50
+"""Numbers of unknown lines that the header keeps."""
+EXACT_FROM = 1e-6
+"""Seconds of a sample from which on whole nanoseconds are kept; below, a rounding would change it by 0.05% or more."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,16 @@ class ImportedFile:
     not_ok: int
     """Cases that failed or are invalid."""
     unread: tuple[Unread, ...]
+    taken_off: tuple[TakenOff, ...] = ()
+    contradictions: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    ledger: Ledger = field(default_factory=Ledger)
 
     @property
     def exit_code(self) -> int:
-        return exit_codes.PARTIAL if self.unread or self.not_ok else exit_codes.OK
+        """3 unless every row was read, no case failed, and the file does not contradict itself."""
+        is_partial = self.unread or self.not_ok or self.contradictions
+        return exit_codes.PARTIAL if is_partial else exit_codes.OK
 
 
 def import_file(
@@ -68,15 +80,15 @@ def import_file(
 
     Raises BenchError for a file that cannot be read, that no known tool wrote, or of which no row can be read.
     """
-    text, _ = jsonl.read(source)
-    read = _with_device(_read(source, text, hints, tool), hints.device)
+    data, _ = jsonl.read(source)
+    text = _clean(source, data)
+    read = _with_ranks(_with_device(_read(source, text, hints, tool), hints))
     now = clock.utc_now()
     if not read.readings:
-        first = f"; {read.unread[0].where}: {read.unread[0].text}" if read.unread else ""
-        raise BenchError(f"{str(source)!r}: no row of {read.tool} can be read{first}; is it the right file and --from?")
+        raise BenchError(_nothing_read(source, read))
     label = label or safe_label(source)
     measurements = _measurements(read)
-    header = _header(read, source.name, text, label, measurements)
+    header = _header(read, _origin(read, source.name, data, text), label, measurements)
     lines = _checked(source, [header, *measurements, _end(read, measurements)])
     host = next((rank.host for rank in read.ranks if rank.host), "")
     path = output if output.name.endswith(SUFFIXES) else new_path(output, label, host, now)
@@ -85,7 +97,26 @@ def import_file(
             writer.append_encoded(line)
     cases = {record.case: record.status for record in measurements}
     not_ok = sum(status in ("failed", "invalid") for status in cases.values())
-    return ImportedFile(source, path, read.tool, len(cases), not_ok, read.unread)
+    return ImportedFile(
+        source,
+        path,
+        read.tool,
+        len(cases),
+        not_ok,
+        read.unread,
+        text.taken_off,
+        tuple(row.note() for row in read.contradictions),
+        read.remarks,
+        read.ledger,
+    )
+
+
+def _nothing_read(source: Path, read: ImportedText) -> str:
+    """The error for a file of which no row can be read: its first row, or else its first unknown line."""
+    lines = read.ledger.of_kind("unread") or read.ledger.of_kind("unknown")
+    first = f"; {lines[0].where}: {lines[0].text}" if lines else ""
+    why = f" ({lines[0].why})" if lines and lines[0].why else ""
+    return f"{str(source)!r}: no row of {read.tool} can be read{first}{why}; is it the right file and --from?"
 
 
 def safe_label(source: Path) -> str:
@@ -93,13 +124,16 @@ def safe_label(source: Path) -> str:
     return source.name.split(".")[0] or "imported"
 
 
-def _read(source: Path, data: bytes, hints: ImportHints, tool: str | None) -> ImportedText:
+def _clean(source: Path, data: bytes) -> CleanText:
     try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise BenchError(f"{str(source)!r} is not UTF-8 text (byte {error.start}); name what the tool wrote") from error
+        return clean_text(data)
+    except BenchError as error:
+        raise BenchError(f"{str(source)!r}: {error}") from error
+
+
+def _read(source: Path, text: CleanText, hints: ImportHints, tool: str | None) -> ImportedText:
     fitting = [row for row in FORMATS if tool in (None, row.tool)]
-    candidates = [row for row in fitting if row.looks_like(text)]
+    candidates = [row for row in fitting if row.looks_like(text.text)]
     if tool is not None and not candidates:
         candidates = fitting[-1:]  # as the user says; the reader names what it cannot read
     if not candidates:
@@ -107,19 +141,59 @@ def _read(source: Path, data: bytes, hints: ImportHints, tool: str | None) -> Im
             f"{str(source)!r} looks like none of {', '.join(TOOLS)}; say --from TOOL, or name what the tool wrote"
         )
     try:
-        return candidates[0].read(text, hints)
+        read = candidates[0].read(text.text, replace(hints, op=hints.op and operation_of(hints.op)))
+        _check_hints(read, hints)
     except BenchError as error:
         raise BenchError(f"{str(source)!r}: {error}") from error
+    return read
 
 
-def _with_device(read: ImportedText, device: str | None) -> ImportedText:
+def _check_hints(read: ImportedText, hints: ImportHints) -> None:
+    """Raises BenchError if the user said an operation or a number of ranks that no case has."""
+    if not read.readings:
+        return
+    operations = {str(reading.params.get("op")) for reading in read.readings}
+    if hints.op is not None and operations != {operation_of(hints.op)}:
+        raise BenchError(f"--op {hints.op}: the file says {', '.join(sorted(operations))}; leave the option out")
+    numbers = sorted({reading.num_ranks for reading in read.readings})
+    if hints.num_ranks is not None and hints.num_ranks not in (*numbers, len(read.ranks)):
+        raise BenchError(
+            f"--ranks {hints.num_ranks}: the file says {', '.join(map(str, numbers))}; leave the option out"
+        )
+
+
+def _with_device(read: ImportedText, hints: ImportHints) -> ImportedText:
     """Add the user's name of the devices. Raises BenchError if the file has another."""
     stated = {rank.device_name for rank in read.ranks} - {None}
-    if device is None:
+    if hints.device is None:
         return read
-    if stated - {device}:
-        raise BenchError(f"--device {device}: the file says {', '.join(map(str, stated))}; leave the option out")
-    return replace(read, ranks=tuple(msgspec.structs.replace(rank, device_name=device) for rank in read.ranks))
+    if stated - {hints.device}:
+        raise BenchError(f"--device {hints.device}: the file says {', '.join(map(str, stated))}; leave the option out")
+    most = max((reading.num_ranks for reading in read.readings), default=0)
+    ranks = read.ranks or (RankFacts(),) * most
+    return replace(read, ranks=tuple(msgspec.structs.replace(rank, device_name=hints.device) for rank in ranks))
+
+
+def _with_ranks(read: ImportedText) -> ImportedText:
+    """Cases of several numbers of ranks apart: those of one id get the number as a parameter."""
+    numbers: dict[str, set[int]] = {}
+    for reading in read.readings:
+        numbers.setdefault(_case_of(reading), set()).add(reading.num_ranks)
+    if all(len(found) == 1 for found in numbers.values()):
+        return read
+    return replace(
+        read,
+        readings=tuple(
+            replace(reading, params={**reading.params, "ranks": reading.num_ranks})
+            if reading.case is None and len(numbers[_case_of(reading)]) > 1
+            else reading
+            for reading in read.readings
+        ),
+    )
+
+
+def _case_of(reading: ImportedCase) -> str:
+    return reading.case or identity(reading.suite, reading.params)[0]
 
 
 def _checked(source: Path, lines: Sequence[Line]) -> list[bytes]:
@@ -136,13 +210,17 @@ def _checked(source: Path, lines: Sequence[Line]) -> list[bytes]:
 
 
 def _end(read: ImportedText, measurements: Sequence[Measurement]) -> End:
-    is_whole = not read.unread and all(record.status in ("ok", "skipped") for record in measurements)
+    is_whole = (
+        not read.unread
+        and not read.contradictions
+        and all(record.status in ("ok", "skipped") for record in measurements)
+    )
     code = exit_codes.OK if is_whole else exit_codes.PARTIAL
     return End(ended=clock.stamp(), status="complete", exit_code=code)
 
 
-def _header(read: ImportedText, name: str, data: bytes, label: str, measurements: Sequence[Measurement]) -> Header:
-    environment = _environment(read, name, data)
+def _header(read: ImportedText, origin: ImportedFrom, label: str, measurements: Sequence[Measurement]) -> Header:
+    environment = _environment(read, origin)
     return Header(
         schema=SCHEMA,
         run_id=secrets.token_hex(8),
@@ -155,18 +233,27 @@ def _header(read: ImportedText, name: str, data: bytes, label: str, measurements
     )
 
 
-def _environment(read: ImportedText, name: str, data: bytes) -> Environment:
+def _origin(read: ImportedText, name: str, data: bytes, text: CleanText) -> ImportedFrom:
+    unknown = [line.where.removeprefix("line ") for line in read.ledger.of_kind("unknown")]
+    return ImportedFrom(
+        tool=read.tool,
+        version=read.version,
+        format=read.format,
+        file=name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        unread=[UnreadRow(where=row.where, text=row.text) for row in read.unread],
+        taken_off=[row.note(with_example=False) for row in text.taken_off],
+        contradictions=[row.note() for row in read.contradictions],
+        remarks=list(read.remarks),
+        unknown_lines=[int(number) for number in unknown if number.isdecimal()][:MAX_UNKNOWN],
+    )
+
+
+def _environment(read: ImportedText, origin: ImportedFrom) -> Environment:
     ranks = [msgspec.structs.replace(rank, rank=index) for index, rank in enumerate(read.ranks)]
     hosts = {rank.host: HostFacts(hostname=rank.host) for rank in ranks if rank.host}
     return Environment(
-        imported_from=ImportedFrom(
-            tool=read.tool,
-            version=read.version,
-            format=read.format,
-            file=name,
-            sha256=hashlib.sha256(data).hexdigest(),
-            unread=[UnreadRow(where=row.where, text=row.text) for row in read.unread],
-        ),
+        imported_from=origin,
         architecture=read.architecture or _architecture(ranks, hosts),
         hosts=hosts,
         ranks=ranks,
@@ -253,7 +340,15 @@ def _samples(case: str, seconds: Sequence[Sequence[float]], calls: int = 1) -> V
     Raises BenchError for rows of different lengths, and for impossible times.
     """
     try:
-        nanoseconds = [[round(second * calls * 1e9) for second in row] for row in seconds]
-        return VariantSamples(calls=calls, nanoseconds=np.array(nanoseconds, dtype=np.int64))
+        exact = [[second * calls * 1e9 for second in row] for row in seconds]
+        whole = [[round(value) for value in row] for row in exact]
+        is_exact = all(second * calls >= EXACT_FROM for row in seconds for second in row)
+        is_whole = is_exact or all(map(_are_close, whole, exact))
+        numbers = np.array(whole, dtype=np.int64) if is_whole else np.array(exact, dtype=float)
+        return VariantSamples(calls=calls, nanoseconds=numbers)
     except (ValueError, OverflowError) as error:
         raise BenchError(f"{case}: its times cannot be kept ({error}); take the original file") from error
+
+
+def _are_close(whole: Sequence[int], exact: Sequence[float]) -> bool:
+    return all(abs(number - value) <= 1e-6 * abs(value) for number, value in zip(whole, exact, strict=True))

@@ -1,0 +1,57 @@
+"""Which program of nccl-tests ran, from the command line in a log: a word that ends in `_perf` alone says nothing.
+
+`./build/all_reduce_perf -b 1K` is a command, `ran reduce_perf and saw` a remark, and `logs/alltoall_perf.log` a file. A
+line with two programs of different operations does not say which of them wrote the table.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bench.errors import BenchError
+from bench.importers.nccl_tests import operation
+
+_NAME = re.compile(r"(?:\S*[/\\])?(\w+_perf(?:_mpi)?(?:\.exe)?)")
+_COMMAND = re.compile(
+    r"\s*(?:\[?[\w.-]+@[^$#%]*[$#%]|[$%>#+]+)\s|\s*(?:\w+=\S+\s+)*(?:time|env|mpirun|mpiexec|srun|prun|orterun|numactl|exec|"
+    r"sudo|docker|kubectl|torchrun|Running|running|Executing|Command|command|COMMAND|CMD|cmd|nohup|taskset|timeout|nsys)\b"
+)
+_ENDS = {">", ">>", "|", "2>&1", "&>", "1>", "2>", "tee", "&&", "||", ";", "&"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """The programs that a line names."""
+
+    names: tuple[str, ...]
+    is_command: bool
+    """True for a line that begins as a command does; else the program stands in a sentence."""
+
+    def operation(self, told: str | None) -> str | None:
+        """The operation. Raises BenchError for a line of two, unless the user names one of them."""
+        operations = list(dict.fromkeys(operation(name) for name in self.names))
+        if len(operations) > 1 and told not in operations:
+            raise BenchError(
+                f"the command line names several programs ({', '.join(self.names)}); say which of them wrote the "
+                "table: add --op, or put each into a file of its own"
+            )
+        return told if len(operations) > 1 else operations[0]
+
+
+def program_of(text: str) -> Program | None:
+    """The programs of nccl-tests that a line ran; None if it names none, or only speaks of one."""
+    words = re.sub(r"([;|&]+)", r" \1 ", text).replace("2 > & 1", "2>&1").split()
+    is_command = _COMMAND.match(text) is not None
+    names = []
+    for index, word in enumerate(words):
+        match = _NAME.fullmatch(word.strip("'\"`"))
+        after = words[index + 1] if index + 1 < len(words) else ""
+        before = words[index - 1] if index else ""
+        if match is None or before in (">", ">>", "tee", "cat", "-o", "--output", "cd", "ls"):
+            continue
+        is_run = after == "" or after in _ENDS or re.match(r"-{1,2}[A-Za-z]|>", after)
+        has_path = "/" in word or "\\" in word
+        if is_run and (is_command or has_path or index == 0):
+            names.append(match[1])
+    return Program(tuple(dict.fromkeys(names)), is_command) if names else None
