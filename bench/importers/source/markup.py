@@ -23,6 +23,7 @@ _ENTITIES = re.compile(r"&(?:[a-z]{2,8}|#\d{1,6}|#x[0-9a-f]{1,5});", re.I)
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _BLANKS = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
 _MINUS = re.compile("[\u2010-\u2012\u2212\ufe63\uff0d](?=\\d)")
+_TABLE_END = re.compile(r"\s*\|[\s|]*$")
 _ESCAPED = re.compile(r"\\([#*_<>\[\]|`-])")
 
 
@@ -46,6 +47,7 @@ MARKS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("invisible characters", lambda line: _INVISIBLE.sub("", line)),
     ("blanks that are not ASCII", lambda line: _BLANKS.sub(" ", line)),
     ("minus signs that are not ASCII", lambda line: _MINUS.sub("-", line)),
+    ("bars at the end of lines", lambda line: _TABLE_END.sub("", line) if line.endswith(("|", " ")) else line),
     ("backslashes of Markdown", lambda line: _ESCAPED.sub(r"\1", line)),
 )
 """Marks, taken off in this order. A further mark is a further row."""

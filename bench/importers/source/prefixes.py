@@ -131,5 +131,5 @@ def _without_inner(rest: str, inner: re.Pattern[str], prefix: Prefix, kinds: Cou
     cut, number = inner.subn(" ", rest)
     if not number and prefix.inner is not None:
         cut, number = prefix.inner.subn(" ", rest)
-    kinds["prefixes in the middle of rows"] += number
+    kinds["prefixes in the middle of rows"] += number > 0
     return cut
