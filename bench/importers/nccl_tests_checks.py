@@ -14,7 +14,9 @@ from bench.importers.source.statements import (
     Bandwidths,
     Contradiction,
     factor_contradiction,
+    fits_factor,
 )
+from bench.parallelism import collectives
 
 WIDTHS = {
     "char": 1, "int8": 1, "uint8": 1, "half": 2, "bfloat16": 2, "int": 4, "int32": 4, "uint32": 4, "float": 4,
@@ -64,6 +66,18 @@ def check_run(rows: Sequence[Row], op: str, num_ranks: int, average: float | Non
         found.fits_factor = False
     found.remarks += [*_time_remarks(found.rows, op), *_summary_remarks(found, rows, average, out_of_bounds)]
     return found
+
+
+def fitting_operations(rows: Sequence[Row], num_ranks: int) -> list[str]:
+    """Operations whose factor on this many ranks all rows have; none if their digits do not tell."""
+    if num_ranks < 2:
+        return []
+    stated = [Bandwidths(where(row), body.algbw, body.busbw) for row, body in _halves(rows)]
+    fits = {
+        op: [fits_factor(row, 1.0 if op in UNIT_RATIO else factor.at(num_ranks)) for row in stated]
+        for op, factor in collectives.BUS_FACTORS.items()
+    }
+    return [op for op, found in fits.items() if True in found and False not in found]
 
 
 def _halves(rows: Sequence[Row]) -> list[tuple[Row, Body]]:

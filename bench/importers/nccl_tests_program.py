@@ -17,6 +17,9 @@ _COMMAND = re.compile(
     r"\s*(?:\[?[\w.-]+@[^$#%]*[$#%]|[$%>#+]+)\s|\s*(?:\w+=\S+\s+)*(?:time|env|mpirun|mpiexec|srun|prun|orterun|numactl|exec|"
     r"sudo|docker|kubectl|torchrun|Running|running|Executing|Command|command|COMMAND|CMD|cmd|nohup|taskset|timeout|nsys)\b"
 )
+_OPTION = re.compile(r"-{1,2}[A-Za-z]")
+_WRITES = {">", ">>", "tee", "cat", "-o", "--output", "cd", "ls", "rm", "make"}
+"""Words before a file."""
 _ENDS = {">", ">>", "|", "2>&1", "&>", "1>", "2>", "tee", "&&", "||", ";", "&"}
 
 
@@ -42,16 +45,16 @@ class Program:
 def program_of(text: str) -> Program | None:
     """The programs of nccl-tests that a line ran; None if it names none, or only speaks of one."""
     words = re.sub(r"([;|&]+)", r" \1 ", text).replace("2 > & 1", "2>&1").split()
-    is_command = _COMMAND.match(text) is not None
+    is_command = _COMMAND.match(text.lstrip("`'\"* ")) is not None
     names = []
     for index, word in enumerate(words):
         match = _NAME.fullmatch(word.strip("'\"`"))
-        after = words[index + 1] if index + 1 < len(words) else ""
+        after = words[index + 1].strip("'\"`") if index + 1 < len(words) else ""
         before = words[index - 1] if index else ""
-        if match is None or before in (">", ">>", "tee", "cat", "-o", "--output", "cd", "ls"):
+        if match is None or before in _WRITES:
             continue
-        is_run = after == "" or after in _ENDS or re.match(r"-{1,2}[A-Za-z]|>", after)
         has_path = "/" in word or "\\" in word
-        if is_run and (is_command or has_path or index == 0):
+        ends = after == "" or after in _ENDS or after.startswith(">")
+        if _OPTION.match(after) or (ends and (is_command or has_path or index == 0)):
             names.append(match[1])
     return Program(tuple(dict.fromkeys(names)), is_command) if names else None

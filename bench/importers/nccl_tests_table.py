@@ -146,10 +146,10 @@ def _redop(head: TableHead, rest: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _split_root(head: TableHead, rest: list[str]) -> tuple[str | None, list[str]]:
+    """The root. A whole number is one even if a cell is missing then: else a row that was cut off loses its time."""
     if "root" not in head.columns or not rest or _ROOT.fullmatch(rest[0]) is None:
         return None, rest
-    is_blank = len(rest) == sum(2 if name == "timestamp" else 1 for name in head.wanted)
-    return (None, rest) if is_blank else (rest[0], rest[1:])
+    return rest[0], rest[1:]
 
 
 def split_cells(words: Sequence[str], columns: Sequence[str]) -> list[str] | None:

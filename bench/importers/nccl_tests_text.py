@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from bench.errors import BenchError
 from bench.importers.nccl_tests import TOOL, NcclTestsSetup, Row, operation, readings, version_text
-from bench.importers.nccl_tests_checks import CheckedRun, check_run
+from bench.importers.nccl_tests_checks import CheckedRun, check_run, fitting_operations
 from bench.importers.nccl_tests_program import Program, program_of
 from bench.importers.nccl_tests_table import (
     CUT_START,
@@ -52,6 +52,8 @@ The look-behind only saves time: without it, each letter of a long word is tried
 """
 _WHOLE_DEBUG = re.compile(r"(?:\[[\d-]+[ T][\d:.,]+\]\s*)?[\w.-]*[A-Za-z][\w.-]*:\d+:\d+ \[\d+\]\s")
 """The same as a line of its own: there the host's name may begin with a digit."""
+_SIGN = re.compile(r"#(?!wrong|bitdiff|iters)\s*")
+"""The `#` of a line, which is not that of a column."""
 _HEADINGS = re.compile(
     r"#\s*(Using devices|\(B\)|Errors with asterisks|Parallel Init|Reporting|Bitwise|Timing|Memory)|#\s*\(us\)"
 )
@@ -124,7 +126,7 @@ class _Reader:
         if _START.match(text) and self.run.rows:
             self.give_up()
             self.runs.append(_Run())
-        run, words = self.run, text.lstrip("# ").split()
+        run, words = self.run, _SIGN.sub("", text).split()
         what = self._setup_line(text, index)
         if what is None and text.startswith("#") and is_head(words):
             self._head(words, index)
@@ -301,7 +303,9 @@ def _checked(run: _Run, hints: ImportHints, ledger: Ledger) -> tuple[CheckedRun,
     num_ranks, groups = _num_ranks(run, hints)
     setup = replace(run.setup, op=op or hints.op, num_ranks=num_ranks, groups=groups)
     if setup.op is None:
-        raise BenchError("the text does not say which collective it measured; add --op, such as --op all_reduce")
+        fitting = fitting_operations(run.rows, num_ranks)
+        fit = f" (its bandwidths fit {', '.join(fitting)})" if fitting else ""
+        raise BenchError(f"the text does not say which collective it measured{fit}; add --op, such as --op all_reduce")
     checked = check_run(run.rows, setup.op, num_ranks, run.average, run.out_of_bounds)
     if checked.contradictions and (hints.op is not None or (hints.num_ranks is not None and not run.devices)):
         said = " ".join(

@@ -52,7 +52,7 @@ def test_the_result_says_where_it_came_from(tmp_path: Path) -> None:
         "file": "nccl_new.txt",
         "sha256": sha256((DATA / "nccl_new.txt").read_bytes()).hexdigest(),
         "unread": [{"where": "line 18", "text": origin.unread[0].text}],
-        "taken_off": ["prefixes of 21 lines"],
+        "taken_off": ["prefixes (21 lines)"],
     }
     assert (result.architecture, result.label) == ("4 x NVIDIA H200", "nccl_new")
     assert result.hosts() == ["nodeA", "nodeB"]

@@ -32,9 +32,9 @@ class TakenOff:
 
     def note(self, with_example: bool = True) -> str:
         """A line for the user."""
-        lines = f" of {self.num_lines:,} {'line' if self.num_lines == 1 else 'lines'}" if self.num_lines else ""
-        such = f", such as {self.example!r}" if self.example and with_example else ""
-        return f"{self.what}{lines}{such}"
+        details = [f"{self.num_lines:,} {'line' if self.num_lines == 1 else 'lines'}"] if self.num_lines else []
+        details += [f"such as {self.example!r}"] if self.example and with_example else []
+        return f"{self.what} ({', '.join(details)})" if details else self.what
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _BLANKS = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
 _MINUS = re.compile("[\u2010-\u2012\u2212\ufe63\uff0d](?=\\d)")
 _TABLE_END = re.compile(r"\s*\|[\s|]*$")
-_ESCAPED = re.compile(r"\\([#*_<>\[\]|`-])")
+_ESCAPED = re.compile(r"\\([#*_<\[\]`])")
 
 
 def _last_overwrite(line: str) -> str:

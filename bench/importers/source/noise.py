@@ -11,7 +11,7 @@ import re
 NOISE: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (why, re.compile(pattern))
     for why, pattern in (
-        ("empty", r"\s*[#>|*]*\s*$"),
+        ("empty", r"[#>|*]*$"),
         ("debug line of NCCL", r".*\b[NR]CCL (?:INFO|WARN|TRACE|ERROR)\b"),
         ("debug line of NCCL", r"(?:\[[\d :.-]+\]\s*)?[\w.-]+:\d+:\d+(?: \[\d+\])?\s"),
         ("version of NCCL", r"[NR]CCL version\b"),
@@ -21,11 +21,18 @@ NOISE: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("line of the launcher", r"\[[\w.-]+:\d+\]\s"),
         ("line of the launcher", r"submitted batch job \d+|salloc: |Submitted batch job \d+"),
         ("line of ssh", r"Warning: Permanently added\b|Authorized uses only|Connection to \S+ closed"),
-        ("command", r"\s*(?:[\w.@~:/\[\]() -]{0,80})?[$%]\s+\S|\++ \S"),
-        ("command", r"\s*(?:export|module (?:load|purge|list|swap)|source|cd|set -x|ulimit|LD_LIBRARY_PATH=)\b"),
-        ("rule", r"\s*[-=+*_~#]{3,}\s*$"),
-        ("fence of Markdown", r"\s*(?:```|~~~)\s*\w*\s*$"),
-        ("left out in the text", r"\s*[#|>-]*\s*(?:\.{2,}|\u2026|\[\.\.\.\]|\[\u2026\]|<snip>|\[snip\])\s*$"),
+        ("command", r"(?:[\w.@~:/\[\]() -]{0,80})?[$%](?:\s|$)|\++ \S"),
+        (
+            "command",
+            r"[`'\"]?(?:\w+=\S+\s+)*(?:env|mpirun|mpiexec|srun|sbatch|salloc|prun|kubectl|docker|podman|singularity|apptainer|"
+            r"make|sudo|numactl|torchrun|flux|jsrun|aprun)\b(?:\[\d+\]:)?\s",
+        ),
+        ("command", r".*\\$"),
+        ("line of the compiler", r"(?:Compiling|Linking|Grabbing|Archiving)\s"),
+        ("command", r"(?:export|module (?:load|purge|list|swap)|source|cd|set -x|ulimit|LD_LIBRARY_PATH=)\b"),
+        ("rule", r"[-=+*_~#]{3,}\s*$|[-=+*_~#]{3,}.*[-=+*_~#]{3,}\s*$"),
+        ("fence of Markdown", r"(?:```|~~~)\s*\w*\s*$"),
+        ("left out in the text", r"[#|>-]*\s*(?:\.{2,}|\u2026|\[\.\.\.\]|\[\u2026\]|<snip>|\[snip\])\s*$"),
     )
 )
 """Why a line is no data, and its pattern."""
@@ -34,6 +41,7 @@ ELIDED = "left out in the text"
 
 def noise(text: str) -> str | None:
     """Why a line is no data; None if that is not known."""
+    text = text.strip()
     return next((why for why, pattern in NOISE if pattern.match(text)), None)
 
 

@@ -45,7 +45,7 @@ def test_a_prefix_before_every_line_is_learnt(prefix: str) -> None:
     found = clean_text("\n".join(prefix + line for line in LINES).encode())
     assert [" ".join(line.split()) for line in found.lines] == WANTED
     (note,) = (row.note() for row in found.taken_off if row.what == "prefixes")
-    assert note == f"prefixes of 8 lines, such as {prefix.strip()!r}"
+    assert note == f"prefixes (8 lines, such as {prefix.strip()!r})"
     assert prefix.strip() not in found.taken_off[0].note(with_example=False)
 
 
@@ -101,15 +101,15 @@ def test_bytes_that_are_no_text(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("change", "note"),
     [
-        (lambda line: f"\x1b[1m{line}\x1b[0m", "colour codes of 8 lines"),
-        (lambda line: f"\x1b]0;title\x07{line}", "colour codes of 8 lines"),
-        (lambda line: f"[32m{line}[0m", "colour codes without their escape character of 8 lines"),
-        (lambda line: f"<span class='x'>{line.replace('#', '&#35;')}</span><br>", "HTML marks of 8 lines"),
-        (lambda line: line.replace(" ", "\u00a0"), "blanks that are not ASCII of 7 lines"),
-        (lambda line: line.replace("-1", "\u22121"), "minus signs that are not ASCII of 2 lines"),
-        (lambda line: line.replace("#", "\\#"), "backslashes of Markdown of 6 lines"),
-        (lambda line: f"10%|##  |\r50%|### |\r{line}", "text that a carriage return overwrote of 8 lines"),
-        (lambda line: f"\u200b{line}", "invisible characters of 8 lines"),
+        (lambda line: f"\x1b[1m{line}\x1b[0m", "colour codes (8 lines)"),
+        (lambda line: f"\x1b]0;title\x07{line}", "colour codes (8 lines)"),
+        (lambda line: f"[32m{line}[0m", "colour codes without their escape character (8 lines)"),
+        (lambda line: f"<span class='x'>{line.replace('#', '&#35;')}</span><br>", "HTML marks (8 lines)"),
+        (lambda line: line.replace(" ", "\u00a0"), "blanks that are not ASCII (7 lines)"),
+        (lambda line: line.replace("-1", "\u22121"), "minus signs that are not ASCII (2 lines)"),
+        (lambda line: line.replace("#", "\\#"), "backslashes of Markdown (6 lines)"),
+        (lambda line: f"10%|##  |\r50%|### |\r{line}", "text that a carriage return overwrote (8 lines)"),
+        (lambda line: f"\u200b{line}", "invisible characters (8 lines)"),
     ],
 )
 def test_marks(change: object, note: str) -> None:
@@ -122,7 +122,7 @@ def test_lost_number_signs_are_put_back() -> None:
     lost = [line.removeprefix("#").lstrip() for line in HEAD] + ROWS
     found = clean_text("\n".join(lost).encode())
     assert [" ".join(line.split()) for line in found.lines] == [line if line != "#" else "" for line in WANTED]
-    assert [row.note() for row in found.taken_off] == ["a lost # put back of 5 lines"]
+    assert [row.note() for row in found.taken_off] == ["a lost # put back (5 lines)"]
 
 
 def test_all_of_it_at_once() -> None:
