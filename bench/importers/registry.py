@@ -1,53 +1,28 @@
 """Other tools' files as results: which tool wrote a file, and the result file that its cases become.
 
-The header says where the result came from (`environment.imported_from`: tool, version, format, the file's
-name, and the rows that could not be read), and nothing of the input's dumped environment, paths or user. A
-case that is one of bench's own has its id, so that the two can be compared.
+A case that is one of bench's own has its id, so that the two can be compared.
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from bench.core import clock, exit_codes, jsonl
 from bench.errors import BenchError
+from bench.importers import result_lines
 from bench.importers.formats import FORMATS, TOOLS
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, Unread, identity, operation_of
 from bench.importers.source.cleaning import CleanText, TakenOff, clean_text
 from bench.importers.source.ledger import Ledger
-from bench.records.environments import architecture
 from bench.records.file import Writer, new_path
 from bench.records.last_result import SUFFIXES
 from bench.records.lines import decoding
-from bench.records.lines.header import (
-    Environment,
-    HostFacts,
-    ImportedFrom,
-    PlannedCase,
-    PlanRow,
-    RankFacts,
-    SuiteFacts,
-    UnreadRow,
-)
-from bench.records.lines.kinds import End, Header, Line, Measurement
-from bench.records.lines.parts import VariantSamples
-from bench.records.reader import SCHEMA
-from bench.records.visits import worst_status
-from bench.suite import Params, SuiteMetric
-
-MAIN = "full"
-"""Name of the variant that is the case itself."""
-MAX_UNKNOWN = 50
-"""Numbers of unknown lines that the header keeps."""
-EXACT_FROM = 1e-6
-"""Seconds of a sample from which on whole nanoseconds are kept; below, a rounding would change it by 0.05% or more."""
+from bench.records.lines.header import RankFacts
+from bench.records.lines.kinds import Line, Measurement
 
 
 @dataclass(frozen=True)
@@ -87,9 +62,10 @@ def import_file(
     if not read.readings:
         raise BenchError(_nothing_read(source, read))
     label = label or safe_label(source)
-    measurements = _measurements(read)
-    header = _header(read, _origin(read, source.name, data, text), label, measurements)
-    lines = _checked(source, [header, *measurements, _end(read, measurements)])
+    measurements = result_lines.measurements(read)
+    origin = result_lines.origin(read, source.name, data, text)
+    header = result_lines.header(read, origin, label, measurements)
+    lines = _checked(source, [header, *measurements, result_lines.end(read, measurements)])
     host = next((rank.host for rank in read.ranks if rank.host), "")
     path = output if output.name.endswith(SUFFIXES) else new_path(output, label, host, now)
     with Writer.create(path) as writer:
@@ -207,148 +183,3 @@ def _checked(source: Path, lines: Sequence[Line]) -> list[bytes]:
             what = line.case if isinstance(line, Measurement) else "its description of the run"
             raise BenchError(f"{str(source)!r}: {what} cannot be kept: {error}; take the original file") from error
     return encoded
-
-
-def _end(read: ImportedText, measurements: Sequence[Measurement]) -> End:
-    is_whole = (
-        not read.unread
-        and not read.contradictions
-        and all(record.status in ("ok", "skipped") for record in measurements)
-    )
-    code = exit_codes.OK if is_whole else exit_codes.PARTIAL
-    return End(ended=clock.stamp(), status="complete", exit_code=code)
-
-
-def _header(read: ImportedText, origin: ImportedFrom, label: str, measurements: Sequence[Measurement]) -> Header:
-    environment = _environment(read, origin)
-    return Header(
-        schema=SCHEMA,
-        run_id=secrets.token_hex(8),
-        label=label,
-        started=read.started,
-        architecture=environment.architecture or "",
-        environment=environment,
-        plan=_plan(read, label, measurements),
-        command=["import"],
-    )
-
-
-def _origin(read: ImportedText, name: str, data: bytes, text: CleanText) -> ImportedFrom:
-    unknown = [line.where.removeprefix("line ") for line in read.ledger.of_kind("unknown")]
-    return ImportedFrom(
-        tool=read.tool,
-        version=read.version,
-        format=read.format,
-        file=name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        unread=[UnreadRow(where=row.where, text=row.text) for row in read.unread],
-        taken_off=[row.note(with_example=False) for row in text.taken_off],
-        contradictions=[row.note() for row in read.contradictions],
-        remarks=list(read.remarks),
-        unknown_lines=[int(number) for number in unknown if number.isdecimal()][:MAX_UNKNOWN],
-    )
-
-
-def _environment(read: ImportedText, origin: ImportedFrom) -> Environment:
-    ranks = [msgspec.structs.replace(rank, rank=index) for index, rank in enumerate(read.ranks)]
-    hosts = {rank.host: HostFacts(hostname=rank.host) for rank in ranks if rank.host}
-    return Environment(
-        imported_from=origin,
-        architecture=read.architecture or _architecture(ranks, hosts),
-        hosts=hosts,
-        ranks=ranks,
-        versions=dict(read.versions),
-    )
-
-
-def _architecture(ranks: Sequence[RankFacts], hosts: Mapping[str, HostFacts]) -> str:
-    if ranks and all(rank.device_name for rank in ranks):
-        return architecture(ranks, hosts)
-    return f"{len(ranks) or 'unknown number'} x unknown device"
-
-
-def _plan(read: ImportedText, label: str, measurements: Sequence[Measurement]) -> PlanRow:
-    summary = f"Imported from {read.tool}"
-    suites: dict[str, dict[str, SuiteMetric]] = {}
-    for reading in read.readings:
-        suites.setdefault(reading.suite, {}).update(reading.metrics)
-    cases = {
-        record.case: PlannedCase(record.suite, record.case, {k: v for k, v in record.params.items() if v is not None})
-        for record in measurements
-    }
-    types = {rank.device_type for rank in read.ranks}
-    return PlanRow(
-        suites=[SuiteFacts(name, read.tool, summary, own) for name, own in suites.items()],
-        cases=list(cases.values()),
-        world_size=len(read.ranks) or None,
-        device_type=types.pop() if len(types) == 1 else None,
-        backend=read.backend,
-        launches=1 + max((record.launch for record in measurements), default=0),
-        label=label,
-        options=dict(read.settings),
-    )
-
-
-def _measurements(read: ImportedText) -> list[Measurement]:
-    """A line of each case and launch; rows of one case in one run are its samples, later runs its launches."""
-    grouped: dict[str, dict[int, list[ImportedCase]]] = {}
-    params: dict[str, Params] = {}
-    for reading in read.readings:
-        case, full = identity(reading.suite, reading.params)
-        case = reading.case or case
-        params[case] = reading.params if reading.case else full
-        grouped.setdefault(case, {}).setdefault(reading.launch, []).append(reading)
-    return [
-        _measurement(case, params[case], launch, rows)
-        for case, runs in grouped.items()
-        for launch, rows in enumerate(runs.values())
-    ]
-
-
-def _measurement(case: str, params: Params, launch: int, rows: Sequence[ImportedCase]) -> Measurement:
-    status = worst_status(row.status for row in rows)
-    lead = next(row for row in rows if row.status == status)
-    kept = [row for row in rows if row.status == "ok"] if status == "ok" else []
-    variants: dict[str, VariantSamples] = {}
-    if kept:
-        samples = [seconds for row in kept for seconds in row.seconds]
-        variants[MAIN] = _samples(case, [samples], lead.calls)
-        for name, matrix in lead.variants.items():
-            variants[name] = _samples(case, matrix)
-    return Measurement(
-        launch=launch,
-        suite=lead.suite,
-        case=case,
-        params=dict(params),
-        status=lead.status,
-        reason=lead.reason,
-        num_ranks=lead.num_ranks,
-        started=lead.started,
-        variants=variants,
-        check=lead.check,
-        work=lead.work if kept else None,
-        derived=dict(lead.derived) if kept else {},
-        metrics={name: (row.unit, row.better) for name, row in lead.metrics.items()},
-        stop=None,
-        notes=list(dict.fromkeys(note for row in rows for note in row.notes)),
-    )
-
-
-def _samples(case: str, seconds: Sequence[Sequence[float]], calls: int = 1) -> VariantSamples:
-    """Samples of seconds[row][sample], each a mean of `calls`.
-
-    Raises BenchError for rows of different lengths, and for impossible times.
-    """
-    try:
-        exact = [[second * calls * 1e9 for second in row] for row in seconds]
-        whole = [[round(value) for value in row] for row in exact]
-        is_exact = all(second * calls >= EXACT_FROM for row in seconds for second in row)
-        is_whole = is_exact or all(map(_are_close, whole, exact))
-        numbers = np.array(whole, dtype=np.int64) if is_whole else np.array(exact, dtype=float)
-        return VariantSamples(calls=calls, nanoseconds=numbers)
-    except (ValueError, OverflowError) as error:
-        raise BenchError(f"{case}: its times cannot be kept ({error}); take the original file") from error
-
-
-def _are_close(whole: Sequence[int], exact: Sequence[float]) -> bool:
-    return all(abs(number - value) <= 1e-6 * abs(value) for number, value in zip(whole, exact, strict=True))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.errors import BenchError
-from bench.importers.nccl_tests import EXTRA_COLUMNS, Body, Row
+from bench.importers.nccl_tests.rows import EXTRA_COLUMNS, Body, Row
 from bench.importers.reading import number, whole
 
 TIMES = ("time", "cputime")

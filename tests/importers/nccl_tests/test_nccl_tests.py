@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.importers import nccl_tests_json, nccl_tests_text
-from bench.importers.nccl_tests import NcclTestsSetup, operation, version_text
+from bench.importers.nccl_tests import json_file, printed_text
+from bench.importers.nccl_tests.rows import NcclTestsSetup, operation, version_text
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, identity
 from bench.importers.registry import import_file
 from bench.importers.source.cleaning import clean_text
@@ -34,7 +34,7 @@ def cases(read: ImportedText) -> dict[str, ImportedCase]:
 
 
 def read_text(text: str, **told: Any) -> ImportedText:
-    return nccl_tests_text.read(text, ImportHints(**told))
+    return printed_text.read(text, ImportHints(**told))
 
 
 def test_new_text() -> None:
@@ -66,7 +66,7 @@ def test_new_text() -> None:
 
 
 def test_text_and_json_of_a_run_give_the_same_cases() -> None:
-    text, data = read_text(NEW), nccl_tests_json.read(JSON, ImportHints())
+    text, data = read_text(NEW), json_file.read(JSON, ImportHints())
     assert cases(text) == cases(data)
     assert text.ranks == data.ranks
     assert text.versions == data.versions
@@ -163,7 +163,7 @@ def test_the_number_of_ranks_is_stated_told_or_asked_for() -> None:
 
 
 def test_json_version_3_with_samples_and_a_check_of_repeatability() -> None:
-    read = nccl_tests_json.read((DATA / "nccl_v3.json").read_text(), ImportHints())
+    read = json_file.read((DATA / "nccl_v3.json").read_text(), ImportHints())
     (reading,) = read.readings
     assert reading.params == {
         "op": "all_reduce", "num_bytes": 1024, "dtype": "bfloat16", "timing": "streamed", "graph": True,
@@ -188,7 +188,7 @@ def test_nothing_private_of_the_json_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_json_versions(version: int) -> None:
     data = json.loads(JSON) | {"version": version}
-    read = nccl_tests_json.read(json.dumps(data), ImportHints())
+    read = json_file.read(json.dumps(data), ImportHints())
     assert (read.format, len(read.readings)) == (f"JSON, version {version}", 6)
 
 
@@ -203,7 +203,7 @@ def test_json_versions(version: int) -> None:
 )
 def test_json_that_cannot_be_read(text: str, message: str) -> None:
     with pytest.raises(BenchError, match=message):
-        nccl_tests_json.read(text, ImportHints())
+        json_file.read(text, ImportHints())
 
 
 @pytest.mark.parametrize(("code", "text"), [(22803, "2.28.3"), (2708, "2.7.8"), (21005, "2.10.5"), (0, None)])

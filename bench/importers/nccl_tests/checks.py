@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.core.values import counted
-from bench.importers.nccl_tests import Body, Row
+from bench.importers.nccl_tests.rows import Body, Row
 from bench.importers.source.statements import (
     Bandwidths,
     Contradiction,

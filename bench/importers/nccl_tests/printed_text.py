@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass, field, replace
 
 from bench.errors import BenchError
-from bench.importers.nccl_tests import TOOL, NcclTestsSetup, Row, operation, readings, version_text
-from bench.importers.nccl_tests_checks import CheckedRun, check_run, fitting_operations
-from bench.importers.nccl_tests_program import Program, program_of
-from bench.importers.nccl_tests_table import (
+from bench.importers.nccl_tests.program import Program, exported_variables, program_of
+from bench.importers.nccl_tests.rows import TOOL, NcclTestsSetup, operation, version_text
+from bench.importers.nccl_tests.run import NcclRun, checked_cases, distinct_settings, rank_facts
+from bench.importers.nccl_tests.table import (
     CUT_START,
     START,
     RowInPieces,
@@ -28,8 +28,7 @@ from bench.importers.nccl_tests_table import (
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, number, whole
 from bench.importers.source.ledger import Ledger
 from bench.importers.source.noise import is_elision
-from bench.importers.source.statements import Contradiction, Statements, check_listed_ranks
-from bench.records.lines.header import RankFacts
+from bench.importers.source.statements import Contradiction
 
 _START = re.compile(r"#?\s*(nccl-tests version|rccl-tests: Version|Collective test starting|nThread\b)")
 _VERSION = re.compile(r"nccl-tests version (\S+)(?:.*nccl-library=(\d+))?")
@@ -60,41 +59,22 @@ _HEADINGS = re.compile(
 
 
 @dataclass
-class _Run:
-    """One run of the program: what it says before its table, and the table."""
-
-    setup: NcclTestsSetup = field(default_factory=NcclTestsSetup)
-    statements: Statements = field(default_factory=Statements)
-    ranks: list[int] = field(default_factory=list)
-    devices: list[tuple[int, str, str]] = field(default_factory=list)
-    """(group, host, device's name) of every rank, in their order."""
-    is_elided: bool = False
-    head: TableHead = field(default_factory=TableHead)
-    has_head: bool = False
-    rows: list[Row] = field(default_factory=list)
-    average: float | None = None
-    out_of_bounds: int = 0
-
-    def again(self) -> _Run:
-        """A further table of the same program."""
-        return _Run(replace(self.setup), self.statements, self.ranks, self.devices, self.is_elided)
-
-
-@dataclass
 class _Reader:
     """Goes through the lines once."""
 
     hints: ImportHints
-    runs: list[_Run] = field(default_factory=lambda: [_Run()])
+    runs: list[NcclRun] = field(default_factory=lambda: [NcclRun()])
     ledger: Ledger = field(default_factory=Ledger)
     versions: dict[str, str] = field(default_factory=dict)
     tool_version: str | None = None
     pending: RowInPieces | None = None
     program: Program | None = None
     halves: list[bool] = field(default_factory=list)
+    exported: dict[str, str] = field(default_factory=dict)
+    """Variables of NCCL that the shell or NCCL itself names."""
 
     @property
-    def run(self) -> _Run:
+    def run(self) -> NcclRun:
         return self.runs[-1]
 
     def line(self, index: int, original: str) -> None:
@@ -103,6 +83,7 @@ class _Reader:
             self.versions |= {k: v for k, v in zip(("nccl", "cuda"), match.groups(), strict=True) if v}
         if match := _COMMUNICATOR.search(text):
             self.run.statements.state("number of ranks", whole(match[1]), f"NCCL's communicator in line {index}")
+        self.exported |= exported_variables(text)
         if self._comment(index, text) or self._program(index, text) or self._cells(index, text):
             return
         if is_elision(text) and self.run.devices and not self.run.has_head:
@@ -125,7 +106,7 @@ class _Reader:
         """A line that begins with `#`, or one without that says how the test was set up. False for any other."""
         if _START.match(text) and self.run.rows:
             self.give_up()
-            self.runs.append(_Run())
+            self.runs.append(NcclRun())
         run, words = self.run, _SIGN.sub("", text).split()
         what = self._setup_line(text, index)
         if what is None and text.startswith("#") and is_head(words):
@@ -215,6 +196,8 @@ class _Reader:
     def _begin(self, index: int, cut: str, text: str) -> None:
         if self.program is not None and self.run.setup.op is None:
             self.run.setup.op = self.program.operation(self.hints.op)
+        if not self.run.rows:
+            self.run.variables = self.exported | dict(self.program.variables if self.program else {})
         self.pending = begin_row(self.run.head, cut, index, text)
         if self.pending is None:
             self.ledger.unread(index, text, f"does not fit the head: {' '.join(self.run.head.columns)}")
@@ -263,9 +246,9 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     contradictions: list[Contradiction] = []
     remarks: list[str] = []
     num_ranks = None
-    for launch, run in enumerate(runs):
-        checked, of_run = _checked(run, hints, reader.ledger)
-        cases += [replace(case, launch=launch) for case in of_run]
+    for launch, (run, extras) in enumerate(zip(runs, distinct_settings(runs), strict=True)):
+        checked, of_run = checked_cases(run, hints, reader.ledger)
+        cases += [replace(case, launch=launch, params=case.params | extras) for case in of_run]
         contradictions += checked.contradictions
         remarks += checked.remarks
         num_ranks = of_run[0].num_ranks * run.setup.groups if of_run else num_ranks
@@ -277,66 +260,11 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         ledger=reader.ledger,
         contradictions=tuple(contradictions),
         remarks=tuple(dict.fromkeys(remarks)),
-        ranks=_rank_facts(runs[0].devices if runs else [], num_ranks),
+        ranks=rank_facts(runs[0].devices if runs else [], num_ranks),
         versions=reader.versions,
         settings=_settings(runs[0].setup) if runs else {},
         backend="nccl",
     )
-
-
-def _rank_facts(devices: list[tuple[int, str, str]], num_ranks: int | None) -> tuple[RankFacts, ...]:
-    """Facts of every rank; of those that the text leaves out there is only the kind of device."""
-    listed = [RankFacts(host=host, device_type="cuda", device_name=name) for _, host, name in devices]
-    if num_ranks is None or len(listed) == num_ranks:
-        return tuple(listed)
-    names = {name for _, _, name in devices}
-    unlisted = RankFacts(device_type="cuda", device_name=names.pop() if len(names) == 1 else None)
-    return (unlisted,) * num_ranks
-
-
-def _checked(run: _Run, hints: ImportHints, ledger: Ledger) -> tuple[CheckedRun, list[ImportedCase]]:
-    """Findings on the run, and its cases. Raises BenchError if it contradicts itself, or the user."""
-    stated_op = run.statements.agreed("operation", "import the output of one program")
-    op = str(stated_op) if stated_op is not None else run.setup.op
-    if hints.op is not None and op not in (None, hints.op):
-        raise BenchError(f"--op {hints.op}: the text says {op}; leave the option out")
-    num_ranks, groups = _num_ranks(run, hints)
-    setup = replace(run.setup, op=op or hints.op, num_ranks=num_ranks, groups=groups)
-    if setup.op is None:
-        fitting = fitting_operations(run.rows, num_ranks)
-        fit = f" (its bandwidths fit {', '.join(fitting)})" if fitting else ""
-        raise BenchError(f"the text does not say which collective it measured{fit}; add --op, such as --op all_reduce")
-    checked = check_run(run.rows, setup.op, num_ranks, run.average, run.out_of_bounds)
-    if checked.contradictions and (hints.op is not None or (hints.num_ranks is not None and not run.devices)):
-        said = " ".join(
-            f"--{name} {value}" for name, value in (("op", hints.op), ("ranks", hints.num_ranks)) if value is not None
-        )
-        raise BenchError(f"{said}: {checked.contradictions[0].note()}")
-    for row, reason in checked.refused:
-        ledger.unread(row.line, ledger.lines[f"line {row.line}"].text, reason)
-    setup.fits_factor = checked.fits_factor
-    return checked, [case for row in checked.rows for case in readings(row, setup)]
-
-
-def _num_ranks(run: _Run, hints: ImportHints) -> tuple[int, int]:
-    """Ranks of a group, and the number of groups."""
-    counts = {group: sum(1 for other, _, _ in run.devices if other == group) for group, _, _ in run.devices}
-    listed = check_listed_ranks(run.ranks, hints.num_ranks, run.is_elided or _lacks_devices(run))
-    if len(counts) > 1:
-        if len(set(counts.values())) > 1:
-            sizes = ", ".join(f"group {group}: {number}" for group, number in counts.items())
-            raise BenchError(f"the text lists groups of different numbers of ranks ({sizes}); take the original file")
-        return hints.ranks(next(iter(counts.values())), TOOL), len(counts)
-    told = listed is not None and (run.is_elided or len(run.ranks) != listed)
-    run.statements.state("number of ranks", None if told else listed, "its list of devices")
-    agreed = run.statements.agreed("number of ranks", "import the output of one run")
-    return hints.ranks(int(agreed) if agreed is not None else None, TOOL), 1
-
-
-def _lacks_devices(run: _Run) -> bool:
-    """True if the list of devices is no whole number of processes of nThread x nGpus ranks."""
-    per_process = run.setup.ranks_per_process
-    return bool(per_process and len(run.ranks) % per_process)
 
 
 def _configure(setup: NcclTestsSetup, text: str) -> None:

@@ -7,10 +7,11 @@ line with two programs of different operations does not say which of them wrote 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from bench.errors import BenchError
-from bench.importers.nccl_tests import operation
+from bench.importers.nccl_tests.rows import operation
 
 _NAME = re.compile(r"(?:\S*[/\\])?(\w+_perf(?:_mpi)?(?:\.exe)?)")
 _COMMAND = re.compile(
@@ -20,6 +21,11 @@ _COMMAND = re.compile(
 _OPTION = re.compile(r"-{1,2}[A-Za-z]")
 _WRITES = {">", ">>", "tee", "cat", "-o", "--output", "cd", "ls", "rm", "make"}
 """Words before a file."""
+_VARIABLE = re.compile(r"(?<!\w)([NR]CCL_\w+)=['\"]?([\w.,:^-]+)")
+_FOUND = re.compile(r"\b(NCCL_\w+) set by environment to ([\w.,:^-]*\w)")
+_EXPORT = re.compile(r"[+$\s]*(?:export|setenv|set)\s")
+_PRIVATE = re.compile("DEBUG|IFNAME|HCA|FILE|TOPO|ADDR|COMM_ID|PLUGIN|HOST|PATH")
+"""Variables that name parts of a network, or change only what is printed."""
 _ENDS = {">", ">>", "|", "2>&1", "&>", "1>", "2>", "tee", "&&", "||", ";", "&"}
 
 
@@ -30,6 +36,8 @@ class Program:
     names: tuple[str, ...]
     is_command: bool
     """True for a line that begins as a command does; else the program stands in a sentence."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Variables of NCCL that the line sets."""
 
     def operation(self, told: str | None) -> str | None:
         """The operation. Raises BenchError for a line of two, unless the user names one of them."""
@@ -57,4 +65,15 @@ def program_of(text: str) -> Program | None:
         ends = after == "" or after in _ENDS or after.startswith(">")
         if _OPTION.match(after) or (ends and (is_command or has_path or index == 0)):
             names.append(match[1])
-    return Program(tuple(dict.fromkeys(names)), is_command) if names else None
+    return Program(tuple(dict.fromkeys(names)), is_command, _variables(text)) if names else None
+
+
+def exported_variables(text: str) -> dict[str, str]:
+    """Variables of NCCL that a line of the shell exports, or that NCCL says it found."""
+    if found := _FOUND.search(text):
+        return {found[1]: found[2]} if _PRIVATE.search(found[1]) is None else {}
+    return _variables(text) if _EXPORT.match(text) else {}
+
+
+def _variables(text: str) -> dict[str, str]:
+    return {name: value for name, value in _VARIABLE.findall(text) if _PRIVATE.search(name) is None}

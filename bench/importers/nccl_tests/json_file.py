@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from bench.errors import BenchError
-from bench.importers.nccl_tests import (
+from bench.importers.nccl_tests.checks import CheckedRun, check_run
+from bench.importers.nccl_tests.rows import (
     EXTRA_COLUMNS,
     OPTIONS,
     TOOL,
@@ -25,7 +26,6 @@ from bench.importers.nccl_tests import (
     readings,
     version_text,
 )
-from bench.importers.nccl_tests_checks import CheckedRun, check_run
 from bench.importers.reading import (
     MAX_DIGITS,
     ImportedCase,
