@@ -65,6 +65,8 @@ class _OsuTable:
     num_ranks: int | None = None
     extras: Params = field(default_factory=dict)
     """Buffers, window and the like, which tell tests of one title apart."""
+    last_size: float = -1.0
+    """Size of the row before: sizes that begin anew are of another table, whose title is missing."""
     library: str = "MPI"
     device: str | None = None
 
@@ -192,6 +194,9 @@ def _reading(line: str, table: _OsuTable, hints: ImportHints) -> ImportedCase | 
         return "has no time, or no size"
     if (reason := _contradiction(cells, size)) is not None:
         return reason
+    if "size" in table.columns and size <= table.last_size:
+        return "its size is not above that of the row before: a row of another test, whose title is missing"
+    table.last_size = size
     seconds = SECONDS[column](value, size)
     if seconds <= 0:
         return "moves no data, so that its bandwidth says no time"

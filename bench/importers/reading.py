@@ -129,6 +129,8 @@ class ImportedText:
         return tuple(Unread.of(line.where, line.text) for line in self.ledger.of_kind("unread"))
 
 
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.I | re.A)
+"""A number as tools print it; Python's `float` takes more."""
 _SPELLINGS = {
     "allreduce": "all_reduce", "allgather": "all_gather", "alltoall": "all_to_all", "reducescatter": "reduce_scatter",
     "alltoallv": "all_to_all_v", "bcast": "broadcast", "sendrecv": "send_recv",
@@ -146,8 +148,8 @@ def mean_note(what: str) -> str:
 
 
 def number(text: Any) -> float | None:
-    """A number that a cell holds; None for `N/A`, `nan`, infinities, and what is none."""
-    if isinstance(text, bool):
+    """A number that a cell holds; None for `N/A`, `nan`, infinities, `1_000`, and what is none."""
+    if isinstance(text, bool) or (isinstance(text, str) and _NUMBER.fullmatch(text.strip()) is None):
         return None
     try:
         value = float(text)

@@ -57,7 +57,7 @@ def import_file(
     """
     data, _ = jsonl.read(source)
     text = _clean(source, data)
-    read = _with_ranks(_with_device(_read(source, text, hints, tool), hints))
+    read = _with_ranks(_with_device(read_text(source, text, hints, tool), hints))
     now = clock.utc_now()
     if not read.readings:
         raise BenchError(_nothing_read(source, read))
@@ -107,7 +107,8 @@ def _clean(source: Path, data: bytes) -> CleanText:
         raise BenchError(f"{str(source)!r}: {error}") from error
 
 
-def _read(source: Path, text: CleanText, hints: ImportHints, tool: str | None) -> ImportedText:
+def read_text(source: Path, text: CleanText, hints: ImportHints, tool: str | None) -> ImportedText:
+    """The text as read by the format that it looks like, or by `tool`. Raises BenchError if it is refused."""
     fitting = [row for row in FORMATS if tool in (None, row.tool)]
     candidates = [row for row in fitting if row.looks_like(text.text)]
     if tool is not None and not candidates:

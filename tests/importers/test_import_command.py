@@ -214,9 +214,9 @@ def test_the_command(tmp_path: Path) -> None:
 def test_importing_does_not_import_torch() -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from bench.importers.registry import _clean, _read; from bench.importers.reading import *\n"
+        "from bench.importers.registry import _clean, read_text; from bench.importers.reading import *\n"
         f"text = _clean(Path('x'), Path({str(DATA / 'nccl.json')!r}).read_bytes())\n"
-        "read = _read(Path('x'), text, ImportHints(), None)\n"
+        "read = read_text(Path('x'), text, ImportHints(), None)\n"
         "print(identity('collective', read.readings[0].params)[0], 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

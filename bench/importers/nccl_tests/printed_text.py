@@ -189,7 +189,7 @@ class _Reader:
             self.give_up()
             self.ledger.unread(index, text, "cut off before its type")
         else:
-            return bool(cut != text and not cut)
+            return False
         self._complete()
         return True
 
