@@ -65,7 +65,7 @@ FORMS = (
     _nccl("version_after_devices", "https://github.com/oracle-quickstart/oci-hpc-oke", 16),
     _nccl("bullets", "https://pastebin.com/ne4ipn6K", 2, words="prefixes (18 lines, such as '-')"),
     _nccl("gist_bars", "https://gist.github.com/jacobkahn/a92f4425abf831ac0799fabe9079263d", 16,
-          options=("--op", "all_reduce", "--ranks", "16"), words="bars at the end of lines"),
+          options=("--op", "all_reduce", "--ranks", "16"), words="bars of a table"),
     Form("first_format", "https://gist.github.com/cswinter/3bc2cbcc7c947e4a2736188dd6e74240", Counter(), code=2,
          words="looks like none of"),
     _nccl("rccl_enroot", "https://github.com/ROCm/container-toolkit/pull/77", 16),

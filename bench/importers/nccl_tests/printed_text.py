@@ -24,6 +24,7 @@ from bench.importers.nccl_tests.table import (
     halves_of,
     is_head,
     is_rest_of_head,
+    unit_of,
 )
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, number, whole
 from bench.importers.source.ledger import Ledger
@@ -120,6 +121,8 @@ class _Reader:
             what = "halves of the table"
         elif what is None and text.startswith("#"):
             what = self._last_lines(text) or ("heading" if _HEADINGS.match(text) else None)
+            if run.has_head and not run.rows and (unit := unit_of(text)) is not None:
+                run.head = replace(run.head, microseconds=unit)
         if what is None:
             return False
         self.ledger.read(index, text, what)

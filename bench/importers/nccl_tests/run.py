@@ -83,19 +83,23 @@ def checked_cases(run: NcclRun, hints: ImportHints, ledger: Ledger) -> tuple[Che
 def _num_ranks(run: NcclRun, hints: ImportHints) -> tuple[int, int]:
     """Ranks of a group, and the number of groups."""
     counts = {group: sum(1 for other, _, _ in run.devices if other == group) for group, _, _ in run.devices}
-    listed = check_listed_ranks(run.ranks, hints.num_ranks, run.is_elided or _lacks_devices(run))
     if len(counts) > 1:
         if len(set(counts.values())) > 1:
             sizes = ", ".join(f"group {group}: {number}" for group, number in counts.items())
             raise BenchError(f"the text lists groups of different numbers of ranks ({sizes}); take the original file")
         return hints.ranks(next(iter(counts.values())), TOOL), len(counts)
-    told = listed is not None and (run.is_elided or len(run.ranks) != listed)
+    listed = check_listed_ranks(run.ranks, hints.num_ranks, _shortened(run))
+    told = listed is not None and (_shortened(run) is not None or len(run.ranks) != listed)
     run.statements.state("number of ranks", None if told else listed, "its list of devices")
     agreed = run.statements.agreed("number of ranks", "import the output of one run")
     return hints.ranks(int(agreed) if agreed is not None else None, TOOL), 1
 
 
-def _lacks_devices(run: NcclRun) -> bool:
-    """True if the list of devices is no whole number of processes of nThread x nGpus ranks."""
+def _shortened(run: NcclRun) -> str | None:
+    """Why the list of devices may lack its end; None if it need not."""
     per_process = run.setup.ranks_per_process
-    return bool(per_process and len(run.ranks) % per_process)
+    if run.is_elided:
+        return "shortens its list"
+    if per_process and len(run.ranks) % per_process:
+        return f"a process has {per_process} (nThread x nGpus)"
+    return None

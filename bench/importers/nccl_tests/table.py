@@ -32,6 +32,8 @@ _NO_NUMBER = re.compile(r"N/A|[-+]?(nan|inf)", re.I)
 _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+")
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})+\.\d+")
 _ROOT = re.compile(r"-?\d+")
+UNITS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
+_UNIT = re.compile(r"\((ns|us|ms|s)\)")
 HALVES = {"out-of-place": False, "in-place": True}
 
 
@@ -42,6 +44,8 @@ class TableHead:
     columns: Sequence[str] = DEFAULT_COLUMNS
     in_place: Sequence[bool] = (False, True)
     line: int = 0
+    microseconds: float = 1.0
+    """Microseconds of the unit of its times, which the line below the head names."""
 
     @classmethod
     def of(cls, words: Sequence[str], halves: Sequence[bool], line: int) -> TableHead:
@@ -107,7 +111,7 @@ class RowInPieces:
         ends = [*starts[1:], len(self.cells)]
         pairs = list(zip(self.head.wanted, self.cells, strict=True))
         halves = {
-            in_place: _half(dict(pairs[start:end]))
+            in_place: _half(dict(pairs[start:end]), self.head.microseconds)
             for in_place, start, end in zip(self.head.in_place, starts, ends, strict=True)
         }
         stamp = dict(pairs).get("timestamp")
@@ -195,9 +199,16 @@ def _root(text: str) -> int:
     return 0 if text.startswith("0") else whole(text)
 
 
-def _half(cells: Mapping[str, str]) -> Body:
+def unit_of(text: str) -> float | None:
+    """Microseconds of the unit that the line below a head names; None for a line that names none."""
+    match = _UNIT.search(text)
+    return None if match is None else UNITS[match[1]]
+
+
+def _half(cells: Mapping[str, str], unit: float) -> Body:
+    time = cell_number(cells.get("time", cells.get("cputime")))
     return Body(
-        microseconds=cell_number(cells.get("time", cells.get("cputime"))),
+        microseconds=None if time is None else time * unit,
         is_cpu_time="cputime" in cells,
         algbw=cell_number(cells.get("algbw")),
         busbw=cell_number(cells.get("busbw")),

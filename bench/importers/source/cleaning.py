@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bench.importers.source import decoding, prefixes
@@ -107,14 +107,26 @@ def _around_json(lines: list[str]) -> tuple[list[str], int] | None:
     text = "\n".join(lines)
     if '"' not in text or "{" not in text:
         return None
-    for match in re.finditer(r"^\s*\{", text, re.M):
+    found = list(_result_objects(text))
+    if len(found) != 1:  # of several, none is the one that is meant
+        return None
+    start, end = found[0]
+    first, last = text.count("\n", 0, start), text.count("\n", 0, end)
+    kept = [line if first <= index <= last else "" for index, line in enumerate(lines)]
+    kept[last] = kept[last][: end - (text.rfind("\n", 0, end) + 1)]
+    return kept, sum(bool(line.strip()) for line in kept)
+
+
+def _result_objects(text: str) -> Iterator[tuple[int, int]]:
+    """Beginning and end of each JSON object, at the beginning of a line, that a tool wrote as its result."""
+    start, after = re.compile(r"^\s*\{", re.M), 0
+    while (match := start.search(text, after)) is not None:
+        after = match.end()
         try:
             value, end = json.JSONDecoder().raw_decode(text, match.end() - 1)
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and _RESULTS & value.keys():
-            first, last = text.count("\n", 0, match.end() - 1), text.count("\n", 0, end)
-            kept = [line if first <= index <= last else "" for index, line in enumerate(lines)]
-            kept[last] = kept[last][: end - (text.rfind("\n", 0, end) + 1)]
-            return kept, sum(bool(line.strip()) for line in kept)
-    return None
+        if isinstance(value, dict):
+            after = end
+            if _RESULTS & value.keys():
+                yield match.end() - 1, end

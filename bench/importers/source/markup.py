@@ -23,8 +23,17 @@ _ENTITIES = re.compile(r"&(?:[a-z]{2,8}|#\d{1,6}|#x[0-9a-f]{1,5});", re.I)
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _BLANKS = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
 _MINUS = re.compile("[\u2010-\u2012\u2212\ufe63\uff0d](?=\\d)")
+MIN_BARS = 3
+"""Bars of a line that begins with one, above which it is a row of a table of Markdown."""
 _TABLE_END = re.compile(r"\s*\|[\s|]*$")
 _ESCAPED = re.compile(r"\\([#*_<\[\]`])")
+
+
+def _without_bars(line: str) -> str:
+    """A row of a Markdown table; and a bar that a page left at the end of a line is none of its words."""
+    if line.lstrip().startswith("|") and line.count("|") > MIN_BARS:
+        return line.replace("|", " ")
+    return _TABLE_END.sub("", line) if line.endswith(("|", " ")) else line
 
 
 def _last_overwrite(line: str) -> str:
@@ -47,7 +56,7 @@ MARKS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("invisible characters", lambda line: _INVISIBLE.sub("", line)),
     ("blanks that are not ASCII", lambda line: _BLANKS.sub(" ", line)),
     ("minus signs that are not ASCII", lambda line: _MINUS.sub("-", line)),
-    ("bars at the end of lines", lambda line: _TABLE_END.sub("", line) if line.endswith(("|", " ")) else line),
+    ("bars of a table", _without_bars),
     ("backslashes of Markdown", lambda line: _ESCAPED.sub(r"\1", line)),
 )
 """Marks, taken off in this order. A further mark is a further row."""

@@ -24,6 +24,9 @@ MAX_SHAPES = 8
 _OF_JSON = set('"{}')
 """Characters before a key of JSON which are JSON themselves."""
 _TOKEN = re.compile(r"[\w.@+-]*\d[\w.@+-]*|[A-Za-z_][\w.@-]*|\s+|.")
+_WORDS_ALONE = re.compile(r"(?:\[\\w\.@\+-\]\+|\\d\+|\\s\+)+")
+"""Shape of a prefix without punctuation."""
+_PLAIN = re.compile(r"[\w\s.*/+-]*")
 _ROW = re.compile(r"\s*-?\d")
 
 
@@ -65,7 +68,7 @@ def _learn(lines: Sequence[str]) -> tuple[Prefix, str] | None:
     for shape, found in sorted(shapes.items(), key=lambda item: -len(item[1])):
         if len(found) < MIN_ANCHORS:
             return None
-        prefix = _prefix(shape, found[0][1])
+        prefix = _prefix(shape, [text for _, text in found])
         around = [line for line in lines[found[0][0] : found[-1][0] + 1] if line.strip()]
         if sum(prefix.start.match(line) is not None for line in around) >= MIN_SHARE * len(around):
             return prefix, found[0][1]
@@ -86,8 +89,11 @@ def _part(token: str) -> str:
     return r"[\w.@+-]+" if re.match(r"\w", token[-1]) and re.search(r"\w", token) else re.escape(token)
 
 
-def _prefix(shape: str, text: str) -> Prefix:
-    is_count = shape == r"\d+"
+def _prefix(shape: str, texts: Sequence[str]) -> Prefix:
+    """The prefix of a shape. One of words alone is literal: a row begins with a word too."""
+    is_count, text = shape == r"\d+", texts[0]
+    if not is_count and _WORDS_ALONE.fullmatch(shape):
+        shape = f"(?:{'|'.join(sorted({re.escape(each.strip()) for each in texts}))})"
     marks = re.sub(r"[\w\s.#>*|@+-]", "", text)
     ends_open = text[-1:].isspace() and re.match(r"\w", text.strip()[-1]) is not None
     start = re.compile(rf"\s*{shape}(?:\s|$)" if ends_open or is_count else rf"\s*{shape}\s?")
@@ -119,9 +125,8 @@ def _stripped(lines: Sequence[str], prefix: Prefix, kinds: Counter[str]) -> list
         if match is not None:
             kinds["line numbers" if prefix.is_count else "prefixes"] += 1
             rest = line[match.end() :]
-            inner = _inner(match[0].strip()) if prefix.inner is not None else None
-            if inner is not None and _ROW.match(rest):
-                rest = _without_inner(rest, inner, prefix, kinds)
+            if prefix.inner is not None and _ROW.match(rest) and not _PLAIN.fullmatch(rest):
+                rest = _without_inner(rest, _inner(match[0].strip()), prefix, kinds)
         result.append(rest)
     return result
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from bench.core.values import counted
 from bench.errors import BenchError
 from bench.parallelism import collectives
 
@@ -70,27 +71,28 @@ def _first_of_each(statements: Iterable[Statement]) -> list[Statement]:
     return list(first.values())
 
 
-def check_listed_ranks(ranks: Sequence[int], told: int | None, elided: bool = False) -> int | None:
-    """How many ranks a list of them says there are; None if there is no list. `told` is the user's number.
+def check_listed_ranks(ranks: Sequence[int], told: int | None, shortened: str | None = None) -> int | None:
+    """How many ranks a list of them says there are; None if there is no list.
 
-    Raises BenchError for a rank that is listed twice, and if ranks are missing and the user did not say how many
-    there are, or said fewer than are listed.
+    `told` is the user's number, `shortened` a reason why the list may lack its end. Raises BenchError for a rank that is
+    listed twice, and if ranks are missing and the user did not say how many there are, or said fewer than are listed.
     """
     if not ranks:
         return None
     twice = next((rank for rank in ranks if ranks.count(rank) > 1), None) if len(set(ranks)) < len(ranks) else None
     if twice is not None:
+        times = "twice" if ranks.count(twice) == 2 else f"{ranks.count(twice)} times"
         raise BenchError(
-            f"the text lists rank {twice} {ranks.count(twice)} times: either its processes were not connected, so that "
-            "each was a run of its own (nccl-tests without MPI=1), or it holds several runs; put each into a file"
+            f"the text lists rank {twice} {times}: either its processes were not connected, so that each was a run of "
+            "its own (nccl-tests without MPI=1), or it holds several runs; put each into a file"
         )
     highest = max(ranks)
-    if len(ranks) == highest + 1 and not elided:
+    if len(ranks) == highest + 1 and shortened is None:
         return len(ranks)
     if told is None:
+        why = shortened or f"there is a rank {highest}, so that at least {highest + 1} took part"
         raise BenchError(
-            f"the text lists {len(ranks)} of at least {highest + 1} ranks (up to rank {highest}), and leaves the "
-            "others out; say how many there were: add --ranks N"
+            f"the text lists {counted(len(ranks), 'rank')}, but {why}; say how many there were: add --ranks N"
         )
     if told <= highest:
         raise BenchError(f"--ranks {told}: the text lists rank {highest}, so there are at least {highest + 1}")
