@@ -181,7 +181,7 @@ def _reading(label: str, words: Sequence[str], setup: _Setup, hints: ImportHints
     match = _LABEL.fullmatch(label)
     name = match["op"] if match else hints.op
     if match is None and label:
-        return "its label is no operation with a type"
+        return "its label does not name an operation and a type"
     if cells["Max"] <= 0 or cells["size"] < 1:
         return "has no time, or no size"
     if name is None:

@@ -1,4 +1,4 @@
-"""Rows of nccl-tests held against themselves and against what the run says: sizes, bandwidths, the average.
+"""Comparison of the rows of nccl-tests with each other and with the rest of the run: sizes, bandwidths, the average.
 
 Sources: src/*.cu of nccl-tests (GetCollByteCount, GetBw) and src/common.cu.
 """

@@ -1,9 +1,9 @@
 """Reads what nccl-tests (and rccl-tests) print: old and new columns, -I, -C, -S, with debug lines in between.
 
-A text may hold several runs: each is a launch of the cases that an earlier one has too. What a run says of itself has
-to agree: the ranks it lists, the communicators of NCCL's debug lines, the bandwidths of its rows. The operation is that
-of the program's own line, or of the command line that started it. Source: src/common.cu and src/util.cu of nccl-tests
-and rccl-tests, versions of 2017 to 2026.
+A text may hold several runs: each is a launch of the cases that an earlier one has too. Statements of a run have to
+agree: the ranks it lists, the communicators of NCCL's debug lines, the bandwidths of its rows. The operation is that of
+the program's own line, or of the command line that started it. Source: src/common.cu and src/util.cu of nccl-tests and
+rccl-tests, versions of 2017 to 2026.
 """
 
 from __future__ import annotations
@@ -231,9 +231,8 @@ def looks_like(text: str) -> bool:
 def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a text.
 
-    Raises BenchError if the text does not say the operation or the number of ranks and `hints` does not
-    either, if the two disagree or the text contradicts itself on them, and if runs in one text were made on different
-    devices.
+    Raises BenchError if neither the text nor `hints` says the operation and the number of ranks, or if they disagree.
+    The same holds for a text that contradicts itself on them, and for runs on different devices.
     """
     reader = _Reader(hints)
     for index, line in enumerate(text.splitlines(), 1):

@@ -35,7 +35,7 @@ class Program:
 
     names: tuple[str, ...]
     is_command: bool
-    """True for a line that begins as a command does; else the program stands in a sentence."""
+    """True for a line that begins as a command does; else it may be a word of a sentence."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Variables of NCCL that the line sets."""
 

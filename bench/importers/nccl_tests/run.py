@@ -50,7 +50,7 @@ def rank_facts(devices: list[tuple[int, str, str]], num_ranks: int | None) -> tu
 
 
 def distinct_settings(runs: Sequence[NcclRun]) -> list[Params]:
-    """For each run, the variables of NCCL in which the runs of a text differ: these are no launches of one case."""
+    """For each run, the variables of NCCL in which the runs of a text differ: they make different cases."""
     names = sorted({name for run in runs for name in run.variables})
     differing = [name for name in names if len({run.variables.get(name) for run in runs}) > 1]
     return [{name.lower(): distinct_name(run.variables.get(name, "default")) for name in differing} for run in runs]

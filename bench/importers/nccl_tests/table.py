@@ -70,7 +70,7 @@ def is_head(words: Sequence[str]) -> bool:
 
 
 def is_rest_of_head(words: Sequence[str]) -> bool:
-    """True for a line of nothing but names of columns."""
+    """True for a line that has only names of columns."""
     return bool(words) and set(words) <= COLUMNS - {"size", "count"}
 
 
@@ -157,7 +157,7 @@ def _split_root(head: TableHead, rest: list[str]) -> tuple[str | None, list[str]
 
 
 def split_cells(words: Sequence[str], columns: Sequence[str]) -> list[str] | None:
-    """The words as cells of the first columns; None if there are more than columns, or one is no number."""
+    """The words as cells of the first columns; None if there are too many, or one is not a number."""
     cells: list[str] = []
     left = list(words)
     for name in columns:

@@ -1,4 +1,4 @@
-"""Beginnings of lines that a tool writes itself: what stands before one is a prefix of a launcher or a log collector.
+"""Beginnings of lines that a tool writes itself: any text before one is a prefix of a launcher or collector.
 
 nccl-tests and OSU begin such lines with `#`, which pages and mails lose: it is put back.
 """

@@ -53,7 +53,7 @@ class CleanText:
 
 
 def clean_text(data: bytes) -> CleanText:
-    """The cleaned text of a file's bytes. Raises BenchError for bytes that are no text."""
+    """The cleaned text of a file's bytes. Raises BenchError for bytes that are not text."""
     text, encoding = decoding.decode(data)
     text = text.removeprefix("\ufeff")
     originals = tuple(split_lines(text))

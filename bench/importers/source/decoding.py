@@ -28,7 +28,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 def decode(data: bytes) -> tuple[str, str | None]:
     """The text, and how it was encoded unless that is plain UTF-8.
 
-    Raises BenchError for bytes that are no text.
+    Raises BenchError for bytes that are not text.
     """
     for mark, encoding, what in _MARKS:
         if data.startswith(mark):

@@ -35,12 +35,12 @@ NOISE: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("left out in the text", r"[#|>-]*\s*(?:\.{2,}|\u2026|\[\.\.\.\]|\[\u2026\]|<snip>|\[snip\])\s*$"),
     )
 )
-"""Why a line is no data, and its pattern."""
+"""Reason why a line has no data, and its pattern."""
 ELIDED = "left out in the text"
 
 
 def noise(text: str) -> str | None:
-    """Why a line is no data; None if that is not known."""
+    """Reason why a line has no data; None if that is not known."""
     text = text.strip()
     return next((why for why, pattern in NOISE if pattern.match(text)), None)
 

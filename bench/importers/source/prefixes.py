@@ -1,7 +1,7 @@
 """Prefixes of launchers, log collectors, mails and pages, learnt from the text itself.
 
 A prefix is the part of a line before a line's known beginning (`bench.importers.source.anchors`). Its shape (digits and
-words may differ, all else is literal) has to stand before at least two such lines, and before most lines around them.
+words may differ, all else is literal) is before at least two such lines, and before most lines around them.
 So `[1,0]<stdout>:`, a time stamp, `(Worker pid=12, ip=192.0.2.1) ` and `> > ` need no list of tools. A tool that writes
 a row in pieces has the prefix in the middle of the row, too.
 """
@@ -32,7 +32,7 @@ _ROW = re.compile(r"\s*-?\d")
 
 @dataclass(frozen=True)
 class Prefix:
-    """A prefix as it is before one line: its shape, and whether it may stand in the middle of a row too."""
+    """A prefix as it is before one line: its shape, and whether it may be in the middle of a row too."""
 
     start: re.Pattern[str]
     inner: re.Pattern[str] | None

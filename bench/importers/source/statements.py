@@ -1,7 +1,7 @@
 """Statements that a text makes of itself, and what contradicts them.
 
 A text says the same thing in several places: the ranks it lists, the processes of its launcher, the bandwidths of its
-rows. What a text says of one thing is gathered, and two values are a contradiction that is refused or named.
+rows. Its statements on one thing are gathered; two values are a contradiction, which is refused or named.
 """
 
 from __future__ import annotations
@@ -74,8 +74,10 @@ def _first_of_each(statements: Iterable[Statement]) -> list[Statement]:
 def check_listed_ranks(ranks: Sequence[int], told: int | None, shortened: str | None = None) -> int | None:
     """How many ranks a list of them says there are; None if there is no list.
 
-    `told` is the user's number, `shortened` a reason why the list may lack its end. Raises BenchError for a rank that is
-    listed twice, and if ranks are missing and the user did not say how many there are, or said fewer than are listed.
+    `told` is the user's number, `shortened` a reason why the list may lack its end.
+
+    Raises BenchError for a rank that is listed twice, and if ranks are missing and the user named no number of them, or
+    fewer than are listed.
     """
     if not ranks:
         return None
@@ -90,7 +92,8 @@ def check_listed_ranks(ranks: Sequence[int], told: int | None, shortened: str | 
     if len(ranks) == highest + 1 and shortened is None:
         return len(ranks)
     if told is None:
-        why = shortened or f"there is a rank {highest}, so that at least {highest + 1} took part"
+        missing = f"there is a rank {highest}, so that at least {highest + 1} took part"
+        why = shortened if shortened and len(ranks) == highest + 1 else missing
         raise BenchError(
             f"the text lists {counted(len(ranks), 'rank')}, but {why}; say how many there were: add --ranks N"
         )
