@@ -56,13 +56,12 @@ def command(
     \b
     Exit codes:
       0  all rows are read
-      2  nothing can be read, or the file contradicts itself or an option; nothing is saved
-      3  some rows cannot be read or failed, or statements of the file contradict each other
+      2  nothing is saved: no row is read, or options contradict the file
+      3  rows are unread or failed, or the file contradicts itself
 
     \b
     Examples:
       bench import all_reduce.txt
-      bench import nccl.json -o h200.jsonl
       bench import --op all_gather old-nccl-tests.txt
       bench import --verbose job.log
       bench import --ranks 16 --device "NVIDIA H200" osu_allreduce.txt
