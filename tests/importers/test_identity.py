@@ -139,7 +139,7 @@ def test_operations_are_taken_as_other_tools_spell_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data["config"]["devices"][1].update(rank=3), "the ranks 0, 3, not the first of each process of 2"),
+        (lambda data: data["config"]["devices"][1].update(rank=3), "ranks 0, 3, not the first of each process of 2"),
         (lambda data: data["config"]["devices"][1].update(rank=0), "lists the ranks 0, 0"),
         (lambda data: data.update(results=[]), "no row of nccl-tests can be read"),
     ],

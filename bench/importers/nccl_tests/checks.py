@@ -30,6 +30,8 @@ UNIT_RATIO = {"hypercube"}
 """Operations whose bandwidths nccl-tests prints alike: the first counts received bytes alone (src/hypercube.cu)."""
 TOLERANCE = 0.02
 """Relative deviation that is more than rounding."""
+GROSS = 2.0
+"""Factor between a time and the bandwidth of its row from which on one of them is of another unit or row."""
 
 
 @dataclass
@@ -64,7 +66,11 @@ def check_run(rows: Sequence[Row], op: str, num_ranks: int, average: float | Non
     if op not in UNIT_RATIO and num_ranks > 1 and (factor := factor_contradiction(op, num_ranks, stated)) is not None:
         found.contradictions.append(factor)
         found.fits_factor = False
-    found.remarks += [*_time_remarks(found.rows, op), *_summary_remarks(found, rows, average, out_of_bounds)]
+    if (times := _time_contradiction(found.rows, op)) is not None:
+        is_gross = times[1]
+        found.contradictions += [times[0]] if is_gross else []
+        found.remarks += [] if is_gross else [times[0].note()]
+    found.remarks += [*_summary_remarks(found, rows, average, out_of_bounds)]
     return found
 
 
@@ -113,27 +119,29 @@ def _shares_contradiction(rows: Sequence[Row], op: str, num_ranks: int) -> Contr
     )
 
 
-def _time_remarks(rows: Sequence[Row], op: str) -> list[str]:
-    """A remark on times that do not give the bandwidth of their row."""
+def _time_contradiction(rows: Sequence[Row], op: str) -> tuple[Contradiction, bool] | None:
+    """Times that do not give the bandwidth of their row, and whether one is off by a factor of GROSS."""
     known = [
         (row, body)
         for row, body in _halves(rows)
         if not body.is_cpu_time and body.algbw and body.algbw >= 1 and body.microseconds and body.microseconds > 0
     ]
     if op in UNIT_RATIO:
-        return []
+        return None
     wrong = [
         (row, body)
         for row, body in known
         if abs(_algbw(row, body) - (body.algbw or 0)) > max(TOLERANCE * (body.algbw or 0), 0.01 + _rounding(row, body))
     ]
     if not wrong:
-        return []
+        return None
     row, body = wrong[0]
-    return [
-        f"{where(row)}: {row.num_bytes:,} bytes in {body.microseconds:g} us are {_algbw(row, body):.2f} GB/s, but the "
-        f"row says {body.algbw:.2f} GB/s; the same holds in {len(wrong)} of {len(known)} halves; the time is taken"
-    ]
+    ratios = [_algbw(row, body) / (body.algbw or 1.0) for row, body in wrong]
+    text = (
+        f"{row.num_bytes:,} bytes in {body.microseconds:g} us are {_algbw(row, body):.2f} GB/s, but the row says "
+        f"{body.algbw:.2f} GB/s; the same holds in {len(wrong)} of {len(known)} halves; the time is taken"
+    )
+    return Contradiction(where(row), text), max(ratios) > GROSS or min(ratios) < 1 / GROSS
 
 
 def _algbw(row: Row, body: Body) -> float:

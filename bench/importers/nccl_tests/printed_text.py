@@ -52,7 +52,13 @@ The look-behind only saves time: without it, each letter of a long word is tried
 """
 _WHOLE_DEBUG = re.compile(r"(?:\[[\d-]+[ T][\d:.,]+\]\s*)?[\w.-]*[A-Za-z][\w.-]*:\d+:\d+ \[\d+\]\s")
 """The same as a line of its own: there the host's name may begin with a digit."""
-_SIGN = re.compile(r"#(?!wrong|bitdiff|iters)\s*")
+_LOOKS = re.compile(
+    r"^.*#\s*size\s+count\s+type\b|# nccl-tests version|# Collective test starting"
+    r"|^\s*\d+\s+\d+\s+(?:float|half|bfloat16|double|u?int\d+)\s+(?:[a-z]+\s+)?-?\d+\s+\d+\.\d+\s",
+    re.M,
+)
+"""Lines of nccl-tests alone, and rows of a table that lost its head."""
+_SIGN = re.compile(r"^#(?!wrong|bitdiff|iters)\s*")
 """The `#` of a line, which is not that of a column."""
 _HEADINGS = re.compile(
     r"#\s*(Using devices|\(B\)|Errors with asterisks|Parallel Init|Reporting|Bitwise|Timing|Memory)|#\s*\(us\)"
@@ -110,7 +116,7 @@ class _Reader:
             self.runs.append(NcclRun())
         run, words = self.run, _SIGN.sub("", text).split()
         what = self._setup_line(text, index)
-        if what is None and text.startswith("#") and is_head(words):
+        if what is None and text.startswith("#") and (is_head(words) or words[:3] == ["bytes", "N", "type"]):
             self._head(words, index)
             what = "head of the table"
         elif what is None and run.has_head and is_rest_of_head(words) and not run.rows and self.pending is None:
@@ -177,7 +183,7 @@ class _Reader:
 
     def _cells(self, index: int, text: str) -> bool:
         """A row, its beginning, or the rest of one. False for a line of another kind."""
-        if _WHOLE_DEBUG.match(text):
+        if text.startswith("#") or _WHOLE_DEBUG.match(text):
             return False
         cut = _DEBUG.sub("", text).strip()
         if START.match(cut):
@@ -222,10 +228,7 @@ class _Reader:
 
 
 def looks_like(text: str) -> bool:
-    return (
-        re.search(r"^.*#\s*size\s+count\s+type\b|# nccl-tests version|# Collective test starting", text, re.M)
-        is not None
-    )
+    return _LOOKS.search(text) is not None
 
 
 def read(text: str, hints: ImportHints) -> ImportedText:

@@ -55,6 +55,13 @@ class TableHead:
         return cls(tuple(words), named, line)
 
     @property
+    def is_readable(self) -> bool:
+        """False if it is of the first versions, with times in ms, or if the line was cut off within its last word."""
+        last = self.columns[-1]
+        is_cut = last not in COLUMNS and any(name.startswith(last) for name in COLUMNS)
+        return "size" in self.columns and not is_cut
+
+    @property
     def wanted(self) -> list[str]:
         """Columns after those that say which row it is."""
         return [name for name in self.columns if name not in IDENTITY]
@@ -130,7 +137,7 @@ class RowInPieces:
 def begin_row(head: TableHead, text: str, line: int, original: str) -> RowInPieces | None:
     """The row that a line begins; None if its beginning or its cells fit no columns of the head."""
     words = text.split()
-    if len(words) < 3 or not all(_is_whole(word) for word in words[:2]):
+    if not head.is_readable or len(words) < 3 or not all(_is_whole(word) for word in words[:2]):
         return None
     match = _DTYPE.match(words[2])
     if match is None:
@@ -138,6 +145,8 @@ def begin_row(head: TableHead, text: str, line: int, original: str) -> RowInPiec
     rest = [words[2][match.end() :], *words[3:]] if match.end() < len(words[2]) else words[3:]
     redop, rest = _redop(head, rest)
     root, rest = _split_root(head, rest)
+    if not head.line and root is None:  # the head is missing: only a row that has every column is one of this form
+        return None
     row = RowInPieces(head, words[0], words[1], match[0], redop, root, lines=[(line, original)])
     return row if row.takes(rest) else None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.importers.source import decoding, prefixes
@@ -18,6 +18,10 @@ from bench.importers.source.markup import MARKS
 
 _RESULTS = {"benchmarks", "results", "nccl_version"}
 """Keys of an object that a tool wrote as its result."""
+
+_LOG_KEYS = ("log", "message", "msg", "MESSAGE", "line", "text")
+"""Keys under which collectors keep a line: Docker's json-file, journald, Fluent Bit, Loki."""
+MIN_RECORDS = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ def clean_text(data: bytes) -> CleanText:
     whole = () if encoding is None else (TakenOff(encoding),)
     if _is_json(text):
         return CleanText(originals, originals, whole)
-    lines, counts = _without_marks(originals)
+    unwrapped = _log_records(originals)
+    lines, counts = _without_marks(unwrapped)
+    counts["JSON around log lines"] = sum(line != other for line, other in zip(originals, unwrapped, strict=True))
     lines, kinds, example = prefixes.taken_off(lines)
     counts.update(kinds)
     if (around := _around_json(lines)) is not None:
@@ -78,6 +84,27 @@ def split_lines(text: str) -> list[str]:
     if "\n" not in text:
         text = text.replace("\r", "\n")
     return text.removesuffix("\n").split("\n") if text else []
+
+
+def _log_records(lines: Sequence[str]) -> Sequence[str]:
+    """The texts of records, if most lines are JSON objects with one: `{"log": "...", "stream": "stdout"}` of Docker."""
+    texts = [_log_text(line) for line in lines]
+    records = sum(text is not None for text in texts)
+    if records < MIN_RECORDS or 2 * records < sum(bool(line.strip()) for line in lines):
+        return lines
+    return [line if text is None else text for line, text in zip(lines, texts, strict=True)]
+
+
+def _log_text(line: str) -> str | None:
+    if not line.lstrip().startswith("{"):
+        return None
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    values = [record.get(key) for key in _LOG_KEYS] if isinstance(record, dict) else []
+    text = next((value for value in values if isinstance(value, str)), None)
+    return None if text is None else text.rstrip("\r\n").replace("\n", " ")
 
 
 def _is_json(text: str) -> bool:

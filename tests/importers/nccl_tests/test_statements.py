@@ -99,6 +99,18 @@ def test_the_last_lines_are_held_against_the_rows() -> None:
 def test_times_in_milliseconds_say_so_below_the_head() -> None:
     found = read(changed(("(us)", "(ms)"), ("100.0 ", "0.100 "), ("90.00 ", "0.090 ")))
     assert [reading.seconds for reading in found.readings[:2]] == [pytest.approx((1e-4,)), pytest.approx((9e-5,))]
+    assert "2,097,152 bytes in 200000 us are 0.01 GB/s, but the row says 10.49" in found.contradictions[0].text
+
+
+def test_a_table_whose_head_was_cut_off_or_lost() -> None:
+    with pytest.raises(BenchError, match="does not say how many ranks"):
+        read("\n".join(BASE.splitlines()[10:13]))
+    found = read("\n".join(BASE.splitlines()[10:13]), op="all_reduce", num_ranks=2)
+    assert len(found.readings) == 6
+    first_format = (DATA / "import" / "public" / "first_format.txt").read_text()
+    assert read(first_format, op="all_reduce", num_ranks=2).readings == ()
+    wrapped = [line[start : start + 80] for line in BASE.splitlines() for start in range(0, max(len(line), 1), 80)]
+    assert read("\n".join(wrapped), op="all_reduce", num_ranks=2).readings == ()
 
 
 @pytest.mark.parametrize(

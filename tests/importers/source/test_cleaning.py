@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from bench.errors import BenchError
@@ -128,6 +130,13 @@ def test_lost_number_signs_are_put_back() -> None:
 def test_all_of_it_at_once() -> None:
     lines = [f"> \x1b[1m[1,0]<stdout>:{line.removeprefix('#')}\x1b[0m" for line in LINES]
     assert [line for line in cleaned(lines) if line] == [line for line in WANTED if line != "#"]
+
+
+def test_records_of_a_log_collector() -> None:
+    records = [json.dumps({"log": f"{line}\n", "stream": "stdout", "time": "2026-01-31T12:00:00Z"}) for line in LINES]
+    found = clean_text("\n".join([*records, "not a record"]).encode())
+    assert [" ".join(line.split()) for line in found.lines] == [*WANTED, "not a record"]
+    assert [row.note() for row in found.taken_off] == ["JSON around log lines (8 lines)"]
 
 
 def test_whole_json_is_not_changed_and_json_in_a_log_is_found() -> None:
