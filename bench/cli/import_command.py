@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.importers.registry import ImportedFile
 
 MAX_SHOWN = 5
-"""Rows that could not be read which are printed; the file has all of them."""
+"""Rows that could not be read, and unknown lines, which are printed; --verbose prints all of them."""
 
 
 @click.command(name="import", cls=HelpedCommand, page="comparing")
@@ -28,6 +28,7 @@ MAX_SHOWN = 5
 @click.option("--op", help="Which collective it measured, if the text does not say it (all_reduce, ...).")
 @click.option("--ranks", type=click.IntRange(1), help="How many ranks took part, if the text does not say it.")
 @click.option("--device", help="The devices' name as the driver gives it, if the file does not say it.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every line of the file, and its use in the result.")
 @click.option("--label", help="Label of the result; default: the file's name.")
 @click.option(
     "-o",
@@ -43,20 +44,27 @@ def command(
     op: str | None,
     ranks: int | None,
     device: str | None,
+    verbose: bool,
     label: str | None,
     output: Path,
 ) -> int:
     """Make result files of what other tools wrote, to be shown, compared and plotted like any other.
 
     Reads the text and JSON of nccl-tests (rccl-tests), the text of PARAM's comms benchmark and of the OSU
-    micro-benchmarks, and the JSON of pytest-benchmark. A row that cannot be read is named, and kept in the
-    result's header; the exit code is 3 if there is one, and 2 if nothing could be read.
+    micro-benchmarks, and the JSON of pytest-benchmark. Colours, and prefixes of launchers and log collectors, are
+    taken off; a note says so. Rows that cannot be read, unknown lines and contradictions are named.
+
+    \b
+    Exit codes:
+      0  all rows are read
+      2  nothing is saved: no row is read, or options contradict the file
+      3  rows are unread or failed, or the file contradicts itself
 
     \b
     Examples:
       bench import all_reduce.txt
-      bench import nccl.json -o h200.jsonl
       bench import --op all_gather old-nccl-tests.txt
+      bench import --verbose job.log
       bench import --ranks 16 --device "NVIDIA H200" osu_allreduce.txt
     """
     from bench.importers.reading import ImportHints
@@ -68,12 +76,16 @@ def command(
     hints = ImportHints(op=op, num_ranks=ranks, device=device)
     saved = [import_file(file, hints, output, tool, label) for file in files]
     for imported in saved:
+        if verbose:
+            _print_lines(imported)
         _print_summary(imported)
     return max((imported.exit_code for imported in saved), default=exit_codes.OK)
 
 
 def _print_summary(saved: ImportedFile) -> None:
     echo(clean(f"{saved.path}: {_counted(saved.num_cases, 'case')} of {saved.tool}, from {saved.source}"))
+    for note in _notes(saved):
+        echo(clean(f"{saved.source}: {note}"), err=True)
     if saved.not_ok:
         echo(f"{saved.source}: {_counted(saved.not_ok, 'case')} wrong or without a time: see `bench show`", err=True)
     if saved.unread:
@@ -82,6 +94,26 @@ def _print_summary(saved: ImportedFile) -> None:
         shown += [f"{more} more, in the result's header"] if more else []
         rows = _counted(len(saved.unread), "row")
         echo(clean(f"{saved.source}: {rows} could not be read: {'; '.join(shown)}"), err=True)
+
+
+def _notes(saved: ImportedFile) -> list[str]:
+    """Lines on the text itself: its prefixes and marks, its unknown lines, its contradictions."""
+    notes = [f"note: taken off: {'; '.join(clean(row.note()) for row in saved.taken_off)}"] if saved.taken_off else []
+    unknown = saved.ledger.of_kind("unknown")
+    if unknown:
+        shown = [f"{line.where}: {line.first_words}" for line in unknown[:MAX_SHOWN]]
+        more = len(unknown) - len(shown)
+        shown += [f"{more} more, see --verbose"] if more else []
+        notes.append(f"note: {_counted(len(unknown), 'unknown line')}, not used: {'; '.join(shown)}")
+    notes += [f"note: {clean(remark)}" for remark in saved.remarks]
+    return notes + [f"warning: contradiction: {clean(text)}" for text in saved.contradictions]
+
+
+def _print_lines(saved: ImportedFile) -> None:
+    """Every line of the file, in its order, and what became of it."""
+    for line in saved.ledger:
+        why = f" ({line.why})" if line.why else ""
+        echo(clean(f"{line.where}: {line.kind}{why}: {line.text}"))
 
 
 def _counted(number: int, noun: str) -> str:

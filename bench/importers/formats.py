@@ -32,8 +32,8 @@ class Format:
 
 FORMATS = (
     Format("pytest-benchmark", "bench.importers.pytest_benchmark"),
-    Format("nccl-tests", "bench.importers.nccl_tests_json"),
-    Format("nccl-tests", "bench.importers.nccl_tests_text"),
+    Format("nccl-tests", "bench.importers.nccl_tests.json_file"),
+    Format("nccl-tests", "bench.importers.nccl_tests.printed_text"),
     Format("param", "bench.importers.param"),
     Format("osu", "bench.importers.osu"),
 )

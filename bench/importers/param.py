@@ -11,21 +11,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from bench.errors import BenchError
 from bench.importers.reading import (
     COLLECTIVE,
-    LAUNCHER_PREFIX,
     ImportedCase,
     ImportedText,
     ImportHints,
-    Unread,
     collective_work,
     mean_note,
     number,
     whole,
 )
+from bench.importers.source.ledger import Ledger
+from bench.importers.source.statements import Bandwidths, Contradiction, factor_contradiction
 from bench.records.lines.header import RankFacts
 from bench.suite import Params, SuiteMetric
 
@@ -58,6 +59,14 @@ class _Setup:
     columns: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class _Stated:
+    """Bandwidths that a row states, and the number of its case."""
+
+    case: int
+    bandwidths: Bandwidths
+
+
 def looks_like(text: str) -> bool:
     return "COMMS-RES" in text
 
@@ -69,18 +78,30 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     """
     setup = _Setup()
     cases: list[ImportedCase] = []
-    unread: list[Unread] = []
-    for index, line in enumerate(text.splitlines(), 1):
-        line = LAUNCHER_PREFIX.sub("", line.strip(), count=1).strip()
+    ledger, stated = Ledger(), list[_Stated]()
+    for index, original in enumerate(text.splitlines(), 1):
+        line = original.strip()
         table, row = _TABLE.search(line), _ROW.search(line)
         if table is not None:
             setup.columns = _columns(table["heads"])
+            ledger.read(index, line, "head of a table")
         elif row is not None:
-            reading = _reading(row["label"] or "", row["cells"].split(), setup, hints)
-            cases += [reading] if reading is not None else []
-            unread += [Unread.of(f"line {index}", line)] if reading is None else []
+            found = _reading(row["label"] or "", row["cells"].split(), setup, hints)
+            if isinstance(found, str):
+                ledger.unread(index, line, found)
+                continue
+            cases.append(found)
+            ledger.read(index, line, "row")
+            stated.append(_Stated(len(cases) - 1, _bandwidths(index, row["cells"].split(), setup.columns)))
+        elif _configure(setup, line):
+            ledger.read(index, line, "set-up")
+        elif re.fullmatch(r"#?\s*PARAM\b.*", line):
+            ledger.read(index, line, "heading")
         else:
-            _configure(setup, line)
+            ledger.other(index, original)
+    cases, contradictions = _held_against_bandwidths(cases, stated)
+    if contradictions and hints.num_ranks is not None and setup.num_ranks is None and setup.world_size is None:
+        raise BenchError(f"--ranks {hints.num_ranks}: {contradictions[0].note()}")
     backend = setup.options.get("backend")
     num_ranks = cases[0].num_ranks if cases else 0
     rank = RankFacts(device_type=_DEVICE_TYPES.get(backend or ""))
@@ -89,7 +110,8 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         version=None,
         format="text",
         readings=tuple(cases),
-        unread=tuple(unread),
+        ledger=ledger,
+        contradictions=tuple(contradictions),
         ranks=(rank,) * num_ranks,
         settings=setup.options,
         backend=backend,
@@ -101,28 +123,67 @@ def _columns(heads: str) -> list[str]:
     return re.sub(r"(total-)?size \(B\)", "size", heads).split()
 
 
-def _configure(setup: _Setup, line: str) -> None:
-    if match := _RANKS.search(line):
-        setup.num_ranks = whole(match[1])
-    if match := _WORLD.search(line):
-        setup.world_size = whole(match[1])
+def _configure(setup: _Setup, line: str) -> bool:
+    """Take up a line of the set-up. False for any other. Raises BenchError for two numbers of ranks of one group."""
+    ranks, world = _RANKS.search(line), _WORLD.search(line)
+    if ranks:
+        setup.num_ranks = whole(ranks[1])
+    if world:
+        setup.world_size = whole(world[1])
+    if setup.world_size is not None and (setup.num_ranks or 0) > setup.world_size:
+        raise BenchError(
+            f"the text says groupSize {setup.num_ranks}, more than its world_size {setup.world_size}; "
+            "import the output of one run"
+        )
     if "args.z" in line:
         setup.options |= {name.removeprefix("args."): value for name, value in _OPTION.findall(line)}
+    return bool(ranks or world or "args.z" in line)
 
 
-def _reading(label: str, words: Sequence[str], setup: _Setup, hints: ImportHints) -> ImportedCase | None:
-    """The case of a row; None if it cannot be read."""
+def _bandwidths(index: int, words: Sequence[str], columns: Sequence[str]) -> Bandwidths:
+    cells = dict(zip(columns, words, strict=False))
+    return Bandwidths(f"line {index}", number(cells.get("AlgBW(GB/s)")), number(cells.get("BusBW(GB/s)")))
+
+
+def _held_against_bandwidths(
+    cases: Sequence[ImportedCase], stated: Sequence[_Stated]
+) -> tuple[list[ImportedCase], list[Contradiction]]:
+    """The cases, without a bus factor if the rows of their operation have another one, and what contradicts."""
+    groups: dict[tuple[str, int], list[_Stated]] = {}
+    for row in stated:
+        case = cases[row.case]
+        groups.setdefault((str(case.params["op"]), case.num_ranks), []).append(row)
+    result, contradictions = list(cases), list[Contradiction]()
+    for (op, num_ranks), rows in groups.items():
+        found = factor_contradiction(op, num_ranks, [row.bandwidths for row in rows]) if num_ranks > 1 else None
+        if found is not None:
+            contradictions.append(found)
+            for row in rows:
+                num_bytes = result[row.case].params["num_bytes"]
+                assert isinstance(num_bytes, int)
+                result[row.case] = replace(result[row.case], work=collective_work(op, num_bytes, 1))
+    return result, contradictions
+
+
+def _reading(label: str, words: Sequence[str], setup: _Setup, hints: ImportHints) -> ImportedCase | str:
+    """The case of a row, or why it cannot be read."""
     numbers = [number(word) for word in words]
     columns = setup.columns
     if len(numbers) == len(columns) - 1:  # commsComputeBench.py heads a column that its rows do not have
         columns = [name for name in columns if name != "nElementsPairPerRank"]
-    if not {"Max", "size"} <= set(columns) or len(numbers) != len(columns) or None in numbers:
-        return None
+    if not {"Max", "size"} <= set(columns):
+        return "there is no head with a size and the slowest rank's time"
+    if len(numbers) != len(columns) or None in numbers:
+        return f"does not fit the head: {' '.join(columns)}"
     cells = {name: float(value or 0) for name, value in zip(columns, numbers, strict=True)}
+    if (reason := _order_reason(cells)) is not None:
+        return reason
     match = _LABEL.fullmatch(label)
     name = match["op"] if match else hints.op
-    if (match is None and label) or cells["Max"] <= 0 or cells["size"] < 1:
-        return None
+    if match is None and label:
+        return "its label does not name an operation and a type"
+    if cells["Max"] <= 0 or cells["size"] < 1:
+        return "has no time, or no size"
     if name is None:
         raise BenchError("the text does not say which collective it measured; add --op, such as --op all_reduce")
     num_ranks = hints.ranks(setup.num_ranks or setup.world_size, TOOL)
@@ -142,3 +203,10 @@ def _reading(label: str, words: Sequence[str], setup: _Setup, hints: ImportHints
         derived={"median_rank_seconds": None if median is None else median * 1e-6},
         metrics={"median_rank_seconds": SuiteMetric("s", "lower", "Median over the ranks of the time of one call.")},
     )
+
+
+def _order_reason(cells: Mapping[str, float]) -> str | None:
+    """Why percentiles over the ranks cannot be right: they have to rise."""
+    names = [name for name in ("Min", "Latency(us):p50", "p75", "p95", "Max") if name in cells]
+    falling = next((pair for pair in pairwise(names) if cells[pair[0]] > cells[pair[1]] * 1.001), None)
+    return None if falling is None else f"{falling[0]} is above {falling[1]}"

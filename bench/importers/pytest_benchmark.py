@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,24 +23,27 @@ from bench.importers.reading import (
     ImportedCase,
     ImportedText,
     ImportHints,
-    Unread,
     check_num_ranks,
+    distinct_name,
     json_value,
     mapping,
     mean_note,
     number,
-    safe_name,
     sequence,
     words,
 )
+from bench.importers.source.ledger import Ledger
 from bench.records.lines.header import RankFacts
 from bench.records.lines.parts import WorkFacts
 from bench.suite import Param, Params, is_param
 
 TOOL = "pytest-benchmark"
 SUITE = "pytest_benchmark"
+_KNOWN_KEYS = {"machine_info", "commit_info", "benchmarks", "datetime", "version"}
 OWN = "bench"
 """Key under which bench's export keeps what the format has no place for: in `extra_info`, and in `machine_info`."""
+
+_LIKE_A_VALUE = re.compile(r"[-+]?(\d[\d_]*)?\.?\d*(e[-+]?\d+)?|true|false|none|null|nan|[-+]?inf(inity)?", re.I)
 
 
 def looks_like(text: str) -> bool:
@@ -52,13 +54,21 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a file. Raises BenchError for what is no such JSON."""
     data = _parse(text)
     tests = data["benchmarks"]
-    names = Counter(_name(test) for test in tests if isinstance(test, dict))
+    names = _fullnames(tests)
     cases: list[ImportedCase] = []
-    unread: list[Unread] = []
+    ledger = Ledger()
+    for key in data:
+        if key in _KNOWN_KEYS:
+            ledger.read(f"key {key!r}", "", "key of the file")
+        else:
+            ledger.other(f"key {key!r}", str(key))
     for index, test in enumerate(tests, 1):
         of_test = list(_readings(test, names)) if isinstance(test, dict) else []
         cases += of_test
-        unread += [] if of_test else [Unread.of(f"benchmark {index}", json.dumps(test))]
+        if of_test:
+            ledger.read(f"benchmark {index}", _name(test), "test")
+        else:
+            ledger.unread(f"benchmark {index}", json.dumps(test), "has neither rounds nor a median")
     num_ranks = max((reading.num_ranks for reading in cases), default=1)
     machine = mapping(data.get("machine_info"))
     facts = mapping(machine.get(OWN))
@@ -67,7 +77,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         version=words(data.get("version")),
         format="JSON",
         readings=tuple(cases),
-        unread=tuple(unread),
+        ledger=ledger,
         ranks=(_rank(machine, facts),) * num_ranks,
         versions=_versions(machine, facts),
         started=words(data.get("datetime")),
@@ -82,7 +92,7 @@ def _parse(text: str) -> dict[str, Any]:
     return data
 
 
-def _readings(test: Mapping[str, Any], names: Counter[str]) -> Iterator[ImportedCase]:
+def _readings(test: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Iterator[ImportedCase]:
     """A reading of each launch; none if the test has neither rounds nor a median."""
     stats = mapping(test.get("stats"))
     facts = mapping(mapping(test.get("extra_info")).get(OWN))
@@ -129,19 +139,58 @@ def _parts(seconds: Sequence[float], sizes: Any) -> Iterator[tuple[float, ...]]:
         start += size
 
 
-def _identity(test: Mapping[str, Any], facts: Mapping[str, Any], names: Counter[str]) -> tuple[str, str | None, Params]:
+def _fullnames(tests: Sequence[Any]) -> dict[str, list[str]]:
+    """A test's name -> the different full names that have it: path::class::test."""
+    names: dict[str, list[str]] = {}
+    for test in tests:
+        if isinstance(test, dict):
+            known = names.setdefault(_name(test), [])
+            fullname = str(test.get("fullname", ""))
+            known += [fullname] if fullname not in known else []
+    return names
+
+
+def _identity(
+    test: Mapping[str, Any], facts: Mapping[str, Any], names: Mapping[str, Sequence[str]]
+) -> tuple[str, str | None, Params]:
     if isinstance(facts.get("case"), str) and isinstance(facts.get("suite"), str) and _are_params(facts.get("params")):
         return facts["suite"], facts["case"], dict(facts["params"])
     name = _name(test)
     op, _, ids = name.partition("[")
     given = mapping(test.get("params"))
-    params: Params = {safe_name(str(key)): _param(value) for key, value in given.items()}
+    params: Params = {_key(str(key), given): _param(value) for key, value in given.items()}
     if ids and not params:
         params["id"] = _param(ids.removesuffix("]"))
-    if names[name] > 1:  # of several files or classes; `fullname` is path::class::test
-        parts = str(test.get("fullname", "")).partition("[")[0].split("::")
-        params["where"] = safe_name(".".join(part.replace("\\", "/").rsplit("/", 1)[-1] for part in parts[:-1]))
-    return SUITE, None, {"op": safe_name(op), **{k: v for k, v in params.items() if k != "op"}}
+    if len(names[name]) > 1:  # of several files or classes
+        params["where"] = _place(str(test.get("fullname", "")), names[name])
+    return SUITE, None, {"op": distinct_name(op), **params}
+
+
+def _key(name: str, given: Mapping[str, Any]) -> str:
+    """A parameter's name: `op` is the test itself in a case, and `where` and `id` tell tests apart."""
+    safe = distinct_name(name)
+    while safe in ("op", "where", "id") or (safe != name and safe in given):
+        safe = f"{safe}_"
+    return safe
+
+
+def _place(fullname: str, others: Sequence[str]) -> str:
+    """The file and class of a test: without the folders, unless two tests of the name differ by those alone."""
+    return distinct_name(".".join(_parts_of(fullname, _number_of_folders(others))))
+
+
+def _parts_of(fullname: str, folders: int) -> list[str]:
+    path, *classes = fullname.partition("[")[0].split("::")[:-1] or [""]
+    return [*path.replace("\\", "/").split("/")[-1 - folders :], *classes]
+
+
+def _number_of_folders(fullnames: Sequence[str]) -> int:
+    """Folders of a path that it takes to tell the tests apart."""
+    most = max(name.count("/") + name.count("\\") for name in fullnames)
+    for folders in range(most + 1):
+        if len({tuple(_parts_of(name, folders)) for name in fullnames}) == len(fullnames):
+            return folders
+    return most
 
 
 def _name(test: Mapping[str, Any]) -> str:
@@ -153,8 +202,10 @@ def _are_params(value: Any) -> bool:
 
 
 def _param(value: Any) -> Param:
-    """A value as a case's parameter; any other than a plain value becomes text that an id can hold."""
-    return value if is_param(value) and not isinstance(value, str) else safe_name(str(value))
+    """A value as a case's parameter: texts as an id can hold them, and never like a number or truth value."""
+    if not isinstance(value, str):
+        return value if is_param(value) else distinct_name(str(value))
+    return f"str-{distinct_name(value)}" if _LIKE_A_VALUE.fullmatch(value) else distinct_name(value)
 
 
 def _rank(machine: Mapping[str, Any], facts: Mapping[str, Any]) -> RankFacts:

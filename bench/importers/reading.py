@@ -6,6 +6,7 @@ says so in a note, has no interval, and tells nothing of single ranks.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.cell_text import clean
 from bench.errors import BenchError
+from bench.importers.source.ledger import Ledger
+from bench.importers.source.statements import Contradiction
 from bench.parallelism import collectives
 from bench.suite import Params, SuiteMetric, case_id
 
@@ -29,9 +32,6 @@ MAX_DIGITS = 18
 """A whole number of a text that has more is damaged; it also keeps products of a few within what Python prints."""
 MAX_UNREAD_CHARACTERS = 120
 """Length at which a line that could not be read is cut."""
-
-LAUNCHER_PREFIX = re.compile(r"\[\d+,\d+\]<std(?:out|err)>:|(?<!\d)\d+:(?=\s)")
-"""Prefix that mpirun and srun -l put before a line; the look-behind only saves time on a long number."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,12 @@ class ImportedText:
     """Version of the tool."""
     format: str
     readings: tuple[ImportedCase, ...]
-    unread: tuple[Unread, ...] = ()
+    ledger: Ledger = field(default_factory=Ledger)
+    """What became of every line of a text, and of every entry of JSON."""
+    contradictions: tuple[Contradiction, ...] = ()
+    """Things of the file that cannot both be right: the result is not whole."""
+    remarks: tuple[str, ...] = ()
+    """Things that a reader should know, and that leave the result whole."""
     ranks: tuple[RankFacts, ...] = ()
     """`host`, `device_type` and `device_name` of every rank, as far as they are stated."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -118,14 +123,33 @@ class ImportedText:
     architecture: str | None = None
     """Name of the architecture, if the file has it."""
 
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """The rows that could not be read."""
+        return tuple(Unread.of(line.where, line.text) for line in self.ledger.of_kind("unread"))
+
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.I | re.A)
+"""A number as tools print it; Python's `float` takes more."""
+_SPELLINGS = {
+    "allreduce": "all_reduce", "allgather": "all_gather", "alltoall": "all_to_all", "reducescatter": "reduce_scatter",
+    "alltoallv": "all_to_all_v", "bcast": "broadcast", "sendrecv": "send_recv",
+}  # fmt: skip
+"""Other tools' spelling of an operation, in small letters without marks -> bench's."""
+
+
+def operation_of(name: str) -> str:
+    """Bench's name of an operation as the user spells it."""
+    return _SPELLINGS.get(re.sub(r"[-_ ]", "", name).lower(), name)
+
 
 def mean_note(what: str) -> str:
     return f"imported: {what}, not a median of samples"
 
 
 def number(text: Any) -> float | None:
-    """A number that a cell holds; None for `N/A`, `nan`, infinities, and what is none."""
-    if isinstance(text, bool):
+    """A number that a cell holds; None for `N/A`, `nan`, infinities, `1_000`, and what is none."""
+    if isinstance(text, bool) or (isinstance(text, str) and _NUMBER.fullmatch(text.strip()) is None):
         return None
     try:
         value = float(text)
@@ -189,3 +213,9 @@ def works_in_place(op: str) -> bool:
 def safe_name(text: str) -> str:
     """A name as a case's id can hold it."""
     return re.sub(r"[^\w.-]+", "_", text).strip("_") or "unnamed"
+
+
+def distinct_name(text: str) -> str:
+    """A name as a case's id can hold it; if that changes it, four digits of its hash tell it from others alike."""
+    safe = safe_name(text)
+    return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:4]}"

@@ -222,6 +222,9 @@ def _import_lines(result: Result) -> list[str]:
             if unread
             else []
         ),
+        *([f"taken off its text: {'; '.join(source.taken_off)}"] if source.taken_off else []),
+        *(f"warning: it contradicts itself: {text}" for text in source.contradictions),
+        *(f"note: {remark}" for remark in source.remarks),
     ]
 
 

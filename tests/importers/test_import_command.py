@@ -52,6 +52,7 @@ def test_the_result_says_where_it_came_from(tmp_path: Path) -> None:
         "file": "nccl_new.txt",
         "sha256": sha256((DATA / "nccl_new.txt").read_bytes()).hexdigest(),
         "unread": [{"where": "line 18", "text": origin.unread[0].text}],
+        "taken_off": ["prefixes (21 lines)"],
     }
     assert (result.architecture, result.label) == ("4 x NVIDIA H200", "nccl_new")
     assert result.hosts() == ["nodeA", "nodeB"]
@@ -120,7 +121,7 @@ def test_what_the_user_says_is_used_where_the_file_is_silent(tmp_path: Path) -> 
     ("content", "tool", "message"),
     [
         (b"hello\n", None, "looks like none of .*; say --from TOOL"),
-        (b"\xff\xfe\x00", None, "not UTF-8 text"),
+        (b"\xff\xfe\x00", None, "its first bytes say utf-16-le"),
         (b"# size count type time\n", None, "no row of nccl-tests can be read"),
         (b"hello\n", "param", "no row of PARAM can be read"),
         (b"groupSize 2\nCOMMS-RES-all_reduce-float32 1 oops\n", None, "no row of PARAM can be read; line 2: COMMS-RES"),
@@ -213,8 +214,9 @@ def test_the_command(tmp_path: Path) -> None:
 def test_importing_does_not_import_torch() -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from bench.importers.registry import _read; from bench.importers.reading import *\n"
-        f"read = _read(Path('x'), Path({str(DATA / 'nccl.json')!r}).read_bytes(), ImportHints(), None)\n"
+        "from bench.importers.registry import _clean, read_text; from bench.importers.reading import *\n"
+        f"text = _clean(Path('x'), Path({str(DATA / 'nccl.json')!r}).read_bytes())\n"
+        "read = read_text(Path('x'), text, ImportHints(), None)\n"
         "print(identity('collective', read.readings[0].params)[0], 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -140,10 +140,10 @@ def _test(name: str, fullname: str, params: Any = None) -> dict[str, Any]:
             [_test("test_x", "tests/test_a.py::test_x"), _test("test_x", "tests/test_b.py::TestB::test_x")],
             ["pytest_benchmark/test_x[where=test_a.py]", "pytest_benchmark/test_x[where=test_b.py.TestB]"],
         ),
-        ([_test("test_x[a,b]=c d", "t.py::test_x[a,b]=c d")], ["pytest_benchmark/test_x[id=a_b_c_d]"]),
+        ([_test("test_x[a,b]=c d", "t.py::test_x[a,b]=c d")], ["pytest_benchmark/test_x[id=a_b_c_d-e7a4]"]),
         (
             [_test("test_x[0]", "t.py::test_x[0]", {"fn": "<lambda>", "n": 0})],
-            ["pytest_benchmark/test_x[fn=lambda,n=0]"],
+            ["pytest_benchmark/test_x[fn=lambda-a153,n=0]"],
         ),
     ],
 )

@@ -29,6 +29,14 @@ class ImportedFrom(Record):
     file: Text | None = None
     sha256: Text | None = None
     unread: list[UnreadRow] = []
+    taken_off: list[Text] = []
+    """Marks and prefixes that were taken off its text, each with its number of lines."""
+    contradictions: list[Text] = []
+    """Statements of the file that cannot both be right."""
+    remarks: list[Text] = []
+    """Further things that a reader should know."""
+    unknown_lines: list[Count] = []
+    """Numbers of lines that are neither data nor known not to be; the first ones."""
 
 
 class RankFacts(Record):

@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.importers import nccl_tests_json, nccl_tests_text
-from bench.importers.nccl_tests import NcclTestsSetup, operation, version_text
+from bench.importers.nccl_tests import json_file, printed_text
+from bench.importers.nccl_tests.rows import NcclTestsSetup, operation, version_text
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, identity
 from bench.importers.registry import import_file
+from bench.importers.source.cleaning import clean_text
 from bench.records.file import load
 from bench.records.lines.parts import CheckOutcome, WorkFacts
 from bench.records.rows import case_rows
 from tests import DATA as TEST_DATA
 
 DATA = TEST_DATA / "import"
-NEW, OLD, DEBUG = ((DATA / f"nccl_{name}.txt").read_text() for name in ("new", "old", "debug"))
+NEW, OLD, DEBUG = (clean_text((DATA / f"nccl_{name}.txt").read_bytes()).text for name in ("new", "old", "debug"))
 JSON = (DATA / "nccl.json").read_text()
 HEAD = "# size count type redop root  time algbw busbw #wrong  time algbw busbw #wrong\n"
-ROW = "  1048576  262144  float  sum  -1  40.00  26.21  39.32  0  38.00  27.59  41.39  0\n"
+ROW = "  1048576  262144  float  sum  -1  40.00  26.21  26.21  0  38.00  27.59  27.59  0\n"
 DEVICES = "".join(
     f"#  Rank  {rank} Group  0 Pid   1 on  n{rank} device  0 [0000:1b:00] NVIDIA H200\n" for rank in (0, 1)
 )
@@ -33,7 +34,7 @@ def cases(read: ImportedText) -> dict[str, ImportedCase]:
 
 
 def read_text(text: str, **told: Any) -> ImportedText:
-    return nccl_tests_text.read(text, ImportHints(**told))
+    return printed_text.read(text, ImportHints(**told))
 
 
 def test_new_text() -> None:
@@ -65,7 +66,7 @@ def test_new_text() -> None:
 
 
 def test_text_and_json_of_a_run_give_the_same_cases() -> None:
-    text, data = read_text(NEW), nccl_tests_json.read(JSON, ImportHints())
+    text, data = read_text(NEW), json_file.read(JSON, ImportHints())
     assert cases(text) == cases(data)
     assert text.ranks == data.ranks
     assert text.versions == data.versions
@@ -146,7 +147,12 @@ def test_runs_in_one_text_are_launches_and_repeated_rows_are_samples(tmp_path: P
 def test_the_number_of_ranks_is_stated_told_or_asked_for() -> None:
     with pytest.raises(BenchError, match="add --ranks N"):
         read_text(HEAD + ROW, op="all_reduce")
-    assert read_text(HEAD + ROW, op="all_reduce", num_ranks=16).readings[0].num_ranks == 16
+    of_16 = ROW.replace("26.21  0", "49.15  0").replace("27.59  0", "51.74  0")
+    assert read_text(HEAD + of_16, op="all_reduce", num_ranks=16).readings[0].num_ranks == 16
+    with pytest.raises(
+        BenchError, match=r"--op all_reduce --ranks 8: line 2: .* is 1.88 .* 8 ranks is 1.75 .*16 ranks"
+    ):
+        read_text(HEAD + of_16, op="all_reduce", num_ranks=8)
     with pytest.raises(BenchError, match="--ranks 3: the file says 2"):
         read_text(DEVICES + HEAD + ROW, op="all_reduce", num_ranks=3)
     split = DEVICES.replace("Rank  1 Group  0", "Rank  1 Group  1")
@@ -157,7 +163,7 @@ def test_the_number_of_ranks_is_stated_told_or_asked_for() -> None:
 
 
 def test_json_version_3_with_samples_and_a_check_of_repeatability() -> None:
-    read = nccl_tests_json.read((DATA / "nccl_v3.json").read_text(), ImportHints())
+    read = json_file.read((DATA / "nccl_v3.json").read_text(), ImportHints())
     (reading,) = read.readings
     assert reading.params == {
         "op": "all_reduce", "num_bytes": 1024, "dtype": "bfloat16", "timing": "streamed", "graph": True,
@@ -182,7 +188,7 @@ def test_nothing_private_of_the_json_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_json_versions(version: int) -> None:
     data = json.loads(JSON) | {"version": version}
-    read = nccl_tests_json.read(json.dumps(data), ImportHints())
+    read = json_file.read(json.dumps(data), ImportHints())
     assert (read.format, len(read.readings)) == (f"JSON, version {version}", 6)
 
 
@@ -197,7 +203,7 @@ def test_json_versions(version: int) -> None:
 )
 def test_json_that_cannot_be_read(text: str, message: str) -> None:
     with pytest.raises(BenchError, match=message):
-        nccl_tests_json.read(text, ImportHints())
+        json_file.read(text, ImportHints())
 
 
 @pytest.mark.parametrize(("code", "text"), [(22803, "2.28.3"), (2708, "2.7.8"), (21005, "2.10.5"), (0, None)])

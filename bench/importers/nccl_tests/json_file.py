@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from bench.errors import BenchError
-from bench.importers.nccl_tests import (
+from bench.importers.nccl_tests.checks import CheckedRun, check_run
+from bench.importers.nccl_tests.rows import (
     EXTRA_COLUMNS,
     OPTIONS,
     TOOL,
@@ -30,7 +31,6 @@ from bench.importers.reading import (
     ImportedCase,
     ImportedText,
     ImportHints,
-    Unread,
     check_num_ranks,
     json_value,
     mapping,
@@ -38,9 +38,13 @@ from bench.importers.reading import (
     sequence,
     words,
 )
+from bench.importers.source.ledger import Ledger
 from bench.records.lines.header import RankFacts
 
 MAX_VERSION = 3
+MAX_LISTED = 8
+_KNOWN_KEYS = {"version", "args", "env", "nccl_version", "start_time", "end_time", "config", "devices", "results",
+               "out_of_bounds", "average_bus_bandwidth", "errors"}  # fmt: skip
 _KEYS = ("args", "nccl_version", "results")
 _HALVES = {"out_of_place": False, "in_place": True}
 _PER_ITERATION = {"i_min": "min_us", "i_max": "max_us", "i_p99": "p99_us", "i_cv%": "cv_pct"}
@@ -69,27 +73,56 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     options = _options(arguments)
     devices = _devices(config, data)
     setup = _setup(config, arguments, options, devices, hints)
-    cases: list[ImportedCase] = []
-    unread: list[Unread] = []
-    for index, result in enumerate(sequence(data.get("results")), 1):
-        row = _row(result)
-        if row is None:
-            unread.append(Unread.of(f"result {index}", json.dumps(result)))
+    ledger = Ledger()
+    for key in data:
+        if key in _KNOWN_KEYS:
+            ledger.read(f"key {key!r}", "", "key of the file")
         else:
-            cases += readings(row, setup)
+            ledger.other(f"key {key!r}", str(key))
+    checked, cases = _cases(data, setup, ledger)
+    if checked.contradictions and hints.op is not None:
+        raise BenchError(f"--op {hints.op}: {checked.contradictions[0].note()}")
     nccl = version_text(data["nccl_version"]) if isinstance(data.get("nccl_version"), int) else None
     return ImportedText(
         tool=TOOL,
         version=None,
         format=f"JSON, version {data['version']}",
         readings=tuple(cases),
-        unread=tuple(unread),
+        ledger=ledger,
+        contradictions=tuple(checked.contradictions),
+        remarks=tuple(checked.remarks),
         ranks=tuple(RankFacts(host=host, device_type="cuda", device_name=name) for _, host, name in devices),
         versions={"nccl": nccl} if nccl else {},
         settings=options,
         backend="nccl",
         started=_stamp(data.get("start_time")),
     )
+
+
+def _cases(data: Mapping[str, Any], setup: NcclTestsSetup, ledger: Ledger) -> tuple[CheckedRun, list[ImportedCase]]:
+    """The findings on the rows, and their cases; a row that cannot be right is noted as unread."""
+    rows: dict[str, Row] = {}
+    for index, result in enumerate(sequence(data.get("results")), 1):
+        row, place, text = _row(result), f"result {index}", json.dumps(result)
+        if row is None:
+            ledger.unread(place, text, "has no size, type or time")
+        else:
+            rows[place] = row
+            ledger.read(place, text, "row")
+    if not rows:
+        return CheckedRun(), []
+    if setup.op is None:
+        raise BenchError("the text does not say which collective it measured; add --op, such as --op all_reduce")
+    assert setup.num_ranks
+    average = number(mapping(data.get("average_bus_bandwidth")).get("bandwidth"))
+    out_of_bounds = _whole(mapping(data.get("out_of_bounds")).get("count")) or 0
+    checked = check_run(list(rows.values()), setup.op, setup.num_ranks, average, out_of_bounds)
+    for place, row in rows.items():
+        for refused, reason in checked.refused:
+            if refused is row:
+                ledger.unread(place, ledger.lines[place].text, reason)
+    setup.fits_factor = checked.fits_factor
+    return checked, [case for row in checked.rows for case in readings(row, setup)]
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -107,6 +140,13 @@ def _devices(config: Mapping[str, Any], data: Mapping[str, Any]) -> list[tuple[i
     devices = [each for each in sequence(config.get("devices") or data.get("devices")) if isinstance(each, dict)]
     of_each = (_whole(config.get("nthreads")) or 1) * (_whole(config.get("ngpus")) or 1)
     check_num_ranks(of_each * (len(devices) or 1))
+    ranks = [_whole(device.get("rank")) for device in devices]
+    if None not in ranks and ranks != [of_each * index for index in range(len(ranks))]:
+        listed = ", ".join(map(str, ranks[:MAX_LISTED]))
+        raise BenchError(
+            f"`devices` lists the ranks {listed}, not the first of each process of {of_each} ranks (nthreads x ngpus); "
+            "take the original file"
+        )
     return [
         (_whole(device.get("group")) or 0, words(device.get("hostname")), words(device.get("device_info")))
         for device in devices
@@ -164,6 +204,7 @@ def _row(result: Any) -> Row | None:
         return None
     return Row(
         num_bytes=int(result["size"]),
+        count=_whole(result.get("count")),
         dtype=result["type"],
         redop=result.get("redop"),
         root=_whole(number(result.get("root"))),
