@@ -276,7 +276,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         [*BENCH, "run", TINY, *QUICK, "--launches", "3", "-o", str(tmp_path)],
         capture_output=True,
         text=True,
-        env=environ(),
+        env=environ(COVERAGE_PROCESS_CONFIG=""),  # its data are a file as well
         preexec_fn=limit,
         timeout=60,
     )
