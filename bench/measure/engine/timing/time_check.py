@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from bench.core.clock import Clock
 
 MOST_DIFFERENCE = 0.01
-"""Share by which two clocks may differ. The kernel steers the first one by up to 0.05% (adjtimex(2))."""
+"""Share by which two clocks may differ. The kernel steers the first one by up to 0.05% (adjtimex(2)). A program that
+sets a clock right which is far off may change its tick by several percent for minutes: times are wrong by that then."""
 EDGE_NS = 5_000
 """Time between the readings of the two clocks around one sample, and their resolution."""
 GAP_NS, FEWEST_GAPS = 20_000, 5
