@@ -84,7 +84,7 @@ def test_ci_takes_the_oldest_python_and_its_extras_are_there() -> None:
     assert jobs["test"]["strategy"]["matrix"]["python"][0] == oldest
     assert [step["with"]["python-version"] for step in jobs["lowest"]["steps"] if "with" in step] == [oldest]
     (extras,) = re.findall(r"'\.\[([\w,]+)\]'", text)
-    assert set(extras.split(",")) == set(project["optional-dependencies"]) - {"coverage"}  # a report, and no test
+    assert set(extras.split(",")) == set(project["optional-dependencies"])
 
 
 def test_the_workflow_for_gitlab_is_one() -> None:
