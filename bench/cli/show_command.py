@@ -117,7 +117,7 @@ def _save_copy(results: Sequence[Result], output: Path | None) -> None:
         for record in anonymize.anonymize_result(results[0], removed):
             writer.append(record)
     for line in removed.lines():
-        echo(line, err=True)
+        echo(clean(line), err=True)
 
 
 def _export(results: Sequence[Result], output: Path) -> None:

@@ -109,7 +109,7 @@ _MARKS = re.compile(_SIGNS + r"|(?<=\])\[|^\[(?=[^\]]*\]:)")
 _MARKS_OF_LABEL = re.compile(_SIGNS + r"|[\[\]]")
 _LINKS = re.compile(
     r"(?P<scheme>(?<=\w):)(?=//)|(?P<mail>\b(?:mailto|xmpp|tel):)|(?P<host>\bwww)(?=\.)"
-    r"|(?P<name>@)(?=\w)|(?P<issue>[#!])(?=\d)|(?P<short>\bGH-)(?=\d)",
+    r"|(?P<name>@)(?=\\?\w|\Z)|(?P<issue>[#!])(?=\d)|(?P<short>\bGH-)(?=\d)",
     re.IGNORECASE,
 )
 _BLOCK = re.compile(

@@ -87,7 +87,7 @@ FAULTS: tuple[Fault, ...] = (
     _in_rank(
         "exit_0", "a suite ends its process with code 0", "rank 1 on HOST ended with exit code 0 in phase measure"
     ),
-    _in_rank("keyboard", "a suite raises KeyboardInterrupt", "rank 1 on HOST was killed by SIGINT in phase measure"),
+    _in_rank("keyboard", "a suite raises KeyboardInterrupt", "rank 1 (HOST), measure: KeyboardInterrupt"),
     _in_rank("memory_error", "a suite raises MemoryError", "rank 1 (HOST), measure: MemoryError"),
     _in_rank("recursion", "endless recursion", "rank 1 (HOST), measure: RecursionError"),
     _in_rank("stop", "a rank is stopped for good", "rank 1 gives no sign of life"),

@@ -51,8 +51,8 @@ RULES: Mapping[str, Mapping[Rule, str]] = {
         Rule.DROPPED: "hostname",
     },
     "ImportedFrom": {
-        Rule.FIGURES: "unread", Rule.TEXT: "tool format", Rule.VERSION: "version", Rule.DIGEST: "sha256",
-        Rule.DROPPED: "file",
+        Rule.FIGURES: "unread unknown_lines", Rule.TEXT: "tool format contradictions remarks",
+        Rule.VERSION: "version", Rule.DIGEST: "sha256", Rule.DROPPED: "file taken_off",
     },
     "UnreadRow": {Rule.TEXT: "where text"},
     "PlanRow": {
