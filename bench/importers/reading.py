@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.core.cell_text import clean
@@ -194,6 +194,17 @@ def identity(suite: str, params: Params) -> tuple[str, Params]:
         return case_id(suite, params, {}), params
     full = {**collectives.CASE_DEFAULTS, **params}
     return case_id(suite, full, collectives.CASE_DEFAULTS), dict(sorted(full.items()))
+
+
+def launches_of_repeats(readings: Sequence[ImportedCase]) -> tuple[ImportedCase, ...]:
+    """Readings with the number of their launch: the same case in a later row is a later launch."""
+    seen: dict[tuple[object, ...], int] = {}
+    result = []
+    for reading in readings:
+        key = (reading.suite, reading.num_ranks, *sorted(reading.params.items(), key=repr))
+        seen[key] = seen.get(key, -1) + 1
+        result.append(replace(reading, launch=seen[key]))
+    return tuple(result)
 
 
 def collective_work(op: str, num_bytes: int | None, num_ranks: int) -> WorkFacts:
