@@ -97,7 +97,9 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         raise BenchError(
             f"the text names several devices: {', '.join(sorted(parsed.devices))}; import one run at a time"
         )
-    rank = RankFacts(device_type="cuda", device_name=next(iter(parsed.devices), None))
+    name = next(iter(parsed.devices), None)
+    is_cuda = name is None or "GAUDI" not in name.upper()
+    rank = RankFacts(device_type="cuda" if is_cuda else None, device_name=name)
     return ImportedText(
         tool=TOOL,
         version=None,
@@ -107,7 +109,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         contradictions=tuple(contradictions),
         ranks=(rank,) * max((case.num_ranks for case in cases), default=0),
         versions=parsed.versions,
-        backend="nccl",
+        backend="nccl" if is_cuda else None,
     )
 
 
@@ -127,7 +129,7 @@ def _take_up(parsed: _Text, index: int, original: str) -> None:
     elif (rate := _RATE.match(line)) is not None:
         _add_rate(parsed, index, line, rate)
     elif (software := _SOFTWARE.match(line)) is not None:
-        found = re.findall(r"(torch|cuda|nccl)=(\([\d, ]+\)|[^,\s]+)", software["versions"])
+        found = re.findall(r"(torch|cuda|nccl)=(\([\d, ]+\)|[^,\s`]+)", software["versions"])
         parsed.versions |= {name: value.strip("()").replace(", ", ".") for name, value in found}
         parsed.ledger.read(index, line, "versions")
     elif (hardware := _HARDWARE.match(line)) is not None:

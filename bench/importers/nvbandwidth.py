@@ -106,7 +106,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         ledger=file.ledger,
         contradictions=tuple(file.contradictions),
         remarks=_remarks(data),
-        ranks=ranks or (RankFacts(device_type="cuda"),) * file.num_devices,
+        ranks=ranks or (RankFacts(device_type="cuda", driver=words(data.get("Driver Version"))),) * file.num_devices,
         versions=_versions(data),
     )
 
@@ -120,17 +120,17 @@ def _devices(data: Mapping[str, Any]) -> tuple[RankFacts, ...]:
             host=(match and match["host"]) or words(data.get("Hostname")),
             device_name=match and match["name"],
             pci_bus_id=match and match["pci"],
+            driver=words(data.get("Driver Version")),
         )
         for match in found
     )
 
 
 def _versions(data: Mapping[str, Any]) -> dict[str, str]:
-    """Versions of CUDA and of the driver; 12040 is 12.4."""
-    cuda, driver = data.get("CUDA Runtime Version"), words(data.get("Driver Version"))
+    """The version of CUDA; 12040 is 12.4."""
+    cuda = data.get("CUDA Runtime Version")
     is_cuda = isinstance(cuda, int) and not isinstance(cuda, bool) and 1000 <= cuda < 10**6
-    versions = {"cuda": f"{cuda // 1000}.{cuda % 1000 // 10}"} if is_cuda and isinstance(cuda, int) else {}
-    return versions | ({"driver": driver} if driver else {})
+    return {"cuda": f"{cuda // 1000}.{cuda % 1000 // 10}"} if is_cuda and isinstance(cuda, int) else {}
 
 
 def _remarks(data: Mapping[str, Any]) -> tuple[str, ...]:

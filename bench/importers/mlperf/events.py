@@ -20,7 +20,7 @@ from bench.importers.source.ledger import Ledger
 LINE = re.compile(r":::(?P<kind>MLLOG|SYSJSON)\s+(?P<json>\{.*)")
 OLD_LINE = re.compile(r":::MLP(?:v\d|L)\S*\s")
 """Lines of MLPerf 0.5 and of programs that never changed: they are no JSON."""
-STARTS = ("submission_benchmark", "run_start")
+STARTS = ("init_start", "submission_benchmark", "run_start")
 """Events of which a run has one: the second begins another run."""
 
 
@@ -59,10 +59,14 @@ class Run:
         values = (number(event.value) for event in reversed(self.of(key)))
         return next((value for value in values if value is not None), None)
 
+    def counts(self, key: str) -> list[int]:
+        """The different values of a key that are whole numbers above zero, in their order."""
+        values = (number(event.value) for event in self.of(key))
+        return list(dict.fromkeys(int(value) for value in values if value and 0 < value < 2**62 and value.is_integer()))
+
     def count(self, key: str) -> int | None:
         """The last value of a key that is a whole number above zero."""
-        value = self.number(key)
-        return int(value) if value is not None and 0 < value < 2**62 and value.is_integer() else None
+        return next(reversed(self.counts(key)), None)
 
 
 @dataclass

@@ -40,6 +40,8 @@ METRICS = {
     TOKENS: SuiteMetric("tokens/s", "higher", "Median of the tokens per second that the log states."),
     THROUGHPUT: SuiteMetric("1/s", "higher", "Median of a throughput whose unit the log does not say."),
 }
+IDENTITY = ("global_batch_size", "max_sequence_length")
+"""Numbers that tell a case from others of its benchmark."""
 UNCLEAR = ("gpt3",)
 """Benchmarks whose logs count tokens in some rounds, and samples in others."""
 TOLERANCE = 0.1
@@ -73,6 +75,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     launches: dict[tuple[object, ...], int] = {}
     for run in log.runs:
         params = _params(run)
+        contradictions += _of_one_run(run)
         key = tuple(sorted(params.items()))
         of_run = list(_cases(run, log, params, system, launches.get(key, 0), contradictions))
         launches[key] = launches.get(key, 0) + bool(of_run)
@@ -92,10 +95,18 @@ def read(text: str, hints: ImportHints) -> ImportedText:
 
 def _params(run: Run) -> Params:
     params: Params = {"benchmark": distinct_name(run.text("submission_benchmark") or "unnamed")}
-    for key in ("global_batch_size", "max_sequence_length"):
+    for key in IDENTITY:
         value = run.count(key)
         params |= {} if value is None else {key: value}
     return params
+
+
+def _of_one_run(run: Run) -> Iterator[Contradiction]:
+    """Parts of a case that a run states twice, and differently."""
+    for key in IDENTITY:
+        if len(values := run.counts(key)) > 1:
+            where = run.of(key)[-1].where
+            yield Contradiction(where, f"{key} is {' and '.join(map(str, values))} in one run; the last one is taken")
 
 
 def _cases(

@@ -57,7 +57,7 @@ def system_of(log: Log, hints: ImportHints) -> System:
         nodes, each = run.count("number_of_nodes"), run.count("accelerators_per_node")
         if nodes and each:
             statements.state("accelerators", nodes * each, f"number_of_nodes {nodes}, accelerators_per_node {each}")
-        elif (number_of_ranks := run.count("number_of_ranks")) is not None:
+        for number_of_ranks in run.counts("number_of_ranks") if not (nodes and each) else ():
             statements.state("accelerators", number_of_ranks, "number_of_ranks")
     stated = statements.agreed("accelerators", "import the log of one system")
     num_ranks = hints.ranks(stated if isinstance(stated, int) else None, TOOL)
