@@ -211,7 +211,7 @@ def _add_rate(parsed: _Text, index: int, line: str, rate: re.Match[str]) -> None
     """Take up one of the two bandwidths of a payload; the second one completes the case."""
     value = number(rate["value"])
     if value is None or parsed.run.payload is None:
-        parsed.ledger.unread(index, line, "is no bandwidth of a stated payload")
+        parsed.ledger.unread(index, line, "has no bandwidth, or its payload is not stated")
         return
     parsed.ledger.read(index, line, rate["name"])
     if rate["name"] == "algbw":

@@ -158,7 +158,7 @@ def _read_test(file: _File, index: int, test: Mapping[str, Any], error: str | No
     if unit is None or unit[1] not in UNITS:
         file.ledger.unread(where, name, f"its unit is none of {', '.join(UNITS)}")
     elif not rows or len({len(row) for row in rows}) > 1 or not rows[0]:
-        file.ledger.unread(where, name, "its matrix is empty, or has rows of unlike length")
+        file.ledger.unread(where, name, "its matrix is empty, or has rows of different lengths")
     elif "device_to_device" in name and len(rows) > 1 and len(rows) not in (len(rows[0]), len(PARTS) * len(rows[0])):
         file.ledger.unread(where, name, "its matrix of devices is not square")
     else:
@@ -213,7 +213,9 @@ def _cells(file: _File, where: str, name: str, unit: str, matrix: _Matrix) -> It
                 continue
             value = number(cell)
             if value is None or value <= 0:
-                file.ledger.unread(f"{where}, row {row}, column {column}", str(cell), "is no bandwidth or latency")
+                file.ledger.unread(
+                    f"{where}, row {row}, column {column}", str(cell), "is not a bandwidth or latency above 0"
+                )
                 continue
             pair: Params = {"gpu": column} if len(matrix.rows) == 1 else _pair(name, row, column)
             part: Params = {"part": matrix.part} if matrix.part else {}

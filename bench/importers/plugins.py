@@ -88,9 +88,9 @@ def recognise(text: str) -> tuple[PluginFormat | None, list[str]]:
 
 def _format(reference: str, module: Any) -> PluginFormat:
     if not callable(getattr(module, "read", None)):
-        raise BenchError(f"{reference!r} is no importer: it defines no function read(text, hints)")
+        raise BenchError(f"{reference!r} is not an importer: it defines no function read(text, hints)")
     if not callable(getattr(module, "looks_like", len)):
-        raise BenchError(f"{reference!r} is no importer: looks_like is not a function")
+        raise BenchError(f"{reference!r} is not an importer: looks_like is not a function")
     return PluginFormat(reference, module)
 
 

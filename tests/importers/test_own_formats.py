@@ -66,8 +66,8 @@ def test_the_example_names_rows_and_lines_that_it_cannot_read() -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("x = 1", "'./own.py' is no importer: it defines no function read(text, hints)"),
-        ("def read(text, hints): ...\nlooks_like = 1", "'./own.py' is no importer: looks_like is not a function"),
+        ("x = 1", "'./own.py' is not an importer: it defines no function read(text, hints)"),
+        ("def read(text, hints): ...\nlooks_like = 1", "'./own.py' is not an importer: looks_like is not a function"),
         ("def read(text, hints)", "importer 'own.py' cannot be imported: SyntaxError: "),
         ("import nowhere_at_all", "importer 'own.py' cannot be imported: ModuleNotFoundError: "),
         ("import sys; sys.exit(0)", "importer 'own.py' cannot be imported: SystemExit: 0"),

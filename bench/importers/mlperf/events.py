@@ -19,7 +19,7 @@ from bench.importers.source.ledger import Ledger
 
 LINE = re.compile(r":::(?P<kind>MLLOG|SYSJSON)\s+(?P<json>\{.*)")
 OLD_LINE = re.compile(r":::MLP(?:v\d|L)\S*\s")
-"""Lines of MLPerf 0.5 and of programs that never changed: they are no JSON."""
+"""Lines of MLPerf 0.5 and of programs that never changed: they have no JSON."""
 STARTS = ("init_start", "submission_benchmark", "run_start")
 """Events of which a run has one: the second begins another run."""
 
@@ -91,7 +91,7 @@ def parse(text: str) -> Log:
             continue
         data = _object(found["json"])
         if data is None:
-            log.ledger.unread(index, line, "is no whole JSON")
+            log.ledger.unread(index, line, "its JSON is not whole")
         elif found["kind"] == "SYSJSON":
             log.systems.append(data)
             log.ledger.read(index, line, "description of the system")
@@ -125,7 +125,7 @@ def _take_up(log: Log, index: int, line: str, data: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class Interval:
+class LogInterval:
     """A part of a run from one event to another."""
 
     start: Event
@@ -140,12 +140,12 @@ class Interval:
         return milliseconds / 1e3 if milliseconds > 0 else None
 
 
-def intervals(events: Sequence[Event], start: str, stop: str) -> Iterator[Interval]:
+def intervals(events: Sequence[Event], start: str, stop: str) -> Iterator[LogInterval]:
     """The parts of a run between events of two keys."""
     begun: Event | None = None
     for event in events:
         if event.key == start:
             begun = event
         elif event.key == stop and begun is not None:
-            yield Interval(begun, event)
+            yield LogInterval(begun, event)
             begun = None

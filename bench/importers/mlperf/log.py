@@ -167,7 +167,7 @@ def _stats(run: Run, log: Log) -> _Stats:
             if name not in RATES and name != STEP_TIME:
                 continue
             if amount is None or amount <= 0:
-                log.ledger.unread(event.index, f"{name}: {value}", "is no time and no rate")
+                log.ledger.unread(event.index, f"{name}: {value}", "is not a time or rate above 0")
                 continue
             if name == STEP_TIME:
                 stats.step_seconds.append(amount)
