@@ -24,7 +24,13 @@ MAX_SHOWN = 5
 
 @click.command(name="import", cls=HelpedCommand, page="comparing")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
-@click.option("--from", "tool", type=click.Choice(TOOLS), help="Which tool wrote it, if the file does not tell.")
+@click.option(
+    "--from",
+    "tool",
+    metavar="TOOL|FILE.py",
+    shell_complete=lambda _context, _option, text: [name for name in TOOLS if name.startswith(text)],
+    help=f"Which tool wrote it, if the file does not tell: {', '.join(TOOLS)}, or a reader of your own.",
+)
 @click.option("--op", help="Which collective it measured, if the text does not say it (all_reduce, ...).")
 @click.option("--ranks", type=click.IntRange(1), help="How many ranks took part, if the text does not say it.")
 @click.option("--device", help="The devices' name as the driver gives it, if the file does not say it.")
@@ -50,9 +56,10 @@ def command(
 ) -> int:
     """Make result files of what other tools wrote, to be shown, compared and plotted like any other.
 
-    Reads the text and JSON of nccl-tests (rccl-tests), the text of PARAM's comms benchmark and of the OSU
-    micro-benchmarks, and the JSON of pytest-benchmark. Colours, and prefixes of launchers and log collectors, are
-    taken off; a note says so. Rows that cannot be read, unknown lines and contradictions are named.
+    Reads the text and JSON of nccl-tests (rccl-tests), the JSON of nvbandwidth and pytest-benchmark, logs of MLPerf
+    Training, and the text of PARAM's comms benchmark, the OSU micro-benchmarks and all_reduce_bench. For any other
+    format, write one file (bench/docs/own_formats.md) and name it with --from. Colours, and prefixes of launchers and
+    log collectors, are taken off; a note says so. Rows that cannot be read, unknown lines and contradictions are named.
 
     \b
     Exit codes:
@@ -65,6 +72,7 @@ def command(
       bench import all_reduce.txt
       bench import --op all_gather old-nccl-tests.txt
       bench import --verbose job.log
+      bench import --from ./my_format.py times.txt
       bench import --ranks 16 --device "NVIDIA H200" osu_allreduce.txt
     """
     from bench.importers.reading import ImportHints

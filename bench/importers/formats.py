@@ -32,10 +32,13 @@ class Format:
 
 FORMATS = (
     Format("pytest-benchmark", "bench.importers.pytest_benchmark"),
+    Format("nvbandwidth", "bench.importers.nvbandwidth"),
     Format("nccl-tests", "bench.importers.nccl_tests.json_file"),
     Format("nccl-tests", "bench.importers.nccl_tests.printed_text"),
     Format("param", "bench.importers.param"),
     Format("osu", "bench.importers.osu"),
+    Format("mlperf", "bench.importers.mlperf.log"),
+    Format("all_reduce_bench", "bench.importers.all_reduce_bench"),
 )
 """Formats, tried in this order. A further tool is a further row."""
 TOOLS = tuple(dict.fromkeys(row.tool for row in FORMATS))

@@ -32,6 +32,7 @@ from bench.importers.reading import (
     ImportedText,
     ImportHints,
     collective_work,
+    launches_of_repeats,
     mean_note,
     number,
     safe_name,
@@ -99,7 +100,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
             _row(index, line, parsed, hints)
         else:
             parsed.ledger.other(index, original)
-    readings = _launches(_apart(parsed))
+    readings = launches_of_repeats(_apart(parsed))
     num_ranks = max((reading.num_ranks for reading in readings), default=0)
     devices = {table.device for table in parsed.tables}
     device = devices.pop() if len(devices) == 1 else None
@@ -109,7 +110,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         tool=TOOL,
         version=", ".join(sorted(parsed.versions)) or None,
         format="text",
-        readings=tuple(readings),
+        readings=readings,
         ledger=parsed.ledger,
         ranks=(rank,) * num_ranks,
         backend=libraries.pop() if len(libraries) == 1 else None,
@@ -247,15 +248,4 @@ def _apart(parsed: _OsuText) -> list[ImportedCase]:
         extras: Params = {"library": BACKENDS.get(table.library, table.library.lower())} if len(libraries) > 1 else {}
         extras |= {"memory": (table.device or "host").lower()} if len(devices) > 1 else {}
         result.append(replace(reading, params=reading.params | extras))
-    return result
-
-
-def _launches(readings: Sequence[ImportedCase]) -> list[ImportedCase]:
-    """Readings with the number of their launch: the same case in a later row is a later launch."""
-    seen: dict[tuple[object, ...], int] = {}
-    result = []
-    for reading in readings:
-        key = (reading.suite, reading.num_ranks, *sorted(reading.params.items(), key=repr))
-        seen[key] = seen.get(key, -1) + 1
-        result.append(replace(reading, launch=seen[key]))
     return result

@@ -11,19 +11,24 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from bench.core.cell_text import clean
 from bench.errors import BenchError
 from bench.importers.source.ledger import Ledger
 from bench.importers.source.statements import Contradiction
 from bench.parallelism import collectives
+from bench.records.lines.header import RankFacts
+from bench.records.lines.parts import CheckOutcome, Fact, Status, WorkFacts
 from bench.suite import Params, SuiteMetric, case_id
 
-if TYPE_CHECKING:  # `bench import --help` reads this file, and is to be quick
-    from bench.records.lines.header import RankFacts
-    from bench.records.lines.parts import CheckOutcome, Fact, Status, WorkFacts
+__all__ = [
+    "COLLECTIVE", "MAX_RANKS", "Contradiction", "ImportHints", "ImportedCase", "ImportedText", "Ledger", "RankFacts",
+    "Unread",
+    "check_num_ranks", "collective_work", "distinct_name", "identity", "json_value", "launches_of_repeats", "mapping",
+    "mean_note", "number", "operation_of", "safe_name", "sequence", "whole", "words", "works_in_place",
+]  # fmt: skip
 
 COLLECTIVE = collectives.SUITE
 MAX_RANKS = 2**20
@@ -196,10 +201,19 @@ def identity(suite: str, params: Params) -> tuple[str, Params]:
     return case_id(suite, full, collectives.CASE_DEFAULTS), dict(sorted(full.items()))
 
 
+def launches_of_repeats(readings: Sequence[ImportedCase]) -> tuple[ImportedCase, ...]:
+    """Readings with the number of their launch: the same case in a later row is a later launch."""
+    seen: dict[tuple[object, ...], int] = {}
+    result = []
+    for reading in readings:
+        key = (reading.suite, reading.num_ranks, *sorted(reading.params.items(), key=repr))
+        seen[key] = seen.get(key, -1) + 1
+        result.append(replace(reading, launch=seen[key]))
+    return tuple(result)
+
+
 def collective_work(op: str, num_bytes: int | None, num_ranks: int) -> WorkFacts:
     """The `work` of a collective in the result file: its payload, and the bus factor of bench's own operation."""
-    from bench.records.lines.parts import WorkFacts
-
     bus_factor = collectives.bus_factor(op, num_ranks) if num_bytes and num_ranks > 1 else None
     return WorkFacts(bytes=num_bytes, bus_factor=bus_factor)
 

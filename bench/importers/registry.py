@@ -13,8 +13,9 @@ import msgspec
 
 from bench.core import clock, exit_codes, jsonl
 from bench.errors import BenchError
-from bench.importers import result_lines
-from bench.importers.formats import FORMATS, TOOLS
+from bench.importers import plugins, result_lines
+from bench.importers.formats import FORMATS, TOOLS, Format
+from bench.importers.plugins import PluginFormat
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, Unread, identity, operation_of
 from bench.importers.source.cleaning import CleanText, TakenOff, clean_text
 from bench.importers.source.ledger import Ledger
@@ -113,20 +114,34 @@ def _clean(source: Path, data: bytes) -> CleanText:
 
 def read_text(source: Path, text: CleanText, hints: ImportHints, tool: str | None) -> ImportedText:
     """The text as read by the format that it looks like, or by `tool`. Raises BenchError if it is refused."""
-    fitting = [row for row in FORMATS if tool in (None, row.tool)]
-    candidates = [row for row in fitting if row.looks_like(text.text)]
-    if tool is not None and not candidates:
-        candidates = fitting[-1:]  # as the user says; the reader names what it cannot read
-    if not candidates:
-        raise BenchError(
-            f"{str(source)!r} looks like none of {', '.join(TOOLS)}; say --from TOOL, or name what the tool wrote"
-        )
     try:
-        read = candidates[0].read(text.text, replace(hints, op=hints.op and operation_of(hints.op)))
+        chosen, remarks = _format_of(text.text, tool)
+        read = chosen.read(text.text, replace(hints, op=hints.op and operation_of(hints.op)))
         _check_hints(read, hints)
     except BenchError as error:
         raise BenchError(f"{str(source)!r}: {error}") from error
-    return read
+    return replace(read, remarks=(*read.remarks, *remarks))
+
+
+def _format_of(text: str, tool: str | None) -> tuple[Format | PluginFormat, list[str]]:
+    """The format that reads a text, and remarks on the choice.
+
+    Raises BenchError if the text looks like none, or `tool` names none.
+    """
+    if tool is not None and tool not in TOOLS:
+        return plugins.load(tool), []
+    fitting = [row for row in FORMATS if tool in (None, row.tool)]
+    candidates = [row for row in fitting if row.looks_like(text)]
+    if tool is not None:
+        return (candidates or fitting[-1:])[0], []  # as the user says; the reader names what it cannot read
+    if candidates:
+        others = dict.fromkeys(row.tool for row in candidates if row.tool != candidates[0].tool)
+        return candidates[0], [f"the text also looks like {name}; for its numbers add --from {name}" for name in others]
+    found, broken = plugins.recognise(text)
+    if found is not None:
+        return found, broken
+    names = ", ".join((*TOOLS, *plugins.installed_names()))
+    raise BenchError("; ".join((f"looks like none of {names}; say --from TOOL, or name what the tool wrote", *broken)))
 
 
 def _check_hints(read: ImportedText, hints: ImportHints) -> None:

@@ -91,11 +91,18 @@ def read_all(text: CleanText, hints: ImportHints) -> ImportedText | None:
 def check_numbers(read: ImportedText, text: CleanText) -> None:
     stated = numbers_of("\n".join((*text.lines, *text.originals)))
     for reading in read.readings:
+        amounts = [reading.params.get(name, 0) for name in ("num_bytes", "global_batch_size")]
+        amounts += [reading.work.bytes or 0] if reading.work is not None else []
         for seconds in reading.seconds:
-            size = reading.params.get("num_bytes", 0)
-            rate = float(size) / seconds / 1e6 if isinstance(size, int) and seconds else 0.0
-            fits = [is_stated(seconds * unit, stated) for unit in (1.0, 1e6)]
-            assert any(fits) or is_stated(rate, stated), (reading, seconds)
+            times = [seconds * unit for unit in (1.0, 1e6, 1e9)]
+            rates = [float(amount) / seconds * unit for amount in amounts for unit in (1.0, 1e-6, 1e-9)]
+            is_difference = reading.params.get("op") == "time_to_train" and is_between(seconds * 1e3, stated)
+            assert is_difference or any(is_stated(value, stated) for value in (*times, *rates)), (reading, seconds)
+
+
+def is_between(milliseconds: float, stated: Sequence[float]) -> bool:
+    """True if two stated times are so far apart."""
+    return any(is_stated(value + milliseconds, stated) for value in stated)
 
 
 def check_ledger(read: ImportedText, text: CleanText) -> None:

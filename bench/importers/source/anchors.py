@@ -36,9 +36,16 @@ _BARE = (
     r"COMMS-RES\S*\s",
     r"groupSize \d+",
     r"backend: \w+ nw-stack:",
+    r":::(?:MLLOG|SYSJSON) \{",
+    r"The (?:average|\S+ payload) bandwidth of all_reduce\b",
+    r"\|\s*payload\s*\|",
+    r"\|\s*\d+[KMGT]?iB\s*\|",
+    r"(?:algbw|busbw): \d",
+    r"- (?:software: torch|hardware: )",
+    r"Legend: 1KiB\b",
     r'"[A-Za-z_]\w*"\s*:\s*\S',
 )
-"""Lines of PARAM, and keys of JSON."""
+"""Lines of PARAM, MLPerf and all_reduce_bench, and keys of JSON."""
 
 HASHED_LINE = re.compile(rf"(?:{'|'.join(HASHED)})")
 ANCHOR = re.compile(rf"(?:#\s*)?(?:{'|'.join(HASHED)})|(?:{'|'.join(_BARE)})")

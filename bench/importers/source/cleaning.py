@@ -16,7 +16,7 @@ from bench.importers.source import decoding, prefixes
 from bench.importers.source.anchors import with_hash
 from bench.importers.source.markup import MARKS
 
-_RESULTS = {"benchmarks", "results", "nccl_version"}
+_RESULTS = {"benchmarks", "results", "nccl_version", "nvbandwidth"}
 """Keys of an object that a tool wrote as its result."""
 
 _LOG_KEYS = ("log", "message", "msg", "MESSAGE", "line", "text")

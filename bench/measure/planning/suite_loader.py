@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from importlib.metadata import EntryPoint, distributions
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import bench
+from bench.core.crash.plugins import entry_points, load_file
+from bench.core.crash.strangers_code import call_stranger
 from bench.core.values import brief_text
 from bench.errors import BenchError
-from bench.measure.planning.strangers_code import call_stranger
 from bench.measure.planning.suite_contract import NAMES, SUITE_NAMES, place_of, refuse_returned, to_amount, to_work
 from bench.measure.planning.suite_digest import suite_digest
 from bench.records.lines.header import SuiteFacts
@@ -127,16 +125,7 @@ def _builtin_folder() -> Path:
 
 
 def entry_point_names() -> list[str]:
-    return sorted({entry.name for entry in _plugins()})
-
-
-def _plugins() -> list[EntryPoint]:
-    """Entry points of installed packages, without those of packages whose own list cannot be read."""
-    found = []
-    for package in distributions():
-        with suppress(ValueError, OSError, AttributeError, TypeError):  # damaged, such as a torn or binary file
-            found += [entry for entry in package.entry_points if entry.group == ENTRY_POINT_GROUP]
-    return list({entry.name: entry for entry in reversed(found)}.values())  # the first on sys.path holds
+    return sorted({entry.name for entry in entry_points(ENTRY_POINT_GROUP)})
 
 
 def load(reference: str) -> Suite:
@@ -145,10 +134,12 @@ def load(reference: str) -> Suite:
     Raises BenchError for an unknown name, a missing or broken file, or a module that is not a suite.
     """
     if reference.endswith(".py") or "/" in reference:
-        return _check_suite(reference, _load_path(Path(reference)))
+        return _check_suite(
+            reference, load_file(Path(reference), "suite", "give the path of a .py file, or a name from `bench list`")
+        )
     if reference in builtin_names():
         return _check_suite(reference, _load_builtin(reference))
-    for entry in _plugins():
+    for entry in entry_points(ENTRY_POINT_GROUP):
         if entry.name == reference:
             return _check_suite(reference, _import(reference, entry.load), name=entry.name)
     names = ", ".join([*builtin_names(), *entry_point_names()])
@@ -177,19 +168,6 @@ def _load_builtin(name: str) -> Any:
             f"another package named `suites` is in the way: {origin}; move it, or take its folder off PYTHONPATH"
         )
     return _import(name, lambda: importlib.import_module(f"suites.{name}"))
-
-
-def _load_path(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise BenchError(f"no suite file {str(path)!r}; give the path of a .py file, or a name from `bench list`")
-    name = f"bench_suite_{path.stem}"
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise BenchError(f"{str(path)!r} is not a Python file; a suite is a .py file")
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickling inside the module look it up
-    _import(str(path), lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
-    return module
 
 
 def _import(reference: str, load_module: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Calls of a suite's own code, a module or a function: however it ends, it costs one line, and bench goes on.
+"""Calls of a plug-in's own code, a suite or an importer: however it ends, it costs one line, and bench goes on.
 
 A module may raise what is not an `Exception` (pytest's Skipped, a KeyboardInterrupt of its own), leave with `sys.exit`
 or `os._exit`, or raise an error that cannot be printed.
@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
-import bench
 from bench.core.crash.module_shadows import describe_shadow
 from bench.errors import BenchError
 
@@ -27,7 +26,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def call_stranger(what: str, call: Callable[[], _T]) -> _T:
-    """Call a suite's own code. Raises BenchError for whatever it raises; a signal's exception stays what it is."""
+    """Call a stranger's code. Raises BenchError for whatever it raises; a signal's exception stays what it is."""
     guard = _Guard()
     try:
         with guard:
@@ -43,7 +42,7 @@ def call_stranger(what: str, call: Callable[[], _T]) -> _T:
 
 def describe_strangers_error(error: BaseException) -> str:
     """Type, text, and the last place outside libraries and the engine; a SyntaxError's text has its place already."""
-    others = ("<", sysconfig.get_path("stdlib"), str(Path(bench.__file__).parent))
+    others = ("<", sysconfig.get_path("stdlib"), str(Path(__file__).parents[2]))
     suite_frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
     has_place = isinstance(error, SyntaxError) or not suite_frames
     place = "" if has_place else f" ({Path(suite_frames[-1].filename).name}, line {suite_frames[-1].lineno})"
