@@ -155,14 +155,23 @@ def _bytes(amount: str, unit: str) -> int | None:
     return round(size) if size is not None and 0 < size < 2**60 else None
 
 
+def _seconds(size: int | None, algbw: float | None) -> float | None:
+    """The time of a payload at a bandwidth in GB/s; None for one that has no time, such as 0 or 1e300."""
+    if size is None or algbw is None or algbw <= 0:
+        return None
+    seconds = size / (algbw * 1e9)
+    return seconds if seconds > 0 else None
+
+
 def _add(parsed: _Text, index: int, line: str, size: int | None, busbw: float | None, algbw: float | None) -> None:
     """Add a case of one payload, or name why its row cannot be read."""
-    if size is None or algbw is None or busbw is None or algbw <= 0:
+    seconds = _seconds(size, algbw)
+    if size is None or algbw is None or busbw is None or seconds is None:
         parsed.ledger.unread(index, line, "has no size, or no bandwidth above its last digit")
         return
     parsed.ledger.read(index, line, "row")
     note = mean_note("the payload over the mean bandwidth of the trials and ranks")
-    _append(parsed, index, size, (size / (algbw * 1e9),), (note,), Bandwidths(f"line {index}", algbw, busbw))
+    _append(parsed, index, size, (seconds,), (note,), Bandwidths(f"line {index}", algbw, busbw))
 
 
 def _append(
@@ -190,12 +199,13 @@ def _variant(trials: str) -> Params:
 
 def _add_trial(parsed: _Text, index: int, line: str, trial: re.Match[str]) -> None:
     algbw, size = number(trial["algbw"]), parsed.run.payload
-    if size is None or algbw is None or algbw <= 0:
+    seconds = _seconds(size, algbw)
+    if size is None or algbw is None or seconds is None:
         parsed.ledger.unread(index, line, "its payload is not stated, or it has no bandwidth")
         return
     if not parsed.run.samples:
         _append(parsed, index, size, (), (), Bandwidths(f"line {index}", algbw, number(trial["busbw"])))
-    parsed.run.samples.append(size / (algbw * 1e9))
+    parsed.run.samples.append(seconds)
     parsed.ledger.read(index, line, "trial")
 
 
