@@ -17,8 +17,8 @@ from bench.errors import BenchError
 
 READING_ORDER = (
     "running", "reading", "comparing", "glossary", "suites", "clusters", "ci", "reports", "explaining", "normal",
-    "mixed_or_uniform", "predicting", "own_suites", "metrics", "result_file", "result_fields", "versions", "changelog",
-    "limits",
+    "mixed_or_uniform", "predicting", "own_suites", "own_formats", "metrics", "result_file", "result_fields",
+    "versions", "changelog", "limits",
 )  # fmt: skip
 """Pages in the order in which they are listed; a page that is not named here comes after these."""
 

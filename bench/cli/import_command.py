@@ -29,12 +29,12 @@ MAX_SHOWN = 5
     "tool",
     metavar="TOOL|FILE.py",
     shell_complete=lambda _context, _option, text: [name for name in TOOLS if name.startswith(text)],
-    help=f"Which tool wrote it, if the file does not tell: {', '.join(TOOLS)}, or a reader of your own.",
+    help=f"Which tool wrote it: {', '.join(TOOLS)}, or a reader of your own.",
 )
 @click.option("--op", help="Which collective it measured, if the text does not say it (all_reduce, ...).")
 @click.option("--ranks", type=click.IntRange(1), help="How many ranks took part, if the text does not say it.")
 @click.option("--device", help="The devices' name as the driver gives it, if the file does not say it.")
-@click.option("-v", "--verbose", is_flag=True, help="Print every line of the file, and its use in the result.")
+@click.option("-v", "--verbose", is_flag=True, help="Print each line and its use.")
 @click.option("--label", help="Label of the result; default: the file's name.")
 @click.option(
     "-o",
@@ -56,10 +56,9 @@ def command(
 ) -> int:
     """Make result files of what other tools wrote, to be shown, compared and plotted like any other.
 
-    Reads the text and JSON of nccl-tests (rccl-tests), the JSON of nvbandwidth and pytest-benchmark, logs of MLPerf
-    Training, and the text of PARAM's comms benchmark, the OSU micro-benchmarks and all_reduce_bench. For any other
-    format, write one file (bench/docs/own_formats.md) and name it with --from. Colours, and prefixes of launchers and
-    log collectors, are taken off; a note says so. Rows that cannot be read, unknown lines and contradictions are named.
+    Reads nccl-tests (rccl-tests), OSU micro-benchmarks, PARAM's comms benchmark, all_reduce_bench, nvbandwidth -j,
+    pytest-benchmark and logs of MLPerf Training; for any other, see `bench help own_formats`. Takes off colours and
+    prefixes of launchers and log collectors. Names rows that cannot be read, unknown lines and contradictions.
 
     \b
     Exit codes:
@@ -70,7 +69,6 @@ def command(
     \b
     Examples:
       bench import all_reduce.txt
-      bench import --op all_gather old-nccl-tests.txt
       bench import --verbose job.log
       bench import --from ./my_format.py times.txt
       bench import --ranks 16 --device "NVIDIA H200" osu_allreduce.txt
