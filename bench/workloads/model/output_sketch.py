@@ -46,7 +46,7 @@ class OutputSketch:
         self.scales = self._per_place([_largest(part) or 1.0 for part in parts])
 
     def _per_place(self, values: Sequence[float]) -> Tensor:
-        return self.expected.new_tensor(values).repeat_interleave(self.lengths)
+        return self.expected.new_tensor(values).repeat_interleave(self.lengths, output_size=len(self.expected))
 
     def fits(self, tensors: Sequence[Tensor | None]) -> bool:
         """Return True if there are as many tensors, of the same shapes."""
