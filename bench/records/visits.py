@@ -91,6 +91,7 @@ def merge(visits: Sequence[Measurement]) -> Measurement:
         seconds=_sum(visit.seconds for visit in visits),
         energy=visits[0].energy,
         variants=_variants(view),
+        controls=_controls(view),
         work=first.work,
         spans=first.spans,
         traced_call_ns=first.traced_call_ns,
@@ -143,6 +144,13 @@ def _variants(view: _Visits) -> dict[str, VariantSamples]:
         return view.first.variants
     names = view.first.variants
     return {name: _join_samples([visit.variants[name] for visit in view.sampled]) for name in names}
+
+
+def _controls(view: _Visits) -> dict[str, VariantSamples]:
+    """The harness's own kernels beside the visits that count."""
+    rows = [visit.controls for visit in view.sampled]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: _join_samples([row[name] for row in rows if name in row]) for name in names}
 
 
 def _join_samples(parts: Sequence[VariantSamples]) -> VariantSamples:

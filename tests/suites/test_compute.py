@@ -37,7 +37,7 @@ def _one_rank(ranks_per_host: int = 1) -> RankContext:
     machine = replace(cpu_machine(max(1, ranks_per_host)), ranks_per_host=ranks_per_host)
     nobody: Any = None
     place = Place(0, machine.world_size, 0, ranks_per_host)
-    return RankContext(place, machine, "gloo", torch.device("cpu"), nobody, nobody)
+    return RankContext(place, machine, "gloo", torch.device("cpu"), nobody, nobody, nobody)
 
 
 def _prepare(params: dict[str, Any], rank: RankContext | None = None) -> Work:

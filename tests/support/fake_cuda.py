@@ -97,7 +97,8 @@ class FakeCuda:
         self._stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         self._stack.enter_context(self.tensors)
         world: Any = dist.group.WORLD
-        return RankContext(place, self.machine, "nccl", DEVICE, group=world, control=dist.new_group(backend="fake"))
+        control, calibration = (dist.new_group(backend="fake") for _ in range(2))
+        return RankContext(place, self.machine, "nccl", DEVICE, group=world, control=control, calibration=calibration)
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()

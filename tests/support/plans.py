@@ -62,4 +62,5 @@ def lone_rank(index: int = 0, world_size: int = 1) -> RankContext:
         device=torch.device("cpu"),
         group=groups,
         control=groups,
+        calibration=groups,
     )

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from bench.measure.engine.timing.calibration import Calibration, VisitControls
     from bench.measure.engine.watchdog import Watchdog
     from bench.measure.planning.plan import Plan
     from bench.records.lines.header import PlannedCase
@@ -117,6 +118,8 @@ class CaseRun:
     idle: energy.Idle = field(default_factory=energy.Idle)
     """Power of this rank's device without work, measured at the first case whose energy is."""
     allowance: Allowance = UNLIMITED
+    calibration: Calibration | None = None
+    """The harness's own kernels, sampled beside the case; None: nobody wants them."""
     trace_path: Path | None = None
     """File for this rank's trace by torch's profiler; None: none is asked for."""
     breaks_contract: bool = False
@@ -130,10 +133,11 @@ class CaseRun:
         """
         started, began = clocks.stamp(), clocks.monotonic_seconds()
         state = RankState()
+        controls = None if self.calibration is None else self.calibration.begin_visit()
         cost_probe, sound = CostProbe(self.rank, self.allowance), True
         record = case_record(self.plan, self.case, self.launch, "failed", None, started, self.visit)
         try:
-            self._phases(limits, record, cost_probe)
+            self._phases(limits, record, cost_probe, controls)
             record.status = "ok"
         except CaseEnd as end:
             record.status, record.reason = _STATUS[end.agreement.verdict], end.agreement.reason
@@ -171,11 +175,13 @@ class CaseRun:
             return None, end.agreement.sound
         return (prepared, called), True
 
-    def _phases(self, limits: Limits, record: Measurement, cost_probe: CostProbe) -> None:
+    def _phases(
+        self, limits: Limits, record: Measurement, cost_probe: CostProbe, controls: VisitControls | None
+    ) -> None:
         with self._prepare() as work:
             record.work = work_facts(work)
             record.notes = [*work.notes, *emulation.notes(self.plan)]
-            self._measure(work, limits, record, cost_probe)
+            self._measure(work, limits, record, cost_probe, controls)
 
     @contextmanager
     def _prepare(self) -> Iterator[Work]:
@@ -202,7 +208,14 @@ class CaseRun:
             with self._voting("close"):
                 work.close()
 
-    def _measure(self, work: Work, limits: Limits, record: Measurement, cost_probe: CostProbe) -> None:
+    def _measure(
+        self,
+        work: Work,
+        limits: Limits,
+        record: Measurement,
+        cost_probe: CostProbe,
+        controls: VisitControls | None,
+    ) -> None:
         timing = cast("Timing", self.case.params.get("timing", "aligned"))
         clock = clock_for_work(self.rank.device.type, work.clock)
         cost_probe.begin_check()
@@ -224,9 +237,13 @@ class CaseRun:
         with interference_probe.watch_machine(self.rank.device, self.host) as watch:
             with self._voting("measure"):
                 calls = dict.fromkeys(work.variants, 2) if self.allowance.is_dear else self.calls
+                if controls is not None:
+                    controls.sample(0.5)
                 sampler = Sampler(self.rank, work, clock, timing, clocks.monotonic_seconds, calls, watch.look)
                 samples = sampler.measure(limits)
                 watch.end()
+                if controls is not None:
+                    controls.sample()
             self.calls = samples.calls
             self._judge_samples(work, samples, record)
             with self._voting("trace"):
@@ -235,7 +252,9 @@ class CaseRun:
             self._check(work, "check after", record)
         joules = None if self.visit or self.allowance.is_dear else self._energy(work, clock, samples, limits)
         with self._voting("gather"):
-            record.variants = gather_samples(self.rank, samples)
+            record.variants = gather_samples(self.rank, samples.nanoseconds, samples.calls)
+            if controls is not None and any(controls.nanoseconds.values()):
+                record.controls = gather_samples(self.rank, controls.nanoseconds, {})
             if joules is not None:
                 record.energy = energy.combine(control.gather(self.rank, joules, energy.RankEnergy))
                 record.notes += energy.energy_notes(record.energy)

@@ -11,19 +11,25 @@ from bench.records.file import MAX_FULL_RANKS
 from bench.records.lines.parts import RankExtremes, RankQuantiles, VariantSamples
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from bench.measure.engine.rank import RankContext
-    from bench.measure.engine.timing.sampler import Samples
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def gather_samples(rank: RankContext, samples: Samples) -> dict[str, VariantSamples]:
-    """`variants` as the result file has them (on rank 0; empty elsewhere)."""
+def gather_samples(
+    rank: RankContext, nanoseconds: Mapping[str, Sequence[int]], calls: Mapping[str, int]
+) -> dict[str, VariantSamples]:
+    """`variants` or `controls` as the result file has them (on rank 0; empty elsewhere), from one rank's samples.
+
+    `calls`: name -> calls in a sample, 1 if it is not there.
+    """
     variants = {}
-    for name, totals in samples.nanoseconds.items():
+    for name, totals in nanoseconds.items():
         rows = control.gather_numbers(rank, totals)
         if rows is not None:
-            variants[name] = reduce_rows(rows, samples.calls[name])
+            variants[name] = reduce_rows(rows, calls.get(name, 1))
     return variants
 
 

@@ -86,6 +86,8 @@ class RankContext:
     """The group of all ranks on the backend that is measured."""
     control: dist.ProcessGroup
     """The group of all ranks on gloo, for counts, votes and gathers outside the timed parts."""
+    calibration: dist.ProcessGroup
+    """A further group of all ranks on the measured backend, for the harness's own kernels alone."""
     seed: int = 0
     tracer: Tracer | None = None
     pace: RankSpeed | None = None
@@ -235,6 +237,7 @@ def open_groups(
     world = dist.group.WORLD
     assert world is not None
     control = dist.new_group(backend="gloo", timeout=timeout)
+    calibration = dist.new_group(backend=backend, timeout=timeout)
     return RankContext(
         place=place,
         machine=machine,
@@ -242,6 +245,7 @@ def open_groups(
         device=device,
         group=world,
         control=control,
+        calibration=calibration,
         seed=seed,
         timeout=timeout,
     )
@@ -263,7 +267,7 @@ def leave_groups(rank: RankContext) -> None:
     """
     rank._groups.clear()
     rank._meshes.clear()
-    del rank.group, rank.control
+    del rank.group, rank.control, rank.calibration
     close_groups()
     gc.collect()
 

@@ -24,6 +24,7 @@ from bench.measure.engine.consensus import Poll, case_key
 from bench.measure.engine.passes import nccl_choices, torch_profile
 from bench.measure.engine.rank import RankContext, device_is_busy, open_groups, take_device
 from bench.measure.engine.store import Store, with_prefix
+from bench.measure.engine.timing.calibration import Calibration, calibrate
 from bench.measure.engine.timing.case_cost import UNLIMITED, Allowance, Postponement
 from bench.measure.engine.timing.stop_rule import MIN_ROUNDS, MIN_VISIT_ROUNDS, Limits
 from bench.measure.launchers.place import Place
@@ -71,6 +72,8 @@ class Generation:
     host: str
     emit: Emit
     idle: energy.Idle = field(default_factory=energy.Idle)
+    calibration: Calibration | None = None
+    """The harness's own kernels; None: no case is timed, or none was so far."""
     calls: dict[str, dict[str, int]] = field(init=False)
     """Case id -> variant -> calls in a sample, as chosen at the first visit."""
     broken_suites: dict[str, str] = field(default_factory=dict)
@@ -87,6 +90,7 @@ class Generation:
         self.watchdog.watch_device(partial(device_is_busy, self.rank.device))
         if session.untimed:
             return self._run_untimed()
+        self.calibration = calibrate(self.rank)
         suites = [case.suite for case in plan.cases]
         cap = plan.case_seconds / plan.visits
         left = session.remaining_seconds()
@@ -173,6 +177,7 @@ class Generation:
             host=self.host,
             calls=self.calls.get(case.id),
             idle=self.idle,
+            calibration=self.calibration,
             allowance=allowance,
             trace_path=self._trace_path(turn),
         )

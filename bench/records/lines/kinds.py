@@ -102,6 +102,8 @@ class Measurement(Record, tag="measurement", tag_field="kind"):
     disturbance: Interference | None = None
     """Other work of the machine; left out if it could not be read."""
     energy: Energy | None = None
+    controls: dict[Name, VariantSamples] = {}
+    """Samples of the harness's own kernels beside the visit: `compute`, `copy`, `exchange`."""
     launch_ns: dict[Name, list[Real | None]] = {}
     """Variant -> [rank]: time in which the host launches one call; by a device's clock only."""
     num_late: dict[Name, list[Count]] = {}

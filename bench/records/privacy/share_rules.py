@@ -68,7 +68,7 @@ RULES: Mapping[str, Mapping[Rule, str]] = {
     "Finding": {Rule.FIGURES: "level", Rule.TEXT: "what value remedy"},
     "Measurement": {
         Rule.FIGURES: "launch status num_ranks visit seconds traced_call_ns spans check work stop disturbance energy",
-        Rule.IDENTITY: "suite case params variants derived metrics traced_variants launch_ns num_late",
+        Rule.IDENTITY: "suite case params variants derived metrics traced_variants controls launch_ns num_late",
         Rule.TEXT: "notes reason per_rank tables", Rule.TIME: "started", Rule.DROPPED: "profile",
     },
     "VariantSamples": {Rule.FIGURES: "calls nanoseconds per_iteration rank_quantiles"},

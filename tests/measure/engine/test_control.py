@@ -50,7 +50,7 @@ def _sample(rank: RankContext) -> dict[str, Any]:
     )
     work = Work(variants={"full": full, "none": none}, check=lambda: (0.0, 0.0))
     samples = Sampler(rank, work, time.clock(), "streamed", time.seconds).measure(Limits(0.5, 1.0))
-    return {"samples": samples, "gathered": gather_samples(rank, samples)}
+    return {"samples": samples, "gathered": gather_samples(rank, samples.nanoseconds, samples.calls)}
 
 
 def _both(rank: RankContext) -> dict[str, Any]:

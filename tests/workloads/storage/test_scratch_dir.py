@@ -19,7 +19,7 @@ def one_rank() -> RankContext:
     import torch
 
     nobody: Any = None
-    return RankContext(Place(0, 1, 0, 1), cpu_machine(1), "gloo", torch.device("cpu"), nobody, nobody)
+    return RankContext(Place(0, 1, 0, 1), cpu_machine(1), "gloo", torch.device("cpu"), nobody, nobody, nobody)
 
 
 def test_a_folder_is_new_and_goes_with_its_holder(tmp_path: Path) -> None:

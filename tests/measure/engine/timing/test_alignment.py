@@ -216,7 +216,7 @@ def test_a_record_has_the_host_s_time_and_the_note(launch_ns: dict[str, int], to
     work = Work(variants={"full": print, "other": print}, check=lambda: (0.0, 0.0))
     plan = a_plan(1)
     record = case_record(plan, plan.cases[0], 0, "failed", None, "")
-    record.notes, record.variants = ["a note"], gather_samples(rank, samples)
+    record.notes, record.variants = ["a note"], gather_samples(rank, samples.nanoseconds, samples.calls)
     CaseRun._gather_rest(run, work, samples, record, [], [])
     assert record.launch_ns == {name: [number] for name, number in launch_ns.items()}
     assert record.notes == ["a note", *[host_launches.HOST_BOUND] * told]

@@ -357,7 +357,7 @@ def test_above_64_ranks_what_a_step_s_analysis_needs() -> None:
 
 def test_samples_of_a_world_of_one() -> None:
     samples = Samples({"full": 2, "half": 1}, {"full": [20, 22], "half": [5, 6]}, "time", None, 2)
-    gathered = gather_samples(lone_rank(), samples)
+    gathered = gather_samples(lone_rank(), samples.nanoseconds, samples.calls)
     assert msgspec.to_builtins(gathered, enc_hook=encode_numbers) == {
         "full": {"calls": 2, "nanoseconds": [[20, 22]]},
         "half": {"calls": 1, "nanoseconds": [[5, 6]]},
