@@ -21,7 +21,7 @@ from bench.measure.launchers.place import LauncherRank, Place
 from bench.measure.planning.budget_fit import estimate_seconds
 from bench.measure.planning.options import RunOptions
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.planner import new_plan, resume_plan, without_pair
+from bench.measure.planning.planner import new_plan, resume_plan, with_budget, with_launches, without_pair
 from bench.measure.planning.presets import PRESETS
 from bench.records.last_result import DEFAULT_FOLDER, named_file
 from bench.records.lines.parts import DoctorReport
@@ -65,8 +65,8 @@ def open_run(
     else:
         refuse_foreign_suites(earlier.path, (suite.reference for suite in earlier.plan.suites))
         plan = resume_plan(earlier, options, place, device)
-        plan = replace(plan, label=mask_label(options.label or plan.label))
-        plan = plan if options.resume is not None else without_pair(plan)
+        plan = with_launches(replace(plan, label=mask_label(options.label or plan.label)), options.launches)
+        plan = with_budget(plan, options.budget) if options.resume is not None else without_pair(plan)
     resumed = earlier if options.resume is not None else None
     if options.against is not None:
         own = Path() if resumed is None else resumed.path

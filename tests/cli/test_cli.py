@@ -244,7 +244,7 @@ def test_a_file_that_is_no_result(capsys: pytest.CaptureFixture[str], command: s
     ("command", "refused"),
     [
         ("run compute --resume good.jsonl", "--resume good.jsonl: its plan is in the file; leave out SUITE"),
-        ("run --resume good.jsonl --set size=4 --budget 9m", "leave out --set, --budget"),
+        ("run --resume good.jsonl --set size=4 --launches 9", "leave out --set, --launches"),
         ("run --resume good.jsonl --case compute/copy", "leave out --case"),
         ("run --like good.jsonl --skip compute", "leave out --skip"),
         ("run --resume good.jsonl -o elsewhere", "leave out --output"),

@@ -68,7 +68,7 @@ class RunOptions:
 
     def refuse_mixed(self) -> None:
         """Raise BenchError if a saved plan is asked for together with options that would change it."""
-        for source, fitting in (("resume", {"ranks"}), ("like", {"ranks", "label", "output"})):
+        for source, fitting in (("resume", {"ranks", "budget"}), ("like", {"ranks", "label", "output", "launches"})):
             names = (*self.PLAN_OPTIONS, "output", *({"resume", "like"} - {source}))
             given = [name for name in names if getattr(self, name) not in (None, ()) and name not in fitting]
             if getattr(self, source) is not None and given:

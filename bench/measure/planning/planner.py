@@ -71,6 +71,33 @@ def without_pair(plan: Plan) -> Plan:
     return replace(plan, options={name: value for name, value in plan.options.items() if name != "pair"})
 
 
+def with_launches(plan: Plan, launches: int | None) -> Plan:
+    """The plan with another number of launches, each of which has as much time as before; None: as it is.
+
+    Raises BenchError for a number that is none.
+    """
+    if launches is None:
+        return plan
+    if launches < 1:
+        raise BenchError(f"--launches {launches}: at least 1")
+    budget = plan.budget_seconds
+    return replace(
+        plan, launches=launches, budget_seconds=None if budget is None else budget * launches / plan.launches
+    )
+
+
+def with_budget(plan: Plan, budget: str | None) -> Plan:
+    """The plan with another time for what is left of it, also for cases that did not fit before; None: as it is.
+
+    Raises BenchError for a text that is no time.
+    """
+    if budget is None:
+        return plan
+    return replace(
+        plan, cases=(*plan.cases, *plan.left_out), left_out=(), budget_seconds=parse_seconds("--budget", budget)
+    )
+
+
 def new_plan(options: RunOptions, device: str, place: Place, joined: LauncherRank | None) -> Plan:
     """Plan a run from the options alone. Raises BenchError for options that do not fit, or no case to measure."""
     preset = PRESETS[options.preset or "standard"]

@@ -20,7 +20,7 @@ from bench.measure.planning.budget_fit import estimate_seconds, fit_budget
 from bench.measure.planning.cases import choose_cases, declared_machine, limit_cases, skip_cases
 from bench.measure.planning.options import RunOptions
 from bench.measure.planning.plan import Plan
-from bench.measure.planning.planner import new_plan, saved_plan
+from bench.measure.planning.planner import new_plan, saved_plan, with_launches
 from bench.measure.planning.presets import (
     CASES,
     DEFAULT_SUITES,
@@ -491,3 +491,13 @@ def test_a_single_gpu_measures_what_one_gpu_can_show(preset: str) -> None:
 def test_two_ranks_measure_the_default_suites() -> None:
     assert default_suites(PRESETS["smoke"], 2) == (*DEFAULT_SUITES, *FURTHER_CASES["smoke"])
     assert further_cases("smoke", 1) == SOLO_FURTHER_CASES["smoke"]
+
+
+def test_a_plan_that_is_repeated_with_more_launches_gives_each_as_much_time() -> None:
+    plan = replace(a_plan(), launches=2, budget_seconds=30.0)
+    more = with_launches(plan, 3)
+    assert (more.launches, more.budget_seconds, more.cases) == (3, 45.0, plan.cases)
+    assert with_launches(plan, None) == plan
+    assert with_launches(replace(plan, budget_seconds=None), 3).budget_seconds is None
+    with pytest.raises(BenchError, match="--launches 0: at least 1"):
+        with_launches(plan, 0)
