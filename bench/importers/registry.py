@@ -15,6 +15,7 @@ from bench.core import clock, exit_codes, jsonl
 from bench.errors import BenchError
 from bench.importers import plugins, result_lines
 from bench.importers.formats import FORMATS, TOOLS, Format
+from bench.importers.other_forms import describe_other_form
 from bench.importers.plugins import PluginFormat
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, Unread, identity, operation_of
 from bench.importers.source.cleaning import CleanText, TakenOff, clean_text
@@ -140,6 +141,8 @@ def _format_of(text: str, tool: str | None) -> tuple[Format | PluginFormat, list
     found, broken = plugins.recognise(text)
     if found is not None:
         return found, broken
+    if (form := describe_other_form(text)) is not None:
+        raise BenchError("; ".join((form, *broken)))
     names = ", ".join((*TOOLS, *plugins.installed_names()))
     raise BenchError("; ".join((f"looks like none of {names}; say --from TOOL, or name what the tool wrote", *broken)))
 

@@ -173,7 +173,8 @@ def _resume(evidence: RunEvidence, name: str) -> str:
 
 def _next_steps(evidence: RunEvidence, name: str) -> list[NextStep]:
     steps = []
-    if evidence.measured and all(row["num_launches"] == 1 for row in evidence.measured):
+    is_own = evidence.result.environment.imported_from is None  # bench cannot repeat what another tool measured
+    if is_own and evidence.measured and all(row["num_launches"] == 1 for row in evidence.measured):
         again = "bench run" if evidence.result.plan.preset == "smoke" else f"bench run --like {name} --launches 3"
         steps.append(NextStep(purpose="error bars", command=again))
     if not evidence.measured:

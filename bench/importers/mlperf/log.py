@@ -87,6 +87,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         readings=tuple(cases),
         ledger=log.ledger,
         contradictions=tuple(contradictions),
+        remarks=tuple(remark for run in log.runs for remark in _of_its_end(run)),
         ranks=system.ranks,
         versions=system.versions,
         settings=system.settings,
@@ -107,6 +108,15 @@ def _of_one_run(run: Run) -> Iterator[Contradiction]:
         if len(values := run.counts(key)) > 1:
             where = run.of(key)[-1].where
             yield Contradiction(where, f"{key} is {' and '.join(map(str, values))} in one run; the last one is taken")
+
+
+def _of_its_end(run: Run) -> Iterator[str]:
+    """A remark on a run that began and never stopped, so that its time to train is not known."""
+    starts, stops = run.of("run_start"), run.of("run_stop")
+    if starts and not stops:
+        yield f"{starts[0].where}: run_start without a run_stop; the time to train is not known"
+    elif stops and not starts:
+        yield f"{stops[0].where}: run_stop without a run_start; the time to train is not known"
 
 
 def _cases(
