@@ -292,9 +292,10 @@ def _cells(file: _File, where: str, name: str, unit: str, matrix: _Matrix) -> It
 
 def _pair(name: str, matrix: _Matrix, row: int, column: int) -> Params:
     """Parameters that tell a cell of the matrix from the others."""
-    if name == ALL_TO_ALL:
+    is_single = len(matrix.rows[0]) == 1
+    if name == ALL_TO_ALL and is_single:
         return {}
-    if name == BISECTION:
+    if name == BISECTION and is_single:
         return {"gpu": row, "peer": (row + len(matrix.rows) // 2) % len(matrix.rows)}
     if len(matrix.rows) == 1:
         return {"gpu": column}

@@ -27,6 +27,8 @@ _HEAD = 2**16
 
 def describe_other_form(text: str) -> str | None:
     """A sentence on a text that no format reads; None if nothing is known of it."""
+    if not text.strip():
+        return "the file is empty"
     if (number := num_result_objects(text)) > 1:
         return f"{number} JSON documents in one file; save each in a file of its own"
     return next((advice for pattern, advice in OTHER_FORMS if pattern.search(text[:_HEAD])), None)

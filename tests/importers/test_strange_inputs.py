@@ -17,6 +17,7 @@ import pytest
 from bench.errors import BenchError
 from bench.importers.reading import ImportedText
 from bench.records.file import load
+from tests import DATA
 from tests.importers.test_further_formats import read, seconds_of
 from tests.support.damage import call
 
@@ -227,6 +228,39 @@ def test_a_payload_in_parts_of_a_gib_is_cut_as_the_program_cuts_it() -> None:
     assert text.versions == {"torch": "2.9.1", "nccl": "2.27.7"}
 
 
+def test_errors_that_nccl_kept_are_named() -> None:
+    data = json.loads((DATA / "import" / "nccl_v3.json").read_text())
+    assert not [remark for remark in read(json.dumps({**data, "errors": [""]})).remarks if "error of" in remark]
+    remarks = read(json.dumps({**data, "errors": ["unhandled cuda error"]})).remarks
+    assert "error of nccl-tests: unhandled cuda error" in remarks
+
+
+def test_a_refused_file_costs_none_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("good.json").write_text(ONE)
+    Path("bad.txt").write_text("hello\n")
+    Path("folder").mkdir()
+    code, output = call("import", "bad.txt", "nowhere.txt", "folder", "good.json", "-o", "results")
+    lines = output.splitlines()
+    assert (code, len(lines), len(list(Path("results").iterdir()))) == (2, 4, 1), output
+    assert "1 case of pytest-benchmark, from good.json" in lines[0]
+    assert lines[1].startswith("bench: error: 'bad.txt': looks like none of")
+    assert lines[2] == "bench: error: no file 'nowhere.txt'; name what the tool wrote"
+    assert lines[3] == "bench: error: 'folder' is a folder; name the files in it that the tool wrote"
+
+
+def test_a_tool_is_named_in_any_case_and_a_text_of_another_is_refused() -> None:
+    assert read("\n".join(log_of_run()), "MLPerf", num_ranks=8).tool == "MLPerf"
+    with pytest.raises(BenchError, match=r"no log of MLPerf: it has no line :::MLLOG"):
+        read("hello\n", "mlperf")
+    with pytest.raises(BenchError, match=r"'in.txt': --device NVIDIA A100: the file says NVIDIA H100"):
+        read("- hardware: _Cuda(name='NVIDIA H100')\n" + TABLE, device="NVIDIA A100")
+
+
+TABLE = (
+    "The average bandwidth of all_reduce over 4 ranks (5 warmups / 20 trials):\n"
+    "| payload | busbw | algbw |\n| 1MiB | 34.50GBps | 23.00GBps |\n"
+)
 ONE = pytest_file(pytest_test("test_x", [1e-3]))
 
 
@@ -243,6 +277,7 @@ ONE = pytest_file(pytest_test("test_x", [1e-3]))
         (":::MLPv0.5.0 resnet 1541635581.66 (train.py:1) run_start\n", "a log of MLPerf before its lines"),
         ('{"context": {}, "benchmarks": [{"name": "x", "run_type": "iteration"}]}', "a JSON of Google Benchmark"),
         ('{"kind":"header","schema":1,"label":"run"}\n', "a result of bench already; name it to `bench show`"),
+        ("\n", "the file is empty"),
         ("nothing of these\n", "looks like none of"),
     ],
 )

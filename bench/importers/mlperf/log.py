@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+from bench.errors import BenchError
 from bench.importers.mlperf.events import LINE, Event, Log, Run, intervals, parse
 from bench.importers.mlperf.system import SETTINGS, TOOL, System, system_of
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, distinct_name, mapping, mean_note, number
@@ -69,6 +70,8 @@ def looks_like(text: str) -> bool:
 def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a log. Raises BenchError if neither the log nor the user says the number of accelerators."""
     log = parse(text)
+    if not log.runs and not log.ledger.of_kind("unread"):
+        raise BenchError("no log of MLPerf: it has no line :::MLLOG {...} with an event")
     system = system_of(log, hints)
     cases: list[ImportedCase] = []
     contradictions: list[Contradiction] = []

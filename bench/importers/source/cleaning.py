@@ -155,7 +155,7 @@ _NEXT = re.compile(r"\s*,?\s*\{")
 
 
 def _result_objects(text: str) -> Iterator[tuple[int, int]]:
-    """Beginning and end of each JSON object that a tool wrote as its result: at the beginning of a line, or in a list."""
+    """Beginning and end of each JSON object that a tool wrote as its result: at the start of a line, or in a list."""
     after, match = 0, _START.search(text)
     while match is not None:
         after = match.end()
