@@ -178,6 +178,24 @@ def test_a_run_that_never_stops_is_named() -> None:
     assert read_log(log_of_run()).remarks == ()
 
 
+@pytest.mark.parametrize(
+    ("value", "metadata", "status", "has_note"),
+    [
+        (None, {"status": "success"}, "ok", False),
+        (None, {"status": "aborted"}, "failed", False),
+        ("aborted", {}, "failed", False),
+        ("success", {}, "ok", False),
+        (None, {"status": None}, "ok", True),
+    ],
+)
+def test_the_status_of_a_run_is_a_value_or_metadata(
+    value: object, metadata: dict[str, object], status: str, has_note: bool
+) -> None:
+    (case,) = read_log([*log_of_run(rates=())[:-1], event("run_stop", value, 61_000, **metadata)]).readings
+    assert case.status == status
+    assert any("does not say that the run reached its target" in note for note in case.notes) == has_note
+
+
 def test_a_test_that_is_in_the_file_again_is_a_later_launch() -> None:
     text = read(
         pytest_file(pytest_test("test_x", [1e-3]), pytest_test("test_y", [5e-3]), pytest_test("test_x", [2e-3]))

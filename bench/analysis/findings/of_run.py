@@ -69,7 +69,8 @@ def head(evidence: RunEvidence) -> str:
         "one launch" if launches == 1 else f"{launches} launches",
     ]
     label = f"{result.label}: " if result.label not in ("", "run") else ""
-    where = f"{label}{result.architecture} ({', '.join(str(word) for word in software if word)})"
+    known = ", ".join(str(word) for word in software if word)
+    where = f"{label}{result.architecture}" + (f" ({known})" if known else "")
     warned = f" EMULATED: {emulated}." if emulated and emulated not in where else ""
     return f"{where}{warned}   {plan.preset or 'run'}: {', '.join(word for word in extent if word)}"
 

@@ -19,7 +19,16 @@ from statistics import median
 from bench.errors import BenchError
 from bench.importers.mlperf.events import LINE, Event, Log, Run, intervals, parse
 from bench.importers.mlperf.system import SETTINGS, TOOL, System, system_of
-from bench.importers.reading import ImportedCase, ImportedText, ImportHints, distinct_name, mapping, mean_note, number
+from bench.importers.reading import (
+    ImportedCase,
+    ImportedText,
+    ImportHints,
+    distinct_name,
+    mapping,
+    mean_note,
+    number,
+    words,
+)
 from bench.importers.source.statements import Contradiction
 from bench.suite import Params, SuiteMetric
 
@@ -147,11 +156,12 @@ def _cases(
     for found in intervals(run.events, "run_start", "run_stop"):
         _note(log, found.start, "start of a run")
         _note(log, found.stop, "end of a run")
-        status = found.stop.metadata.get("status")
+        status = words(found.stop.metadata.get("status")) or words(found.stop.value)
         if found.seconds is None:
             log.ledger.unread(found.stop.index, found.stop.key, "its time is not after that of run_start")
             continue
-        has_failed = isinstance(status, str) and status != "success"
+        has_failed = status not in (None, "success")
+        unsaid = () if status else ("imported: the log does not say that the run reached its target",)
         yield ImportedCase(
             suite=SUITE,
             params={"op": "time_to_train", **params},
@@ -160,7 +170,7 @@ def _cases(
             launch=launch,
             status="failed" if has_failed else "ok",
             reason=f"the log says {status}: the run did not reach its target" if has_failed else None,
-            notes=("imported: one run, from run_start to run_stop",),
+            notes=("imported: one run, from run_start to run_stop", *unsaid),
             derived={} if step is not None else {name: median(values) for name, values in rates.items()},
             metrics={} if step is not None else {name: METRICS[name] for name in rates},
         )
