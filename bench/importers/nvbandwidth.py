@@ -99,6 +99,8 @@ class _File:
     num_devices: int
     num_processes: int
     """Processes of the tests of several nodes."""
+    num_listed: int
+    """Devices of one host that the file lists; 0 if it has no list."""
     cases: list[ImportedCase] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     contradictions: list[Contradiction] = field(default_factory=list)
@@ -119,9 +121,11 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     tests = _without_running(tests)
     num_processes = max(map(_num_processes, tests), default=0)
     ranks = _devices(data)
+    width = max((_width(test) for test in tests if not _num_processes(test)), default=0)
     file = _File(
-        num_devices=check_num_ranks(len(ranks) or max(map(_width, tests), default=0) or 1),
+        num_devices=check_num_ranks(max(len(ranks), width) or num_processes or 1),
         num_processes=check_num_ranks(num_processes or len(ranks) or 1),
+        num_listed=len(ranks),
     )
     unknown = RankFacts(device_type="cuda", driver=words(data.get("Driver Version")))
     ranks += (unknown,) * (max(file.num_devices, num_processes) - len(ranks))
@@ -213,6 +217,9 @@ def _read_test(file: _File, index: int, test: Mapping[str, Any], error: str | No
         file.ledger.unread(where, name, "its matrix of devices is not square")
     else:
         matrices = _matrices(name, rows)
+        if file.num_listed not in (0, len(rows[0])) and not name.startswith(MULTINODE):
+            text = f"{name} has {len(rows[0])} columns, but `GPU Device list` has {file.num_listed} devices"
+            file.contradictions.append(Contradiction(where, text))
         _hold_against_sums(file, where, test, matrices)
         for matrix in matrices:
             file.cases += _cells(file, where, name, unit, matrix)

@@ -83,6 +83,9 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         cases += of_test
         if of_test:
             ledger.read(f"benchmark {index}", _name(test), "test")
+            for key in mapping(test.get("extra_info")):
+                note = ledger.read if key == OWN else ledger.skip
+                note(f"benchmark {index}, extra_info {key!r}", str(key), "extra_info, which no case needs")
             contradictions += _held_against_rounds(f"benchmark {index}, {_name(test)}", mapping(test.get("stats")))
         else:
             ledger.unread(f"benchmark {index}", json.dumps(test), _why_unread(test))
@@ -107,6 +110,8 @@ def _parse(text: str) -> dict[str, Any]:
     data = json_value(text, "write it again with --benchmark-json")
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
         raise BenchError("no JSON of pytest-benchmark: it has no list `benchmarks`; name what --benchmark-json wrote")
+    if not data["benchmarks"]:
+        raise BenchError("its list `benchmarks` is empty: the run had no test with the fixture `benchmark`")
     return data
 
 

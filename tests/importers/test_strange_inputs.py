@@ -132,6 +132,16 @@ def test_the_smallest_cell_of_a_matrix_with_pairs_left_out_is_stated_as_zero() -
     assert not read(nvbandwidth(passed("device_to_device_memcpy_read_ce", matrix, **stated))).contradictions
 
 
+@pytest.mark.parametrize("listed", [1, 3])
+def test_columns_are_held_against_the_list_of_devices(listed: int) -> None:
+    test = passed("host_to_device_memcpy_ce", [["50", "52"]])
+    text = read(nvbandwidth(test, **{"GPU Device list": [f"{at}: NVIDIA H200 (00:0{at}:00)" for at in range(listed)]}))
+    assert [row.text for row in text.contradictions] == [
+        f"host_to_device_memcpy_ce has 2 columns, but `GPU Device list` has {listed} devices"
+    ]
+    assert len(text.ranks) == max(2, listed)
+
+
 def test_bandwidths_are_shown_as_such_and_the_time_of_the_import_is_not_the_end(tmp_path: Path) -> None:
     source, path = tmp_path / "in.json", tmp_path / "out.jsonl"
     source.write_text(nvbandwidth(passed("host_to_device_memcpy_ce", [["54.1"]])))
@@ -230,6 +240,12 @@ def test_addresses_of_objects_are_no_part_of_a_case() -> None:
     ]  # fmt: skip
 
 
+def test_own_facts_of_a_test_are_accounted_for() -> None:
+    ledger = read(pytest_file(pytest_test("test_x", [1e-3], extra_info={"batch": 8}))).ledger
+    (line,) = [line for line in ledger if "extra_info" in line.where]
+    assert (line.where, line.kind) == ("benchmark 1, extra_info 'batch'", "not data")
+
+
 def test_a_round_of_zero_is_given_as_the_reason() -> None:
     text = read(pytest_file(pytest_test("test_x", [0.0, 1e-9])))
     assert [line.why for line in text.ledger.of_kind("unread")] == ["has a round that is not a time above 0"]
@@ -295,6 +311,7 @@ ONE = pytest_file(pytest_test("test_x", [1e-3]))
         (":::MLPv0.5.0 resnet 1541635581.66 (train.py:1) run_start\n", "a log of MLPerf before its lines"),
         ('{"context": {}, "benchmarks": [{"name": "x", "run_type": "iteration"}]}', "a JSON of Google Benchmark"),
         ('{"kind":"header","schema":1,"label":"run"}\n', "a result of bench already; name it to `bench show`"),
+        (pytest_file(), "its list `benchmarks` is empty"),
         ("\n", "the file is empty"),
         ("nothing of these\n", "looks like none of"),
     ],
