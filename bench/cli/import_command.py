@@ -63,7 +63,7 @@ def command(
     \b
     Exit codes:
       0  all rows are read
-      2  nothing is saved: no row is read, or options contradict the file
+      2  a file is not saved: no row is read, or options contradict it
       3  rows are unread or failed, or the file contradicts itself
 
     \b
@@ -80,12 +80,23 @@ def command(
     if len(files) > 1 and output.name.endswith(SUFFIXES):
         raise BenchError(f"-o {output}: {len(files)} files become a result each; name a folder")
     hints = ImportHints(op=op, num_ranks=ranks, device=device)
-    saved = [import_file(file, hints, output, tool, label) for file in files]
-    for imported in saved:
+    code = exit_codes.OK
+    refused: list[BenchError] = []
+    for file in files:  # one that is refused costs none of the others
+        try:
+            imported = import_file(file, hints, output, tool, label)
+        except BenchError as error:
+            refused.append(error)
+            continue
         if verbose:
             _print_lines(imported)
         _print_summary(imported)
-    return max((imported.exit_code for imported in saved), default=exit_codes.OK)
+        code = max(code, imported.exit_code)
+    for reason in refused[:-1]:
+        echo(f"bench: error: {clean(' '.join(str(reason).split()))}", err=True)
+    if refused:
+        raise refused[-1]
+    return code
 
 
 def _print_summary(saved: ImportedFile) -> None:

@@ -130,7 +130,7 @@ def _take_up(parsed: _Text, index: int, original: str) -> None:
         _add_rate(parsed, index, line, rate)
     elif (software := _SOFTWARE.match(line)) is not None:
         found = re.findall(r"(torch|cuda|nccl)=(\([\d, ]+\)|[^,\s`]+)", software["versions"])
-        parsed.versions |= {name: value.strip("()").replace(", ", ".") for name, value in found}
+        parsed.versions |= {name: value.strip("()").replace(", ", ".") for name, value in found if value != "None"}
         parsed.ledger.read(index, line, "versions")
     elif (hardware := _HARDWARE.match(line)) is not None:
         parsed.devices.add(hardware["name"])
@@ -152,7 +152,9 @@ def _bytes(amount: str, unit: str) -> int | None:
     """The size in bytes; None for a number of no whole bytes, and an unknown unit."""
     value = number(amount)
     size = None if value is None or unit not in UNITS else value * UNITS[unit]
-    return round(size) if size is not None and 0 < size < 2**60 else None
+    if size is None or not 0 < size < 2**60:
+        return None
+    return round(size) if unit == "GB" else int(size)  # of a part of a GiB the program cuts off a part of a byte
 
 
 def _seconds(size: int | None, algbw: float | None) -> float | None:

@@ -5,7 +5,11 @@ has a cell per device, `[gpu=1]`. A test in both directions appends three matric
 last is described; they become `part=first`, `second` and `total`. The file has neither the size nor the time of a copy,
 so the time of a case is that of 10^9 bytes at the stated bandwidth; a latency is a time itself.
 
-Source: NVIDIA/nvbandwidth, json_output.cpp, testcases_ce.cpp and testcases_sm.cpp (v0.5 to v0.8).
+Tests of several nodes have a row or column per process, while the file lists the devices of one host alone. A test that
+fails is in the file twice: as running, and then with its status.
+
+Source: NVIDIA/nvbandwidth, json_output.cpp, nvbandwidth.cpp, testcases_ce.cpp, testcases_sm.cpp and
+multinode_testcases.cpp (v0.5 to v0.8).
 """
 
 from __future__ import annotations
@@ -34,21 +38,29 @@ from bench.importers.source.ledger import Ledger
 from bench.importers.source.statements import Contradiction
 from bench.records.lines.header import RankFacts
 from bench.records.lines.parts import WorkFacts
-from bench.suite import Params
+from bench.suite import Params, SuiteMetric
 
 TOOL = "nvbandwidth"
 SUITE = "nvbandwidth"
 GIGABYTE = 10**9
 UNITS = {"GB/s": lambda value: 1 / value, "ns": lambda value: value * 1e-9}
 """Unit of a matrix -> seconds of a case, from a cell."""
+BANDWIDTH = "copy_gb_per_s"
+METRICS = {
+    BANDWIDTH: SuiteMetric("GB/s", "higher", "Bandwidth of the copies as nvbandwidth states it, 10^9 bytes each.")
+}
 NOTES = {
     "GB/s": "imported: the time of 10^9 bytes at the stated bandwidth; the file has neither size nor time of a copy",
     "ns": "imported: the stated latency, not a median of samples",
 }
 PARTS = ("first", "second", "total")
 """Matrices of a test in both directions, in their order: the two streams, and their sum."""
-OF_ALL = re.compile(r"(?:all_to_|one_to_|host_to_all|multinode_(?:bisect|broadcast))")
-"""Tests in which all devices take part at once."""
+BISECTION, ALL_TO_ALL = "multinode_bisect_write_ce", "multinode_device_to_device_broadcast_all_to_all_sm"
+UNSTATED = {BISECTION: "GB/s"}
+"""Test whose description lacks the unit -> its unit."""
+OF_ALL = re.compile(r"all_to_|one_to_|host_to_all|all_from_one|bisect|broadcast")
+"""Names of tests in which all devices, or processes of several nodes, take part at once."""
+MULTINODE = "multinode_"
 TOLERANCE = 1e-3
 """Relative deviation of a sum from the printed cells, which have six digits."""
 _KNOWN_KEYS = {
@@ -56,6 +68,12 @@ _KNOWN_KEYS = {
     "warning", "Hostname", "GPU Device list", "GPU Device info", "bufferSize", "testSamples", "useMean",
 }  # fmt: skip
 _DEVICE = re.compile(r"\d+: (?P<name>.+?)(?: \((?P<pci>[0-9a-fA-F:.]+)\))?(?:: ?\((?P<host>[^()]+)\))?")
+_CELLS = {
+    "sum": "the cells of its matrix add up to",
+    "min": "the smallest cell of its matrix is",
+    "max": "the largest cell of its matrix is",
+    "average": "the mean of the cells of its matrix is",
+}
 _UNIT = re.compile(r"\(([^()]+)\)\s*$")
 
 
@@ -66,8 +84,12 @@ class _Matrix:
     rows: Sequence[Sequence[Any]]
     part: str | None = None
 
+    def values(self) -> list[float]:
+        """Numbers of its cells."""
+        return [value for row in self.rows for cell in row if (value := number(cell)) is not None]
+
     def total(self) -> float:
-        return sum(number(cell) or 0.0 for row in self.rows for cell in row)
+        return sum(self.values())
 
 
 @dataclass
@@ -75,13 +97,18 @@ class _File:
     """A file while it is read."""
 
     num_devices: int
+    num_processes: int
+    """Processes of the tests of several nodes."""
+    num_listed: int
+    """Devices of one host that the file lists; 0 if it has no list."""
     cases: list[ImportedCase] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     contradictions: list[Contradiction] = field(default_factory=list)
 
 
 def looks_like(text: str) -> bool:
-    return text.lstrip().startswith("{") and '"nvbandwidth"' in text and '"testcases"' in text
+    is_alone = re.match(r'\s*\{\s*"nvbandwidth"\s*:', text) is not None  # with an error it may have no tests
+    return is_alone or (text.lstrip().startswith("{") and '"nvbandwidth"' in text and '"testcases"' in text)
 
 
 def read(text: str, hints: ImportHints) -> ImportedText:
@@ -91,8 +118,17 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     if not tests:
         why = words(data.get("error"))
         raise BenchError(f"nvbandwidth ran no test: {why}" if why else "no JSON of nvbandwidth: it has no `testcases`")
+    tests = _without_running(tests)
+    num_processes = max(map(_num_processes, tests), default=0)
     ranks = _devices(data)
-    file = _File(num_devices=check_num_ranks(len(ranks) or max(map(_width, tests), default=0) or 1))
+    width = max((_width(test) for test in tests if not _num_processes(test)), default=0)
+    file = _File(
+        num_devices=check_num_ranks(max(len(ranks), width) or num_processes or 1),
+        num_processes=check_num_ranks(num_processes or len(ranks) or 1),
+        num_listed=len(ranks),
+    )
+    unknown = RankFacts(device_type="cuda", driver=words(data.get("Driver Version")))
+    ranks += (unknown,) * (max(file.num_devices, num_processes) - len(ranks))
     for key in data:
         note = file.ledger.read if key in _KNOWN_KEYS else file.ledger.skip
         note(f"key {key!r}", "", "key of the file" if key in _KNOWN_KEYS else "key not known to bench")
@@ -106,7 +142,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         ledger=file.ledger,
         contradictions=tuple(file.contradictions),
         remarks=_remarks(data),
-        ranks=ranks or (RankFacts(device_type="cuda", driver=words(data.get("Driver Version"))),) * file.num_devices,
+        ranks=ranks,
         versions=_versions(data),
     )
 
@@ -143,6 +179,22 @@ def _width(test: Any) -> int:
     return max((len(sequence(row)) for row in rows), default=0)
 
 
+def _num_processes(test: Any) -> int:
+    """Processes of a test of several nodes, as its matrix has a row or column for each; 0 for any other."""
+    name, rows = words(mapping(test).get("name")) or "", sequence(mapping(test).get("bandwidth_matrix"))
+    return max(len(rows), _width(test)) if name.startswith(MULTINODE) else 0
+
+
+def _without_running(tests: Sequence[Any]) -> list[Any]:
+    """The tests without those that are in the file again, right after, with their final status."""
+    names = [mapping(test).get("name") for test in tests]
+    return [
+        test
+        for index, test in enumerate(tests)
+        if mapping(test).get("status") != "Running" or names[index + 1 : index + 2] != [names[index]]
+    ]
+
+
 def _read_test(file: _File, index: int, test: Mapping[str, Any], error: str | None) -> None:
     """Take up one test: a case per cell, or one that says why there are none."""
     where, name, status = f"test {index}", words(test.get("name")), words(test.get("status"))
@@ -151,11 +203,13 @@ def _read_test(file: _File, index: int, test: Mapping[str, Any], error: str | No
         return
     file.ledger.read(where, name, "test")
     if status != "Passed":
-        file.cases.append(_without_cells(name, status, words(test.get("error")) or error, file.num_devices))
+        num_ranks = file.num_processes if name.startswith(MULTINODE) else file.num_devices
+        file.cases.append(_without_cells(name, status, words(test.get("error")) or error, num_ranks))
         return
-    unit = _UNIT.search(words(test.get("bandwidth_description")) or "")
+    described = _UNIT.search(words(test.get("bandwidth_description")) or "")
+    unit = described[1] if described else UNSTATED.get(name)
     rows = [sequence(row) for row in sequence(test.get("bandwidth_matrix"))]
-    if unit is None or unit[1] not in UNITS:
+    if unit not in UNITS:
         file.ledger.unread(where, name, f"its unit is none of {', '.join(UNITS)}")
     elif not rows or len({len(row) for row in rows}) > 1 or not rows[0]:
         file.ledger.unread(where, name, "its matrix is empty, or has rows of different lengths")
@@ -163,9 +217,12 @@ def _read_test(file: _File, index: int, test: Mapping[str, Any], error: str | No
         file.ledger.unread(where, name, "its matrix of devices is not square")
     else:
         matrices = _matrices(name, rows)
+        if file.num_listed not in (0, len(rows[0])) and not name.startswith(MULTINODE):
+            text = f"{name} has {len(rows[0])} columns, but `GPU Device list` has {file.num_listed} devices"
+            file.contradictions.append(Contradiction(where, text))
         _hold_against_sums(file, where, test, matrices)
         for matrix in matrices:
-            file.cases += _cells(file, where, name, unit[1], matrix)
+            file.cases += _cells(file, where, name, unit, matrix)
 
 
 def _without_cells(name: str, status: str | None, error: str | None, num_devices: int) -> ImportedCase:
@@ -191,12 +248,21 @@ def _matrices(name: str, rows: Sequence[Sequence[Any]]) -> list[_Matrix]:
 
 
 def _hold_against_sums(file: _File, where: str, test: Mapping[str, Any], matrices: Sequence[_Matrix]) -> None:
-    """Name a stated sum that the cells do not have, and a total that is not that of its two streams."""
-    stated, found = number(test.get("sum")), matrices[-1].total()
-    if stated is not None and abs(stated - found) > TOLERANCE * max(abs(stated), abs(found)):
-        file.contradictions.append(
-            Contradiction(where, f"its sum is {stated:g}, but the cells of its matrix add up to {found:g}")
-        )
+    """Name a stated sum or extreme that the cells do not have, and a total that is not that of its two streams."""
+    values, found = matrices[-1].values(), matrices[-1].total()
+    if len(values) == sum(cell != "N/A" for row in matrices[-1].rows for cell in row):  # else a cell is unread
+        cells = sum(map(len, matrices[-1].rows))
+        actual = {
+            "sum": found,
+            "min": min(values, default=0.0) if len(values) == cells else 0.0,  # a pair without a value counts as 0
+            "max": max(values, default=0.0),
+            "average": found / max(len(values), 1),
+        }
+        for key, value in actual.items():
+            stated = number(test.get(key))
+            if stated is not None and abs(stated - value) > TOLERANCE * max(abs(stated), abs(value)):
+                text = f"its {key} is {stated:g}, but {_CELLS[key]} {value:g}"
+                file.contradictions.append(Contradiction(where, text))
     if len(matrices) == len(PARTS):
         streams = matrices[0].total() + matrices[1].total()
         if abs(streams - found) > TOLERANCE * max(streams, found):
@@ -217,24 +283,33 @@ def _cells(file: _File, where: str, name: str, unit: str, matrix: _Matrix) -> It
                     f"{where}, row {row}, column {column}", str(cell), "is not a bandwidth or latency above 0"
                 )
                 continue
-            pair: Params = {"gpu": column} if len(matrix.rows) == 1 else _pair(name, row, column)
+            pair = _pair(name, matrix, row, column)
             part: Params = {"part": matrix.part} if matrix.part else {}
             yield ImportedCase(
                 suite=SUITE,
                 params={"op": safe_name(name), **pair, **part},
-                num_ranks=_num_ranks(name, pair, file.num_devices),
+                num_ranks=_num_ranks(name, pair, file),
                 seconds=(UNITS[unit](value),),
                 notes=(NOTES[unit],),
                 work=WorkFacts(bytes=GIGABYTE) if unit == "GB/s" else None,
+                derived={BANDWIDTH: value} if unit == "GB/s" else {},
+                metrics=METRICS if unit == "GB/s" else {},
             )
 
 
-def _pair(name: str, row: int, column: int) -> Params:
-    is_between_devices = "device_to_device" in name
-    return {"gpu": row, "peer": column} if is_between_devices else {"row": row, "gpu": column}
+def _pair(name: str, matrix: _Matrix, row: int, column: int) -> Params:
+    """Parameters that tell a cell of the matrix from the others."""
+    is_single = len(matrix.rows[0]) == 1
+    if name == ALL_TO_ALL and is_single:
+        return {}
+    if name == BISECTION and is_single:
+        return {"gpu": row, "peer": (row + len(matrix.rows) // 2) % len(matrix.rows)}
+    if len(matrix.rows) == 1:
+        return {"gpu": column}
+    return {"gpu": row, "peer": column} if "device_to_device" in name else {"row": row, "gpu": column}
 
 
-def _num_ranks(name: str, pair: Params, num_devices: int) -> int:
-    if OF_ALL.match(name):
-        return num_devices
+def _num_ranks(name: str, pair: Params, file: _File) -> int:
+    if OF_ALL.search(name):
+        return file.num_processes if name.startswith(MULTINODE) else file.num_devices
     return 2 if "peer" in pair else 1

@@ -8,8 +8,9 @@ one line; its cases are held to what a result file can keep.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from bench.core.values import brief_text
 from bench.errors import BenchError
 from bench.importers import result_lines
 from bench.importers.formats import TOOLS
-from bench.importers.reading import MAX_RANKS, ImportedCase, ImportedText, ImportHints
+from bench.importers.reading import MAX_RANKS, ImportedCase, ImportedText, ImportHints, identity
 from bench.importers.source.ledger import Ledger
 from bench.records.lines import decoding
 from bench.records.lines.header import ImportedFrom
@@ -28,6 +29,8 @@ from bench.records.lines.kinds import Line
 from bench.suite import is_name, is_param, is_suite_name
 
 ENTRY_POINT_GROUP = "bench.importers"
+MAX_SECONDS = 10**9
+"""Time of a call beyond which a file is damaged: 31 years, which nanoseconds still hold."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class PluginFormat:
             f"importer {self.tool}: read() returned values of a wrong type:", partial(_check, self.tool, read)
         )
         assert isinstance(read, ImportedText)
-        return read
+        return replace(read, remarks=(*read.remarks, *_of_merged(read)))
 
 
 def load(reference: str) -> PluginFormat:
@@ -105,7 +108,8 @@ def _check(tool: str, read: object) -> None:
         if (reason := _fault(case)) is not None:
             raise BenchError(f"importer {tool}: {reason}; it is in {brief_text(repr(case))}")
     lines = result_lines.measurements(read)
-    header = result_lines.header(read, ImportedFrom(tool=read.tool), "label", lines)
+    origin = ImportedFrom(tool=read.tool, version=read.version, format=read.format)
+    header = result_lines.header(read, origin, "label", lines)
     kept: list[Line] = [header, *lines]
     for line in kept:
         decoding.decode(decoding.encode(line))
@@ -124,7 +128,15 @@ def _fault(case: object) -> str | None:
         (isinstance(case.params, dict) and isinstance(case.params.get("op"), str), "params needs `op`, a str"),
         (_is_count(case.num_ranks, MAX_RANKS), f"num_ranks has to be 1 to {MAX_RANKS}"),
         (_is_count(case.calls, 2**40), "calls has to be a whole number above 0"),
-        (all(_is_time(seconds) for seconds in case.seconds), "seconds has to hold finite numbers above 0"),
+        (
+            all(_is_time(seconds) for seconds in case.seconds),
+            f"seconds has to hold numbers above 0, at most {MAX_SECONDS:,}",
+        ),
+        (_are_texts(case.notes), "notes has to be a tuple of str"),
+        (
+            all(value is None or _is_finite(value) for value in case.derived.values()),
+            "derived has to hold finite numbers or None",
+        ),
         (bool(case.seconds) == (case.status == "ok"), "a case has seconds if, and only if, its status is ok"),
     )
     return next((reason for fits, reason in checks if not fits), None)
@@ -135,5 +147,24 @@ def _is_count(value: object, most: int) -> bool:
 
 
 def _is_time(value: object) -> bool:
+    return _is_finite(value) and 0 < value <= MAX_SECONDS  # type: ignore[operator]
+
+
+def _is_finite(value: object) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value > 0  # type: ignore[arg-type, operator]
+    return is_number and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(text, str) for text in value)
+
+
+def _of_merged(read: ImportedText) -> Iterator[str]:
+    """A remark on cases that the result has as one, for a parameter that tells them apart may be missing."""
+    numbers = Counter((case.case or identity(case.suite, case.params)[0], case.launch) for case in read.readings)
+    for (case, launch), number in numbers.items():
+        if number > 1:
+            yield (
+                f"{number} cases are {case} in launch {launch}, and become its samples; give them other `params`, or "
+                "use launches_of_repeats"
+            )

@@ -5,6 +5,8 @@ has them (`stats.data`); else there is only the median, and the row says so. Of 
 processor and the Python version are kept. Source: pytest-benchmark, src/pytest_benchmark/plugin.py and
 stats.py, and its documentation.
 
+A test that is in the file again, as files of several runs put together have it, is a later launch.
+
 What `bench show -o x.pytest-benchmark.json` writes carries the case, its suite and its launches in
 `extra_info`, so that reading it again gives the same cases and medians.
 """
@@ -13,7 +15,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median_high, median_low
 from typing import Any
 
 import msgspec
@@ -26,6 +29,7 @@ from bench.importers.reading import (
     check_num_ranks,
     distinct_name,
     json_value,
+    launches_of_repeats,
     mapping,
     mean_note,
     number,
@@ -33,6 +37,7 @@ from bench.importers.reading import (
     words,
 )
 from bench.importers.source.ledger import Ledger
+from bench.importers.source.statements import Contradiction
 from bench.records.lines.header import RankFacts
 from bench.records.lines.parts import WorkFacts
 from bench.suite import Param, Params, is_param
@@ -43,6 +48,16 @@ _KNOWN_KEYS = {"machine_info", "commit_info", "benchmarks", "datetime", "version
 OWN = "bench"
 """Key under which bench's export keeps what the format has no place for: in `extra_info`, and in `machine_info`."""
 
+STATISTICS: Mapping[str, tuple[Callable[[Sequence[float]], float], Callable[[Sequence[float]], float]]] = {
+    "min": (min, min),
+    "median": (median_low, median_high),
+    "max": (max, max),
+}
+"""Statistic -> the least and the greatest that it can be for some rounds."""
+TOLERANCE = 1e-6
+"""Relative deviation of a statistic from that of the rounds."""
+_UNSERIALIZABLE = "UNSERIALIZABLE["
+"""Beginning of a parameter that JSON cannot hold: its text may have an address, which differs from run to run."""
 _LIKE_A_VALUE = re.compile(r"[-+]?(\d[\d_]*)?\.?\d*(e[-+]?\d+)?|true|false|none|null|nan|[-+]?inf(inity)?", re.I)
 
 
@@ -56,6 +71,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     tests = data["benchmarks"]
     names = _fullnames(tests)
     cases: list[ImportedCase] = []
+    contradictions: list[Contradiction] = []
     ledger = Ledger()
     for key in data:
         if key in _KNOWN_KEYS:
@@ -67,8 +83,12 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         cases += of_test
         if of_test:
             ledger.read(f"benchmark {index}", _name(test), "test")
+            for key in mapping(test.get("extra_info")):
+                note = ledger.read if key == OWN else ledger.skip
+                note(f"benchmark {index}, extra_info {key!r}", str(key), "extra_info, which no case needs")
+            contradictions += _held_against_rounds(f"benchmark {index}, {_name(test)}", mapping(test.get("stats")))
         else:
-            ledger.unread(f"benchmark {index}", json.dumps(test), "has neither rounds nor a median")
+            ledger.unread(f"benchmark {index}", json.dumps(test), _why_unread(test))
     num_ranks = max((reading.num_ranks for reading in cases), default=1)
     machine = mapping(data.get("machine_info"))
     facts = mapping(machine.get(OWN))
@@ -76,8 +96,9 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         tool=TOOL,
         version=words(data.get("version")),
         format="JSON",
-        readings=tuple(cases),
+        readings=_with_launches(cases),
         ledger=ledger,
+        contradictions=tuple(contradictions),
         ranks=(_rank(machine, facts),) * num_ranks,
         versions=_versions(machine, facts),
         started=words(data.get("datetime")),
@@ -89,6 +110,8 @@ def _parse(text: str) -> dict[str, Any]:
     data = json_value(text, "write it again with --benchmark-json")
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
         raise BenchError("no JSON of pytest-benchmark: it has no list `benchmarks`; name what --benchmark-json wrote")
+    if not data["benchmarks"]:
+        raise BenchError("its list `benchmarks` is empty: the run had no test with the fixture `benchmark`")
     return data
 
 
@@ -101,9 +124,9 @@ def _readings(test: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> It
     calls = calls if isinstance(calls, int) and calls > 0 and rounds else 1
     seconds = tuple(value for value in rounds if value is not None and value > 0)
     notes: tuple[str, ...] = tuple(map(str, sequence(facts.get("notes"))))
-    median = number(stats.get("median"))
-    if not seconds and median is not None and median > 0:
-        seconds = (median,)
+    middle = number(stats.get("median"))
+    if not seconds and middle is not None and middle > 0:
+        seconds = (middle,)
         notes += (mean_note("the median of rounds that the file does not have"),)
     if len(seconds) != max(1, len(rounds)):
         return
@@ -120,6 +143,26 @@ def _readings(test: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> It
             notes=notes,
             work=_work(_name(test), facts.get("work")),
         )
+
+
+def _why_unread(test: Any) -> str:
+    rounds = sequence(mapping(mapping(test).get("stats")).get("data"))
+    return "has a round that is not a time above 0" if rounds else "has neither rounds nor a median"
+
+
+def _held_against_rounds(where: str, stats: Mapping[str, Any]) -> Iterator[Contradiction]:
+    """Stated statistics that the rounds of a test do not have."""
+    rounds = [value for value in map(number, sequence(stats.get("data"))) if value is not None]
+    for key, (least, greatest) in STATISTICS.items() if rounds else ():
+        stated, low, high = number(stats.get(key)), least(rounds), greatest(rounds)
+        if stated is not None and not low * (1 - TOLERANCE) <= stated <= high * (1 + TOLERANCE):
+            yield Contradiction(where, f"its {key} is {stated:g} s, but that of its rounds is {low:g} s")
+
+
+def _with_launches(cases: Sequence[ImportedCase]) -> tuple[ImportedCase, ...]:
+    """The cases, each in its launch; bench's own export states the launches."""
+    repeated = iter(launches_of_repeats([case for case in cases if case.case is None]))
+    return tuple(next(repeated) if case.case is None else case for case in cases)
 
 
 def _work(name: str, value: Any) -> WorkFacts | None:
@@ -158,8 +201,9 @@ def _identity(
     name = _name(test)
     op, _, ids = name.partition("[")
     given = mapping(test.get("params"))
-    params: Params = {_key(str(key), given): _param(value) for key, value in given.items()}
-    if ids and not params:
+    known = {key: value for key, value in given.items() if not str(value).startswith(_UNSERIALIZABLE)}
+    params: Params = {_key(str(key), given): _param(value) for key, value in known.items()}
+    if ids and len(known) < max(1, len(given)):
         params["id"] = _param(ids.removesuffix("]"))
     if len(names[name]) > 1:  # of several files or classes
         params["where"] = _place(str(test.get("fullname", "")), names[name])

@@ -171,10 +171,14 @@ def whole(digits: str) -> int:
 
 
 def json_value(text: str, remedy: str) -> Any:
-    """Value of a JSON text. Raises BenchError with the remedy if it is not whole."""
+    """Value of a JSON text. Raises BenchError with the remedy if it is not whole, and for several in one text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data" and text[error.pos] in "{[":
+            raise BenchError(
+                f"several JSON documents, the second at line {error.lineno}; save each in a file of its own"
+            ) from error
         raise BenchError(f"no whole JSON ({error}); {remedy}") from error
 
 

@@ -15,6 +15,7 @@ from bench.core import clock, exit_codes, jsonl
 from bench.errors import BenchError
 from bench.importers import plugins, result_lines
 from bench.importers.formats import FORMATS, TOOLS, Format
+from bench.importers.other_forms import describe_other_form
 from bench.importers.plugins import PluginFormat
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, Unread, identity, operation_of
 from bench.importers.source.cleaning import CleanText, TakenOff, clean_text
@@ -60,9 +61,13 @@ def import_file(
 
     Raises BenchError for a file that cannot be read, that no known tool wrote, or of which no row can be read.
     """
+    if not jsonl.exists(source):
+        raise BenchError(f"no file {str(source)!r}; name what the tool wrote")
+    if source.is_dir():
+        raise BenchError(f"{str(source)!r} is a folder; name the files in it that the tool wrote")
     data, _ = jsonl.read(source, MAX_TEXT)
     text = _clean(source, data)
-    read = _with_ranks(_with_device(read_text(source, text, hints, tool), hints))
+    read = _with_ranks(read_text(source, text, hints, tool))
     now = clock.utc_now()
     if not read.readings:
         raise BenchError(_nothing_read(source, read))
@@ -118,6 +123,7 @@ def read_text(source: Path, text: CleanText, hints: ImportHints, tool: str | Non
         chosen, remarks = _format_of(text.text, tool)
         read = chosen.read(text.text, replace(hints, op=hints.op and operation_of(hints.op)))
         _check_hints(read, hints)
+        read = _with_device(read, hints)
     except BenchError as error:
         raise BenchError(f"{str(source)!r}: {error}") from error
     return replace(read, remarks=(*read.remarks, *remarks))
@@ -128,6 +134,7 @@ def _format_of(text: str, tool: str | None) -> tuple[Format | PluginFormat, list
 
     Raises BenchError if the text looks like none, or `tool` names none.
     """
+    tool = next((name for name in TOOLS if tool is not None and name == tool.lower()), tool)
     if tool is not None and tool not in TOOLS:
         return plugins.load(tool), []
     fitting = [row for row in FORMATS if tool in (None, row.tool)]
@@ -140,6 +147,8 @@ def _format_of(text: str, tool: str | None) -> tuple[Format | PluginFormat, list
     found, broken = plugins.recognise(text)
     if found is not None:
         return found, broken
+    if (form := describe_other_form(text)) is not None:
+        raise BenchError("; ".join((form, *broken)))
     names = ", ".join((*TOOLS, *plugins.installed_names()))
     raise BenchError("; ".join((f"looks like none of {names}; say --from TOOL, or name what the tool wrote", *broken)))
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from bench.core import clock, exit_codes
+from bench.core import exit_codes
 from bench.errors import BenchError
 from bench.importers.reading import ImportedCase, ImportedText, identity
 from bench.importers.source.cleaning import CleanText
@@ -48,7 +48,7 @@ def end(read: ImportedText, cases: Sequence[Measurement]) -> End:
         not read.unread and not read.contradictions and all(record.status in ("ok", "skipped") for record in cases)
     )
     code = exit_codes.OK if is_whole else exit_codes.PARTIAL
-    return End(ended=clock.stamp(), status="complete", exit_code=code)
+    return End(status="complete", exit_code=code)  # the time of the import is not when the run ended
 
 
 def header(read: ImportedText, source: ImportedFrom, label: str, cases: Sequence[Measurement]) -> Header:

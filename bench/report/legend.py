@@ -23,8 +23,8 @@ DEFAULT_TYPE = "float32"
 """Type of a product whose id names none."""
 
 
-def interval_lines(rows: Sequence[Row]) -> list[str]:
-    """Lines on what the error bars are, and if there are none."""
+def interval_lines(rows: Sequence[Row], remedy: str = ": --launches 3") -> list[str]:
+    """Lines on what the error bars are, and if there are none; `remedy` is what gives them."""
     lines = []
     errors = [share for row in rows if (share := error(row)) is not None]
     if errors:
@@ -34,7 +34,7 @@ def interval_lines(rows: Sequence[Row]) -> list[str]:
     lone = sum(row.get("num_launches") == 1 for row in rows)
     if lone:
         where = "one launch" if lone == len(rows) else f"one launch in {lone} of {len(rows)} cases"
-        lines.append(f"{where}: no error bar, since launches differ by more than the samples of one: --launches 3")
+        lines.append(f"{where}: no error bar, since launches differ by more than the samples of one{remedy}")
     return lines
 
 

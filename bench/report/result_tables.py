@@ -95,7 +95,8 @@ def _file_tables(
     bad = [row for row in rows if row["status"] != "ok"]
     missing = missing_cases(result)
     lines, said = footnotes.of_file(ok, _remedy(result))
-    head = [*_facts(result), *legend.interval_lines(ok), *lines, *legend.ceiling_lines(ok)]
+    intervals = legend.interval_lines(ok, "") if _is_imported(result) else legend.interval_lines(ok)
+    head = [*_facts(result), *intervals, *lines, *legend.ceiling_lines(ok)]
     layout = TableLayout(width is not None and width < ROOMY, has_ids, _shapes(result), said, cells.unexceeded(ok))
     shown = [
         DisplayTable(f"{result.label}: {result.architecture}", (), (), tuple(head)),
@@ -112,8 +113,14 @@ def _file_tables(
 
 
 def _remedy(result: Result) -> str:
-    """What gives more samples than this run had."""
+    """What gives more samples than this run had; bench cannot repeat what another tool measured."""
+    if _is_imported(result):
+        return ""
     return ": for error bars: bench run" if result.plan.preset == "smoke" else ": a larger --budget gives more"
+
+
+def _is_imported(result: Result) -> bool:
+    return result.environment.imported_from is not None
 
 
 def _fit(shown: Sequence[DisplayTable], width: int) -> tuple[list[DisplayTable], bool]:

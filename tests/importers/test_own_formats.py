@@ -75,15 +75,28 @@ def test_the_example_names_rows_and_lines_that_it_cannot_read() -> None:
         ("import os\ndef read(text, hints): os._exit(1)", "importer ./own.py: read() raised SystemExit: os._exit(1)"),
         ("def read(text, hints): return []", "has to return bench.importers.reading.ImportedText; it returned []"),
         (CASE.format(case="1"), "readings has to hold ImportedCase alone"),
-        (CASE.format(case=GOOD.replace("1.0", "0.0")), "seconds has to hold finite numbers above 0; it is in Imported"),
-        (CASE.format(case=GOOD.replace("1.0", "'1'")), "seconds has to hold finite numbers above 0"),
+        (
+            CASE.format(case=GOOD.replace("1.0", "0.0")),
+            "seconds has to hold numbers above 0, at most 1,000,000,000; it is in",
+        ),
+        (CASE.format(case=GOOD.replace("1.0", "'1'")), "seconds has to hold numbers above 0"),
         (CASE.format(case=GOOD.replace("1.0,", "")), "seconds if, and only if, its status is ok"),
         (CASE.format(case=GOOD.replace('"op"', '"kind"')), "params needs `op`, a str"),
         (CASE.format(case=GOOD.replace('"x"', "[1]")), "params has to be a dict of names"),
         (CASE.format(case=GOOD.replace('"own"', '"a/b"')), "suite has to be a name"),
         (CASE.format(case=GOOD.replace("num_ranks=1", "num_ranks=0")), "num_ranks has to be 1 to"),
         (CASE.format(case=GOOD.replace("seconds", "work=5, seconds")), "read() returned values of a wrong type:"),
-        (CASE.format(case=GOOD.replace("seconds", "notes=5, seconds")), "read() returned values of a wrong type:"),
+        (CASE.format(case=GOOD.replace("seconds", "notes=5, seconds")), "notes has to be a tuple of str"),
+        (CASE.format(case=GOOD.replace("seconds", "notes='mean', seconds")), "notes has to be a tuple of str"),
+        (CASE.format(case=GOOD.replace("1.0", "1e300")), "seconds has to hold numbers above 0, at most"),
+        (
+            CASE.format(case=GOOD.replace("seconds", "derived={'x': float('nan')}, seconds")),
+            "derived has to hold finite numbers or None",
+        ),
+        (
+            CASE.format(case=GOOD).replace("version=None", "version=1.4"),
+            "Expected `str | null`, got `float`; fix the file",
+        ),
         ("from bench.errors import BenchError\ndef read(text, hints): raise BenchError('not mine')", "not mine"),
     ],
 )
@@ -93,6 +106,11 @@ def test_a_mistake_of_a_plug_in_is_one_line(source: str, message: str) -> None:
     assert output.startswith("bench: error: ")
     assert message in output
     assert not Path("out.jsonl").exists()
+
+
+def test_cases_that_become_one_are_named() -> None:
+    code, output = imported(CASE.format(case=f"{GOOD}, {GOOD}"))
+    assert (code, "note: 2 cases are own/x in launch 0, and become its samples; give them" in output) == (0, True)
 
 
 def test_names_that_are_no_format() -> None:

@@ -69,7 +69,8 @@ def head(evidence: RunEvidence) -> str:
         "one launch" if launches == 1 else f"{launches} launches",
     ]
     label = f"{result.label}: " if result.label not in ("", "run") else ""
-    where = f"{label}{result.architecture} ({', '.join(str(word) for word in software if word)})"
+    known = ", ".join(str(word) for word in software if word)
+    where = f"{label}{result.architecture}" + (f" ({known})" if known else "")
     warned = f" EMULATED: {emulated}." if emulated and emulated not in where else ""
     return f"{where}{warned}   {plan.preset or 'run'}: {', '.join(word for word in extent if word)}"
 
@@ -173,7 +174,8 @@ def _resume(evidence: RunEvidence, name: str) -> str:
 
 def _next_steps(evidence: RunEvidence, name: str) -> list[NextStep]:
     steps = []
-    if evidence.measured and all(row["num_launches"] == 1 for row in evidence.measured):
+    is_own = evidence.result.environment.imported_from is None  # bench cannot repeat what another tool measured
+    if is_own and evidence.measured and all(row["num_launches"] == 1 for row in evidence.measured):
         again = "bench run" if evidence.result.plan.preset == "smoke" else f"bench run --like {name} --launches 3"
         steps.append(NextStep(purpose="error bars", command=again))
     if not evidence.measured:

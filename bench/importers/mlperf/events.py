@@ -1,7 +1,8 @@
 """Events of an MLPerf log, and its runs: which lines belong to one run, and when the run began and ended.
 
 An event is a line `:::MLLOG {"time_ms": ..., "event_type": ..., "key": ..., "value": ..., "metadata": {...}}`.
-A program of many ranks may print an event several times; the same event counts once.
+A program of many ranks may print an event several times; the same event counts once. Ranks that print at their own
+times begin no further runs: a run begins after the one before it has started or stopped.
 
 Source: mlcommons/logging, mlperf_logging/mllog/mllog.py and constants.py.
 """
@@ -17,11 +18,11 @@ from typing import Any
 from bench.importers.reading import mapping, number, words
 from bench.importers.source.ledger import Ledger
 
-LINE = re.compile(r":::(?P<kind>MLLOG|SYSJSON)\s+(?P<json>\{.*)")
+LINE = re.compile(r":::(?P<kind>MLLOG|SYSJSON)\s+(?P<json>\{)")
 OLD_LINE = re.compile(r":::MLP(?:v\d|L)\S*\s")
 """Lines of MLPerf 0.5 and of programs that never changed: they have no JSON."""
-STARTS = ("init_start", "submission_benchmark", "run_start")
-"""Events of which a run has one: the second begins another run."""
+STARTS = {"init_start": "run_start", "submission_benchmark": "run_start", "run_start": "run_stop"}
+"""Event that begins a run -> the event that the run before it has had: until then, another rank prints it again."""
 
 
 @dataclass(frozen=True)
@@ -82,25 +83,28 @@ def parse(text: str) -> Log:
     """The log of a text."""
     log, seen = Log(), set[str]()
     for index, line in enumerate(text.splitlines(), 1):
-        found = LINE.search(line)
-        if found is None:
-            if OLD_LINE.search(line):
-                log.ledger.unread(index, line, "is of an older form than MLLOG")
-            else:
-                log.ledger.other(index, line)
-            continue
-        data = _object(found["json"])
-        if data is None:
-            log.ledger.unread(index, line, "its JSON is not whole")
-        elif found["kind"] == "SYSJSON":
-            log.systems.append(data)
-            log.ledger.read(index, line, "description of the system")
-        elif (text_of_event := json.dumps(data, sort_keys=True)) in seen:
-            log.ledger.skip(index, line, "the same event again")
-        else:
-            seen.add(text_of_event)
-            _take_up(log, index, line, data)
+        found = list(LINE.finditer(line))  # lines of two ranks may be glued
+        for match in found:
+            _read_event(log, seen, index, line, match)
+        if not found and OLD_LINE.search(line):
+            log.ledger.unread(index, line, "is of an older form than MLLOG")
+        elif not found:
+            log.ledger.other(index, line)
     return log
+
+
+def _read_event(log: Log, seen: set[str], index: int, line: str, match: re.Match[str]) -> None:
+    data = _object(line[match.start("json") :])
+    if data is None:
+        log.ledger.unread(index, line, "its JSON is not whole")
+    elif match["kind"] == "SYSJSON":
+        log.systems.append(data)
+        log.ledger.read(index, line, "description of the system")
+    elif (text_of_event := json.dumps(data, sort_keys=True)) in seen:
+        log.ledger.skip(index, line, "the same event again")
+    else:
+        seen.add(text_of_event)
+        _take_up(log, index, line, data)
 
 
 def _object(text: str) -> Mapping[str, Any] | None:
@@ -118,7 +122,7 @@ def _take_up(log: Log, index: int, line: str, data: Mapping[str, Any]) -> None:
         log.ledger.unread(index, line, "is an event without a key")
         return
     event = Event(index, key, data.get("value"), number(data.get("time_ms")), mapping(data.get("metadata")))
-    if not log.runs or (key in STARTS and log.runs[-1].of(key)):
+    if not log.runs or (key in STARTS and log.runs[-1].of(STARTS[key])):
         log.runs.append(Run())
     log.runs[-1].events.append(event)
     log.ledger.skip(index, line, f"event {key} of MLPerf, which no case needs")
@@ -141,11 +145,11 @@ class LogInterval:
 
 
 def intervals(events: Sequence[Event], start: str, stop: str) -> Iterator[LogInterval]:
-    """The parts of a run between events of two keys."""
+    """The parts of a run between events of two keys: from the first of several ranks that begin."""
     begun: Event | None = None
     for event in events:
         if event.key == start:
-            begun = event
+            begun = begun or event
         elif event.key == stop and begun is not None:
             yield LogInterval(begun, event)
             begun = None

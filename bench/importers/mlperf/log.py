@@ -16,9 +16,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+from bench.errors import BenchError
 from bench.importers.mlperf.events import LINE, Event, Log, Run, intervals, parse
 from bench.importers.mlperf.system import SETTINGS, TOOL, System, system_of
-from bench.importers.reading import ImportedCase, ImportedText, ImportHints, distinct_name, mapping, mean_note, number
+from bench.importers.reading import (
+    ImportedCase,
+    ImportedText,
+    ImportHints,
+    distinct_name,
+    mapping,
+    mean_note,
+    number,
+    words,
+)
 from bench.importers.source.statements import Contradiction
 from bench.suite import Params, SuiteMetric
 
@@ -69,6 +79,8 @@ def looks_like(text: str) -> bool:
 def read(text: str, hints: ImportHints) -> ImportedText:
     """The cases of a log. Raises BenchError if neither the log nor the user says the number of accelerators."""
     log = parse(text)
+    if not log.runs and not log.ledger.of_kind("unread"):
+        raise BenchError("no log of MLPerf: it has no line :::MLLOG {...} with an event")
     system = system_of(log, hints)
     cases: list[ImportedCase] = []
     contradictions: list[Contradiction] = []
@@ -87,6 +99,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         readings=tuple(cases),
         ledger=log.ledger,
         contradictions=tuple(contradictions),
+        remarks=tuple(remark for run in log.runs for remark in _of_its_end(run)),
         ranks=system.ranks,
         versions=system.versions,
         settings=system.settings,
@@ -107,6 +120,15 @@ def _of_one_run(run: Run) -> Iterator[Contradiction]:
         if len(values := run.counts(key)) > 1:
             where = run.of(key)[-1].where
             yield Contradiction(where, f"{key} is {' and '.join(map(str, values))} in one run; the last one is taken")
+
+
+def _of_its_end(run: Run) -> Iterator[str]:
+    """A remark on a run that began and never stopped, so that its time to train is not known."""
+    starts, stops = run.of("run_start"), run.of("run_stop")
+    if starts and not stops:
+        yield f"{starts[0].where}: run_start without a run_stop; the time to train is not known"
+    elif stops and not starts:
+        yield f"{stops[0].where}: run_stop without a run_start; the time to train is not known"
 
 
 def _cases(
@@ -134,11 +156,12 @@ def _cases(
     for found in intervals(run.events, "run_start", "run_stop"):
         _note(log, found.start, "start of a run")
         _note(log, found.stop, "end of a run")
-        status = found.stop.metadata.get("status")
+        status = words(found.stop.metadata.get("status")) or words(found.stop.value)
         if found.seconds is None:
             log.ledger.unread(found.stop.index, found.stop.key, "its time is not after that of run_start")
             continue
-        has_failed = isinstance(status, str) and status != "success"
+        has_failed = status not in (None, "success")
+        unsaid = () if status else ("imported: the log does not say that the run reached its target",)
         yield ImportedCase(
             suite=SUITE,
             params={"op": "time_to_train", **params},
@@ -147,7 +170,7 @@ def _cases(
             launch=launch,
             status="failed" if has_failed else "ok",
             reason=f"the log says {status}: the run did not reach its target" if has_failed else None,
-            notes=("imported: one run, from run_start to run_stop",),
+            notes=("imported: one run, from run_start to run_stop", *unsaid),
             derived={} if step is not None else {name: median(values) for name, values in rates.items()},
             metrics={} if step is not None else {name: METRICS[name] for name in rates},
         )

@@ -90,13 +90,18 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         readings=tuple(cases),
         ledger=ledger,
         contradictions=tuple(checked.contradictions),
-        remarks=tuple(checked.remarks),
+        remarks=(*checked.remarks, *_errors(data)),
         ranks=tuple(RankFacts(host=host, device_type="cuda", device_name=name) for _, host, name in devices),
         versions={"nccl": nccl} if nccl else {},
         settings=options,
         backend="nccl",
         started=_stamp(data.get("start_time")),
     )
+
+
+def _errors(data: Mapping[str, Any]) -> list[str]:
+    """A remark on each error that NCCL kept to the end of the run; it writes an empty one if there is none."""
+    return [f"error of nccl-tests: {text}" for text in map(words, sequence(data.get("errors"))) if text]
 
 
 def _cases(data: Mapping[str, Any], setup: NcclTestsSetup, ledger: Ledger) -> tuple[CheckedRun, list[ImportedCase]]:

@@ -144,16 +144,28 @@ def _around_json(lines: list[str]) -> tuple[list[str], int] | None:
     return kept, sum(bool(line.strip()) for line in kept)
 
 
+def num_result_objects(text: str) -> int:
+    """Number of JSON objects of a text that a tool wrote as its result."""
+    return sum(1 for _ in _result_objects(text)) if '"' in text and "{" in text else 0
+
+
+_START = re.compile(r"^\s*\[?\s*\{", re.M)
+_NEXT = re.compile(r"\s*,?\s*\{")
+"""Beginning of a JSON object that follows another, as in a list."""
+
+
 def _result_objects(text: str) -> Iterator[tuple[int, int]]:
-    """Beginning and end of each JSON object, at the beginning of a line, that a tool wrote as its result."""
-    start, after = re.compile(r"^\s*\{", re.M), 0
-    while (match := start.search(text, after)) is not None:
+    """Beginning and end of each JSON object that a tool wrote as its result: at the start of a line, or in a list."""
+    after, match = 0, _START.search(text)
+    while match is not None:
         after = match.end()
         try:
             value, end = json.JSONDecoder().raw_decode(text, match.end() - 1)
         except (ValueError, RecursionError):
+            match = _START.search(text, after)
             continue
         if isinstance(value, dict):
             after = end
             if _RESULTS & value.keys():
                 yield match.end() - 1, end
+        match = _NEXT.match(text, after) or _START.search(text, after)

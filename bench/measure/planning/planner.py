@@ -39,7 +39,11 @@ def load_earlier_run(options: RunOptions) -> Result | None:
 
 
 def saved_plan(saved: Result) -> Plan:
-    """The plan in a result file. Raises BenchError if another version wrote it."""
+    """The plan in a result file. Raises BenchError if another version wrote it, or another tool measured it."""
+    if (source := saved.environment.imported_from) is not None:
+        raise BenchError(
+            f"{saved.path}: imported from {source.tool}, whose tests bench cannot run; run {source.tool} again"
+        )
     try:
         unknown = [name for name in saved.unknown if name.startswith(("header.plan.", "ranks.plan."))]
         if unknown:
