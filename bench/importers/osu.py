@@ -38,6 +38,7 @@ from bench.importers.reading import (
     safe_name,
     whole,
 )
+from bench.importers.source.launcher import launched_ranks
 from bench.importers.source.ledger import Ledger
 from bench.records.lines.header import RankFacts
 from bench.records.lines.parts import CheckOutcome
@@ -55,6 +56,7 @@ _BUFFERS = re.compile(
 _WINDOW = re.compile(r"#\s*Window creation: MPI_Win_(\w+)")
 _SYNC = re.compile(r"#\s*Synchronization: MPI_Win_(\S+)")
 _USING = re.compile(r"#\s*(Using \w+|Overall = |Warm|Iteration|MPI_Init)")
+_PROGRAM = r"(?:^|[\s/])osu_\w+"
 _RATE_TOLERANCE = 0.02
 
 
@@ -80,6 +82,8 @@ class _OsuText:
     ledger: Ledger = field(default_factory=Ledger)
     versions: set[str] = field(default_factory=set)
     table: _OsuTable = field(default_factory=_OsuTable)
+    launched: int | None = None
+    """Ranks of the last command that started a test, which the next title is of."""
 
 
 def looks_like(text: str) -> bool:
@@ -99,7 +103,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         elif re.match(r"\d+(\.\d+)?(\s|$)", line):
             _row(index, line, parsed, hints)
         else:
-            parsed.ledger.other(index, original)
+            _command(index, original, parsed)
     readings = launches_of_repeats(_apart(parsed))
     num_ranks = max((reading.num_ranks for reading in readings), default=0)
     devices = {table.device for table in parsed.tables}
@@ -115,6 +119,16 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         ranks=(rank,) * num_ranks,
         backend=libraries.pop() if len(libraries) == 1 else None,
     )
+
+
+def _command(index: int, line: str, parsed: _OsuText) -> None:
+    """Take up the number of ranks of a launcher's command line; any other line is not read."""
+    num_ranks = launched_ranks(line, _PROGRAM)
+    if num_ranks is None:
+        parsed.ledger.other(index, line)
+        return
+    parsed.launched = num_ranks
+    parsed.ledger.read(index, line, f"command on {num_ranks} ranks")
 
 
 def _comment(index: int, line: str, parsed: _OsuText) -> None:
@@ -134,11 +148,13 @@ def _comment(index: int, line: str, parsed: _OsuText) -> None:
 
 def _begin(title: re.Match[str], parsed: _OsuText) -> _OsuTable:
     test = test_of(title)
+    launched, parsed.launched = parsed.launched, None
     parsed.versions |= {title["version"]} if title["version"] else set()
     return _OsuTable(
         test=test,
         dtype=test.dtype if test else None,
         extras={"buffers": "managed"} if title["managed"] else {},
+        num_ranks=launched,
         library=title["library"],
         device=title["device"],
     )

@@ -65,7 +65,9 @@ def clean_text(data: bytes) -> CleanText:
     if _is_json(text):
         return CleanText(originals, originals, whole)
     unwrapped = _log_records(originals)
-    lines, counts = _without_marks(unwrapped)
+    unquoted = _json_strings(unwrapped)
+    lines, counts = _without_marks(unquoted)
+    counts["quotation marks of JSON"] = sum(line != other for line, other in zip(unwrapped, unquoted, strict=True))
     counts["JSON around log lines"] = sum(line != other for line, other in zip(originals, unwrapped, strict=True))
     lines, kinds, example = prefixes.taken_off(lines)
     counts.update(kinds)
@@ -93,6 +95,26 @@ def _log_records(lines: Sequence[str]) -> Sequence[str]:
     if records < MIN_RECORDS or 2 * records < sum(bool(line.strip()) for line in lines):
         return lines
     return [line if text is None else text for line, text in zip(lines, texts, strict=True)]
+
+
+def _json_strings(lines: Sequence[str]) -> Sequence[str]:
+    """The texts of a list of JSON strings, if most lines are one: `"# nThread 1 ...",` of Ansible's stdout_lines."""
+    texts = [_json_string(line) for line in lines]
+    strings = sum(text is not None for text in texts)
+    if strings < MIN_RECORDS or 2 * strings < sum(bool(line.strip()) for line in lines):
+        return lines
+    return [line if text is None else text for line, text in zip(lines, texts, strict=True)]
+
+
+def _json_string(line: str) -> str | None:
+    text = line.strip().removesuffix(",")
+    if len(text) < 2 or not text.startswith('"') or not text.endswith('"'):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value.replace("\n", " ") if isinstance(value, str) else None
 
 
 def _log_text(line: str) -> str | None:
