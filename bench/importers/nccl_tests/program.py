@@ -97,7 +97,7 @@ def exported_variables(text: str) -> dict[str, str]:
 
 
 def stated_variables(text: str) -> dict[str, str]:
-    """Variables of NCCL in a line that is no command: `=== NCCL_ALGO=Ring ===`, or a dump of the environment."""
+    """Variables of NCCL in a heading, such as `=== NCCL_ALGO=Ring ===`, or in a dump of the environment."""
     return {} if text.endswith("\\") or "CCL INFO" in text else _variables(text)
 
 
