@@ -321,7 +321,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         cases += [replace(case, launch=launch, params=case.params | extras) for case in of_run]
         contradictions += checked.contradictions
         remarks += checked.remarks
-        num_ranks = of_run[0].num_ranks * run.setup.groups if of_run else num_ranks
+        num_ranks = (len(run.devices) if checked.groups > 1 else of_run[0].num_ranks) if of_run else num_ranks
     return ImportedText(
         tool=TOOL,
         version=reader.tool_version,
@@ -332,6 +332,6 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         remarks=tuple(dict.fromkeys(remarks)),
         ranks=rank_facts(runs[0].devices if runs else [], num_ranks),
         versions=reader.versions,
-        settings=settings_of(runs[0].setup) if runs else {},
+        settings=settings_of(runs) if runs else {},
         backend="nccl",
     )

@@ -14,6 +14,7 @@ from bench.importers.reading import ImportedCase, ImportHints, distinct_name, wh
 from bench.importers.source.ledger import Ledger
 from bench.importers.source.statements import Statements, check_listed_ranks
 from bench.records.lines.header import RankFacts
+from bench.records.lines.parts import Fact
 from bench.suite import Params
 
 _OPTION = re.compile(r"(nThread|nGpus|minBytes|maxBytes):? (\d+)|(?<!warmup )(agg iters|iters|graph|unalign): (\d+)")
@@ -58,10 +59,13 @@ def configure(setup: NcclTestsSetup, text: str) -> None:
         setup.step_bytes = whole(step[1]) if step[2] == "bytes" else None
 
 
-def settings_of(setup: NcclTestsSetup) -> dict[str, int | bool]:
-    """The settings of a run, for the result."""
+def settings_of(runs: Sequence[NcclRun]) -> dict[str, Fact]:
+    """The settings of the first run, and the variables and options that all runs share: others are parts of cases."""
     names = ("iterations", "aggregated", "graph", "unalign", "is_blocking")
-    return {name: getattr(setup, name) for name in names if getattr(setup, name) is not None}
+    setup, variables = runs[0].setup, runs[0].variables
+    shared = {name for name in variables if all(run.variables.get(name) == variables[name] for run in runs)}
+    settings = {name: getattr(setup, name) for name in names if getattr(setup, name) is not None}
+    return settings | {name.lower(): variables[name] for name in sorted(shared)}
 
 
 def rank_facts(devices: list[tuple[int, str, str]], num_ranks: int | None) -> tuple[RankFacts, ...]:
@@ -101,6 +105,7 @@ def checked_cases(run: NcclRun, hints: ImportHints, ledger: Ledger) -> tuple[Che
         raise BenchError(f"{said}: {checked.contradictions[0].note()}")
     for row, reason in checked.refused:
         ledger.unread(row.line, ledger.lines[f"line {row.line}"].text, reason)
+    checked.groups = groups
     setup.fits_factor = checked.fits_factor
     checked.remarks += _ends_early(run, setup)
     return checked, [case for row in checked.rows for case in readings(row, setup)]

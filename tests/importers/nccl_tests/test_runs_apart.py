@@ -7,6 +7,7 @@ columns, and scripts that print `=== NCCL_ALGO=Ring ===` before each run.
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from bench.importers.nccl_tests import printed_text
 from bench.importers.nccl_tests.program import program_of
 from bench.importers.reading import ImportedText, ImportHints
 from bench.importers.source.cleaning import clean_text
+from tests.support.damage import call
 
 SETUP = "# nThread 1 nGpus 2 minBytes 1048576 maxBytes 2097152 step: 2(factor) warmup iters: 1 iters: 20 agg iters: 1 "
 DEVICES = [
@@ -148,3 +150,38 @@ def test_lists_of_json_strings() -> None:
     assert [row.note() for row in found.taken_off] == [f"quotation marks of JSON ({len(lines())} lines)"]
     seconds = [case.seconds[0] for case in printed_text.read(found.text, ImportHints()).readings]
     assert seconds == pytest.approx([1e-4, 2e-4])
+
+
+def test_groups_of_ranks_that_ran_at_the_same_time() -> None:
+    more = [line.replace(f"Rank  {rank} Group  0", f"Rank  {rank + 2} Group  1") for rank, line in enumerate(DEVICES)]
+    text = lines()
+    found = read([*(line.replace("nGpus 2", "nGpus 4") for line in text[:5]), *more, *text[5:]])
+    assert len(found.ranks) == 4
+    assert {(case.num_ranks, case.params["groups"]) for case in found.readings} == {(2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ("$ mpirun -x NCCL_ALGO=Ring ./all_reduce_perf -g 2", "$ mpirun -x NCCL_ALGO=Tree ./all_reduce_perf -g 2",
+         "nccl_algo is 'Ring' and 'Tree'"),
+        ("NCCL_PROTO=LL", "", "nccl_proto is 'LL' and None"),
+        ("$ ./all_reduce_perf -g 2", "$ ./all_reduce_perf -g 2 -R 1", "local_register is None and '1'"),
+        ("$ ./all_reduce_perf -g 2", "$ ./all_reduce_perf -g 2", ""),
+    ],
+)  # fmt: skip
+def test_files_of_other_settings_are_no_launches_of_one_side(
+    tmp_path: Path, first: str, second: str, words: str
+) -> None:
+    for name, line in (("a", first), ("b", second)):
+        (tmp_path / f"{name}.txt").write_text("\n".join([line, *lines()]))
+        code, _ = call("import", str(tmp_path / f"{name}.txt"), "-o", str(tmp_path / "side" / f"{name}.jsonl"))
+        assert code == 0
+    code, output = call("compare", str(tmp_path / "side"), str(tmp_path / "side" / "b.jsonl"))
+    assert (code == 2, words in " ".join(output.split())) == (bool(words), True), output
+
+
+@pytest.mark.parametrize("form", ["1732731{:03}.123456 ", "{}.370s ", "{}.5 "])
+def test_prefixes_of_seconds(form: str) -> None:
+    found = read([form.format(100 + number) + line for number, line in enumerate(lines())])
+    assert [case.seconds[0] for case in found.readings] == pytest.approx([1e-4, 2e-4])
