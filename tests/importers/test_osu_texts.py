@@ -1,4 +1,4 @@
-"""The number of ranks that a launcher's command line in a text of OSU states; the numbers are made up.
+"""What a text of OSU says of its ranks, windows and end; the numbers are made up.
 
 Form: tutorials that show `mpirun -n 8 ... osu_xccl_allreduce`, its table, and then the same on 16 ranks. Options of the
 launchers: https://docs.open-mpi.org/en/v5.0.x/man-openmpi/man1/mpirun.1.html and https://slurm.schedmd.com/srun.html
@@ -11,6 +11,7 @@ import pytest
 from bench.errors import BenchError
 from bench.importers import osu
 from bench.importers.reading import ImportHints
+from bench.importers.source.cleaning import clean_text
 from bench.importers.source.launcher import launched_ranks
 
 TABLE = "# OSU NCCL-CUDA Allreduce Latency Test v7.5\n# Size       Avg Latency(us)\n1024      {}\n"
@@ -58,3 +59,27 @@ def test_a_command_is_of_the_next_title_alone() -> None:
     text = "$ mpirun -n 8 osu_xccl_allreduce\n" + TABLE.format("10.0") + TABLE.format("20.0")
     with pytest.raises(BenchError, match="add --ranks N"):
         osu.read(text, ImportHints())
+
+
+LATENCY = "# OSU MPI Latency Test v5.9\n# Size          Latency (us)\n4                       1.50\n"
+
+
+@pytest.mark.parametrize(
+    ("last", "is_cut"),
+    [("8  12.25\n", False), ("8  12.", True), ("8  12.2", True), ("8  12", True), ("8  12.2\n16  13.00\n", False)],
+)
+def test_a_text_that_ends_within_its_last_number(last: str, is_cut: bool) -> None:
+    found = osu.read(clean_text((LATENCY + last).encode()).text, ImportHints())
+    assert [line.why for line in found.ledger.of_kind("unread")] == (
+        ["cut off within its last number"] if is_cut else []
+    )
+    assert len(found.readings) == len(LATENCY.splitlines()) - 2 + (0 if is_cut else len(last.splitlines()))
+
+
+def test_windows_of_other_sizes_are_other_cases() -> None:
+    table = (
+        "# OSU MPI Multiple Bandwidth / Message Rate Test v7.4\n# [ pairs: 4 ] [ window size: {} ]\n"
+        "# Size                  MB/s        Messages/s\n1024     2048.00    2000000.00\n"
+    )
+    found = osu.read("".join(table.format(size) for size in (1, 64)), ImportHints())
+    assert [(case.num_ranks, case.params.get("window_size")) for case in found.readings] == [(8, 1), (8, None)]
