@@ -110,7 +110,8 @@ def read(text: str, hints: ImportHints) -> ImportedText:
             _row(index, line, parsed, hints)
         else:
             _command(index, original, parsed)
-    _cut_off(parsed)
+    if not text.endswith("\n"):
+        _cut_off(parsed)
     readings = launches_of_repeats(_apart(parsed))
     num_ranks = max((reading.num_ranks for reading in readings), default=0)
     devices = {table.device for table in parsed.tables}

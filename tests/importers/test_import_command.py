@@ -221,3 +221,19 @@ def test_importing_does_not_import_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "collective/all_reduce[num_bytes=1048576,timing=streamed] False"
+
+
+def test_nothing_is_saved_unless_every_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("no table\n")
+    done = call("import", str(DATA / "nccl_new.txt"), str(tmp_path / "other.txt"), "-o", str(tmp_path / "out"))
+    assert (done.returncode, "looks like none of" in done.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_files_of_one_content_are_remarked_on(tmp_path: Path) -> None:
+    copy = tmp_path / "copy.txt"
+    copy.write_bytes((DATA / "nccl_new.txt").read_bytes())
+    out = tmp_path / "out"
+    done = call("import", str(DATA / "nccl_new.txt"), str(copy), "-o", str(out))
+    assert done.stderr.count("would count the same numbers twice") == 1
+    assert len(list(out.iterdir())) == 2

@@ -66,7 +66,14 @@ LATENCY = "# OSU MPI Latency Test v5.9\n# Size          Latency (us)\n4         
 
 @pytest.mark.parametrize(
     ("last", "is_cut"),
-    [("8  12.25\n", False), ("8  12.", True), ("8  12.2", True), ("8  12", True), ("8  12.2\n16  13.00\n", False)],
+    [
+        ("8  12.25\n", False),
+        ("8  12.", True),
+        ("8  12.2", True),
+        ("8  12", True),
+        ("8  12.2\n16  13.00\n", False),
+        ("8  12.2\n", False),
+    ],
 )
 def test_a_text_that_ends_within_its_last_number(last: str, is_cut: bool) -> None:
     found = osu.read(clean_text((LATENCY + last).encode()).text, ImportHints())

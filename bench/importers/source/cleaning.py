@@ -49,11 +49,14 @@ class CleanText:
     originals: tuple[str, ...]
     """The lines as they are in the file, decoded."""
     taken_off: tuple[TakenOff, ...] = ()
+    ends_open: bool = False
+    """True if the last line has no end: the text may be cut off within it."""
 
     @property
     def text(self) -> str:
         """The cleaned lines as one text."""
-        return "\n".join(self.lines) + "\n" if self.lines else ""
+        is_open = not self.lines or (self.ends_open and self.lines[-1])
+        return "\n".join(self.lines) + ("" if is_open else "\n")
 
 
 def clean_text(data: bytes) -> CleanText:
@@ -61,6 +64,7 @@ def clean_text(data: bytes) -> CleanText:
     text, encoding = decoding.decode(data)
     text = text.removeprefix("\ufeff")
     originals = tuple(split_lines(text))
+    ends_open = not text.endswith(("\n", "\r"))
     whole = () if encoding is None else (TakenOff(encoding),)
     if _is_json(text):
         return CleanText(originals, originals, whole)
@@ -77,7 +81,7 @@ def clean_text(data: bytes) -> CleanText:
     hashed = [with_hash(line) for line in lines]
     counts["a lost # put back"] = sum(line != other for line, other in zip(lines, hashed, strict=True))
     taken = [TakenOff(what, number, example if what == "prefixes" else None) for what, number in counts.items()]
-    return CleanText(tuple(hashed), originals, (*whole, *(row for row in taken if row.num_lines)))
+    return CleanText(tuple(hashed), originals, (*whole, *(row for row in taken if row.num_lines)), ends_open)
 
 
 def split_lines(text: str) -> list[str]:
