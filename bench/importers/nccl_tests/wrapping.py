@@ -16,6 +16,8 @@ Device = tuple[int, str, str]
 _WORDS_OF_SETUP = r"(?:nThread|nGpus|minBytes|maxBytes|step|warmup|iters|agg|validation|graph|unalign)\b"
 _REST_OF_SETUP = re.compile(rf"(?:\d+(?:\((?:factor|bytes)\))?(?:\s|$))?(?:\s*{_WORDS_OF_SETUP}|$)")
 _BEGINS_DEVICE = re.compile(r"#\s*Rank\s+\d+\b")
+_NAME = re.compile(r"\w[\w .()/\[\]-]*")
+"""Part of a device's name; a warning mostly has a colon."""
 _MAX_WORDS = 6
 """Words of the rest of a device's name."""
 _MIN_RESTS = 2
@@ -59,8 +61,8 @@ class WrappedHead:
 
     def take_rest_of_name(self, index: int, text: str, number: int) -> None:
         """Note a line that may be the rest of a device's name: the one after the line of device `number`."""
-        is_short = 0 < len(text.split()) <= _MAX_WORDS
-        if index == self.line + 1 and number in self.lengths and is_short and noise(text) is None:
+        is_name = _NAME.fullmatch(text) is not None and len(text.split()) <= _MAX_WORDS
+        if index == self.line + 1 and number in self.lengths and is_name and noise(text) is None:
             self.rests[number] = (index, text)
 
     def with_rests(self, devices: Sequence[Device]) -> list[Device]:
@@ -71,9 +73,15 @@ class WrappedHead:
             for number, device in enumerate(devices)
         ]
         whole = {device[2] for number, device in enumerate(devices) if number not in self.rests}
-        is_wrapped = len(self.rests) >= _MIN_RESTS and all(
-            self.lengths[number] + 1 + len(text.split()[0]) > width and (not whole or joined[number][2] in whole)
-            for number, (_, text) in self.rests.items()
+        kinds = {(devices[number][2], text) for number, (_, text) in self.rests.items()}
+        is_one = len(kinds) == len({name for name, _ in kinds})
+        is_wrapped = (
+            is_one
+            and len(self.rests) >= _MIN_RESTS
+            and all(
+                self.lengths[number] + 1 + len(text.split()[0]) > width and (not whole or joined[number][2] in whole)
+                for number, (_, text) in self.rests.items()
+            )
         )
         return joined if is_wrapped else list(devices)
 
