@@ -74,20 +74,15 @@ def command(
       bench import --ranks 16 --device "NVIDIA H200" osu_allreduce.txt
     """
     from bench.importers.reading import ImportHints
-    from bench.importers.registry import import_file
+    from bench.importers.registry import import_files
     from bench.records.last_result import SUFFIXES
 
     if len(files) > 1 and output.name.endswith(SUFFIXES):
         raise BenchError(f"-o {output}: {len(files)} files become a result each; name a folder")
     hints = ImportHints(op=op, num_ranks=ranks, device=device)
+    saved, refused = import_files(files, hints, output, tool, label)
     code = exit_codes.OK
-    refused: list[BenchError] = []
-    for file in files:  # one that is refused costs none of the others
-        try:
-            imported = import_file(file, hints, output, tool, label)
-        except BenchError as error:
-            refused.append(error)
-            continue
+    for imported in saved:
         if verbose:
             _print_lines(imported)
         _print_summary(imported)

@@ -38,6 +38,7 @@ from bench.importers.reading import (
     safe_name,
     whole,
 )
+from bench.importers.source.launcher import launched_ranks
 from bench.importers.source.ledger import Ledger
 from bench.records.lines.header import RankFacts
 from bench.records.lines.parts import CheckOutcome
@@ -55,6 +56,9 @@ _BUFFERS = re.compile(
 _WINDOW = re.compile(r"#\s*Window creation: MPI_Win_(\w+)")
 _SYNC = re.compile(r"#\s*Synchronization: MPI_Win_(\S+)")
 _USING = re.compile(r"#\s*(Using \w+|Overall = |Warm|Iteration|MPI_Init)")
+_PROGRAM = r"(?:^|[\s/])osu_\w+"
+DEFAULT_WINDOW = "64"
+"""Messages in flight unless -W says otherwise (util/osu_util.h)."""
 _RATE_TOLERANCE = 0.02
 
 
@@ -66,6 +70,8 @@ class _OsuTable:
     num_ranks: int | None = None
     extras: Params = field(default_factory=dict)
     """Buffers, window and the like, which tell tests of one title apart."""
+    last_decimals: int = 0
+    """Digits after the point of the last number of the row before, which is the same in all rows of a table."""
     last_size: float = -1.0
     """Size of the row before: sizes that begin anew are of another table, whose title is missing."""
     library: str = "MPI"
@@ -80,6 +86,10 @@ class _OsuText:
     ledger: Ledger = field(default_factory=Ledger)
     versions: set[str] = field(default_factory=set)
     table: _OsuTable = field(default_factory=_OsuTable)
+    last_is_cut: bool = False
+    """True if the last row was cut off within its last number."""
+    launched: int | None = None
+    """Ranks of the last command that started a test, which the next title is of."""
 
 
 def looks_like(text: str) -> bool:
@@ -99,7 +109,9 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         elif re.match(r"\d+(\.\d+)?(\s|$)", line):
             _row(index, line, parsed, hints)
         else:
-            parsed.ledger.other(index, original)
+            _command(index, original, parsed)
+    if not text.endswith("\n"):
+        _cut_off(parsed)
     readings = launches_of_repeats(_apart(parsed))
     num_ranks = max((reading.num_ranks for reading in readings), default=0)
     devices = {table.device for table in parsed.tables}
@@ -115,6 +127,16 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         ranks=(rank,) * num_ranks,
         backend=libraries.pop() if len(libraries) == 1 else None,
     )
+
+
+def _command(index: int, line: str, parsed: _OsuText) -> None:
+    """Take up the number of ranks of a launcher's command line; any other line is not read."""
+    num_ranks = launched_ranks(line, _PROGRAM)
+    if num_ranks is None:
+        parsed.ledger.other(index, line)
+        return
+    parsed.launched = num_ranks
+    parsed.ledger.read(index, line, f"command on {num_ranks} ranks")
 
 
 def _comment(index: int, line: str, parsed: _OsuText) -> None:
@@ -134,11 +156,13 @@ def _comment(index: int, line: str, parsed: _OsuText) -> None:
 
 def _begin(title: re.Match[str], parsed: _OsuText) -> _OsuTable:
     test = test_of(title)
+    launched, parsed.launched = parsed.launched, None
     parsed.versions |= {title["version"]} if title["version"] else set()
     return _OsuTable(
         test=test,
         dtype=test.dtype if test else None,
         extras={"buffers": "managed"} if title["managed"] else {},
+        num_ranks=launched,
         library=title["library"],
         device=title["device"],
     )
@@ -151,6 +175,8 @@ def _describe(line: str, table: _OsuTable) -> str | None:
         return "type"
     if match := _PAIRS.match(line):
         table.num_ranks = 2 * whole(match[1])
+        if match[2] not in (None, DEFAULT_WINDOW):
+            table.extras["window_size"] = whole(match[2])
         return "number of pairs"
     if match := _RANKS.match(line):
         table.num_ranks = whole(match[1])
@@ -179,6 +205,18 @@ def _row(index: int, line: str, parsed: _OsuText, hints: ImportHints) -> None:
     parsed.readings.append(found)
     parsed.tables.append(parsed.table)
     parsed.ledger.read(index, line, "row")
+    decimals = len(line.rpartition(".")[2]) if "." in line.split()[-1] else 0
+    parsed.last_is_cut = decimals < parsed.table.last_decimals or line.endswith(".")
+    parsed.table.last_decimals = decimals
+
+
+def _cut_off(parsed: _OsuText) -> None:
+    """Take back the row that ends a text within its last number: `12.` of 12.25 is another time."""
+    last = next(reversed(parsed.ledger.lines.values()), None)
+    if last is not None and last.why == "row" and parsed.last_is_cut:
+        parsed.readings.pop()
+        parsed.tables.pop()
+        parsed.ledger.unread(last.where, last.text, "cut off within its last number")
 
 
 def _reading(line: str, table: _OsuTable, hints: ImportHints) -> ImportedCase | str:

@@ -2,7 +2,10 @@
 
 A row holds percentiles over the ranks of each rank's mean time. The time of a case is that of its last rank,
 so `Max` is taken, and `Latency(us):p50`, on which PARAM's bandwidths rest, is kept too. Its sizes are
-those of the full buffer, as bench counts them. With blocking calls (--z 1, the default) the ranks meet in a
+those of the full buffer, as bench counts them. A call that runs during computation (mode comms-compute) or
+with a second collective (--pair) is another test than one that runs alone.
+
+With blocking calls (--z 1, the default) the ranks meet in a
 barrier before each call, outside the timed part: `aligned`; else the calls are `streamed`. Source: comms.py
 (printPreamble, reportBenchTimeColl, runColl), pytorch_dist_backend.py (get_mem_size).
 """
@@ -48,6 +51,11 @@ _LABEL = re.compile(rf"-(?P<op>\w+?)-(?P<dtype>{_DTYPES})(?P<tag>\S*)")
 _RANKS = re.compile(r"groupSize (\d+)")
 _WORLD = re.compile(r"world_size'?: (\d+)")
 _OPTION = re.compile(r"(backend|nw-stack|mode|args\.[bezf]): (\S+)")
+_WIDTHS = {
+    "bool": 1, "byte": 1, "int8": 1, "uint8": 1, "bfloat16": 2, "float16": 2, "int16": 2, "float32": 4, "int32": 4,
+    "float64": 8, "int64": 8,
+}  # fmt: skip
+"""Type -> bytes of an element."""
 _DEVICE_TYPES = {"nccl": "cuda", "gloo": "cpu"}
 
 
@@ -57,6 +65,8 @@ class _Setup:
     world_size: int | None = None
     options: dict[str, str] = field(default_factory=dict)
     columns: Sequence[str] = ()
+    backends: list[str | None] = field(default_factory=list)
+    """The backend of each case."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     """
     setup = _Setup()
     cases: list[ImportedCase] = []
-    ledger, stated = Ledger(), list[_Stated]()
+    ledger, stated, remarks = Ledger(), list[_Stated](), list[str]()
     for index, original in enumerate(text.splitlines(), 1):
         line = original.strip()
         table, row = _TABLE.search(line), _ROW.search(line)
@@ -91,7 +101,10 @@ def read(text: str, hints: ImportHints) -> ImportedText:
                 ledger.unread(index, line, found)
                 continue
             cases.append(found)
+            setup.backends.append(setup.options.get("backend"))
             ledger.read(index, line, "row")
+            if (remark := _count_remark(row["cells"].split(), setup.columns, found)) is not None:
+                remarks.append(f"line {index}: {remark}")
             stated.append(_Stated(len(cases) - 1, _bandwidths(index, row["cells"].split(), setup.columns)))
         elif _configure(setup, line):
             ledger.read(index, line, "set-up")
@@ -102,7 +115,13 @@ def read(text: str, hints: ImportHints) -> ImportedText:
     cases, contradictions = _held_against_bandwidths(cases, stated)
     if contradictions and hints.num_ranks is not None and setup.num_ranks is None and setup.world_size is None:
         raise BenchError(f"--ranks {hints.num_ranks}: {contradictions[0].note()}")
-    backend = setup.options.get("backend")
+    backends = {option for option in setup.backends if option}
+    if len(backends) > 1:
+        cases = [
+            replace(case, params=case.params | {"backend": backend or "unknown"})
+            for case, backend in zip(cases, setup.backends, strict=True)
+        ]
+    backend = backends.pop() if len(backends) == 1 else None
     num_ranks = cases[0].num_ranks if cases else 0
     rank = RankFacts(device_type=_DEVICE_TYPES.get(backend or ""))
     return ImportedText(
@@ -112,6 +131,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         readings=tuple(cases),
         ledger=ledger,
         contradictions=tuple(contradictions),
+        remarks=tuple(remarks),
         ranks=(rank,) * num_ranks,
         settings=setup.options,
         backend=backend,
@@ -189,9 +209,12 @@ def _reading(label: str, words: Sequence[str], setup: _Setup, hints: ImportHints
     num_ranks = hints.ranks(setup.num_ranks or setup.world_size, TOOL)
     op, extras = OPERATIONS.get(name, (name, {}))
     dtype = match["dtype"] if match else "float32"
-    params: Params = {"op": op, "num_bytes": int(cells["size"]), "dtype": _ALIASES.get(dtype, dtype), **extras}
+    dtype = _ALIASES.get(dtype, dtype)
+    params: Params = {"op": op, "num_bytes": int(cells["size"]), "dtype": dtype, **extras}
     params |= {"tag": match["tag"]} if match and match["tag"] else {}
     params |= {"timing": "streamed"} if setup.options.get("z", "1") == "0" else {}
+    params |= {"mode": mode} if (mode := setup.options.get("mode", "comms")) != "comms" else {}
+    params |= {"paired": True} if "nElementsPairPerRank" in cells else {}
     median = cells.get("Latency(us):p50")
     return ImportedCase(
         suite=COLLECTIVE,
@@ -203,6 +226,19 @@ def _reading(label: str, words: Sequence[str], setup: _Setup, hints: ImportHints
         derived={"median_rank_seconds": None if median is None else median * 1e-6},
         metrics={"median_rank_seconds": SuiteMetric("s", "lower", "Median over the ranks of the time of one call.")},
     )
+
+
+def _count_remark(words: Sequence[str], columns: Sequence[str], case: ImportedCase) -> str | None:
+    """A remark if size, count and type do not fit: the count is of the whole buffer, of a share, or of all shares."""
+    cells = dict(zip(columns, words, strict=False))
+    count, size = number(cells.get("nElementsPerRank")), number(cells.get("size"))
+    width = _WIDTHS.get(str(case.params["dtype"]))
+    if not count or not size or not width or "paired" in case.params:  # the size of a pair is that of both collectives
+        return None
+    shares = (1, case.num_ranks, 1 / case.num_ranks)
+    if any(abs(size - count * width * times) <= width * case.num_ranks for times in shares):
+        return None
+    return f"size {size:.0f} is not count {count:.0f} x {width} bytes, nor that of a share; the size is taken"
 
 
 def _order_reason(cells: Mapping[str, float]) -> str | None:

@@ -5,6 +5,7 @@ A case that is one of bench's own has its id, so that the two can be compared.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -54,10 +55,72 @@ class ImportedFile:
         return exit_codes.PARTIAL if is_partial else exit_codes.OK
 
 
+@dataclass(frozen=True)
+class PreparedFile:
+    """A file that was read whole, with its result, which is not written yet."""
+
+    source: Path
+    text: CleanText
+    read: ImportedText
+    label: str
+    measurements: tuple[Measurement, ...]
+    lines: tuple[bytes, ...]
+    sha256: str
+
+    def save(self, output: Path) -> ImportedFile:
+        """Write the result; `output` is a folder, or a name ending in .jsonl."""
+        host = next((rank.host for rank in self.read.ranks if rank.host), "")
+        path = output if output.name.endswith(SUFFIXES) else new_path(output, self.label, host, clock.utc_now())
+        with Writer.create(path) as writer:
+            for line in self.lines:
+                writer.append(without_secrets(decoding.decode(line)))
+        cases = {record.case: record.status for record in self.measurements}
+        return ImportedFile(
+            self.source,
+            path,
+            self.read.tool,
+            len(cases),
+            sum(status in ("failed", "invalid") for status in cases.values()),
+            self.read.unread,
+            self.text.taken_off,
+            tuple(row.note() for row in self.read.contradictions),
+            self.read.remarks,
+            self.read.ledger,
+        )
+
+
+def import_files(
+    sources: Sequence[Path], hints: ImportHints, output: Path, tool: str | None = None, label: str | None = None
+) -> tuple[list[ImportedFile], list[BenchError]]:
+    """Write the result file of each of other tools' files; returns them, and the reasons of those that are refused.
+
+    One that is refused, as `prepare` does, costs none of the others.
+    """
+    first: dict[str, Path] = {}
+    saved: list[ImportedFile] = []
+    refused: list[BenchError] = []
+    for source in sources:
+        try:
+            file = prepare(source, hints, tool, label)
+        except BenchError as error:
+            refused.append(error)
+            continue
+        imported, twin = file.save(output), first.setdefault(file.sha256, file.source)
+        remark = f"its content is that of {str(twin)!r}: as launches, the two would count the same numbers twice"
+        is_twin = twin is not file.source
+        saved.append(replace(imported, remarks=(*imported.remarks, remark)) if is_twin else imported)
+    return saved, refused
+
+
 def import_file(
     source: Path, hints: ImportHints, output: Path, tool: str | None = None, label: str | None = None
 ) -> ImportedFile:
-    """Write the result file of another tool's file; `output` is a folder, or a name ending in .jsonl.
+    """Write the result file of one file. Raises BenchError as `prepare` does."""
+    return prepare(source, hints, tool, label).save(output)
+
+
+def prepare(source: Path, hints: ImportHints, tool: str | None = None, label: str | None = None) -> PreparedFile:
+    """The file, read, and the lines of its result.
 
     Raises BenchError for a file that cannot be read, that no known tool wrote, or of which no row can be read.
     """
@@ -68,7 +131,6 @@ def import_file(
     data, _ = jsonl.read(source, MAX_TEXT)
     text = _clean(source, data)
     read = _with_ranks(read_text(source, text, hints, tool))
-    now = clock.utc_now()
     if not read.readings:
         raise BenchError(_nothing_read(source, read))
     label = label or safe_label(source)
@@ -76,25 +138,7 @@ def import_file(
     origin = result_lines.origin(read, source.name, data, text)
     header = result_lines.header(read, origin, label, measurements)
     lines = _checked(source, [header, *measurements, result_lines.end(read, measurements)])
-    host = next((rank.host for rank in read.ranks if rank.host), "")
-    path = output if output.name.endswith(SUFFIXES) else new_path(output, label, host, now)
-    with Writer.create(path) as writer:
-        for line in lines:
-            writer.append(without_secrets(decoding.decode(line)))
-    cases = {record.case: record.status for record in measurements}
-    not_ok = sum(status in ("failed", "invalid") for status in cases.values())
-    return ImportedFile(
-        source,
-        path,
-        read.tool,
-        len(cases),
-        not_ok,
-        read.unread,
-        text.taken_off,
-        tuple(row.note() for row in read.contradictions),
-        read.remarks,
-        read.ledger,
-    )
+    return PreparedFile(source, text, read, label, tuple(measurements), tuple(lines), hashlib.sha256(data).hexdigest())
 
 
 def _nothing_read(source: Path, read: ImportedText) -> str:

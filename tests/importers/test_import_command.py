@@ -187,7 +187,7 @@ def test_a_message_shows_no_control_characters_of_the_file(tmp_path: Path) -> No
     done = call("import", str(path), "--device", "NVIDIA H200", "-o", str(tmp_path / "out.jsonl"))
     assert (done.returncode, done.stderr) == (
         2,
-        "bench: error: --device NVIDIA H200: the file says \\x1b[31m; leave the option out\n",
+        f"bench: error: {str(path)!r}: --device NVIDIA H200: the file says \\x1b[31m; leave the option out\n",
     )
 
 
@@ -221,3 +221,19 @@ def test_importing_does_not_import_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "collective/all_reduce[num_bytes=1048576,timing=streamed] False"
+
+
+def test_a_file_that_is_refused_costs_none_of_the_others(tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("no table\n")
+    done = call("import", str(tmp_path / "other.txt"), str(DATA / "nccl_new.txt"), "-o", str(tmp_path / "out"))
+    assert (done.returncode, "looks like none of" in done.stderr) == (2, True)
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_two_files_of_one_content_are_remarked_on(tmp_path: Path) -> None:
+    copy = tmp_path / "copy.txt"
+    copy.write_bytes((DATA / "nccl_new.txt").read_bytes())
+    out = tmp_path / "out"
+    done = call("import", str(DATA / "nccl_new.txt"), str(copy), "-o", str(out))
+    assert done.stderr.count("would count the same numbers twice") == 1
+    assert len(list(out.iterdir())) == 2

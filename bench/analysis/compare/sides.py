@@ -107,12 +107,21 @@ def _unlike(first: Result, other: Result) -> list[tuple[str, Any, Any]]:
         ("host", ", ".join(first.hosts()), ", ".join(other.hosts())),
         ("devices", _devices(first), _devices(other)),
         *((f"plan.{name}", getattr(first.plan, name), getattr(other.plan, name)) for name in _SAME_PLAN),
+        *_imported_settings(first, other),
         ("plan.cases", sorted(first.planned_cases()), sorted(other.planned_cases())),
         *((f"suite {name}", code, _code(other).get(name, code)) for name, code in _code(first).items()),
     ]
     unlike = [pair for pair in pairs if pair[1] != pair[2]]
     found = differences(first.environment, other.environment)
     return unlike + [pair for pair in found if pair[0].startswith("versions.")]
+
+
+def _imported_settings(first: Result, other: Result) -> list[tuple[str, Any, Any]]:
+    """Settings of another tool, such as NCCL_ALGO of its command: they may be no part of a case, unlike bench's own."""
+    if first.environment.imported_from is None or other.environment.imported_from is None:
+        return []
+    one, two = first.plan.options, other.plan.options
+    return [(name, one.get(name), two.get(name)) for name in sorted(one.keys() | two.keys())]
 
 
 def _devices(result: Result) -> list[tuple[str | None, str | None, int | None]]:

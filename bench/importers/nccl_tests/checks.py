@@ -44,6 +44,8 @@ class CheckedRun:
     contradictions: list[Contradiction] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     fits_factor: bool = True
+    groups: int = 1
+    """Groups of ranks that ran at the same time."""
 
 
 def where(row: Row) -> str:

@@ -176,6 +176,7 @@ def _setup(
         groups=len(set(groups)) or 1,
         is_blocking=str(config.get("blocking_collectives", "false")).lower() == "true",
         unalign=_whole(number(options.get("unalign"))) or 0,
+        average=options.get("average", "1"),
     )
     stated = {field: _whole(config.get(name)) for field, name in _WHOLE.items()}
     known: dict[str, Any] = {field: value for field, value in stated.items() if value is not None}

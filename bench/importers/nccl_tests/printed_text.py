@@ -12,9 +12,16 @@ import re
 from dataclasses import dataclass, field, replace
 
 from bench.errors import BenchError
-from bench.importers.nccl_tests.program import Program, exported_variables, program_of
-from bench.importers.nccl_tests.rows import TOOL, NcclTestsSetup, operation, version_text
-from bench.importers.nccl_tests.run import NcclRun, checked_cases, distinct_settings, rank_facts
+from bench.importers.nccl_tests.program import Program, exported_variables, program_of, stated_variables
+from bench.importers.nccl_tests.rows import TOOL, operation, version_text
+from bench.importers.nccl_tests.run import (
+    NcclRun,
+    checked_cases,
+    configure,
+    distinct_settings,
+    rank_facts,
+    settings_of,
+)
 from bench.importers.nccl_tests.table import (
     CUT_START,
     START,
@@ -26,6 +33,7 @@ from bench.importers.nccl_tests.table import (
     is_rest_of_head,
     unit_of,
 )
+from bench.importers.nccl_tests.wrapping import WrappedHead
 from bench.importers.reading import ImportedCase, ImportedText, ImportHints, number, whole
 from bench.importers.source.ledger import Ledger
 from bench.importers.source.noise import is_elision
@@ -38,8 +46,6 @@ _NCCL_LINE = re.compile(r"\b[NR]CCL version\s*:?\s*(\d+\.\d+\.\d+)(?:\+(?:cuda|h
 _STARTING = re.compile(r"#\s*Collective test starting: (\S+)")
 _CONCLUDED = re.compile(r"#\s*Collective test concluded: (\S+)")
 _DEVICE = re.compile(r"#\s*Rank\s+(\d+)(?:\s+Group\s+(\d+))?\s+Pid\s+\d+ on\s+(\S+) device\s+\d+ \[[^\]]*\] (.*\S)")
-_OPTION = re.compile(r"(nThread|nGpus|minBytes|maxBytes):? (\d+)|(?<!warmup )(agg iters|iters|graph|unalign): (\d+)")
-_STEP = re.compile(r"step: (\d+)\((factor|bytes)\)")
 _COMMUNICATOR = re.compile(r"NCCL INFO .*\bcomm 0x[0-9a-f]+ rank \d+ n[rR]anks (\d+)\b")
 _OUT_OF_BOUNDS = re.compile(r"#\s*Out of bounds values\s*: (\d+)")
 _AVERAGE = re.compile(r"#\s*Avg bus bandwidth\s*: (\S+)")
@@ -79,6 +85,13 @@ class _Reader:
     halves: list[bool] = field(default_factory=list)
     exported: dict[str, str] = field(default_factory=dict)
     """Variables of NCCL that the shell or NCCL itself names."""
+    stated: dict[str, str] = field(default_factory=dict)
+    """Variables of NCCL that headings state before a table: `=== NCCL_ALGO=Ring ===`."""
+    stated_before: int = 0
+    """Number of the run that `stated` is of."""
+    command: str = ""
+    """Beginning of a command that goes on in the next line."""
+    wrapped: WrappedHead = field(default_factory=WrappedHead)
 
     @property
     def run(self) -> NcclRun:
@@ -91,8 +104,15 @@ class _Reader:
         if match := _COMMUNICATOR.search(text):
             self.run.statements.state("number of ranks", whole(match[1]), f"NCCL's communicator in line {index}")
         self.exported |= exported_variables(text)
-        if self._comment(index, text) or self._program(index, text) or self._cells(index, text):
+        if (
+            self._rest_of_line(index, text)
+            or self._comment(index, text)
+            or self._program(index, text)
+            or self._cells(index, text)
+            or self._heading(index, text)
+        ):
             return
+        self.wrapped.take_rest_of_name(index, text, len(self.run.devices) - 1)
         if is_elision(text) and self.run.devices and not self.run.has_head:
             self.run.is_elided = True
         self.ledger.other(index, original)
@@ -101,12 +121,39 @@ class _Reader:
         """A line that says which program ran; a clear one is not replaced by a doubtful one before the next table."""
         if text.startswith("#") and not re.match(r"#\s*\S*/", text):
             return False
-        found = program_of(text)
+        command, self.command = self.command, ""
+        if text.endswith("\\"):
+            self.command = f"{command} {text[:-1]}"
+        found = program_of(f"{command} {text}" if command else text)
         if found is None:
             return False
         if self.program is None or self.run.rows or found.is_command >= self.program.is_command:
             self.program = found
         self.ledger.read(index, text, f"the program that ran: {', '.join(found.names)}")
+        return True
+
+    def _heading(self, index: int, text: str) -> bool:
+        """Take up the variables of NCCL that a line states; those of the table before do not hold any more."""
+        found = stated_variables(text)
+        if found:
+            number = len(self.runs) + bool(self.run.rows)
+            self.stated = found if number != self.stated_before else self.stated | found
+            self.stated_before = number
+            self.ledger.read(index, text, "variables of NCCL")
+        return bool(found)
+
+    def _rest_of_line(self, index: int, text: str) -> bool:
+        """The rest of a set-up, or of the line of a device, which a mail or a page wrapped."""
+        if (setup := self.wrapped.joined_setup(index, text)) is not None:
+            configure(self.run.setup, setup)
+            self.ledger.read(index, text, "rest of the set-up")
+            return True
+        device = self.wrapped.joined_device(index, text)
+        if device is None or _DEVICE.match(self.wrapped.text) or not _DEVICE.match(device):
+            return False
+        self.ledger.read(index - 1, self.wrapped.text, "device")
+        self.ledger.read(index, text, str(self._setup_line(device, index)))
+        self.wrapped.lengths[len(self.run.devices) - 1] = len(text)
         return True
 
     def _comment(self, index: int, text: str) -> bool:
@@ -145,7 +192,11 @@ class _Reader:
         if match := _DEVICE.match(text):
             run.ranks.append(whole(match[1]))
             run.devices.append((whole(match[2] or "0"), match[3], match[4]))
+            self.wrapped.keep(index, text)
+            self.wrapped.lengths[len(run.devices) - 1] = len(text)
             return f"device of rank {match[1]}"
+        if self.wrapped.begins_device(index, text):
+            return None
         if match := _VERSION.search(text):
             self.tool_version = match[1]
             self.versions |= {"nccl": version} if (version := version_text(whole(match[2] or "0"))) else {}
@@ -158,7 +209,8 @@ class _Reader:
             run.statements.state("operation", setup.op, f"line {index}")
             return "the program's own name"
         if re.match(r"#\s*nThread\b", text):
-            _configure(setup, text)
+            configure(setup, text)
+            self.wrapped.keep(index, text)
             return "set-up"
         if "Blocking Enabled" in text and text.startswith("#"):
             setup.is_blocking = True
@@ -206,13 +258,26 @@ class _Reader:
         if self.program is not None and self.run.setup.op is None:
             self.run.setup.op = self.program.operation(self.hints.op)
         if not self.run.rows:
-            self.run.variables = self.exported | dict(self.program.variables if self.program else {})
+            self._before_rows()
         self.pending = begin_row(self.run.head, cut, index, text)
         if self.pending is None:
             self.ledger.unread(index, text, f"does not fit the head: {' '.join(self.run.head.columns)}")
             return
         self.ledger.read(index, text, "row")
         self._complete()
+
+    def _before_rows(self) -> None:
+        """What is known of a run once its table begins: the variables of NCCL, and the whole names of its devices."""
+        run, program = self.run, self.program
+        run.variables = self.exported | self.stated
+        if program is not None:
+            run.variables |= {**program.variables, **program.options}
+            run.setup.average = program.options.get("average", run.setup.average)
+        devices = self.wrapped.with_rests(run.devices)
+        if devices != run.devices:
+            for index, text in self.wrapped.rests.values():
+                self.ledger.read(index, text, "rest of a device's name")
+        run.devices, self.wrapped = devices, WrappedHead()
 
     def _complete(self) -> None:
         if self.pending is not None and not self.pending.missing:
@@ -256,7 +321,7 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         cases += [replace(case, launch=launch, params=case.params | extras) for case in of_run]
         contradictions += checked.contradictions
         remarks += checked.remarks
-        num_ranks = of_run[0].num_ranks * run.setup.groups if of_run else num_ranks
+        num_ranks = (len(run.devices) if checked.groups > 1 else of_run[0].num_ranks) if of_run else num_ranks
     return ImportedText(
         tool=TOOL,
         version=reader.tool_version,
@@ -267,25 +332,6 @@ def read(text: str, hints: ImportHints) -> ImportedText:
         remarks=tuple(dict.fromkeys(remarks)),
         ranks=rank_facts(runs[0].devices if runs else [], num_ranks),
         versions=reader.versions,
-        settings=_settings(runs[0].setup) if runs else {},
+        settings=settings_of(runs) if runs else {},
         backend="nccl",
     )
-
-
-def _configure(setup: NcclTestsSetup, text: str) -> None:
-    options = {(name or other): whole(value or more) for name, value, other, more in _OPTION.findall(text)}
-    setup.iterations = options.get("iters")
-    setup.aggregated = options.get("agg iters", 1)
-    setup.graph = options.get("graph", 0)
-    setup.unalign = options.get("unalign", 0)
-    setup.min_bytes, setup.max_bytes = options.get("minBytes"), options.get("maxBytes")
-    if "nThread" in options and "nGpus" in options:
-        setup.ranks_per_process = options["nThread"] * options["nGpus"]
-    if step := _STEP.search(text):
-        setup.step_factor = whole(step[1]) if step[2] == "factor" else None
-        setup.step_bytes = whole(step[1]) if step[2] == "bytes" else None
-
-
-def _settings(setup: NcclTestsSetup) -> dict[str, int | bool]:
-    names = ("iterations", "aggregated", "graph", "unalign", "is_blocking")
-    return {name: getattr(setup, name) for name in names if getattr(setup, name) is not None}

@@ -26,6 +26,22 @@ _FOUND = re.compile(r"\b(NCCL_\w+) set by environment to ([\w.,:^-]*\w)")
 _EXPORT = re.compile(r"[+$\s]*(?:export|setenv|set)\s")
 _PRIVATE = re.compile("DEBUG|IFNAME|HCA|FILE|TOPO|ADDR|COMM_ID|PLUGIN|HOST|PATH")
 """Variables that name parts of a network, or change only what is printed."""
+_OPTION_VALUE = re.compile(r"\s(?:-([a-zA-Z])\s*|--(\w+)[= ])(-?\w+)(?=\s|$)")
+UNPRINTED = {
+    "R": ("local_register", "0"),
+    "a": ("average", "1"),
+    "y": ("stream_null", "0"),
+    "x": ("cta_policy", "-1"),
+    "D": ("device_implementation", "0"),
+    "V": ("device_cta_count", "16"),
+    "Y": ("memory_type", "coarse"),
+    "F": ("cache_flush", "0"),
+}
+"""Letter of an option -> its name and default; other options are printed, or change no time.
+
+Source: src/common.cu of nccl-tests; -Y and -F are of rccl-tests.
+"""
+_LETTERS = {name: letter for letter, (name, _) in UNPRINTED.items()}
 _ENDS = {">", ">>", "|", "2>&1", "&>", "1>", "2>", "tee", "&&", "||", ";", "&"}
 
 
@@ -38,6 +54,8 @@ class Program:
     """True for a line that begins as a command does; else it may be a word of a sentence."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Variables of NCCL that the line sets."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Options that change a measurement and that the program does not print, unless they have their defaults."""
 
     def operation(self, told: str | None) -> str | None:
         """The operation. Raises BenchError for a line of two, unless the user names one of them."""
@@ -65,7 +83,10 @@ def program_of(text: str) -> Program | None:
         ends = after == "" or after in _ENDS or after.startswith(">")
         if _OPTION.match(after) or (ends and (is_command or has_path or index == 0)):
             names.append(match[1])
-    return Program(tuple(dict.fromkeys(names)), is_command, _variables(text)) if names else None
+    if not names:
+        return None
+    options = _options(text[text.rindex(names[-1]) :])
+    return Program(tuple(dict.fromkeys(names)), is_command, _variables(text), options)
 
 
 def exported_variables(text: str) -> dict[str, str]:
@@ -73,6 +94,19 @@ def exported_variables(text: str) -> dict[str, str]:
     if found := _FOUND.search(text):
         return {found[1]: found[2]} if _PRIVATE.search(found[1]) is None else {}
     return _variables(text) if _EXPORT.match(text) else {}
+
+
+def stated_variables(text: str) -> dict[str, str]:
+    """Variables of NCCL in a heading, such as `=== NCCL_ALGO=Ring ===`, or in a dump of the environment."""
+    return {} if text.endswith("\\") or "CCL INFO" in text else _variables(text)
+
+
+def _options(arguments: str) -> dict[str, str]:
+    """Options of UNPRINTED that have another value than their default."""
+    found = {letter or _LETTERS.get(name, ""): value for letter, name, value in _OPTION_VALUE.findall(arguments)}
+    return {
+        name: found[letter] for letter, (name, default) in UNPRINTED.items() if found.get(letter, default) != default
+    }
 
 
 def _variables(text: str) -> dict[str, str]:

@@ -33,8 +33,17 @@ DTYPES = {
     "double": "float64",
     "f8e4m3": "float8_e4m3fn",
     "f8e5m2": "float8_e5m2",
+    "fp8_e4m3": "float8_e4m3fn",
+    "fp8_e5m2": "float8_e5m2",
 }
-"""nccl-tests' name -> torch's, if they differ; `char` and `int` are of its first versions."""
+"""nccl-tests' name -> torch's, if they differ; `char` and `int` are of its first versions, `fp8_...` of rccl-tests."""
+AVERAGES = {
+    "0": "of its first process",
+    "1": "averaged over its processes",
+    "2": "the least of its processes",
+    "3": "the greatest of its processes",
+}
+"""Value of -a -> whose time it is."""
 MAX_DELTAS = {"float16": 1e-2, "bfloat16": 1e-2, "float32": 1e-5, "float64": 1e-12}
 """Largest deviation that old versions, which print `error`, let pass (DeltaMaxValue in their src/common.cu)."""
 
@@ -86,6 +95,8 @@ class NcclTestsSetup:
     ranks_per_process: int | None = None
     marks_errors: bool = False
     """True for rccl-tests before its `#wrong`: an asterisk marks a deviation that counts as wrong."""
+    average: str = "1"
+    """Value of -a: whose time is printed."""
     fits_factor: bool = True
     """False if the bandwidths of the rows contradict the operation and the number of ranks: then there is none."""
     min_bytes: int | None = None
@@ -102,6 +113,13 @@ class NcclTestsSetup:
         slack = 16 * (self.num_ranks or 1) if num_bytes else 0
         size = self._size_from(num_bytes)
         return size if size is not None and size < num_bytes + slack else num_bytes
+
+    def size_after(self, num_bytes: int) -> int | None:
+        """The size asked for that follows one; None if there is none, or the set-up does not say it."""
+        factor, step = self.step_factor or 1, self.step_bytes or 0
+        last = self.requested_bytes(num_bytes)
+        after = last * factor if factor > 1 else last + step
+        return after if last < after <= (self.max_bytes or 0) else None
 
     def _size_from(self, least: int) -> int | None:
         """The first size asked for that is no smaller."""
@@ -237,7 +255,7 @@ def _status(row: Row, body: Body, check: CheckOutcome | None) -> tuple[Status, s
 def _notes(body: Body, in_place: bool, setup: NcclTestsSetup, op: str) -> tuple[str, ...]:
     calls = None if setup.iterations is None else setup.iterations * setup.aggregated * max(1, setup.graph)
     of = "a mean over its calls" if calls is None else f"a mean over {calls:,} calls"
-    notes = [mean_note(f"{of} of {TOOL}, averaged over its processes")]
+    notes = [mean_note(f"{of} of {TOOL}, {AVERAGES.get(setup.average, AVERAGES['1'])}")]
     if not in_place and works_in_place(op):
         notes.append(f"out of place, as {TOOL} does it first; bench's own {op} works in place")
     if body.is_cpu_time:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,11 +10,15 @@ from bench.errors import BenchError
 from bench.importers.nccl_tests.checks import CheckedRun, check_run, fitting_operations
 from bench.importers.nccl_tests.rows import TOOL, NcclTestsSetup, Row, readings
 from bench.importers.nccl_tests.table import TableHead
-from bench.importers.reading import ImportedCase, ImportHints, distinct_name
+from bench.importers.reading import ImportedCase, ImportHints, distinct_name, whole
 from bench.importers.source.ledger import Ledger
 from bench.importers.source.statements import Statements, check_listed_ranks
 from bench.records.lines.header import RankFacts
+from bench.records.lines.parts import Fact
 from bench.suite import Params
+
+_OPTION = re.compile(r"(nThread|nGpus|minBytes|maxBytes):? (\d+)|(?<!warmup )(agg iters|iters|graph|unalign): (\d+)")
+_STEP = re.compile(r"step: (\d+)\((factor|bytes)\)")
 
 
 @dataclass
@@ -37,6 +42,30 @@ class NcclRun:
     def again(self) -> NcclRun:
         """A further table of the same program."""
         return NcclRun(replace(self.setup), self.statements, self.ranks, self.devices, self.is_elided)
+
+
+def configure(setup: NcclTestsSetup, text: str) -> None:
+    """Take up the set-up that a text states in one line."""
+    options = {(name or other): whole(value or more) for name, value, other, more in _OPTION.findall(text)}
+    setup.iterations = options.get("iters")
+    setup.aggregated = options.get("agg iters", 1)
+    setup.graph = options.get("graph", 0)
+    setup.unalign = options.get("unalign", 0)
+    setup.min_bytes, setup.max_bytes = options.get("minBytes"), options.get("maxBytes")
+    if "nThread" in options and "nGpus" in options:
+        setup.ranks_per_process = options["nThread"] * options["nGpus"]
+    if step := _STEP.search(text):
+        setup.step_factor = whole(step[1]) if step[2] == "factor" else None
+        setup.step_bytes = whole(step[1]) if step[2] == "bytes" else None
+
+
+def settings_of(runs: Sequence[NcclRun]) -> dict[str, Fact]:
+    """The settings of the first run, and the variables and options that all runs share: others are parts of cases."""
+    names = ("iterations", "aggregated", "graph", "unalign", "is_blocking")
+    setup, variables = runs[0].setup, runs[0].variables
+    shared = {name for name in variables if all(run.variables.get(name) == variables[name] for run in runs)}
+    settings = {name: getattr(setup, name) for name in names if getattr(setup, name) is not None}
+    return settings | {name.lower(): variables[name] for name in sorted(shared)}
 
 
 def rank_facts(devices: list[tuple[int, str, str]], num_ranks: int | None) -> tuple[RankFacts, ...]:
@@ -76,8 +105,22 @@ def checked_cases(run: NcclRun, hints: ImportHints, ledger: Ledger) -> tuple[Che
         raise BenchError(f"{said}: {checked.contradictions[0].note()}")
     for row, reason in checked.refused:
         ledger.unread(row.line, ledger.lines[f"line {row.line}"].text, reason)
+    checked.groups = groups
     setup.fits_factor = checked.fits_factor
+    checked.remarks += _ends_early(run, setup)
     return checked, [case for row in checked.rows for case in readings(row, setup)]
+
+
+def _ends_early(run: NcclRun, setup: NcclTestsSetup) -> list[str]:
+    """A remark on a table that ends before its last size, and has no average after it as whole tables do."""
+    last = max((row.num_bytes for row in run.rows), default=0)
+    after = setup.size_after(last)
+    if run.average is not None or after is None:
+        return []
+    return [
+        f"the set-up says sizes up to {setup.max_bytes:,} bytes, and the table ends at {last:,}: the text was cut off, "
+        "or the run failed"
+    ]
 
 
 def _num_ranks(run: NcclRun, hints: ImportHints) -> tuple[int, int]:

@@ -49,11 +49,14 @@ class CleanText:
     originals: tuple[str, ...]
     """The lines as they are in the file, decoded."""
     taken_off: tuple[TakenOff, ...] = ()
+    ends_open: bool = False
+    """True if the last line has no end: the text may be cut off within it."""
 
     @property
     def text(self) -> str:
         """The cleaned lines as one text."""
-        return "\n".join(self.lines) + "\n" if self.lines else ""
+        is_open = not self.lines or (self.ends_open and self.lines[-1])
+        return "\n".join(self.lines) + ("" if is_open else "\n")
 
 
 def clean_text(data: bytes) -> CleanText:
@@ -61,11 +64,14 @@ def clean_text(data: bytes) -> CleanText:
     text, encoding = decoding.decode(data)
     text = text.removeprefix("\ufeff")
     originals = tuple(split_lines(text))
+    ends_open = not text.endswith(("\n", "\r"))
     whole = () if encoding is None else (TakenOff(encoding),)
     if _is_json(text):
         return CleanText(originals, originals, whole)
     unwrapped = _log_records(originals)
-    lines, counts = _without_marks(unwrapped)
+    unquoted = _json_strings(unwrapped)
+    lines, counts = _without_marks(unquoted)
+    counts["quotation marks of JSON"] = sum(line != other for line, other in zip(unwrapped, unquoted, strict=True))
     counts["JSON around log lines"] = sum(line != other for line, other in zip(originals, unwrapped, strict=True))
     lines, kinds, example = prefixes.taken_off(lines)
     counts.update(kinds)
@@ -75,7 +81,7 @@ def clean_text(data: bytes) -> CleanText:
     hashed = [with_hash(line) for line in lines]
     counts["a lost # put back"] = sum(line != other for line, other in zip(lines, hashed, strict=True))
     taken = [TakenOff(what, number, example if what == "prefixes" else None) for what, number in counts.items()]
-    return CleanText(tuple(hashed), originals, (*whole, *(row for row in taken if row.num_lines)))
+    return CleanText(tuple(hashed), originals, (*whole, *(row for row in taken if row.num_lines)), ends_open)
 
 
 def split_lines(text: str) -> list[str]:
@@ -93,6 +99,26 @@ def _log_records(lines: Sequence[str]) -> Sequence[str]:
     if records < MIN_RECORDS or 2 * records < sum(bool(line.strip()) for line in lines):
         return lines
     return [line if text is None else text for line, text in zip(lines, texts, strict=True)]
+
+
+def _json_strings(lines: Sequence[str]) -> Sequence[str]:
+    """The texts of a list of JSON strings, if most lines are one: `"# nThread 1 ...",` of Ansible's stdout_lines."""
+    texts = [_json_string(line) for line in lines]
+    strings = sum(text is not None for text in texts)
+    if strings < MIN_RECORDS or 2 * strings < sum(bool(line.strip()) for line in lines):
+        return lines
+    return [line if text is None else text for line, text in zip(lines, texts, strict=True)]
+
+
+def _json_string(line: str) -> str | None:
+    text = line.strip().removesuffix(",")
+    if len(text) < 2 or not text.startswith('"') or not text.endswith('"'):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value.replace("\n", " ") if isinstance(value, str) else None
 
 
 def _log_text(line: str) -> str | None:

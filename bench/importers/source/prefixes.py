@@ -26,6 +26,8 @@ _OF_JSON = set('"{}')
 _TOKEN = re.compile(r"[\w.@+-]*\d[\w.@+-]*|[A-Za-z_][\w.@-]*|\s+|.")
 _WORDS_ALONE = re.compile(r"(?:\[\\w\.@\+-\]\+|\\d\+|\\s\+)+")
 """Shape of a prefix without punctuation."""
+_CLOCK = re.compile(r"\d+(?:[.:]\d+)+[A-Za-z]*")
+"""Time of a line; no row begins with a size of this form."""
 _PLAIN = re.compile(r"[\w\s.*/+-]*")
 _ROW = re.compile(r"\s*-?\d")
 
@@ -93,11 +95,17 @@ def _prefix(shape: str, texts: Sequence[str]) -> Prefix:
     """The prefix of a shape. One of words alone is literal: a row begins with a word too."""
     is_count, text = shape == r"\d+", texts[0]
     if not is_count and _WORDS_ALONE.fullmatch(shape):
-        shape = f"(?:{'|'.join(sorted({re.escape(each.strip()) for each in texts}))})"
+        shape = f"(?:{'|'.join(sorted({_literal(each.strip()) for each in texts}))})"
     marks = re.sub(r"[\w\s.#>*|@+-]", "", text)
     ends_open = text[-1:].isspace() and re.match(r"\w", text.strip()[-1]) is not None
     start = re.compile(rf"\s*{shape}(?:\s|$)" if ends_open or is_count else rf"\s*{shape}\s?")
     return Prefix(start, _inner(text.strip()) if marks else None, is_count)
+
+
+def _literal(text: str) -> str:
+    """Pattern of a prefix of words alone: as it is, but for the time of the line."""
+    words = re.findall(r"\s+|\S+", text)
+    return "".join(_CLOCK.pattern if _CLOCK.fullmatch(word) else re.escape(word) for word in words)
 
 
 def _inner(text: str) -> re.Pattern[str]:

@@ -119,7 +119,7 @@ class CaseRun:
     """Power of this rank's device without work, measured at the first case whose energy is."""
     allowance: Allowance = UNLIMITED
     calibration: Calibration | None = None
-    """The harness's own kernels, sampled beside the case; None: nobody wants them."""
+    """The harness's own kernels, sampled with the case; None: they are not."""
     trace_path: Path | None = None
     """File for this rank's trace by torch's profiler; None: none is asked for."""
     breaks_contract: bool = False

@@ -93,7 +93,7 @@ def with_launches(plan: Plan, launches: int | None) -> Plan:
 def with_budget(plan: Plan, budget: str | None) -> Plan:
     """The plan with another time for what is left of it, also for cases that did not fit before; None: as it is.
 
-    Raises BenchError for a text that is no time.
+    Raises BenchError for a text that is not a time.
     """
     if budget is None:
         return plan

@@ -103,7 +103,7 @@ class Measurement(Record, tag="measurement", tag_field="kind"):
     """Other work of the machine; left out if it could not be read."""
     energy: Energy | None = None
     controls: dict[Name, VariantSamples] = {}
-    """Samples of the harness's own kernels beside the visit: `compute`, `copy`, `exchange`."""
+    """Samples of the harness's own kernels, taken with the visit's: `compute`, `copy`, `exchange`."""
     launch_ns: dict[Name, list[Real | None]] = {}
     """Variant -> [rank]: time in which the host launches one call; by a device's clock only."""
     num_late: dict[Name, list[Count]] = {}

@@ -1,4 +1,4 @@
-"""Fixed kernels of the harness, sampled beside every visit: controls, which a change under test does not touch.
+"""Fixed kernels of the harness, sampled with every visit: controls, which a change under test does not touch.
 
 What disturbs a launch (clocks, other guests of the host, where its pages and threads lie) disturbs these kernels too,
 so that a comparison can take out of a case what they show (`bench.stats.controls`). Neither suites nor options reach
