@@ -17,10 +17,11 @@ from bench.measure.planning.presets import PRESETS
 PASSED_ON = ("ranks", "device", "backend", "settings", "cases", "precision", "visits", "seed", "timeout")
 """Options of `bench run` that both sides get as they are."""
 _OWN = (
-    "a", "b", "base", "a_python", "b_python", "suites", "preset", "pairs", "budget", "label", "output", "resume",
+    "a", "b", "base", "a_python", "b_python", "suites", "preset", "pairs", "detect", "budget", "label", "output",
+    "resume",
 )  # fmt: skip
 _COMMON = (
-    "a", "b", "base", "b_python", "budget", "fail_slower", "form", "settings",
+    "a", "b", "base", "b_python", "detect", "budget", "fail_slower", "form", "settings",
 )  # fmt: skip
 _OPTIONS = {param.name: param for param in run_command.params if param.name in PASSED_ON}
 
@@ -46,6 +47,12 @@ _OPTIONS = {param.name: param for param in run_command.params if param.name in P
     "--pairs",
     type=int,
     help="Launches of each side [default: 10, or what the budget has room for, at least 3].",
+)
+@click.option(
+    "--detect",
+    metavar="SHARE",
+    help="As many pairs as it takes here to find a change of this size, such as 10%, by the spread of the first 4; "
+    "fewer if all cases are decided before.",
 )
 @click.option("--budget", metavar="TIME", help="For both sides together, such as 5m [default: the preset's a launch].")
 @click.option(
