@@ -22,7 +22,8 @@ SAME_SHARE = 1 / 3
 """Mean probability of the verdict `same` for unchanged cases, at which a number of pairs is enough."""
 LOW_POWER = 0.5
 """Power of a case below which its change is rather missed than found."""
-FEWEST_PAIRS, MOST_PAIRS = 6, 60
+FEWEST_PAIRS, MOST_PAIRS = 8, 60
+"""Pairs to plan: fewer know their own spread too badly, and end where it looks small by chance."""
 CHANGED_SHARE = 0.1
 """Share of the cases, at least one, that a change is taken to be in."""
 LARGEST_SHIFT = math.log(10)

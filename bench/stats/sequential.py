@@ -5,6 +5,7 @@ last ask for 99.9%, which leaves nearly all of the error to the last look, at th
 "Repeated assessment of results in clinical trials of cancer treatment", Br. J. Radiol. 44 (1971) 793; R. Peto et al.,
 Br. J. Cancer 34 (1976) 585. The plan is made from the spread alone, which says nothing of the change, once from the
 first pairs and once later: an internal pilot (J. Wittes and E. Brittain, Stat. Med. 9 (1990) 65).
+Ending at a number that follows from the spread makes somewhat more false alarms than a fixed number:
 results/evidence/sequential.md has simulated error rates.
 """
 
@@ -20,8 +21,8 @@ from bench.stats.power import FEWEST_PAIRS, MOST_PAIRS, PairPlan, plan_pairs
 INTERIM_CONFIDENCE = 0.999
 FIRST_PLAN_PAIRS, SECOND_PLAN_PAIRS = 4, 10
 """Pairs after which the plan is made; the second time earlier if fewer are planned."""
-LOOK_PAIRS = 2
-"""Pairs from one look to the next, from the fewest pairs on."""
+FIRST_LOOK_PAIRS, LOOK_PAIRS = 6, 2
+"""Pairs before the first look, and from one look to the next."""
 
 
 @dataclass
@@ -46,13 +47,15 @@ class SequentialPairs:
         """
         deviations = [math.sqrt(one.variance) for one in estimate(cases, paired=True)]
         pairs = max(len(case.base) for case in cases)
-        plan = plan_pairs(deviations, self.shift, self.threshold, max(pairs, FEWEST_PAIRS), most)
+        # A plan is only ever raised: one that follows a spread which is small by chance makes more false alarms.
+        fewest = max([pairs, FEWEST_PAIRS, *(plan.pairs for plan in self.plans)])
+        plan = plan_pairs(deviations, self.shift, self.threshold, fewest, most)
         self.plans.append(plan)
         return plan, deviations
 
     def looks_at(self, pairs: int) -> bool:
         """True if the data may end the pairs early after so many."""
-        return pairs >= FEWEST_PAIRS and pairs % LOOK_PAIRS == 0
+        return pairs >= FIRST_LOOK_PAIRS and pairs % LOOK_PAIRS == 0
 
     def decided(self, cases: Sequence[SideLaunches]) -> int:
         """Number of cases that are decided at 99.9%, with the verdict that they have at 95%."""

@@ -24,7 +24,7 @@ from bench.stats.sequential import SequentialPairs
 DETECTED, THRESHOLD = 0.1, 0.05
 DEVIATION = 0.08
 """Median over the cases of the standard deviation of a pair's difference of logarithms."""
-ALONE = 10
+ALONE = 5
 """Factor of runs of a single case: they are cheap, and have one chance of a false alarm each."""
 COMMON_SHARE = 0.5
 """Share of the variance that all cases of a launch have in common."""
