@@ -172,4 +172,4 @@ def _row(setting: Setting, name: str, counts: Counts, repeats: int) -> list[str]
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 150)

@@ -68,14 +68,14 @@ def plan_detection(
     return comparing, Detection(share, comparing.settings(), lambda text: click.echo(text, err=True), budget)
 
 
-class Pairs(NamedTuple):
+class PairedCases(NamedTuple):
     """Cases that both sides have at least two pairs of."""
 
     names: tuple[str, ...]
     cases: tuple[SideLaunches, ...]
 
 
-def read_pairs(a: Result, b: Result, settings: Settings) -> Pairs:
+def read_pairs(a: Result, b: Result, settings: Settings) -> PairedCases:
     """The pairs of two files so far, of the cases and metrics that are to be compared."""
     both = sides.build([[a], [b]], settings.allow_unlike)
     metrics = [selection.metric(name, [a, b]) for name in settings.metrics]
@@ -91,7 +91,7 @@ def read_pairs(a: Result, b: Result, settings: Settings) -> Pairs:
                 kind = f"{metric.name}/{base[case].leader.suite}"
                 cases.append(SideLaunches(of_base, of_new, kind, metric.better == "lower"))
     names = name_cases(ids)
-    return Pairs(tuple(names.across(case) for case in ids), tuple(cases))
+    return PairedCases(tuple(names.across(case) for case in ids), tuple(cases))
 
 
 def _common_cases(both: Sequence[sides.Side], settings: Settings) -> list[str]:
@@ -138,7 +138,7 @@ class Detection:
             return made
         return planned
 
-    def _plan(self, pairs: Pairs, made: int, planned: int, most: int, pair_seconds: float | None) -> int:
+    def _plan(self, pairs: PairedCases, made: int, planned: int, most: int, pair_seconds: float | None) -> int:
         """Plan, and say it the first time and if it has changed."""
         is_first = not self.rule.plans
         # A pair that was cut short is in the files, and its cases do not count.
@@ -150,7 +150,7 @@ class Detection:
                 self.say(line)
         return total
 
-    def _is_decided(self, pairs: Pairs, a: Result, b: Result) -> bool:
+    def _is_decided(self, pairs: PairedCases, a: Result, b: Result) -> bool:
         if self.rule.decided(pairs.cases) < len(pairs.cases):
             return False
         return not compare([a], [[b]], self.settings).counts()["unclear"]
