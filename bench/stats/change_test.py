@@ -66,7 +66,7 @@ class Estimate(NamedTuple):
     """Factor from the variance of one launch to that of the shift."""
 
     def half(self, confidence: float = intervals.CONFIDENCE) -> float:
-        """Half of the interval of the shift, 95% unless told."""
+        """Half of the interval of the shift."""
         return t_quantile(0.5 + confidence / 2, self.degrees) * math.sqrt(self.variance * self.scale)
 
     def p_value(self) -> float | None:

@@ -99,7 +99,7 @@ class PairPlan:
     shows_same: bool
     """False if fewer than a third of unchanged cases would be called the same."""
     smallest_shift: float | None
-    """The smallest shift that so many pairs find; None: none below a factor of ten."""
+    """The smallest shift that this number of pairs finds; None: none below a factor of ten."""
     hidden: tuple[int, ...]
     """Numbers of the cases in which the change is rather missed than found."""
 
@@ -140,7 +140,7 @@ def plan_pairs(
 
 
 def smallest_shift(deviations: Sequence[float], pairs: int) -> float | None:
-    """The smallest shift that so many pairs find with a mean power of 80%; None: none below a factor of ten."""
+    """The smallest shift that this number of pairs finds with a mean power of 80%; None: none below a factor of ten."""
     level = discovery_level(len(deviations))
 
     def finds(shift: float) -> bool:

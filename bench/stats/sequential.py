@@ -1,6 +1,6 @@
 """Sequential rule of `bench ab --detect`: plan the pairs from their spread, and stop early if all cases are decided.
 
-Whoever tests again and again at 95%, and stops at the first difference, finds one in the end. So the looks before the
+A test at 95% after every pair, which stops at the first difference, finds one in the end. So the looks before the
 last ask for 99.9%, which leaves nearly all of the error to the last look, at the usual 95%. Sources: J. L. Haybittle,
 "Repeated assessment of results in clinical trials of cancer treatment", Br. J. Radiol. 44 (1971) 793; R. Peto et al.,
 Br. J. Cancer 34 (1976) 585. The plan is made from the spread alone, which says nothing of the change, once from the
@@ -35,7 +35,7 @@ class SequentialPairs:
     plans: list[PairPlan] = field(default_factory=list)
 
     def plans_at(self, pairs: int, most: int = MOST_PAIRS) -> bool:
-        """True if a plan is due after so many pairs."""
+        """True if a plan is due after this number of pairs."""
         if not self.plans:
             return pairs >= min(FIRST_PLAN_PAIRS, most)
         return len(self.plans) == 1 and pairs >= min(SECOND_PLAN_PAIRS, self.plans[0].pairs)
@@ -54,7 +54,7 @@ class SequentialPairs:
         return plan, deviations
 
     def looks_at(self, pairs: int) -> bool:
-        """True if the data may end the pairs early after so many."""
+        """True if the data may end the pairs early after this number of them."""
         return pairs >= FIRST_LOOK_PAIRS and pairs % LOOK_PAIRS == 0
 
     def decided(self, cases: Sequence[SideLaunches]) -> int:

@@ -117,7 +117,7 @@ def simulate(setting: Setting, repeats: int, seed: int) -> dict[str, Counts]:
                 continue
             if not ends["`--detect`"] and rule.decided(cases) == setting.num_cases:
                 ends["`--detect`"] = pairs
-            # Whoever looks for a difference stops as soon as there is one.
+            # One who looks for a difference stops as soon as there is one.
             if not ends["at 95% at every look"] and any(verdict in CHANGED for verdict in verdicts_of(cases)):
                 ends["at 95% at every look"] = pairs
         for name, end in ends.items():

@@ -35,7 +35,7 @@ def parse_detect(detect: str | None, pairs: int | None, threshold: float, is_typ
     """The change to detect and the threshold that goes with it; None: nothing is to be detected.
 
     A change within the threshold counts as the same. So the threshold is half of the change if that is smaller, unless
-    one was typed. Raises BenchError for no share, for --pairs beside it, and for a typed threshold that hides it.
+    one was typed. Raises BenchError for no share, for --pairs with it, and for a typed threshold that hides it.
     """
     if detect is None:
         return None
@@ -120,7 +120,7 @@ class Detection:
         return () if threshold == THRESHOLD else ("--threshold", show_share(threshold))
 
     def next_pairs(self, files: Sequence[Path], made: int, planned: int, most: int, pair_seconds: float | None) -> int:
-        """Number of pairs to make in all, after so many; the same as `made`: this is the end."""
+        """Number of pairs to make in all, if some are made; the same number: this is the end."""
         plans, looks = self.rule.plans_at(made, most), made < planned and self.rule.looks_at(made)
         if not (plans or looks):
             return planned
