@@ -51,8 +51,7 @@ _OPTIONS = {param.name: param for param in run_command.params if param.name in P
 @click.option(
     "--detect",
     metavar="SHARE",
-    help="As many pairs as it takes here to find a change of this size, such as 10%, by the spread of the first 4; "
-    "fewer if all cases are decided before.",
+    help="Plan the pairs to find a change of this size, such as 10%, by the spread of the first 4.",
 )
 @click.option("--budget", metavar="TIME", help="For both sides together, such as 5m [default: the preset's a launch].")
 @click.option(
@@ -80,8 +79,7 @@ def command(**given: Any) -> int:
 
     A side is set by variables, options of `bench run` or another interpreter; the rest is the same on both. Slow drift
     of the machine affects both halves of a pair and cancels. Both sides run this source of bench. A side's own --set
-    KEY replaces the common one. Two ordinary result files are saved. With --base the suite files of the working tree
-    measure both projects: bench help ci.
+    KEY replaces the common one. With --base: bench help ci.
 
     \b
     Examples:
