@@ -17,10 +17,11 @@ from bench.measure.planning.presets import PRESETS
 PASSED_ON = ("ranks", "device", "backend", "settings", "cases", "precision", "visits", "seed", "timeout")
 """Options of `bench run` that both sides get as they are."""
 _OWN = (
-    "a", "b", "base", "a_python", "b_python", "suites", "preset", "pairs", "budget", "label", "output", "resume",
+    "a", "b", "base", "a_python", "b_python", "suites", "preset", "pairs", "detect", "budget", "label", "output",
+    "resume",
 )  # fmt: skip
 _COMMON = (
-    "a", "b", "base", "b_python", "budget", "fail_slower", "form", "settings",
+    "a", "b", "base", "b_python", "detect", "budget", "fail_slower", "form", "settings",
 )  # fmt: skip
 _OPTIONS = {param.name: param for param in run_command.params if param.name in PASSED_ON}
 
@@ -46,6 +47,11 @@ _OPTIONS = {param.name: param for param in run_command.params if param.name in P
     "--pairs",
     type=int,
     help="Launches of each side [default: 10, or what the budget has room for, at least 3].",
+)
+@click.option(
+    "--detect",
+    metavar="SHARE",
+    help="Plan the pairs to find a change of this size, such as 10%, by the spread of the first 4.",
 )
 @click.option("--budget", metavar="TIME", help="For both sides together, such as 5m [default: the preset's a launch].")
 @click.option(
@@ -73,8 +79,7 @@ def command(**given: Any) -> int:
 
     A side is set by variables, options of `bench run` or another interpreter; the rest is the same on both. Slow drift
     of the machine affects both halves of a pair and cancels. Both sides run this source of bench. A side's own --set
-    KEY replaces the common one. Two ordinary result files are saved. With --base the suite files of the working tree
-    measure both projects: bench help ci.
+    KEY replaces the common one. With --base: bench help ci.
 
     \b
     Examples:

@@ -23,7 +23,6 @@ VERDICTS: tuple[Verdict, ...] = ("slower", "faster", "unclear", "same")
 
 THRESHOLD = 0.05
 """Changes smaller than this share are of no practical interest, unless asked for."""
-FALSE_DISCOVERIES = 1 - intervals.CONFIDENCE
 MOST_LAUNCHES = 1000
 """More launches than anyone makes: what they would not settle, launches do not settle."""
 
@@ -45,7 +44,7 @@ class JudgedChange:
 
     change: float
     change_low: float | None
-    """Ends of the 95% interval; None if there is no error bar."""
+    """Ends of the 95% interval, or of that of another confidence; None if there is no error bar."""
     change_high: float | None
     p_value: float | None
     adjusted_p: float | None
@@ -66,9 +65,9 @@ class Estimate(NamedTuple):
     scale: float
     """Factor from the variance of one launch to that of the shift."""
 
-    def half(self) -> float:
-        """Half of the 95% interval of the shift."""
-        return t_quantile(0.5 + intervals.CONFIDENCE / 2, self.degrees) * math.sqrt(self.variance * self.scale)
+    def half(self, confidence: float = intervals.CONFIDENCE) -> float:
+        """Half of the interval of the shift."""
+        return t_quantile(0.5 + confidence / 2, self.degrees) * math.sqrt(self.variance * self.scale)
 
     def p_value(self) -> float | None:
         """Two-sided, of no change; None without degrees of freedom."""
@@ -85,12 +84,17 @@ def estimate(cases: Sequence[SideLaunches], paired: bool = False) -> list[Estima
 
 
 def judge(
-    cases: Sequence[SideLaunches], estimates: Sequence[Estimate], threshold: float = THRESHOLD, paired: bool = False
+    cases: Sequence[SideLaunches],
+    estimates: Sequence[Estimate],
+    threshold: float = THRESHOLD,
+    paired: bool = False,
+    confidence: float = intervals.CONFIDENCE,
 ) -> list[JudgedChange]:
     """The verdicts, in the order of the cases and of their estimates.
 
     `same`: the interval lies within the threshold. `slower`, `faster`: not that, and the interval excludes no change,
-    with the false discoveries among such verdicts held at 5%. Else `unclear`.
+    with the false discoveries among such verdicts held at 5%. Else `unclear`. At another confidence the ends of the
+    intervals and the false discoveries are those of that one.
     """
     p_values = [one.p_value() for one in estimates]
     testable = [p for p in p_values if p is not None]
@@ -98,7 +102,7 @@ def judge(
     return [
         _without_error_bar(case, one, paired)
         if p is None
-        else _judge_case(case, one, p, next(adjusted), threshold, paired, len(testable))
+        else _judge_case(case, one, p, next(adjusted), threshold, paired, len(testable), confidence)
         for case, one, p in zip(cases, estimates, p_values, strict=True)
     ]
 
@@ -126,18 +130,26 @@ def _moderate(kinds: Sequence[str], estimates: Sequence[Estimate]) -> list[Estim
 
 
 def _judge_case(
-    case: SideLaunches, estimate: Estimate, p: float, q: float, threshold: float, paired: bool, num_cases: int
+    case: SideLaunches,
+    estimate: Estimate,
+    p: float,
+    q: float,
+    threshold: float,
+    paired: bool,
+    num_cases: int,
+    confidence: float,
 ) -> JudgedChange:
-    half = estimate.half()
+    false_share = 1 - confidence
+    half = estimate.half(confidence)
     low, high = _change(estimate.shift - half), _change(estimate.shift + half)
-    verdict, reason, needed = _verdict(estimate.shift, low, high, q, threshold, case.lower_is_better), None, None
+    verdict = _verdict(estimate.shift, low, high, q <= false_share, threshold, case.lower_is_better)
+    reason, needed = None, None
     if verdict == "unclear":
         reason = "the interval holds both no change and more than the threshold"
-        if p <= FALSE_DISCOVERIES:
+        if p <= false_share:
             reason = f"among {num_cases} cases, chance alone brings up such a change"
         # Where chance among many cases stands in the way, what holds for each of them by itself would settle it.
-        confidence = 1 - FALSE_DISCOVERIES / (num_cases if p <= FALSE_DISCOVERIES else 1)
-        needed = launches_needed(estimate, threshold, paired, confidence)
+        needed = launches_needed(estimate, threshold, paired, 1 - false_share / (num_cases if p <= false_share else 1))
     return JudgedChange(_change(estimate.shift), low, high, p, q, verdict, reason, needed)
 
 
@@ -153,10 +165,12 @@ def _change(log: float) -> float:
     return math.expm1(min(log, 700.0))
 
 
-def _verdict(shift: float, low: float, high: float, q: float, threshold: float, lower_is_better: bool) -> Verdict:
+def _verdict(
+    shift: float, low: float, high: float, is_discovery: bool, threshold: float, lower_is_better: bool
+) -> Verdict:
     if low >= -threshold and high <= threshold:
         return "same"
-    if q > FALSE_DISCOVERIES:
+    if not is_discovery:
         return "unclear"
     return "slower" if (shift > 0) == lower_is_better else "faster"
 

@@ -6,9 +6,11 @@ Launches are taken to last as long as those that were made, by the results' own 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.core.clock import seconds_between
+from bench.stats.intervals import median
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,8 +89,21 @@ def undecided_words(comparison: Comparison, rows: Sequence[Row]) -> str | None:
 
 
 def pair_seconds(base: Side, new: Side) -> float | None:
-    """Seconds of one pair of launches that alternated; None if the files do not tell."""
+    """Seconds of one pair of launches that alternated; None if the files do not tell.
+
+    Each launch but a file's first takes the file up again. So the launches' starts are known, and their median distance
+    is no longer for an alternation that was interrupted for a night.
+    """
     results = [*base.results, *new.results]
+    starts = sorted(
+        start
+        for result in results
+        for start in (result.header.started, *(again.started for again in result.resumes))
+        if start is not None
+    )
+    gaps = [gap for pair in pairwise(starts) if (gap := seconds_between(*pair)) is not None]
+    if gaps and all(result.resumes for result in results):
+        return len((base, new)) * median(gaps)
     begins = [result.header.started for result in results if result.header.started]
     ends = [result.end.ended for result in results if result.end and result.end.ended]
     pairs = len({record.launch for result in base.results for record in result.measurements})

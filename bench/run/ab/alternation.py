@@ -32,8 +32,9 @@ from bench.records.file import load, new_path
 from bench.records.last_result import DEFAULT_FOLDER
 from bench.records.privacy.recorded import mask_label
 from bench.records.saved_plan import SIDES, Pair
-from bench.run.ab.ab_budget import ENOUGH_SAMPLES, PairBudget, measured_cost
+from bench.run.ab.ab_budget import ENOUGH_SAMPLES, PairBudget, measured_cost, pairs_within
 from bench.run.ab.ab_check import outlooks, refuse_unlike, refuse_useless
+from bench.run.ab.ab_detect import Detection, plan_detection
 from bench.run.ab.ab_resume import resume_pair
 from bench.run.ab.ab_sides import (
     PairRequest,
@@ -52,6 +53,8 @@ from bench.run.ab.ab_sides import (
 from bench.run.ab.base_sides import sides_from_base
 from bench.run.ab.child import LaunchEnd, failure, probe, reason, refuse_stopped
 from bench.run.ab.held_files import HeldFiles
+from bench.stats.power import MOST_PAIRS
+from bench.stats.sequential import FIRST_PLAN_PAIRS
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class AbOptions:
     device: str | None = None
     preset: str = "smoke"
     pairs: int | None = None
+    detect: str | None = None
+    """Change to plan the pairs for, such as 10%."""
     budget: str | None = None
     label: str = "ab"
     output: Path | None = None
@@ -95,10 +100,10 @@ def run(options: AbOptions, comparing: Comparing, read: ReadOptions) -> int:
         )
     # A mistake there is to be told before anything is measured.
     comparing.gate()
-    comparing.settings()
-    asked = parse_pair_request(options.pairs, options.budget)
+    comparing, detection = plan_detection(options.detect, options.pairs, options.budget, comparing)
+    asked = parse_pair_request(options.pairs if detection is None else MOST_PAIRS, options.budget)
     with _both_sides(options, read) as both:
-        return _alternate(options, comparing, both, asked)
+        return _alternate(options, comparing, both, asked, detection)
 
 
 @contextmanager
@@ -116,7 +121,13 @@ def _both_sides(options: AbOptions, read: ReadOptions) -> Iterator[tuple[Setting
         yield both
 
 
-def _alternate(options: AbOptions, comparing: Comparing, both: tuple[Setting, Setting], asked: PairRequest) -> int:
+def _alternate(
+    options: AbOptions,
+    comparing: Comparing,
+    both: tuple[Setting, Setting],
+    asked: PairRequest,
+    detection: Detection | None,
+) -> int:
     began = clock.monotonic_seconds()
     before = resume_pair(options.resume, both) if options.resume else None
     for each in both:
@@ -130,7 +141,7 @@ def _alternate(options: AbOptions, comparing: Comparing, both: tuple[Setting, Se
         planned = _rest(schedule(options.preset, replace(asked, budget=None), ()), asked, before.pairs)
     files = _files(options, both) if before is None else before.files
     with HeldFiles(both, files, is_new=before is None) as held:
-        alternation = Alternation(options, both, planned, held.paths, held.launch, began=began)
+        alternation = Alternation(options, both, planned, held.paths, held.launch, began=began, detection=detection)
         if before is not None:
             alternation.id, alternation.first = before.id, before.first
         return _see_through(alternation, comparing, held)
@@ -185,6 +196,9 @@ class Alternation:
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     first: int = 0
     """The pair to begin with."""
+    detection: Detection | None = None
+    planned: int = 0
+    """Number of pairs that the detection asks for."""
     codes: list[int] = field(default_factory=lambda: [0])
     seconds: list[float] = field(default_factory=list)
     """Seconds of each launch."""
@@ -198,14 +212,14 @@ class Alternation:
     @property
     def pairs(self) -> int:
         """Number of pairs there will be, as far as is known."""
-        return self.schedule.pairs if self.budget is None else self.budget.pairs or self.schedule.pairs
+        most = self.schedule.pairs if self.budget is None else self.budget.pairs or self.schedule.pairs
+        return most if self.detection is None else min(self.planned, most)
 
     def run(self) -> None:
         """Make all launches. Raises BenchError if one fails, or the first one shows that the budget is too short."""
-        most = self.schedule.most_seconds
-        length = "as long as they need" if most is None else f"at most {_duration(most)}"
-        count = "pairs" if self.budget else f"{self.pairs - self.first} pairs"
-        click.echo(f"{count} of launches in the order a b b a, {length}", err=True)
+        if self.detection is not None:
+            self.planned = max(FIRST_PLAN_PAIRS, self.first + 1)
+        self._say_length()
         if self.budget:
             self.budget.made = 2 * self.first
         pair = self.first
@@ -213,8 +227,29 @@ class Alternation:
             for number in order(pair):
                 self._one(pair, number)
             pair += 1
+            if self.detection is not None:
+                self._plan(self.detection, pair)
         if pair < self.schedule.pairs:
             self._ask_choices()
+
+    def _say_length(self) -> None:
+        most = self.schedule.most_seconds
+        if most is not None and self.budget is None:
+            most *= (self.pairs - self.first) / self.schedule.pairs
+        length = "as long as they need" if most is None else f"at most {_duration(most)}"
+        count = "pairs" if self.budget else f"{self.pairs - self.first} pairs"
+        then = "; then as many as their spread asks for" if self.detection else ""
+        click.echo(f"{count} of launches in the order a b b a, {length}{then}", err=True)
+
+    def _plan(self, detection: Detection, made: int) -> None:
+        """Let the pairs so far decide how many there will be."""
+        most = self.schedule.pairs
+        if self.budget is not None:
+            left = self.budget.left(self.now() - self.began, self._reserved_seconds())
+            most = max(made, min(most, pairs_within(left, self.budget.known, self.budget.made)))
+        self.planned = detection.next_pairs(self.files, made, self.pairs, most, self.pair_seconds())
+        if self.budget is not None and len(detection.rule.plans):
+            self.budget.most_pairs = self.budget.pairs = self.planned
 
     def _learn(self, budget: PairBudget, pair: int, file: Path) -> None:
         """Learn the cost of later launches from the one that has just been made."""
@@ -226,8 +261,9 @@ class Alternation:
             file.unlink()  # nothing will come of a launch without its pair
             raise
         if budget.pairs != before:
+            count = f"{'at most ' if self.detection else ''}{budget.pairs} pairs"
             click.echo(
-                f"{budget.pairs} pairs: starting takes {cost.startup_seconds:.0f} s, {ENOUGH_SAMPLES} samples of "
+                f"{count}: starting takes {cost.startup_seconds:.0f} s, {ENOUGH_SAMPLES} samples of "
                 f"{cost.num_cases} case(s) {cost.cases_seconds:.0f} s",
                 err=True,
             )
@@ -311,7 +347,8 @@ class Alternation:
         return f"; go on with the same command and {both}"
 
     def command(self) -> str:
-        return shlex.join(["bench", "compare", *map(str, self.files)])
+        threshold = () if self.detection is None else self.detection.threshold_words()
+        return shlex.join(["bench", "compare", *map(str, self.files), *threshold])
 
 
 def _duration(seconds: float) -> str:

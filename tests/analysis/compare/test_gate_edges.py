@@ -157,3 +157,19 @@ def test_a_pair_takes_its_share_of_the_time_of_all(tmp_path: Path) -> None:
     assert whole is not None
     assert settling.pair_seconds(base, new) == pytest.approx(whole / 3)
     assert settling.launch_seconds(base) == pytest.approx(whole / 3)
+
+
+def test_a_pair_takes_no_longer_for_a_night_in_between(tmp_path: Path) -> None:
+    """A launch starts every 20 s, and after the second pair the alternation was interrupted for hours."""
+    started = {
+        "a": ("10:00:00", "10:01:00", "19:00:00", "19:01:00"),
+        "b": ("10:00:20", "10:00:40", "19:00:20", "19:00:40"),
+    }
+    sides = []
+    for name, (first, *later) in started.items():
+        resumed = [{"kind": "resume", "started": f"2026-01-01T{time}+00:00", "environment": {}} for time in later]
+        top = header(label=name) | {"started": f"2026-01-01T{first}+00:00"}
+        sides.append(load(saved(tmp_path / name, top, *launches(A, 1.0, 1.01, 0.99, 1.0), *resumed, end())))
+    assert [len(side.resumes) for side in sides] == [3, 3]
+    base, new = compare(sides[:1], [sides[1:]]).sides
+    assert settling.pair_seconds(base, new) == pytest.approx(40.0)
