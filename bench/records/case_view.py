@@ -5,6 +5,7 @@ Of several launches the time is the median of the launches' medians.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from bench.parallelism import step_breakdown
 from bench.records.lines.parts import Energy, WorkFacts
 from bench.records.samples import LaunchTimes
 from bench.stats import intervals
+from bench.stats.variance_prior import LEAST_SPREAD
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,6 +63,16 @@ class CaseView:
     def medians(self) -> tuple[float, ...]:
         """Each launch's median time, in seconds."""
         return tuple(launch.medians[self.main] for launch in self.launches if self.main in launch.medians)
+
+    @cached_property
+    def spread_within(self) -> float | None:
+        """Interquartile range of the logarithms of a launch's samples, the geometric mean over the launches.
+
+        None if it is not known of each launch.
+        """
+        spreads = [launch.variants[self.main].spread() for launch in self.launches if self.main in launch.variants]
+        known = [math.log(max(spread, LEAST_SPREAD)) for spread in spreads if spread is not None]
+        return math.exp(fmean(known)) if known and len(known) == len(spreads) else None
 
     @cached_property
     def seconds(self) -> float | None:

@@ -6,6 +6,7 @@ rank is; divided by the calls in a sample.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,6 +46,16 @@ class Variant(NamedTuple):
     def median(self) -> float:
         """Median of the slowest rank's times."""
         return intervals.median(self.slowest())
+
+    def spread(self) -> float | None:
+        """Interquartile range of the logarithms of the slowest rank's times; None for too few, or if it is none."""
+        seconds = self.slowest()
+        quarter = seconds.size // 4
+        if quarter < 1:
+            return None
+        parted = np.partition(seconds, (quarter, seconds.size - 1 - quarter))
+        low, high = float(parted[quarter]), float(parted[seconds.size - 1 - quarter])
+        return math.log(high / low) if 0 < low < high else None
 
 
 @dataclass(frozen=True)

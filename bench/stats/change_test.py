@@ -36,6 +36,8 @@ class SideLaunches(NamedTuple):
     kind: str
     """Cases of a kind are like each other in how their launches vary."""
     lower_is_better: bool = True
+    spread: float | None = None
+    """Interquartile range of the logarithms of a launch's samples, a mean over the launches; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,7 @@ class Estimate(NamedTuple):
 
 def estimate(cases: Sequence[SideLaunches], paired: bool = False) -> list[Estimate]:
     """The change of each case with its moderated variance; each needs at least one launch per side."""
-    return _moderate(
-        [case.kind for case in cases], [(_paired_estimate if paired else _unpaired_estimate)(c) for c in cases]
-    )
+    return _moderate(cases, [(_paired_estimate if paired else _unpaired_estimate)(case) for case in cases])
 
 
 def judge(
@@ -120,13 +120,26 @@ def _paired_estimate(case: SideLaunches) -> Estimate:
     return Estimate(shift, squares / degrees if degrees else math.nan, degrees, 1 / len(case.base))
 
 
-def _moderate(kinds: Sequence[str], estimates: Sequence[Estimate]) -> list[Estimate]:
-    """Variances raised towards those of the same kind, if there are enough of it, else towards all such others."""
-    moderated = variance_prior.moderate_by_kind(kinds, [e.variance for e in estimates], [e.degrees for e in estimates])
-    return [
-        one._replace(variance=variance, degrees=degrees)
-        for one, variance, degrees in zip(estimates, *(column.tolist() for column in moderated), strict=True)
-    ]
+def _moderate(cases: Sequence[SideLaunches], estimates: Sequence[Estimate]) -> list[Estimate]:
+    """Variances shrunk towards those of cases with as much spread; without a known spread, raised to those alike.
+
+    Alike are cases of the same kind, if there are enough of it, else all such others.
+    """
+    by_spread = [number for number, case in enumerate(cases) if case.spread is not None]
+    if len(by_spread) < variance_prior.MIN_CASES:
+        by_spread = []
+    by_kind = sorted(set(range(len(cases))) - set(by_spread))
+    moderated = list(estimates)
+    for numbers in (by_spread, by_kind):
+        variances, degrees = [estimates[n].variance for n in numbers], [estimates[n].degrees for n in numbers]
+        found = (
+            variance_prior.moderate_by_spread(variances, degrees, [cases[n].spread or 0.0 for n in numbers])
+            if numbers is by_spread
+            else variance_prior.moderate_by_kind([cases[n].kind for n in numbers], variances, degrees)
+        )
+        for number, variance, free in zip(numbers, *(column.tolist() for column in found), strict=True):
+            moderated[number] = estimates[number]._replace(variance=variance, degrees=free)
+    return moderated
 
 
 def _judge_case(

@@ -1,10 +1,10 @@
-"""The change that all cases of a comparison share, estimated robustly, and the cases without it.
+"""The change that all cases of a comparison share, estimated robustly, and each case without it.
 
-Each launch has a level: the weighted median over the cases of how far each is from its own mean, where all cases of a
-kind together weigh as much as those of another. A minority of cases that changed does not move it. The common change is
-judged from the levels as a case is from its times. A case minus the level of its launch is judged *relative to the
-rest*. The idea is that of removing unwanted variation with what samples have in common (Leek and Storey, PLoS Genet. 3
-(2007) e161), with a level in place of fitted factors: it needs no fit, and each case has it once.
+Each launch has a level: the weighted median over the cases of how far each is from its own middle, in which all cases
+of a kind together weigh as much as those of another. A minority of cases that changed does not move it. The common
+change is judged from the levels as a case is from its times. A case minus the level of its launch is judged *relative
+to the rest*. The idea is that of removing unwanted variation by what samples have in common (Leek and Storey, PLoS
+Genet. 3 (2007) e161), with a level in place of fitted factors: nothing is fitted, and each case has it once.
 """
 
 from __future__ import annotations
@@ -16,53 +16,60 @@ from typing import NamedTuple
 import numpy as np
 
 FEWEST_CASES = 3
-"""With fewer cases a changed one is half of what all share."""
+"""With fewer cases one that changed is half of all."""
 
 
 class TwoSides(NamedTuple):
-    """One case, or the level, on both sides: launch -> logarithm."""
+    """A case, or the levels, on both sides: launch -> logarithm."""
 
     base: Mapping[int, float]
     new: Mapping[int, float]
 
 
 def launch_levels(cases: Sequence[TwoSides], kinds: Sequence[str], paired: bool) -> TwoSides | None:
-    """Level of each launch; None for fewer than FEWEST_CASES, or a side without a launch that most cases have.
+    """Level of each launch; None for fewer than FEWEST_CASES, or if a side has no launch with most of the cases.
 
-    `kinds` has the kind of each case. In pairs both launches of a pair are measured from the pair's middle, so that a
-    drift from pair to pair is in no level.
+    `kinds` has the kind of each case. In pairs the middle of a case is that of the pair, so that a drift from pair to
+    pair is in no level.
     """
     if len(cases) < FEWEST_CASES:
         return None
     counts = Counter(kinds)
     weights = [1 / counts[kind] for kind in kinds]
     middles = [_middles(case, paired) for case in cases]
-    sides = []
-    for number in range(2):
-        launches = sorted({launch for case in cases for launch in case[number]})
-        level: dict[int, float] = {}
-        for launch in launches:
-            there = [
-                (case[number][launch] - middle(launch), weight)
-                for case, middle, weight in zip(cases, middles, weights, strict=True)
-                if launch in case[number]
-            ]
-            # A launch that lacks most of the cases, as an interrupted one does, tells no level of them.
-            if 2 * sum(weight for _, weight in there) > sum(weights):
-                level[launch] = weighted_median(there)
-        sides.append(level)
-    return TwoSides(*sides) if all(sides) else None
-
-
-def _middles(case: TwoSides, paired: bool):  # type: ignore[no-untyped-def]
+    levels = TwoSides(*(_levels([case[side] for case in cases], middles, weights) for side in range(2)))
     if paired:
-        return lambda launch: (case.base[launch] + case.new[launch]) / 2
+        common = levels.base.keys() & levels.new.keys()
+        levels = TwoSides(*({launch: side[launch] for launch in sorted(common)} for side in levels))
+    return levels if all(levels) else None
+
+
+def _levels(
+    cases: Sequence[Mapping[int, float]], middles: Sequence[Mapping[int, float]], weights: Sequence[float]
+) -> dict[int, float]:
+    levels: dict[int, float] = {}
+    for launch in sorted({launch for case in cases for launch in case}):
+        there = [
+            (case[launch] - middle[launch], weight)
+            for case, middle, weight in zip(cases, middles, weights, strict=True)
+            if launch in case
+        ]
+        # A launch that lacks most of the cases, as an interrupted one does, tells no level of them.
+        if 2 * sum(weight for _, weight in there) > sum(weights):
+            levels[launch] = weighted_median(there)
+    return levels
+
+
+def _middles(case: TwoSides, paired: bool) -> dict[int, float]:
+    """Middle of the case for each of its launches: that of the pair, or of both sides' means."""
+    if paired:
+        return {launch: (value + case.new[launch]) / 2 for launch, value in case.base.items()}
     middle = sum(sum(side.values()) / len(side) for side in case) / 2
-    return lambda launch: middle
+    return dict.fromkeys([*case.base, *case.new], middle)
 
 
 def relative(case: TwoSides, levels: TwoSides) -> TwoSides:
-    """A case without the level of its launches; launches without a level are left out."""
+    """The case without the level of its launches; launches without a level are left out."""
     return TwoSides(
         *(
             {launch: value - level[launch] for launch, value in side.items() if launch in level}
@@ -72,11 +79,10 @@ def relative(case: TwoSides, levels: TwoSides) -> TwoSides:
 
 
 def weighted_median(values: Sequence[tuple[float, float]]) -> float:
-    """Median of (value, weight): at half of the weight, midway between two values if it lies between them."""
+    """Median of at least one (value, weight); midway between two values if half of the weight lies on either side."""
     ordered = sorted(values)
     cumulated = np.cumsum([weight for _, weight in ordered])
-    half = cumulated[-1] / 2
+    half = float(cumulated[-1]) / 2
     place = int(np.searchsorted(cumulated, half * (1 - 1e-12)))
-    lone = ordered[place][0]
-    is_between = abs(cumulated[place] - half) <= 1e-12 * half and place + 1 < len(ordered)
-    return (lone + ordered[place + 1][0]) / 2 if is_between else lone
+    is_between = abs(float(cumulated[place]) - half) <= 1e-12 * half and place + 1 < len(ordered)
+    return (ordered[place][0] + ordered[place + 1][0]) / 2 if is_between else ordered[place][0]

@@ -7,7 +7,7 @@ import pytest
 
 from bench.stats import variance_prior
 from bench.stats.distributions import digamma
-from bench.stats.variance_prior import fit_prior, moderate
+from bench.stats.variance_prior import fit_prior, moderate, moderate_by_spread
 
 
 @pytest.mark.parametrize(("degrees", "variance"), [(4.0, 1e-4), (12.0, 3.0)])
@@ -57,3 +57,34 @@ def test_cases_without_replicates_or_variance_neither_tell_nor_learn() -> None:
     assert found.degrees[10] == 0
     assert found.variances[11] == 0
     assert found.degrees[0] == pytest.approx(40.0)
+
+
+def test_cases_with_as_much_spread_are_the_prior_of_a_case() -> None:
+    """Launches of a case differ by a tenth of its samples' spread: quiet cases are not raised to the others."""
+    rng = np.random.default_rng(3)
+    spreads = np.exp(rng.uniform(-5, -1, 400))
+    own = (0.1 * spreads) ** 2 * rng.chisquare(4, spreads.size) / 4
+    found = moderate_by_spread(own, np.full(spreads.size, 4.0), spreads)
+    assert np.abs(np.log(found.variances / (0.1 * spreads) ** 2)).max() < 0.25
+    assert found.degrees.min() > 100
+    flat = moderate(own, np.full(spreads.size, 4.0))
+    quiet = spreads < np.quantile(spreads, 0.1)
+    assert np.median(flat.variances[quiet] / found.variances[quiet]) > 2
+
+
+def test_a_spread_that_says_nothing_leaves_one_prior_for_all() -> None:
+    own = np.array([0.01, 0.02, 0.04, 0.05, 0.1, 0.3, 0.5, 1.0, 4.0])
+    prior = fit_prior(own, np.full(own.size, 4.0), num_fitted=2)
+    for spreads in (np.full(own.size, 0.1), np.linspace(0.9, 0.1, own.size)):  # alike, or against the variances
+        found = moderate_by_spread(own, np.full(own.size, 4.0), spreads)
+        assert found.variances == pytest.approx((prior.degrees * prior.variance + 4 * own) / (prior.degrees + 4))
+
+
+def test_few_cases_and_those_without_replicates_are_left_as_they_are_by_spread() -> None:
+    own = np.array([1.0] * 10 + [math.nan])
+    free = np.array([4.0] * 10 + [0.0])
+    found = moderate_by_spread(own, free, np.full(own.size, 0.1))
+    assert math.isnan(found.variances[10])
+    assert found.degrees[10] == 0
+    few = moderate_by_spread(own[:7], free[:7], np.full(7, 0.1))
+    assert few.variances == pytest.approx(own[:7])

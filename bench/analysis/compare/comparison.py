@@ -17,6 +17,7 @@ from typing import Any
 from bench.analysis.compare import selection, sides
 from bench.analysis.compare.selection import Values, Where
 from bench.analysis.compare.sides import Side
+from bench.analysis.compare.whole_run import ControlChange, WholeRun, alone, control_changes, judge_whole
 from bench.analysis.compare.work_changes import CaseLaunches, WorkChange, work_changes
 from bench.errors import BenchError
 from bench.records.case_names import CaseNames, name_cases, short_name
@@ -37,6 +38,8 @@ class Settings:
     allow_unlike: bool = False
     by: str | None = None
     """A parameter whose values within one run are the sides."""
+    controls: bool = True
+    """False: each case by itself, without the run as a whole and the kernels that nobody changes."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Comparison:
     cases: tuple[Row, ...]
     """One per case, metric and new side: suite, case, metric, unit, better, name (of the new side), base, base_low,
     base_high, base_launches, new, new_low, new_high, new_launches, change, change_low, change_high, p_value,
-    adjusted_p, verdict, reason, launches_needed."""
+    adjusted_p, verdict, reason, launches_needed; relative_change, relative_low, relative_high, relative_verdict against
+    the rest of the run, None if that is not judged."""
     only_base: tuple[Row, ...]
     """{"case", "name" (the side that lacks it), "status" (on the base)}."""
     only_new: tuple[Row, ...]
@@ -62,6 +66,14 @@ class Comparison:
     threshold: float
     works: tuple[WorkChange, ...] = ()
     """One per new side, metric and kind of work, the most informative kind first."""
+    wholes: tuple[WholeRun, ...] = ()
+    """One per new side with enough cases, by time."""
+    controls: tuple[ControlChange, ...] = ()
+    """One per new side and control that both sides have in all launches."""
+
+    def whole(self, name: str) -> WholeRun | None:
+        """The change of all cases together of the new side of that name; None if it was not judged."""
+        return next((whole for whole in self.wholes if whole.name == name), None)
 
     @property
     def alike(self) -> bool:
@@ -97,7 +109,8 @@ def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: 
     for side in others:
         _refuse_no_common_case(first, side)
     paired = settings.by is not None or _are_pairs(built)
-    cases, works = _judge(built, wanted, settings.threshold, paired)
+    whole_too = settings.controls and settings.by is None
+    cases, works, wholes = _judge(built, wanted, settings.threshold, paired, whole_too)
     return Comparison(
         sides=tuple(built),
         shared=sides.shared_facts(built),
@@ -109,6 +122,13 @@ def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: 
         paired=paired,
         threshold=settings.threshold,
         works=tuple(works),
+        wholes=tuple(wholes),
+        controls=tuple(
+            control
+            for new in others
+            if whole_too
+            for control in control_changes(first, new, settings.threshold, paired)
+        ),
     )
 
 
@@ -149,9 +169,9 @@ def _are_pairs(built: Sequence[Side]) -> bool:
 
 
 def _judge(
-    built: Sequence[Side], wanted: Sequence[Metric], threshold: float, paired: bool
-) -> tuple[list[Row], list[WorkChange]]:
-    """Rows of all cases, and the changes by kind of work.
+    built: Sequence[Side], wanted: Sequence[Metric], threshold: float, paired: bool, whole_too: bool
+) -> tuple[list[Row], list[WorkChange], list[WholeRun]]:
+    """Rows of all cases, the changes by kind of work, and those of each run as a whole by its time.
 
     Each new side is judged by itself, with a prior and a control of false discoveries of its own: the verdict on a pair
     of runs does not depend on what else is compared.
@@ -159,6 +179,7 @@ def _judge(
     base, *news = built
     rows: list[Row] = []
     works: list[WorkChange] = []
+    wholes: list[WholeRun] = []
     values = [
         [{case: selection.values(group, metric) for case, group in side.groups.items()} for metric in wanted]
         for side in built
@@ -170,23 +191,27 @@ def _judge(
                 held = _common_launches(one, of_metric.get(case, {})) if paired else (one, of_metric.get(case, {}))
                 if all(held):
                     row = _row(base.groups[case].leader.suite, case, metric, new)
-                    measured.append(CaseLaunches(row, *map(_logarithms, held)))
+                    spread = selection.spread_within(base.groups[case], new.groups[case])
+                    of_sides = _logarithms(held[0]), _logarithms(held[1])
+                    measured.append(CaseLaunches(row, *of_sides, spread))
         judged = _judge_cases(measured, threshold, paired)
+        whole, judged = judge_whole(judged, threshold, paired) if whole_too else (None, alone(judged))
+        wholes += [] if whole is None else [whole]
         rows += [one.row for one in judged]
         for metric in wanted:
             works += work_changes([one for one in judged if one.row["metric"] == metric.name], threshold, paired)
     if not rows and not _not_ok(built):
         raise BenchError(f"--metric {', '.join(metric.name for metric in wanted)}: no common case has it")
-    return rows, works
+    return rows, works, wholes
 
 
 def _judge_cases(measured: Sequence[CaseLaunches], threshold: float, paired: bool) -> list[CaseLaunches]:
     """The cases of one pair of sides with their verdicts in the rows."""
     launches = [
         change_test.SideLaunches(
-            list(one.values()), list(two.values()), f"{row['metric']}/{row['suite']}", row["better"] == "lower"
+            list(one.values()), list(two.values()), f"{row['metric']}/{row['suite']}", row["better"] == "lower", spread
         )
-        for row, one, two in measured
+        for row, one, two, spread in measured
     ]
     estimates = change_test.estimate(launches, paired)
     verdicts = change_test.judge(launches, estimates, threshold, paired)

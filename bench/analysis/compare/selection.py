@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -89,6 +90,12 @@ def named_metric(name: str, suite_metrics: Mapping[str, Metric]) -> Metric:
     if selected.better == "neither":
         raise BenchError(f"--metric {name}: neither more nor less of it is better, so no verdict can be given")
     return selected
+
+
+def spread_within(one: CaseGroup, two: CaseGroup) -> float | None:
+    """Spread of a case's samples within launches, over both sides; None if a side's is not known."""
+    spreads = (one.view.spread_within, two.view.spread_within)
+    return None if spreads[0] is None or spreads[1] is None else math.sqrt(spreads[0] * spreads[1])
 
 
 def values(group: CaseGroup, chosen: Metric) -> Values:

@@ -118,6 +118,8 @@ class CaseLaunches(NamedTuple):
     base: Mapping[int, float]
     """Launch -> logarithm of the metric."""
     new: Mapping[int, float]
+    spread: float | None = None
+    """That of the samples within launches, as `bench.stats.change_test.SideLaunches` has it."""
 
 
 def work_changes(measured: Sequence[CaseLaunches], threshold: float, paired: bool) -> list[WorkChange]:
@@ -183,6 +185,6 @@ def _centred(estimate: Estimate, cases: Sequence[CaseLaunches]) -> Estimate:
     """The estimate at the mean of the cases' own changes, also if a launch lacks some of them."""
     shifts = [
         intervals.centre_and_squares(list(new.values()))[0] - intervals.centre_and_squares(list(base.values()))[0]
-        for _, base, new in cases
+        for _, base, new, _ in cases
     ]
     return estimate._replace(shift=sum(shifts) / len(shifts))

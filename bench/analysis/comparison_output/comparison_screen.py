@@ -20,6 +20,7 @@ from bench.analysis.findings.kinds import (
     Unmeasured,
 )
 from bench.analysis.findings.of_comparison import comparison_findings, figures_of
+from bench.analysis.findings.of_whole_run import whole_figure
 from bench.core.column_fit import wrap
 from bench.core.table import DisplayTable, render
 
@@ -93,14 +94,16 @@ def _joined(blocks: Sequence[Sequence[str]]) -> str:
 
 
 def _figures(comparison: Comparison, number: int, on: Screen) -> list[str]:
-    """Changes by kind of work; none if each kind has one case, since the table has them."""
+    """Changes by kind of work, unless each kind has one case, which the table has, and that of the run as a whole."""
     side = comparison.sides[number]
     works = [work for work in comparison.works if work.name == side.name]
-    if all(len(work.cases) == 1 for work in works):
-        return []
     prefix = f"{side.name}: " if len(comparison.sides) > 2 else ""
-    # The answer lists the kinds without a figure.
-    figures = [figure for figure in figures_of(comparison, side, prefix) if figure.value is not None]
+    figures = whole_figure(comparison, side, prefix)
+    if any(len(work.cases) > 1 for work in works):
+        # The answer lists the kinds without a figure.
+        figures = [figure for figure in figures_of(comparison, side, prefix) if figure.value is not None] + figures
+    if not figures:
+        return []
     return screen.lines(Findings("", tuple(figures)), on.width, on.colour)
 
 

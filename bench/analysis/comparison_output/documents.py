@@ -36,5 +36,9 @@ def as_object(comparison: Comparison, sort: str = "verdict") -> dict[str, Any]:
         "only_base": list(comparison.only_base),
         "only_new": list(comparison.only_new),
         "not_ok": list(comparison.not_ok),
+        "wholes": [
+            {"name": whole.name, "num_cases": whole.num_cases, **vars(whole.judged)} for whole in comparison.wholes
+        ],
+        "controls": [{"name": one.name, "control": one.control, **vars(one.judged)} for one in comparison.controls],
         "counts": {name: counts[name] for name in change_test.VERDICTS},
     }

@@ -45,6 +45,7 @@ class CompareOptions:
     allow_unlike: bool = False
     wide: bool = False
     environments: bool = False
+    no_controls: bool = False
     pair_seconds: float | None = None
     """Time of one pair of launches of `bench ab`."""
 
@@ -66,6 +67,7 @@ class CompareOptions:
             threshold=THRESHOLD if self.threshold is None else parse_share("--threshold", self.threshold),
             allow_unlike=self.allow_unlike,
             by=by,
+            controls=not self.no_controls,
         )
 
 

@@ -34,6 +34,7 @@ from bench.analysis.findings.kinds import (
     Quality,
     Unmeasured,
 )
+from bench.analysis.findings.of_whole_run import whole_figure, whole_remarks
 from bench.core.values import counted, first_few
 from bench.records.case_names import name_cases, short_name
 from bench.records.last_result import DEFAULT_FOLDER, result_files
@@ -56,7 +57,8 @@ def comparison_findings(comparison: Comparison) -> Findings:
     items.append(_state(comparison))
     several = len(news) > 1
     items += [one for new in news for one in figures_of(comparison, new, f"{new.name}: " if several else "")]
-    items += difference_remarks(comparison)
+    items += [one for new in news for one in whole_figure(comparison, new, f"{new.name}: " if several else "")]
+    items += [*whole_remarks(comparison), *difference_remarks(comparison)]
     items += [*_correctness(comparison), *_unmeasured(comparison), *_next_steps(comparison)]
     return Findings(_head(comparison), tuple(items))
 

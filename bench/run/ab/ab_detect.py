@@ -89,7 +89,8 @@ def read_pairs(a: Result, b: Result, settings: Settings) -> PairedCases:
                 of_base, of_new = ([math.log(values[launch]) for launch in common] for values in (one, two))
                 ids.append(case)
                 kind = f"{metric.name}/{base[case].leader.suite}"
-                cases.append(SideLaunches(of_base, of_new, kind, metric.better == "lower"))
+                spread = selection.spread_within(base[case], new[case])
+                cases.append(SideLaunches(of_base, of_new, kind, metric.better == "lower", spread))
     names = name_cases(ids)
     return PairedCases(tuple(names.across(case) for case in ids), tuple(cases))
 
