@@ -101,13 +101,13 @@ _COMMON = (
     "--resume",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Finish a run that ended early; `last` is the newest. With --budget, in that time.",
+    help="Finish a run that ended early; `last` is the newest.",
 )
 @click.option(
     "--like",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Measure the same plan again, into a new file; with --launches as often as that.",
+    help="Measure the same plan again, into a new file.",
 )
 @click.option(
     "--against",

@@ -101,6 +101,13 @@ class CaseView:
         return intervals.median_interval(self.ordered_seconds) if self.medians else None
 
     @property
+    def undisturbed_seconds(self) -> float | None:
+        """The faster half of a launch's samples, the median over the launches."""
+        variants = [launch.variants[self.main] for launch in self.launches if self.main in launch.variants]
+        known = [seconds for variant in variants if (seconds := variant.undisturbed()) is not None]
+        return intervals.median(known) if known else None
+
+    @property
     def interval_kind(self) -> str | None:
         if self.interval is None:
             return None

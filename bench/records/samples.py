@@ -47,6 +47,13 @@ class Variant(NamedTuple):
         """Median of the slowest rank's times."""
         return intervals.median(self.slowest())
 
+    def undisturbed(self) -> float | None:
+        """Geometric mean of the faster half of the slowest rank's times; None for one of no time."""
+        seconds = self.slowest()
+        half = (seconds.size + 1) // 2
+        faster = np.partition(seconds, half - 1)[:half]
+        return float(np.exp(np.log(faster).mean())) if faster.min() > 0 else None
+
     def spread(self) -> float | None:
         """Interquartile range of the logarithms of the slowest rank's times; None for too few, or if it is none."""
         seconds = self.slowest()

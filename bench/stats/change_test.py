@@ -121,7 +121,7 @@ def _paired_estimate(case: SideLaunches) -> Estimate:
 
 
 def _moderate(cases: Sequence[SideLaunches], estimates: Sequence[Estimate]) -> list[Estimate]:
-    """Variances shrunk towards those of cases with as much spread; without a known spread, raised to those alike.
+    """Variances raised towards those of cases with as much spread; without a known spread, to those alike.
 
     Alike are cases of the same kind, if there are enough of it, else all such others.
     """

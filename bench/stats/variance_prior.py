@@ -6,8 +6,8 @@ less they differ, the more weight that prior gets. Source: G. K. Smyth, "Linear 
 assessing differential expression in microarray experiments", Stat. Appl. Genet. Mol. Biol. 3 (2004), sections 4, 6.2.
 
 Launches of a case whose calls vary much differ more, too. If the spread of the calls within launches is known, the
-prior of a case is that of cases with such a spread: a trend, as of variance on intensity in M. A. Sartor et al., BMC
-Bioinformatics 7 (2006) 538, and in limma (C. W. Law et al., Genome Biology 15 (2014) R29).
+prior of a case is that of cases with such a spread. The trend of variances on intensities is such a prior: M. A. Sartor
+et al., BMC Bioinformatics 7 (2006) 538; C. W. Law et al., Genome Biology 15 (2014) R29.
 """
 
 from __future__ import annotations
@@ -85,10 +85,10 @@ def moderate(variances: ArrayLike, degrees: ArrayLike) -> ModeratedVariances:
 
 
 def moderate_by_spread(variances: ArrayLike, degrees: ArrayLike, spreads: ArrayLike) -> ModeratedVariances:
-    """Every case's variance and its degrees of freedom, shrunk towards the prior of cases with its spread.
+    """Every case's variance and its degrees of freedom, raised towards the prior of cases with its spread.
 
     [case] each; a spread is the interquartile range of the logarithms of a launch's samples, a mean over the launches.
-    A variance is lowered, too: with this prior that makes no more false alarms than to leave it (results/evidence).
+    A variance is never lowered, as in `moderate`: 0.55% of unchanged cases were called changed with it, 0.39% without.
     """
     before, free = np.asarray(variances, dtype=float), np.asarray(degrees, dtype=float)
     is_usable = (free > 0) & (before > 0)
@@ -104,7 +104,7 @@ def moderate_by_spread(variances: ArrayLike, degrees: ArrayLike, spreads: ArrayL
     own, own_free = before[is_usable], free[is_usable]
     centre = prior.variance * factors
     share = 1.0 if math.isinf(prior.degrees) else prior.degrees / (prior.degrees + own_free)
-    moderated.variances[is_usable] = own + share * (centre - own)
+    moderated.variances[is_usable] = own + share * np.maximum(0.0, centre - own)
     moderated.degrees[is_usable] = np.minimum(own_free + prior.degrees, prior.pooled_degrees)
     return moderated
 

@@ -1,6 +1,6 @@
 """What the verdicts are worth: false alarms, power and coverage, all from one and the same data.
 
-    python scripts/evidence/analyse.py results/evidence/data/xeon > results/evidence/xeon.md
+    python scripts/evidence/analyse.py results/evidence/data/xeon [METRIC] > results/evidence/xeon.md
 
 The folder holds the runs that `collect.py` made, each of three launches. Runs that did not have the machine to
 themselves, by what they recorded of other processes, are counted and left out. Every figure comes from the product's
@@ -25,12 +25,14 @@ import click
 import numpy as np
 from msgspec import structs
 
-from bench.analysis.compare.comparison import Comparison, compare
+from bench.analysis.compare import comparison
+from bench.analysis.compare.comparison import Comparison, Settings
 from bench.analysis.compare.gate import Gate, rule
 from bench.records.case_view import CaseView
 from bench.records.file import Result, load_many
 from bench.records.lines.kinds import Measurement
 from bench.records.lines.parts import Interference
+from bench.records.metrics import TIME
 from bench.records.rows import case_groups
 from bench.records.visits import is_disturbed
 from bench.stats.intervals import median
@@ -44,6 +46,13 @@ MOST_DISTURBED = 0.5
 NEAR_SECONDS = 60.0
 """Launches that began within so many seconds make a pair, as those of `bench ab` do."""
 GATE = Gate(fail_slower=0.05, allow_unlike=True)
+METRICS = [TIME]
+"""Metric that is compared; the command may replace it."""
+
+
+def compare(base: Sequence[Result], news: Sequence[Sequence[Result]]) -> Comparison:
+    """The product's comparison by the metric."""
+    return comparison.compare(base, news, Settings(metrics=tuple(METRICS)))
 
 
 def main(folder: Path) -> None:
@@ -91,7 +100,8 @@ def about(runs: Sequence[Result], spread: dict[str, tuple[float, float]], num_le
         f"all, on {first.architecture}, {first.plan.backend}, torch {first.environment.versions['torch']}, from "
         f"{str(first.header.started)[:16]} to {str(last.header.started)[11:16]} UTC. Each launch measures four "
         "pieces of the built-in suites in three visits, plain and followed by a busy loop of 3, 5, 10 and 20% of its "
-        "own time, in the timed part of every rank. This page is what `scripts/evidence/analyse.py` printed."
+        "own time, in the timed part of every rank. This page is what `scripts/evidence/analyse.py` printed, "
+        f"for `{METRICS[0]}`."
         + (
             f" {num_left_out} further runs are left out: other processes used the cores in over "
             f"{MOST_DISTURBED:.0%} of their visits."
@@ -211,7 +221,8 @@ def plain(case: str) -> str:
 
 def _power(found: Sequence[Comparison], keep: Callable[[str], bool]) -> list[str]:
     """Of the slower pieces in all comparisons: how many were found, and how many fail a 5% gate."""
-    rows = [row for each in found for row in each.cases if plain(row["case"]) == row["case"] and keep(row["case"])]
+    slowed = {plain(row["case"]) for each in found for row in each.cases if plain(row["case"]) != row["case"]}
+    rows = [row for each in found for row in each.cases if row["case"] in slowed and keep(row["case"])]
     if not rows:
         return ["-", "-", "-"]
     rulings = [rule(each, GATE) for each in found]
@@ -248,7 +259,7 @@ def power_of_compare(runs: Sequence[Result], spread: dict[str, tuple[float, floa
                 if counted[0] != "-":
                     rows.append([f"{3 * num_runs} against {3 * num_runs}", f"{percent}%", name, *counted])
     heads = ["launches", "slower by", "cases", "judged", "detected", "fails a 5% gate"]
-    text = "\n## Power of `bench compare`: four of twenty cases are slower\n\n"
+    text = "\n## Power of `bench compare`: four cases are slower\n\n"
     return text + _table(heads, rows)
 
 
@@ -333,4 +344,5 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
+    METRICS[:] = sys.argv[2:] or METRICS
     main(Path(sys.argv[1]))

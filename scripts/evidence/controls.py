@@ -191,8 +191,9 @@ def against_rest(runs: Sequence[Result]) -> str:
         "either, by runs",
     ]
     note = (
-        "\n\nSlower by 0%: share of cases that are called faster or slower, and of comparisons with any such case, with "
-        "the upper end of its 95% interval (Clopper and Pearson). Otherwise: share of the slower cases that are found."
+        "\n\nSlower by 0%: share of cases that are called faster or slower, and of comparisons with any such case, "
+        "with the upper end of its 95% interval (Clopper and Pearson). Otherwise: share of the slower cases that are "
+        "found."
     )
     return "### Cases as they are, and against the rest of their run\n\n" + _table(heads, rows) + note
 
@@ -225,9 +226,9 @@ def cost(runs: Sequence[Result]) -> str:
     whole = [seconds_between(run.header.started, run.end.ended if run.end else None) for run in runs]
     mean = sum(second for second in whole if second) / len(whole)
     return (
-        f"### What controls cost\n\nTheir samples took {100 * np.mean(shares):.2f}% of the time of {len(shares)} visits "
-        f"(the middle half {100 * np.quantile(shares, 0.25):.2f} to {100 * np.quantile(shares, 0.75):.2f}%). A run took "
-        f"{mean:.0f} s; launches within {NEAR_SECONDS:.0f} s of each other are pairs."
+        f"### What controls cost\n\nTheir samples took {100 * np.mean(shares):.2f}% of the time of {len(shares)} "
+        f"visits (the middle half {100 * np.quantile(shares, 0.25):.2f} to {100 * np.quantile(shares, 0.75):.2f}%). A "
+        f"run took {mean:.0f} s; launches within {NEAR_SECONDS:.0f} s of each other are pairs."
     )
 
 

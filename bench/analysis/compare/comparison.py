@@ -39,7 +39,7 @@ class Settings:
     by: str | None = None
     """A parameter whose values within one run are the sides."""
     controls: bool = True
-    """False: each case by itself, without the run as a whole and the kernels that nobody changes."""
+    """False: each case by itself, without the run as a whole and the kernels of the harness."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Comparison:
     cases: tuple[Row, ...]
     """One per case, metric and new side: suite, case, metric, unit, better, name (of the new side), base, base_low,
     base_high, base_launches, new, new_low, new_high, new_launches, change, change_low, change_high, p_value,
-    adjusted_p, verdict, reason, launches_needed; relative_change, relative_low, relative_high, relative_verdict against
-    the rest of the run, None if that is not judged."""
+    adjusted_p, verdict, reason, launches_needed. Against the rest of the run: relative_change, relative_low,
+    relative_high, relative_verdict, None if that is not judged."""
     only_base: tuple[Row, ...]
     """{"case", "name" (the side that lacks it), "status" (on the base)}."""
     only_new: tuple[Row, ...]

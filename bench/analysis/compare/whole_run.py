@@ -8,7 +8,7 @@ decided if the run as a whole cannot.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.analysis.compare.launch_controls import Scores, scores_by_launch
 from bench.analysis.compare.sides import Side
@@ -19,8 +19,8 @@ from bench.stats import change_test
 from bench.stats.change_test import JudgedChange, SideLaunches
 from bench.stats.common_change import TwoSides, launch_levels, relative
 
-CONTROL_CONFIDENCE = 0.99
-"""Stricter than that of cases: a control that seems to differ puts the whole comparison in doubt."""
+WHOLE_CONFIDENCE = CONTROL_CONFIDENCE = 0.99
+"""Stricter than that of cases: a run as a whole, or a control, that seems to differ puts all of it in doubt."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,27 @@ def judge_whole(
 ) -> tuple[WholeRun | None, list[CaseLaunches]]:
     """The run as a whole by the time of its cases, and the measured with their change against the rest.
 
-    None if there are too few cases. What is measured by another metric than time is not judged against the rest.
+    None if there are too few cases. Rows of another metric than time are not judged against the rest.
     """
     timed = [(number, one) for number, one in enumerate(measured) if one.row["metric"] == TIME]
     cases = [TwoSides(one.base, one.new) for _, one in timed]
     levels = launch_levels(cases, [_kind(one) for _, one in timed], paired)
     if levels is None:
         return None, alone(measured)
-    whole = SideLaunches(list(levels.base.values()), list(levels.new.values()), "whole")
-    (judged,) = change_test.judge([whole], change_test.estimate([whole], paired), threshold, paired)
+    judged = _judge_levels(levels, threshold, paired)
     rest = {number: relative(case, levels) for (number, _), case in zip(timed, cases, strict=True)}
     return WholeRun(measured[0].row["name"], len(cases), judged), _with_relative(measured, rest, threshold, paired)
+
+
+def _judge_levels(levels: TwoSides, threshold: float, paired: bool) -> JudgedChange:
+    """The common change with its 95% interval; slower or faster at 99% only, since nothing else is tested with it."""
+    whole = [SideLaunches(list(levels.base.values()), list(levels.new.values()), "whole")]
+    estimates = change_test.estimate(whole, paired)
+    (usual,) = change_test.judge(whole, estimates, threshold, paired)
+    (strict,) = change_test.judge(whole, estimates, threshold, paired, WHOLE_CONFIDENCE)
+    if usual.verdict in ("slower", "faster") and strict.verdict == "unclear":
+        return replace(usual, verdict="unclear", reason=strict.reason, launches_needed=strict.launches_needed)
+    return usual
 
 
 def alone(measured: Sequence[CaseLaunches]) -> list[CaseLaunches]:

@@ -9,6 +9,7 @@ from bench.analysis.compare import comparison_tables
 from bench.analysis.compare.comparison import Comparison
 from bench.analysis.compare.comparison_tables import View
 from bench.analysis.findings import screen
+from bench.analysis.findings.comparison_remarks import whole_figure
 from bench.analysis.findings.kinds import (
     Answer,
     Correctness,
@@ -20,7 +21,6 @@ from bench.analysis.findings.kinds import (
     Unmeasured,
 )
 from bench.analysis.findings.of_comparison import comparison_findings, figures_of
-from bench.analysis.findings.of_whole_run import whole_figure
 from bench.core.column_fit import wrap
 from bench.core.table import DisplayTable, render
 

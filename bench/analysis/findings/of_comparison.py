@@ -20,8 +20,8 @@ from bench.analysis.compare.change_text import (
 )
 from bench.analysis.compare.settling import undecided_words
 from bench.analysis.findings.comparison_answer import SideAnswer, has_no_error_bar, side_name, works_of
+from bench.analysis.findings.comparison_remarks import difference_remarks, whole_figure, whole_remarks
 from bench.analysis.findings.data_state import seen_disturbances
-from bench.analysis.findings.difference_remarks import difference_remarks
 from bench.analysis.findings.evidence import RunEvidence
 from bench.analysis.findings.kinds import (
     Answer,
@@ -34,7 +34,6 @@ from bench.analysis.findings.kinds import (
     Quality,
     Unmeasured,
 )
-from bench.analysis.findings.of_whole_run import whole_figure, whole_remarks
 from bench.core.values import counted, first_few
 from bench.records.case_names import name_cases, short_name
 from bench.records.last_result import DEFAULT_FOLDER, result_files

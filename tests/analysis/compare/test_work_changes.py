@@ -106,7 +106,7 @@ def test_what_would_settle_undecided_cases_is_said_in_minutes() -> None:
     assert one.seconds == pytest.approx((launch_seconds(base) or 0) + (launch_seconds(new) or 0))
     assert settle(found, 5, "slow rank (emulated)").words() == "5 more launches per side, about 6 min"
     assert undecided_words(found, found.cases) == (
-        "19 undecided, 6 more launches per side, about 7 min, would settle 8 of them"
+        "19 undecided, 6 more launches per side, about 7 min, would settle 7 of them"
     )
     assert undecided_words(found, [row for row in found.cases if row["verdict"] == "slower"]) is None
 

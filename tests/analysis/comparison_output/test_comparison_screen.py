@@ -28,9 +28,9 @@ def test_change_interval_and_verdict_never_give_way(width: int) -> None:
 def test_undecided_cases_say_what_would_settle_them() -> None:
     text = comparison_screen.show(architectures("slow-rank"), Screen(everything=True))
     rows = {line.split("   ")[0].strip(): line for line in text.splitlines()}
-    assert rows["one_way 4 MiB"].endswith("0.975x to 1.25x    unclear (+2, 2 min)")
+    assert rows["one_way 4 MiB"].endswith("0.962x to 1.26x    unclear (+3, 4 min)")
     assert rows["barrier"].endswith("unclear (varies)")
-    assert "unclear (+5, 6 min): 5 more launches per side, about 6 min, would settle it" in text
+    assert "unclear (+6, 7 min): 6 more launches per side, about 7 min, would settle it" in text
     assert "unclear (varies): this machine varies too much; over 30 more launches would be needed" in text
     assert "Same in all cases of a kind: " in text
 

@@ -41,7 +41,7 @@ def test_the_answer_says_by_how_much_in_which_work_and_what_is_not_shown() -> No
     (state,) = found.of_kind(DataState)
     assert state == DataState(
         "good",
-        "43 cases, 3 launches per side; 19 undecided, 5 more launches per side, about 6 min, would settle 7 of them",
+        "43 cases, 3 launches per side; 19 undecided, 6 more launches per side, about 7 min, would settle 7 of them",
     )
     assert [remark.text for remark in found.remarks()] == [
         "slow rank (emulated) is not real hardware: rank 1 computes at 0.5 of its speed"
