@@ -64,7 +64,9 @@ COMPARING: tuple[Callable[[Any], Any], ...] = (
         "--allow-unlike", is_flag=True, help="Gate, or count files as launches of one run, although they differ."
     ),
     click.option(
-        "--no-controls", is_flag=True, help="Judge each case by itself, not also against the rest of its run."
+        "--no-controls",
+        is_flag=True,
+        help="Judge each case by itself: without the run as a whole, controls, and the spread of its samples.",
     ),
     click.option(
         "--format",

@@ -11,6 +11,7 @@ one that changed?
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,18 +20,21 @@ from pathlib import Path
 
 import click
 import numpy as np
-from analyse import NEAR_SECONDS, _table, ab_sides, neighbours, plain, relabelled, was_alone, windows
+from analyse import NEAR_SECONDS, _table, ab_sides, near_pairs, neighbours, plain, relabelled, was_alone, windows
 from msgspec import structs
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from bench.analysis.compare.comparison import Comparison, compare
+from bench.analysis.compare.comparison import Comparison, Settings, compare
 from bench.analysis.compare.launch_controls import scores_by_launch
 from bench.core.clock import seconds_between
 from bench.records.file import Result, load_many
 from bench.records.lines.parts import VariantSamples
-from bench.records.rows import case_groups
+from bench.records.rows import Row, case_groups
 from bench.records.samples import sample_matrix
+from bench.run.ab.ab_detect import read_pairs
+from bench.stats.power import MOST_PAIRS
+from bench.stats.sequential import FIRST_PLAN_PAIRS, SequentialPairs
 
 SHRINKAGE = 0.1
 """Share of a control's variance that is added to it, in the fit of coefficients."""
@@ -40,6 +44,8 @@ NEAREST = {"matmul_512": "compute", "copy_4MiB": "copy"}
 WHOLE = (0, 5, 10, 20)
 """Percent by which all samples of a side are slowed."""
 PAIRS = (10, 20, 30)
+DETECTED = 10
+"""Percent that `--detect` asks for."""
 ABOUT = (
     "Runs of `scripts/evidence/collect.py`: each launch measures pieces of the built-in suites, plain and slowed by a "
     "known share of their own time. This page is what `scripts/evidence/controls.py` printed, with the product's own "
@@ -53,7 +59,7 @@ def main(folders: Sequence[Path]) -> None:
     for folder in folders:
         runs = sorted(filter(was_alone, load_many(folder)), key=lambda run: str(run.header.started))
         click.echo(f"\n## {folder.name}: {len(runs)} runs of unchanged code on {runs[0].architecture}")
-        for part in (variance_ratios(runs), whole_changes(runs), against_rest(runs), cost(runs)):
+        for part in (variance_ratios(runs), whole_changes(runs), against_rest(runs), planned_pairs(runs), cost(runs)):
             click.echo(f"\n{part}" if part else "", nl=bool(part))
 
 
@@ -176,16 +182,17 @@ def against_rest(runs: Sequence[Result]) -> str:
     """False alarms of cases as they are and against the rest, by runs too, and the power of both."""
     rows = []
     for percent in (0, 10, 20):
-        found = [compare([relabelled(a, 0)], [[relabelled(b, percent)]]) for a, b in neighbours(runs)]
-        rows.append(["3 launches against 3", f"{percent}%", *_rest_counts(found, percent)])
-        found = [compare([ab_sides(one, 0, 0)], [[ab_sides(one, percent, 1)]]) for one in list(windows(runs, 10))[::2]]
-        if found:
-            rows.append(["`ab`, 10 pairs", f"{percent}%", *_rest_counts(found, percent)])
+        sides = [(relabelled(a, 0), relabelled(b, percent)) for a, b in neighbours(runs)]
+        rows.append(["3 launches against 3", f"{percent}%", *_rest_counts(sides, percent)])
+        sides = [(ab_sides(one, 0, 0), ab_sides(one, percent, 1)) for one in list(windows(runs, 10))[::2]]
+        if sides:
+            rows.append(["`ab`, 10 pairs", f"{percent}%", *_rest_counts(sides, percent)])
     heads = [
         "comparison",
         "four slower by",
         "comparisons",
         "cases",
+        "`--no-controls`",
         "as they are",
         "against the rest",
         "either, by runs",
@@ -198,19 +205,75 @@ def against_rest(runs: Sequence[Result]) -> str:
     return "### Cases as they are, and against the rest of their run\n\n" + _table(heads, rows) + note
 
 
-def _rest_counts(found: Sequence[Comparison], percent: int) -> list[str]:
-    rows = [row for each in found for row in each.cases if not percent or plain(row["case"]) == row["case"]]
-    rows = [row for row in rows if not percent or _piece(row["case"]) in _slowed(found)]
+def _rest_counts(sides: Sequence[tuple[Result, Result]], percent: int) -> list[str]:
+    before = [compare([a], [[b]], Settings(controls=False)) for a, b in sides]
+    found = [compare([a], [[b]]) for a, b in sides]
     called = ("slower", "faster") if not percent else ("slower",)
-    shares = [sum(row[name] in called for row in rows) / len(rows) for name in ("verdict", "relative_verdict")]
+    rows = _counted(found, percent)
+    shares = [sum(row["verdict"] in called for row in _counted(before, percent)) / len(rows)]
+    shares += [sum(row[name] in called for row in rows) / len(rows) for name in ("verdict", "relative_verdict")]
     alarms = sum(any({row["verdict"], row["relative_verdict"]} & set(called) for row in each.cases) for each in found)
     upper = 1.0 if alarms == len(found) else float(beta.ppf(0.975, alarms + 1, len(found) - alarms))
     by_runs = "-" if percent else f"{100 * alarms / len(found):.0f}%, at most {100 * upper:.0f}%"
     return [str(len(found)), str(len(rows)), *(f"{100 * share:.2f}%" for share in shares), by_runs]
 
 
+def _counted(found: Sequence[Comparison], percent: int) -> list[Row]:
+    """Rows that count: of slowed runs those of the pieces that are slower."""
+    rows = [row for each in found for row in each.cases]
+    return [
+        row
+        for row in rows
+        if not percent or (row["case"] == plain(row["case"]) and _piece(row["case"]) in _slowed(found))
+    ]
+
+
 def _slowed(found: Sequence[Comparison]) -> set[str]:
     return {_piece(row["case"]) for row in found[0].cases if plain(row["case"]) != row["case"]}
+
+
+def planned_pairs(runs: Sequence[Result]) -> str:
+    """What `bench ab --detect 10%` would have made of the pairs that followed each other, from every third pair on."""
+    whole = next(windows(runs, len(near_pairs(runs))))
+    settings = Settings()
+    rows = []
+    for percent in (0, DETECTED):
+        made: list[int] = []
+        judged: list[Row] = []
+        short = 0
+        for start in range(0, len(whole) // 2 - FIRST_PLAN_PAIRS, 3):
+            ended = _detect(whole[2 * start :], percent, settings)
+            if ended is None:
+                short += 1
+                continue
+            number, found = ended
+            made.append(number)
+            judged += _counted([found], percent)
+        if not made:
+            continue
+        slower, same = (sum(row["verdict"] == name for row in judged) / len(judged) for name in ("slower", "same"))
+        rows.append([
+            f"{percent}%", str(len(made)), f"{np.median(made):.0f} ({min(made)} to {max(made)})", str(len(judged)),
+            f"{100 * slower:.0f}%", f"{100 * same:.0f}%", str(short),
+        ])  # fmt: skip
+    heads = ["slower by", "alternations", "pairs, median", "cases", "called slower", "called `same`", "data too short"]
+    return "### `bench ab --detect 10%`, as planned from the pairs\n\n" + _table(heads, rows)
+
+
+def _detect(window: Sequence[tuple[Result, int]], percent: int, settings: Settings) -> tuple[int, Comparison] | None:
+    """Pairs made and the comparison of them; None if the plan asks for more than there are."""
+    rule = SequentialPairs(math.log1p(DETECTED / 100), settings.threshold)
+    made, planned = FIRST_PLAN_PAIRS, MOST_PAIRS
+    while made <= len(window) // 2:
+        a, b = ab_sides(window[: 2 * made], 0, 0), ab_sides(window[: 2 * made], percent, 1)
+        pairs = read_pairs(a, b, settings)
+        if rule.plans_at(made):
+            planned = max(made, rule.plan(pairs.cases)[0].pairs)
+        is_decided = rule.looks_at(made) and rule.decided(pairs.cases) == len(pairs.cases)
+        if made >= planned or is_decided:
+            return made, compare([a], [[b]], settings)
+        made += 1
+    return None
 
 
 def cost(runs: Sequence[Result]) -> str:

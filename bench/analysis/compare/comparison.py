@@ -39,7 +39,7 @@ class Settings:
     by: str | None = None
     """A parameter whose values within one run are the sides."""
     controls: bool = True
-    """False: each case by itself, without the run as a whole and the kernels of the harness."""
+    """False: each case by itself, without the run as a whole, the kernels of the harness, and the spread of samples."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: 
         _refuse_no_common_case(first, side)
     paired = settings.by is not None or _are_pairs(built)
     whole_too = settings.controls and settings.by is None
-    cases, works, wholes = _judge(built, wanted, settings.threshold, paired, whole_too)
+    cases, works, wholes = _judge(built, wanted, settings, paired, whole_too)
     return Comparison(
         sides=tuple(built),
         shared=sides.shared_facts(built),
@@ -169,7 +169,7 @@ def _are_pairs(built: Sequence[Side]) -> bool:
 
 
 def _judge(
-    built: Sequence[Side], wanted: Sequence[Metric], threshold: float, paired: bool, whole_too: bool
+    built: Sequence[Side], wanted: Sequence[Metric], settings: Settings, paired: bool, whole_too: bool
 ) -> tuple[list[Row], list[WorkChange], list[WholeRun]]:
     """Rows of all cases, the changes by kind of work, and those of each run as a whole by its time.
 
@@ -177,6 +177,7 @@ def _judge(
     of runs does not depend on what else is compared.
     """
     base, *news = built
+    threshold = settings.threshold
     rows: list[Row] = []
     works: list[WorkChange] = []
     wholes: list[WholeRun] = []
@@ -191,7 +192,8 @@ def _judge(
                 held = _common_launches(one, of_metric.get(case, {})) if paired else (one, of_metric.get(case, {}))
                 if all(held):
                     row = _row(base.groups[case].leader.suite, case, metric, new)
-                    spread = selection.spread_within(base.groups[case], new.groups[case])
+                    groups = (base.groups[case], new.groups[case])
+                    spread = selection.spread_within(*groups) if settings.controls else None
                     of_sides = _logarithms(held[0]), _logarithms(held[1])
                     measured.append(CaseLaunches(row, *of_sides, spread))
         judged = _judge_cases(measured, threshold, paired)

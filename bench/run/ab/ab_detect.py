@@ -89,7 +89,7 @@ def read_pairs(a: Result, b: Result, settings: Settings) -> PairedCases:
                 of_base, of_new = ([math.log(values[launch]) for launch in common] for values in (one, two))
                 ids.append(case)
                 kind = f"{metric.name}/{base[case].leader.suite}"
-                spread = selection.spread_within(base[case], new[case])
+                spread = selection.spread_within(base[case], new[case]) if settings.controls else None
                 cases.append(SideLaunches(of_base, of_new, kind, metric.better == "lower", spread))
     names = name_cases(ids)
     return PairedCases(tuple(names.across(case) for case in ids), tuple(cases))

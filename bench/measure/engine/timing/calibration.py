@@ -1,8 +1,8 @@
 """Fixed kernels of the harness, sampled with every visit: controls, which a change under test does not touch.
 
 What disturbs a whole launch (clocks, other guests of the host, where its pages and threads lie) disturbs these kernels
-too, so a comparison can tell if the machine was another on one side. Neither suites nor options reach them: on a CPU two
-of them are numpy's, on one thread, and the third is an exchange on a process group of its own.
+too, so a comparison can tell if the machine was another on one side. Neither suites nor options reach them: on a CPU
+two of them are numpy's, on one thread, and the third is an exchange on a process group of its own.
 """
 
 from __future__ import annotations
