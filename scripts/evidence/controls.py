@@ -44,6 +44,8 @@ NEAREST = {"matmul_512": "compute", "copy_4MiB": "copy"}
 WHOLE = (0, 5, 10, 20)
 """Percent by which all samples of a side are slowed."""
 PAIRS = (10, 20, 30)
+VERDICTS = ("verdict", "relative_verdict")
+COMMUNICATES = ("mlp", "all_reduce_1KiB", "all_reduce_16MiB")
 DETECTED = 10
 """Percent that `--detect` asks for."""
 ABOUT = (
@@ -181,12 +183,13 @@ def _whole_counts(found: Sequence[Comparison]) -> list[str]:
 def against_rest(runs: Sequence[Result]) -> str:
     """False alarms of cases as they are and against the rest, by runs too, and the power of both."""
     rows = []
-    for percent in (0, 10, 20):
+    for percent, pieces in ((0, ()), (10, ()), (10, COMMUNICATES), (20, ()), (20, COMMUNICATES)):
+        words = f"{percent}%{', what communicates' if pieces else ''}"
         sides = [(relabelled(a, 0), relabelled(b, percent)) for a, b in neighbours(runs)]
-        rows.append(["3 launches against 3", f"{percent}%", *_rest_counts(sides, percent)])
+        rows.append(["3 launches against 3", words, *_rest_counts(sides, percent, pieces)])
         sides = [(ab_sides(one, 0, 0), ab_sides(one, percent, 1)) for one in list(windows(runs, 10))[::2]]
         if sides:
-            rows.append(["`ab`, 10 pairs", f"{percent}%", *_rest_counts(sides, percent)])
+            rows.append(["`ab`, 10 pairs", words, *_rest_counts(sides, percent, pieces)])
     heads = [
         "comparison",
         "four slower by",
@@ -195,6 +198,7 @@ def against_rest(runs: Sequence[Result]) -> str:
         "`--no-controls`",
         "as they are",
         "against the rest",
+        "either",
         "either, by runs",
     ]
     note = (
@@ -205,13 +209,17 @@ def against_rest(runs: Sequence[Result]) -> str:
     return "### Cases as they are, and against the rest of their run\n\n" + _table(heads, rows) + note
 
 
-def _rest_counts(sides: Sequence[tuple[Result, Result]], percent: int) -> list[str]:
+def _rest_counts(sides: Sequence[tuple[Result, Result]], percent: int, pieces: Sequence[str]) -> list[str]:
     before = [compare([a], [[b]], Settings(controls=False)) for a, b in sides]
     found = [compare([a], [[b]]) for a, b in sides]
     called = ("slower", "faster") if not percent else ("slower",)
-    rows = _counted(found, percent)
-    shares = [sum(row["verdict"] in called for row in _counted(before, percent)) / len(rows)]
-    shares += [sum(row[name] in called for row in rows) / len(rows) for name in ("verdict", "relative_verdict")]
+    rows, rows_before = (
+        [row for row in _counted(each, percent) if not pieces or _piece(row["case"]) in pieces]
+        for each in (found, before)
+    )
+    shares = [sum(row["verdict"] in called for row in rows_before) / len(rows)]
+    shares += [sum(row[name] in called for row in rows) / len(rows) for name in VERDICTS]
+    shares.append(sum(bool({row[name] for name in VERDICTS} & set(called)) for row in rows) / len(rows))
     alarms = sum(any({row["verdict"], row["relative_verdict"]} & set(called) for row in each.cases) for each in found)
     upper = 1.0 if alarms == len(found) else float(beta.ppf(0.975, alarms + 1, len(found) - alarms))
     by_runs = "-" if percent else f"{100 * alarms / len(found):.0f}%, at most {100 * upper:.0f}%"

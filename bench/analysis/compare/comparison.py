@@ -17,7 +17,15 @@ from typing import Any
 from bench.analysis.compare import selection, sides
 from bench.analysis.compare.selection import Values, Where
 from bench.analysis.compare.sides import Side
-from bench.analysis.compare.whole_run import ControlChange, WholeRun, alone, control_changes, judge_whole
+from bench.analysis.compare.whole_run import (
+    ControlChange,
+    WholeRun,
+    alone,
+    control_changes,
+    judge_whole,
+    withhold,
+    withhold_work,
+)
 from bench.analysis.compare.work_changes import CaseLaunches, WorkChange, work_changes
 from bench.errors import BenchError
 from bench.records.case_names import CaseNames, name_cases, short_name
@@ -110,7 +118,7 @@ def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: 
         _refuse_no_common_case(first, side)
     paired = settings.by is not None or _are_pairs(built)
     whole_too = settings.controls and settings.by is None
-    cases, works, wholes = _judge(built, wanted, settings, paired, whole_too)
+    cases, works, wholes, controls = _judge(built, wanted, settings, paired, whole_too)
     return Comparison(
         sides=tuple(built),
         shared=sides.shared_facts(built),
@@ -123,12 +131,7 @@ def compare(base: Sequence[Result], news: Sequence[Sequence[Result]], settings: 
         threshold=settings.threshold,
         works=tuple(works),
         wholes=tuple(wholes),
-        controls=tuple(
-            control
-            for new in others
-            if whole_too
-            for control in control_changes(first, new, settings.threshold, paired)
-        ),
+        controls=tuple(controls),
     )
 
 
@@ -170,8 +173,8 @@ def _are_pairs(built: Sequence[Side]) -> bool:
 
 def _judge(
     built: Sequence[Side], wanted: Sequence[Metric], settings: Settings, paired: bool, whole_too: bool
-) -> tuple[list[Row], list[WorkChange], list[WholeRun]]:
-    """Rows of all cases, the changes by kind of work, and those of each run as a whole by its time.
+) -> tuple[list[Row], list[WorkChange], list[WholeRun], list[ControlChange]]:
+    """Rows of all cases, the changes by kind of work, those of each run as a whole by its time, and of the controls.
 
     Each new side is judged by itself, with a prior and a control of false discoveries of its own: the verdict on a pair
     of runs does not depend on what else is compared.
@@ -181,6 +184,7 @@ def _judge(
     rows: list[Row] = []
     works: list[WorkChange] = []
     wholes: list[WholeRun] = []
+    controls: list[ControlChange] = []
     values = [
         [{case: selection.values(group, metric) for case, group in side.groups.items()} for metric in wanted]
         for side in built
@@ -199,12 +203,17 @@ def _judge(
         judged = _judge_cases(measured, threshold, paired)
         whole, judged = judge_whole(judged, threshold, paired) if whole_too else (None, alone(judged))
         wholes += [] if whole is None else [whole]
+        seen = control_changes(base, new, threshold, paired) if whole_too else []
+        controls += seen
+        doubts = seen if not paired and base.hosts == new.hosts else []
+        judged = withhold(judged, doubts)
         rows += [one.row for one in judged]
         for metric in wanted:
-            works += work_changes([one for one in judged if one.row["metric"] == metric.name], threshold, paired)
+            by_metric = [one for one in judged if one.row["metric"] == metric.name]
+            works += [withhold_work(work, doubts) for work in work_changes(by_metric, threshold, paired)]
     if not rows and not _not_ok(built):
         raise BenchError(f"--metric {', '.join(metric.name for metric in wanted)}: no common case has it")
-    return rows, works, wholes
+    return rows, works, wholes, controls
 
 
 def _judge_cases(measured: Sequence[CaseLaunches], threshold: float, paired: bool) -> list[CaseLaunches]:

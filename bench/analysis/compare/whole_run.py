@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from bench.analysis.compare.change_text import brief_factor
 from bench.analysis.compare.launch_controls import Scores, scores_by_launch
 from bench.analysis.compare.sides import Side
-from bench.analysis.compare.work_changes import CaseLaunches, work_of
+from bench.analysis.compare.work_changes import CaseLaunches, WorkChange, work_of
 from bench.records.metrics import TIME
 from bench.records.rows import Row
 from bench.stats import change_test
@@ -126,6 +128,38 @@ def control_changes(base: Side, new: Side, threshold: float, paired: bool) -> li
     estimates = change_test.estimate(launches, paired)
     judged = change_test.judge(launches, estimates, threshold, paired, CONTROL_CONFIDENCE)
     return [ControlChange(new.name, name, one) for name, one in zip(names, judged, strict=True)]
+
+
+def withhold(measured: Sequence[CaseLaunches], controls: Sequence[ControlChange]) -> list[CaseLaunches]:
+    """The cases, undecided if only the machine may have changed: for runs of one machine at different times.
+
+    A case that is slower while a control is slower too may be so for the machine's sake, unless it is slower than the
+    rest of its run as well.
+    """
+    by_verdict = {one.judged.verdict: one for one in reversed(controls) if one.judged.verdict in ("slower", "faster")}
+    return [
+        one._replace(row=one.row | _undecided(by_verdict[one.row["verdict"]]))
+        if one.row["metric"] == TIME
+        and one.row["verdict"] in by_verdict
+        and one.row["relative_verdict"] != one.row["verdict"]
+        else one
+        for one in measured
+    ]
+
+
+def withhold_work(work: WorkChange, controls: Sequence[ControlChange]) -> WorkChange:
+    """The change of a kind of work, undecided in the same way: if none of its cases is decided."""
+    mean = work.mean
+    if mean is None or work.metric != TIME or work.num_changed or mean.verdict not in ("slower", "faster"):
+        return work
+    found = [one for one in controls if one.judged.verdict == mean.verdict]
+    return replace(work, mean=replace(mean, **_undecided(found[0]))) if found else work
+
+
+def _undecided(control: ControlChange) -> dict[str, Any]:
+    ratio = brief_factor(1 + control.judged.change)
+    reason = f"the machine may have been another: bench's own kernel `{control.control}` took {ratio} as long, too"
+    return {"verdict": "unclear", "reason": reason, "launches_needed": None}
 
 
 def _common_names(launches: Sequence[Scores]) -> list[str]:

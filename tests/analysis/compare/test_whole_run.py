@@ -142,3 +142,18 @@ def test_two_cases_have_no_run_as_a_whole(tmp_path: Path) -> None:
     found = compared(*files)
     assert found.wholes == ()
     assert {row["relative_verdict"] for row in found.cases} == {None}
+
+
+def test_a_machine_that_was_slower_accuses_no_case_but_one_that_is_slower_still(tmp_path: Path) -> None:
+    steady = (1.0, 1.01, 0.99, 1.0)
+    one = saved(tmp_path / "old", steady, {}, controls=(1.0, 1.01, 0.99, 1.0))
+    two = saved(tmp_path / "late", steady, {"collective/op1": 1.3}, everything=1.2, controls=(1.2, 1.21, 1.19, 1.2))
+    found = compared(one, two)
+    assert row_of(found, "collective/op1")["verdict"] == "slower"
+    others = [row for row in found.cases if row["case"] != "collective/op1"]
+    assert {row["verdict"] for row in others} == {"unclear"}
+    assert "the machine may have been another: bench's own kernel `compute` took 1.2x as long, too" in {row["reason"] for row in others}.pop()
+    assert {work.verdict for work in found.works if work.work.suite != "collective"} == {"unclear"}
+    [whole] = found.wholes
+    assert whole.judged.verdict == "slower"
+    assert {row["verdict"] for row in compared(one, two, controls=False).cases} == {"slower"}
