@@ -3,8 +3,9 @@
     python scripts/evidence/troubles.py > results/evidence/troubles.md
 
 Launches of twelve cases of three kinds of work, and of two controls, are drawn with noise that all of a launch share
-and noise of each by itself (Student's t with 3 degrees of freedom, so that some launches lie far off), and judged by the
-product's own comparison. Nothing changes in any case; each row has one trouble besides.
+and noise of each by itself (Student's t with 3 degrees of freedom: some launches lie far off), and judged by the
+product's own comparison. Nothing changes in any case, except in the last row. Each row has one trouble. A drift between
+two runs, or a slower machine, is a change of all cases: they take longer as they are, and not against the rest.
 """
 
 from __future__ import annotations

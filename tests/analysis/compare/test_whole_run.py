@@ -152,7 +152,10 @@ def test_a_machine_that_was_slower_accuses_no_case_but_one_that_is_slower_still(
     assert row_of(found, "collective/op1")["verdict"] == "slower"
     others = [row for row in found.cases if row["case"] != "collective/op1"]
     assert {row["verdict"] for row in others} == {"unclear"}
-    assert "the machine may have been another: bench's own kernel `compute` took 1.2x as long, too" in {row["reason"] for row in others}.pop()
+    assert (
+        "the machine may have been another: bench's own kernel `compute` took 1.2x as long, too"
+        in {row["reason"] for row in others}.pop()
+    )
     assert {work.verdict for work in found.works if work.work.suite != "collective"} == {"unclear"}
     [whole] = found.wholes
     assert whole.judged.verdict == "slower"
