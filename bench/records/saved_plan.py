@@ -54,6 +54,11 @@ def pair_of(result: Result) -> Pair | None:
     return _from_fields(result.plan.options.get("pair"))
 
 
+def planned_launches(result: Result) -> int | None:
+    """Launches that were planned; None if that is not known, or for a side of `bench ab`, which may plan for more."""
+    return result.plan.launches or None if pair_of(result) is None else None
+
+
 def are_paired(base: Result, new: Result) -> bool:
     """True if two files are the two sides of one `bench ab`, so that their launches are compared in pairs."""
     one, other = pair_of(base), pair_of(new)

@@ -23,6 +23,7 @@ from bench.records import findings
 from bench.records.file import Result
 from bench.records.lines.parts import STATUSES
 from bench.records.rows import Row, case_groups, case_rows, own_metrics, profile_lines
+from bench.records.saved_plan import planned_launches
 from bench.report import cells, footnotes, legend, size_tables
 from bench.report.case_tables import case_tables
 from bench.report.suite_table import OwnMetrics, TableLayout, suite_table
@@ -195,12 +196,12 @@ def _ending(result: Result) -> str:
 def _facts(result: Result) -> list[str]:
     """Lines on what was measured where."""
     plan, versions = result.plan, result.environment.versions
-    launches = len({record.launch for record in result.measurements})
+    launches, planned = len({record.launch for record in result.measurements}), planned_launches(result)
     what = [
         f"{plan.world_size} ranks" if plan.world_size else None,
         plan.backend,
         f"preset {plan.preset}" if plan.preset else None,
-        f"{launches} of {plan.launches} launches" if plan.launches else f"{launches} launches",
+        f"{launches} of {planned} launches" if planned else f"{launches} launches",
         *(f"{name} {versions[name]}" for name in ("torch", "cuda", "nccl") if versions.get(name)),
     ]
     return [

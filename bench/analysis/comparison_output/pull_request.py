@@ -10,6 +10,7 @@ from bench.analysis.compare import comparison_tables
 from bench.analysis.compare.change_text import told
 from bench.analysis.compare.comparison_tables import View
 from bench.analysis.compare.work_changes import change_size
+from bench.analysis.findings.comparison_remarks import WHOLE_RUN
 from bench.analysis.findings.kinds import MAX_REMARKS, Answer, Correctness, DataState, Figure, Unmeasured
 from bench.analysis.findings.of_comparison import comparison_findings
 from bench.core.cell_text import escape_markdown
@@ -63,9 +64,11 @@ def _by_change(table: DisplayTable) -> tuple[DisplayTable, DisplayTable]:
 
 def _opening(findings: Findings) -> list[str]:
     parts = [escape_markdown(answer.text) for answer in findings.of_kind(Answer)]
-    return parts + [
+    parts += [
         f"{state.quality.capitalize()} data: {escape_markdown(state.text)}" for state in findings.of_kind(DataState)
     ]
+    wholes = [figure for figure in findings.of_kind(Figure) if figure.name.endswith(WHOLE_RUN)]
+    return parts + [escape_markdown(f"{one.name[0].upper()}{one.name[1:]}: {one.text} ({one.of})") for one in wholes]
 
 
 def _worst(comparison: Comparison, ruling: Ruling | None) -> list[str]:

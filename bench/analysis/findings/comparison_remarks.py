@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from bench.records.rows import Row
 
 
-NAME = "the run as a whole"
+WHOLE_RUN = "the run as a whole"
+"""Name of its figure."""
 MOST_NAMED = 2
 """Cases against the rest that are remarked on; the table and JSON have all."""
 
@@ -34,7 +35,7 @@ def whole_figure(comparison: Comparison, new: Side, prefix: str = "") -> list[Fi
     return [
         Figure(
             group="change",
-            name=prefix + NAME,
+            name=prefix + WHOLE_RUN,
             text=brief_factor(1 + judged.change),
             value=1 + judged.change,
             unit="x",
@@ -49,7 +50,7 @@ def whole_words(whole: WholeRun, threshold: float) -> str:
     """`the run as a whole: no difference shown (0.95x to 1.04x)`."""
     interval = brief_interval(whole.judged) or "no error bar"
     words = verdict_words(whole.judged, threshold) or f"{brief_factor(1 + whole.judged.change)} as long"
-    return f"{NAME}: {words} ({interval})"
+    return f"{WHOLE_RUN}: {words} ({interval})"
 
 
 def stands_out(row: Row) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.analysis.compare.change_text import brief_factor, brief_interval, clause
+from bench.analysis.findings.comparison_remarks import whole_figure
 from bench.analysis.findings.evidence import RunEvidence
 from bench.analysis.findings.kinds import Answer, DataState, Figure, Findings
 from bench.analysis.findings.of_comparison import comparison_findings, figures_of, side_name, works_of
@@ -170,6 +171,20 @@ def _changes(comparison: Comparison, new: Side) -> Iterator[ChartedChange]:
             interval=_interval(figure),
             of=_of(work, figure),
             is_largest=work.mean is None and figure.value is not None,
+        )
+    whole = comparison.whole(new.name)
+    for figure in whole_figure(comparison, new) if whole is not None else []:
+        yield ChartedChange(
+            work=figure.name,
+            machine=new.name,
+            ratio=figure.value,
+            low=figure.low,
+            high=figure.high,
+            text=figure.text,
+            verdict=VERDICTS[whole.judged.verdict] if whole and figure.low is not None else "no error bar",
+            interval=_interval(figure),
+            of=figure.of.rpartition(", ")[2],
+            is_largest=False,
         )
 
 

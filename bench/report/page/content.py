@@ -18,6 +18,7 @@ from bench.records import environments as headers
 from bench.records.case_names import CaseNames
 from bench.records.metrics import METRICS
 from bench.records.rows import own_metrics
+from bench.records.saved_plan import planned_launches
 from bench.report import rank_table, result_tables
 from bench.report.page import answers
 from bench.report.page.all_cases import all_cases
@@ -81,7 +82,8 @@ def _run_row(name: str, results: Sequence[Result]) -> dict[str, Any]:
     result = results[0]
     plan = result.plan
     launches = sum(len({record.launch for record in saved.measurements}) for saved in results)
-    planned = None if not plan.launches else plan.launches * len(results)
+    of_one = planned_launches(result)
+    planned = None if of_one is None else of_one * len(results)
     return {
         "run": name,
         "architecture": result.architecture,

@@ -19,6 +19,7 @@ def test_gate_answer_worst_three_changed_cases_and_the_rest_folded() -> None:
     assert parts[0].startswith(
         "**Gate: FAILED: matmul mlp_up 512 tokens 512 2.4x as long (1.5x to 3.8x) and 23 others; 18 "
     )
+    assert "The run as a whole: 1.7x (1.6x to 1.7x, what all 43 cases share)" in parts
     assert parts[1].startswith("slow rank (emulated) takes 1.9x as long as plain in training (1.5x to 2.4x)")
     assert len(re.findall(r"^\d\. ", opening, re.M)) == 3
     assert opening.count("| slower |") == 24

@@ -72,8 +72,9 @@ def test_the_answer_comes_first_and_says_who_is_ahead_by_how_much_and_how_sure(t
     read = ReadPage(text)
     assert read.title == "fast against slow: collectives: all 4 cases faster, all_reduce 1 KiB 0.50x as long"
     assert outline(text).headings[-6:-3] == ["What was measured", "All 4 cases", "By suite, 4 cases"]
-    (figure,) = read.table("work", "verdict")
+    figure, whole = read.table("work", "verdict")
     assert (figure["verdict"], figure["95% interval"]) == ("▲ faster", "0.49x to 0.51x")
+    assert (whole["work"], whole["verdict"]) == ("the run as a whole", "▲ faster")
     changes = [row["change and verdict"] for row in read.table("change and verdict")]
     assert all(re.fullmatch(r"0\.500x ▲ faster, 0\.\d+x to 0\.\d+x", change) for change in changes)
 
