@@ -90,6 +90,8 @@ class Generation:
         self.watchdog.watch_device(partial(device_is_busy, self.rank.device))
         if session.untimed:
             return self._run_untimed()
+        self.watchdog.restart(plan.timeout_seconds)
+        self.watchdog.enter("calibration")
         self.calibration = calibrate(self.rank)
         suites = [case.suite for case in plan.cases]
         cap = plan.case_seconds / plan.visits
