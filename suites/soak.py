@@ -10,8 +10,8 @@ Meanwhile a thread on each rank reads, once a second, clocks, temperature, power
 GPUs), and the CPU's frequency and load. `slowdown` is the time of a call in the last fifth of the soak over that in the
 first, minus 1, with its 95% interval (`slowdown_low`, `slowdown_high`); two tables show its course and each device.
 Checked before and after: the product in float64, the sums exactly. Before each sample, untimed, a seeded product, an
-attention and a sum of whole numbers are computed once more, and their bits compared with those of the first time and of
-other ranks with like devices: silent corruption ends the case, with the rank, the repeat and the operation.
+attention and a sum of whole numbers are computed once more. Their bits are compared with those of the first time and of
+other ranks with like devices. Silent corruption ends the case, with the rank, the repeat and the operation.
 """
 
 from __future__ import annotations

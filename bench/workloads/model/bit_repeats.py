@@ -1,9 +1,9 @@
 """Repeats of seeded computations whose bits must not change: a device that corrupts silently is found by its own work.
 
-A product, an attention and a sum of whole numbers over the ranks have the same inputs each time. Their bits are compared
-with those of the first time, on the device, and over ranks of like devices and software. A rounding error is the same
-each time; a difference of one bit is a fault of the device, its memory or its links. Silent corruption in fleets:
-H. D. Dixit et al., "Silent Data Corruptions at Scale" (2021), arXiv:2102.11245.
+A product, an attention and a sum of whole numbers over the ranks have the same inputs each time. Their bits are
+compared with those of the first time, on the device, and over ranks of like devices and software. A rounding error is
+the same each time; a difference of one bit is a fault of the device, its memory or its links. Silent corruption in
+fleets: H. D. Dixit et al., "Silent Data Corruptions at Scale" (2021), arXiv:2102.11245.
 
 Importing this module imports torch: suites import it inside `prepare`.
 """
