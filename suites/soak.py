@@ -9,7 +9,9 @@ slower.
 Meanwhile a thread on each rank reads, once a second, clocks, temperature, power and the reasons for low clocks (NVIDIA
 GPUs), and the CPU's frequency and load. `slowdown` is the time of a call in the last fifth of the soak over that in the
 first, minus 1, with its 95% interval (`slowdown_low`, `slowdown_high`); two tables show its course and each device.
-Checked before and after: the product in float64, the sums exactly.
+Checked before and after: the product in float64, the sums exactly. Before each sample, untimed, a seeded product, an
+attention and a sum of whole numbers are computed once more. Their bits are compared with those of the first time and of
+other ranks with like devices. Silent corruption ends the case, with the rank, the repeat and the operation.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bench.core.values import counted
 from bench.errors import BenchError
+from bench.stats.intervals import excluded_share
 from bench.suite import (
     ITEM_BYTES,
     Check,
@@ -40,10 +44,13 @@ from bench.workloads.model.product_check import BLOCK, NUM_SAMPLED, product_erro
 
 if TYPE_CHECKING:
     from bench.measure.engine.rank import RankContext
+    from bench.workloads.model.bit_repeats import BitRepeats
     from bench.workloads.trace.soak import DeviceSoak
 
 MIB = 2**20
 SECONDS = 120
+MOST_REPEATED_SIZE = {"cpu": 256, "cuda": 2048}
+"""Device type -> size of the product whose bits are compared: a few percent of a call, and all of a device."""
 
 DEFAULTS: Params = {"dtype": "float32", "seconds": SECONDS}
 CHOICES = {"dtype": ("float32", "bfloat16", "float16")}
@@ -69,6 +76,14 @@ METRICS = {
         "share", "lower", "Share of the readings in which something other than the power cap held clocks down."
     ),
     "power_watts": SuiteMetric("W", "neither", "Mean power of all devices together."),
+    "compared_bits": SuiteMetric(
+        "bits", "higher", "Bits that were compared with those of the first time, on all ranks."
+    ),
+    "excluded_corruption": SuiteMetric(
+        "share",
+        "lower",
+        "Share of repeats of the seeded operations above which silent corruption is excluded at 95%, on all ranks.",
+    ),
 }
 # A call of 50 to 100 ms: the alignment between calls then weighs little, and there are a thousand of them.
 _CPU: Params = {"size": 1024, "num_rounds": 3, "num_bytes": MIB}
@@ -116,6 +131,7 @@ class Load:
     compute: Callable[[], None]
     check: Callable[[], Check]
     timed_checks: dict[str, TimedCheck]
+    repeats: BitRepeats
     calls: int = 0
 
     def run(self) -> None:
@@ -137,11 +153,12 @@ def prepare(params: Params, rank: RankContext) -> Work:
         variants=variants,
         check=load.check,
         timed_checks={name: load.timed_checks[name] for name in variants},
+        reset=load.repeats.repeat,
         close=watch.stop,
         flops=2.0 * _positive(params, "size") ** 3 * rounds * rank.world_size,
         flops_dtype=str(params["dtype"]),
         min_seconds=seconds,
-        per_rank=lambda: {"series": watch.stop(), "calls": load.calls},
+        per_rank=lambda: {"series": watch.stop(), "calls": load.calls, "bits": _bits_facts(load.repeats)},
         derive=derive,
         tables=tables,
         notes=("one rank: no collective, matrix products alone",) if alone else (),
@@ -151,6 +168,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
 def _load(params: Params, rank: RankContext, rounds: int) -> Load:
     import torch
 
+    from bench.workloads.model.bit_repeats import BitRepeats, refuse_unlike_ranks, seeded_operations
     from bench.workloads.model.timed_results import BufferLooks
 
     dtype, size = getattr(torch, str(params["dtype"])), _positive(params, "size")
@@ -163,6 +181,11 @@ def _load(params: Params, rank: RankContext, rounds: int) -> Load:
     full = normal(count)
     share, gathered = torch.empty_like(full[: count // rank.world_size]), torch.empty_like(full)
     reduce_scatter, all_gather = _collectives(full, share, gathered, rank)
+    repeats = BitRepeats(
+        seeded_operations(
+            rank, min(size, MOST_REPEATED_SIZE[rank.device.type]), min(_positive(params, "num_bytes"), MIB)
+        )
+    )
     of_products, of_collectives = BufferLooks(product), BufferLooks(*([share, gathered] if rank.world_size > 1 else []))
 
     def once() -> None:
@@ -176,6 +199,12 @@ def _load(params: Params, rank: RankContext, rounds: int) -> Load:
             multiply()
 
     def check() -> Check:
+        if repeats.repeats == 0:
+            repeats.learn()
+            refuse_unlike_ranks(rank, repeats, _device_name(rank))
+        repeats.read()
+        if repeats.num_corrupted:
+            raise BenchError(_corruption_text(repeats, _device_name(rank)))
         product.fill_(torch.nan)
         poison(gathered)
         fill(full, rank)
@@ -194,7 +223,29 @@ def _load(params: Params, rank: RankContext, rounds: int) -> Load:
         "full": combined_check(of_products.timed_check, of_collectives.timed_check),
         "compute_only": of_products.timed_check,
     }
-    return Load(once, compute, check, looks)
+    return Load(once, compute, check, looks, repeats)
+
+
+def _device_name(rank: RankContext) -> str:
+    """Device and software on which the same bits have to come out."""
+    import torch
+
+    if rank.device.type == "cpu":
+        return f"cpu with {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+    return f"{torch.cuda.get_device_name(rank.device)}, torch {torch.__version__}"
+
+
+def _corruption_text(repeats: BitRepeats, device: str) -> str:
+    first = repeats.corruptions[0]
+    more = f"; {repeats.num_corrupted} corrupted repeats in all" if repeats.num_corrupted > 1 else ""
+    return (
+        f"silent corruption on {device}: the {first.operation} of repeat {first.repeat} of {repeats.repeats} has other "
+        f"bits than the first in {counted(first.num_elements, 'number')}{more}; take the device out of service"
+    )
+
+
+def _bits_facts(repeats: BitRepeats) -> dict[str, Any]:
+    return {"repeats": repeats.repeats, "bits": repeats.bits_per_repeat, "operations": repeats.compared}
 
 
 def _worst(*errors: float) -> float:
@@ -215,10 +266,17 @@ def _collectives(full: Any, share: Any, gathered: Any, rank: RankContext) -> lis
 
 
 def derive(observed: Observed) -> dict[str, float | None]:
-    """See `bench.workloads.trace.soak.soak_metrics`."""
+    """See `bench.workloads.trace.soak.soak_metrics`; and how much the repeats of seeded operations exclude."""
     from bench.workloads.trace.soak import soak_metrics
 
-    return soak_metrics(observed.samples["full"], _devices(observed))
+    found = [facts["bits"] for facts in observed.per_rank]
+    repeats = sum(int(one["repeats"]) * len(one["operations"]) for one in found)
+    bits = sum(int(one["repeats"]) * int(one["bits"]) for one in found)
+    compared: dict[str, float | None] = {
+        "compared_bits": float(bits) or None,
+        "excluded_corruption": excluded_share(repeats) if repeats else None,
+    }
+    return soak_metrics(observed.samples["full"], _devices(observed)) | compared
 
 
 def tables(observed: Observed) -> dict[str, Table]:
