@@ -6,6 +6,7 @@ world size. Rank 0 reads the list, says who is missing, and gives every rank the
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import uuid
@@ -37,6 +38,9 @@ QUIET_SECONDS = 3.0
 REPEAT_SECONDS = 15.0
 LATE_SECONDS = 8.0
 """Time for ranks that start later than rank 0 to hear that there is no run."""
+LEAST_SECONDS = 1.5
+"""Time that rank 0 waits with its store open, however long it took to start. It is shorter than FAREWELL_SECONDS, by
+which the others wait longer than it."""
 FAREWELL_SECONDS = 2.0
 """Time after a failed meeting for the ranks that are there to fetch its report."""
 Say = Callable[[str], None]
@@ -68,6 +72,8 @@ class Meeting:
     store: Store = field(init=False)
     side: Store = field(init=False)
     """A connection of its own for further threads: a client's calls queue up."""
+    _opened: float = field(init=False, default=-math.inf)
+    """Time at which this rank, as rank 0, opened its store."""
     _token: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
     _came: dict[int, Arrival] = field(init=False, default_factory=dict)
     """Number -> report, as far as they are read."""
@@ -79,7 +85,7 @@ class Meeting:
 
     @property
     def deadline(self) -> float:
-        return self.began + self.limit_seconds
+        return max(self.began + self.limit_seconds, self._opened + LEAST_SECONDS)
 
     @property
     def is_host(self) -> bool:
@@ -124,6 +130,7 @@ class Meeting:
                 "it is forwarded to this host, the other ranks cannot come"
             )
         self.store = with_prefix(self._prefix, hosted_store(listener, self.limit_seconds, self.joined.world_size))
+        self._opened = clock.monotonic_seconds()
 
     def _second_rank_0(self, error: BenchError) -> BenchError:
         """The error of a port that is taken: another rank 0 may hold it, which hears of this one."""
