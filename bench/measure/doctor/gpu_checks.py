@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from bench.catalog.accelerators import find
 from bench.core.values import counted
 from bench.measure.doctor.facts import Check, Facts
+from bench.measure.doctor.nvlink_check import check_nvlinks
 from bench.measure.system.nvml import GpuFacts
 from bench.records.lines.parts import Finding
 
@@ -59,6 +59,7 @@ def _mig(gpu: GpuFacts) -> Iterator[Finding]:
             f"GPU {gpu.index}",
             "MIG is on",
             "a slice is measured, not the device, and NCCL may refuse: nvidia-smi -i N -mig 0 turns it off",
+            "watch",
         )
 
 
@@ -68,22 +69,29 @@ def _processes(facts: Facts) -> Iterator[Finding]:
         if others:
             named = ", ".join(map(str, others))
             yield Finding(
-                "warn", f"GPU {gpu.index}", f"in use by process {named}", "its figures will be lower: stop them"
+                "warn",
+                f"GPU {gpu.index}",
+                f"in use by process {named}",
+                "its figures will be lower: stop them",
+                "watch",
             )
 
 
 def _memory_errors(gpu: GpuFacts) -> Iterator[Finding]:
     what = f"GPU {gpu.index} memory"
     if gpu.remapping_failed:
-        yield Finding("fail", what, "a row could not be remapped", "replace the device (NVIDIA RMA criterion)")
+        yield Finding(
+            "fail", what, "a row could not be remapped", "replace the device (NVIDIA RMA criterion)", "isolate"
+        )
     if gpu.remapping_pending:
-        yield Finding("fail", what, "rows wait to be remapped", "drain the node and reset the GPU")
+        yield Finding("fail", what, "rows wait to be remapped", "drain the node and reset the GPU", "reset")
     if gpu.ecc_uncorrected:
         yield Finding(
             "fail",
             what,
             f"{counted(gpu.ecc_uncorrected, 'uncorrected ECC error')} since the driver was loaded",
-            "reset the GPU; if they come back, replace it",
+            "drain the node and reset the GPU; if they come back, replace it",
+            "reset",
         )
 
 
@@ -93,34 +101,19 @@ def _clocks(gpu: GpuFacts) -> Iterator[Finding]:
         return
     slowed = BAD_CLOCK_REASONS.intersection(reasons)
     remedy = "look at cooling and power" if slowed else "nvidia-smi -rac and -rgc set the clocks back"
-    yield Finding("warn", f"GPU {gpu.index} clocks", f"held down: {', '.join(reasons)}", remedy)
+    yield Finding("warn", f"GPU {gpu.index} clocks", f"held down: {', '.join(reasons)}", remedy, "watch")
 
 
 def _pcie(gpu: GpuFacts) -> Iterator[Finding]:
     what = f"GPU {gpu.index} PCIe"
     if gpu.pcie_width and gpu.pcie_width_max and gpu.pcie_width < gpu.pcie_width_max:
         value = f"x{gpu.pcie_width} of x{gpu.pcie_width_max}"
-        yield Finding("warn", what, value, "reseat the card, or look at the slot, riser and BIOS")
+        yield Finding("warn", what, value, "reseat the card, or look at the slot, riser and BIOS", "isolate")
     supported, device = gpu.pcie_generation_max, gpu.pcie_generation_device
     if supported and device and supported < device:
         value = f"generation {supported}, the device can {device}"
-        yield Finding("warn", what, value, "look at the slot and the BIOS; traffic with the host is slower")
-
-
-def _nvlink(facts: Facts) -> Iterator[Finding]:
-    for gpu in facts.gpus:
-        if gpu.nvlinks is None or gpu.nvlinks_active is None or gpu.nvlinks_active == gpu.nvlinks:
-            continue
-        accelerator = find(gpu.name)
-        has_fabric = accelerator is not None and (accelerator.scaleup_fabric or "").startswith("NVLink")
-        # A PCIe card without a bridge, or a GPU on its own, has no link to have.
-        if gpu.nvlinks_active or (has_fabric and len(facts.gpus) > 1):
-            yield Finding(
-                "fail",
-                f"GPU {gpu.index} NVLink",
-                f"{gpu.nvlinks_active} of {counted(gpu.nvlinks, 'link')} active",
-                "look at nvidia-smi nvlink -s, the fabric manager and dmesg",
-            )
+        remedy = "look at the slot and the BIOS; traffic with the host is slower"
+        yield Finding("warn", what, value, remedy, "isolate")
 
 
 def _p2p(facts: Facts) -> Iterator[Finding]:
@@ -138,6 +131,7 @@ def _p2p(facts: Facts) -> Iterator[Finding]:
             "GPU peer to peer",
             f"none between {named}",
             "traffic goes through host memory: look at nvidia-smi topo -p2p r, ACS and the IOMMU",
+            "watch",
         )
     elif len(facts.gpus) > 1 and all(gpu.without_p2p is not None for gpu in facts.gpus):
         yield Finding("ok", "GPU peer to peer", "between all")
@@ -161,6 +155,7 @@ def _numa(facts: Facts) -> Iterator[Finding]:
             f"this process may use cores of node {', '.join(map(str, own_nodes))}; {gpus}",
             "launch times and host copies will vary from start to start: bind each rank to its GPU's node "
             "(torchrun --numa-binding=node, srun --cpu-bind, numactl --cpunodebind)",
+            "watch",
         )
     else:
         yield Finding("ok", "GPU NUMA", f"bound to node {own_nodes[0]}, that of the GPU")
@@ -178,7 +173,7 @@ _HEALTH_CHECKS: tuple[Check, ...] = (
     _each_gpu(_memory_errors),
     _each_gpu(_clocks),
     _each_gpu(_pcie),
-    _nvlink,
+    check_nvlinks,
 )
 
 GPU_CHECKS: tuple[Check, ...] = (_alike, _management, *_HEALTH_CHECKS, _healthy, _p2p, _numa)

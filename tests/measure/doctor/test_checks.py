@@ -156,8 +156,8 @@ def test_what_is_wrong_with_a_node_is_found(change: dict[str, Any], finding: tup
         ),
         ({"pcie_width": 8}, ("warn", "GPU 1 PCIe", "x8 of x16")),
         ({"pcie_generation_max": 4}, ("warn", "GPU 1 PCIe", "generation 4, the device can 5")),
-        ({"nvlinks_active": 17}, ("fail", "GPU 1 NVLink", "17 of 18 links active")),
-        ({"nvlinks_active": 0}, ("fail", "GPU 1 NVLink", "0 of 18 links active")),
+        ({"nvlinks_active": 17}, ("fail", "GPU 1 NVLink", "17 of 18 wired links active")),
+        ({"nvlinks_active": 0}, ("fail", "GPU 1 NVLink", "0 of 18 wired links active")),
     ],
 )
 def test_what_is_wrong_with_a_gpu_is_found(change: dict[str, Any], finding: tuple[str, str, str]) -> None:
