@@ -20,7 +20,10 @@ from bench.measure.launchers.place import LauncherRank
 from bench.measure.launchers.threads import threads_per_rank
 from bench.measure.system import cgroup, devices, host
 from bench.measure.system.backends import DEFAULT_FOR_DEVICE
+from bench.measure.system.host_tuning import HostTuning, read_host_tuning
+from bench.measure.system.kernel_log import KernelLog, read_driver_errors
 from bench.measure.system.nvml import GpuFacts, gather_gpus
+from bench.measure.system.rdma_ports import RdmaPort, read_rdma_ports
 from bench.records.lines.parts import Finding
 
 
@@ -43,6 +46,10 @@ class Facts:
     """NVML's facts of the GPUs that torch sees, or of all if it is not known which these are."""
     no_gpu_facts: str | None = None
     """Reason for which NVML gave no facts."""
+    kernel_log: KernelLog = field(default_factory=KernelLog)
+    """Errors of NVIDIA's drivers."""
+    rdma_ports: tuple[RdmaPort, ...] = ()
+    tuning: HostTuning = field(default_factory=HostTuning)
     own_process_id: int | None = None
     usable_cores: int = 1
     affinity_cores: int | None = None
@@ -92,6 +99,9 @@ def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[st
         unusable=trouble or host.unusable_accelerators(len(names), root),
         gpus=visible_gpus(gpus, uuids),
         no_gpu_facts=no_gpu_facts,
+        kernel_log=read_driver_errors(root),
+        rdma_ports=read_rdma_ports(root),
+        tuning=read_host_tuning(root),
         own_process_id=os.getpid(),
         usable_cores=cores,
         affinity_cores=None if affinity is None else len(affinity),

@@ -63,6 +63,14 @@ def _mig(gpu: GpuFacts) -> Iterator[Finding]:
         )
 
 
+def _persistence(facts: Facts) -> Iterator[Finding]:
+    """Without it the driver lets go of a GPU after each program, for seconds, and its settings are lost."""
+    off = [str(gpu.index) for gpu in facts.gpus if gpu.persistence is False]
+    if off:
+        remedy = "each start takes seconds longer, and set clocks are lost: nvidia-smi -pm 1, or nvidia-persistenced"
+        yield Finding("warn", "GPU persistence", f"off on GPU {', '.join(off)}", remedy, "watch")
+
+
 def _processes(facts: Facts) -> Iterator[Finding]:
     for gpu in facts.gpus:
         others = [pid for pid in gpu.process_ids or () if pid != facts.own_process_id]
@@ -169,6 +177,7 @@ def _healthy(facts: Facts) -> Iterator[Finding]:
 
 _HEALTH_CHECKS: tuple[Check, ...] = (
     _each_gpu(_mig),
+    _persistence,
     _processes,
     _each_gpu(_memory_errors),
     _each_gpu(_clocks),

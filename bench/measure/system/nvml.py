@@ -53,6 +53,10 @@ class GpuFacts:
     """NVML's number, in order of the PCI address; torch may count otherwise."""
     name: str
     uuid: str | None = None
+    pci: str | None = None
+    """PCI address, such as `00000000:3B:00.0`."""
+    persistence: bool | None = None
+    """True: the driver keeps the device ready while no program uses it."""
     memory_bytes: int | None = None
     mig: bool | None = None
     process_ids: tuple[int, ...] | None = None
@@ -111,13 +115,16 @@ def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
 
     ask = _make_query(nvml, handle)
     memory, mig = ask("nvmlDeviceGetMemoryInfo"), ask("nvmlDeviceGetMigMode")
-    remapped = ask("nvmlDeviceGetRemappedRows")
+    remapped, pci = ask("nvmlDeviceGetRemappedRows"), ask("nvmlDeviceGetPciInfo")
+    persistence = ask("nvmlDeviceGetPersistenceMode")
     processes = ask("nvmlDeviceGetComputeRunningProcesses")
     active, total = _links(nvml, ask)
     return GpuFacts(
         index=index,
         name=str(ask("nvmlDeviceGetName") or "unknown GPU"),
         uuid=ask("nvmlDeviceGetUUID"),
+        pci=None if pci is None else _text(pci.busId),
+        persistence=None if persistence is None else bool(persistence),
         memory_bytes=None if memory is None else int(memory.total),
         mig=None if mig is None else bool(mig[0]),
         process_ids=None if processes is None else tuple(int(each.pid) for each in processes),
@@ -133,6 +140,11 @@ def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
         nvlinks=total,
         without_p2p=_without_p2p(ask, index, handles),
     )
+
+
+def _text(value: str | bytes) -> str:
+    """A text of the library's; older bindings give bytes."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _make_query(nvml: ModuleType, handle: Any) -> Callable[..., Any]:
