@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.catalog.xids import DriverError, Step, sxid, xid
-from bench.core.values import counted
+from bench.core.values import counted, show_duration
 from bench.measure.doctor.facts import Facts
 from bench.measure.system.kernel_log import KernelLine
-from bench.records.lines.parts import Action, Finding
+from bench.records.lines.parts import Action, Finding, Level
 
 RECOVERY_ACTION_CHANGED = 154
 # nvmlDeviceGpuRecoveryAction_t: what a GPU needs, in the line of Xid 154. Draining peers alone needs no reset.
@@ -23,8 +23,8 @@ RECOVERY_STEPS: dict[int, Step] = {0: "none", 1: "reset", 2: "reboot", 3: "watch
 
 REMEDIES: dict[Action, str] = {
     "isolate": "take the node out of use and have it repaired",
-    "reset": "drain the node and reset the GPU and its switches; if it comes back, replace it",
     "reboot": "drain the node and reboot it; if it comes back, replace the device",
+    "reset": "drain the node and reset the GPU and its switches; if it comes back, replace it",
     "watch": "corrected or not fatal: look again, and at nvidia-smi -q, if there are more",
 }
 _ACTIONS: dict[Step, Action] = {"isolate": "isolate", "reset": "reset", "reboot": "reboot", "watch": "watch"}
@@ -43,6 +43,8 @@ class LoggedError:
     code: int
     step: Step
     description: str
+    seconds: float = field(compare=False)
+    """Time since the host started."""
 
 
 def parse(line: KernelLine) -> LoggedError | None:
@@ -55,7 +57,7 @@ def parse(line: KernelLine) -> LoggedError | None:
         return None
     row = xid(code) if kind == "Xid" else sxid(code)
     step = _gpu_step(code, row, text) if kind == "Xid" else _switch_step(row, text)
-    return LoggedError(kind, pci, code, step, "" if row is None else row.description)
+    return LoggedError(kind, pci, code, step, "" if row is None else row.description, line.seconds)
 
 
 def _gpu_step(code: int, row: DriverError | None, text: str) -> Step:
@@ -99,12 +101,14 @@ def check_driver_errors(facts: Facts) -> Iterator[Finding]:
         if facts.gpus or facts.present_gpus:
             yield Finding("ok", "kernel log", f"not read ({log.unreadable}): Xid errors are unknown")
         return
-    counts = Counter(standing(log.lines))
+    errors = standing(log.lines)
+    counts, last = Counter(errors), {error: error.seconds for error in errors}
     indices = {_short(gpu.pci): gpu.index for gpu in facts.gpus if gpu.pci}
     for action in REMEDIES:
         for error, count in counts.items():
             if _ACTIONS.get(error.step) == action:
-                yield _finding(error, count, indices, action)
+                when = _when(count, last[error], log.uptime_seconds)
+                yield _finding(error, when, indices, action)
     programs = Counter({error.code: count for error, count in counts.items() if error.step == "none"})
     if programs:
         codes = ", ".join(f"Xid {code}" for code in sorted(programs))
@@ -114,10 +118,16 @@ def check_driver_errors(facts: Facts) -> Iterator[Finding]:
         yield Finding("ok", "kernel log", "no Xid and no SXid since the host started, or since its log begins")
 
 
-def _finding(error: LoggedError, count: int, indices: dict[str, int], action: Action) -> Finding:
+def _when(count: int, last: float, uptime: float | None) -> str:
+    """`3 h ago`, or `2 times, last 3 h ago`; without a time if the uptime is unknown, or a container's own."""
+    ago = f"{show_duration(uptime - last)} ago" if uptime is not None and uptime >= last else ""
+    return ago if count == 1 else f"{count} times" + (f", last {ago}" if ago else "")
+
+
+def _finding(error: LoggedError, when: str, indices: dict[str, int], action: Action) -> Finding:
     where = f"GPU {indices[error.pci]}" if error.kind == "Xid" and error.pci in indices else f"PCI {error.pci}"
     known = error.description or "not in the doctor's table: look it up in NVIDIA's list"
-    value = known if count == 1 else f"{known}, {count} times"
+    level: Level = "warn" if action == "watch" else "fail"
     return Finding(
-        "warn" if action == "watch" else "fail", f"{where} {error.kind} {error.code}", value, REMEDIES[action], action
+        level, f"{where} {error.kind} {error.code}", ", ".join(filter(None, (known, when))), REMEDIES[action], action
     )

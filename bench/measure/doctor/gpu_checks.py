@@ -177,7 +177,6 @@ def _healthy(facts: Facts) -> Iterator[Finding]:
 
 _HEALTH_CHECKS: tuple[Check, ...] = (
     _each_gpu(_mig),
-    _persistence,
     _processes,
     _each_gpu(_memory_errors),
     _each_gpu(_clocks),
@@ -185,5 +184,5 @@ _HEALTH_CHECKS: tuple[Check, ...] = (
     check_nvlinks,
 )
 
-GPU_CHECKS: tuple[Check, ...] = (_alike, _management, *_HEALTH_CHECKS, _healthy, _p2p, _numa)
+GPU_CHECKS: tuple[Check, ...] = (_alike, _management, *_HEALTH_CHECKS, _healthy, _persistence, _p2p, _numa)
 """Every check of GPUs; a new one is a function and a row."""

@@ -72,7 +72,7 @@ _DEVICE_CHECKS: tuple[Callable[[HostTuning], Iterator[Finding]], ...] = (_sleep,
 
 
 def _summary(facts: Facts) -> str:
-    """The settings that are known, shortest first."""
+    """The settings that are known."""
     tuning = facts.tuning
     parts = ["governor performance"] if tuning.governors else []
     if tuning.wake_microseconds is not None:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.measure.system.cgroup import read_text
+
 RECORD_BYTES = 1 << 16
 """Room for one record; the kernel's own limit is 8 KiB."""
 MAX_RECORDS = 1_000_000
@@ -37,6 +39,8 @@ class KernelLog:
 
     lines: tuple[KernelLine, ...] = ()
     unreadable: str | None = None
+    uptime_seconds: float | None = None
+    """Time since the host started, when the log was read; None: unknown."""
 
 
 def read_driver_errors(root: Path = Path("/")) -> KernelLog:
@@ -51,10 +55,15 @@ def read_driver_errors(root: Path = Path("/")) -> KernelLog:
         return KernelLog(unreadable=f"/dev/kmsg: {(error.strerror or 'cannot be read').lower()}")
     finally:
         os.close(handle)
-    matches = (_RECORD.fullmatch(line) for line in text.splitlines())
-    return KernelLog(
-        tuple(KernelLine(int(match[1]) / 1e6, match[2]) for match in matches if match and _OF_NVIDIA.search(match[2]))
-    )
+    matches = filter(None, (_RECORD.fullmatch(line) for line in text.splitlines()))
+    lines = (KernelLine(int(match[1]) / 1e6, match[2]) for match in matches if _OF_NVIDIA.search(match[2]))
+    return KernelLog(tuple(lines), uptime_seconds=_uptime_seconds(root))
+
+
+def _uptime_seconds(root: Path) -> float | None:
+    """Time since the start of the host, by which the log's times count."""
+    first = (read_text(root / "proc/uptime") or "").split(" ")[0]
+    return float(first) if re.fullmatch(r"\d+(\.\d+)?", first) else None
 
 
 def _read_records(handle: int) -> Iterator[bytes]:

@@ -313,8 +313,12 @@ class Finding(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
 
     def line(self) -> str:
         """`ok: what: value`, `warn: what: value; remedy`, or `fail: what: value; reset: remedy`."""
-        advice = ": ".join(filter(None, (self.action, self.remedy)))
-        return f"{self.level}: {self.what}: {self.value}" + (f"; {advice}" if advice else "")
+        return f"{self.level}: {self.what}: {self.value}" + (f"; {self.advice}" if self.advice else "")
+
+    @property
+    def advice(self) -> str:
+        """The action and the remedy, such as `reset: drain the node and reset the GPU`."""
+        return ": ".join(filter(None, (self.action, self.remedy)))
 
 
 class DoctorReport(Record):
