@@ -30,7 +30,7 @@ class HostTuning:
 
     is_virtual: bool | None = None
     governors: Mapping[str, int] = field(default_factory=dict)
-    """Clock policy -> cores that have it; `performance` too if the hardware is told to prefer performance."""
+    """Clock policy -> cores that have it; `performance` too if the hardware prefers performance."""
     sleep_state: str = ""
     """Name of the deepest sleep state that is allowed."""
     wake_microseconds: int | None = None
