@@ -28,7 +28,7 @@ REMEDIES: dict[Action, str] = {
     "watch": "corrected or not fatal: look again, and at nvidia-smi -q, if there are more",
 }
 _ACTIONS: dict[Step, Action] = {"isolate": "isolate", "reset": "reset", "reboot": "reboot", "watch": "watch"}
-_LINE = re.compile(r"\b(S?Xid) \(PCI:([0-9A-Fa-f:.]+)\): (\d+)(?:, (.*))?")
+_LINE = re.compile(r"\b(S?Xid) \((?:PCI:)?([0-9A-Fa-f:.]+)\): (\d+)(?:, (.*))?")
 _RECOVERY = re.compile(r"to 0x([0-9A-Fa-f]+)")
 _DETAIL = re.compile(r"(Severity|Data) ")
 

@@ -23,6 +23,7 @@ from bench.measure.system.backends import DEFAULT_FOR_DEVICE
 from bench.measure.system.host_tuning import HostTuning, read_host_tuning
 from bench.measure.system.kernel_log import KernelLog, read_driver_errors
 from bench.measure.system.nvml import GpuFacts, gather_gpus
+from bench.measure.system.pcie import gpus_without_driver
 from bench.measure.system.rdma_ports import RdmaPort, read_rdma_ports
 from bench.records.lines.parts import Finding
 
@@ -40,6 +41,8 @@ class Facts:
     """Names of the GPUs that torch sees, in its order."""
     present_gpus: int = 0
     """GPUs that the kernel's drivers show."""
+    without_driver: tuple[str, ...] = ()
+    """PCI addresses of GPUs that their driver left alone."""
     unusable: str | None = None
     """Complaint about accelerators that torch cannot use; None: there are none."""
     gpus: tuple[GpuFacts, ...] = ()
@@ -96,6 +99,7 @@ def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[st
         torch_version=str(torch.__version__),
         torch_gpus=names,
         present_gpus=host.present_gpus(root),
+        without_driver=gpus_without_driver(root),
         unusable=trouble or host.unusable_accelerators(len(names), root),
         gpus=visible_gpus(gpus, uuids),
         no_gpu_facts=no_gpu_facts,

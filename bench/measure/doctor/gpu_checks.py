@@ -33,6 +33,14 @@ def _alike(facts: Facts) -> Iterator[Finding]:
         yield Finding("ok", "GPU models", f"{sum(models.values())} x {next(iter(models))}")
 
 
+def _driver(facts: Facts) -> Iterator[Finding]:
+    """Find a GPU that failed as the driver took it up: it is on the bus, and nvidia-smi does not list it."""
+    if facts.without_driver:
+        value = f"no driver for {', '.join(facts.without_driver)}, and one for others of its kind"
+        remedy = "drain the node and reboot it; if it stays away, look at dmesg and replace the device"
+        yield Finding("fail", "GPUs", value, remedy, "reboot")
+
+
 def _management(facts: Facts) -> Iterator[Finding]:
     is_nvidia = any("NVIDIA" in name or "GeForce" in name for name in facts.torch_gpus)
     if is_nvidia and not facts.gpus:
@@ -184,5 +192,5 @@ _HEALTH_CHECKS: tuple[Check, ...] = (
     check_nvlinks,
 )
 
-GPU_CHECKS: tuple[Check, ...] = (_alike, _management, *_HEALTH_CHECKS, _healthy, _persistence, _p2p, _numa)
+GPU_CHECKS: tuple[Check, ...] = (_alike, _driver, _management, *_HEALTH_CHECKS, _healthy, _persistence, _p2p, _numa)
 """Every check of GPUs; a new one is a function and a row."""

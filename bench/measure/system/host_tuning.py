@@ -16,12 +16,10 @@ from pathlib import Path
 
 from bench.measure.system.cgroup import read_int, read_text
 from bench.measure.system.host import virtualised
-from bench.measure.system.pcie import acs_redirects, is_switch_port
+from bench.measure.system.pcie import acs_redirects, is_gpu, is_switch_port
 
 CAP_IPC_LOCK = 14  # linux/capability.h
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-# (vendor, start of the PCI class): GPUs of NVIDIA and AMD, and InfiniBand controllers.
-_GPU_CLASSES = (("0x10de", "0x0300"), ("0x10de", "0x0302"), ("0x1002", "0x0380"), ("0x1002", "0x1200"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +50,7 @@ def read_host_tuning(root: Path = Path("/")) -> HostTuning:
     ports = {port for device in devices for port in _ports_above(device)}
     kinds = {port: is_switch_port(port / "config") for port in ports}
     redirecting = (port.name for port, kind in kinds.items() if kind and acs_redirects(port / "config"))
-    types = (read_text(device / "iommu_group/type") for device in devices if _is_gpu(device))
+    types = (read_text(device / "iommu_group/type") for device in devices if is_gpu(device))
     return HostTuning(
         is_virtual=virtualised(root),
         governors=Counter(_governors(root / "sys/devices/system/cpu")),
@@ -87,13 +85,8 @@ def _deepest_sleep(folder: Path) -> tuple[str, int | None]:
 def _peers(root: Path) -> Iterator[Path]:
     """Folders of the GPUs and the RDMA devices, by their place in the tree of PCI devices."""
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
-        if _is_gpu(device) or (device / "infiniband").is_dir():
+        if is_gpu(device) or (device / "infiniband").is_dir():
             yield device.resolve()
-
-
-def _is_gpu(device: Path) -> bool:
-    vendor, kind = read_text(device / "vendor"), read_text(device / "class") or ""
-    return any(vendor == maker and kind.startswith(start) for maker, start in _GPU_CLASSES)
 
 
 def _ports_above(device: Path) -> list[Path]:

@@ -1,13 +1,15 @@
-"""Two facts of a PCIe port from its configuration space: whether it is a switch's, and whether it redirects peers.
+"""PCIe devices: which are GPUs, which have no driver, and of ports whether they are a switch's and redirect peers.
 
 Offsets are those of the PCI Express base specification, as in Linux' include/uapi/linux/pci_regs.h. Only root may read
-beyond the first 64 bytes; then both are unknown.
+beyond the first 64 bytes of a configuration space; without them a port's facts are unknown.
 """
 
 from __future__ import annotations
 
 import struct
 from pathlib import Path
+
+from bench.measure.system.cgroup import read_text
 
 CAPABILITY_POINTER = 0x34
 PCI_EXPRESS, ACCESS_CONTROL = 0x10, 0x000D
@@ -17,6 +19,23 @@ REDIRECTS = 0x04 | 0x08 | 0x10
 """Requests and completions between peers, and what comes back up, go to the root."""
 _MOST_CAPABILITIES = 64
 """Bound on a list that leads in a circle."""
+
+# (vendor, start of the PCI class) of GPUs: NVIDIA's and AMD's.
+_GPU_CLASSES = (("0x10de", "0x0300"), ("0x10de", "0x0302"), ("0x1002", "0x0380"), ("0x1002", "0x1200"))
+
+
+def is_gpu(device: Path) -> bool:
+    """Return True for the folder of a GPU, by vendor and class."""
+    vendor, kind = read_text(device / "vendor"), read_text(device / "class") or ""
+    return any(vendor == maker and kind.startswith(start) for maker, start in _GPU_CLASSES)
+
+
+def gpus_without_driver(root: Path = Path("/")) -> tuple[str, ...]:
+    """PCI addresses of GPUs that no driver has taken, while another of the same kind has one."""
+    gpus = [device for device in sorted((root / "sys/bus/pci/devices").glob("*")) if is_gpu(device)]
+    kinds = {device: (read_text(device / "vendor"), read_text(device / "device")) for device in gpus}
+    driven = {kinds[device] for device in gpus if (device / "driver").exists()}
+    return tuple(device.name for device in gpus if kinds[device] in driven and not (device / "driver").exists())
 
 
 def is_switch_port(config: Path) -> bool | None:

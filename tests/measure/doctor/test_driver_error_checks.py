@@ -39,6 +39,7 @@ def found(*texts: str, facts: Facts = GPU_NODE) -> list[tuple[str, str, str]]:
     [
         (f"{GPU}: 79, pid=1, name=python, GPU has fallen off the bus.", "fail", "reboot"),
         (f"{GPU}: 48, pid=1, DBE (double bit error)", "fail", "reset"),
+        ("NVRM: Xid (0000:3b:00): 48, of an old driver", "fail", "reset"),
         (f"{GPU}: 95, pid=1, Uncontained", "fail", "reset"),
         (f"{GPU}: 64, Row Remapper Error", "fail", "reset"),
         (f"{GPU}: 74, pid=1, NVLink: fatal error detected on link 2", "fail", "reset"),

@@ -14,6 +14,7 @@ from bench.measure.doctor import facts as gathering
 from bench.measure.doctor.checks import Facts, examine, gather
 from bench.measure.doctor.tuning_checks import check_tuning
 from bench.measure.system.host_tuning import HostTuning
+from bench.measure.system.pcie import gpus_without_driver
 from bench.measure.system.rdma_ports import RdmaPort
 from tests.measure.doctor.test_checks import CPU_NODE, GPU_NODE, healthy_gpu, trouble, with_gpu
 from tests.measure.system.test_host_tuning import write_cpu, write_gpu
@@ -85,6 +86,22 @@ def test_persistence_that_is_off_is_one_warning_for_all_gpus() -> None:
     assert trouble(off) == [("warn", "GPU persistence", "off on GPU 0, 1")]
     assert trouble(with_gpu(persistence=None)) == []
     assert any("GPUs without a finding" in each.value for each in examine(off))
+
+
+def test_a_gpu_that_its_driver_left_alone_fails(tmp_path: Path) -> None:
+    for bus in range(3):
+        device = tmp_path / f"sys/bus/pci/devices/0000:{bus:02x}:00.0"
+        device.mkdir(parents=True)
+        for name, text in (("vendor", "0x10de"), ("class", "0x030200"), ("device", "0x2330")):
+            (device / name).write_text(f"{text}\n")
+    assert gpus_without_driver(tmp_path) == ()  # no driver is loaded: another finding
+    for bus in range(2):
+        (tmp_path / f"sys/bus/pci/devices/0000:{bus:02x}:00.0/driver").mkdir()
+    assert gpus_without_driver(tmp_path) == ("0000:02:00.0",)
+    (finding,) = [each for each in examine(replace(GPU_NODE, without_driver=("0000:02:00.0",))) if each.level == "fail"]
+    assert (finding.what, finding.action) == ("GPUs", "reboot")
+    (tmp_path / "sys/bus/pci/devices/0000:02:00.0/device").write_text("0x1db1\n")  # of another kind: for a display
+    assert gpus_without_driver(tmp_path) == ()
 
 
 def test_every_finding_about_a_gpu_has_an_action() -> None:
