@@ -47,7 +47,7 @@ def command(strict: bool, expected: tuple[str, ...]) -> int:
     findings = checks.examine(checks.gather(), expect=dict(_expectation(text) for text in expected))
     bad = ("fail", "warn") if strict else ("fail",)
     _echo(_verdict(findings, bad))
-    for finding in sorted(findings, key=lambda finding: LEVELS.index(finding.level)):
+    for finding in sorted(findings, key=_rank):
         _echo(finding.line())
     return int(any(finding.level in bad for finding in findings))
 
@@ -58,9 +58,16 @@ def _echo(line: str) -> None:
     echo("\n".join(lines))
 
 
+def _rank(finding: Finding) -> tuple[int, int]:
+    """Place of a finding on the screen: by its level, then by its step, the hardest first."""
+    steps = [*STEPS, "", "watch"]
+    return LEVELS.index(finding.level), steps.index(finding.action)
+
+
 def _verdict(findings: Sequence[Finding], bad: Collection[str]) -> str:
     """`Ready.`, `Ready, with 1 warning: load.`, or `Not ready: 1 failure: GPU 1 NVLink. Next: reset the device.`"""
-    named = {level: [finding.what for finding in findings if finding.level == level] for level in ("fail", "warn")}
+    ordered = sorted(findings, key=_rank)
+    named = {level: [finding.what for finding in ordered if finding.level == level] for level in ("fail", "warn")}
     nouns = {"fail": "failure", "warn": "warning"}
     parts = [f"{counted(len(names), nouns[level])}: {first_few(names)}" for level, names in named.items() if names]
     actions = {finding.action for finding in findings if finding.level == "fail"}

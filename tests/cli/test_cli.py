@@ -442,7 +442,7 @@ def test_the_verdict_names_the_hardest_step(
     assert call(["doctor"]) == 1
     first, second, *_ = capsys.readouterr().out.splitlines()
     assert first.endswith(f" Next: {step}.")
-    assert second == f"fail: GPU 0: x; {actions.split()[0]}: so"
+    assert second == f"fail: GPU 0: x; {step.split()[0]}: so"
 
 
 def test_the_package_shows_its_public_names_alone() -> None:

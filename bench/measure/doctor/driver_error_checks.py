@@ -22,9 +22,9 @@ RECOVERY_ACTION_CHANGED = 154
 RECOVERY_STEPS: dict[int, Step] = {0: "none", 1: "reset", 2: "reboot", 3: "watch", 4: "reset"}
 
 REMEDIES: dict[Action, str] = {
-    "isolate": "take the node out of use and have it repaired",
-    "reboot": "drain the node and reboot it; if it comes back, replace the device",
-    "reset": "drain the node and reset the GPU and its switches; if it comes back, replace it",
+    "isolate": "take the node out of use, and have the device checked",
+    "reboot": "drain the node first; if it comes back, replace the device",
+    "reset": "drain the node first, and reset the switches with the GPU; if it comes back, replace it",
     "watch": "corrected or not fatal: look again, and at nvidia-smi -q, if there are more",
 }
 _ACTIONS: dict[Step, Action] = {"isolate": "isolate", "reset": "reset", "reboot": "reboot", "watch": "watch"}

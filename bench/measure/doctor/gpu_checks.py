@@ -37,7 +37,7 @@ def _driver(facts: Facts) -> Iterator[Finding]:
     """Find a GPU that failed as the driver took it up: it is on the bus, and nvidia-smi does not list it."""
     if facts.without_driver:
         value = f"no driver for {', '.join(facts.without_driver)}, and one for others of its kind"
-        remedy = "drain the node and reboot it; if it stays away, look at dmesg and replace the device"
+        remedy = "drain the node first; if it stays away, look at dmesg and replace the device"
         yield Finding("fail", "GPUs", value, remedy, "reboot")
 
 
@@ -100,13 +100,19 @@ def _memory_errors(gpu: GpuFacts) -> Iterator[Finding]:
             "fail", what, "a row could not be remapped", "replace the device (NVIDIA RMA criterion)", "isolate"
         )
     if gpu.remapping_pending:
-        yield Finding("fail", what, "rows wait to be remapped", "drain the node and reset the GPU", "reset")
+        yield Finding(
+            "fail",
+            what,
+            "rows wait to be remapped",
+            "drain the node first; a reset of the GPU replaces the rows",
+            "reset",
+        )
     if gpu.ecc_uncorrected:
         yield Finding(
             "fail",
             what,
             f"{counted(gpu.ecc_uncorrected, 'uncorrected ECC error')} since the driver was loaded",
-            "drain the node and reset the GPU; if they come back, replace it",
+            "drain the node first; if they come back, replace the GPU",
             "reset",
         )
 

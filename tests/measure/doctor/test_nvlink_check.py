@@ -65,9 +65,12 @@ def test_fewer_links_than_are_wired_fail(name: str, active: int, action: str) ->
     assert found((name, wired.links, 18), (name, active, 18)) == [fault]
 
 
-def test_all_links_of_a_pair_can_be_gone() -> None:
-    values = [value for _, _, value, _ in found((NVL, 0, 18), (NVL, 0, 18))]
-    assert values == ["0 of 12 wired links active"] * 2
+def test_gpus_with_the_same_fault_are_one_finding() -> None:
+    gone = found((NVL, 0, 18), (NVL, 0, 18), (NVL, 12, 18), (NVL, 3, 18))
+    assert [(what, value) for _, what, value, _ in gone] == [
+        ("NVLink of 2 GPUs", "0 of 12 wired links active on GPU 0, 1"),
+        ("GPU 3 NVLink", "3 of 12 wired links active"),
+    ]
 
 
 def test_a_gpu_alone_and_a_slice_need_no_link() -> None:
@@ -81,7 +84,7 @@ def test_an_unknown_model_is_judged_by_its_like() -> None:
     one_less = found((name, 6, 6), (name, 6, 6), (name, 5, 6))
     assert one_less == [("fail", "GPU 2 NVLink", "5 links active; 6 are on most others of its model", "reset")]
     alike = found((name, 4, 6), (name, 4, 6))
-    assert [(level, action) for level, _, _, action in alike] == [("warn", "watch")] * 2
+    assert alike == [("warn", "NVLink of 2 GPUs", "4 of 6 links active on GPU 0, 1", "watch")]
 
 
 def test_the_table_is_of_gpus_in_the_catalogue() -> None:
