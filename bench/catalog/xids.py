@@ -18,6 +18,18 @@ from typing import Literal, get_args
 Step = Literal["isolate", "reset", "reboot", "watch", "none", "by message"]
 """What a code asks for; `by message`: the line in the kernel log says so itself."""
 
+RECOVERY_STEPS: dict[int, tuple[Step, str]] = {
+    0: ("none", "none"),
+    1: ("reset", "a reset of the GPU"),
+    2: ("reboot", "a reboot of the node"),
+    3: ("watch", "no peer-to-peer work until it is drained"),
+    4: ("reset", "draining, and a reset of the GPU"),
+    5: ("reset", "a recovery of the IMEX domain"),
+    6: ("reset", "a reset of the bus"),
+    7: ("reboot", "a reboot of the system"),
+}
+"""Recovery that a driver asks for, in Xid 154 and in NVML (nvmlDeviceGpuRecoveryAction_t of nvidia-ml-py 13.615)."""
+
 
 @dataclass(frozen=True)
 class DriverError:

@@ -11,15 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bench.catalog.xids import DriverError, Step, sxid, xid
+from bench.catalog.xids import RECOVERY_STEPS, DriverError, Step, sxid, xid
 from bench.core.values import counted, show_duration
 from bench.measure.doctor.facts import Facts
 from bench.measure.system.kernel_log import KernelLine
 from bench.records.lines.parts import Action, Finding, Level
 
 RECOVERY_ACTION_CHANGED = 154
-# nvmlDeviceGpuRecoveryAction_t: what a GPU needs, in the line of Xid 154. Draining peers alone needs no reset.
-RECOVERY_STEPS: dict[int, Step] = {0: "none", 1: "reset", 2: "reboot", 3: "watch", 4: "reset"}
 
 REMEDIES: dict[Action, str] = {
     "isolate": "take the node out of use, and have the device checked",
@@ -27,9 +25,11 @@ REMEDIES: dict[Action, str] = {
     "reset": "drain the node first, and reset the switches with the GPU; if it comes back, replace it",
     "watch": "corrected or not fatal: look again, and at nvidia-smi -q, if there are more",
 }
+MAX_WORDS_LENGTH = 60
 _ACTIONS: dict[Step, Action] = {"isolate": "isolate", "reset": "reset", "reboot": "reboot", "watch": "watch"}
 _LINE = re.compile(r"\b(S?Xid) \((?:PCI:)?([0-9A-Fa-f:.]+)\): (\d+)(?:, (.*))?")
 _RECOVERY = re.compile(r"to 0x([0-9A-Fa-f]+)")
+_HEAD = re.compile(r"^(?:Fatal|Non-fatal),?\s*(?:Link \d+)?\s*")
 _DETAIL = re.compile(r"(Severity|Data) ")
 
 
@@ -57,7 +57,14 @@ def parse(line: KernelLine) -> LoggedError | None:
         return None
     row = xid(code) if kind == "Xid" else sxid(code)
     step = _gpu_step(code, row, text) if kind == "Xid" else _switch_step(row, text)
-    return LoggedError(kind, pci, code, step, "" if row is None else row.description, line.seconds)
+    # Errors of switches say in a few words what they are; those of GPUs name programs.
+    described = _own_words(text) if kind == "SXid" else ""
+    return LoggedError(kind, pci, code, step, described if row is None else row.description, line.seconds)
+
+
+def _own_words(text: str) -> str:
+    """`LTSSM Fault Up` of `Fatal, Link 48 LTSSM Fault Up`."""
+    return "".join(filter(str.isprintable, _HEAD.sub("", text)))[:MAX_WORDS_LENGTH].strip()
 
 
 def _gpu_step(code: int, row: DriverError | None, text: str) -> Step:
@@ -67,7 +74,7 @@ def _gpu_step(code: int, row: DriverError | None, text: str) -> Step:
         return row.step
     if code == RECOVERY_ACTION_CHANGED:
         change = _RECOVERY.search(text)
-        return RECOVERY_STEPS.get(int(change[1], 16), "watch") if change else "watch"
+        return RECOVERY_STEPS.get(int(change[1], 16), ("watch", ""))[0] if change else "watch"
     return "watch" if re.search(r"non-?fatal", text, re.I) or not re.search(r"\bfatal\b", text, re.I) else "reset"
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+from bench.catalog.xids import RECOVERY_STEPS
 from bench.core.values import counted
+from bench.measure.doctor.driver_error_checks import REMEDIES
 from bench.measure.doctor.facts import Check, Facts
 from bench.measure.doctor.nvlink_check import check_nvlinks
 from bench.measure.system.nvml import GpuFacts
@@ -117,6 +119,15 @@ def _memory_errors(gpu: GpuFacts) -> Iterator[Finding]:
         )
 
 
+def _recovery(gpu: GpuFacts) -> Iterator[Finding]:
+    """Repeat the driver's own word on what a GPU needs."""
+    step, words = RECOVERY_STEPS.get(gpu.recovery_action or 0, ("watch", f"recovery action {gpu.recovery_action}"))
+    if step == "watch":
+        yield Finding("warn", f"GPU {gpu.index} recovery", f"its driver asks for {words}", REMEDIES["watch"], "watch")
+    elif step == "reset" or step == "reboot":
+        yield Finding("fail", f"GPU {gpu.index} recovery", f"its driver asks for {words}", REMEDIES[step], step)
+
+
 def _clocks(gpu: GpuFacts) -> Iterator[Finding]:
     reasons = [reason for reason in gpu.clock_reasons or () if reason not in HARMLESS_CLOCK_REASONS]
     if not reasons:
@@ -193,6 +204,7 @@ _HEALTH_CHECKS: tuple[Check, ...] = (
     _each_gpu(_mig),
     _processes,
     _each_gpu(_memory_errors),
+    _each_gpu(_recovery),
     _each_gpu(_clocks),
     _each_gpu(_pcie),
     check_nvlinks,

@@ -41,6 +41,7 @@ ON_DIE = 0
 P2P_READ = 0
 P2P_OK = 0
 
+SUCCESS = 0
 UNCORRECTED = 1
 SINCE_DRIVER_LOAD = 0
 
@@ -57,6 +58,8 @@ class GpuFacts:
     """PCI address, such as `00000000:3B:00.0`."""
     persistence: bool | None = None
     """True: the driver keeps the device ready while no program uses it."""
+    recovery_action: int | None = None
+    """Number of the step that the driver asks for (nvmlDeviceGpuRecoveryAction_t); 0: none."""
     memory_bytes: int | None = None
     mig: bool | None = None
     process_ids: tuple[int, ...] | None = None
@@ -125,6 +128,7 @@ def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
         uuid=ask("nvmlDeviceGetUUID"),
         pci=None if pci is None else _text(pci.busId),
         persistence=None if persistence is None else bool(persistence),
+        recovery_action=_recovery_action(nvml, ask),
         memory_bytes=None if memory is None else int(memory.total),
         mig=None if mig is None else bool(mig[0]),
         process_ids=None if processes is None else tuple(int(each.pid) for each in processes),
@@ -159,6 +163,13 @@ def _make_query(nvml: ModuleType, handle: Any) -> Callable[..., Any]:
             return None
 
     return ask
+
+
+def _recovery_action(nvml: ModuleType, ask: Callable[..., Any]) -> int | None:
+    """A number by the bindings' name for its field, which older ones lack; None if the driver does not know it."""
+    field = getattr(nvml, "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION", None)
+    values = None if field is None else ask("nvmlDeviceGetFieldValues", [field])
+    return int(values[0].value.uiVal) if values and values[0].nvmlReturn == SUCCESS else None
 
 
 def _clock_reasons(ask: Callable[..., Any]) -> tuple[str, ...] | None:

@@ -79,6 +79,12 @@ def test_a_switch_says_itself_whether_an_error_is_fatal(text: str, level: str, a
     assert [(one, step) for one, _, step in found(text)] == [(level, action)]
 
 
+def test_a_switch_s_error_without_a_row_is_said_in_its_own_words() -> None:
+    texts = (f"{SWITCH}: 11001, Fatal, Link {link} ingress invalid command" for link in (12, 13))
+    (finding,) = check_driver_errors(node_with(*texts))
+    assert finding.value.startswith("ingress invalid command, 2 times")
+
+
 def test_details_of_a_switch_s_error_are_no_errors() -> None:
     assert found(f"{SWITCH}: 20034, Severity 1 Engine instance 60", f"{SWITCH}: 20034, Data {{0x1, 0x0}}") == []
 
