@@ -78,7 +78,7 @@ def _summary(facts: Facts) -> str:
     if tuning.wake_microseconds is not None:
         parts.append(f"idle cores wake in {tuning.wake_microseconds} us")
     if tuning.is_virtual:
-        parts.append("IOMMU and ACS are the virtual machine's host's")
+        parts.append("IOMMU and ACS left to the host of this virtual machine")
     elif tuning.has_unread_ports:
         parts.append("ACS unknown (root may read it)")
     if facts.rdma_ports:
