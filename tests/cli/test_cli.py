@@ -22,7 +22,7 @@ from bench.cli import COMMANDS, call
 from bench.measure.launch.supervisor import run_local as start_ranks
 from bench.measure.system import host
 from bench.records.file import load
-from bench.records.lines.parts import Finding, Level
+from bench.records.lines.parts import Action, Finding, Level
 from bench.run.baseline import compare_with_earlier
 from tests import ROOT
 from tests.support.command import BENCH, SUITES, environ
@@ -398,7 +398,7 @@ def test_an_expectation_of_the_machine_is_a_gate(capsys: pytest.CaptureFixture[s
     assert err == ""
     (failed,) = [line for line in out.splitlines() if line.startswith("fail: expected gpus: ")]
     assert f"not {ENOUGH_GPUS}" in failed
-    assert out.splitlines()[-1].startswith("Not ready: 1 failure: expected gpus")
+    assert out.splitlines()[0].startswith("Not ready: 1 failure: expected gpus")
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ def test_an_expectation_of_the_machine_is_a_gate(capsys: pytest.CaptureFixture[s
         ("torch:fail GPUs:fail load:warn", False, "Not ready: 2 failures: torch, GPUs; 1 warning: load."),
     ],
 )
-def test_the_doctor_ends_in_a_verdict(
+def test_the_doctor_begins_with_its_verdict(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, levels: str, strict: bool, verdict: str
 ) -> None:
     pairs = [text.split(":") for text in levels.split()]
@@ -418,7 +418,31 @@ def test_the_doctor_ends_in_a_verdict(
     monkeypatch.setattr("bench.measure.doctor.checks.gather", lambda: None)
     monkeypatch.setattr("bench.measure.doctor.checks.examine", lambda facts, expect: findings)
     code = call(["doctor", *(["--strict"] if strict else [])])
-    assert (code, capsys.readouterr().out.splitlines()[-1]) == (int("Not" in verdict), verdict)
+    first, *others = capsys.readouterr().out.splitlines()
+    assert (code, first) == (int("Not" in verdict), verdict)
+    order = [line.partition(":")[0] for line in others]
+    assert order == sorted(order, key=("fail", "warn", "ok").index)
+    assert len(order) == len(findings)
+
+
+@pytest.mark.parametrize(
+    ("actions", "step"),
+    [
+        ("reset", "reset the device"),
+        ("reset reboot", "reboot this node"),
+        ("reboot isolate reset", "isolate this node"),
+    ],
+)
+def test_the_verdict_names_the_hardest_step(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, actions: str, step: str
+) -> None:
+    findings = [Finding("fail", "GPU 0", "x", "so", cast("Action", action)) for action in actions.split()]
+    monkeypatch.setattr("bench.measure.doctor.checks.gather", lambda: None)
+    monkeypatch.setattr("bench.measure.doctor.checks.examine", lambda facts, expect: findings)
+    assert call(["doctor"]) == 1
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.endswith(f" Next: {step}.")
+    assert second == f"fail: GPU 0: x; {step.split()[0]}: so"
 
 
 def test_the_package_shows_its_public_names_alone() -> None:

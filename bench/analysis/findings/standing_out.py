@@ -139,7 +139,7 @@ def _doctor(evidence: RunEvidence, name: str) -> Iterator[Remark]:
     doctor = evidence.result.header.doctor
     for finding in () if doctor is None else doctor.findings:
         if finding.level == "fail":
-            yield Remark(text=f"{finding.what}: {finding.value}", remedy=finding.remedy, weight=ACCUSED)
+            yield Remark(text=f"{finding.what}: {finding.value}", remedy=finding.advice, weight=ACCUSED)
 
 
 _MAKERS: tuple[Callable[[RunEvidence, str], Iterator[Remark]], ...] = (

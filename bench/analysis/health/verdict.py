@@ -89,7 +89,9 @@ def _doctor(evidence: Evidence) -> RuleOutcome:
     findings = doctor.findings
     texts = {level: [f"{f.what}: {f.value}" for f in findings if f.level == level] for level in ("fail", "warn")}
     if texts["fail"]:
-        return RuleOutcome("bad", first_few(texts["fail"]))
+        actions = {finding.action for finding in findings if finding.level == "fail"}
+        named = [action for action in ("isolate", "reboot", "reset") if action in actions]
+        return RuleOutcome("bad", first_few(texts["fail"]) + (f"; {named[0]}" if named else ""))
     if texts["warn"]:
         return RuleOutcome("note", first_few(texts["warn"]))
     return RuleOutcome("ok", f"{len(findings)} findings, all ok")

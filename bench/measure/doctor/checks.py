@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from bench.core import torch_versions
 from bench.core.values import counted
 from bench.errors import BenchError
+from bench.measure.doctor.driver_error_checks import check_driver_errors
 from bench.measure.doctor.facts import Check, Facts, gather, is_loopback
 from bench.measure.doctor.gpu_checks import GPU_CHECKS
 from bench.measure.doctor.launcher_check import check_launcher
+from bench.measure.doctor.port_checks import check_ports
+from bench.measure.doctor.tuning_checks import check_tuning
 from bench.measure.launchers.interfaces import nccl_complaint
 from bench.records.lines.parts import Finding, Level
 
@@ -227,6 +230,9 @@ CHECKS: tuple[Check, ...] = (
     _torch,
     _visible,
     *GPU_CHECKS,
+    check_driver_errors,
+    check_ports,
+    check_tuning,
     _cores,
     _threads,
     _more_ranks_than_cores,

@@ -20,7 +20,11 @@ from bench.measure.launchers.place import LauncherRank
 from bench.measure.launchers.threads import threads_per_rank
 from bench.measure.system import cgroup, devices, host
 from bench.measure.system.backends import DEFAULT_FOR_DEVICE
+from bench.measure.system.host_tuning import HostTuning, read_host_tuning
+from bench.measure.system.kernel_log import KernelLog, read_driver_errors
 from bench.measure.system.nvml import GpuFacts, gather_gpus
+from bench.measure.system.pcie import gpus_without_driver
+from bench.measure.system.rdma_ports import RdmaPort, read_rdma_ports
 from bench.records.lines.parts import Finding
 
 
@@ -37,12 +41,18 @@ class Facts:
     """Names of the GPUs that torch sees, in its order."""
     present_gpus: int = 0
     """GPUs that the kernel's drivers show."""
+    without_driver: tuple[str, ...] = ()
+    """PCI addresses of GPUs that their driver left alone."""
     unusable: str | None = None
     """Complaint about accelerators that torch cannot use; None: there are none."""
     gpus: tuple[GpuFacts, ...] = ()
     """NVML's facts of the GPUs that torch sees, or of all if it is not known which these are."""
     no_gpu_facts: str | None = None
     """Reason for which NVML gave no facts."""
+    kernel_log: KernelLog = field(default_factory=KernelLog)
+    """Errors of NVIDIA's drivers."""
+    rdma_ports: tuple[RdmaPort, ...] = ()
+    tuning: HostTuning = field(default_factory=HostTuning)
     own_process_id: int | None = None
     usable_cores: int = 1
     affinity_cores: int | None = None
@@ -89,9 +99,13 @@ def gather(preset: str = "standard", root: Path = host.ROOT, environ: Mapping[st
         torch_version=str(torch.__version__),
         torch_gpus=names,
         present_gpus=host.present_gpus(root),
+        without_driver=gpus_without_driver(root),
         unusable=trouble or host.unusable_accelerators(len(names), root),
         gpus=visible_gpus(gpus, uuids),
         no_gpu_facts=no_gpu_facts,
+        kernel_log=read_driver_errors(root),
+        rdma_ports=read_rdma_ports(root),
+        tuning=read_host_tuning(root),
         own_process_id=os.getpid(),
         usable_cores=cores,
         affinity_cores=None if affinity is None else len(affinity),

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from bench.catalog.accelerators import find
+from bench.catalog.xids import RECOVERY_STEPS
 from bench.core.values import counted
+from bench.measure.doctor.driver_error_checks import REMEDIES
 from bench.measure.doctor.facts import Check, Facts
+from bench.measure.doctor.nvlink_check import check_nvlinks
 from bench.measure.system.nvml import GpuFacts
 from bench.records.lines.parts import Finding
 
@@ -31,6 +33,14 @@ def _alike(facts: Facts) -> Iterator[Finding]:
         )
     elif models:
         yield Finding("ok", "GPU models", f"{sum(models.values())} x {next(iter(models))}")
+
+
+def _driver(facts: Facts) -> Iterator[Finding]:
+    """Find a GPU that failed as the driver took it up: it is on the bus, and nvidia-smi does not list it."""
+    if facts.without_driver:
+        value = f"no driver for {', '.join(facts.without_driver)}, and one for others of its kind"
+        remedy = "drain the node first; if it stays away, look at dmesg and replace the device"
+        yield Finding("fail", "GPUs", value, remedy, "reboot")
 
 
 def _management(facts: Facts) -> Iterator[Finding]:
@@ -59,7 +69,16 @@ def _mig(gpu: GpuFacts) -> Iterator[Finding]:
             f"GPU {gpu.index}",
             "MIG is on",
             "a slice is measured, not the device, and NCCL may refuse: nvidia-smi -i N -mig 0 turns it off",
+            "watch",
         )
+
+
+def _persistence(facts: Facts) -> Iterator[Finding]:
+    """Without it the driver lets go of a GPU after each program, for seconds, and its settings are lost."""
+    off = [str(gpu.index) for gpu in facts.gpus if gpu.persistence is False]
+    if off:
+        remedy = "each start takes seconds longer, and set clocks are lost: nvidia-smi -pm 1, or nvidia-persistenced"
+        yield Finding("warn", "GPU persistence", f"off on GPU {', '.join(off)}", remedy, "watch")
 
 
 def _processes(facts: Facts) -> Iterator[Finding]:
@@ -68,23 +87,45 @@ def _processes(facts: Facts) -> Iterator[Finding]:
         if others:
             named = ", ".join(map(str, others))
             yield Finding(
-                "warn", f"GPU {gpu.index}", f"in use by process {named}", "its figures will be lower: stop them"
+                "warn",
+                f"GPU {gpu.index}",
+                f"in use by process {named}",
+                "its figures will be lower: stop them",
+                "watch",
             )
 
 
 def _memory_errors(gpu: GpuFacts) -> Iterator[Finding]:
     what = f"GPU {gpu.index} memory"
     if gpu.remapping_failed:
-        yield Finding("fail", what, "a row could not be remapped", "replace the device (NVIDIA RMA criterion)")
+        yield Finding(
+            "fail", what, "a row could not be remapped", "replace the device (NVIDIA RMA criterion)", "isolate"
+        )
     if gpu.remapping_pending:
-        yield Finding("fail", what, "rows wait to be remapped", "drain the node and reset the GPU")
+        yield Finding(
+            "fail",
+            what,
+            "rows wait to be remapped",
+            "drain the node first; a reset of the GPU replaces the rows",
+            "reset",
+        )
     if gpu.ecc_uncorrected:
         yield Finding(
             "fail",
             what,
             f"{counted(gpu.ecc_uncorrected, 'uncorrected ECC error')} since the driver was loaded",
-            "reset the GPU; if they come back, replace it",
+            "drain the node first; if they come back, replace the GPU",
+            "reset",
         )
+
+
+def _recovery(gpu: GpuFacts) -> Iterator[Finding]:
+    """Repeat the driver's own word on what a GPU needs."""
+    step, words = RECOVERY_STEPS.get(gpu.recovery_action or 0, ("watch", f"recovery action {gpu.recovery_action}"))
+    if step == "watch":
+        yield Finding("warn", f"GPU {gpu.index} recovery", f"its driver asks for {words}", REMEDIES["watch"], "watch")
+    elif step == "reset" or step == "reboot":
+        yield Finding("fail", f"GPU {gpu.index} recovery", f"its driver asks for {words}", REMEDIES[step], step)
 
 
 def _clocks(gpu: GpuFacts) -> Iterator[Finding]:
@@ -93,34 +134,19 @@ def _clocks(gpu: GpuFacts) -> Iterator[Finding]:
         return
     slowed = BAD_CLOCK_REASONS.intersection(reasons)
     remedy = "look at cooling and power" if slowed else "nvidia-smi -rac and -rgc set the clocks back"
-    yield Finding("warn", f"GPU {gpu.index} clocks", f"held down: {', '.join(reasons)}", remedy)
+    yield Finding("warn", f"GPU {gpu.index} clocks", f"held down: {', '.join(reasons)}", remedy, "watch")
 
 
 def _pcie(gpu: GpuFacts) -> Iterator[Finding]:
     what = f"GPU {gpu.index} PCIe"
     if gpu.pcie_width and gpu.pcie_width_max and gpu.pcie_width < gpu.pcie_width_max:
         value = f"x{gpu.pcie_width} of x{gpu.pcie_width_max}"
-        yield Finding("warn", what, value, "reseat the card, or look at the slot, riser and BIOS")
+        yield Finding("warn", what, value, "reseat the card, or look at the slot, riser and BIOS", "isolate")
     supported, device = gpu.pcie_generation_max, gpu.pcie_generation_device
     if supported and device and supported < device:
         value = f"generation {supported}, the device can {device}"
-        yield Finding("warn", what, value, "look at the slot and the BIOS; traffic with the host is slower")
-
-
-def _nvlink(facts: Facts) -> Iterator[Finding]:
-    for gpu in facts.gpus:
-        if gpu.nvlinks is None or gpu.nvlinks_active is None or gpu.nvlinks_active == gpu.nvlinks:
-            continue
-        accelerator = find(gpu.name)
-        has_fabric = accelerator is not None and (accelerator.scaleup_fabric or "").startswith("NVLink")
-        # A PCIe card without a bridge, or a GPU on its own, has no link to have.
-        if gpu.nvlinks_active or (has_fabric and len(facts.gpus) > 1):
-            yield Finding(
-                "fail",
-                f"GPU {gpu.index} NVLink",
-                f"{gpu.nvlinks_active} of {counted(gpu.nvlinks, 'link')} active",
-                "look at nvidia-smi nvlink -s, the fabric manager and dmesg",
-            )
+        remedy = "look at the slot and the BIOS; traffic with the host is slower"
+        yield Finding("warn", what, value, remedy, "isolate")
 
 
 def _p2p(facts: Facts) -> Iterator[Finding]:
@@ -138,6 +164,7 @@ def _p2p(facts: Facts) -> Iterator[Finding]:
             "GPU peer to peer",
             f"none between {named}",
             "traffic goes through host memory: look at nvidia-smi topo -p2p r, ACS and the IOMMU",
+            "watch",
         )
     elif len(facts.gpus) > 1 and all(gpu.without_p2p is not None for gpu in facts.gpus):
         yield Finding("ok", "GPU peer to peer", "between all")
@@ -161,6 +188,7 @@ def _numa(facts: Facts) -> Iterator[Finding]:
             f"this process may use cores of node {', '.join(map(str, own_nodes))}; {gpus}",
             "launch times and host copies will vary from start to start: bind each rank to its GPU's node "
             "(torchrun --numa-binding=node, srun --cpu-bind, numactl --cpunodebind)",
+            "watch",
         )
     else:
         yield Finding("ok", "GPU NUMA", f"bound to node {own_nodes[0]}, that of the GPU")
@@ -176,10 +204,11 @@ _HEALTH_CHECKS: tuple[Check, ...] = (
     _each_gpu(_mig),
     _processes,
     _each_gpu(_memory_errors),
+    _each_gpu(_recovery),
     _each_gpu(_clocks),
     _each_gpu(_pcie),
-    _nvlink,
+    check_nvlinks,
 )
 
-GPU_CHECKS: tuple[Check, ...] = (_alike, _management, *_HEALTH_CHECKS, _healthy, _p2p, _numa)
+GPU_CHECKS: tuple[Check, ...] = (_alike, _driver, _management, *_HEALTH_CHECKS, _healthy, _persistence, _p2p, _numa)
 """Every check of GPUs; a new one is a function and a row."""

@@ -41,6 +41,7 @@ ON_DIE = 0
 P2P_READ = 0
 P2P_OK = 0
 
+SUCCESS = 0
 UNCORRECTED = 1
 SINCE_DRIVER_LOAD = 0
 
@@ -53,6 +54,12 @@ class GpuFacts:
     """NVML's number, in order of the PCI address; torch may count otherwise."""
     name: str
     uuid: str | None = None
+    pci: str | None = None
+    """PCI address, such as `00000000:3B:00.0`."""
+    persistence: bool | None = None
+    """True: the driver keeps the device ready while no program uses it."""
+    recovery_action: int | None = None
+    """Number of the step that the driver asks for (nvmlDeviceGpuRecoveryAction_t); 0: none."""
     memory_bytes: int | None = None
     mig: bool | None = None
     process_ids: tuple[int, ...] | None = None
@@ -111,13 +118,17 @@ def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
 
     ask = _make_query(nvml, handle)
     memory, mig = ask("nvmlDeviceGetMemoryInfo"), ask("nvmlDeviceGetMigMode")
-    remapped = ask("nvmlDeviceGetRemappedRows")
+    remapped, pci = ask("nvmlDeviceGetRemappedRows"), ask("nvmlDeviceGetPciInfo")
+    persistence = ask("nvmlDeviceGetPersistenceMode")
     processes = ask("nvmlDeviceGetComputeRunningProcesses")
     active, total = _links(nvml, ask)
     return GpuFacts(
         index=index,
         name=str(ask("nvmlDeviceGetName") or "unknown GPU"),
         uuid=ask("nvmlDeviceGetUUID"),
+        pci=None if pci is None else _text(pci.busId),
+        persistence=None if persistence is None else bool(persistence),
+        recovery_action=_recovery_action(nvml, ask),
         memory_bytes=None if memory is None else int(memory.total),
         mig=None if mig is None else bool(mig[0]),
         process_ids=None if processes is None else tuple(int(each.pid) for each in processes),
@@ -135,6 +146,11 @@ def _facts(nvml: ModuleType, index: int, handles: list[Any]) -> GpuFacts:
     )
 
 
+def _text(value: str | bytes) -> str:
+    """A text of the library's; older bindings give bytes."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def _make_query(nvml: ModuleType, handle: Any) -> Callable[..., Any]:
     def ask(function: str, *arguments: Any) -> Any:
         """The library's answer; None if it, the driver or the device does not know the question."""
@@ -147,6 +163,13 @@ def _make_query(nvml: ModuleType, handle: Any) -> Callable[..., Any]:
             return None
 
     return ask
+
+
+def _recovery_action(nvml: ModuleType, ask: Callable[..., Any]) -> int | None:
+    """A number by the bindings' name for its field, which older ones lack; None if the driver does not know it."""
+    field = getattr(nvml, "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION", None)
+    values = None if field is None else ask("nvmlDeviceGetFieldValues", [field])
+    return int(values[0].value.uiVal) if values and values[0].nvmlReturn == SUCCESS else None
 
 
 def _clock_reasons(ask: Callable[..., Any]) -> tuple[str, ...] | None:

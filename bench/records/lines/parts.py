@@ -295,6 +295,9 @@ class NcclSetup(Struct, kw_only=True, frozen=True, omit_defaults=True, forbid_un
 
 
 Level = Literal["ok", "warn", "fail"]
+Action = Literal["", "isolate", "reset", "reboot", "watch"]
+"""Step after a finding about hardware: take the node out of use until it is repaired, reset the device, reboot the
+host, or go on and look again."""
 
 
 class Finding(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -305,10 +308,17 @@ class Finding(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     value: Text = ""
     remedy: Text = ""
     """Advice; empty if nothing is wrong."""
+    action: Action = ""
+    """Empty: nothing is wrong, or it is a set-up that the user changes."""
 
     def line(self) -> str:
-        """`ok: what: value`, or `warn: what: value; remedy`."""
-        return f"{self.level}: {self.what}: {self.value}" + (f"; {self.remedy}" if self.remedy else "")
+        """`ok: what: value`, `warn: what: value; remedy`, or `fail: what: value; reset: remedy`."""
+        return f"{self.level}: {self.what}: {self.value}" + (f"; {self.advice}" if self.advice else "")
+
+    @property
+    def advice(self) -> str:
+        """The action and the remedy, such as `reset: drain the node and reset the GPU`."""
+        return ": ".join(filter(None, (self.action, self.remedy)))
 
 
 class DoctorReport(Record):

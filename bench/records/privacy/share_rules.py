@@ -65,7 +65,7 @@ RULES: Mapping[str, Mapping[Rule, str]] = {
     },
     "PlannedCase": {Rule.IDENTITY: "suite id params", Rule.FIGURES: "min_seconds prepare_seconds"},
     "DoctorReport": {Rule.HOST: "host", Rule.FIGURES: "findings"},
-    "Finding": {Rule.FIGURES: "level", Rule.TEXT: "what value remedy"},
+    "Finding": {Rule.FIGURES: "level action", Rule.TEXT: "what value remedy"},
     "Measurement": {
         Rule.FIGURES: "launch status num_ranks visit seconds traced_call_ns spans check work stop disturbance energy",
         Rule.IDENTITY: "suite case params variants derived metrics traced_variants controls launch_ns num_late",

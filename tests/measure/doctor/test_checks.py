@@ -148,6 +148,9 @@ def test_what_is_wrong_with_a_node_is_found(change: dict[str, Any], finding: tup
             {"ecc_uncorrected": 2},
             ("fail", "GPU 1 memory", "2 uncorrected ECC errors since the driver was loaded"),
         ),
+        ({"recovery_action": 1}, ("fail", "GPU 1 recovery", "its driver asks for a reset of the GPU")),
+        ({"recovery_action": 2}, ("fail", "GPU 1 recovery", "its driver asks for a reboot of the node")),
+        ({"recovery_action": 99}, ("warn", "GPU 1 recovery", "its driver asks for recovery action 99")),
         ({"remapping_pending": True}, ("fail", "GPU 1 memory", "rows wait to be remapped")),
         ({"remapping_failed": True}, ("fail", "GPU 1 memory", "a row could not be remapped")),
         (
@@ -156,8 +159,8 @@ def test_what_is_wrong_with_a_node_is_found(change: dict[str, Any], finding: tup
         ),
         ({"pcie_width": 8}, ("warn", "GPU 1 PCIe", "x8 of x16")),
         ({"pcie_generation_max": 4}, ("warn", "GPU 1 PCIe", "generation 4, the device can 5")),
-        ({"nvlinks_active": 17}, ("fail", "GPU 1 NVLink", "17 of 18 links active")),
-        ({"nvlinks_active": 0}, ("fail", "GPU 1 NVLink", "0 of 18 links active")),
+        ({"nvlinks_active": 17}, ("fail", "GPU 1 NVLink", "17 of 18 wired links active")),
+        ({"nvlinks_active": 0}, ("fail", "GPU 1 NVLink", "0 of 18 wired links active")),
     ],
 )
 def test_what_is_wrong_with_a_gpu_is_found(change: dict[str, Any], finding: tuple[str, str, str]) -> None:
@@ -169,6 +172,7 @@ def test_what_is_wrong_with_a_gpu_is_found(change: dict[str, Any], finding: tupl
     "change",
     [
         {"process_ids": (100,)},  # this process
+        {"recovery_action": 0},
         {"clock_reasons": ("power cap",)},  # what load brings by design
         {"name": "NVIDIA H100 PCIe", "nvlinks_active": 0},  # a card without a bridge
         dict.fromkeys(("mig", "process_ids", "ecc_uncorrected", "pcie_width", "nvlinks", "clock_reasons")),

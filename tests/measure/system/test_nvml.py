@@ -38,6 +38,7 @@ def fake(answers: dict[str, Any], num_gpus: int = 2) -> ModuleType:
 
     module.NVMLError = NVMLError  # type: ignore[attr-defined]
     module.NVML_NVLINK_MAX_LINKS = 18  # type: ignore[attr-defined]
+    module.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION = 230  # type: ignore[attr-defined]
     module.nvmlInit, module.nvmlShutdown = start, stop  # type: ignore[attr-defined]
     module.nvmlDeviceGetCount = lambda: num_gpus  # type: ignore[attr-defined]
     module.nvmlDeviceGetHandleByIndex = lambda index: index  # type: ignore[attr-defined]
@@ -57,6 +58,11 @@ FULL = {
     "nvmlDeviceGetName": "NVIDIA H100 80GB HBM3",
     "nvmlDeviceGetUUID": lambda handle: f"GPU-{handle}",
     "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=85 * 10**9, free=1, used=2),
+    "nvmlDeviceGetPciInfo": lambda handle: SimpleNamespace(busId=f"00000000:{handle + 16:02X}:00.0"),
+    "nvmlDeviceGetPersistenceMode": 0,
+    "nvmlDeviceGetFieldValues": lambda handle, fields: [
+        SimpleNamespace(nvmlReturn=0 if fields == [230] else 3, value=SimpleNamespace(uiVal=1))
+    ],
     "nvmlDeviceGetMigMode": [1, 0],
     "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=11), SimpleNamespace(pid=12)],
     "nvmlDeviceGetTotalEccErrors": lambda handle, kind, counter: 10 * kind + counter,
@@ -80,6 +86,9 @@ def test_all_that_a_gpu_answers_is_read(monkeypatch: pytest.MonkeyPatch) -> None
         index=1,
         name="NVIDIA H100 80GB HBM3",
         uuid="GPU-1",
+        pci="00000000:11:00.0",
+        persistence=False,
+        recovery_action=1,
         memory_bytes=85 * 10**9,
         mig=True,
         process_ids=(11, 12),
