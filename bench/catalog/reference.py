@@ -18,8 +18,8 @@ from importlib import resources
 
 LARGE = 8 << 30
 """Bytes from which on the rate of a collective no longer grows: `large` in the conditions, and every size above."""
-NCCL_LOOP, TORCH_LOOP, COPY_LOOP = "nccl-tests", "torch", "copy"
-"""Kinds of loop: NCCL's own tests, `torch.distributed` in a loop, and copies by copy engines."""
+NCCL_LOOP, TORCH_LOOP, COPY_LOOP, STREAM_LOOP = "nccl-tests", "torch", "copy", "stream"
+"""Kinds of loop: NCCL's own tests, `torch.distributed` in a loop, copies by copy engines, and by a kernel (STREAM)."""
 NVLS, SHARP, NO_REDUCTION = "nvls", "sharp", "none"
 """Who adds: the NVLink switch, switches of the network, or the GPUs alone."""
 
@@ -195,6 +195,8 @@ def _edge(conditions: str) -> int | None:
 
 
 def _loop(text: str, kind: str) -> str | None:
+    if kind.startswith("memory_"):
+        return STREAM_LOOP
     if kind.endswith("_copy"):
         return COPY_LOOP
     if "all_reduce_bench" in text or "torch loop" in text:
