@@ -61,9 +61,8 @@ def expectation_lines(rows: Sequence[Row]) -> list[str]:
     if len(known) > MAX_EXPECTED:
         lines.append(f"{len(known) - MAX_EXPECTED} more cases with published figures: --format json")
     if len(asked) > len(known):
-        lines.append(
-            f"Expected: unknown for {len(asked) - len(known)} of {len(asked)} cases; nobody published like ones"
-        )
+        count = f"{len(asked) - len(known)} of {len(asked)} cases"
+        lines.append(f"Expected: unknown for {count}: no published figures of their kinds")
     return lines
 
 

@@ -37,7 +37,7 @@ def reached(evidence: RunEvidence) -> list[Figure]:
 
 
 def _beside_others(figure: Figure, evidence: RunEvidence) -> Figure:
-    """A figure with the range of others for its case, if there is one; fewer sources are no reason for a longer line."""
+    """A figure with the range of others for its case, if there is one; fewer sources are worth no longer line."""
     row = next((row for row in evidence.measured if row["case"] == figure.case), None)
     asked = None if row is None else expected.asked_of(row)
     if row is None or asked is None or row["expected_low"] is None or row.get(asked.metric) != figure.value:
