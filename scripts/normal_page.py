@@ -12,14 +12,14 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.catalog.accelerators import catalogue
 from bench.catalog.expectations import expectation
-from bench.catalog.questions import ENOUGH, MARGIN, MAX_WIDTH, Question
+from bench.catalog.questions import ENOUGH, MARGIN, MAX_WIDTH, Question, question_of
 from bench.catalog.reference import (
     COPY_LOOP,
     LARGE,
@@ -77,18 +77,13 @@ DEVICE = (
     Figure("fp16 product of 8192³", "matmul_fp16", _is_of(size=8192), case=_PRODUCT.format("dtype=float16,")),
     Figure("fp8 product of 8192³", "matmul_fp8", _is_of(size=8192), case=_PRODUCT.format("dtype=float8_e4m3fn,")),
     Figure("fp8 product, best shape", "matmul_fp8_mamf"),
-    Figure("tf32 product of 8192³", "matmul_tf32"),
     Figure("memory copy", "memory_copy", case="compute/copy[num_bytes=4294967296]", metric="membw_gb_per_s"),
     Figure("memory triad", "memory_triad", case="compute/triad[num_bytes=4294967296]", metric="membw_gb_per_s"),
-    Figure("copy host to GPU", "h2d_copy"),
     Figure("copy GPU to host", "d2h_copy"),
-    Figure("copy GPU to GPU, one way", "p2p_copy", devices=2),
 )
 LINKS = (
-    Figure("all-reduce, 8 GPUs, 1 MiB", "all_reduce_busbw", _is_of(num_nodes=1, num_bytes=1 << 20), 8),
     Figure("all-reduce, 8 GPUs, 16 MiB", "all_reduce_busbw", _is_of(num_nodes=1, num_bytes=16 << 20), 8),
     Figure("all-reduce, 8 GPUs, 256 MiB", "all_reduce_busbw", _is_of(num_nodes=1, num_bytes=256 << 20), 8),
-    Figure("all-reduce, 8 GPUs, 8 GiB and more", "all_reduce_busbw", _is_of(num_nodes=1, num_bytes=LARGE), 8),
     Figure("all-reduce, 2 nodes, 8 GiB and more", "all_reduce_busbw", _is_of(num_nodes=2, num_bytes=LARGE), 16),
     Figure("all-reduce, 4 nodes, 8 GiB and more", "all_reduce_busbw", _is_of(num_nodes=4, num_bytes=LARGE), 32),
     Figure(
@@ -123,24 +118,28 @@ the ranges of the next section beside your figures. They advise: no exit code de
 EXPECTED = """
 A range needs three independent sources of one kind of loop: nccl-tests, a loop in torch, or copy engines. It reaches
 {margin:.0%} beyond their figures and is at most {width:.0%} wide, or there is none. All pages of one vendor are one
-source. Fewer sources are shown without a range, and `-` is unknown. `rule` marks a kind of figure that nobody published:
-its range is the share of a line rate that published figures reach elsewhere. The key of a range is the accelerator, the
-number of ranks and nodes, the network, who adds (the NVLink switch, the network, the GPUs), the size and the kind of
-loop. Nothing is said of collectives below 16 MiB. From 16 to 256 MiB a figure is compared with loops of its own kind
-only, from 256 MiB on with any one kind. Across nodes a range needs the rate of the NICs: files of `bench` do not have it
-yet, and say `unknown`. [JSON](reading.md) has `expected_low` and `expected_high`."""
+source. Fewer sources are shown without a range, and `-` is unknown. `rule` marks a kind of figure that nobody
+published: its range is the share of a line rate that published figures reach elsewhere. The key of a range is the
+accelerator, the number of ranks and nodes, the network, who adds (the NVLink switch, the network, the GPUs), the size
+and the kind of loop. Nothing is said of collectives below 16 MiB. From 16 to 256 MiB a figure is compared with loops of
+its own kind only, from 256 MiB on with any one kind. Across nodes a range needs the rate of the NICs: files of `bench`
+do not have it yet, and say `unknown`. [JSON](reading.md) has `expected_low` and `expected_high`."""
+BESIDE = """
+All-reduce: bus bandwidth of 8 GPUs of one node, 8 GiB and more, and 1 GiB. Copies: one direction. All in GB/s. Copies
+host to GPU of other cards: {pcie}. Over the network, 4 nodes of 8 GPUs with 8 x 400 Gbit/s each, 8 GiB and more,
+without reduction in the network: {network}."""
 PUBLISHED = """
 A source is one publisher: a vendor with all its pages and its MLPerf submissions, the owner of a repository, or one
 thread of an issue tracker. From three sources on, a row has the lowest and the highest figure. A row that begins with
 `1 source` or `2 sources` rests on too few sources for a range. Left out are figures that a source calls degraded or
-odd, figures read from plots, figures of low confidence, and runs with a forced NCCL algorithm. Conditions differ
-between the sources: NCCL, driver, cloud, batch. Every figure with its conditions and source is a row of
+odd, figures read from plots, figures of low confidence, and nodes whose NVLink switch was told not to add. Conditions
+differ between the sources: NCCL, driver, cloud, batch. Every figure with its conditions and source is a row of
 `bench/catalog/data/reference_numbers.csv` ({rows:,} rows). The file also has limits that other test suites demand
 (`floor_...`, `expected_...`); this page leaves them out."""
 
 
 def page() -> str:
-    entries = [entry for entry in reference_numbers() if entry.is_healthy and not entry.is_forced]
+    entries = [entry for entry in reference_numbers() if entry.is_healthy and _is_default(entry)]
     parts = [
         "# What is normal",
         HEAD,
@@ -154,9 +153,7 @@ def page() -> str:
         "## What to expect",
         EXPECTED.format(margin=MARGIN, width=MAX_WIDTH),
         "\n".join(_expectations()),
-        "All-reduce: bus bandwidth of 8 GPUs of one node at 8 GiB and more, and at 1 GiB. Copies: one direction. All in "
-        "GB/s. Over the network, 4 nodes of 8 GPUs with 8 x 400 Gbit/s each, 8 GiB and more, without reduction in the "
-        f"network: {_over_network()} GB/s.",
+        BESIDE.format(pcie=_over_pcie(), network=_over_network()),
         "## Published figures",
         PUBLISHED.format(rows=len(reference_numbers())),
         "### One accelerator",
@@ -219,9 +216,16 @@ def _expectations() -> Iterator[str]:
             expectation(Question(kind, row.name, ranks, 1, loop, num_bytes))
             for _, kind, ranks, loop, num_bytes in ASKED
         ]
-        if any(found):
+        if any(answer for answer, (_, kind, *_) in zip(found, ASKED, strict=True) if kind != "h2d_copy"):
             cells = (MISSING if answer is None else answer.text().removeprefix("expected ") for answer in found)
             yield f"| {row.name} | " + " | ".join(cells) + " |"
+
+
+def _over_pcie() -> str:
+    """Ranges of cards that the table leaves out."""
+    cards = (("PCIe 4", "A100-PCIe-80GB"), ("PCIe 5", "H100-PCIe-80GB"))
+    found = [(name, expectation(Question("h2d_copy", card, 1, 1, COPY_LOOP))) for name, card in cards]
+    return ", ".join(f"{name} x16 {answer.text()}" for name, answer in found if answer is not None)
 
 
 def _over_network() -> str:
@@ -229,6 +233,12 @@ def _over_network() -> str:
         Question("all_reduce_busbw", "H100-SXM-80GB", 32, 4, NCCL_LOOP, LARGE, None, None, "InfiniBand", 3200.0)
     )
     return MISSING if found is None else found.text()
+
+
+def _is_default(entry: Entry) -> bool:
+    """False for a node on which the NVLink switch was told not to add."""
+    asked = question_of(entry)
+    return entry.num_nodes != 1 or asked.reduces_in == replace(asked, reduction=None).reduces_in
 
 
 def _sheets() -> Iterator[str]:

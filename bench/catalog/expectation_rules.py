@@ -70,7 +70,9 @@ def _is_network(question: Question) -> bool:
 
 
 def _is_on_nvlink(question: Question) -> bool:
-    return _fabric(question).startswith("NVLink") and question.num_nodes == 1
+    # The GPUs of GH200 stand alone on their nodes, and reach each other by other ways than on boards of eight.
+    is_alone = question.accelerator.startswith("GH200")
+    return _fabric(question).startswith("NVLink") and question.num_nodes == 1 and not is_alone
 
 
 def _is_on_one_node(question: Question) -> bool:

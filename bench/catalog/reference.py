@@ -33,8 +33,6 @@ ALIASES = {
 """Names in the data file -> names of the catalogue."""
 FAULTS = ("TCP fall-back", "degraded", "oddly below", "surely a slip", "plot")
 """Words of conditions that speak of a fault, a slip or a reading from a plot: no figure of a healthy machine."""
-FORCED = ("; Ring", "; NVLS", "; Tree")
-"""Ends of conditions in which an algorithm was forced upon NCCL."""
 
 _SAME_VENDOR = {"Quanta_Cloud_Technology": "QCT", "aws-samples": "AWS", "nvidia.com": "NVIDIA", "huggingface.co": "HF"}
 _OWN_ISSUES = ("NVIDIA/aicr",)
@@ -77,11 +75,6 @@ class ReferenceNumber:
     confidence: str
     conditions: str
     source: str
-
-    @property
-    def is_forced(self) -> bool:
-        """True if an algorithm was forced upon NCCL."""
-        return self.conditions.endswith(FORCED) and "chose" not in self.conditions
 
     @property
     def is_healthy(self) -> bool:

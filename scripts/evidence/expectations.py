@@ -14,6 +14,7 @@ from bench.catalog.expectation_rules import RULES, Rule, shares
 from bench.catalog.expectations import expectation, is_judged
 from bench.catalog.questions import MARGIN, MAX_WIDTH, MEASURED, RULE, Expectation, question_of
 from bench.catalog.reference import ReferenceNumber, reference_numbers, relative_width, vendor
+from bench.core.values import counted
 from bench.records.file import load_many
 from bench.records.rows import case_rows
 
@@ -130,20 +131,21 @@ def outside(trials: Sequence[Trial]) -> Iterator[str]:
     yield from [""] if lines else []
 
 
+def _kind(row: ReferenceNumber, answer: Expectation) -> str:
+    machine = f"{counted(row.num_ranks or 0, 'rank')}, {counted(row.num_nodes or 0, 'node')}"
+    width = relative_width(answer.low, answer.high)
+    return f"- {row.accelerator}, {row.kind}, {machine}: {answer.text()}, {row.unit}, {width:.0%} wide"
+
+
 def coverage(rows: Sequence[ReferenceNumber]) -> Iterator[str]:
     """How many figures get a range, from all sources together."""
     found = [(row, expectation(question_of(row))) for row in rows]
     have = [row for row, answer in found if answer is not None and answer.is_range]
-    yield f"{len(have)} of {len(rows)} published figures ({len(have) / len(rows):.0%}) lie in a kind of case that has a"
-    yield "range; the others have fewer than three sources of one kind of loop, or sources that are too far apart."
+    yield f"{len(have)} of {len(rows)} published figures ({len(have) / len(rows):.0%}) are of a kind of case that"
+    yield "has a range; the others have fewer than three sources of one kind of loop, or sources too far apart."
     yield "The kinds with a range, all sources together:"
     yield ""
-    yield from dict.fromkeys(
-        f"- {row.accelerator}, {row.kind}, {row.num_ranks} ranks, {row.num_nodes} nodes: {answer.text()} {row.unit}, "
-        f"{relative_width(answer.low, answer.high):.0%} wide"
-        for row, answer in found
-        if answer is not None and answer.is_range
-    )
+    yield from dict.fromkeys(_kind(row, answer) for row, answer in found if answer is not None and answer.is_range)
     yield ""
     ours = case_rows(load_many(OURS))
     asked = [row for row in ours if row["expected_text"]]
