@@ -1,4 +1,4 @@
-"""Rules for kinds of figures that nobody published: the share of a line rate that published figures reach elsewhere.
+"""Rules for kinds of figures without published ones: the share of a line rate that published figures reach elsewhere.
 
 A rule is a row of `RULES`. Its shares come from the rows of `bench/catalog/data/reference_numbers.csv` that it holds
 for, never from this file; without three sources that agree it says nothing.
@@ -19,7 +19,7 @@ MIN_RING_NODES = 4
 
 
 @dataclass(frozen=True)
-class Rule:
+class LineRule:
     """Figures of some kinds, as shares of one line rate."""
 
     name: str
@@ -43,7 +43,7 @@ def by_rule(question: Question, numbers: Sequence[ReferenceNumber]) -> Expectati
     return None
 
 
-def shares(rule: Rule, question: Question, numbers: Sequence[ReferenceNumber]) -> Expectation | None:
+def shares(rule: LineRule, question: Question, numbers: Sequence[ReferenceNumber]) -> Expectation | None:
     """The share of the line rate that the published figures of a question's group reach, of its loop or another."""
     by_loop: dict[str, list[tuple[str, float]]] = {}
     for number in numbers:
@@ -55,7 +55,7 @@ def shares(rule: Rule, question: Question, numbers: Sequence[ReferenceNumber]) -
     return of_values(found, RULE)
 
 
-def _line(rule: Rule, question: Question) -> float | None:
+def _line(rule: LineRule, question: Question) -> float | None:
     """The line rate, if the rule holds for the question."""
     return rule.line(question) if question.kind in rule.kinds and rule.holds(question) else None
 
@@ -115,13 +115,13 @@ def _all(question: Question) -> str:
 
 
 RULES = (
-    Rule("all-reduce in the NVLink switch, 8 GPUs", "NVLink", ("all_reduce_busbw",), _is_switched_node, _nvlink,
+    LineRule("all-reduce in the NVLink switch, 8 GPUs", "NVLink", ("all_reduce_busbw",), _is_switched_node, _nvlink,
          _fabric),
-    Rule("all-reduce over 4 nodes and more", "the NICs of a node", ("all_reduce_busbw",), _is_network, _nics, _all),
-    Rule("copy GPU to GPU", "NVLink", ("p2p_copy",), _is_on_nvlink, _nvlink, _all),
-    Rule("copy host to GPU", "PCIe", ("h2d_copy",), _is_on_one_node, _pcie, _all),
-    Rule("copy GPU to host", "PCIe", ("d2h_copy",), _is_on_one_node, _pcie, _all),
-    Rule("memory copy", "the memory's peak", ("memory_copy",), _is_on_one_node, _memory, _all),
-    Rule("16-bit product of 8192³", "the peak", ("matmul_bf16", "matmul_fp16"), _is_product_of_8192, _peak, _all),
+    LineRule("all-reduce over 4 nodes and more", "the NICs of a node", ("all_reduce_busbw",), _is_network, _nics, _all),
+    LineRule("copy GPU to GPU", "NVLink", ("p2p_copy",), _is_on_nvlink, _nvlink, _all),
+    LineRule("copy host to GPU", "PCIe", ("h2d_copy",), _is_on_one_node, _pcie, _all),
+    LineRule("copy GPU to host", "PCIe", ("d2h_copy",), _is_on_one_node, _pcie, _all),
+    LineRule("memory copy", "the memory's peak", ("memory_copy",), _is_on_one_node, _memory, _all),
+    LineRule("16-bit product of 8192³", "the peak", ("matmul_bf16", "matmul_fp16"), _is_product_of_8192, _peak, _all),
 )  # fmt: skip
 """Rules in the order in which they are asked; a new one is a row."""

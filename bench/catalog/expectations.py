@@ -1,9 +1,9 @@
 """Expectations: the range in which a figure should lie by what others measured, and on how many sources it rests.
 
 A range needs three independent sources of one kind of loop, and is at most a fifth of its middle wide. Fewer sources,
-or sources that are further apart, are shown without one. Nothing is said of collectives below 16 MiB, and up to 256 MiB
-only by sources with the same kind of loop: there the sources disagree. A kind of figure that nobody published gets its
-range from a rule (`bench.catalog.expectation_rules`), if there is one.
+or sources that are further apart, are shown without one. Collectives below 16 MiB are not judged, and those up
+to 256 MiB only by sources with the same kind of loop: there the sources disagree. A kind of figure without published
+ones gets its range from a rule (`bench.catalog.expectation_rules`), if there is one.
 """
 
 from __future__ import annotations

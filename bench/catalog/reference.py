@@ -1,7 +1,7 @@
 """Figures that others published, with the text of their conditions read into fields.
 
-The data file is `bench/catalog/data/reference_numbers.csv`; a new figure is one new row. The words that tell a node, a
-size, a network or a loop in the conditions stand here alone: the page on what is normal and every expectation read
+The data file is `bench/catalog/data/reference_numbers.csv`; a new figure is one new row. Only this file knows the words
+of the conditions that tell a node, a size, a network or a loop: the page on what is normal and every expectation read
 these fields.
 """
 
@@ -114,7 +114,7 @@ def size_class(num_bytes: int) -> int:
 
 
 def default_reduction(fabric: str | None, num_ranks: int, num_nodes: int) -> str:
-    """Who adds if nobody interferes: NCCL takes the NVLink switch of full nodes from NVLink 4 on."""
+    """Place of the reduction by default: NCCL takes the NVLink switch of full nodes from NVLink 4 on."""
     has_switch = re.match(r"NVLink [4-9]", fabric or "") is not None
     return NVLS if has_switch and num_nodes == 1 and num_ranks == 8 else NO_REDUCTION
 

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from bench.parallelism import step_breakdown
-from bench.records import expected, interference, metrics
+from bench.records import interference, metrics
 from bench.records.case_view import CaseView, Ceiling
+from bench.records.expected import columns as expected
 from bench.records.lines.parts import NcclChoice, WorkFacts
 from bench.records.metrics import Metric
 from bench.records.samples import launch_times

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.core.values import show_quantity
-from bench.records import expected
 from bench.records.case_names import SHORT_TYPES, short_name, split_id
+from bench.records.expected.kinds import asked_of
+from bench.records.expected.words import UNKNOWN
+from bench.records.expected.words import words as words_of_others
 from bench.records.metrics import (
     BUS_BANDWIDTH,
     CEILING_PERCENT,
@@ -54,7 +56,7 @@ def expectation_lines(rows: Sequence[Row]) -> list[str]:
     """What others reach in the same cases: ranges first, then single figures, and for how many nothing is known."""
     asked = [row for row in rows if row.get("expected_text")]
     known = sorted(
-        (row for row in asked if row["expected_text"] != expected.UNKNOWN),
+        (row for row in asked if row["expected_text"] != UNKNOWN),
         key=lambda row: (row["expected_low"] is None, -row["expected_sources"]),
     )
     lines = [line for row in known[:MAX_EXPECTED] if (line := _expectation_line(row))]
@@ -67,10 +69,10 @@ def expectation_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def _expectation_line(row: Row) -> str | None:
-    asked = expected.asked_of(row)
+    asked = asked_of(row)
     if asked is None:
         return None
-    return f"{short_name(row['case'])}: {show_quantity(row[asked.metric], asked.unit)}, {expected.words(row)}"
+    return f"{short_name(row['case'])}: {show_quantity(row[asked.metric], asked.unit)}, {words_of_others(row)}"
 
 
 def _ceiling_line(source: str, held: Sequence[Row]) -> str:

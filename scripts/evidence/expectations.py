@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.catalog.expectation_rules import RULES, Rule, shares
+from bench.catalog.expectation_rules import RULES, LineRule, shares
 from bench.catalog.expectations import expectation, is_judged
 from bench.catalog.questions import MARGIN, MAX_WIDTH, MEASURED, RULE, Expectation, question_of
 from bench.catalog.reference import ReferenceNumber, reference_numbers, relative_width, vendor
@@ -69,7 +69,7 @@ def left_out(rows: Sequence[ReferenceNumber], keep: Callable[[ReferenceNumber, R
     return trials
 
 
-def of_rule(rule: Rule, rows: Sequence[ReferenceNumber]) -> list[Trial]:
+def of_rule(rule: LineRule, rows: Sequence[ReferenceNumber]) -> list[Trial]:
     """A trial of each figure that a rule holds for, against the share that other sources make."""
     trials = []
     for row in rows:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.records.expected import COLUMNS, UNKNOWN
+from bench.records.expected.columns import COLUMNS
+from bench.records.expected.words import UNKNOWN
 from bench.records.file import load
 from bench.records.rows import Row, case_rows
 from tests import ROOT
@@ -63,7 +64,7 @@ def test_the_screen_shows_the_range_and_advises_below_it(tmp_path: Path) -> None
     assert shown.returncode == 0
     assert f"below the {RANGE}" in shown.stdout
     screen = shown.stdout.partition("REACHED")[2]
-    assert "all-reduce 8 GiB" in screen.partition("WHAT STANDS OUT")[2]
+    assert "all_reduce 8 GiB" in screen.partition("WHAT STANDS OUT")[2]
     assert "at 79% of its lower end" in " ".join(screen.split())
 
 

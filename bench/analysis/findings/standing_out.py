@@ -11,8 +11,11 @@ from bench.analysis.findings.of_explanation import ACCUSED
 from bench.analysis.findings.parallel_work import COMMUNICATION_PARTS, speedups
 from bench.analysis.health.verdict import HARMLESS_LIMITS
 from bench.core.values import as_count, show_quantity
-from bench.records import expected, metrics
+from bench.records import metrics
 from bench.records.case_names import SHORT_TYPES
+from bench.records.expected.kinds import asked_of
+from bench.records.expected.words import verdict
+from bench.records.expected.words import words as words_of_others
 from bench.records.findings import slow_types
 
 LARGE_LOSS = 0.25
@@ -138,8 +141,8 @@ def _below_others(evidence: RunEvidence, name: str) -> Iterator[Remark]:
     """The case that is furthest below the range of others: advice, which changes no verdict and no exit code."""
     shares = []
     for row in evidence.measured:
-        asked = expected.asked_of(row)
-        if asked is not None and expected.verdict(row) == "below":
+        asked = asked_of(row)
+        if asked is not None and verdict(row) == "below":
             shares.append((row[asked.metric] / row["expected_low"], row))
     if not shares:
         return
@@ -147,7 +150,7 @@ def _below_others(evidence: RunEvidence, name: str) -> Iterator[Remark]:
     end = f"{100 * share:.0f}% of its lower end"
     more = f" ({len(shares)} cases lie below theirs)" if len(shares) > 1 else ""
     yield Remark(
-        text=f"{evidence.names.across(row['case'])} is {expected.words(row)}, at {end}{more}",
+        text=f"{evidence.names.across(row['case'])} is {words_of_others(row)}, at {end}{more}",
         remedy="Conditions of the sources: bench help normal",
         weight=1 / share if share > 0 else 100.0,
         case=row["case"],

@@ -6,13 +6,14 @@ too few or too far apart, which `expected_text` then says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from bench.catalog.accelerators import MAKERS, Accelerator, find
 from bench.catalog.reference import COPY_LOOP, NCCL_LOOP, NO_REDUCTION, NVLS, SHARP, TORCH_LOOP
-from bench.core.values import show_quantity
+from bench.records.expected.kinds import Asked, asked_of
+from bench.records.expected.words import UNKNOWN
 
 if TYPE_CHECKING:
     from bench.catalog.questions import Expectation, Question
@@ -23,37 +24,14 @@ Row = dict[str, Any]
 
 COLUMNS = ("expected_low", "expected_high", "expected_unit", "expected_sources", "expected_basis", "expected_text")
 TEXT_COLUMNS = ("expected_unit", "expected_basis", "expected_text")
-UNKNOWN = "unknown"
-"""Text of a figure on an accelerator of which nobody published one of its kind."""
-MIN_MEMORY_BYTES = 256 << 20
-"""Array from which on no cache holds a copy."""
 
 _LOOPS = {None: TORCH_LOOP, "nccl-tests": NCCL_LOOP, "all_reduce_bench": TORCH_LOOP, "PARAM": TORCH_LOOP,
           "nvbandwidth": COPY_LOOP}  # fmt: skip
 """Tool that measured, None for bench -> kind of its loop; results of others are not compared."""
-_PRODUCTS = {"bfloat16": "matmul_bf16", "float16": "matmul_fp16", "float8_e4m3fn": "matmul_fp8"}
-_COPIES = {
-    "host_to_device_memcpy_ce": "h2d_copy",
-    "device_to_host_memcpy_ce": "d2h_copy",
-    "device_to_device_memcpy_read_ce": "p2p_copy",
-    "device_to_device_memcpy_write_ce": "p2p_copy",
-}
-
-
-class Asked(NamedTuple):
-    """Kind of published figures that a row's rate is of, and what decides it besides the machine."""
-
-    kind: str
-    metric: str
-    unit: str
-    num_bytes: int | None = None
-    size: int | None = None
-    is_per_device: bool = True
-    """True for one device, or a pair, however many work; False if all ranks work together."""
 
 
 def columns(result: Result, row: Mapping[str, Any]) -> Row:
-    """What others reach in a case, as columns; each None if nobody says."""
+    """What others reach in a case, as columns; each None if that is not known."""
     empty: Row = dict.fromkeys(COLUMNS)
     asked = asked_of(row) if row["status"] == "ok" else None
     tool = result.environment.imported_from
@@ -71,76 +49,6 @@ def columns(result: Result, row: Mapping[str, Any]) -> Row:
         "expected_text": found.text(),
     }
     return empty | known | ({"expected_low": found.low, "expected_high": found.high} if found.is_range else {})
-
-
-def verdict(row: Mapping[str, Any]) -> str | None:
-    """Words on a row's rate in view of its range: `below` or `above` it, else None; None without a range, too."""
-    asked = asked_of(row)
-    low, high = row.get("expected_low"), row.get("expected_high")
-    rate = row.get(asked.metric) if asked else None
-    if rate is None or low is None or high is None:
-        return None
-    return "below" if rate < low else "above" if rate > high else None
-
-
-def words(row: Mapping[str, Any]) -> str | None:
-    """What others reach, and on which side of it the row's rate lies; None if they do not say.
-
-    It has no unit if the rate is shown in the same one.
-    """
-    text, asked = row.get("expected_text"), asked_of(row)
-    if text is None or text == UNKNOWN or asked is None:
-        return None
-    side = verdict(row)
-    if not show_quantity(row[asked.metric], asked.unit).endswith(f" {asked.unit}"):
-        body, bracket, rest = text.partition(" (")
-        text = f"{body} {asked.unit}{bracket}{rest}"
-    return f"{side} the {text}" if side else text
-
-
-def asked_of(row: Mapping[str, Any]) -> Asked | None:
-    """The kind of published figures that a row is compared with; None if there is none."""
-    from bench.catalog.expectations import MIN_BYTES
-
-    params = row["params"]
-    maker = _KINDS.get(row["suite"])
-    asked = maker(params, str(params.get("op"))) if maker else None
-    is_small = asked is not None and asked.kind.endswith("_busbw") and (asked.num_bytes or 0) < MIN_BYTES
-    return None if is_small else asked
-
-
-def _collective(params: Mapping[str, Any], op: str) -> Asked | None:
-    """A plain call: what torch or NCCL do by special means has no published figures."""
-    plain = {"async_op": (None, False), "graph": (None, False), "buffer": (None, "plain"), "redop": (None, "sum")}
-    if any(params.get(name) not in values for name, values in plain.items()):
-        return None
-    return Asked(f"{op}_busbw", "busbw_gb_per_s", "GB/s", _count(params.get("num_bytes")), is_per_device=False)
-
-
-def _compute(params: Mapping[str, Any], op: str) -> Asked | None:
-    num_bytes, kind = _count(params.get("num_bytes")), _PRODUCTS.get(str(params.get("dtype")))
-    if op in ("copy", "triad"):
-        is_large = num_bytes is not None and num_bytes >= MIN_MEMORY_BYTES
-        return Asked(f"memory_{op}", "membw_gb_per_s", "GB/s") if is_large else None
-    if op != "matmul" or kind is None or params.get("shape") != "square" or params.get("l2") == "cold":
-        return None
-    return Asked(kind, "tflop_per_s", "TFLOP/s", size=_count(params.get("size")))
-
-
-def _copy(params: Mapping[str, Any], op: str) -> Asked | None:
-    return Asked(_COPIES[op], "copy_gb_per_s", "GB/s") if op in _COPIES else None
-
-
-_KINDS: Mapping[str, Callable[[Mapping[str, Any], str], Asked | None]] = {
-    "collective": _collective,
-    "compute": _compute,
-    "nvbandwidth": _copy,
-}
-"""Suite -> the kind of figures of its cases; a new suite is a row."""
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) else None
 
 
 def _answer(result: Result, row: Mapping[str, Any], asked: Asked) -> Expectation | None:
