@@ -118,12 +118,13 @@ the ranges of the next section next to your figures. They advise: no exit code d
 EXPECTED = """
 A range needs three independent sources of one kind of loop: nccl-tests, a loop in torch, or copy engines. It reaches
 {margin:.0%} beyond their figures and is at most {width:.0%} wide, or there is none. All pages of one vendor are one
-source. Fewer sources are shown without a range, and `-` is unknown. `rule` marks a kind of figure without
-published ones: its range is the share of a line rate that published figures reach elsewhere. The key of a range is the
+source. Fewer sources are shown without a range, and `-` is unknown. `rule` marks a kind of figure without published
+ones: its range is the share of a line rate that published figures reach elsewhere. The key of a range is the
 accelerator, the number of ranks and nodes, the network, the size and the kind of loop. The place of the reduction is
-part of it, too: the NVLink switch, the network or the GPUs. Collectives below 16 MiB are not compared. From 16 to 256 MiB a figure is compared with loops of
-its own kind only, from 256 MiB on with any one kind. Across nodes a range needs the rate of the NICs: files of `bench`
-do not have it yet, and say `unknown`. [JSON](reading.md) has `expected_low` and `expected_high`."""
+part of it, too: the NVLink switch, the network or the GPUs. Collectives below 16 MiB are not compared. From 16 to 256
+MiB a figure is compared with loops of its own kind only, from 256 MiB on with any one kind. Across nodes a range
+needs the rate of the NICs: files of `bench` do not have it yet, and say `unknown`. [JSON](reading.md) has
+`expected_low` and `expected_high`."""
 BESIDE = """
 All-reduce: bus bandwidth of 8 GPUs of one node, 8 GiB and more, and 1 GiB. Copies: one direction. All in GB/s. Copies
 host to GPU of other cards: {pcie}. Over the network, 4 nodes of 8 GPUs with 8 x 400 Gbit/s each, 8 GiB and more,
@@ -132,10 +133,10 @@ PUBLISHED = """
 A source is one publisher: a vendor with all its pages and its MLPerf submissions, the owner of a repository, or one
 thread of an issue tracker. From three sources on, a row has the lowest and the highest figure. A row that begins with
 `1 source` or `2 sources` rests on too few sources for a range. Left out are figures that a source calls degraded or
-odd, figures read from plots, figures of low confidence, and nodes that must not reduce in their NVLink switch. Conditions
-differ between the sources: NCCL, driver, cloud, batch. Every figure with its conditions and source is a row of
-`bench/catalog/data/reference_numbers.csv` ({rows:,} rows). The file also has limits that other test suites demand
-(`floor_...`, `expected_...`); this page leaves them out."""
+odd, figures read from plots, figures of low confidence, and nodes that must not reduce in their NVLink switch.
+Conditions differ between the sources: NCCL, driver, cloud, batch. Every figure with its conditions and source is a
+row of `bench/catalog/data/reference_numbers.csv` ({rows:,} rows). The file also has limits that other test suites
+demand (`floor_...`, `expected_...`); this page leaves them out."""
 
 
 def page() -> str:

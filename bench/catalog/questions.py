@@ -13,8 +13,8 @@ ENOUGH = 3
 """Sources from which on there is a range."""
 MAX_WIDTH = 0.2
 MARGIN = 0.03
-"""Share by which a range reaches beyond the figures of its sources: figures of one publisher for one kind of case
-differ by up to this much between versions of NCCL, sizes from 8 GiB on, and the two loops."""
+"""Share by which a range reaches beyond the figures of its sources: those of one publisher for one kind of case differ
+by less than this."""
 MEASURED, RULE = "measured", "rule"
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.catalog.expectations import expectation
-from bench.catalog.questions import MARGIN, MAX_WIDTH, Expectation, Question, of_values
+from bench.catalog.expectations import expectation, is_judged
+from bench.catalog.questions import MARGIN, MAX_WIDTH, Expectation, Question, of_values, question_of
 from bench.catalog.reference import (
     LARGE,
     NCCL_LOOP,
@@ -149,6 +149,17 @@ def test_a_range_holds_its_sources_and_is_narrow(values: list[tuple[str, float]]
     elif answer.num_sources >= 3:
         low, high = (value for value in (answer.low * (1 - MARGIN), answer.high * (1 + MARGIN)))
         assert relative_width(low, high) > MAX_WIDTH
+
+
+def test_one_publisher_differs_from_itself_by_less_than_the_margin() -> None:
+    kinds: dict[tuple[object, ...], list[float]] = {}
+    for row in reference_numbers():
+        question = question_of(row)
+        if row.kind == "all_reduce_busbw" and row.num_bytes == LARGE and is_judged(question):
+            kinds.setdefault((row.publisher, replace(question, reduction=question.reduces_in)), []).append(row.value)
+    several = [values for values in kinds.values() if len(values) > 1]
+    assert len(several) > 5
+    assert max(max(values) / min(values) - 1 for values in several) < MARGIN
 
 
 def test_the_words_of_conditions_become_fields() -> None:
