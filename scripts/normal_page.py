@@ -20,15 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.catalog.accelerators import catalogue
 from bench.catalog.expectations import expectation
 from bench.catalog.questions import ENOUGH, MARGIN, MAX_WIDTH, Question, question_of
-from bench.catalog.reference import (
-    COPY_LOOP,
-    LARGE,
-    NCCL_LOOP,
-    TORCH_LOOP,
-    ReferenceNumber,
-    reference_numbers,
-    vendor,
-)
+from bench.catalog.reference import COPY_LOOP, LARGE, NCCL_LOOP, ReferenceNumber, reference_numbers, vendor
 from bench.core.values import MISSING, show_number
 from bench.records.file import load_many
 from bench.records.rows import Row as CaseRow
@@ -203,7 +195,7 @@ ASKED = (
     ("all-reduce, 1 GiB", "all_reduce_busbw", 8, NCCL_LOOP, 1 << 30),
     ("copy host to GPU", "h2d_copy", 1, COPY_LOOP, None),
     ("copy GPU to GPU", "p2p_copy", 2, COPY_LOOP, None),
-    ("memory copy", "memory_copy", 1, TORCH_LOOP, None),
+    ("memory copy", "memory_copy", 1, COPY_LOOP, None),
 )
 """Column, kind of figures, ranks, loop and bytes."""
 

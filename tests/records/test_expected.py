@@ -68,6 +68,36 @@ def test_the_screen_shows_the_range_and_advises_below_it(tmp_path: Path) -> None
     assert "at 79% of its lower end" in " ".join(screen.split())
 
 
+def test_expect_is_a_gate_only_if_asked_for(tmp_path: Path) -> None:
+    rows_of(printed(tmp_path, {8 << 30: 366.0}))
+    saved = str(tmp_path / "printed.jsonl")
+    done = call("show", saved, "--expect")
+    assert done.returncode == 1
+    assert f"366 GB/s, below the {RANGE}" in done.stderr
+    rows_of(printed(tmp_path, {1 << 30: 466.0}))
+    done = call("show", saved, "--expect")
+    assert (done.returncode, done.stderr) == (0, "expected: no case has a range\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("case,low\ncollective/all_reduce[*,500\n", 1, "below 500 GB/s"),
+        ("case,low\ncollective/all_reduce[*,400\n", 0, "2 cases judged, none below"),
+        ("case,low\nno/such[case],400\n", 2, "no measured case is 'no/such[case]'"),
+        ("case,low\ncollective/*,fast\n", 2, "line 2: low 'fast' is not a number above 0"),
+        ("a,b\n1,2\n", 2, "it needs a first line case,low"),
+    ],
+)
+def test_a_file_of_ones_own_has_limits(tmp_path: Path, text: str, code: int, said: str) -> None:
+    rows_of(printed(tmp_path, {1 << 30: 466.0}))
+    own = tmp_path / "own.csv"
+    own.write_text(text)
+    done = call("show", str(tmp_path / "printed.jsonl"), "--expect", str(own))
+    assert done.returncode == code
+    assert said in done.stderr
+
+
 def test_fewer_sources_have_no_range(tmp_path: Path) -> None:
     (row,) = rows_of(printed(tmp_path, {1 << 30: 466.0}))
     assert [row[name] for name in COLUMNS] == [None, None, "GB/s", 2, None, "2 sources: 466"]
