@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli import call
 from bench.records.expected.columns import COLUMNS
 from bench.records.expected.words import UNKNOWN
 from bench.records.file import load
 from bench.records.rows import Row, case_rows
 from tests import ROOT
-from tests.support.command import call
 
 HEAD = """# nccl-tests version 2.17.6 nccl-headers=22803 nccl-library=22803
 # Collective test starting: all_reduce_perf
@@ -44,11 +44,18 @@ def printed(folder: Path, rates: dict[int, float], device: str = "NVIDIA H100 80
 
 
 def rows_of(text: Path) -> list[Row]:
-    """Rows of an imported text, as JSON has them, out of place."""
+    """Rows of an imported text, out of place."""
     saved = text.with_suffix(".jsonl")
-    assert call("import", str(text), "-o", str(saved)).returncode == 0
-    shown = json.loads(call("show", "--format", "json", str(saved)).stdout)["rows"]
-    return [row for row in shown if "in_place" not in row["case"]]
+    saved.unlink(missing_ok=True)
+    assert call(["import", str(text), "-o", str(saved)]) == 0
+    return [row for row in case_rows([load(saved)]) if "in_place" not in row["case"]]
+
+
+def show(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """The exit code of `bench show` and what it printed."""
+    capsys.readouterr()
+    code = call(["show", *words])
+    return code, *capsys.readouterr()
 
 
 def test_an_imported_file_has_the_range_in_the_unit_of_its_rate(tmp_path: Path) -> None:
@@ -58,25 +65,34 @@ def test_an_imported_file_has_the_range_in_the_unit_of_its_rate(tmp_path: Path) 
     assert [large[name] for name in COLUMNS[2:]] == ["GB/s", 4, "measured", RANGE]
 
 
-def test_the_screen_shows_the_range_and_advises_below_it(tmp_path: Path) -> None:
+def test_the_screen_shows_the_range_and_advises_below_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows_of(printed(tmp_path, {8 << 30: 366.0}))
-    shown = call("show", str(tmp_path / "printed.jsonl"))
-    assert shown.returncode == 0
-    assert f"below the {RANGE}" in shown.stdout
-    screen = shown.stdout.partition("REACHED")[2]
+    code, out, _ = show(capsys, str(tmp_path / "printed.jsonl"))
+    assert code == 0
+    assert f"366 GB/s, below the {RANGE}" in out
+    screen = out.partition("REACHED")[2]
     assert "all_reduce 8 GiB" in screen.partition("WHAT STANDS OUT")[2]
     assert "at 79% of its lower end" in " ".join(screen.split())
 
 
-def test_expect_is_a_gate_only_if_asked_for(tmp_path: Path) -> None:
-    rows_of(printed(tmp_path, {8 << 30: 366.0}))
+def test_json_has_the_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows_of(printed(tmp_path, {8 << 30: 478.7}))
+    code, out, _ = show(capsys, str(tmp_path / "printed.jsonl"), "--format", "json")
+    assert code == 0
+    assert [[row[name] for name in COLUMNS[2:]] for row in json.loads(out)["rows"]] == [
+        ["GB/s", 4, "measured", RANGE]
+    ] * 2
+
+
+def test_expect_is_a_gate_only_if_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = str(tmp_path / "printed.jsonl")
-    done = call("show", saved, "--expect")
-    assert done.returncode == 1
-    assert f"366 GB/s, below the {RANGE}" in done.stderr
+    rows_of(printed(tmp_path, {8 << 30: 366.0}))
+    code, _, err = show(capsys, saved, "--expect")
+    assert code == 1
+    assert f"366 GB/s, below the {RANGE}" in err
     rows_of(printed(tmp_path, {1 << 30: 466.0}))
-    done = call("show", saved, "--expect")
-    assert (done.returncode, done.stderr) == (0, "expected: no case has a range\n")
+    code, _, err = show(capsys, saved, "--expect")
+    assert (code, err) == (0, "expected: no case has a range\n")
 
 
 @pytest.mark.parametrize(
@@ -89,13 +105,15 @@ def test_expect_is_a_gate_only_if_asked_for(tmp_path: Path) -> None:
         ("a,b\n1,2\n", 2, "it needs a first line case,low"),
     ],
 )
-def test_a_file_of_ones_own_has_limits(tmp_path: Path, text: str, code: int, said: str) -> None:
+def test_a_file_of_ones_own_has_limits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, code: int, said: str
+) -> None:
     rows_of(printed(tmp_path, {1 << 30: 466.0}))
     own = tmp_path / "own.csv"
     own.write_text(text)
-    done = call("show", str(tmp_path / "printed.jsonl"), "--expect", str(own))
-    assert done.returncode == code
-    assert said in done.stderr
+    ended, _, err = show(capsys, str(tmp_path / "printed.jsonl"), "--expect", str(own))
+    assert ended == code
+    assert said in err
 
 
 def test_fewer_sources_have_no_range(tmp_path: Path) -> None:
@@ -132,7 +150,7 @@ def test_cores_have_no_expectations() -> None:
 def test_copies_of_nvbandwidth_have_sources(tmp_path: Path) -> None:
     saved = tmp_path / "copies.jsonl"
     text = ROOT / "tests" / "data" / "import" / "formats" / "nvbandwidth_two_devices.json"
-    assert call("import", str(text), "-o", str(saved)).returncode == 0
+    assert call(["import", str(text), "-o", str(saved)]) == 0
     rows = {row["case"]: row for row in case_rows([load(saved)])}
     up = rows["nvbandwidth/host_to_device_memcpy_ce[gpu=0]"]
     assert (up["expected_text"], up["expected_unit"], up["expected_basis"]) == ("2 sources: 52.0 to 55.4", "GB/s", None)
