@@ -116,6 +116,23 @@ def test_a_file_of_ones_own_has_limits(
     assert said in err
 
 
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ("NCCL_NVLS_ENABLE=0 ./build/all_reduce_perf -b 8G -e 8G -g 8\n", "1 source: 366 to 367"),
+        ("=== NCCL_ALGO=Ring ===\n", "1 source: 366 to 367"),
+        ("=== NCCL_ALGO=^NVLS ===\n", "1 source: 366 to 367"),
+        ("=== NCCL_ALGO=NVLS ===\n", "2 sources: 473 to 480"),
+        ("=== NCCL_DEBUG=WARN ===\n", "2 sources: 473 to 480"),
+    ],
+)
+def test_variables_of_nccl_decide_who_adds(tmp_path: Path, before: str, said: str) -> None:
+    text = printed(tmp_path, {8 << 30: 366.0}, "NVIDIA H200")
+    text.write_text(before + text.read_text())
+    (row,) = rows_of(text)
+    assert row["expected_text"] == said
+
+
 def test_fewer_sources_have_no_range(tmp_path: Path) -> None:
     (row,) = rows_of(printed(tmp_path, {1 << 30: 466.0}))
     assert [row[name] for name in COLUMNS] == [None, None, "GB/s", 2, None, "2 sources: 466"]

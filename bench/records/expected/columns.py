@@ -91,15 +91,24 @@ def _num_nodes(ranks: Sequence[RankFacts], num_ranks: int) -> int | None:
 
 
 def _reduction(result: Result, row: Mapping[str, Any]) -> str | None:
-    """Who adds, if NCCL told or a variable decides; None if neither is known."""
-    variables = {name: str(value) for name, value in result.environment.variables.items()}
-    told = f"{row.get('nccl_algorithm') or ''} {variables.get('NCCL_ALGO', '')}".lower()
-    if "nvls" in told:
+    """Place of the reduction, if NCCL reported its algorithm or a variable decides; None if neither is known."""
+    variables = _nccl_variables(result, row)
+    asked = variables.get("NCCL_ALGO", "").lower()
+    excluded, forced = (asked[1:], "") if asked.startswith("^") else ("", asked)
+    algorithm = f"{row.get('nccl_algorithm') or ''} {forced}".lower()
+    if "nvls" in algorithm:
         return NVLS
-    if "collnet" in told:
+    if "collnet" in algorithm or variables.get("NCCL_COLLNET_ENABLE") == "1":
         return SHARP
-    is_off = variables.get("NCCL_NVLS_ENABLE") == "0"
-    return NO_REDUCTION if is_off or "ring" in told or "tree" in told else None
+    is_off = variables.get("NCCL_NVLS_ENABLE") == "0" or "nvls" in excluded
+    return NO_REDUCTION if is_off or "ring" in algorithm or "tree" in algorithm else None
+
+
+def _nccl_variables(result: Result, row: Mapping[str, Any]) -> dict[str, str]:
+    """Variables of NCCL: of an own run's environment, or as an imported file has them, shared or in its cases."""
+    imported = {**result.plan.options, **row["params"]} if result.environment.imported_from else {}
+    stated = {name.upper(): value for name, value in imported.items() if name.startswith("nccl_")}
+    return {name: str(value) for name, value in (result.environment.variables | stated).items()}
 
 
 def _is_on_accelerators(ranks: Sequence[RankFacts]) -> bool:
