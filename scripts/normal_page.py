@@ -106,7 +106,7 @@ OWN = (
 HEAD = """
 Which figures do others reach on the accelerator that you have? This page has the peaks of data sheets, figures
 that others published, and our own measurements on one H100 and one H200. `bench show` sets
-the ranges of the next section next to your figures. They advise: no exit code depends on them."""
+the ranges of the next section next to your figures. They advise: no exit code depends on them without `--expect`."""
 EXPECTED = """
 A range needs three independent sources of one kind of loop: nccl-tests, a loop in torch, or copy engines. It reaches
 {margin:.0%} beyond their figures and is at most {width:.0%} wide, or there is none. All pages of one vendor are one
