@@ -6,41 +6,33 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 import io
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.catalog.accelerators import catalogue
+from bench.catalog.expectations import expectation
+from bench.catalog.questions import ENOUGH, MARGIN, MAX_WIDTH, Question, question_of
+from bench.catalog.reference import COPY_LOOP, LARGE, NCCL_LOOP, ReferenceNumber, reference_numbers, vendor
 from bench.core.values import MISSING, show_number
 from bench.records.file import load_many
 from bench.records.rows import Row as CaseRow
 from bench.records.rows import case_rows
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA = ROOT / "bench" / "catalog" / "data" / "reference_numbers.csv"
 GPU = ROOT / "results" / "gpu"
 OURS = {"H100-SXM-80GB": ("h100", "H100"), "H200-SXM-141GB": ("h200", "H200")}
 """Accelerator of the catalogue -> folder of our results of it, and its short name."""
-ALIASES = {"H200 SXM": "H200-SXM-141GB", "H100-SXM-96GB-HBM2e 500W": "H100-SXM-96GB"}
-"""Names in the data file -> names of the catalogue."""
-SAME_COMPANY = {"Quanta_Cloud_Technology": "QCT"}
-ENOUGH = 3
-"""Sources from which on a range is shown."""
-FAULTS = ("TCP fall-back", "degraded", "oddly below", "surely a slip", "plot")
-"""Words of conditions that speak of a fault, a slip or a reading from a plot: no figure of a healthy machine."""
-FORCED = ("; Ring", "; NVLS", "; Tree")
-"""Ends of conditions in which an algorithm was forced upon NCCL."""
 WIDTH = 120
 
-Entry = Mapping[str, str]
+Entry = ReferenceNumber
 
 
 def _always(entry: Entry) -> bool:
@@ -49,7 +41,12 @@ def _always(entry: Entry) -> bool:
 
 def _says(*patterns: str) -> Callable[[Entry], bool]:
     """True if the conditions hold each of the patterns."""
-    return lambda entry: all(re.search(pattern, entry["conditions"]) for pattern in patterns)
+    return lambda entry: all(re.search(pattern, entry.conditions) for pattern in patterns)
+
+
+def _is_of(**fields: int) -> Callable[[Entry], bool]:
+    """True if the fields of a figure have these values."""
+    return lambda entry: all(getattr(entry, name) == value for name, value in fields.items())
 
 
 @dataclass(frozen=True)
@@ -59,48 +56,42 @@ class Figure:
     title: str
     kind: str
     holds: Callable[[Entry], bool] = _always
-    devices: str = "1"
+    devices: int = 1
     case: str = ""
     """Our case that measures the same."""
     metric: str = "tflop_per_s"
 
 
-_NODE = r"\b1 node\b"
 _PRODUCT = "compute/matmul[{}shape=square,size=8192]"
 DEVICE = (
     Figure("bf16 product of 8192³", "matmul_bf16", case=_PRODUCT.format("dtype=bfloat16,")),
     Figure("bf16 product, best shape", "matmul_bf16_mamf"),
-    Figure("fp16 product of 8192³", "matmul_fp16", _says("=8192,8192,8192"), case=_PRODUCT.format("dtype=float16,")),
-    Figure(
-        "fp8 product of 8192³", "matmul_fp8", _says("k=8192(,8192|;)"), case=_PRODUCT.format("dtype=float8_e4m3fn,")
-    ),
+    Figure("fp16 product of 8192³", "matmul_fp16", _is_of(size=8192), case=_PRODUCT.format("dtype=float16,")),
+    Figure("fp8 product of 8192³", "matmul_fp8", _is_of(size=8192), case=_PRODUCT.format("dtype=float8_e4m3fn,")),
     Figure("fp8 product, best shape", "matmul_fp8_mamf"),
-    Figure("tf32 product of 8192³", "matmul_tf32"),
     Figure("memory copy", "memory_copy", case="compute/copy[num_bytes=4294967296]", metric="membw_gb_per_s"),
     Figure("memory triad", "memory_triad", case="compute/triad[num_bytes=4294967296]", metric="membw_gb_per_s"),
-    Figure("copy host to GPU", "h2d_copy"),
     Figure("copy GPU to host", "d2h_copy"),
-    Figure("copy GPU to GPU, one way", "p2p_copy", devices="2"),
 )
 LINKS = (
-    Figure("all-reduce, 8 GPUs, 1 MiB", "all_reduce_busbw", _says(_NODE, "size=1MiB"), "8"),
-    Figure("all-reduce, 8 GPUs, 16 MiB", "all_reduce_busbw", _says(_NODE, "size=16MiB"), "8"),
-    Figure("all-reduce, 8 GPUs, 256 MiB", "all_reduce_busbw", _says(_NODE, "size=256MiB"), "8"),
-    Figure("all-reduce, 8 GPUs, 8 GiB or `large`", "all_reduce_busbw", _says(_NODE, "size=8GiB|^large"), "8"),
-    Figure("all-reduce, 2 nodes, 16 GiB or `large`", "all_reduce_busbw", _says("2 nodes", "size=16Gi?B|^large"), "16"),
-    Figure("all-reduce, 4 nodes, 16 GiB or `large`", "all_reduce_busbw", _says("4 nodes", "size=16GiB|^large"), "32"),
-    Figure("all-reduce, 72 GPUs of a rack, 8 GiB", "all_reduce_busbw", _says("1 rack", "size=8GiB"), "72"),
+    Figure("all-reduce, 8 GPUs, 16 MiB", "all_reduce_busbw", _is_of(num_nodes=1, num_bytes=16 << 20), 8),
+    Figure("all-reduce, 8 GPUs, 256 MiB", "all_reduce_busbw", _is_of(num_nodes=1, num_bytes=256 << 20), 8),
+    Figure("all-reduce, 2 nodes, 8 GiB and more", "all_reduce_busbw", _is_of(num_nodes=2, num_bytes=LARGE), 16),
+    Figure("all-reduce, 4 nodes, 8 GiB and more", "all_reduce_busbw", _is_of(num_nodes=4, num_bytes=LARGE), 32),
+    Figure(
+        "all-reduce, 72 GPUs of a rack, 8 GiB and more", "all_reduce_busbw", _is_of(num_nodes=18, num_bytes=LARGE), 72
+    ),
 )
 TRAINING = (
-    Figure("Llama 3 8B, bf16, 8 GPUs", "training_tokens_per_s_per_device", _says("^Llama3.1-8B", "bf16"), "8"),
-    Figure("MLPerf Llama 3.1 8B, 8 GPUs", "training_tokens_per_s_per_device", _says("MLPerf.*llama31_8b"), "8"),
-    Figure("MLPerf Llama 3.1 8B, 64 GPUs", "training_tokens_per_s_per_device", _says("MLPerf.*llama31_8b"), "64"),
-    Figure("MLPerf Llama 3.1 405B, 512 GPUs", "training_tokens_per_s_per_device", _says("MLPerf.*_405b"), "512"),
+    Figure("Llama 3 8B, bf16, 8 GPUs", "training_tokens_per_s_per_device", _says("^Llama3.1-8B", "bf16"), 8),
+    Figure("MLPerf Llama 3.1 8B, 8 GPUs", "training_tokens_per_s_per_device", _says("MLPerf.*llama31_8b"), 8),
+    Figure("MLPerf Llama 3.1 8B, 64 GPUs", "training_tokens_per_s_per_device", _says("MLPerf.*llama31_8b"), 64),
+    Figure("MLPerf Llama 3.1 405B, 512 GPUs", "training_tokens_per_s_per_device", _says("MLPerf.*_405b"), 512),
 )
 TIMES = (
-    Figure("MLPerf Llama 3.1 8B, 8 GPUs", "time_to_train_llama31_8b", devices="8"),
-    Figure("MLPerf Llama 2 70B LoRA, 8 GPUs", "time_to_train_llama2_70b_lora", devices="8"),
-    Figure("MLPerf Llama 2 70B LoRA, 16 GPUs", "time_to_train_llama2_70b_lora", devices="16"),
+    Figure("MLPerf Llama 3.1 8B, 8 GPUs", "time_to_train_llama31_8b", devices=8),
+    Figure("MLPerf Llama 2 70B LoRA, 8 GPUs", "time_to_train_llama2_70b_lora", devices=8),
+    Figure("MLPerf Llama 2 70B LoRA, 16 GPUs", "time_to_train_llama2_70b_lora", devices=16),
 )
 OWN = (
     ("float32 product of 8192³ (no TF32), TFLOP/s", _PRODUCT.format(""), "tflop_per_s", 1.0),
@@ -114,20 +105,34 @@ OWN = (
 
 HEAD = """
 Which figures do others reach on the accelerator that you have? This page has the peaks of data sheets, figures
-that others published, and our own measurements on one H100 and one H200. It gives no verdict: `bench` compares a run
-with the data sheet and with your own other runs, not with this page."""
-RULES = """
-A source is one publisher: the owner of a repository with all its pages, one thread of an issue tracker, or one
-company's MLPerf submissions. From three sources on, a row has the lowest and the highest figure. A row that begins with
+that others published, and our own measurements on one H100 and one H200. `bench show` sets
+the ranges of the next section next to your figures. They advise: no exit code depends on them without `--expect`."""
+EXPECTED = """
+A range needs three independent sources of one kind of loop: nccl-tests, a loop in torch, or copy engines. It reaches
+{margin:.0%} beyond their figures and is at most {width:.0%} wide, or there is none. All pages of one vendor are one
+source. Fewer sources are shown without a range, and `-` is unknown. `rule` marks a kind of figure without published
+ones: its range is the share of a line rate that published figures reach elsewhere. The key of a range is the
+accelerator, the number of ranks and nodes, the network, the size and the kind of loop. The place of the reduction is
+part of it, too: the NVLink switch, the network or the GPUs. Collectives below 16 MiB are not compared. From 16 to 256
+MiB a figure is compared with loops of its own kind only, from 256 MiB on with any one kind. Across nodes a range
+needs the rate of the NICs: files of `bench` do not have it yet, and say `unknown`. [JSON](reading.md) has
+`expected_low` and `expected_high`."""
+BESIDE = """
+All-reduce: bus bandwidth of 8 GPUs of one node, 8 GiB and more, and 1 GiB. Copies: one direction. All in GB/s. Copies
+host to GPU of other cards: {pcie}. Over the network, 4 nodes of 8 GPUs with 8 x 400 Gbit/s each, 8 GiB and more,
+without reduction in the network: {network}."""
+PUBLISHED = """
+A source is one publisher: a vendor with all its pages and its MLPerf submissions, the owner of a repository, or one
+thread of an issue tracker. From three sources on, a row has the lowest and the highest figure. A row that begins with
 `1 source` or `2 sources` rests on too few sources for a range. Left out are figures that a source calls degraded or
-odd, figures read from plots, figures of low confidence, and runs with a forced NCCL algorithm. Conditions differ
-between the sources: NCCL, driver, cloud, batch. Every figure with its conditions and source is a row of
-`bench/catalog/data/reference_numbers.csv` ({rows:,} rows). The file also has limits that other test suites demand
-(`floor_...`, `expected_...`); this page leaves them out."""
+odd, figures read from plots, figures of low confidence, and nodes that must not reduce in their NVLink switch.
+Conditions differ between the sources: NCCL, driver, cloud, batch. Every figure with its conditions and source is a
+row of `bench/catalog/data/reference_numbers.csv` ({rows:,} rows). The file also has limits that other test suites
+demand (`floor_...`, `expected_...`); this page leaves them out."""
 
 
 def page() -> str:
-    entries = [entry for entry in _entries() if _is_usable(entry)]
+    entries = [entry for entry in reference_numbers() if entry.is_healthy and _is_default(entry)]
     parts = [
         "# What is normal",
         HEAD,
@@ -138,8 +143,12 @@ def page() -> str:
         "within a node or rack, and Gbit/s per GPU across nodes. The source of every figure is in its row of "
         "`bench/catalog/data/accelerators.csv`. `bench` computes MFU from these peaks. `-`: the vendor does not say.",
         "\n".join(_sheets()),
+        "## What to expect",
+        EXPECTED.format(margin=MARGIN, width=MAX_WIDTH),
+        "\n".join(_expectations()),
+        BESIDE.format(pcie=_over_pcie(), network=_over_network()),
         "## Published figures",
-        RULES.format(rows=len(_entries())),
+        PUBLISHED.format(rows=len(reference_numbers())),
         "### One accelerator",
         "TFLOP/s for products, GB/s for memory and copies. Copy and triad count what is read and written.",
         "\n".join(_table(DEVICE, entries, "")),
@@ -181,16 +190,48 @@ def output_lines(arguments: list[str]) -> list[str]:
     return out.getvalue().splitlines()
 
 
-def _entries() -> list[Entry]:
-    with DATA.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+ASKED = (
+    ("all-reduce, 8 GiB", "all_reduce_busbw", 8, NCCL_LOOP, LARGE),
+    ("all-reduce, 1 GiB", "all_reduce_busbw", 8, NCCL_LOOP, 1 << 30),
+    ("copy host to GPU", "h2d_copy", 1, COPY_LOOP, None),
+    ("copy GPU to GPU", "p2p_copy", 2, COPY_LOOP, None),
+    ("memory copy", "memory_copy", 1, COPY_LOOP, None),
+)
+"""Column, kind of figures, ranks, loop and bytes."""
 
 
-def _is_usable(entry: Entry) -> bool:
-    conditions = entry["conditions"]
-    if entry["confidence"] == "low" or (conditions.endswith(FORCED) and "chose" not in conditions):
-        return False
-    return not any(word in conditions for word in FAULTS)
+def _expectations() -> Iterator[str]:
+    """A row for each accelerator of which anything is known."""
+    yield "| accelerator | " + " | ".join(title for title, *_ in ASKED) + " |"
+    yield "| --- |" + " --- |" * len(ASKED)
+    for row in catalogue():
+        found = [
+            expectation(Question(kind, row.name, ranks, 1, loop, num_bytes))
+            for _, kind, ranks, loop, num_bytes in ASKED
+        ]
+        if any(answer for answer, (_, kind, *_) in zip(found, ASKED, strict=True) if kind != "h2d_copy"):
+            cells = (MISSING if answer is None else answer.text().removeprefix("expected ") for answer in found)
+            yield f"| {row.name} | " + " | ".join(cells) + " |"
+
+
+def _over_pcie() -> str:
+    """Ranges of cards that the table leaves out."""
+    cards = (("PCIe 4", "A100-PCIe-80GB"), ("PCIe 5", "H100-PCIe-80GB"))
+    found = [(name, expectation(Question("h2d_copy", card, 1, 1, COPY_LOOP))) for name, card in cards]
+    return ", ".join(f"{name} x16 {answer.text()}" for name, answer in found if answer is not None)
+
+
+def _over_network() -> str:
+    found = expectation(
+        Question("all_reduce_busbw", "H100-SXM-80GB", 32, 4, NCCL_LOOP, LARGE, None, None, "InfiniBand", 3200.0)
+    )
+    return MISSING if found is None else found.text()
+
+
+def _is_default(entry: Entry) -> bool:
+    """False for a node on which the NVLink switch was told not to add."""
+    asked = question_of(entry)
+    return entry.num_nodes != 1 or asked.reduces_in == replace(asked, reduction=None).reduces_in
 
 
 def _sheets() -> Iterator[str]:
@@ -244,22 +285,11 @@ def _found(figure: Figure, entries: Sequence[Entry]) -> dict[str, Found]:
     """Accelerator -> its published figures; none of an accelerator of which only ours is known."""
     rows = {hardware: Found() for hardware in OURS if figure.case}
     for entry in entries:
-        if entry["what"] == figure.kind and entry["num_devices"] == figure.devices and figure.holds(entry):
-            row = rows.setdefault(ALIASES.get(entry["hardware"], entry["hardware"]), Found())
-            row.values.append(float(entry["value"]))
-            row.publishers.add(publisher(entry["source"]))
+        if entry.kind == figure.kind and entry.num_ranks == figure.devices and figure.holds(entry):
+            row = rows.setdefault(entry.accelerator, Found())
+            row.values.append(entry.value)
+            row.publishers.add(vendor(entry))
     return dict(sorted(rows.items()))
-
-
-def publisher(source: str) -> str:
-    """Who published a figure; all of one owner is one source, a thread of an issue tracker is one of its own."""
-    if source.startswith("mlcommons/"):
-        company = source.split()[1].split("/")[0]
-        return f"MLPerf, {SAME_COMPANY.get(company, company)}"
-    thread = re.match(r"[\w.-]+/[\w.-]+(#| PR#)\d+", source)
-    if thread:
-        return thread[0]
-    return re.split(r"[@ /]", source)[0]
 
 
 def _ours(hardware: str, case: str, metric: str) -> float | None:
@@ -292,8 +322,8 @@ def _sources(entries: Sequence[Entry]) -> Iterator[str]:
     pages: dict[str, set[str]] = {}
     for figure in (*DEVICE, *LINKS, *TRAINING, *TIMES):
         for entry in entries:
-            if entry["what"] == figure.kind and entry["num_devices"] == figure.devices and figure.holds(entry):
-                pages.setdefault(publisher(entry["source"]), set()).add(entry["source"])
+            if entry.kind == figure.kind and entry.num_ranks == figure.devices and figure.holds(entry):
+                pages.setdefault(entry.publisher, set()).add(entry.source)
     submitters = sorted(name.partition(", ")[2] for name in pages if name.startswith("MLPerf"))
     threads = sorted(name for name in pages if "#" in name)
     for name, own in sorted(pages.items(), key=lambda item: item[0].lower()):

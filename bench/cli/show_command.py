@@ -12,6 +12,7 @@ from bench.cli.help import HelpedCommand
 from bench.cli.options import colour, form, wide, width, without_collecting
 from bench.core.cell_text import clean
 from bench.core.terminal import echo
+from bench.core.values import counted
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ if TYPE_CHECKING:
 )
 @click.option("--ids", is_flag=True, help="Full ids of cases in place of their short names.")
 @click.option("--brief", is_flag=True, help="The findings alone: the last screen of `bench run`.")
+@click.option(
+    "--expect",
+    is_flag=False,
+    flag_value="",
+    metavar="[CSV]",
+    help="Exit with 1 if a case is below its published range, or below a CSV's (columns case,low).",
+)
 @click.option("--status", is_flag=True, help="Exit with the code that the run ended with (3 if it never ended).")
 def command(
     paths: tuple[str, ...],
@@ -50,6 +58,7 @@ def command(
     ranks: bool,
     ids: bool,
     brief: bool,
+    expect: str | None,
     status: bool,
     wide: bool,
 ) -> int:
@@ -62,11 +71,9 @@ def command(
     Examples:
       bench show last                   the newest result in results/
       bench show last --brief           its findings, without the tables
-      bench show results/run-node7-20260101T120000Z-1a2b.jsonl
       bench show FILE --format json | jq '.rows[] | select(.suite=="compute")'
       bench show FILE -o cases.csv
-      bench show FILE -o cases.continuous.json
-      bench show FILE --ranks
+      bench show FILE --expect
       bench show FILE --share -o public.jsonl
     """
     if brief and (ranks or publish or output is not None or form not in ("table", "markdown")):
@@ -86,10 +93,25 @@ def command(
             echo(result_tables.findings_text(results, form, colour(), width(wide)), nl=False)
         else:
             _print(results, form, ranks, wide, ids)
-    return max(result_tables.status_code(result) for result in results) if status else 0
+    code = max(result_tables.status_code(result) for result in results) if status else 0
+    return code if expect is None else max(code, _expect(results, expect))
 
 
 # What one way of showing alone needs is imported by it: a table of a small file takes as long as the imports.
+
+
+def _expect(results: Sequence[Result], own: str) -> int:
+    """Say which cases lie below what is expected; the exit code is that of a gate if one does."""
+    from bench.core.exit_codes import GATE
+    from bench.report import expectation_gate
+
+    judged = expectation_gate.judge(results, Path(own) if own else None)
+    for line in judged.lines:
+        echo(clean(f"below: {line}"), err=True)
+    if not judged.lines:
+        count = counted(judged.num_cases, "case")
+        echo(f"expected: {count} judged, none below" if judged.num_cases else "expected: no case has a range", err=True)
+    return GATE if judged.lines else 0
 
 
 def _print(results: Sequence[Result], form: str, ranks: bool, wide: bool, ids: bool) -> None:

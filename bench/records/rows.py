@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 from bench.parallelism import step_breakdown
 from bench.records import interference, metrics
 from bench.records.case_view import CaseView, Ceiling
+from bench.records.expected import columns as expected
 from bench.records.lines.parts import NcclChoice, WorkFacts
 from bench.records.metrics import Metric
 from bench.records.samples import launch_times
@@ -44,6 +45,7 @@ TEXT_COLUMNS = (
     *("interval", "stop_reason", "ceiling_source", "check_scope", "notes"),
     *("nccl_algorithm", "nccl_protocol"),
     *interference.TEXT_COLUMNS,
+    *expected.TEXT_COLUMNS,
 )
 
 
@@ -239,10 +241,11 @@ def run_rows(results: Sequence[Result], groups: Mapping[str, CaseGroup]) -> list
 def _make_rows(results: Sequence[Result], groups: Mapping[str, CaseGroup]) -> list[Row]:
     choices = {record.case: record.nccl for result in results for record in result.choices}
     source = origin(results[0])
-    return [
-        group_row(group) | interference.columns(group) | nccl_columns(choices.get(case)) | source
+    rows = [
+        group_row(group) | interference.columns(group) | nccl_columns(choices.get(case))
         for case, group in groups.items()
     ]
+    return [row | expected.columns(results[0], row) | source for row in rows]
 
 
 def group_row(group: CaseGroup) -> Row:

@@ -7,6 +7,9 @@ from typing import Any
 
 from bench.core.values import show_quantity
 from bench.records.case_names import SHORT_TYPES, short_name, split_id
+from bench.records.expected.kinds import asked_of
+from bench.records.expected.words import UNKNOWN
+from bench.records.expected.words import words as words_of_others
 from bench.records.metrics import (
     BUS_BANDWIDTH,
     CEILING_PERCENT,
@@ -19,6 +22,8 @@ from bench.report.cells import USELESS_RATIO, error, show_peak_percent
 
 Row = Mapping[str, Any]
 
+MAX_EXPECTED = 6
+"""Lines on what others reach; JSON has every case."""
 DEFAULT_TYPE = "float32"
 """Type of a product whose id names none."""
 
@@ -45,6 +50,29 @@ def ceiling_lines(rows: Sequence[Row]) -> list[str]:
         if row.get("ceiling_source"):
             by_source.setdefault(row["ceiling_source"], []).append(row)
     return [_ceiling_line(source, held) for source, held in sorted(by_source.items(), key=lambda pair: pair[0])]
+
+
+def expectation_lines(rows: Sequence[Row]) -> list[str]:
+    """What others reach in the same cases: ranges first, then single figures, and for how many nothing is known."""
+    asked = [row for row in rows if row.get("expected_text")]
+    known = sorted(
+        (row for row in asked if row["expected_text"] != UNKNOWN),
+        key=lambda row: (row["expected_low"] is None, -row["expected_sources"]),
+    )
+    lines = [line for row in known[:MAX_EXPECTED] if (line := _expectation_line(row))]
+    if len(known) > MAX_EXPECTED:
+        lines.append(f"{len(known) - MAX_EXPECTED} more cases with published figures: --format json")
+    if len(asked) > len(known):
+        count = f"{len(asked) - len(known)} of {len(asked)} cases"
+        lines.append(f"Expected: unknown for {count}: no published figures of their kinds")
+    return lines
+
+
+def _expectation_line(row: Row) -> str | None:
+    asked = asked_of(row)
+    if asked is None:
+        return None
+    return f"{short_name(row['case'])}: {show_quantity(row[asked.metric], asked.unit)}, {words_of_others(row)}"
 
 
 def _ceiling_line(source: str, held: Sequence[Row]) -> str:

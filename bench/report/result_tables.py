@@ -97,7 +97,7 @@ def _file_tables(
     missing = missing_cases(result)
     lines, said = footnotes.of_file(ok, _remedy(result))
     intervals = legend.interval_lines(ok, "") if _is_imported(result) else legend.interval_lines(ok)
-    head = [*_facts(result), *intervals, *lines, *legend.ceiling_lines(ok)]
+    head = [*_facts(result), *intervals, *lines, *legend.ceiling_lines(ok), *legend.expectation_lines(ok)]
     layout = TableLayout(width is not None and width < ROOMY, has_ids, _shapes(result), said, cells.unexceeded(ok))
     shown = [
         DisplayTable(f"{result.label}: {result.architecture}", (), (), tuple(head)),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
 
 import pytest
 
+from bench.catalog.reference import publisher
 from bench.records.lines import decoding
 from tests import DATA, ROOT
 
@@ -58,9 +58,6 @@ def test_a_figure_of_few_sources_is_no_range() -> None:
 
 
 def test_a_publisher_is_counted_once() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "scripts"))
-        publisher = importlib.import_module("normal_page").publisher
     assert publisher("NVIDIA/nvbandwidth@66746a3 README.md") == publisher(
         "NVIDIA/dgxc-benchmarking@841f546 nccl/README.md"
     )

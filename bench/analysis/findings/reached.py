@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from msgspec.structs import replace
+
 from bench.analysis.findings.evidence import RunEvidence, best, show_value
 from bench.analysis.findings.kinds import Figure
 from bench.catalog.accelerators import find
 from bench.core.values import as_count, show_quantity, show_size
 from bench.records import metrics
 from bench.records.case_names import SHORT_TYPES
+from bench.records.expected.kinds import asked_of
+from bench.records.expected.words import words as words_of_others
 from bench.records.rows import Row
 
 MAX_FIGURES = 9
@@ -31,7 +35,17 @@ def reached(evidence: RunEvidence) -> list[Figure]:
         cases = {figure.case for figure in figures}
         further = [row for row in evidence.measured if row["case"] not in cases and row.get(metrics.SPEEDUP) is None]
         figures += [_headline_figure(evidence, row) for row in further[: max(0, ENOUGH_FIGURES - len(figures))]]
-    return figures[:MAX_FIGURES]
+    return [_beside_others(figure, evidence) for figure in figures[:MAX_FIGURES]]
+
+
+def _beside_others(figure: Figure, evidence: RunEvidence) -> Figure:
+    """A figure with the range of others for its case, if there is one; fewer sources are worth no longer line."""
+    row = next((row for row in evidence.measured if row["case"] == figure.case), None)
+    asked = None if row is None else asked_of(row)
+    if row is None or asked is None or row["expected_low"] is None or row.get(asked.metric) != figure.value:
+        return figure
+    words = words_of_others(row)
+    return replace(figure, of="; ".join(filter(None, [figure.of, words])))
 
 
 def _matrix_products(evidence: RunEvidence) -> Iterator[Figure]:

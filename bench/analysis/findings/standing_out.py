@@ -13,6 +13,9 @@ from bench.analysis.health.verdict import HARMLESS_LIMITS
 from bench.core.values import as_count, show_quantity
 from bench.records import metrics
 from bench.records.case_names import SHORT_TYPES
+from bench.records.expected.kinds import asked_of
+from bench.records.expected.words import verdict
+from bench.records.expected.words import words as words_of_others
 from bench.records.findings import slow_types
 
 LARGE_LOSS = 0.25
@@ -134,6 +137,26 @@ def _slow_pair(evidence: RunEvidence, name: str) -> Iterator[Remark]:
         )
 
 
+def _below_others(evidence: RunEvidence, name: str) -> Iterator[Remark]:
+    """The case that is furthest below the range of others: advice, which changes no verdict and no exit code."""
+    shares = []
+    for row in evidence.measured:
+        asked = asked_of(row)
+        if asked is not None and verdict(row) == "below":
+            shares.append((row[asked.metric] / row["expected_low"], row))
+    if not shares:
+        return
+    share, row = min(shares, key=lambda pair: pair[0])
+    end = f"{100 * share:.0f}% of its lower end"
+    more = f" ({len(shares)} cases lie below theirs)" if len(shares) > 1 else ""
+    yield Remark(
+        text=f"{evidence.names.across(row['case'])} is {words_of_others(row)}, at {end}{more}",
+        remedy="Conditions of the sources: bench help normal",
+        weight=1 / share if share > 0 else 100.0,
+        case=row["case"],
+    )
+
+
 def _doctor(evidence: RunEvidence, name: str) -> Iterator[Remark]:
     """Failures that the doctor found before the run."""
     doctor = evidence.result.header.doctor
@@ -144,6 +167,6 @@ def _doctor(evidence: RunEvidence, name: str) -> Iterator[Remark]:
 
 _MAKERS: tuple[Callable[[RunEvidence, str], Iterator[Remark]], ...] = (
     _doctor, _slow_types, _loses_to_one_device, _communication, _slow_pair, _memory_contention, _held_clocks,
-    _hidden_communication,
+    _hidden_communication, _below_others,
 )  # fmt: skip
 """A new kind of remark is a row."""
