@@ -114,7 +114,7 @@ class Sizes:
     """Pageable memory and far nodes at the base point, too."""
 
 
-_LINKS = ("host_to_device", "device_to_host", "both_ways", "device_to_device", "latency")
+_LINKS = ("host_to_device", "device_to_host", "both_ways", "latency", "device_to_device")
 SIZES = Presets(
     cpu={
         "smoke": Sizes((64 * MIB,), ("host_to_host",), has_variety=False),
