@@ -51,7 +51,7 @@ MAX_ALONE = 16
 
 
 @dataclass(frozen=True)
-class Form:
+class CopyForm:
     """One row: an operation, its parameters and its buffers."""
 
     needs: frozenset[str]
@@ -64,13 +64,13 @@ class Form:
 
 
 _HOST = frozenset({"memory", "node"})
-FORMS: Mapping[str, Form] = {
-    "host_to_device": Form(_HOST, 1, 1),
-    "device_to_host": Form(_HOST, 1, 1),
-    "both_ways": Form(_HOST, 2, 2, memories=("pinned",)),
-    "device_to_device": Form(frozenset(), 2, 0),
-    "host_to_host": Form(frozenset({"node"}), 0, 2),
-    "latency": Form(_HOST, 1, 2, is_latency=True),
+FORMS: Mapping[str, CopyForm] = {
+    "host_to_device": CopyForm(_HOST, 1, 1),
+    "device_to_host": CopyForm(_HOST, 1, 1),
+    "both_ways": CopyForm(_HOST, 2, 2, memories=("pinned",)),
+    "device_to_device": CopyForm(frozenset(), 2, 0),
+    "host_to_host": CopyForm(frozenset({"node"}), 0, 2),
+    "latency": CopyForm(_HOST, 1, 2, is_latency=True),
 }
 DEFAULTS: Params = {"timing": "aligned"}
 CHOICES = {
@@ -105,8 +105,8 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Sizes of a preset in bytes; the first is the base point."""
+class TransferSizes:
+    """TransferSizes of a preset in bytes; the first is the base point."""
 
     num_bytes: tuple[int, ...]
     ops: tuple[str, ...]
@@ -117,14 +117,14 @@ class Sizes:
 _LINKS = ("host_to_device", "device_to_host", "both_ways", "latency", "device_to_device")
 SIZES = Presets(
     cpu={
-        "smoke": Sizes((64 * MIB,), ("host_to_host",), has_variety=False),
-        "standard": Sizes((64 * MIB, 4 * MIB), ("host_to_host",)),
-        "full": Sizes((64 * MIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB), ("host_to_host",)),
+        "smoke": TransferSizes((64 * MIB,), ("host_to_host",), has_variety=False),
+        "standard": TransferSizes((64 * MIB, 4 * MIB), ("host_to_host",)),
+        "full": TransferSizes((64 * MIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB), ("host_to_host",)),
     },
     cuda={
-        "smoke": Sizes((64 * MIB,), ("host_to_device", "device_to_host"), has_variety=False),
-        "standard": Sizes((512 * MIB,), _LINKS),
-        "full": Sizes((512 * MIB, 64 * KIB, MIB, 16 * MIB, 128 * MIB, GIB), (*_LINKS, "host_to_host")),
+        "smoke": TransferSizes((64 * MIB,), ("host_to_device", "device_to_host"), has_variety=False),
+        "standard": TransferSizes((512 * MIB,), _LINKS),
+        "full": TransferSizes((512 * MIB, 64 * KIB, MIB, 16 * MIB, 128 * MIB, GIB), (*_LINKS, "host_to_host")),
     },
 )
 LATENCY_BYTES = 8
@@ -136,7 +136,7 @@ def cases(machine: Machine) -> Iterable[Params]:
     return list({tuple(sorted(row.items())): row for row in rows}.values())
 
 
-def _points(sizes: Sizes) -> Iterator[Params]:
+def _points(sizes: TransferSizes) -> Iterator[Params]:
     base, *others = sizes.num_bytes
     plain = [op for op in sizes.ops if not FORMS[op].is_latency]
     yield from (_point(op, base) for op in sizes.ops)
@@ -166,7 +166,7 @@ def memory(params: Params, machine: Machine) -> int:
     return times * arrays * _num_elements(params) * ITEM_BYTES["float32"] + CHECK_BYTES
 
 
-def _form(params: Params) -> Form:
+def _form(params: Params) -> CopyForm:
     check_choices("transfer", params, CHOICES)
     return FORMS[str(params["op"])]
 
@@ -175,7 +175,7 @@ def _num_elements(params: Params) -> int:
     return max(1, positive_int("transfer", params, "num_bytes") // ITEM_BYTES["float32"])
 
 
-def _misfit(params: Params, form: Form, device_type: str) -> str | None:
+def _misfit(params: Params, form: CopyForm, device_type: str) -> str | None:
     """Reason why these parameters do not belong together, or not on this kind of device."""
     op, given = params["op"], set(params) - {"op", "num_bytes", *DEFAULTS}
     if given - form.needs:
@@ -217,7 +217,7 @@ def prepare(params: Params, rank: RankContext) -> Work:
     )
 
 
-def _require_devices(params: Params, form: Form) -> None:
+def _require_devices(params: Params, form: CopyForm) -> None:
     if "memory" in form.needs or not form.device_arrays:
         return
     import torch
@@ -234,11 +234,11 @@ def _require_host_memory(num_bytes: int, rank: RankContext) -> None:
 
 
 def _transfers(params: Params, num_elements: int, rank: RankContext) -> Transfers:
-    from bench.workloads.model.transfers import Ends, Transfers, find_places
+    from bench.workloads.model.transfers import CopyBuffers, Transfers, find_places
 
     is_pinned = params.get("memory") == "pinned"
-    ends = Ends(num_elements, is_pinned, find_places(rank), rank)
-    return Transfers(str(params["op"]), str(params.get("node", "near")), ends)
+    buffers = CopyBuffers(num_elements, is_pinned, find_places(rank), rank)
+    return Transfers(str(params["op"]), str(params.get("node", "near")), buffers)
 
 
 def _alone(run: Callable[[], object], num_local: int, rank: RankContext) -> dict[str, Callable[[], object]]:
@@ -250,7 +250,7 @@ def _alone(run: Callable[[], object], num_local: int, rank: RankContext) -> dict
     return {f"alone_{i}": run if i == rank.local_index else rest for i in range(num_local)}
 
 
-def derive(form: Form, num_bytes: int, observed: Observed) -> dict[str, float | None]:
+def derive(form: CopyForm, num_bytes: int, observed: Observed) -> dict[str, float | None]:
     """The suite's metrics; those of variants that were not timed are left out."""
     seconds = observed.seconds
     full = seconds["full"]
@@ -267,7 +267,7 @@ def derive(form: Form, num_bytes: int, observed: Observed) -> dict[str, float | 
     return figures | _of_ranks(form, num_bytes, observed)
 
 
-def _of_ranks(form: Form, num_bytes: int, observed: Observed) -> dict[str, float | None]:
+def _of_ranks(form: CopyForm, num_bytes: int, observed: Observed) -> dict[str, float | None]:
     together = observed.rank_seconds["full"]
     variants = [times for name, times in observed.rank_seconds.items() if name.startswith("alone_")]
     # A rank copies in one of these and rests in the others, so that its longest is the one in which it copied.

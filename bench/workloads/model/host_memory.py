@@ -1,6 +1,6 @@
 """Host memory of a known NUMA node, pinned or pageable, and the threads that work on it.
 
-The memory is a mapping of its own: a caching allocator may hand out pages that an earlier case has put elsewhere. mbind
+The memory is a mapping of its own: a caching allocator would reuse pages that an earlier case has put elsewhere. mbind
 says which node its pages are to be on, before anything touches them. If the kernel refuses that, as containers do, a
 thread on a core of the node touches them first. In either case the kernel is asked where they are.
 Importing this module imports torch: suites import it inside `prepare`.

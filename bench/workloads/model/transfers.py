@@ -88,7 +88,7 @@ class Copy:
 
 
 @dataclass
-class Ends:
+class CopyBuffers:
     """Makes the buffers of a rank's copies, and keeps them."""
 
     num_elements: int
@@ -119,41 +119,41 @@ class Ends:
         return torch.empty(self.num_elements, dtype=torch.float32, device=device or self.rank.device)
 
 
-def host_to_device(ends: Ends, node: str) -> dict[str, Copy]:
-    (source, number), target = ends.source(ends.host(node)), ends.device()
+def host_to_device(buffers: CopyBuffers, node: str) -> dict[str, Copy]:
+    (source, number), target = buffers.source(buffers.host(node)), buffers.device()
     return {"full": Copy(_copy(target, source), ((target, number),))}
 
 
-def device_to_host(ends: Ends, node: str) -> dict[str, Copy]:
-    (source, number), target = ends.source(ends.device()), ends.host(node)
+def device_to_host(buffers: CopyBuffers, node: str) -> dict[str, Copy]:
+    (source, number), target = buffers.source(buffers.device()), buffers.host(node)
     return {"full": Copy(_copy(target, source), ((target, number),))}
 
 
-def both_ways(ends: Ends, node: str) -> dict[str, Copy]:
-    up, down = host_to_device(ends, node)["full"], device_to_host(ends, node)["full"]
-    full = Copy(_at_once(up.run, down.run, ends.rank.device), up.written + down.written)
+def both_ways(buffers: CopyBuffers, node: str) -> dict[str, Copy]:
+    up, down = host_to_device(buffers, node)["full"], device_to_host(buffers, node)["full"]
+    full = Copy(_at_once(up.run, down.run, buffers.rank.device), up.written + down.written)
     return {"full": full, "to_device": up, "to_host": down}
 
 
-def device_to_device(ends: Ends, _node: str) -> dict[str, Copy]:
+def device_to_device(buffers: CopyBuffers, _node: str) -> dict[str, Copy]:
     """To the memory of the next GPU that this process sees."""
-    own = ends.rank.device
+    own = buffers.rank.device
     peer = torch.device("cuda", ((own.index or 0) + 1) % torch.cuda.device_count())
-    (source, number), target = ends.source(ends.device()), ends.device(peer)
+    (source, number), target = buffers.source(buffers.device()), buffers.device(peer)
     return {"full": Copy(_copy(target, source), ((target, number),))}
 
 
-def host_to_host(ends: Ends, node: str) -> dict[str, Copy]:
+def host_to_host(buffers: CopyBuffers, node: str) -> dict[str, Copy]:
     """From memory of the node to memory near the cores that copy."""
-    (source, number), target = ends.source(ends.host(node)), ends.host(NEAR)
+    (source, number), target = buffers.source(buffers.host(node)), buffers.host(NEAR)
     return {"full": Copy(_copy(target, source), ((target, number),))}
 
 
-def round_trip(ends: Ends, node: str) -> dict[str, Copy]:
+def round_trip(buffers: CopyBuffers, node: str) -> dict[str, Copy]:
     """To the device and back, one after the other."""
-    up = host_to_device(ends, node)["full"]
+    up = host_to_device(buffers, node)["full"]
     ((middle, number),) = up.written
-    target = ends.host(node)
+    target = buffers.host(node)
     down = _copy(target, middle)
 
     def there_and_back() -> None:
@@ -163,7 +163,7 @@ def round_trip(ends: Ends, node: str) -> dict[str, Copy]:
     return {"full": Copy(there_and_back, ((middle, number), (target, number)))}
 
 
-MAKERS: Mapping[str, Callable[[Ends, str], dict[str, Copy]]] = {
+MAKERS: Mapping[str, Callable[[CopyBuffers, str], dict[str, Copy]]] = {
     "host_to_device": host_to_device,
     "device_to_host": device_to_host,
     "both_ways": both_ways,
@@ -202,17 +202,17 @@ def _data(number: int, like: Tensor) -> Tensor:
 class Transfers:
     """The variants of a case on one rank, their buffers, check and looks."""
 
-    def __init__(self, op: str, node: str, ends: Ends) -> None:
+    def __init__(self, op: str, node: str, buffers: CopyBuffers) -> None:
         """`node`: near or far; of a far one the same copy with near memory is a variant, too."""
-        places = ends.places
+        places = buffers.places
         if node == FAR:
             places.require_far()
         # The driver and this process copy with threads of their own: near the device, or on the node that is measured.
         self.binding = BoundThreads(places.cores(places.near) if len(places.topology.cores) > 1 else frozenset())
-        self.ends = ends
-        self.copies = MAKERS[op](ends, node)
+        self.buffers = buffers
+        self.copies = MAKERS[op](buffers, node)
         if node == FAR:
-            self.copies[NEAR] = MAKERS[op](ends, NEAR)["full"]
+            self.copies[NEAR] = MAKERS[op](buffers, NEAR)["full"]
         self._looks = {
             id(target): BufferLooks(target, tolerance=0.0)
             for copy in self.copies.values()
@@ -239,19 +239,19 @@ class Transfers:
         return Check(worst, 0.0)
 
     def _require_nodes(self) -> None:
-        for buffer in self.ends.hosts:
+        for buffer in self.buffers.hosts:
             misplaced = buffer.misplaced()
             if misplaced:
                 raise BenchError(f"transfer: {misplaced}; set kernel.numa_balancing=0 while you measure")
 
     def _synchronise(self) -> None:
-        if self.ends.rank.device.type == "cuda":
-            torch.cuda.synchronize(self.ends.rank.device)
+        if self.buffers.rank.device.type == "cuda":
+            torch.cuda.synchronize(self.buffers.rank.device)
 
     def facts(self) -> dict[str, object]:
         """Where this rank's host memory is, as far as the kernel tells, in plain values."""
         return {
-            "near_node": self.ends.places.near,
+            "near_node": self.buffers.places.near,
             "bound": self.binding.is_bound,
             "buffers": [
                 {
@@ -259,13 +259,13 @@ class Transfers:
                     "placed_by": buffer.placed_by,
                     "pages": {str(node): count for node, count in sorted(buffer.pages_found.items())},
                 }
-                for buffer in self.ends.hosts
+                for buffer in self.buffers.hosts
             ],
         }
 
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of the memory to read the number rightly."""
-        places, hosts = self.ends.places, self.ends.hosts
+        places, hosts = self.buffers.places, self.buffers.hosts
         if not hosts or len(places.topology.with_memory()) == 1:
             return ()
         if places.near is None:
@@ -278,7 +278,7 @@ class Transfers:
         )
 
     def close(self) -> None:
-        for buffer in self.ends.hosts:
+        for buffer in self.buffers.hosts:
             buffer.close()
         self.binding.close()
 
