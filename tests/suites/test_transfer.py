@@ -188,6 +188,14 @@ def test_memory_is_near_to_the_gpu_or_far_from_it(
 
 
 @needs_fakes
+def test_a_copy_goes_to_the_next_gpu() -> None:
+    params = {"op": "device_to_device", "num_bytes": 4096}
+    found = in_child(partial(_on_gpu, params, 0, [], ["full"]))
+    assert not found.error, found.error
+    assert found.num_variants == 3
+
+
+@needs_fakes
 def test_what_a_gpu_cannot_show_is_skipped_with_the_reason() -> None:
     found = in_child(partial(_on_gpu, TO_DEVICE | {"node": "far"}, None, [], []))
     assert found.skipped == "the kernel does not say which NUMA node is near this GPU, so none is known to be far"
