@@ -11,6 +11,7 @@ include/uapi/asm-generic/unistd.h of Linux.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import platform
 from collections import Counter
@@ -35,6 +36,15 @@ def _system_call() -> Callable[..., int]:
 
 def _numbers() -> tuple[int, int] | None:
     return _NUMBERS.get(platform.machine()) if os.uname().sysname == "Linux" else None
+
+
+def fence(address: int, num_bytes: int) -> None:
+    """Make the first and the last page of a mapping untouchable.
+
+    The kernel joins neighbouring mappings that are alike, and numa_maps would list the pages of both as one.
+    """
+    for page in (address, address + num_bytes - mmap.PAGESIZE):
+        ctypes.CDLL(None).mprotect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), 0)
 
 
 def bind_pages(address: int, num_bytes: int, node: int) -> str | None:

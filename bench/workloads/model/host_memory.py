@@ -33,26 +33,29 @@ class HostBuffer:
     def __init__(self, num_elements: int, node: int | None, cores: frozenset[int], is_pinned: bool) -> None:
         """`node`: where its pages are to be, None: anywhere; `cores` are those of the node."""
         self.node = node
-        self._mapping = mmap.mmap(-1, max(4, 4 * num_elements), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._mapping))
-        refused = None if node is None else page_nodes.bind_pages(self._address, len(self._mapping), node)
+        page = mmap.PAGESIZE
+        self._num_bytes = -(-4 * num_elements // page) * page
+        mapping = mmap.mmap(-1, self._num_bytes + 2 * page, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        whole = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+        page_nodes.fence(whole, len(mapping))
+        self._address = whole + page
+        refused = None if node is None else page_nodes.bind_pages(self._address, self._num_bytes, node)
         self.placed_by = "kernel" if node is None else "first touch" if refused else "mbind"
         with on_cores(cores if refused else frozenset()):
-            ctypes.memset(self._address, 0, len(self._mapping))
+            ctypes.memset(self._address, 0, self._num_bytes)
         self.pages_found = Counter[int]()
         """Node -> number of pages that the kernel last said to be there; empty if it does not tell."""
         misplaced = self.misplaced()
         if misplaced:
             raise Skip(misplaced + (f" (mbind: {refused})" if refused else ""))
-        self.tensor = torch.frombuffer(self._mapping, dtype=torch.float32, count=num_elements)
-        self._unpin = _pin(self, self._mapping, self._address) if is_pinned else None
+        self.tensor = torch.frombuffer(mapping, dtype=torch.float32, count=num_elements, offset=page)
+        self._unpin = _pin(self, mapping, self._address, self._num_bytes) if is_pinned else None
 
     def misplaced(self) -> str | None:
         """Pages that the kernel says are on another node than theirs, now; None if it says of none."""
-        pages = -(-len(self._mapping) // mmap.PAGESIZE)
-        distance = mmap.PAGESIZE * (-(-pages // MOST_ASKED) | 1)
-        end = self._address + pages * mmap.PAGESIZE
-        self.pages_found = page_nodes.count_nodes(range(self._address, end, distance)) or Counter()
+        distance = mmap.PAGESIZE * (-(-self._num_bytes // mmap.PAGESIZE // MOST_ASKED) | 1)
+        asked = range(self._address, self._address + self._num_bytes, distance)
+        self.pages_found = page_nodes.count_nodes(asked) or Counter()
         elsewhere = [(node, count) for node, count in sorted(self.pages_found.items()) if node != self.node]
         if self.node is None or not elsewhere:
             return None
@@ -65,14 +68,14 @@ class HostBuffer:
             self._unpin()
 
 
-def _pin(owner: HostBuffer, mapping: mmap.mmap, address: int) -> weakref.finalize[..., HostBuffer]:
+def _pin(owner: HostBuffer, mapping: mmap.mmap, address: int, num_bytes: int) -> weakref.finalize[..., HostBuffer]:
     """Lock the pages for the device's own copies; returns what takes that back, at the latest with the buffer."""
     cuda: Any = torch.cuda  # untyped
     runtime = cuda.cudart()
-    error = int(runtime.cudaHostRegister(address, len(mapping), 0))
+    error = int(runtime.cudaHostRegister(address, num_bytes, 0))
     if error:
         raise BenchError(
-            f"transfer: {len(mapping)} bytes of host memory cannot be pinned (CUDA error {error}); "
+            f"transfer: {num_bytes} bytes of host memory cannot be pinned (CUDA error {error}); "
             "look at free memory, or measure --set memory=pageable"
         )
 

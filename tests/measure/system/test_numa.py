@@ -107,6 +107,18 @@ def test_this_kernel_puts_pages_where_it_says_that_they_are() -> None:
     assert page_nodes.count_nodes(addresses) in (Counter({node: 7}), None)
 
 
+def test_neighbouring_mappings_are_listed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/proc/self/numa_maps").exists():
+        pytest.skip("the kernel has no /proc/self/numa_maps")
+    monkeypatch.setattr(page_nodes, "_refused", lambda *_arguments: "Operation not permitted")
+    made = [_pages(count + 2) for count in (3, 4, 5)]
+    for mapping, address in made:
+        page_nodes.fence(address, len(mapping))
+        ctypes.memset(address + mmap.PAGESIZE, 1, len(mapping) - 2 * mmap.PAGESIZE)
+    found = [page_nodes.count_nodes([address + mmap.PAGESIZE]) for _, address in made]
+    assert [each and each.total() for each in found] == [3, 4, 5]
+
+
 def test_a_node_that_is_not_there_is_refused() -> None:
     mapping, address = _pages(1)
     assert page_nodes.bind_pages(address, len(mapping), 900)

@@ -68,7 +68,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_pinned_memory_is_unpinned_once(runtime: Any) -> None:
     buffer = HostBuffer(2000, None, ANY, is_pinned=True)
-    assert list(runtime.pinned.items()) == [(buffer.tensor.data_ptr(), 8000)]
+    assert list(runtime.pinned.items()) == [(buffer.tensor.data_ptr(), 8192)]
     buffer.close()
     buffer.close()
     assert not runtime.pinned
@@ -83,7 +83,7 @@ def test_pinned_memory_is_unpinned_if_nobody_closes_it(runtime: Any) -> None:
 
 def test_memory_that_cannot_be_pinned_is_an_error(runtime: Any) -> None:
     runtime.cudaHostRegister = lambda *_arguments: 2
-    with pytest.raises(BenchError, match=r"8000 bytes of host memory cannot be pinned \(CUDA error 2\); .*pageable"):
+    with pytest.raises(BenchError, match=r"8192 bytes of host memory cannot be pinned \(CUDA error 2\); .*pageable"):
         HostBuffer(2000, None, ANY, is_pinned=True)
 
 
