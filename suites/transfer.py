@@ -178,12 +178,12 @@ def _num_elements(params: Params) -> int:
 def _misfit(params: Params, form: CopyForm, device_type: str) -> str | None:
     """Reason why these parameters do not belong together, or not on this kind of device."""
     op, given = params["op"], set(params) - {"op", "num_bytes", *DEFAULTS}
+    if form.device_arrays and device_type == "cpu":
+        return f"{op} needs a GPU; host_to_host is the copy that a CPU makes"
     if given - form.needs:
         return f"{', '.join(sorted(given - form.needs))} has no meaning for {op}"
     if form.needs - given:
-        return f"{op} needs {', '.join(sorted(form.needs - given))}"
-    if form.device_arrays and device_type == "cpu":
-        return f"{op} needs a GPU; host_to_host is the copy that a CPU makes"
+        return f"{op} needs a value for {', '.join(sorted(form.needs - given))}"
     if params.get("memory", "pinned") not in form.memories:
         return f"{op} needs memory=pinned: the driver copies pageable memory one direction after the other"
     return None

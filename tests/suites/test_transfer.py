@@ -258,7 +258,8 @@ def test_the_table_says_where_the_memory_of_every_rank_is() -> None:
     ("params", "reason"),
     [
         (TO_DEVICE, "host_to_device needs a GPU; host_to_host is the copy that a CPU makes"),
-        ({"op": "latency", "num_bytes": 8, "memory": "pinned"}, "latency needs node"),
+        ({"op": "latency", "num_bytes": 8}, "latency needs a GPU"),
+        ({"op": "host_to_host", "num_bytes": 8}, "host_to_host needs a value for node"),
         (NEAR | {"memory": "pinned"}, "memory has no meaning for host_to_host"),
     ],
 )
