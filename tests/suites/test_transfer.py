@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -85,6 +86,24 @@ def test_far_memory_is_not_claimed_unless_the_kernel_tells() -> None:
         _prepare(FAR | {"num_bytes": 12000})
     with FakeKernel(tells=False).installed(), pytest.raises(Skip, match="the kernel does not tell on which NUMA node"):
         _prepare(FAR)
+
+
+def test_a_skipped_case_leaves_no_thread_bound() -> None:
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("one core: nothing to bind to")
+    first, *others = sorted(before)
+    nodes = numa.Topology({0: frozenset({first}), 1: frozenset(others)})
+    with FakeKernel(refuses=True).installed(nodes), pytest.raises(Skip) as caught:
+        _prepare(FAR)
+    assert os.sched_getaffinity(0) == before
+    assert "asked for on NUMA node 1" in str(caught.value)
+    with FakeKernel().installed(nodes):
+        work = _prepare(FAR)
+        assert os.sched_getaffinity(0) == {first}
+        assert work.close is not None
+        work.close()
+    assert os.sched_getaffinity(0) == before
 
 
 def test_pages_that_are_moved_while_they_are_measured_are_no_result() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -210,9 +211,12 @@ class Transfers:
         # The driver and this process copy with threads of their own: near the device, or on the node that is measured.
         self.binding = BoundThreads(places.cores(places.near) if len(places.topology.cores) > 1 else frozenset())
         self.buffers = buffers
-        self.copies = MAKERS[op](buffers, node)
-        if node == FAR:
-            self.copies[NEAR] = MAKERS[op](buffers, NEAR)["full"]
+        with ExitStack() as undone:
+            undone.callback(self.close)  # if there is a reason to skip the case
+            self.copies = MAKERS[op](buffers, node)
+            if node == FAR:
+                self.copies[NEAR] = MAKERS[op](buffers, NEAR)["full"]
+            undone.pop_all()
         self._looks = {
             id(target): BufferLooks(target, tolerance=0.0)
             for copy in self.copies.values()
