@@ -133,7 +133,7 @@ def _metrics_page() -> Iterator[str]:
         suite = load(name)
         own = {key: row for key, row in suite.metrics.items() if key not in metrics.METRICS}
         if own:
-            yield f"\n## `{name}`\n\n{suite.summary}\n\n{SUITE_COLUMNS}"
+            yield f"\n## `{name}`\n{suite.summary}\n\n{SUITE_COLUMNS}"
             yield from (_row(f"`{key}`", *row) for key, row in own.items())
 
 

@@ -187,6 +187,8 @@ _ROWS = (
     Metric("membw_gb_per_s", "GB/s", "higher", "memory bandwidth",
            lambda v: _scale(v.rate(v.work.memory_traffic_bytes), 1e-9),
            _ONE_RANK, "Bytes that a rank reads and writes of its own memory, over the time.", headline=4),
+    Metric("copy_gb_per_s", "GB/s", "higher", "copy", lambda v: v.suite_metric("copy_gb_per_s"), _MAX,
+           "Bandwidth of a copy between host memory, devices or NUMA nodes, per direction.", headline=5),
     Metric("skew", "share", "neither", "skew", _skew, "minimum against maximum, sample by sample",
            "1 - time of the first rank to finish / time of the last; the rank with the longest time is not "
            "the slow one if ranks wait for each other.", weight=None),

@@ -48,6 +48,7 @@ ASYNC, STREAMED = _collective("all_reduce", "async_op=true"), _collective("all_r
 BFLOAT16 = _collective("all_reduce", "dtype=bfloat16")
 MATMUL, COPY = "compute/matmul[shape=square,size=256]", "compute/copy[num_bytes=4194304]"
 TRIAD = "compute/triad[num_bytes=4194304]"
+TRANSFER = "transfer/host_to_host[node=near,num_bytes=4194304]"
 MESSAGE = "point_to_point/one_way[num_bytes=65536]"
 OVERLAP = "overlap/all_reduce[num_bytes=1048576,size=256]"
 CONCURRENT = "concurrent/same[num_bytes=65536]"
@@ -146,11 +147,11 @@ ROWS = (
           When(only_timed=True)),
     Fault("every third timed product not taken on rank 1", "kernel", compute.product_not_taken, {MATMUL: LEFT_ON_1},
           When(ranks=(1,), only_timed=True, every=3)),
-    Fault("copy of half the elements while it is timed", "kernel", compute.copy_of_a_half, {COPY: LEFT},
+    Fault("copy of half the elements while it is timed", "kernel", compute.copy_of_a_half, {COPY: LEFT, TRANSFER: LEFT},
           When(only_timed=True)),
     Fault("scaled sum without its factor while it is timed", "kernel", compute.triad_without_its_sum, {TRIAD: LEFT},
           When(only_timed=True)),
-    Fault("copy of half the elements", "kernel", compute.copy_of_a_half, {COPY: CHECK}),
+    Fault("copy of half the elements", "kernel", compute.copy_of_a_half, {COPY: CHECK, TRANSFER: CHECK}),
     Fault("scaled sum without its factor, on rank 1", "kernel", compute.triad_without_its_sum, {TRIAD: CHECK_ON_1},
           When(ranks=(1,))),
     Fault("zeros for random numbers on rank 1", "inputs", compute.zeros_for_random_numbers,

@@ -40,6 +40,7 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "matmul": ("compute", {"op": "matmul", "shape": "square", "size": 128}),
     "copy": ("compute", {"op": "copy", "num_bytes": 65536}),
     "triad": ("compute", {"op": "triad", "num_bytes": 65536}),
+    "host_to_host": ("transfer", {"op": "host_to_host", "node": "near", "num_bytes": 65536}),
     "one_way": ("point_to_point", {"op": "one_way"} | PAIR),
     "both_ways": ("point_to_point", {"op": "both_ways"} | PAIR),
     "concurrent": ("concurrent", {"op": "same"} | PAIR),
@@ -146,6 +147,7 @@ def _faults() -> dict[str, dict[str, Fault]]:
     return {
         "matmul": {"half of the rows": half_done(half_product)},
         "copy": {"half of the array": half_done(half_copy)},
+        "host_to_host": {"half of the array": half_done(half_copy)},
         "one_way": {"one direction": other_variant("round_0_back")},
         "concurrent": {"one axis": other_variant("first")},
         "overlap": overlapped,

@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from bench.measure.planning.suite_loader import load
+from bench.measure.system import numa
 from bench.parallelism.layout import Layout, layout_of
 from bench.suite import Params, Skip
 from tests.support.fake_cuda import FakeCuda, install
@@ -89,7 +90,14 @@ def _hidden_states(name: str, params: Params, world_size: int) -> Any:
 
 @contextmanager
 def _shortened(name: str) -> Iterator[None]:
-    """The suite of mixed ranks calls its step many times to learn speeds, which fakes do not have."""
+    """The suite of mixed ranks calls its step many times to learn speeds, which fakes do not have.
+
+    That of transfers sees a host of one NUMA node, whatever this machine has.
+    """
+    if name == "transfer":
+        with patch.object(numa, "topology", lambda: numa.Topology({0: frozenset(os.sched_getaffinity(0))})):
+            yield
+        return
     if name != "heterogeneous":
         yield
         return

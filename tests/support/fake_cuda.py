@@ -139,6 +139,7 @@ class FakeCuda:
             "mem_get_info": (memory, memory),
             "memory_allocated": 0,
             "max_memory_allocated": 0,
+            "cudart": SimpleNamespace(cudaHostRegister=_always(0), cudaHostUnregister=_always(0)),
             "current_stream": FakeStream(),
             "default_stream": FakeStream(),
         }

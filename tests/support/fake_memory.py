@@ -25,6 +25,7 @@ COUNTED = (
     ("compute", "smoke", 8, 0, 12),
     ("collective", "smoke", 8, 0, 9),
     ("point_to_point", "smoke", 8, 0, 1),
+    ("transfer", "smoke", 8, 0, 2),
     ("overlap", "standard", 8, 0, 5),
     ("concurrent", "standard", 8, 0, 2),
     ("soak", "standard", 2, 0, 1),

@@ -19,9 +19,9 @@ from tests.support.fake_cuda import FakeCuda
 
 WORLDS = (1, 2, 8, 16, 96, 4096)
 SUITES = (
-    "compute", "collective", "point_to_point", "overlap", "concurrent", "tensor_parallel", "pipeline_parallel",
-    "data_parallel", "context_parallel", "expert_parallel", "heterogeneous", "inference", "training_step", "soak",
-    "checkpoint", "input_pipeline",
+    "compute", "collective", "point_to_point", "transfer", "overlap", "concurrent", "tensor_parallel",
+    "pipeline_parallel", "data_parallel", "context_parallel", "expert_parallel", "heterogeneous", "inference",
+    "training_step", "soak", "checkpoint", "input_pipeline",
 )  # fmt: skip
 MEMORY_BYTES = 1 << 44
 """So much that no variant and no full check is left out for want of it."""
@@ -59,6 +59,7 @@ def sizes(name: str, world_size: int) -> Params:
         "compute": {"size": 64, "tokens": 32, "num_bytes": 4096},
         "collective": {"num_bytes": 64 * world_size},
         "point_to_point": {"num_bytes": 4096},
+        "transfer": {"num_bytes": 4096},
         "overlap": {"num_bytes": 64 * world_size, "size": 64},
         "concurrent": {"num_bytes": 64 * world_size},
         "tensor_parallel": {

@@ -26,14 +26,16 @@ from bench.measure.planning.plan import Plan
 from bench.measure.planning.planner import new_plan
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.suite_loader import load
+from bench.measure.system import numa
 from bench.parallelism.layout import Layout, layout_of
 from bench.parallelism.shapes import find_model
 from bench.records.lines.header import PlannedCase
 from bench.suite import Machine, Skip
+from bench.workloads.model import transfers
 from bench.workloads.storage import scratch_dir
 from bench.workloads.trace import peak_memory
 from bench.workloads.training import step_memory
-from suites import training_step
+from suites import training_step, transfer
 
 GPUS = (1, 2, 8, 16, 64, 512)
 MEMORY_GB = (80, 141, 192)
@@ -99,9 +101,13 @@ REPLACED: tuple[tuple[Any, str, Any], ...] = (
     (peak_memory, "PeakMemory", _reached),
     (control, "maxima", _reached),
     (scratch_dir, "require_room", _reached),
+    (transfers, "HostBuffer", _reached),
     # What depends on the machine that makes the table.
     (torch.cuda, "get_device_capability", lambda _device: (9, 0)),
     (training_step, "_compilable", _compilable_anywhere),
+    (transfer, "available_host_memory_bytes", lambda: 2**41),
+    (transfers, "gpu_addresses", lambda _device: (None, None)),
+    (numa, "topology", lambda: numa.Topology({0: frozenset({0})})),
 )
 
 
@@ -114,6 +120,7 @@ def skip_reason(case: PlannedCase, rank: Rank) -> str | None:
     with ExitStack() as stack:
         for target, name, value in REPLACED:
             stack.enter_context(patch.object(target, name, value))
+        stack.enter_context(patch.object(torch.cuda, "device_count", lambda: rank.machine.ranks_per_host))
         try:
             suite.prepare(dict(case.params), asked)
         except Skip as skip:

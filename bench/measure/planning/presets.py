@@ -80,6 +80,7 @@ FURTHER_CASES: dict[str, dict[str, int]] = {
     "smoke": {"training_step": 1, "point_to_point": 2, "overlap": 1, "data_parallel": 1, "inference": 1},
     "standard": {
         "point_to_point": 2,
+        "transfer": 2,
         "overlap": 1,
         "concurrent": 1,
         "training_step": 2,
@@ -92,6 +93,7 @@ FURTHER_CASES: dict[str, dict[str, int]] = {
     },
     "full": {
         "point_to_point": 9,
+        "transfer": 5,
         "overlap": 3,
         "concurrent": 3,
         "training_step": 6,
@@ -105,8 +107,8 @@ FURTHER_CASES: dict[str, dict[str, int]] = {
 
 SOLO_FURTHER_CASES: dict[str, dict[str, int]] = {
     "smoke": {"training_step": 1, "inference": 2, "input_pipeline": 1, "checkpoint": 1},
-    "standard": {"training_step": 2, "inference": 4, "input_pipeline": 2, "checkpoint": 2},
-    "full": {"training_step": 5, "inference": 8, "input_pipeline": 4, "checkpoint": 4},
+    "standard": {"transfer": 2, "training_step": 2, "inference": 4, "input_pipeline": 2, "checkpoint": 2},
+    "full": {"transfer": 4, "training_step": 5, "inference": 8, "input_pipeline": 4, "checkpoint": 4},
 }
 """Those of a single rank."""
 

@@ -16,6 +16,7 @@ OVERHEAD_SECONDS = {
     "collective": 0.15,
     "compute": 0.2,
     "point_to_point": 0.25,
+    "transfer": 0.4,
     "tensor_parallel": 0.3,
     "data_parallel": 0.4,
     "inference": 0.4,

@@ -183,13 +183,13 @@ def numa_cores(root: Path = ROOT) -> dict[int, frozenset[int]]:
     out."""
     nodes = {}
     for folder in (root / "sys/devices/system/node").glob("node[0-9]*"):
-        cores = _core_list(read_text(folder / "cpulist") or "")
+        cores = core_list(read_text(folder / "cpulist") or "")
         if cores:
             nodes[int(folder.name.removeprefix("node"))] = cores
     return dict(sorted(nodes.items()))
 
 
-def _core_list(text: str) -> frozenset[int]:
+def core_list(text: str) -> frozenset[int]:
     """The kernel's lists of cores, such as `0-3,8,10-11`; empty if it is none."""
     cores: set[int] = set()
     for part in filter(None, text.strip().split(",")):

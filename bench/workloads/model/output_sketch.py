@@ -46,7 +46,8 @@ class OutputSketch:
         self.scales = self._per_place([_largest(part) or 1.0 for part in parts])
 
     def _per_place(self, values: Sequence[float]) -> Tensor:
-        return self.expected.new_tensor(values).repeat_interleave(self.lengths, output_size=len(self.expected))
+        each = torch.tensor(values, dtype=self.expected.dtype, device=self.expected.device)
+        return each.repeat_interleave(self.lengths, output_size=len(self.expected))
 
     def fits(self, tensors: Sequence[Tensor | None]) -> bool:
         """Return True if there are as many tensors, of the same shapes."""

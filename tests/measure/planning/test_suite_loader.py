@@ -45,6 +45,8 @@ def prepare(params, rank):
 DEFAULTS = {"dtype": "float32"}
 '''
 MODULES_OF_TORCH = {
+    "bench.workloads.model.host_memory",
+    "bench.workloads.model.transfers",
     "bench.workloads.model.output_sketch",
     "bench.workloads.model.timed_results",
     "bench.workloads.storage.checkpoint_looks",
