@@ -45,6 +45,7 @@ def prepare(params, rank):
 DEFAULTS = {"dtype": "float32"}
 '''
 MODULES_OF_TORCH = {
+    "bench.workloads.model.bit_repeats",
     "bench.workloads.model.host_memory",
     "bench.workloads.model.transfers",
     "bench.workloads.model.output_sketch",
