@@ -73,7 +73,7 @@ FORMS: Mapping[str, CopyForm] = {
     "latency": CopyForm(_HOST, 1, 2, is_latency=True),
 }
 DEFAULTS: Params = {"timing": "aligned"}
-MACHINERY = ("bench.measure.system.numa", "bench.measure.system.page_nodes")
+MACHINERY = ("bench.measure.system.memory.numa", "bench.measure.system.memory.page_nodes")
 CHOICES = {
     "op": tuple(FORMS),
     "memory": ("pinned", "pageable"),

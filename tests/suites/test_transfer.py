@@ -15,7 +15,7 @@ from bench.errors import BenchError, Skip
 from bench.measure.engine.rank import RankContext
 from bench.measure.launchers.place import Place
 from bench.measure.planning.suite_loader import load
-from bench.measure.system import numa
+from bench.measure.system.memory import numa
 from bench.suite import Check, Machine, Observed, Work
 from bench.workloads.comm.exact_check import PERIOD
 from suites import transfer

@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from bench.measure.planning.suite_loader import load
-from bench.measure.system import numa
+from bench.measure.system.memory import numa
 from bench.parallelism.layout import Layout, layout_of
 from bench.suite import Params, Skip
 from tests.support.fake_cuda import FakeCuda, install

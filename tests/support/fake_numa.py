@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from bench.measure.system import numa, page_nodes
+from bench.measure.system.memory import numa, page_nodes
 
 FAR_CORES = frozenset({1000, 1001})
 """No machine here has them."""

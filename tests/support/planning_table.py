@@ -26,7 +26,7 @@ from bench.measure.planning.plan import Plan
 from bench.measure.planning.planner import new_plan
 from bench.measure.planning.presets import PRESETS
 from bench.measure.planning.suite_loader import load
-from bench.measure.system import numa
+from bench.measure.system.memory import numa
 from bench.parallelism.layout import Layout, layout_of
 from bench.parallelism.shapes import find_model
 from bench.records.lines.header import PlannedCase

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from bench.errors import BenchError, Skip
-from bench.measure.system import page_nodes
+from bench.measure.system.memory import page_nodes
 
 MOST_ASKED = 4096
 """Pages of a buffer whose node is asked for, spread over it."""

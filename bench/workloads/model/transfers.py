@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError, Skip
-from bench.measure.system import numa
 from bench.measure.system.devices import gpu_addresses
 from bench.measure.system.host import pci_numa_node
+from bench.measure.system.memory import numa
 from bench.suite import Check, TimedCheck
 from bench.workloads.comm.exact_check import PERIOD, pattern, poison
 from bench.workloads.comm.timed_outputs import combined_check

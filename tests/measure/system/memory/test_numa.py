@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.measure.system import numa, page_nodes
+from bench.measure.system.memory import numa, page_nodes
 
 
 def make_host(

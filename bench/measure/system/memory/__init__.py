@@ -1,0 +1,1 @@
+"""Memory of NUMA nodes: where pages are put, and where they are."""
