@@ -71,24 +71,28 @@ def show(findings: Findings, width: int, colour: bool = False) -> str:
 
 
 def lines(findings: Findings, width: int, colour: bool = False) -> list[str]:
-    """Lines of the findings, blocks apart by a blank line."""
-    parts = [list(part) for part in _parts(findings, width, colour)]
-    parts = [part for part in parts if part]
-    room = MAX_LINES - LINES_AFTER - sum(map(len, parts))
+    """Lines of the findings, blocks apart by a blank line; if they are too many, the last remarks give way."""
+    parts, room = [], 0
+    for most in range(MAX_REMARKS, 0, -1):
+        parts = [list(part) for part in _parts(findings, width, colour, most)]
+        parts = [part for part in parts if part]
+        room = MAX_LINES - LINES_AFTER - sum(map(len, parts))
+        if room >= 0:
+            break
     shown: list[str] = []
     for number, part in enumerate(parts):
-        shown += [*([""] if 0 < number <= max(1, room) else []), *part]
+        shown += [*([""] if 0 < number <= room else []), *part]
     return shown
 
 
-def _parts(findings: Findings, width: int, colour: bool) -> Iterator[list[str]]:
+def _parts(findings: Findings, width: int, colour: bool, most_remarks: int) -> Iterator[list[str]]:
     yield [*_opening(findings, width, colour)]
     figures = findings.of_kind(Figure)
     for group in dict.fromkeys(figure.group for figure in figures):
         block, members = BLOCKS[group], [figure for figure in figures if figure.group == group]
         show_block = _inline if block.is_inline else _sentences if block.is_sentences else _bars
         yield [*show_block(block, members, width, colour)]
-    yield [*_remarks(findings, width, colour)]
+    yield [*_remarks(findings, width, colour, most_remarks)]
     yield [*_closing(findings, width, colour)]
 
 
@@ -149,12 +153,12 @@ def _inline(block: FigureBlock, figures: Sequence[Figure], width: int, colour: b
     yield from flow([f"{clean(figure.name)} {clean(figure.text)}" for figure in figures], width, "  ")
 
 
-def _remarks(findings: Findings, width: int, colour: bool) -> Iterator[str]:
+def _remarks(findings: Findings, width: int, colour: bool, most: int) -> Iterator[str]:
     remarks = findings.remarks()
     if not remarks:
         return
     yield style("WHAT STANDS OUT", "bold", colour)
-    for number, remark in enumerate(remarks[:MAX_REMARKS], 1):
+    for number, remark in enumerate(remarks[:most], 1):
         advice = f" {_capitalised(clean(remark.remedy))}" if remark.remedy else ""
         stop = "." if advice and "bench " not in advice else ""  # no full stop behind a command
         yield from wrap(f"{_GAP}{number}  {clean(remark.text)}.{advice}{stop}", width, indent="     ")

@@ -89,3 +89,14 @@ def test_markdown_has_the_same_list() -> None:
 def test_json_names_the_kind_of_each() -> None:
     kinds = ["answer", "state", "figure", "stands_out", "correct", "not_measured", "next"]
     assert list(dict.fromkeys(each["kind"] for each in FINDINGS.to_json())) == kinds
+
+
+@pytest.mark.parametrize("num_figures", range(8, 24))
+def test_a_screen_has_room_for_the_lines_behind_it_however_much_is_found(num_figures: int) -> None:
+    figures = [Figure(group="reached", name=f"work {n}", text="1 s") for n in range(num_figures)]
+    remarks = [Remark(text=f"remark {n} " + "word " * 30, remedy="", weight=float(n)) for n in range(3)]
+    found = Findings("a head", (DataState("good", "data"), *figures, *remarks, NextStep(purpose="next", command="bench")))
+    shown = screen.lines(found, 100)
+    fewest = num_figures + 7  # head, state, title, title and one remark of two lines, next step
+    assert len(shown) <= max(screen.MAX_LINES - screen.LINES_AFTER, fewest)
+    assert sum("remark" in line for line in shown) == min(3, max(1, (28 - num_figures - 5) // 2))
