@@ -95,7 +95,9 @@ def test_json_names_the_kind_of_each() -> None:
 def test_a_screen_has_room_for_the_lines_behind_it_however_much_is_found(num_figures: int) -> None:
     figures = [Figure(group="reached", name=f"work {n}", text="1 s") for n in range(num_figures)]
     remarks = [Remark(text=f"remark {n} " + "word " * 30, remedy="", weight=float(n)) for n in range(3)]
-    found = Findings("a head", (DataState("good", "data"), *figures, *remarks, NextStep(purpose="next", command="bench")))
+    found = Findings(
+        "a head", (DataState("good", "data"), *figures, *remarks, NextStep(purpose="next", command="bench"))
+    )
     shown = screen.lines(found, 100)
     fewest = num_figures + 7  # head, state, title, title and one remark of two lines, next step
     assert len(shown) <= max(screen.MAX_LINES - screen.LINES_AFTER, fewest)
