@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from bench.cli.help import HelpedCommand
-from bench.cli.options import comparing, without_collecting
+from bench.cli.options import comparing
+from bench.core.garbage import without_collecting
 from bench.errors import BenchError
 
 _COMMON = (

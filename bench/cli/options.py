@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -84,18 +82,6 @@ def comparing(command: Any) -> Any:
     for option in reversed(COMPARING):
         command = option(command)
     return command
-
-
-@contextmanager
-def without_collecting() -> Iterator[None]:
-    """Stop the garbage collector: to look for cycles in millions of samples takes as long as reading them."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def colour() -> bool:

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from bench.cli.help import HelpedCommand
-from bench.cli.options import without_collecting
 from bench.core.cell_text import clean
+from bench.core.garbage import without_collecting
 from bench.core.terminal import echo
 
 DEFAULT = Path("report.html")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.help import HelpedCommand
-from bench.cli.options import colour, form, wide, width, without_collecting
+from bench.cli.options import colour, form, wide, width
 from bench.core.cell_text import clean
+from bench.core.garbage import without_collecting
 from bench.core.terminal import echo
 from bench.core.values import counted
 from bench.errors import BenchError

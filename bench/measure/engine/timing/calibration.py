@@ -7,21 +7,18 @@ two of them are numpy's, on one thread, and the third is an exchange on a proces
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.core.clock import monotonic_seconds
+from bench.core.garbage import without_collecting
 from bench.measure.engine import control
 from bench.measure.engine.timing.device_clock import clock_for_work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bench.core.clock import Clock
     from bench.measure.engine.rank import RankContext
 
@@ -85,7 +82,7 @@ class Calibration:
         marks: dict[str, list[tuple[Any, Any]]] = {name: [] for name in self._kernels}
         mark = self._clock.mark
         together = self._kernels.get(EXCHANGE)
-        with _no_collection():
+        with without_collecting():
             if together is not None:
                 together()  # untimed: it brings the ranks to one starting line
             for name, run in self._kernels.items():
@@ -155,15 +152,3 @@ def _exchange(rank: RankContext) -> Kernel:
     values = torch.zeros(EXCHANGED_VALUES, device=rank.device)
     # Asked for at each call: a broken generation lets go of its groups, and nothing else may hold one.
     return lambda: dist.all_reduce(values, group=rank.calibration)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """No garbage collection within the block."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()

@@ -8,12 +8,12 @@ rank 0 decides after each block and tells the others over the control group.
 
 from __future__ import annotations
 
-import gc
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.core.garbage import without_collecting
 from bench.measure.engine import control
 from bench.measure.engine.timing.alignment import make_alignment
 from bench.measure.engine.timing.host_launches import HostLaunches
@@ -211,10 +211,8 @@ class Sampler:
         order: list[int] = []
         marks: list[list[tuple[Any, Any]]] = [[] for _ in self.runs]
         count = len(self.runs)
-        collecting = gc.isenabled()
-        gc.disable()
-        self.time_check.begin_block()
-        try:
+        with without_collecting():
+            self.time_check.begin_block()
             for number in range(first_round, first_round + num_rounds):
                 for step in range(count):
                     variant = (number + step) % count
@@ -223,9 +221,6 @@ class Sampler:
                         marks[variant].append(self._looked_sample(variant, number))
                     else:
                         marks[variant].append(self._sample(variant))
-        finally:
-            if collecting:
-                gc.enable()
         self._look(marks[variant][-1][1])
         self.clock.synchronise()
         elapsed = self.clock.elapsed_ns
