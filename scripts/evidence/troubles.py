@@ -33,6 +33,8 @@ CONTROLS = ("compute", "copy")
 SHARED, OWN, WITHIN = 0.03, 0.03, 0.05
 """Standard deviations of logarithms: of launches, of a case in a launch, of samples within a launch."""
 NUM_SAMPLES = 12
+LENGTHS = np.linspace(-1, 1, len(CASES))
+"""Logarithms of the cases' lengths over NANOSECONDS."""
 LAUNCHES, PAIRS = 3, 10
 NANOSECONDS = 5_000_000
 
@@ -41,7 +43,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass
 class Launches:
-    """Logarithms of both sides: of the cases [side][launch][case], and of the controls [side][launch][control]."""
+    """Deviations of logarithms: of the cases [side][launch][case], and of the controls [side][launch][control]."""
 
     cases: Numbers
     controls: Numbers
@@ -52,19 +54,19 @@ class Launches:
         self.controls[side, launch] += shift
 
 
-def unlike_noise(launches: Launches, draw: np.random.Generator) -> None:
+def unlike_noise(launches: Launches) -> None:
     launches.cases[1] *= 3
 
 
-def one_launch(launches: Launches, draw: np.random.Generator) -> None:
+def one_launch(launches: Launches) -> None:
     launches.add(1, 0, 0.4)
 
 
-def half_of_one_launch(launches: Launches, draw: np.random.Generator) -> None:
+def half_of_one_launch(launches: Launches) -> None:
     launches.cases[1, 0, ::2] += 0.4
 
 
-def drift(launches: Launches, draw: np.random.Generator) -> None:
+def drift(launches: Launches) -> None:
     """The machine slows by 3% per launch: through the base, then through the new side; in pairs in their order."""
     number = launches.cases.shape[1]
     for side in range(2):
@@ -73,20 +75,20 @@ def drift(launches: Launches, draw: np.random.Generator) -> None:
             launches.add(side, launch, 0.03 * place)
 
 
-def slow_control(launches: Launches, draw: np.random.Generator) -> None:
+def slow_control(launches: Launches) -> None:
     launches.controls[1] += 0.2
 
 
-def slow_machine(launches: Launches, draw: np.random.Generator) -> None:
+def slow_machine(launches: Launches) -> None:
     launches.add(1, slice(None), 0.1)
 
 
-def everything_slower(launches: Launches, draw: np.random.Generator) -> None:
+def everything_slower(launches: Launches) -> None:
     launches.cases[1] += 0.1
 
 
-TROUBLES: dict[str, Callable[[Launches, np.random.Generator], None]] = {
-    "none": lambda launches, draw: None,
+TROUBLES: dict[str, Callable[[Launches], None]] = {
+    "none": lambda launches: None,
     "the new side varies three times as much": unlike_noise,
     "one launch is 50% slower": one_launch,
     "half of the cases of one launch are 50% slower": half_of_one_launch,
@@ -131,24 +133,19 @@ def _shares(found: list[Comparison]) -> list[str]:
 
 
 def _comparison(
-    draw: np.random.Generator, trouble: Callable[[Launches, np.random.Generator], None], number: int, paired: bool
+    draw: np.random.Generator, trouble: Callable[[Launches], None], number: int, paired: bool
 ) -> Comparison:
     def noise(*shape: int) -> Numbers:
         values: Numbers = draw.standard_t(3, shape) / np.sqrt(3)
         return values
 
     shared = SHARED * noise(2, number, 1)
-    launches = Launches(
-        shared + OWN * noise(2, number, len(CASES)) + np.linspace(-1, 1, len(CASES)),
-        shared + OWN * noise(2, number, len(CONTROLS)),
-    )
-    if trouble is unlike_noise:
-        launches.cases -= np.linspace(-1, 1, len(CASES))
-    trouble(launches, draw)
+    launches = Launches(shared + OWN * noise(2, number, len(CASES)), shared + OWN * noise(2, number, len(CONTROLS)))
+    trouble(launches)
     sides = []
     for side in range(2):
         pair = {"pair": {"id": "simulated", "side": "ab"[side], "setting": "simulated"}} if paired else {}
-        sides.append(_result(draw, launches.cases[side], launches.controls[side], pair))
+        sides.append(_result(draw, launches.cases[side] + LENGTHS, launches.controls[side], pair))
     return compare([sides[0]], [[sides[1]]])
 
 
